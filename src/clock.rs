@@ -1,0 +1,176 @@
+//! Where time comes from: the only file that reads it.
+//!
+//! Record timestamps, retention and file ages take it from a [`Clock`]; time-outs of blocking calls are always real
+//! time (`Deadline`), so that a test with a [`ManualClock`] cannot hang.
+
+#![expect(clippy::disallowed_methods, reason = "this is the file they are kept for")]
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A moment, in whole milliseconds since 1970-01-01 UTC, as Kafka stores it. Earlier moments are negative; no record can carry
+/// one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The moment `millis` milliseconds after 1970-01-01 UTC.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since 1970-01-01 UTC.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+}
+
+/// Whole milliseconds of a duration, as many as an `i64` holds.
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => Self(millis(since)),
+            Err(before) => Self(-millis(before.duration())),
+        }
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(millis(later)))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+    fn sub(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(earlier)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Tells the time of day. Sealed: use [`SystemClock`] (the default) or, in tests, [`ManualClock`].
+pub trait Clock: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
+    /// The present moment.
+    fn now(&self) -> Timestamp;
+
+    /// Whether time passes only when somebody says so. A log with such a clock starts no thread.
+    fn is_manual(&self) -> bool;
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl sealed::Sealed for SystemClock {}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+
+    fn is_manual(&self) -> bool {
+        false
+    }
+}
+
+/// A clock that stands still until it is told to move. Clones share the time.
+#[derive(Clone, Debug)]
+pub struct ManualClock(Arc<AtomicI64>);
+
+impl ManualClock {
+    /// A clock that stands at `time`.
+    pub fn at(time: Timestamp) -> Self {
+        Self(Arc::new(AtomicI64::new(time.0)))
+    }
+
+    /// Moves the clock, and all its clones, forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(millis(by), Ordering::SeqCst);
+    }
+
+    /// Sets the clock, and all its clones, to `time`, which may lie in its past.
+    pub fn set(&self, time: Timestamp) {
+        self.0.store(time.0, Ordering::SeqCst);
+    }
+}
+
+impl sealed::Sealed for ManualClock {}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn is_manual(&self) -> bool {
+        true
+    }
+}
+
+/// The end of a blocking call, in real time. `None` inside means never.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// `timeout` from now; never if that is beyond what the machine can count.
+    pub(crate) fn after(timeout: Duration) -> Self {
+        Self(Instant::now().checked_add(timeout))
+    }
+
+    pub(crate) const fn never() -> Self {
+        Self(None)
+    }
+
+    pub(crate) const fn instant(self) -> Option<Instant> {
+        self.0
+    }
+
+    pub(crate) fn has_passed(self) -> bool {
+        self.0.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_saturate() {
+        assert_eq!(Timestamp::from_millis(5) - Duration::from_millis(7), Timestamp::from_millis(-2));
+        assert_eq!(Timestamp::from_millis(1) + Duration::MAX, Timestamp::from_millis(i64::MAX));
+        assert_eq!(Timestamp::from(UNIX_EPOCH + Duration::from_micros(1_999)), Timestamp::from_millis(1));
+    }
+
+    #[test]
+    fn clones_of_a_manual_clock_share_the_time() {
+        let clock = ManualClock::at(Timestamp::from_millis(10));
+        let clone = clock.clone();
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clone.now(), Timestamp::from_millis(1_010));
+        clone.set(Timestamp::from_millis(3));
+        assert_eq!(clock.now(), Timestamp::from_millis(3));
+    }
+
+    #[test]
+    fn a_deadline_without_end_never_passes() {
+        assert!(!Deadline::after(Duration::MAX).has_passed());
+        assert!(Deadline::after(Duration::ZERO).has_passed());
+    }
+}

@@ -1,0 +1,192 @@
+//! What a caller sets for a whole log.
+
+use std::num::NonZero;
+use std::thread;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+use super::{Durability, ReadMode, TopicConfig, TopicSettings};
+
+/// Settings of a whole log, for as long as it is open: unlike those of a topic they are not stored.
+///
+/// All of it is checked when the log is opened.
+#[derive(Clone, Debug, PartialEq)]
+#[must_use = "a setter returns the config with the setting"]
+pub struct LogConfig {
+    durability: Durability,
+    flush_interval: Duration,
+    maintenance_interval: Option<Duration>,
+    max_bytes: Option<u64>,
+    topic_defaults: TopicConfig,
+    internal_partitions: u32,
+    read_mode: ReadMode,
+    max_open_files: usize,
+    max_decompressed_bytes: usize,
+    recovery_threads: Option<usize>,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Os,
+            flush_interval: Duration::from_secs(1),
+            maintenance_interval: Some(Duration::from_secs(5 * 60)),
+            max_bytes: None,
+            topic_defaults: TopicConfig::new(),
+            internal_partitions: 1,
+            read_mode: ReadMode::Map,
+            max_open_files: 512,
+            max_decompressed_bytes: 64 << 20,
+            recovery_threads: None,
+        }
+    }
+}
+
+/// # What the log does
+impl LogConfig {
+    /// A config that leaves everything at its default.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What an acknowledged append survives, in topics that do not say so themselves.
+    ///
+    /// Default: [`Durability::Os`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How often what was appended with [`Durability::Os`] is flushed to the device: what a power cut can take is about as old as
+    /// this. Longer than zero.
+    ///
+    /// Default: 1 second.
+    pub fn flush_interval(mut self, time: Duration) -> Self {
+        self.flush_interval = time;
+        self
+    }
+
+    /// How often retention and compaction are looked after, from a thread of the log's own. `None` is no such thread: then
+    /// everything waits for `maintain`, flushing too.
+    ///
+    /// Default: 5 minutes. In Kafka: `log.retention.check.interval.ms`.
+    pub fn maintenance_interval(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.maintenance_interval = time.into();
+        self
+    }
+
+    /// How many bytes of records all topics together may hold; `None` is no limit.
+    ///
+    /// Beyond it the oldest sealed segments go, of topics whose cleanup policy deletes. What is being written is never deleted,
+    /// so a log can be larger by an active segment for each partition. Default: no limit.
+    pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.max_bytes = bytes.into();
+        self
+    }
+
+    /// What topics are set to where they do not say so themselves, in place of Kafka's defaults. Topics that a broker wrote and
+    /// that have no configuration here are left alone.
+    ///
+    /// Default: nothing. In Kafka: the broker's `log.*` keys.
+    pub fn topic_defaults(mut self, config: TopicConfig) -> Self {
+        self.topic_defaults = config;
+        self
+    }
+
+    /// How many partitions `__consumer_offsets` and `__transaction_state` get when they are created. At least 1.
+    ///
+    /// Leave it alone: one is enough for any number of groups. Default: 1 (Kafka: 50). In Kafka: `offsets.topic.num.partitions`,
+    /// `transaction.state.log.num.partitions`.
+    pub fn internal_partitions(mut self, partitions: u32) -> Self {
+        self.internal_partitions = partitions;
+        self
+    }
+}
+
+/// # What it costs
+impl LogConfig {
+    /// How sealed segments are read.
+    ///
+    /// [`ReadMode::Copy`] is slower; take it where a failing device must be an error and not the end of the process. Default:
+    /// [`ReadMode::Map`].
+    pub fn read_mode(mut self, mode: ReadMode) -> Self {
+        self.read_mode = mode;
+        self
+    }
+
+    /// How many files that are being written may be open at once. The least recently used are closed, after a sync. At least 1.
+    ///
+    /// Raise it where more partitions than that are written all the time, and `ulimit -n` allows it. Default: 512.
+    pub fn max_open_files(mut self, files: usize) -> Self {
+        self.max_open_files = files;
+        self
+    }
+
+    /// How many bytes a compressed batch may have when it is decompressed. A larger one is an error: a few damaged or hostile
+    /// bytes can claim to hold gigabytes. At least 1.
+    ///
+    /// Raise it to read topics whose batches really are larger. Default: 64 MiB.
+    pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
+        self.max_decompressed_bytes = bytes;
+        self
+    }
+
+    /// How many threads check partitions while a log is opened that was not closed cleanly. At least 1.
+    ///
+    /// Default: one for each processor, at most 4. In Kafka: `num.recovery.threads.per.data.dir`.
+    pub fn recovery_threads(mut self, threads: usize) -> Self {
+        self.recovery_threads = Some(threads);
+        self
+    }
+
+    /// Every setting with its value, checked.
+    pub(crate) fn resolve(&self) -> Result<LogSettings> {
+        let processors = || thread::available_parallelism().map_or(1, NonZero::get).min(4);
+        let settings = LogSettings {
+            durability: self.durability,
+            flush_interval: self.flush_interval,
+            maintenance_interval: self.maintenance_interval,
+            max_bytes: self.max_bytes,
+            topic_defaults: self.topic_defaults.over(&TopicSettings::default())?,
+            internal_partitions: self.internal_partitions,
+            read_mode: self.read_mode,
+            max_open_files: self.max_open_files,
+            max_decompressed_bytes: self.max_decompressed_bytes,
+            recovery_threads: self.recovery_threads.unwrap_or_else(processors),
+        };
+        let is_zero = [
+            ("flush_interval", settings.flush_interval.is_zero()),
+            ("maintenance_interval", settings.maintenance_interval.is_some_and(|time| time.is_zero())),
+            ("max_bytes", settings.max_bytes == Some(0)),
+            ("internal_partitions", settings.internal_partitions == 0),
+            ("max_open_files", settings.max_open_files == 0),
+            ("max_decompressed_bytes", settings.max_decompressed_bytes == 0),
+            ("recovery_threads", settings.recovery_threads == 0),
+        ];
+        match is_zero.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((key, _)) => {
+                Err(Error::InvalidConfig { key: key.to_owned(), reason: "it must be greater than zero".to_owned() })
+            }
+            None => Ok(settings),
+        }
+    }
+}
+
+/// Every setting of a log with its value: what the floors above read.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LogSettings {
+    pub(crate) durability: Durability,
+    pub(crate) flush_interval: Duration,
+    /// `None`: no thread.
+    pub(crate) maintenance_interval: Option<Duration>,
+    /// `None`: no limit.
+    pub(crate) max_bytes: Option<u64>,
+    /// What a topic's config goes over.
+    pub(crate) topic_defaults: TopicSettings,
+    pub(crate) internal_partitions: u32,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) max_open_files: usize,
+    pub(crate) max_decompressed_bytes: usize,
+    pub(crate) recovery_threads: usize,
+}

@@ -1,0 +1,84 @@
+//! Settings of a log and of its topics.
+//!
+//! [`TopicConfig`] and [`LogConfig`] are what a caller writes; `TopicSettings` and `LogSettings` are what the floors above read:
+//! plain values, checked once. `keys` is the one place that ties a topic's setting to its Kafka key. Nothing here is read from
+//! the environment or from a file.
+
+mod keys;
+mod log;
+mod settings;
+mod topic;
+
+#[cfg(test)]
+mod tests;
+
+pub use log::LogConfig;
+pub(crate) use log::LogSettings;
+pub(crate) use settings::TopicSettings;
+pub use topic::TopicConfig;
+
+/// What an acknowledged append survives.
+///
+/// Later ones include earlier ones, so `Os < Synced`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The bytes are in the operating system: a killed process loses nothing. A power cut may lose what was not flushed yet; what
+    /// remains of each partition is a prefix of it.
+    #[default]
+    Os,
+    /// The bytes are on the device: a power cut loses nothing.
+    Synced,
+}
+
+/// How batches are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip: understood everywhere, slow.
+    Gzip,
+    /// Snappy, in xerial framing: fast, saves little.
+    Snappy,
+    /// LZ4 frames: fast, saves more than Snappy.
+    Lz4,
+    /// Zstandard: saves most for its speed.
+    Zstd,
+}
+
+/// What a record's timestamp means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimestampType {
+    /// The time that the appender gave, or the time of the append if it gave none.
+    #[default]
+    CreateTime,
+    /// The time of the append, whatever the appender gave.
+    LogAppendTime,
+}
+
+/// What happens to old records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CleanupPolicy {
+    /// Whole segments go when retention says so.
+    #[default]
+    Delete,
+    /// The latest record of each key stays; retention does not apply. Every record must have a key.
+    Compact,
+    /// Both: compacted, and deleted when retention says so.
+    CompactAndDelete,
+}
+
+/// How sealed segments are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReadMode {
+    /// Through read-only memory maps. A device error on a mapped page ends the process with `SIGBUS`.
+    #[default]
+    Map,
+    /// By copying: a device error is an error.
+    Copy,
+}

@@ -1,0 +1,256 @@
+//! What can go wrong, one variant for each thing that a caller would do differently.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::topic_partition::TopicPartition;
+
+/// The result of a call to annals.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed. After any error the log is as it was before the call, unless the variant says otherwise.
+///
+/// Errors are cheap to clone, since one failed fsync reaches every caller that waited for it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused something. `action` says what was tried.
+    #[error("cannot {action} {}: {source}", path.display())]
+    #[non_exhaustive]
+    Io {
+        /// What was tried, as a verb: `open`, `append to`, `sync`.
+        action: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: Arc<io::Error>,
+    },
+    /// The disk or a quota is full. Nothing was written; reads, retention and deletion still work, and appends work again once
+    /// there is room.
+    #[error("no room for {}: delete records or files, or run `maintain`, then try again", path.display())]
+    #[non_exhaustive]
+    DiskFull {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+    /// Stored bytes are damaged. What lies behind can still be read, from [`Corruption::offsets`]`.end` on.
+    #[error(transparent)]
+    Corrupt(Box<Corruption>),
+    /// An fsync failed: whether what was waiting for it is durable is unknown. The partition refuses further writes.
+    #[error(
+        "cannot sync {}: {source}; whether the last records survive a power cut is unknown, re-open the partition",
+        path.display()
+    )]
+    #[non_exhaustive]
+    SyncFailed {
+        /// The file that was synced.
+        path: PathBuf,
+        /// What the system answered.
+        source: Arc<io::Error>,
+    },
+    /// An earlier write or fsync of this partition failed in a way that leaves its end unknown: it refuses writes until
+    /// re-opened.
+    #[error("{partition} refuses writes after an earlier failure ({cause}): re-open it")]
+    #[non_exhaustive]
+    Poisoned {
+        /// The partition.
+        partition: TopicPartition,
+        /// The earlier failure.
+        cause: Arc<io::Error>,
+    },
+    /// The offset asked for is not in the log.
+    #[error("offset {requested} is out of range: the log holds {log_start}..{log_end}")]
+    #[non_exhaustive]
+    OffsetOutOfRange {
+        /// The offset asked for.
+        requested: u64,
+        /// First readable offset.
+        log_start: u64,
+        /// Next offset to be written.
+        log_end: u64,
+    },
+    /// There is no such topic, or it was deleted.
+    #[error("there is no topic {0:?}")]
+    UnknownTopic(Arc<str>),
+    /// The topic has no such partition.
+    #[error("there is no partition {0}")]
+    UnknownPartition(TopicPartition),
+    /// A topic of this name, or one whose name differs only in `.` and `_`, exists.
+    #[error("topic {0:?} exists already")]
+    TopicExists(String),
+    /// The name cannot be a topic's.
+    #[error("{name:?} cannot be the name of a topic: {reason}")]
+    #[non_exhaustive]
+    InvalidTopic {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A record cannot be appended. Nothing of its batch was.
+    #[error("record {index} of the batch cannot be appended: {reason}")]
+    #[non_exhaustive]
+    InvalidRecord {
+        /// Its place in the batch, from 0.
+        index: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A record, or a batch, is larger than the topic allows. Nothing of it was appended.
+    #[error("a batch of {bytes} bytes is over {limit}, the topic's `{key}`")]
+    #[non_exhaustive]
+    RecordTooLarge {
+        /// Size of the batch as it would be written.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+        /// The Kafka key of the limit: `max.message.bytes` or `segment.bytes`.
+        key: &'static str,
+    },
+    /// A setting is unknown, or its value is not allowed. Nothing was changed.
+    #[error("invalid setting `{key}`: {reason}")]
+    #[non_exhaustive]
+    InvalidConfig {
+        /// The setting, by its Kafka key where it has one.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The directory is no log, or holds something that a log does not.
+    #[error("{} is not a log: {reason}", path.display())]
+    #[non_exhaustive]
+    NotALog {
+        /// What was found.
+        path: PathBuf,
+        /// Why it cannot be opened.
+        reason: &'static str,
+    },
+    /// The file is of a version, or uses a codec, that this build does not know.
+    #[error("{} needs {what}, which this build of annals does not have", path.display())]
+    #[non_exhaustive]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it needs.
+        what: &'static str,
+    },
+    /// Another opener holds the directory.
+    #[error(
+        "{} is open elsewhere{}: close it there, or open it read-only",
+        path.display(),
+        holder.map_or(String::new(), |pid| format!(" (process {pid})"))
+    )]
+    #[non_exhaustive]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Process id of the holder, where it can be known.
+        holder: Option<u32>,
+    },
+    /// The member no longer owns what it commits: others have the work. The next `poll` joins again.
+    #[error("the member was fenced from group {group:?}: its partitions went to others; poll again to rejoin")]
+    #[non_exhaustive]
+    MemberFenced {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// The group still has members, and the call needs one without.
+    #[error("group {group:?} has members: close them first")]
+    #[non_exhaustive]
+    NonEmptyGroup {
+        /// The group.
+        group: Arc<str>,
+    },
+    /// The name cannot be a group's.
+    #[error("the group id must not be empty or longer than 32767 bytes")]
+    InvalidGroup,
+    /// No committed offset and `auto_offset_reset` is `None`.
+    #[error("the group has no committed offset for {0} and no reset policy: seek first")]
+    NoOffset(TopicPartition),
+    /// The partition is not assigned to this consumer.
+    #[error("{0} is not assigned to this consumer")]
+    NotAssigned(TopicPartition),
+    /// The consumer has no group, so it has nowhere to commit.
+    #[error("this consumer has no group to commit to")]
+    NoGroup,
+    /// The log was closed.
+    #[error("the log is closed")]
+    Closed,
+    /// The log was opened read-only.
+    #[error("the log was opened read-only")]
+    ReadOnly,
+}
+
+/// Where stored bytes are damaged.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "{partition} is damaged at position {position} of {}: {reason}; offsets {} to {} are lost, reading can go on at {}",
+    path.display(), offsets.start, offsets.end.saturating_sub(1), offsets.end
+)]
+#[non_exhaustive]
+pub struct Corruption {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The file.
+    pub path: PathBuf,
+    /// Byte position in the file where the damage starts.
+    pub position: u32,
+    /// The offsets that cannot be read. Reading can go on at its end.
+    pub offsets: Range<u64>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl Error {
+    /// An I/O error with what was tried, told apart from a full disk.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path: path.to_owned() },
+            _ => Self::Io { action, path: path.to_owned(), source: Arc::new(source) },
+        }
+    }
+
+    /// Whether the same call may succeed later without anything being repaired: the disk was full, or the directory locked.
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } | Self::Locked { .. } | Self::MemberFenced { .. } => true,
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the handle is of no further use for writing: it must be closed and opened again.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::SyncFailed { .. } | Self::Poisoned { .. } | Self::Closed)
+    }
+
+    /// Whether stored bytes are damaged.
+    pub fn is_corruption(&self) -> bool {
+        matches!(self, Self::Corrupt(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_small_and_travels() {
+        fn travels<T: Clone + Send + Sync + 'static>() {}
+        travels::<Error>();
+        assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let full = Error::io("append to", Path::new("x"), io::ErrorKind::StorageFull.into());
+        assert!(matches!(full, Error::DiskFull { .. }) && full.is_retriable());
+        let other = Error::io("append to", Path::new("x"), io::Error::other("boom"));
+        assert_eq!(other.to_string(), "cannot append to x: boom");
+        assert!(!other.is_retriable());
+    }
+}
