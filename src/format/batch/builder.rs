@@ -1,0 +1,99 @@
+//! Making a batch.
+
+use super::{BatchHeader, HEADER_BYTES, codec_bits};
+use crate::clock::Timestamp;
+use crate::config::{Compression, TopicSettings};
+use crate::format::record::{self, Record};
+use crate::format::{Malformed, compression};
+
+/// Makes one batch in a buffer that can be used again: base offset 0, leader epoch 0, no producer.
+#[derive(Debug)]
+pub(crate) struct BatchBuilder {
+    /// Room for the header, and the records so far.
+    buffer: Vec<u8>,
+    compression: Compression,
+    record_count: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl BatchBuilder {
+    /// Starts a batch in `buffer` (which is cleared; `finish` gives it back).
+    pub(crate) fn new(mut buffer: Vec<u8>, compression: Compression) -> Self {
+        buffer.clear();
+        buffer.resize(HEADER_BYTES, 0);
+        Self { buffer, compression, record_count: 0, base_timestamp: -1, max_timestamp: -1 }
+    }
+
+    /// Adds a record. `now` is its timestamp if it has none. Malformed, and the batch is as before: a negative timestamp, over
+    /// `i32::MAX` bytes or records.
+    #[inline]
+    pub(crate) fn push(&mut self, record: &Record<'_>, now: i64) -> Result<(), Malformed> {
+        let timestamp = record.timestamp.map_or(now, Timestamp::as_millis);
+        if timestamp < 0 {
+            return Err(Malformed("its timestamp is negative"));
+        }
+        if self.record_count == i32::MAX.cast_unsigned() {
+            return Err(Malformed("the batch would be over 2147483647 records"));
+        }
+        let base_timestamp = if self.record_count == 0 { timestamp } else { self.base_timestamp };
+        record::encode(&mut self.buffer, timestamp - base_timestamp, self.record_count, record)?;
+        self.record_count += 1;
+        self.base_timestamp = base_timestamp;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        Ok(())
+    }
+
+    pub(crate) fn record_count(&self) -> u32 {
+        self.record_count
+    }
+
+    /// Bytes so far, header included, before compression.
+    pub(crate) fn len_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The greatest timestamp so far, -1 before the first record.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// Compresses with the settings' level where a codec was asked for, fills in the header and the CRC. The buffer is exactly
+    /// the batch. Malformed: no records, or over `i32::MAX` bytes.
+    pub(crate) fn finish(mut self, settings: &TopicSettings) -> Result<Vec<u8>, Malformed> {
+        let Some(last_offset) = self.record_count.checked_sub(1) else {
+            return Err(Malformed("a batch needs a record"));
+        };
+        if self.compression != Compression::None {
+            self.compress(settings)?;
+        }
+        let size_bytes = u32::try_from(self.buffer.len()).ok().filter(|&size| size <= i32::MAX.cast_unsigned());
+        let header = BatchHeader {
+            base_offset: 0,
+            last_offset: last_offset.into(),
+            size_bytes: size_bytes.ok_or(Malformed("a batch would be over 2147483647 bytes"))?,
+            magic: 2,
+            leader_epoch: 0,
+            crc: 0,
+            attributes: codec_bits(self.compression),
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer_id: -1,
+            producer_epoch: -1,
+            base_sequence: -1,
+            record_count: self.record_count,
+        };
+        header.write(&mut self.buffer);
+        Ok(self.buffer)
+    }
+
+    /// Copies the compressed bytes back, so that the caller's buffer keeps its room for plain ones.
+    fn compress(&mut self, settings: &TopicSettings) -> Result<(), Malformed> {
+        let records = self.buffer.get(HEADER_BYTES..).unwrap_or_default();
+        let mut compressed = Vec::with_capacity(records.len() / 2);
+        compression::compress(self.compression, settings, records, &mut compressed)?;
+        self.buffer.truncate(HEADER_BYTES);
+        self.buffer.extend_from_slice(&compressed);
+        Ok(())
+    }
+}

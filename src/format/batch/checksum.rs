@@ -1,0 +1,77 @@
+//! The checksum of a batch that comes in pieces, so that a large one need not be in memory to be checked.
+
+use super::{BatchHeader, CHECKED_FROM};
+use crate::format::checksum::Crc32c;
+use crate::format::legacy;
+
+/// Sees the bytes of a batch one after the other.
+pub(crate) struct BatchChecksum {
+    stored: u32,
+    /// Bytes still to come that are not under the checksum.
+    unchecked: usize,
+    state: State,
+}
+
+enum State {
+    Current(Box<Crc32c>),
+    Legacy(crc32fast::Hasher),
+}
+
+impl BatchChecksum {
+    /// Before the first byte of the batch.
+    pub(crate) fn new(header: &BatchHeader) -> Self {
+        let (unchecked, state) = match header.magic {
+            0 | 1 => (legacy::CHECKED_FROM, State::Legacy(crc32fast::Hasher::new())),
+            _ => (CHECKED_FROM, State::Current(Box::new(Crc32c::new()))),
+        };
+        Self { stored: header.crc, unchecked, state }
+    }
+
+    /// The next bytes of the batch.
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        let (unchecked, checked) = piece.split_at(self.unchecked.min(piece.len()));
+        self.unchecked -= unchecked.len();
+        match &mut self.state {
+            State::Current(crc) => crc.update(checked),
+            State::Legacy(crc) => crc.update(checked),
+        }
+    }
+
+    /// Whether the batch, all of which was seen, is what its checksum says.
+    pub(crate) fn matches(self) -> bool {
+        let computed = match self.state {
+            State::Current(crc) => crc.value(),
+            State::Legacy(crc) => crc.finalize(),
+        };
+        computed == self.stored
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Key `k1`, value `v1`: in v2 at offset 0, in v1 at offset 7.
+    const CURRENT: &[u8] = b"\0\0\0\0\0\0\0\0\0\0\0\x3c\0\0\0\0\x02\x6b\xa4\x8e\x85\0\0\0\0\0\0\0\0\x01\x8b\xcf\xe5\x68\0\
+        \0\0\x01\x8b\xcf\xe5\x68\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\x01\
+        \x14\0\0\0\x04k1\x04v1\0";
+    const LEGACY: &[u8] = b"\0\0\0\0\0\0\0\x07\0\0\0\x1a\xa5\xda\x6a\x62\x01\0\0\0\x01\x8b\xcf\xe5\x68\0\
+        \0\0\0\x02k1\0\0\0\x02v1";
+
+    #[test]
+    fn pieces_of_any_size_give_the_checksum_of_the_whole() {
+        for batch in [CURRENT, LEGACY] {
+            let header = BatchHeader::decode(batch).unwrap();
+            let is_valid = |batch: &[u8], size| {
+                let mut checksum = BatchChecksum::new(&header);
+                batch.chunks(size).for_each(|piece| checksum.update(piece));
+                checksum.matches()
+            };
+            let mut damaged = batch.to_vec();
+            *damaged.last_mut().unwrap() ^= 1;
+            for size in 1..=batch.len() {
+                assert!(is_valid(batch, size) && !is_valid(&damaged, size), "pieces of {size}");
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Walking over the records of a batch.
+
+use std::ops::Range;
+
+use super::{BatchHeader, HEADER_BYTES};
+use crate::config::TimestampType;
+use crate::format::Malformed;
+use crate::format::legacy::LegacyCursor;
+use crate::format::record::{self, Fields, RawRecord};
+
+/// A place among the records of a batch; borrows nothing, so that a reader can own batch and cursor.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RecordCursor {
+    /// The place in a v2 batch; at the end of a legacy one from the start.
+    pub(crate) current: CurrentCursor,
+    legacy: Option<Box<LegacyCursor>>,
+}
+
+/// A place in a v2 batch. Small and `Copy`, for a loop over records to keep it in registers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CurrentCursor {
+    /// Where the next record starts, counted from the first.
+    position: usize,
+    /// Records still to come.
+    remaining: u32,
+}
+
+/// The bytes that a `CurrentCursor` walks over. `decompressed` as from the function of that name.
+#[inline]
+fn records_of<'a>(batch: &'a [u8], decompressed: Option<&'a [u8]>) -> &'a [u8] {
+    decompressed.unwrap_or_else(|| batch.get(HEADER_BYTES..).unwrap_or_default())
+}
+
+impl RecordCursor {
+    /// At the first record. `decompressed` as from the function of that name. Works for v2 and legacy alike; a legacy wrapper's
+    /// absolute offsets are worked out here (it needs one pass over the inner entries).
+    pub(crate) fn new(header: &BatchHeader, batch: &[u8], decompressed: Option<&[u8]>) -> Result<Self, Malformed> {
+        if header.magic < 2 {
+            let cursor = LegacyCursor::new(header, batch, decompressed)?;
+            return Ok(Self { current: CurrentCursor::default(), legacy: Some(Box::new(cursor)) });
+        }
+        Ok(Self { current: CurrentCursor { position: 0, remaining: header.record_count }, legacy: None })
+    }
+
+    /// The next record; `None` after the last. Too few, too many, left-over bytes: Malformed, then `None`. A record that is wrong
+    /// inside but ends where it should is Malformed, and the one behind it comes next.
+    /// `header`, `batch` and `decompressed` are those of `new`.
+    #[inline]
+    pub(crate) fn next<'a>(
+        &mut self,
+        header: &BatchHeader,
+        batch: &'a [u8],
+        decompressed: Option<&'a [u8]>,
+    ) -> Option<Result<RawRecord<'a>, Malformed>> {
+        match &mut self.legacy {
+            None => self.current.next(header, records_of(batch, decompressed)),
+            Some(cursor) => cursor.next(header, batch, decompressed),
+        }
+    }
+}
+
+impl CurrentCursor {
+    /// Whether there are records to come; behind them there may still be bytes that do not belong there.
+    #[inline]
+    pub(crate) fn has_records(&self) -> bool {
+        self.remaining > 0
+    }
+
+    /// The next record, if it is one that is decoded quickly and its offset is in `wanted`, a part of the batch's offsets.
+    /// `None` says nothing about it, and the place stays: then `RecordCursor::next` knows.
+    #[expect(clippy::inline_always, reason = "a call would pass a record of a dozen words through memory")]
+    #[inline(always)]
+    pub(crate) fn next_quickly<'a>(
+        &mut self,
+        header: &BatchHeader,
+        records: &'a [u8],
+        wanted: &Range<u64>,
+    ) -> Option<RawRecord<'a>> {
+        let remaining = self.remaining.checked_sub(1)?;
+        let (fields, size) = record::decode_first_plain(records.get(self.position..)?)?;
+        let offset = header.base_offset.wrapping_add_signed(fields.offset_delta);
+        if !wanted.contains(&offset) {
+            return None;
+        }
+        *self = Self { position: self.position + size, remaining };
+        let timestamp = timestamp(header, fields.timestamp_delta);
+        Some(RawRecord { offset, timestamp, key: fields.key, value: fields.value, headers: fields.headers })
+    }
+
+    fn next<'a>(&mut self, header: &BatchHeader, records: &'a [u8]) -> Option<Result<RawRecord<'a>, Malformed>> {
+        if let Some(record) = self.next_quickly(header, records, &(header.base_offset..header.last_offset + 1)) {
+            return Some(Ok(record));
+        }
+        let rest = records.get(self.position..).unwrap_or_default();
+        let end = Self { position: records.len(), remaining: 0 };
+        let Some(remaining) = self.remaining.checked_sub(1) else {
+            *self = end;
+            return (!rest.is_empty()).then_some(Err(Malformed("a batch is longer than its records")));
+        };
+        match record::split_first(rest) {
+            Ok((record, size)) => {
+                *self = Self { position: self.position + size, remaining };
+                Some(record::decode(record).and_then(|fields| resolve(header, fields)))
+            }
+            Err(malformed) => {
+                *self = end;
+                Some(Err(malformed))
+            }
+        }
+    }
+}
+
+/// Turns the deltas of a record into an offset and a timestamp.
+fn resolve<'a>(header: &BatchHeader, fields: Fields<'a>) -> Result<RawRecord<'a>, Malformed> {
+    let offset = header.base_offset.wrapping_add_signed(fields.offset_delta);
+    if !(header.base_offset..=header.last_offset).contains(&offset) {
+        return Err(Malformed("the offset of a record is outside its batch"));
+    }
+    let timestamp = timestamp(header, fields.timestamp_delta);
+    Ok(RawRecord { offset, timestamp, key: fields.key, value: fields.value, headers: fields.headers })
+}
+
+#[inline]
+fn timestamp(header: &BatchHeader, delta: i64) -> i64 {
+    match header.timestamp_type() {
+        Some(TimestampType::LogAppendTime) => header.max_timestamp,
+        _ => header.base_timestamp.wrapping_add(delta),
+    }
+}

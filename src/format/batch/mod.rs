@@ -1,0 +1,315 @@
+//! Record batches: what a `.log` file is a sequence of.
+//!
+//! This room knows the header of a v2 batch, makes batches and walks over their records. What a record looks like is told in
+//! `record.rs`; the older message sets v0 and v1 are in `legacy.rs`, and nobody above needs to know which it was. That offsets
+//! go on from batch to batch is checked by the floors above.
+//!
+//! | at | bytes | field | notes |
+//! |---|---|---|---|
+//! | 0 | 8 | base offset | of the first record as first written; compaction does not change it |
+//! | 8 | 4 | length | of all that follows |
+//! | 12 | 4 | leader epoch | -1: unknown |
+//! | 16 | 1 | magic | 2 |
+//! | 17 | 4 | CRC | CRC-32C of all that follows |
+//! | 21 | 2 | attributes | bits 0-2 codec, 3 `LogAppendTime`, 4 transactional, 5 control, 6 base timestamp is a delete horizon |
+//! | 23 | 4 | last offset delta | last offset - base offset, as first written |
+//! | 27 | 8 | base timestamp | what the records' timestamps are relative to; -1 in an empty batch |
+//! | 35 | 8 | max timestamp | greatest of the records, or the time of the append; -1: none |
+//! | 43 | 8 | producer id | -1: none |
+//! | 51 | 2 | producer epoch | -1: none |
+//! | 53 | 4 | base sequence | of the first record as first written; -1: none |
+//! | 57 | 4 | record count | of the records that are there; compaction leaves fewer, or none |
+//! | 61 | | records | one after the other; with a codec, one compressed stream of them |
+//!
+//! Offset, length, leader epoch and magic lie before the CRC, so that a log can number a finished batch.
+//!
+//! Example, record `k1`, `v1` at offset 0 and time 1700000000000:
+//! ```text
+//! 0000000000000000 0000003c 00000000 02 6ba48e85 0000 00000000 0000018bcfe56800 0000018bcfe56800
+//! ffffffffffffffff ffff ffffffff 00000001 14000000046b3104763100
+//! ```
+
+use byteorder::{BigEndian, ByteOrder};
+
+use crate::config::{Compression, TimestampType};
+
+use super::checksum::crc32c;
+use super::{Malformed, compression, legacy};
+
+mod below;
+mod builder;
+mod checksum;
+mod cursor;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use below::below;
+pub(crate) use builder::BatchBuilder;
+pub(crate) use checksum::BatchChecksum;
+pub(crate) use cursor::RecordCursor;
+
+/// Size of the header of a v2 batch.
+pub(crate) const HEADER_BYTES: usize = 61;
+/// Offset and length, in front of every batch and legacy entry; the length counts what follows.
+pub(crate) const OVERHEAD_BYTES: usize = 12;
+/// As many bytes as `Frame::decode` needs.
+pub(crate) const FRAME_BYTES: usize = 17;
+
+const OVERHEAD: u32 = 12;
+const _: () = assert!(OVERHEAD as usize == OVERHEAD_BYTES);
+/// Where the bytes under the CRC start.
+const CHECKED_FROM: usize = 21;
+/// A legacy entry without key and value, behind its first 12 bytes; nothing smaller is a batch.
+const MIN_LENGTH: u32 = 14;
+
+const CODEC: u16 = 0b111;
+const LOG_APPEND_TIME: u16 = 1 << 3;
+const TRANSACTIONAL: u16 = 1 << 4;
+const CONTROL: u16 = 1 << 5;
+const DELETE_HORIZON: u16 = 1 << 6;
+
+const MAX_I32: u32 = i32::MAX.cast_unsigned();
+const MAX_OFFSET: u64 = i64::MAX.cast_unsigned();
+
+/// The front of any batch: enough to step over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// The offset field: base offset of a v2 batch, LAST offset of a legacy entry.
+    pub(crate) offset: u64,
+    /// The whole batch with its first 12 bytes.
+    pub(crate) size_bytes: u32,
+    /// 0, 1, or 2 (greater ones are read as 2, as Kafka does).
+    pub(crate) magic: u8,
+}
+
+/// The decoded header of a v2 batch, or of a legacy (v0, v1) entry with the fields it lacks set to "none".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchHeader {
+    /// For a legacy wrapper: equal to `last_offset` (its true base needs decompression).
+    pub(crate) base_offset: u64,
+    pub(crate) last_offset: u64,
+    pub(crate) size_bytes: u32,
+    pub(crate) magic: u8,
+    /// -1: unknown.
+    pub(crate) leader_epoch: i32,
+    pub(crate) crc: u32,
+    pub(crate) attributes: u16,
+    pub(crate) base_timestamp: i64,
+    /// -1: none (also for v0).
+    pub(crate) max_timestamp: i64,
+    pub(crate) producer_id: i64,
+    pub(crate) producer_epoch: i16,
+    pub(crate) base_sequence: i32,
+    /// Records present; for legacy 1 (a wrapper's count needs decompression).
+    pub(crate) record_count: u32,
+}
+
+impl Frame {
+    /// Decodes the first `FRAME_BYTES` bytes. Malformed: negative offset, size below 14 after the first 12, or a negative magic.
+    #[inline]
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let front: &[u8; FRAME_BYTES] = bytes.first_chunk().ok_or(Malformed("the front of a batch is cut short"))?;
+        let offset = BigEndian::read_u64(&front[0..8]);
+        if offset > MAX_OFFSET {
+            return Err(Malformed("the offset of a batch is negative"));
+        }
+        let length = BigEndian::read_u32(&front[8..12]);
+        if !(MIN_LENGTH..=MAX_I32).contains(&length) {
+            return Err(Malformed("the length of a batch is negative or too small"));
+        }
+        let magic = front[16];
+        if magic > i8::MAX.cast_unsigned() {
+            return Err(Malformed("the magic of a batch is negative"));
+        }
+        Ok(Self { offset, size_bytes: length + OVERHEAD, magic: magic.min(2) })
+    }
+
+    /// The whole size alone, for stepping over a batch whose front is malformed otherwise; `None` if that is what is wrong.
+    pub(crate) fn size_bytes_of(bytes: &[u8]) -> Option<u32> {
+        let front: &[u8; OVERHEAD_BYTES] = bytes.first_chunk()?;
+        let length = BigEndian::read_u32(&front[8..]);
+        (MIN_LENGTH..=MAX_I32).contains(&length).then(|| length + OVERHEAD)
+    }
+}
+
+impl BatchHeader {
+    #[cfg(test)]
+    /// How many bytes at the front of a batch of this frame hold its header (61 for v2, 34 or 26 for legacy).
+    pub(crate) fn bytes_needed(frame: &Frame) -> usize {
+        if frame.magic < 2 { legacy::bytes_needed(frame.magic) } else { HEADER_BYTES }
+    }
+
+    /// Decodes and checks the header fields (counts and deltas not negative, codec known, size big enough). Does not check the
+    /// CRC.
+    /// `bytes` starts at the batch and may end behind the header.
+    #[inline]
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let frame = Frame::decode(bytes)?;
+        if frame.magic < 2 {
+            return legacy::decode_header(bytes);
+        }
+        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(Malformed("the header of a batch is cut short"))?;
+        if (frame.size_bytes as usize) < HEADER_BYTES {
+            return Err(Malformed("a batch is smaller than its header"));
+        }
+        let last_offset_delta = BigEndian::read_u32(&header[23..27]);
+        let last_offset = frame.offset + u64::from(last_offset_delta);
+        if last_offset_delta > MAX_I32 || last_offset > MAX_OFFSET {
+            return Err(Malformed("the last offset of a batch is out of range"));
+        }
+        let record_count = BigEndian::read_u32(&header[57..61]);
+        if u64::from(record_count) > u64::from(last_offset_delta) + 1 {
+            return Err(Malformed("a batch has more records than offsets"));
+        }
+        let decoded = Self {
+            base_offset: frame.offset,
+            last_offset,
+            size_bytes: frame.size_bytes,
+            magic: frame.magic,
+            leader_epoch: BigEndian::read_i32(&header[12..16]),
+            crc: BigEndian::read_u32(&header[17..21]),
+            attributes: BigEndian::read_u16(&header[21..23]),
+            base_timestamp: BigEndian::read_i64(&header[27..35]),
+            max_timestamp: BigEndian::read_i64(&header[35..43]),
+            producer_id: BigEndian::read_i64(&header[43..51]),
+            producer_epoch: BigEndian::read_i16(&header[51..53]),
+            base_sequence: BigEndian::read_i32(&header[53..57]),
+            record_count,
+        };
+        decoded.codec()?;
+        Ok(decoded)
+    }
+
+    /// Writes the header of a v2 batch over the first bytes of `batch`, which is exactly the batch, with the right CRC in place
+    /// of
+    /// `self.crc`.
+    pub(crate) fn write(&self, batch: &mut [u8]) {
+        assert_eq!(batch.len(), self.size_bytes as usize, "the size in the header is that of the batch");
+        let last_offset_delta = u32::try_from(self.last_offset - self.base_offset).unwrap_or(u32::MAX);
+        assert!(last_offset_delta <= MAX_I32, "a batch spans at most 2^31 offsets");
+        let header = header_of(batch);
+        BigEndian::write_u64(&mut header[0..8], self.base_offset);
+        BigEndian::write_u32(&mut header[8..12], self.size_bytes - OVERHEAD);
+        BigEndian::write_i32(&mut header[12..16], self.leader_epoch);
+        header[16] = 2;
+        BigEndian::write_u16(&mut header[21..23], self.attributes);
+        BigEndian::write_u32(&mut header[23..27], last_offset_delta);
+        BigEndian::write_i64(&mut header[27..35], self.base_timestamp);
+        BigEndian::write_i64(&mut header[35..43], self.max_timestamp);
+        BigEndian::write_i64(&mut header[43..51], self.producer_id);
+        BigEndian::write_i16(&mut header[51..53], self.producer_epoch);
+        BigEndian::write_i32(&mut header[53..57], self.base_sequence);
+        BigEndian::write_u32(&mut header[57..61], self.record_count);
+        write_crc(batch);
+    }
+
+    /// Whether the checksum over the whole batch is right. `batch` is exactly the batch.
+    #[inline]
+    pub(crate) fn crc_is_valid(&self, batch: &[u8]) -> bool {
+        if self.magic < 2 {
+            return legacy::crc_is_valid(batch);
+        }
+        batch.len() == self.size_bytes as usize && batch.get(CHECKED_FROM..).is_some_and(|checked| crc32c(checked) == self.crc)
+    }
+
+    pub(crate) fn codec(&self) -> Result<Compression, Malformed> {
+        match self.attributes & CODEC {
+            0 => Ok(Compression::None),
+            1 => Ok(Compression::Gzip),
+            2 => Ok(Compression::Snappy),
+            3 => Ok(Compression::Lz4),
+            4 => Ok(Compression::Zstd),
+            _ => Err(Malformed("a batch has an unknown codec")),
+        }
+    }
+
+    pub(crate) fn is_transactional(&self) -> bool {
+        self.magic >= 2 && self.attributes & TRANSACTIONAL != 0
+    }
+
+    pub(crate) fn is_control(&self) -> bool {
+        self.magic >= 2 && self.attributes & CONTROL != 0
+    }
+
+    /// `None` for v0.
+    #[inline]
+    pub(crate) fn timestamp_type(&self) -> Option<TimestampType> {
+        match self.attributes & LOG_APPEND_TIME {
+            _ if self.magic == 0 => None,
+            0 => Some(TimestampType::CreateTime),
+            _ => Some(TimestampType::LogAppendTime),
+        }
+    }
+
+    /// From when on the cleaner may drop the tombstones and markers of this batch, if it has seen them.
+    pub(crate) fn delete_horizon(&self) -> Option<i64> {
+        (self.magic >= 2 && self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
+    }
+
+    /// -1 where there is none. Behind `i32::MAX` comes 0.
+    pub(crate) fn last_sequence(&self) -> i32 {
+        if self.base_sequence < 0 {
+            return -1;
+        }
+        let sequence = u64::from(self.base_sequence.cast_unsigned()) + (self.last_offset - self.base_offset);
+        (sequence & 0x7fff_ffff) as i32
+    }
+
+    pub(crate) fn has_producer(&self) -> bool {
+        self.producer_id >= 0
+    }
+}
+
+/// The record bytes of a batch, decompressed where they were compressed. Plain v2 batches and plain legacy entries need no copy:
+/// `None` means "read the batch itself". At most `limit` bytes come out.
+pub(crate) fn decompressed(header: &BatchHeader, batch: &[u8], limit: usize) -> Result<Option<Vec<u8>>, Malformed> {
+    if header.magic < 2 {
+        return legacy::decompressed(header, batch, limit);
+    }
+    let codec = header.codec()?;
+    if codec == Compression::None || header.record_count == 0 {
+        return Ok(None);
+    }
+    let records = batch.get(HEADER_BYTES..).ok_or(Malformed("the header of a batch is cut short"))?;
+    compression::decompress(codec, header.magic, records, limit).map(Some)
+}
+
+/// Sets base offset and leader epoch, which the CRC does not cover.
+#[inline]
+pub(crate) fn stamp(batch: &mut [u8], base_offset: u64, leader_epoch: i32) {
+    debug_assert!(base_offset <= MAX_OFFSET, "offsets are not negative");
+    let header = header_of(batch);
+    BigEndian::write_u64(&mut header[0..8], base_offset);
+    BigEndian::write_i32(&mut header[12..16], leader_epoch);
+}
+
+/// Makes the batch a `LogAppendTime` one of `now`, and computes its CRC anew.
+pub(crate) fn stamp_append_time(batch: &mut [u8], now: i64) {
+    let header = header_of(batch);
+    let attributes = BigEndian::read_u16(&header[21..23]) | LOG_APPEND_TIME;
+    BigEndian::write_u16(&mut header[21..23], attributes);
+    BigEndian::write_i64(&mut header[35..43], now);
+    write_crc(batch);
+}
+
+fn codec_bits(codec: Compression) -> u16 {
+    match codec {
+        Compression::None => 0,
+        Compression::Gzip => 1,
+        Compression::Snappy => 2,
+        Compression::Lz4 => 3,
+        Compression::Zstd => 4,
+    }
+}
+
+/// The header of a batch that we made.
+#[expect(clippy::expect_used, reason = "the batch is ours, not bytes from a disk")]
+#[inline]
+fn header_of(batch: &mut [u8]) -> &mut [u8; HEADER_BYTES] {
+    batch.first_chunk_mut().expect("a batch has a header")
+}
+
+fn write_crc(batch: &mut [u8]) {
+    let crc = crc32c(batch.get(CHECKED_FROM..).unwrap_or_default());
+    BigEndian::write_u32(&mut header_of(batch)[17..21], crc);
+}

@@ -1,0 +1,199 @@
+//! gzip (RFC 1952): members of a header, a raw deflate stream, and a trailer.
+//!
+//! | offset | size | field                                                                       |
+//! |--------|------|-----------------------------------------------------------------------------|
+//! | 0      | 2    | magic `1f 8b`                                                               |
+//! | 2      | 1    | method, 8 (deflate)                                                         |
+//! | 3      | 1    | flags: bit 1 header CRC, bit 2 extra field, bit 3 name, bit 4 comment       |
+//! | 4      | 6    | time, extra flags, operating system: not looked at                          |
+//! | 10     |      | as flagged: extra (u16 length and bytes), name\0, comment\0, header CRC u16 |
+//! |        |      | deflate stream                                                              |
+//! |        | 4    | CRC-32 of what comes out                                                    |
+//! |        | 4    | length of what comes out, modulo 2^32                                       |
+//!
+//! Numbers are little-endian. One member is written. Read are any number of members, back to back; as Java's reader does,
+//! whatever follows a whole member is ignored where it does not begin with a member's header or is too short for a member.
+
+use byteorder::{ByteOrder, LittleEndian};
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
+
+use super::output::Output;
+use crate::format::Malformed;
+
+const MAGIC_AND_METHOD: [u8; 3] = [0x1f, 0x8b, 8];
+const HEADER_CRC: u8 = 1 << 1;
+const EXTRA: u8 = 1 << 2;
+const NAME: u8 = 1 << 3;
+const COMMENT: u8 = 1 << 4;
+const WINDOW_BITS: u8 = 15;
+/// Header and trailer around nothing.
+const TOO_SHORT_BYTES: usize = 18;
+
+const TRUNCATED: Malformed = Malformed("gzip stream ends too early");
+const DAMAGED: Malformed = Malformed("damaged gzip stream");
+
+/// Levels 1 to 9; -1 is zlib's default.
+pub(super) fn compress(bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let level = u32::try_from(level).map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
+    let mut deflate = Compress::new_gzip(level, WINDOW_BITS);
+    loop {
+        out.reserve(bytes.len() / 4 + 256);
+        match deflate.compress_vec(behind(bytes, deflate.total_in()), out, FlushCompress::Finish) {
+            Ok(Status::StreamEnd) => return Ok(()),
+            Ok(Status::Ok | Status::BufError) => {}
+            Err(_) => return Err(Malformed("gzip could not compress")),
+        }
+    }
+}
+
+pub(super) fn decompress(bytes: &[u8], _magic: u8, limit: usize) -> Result<Vec<u8>, Malformed> {
+    let mut out = Output::new(bytes.len(), limit);
+    let mut inflate = Decompress::new(false);
+    let mut stream = skip_header(bytes).ok_or(Malformed("not a gzip stream"))?;
+    loop {
+        let rest = read_member(&mut inflate, stream, &mut out)?;
+        match skip_header(rest) {
+            Some(next) if rest.len() > TOO_SHORT_BYTES => stream = next,
+            _ => return out.finish(),
+        }
+        inflate.reset(false);
+    }
+}
+
+/// Inflates what follows a header and checks the trailer; gives what lies behind it.
+fn read_member<'a>(inflate: &mut Decompress, stream: &'a [u8], out: &mut Output) -> Result<&'a [u8], Malformed> {
+    let start = out.bytes.len();
+    loop {
+        out.make_room()?;
+        let rest = behind(stream, inflate.total_in());
+        match inflate.decompress_vec(rest, &mut out.bytes, FlushDecompress::None) {
+            Ok(Status::StreamEnd) => break,
+            Ok(Status::Ok | Status::BufError) if out.is_full() => {}
+            Ok(Status::Ok | Status::BufError) => return Err(TRUNCATED),
+            Err(_) => return Err(DAMAGED),
+        }
+    }
+    out.check()?;
+    let member = out.bytes.get(start..).unwrap_or_default();
+    let (trailer, rest) = behind(stream, inflate.total_in()).split_first_chunk::<8>().ok_or(TRUNCATED)?;
+    let length = u64::from(LittleEndian::read_u32(&trailer[4..]));
+    if LittleEndian::read_u32(trailer) != crc32fast::hash(member) || length != member.len() as u64 & 0xffff_ffff {
+        return Err(Malformed("gzip checksum or length does not match"));
+    }
+    Ok(rest)
+}
+
+/// What follows a member's header; `None` where there is none, or not a whole one.
+fn skip_header(bytes: &[u8]) -> Option<&[u8]> {
+    let (fixed, mut rest) = bytes.split_first_chunk::<10>()?;
+    let [a, b, method, flags, ..] = *fixed;
+    if [a, b, method] != MAGIC_AND_METHOD {
+        return None;
+    }
+    if flags & EXTRA != 0 {
+        let (length, extra) = rest.split_first_chunk::<2>()?;
+        rest = extra.get(usize::from(LittleEndian::read_u16(length))..)?;
+    }
+    for text in [NAME, COMMENT] {
+        if flags & text != 0 {
+            let end = rest.iter().position(|&byte| byte == 0)?;
+            rest = rest.get(end + 1..)?;
+        }
+    }
+    if flags & HEADER_CRC != 0 {
+        let header = bytes.get(..bytes.len() - rest.len())?;
+        let (stored, stream) = rest.split_first_chunk::<2>()?;
+        if u32::from(LittleEndian::read_u16(stored)) != crc32fast::hash(header) & 0xffff {
+            return None;
+        }
+        rest = stream;
+    }
+    Some(rest)
+}
+
+fn behind(bytes: &[u8], consumed: u64) -> &[u8] {
+    usize::try_from(consumed).ok().and_then(|consumed| bytes.get(consumed..)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn member(bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        compress(bytes, -1, &mut out).unwrap();
+        out
+    }
+
+    /// A member with every optional field; `damage` is mixed into its header CRC.
+    fn decorated(bytes: &[u8], damage: u8) -> Vec<u8> {
+        let mut out = vec![0x1f, 0x8b, 8, HEADER_CRC | EXTRA | NAME | COMMENT, 1, 2, 3, 4, 0, 255];
+        out.extend_from_slice(b"\x03\x00abcname\0comment\0");
+        let crc = crc32fast::hash(&out) & 0xffff;
+        out.extend([u8::try_from(crc & 0xff).unwrap() ^ damage, u8::try_from(crc >> 8).unwrap()]);
+        out.extend_from_slice(&member(bytes)[10..]);
+        out
+    }
+
+    #[test]
+    fn one_member_with_a_plain_header_is_written() {
+        let written = member(b"some records");
+        assert_eq!(written[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
+        assert_eq!(decompress(&written, 2, 12).unwrap(), b"some records");
+    }
+
+    #[test]
+    fn levels_are_taken() {
+        let text: Vec<u8> = (0..200_000_u32).flat_map(|n| (n % 1000).to_be_bytes()).collect();
+        for level in [-1, 1, 6, 9] {
+            let mut out = Vec::new();
+            compress(&text, level, &mut out).unwrap();
+            assert_eq!(decompress(&out, 2, LIMIT).unwrap(), text, "level {level}");
+        }
+    }
+
+    #[test]
+    fn members_may_follow_each_other() {
+        let two = [member(b"one, "), member(b""), decorated(b"two", 0)].concat();
+        assert_eq!(decompress(&two, 2, LIMIT).unwrap(), b"one, two");
+    }
+
+    #[test]
+    fn whatever_is_no_header_is_ignored_behind_a_member() {
+        for garbage in
+            [&b"\0"[..], &[0; 40], b"\x1f\x8b", b"\x1f\x8b\x08", b"garbage that is quite a bit longer", &decorated(b"x", 1)]
+        {
+            let bytes = [&member(b"whole")[..], garbage].concat();
+            assert_eq!(decompress(&bytes, 2, LIMIT).unwrap(), b"whole");
+        }
+        let next = member(b"next");
+        for (end, expected) in [(10, Ok(b"whole".to_vec())), (18, Ok(b"whole".to_vec())), (19, Err(TRUNCATED))] {
+            let cut = [&member(b"whole")[..], &next[..end]].concat();
+            assert_eq!(decompress(&cut, 2, LIMIT), expected, "next member cut at {end}");
+        }
+    }
+
+    #[test]
+    fn other_streams_are_refused() {
+        let mut zlib = Vec::with_capacity(100);
+        Compress::new(flate2::Compression::default(), true).compress_vec(b"zlib", &mut zlib, FlushCompress::Finish).unwrap();
+        for bytes in [&zlib[..], b"", b"\x1f", b"\x1f\x8b\x07aaaaaaaaaaaaaaaaaaa", &decorated(b"x", 1)] {
+            assert_eq!(decompress(bytes, 2, LIMIT), Err(Malformed("not a gzip stream")));
+        }
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let whole = member(b"what is damaged here is not believed there");
+        for end in 0..whole.len() {
+            assert!(decompress(&whole[..end], 2, LIMIT).is_err(), "cut at {end}");
+        }
+        for at in 10..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x40;
+            assert!(decompress(&damaged, 2, LIMIT).is_err(), "flipped at {at}");
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Names of files and directories, made and parsed in this one place.
+//!
+//! | name | what it is |
+//! | --- | --- |
+//! | `<topic>-<partition>/` | a partition, split at the last dash: a topic's name may hold dashes |
+//! | `<topic>-<partition>.<32 hex digits>-delete/` | a partition on its way out (or `-stray`, `-future`), topic cut to fit |
+//! | `<base offset, 20 digits>.log` | a segment; `.index`, `.timeindex`, `.txnindex` beside it |
+//! | `<offset, 20 digits>.snapshot` | producer state up to that offset |
+//! | `<base offset>-<position>.torn` | bytes that an unclean stop left behind the end of the log, kept |
+//! | `<topic>.topic` | what annals knows of a topic |
+//! | `<topic>.gone` | a topic whose deletion is under way |
+//! | `<16 hex digits>.tmp` | a file that is being written and will be renamed |
+//!
+//! A parser takes exactly what its maker makes and what a broker writes. Every other name is not ours and answers `None`: such
+//! files are left alone.
+
+use crate::topic_partition::TopicPartition;
+
+/// Suffix of a segment's records.
+pub(crate) const LOG: &str = "log";
+/// Suffix of a segment's offset index.
+pub(crate) const OFFSET_INDEX: &str = "index";
+/// Suffix of a segment's time index.
+pub(crate) const TIME_INDEX: &str = "timeindex";
+/// Suffix of a segment's transaction index.
+pub(crate) const TRANSACTION_INDEX: &str = "txnindex";
+/// Suffix of a producer snapshot.
+pub(crate) const SNAPSHOT: &str = "snapshot";
+/// Suffix of what was cut off the end of a log.
+pub(crate) const TORN: &str = "torn";
+/// Present only while the directory was closed cleanly.
+pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
+/// Held locked while the directory is open.
+pub(crate) const LOCK: &str = ".lock";
+/// Cluster, node and directory identity.
+pub(crate) const META_PROPERTIES: &str = "meta.properties";
+/// Checkpoint: below these offsets everything is on the device.
+pub(crate) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
+/// Checkpoint: log starts above the first segment's base offset.
+pub(crate) const LOG_STARTS: &str = "log-start-offset-checkpoint";
+/// Checkpoint that only brokers write: where it is, a broker held the directory last.
+pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
+/// Checkpoint: first offsets that were never compacted.
+pub(crate) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
+/// In a partition's directory: first offset of each leader epoch.
+pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+/// In a partition's directory: the topic id.
+pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
+/// In a partition's directory: length and checksum of its sealed indexes.
+pub(crate) const INDEX_DIGESTS: &str = "index-digests";
+/// Ends the name of a topic file, `<topic>.topic`.
+pub(crate) const TOPIC: &str = "topic";
+/// Ends the name of what was the topic file of a topic that is being deleted.
+pub(crate) const GONE: &str = "gone";
+/// Ends the name of a partition's directory that is being deleted.
+pub(crate) const DELETED_DIR: &str = "-delete";
+/// Ends the name of a partition's directory that a broker's controller did not know.
+pub(crate) const STRAY_DIR: &str = "-stray";
+/// Ends the name of a partition's directory that a broker was moving between its log directories.
+pub(crate) const FUTURE_DIR: &str = "-future";
+
+/// Characters that a topic's name may have, so that `<name>-<partition>` and `<name>.topic` fit into a file name.
+pub(crate) const MAX_TOPIC_BYTES: usize = 249;
+
+const OFFSET_DIGITS: usize = 20;
+const UNIQUE_DIGITS: usize = 32;
+const TEMPORARY_DIGITS: usize = 16;
+const MAX_NAME_BYTES: usize = 255;
+
+/// `00000000000000000042.log`.
+pub(crate) fn segment_file(base_offset: u64, suffix: &str) -> String {
+    format!("{base_offset:020}.{suffix}")
+}
+
+/// A file of a segment or snapshot by its name: base offset and the rest after the first dot (`log`, `index.deleted`).
+pub(crate) fn parse_segment_file(name: &str) -> Option<(u64, &str)> {
+    let (offset, suffix) = name.split_once('.')?;
+    if offset.len() != OFFSET_DIGITS {
+        return None;
+    }
+    let offset = parse_decimal(offset)?;
+    i64::try_from(offset).ok()?;
+    Some((offset, suffix))
+}
+
+/// `00000000000000000042-1234.torn`: what stood at `position` of a segment and behind it.
+pub(crate) fn torn_file(base_offset: u64, position: u32) -> String {
+    format!("{base_offset:020}-{position}.{TORN}")
+}
+
+/// `orders-0` as topic and partition, split at the last dash; `None` if it is no partition's directory (illegal topic, `+1`,
+/// `01`, too large, `-delete`, `-stray`, `-future` ones).
+pub(crate) fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
+    let (topic, partition) = name.rsplit_once('-')?;
+    check_topic(topic).ok()?;
+    Some(TopicPartition::new(topic, parse_partition(partition)?))
+}
+
+/// Whether the name is that of a partition's directory on its way out: `<topic>-<p>.<32 hex>-delete`, `-stray`, `-future`. Gives
+/// the suffix, dash included: [`DELETED_DIR`], [`STRAY_DIR`] or [`FUTURE_DIR`].
+pub(crate) fn parse_leaving_dir(name: &str) -> Option<&'static str> {
+    let suffix = [DELETED_DIR, STRAY_DIR, FUTURE_DIR].into_iter().find(|suffix| name.ends_with(suffix))?;
+    let (partition_dir, unique) = name.strip_suffix(suffix)?.rsplit_once('.')?;
+    let (topic, partition) = partition_dir.rsplit_once('-')?;
+    parse_partition(partition)?;
+    // What is left of a topic that was cut to fit may be a name that no topic can have, such as `.`.
+    (topic.bytes().all(is_legal) && is_hex(unique, UNIQUE_DIGITS)).then_some(suffix)
+}
+
+/// `<topic>-<p>.<32 hex>-delete`, the topic cut so that the name has at most 255 bytes.
+pub(crate) fn deleted_partition_dir(partition: &TopicPartition, unique: u128) -> String {
+    let end = format!("-{}.{unique:032x}{DELETED_DIR}", partition.partition);
+    let room = MAX_NAME_BYTES.saturating_sub(end.len());
+    let topic = partition.topic.get(..room).unwrap_or(&partition.topic);
+    format!("{topic}{end}")
+}
+
+/// `orders.topic`.
+pub(crate) fn topic_file(topic: &str) -> String {
+    format!("{topic}.{TOPIC}")
+}
+
+/// The topic of a topic file by its name.
+pub(crate) fn parse_topic_file(name: &str) -> Option<&str> {
+    let topic = name.strip_suffix(TOPIC)?.strip_suffix('.')?;
+    check_topic(topic).ok().map(|()| topic)
+}
+
+/// `orders.gone`.
+pub(crate) fn gone_file(topic: &str) -> String {
+    format!("{topic}.{GONE}")
+}
+
+/// The topic whose deletion is under way, by the name of the file that says so.
+pub(crate) fn parse_gone_file(name: &str) -> Option<&str> {
+    let topic = name.strip_suffix(GONE)?.strip_suffix('.')?;
+    check_topic(topic).ok().map(|()| topic)
+}
+
+/// Why a name cannot be a topic's, or `Ok`.
+pub(crate) fn check_topic(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        Err("it is empty")
+    } else if name == "." || name == ".." {
+        Err("`.` and `..` are directories")
+    } else if !name.bytes().all(is_legal) {
+        Err("only ASCII letters, digits, `.`, `_` and `-` are allowed")
+    } else if name.len() > MAX_TOPIC_BYTES {
+        Err("it is longer than 249 characters")
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether two names cannot both be topics of one log: Kafka's metrics do not tell `.` from `_`, and the files of a system that
+/// does not tell `a` from `A` would be shared.
+pub(crate) fn collides(a: &str, b: &str) -> bool {
+    let fold = |byte: u8| match byte {
+        b'.' => b'_',
+        _ if cfg!(target_vendor = "apple") => byte.to_ascii_lowercase(),
+        _ => byte,
+    };
+    a.bytes().map(fold).eq(b.bytes().map(fold))
+}
+
+/// `<16 hex digits>.tmp`.
+pub(crate) fn temporary(unique: u64) -> String {
+    format!("{unique:016x}.tmp")
+}
+
+/// Whether the name is one of [`temporary`]'s: what a stop in the middle of a replacement leaves behind.
+pub(crate) fn is_temporary(name: &str) -> bool {
+    name.strip_suffix(".tmp").is_some_and(|unique| is_hex(unique, TEMPORARY_DIGITS))
+}
+
+/// Whether the topic is one that Kafka keeps for itself.
+pub(crate) fn is_internal_topic(name: &str) -> bool {
+    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state" | "__cluster_metadata")
+}
+
+fn is_legal(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A partition's number, at most `i32::MAX`, without padding: each directory has one name.
+fn parse_partition(text: &str) -> Option<u32> {
+    if text.len() > 1 && text.starts_with('0') {
+        return None;
+    }
+    let number = u32::try_from(parse_decimal(text)?).ok()?;
+    i32::try_from(number).ok().map(|_| number)
+}
+
+/// Digits only: `str::parse` takes a sign too.
+fn parse_decimal(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const UNIQUE: u128 = 0x00ff_0000_0000_0000_0000_0000_0000_00aa;
+
+    #[test]
+    fn a_segment_file_has_twenty_digits() {
+        assert_eq!(segment_file(42, LOG), "00000000000000000042.log");
+        assert_eq!(segment_file(i64::MAX.unsigned_abs(), OFFSET_INDEX), "09223372036854775807.index");
+        assert_eq!(parse_segment_file("00000000000000000042.log"), Some((42, "log")));
+        assert_eq!(parse_segment_file("00000000000000000042.index.deleted"), Some((42, "index.deleted")));
+        assert_eq!(parse_segment_file("09223372036854775807.snapshot"), Some((i64::MAX.unsigned_abs(), "snapshot")));
+    }
+
+    #[test]
+    fn what_is_no_segment_file_is_left_alone() {
+        for name in [
+            "",
+            ".",
+            ".log",
+            "42.log",
+            "000000000000000000042.log",
+            "00000000000000000042",
+            "+0000000000000000042.log",
+            "0000000000000000004x.log",
+            "09223372036854775808.log",
+            "99999999999999999999.log",
+            "00000000000000000042-17.torn",
+            "partition.metadata",
+            "leader-epoch-checkpoint",
+        ] {
+            assert_eq!(parse_segment_file(name), None, "{name}");
+        }
+        assert_eq!(torn_file(42, 17), "00000000000000000042-17.torn");
+    }
+
+    #[test]
+    fn a_partition_directory_is_split_at_its_last_dash() {
+        for (name, topic, partition) in [
+            ("orders-0", "orders", 0),
+            ("a-b-10", "a-b", 10),
+            ("a.name_with-all-2-0", "a.name_with-all-2", 0),
+            ("--1", "-", 1),
+            ("t-2147483647", "t", 2_147_483_647),
+        ] {
+            let parsed = parse_partition_dir(name).unwrap();
+            assert_eq!((&*parsed.topic, parsed.partition), (topic, partition));
+            assert_eq!(parsed.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn what_is_no_partition_directory_is_refused() {
+        let deleted = deleted_partition_dir(&TopicPartition::new("t", 0), UNIQUE);
+        for name in [
+            "",
+            "t",
+            "t-",
+            "-0",
+            "t-01",
+            "t-00",
+            "t-+1",
+            "t--",
+            "t-1x",
+            "t-2147483648",
+            "t-99999999999",
+            "a b-0",
+            "..-0",
+            ".-0",
+            "../x-0",
+            "lost+found",
+            &deleted,
+        ] {
+            assert_eq!(parse_partition_dir(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_on_its_way_out_is_known_by_its_suffix() {
+        let partition = TopicPartition::new("a-b", 7);
+        let deleted = deleted_partition_dir(&partition, UNIQUE);
+        assert_eq!(deleted, "a-b-7.00ff00000000000000000000000000aa-delete");
+        assert_eq!(parse_leaving_dir(&deleted), Some("-delete"));
+        assert_eq!(parse_leaving_dir(&deleted.replace("-delete", "-stray")), Some("-stray"));
+        assert_eq!(parse_leaving_dir(&deleted.replace("-delete", "-future")), Some("-future"));
+        for name in [
+            "",
+            "-delete",
+            "a-delete",
+            "a-0",
+            "a-0.ff-delete",
+            &deleted.replace("-7", ""),
+            &deleted.replace("aa", "AA"),
+            "a-0.-stray",
+        ] {
+            assert_eq!(parse_leaving_dir(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_longest_topic_is_cut_when_it_is_deleted() {
+        let topic = "x".repeat(MAX_TOPIC_BYTES);
+        let deleted = deleted_partition_dir(&TopicPartition::new(topic.as_str(), 2_147_483_647), u128::MAX);
+        assert_eq!(deleted.len(), 255);
+        assert_eq!(parse_leaving_dir(&deleted), Some(DELETED_DIR));
+        assert_eq!(topic_file(&topic).len(), 255);
+    }
+
+    #[test]
+    fn names_that_cannot_be_topics_are_refused() {
+        let longest = "x".repeat(249);
+        for good in ["t", "a-b", "a.b_c-D9", "...", "-", "__consumer_offsets", &longest] {
+            assert_eq!(check_topic(good), Ok(()), "{good}");
+        }
+        let too_long = "x".repeat(250);
+        for bad in ["", ".", "..", "a/b", "../x", "a b", "a\0", "a\n", "a:b", "caf\u{e9}", "\u{1f600}", &too_long] {
+            assert!(check_topic(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn dots_and_underscores_collide() {
+        assert!(collides("a.b", "a_b") && collides("a.b.c", "a.b_c") && collides("same", "same"));
+        assert!(!collides("a-b", "a_b") && !collides("a.b", "a_bc") && !collides("", "."));
+        assert_eq!(collides("Orders", "orders"), cfg!(target_vendor = "apple"));
+    }
+
+    #[test]
+    fn topic_files_and_temporary_files_are_known() {
+        assert_eq!(parse_topic_file("orders.topic"), Some("orders"));
+        assert_eq!(parse_topic_file("a.topic.topic"), Some("a.topic"));
+        for name in ["", ".topic", "...topic", "orderstopic", "orders.topic.tmp", "a b.topic"] {
+            assert_eq!(parse_topic_file(name), None, "{name}");
+        }
+        assert_eq!(temporary(255), "00000000000000ff.tmp");
+        assert!(is_temporary("00000000000000ff.tmp"));
+        assert!(!is_temporary("ff.tmp") && !is_temporary("meta.properties.tmp") && !is_temporary("00000000000000FF.tmp"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_made_is_parsed(
+            topic in "[a-zA-Z0-9._-]{1,249}",
+            partition in 0..=i32::MAX.unsigned_abs(),
+            unique: u128,
+            base in 0..=i64::MAX.unsigned_abs(),
+        ) {
+            prop_assume!(check_topic(&topic).is_ok());
+            let id = TopicPartition::new(topic.as_str(), partition);
+            prop_assert_eq!(parse_partition_dir(&id.to_string()), Some(id.clone()));
+            let deleted = deleted_partition_dir(&id, unique);
+            prop_assert!(deleted.len() <= 255);
+            prop_assert_eq!(parse_leaving_dir(&deleted), Some(DELETED_DIR));
+            prop_assert_eq!(parse_partition_dir(&deleted), None);
+            let (topic_file, segment_file) = (topic_file(&topic), segment_file(base, TIME_INDEX));
+            prop_assert_eq!(parse_topic_file(&topic_file), Some(topic.as_str()));
+            prop_assert_eq!(parse_segment_file(&segment_file), Some((base, TIME_INDEX)));
+        }
+
+        #[test]
+        fn any_name_is_parsed_or_refused(
+            name in "\\PC{0,300}",
+            dashed in "[a-z0-9.-]{0,60}(-delete|-stray|-future|-[0-9]{0,12})",
+        ) {
+            for name in [name, dashed] {
+                if let Some(partition) = parse_partition_dir(&name) {
+                    prop_assert_eq!(partition.to_string(), name.clone());
+                }
+                if let Some((offset, suffix)) = parse_segment_file(&name) {
+                    prop_assert_eq!(segment_file(offset, suffix), name.clone());
+                }
+                let _ = (parse_leaving_dir(&name), parse_topic_file(&name), is_temporary(&name));
+            }
+        }
+    }
+}

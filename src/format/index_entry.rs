@@ -1,0 +1,361 @@
+//! Entries of the three indexes of a segment, and the search among them.
+//!
+//! No index file has a header. All numbers are big-endian.
+//!
+//! | file | bytes | at | field | type |
+//! | --- | --- | --- | --- | --- |
+//! | `.index` | 8 | 0 | relative offset | int32 |
+//! | | | 4 | position | int32 |
+//! | `.timeindex` | 12 | 0 | timestamp | int64 |
+//! | | | 8 | relative offset | int32 |
+//! | `.txnindex` | 34 | 0 | version, 0 | int16 |
+//! | | | 2 | producer id | int64 |
+//! | | | 10 | first offset | int64 |
+//! | | | 18 | last offset | int64 |
+//! | | | 26 | last stable offset | int64 |
+//!
+//! - An offset entry says that the batch whose **last** offset is `base + relative` **starts** at `position`. Offsets and
+//!   positions rise strictly. The first batch of a segment has no entry, so no entry has position 0.
+//! - A time entry says that `timestamp` is the greatest up to and including offset `base + relative`. Timestamps rise strictly.
+//! - A transaction entry is one aborted transaction; `last offset` is that of its marker, and rises strictly.
+//!
+//! Example: the offset entry 5 -> 158 is `00000005 0000009e`.
+//!
+//! A broker that was killed leaves the first two padded with zeros. Whether the entries are true is for the segment to check: an
+//! index only says where to look.
+
+use byteorder::{BigEndian, ByteOrder};
+
+use super::Malformed;
+
+/// Size of an [`OffsetEntry`].
+pub(crate) const OFFSET_ENTRY_BYTES: usize = 8;
+/// Size of a [`TimeEntry`].
+pub(crate) const TIME_ENTRY_BYTES: usize = 12;
+/// Size of an [`AbortedTransaction`].
+pub(crate) const TRANSACTION_ENTRY_BYTES: usize = 34;
+
+/// Where a batch starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OffsetEntry {
+    /// Last offset of the batch, from the segment's base offset.
+    pub(crate) relative_offset: u32,
+    /// Where the batch starts in the `.log`.
+    pub(crate) position: u32,
+}
+
+/// The greatest timestamp so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeEntry {
+    /// The greatest up to `relative_offset`.
+    pub(crate) timestamp: i64,
+    /// Last offset of the first batch with that timestamp, from the segment's base offset.
+    pub(crate) relative_offset: u32,
+}
+
+/// A transaction whose records readers of committed data pass over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AbortedTransaction {
+    /// Whose transaction it was.
+    pub(crate) producer_id: i64,
+    /// Its first record.
+    pub(crate) first_offset: u64,
+    /// Its ABORT marker.
+    pub(crate) last_offset: u64,
+    /// The last stable offset once it was over.
+    pub(crate) last_stable_offset: u64,
+}
+
+impl OffsetEntry {
+    /// The entry as it stands in the file.
+    #[inline]
+    pub(crate) fn encode(self) -> [u8; OFFSET_ENTRY_BYTES] {
+        let mut entry = [0; OFFSET_ENTRY_BYTES];
+        BigEndian::write_u32(&mut entry[..4], self.relative_offset);
+        BigEndian::write_u32(&mut entry[4..], self.position);
+        entry
+    }
+
+    #[inline]
+    fn decode(entry: [u8; OFFSET_ENTRY_BYTES]) -> Self {
+        Self { relative_offset: BigEndian::read_u32(&entry[..4]), position: BigEndian::read_u32(&entry[4..]) }
+    }
+
+    /// Entry `number` of a whole index file's bytes. The caller keeps within `bytes.len() / OFFSET_ENTRY_BYTES`.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "the caller keeps within the entries")]
+    pub(crate) fn at(bytes: &[u8], number: usize) -> Self {
+        Self::decode(bytes.as_chunks().0[number])
+    }
+
+    /// How many entries the bytes hold: all, or up to the zero padding of a file that was not closed. A partial entry at the end
+    /// is ignored.
+    pub(crate) fn count(bytes: &[u8]) -> usize {
+        let entries = bytes.as_chunks().0;
+        let is_padding = |entry: &[u8; OFFSET_ENTRY_BYTES]| Self::decode(*entry).position == 0;
+        // A closed file ends with an entry: one look, not a walk over pages that nobody needs.
+        if entries.last().is_some_and(|last| !is_padding(last)) {
+            return entries.len();
+        }
+        entries.iter().take_while(|entry| !is_padding(entry)).count()
+    }
+
+    /// The greatest entry among the first `count` whose relative offset is at most `relative_offset`: the scan for that offset
+    /// starts at its position, or at 0 if there is none.
+    #[inline]
+    pub(crate) fn floor(bytes: &[u8], count: usize, relative_offset: u32) -> Option<Self> {
+        floor(first(bytes, count), Self::decode, |entry| entry.relative_offset <= relative_offset)
+    }
+}
+
+impl TimeEntry {
+    /// The entry as it stands in the file.
+    #[inline]
+    pub(crate) fn encode(self) -> [u8; TIME_ENTRY_BYTES] {
+        let mut entry = [0; TIME_ENTRY_BYTES];
+        BigEndian::write_i64(&mut entry[..8], self.timestamp);
+        BigEndian::write_u32(&mut entry[8..], self.relative_offset);
+        entry
+    }
+
+    #[inline]
+    fn decode(entry: [u8; TIME_ENTRY_BYTES]) -> Self {
+        Self { timestamp: BigEndian::read_i64(&entry[..8]), relative_offset: BigEndian::read_u32(&entry[8..]) }
+    }
+
+    /// Entry `number` of a whole index file's bytes. The caller keeps within `bytes.len() / TIME_ENTRY_BYTES`.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "the caller keeps within the entries")]
+    pub(crate) fn at(bytes: &[u8], number: usize) -> Self {
+        Self::decode(bytes.as_chunks().0[number])
+    }
+
+    /// As for the offset index; an all-zero entry 0 counts as padding, unless another entry follows it.
+    pub(crate) fn count(bytes: &[u8]) -> usize {
+        let entries = bytes.as_chunks().0;
+        let is_padding = |entry: &[u8; TIME_ENTRY_BYTES]| *entry == [0; TIME_ENTRY_BYTES];
+        if entries.last().is_some_and(|last| !is_padding(last)) {
+            return entries.len();
+        }
+        // Timestamp 0 at the base offset is a possible entry 0, and only there.
+        let behind_first = entries.iter().skip(1).take_while(|entry| !is_padding(entry)).count();
+        let has_first = behind_first > 0 || entries.first().is_some_and(|first| !is_padding(first));
+        behind_first + usize::from(has_first)
+    }
+
+    /// The greatest entry among the first `count` whose timestamp is at most `timestamp`: the first record later than that lies
+    /// behind its offset.
+    #[inline]
+    pub(crate) fn floor(bytes: &[u8], count: usize, timestamp: i64) -> Option<Self> {
+        floor(first(bytes, count), Self::decode, |entry| entry.timestamp <= timestamp)
+    }
+}
+
+/// The first `count` entries, or as many as there are.
+#[inline]
+fn first<const SIZE: usize>(bytes: &[u8], count: usize) -> &[[u8; SIZE]] {
+    let entries = bytes.as_chunks().0;
+    entries.get(..count).unwrap_or(entries)
+}
+
+/// The last of the entries that are `within`. Of entries that do not rise it is any one: a wrong answer, never a panic.
+#[inline]
+fn floor<const SIZE: usize, T>(
+    entries: &[[u8; SIZE]],
+    decode: impl Fn([u8; SIZE]) -> T,
+    within: impl Fn(&T) -> bool,
+) -> Option<T> {
+    let behind = entries.partition_point(|entry| within(&decode(*entry)));
+    entries.get(behind.checked_sub(1)?).copied().map(decode)
+}
+
+impl AbortedTransaction {
+    /// The entry as it stands in the file.
+    pub(crate) fn encode(self) -> [u8; TRANSACTION_ENTRY_BYTES] {
+        let mut entry = [0; TRANSACTION_ENTRY_BYTES];
+        BigEndian::write_i64(&mut entry[2..10], self.producer_id);
+        BigEndian::write_u64(&mut entry[10..18], self.first_offset);
+        BigEndian::write_u64(&mut entry[18..26], self.last_offset);
+        BigEndian::write_u64(&mut entry[26..], self.last_stable_offset);
+        entry
+    }
+
+    /// All entries of a file; a partial one at the end is ignored. Malformed: a version that is not 0, negative offsets, last
+    /// offsets that do not increase.
+    pub(crate) fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
+        let entries = bytes.as_chunks().0;
+        let mut transactions: Vec<Self> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let transaction = Self::decode(entry)?;
+            if transactions.last().is_some_and(|before| before.last_offset >= transaction.last_offset) {
+                return Err(Malformed("aborted transactions are out of order"));
+            }
+            transactions.push(transaction);
+        }
+        Ok(transactions)
+    }
+
+    fn decode(entry: &[u8; TRANSACTION_ENTRY_BYTES]) -> Result<Self, Malformed> {
+        if BigEndian::read_i16(&entry[..2]) != 0 {
+            return Err(Malformed("the version of an aborted transaction is not 0"));
+        }
+        let offset = |bytes| {
+            u64::try_from(BigEndian::read_i64(bytes)).map_err(|_| Malformed("an aborted transaction has a negative offset"))
+        };
+        Ok(Self {
+            producer_id: BigEndian::read_i64(&entry[2..10]),
+            first_offset: offset(&entry[10..18])?,
+            last_offset: offset(&entry[18..26])?,
+            last_stable_offset: offset(&entry[26..])?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const T: i64 = 1_700_000_000_000;
+    const OFFSET_INDEX: &[u8] = b"\0\0\0\x05\0\0\0\x9e\0\0\0\x09\0\0\x01\x3c";
+    const TIME_INDEX: &[u8] =
+        b"\0\0\x01\x8b\xcf\xe5\x68\x32\0\0\0\x03\0\0\x01\x8b\xcf\xe5\x68\x3c\0\0\0\x07\0\0\x01\x8b\xcf\xe5\x68\x46\0\0\0\x0b";
+    const TRANSACTION_INDEX: &[u8] = b"\0\0\0\0\0\0\0\0\x0f\xa0\0\0\0\0\0\0\x03\xe8\0\0\0\0\0\0\x03\xec\0\0\0\0\0\0\x03\xed";
+
+    fn offset_entries() -> Vec<OffsetEntry> {
+        vec![OffsetEntry { relative_offset: 5, position: 158 }, OffsetEntry { relative_offset: 9, position: 316 }]
+    }
+
+    fn time_entries() -> Vec<TimeEntry> {
+        [(T + 50, 3), (T + 60, 7), (T + 70, 11)]
+            .map(|(timestamp, relative_offset)| TimeEntry { timestamp, relative_offset })
+            .to_vec()
+    }
+
+    #[test]
+    fn an_offset_index_of_kafka() {
+        assert_eq!(offset_entries().into_iter().flat_map(OffsetEntry::encode).collect::<Vec<_>>(), OFFSET_INDEX);
+        assert_eq!(OffsetEntry::count(OFFSET_INDEX), 2);
+        assert_eq!([0, 1].map(|number| OffsetEntry::at(OFFSET_INDEX, number)).to_vec(), offset_entries());
+    }
+
+    #[test]
+    fn a_time_index_of_kafka() {
+        assert_eq!(time_entries().into_iter().flat_map(TimeEntry::encode).collect::<Vec<_>>(), TIME_INDEX);
+        assert_eq!(TimeEntry::count(TIME_INDEX), 3);
+        assert_eq!([0, 1, 2].map(|number| TimeEntry::at(TIME_INDEX, number)).to_vec(), time_entries());
+    }
+
+    #[test]
+    fn a_transaction_index_of_kafka() {
+        let entry = AbortedTransaction { producer_id: 4000, first_offset: 1000, last_offset: 1004, last_stable_offset: 1005 };
+        assert_eq!(entry.encode(), TRANSACTION_INDEX);
+        assert_eq!(AbortedTransaction::decode_all(TRANSACTION_INDEX), Ok(vec![entry]));
+        let partial = [TRANSACTION_INDEX, &TRANSACTION_INDEX[..33]].concat();
+        assert_eq!(AbortedTransaction::decode_all(&partial), Ok(vec![entry]));
+        assert_eq!(AbortedTransaction::decode_all(b""), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_damaged_transaction_index_is_malformed() {
+        let entry = AbortedTransaction { producer_id: 1, first_offset: 2, last_offset: 3, last_stable_offset: 4 };
+        for (position, byte) in [(0, 1), (1, 1), (10, 0x80), (18, 0x80), (26, 0x80)] {
+            let mut bytes = entry.encode();
+            bytes[position] = byte;
+            assert!(AbortedTransaction::decode_all(&bytes).is_err(), "byte {position}");
+        }
+        assert!(AbortedTransaction::decode_all(&[entry.encode(), entry.encode()].concat()).is_err(), "twice the same");
+    }
+
+    #[test]
+    fn padding_is_no_entry() {
+        for zeros in [0, 8, 12, 24, 4096] {
+            let padding = vec![0; zeros];
+            assert_eq!(OffsetEntry::count(&padding), 0);
+            assert_eq!(TimeEntry::count(&padding), 0);
+            assert_eq!(OffsetEntry::count(&[OFFSET_INDEX, &padding].concat()), 2, "{zeros} zeros");
+            assert_eq!(TimeEntry::count(&[TIME_INDEX, &padding].concat()), 3, "{zeros} zeros");
+        }
+        assert_eq!(OffsetEntry::count(&OFFSET_INDEX[..15]), 1);
+        assert_eq!(TimeEntry::count(&TIME_INDEX[..35]), 2);
+    }
+
+    #[test]
+    fn a_first_time_entry_of_zeros_counts_only_before_another() {
+        let zero = [0; TIME_ENTRY_BYTES];
+        let later = TimeEntry { timestamp: 1, relative_offset: 3 }.encode();
+        assert_eq!(TimeEntry::count(&zero), 0);
+        assert_eq!(TimeEntry::count(&[zero, later].concat()), 2);
+        assert_eq!(TimeEntry::count(&[zero, later, zero, zero].concat()), 2);
+        assert_eq!(TimeEntry::count(&[zero, zero, later, zero].concat()), 0);
+    }
+
+    #[test]
+    fn the_floor_is_the_greatest_entry_that_is_not_above() {
+        let offset = |target| OffsetEntry::floor(OFFSET_INDEX, 2, target).map(|entry| entry.position);
+        assert_eq!([0, 4, 5, 8, 9, u32::MAX].map(offset), [None, None, Some(158), Some(158), Some(316), Some(316)]);
+        let time = |timestamp| TimeEntry::floor(TIME_INDEX, 3, timestamp).map(|entry| entry.relative_offset);
+        assert_eq!([-1, T, T + 49].map(time), [None; 3]);
+        assert_eq!([T + 50, T + 59, T + 60, T + 70, i64::MAX].map(time), [3, 3, 7, 11, 11].map(Some));
+    }
+
+    #[test]
+    fn the_floor_keeps_within_the_count() {
+        assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 0, 9), None);
+        assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 1, 9), Some(offset_entries()[0]));
+        assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 99, 9), Some(offset_entries()[1]));
+        assert_eq!(TimeEntry::floor(b"", 1, 0), None);
+    }
+
+    fn offsets() -> impl Strategy<Value = u64> {
+        0..=i64::MAX.unsigned_abs()
+    }
+
+    proptest! {
+        #[test]
+        fn entries_survive(relative_offset: u32, position: u32, timestamp: i64) {
+            let entry = OffsetEntry { relative_offset, position };
+            prop_assert_eq!(OffsetEntry::at(&entry.encode(), 0), entry);
+            let entry = TimeEntry { timestamp, relative_offset };
+            prop_assert_eq!(TimeEntry::at(&entry.encode(), 0), entry);
+        }
+
+        #[test]
+        fn transactions_survive(
+            producer_id: i64,
+            first_offset in offsets(),
+            last_offset in offsets(),
+            last_stable_offset in offsets(),
+        ) {
+            let entry = AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset };
+            prop_assert_eq!(AbortedTransaction::decode_all(&entry.encode()), Ok(vec![entry]));
+        }
+
+        #[test]
+        fn the_floor_is_that_of_a_walk(
+            offsets in prop::collection::btree_set(0_u32..1000, 0..40),
+            zeros in 0_usize..40,
+            target in 0_u32..1000,
+        ) {
+            let entry = |&relative_offset: &u32| OffsetEntry { relative_offset, position: relative_offset + 1 }.encode();
+            let mut bytes: Vec<u8> = offsets.iter().flat_map(entry).collect();
+            bytes.resize(bytes.len() + zeros, 0);
+            let count = OffsetEntry::count(&bytes);
+            prop_assert_eq!(count, offsets.len());
+            let walked = offsets.range(..=target).next_back().copied();
+            prop_assert_eq!(OffsetEntry::floor(&bytes, count, target).map(|entry| entry.relative_offset), walked);
+        }
+
+        #[test]
+        fn any_bytes_are_counted_and_searched(bytes in prop::collection::vec(any::<u8>(), 0..300), target: u32, timestamp: i64) {
+            let count = OffsetEntry::count(&bytes);
+            prop_assert!(count <= bytes.len() / OFFSET_ENTRY_BYTES);
+            let _ = OffsetEntry::floor(&bytes, count, target);
+            let count = TimeEntry::count(&bytes);
+            prop_assert!(count <= bytes.len() / TIME_ENTRY_BYTES);
+            let _ = TimeEntry::floor(&bytes, count, timestamp);
+            drop(AbortedTransaction::decode_all(&bytes));
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Text whose last line is a checksum of the rest: the frame of our own files.
+//!
+//! `version=<number>\n`, then the lines of the file, then `crc=<8 hex digits>\n`: CRC-32 (IEEE) of all bytes before that line.
+//! Every later version keeps first and last line, so that a newer file is told from a damaged one.
+
+use std::borrow::Borrow;
+
+use crate::format::Malformed;
+
+use super::NEWER_VERSION;
+
+const VERSION: &str = "version=";
+const CRC: &str = "crc=";
+const CRC_LINE_BYTES: usize = "crc=01234567\n".len();
+
+const DAMAGED: Malformed = Malformed("its checksum does not match");
+
+/// The whole file. Every line ends with `\n`.
+pub(super) fn seal(version: u32, lines: &[impl Borrow<str>]) -> String {
+    let text = format!("{VERSION}{version}\n{}", lines.concat());
+    let crc = crc32fast::hash(text.as_bytes());
+    format!("{text}{CRC}{crc:08x}\n")
+}
+
+/// The lines between version and checksum. [`NEWER_VERSION`] for a sound file of a version above `version`.
+pub(super) fn unseal(bytes: &[u8], version: u32) -> Result<&str, Malformed> {
+    let text_bytes = bytes.len().checked_sub(CRC_LINE_BYTES).ok_or(DAMAGED)?;
+    let (text, crc_line) = bytes.split_at_checked(text_bytes).ok_or(DAMAGED)?;
+    if crc_line != format!("{CRC}{:08x}\n", crc32fast::hash(text)).as_bytes() {
+        return Err(DAMAGED);
+    }
+    let text = str::from_utf8(text).map_err(|_| Malformed("it is not text"))?;
+    let (found, lines) =
+        text.strip_prefix(VERSION).and_then(|text| text.split_once('\n')).ok_or(Malformed("it has no version"))?;
+    match found.parse::<u32>() {
+        Ok(found) if found == version => Ok(lines),
+        Ok(found) if found > version => Err(NEWER_VERSION),
+        _ => Err(Malformed("its version is not known")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_a_checksum() {
+        let sealed = seal(1, &["a=b\n"]);
+        assert_eq!(sealed, "version=1\na=b\ncrc=40271e03\n");
+        assert_eq!(unseal(sealed.as_bytes(), 1), Ok("a=b\n"));
+        assert_eq!(unseal(seal(1, &[""]).as_bytes(), 1), Ok(""));
+    }
+
+    #[test]
+    fn a_newer_file_is_told_from_a_damaged_one() {
+        assert_eq!(unseal(seal(2, &["what comes"]).as_bytes(), 1), Err(NEWER_VERSION));
+        assert_ne!(unseal(seal(0, &[""]).as_bytes(), 1), Err(NEWER_VERSION));
+        let flipped = seal(1, &[""]).replace("version=1", "version=3");
+        assert_eq!(unseal(flipped.as_bytes(), 1), Err(DAMAGED));
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_cut_is_noticed() {
+        let sealed = seal(1, &["a=b\n"]).into_bytes();
+        for position in 0..sealed.len() {
+            for bit in 0..8 {
+                let mut bytes = sealed.clone();
+                bytes[position] ^= 1 << bit;
+                assert!(unseal(&bytes, 1).is_err(), "bit {bit} of byte {position}");
+            }
+            assert!(unseal(&sealed[..position], 1).is_err(), "cut to {position} bytes");
+        }
+        assert!(unseal(&[&sealed[..], b"\n"].concat(), 1).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_opened_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            prop_assert!(unseal(&bytes, 1).is_err());
+        }
+    }
+}

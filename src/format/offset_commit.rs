@@ -1,0 +1,375 @@
+//! Keys and values of `__consumer_offsets`, as far as they say which offset a group committed.
+//!
+//! | key | type |
+//! | --- | --- |
+//! | type: 1 (0 is the same, and read) | int16 |
+//! | group, topic | string: int16 length, UTF-8 |
+//! | partition | int32 |
+//!
+//! | value | type | in versions |
+//! | --- | --- | --- |
+//! | version | int16 | 0 to 4; 4 is written |
+//! | offset: the next to be read | int64 | all |
+//! | leader epoch, -1 if unknown | int32 | 3, 4 |
+//! | metadata | string; compact string in 4: unsigned varint length + 1, UTF-8 | all |
+//! | commit timestamp | int64 | all |
+//! | expire timestamp, -1 if none | int64 | 1 |
+//! | tagged fields: unsigned varint count, then tag, size, bytes of each | tag 0, size 16: topic id | 4 |
+//!
+//! Numbers are big-endian. A record without a value deletes what was committed under its key. Example: group "g", topic "t",
+//! partition 0 is `0001 0001 67 0001 74 00000000`; offset 42 there is `0004 000000000000002a ffffffff 01 0000018bcfe56800 00`.
+//!
+//! Groups have records of other types too; they are told apart and left to others.
+
+use super::Malformed;
+use super::varint;
+
+const KEY_TYPE: i16 = 1;
+const OLD_KEY_TYPE: i16 = 0;
+const VALUE_VERSION: i16 = 4;
+const TOPIC_ID_TAG: u32 = 0;
+const TOPIC_ID_BYTES: u32 = 16;
+
+const CUT_SHORT: Malformed = Malformed("the offset commit is cut short");
+
+/// Whose committed position of which partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OffsetCommitKey {
+    /// The group: at most `i16::MAX` bytes.
+    pub(crate) group: String,
+    /// The topic.
+    pub(crate) topic: String,
+    /// The partition.
+    pub(crate) partition: u32,
+}
+
+/// A committed position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OffsetCommitValue {
+    /// The next offset to be read.
+    pub(crate) offset: u64,
+    /// -1 where it is not known.
+    pub(crate) leader_epoch: i32,
+    /// The committer's own words.
+    pub(crate) metadata: String,
+    /// When it was committed.
+    pub(crate) commit_timestamp: i64,
+    /// -1 where the version has none, as that which is written.
+    pub(crate) expire_timestamp: i64,
+    /// All zero where the version has none.
+    pub(crate) topic_id: [u8; 16],
+}
+
+/// What the key of a record in `__consumer_offsets` names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GroupKey {
+    /// A committed position.
+    OffsetCommit(OffsetCommitKey),
+    /// Any other record type, with its number: skipped by the offset store.
+    Other(i16),
+}
+
+impl GroupKey {
+    /// Malformed only if it has no type, or is an offset commit and not whole.
+    pub(crate) fn decode(mut key: &[u8]) -> Result<Self, Malformed> {
+        let bytes = &mut key;
+        match i16::from_be_bytes(read(bytes)?) {
+            OLD_KEY_TYPE | KEY_TYPE => {
+                let group = read_string(bytes)?.to_owned();
+                let topic = read_string(bytes)?.to_owned();
+                let partition = u32::try_from(i32::from_be_bytes(read(bytes)?)).map_err(|_| Malformed("a negative partition"))?;
+                end(bytes)?;
+                Ok(Self::OffsetCommit(OffsetCommitKey { group, topic, partition }))
+            }
+            other => Ok(Self::Other(other)),
+        }
+    }
+}
+
+impl OffsetCommitKey {
+    /// Type 1: the old type is another key to compaction.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&KEY_TYPE.to_be_bytes());
+        write_string(out, &self.group);
+        write_string(out, &self.topic);
+        out.extend_from_slice(&self.partition.to_be_bytes());
+    }
+}
+
+impl OffsetCommitValue {
+    /// Version 4, which has no expire timestamp.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&VALUE_VERSION.to_be_bytes());
+        out.extend_from_slice(&self.offset.to_be_bytes());
+        out.extend_from_slice(&self.leader_epoch.to_be_bytes());
+        write_compact_string(out, &self.metadata);
+        out.extend_from_slice(&self.commit_timestamp.to_be_bytes());
+        if self.topic_id == [0; 16] {
+            varint::write_u32(out, 0);
+        } else {
+            varint::write_u32(out, 1);
+            varint::write_u32(out, TOPIC_ID_TAG);
+            varint::write_u32(out, TOPIC_ID_BYTES);
+            out.extend_from_slice(&self.topic_id);
+        }
+    }
+
+    /// Malformed too: a version that is not known, a negative offset.
+    pub(crate) fn decode(mut value: &[u8]) -> Result<Self, Malformed> {
+        let bytes = &mut value;
+        let version = i16::from_be_bytes(read(bytes)?);
+        if !(0..=VALUE_VERSION).contains(&version) {
+            return Err(Malformed("the version of the offset commit is not known"));
+        }
+        let offset = u64::try_from(i64::from_be_bytes(read(bytes)?)).map_err(|_| Malformed("a negative offset was committed"))?;
+        let leader_epoch = if version >= 3 { i32::from_be_bytes(read(bytes)?) } else { -1 };
+        let metadata = if version >= 4 { read_compact_bytes(bytes)? } else { read_string_bytes(bytes)? };
+        let commit_timestamp = i64::from_be_bytes(read(bytes)?);
+        let expire_timestamp = if version == 1 { i64::from_be_bytes(read(bytes)?) } else { -1 };
+        let topic_id = if version >= 4 { read_topic_id(bytes)? } else { [0; 16] };
+        end(bytes)?;
+        // Metadata is for people: better with a sign replaced than not at all.
+        let metadata = String::from_utf8_lossy(metadata).into_owned();
+        Ok(Self { offset, leader_epoch, metadata, commit_timestamp, expire_timestamp, topic_id })
+    }
+}
+
+/// The partition of `__consumer_offsets` that holds a group, and that of `__transaction_state` that holds a transactional id:
+/// Java's string hash.
+pub(crate) fn partition_of(group: &str, partitions: u32) -> u32 {
+    assert!(partitions > 0, "an internal topic has partitions");
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    // The least number has no absolute value; Kafka takes 0.
+    hash.checked_abs().map_or(0, i32::unsigned_abs) % partitions
+}
+
+fn read<const SIZE: usize>(bytes: &mut &[u8]) -> Result<[u8; SIZE], Malformed> {
+    let (value, rest) = bytes.split_first_chunk().ok_or(CUT_SHORT)?;
+    *bytes = rest;
+    Ok(*value)
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
+    let (taken, rest) = bytes.split_at_checked(length).ok_or(CUT_SHORT)?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+fn end(bytes: &[u8]) -> Result<(), Malformed> {
+    if bytes.is_empty() { Ok(()) } else { Err(Malformed("bytes are left over behind the offset commit")) }
+}
+
+fn read_string_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let length = i16::from_be_bytes(read(bytes)?);
+    take(bytes, usize::try_from(length).map_err(|_| Malformed("a string of the offset commit is null"))?)
+}
+
+fn read_string<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Malformed> {
+    str::from_utf8(read_string_bytes(bytes)?).map_err(|_| Malformed("a name in the offset commit is not UTF-8"))
+}
+
+fn read_compact_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let length = varint::read_u32(bytes)?.checked_sub(1).ok_or(Malformed("the metadata of the offset commit is null"))?;
+    take(bytes, usize::try_from(length).map_err(|_| CUT_SHORT)?)
+}
+
+/// The topic id among the tagged fields; those of other tags are passed over.
+fn read_topic_id(bytes: &mut &[u8]) -> Result<[u8; 16], Malformed> {
+    let mut topic_id = [0; 16];
+    for _ in 0..varint::read_u32(bytes)? {
+        let tag = varint::read_u32(bytes)?;
+        let size = varint::read_u32(bytes)?;
+        let field = take(bytes, usize::try_from(size).map_err(|_| CUT_SHORT)?)?;
+        if tag == TOPIC_ID_TAG {
+            topic_id = field.try_into().map_err(|_| Malformed("the topic id of the offset commit has not 16 bytes"))?;
+        }
+    }
+    Ok(topic_id)
+}
+
+#[expect(clippy::expect_used, reason = "names are checked before they come here")]
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    let length = i16::try_from(text.len()).expect("groups and topics have at most 32767 bytes");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[expect(clippy::expect_used, reason = "metadata is checked before it comes here")]
+fn write_compact_string(out: &mut Vec<u8>, text: &str) {
+    varint::write_u32(out, u32::try_from(text.len() + 1).expect("metadata has less than 4 GiB"));
+    out.extend_from_slice(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::format::metadata_file::TopicId;
+
+    const T: i64 = 1_700_000_000_000;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+    }
+
+    fn encoded(value: &OffsetCommitValue) -> Vec<u8> {
+        let mut out = Vec::new();
+        value.encode(&mut out);
+        out
+    }
+
+    fn key(group: &str, topic: &str, partition: u32) -> OffsetCommitKey {
+        OffsetCommitKey { group: group.to_owned(), topic: topic.to_owned(), partition }
+    }
+
+    fn value() -> OffsetCommitValue {
+        OffsetCommitValue {
+            offset: 42,
+            leader_epoch: -1,
+            metadata: String::new(),
+            commit_timestamp: T,
+            expire_timestamp: -1,
+            topic_id: [0; 16],
+        }
+    }
+
+    #[test]
+    fn a_commit_of_kafka() {
+        let key = key("g", "t", 0);
+        let mut out = Vec::new();
+        key.encode(&mut out);
+        assert_eq!(out, bytes("0001 0001 67 0001 74 00000000"));
+        assert_eq!(GroupKey::decode(&out), Ok(GroupKey::OffsetCommit(key)));
+        assert_eq!(OffsetCommitValue::decode(&bytes("0003 000000000000002a ffffffff 0000 0000018bcfe56800")), Ok(value()));
+        let newest = bytes("0004 000000000000002a ffffffff 01 0000018bcfe56800 00");
+        assert_eq!(OffsetCommitValue::decode(&newest), Ok(value()));
+        assert_eq!(encoded(&value()), newest);
+    }
+
+    #[test]
+    fn a_commit_of_a_broker() {
+        let key_bytes = bytes("0001 0007 62792d68616e64 0005 706c61696e 00000000");
+        assert_eq!(GroupKey::decode(&key_bytes), Ok(GroupKey::OffsetCommit(key("by-hand", "plain", 0))));
+        let value_bytes = bytes(
+            "0004 0000000000000007 ffffffff 0f 6e6f746520746f206d7973656c66 000001a208ee22e1 \
+             01 00 10 c595df5b65e340a0bfc8403b373a1223",
+        );
+        let value = OffsetCommitValue::decode(&value_bytes).unwrap();
+        assert_eq!((value.offset, value.leader_epoch, value.metadata.as_str()), (7, -1, "note to myself"));
+        assert_eq!(value.commit_timestamp, 0x01a2_08ee_22e1);
+        assert_eq!(TopicId(value.topic_id).to_text(), "xZXfW2XjQKC_yEA7NzoSIw");
+        assert_eq!(encoded(&value), value_bytes);
+    }
+
+    #[test]
+    fn older_versions_are_read() {
+        let plain = OffsetCommitValue { metadata: "m".to_owned(), ..value() };
+        for version in ["0000", "0002"] {
+            let bytes = bytes(&format!("{version} 000000000000002a 0001 6d 0000018bcfe56800"));
+            assert_eq!(OffsetCommitValue::decode(&bytes), Ok(plain.clone()));
+        }
+        let expiring = bytes("0001 000000000000002a 0001 6d 0000018bcfe56800 0000018bcfe56801");
+        assert_eq!(OffsetCommitValue::decode(&expiring), Ok(OffsetCommitValue { expire_timestamp: T + 1, ..plain }));
+        let with_epoch = bytes("0003 000000000000002a 00000007 0000 0000018bcfe56800");
+        assert_eq!(OffsetCommitValue::decode(&with_epoch), Ok(OffsetCommitValue { leader_epoch: 7, ..value() }));
+    }
+
+    #[test]
+    fn other_records_are_told_apart() {
+        assert_eq!(GroupKey::decode(&bytes("0002 0001 67")), Ok(GroupKey::Other(2)));
+        assert_eq!(GroupKey::decode(&bytes("0063")), Ok(GroupKey::Other(99)));
+        assert_eq!(GroupKey::decode(&bytes("ffff")), Ok(GroupKey::Other(-1)));
+        assert_eq!(GroupKey::decode(&bytes("0000 0001 67 0001 74 00000000")), Ok(GroupKey::OffsetCommit(key("g", "t", 0))));
+    }
+
+    #[test]
+    fn unknown_tagged_fields_are_passed_over() {
+        let value = "0004 000000000000002a ffffffff 01 0000018bcfe56800";
+        let tagged = format!("{value} 02 00 10 {} 07 03 010203", "11".repeat(16));
+        assert_eq!(OffsetCommitValue::decode(&bytes(&tagged)).unwrap().topic_id, [0x11; 16]);
+        for bad in ["01 00 0f", "01 00 01 00", "ffffffff0f", "01 07 ffffffff0f", "00 00"] {
+            assert!(OffsetCommitValue::decode(&bytes(&format!("{value} {bad}"))).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn malformed_commits_are_refused() {
+        for bad in [
+            "",
+            "00",
+            "0001",
+            "0001 ffff",
+            "0001 0001 67 ffff 00000000",
+            "0001 0001 67 0001 74 ffffffff",
+            "0001 0001 67 0001 74 00000000 00",
+            "0001 0001 ff 0001 74 00000000",
+            "0001 7fff 67",
+        ] {
+            assert!(GroupKey::decode(&bytes(bad)).is_err(), "{bad}");
+        }
+        for bad in [
+            "",
+            "0005 000000000000002a ffffffff 01 0000018bcfe56800 00",
+            "ffff 000000000000002a 0000 0000018bcfe56800",
+            "0003 ffffffffffffffff ffffffff 0000 0000018bcfe56800",
+            "0003 000000000000002a ffffffff ffff 0000018bcfe56800",
+            "0003 000000000000002a ffffffff 0000 0000018bcfe56800 00",
+            "0004 000000000000002a ffffffff 00 0000018bcfe56800 00",
+            "0004 000000000000002a ffffffff ffffffff0f 0000018bcfe56800 00",
+        ] {
+            assert!(OffsetCommitValue::decode(&bytes(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_group_has_the_partition_that_kafka_gives_it() {
+        for (group, partition) in
+            [("g", 3), ("my-group", 12), ("console-consumer-1", 24), ("group", 47), ("test", 48), ("txn-1", 10), ("", 0)]
+        {
+            assert_eq!(partition_of(group, 50), partition, "{group}");
+            assert_eq!(partition_of(group, 1), 0);
+        }
+        // One sign outside of the first plane is two units to Java: 31 * 0xd83d + 0xde00.
+        assert_eq!(partition_of("\u{1f600}", u32::MAX), 31 * 0xd83d + 0xde00);
+        // Its hash is the least number.
+        assert_eq!(partition_of("polygenelubricants", 50), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn commits_survive(
+            group in "\\PC{0,40}",
+            topic in "[a-zA-Z0-9._-]{1,249}",
+            partition in 0..=i32::MAX.unsigned_abs(),
+            metadata in "\\PC{0,300}",
+            numbers: (u32, i32, i64, [u8; 16]),
+        ) {
+            let key = OffsetCommitKey { group, topic, partition };
+            let mut out = Vec::new();
+            key.encode(&mut out);
+            prop_assert_eq!(GroupKey::decode(&out), Ok(GroupKey::OffsetCommit(key)));
+            let (offset, leader_epoch, commit_timestamp, topic_id) = numbers;
+            let value =
+                OffsetCommitValue { offset: offset.into(), leader_epoch, metadata, commit_timestamp, topic_id, ..value() };
+            let out = encoded(&value);
+            for length in 0..out.len() {
+                prop_assert!(OffsetCommitValue::decode(&out[..length]).is_err());
+            }
+            prop_assert_eq!(OffsetCommitValue::decode(&out), Ok(value));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(version in 0..6_u8, rest in prop::collection::vec(any::<u8>(), 0..80)) {
+            let bytes = [&[0, version][..], &rest].concat();
+            drop((GroupKey::decode(&bytes), OffsetCommitValue::decode(&bytes)));
+            drop((GroupKey::decode(&rest), OffsetCommitValue::decode(&rest)));
+        }
+
+        #[test]
+        fn a_partition_is_one_of_them(group in "\\PC{0,40}", partitions in 1..=u32::MAX) {
+            prop_assert!(partition_of(&group, partitions) < partitions);
+        }
+    }
+}

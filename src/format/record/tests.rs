@@ -1,0 +1,257 @@
+//! What may be appended, the bytes it becomes, and bytes that are no record.
+#![expect(clippy::needless_borrows_for_generic_args, reason = "what may be passed is what is tested")]
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn value_of<'a>(record: impl Into<Record<'a>>) -> Option<Vec<u8>> {
+    let record = record.into();
+    assert_eq!(record.key, None);
+    record.value.map(Cow::into_owned)
+}
+
+fn pair_of<'a>(record: impl Into<Record<'a>>) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let record = record.into();
+    (record.key.map(Cow::into_owned), record.value.map(Cow::into_owned))
+}
+
+fn count<'a, R: Into<Record<'a>>>(records: impl IntoIterator<Item = R>) -> usize {
+    records.into_iter().map(Into::into).filter(|record: &Record<'_>| record.value.is_some()).count()
+}
+
+#[test]
+fn whatever_has_bytes_is_a_record() {
+    let (text, bytes) = (String::from("abc"), b"abc".to_vec());
+    let (slice, three): (&[u8], &&str) = (&bytes, &"abc");
+    for value in [
+        value_of("abc"),
+        value_of(three),
+        value_of(&text),
+        value_of(text.clone()),
+        value_of(slice),
+        value_of(&slice),
+        value_of(b"abc"),
+        value_of(*b"abc"),
+        value_of(&bytes),
+        value_of(bytes.clone()),
+        value_of(Cow::Borrowed("abc")),
+        value_of(Cow::from(text.clone())),
+        value_of(Cow::Borrowed(slice)),
+        value_of(&Cow::Borrowed(slice)),
+        value_of(&Cow::Borrowed("abc")),
+        value_of(Box::<str>::from("abc")),
+        value_of(&Box::<[u8]>::from(slice)),
+        value_of(Some("abc")),
+        value_of(Some(&bytes)),
+    ] {
+        assert_eq!(value.as_deref(), Some(slice));
+    }
+    assert_eq!(value_of(None::<&str>), None);
+    assert_eq!(value_of(None::<Vec<u8>>), None);
+    assert_eq!(value_of(""), Some(Vec::new()), "empty is not null");
+}
+
+#[test]
+fn pairs_are_key_and_value() {
+    let (text, bytes) = (String::from("v"), b"v".to_vec());
+    let slice: &[u8] = &bytes;
+    let both = (Some(b"k".to_vec()), Some(b"v".to_vec()));
+    assert_eq!(pair_of(("k", &text)), both);
+    assert_eq!(pair_of((Some("k"), slice)), both);
+    assert_eq!(pair_of((String::from("k"), bytes.clone())), both);
+    assert_eq!(pair_of((b"k", slice)), both);
+    assert_eq!(pair_of(&("k", text.clone())), both);
+    assert_eq!(pair_of((None::<&str>, "v")), (None, Some(b"v".to_vec())));
+    assert_eq!(pair_of(("k", None::<&[u8]>)), (Some(b"k".to_vec()), None));
+}
+
+#[test]
+fn batches_of_anything() {
+    let lines: &[&str] = &["a", "b"];
+    let pairs = vec![(b"k".to_vec(), b"v".to_vec()); 2];
+    let records = [Record::new("a"), Record::new("b")];
+    assert_eq!(count(lines), 2);
+    assert_eq!(count(&["x"; 2]), 2);
+    assert_eq!(count(["x"; 2]), 2);
+    assert_eq!(count("x\ny".lines()), 2);
+    assert_eq!(count(pairs.iter().map(|(k, v)| (k, v))), 2);
+    assert_eq!(count(&pairs), 2);
+    assert_eq!(count(&records), 2);
+    assert_eq!(count(records.iter().filter(|record| record.key.is_none())), 2);
+    assert_eq!(count(records), 2);
+}
+
+#[test]
+fn types_of_the_callers_own() {
+    struct Reading(u8);
+    impl<'a> IntoBytes<'a> for Reading {
+        fn into_bytes(self) -> Option<Cow<'a, [u8]>> {
+            Some(vec![self.0].into())
+        }
+    }
+    struct Order<'a>(&'a str);
+    impl<'a> From<Order<'a>> for Record<'a> {
+        fn from(order: Order<'a>) -> Self {
+            Record::new(order.0).header("type", "order")
+        }
+    }
+    assert_eq!(pair_of(("sensor", Reading(7))), (Some(b"sensor".to_vec()), Some(vec![7])));
+    assert_eq!(value_of(Reading(7)), Some(vec![7]));
+    assert_eq!(Record::from(Order("paid")), Record::new("paid").header("type", "order"));
+}
+
+#[test]
+fn a_record_borrowed_for_another_try_is_the_same() {
+    let value = String::from("v");
+    let record = Record::new(&value)
+        .key(Some("k"))
+        .header("a", None::<&str>)
+        .header(String::from("a"), b"2")
+        .timestamp(UNIX_EPOCH + Duration::from_millis(7));
+    let again = Record::from(&record);
+    assert_eq!(again, record);
+    assert!(matches!((&again.value, &again.headers[1].1), (Some(Cow::Borrowed(_)), Some(Cow::Borrowed(_)))));
+    assert_eq!(record.timestamp, Some(Timestamp::from_millis(7)));
+    let owned: Record<'static> = record.clone().into_owned();
+    assert_eq!(owned, record);
+    assert_eq!(Record::tombstone("k"), Record::new(None::<&str>).key("k"));
+}
+
+/// What stands in the table above.
+#[test]
+fn the_example_of_the_layout() {
+    let bytes = [0x14, 0, 0, 0, 0x04, b'k', b'1', 0x04, b'v', b'1', 0];
+    let mut out = Vec::new();
+    encode(&mut out, 0, 0, &Record::from(("k1", "v1"))).unwrap();
+    assert_eq!(out, bytes);
+    let (record, size) = split_first(&bytes).unwrap();
+    let fields = decode(record).unwrap();
+    assert_eq!((size, fields.key, fields.value), (bytes.len(), Some(&b"k1"[..]), Some(&b"v1"[..])));
+}
+
+#[test]
+fn malformed_records_are_refused() {
+    let cases: [(&str, &[u8]); 14] = [
+        ("nothing at all", &[]),
+        ("no deltas", &[0]),
+        ("a timestamp delta of 11 groups", &[0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 0, 1, 1, 0]),
+        ("an offset delta of 6 groups", &[0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 1, 1, 0]),
+        ("no length of the key", &[0, 0, 0]),
+        ("a key longer than the record", &[0, 0, 0, 8, b'k', 1, 0]),
+        ("a key of 2^31 - 1 bytes", &[0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0x0f, 1, 0]),
+        ("a value longer than the record", &[0, 0, 0, 1, 6, b'v', 0]),
+        ("no headers, not even none", &[0, 0, 0, 1, 1]),
+        ("-1 headers", &[0, 0, 0, 1, 1, 1]),
+        ("2^31 - 1 headers that are not there", &[0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f]),
+        ("a header with a null name", &[0, 0, 0, 1, 1, 2, 1, 1]),
+        ("a header whose name is not UTF-8", &[0, 0, 0, 1, 1, 2, 2, 0xff, 1]),
+        ("a byte behind the last header", &[0, 0, 0, 1, 1, 0, 0]),
+    ];
+    for (what, record) in cases {
+        assert!(decode(record).is_err(), "{what}");
+    }
+    for (what, records) in [
+        ("no length", &[][..]),
+        ("a negative length", &[1, 0, 0, 0, 1, 1, 0]),
+        ("a length beyond the end", &[14, 0, 0, 0, 1, 1, 0]),
+        ("a length of 2^31 - 1", &[0xfe, 0xff, 0xff, 0xff, 0x0f, 0]),
+    ] {
+        assert!(split_first(records).is_err(), "{what}");
+    }
+}
+
+#[test]
+fn what_kafka_reads_too() {
+    let fields = decode(&[0x7f, 0, 0, 3, 5, 0]).unwrap();
+    assert_eq!((fields.key, fields.value), (None, None), "lengths below -1 are null, attributes are ignored");
+    let fields = decode(&[0, 0x82, 0x00, 0x82, 0x80, 0x00, 0x82, 0x00, b'k', 0x81, 0x80, 0x00, 0x80, 0x00]).unwrap();
+    assert_eq!((fields.timestamp_delta, fields.offset_delta), (1, 1), "varints need not be minimal");
+    assert_eq!((fields.key, fields.value, fields.headers.count()), (Some(&b"k"[..]), None, 0));
+}
+
+#[test]
+fn headers_keep_their_order_and_their_repetitions() {
+    let record = Record::new("").header("b", "1").header("a", None::<&str>).header("b", "").header("", "4");
+    let mut out = Vec::new();
+    encode(&mut out, 0, 0, &record).unwrap();
+    let headers = decode(split_first(&out).unwrap().0).unwrap().headers;
+    assert_eq!(headers.len(), 4);
+    let one: &[u8] = b"1";
+    assert_eq!(headers.collect::<Vec<_>>(), [("b", Some(one)), ("a", None), ("b", Some(b"")), ("", Some(b"4"))]);
+}
+
+proptest! {
+    /// There are two decoders: the quick one must not know anything better.
+    #[test]
+    fn the_quick_decoder_agrees(
+        front in vec(prop_oneof![0..4_u8, 0x7c..0x84_u8, any::<u8>()], 3..8),
+        key in prop_oneof![0..4_u8, any::<u8>()],
+        lengths in (0..80_usize, 0..300_usize),
+        cut in -2..3_isize,
+    ) {
+        let mut record = front;
+        record.push(key);
+        record.resize(record.len() + lengths.0, b'k');
+        varint::write_length(&mut record, lengths.1);
+        record.resize(record.len() + lengths.1, b'v');
+        record.push(0);
+        record.resize(record.len().saturating_add_signed(cut), 0);
+        let mut records = Vec::new();
+        varint::write_length(&mut records, record.len());
+        records.extend(&record);
+        records.extend(&record);
+        let slow = split_first(&records).and_then(|(record, size)| Ok((decode(record)?, size)));
+        match (decode_first_plain(&records), slow) {
+            (None, _) => {}
+            (Some((quick, quick_size)), Ok((slow, size))) => {
+                prop_assert_eq!((quick.timestamp_delta, quick.offset_delta), (slow.timestamp_delta, slow.offset_delta));
+                prop_assert_eq!((quick.key, quick.value, quick_size), (slow.key, slow.value, size));
+                prop_assert_eq!(slow.headers.len(), 0);
+            }
+            (Some(_), Err(malformed)) => prop_assert!(false, "{}", malformed),
+        }
+    }
+}
+
+/// Every shape that the quick decoder knows, and the null key and value.
+#[test]
+fn the_quick_decoder_takes_the_common_shapes() {
+    for delta in [0, 1, -1, 63, -64, 64, 8_191, -8_192, 8_192, 1_000_000] {
+        for offset_delta in [0, 63, 64, 8_191] {
+            for record in [("key", "v").into(), Record::new("v"), Record::tombstone("k"), ("k", vec![7; 20_000]).into()] {
+                let mut out = Vec::new();
+                encode(&mut out, delta, offset_delta, &record).unwrap();
+                let size_bytes = out.len();
+                out.resize(size_bytes + LOOK_AHEAD_BYTES, 1);
+                let (fields, size) = decode_first_plain(&out).unwrap();
+                assert_eq!((fields.timestamp_delta, fields.offset_delta), (delta, offset_delta.into()));
+                assert_eq!((fields.key, fields.value, size), (record.key.as_deref(), record.value.as_deref(), size_bytes));
+            }
+        }
+    }
+}
+
+proptest! {
+    /// There are two encoders too: what the quick one takes, it writes as the other does.
+    #[test]
+    fn the_quick_encoder_agrees(
+        delta in prop_oneof![-70..70_i64, -10_000..10_000_i64, -2_000_000..2_000_000_i64, any::<i64>()],
+        offset_delta in prop_oneof![0..70_u32, 0..10_000_u32, any::<u32>()],
+        key in proptest::option::of(0..9_000_usize),
+        value in proptest::option::of(prop_oneof![0..70_usize, 0..9_000_usize]),
+    ) {
+        let (key, value) = (key.map(|length| vec![b'k'; length]), value.map(|length| vec![b'v'; length]));
+        let record = Record { key: key.map(Cow::Owned), value: value.map(Cow::Owned), ..Record::default() };
+        let (mut quick, mut any) = (b"before".to_vec(), b"before".to_vec());
+        encode_any(&mut any, delta, offset_delta, &record).unwrap();
+        let is_plain = encode_plain(&mut quick, delta, offset_delta, &record).is_some();
+        prop_assert_eq!(&*quick, if is_plain { &*any } else { &b"before"[..] });
+        let is_key_short = record.key.as_ref().is_none_or(|key| key.len() < 64);
+        let is_common = (-8_192..8_192).contains(&delta) && offset_delta < 8_192 && is_key_short;
+        prop_assert!(is_plain || !is_common || any.len() > 8_192);
+    }
+}
