@@ -1,0 +1,394 @@
+//! The real disk: `std::fs`, read-only mappings and advisory locks. The only file with `unsafe` in it.
+//!
+//! Promises what [`Storage`] says, on Linux and (with `F_FULLFSYNC`, which std's syncs are there) on macOS. The lock is one of
+//! the open file description (`F_OFD_SETLK`): it shuts out a second open in the same process as well as a broker, which takes
+//! a POSIX lock on the same file, and no other close of the file drops it. Elsewhere it is `flock`.
+
+#![expect(unsafe_code, reason = "mappings and locks are calls of the system; each block says why it is sound")]
+#![expect(clippy::disallowed_methods, reason = "this is the door that the others go through")]
+
+#[cfg(not(unix))]
+compile_error!(
+    "annals builds on Linux and macOS only: it needs positional reads and writes, renames over open files and advisory locks"
+);
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::ops::Deref;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use memmap2::{Mmap, MmapOptions};
+
+use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
+
+/// The file system of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl sealed::Sealed for Disk {}
+
+impl Storage for Disk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(DiskFile(open(path, access)?)))
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
+        let metadata = fs::metadata(path)?;
+        let is_dir = metadata.is_dir();
+        let bytes = if is_dir { 0 } else { metadata.len() };
+        Ok(FileMetadata { bytes, modified: metadata.modified()?.into(), is_dir })
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let entry = |found: io::Result<fs::DirEntry>| {
+            let found = found?;
+            let kind = found.file_type()?;
+            // A link may lead to a partition's directory on another disk; one that leads nowhere is no directory.
+            let is_dir = kind.is_dir() || (kind.is_symlink() && fs::metadata(found.path()).is_ok_and(|target| target.is_dir()));
+            Ok(DirEntry { name: found.file_name().to_string_lossy().into_owned(), is_dir })
+        };
+        fs::read_dir(dir)?.map(entry).collect()
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        fs::remove_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        loop {
+            let file = open(path, Access::OpenOrCreate)?;
+            advisory::lock(&file)?;
+            // A broker that stops removes the file: who opened it before and locked it after would hold a lock on nothing.
+            if is_at(&file, path)? {
+                return Ok(Box::new(DiskLock(file)));
+            }
+        }
+    }
+
+    fn lock_holder(&self, path: &Path) -> Option<u32> {
+        advisory::holder(&open(path, Access::Read).ok()?)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
+}
+
+fn open(path: &Path, access: Access) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(access != Access::Read);
+    options.create_new(access == Access::CreateNew).create(access == Access::OpenOrCreate);
+    options.open(path)
+}
+
+/// Whether `path` still names the open file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a file could not be opened because the process or the machine has too many open.
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+#[derive(Debug)]
+struct DiskFile(File);
+
+impl sealed::Sealed for DiskFile {}
+
+impl StorageFile for DiskFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, position.saturating_add(read as u64)) {
+                Ok(0) => break,
+                Ok(bytes) => read += bytes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        // Goes on after short writes and interrupts.
+        self.0.write_all_at(bytes, position)
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.0.set_len(bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn view(&self, bytes: usize) -> io::Result<FileView> {
+        if bytes == 0 {
+            return Ok(FileView::from_bytes([]));
+        }
+        // Beyond the end of the file a mapping has pages whose first touch kills the process.
+        if self.bytes()? < bytes as u64 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        match Mapping::new(&self.0, bytes) {
+            Ok(mapping) => Ok(FileView::from_mapping(mapping)),
+            // No address space, too many mappings, or a file system that cannot.
+            Err(_) => self.copy(bytes),
+        }
+    }
+
+    fn drop_cache(&self, position: u64) -> io::Result<()> {
+        drop_cache(&self.0, position)
+    }
+}
+
+impl DiskFile {
+    /// The first `bytes` bytes, read.
+    fn copy(&self, bytes: usize) -> io::Result<FileView> {
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(bytes)?;
+        copy.resize(bytes, 0);
+        if self.read_at(&mut copy, 0)? < bytes {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(FileView::from_shared(Arc::new(copy), bytes))
+    }
+}
+
+/// The first bytes of a file, mapped read-only. Holds no descriptor.
+pub(super) struct Mapping(Mmap);
+
+impl Mapping {
+    fn new(file: &File, bytes: usize) -> io::Result<Self> {
+        // SAFETY: a mapping is sound while nobody shrinks the file or writes to the mapped part. Of those who could:
+        // annals maps only what is sealed, and replaces a sealed file by renaming another over it, never in place
+        // (`StorageFile::view` asks its callers for that promise); other annals processes and brokers are kept out by the
+        // lock of the directory. Whoever edits the files of a running log by hand breaks every reader of them anyhow.
+        let mapping = unsafe { MmapOptions::new().len(bytes).map(file) };
+        mapping.map(Self)
+    }
+}
+
+impl Deref for Mapping {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn drop_cache(file: &File, position: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    /// Only pages that lie wholly in the range are dropped, and the cache may hold them in larger units: up to 2 MiB.
+    const UNIT: u64 = 2 << 20;
+    let start = libc::off_t::try_from(position / UNIT * UNIT).map_err(|_| ErrorKind::InvalidInput)?;
+    // SAFETY: takes no pointer, and the descriptor is open while `file` is borrowed. It changes no content: mapped pages and
+    // those not yet written stay.
+    let code = unsafe { libc::posix_fadvise(file.as_raw_fd(), start, 0, libc::POSIX_FADV_DONTNEED) };
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drop_cache(_file: &File, _position: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// A locked file.
+#[derive(Debug)]
+struct DiskLock(File);
+
+impl FileLock for DiskLock {}
+
+impl Drop for DiskLock {
+    fn drop(&mut self) {
+        // Closing alone is not enough while a child between fork and exec has a copy of the descriptor.
+        // If this fails, the close that follows is what is left.
+        let _closed_anyway = advisory::unlock(&self.0);
+    }
+}
+
+/// Locks of the open file description, over the whole file.
+#[cfg(target_os = "linux")]
+mod advisory {
+    use std::fs::File;
+    use std::io::{self, ErrorKind};
+    use std::mem;
+    use std::os::fd::AsRawFd;
+
+    #[expect(clippy::cast_possible_truncation, reason = "the constants are 0, 1 and 2, the field is a short")]
+    fn request(kind: libc::c_int) -> libc::flock {
+        // SAFETY: a plain C structure of integers, for which zeros are valid.
+        let mut request: libc::flock = unsafe { mem::zeroed() };
+        // Start and length 0, from the beginning of the file, mean all of it.
+        request.l_type = kind as libc::c_short;
+        request.l_whence = libc::SEEK_SET as libc::c_short;
+        request
+    }
+
+    fn set(file: &File, kind: libc::c_int) -> io::Result<()> {
+        let request = request(kind);
+        // SAFETY: the descriptor is open while `file` is borrowed, and `request` is what this command reads.
+        let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const request) };
+        if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    pub(super) fn lock(file: &File) -> io::Result<()> {
+        set(file, libc::F_WRLCK).map_err(|error| match error.raw_os_error() {
+            // POSIX allows either.
+            Some(libc::EAGAIN | libc::EACCES) => ErrorKind::WouldBlock.into(),
+            _ => error,
+        })
+    }
+
+    pub(super) fn unlock(file: &File) -> io::Result<()> {
+        set(file, libc::F_UNLCK)
+    }
+
+    /// The process that has a POSIX lock on the file, as a broker has. Locks of an open file description tell none.
+    pub(super) fn holder(file: &File) -> Option<u32> {
+        let mut request = request(libc::F_WRLCK);
+        // SAFETY: the descriptor is open while `file` is borrowed, and `request` is what this command reads and writes.
+        let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut request) };
+        let is_held = code == 0 && libc::c_int::from(request.l_type) != libc::F_UNLCK;
+        // -1 for a lock without a process, 0 for a process outside our namespace.
+        u32::try_from(request.l_pid).ok().filter(|pid| is_held && *pid != 0)
+    }
+}
+
+/// `flock`, which belongs to the open file too.
+#[cfg(not(target_os = "linux"))]
+mod advisory {
+    use std::fs::File;
+    use std::io;
+
+    pub(super) fn lock(file: &File) -> io::Result<()> {
+        Ok(file.try_lock()?)
+    }
+
+    pub(super) fn unlock(file: &File) -> io::Result<()> {
+        file.unlock()
+    }
+
+    pub(super) fn holder(_file: &File) -> Option<u32> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    #[test]
+    fn a_view_is_mapped_and_a_copy_is_the_fallback() {
+        let dir = TempDir::new().unwrap();
+        let file = DiskFile(open(&dir.path().join("a"), Access::CreateNew).unwrap());
+        file.write_all_at(b"records", 0).unwrap();
+        let (one, other, copy) = (file.view(7).unwrap(), file.view(7).unwrap(), file.copy(7).unwrap());
+        drop(file);
+        assert_eq!((&*one, &*other, &*copy), (&b"records"[..], &b"records"[..], &b"records"[..]));
+        assert_ne!(one.as_ptr(), other.as_ptr());
+    }
+
+    #[test]
+    fn links_to_directories_are_listed_as_directories() {
+        let dir = TempDir::new().unwrap();
+        let target = TempDir::new().unwrap();
+        std::os::unix::fs::symlink(target.path(), dir.path().join("orders-0")).unwrap();
+        std::os::unix::fs::symlink(target.path().join("absent"), dir.path().join("dangling")).unwrap();
+        let mut listed = Disk.list(dir.path()).unwrap();
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        assert_eq!(
+            listed.iter().map(|entry| (&*entry.name, entry.is_dir)).collect::<Vec<_>>(),
+            [("dangling", false), ("orders-0", true)]
+        );
+        assert_eq!(Disk.canonical(&dir.path().join("orders-0")).unwrap(), target.path().canonicalize().unwrap());
+    }
+
+    #[test]
+    fn a_lock_is_given_back_although_a_copy_of_its_descriptor_lives_on() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join(".lock");
+        let file = open(&path, Access::OpenOrCreate).unwrap();
+        advisory::lock(&file).unwrap();
+        let copy = file.try_clone().unwrap();
+        drop(DiskLock(file));
+        drop(Disk.lock(&path).unwrap());
+        drop(copy);
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_is_told_from_the_one_that_is_named_now() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join(".lock");
+        let file = open(&path, Access::OpenOrCreate).unwrap();
+        assert!(is_at(&file, &path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&file, &path).unwrap());
+        let _new = open(&path, Access::OpenOrCreate).unwrap();
+        assert!(!is_at(&file, &path).unwrap());
+    }
+
+    /// A broker holds a POSIX lock on the same file: it shuts us out, and its process is known.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_posix_lock_shuts_us_out_and_tells_its_process() {
+        use std::os::fd::AsRawFd;
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join(".lock");
+        let broker = open(&path, Access::OpenOrCreate).unwrap();
+        let set = |kind: libc::c_int| {
+            let request = libc::flock { l_type: kind.try_into().unwrap(), l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+            // SAFETY: the descriptor is open, and `request` is what this command reads.
+            unsafe { libc::fcntl(broker.as_raw_fd(), libc::F_SETLK, &raw const request) }
+        };
+        assert_eq!(Disk.lock_holder(&path), None);
+        assert_eq!(set(libc::F_WRLCK), 0);
+        // The question closes a descriptor of the file, and with it goes the POSIX lock of this process.
+        assert_eq!(Disk.lock_holder(&path), Some(std::process::id()));
+        assert_eq!(set(libc::F_WRLCK), 0);
+        assert_eq!(Disk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
+
+        let held = Disk.lock(&path).unwrap();
+        assert_eq!(set(libc::F_WRLCK), -1);
+        assert_eq!(Disk.lock_holder(&path), None);
+        drop(held);
+        assert_eq!(set(libc::F_WRLCK), 0);
+    }
+
+    #[test]
+    fn running_out_of_descriptors_is_recognised() {
+        assert!(is_out_of_descriptors(&io::Error::from_raw_os_error(libc::EMFILE)));
+        assert!(!is_out_of_descriptors(&ErrorKind::NotFound.into()));
+    }
+}

@@ -1,0 +1,363 @@
+//! A disk in memory, for tests and for logs that need not outlive the process: the same engine, nothing is touched.
+//!
+//! Behaves as [`Disk`](super::Disk) does, down to the kinds of error, with one tree of directories under `/` (relative paths
+//! start there too) and without links. The content of a file is copied on write, so a view of it costs nothing and never
+//! changes. Syncing does nothing: all is lost together.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
+use crate::clock::{Clock, SystemClock, Timestamp};
+
+/// A disk in memory: the same engine, nothing is touched. Clones share the files.
+#[derive(Clone)]
+pub struct MemoryDisk {
+    root: Arc<Mutex<Directory>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self::with_clock(SystemClock)
+    }
+
+    /// An empty disk whose files take their times of modification from `clock`.
+    pub fn with_clock(clock: impl Clock) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(clock);
+        Self { root: Arc::new(Mutex::new(Directory::new(clock.now()))), clock }
+    }
+}
+
+impl Default for MemoryDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDisk").finish_non_exhaustive()
+    }
+}
+
+/// What stands under a name.
+enum Node {
+    Directory(Directory),
+    File(Arc<Content>),
+}
+
+struct Directory {
+    nodes: BTreeMap<OsString, Node>,
+    modified: Timestamp,
+}
+
+impl Directory {
+    fn new(modified: Timestamp) -> Self {
+        Self { nodes: BTreeMap::new(), modified }
+    }
+
+    /// The directory below this one under `names`.
+    fn descend<'a>(&mut self, names: impl IntoIterator<Item = &'a OsStr>) -> io::Result<&mut Self> {
+        names.into_iter().try_fold(self, |dir, name| match dir.nodes.get_mut(name) {
+            Some(Node::Directory(dir)) => Ok(dir),
+            Some(Node::File(_)) => Err(ErrorKind::NotADirectory.into()),
+            None => Err(ErrorKind::NotFound.into()),
+        })
+    }
+}
+
+/// A file, whatever its names: it lives while it has one or is open.
+struct Content {
+    data: RwLock<Data>,
+    is_locked: AtomicBool,
+}
+
+struct Data {
+    bytes: Arc<Vec<u8>>,
+    modified: Timestamp,
+}
+
+/// The names on the way from the root to `path`.
+fn names(path: &Path) -> Vec<&OsStr> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            // Above the root is the root.
+            Component::ParentDir => drop(names.pop()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    names
+}
+
+/// The names of the directory that holds `path`, and the name in it; `on_root` for the root, which no directory holds.
+fn split(path: &Path, on_root: ErrorKind) -> io::Result<(Vec<&OsStr>, &OsStr)> {
+    let mut names = names(path);
+    let name = names.pop().ok_or(on_root)?;
+    Ok((names, name))
+}
+
+impl MemoryDisk {
+    fn content(&self, path: &Path, access: Access) -> io::Result<Arc<Content>> {
+        let (dir, name) = split(path, ErrorKind::IsADirectory)?;
+        let mut root = self.root.lock();
+        let dir = root.descend(dir)?;
+        match dir.nodes.get(name) {
+            Some(_) if access == Access::CreateNew => Err(ErrorKind::AlreadyExists.into()),
+            Some(Node::File(content)) => Ok(Arc::clone(content)),
+            Some(Node::Directory(_)) => Err(ErrorKind::IsADirectory.into()),
+            None if matches!(access, Access::CreateNew | Access::OpenOrCreate) => {
+                let modified = self.clock.now();
+                let data = RwLock::new(Data { bytes: Arc::default(), modified });
+                let content = Arc::new(Content { data, is_locked: AtomicBool::new(false) });
+                dir.nodes.insert(name.to_owned(), Node::File(Arc::clone(&content)));
+                dir.modified = modified;
+                Ok(content)
+            }
+            None => Err(ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Removes what stands at `path`, if `check` lets it.
+    fn remove(&self, path: &Path, check: impl FnOnce(&Node) -> io::Result<()>) -> io::Result<()> {
+        let (dir, name) = split(path, ErrorKind::ResourceBusy)?;
+        let mut root = self.root.lock();
+        let dir = root.descend(dir)?;
+        check(dir.nodes.get(name).ok_or(ErrorKind::NotFound)?)?;
+        let removed = dir.nodes.remove(name);
+        dir.modified = self.clock.now();
+        // Large trees are freed outside the lock.
+        drop(root);
+        drop(removed);
+        Ok(())
+    }
+}
+
+impl sealed::Sealed for MemoryDisk {}
+
+impl Storage for MemoryDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
+        let content = self.content(path, access)?;
+        Ok(Arc::new(MemoryFile { content, clock: Arc::clone(&self.clock), is_writable: access != Access::Read }))
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
+        let of_directory = |dir: &Directory| FileMetadata { bytes: 0, modified: dir.modified, is_dir: true };
+        let mut root = self.root.lock();
+        let Ok((dir, name)) = split(path, ErrorKind::IsADirectory) else {
+            return Ok(of_directory(&root));
+        };
+        match root.descend(dir)?.nodes.get(name).ok_or(ErrorKind::NotFound)? {
+            Node::Directory(dir) => Ok(of_directory(dir)),
+            Node::File(content) => {
+                let data = content.data.read();
+                Ok(FileMetadata { bytes: data.bytes.len() as u64, modified: data.modified, is_dir: false })
+            }
+        }
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let entry = |(name, node): (&OsString, &Node)| DirEntry {
+            name: name.to_string_lossy().into_owned(),
+            is_dir: matches!(node, Node::Directory(_)),
+        };
+        Ok(self.root.lock().descend(names(dir))?.nodes.iter().map(entry).collect())
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let now = self.clock.now();
+        let mut root = self.root.lock();
+        let mut at = &mut *root;
+        for name in names(dir) {
+            if !at.nodes.contains_key(name) {
+                at.nodes.insert(name.to_owned(), Node::Directory(Directory::new(now)));
+                at.modified = now;
+            }
+            at = at.descend([name])?;
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_dir, from_name) = split(from, ErrorKind::ResourceBusy)?;
+        let (to_dir, to_name) = split(to, ErrorKind::ResourceBusy)?;
+        let now = self.clock.now();
+        let mut root = self.root.lock();
+        let is_dir = match root.descend(from_dir.iter().copied())?.nodes.get(from_name) {
+            Some(node) => matches!(node, Node::Directory(_)),
+            None => return Err(ErrorKind::NotFound.into()),
+        };
+        if is_dir && names(to).starts_with(&names(from)) {
+            // Onto itself is nothing to do, into itself cannot be.
+            return if names(to) == names(from) { Ok(()) } else { Err(ErrorKind::InvalidInput.into()) };
+        }
+        match root.descend(to_dir.iter().copied())?.nodes.get(to_name) {
+            Some(Node::File(_)) if is_dir => return Err(ErrorKind::NotADirectory.into()),
+            Some(Node::Directory(_)) if !is_dir => return Err(ErrorKind::IsADirectory.into()),
+            Some(Node::Directory(dir)) if !dir.nodes.is_empty() => return Err(ErrorKind::DirectoryNotEmpty.into()),
+            _ => {}
+        }
+        let from_dir = root.descend(from_dir)?;
+        let moved = from_dir.nodes.remove(from_name).ok_or(ErrorKind::NotFound)?;
+        from_dir.modified = now;
+        let to_dir = root.descend(to_dir)?;
+        to_dir.nodes.insert(to_name.to_owned(), moved);
+        to_dir.modified = now;
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.remove(path, |node| match node {
+            Node::File(_) => Ok(()),
+            Node::Directory(_) => Err(ErrorKind::IsADirectory.into()),
+        })
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.remove(dir, |node| match node {
+            Node::Directory(_) => Ok(()),
+            Node::File(_) => Err(ErrorKind::NotADirectory.into()),
+        })
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.root.lock().descend(names(dir)).map(drop)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
+        let content = self.content(path, Access::OpenOrCreate)?;
+        if content.is_locked.swap(true, Ordering::Acquire) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(MemoryLock(content)))
+    }
+
+    fn lock_holder(&self, path: &Path) -> Option<u32> {
+        let content = self.content(path, Access::Read).ok()?;
+        content.is_locked.load(Ordering::Relaxed).then(std::process::id)
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.metadata(path)?;
+        Ok([OsStr::new("/")].into_iter().chain(names(path)).collect())
+    }
+}
+
+struct MemoryFile {
+    content: Arc<Content>,
+    clock: Arc<dyn Clock>,
+    is_writable: bool,
+}
+
+impl MemoryFile {
+    /// Changes the content, after copying it if a view shares it.
+    fn change(&self, change: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+        if !self.is_writable {
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "the file is open for reading"));
+        }
+        let mut data = self.content.data.write();
+        data.modified = self.clock.now();
+        change(Arc::make_mut(&mut data.bytes))
+    }
+}
+
+/// Makes `bytes` at least `len` long, with zeros.
+fn extend(bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
+    if let Some(more) = len.checked_sub(bytes.len()) {
+        bytes.try_reserve(more)?;
+        bytes.resize(len, 0);
+    }
+    Ok(())
+}
+
+impl fmt::Debug for MemoryFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MemoryFile({} bytes)", self.content.data.read().bytes.len())
+    }
+}
+
+impl sealed::Sealed for MemoryFile {}
+
+impl StorageFile for MemoryFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let data = self.content.data.read();
+        let Some(mut found) = usize::try_from(position).ok().and_then(|start| data.bytes.get(start..)) else {
+            return Ok(0);
+        };
+        // A slice reads as many of its bytes as the buffer takes.
+        found.read(buffer)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let start = usize::try_from(position).map_err(|_| ErrorKind::FileTooLarge)?;
+        let end = start.checked_add(bytes.len()).ok_or(ErrorKind::FileTooLarge)?;
+        self.change(|content| {
+            if start == content.len() {
+                content.try_reserve(bytes.len())?;
+                content.extend_from_slice(bytes);
+                return Ok(());
+            }
+            extend(content, end)?;
+            content.get_mut(start..end).ok_or(ErrorKind::FileTooLarge)?.copy_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.content.data.read().bytes.len() as u64)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let len = usize::try_from(bytes).map_err(|_| ErrorKind::FileTooLarge)?;
+        self.change(|content| {
+            content.truncate(len);
+            extend(content, len)
+        })
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn view(&self, bytes: usize) -> io::Result<FileView> {
+        let content = Arc::clone(&self.content.data.read().bytes);
+        if content.len() < bytes {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(FileView::from_shared(content, bytes))
+    }
+
+    fn drop_cache(&self, _position: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A locked file. The lock is the file's, not the name's, as on a real disk.
+struct MemoryLock(Arc<Content>);
+
+impl FileLock for MemoryLock {}
+
+impl fmt::Debug for MemoryLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryLock")
+    }
+}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.0.is_locked.store(false, Ordering::Release);
+    }
+}

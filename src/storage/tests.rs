@@ -1,0 +1,328 @@
+//! One behaviour, on both disks.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::ManualClock;
+
+/// Runs a test in an empty directory of each disk.
+fn on_each_disk(test: impl Fn(&dyn Storage, &Path)) {
+    let dir = TempDir::new().unwrap();
+    test(&Disk, dir.path());
+    let memory = MemoryDisk::new();
+    memory.create_dir_all(Path::new("/some/where")).unwrap();
+    test(&memory, Path::new("/some/where"));
+}
+
+fn kind<T>(result: io::Result<T>) -> ErrorKind {
+    match result {
+        Ok(_) => panic!("this must fail"),
+        Err(error) => error.kind(),
+    }
+}
+
+fn create(disk: &dyn Storage, path: &Path, content: &[u8]) -> Arc<dyn StorageFile> {
+    let file = disk.open(path, Access::CreateNew).unwrap();
+    file.write_all_at(content, 0).unwrap();
+    file
+}
+
+fn content(file: &dyn StorageFile) -> Vec<u8> {
+    let mut content = vec![0; 100];
+    let read = file.read_at(&mut content, 0).unwrap();
+    content.truncate(read);
+    content
+}
+
+fn names(disk: &dyn Storage, dir: &Path) -> Vec<(String, bool)> {
+    let mut names: Vec<_> = disk.list(dir).unwrap().into_iter().map(|entry| (entry.name, entry.is_dir)).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn access_says_what_must_be_there_and_what_is_allowed() {
+    on_each_disk(|disk, dir| {
+        let path = dir.join("a");
+        for access in [Access::Read, Access::Write] {
+            assert_eq!(kind(disk.open(&path, access)), ErrorKind::NotFound);
+        }
+        create(disk, &path, b"abc");
+        assert_eq!(kind(disk.open(&path, Access::CreateNew)), ErrorKind::AlreadyExists);
+        assert_eq!(content(&*disk.open(&path, Access::OpenOrCreate).unwrap()), b"abc");
+        assert_eq!(content(&*disk.open(&path, Access::Write).unwrap()), b"abc");
+        let reader = disk.open(&path, Access::Read).unwrap();
+        assert!(reader.write_all_at(b"x", 0).is_err());
+        assert!(reader.set_len(0).is_err());
+        assert_eq!(content(&*reader), b"abc");
+        disk.open(&dir.join("b"), Access::OpenOrCreate).unwrap().write_all_at(b"x", 0).unwrap();
+        assert_eq!(kind(disk.open(&dir.join("a").join("b"), Access::OpenOrCreate)), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.open(&dir.join("absent").join("b"), Access::OpenOrCreate)), ErrorKind::NotFound);
+        assert_eq!(kind(disk.open(dir, Access::Write)), ErrorKind::IsADirectory);
+    });
+}
+
+#[test]
+fn reads_and_writes_are_positional() {
+    on_each_disk(|disk, dir| {
+        let file = create(disk, &dir.join("a"), b"abc");
+        file.write_all_at(b"xyz", 5).unwrap();
+        file.write_all_at(b"B", 1).unwrap();
+        file.write_all_at(b"", 50).unwrap();
+        assert_eq!(content(&*file), b"aBc\0\0xyz");
+        file.write_all_at(b"Z!", 7).unwrap();
+        assert_eq!(file.bytes().unwrap(), 9);
+        let mut buffer = [b'-'; 4];
+        assert_eq!(file.read_at(&mut buffer, 6).unwrap(), 3);
+        assert_eq!(&buffer, b"yZ!-");
+        assert_eq!(file.read_at(&mut buffer, 9).unwrap(), 0);
+        assert_eq!(file.read_at(&mut buffer, 1 << 40).unwrap(), 0);
+        assert_eq!(file.read_at(&mut [], 0).unwrap(), 0);
+        file.sync_data().unwrap();
+        file.drop_cache(3).unwrap();
+        assert_eq!(content(&*file), b"aBc\0\0xyZ!");
+    });
+}
+
+#[test]
+fn set_len_cuts_and_extends_with_zeros() {
+    on_each_disk(|disk, dir| {
+        let file = create(disk, &dir.join("a"), b"abcdef");
+        file.set_len(2).unwrap();
+        file.set_len(4).unwrap();
+        assert_eq!(content(&*file), b"ab\0\0");
+        assert_eq!(disk.metadata(&dir.join("a")).unwrap().bytes, 4);
+    });
+}
+
+#[test]
+fn a_view_outlives_its_file() {
+    on_each_disk(|disk, dir| {
+        let file = create(disk, &dir.join("a"), b"abcdef");
+        let view = file.view(4).unwrap();
+        assert!(file.view(0).unwrap().is_empty());
+        assert_eq!(kind(file.view(7)), ErrorKind::UnexpectedEof);
+        file.write_all_at(b"ghi", 6).unwrap();
+        drop(file);
+        disk.remove_file(&dir.join("a")).unwrap();
+        assert_eq!(&*view, b"abcd");
+        assert!(create(disk, &dir.join("empty"), b"").view(0).unwrap().is_empty());
+    });
+}
+
+#[test]
+fn an_open_file_stays_itself_when_its_name_goes() {
+    on_each_disk(|disk, dir| {
+        let (a, b) = (dir.join("a"), dir.join("b"));
+        let old = create(disk, &a, b"old");
+        let new = create(disk, &b, b"new");
+        disk.rename(&b, &a).unwrap();
+        assert_eq!(content(&*old), b"old");
+        old.write_all_at(b"er", 3).unwrap();
+        assert_eq!(content(&*old), b"older");
+        assert_eq!(read_file(disk, &a, 9).unwrap(), b"new");
+        assert_eq!(kind(disk.metadata(&b)), ErrorKind::NotFound);
+        disk.remove_file(&a).unwrap();
+        assert_eq!(content(&*new), b"new");
+        assert!(names(disk, dir).is_empty());
+    });
+}
+
+#[test]
+fn directories_are_made_listed_renamed_and_removed() {
+    on_each_disk(|disk, dir| {
+        let orders = dir.join("logs").join("orders-0");
+        disk.create_dir_all(&orders).unwrap();
+        disk.create_dir_all(&orders).unwrap();
+        create(disk, &orders.join("0.log"), b"abc");
+        create(disk, &dir.join("logs").join(".lock"), b"");
+        assert_eq!(names(disk, &dir.join("logs")), [(".lock".to_owned(), false), ("orders-0".to_owned(), true)]);
+        let metadata = disk.metadata(&orders).unwrap();
+        assert_eq!((metadata.is_dir, metadata.bytes), (true, 0));
+
+        let leaving = dir.join("logs").join("orders-0.x-delete");
+        disk.rename(&orders, &leaving).unwrap();
+        disk.sync_dir(&dir.join("logs")).unwrap();
+        assert_eq!(read_file(disk, &leaving.join("0.log"), 3).unwrap(), b"abc");
+        assert_eq!(kind(disk.list(&orders)), ErrorKind::NotFound);
+        assert!(disk.remove_file(&leaving).is_err());
+        disk.remove_dir_all(&leaving).unwrap();
+        assert_eq!(kind(disk.remove_dir_all(&leaving)), ErrorKind::NotFound);
+        assert_eq!(names(disk, &dir.join("logs")), [(".lock".to_owned(), false)]);
+        assert!(disk.create_dir_all(&dir.join("logs").join(".lock").join("x")).is_err());
+        assert_eq!(kind(disk.sync_dir(&dir.join("absent"))), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_rename_loses_nothing_but_the_file_it_replaces() {
+    on_each_disk(|disk, dir| {
+        let (full, empty, file) = (dir.join("full"), dir.join("empty"), dir.join("file"));
+        disk.create_dir_all(&full.join("below")).unwrap();
+        disk.create_dir_all(&empty).unwrap();
+        create(disk, &file, b"abc");
+        assert_eq!(kind(disk.rename(&dir.join("absent"), &file)), ErrorKind::NotFound);
+        assert_eq!(kind(disk.rename(&file, &dir.join("absent").join("x"))), ErrorKind::NotFound);
+        assert_eq!(kind(disk.rename(&file, &full)), ErrorKind::IsADirectory);
+        assert_eq!(kind(disk.rename(&full, &file)), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.rename(&empty, &full)), ErrorKind::DirectoryNotEmpty);
+        assert_eq!(kind(disk.rename(&full, &full.join("below").join("x"))), ErrorKind::InvalidInput);
+        disk.rename(&full, &full).unwrap();
+        disk.rename(&file, &file).unwrap();
+        disk.rename(&full, &empty).unwrap();
+        assert_eq!(names(disk, dir), [("empty".to_owned(), true), ("file".to_owned(), false)]);
+        assert_eq!(names(disk, &empty), [("below".to_owned(), true)]);
+    });
+}
+
+#[test]
+fn a_directory_has_one_canonical_name() {
+    on_each_disk(|disk, dir| {
+        let canonical = disk.canonical(dir).unwrap();
+        disk.create_dir_all(&dir.join("a").join("b")).unwrap();
+        assert!(canonical.is_absolute());
+        assert_eq!(
+            disk.canonical(&dir.join("a").join("..").join(".").join("a").join("b")).unwrap(),
+            canonical.join("a").join("b")
+        );
+        assert_eq!(kind(disk.canonical(&dir.join("absent"))), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_lock_has_one_holder_until_it_is_dropped() {
+    on_each_disk(|disk, dir| {
+        let path = dir.join(".lock");
+        assert_eq!(disk.lock_holder(&path), None);
+        let held = disk.lock(&path).unwrap();
+        assert_eq!(disk.metadata(&path).unwrap().bytes, 0);
+        assert_eq!(kind(disk.lock(&path)), ErrorKind::WouldBlock);
+        // Neither the attempt nor another open and close of the file takes it away.
+        drop(disk.open(&path, Access::Write).unwrap());
+        assert_eq!(kind(disk.lock(&path)), ErrorKind::WouldBlock);
+        drop(held);
+        drop(disk.lock(&path).unwrap());
+        assert_eq!(names(disk, dir), [(".lock".to_owned(), false)]);
+        assert_eq!(kind(disk.lock(&dir.join("absent").join(".lock"))), ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn a_lock_is_of_the_file_that_the_path_names() {
+    on_each_disk(|disk, dir| {
+        let path = dir.join(".lock");
+        let old = disk.lock(&path).unwrap();
+        disk.remove_file(&path).unwrap();
+        let new = disk.lock(&path).unwrap();
+        drop(old);
+        assert_eq!(kind(disk.lock(&path)), ErrorKind::WouldBlock);
+        drop(new);
+        drop(disk.lock(&path).unwrap());
+    });
+}
+
+#[test]
+fn a_small_file_is_read_whole_and_a_larger_one_refused() {
+    on_each_disk(|disk, dir| {
+        let path = dir.join("a");
+        assert_eq!(kind(read_file(disk, &path, 9)), ErrorKind::NotFound);
+        create(disk, &path, b"abc");
+        assert_eq!(read_file(disk, &path, 3).unwrap(), b"abc");
+        assert_eq!(kind(read_file(disk, &path, 2)), ErrorKind::InvalidData);
+    });
+}
+
+#[test]
+fn a_replaced_file_is_the_new_one_or_the_old_one() {
+    on_each_disk(|disk, dir| {
+        let path = dir.join("recovery-point-offset-checkpoint");
+        replace_file(disk, &path, b"one").unwrap();
+        let reader = disk.open(&path, Access::Read).unwrap();
+        replace_file(disk, &path, b"two").unwrap();
+        assert_eq!(content(&*reader), b"one");
+        assert_eq!(read_file(disk, &path, 9).unwrap(), b"two");
+        assert_eq!(names(disk, dir).len(), 1);
+
+        // A directory cannot be replaced by a file: the rename fails, and nothing is left.
+        disk.create_dir_all(&dir.join("orders-0")).unwrap();
+        assert_eq!(kind(replace_file(disk, &dir.join("orders-0"), b"x")), ErrorKind::IsADirectory);
+        assert_eq!(kind(replace_file(disk, &dir.join("absent").join("x"), b"x")), ErrorKind::NotFound);
+        assert_eq!(names(disk, dir).len(), 2);
+    });
+}
+
+#[test]
+fn leftovers_of_a_killed_replacement_are_stepped_over_and_recognised() {
+    on_each_disk(|disk, dir| {
+        let path = dir.join("a");
+        let (first, _) = create_temporary(disk, &path).unwrap();
+        let (second, _) = create_temporary(disk, &path).unwrap();
+        assert_ne!(first, second);
+        replace_file(disk, &path, b"abc").unwrap();
+        for (name, _) in names(disk, dir) {
+            assert_eq!(is_temporary(&name), name != "a", "{name}");
+            if is_temporary(&name) {
+                assert!(remove_if_exists(disk, &dir.join(name)).unwrap());
+            }
+        }
+        assert!(!remove_if_exists(disk, &first).unwrap());
+        assert_eq!(names(disk, dir), [("a".to_owned(), false)]);
+    });
+    for name in ["0123456789abcde.tmp", "0123456789abcdeF.tmp", "0123456789abcdef.log", "0123456789abcdef0.tmp"] {
+        assert!(!is_temporary(name), "{name}");
+    }
+}
+
+#[test]
+fn every_path_has_a_directory() {
+    assert_eq!(directory_of(Path::new("data/a")), Path::new("data"));
+    assert_eq!(directory_of(Path::new("a")), Path::new("."));
+    assert_eq!(directory_of(Path::new("/")), Path::new("/"));
+}
+
+#[test]
+fn threads_write_and_read_their_parts_of_one_file() {
+    on_each_disk(|disk, dir| {
+        let file = create(disk, &dir.join("a"), b"");
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let file = &file;
+                scope.spawn(move || {
+                    for round in 0..50_u64 {
+                        let position = (round * 4 + u64::from(thread)) * 8;
+                        file.write_all_at(&[thread; 8], position).unwrap();
+                        let mut read = [9; 8];
+                        assert_eq!(file.read_at(&mut read, position).unwrap(), 8);
+                        assert_eq!(read, [thread; 8]);
+                    }
+                });
+            }
+        });
+        assert_eq!(file.bytes().unwrap(), 4 * 50 * 8);
+    });
+}
+
+#[test]
+fn memory_takes_its_times_from_its_clock_and_clones_share_it() {
+    let clock = ManualClock::at(Timestamp::from_millis(7));
+    let disk = MemoryDisk::with_clock(clock.clone());
+    let path = Path::new("data/a");
+    disk.create_dir_all(Path::new("data")).unwrap();
+    let file = create(&disk, path, b"abc");
+    clock.set(Timestamp::from_millis(9));
+    assert_eq!(disk.metadata(path).unwrap().modified, Timestamp::from_millis(7));
+    file.write_all_at(b"x", 0).unwrap();
+    assert_eq!(disk.clone().metadata(Path::new("/data/../data/./a")).unwrap().modified, Timestamp::from_millis(9));
+    assert_eq!(format!("{disk:?} {file:?}"), "MemoryDisk { .. } MemoryFile(3 bytes)");
+}
+
+#[test]
+fn a_view_of_memory_costs_a_copy_only_when_the_file_changes() {
+    let disk = MemoryDisk::new();
+    let file = create(&disk, Path::new("a"), b"abc");
+    let view = file.view(3).unwrap();
+    assert_eq!(file.view(3).unwrap().as_ptr(), view.as_ptr());
+    file.write_all_at(b"xyz", 0).unwrap();
+    assert_eq!(&*view, b"abc");
+    assert_eq!(content(&*file), b"xyz");
+}
