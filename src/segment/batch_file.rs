@@ -1,0 +1,163 @@
+//! Reading the batches of one segment: in place where the `.log` is mapped, in chunks where it is not.
+//!
+//! A [`BatchFile`] belongs to one reader. It never reads beyond the position it is given as the limit, which its owner takes
+//! from what the writer published, and it takes no memory on the word of a length field that passes that limit.
+
+use std::io;
+use std::sync::Arc;
+
+use super::Segment;
+use crate::format::Malformed;
+use crate::format::batch::{BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES};
+use crate::storage::FileView;
+
+/// First and largest read of a reader that copies: it starts small for a single look-up and grows for one that goes on.
+const MIN_CHUNK_BYTES: usize = 16 << 10;
+const MAX_CHUNK_BYTES: usize = 1 << 20;
+
+/// Why a batch could not be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    Io(io::Error),
+    Damaged(Malformed),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Malformed> for ReadError {
+    fn from(malformed: Malformed) -> Self {
+        Self::Damaged(malformed)
+    }
+}
+
+/// The bytes of one batch, shared with the mapping or the chunk they lie in.
+#[derive(Clone, Debug)]
+pub(crate) enum BatchBytes {
+    Mapped { view: FileView, start: usize, end: usize },
+    Copied { chunk: Arc<Vec<u8>>, start: usize, end: usize },
+}
+
+impl BatchBytes {
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        self.behind(0).unwrap_or_default()
+    }
+
+    /// All but the first `count` bytes, if there are as many.
+    #[inline]
+    pub(crate) fn behind(&self, count: usize) -> Option<&[u8]> {
+        match self {
+            Self::Mapped { view, start, end } => view.get(start + count..*end),
+            Self::Copied { chunk, start, end } => chunk.get(start + count..*end),
+        }
+    }
+
+    /// A copy of its own.
+    pub(crate) fn detach(&self) -> Self {
+        let bytes = self.as_slice().to_vec();
+        Self::Copied { start: 0, end: bytes.len(), chunk: Arc::new(bytes) }
+    }
+}
+
+/// One reader's access to the batches of one segment.
+#[derive(Debug)]
+pub(crate) struct BatchFile {
+    segment: Arc<Segment>,
+    /// The whole `.log`, where it is mapped.
+    view: Option<FileView>,
+    chunk: Arc<Vec<u8>>,
+    chunk_start: u32,
+    next_chunk_bytes: usize,
+}
+
+impl BatchFile {
+    pub(crate) fn new(segment: Arc<Segment>) -> Self {
+        Self { segment, view: None, chunk: Arc::default(), chunk_start: 0, next_chunk_bytes: MIN_CHUNK_BYTES }
+    }
+
+    pub(crate) fn segment(&self) -> &Arc<Segment> {
+        &self.segment
+    }
+
+    /// The header of the batch at `position`; `None` at the limit. The batch lies below the limit as a whole.
+    #[inline]
+    pub(crate) fn header_at(&mut self, position: u32, limit: u32) -> Result<Option<BatchHeader>, ReadError> {
+        let left = limit.saturating_sub(position) as usize;
+        if left == 0 {
+            return Ok(None);
+        }
+        if left <= FRAME_BYTES {
+            return Err(Malformed("the last batch is cut short").into());
+        }
+        let bytes = self.bytes(position, left.min(HEADER_BYTES), limit)?;
+        let frame = Frame::decode(bytes)?;
+        if frame.size_bytes as usize > left {
+            return Err(Malformed("a batch is longer than what is left of the file").into());
+        }
+        Ok(Some(BatchHeader::decode(bytes)?))
+    }
+
+    /// The whole batch, whose checksum is right.
+    #[inline]
+    pub(crate) fn checked(&mut self, position: u32, header: &BatchHeader, limit: u32) -> Result<&[u8], ReadError> {
+        let bytes = self.bytes(position, header.size_bytes as usize, limit)?;
+        if header.crc_is_valid(bytes) { Ok(bytes) } else { Err(Malformed("the checksum of a batch is wrong").into()) }
+    }
+
+    /// The bytes of a batch that was just read, to be handed out.
+    #[inline]
+    pub(crate) fn share(&self, position: u32, header: &BatchHeader) -> BatchBytes {
+        let size = header.size_bytes as usize;
+        if let Some(view) = &self.view {
+            let start = position as usize;
+            return BatchBytes::Mapped { view: view.clone(), start, end: start + size };
+        }
+        let start = position.saturating_sub(self.chunk_start) as usize;
+        BatchBytes::Copied { chunk: Arc::clone(&self.chunk), start, end: start + size }
+    }
+
+    /// `count` bytes at `position`, which lie below `limit`.
+    #[inline]
+    pub(crate) fn bytes(&mut self, position: u32, count: usize, limit: u32) -> Result<&[u8], ReadError> {
+        if self.view.is_none() {
+            self.view = self.segment.view()?;
+        }
+        if self.view.is_none() {
+            self.fill(position, count, limit)?;
+        }
+        let (bytes, start) = match &self.view {
+            Some(view) => (&**view, position as usize),
+            None => (self.chunk.as_slice(), position.saturating_sub(self.chunk_start) as usize),
+        };
+        let bytes = bytes.get(start..start + count);
+        bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
+    }
+
+    /// Brings `count` bytes at `position` into the chunk, with as much behind them as the reader is likely to want.
+    fn fill(&mut self, position: u32, count: usize, limit: u32) -> io::Result<()> {
+        let end = position as usize + count;
+        let holds = self.chunk_start <= position && end <= self.chunk_start as usize + self.chunk.len();
+        if holds && !self.chunk.is_empty() {
+            return Ok(());
+        }
+        let goes_on = !self.chunk.is_empty() && position >= self.chunk_start;
+        if goes_on {
+            self.next_chunk_bytes = (self.next_chunk_bytes * 4).min(MAX_CHUNK_BYTES);
+        }
+        let wanted = count.max(self.next_chunk_bytes).min(limit.saturating_sub(position) as usize);
+        // A batch that was handed out may still use the old chunk: then a new one is made.
+        if Arc::get_mut(&mut self.chunk).is_none() {
+            self.chunk = Arc::default();
+        }
+        let Some(chunk) = Arc::get_mut(&mut self.chunk) else { return Ok(()) };
+        chunk.resize(wanted, 0);
+        let read = self.segment.file()?.read_at(chunk, u64::from(position));
+        chunk.truncate(*read.as_ref().unwrap_or(&0));
+        self.chunk_start = position;
+        read.map(drop)
+    }
+}

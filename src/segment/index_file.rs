@@ -1,0 +1,293 @@
+//! The offset and time index of one segment: a hint that spares a scan, never the truth.
+//!
+//! While a segment is active its entries live in memory ([`MemoryIndex`]) and are appended to the files when the recovery
+//! point moves and at close; nothing that may be mapped is rewritten. Sealed indexes are mapped when they are first used and
+//! checked then: by the digest that annals wrote when it sealed them, else by their own order. An index that fails the check
+//! is built anew from the batches, into a new file that is renamed into place.
+
+use std::io;
+use std::path::Path;
+
+use crate::config::TopicSettings;
+use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
+use crate::storage::{Access, FileView, Storage};
+
+/// Largest index file that is read: far above Kafka's 10 MiB default, far below what would hurt.
+const MAX_INDEX_BYTES: u64 = 1 << 30;
+
+/// What the indexes need to know of a batch that was appended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexedBatch {
+    pub(crate) position: u32,
+    pub(crate) size_bytes: u32,
+    pub(crate) relative_last_offset: u32,
+    /// -1: none.
+    pub(crate) max_timestamp: i64,
+}
+
+impl IndexedBatch {
+    /// Whether this is the batch that a time entry speaks of.
+    pub(crate) fn is_that_of(&self, entry: TimeEntry) -> bool {
+        self.relative_last_offset == entry.relative_offset && self.max_timestamp == entry.timestamp
+    }
+}
+
+/// The index entries of a segment that grows.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryIndex {
+    offsets: Vec<OffsetEntry>,
+    times: Vec<TimeEntry>,
+    /// Largest timestamp so far, with the last offset of the first batch that has it.
+    max: TimeEntry,
+    bytes_since_entry: u64,
+    /// How many entries of each kind the files hold already.
+    pub(crate) written: (usize, usize),
+}
+
+impl Default for MemoryIndex {
+    fn default() -> Self {
+        Self {
+            offsets: Vec::new(),
+            times: Vec::new(),
+            max: TimeEntry { timestamp: -1, relative_offset: 0 },
+            bytes_since_entry: 0,
+            written: (0, 0),
+        }
+    }
+}
+
+impl MemoryIndex {
+    /// Notes a batch that stands in the file now. An entry is added by Kafka's rule: the check comes before this batch's bytes
+    /// are counted, so the first batch of a segment never gets one.
+    pub(crate) fn note(&mut self, batch: IndexedBatch, interval_bytes: u32) {
+        if batch.max_timestamp > self.max.timestamp {
+            self.max = TimeEntry { timestamp: batch.max_timestamp, relative_offset: batch.relative_last_offset };
+        }
+        // What was read from a damaged file may stand in the way: an index out of order leads astray, a thin one does not.
+        let rises = self.offsets.last().is_none_or(|last| last.relative_offset < batch.relative_last_offset);
+        if self.bytes_since_entry > u64::from(interval_bytes) && rises {
+            self.offsets.push(OffsetEntry { relative_offset: batch.relative_last_offset, position: batch.position });
+            self.offer_time_entry();
+            self.bytes_since_entry = 0;
+        }
+        self.bytes_since_entry += u64::from(batch.size_bytes);
+    }
+
+    /// Adds the largest timestamp so far unless the index has it: at every offset entry, at the roll and at close.
+    pub(crate) fn offer_time_entry(&mut self) {
+        if self.max.timestamp >= 0 && self.times.last().is_none_or(|last| last.timestamp < self.max.timestamp) {
+            self.times.push(self.max);
+        }
+    }
+
+    /// Whether a roll is due because an index may not take another entry. One slot of the time index stays free for the
+    /// last entry.
+    pub(crate) fn is_full(&self, settings: &TopicSettings) -> bool {
+        let bytes = usize::try_from(settings.segment_index_bytes).unwrap_or(usize::MAX);
+        self.offsets.len() >= bytes / OFFSET_ENTRY_BYTES || self.times.len() >= (bytes / TIME_ENTRY_BYTES).saturating_sub(1)
+    }
+
+    /// -1: none.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.max.timestamp
+    }
+
+    pub(crate) fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        let after = self.offsets.partition_point(|entry| entry.relative_offset <= relative_offset);
+        self.offsets.get(after.checked_sub(1)?).copied()
+    }
+
+    pub(crate) fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
+        let after = self.times.partition_point(|entry| entry.timestamp <= timestamp);
+        self.times.get(after.checked_sub(1)?).copied()
+    }
+
+    pub(crate) fn offset_bytes(&self, from: usize) -> Vec<u8> {
+        self.offsets.iter().skip(from).flat_map(|entry| entry.encode()).collect()
+    }
+
+    pub(crate) fn time_bytes(&self, from: usize) -> Vec<u8> {
+        self.times.iter().skip(from).flat_map(|entry| entry.encode()).collect()
+    }
+
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.offsets.len(), self.times.len())
+    }
+
+    /// The entries of a pair of files that lie below `position` and `relative_offset`, as the start of a scan from there.
+    pub(crate) fn from_files(files: &IndexFiles, below_position: u32) -> Self {
+        let mut index = Self::default();
+        for number in 0..files.offset_count {
+            let entry = OffsetEntry::at(&files.offsets, number);
+            if entry.position >= below_position {
+                break;
+            }
+            index.offsets.push(entry);
+        }
+        let last = index.offsets.last().map_or(0, |entry| entry.relative_offset);
+        for number in 0..files.time_count {
+            let entry = TimeEntry::at(&files.times, number);
+            if entry.relative_offset > last {
+                break;
+            }
+            index.times.push(entry);
+            index.max = entry;
+        }
+        index
+    }
+
+    /// All entries of a pair of files, to go on appending to a segment that was closed cleanly. `scanned` tells of the batches
+    /// from the last offset entry's on, or from before it.
+    pub(crate) fn resume(files: &IndexFiles, scanned: &[IndexedBatch]) -> Self {
+        let mut index = Self::from_files(files, u32::MAX);
+        for number in index.times.len()..files.time_count {
+            let entry = TimeEntry::at(&files.times, number);
+            index.times.push(entry);
+            index.max = entry;
+        }
+        // Padding behind the entries (a broker's preallocated file) must go: such files are written anew.
+        let is_exact = files.offsets.len() == files.offset_count * OFFSET_ENTRY_BYTES
+            && files.times.len() == files.time_count * TIME_ENTRY_BYTES;
+        index.written = if is_exact { index.counts() } else { (0, 0) };
+        for batch in scanned {
+            if batch.max_timestamp > index.max.timestamp {
+                index.max = TimeEntry { timestamp: batch.max_timestamp, relative_offset: batch.relative_last_offset };
+            }
+            if index.offsets.last().is_none_or(|last| last.position <= batch.position) {
+                index.bytes_since_entry += u64::from(batch.size_bytes);
+            }
+        }
+        index
+    }
+}
+
+/// A pair of index files, mapped (or read), that passed its checks.
+#[derive(Clone, Debug)]
+pub(crate) struct IndexFiles {
+    offsets: FileView,
+    times: FileView,
+    offset_count: usize,
+    time_count: usize,
+}
+
+impl IndexFiles {
+    /// Loads and checks a pair. `None`: a file is missing or wrong, and the index must be built anew. `log_bytes` bounds
+    /// positions.
+    pub(crate) fn load(
+        storage: &dyn Storage,
+        offset_path: &Path,
+        time_path: &Path,
+        log_bytes: u32,
+        check: impl Fn(&Path, &[u8]) -> bool,
+    ) -> io::Result<Option<Self>> {
+        let (Some(offsets), Some(times)) = (load_view(storage, offset_path)?, load_view(storage, time_path)?) else {
+            return Ok(None);
+        };
+        let files = Self { offset_count: OffsetEntry::count(&offsets), time_count: TimeEntry::count(&times), offsets, times };
+        let is_right = check(offset_path, &files.offsets) && check(time_path, &files.times) && files.is_in_order(log_bytes);
+        Ok(is_right.then_some(files))
+    }
+
+    /// What Kafka's own check and a scan of the entries can tell: whole entries, offsets, positions and timestamps that rise,
+    /// positions inside the log.
+    fn is_in_order(&self, log_bytes: u32) -> bool {
+        if !self.offsets.len().is_multiple_of(OFFSET_ENTRY_BYTES) || !self.times.len().is_multiple_of(TIME_ENTRY_BYTES) {
+            return false;
+        }
+        let mut last: Option<OffsetEntry> = None;
+        for number in 0..self.offset_count {
+            let entry = OffsetEntry::at(&self.offsets, number);
+            let rises = last.is_none_or(|last| last.relative_offset < entry.relative_offset && last.position < entry.position);
+            if !rises || entry.position >= log_bytes || entry.relative_offset > i32::MAX.unsigned_abs() {
+                return false;
+            }
+            last = Some(entry);
+        }
+        let mut last: Option<TimeEntry> = None;
+        for number in 0..self.time_count {
+            let entry = TimeEntry::at(&self.times, number);
+            let rises = last.is_none_or(|last| last.timestamp < entry.timestamp && last.relative_offset <= entry.relative_offset);
+            if !rises || entry.timestamp < 0 || entry.relative_offset > i32::MAX.unsigned_abs() {
+                return false;
+            }
+            last = Some(entry);
+        }
+        true
+    }
+
+    pub(crate) fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        OffsetEntry::floor(&self.offsets, self.offset_count, relative_offset)
+    }
+
+    pub(crate) fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
+        TimeEntry::floor(&self.times, self.time_count, timestamp)
+    }
+
+    /// Largest timestamp of a segment that was closed; -1 where none was indexed.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.last_time_entry().map_or(-1, |last| last.timestamp)
+    }
+
+    pub(crate) fn last_offset_entry(&self) -> Option<OffsetEntry> {
+        Some(OffsetEntry::at(&self.offsets, self.offset_count.checked_sub(1)?))
+    }
+
+    /// Where the batch of the last time entry stands, or before it.
+    pub(crate) fn position_of_last_time(&self) -> u32 {
+        let entry = self.last_time_entry().and_then(|last| self.floor_offset(last.relative_offset));
+        entry.map_or(0, |entry| entry.position)
+    }
+
+    pub(crate) fn last_time_entry(&self) -> Option<TimeEntry> {
+        Some(TimeEntry::at(&self.times, self.time_count.checked_sub(1)?))
+    }
+}
+
+fn load_view(storage: &dyn Storage, path: &Path) -> io::Result<Option<FileView>> {
+    let file = match storage.open(path, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bytes = file.bytes()?;
+    if bytes > MAX_INDEX_BYTES {
+        return Ok(None);
+    }
+    file.view(usize::try_from(bytes).unwrap_or(usize::MAX)).map(Some)
+}
+
+/// Writes a whole index into a new file and renames it into place; `sync` makes it durable (the directory is the caller's).
+pub(crate) fn write_new(storage: &dyn Storage, path: &Path, temporary: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let file = storage.open(temporary, Access::OpenOrCreate)?;
+    file.set_len(0)?;
+    file.write_all_at(bytes, 0)?;
+    if sync {
+        file.sync_data()?;
+    }
+    storage.rename(temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The segment of kafka-format section 12: base 1000, interval 150, six batches of two records and 79 bytes.
+    #[test]
+    fn entries_are_those_that_kafka_writes() {
+        const T: i64 = 1_700_000_000_000;
+        let mut index = MemoryIndex::default();
+        for (number, later) in (0_u32..).zip([0, 50, 20, 60, 60, 70]) {
+            let batch = IndexedBatch {
+                position: number * 79,
+                size_bytes: 79,
+                relative_last_offset: number * 2 + 1,
+                max_timestamp: T + later,
+            };
+            index.note(batch, 150);
+        }
+        index.offer_time_entry();
+        let hex = |bytes: Vec<u8>| bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        assert_eq!(hex(index.offset_bytes(0)), "000000050000009e000000090000013c");
+        assert_eq!(hex(index.time_bytes(0)), "0000018bcfe56832000000030000018bcfe5683c000000070000018bcfe568460000000b");
+    }
+}

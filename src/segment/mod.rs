@@ -1,0 +1,495 @@
+//! One segment: the batches from one base offset on, in a `.log` with its indexes beside it.
+//!
+//! A segment is active (the one that is appended to) or sealed. Its size is published after the bytes are written, so that
+//! readers, which take no lock of the writer's, never see half a batch. A sealed `.log` is mapped when it is first read and
+//! keeps no descriptor; an active one is read by position.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::TopicSettings;
+use crate::format::checksum::crc32c;
+use crate::format::file_name;
+use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
+use crate::format::metadata_file::IndexDigest;
+use crate::storage::open_files::{OpenFiles, PooledFile};
+use crate::storage::{Access, FileView, Storage, StorageFile, remove_if_exists};
+
+pub(crate) mod batch_file;
+pub(crate) mod index_file;
+
+use index_file::{IndexFiles, IndexedBatch, MemoryIndex};
+
+/// Largest size of a `.log`: Kafka cannot open a larger one.
+pub(crate) const MAX_LOG_BYTES: u32 = i32::MAX.unsigned_abs();
+
+/// What a segment's files need of the log they are in.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentHome {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) files: Arc<OpenFiles>,
+    pub(crate) dir: Arc<Path>,
+    /// Whether sealed `.log` files are mapped.
+    pub(crate) maps: bool,
+    pub(crate) read_only: bool,
+}
+
+/// Whether the file still stands under its name.
+#[derive(Debug)]
+enum Hold {
+    Named,
+    /// Renamed, replaced or removed, and held open for the readers that were on it.
+    Kept(Arc<dyn StorageFile>),
+    /// Removed while nobody held it: a reader that comes upon it looks its offset up anew.
+    Gone,
+}
+
+/// Where the index entries are.
+#[derive(Debug)]
+enum Index {
+    Memory(MemoryIndex),
+    /// On disk, not looked at yet.
+    Unloaded,
+    Files(IndexFiles),
+}
+
+/// Who can walk the batches of a segment where its index does not help.
+pub(crate) trait Batches {
+    /// The index by all batches, up to damage.
+    fn build_index(&self) -> io::Result<MemoryIndex>;
+
+    /// Whether `last`, the last time entry, fits: the batches from `position` on have one with its offset and time, and none
+    /// with a later time. `None`: none has a time at all.
+    fn end_with(&self, position: u32, last: Option<TimeEntry>) -> io::Result<bool>;
+}
+
+/// An append that failed.
+#[derive(Debug)]
+pub(crate) struct AppendError {
+    pub(crate) source: io::Error,
+    /// Whether what was written of it could not be cut off again: the end of the file is unknown.
+    pub(crate) end_is_unknown: bool,
+}
+
+/// One segment. Shared by the writer and all readers.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) base_offset: u64,
+    home: SegmentHome,
+    log: PooledFile,
+    /// Bytes of whole batches; readers go no further.
+    size: AtomicU32,
+    /// Offset behind the last batch.
+    next_offset: AtomicU64,
+    is_sealed: AtomicBool,
+    view: OnceLock<FileView>,
+    hold: Mutex<Hold>,
+    index: RwLock<Index>,
+    /// Held while index files are written.
+    index_files: Mutex<()>,
+    /// Length and checksum that the offset and the time index had when they were sealed.
+    digests: OnceLock<[(u64, u32); 2]>,
+    /// Whether the directory entry of the `.log` is yet to be synced.
+    pub(crate) is_new: AtomicBool,
+    /// Largest timestamp over all batch headers, once somebody had to know.
+    pub(crate) confirmed_max_timestamp: OnceLock<i64>,
+}
+
+impl Segment {
+    fn with(home: SegmentHome, base_offset: u64, log: PooledFile, size: u32, next_offset: u64, index: Index) -> Self {
+        Self {
+            base_offset,
+            home,
+            log,
+            size: AtomicU32::new(size),
+            next_offset: AtomicU64::new(next_offset),
+            is_sealed: AtomicBool::new(false),
+            view: OnceLock::new(),
+            hold: Mutex::new(Hold::Named),
+            index: RwLock::new(index),
+            index_files: Mutex::new(()),
+            digests: OnceLock::new(),
+            is_new: AtomicBool::new(false),
+            confirmed_max_timestamp: OnceLock::new(),
+        }
+    }
+
+    /// Creates an empty active segment. What an interrupted step left under its names is removed.
+    pub(crate) fn create(home: &SegmentHome, base_offset: u64) -> io::Result<Self> {
+        let path = |suffix| home.dir.join(file_name::segment_file(base_offset, suffix));
+        for suffix in [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX] {
+            remove_if_exists(&*home.storage, &path(suffix))?;
+        }
+        let log = PooledFile::create(&home.files, path(file_name::LOG))?;
+        let segment = Self::with(home.clone(), base_offset, log, 0, base_offset, Index::Memory(MemoryIndex::default()));
+        segment.is_new.store(true, Ordering::Relaxed);
+        Ok(segment)
+    }
+
+    /// A sealed segment whose files stand on the disk. Nothing is read.
+    pub(crate) fn open_sealed(home: &SegmentHome, base_offset: u64, size: u32, next_offset: u64) -> Self {
+        let path = home.dir.join(file_name::segment_file(base_offset, file_name::LOG));
+        let log = PooledFile::new(&home.files, path, true);
+        let segment = Self::with(home.clone(), base_offset, log, size, next_offset, Index::Unloaded);
+        segment.is_sealed.store(true, Ordering::Relaxed);
+        segment
+    }
+
+    /// A segment whose batches were walked: `index` is what that gave.
+    pub(crate) fn open_scanned(home: &SegmentHome, base_offset: u64, size: u32, next_offset: u64, index: MemoryIndex) -> Self {
+        let path = home.dir.join(file_name::segment_file(base_offset, file_name::LOG));
+        let log = PooledFile::new(&home.files, path, home.read_only);
+        Self::with(home.clone(), base_offset, log, size, next_offset, Index::Memory(index))
+    }
+
+    pub(crate) fn path(&self, suffix: &str) -> PathBuf {
+        self.home.dir.join(file_name::segment_file(self.base_offset, suffix))
+    }
+
+    pub(crate) fn log_path(&self) -> &Path {
+        self.log.path()
+    }
+
+    /// Bytes that readers may read. What was appended before is in the file.
+    #[inline]
+    pub(crate) fn size(&self) -> u32 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Offset behind the last batch.
+    pub(crate) fn next_offset(&self) -> u64 {
+        self.next_offset.load(Ordering::Acquire)
+    }
+
+    /// Once true, `size` no longer moves: load it after this.
+    #[inline]
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.is_sealed.load(Ordering::Acquire)
+    }
+
+    /// The offset counted from the base; saturates beyond what a segment may hold.
+    pub(crate) fn relative(&self, offset: u64) -> u32 {
+        u32::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX)
+    }
+
+    /// Writes a stamped batch behind the last one and publishes it. The writer lock is held. On an error the file is cut back
+    /// to where it was.
+    pub(crate) fn append(
+        &self,
+        batch: &[u8],
+        last_offset: u64,
+        max_timestamp: i64,
+        interval_bytes: u32,
+    ) -> Result<(), AppendError> {
+        let position = self.size.load(Ordering::Relaxed);
+        let known = |source| AppendError { source, end_is_unknown: false };
+        let size_bytes = u32::try_from(batch.len()).map_err(|_| known(io::ErrorKind::FileTooLarge.into()))?;
+        let file = self.log.get().map_err(known)?;
+        self.log.mark_dirty();
+        if let Err(source) = file.write_all_at(batch, u64::from(position)) {
+            let end_is_unknown = file.set_len(u64::from(position)).is_err();
+            return Err(AppendError { source, end_is_unknown });
+        }
+        let noted = IndexedBatch { position, size_bytes, relative_last_offset: self.relative(last_offset), max_timestamp };
+        if let Index::Memory(index) = &mut *self.index.write() {
+            index.note(noted, interval_bytes);
+        }
+        self.next_offset.store(last_offset + 1, Ordering::Release);
+        self.size.store(position + size_bytes, Ordering::Release);
+        Ok(())
+    }
+
+    /// Another process appended these batches: readers may read them from now on.
+    pub(crate) fn publish(&self, batches: &[IndexedBatch], size: u32, next_offset: u64, interval_bytes: u32) {
+        if let Index::Memory(index) = &mut *self.index.write() {
+            for batch in batches {
+                index.note(*batch, interval_bytes);
+            }
+        }
+        self.next_offset.store(next_offset, Ordering::Release);
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// Whether the next append must go to a new segment: no room, no index slot, or an offset too far from the base.
+    pub(crate) fn is_full(&self, batch_bytes: usize, last_offset: u64, settings: &TopicSettings) -> bool {
+        let end = u64::from(self.size()) + batch_bytes as u64;
+        let index_is_full = matches!(&*self.index.read(), Index::Memory(index) if index.is_full(settings));
+        end > u64::from(settings.segment_bytes) || index_is_full || self.relative(last_offset) > MAX_LOG_BYTES
+    }
+
+    /// Closes the segment for writes: its indexes go to their files, with the last time entry and a digest.
+    pub(crate) fn seal(&self) -> io::Result<()> {
+        self.write_indexes(true, false)?;
+        let mut index = self.index.write();
+        if let Index::Memory(memory) = &*index {
+            let digest = |bytes: Vec<u8>| (bytes.len() as u64, crc32c(&bytes));
+            let _first_wins = self.digests.set([digest(memory.offset_bytes(0)), digest(memory.time_bytes(0))]);
+        }
+        *index = Index::Unloaded;
+        self.is_sealed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Seals without writing: a read-only opener knows the segment's end, and no more comes.
+    pub(crate) fn seal_in_memory(&self) {
+        self.is_sealed.store(true, Ordering::Release);
+    }
+
+    /// Appends the index entries that the files do not have yet; `is_last` offers the last time entry first, as at close.
+    /// Appends and look-ups go on meanwhile.
+    pub(crate) fn write_indexes(&self, is_last: bool, sync: bool) -> io::Result<()> {
+        let _one_at_a_time = self.index_files.lock();
+        let (written, counts, offsets, times) = {
+            let mut index = self.index.write();
+            let Index::Memory(memory) = &mut *index else { return Ok(()) };
+            if is_last {
+                memory.offer_time_entry();
+            }
+            let written = memory.written;
+            (written, memory.counts(), memory.offset_bytes(written.0), memory.time_bytes(written.1))
+        };
+        self.extend_index(file_name::OFFSET_INDEX, written.0 * OFFSET_ENTRY_BYTES, &offsets, sync)?;
+        self.extend_index(file_name::TIME_INDEX, written.1 * TIME_ENTRY_BYTES, &times, sync)?;
+        if let Index::Memory(memory) = &mut *self.index.write() {
+            memory.written = counts;
+        }
+        Ok(())
+    }
+
+    /// Makes the index files durable, where `write_indexes` did not.
+    pub(crate) fn sync_indexes(&self) -> io::Result<()> {
+        for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
+            match self.home.storage.open(&self.path(suffix), Access::Write) {
+                Ok(file) => file.sync_data()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds bytes to an index file whose first `written` bytes stand; a file that has none yet is made anew.
+    fn extend_index(&self, suffix: &str, written: usize, bytes: &[u8], sync: bool) -> io::Result<()> {
+        let path = self.path(suffix);
+        if written == 0 {
+            return self.replace_index(&path, bytes, sync);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let file = self.home.storage.open(&path, Access::Write)?;
+        file.write_all_at(bytes, written as u64)?;
+        if sync { file.sync_data() } else { Ok(()) }
+    }
+
+    fn replace_index(&self, path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+        let unique = self.base_offset ^ u64::from(crc32c(path.as_os_str().as_encoded_bytes()));
+        let temporary = self.home.dir.join(file_name::temporary(unique));
+        index_file::write_new(&*self.home.storage, path, &temporary, bytes, sync)
+    }
+
+    /// Replaces both index files by what is in memory, durably but for the directory. After a scan.
+    pub(crate) fn rewrite_indexes(&self) -> io::Result<()> {
+        let mut index = self.index.write();
+        let Index::Memory(memory) = &mut *index else { return Ok(()) };
+        self.replace_index(&self.path(file_name::OFFSET_INDEX), &memory.offset_bytes(0), true)?;
+        self.replace_index(&self.path(file_name::TIME_INDEX), &memory.time_bytes(0), true)?;
+        memory.written = memory.counts();
+        Ok(())
+    }
+
+    /// Lines for `index-digests`, once sealed.
+    pub(crate) fn index_digests(&self) -> Vec<IndexDigest> {
+        let Some(digests) = self.digests.get() else { return Vec::new() };
+        let names =
+            [file_name::OFFSET_INDEX, file_name::TIME_INDEX].map(|suffix| file_name::segment_file(self.base_offset, suffix));
+        names.into_iter().zip(digests).map(|(name, (bytes, crc))| IndexDigest { name, bytes: *bytes, crc: *crc }).collect()
+    }
+
+    /// What `index-digests` says of this segment.
+    pub(crate) fn set_digests(&self, digests: [(u64, u32); 2]) {
+        let _first_wins = self.digests.set(digests);
+    }
+
+    /// Runs `look` on the index, which is loaded first, or built anew from the `batches` where it is missing or wrong.
+    fn with_index<T>(&self, batches: &dyn Batches, look: impl Fn(&dyn IndexLookup) -> T) -> io::Result<T> {
+        match &*self.index.read() {
+            Index::Memory(index) => return Ok(look(index)),
+            Index::Files(files) => return Ok(look(files)),
+            Index::Unloaded => {}
+        }
+        let mut index = self.index.write();
+        if matches!(&*index, Index::Unloaded) {
+            *index = match self.load_index(batches)? {
+                Some(files) => Index::Files(files),
+                None => Index::Memory(self.rebuilt(batches.build_index()?)),
+            };
+        }
+        match &*index {
+            Index::Memory(index) => Ok(look(index)),
+            Index::Files(files) => Ok(look(files)),
+            Index::Unloaded => Err(io::ErrorKind::Interrupted.into()),
+        }
+    }
+
+    /// Writes an index that was built anew; that it cannot be written (a full disk, a read-only one) does no harm.
+    fn rebuilt(&self, mut index: MemoryIndex) -> MemoryIndex {
+        index.offer_time_entry();
+        if !self.home.read_only {
+            let offsets = self.replace_index(&self.path(file_name::OFFSET_INDEX), &index.offset_bytes(0), false);
+            let times = self.replace_index(&self.path(file_name::TIME_INDEX), &index.time_bytes(0), false);
+            if offsets.is_ok() && times.is_ok() {
+                index.written = index.counts();
+            }
+        }
+        index
+    }
+
+    /// The index files, where they can be believed: by their digest, else by their order and by the batches behind the last
+    /// time entry, none of which may have a later time.
+    fn load_index(&self, batches: &dyn Batches) -> io::Result<Option<IndexFiles>> {
+        let (offsets, times) = (self.path(file_name::OFFSET_INDEX), self.path(file_name::TIME_INDEX));
+        let digests = self.digests.get();
+        let matches_digest = |path: &Path, bytes: &[u8]| {
+            let number = usize::from(path == times);
+            digests.is_none_or(|digests| digests.get(number).is_some_and(|digest| *digest == (bytes.len() as u64, crc32c(bytes))))
+        };
+        let loaded = IndexFiles::load(&*self.home.storage, &offsets, &times, self.size(), matches_digest)?;
+        let Some(files) = loaded else { return Ok(None) };
+        if digests.is_some() {
+            return Ok(Some(files));
+        }
+        let covers = batches.end_with(files.position_of_last_time(), files.last_time_entry())?;
+        Ok(covers.then_some(files))
+    }
+
+    /// The indexes as they stand in the files, where both pass their checks; `None` otherwise.
+    pub(crate) fn stored_index(home: &SegmentHome, base_offset: u64, log_bytes: u32) -> io::Result<Option<IndexFiles>> {
+        let path = |suffix| home.dir.join(file_name::segment_file(base_offset, suffix));
+        IndexFiles::load(&*home.storage, &path(file_name::OFFSET_INDEX), &path(file_name::TIME_INDEX), log_bytes, |_, _| true)
+    }
+
+    /// The last index entry at or below `offset`: a hint where to start looking.
+    pub(crate) fn floor_offset(&self, offset: u64, batches: &dyn Batches) -> io::Result<Option<OffsetEntry>> {
+        let relative = self.relative(offset);
+        self.with_index(batches, |index| index.floor_offset(relative))
+    }
+
+    /// The last time entry at or below `timestamp`.
+    pub(crate) fn floor_time(&self, timestamp: i64, batches: &dyn Batches) -> io::Result<Option<TimeEntry>> {
+        self.with_index(batches, |index| index.floor_time(timestamp))
+    }
+
+    /// Largest timestamp by the index; -1: none.
+    pub(crate) fn max_timestamp(&self, batches: &dyn Batches) -> io::Result<i64> {
+        self.with_index(batches, |index| index.max_timestamp())
+    }
+
+    /// The index led astray: it is built anew the next time, whatever its digest says.
+    pub(crate) fn distrust_index(&self, batches: &dyn Batches) -> io::Result<()> {
+        let mut index = self.index.write();
+        if !matches!(&*index, Index::Memory(_)) {
+            *index = Index::Memory(self.rebuilt(batches.build_index()?));
+        }
+        Ok(())
+    }
+
+    /// The whole `.log` of a sealed segment, mapped; `None` where it is to be read by position.
+    pub(crate) fn view(&self) -> io::Result<Option<FileView>> {
+        if let Some(view) = self.view.get() {
+            return Ok(Some(view.clone()));
+        }
+        if !self.home.maps || !self.is_sealed() {
+            return Ok(None);
+        }
+        let hold = self.hold.lock();
+        if let Some(view) = self.view.get() {
+            return Ok(Some(view.clone()));
+        }
+        let file = match &*hold {
+            Hold::Named => self.log.get()?,
+            Hold::Kept(file) => Arc::clone(file),
+            Hold::Gone => return Err(io::ErrorKind::NotFound.into()),
+        };
+        let view = file.view(self.size() as usize)?;
+        let view = self.view.get_or_init(|| view).clone();
+        drop(hold);
+        self.log.close_if_clean();
+        Ok(Some(view))
+    }
+
+    /// The open `.log`, to be read by position; `NotFound` once it is gone.
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn StorageFile>> {
+        match &*self.hold.lock() {
+            Hold::Named => self.log.get(),
+            Hold::Kept(file) => Ok(Arc::clone(file)),
+            Hold::Gone => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Makes the `.log` durable; nothing to do for one that is on its way out.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        match &*self.hold.lock() {
+            Hold::Named => {}
+            Hold::Kept(_) | Hold::Gone => return Ok(()),
+        }
+        self.log.sync_data()?;
+        if self.is_sealed() {
+            self.log.close_if_clean();
+        }
+        Ok(())
+    }
+
+    /// Lets the descriptor go; it opens again when used.
+    pub(crate) fn close_file(&self) {
+        self.log.close();
+    }
+
+    /// Before the files are renamed, replaced or removed: where a reader may be on the segment, it is opened for good.
+    pub(crate) fn prepare_removal(self: &Arc<Self>, references: usize) -> io::Result<()> {
+        let mut hold = self.hold.lock();
+        if matches!(&*hold, Hold::Named) {
+            let is_held = Arc::strong_count(self) > references;
+            *hold = if is_held { Hold::Kept(self.log.get()?) } else { Hold::Gone };
+        }
+        drop(hold);
+        self.log.close();
+        Ok(())
+    }
+}
+
+/// What a look-up needs of either form of an index.
+trait IndexLookup {
+    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry>;
+    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry>;
+    fn max_timestamp(&self) -> i64;
+}
+
+impl IndexLookup for MemoryIndex {
+    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        self.floor_offset(relative_offset)
+    }
+    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
+        self.floor_time(timestamp)
+    }
+    fn max_timestamp(&self) -> i64 {
+        self.max_timestamp()
+    }
+}
+
+impl IndexLookup for IndexFiles {
+    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        self.floor_offset(relative_offset)
+    }
+    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
+        self.floor_time(timestamp)
+    }
+    fn max_timestamp(&self) -> i64 {
+        self.max_timestamp()
+    }
+}
