@@ -1,0 +1,139 @@
+//! Putting a partition together: a new one, one that was opened, and what stands for one that cannot be opened.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::batch::Origin;
+use super::context::{PartitionContext, PartitionSpec};
+use super::delete::Trash;
+use super::follow::WaitList;
+use super::leader_epoch::LeaderEpochs;
+use super::producer_state::ProducerStates;
+use super::segment_list::SegmentList;
+use super::{OPEN, PartitionCore, Refusal, Writer};
+use crate::config::{Durability, ReadMode};
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::format::metadata_file::{TopicId, decode_partition_metadata, encode_partition_metadata};
+use crate::segment::index_file::MemoryIndex;
+use crate::segment::{Segment, SegmentHome};
+use crate::storage::{read_file, replace_file};
+
+/// Largest metadata file that is read.
+pub(super) const MAX_METADATA_BYTES: u64 = 64 << 20;
+
+impl PartitionCore {
+    /// Creates the directory (durably), `partition.metadata`, `leader-epoch-checkpoint` and an empty first segment.
+    pub(crate) fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<Self>> {
+        let storage = &*context.storage;
+        let at = |action, path: &Path| {
+            let path = path.to_owned();
+            move |error| Error::io(action, &path, error)
+        };
+        storage.create_dir_all(&spec.dir).map_err(at("create", &spec.dir))?;
+        if let Some(id) = spec.topic_id {
+            let path = spec.dir.join(file_name::PARTITION_METADATA);
+            replace_file(storage, &path, encode_partition_metadata(id).as_bytes()).map_err(at("write", &path))?;
+        }
+        let mut epochs = LeaderEpochs::default();
+        epochs.assign(0, spec.log_start);
+        epochs.store(storage, &spec.dir).map_err(at("write the leader epochs of", &spec.dir))?;
+        let home = home(context, &spec.dir);
+        let segment = Segment::create(&home, spec.log_start).map_err(at("create a segment in", &spec.dir))?;
+        storage.sync_dir(&spec.dir).map_err(at("sync", &spec.dir))?;
+        if let Some(parent) = spec.dir.parent() {
+            storage.sync_dir(parent).map_err(at("sync", parent))?;
+        }
+        let segments = vec![Arc::new(segment)];
+        let parts = Parts { segments, epochs, log_end: spec.log_start, was_repaired: true, ..Parts::default() };
+        Ok(Arc::new(assemble(context, spec, home, parts)))
+    }
+
+    /// Stands for a partition that cannot be opened: it is empty, every read and append gives `error`, and no file is touched.
+    pub(crate) fn unavailable(context: &Arc<PartitionContext>, spec: &PartitionSpec, error: Error) -> Arc<Self> {
+        let home = home(context, &spec.dir);
+        let segment = Segment::open_scanned(&home, 0, 0, 0, MemoryIndex::default());
+        let parts = Parts { segments: vec![Arc::new(segment)], damage: Some(error.clone()), ..Parts::default() };
+        let spec = PartitionSpec { log_start: 0, ..spec.clone() };
+        Arc::new(Self { unavailable: Some(error), ..assemble(context, &spec, home, parts) })
+    }
+}
+
+pub(super) fn home(context: &PartitionContext, dir: &Path) -> SegmentHome {
+    SegmentHome {
+        storage: Arc::clone(&context.storage),
+        files: Arc::clone(&context.files),
+        dir: dir.into(),
+        maps: context.read_mode == ReadMode::Map && !context.read_only,
+        read_only: context.read_only,
+    }
+}
+
+/// What opening or creating found, to be put together.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) segments: Vec<Arc<Segment>>,
+    pub(super) epochs: LeaderEpochs,
+    pub(super) producers: ProducerStates,
+    pub(super) has_snapshots: bool,
+    pub(super) last_epoch: i32,
+    pub(super) log_end: u64,
+    pub(super) was_repaired: bool,
+    pub(super) damage: Option<Error>,
+}
+
+pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, home: SegmentHome, parts: Parts) -> PartitionCore {
+    let Some(active) = parts.segments.last().map(Arc::clone) else { unreachable!("a partition has at least one segment") };
+    let first_base = parts.segments.first().map_or(0, |segment| segment.base_offset);
+    let log_start = spec.log_start.max(first_base).min(parts.log_end.max(first_base));
+    let topic_id = spec.topic_id.or_else(|| stored_topic_id(context, &spec.dir));
+    let durability = spec.settings.durability.unwrap_or(context.durability);
+    let recovery_point = if spec.clean && !parts.was_repaired { parts.log_end } else { spec.recovery_point.min(parts.log_end) };
+    let max_decompressed_bytes = context.max_decompressed_bytes;
+    let writer = Writer {
+        active,
+        leader_epoch: parts.epochs.latest().unwrap_or(0).max(parts.last_epoch).max(0),
+        epochs: parts.epochs,
+        has_snapshots: parts.has_snapshots,
+        first_timestamp: None,
+        opened: context.clock.now(),
+        jitter_ms: 0,
+        unflushed: 0,
+        producers: parts.producers,
+    };
+    PartitionCore {
+        context: Arc::clone(context),
+        origin: Arc::new(Origin { id: spec.id.clone(), dir: Arc::clone(&home.dir), max_decompressed_bytes }),
+        home,
+        topic_id,
+        settings: RwLock::new(Arc::new(spec.settings.clone())),
+        is_synced_topic: AtomicBool::new(durability == Durability::Synced),
+        segments: SegmentList::new(parts.segments),
+        log_start: AtomicU64::new(log_start),
+        log_end: AtomicU64::new(parts.log_end),
+        synced_end: AtomicU64::new(parts.log_end),
+        recovery_point: AtomicU64::new(recovery_point),
+        first_unstable: AtomicU64::new(writer.producers.first_unstable_offset().unwrap_or(u64::MAX)),
+        truncations: AtomicU64::new(0),
+        is_dense: spec.is_dense,
+        waiters: WaitList::default(),
+        state: AtomicU8::new(OPEN),
+        unavailable: None,
+        has_refusal: AtomicBool::new(parts.damage.is_some()),
+        refusal: Mutex::new(parts.damage.map(Refusal::Damaged)),
+        sync: Mutex::new(()),
+        flush: Mutex::new(()),
+        is_touched: AtomicBool::new(parts.was_repaired),
+        has_new_digests: AtomicBool::new(parts.was_repaired),
+        trash: Trash::default(),
+        writer: Mutex::new(writer),
+    }
+}
+
+fn stored_topic_id(context: &PartitionContext, dir: &Path) -> Option<TopicId> {
+    let bytes = read_file(&*context.storage, &dir.join(file_name::PARTITION_METADATA), MAX_METADATA_BYTES).ok()?;
+    decode_partition_metadata(&bytes).ok()
+}

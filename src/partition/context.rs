@@ -1,0 +1,138 @@
+//! What the partitions of a log share, and what is known of one before it is opened.
+
+use std::any::Any;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::clock::Clock;
+use crate::config::{Durability, ReadMode, TopicSettings};
+use crate::error::{Error, Result};
+use crate::format::metadata_file::TopicId;
+use crate::storage::open_files::OpenFiles;
+use crate::storage::{Storage, directory_of, remove_if_exists};
+use crate::topic_partition::TopicPartition;
+
+/// Keeps the log open while a handle lives: an opaque token of the floor that opened it, whose drop closes the log.
+#[derive(Clone)]
+pub(crate) struct KeepOpen {
+    guard: Arc<dyn Any + Send + Sync>,
+}
+
+impl KeepOpen {
+    pub(crate) fn new(guard: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { guard }
+    }
+
+    /// The token, for the floor that knows what it is.
+    pub(crate) fn guard<T: Any>(&self) -> Option<&T> {
+        self.guard.downcast_ref()
+    }
+}
+
+impl fmt::Debug for KeepOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeepOpen")
+    }
+}
+
+/// What all partitions of a log share.
+#[derive(Debug)]
+pub(crate) struct PartitionContext {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) files: Arc<OpenFiles>,
+    /// Of the log; a topic's setting goes first.
+    pub(crate) durability: Durability,
+    pub(crate) read_mode: ReadMode,
+    /// Most bytes that one batch may decompress to.
+    pub(crate) max_decompressed_bytes: usize,
+    pub(crate) read_only: bool,
+    pub(crate) clean_marker: CleanMarker,
+    pub(crate) buffers: BufferPool,
+}
+
+/// Buffers in which batches are encoded, lent to whoever appends: an idle partition has none.
+#[derive(Debug, Default)]
+pub(crate) struct BufferPool(Mutex<Vec<Vec<u8>>>);
+
+impl BufferPool {
+    /// More threads than this that append at the same time allocate.
+    const MAX_BUFFERS: usize = 16;
+    /// A buffer that one huge batch has grown beyond this is not kept.
+    const MAX_BUFFER_BYTES: usize = 4 << 20;
+
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_back(&self, buffer: Vec<u8>) {
+        let mut buffers = self.0.lock();
+        if buffers.len() < Self::MAX_BUFFERS && buffer.capacity() <= Self::MAX_BUFFER_BYTES {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// The clean-shutdown marker, and whatever else must go before the first write of a run: removed once, before any partition is
+/// written, so that opening a clean log and closing it again writes nothing.
+#[derive(Debug)]
+pub(crate) struct CleanMarker {
+    is_cleared: AtomicBool,
+    paths: Mutex<Vec<PathBuf>>,
+}
+
+impl CleanMarker {
+    /// `paths` are removed, and their directory synced, at the first `clear`.
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
+        Self { is_cleared: AtomicBool::new(false), paths: Mutex::new(paths) }
+    }
+
+    /// Cheap after the first call.
+    pub(crate) fn clear(&self, storage: &dyn Storage) -> Result<()> {
+        if self.is_cleared.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let paths = self.paths.lock();
+        let mut directory = None;
+        for path in paths.iter() {
+            if remove_if_exists(storage, path).map_err(|error| Error::io("remove", path, error))? {
+                directory = Some(directory_of(path));
+            }
+        }
+        if let Some(directory) = directory {
+            storage.sync_dir(directory).map_err(|error| Error::io("sync", directory, error))?;
+        }
+        self.is_cleared.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether anything was written in this run.
+    pub(crate) fn is_cleared(&self) -> bool {
+        self.is_cleared.load(Ordering::Acquire)
+    }
+}
+
+/// How a partition is to be opened.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionSpec {
+    pub(crate) id: TopicPartition,
+    pub(crate) dir: PathBuf,
+    pub(crate) settings: TopicSettings,
+    /// What `partition.metadata` must say; `None` where it is not known (a broker's directory).
+    pub(crate) topic_id: Option<TopicId>,
+    /// From the checkpoint or the topic file; 0 where there is no line.
+    pub(crate) log_start: u64,
+    /// From the checkpoint; 0 where there is no line.
+    pub(crate) recovery_point: u64,
+    /// Whether the log was closed cleanly: no scan, no repair but of indexes.
+    pub(crate) clean: bool,
+    /// Whether every offset from the first segment's base to the end has its record: nothing was ever compacted. A gap is
+    /// damage then.
+    pub(crate) is_dense: bool,
+    /// Whether a broker had the directory since annals last wrote to it.
+    pub(crate) broker_since: bool,
+}

@@ -1,0 +1,149 @@
+//! Deleting from the front: the log start moves first, files go after.
+//!
+//! The base offset of the first segment that is left says where the log starts, so that deleting needs no room on the disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use super::PartitionCore;
+use crate::clock::Timestamp;
+use crate::config::CleanupPolicy;
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::segment::Segment;
+
+/// What a maintenance pass did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Maintenance {
+    /// Segments that were deleted.
+    pub segments_deleted: u64,
+    /// Bytes of files that were removed.
+    pub bytes_freed: u64,
+}
+
+/// Files that were renamed to be deleted later, with the time it is due.
+#[derive(Debug, Default)]
+pub(super) struct Trash(Mutex<Vec<(PathBuf, Timestamp)>>);
+
+/// Files of a segment, the one that says that it exists first.
+const SUFFIXES: [&str; 5] =
+    [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX, file_name::SNAPSHOT];
+
+impl PartitionCore {
+    pub(crate) fn delete_records_before(&self, offset: u64) -> Result<u64> {
+        self.check_writable()?;
+        if self.settings().cleanup_policy == CleanupPolicy::Compact {
+            let reason = "records of a topic that is only compacted cannot be deleted".to_owned();
+            return Err(Error::InvalidConfig { key: "cleanup.policy".to_owned(), reason });
+        }
+        if offset > self.high_watermark() {
+            return Err(self.out_of_range(offset));
+        }
+        if offset > self.log_start_offset() {
+            self.delete_segments_before(offset)?;
+        }
+        Ok(self.log_start_offset())
+    }
+
+    /// Raises the log start to `offset` and deletes the segments that lie below it as a whole. Where even the active one does,
+    /// an empty one takes its place first.
+    pub(crate) fn delete_segments_before(&self, offset: u64) -> Result<Maintenance> {
+        let mut writer = self.writer.lock();
+        self.check_readable()?;
+        if self.context.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.context.clean_marker.clear(&*self.context.storage)?;
+        self.is_touched.store(true, Ordering::Relaxed);
+        let end = self.log_end_offset();
+        if offset >= end && writer.active.size() > 0 {
+            self.roll(&mut writer, end)?;
+        }
+        let segments = self.segments().snapshot();
+        let kept = segments.partition_point(|segment| segment.next_offset() <= offset && segment.is_sealed());
+        let (gone, left) = segments.split_at(kept);
+        let (gone, left) = (gone.to_vec(), left.to_vec());
+        drop(segments);
+        self.log_start.fetch_max(offset.min(end), Ordering::AcqRel);
+        if !gone.is_empty() {
+            self.segments().replace(left);
+        }
+        let mut epochs = writer.epochs.clone();
+        if epochs.truncate_start(self.log_start_offset()) && epochs.store(&*self.context.storage, self.dir()).is_ok() {
+            // Without room for it the old checkpoint stays, which only tells more than is left.
+            writer.epochs = epochs;
+        }
+        drop(writer);
+        self.remove(&gone)
+    }
+
+    fn remove(&self, segments: &[Arc<Segment>]) -> Result<Maintenance> {
+        let mut done = Maintenance::default();
+        if segments.is_empty() {
+            return Ok(done);
+        }
+        let delay_ms = self.settings().file_delete_delay_ms;
+        let due = Timestamp::from_millis(self.context.clock.now().as_millis().saturating_add(delay_ms));
+        for segment in segments {
+            let path = segment.log_path();
+            // One reference is this list's; whoever has another may be reading.
+            segment.prepare_removal(1).map_err(|error| Error::io("open", path, error))?;
+            for suffix in SUFFIXES {
+                let path = segment.path(suffix);
+                let removed = if delay_ms > 0 { self.rename_to_delete(&path, due).map(|()| 0) } else { self.unlink(&path) };
+                done.bytes_freed += removed.map_err(|error| Error::io("remove", &path, error))?;
+            }
+            done.segments_deleted += 1;
+        }
+        self.has_new_digests.store(true, Ordering::Release);
+        Ok(done)
+    }
+
+    fn rename_to_delete(&self, path: &Path, due: Timestamp) -> io::Result<()> {
+        let mut renamed = path.as_os_str().to_owned();
+        renamed.push(".deleted");
+        let renamed = PathBuf::from(renamed);
+        match self.context.storage.rename(path, &renamed) {
+            Ok(()) => self.trash.0.lock().push((renamed, due)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Removes a file if it is there, and says how long it was.
+    fn unlink(&self, path: &Path) -> io::Result<u64> {
+        let storage = &self.context.storage;
+        let bytes = match storage.metadata(path) {
+            Ok(metadata) => metadata.bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        storage.remove_file(path)?;
+        Ok(bytes)
+    }
+
+    /// Unlinks the files whose delay is over.
+    pub(crate) fn unlink_due(&self) -> Result<Maintenance> {
+        let now = self.context.clock.now();
+        let mut done = Maintenance::default();
+        let mut trash = self.trash.0.lock();
+        let mut failed = None;
+        trash.retain(|(path, due)| {
+            if *due > now || failed.is_some() {
+                return true;
+            }
+            match self.unlink(path) {
+                Ok(bytes) => done.bytes_freed += bytes,
+                Err(error) => failed = Some(Error::io("remove", path, error)),
+            }
+            failed.is_some()
+        });
+        failed.map_or(Ok(done), Err)
+    }
+}

@@ -1,0 +1,176 @@
+//! The public face of a partition.
+
+use std::ops::{Range, RangeBounds};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::append::RecordMetadata;
+use super::context::KeepOpen;
+use super::reader::{ReadOptions, Reader};
+use super::{PartitionCore, lookup};
+use crate::clock::Timestamp;
+use crate::config::Durability;
+use crate::error::Result;
+use crate::format::record::Record;
+use crate::topic_partition::TopicPartition;
+
+/// A handle on one partition: an ordered, append-only sequence of records, each known by its offset. Clones share it, and keep
+/// the log open.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    core: Arc<PartitionCore>,
+    /// What appends through this handle survive at least.
+    durability: Durability,
+    keep: KeepOpen,
+}
+
+/// A segment of a partition, as its files stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// Base offset, which names the files.
+    pub base_offset: u64,
+    /// Base offset of the next segment; of the active one the log end offset.
+    pub next_offset: u64,
+    /// Size of the `.log` in bytes.
+    pub bytes: u64,
+    /// Largest timestamp of its records, by its index; `None` if none has a timestamp.
+    pub max_timestamp: Option<Timestamp>,
+    /// Whether it is the one that is appended to.
+    pub is_active: bool,
+    /// The `.log` file.
+    pub path: PathBuf,
+}
+
+impl Partition {
+    pub(crate) fn new(core: Arc<PartitionCore>, durability: Durability, keep: KeepOpen) -> Self {
+        Self { core, durability, keep }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<PartitionCore> {
+        &self.core
+    }
+
+    pub(crate) fn keep(&self) -> &KeepOpen {
+        &self.keep
+    }
+
+    /// Its topic and number.
+    pub fn id(&self) -> &TopicPartition {
+        self.core.id()
+    }
+
+    /// Appends one record and answers where it stands.
+    ///
+    /// | | process killed | machine loses power |
+    /// | --- | --- | --- |
+    /// | [`Durability::Os`] (default) | kept | may be lost until the next flush (every second by default) |
+    /// | [`Durability::Synced`] | kept | kept |
+    ///
+    /// Blocks on other appends to this partition for the time of one write, with `Synced` until the device has answered.
+    ///
+    /// # Errors
+    /// `InvalidRecord` and `RecordTooLarge` before anything is written; `DiskFull` and `Io` with the log as it was before;
+    /// `SyncFailed`, after which the outcome is unknown and the partition refuses writes with `Poisoned`; `Corrupt` where damage
+    /// was found when the partition was opened; `ReadOnly`, `Closed`, `UnknownTopic` once the topic was deleted.
+    pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<RecordMetadata> {
+        let appended = self.core.append(self.durability, [record.into()])?;
+        let timestamp = Timestamp::from_millis(appended.max_timestamp);
+        Ok(RecordMetadata { partition: self.id().partition, offset: appended.offsets.start, timestamp })
+    }
+
+    /// Appends records as one batch: all of them or, after an error, none. Gives their offsets; no records, an empty range at
+    /// the log end. Durability and errors are those of [`append`](Self::append).
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// assert_eq!(lines.append_batch(["a", "b", "c"])?, 0..3);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn append_batch<'a, R: Into<Record<'a>>>(&self, records: impl IntoIterator<Item = R>) -> Result<Range<u64>> {
+        Ok(self.core.append(self.durability, records)?.offsets)
+    }
+
+    /// The same partition; appends through the new handle survive at least what `durability` says, never less than the topic's.
+    #[must_use]
+    pub fn with_durability(&self, durability: Durability) -> Self {
+        Self { durability: self.durability.max(durability), ..self.clone() }
+    }
+
+    /// Reads the records at `offsets`, up to the high watermark of the moment: `..` is all there is, from wherever the log
+    /// starts. The reader stops at the end; [`follow`](Self::follow) waits.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` where the range starts below the log start or above the log end; `Closed`, `UnknownTopic`.
+    pub fn read(&self, offsets: impl RangeBounds<u64>) -> Result<Reader> {
+        self.read_with(offsets, ReadOptions::new())
+    }
+
+    /// Reads as [`read`](Self::read) does and then waits for more: it blocks at the end and goes on as soon as there is
+    /// something. It gives `None` when it is [woken](super::Waker::wake) or at the end of a bounded range, and the error
+    /// `Closed` when the log closes.
+    pub fn follow(&self, offsets: impl RangeBounds<u64>) -> Result<Reader> {
+        self.read_with(offsets, ReadOptions::new().wait(true))
+    }
+
+    /// Reads with options: isolation, waiting, unsynced records. Errors as of [`read`](Self::read).
+    pub fn read_with(&self, offsets: impl RangeBounds<u64>, options: ReadOptions) -> Result<Reader> {
+        Reader::new(&self.core, self.keep.clone(), &offsets, options)
+    }
+
+    /// Looks an offset up: the log start, the end for readers, the record with the largest timestamp, or the first record
+    /// with a timestamp at or after a given one (the earliest *offset* of those, as Kafka's `offsetsForTimes`). `None` where
+    /// there is no such record. Reads at most one index and a few batches of a segment.
+    pub fn offset_for(&self, spec: impl Into<lookup::OffsetSpec>) -> Result<Option<lookup::OffsetAndTimestamp>> {
+        self.core.offset_for(spec.into())
+    }
+
+    /// First offset that can be read.
+    pub fn log_start_offset(&self) -> u64 {
+        self.core.log_start_offset()
+    }
+
+    /// Offset that the next record gets.
+    pub fn log_end_offset(&self) -> u64 {
+        self.core.log_end_offset()
+    }
+
+    /// Where readers end: the log end offset, or in a `Synced` topic the end of what is on the device.
+    pub fn high_watermark(&self) -> u64 {
+        self.core.high_watermark()
+    }
+
+    /// Where readers with [`Isolation::ReadCommitted`](super::Isolation::ReadCommitted) end: the high watermark, or the first
+    /// record of the earliest transaction that is still open.
+    pub fn last_stable_offset(&self) -> u64 {
+        self.core.last_stable_offset()
+    }
+
+    /// Its segments, in order; the last is the active one.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.core.segment_infos().unwrap_or_default()
+    }
+}
+
+impl PartitionCore {
+    /// Segments in order; the last is the active one. Loads each index once, for the largest timestamp.
+    pub(crate) fn segment_infos(&self) -> Result<Vec<SegmentInfo>> {
+        let segments = self.segments().snapshot();
+        let mut infos: Vec<SegmentInfo> = Vec::with_capacity(segments.len());
+        for (number, segment) in segments.iter().enumerate() {
+            let next = segments.get(number + 1);
+            let max_timestamp = self.max_timestamp_of(segment)?;
+            infos.push(SegmentInfo {
+                base_offset: segment.base_offset,
+                next_offset: next.map_or_else(|| segment.next_offset(), |next| next.base_offset),
+                bytes: u64::from(segment.size()),
+                max_timestamp: (max_timestamp >= 0).then_some(Timestamp::from_millis(max_timestamp)),
+                is_active: next.is_none(),
+                path: segment.log_path().to_owned(),
+            });
+        }
+        Ok(infos)
+    }
+}

@@ -1,0 +1,211 @@
+//! Looking offsets up by time.
+//!
+//! The answer to a time is the earliest *offset* whose record has that time or a later one. Segments are asked oldest first; a
+//! segment without timestamps is passed over.
+
+use std::sync::Arc;
+
+use super::PartitionCore;
+use super::batch::Batch;
+use super::seek::Place;
+use super::segment_list;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::format::batch::BatchHeader;
+use crate::segment::Segment;
+use crate::segment::batch_file::ReadError;
+
+/// What [`Partition::offset_for`](super::Partition::offset_for) looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OffsetSpec {
+    /// The log start.
+    Earliest,
+    /// The high watermark: what a reader that starts there gets is new.
+    Latest,
+    /// The first record with the largest timestamp.
+    MaxTimestamp,
+    /// The first record at or after this time.
+    Timestamp(Timestamp),
+}
+
+impl From<Timestamp> for OffsetSpec {
+    fn from(at: Timestamp) -> Self {
+        Self::Timestamp(at)
+    }
+}
+
+/// What [`Partition::offset_for`](super::Partition::offset_for) answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OffsetAndTimestamp {
+    /// The offset.
+    pub offset: u64,
+    /// The timestamp of the record there; `None` for the earliest and the latest offset.
+    pub timestamp: Option<Timestamp>,
+}
+
+impl PartitionCore {
+    pub(super) fn offset_for(&self, spec: OffsetSpec) -> Result<Option<OffsetAndTimestamp>> {
+        self.check_readable()?;
+        let plain = |offset| Some(OffsetAndTimestamp { offset, timestamp: None });
+        let found = match spec {
+            OffsetSpec::Earliest => plain(self.log_start_offset()),
+            OffsetSpec::Latest => plain(self.high_watermark()),
+            OffsetSpec::MaxTimestamp => self.offset_of_max()?,
+            OffsetSpec::Timestamp(at) => self.first_at_or_after(at.as_millis())?,
+        };
+        Ok(found.filter(|found| found.timestamp.is_none() || found.offset < self.high_watermark()))
+    }
+
+    /// Largest timestamp of a segment by its index; -1: none.
+    pub(super) fn max_timestamp_of(&self, segment: &Arc<Segment>) -> Result<i64> {
+        if segment.size() == 0 {
+            return Ok(-1);
+        }
+        let max = segment.max_timestamp(&self.batches(segment));
+        max.map_err(|error| Error::io("read the index of", segment.log_path(), error))
+    }
+
+    fn first_at_or_after(&self, timestamp: i64) -> Result<Option<OffsetAndTimestamp>> {
+        let log_start = self.log_start_offset();
+        let segments = self.segments().snapshot();
+        let from = segment_list::floor(&segments, log_start);
+        for segment in segments.iter().skip(from) {
+            if self.max_timestamp_of(segment)? < timestamp {
+                continue;
+            }
+            let start = self.start_of_search(segment, timestamp)?.max(log_start);
+            if let Some(found) = self.first_in(segment, start, |record| record >= timestamp, |batch| batch >= timestamp)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The offset behind which the first record at or after `timestamp` stands: a time entry says that all up to its offset is
+    /// at or below its time. One that does not fit the batch it speaks of is not believed.
+    fn start_of_search(&self, segment: &Arc<Segment>, timestamp: i64) -> Result<u64> {
+        let entry = segment.floor_time(timestamp.saturating_sub(1), &self.batches(segment));
+        let entry = entry.map_err(|error| Error::io("read the index of", segment.log_path(), error))?;
+        let Some(entry) = entry else { return Ok(segment.base_offset) };
+        let last_offset = segment.base_offset + u64::from(entry.relative_offset);
+        let mut place = self.seek(last_offset)?;
+        let is_here = place.file.segment().base_offset == segment.base_offset;
+        let fits = self
+            .next_if(&mut place, &|_| false)?
+            .is_some_and(|(header, _)| header.last_offset == last_offset && header.max_timestamp == entry.timestamp);
+        Ok(if is_here && fits { last_offset + 1 } else { segment.base_offset })
+    }
+
+    fn offset_of_max(&self) -> Result<Option<OffsetAndTimestamp>> {
+        let segments = self.segments().snapshot();
+        let mut largest: Option<(i64, &Arc<Segment>)> = None;
+        for segment in segments.iter().skip(segment_list::floor(&segments, self.log_start_offset())) {
+            let max = self.max_timestamp_of(segment)?;
+            if max >= 0 && largest.is_none_or(|(other, _)| max > other) {
+                largest = Some((max, segment));
+            }
+        }
+        let Some((max, segment)) = largest else { return Ok(None) };
+        let start = self.start_of_search(segment, max)?.max(self.log_start_offset());
+        self.first_in(segment, start, |record| record >= max, |batch| batch >= max)
+    }
+
+    /// The first record from `start` on in this segment whose timestamp fits; only batches whose largest one fits are decoded.
+    fn first_in(
+        &self,
+        segment: &Arc<Segment>,
+        start: u64,
+        record_fits: impl Fn(i64) -> bool,
+        batch_fits: impl Fn(i64) -> bool,
+    ) -> Result<Option<OffsetAndTimestamp>> {
+        if start >= segment.next_offset() {
+            return Ok(None);
+        }
+        let mut place = self.seek(start)?;
+        if place.file.segment().base_offset != segment.base_offset {
+            return Ok(None);
+        }
+        while let Some((header, batch)) = self.next_if(&mut place, &batch_fits)? {
+            let Some(batch) = batch else { continue };
+            for record in &batch.narrowed(start..u64::MAX) {
+                let record = record?;
+                if let Some(timestamp) = record.timestamp()
+                    && record_fits(timestamp.as_millis())
+                {
+                    return Ok(Some(OffsetAndTimestamp { offset: record.offset(), timestamp: Some(timestamp) }));
+                }
+            }
+            debug_assert!(header.last_offset < place.expected);
+        }
+        Ok(None)
+    }
+
+    /// The header at the place, and the batch too if its largest timestamp fits; the place moves behind it.
+    fn next_if(&self, place: &mut Place, fits: &impl Fn(i64) -> bool) -> Result<Option<(BatchHeader, Option<Batch>)>> {
+        let limit = place.file.segment().size();
+        let position = place.position;
+        let found = place.file.header_at(position, limit).and_then(|found| {
+            let Some(header) = found else { return Ok(None) };
+            self.check_order(place, &header)?;
+            if !fits(header.max_timestamp) {
+                return Ok(Some((header, None)));
+            }
+            place.file.checked(position, &header, limit)?;
+            let range = if header.magic < 2 { 0..u64::MAX } else { header.base_offset..header.last_offset + 1 };
+            let bytes = place.file.share(position, &header);
+            let segment_base = place.file.segment().base_offset;
+            Ok(Some((header, Some(Batch::new(self.origin(), segment_base, position, header, bytes, range)))))
+        });
+        match found {
+            Ok(Some((header, batch))) => {
+                place.step_over(&header);
+                Ok(Some((header, batch)))
+            }
+            Ok(None) => Ok(None),
+            Err(ReadError::Io(error)) => Err(Error::io("read", place.file.segment().log_path(), error)),
+            Err(ReadError::Damaged(malformed)) => {
+                let lost = self.lost_behind(place, place.expected, limit)?;
+                Err(self.origin().corrupt(place.file.segment().base_offset, position, lost, malformed))
+            }
+        }
+    }
+
+    /// Largest timestamp of the first batch of a segment; -1: none.
+    pub(super) fn first_timestamp(&self, segment: &Arc<Segment>) -> Result<i64> {
+        let mut place = Place::at_start(Arc::clone(segment), self.truncations());
+        let found = self.next_if(&mut place, &|_| false)?;
+        Ok(found.map_or(-1, |(header, _)| header.max_timestamp))
+    }
+
+    /// Largest timestamp of segment `base_offset` by all its batch headers, as retention wants to know it before it deletes;
+    /// `None`: no record has one, or the segment is not there.
+    pub(crate) fn confirmed_max_timestamp(&self, base_offset: u64) -> Result<Option<Timestamp>> {
+        let segments = self.segments().snapshot();
+        let Some(segment) = segments.iter().find(|segment| segment.base_offset == base_offset) else { return Ok(None) };
+        if let Some(max) = segment.confirmed_max_timestamp.get() {
+            return Ok((*max >= 0).then_some(Timestamp::from_millis(*max)));
+        }
+        let mut place = Place::at_start(Arc::clone(segment), self.truncations());
+        let mut max = -1;
+        while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
+            max = max.max(header.max_timestamp);
+        }
+        if segment.is_sealed() {
+            max = *segment.confirmed_max_timestamp.get_or_init(|| max);
+        }
+        Ok((max >= 0).then_some(Timestamp::from_millis(max)))
+    }
+
+    /// When the `.log` of the segment was last written.
+    pub(crate) fn segment_modified(&self, base_offset: u64) -> Result<Timestamp> {
+        let segments = self.segments().snapshot();
+        let Some(segment) = segments.iter().find(|segment| segment.base_offset == base_offset) else {
+            return Err(self.out_of_range(base_offset));
+        };
+        let path = segment.log_path();
+        let metadata = self.context.storage.metadata(path).map_err(|error| Error::io("look at", path, error))?;
+        Ok(metadata.modified)
+    }
+}

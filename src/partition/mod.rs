@@ -1,0 +1,300 @@
+//! One partition: ordered segments and the offsets that bound them.
+//!
+//! `append` goes encode, lock, stamp, roll, write, publish, unlock, wake, sync; `reader` goes seek once, then batch by batch.
+//! Readers meet the writer only in atomics and in the segment list. What opening repairs is in `recovery`.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::clock::{Deadline, Timestamp};
+use crate::config::{Durability, TopicSettings};
+use crate::error::{Error, Result};
+use crate::format::metadata_file::TopicId;
+use crate::segment::{Segment, SegmentHome};
+use crate::topic_partition::TopicPartition;
+
+mod append;
+mod assembly;
+pub(crate) mod batch;
+mod context;
+mod delete;
+mod flush;
+pub(crate) mod follow;
+mod handle;
+mod leader_epoch;
+mod lookup;
+mod producer_state;
+pub(crate) mod reader;
+mod recovery;
+mod refresh;
+mod replacement;
+mod scan;
+mod seek;
+mod segment_list;
+mod transaction_filter;
+mod transactions;
+mod truncate;
+
+pub use append::RecordMetadata;
+pub use batch::{Batch, RecordIter, RecordView};
+pub(crate) use context::{BufferPool, CleanMarker, KeepOpen, PartitionContext, PartitionSpec};
+pub use delete::Maintenance;
+pub use follow::Waker;
+pub use handle::{Partition, SegmentInfo};
+pub use lookup::{OffsetAndTimestamp, OffsetSpec};
+pub use reader::{Isolation, ReadOptions, Reader};
+pub use recovery::PartitionRecovery;
+
+use batch::Origin;
+use delete::Trash;
+use follow::{Signal, WaitList};
+use leader_epoch::LeaderEpochs;
+use producer_state::ProducerStates;
+use segment_list::SegmentList;
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const DELETED: u8 = 2;
+
+/// The partition itself; handles share it.
+#[derive(Debug)]
+pub(crate) struct PartitionCore {
+    context: Arc<PartitionContext>,
+    home: SegmentHome,
+    origin: Arc<Origin>,
+    topic_id: Option<TopicId>,
+    settings: RwLock<Arc<TopicSettings>>,
+    /// Whether readers end at the synced end: the topic's durability.
+    is_synced_topic: AtomicBool,
+    segments: SegmentList,
+    writer: Mutex<Writer>,
+    log_start: AtomicU64,
+    /// Next offset to be written. Stored after the batch is in the file and its segment has published it.
+    log_end: AtomicU64,
+    /// All below is on the device in the `.log` files. Serves acks and the high watermark; never stored on the disk.
+    synced_end: AtomicU64,
+    /// All below is on the device, indexes and snapshots included.
+    recovery_point: AtomicU64,
+    /// First offset of the earliest open transaction; `u64::MAX` where there is none.
+    first_unstable: AtomicU64,
+    /// Rises with every truncation: readers must look for their place again.
+    truncations: AtomicU64,
+    is_dense: bool,
+    waiters: WaitList,
+    state: AtomicU8,
+    /// Why writes are refused, if they are.
+    refusal: Mutex<Option<Refusal>>,
+    has_refusal: AtomicBool,
+    /// Why the partition could not be opened at all, if it could not: every call gives it.
+    unavailable: Option<Error>,
+    /// Held by the one who syncs.
+    sync: Mutex<()>,
+    /// Held by the one who moves the recovery point.
+    flush: Mutex<()>,
+    /// Whether anything of the partition was written or repaired in this run: otherwise closing it writes nothing.
+    is_touched: AtomicBool,
+    /// Whether `index-digests` no longer says what the sealed indexes are.
+    has_new_digests: AtomicBool,
+    trash: Trash,
+}
+
+/// Why writes are refused until the partition is opened again.
+#[derive(Clone, Debug)]
+enum Refusal {
+    /// Damage was found below the recovery point.
+    Damaged(Error),
+    /// A write or an fsync failed and left the end of the log unknown.
+    Poisoned(Arc<io::Error>),
+}
+
+/// What only the one who writes may touch.
+#[derive(Debug)]
+struct Writer {
+    active: Arc<Segment>,
+    epochs: LeaderEpochs,
+    /// Stamped on every batch.
+    leader_epoch: i32,
+    producers: ProducerStates,
+    /// Whether the directory has producer snapshots, so that new ones are owed.
+    has_snapshots: bool,
+    /// Largest timestamp of the active segment's first batch; `None` where it was not looked at yet.
+    first_timestamp: Option<i64>,
+    /// When the active segment was created or opened.
+    opened: Timestamp,
+    /// By how much earlier the active segment rolls.
+    jitter_ms: i64,
+    /// Records appended since the last flush that `flush.messages` asked for.
+    unflushed: u64,
+}
+
+impl PartitionCore {
+    pub(crate) fn id(&self) -> &TopicPartition {
+        &self.origin.id
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.home.dir
+    }
+
+    /// From `partition.metadata`.
+    pub(crate) fn topic_id(&self) -> Option<TopicId> {
+        self.topic_id
+    }
+
+    fn origin(&self) -> &Arc<Origin> {
+        &self.origin
+    }
+
+    pub(crate) fn settings(&self) -> Arc<TopicSettings> {
+        Arc::clone(&self.settings.read())
+    }
+
+    pub(crate) fn set_settings(&self, settings: TopicSettings) {
+        let durability = settings.durability.unwrap_or(self.context.durability);
+        if durability == Durability::Synced && !self.is_synced_topic.load(Ordering::SeqCst) {
+            // What readers have seen so far must not vanish again behind a synced end that lags.
+            let _reported_by_the_next_sync = self.sync_published();
+        }
+        *self.settings.write() = Arc::new(settings);
+        self.is_synced_topic.store(durability == Durability::Synced, Ordering::SeqCst);
+        self.waiters.notify();
+    }
+
+    pub(crate) fn log_start_offset(&self) -> u64 {
+        self.log_start.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn log_end_offset(&self) -> u64 {
+        self.log_end.load(Ordering::SeqCst)
+    }
+
+    /// Where readers end: the log end, in a `Synced` topic what of it is on the device.
+    #[inline]
+    pub(crate) fn high_watermark(&self) -> u64 {
+        if self.is_synced_topic.load(Ordering::Relaxed) { self.synced_end.load(Ordering::SeqCst) } else { self.log_end_offset() }
+    }
+
+    /// Where `read_committed` readers end: the high watermark, or the earliest open transaction.
+    pub(crate) fn last_stable_offset(&self) -> u64 {
+        self.high_watermark().min(self.first_unstable.load(Ordering::Acquire).max(self.log_start_offset()))
+    }
+
+    /// What the checkpoint may say: all below is on the device, with its indexes.
+    pub(crate) fn recovery_point(&self) -> u64 {
+        self.recovery_point.load(Ordering::Acquire)
+    }
+
+    /// Base offset of the first segment (`log-start-offset-checkpoint` has a line only where the log start is above it).
+    pub(crate) fn first_base_offset(&self) -> u64 {
+        self.segments.snapshot().first().map_or(0, |segment| segment.base_offset)
+    }
+
+    /// Total size of the `.log` files in bytes.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.segments.snapshot().iter().map(|segment| u64::from(segment.size())).sum()
+    }
+
+    /// Waiters that are notified whenever more can be read, and at close.
+    pub(crate) fn waiters(&self) -> &WaitList {
+        &self.waiters
+    }
+
+    fn segments(&self) -> &SegmentList {
+        &self.segments
+    }
+
+    fn truncations(&self) -> u64 {
+        self.truncations.load(Ordering::Acquire)
+    }
+
+    fn is_dense(&self) -> bool {
+        self.is_dense
+    }
+
+    fn out_of_range(&self, requested: u64) -> Error {
+        Error::OffsetOutOfRange { requested, log_start: self.log_start_offset(), log_end: self.log_end_offset() }
+    }
+
+    /// Blocks until the signal was notified since its last reset, and no longer than until it is time to look what another
+    /// process did.
+    fn wait(&self, signal: &Signal) {
+        signal.wait(if self.context.read_only { Deadline::after(refresh::INTERVAL) } else { Deadline::never() });
+    }
+
+    fn check_readable(&self) -> Result<()> {
+        match self.state.load(Ordering::Acquire) {
+            OPEN => self.unavailable.clone().map_or(Ok(()), Err),
+            DELETED => Err(Error::UnknownTopic(Arc::clone(&self.id().topic))),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// Whether the partition takes writes; the writer lock is held, or the answer is old when it comes.
+    fn check_writable(&self) -> Result<()> {
+        self.check_readable()?;
+        if self.context.read_only {
+            return Err(Error::ReadOnly);
+        }
+        if !self.has_refusal.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match &*self.refusal.lock() {
+            None => Ok(()),
+            Some(Refusal::Damaged(error)) => Err(error.clone()),
+            Some(Refusal::Poisoned(cause)) => Err(Error::Poisoned { partition: self.id().clone(), cause: Arc::clone(cause) }),
+        }
+    }
+
+    /// From now on writes are refused. The first cause stays.
+    fn poison(&self, cause: io::Error) -> Arc<io::Error> {
+        let cause = Arc::new(cause);
+        self.refusal.lock().get_or_insert_with(|| Refusal::Poisoned(Arc::clone(&cause)));
+        self.has_refusal.store(true, Ordering::Release);
+        cause
+    }
+
+    fn io(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
+        move |error| Error::io(action, self.dir(), error)
+    }
+
+    /// For good: waits end with `Closed`, appends and reads are refused. Flushes unless `flush` is false. Idempotent.
+    /// After an error no clean marker may be written.
+    pub(crate) fn close(&self, flush: bool) -> Result<()> {
+        let was = self.state.swap(CLOSED, Ordering::SeqCst);
+        if was == DELETED {
+            self.state.store(DELETED, Ordering::SeqCst);
+        }
+        // The append that holds the lock now is the last one.
+        drop(self.writer.lock());
+        self.waiters.notify();
+        if was != OPEN || self.context.read_only {
+            return Ok(());
+        }
+        let done = if flush && self.is_touched.load(Ordering::SeqCst) { self.flush_at_close() } else { Ok(()) };
+        for segment in self.segments.snapshot().iter() {
+            segment.close_file();
+        }
+        done
+    }
+
+    /// The topic was deleted: as `close` without flush, but reads and appends give `UnknownTopic`. Readers keep what they hold.
+    pub(crate) fn mark_deleted(&self) {
+        self.state.store(DELETED, Ordering::SeqCst);
+        drop(self.writer.lock());
+        self.waiters.notify();
+        for segment in self.segments.snapshot().iter() {
+            // One reference is the list's; the active segment has the writer's as well.
+            let references = if segment.is_sealed() { 1 } else { 2 };
+            if segment.prepare_removal(references).is_err() {
+                segment.close_file();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! Reading batch by batch: from a place found once, walking on from segment to segment without the writer's lock.
+
+use std::io;
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use super::batch::{Batch, RecordView, RecordWalk};
+use super::follow::{Signal, Waker};
+use super::seek::Place;
+use super::segment_list;
+use super::transaction_filter::TransactionFilter;
+use super::{KeepOpen, PartitionCore};
+use crate::error::{Error, Result};
+use crate::format::Malformed;
+use crate::format::batch::BatchHeader;
+use crate::segment::batch_file::ReadError;
+
+/// Which transactional records a reader gets. Kafka's `isolation.level`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// All, also those of open and aborted transactions.
+    #[default]
+    ReadUncommitted,
+    /// Only those of committed transactions and those outside of any; reading ends at the last stable offset.
+    ReadCommitted,
+}
+
+/// How to read; the default is how [`Partition::read`](super::Partition::read) does.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    isolation: Isolation,
+    wait: bool,
+    unsynced: bool,
+    past_open: bool,
+}
+
+impl ReadOptions {
+    /// As `Partition::read` reads.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Which transactional records come. Default: all.
+    #[must_use]
+    pub fn isolation(self, isolation: Isolation) -> Self {
+        Self { isolation, ..self }
+    }
+
+    /// Whether to wait at the end for more, as [`Partition::follow`](super::Partition::follow) does. Default: no.
+    #[must_use]
+    pub fn wait(self, wait: bool) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// In a `Synced` topic: whether to read also what is not on the device yet, and which a power cut can take back.
+    /// Default: no.
+    #[must_use]
+    pub fn unsynced(self, unsynced: bool) -> Self {
+        Self { unsynced, ..self }
+    }
+
+    /// All that is committed, also behind the start of an open transaction: its records are passed over, instead of ending
+    /// there. Not for a reader that goes on later, since they would be missed when it is committed.
+    pub(crate) fn all_committed() -> Self {
+        Self { isolation: Isolation::ReadCommitted, past_open: true, ..Self::default() }
+    }
+}
+
+/// Reads a partition: an iterator over checked [`Batch`]es, or [record by record](Self::next_record).
+///
+/// A reader finds its place once and then walks on; it takes no lock that an append holds while it writes. It outlives the
+/// handle it came from, and finishes a segment that is deleted under it. After an error it gives `None`;
+/// [`next_offset`](Self::next_offset) then says where a new reader can go on.
+#[derive(Debug)]
+pub struct Reader {
+    core: Arc<PartitionCore>,
+    _keep: KeepOpen,
+    options: ReadOptions,
+    /// Next offset to give.
+    next: u64,
+    /// Offset to stop at.
+    end: u64,
+    place: Option<Place>,
+    signal: Arc<Signal>,
+    filter: Option<TransactionFilter>,
+    current: Option<(Batch, RecordWalk)>,
+    has_failed: bool,
+}
+
+/// What one step found.
+enum Step {
+    Batch(Batch),
+    /// Nothing to hand out here, but there may be behind it.
+    GoOn,
+    End,
+}
+
+impl Reader {
+    pub(crate) fn new(
+        core: &Arc<PartitionCore>,
+        keep: KeepOpen,
+        offsets: &impl RangeBounds<u64>,
+        options: ReadOptions,
+    ) -> Result<Self> {
+        core.check_readable()?;
+        let (log_start, log_end) = (core.log_start_offset(), core.log_end_offset());
+        let next = match offsets.start_bound() {
+            Bound::Unbounded => log_start,
+            Bound::Included(offset) => *offset,
+            Bound::Excluded(offset) => offset.saturating_add(1),
+        };
+        if !(log_start..=log_end).contains(&next) {
+            return Err(Error::OffsetOutOfRange { requested: next, log_start, log_end });
+        }
+        let end = match offsets.end_bound() {
+            Bound::Unbounded => u64::MAX,
+            Bound::Included(offset) => offset.saturating_add(1),
+            Bound::Excluded(offset) => *offset,
+        };
+        let signal = Signal::new();
+        if options.wait {
+            core.waiters().register(&signal);
+        }
+        let core = Arc::clone(core);
+        Ok(Self { core, _keep: keep, options, next, end, place: None, signal, filter: None, current: None, has_failed: false })
+    }
+
+    /// The next record, over all batches; `None` at the end of the range, or when [woken](Waker::wake). It borrows from the
+    /// reader until the next call.
+    #[expect(clippy::inline_always, reason = "a call would pass a record of a dozen words through memory")]
+    #[inline(always)]
+    pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>> {
+        // First make sure that there is a record, then borrow it: a borrow that leaves a loop on one way would last on all.
+        let has_next = self.current.as_ref().is_some_and(|(batch, walk)| walk.has_next(batch));
+        if !has_next && !self.load_batch()? || self.signal.take_woken() {
+            return Ok(None);
+        }
+        let Some((batch, walk)) = &mut self.current else { return Ok(None) };
+        if let Some(record) = walk.next_quickly(batch) {
+            self.next = record.offset() + 1;
+            return Ok(Some(record));
+        }
+        match walk.next_of_any_kind(batch) {
+            Some(Ok(record)) => {
+                self.next = record.offset() + 1;
+                Ok(Some(record))
+            }
+            Some(Err(error)) => {
+                self.has_failed = true;
+                Err(error)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Goes on to the next batch that has a record; `false` at the end.
+    #[inline(never)]
+    fn load_batch(&mut self) -> Result<bool> {
+        loop {
+            if let Some((batch, _)) = self.current.take() {
+                self.next = self.next.max(batch.offsets().end);
+            }
+            let Some(batch) = self.next_batch() else { return Ok(false) };
+            let batch = batch?;
+            let walk = batch.walk().inspect_err(|_| self.has_failed = true)?;
+            self.next = batch.offsets().start;
+            let has_next = walk.has_next(&batch);
+            self.current = Some((batch, walk));
+            if has_next {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Where a later read goes on: behind the last record or batch that was given, also where nothing but transaction markers
+    /// or aborted records stood behind it.
+    pub fn next_offset(&self) -> u64 {
+        self.next
+    }
+
+    /// Wakes this reader from any thread.
+    pub fn waker(&self) -> Waker {
+        Waker::new(Arc::clone(&self.signal))
+    }
+
+    fn next_batch(&mut self) -> Option<Result<Batch>> {
+        if self.has_failed {
+            return None;
+        }
+        let found = self.find_batch();
+        self.has_failed = found.is_err();
+        found.transpose()
+    }
+
+    fn find_batch(&mut self) -> Result<Option<Batch>> {
+        loop {
+            if self.signal.take_woken() {
+                return Ok(None);
+            }
+            if self.options.wait {
+                self.signal.reset();
+            }
+            self.core.check_readable()?;
+            let bound = self.bound();
+            if self.next < bound.min(self.end) {
+                match self.step(bound)? {
+                    Step::Batch(batch) => return Ok(Some(batch)),
+                    Step::GoOn => continue,
+                    Step::End => {}
+                }
+            }
+            if self.next < self.end && self.core.refresh()? {
+                continue;
+            }
+            if !self.options.wait || self.next >= self.end {
+                return Ok(None);
+            }
+            self.core.wait(&self.signal);
+        }
+    }
+
+    /// Offset that this reader may not pass now.
+    fn bound(&self) -> u64 {
+        match (self.options.isolation, self.options.unsynced) {
+            (Isolation::ReadCommitted, _) if self.options.past_open => self.core.high_watermark(),
+            (Isolation::ReadCommitted, _) => self.core.last_stable_offset(),
+            (Isolation::ReadUncommitted, false) => self.core.high_watermark(),
+            (Isolation::ReadUncommitted, true) => self.core.log_end_offset(),
+        }
+    }
+
+    /// Looks at the batch at the place, and moves behind it.
+    fn step(&mut self, bound: u64) -> Result<Step> {
+        if self.place.as_ref().is_none_or(|place| place.truncations != self.core.truncations()) {
+            self.place = Some(self.core.seek(self.next)?);
+        }
+        let Some(place) = &mut self.place else { return Ok(Step::End) };
+        // Sealed first: the size of a sealed segment moves no more.
+        let is_sealed = place.file.segment().is_sealed();
+        let limit = place.file.segment().size();
+        let header = match place.file.header_at(place.position, limit) {
+            Ok(Some(header)) => header,
+            Ok(None) if is_sealed => return self.go_to_next_segment(),
+            Ok(None) => return Ok(Step::End),
+            Err(error) => return self.failed(error, limit),
+        };
+        if let Err(malformed) = self.core.check_order(place, &header) {
+            return self.failed(malformed.into(), limit);
+        }
+        if header.base_offset >= bound {
+            return Ok(Step::End);
+        }
+        if let Err(error) = place.file.checked(place.position, &header, limit) {
+            return self.failed(error, limit);
+        }
+        let bytes = place.file.share(place.position, &header);
+        let (segment_base, position) = (place.file.segment().base_offset, place.position);
+        place.step_over(&header);
+        let range = self.range_of(&header);
+        let batch = Batch::new(self.core.origin(), segment_base, position, header, bytes, range.clone());
+        let is_wanted = self.delivers(&header, &batch)?;
+        self.next = self.next.max(header.last_offset + 1).min(self.end.max(self.next));
+        Ok(if is_wanted && !range.is_empty() { Step::Batch(batch) } else { Step::GoOn })
+    }
+
+    /// What of a batch's offsets was asked for. A legacy wrapper does not tell its base: it begins where the last batch ended.
+    fn range_of(&self, header: &BatchHeader) -> Range<u64> {
+        let base = if header.magic < 2 { self.next.min(header.base_offset) } else { header.base_offset };
+        let start = base.max(self.next);
+        start..(header.last_offset + 1).min(self.end).max(start)
+    }
+
+    /// Whether records of the batch are handed out.
+    fn delivers(&mut self, header: &BatchHeader, batch: &Batch) -> Result<bool> {
+        if self.options.isolation == Isolation::ReadUncommitted || !header.is_transactional() {
+            return Ok(!header.is_control() && header.record_count > 0);
+        }
+        if self.filter.is_none() {
+            let mut passed_over = self.core.aborted_transactions(header.base_offset)?;
+            if self.options.past_open {
+                passed_over.extend(self.core.open_transactions());
+            }
+            self.filter = Some(TransactionFilter::new(passed_over));
+        }
+        let Some(filter) = &mut self.filter else { return Ok(false) };
+        let control = batch.control_record();
+        Ok(filter.delivers(header, control) && header.record_count > 0)
+    }
+
+    /// The segment is read to its end: on to the next one.
+    fn go_to_next_segment(&mut self) -> Result<Step> {
+        let Some(place) = &self.place else { return Ok(Step::End) };
+        let base_offset = place.file.segment().base_offset;
+        let segments = self.core.segments().snapshot();
+        let Some(next) = segment_list::after(&segments, base_offset) else { return Ok(Step::End) };
+        if next.base_offset > place.expected {
+            let lost = place.expected..next.base_offset;
+            if self.core.is_dense() && lost.start >= self.core.log_start_offset() {
+                self.next = lost.end;
+                return Err(self.core.origin().corrupt(
+                    base_offset,
+                    place.position,
+                    lost,
+                    Malformed("segments are missing behind it"),
+                ));
+            }
+            if segments.first().is_some_and(|first| first.base_offset == next.base_offset)
+                && self.next < self.core.log_start_offset()
+            {
+                return Err(self.core.out_of_range(self.next));
+            }
+        }
+        self.place = Some(Place::at_start(Arc::clone(next), self.core.truncations()));
+        Ok(Step::GoOn)
+    }
+
+    /// A batch could not be read: its file is gone, the disk refused, or it is damaged.
+    fn failed(&mut self, error: ReadError, limit: u32) -> Result<Step> {
+        let Some(place) = &mut self.place else { return Ok(Step::End) };
+        match error {
+            ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The segment went before anybody could hold it: look the offset up in what is there now.
+                self.place = None;
+                if self.next < self.core.log_start_offset() {
+                    return Err(self.core.out_of_range(self.next));
+                }
+                Ok(Step::GoOn)
+            }
+            ReadError::Io(error) => Err(Error::io("read", place.file.segment().log_path(), error)),
+            ReadError::Damaged(_) if place.truncations != self.core.truncations() => Ok(Step::GoOn),
+            ReadError::Damaged(malformed) => {
+                let lost = self.core.lost_behind(place, self.next, limit)?;
+                let (base_offset, position) = (place.file.segment().base_offset, place.position);
+                self.next = lost.end;
+                Err(self.core.origin().corrupt(base_offset, position, lost, malformed))
+            }
+        }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // What `next_record` left of its batch comes first.
+        if let Some((batch, _)) = self.current.take() {
+            let rest = batch.narrowed(self.next..u64::MAX);
+            self.next = self.next.max(batch.offsets().end);
+            if !rest.offsets().is_empty() {
+                return Some(Ok(rest));
+            }
+        }
+        self.next_batch()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.options.wait {
+            self.core.waiters().unregister(&self.signal);
+        }
+    }
+}

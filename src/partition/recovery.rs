@@ -1,0 +1,528 @@
+//! Opening: what stands in the directory, where the log ends, and what a crash left behind.
+//!
+//! After a clean stop nothing is scanned: the end is found behind the last index entry. Otherwise all from the recovery point on
+//! is checked batch by batch. The first that is torn, fails its checksum or does not follow ends the log there; what lies behind
+//! is kept beside it and reported. Below the recovery point the same finding is damage: nothing is cut, and appends are
+//! refused. Nothing is ever deleted because metadata is missing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::PartitionCore;
+use super::assembly::{MAX_METADATA_BYTES, Parts, assemble, home};
+use super::batch::Origin;
+use super::context::{PartitionContext, PartitionSpec};
+use super::leader_epoch::LeaderEpochs;
+use super::producer_state::ProducerStates;
+use super::replacement;
+use super::scan::{Scan, ScanRules, ScanStart, scan};
+use super::transactions::newest_snapshot;
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
+use crate::format::metadata_file::decode_index_digests;
+use crate::segment::index_file::MemoryIndex;
+use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
+use crate::storage::{Access, read_file, remove_if_exists, replace_file};
+
+/// What opening a partition cut or rebuilt. Part of [`Recovery`](crate::Recovery).
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct PartitionRecovery {
+    /// Bytes of batches that were checked.
+    pub bytes_scanned: u64,
+    /// Bytes that were cut from the end. Padding is not counted.
+    pub bytes_cut: u64,
+    /// Files in which the bytes that were cut are kept.
+    pub kept: Vec<PathBuf>,
+    /// Segments whose indexes were missing or wrong and were built anew.
+    pub indexes_rebuilt: u32,
+    /// Why appends are refused, if they are: damage below the recovery point.
+    pub damage: Option<Error>,
+}
+
+/// The files of a partition's directory.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Base offsets, rising.
+    pub(super) logs: Vec<u64>,
+    pub(super) snapshots: Vec<u64>,
+    /// What an interrupted step left.
+    leftovers: Vec<String>,
+}
+
+/// What opening works out, step by step.
+struct Opening<'a> {
+    context: &'a Arc<PartitionContext>,
+    spec: &'a PartitionSpec,
+    home: SegmentHome,
+    contents: Contents,
+    report: PartitionRecovery,
+    segments: Vec<Arc<Segment>>,
+    epochs: LeaderEpochs,
+    producers: ProducerStates,
+    /// Leader epoch of the last batch that was looked at.
+    last_epoch: i32,
+    log_end: u64,
+    was_repaired: bool,
+}
+
+impl PartitionCore {
+    /// Opens a partition, recovering where the spec is not clean. Damage below the recovery point is told in the report, and
+    /// appends are refused.
+    pub(crate) fn open(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<(Arc<Self>, PartitionRecovery)> {
+        let home = home(context, &spec.dir);
+        replacement::finish(context, &spec.dir)?;
+        let contents = list(context, &spec.dir)?;
+        let mut opening = Opening {
+            context,
+            spec,
+            home,
+            contents,
+            report: PartitionRecovery::default(),
+            segments: Vec::new(),
+            epochs: LeaderEpochs::default(),
+            producers: ProducerStates::default(),
+            last_epoch: -1,
+            log_end: spec.log_start,
+            was_repaired: false,
+        };
+        opening.tidy()?;
+        opening.load_epochs()?;
+        opening.load_segments()?;
+        opening.settle_log_start()?;
+        Ok(opening.finish())
+    }
+}
+
+fn list(context: &PartitionContext, dir: &Path) -> Result<Contents> {
+    let mut contents = Contents::default();
+    for entry in context.storage.list(dir).map_err(|error| Error::io("list", dir, error))? {
+        match file_name::parse_segment_file(&entry.name) {
+            _ if entry.is_dir => {}
+            Some((base, file_name::LOG)) => contents.logs.push(base),
+            Some((offset, file_name::SNAPSHOT)) => contents.snapshots.push(offset),
+            Some((_, suffix)) if suffix.ends_with(".deleted") || suffix.ends_with(replacement::CLEANED) => {
+                contents.leftovers.push(entry.name);
+            }
+            _ if file_name::is_temporary(&entry.name) => contents.leftovers.push(entry.name),
+            _ => {}
+        }
+    }
+    contents.logs.sort_unstable();
+    contents.snapshots.sort_unstable();
+    Ok(contents)
+}
+
+impl Opening<'_> {
+    fn io(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
+        let dir = self.spec.dir.clone();
+        move |error| Error::io(action, &dir, error)
+    }
+
+    fn rules(&self) -> ScanRules {
+        ScanRules { is_dense: self.spec.is_dense, interval_bytes: self.spec.settings.index_interval_bytes }
+    }
+
+    /// Removes what was on its way out already.
+    fn tidy(&self) -> Result<()> {
+        if self.context.read_only {
+            return Ok(());
+        }
+        for name in &self.contents.leftovers {
+            remove_if_exists(&*self.context.storage, &self.spec.dir.join(name)).map_err(self.io("remove leftovers in"))?;
+        }
+        Ok(())
+    }
+
+    fn load_epochs(&mut self) -> Result<()> {
+        let loaded = LeaderEpochs::load(&*self.context.storage, &self.spec.dir).map_err(self.io("read the leader epochs of"))?;
+        self.epochs = loaded.unwrap_or_default();
+        Ok(())
+    }
+
+    fn log_bytes(&self, base: u64) -> Result<u32> {
+        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
+        let metadata = self.context.storage.metadata(&path).map_err(|error| Error::io("look at", &path, error))?;
+        u32::try_from(metadata.bytes)
+            .ok()
+            .filter(|bytes| *bytes <= MAX_LOG_BYTES)
+            .ok_or(Error::NotALog { path, reason: "a `.log` of 2 GiB or more cannot be a segment" })
+    }
+
+    fn load_segments(&mut self) -> Result<()> {
+        let logs = self.contents.logs.clone();
+        let digests = self.load_digests();
+        // The first segment that is not known to be whole: by its end if the log was closed cleanly, else by the recovery point.
+        let doubtful = if self.spec.clean {
+            logs.len().saturating_sub(1)
+        } else {
+            logs.partition_point(|base| *base <= self.spec.recovery_point).saturating_sub(1)
+        };
+        for (number, base) in logs.iter().enumerate().take(doubtful) {
+            let next_offset = logs.get(number + 1).copied().unwrap_or(*base);
+            let segment = Segment::open_sealed(&self.home, *base, self.log_bytes(*base)?, next_offset);
+            set_digests(&segment, &digests);
+            self.segments.push(Arc::new(segment));
+        }
+        let rest = logs.get(doubtful..).unwrap_or_default();
+        if self.spec.clean && self.open_tail(rest)? {
+            return Ok(());
+        }
+        self.scan_rest(rest, &digests)
+    }
+
+    fn load_digests(&self) -> Vec<(String, u64, u32)> {
+        let path = self.spec.dir.join(file_name::INDEX_DIGESTS);
+        let read = read_file(&*self.context.storage, &path, MAX_METADATA_BYTES).ok();
+        let decoded = read.and_then(|bytes| decode_index_digests(&bytes).ok()).unwrap_or_default();
+        decoded.into_iter().map(|digest| (digest.name, digest.bytes, digest.crc)).collect()
+    }
+
+    /// Finds the end of a log that was closed cleanly, without looking at more than what stands behind the last index entry.
+    /// `false`: it does not end as it should, and has to be scanned.
+    fn open_tail(&mut self, last: &[u64]) -> Result<bool> {
+        let Some(&base) = last.first() else { return Ok(true) };
+        let bytes = self.log_bytes(base)?;
+        let Some(files) = Segment::stored_index(&self.home, base, bytes).map_err(self.io("read an index in"))? else {
+            return Ok(bytes == 0 && self.push_scanned(base, Scan::empty(base)));
+        };
+        let last_time = files.last_time_entry();
+        let start = files.last_offset_entry().map_or(0, |entry| entry.position).min(files.position_of_last_time());
+        let from = ScanStart { position: start, index: MemoryIndex::from_files(&files, start), expected: base, checks: false };
+        let mut batches = Vec::new();
+        let found = scan(&self.home, base, bytes, from, self.rules(), |segment, position, header, _| {
+            batches.push(super::seek::indexed(segment, position, header));
+        })
+        .map_err(self.io("read"))?;
+        if found.damage.is_some() || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last))) {
+            return Ok(false);
+        }
+        let end = found.next_offset - base;
+        let is_sound = |entry: OffsetEntry| {
+            u64::from(entry.relative_offset) < end && batches.iter().any(|batch| batch.position == entry.position)
+        };
+        if !files.last_offset_entry().is_none_or(is_sound) {
+            return Ok(false);
+        }
+        if let Some(last) = batches.last() {
+            let from = ScanStart { position: last.position, index: MemoryIndex::default(), expected: base, checks: true };
+            let last = scan(&self.home, base, bytes, from, self.rules(), |_, _, _, _| {}).map_err(self.io("read"))?;
+            if last.damage.is_some() {
+                return Ok(false);
+            }
+        }
+        let index = MemoryIndex::resume(&files, &batches);
+        Ok(self.push_scanned(base, Scan { index, ..found }) && self.load_producers()?)
+    }
+
+    fn push_scanned(&mut self, base: u64, scan: Scan) -> bool {
+        self.last_epoch = self.last_epoch.max(scan.last_epoch);
+        self.log_end = scan.next_offset;
+        let segment = Segment::open_scanned(&self.home, base, scan.end, scan.next_offset, scan.index);
+        self.segments.push(Arc::new(segment));
+        true
+    }
+
+    /// The producer state as of `log_end`: the newest snapshot below it, and what came behind that.
+    fn load_producers(&mut self) -> Result<bool> {
+        let (storage, dir) = (&*self.context.storage, &self.spec.dir);
+        let newest =
+            newest_snapshot(storage, dir, &self.contents.snapshots, self.log_end).map_err(self.io("read a snapshot in"))?;
+        if let Some((offset, states)) = newest {
+            self.producers = states;
+            self.replay_from(offset)?;
+        } else if self.spec.broker_since || !self.contents.snapshots.is_empty() {
+            // A broker's producers leave a snapshot, and so do ours: it is lost or damaged, and the batches tell.
+            self.replay_from(0)?;
+        }
+        Ok(true)
+    }
+
+    /// Replays the batches from `offset` on into the producer state.
+    fn replay_from(&mut self, offset: u64) -> Result<()> {
+        if offset >= self.log_end {
+            return Ok(());
+        }
+        let from = self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
+        let segments: Vec<_> = self.segments.iter().skip(from).map(Arc::clone).collect();
+        for segment in segments {
+            let start = ScanStart::at_start(segment.base_offset, false);
+            let rules = self.rules();
+            let states = &mut self.producers;
+            scan(&self.home, segment.base_offset, segment.size(), start, rules, |_, _, header, control| {
+                if header.base_offset >= offset {
+                    let _indexed_when_it_was_written = states.replay(header, control);
+                }
+            })
+            .map_err(self.io("read"))?;
+        }
+        Ok(())
+    }
+
+    /// Checks every batch from the recovery point on.
+    fn scan_rest(&mut self, bases: &[u64], digests: &[(String, u64, u32)]) -> Result<()> {
+        let Some(first) = bases.first() else { return Ok(()) };
+        self.log_end = *first;
+        self.load_producers()?;
+        self.was_repaired = !self.context.read_only;
+        for (number, base) in bases.iter().enumerate() {
+            let next_base = bases.get(number + 1).copied();
+            if !self.scan_one(*base, next_base, number == 0, digests)? {
+                self.set_aside(bases.get(number + 1..).unwrap_or_default())?;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans one segment, and cuts it where the log ends. `false`: it ends here.
+    fn scan_one(&mut self, base: u64, next_base: Option<u64>, is_first: bool, digests: &[(String, u64, u32)]) -> Result<bool> {
+        let bytes = self.log_bytes(base)?;
+        self.distrust_cache(base)?;
+        let start = self.start_of_scan(base, bytes, is_first)?;
+        let from = start.position;
+        let (mut states, mut aborted) = (std::mem::take(&mut self.producers), Vec::new());
+        let mut epochs = self.epochs.clone();
+        let found = scan(&self.home, base, bytes, start, self.rules(), |_, _, header, control| {
+            aborted.extend(states.replay(header, control));
+            if header.leader_epoch >= 0 && epochs.latest().is_none_or(|latest| header.leader_epoch > latest) {
+                epochs.assign(header.leader_epoch, header.base_offset);
+            }
+        })
+        .map_err(self.io("read"))?;
+        (self.producers, self.epochs) = (states, epochs);
+        self.report.bytes_scanned += u64::from(found.end - from);
+        let end = found.end;
+        let is_hole =
+            next_base.is_some_and(|next| if self.spec.is_dense { next != found.next_offset } else { next < found.next_offset });
+        let goes_on = found.damage.is_none() && !is_hole;
+        let reason = found.damage.map_or("offsets are missing behind it", |malformed| malformed.0);
+        self.push_scanned(base, found);
+        if !goes_on && self.log_end < self.spec.recovery_point && !self.ends_in_zeros(base, end, bytes)? {
+            self.damaged(base, end, reason);
+            self.restore_behind(base, bytes, next_base, digests);
+            return Ok(true);
+        }
+        if end < bytes {
+            self.cut(base, end, bytes)?;
+        }
+        if !self.context.read_only {
+            self.write_scanned(&aborted)?;
+        }
+        Ok(goes_on)
+    }
+
+    /// Index entries below the recovery point are good as a start where the files pass their checks.
+    fn start_of_scan(&mut self, base: u64, bytes: u32, is_first: bool) -> Result<ScanStart> {
+        let fresh = ScanStart::at_start(base, true);
+        // The producers of what is passed over are in no snapshot, if a broker wrote it.
+        let has_producers = self.spec.broker_since || self.contents.snapshots.iter().any(|at| *at > base);
+        if !is_first || self.spec.recovery_point <= base || has_producers {
+            return Ok(fresh);
+        }
+        let Some(files) = Segment::stored_index(&self.home, base, bytes).map_err(self.io("read an index in"))? else {
+            self.report.indexes_rebuilt += 1;
+            return Ok(fresh);
+        };
+        let below = u32::try_from(self.spec.recovery_point - 1 - base).unwrap_or(u32::MAX);
+        let Some(entry) = files.floor_offset(below) else { return Ok(fresh) };
+        let index = MemoryIndex::from_files(&files, entry.position);
+        Ok(ScanStart { position: entry.position, index, expected: base, checks: true })
+    }
+
+    /// The page cache may show bytes of a failed write-back that are not on the device: what is built upon is synced, dropped
+    /// from the cache, and read again.
+    fn distrust_cache(&self, base: u64) -> Result<()> {
+        if self.context.read_only {
+            return Ok(());
+        }
+        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
+        let synced = self.context.storage.open(&path, Access::Write).and_then(|file| {
+            file.sync_data()?;
+            file.drop_cache(0)
+        });
+        synced.map_err(|error| Error::io("sync", &path, error))
+    }
+
+    fn ends_in_zeros(&self, base: u64, from: u32, bytes: u32) -> Result<bool> {
+        if from == bytes {
+            return Ok(false);
+        }
+        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
+        let tail = self.read_tail(&path, from, bytes).map_err(|error| Error::io("read", &path, error))?;
+        Ok(tail.iter().all(|byte| *byte == 0) && self.spec.recovery_point <= self.log_end)
+    }
+
+    fn read_tail(&self, path: &Path, from: u32, bytes: u32) -> io::Result<Vec<u8>> {
+        let mut tail = vec![0; (bytes - from) as usize];
+        let read = self.context.storage.open(path, Access::Read)?.read_at(&mut tail, u64::from(from))?;
+        tail.truncate(read);
+        Ok(tail)
+    }
+
+    fn damaged(&mut self, base: u64, position: u32, reason: &'static str) {
+        let origin = Origin { id: self.spec.id.clone(), dir: Arc::clone(&self.home.dir), max_decompressed_bytes: 0 };
+        let lost = self.log_end..self.spec.recovery_point.max(self.log_end + 1);
+        let error = origin.corrupt(base, position, lost, crate::format::Malformed(reason));
+        self.report.damage.get_or_insert(error);
+    }
+
+    /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage themselves.
+    fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &[(String, u64, u32)]) {
+        self.segments.pop();
+        let next_offset = next_base.unwrap_or(self.spec.recovery_point.max(self.log_end));
+        let segment = Segment::open_sealed(&self.home, base, bytes, next_offset);
+        set_digests(&segment, digests);
+        self.log_end = next_offset;
+        self.segments.push(Arc::new(segment));
+    }
+
+    /// Cuts the file at `end`. What is not padding is kept beside it first.
+    fn cut(&mut self, base: u64, end: u32, bytes: u32) -> Result<()> {
+        if self.context.read_only {
+            return Ok(());
+        }
+        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
+        let failed = |error| Error::io("cut the torn end of", &path, error);
+        let tail = self.read_tail(&path, end, bytes).map_err(failed)?;
+        if tail.iter().any(|byte| *byte != 0) {
+            let kept = self.spec.dir.join(file_name::torn_file(base, end));
+            if let Err(error) = replace_file(&*self.context.storage, &kept, &tail) {
+                return self.without_room(Error::io("keep the torn end in", &kept, error));
+            }
+            self.report.kept.push(kept);
+            self.report.bytes_cut += u64::from(bytes - end);
+        }
+        let file = self.context.storage.open(&path, Access::Write).map_err(failed)?;
+        file.set_len(u64::from(end)).and_then(|()| file.sync_data()).map_err(failed)
+    }
+
+    /// There is no room to keep what is to be cut: the log is read up to there, and takes no writes until it is opened with
+    /// room.
+    fn without_room(&mut self, error: Error) -> Result<()> {
+        if matches!(error, Error::DiskFull { .. }) {
+            self.report.damage.get_or_insert(error);
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// Segments behind the end are renamed, not removed: `<base>.log.torn`.
+    fn set_aside(&mut self, bases: &[u64]) -> Result<()> {
+        for base in bases {
+            let bytes = self.log_bytes(*base)?;
+            if self.context.read_only || bytes == 0 && self.remove_empty(*base)? {
+                continue;
+            }
+            let path = self.spec.dir.join(file_name::segment_file(*base, file_name::LOG));
+            let mut torn = path.clone().into_os_string();
+            torn.push(".torn");
+            let torn = PathBuf::from(torn);
+            self.context.storage.rename(&path, &torn).map_err(|error| Error::io("set aside", &path, error))?;
+            self.remove_indexes(*base)?;
+            self.report.bytes_cut += u64::from(bytes);
+            self.report.kept.push(torn);
+        }
+        Ok(())
+    }
+
+    fn remove_empty(&self, base: u64) -> Result<bool> {
+        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
+        remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+        self.remove_indexes(base)?;
+        Ok(true)
+    }
+
+    fn remove_indexes(&self, base: u64) -> Result<()> {
+        for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX, file_name::SNAPSHOT] {
+            let path = self.spec.dir.join(file_name::segment_file(base, suffix));
+            remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+        }
+        Ok(())
+    }
+
+    /// The indexes of a scanned segment, into new files.
+    fn write_scanned(&mut self, aborted: &[AbortedTransaction]) -> Result<()> {
+        let Some(segment) = self.segments.last() else { return Ok(()) };
+        // A full disk keeps nobody from his records: indexes are in memory, and go to the disk once there is room.
+        unless_full(segment.rewrite_indexes().map_err(self.io("write the indexes of")))?;
+        let path = segment.path(file_name::TRANSACTION_INDEX);
+        remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+        if aborted.is_empty() {
+            return Ok(());
+        }
+        let bytes: Vec<u8> = aborted.iter().flat_map(|transaction| transaction.encode()).collect();
+        unless_full(replace_file(&*self.context.storage, &path, &bytes).map_err(|error| Error::io("write", &path, error)))
+    }
+
+    /// The log starts where the checkpoint says, if the segments reach as far; behind their end a new one begins there.
+    fn settle_log_start(&mut self) -> Result<()> {
+        if self.segments.is_empty() {
+            let start = self.spec.log_start;
+            self.log_end = start;
+            let segment = if self.context.read_only {
+                Segment::open_scanned(&self.home, start, 0, start, MemoryIndex::default())
+            } else {
+                self.was_repaired = true;
+                Segment::create(&self.home, start).map_err(self.io("create a segment in"))?
+            };
+            self.segments.push(Arc::new(segment));
+        }
+        for segment in self.segments.iter().rev().skip(1).filter(|segment| !segment.is_sealed()) {
+            if self.context.read_only {
+                segment.seal_in_memory();
+            } else if let Err(error) = segment.seal() {
+                unless_full(Err(self.io("seal a segment of")(error)))?;
+                segment.seal_in_memory();
+            }
+        }
+        if self.log_end < self.spec.log_start && !self.context.read_only && self.report.damage.is_none() {
+            if let Some(last) = self.segments.last() {
+                last.seal().map_err(self.io("seal a segment of"))?;
+            }
+            let segment = Segment::create(&self.home, self.spec.log_start).map_err(self.io("create a segment in"))?;
+            self.segments.push(Arc::new(segment));
+            self.log_end = self.spec.log_start;
+            self.was_repaired = true;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> (Arc<PartitionCore>, PartitionRecovery) {
+        // A broker notes the epoch that it leads in before the first batch of it: what is appended next must not be older.
+        self.last_epoch = self.last_epoch.max(self.epochs.latest().unwrap_or(-1));
+        self.epochs.truncate_end(self.log_end);
+        let parts = Parts {
+            segments: self.segments,
+            epochs: self.epochs,
+            producers: self.producers,
+            has_snapshots: !self.contents.snapshots.is_empty(),
+            last_epoch: self.last_epoch,
+            log_end: self.log_end,
+            was_repaired: self.was_repaired,
+            damage: self.report.damage.clone(),
+        };
+        let core = assemble(self.context, self.spec, self.home, parts);
+        (Arc::new(core), self.report)
+    }
+}
+
+/// A full disk is no failure where what could not be written can be written later.
+fn unless_full(written: Result<()>) -> Result<()> {
+    match written {
+        Err(Error::DiskFull { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+fn set_digests(segment: &Segment, digests: &[(String, u64, u32)]) {
+    let line = |suffix| {
+        let name = file_name::segment_file(segment.base_offset, suffix);
+        digests.iter().find(|(other, _, _)| *other == name).map(|(_, bytes, crc)| (*bytes, *crc))
+    };
+    if let (Some(offsets), Some(times)) = (line(file_name::OFFSET_INDEX), line(file_name::TIME_INDEX)) {
+        segment.set_digests([offsets, times]);
+    }
+}

@@ -1,0 +1,247 @@
+//! Finishing what compaction began: a crash may leave its output beside, or instead of, the segments that it replaces.
+//!
+//! | file | what it is | what becomes of it |
+//! | --- | --- | --- |
+//! | `<base>.*.cleaned` | output that is not whole | removed |
+//! | `<base>.*.swap` at or above a `.cleaned` | output of which a part is not whole | removed |
+//! | `<base>.*.swap` otherwise | output that is whole and durable | takes the place of every segment in its range |
+//!
+//! Kafka renames the originals to `.deleted` before the output gets its final name: until then the output may be all there is.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::context::PartitionContext;
+use crate::clock::Deadline;
+use crate::error::{Error, Result};
+use crate::format::batch::{BatchHeader, HEADER_BYTES};
+use crate::format::file_name;
+use crate::storage::{Access, Storage, remove_if_exists};
+
+const SWAP: &str = ".swap";
+pub(super) const CLEANED: &str = ".cleaned";
+
+/// A writer needs less between two renames.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Puts output that is whole in its place. Whoever may only read waits a moment for the writer to do it.
+pub(super) fn finish(context: &PartitionContext, dir: &Path) -> Result<()> {
+    let storage = &*context.storage;
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        let found = Found::list(storage, dir)?;
+        if !context.read_only {
+            return found.put_in_place(storage, dir);
+        }
+        let Some((base, _)) = found.swaps.iter().find(|(base, suffix)| *suffix == file_name::LOG && !found.logs.contains(base))
+        else {
+            return Ok(());
+        };
+        if deadline.has_passed() {
+            let path = dir.join(file_name::segment_file(*base, "log.swap"));
+            let reason = "a compaction was interrupted, and opening the log for writing puts it in its place";
+            return Err(Error::io("read", &path, io::Error::other(reason)));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// The files that matter, by base offset and suffix.
+struct Found {
+    logs: Vec<u64>,
+    live: Vec<(u64, &'static str)>,
+    swaps: Vec<(u64, &'static str)>,
+    cleaned: Vec<u64>,
+}
+
+const SUFFIXES: [&str; 5] =
+    [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX, file_name::SNAPSHOT];
+
+impl Found {
+    fn list(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+        let mut found = Self { logs: Vec::new(), live: Vec::new(), swaps: Vec::new(), cleaned: Vec::new() };
+        let known = |suffix: &str| SUFFIXES.into_iter().find(|known| *known == suffix);
+        for entry in storage.list(dir).map_err(|error| Error::io("list", dir, error))? {
+            let Some((base, suffix)) = file_name::parse_segment_file(&entry.name).filter(|_| !entry.is_dir) else { continue };
+            if suffix.ends_with(CLEANED) {
+                found.cleaned.push(base);
+            } else if let Some(suffix) = suffix.strip_suffix(SWAP).and_then(known) {
+                found.swaps.push((base, suffix));
+            } else if let Some(suffix) = known(suffix) {
+                found.live.push((base, suffix));
+            }
+        }
+        found.swaps.sort_unstable();
+        found.logs = found.live.iter().filter(|(_, suffix)| *suffix == file_name::LOG).map(|(base, _)| *base).collect();
+        Ok(found)
+    }
+
+    /// Any step may be the last before a crash: the next opening goes on from what it finds.
+    fn put_in_place(&self, storage: &dyn Storage, dir: &Path) -> Result<()> {
+        if self.swaps.is_empty() {
+            return Ok(());
+        }
+        let unfinished = self.cleaned.iter().min().copied().unwrap_or(u64::MAX);
+        let (whole, partial): (Vec<_>, Vec<_>) = self.swaps.iter().partition(|(base, _)| *base < unfinished);
+        let remove = |name: String| {
+            let path = dir.join(name);
+            remove_if_exists(storage, &path).map_err(|error| Error::io("remove", &path, error))
+        };
+        for (base, suffix) in partial {
+            remove(file_name::segment_file(base, suffix) + SWAP)?;
+        }
+        let replaced = replaced(storage, dir, &whole)?;
+        for (base, suffix) in self.live.iter().filter(|(base, _)| replaced.contains(base)) {
+            remove(file_name::segment_file(*base, suffix))?;
+        }
+        for (base, suffix) in whole {
+            let name = file_name::segment_file(base, suffix);
+            let (from, to) = (dir.join(name.clone() + SWAP), dir.join(name));
+            storage.rename(&from, &to).map_err(|error| Error::io("put in its place", &from, error))?;
+        }
+        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))
+    }
+}
+
+/// The offsets that the output covers.
+fn replaced(storage: &dyn Storage, dir: &Path, swaps: &[(u64, &'static str)]) -> Result<Range<u64>> {
+    let (mut start, mut end) = (u64::MAX, 0);
+    for (base, _) in swaps.iter().filter(|(_, suffix)| *suffix == file_name::LOG) {
+        let path = dir.join(file_name::segment_file(*base, file_name::LOG) + SWAP);
+        start = start.min(*base);
+        end = end.max(next_offset(storage, &path, *base).map_err(|error| Error::io("read", &path, error))?);
+    }
+    Ok(start..end)
+}
+
+fn next_offset(storage: &dyn Storage, path: &Path, base: u64) -> io::Result<u64> {
+    let file = storage.open(path, Access::Read)?;
+    let bytes = file.bytes()?;
+    let (mut position, mut next) = (0, base);
+    while position < bytes {
+        let mut front = [0; HEADER_BYTES];
+        let read = file.read_at(&mut front, position)?;
+        let header = BatchHeader::decode(front.get(..read).unwrap_or_default());
+        let header = header.map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed.0))?;
+        position += u64::from(header.size_bytes);
+        next = header.last_offset + 1;
+    }
+    if position == bytes { Ok(next) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "its last batch is cut short")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config::{Durability, ReadMode};
+    use crate::partition::{BufferPool, CleanMarker};
+    use crate::storage::open_files::OpenFiles;
+    use crate::storage::{MemoryDisk, replace_file};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    /// A segment with one batch of the offsets `base..end`.
+    fn segment(base: u64, end: u64) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        bytes[8..12].copy_from_slice(&49_u32.to_be_bytes());
+        bytes[16] = 2;
+        bytes[23..27].copy_from_slice(&u32::try_from(end - base - 1).unwrap().to_be_bytes());
+        bytes
+    }
+
+    fn context(read_only: bool) -> PartitionContext {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryDisk::new());
+        storage.create_dir_all(Path::new("p")).unwrap();
+        PartitionContext {
+            files: OpenFiles::new(Arc::clone(&storage), 16),
+            storage,
+            clock: Arc::new(SystemClock),
+            durability: Durability::Os,
+            read_mode: ReadMode::Copy,
+            max_decompressed_bytes: 1 << 20,
+            read_only,
+            clean_marker: CleanMarker::new(Vec::new()),
+            buffers: BufferPool::default(),
+        }
+    }
+
+    /// Lays files of base offset and suffix out, finishes, and gives what is there then: offset and suffix, and the end of logs.
+    fn finished(read_only: bool, files: &[(u64, &str, u64)]) -> Result<BTreeMap<String, u64>> {
+        let context = context(read_only);
+        for (base, suffix, end) in files {
+            let path = Path::new("p").join(file_name::segment_file(*base, suffix));
+            let bytes = if *end > 0 { segment(*base, *end) } else { Vec::new() };
+            replace_file(&*context.storage, &path, &bytes).unwrap();
+        }
+        finish(&context, Path::new("p"))?;
+        let names = context.storage.list(Path::new("p")).unwrap().into_iter().map(|entry| entry.name);
+        let end = |name: &str| {
+            let (base, suffix) = file_name::parse_segment_file(name).unwrap();
+            let is_log = suffix.starts_with(file_name::LOG);
+            let path = Path::new("p").join(name);
+            (format!("{base}.{suffix}"), if is_log { next_offset(&*context.storage, &path, base).unwrap() } else { 0 })
+        };
+        Ok(names.map(|name| end(&name)).collect())
+    }
+
+    fn map(files: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        files.iter().map(|(name, end)| ((*name).to_owned(), *end)).collect()
+    }
+
+    #[test]
+    fn whole_output_takes_the_place_of_what_it_was_made_of() {
+        let after = map(&[("0.log", 200), ("0.index", 0), ("200.log", 300), ("200.snapshot", 0)]);
+        // Before, in the midst of, and after the originals were renamed.
+        let live = [(200, "log", 300), (200, "snapshot", 0), (0, "log.swap", 200), (0, "index.swap", 0)];
+        for originals in [
+            &[(0, "log", 100), (0, "index", 0), (100, "log", 200), (100, "snapshot", 0)][..],
+            &[(100, "log", 200), (100, "txnindex", 0)],
+            &[],
+        ] {
+            assert_eq!(finished(false, &[originals, &live].concat()).unwrap(), after, "{originals:?}");
+        }
+        // Half of it was put in its place.
+        assert_eq!(
+            finished(false, &[(0, "log", 200), (0, "index.swap", 0), (200, "log", 300), (200, "snapshot", 0)]).unwrap(),
+            after
+        );
+    }
+
+    #[test]
+    fn output_that_is_not_whole_takes_no_place() {
+        let files = [(0, "log", 100), (100, "log", 200), (0, "log.cleaned", 50), (100, "log.swap", 200)];
+        let left = finished(false, &files).unwrap();
+        assert_eq!(left, map(&[("0.log", 100), ("100.log", 200), ("0.log.cleaned", 50)]));
+    }
+
+    #[test]
+    fn an_empty_output_replaces_what_has_its_name() {
+        let files = [(0, "log", 100), (100, "log", 200), (0, "log.swap", 0)];
+        assert_eq!(finished(false, &files[1..]).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
+        assert_eq!(finished(false, &files).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
+    }
+
+    #[test]
+    fn damaged_output_changes_nothing() {
+        let context = context(false);
+        let mut bytes = segment(0, 100);
+        bytes.pop();
+        replace_file(&*context.storage, &Path::new("p").join("00000000000000000000.log.swap"), &bytes).unwrap();
+        replace_file(&*context.storage, &Path::new("p").join("00000000000000000000.log"), b"").unwrap();
+        assert!(matches!(finish(&context, Path::new("p")), Err(Error::Io { .. })));
+        assert_eq!(context.storage.list(Path::new("p")).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn who_may_only_read_takes_what_is_there_or_says_what_is_not() {
+        let beside = [(0, "log", 100), (100, "log", 200), (0, "log.swap", 200)];
+        assert_eq!(finished(true, &beside).unwrap(), map(&[("0.log", 100), ("100.log", 200), ("0.log.swap", 200)]));
+        let error = finished(true, &beside[1..]).unwrap_err();
+        assert!(error.to_string().contains("00000000000000000000.log.swap"), "{error}");
+    }
+}

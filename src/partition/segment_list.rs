@@ -1,0 +1,41 @@
+//! The segments of a partition, in order, as readers see them: a snapshot that the writer replaces as a whole.
+
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::segment::Segment;
+
+/// What a reader holds while it looks.
+pub(crate) type Segments = Arc<[Arc<Segment>]>;
+
+/// Never empty. Changed under the writer lock, read under a lock that is held for the copy of one pointer.
+#[derive(Debug)]
+pub(crate) struct SegmentList(RwLock<Segments>);
+
+impl SegmentList {
+    pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
+        assert!(!segments.is_empty(), "a partition has at least one segment");
+        Self(RwLock::new(segments.into()))
+    }
+
+    pub(crate) fn snapshot(&self) -> Segments {
+        Arc::clone(&self.0.read())
+    }
+
+    pub(crate) fn replace(&self, segments: Vec<Arc<Segment>>) {
+        assert!(!segments.is_empty(), "a partition has at least one segment");
+        assert!(segments.is_sorted_by(|a, b| a.base_offset < b.base_offset), "segments stand in the order of their offsets");
+        *self.0.write() = segments.into();
+    }
+}
+
+/// The place of the segment that holds `offset`, or would: the last whose base is not above it, else the first.
+pub(crate) fn floor(segments: &[Arc<Segment>], offset: u64) -> usize {
+    segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
+}
+
+/// The segment behind the one with this base.
+pub(crate) fn after(segments: &[Arc<Segment>], base_offset: u64) -> Option<&Arc<Segment>> {
+    segments.get(segments.partition_point(|segment| segment.base_offset <= base_offset))
+}

@@ -1,0 +1,247 @@
+//! Cutting the end.
+//!
+//! A file that readers may have mapped is never shrunk: the part that stays is copied to a new file, which is renamed into place.
+//! The recovery point is lowered first, so that it never claims what is gone. Then files go from the last one on: whatever a
+//! crash leaves is a longer log, never one with a hole.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use super::seek::indexed;
+use super::{PartitionCore, Refusal, Writer};
+use crate::error::{Error, Result};
+use crate::format::batch::{self, BatchHeader};
+use crate::format::{Malformed, file_name};
+use crate::segment::Segment;
+use crate::segment::batch_file::{BatchFile, ReadError};
+use crate::segment::index_file::MemoryIndex;
+use crate::storage::{Access, remove_if_exists};
+
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 1 << 20;
+
+/// What stays of the segment that is cut.
+struct Kept {
+    bytes: u32,
+    next_offset: u64,
+    index: MemoryIndex,
+    /// The batch that `end` lies in, made anew with the records below it.
+    rest: Option<Vec<u8>>,
+}
+
+impl PartitionCore {
+    pub(crate) fn truncate_to(&self, end: u64) -> Result<()> {
+        let _no_flush = self.flush.lock();
+        let mut writer = self.writer.lock();
+        self.check_truncatable()?;
+        if end >= self.log_end_offset() {
+            return Ok(());
+        }
+        if end < self.log_start_offset() {
+            return Err(self.out_of_range(end));
+        }
+        self.context.clean_marker.clear(&*self.context.storage)?;
+        self.is_touched.store(true, Ordering::Relaxed);
+        let _no_sync = self.sync.lock();
+        let segments = self.segments().snapshot();
+        let stays = segments.partition_point(|segment| segment.base_offset < end).max(1);
+        let (left, gone) = segments.split_at(stays);
+        let (left, gone) = (left.to_vec(), gone.to_vec());
+        drop(segments);
+        let Some(cut) = left.last().map(Arc::clone) else { return Ok(()) };
+        let kept = self.kept_below(&cut, end)?;
+        // Up to here nothing has changed.
+        let is_whole = kept.bytes == cut.size() && cut.base_offset < end;
+        let replacement = if is_whole { None } else { Some(self.write_kept(&cut, kept)?) };
+        self.recovery_point.fetch_min(end, Ordering::AcqRel);
+        self.synced_end.fetch_min(end, Ordering::SeqCst);
+        self.cut(&mut writer, left, &gone, replacement, end).inspect_err(|error| {
+            // Half of it is done: only opening the partition again can tell where its end is.
+            self.poison(io::Error::other(error.to_string()));
+        })?;
+        self.accept_damage_above(end);
+        drop(writer);
+        self.waiters.notify();
+        Ok(())
+    }
+
+    fn check_truncatable(&self) -> Result<()> {
+        // A damaged partition may be truncated: that is one of the ways out of it.
+        self.check_readable()?;
+        if self.context.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.check_not_poisoned()
+    }
+
+    /// What was damaged at and above `end` is gone.
+    fn accept_damage_above(&self, end: u64) {
+        let mut refusal = self.refusal.lock();
+        if let Some(Refusal::Damaged(Error::Corrupt(damage))) = &*refusal
+            && damage.offsets.start >= end
+        {
+            *refusal = None;
+            self.has_refusal.store(false, Ordering::Release);
+        }
+    }
+
+    /// Takes the segments in `gone` away, and puts `replacement`, if there is one, in the place of the last of `left`.
+    fn cut(
+        &self,
+        writer: &mut MutexGuard<'_, Writer>,
+        mut left: Vec<Arc<Segment>>,
+        gone: &[Arc<Segment>],
+        replacement: Option<(PathBuf, Kept)>,
+        end: u64,
+    ) -> Result<()> {
+        if let (Some(first), Some(last)) = (gone.first(), left.last()) {
+            self.log_end.store(last.next_offset().min(first.base_offset), Ordering::SeqCst);
+            self.segments().replace(left.clone());
+            self.truncations.fetch_add(1, Ordering::AcqRel);
+            for segment in gone.iter().rev() {
+                self.remove_truncated(segment)?;
+            }
+            self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+        }
+        if let (Some((temporary, kept)), Some(cut)) = (replacement, left.last_mut()) {
+            let replaced = self.put_in_place(cut, &temporary, kept);
+            *cut = Arc::new(replaced.map_err(|error| Error::io("truncate", cut.log_path(), error))?);
+            self.segments().replace(left.clone());
+        }
+        self.log_end.store(end, Ordering::SeqCst);
+        self.truncations.fetch_add(1, Ordering::AcqRel);
+        let Some(last) = left.pop() else { return Ok(()) };
+        self.start_active(writer, Arc::clone(&last));
+        let mut epochs = writer.epochs.clone();
+        if epochs.truncate_end(end) {
+            epochs.store(&*self.context.storage, self.dir()).map_err(self.io("write the leader epochs of"))?;
+            writer.epochs = epochs;
+        }
+        self.remove_snapshots_above(end)?;
+        self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+        self.has_new_digests.store(true, Ordering::Release);
+        self.rebuild_producers(writer)?;
+        if last.is_sealed() || last.next_offset() < end {
+            // Its name tells where the log ends, where no batch does.
+            self.roll(writer, end)?;
+        }
+        Ok(())
+    }
+
+    /// Walks the segment up to `end`.
+    fn kept_below(&self, cut: &Arc<Segment>, end: u64) -> Result<Kept> {
+        let interval_bytes = self.settings().index_interval_bytes;
+        let mut kept = Kept { bytes: 0, next_offset: cut.base_offset, index: MemoryIndex::default(), rest: None };
+        let mut file = BatchFile::new(Arc::clone(cut));
+        let walked = self.walk_below(&mut file, &mut kept, end, interval_bytes);
+        let lost = kept.next_offset..end.max(kept.next_offset + 1);
+        let is_missing = self.is_dense() && kept.rest.is_none() && kept.next_offset < end;
+        match walked {
+            Err(ReadError::Io(error)) => Err(Error::io("read", cut.log_path(), error)),
+            Err(ReadError::Damaged(malformed)) => Err(self.origin().corrupt(cut.base_offset, kept.bytes, lost, malformed)),
+            Ok(()) if is_missing => {
+                Err(self.origin().corrupt(cut.base_offset, kept.bytes, lost, Malformed("records are missing")))
+            }
+            Ok(()) => Ok(kept),
+        }
+    }
+
+    fn walk_below(&self, file: &mut BatchFile, kept: &mut Kept, end: u64, interval_bytes: u32) -> Result<(), ReadError> {
+        let limit = file.segment().size();
+        while let Some(header) = file.header_at(kept.bytes, limit)? {
+            if header.last_offset >= end {
+                // The base of a legacy wrapper is not in its header.
+                if header.base_offset < end || header.magic < 2 {
+                    let bytes = file.checked(kept.bytes, &header, limit)?;
+                    kept.rest = self.below(&header, bytes, end)?;
+                }
+                break;
+            }
+            kept.index.note(indexed(file.segment(), kept.bytes, &header), interval_bytes);
+            kept.bytes += header.size_bytes;
+            kept.next_offset = header.last_offset + 1;
+        }
+        Ok(())
+    }
+
+    /// The records of a batch below `end`, as a batch.
+    fn below(&self, header: &BatchHeader, bytes: &[u8], end: u64) -> Result<Option<Vec<u8>>, Malformed> {
+        let decompressed = batch::decompressed(header, bytes, self.context.max_decompressed_bytes)?;
+        batch::below(header, bytes, decompressed.as_deref(), end, &self.settings())
+    }
+
+    /// Writes what stays into a new file beside the old one, durably.
+    fn write_kept(&self, cut: &Arc<Segment>, mut kept: Kept) -> Result<(PathBuf, Kept)> {
+        let temporary = self.dir().join(file_name::temporary(cut.base_offset));
+        if let Err(error) = self.copy_kept(cut, &mut kept, &temporary) {
+            // The first error is the one to tell; a file that stays is recognised by its name.
+            let _told_already = self.context.storage.remove_file(&temporary);
+            return Err(Error::io("truncate", cut.log_path(), error));
+        }
+        Ok((temporary, kept))
+    }
+
+    fn copy_kept(&self, cut: &Arc<Segment>, kept: &mut Kept, temporary: &Path) -> io::Result<()> {
+        let file = self.context.storage.open(temporary, Access::OpenOrCreate)?;
+        file.set_len(0)?;
+        let source = cut.file()?;
+        let mut buffer = vec![0; COPY_BYTES.min(kept.bytes as usize)];
+        let mut position = 0;
+        while position < kept.bytes as usize {
+            let count = buffer.len().min(kept.bytes as usize - position);
+            let Some(part) = buffer.get_mut(..count) else { break };
+            if source.read_at(part, position as u64)? < count {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_all_at(part, position as u64)?;
+            position += count;
+        }
+        if let Some(bytes) = kept.rest.take() {
+            let header = BatchHeader::decode(&bytes).map_err(|malformed| io::Error::other(malformed.0))?;
+            file.write_all_at(&bytes, u64::from(kept.bytes))?;
+            kept.index.note(indexed(cut, kept.bytes, &header), self.settings().index_interval_bytes);
+            kept.next_offset = header.last_offset + 1;
+            kept.bytes += header.size_bytes;
+        }
+        file.sync_data()
+    }
+
+    fn put_in_place(&self, cut: &Arc<Segment>, temporary: &Path, kept: Kept) -> io::Result<Segment> {
+        let storage = &*self.context.storage;
+        // Held open whoever reads: what fails from here on keeps nobody from reading.
+        cut.prepare_removal(0)?;
+        for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX] {
+            remove_if_exists(storage, &cut.path(suffix))?;
+        }
+        storage.rename(temporary, cut.log_path())?;
+        storage.sync_dir(self.dir())?;
+        Ok(Segment::open_scanned(&self.home, cut.base_offset, kept.bytes, kept.next_offset, kept.index))
+    }
+
+    fn remove_truncated(&self, segment: &Arc<Segment>) -> Result<()> {
+        let path = segment.log_path();
+        segment.prepare_removal(1).map_err(|error| Error::io("open", path, error))?;
+        for suffix in [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX] {
+            let path = segment.path(suffix);
+            remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+        }
+        Ok(())
+    }
+
+    fn remove_snapshots_above(&self, end: u64) -> Result<()> {
+        let storage = &*self.context.storage;
+        for entry in storage.list(self.dir()).map_err(self.io("list"))? {
+            if let Some((offset, file_name::SNAPSHOT)) = file_name::parse_segment_file(&entry.name)
+                && offset > end
+            {
+                let path = self.dir().join(&entry.name);
+                remove_if_exists(storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+            }
+        }
+        Ok(())
+    }
+}
