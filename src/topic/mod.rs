@@ -1,0 +1,289 @@
+//! Topics: a set of partitions under one name, with one config, and the partitioner.
+//!
+//! [`TopicCore`] is the topic itself, shared by all its handles; [`Topic`] is what a program holds. A topic's partitions are
+//! opened all at once and stay; their number only grows. A partition that could not be opened keeps its place: asking for it
+//! gives the reason, and the others serve.
+//!
+//! What a topic is on disk, and how that changes without ever being half done, stands in `stored`. Which topics there are, and
+//! the files that all of them share, is for the floors above.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::{Durability, TopicConfig};
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::format::metadata_file::TopicId;
+use crate::format::record::Record;
+use crate::partition::follow::WaitList;
+use crate::partition::{KeepOpen, Partition, PartitionCore, RecordMetadata};
+use crate::topic_partition::TopicPartition;
+
+pub(crate) mod identity;
+mod partitioner;
+pub(crate) mod stored;
+
+use partitioner::{Sticky, partition_of};
+use stored::{Home, Stored};
+
+/// What tells of topics and partitions that appear and go, and of the end of it all. One for a log.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    version: AtomicU64,
+    is_closed: AtomicBool,
+    waiters: WaitList,
+}
+
+impl Changes {
+    /// Rises whenever a topic or partition appears or goes.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Signals registered here are notified at every such change, and at close.
+    pub(crate) fn waiters(&self) -> &WaitList {
+        &self.waiters
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Tells of a change that is in place.
+    pub(crate) fn announce(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+        self.waiters.notify();
+    }
+
+    /// Nothing changes any more.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.announce();
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
+/// A partition, or why it could not be opened.
+pub(crate) type Slot = Result<Arc<PartitionCore>>;
+
+/// The places of a topic's partitions.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    /// One more than the greatest number.
+    count: u32,
+    /// A broker with several log directories leaves numbers out.
+    by_number: BTreeMap<u32, Slot>,
+}
+
+impl Slots {
+    fn new(by_number: BTreeMap<u32, Slot>) -> Self {
+        Self { count: by_number.last_key_value().map_or(0, |(last, _)| last.saturating_add(1)), by_number }
+    }
+
+    /// Number and partition, or why there is none.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.by_number.iter().map(|(number, slot)| (*number, slot))
+    }
+}
+
+/// A topic; its handles share it.
+#[derive(Debug)]
+pub(crate) struct TopicCore {
+    name: Arc<str>,
+    home: Home,
+    /// Replaced as a whole when partitions are added.
+    slots: RwLock<Arc<Slots>>,
+    /// Held while the topic's file is rewritten.
+    stored: Mutex<Stored>,
+    sticky: Sticky,
+    is_deleted: AtomicBool,
+}
+
+impl TopicCore {
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// `None`: a broker's directory without `partition.metadata`.
+    pub(crate) fn id(&self) -> Option<TopicId> {
+        self.stored.lock().id()
+    }
+
+    pub(crate) fn is_internal(&self) -> bool {
+        file_name::is_internal_topic(&self.name)
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.is_deleted.load(Ordering::Acquire)
+    }
+
+    /// Whether anybody said how to treat its records. A broker's topic without a config here keeps all it has.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.stored.lock().is_configured()
+    }
+
+    pub(crate) fn partition_count(&self) -> u32 {
+        self.slots.read().count
+    }
+
+    /// `UnknownPartition`, `UnknownTopic` once deleted, or why the partition could not be opened.
+    pub(crate) fn partition(&self, index: u32) -> Result<Arc<PartitionCore>> {
+        self.check_usable()?;
+        match self.slots.read().by_number.get(&index) {
+            Some(slot) => slot.clone(),
+            None => Err(Error::UnknownPartition(self.partition_id(index))),
+        }
+    }
+
+    /// Those that could be opened, by number.
+    pub(crate) fn partitions(&self) -> Vec<Arc<PartitionCore>> {
+        self.slots.read().by_number.values().flatten().map(Arc::clone).collect()
+    }
+
+    /// All places, by number.
+    pub(crate) fn slots(&self) -> Arc<Slots> {
+        Arc::clone(&self.slots.read())
+    }
+
+    /// The topic goes: every call on it, its partitions and their readers gives `UnknownTopic` from now on.
+    pub(crate) fn mark_deleted(&self) {
+        self.is_deleted.store(true, Ordering::Release);
+        for partition in self.partitions() {
+            partition.mark_deleted();
+        }
+    }
+
+    pub(crate) fn partition_id(&self, index: u32) -> TopicPartition {
+        TopicPartition { topic: Arc::clone(&self.name), partition: index }
+    }
+
+    fn check_usable(&self) -> Result<()> {
+        if self.is_deleted() {
+            return Err(Error::UnknownTopic(Arc::clone(&self.name)));
+        }
+        self.home.changes.check_open()
+    }
+
+    /// Where a record goes.
+    fn choose(&self, record: &Record<'_>) -> Result<Arc<PartitionCore>> {
+        let index = if let Some(key) = &record.key {
+            partition_of(key, self.partition_count())
+        } else {
+            let slots = self.slots.read();
+            let is_available = |index| matches!(slots.by_number.get(&index), Some(Ok(_)));
+            self.sticky.choose(slots.count, stored_bytes(record), is_available)
+        };
+        self.partition(index)
+    }
+}
+
+/// Directory of a partition below a root.
+pub(crate) fn partition_dir(root: &Path, partition: &TopicPartition) -> PathBuf {
+    root.join(partition.to_string())
+}
+
+/// About as many bytes as the record takes up as a batch of its own.
+fn stored_bytes(record: &Record<'_>) -> u64 {
+    const BATCH_BYTES: usize = 70;
+    let length = |bytes: &Option<Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+    (BATCH_BYTES + length(&record.key) + length(&record.value) + headers) as u64
+}
+
+/// A topic of an open log. Clones are the same topic; all are usable from any thread.
+///
+/// It keeps the log open, as every handle does, until [`Log::close`](crate::Log::close).
+#[derive(Clone, Debug)]
+pub struct Topic {
+    core: Arc<TopicCore>,
+    durability: Durability,
+    keep: KeepOpen,
+}
+
+impl Topic {
+    pub(crate) fn new(core: Arc<TopicCore>, keep: KeepOpen) -> Self {
+        Self { core, durability: Durability::Os, keep }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// Its id, as Kafka writes it: 22 characters. A topic that is deleted and created again gets another one. `None` where an
+    /// old broker (before Kafka 3) gave it none.
+    pub fn id(&self) -> Option<String> {
+        self.core.id().map(TopicId::to_text)
+    }
+
+    /// Appends a record to the partition of its key, or, without a key, to the one that such records go to for now: after
+    /// 16 KiB they move on to another.
+    ///
+    /// | durability | process killed | machine loses power |
+    /// | --- | --- | --- |
+    /// | [`Durability::Os`] | the record stays | the record may be lost until the next flush (every second by default) |
+    /// | [`Durability::Synced`] | the record stays | the record stays |
+    ///
+    /// The greatest of what the log, the topic and this handle ask for holds. See
+    /// [`Partition::append`](crate::Partition::append) for what can go wrong.
+    pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<RecordMetadata> {
+        let record = record.into();
+        self.handle(self.core.choose(&record)?).append(record)
+    }
+
+    /// The same topic; appends through this handle are at least this durable.
+    #[must_use]
+    pub fn with_durability(&self, durability: Durability) -> Self {
+        Self { durability: self.durability.max(durability), ..self.clone() }
+    }
+
+    /// Partition `index`, from 0. [`Error::UnknownPartition`] where there is none; if it is there and could not be opened, why.
+    pub fn partition(&self, index: u32) -> Result<Partition> {
+        Ok(self.handle(self.core.partition(index)?))
+    }
+
+    /// The partition where [`append`](Self::append) puts records with this key, as Kafka's own clients do. Adding partitions
+    /// moves keys. If that partition could not be opened, reads and appends say why.
+    pub fn partition_for(&self, key: &[u8]) -> Partition {
+        self.handle(self.core.partition_for(key))
+    }
+
+    /// Its partitions, by number; those that could not be opened (see [`Recovery`](crate::Recovery)) are left out.
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.core.partitions().into_iter().map(|core| self.handle(core)).collect()
+    }
+
+    /// Adds partitions up to `total`. Keys may hash to other partitions from then on; groups see the new ones at once.
+    ///
+    /// [`Error::InvalidConfig`] unless `total` is more than there are.
+    pub fn increase_partitions_to(&self, total: u32) -> Result<()> {
+        self.core.increase_partitions_to(total)
+    }
+
+    /// What was set for the topic; everything else is the default. A topic that a broker made, and that got no config here,
+    /// keeps its records for ever.
+    pub fn config(&self) -> TopicConfig {
+        self.core.config()
+    }
+
+    /// Changes the settings that `changes` sets, and no other, now and for later openings. All or nothing.
+    #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
+    pub fn update_config(&self, changes: TopicConfig) -> Result<()> {
+        self.core.update_config(&changes)
+    }
+
+    fn handle(&self, core: Arc<PartitionCore>) -> Partition {
+        Partition::new(core, self.durability, self.keep.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;
