@@ -1,0 +1,301 @@
+//! A member of a group, as a program holds it: polls, commits, seeks.
+//!
+//! A poll looks, in this order, for a wake, for news of the group, and for records; if there is none of them it waits for a
+//! signal: from an append to any of its partitions, from the group, from the catalog, or from a waker. Nothing ever sleeps for a
+//! while and looks again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Deadline;
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::partition::{KeepOpen, RecordView, Waker};
+use crate::topic_partition::TopicPartition;
+
+use super::GroupService;
+use super::config::{ConsumerConfig, Seek};
+use super::cursor::{Budget, Cursor, Setting};
+use super::member::{Group, Member, News};
+use super::positions::OffsetAndMetadata;
+use super::records::{Polled, Rebalance, Records};
+use super::subscription::Subscription;
+
+/// A member of a [`ConsumerGroup`](crate::ConsumerGroup), which reads its share of the partitions.
+///
+/// Its positions advance when [`poll`](Self::poll) returns. What the group has done is what is committed: a member that goes
+/// away, or a program that is started again, leaves whatever was polled and not committed to be read once more.
+///
+/// Dropping a consumer leaves the group, and commits nothing, so that a thread that panics gives back the work it was at.
+///
+/// ```no_run
+/// # fn main() -> annals::Result<()> {
+/// # let log = annals::Log::in_memory();
+/// let mut consumer = log.consumer_group("billing")?.join("orders")?;
+/// loop {
+///     let records = consumer.poll(std::time::Duration::from_secs(1))?;
+///     for record in &records {
+///         println!("{}", record?.text());
+///     }
+///     consumer.commit()?;
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Consumer {
+    service: Arc<GroupService>,
+    config: ConsumerConfig,
+    member: Member,
+    /// In the order of their partitions.
+    cursors: Vec<Cursor>,
+    /// The partitions of `cursors`.
+    assignment: Vec<TopicPartition>,
+    /// Index of the cursor that the next poll starts with.
+    turn: usize,
+    keep: KeepOpen,
+}
+
+impl Consumer {
+    pub(super) fn join(
+        service: Arc<GroupService>,
+        group: &Arc<Group>,
+        subscription: Subscription,
+        config: ConsumerConfig,
+        keep: KeepOpen,
+    ) -> Result<Self> {
+        config.validate()?;
+        if service.catalog.is_closed() {
+            return Err(Error::Closed);
+        }
+        // First, so that an error in it leaves the group as it is.
+        service.store.ensure_loaded()?;
+        let (member, news) = Member::join(group, &service.catalog, subscription, config.max_poll_interval);
+        let (cursors, assignment) = (Vec::new(), Vec::new());
+        let mut consumer = Self { service, config, member, cursors, assignment, turn: 0, keep };
+        consumer.apply(news);
+        Ok(consumer)
+    }
+
+    /// Gives records of the assigned partitions, as soon as there are any, or nothing after `timeout`; `Duration::MAX` waits for
+    /// ever, `Duration::ZERO` not at all.
+    ///
+    /// Partitions take turns, so that a busy one does not keep others back. A poll ends early, with nothing, when it is
+    /// [woken](Self::waker). When the group shares out its partitions anew it gives no records but
+    /// [`Records::rebalance`]; what is told to be revoked is let go of by the next call.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] once the log is closed; [`Error::NoOffset`] and [`Error::OffsetOutOfRange`] if the group has no usable
+    /// position and [`OffsetReset::None`](crate::OffsetReset::None) was asked for; [`Error::Corrupt`] if the next batch of a
+    /// partition is damaged: the position stays before it, other partitions go on, and [`seek`](Self::seek) leads behind it.
+    pub fn poll(&mut self, timeout: Duration) -> Result<Records> {
+        let deadline = Deadline::after(timeout);
+        let _in_call = self.member.enter();
+        loop {
+            self.member.signal().reset();
+            if self.member.signal().take_woken() {
+                return Ok(Records::none());
+            }
+            if self.service.catalog.is_closed() {
+                return Err(Error::Closed);
+            }
+            if let Some(news) = self.member.news() {
+                let rebalance = self.apply(news);
+                if !rebalance.is_empty() {
+                    return Ok(Records::rebalanced(rebalance));
+                }
+            }
+            let polled = self.gather()?;
+            if !polled.is_nothing() {
+                return Ok(polled.into());
+            }
+            if deadline.has_passed() {
+                return Ok(Records::none());
+            }
+            self.member.wait(deadline);
+        }
+    }
+
+    /// Commits the positions: all that was polled is done. Returns when it is on record, as durably as the log or the consumer is
+    /// set to. Writes nothing where nothing changed.
+    ///
+    /// # Errors
+    /// [`Error::MemberFenced`] if the group gave the partitions to others meanwhile: they have the work now, nothing was
+    /// committed, and the next `poll` joins again. [`Error::ReadOnly`] in a log that was opened to read.
+    pub fn commit(&mut self) -> Result<()> {
+        let next = self.cursors.iter().filter(|cursor| !cursor.is_deleted());
+        let next = next.filter_map(|cursor| Some((cursor.id().clone(), cursor.uncommitted()?.into()))).collect();
+        self.commit_all(next)
+    }
+
+    /// Commits that this record, and all before it in its partition, are done. Otherwise as [`commit`](Self::commit).
+    pub fn commit_record(&mut self, record: &RecordView<'_>) -> Result<()> {
+        self.commit_all(vec![(record.topic_partition().clone(), (record.offset() + 1).into())])
+    }
+
+    /// Commits these positions, each the offset of the *next* record to read. Otherwise as [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`] for an offset above the log end; [`Error::UnknownTopic`], [`Error::UnknownPartition`];
+    /// [`Error::InvalidRecord`] for metadata of more than 4096 bytes. Nothing is committed then.
+    pub fn commit_offsets(&mut self, next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>) -> Result<()> {
+        self.commit_all(next.into_iter().collect())
+    }
+
+    fn commit_all(&mut self, next: Vec<(TopicPartition, OffsetAndMetadata)>) -> Result<()> {
+        let _committing = self.member.begin_commit(next.iter().map(|(partition, _)| partition))?;
+        let offsets: Vec<(Option<usize>, u64)> =
+            next.iter().map(|(partition, next)| (self.place_of(partition), next.offset)).collect();
+        for (place, (partition, _)) in offsets.iter().map(|(place, _)| place).zip(&next) {
+            if place.and_then(|place| self.cursors.get(place)).is_some_and(Cursor::is_deleted) {
+                return Err(Error::UnknownTopic(Arc::clone(&partition.topic)));
+            }
+        }
+        let durability = self.config.durability.unwrap_or(Durability::Os);
+        self.service.store.commit(self.member.group().id(), next, durability)?;
+        for (place, offset) in offsets {
+            if let Some(cursor) = place.and_then(|place| self.cursors.get_mut(place)) {
+                cursor.note_commit(offset);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the position of an assigned partition; the next poll goes on from there. An offset or a [`Seek`]. The committed
+    /// offset stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotAssigned`]; [`Error::OffsetOutOfRange`] for an offset above the log end. The position is then unchanged.
+    pub fn seek(&mut self, partition: &TopicPartition, to: impl Into<Seek>) -> Result<()> {
+        let target = self.cursor(partition)?.seek_target(to.into(), self.setting())?;
+        if let Some(cursor) = self.place_of(partition).and_then(|place| self.cursors.get_mut(place)) {
+            cursor.move_to(target);
+        }
+        Ok(())
+    }
+
+    /// Moves the positions of all assigned partitions, or of none if one cannot be. `Seek::Committed` reads again what was polled
+    /// and not committed.
+    pub fn seek_all(&mut self, to: impl Into<Seek>) -> Result<()> {
+        let to = to.into();
+        let targets = self.cursors.iter().map(|cursor| cursor.seek_target(to, self.setting())).collect::<Result<Vec<_>>>()?;
+        for (cursor, target) in self.cursors.iter_mut().zip(targets) {
+            cursor.move_to(target);
+        }
+        Ok(())
+    }
+
+    /// The offset that the next poll goes on from.
+    pub fn position(&self, partition: &TopicPartition) -> Result<u64> {
+        self.cursor(partition)?.position(self.setting())
+    }
+
+    /// The partitions that this consumer owns, in order. After [`join`](crate::ConsumerGroup::join), those of its share that were
+    /// free.
+    pub fn assignment(&self) -> &[TopicPartition] {
+        &self.assignment
+    }
+
+    /// How many offsets there are, over all assigned partitions, from the positions to the ends of what can be read.
+    pub fn lag(&self) -> u64 {
+        self.cursors.iter().map(|cursor| cursor.lag(self.setting())).sum()
+    }
+
+    /// Polls give no records of these partitions until [`resume`](Self::resume), or until they were revoked and assigned again.
+    pub fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.set_paused(partitions, true)
+    }
+
+    /// Ends a [`pause`](Self::pause).
+    pub fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.set_paused(partitions, false)
+    }
+
+    fn set_paused(&mut self, partitions: &[TopicPartition], is_paused: bool) -> Result<()> {
+        for partition in partitions {
+            self.cursor(partition)?;
+        }
+        for cursor in self.cursors.iter_mut().filter(|cursor| partitions.contains(cursor.id())) {
+            cursor.pause(is_paused);
+        }
+        Ok(())
+    }
+
+    /// Ends, from any thread, the current or the next `poll` at once, with nothing, data or not.
+    pub fn waker(&self) -> Waker {
+        Waker::new(Arc::clone(self.member.signal()))
+    }
+
+    /// Leaves the group. What was not committed goes to its other members.
+    pub fn close(self) -> Result<()> {
+        drop(self);
+        Ok(())
+    }
+
+    /// Takes in what the group changed, and gives what of it the program is to know.
+    fn apply(&mut self, news: News) -> Vec<Rebalance> {
+        let News { is_fenced, gone, mut lost, revoking, assigned } = news;
+        if is_fenced {
+            lost.clone_from(&self.assignment);
+            self.cursors.clear();
+        } else if !gone.is_empty() {
+            self.cursors.retain(|cursor| !gone.contains(cursor.id()));
+        }
+        let added: Vec<TopicPartition> = assigned.iter().map(|owned| owned.core.id().clone()).collect();
+        for owned in assigned {
+            self.cursors.push(Cursor::new(owned, self.member.signal(), self.keep.clone(), self.setting()));
+        }
+        if is_fenced || !(gone.is_empty() && added.is_empty()) {
+            self.cursors.sort_unstable_by(|one, other| one.id().cmp(other.id()));
+            self.assignment = self.cursors.iter().map(|cursor| cursor.id().clone()).collect();
+        }
+        let told = [Rebalance::Lost(lost), Rebalance::Revoking(revoking), Rebalance::Assigned(added)];
+        told.into_iter().filter(|change| !change.partitions().is_empty()).collect()
+    }
+
+    /// Visits the partitions, from the one whose turn it is, until the poll has what it may have.
+    fn gather(&mut self) -> Result<Polled> {
+        let setting = Setting { store: &self.service.store, group: self.member.group().id(), config: &self.config };
+        let (mut polled, mut budget) = (Polled::default(), Budget::new(&self.config));
+        let count = self.cursors.len();
+        let (mut left, mut last) = (None, None);
+        for place in (self.turn..count).chain(0..self.turn.min(count)) {
+            let Some(cursor) = self.cursors.get_mut(place).filter(|cursor| !cursor.is_paused()) else { continue };
+            match cursor.poll(setting, &mut budget, &mut polled) {
+                Ok(true) => left = left.or(Some(place)),
+                Ok(false) => last = Some(place),
+                // The group tells, as soon as it knows, that the topic is gone.
+                Err(Error::UnknownTopic(_)) => {}
+                Err(error) if polled.is_nothing() => {
+                    self.turn = place + 1;
+                    return Err(error);
+                }
+                // What was gathered goes first, and the error comes out of the next poll.
+                Err(_) => {
+                    left = left.or(Some(place));
+                    break;
+                }
+            }
+            if budget.is_spent() {
+                break;
+            }
+        }
+        if !polled.is_nothing() {
+            // Whoever had to leave something is first next time; else whoever comes behind the last that was visited.
+            self.turn = left.or(last.map(|place| place + 1)).unwrap_or(0);
+        }
+        Ok(polled)
+    }
+
+    fn setting(&self) -> Setting<'_> {
+        Setting { store: &self.service.store, group: self.member.group().id(), config: &self.config }
+    }
+
+    fn place_of(&self, partition: &TopicPartition) -> Option<usize> {
+        self.assignment.binary_search(partition).ok()
+    }
+
+    fn cursor(&self, partition: &TopicPartition) -> Result<&Cursor> {
+        let cursor = self.place_of(partition).and_then(|place| self.cursors.get(place));
+        cursor.ok_or_else(|| Error::NotAssigned(partition.clone()))
+    }
+}

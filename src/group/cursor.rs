@@ -1,0 +1,322 @@
+//! One partition that a consumer owns: where it reads next, and what it gives to a poll.
+//!
+//! A cursor always has a place to go on from, or finds one: what was committed, else what the reset policy says. It keeps its
+//! reader between polls, and a batch that did not fit the last one. What retention removed in front of it is told once, and it
+//! goes on at the log start. It knows neither the group's members nor what others commit.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::partition::follow::Signal;
+use crate::partition::{Batch, Isolation, KeepOpen, OffsetSpec, Partition, ReadOptions, Reader};
+use crate::topic::TopicCore;
+use crate::topic_partition::TopicPartition;
+
+use super::config::{ConsumerConfig, OffsetReset, Seek};
+use super::member::Owned;
+use super::offset_store::OffsetStore;
+use super::records::Polled;
+
+/// What a cursor has to know of its consumer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting<'a> {
+    pub(super) store: &'a OffsetStore,
+    pub(super) group: &'a str,
+    pub(super) config: &'a ConsumerConfig,
+}
+
+/// What a poll may still take.
+#[derive(Debug)]
+pub(super) struct Budget {
+    records: u64,
+    bytes: u64,
+}
+
+impl Budget {
+    pub(super) fn new(config: &ConsumerConfig) -> Self {
+        Self { records: config.max_poll_records.into(), bytes: config.fetch_max_bytes.into() }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.records == 0 || self.bytes == 0
+    }
+}
+
+/// A place in a partition. Its consumer's signal hears of what is appended.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    topic: Arc<TopicCore>,
+    partition: Partition,
+    signal: Arc<Signal>,
+    /// Next offset to give; `None` until it could be found.
+    position: Option<u64>,
+    /// What this consumer knows to be committed.
+    committed: Option<u64>,
+    is_paused: bool,
+    /// Reads from the position on, or from behind `held`.
+    reader: Option<Reader>,
+    /// Was read, starts at the position, and did not fit.
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    batch: Batch,
+    /// How many records it gives, at most; exactly, unless `is_trimmed`.
+    records: u64,
+    /// Whether its range may leave out some of its records.
+    is_trimmed: bool,
+    /// Whether every offset of its range is a record's.
+    is_dense: bool,
+}
+
+impl Held {
+    fn new(batch: Batch, is_trimmed: bool) -> Self {
+        let Range { start, end } = batch.offsets();
+        let (header, _) = batch.stored();
+        if header.magic < 2 {
+            // A message set of old does not tell how many records it holds, nor where it begins.
+            let records = batch.iter().count() as u64;
+            return Self { batch, records, is_trimmed: false, is_dense: false };
+        }
+        let stored = u64::from(batch.record_count());
+        let is_dense = !is_trimmed && end - start == stored;
+        Self { batch, records: stored.min(end - start), is_trimmed, is_dense }
+    }
+
+    /// What is left of a batch from an offset on.
+    fn rest(&self, start: u64) -> Self {
+        let rest = Self::new(self.batch.narrowed(start..u64::MAX), true);
+        Self { is_dense: self.is_dense, ..rest }
+    }
+
+    fn is_void(&self) -> bool {
+        self.records == 0 || (self.is_trimmed && !self.is_dense && self.batch.iter().next().is_none())
+    }
+
+    /// The offset behind its first so many records, if there are more.
+    fn offset_behind(&self, records: u64) -> Option<u64> {
+        let Range { start, end } = self.batch.offsets();
+        if records >= self.records {
+            return None;
+        }
+        let cut = if self.is_dense {
+            start + records
+        } else {
+            // A malformed record ends the count: the batch is then given whole, for the caller to come upon it.
+            let last = usize::try_from(records.checked_sub(1)?).ok()?;
+            self.batch.iter().nth(last)?.ok()?.offset() + 1
+        };
+        (cut < end).then_some(cut)
+    }
+}
+
+impl Cursor {
+    /// Starts where the group committed. An error in finding that place comes out of the next poll.
+    pub(super) fn new(owned: Owned, signal: &Arc<Signal>, keep: KeepOpen, setting: Setting<'_>) -> Self {
+        let Owned { topic, core } = owned;
+        core.waiters().register(signal);
+        let partition = Partition::new(core, Durability::Os, keep);
+        let signal = Arc::clone(signal);
+        let mut cursor =
+            Self { topic, partition, signal, position: None, committed: None, is_paused: false, reader: None, held: None };
+        if let Ok((position, committed)) = cursor.start(setting) {
+            (cursor.position, cursor.committed) = (Some(position), committed);
+        }
+        cursor
+    }
+
+    pub(super) fn id(&self) -> &TopicPartition {
+        self.partition.id()
+    }
+
+    pub(super) fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.topic.is_deleted()
+    }
+
+    /// The position, if the group has not committed it yet.
+    pub(super) fn uncommitted(&self) -> Option<u64> {
+        self.position.filter(|_| self.position != self.committed)
+    }
+
+    pub(super) fn note_commit(&mut self, offset: u64) {
+        self.committed = Some(offset);
+    }
+
+    pub(super) fn position(&self, setting: Setting<'_>) -> Result<u64> {
+        self.position.map_or_else(|| self.start(setting).map(|(position, _)| position), Ok)
+    }
+
+    /// Records (counted by offsets) between the position and the end of what can be read.
+    pub(super) fn lag(&self, setting: Setting<'_>) -> u64 {
+        let position = self.position(setting).unwrap_or_else(|_| self.partition.log_start_offset());
+        self.visible_end(setting).saturating_sub(position.max(self.partition.log_start_offset()))
+    }
+
+    /// Where a seek would lead.
+    pub(super) fn seek_target(&self, to: Seek, setting: Setting<'_>) -> Result<u64> {
+        let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
+        let visible_end = self.visible_end(setting);
+        match to {
+            Seek::Earliest => Ok(log_start),
+            Seek::Latest => Ok(visible_end),
+            Seek::Committed => self.start(setting).map(|(position, _)| position),
+            Seek::Offset(requested) if requested > log_end => Err(Error::OffsetOutOfRange { requested, log_start, log_end }),
+            Seek::Offset(offset) => Ok(offset),
+            Seek::Timestamp(at) => {
+                let found = self.partition.offset_for(OffsetSpec::Timestamp(at))?;
+                Ok(found.map_or(visible_end, |found| found.offset.min(visible_end)))
+            }
+            Seek::ShiftBy(offsets) => {
+                let shifted = self.position(setting)?.saturating_add_signed(offsets);
+                Ok(shifted.min(visible_end).max(log_start))
+            }
+        }
+    }
+
+    /// Goes on from there.
+    pub(super) fn move_to(&mut self, position: u64) {
+        self.position = Some(position);
+        self.reader = None;
+        self.held = None;
+    }
+
+    /// What the group committed, or where the reset policy says; with it, what was committed.
+    fn start(&self, setting: Setting<'_>) -> Result<(u64, Option<u64>)> {
+        if let Some(next) = setting.store.committed(setting.group, self.id())? {
+            return Ok((next.offset, Some(next.offset)));
+        }
+        match setting.config.reset {
+            OffsetReset::Earliest => Ok((self.partition.log_start_offset(), None)),
+            OffsetReset::Latest => Ok((self.visible_end(setting), None)),
+            OffsetReset::None => Err(Error::NoOffset(self.id().clone())),
+        }
+    }
+
+    fn visible_end(&self, setting: Setting<'_>) -> u64 {
+        match setting.config.isolation {
+            Isolation::ReadUncommitted => self.partition.high_watermark(),
+            Isolation::ReadCommitted => self.partition.core().last_stable_offset(),
+        }
+    }
+
+    /// Gives a poll what there is and fits: whole batches, the last one perhaps cut. Gives whether something had to be left
+    /// although the poll took nothing from here.
+    pub(super) fn poll(&mut self, setting: Setting<'_>, budget: &mut Budget, polled: &mut Polled) -> Result<bool> {
+        let mut room = u64::from(setting.config.max_partition_fetch_bytes);
+        let mut has_given = false;
+        while !budget.is_spent() {
+            let position = self.settle(setting, polled)?;
+            let held = match self.next_batch(position, setting) {
+                // Removed since the position was looked at.
+                Err(Error::OffsetOutOfRange { .. }) if self.partition.log_start_offset() > position => continue,
+                held => held?,
+            };
+            let Some(held) = held else { break };
+            self.tell_gap(position, held.batch.offsets().start, polled);
+            let bytes = u64::from(held.batch.size_bytes());
+            if !polled.is_empty() && bytes > room.min(budget.bytes) {
+                self.held = Some(held);
+                return Ok(!has_given);
+            }
+            if let Some(batch) = self.take(held, budget) {
+                room = room.saturating_sub(bytes);
+                polled.push(self.partition.id(), batch);
+                has_given = true;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes of a batch as many records as a poll may have, and moves behind them. `None`: it has none.
+    fn take(&mut self, held: Held, budget: &mut Budget) -> Option<Batch> {
+        let cut = held.offset_behind(budget.records);
+        let Range { start, end } = held.batch.offsets();
+        let behind = self.reader.as_ref().map_or(end, Reader::next_offset);
+        self.position = Some(cut.unwrap_or(behind));
+        if held.is_void() {
+            return None;
+        }
+        budget.records = budget.records.saturating_sub(held.records);
+        budget.bytes = budget.bytes.saturating_sub(held.batch.size_bytes().into());
+        let Some(cut) = cut else { return Some(held.batch) };
+        self.held = Some(held.rest(cut));
+        Some(held.batch.narrowed(start..cut))
+    }
+
+    /// Tells what was removed between the position and the batch that was found behind it.
+    fn tell_gap(&mut self, position: u64, found: u64, polled: &mut Polled) {
+        let removed = found.min(self.partition.log_start_offset());
+        if position < removed {
+            polled.skip(self.partition.id(), position..removed);
+            self.position = Some(found);
+        }
+    }
+
+    /// The position, inside the log. What was removed in front of it is told.
+    fn settle(&mut self, setting: Setting<'_>, polled: &mut Polled) -> Result<u64> {
+        let requested = if let Some(position) = self.position {
+            position
+        } else {
+            let (position, committed) = self.start(setting)?;
+            (self.position, self.committed) = (Some(position), committed);
+            position
+        };
+        let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
+        if (log_start..=log_end).contains(&requested) {
+            return Ok(requested);
+        }
+        let position = match setting.config.reset {
+            OffsetReset::None => return Err(Error::OffsetOutOfRange { requested, log_start, log_end }),
+            // Retention must not make a reader pass over what is still there: only a position that never was is reset to the end.
+            OffsetReset::Latest if requested > log_end => self.visible_end(setting),
+            OffsetReset::Latest | OffsetReset::Earliest => log_start,
+        };
+        if requested < log_start {
+            polled.skip(self.id(), requested..log_start);
+        }
+        self.move_to(position);
+        Ok(position)
+    }
+
+    fn next_batch(&mut self, position: u64, setting: Setting<'_>) -> Result<Option<Held>> {
+        if let Some(held) = self.held.take() {
+            return Ok(Some(held));
+        }
+        let is_first = self.reader.is_none();
+        let reader = if let Some(reader) = &mut self.reader {
+            reader
+        } else {
+            let options = ReadOptions::new().isolation(setting.config.isolation);
+            self.reader.insert(self.partition.read_with(position.., options)?)
+        };
+        match reader.next() {
+            Some(Ok(batch)) => Ok(Some(Held::new(batch, is_first))),
+            Some(Err(error)) => {
+                self.reader = None;
+                Err(error)
+            }
+            None => {
+                // Behind what is given to nobody, such as control batches.
+                self.position = Some(position.max(reader.next_offset()));
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.partition.core().waiters().unregister(&self.signal);
+    }
+}

@@ -1,0 +1,378 @@
+//! A group as its members share it, and one member's place in it.
+//!
+//! [`Membership`] decides; this room gives it what it has no part in: the lock, the topics that there are, real time for members
+//! that stay away too long, and the signals that end a wait when there is news. A member asks for news without the lock: it
+//! compares two counters. Nothing here reads records or commits.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::Deadline;
+use crate::error::{Error, Result};
+use crate::log::catalog::Catalog;
+use crate::partition::PartitionCore;
+use crate::partition::follow::Signal;
+use crate::topic::TopicCore;
+use crate::topic_partition::TopicPartition;
+
+use super::membership::{Change, MemberId, Membership, TopicShape};
+use super::subscription::Subscription;
+
+/// A group of one log.
+#[derive(Debug)]
+pub(super) struct Group {
+    id: Arc<str>,
+    /// Rises, under the lock, whenever there may be news for some member.
+    news: AtomicU64,
+    /// Whether any member ever had a limit on its time between polls. If not, polls need not look for those who exceeded it.
+    is_timed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    membership: Membership,
+    seats: BTreeMap<MemberId, Seat>,
+    /// Those that members subscribe to.
+    topics: BTreeMap<Arc<str>, Subscribed>,
+    /// Of the catalog, when `topics` was taken from it.
+    catalog_version: u64,
+}
+
+#[derive(Debug)]
+struct Subscribed {
+    topic: Arc<TopicCore>,
+    partition_count: u32,
+    /// By number. One that could not be opened is left out, as opening the log has reported: its owner reads the others.
+    partitions: BTreeMap<u32, Arc<PartitionCore>>,
+}
+
+/// What the group has to know of a member beside what it owns.
+#[derive(Debug)]
+struct Seat {
+    signal: Arc<Signal>,
+    /// How long it may stay away between two polls.
+    max_poll_interval: Option<Duration>,
+    /// When it will have stayed away too long; `None` while it is in a call.
+    deadline: Option<Deadline>,
+    /// In a commit, which nobody may overtake by taking its partitions.
+    is_committing: bool,
+}
+
+/// A partition that a member owns from now on.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) topic: Arc<TopicCore>,
+    pub(super) core: Arc<PartitionCore>,
+}
+
+/// What changed for a member.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Whether everything that it owned is gone: it was removed, and joined again.
+    pub(super) is_fenced: bool,
+    /// Given up or lost; of the latter, `lost` tells which.
+    pub(super) gone: Vec<TopicPartition>,
+    pub(super) lost: Vec<TopicPartition>,
+    pub(super) revoking: Vec<TopicPartition>,
+    pub(super) assigned: Vec<Owned>,
+}
+
+impl Group {
+    pub(super) fn new(id: Arc<str>) -> Self {
+        Self { id, news: AtomicU64::new(0), is_timed: AtomicBool::new(false), state: Mutex::default() }
+    }
+
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    pub(super) fn fenced(&self) -> Error {
+        Error::MemberFenced { group: Arc::clone(&self.id) }
+    }
+
+    pub(super) fn has_members(&self) -> bool {
+        !self.state.lock().membership.is_empty()
+    }
+
+    /// Runs `with` while nobody can join. `NonEmptyGroup` if somebody has.
+    pub(super) fn while_empty<T>(&self, with: impl FnOnce() -> Result<T>) -> Result<T> {
+        let state = self.state.lock();
+        if !state.membership.is_empty() {
+            return Err(Error::NonEmptyGroup { group: Arc::clone(&self.id) });
+        }
+        with()
+    }
+
+    /// Looks at the catalog anew: topics came or went.
+    pub(super) fn refresh(&self, catalog: &Catalog) {
+        let mut state = self.state.lock();
+        if state.refresh(catalog) {
+            self.announce(&state, None);
+        }
+    }
+
+    /// Ends every wait, so that it looks around.
+    pub(super) fn notify_all(&self) {
+        self.announce(&self.state.lock(), None);
+    }
+
+    /// There may be news for everybody, save for the member that made them. The lock is held, so no news are overlooked.
+    fn announce(&self, state: &State, except: Option<MemberId>) {
+        self.news.fetch_add(1, Ordering::SeqCst);
+        for (_, seat) in state.seats.iter().filter(|(id, _)| Some(**id) != except) {
+            seat.signal.notify();
+        }
+    }
+}
+
+impl State {
+    /// Takes the topics that members subscribe to from the catalog. Gives whether anything changed.
+    fn refresh(&mut self, catalog: &Catalog) -> bool {
+        // The version first: what changes after it was read is noticed next time.
+        self.catalog_version = catalog.version();
+        let mut topics = BTreeMap::new();
+        for name in self.membership.subscriptions().flat_map(Subscription::topics) {
+            if topics.contains_key(name) {
+                continue;
+            }
+            if let Ok(topic) = catalog.topic(name) {
+                let partition_count = topic.partition_count();
+                let partitions = topic.partitions().into_iter().map(|core| (core.id().partition, core)).collect();
+                if !topic.is_deleted() {
+                    topics.insert(Arc::clone(topic.name()), Subscribed { topic, partition_count, partitions });
+                }
+            }
+        }
+        let shape = |(name, subscribed): (&Arc<str>, &Subscribed)| {
+            (Arc::clone(name), TopicShape { partitions: subscribed.partition_count, id: subscribed.topic.id() })
+        };
+        let shapes = topics.iter().map(shape).collect();
+        self.topics = topics;
+        self.membership.set_topics(shapes)
+    }
+
+    /// Takes out members that stayed away too long. Gives whether there were any.
+    fn remove_overdue(&mut self) -> bool {
+        let is_overdue = |seat: &Seat| !seat.is_committing && seat.deadline.is_some_and(Deadline::has_passed);
+        let overdue: Vec<MemberId> = self.seats.iter().filter(|(_, seat)| is_overdue(seat)).map(|(&id, _)| id).collect();
+        for &id in &overdue {
+            self.seats.remove(&id);
+            self.membership.remove(id);
+        }
+        !overdue.is_empty()
+    }
+
+    fn owned(&self, partition: &TopicPartition) -> Option<Owned> {
+        let Subscribed { topic, partitions, .. } = self.topics.get(&partition.topic)?;
+        let core = partitions.get(&partition.partition)?;
+        Some(Owned { topic: Arc::clone(topic), core: Arc::clone(core) })
+    }
+}
+
+/// A consumer's place in its group. Dropped: it leaves, and its partitions are free.
+#[derive(Debug)]
+pub(super) struct Member {
+    group: Arc<Group>,
+    catalog: Arc<Catalog>,
+    signal: Arc<Signal>,
+    subscription: Subscription,
+    /// How long it may stay away between two polls.
+    max_poll_interval: Option<Duration>,
+    id: MemberId,
+    /// What its commits carry.
+    epoch: u64,
+    /// The group's news that it knows.
+    known_news: u64,
+    known_catalog: u64,
+    /// Whether it was told to give something up, which it does when it next asks for news.
+    is_revoking: bool,
+}
+
+impl Member {
+    /// Joins, and takes what is free of its share at once.
+    pub(super) fn join(
+        group: &Arc<Group>,
+        catalog: &Arc<Catalog>,
+        subscription: Subscription,
+        max_poll_interval: Option<Duration>,
+    ) -> (Self, News) {
+        let signal = Signal::new();
+        catalog.waiters().register(&signal);
+        if max_poll_interval.is_some() {
+            group.is_timed.store(true, Ordering::SeqCst);
+        }
+        let mut state = group.state.lock();
+        let id = state.membership.join(subscription.clone());
+        let mut member = Self {
+            group: Arc::clone(group),
+            catalog: Arc::clone(catalog),
+            signal,
+            subscription,
+            max_poll_interval,
+            id,
+            epoch: 0,
+            known_news: 0,
+            known_catalog: 0,
+            is_revoking: false,
+        };
+        member.take_seat(&mut state);
+        let news = member.step(&mut state);
+        drop(state);
+        drop(member.enter());
+        (member, news)
+    }
+
+    pub(super) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    pub(super) fn signal(&self) -> &Arc<Signal> {
+        &self.signal
+    }
+
+    /// What changed for this member since it last asked, if anything did. What it was told is revoking is given up.
+    pub(super) fn news(&mut self) -> Option<News> {
+        let is_quiet = !self.is_revoking
+            && self.group.news.load(Ordering::SeqCst) == self.known_news
+            && self.catalog.version() == self.known_catalog
+            && !self.group.is_timed.load(Ordering::Relaxed);
+        if is_quiet {
+            return None;
+        }
+        let group = Arc::clone(&self.group);
+        let mut state = group.state.lock();
+        Some(self.step(&mut state))
+    }
+
+    /// Leads the member one step on, and tells the others if that is news for them.
+    fn step(&mut self, state: &mut State) -> News {
+        let mut is_news = state.catalog_version != self.catalog.version() && state.refresh(&self.catalog);
+        is_news |= state.remove_overdue();
+        let mut news = News::default();
+        let mut change = state.membership.sync(self.id);
+        if change.is_none() {
+            news.is_fenced = true;
+            state.membership.rejoin(self.id, self.subscription.clone());
+            self.take_seat(state);
+            change = state.membership.sync(self.id);
+        }
+        let Change { released, lost, revoking, assigned, epoch } = change.unwrap_or_default();
+        if is_news || !released.is_empty() {
+            self.group.announce(state, Some(self.id));
+        }
+        self.epoch = epoch;
+        self.known_news = self.group.news.load(Ordering::SeqCst);
+        self.known_catalog = state.catalog_version;
+        self.is_revoking = !revoking.is_empty();
+        news.gone = released;
+        news.gone.extend(lost.iter().cloned());
+        news.lost = lost;
+        news.revoking = revoking;
+        news.assigned = assigned.iter().filter_map(|partition| state.owned(partition)).collect();
+        news
+    }
+
+    /// Takes a seat among the members: from now on it is told of news. The membership has it already.
+    fn take_seat(&self, state: &mut State) {
+        let (signal, max_poll_interval) = (Arc::clone(&self.signal), self.max_poll_interval);
+        state.seats.insert(self.id, Seat { signal, max_poll_interval, deadline: None, is_committing: false });
+        // Topics that only this member subscribes to are not among the group's yet.
+        state.refresh(&self.catalog);
+        self.group.announce(state, Some(self.id));
+    }
+
+    /// The member is in a call of `poll` until the guard is dropped; the time until its next one runs from then.
+    pub(super) fn enter(&self) -> InCall {
+        let timed = self.max_poll_interval.map(|interval| (Arc::clone(&self.group), self.id, interval));
+        if timed.is_some()
+            && let Some(seat) = self.group.state.lock().seats.get_mut(&self.id)
+        {
+            seat.deadline = None;
+        }
+        InCall { timed }
+    }
+
+    /// Waits until there may be something new, or until `deadline`; no longer than until somebody may have stayed away too long.
+    pub(super) fn wait(&self, deadline: Deadline) {
+        self.signal.wait(self.next_check().into_iter().fold(deadline, earlier));
+    }
+
+    /// When another member may have stayed away too long.
+    fn next_check(&self) -> Option<Deadline> {
+        if !self.group.is_timed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let state = self.group.state.lock();
+        // Who is in a call now has its whole interval before it.
+        let checks = state.seats.values().filter_map(|seat| seat.deadline.or(seat.max_poll_interval.map(Deadline::after)));
+        checks.reduce(earlier)
+    }
+
+    /// Begins a commit of these partitions: until the guard is dropped, nobody takes them. `MemberFenced` if others have them.
+    pub(super) fn begin_commit<'a>(&self, partitions: impl IntoIterator<Item = &'a TopicPartition>) -> Result<Committing<'_>> {
+        let mut state = self.group.state.lock();
+        if !state.membership.permits(self.id, self.epoch, partitions) {
+            return Err(self.group.fenced());
+        }
+        self.set_committing(&mut state, true);
+        Ok(Committing(self))
+    }
+
+    fn set_committing(&self, state: &mut State, is_committing: bool) {
+        if let Some(seat) = state.seats.get_mut(&self.id) {
+            seat.is_committing = is_committing;
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.catalog.waiters().unregister(&self.signal);
+        let mut state = self.group.state.lock();
+        state.seats.remove(&self.id);
+        if state.membership.remove(self.id) {
+            self.group.announce(&state, None);
+        }
+    }
+}
+
+fn earlier(one: Deadline, other: Deadline) -> Deadline {
+    match (one.instant(), other.instant()) {
+        (Some(at), Some(other_at)) if at <= other_at => one,
+        (Some(_), None) => one,
+        _ => other,
+    }
+}
+
+/// A member is in a call of `poll`.
+#[derive(Debug)]
+pub(super) struct InCall {
+    /// If its time between polls is limited.
+    timed: Option<(Arc<Group>, MemberId, Duration)>,
+}
+
+impl Drop for InCall {
+    fn drop(&mut self) {
+        if let Some((group, id, interval)) = mem::take(&mut self.timed)
+            && let Some(seat) = group.state.lock().seats.get_mut(&id)
+        {
+            seat.deadline = Some(Deadline::after(interval));
+        }
+    }
+}
+
+/// A member is in a commit.
+#[derive(Debug)]
+pub(super) struct Committing<'a>(&'a Member);
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.0.set_committing(&mut self.0.group.state.lock(), false);
+    }
+}

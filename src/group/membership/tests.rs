@@ -1,0 +1,271 @@
+//! Members step by step, and any steps at all against what must always hold.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn topics(shapes: &[(&str, u32)]) -> BTreeMap<Arc<str>, TopicShape> {
+    let shape = |partitions| TopicShape { partitions, id: Some(TopicId([1; 16])) };
+    shapes.iter().map(|&(name, partitions)| (name.into(), shape(partitions))).collect()
+}
+
+fn names(partitions: &[TopicPartition]) -> String {
+    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Released, lost, revoking, assigned.
+fn told(change: &Change) -> [String; 4] {
+    [&change.released, &change.lost, &change.revoking, &change.assigned].map(|list| names(list))
+}
+
+/// One sync: epoch, and what it told.
+fn step(group: &mut Membership, id: MemberId) -> (u64, [String; 4]) {
+    let change = group.sync(id).unwrap();
+    (change.epoch, told(&change))
+}
+
+fn expect(epoch: u64, told: [&str; 4]) -> (u64, [String; 4]) {
+    (epoch, told.map(str::to_owned))
+}
+
+#[test]
+fn three_members_that_join_one_after_another() {
+    let mut group = Membership::default();
+    group.set_topics(topics(&[("t", 6)])); // Epoch 1.
+    let a = group.join("t".into());
+    assert_eq!(step(&mut group, a), expect(2, ["", "", "", "t-0 t-1 t-2 t-3 t-4 t-5"]));
+
+    let b = group.join("t".into());
+    assert_eq!(step(&mut group, b), expect(3, ["", "", "", ""]), "nothing is free yet");
+    assert_eq!(step(&mut group, a), expect(2, ["", "", "t-3 t-4 t-5", ""]), "the old epoch until it let go");
+    assert_eq!(step(&mut group, b), expect(3, ["", "", "", ""]), "still owned by the first");
+    assert_eq!(step(&mut group, a), expect(3, ["t-3 t-4 t-5", "", "", ""]));
+    assert_eq!(step(&mut group, b), expect(3, ["", "", "", "t-3 t-4 t-5"]));
+
+    let c = group.join("t".into());
+    assert_eq!(step(&mut group, c), expect(4, ["", "", "", ""]));
+    assert_eq!(step(&mut group, b), expect(3, ["", "", "t-4 t-5", ""]));
+    assert_eq!(step(&mut group, a), expect(3, ["", "", "t-2", ""]));
+    assert_eq!(step(&mut group, b), expect(4, ["t-4 t-5", "", "", ""]), "the first has not let go of its part");
+    assert_eq!(step(&mut group, c), expect(4, ["", "", "", "t-4 t-5"]));
+    assert_eq!(step(&mut group, a), expect(4, ["t-2", "", "", ""]));
+    assert_eq!(step(&mut group, b), expect(4, ["", "", "", "t-2"]));
+
+    assert!(group.remove(a));
+    assert_eq!(step(&mut group, b), expect(4, ["", "", "t-3", ""]), "gives up before it takes");
+    assert_eq!(step(&mut group, c), expect(5, ["", "", "", ""]));
+    assert_eq!(step(&mut group, b), expect(5, ["t-3", "", "", "t-0 t-1"]), "what the one who left had is free at once");
+    assert_eq!(step(&mut group, c), expect(5, ["", "", "", "t-3"]));
+    assert!(!group.remove(a));
+}
+
+#[test]
+fn commits_need_the_present_epoch_and_partitions_that_are_nobody_elses() {
+    let mut group = Membership::default();
+    group.set_topics(topics(&[("t", 2)]));
+    let a = group.join("t".into());
+    let first = group.sync(a).unwrap();
+    let [p0, p1] = [0, 1].map(|partition| TopicPartition::new("t", partition));
+    assert!(group.permits(a, first.epoch, &first.assigned));
+    assert!(group.permits(a, first.epoch, &[TopicPartition::new("other", 0)]), "nobody owns it");
+
+    let b = group.join("t".into());
+    let joined = group.sync(b).unwrap();
+    assert_eq!(names(&group.sync(a).unwrap().revoking), "t-1");
+    assert!(group.permits(a, first.epoch, [&p0, &p1]), "still owned until the next call");
+    assert!(!group.permits(b, joined.epoch, [&p1]));
+    let second = group.sync(a).unwrap();
+    assert!(!group.permits(a, first.epoch, [&p0]), "an old epoch");
+    assert!(group.permits(a, second.epoch, [&p0, &p1]), "let go of, and nobody's yet");
+    group.sync(b).unwrap();
+    assert!(!group.permits(a, second.epoch, [&p0, &p1]), "one of them is another's");
+    assert!(group.permits(a, second.epoch, [&p0]));
+}
+
+#[test]
+fn a_member_that_was_removed_comes_back_under_a_higher_epoch() {
+    let mut group = Membership::default();
+    group.set_topics(topics(&[("t", 2)]));
+    let [a, b] = [0, 1].map(|_| group.join("t".into()));
+    let (before, _) = (group.sync(a).unwrap(), group.sync(b).unwrap());
+    group.remove(a);
+    assert_eq!(group.sync(a), None);
+    assert!(!group.permits(a, before.epoch, &before.assigned));
+    group.rejoin(a, "t".into());
+    let after = group.sync(a).unwrap();
+    assert!(after.epoch > before.epoch);
+    assert!(!group.permits(a, before.epoch, &before.assigned));
+    assert_eq!(names(&after.assigned), "t-0", "its place in the order is the same");
+}
+
+#[test]
+fn topics_that_come_grow_and_go() {
+    let mut group = Membership::default();
+    let a = group.join(["t", "u"].into());
+    assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", ""]);
+    assert!(group.set_topics(topics(&[("t", 1)])));
+    assert!(!group.set_topics(topics(&[("t", 1)])));
+    assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", "t-0"]);
+    group.set_topics(topics(&[("t", 2), ("u", 1)]));
+    assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", "t-1 u-0"]);
+    group.set_topics(topics(&[("u", 1)]));
+    assert_eq!(told(&group.sync(a).unwrap()), ["", "t-0 t-1", "", ""]);
+
+    let again = BTreeMap::from([(Arc::from("u"), TopicShape { partitions: 1, id: Some(TopicId([2; 16])) })]);
+    group.set_topics(again);
+    assert_eq!(told(&group.sync(a).unwrap()), ["", "u-0", "", "u-0"], "another topic of the same name");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join(u8),
+    Remove(usize),
+    Sync(usize),
+    /// Topic, partitions that it has more.
+    Grow(u8, u32),
+    /// Another topic of that name.
+    Recreate(u8),
+    Drop(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => (1..8u8).prop_map(Step::Join),
+        1 => (0..8usize).prop_map(Step::Remove),
+        6 => (0..8usize).prop_map(Step::Sync),
+        1 => (0..3u8, 1..4u32).prop_map(|(topic, more)| Step::Grow(topic, more)),
+        1 => (0..3u8).prop_map(Step::Recreate),
+        1 => (0..3u8).prop_map(Step::Drop),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+/// What members believe to own, by what they were told, beside the group.
+#[derive(Default)]
+struct World {
+    group: Membership,
+    shapes: BTreeMap<Arc<str>, TopicShape>,
+    next_topic: u8,
+    /// Each present member: its epoch, and what it holds.
+    held: BTreeMap<MemberId, (u64, BTreeSet<TopicPartition>)>,
+    removed: Vec<(MemberId, u64)>,
+}
+
+impl World {
+    fn name(topic: u8) -> Arc<str> {
+        format!("t{topic}").into()
+    }
+
+    /// The topics of the bits of `wanted`.
+    fn subscription(wanted: u8) -> Subscription {
+        (0..3).filter(|topic| wanted & (1 << topic) != 0).map(Self::name).collect()
+    }
+
+    fn nth(&self, n: usize) -> Option<MemberId> {
+        self.held.keys().copied().nth(n % self.held.len().max(1))
+    }
+
+    fn sync(&mut self, id: MemberId) {
+        let change = self.group.sync(id).unwrap();
+        let (epoch, held) = self.held.get_mut(&id).unwrap();
+        assert!(change.epoch >= *epoch, "epochs rise");
+        *epoch = change.epoch;
+        for gone in &change.released {
+            assert!(held.remove(gone), "{gone} was released by one who did not have it");
+        }
+        for lost in &change.lost {
+            held.remove(lost);
+        }
+        assert!(change.revoking.iter().all(|partition| held.contains(partition)));
+        for added in change.assigned {
+            assert!(held.insert(added), "assigned twice");
+        }
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Join(wanted) => {
+                let id = self.group.join(Self::subscription(wanted));
+                self.held.insert(id, (0, BTreeSet::new()));
+                self.sync(id);
+            }
+            Step::Remove(n) => {
+                let Some(id) = self.nth(n) else { return };
+                assert!(self.group.remove(id));
+                let (epoch, _) = self.held.remove(&id).unwrap();
+                self.removed.push((id, epoch));
+            }
+            Step::Sync(n) => {
+                let Some(id) = self.nth(n) else { return };
+                self.sync(id);
+            }
+            Step::Grow(topic, more) => {
+                let shape = self.shapes.entry(Self::name(topic)).or_insert(TopicShape { partitions: 0, id: None });
+                shape.partitions = (shape.partitions + more).min(8);
+                self.group.set_topics(self.shapes.clone());
+            }
+            Step::Recreate(topic) | Step::Drop(topic) => {
+                let before = self.shapes.remove(&Self::name(topic));
+                if let (Step::Recreate(_), Some(before)) = (step, before) {
+                    self.next_topic += 1;
+                    let id = Some(TopicId([self.next_topic; 16]));
+                    self.shapes.insert(Self::name(topic), TopicShape { id, ..before });
+                }
+                self.group.set_topics(self.shapes.clone());
+                // Whoever still believes to own it owns something that is no more.
+                for (_, held) in self.held.values_mut() {
+                    held.retain(|partition| *partition.topic != *Self::name(topic));
+                }
+            }
+        }
+    }
+
+    fn check(&self) {
+        let mut owners = HashMap::new();
+        for (id, (epoch, held)) in &self.held {
+            for partition in held {
+                assert_eq!(owners.insert(partition, id), None, "{partition} has two owners");
+                assert!(self.group.permits(*id, *epoch, [partition]));
+            }
+        }
+        for (id, epoch) in &self.removed {
+            assert!(!self.group.permits(*id, *epoch, []), "a member that was removed can commit");
+        }
+    }
+
+    /// Lets every member call until nothing moves any more.
+    fn settle(&mut self) {
+        for _ in 0..3 {
+            for id in self.held.keys().copied().collect::<Vec<_>>() {
+                self.sync(id);
+                self.check();
+            }
+        }
+        let members = self.group.members.values();
+        let wanted: BTreeSet<&str> = members.flat_map(|member| member.subscription.topics()).collect();
+        let there = self.shapes.iter().filter(|(name, _)| wanted.contains(&***name));
+        let all: BTreeSet<TopicPartition> = there
+            .flat_map(|(name, shape)| (0..shape.partitions).map(|number| TopicPartition::new(Arc::clone(name), number)))
+            .collect();
+        let held: BTreeSet<TopicPartition> = self.held.values().flat_map(|(_, held)| held.iter().cloned()).collect();
+        assert_eq!(held, all, "every partition that somebody wants has an owner");
+        assert_eq!(self.group.owners, self.group.target);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_partition_ever_has_two_owners_and_all_get_one(steps in steps()) {
+        let mut world = World::default();
+        let mut epoch = 0;
+        for step in steps {
+            world.run(step);
+            world.check();
+            prop_assert!(world.group.epoch >= epoch);
+            epoch = world.group.epoch;
+        }
+        world.settle();
+    }
+}

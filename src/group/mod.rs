@@ -1,0 +1,170 @@
+//! Consumer groups: members share the partitions of topics, and the group's positions are kept in the log.
+//!
+//! From the bottom: [`subscription`] (what a member wants), [`assignor`] (who should own what), [`membership`] (who owns what, a
+//! pure state machine) and [`member`] (the same, shared between threads); [`positions`] (what was committed, in memory) and
+//! [`offset_store`] (the same, in `__consumer_offsets`); [`cursor`] (one partition being read), [`records`] (what a poll gives)
+//! and [`consumer`], which ties them together. This file holds the service of a log and the handle of a group.
+//!
+//! Groups live in one process. A member lives as long as its handle, so there are no heartbeats; only a member that stays away
+//! from `poll` longer than it said ([`ConsumerConfig::max_poll_interval`]) is taken out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::format::metadata_file::TopicId;
+use crate::log::catalog::Catalog;
+use crate::partition::KeepOpen;
+use crate::topic_partition::TopicPartition;
+
+mod assignor;
+mod config;
+mod consumer;
+mod cursor;
+mod member;
+mod membership;
+mod offset_store;
+mod positions;
+mod records;
+mod subscription;
+
+pub use config::{ConsumerConfig, OffsetReset, Seek};
+pub use consumer::Consumer;
+pub(crate) use offset_store::LoweredCommit;
+pub use positions::OffsetAndMetadata;
+pub use records::{Rebalance, Records};
+pub use subscription::Subscription;
+
+use member::Group;
+use offset_store::OffsetStore;
+
+/// Longest name of a group: Kafka writes its length as an `i16`.
+const ID_MAX_BYTES: usize = 32_767;
+
+/// The consumer groups of a log.
+#[derive(Debug)]
+pub(crate) struct GroupService {
+    catalog: Arc<Catalog>,
+    store: OffsetStore,
+    /// Those that somebody has a handle of.
+    groups: Mutex<HashMap<Arc<str>, Weak<Group>>>,
+}
+
+impl GroupService {
+    /// Reads nothing yet. `internal_partitions` is for `__consumer_offsets`, if it is not there.
+    pub(crate) fn new(catalog: Arc<Catalog>, internal_partitions: u32) -> Self {
+        let store = OffsetStore::new(Arc::clone(&catalog), internal_partitions);
+        Self { catalog, store, groups: Mutex::default() }
+    }
+
+    /// The group of this name, which need not have been heard of before.
+    pub(crate) fn group(self: &Arc<Self>, id: &str, keep: KeepOpen) -> Result<ConsumerGroup> {
+        if self.catalog.is_closed() {
+            return Err(Error::Closed);
+        }
+        if id.is_empty() || id.len() > ID_MAX_BYTES {
+            return Err(Error::InvalidGroup);
+        }
+        Ok(ConsumerGroup { service: Arc::clone(self), group: self.shared(id), keep })
+    }
+
+    /// Every group that has committed or has members, in the order of their names.
+    pub(crate) fn groups(self: &Arc<Self>, keep: &KeepOpen) -> Result<Vec<ConsumerGroup>> {
+        let with_commits = self.store.groups()?;
+        let with_members = self.live().into_iter().filter(|group| group.has_members());
+        let mut groups: BTreeMap<Arc<str>, Arc<Group>> = with_members.map(|group| (Arc::clone(group.id()), group)).collect();
+        for id in with_commits {
+            groups.entry(id).or_insert_with_key(|id| self.shared(id));
+        }
+        let handle = |group| ConsumerGroup { service: Arc::clone(self), group, keep: keep.clone() };
+        Ok(groups.into_values().map(handle).collect())
+    }
+
+    /// A topic is no longer in the catalog: its positions go, also from the disk, and members let go of it.
+    pub(crate) fn topic_deleted(&self, name: &str, id: Option<TopicId>) -> Result<()> {
+        for group in self.live() {
+            group.refresh(&self.catalog);
+        }
+        self.store.forget_topic(name, id)
+    }
+
+    /// After an unclean open: lowers, durably, each committed offset that lies above the recovered end of its partition to that
+    /// end. Gives group, partition, from and to.
+    pub(crate) fn lower_commits(&self) -> Result<Vec<LoweredCommit>> {
+        self.store.lower_commits()
+    }
+
+    /// The log closes: waits end.
+    pub(crate) fn close(&self) {
+        for group in self.live() {
+            group.notify_all();
+        }
+    }
+
+    fn shared(&self, id: &str) -> Arc<Group> {
+        let mut groups = self.groups.lock();
+        if let Some(group) = groups.get(id).and_then(Weak::upgrade) {
+            return group;
+        }
+        if groups.len() == groups.capacity() {
+            // About to grow: first forget those that nobody has any more.
+            groups.retain(|_, group| group.strong_count() > 0);
+        }
+        let group = Arc::new(Group::new(id.into()));
+        groups.insert(Arc::clone(group.id()), Arc::downgrade(&group));
+        group
+    }
+
+    fn live(&self) -> Vec<Arc<Group>> {
+        self.groups.lock().values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// A consumer group: its members share the partitions of what they subscribe to, and its committed offsets say where it goes on
+/// after a restart. Groups know nothing of each other. Clones are the same group.
+///
+/// A group is on disk from its first commit.
+#[derive(Clone, Debug)]
+pub struct ConsumerGroup {
+    service: Arc<GroupService>,
+    group: Arc<Group>,
+    keep: KeepOpen,
+}
+
+impl ConsumerGroup {
+    /// Its name.
+    pub fn id(&self) -> &str {
+        self.group.id()
+    }
+
+    /// Joins as a member that reads these topics, with the default settings: `"orders"`, `["orders", "refunds"]`.
+    ///
+    /// The partitions are shared out by Kafka's `range` rule. Those of the new member's share that nobody owns are its own at
+    /// once ([`Consumer::assignment`]); those that others have to give up first come with a later poll, which tells
+    /// ([`Records::rebalance`]).
+    pub fn join(&self, topics: impl Into<Subscription>) -> Result<Consumer> {
+        self.join_with(topics, ConsumerConfig::new())
+    }
+
+    /// As [`join`](Self::join), with settings.
+    pub fn join_with(&self, topics: impl Into<Subscription>, config: ConsumerConfig) -> Result<Consumer> {
+        Consumer::join(Arc::clone(&self.service), &self.group, topics.into(), config, self.keep.clone())
+    }
+
+    /// What the group committed for a partition: the offset of the next record to read.
+    pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
+        self.service.store.committed(self.id(), partition)
+    }
+
+    /// Sets the group's positions while it has no members.
+    ///
+    /// # Errors
+    /// [`Error::NonEmptyGroup`] if it has; otherwise as [`Consumer::commit_offsets`].
+    pub fn commit(&self, next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>) -> Result<()> {
+        let next = next.into_iter().collect();
+        self.group.while_empty(|| self.service.store.commit(self.id(), next, Durability::Os))
+    }
+}

@@ -1,0 +1,262 @@
+//! Committed positions, kept as Kafka keeps them: records of the topic `__consumer_offsets`.
+//!
+//! The topic is read once, on first use, and created by the first commit. A commit is one batch in the partition that Kafka would
+//! choose for the group, so it is there as a whole or not at all, and survives what its durability says. It carries the id of the
+//! topic that it is about: once the topic is deleted, it says nothing about a later one of the same name.
+//!
+//! This room neither knows members nor asks whether somebody may commit: that is for its callers.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::config::{Durability, TopicConfig};
+use crate::error::{Corruption, Error, Result};
+use crate::format::Malformed;
+use crate::format::metadata_file::TopicId;
+use crate::format::offset_commit::{self, OffsetCommitKey, OffsetCommitValue};
+use crate::format::record::Record;
+use crate::log::catalog::Catalog;
+use crate::partition::{KeepOpen, Partition, PartitionCore, ReadOptions};
+use crate::topic::TopicCore;
+use crate::topic_partition::TopicPartition;
+
+use super::positions::{Commit, OffsetAndMetadata, Positions};
+
+/// Where positions are kept.
+const TOPIC: &str = "__consumer_offsets";
+/// Kafka's `offset.metadata.max.bytes`.
+const METADATA_MAX_BYTES: usize = 4096;
+
+/// A position that `lower_commits` lowered: group, partition, from, to.
+pub(crate) type LoweredCommit = (String, TopicPartition, u64, u64);
+
+/// The committed positions of all groups of a log.
+#[derive(Debug)]
+pub(super) struct OffsetStore {
+    catalog: Arc<Catalog>,
+    /// Of [`TOPIC`], if it is created here.
+    partitions: u32,
+    /// `None` until first use.
+    loaded: Mutex<Option<Loaded>>,
+    /// Handles that the store makes for itself need not keep the log open: who calls holds it.
+    keep: KeepOpen,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    /// [`TOPIC`], once there is one.
+    topic: Option<Arc<TopicCore>>,
+    positions: Positions,
+}
+
+impl OffsetStore {
+    pub(super) fn new(catalog: Arc<Catalog>, partitions: u32) -> Self {
+        Self { catalog, partitions, loaded: Mutex::new(None), keep: KeepOpen::new(Arc::new(())) }
+    }
+
+    /// Reads what is on disk, unless it was read before.
+    pub(super) fn ensure_loaded(&self) -> Result<()> {
+        self.with_loaded(|_| Ok(()))
+    }
+
+    /// What the group committed for the partition. Nothing if it was about an earlier topic of that name.
+    pub(super) fn committed(&self, group: &str, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
+        let commit = self.with_loaded(|loaded| Ok(loaded.positions.get(group, partition).cloned()))?;
+        let Some(commit) = commit else { return Ok(None) };
+        match self.catalog.topic(&partition.topic) {
+            Ok(topic) if is_about(&commit, topic.id()) => {
+                let Commit { written_at, next, .. } = commit;
+                next.map(Some).map_err(|malformed| self.unreadable(group, written_at, malformed))
+            }
+            Ok(_) | Err(Error::UnknownTopic(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the group's next positions, all or none. They are in force on return.
+    pub(super) fn commit(
+        &self,
+        group: &str,
+        next: Vec<(TopicPartition, OffsetAndMetadata)>,
+        durability: Durability,
+    ) -> Result<()> {
+        if next.is_empty() {
+            return Ok(());
+        }
+        if self.catalog.is_closed() {
+            return Err(Error::Closed);
+        }
+        if self.catalog.context().read_only {
+            return Err(Error::ReadOnly);
+        }
+        let topic_ids = next.iter().enumerate().map(|(index, commit)| self.check(index, commit));
+        let topic_ids = topic_ids.collect::<Result<Vec<_>>>()?;
+        let now = self.catalog.context().clock.now();
+        let records = next.iter().zip(&topic_ids).map(|((partition, next), topic_id)| {
+            let value = OffsetCommitValue {
+                offset: next.offset,
+                leader_epoch: -1,
+                metadata: next.metadata.clone(),
+                commit_timestamp: now.as_millis(),
+                expire_timestamp: -1,
+                topic_id: topic_id.unwrap_or(TopicId::ZERO).0,
+            };
+            let mut bytes = Vec::new();
+            value.encode(&mut bytes);
+            Record::new(bytes).key(encode_key(group, partition)).timestamp(now)
+        });
+        let written = self.home_of(group)?.with_durability(durability).append_batch(records)?;
+        self.with_loaded(|loaded| {
+            for (((partition, next), topic_id), written_at) in next.into_iter().zip(topic_ids).zip(written) {
+                loaded.positions.set(group, partition, Commit { written_at, topic_id, next: Ok(next) });
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether a position may be committed; gives the id of its topic.
+    fn check(&self, index: usize, (partition, next): &(TopicPartition, OffsetAndMetadata)) -> Result<Option<TopicId>> {
+        let topic = self.catalog.topic(&partition.topic)?;
+        let core = topic.partition(partition.partition)?;
+        let (requested, log_start, log_end) = (next.offset, core.log_start_offset(), core.log_end_offset());
+        if requested > log_end {
+            return Err(Error::OffsetOutOfRange { requested, log_start, log_end });
+        }
+        if next.metadata.len() > METADATA_MAX_BYTES {
+            return Err(Error::InvalidRecord { index, reason: "the metadata of a committed offset is over 4096 bytes" });
+        }
+        Ok(topic.id())
+    }
+
+    /// The names of all groups that have committed, in order.
+    pub(super) fn groups(&self) -> Result<Vec<Arc<str>>> {
+        self.with_loaded(|loaded| Ok(loaded.positions.groups().map(|(group, _)| Arc::clone(group)).collect()))
+    }
+
+    /// A topic is gone: removes what any group committed for it, also from the disk.
+    pub(super) fn forget_topic(&self, name: &str, id: Option<TopicId>) -> Result<()> {
+        let gone: Vec<(Arc<str>, Vec<TopicPartition>)> = self.with_loaded(|loaded| {
+            let of_topic = loaded.positions.groups().map(|(group, commits)| {
+                let gone = commits.iter().filter(|(partition, commit)| *partition.topic == *name && is_about(commit, id));
+                (Arc::clone(group), gone.map(|(partition, _)| partition.clone()).collect::<Vec<_>>())
+            });
+            Ok(of_topic.filter(|(_, partitions)| !partitions.is_empty()).collect())
+        })?;
+        for (group, partitions) in gone {
+            let tombstones = partitions.iter().map(|partition| Record::tombstone(encode_key(&group, partition)));
+            let written = self.home_of(&group)?.append_batch(tombstones)?;
+            self.with_loaded(|loaded| {
+                for (partition, written_at) in partitions.iter().zip(written) {
+                    loaded.positions.remove(&group, partition, written_at);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// After an unclean open: lowers every position that lies above the end of its log to that end, durably, since records that
+    /// are appended there later would be passed over.
+    pub(super) fn lower_commits(&self) -> Result<Vec<LoweredCommit>> {
+        let too_high: Vec<(Arc<str>, TopicPartition, Commit)> = self.with_loaded(|loaded| {
+            let commits = loaded.positions.groups().flat_map(|(group, commits)| {
+                commits.iter().map(move |(partition, commit)| (Arc::clone(group), partition.clone(), commit.clone()))
+            });
+            Ok(commits.filter(|(_, partition, commit)| self.log_end(partition, commit).is_some()).collect())
+        })?;
+        let mut lowered = Vec::new();
+        for (group, partition, commit) in too_high {
+            let (Some(to), Ok(from)) = (self.log_end(&partition, &commit), commit.next) else { continue };
+            let next = OffsetAndMetadata { offset: to, metadata: from.metadata };
+            self.commit(&group, vec![(partition.clone(), next)], Durability::Synced)?;
+            lowered.push((group.to_string(), partition, from.offset, to));
+        }
+        lowered.sort();
+        Ok(lowered)
+    }
+
+    /// The end of the log that a commit is about, if it lies above it.
+    fn log_end(&self, partition: &TopicPartition, commit: &Commit) -> Option<u64> {
+        let topic = self.catalog.topic(&partition.topic).ok().filter(|topic| is_about(commit, topic.id()))?;
+        let end = topic.partition(partition.partition).ok()?.log_end_offset();
+        commit.next.as_ref().is_ok_and(|next| next.offset > end).then_some(end)
+    }
+
+    /// The partition of [`TOPIC`] that holds the group's records; creates the topic.
+    fn home_of(&self, group: &str) -> Result<Partition> {
+        self.with_loaded(|loaded| {
+            let topic = if let Some(topic) = &loaded.topic {
+                topic
+            } else {
+                let config = TopicConfig::new().set("cleanup.policy", "compact")?.set("segment.bytes", "104857600")?;
+                loaded.topic.insert(self.catalog.open_topic(TOPIC, self.partitions, &config)?)
+            };
+            let core = topic.partition(offset_commit::partition_of(group, topic.partition_count()))?;
+            Ok(Partition::new(core, self.catalog.context().durability, self.keep.clone()))
+        })
+    }
+
+    fn with_loaded<T>(&self, with: impl FnOnce(&mut Loaded) -> Result<T>) -> Result<T> {
+        let mut guard = self.loaded.lock();
+        let loaded = match &mut *guard {
+            Some(loaded) => loaded,
+            None => guard.insert(self.load()?),
+        };
+        with(loaded)
+    }
+
+    fn load(&self) -> Result<Loaded> {
+        let topic = match self.catalog.topic(TOPIC) {
+            Ok(topic) => topic,
+            Err(Error::UnknownTopic(_)) => return Ok(Loaded { topic: None, positions: Positions::default() }),
+            Err(error) => return Err(error),
+        };
+        let mut positions = Positions::default();
+        for core in topic.partitions() {
+            self.replay(&mut positions, core, topic.partition_count())?;
+        }
+        Ok(Loaded { topic: Some(topic), positions })
+    }
+
+    fn replay(&self, positions: &mut Positions, core: Arc<PartitionCore>, partitions: u32) -> Result<()> {
+        let number = core.id().partition;
+        let partition = Partition::new(core, Durability::Os, self.keep.clone());
+        // Nobody may be left to end a transaction that is open here, and others commit behind it.
+        let mut reader = partition.read_with(.., ReadOptions::all_committed())?;
+        while let Some(record) = reader.next_record()? {
+            let Some(key) = record.key() else { continue };
+            positions
+                .replay(record.offset(), key, record.value(), |group| offset_commit::partition_of(group, partitions) == number)
+                .map_err(|malformed| corrupt(partition.core(), record.offset(), malformed))?;
+        }
+        Ok(())
+    }
+
+    /// Why a commit that was found cannot be used.
+    fn unreadable(&self, group: &str, written_at: u64, malformed: Malformed) -> Error {
+        self.home_of(group).map_or_else(|error| error, |home| corrupt(home.core(), written_at, malformed))
+    }
+}
+
+/// Whether a commit is about the topic of this id. Ids are compared where both are known.
+fn is_about(commit: &Commit, topic: Option<TopicId>) -> bool {
+    commit.topic_id.is_none() || topic.is_none() || commit.topic_id == topic
+}
+
+fn encode_key(group: &str, partition: &TopicPartition) -> Vec<u8> {
+    let key = OffsetCommitKey { group: group.to_owned(), topic: partition.topic.to_string(), partition: partition.partition };
+    let mut bytes = Vec::new();
+    key.encode(&mut bytes);
+    bytes
+}
+
+fn corrupt(core: &PartitionCore, offset: u64, malformed: Malformed) -> Error {
+    Error::Corrupt(Box::new(Corruption {
+        partition: core.id().clone(),
+        path: core.dir().to_owned(),
+        position: 0,
+        offsets: offset..offset + 1,
+        reason: malformed.to_string(),
+    }))
+}

@@ -1,0 +1,174 @@
+//! What every group committed, in memory: the fold of the records of `__consumer_offsets`.
+//!
+//! The records decide, not the order in which this map hears of them: an entry remembers the offset of the record that made it,
+//! and an older record never replaces a newer one. All records of a group are in one partition, so their offsets are comparable.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::format::Malformed;
+use crate::format::metadata_file::TopicId;
+use crate::format::offset_commit::{GroupKey, OffsetCommitValue};
+use crate::topic_partition::TopicPartition;
+
+/// A position of a group: the offset of the next record to read, and a note.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OffsetAndMetadata {
+    /// Offset of the next record to read.
+    pub offset: u64,
+    /// Whatever the program notes beside it, up to 4096 bytes.
+    pub metadata: String,
+}
+
+impl From<u64> for OffsetAndMetadata {
+    fn from(offset: u64) -> Self {
+        Self { offset, metadata: String::new() }
+    }
+}
+
+/// A commit, as it was last written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Commit {
+    /// Offset of its record in `__consumer_offsets`.
+    pub(super) written_at: u64,
+    /// Of the topic that it is about; `None` in commits of Kafka before 4.1.
+    pub(super) topic_id: Option<TopicId>,
+    /// `Err`: a later, or damaged, form of it.
+    pub(super) next: Result<OffsetAndMetadata, Malformed>,
+}
+
+/// The latest commit of each group and partition.
+#[derive(Debug, Default)]
+pub(super) struct Positions {
+    groups: BTreeMap<Arc<str>, HashMap<TopicPartition, Commit>>,
+}
+
+impl Positions {
+    /// Takes in a record of `__consumer_offsets`, unless it is of another kind, or of a group for which `belongs` is false.
+    pub(super) fn replay(
+        &mut self,
+        written_at: u64,
+        key: &[u8],
+        value: Option<&[u8]>,
+        belongs: impl FnOnce(&str) -> bool,
+    ) -> Result<(), Malformed> {
+        let GroupKey::OffsetCommit(key) = GroupKey::decode(key)? else { return Ok(()) };
+        if !belongs(&key.group) {
+            return Ok(());
+        }
+        let partition = TopicPartition::new(key.topic, key.partition);
+        let commit = value.map(|value| match OffsetCommitValue::decode(value) {
+            Ok(OffsetCommitValue { offset, metadata, topic_id, .. }) => {
+                let topic_id = Some(TopicId(topic_id)).filter(|id| *id != TopicId::ZERO);
+                Commit { written_at, topic_id, next: Ok(OffsetAndMetadata { offset, metadata }) }
+            }
+            Err(malformed) => Commit { written_at, topic_id: None, next: Err(malformed) },
+        });
+        match commit {
+            Some(commit) => self.set(&key.group, partition, commit),
+            None => self.remove(&key.group, &partition, written_at),
+        }
+        Ok(())
+    }
+
+    /// Takes in a commit that was written.
+    pub(super) fn set(&mut self, group: &str, partition: TopicPartition, commit: Commit) {
+        if !self.groups.contains_key(group) {
+            self.groups.insert(group.into(), HashMap::new());
+        }
+        let Some(commits) = self.groups.get_mut(group) else { return };
+        if commits.get(&partition).is_none_or(|present| present.written_at < commit.written_at) {
+            commits.insert(partition, commit);
+        }
+    }
+
+    /// Takes in a tombstone that was written.
+    pub(super) fn remove(&mut self, group: &str, partition: &TopicPartition, written_at: u64) {
+        let Some(commits) = self.groups.get_mut(group) else { return };
+        if commits.get(partition).is_some_and(|present| present.written_at < written_at) {
+            commits.remove(partition);
+        }
+        if commits.is_empty() {
+            self.groups.remove(group);
+        }
+    }
+
+    pub(super) fn get(&self, group: &str, partition: &TopicPartition) -> Option<&Commit> {
+        self.groups.get(group)?.get(partition)
+    }
+
+    /// Every group that has commits, in the order of their names.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&Arc<str>, &HashMap<TopicPartition, Commit>)> {
+        self.groups.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::offset_commit::OffsetCommitKey;
+
+    fn record(group: &str, topic: &str, partition: u32, offset: u64, topic_id: [u8; 16]) -> (Vec<u8>, Vec<u8>) {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        OffsetCommitKey { group: group.into(), topic: topic.into(), partition }.encode(&mut key);
+        let metadata = format!("at {offset}");
+        OffsetCommitValue { offset, leader_epoch: -1, metadata, commit_timestamp: 7, expire_timestamp: -1, topic_id }
+            .encode(&mut value);
+        (key, value)
+    }
+
+    fn offset(positions: &Positions, group: &str, partition: (&str, u32)) -> Option<u64> {
+        positions.get(group, &partition.into()).and_then(|commit| commit.next.as_ref().ok()).map(|next| next.offset)
+    }
+
+    #[test]
+    fn the_last_record_of_a_key_wins_and_a_tombstone_removes_it() {
+        let mut positions = Positions::default();
+        for (written_at, next) in [(0, 5), (1, 9), (2, 3)] {
+            let (key, value) = record("g", "t", 0, next, [1; 16]);
+            positions.replay(written_at, &key, Some(&value), |_| true).unwrap();
+        }
+        let (key, value) = record("g", "t", 1, 4, [0; 16]);
+        positions.replay(3, &key, Some(&value), |_| true).unwrap();
+        assert_eq!(offset(&positions, "g", ("t", 0)), Some(3));
+        let commit = positions.get("g", &("t", 0).into()).unwrap();
+        assert_eq!(commit.topic_id, Some(TopicId([1; 16])));
+        assert_eq!(commit.next.as_ref().unwrap().metadata, "at 3");
+        assert_eq!(positions.get("g", &("t", 1).into()).unwrap().topic_id, None, "all zero is none");
+
+        positions.replay(4, &key, None, |_| true).unwrap();
+        assert_eq!(offset(&positions, "g", ("t", 1)), None);
+        let (key, _) = record("g", "t", 0, 0, [0; 16]);
+        positions.replay(5, &key, None, |_| true).unwrap();
+        assert_eq!(positions.groups().count(), 0, "a group without positions is gone");
+    }
+
+    #[test]
+    fn a_commit_heard_of_late_does_not_replace_a_newer_one() {
+        let mut positions = Positions::default();
+        for (written_at, next) in [(8, 80), (7, 70)] {
+            positions.set("g", ("t", 0).into(), Commit { written_at, topic_id: None, next: Ok(next.into()) });
+        }
+        assert_eq!(offset(&positions, "g", ("t", 0)), Some(80));
+        positions.remove("g", &("t", 0).into(), 6);
+        assert_eq!(offset(&positions, "g", ("t", 0)), Some(80));
+    }
+
+    #[test]
+    fn records_of_other_kinds_and_other_partitions_are_passed_over() {
+        let mut positions = Positions::default();
+        positions.replay(0, b"\0\x02\0\x01g", Some(b"\0\x03"), |_| true).unwrap();
+        positions.replay(1, b"\0\x63", Some(b""), |_| true).unwrap();
+        let (key, value) = record("g", "t", 0, 5, [0; 16]);
+        positions.replay(2, &key, Some(&value), |group| group != "g").unwrap();
+        assert_eq!(positions.groups().count(), 0);
+    }
+
+    #[test]
+    fn a_value_of_a_later_version_is_kept_as_unreadable() {
+        let mut positions = Positions::default();
+        let (key, _) = record("g", "t", 0, 5, [0; 16]);
+        positions.replay(2, &key, Some(b"\0\x63and more"), |_| true).unwrap();
+        assert!(positions.get("g", &("t", 0).into()).unwrap().next.is_err());
+    }
+}
