@@ -1,0 +1,233 @@
+//! One partition opened alone, without a log around it: a write-ahead log, or a partition of a log that nobody has open.
+//!
+//! It has a lock, the checkpoints and the clean-shutdown marker in its own directory. Where its parent is a log, it is a
+//! partition of that log: the parent's lock is taken too, and the parent's checkpoints, marker and topic file are the ones that
+//! count, so that the log finds everything right when it is opened next.
+//!
+//! No thread runs. Checkpoints are written by `flush` and `delete_records_before`, and at closing, which comes with the last
+//! handle. Retention, where the config asks for any, is applied at opening and at closing. Unless the config says otherwise, all
+//! records are kept.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::bounds::lowered;
+use super::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
+use super::open::{LogBuilder, ensure_directory, take_lock};
+use crate::config::{Durability, TopicConfig, TopicSettings};
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionCore, PartitionSpec};
+use crate::storage::{DirEntry, FileLock, Storage};
+use crate::topic::stored::{Found, read_topic_file, store_log_start, unconfigured};
+use crate::topic_partition::TopicPartition;
+
+impl Partition {
+    /// Opens the partition in `dir` alone, or creates it, and locks it. Dropping its last handle closes it, and may sync.
+    ///
+    /// The directory may have any name; one like `orders-0` says which topic and partition it is. No thread runs, and all
+    /// records are kept unless `config` says otherwise. After an unclean stop it is recovered: a torn end is cut and kept
+    /// beside in `.torn` files.
+    ///
+    /// [`Error::Locked`] if it, or the log that it belongs to, is open elsewhere; [`Error::NotALog`] if the directory holds
+    /// something else.
+    pub fn open(dir: impl AsRef<Path>, config: TopicConfig) -> Result<Self> {
+        super::Log::builder(dir).open_partition(config)
+    }
+}
+
+/// An open lone partition; closes with the last handle.
+#[derive(Debug)]
+pub(super) struct Lone {
+    core: Arc<PartitionCore>,
+    context: Arc<PartitionContext>,
+    /// Where checkpoints and marker are.
+    home: PathBuf,
+    is_in_log: bool,
+    checkpoints: Checkpoints,
+    was_clean: bool,
+    is_damaged: bool,
+    /// Given back last.
+    _locks: Vec<Box<dyn FileLock>>,
+}
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        // Appends that asked to be durable are; for the others a failure here is what a crash would be.
+        let _nobody_is_left_to_tell = self.close();
+    }
+}
+
+pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partition> {
+    let settings = unconfigured().updated(config).over(&TopicSettings::default())?;
+    let log_settings = builder.config.resolve()?;
+    let storage = &*builder.storage;
+    let created = ensure_directory(storage, &builder.dir)?;
+    let dir = storage.canonical(&builder.dir).map_err(|error| Error::io("find", &builder.dir, error))?;
+    let id = identify(&dir);
+    let log = dir.parent().filter(|parent| is_log(storage, parent));
+    if !created {
+        check_is_partition(storage, &dir)?;
+    }
+    if log.is_some() && file_name::parse_partition_dir(&id.to_string()).is_none_or(|parsed| !dir.ends_with(parsed.to_string())) {
+        return Err(Error::NotALog { path: dir, reason: "no partition of the log around it can have this name" });
+    }
+    let home = log.unwrap_or(&dir).to_owned();
+    let mut locks = vec![take_lock(storage, &home)?];
+    if log.is_some() {
+        locks.push(take_lock(storage, &dir)?);
+    }
+    let checkpoints = Checkpoints::read(storage, &home);
+    let is_new = list(storage, &dir)?.iter().all(|entry| file_name::parse_segment_file(&entry.name).is_none());
+    let was_clean = is_new || exists(storage, &home.join(file_name::CLEAN_SHUTDOWN))?;
+    let spec = spec(storage, &home, &dir, id, settings, &checkpoints.lines(), was_clean, log.is_some())?;
+    let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| home.join(name)).to_vec();
+    let context = builder.context(&log_settings, marks, false);
+    let (core, recovery) = if is_new {
+        context.clean_marker.clear(storage)?;
+        (PartitionCore::create(&context, &spec)?, None)
+    } else {
+        let (core, recovery) = PartitionCore::open(&context, &spec)?;
+        (core, recovery.damage)
+    };
+    let is_in_log = home != dir;
+    let lone = Lone { core, context, home, is_in_log, checkpoints, was_clean, is_damaged: recovery.is_some(), _locks: locks };
+    lone.apply_retention();
+    let core = Arc::clone(&lone.core);
+    Ok(Partition::new(core, Durability::Os, KeepOpen::new(Arc::new(lone))))
+}
+
+/// What the directory's name says, or the name itself.
+fn identify(dir: &Path) -> TopicPartition {
+    let name = dir.file_name().map_or_else(|| "partition".into(), |name| name.to_string_lossy());
+    file_name::parse_partition_dir(&name).unwrap_or_else(|| TopicPartition::new(&*name, 0))
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is a different thing, used once")]
+fn spec(
+    storage: &dyn Storage,
+    home: &Path,
+    dir: &Path,
+    id: TopicPartition,
+    settings: TopicSettings,
+    lines: &Lines,
+    clean: bool,
+    is_in_log: bool,
+) -> Result<PartitionSpec> {
+    let line = if is_in_log { id.clone() } else { own_line() };
+    let mut log_start = lines.log_starts.get(&line).copied().unwrap_or(0);
+    let recovery_point = lines.recovery_points.get(&line).copied().unwrap_or(0);
+    let (mut topic_id, mut is_dense) = (None, false);
+    let broker_since = exists(storage, &home.join(file_name::HIGH_WATERMARKS))?;
+    if is_in_log
+        && !broker_since
+        && let Found::Sound(file, _) = read_topic_file(storage, home, &id.topic)?
+    {
+        log_start = file.log_starts.iter().find(|(number, _)| *number == id.partition).map_or(0, |(_, start)| *start);
+        topic_id = Some(file.topic_id);
+        is_dense = file.is_dense;
+    }
+    let dir = dir.to_owned();
+    Ok(PartitionSpec { id, dir, settings, topic_id, log_start, recovery_point, clean, is_dense, broker_since })
+}
+
+/// The line of a partition in checkpoints that it has for itself. Its directory may be renamed, and have a name that a
+/// checkpoint cannot hold.
+fn own_line() -> TopicPartition {
+    TopicPartition::new("partition", 0)
+}
+
+impl Lone {
+    fn close(&self) -> Result<()> {
+        self.apply_retention();
+        self.core.close(true)?;
+        if self.was_clean && !self.context.clean_marker.is_cleared() {
+            return Ok(());
+        }
+        self.store_bounds()?;
+        // The partitions beside it are as clean as they were.
+        if self.is_damaged || (self.is_in_log && !self.was_clean) {
+            return Ok(());
+        }
+        write_clean_shutdown(&*self.context.storage, &self.home)
+    }
+
+    /// Its line in the checkpoints.
+    fn line(&self) -> TopicPartition {
+        if self.is_in_log { self.core.id().clone() } else { own_line() }
+    }
+
+    /// Makes everything durable and stores where the partition begins and what of it is safe.
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.core.flush().and(self.store_bounds())
+    }
+
+    pub(super) fn lower_recovery_point(&self, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
+        let storage = &*self.context.storage;
+        self.context.clean_marker.clear(storage)?;
+        self.checkpoints.write_then(storage, |before| lowered(before, &self.line(), end), cut)
+    }
+
+    /// Stores where the partition begins and what of it is durable.
+    pub(super) fn store_bounds(&self) -> Result<()> {
+        if self.was_clean && !self.context.clean_marker.is_cleared() {
+            return Ok(());
+        }
+        let storage = &*self.context.storage;
+        let line = self.line();
+        let log_start = Some(self.core.log_start_offset()).filter(|start| *start > self.core.first_base_offset());
+        if self.is_in_log {
+            store_log_start(storage, &self.home, &line, log_start)?;
+        }
+        self.checkpoints.write(storage, |before| {
+            let mut lines = before.clone();
+            lines.recovery_points.insert(line.clone(), self.core.recovery_point());
+            lines.log_starts.remove(&line);
+            lines.log_starts.extend(log_start.map(|offset| (line, offset)));
+            lines
+        })
+    }
+
+    /// Old segments can wait: what fails here is tried again next time.
+    fn apply_retention(&self) {
+        let _tried_again_next_time = self.core.apply_retention(self.context.clock.now()).and_then(|_| self.core.unlink_due());
+    }
+}
+
+/// Whether the directory is that of a log.
+fn is_log(storage: &dyn Storage, dir: &Path) -> bool {
+    const MARKS: [&str; 4] =
+        [file_name::META_PROPERTIES, file_name::LOCK, file_name::RECOVERY_POINTS, file_name::HIGH_WATERMARKS];
+    MARKS.iter().any(|mark| storage.metadata(&dir.join(mark)).is_ok())
+}
+
+/// A directory that is not empty must hold something of a partition, and nothing of a log.
+fn check_is_partition(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    let entries = list(storage, dir)?;
+    let refuse = |reason| Err(Error::NotALog { path: dir.to_owned(), reason });
+    if entries.iter().any(|entry| entry.name == file_name::META_PROPERTIES) {
+        return refuse("it is a whole log, not one of its partitions");
+    }
+    let is_known = |entry: &DirEntry| {
+        const FILES: [&str; 3] = [file_name::PARTITION_METADATA, file_name::LEADER_EPOCHS, file_name::LOCK];
+        !entry.is_dir && (FILES.contains(&&*entry.name) || file_name::parse_segment_file(&entry.name).is_some())
+    };
+    let is_hidden = |entry: &DirEntry| entry.name.starts_with('.');
+    if entries.iter().all(is_hidden) || entries.iter().any(is_known) {
+        return Ok(());
+    }
+    refuse("it holds other files and nothing of a partition")
+}
+
+fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<DirEntry>> {
+    storage.list(dir).map_err(|error| Error::io("list", dir, error))
+}
+
+fn exists(storage: &dyn Storage, path: &Path) -> Result<bool> {
+    match storage.metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("look at", path, error)),
+    }
+}

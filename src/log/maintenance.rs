@@ -1,0 +1,141 @@
+//! What a log does from time to time: flushing, checkpoints, retention, removing what is due.
+//!
+//! [`Log::maintain`](super::Log::maintain) does all of it at once. A thread, `annals-maintain`, does it in the background: every
+//! `flush_interval` it flushes what is dirty, brings the checkpoints up to date and keeps the log within its bound; every
+//! `maintenance_interval` it runs retention. It does nothing else, starts no other thread, and ends at close, at once when it
+//! waits. What fails in the background is tried again next time; a failed fsync has told its partition, which tells its callers.
+//!
+//! There is no thread for a log that is read-only, has its clock set by hand, or has no `maintenance_interval`.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::LogCore;
+use crate::clock::{Deadline, Timestamp};
+use crate::config::LogSettings;
+use crate::error::{Error, Result};
+use crate::partition::Maintenance;
+use crate::retention::{SteadyTime, allows_deletion, bound_total};
+
+/// The first pass comes no later than this, so that programs which run briefly delete too.
+const FIRST_PASS: Duration = Duration::from_secs(30);
+
+/// Starts the thread, if there is to be one.
+pub(super) fn start(core: &Arc<LogCore>, settings: &LogSettings) -> Result<()> {
+    let context = core.context();
+    let Some(interval) = settings.maintenance_interval else { return Ok(()) };
+    if context.read_only || context.clock.is_manual() {
+        return Ok(());
+    }
+    let flush_interval = settings.flush_interval;
+    // A strong reference to the core keeps nothing open: that is for the guard.
+    let shared = Arc::clone(core);
+    let work = move || run(&shared, flush_interval, interval);
+    let thread = thread::Builder::new().name("annals-maintain".to_owned()).spawn(work);
+    *core.thread.lock() = Some(thread.map_err(|error| Error::io("start the maintenance thread of", &core.dir, error))?);
+    Ok(())
+}
+
+/// Ends the thread, and waits until it has.
+pub(super) fn stop(core: &LogCore) {
+    core.stop.notify();
+    if let Some(thread) = core.thread.lock().take() {
+        // A panic in it has been reported by its hook; what it would have done, closing does.
+        let _panicked = thread.join();
+    }
+}
+
+fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
+    let now = || core.context().clock.now();
+    let mut time = SteadyTime::new(now(), interval);
+    let mut flush_at = Deadline::after(flush_interval);
+    let mut pass_at = Deadline::after(interval.min(FIRST_PASS));
+    loop {
+        // Never is later than any instant.
+        let next = match (flush_at.instant(), pass_at.instant()) {
+            (Some(flush), Some(pass)) if pass < flush => pass_at,
+            (None, _) => pass_at,
+            _ => flush_at,
+        };
+        if core.stop.wait(next) {
+            return;
+        }
+        if flush_at.has_passed() {
+            let _tried_again_next_time = core.flush().and_then(|()| core.keep_within_bound(now()));
+            flush_at = Deadline::after(flush_interval);
+        }
+        if pass_at.has_passed() {
+            let _tried_again_next_time = core.run_retention(time.believe(now()));
+            pass_at = Deadline::after(interval);
+        }
+    }
+}
+
+impl LogCore {
+    /// Everything that is due now.
+    pub(super) fn maintain(&self) -> Result<Maintenance> {
+        if self.context().read_only {
+            return Err(Error::ReadOnly);
+        }
+        let done = self.run_retention(self.context().clock.now());
+        match self.flush() {
+            // It was full before, and what retention freed is the news.
+            Ok(()) | Err(Error::DiskFull { .. }) => done,
+            Err(error) => done.and(Err(error)),
+        }
+    }
+
+    /// Retention in every partition, the bound of the whole, and removing what is due. Gives the first error, after all was
+    /// tried.
+    fn run_retention(&self, now: Timestamp) -> Result<Maintenance> {
+        let mut sum = Sum::default();
+        for partition in self.catalog.partitions() {
+            sum.add(partition.apply_retention(now));
+            sum.add(partition.unlink_due());
+        }
+        sum.add(self.keep_within_bound(now));
+        sum.add(self.catalog.unlink_due(now));
+        self.finish_deletions();
+        sum.result()
+    }
+
+    /// Deletes the oldest segments of all while the log is larger than `max_bytes`.
+    fn keep_within_bound(&self, now: Timestamp) -> Result<Maintenance> {
+        let Some(limit) = self.max_bytes else { return Ok(Maintenance::default()) };
+        let mut partitions = Vec::new();
+        for topic in self.catalog.topics() {
+            let is_configured = topic.is_configured();
+            partitions.extend(topic.partitions().into_iter().map(|partition| {
+                let may_delete = is_configured && allows_deletion(partition.settings().cleanup_policy);
+                (partition, may_delete)
+            }));
+        }
+        bound_total(limit, &partitions, now)
+    }
+}
+
+/// What several steps did, and the first error among them.
+#[derive(Debug, Default)]
+struct Sum {
+    done: Maintenance,
+    error: Option<Error>,
+}
+
+impl Sum {
+    fn add(&mut self, step: Result<Maintenance>) {
+        match step {
+            Ok(done) => self.done += done,
+            // Deleted while the pass was under way.
+            Err(Error::UnknownTopic(_)) => {}
+            Err(error) => drop(self.error.get_or_insert(error)),
+        }
+    }
+
+    fn result(self) -> Result<Maintenance> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.done),
+        }
+    }
+}

@@ -1,0 +1,390 @@
+//! The opened directory: ties catalog, checkpoints and services together, and closes them in the right order.
+//!
+//! [`Log`] is a handle; what it stands for is a [`LogCore`], kept alive by everybody who uses it and kept *open* by a guard that
+//! every public handle shares: with the last of them, or at [`Log::close`], everything is flushed, the checkpoints and the
+//! clean-shutdown marker are written, and the lock is given back.
+//!
+//! A log that was opened clean and never written to is left byte for byte as it was.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+
+use crate::config::TopicConfig;
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::group::{ConsumerGroup, GroupService};
+use crate::partition::follow::Signal;
+use crate::partition::{KeepOpen, Maintenance, PartitionContext, PartitionRecovery};
+use crate::storage::{FileLock, MemoryDisk, Storage};
+use crate::topic::Topic;
+use crate::topic_partition::TopicPartition;
+
+mod bounds;
+pub(crate) mod catalog;
+pub(crate) mod checkpoints;
+mod lone;
+mod maintenance;
+mod open;
+
+use catalog::Catalog;
+use checkpoints::{Checkpoints, Lines};
+
+pub use open::LogBuilder;
+
+/// An open log: a directory of topics. Clones are the same log; all are usable from any thread.
+///
+/// Opening takes the directory's lock. It stays locked until [`close`](Self::close), or until the last handle of any kind
+/// (topics, partitions, readers, consumers) is dropped; dropping may write and sync.
+///
+/// ```
+/// # fn main() -> annals::Result<()> {
+/// use annals::{Log, Record, TopicConfig};
+///
+/// let log = Log::in_memory();
+/// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
+/// let written = orders.append(Record::new("paid").key("order-42"))?;
+/// assert_eq!(written.offset, 0);
+/// log.close()
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Log {
+    guard: Arc<Guard>,
+}
+
+/// Closes the log when the last handle goes.
+struct Guard {
+    core: Arc<LogCore>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Who wants to know calls `close`.
+        let _nobody_is_left_to_tell = self.core.close();
+    }
+}
+
+/// What opening a log found, cut and rebuilt.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Whether the log had been closed in good order, so that nothing had to be scanned.
+    pub clean: bool,
+    /// Partitions where anything was scanned, cut, rebuilt or found damaged.
+    pub partitions: Vec<(TopicPartition, PartitionRecovery)>,
+    /// Topics whose `.topic` file is damaged, and how. They keep all their records until they are configured anew.
+    pub topics: Vec<(Arc<str>, Error)>,
+    /// Positions of groups that lay beyond what is left of their partition.
+    pub lowered_commits: Vec<LoweredCommit>,
+}
+
+/// A committed offset that pointed beyond the recovered end of its partition and was lowered to it: otherwise the records that
+/// get these offsets next would be passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoweredCommit {
+    /// The group.
+    pub group: String,
+    /// The partition.
+    pub partition: TopicPartition,
+    /// What it had committed.
+    pub from: u64,
+    /// The end of the partition, which is its position now.
+    pub to: u64,
+}
+
+impl Recovery {
+    /// Whether anything was lost, or may have been: bytes that were cut, or damage.
+    pub fn has_losses(&self) -> bool {
+        let is_loss = |recovery: &PartitionRecovery| recovery.bytes_cut > 0 || recovery.damage.is_some();
+        !self.topics.is_empty() || self.partitions.iter().any(|(_, recovery)| is_loss(recovery))
+    }
+
+    /// Whether anything is in a state that must not be called clean.
+    fn has_damage(&self) -> bool {
+        self.partitions.iter().any(|(_, recovery)| recovery.damage.is_some())
+    }
+}
+
+impl Log {
+    /// Opens the log in `dir`, or creates it, and locks it. After an unclean stop it is recovered: see
+    /// [`recovery`](Self::recovery).
+    ///
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotALog`] if the directory holds something that no log has; then
+    /// nothing was changed. A damaged partition does not keep the log from opening.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(dir).open()
+    }
+
+    /// Opens the log in `dir` to read, also beside a writer: takes no lock and changes nothing. What would write gives
+    /// [`Error::ReadOnly`].
+    pub fn open_read_only(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(dir).open_read_only()
+    }
+
+    /// A new log in memory: the same engine, and nothing is touched.
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a new disk in memory has room and no lock")]
+    pub fn in_memory() -> Self {
+        Self::builder("log").storage(MemoryDisk::new()).open().expect("an empty log in memory opens")
+    }
+
+    /// Says more about how to open the log in `dir`.
+    pub fn builder(dir: impl AsRef<Path>) -> LogBuilder {
+        LogBuilder::new(dir.as_ref())
+    }
+
+    /// The topic `name`: the stored one as it is, whatever `partitions` and `config` say, or else a new one.
+    ///
+    /// [`Error::InvalidTopic`] for names that no topic can have (Kafka's rules: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or
+    /// `..`), [`Error::TopicExists`] where another topic's name differs only in `.` and `_`, [`Error::InvalidConfig`] for a
+    /// wrong setting or no partitions at all.
+    #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
+    pub fn open_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<Topic> {
+        self.check_name(name)?;
+        self.core().finish_deletion(name)?;
+        self.core().catalog.open_topic(name, partitions, &config).map(|core| self.topic_of(core))
+    }
+
+    /// A new topic; [`Error::TopicExists`] if it is there. Otherwise as [`open_topic`](Self::open_topic).
+    #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
+    pub fn create_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<Topic> {
+        self.check_name(name)?;
+        self.core().finish_deletion(name)?;
+        self.core().catalog.create_topic(name, partitions, &config).map(|core| self.topic_of(core))
+    }
+
+    /// The topic `name`; [`Error::UnknownTopic`] if there is none.
+    pub fn topic(&self, name: &str) -> Result<Topic> {
+        self.core().catalog.topic(name).map(|core| self.topic_of(core))
+    }
+
+    /// All topics by name, without Kafka's internal ones.
+    pub fn topics(&self) -> Vec<Topic> {
+        let topics = self.core().catalog.topics().into_iter();
+        topics.filter(|core| !core.is_internal()).map(|core| self.topic_of(core)).collect()
+    }
+
+    /// Deletes a topic with all its records. Its handles give [`Error::UnknownTopic`] from then on; batches that were handed
+    /// out stay readable. A topic of the same name may be created at once, and is another topic.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        self.check_name(name)?;
+        self.core().delete_topic(name)
+    }
+
+    /// The consumer group `id`: whatever it committed before, or nothing yet. It is on disk from its first commit.
+    ///
+    /// [`Error::InvalidGroup`] for an empty name or one of more than 32767 bytes.
+    pub fn consumer_group(&self, id: &str) -> Result<ConsumerGroup> {
+        self.core().groups.group(id, self.keep())
+    }
+
+    /// All groups by name that have committed offsets or members; none if their offsets cannot be read, which
+    /// [`consumer_group`](Self::consumer_group) tells.
+    pub fn consumer_groups(&self) -> Vec<ConsumerGroup> {
+        self.core().groups.groups(&self.keep()).unwrap_or_default()
+    }
+
+    /// Does now what the background thread does from time to time: retention, removing what is due, keeping within
+    /// [`LogConfig::max_bytes`](crate::LogConfig::max_bytes), flushing. Says what went.
+    ///
+    /// Works on a full disk. Goes on after an error in one partition, and gives the first.
+    pub fn maintain(&self) -> Result<Maintenance> {
+        self.core().check_open()?;
+        self.core().maintain()
+    }
+
+    /// Makes everything appended so far durable, committed offsets last: they never speak of records that are not.
+    pub fn flush(&self) -> Result<()> {
+        self.core().check_open()?;
+        self.core().flush()
+    }
+
+    /// The cluster that the directory is of, as `meta.properties` says: what a broker that is to take the directory over must be
+    /// formatted with. `None` where the file is missing or malformed, and for a log in memory that has none.
+    pub fn cluster_id(&self) -> Option<String> {
+        checkpoints::cluster_id(self.core().storage(), &self.core().dir)
+    }
+
+    /// What opening cut or rebuilt.
+    pub fn recovery(&self) -> &Recovery {
+        &self.core().recovery
+    }
+
+    /// Flushes and closes the log, for all its handles: waits end with [`Error::Closed`], and so does every later call.
+    /// Batches that were handed out stay readable. On return the directory is free, whatever the result.
+    ///
+    /// The first error of a flush is given. Then the next opening recovers the log.
+    pub fn close(self) -> Result<()> {
+        self.core().close()
+    }
+
+    fn core(&self) -> &Arc<LogCore> {
+        &self.guard.core
+    }
+
+    fn keep(&self) -> KeepOpen {
+        KeepOpen::new(Arc::<Guard>::clone(&self.guard))
+    }
+
+    fn topic_of(&self, core: Arc<crate::topic::TopicCore>) -> Topic {
+        Topic::new(core, self.keep())
+    }
+
+    /// Kafka's internal topics are made and deleted by the services that need them.
+    fn check_name(&self, name: &str) -> Result<()> {
+        self.core().check_open()?;
+        if file_name::is_internal_topic(name) {
+            return Err(Error::InvalidTopic { name: name.to_owned(), reason: "it is one of Kafka's internal topics" });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("dir", &self.core().dir).finish_non_exhaustive()
+    }
+}
+
+/// The log itself.
+struct LogCore {
+    dir: PathBuf,
+    catalog: Arc<Catalog>,
+    groups: Arc<GroupService>,
+    checkpoints: Checkpoints,
+    recovery: Recovery,
+    max_bytes: Option<u64>,
+    /// Ends the background thread.
+    stop: Arc<Signal>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// `None`: read-only, or closed.
+    lock: Mutex<Option<Box<dyn FileLock>>>,
+    /// How closing went. Held while it is under way.
+    closed: Mutex<Option<Result<()>>>,
+}
+
+impl LogCore {
+    fn context(&self) -> &Arc<PartitionContext> {
+        self.catalog.context()
+    }
+
+    fn storage(&self) -> &dyn Storage {
+        &*self.context().storage
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.catalog.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Whether the directory differs from what it was when it was found clean.
+    fn is_touched(&self) -> bool {
+        !self.context().read_only && (!self.recovery.clean || self.context().clean_marker.is_cleared())
+    }
+
+    /// Makes everything durable, then says so in the checkpoints.
+    fn flush(&self) -> Result<()> {
+        let flushed = self.catalog.flush();
+        flushed.and(self.write_checkpoints())
+    }
+
+    /// Brings topic files and checkpoints up to date.
+    fn write_checkpoints(&self) -> Result<()> {
+        if !self.is_touched() {
+            return Ok(());
+        }
+        for topic in self.catalog.topics() {
+            topic.store_state()?;
+        }
+        self.checkpoints.write(self.storage(), |before| self.checkpoint_lines(before))
+    }
+
+    /// A line for every partition; those that could not be opened keep theirs.
+    fn checkpoint_lines(&self, before: &Lines) -> Lines {
+        let mut lines = Lines::default();
+        for topic in self.catalog.topics() {
+            for (number, slot) in topic.slots().iter() {
+                let id = topic.partition_id(number);
+                let (recovery_point, log_start) = match slot {
+                    Ok(partition) => {
+                        let log_start = partition.log_start_offset();
+                        (Some(partition.recovery_point()), (log_start > partition.first_base_offset()).then_some(log_start))
+                    }
+                    Err(_) => (before.recovery_points.get(&id).copied(), before.log_starts.get(&id).copied()),
+                };
+                lines.log_starts.extend(log_start.map(|offset| (id.clone(), offset)));
+                lines.recovery_points.extend(recovery_point.map(|offset| (id, offset)));
+            }
+        }
+        lines
+    }
+
+    fn delete_topic(&self, name: &str) -> Result<()> {
+        let now = self.context().clock.now();
+        let topic = self.catalog.begin_delete(name, now)?;
+        // The topic is gone. What cannot be tidied now is tidied before its name is used again, at the next pass or opening.
+        // Room first: on a full disk no checkpoint can be written.
+        let _tried_again_later = self.catalog.unlink_due(now);
+        let _tried_again_later = self.finish_deletion(name);
+        // Committed offsets name the topic's id, so that those that stay mean nothing to the next topic of this name.
+        let _means_nothing_anyway = self.groups.topic_deleted(name, topic.id());
+        Ok(())
+    }
+
+    /// Ends all deletions that are under way. What does not work is tried again at the next pass.
+    fn finish_deletions(&self) {
+        for name in self.catalog.gone() {
+            let _tried_again_later = self.finish_deletion(&name);
+        }
+    }
+
+    /// Forgets the deleted topic `name` for good, so that the name is free.
+    fn finish_deletion(&self, name: &str) -> Result<()> {
+        if self.context().read_only || !self.catalog.gone().iter().any(|gone| gone == name) {
+            return Ok(());
+        }
+        self.checkpoints.write(self.storage(), |before| {
+            let mut lines = before.clone();
+            lines.recovery_points.retain(|id, _| *id.topic != *name);
+            lines.log_starts.retain(|id, _| *id.topic != *name);
+            lines
+        })?;
+        self.checkpoints.forget_cleaned(self.storage(), name)?;
+        self.catalog.end_delete(name)
+    }
+
+    /// Closes everything, once; later calls wait for the first and give what it gave.
+    fn close(&self) -> Result<()> {
+        let mut closed = self.closed.lock();
+        if let Some(result) = &*closed {
+            return result.clone();
+        }
+        maintenance::stop(self);
+        let result = self.close_partitions();
+        drop(self.lock.lock().take());
+        *closed = Some(result.clone());
+        result
+    }
+
+    fn close_partitions(&self) -> Result<()> {
+        let writable = !self.context().read_only;
+        let closed = self.catalog.close(writable);
+        self.groups.close();
+        closed?;
+        if !self.is_touched() {
+            return Ok(());
+        }
+        self.write_checkpoints()?;
+        if self.recovery.has_damage() {
+            // To be looked at again next time.
+            return Ok(());
+        }
+        checkpoints::write_clean_shutdown(self.storage(), &self.dir)
+    }
+}
+
+#[cfg(test)]
+mod tests;

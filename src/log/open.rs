@@ -1,0 +1,212 @@
+//! Opening a log: look, lock, look again, recover, start.
+//!
+//! Nothing is changed before the directory has been found to be a log, or empty, and its lock is held.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::catalog::contents::Contents;
+use super::catalog::{self, Known};
+use super::checkpoints::{Checkpoints, ensure_meta_properties};
+use super::{Guard, Log, LogCore, LoweredCommit, Recovery, lone, maintenance};
+use crate::clock::{Clock, Deadline, SystemClock};
+use crate::config::{LogConfig, LogSettings, TopicConfig};
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::group::GroupService;
+use crate::partition::follow::Signal;
+use crate::partition::{BufferPool, CleanMarker, Partition, PartitionContext};
+use crate::storage::open_files::OpenFiles;
+use crate::storage::{Disk, FileLock, Storage, directory_of};
+use crate::topic::identity::unique_id;
+use crate::topic::stored::Home;
+
+/// How long a held lock is tried again: a child between fork and exec may still hold a descriptor that its parent closed.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// How to open a log: settings, disk and clock. From [`Log::builder`].
+pub struct LogBuilder {
+    pub(super) dir: PathBuf,
+    pub(super) config: LogConfig,
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl LogBuilder {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), config: LogConfig::default(), storage: Arc::new(Disk), clock: Arc::new(SystemClock) }
+    }
+
+    /// Settings of the log as a whole.
+    #[must_use]
+    pub fn config(self, config: LogConfig) -> Self {
+        Self { config, ..self }
+    }
+
+    /// The disk it is on; the machine's own if not set.
+    #[must_use]
+    pub fn storage(self, storage: impl Storage) -> Self {
+        Self { storage: Arc::new(storage), ..self }
+    }
+
+    /// The clock that records and retention go by; the machine's own if not set. With a clock that is set by hand the log
+    /// starts no thread.
+    #[must_use]
+    pub fn clock(self, clock: impl Clock) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// Opens or creates the log, as [`Log::open`] does.
+    pub fn open(self) -> Result<Log> {
+        let settings = self.config.resolve()?;
+        let created = ensure_directory(&*self.storage, &self.dir)?;
+        if !created {
+            Contents::read(&*self.storage, &self.dir)?.check_is_log(&self.dir)?;
+        }
+        let dir = self.storage.canonical(&self.dir).map_err(|error| Error::io("find", &self.dir, error))?;
+        let lock = take_lock(&*self.storage, &dir)?;
+        // What another process did before it gave the lock back counts.
+        let contents = Contents::read(&*self.storage, &dir)?;
+        contents.check_is_log(&dir)?;
+        self.load(&settings, dir, contents, Some(lock))
+    }
+
+    /// Opens the log to read, as [`Log::open_read_only`] does.
+    pub fn open_read_only(self) -> Result<Log> {
+        let settings = self.config.resolve()?;
+        let contents = Contents::read(&*self.storage, &self.dir)?;
+        if !contents.is_log() {
+            return Err(Error::NotALog { path: self.dir, reason: "it holds nothing of a log" });
+        }
+        let dir = self.storage.canonical(&self.dir).map_err(|error| Error::io("find", &self.dir, error))?;
+        self.load(&settings, dir, contents, None)
+    }
+
+    /// Opens one partition alone, as [`Partition::open`] does; the builder's directory is the partition's.
+    #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
+    pub fn open_partition(self, config: TopicConfig) -> Result<Partition> {
+        lone::open(&self, &config)
+    }
+
+    /// What the partitions share. The files in `marks` go before the first write.
+    pub(super) fn context(&self, settings: &LogSettings, marks: Vec<PathBuf>, read_only: bool) -> Arc<PartitionContext> {
+        Arc::new(PartitionContext {
+            storage: Arc::clone(&self.storage),
+            clock: Arc::clone(&self.clock),
+            files: OpenFiles::new(Arc::clone(&self.storage), settings.max_open_files),
+            durability: settings.durability,
+            read_mode: settings.read_mode,
+            max_decompressed_bytes: settings.max_decompressed_bytes,
+            read_only,
+            clean_marker: CleanMarker::new(marks),
+            buffers: BufferPool::default(),
+        })
+    }
+
+    fn load(self, settings: &LogSettings, dir: PathBuf, contents: Contents, lock: Option<Box<dyn FileLock>>) -> Result<Log> {
+        let read_only = lock.is_none();
+        let has = |name| contents.files.contains(name);
+        let clean = has(file_name::CLEAN_SHUTDOWN) || contents.partitions.is_empty();
+        let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| dir.join(name)).to_vec();
+        let context = self.context(settings, marks, read_only);
+        let checkpoints = Checkpoints::read(&*self.storage, &dir);
+        let lines = checkpoints.lines();
+        let known = Known {
+            recovery_points: lines.recovery_points,
+            log_starts: lines.log_starts,
+            clean,
+            broker_since: has(file_name::HIGH_WATERMARKS),
+            // Tests that stand the clock still want the same steps each time.
+            threads: if self.clock.is_manual() { 1 } else { settings.recovery_threads },
+        };
+        let home = Home { root: dir.clone(), defaults: settings.topic_defaults.clone(), context, changes: Arc::default() };
+        let (catalog, loaded) = catalog::load(home, contents, &known)?;
+        let catalog = Arc::new(catalog);
+        let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings.internal_partitions));
+        // Before anything else can be appended.
+        let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups)? };
+        let recovery = Recovery { clean, partitions: loaded.partitions, topics: loaded.topics, lowered_commits };
+        let core = Arc::new(LogCore {
+            dir,
+            catalog,
+            groups,
+            checkpoints,
+            recovery,
+            max_bytes: settings.max_bytes,
+            stop: Signal::new(),
+            thread: Mutex::new(None),
+            lock: Mutex::new(lock),
+            closed: Mutex::new(None),
+        });
+        // From here on a failure closes what was opened.
+        let log = Log { guard: Arc::new(Guard { core }) };
+        if !read_only {
+            log.core().finish_deletions();
+            // What cannot be removed now is tried again at each pass.
+            let _tried_again_later = log.core().catalog.unlink_due(self.clock.now());
+            match ensure_meta_properties(&*self.storage, &log.core().dir, unique_id) {
+                // An identity can wait; reading and making room cannot.
+                Ok(()) | Err(Error::DiskFull { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            maintenance::start(log.core(), settings)?;
+        }
+        Ok(log)
+    }
+}
+
+fn lower_commits(groups: &GroupService) -> Result<Vec<LoweredCommit>> {
+    let lowered = groups.lower_commits()?.into_iter();
+    Ok(lowered.map(|(group, partition, from, to)| LoweredCommit { group, partition, from, to }).collect())
+}
+
+/// Takes the lock of a directory.
+pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn FileLock>> {
+    let path = dir.join(file_name::LOCK);
+    let deadline = Deadline::after(LOCK_PATIENCE);
+    loop {
+        match storage.lock(&path) {
+            Ok(lock) => return Ok(lock),
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(Error::io("lock", &path, error)),
+            Err(_) if deadline.has_passed() => {
+                return Err(Error::Locked { path: dir.to_owned(), holder: storage.lock_holder(&path) });
+            }
+            Err(_) => thread::sleep(LOCK_PAUSE),
+        }
+    }
+}
+
+/// Creates a directory, durably, if there is none, and says whether it did. `NotALog` if it is something else.
+pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool> {
+    let mut missing = Vec::new();
+    for ancestor in dir.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+        match storage.metadata(ancestor) {
+            Ok(found) if found.is_dir => break,
+            Ok(_) => return Err(Error::NotALog { path: ancestor.to_owned(), reason: "it is a file, not a directory" }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => missing.push(ancestor),
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => missing.push(ancestor),
+            Err(error) => return Err(Error::io("look at", ancestor, error)),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(false);
+    }
+    storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    for created in missing {
+        let above = directory_of(created);
+        storage.sync_dir(above).map_err(|error| Error::io("sync", above, error))?;
+    }
+    Ok(true)
+}
+
+impl fmt::Debug for LogBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogBuilder").field("dir", &self.dir).field("config", &self.config).finish_non_exhaustive()
+    }
+}
