@@ -1,0 +1,56 @@
+//! Prints what is in files of a log, also damaged ones, as Kafka's `kafka-dump-log` does.
+//!
+//! `cargo run --example dump_log -- --print-data-log --files data/orders-0/00000000000000000000.log`
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+use annals::{Error, inspect};
+use clap::Parser;
+
+/// Prints what is in files of a log, by their suffix: .log, .index, .timeindex, .txnindex, .snapshot, .checkpoint.
+///
+/// Ends with status 0 whatever is wrong with the files, as Kafka's tool does: look at the lines, and at standard error.
+/// A file that cannot be read is an error.
+#[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
+struct Options {
+    /// The files, with commas between them
+    #[arg(long, required = true, value_delimiter = ',', value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print keys and values, as text (includes --deep-iteration)
+    #[arg(long)]
+    print_data_log: bool,
+    /// Print each record, not batches alone
+    #[arg(long)]
+    deep_iteration: bool,
+    /// Print nothing but keys and values of records
+    #[arg(long)]
+    skip_record_metadata: bool,
+    /// Check indexes against their logs without printing them
+    #[arg(long)]
+    verify_index_only: bool,
+    /// Check indexes by themselves, as a broker does
+    #[arg(long)]
+    index_sanity_check: bool,
+    /// Read this much of each log
+    #[arg(long, value_name = "BYTES", default_value_t = u64::MAX, hide_default_value = true)]
+    max_bytes: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let dump = inspect::DumpOptions::new()
+        .print_data_log(options.print_data_log)
+        .deep_iteration(options.deep_iteration)
+        .skip_record_metadata(options.skip_record_metadata)
+        .verify_index_only(options.verify_index_only)
+        .index_sanity_check(options.index_sanity_check)
+        .max_bytes(options.max_bytes);
+    match inspect::dump(&options.files, &dump, &mut io::stdout().lock(), &mut io::stderr().lock()) {
+        // Whoever read the output has seen enough.
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_findings) => Ok(()),
+    }
+}

@@ -1,0 +1,106 @@
+//! Puts files of lines into a topic: each line a record, the file's name its key.
+//!
+//! `ingest DIR TOPIC FILE...`; standard input when no file is named. On a terminal it shows how far it is.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal as _};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use annals::{Log, Partition, Record, TopicConfig};
+use anyhow::Context as _;
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A batch is appended when it has so many lines, or so many bytes.
+const BATCH_LINES: usize = 1_000;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Puts each line of each file into a topic.
+#[derive(Parser)]
+struct Arguments {
+    /// Directory of the log; created when absent.
+    dir: PathBuf,
+    /// Topic; created when absent.
+    topic: String,
+    /// Files to read; standard input when none is named.
+    files: Vec<PathBuf>,
+}
+
+/// What was put in so far.
+#[derive(Default)]
+struct Totals {
+    records: u64,
+    bytes: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let log = Log::open(&arguments.dir)?;
+    let topic = log.open_topic(&arguments.topic, 1, TopicConfig::new())?;
+    let progress = progress(&arguments.files)?;
+    let (start, mut totals) = (Instant::now(), Totals::default());
+    if arguments.files.is_empty() {
+        ingest(&topic.partition(0)?, "stdin", io::stdin().lock(), &mut totals, &progress)?;
+    }
+    for path in &arguments.files {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        // All lines of a file have one key, and stand in one partition in their order.
+        ingest(&topic.partition_for(name.as_bytes()), &name, BufReader::new(file), &mut totals, &progress)?;
+    }
+    log.flush()?;
+    let seconds = start.elapsed().as_secs_f64();
+    log.close()?;
+    progress.finish_and_clear();
+    let Totals { records, bytes } = totals;
+    #[expect(clippy::cast_precision_loss, reason = "a rate is told to three digits")]
+    let rate = records as f64 / seconds;
+    println!("{records} records, {bytes} bytes, {seconds:.3} seconds, {rate:.0} records per second");
+    Ok(())
+}
+
+fn ingest(
+    partition: &Partition,
+    key: &str,
+    mut lines: impl BufRead,
+    totals: &mut Totals,
+    progress: &ProgressBar,
+) -> anyhow::Result<()> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    loop {
+        let mut line = Vec::new();
+        let read = lines.read_until(b'\n', &mut line)?;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        bytes += line.len();
+        if read > 0 {
+            batch.push(line);
+        }
+        if read == 0 || batch.len() == BATCH_LINES || bytes >= BATCH_BYTES {
+            partition.append_batch(batch.iter().map(|line| Record::new(line).key(key)))?;
+            totals.records += batch.len() as u64;
+            totals.bytes += bytes as u64;
+            progress.set_position(totals.bytes);
+            batch.clear();
+            bytes = 0;
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// A bar over all files, or a spinner; hidden unless somebody looks.
+fn progress(files: &[PathBuf]) -> anyhow::Result<ProgressBar> {
+    if !io::stderr().is_terminal() {
+        return Ok(ProgressBar::hidden());
+    }
+    if files.is_empty() {
+        return Ok(ProgressBar::new_spinner());
+    }
+    let sizes = files.iter().map(|path| path.metadata().map(|metadata| metadata.len()));
+    let total = sizes.sum::<io::Result<u64>>().context("cannot look at the files")?;
+    Ok(ProgressBar::new(total).with_style(ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}")?))
+}
