@@ -1,0 +1,107 @@
+//! Cutting logs that a broker wrote, at every offset: what lies below stays exactly as it was, whatever stands in the batches.
+
+use annals::{Error, Log, Partition, Record};
+
+use crate::kafka::{copy_dir, fixture};
+
+/// Offset, timestamp and content of every record.
+fn records(partition: &Partition) -> Vec<(u64, Option<i64>, Record<'static>)> {
+    let mut records = Vec::new();
+    let mut reader = partition.read(..).unwrap();
+    while let Some(record) = reader.next_record().unwrap() {
+        let timestamp = record.timestamp().map(annals::Timestamp::as_millis);
+        records.push((record.offset(), timestamp, Record::from(record).into_owned()));
+    }
+    records
+}
+
+fn open(root: &std::path::Path, topic: &str, number: u32) -> (Log, Partition) {
+    let log = Log::open(root).unwrap();
+    let partition = log.topic(topic).unwrap().partition(number).unwrap();
+    (log, partition)
+}
+
+/// Cuts fresh copies of one partition at `ends` many offsets.
+fn check(set: &str, topic: &str, number: u32, ends: u64) {
+    let name = format!("{topic}-{number}");
+    let dir = tempfile::tempdir().unwrap();
+    let master = dir.path().join("master");
+    for file in ["meta.properties", ".kafka_cleanshutdown", "recovery-point-offset-checkpoint", "log-start-offset-checkpoint"] {
+        let from = fixture(set).join(file);
+        std::fs::create_dir_all(&master).unwrap();
+        if from.exists() {
+            std::fs::copy(from, master.join(file)).unwrap();
+        }
+    }
+    copy_dir(&fixture(set).join(&name), &master.join(&name));
+    let (start, end, all) = {
+        let log = Log::open_read_only(&master).unwrap();
+        let partition = log.topic(topic).unwrap().partition(number).unwrap();
+        (partition.log_start_offset(), partition.log_end_offset(), records(&partition))
+    };
+    let step = ((end - start) / ends).max(1);
+    for cut in (start..end).step_by(usize::try_from(step).unwrap()) {
+        let what = format!("{set} {name} at {cut}");
+        let root = dir.path().join(cut.to_string());
+        copy_dir(&master, &root);
+        let expected: Vec<_> = all.iter().filter(|(offset, _, _)| *offset < cut).cloned().collect();
+        let (log, partition) = open(&root, topic, number);
+        partition.truncate_to(cut).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(partition.log_end_offset(), cut, "{what}");
+        assert!(records(&partition) == expected, "{what}: {:?} and not {:?}", records(&partition).last(), expected.last());
+        assert_eq!(partition.append("after").unwrap().offset, cut, "{what}");
+        log.close().unwrap();
+        let (log, partition) = open(&root, topic, number);
+        assert!(log.recovery().clean && !log.recovery().has_losses(), "{what}: {:?}", log.recovery());
+        let mut again = records(&partition);
+        let after = again.pop().unwrap();
+        assert_eq!((after.0, after.2.clone()), (cut, Record::from(&after.2).into_owned()), "{what}");
+        assert!(again == expected, "{what}: after opening again");
+        log.close().unwrap();
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}
+
+#[test]
+fn plain_and_compressed_batches() {
+    for topic in ["plain", "codec-gzip", "codec-snappy", "codec-lz4", "codec-zstd", "mixed-codecs", "shapes", "append-time"] {
+        check("clean/root", topic, 0, 8);
+    }
+}
+
+#[test]
+fn batches_with_gaps_that_compaction_left() {
+    check("clean/root", "compacted", 0, 40);
+    check("clean/root", "compacted-gone", 0, 12);
+}
+
+#[test]
+fn batches_of_idempotent_and_transactional_producers() {
+    for number in 0..2 {
+        check("clean/root", "idempotent", number, 12);
+        check("clean/root", "transactions", number, 12);
+    }
+}
+
+#[test]
+fn message_sets_of_old_formats() {
+    let topics = ["v0-none", "v0-gzip", "v0-snappy", "v0-lz4", "v0-compacted", "v1-none", "v1-gzip", "v1-compacted"];
+    for topic in topics.into_iter().chain(["v1-append-time", "upgraded"]) {
+        check("legacy/root", topic, 0, 9);
+    }
+}
+
+#[test]
+fn below_the_log_start_and_above_the_end() {
+    let log = Log::in_memory();
+    let partition = log.create_topic("t", 1, annals::TopicConfig::new()).unwrap().partition(0).unwrap();
+    partition.append_batch(["a", "b", "c"]).unwrap();
+    partition.delete_records_before(2).unwrap();
+    assert!(matches!(partition.truncate_to(1), Err(Error::OffsetOutOfRange { requested: 1, log_start: 2, log_end: 3, .. })));
+    partition.truncate_to(3).unwrap();
+    partition.truncate_to(30).unwrap();
+    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (2, 3));
+    partition.truncate_to(2).unwrap();
+    assert_eq!(partition.read(..).unwrap().count(), 0);
+    assert_eq!(partition.append("d").unwrap().offset, 2);
+}

@@ -1,0 +1,196 @@
+//! The house rules that no compiler checks, read off the text of `src/`: floors, doors, lengths, words.
+//!
+//! Every rule carries a text it must catch and one it must leave alone, so that none can pass by seeing nothing.
+
+mod floors;
+mod shape;
+mod source;
+mod vocabulary;
+
+use std::fs;
+use std::path::Path;
+
+use source::Source;
+
+/// Line and complaint.
+type Finding = (usize, String);
+
+fn found(line: usize, what: &str) -> Vec<Finding> {
+    vec![(line, what.to_owned())]
+}
+
+struct Rule {
+    check: fn(&Source) -> Vec<Finding>,
+    /// Path and text that break the rule.
+    caught: &'static [(&'static str, &'static str)],
+    /// Path and text that look like it and do not.
+    passed: &'static [(&'static str, &'static str)],
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        check: floors::check_floors,
+        caught: &[
+            ("format/batch.rs", "use crate::storage::Storage;"),
+            ("segment/mod.rs", "use crate::partition::Partition;"),
+            ("segment/mod.rs", "use crate::{error::Result, partition::{self}};"),
+            ("segment/index_file.rs", "fn f() { super::super::partition::roll(); }"),
+            ("segment/index_file.rs", "mod tests { use super::super::super::topic::Topic; }"),
+            ("retention.rs", "fn f() { crate::compaction::clean(); }"),
+            ("log/catalog.rs", "use super::open::recover;"),
+            ("log/catalog.rs", "use super::checkpoints::Checkpoints;"),
+            ("producer/mod.rs", "use crate::group::offsets::commit;"),
+            ("transaction/mod.rs", "use crate::group::commit;"),
+            ("log/mod.rs", "use crate::inspect::dump;"),
+            ("partition/mod.rs", "pub(in crate::topic) fn f() {}"),
+            ("partition/mod.rs", "use crate::Error;"),
+            ("partition/mod.rs", "use crate::*;"),
+            ("attic.rs", "fn f() {}"),
+        ],
+        passed: &[
+            ("format/batch.rs", "use super::record::Record; use crate::error::Result; // crate::log::Log"),
+            ("config.rs", "use crate::error::Result;"),
+            ("segment/mod.rs", "use crate::{format::batch, storage::{Storage, StorageFile}};"),
+            ("log/mod.rs", "use self::catalog::Catalog; use crate::group::offsets; mod tests { use super::*; }"),
+            ("transaction/mod.rs", "use crate::group::Consumer;"),
+            ("lib.rs", "pub use log::Log; pub use crate::inspect::dump;"),
+        ],
+    },
+    Rule {
+        check: shape::check_doors,
+        caught: &[
+            ("segment/mod.rs", "use std::{fs::File, io};"),
+            ("segment/mod.rs", "fn f() { ::std::fs::read(p); }"),
+            ("storage/memory.rs", "use memmap2::Mmap;"),
+            ("partition/mod.rs", "fn f() { unsafe { g() } }"),
+            ("partition/mod.rs", "use std::time::Instant;"),
+            ("partition/mod.rs", "fn f() { let now = SystemTime::now(); }"),
+            ("config.rs", "fn f() { std::env::var(\"A\"); }"),
+            ("format/batch.rs", "use std::path::Path;"),
+            ("log/mod.rs", "#[path = \"../group/offsets.rs\"] mod offsets;"),
+            ("log/mod.rs", "#[path = \"../group/tests.rs\"] mod tests;"),
+        ],
+        passed: &[
+            ("storage/disk.rs", "use std::fs; use memmap2::Mmap; fn f() { unsafe { g() } }"),
+            ("storage/disk/tests.rs", "use std::fs;"),
+            ("clock.rs", "use std::time::Instant;"),
+            ("segment/mod.rs", "use std::path::Path; use std::io; // std::fs, unsafe, Instant::now"),
+            ("lib.rs", "#![deny(unsafe_code)]"),
+            ("retention.rs", "#[path = \"retention/tests.rs\"] mod tests;"),
+        ],
+    },
+    Rule {
+        check: shape::check_opening,
+        caught: &[("a.rs", "use std::io;"), ("a.rs", "// A comment.\n//! Late."), ("a.rs", "")],
+        passed: &[("a.rs", "//! What this is.\nuse std::io;")],
+    },
+    Rule {
+        check: shape::check_lines,
+        caught: &[
+            ("a.rs", "// \u{e4}"),
+            (
+                "a.rs",
+                concat!(
+                    "// 0123456789012345678901234567890123456789",
+                    "0123456789012345678901234567890123456789",
+                    "0123456789012345678901234567890123456789",
+                    "01234567"
+                ),
+            ),
+            ("a.rs", "// TODO: later"),
+            ("a.rs", "#[allow(dead_code)] fn f() {}"),
+            ("a.rs", "#![expect(dead_code, unused)]"),
+        ],
+        passed: &[("a.rs", "#[allow(dead_code, reason = \"a test\")]\n#![expect(unused, reason = \"[x]\")]\nfn allow(x: u8) {}")],
+    },
+    Rule {
+        check: vocabulary::check_identifiers,
+        caught: &[
+            ("a.rs", "let lso = 1;"),
+            ("a.rs", "fn record_pos() {}"),
+            ("a.rs", "struct OffsetManager;"),
+            ("a.rs", "fn first_seq() {}"),
+            ("a.rs", "fn rotate_segment() {}"),
+            ("a.rs", "pub fn trim_tail() {}"),
+            ("a.rs", "fn send_message() {}"),
+            ("a.rs", "struct MessageSet;"),
+            ("a.rs", "let flushed_offset = 1;"),
+            ("group/utils.rs", "fn f() {}"),
+            ("common/mod.rs", "fn f() {}"),
+        ],
+        passed: &[
+            ("a.rs", "let position = x.trim().rotate_left(3); y.load(Ordering::SeqCst); out.pos = 1; // pos, lso"),
+            ("a.rs", "fn max_message_bytes() {} fn flush_messages() {} fn message_timestamp_type() {}"),
+            ("error.rs", "fn message() {}"),
+            ("format/legacy.rs", "struct MessageSet;"),
+        ],
+    },
+    Rule {
+        check: vocabulary::check_prose,
+        caught: &[
+            ("a.rs", "// Raises the LSO."),
+            ("a.rs", "/// Rotates the segment."),
+            ("a.rs", "// Appends a message."),
+            ("a.rs", "// Garbage collection of segments."),
+        ],
+        passed: &[
+            ("a.rs", "// The error message names `max.message.bytes`; message sets are old. `hwm_x`"),
+            ("a.rs", "let lso = \"rotate the message\";"),
+            ("error.rs", "//! Each message says what was tried."),
+        ],
+    },
+];
+
+fn sources(dir: &Path, below: &str, into: &mut Vec<Source>) {
+    let entries = fs::read_dir(dir).expect("src can be listed");
+    for entry in entries.map(|entry| entry.expect("src can be listed")) {
+        let name = entry.file_name().into_string().expect("names in src are UTF-8");
+        let path = format!("{below}{name}");
+        if entry.path().is_dir() {
+            sources(&entry.path(), &format!("{path}/"), into);
+        } else if Path::new(&name).extension().is_some_and(|suffix| suffix == "rs") {
+            into.push(Source::new(&path, &fs::read_to_string(entry.path()).expect("source is UTF-8")));
+        }
+    }
+}
+
+#[test]
+fn the_house_rules_hold() {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this test");
+    let mut all = Vec::new();
+    sources(&Path::new(&root).join("src"), "", &mut all);
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(all.iter().any(|source| source.path == "lib.rs"), "the sources were found");
+
+    let mut findings = Vec::new();
+    for source in &all {
+        for rule in RULES {
+            findings.extend((rule.check)(source).into_iter().map(|(line, what)| format!("src/{}:{line}: {what}", source.path)));
+        }
+        findings
+            .extend(shape::check_lengths(source).into_iter().map(|(line, what)| format!("src/{}:{line}: {what}", source.path)));
+    }
+    assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
+}
+
+#[test]
+fn each_rule_catches_what_it_is_for_and_nothing_else() {
+    for (number, rule) in RULES.iter().enumerate() {
+        assert!(!rule.caught.is_empty() && !rule.passed.is_empty());
+        for (path, text) in rule.caught {
+            assert!(!(rule.check)(&Source::new(path, text)).is_empty(), "rule {number} missed {path}: {text}");
+        }
+        for (path, text) in rule.passed {
+            assert_eq!((rule.check)(&Source::new(path, text)), [], "rule {number} is wrong about {path}: {text}");
+        }
+    }
+}
+
+#[test]
+fn lengths_are_counted() {
+    let of_lines = |count: usize| format!("fn long() -> [u8; 2] {{\n{}}}\n", "    step();\n\n    // why\n".repeat(count));
+    assert_eq!(shape::check_lengths(&Source::new("a.rs", &of_lines(70))), []);
+    assert_eq!(shape::check_lengths(&Source::new("a.rs", &of_lines(71))).len(), 1);
+    assert_eq!(shape::check_lengths(&Source::new("a.rs", &"\n".repeat(600))), []);
+    assert_eq!(shape::check_lengths(&Source::new("a.rs", &"\n".repeat(601))).len(), 1);
+}

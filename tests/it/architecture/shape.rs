@@ -1,0 +1,109 @@
+//! Doors and shape: who may touch the disk and the clock, how files open, how long things may be.
+
+use super::source::Source;
+use super::{Finding, found};
+
+const FILE_LINES: usize = 600;
+const FUNCTION_LINES: usize = 70;
+const LINE_COLUMNS: usize = 130;
+
+/// Where a path starts and the one file that may name it; an empty name means nobody.
+const DOORS: [(&[&str], &str); 6] = [
+    (&["std", "fs"], "storage/disk"),
+    (&["memmap2"], "storage/disk"),
+    (&["rustix"], "storage/disk"),
+    (&["libc"], "storage/disk"),
+    (&["std", "time", "Instant"], "clock"),
+    (&["std", "env"], ""),
+];
+
+/// What `format` has no business with: it turns bytes into values and back.
+const IMPURE: [&str; 6] = ["fs", "net", "path", "process", "sync", "thread"];
+
+/// The disk, `unsafe` and the time are reached through one file each; `format` reaches nothing.
+pub(super) fn check_doors(source: &Source) -> Vec<Finding> {
+    let is_file = |name: &str| {
+        let rest = source.path.strip_prefix(name).filter(|_| !name.is_empty());
+        rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+    };
+    let mut findings = Vec::new();
+    for path in source.paths().iter().filter(|path| !path.is_local) {
+        let starts_with = |start: &[&str]| path.segments.iter().zip(start).filter(|(a, b)| a == b).count() == start.len();
+        let closed = DOORS.iter().any(|(start, file)| starts_with(start) && !is_file(file));
+        let impure = source.path.starts_with("format/") && IMPURE.iter().any(|name| starts_with(&["std", name]));
+        if closed || impure {
+            findings.push((path.line, format!("`{}` is not for this file", path.segments.join("::"))));
+        }
+    }
+    for (at, word) in source.words() {
+        let rest = &source.code[at + word.len()..];
+        let is_closed = match word {
+            "unsafe" => !is_file("storage/disk"),
+            "SystemTime" | "Instant" => rest.starts_with("::now") && !is_file("clock"),
+            // A path that leads elsewhere would let a file stand on two floors.
+            "path" => {
+                let line = source.text.lines().nth(source.line_of(at) - 1).unwrap_or_default();
+                source.code[..at].ends_with("#[") && (line.contains("..") || !line.contains("/tests.rs\""))
+            }
+            _ => false,
+        };
+        if is_closed {
+            findings.push((source.line_of(at), format!("`{word}` is not for this file")));
+        }
+    }
+    findings
+}
+
+/// Every file says first what it is.
+pub(super) fn check_opening(source: &Source) -> Vec<Finding> {
+    if source.text.starts_with("//! ") { Vec::new() } else { found(1, "the file does not open with `//! `") }
+}
+
+/// Line by line: width, signs, unfinished business, lints switched off without a reason.
+pub(super) fn check_lines(source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (number, line) in source.text.lines().enumerate() {
+        let columns = line.chars().count();
+        if columns > LINE_COLUMNS {
+            findings.push((number + 1, format!("{columns} columns")));
+        }
+        if !line.is_ascii() {
+            findings.push((number + 1, "not ASCII".to_owned()));
+        }
+        if ["TODO", "FIXME", "XXX"].iter().any(|word| line.contains(word)) {
+            findings.push((number + 1, "unfinished business".to_owned()));
+        }
+    }
+    for (at, word) in source.words() {
+        let before = &source.code[..at];
+        let is_attribute = matches!(word, "allow" | "expect") && (before.ends_with("#[") || before.ends_with("#!["));
+        let inside = source.code[at..].split(']').next().unwrap_or_default();
+        if is_attribute && !inside.contains("reason") {
+            findings.push((source.line_of(at), "a lint is switched off without a reason".to_owned()));
+        }
+    }
+    findings
+}
+
+/// Files and functions that one cannot take in at a glance.
+pub(super) fn check_lengths(source: &Source) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let lines = source.text.lines().count();
+    if lines > FILE_LINES {
+        findings.push((lines, format!("{lines} lines; {FILE_LINES} are the limit")));
+    }
+    let all: Vec<_> = source.words().collect();
+    for pair in all.windows(2).filter(|pair| pair[0].1 == "fn") {
+        let (at, name) = pair[1];
+        // A function pointer has no name: a parenthesis stands between the two words.
+        if source.code[pair[0].0 + 2..at].trim() != "" {
+            continue;
+        }
+        let Some(body) = source.braced(at) else { continue };
+        let lines = source.code[body].lines().filter(|line| !line.trim().is_empty()).count();
+        if lines > FUNCTION_LINES {
+            findings.push((source.line_of(at), format!("`{name}` has {lines} lines; {FUNCTION_LINES} are the limit")));
+        }
+    }
+    findings
+}

@@ -1,0 +1,92 @@
+//! Settings of topics: stored, changed, refused.
+
+use annals::{Compression, Error, Log, LogConfig, MemoryDisk, Record, TopicConfig};
+use std::time::Duration;
+
+fn open(disk: &MemoryDisk) -> Log {
+    Log::builder("data").storage(disk.clone()).open().unwrap()
+}
+
+#[test]
+fn a_pasted_kafka_config_comes_back() {
+    let pairs = [
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "604800000"),
+        ("segment.bytes", "14000"),
+        ("min.insync.replicas", "2"),
+        ("compression.type", "zstd"),
+        ("message.timestamp.type", "LogAppendTime"),
+    ];
+    let config = pairs.iter().fold(TopicConfig::new(), |config, (key, value)| config.set(key, value).unwrap());
+    let disk = MemoryDisk::default();
+    let log = open(&disk);
+    log.create_topic("t", 1, config.clone()).unwrap();
+    log.close().unwrap();
+    let topic = open(&disk).topic("t").unwrap();
+    assert_eq!(topic.config(), config);
+    for (key, value) in pairs {
+        assert_eq!(topic.config().get(key).as_deref(), Some(value), "{key}");
+    }
+}
+
+#[test]
+fn unknown_keys_and_bad_values_name_the_key() {
+    for (key, value) in
+        [("retention.msec", "1"), ("retention.ms", "7d"), ("segment.bytes", "13"), ("cleanup.policy", "shred"), ("", "")]
+    {
+        let result = TopicConfig::new().set(key, value);
+        assert!(matches!(&result, Err(Error::InvalidConfig { key: named, .. }) if named == key), "{key}={value}: {result:?}");
+    }
+}
+
+#[test]
+fn a_change_touches_only_what_it_sets() {
+    let disk = MemoryDisk::default();
+    let log = open(&disk);
+    let config = TopicConfig::new().retention(Duration::from_secs(60)).max_message_bytes(2000);
+    let topic = log.create_topic("t", 1, config).unwrap();
+    topic.update_config(TopicConfig::new().max_message_bytes(200)).unwrap();
+    let changed = TopicConfig::new().retention(Duration::from_secs(60)).max_message_bytes(200);
+    assert_eq!(topic.config(), changed);
+    let refused = topic.append(Record::new(vec![b'x'; 1000]));
+    assert!(matches!(refused, Err(Error::RecordTooLarge { limit: 200, .. })), "it holds at once: {refused:?}");
+    log.close().unwrap();
+    let log = open(&disk);
+    assert_eq!(log.topic("t").unwrap().config(), changed, "and later");
+}
+
+#[test]
+fn a_bad_change_changes_nothing() {
+    let disk = MemoryDisk::default();
+    let log = open(&disk);
+    let config = TopicConfig::new().compression(Compression::None).max_compaction_lag(Duration::from_secs(1));
+    let topic = log.create_topic("t", 1, config.clone()).unwrap();
+    let bad = TopicConfig::new().max_message_bytes(99).min_compaction_lag(Duration::from_secs(2));
+    assert!(matches!(topic.update_config(bad), Err(Error::InvalidConfig { .. })));
+    assert_eq!(topic.config(), config);
+    log.close().unwrap();
+    assert_eq!(open(&disk).topic("t").unwrap().config(), config);
+}
+
+#[test]
+fn the_logs_defaults_hold_where_a_topic_says_nothing() {
+    let disk = MemoryDisk::default();
+    let defaults = LogConfig::new().topic_defaults(TopicConfig::new().max_message_bytes(200));
+    let log = Log::builder("data").storage(disk.clone()).config(defaults).open().unwrap();
+    let plain = log.create_topic("plain", 1, TopicConfig::new()).unwrap();
+    let own = log.create_topic("own", 1, TopicConfig::new().max_message_bytes(5000)).unwrap();
+    let large = Record::new(vec![b'x'; 1000]);
+    assert!(matches!(plain.append(&large), Err(Error::RecordTooLarge { limit: 200, .. })));
+    own.append(&large).unwrap();
+    assert!(plain.config().is_empty(), "they are not the topic's");
+    log.close().unwrap();
+    open(&disk).topic("plain").unwrap().append(&large).unwrap();
+}
+
+#[test]
+fn a_log_is_not_opened_with_settings_that_cannot_be() {
+    for config in [LogConfig::new().max_open_files(0), LogConfig::new().internal_partitions(0), LogConfig::new().max_bytes(0)] {
+        let result = Log::builder("data").storage(MemoryDisk::default()).config(config).open();
+        assert!(matches!(result, Err(Error::InvalidConfig { .. })), "{result:?}");
+    }
+}

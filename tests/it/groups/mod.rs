@@ -1,0 +1,101 @@
+//! Consumer groups from outside: who gets which records, what is committed, and what survives.
+
+mod committing;
+mod membership;
+mod polling;
+mod seeking;
+mod stress;
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annals::{Consumer, Log, Record, Records, Topic, TopicConfig, TopicPartition};
+
+/// Long enough for anything that should happen at once, on however slow a machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A log in memory with one topic, `t`.
+fn log_with(partitions: u32) -> (Log, Topic) {
+    let log = Log::in_memory();
+    let topic = log.open_topic("t", partitions, TopicConfig::new()).unwrap();
+    (log, topic)
+}
+
+/// Partition `number` of `t`.
+fn t(number: u32) -> TopicPartition {
+    ("t", number).into()
+}
+
+/// Appends `count` records to a partition, each a batch of its own; their values are their offsets.
+fn fill(topic: &Topic, partition: u32, count: u64) {
+    let partition = topic.partition(partition).unwrap();
+    for _ in 0..count {
+        partition.append(Record::new(partition.log_end_offset().to_string())).unwrap();
+    }
+}
+
+/// Appends one batch of `count` records.
+fn fill_batch(topic: &Topic, partition: u32, count: u64) {
+    let partition = topic.partition(partition).unwrap();
+    let start = partition.log_end_offset();
+    partition.append_batch((start..start + count).map(|offset| offset.to_string())).unwrap();
+}
+
+/// Partition and offset of each record.
+fn offsets(records: &Records) -> Vec<(u32, u64)> {
+    records.iter().map(|record| record.map(|record| (record.partition(), record.offset())).unwrap()).collect()
+}
+
+/// Polls without waiting.
+fn poll(consumer: &mut Consumer) -> Vec<(u32, u64)> {
+    offsets(&consumer.poll(Duration::ZERO).unwrap())
+}
+
+/// Polls without waiting until there is nothing more.
+fn drain(consumer: &mut Consumer) -> Vec<(u32, u64)> {
+    let mut all = Vec::new();
+    loop {
+        let records = consumer.poll(Duration::ZERO).unwrap();
+        if records.is_empty() && records.rebalance().is_empty() {
+            return all;
+        }
+        all.extend(offsets(&records));
+    }
+}
+
+/// `offsets` of one partition.
+fn of(partition: u32, offsets: impl IntoIterator<Item = u64>) -> Vec<(u32, u64)> {
+    offsets.into_iter().map(|offset| (partition, offset)).collect()
+}
+
+/// Does something while the consumer waits in a poll, and gives what that poll then gave. It must end it.
+fn poll_while<T>(consumer: &mut Consumer, act: impl FnOnce() -> T) -> (Records, T) {
+    thread::scope(|scope| {
+        let started = Instant::now();
+        let waiting = scope.spawn(move || {
+            let records = consumer.poll(SOON).unwrap();
+            assert!(started.elapsed() < SOON, "nothing ended the poll");
+            records
+        });
+        // Most likely it waits by then; if not, the outcome must be the same.
+        thread::sleep(Duration::from_millis(5));
+        let done = act();
+        (waiting.join().unwrap(), done)
+    })
+}
+
+/// Copies a directory, so that it can be written to.
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else if entry.file_name() != ".lock" {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

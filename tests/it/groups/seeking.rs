@@ -1,0 +1,121 @@
+//! Where a consumer starts, and where seeks lead.
+
+use std::time::Duration;
+
+use annals::{ConsumerConfig, Error, OffsetReset, Record, Seek, Timestamp};
+
+use super::{drain, fill, fill_batch, log_with, of, poll, t};
+
+#[test]
+fn a_new_group_starts_where_its_reset_policy_says() {
+    let (log, topic) = log_with(1);
+    fill(&topic, 0, 5);
+    topic.partition(0).unwrap().delete_records_before(2).unwrap();
+    let join = |group: &str, reset| {
+        let config = ConsumerConfig::new().auto_offset_reset(reset);
+        log.consumer_group(group).unwrap().join_with("t", config).unwrap()
+    };
+    let mut earliest = join("earliest", OffsetReset::Earliest);
+    let mut latest = join("latest", OffsetReset::Latest);
+    let mut none = join("none", OffsetReset::None);
+    fill(&topic, 0, 2);
+    let records = earliest.poll(Duration::ZERO).unwrap();
+    assert_eq!(super::offsets(&records), of(0, 2..7));
+    assert!(records.skipped().is_empty(), "a group that never committed has missed nothing");
+    assert_eq!(drain(&mut latest), of(0, 5..7), "what was appended after it joined");
+    assert!(matches!(none.poll(Duration::ZERO), Err(Error::NoOffset(partition)) if partition == t(0)));
+    none.seek(&t(0), Seek::Earliest).unwrap();
+    assert_eq!(drain(&mut none), of(0, 2..7));
+}
+
+#[test]
+fn seeks_lead_where_they_say() {
+    let (log, topic) = log_with(1);
+    let partition = topic.partition(0).unwrap();
+    for millis in [1_000, 2_000, 1_500, 3_000, 4_000] {
+        partition.append(Record::new("x").timestamp(Timestamp::from_millis(millis))).unwrap();
+    }
+    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
+    consumer.commit_offsets([(t(0), 1.into())]).unwrap();
+    let seeks: [(Seek, u64); 12] = [
+        (Seek::Latest, 5),
+        (Seek::ShiftBy(-2), 3),
+        (Seek::ShiftBy(1), 4),
+        (Seek::ShiftBy(100), 5),
+        (Seek::ShiftBy(-100), 0),
+        (Seek::Offset(3), 3),
+        (Seek::Earliest, 0),
+        (Seek::Timestamp(Timestamp::from_millis(1_501)), 1),
+        (Seek::Timestamp(Timestamp::from_millis(2_001)), 3),
+        (Seek::Timestamp(Timestamp::from_millis(9_000)), 5),
+        (Seek::Committed, 1),
+        (5.into(), 5),
+    ];
+    for (to, expected) in seeks {
+        consumer.seek(&t(0), to).unwrap();
+        assert_eq!(consumer.position(&t(0)).unwrap(), expected, "{to:?}");
+        assert_eq!(consumer.lag(), 5 - expected);
+    }
+    consumer.seek_all(Timestamp::from_millis(3_000)).unwrap();
+    assert_eq!(drain(&mut consumer), of(0, 3..5));
+    consumer.seek_all(Seek::Committed).unwrap();
+    assert_eq!(drain(&mut consumer), of(0, 1..5));
+    assert_eq!(log.consumer_group("g").unwrap().committed(&t(0)).unwrap().unwrap().offset, 1, "a seek commits nothing");
+}
+
+#[test]
+fn seeks_beyond_the_end_or_elsewhere_are_refused() {
+    let (log, topic) = log_with(2);
+    fill(&topic, 0, 3);
+    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
+    assert_eq!(poll(&mut consumer), of(0, 0..3));
+    let refused = consumer.seek(&t(0), 4);
+    assert!(matches!(refused, Err(Error::OffsetOutOfRange { requested: 4, log_start: 0, log_end: 3, .. })));
+    assert!(consumer.seek_all(2).is_err(), "one of them is empty");
+    assert_eq!(consumer.position(&t(0)).unwrap(), 3, "unchanged");
+    assert!(matches!(consumer.seek(&t(7), 0), Err(Error::NotAssigned(_))));
+    assert!(matches!(consumer.position(&t(7)), Err(Error::NotAssigned(_))));
+}
+
+#[test]
+fn a_seek_into_a_batch_starts_inside_it() {
+    let (log, topic) = log_with(1);
+    fill_batch(&topic, 0, 20);
+    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
+    assert_eq!(poll(&mut consumer).len(), 20);
+    consumer.seek(&t(0), 13).unwrap();
+    assert_eq!(drain(&mut consumer), of(0, 13..20));
+}
+
+#[test]
+fn a_seek_below_the_log_start_tells_what_is_missing() {
+    let (log, topic) = log_with(1);
+    fill(&topic, 0, 5);
+    topic.partition(0).unwrap().delete_records_before(3).unwrap();
+    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
+    consumer.seek(&t(0), 1).unwrap();
+    let records = consumer.poll(Duration::ZERO).unwrap();
+    assert_eq!(records.skipped(), [(t(0), 1..3)]);
+    assert_eq!(super::offsets(&records), of(0, 3..5));
+}
+
+#[test]
+fn a_position_above_the_end_follows_the_reset_policy() {
+    let (log, topic) = log_with(1);
+    fill(&topic, 0, 10);
+    let join = |group: &str, reset| {
+        let config = ConsumerConfig::new().auto_offset_reset(reset);
+        let mut consumer = log.consumer_group(group).unwrap().join_with("t", config).unwrap();
+        consumer.seek_all(10).unwrap();
+        consumer
+    };
+    let mut earliest = join("earliest", OffsetReset::Earliest);
+    let mut latest = join("latest", OffsetReset::Latest);
+    let mut none = join("none", OffsetReset::None);
+    topic.partition(0).unwrap().truncate_to(4).unwrap();
+    assert_eq!(drain(&mut earliest), of(0, 0..4));
+    assert_eq!(drain(&mut latest), []);
+    assert_eq!(latest.position(&t(0)).unwrap(), 4);
+    let refused = none.poll(Duration::ZERO);
+    assert!(matches!(refused, Err(Error::OffsetOutOfRange { requested: 10, log_end: 4, .. })));
+}

@@ -1,0 +1,110 @@
+//! Our dump beside that of Kafka's own tool, where it can run: the same lines, of whole directories and of damaged files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use annals::inspect::DumpOptions;
+
+use super::damaged::Patient;
+use super::{Dumped, assert_same_lines, dump, whole};
+use crate::kafka::{KafkaTools, copy_dir, fixture};
+
+/// Runs Kafka's tool, which must come to its end, and gives what it printed and the groups of its summary.
+fn dump_of_kafka(tools: &KafkaTools, files: &[PathBuf], flags: &[&str]) -> (Vec<u8>, Vec<String>) {
+    let files: Vec<_> = files.iter().map(|file| file.to_str().expect("a UTF-8 path")).collect();
+    let output = tools
+        .command("org.apache.kafka.tools.DumpLogSegments", "warn")
+        .args(flags)
+        .args(["--files", &files.join(",")])
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .expect("java runs");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(output.status.success(), "{said}");
+    (output.stdout, groups(&said))
+}
+
+/// A summary cut before each of its titles, and sorted: Kafka's tool has the files in any order.
+fn groups(said: &str) -> Vec<String> {
+    let mut groups: Vec<String> = Vec::new();
+    for line in said.lines().filter(|line| !line.starts_with("Picked up ")) {
+        let is_of_group = line.starts_with("  ") || line.starts_with("Indexed offset: ");
+        match groups.last_mut().filter(|_| is_of_group) {
+            Some(group) => group.extend(["\n", line]),
+            None => groups.push(line.to_owned()),
+        }
+    }
+    groups.sort();
+    groups
+}
+
+fn assert_same_dump(tools: &KafkaTools, files: &[PathBuf], options: &DumpOptions, flags: &[&str]) {
+    let Dumped { out, problems, .. } = dump(files, options);
+    let (expected, summary) = dump_of_kafka(tools, files, flags);
+    assert_same_lines(&out, &expected, &format!("{flags:?}"));
+    assert_eq!(groups(&problems), summary);
+}
+
+fn collect(dir: &Path, wanted: &[&str], files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("a directory").path();
+        if path.is_dir() {
+            collect(&path, wanted, files);
+        } else if path.extension().is_some_and(|suffix| wanted.iter().any(|wanted| suffix == *wanted)) {
+            files.push(path);
+        }
+    }
+    files.sort();
+}
+
+#[test]
+fn whole_directories_look_the_same_to_kafka() {
+    let Some(tools) = KafkaTools::find() else { return };
+    for set in ["clean", "legacy"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        copy_dir(&fixture(&format!("{set}/root")), dir.path());
+        let (mut logs, mut others) = (Vec::new(), Vec::new());
+        collect(dir.path(), &["log", "checkpoint"], &mut logs);
+        collect(dir.path(), &["index", "timeindex", "txnindex", "snapshot"], &mut others);
+        assert_same_dump(&tools, &logs, &whole(), &["--print-data-log"]);
+        assert_same_dump(&tools, &logs, &DumpOptions::new(), &[]);
+        assert_same_dump(&tools, &others, &DumpOptions::new(), &[]);
+        let flags = ["--print-data-log", "--skip-record-metadata", "--max-bytes", "1000"];
+        assert_same_dump(&tools, &logs, &whole().skip_record_metadata(true).max_bytes(1000), &flags);
+        assert_same_dump(&tools, &others, &DumpOptions::new().verify_index_only(true), &["--verify-index-only"]);
+        assert_same_dump(&tools, &others, &DumpOptions::new().index_sanity_check(true), &["--index-sanity-check"]);
+    }
+}
+
+#[test]
+fn damaged_files_look_the_same_to_kafka() {
+    let Some(tools) = KafkaTools::find() else { return };
+    let patients: Vec<_> = (0..8).map(|_| Patient::plain()).collect();
+    let snapshot = fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot")).expect("a snapshot");
+    let mut files = vec![
+        patients[0].damage("log", |log| log[200] ^= 1),
+        patients[1].damage("log", |log| log.truncate(log.len() - 3)),
+        patients[2].damage("log", |log| log.rotate_left(4361)),
+        patients[3].damage("index", |index| index[3] ^= 1),
+        patients[4].damage("timeindex", |index| index[7] ^= 1),
+        patients[5].damage("timeindex", |index| index[11] ^= 1),
+        patients[6].damage("timeindex", |index| index[..24].rotate_left(12)),
+        patients[7].damage("index", |index| index.resize(index.len() + 80, 0)),
+        patients[7].damage("timeindex", |index| index.resize(index.len() + 120, 0)),
+        fixture("clean/root/meta.properties"),
+    ];
+    for (number, damage) in [4, 1].into_iter().enumerate() {
+        let path = patients[number].path("snapshot");
+        let mut bytes = snapshot.clone();
+        bytes[damage] ^= 3;
+        fs::write(&path, bytes).expect("a damaged file");
+        files.push(path);
+    }
+    for (number, bytes) in [0, 5, snapshot.len() - 3].into_iter().enumerate() {
+        let path = patients[number + 2].path("snapshot");
+        fs::write(&path, &snapshot[..bytes]).expect("a damaged file");
+        files.push(path);
+    }
+    assert_same_dump(&tools, &files, &whole(), &["--print-data-log"]);
+    assert_same_dump(&tools, &files, &DumpOptions::new().deep_iteration(true), &["--deep-iteration"]);
+}

@@ -1,0 +1,50 @@
+//! Kafka's jars and a Java to run them.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Kafka's tools, ready to run.
+#[derive(Clone, Debug)]
+pub(crate) struct KafkaTools {
+    jars: PathBuf,
+}
+
+impl KafkaTools {
+    /// `None`, and a line that says so, where Java or the jars are absent.
+    pub(crate) fn find() -> Option<Self> {
+        let beside_target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka");
+        let jars = env::var_os("ANNALS_KAFKA_JARS").map_or(beside_target, PathBuf::from);
+        let has_jars = jars.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        let java = Command::new("java").arg("-version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if has_jars && java.is_ok_and(|status| status.success()) {
+            return Some(Self { jars });
+        }
+        assert!(env::var_os("ANNALS_REQUIRE_KAFKA").is_none(), "no Java, or no jars of Kafka in {}", jars.display());
+        eprintln!("skipped: Kafka's own tools are not here (see .ci/kafka/fetch)");
+        None
+    }
+
+    /// Java, about to run a class of Kafka's; tuned to start fast.
+    pub(crate) fn command(&self, class: &str, log_level: &str) -> Command {
+        let mut command = Command::new("java");
+        command.args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+        command.arg(format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={log_level}"));
+        command.arg("-cp").arg(self.jars.join("*")).arg(class).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a class to its end.
+    pub(crate) fn run(&self, class: &str, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Output {
+        self.command(class, "warn").args(arguments).output().expect("java runs")
+    }
+
+    /// Runs a class that must succeed, and gives what it printed.
+    pub(crate) fn expect(&self, class: &str, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> String {
+        let output = self.run(class, arguments);
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{class}: {printed}\n{}", String::from_utf8_lossy(&output.stderr));
+        printed
+    }
+}

@@ -1,0 +1,135 @@
+//! A partition without a log around it.
+
+use std::fs;
+use std::time::Duration;
+
+use annals::{Durability, Error, Log, ManualClock, MemoryDisk, Partition, Record, Timestamp, TopicConfig};
+
+use super::{assert_unchanged, killed_copy, one_partition, texts, tree};
+
+#[test]
+fn it_is_there_when_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("kv").join("wal");
+    let wal = Partition::open(&root, TopicConfig::new().durability(Durability::Synced)).unwrap();
+    assert_eq!((&*wal.id().topic, wal.id().partition), ("wal", 0));
+    wal.append(("a", "1")).unwrap();
+    wal.append(Record::tombstone("a")).unwrap();
+    drop(wal);
+    assert!(root.join(".kafka_cleanshutdown").exists() && root.join("recovery-point-offset-checkpoint").exists());
+    let wal = Partition::open(&root, TopicConfig::new()).unwrap();
+    assert_eq!(wal.log_end_offset(), 2);
+    let before = tree(&root);
+    assert_eq!(texts(&wal).unwrap(), ["1", ""]);
+    drop(wal);
+    assert_unchanged(&before, &tree(&root));
+}
+
+#[test]
+fn the_name_of_its_directory_says_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, topic, partition) in [("orders-7", "orders", 7), ("a b", "a b", 0), ("x-01", "x-01", 0)] {
+        let open = || Partition::open(dir.path().join(name), TopicConfig::new()).unwrap();
+        let lone = open();
+        assert_eq!((&*lone.id().topic, lone.id().partition), (topic, partition));
+        lone.append_batch(["x", "y", "z"]).unwrap();
+        lone.delete_records_before(1).unwrap();
+        drop(lone);
+        let lone = open();
+        assert_eq!((lone.log_start_offset(), lone.log_end_offset()), (1, 3), "{name}");
+    }
+}
+
+#[test]
+fn a_snapshot_and_a_log_from_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal");
+    let wal = Partition::open(&root, TopicConfig::new()).unwrap();
+    wal.append_batch(["a", "b", "c"]).unwrap();
+    wal.delete_records_before(2).unwrap();
+    drop(wal);
+    let wal = Partition::open(&root, TopicConfig::new()).unwrap();
+    let mut replay = wal.read(2..).unwrap();
+    assert_eq!(replay.next_record().unwrap().unwrap().text(), "c");
+    assert!(replay.next_record().unwrap().is_none());
+    assert_eq!(replay.next_offset(), 3);
+}
+
+#[test]
+fn a_kill_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = Partition::open(dir.path().join("wal"), TopicConfig::new()).unwrap();
+    wal.append_batch(["a", "b"]).unwrap();
+    let copy = killed_copy(dir.path());
+    assert!(!copy.path().join("wal").join(".kafka_cleanshutdown").exists());
+    let wal = Partition::open(copy.path().join("wal"), TopicConfig::new()).unwrap();
+    assert_eq!(texts(&wal).unwrap(), ["a", "b"]);
+}
+
+#[test]
+fn it_is_locked_while_a_handle_lives() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal");
+    let wal = Partition::open(&root, TopicConfig::new()).unwrap();
+    wal.append("a").unwrap();
+    let reader = wal.read(..).unwrap();
+    drop(wal);
+    assert!(matches!(Partition::open(&root, TopicConfig::new()), Err(Error::Locked { .. })));
+    drop(reader);
+    Partition::open(&root, TopicConfig::new()).unwrap();
+}
+
+#[test]
+fn a_partition_of_a_log_is_left_as_the_log_wants_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let topic = log.create_topic("t", 2, TopicConfig::new()).unwrap();
+    topic.partition(0).unwrap().append_batch(["a", "b", "c"]).unwrap();
+    topic.partition(1).unwrap().append("other").unwrap();
+    let member = dir.path().join("t-0");
+    assert!(matches!(Partition::open(&member, TopicConfig::new()), Err(Error::Locked { .. })), "the log has it");
+    log.close().unwrap();
+    let lone = Partition::open(&member, TopicConfig::new()).unwrap();
+    assert!(matches!(Log::open(dir.path()), Err(Error::Locked { .. })));
+    assert_eq!(lone.append("d").unwrap().offset, 3);
+    lone.delete_records_before(2).unwrap();
+    lone.truncate_to(3).unwrap();
+    assert!(!dir.path().join(".kafka_cleanshutdown").exists());
+    drop(lone);
+
+    let log = Log::open(dir.path()).unwrap();
+    assert!(log.recovery().clean && !log.recovery().has_losses(), "{:?}", log.recovery());
+    let topic = log.topic("t").unwrap();
+    let partition = topic.partition(0).unwrap();
+    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (2, 3));
+    assert_eq!(texts(&partition).unwrap(), ["c"]);
+    assert_eq!(texts(&topic.partition(1).unwrap()).unwrap(), ["other"]);
+}
+
+#[test]
+fn a_name_that_the_log_around_cannot_hold_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    one_partition(&log, "t");
+    log.close().unwrap();
+    let refused = Partition::open(dir.path().join("wal"), TopicConfig::new());
+    assert!(matches!(refused, Err(Error::NotALog { .. })), "{refused:?}");
+    let whole = Partition::open(dir.path(), TopicConfig::new());
+    assert!(matches!(whole, Err(Error::NotALog { .. })), "{whole:?}");
+    fs::remove_dir_all(dir.path().join("wal")).unwrap_or_default();
+    Log::open(dir.path()).unwrap();
+}
+
+#[test]
+fn everything_is_kept_unless_the_config_says_otherwise() {
+    let disk = MemoryDisk::default();
+    let clock = ManualClock::at(Timestamp::from_millis(1_600_000_000_000));
+    let open = |config| Log::builder("wal").storage(disk.clone()).clock(clock.clone()).open_partition(config).unwrap();
+    open(TopicConfig::new()).append("old").unwrap();
+    clock.advance(Duration::from_secs(400 * 24 * 3600));
+    let wal = open(TopicConfig::new());
+    assert_eq!(texts(&wal).unwrap(), ["old"]);
+    drop(wal);
+    let wal = open(TopicConfig::new().retention(Duration::from_secs(3600)));
+    assert_eq!((wal.log_start_offset(), wal.log_end_offset()), (1, 1));
+}

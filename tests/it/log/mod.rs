@@ -1,0 +1,66 @@
+//! The opened directory: creating, locking, recovering, closing, and what is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use annals::{Error, Log, Partition, Result, Topic, TopicConfig};
+
+mod lone;
+mod open;
+mod refused;
+mod topics;
+
+/// Every file below a directory with its bytes, and every directory.
+type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+/// That nothing changed; names what did.
+#[track_caller]
+fn assert_unchanged(before: &Tree, after: &Tree) {
+    let paths: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    let changed: Vec<_> = paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert!(changed.is_empty(), "changed: {changed:?}");
+}
+
+fn tree(dir: &Path) -> Tree {
+    let mut found = Tree::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(tree(&path));
+            found.insert(path, None);
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.insert(path, Some(bytes));
+        }
+    }
+    found
+}
+
+/// The values of all records, as text.
+fn texts(partition: &Partition) -> Result<Vec<String>> {
+    let mut texts = Vec::new();
+    for batch in partition.read(..)? {
+        for record in &batch? {
+            texts.push(record?.text().into_owned());
+        }
+    }
+    Ok(texts)
+}
+
+fn one_partition(log: &Log, name: &str) -> Topic {
+    log.open_topic(name, 1, TopicConfig::new()).unwrap()
+}
+
+/// Leaves the directory as a process does that was killed: nothing is flushed, the lock dies with it.
+///
+/// The log stays open in this process, so what is left behind is copied.
+fn killed_copy(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    crate::kafka::copy_dir(dir, copy.path());
+    copy
+}
+
+fn is_unknown_topic(result: &Result<impl Sized>) -> bool {
+    matches!(result, Err(Error::UnknownTopic(_)))
+}

@@ -1,0 +1,357 @@
+//! Opening, closing and opening again.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annals::{CleanupPolicy, Durability, Error, Log, LogConfig, ManualClock, MemoryDisk, Timestamp, TopicConfig};
+
+use super::{assert_unchanged, killed_copy, one_partition, texts, tree};
+use crate::kafka::{copy_dir, fixture};
+
+#[test]
+fn what_was_written_is_there_when_the_log_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("new").join("data");
+    let log = Log::open(&root).unwrap();
+    assert!(log.recovery().clean && !log.recovery().has_losses());
+    let orders = log.create_topic("orders", 3, TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    let id = orders.id();
+    let written = orders.append(("order-42", "paid")).unwrap();
+    assert_eq!((written.partition, written.offset), (0, 0), "order-42 hashes to 0 of 3");
+    log.close().unwrap();
+
+    let log = Log::open(&root).unwrap();
+    assert!(log.recovery().clean && log.recovery().partitions.is_empty(), "{:?}", log.recovery());
+    let orders = log.open_topic("orders", 99, TopicConfig::new()).unwrap();
+    assert_eq!(orders.partitions().len(), 3, "the stored topic as it is");
+    assert_eq!(orders.config(), TopicConfig::new().cleanup_policy(CleanupPolicy::Compact));
+    assert_eq!(orders.id(), id);
+    assert_eq!(id.unwrap().len(), 22);
+    assert_eq!(texts(&orders.partition_for(b"order-42")).unwrap(), ["paid"]);
+    assert_eq!(orders.append(("order-42", "sent")).unwrap().offset, 1);
+}
+
+#[test]
+fn the_marker_stands_only_while_the_log_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let marker = dir.path().join(".kafka_cleanshutdown");
+    let log = Log::open(dir.path()).unwrap();
+    let topic = one_partition(&log, "t");
+    assert!(!marker.exists());
+    log.close().unwrap();
+    assert_eq!(fs::read_to_string(&marker).unwrap(), "{\"version\":0,\"brokerEpoch\":-1}");
+    drop(topic);
+
+    let log = Log::open(dir.path()).unwrap();
+    let topic = log.topic("t").unwrap();
+    assert!(marker.exists(), "nothing was written yet");
+    topic.append("a").unwrap();
+    assert!(!marker.exists());
+    let left_by_a_kill = killed_copy(dir.path());
+    log.close().unwrap();
+    assert!(marker.exists());
+
+    let log = Log::open(left_by_a_kill.path()).unwrap();
+    assert!(!log.recovery().clean);
+    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a"]);
+}
+
+#[test]
+fn a_clean_log_that_nobody_writes_to_stays_byte_for_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    one_partition(&log, "t").append("a").unwrap();
+    log.close().unwrap();
+    let before = tree(dir.path());
+    let log = Log::open(dir.path()).unwrap();
+    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a"]);
+    log.flush().unwrap();
+    log.close().unwrap();
+    assert_unchanged(&before, &tree(dir.path()));
+}
+
+#[test]
+fn a_brokers_directory_that_nobody_writes_to_stays_byte_for_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&fixture("clean/root"), dir.path());
+    let before = tree(dir.path());
+    let log = Log::open(dir.path()).unwrap();
+    assert!(log.recovery().clean);
+    let plain = log.topic("plain").unwrap();
+    assert_eq!(plain.config().get("retention.ms").as_deref(), Some("-1"), "nothing expires");
+    log.maintain().unwrap();
+    log.close().unwrap();
+    let (mut before, mut after) = (before, tree(dir.path()));
+    after.remove(&dir.path().join(".lock"));
+    // What the broker had deleted already goes.
+    before.retain(|path, _| path.extension().is_none_or(|suffix| suffix != "deleted"));
+    assert_unchanged(&before, &after);
+}
+
+#[test]
+fn a_brokers_directory_is_ours_from_the_first_write_on() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&fixture("clean/root"), dir.path());
+    let high_watermarks = dir.path().join("replication-offset-checkpoint");
+    let cleaner = fs::read(dir.path().join("cleaner-offset-checkpoint")).unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    assert!(high_watermarks.exists());
+    let plain = log.topic("plain").unwrap();
+    let end = plain.partition(0).unwrap().log_end_offset();
+    assert_eq!(plain.append("ours").unwrap().offset, end);
+    assert!(!high_watermarks.exists(), "a broker would write it again");
+    let deleted = log.topic("deleted-records").unwrap().partition(0).unwrap();
+    assert_eq!(deleted.log_start_offset(), 37);
+    log.close().unwrap();
+    assert_eq!(fs::read(dir.path().join("cleaner-offset-checkpoint")).unwrap(), cleaner);
+    let log = Log::open(dir.path()).unwrap();
+    assert!(log.recovery().clean);
+    assert_eq!(log.topic("deleted-records").unwrap().partition(0).unwrap().log_start_offset(), 37);
+    assert_eq!(log.topic("plain").unwrap().partition(0).unwrap().log_end_offset(), end + 1);
+}
+
+#[test]
+fn what_a_killed_broker_left_is_recovered() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&fixture("killed/root"), dir.path());
+    let log = Log::open(dir.path()).unwrap();
+    assert!(!log.recovery().clean && !log.recovery().has_losses(), "{:?}", log.recovery());
+    for topic in log.topics() {
+        for partition in topic.partitions() {
+            let end = partition.log_end_offset();
+            assert_eq!(partition.append(("k", "ours")).unwrap().offset, end, "{}", partition.id());
+        }
+    }
+    log.close().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    assert!(log.recovery().clean);
+    for topic in log.topics() {
+        for partition in topic.partitions() {
+            assert_eq!(texts(&partition).unwrap().last().map(String::as_str), Some("ours"), "{}", partition.id());
+        }
+    }
+}
+
+#[test]
+fn a_config_for_a_brokers_topic_keeps_its_records() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir(&fixture("clean/root"), dir.path());
+    let log = Log::open(dir.path()).unwrap();
+    let plain = log.topic("plain").unwrap();
+    let id = plain.id();
+    plain.update_config(TopicConfig::new().max_message_bytes(4096)).unwrap();
+    log.close().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let plain = log.topic("plain").unwrap();
+    assert_eq!(plain.id(), id);
+    assert_eq!(plain.config().get("max.message.bytes").as_deref(), Some("4096"));
+    assert_eq!(plain.config().get("retention.ms").as_deref(), Some("-1"));
+    assert_eq!(log.maintain().unwrap().segments_deleted, 0);
+}
+
+#[test]
+fn fixtures_open_read_only_where_they_stand() {
+    for set in ["clean/root", "killed/root", "legacy/root"] {
+        let root = fixture(set);
+        let before = tree(&root);
+        let log = Log::open_read_only(&root).unwrap();
+        assert!(!log.topics().is_empty(), "{set}");
+        for topic in log.topics() {
+            for partition in topic.partitions() {
+                assert!(texts(&partition).is_ok(), "{set} {}", partition.id());
+            }
+        }
+        assert!(matches!(log.maintain(), Err(Error::ReadOnly)));
+        log.close().unwrap();
+        assert_unchanged(&before, &tree(&root));
+    }
+}
+
+#[test]
+fn a_second_opener_is_refused_until_the_first_has_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let topic = one_partition(&log, "t");
+    match Log::open(dir.path()) {
+        Err(Error::Locked { path, holder, .. }) => {
+            assert_eq!(path, dir.path().canonicalize().unwrap());
+            assert!(holder.is_none_or(|pid| pid == std::process::id()), "{holder:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let reader = Log::open_read_only(dir.path()).unwrap();
+    assert_eq!(reader.topics().len(), 1);
+    let clone = log.clone();
+    log.close().unwrap();
+    let again = Log::open(dir.path()).unwrap();
+    assert!(matches!(topic.append("a"), Err(Error::Closed)), "the old handles are of no use");
+    clone.close().unwrap();
+    again.topic("t").unwrap().append("a").unwrap();
+}
+
+#[test]
+fn the_last_handle_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let partition = one_partition(&Log::open(dir.path()).unwrap(), "t").partition(0).unwrap();
+    partition.append("a").unwrap();
+    let reader = partition.read(..).unwrap();
+    drop(partition);
+    assert!(matches!(Log::open(dir.path()), Err(Error::Locked { .. })), "a reader is a handle");
+    drop(reader);
+    let log = Log::open(dir.path()).unwrap();
+    assert!(log.recovery().clean);
+}
+
+#[test]
+fn a_closed_log_refuses_everything() {
+    let log = Log::in_memory();
+    let topic = one_partition(&log, "t");
+    let partition = topic.partition(0).unwrap();
+    partition.append("a").unwrap();
+    let batch = partition.read(..).unwrap().next().unwrap().unwrap();
+    let clone = log.clone();
+    log.close().unwrap();
+    let is_closed = |result: Result<(), Error>| assert!(matches!(result, Err(Error::Closed)), "{result:?}");
+    is_closed(topic.append("b").map(drop));
+    is_closed(partition.append("b").map(drop));
+    is_closed(partition.read(..).map(drop));
+    is_closed(topic.partition(0).map(drop));
+    is_closed(topic.update_config(TopicConfig::new().retention(None)));
+    is_closed(topic.increase_partitions_to(2));
+    is_closed(clone.topic("t").map(drop));
+    is_closed(clone.open_topic("u", 1, TopicConfig::new()).map(drop));
+    is_closed(clone.create_topic("u", 1, TopicConfig::new()).map(drop));
+    is_closed(clone.delete_topic("t"));
+    is_closed(clone.flush());
+    is_closed(clone.maintain().map(drop));
+    assert_eq!(batch.iter().next().unwrap().unwrap().text(), "a", "what was handed out stays readable");
+    clone.close().unwrap();
+}
+
+#[test]
+fn closing_ends_waits() {
+    let log = Log::in_memory();
+    let partition = one_partition(&log, "t").partition(0).unwrap();
+    let mut follower = partition.follow(..).unwrap();
+    let (send, receive) = mpsc::channel();
+    let waits = thread::spawn(move || send.send(follower.next()).unwrap());
+    thread::sleep(Duration::from_millis(20));
+    log.close().unwrap();
+    let ended = receive.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(matches!(ended, Some(Err(Error::Closed))), "{ended:?}");
+    waits.join().unwrap();
+}
+
+#[test]
+fn background_work_moves_the_recovery_point() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig::new().flush_interval(Duration::from_millis(20));
+    let log = Log::builder(dir.path()).config(config).open().unwrap();
+    one_partition(&log, "t").append("a").unwrap();
+    let checkpoint = dir.path().join("recovery-point-offset-checkpoint");
+    let until = Instant::now() + Duration::from_secs(10);
+    while fs::read_to_string(&checkpoint).unwrap_or_default() != "0\n1\nt 0 1\n" {
+        assert!(Instant::now() < until, "{:?}", fs::read_to_string(&checkpoint));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_kill_after_a_cut_finds_no_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let partition = one_partition(&log, "t").partition(0).unwrap();
+    partition.append_batch(vec!["x"; 100]).unwrap();
+    log.flush().unwrap();
+    partition.truncate_to(50).unwrap();
+    let copy = killed_copy(dir.path());
+    let log = Log::open(copy.path()).unwrap();
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    assert_eq!((partition.log_end_offset(), texts(&partition).unwrap().len()), (50, 50));
+    assert_eq!(partition.append("y").unwrap().offset, 50);
+}
+
+#[test]
+fn deleted_records_do_not_come_back_after_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let partition = one_partition(&log, "t").partition(0).unwrap();
+    partition.append_batch(["a", "b", "c"]).unwrap();
+    assert_eq!(partition.delete_records_before(2).unwrap(), 2);
+    let copy = killed_copy(dir.path());
+    // No checksum covers Kafka's own checkpoint: the topic file is believed.
+    fs::write(copy.path().join("log-start-offset-checkpoint"), "0\n1\nt 0 1\n").unwrap();
+    let log = Log::open(copy.path()).unwrap();
+    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["c"]);
+}
+
+#[test]
+fn a_log_whose_clock_stands_starts_no_thread_and_maintain_does_its_work() {
+    let disk = MemoryDisk::default();
+    let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
+    let log = Log::builder("data").storage(disk.clone()).clock(clock).open().unwrap();
+    one_partition(&log, "t").append("a").unwrap();
+    log.maintain().unwrap();
+    log.close().unwrap();
+    let log = Log::builder("data").storage(disk).open().unwrap();
+    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a"]);
+}
+
+#[test]
+fn a_log_in_memory_is_a_log() {
+    let log = Log::in_memory();
+    let topic = one_partition(&log, "t");
+    assert_eq!(topic.with_durability(Durability::Synced).append("a").unwrap().offset, 0);
+    assert_eq!(topic.append("b").unwrap().offset, 1);
+    assert_eq!(texts(&topic.partition(0).unwrap()).unwrap(), ["a", "b"]);
+    let other = Log::in_memory();
+    assert!(other.topics().is_empty(), "each is its own");
+}
+
+/// Says that this process is the one to be killed, and where it writes.
+const VICTIM: &str = "ANNALS_TEST_VICTIM";
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "log::open::the_victim", "--nocapture", "--include-ignored"])
+        .env(VICTIM, dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let offsets = lines.by_ref().filter_map(|line| line.strip_prefix("offset ")?.parse().ok());
+    let acknowledged: Vec<u64> = offsets.take(500).collect();
+    let locked = Log::open(dir.path());
+    assert!(matches!(locked, Err(Error::Locked { .. })), "{locked:?}");
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+
+    let log = Log::open(dir.path()).unwrap();
+    assert!(!log.recovery().clean && !log.recovery().has_losses(), "{:?}", log.recovery());
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    let end = partition.log_end_offset();
+    assert!(end > *acknowledged.last().unwrap());
+    let expected: Vec<_> = (0..end).map(|number| format!("record {number}")).collect();
+    assert_eq!(texts(&partition).unwrap(), expected);
+    log.close().unwrap();
+    assert!(Log::open(dir.path()).unwrap().recovery().clean);
+}
+
+#[test]
+#[ignore = "runs in the process that another test kills"]
+fn the_victim() {
+    let Some(dir) = std::env::var_os(VICTIM) else { return };
+    let log = Log::open(dir).unwrap();
+    let topic = one_partition(&log, "t");
+    for number in 0.. {
+        let written = topic.append(format!("record {number}")).unwrap();
+        println!("offset {}", written.offset);
+    }
+}

@@ -1,0 +1,16 @@
+//! The integration tests, as one binary: each module checks one promise from outside.
+
+mod append_read;
+mod architecture;
+mod config;
+mod damage;
+mod following;
+mod groups;
+mod inspect;
+mod kafka;
+mod limits;
+mod log;
+mod model;
+mod programs;
+mod recovery;
+mod retention;
