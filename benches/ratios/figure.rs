@@ -1,0 +1,69 @@
+//! One figure: two ways to do the same thing, timed in turn.
+
+use std::time::Duration;
+
+use crate::workload;
+
+/// What a ratio should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Aim {
+    /// Of the speed of the raw limit.
+    AtLeast(f64),
+    /// Of the time that the raw limit takes.
+    Under(f64),
+}
+
+/// Times both sides once unseen, then in turn, changing which goes first, and prints the median of their ratios.
+///
+/// Each side does all the work of one round and gives the time of the part that counts.
+pub(crate) fn measure(
+    name: &str,
+    aim: Aim,
+    rounds: usize,
+    mut raw: impl FnMut() -> Duration,
+    mut annals: impl FnMut() -> Duration,
+) {
+    let rounds = if workload::is_quick() { 1 } else { rounds };
+    raw();
+    annals();
+    let mut pairs = Vec::new();
+    for round in 0..rounds {
+        pairs.push(if round % 2 == 0 {
+            let first = raw();
+            (first, annals())
+        } else {
+            let first = annals();
+            (raw(), first)
+        });
+    }
+    let ratio_of = |&(raw, annals): &(Duration, Duration)| match aim {
+        Aim::AtLeast(_) => raw.as_secs_f64() / annals.as_secs_f64(),
+        Aim::Under(_) => annals.as_secs_f64() / raw.as_secs_f64(),
+    };
+    let mut ratios: Vec<f64> = pairs.iter().map(ratio_of).collect();
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios[ratios.len() / 2];
+    let (aim, is_met) = match aim {
+        Aim::AtLeast(aim) => (format!(">= {aim}"), ratio >= aim),
+        Aim::Under(aim) => (format!("< {aim}"), ratio < aim),
+    };
+    let median = |side: fn(&(Duration, Duration)) -> Duration| {
+        let mut times: Vec<Duration> = pairs.iter().map(side).collect();
+        times.sort();
+        times[times.len() / 2]
+    };
+    println!(
+        "{name:<44}{:>12}{:>12}{ratio:>8.2}  {aim:<8}{}",
+        format!("{:.2?}", median(|pair| pair.0)),
+        format!("{:.2?}", median(|pair| pair.1)),
+        match is_met {
+            _ if workload::is_quick() => "",
+            true => "met",
+            false => "missed",
+        },
+    );
+}
+
+pub(crate) fn print_heading() {
+    println!("{:<44}{:>12}{:>12}{:>8}  {:<8}", "", "raw", "annals", "ratio", "aim");
+}

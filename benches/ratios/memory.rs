@@ -1,0 +1,38 @@
+//! Resident memory while much is appended and read: it must not grow with the log.
+
+use crate::read;
+use crate::workload::{self, TYPICAL};
+
+/// How far memory may move.
+const BOUND: u64 = 32 << 20;
+
+pub(crate) fn check() {
+    let total = workload::sized(16 << 20, 512 << 20, 5 << 30);
+    let steps = 16;
+    let batches = total / steps / usize::try_from(TYPICAL.value_bytes()).expect("a batch fits");
+    let scratch = workload::scratch();
+    let partition = workload::open_lone(scratch.path(), 64 << 20);
+    let mut seen = Vec::new();
+    for _ in 0..steps {
+        workload::fill(&partition, TYPICAL, batches);
+        seen.extend(resident());
+    }
+    for part in 1..=steps as u64 {
+        read::visit_records(&partition, partition.log_end_offset() * part / steps as u64);
+        seen.extend(resident());
+    }
+    let (Some(least), Some(most)) = (seen.iter().min(), seen.iter().max()) else {
+        println!("resident memory: the system does not tell");
+        return;
+    };
+    let moved = most - least;
+    println!("resident memory moved by {} KiB over {} MiB appended and read again", moved >> 10, total >> 20);
+    assert!(moved <= BOUND, "memory grows with the log");
+}
+
+/// Bytes of this process in memory that are its own: pages of mapped files, which the system takes back as it likes, aside.
+fn resident() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kibibytes = text.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    Some(kibibytes? << 10)
+}

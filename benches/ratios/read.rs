@@ -1,0 +1,77 @@
+//! Reading sealed segments beside a bare check of the CRCs in the same mapped files, all in the page cache.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use annals::Partition;
+
+use crate::figure::{Aim, measure as measure_pair};
+use crate::raw::RawLog;
+use crate::workload::{self, Random, Shape, TYPICAL};
+
+pub(crate) fn measure_sequential() {
+    let scratch = workload::scratch();
+    let partition = workload::filled(scratch.path(), TYPICAL, workload::sized(8, 2_000, 10_000));
+    let raw = RawLog::of(&partition);
+    let end = workload::sealed_end(&partition);
+    let scan = || time(|| raw.scan());
+    measure_pair("read batch by batch, every record", Aim::AtLeast(0.4), 15, scan, || time(|| visit_in_batches(&partition, end)));
+    measure_pair("read record by record", Aim::AtLeast(0.4), 15, scan, || time(|| visit_records(&partition, end)));
+    measure_pair("read whole batches", Aim::AtLeast(0.9), 15, scan, || time(|| visit_batches(&partition, end)));
+}
+
+pub(crate) fn measure_point() {
+    let scratch = workload::scratch();
+    let records = workload::sized(40_000, 10_000_000, 10_000_000);
+    let partition = workload::filled(scratch.path(), Shape::new(100, 100), records / 100);
+    let raw = RawLog::of(&partition);
+    let end = workload::sealed_end(&partition);
+    let reads = workload::sized(10, 20_000, 100_000);
+    // Each round goes to other places, the same for both sides.
+    let (mut raw_places, mut places) = (Random::new(7), Random::new(7));
+    let check = || {
+        time(|| {
+            for _ in 0..reads {
+                raw.check(usize::try_from(raw_places.below(end) / 100).expect("a number fits"));
+            }
+        })
+    };
+    let name = format!("read one of {records} records, 100 B x 100");
+    measure_pair(&name, Aim::AtLeast(0.3), 15, check, || {
+        time(|| (0..reads).for_each(|_| visit_one(&partition, places.below(end))))
+    });
+}
+
+pub(crate) fn visit_records(partition: &Partition, end: u64) {
+    let mut reader = partition.read(..end).expect("the range is there");
+    while let Some(record) = reader.next_record().expect("the records are sound") {
+        black_box(record.value());
+    }
+}
+
+fn visit_in_batches(partition: &Partition, end: u64) {
+    for batch in partition.read(..end).expect("the range is there") {
+        for record in &batch.expect("the batch is sound") {
+            black_box(record.expect("the record is sound").value());
+        }
+    }
+}
+
+pub(crate) fn visit_batches(partition: &Partition, end: u64) {
+    for batch in partition.read(..end).expect("the range is there") {
+        black_box(batch.expect("the batch is sound"));
+    }
+}
+
+fn visit_one(partition: &Partition, offset: u64) {
+    let mut reader = partition.read(offset..).expect("the offset is there");
+    let record = reader.next_record().expect("the record is sound").expect("there is a record");
+    assert_eq!(record.offset(), offset, "reading starts where it was asked to");
+    black_box(record.value());
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}

@@ -1,0 +1,164 @@
+//! What the machine can do without annals: the same bytes written by `pwrite`, and the same files mapped and checked.
+
+#![allow(dead_code, reason = "each bench uses a part of it")]
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::Read;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use annals::Partition;
+use memmap2::Mmap;
+
+/// Where the length of a batch stands, and what comes before the bytes that it counts.
+const LENGTH: Range<usize> = 8..12;
+/// Where its CRC stands, and what it is of follows after it.
+const CRC: Range<usize> = 17..21;
+
+/// A file that is written at its end, one system call for each write.
+#[derive(Debug)]
+pub(crate) struct RawFile {
+    file: File,
+    end: u64,
+}
+
+impl RawFile {
+    pub(crate) fn create(path: &Path) -> Self {
+        Self { file: File::create_new(path).expect("a new file can be made"), end: 0 }
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8]) {
+        self.file.write_all_at(bytes, self.end).expect("a write works");
+        self.end += bytes.len() as u64;
+    }
+
+    pub(crate) fn sync(&self) {
+        self.file.sync_data().expect("a sync works");
+    }
+}
+
+/// The sealed segments of a partition, mapped, and where each batch lies in them.
+#[derive(Debug)]
+pub(crate) struct RawLog {
+    segments: Vec<Mmap>,
+    batches: Vec<Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    segment: usize,
+    position: usize,
+}
+
+impl RawLog {
+    pub(crate) fn of(partition: &Partition) -> Self {
+        let sealed = partition.segments().into_iter().filter(|segment| !segment.is_active);
+        let segments: Vec<Mmap> = sealed.map(|segment| map(&segment.path)).collect();
+        let mut batches = Vec::new();
+        for (segment, bytes) in segments.iter().enumerate() {
+            let mut position = 0;
+            while position < bytes.len() {
+                batches.push(Place { segment, position });
+                position += size_of_batch(&bytes[position..]);
+            }
+        }
+        Self { segments, batches }
+    }
+
+    pub(crate) fn batches_count(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Checks every batch, one after the other, in the order of the files.
+    pub(crate) fn scan(&self) {
+        for bytes in &self.segments {
+            let mut position = 0;
+            while position < bytes.len() {
+                position += check(&bytes[position..]);
+            }
+        }
+    }
+
+    /// Checks one batch by its number.
+    pub(crate) fn check(&self, batch: usize) {
+        let Place { segment, position } = self.batches[batch];
+        black_box(check(&self.segments[segment][position..]));
+    }
+}
+
+/// The batch that `bytes` start with; gives its size.
+fn check(bytes: &[u8]) -> usize {
+    let size = size_of_batch(bytes);
+    let found = crc_fast::crc32_iscsi(&bytes[CRC.end..size]);
+    assert_eq!(found, be_u32(&bytes[CRC]), "what annals wrote has the right CRC");
+    size
+}
+
+fn size_of_batch(bytes: &[u8]) -> usize {
+    LENGTH.end + be_u32(&bytes[LENGTH]) as usize
+}
+
+fn be_u32(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes.try_into().expect("there are four bytes"))
+}
+
+#[expect(unsafe_code, reason = "nothing maps a file safely")]
+fn map(path: &Path) -> Mmap {
+    let file = File::open(path).expect("the segment opens");
+    // SAFETY: sealed segments are neither shrunk nor rewritten, and the directory is the bench's own.
+    unsafe { Mmap::map(&file) }.expect("the segment can be mapped")
+}
+
+/// All files below a directory.
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("the directory can be listed") {
+        let path = entry.expect("the directory can be listed").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// Asks the system about each file.
+pub(crate) fn stat(files: &[PathBuf]) {
+    for file in files {
+        black_box(fs::metadata(file).expect("the file is there"));
+    }
+}
+
+/// Reads the files from end to end.
+pub(crate) fn read(files: &[PathBuf], buffer: &mut [u8]) {
+    for path in files {
+        let mut file = File::open(path).expect("the file opens");
+        while file.read(buffer).expect("the file can be read") > 0 {
+            black_box(&buffer);
+        }
+    }
+}
+
+/// Lets the system forget what it holds of the files in memory, where it can be asked to.
+pub(crate) fn cool(files: &[PathBuf]) {
+    for path in files {
+        let file = File::open(path).expect("the file opens");
+        file.sync_all().expect("the file can be synced");
+        forget_pages(&file);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "nothing gives this advice safely")]
+fn forget_pages(file: &File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the advice touches no memory of ours.
+    let refused = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    assert_eq!(refused, 0, "the advice is taken");
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forget_pages(_file: &File) {}

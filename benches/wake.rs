@@ -1,0 +1,168 @@
+//! From an append to the reader that waits for it, beside a bare condition variable; and hand-overs without a lost one.
+//!
+//! `cargo bench --bench wake -- --full` makes ten million hand-overs. A lost one leaves both sides waiting, and is told as such.
+
+use std::hint::spin_loop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use annals::{Partition, Reader};
+use hdrhistogram::Histogram;
+use parking_lot::{Condvar, Mutex};
+
+mod workload;
+
+/// How long a reader is left alone before the next append, so that it really waits.
+const PAUSE: Duration = Duration::from_micros(100);
+/// How long a hand-over may take before it counts as lost.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn main() {
+    let samples = workload::sized(100, 20_000, 100_000);
+    println!("from a write to the reader that waits for it, {samples} times, in microseconds");
+    println!("{:<20}{:>9}{:>9}{:>9}{:>9}", "", "p50", "p99", "p99.9", "most");
+    print_latency("condition variable", &latency_of_condvar(samples));
+    print_latency("append and follow", &latency_of_follow(samples));
+    if !workload::is_quick() {
+        println!("aim: p50 below 10, p99 below 100");
+    }
+
+    let count = workload::sized(2_000, 300_000, 10_000_000);
+    let time = hand_over(count);
+    println!("{count} hand-overs in {:.1} s, none lost", time.as_secs_f64());
+}
+
+fn print_latency(name: &str, nanos: &Histogram<u64>) {
+    let micros = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64() * 1e6;
+    let at = |quantile| micros(nanos.value_at_quantile(quantile));
+    println!("{name:<20}{:>9.1}{:>9.1}{:>9.1}{:>9.1}", at(0.5), at(0.99), at(0.999), micros(nanos.max()));
+}
+
+/// When the last write began, in nanoseconds of a clock that both sides read, and how many were seen.
+struct Times {
+    start: Instant,
+    sent: AtomicU64,
+    seen: AtomicU64,
+}
+
+impl Times {
+    fn new() -> Self {
+        Self { start: Instant::now(), sent: AtomicU64::new(0), seen: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).expect("the bench ends within centuries")
+    }
+
+    fn send(&self) {
+        self.sent.store(self.now(), Ordering::SeqCst);
+    }
+
+    fn receive(&self, nanos: &mut Histogram<u64>) {
+        nanos.record(self.now() - self.sent.load(Ordering::SeqCst)).expect("a histogram that grows takes all");
+        self.seen.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Waits until so many were seen.
+    fn wait_for(&self, count: u64) {
+        let start = Instant::now();
+        while self.seen.load(Ordering::SeqCst) < count {
+            assert!(start.elapsed() < PATIENCE, "hand-over {count} was lost: the reader waits for what is there");
+            spin_loop();
+        }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new(3).expect("three digits are allowed")
+}
+
+fn latency_of_follow(samples: usize) -> Histogram<u64> {
+    let scratch = workload::scratch();
+    let partition = workload::open_lone(scratch.path(), 1 << 30);
+    let mut reader = follow(&partition);
+    let times = Times::new();
+    thread::scope(|scope| {
+        let receiving = scope.spawn(|| {
+            let mut nanos = histogram();
+            for _ in 0..samples {
+                receive(&mut reader);
+                times.receive(&mut nanos);
+            }
+            nanos
+        });
+        for count in 1..=samples as u64 {
+            thread::sleep(PAUSE);
+            times.send();
+            partition.append("a record").expect("an append works");
+            times.wait_for(count);
+        }
+        receiving.join().expect("the reader ends well")
+    })
+}
+
+fn latency_of_condvar(samples: usize) -> Histogram<u64> {
+    let written = Mutex::new(0);
+    let changed = Condvar::new();
+    let times = Times::new();
+    thread::scope(|scope| {
+        let receiving = scope.spawn(|| {
+            let mut nanos = histogram();
+            for count in 1..=samples as u64 {
+                let mut written = written.lock();
+                while *written < count {
+                    changed.wait(&mut written);
+                }
+                drop(written);
+                times.receive(&mut nanos);
+            }
+            nanos
+        });
+        for count in 1..=samples as u64 {
+            thread::sleep(PAUSE);
+            times.send();
+            *written.lock() = count;
+            changed.notify_all();
+            times.wait_for(count);
+        }
+        receiving.join().expect("the reader ends well")
+    })
+}
+
+/// One append as soon as the reader has the one before and, most of the time, is about to wait: where a wake-up could be lost.
+fn hand_over(count: usize) -> Duration {
+    let scratch = workload::scratch();
+    let partition = workload::open_lone(scratch.path(), 16 << 20);
+    let mut reader = follow(&partition);
+    let times = Arc::new(Times::new());
+    let start = Instant::now();
+    let receiving = thread::spawn({
+        let times = Arc::clone(&times);
+        move || {
+            for _ in 0..count {
+                receive(&mut reader);
+                times.seen.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    for count in 1..=count as u64 {
+        partition.append("a record").expect("an append works");
+        times.wait_for(count);
+        if count.is_multiple_of(1 << 20) {
+            partition.delete_records_before(count).expect("what was read can go");
+        }
+    }
+    receiving.join().expect("the reader ends well");
+    start.elapsed()
+}
+
+fn follow(partition: &Partition) -> Reader {
+    partition.follow(partition.log_end_offset()..).expect("the end can be followed")
+}
+
+fn receive(reader: &mut Reader) {
+    let record = reader.next_record().expect("the record is sound");
+    assert!(record.is_some(), "nobody wakes the reader but an append");
+}
