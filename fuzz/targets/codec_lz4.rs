@@ -1,0 +1,5 @@
+//! What the lz4 codec reads and writes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::codec(annals::Compression::Lz4, bytes));

@@ -1,0 +1,5 @@
+//! What the snappy codec reads and writes.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::codec(annals::Compression::Snappy, bytes));

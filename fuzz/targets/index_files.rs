@@ -1,0 +1,5 @@
+//! Offset, time and transaction index.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::index_files(bytes));

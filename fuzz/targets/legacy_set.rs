@@ -1,0 +1,5 @@
+//! Message sets of formats v0 and v1, plain and as wrappers.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::legacy_sets(bytes));

@@ -1,0 +1,5 @@
+//! Keys and values of `__consumer_offsets`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::offset_commits(bytes));

@@ -1,0 +1,5 @@
+//! Producer snapshots.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::snapshot(bytes));
