@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::batch::{Batch, RecordView, RecordWalk};
 use super::follow::{Signal, Waker};
 use super::seek::Place;
+use super::recovery::MISSING_END;
 use super::segment_list;
 use super::transaction_filter::TransactionFilter;
 use super::{KeepOpen, PartitionCore};
@@ -132,7 +133,7 @@ impl Reader {
     #[inline(always)]
     pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>> {
         // First make sure that there is a record, then borrow it: a borrow that leaves a loop on one way would last on all.
-        let has_next = self.current.as_ref().is_some_and(|(batch, walk)| walk.has_next(batch));
+        let has_next = !self.has_failed && self.current.as_ref().is_some_and(|(batch, walk)| walk.has_next(batch));
         if !has_next && !self.load_batch()? || self.signal.take_woken() {
             return Ok(None);
         }
@@ -147,7 +148,9 @@ impl Reader {
                 Ok(Some(record))
             }
             Some(Err(error)) => {
+                // The error speaks of the whole batch.
                 self.has_failed = true;
+                self.next = self.next.max(batch.offsets().end);
                 Err(error)
             }
             None => Ok(None),
@@ -293,7 +296,16 @@ impl Reader {
         let Some(place) = &self.place else { return Ok(Step::End) };
         let base_offset = place.file.segment().base_offset;
         let segments = self.core.segments().snapshot();
-        let Some(next) = segment_list::after(&segments, base_offset) else { return Ok(Step::End) };
+        let Some(next) = segment_list::after(&segments, base_offset) else {
+            let lost = place.expected..place.file.segment().next_offset();
+            if lost.is_empty() {
+                return Ok(Step::End);
+            }
+            // Only a log whose end was lost ends in a sealed segment.
+            let (position, malformed) = (place.position, Malformed(MISSING_END));
+            self.next = lost.end;
+            return Err(self.core.origin().corrupt(base_offset, position, lost, malformed));
+        };
         if next.base_offset > place.expected {
             let lost = place.expected..next.base_offset;
             if self.core.is_dense() && lost.start >= self.core.log_start_offset() {
@@ -344,7 +356,13 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         // What `next_record` left of its batch comes first.
-        if let Some((batch, _)) = self.current.take() {
+        if let Some((batch, walk)) = self.current.take()
+            && !self.has_failed
+        {
+            if self.signal.take_woken() {
+                self.current = Some((batch, walk));
+                return None;
+            }
             let rest = batch.narrowed(self.next..u64::MAX);
             self.next = self.next.max(batch.offsets().end);
             if !rest.offsets().is_empty() {

@@ -26,6 +26,9 @@ use crate::segment::index_file::MemoryIndex;
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
 use crate::storage::{Access, read_file, remove_if_exists, replace_file};
 
+/// Why a log that ends whole, and too early, is damaged.
+pub(super) const MISSING_END: &str = "the records up to the recovery point are missing";
+
 /// What opening a partition cut or rebuilt. Part of [`Recovery`](crate::Recovery).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -196,7 +199,8 @@ impl Opening<'_> {
             batches.push(super::seek::indexed(segment, position, header));
         })
         .map_err(self.io("read"))?;
-        if found.damage.is_some() || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last))) {
+        let is_whole = found.damage.is_none() && !self.is_missing_end(found.next_offset);
+        if !is_whole || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last))) {
             return Ok(false);
         }
         let end = found.next_offset - base;
@@ -298,9 +302,10 @@ impl Opening<'_> {
         let is_hole =
             next_base.is_some_and(|next| if self.spec.is_dense { next != found.next_offset } else { next < found.next_offset });
         let goes_on = found.damage.is_none() && !is_hole;
-        let reason = found.damage.map_or("offsets are missing behind it", |malformed| malformed.0);
+        let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
+        let reason = found.damage.map_or(if is_hole { "offsets are missing behind it" } else { MISSING_END }, |malformed| malformed.0);
         self.push_scanned(base, found);
-        if !goes_on && self.log_end < self.spec.recovery_point && !self.ends_in_zeros(base, end, bytes)? {
+        if ends_early || !goes_on && self.log_end < self.spec.recovery_point {
             self.damaged(base, end, reason);
             self.restore_behind(base, bytes, next_base, digests);
             return Ok(true);
@@ -346,13 +351,9 @@ impl Opening<'_> {
         synced.map_err(|error| Error::io("sync", &path, error))
     }
 
-    fn ends_in_zeros(&self, base: u64, from: u32, bytes: u32) -> Result<bool> {
-        if from == bytes {
-            return Ok(false);
-        }
-        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
-        let tail = self.read_tail(&path, from, bytes).map_err(|error| Error::io("read", &path, error))?;
-        Ok(tail.iter().all(|byte| *byte == 0) && self.spec.recovery_point <= self.log_end)
+    /// Whether a log that ends at `end` has lost records that were durable, and not only such that were deleted.
+    fn is_missing_end(&self, end: u64) -> bool {
+        end < self.spec.recovery_point && self.spec.log_start < self.spec.recovery_point
     }
 
     fn read_tail(&self, path: &Path, from: u32, bytes: u32) -> io::Result<Vec<u8>> {
@@ -457,18 +458,28 @@ impl Opening<'_> {
         unless_full(replace_file(&*self.context.storage, &path, &bytes).map_err(|error| Error::io("write", &path, error)))
     }
 
+    /// There is no segment at all: a new partition, or one that lost everything.
+    fn begin_empty(&mut self) -> Result<()> {
+        let start = self.spec.log_start;
+        self.log_end = start;
+        let segment = if self.context.read_only {
+            Segment::open_scanned(&self.home, start, 0, start, MemoryIndex::default())
+        } else {
+            self.was_repaired = true;
+            Segment::create(&self.home, start).map_err(self.io("create a segment in"))?
+        };
+        self.segments.push(Arc::new(segment));
+        if self.is_missing_end(start) {
+            self.damaged(start, 0, MISSING_END);
+            self.restore_behind(start, 0, None, &[]);
+        }
+        Ok(())
+    }
+
     /// The log starts where the checkpoint says, if the segments reach as far; behind their end a new one begins there.
     fn settle_log_start(&mut self) -> Result<()> {
         if self.segments.is_empty() {
-            let start = self.spec.log_start;
-            self.log_end = start;
-            let segment = if self.context.read_only {
-                Segment::open_scanned(&self.home, start, 0, start, MemoryIndex::default())
-            } else {
-                self.was_repaired = true;
-                Segment::create(&self.home, start).map_err(self.io("create a segment in"))?
-            };
-            self.segments.push(Arc::new(segment));
+            self.begin_empty()?;
         }
         for segment in self.segments.iter().rev().skip(1).filter(|segment| !segment.is_sealed()) {
             if self.context.read_only {

@@ -8,6 +8,8 @@ use annals::{Error, Log, Partition, TopicConfig};
 
 use crate::kafka::copy_dir;
 
+mod endings;
+
 struct Killed {
     dir: tempfile::TempDir,
     /// Records that were flushed, and all.
