@@ -90,7 +90,7 @@ pub(crate) struct Segment {
     view: OnceLock<FileView>,
     hold: Mutex<Hold>,
     index: RwLock<Index>,
-    /// Held while index files are written.
+    /// Held while index files are written, and while the segment loses its names.
     index_files: Mutex<()>,
     /// Length and checksum that the offset and the time index had when they were sealed.
     digests: OnceLock<[(u64, u32); 2]>,
@@ -244,6 +244,9 @@ impl Segment {
     /// Appends and look-ups go on meanwhile.
     pub(crate) fn write_indexes(&self, is_last: bool, sync: bool) -> io::Result<()> {
         let _one_at_a_time = self.index_files.lock();
+        if !self.is_named() {
+            return Ok(());
+        }
         let (written, counts, offsets, times) = {
             let mut index = self.index.write();
             let Index::Memory(memory) = &mut *index else { return Ok(()) };
@@ -340,7 +343,10 @@ impl Segment {
     /// Writes an index that was built anew; that it cannot be written (a full disk, a read-only one) does no harm.
     fn rebuilt(&self, mut index: MemoryIndex) -> MemoryIndex {
         index.offer_time_entry();
-        if !self.home.read_only {
+        // Whoever holds the lock may wait for the index; what is not written now is written by the next flush. A segment that
+        // went has lost its names to the next one at this offset.
+        let turn = self.index_files.try_lock();
+        if turn.is_some() && !self.home.read_only && self.is_named() {
             let offsets = self.replace_index(&self.path(file_name::OFFSET_INDEX), &index.offset_bytes(0), false);
             let times = self.replace_index(&self.path(file_name::TIME_INDEX), &index.time_bytes(0), false);
             if offsets.is_ok() && times.is_ok() {
@@ -353,6 +359,9 @@ impl Segment {
     /// The index files, where they can be believed: by their digest, else by their order and by the batches behind the last
     /// time entry, none of which may have a later time.
     fn load_index(&self, batches: &dyn Batches) -> io::Result<Option<IndexFiles>> {
+        if !self.is_named() {
+            return Ok(None);
+        }
         let (offsets, times) = (self.path(file_name::OFFSET_INDEX), self.path(file_name::TIME_INDEX));
         let digests = self.digests.get();
         let matches_digest = |path: &Path, bytes: &[u8]| {
@@ -450,8 +459,14 @@ impl Segment {
         self.log.close();
     }
 
+    /// Whether the files under its names are its own. With `index_files` held it stays so.
+    fn is_named(&self) -> bool {
+        matches!(&*self.hold.lock(), Hold::Named)
+    }
+
     /// Before the files are renamed, replaced or removed: where a reader may be on the segment, it is opened for good.
     pub(crate) fn prepare_removal(self: &Arc<Self>, references: usize) -> io::Result<()> {
+        let _no_index_is_written = self.index_files.lock();
         let mut hold = self.hold.lock();
         if matches!(&*hold, Hold::Named) {
             let is_held = Arc::strong_count(self) > references;
