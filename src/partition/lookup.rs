@@ -48,6 +48,18 @@ pub struct OffsetAndTimestamp {
 impl PartitionCore {
     pub(super) fn offset_for(&self, spec: OffsetSpec) -> Result<Option<OffsetAndTimestamp>> {
         self.check_readable()?;
+        loop {
+            let (segments, truncations) = (self.segments().snapshot(), self.truncations());
+            match self.find(spec) {
+                // What it went through was deleted or cut meanwhile.
+                Err(Error::Corrupt(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
+                    if truncations != self.truncations() || !Arc::ptr_eq(&segments, &self.segments().snapshot()) => {}
+                found => return found,
+            }
+        }
+    }
+
+    fn find(&self, spec: OffsetSpec) -> Result<Option<OffsetAndTimestamp>> {
         let plain = |offset| Some(OffsetAndTimestamp { offset, timestamp: None });
         let found = match spec {
             OffsetSpec::Earliest => plain(self.log_start_offset()),

@@ -296,6 +296,9 @@ impl Reader {
         let Some(place) = &self.place else { return Ok(Step::End) };
         let base_offset = place.file.segment().base_offset;
         let segments = self.core.segments().snapshot();
+        if place.truncations != self.core.truncations() {
+            return Ok(Step::GoOn);
+        }
         let Some(next) = segment_list::after(&segments, base_offset) else {
             let lost = place.expected..place.file.segment().next_offset();
             if lost.is_empty() {
@@ -323,7 +326,8 @@ impl Reader {
                 return Err(self.core.out_of_range(self.next));
             }
         }
-        self.place = Some(Place::at_start(Arc::clone(next), self.core.truncations()));
+        // Of before the snapshot: of a later truncation the segment knows nothing.
+        self.place = Some(Place::at_start(Arc::clone(next), place.truncations));
         Ok(Step::GoOn)
     }
 

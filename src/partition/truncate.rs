@@ -99,9 +99,8 @@ impl PartitionCore {
         end: u64,
     ) -> Result<()> {
         if let (Some(first), Some(last)) = (gone.first(), left.last()) {
-            self.log_end.store(last.next_offset().min(first.base_offset), Ordering::SeqCst);
-            self.segments().replace(left.clone());
-            self.truncations.fetch_add(1, Ordering::AcqRel);
+            let end = last.next_offset().min(first.base_offset);
+            self.publish_cut(left.clone(), end);
             for segment in gone.iter().rev() {
                 self.remove_truncated(segment)?;
             }
@@ -110,10 +109,8 @@ impl PartitionCore {
         if let (Some((temporary, kept)), Some(cut)) = (replacement, left.last_mut()) {
             let replaced = self.put_in_place(cut, &temporary, kept);
             *cut = Arc::new(replaced.map_err(|error| Error::io("truncate", cut.log_path(), error))?);
-            self.segments().replace(left.clone());
         }
-        self.log_end.store(end, Ordering::SeqCst);
-        self.truncations.fetch_add(1, Ordering::AcqRel);
+        self.publish_cut(left.clone(), end);
         let Some(last) = left.pop() else { return Ok(()) };
         self.start_active(writer, Arc::clone(&last));
         let mut epochs = writer.epochs.clone();
@@ -130,6 +127,14 @@ impl PartitionCore {
             self.roll(writer, end)?;
         }
         Ok(())
+    }
+
+    /// In this order: a reader that finds the log end below its place finds as well that it must look for its place again, and
+    /// then finds the new segments.
+    fn publish_cut(&self, segments: Vec<Arc<Segment>>, end: u64) {
+        self.segments().replace(segments);
+        self.truncations.fetch_add(1, Ordering::SeqCst);
+        self.log_end.store(end, Ordering::SeqCst);
     }
 
     /// Walks the segment up to `end`.
