@@ -2,6 +2,7 @@
 
 mod append_read;
 mod architecture;
+mod concurrency;
 mod config;
 mod damage;
 mod following;

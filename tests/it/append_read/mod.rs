@@ -8,6 +8,7 @@ use annals::{
     CleanupPolicy, Compression, Error, Log, ManualClock, OffsetSpec, Partition, Record, Timestamp, TimestampType, TopicConfig,
 };
 
+mod reading;
 mod truncating;
 
 const T: i64 = 1_700_000_000_000;
