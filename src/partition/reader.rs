@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::batch::{Batch, RecordView, RecordWalk};
 use super::follow::{Signal, Waker};
-use super::seek::Place;
 use super::recovery::MISSING_END;
+use super::seek::Place;
 use super::segment_list;
 use super::transaction_filter::TransactionFilter;
 use super::{KeepOpen, PartitionCore};

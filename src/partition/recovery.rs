@@ -303,7 +303,8 @@ impl Opening<'_> {
             next_base.is_some_and(|next| if self.spec.is_dense { next != found.next_offset } else { next < found.next_offset });
         let goes_on = found.damage.is_none() && !is_hole;
         let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
-        let reason = found.damage.map_or(if is_hole { "offsets are missing behind it" } else { MISSING_END }, |malformed| malformed.0);
+        let reason =
+            found.damage.map_or(if is_hole { "offsets are missing behind it" } else { MISSING_END }, |malformed| malformed.0);
         self.push_scanned(base, found);
         if ends_early || !goes_on && self.log_end < self.spec.recovery_point {
             self.damaged(base, end, reason);

@@ -9,6 +9,7 @@ use annals::{Error, Log, Partition, TopicConfig};
 use crate::kafka::copy_dir;
 
 mod endings;
+mod indexes;
 
 struct Killed {
     dir: tempfile::TempDir,
