@@ -9,6 +9,7 @@ use annals::{
 };
 
 mod reading;
+mod rolling;
 mod truncating;
 
 const T: i64 = 1_700_000_000_000;
