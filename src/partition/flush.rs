@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::transactions::list_snapshots;
-use super::{PartitionCore, Refusal};
+use super::{PartitionCore, Refusal, segment_list};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::encode_index_digests;
@@ -38,18 +38,20 @@ impl PartitionCore {
         let from = self.synced_end.load(Ordering::SeqCst);
         let end = self.log_end_offset();
         let segments = self.segments().snapshot();
+        // What lies below is synced: an append does not pay for the number of segments.
+        let unsynced = segments.get(segment_list::floor(&segments, from)..).unwrap_or_default();
         let failed = |path: &Path, error| {
             let source = self.poison(error);
             Error::SyncFailed { path: path.to_owned(), source }
         };
         let mut has_new = false;
-        for segment in segments.iter().filter(|segment| segment.next_offset() > from) {
+        for segment in unsynced.iter().filter(|segment| segment.next_offset() > from) {
             segment.sync().map_err(|error| failed(segment.log_path(), error))?;
             has_new |= segment.is_new.load(Ordering::Acquire);
         }
         if has_new {
             self.context.storage.sync_dir(self.dir()).map_err(|error| failed(self.dir(), error))?;
-            for segment in segments.iter() {
+            for segment in unsynced {
                 segment.is_new.store(false, Ordering::Release);
             }
         }
