@@ -4,12 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::transactions::list_snapshots;
 use super::{PartitionCore, Refusal, segment_list};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::encode_index_digests;
-use crate::storage::{remove_if_exists, replace_file};
+use crate::storage::replace_file;
 
 impl PartitionCore {
     /// Waits until all below `end` is on the device. One of those who wait syncs for all of them: whoever gets the lock finds
@@ -96,7 +95,9 @@ impl PartitionCore {
             let end = self.log_end_offset();
             if is_last {
                 self.take_snapshot(&writer, end).map_err(self.io("write a producer snapshot in"))?;
-                self.remove_stray_snapshots(end)?;
+                // Those stay that a segment begins at, and the one of the log end.
+                let segments = self.segments().snapshot();
+                self.remove_snapshots(|at| at != end && !segments.iter().any(|segment| segment.base_offset == at))?;
             }
             (end, Arc::clone(&writer.active))
         };
@@ -115,20 +116,6 @@ impl PartitionCore {
         self.write_digests()?;
         self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         self.recovery_point.fetch_max(end, Ordering::AcqRel);
-        Ok(())
-    }
-
-    /// Of the producer snapshots those stay that a segment begins at, and the one of the log end.
-    fn remove_stray_snapshots(&self, end: u64) -> Result<()> {
-        let storage = &*self.context.storage;
-        let segments = self.segments().snapshot();
-        for offset in list_snapshots(storage, self.dir()).map_err(self.io("list"))? {
-            let is_kept = offset == end || segments.iter().any(|segment| segment.base_offset == offset);
-            if !is_kept {
-                let path = self.dir().join(file_name::segment_file(offset, file_name::SNAPSHOT));
-                remove_if_exists(storage, &path).map_err(|error| Error::io("remove", &path, error))?;
-            }
-        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use crate::format::index_entry::{AbortedTransaction, TRANSACTION_ENTRY_BYTES};
 use crate::format::{file_name, producer_snapshot};
 use crate::segment::Segment;
 use crate::segment::batch_file::ReadError;
-use crate::storage::{Storage, read_file};
+use crate::storage::{Storage, read_file, remove_if_exists};
 
 /// Largest transaction index or producer snapshot that is read.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -62,6 +62,20 @@ pub(super) fn list_snapshots(storage: &dyn Storage, dir: &Path) -> io::Result<Ve
     let entries = storage.list(dir)?;
     let parsed = entries.iter().filter_map(|entry| file_name::parse_segment_file(&entry.name));
     Ok(parsed.filter(|(_, suffix)| *suffix == file_name::SNAPSHOT).map(|(offset, _)| offset).collect())
+}
+
+impl PartitionCore {
+    /// Removes the producer snapshots that `goes` chooses by their offset.
+    pub(super) fn remove_snapshots(&self, goes: impl Fn(u64) -> bool) -> Result<()> {
+        let storage = &*self.context.storage;
+        for offset in list_snapshots(storage, self.dir()).map_err(self.io("list"))? {
+            if goes(offset) {
+                let path = self.dir().join(file_name::segment_file(offset, file_name::SNAPSHOT));
+                remove_if_exists(storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Batch {

@@ -118,7 +118,7 @@ impl PartitionCore {
             epochs.store(&*self.context.storage, self.dir()).map_err(self.io("write the leader epochs of"))?;
             writer.epochs = epochs;
         }
-        self.remove_snapshots_above(end)?;
+        self.remove_snapshots(|at| at > end)?;
         self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         self.has_new_digests.store(true, Ordering::Release);
         self.rebuild_producers(writer)?;
@@ -233,19 +233,6 @@ impl PartitionCore {
         for suffix in [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX] {
             let path = segment.path(suffix);
             remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
-        }
-        Ok(())
-    }
-
-    fn remove_snapshots_above(&self, end: u64) -> Result<()> {
-        let storage = &*self.context.storage;
-        for entry in storage.list(self.dir()).map_err(self.io("list"))? {
-            if let Some((offset, file_name::SNAPSHOT)) = file_name::parse_segment_file(&entry.name)
-                && offset > end
-            {
-                let path = self.dir().join(&entry.name);
-                remove_if_exists(storage, &path).map_err(|error| Error::io("remove", &path, error))?;
-            }
         }
         Ok(())
     }
