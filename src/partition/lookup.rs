@@ -88,7 +88,7 @@ impl PartitionCore {
                 continue;
             }
             let start = self.start_of_search(segment, timestamp)?.max(log_start);
-            if let Some(found) = self.first_in(segment, start, |record| record >= timestamp, |batch| batch >= timestamp)? {
+            if let Some(found) = self.first_in(segment, start, timestamp)? {
                 return Ok(Some(found));
             }
         }
@@ -121,17 +121,11 @@ impl PartitionCore {
         }
         let Some((max, segment)) = largest else { return Ok(None) };
         let start = self.start_of_search(segment, max)?.max(self.log_start_offset());
-        self.first_in(segment, start, |record| record >= max, |batch| batch >= max)
+        self.first_in(segment, start, max)
     }
 
-    /// The first record from `start` on in this segment whose timestamp fits; only batches whose largest one fits are decoded.
-    fn first_in(
-        &self,
-        segment: &Arc<Segment>,
-        start: u64,
-        record_fits: impl Fn(i64) -> bool,
-        batch_fits: impl Fn(i64) -> bool,
-    ) -> Result<Option<OffsetAndTimestamp>> {
+    /// The first record from `start` on in this segment at or after `from`; only batches that have such a one are decoded.
+    fn first_in(&self, segment: &Arc<Segment>, start: u64, from: i64) -> Result<Option<OffsetAndTimestamp>> {
         if start >= segment.next_offset() {
             return Ok(None);
         }
@@ -139,17 +133,16 @@ impl PartitionCore {
         if place.file.segment().base_offset != segment.base_offset {
             return Ok(None);
         }
-        while let Some((header, batch)) = self.next_if(&mut place, &batch_fits)? {
+        while let Some((_, batch)) = self.next_if(&mut place, &|largest| largest >= from)? {
             let Some(batch) = batch else { continue };
             for record in &batch.narrowed(start..u64::MAX) {
                 let record = record?;
                 if let Some(timestamp) = record.timestamp()
-                    && record_fits(timestamp.as_millis())
+                    && timestamp.as_millis() >= from
                 {
                     return Ok(Some(OffsetAndTimestamp { offset: record.offset(), timestamp: Some(timestamp) }));
                 }
             }
-            debug_assert!(header.last_offset < place.expected);
         }
         Ok(None)
     }

@@ -17,9 +17,6 @@ use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::{IndexedBatch, MemoryIndex};
 use crate::segment::{Batches, Segment};
 
-/// Bytes searched at a time for the next good batch behind damage.
-const RESYNC_STEP: u32 = 1;
-
 /// Where a reader stands.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -177,7 +174,7 @@ impl PartitionCore {
     pub(crate) fn lost_behind(&self, place: &mut Place, next: u64, limit: u32) -> Result<Range<u64>> {
         let position = place.position;
         let path = place.file.segment().log_path().to_owned();
-        let from = place.expected.max(next.min(place.expected));
+        let from = place.expected;
         let behind = self.next_good(place, limit);
         place.position = position;
         let end = match behind {
@@ -195,14 +192,12 @@ impl PartitionCore {
 
     /// The next batch behind the place whose header, order and checksum are right.
     fn next_good(&self, place: &mut Place, limit: u32) -> Result<Option<(u32, BatchHeader)>, ReadError> {
-        let start = place.position;
         let follows = |place: &Place, header: &BatchHeader| {
             let segment = place.file.segment();
             let end = if segment.is_sealed() { segment.next_offset() } else { self.log_end_offset() };
             header.base_offset >= place.expected && header.last_offset < end
         };
-        let mut position = start.saturating_add(RESYNC_STEP);
-        while position < limit {
+        for position in place.position.saturating_add(1)..limit {
             place.position = position;
             match place.file.header_at(position, limit) {
                 Ok(Some(header)) if follows(place, &header) => match place.file.checked(position, &header, limit) {
@@ -213,7 +208,6 @@ impl PartitionCore {
                 Ok(_) | Err(ReadError::Damaged(_)) => {}
                 Err(error) => return Err(error),
             }
-            position += RESYNC_STEP;
         }
         Ok(None)
     }
