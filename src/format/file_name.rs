@@ -28,6 +28,10 @@ pub(crate) const TRANSACTION_INDEX: &str = "txnindex";
 pub(crate) const SNAPSHOT: &str = "snapshot";
 /// Suffix of what was cut off the end of a log.
 pub(crate) const TORN: &str = "torn";
+/// Suffixes of the indexes of a segment.
+pub(crate) const INDEXES: [&str; 3] = [OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX];
+/// Suffixes of all that a segment has, the one that says that it exists first.
+pub(crate) const SEGMENT: [&str; 5] = [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT];
 /// Present only while the directory was closed cleanly.
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 /// Held locked while the directory is open.

@@ -30,10 +30,6 @@ pub struct Maintenance {
 #[derive(Debug, Default)]
 pub(super) struct Trash(Mutex<Vec<(PathBuf, Timestamp)>>);
 
-/// Files of a segment, the one that says that it exists first.
-const SUFFIXES: [&str; 5] =
-    [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX, file_name::SNAPSHOT];
-
 impl PartitionCore {
     pub(crate) fn delete_records_before(&self, offset: u64) -> Result<u64> {
         self.check_writable()?;
@@ -93,7 +89,7 @@ impl PartitionCore {
             let path = segment.log_path();
             // One reference is this list's; whoever has another may be reading.
             segment.prepare_removal(1).map_err(|error| Error::io("open", path, error))?;
-            for suffix in SUFFIXES {
+            for suffix in file_name::SEGMENT {
                 let path = segment.path(suffix);
                 let removed = if delay_ms > 0 { self.rename_to_delete(&path, due).map(|()| 0) } else { self.unlink(&path) };
                 done.bytes_freed += removed.map_err(|error| Error::io("remove", &path, error))?;

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
 use crate::format::metadata_file::decode_index_digests;
-use crate::segment::index_file::MemoryIndex;
+use crate::segment::index_file::{IndexLookup, MemoryIndex};
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
 use crate::storage::{Access, read_file, remove_if_exists, replace_file};
 
@@ -438,7 +438,7 @@ impl Opening<'_> {
     }
 
     fn remove_indexes(&self, base: u64) -> Result<()> {
-        for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX, file_name::SNAPSHOT] {
+        for suffix in file_name::INDEXES.into_iter().chain([file_name::SNAPSHOT]) {
             let path = self.spec.dir.join(file_name::segment_file(base, suffix));
             remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
         }
@@ -449,7 +449,7 @@ impl Opening<'_> {
     fn write_scanned(&mut self, aborted: &[AbortedTransaction]) -> Result<()> {
         let Some(segment) = self.segments.last() else { return Ok(()) };
         // A full disk keeps nobody from his records: indexes are in memory, and go to the disk once there is room.
-        unless_full(segment.rewrite_indexes().map_err(self.io("write the indexes of")))?;
+        unless_full(segment.write_indexes(false, true).map_err(self.io("write the indexes of")))?;
         let path = segment.path(file_name::TRANSACTION_INDEX);
         remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
         if aborted.is_empty() {

@@ -58,13 +58,10 @@ struct Found {
     cleaned: Vec<u64>,
 }
 
-const SUFFIXES: [&str; 5] =
-    [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX, file_name::SNAPSHOT];
-
 impl Found {
     fn list(storage: &dyn Storage, dir: &Path) -> Result<Self> {
         let mut found = Self { logs: Vec::new(), live: Vec::new(), swaps: Vec::new(), cleaned: Vec::new() };
-        let known = |suffix: &str| SUFFIXES.into_iter().find(|known| *known == suffix);
+        let known = |suffix: &str| file_name::SEGMENT.into_iter().find(|known| *known == suffix);
         for entry in storage.list(dir).map_err(|error| Error::io("list", dir, error))? {
             let Some((base, suffix)) = file_name::parse_segment_file(&entry.name).filter(|_| !entry.is_dir) else { continue };
             if suffix.ends_with(CLEANED) {

@@ -219,7 +219,7 @@ impl PartitionCore {
         let storage = &*self.context.storage;
         // Held open whoever reads: what fails from here on keeps nobody from reading.
         cut.prepare_removal(0)?;
-        for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX] {
+        for suffix in file_name::INDEXES {
             remove_if_exists(storage, &cut.path(suffix))?;
         }
         storage.rename(temporary, cut.log_path())?;
@@ -230,7 +230,7 @@ impl PartitionCore {
     fn remove_truncated(&self, segment: &Arc<Segment>) -> Result<()> {
         let path = segment.log_path();
         segment.prepare_removal(1).map_err(|error| Error::io("open", path, error))?;
-        for suffix in [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX] {
+        for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
             let path = segment.path(suffix);
             remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
         }

@@ -87,21 +87,6 @@ impl MemoryIndex {
         self.offsets.len() >= bytes / OFFSET_ENTRY_BYTES || self.times.len() >= (bytes / TIME_ENTRY_BYTES).saturating_sub(1)
     }
 
-    /// -1: none.
-    pub(crate) fn max_timestamp(&self) -> i64 {
-        self.max.timestamp
-    }
-
-    pub(crate) fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
-        let after = self.offsets.partition_point(|entry| entry.relative_offset <= relative_offset);
-        self.offsets.get(after.checked_sub(1)?).copied()
-    }
-
-    pub(crate) fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
-        let after = self.times.partition_point(|entry| entry.timestamp <= timestamp);
-        self.times.get(after.checked_sub(1)?).copied()
-    }
-
     pub(crate) fn offset_bytes(&self, from: usize) -> Vec<u8> {
         self.offsets.iter().skip(from).flat_map(|entry| entry.encode()).collect()
     }
@@ -215,19 +200,6 @@ impl IndexFiles {
         true
     }
 
-    pub(crate) fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
-        OffsetEntry::floor(&self.offsets, self.offset_count, relative_offset)
-    }
-
-    pub(crate) fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
-        TimeEntry::floor(&self.times, self.time_count, timestamp)
-    }
-
-    /// Largest timestamp of a segment that was closed; -1 where none was indexed.
-    pub(crate) fn max_timestamp(&self) -> i64 {
-        self.last_time_entry().map_or(-1, |last| last.timestamp)
-    }
-
     pub(crate) fn last_offset_entry(&self) -> Option<OffsetEntry> {
         Some(OffsetEntry::at(&self.offsets, self.offset_count.checked_sub(1)?))
     }
@@ -240,6 +212,48 @@ impl IndexFiles {
 
     pub(crate) fn last_time_entry(&self) -> Option<TimeEntry> {
         Some(TimeEntry::at(&self.times, self.time_count.checked_sub(1)?))
+    }
+}
+
+/// What a look-up needs of either form of an index.
+pub(crate) trait IndexLookup {
+    /// The last offset entry at or below `relative_offset`.
+    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry>;
+
+    /// The last time entry at or below `timestamp`.
+    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry>;
+
+    /// Largest timestamp; -1: none.
+    fn max_timestamp(&self) -> i64;
+}
+
+impl IndexLookup for MemoryIndex {
+    fn max_timestamp(&self) -> i64 {
+        self.max.timestamp
+    }
+
+    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        let after = self.offsets.partition_point(|entry| entry.relative_offset <= relative_offset);
+        self.offsets.get(after.checked_sub(1)?).copied()
+    }
+
+    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
+        let after = self.times.partition_point(|entry| entry.timestamp <= timestamp);
+        self.times.get(after.checked_sub(1)?).copied()
+    }
+}
+
+impl IndexLookup for IndexFiles {
+    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        OffsetEntry::floor(&self.offsets, self.offset_count, relative_offset)
+    }
+
+    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
+        TimeEntry::floor(&self.times, self.time_count, timestamp)
+    }
+
+    fn max_timestamp(&self) -> i64 {
+        self.last_time_entry().map_or(-1, |last| last.timestamp)
     }
 }
 

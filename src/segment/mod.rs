@@ -23,7 +23,7 @@ use crate::storage::{Access, FileView, Storage, StorageFile, remove_if_exists};
 pub(crate) mod batch_file;
 pub(crate) mod index_file;
 
-use index_file::{IndexFiles, IndexedBatch, MemoryIndex};
+use index_file::{IndexFiles, IndexLookup, IndexedBatch, MemoryIndex};
 
 /// Largest size of a `.log`: Kafka cannot open a larger one.
 pub(crate) const MAX_LOG_BYTES: u32 = i32::MAX.unsigned_abs();
@@ -122,7 +122,7 @@ impl Segment {
     /// Creates an empty active segment. What an interrupted step left under its names is removed.
     pub(crate) fn create(home: &SegmentHome, base_offset: u64) -> io::Result<Self> {
         let path = |suffix| home.dir.join(file_name::segment_file(base_offset, suffix));
-        for suffix in [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX, file_name::TRANSACTION_INDEX] {
+        for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
             remove_if_exists(&*home.storage, &path(suffix))?;
         }
         let log = PooledFile::create(&home.files, path(file_name::LOG))?;
@@ -296,16 +296,6 @@ impl Segment {
         index_file::write_new(&*self.home.storage, path, &temporary, bytes, sync)
     }
 
-    /// Replaces both index files by what is in memory, durably but for the directory. After a scan.
-    pub(crate) fn rewrite_indexes(&self) -> io::Result<()> {
-        let mut index = self.index.write();
-        let Index::Memory(memory) = &mut *index else { return Ok(()) };
-        self.replace_index(&self.path(file_name::OFFSET_INDEX), &memory.offset_bytes(0), true)?;
-        self.replace_index(&self.path(file_name::TIME_INDEX), &memory.time_bytes(0), true)?;
-        memory.written = memory.counts();
-        Ok(())
-    }
-
     /// Lines for `index-digests`, once sealed.
     pub(crate) fn index_digests(&self) -> Vec<IndexDigest> {
         let Some(digests) = self.digests.get() else { return Vec::new() };
@@ -399,7 +389,7 @@ impl Segment {
         self.with_index(batches, |index| index.max_timestamp())
     }
 
-    /// The index led astray: it is built anew the next time, whatever its digest says.
+    /// The index led astray: it is built anew, whatever its digest says.
     pub(crate) fn distrust_index(&self, batches: &dyn Batches) -> io::Result<()> {
         let mut index = self.index.write();
         if !matches!(&*index, Index::Memory(_)) {
@@ -475,36 +465,5 @@ impl Segment {
         drop(hold);
         self.log.close();
         Ok(())
-    }
-}
-
-/// What a look-up needs of either form of an index.
-trait IndexLookup {
-    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry>;
-    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry>;
-    fn max_timestamp(&self) -> i64;
-}
-
-impl IndexLookup for MemoryIndex {
-    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
-        self.floor_offset(relative_offset)
-    }
-    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
-        self.floor_time(timestamp)
-    }
-    fn max_timestamp(&self) -> i64 {
-        self.max_timestamp()
-    }
-}
-
-impl IndexLookup for IndexFiles {
-    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
-        self.floor_offset(relative_offset)
-    }
-    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
-        self.floor_time(timestamp)
-    }
-    fn max_timestamp(&self) -> i64 {
-        self.max_timestamp()
     }
 }
