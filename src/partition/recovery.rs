@@ -5,6 +5,7 @@
 //! is kept beside it and reported. Below the recovery point the same finding is damage: nothing is cut, and appends are
 //! refused. Nothing is ever deleted because metadata is missing.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,6 +55,9 @@ pub(super) struct Contents {
     /// What an interrupted step left.
     leftovers: Vec<String>,
 }
+
+/// Length and checksum of each sealed index, by the name of its file.
+type Digests = HashMap<String, (u64, u32)>;
 
 /// What opening works out, step by step.
 struct Opening<'a> {
@@ -145,8 +149,12 @@ impl Opening<'_> {
         Ok(())
     }
 
+    fn log_path(&self, base: u64) -> PathBuf {
+        self.spec.dir.join(file_name::segment_file(base, file_name::LOG))
+    }
+
     fn log_bytes(&self, base: u64) -> Result<u32> {
-        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
+        let path = self.log_path(base);
         let metadata = self.context.storage.metadata(&path).map_err(|error| Error::io("look at", &path, error))?;
         u32::try_from(metadata.bytes)
             .ok()
@@ -171,16 +179,16 @@ impl Opening<'_> {
         }
         let rest = logs.get(doubtful..).unwrap_or_default();
         if self.spec.clean && self.open_tail(rest)? {
-            return Ok(());
+            return self.load_producers();
         }
         self.scan_rest(rest, &digests)
     }
 
-    fn load_digests(&self) -> Vec<(String, u64, u32)> {
+    fn load_digests(&self) -> Digests {
         let path = self.spec.dir.join(file_name::INDEX_DIGESTS);
         let read = read_file(&*self.context.storage, &path, MAX_METADATA_BYTES).ok();
         let decoded = read.and_then(|bytes| decode_index_digests(&bytes).ok()).unwrap_or_default();
-        decoded.into_iter().map(|digest| (digest.name, digest.bytes, digest.crc)).collect()
+        decoded.into_iter().map(|digest| (digest.name, (digest.bytes, digest.crc))).collect()
     }
 
     /// Finds the end of a log that was closed cleanly, without looking at more than what stands behind the last index entry.
@@ -189,7 +197,11 @@ impl Opening<'_> {
         let Some(&base) = last.first() else { return Ok(true) };
         let bytes = self.log_bytes(base)?;
         let Some(files) = Segment::stored_index(&self.home, base, bytes).map_err(self.io("read an index in"))? else {
-            return Ok(bytes == 0 && self.push_scanned(base, Scan::empty(base)));
+            let is_whole = bytes == 0 && !self.is_missing_end(base);
+            if is_whole {
+                self.push_scanned(base, Scan::empty(base));
+            }
+            return Ok(is_whole);
         };
         let last_time = files.last_time_entry();
         let start = files.last_offset_entry().map_or(0, |entry| entry.position).min(files.position_of_last_time());
@@ -218,30 +230,31 @@ impl Opening<'_> {
             }
         }
         let index = MemoryIndex::resume(&files, &batches);
-        Ok(self.push_scanned(base, Scan { index, ..found }) && self.load_producers()?)
+        self.push_scanned(base, Scan { index, ..found });
+        Ok(true)
     }
 
-    fn push_scanned(&mut self, base: u64, scan: Scan) -> bool {
+    fn push_scanned(&mut self, base: u64, scan: Scan) {
         self.last_epoch = self.last_epoch.max(scan.last_epoch);
         self.log_end = scan.next_offset;
         let segment = Segment::open_scanned(&self.home, base, scan.end, scan.next_offset, scan.index);
         self.segments.push(Arc::new(segment));
-        true
     }
 
     /// The producer state as of `log_end`: the newest snapshot below it, and what came behind that.
-    fn load_producers(&mut self) -> Result<bool> {
+    fn load_producers(&mut self) -> Result<()> {
         let (storage, dir) = (&*self.context.storage, &self.spec.dir);
         let newest =
             newest_snapshot(storage, dir, &self.contents.snapshots, self.log_end).map_err(self.io("read a snapshot in"))?;
         if let Some((offset, states)) = newest {
             self.producers = states;
-            self.replay_from(offset)?;
+            self.replay_from(offset)
         } else if self.spec.broker_since || !self.contents.snapshots.is_empty() {
             // A broker's producers leave a snapshot, and so do ours: it is lost or damaged, and the batches tell.
-            self.replay_from(0)?;
+            self.replay_from(0)
+        } else {
+            Ok(())
         }
-        Ok(true)
     }
 
     /// Replays the batches from `offset` on into the producer state.
@@ -266,7 +279,7 @@ impl Opening<'_> {
     }
 
     /// Checks every batch from the recovery point on.
-    fn scan_rest(&mut self, bases: &[u64], digests: &[(String, u64, u32)]) -> Result<()> {
+    fn scan_rest(&mut self, bases: &[u64], digests: &Digests) -> Result<()> {
         let Some(first) = bases.first() else { return Ok(()) };
         self.log_end = *first;
         self.load_producers()?;
@@ -282,7 +295,7 @@ impl Opening<'_> {
     }
 
     /// Scans one segment, and cuts it where the log ends. `false`: it ends here.
-    fn scan_one(&mut self, base: u64, next_base: Option<u64>, is_first: bool, digests: &[(String, u64, u32)]) -> Result<bool> {
+    fn scan_one(&mut self, base: u64, next_base: Option<u64>, is_first: bool, digests: &Digests) -> Result<bool> {
         let bytes = self.log_bytes(base)?;
         self.distrust_cache(base)?;
         let start = self.start_of_scan(base, bytes, is_first)?;
@@ -344,7 +357,7 @@ impl Opening<'_> {
         if self.context.read_only {
             return Ok(());
         }
-        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
+        let path = self.log_path(base);
         let synced = self.context.storage.open(&path, Access::Write).and_then(|file| {
             file.sync_data()?;
             file.drop_cache(0)
@@ -372,7 +385,7 @@ impl Opening<'_> {
     }
 
     /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage themselves.
-    fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &[(String, u64, u32)]) {
+    fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &Digests) {
         self.segments.pop();
         let next_offset = next_base.unwrap_or(self.spec.recovery_point.max(self.log_end));
         let segment = Segment::open_sealed(&self.home, base, bytes, next_offset);
@@ -386,7 +399,7 @@ impl Opening<'_> {
         if self.context.read_only {
             return Ok(());
         }
-        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
+        let path = self.log_path(base);
         let failed = |error| Error::io("cut the torn end of", &path, error);
         let tail = self.read_tail(&path, end, bytes).map_err(failed)?;
         if tail.iter().any(|byte| *byte != 0) {
@@ -414,11 +427,15 @@ impl Opening<'_> {
     /// Segments behind the end are renamed, not removed: `<base>.log.torn`.
     fn set_aside(&mut self, bases: &[u64]) -> Result<()> {
         for base in bases {
-            let bytes = self.log_bytes(*base)?;
-            if self.context.read_only || bytes == 0 && self.remove_empty(*base)? {
+            let (bytes, path) = (self.log_bytes(*base)?, self.log_path(*base));
+            if self.context.read_only {
                 continue;
             }
-            let path = self.spec.dir.join(file_name::segment_file(*base, file_name::LOG));
+            if bytes == 0 {
+                remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+                self.remove_indexes(*base)?;
+                continue;
+            }
             let mut torn = path.clone().into_os_string();
             torn.push(".torn");
             let torn = PathBuf::from(torn);
@@ -428,13 +445,6 @@ impl Opening<'_> {
             self.report.kept.push(torn);
         }
         Ok(())
-    }
-
-    fn remove_empty(&self, base: u64) -> Result<bool> {
-        let path = self.spec.dir.join(file_name::segment_file(base, file_name::LOG));
-        remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
-        self.remove_indexes(base)?;
-        Ok(true)
     }
 
     fn remove_indexes(&self, base: u64) -> Result<()> {
@@ -472,7 +482,7 @@ impl Opening<'_> {
         self.segments.push(Arc::new(segment));
         if self.is_missing_end(start) {
             self.damaged(start, 0, MISSING_END);
-            self.restore_behind(start, 0, None, &[]);
+            self.restore_behind(start, 0, None, &Digests::new());
         }
         Ok(())
     }
@@ -529,11 +539,8 @@ fn unless_full(written: Result<()>) -> Result<()> {
     }
 }
 
-fn set_digests(segment: &Segment, digests: &[(String, u64, u32)]) {
-    let line = |suffix| {
-        let name = file_name::segment_file(segment.base_offset, suffix);
-        digests.iter().find(|(other, _, _)| *other == name).map(|(_, bytes, crc)| (*bytes, *crc))
-    };
+fn set_digests(segment: &Segment, digests: &Digests) {
+    let line = |suffix| digests.get(&file_name::segment_file(segment.base_offset, suffix)).copied();
     if let (Some(offsets), Some(times)) = (line(file_name::OFFSET_INDEX), line(file_name::TIME_INDEX)) {
         segment.set_digests([offsets, times]);
     }

@@ -261,6 +261,15 @@ fn producer_snapshots_are_hints() {
     );
 }
 
+/// What was broken: producers were looked for only where the last segment had an index or a record.
+#[test]
+fn an_open_transaction_is_known_before_an_empty_last_segment() {
+    let (_dir, root) = copy_of("clean");
+    fs::write(root.join("transactions-0/00000000000000000066.log"), []).unwrap();
+    check_committed(&Log::open_read_only(&root).unwrap(), "clean");
+    check_committed(&Log::open(&root).unwrap(), "clean");
+}
+
 #[test]
 fn checkpoints_are_hints() {
     for set in ["clean", "killed"] {

@@ -158,3 +158,21 @@ fn a_truncation_below_the_damage_is_a_way_out() {
     check(&partition, base + 1);
     assert_eq!(kept(&root), 0);
 }
+
+/// What was broken: a last segment that was empty and had no index passed as one that nobody had written to yet.
+#[test]
+fn a_last_segment_that_was_emptied_and_lost_its_indexes_is_told() {
+    for is_closed in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("log");
+        let all = flushed(&root, is_closed);
+        let last = segments(&root).pop().unwrap();
+        fs::write(&last, []).unwrap();
+        for suffix in ["index", "timeindex"] {
+            drop(fs::remove_file(last.with_extension(suffix)));
+        }
+        let left = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let (log, partition) = open(&root);
+        check_told(&log, &partition, left, all);
+    }
+}
