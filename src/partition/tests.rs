@@ -1,155 +1,15 @@
 //! A partition on a disk that fails at one call, whichever it is: what failed is absent, nothing that was acknowledged is lost,
 //! and opening again finds a log without a hole.
 
-use std::io::ErrorKind;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::ReadMode;
 use crate::format::record::Record;
+use crate::storage::Storage;
+use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::open_files::OpenFiles;
-use crate::storage::{Access, DirEntry, FileLock, FileMetadata, FileView, MemoryDisk, Storage, StorageFile, sealed};
 
 const DIR: &str = "/data/t-0";
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Fault {
-    /// Any call that changes something fails, once.
-    Any,
-    /// As `Any`, and so does everything behind it.
-    AnyForGood,
-    /// What needs room fails, once; a write has put half of its bytes there.
-    Full,
-    /// As `Full`, until there is room again.
-    FullForGood,
-}
-
-impl Fault {
-    fn error(self) -> io::Error {
-        match self {
-            Self::Any | Self::AnyForGood => io::Error::other("the device failed"),
-            Self::Full | Self::FullForGood => ErrorKind::StorageFull.into(),
-        }
-    }
-
-    fn is_for_good(self) -> bool {
-        matches!(self, Self::AnyForGood | Self::FullForGood)
-    }
-}
-
-/// Counts the calls that may fail, and fails one of them.
-#[derive(Debug)]
-struct Plan {
-    fault: Mutex<Option<Fault>>,
-    calls: AtomicUsize,
-    fails_at: usize,
-}
-
-impl Plan {
-    fn check(&self, needs_room: bool) -> io::Result<()> {
-        let Some(fault) = *self.fault.lock() else { return Ok(()) };
-        if !needs_room && matches!(fault, Fault::Full | Fault::FullForGood) {
-            return Ok(());
-        }
-        let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let fails = call == self.fails_at || call > self.fails_at && fault.is_for_good();
-        if fails { Err(fault.error()) } else { Ok(()) }
-    }
-
-    fn has_failed(&self) -> bool {
-        self.calls.load(Ordering::SeqCst) > self.fails_at
-    }
-}
-
-#[derive(Clone, Debug)]
-struct FaultyDisk {
-    inner: MemoryDisk,
-    plan: Arc<Plan>,
-}
-
-#[derive(Debug)]
-struct FaultyFile {
-    inner: Arc<dyn StorageFile>,
-    plan: Arc<Plan>,
-}
-
-impl sealed::Sealed for FaultyDisk {}
-impl sealed::Sealed for FaultyFile {}
-
-impl Storage for FaultyDisk {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
-        if matches!(access, Access::CreateNew | Access::OpenOrCreate) {
-            self.plan.check(true)?;
-        }
-        let inner = self.inner.open(path, access)?;
-        Ok(Arc::new(FaultyFile { inner, plan: Arc::clone(&self.plan) }))
-    }
-    fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
-        self.inner.metadata(path)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        self.inner.list(dir)
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.inner.create_dir_all(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.plan.check(false)?;
-        self.inner.rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.plan.check(false)?;
-        self.inner.remove_file(path)
-    }
-    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.inner.remove_dir_all(dir)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.plan.check(false)?;
-        self.inner.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
-        self.inner.lock(path)
-    }
-    fn lock_holder(&self, path: &Path) -> Option<u32> {
-        self.inner.lock_holder(path)
-    }
-    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
-        self.inner.canonical(path)
-    }
-}
-
-impl StorageFile for FaultyFile {
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.inner.read_at(buffer, position)
-    }
-    fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
-        if let Err(error) = self.plan.check(true) {
-            self.inner.write_all_at(&bytes[..bytes.len() / 2], position)?;
-            return Err(error);
-        }
-        self.inner.write_all_at(bytes, position)
-    }
-    fn bytes(&self) -> io::Result<u64> {
-        self.inner.bytes()
-    }
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.plan.check(false)?;
-        self.inner.set_len(bytes)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.plan.check(false)?;
-        self.inner.sync_data()
-    }
-    fn view(&self, bytes: usize) -> io::Result<FileView> {
-        self.inner.view(bytes)
-    }
-    fn drop_cache(&self, position: u64) -> io::Result<()> {
-        self.inner.drop_cache(position)
-    }
-}
 
 fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
@@ -269,11 +129,10 @@ type Step = fn(&mut Expected, &PartitionCore);
 
 /// One run in which call `fails_at` fails. Gives whether it came to that.
 fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
-    let plan = Arc::new(Plan { fault: Mutex::new(None), calls: AtomicUsize::new(0), fails_at });
-    let disk = FaultyDisk { inner: MemoryDisk::new(), plan: Arc::clone(&plan) };
+    let disk = FaultyDisk::failing_at(fails_at);
     let what = format!("{fault:?} at call {fails_at}, flush.messages {flush_messages}");
     let core = PartitionCore::create(&context(&disk), &spec(0, 0, flush_messages)).unwrap();
-    *plan.fault.lock() = Some(fault);
+    disk.set_fault(Some(fault));
     let mut expected = Expected::default();
     let steps: [Step; 14] = [
         |e, core| (0..7).for_each(|_| e.append(core, Durability::Os, 1, is_poisoned(core))),
@@ -300,11 +159,11 @@ fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
         let records = read(&core).unwrap_or_else(|error| panic!("{what}, step {number}: {error}"));
         expected.check(&records, &format!("{what}, step {number}"));
     }
-    if !plan.has_failed() {
+    if !disk.has_failed() {
         return false;
     }
     let was_poisoned = is_poisoned(&core);
-    *plan.fault.lock() = None;
+    disk.set_fault(None);
     expected.append(&core, Durability::Os, 1, was_poisoned);
     expected.check(&read(&core).unwrap(), &what);
     // Killed, or closed as well as it goes.

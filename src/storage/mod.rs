@@ -15,6 +15,8 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 
 pub(crate) mod disk;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod file_view;
 pub(crate) mod memory;
 pub(crate) mod open_files;
