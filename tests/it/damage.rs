@@ -75,92 +75,80 @@ fn files(root: &Path, suffixes: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// Harms one file of a fresh copy and opens it.
-fn with_harm(master: &Path, file: &Path, harm: impl Fn(&mut Vec<u8>), check: impl Fn(&Log)) {
+/// Harms each file of these kinds at each of its bytes, in a fresh copy of a small log, and opens that both ways. `check` gets
+/// the log and its partition, the bytes of the file as they were, the place of the harm, and what to say of it.
+fn for_each_byte(
+    policy: CleanupPolicy,
+    suffixes: &[&str],
+    harm: impl Fn(&mut Vec<u8>, usize),
+    check: impl Fn(&Log, &Partition, &[u8], usize, &str),
+) {
     let dir = scratch();
-    let root = dir.path().join("log");
-    copy_dir(master, &root);
-    let target = root.join("t-0").join(file.file_name().unwrap());
-    let mut bytes = fs::read(&target).unwrap();
-    harm(&mut bytes);
-    fs::write(&target, bytes).unwrap();
-    check(&Log::open_read_only(&root).unwrap());
-    check(&Log::open(&root).unwrap());
+    let master = dir.path().join("master");
+    small_log(&master, policy);
+    for file in files(&master, suffixes) {
+        let bytes = fs::read(&file).unwrap();
+        for at in 0..bytes.len() {
+            let what = format!("{} byte {at}", file.display());
+            let dir = scratch();
+            let root = dir.path().join("log");
+            copy_dir(&master, &root);
+            let mut harmed = bytes.clone();
+            harm(&mut harmed, at);
+            fs::write(root.join("t-0").join(file.file_name().unwrap()), harmed).unwrap();
+            for open in [Log::open_read_only, Log::open] {
+                let log = open(&root).unwrap();
+                check(&log, &log.topic("t").unwrap().partition(0).unwrap(), &bytes, at, &what);
+            }
+        }
+    }
+}
+
+fn flip(bytes: &mut [u8], at: usize) {
+    bytes[at] ^= 1 << (at % 8);
 }
 
 #[test]
 fn a_flipped_bit_in_a_log_file_is_told() {
-    let dir = scratch();
-    let master = dir.path().join("master");
-    small_log(&master, CleanupPolicy::Delete);
-    for file in files(&master, &["log"]) {
-        for at in 0..fs::read(&file).unwrap().len() {
-            let what = format!("{} byte {at}", file.display());
-            with_harm(
-                &master,
-                &file,
-                |bytes| bytes[at] ^= 1 << (at % 8),
-                |log| {
-                    let partition = log.topic("t").unwrap().partition(0).unwrap();
-                    let told = check(&partition, &what);
-                    let recovery = log.recovery();
-                    let lost = partition.log_end_offset() < RECORDS;
-                    // The leader epoch is the one field that nothing covers; no record depends on it.
-                    assert!(told > 0 || recovery.has_losses() || !lost, "{what}: {recovery:?}");
-                },
-            );
-        }
-    }
+    for_each_byte(
+        CleanupPolicy::Delete,
+        &["log"],
+        |bytes, at| flip(bytes, at),
+        |log, partition, _, _, what| {
+            let told = check(partition, what);
+            let recovery = log.recovery();
+            let lost = partition.log_end_offset() < RECORDS;
+            // The leader epoch is the one field that nothing covers; no record depends on it.
+            assert!(told > 0 || recovery.has_losses() || !lost, "{what}: {recovery:?}");
+        },
+    );
 }
 
 #[test]
 fn a_flipped_bit_in_an_index_harms_nothing() {
-    let dir = scratch();
-    let master = dir.path().join("master");
-    small_log(&master, CleanupPolicy::Delete);
-    for file in files(&master, &["index", "timeindex"]) {
-        for at in 0..fs::read(&file).unwrap().len() {
-            let what = format!("{} byte {at}", file.display());
-            with_harm(
-                &master,
-                &file,
-                |bytes| bytes[at] ^= 1 << (at % 8),
-                |log| {
-                    let partition = log.topic("t").unwrap().partition(0).unwrap();
-                    assert_eq!((check(&partition, &what), partition.log_end_offset()), (0, RECORDS), "{what}");
-                    for offset in 0..RECORDS {
-                        let first = partition.read(offset..).unwrap().next_record().unwrap().map(|record| record.offset());
-                        assert_eq!(first, Some(offset), "{what}");
-                        let at = Timestamp::from_millis(1_700_000_000_000 + i64::try_from(offset).unwrap());
-                        let found = partition.offset_for(at).unwrap().map(|found| found.offset);
-                        assert_eq!(found, Some(offset), "{what}");
-                    }
-                },
-            );
-        }
-    }
+    for_each_byte(
+        CleanupPolicy::Delete,
+        &["index", "timeindex"],
+        |bytes, at| flip(bytes, at),
+        |_, partition, _, _, what| {
+            assert_eq!((check(partition, what), partition.log_end_offset()), (0, RECORDS), "{what}");
+            for offset in 0..RECORDS {
+                let first = partition.read(offset..).unwrap().next_record().unwrap().map(|record| record.offset());
+                assert_eq!(first, Some(offset), "{what}");
+                let at = Timestamp::from_millis(1_700_000_000_000 + i64::try_from(offset).unwrap());
+                let found = partition.offset_for(at).unwrap().map(|found| found.offset);
+                assert_eq!(found, Some(offset), "{what}");
+            }
+        },
+    );
 }
 
 #[test]
 fn a_log_file_that_is_cut_anywhere_gives_what_is_left() {
-    let dir = scratch();
-    let master = dir.path().join("master");
-    small_log(&master, CleanupPolicy::Delete);
-    for file in files(&master, &["log"]) {
-        for length in 0..fs::read(&file).unwrap().len() {
-            let what = format!("{} cut to {length}", file.display());
-            with_harm(
-                &master,
-                &file,
-                |bytes| bytes.truncate(length),
-                |log| {
-                    let partition = log.topic("t").unwrap().partition(0).unwrap();
-                    let told = check(&partition, &what);
-                    assert!(told > 0 || log.recovery().has_losses(), "{what}: {:?}", log.recovery());
-                },
-            );
-        }
-    }
+    for_each_byte(CleanupPolicy::Delete, &["log"], Vec::truncate, |log, partition, _, _, what| {
+        let told = check(partition, what);
+        assert!(told > 0 || log.recovery().has_losses(), "{what}: {:?}", log.recovery());
+    });
 }
 
 /// First byte of each batch of a `.log`.
@@ -198,29 +186,18 @@ fn check_rising(partition: &Partition, what: &str) {
 
 #[test]
 fn a_flipped_bit_in_a_topic_that_may_have_gaps_gives_no_wrong_record() {
-    let dir = scratch();
-    let master = dir.path().join("master");
-    small_log(&master, CleanupPolicy::CompactAndDelete);
-    for file in files(&master, &["log"]) {
-        let bytes = fs::read(&file).unwrap();
-        let starts = batches(&bytes);
-        for at in 0..bytes.len() {
-            let what = format!("{} byte {at}", file.display());
+    for_each_byte(
+        CleanupPolicy::CompactAndDelete,
+        &["log"],
+        |bytes, at| flip(bytes, at),
+        |_, partition, bytes, at, what| {
             // Nothing covers the base offset, and a gap may be what compaction left.
-            let is_base_offset = starts.iter().any(|start| (*start..start + 8).contains(&at));
-            with_harm(
-                &master,
-                &file,
-                |bytes| bytes[at] ^= 1 << (at % 8),
-                |log| {
-                    let partition = log.topic("t").unwrap().partition(0).unwrap();
-                    if is_base_offset {
-                        check_rising(&partition, &what);
-                    } else {
-                        check(&partition, &what);
-                    }
-                },
-            );
-        }
-    }
+            let is_base_offset = batches(bytes).iter().any(|start| (*start..start + 8).contains(&at));
+            if is_base_offset {
+                check_rising(partition, what);
+            } else {
+                check(partition, what);
+            }
+        },
+    );
 }

@@ -10,8 +10,8 @@ use annals::{Log, LogConfig, ManualClock, OffsetAndMetadata, Partition, Record, 
 
 use super::dump::findings;
 use super::fixtures::{
-    SETS, check_all, check_committed, check_every_start, check_groups, check_records, check_times, copy_of, files, partition,
-    rows,
+    HARMS, SETS, check_all, check_committed, check_every_start, check_groups, check_records, check_times, copy_of, files,
+    partition, rows,
 };
 use super::{Gaps, KafkaTools, assert_clean, fixture};
 
@@ -183,27 +183,6 @@ fn a_leader_epoch_without_a_batch_of_its_own_goes_on() {
     assert_eq!(last_epoch(&root.join("plain-0")), 5);
     assert_eq!(fs::read_to_string(&epochs).unwrap(), "0\n2\n0 0\n5 158\n");
 }
-
-type Harm = fn(&Path);
-
-const HARMS: [(&str, Harm); 6] = [
-    ("removed", |path| fs::remove_file(path).unwrap()),
-    ("emptied", |path| fs::write(path, []).unwrap()),
-    ("zeroed", |path| fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()),
-    ("cut", |path| {
-        let bytes = fs::read(path).unwrap();
-        fs::write(path, &bytes[..bytes.len() * 2 / 3]).unwrap();
-    }),
-    ("padded", |path| {
-        let mut bytes = fs::read(path).unwrap();
-        bytes.resize(bytes.len() + 340, 0);
-        fs::write(path, bytes).unwrap();
-    }),
-    ("replaced by garbage", |path| {
-        let bytes: Vec<u8> = (0..fs::read(path).unwrap().len()).map(|i| u8::try_from(i * 131 % 251).unwrap()).collect();
-        fs::write(path, bytes).unwrap();
-    }),
-];
 
 /// Harms all files that `chosen` picks in copies of the set, and checks both kinds of opening.
 fn harm_each(set: &str, chosen: impl Fn(&Path) -> Vec<PathBuf>, check: impl Fn(&Log)) {

@@ -200,25 +200,33 @@ pub(super) fn files(root: &Path, suffix: &str) -> Vec<PathBuf> {
     all.filter(|path| path.extension().is_some_and(|found| found == suffix)).collect()
 }
 
+type Harm = fn(&Path);
+
+/// What may happen to a file that is only a hint.
+pub(super) const HARMS: [(&str, Harm); 6] = [
+    ("removed", |path| fs::remove_file(path).unwrap()),
+    ("emptied", |path| fs::write(path, []).unwrap()),
+    ("zeroed", |path| fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()),
+    ("cut", |path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() * 2 / 3]).unwrap();
+    }),
+    ("padded", |path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes.resize(bytes.len() + 340, 0);
+        fs::write(path, bytes).unwrap();
+    }),
+    ("replaced by garbage", |path| {
+        let bytes: Vec<u8> = (0..fs::read(path).unwrap().len()).map(|i| u8::try_from(i * 131 % 251).unwrap()).collect();
+        fs::write(path, bytes).unwrap();
+    }),
+];
+
 #[test]
 fn indexes_are_hints() {
-    type Harm = fn(&Path);
-    let harms: [(&str, Harm); 5] = [
-        ("removed", |path| fs::remove_file(path).unwrap()),
-        ("emptied", |path| fs::write(path, []).unwrap()),
-        ("zeroed", |path| fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()),
-        ("cut", |path| {
-            let bytes = fs::read(path).unwrap();
-            fs::write(path, &bytes[..bytes.len() * 2 / 3]).unwrap();
-        }),
-        ("replaced by garbage", |path| {
-            let bytes: Vec<u8> = (0..fs::read(path).unwrap().len()).map(|i| u8::try_from(i * 131 % 251).unwrap()).collect();
-            fs::write(path, bytes).unwrap();
-        }),
-    ];
     for set in ["clean", "legacy"] {
         for suffix in ["index", "timeindex"] {
-            for (name, harm) in harms {
+            for (name, harm) in HARMS {
                 let (_dir, root) = copy_of(set);
                 for path in files(&root, suffix) {
                     harm(&path);
