@@ -138,6 +138,8 @@ impl PartitionCore {
         }
         writer.first_timestamp.get_or_insert(encoded.max_timestamp);
         writer.unflushed += u64::from(encoded.record_count);
+        let appended_bytes = self.appended_bytes.load(Ordering::Relaxed) + encoded.bytes.len() as u64;
+        self.appended_bytes.store(appended_bytes, Ordering::Relaxed);
         self.log_end.store(end, Ordering::SeqCst);
         Ok(Appended { offsets: base..end, max_timestamp: encoded.max_timestamp })
     }
@@ -221,6 +223,7 @@ impl PartitionCore {
             return Ok(());
         }
         let path = sealed.log_path();
+        sealed.trim().map_err(|error| Error::io("trim", path, error))?;
         let next = Segment::create(&self.home, base).map_err(|error| Error::io("create a segment after", path, error))?;
         let next = Arc::new(next);
         if let Err(error) = self.take_snapshot(writer, base).and_then(|()| sealed.seal()) {

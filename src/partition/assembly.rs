@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 
 use super::batch::Origin;
+use super::commit::GroupCommit;
 use super::context::{PartitionContext, PartitionSpec};
 use super::delete::Trash;
 use super::follow::WaitList;
@@ -114,7 +115,8 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         segments: SegmentList::new(parts.segments),
         log_start: AtomicU64::new(log_start),
         log_end: AtomicU64::new(parts.log_end),
-        synced_end: AtomicU64::new(parts.log_end),
+        commit: GroupCommit::at(parts.log_end),
+        appended_bytes: AtomicU64::new(0),
         recovery_point: AtomicU64::new(recovery_point),
         first_unstable: AtomicU64::new(writer.producers.first_unstable_offset().unwrap_or(u64::MAX)),
         truncations: AtomicU64::new(0),
@@ -124,7 +126,6 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         unavailable: None,
         has_refusal: AtomicBool::new(parts.damage.is_some()),
         refusal: Mutex::new(parts.damage.map(Refusal::Damaged)),
-        sync: Mutex::new(()),
         flush: Mutex::new(()),
         is_touched: AtomicBool::new(parts.was_repaired),
         has_new_digests: AtomicBool::new(parts.was_repaired),

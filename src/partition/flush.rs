@@ -1,9 +1,11 @@
 //! Making things durable: the synced end, which acks wait for, and the recovery point, which a later open starts from.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::commit::Turn;
 use super::{PartitionCore, Refusal, segment_list};
 use crate::error::{Error, Result};
 use crate::format::file_name;
@@ -11,38 +13,37 @@ use crate::format::metadata_file::encode_index_digests;
 use crate::storage::replace_file;
 
 impl PartitionCore {
-    /// Waits until all below `end` is on the device. One of those who wait syncs for all of them: whoever gets the lock finds
-    /// either that the one before has covered him, or that he leads for everybody behind him.
+    /// Waits until all below `end`, which was appended, is on the device: one of those who wait syncs for all of them. An error
+    /// leaves the outcome unknown.
     pub(super) fn sync_to(&self, end: u64) -> Result<()> {
-        if self.synced_end.load(Ordering::SeqCst) >= end {
-            return Ok(());
+        let led = self.commit.wait_for(end, |turn| self.sync_all(turn));
+        let wants_zeros = led.map_err(|error| match error {
+            // Another one led, and failed, for this append too.
+            Error::Poisoned { cause, .. } => Error::SyncFailed { path: self.dir().to_owned(), source: cause },
+            other => other,
+        })?;
+        if wants_zeros == Some(true) {
+            self.write_zeros_ahead();
         }
-        let _leads = self.sync.lock();
-        if self.synced_end.load(Ordering::SeqCst) >= end {
-            return Ok(());
-        }
-        self.sync_all()
+        Ok(())
     }
 
     /// Syncs all that is published now.
     pub(super) fn sync_published(&self) -> Result<()> {
-        let _leads = self.sync.lock();
-        self.sync_all()
+        self.sync_all(&mut self.commit.take_turn()).map(drop)
     }
 
-    /// The sync lock is held. A failed sync poisons the partition: what it should have made durable may be lost although
-    /// later syncs succeed.
-    fn sync_all(&self) -> Result<()> {
+    /// Whoever has the turn syncs what is published, and learns whether to write zeros ahead. A failed sync poisons the
+    /// partition: what it should have made durable may be lost although later syncs succeed.
+    fn sync_all(&self, turn: &mut Turn) -> Result<bool> {
         self.check_not_poisoned()?;
-        let from = self.synced_end.load(Ordering::SeqCst);
+        let from = self.commit.synced_end();
+        let appended_bytes = self.appended_bytes.load(Ordering::Relaxed);
         let end = self.log_end_offset();
         let segments = self.segments().snapshot();
         // What lies below is synced: an append does not pay for the number of segments.
         let unsynced = segments.get(segment_list::floor(&segments, from)..).unwrap_or_default();
-        let failed = |path: &Path, error| {
-            let source = self.poison(error);
-            Error::SyncFailed { path: path.to_owned(), source }
-        };
+        let failed = |path, error| self.sync_failed(path, error);
         let mut has_new = false;
         for segment in unsynced.iter().filter(|segment| segment.next_offset() > from) {
             segment.sync().map_err(|error| failed(segment.log_path(), error))?;
@@ -54,11 +55,23 @@ impl PartitionCore {
                 segment.is_new.store(false, Ordering::Release);
             }
         }
-        self.synced_end.fetch_max(end, Ordering::SeqCst);
+        self.commit.raise(end);
         if self.is_synced_topic.load(Ordering::Relaxed) {
             self.waiters.notify();
         }
-        Ok(())
+        Ok(turn.note(appended_bytes))
+    }
+
+    /// Those who waited have their answer: the next ones need not wait for a new length of the file.
+    fn write_zeros_ahead(&self) {
+        let settings = self.settings();
+        if let Some(active) = self.segments().snapshot().last().filter(|_| settings.preallocate) {
+            active.write_zeros_ahead(settings.segment_bytes);
+        }
+    }
+
+    fn sync_failed(&self, path: &Path, error: io::Error) -> Error {
+        Error::SyncFailed { path: path.to_owned(), source: self.poison(error) }
     }
 
     pub(super) fn check_not_poisoned(&self) -> Result<()> {
@@ -94,6 +107,7 @@ impl PartitionCore {
             let writer = self.writer.lock();
             let end = self.log_end_offset();
             if is_last {
+                writer.active.trim().map_err(self.io("trim a segment of"))?;
                 self.take_snapshot(&writer, end).map_err(self.io("write a producer snapshot in"))?;
                 // Those stay that a segment begins at, and the one of the log end.
                 let segments = self.segments().snapshot();
@@ -105,6 +119,7 @@ impl PartitionCore {
         let from = self.recovery_point();
         for segment in self.segments().snapshot().iter().filter(|segment| segment.next_offset() >= from) {
             let path = segment.log_path();
+            segment.sync_trim().map_err(|error| self.sync_failed(path, error))?;
             if segment.is_sealed() {
                 let written = segment.write_indexes(true, false);
                 written.map_err(|error| Error::io("write the index of", path, error))?;

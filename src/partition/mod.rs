@@ -20,6 +20,7 @@ use crate::topic_partition::TopicPartition;
 mod append;
 mod assembly;
 pub(crate) mod batch;
+mod commit;
 mod context;
 mod delete;
 mod flush;
@@ -50,6 +51,7 @@ pub use reader::{Isolation, ReadOptions, Reader};
 pub use recovery::PartitionRecovery;
 
 use batch::Origin;
+use commit::GroupCommit;
 use delete::Trash;
 use follow::{Signal, WaitList};
 use leader_epoch::LeaderEpochs;
@@ -75,8 +77,9 @@ pub(crate) struct PartitionCore {
     log_start: AtomicU64,
     /// Next offset to be written. Stored after the batch is in the file and its segment has published it.
     log_end: AtomicU64,
-    /// All below is on the device in the `.log` files. Serves acks and the high watermark; never stored on the disk.
-    synced_end: AtomicU64,
+    commit: GroupCommit,
+    /// Of this run. Moved under the writer lock.
+    appended_bytes: AtomicU64,
     /// All below is on the device, indexes and snapshots included.
     recovery_point: AtomicU64,
     /// First offset of the earliest open transaction; `u64::MAX` where there is none.
@@ -91,8 +94,6 @@ pub(crate) struct PartitionCore {
     has_refusal: AtomicBool,
     /// Why the partition could not be opened at all, if it could not: every call gives it.
     unavailable: Option<Error>,
-    /// Held by the one who syncs.
-    sync: Mutex<()>,
     /// Held by the one who moves the recovery point.
     flush: Mutex<()>,
     /// Whether anything of the partition was written or repaired in this run: otherwise closing it writes nothing.
@@ -175,7 +176,7 @@ impl PartitionCore {
     /// Where readers end: the log end, in a `Synced` topic what of it is on the device.
     #[inline]
     pub(crate) fn high_watermark(&self) -> u64 {
-        if self.is_synced_topic.load(Ordering::Relaxed) { self.synced_end.load(Ordering::SeqCst) } else { self.log_end_offset() }
+        if self.is_synced_topic.load(Ordering::Relaxed) { self.commit.synced_end() } else { self.log_end_offset() }
     }
 
     /// Where `read_committed` readers end: the high watermark, or the earliest open transaction.

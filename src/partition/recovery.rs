@@ -211,7 +211,7 @@ impl Opening<'_> {
             batches.push(super::seek::indexed(segment, position, header));
         })
         .map_err(self.io("read"))?;
-        let is_whole = found.damage.is_none() && !self.is_missing_end(found.next_offset);
+        let is_whole = found.damage.is_none() && found.end == bytes && !self.is_missing_end(found.next_offset);
         if !is_whole || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last))) {
             return Ok(false);
         }

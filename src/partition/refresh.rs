@@ -34,7 +34,7 @@ impl PartitionCore {
             self.first_unstable.store(states.first_unstable_offset().unwrap_or(u64::MAX), Ordering::Release);
             let end = active.next_offset();
             self.log_end.store(end, Ordering::SeqCst);
-            self.synced_end.store(end, Ordering::SeqCst);
+            self.commit.raise(end);
             let has_next = end > active.base_offset && self.log_bytes_of(end)?.is_some();
             if !has_next {
                 return Ok(self.log_end_offset() > before);

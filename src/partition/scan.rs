@@ -39,7 +39,7 @@ impl ScanStart {
 
 /// What a scan found.
 pub(super) struct Scan {
-    /// Byte behind the last good batch.
+    /// Byte behind the last good batch. What is behind it in the file is zeros, where there is no damage.
     pub(super) end: u32,
     pub(super) next_offset: u64,
     pub(super) index: MemoryIndex,
@@ -75,7 +75,8 @@ pub(super) fn scan(
             Ok(None) => break,
             Err(ReadError::Io(error)) => return Err(error),
             Err(ReadError::Damaged(malformed)) => {
-                found.damage = Some(malformed);
+                // Only a rest that is all zeros is the end: behind anything else there may have been a batch.
+                found.damage = (!file.is_zero(found.end, bytes)?).then_some(malformed);
                 break;
             }
         };

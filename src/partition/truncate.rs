@@ -46,7 +46,7 @@ impl PartitionCore {
         }
         self.context.clean_marker.clear(&*self.context.storage)?;
         self.is_touched.store(true, Ordering::Relaxed);
-        let _no_sync = self.sync.lock();
+        let _no_sync = self.commit.take_turn();
         let segments = self.segments().snapshot();
         let stays = segments.partition_point(|segment| segment.base_offset < end).max(1);
         let (left, gone) = segments.split_at(stays);
@@ -58,7 +58,7 @@ impl PartitionCore {
         let is_whole = kept.bytes == cut.size() && cut.base_offset < end;
         let replacement = if is_whole { None } else { Some(self.write_kept(&cut, kept)?) };
         self.recovery_point.fetch_min(end, Ordering::AcqRel);
-        self.synced_end.fetch_min(end, Ordering::SeqCst);
+        self.commit.lower(end);
         self.cut(&mut writer, left, &gone, replacement, end).inspect_err(|error| {
             // Half of it is done: only opening the partition again can tell where its end is.
             self.poison(io::Error::other(error.to_string()));

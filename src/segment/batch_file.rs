@@ -120,6 +120,19 @@ impl BatchFile {
         BatchBytes::Copied { chunk: Arc::clone(&self.chunk), start, end: start + size }
     }
 
+    /// Whether all from `position` up to `limit` is zeros, as a file has them that is longer than its batches.
+    pub(crate) fn is_zero(&mut self, mut position: u32, limit: u32) -> io::Result<bool> {
+        while position < limit {
+            let count = (limit - position).min(16 << 10);
+            match self.bytes(position, count as usize, limit) {
+                Ok(bytes) if bytes.iter().all(|byte| *byte == 0) => position += count,
+                Ok(_) | Err(ReadError::Damaged(_)) => return Ok(false),
+                Err(ReadError::Io(error)) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
     /// `count` bytes at `position`, which lie below `limit`.
     #[inline]
     pub(crate) fn bytes(&mut self, position: u32, count: usize, limit: u32) -> Result<&[u8], ReadError> {

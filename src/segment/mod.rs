@@ -22,8 +22,10 @@ use crate::storage::{Access, FileView, Storage, StorageFile, remove_if_exists};
 
 pub(crate) mod batch_file;
 pub(crate) mod index_file;
+mod zeros_ahead;
 
 use index_file::{IndexFiles, IndexLookup, IndexedBatch, MemoryIndex};
+use zeros_ahead::FileEnd;
 
 /// Largest size of a `.log`: Kafka cannot open a larger one.
 pub(crate) const MAX_LOG_BYTES: u32 = i32::MAX.unsigned_abs();
@@ -84,6 +86,11 @@ pub(crate) struct Segment {
     log: PooledFile,
     /// Bytes of whole batches; readers go no further.
     size: AtomicU32,
+    /// Length of the `.log` with the zeros ahead. Held while anything is written from there on, so that zeros never come down
+    /// on a batch.
+    file_end: Mutex<FileEnd>,
+    /// Whether the file was trimmed and that is yet to be synced.
+    is_trim_unsynced: AtomicBool,
     /// Offset behind the last batch.
     next_offset: AtomicU64,
     is_sealed: AtomicBool,
@@ -107,6 +114,8 @@ impl Segment {
             home,
             log,
             size: AtomicU32::new(size),
+            file_end: Mutex::new(FileEnd::at(size)),
+            is_trim_unsynced: AtomicBool::new(false),
             next_offset: AtomicU64::new(next_offset),
             is_sealed: AtomicBool::new(false),
             view: OnceLock::new(),
@@ -178,7 +187,7 @@ impl Segment {
     }
 
     /// Writes a stamped batch behind the last one and publishes it. The writer lock is held. On an error the file is cut back
-    /// to where it was.
+    /// to the last batch, zeros ahead included.
     pub(crate) fn append(
         &self,
         batch: &[u8],
@@ -191,8 +200,8 @@ impl Segment {
         let size_bytes = u32::try_from(batch.len()).map_err(|_| known(io::ErrorKind::FileTooLarge.into()))?;
         let file = self.log.get().map_err(known)?;
         self.log.mark_dirty();
-        if let Err(source) = file.write_all_at(batch, u64::from(position)) {
-            let end_is_unknown = file.set_len(u64::from(position)).is_err();
+        if let Err(source) = self.write_behind(&*file, batch, position, position + size_bytes) {
+            let end_is_unknown = self.cut_back(&*file, position).is_err();
             return Err(AppendError { source, end_is_unknown });
         }
         let noted = IndexedBatch { position, size_bytes, relative_last_offset: self.relative(last_offset), max_timestamp };

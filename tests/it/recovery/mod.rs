@@ -11,6 +11,7 @@ use crate::kafka::copy_dir;
 mod endings;
 mod indexes;
 mod victim;
+mod zeros_ahead;
 
 struct Killed {
     dir: tempfile::TempDir,

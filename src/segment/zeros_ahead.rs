@@ -1,0 +1,185 @@
+//! Zeros ahead: the active `.log` of a partition that syncs often is longer than its batches, so that a sync need not commit a
+//! new length with every append. Kafka's own `preallocate`, in smaller steps.
+//!
+//! Only the file's length is ahead: nothing of it is published, and what ends a log is a rest that is all zeros. The zeros go
+//! before the next segment appears, and at close.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use super::Segment;
+use crate::storage::StorageFile;
+
+/// Most that is written ahead at once.
+const STEP_BYTES: u32 = 1 << 20;
+/// Fewer are not worth a write of their own.
+const LEAST_BYTES: u32 = 4 << 10;
+/// Zeros that one write takes.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Where the file ends.
+#[derive(Debug)]
+pub(super) struct FileEnd {
+    bytes: u32,
+    /// Whether zeros may still be written ahead: not once they were trimmed.
+    takes_zeros: bool,
+}
+
+impl FileEnd {
+    pub(super) fn at(bytes: u32) -> Self {
+        Self { bytes, takes_zeros: true }
+    }
+}
+
+impl Segment {
+    /// Writes `batch` from `position` to `end`, behind the last batch: over zeros, or beyond the end of the file.
+    pub(super) fn write_behind(&self, file: &dyn StorageFile, batch: &[u8], position: u32, end: u32) -> io::Result<()> {
+        let mut file_end = self.file_end.lock();
+        if end <= file_end.bytes {
+            drop(file_end);
+            return file.write_all_at(batch, u64::from(position));
+        }
+        file.write_all_at(batch, u64::from(position))?;
+        file_end.bytes = end;
+        Ok(())
+    }
+
+    /// After a failed write: the file ends behind its last batch. Where there were zeros ahead that is made durable as well, or a
+    /// power cut could bring back the length, and with it a part of what failed behind a batch that is written next.
+    pub(super) fn cut_back(&self, file: &dyn StorageFile, position: u32) -> io::Result<()> {
+        let mut file_end = self.file_end.lock();
+        let had_zeros = file_end.bytes > position;
+        file.set_len(u64::from(position))?;
+        file_end.bytes = position;
+        if had_zeros { file.sync_data() } else { Ok(()) }
+    }
+
+    /// Writes zeros ahead where few are left, up to `limit`, the most that the file may come to. That there is no room for them
+    /// is no failure: then the file grows with each append.
+    pub(crate) fn write_zeros_ahead(&self, limit: u32) {
+        let mut file_end = self.file_end.lock();
+        let (from, left) = (file_end.bytes, file_end.bytes.saturating_sub(self.size()));
+        let end = from.saturating_add(STEP_BYTES - left.min(STEP_BYTES)).min(limit);
+        if !file_end.takes_zeros || left > STEP_BYTES / 2 || end < from.saturating_add(LEAST_BYTES) {
+            return;
+        }
+        let Ok(file) = self.file() else { return };
+        self.log.mark_dirty();
+        let mut position = from;
+        while position < end {
+            let zeros = ZEROS.get(..(end - position) as usize).unwrap_or(&ZEROS);
+            if file.write_all_at(zeros, u64::from(position)).is_err() {
+                // What was written of them is as good as none: whatever stays is zero, and goes with the next trim.
+                let _as_long_as_it_is = file.set_len(u64::from(from));
+                return;
+            }
+            position += u32::try_from(zeros.len()).unwrap_or(u32::MAX);
+        }
+        file_end.bytes = end;
+    }
+
+    /// Takes the zeros ahead away, for good; [`sync_trim`](Self::sync_trim) makes that durable. No append is under way.
+    pub(crate) fn trim(&self) -> io::Result<()> {
+        let mut file_end = self.file_end.lock();
+        file_end.takes_zeros = false;
+        let size = self.size();
+        if file_end.bytes > size {
+            let file = self.file()?;
+            self.log.mark_dirty();
+            file.set_len(u64::from(size))?;
+            file_end.bytes = size;
+            self.is_trim_unsynced.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Makes a trim durable: before the recovery point passes the segment, beyond which nobody looks where its batches end.
+    pub(crate) fn sync_trim(&self) -> io::Result<()> {
+        if self.is_trim_unsynced.load(Ordering::Acquire) {
+            self.sync()?;
+            self.is_trim_unsynced.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentHome;
+    use crate::storage::Storage;
+    use crate::storage::faulty::{Fault, FaultyDisk};
+    use crate::storage::open_files::OpenFiles;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    const DIR: &str = "/p";
+
+    fn segment(disk: &FaultyDisk) -> Segment {
+        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+        storage.create_dir_all(Path::new(DIR)).unwrap();
+        let files = OpenFiles::new(Arc::clone(&storage), 8);
+        let home = SegmentHome { storage, files, dir: Path::new(DIR).into(), maps: false, read_only: false };
+        Segment::create(&home, 0).unwrap()
+    }
+
+    fn file_bytes(segment: &Segment) -> Vec<u8> {
+        let file = segment.file().unwrap();
+        let mut bytes = vec![1; usize::try_from(file.bytes().unwrap()).unwrap()];
+        assert_eq!(file.read_at(&mut bytes, 0).unwrap(), bytes.len());
+        bytes
+    }
+
+    fn append(segment: &Segment, number: u8) -> bool {
+        segment.append(&[number; 100], u64::from(number), 0, 4096).is_ok()
+    }
+
+    #[test]
+    fn appends_go_over_them_and_beyond() {
+        let segment = segment(&FaultyDisk::failing_at(0));
+        assert!(append(&segment, 1));
+        segment.write_zeros_ahead(5_000);
+        assert_eq!(file_bytes(&segment), [vec![1; 100], vec![0; 4_900]].concat());
+        assert!(append(&segment, 2) && append(&segment, 3));
+        assert_eq!(file_bytes(&segment)[..300], [[1; 100], [2; 100], [3; 100]].concat());
+        segment.write_zeros_ahead(5_000);
+        assert_eq!(file_bytes(&segment).len(), 5_000, "the limit is reached already");
+        segment.write_zeros_ahead(u32::MAX);
+        assert_eq!(file_bytes(&segment).len(), 300 + (1 << 20));
+        segment.write_zeros_ahead(u32::MAX);
+        assert_eq!(file_bytes(&segment).len(), 300 + (1 << 20), "there is enough");
+        segment.trim().unwrap();
+        segment.sync_trim().unwrap();
+        segment.write_zeros_ahead(u32::MAX);
+        assert_eq!(file_bytes(&segment).len(), 300, "once trimmed there are no more");
+    }
+
+    #[test]
+    fn that_there_is_no_room_for_them_is_no_failure() {
+        for fails_at in 0..17 {
+            let disk = FaultyDisk::failing_at(fails_at);
+            let segment = segment(&disk);
+            assert!(append(&segment, 1));
+            disk.set_fault(Some(Fault::Full));
+            segment.write_zeros_ahead(u32::MAX);
+            assert_eq!(disk.has_failed(), fails_at < 16, "{fails_at}");
+            disk.set_fault(None);
+            assert!(append(&segment, 2));
+            segment.trim().unwrap();
+            assert_eq!(file_bytes(&segment), [[1; 100], [2; 100]].concat());
+        }
+    }
+
+    #[test]
+    fn a_write_that_fails_over_them_leaves_nothing_behind_the_last_batch() {
+        let disk = FaultyDisk::failing_at(0);
+        let segment = segment(&disk);
+        assert!(append(&segment, 1));
+        segment.write_zeros_ahead(u32::MAX);
+        disk.set_fault(Some(Fault::Full));
+        assert!(!append(&segment, 2));
+        assert_eq!(file_bytes(&segment), [1; 100]);
+        assert!(append(&segment, 3));
+        assert_eq!(file_bytes(&segment), [[1; 100], [3; 100]].concat());
+    }
+}
