@@ -273,6 +273,7 @@ mod partition;
 mod retention;
 mod segment;
 mod storage;
+mod sync;
 mod topic;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};

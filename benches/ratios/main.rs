@@ -15,9 +15,11 @@ mod figure;
 mod memory;
 mod open;
 mod read;
+mod synced;
 
-const PARTS: [(&str, fn()); 6] = [
+const PARTS: [(&str, fn()); 7] = [
     ("append", append::measure),
+    ("synced", synced::measure),
     ("read", read::measure_sequential),
     ("point", read::measure_point),
     ("open", open::measure),

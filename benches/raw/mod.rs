@@ -29,6 +29,12 @@ impl RawFile {
         Self { file: File::create_new(path).expect("a new file can be made"), end: 0 }
     }
 
+    /// A file that may be there already, to be written from its start.
+    pub(crate) fn open_or_create(path: &Path) -> Self {
+        let options = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        Self { file: options.expect("the file opens"), end: 0 }
+    }
+
     pub(crate) fn append(&mut self, bytes: &[u8]) {
         self.file.write_all_at(bytes, self.end).expect("a write works");
         self.end += bytes.len() as u64;

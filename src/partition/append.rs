@@ -223,7 +223,7 @@ impl PartitionCore {
             return Ok(());
         }
         let path = sealed.log_path();
-        sealed.trim().map_err(|error| Error::io("trim", path, error))?;
+        sealed.cut_zeros_ahead().map_err(|error| Error::io("cut the zeros behind", path, error))?;
         let next = Segment::create(&self.home, base).map_err(|error| Error::io("create a segment after", path, error))?;
         let next = Arc::new(next);
         if let Err(error) = self.take_snapshot(writer, base).and_then(|()| sealed.seal()) {

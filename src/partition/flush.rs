@@ -16,13 +16,15 @@ impl PartitionCore {
     /// Waits until all below `end`, which was appended, is on the device: one of those who wait syncs for all of them. An error
     /// leaves the outcome unknown.
     pub(super) fn sync_to(&self, end: u64) -> Result<()> {
-        let led = self.commit.wait_for(end, |turn| self.sync_all(turn));
-        let wants_zeros = led.map_err(|error| match error {
+        let Some(mut turn) = self.commit.wait_for(end) else { return Ok(()) };
+        let wants_zeros = self.sync_all(&mut turn).map_err(|error| match error {
             // Another one led, and failed, for this append too.
             Error::Poisoned { cause, .. } => Error::SyncFailed { path: self.dir().to_owned(), source: cause },
             other => other,
         })?;
-        if wants_zeros == Some(true) {
+        // Those who wait get their answer first.
+        drop(turn);
+        if wants_zeros {
             self.write_zeros_ahead();
         }
         Ok(())
@@ -35,7 +37,7 @@ impl PartitionCore {
 
     /// Whoever has the turn syncs what is published, and learns whether to write zeros ahead. A failed sync poisons the
     /// partition: what it should have made durable may be lost although later syncs succeed.
-    fn sync_all(&self, turn: &mut Turn) -> Result<bool> {
+    fn sync_all(&self, turn: &mut Turn<'_>) -> Result<bool> {
         self.check_not_poisoned()?;
         let from = self.commit.synced_end();
         let appended_bytes = self.appended_bytes.load(Ordering::Relaxed);
@@ -62,7 +64,7 @@ impl PartitionCore {
         Ok(turn.note(appended_bytes))
     }
 
-    /// Those who waited have their answer: the next ones need not wait for a new length of the file.
+    /// So that the next ones need not wait for a new length of the file.
     fn write_zeros_ahead(&self) {
         let settings = self.settings();
         if let Some(active) = self.segments().snapshot().last().filter(|_| settings.preallocate) {
@@ -107,7 +109,7 @@ impl PartitionCore {
             let writer = self.writer.lock();
             let end = self.log_end_offset();
             if is_last {
-                writer.active.trim().map_err(self.io("trim a segment of"))?;
+                writer.active.cut_zeros_ahead().map_err(self.io("cut the zeros behind a segment of"))?;
                 self.take_snapshot(&writer, end).map_err(self.io("write a producer snapshot in"))?;
                 // Those stay that a segment begins at, and the one of the log end.
                 let segments = self.segments().snapshot();
@@ -119,7 +121,7 @@ impl PartitionCore {
         let from = self.recovery_point();
         for segment in self.segments().snapshot().iter().filter(|segment| segment.next_offset() >= from) {
             let path = segment.log_path();
-            segment.sync_trim().map_err(|error| self.sync_failed(path, error))?;
+            segment.sync_cut_zeros().map_err(|error| self.sync_failed(path, error))?;
             if segment.is_sealed() {
                 let written = segment.write_indexes(true, false);
                 written.map_err(|error| Error::io("write the index of", path, error))?;

@@ -1,10 +1,10 @@
 //! Waiting for more to read, and being woken.
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
-use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 
 use crate::clock::Deadline;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use crate::sync::{Condvar, Mutex};
 
 /// One waiter: a reader or a consumer. It may be registered with many partitions.
 #[derive(Debug, Default)]
@@ -24,7 +24,8 @@ impl Signal {
 
     /// The waiter is about to look at what it waits for: what comes after this call will be noticed by `wait`.
     pub(crate) fn reset(&self) {
-        self.pending.store(false, Ordering::SeqCst);
+        // A swap: what came before the notification that it takes away is seen by the look.
+        self.pending.swap(false, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 

@@ -89,8 +89,8 @@ pub(crate) struct Segment {
     /// Length of the `.log` with the zeros ahead. Held while anything is written from there on, so that zeros never come down
     /// on a batch.
     file_end: Mutex<FileEnd>,
-    /// Whether the file was trimmed and that is yet to be synced.
-    is_trim_unsynced: AtomicBool,
+    /// Whether the zeros ahead were cut and that is yet to be synced.
+    is_cut_unsynced: AtomicBool,
     /// Offset behind the last batch.
     next_offset: AtomicU64,
     is_sealed: AtomicBool,
@@ -115,7 +115,7 @@ impl Segment {
             log,
             size: AtomicU32::new(size),
             file_end: Mutex::new(FileEnd::at(size)),
-            is_trim_unsynced: AtomicBool::new(false),
+            is_cut_unsynced: AtomicBool::new(false),
             next_offset: AtomicU64::new(next_offset),
             is_sealed: AtomicBool::new(false),
             view: OnceLock::new(),

@@ -21,7 +21,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 #[derive(Debug)]
 pub(super) struct FileEnd {
     bytes: u32,
-    /// Whether zeros may still be written ahead: not once they were trimmed.
+    /// Whether zeros may still be written ahead: not once they were cut.
     takes_zeros: bool,
 }
 
@@ -69,7 +69,7 @@ impl Segment {
         while position < end {
             let zeros = ZEROS.get(..(end - position) as usize).unwrap_or(&ZEROS);
             if file.write_all_at(zeros, u64::from(position)).is_err() {
-                // What was written of them is as good as none: whatever stays is zero, and goes with the next trim.
+                // What was written of them is as good as none: whatever stays is zero, and goes with them when they are cut.
                 let _as_long_as_it_is = file.set_len(u64::from(from));
                 return;
             }
@@ -78,8 +78,8 @@ impl Segment {
         file_end.bytes = end;
     }
 
-    /// Takes the zeros ahead away, for good; [`sync_trim`](Self::sync_trim) makes that durable. No append is under way.
-    pub(crate) fn trim(&self) -> io::Result<()> {
+    /// Takes the zeros ahead away, for good; [`sync_cut_zeros`](Self::sync_cut_zeros) makes that durable. No append is under way.
+    pub(crate) fn cut_zeros_ahead(&self) -> io::Result<()> {
         let mut file_end = self.file_end.lock();
         file_end.takes_zeros = false;
         let size = self.size();
@@ -88,16 +88,16 @@ impl Segment {
             self.log.mark_dirty();
             file.set_len(u64::from(size))?;
             file_end.bytes = size;
-            self.is_trim_unsynced.store(true, Ordering::Release);
+            self.is_cut_unsynced.store(true, Ordering::Release);
         }
         Ok(())
     }
 
-    /// Makes a trim durable: before the recovery point passes the segment, beyond which nobody looks where its batches end.
-    pub(crate) fn sync_trim(&self) -> io::Result<()> {
-        if self.is_trim_unsynced.load(Ordering::Acquire) {
+    /// makes the cut durable: before the recovery point passes the segment, beyond which nobody looks where its batches end.
+    pub(crate) fn sync_cut_zeros(&self) -> io::Result<()> {
+        if self.is_cut_unsynced.load(Ordering::Acquire) {
             self.sync()?;
-            self.is_trim_unsynced.store(false, Ordering::Release);
+            self.is_cut_unsynced.store(false, Ordering::Release);
         }
         Ok(())
     }
@@ -148,10 +148,10 @@ mod tests {
         assert_eq!(file_bytes(&segment).len(), 300 + (1 << 20));
         segment.write_zeros_ahead(u32::MAX);
         assert_eq!(file_bytes(&segment).len(), 300 + (1 << 20), "there is enough");
-        segment.trim().unwrap();
-        segment.sync_trim().unwrap();
+        segment.cut_zeros_ahead().unwrap();
+        segment.sync_cut_zeros().unwrap();
         segment.write_zeros_ahead(u32::MAX);
-        assert_eq!(file_bytes(&segment).len(), 300, "once trimmed there are no more");
+        assert_eq!(file_bytes(&segment).len(), 300, "once cut there are no more");
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
             assert_eq!(disk.has_failed(), fails_at < 16, "{fails_at}");
             disk.set_fault(None);
             assert!(append(&segment, 2));
-            segment.trim().unwrap();
+            segment.cut_zeros_ahead().unwrap();
             assert_eq!(file_bytes(&segment), [[1; 100], [2; 100]].concat());
         }
     }

@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use annals::{Durability, Log, Partition, TopicConfig};
@@ -47,21 +48,20 @@ fn sizes(root: &Path, partition: &Partition) -> (u64, u64) {
 }
 
 /// What a kill leaves of a log with zeros ahead; its file, and the size of one batch.
-fn killed(dir: &Path) -> (PathBuf, PathBuf, usize) {
+fn killed(dir: &Path) -> (PathBuf, PathBuf, u64) {
     let (_log, partition) = filled(&dir.join("log"), TopicConfig::new());
     let root = dir.join("killed");
     copy_dir(&dir.join("log"), &root);
     let (used, bytes) = sizes(&root, &partition);
     assert!(bytes > used, "{used} of {bytes}: the file is longer than its batches");
     let file = segments(&root).pop().unwrap();
-    (root, file, usize::try_from(used / RECORDS).unwrap())
+    (root, file, used / RECORDS)
 }
 
 /// Writes zeros over batch `number`, as a power cut may that lost one write of several.
-fn lose_batch(file: &Path, number: usize, batch_bytes: usize) {
-    let mut bytes = fs::read(file).unwrap();
-    bytes[number * batch_bytes..][..batch_bytes].fill(0);
-    fs::write(file, bytes).unwrap();
+fn lose_batch(file: &Path, number: u64, batch_bytes: u64) {
+    let zeros = vec![0; usize::try_from(batch_bytes).unwrap()];
+    OpenOptions::new().write(true).open(file).unwrap().write_all_at(&zeros, number * batch_bytes).unwrap();
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_kill_leaves_them_and_nothing_is_lost() {
     check(&partition, RECORDS);
     append(&partition, RECORDS);
     log.close().unwrap();
-    assert_eq!(fs::metadata(file).unwrap().len() as usize, batch_bytes * (RECORDS as usize + 1));
+    assert_eq!(fs::metadata(file).unwrap().len(), batch_bytes * (RECORDS + 1));
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_batch_behind_a_lost_one_of_its_size_never_rises_again() {
     let (root, file, batch_bytes) = killed(dir.path());
     let lost = RECORDS - 2;
     // Of two writes that nobody was told of the power cut lost the first and kept the second.
-    lose_batch(&file, lost as usize, batch_bytes);
+    lose_batch(&file, lost, batch_bytes);
 
     let (log, partition) = open(&root);
     assert!(log.recovery().has_losses(), "a batch behind zeros is told");

@@ -1,0 +1,133 @@
+//! Walks through every order in which the threads of a protocol may meet, weak memory included: the files are those of the
+//! crate, the locks and atomics a model checker's. A thread that would sleep for ever, or see less than it must, ends the run.
+//!
+//! `cargo run --manifest-path tests/models/Cargo.toml`
+
+#![allow(dead_code, reason = "a model walks through a part of each file")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use loom::sync::atomic::AtomicU64;
+use loom::thread;
+
+#[path = "../../../src/clock.rs"]
+mod clock;
+#[path = "../../../src/partition/commit.rs"]
+mod commit;
+#[path = "../../../src/partition/follow.rs"]
+mod follow;
+mod sync;
+
+use clock::Deadline;
+use commit::GroupCommit;
+use follow::{Signal, WaitList};
+
+fn main() {
+    model("group commit, two wait", || commit_together(2));
+    model("group commit, three wait", || commit_together(3));
+    model("group commit, the leader fails", the_leader_fails);
+    model("publication, one follower", || follow_one_after_the_other(1));
+    model("publication, two followers", || follow_one_after_the_other(2));
+    model("a wake between looking and waiting", wake);
+}
+
+fn model(name: &str, run: impl Fn() + Send + Sync + 'static) {
+    let orders = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&orders);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        run();
+    });
+    println!("{name}: {} orders", orders.load(Ordering::Relaxed));
+}
+
+/// Each publishes an end and waits until it is synced; whoever leads syncs what is published by then.
+fn commit_together(threads: u64) {
+    let commit = Arc::new(GroupCommit::at(0));
+    let published = Arc::new(AtomicU64::new(0));
+    let append = |commit: &GroupCommit, published: &AtomicU64| {
+        let end = published.fetch_add(1, Ordering::SeqCst) + 1;
+        if let Some(turn) = commit.wait_for(end) {
+            commit.raise(published.load(Ordering::SeqCst));
+            drop(turn);
+        }
+        assert!(commit.synced_end() >= end, "an append was acknowledged before it was synced");
+    };
+    let others: Vec<_> = (1..threads)
+        .map(|_| {
+            let (commit, published) = (Arc::clone(&commit), Arc::clone(&published));
+            thread::spawn(move || append(&commit, &published))
+        })
+        .collect();
+    append(&commit, &published);
+    for other in others {
+        other.join().expect("no thread of a model panics");
+    }
+    assert_eq!(commit.synced_end(), threads);
+}
+
+/// The first who leads gives the turn back with nothing synced: the other one, who waits, gets it.
+fn the_leader_fails() {
+    let commit = Arc::new(GroupCommit::at(0));
+    let failures = Arc::new(AtomicU64::new(0));
+    let append = |commit: &GroupCommit, failures: &AtomicU64| {
+        if let Some(turn) = commit.wait_for(1) {
+            if failures.fetch_add(1, Ordering::SeqCst) > 0 {
+                commit.raise(1);
+            }
+            drop(turn);
+        }
+    };
+    let (shared, counted) = (Arc::clone(&commit), Arc::clone(&failures));
+    let other = thread::spawn(move || append(&shared, &counted));
+    append(&commit, &failures);
+    other.join().expect("no thread of a model panics");
+    assert_eq!(failures.load(Ordering::SeqCst), 2, "each led once");
+}
+
+/// A writer publishes twice; followers register, look, and wait until they have seen all of it.
+fn follow_one_after_the_other(followers: usize) {
+    let (waiters, end) = (Arc::new(WaitList::default()), Arc::new(AtomicU64::new(0)));
+    let following: Vec<_> = (0..followers)
+        .map(|_| {
+            let (waiters, end) = (Arc::clone(&waiters), Arc::clone(&end));
+            thread::spawn(move || {
+                let signal = Signal::new();
+                waiters.register(&signal);
+                loop {
+                    signal.reset();
+                    if end.load(Ordering::SeqCst) == 2 {
+                        break;
+                    }
+                    signal.wait(Deadline::never());
+                }
+                waiters.unregister(&signal);
+            })
+        })
+        .collect();
+    for published in 1..=2 {
+        end.store(published, Ordering::SeqCst);
+        waiters.notify();
+    }
+    for follower in following {
+        follower.join().expect("no thread of a model panics");
+    }
+}
+
+/// Nothing is ever published: only the wake ends the wait.
+fn wake() {
+    let signal = Signal::new();
+    let waker = Arc::clone(&signal);
+    let other = thread::spawn(move || waker.wake());
+    while !signal.take_woken() {
+        signal.reset();
+        if signal.take_woken() {
+            break;
+        }
+        signal.wait(Deadline::never());
+    }
+    other.join().expect("no thread of a model panics");
+}
