@@ -142,6 +142,14 @@ impl Deadline {
         self.0
     }
 
+    /// The one that comes first.
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        match (self.0, other.0) {
+            (Some(at), Some(other)) => Self(Some(at.min(other))),
+            (at, other) => Self(at.or(other)),
+        }
+    }
+
     pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|at| Instant::now() >= at)
     }
@@ -172,5 +180,10 @@ mod tests {
     fn a_deadline_without_end_never_passes() {
         assert!(!Deadline::after(Duration::MAX).has_passed());
         assert!(Deadline::after(Duration::ZERO).has_passed());
+        for (one, other) in
+            [(Duration::ZERO, Duration::MAX), (Duration::MAX, Duration::ZERO), (Duration::ZERO, Duration::from_secs(9))]
+        {
+            assert!(Deadline::after(one).earlier(Deadline::after(other)).has_passed());
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Log::maintain`](super::Log::maintain) does all of it at once. A thread, `annals-maintain`, does it in the background: every
 //! `flush_interval` it flushes what is dirty, brings the checkpoints up to date and keeps the log within its bound; every
-//! `maintenance_interval` it runs retention. It does nothing else, starts no other thread, and ends at close, at once when it
+//! `maintenance_interval` it runs retention. Topics with a shorter `flush.ms` are flushed by that. It does nothing else, starts no other thread, and ends at close, at once when it
 //! waits. What fails in the background is tried again next time; a failed fsync has told its partition, which tells its callers.
 //!
 //! There is no thread for a log that is read-only, has its clock set by hand, or has no `maintenance_interval`.
@@ -20,6 +20,9 @@ use crate::retention::{SteadyTime, allows_deletion, bound_total};
 
 /// The first pass comes no later than this, so that programs which run briefly delete too.
 const FIRST_PASS: Duration = Duration::from_secs(30);
+
+/// So often the thread looks whether a topic has got a `flush.ms` of its own.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Starts the thread, if there is to be one.
 pub(super) fn start(core: &Arc<LogCore>, settings: &LogSettings) -> Result<()> {
@@ -50,16 +53,17 @@ fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
     let now = || core.context().clock.now();
     let mut time = SteadyTime::new(now(), interval);
     let mut flush_at = Deadline::after(flush_interval);
+    let mut flush_some_at = Deadline::never();
     let mut pass_at = Deadline::after(interval.min(FIRST_PASS));
     loop {
-        // Never is later than any instant.
-        let next = match (flush_at.instant(), pass_at.instant()) {
-            (Some(flush), Some(pass)) if pass < flush => pass_at,
-            (None, _) => pass_at,
-            _ => flush_at,
-        };
-        if core.stop.wait(next) {
+        let shortest = core.catalog.shortest_flush_time().filter(|time| *time < flush_interval);
+        flush_some_at = flush_some_at.earlier(shortest.map_or(Deadline::never(), Deadline::after));
+        if core.stop.wait(flush_at.earlier(flush_some_at).earlier(pass_at).earlier(Deadline::after(LOOK))) {
             return;
+        }
+        if flush_some_at.has_passed() {
+            let _tried_again_next_time = core.catalog.flush_within(flush_interval);
+            flush_some_at = Deadline::never();
         }
         if flush_at.has_passed() {
             let _tried_again_next_time = core.flush().and_then(|()| core.keep_within_bound(now()));

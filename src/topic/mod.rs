@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -128,6 +129,12 @@ impl TopicCore {
     /// Whether anybody said how to treat its records. A broker's topic without a config here keeps all it has.
     pub(crate) fn is_configured(&self) -> bool {
         self.stored.lock().is_configured()
+    }
+
+    /// Its `flush.ms`, if it has one.
+    pub(crate) fn flush_time(&self) -> Option<Duration> {
+        let flush_ms = self.partitions().first()?.settings().flush_ms;
+        (flush_ms < i64::MAX).then(|| Duration::from_millis(flush_ms.unsigned_abs()))
     }
 
     pub(crate) fn partition_count(&self) -> u32 {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -212,6 +213,21 @@ impl Catalog {
             }
         }
         result
+    }
+
+    /// The smallest `flush.ms` of all topics, if any has one.
+    pub(crate) fn shortest_flush_time(&self) -> Option<Duration> {
+        self.topics().iter().filter_map(|topic| topic.flush_time()).min()
+    }
+
+    /// Flushes the partitions of those topics that are to be flushed more often than `interval`. Gives the first error.
+    pub(crate) fn flush_within(&self, interval: Duration) -> Result<()> {
+        let often = |topic: &TopicCore| topic.flush_time().is_some_and(|time| time < interval);
+        let partitions = self.topics().into_iter().filter(|topic| often(topic)).flat_map(|topic| topic.partitions());
+        partitions.filter(|partition| partition.is_dirty()).fold(Ok(()), |result, partition| {
+            let flushed = flush_unless_deleted(&partition);
+            result.and(flushed)
+        })
     }
 
     /// Ends all waits with `Closed`, and flushes and closes every partition. Gives the first error.

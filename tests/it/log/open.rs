@@ -261,6 +261,33 @@ fn background_work_moves_the_recovery_point() {
 }
 
 #[test]
+fn a_topic_is_flushed_by_its_own_time_and_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = LogConfig::new().flush_interval(Duration::from_secs(3_600));
+    let log = Log::builder(dir.path()).config(config).open().unwrap();
+    let config = TopicConfig::new().index_interval_bytes(1);
+    // An index goes to its file with a flush.
+    let is_flushed = |topic: &str| {
+        let index = dir.path().join(format!("{topic}-0/00000000000000000000.index"));
+        fs::metadata(index).is_ok_and(|metadata| metadata.len() > 0)
+    };
+    let append_some = |topic: &str, config: TopicConfig| {
+        let partition = log.create_topic(topic, 1, config).unwrap().partition(0).unwrap();
+        (0..5).for_each(|_| drop(partition.append("x").unwrap()));
+    };
+    append_some("by-nothing", config.clone());
+    append_some("by-count", config.clone().flush_messages(5));
+    assert!(is_flushed("by-count"));
+    append_some("by-time", config.flush_after(Duration::from_millis(20)));
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_flushed("by-time") {
+        assert!(Instant::now() < until);
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!is_flushed("by-nothing"));
+}
+
+#[test]
 fn a_kill_after_a_cut_finds_no_loss() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
