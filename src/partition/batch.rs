@@ -182,8 +182,8 @@ impl<'a> IntoIterator for &'a Batch {
     }
 }
 
-/// A place among the records of a batch that somebody else holds.
-#[derive(Clone, Debug)]
+/// A place among the records of a batch that somebody else holds; by default, of none.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct RecordWalk {
     cursor: RecordCursor,
     /// Whether it is over a v2 batch all of whose records are in the range.
@@ -191,10 +191,16 @@ pub(crate) struct RecordWalk {
 }
 
 impl RecordWalk {
-    /// Whether `next` will give something.
+    /// Whether there is a record in the range, as far as that can be told at once.
+    #[inline]
+    pub(crate) fn is_at_record(&self) -> bool {
+        self.is_whole && self.cursor.current.has_records()
+    }
+
+    /// Whether there is a record in the range.
     #[inline]
     pub(crate) fn has_next(&self, batch: &Batch) -> bool {
-        self.is_whole && self.cursor.current.has_records() || batch.has_next(&self.cursor)
+        self.is_at_record() || batch.has_next(&self.cursor)
     }
 
     /// The next record of `batch`, the one the walk was made for, if it is one that is decoded quickly. `None` says nothing

@@ -85,7 +85,9 @@ pub struct Reader {
     place: Option<Place>,
     signal: Arc<Signal>,
     filter: Option<TransactionFilter>,
-    current: Option<(Batch, RecordWalk)>,
+    /// The batch that `next_record` is in, and `walk` its place there: over nothing once the reader failed.
+    current: Option<Batch>,
+    walk: RecordWalk,
     has_failed: bool,
 }
 
@@ -124,7 +126,9 @@ impl Reader {
             core.waiters().register(&signal);
         }
         let core = Arc::clone(core);
-        Ok(Self { core, _keep: keep, options, next, end, place: None, signal, filter: None, current: None, has_failed: false })
+        let walk = RecordWalk::default();
+        let (place, filter, current) = (None, None, None);
+        Ok(Self { core, _keep: keep, options, next, end, place, signal, filter, current, walk, has_failed: false })
     }
 
     /// The next record, over all batches; `None` at the end of the range, or when [woken](Waker::wake). It borrows from the
@@ -133,43 +137,50 @@ impl Reader {
     #[inline(always)]
     pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>> {
         // First make sure that there is a record, then borrow it: a borrow that leaves a loop on one way would last on all.
-        let has_next = !self.has_failed && self.current.as_ref().is_some_and(|(batch, walk)| walk.has_next(batch));
+        let has_next = self.walk.is_at_record() || self.has_next_of_any_kind();
         if !has_next && !self.load_batch()? || self.signal.take_woken() {
             return Ok(None);
         }
-        let Some((batch, walk)) = &mut self.current else { return Ok(None) };
-        if let Some(record) = walk.next_quickly(batch) {
+        let Some(batch) = &self.current else { return Ok(None) };
+        if let Some(record) = self.walk.next_quickly(batch) {
             self.next = record.offset() + 1;
             return Ok(Some(record));
         }
-        match walk.next_of_any_kind(batch) {
+        match self.walk.next_of_any_kind(batch) {
             Some(Ok(record)) => {
                 self.next = record.offset() + 1;
                 Ok(Some(record))
             }
             Some(Err(error)) => {
                 // The error speaks of the whole batch.
-                self.has_failed = true;
                 self.next = self.next.max(batch.offsets().end);
+                self.has_failed = true;
+                self.walk = RecordWalk::default();
                 Err(error)
             }
             None => Ok(None),
         }
     }
 
+    #[inline(never)]
+    fn has_next_of_any_kind(&self) -> bool {
+        !self.has_failed && self.current.as_ref().is_some_and(|batch| self.walk.has_next(batch))
+    }
+
     /// Goes on to the next batch that has a record; `false` at the end.
     #[inline(never)]
     fn load_batch(&mut self) -> Result<bool> {
         loop {
-            if let Some((batch, _)) = self.current.take() {
+            self.walk = RecordWalk::default();
+            if let Some(batch) = self.current.take() {
                 self.next = self.next.max(batch.offsets().end);
             }
             let Some(batch) = self.next_batch() else { return Ok(false) };
             let batch = batch?;
-            let walk = batch.walk().inspect_err(|_| self.has_failed = true)?;
+            self.walk = batch.walk().inspect_err(|_| self.has_failed = true)?;
             self.next = batch.offsets().start;
-            let has_next = walk.has_next(&batch);
-            self.current = Some((batch, walk));
+            let has_next = self.walk.has_next(&batch);
+            self.current = Some(batch);
             if has_next {
                 return Ok(true);
             }
@@ -360,13 +371,14 @@ impl Iterator for Reader {
 
     fn next(&mut self) -> Option<Self::Item> {
         // What `next_record` left of its batch comes first.
-        if let Some((batch, walk)) = self.current.take()
+        if let Some(batch) = self.current.take()
             && !self.has_failed
         {
             if self.signal.take_woken() {
-                self.current = Some((batch, walk));
+                self.current = Some(batch);
                 return None;
             }
+            self.walk = RecordWalk::default();
             let rest = batch.narrowed(self.next..u64::MAX);
             self.next = self.next.max(batch.offsets().end);
             if !rest.offsets().is_empty() {
