@@ -52,6 +52,8 @@ pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 /// In a partition's directory: length and checksum of its sealed indexes.
 pub(crate) const INDEX_DIGESTS: &str = "index-digests";
+/// In the directory of a partition that is opened alone: what a topic file would say of it.
+pub(crate) const LONE_PARTITION: &str = "lone-partition";
 /// Ends the name of a topic file, `<topic>.topic`.
 pub(crate) const TOPIC: &str = "topic";
 /// Ends the name of what was the topic file of a topic that is being deleted.

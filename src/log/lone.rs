@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::bounds::lowered;
 use super::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
+use super::lone_note::Note;
 use super::open::{LogBuilder, ensure_directory, take_lock};
 use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
@@ -46,6 +47,7 @@ pub(super) struct Lone {
     home: PathBuf,
     is_in_log: bool,
     checkpoints: Checkpoints,
+    note: Note,
     was_clean: bool,
     is_damaged: bool,
     /// Given back last.
@@ -81,18 +83,27 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     let checkpoints = Checkpoints::read(storage, &home);
     let is_new = list(storage, &dir)?.iter().all(|entry| file_name::parse_segment_file(&entry.name).is_none());
     let was_clean = is_new || exists(storage, &home.join(file_name::CLEAN_SHUTDOWN))?;
-    let spec = spec(storage, &home, &dir, id, settings, &checkpoints.lines(), was_clean, log.is_some())?;
+    let note = Note::read(storage, &dir)?;
+    let mut spec = spec(storage, &home, &dir, id, settings, &checkpoints.lines(), was_clean, log.is_some())?;
+    if log.is_none() {
+        spec.log_start = note.log_start().unwrap_or(spec.log_start);
+        spec.is_dense = note.settle_density(storage, &spec.settings)?;
+    }
     let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| home.join(name)).to_vec();
     let context = builder.context(&log_settings, marks, false);
     let (core, recovery) = if is_new {
         context.clean_marker.clear(storage)?;
+        if log.is_none() {
+            spec.is_dense = note.begin(storage, &spec.settings)?;
+        }
         (PartitionCore::create(&context, &spec)?, None)
     } else {
         let (core, recovery) = PartitionCore::open(&context, &spec)?;
         (core, recovery.damage)
     };
     let is_in_log = home != dir;
-    let lone = Lone { core, context, home, is_in_log, checkpoints, was_clean, is_damaged: recovery.is_some(), _locks: locks };
+    let is_damaged = recovery.is_some();
+    let lone = Lone { core, context, home, is_in_log, checkpoints, note, was_clean, is_damaged, _locks: locks };
     lone.apply_retention();
     let core = Arc::clone(&lone.core);
     Ok(Partition::new(core, Durability::Os, KeepOpen::new(Arc::new(lone))))
@@ -179,6 +190,8 @@ impl Lone {
         let log_start = Some(self.core.log_start_offset()).filter(|start| *start > self.core.first_base_offset());
         if self.is_in_log {
             store_log_start(storage, &self.home, &line, log_start)?;
+        } else {
+            self.note.store_log_start(storage, log_start)?;
         }
         self.checkpoints.write(storage, |before| {
             let mut lines = before.clone();
@@ -210,7 +223,8 @@ fn check_is_partition(storage: &dyn Storage, dir: &Path) -> Result<()> {
         return refuse("it is a whole log, not one of its partitions");
     }
     let is_known = |entry: &DirEntry| {
-        const FILES: [&str; 3] = [file_name::PARTITION_METADATA, file_name::LEADER_EPOCHS, file_name::LOCK];
+        const FILES: [&str; 4] =
+            [file_name::PARTITION_METADATA, file_name::LEADER_EPOCHS, file_name::LOCK, file_name::LONE_PARTITION];
         !entry.is_dir && (FILES.contains(&&*entry.name) || file_name::parse_segment_file(&entry.name).is_some())
     };
     let is_hidden = |entry: &DirEntry| entry.name.starts_with('.');

@@ -27,6 +27,7 @@ mod bounds;
 pub(crate) mod catalog;
 pub(crate) mod checkpoints;
 mod lone;
+mod lone_note;
 mod maintenance;
 mod open;
 

@@ -7,11 +7,13 @@
 //! | `.kafka_cleanshutdown` | Kafka's: there only while the directory is closed | here |
 //! | `<topic>.topic` | ours: what Kafka has no place for in a data directory | `topic_file.rs` |
 //! | `index-digests` | ours: checksums of sealed indexes | `index_digests.rs` |
+//! | `lone-partition` | ours: what a partition without a topic file has to say | `lone_file.rs` |
 //!
 //! Kafka's have no checksum. Ours end with one (`checked_text.rs`), so that damage is told from content.
 
 mod checked_text;
 mod index_digests;
+mod lone_file;
 mod meta_properties;
 mod partition_metadata;
 mod topic_file;
@@ -20,6 +22,7 @@ mod topic_id;
 use super::Malformed;
 
 pub(crate) use index_digests::{IndexDigest, decode_index_digests, encode_index_digests};
+pub(crate) use lone_file::{LoneFile, decode_lone_file, encode_lone_file};
 pub(crate) use meta_properties::{MetaProperties, decode_meta_properties, encode_meta_properties};
 pub(crate) use partition_metadata::{decode_partition_metadata, encode_partition_metadata};
 pub(crate) use topic_file::{TopicFile, decode_topic_file, encode_topic_file};

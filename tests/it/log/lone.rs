@@ -133,3 +133,64 @@ fn everything_is_kept_unless_the_config_says_otherwise() {
     let wal = open(TopicConfig::new().retention(Duration::from_secs(3600)));
     assert_eq!((wal.log_start_offset(), wal.log_end_offset()), (1, 1));
 }
+
+#[test]
+fn it_keeps_in_mind_that_no_offset_may_be_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal");
+    let note = root.join("lone-partition");
+    let open = |config| Partition::open(&root, config).unwrap();
+    let wal = open(TopicConfig::new().segment_bytes(100));
+    for text in ["a", "b", "c", "d"] {
+        wal.append(text).unwrap();
+    }
+    let gone = wal.segments()[1].clone();
+    drop(wal);
+    fs::remove_file(&gone.path).unwrap();
+
+    let error = texts(&open(TopicConfig::new())).unwrap_err();
+    let Error::Corrupt(damage) = error else { panic!("{error}") };
+    assert_eq!(damage.offsets, gone.base_offset..gone.next_offset);
+
+    // A partition of before that file, or one that may be compacted: gaps are legal from then on.
+    let kept = fs::read(&note).unwrap();
+    fs::remove_file(&note).unwrap();
+    assert_eq!(texts(&open(TopicConfig::new())).unwrap().len(), 3);
+    fs::write(&note, kept).unwrap();
+    drop(open(TopicConfig::new().cleanup_policy(annals::CleanupPolicy::Compact)));
+    assert_eq!(texts(&open(TopicConfig::new())).unwrap().len(), 3);
+}
+
+#[test]
+fn a_broker_that_held_it_may_have_compacted_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal-0");
+    let open = || Partition::open(&root, TopicConfig::new().segment_bytes(100)).unwrap();
+    let wal = open();
+    wal.append_batch(["a", "b"]).unwrap();
+    wal.append_batch(["c", "d"]).unwrap();
+    wal.append("e").unwrap();
+    let gone = wal.segments()[1].path.clone();
+    drop(wal);
+    fs::write(root.join("partition.metadata"), "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ").unwrap();
+    fs::remove_file(gone).unwrap();
+    assert_eq!(texts(&open()).unwrap(), ["a", "b", "e"]);
+}
+
+/// Its log start stood only in a checkpoint without a checksum: one flipped digit hid records, and nothing was told.
+#[test]
+fn where_it_starts_stands_under_a_checksum() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal");
+    let open = || Partition::open(&root, TopicConfig::new()).unwrap();
+    let wal = open();
+    wal.append_batch(["a", "b", "c"]).unwrap();
+    wal.delete_records_before(1).unwrap();
+    drop(wal);
+    let checkpoint = root.join("log-start-offset-checkpoint");
+    let text = fs::read_to_string(&checkpoint).unwrap();
+    fs::write(&checkpoint, text.replace("partition 0 1", "partition 0 3")).unwrap();
+    assert_eq!(texts(&open()).unwrap(), ["b", "c"]);
+    fs::remove_file(root.join("lone-partition")).unwrap();
+    assert_eq!(open().log_start_offset(), 3);
+}
