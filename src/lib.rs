@@ -254,6 +254,8 @@
 //!
 //! `gzip`, `snappy`, `lz4` and `zstd`, all on by default, are Kafka's codecs ([`Compression`]). Without one of them, batches that
 //! it compressed cannot be read, which is [`Error::Unsupported`].
+//!
+//! `simulation`, off by default, has `SimulatedDisk`, which loses its power, fills up and fails: for tests.
 
 #![deny(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
@@ -288,6 +290,8 @@ pub use partition::{
     Batch, Isolation, Maintenance, OffsetAndTimestamp, OffsetSpec, Partition, PartitionRecovery, ReadOptions, Reader, RecordIter,
     RecordMetadata, RecordView, SegmentInfo, Waker,
 };
+#[cfg(any(test, feature = "simulation"))]
+pub use storage::SimulatedDisk;
 pub use storage::{Disk, MemoryDisk, Storage};
 pub use topic::Topic;
 pub use topic_partition::TopicPartition;

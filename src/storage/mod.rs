@@ -20,12 +20,16 @@ pub(crate) mod faulty;
 mod file_view;
 pub(crate) mod memory;
 pub(crate) mod open_files;
+#[cfg(any(test, feature = "simulation"))]
+mod simulated;
 #[cfg(test)]
 mod tests;
 
 pub use disk::Disk;
 pub(crate) use file_view::FileView;
 pub use memory::MemoryDisk;
+#[cfg(any(test, feature = "simulation"))]
+pub use simulated::SimulatedDisk;
 
 pub(crate) mod sealed {
     pub trait Sealed {}
@@ -64,7 +68,8 @@ pub struct FileMetadata {
     pub is_dir: bool,
 }
 
-/// A disk. Sealed: the crate's [`Disk`] and [`MemoryDisk`] are what there is.
+/// A disk. Sealed: the crate's [`Disk`] and [`MemoryDisk`] are what there is, and `SimulatedDisk` behind the feature
+/// `simulation`.
 ///
 /// Every call may run at the same time as every other, from any thread. Calls on one name are atomic: who opens a file
 /// that is being replaced gets the old one or the new one. An open file stays what it is when its name is renamed, replaced

@@ -1,0 +1,77 @@
+//! Where chance decides: by a seed, or each way in turn.
+
+/// A stream of choices: those that are given, and behind them drawn from a seed, or else 0.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Choices {
+    given: Vec<usize>,
+    /// What was chosen, and out of how many.
+    made: Vec<(usize, usize)>,
+    random: Option<u64>,
+}
+
+impl Choices {
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self { random: Some(seed), ..Self::default() }
+    }
+
+    /// One of `0..options`.
+    pub(super) fn choose(&mut self, options: usize) -> usize {
+        let chosen = match (self.given.get(self.made.len()), &mut self.random) {
+            (Some(given), _) => *given,
+            (None, Some(state)) => usize::try_from(next_random(state) >> 33).unwrap_or(0) % options.max(1),
+            (None, None) => 0,
+        };
+        self.made.push((chosen, options));
+        chosen
+    }
+
+    /// The next way after this one, the last choice that was made changing first; `None` after the last.
+    pub(super) fn next(mut self) -> Option<Self> {
+        while let Some((chosen, options)) = self.made.pop() {
+            if chosen + 1 < options {
+                let mut given: Vec<_> = self.made.iter().map(|(chosen, _)| *chosen).collect();
+                given.push(chosen + 1);
+                return Some(Self { given, made: Vec::new(), random: None });
+            }
+        }
+        None
+    }
+}
+
+/// `SplitMix64`.
+pub(super) fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_comes_once() {
+        let mut ways = Vec::new();
+        let mut next = Some(Choices::default());
+        while let Some(mut choices) = next {
+            let first = choices.choose(3);
+            let more = if first == 1 { vec![choices.choose(2), choices.choose(2)] } else { Vec::new() };
+            ways.push((first, more));
+            next = choices.next();
+        }
+        assert_eq!(ways, [(0, vec![]), (1, vec![0, 0]), (1, vec![0, 1]), (1, vec![1, 0]), (1, vec![1, 1]), (2, vec![])]);
+    }
+
+    #[test]
+    fn a_seed_chooses_the_same_each_time() {
+        let draw = |seed| {
+            let mut choices = Choices::seeded(seed);
+            (0..100).map(|_| choices.choose(7)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+        assert!((0..7).all(|option| draw(3).contains(&option)));
+    }
+}

@@ -1,0 +1,152 @@
+//! The bytes of one file: as programs see them, and as the device has them.
+//!
+//! A change goes to the live bytes at once, and to the durable ones only when the file is synced. What a power cut makes of the
+//! changes in between is drawn here, sector by sector.
+
+use std::io;
+use std::sync::Arc;
+
+use super::choice::Choices;
+
+/// What a device writes at one go, whatever happens.
+const SECTOR: u64 = 512;
+/// What a file system writes at one go, mostly.
+const PAGE: u64 = 4096;
+
+/// A change that is not durable yet.
+#[derive(Clone, Debug)]
+enum Change {
+    Write { position: u64, bytes: Arc<[u8]> },
+    SetLen(u64),
+}
+
+/// A file, whatever its names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Content {
+    live: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
+    unsynced: Vec<Change>,
+}
+
+impl Content {
+    pub(super) fn live(&self) -> &Arc<Vec<u8>> {
+        &self.live
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8], position: u64) -> io::Result<()> {
+        let change = Change::Write { position, bytes: bytes.into() };
+        apply(&mut self.live, &change)?;
+        self.unsynced.push(change);
+        Ok(())
+    }
+
+    pub(super) fn set_len(&mut self, bytes: u64) -> io::Result<()> {
+        let change = Change::SetLen(bytes);
+        apply(&mut self.live, &change)?;
+        self.unsynced.push(change);
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        for change in self.unsynced.drain(..) {
+            apply(&mut self.durable, &change)?;
+        }
+        Ok(())
+    }
+
+    /// A write-back that failed: the pages count as clean, and the device does not have them.
+    pub(super) fn forget_unsynced(&mut self) {
+        self.unsynced.clear();
+    }
+
+    /// Clean pages come from the device again; what is not synced stays in memory. The length is kept in memory.
+    pub(super) fn drop_cache(&mut self) -> io::Result<()> {
+        let len = self.live.len();
+        let mut read_back = Arc::clone(&self.durable);
+        for change in &self.unsynced {
+            apply(&mut read_back, change)?;
+        }
+        if read_back.len() != len {
+            Arc::make_mut(&mut read_back).resize(len, 0);
+        }
+        self.live = read_back;
+        Ok(())
+    }
+
+    /// Flips one bit, in memory and on the device.
+    pub(super) fn flip(&mut self, position: usize, mask: u8) {
+        for image in [&mut self.live, &mut self.durable] {
+            if let Some(byte) = Arc::make_mut(image).get_mut(position) {
+                *byte ^= mask;
+            }
+        }
+    }
+
+    /// What the device has after a power cut.
+    pub(super) fn cut(&self, choices: &mut Choices) -> io::Result<Self> {
+        let mut left = Arc::clone(&self.durable);
+        for change in &self.unsynced {
+            match change {
+                Change::SetLen(_) => {
+                    if choices.choose(2) == 1 {
+                        apply(&mut left, change)?;
+                    }
+                }
+                Change::Write { position, bytes } => cut_write(&mut left, *position, bytes, choices)?,
+            }
+        }
+        // The length is kept elsewhere than the data, and may have been written first.
+        if left.len() < self.live.len() && choices.choose(2) == 1 {
+            Arc::make_mut(&mut left).resize(self.live.len(), 0);
+        }
+        Ok(Self { live: Arc::clone(&left), durable: left, unsynced: Vec::new() })
+    }
+}
+
+/// Lost, whole, or torn at the borders of sectors or of pages.
+fn cut_write(left: &mut Arc<Vec<u8>>, position: u64, bytes: &Arc<[u8]>, choices: &mut Choices) -> io::Result<()> {
+    let end = position + bytes.len() as u64;
+    let crosses = |unit: u64| end > position && position / unit != (end - 1) / unit;
+    let units: &[u64] = match (crosses(SECTOR), crosses(PAGE)) {
+        (_, true) => &[SECTOR, PAGE],
+        (true, false) => &[SECTOR],
+        (false, false) => &[],
+    };
+    let choice = choices.choose(2 + units.len());
+    let whole = Change::Write { position, bytes: Arc::clone(bytes) };
+    let unit = match choice {
+        0 => return Ok(()),
+        1 => return apply(left, &whole),
+        torn => units.get(torn - 2).copied().unwrap_or(SECTOR),
+    };
+    let mut at = position;
+    while at < end {
+        let next = end.min((at / unit + 1) * unit);
+        if choices.choose(2) == 1 {
+            let part = usize::try_from(at - position).ok().zip(usize::try_from(next - position).ok());
+            let part = part.and_then(|(from, to)| bytes.get(from..to)).unwrap_or_default();
+            apply(left, &Change::Write { position: at, bytes: part.into() })?;
+        }
+        at = next;
+    }
+    Ok(())
+}
+
+fn apply(image: &mut Arc<Vec<u8>>, change: &Change) -> io::Result<()> {
+    let index = |at: u64| usize::try_from(at).map_err(|_| io::ErrorKind::FileTooLarge);
+    let image = Arc::make_mut(image);
+    match change {
+        Change::SetLen(bytes) => image.resize(index(*bytes)?, 0),
+        Change::Write { position, bytes } => {
+            let start = index(*position)?;
+            let end = start.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+            if image.len() < end && !bytes.is_empty() {
+                image.resize(end, 0);
+            }
+            if let Some(place) = image.get_mut(start..end) {
+                place.copy_from_slice(bytes);
+            }
+        }
+    }
+    Ok(())
+}
