@@ -291,7 +291,11 @@ impl Opening<'_> {
                 break;
             }
         }
-        Ok(())
+        if self.context.read_only {
+            return Ok(());
+        }
+        // Names too are built upon: else a segment that was set aside may be back behind new records, or one that was kept gone.
+        self.context.storage.sync_dir(&self.spec.dir).map_err(self.io("sync"))
     }
 
     /// Scans one segment, and cuts it where the log ends. `false`: it ends here.

@@ -107,8 +107,14 @@ impl SimulatedDisk {
     /// every call with an error from now on.
     #[must_use = "this is the disk to go on with"]
     pub fn process_killed(&self) -> Self {
-        let mut state = self.state.lock();
-        state.plan.is_over = true;
+        self.state.lock().plan.is_over = true;
+        self.fork()
+    }
+
+    /// Another disk with the same files, durable and not, as a new process finds them. This one goes on.
+    #[must_use = "this is the other disk"]
+    pub fn fork(&self) -> Self {
+        let state = self.state.lock();
         Self::from_tree(state.tree.killed(), state.random, Arc::clone(&self.clock))
     }
 
