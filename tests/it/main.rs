@@ -4,6 +4,7 @@ mod append_read;
 mod architecture;
 mod concurrency;
 mod config;
+mod crash;
 mod damage;
 mod following;
 mod groups;

@@ -1,0 +1,227 @@
+//! What is done until the power goes, and what must hold afterwards.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use annals::{Durability, Error, Log, LogConfig, ManualClock, Partition, Result, SimulatedDisk, Topic};
+use annals::{TopicConfig, TopicPartition};
+
+/// What is known of a topic with one partition.
+#[derive(Clone, Debug, Default, Hash)]
+struct Lines {
+    /// What was handed to `append`, acknowledged or not.
+    tried: Vec<String>,
+    /// So many are on the device for certain.
+    durable: u64,
+    /// The log start is here at least, and not behind what was asked for.
+    start: u64,
+    start_tried: u64,
+    /// Its creation was acknowledged.
+    exists: bool,
+    /// Its deletion was begun, or acknowledged.
+    deleting: bool,
+    deleted: bool,
+    /// Segment sizes in its config that may be found.
+    configs: Vec<u32>,
+    committed: u64,
+    commit_tried: u64,
+}
+
+/// What is known of a log.
+#[derive(Clone, Debug, Default, Hash)]
+pub(super) struct Model {
+    topics: BTreeMap<&'static str, Lines>,
+}
+
+impl Model {
+    /// The same for the same knowledge.
+    pub(super) fn stamp(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn of(&mut self, name: &'static str) -> &mut Lines {
+        self.topics.entry(name).or_default()
+    }
+}
+
+pub(super) struct Workload {
+    pub(super) name: &'static str,
+    pub(super) run: fn(&Log, &mut Model) -> Result<()>,
+}
+
+pub(super) const WORKLOADS: &[Workload] = &[
+    Workload { name: "appends of mixed sizes", run: mixed_sizes },
+    Workload { name: "rolls and flushes", run: rolls },
+    Workload { name: "topics created and deleted", run: topics },
+    Workload { name: "commits of a group", run: commits },
+];
+
+pub(super) const DELETIONS: Workload = Workload { name: "records deleted", run: deletions };
+
+pub(super) fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Result<Log> {
+    let config = LogConfig::new().maintenance_interval(None);
+    Log::builder("data").storage(disk.clone()).clock(clock.clone()).config(config).open()
+}
+
+fn create(log: &Log, model: &mut Model, name: &'static str, segment: u32) -> Result<Topic> {
+    model.of(name).configs.push(segment);
+    let topic = log.open_topic(name, 1, TopicConfig::new().segment_bytes(segment).index_interval_bytes(64).retention(None))?;
+    model.of(name).exists = true;
+    Ok(topic)
+}
+
+fn append(topic: &Topic, model: &mut Model, name: &'static str, durability: Durability, sizes: &[usize]) -> Result<()> {
+    let lines = model.of(name);
+    let first = lines.tried.len();
+    let texts = sizes.iter().enumerate().map(|(number, size)| format!("{}-{}", first + number, "x".repeat(*size)));
+    let batch: Vec<String> = texts.collect();
+    lines.tried.extend(batch.iter().cloned());
+    let appended = topic.partition(0)?.with_durability(durability).append_batch(&batch)?;
+    assert_eq!(appended, first as u64..lines.tried.len() as u64);
+    if durability == Durability::Synced {
+        lines.durable = appended.end;
+    }
+    Ok(())
+}
+
+fn flush(log: &Log, model: &mut Model) -> Result<()> {
+    log.flush()?;
+    model.topics.values_mut().for_each(|lines| lines.durable = lines.tried.len() as u64);
+    Ok(())
+}
+
+fn mixed_sizes(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model, "lines", 1 << 20)?;
+    for sizes in [&[3][..], &[40, 0, 7], &[600], &[5, 1500], &[9000]] {
+        append(&topic, model, "lines", Durability::Os, sizes)?;
+    }
+    append(&topic, model, "lines", Durability::Synced, &[1])?;
+    append(&topic, model, "lines", Durability::Os, &[700, 2])?;
+    append(&topic, model, "lines", Durability::Synced, &[5000, 20])?;
+    append(&topic, model, "lines", Durability::Os, &[30])
+}
+
+fn rolls(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model, "lines", 300)?;
+    for round in 0..4 {
+        append(&topic, model, "lines", Durability::Os, &[60, 30])?;
+        append(&topic, model, "lines", Durability::Os, &[100])?;
+        if round == 1 {
+            flush(log, model)?;
+        } else {
+            append(&topic, model, "lines", Durability::Synced, &[80, 20])?;
+        }
+    }
+    append(&topic, model, "lines", Durability::Os, &[100])
+}
+
+fn deletions(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model, "lines", 300)?;
+    for start in [2, 5, 9] {
+        append(&topic, model, "lines", Durability::Os, &[60, 30])?;
+        append(&topic, model, "lines", Durability::Synced, &[100, 90])?;
+        model.of("lines").start_tried = start;
+        topic.partition(0)?.delete_records_before(start)?;
+        flush(log, model)?;
+        model.of("lines").start = start;
+    }
+    topic.update_config(TopicConfig::new().retention_bytes(Some(300)))?;
+    model.of("lines").start_tried = u64::MAX;
+    let _found = log.maintain()?;
+    append(&topic, model, "lines", Durability::Synced, &[10])
+}
+
+fn topics(log: &Log, model: &mut Model) -> Result<()> {
+    let kept = create(log, model, "kept", 300)?;
+    append(&kept, model, "kept", Durability::Synced, &[50])?;
+    let gone = create(log, model, "gone", 300)?;
+    append(&gone, model, "gone", Durability::Synced, &[100, 50])?;
+    model.of("kept").configs.push(400);
+    kept.update_config(TopicConfig::new().segment_bytes(400))?;
+    model.of("kept").configs = vec![400];
+    model.of("gone").deleting = true;
+    log.delete_topic("gone")?;
+    model.of("gone").deleted = true;
+    append(&kept, model, "kept", Durability::Synced, &[200])
+}
+
+fn commits(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model, "lines", 300)?;
+    let group = log.consumer_group("readers")?;
+    for next in 1..5 {
+        append(&topic, model, "lines", Durability::Os, &[40])?;
+        model.of("lines").commit_tried = next;
+        group.commit([(TopicPartition::new("lines", 0), next.into())])?;
+        if next == 3 {
+            flush(log, model)?;
+            model.of("lines").committed = next;
+        }
+    }
+    Ok(())
+}
+
+/// What is there is what was appended, as far as it is.
+pub(super) fn check(what: &str, log: &Log, model: &Model) {
+    for (name, lines) in &model.topics {
+        let topic = match log.topic(name) {
+            Ok(topic) => topic,
+            Err(Error::UnknownTopic(_)) => {
+                assert!(!lines.exists || lines.deleting, "{what}: {name} is lost");
+                continue;
+            }
+            Err(error) => panic!("{what}: {error}"),
+        };
+        assert!(!lines.deleted, "{what}: {name} is back");
+        let set = topic.config().entries();
+        let segment = set.iter().find(|(key, _)| *key == "segment.bytes").map(|(_, value)| value.parse::<u32>().unwrap());
+        assert!(segment.is_some_and(|segment| lines.configs.contains(&segment)), "{what}: {name} has {segment:?}");
+        let partition = topic.partition(0).unwrap_or_else(|error| panic!("{what}: {name}: {error}"));
+        check_partition(what, &partition, lines);
+        check_commit(what, log, &partition, lines);
+    }
+}
+
+fn check_partition(what: &str, partition: &Partition, lines: &Lines) {
+    let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
+    assert!(end >= lines.durable, "{what}: ends at {end}, {} were acknowledged", lines.durable);
+    assert!(end <= lines.tried.len() as u64, "{what}: ends at {end}, {} were appended", lines.tried.len());
+    assert!(lines.start <= start && start <= lines.start_tried.min(end), "{what}: starts at {start}: {lines:?}");
+    let mut reader = partition.read(start..).unwrap_or_else(|error| panic!("{what}: {error}"));
+    for offset in start..end {
+        let record = reader.next_record().unwrap_or_else(|error| panic!("{what}, offset {offset}: {error}"));
+        let record = record.unwrap_or_else(|| panic!("{what}: nothing at {offset} below {end}"));
+        let place = usize::try_from(offset).unwrap();
+        assert!(record.offset() == offset && record.text() == lines.tried[place], "{what}: a wrong record at {offset}");
+    }
+    assert!(reader.next_record().unwrap().is_none(), "{what}: a record at the end");
+}
+
+fn check_commit(what: &str, log: &Log, partition: &Partition, lines: &Lines) {
+    let group = log.consumer_group("readers").unwrap_or_else(|error| panic!("{what}: {error}"));
+    let committed = group.committed(partition.id()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let next = committed.map_or(0, |committed| committed.offset);
+    assert!(next <= partition.log_end_offset(), "{what}: {next} is committed, behind the end");
+    assert!(lines.committed <= next && next <= lines.commit_tried, "{what}: {next} is committed: {lines:?}");
+}
+
+/// Goes on writing, and says what is known then.
+pub(super) fn append_more(what: &str, log: &Log, model: &Model) -> Model {
+    let mut grown = model.clone();
+    for (name, lines) in &mut grown.topics {
+        let Ok(topic) = log.topic(name) else {
+            // It never was, or is gone, and stays so.
+            (lines.exists, lines.deleted) = (false, lines.deleting);
+            continue;
+        };
+        let partition = topic.partition(0).unwrap().with_durability(Durability::Synced);
+        lines.tried.truncate(usize::try_from(partition.log_end_offset()).unwrap());
+        lines.tried.push(format!("after the cut {}", "y".repeat(70)));
+        let appended = partition.append(lines.tried.last().unwrap().as_str());
+        let appended = appended.unwrap_or_else(|error| panic!("{what}: cannot append: {error}"));
+        lines.durable = appended.offset + 1;
+        lines.start = partition.log_start_offset();
+    }
+    grown
+}
