@@ -163,6 +163,36 @@ pub enum Error {
         /// The group.
         group: Arc<str>,
     },
+    /// There is no such group: it never committed and has no members.
+    #[error("there is no group {0:?}")]
+    UnknownGroup(Arc<str>),
+    /// The positions of a topic cannot be deleted while members of the group read it.
+    #[error("members of group {group:?} subscribe to topic {topic:?}: close them first")]
+    #[non_exhaustive]
+    GroupSubscribed {
+        /// The group.
+        group: Arc<str>,
+        /// The topic.
+        topic: Arc<str>,
+    },
+    /// The group has as many members as it may have; those that are in it stay.
+    #[error("group {group:?} has {limit} members already, which is its limit")]
+    #[non_exhaustive]
+    GroupFull {
+        /// The group.
+        group: Arc<str>,
+        /// Most members that it may have.
+        limit: u32,
+    },
+    /// Another member of the group has this name as a static member.
+    #[error("group {group:?} has a member named {instance:?} already: close it first")]
+    #[non_exhaustive]
+    InstanceInUse {
+        /// The group.
+        group: Arc<str>,
+        /// The name.
+        instance: Arc<str>,
+    },
     /// The name cannot be a group's.
     #[error("the group id must not be empty or longer than 32767 bytes")]
     InvalidGroup,

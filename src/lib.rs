@@ -142,8 +142,10 @@
 //! # }
 //! ```
 //!
-//! When members come and go, a poll says which partitions are given up and which are new ([`Records::rebalance`]). Groups live in
-//! one process; their positions are Kafka's `__consumer_offsets`.
+//! When members come and go, a poll says which partitions are given up and which are new ([`Records::rebalance`]). How they are
+//! shared out is up to an [`Assignor`]. Groups live in one process; their positions are Kafka's `__consumer_offsets`, and can be
+//! seen and changed from outside: [`ConsumerGroup::describe`], [`ConsumerGroup::reset`]. A reader that needs neither a group nor
+//! positions is made by [`Log::assign`].
 //!
 //! ## Durability
 //!
@@ -279,11 +281,12 @@ mod sync;
 mod topic;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use config::{CleanupPolicy, Compression, Durability, LogConfig, ReadMode, TimestampType, TopicConfig};
+pub use config::{CleanupPolicy, Compression, DamagedOffsets, Durability, LogConfig, ReadMode, TimestampType, TopicConfig};
 pub use error::{Corruption, Error, Result};
 pub use format::record::{Headers, IntoBytes, Record};
 pub use group::{
-    Consumer, ConsumerConfig, ConsumerGroup, OffsetAndMetadata, OffsetReset, Rebalance, Records, Seek, Subscription,
+    Assign, Assignor, Consumer, ConsumerConfig, ConsumerGroup, GroupDescription, GroupPosition, GroupSpec, GroupState,
+    MemberDescription, MemberSpec, OffsetAndMetadata, OffsetReset, Rebalance, Records, Seek, Subscription,
 };
 pub use log::{Log, LogBuilder, LoweredCommit, Recovery};
 pub use partition::{

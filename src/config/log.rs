@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-use super::{Durability, ReadMode, TopicConfig, TopicSettings};
+use super::{DamagedOffsets, Durability, ReadMode, TopicConfig, TopicSettings};
 
 /// Settings of a whole log, for as long as it is open: unlike those of a topic they are not stored.
 ///
@@ -20,6 +20,9 @@ pub struct LogConfig {
     max_bytes: Option<u64>,
     topic_defaults: TopicConfig,
     internal_partitions: u32,
+    group_max_size: Option<u32>,
+    offsets_retention: Option<Duration>,
+    damaged_offsets: DamagedOffsets,
     read_mode: ReadMode,
     max_open_files: usize,
     max_decompressed_bytes: usize,
@@ -35,6 +38,9 @@ impl Default for LogConfig {
             max_bytes: None,
             topic_defaults: TopicConfig::new(),
             internal_partitions: 1,
+            group_max_size: None,
+            offsets_retention: None,
+            damaged_offsets: DamagedOffsets::Refuse,
             read_mode: ReadMode::Map,
             max_open_files: 512,
             max_decompressed_bytes: 64 << 20,
@@ -58,8 +64,8 @@ impl LogConfig {
         self
     }
 
-    /// How often what was appended with [`Durability::Os`] is flushed to the device: what a power cut can take is about as old as
-    /// this. Longer than zero.
+    /// How often what was appended with [`Durability::Os`] is flushed to the device: what a power cut can take is about as old
+    /// as this. Longer than zero.
     ///
     /// Default: 1 second.
     pub fn flush_interval(mut self, time: Duration) -> Self {
@@ -100,6 +106,32 @@ impl LogConfig {
     /// `transaction.state.log.num.partitions`.
     pub fn internal_partitions(mut self, partitions: u32) -> Self {
         self.internal_partitions = partitions;
+        self
+    }
+
+    /// How many members a consumer group may have; `None` is no limit. One more is refused with `GroupFull`.
+    ///
+    /// Default: no limit. In Kafka: `group.max.size`.
+    pub fn group_max_size(mut self, members: impl Into<Option<u32>>) -> Self {
+        self.group_max_size = members.into();
+        self
+    }
+
+    /// How long committed offsets are kept for topics that no member of their group reads; `None` is for ever. Looked after by
+    /// `maintain` and the thread in the background.
+    ///
+    /// Default: for ever (Kafka: 7 days), since a program may be started again after weeks. In Kafka:
+    /// `offsets.retention.minutes`.
+    pub fn offsets_retention(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.offsets_retention = time.into();
+        self
+    }
+
+    /// What to do if stored offsets of consumer groups are damaged.
+    ///
+    /// Default: [`DamagedOffsets::Refuse`].
+    pub fn damaged_offsets(mut self, policy: DamagedOffsets) -> Self {
+        self.damaged_offsets = policy;
         self
     }
 }
@@ -150,6 +182,9 @@ impl LogConfig {
             max_bytes: self.max_bytes,
             topic_defaults: self.topic_defaults.over(&TopicSettings::default())?,
             internal_partitions: self.internal_partitions,
+            group_max_size: self.group_max_size,
+            offsets_retention: self.offsets_retention,
+            damaged_offsets: self.damaged_offsets,
             read_mode: self.read_mode,
             max_open_files: self.max_open_files,
             max_decompressed_bytes: self.max_decompressed_bytes,
@@ -160,6 +195,7 @@ impl LogConfig {
             ("maintenance_interval", settings.maintenance_interval.is_some_and(|time| time.is_zero())),
             ("max_bytes", settings.max_bytes == Some(0)),
             ("internal_partitions", settings.internal_partitions == 0),
+            ("group_max_size", settings.group_max_size == Some(0)),
             ("max_open_files", settings.max_open_files == 0),
             ("max_decompressed_bytes", settings.max_decompressed_bytes == 0),
             ("recovery_threads", settings.recovery_threads == 0),
@@ -185,6 +221,11 @@ pub(crate) struct LogSettings {
     /// What a topic's config goes over.
     pub(crate) topic_defaults: TopicSettings,
     pub(crate) internal_partitions: u32,
+    /// `None`: no limit.
+    pub(crate) group_max_size: Option<u32>,
+    /// `None`: for ever.
+    pub(crate) offsets_retention: Option<Duration>,
+    pub(crate) damaged_offsets: DamagedOffsets,
     pub(crate) read_mode: ReadMode,
     pub(crate) max_open_files: usize,
     pub(crate) max_decompressed_bytes: usize,

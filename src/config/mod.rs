@@ -23,8 +23,8 @@ pub use topic::TopicConfig;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The bytes are in the operating system: a killed process loses nothing. A power cut may lose what was not flushed yet; what
-    /// remains of each partition is a prefix of it.
+    /// The bytes are in the operating system: a killed process loses nothing. A power cut may lose what was not flushed yet;
+    /// what remains of each partition is a prefix of it.
     #[default]
     Os,
     /// The bytes are on the device: a power cut loses nothing.
@@ -81,4 +81,17 @@ pub enum ReadMode {
     Map,
     /// By copying: a device error is an error.
     Copy,
+}
+
+/// What to do about damage in the stored offsets of consumer groups, `__consumer_offsets`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DamagedOffsets {
+    /// Whoever asks for a position that could be affected gets [`Error::Corrupt`](crate::Error::Corrupt): a batch that cannot be
+    /// read may hold the position of any group, a record that cannot be understood only that of its own.
+    #[default]
+    Refuse,
+    /// What cannot be read is passed over. A position that it held is as it was committed before, or is where the consumer's
+    /// `auto_offset_reset` says: with `Earliest` records may be read once more, with `Latest` some are not read.
+    PassOver,
 }

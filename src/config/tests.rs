@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use super::keys::TABLE;
 use super::*;
 
-/// Kafka 4's defaults as its documentation writes them, but for `file.delete.delay.ms` (there 60000) and `preallocate` (`false`).
+/// Kafka 4's defaults as its documentation writes them, but for `file.delete.delay.ms` (there 60000) and `preallocate`
+/// (`false`).
 const DEFAULTS: &[(&str, &str)] = &[
     ("cleanup.policy", "delete"),
     ("segment.bytes", "1073741824"),
@@ -413,6 +414,9 @@ fn a_log_has_the_defaults_that_it_says() {
         max_bytes: None,
         topic_defaults: TopicSettings::default(),
         internal_partitions: 1,
+        group_max_size: None,
+        offsets_retention: None,
+        damaged_offsets: DamagedOffsets::Refuse,
         read_mode: ReadMode::Map,
         max_open_files: 512,
         max_decompressed_bytes: 67_108_864,
@@ -430,6 +434,9 @@ fn every_setting_of_a_log_arrives() {
         .max_bytes(3)
         .topic_defaults(all_setters())
         .internal_partitions(4)
+        .group_max_size(8)
+        .offsets_retention(9 * SECOND)
+        .damaged_offsets(DamagedOffsets::PassOver)
         .read_mode(ReadMode::Copy)
         .max_open_files(5)
         .max_decompressed_bytes(6)
@@ -441,6 +448,9 @@ fn every_setting_of_a_log_arrives() {
         max_bytes: Some(3),
         topic_defaults: all_settings(),
         internal_partitions: 4,
+        group_max_size: Some(8),
+        offsets_retention: Some(9 * SECOND),
+        damaged_offsets: DamagedOffsets::PassOver,
         read_mode: ReadMode::Copy,
         max_open_files: 5,
         max_decompressed_bytes: 6,
@@ -458,6 +468,7 @@ fn a_log_refuses_what_cannot_work() {
         (LogConfig::new().maintenance_interval(Duration::ZERO), "maintenance_interval"),
         (LogConfig::new().max_bytes(0), "max_bytes"),
         (LogConfig::new().internal_partitions(0), "internal_partitions"),
+        (LogConfig::new().group_max_size(0), "group_max_size"),
         (LogConfig::new().max_open_files(0), "max_open_files"),
         (LogConfig::new().max_decompressed_bytes(0), "max_decompressed_bytes"),
         (LogConfig::new().recovery_threads(0), "recovery_threads"),

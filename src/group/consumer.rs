@@ -5,28 +5,35 @@
 //! while and looks again.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use crate::clock::Deadline;
 use crate::config::Durability;
 use crate::error::{Error, Result};
+use crate::partition::follow::Signal;
 use crate::partition::{KeepOpen, RecordView, Waker};
 use crate::topic_partition::TopicPartition;
 
 use super::GroupService;
 use super::config::{ConsumerConfig, Seek};
 use super::cursor::{Budget, Cursor, Setting};
-use super::member::{Group, Member, News};
+use super::member::{Group, Member, News, Owned};
 use super::positions::OffsetAndMetadata;
 use super::records::{Polled, Rebalance, Records};
 use super::subscription::Subscription;
 
-/// A member of a [`ConsumerGroup`](crate::ConsumerGroup), which reads its share of the partitions.
+/// How long an automatic commit waits at least after one that failed (`retry.backoff.ms`).
+const COMMIT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A member of a [`ConsumerGroup`](crate::ConsumerGroup), which reads its share of the partitions; or a reader of given
+/// partitions without a group ([`Log::assign`](crate::Log::assign)).
 ///
 /// Its positions advance when [`poll`](Self::poll) returns. What the group has done is what is committed: a member that goes
 /// away, or a program that is started again, leaves whatever was polled and not committed to be read once more.
 ///
-/// Dropping a consumer leaves the group, and commits nothing, so that a thread that panics gives back the work it was at.
+/// Dropping a consumer leaves the group. It commits nothing, so that a thread that panics gives back the work it was at; with
+/// [`auto_commit`](ConsumerConfig::auto_commit) it does, unless the thread panics.
 ///
 /// ```no_run
 /// # fn main() -> annals::Result<()> {
@@ -45,7 +52,11 @@ use super::subscription::Subscription;
 pub struct Consumer {
     service: Arc<GroupService>,
     config: ConsumerConfig,
-    member: Member,
+    /// `None`: it reads what it was given, and has nowhere to commit.
+    member: Option<Member>,
+    signal: Arc<Signal>,
+    /// When positions are committed next, with `auto_commit`.
+    commit_at: Option<Deadline>,
     /// In the order of their partitions.
     cursors: Vec<Cursor>,
     /// The partitions of `cursors`.
@@ -69,11 +80,37 @@ impl Consumer {
         }
         // First, so that an error in it leaves the group as it is.
         service.store.ensure_loaded()?;
-        let (member, news) = Member::join(group, &service.catalog, subscription, config.max_poll_interval);
-        let (cursors, assignment) = (Vec::new(), Vec::new());
-        let mut consumer = Self { service, config, member, cursors, assignment, turn: 0, keep };
+        let (member, news) = Member::join(group, &service.catalog, subscription, &config)?;
+        let signal = Arc::clone(member.signal());
+        let mut consumer = Self::new(service, config, Some(member), signal, keep);
         consumer.apply(news);
         Ok(consumer)
+    }
+
+    /// A consumer without a group, for these partitions.
+    pub(super) fn alone(
+        service: Arc<GroupService>,
+        partitions: Vec<Owned>,
+        config: ConsumerConfig,
+        keep: KeepOpen,
+    ) -> Result<Self> {
+        config.validate_alone()?;
+        let signal = Signal::new();
+        service.catalog.waiters().register(&signal);
+        let mut consumer = Self::new(service, config, None, signal, keep);
+        consumer.apply(News { assigned: partitions, ..News::default() });
+        Ok(consumer)
+    }
+
+    fn new(
+        service: Arc<GroupService>,
+        config: ConsumerConfig,
+        member: Option<Member>,
+        signal: Arc<Signal>,
+        keep: KeepOpen,
+    ) -> Self {
+        let commit_at = config.auto_commit.map(Deadline::after);
+        Self { service, config, member, signal, commit_at, cursors: Vec::new(), assignment: Vec::new(), turn: 0, keep }
     }
 
     /// Gives records of the assigned partitions, as soon as there are any, or nothing after `timeout`; `Duration::MAX` waits for
@@ -86,19 +123,22 @@ impl Consumer {
     /// # Errors
     /// [`Error::Closed`] once the log is closed; [`Error::NoOffset`] and [`Error::OffsetOutOfRange`] if the group has no usable
     /// position and [`OffsetReset::None`](crate::OffsetReset::None) was asked for; [`Error::Corrupt`] if the next batch of a
-    /// partition is damaged: the position stays before it, other partitions go on, and [`seek`](Self::seek) leads behind it.
+    /// partition is damaged: the position stays before it, other partitions go on, and [`seek`](Self::seek) leads behind it;
+    /// [`Error::UnknownTopic`] without a group if a topic was deleted; [`Error::GroupFull`] and [`Error::InstanceInUse`] if the
+    /// consumer was fenced and its place was taken meanwhile.
     pub fn poll(&mut self, timeout: Duration) -> Result<Records> {
         let deadline = Deadline::after(timeout);
-        let _in_call = self.member.enter();
+        let _in_call = self.member.as_ref().map(Member::enter);
         loop {
-            self.member.signal().reset();
-            if self.member.signal().take_woken() {
+            self.signal.reset();
+            if self.signal.take_woken() {
                 return Ok(Records::none());
             }
             if self.service.catalog.is_closed() {
                 return Err(Error::Closed);
             }
-            if let Some(news) = self.member.news() {
+            self.commit_if_due();
+            if let Some(news) = self.member.as_mut().map_or(Ok(None), Member::news)? {
                 let rebalance = self.apply(news);
                 if !rebalance.is_empty() {
                     return Ok(Records::rebalanced(rebalance));
@@ -111,16 +151,40 @@ impl Consumer {
             if deadline.has_passed() {
                 return Ok(Records::none());
             }
-            self.member.wait(deadline);
+            self.wait(deadline);
         }
     }
 
-    /// Commits the positions: all that was polled is done. Returns when it is on record, as durably as the log or the consumer is
-    /// set to. Writes nothing where nothing changed.
+    /// Waits for a signal, until `deadline` or until there is something to commit.
+    fn wait(&self, deadline: Deadline) {
+        let is_uncommitted = || self.cursors.iter().any(|cursor| cursor.uncommitted().is_some());
+        let until = self.commit_at.filter(|_| is_uncommitted()).into_iter().fold(deadline, Deadline::earlier);
+        match &self.member {
+            Some(member) => member.wait(until),
+            None => drop(self.signal.wait(until)),
+        }
+    }
+
+    /// With `auto_commit`: commits what earlier polls gave if it is time to, or if partitions are about to go.
+    fn commit_if_due(&mut self) {
+        let (Some(at), Some(interval)) = (self.commit_at, self.config.auto_commit) else { return };
+        if !at.has_passed() && !self.member.as_ref().is_some_and(Member::is_revoking) {
+            return;
+        }
+        let next = match self.commit() {
+            Ok(()) | Err(Error::MemberFenced { .. }) => interval,
+            Err(_) => interval.max(COMMIT_PAUSE),
+        };
+        self.commit_at = Some(Deadline::after(next));
+    }
+
+    /// Commits the positions: all that was polled is done. Returns when it is on record, as durably as the log or the consumer
+    /// is set to. Writes nothing where nothing changed.
     ///
     /// # Errors
     /// [`Error::MemberFenced`] if the group gave the partitions to others meanwhile: they have the work now, nothing was
     /// committed, and the next `poll` joins again. [`Error::ReadOnly`] in a log that was opened to read.
+    /// [`Error::NoGroup`] for a consumer that was made by [`Log::assign`](crate::Log::assign).
     pub fn commit(&mut self) -> Result<()> {
         let next = self.cursors.iter().filter(|cursor| !cursor.is_deleted());
         let next = next.filter_map(|cursor| Some((cursor.id().clone(), cursor.uncommitted()?.into()))).collect();
@@ -142,7 +206,8 @@ impl Consumer {
     }
 
     fn commit_all(&mut self, next: Vec<(TopicPartition, OffsetAndMetadata)>) -> Result<()> {
-        let _committing = self.member.begin_commit(next.iter().map(|(partition, _)| partition))?;
+        let member = self.member.as_ref().ok_or(Error::NoGroup)?;
+        let committing = member.begin_commit(next.iter().map(|(partition, _)| partition))?;
         let offsets: Vec<(Option<usize>, u64)> =
             next.iter().map(|(partition, next)| (self.place_of(partition), next.offset)).collect();
         for (place, (partition, _)) in offsets.iter().map(|(place, _)| place).zip(&next) {
@@ -151,7 +216,8 @@ impl Consumer {
             }
         }
         let durability = self.config.durability.unwrap_or(Durability::Os);
-        self.service.store.commit(self.member.group().id(), next, durability)?;
+        self.service.store.commit(member.group().id(), next, durability)?;
+        drop(committing);
         for (place, offset) in offsets {
             if let Some(cursor) = place.and_then(|place| self.cursors.get_mut(place)) {
                 cursor.note_commit(offset);
@@ -173,8 +239,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// Moves the positions of all assigned partitions, or of none if one cannot be. `Seek::Committed` reads again what was polled
-    /// and not committed.
+    /// Moves the positions of all assigned partitions, or of none if one cannot be. `Seek::Committed` reads again what was
+    /// polled and not committed.
     pub fn seek_all(&mut self, to: impl Into<Seek>) -> Result<()> {
         let to = to.into();
         let targets = self.cursors.iter().map(|cursor| cursor.seek_target(to, self.setting())).collect::<Result<Vec<_>>>()?;
@@ -189,8 +255,8 @@ impl Consumer {
         self.cursor(partition)?.position(self.setting())
     }
 
-    /// The partitions that this consumer owns, in order. After [`join`](crate::ConsumerGroup::join), those of its share that were
-    /// free.
+    /// The partitions that this consumer owns, in order. After [`join`](crate::ConsumerGroup::join), those of its share that
+    /// were free.
     pub fn assignment(&self) -> &[TopicPartition] {
         &self.assignment
     }
@@ -222,13 +288,17 @@ impl Consumer {
 
     /// Ends, from any thread, the current or the next `poll` at once, with nothing, data or not.
     pub fn waker(&self) -> Waker {
-        Waker::new(Arc::clone(self.member.signal()))
+        Waker::new(Arc::clone(&self.signal))
     }
 
-    /// Leaves the group. What was not committed goes to its other members.
-    pub fn close(self) -> Result<()> {
-        drop(self);
-        Ok(())
+    /// Leaves the group. What was not committed goes to its other members; with [`auto_commit`](ConsumerConfig::auto_commit) all
+    /// that was polled is committed first, and an error in that is given. It has left all the same.
+    pub fn close(mut self) -> Result<()> {
+        // Taken, so that dropping does not try once more.
+        match self.commit_at.take() {
+            Some(_) => self.commit(),
+            None => Ok(()),
+        }
     }
 
     /// Takes in what the group changed, and gives what of it the program is to know.
@@ -242,7 +312,7 @@ impl Consumer {
         }
         let added: Vec<TopicPartition> = assigned.iter().map(|owned| owned.core.id().clone()).collect();
         for owned in assigned {
-            self.cursors.push(Cursor::new(owned, self.member.signal(), self.keep.clone(), self.setting()));
+            self.cursors.push(Cursor::new(owned, &self.signal, self.keep.clone(), self.setting()));
         }
         if is_fenced || !(gone.is_empty() && added.is_empty()) {
             self.cursors.sort_unstable_by(|one, other| one.id().cmp(other.id()));
@@ -254,7 +324,8 @@ impl Consumer {
 
     /// Visits the partitions, from the one whose turn it is, until the poll has what it may have.
     fn gather(&mut self) -> Result<Polled> {
-        let setting = Setting { store: &self.service.store, group: self.member.group().id(), config: &self.config };
+        let group = self.member.as_ref().map(|member| &**member.group().id());
+        let setting = Setting { store: &self.service.store, group, config: &self.config };
         let (mut polled, mut budget) = (Polled::default(), Budget::new(&self.config));
         let count = self.cursors.len();
         let (mut left, mut last) = (None, None);
@@ -264,7 +335,7 @@ impl Consumer {
                 Ok(true) => left = left.or(Some(place)),
                 Ok(false) => last = Some(place),
                 // The group tells, as soon as it knows, that the topic is gone.
-                Err(Error::UnknownTopic(_)) => {}
+                Err(Error::UnknownTopic(_)) if group.is_some() => {}
                 Err(error) if polled.is_nothing() => {
                     self.turn = place + 1;
                     return Err(error);
@@ -287,7 +358,8 @@ impl Consumer {
     }
 
     fn setting(&self) -> Setting<'_> {
-        Setting { store: &self.service.store, group: self.member.group().id(), config: &self.config }
+        let group = self.member.as_ref().map(|member| &**member.group().id());
+        Setting { store: &self.service.store, group, config: &self.config }
     }
 
     fn place_of(&self, partition: &TopicPartition) -> Option<usize> {
@@ -297,5 +369,18 @@ impl Consumer {
     fn cursor(&self, partition: &TopicPartition) -> Result<&Cursor> {
         let cursor = self.place_of(partition).and_then(|place| self.cursors.get(place));
         cursor.ok_or_else(|| Error::NotAssigned(partition.clone()))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        match &self.member {
+            None => self.service.catalog.waiters().unregister(&self.signal),
+            // Whoever panics has not done what it was at, so nobody may say that it has.
+            Some(_) if self.commit_at.is_some() && !thread::panicking() => {
+                let _others_do_it_again = self.commit();
+            }
+            Some(_) => {}
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::partition::follow::Signal;
@@ -23,7 +24,8 @@ use super::records::Polled;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting<'a> {
     pub(super) store: &'a OffsetStore,
-    pub(super) group: &'a str,
+    /// `None`: nothing is ever committed.
+    pub(super) group: Option<&'a str>,
     pub(super) config: &'a ConsumerConfig,
 }
 
@@ -173,10 +175,8 @@ impl Cursor {
             Seek::Committed => self.start(setting).map(|(position, _)| position),
             Seek::Offset(requested) if requested > log_end => Err(Error::OffsetOutOfRange { requested, log_start, log_end }),
             Seek::Offset(offset) => Ok(offset),
-            Seek::Timestamp(at) => {
-                let found = self.partition.offset_for(OffsetSpec::Timestamp(at))?;
-                Ok(found.map_or(visible_end, |found| found.offset.min(visible_end)))
-            }
+            Seek::Timestamp(at) => self.first_since(at, setting),
+            Seek::Ago(age) => self.first_since(setting.store.now() - age, setting),
             Seek::ShiftBy(offsets) => {
                 let shifted = self.position(setting)?.saturating_add_signed(offsets);
                 Ok(shifted.min(visible_end).max(log_start))
@@ -193,14 +193,23 @@ impl Cursor {
 
     /// What the group committed, or where the reset policy says; with it, what was committed.
     fn start(&self, setting: Setting<'_>) -> Result<(u64, Option<u64>)> {
-        if let Some(next) = setting.store.committed(setting.group, self.id())? {
+        let committed = setting.group.map_or(Ok(None), |group| setting.store.committed(group, self.id()))?;
+        if let Some(next) = committed {
             return Ok((next.offset, Some(next.offset)));
         }
         match setting.config.reset {
             OffsetReset::Earliest => Ok((self.partition.log_start_offset(), None)),
             OffsetReset::Latest => Ok((self.visible_end(setting), None)),
+            OffsetReset::ByDuration(age) => Ok((self.first_since(setting.store.now() - age, setting)?, None)),
             OffsetReset::None => Err(Error::NoOffset(self.id().clone())),
         }
+    }
+
+    /// The first record at or after a time; the end if there is none that can be read.
+    fn first_since(&self, at: Timestamp, setting: Setting<'_>) -> Result<u64> {
+        let visible_end = self.visible_end(setting);
+        let found = self.partition.offset_for(OffsetSpec::Timestamp(at))?;
+        Ok(found.map_or(visible_end, |found| found.offset.min(visible_end)))
     }
 
     fn visible_end(&self, setting: Setting<'_>) -> u64 {
@@ -278,9 +287,11 @@ impl Cursor {
         }
         let position = match setting.config.reset {
             OffsetReset::None => return Err(Error::OffsetOutOfRange { requested, log_start, log_end }),
-            // Retention must not make a reader pass over what is still there: only a position that never was is reset to the end.
+            // Retention must not make a reader pass over what is still there: only a position that never was is reset to the
+            // end.
             OffsetReset::Latest if requested > log_end => self.visible_end(setting),
-            OffsetReset::Latest | OffsetReset::Earliest => log_start,
+            OffsetReset::ByDuration(age) if requested > log_end => self.first_since(setting.store.now() - age, setting)?,
+            OffsetReset::Latest | OffsetReset::Earliest | OffsetReset::ByDuration(_) => log_start,
         };
         if requested < log_start {
             polled.skip(self.id(), requested..log_start);

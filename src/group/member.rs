@@ -4,7 +4,7 @@
 //! that stay away too long, and the signals that end a wait when there is news. A member asks for news without the lock: it
 //! compares two counters. Nothing here reads records or commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,13 +20,16 @@ use crate::partition::follow::Signal;
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
-use super::membership::{Change, MemberId, Membership, TopicShape};
+use super::config::ConsumerConfig;
+use super::membership::{Change, MemberId, Membership, Profile, TopicShape, View};
 use super::subscription::Subscription;
 
 /// A group of one log.
 #[derive(Debug)]
 pub(super) struct Group {
     id: Arc<str>,
+    /// Most members that it may have.
+    max_size: Option<u32>,
     /// Rises, under the lock, whenever there may be news for some member.
     news: AtomicU64,
     /// Whether any member ever had a limit on its time between polls. If not, polls need not look for those who exceeded it.
@@ -58,7 +61,8 @@ struct Seat {
     signal: Arc<Signal>,
     /// How long it may stay away between two polls.
     max_poll_interval: Option<Duration>,
-    /// When it will have stayed away too long; `None` while it is in a call.
+    /// When it will have stayed away too long; `None` while it is in a call. Of a static member whose handle is gone: until when
+    /// its place is kept.
     deadline: Option<Deadline>,
     /// In a commit, which nobody may overtake by taking its partitions.
     is_committing: bool,
@@ -83,9 +87,16 @@ pub(super) struct News {
     pub(super) assigned: Vec<Owned>,
 }
 
+impl Seat {
+    /// Of a static member whose handle is gone.
+    fn vacant() -> Self {
+        Self { signal: Signal::new(), max_poll_interval: None, deadline: None, is_committing: false }
+    }
+}
+
 impl Group {
-    pub(super) fn new(id: Arc<str>) -> Self {
-        Self { id, news: AtomicU64::new(0), is_timed: AtomicBool::new(false), state: Mutex::default() }
+    pub(super) fn new(id: Arc<str>, max_size: Option<u32>) -> Self {
+        Self { id, max_size, news: AtomicU64::new(0), is_timed: AtomicBool::new(false), state: Mutex::default() }
     }
 
     pub(super) fn id(&self) -> &Arc<str> {
@@ -97,12 +108,35 @@ impl Group {
     }
 
     pub(super) fn has_members(&self) -> bool {
-        !self.state.lock().membership.is_empty()
+        let mut state = self.state.lock();
+        self.remove_overdue(&mut state);
+        !state.membership.is_empty()
+    }
+
+    /// Runs `with` while nobody joins or leaves; it can ask whether some member reads a topic.
+    pub(super) fn hold<T>(&self, with: impl FnOnce(&dyn Fn(&str) -> bool) -> T) -> T {
+        let state = self.state.lock();
+        with(&|topic| state.membership.subscriptions().any(|wanted| wanted.contains(topic)))
+    }
+
+    /// Looks at the group while nothing in it changes.
+    pub(super) fn look<T>(&self, with: impl FnOnce(View<'_>) -> T) -> T {
+        let mut state = self.state.lock();
+        self.remove_overdue(&mut state);
+        with(state.membership.view())
+    }
+
+    /// Takes out who stayed away too long, and tells the others.
+    fn remove_overdue(&self, state: &mut State) {
+        if state.remove_overdue() {
+            self.announce(state, None);
+        }
     }
 
     /// Runs `with` while nobody can join. `NonEmptyGroup` if somebody has.
     pub(super) fn while_empty<T>(&self, with: impl FnOnce() -> Result<T>) -> Result<T> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        self.remove_overdue(&mut state);
         if !state.membership.is_empty() {
             return Err(Error::NonEmptyGroup { group: Arc::clone(&self.id) });
         }
@@ -137,16 +171,11 @@ impl State {
         // The version first: what changes after it was read is noticed next time.
         self.catalog_version = catalog.version();
         let mut topics = BTreeMap::new();
-        for name in self.membership.subscriptions().flat_map(Subscription::topics) {
-            if topics.contains_key(name) {
-                continue;
-            }
-            if let Ok(topic) = catalog.topic(name) {
-                let partition_count = topic.partition_count();
-                let partitions = topic.partitions().into_iter().map(|core| (core.id().partition, core)).collect();
-                if !topic.is_deleted() {
-                    topics.insert(Arc::clone(topic.name()), Subscribed { topic, partition_count, partitions });
-                }
+        for topic in self.wanted_topics(catalog) {
+            let partition_count = topic.partition_count();
+            let partitions = topic.partitions().into_iter().map(|core| (core.id().partition, core)).collect();
+            if !topic.is_deleted() {
+                topics.insert(Arc::clone(topic.name()), Subscribed { topic, partition_count, partitions });
             }
         }
         let shape = |(name, subscribed): (&Arc<str>, &Subscribed)| {
@@ -155,6 +184,16 @@ impl State {
         let shapes = topics.iter().map(shape).collect();
         self.topics = topics;
         self.membership.set_topics(shapes)
+    }
+
+    /// Those of the catalog that some member subscribes to.
+    fn wanted_topics(&self, catalog: &Catalog) -> Vec<Arc<TopicCore>> {
+        if self.membership.subscriptions().any(Subscription::is_pattern) {
+            let is_wanted = |topic: &Arc<TopicCore>| self.membership.subscriptions().any(|wanted| wanted.contains(topic.name()));
+            return catalog.topics().into_iter().filter(is_wanted).collect();
+        }
+        let names: BTreeSet<&str> = self.membership.subscriptions().flat_map(Subscription::topics).collect();
+        names.into_iter().filter_map(|name| catalog.topic(name).ok()).collect()
     }
 
     /// Takes out members that stayed away too long. Gives whether there were any.
@@ -181,9 +220,11 @@ pub(super) struct Member {
     group: Arc<Group>,
     catalog: Arc<Catalog>,
     signal: Arc<Signal>,
-    subscription: Subscription,
+    profile: Profile,
     /// How long it may stay away between two polls.
     max_poll_interval: Option<Duration>,
+    /// How long its place is kept if it is a static member.
+    session_timeout: Duration,
     id: MemberId,
     /// What its commits carry.
     epoch: u64,
@@ -195,37 +236,75 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Joins, and takes what is free of its share at once.
+    /// Joins, and takes what is free of its share at once. A static member takes the place that was kept for it.
+    ///
+    /// `GroupFull` if there are as many members as there may be; `InstanceInUse` if another has the name of this static member.
     pub(super) fn join(
         group: &Arc<Group>,
         catalog: &Arc<Catalog>,
         subscription: Subscription,
-        max_poll_interval: Option<Duration>,
-    ) -> (Self, News) {
-        let signal = Signal::new();
-        catalog.waiters().register(&signal);
-        if max_poll_interval.is_some() {
+        config: &ConsumerConfig,
+    ) -> Result<(Self, News)> {
+        let (assignor, instance_id) = (config.assignor.clone(), config.instance_id.clone());
+        if config.max_poll_interval.is_some() || instance_id.is_some() {
             group.is_timed.store(true, Ordering::SeqCst);
         }
         let mut state = group.state.lock();
-        let id = state.membership.join(subscription.clone());
+        let signal = Signal::new();
         let mut member = Self {
             group: Arc::clone(group),
             catalog: Arc::clone(catalog),
-            signal,
-            subscription,
-            max_poll_interval,
-            id,
+            signal: Arc::clone(&signal),
+            profile: Profile { subscription, assignor, instance_id },
+            max_poll_interval: config.max_poll_interval,
+            session_timeout: config.session_timeout,
+            id: 0,
             epoch: 0,
             known_news: 0,
             known_catalog: 0,
             is_revoking: false,
         };
-        member.take_seat(&mut state);
-        let news = member.step(&mut state);
+        let entered = member.take_place(&mut state);
+        let stepped = entered.and_then(|()| member.step(&mut state));
         drop(state);
+        catalog.waiters().register(&signal);
+        let news = stepped?;
         drop(member.enter());
-        (member, news)
+        Ok((member, news))
+    }
+
+    /// Becomes a member under a new id, or under that which was kept.
+    fn take_place(&mut self, state: &mut State) -> Result<()> {
+        self.group.remove_overdue(state);
+        let kept = self.profile.instance_id.as_deref().and_then(|name| state.membership.instance(name));
+        self.id = if let Some((id, true)) = kept {
+            state.membership.resume(id, self.profile.clone());
+            id
+        } else {
+            self.check_place(state)?;
+            state.membership.join(self.profile.clone())
+        };
+        self.take_seat(state);
+        Ok(())
+    }
+
+    /// Whether there is room for one more member, and nobody has its name.
+    fn check_place(&self, state: &State) -> Result<()> {
+        let group = Arc::clone(&self.group.id);
+        if let Some(instance) = &self.profile.instance_id
+            && state.membership.instance(instance).is_some()
+        {
+            return Err(Error::InstanceInUse { group, instance: Arc::clone(instance) });
+        }
+        match self.group.max_size {
+            Some(limit) if state.membership.members_count() >= limit as usize => Err(Error::GroupFull { group, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it was told to give something up, and has not yet.
+    pub(super) fn is_revoking(&self) -> bool {
+        self.is_revoking
     }
 
     pub(super) fn group(&self) -> &Group {
@@ -237,28 +316,31 @@ impl Member {
     }
 
     /// What changed for this member since it last asked, if anything did. What it was told is revoking is given up.
-    pub(super) fn news(&mut self) -> Option<News> {
+    ///
+    /// It can fail only for a member that was fenced and finds its place taken: `GroupFull`, `InstanceInUse`.
+    pub(super) fn news(&mut self) -> Result<Option<News>> {
         let is_quiet = !self.is_revoking
             && self.group.news.load(Ordering::SeqCst) == self.known_news
             && self.catalog.version() == self.known_catalog
             && !self.group.is_timed.load(Ordering::Relaxed);
         if is_quiet {
-            return None;
+            return Ok(None);
         }
         let group = Arc::clone(&self.group);
         let mut state = group.state.lock();
-        Some(self.step(&mut state))
+        self.step(&mut state).map(Some)
     }
 
     /// Leads the member one step on, and tells the others if that is news for them.
-    fn step(&mut self, state: &mut State) -> News {
+    fn step(&mut self, state: &mut State) -> Result<News> {
         let mut is_news = state.catalog_version != self.catalog.version() && state.refresh(&self.catalog);
         is_news |= state.remove_overdue();
         let mut news = News::default();
         let mut change = state.membership.sync(self.id);
         if change.is_none() {
+            self.check_place(state)?;
             news.is_fenced = true;
-            state.membership.rejoin(self.id, self.subscription.clone());
+            state.membership.rejoin(self.id, self.profile.clone());
             self.take_seat(state);
             change = state.membership.sync(self.id);
         }
@@ -275,7 +357,7 @@ impl Member {
         news.lost = lost;
         news.revoking = revoking;
         news.assigned = assigned.iter().filter_map(|partition| state.owned(partition)).collect();
-        news
+        Ok(news)
     }
 
     /// Takes a seat among the members: from now on it is told of news. The membership has it already.
@@ -300,7 +382,7 @@ impl Member {
 
     /// Waits until there may be something new, or until `deadline`; no longer than until somebody may have stayed away too long.
     pub(super) fn wait(&self, deadline: Deadline) {
-        self.signal.wait(self.next_check().into_iter().fold(deadline, earlier));
+        self.signal.wait(self.next_check().into_iter().fold(deadline, Deadline::earlier));
     }
 
     /// When another member may have stayed away too long.
@@ -311,7 +393,7 @@ impl Member {
         let state = self.group.state.lock();
         // Who is in a call now has its whole interval before it.
         let checks = state.seats.values().filter_map(|seat| seat.deadline.or(seat.max_poll_interval.map(Deadline::after)));
-        checks.reduce(earlier)
+        checks.reduce(Deadline::earlier)
     }
 
     /// Begins a commit of these partitions: until the guard is dropped, nobody takes them. `MemberFenced` if others have them.
@@ -335,18 +417,22 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.catalog.waiters().unregister(&self.signal);
         let mut state = self.group.state.lock();
-        state.seats.remove(&self.id);
-        if state.membership.remove(self.id) {
-            self.group.announce(&state, None);
+        // One that failed to join, or was fenced, has no seat, or another has it by now.
+        let is_seated = state.seats.get(&self.id).is_some_and(|seat| Arc::ptr_eq(&seat.signal, &self.signal));
+        if !is_seated {
+            return;
         }
-    }
-}
-
-fn earlier(one: Deadline, other: Deadline) -> Deadline {
-    match (one.instant(), other.instant()) {
-        (Some(at), Some(other_at)) if at <= other_at => one,
-        (Some(_), None) => one,
-        _ => other,
+        if self.profile.instance_id.is_some() && !self.session_timeout.is_zero() {
+            state.membership.suspend(self.id);
+            if let Some(seat) = state.seats.get_mut(&self.id) {
+                // Its place is kept: from now on nobody listens.
+                *seat = Seat { deadline: Some(Deadline::after(self.session_timeout)), ..Seat::vacant() };
+            }
+        } else {
+            state.seats.remove(&self.id);
+            state.membership.remove(self.id);
+        }
+        self.group.announce(&state, None);
     }
 }
 

@@ -8,18 +8,21 @@
 //! Groups live in one process. A member lives as long as its handle, so there are no heartbeats; only a member that stays away
 //! from `poll` longer than it said ([`ConsumerConfig::max_poll_interval`]) is taken out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::config::Durability;
+use crate::clock::Timestamp;
+use crate::config::{Durability, LogSettings};
 use crate::error::{Error, Result};
 use crate::format::metadata_file::TopicId;
 use crate::log::catalog::Catalog;
 use crate::partition::KeepOpen;
 use crate::topic_partition::TopicPartition;
 
+mod admin;
 mod assignor;
 mod config;
 mod consumer;
@@ -31,6 +34,8 @@ mod positions;
 mod records;
 mod subscription;
 
+pub use admin::{GroupDescription, GroupPosition, GroupState, MemberDescription};
+pub use assignor::{Assign, Assignor, GroupSpec, MemberSpec};
 pub use config::{ConsumerConfig, OffsetReset, Seek};
 pub use consumer::Consumer;
 pub(crate) use offset_store::LoweredCommit;
@@ -38,7 +43,7 @@ pub use positions::OffsetAndMetadata;
 pub use records::{Rebalance, Records};
 pub use subscription::Subscription;
 
-use member::Group;
+use member::{Group, Owned};
 use offset_store::OffsetStore;
 
 /// Longest name of a group: Kafka writes its length as an `i16`.
@@ -49,15 +54,44 @@ const ID_MAX_BYTES: usize = 32_767;
 pub(crate) struct GroupService {
     catalog: Arc<Catalog>,
     store: OffsetStore,
+    /// Most members of one group.
+    max_size: Option<u32>,
+    /// How long positions are kept that nobody uses.
+    retention: Option<Duration>,
     /// Those that somebody has a handle of.
     groups: Mutex<HashMap<Arc<str>, Weak<Group>>>,
 }
 
 impl GroupService {
-    /// Reads nothing yet. `internal_partitions` is for `__consumer_offsets`, if it is not there.
-    pub(crate) fn new(catalog: Arc<Catalog>, internal_partitions: u32) -> Self {
-        let store = OffsetStore::new(Arc::clone(&catalog), internal_partitions);
-        Self { catalog, store, groups: Mutex::default() }
+    /// Reads nothing yet.
+    pub(crate) fn new(catalog: Arc<Catalog>, settings: &LogSettings) -> Self {
+        let store = OffsetStore::new(Arc::clone(&catalog), settings);
+        Self {
+            catalog,
+            store,
+            max_size: settings.group_max_size,
+            retention: settings.offsets_retention,
+            groups: Mutex::default(),
+        }
+    }
+
+    /// A consumer of these partitions without a group.
+    pub(crate) fn assign(
+        self: &Arc<Self>,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+        config: ConsumerConfig,
+        keep: KeepOpen,
+    ) -> Result<Consumer> {
+        if self.catalog.is_closed() {
+            return Err(Error::Closed);
+        }
+        let partitions: BTreeSet<TopicPartition> = partitions.into_iter().collect();
+        let owned = partitions.into_iter().map(|partition| {
+            let topic = self.catalog.topic(&partition.topic)?;
+            let core = topic.partition(partition.partition)?;
+            Ok(Owned { topic, core })
+        });
+        Consumer::alone(Arc::clone(self), owned.collect::<Result<_>>()?, config, keep)
     }
 
     /// The group of this name, which need not have been heard of before.
@@ -91,6 +125,15 @@ impl GroupService {
         self.store.forget_topic(name, id)
     }
 
+    /// Removes positions that are older than they may get, save where a member reads their topic.
+    pub(crate) fn expire(&self, now: Timestamp) -> Result<()> {
+        let Some(retention) = self.retention else { return Ok(()) };
+        for id in self.store.groups()? {
+            self.shared(&id).hold(|is_read| self.store.expire(&id, now - retention, is_read))?;
+        }
+        Ok(())
+    }
+
     /// After an unclean open: lowers, durably, each committed offset that lies above the recovered end of its partition to that
     /// end. Gives group, partition, from and to.
     pub(crate) fn lower_commits(&self) -> Result<Vec<LoweredCommit>> {
@@ -113,7 +156,7 @@ impl GroupService {
             // About to grow: first forget those that nobody has any more.
             groups.retain(|_, group| group.strong_count() > 0);
         }
-        let group = Arc::new(Group::new(id.into()));
+        let group = Arc::new(Group::new(id.into(), self.max_size));
         groups.insert(Arc::clone(group.id()), Arc::downgrade(&group));
         group
     }
@@ -142,8 +185,8 @@ impl ConsumerGroup {
 
     /// Joins as a member that reads these topics, with the default settings: `"orders"`, `["orders", "refunds"]`.
     ///
-    /// The partitions are shared out by Kafka's `range` rule. Those of the new member's share that nobody owns are its own at
-    /// once ([`Consumer::assignment`]); those that others have to give up first come with a later poll, which tells
+    /// The partitions are shared out by the group's [`Assignor`]. Those of the new member's share that nobody owns are its own
+    /// at once ([`Consumer::assignment`]); those that others have to give up first come with a later poll, which tells
     /// ([`Records::rebalance`]).
     pub fn join(&self, topics: impl Into<Subscription>) -> Result<Consumer> {
         self.join_with(topics, ConsumerConfig::new())

@@ -1,23 +1,24 @@
 //! Committed positions, kept as Kafka keeps them: records of the topic `__consumer_offsets`.
 //!
-//! The topic is read once, on first use, and created by the first commit. A commit is one batch in the partition that Kafka would
-//! choose for the group, so it is there as a whole or not at all, and survives what its durability says. It carries the id of the
-//! topic that it is about: once the topic is deleted, it says nothing about a later one of the same name.
+//! The topic is read once, on first use, and created by the first commit. A commit is one batch in the partition that Kafka
+//! would choose for the group, so it is there as a whole or not at all, and survives what its durability says. It carries the
+//! id of the topic that it is about: once the topic is deleted, it says nothing about a later one of the same name.
 //!
 //! This room neither knows members nor asks whether somebody may commit: that is for its callers.
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
-use crate::config::{Durability, TopicConfig};
+use crate::clock::Timestamp;
+use crate::config::{DamagedOffsets, Durability, LogSettings, TopicConfig};
 use crate::error::{Corruption, Error, Result};
 use crate::format::Malformed;
 use crate::format::metadata_file::TopicId;
 use crate::format::offset_commit::{self, OffsetCommitKey, OffsetCommitValue};
 use crate::format::record::Record;
 use crate::log::catalog::Catalog;
-use crate::partition::{KeepOpen, Partition, PartitionCore, ReadOptions};
+use crate::partition::{KeepOpen, Partition, PartitionCore, ReadOptions, Reader};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
@@ -37,6 +38,10 @@ pub(super) struct OffsetStore {
     catalog: Arc<Catalog>,
     /// Of [`TOPIC`], if it is created here.
     partitions: u32,
+    damaged: DamagedOffsets,
+    /// Shared by commits, from looking at a topic to being in force; alone for whoever removes what it found to be of no more
+    /// use, so that no commit comes between.
+    removal: RwLock<()>,
     /// `None` until first use.
     loaded: Mutex<Option<Loaded>>,
     /// Handles that the store makes for itself need not keep the log open: who calls holds it.
@@ -51,8 +56,20 @@ struct Loaded {
 }
 
 impl OffsetStore {
-    pub(super) fn new(catalog: Arc<Catalog>, partitions: u32) -> Self {
-        Self { catalog, partitions, loaded: Mutex::new(None), keep: KeepOpen::new(Arc::new(())) }
+    pub(super) fn new(catalog: Arc<Catalog>, settings: &LogSettings) -> Self {
+        Self {
+            catalog,
+            partitions: settings.internal_partitions,
+            damaged: settings.damaged_offsets,
+            removal: RwLock::default(),
+            loaded: Mutex::new(None),
+            keep: KeepOpen::new(Arc::new(())),
+        }
+    }
+
+    /// The time of the log's clock.
+    pub(super) fn now(&self) -> Timestamp {
+        self.catalog.context().clock.now()
     }
 
     /// Reads what is on disk, unless it was read before.
@@ -67,7 +84,10 @@ impl OffsetStore {
         match self.catalog.topic(&partition.topic) {
             Ok(topic) if is_about(&commit, topic.id()) => {
                 let Commit { written_at, next, .. } = commit;
-                next.map(Some).map_err(|malformed| self.unreadable(group, written_at, malformed))
+                match next {
+                    Err(_) if self.damaged == DamagedOffsets::PassOver => Ok(None),
+                    next => next.map(Some).map_err(|malformed| self.unreadable(group, written_at, malformed)),
+                }
             }
             Ok(_) | Err(Error::UnknownTopic(_)) => Ok(None),
             Err(error) => Err(error),
@@ -84,15 +104,11 @@ impl OffsetStore {
         if next.is_empty() {
             return Ok(());
         }
-        if self.catalog.is_closed() {
-            return Err(Error::Closed);
-        }
-        if self.catalog.context().read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.check_writable()?;
+        let _nothing_is_removed = self.removal.read();
         let topic_ids = next.iter().enumerate().map(|(index, commit)| self.check(index, commit));
         let topic_ids = topic_ids.collect::<Result<Vec<_>>>()?;
-        let now = self.catalog.context().clock.now();
+        let now = self.now();
         let records = next.iter().zip(&topic_ids).map(|((partition, next), topic_id)| {
             let value = OffsetCommitValue {
                 offset: next.offset,
@@ -109,7 +125,8 @@ impl OffsetStore {
         let written = self.home_of(group)?.with_durability(durability).append_batch(records)?;
         self.with_loaded(|loaded| {
             for (((partition, next), topic_id), written_at) in next.into_iter().zip(topic_ids).zip(written) {
-                loaded.positions.set(group, partition, Commit { written_at, topic_id, next: Ok(next) });
+                let commit = Commit { written_at, committed_at: now, topic_id, next: Ok(next) };
+                loaded.positions.set(group, partition, commit);
             }
             Ok(())
         })
@@ -129,6 +146,34 @@ impl OffsetStore {
         Ok(topic.id())
     }
 
+    fn check_writable(&self) -> Result<()> {
+        if self.catalog.is_closed() {
+            return Err(Error::Closed);
+        }
+        if self.catalog.context().read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// The partitions for which the group committed something that counts, in order.
+    pub(super) fn partitions_of(&self, group: &str) -> Result<Vec<TopicPartition>> {
+        let mut partitions = self.with_loaded(|loaded| {
+            let commits = loaded.positions.of(group);
+            let counts = commits.filter(|(partition, commit)| self.is_in_force(partition, commit));
+            Ok(counts.map(|(partition, _)| partition.clone()).collect::<Vec<_>>())
+        })?;
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    /// Whether a commit is about a topic that there is.
+    fn is_in_force(&self, partition: &TopicPartition, commit: &Commit) -> bool {
+        self.catalog.topic(&partition.topic).is_ok_and(|topic| is_about(commit, topic.id()))
+    }
+
+    /// Whether the group has committed anything, also for topics that are gone.
+    pub(super) fn knows(&self, group: &str) -> Result<bool> {
+        self.with_loaded(|loaded| Ok(loaded.positions.of(group).next().is_some()))
+    }
+
     /// The names of all groups that have committed, in order.
     pub(super) fn groups(&self) -> Result<Vec<Arc<str>>> {
         self.with_loaded(|loaded| Ok(loaded.positions.groups().map(|(group, _)| Arc::clone(group)).collect()))
@@ -136,12 +181,29 @@ impl OffsetStore {
 
     /// A topic is gone: removes what any group committed for it, also from the disk.
     pub(super) fn forget_topic(&self, name: &str, id: Option<TopicId>) -> Result<()> {
+        self.remove(|_, partition, commit| *partition.topic == *name && is_about(commit, id))
+    }
+
+    /// Removes what a group committed; all of it if `partitions` is `None`.
+    pub(super) fn forget(&self, group: &str, partitions: Option<&[TopicPartition]>) -> Result<()> {
+        self.check_writable()?;
+        self.remove(|other, partition, _| other == group && partitions.is_none_or(|partitions| partitions.contains(partition)))
+    }
+
+    /// Removes what a group committed before `since`, save for topics that are still read.
+    pub(super) fn expire(&self, group: &str, since: Timestamp, is_read: impl Fn(&str) -> bool) -> Result<()> {
+        self.remove(|other, partition, commit| other == group && commit.committed_at < since && !is_read(&partition.topic))
+    }
+
+    /// Writes a tombstone for each commit that is to go, and forgets it.
+    fn remove(&self, is_gone: impl Fn(&str, &TopicPartition, &Commit) -> bool) -> Result<()> {
+        let _nobody_commits = self.removal.write();
         let gone: Vec<(Arc<str>, Vec<TopicPartition>)> = self.with_loaded(|loaded| {
-            let of_topic = loaded.positions.groups().map(|(group, commits)| {
-                let gone = commits.iter().filter(|(partition, commit)| *partition.topic == *name && is_about(commit, id));
+            let of_group = loaded.positions.groups().map(|(group, commits)| {
+                let gone = commits.iter().filter(|(partition, commit)| is_gone(group, partition, commit));
                 (Arc::clone(group), gone.map(|(partition, _)| partition.clone()).collect::<Vec<_>>())
             });
-            Ok(of_topic.filter(|(_, partitions)| !partitions.is_empty()).collect())
+            Ok(of_group.filter(|(_, partitions)| !partitions.is_empty()).collect())
         })?;
         for (group, partitions) in gone {
             let tombstones = partitions.iter().map(|partition| Record::tombstone(encode_key(&group, partition)));
@@ -223,12 +285,35 @@ impl OffsetStore {
         let number = core.id().partition;
         let partition = Partition::new(core, Durability::Os, self.keep.clone());
         // Nobody may be left to end a transaction that is open here, and others commit behind it.
-        let mut reader = partition.read_with(.., ReadOptions::all_committed())?;
+        let mut from = partition.log_start_offset();
+        loop {
+            let mut reader = partition.read_with(from.., ReadOptions::all_committed())?;
+            let read = self.replay_from(&mut reader, positions, partition.core(), |group| {
+                offset_commit::partition_of(group, partitions) == number
+            });
+            match read {
+                // Forward in any case, or this would never end.
+                Err(Error::Corrupt(damage)) if self.damaged == DamagedOffsets::PassOver && damage.offsets.end > from => {
+                    from = damage.offsets.end;
+                }
+                read => return read,
+            }
+        }
+    }
+
+    fn replay_from(
+        &self,
+        reader: &mut Reader,
+        positions: &mut Positions,
+        core: &PartitionCore,
+        belongs: impl Fn(&str) -> bool,
+    ) -> Result<()> {
         while let Some(record) = reader.next_record()? {
             let Some(key) = record.key() else { continue };
-            positions
-                .replay(record.offset(), key, record.value(), |group| offset_commit::partition_of(group, partitions) == number)
-                .map_err(|malformed| corrupt(partition.core(), record.offset(), malformed))?;
+            match positions.replay(record.offset(), key, record.value(), &belongs) {
+                Err(_) if self.damaged == DamagedOffsets::PassOver => {}
+                replayed => replayed.map_err(|malformed| corrupt(core, record.offset(), malformed))?,
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::format::Malformed;
 use crate::format::metadata_file::TopicId;
 use crate::format::offset_commit::{GroupKey, OffsetCommitValue};
@@ -31,6 +32,8 @@ impl From<u64> for OffsetAndMetadata {
 pub(super) struct Commit {
     /// Offset of its record in `__consumer_offsets`.
     pub(super) written_at: u64,
+    /// When it was committed.
+    pub(super) committed_at: Timestamp,
     /// Of the topic that it is about; `None` in commits of Kafka before 4.1.
     pub(super) topic_id: Option<TopicId>,
     /// `Err`: a later, or damaged, form of it.
@@ -58,11 +61,14 @@ impl Positions {
         }
         let partition = TopicPartition::new(key.topic, key.partition);
         let commit = value.map(|value| match OffsetCommitValue::decode(value) {
-            Ok(OffsetCommitValue { offset, metadata, topic_id, .. }) => {
+            Ok(OffsetCommitValue { offset, metadata, topic_id, commit_timestamp, .. }) => {
                 let topic_id = Some(TopicId(topic_id)).filter(|id| *id != TopicId::ZERO);
-                Commit { written_at, topic_id, next: Ok(OffsetAndMetadata { offset, metadata }) }
+                let committed_at = Timestamp::from_millis(commit_timestamp);
+                Commit { written_at, committed_at, topic_id, next: Ok(OffsetAndMetadata { offset, metadata }) }
             }
-            Err(malformed) => Commit { written_at, topic_id: None, next: Err(malformed) },
+            Err(malformed) => {
+                Commit { written_at, committed_at: Timestamp::from_millis(i64::MAX), topic_id: None, next: Err(malformed) }
+            }
         });
         match commit {
             Some(commit) => self.set(&key.group, partition, commit),
@@ -95,6 +101,11 @@ impl Positions {
 
     pub(super) fn get(&self, group: &str, partition: &TopicPartition) -> Option<&Commit> {
         self.groups.get(group)?.get(partition)
+    }
+
+    /// What one group committed.
+    pub(super) fn of(&self, group: &str) -> impl Iterator<Item = (&TopicPartition, &Commit)> {
+        self.groups.get(group).into_iter().flatten()
     }
 
     /// Every group that has commits, in the order of their names.
@@ -147,7 +158,8 @@ mod tests {
     fn a_commit_heard_of_late_does_not_replace_a_newer_one() {
         let mut positions = Positions::default();
         for (written_at, next) in [(8, 80), (7, 70)] {
-            positions.set("g", ("t", 0).into(), Commit { written_at, topic_id: None, next: Ok(next.into()) });
+            let committed_at = Timestamp::from_millis(0);
+            positions.set("g", ("t", 0).into(), Commit { written_at, committed_at, topic_id: None, next: Ok(next.into()) });
         }
         assert_eq!(offset(&positions, "g", ("t", 0)), Some(80));
         positions.remove("g", &("t", 0).into(), 6);

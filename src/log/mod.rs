@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::group::{ConsumerGroup, GroupService};
+use crate::group::{Consumer, ConsumerConfig, ConsumerGroup, GroupService};
 use crate::partition::follow::Signal;
 use crate::partition::{KeepOpen, Maintenance, PartitionContext, PartitionRecovery};
 use crate::storage::{FileLock, MemoryDisk, Storage};
@@ -181,6 +181,19 @@ impl Log {
     /// [`Error::InvalidGroup`] for an empty name or one of more than 32767 bytes.
     pub fn consumer_group(&self, id: &str) -> Result<ConsumerGroup> {
         self.core().groups.group(id, self.keep())
+    }
+
+    /// A consumer of these partitions that has no group: nobody shares them with it, it starts where its
+    /// [`auto_offset_reset`](ConsumerConfig::auto_offset_reset) says, and a commit is [`Error::NoGroup`].
+    ///
+    /// [`Error::UnknownTopic`] or [`Error::UnknownPartition`] if one of them is not there.
+    pub fn assign(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<Consumer> {
+        self.assign_with(partitions, ConsumerConfig::new())
+    }
+
+    /// As [`assign`](Self::assign), with settings; those that are about groups are [`Error::InvalidConfig`].
+    pub fn assign_with(&self, partitions: impl IntoIterator<Item = TopicPartition>, config: ConsumerConfig) -> Result<Consumer> {
+        self.core().groups.assign(partitions, config, self.keep())
     }
 
     /// All groups by name that have committed offsets or members; none if their offsets cannot be read, which

@@ -128,7 +128,7 @@ impl LogBuilder {
         let home = Home { root: dir.clone(), defaults: settings.topic_defaults.clone(), context, changes: Arc::default() };
         let (catalog, loaded) = catalog::load(home, contents, &known)?;
         let catalog = Arc::new(catalog);
-        let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings.internal_partitions));
+        let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
         let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups)? };
         let recovery = Recovery { clean, partitions: loaded.partitions, topics: loaded.topics, lowered_commits };
@@ -162,7 +162,11 @@ impl LogBuilder {
 }
 
 fn lower_commits(groups: &GroupService) -> Result<Vec<LoweredCommit>> {
-    let lowered = groups.lower_commits()?.into_iter();
+    let lowered = match groups.lower_commits() {
+        // Nobody can use a position until that is repaired; the log still opens.
+        Err(Error::Corrupt(_) | Error::Poisoned { .. }) => return Ok(Vec::new()),
+        lowered => lowered?.into_iter(),
+    };
     Ok(lowered.map(|(group, partition, from, to)| LoweredCommit { group, partition, from, to }).collect())
 }
 

@@ -11,6 +11,9 @@
 //! So a partition never has two owners, and its next one takes it only after the previous one let go. A member that is removed
 //! (it left, or was too slow) owns nothing from then on. If it comes back, it does so under a higher epoch; what it commits with
 //! the old one is refused ([`Membership::permits`]). When all members have called often enough, owners and target are the same.
+//!
+//! A static member that goes away for a while ([`Membership::suspend`]) owns nothing meanwhile, but what it should own is kept
+//! for it: when it is back it takes the same partitions, and no other member is concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -19,11 +22,25 @@ use std::sync::Arc;
 use crate::format::metadata_file::TopicId;
 use crate::topic_partition::TopicPartition;
 
-use super::assignor;
+use super::assignor::{Assignor, GroupSpec, MemberSpec};
 use super::subscription::Subscription;
 
-/// Names a member of its group: how many joined before it. The assignor takes members in this order.
+mod view;
+
+pub(super) use view::{MemberView, Phase, View};
+
+/// Names a member of its group: how many joined before it.
 pub(super) type MemberId = u64;
+
+/// What a member says of itself when it joins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Profile {
+    pub(super) subscription: Subscription,
+    /// The rule that it would share out by, if it has a preference.
+    pub(super) assignor: Option<Assignor>,
+    /// The name of a static member.
+    pub(super) instance_id: Option<Arc<str>>,
+}
 
 /// What membership has to know of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +58,8 @@ pub(super) struct Membership {
     joined_count: u64,
     topics: BTreeMap<Arc<str>, TopicShape>,
     members: BTreeMap<MemberId, Standing>,
+    /// What the target was made by.
+    assignor: Assignor,
     target: BTreeMap<TopicPartition, MemberId>,
     owners: BTreeMap<TopicPartition, MemberId>,
 }
@@ -48,7 +67,9 @@ pub(super) struct Membership {
 /// Where one member stands.
 #[derive(Debug)]
 struct Standing {
-    subscription: Subscription,
+    profile: Profile,
+    /// A static member that will be back.
+    is_away: bool,
     /// The group's epoch when its partitions last were what they should be; what it commits must carry it.
     epoch: u64,
     /// Owned, told to be given up, and given up at the next sync.
@@ -74,16 +95,16 @@ pub(super) struct Change {
 
 impl Membership {
     /// Adds a member. It owns nothing until it calls `sync`.
-    pub(super) fn join(&mut self, subscription: Subscription) -> MemberId {
+    pub(super) fn join(&mut self, profile: Profile) -> MemberId {
         let id = self.joined_count;
         self.joined_count += 1;
-        self.rejoin(id, subscription);
+        self.rejoin(id, profile);
         id
     }
 
     /// Adds a member that was removed, under the name that it had.
-    pub(super) fn rejoin(&mut self, id: MemberId, subscription: Subscription) {
-        let standing = Standing { subscription, epoch: 0, revoking: BTreeSet::new(), lost: BTreeSet::new() };
+    pub(super) fn rejoin(&mut self, id: MemberId, profile: Profile) {
+        let standing = Standing { profile, is_away: false, epoch: 0, revoking: BTreeSet::new(), lost: BTreeSet::new() };
         let before = self.members.insert(id, standing);
         assert!(before.is_none(), "member {id} joined twice");
         self.retarget();
@@ -102,8 +123,34 @@ impl Membership {
         true
     }
 
-    /// The topics that there are now. Partitions of those that went are lost to their owners, even if there is a new topic of the
-    /// same name. Gives whether anything changed.
+    /// A static member goes away and will be back: what it owned is free, and kept for it.
+    pub(super) fn suspend(&mut self, id: MemberId) {
+        if let Some(member) = self.members.get_mut(&id) {
+            member.is_away = true;
+            member.revoking.clear();
+            member.lost.clear();
+            self.owners.retain(|_, owner| *owner != id);
+        }
+    }
+
+    /// A member that was suspended is back. The group enters a new epoch only if it wants something else than before.
+    pub(super) fn resume(&mut self, id: MemberId, profile: Profile) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        member.is_away = false;
+        let before = mem::replace(&mut member.profile, profile);
+        if before.subscription != member.profile.subscription || before.assignor != member.profile.assignor {
+            self.retarget();
+        }
+    }
+
+    /// The static member of this name, and whether it is away.
+    pub(super) fn instance(&self, name: &str) -> Option<(MemberId, bool)> {
+        let named = self.members.iter().find(|(_, member)| member.profile.instance_id.as_deref() == Some(name));
+        named.map(|(&id, member)| (id, member.is_away))
+    }
+
+    /// The topics that there are now. Partitions of those that went are lost to their owners, even if there is a new topic of
+    /// the same name. Gives whether anything changed.
     pub(super) fn set_topics(&mut self, topics: BTreeMap<Arc<str>, TopicShape>) -> bool {
         if self.topics == topics {
             return false;
@@ -163,6 +210,11 @@ impl Membership {
             && partitions.into_iter().all(|partition| self.owners.get(partition).is_none_or(|owner| *owner == id))
     }
 
+    /// How many members there are, those that are away too.
+    pub(super) fn members_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Whether the group has no member.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -170,16 +222,59 @@ impl Membership {
 
     /// The subscriptions of all members.
     pub(super) fn subscriptions(&self) -> impl Iterator<Item = &Subscription> {
-        self.members.values().map(|member| &member.subscription)
+        self.members.values().map(|member| &member.profile.subscription)
+    }
+
+    /// What can be seen of the group from outside.
+    pub(super) fn view(&self) -> View<'_> {
+        View { membership: self }
     }
 
     /// Asks the assignor anew: the group enters its next epoch.
     fn retarget(&mut self) {
         self.epoch += 1;
-        let members: Vec<(MemberId, &Subscription)> =
-            self.members.iter().map(|(&id, member)| (id, &member.subscription)).collect();
-        let topics = self.topics.iter().map(|(name, shape)| (name, shape.partitions));
-        self.target = assignor::range(topics, &members).into_iter().collect();
+        self.assignor = self.preferred_assignor();
+        let is_wanted = |name: &str| self.subscriptions().any(|wanted| wanted.contains(name));
+        let topics: Vec<(Arc<str>, u32)> = (self.topics.iter())
+            .filter(|(name, _)| is_wanted(name))
+            .map(|(name, shape)| (Arc::clone(name), shape.partitions))
+            .collect();
+        let mut assigned: BTreeMap<MemberId, Vec<TopicPartition>> = BTreeMap::new();
+        for (partition, id) in mem::take(&mut self.target) {
+            assigned.entry(id).or_default().push(partition);
+        }
+        let order = self.order();
+        let spec = |id: &MemberId| {
+            let profile = &self.members.get(id)?.profile;
+            let topics = topics.iter().map(|(name, _)| name).filter(|name| profile.subscription.contains(name));
+            let mut assigned = assigned.remove(id).unwrap_or_default();
+            assigned.retain(|partition| {
+                let count = self.topics.get(&partition.topic).map_or(0, |shape| shape.partitions);
+                partition.partition < count && profile.subscription.contains(&partition.topic)
+            });
+            Some(MemberSpec::new(topics.map(Arc::clone).collect(), profile.instance_id.clone(), assigned))
+        };
+        let specs: Vec<MemberSpec> = order.iter().filter_map(spec).collect();
+        let shares = self.assignor.assign(&GroupSpec::new(&topics, &specs));
+        let owned = |(id, share): (MemberId, Vec<TopicPartition>)| share.into_iter().map(move |partition| (partition, id));
+        self.target = order.into_iter().zip(shares).flat_map(owned).collect();
+    }
+
+    /// The members as assignors take them: static ones by the name of their instance, then the others as they joined.
+    fn order(&self) -> Vec<MemberId> {
+        let mut order: Vec<(bool, Option<&str>, MemberId)> = (self.members.iter())
+            .map(|(&id, member)| (member.profile.instance_id.is_none(), member.profile.instance_id.as_deref(), id))
+            .collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, _, id)| id).collect()
+    }
+
+    /// What most members ask for; among equally many, the first of those that joined.
+    fn preferred_assignor(&self) -> Assignor {
+        let votes = || self.members.values().filter_map(|member| member.profile.assignor.as_ref());
+        let count = |assignor: &Assignor| votes().filter(|other| *other == assignor).count();
+        let most = votes().map(count).max();
+        votes().find(|assignor| Some(count(assignor)) == most).cloned().unwrap_or_default()
     }
 }
 

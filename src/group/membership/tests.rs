@@ -11,6 +11,11 @@ fn topics(shapes: &[(&str, u32)]) -> BTreeMap<Arc<str>, TopicShape> {
     shapes.iter().map(|&(name, partitions)| (name.into(), shape(partitions))).collect()
 }
 
+/// By ranges, which these steps are easiest to follow with.
+fn reads<const N: usize>(topics: [&str; N]) -> Profile {
+    Profile { subscription: topics.into(), assignor: Some(Assignor::Range), instance_id: None }
+}
+
 fn names(partitions: &[TopicPartition]) -> String {
     partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
@@ -34,17 +39,17 @@ fn expect(epoch: u64, told: [&str; 4]) -> (u64, [String; 4]) {
 fn three_members_that_join_one_after_another() {
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 6)])); // Epoch 1.
-    let a = group.join("t".into());
+    let a = group.join(reads(["t"]));
     assert_eq!(step(&mut group, a), expect(2, ["", "", "", "t-0 t-1 t-2 t-3 t-4 t-5"]));
 
-    let b = group.join("t".into());
+    let b = group.join(reads(["t"]));
     assert_eq!(step(&mut group, b), expect(3, ["", "", "", ""]), "nothing is free yet");
     assert_eq!(step(&mut group, a), expect(2, ["", "", "t-3 t-4 t-5", ""]), "the old epoch until it let go");
     assert_eq!(step(&mut group, b), expect(3, ["", "", "", ""]), "still owned by the first");
     assert_eq!(step(&mut group, a), expect(3, ["t-3 t-4 t-5", "", "", ""]));
     assert_eq!(step(&mut group, b), expect(3, ["", "", "", "t-3 t-4 t-5"]));
 
-    let c = group.join("t".into());
+    let c = group.join(reads(["t"]));
     assert_eq!(step(&mut group, c), expect(4, ["", "", "", ""]));
     assert_eq!(step(&mut group, b), expect(3, ["", "", "t-4 t-5", ""]));
     assert_eq!(step(&mut group, a), expect(3, ["", "", "t-2", ""]));
@@ -65,13 +70,13 @@ fn three_members_that_join_one_after_another() {
 fn commits_need_the_present_epoch_and_partitions_that_are_nobody_elses() {
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 2)]));
-    let a = group.join("t".into());
+    let a = group.join(reads(["t"]));
     let first = group.sync(a).unwrap();
     let [p0, p1] = [0, 1].map(|partition| TopicPartition::new("t", partition));
     assert!(group.permits(a, first.epoch, &first.assigned));
     assert!(group.permits(a, first.epoch, &[TopicPartition::new("other", 0)]), "nobody owns it");
 
-    let b = group.join("t".into());
+    let b = group.join(reads(["t"]));
     let joined = group.sync(b).unwrap();
     assert_eq!(names(&group.sync(a).unwrap().revoking), "t-1");
     assert!(group.permits(a, first.epoch, [&p0, &p1]), "still owned until the next call");
@@ -88,12 +93,12 @@ fn commits_need_the_present_epoch_and_partitions_that_are_nobody_elses() {
 fn a_member_that_was_removed_comes_back_under_a_higher_epoch() {
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 2)]));
-    let [a, b] = [0, 1].map(|_| group.join("t".into()));
+    let [a, b] = [0, 1].map(|_| group.join(reads(["t"])));
     let (before, _) = (group.sync(a).unwrap(), group.sync(b).unwrap());
     group.remove(a);
     assert_eq!(group.sync(a), None);
     assert!(!group.permits(a, before.epoch, &before.assigned));
-    group.rejoin(a, "t".into());
+    group.rejoin(a, reads(["t"]));
     let after = group.sync(a).unwrap();
     assert!(after.epoch > before.epoch);
     assert!(!group.permits(a, before.epoch, &before.assigned));
@@ -103,7 +108,7 @@ fn a_member_that_was_removed_comes_back_under_a_higher_epoch() {
 #[test]
 fn topics_that_come_grow_and_go() {
     let mut group = Membership::default();
-    let a = group.join(["t", "u"].into());
+    let a = group.join(reads(["t", "u"]));
     assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", ""]);
     assert!(group.set_topics(topics(&[("t", 1)])));
     assert!(!group.set_topics(topics(&[("t", 1)])));
@@ -118,10 +123,74 @@ fn topics_that_come_grow_and_go() {
     assert_eq!(told(&group.sync(a).unwrap()), ["", "u-0", "", "u-0"], "another topic of the same name");
 }
 
+#[test]
+fn a_partition_that_goes_over_is_nobodys_for_one_round() {
+    let sticky = || Profile { assignor: Some(Assignor::CooperativeSticky), ..reads(["t"]) };
+    let mut group = Membership::default();
+    group.set_topics(topics(&[("t", 4)]));
+    let [a, b] = [0, 1].map(|_| group.join(sticky()));
+    let (first, second) = (group.sync(a).unwrap(), group.sync(b).unwrap());
+    assert_eq!([names(&first.assigned), names(&second.assigned)], ["t-0 t-1", "t-2 t-3"]);
+    let c = group.join(sticky());
+    assert_eq!(told(&group.sync(c).unwrap()), ["", "", "", ""], "round 1");
+    assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", ""]);
+    assert_eq!(told(&group.sync(b).unwrap()), ["", "", "t-3", ""]);
+    assert_eq!(group.view().phase(), Phase::Reconciling);
+    group.sync(b);
+    assert_eq!(told(&group.sync(c).unwrap()), ["", "", "", "t-3"], "round 2");
+    assert_eq!(group.view().phase(), Phase::Stable);
+}
+
+#[test]
+fn static_members_come_first_and_get_back_what_they_had() {
+    let named = |name: &str| Profile { instance_id: Some(name.into()), ..reads(["t"]) };
+    let mut group = Membership::default();
+    group.set_topics(topics(&[("t", 4)]));
+    let dynamic = group.join(reads(["t"]));
+    let [second, first] = ["i2", "i1"].map(|name| group.join(named(name)));
+    let owned: Vec<String> = [first, second, dynamic].map(|id| names(&group.sync(id).unwrap().assigned)).into();
+    assert_eq!(owned, ["t-0 t-1", "t-2", "t-3"]);
+    assert_eq!(group.instance("i1"), Some((first, false)));
+
+    let epoch = group.epoch;
+    group.suspend(first);
+    assert_eq!(group.instance("i1"), Some((first, true)));
+    assert_eq!(told(&group.sync(dynamic).unwrap()), ["", "", "", ""], "its partitions wait for it");
+    assert_eq!(group.view().phase(), Phase::Stable);
+    group.resume(first, named("i1"));
+    assert_eq!(names(&group.sync(first).unwrap().assigned), "t-0 t-1");
+    assert_eq!(group.epoch, epoch, "nobody else is concerned");
+
+    group.suspend(first);
+    group.resume(first, Profile { subscription: "u".into(), ..named("i1") });
+    assert!(group.epoch > epoch, "it wants something else");
+    group.suspend(second);
+    assert!(group.remove(second), "it did not come back");
+    assert_eq!(names(&group.sync(dynamic).unwrap().assigned), "t-0 t-1 t-2");
+}
+
+#[test]
+fn the_group_goes_by_what_most_members_ask_for() {
+    let asks = |assignor: Option<Assignor>| Profile { assignor, ..reads(["t"]) };
+    let mut group = Membership::default();
+    assert_eq!(group.view().assignor(), "uniform");
+    let wanted = [None, Some(Assignor::RoundRobin), Some(Assignor::Range), Some(Assignor::Range)];
+    let names: Vec<String> = (wanted.into_iter())
+        .map(|assignor| {
+            group.join(asks(assignor));
+            group.view().assignor().to_owned()
+        })
+        .collect();
+    assert_eq!(names, ["uniform", "roundrobin", "roundrobin", "range"]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
-    Join(u8),
+    /// Topics, assignor, and the name of a static member if it is below 3.
+    Join(u8, u8, u8),
     Remove(usize),
+    /// A static member goes away, or comes back.
+    Away(u8),
     Sync(usize),
     /// Topic, partitions that it has more.
     Grow(u8, u32),
@@ -132,7 +201,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        2 => (1..8u8).prop_map(Step::Join),
+        2 => (1..8u8, 0..4u8, 0..6u8).prop_map(|(topics, assignor, name)| Step::Join(topics, assignor, name)),
+        1 => (0..3u8).prop_map(Step::Away),
         1 => (0..8usize).prop_map(Step::Remove),
         6 => (0..8usize).prop_map(Step::Sync),
         1 => (0..3u8, 1..4u32).prop_map(|(topic, more)| Step::Grow(topic, more)),
@@ -186,11 +256,26 @@ impl World {
 
     fn run(&mut self, step: Step) {
         match step {
-            Step::Join(wanted) => {
-                let id = self.group.join(Self::subscription(wanted));
+            Step::Join(wanted, assignor, name) => {
+                let all = [Assignor::Uniform, Assignor::Range, Assignor::RoundRobin, Assignor::CooperativeSticky];
+                let instance_id = Some(name).filter(|name| *name < 3).map(|name| Arc::from(name.to_string()));
+                if instance_id.as_deref().is_some_and(|name| self.group.instance(name).is_some()) {
+                    return;
+                }
+                let subscription = Self::subscription(wanted);
+                let assignor = all.into_iter().nth(assignor.into());
+                let id = self.group.join(Profile { subscription, assignor, instance_id });
                 self.held.insert(id, (0, BTreeSet::new()));
                 self.sync(id);
             }
+            Step::Away(name) => match self.group.instance(&name.to_string()) {
+                Some((id, false)) => {
+                    self.group.suspend(id);
+                    self.held.remove(&id);
+                }
+                Some((id, true)) => self.come_back(id),
+                None => {}
+            },
             Step::Remove(n) => {
                 let Some(id) = self.nth(n) else { return };
                 assert!(self.group.remove(id));
@@ -222,6 +307,13 @@ impl World {
         }
     }
 
+    fn come_back(&mut self, id: MemberId) {
+        let profile = self.group.members[&id].profile.clone();
+        self.group.resume(id, profile);
+        self.held.insert(id, (0, BTreeSet::new()));
+        self.sync(id);
+    }
+
     fn check(&self) {
         let mut owners = HashMap::new();
         for (id, (epoch, held)) in &self.held {
@@ -237,6 +329,11 @@ impl World {
 
     /// Lets every member call until nothing moves any more.
     fn settle(&mut self) {
+        for name in 0..3u8 {
+            if let Some((id, true)) = self.group.instance(&name.to_string()) {
+                self.come_back(id);
+            }
+        }
         for _ in 0..3 {
             for id in self.held.keys().copied().collect::<Vec<_>>() {
                 self.sync(id);
@@ -244,7 +341,7 @@ impl World {
             }
         }
         let members = self.group.members.values();
-        let wanted: BTreeSet<&str> = members.flat_map(|member| member.subscription.topics()).collect();
+        let wanted: BTreeSet<&str> = members.flat_map(|member| member.profile.subscription.topics()).collect();
         let there = self.shapes.iter().filter(|(name, _)| wanted.contains(&***name));
         let all: BTreeSet<TopicPartition> = there
             .flat_map(|(name, shape)| (0..shape.partitions).map(|number| TopicPartition::new(Arc::clone(name), number)))

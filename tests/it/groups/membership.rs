@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 use std::time::Duration;
 
-use annals::{Consumer, ConsumerConfig, Error, Rebalance, TopicConfig};
+use annals::{Assignor, Consumer, ConsumerConfig, Error, Rebalance, TopicConfig};
 
 use super::{SOON, drain, fill, log_with, of, offsets, poll, poll_while, t};
 
@@ -95,7 +95,7 @@ fn a_waiting_member_hears_of_what_concerns_it() {
 fn shares_are_kafkas_ranges() {
     let (log, _topic) = log_with(10);
     let group = log.consumer_group("g").unwrap();
-    let [mut a, mut b, mut c] = [0; 3].map(|_| group.join("t").unwrap());
+    let [mut a, mut b, mut c] = [0; 3].map(|_| group.join_with("t", ConsumerConfig::new().assignor(Assignor::Range)).unwrap());
     let shares = settle([&mut a, &mut b, &mut c]);
     assert_eq!(shares, [vec![0, 1, 2, 3], vec![4, 5, 6], vec![7, 8, 9]]);
     drop(b);
@@ -109,7 +109,7 @@ fn a_member_that_panics_gives_its_work_to_the_others() {
         fill(&topic, number, 10);
     }
     let group = log.consumer_group("g").unwrap();
-    let config = ConsumerConfig::new().max_poll_records(3);
+    let config = ConsumerConfig::new().max_poll_records(3).assignor(Assignor::Range);
     let [mut a, mut b, mut c] = [0; 3].map(|_| group.join_with("t", config.clone()).unwrap());
     assert_eq!(settle([&mut a, &mut b, &mut c]), [vec![0, 1], vec![2, 3], vec![4, 5]]);
 
@@ -165,10 +165,10 @@ fn a_member_that_stays_away_too_long_is_fenced() {
     fill(&topic, 0, 3);
     fill(&topic, 1, 3);
     let group = log.consumer_group("g").unwrap();
-    let config = ConsumerConfig::new().max_poll_interval(Duration::from_millis(20));
-    let mut slow = group.join_with("t", config).unwrap();
+    let config = ConsumerConfig::new().assignor(Assignor::Range);
+    let mut slow = group.join_with("t", config.clone().max_poll_interval(Duration::from_millis(20))).unwrap();
     let polled = slow.poll(Duration::ZERO).unwrap();
-    let mut other = group.join("t").unwrap();
+    let mut other = group.join_with("t", config).unwrap();
     // It waits without any sign of the other, and still notices.
     let (records, ()) = poll_while(&mut other, || ());
     assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![t(0), t(1)])]);

@@ -1,0 +1,209 @@
+//! Groups seen and managed from outside: describing, deleting, setting positions anew.
+//!
+//! Kafka's rules: what a group has committed can be changed from outside only while it has no members, and the positions of a
+//! topic can be deleted only while no member reads it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::partition::{OffsetSpec, Partition};
+use crate::topic_partition::TopicPartition;
+
+use super::ConsumerGroup;
+use super::config::Seek;
+use super::membership::{MemberView, Phase};
+use super::positions::OffsetAndMetadata;
+
+/// How far a group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GroupState {
+    /// It has no members. Its positions are kept.
+    Empty,
+    /// Partitions are on their way from one member to another.
+    Reconciling,
+    /// Every member owns what it should.
+    Stable,
+}
+
+/// What a group is at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GroupDescription {
+    /// Its name.
+    pub group: String,
+    /// How far it is.
+    pub state: GroupState,
+    /// How it shares out partitions.
+    pub assignor: String,
+    /// Rises with each change of members, subscriptions or topics.
+    pub epoch: u64,
+    /// Its members, as they joined.
+    pub members: Vec<MemberDescription>,
+    /// Where it is in each partition that it committed or that a member owns, in their order.
+    pub positions: Vec<GroupPosition>,
+}
+
+/// A member at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemberDescription {
+    /// Names it in its group.
+    pub member: String,
+    /// Its name as a static member.
+    pub instance_id: Option<String>,
+    /// The group's epoch up to which it has everything that it should.
+    pub epoch: u64,
+    /// What it owns, in order.
+    pub assignment: Vec<TopicPartition>,
+    /// What it should own, in order.
+    pub target: Vec<TopicPartition>,
+}
+
+/// Where a group is in a partition.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GroupPosition {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// What was committed.
+    pub committed: Option<OffsetAndMetadata>,
+    /// First offset that is there.
+    pub log_start: u64,
+    /// Next offset to be written.
+    pub log_end: u64,
+    /// From what was committed to the end.
+    pub lag: Option<u64>,
+    /// The member that owns it, by [`MemberDescription::member`].
+    pub member: Option<String>,
+}
+
+/// # From outside
+impl ConsumerGroup {
+    /// Members, assignment, committed offsets and lag, as they are now. A group that was never heard of is empty.
+    pub fn describe(&self) -> Result<GroupDescription> {
+        let (state, assignor, epoch, members) = self.group.look(|view| {
+            let state = match view.phase() {
+                Phase::Empty => GroupState::Empty,
+                Phase::Reconciling => GroupState::Reconciling,
+                Phase::Stable => GroupState::Stable,
+            };
+            (state, view.assignor().to_owned(), view.epoch(), view.members())
+        });
+        let members: Vec<MemberDescription> = members.into_iter().map(MemberDescription::from).collect();
+        let owned = members.iter().flat_map(|member| member.assignment.iter().cloned());
+        let mut partitions: BTreeSet<TopicPartition> = self.service.store.partitions_of(self.id())?.into_iter().collect();
+        partitions.extend(owned);
+        let positions = partitions.into_iter().filter_map(|partition| self.position(partition, &members).transpose());
+        let positions = positions.collect::<Result<_>>()?;
+        Ok(GroupDescription { group: self.id().to_owned(), state, assignor, epoch, members, positions })
+    }
+
+    /// Where the group is in a partition; `None` if that is gone meanwhile.
+    fn position(&self, partition: TopicPartition, members: &[MemberDescription]) -> Result<Option<GroupPosition>> {
+        let Ok(reader) = self.partition(&partition) else { return Ok(None) };
+        let committed = self.committed(&partition)?;
+        let (log_start, log_end) = (reader.log_start_offset(), reader.high_watermark());
+        let lag = committed.as_ref().map(|next| log_end.saturating_sub(next.offset.max(log_start)));
+        let owner = members.iter().find(|member| member.assignment.contains(&partition));
+        let member = owner.map(|member| member.member.clone());
+        Ok(Some(GroupPosition { partition, committed, log_start, log_end, lag, member }))
+    }
+
+    /// Deletes the group: everything that it committed.
+    ///
+    /// # Errors
+    /// [`Error::NonEmptyGroup`] while it has members; [`Error::UnknownGroup`] if it has never committed.
+    pub fn delete(&self) -> Result<()> {
+        self.group.while_empty(|| {
+            if !self.service.store.knows(self.id())? {
+                return Err(Error::UnknownGroup(self.id().into()));
+            }
+            self.service.store.forget(self.id(), None)
+        })
+    }
+
+    /// Deletes what was committed for these partitions. Nothing is deleted after an error.
+    ///
+    /// # Errors
+    /// [`Error::GroupSubscribed`] if a member subscribes to one of the topics.
+    pub fn delete_offsets(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<()> {
+        let partitions: Vec<TopicPartition> = partitions.into_iter().collect();
+        self.group.hold(|is_read| {
+            if let Some(read) = partitions.iter().find(|partition| is_read(&partition.topic)) {
+                let (group, topic) = (Arc::clone(self.group.id()), Arc::clone(&read.topic));
+                return Err(Error::GroupSubscribed { group, topic });
+            }
+            self.service.store.forget(self.id(), Some(&partitions))
+        })
+    }
+
+    /// Moves the group's positions while it has no members, all or none, and gives the new ones. What was noted beside a
+    /// position goes.
+    ///
+    /// Offsets below the log start or above the log end become the nearest there is. `Seek::Committed` leaves a position as it
+    /// is; where there is none it is the log end. `Seek::ShiftBy` starts from what was committed.
+    ///
+    /// # Errors
+    /// [`Error::NonEmptyGroup`] if it has members; [`Error::NoOffset`] if a position is to be shifted that there is not;
+    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
+    pub fn reset(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+        to: impl Into<Seek>,
+    ) -> Result<Vec<(TopicPartition, u64)>> {
+        let (partitions, to) = (partitions.into_iter(), to.into());
+        self.group.while_empty(|| {
+            let plan = self.reset_plan(partitions, to)?;
+            let next = plan.iter().map(|(partition, offset)| (partition.clone(), (*offset).into())).collect();
+            self.service.store.commit(self.id(), next, Durability::Os)?;
+            Ok(plan)
+        })
+    }
+
+    /// What [`reset`](Self::reset) would do now; changes nothing. It may be asked while the group has members.
+    pub fn reset_plan(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+        to: impl Into<Seek>,
+    ) -> Result<Vec<(TopicPartition, u64)>> {
+        let to = to.into();
+        let partitions: BTreeSet<TopicPartition> = partitions.into_iter().collect();
+        let target = |partition: TopicPartition| self.reset_target(&partition, to).map(|offset| (partition, offset));
+        partitions.into_iter().map(target).collect()
+    }
+
+    fn reset_target(&self, id: &TopicPartition, to: Seek) -> Result<u64> {
+        let partition = self.partition(id)?;
+        let (log_start, log_end) = (partition.log_start_offset(), partition.high_watermark());
+        let committed = || self.committed(id).map(|next| next.map(|next| next.offset));
+        let first_since = |at| Ok(partition.offset_for(OffsetSpec::Timestamp(at))?.map_or(log_end, |found| found.offset));
+        let target = match to {
+            Seek::Earliest => log_start,
+            Seek::Latest => log_end,
+            Seek::Committed => committed()?.unwrap_or(log_end),
+            Seek::Offset(offset) => offset,
+            Seek::Timestamp(at) => first_since(at)?,
+            Seek::Ago(age) => first_since(self.service.store.now() - age)?,
+            Seek::ShiftBy(offsets) => committed()?.ok_or_else(|| Error::NoOffset(id.clone()))?.saturating_add_signed(offsets),
+        };
+        Ok(target.min(log_end).max(log_start))
+    }
+
+    fn partition(&self, id: &TopicPartition) -> Result<Partition> {
+        let core = self.service.catalog.topic(&id.topic)?.partition(id.partition)?;
+        Ok(Partition::new(core, Durability::Os, self.keep.clone()))
+    }
+}
+
+impl From<MemberView> for MemberDescription {
+    fn from(view: MemberView) -> Self {
+        let MemberView { id, instance_id, epoch, owned, target } = view;
+        let instance_id = instance_id.map(|name| name.to_string());
+        // Unlike a static member's name this one is not known before.
+        let member = instance_id.as_ref().map_or_else(|| format!("consumer-{id}"), |name| format!("{name}-{id}"));
+        Self { member, instance_id, epoch, assignment: owned, target }
+    }
+}
