@@ -1,0 +1,60 @@
+//! Commits of positions, one partition each, beside appends of the same bytes to one partition.
+//!
+//! `cargo bench --bench commit`
+
+use std::time::{Duration, Instant};
+
+use annals::{Log, Partition, Record, TopicConfig, TopicPartition};
+
+mod workload;
+
+/// As many bytes as the record of a commit has.
+const KEY_BYTES: usize = 26;
+const VALUE_BYTES: usize = 42;
+
+fn main() {
+    let commits = workload::sized(1_000, 500_000, 5_000_000) as u64;
+    let dir = tempfile::tempdir().expect("a directory for the bench");
+    let log = Log::open(dir.path()).expect("a fresh log");
+    let topic = log.open_topic("work", 8, TopicConfig::new()).expect("a topic");
+    for partition in topic.partitions() {
+        partition.append_batch((0..1_000).map(|number| number.to_string())).expect("records to commit");
+    }
+    println!("{commits} commits of one position, Durability::Os, and as many appends of records of their size");
+
+    let appended = append(&topic.partition(0).expect("it has eight"), commits);
+    print_rate("append", commits, appended);
+    let group = log.consumer_group("outside").expect("a name");
+    let partitions: Vec<TopicPartition> = topic.partitions().iter().map(|partition| partition.id().clone()).collect();
+    let started = Instant::now();
+    for (number, partition) in (0..commits).zip(partitions.iter().cycle()) {
+        group.commit([(partition.clone(), (number % 1_000).into())]).expect("a commit");
+    }
+    print_rate("group without members", commits, started.elapsed());
+
+    let mut member = log.consumer_group("inside").and_then(|group| group.join("work")).expect("the only member");
+    let started = Instant::now();
+    for (number, partition) in (0..commits).zip(partitions.iter().cycle()) {
+        member.commit_offsets([(partition.clone(), (number % 1_000).into())]).expect("a commit");
+    }
+    print_rate("member", commits, started.elapsed());
+    if !workload::is_quick() {
+        println!("aim: 500000 commits a second");
+    }
+    log.close().expect("closed");
+}
+
+fn append(partition: &Partition, count: u64) -> Duration {
+    let (key, value) = ([b'k'; KEY_BYTES], [b'v'; VALUE_BYTES]);
+    let started = Instant::now();
+    for _ in 0..count {
+        partition.append(Record::new(&value[..]).key(&key[..])).expect("an append");
+    }
+    started.elapsed()
+}
+
+fn print_rate(name: &str, count: u64, time: Duration) {
+    #[expect(clippy::cast_precision_loss, reason = "figures are for people")]
+    let rate = count as f64 / time.as_secs_f64();
+    println!("{name:<24}{rate:>12.0} a second");
+}

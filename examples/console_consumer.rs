@@ -1,0 +1,169 @@
+//! `kafka-console-consumer` for a directory: prints records as that does, with the same properties.
+//!
+//! `cargo run --example console_consumer -- --dir data --topic orders --from-beginning --property print.key=true`
+
+use std::collections::BTreeSet;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use annals::{Consumer, ConsumerConfig, Isolation, Log, OffsetReset, RecordView, Seek, Subscription, TopicPartition};
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+/// Prints records of a topic, one a line. Ctrl-C ends it, and it says how many there were.
+#[derive(Parser)]
+struct Options {
+    /// Where the log is
+    #[arg(long)]
+    dir: PathBuf,
+    /// Which topic
+    #[arg(long, required_unless_present = "include", conflicts_with = "include")]
+    topic: Option<String>,
+    /// All topics whose names match
+    #[arg(long, value_name = "REGEX")]
+    include: Option<String>,
+    /// Only this partition
+    #[arg(long, requires = "topic", conflicts_with = "group")]
+    partition: Option<u32>,
+    /// Where to begin in it: earliest, latest or a number
+    #[arg(long, requires = "partition")]
+    offset: Option<String>,
+    /// Begin at the first record where nothing was committed
+    #[arg(long)]
+    from_beginning: bool,
+    /// Go on where this group is, and commit; else as a reader of its own
+    #[arg(long)]
+    group: Option<String>,
+    /// End after as many records
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    max_messages: u64,
+    /// End when nothing came for so long
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<u64>,
+    /// `read_uncommitted` or `read_committed`
+    #[arg(long, default_value = "read_uncommitted")]
+    isolation_level: String,
+    /// print.timestamp, print.partition, print.offset, print.headers, print.key, print.value = true or false
+    #[arg(long, value_name = "NAME=VALUE", alias = "formatter-property")]
+    property: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let columns = columns(&options.property)?;
+    // With a group something is written; without one, whoever writes is not disturbed.
+    let log = if options.group.is_some() { Log::open(&options.dir)? } else { Log::open_read_only(&options.dir)? };
+    let mut consumer = consumer(&log, &options)?;
+    let waker = consumer.waker();
+    ctrlc::set_handler(move || waker.wake())?; // a woken poll gives nothing
+    let count = print(&mut consumer, &options, &columns)?;
+    eprintln!("Processed a total of {count} messages");
+    Ok(consumer.close()?)
+}
+
+fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
+    let isolation = match &*options.isolation_level {
+        "read_uncommitted" => Isolation::ReadUncommitted,
+        "read_committed" => Isolation::ReadCommitted,
+        other => bail!("no isolation level: {other}"),
+    };
+    let reset = if options.from_beginning { OffsetReset::Earliest } else { OffsetReset::Latest };
+    let config = ConsumerConfig::new().isolation(isolation).auto_offset_reset(reset);
+    let subscription = match (&options.topic, &options.include) {
+        (Some(topic), _) => Subscription::from(topic),
+        (None, Some(pattern)) => Subscription::pattern(pattern)?,
+        (None, None) => bail!("which topic?"),
+    };
+    if let Some(group) = &options.group {
+        let config = config.auto_commit(Duration::from_secs(5));
+        return Ok(log.consumer_group(group)?.join_with(subscription, config)?);
+    }
+    let Some(partition) = options.partition else {
+        // A group that nobody has heard of and that commits nothing.
+        return Ok(log.consumer_group(&format!("console-consumer-{}", std::process::id()))?.join_with(subscription, config)?);
+    };
+    let id = TopicPartition::new(options.topic.as_deref().context("a partition of which topic?")?, partition);
+    let mut consumer = log.assign_with([id.clone()], config)?;
+    match options.offset.as_deref() {
+        None => {}
+        Some("earliest") => consumer.seek(&id, Seek::Earliest)?,
+        Some("latest") => consumer.seek(&id, Seek::Latest)?,
+        Some(number) => consumer.seek(&id, number.parse::<u64>().context("earliest, latest or a number")?)?,
+    }
+    Ok(consumer)
+}
+
+/// Gives how many records there were.
+fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>) -> Result<u64> {
+    let patience = options.timeout_ms.map_or(Duration::MAX, Duration::from_millis);
+    let mut output = BufWriter::new(io::stdout().lock());
+    let mut count = 0;
+    while count < options.max_messages {
+        let asked = Instant::now();
+        let records = consumer.poll(patience)?;
+        if records.is_empty() && records.rebalance().is_empty() && records.skipped().is_empty() {
+            if asked.elapsed() >= patience {
+                eprintln!("Nothing came for {} ms", patience.as_millis());
+            }
+            break;
+        }
+        for record in &records {
+            let record = record?;
+            writeln!(output, "{}", line(&record, columns))?;
+            count += 1;
+            if count == options.max_messages {
+                // What was polled beyond this is not printed, so it must not be committed.
+                consumer.seek(&(record.topic(), record.partition()).into(), record.offset() + 1)?;
+                rewind(consumer, &records, &record)?;
+                break;
+            }
+        }
+        output.flush()?;
+    }
+    Ok(count)
+}
+
+/// Sets back the partitions of which nothing was printed, in the order of the poll: those behind the last record's.
+fn rewind(consumer: &mut Consumer, records: &annals::Records, last: &RecordView<'_>) -> Result<()> {
+    let is_last = |partition: &&TopicPartition| **partition == (last.topic(), last.partition()).into();
+    let behind = records.partitions().iter().skip_while(|partition| !is_last(partition)).skip(1);
+    for partition in behind {
+        if let Some(first) = records.of(partition).next() {
+            consumer.seek(partition, first?.offset())?;
+        }
+    }
+    Ok(())
+}
+
+fn columns(properties: &[String]) -> Result<BTreeSet<String>> {
+    let mut columns = BTreeSet::from(["value".to_owned()]);
+    for property in properties {
+        match property.split_once('=') {
+            Some((name, "true")) => drop(columns.insert(name.trim_start_matches("print.").to_owned())),
+            Some((name, "false")) => drop(columns.remove(name.trim_start_matches("print."))),
+            _ => bail!("no property: {property}"),
+        }
+    }
+    Ok(columns)
+}
+
+/// In Kafka's order, with tabs between.
+fn line(record: &RecordView<'_>, columns: &BTreeSet<String>) -> String {
+    let text = |bytes: Option<&[u8]>| bytes.map_or("null".into(), String::from_utf8_lossy).into_owned();
+    let headers = || {
+        let all: Vec<String> = record.headers().map(|(name, value)| format!("{name}:{}", text(value))).collect();
+        if all.is_empty() { "NO_HEADERS".to_owned() } else { all.join(",") }
+    };
+    let time = || record.timestamp().map_or("NO_TIMESTAMP".to_owned(), |at| format!("CreateTime:{}", at.as_millis()));
+    let cells: [(&str, &dyn Fn() -> String); 6] = [
+        ("timestamp", &time),
+        ("partition", &|| format!("Partition:{}", record.partition())),
+        ("offset", &|| format!("Offset:{}", record.offset())),
+        ("headers", &headers),
+        ("key", &|| text(record.key())),
+        ("value", &|| text(record.value())),
+    ];
+    let cells: Vec<String> = cells.iter().filter(|(name, _)| columns.contains(*name)).map(|(_, cell)| cell()).collect();
+    cells.join("\t")
+}

@@ -1,0 +1,176 @@
+//! `kafka-consumer-groups` for a directory: lists, describes, deletes and resets consumer groups, with the same columns.
+//!
+//! `cargo run --example groups -- --dir data --describe --group billing`
+
+mod reset;
+mod table;
+
+use std::path::PathBuf;
+
+use annals::{ConsumerGroup, GroupState, Log, TopicPartition};
+use anyhow::{Result, bail, ensure};
+use clap::{ArgGroup, Parser};
+
+use table::Table;
+
+/// Looks at and changes the consumer groups of a log. Only what changes something needs the log for itself.
+#[derive(Parser)]
+#[command(group(ArgGroup::new("action").required(true).args(["list", "describe", "delete", "delete_offsets", "reset_offsets"])))]
+#[command(group(ArgGroup::new("to").args(reset::TARGETS)))]
+struct Options {
+    /// Where the log is
+    #[arg(long)]
+    dir: PathBuf,
+    /// Print the names of all groups
+    #[arg(long)]
+    list: bool,
+    /// Print where groups are
+    #[arg(long)]
+    describe: bool,
+    /// Delete groups
+    #[arg(long)]
+    delete: bool,
+    /// Delete the positions of topics
+    #[arg(long)]
+    delete_offsets: bool,
+    /// Set positions anew; only with --execute, else it is tried
+    #[arg(long)]
+    reset_offsets: bool,
+    /// Which group; may be given again
+    #[arg(long)]
+    group: Vec<String>,
+    /// All groups
+    #[arg(long)]
+    all_groups: bool,
+    /// With --describe: members in place of positions
+    #[arg(long, conflicts_with = "state")]
+    members: bool,
+    /// With --describe or --list: the state
+    #[arg(long)]
+    state: bool,
+    /// More columns
+    #[arg(long)]
+    verbose: bool,
+    /// Which topic, or TOPIC:0,2; may be given again
+    #[arg(long)]
+    topic: Vec<String>,
+    /// All topics that the group has positions for
+    #[arg(long)]
+    all_topics: bool,
+    #[command(flatten)]
+    target: reset::Target,
+    /// Really do it
+    #[arg(long, conflicts_with = "dry_run")]
+    execute: bool,
+    /// Only try
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the plan as CSV, for --from-file
+    #[arg(long)]
+    export: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let changes = options.delete || options.delete_offsets || (options.reset_offsets && options.execute);
+    // Without the lock where nothing is written, so that it works beside a program that runs.
+    let log = if changes { Log::open(&options.dir)? } else { Log::open_read_only(&options.dir)? };
+    match &options {
+        Options { list: true, .. } => list(&log, options.state),
+        Options { describe: true, .. } => describe(&log, &options),
+        Options { delete: true, .. } => delete(&log, &options),
+        Options { delete_offsets: true, .. } => delete_offsets(&log, &options),
+        _ => reset::run(&log, &options),
+    }?;
+    if changes { Ok(log.close()?) } else { Ok(()) }
+}
+
+/// The groups that were asked for; they must be there.
+fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
+    let known = log.consumer_groups();
+    if options.all_groups {
+        return Ok(known);
+    }
+    ensure!(!options.group.is_empty(), "which group? --group or --all-groups");
+    let find = |name: &String| match known.iter().find(|group| group.id() == name) {
+        Some(group) => Ok(group.clone()),
+        None => bail!("Error: Consumer group '{name}' does not exist."),
+    };
+    options.group.iter().map(find).collect()
+}
+
+/// The partitions that `--topic` and `--all-topics` name.
+fn scope(log: &Log, group: &ConsumerGroup, options: &Options) -> Result<Vec<TopicPartition>> {
+    if options.all_topics {
+        let positions = group.describe()?.positions;
+        return Ok(positions.into_iter().map(|position| position.partition).collect());
+    }
+    ensure!(!options.topic.is_empty(), "which topic? --topic or --all-topics");
+    let mut partitions = Vec::new();
+    for topic in &options.topic {
+        match topic.split_once(':') {
+            Some((name, numbers)) => {
+                for number in numbers.split(',') {
+                    partitions.push(TopicPartition::new(name, number.parse()?));
+                }
+            }
+            None => partitions.extend(log.topic(topic)?.partitions().iter().map(|partition| partition.id().clone())),
+        }
+    }
+    Ok(partitions)
+}
+
+fn list(log: &Log, with_state: bool) -> Result<()> {
+    if !with_state {
+        log.consumer_groups().iter().for_each(|group| println!("{}", group.id()));
+        return Ok(());
+    }
+    let mut table = Table::new(["GROUP", "STATE"]);
+    for group in log.consumer_groups() {
+        table.row([group.id().to_owned(), state_name(group.describe()?.state)]);
+    }
+    table.print();
+    Ok(())
+}
+
+fn describe(log: &Log, options: &Options) -> Result<()> {
+    for group in chosen(log, options)? {
+        let group = group.describe()?;
+        if group.state == GroupState::Empty {
+            eprintln!("\nConsumer group '{}' has no active members.", group.group);
+        }
+        println!();
+        match options {
+            Options { members: true, .. } => table::members(&group, options.verbose).print(),
+            Options { state: true, .. } => table::state(&group, options.verbose).print(),
+            _ => table::positions(&group, options.verbose).print(),
+        }
+    }
+    Ok(())
+}
+
+fn delete(log: &Log, options: &Options) -> Result<()> {
+    let groups = chosen(log, options)?;
+    groups.iter().try_for_each(ConsumerGroup::delete)?;
+    let names: Vec<String> = groups.iter().map(|group| format!("'{}'", group.id())).collect();
+    println!("Deletion of requested consumer groups ({}) was successful.", names.join(", "));
+    Ok(())
+}
+
+fn delete_offsets(log: &Log, options: &Options) -> Result<()> {
+    for group in chosen(log, options)? {
+        let partitions = scope(log, &group, options)?;
+        group.delete_offsets(partitions.clone())?;
+        println!("Request succeeded for deleting offsets from group {}.", group.id());
+        let mut table = Table::new(["TOPIC", "PARTITION", "STATUS"]);
+        for TopicPartition { topic, partition } in partitions {
+            table.row([topic.to_string(), partition.to_string(), "Successful".to_owned()]);
+        }
+        table.print();
+    }
+    Ok(())
+}
+
+fn state_name(state: GroupState) -> String {
+    format!("{state:?}")
+}
