@@ -1,0 +1,129 @@
+//! Groups managed from outside, and what members ask for beside topics.
+
+use std::time::Duration;
+
+use annals::{
+    Assignor, ConsumerConfig, Error, GroupState, Log, LogConfig, ManualClock, MemoryDisk, OffsetReset, Rebalance, Seek,
+    Subscription, Timestamp, TopicConfig,
+};
+
+use super::{drain, fill, log_with, of, poll, t};
+
+#[test]
+fn a_group_is_described_reset_and_deleted() {
+    let (log, topic) = log_with(2);
+    fill(&topic, 0, 5);
+    fill(&topic, 1, 5);
+    let group = log.consumer_group("g").unwrap();
+    assert_eq!(group.describe().unwrap().state, GroupState::Empty);
+    assert!(matches!(group.delete(), Err(Error::UnknownGroup(name)) if &*name == "g"));
+    let mut member = group.join_with("t", ConsumerConfig::new().assignor(Assignor::Range)).unwrap();
+    assert_eq!(drain(&mut member).len(), 10);
+    member.commit_offsets([(t(0), 3.into())]).unwrap();
+
+    let description = group.describe().unwrap();
+    assert_eq!((description.state, &*description.assignor), (GroupState::Stable, "range"));
+    assert_eq!(description.members[0].assignment, [t(0), t(1)]);
+    let lags: Vec<Option<u64>> = description.positions.iter().map(|position| position.lag).collect();
+    assert_eq!(lags, [Some(2), None]);
+    assert_eq!(description.positions[1].member.as_ref(), Some(&description.members[0].member));
+    assert!(matches!(group.reset([t(0)], Seek::Earliest), Err(Error::NonEmptyGroup { .. })));
+    assert!(matches!(group.delete(), Err(Error::NonEmptyGroup { .. })));
+    assert!(matches!(group.delete_offsets([t(0)]), Err(Error::GroupSubscribed { .. })));
+    member.close().unwrap();
+
+    let offset = |to: Seek| group.reset_plan([t(0)], to).unwrap()[0].1;
+    assert_eq!([Seek::Earliest, Seek::Latest, Seek::Committed, Seek::Offset(99)].map(offset), [0, 5, 3, 5]);
+    assert_eq!([Seek::ShiftBy(-9), Seek::ShiftBy(1), Seek::ShiftBy(9)].map(offset), [0, 4, 5]);
+    assert_eq!([Seek::Timestamp(Timestamp::from_millis(0)), Seek::Ago(Duration::from_secs(3600))].map(offset), [0, 0]);
+    assert!(matches!(group.reset([t(1)], Seek::ShiftBy(1)), Err(Error::NoOffset(_))));
+    assert_eq!(group.committed(&t(0)).unwrap(), Some(3.into()), "a plan changes nothing");
+    assert_eq!(group.reset([t(0), t(1)], Seek::Latest).unwrap(), [(t(0), 5), (t(1), 5)]);
+    group.delete_offsets([t(1)]).unwrap();
+    assert_eq!((group.committed(&t(0)).unwrap(), group.committed(&t(1)).unwrap()), (Some(5.into()), None));
+    group.delete().unwrap();
+    assert!(log.consumer_groups().is_empty());
+}
+
+#[test]
+fn a_pattern_takes_topics_that_come_and_lets_go_of_those_that_went() {
+    let (log, topic) = log_with(1);
+    fill(&topic, 0, 1);
+    log.open_topic("other", 1, TopicConfig::new()).unwrap();
+    let mut member = log.consumer_group("g").unwrap().join(Subscription::pattern("t.*").unwrap()).unwrap();
+    assert_eq!(member.assignment(), [t(0)]);
+    log.open_topic("t2", 1, TopicConfig::new()).unwrap();
+    assert_eq!(member.poll(Duration::ZERO).unwrap().rebalance(), [Rebalance::Assigned(vec![("t2", 0).into()])]);
+    log.delete_topic("t").unwrap();
+    assert_eq!(member.poll(Duration::ZERO).unwrap().rebalance(), [Rebalance::Lost(vec![t(0)])]);
+}
+
+#[test]
+fn a_static_member_gets_its_partitions_back() {
+    let (log, _topic) = log_with(4);
+    let group = log.consumer_group("g").unwrap();
+    let named = |timeout| ConsumerConfig::new().group_instance_id("one").session_timeout(timeout);
+    let long = Duration::from_secs(600);
+    let first = group.join_with("t", named(long)).unwrap();
+    assert!(matches!(group.join_with("t", named(long)), Err(Error::InstanceInUse { .. })));
+    first.close().unwrap();
+    assert_eq!(group.join("t").unwrap().assignment().len(), 2, "the others wait for it");
+    assert_eq!(group.join_with("t", named(Duration::ZERO)).unwrap().assignment().len(), 4);
+    assert_eq!(group.join("t").unwrap().assignment().len(), 4, "it was not to be waited for");
+}
+
+#[test]
+fn a_full_group_takes_nobody() {
+    let log = Log::builder("data").storage(MemoryDisk::new()).config(LogConfig::new().group_max_size(1)).open().unwrap();
+    let group = log.consumer_group("g").unwrap();
+    let _first = group.join("t").unwrap();
+    assert!(matches!(group.join("t"), Err(Error::GroupFull { limit: 1, .. })));
+}
+
+#[test]
+fn auto_commit_says_what_earlier_polls_gave() {
+    let (log, topic) = log_with(1);
+    fill(&topic, 0, 6);
+    let group = log.consumer_group("g").unwrap();
+    let config = ConsumerConfig::new().auto_commit(Duration::ZERO).max_poll_records(2);
+    let mut member = group.join_with("t", config).unwrap();
+    assert_eq!(poll(&mut member), of(0, 0..2));
+    assert_eq!(group.committed(&t(0)).unwrap(), Some(0.into()), "where it started");
+    assert_eq!(poll(&mut member), of(0, 2..4));
+    assert_eq!(group.committed(&t(0)).unwrap(), Some(2.into()));
+    member.close().unwrap();
+    assert_eq!(group.committed(&t(0)).unwrap(), Some(4.into()));
+}
+
+#[test]
+fn a_consumer_without_a_group_reads_and_cannot_commit() {
+    let (log, topic) = log_with(2);
+    fill(&topic, 1, 3);
+    let mut consumer = log.assign([t(1)]).unwrap();
+    assert_eq!(drain(&mut consumer), of(1, 0..3));
+    assert!(matches!(consumer.commit(), Err(Error::NoGroup)));
+    consumer.seek_all(1).unwrap();
+    assert_eq!(drain(&mut consumer), of(1, 1..3));
+    assert!(matches!(log.assign([t(7)]), Err(Error::UnknownPartition(_))));
+}
+
+#[test]
+fn old_positions_expire_and_a_reset_goes_by_duration() {
+    let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
+    let config = LogConfig::new().offsets_retention(Duration::from_secs(60));
+    let log = Log::builder("data").storage(MemoryDisk::new()).clock(clock.clone()).config(config).open().unwrap();
+    let topic = log.open_topic("t", 1, TopicConfig::new().retention(None)).unwrap();
+    fill(&topic, 0, 2);
+    let group = log.consumer_group("g").unwrap();
+    group.commit([(t(0), 1.into())]).unwrap();
+    clock.advance(Duration::from_secs(61));
+    let reader = group.join("t").unwrap();
+    log.maintain().unwrap();
+    assert_eq!(group.committed(&t(0)).unwrap(), Some(1.into()), "a member reads it");
+    drop(reader);
+    log.maintain().unwrap();
+    assert_eq!(group.committed(&t(0)).unwrap(), None);
+    fill(&topic, 0, 1);
+    let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::ByDuration(Duration::from_secs(30)));
+    assert_eq!(drain(&mut group.join_with("t", config).unwrap()), of(0, [2]));
+}
