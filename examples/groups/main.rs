@@ -15,6 +15,7 @@ use table::Table;
 
 /// Looks at and changes the consumer groups of a log. Only what changes something needs the log for itself.
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "the options of Kafka's tool")]
 #[command(group(ArgGroup::new("action").required(true).args(["list", "describe", "delete", "delete_offsets", "reset_offsets"])))]
 #[command(group(ArgGroup::new("to").args(reset::TARGETS)))]
 struct Options {

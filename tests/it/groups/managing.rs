@@ -62,13 +62,13 @@ fn a_pattern_takes_topics_that_come_and_lets_go_of_those_that_went() {
 fn a_static_member_gets_its_partitions_back() {
     let (log, _topic) = log_with(4);
     let group = log.consumer_group("g").unwrap();
-    let named = |timeout| ConsumerConfig::new().group_instance_id("one").session_timeout(timeout);
-    let long = Duration::from_secs(600);
-    let first = group.join_with("t", named(long)).unwrap();
-    assert!(matches!(group.join_with("t", named(long)), Err(Error::InstanceInUse { .. })));
+    let named_for = |timeout| ConsumerConfig::new().group_instance_id("one").session_timeout(timeout);
+    let hour = Duration::from_secs(3600);
+    let first = group.join_with("t", named_for(hour)).unwrap();
+    assert!(matches!(group.join_with("t", named_for(hour)), Err(Error::InstanceInUse { .. })));
     first.close().unwrap();
     assert_eq!(group.join("t").unwrap().assignment().len(), 2, "the others wait for it");
-    assert_eq!(group.join_with("t", named(Duration::ZERO)).unwrap().assignment().len(), 4);
+    assert_eq!(group.join_with("t", named_for(Duration::ZERO)).unwrap().assignment().len(), 4);
     assert_eq!(group.join("t").unwrap().assignment().len(), 4, "it was not to be waited for");
 }
 
