@@ -192,29 +192,60 @@ impl PartitionCore {
 
     /// The next batch behind the place whose header, order and checksum are right.
     fn next_good(&self, place: &mut Place, limit: u32) -> Result<Option<(u32, BatchHeader)>, ReadError> {
-        let follows = |place: &Place, header: &BatchHeader| {
-            let segment = place.file.segment();
-            let end = if segment.is_sealed() { segment.next_offset() } else { self.log_end_offset() };
-            header.base_offset >= place.expected && header.last_offset < end
-        };
-        for position in place.position.saturating_add(1)..limit {
+        let end = self.end_of(place.file.segment());
+        let damaged = place.position;
+        let promised = self.promised_behind(place, limit)?;
+        for position in damaged.saturating_add(1)..limit {
             place.position = position;
-            match place.file.header_at(position, limit) {
-                Ok(Some(header)) if follows(place, &header) => match place.file.checked(position, &header, limit) {
-                    Ok(_) => return Ok(Some((position, header))),
-                    Err(ReadError::Damaged(_)) => {}
-                    Err(error) => return Err(error),
-                },
-                Ok(_) | Err(ReadError::Damaged(_)) => {}
+            let header = match place.file.header_at(position, limit) {
+                Ok(Some(header)) if header.base_offset >= place.expected && header.last_offset < end => header,
+                Ok(_) | Err(ReadError::Damaged(_)) => continue,
                 Err(error) => return Err(error),
+            };
+            match place.file.checked(position, &header, limit) {
+                Ok(_) => {}
+                Err(ReadError::Damaged(_)) => continue,
+                Err(error) => return Err(error),
+            }
+            let is_promised = promised == Some((position, header.base_offset));
+            if !self.is_dense() || is_promised || is_followed(place, &header, limit, end)? {
+                return Ok(Some((position, header)));
             }
         }
         Ok(None)
     }
 
+    /// Offset behind the last batch that the segment may have.
+    fn end_of(&self, segment: &Segment) -> u64 {
+        if segment.is_sealed() { segment.next_offset() } else { self.log_end_offset() }
+    }
+
+    /// Position and base offset of the batch behind the damaged one at the place, where the header of that is in order.
+    fn promised_behind(&self, place: &mut Place, limit: u32) -> Result<Option<(u32, u64)>, ReadError> {
+        match place.file.header_at(place.position, limit) {
+            Ok(Some(header)) if self.check_order(place, &header).is_ok() => {
+                Ok(Some((place.position + header.size_bytes, header.last_offset + 1)))
+            }
+            Ok(_) | Err(ReadError::Damaged(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The batches of a segment, for its index to be checked by or built from.
     pub(super) fn batches<'a>(&self, segment: &'a Arc<Segment>) -> SegmentBatches<'a> {
-        SegmentBatches { segment, interval_bytes: self.settings().index_interval_bytes }
+        SegmentBatches { segment, interval_bytes: self.settings().index_interval_bytes, is_dense: self.is_dense() }
+    }
+}
+
+/// Whether the batch behind this one, or the end of the segment, is where it says. Behind damage nothing before a batch
+/// shows that its base offset is right, and no checksum does.
+fn is_followed(place: &mut Place, header: &BatchHeader, limit: u32, end: u64) -> Result<bool, ReadError> {
+    let next = header.last_offset + 1;
+    match place.file.header_at(place.position + header.size_bytes, limit) {
+        Ok(Some(behind)) => Ok(behind.base_offset == next),
+        Ok(None) => Ok(next == end),
+        Err(ReadError::Damaged(_)) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -223,12 +254,14 @@ impl PartitionCore {
 pub(super) struct SegmentBatches<'a> {
     segment: &'a Arc<Segment>,
     interval_bytes: u32,
+    /// Whether a gap is damage.
+    is_dense: bool,
 }
 
 impl SegmentBatches<'_> {
     /// Visits the batches from `position` on; gives whether they go on, whole and in order, to the end of the segment.
     fn walk(&self, mut position: u32, mut visit: impl FnMut(u32, &BatchHeader) -> bool) -> io::Result<bool> {
-        let mut expected = self.segment.base_offset;
+        let (mut expected, mut is_exact) = (self.segment.base_offset, self.is_dense && position == 0);
         let mut file = BatchFile::new(Arc::clone(self.segment));
         let limit = self.segment.size();
         loop {
@@ -238,9 +271,9 @@ impl SegmentBatches<'_> {
                 Ok(Some(header))
             });
             match found {
-                Ok(Some(header)) if header.base_offset >= expected && visit(position, &header) => {
+                Ok(Some(header)) if follows(&header, expected, is_exact) && visit(position, &header) => {
                     position += header.size_bytes;
-                    expected = header.last_offset + 1;
+                    (expected, is_exact) = (header.last_offset + 1, self.is_dense);
                 }
                 Ok(None) => return Ok(true),
                 Ok(Some(_)) | Err(ReadError::Damaged(_)) => return Ok(false),
@@ -248,6 +281,10 @@ impl SegmentBatches<'_> {
             }
         }
     }
+}
+
+fn follows(header: &BatchHeader, expected: u64, is_exact: bool) -> bool {
+    if is_exact { header.base_offset == expected } else { header.base_offset >= expected }
 }
 
 impl Batches for SegmentBatches<'_> {

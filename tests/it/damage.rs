@@ -69,7 +69,11 @@ fn check(partition: &Partition, what: &str) -> u64 {
 }
 
 fn files(root: &Path, suffixes: &[&str]) -> Vec<PathBuf> {
-    let all = fs::read_dir(root.join("t-0")).unwrap().map(|entry| entry.unwrap().path());
+    files_in(&root.join("t-0"), suffixes)
+}
+
+fn files_in(dir: &Path, suffixes: &[&str]) -> Vec<PathBuf> {
+    let all = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut found: Vec<_> = all.filter(|path| path.extension().is_some_and(|e| suffixes.iter().any(|s| *s == e))).collect();
     found.sort();
     found
@@ -135,6 +139,88 @@ fn a_flipped_bit_in_a_lone_partition_is_told() {
             flip(&mut harmed, at);
             fs::write(root.join(name), harmed).unwrap();
             check(&Partition::open(&root, TopicConfig::new()).unwrap(), &what);
+        }
+    }
+}
+
+/// The end was looked for from the last index entry on: a batch there with a wrong base offset had nothing before it to show
+/// that, and its records came under that offset.
+#[test]
+fn a_wrong_base_offset_where_the_index_ends_is_told() {
+    let dir = scratch();
+    let master = dir.path().join("master");
+    let config = || TopicConfig::new().index_interval_bytes(1);
+    let partition = Partition::open(&master, config()).unwrap();
+    for offset in 0..4 {
+        partition.append(Record::new(value(offset)).key(offset.to_string())).unwrap();
+    }
+    drop(partition);
+    let log = files_in(&master, &["log"]).remove(0);
+    let bytes = fs::read(&log).unwrap();
+    let last = *batches(&bytes).last().unwrap();
+    for bit in 0..64 {
+        let what = format!("bit {bit} of the base offset");
+        let mut harmed = bytes.clone();
+        harmed[last + 7 - bit / 8] ^= 1 << (bit % 8);
+        for is_killed in [false, true] {
+            let root = dir.path().join(format!("{bit} {is_killed}"));
+            copy_dir(&master, &root);
+            fs::write(root.join(log.file_name().unwrap()), &harmed).unwrap();
+            if is_killed {
+                fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
+            }
+            let partition = Partition::open(&root, config()).unwrap();
+            assert_eq!((check(&partition, &what), partition.log_end_offset()), (1, 4), "{what}, killed: {is_killed}");
+        }
+    }
+}
+
+/// Behind a batch that was damaged, one with a wrong base offset was taken for what stands there.
+#[test]
+fn a_wrong_base_offset_behind_damage_gives_no_wrong_record() {
+    let dir = scratch();
+    let master = dir.path().join("master");
+    small_lone(&master);
+    let log = files_in(&master, &["log"]).remove(0);
+    let bytes = fs::read(&log).unwrap();
+    let starts = batches(&bytes);
+    assert!(starts.len() >= 3, "{starts:?}");
+    let second = starts[1];
+    for damaged in [8, 70] {
+        let mut harmed = bytes.clone();
+        harmed[damaged] ^= 1;
+        harmed[second..second + 8].fill(0);
+        let root = dir.path().join(damaged.to_string());
+        copy_dir(&master, &root);
+        fs::write(root.join(log.file_name().unwrap()), &harmed).unwrap();
+        let partition = Partition::open(&root, TopicConfig::new()).unwrap();
+        assert!(check(&partition, &format!("byte {damaged}")) > 0);
+    }
+}
+
+/// An index that was built anew led to a batch with a wrong base offset, as if it were the right one.
+#[test]
+fn an_index_that_is_built_anew_leads_to_no_wrong_base_offset() {
+    let dir = scratch();
+    let master = dir.path().join("master");
+    small_lone(&master);
+    let log = files_in(&master, &["log"]).remove(0);
+    let bytes = fs::read(&log).unwrap();
+    for (number, start) in batches(&bytes).into_iter().enumerate() {
+        for bit in 0..4 {
+            let mut harmed = bytes.clone();
+            harmed[start + 7] ^= 1 << bit;
+            let root = dir.path().join(format!("{number} {bit}"));
+            copy_dir(&master, &root);
+            fs::write(root.join(log.file_name().unwrap()), &harmed).unwrap();
+            files_in(&root, &["index", "timeindex"]).iter().for_each(|path| fs::remove_file(path).unwrap());
+            let partition = Partition::open(&root, TopicConfig::new().index_interval_bytes(1)).unwrap();
+            for offset in 0..RECORDS {
+                match partition.read(offset..).unwrap().next_record() {
+                    Ok(record) => assert_eq!(record.unwrap().text(), value(offset), "batch {number}, bit {bit}"),
+                    Err(error) => assert!(error.is_corruption(), "{error}"),
+                };
+            }
         }
     }
 }

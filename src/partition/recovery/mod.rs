@@ -23,9 +23,12 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
 use crate::format::metadata_file::decode_index_digests;
+use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::{IndexLookup, MemoryIndex};
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
 use crate::storage::{Access, read_file, remove_if_exists, replace_file};
+
+mod torn;
 
 /// Why a log that ends whole, and too early, is damaged.
 pub(super) const MISSING_END: &str = "the records up to the recovery point are missing";
@@ -215,6 +218,9 @@ impl Opening<'_> {
         if !is_whole || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last))) {
             return Ok(false);
         }
+        if self.is_led_astray(base, bytes, files.last_offset_entry()).map_err(self.io("read"))? {
+            return Ok(false);
+        }
         let end = found.next_offset - base;
         let is_sound = |entry: OffsetEntry| {
             u64::from(entry.relative_offset) < end && batches.iter().any(|batch| batch.position == entry.position)
@@ -351,8 +357,23 @@ impl Opening<'_> {
         };
         let below = u32::try_from(self.spec.recovery_point - 1 - base).unwrap_or(u32::MAX);
         let Some(entry) = files.floor_offset(below) else { return Ok(fresh) };
+        if self.is_led_astray(base, bytes, Some(entry)).map_err(self.io("read"))? {
+            return Ok(fresh);
+        }
         let index = MemoryIndex::from_files(&files, entry.position);
         Ok(ScanStart { position: entry.position, index, expected: base, checks: true })
+    }
+
+    /// Whether an entry leads to a batch that does not end where it says. No checksum covers the base offset of a batch: who
+    /// begins at the entry sees nothing before it that would show a wrong one.
+    fn is_led_astray(&self, base: u64, bytes: u32, entry: Option<OffsetEntry>) -> io::Result<bool> {
+        let Some(entry) = entry.filter(|_| self.spec.is_dense) else { return Ok(false) };
+        let segment = Arc::new(Segment::open_sealed(&SegmentHome { maps: false, ..self.home.clone() }, base, bytes, u64::MAX));
+        match BatchFile::new(segment).header_at(entry.position, bytes) {
+            Ok(header) => Ok(header.is_none_or(|header| header.last_offset != base + u64::from(entry.relative_offset))),
+            Err(ReadError::Damaged(_)) => Ok(true),
+            Err(ReadError::Io(error)) => Err(error),
+        }
     }
 
     /// The page cache may show bytes of a failed write-back that are not on the device: what is built upon is synced, dropped
@@ -374,13 +395,6 @@ impl Opening<'_> {
         end < self.spec.recovery_point && self.spec.log_start < self.spec.recovery_point
     }
 
-    fn read_tail(&self, path: &Path, from: u32, bytes: u32) -> io::Result<Vec<u8>> {
-        let mut tail = vec![0; (bytes - from) as usize];
-        let read = self.context.storage.open(path, Access::Read)?.read_at(&mut tail, u64::from(from))?;
-        tail.truncate(read);
-        Ok(tail)
-    }
-
     fn damaged(&mut self, base: u64, position: u32, reason: &'static str) {
         let origin = Origin { id: self.spec.id.clone(), dir: Arc::clone(&self.home.dir), max_decompressed_bytes: 0 };
         let lost = self.log_end..self.spec.recovery_point.max(self.log_end + 1);
@@ -396,67 +410,6 @@ impl Opening<'_> {
         set_digests(&segment, digests);
         self.log_end = next_offset;
         self.segments.push(Arc::new(segment));
-    }
-
-    /// Cuts the file at `end`. What is not padding is kept beside it first.
-    fn cut(&mut self, base: u64, end: u32, bytes: u32) -> Result<()> {
-        if self.context.read_only {
-            return Ok(());
-        }
-        let path = self.log_path(base);
-        let failed = |error| Error::io("cut the torn end of", &path, error);
-        let tail = self.read_tail(&path, end, bytes).map_err(failed)?;
-        if tail.iter().any(|byte| *byte != 0) {
-            let kept = self.spec.dir.join(file_name::torn_file(base, end));
-            if let Err(error) = replace_file(&*self.context.storage, &kept, &tail) {
-                return self.without_room(Error::io("keep the torn end in", &kept, error));
-            }
-            self.report.kept.push(kept);
-            self.report.bytes_cut += u64::from(bytes - end);
-        }
-        let file = self.context.storage.open(&path, Access::Write).map_err(failed)?;
-        file.set_len(u64::from(end)).and_then(|()| file.sync_data()).map_err(failed)
-    }
-
-    /// There is no room to keep what is to be cut: the log is read up to there, and takes no writes until it is opened with
-    /// room.
-    fn without_room(&mut self, error: Error) -> Result<()> {
-        if matches!(error, Error::DiskFull { .. }) {
-            self.report.damage.get_or_insert(error);
-            return Ok(());
-        }
-        Err(error)
-    }
-
-    /// Segments behind the end are renamed, not removed: `<base>.log.torn`.
-    fn set_aside(&mut self, bases: &[u64]) -> Result<()> {
-        for base in bases {
-            let (bytes, path) = (self.log_bytes(*base)?, self.log_path(*base));
-            if self.context.read_only {
-                continue;
-            }
-            if bytes == 0 {
-                remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
-                self.remove_indexes(*base)?;
-                continue;
-            }
-            let mut torn = path.clone().into_os_string();
-            torn.push(".torn");
-            let torn = PathBuf::from(torn);
-            self.context.storage.rename(&path, &torn).map_err(|error| Error::io("set aside", &path, error))?;
-            self.remove_indexes(*base)?;
-            self.report.bytes_cut += u64::from(bytes);
-            self.report.kept.push(torn);
-        }
-        Ok(())
-    }
-
-    fn remove_indexes(&self, base: u64) -> Result<()> {
-        for suffix in file_name::INDEXES.into_iter().chain([file_name::SNAPSHOT]) {
-            let path = self.spec.dir.join(file_name::segment_file(base, suffix));
-            remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
-        }
-        Ok(())
     }
 
     /// The indexes of a scanned segment, into new files.

@@ -1,0 +1,79 @@
+//! What an unclean stop left behind the end of a log: kept beside it, then cut.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Opening;
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::storage::{Access, remove_if_exists, replace_file};
+
+impl Opening<'_> {
+    /// Cuts the file at `end`. What is not padding is kept beside it first.
+    pub(super) fn cut(&mut self, base: u64, end: u32, bytes: u32) -> Result<()> {
+        if self.context.read_only {
+            return Ok(());
+        }
+        let path = self.log_path(base);
+        let failed = |error| Error::io("cut the torn end of", &path, error);
+        let tail = self.read_tail(&path, end, bytes).map_err(failed)?;
+        if tail.iter().any(|byte| *byte != 0) {
+            let kept = self.spec.dir.join(file_name::torn_file(base, end));
+            if let Err(error) = replace_file(&*self.context.storage, &kept, &tail) {
+                return self.without_room(Error::io("keep the torn end in", &kept, error));
+            }
+            self.report.kept.push(kept);
+            self.report.bytes_cut += u64::from(bytes - end);
+        }
+        let file = self.context.storage.open(&path, Access::Write).map_err(failed)?;
+        file.set_len(u64::from(end)).and_then(|()| file.sync_data()).map_err(failed)
+    }
+
+    /// There is no room to keep what is to be cut: the log is read up to there, and takes no writes until it is opened with
+    /// room.
+    fn without_room(&mut self, error: Error) -> Result<()> {
+        if matches!(error, Error::DiskFull { .. }) {
+            self.report.damage.get_or_insert(error);
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// Segments behind the end are renamed, not removed: `<base>.log.torn`.
+    pub(super) fn set_aside(&mut self, bases: &[u64]) -> Result<()> {
+        for base in bases {
+            let (bytes, path) = (self.log_bytes(*base)?, self.log_path(*base));
+            if self.context.read_only {
+                continue;
+            }
+            if bytes == 0 {
+                remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+                self.remove_indexes(*base)?;
+                continue;
+            }
+            let mut torn = path.clone().into_os_string();
+            torn.push(".torn");
+            let torn = PathBuf::from(torn);
+            self.context.storage.rename(&path, &torn).map_err(|error| Error::io("set aside", &path, error))?;
+            self.remove_indexes(*base)?;
+            self.report.bytes_cut += u64::from(bytes);
+            self.report.kept.push(torn);
+        }
+        Ok(())
+    }
+
+    fn remove_indexes(&self, base: u64) -> Result<()> {
+        for suffix in file_name::INDEXES.into_iter().chain([file_name::SNAPSHOT]) {
+            let path = self.spec.dir.join(file_name::segment_file(base, suffix));
+            remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+        }
+        Ok(())
+    }
+
+    fn read_tail(&self, path: &Path, from: u32, bytes: u32) -> io::Result<Vec<u8>> {
+        let mut tail = vec![0; (bytes - from) as usize];
+        let read = self.context.storage.open(path, Access::Read)?.read_at(&mut tail, u64::from(from))?;
+        tail.truncate(read);
+        Ok(tail)
+    }
+}
