@@ -4,6 +4,14 @@
 //! no more output than allowed, and that what was decoded is written and read back as the same.
 
 #![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a broken expectation is what a fuzzer looks for")]
+#![allow(clippy::panic, reason = "so is an error that has no place here")]
+
+mod disk_image;
+mod operations;
+mod partition_dir;
+
+pub use operations::operations;
+pub use partition_dir::partition_dir;
 
 use crate::config::{Compression, TopicSettings};
 use crate::format::Malformed;

@@ -1,0 +1,5 @@
+//! Operations on a partition, against a model.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::operations(bytes));

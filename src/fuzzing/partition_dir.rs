@@ -1,0 +1,176 @@
+//! A whole partition whose files are damaged: never a wrong record, never a gap that nobody tells of.
+//!
+//! The bytes say what is done to the files of a small partition: single bits flipped, runs zeroed, copied or cut, files emptied,
+//! removed or swapped. Arbitrary bytes are not put in: a fuzzer that sees comparisons learns to make checksums.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use super::disk_image::{self, DIR, Image};
+use crate::clock::{ManualClock, Timestamp};
+use crate::config::{Compression, TopicConfig};
+use crate::error::Error;
+use crate::format::record::Record;
+use crate::log::Log;
+use crate::partition::Partition;
+use crate::storage::{MemoryDisk, Storage};
+
+const RECORDS: u64 = 26;
+const START_MS: i64 = 1_700_000_000_000;
+/// One more edit finds nothing that these do not.
+const MAX_EDITS: usize = 12;
+
+fn value(offset: u64) -> String {
+    format!("value {offset} {}", "x".repeat(usize::try_from(offset % 5).unwrap_or(0)))
+}
+
+fn time(offset: u64) -> Timestamp {
+    Timestamp::from_millis(START_MS + i64::try_from(offset).expect("a small number"))
+}
+
+fn open(disk: &MemoryDisk, codec: Compression) -> Result<Partition, Error> {
+    let clock = ManualClock::at(Timestamp::from_millis(START_MS));
+    let config = TopicConfig::new().segment_bytes(600).index_interval_bytes(100).compression(codec);
+    Log::builder(DIR).storage(disk.clone()).clock(clock).open_partition(config)
+}
+
+/// The same partition twice: as a close leaves it, and as a kill does.
+fn images() -> &'static [Image; 2] {
+    static IMAGES: OnceLock<[Image; 2]> = OnceLock::new();
+    IMAGES.get_or_init(|| {
+        let disk = MemoryDisk::new();
+        let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+        for (number, base) in (0..RECORDS - 2).step_by(2).enumerate() {
+            let codec = codecs.get(number % codecs.len()).copied().unwrap_or_default();
+            append(&open(&disk, codec).expect("a sound partition opens"), base);
+        }
+        let killed = open(&disk, Compression::None).expect("a sound partition opens");
+        killed.flush().expect("a disk in memory does not fail");
+        append(&killed, RECORDS - 2);
+        let image = disk_image::take(&disk);
+        drop(killed);
+        [disk_image::take(&disk), image]
+    })
+}
+
+fn append(partition: &Partition, base: u64) {
+    let record = |offset: u64| Record::new(value(offset)).key(offset.to_string()).timestamp(time(offset));
+    let appended = partition.append_batch([record(base), record(base + 1)]).expect("a sound partition takes records");
+    assert_eq!(appended, base..base + 2);
+}
+
+/// What was harmed, and what that takes away.
+#[derive(Debug, Default)]
+struct Harm {
+    names: BTreeSet<String>,
+    /// File, action, position and number of each edit, to be told with a finding.
+    edits: Vec<(String, u8, usize, u8)>,
+}
+
+impl Harm {
+    fn touches(&self, name: &str) -> bool {
+        self.names.iter().any(|harmed| harmed == name)
+    }
+}
+
+/// Does to the image what one edit says.
+fn harm(image: &mut Image, edit: [u8; 6], done: &mut Harm) {
+    let [file, action, high, low, count, other] = edit;
+    let other = image.get(usize::from(other) % image.len().max(1)).map(|(_, bytes)| bytes.clone()).unwrap_or_default();
+    let number = usize::from(file) % image.len().max(1);
+    let Some((name, bytes)) = image.get_mut(number) else { return };
+    done.names.insert(name.clone());
+    let at = usize::from(u16::from_be_bytes([high, low])) % bytes.len().max(1);
+    done.edits.push((name.clone(), action % 8, at, count));
+    let run = at..(at + usize::from(count) + 1).min(bytes.len());
+    match action % 8 {
+        0 | 1 => bytes.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << (count % 8)),
+        2 => bytes.truncate(at),
+        3 => bytes.get_mut(run).into_iter().for_each(|run| run.fill(0)),
+        4 => {
+            let copy = bytes.get(run).map(<[u8]>::to_vec).unwrap_or_default();
+            bytes.extend(copy);
+        }
+        5 => bytes.extend(vec![0; usize::from(count)]),
+        6 => *bytes = other,
+        _ => drop(image.remove(number)),
+    }
+}
+
+/// Damages the files of a partition as `bytes` say, opens it, reads it, writes to it, and opens it again.
+pub fn partition_dir(bytes: &[u8]) {
+    let [kind, action, at, edits @ ..] = bytes else { return };
+    let mut image = images().get(usize::from(*kind) % 2).cloned().unwrap_or_default();
+    let mut done = Harm::default();
+    for edit in edits.as_chunks::<6>().0.iter().take(MAX_EDITS) {
+        harm(&mut image, *edit, &mut done);
+    }
+    let disk = disk_image::put(&image);
+    let Ok(partition) = open(&disk, Compression::None) else { return };
+    let durable_end = if kind % 2 == 0 { RECORDS } else { RECORDS - 2 };
+    check(&disk, &partition, &done, durable_end);
+    let to = u64::from(*at) % (RECORDS + 2);
+    let _may_be_refused = match action % 4 {
+        0 => partition.truncate_to(to),
+        1 => partition.delete_records_before(to).map(|_| ()),
+        2 => partition.offset_for(time(to)).map(|_| ()),
+        _ => Ok(()),
+    };
+    let end = partition.log_end_offset();
+    let appended = partition.append(value(end).as_str()).map(|appended| appended.offset);
+    if let Ok(offset) = appended {
+        assert_eq!(offset, end, "the next record comes behind the last");
+        read_last(&partition, end);
+    }
+    drop(partition);
+    let again = open(&disk, Compression::None).expect("what was opened opens again");
+    if appended.is_ok() {
+        assert_eq!(again.log_end_offset(), end + 1, "what was acknowledged is there");
+        read_last(&again, end);
+    }
+}
+
+fn read_last(partition: &Partition, offset: u64) {
+    let mut reader = partition.read(offset..).expect("the offset is in the log");
+    let record = reader.next_record().expect("what was appended is sound").expect("it is there");
+    assert_eq!((record.offset(), record.text().into_owned()), (offset, value(offset)));
+}
+
+/// Reads all that can be read.
+fn check(disk: &MemoryDisk, partition: &Partition, harm: &Harm, durable_end: u64) {
+    // Without its note a partition may have gaps, and nothing covers a base offset.
+    let is_dense = !harm.touches("lone-partition");
+    let (mut next, mut told) = (partition.log_start_offset(), 0);
+    let mut reader = partition.read(..).expect("a partition that opens can be read");
+    loop {
+        match reader.next_record() {
+            Ok(Some(record)) => {
+                assert!(record.offset() >= next, "offsets rise");
+                if is_dense {
+                    assert_eq!(record.offset(), next, "a gap that nobody told of: {harm:?}");
+                    assert_eq!(record.text(), value(next), "a wrong record: {harm:?}");
+                }
+                next = record.offset() + 1;
+            }
+            Ok(None) => break,
+            Err(Error::Corrupt(damage)) => {
+                assert!(damage.offsets.end > next, "reading goes on: {damage} at {next}");
+                assert!(!is_dense || damage.offsets.contains(&next), "{damage} at {next}");
+                told += 1;
+                next = damage.offsets.end;
+                if next > partition.log_end_offset() {
+                    break;
+                }
+                reader = partition.read(next..).expect("reading can go on where the error says");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(!is_dense || next >= partition.log_end_offset(), "the end is reached");
+    let is_known = !harm.touches("recovery-point-offset-checkpoint");
+    if is_known && next < durable_end && told == 0 {
+        let kept = disk.list(DIR.as_ref()).expect("the directory is there");
+        let has_torn = kept.iter().any(|entry| entry.name.contains(".torn"));
+        assert!(has_torn || partition.append("x").is_err(), "an end that is gone without a word: {harm:?}");
+    }
+}
