@@ -50,7 +50,7 @@ fn damage_is_told_apart_from_the_future() {
 
 #[test]
 fn a_topic_that_nobody_configured_keeps_its_records_whatever_is_set_later() {
-    let defaults = TopicConfig::new().retention(std::time::Duration::from_secs(1)).over(&TopicSettings::default()).unwrap();
+    let defaults = TopicConfig::new().retention(Duration::from_secs(1)).over(&TopicSettings::default()).unwrap();
     let changed = unconfigured().updated(&TopicConfig::new().max_message_bytes(5)).over(&defaults).unwrap();
     let kept = TopicSettings::unconfigured();
     assert_eq!((changed.retention_ms, changed.retention_bytes), (kept.retention_ms, kept.retention_bytes));

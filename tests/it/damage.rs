@@ -213,13 +213,15 @@ fn an_index_that_is_built_anew_leads_to_no_wrong_base_offset() {
             let root = dir.path().join(format!("{number} {bit}"));
             copy_dir(&master, &root);
             fs::write(root.join(log.file_name().unwrap()), &harmed).unwrap();
-            files_in(&root, &["index", "timeindex"]).iter().for_each(|path| fs::remove_file(path).unwrap());
+            for path in files_in(&root, &["index", "timeindex"]) {
+                fs::remove_file(path).unwrap();
+            }
             let partition = Partition::open(&root, TopicConfig::new().index_interval_bytes(1)).unwrap();
             for offset in 0..RECORDS {
                 match partition.read(offset..).unwrap().next_record() {
                     Ok(record) => assert_eq!(record.unwrap().text(), value(offset), "batch {number}, bit {bit}"),
                     Err(error) => assert!(error.is_corruption(), "{error}"),
-                };
+                }
             }
         }
     }

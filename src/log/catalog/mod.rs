@@ -224,10 +224,11 @@ impl Catalog {
     pub(crate) fn flush_within(&self, interval: Duration) -> Result<()> {
         let often = |topic: &TopicCore| topic.flush_time().is_some_and(|time| time < interval);
         let partitions = self.topics().into_iter().filter(|topic| often(topic)).flat_map(|topic| topic.partitions());
-        partitions.filter(|partition| partition.is_dirty()).fold(Ok(()), |result, partition| {
-            let flushed = flush_unless_deleted(&partition);
-            result.and(flushed)
-        })
+        let mut result = Ok(());
+        for partition in partitions.filter(|partition| partition.is_dirty()) {
+            result = result.and(flush_unless_deleted(&partition));
+        }
+        result
     }
 
     /// Ends all waits with `Closed`, and flushes and closes every partition. Gives the first error.

@@ -30,9 +30,7 @@ fn run_until(workload: &Workload, call: u64) -> Option<(SimulatedDisk, Model)> {
     disk.cut_power_at(call);
     let mut model = Model::default();
     let done = open(&disk, &clock()).and_then(|log| (workload.run)(&log, &mut model));
-    if done.is_err() && !disk.has_lost_power() {
-        panic!("{}: failed with power on: {done:?}", workload.name);
-    }
+    assert!(done.is_ok() || disk.has_lost_power(), "{}: failed with power on: {done:?}", workload.name);
     disk.has_lost_power().then_some((disk, model))
 }
 

@@ -273,7 +273,9 @@ fn a_topic_is_flushed_by_its_own_time_and_count() {
     };
     let append_some = |topic: &str, config: TopicConfig| {
         let partition = log.create_topic(topic, 1, config).unwrap().partition(0).unwrap();
-        (0..5).for_each(|_| drop(partition.append("x").unwrap()));
+        for _ in 0..5 {
+            partition.append("x").unwrap();
+        }
     };
     append_some("by-nothing", config.clone());
     append_some("by-count", config.clone().flush_messages(5));
