@@ -86,6 +86,9 @@ impl PartitionCore {
         let delay_ms = self.settings().file_delete_delay_ms;
         let due = Timestamp::from_millis(self.context.clock.now().as_millis().saturating_add(delay_ms));
         for segment in segments {
+            // What came before is durable first, the new end as well: of removals that a power cut may keep or lose one by one,
+            // a later one alone would leave a hole.
+            self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
             let path = segment.log_path();
             // One reference is this list's; whoever has another may be reading.
             segment.prepare_removal(1).map_err(|error| Error::io("open", path, error))?;
