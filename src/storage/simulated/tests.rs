@@ -1,3 +1,5 @@
+//! Each way in which the disk loses, tears, fills up and fails.
+
 use super::*;
 use crate::storage::{read_file, replace_file};
 use std::collections::BTreeSet;
