@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use annals::{Consumer, ConsumerGroup, Error, Log, Record, TopicConfig};
+use annals::{Consumer, Error, Log, Record, TopicConfig};
 
 const RECORDS: u64 = 600;
 
@@ -38,8 +38,7 @@ fn work(consumer: &mut Consumer, done: &Done, limit: u64) -> annals::Result<u64>
 }
 
 /// Polls and dies before it has committed anything of it.
-fn crash(group: &ConsumerGroup) -> annals::Result<()> {
-    let mut consumer = group.join("jobs")?;
+fn crash(mut consumer: Consumer) -> annals::Result<()> {
     loop {
         let records = consumer.poll(Duration::from_secs(1))?;
         assert!(records.is_empty(), "a bug in a worker"); // dropped while it panics, so it commits nothing
@@ -54,20 +53,22 @@ fn main() -> annals::Result<()> {
         jobs.append(Record::new(format!("job {number}")).key(number.to_string()))?;
     }
     let (group, done) = (log.consumer_group("workers")?, Done::default());
+    // All join before one of them works: each has its share, however the threads come to run.
+    let (mut staying, mut leaving, crashing) = (group.join("jobs")?, group.join("jobs")?, group.join("jobs")?);
     thread::scope(|scope| {
-        let stays = scope.spawn(|| work(&mut group.join("jobs")?, &done, u64::MAX));
+        let stays = scope.spawn(|| work(&mut staying, &done, u64::MAX));
         let leaves = scope.spawn(|| {
-            let mut consumer = group.join("jobs")?;
-            let count = work(&mut consumer, &done, 50)?;
-            consumer.close()?; // what it polled beyond that goes to the others
+            let count = work(&mut leaving, &done, 50)?;
+            leaving.close()?; // what it polled beyond that goes to the others
             annals::Result::Ok(count)
         });
-        let crashes = scope.spawn(|| crash(&group));
+        let crashes = scope.spawn(|| crash(crashing));
         assert!(crashes.join().is_err() || group.committed(&("jobs", 0).into())?.is_some());
         let _at_most = leaves.join().expect("it leaves well")?;
         stays.join().expect("it stays")?;
         annals::Result::Ok(())
     })?;
+    staying.close()?;
     work(&mut group.join("jobs")?, &done, u64::MAX)?; // if the last poll ended just before a member died
 
     let done = done.into_inner().expect("nobody panics with it");
