@@ -58,7 +58,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
     Workload { name: "commits of a group", run: commits },
 ];
 
-pub(super) const DELETIONS: Workload = Workload { name: "records deleted", run: deletions };
+/// In these, records and files go.
+pub(super) const REMOVALS: &[Workload] =
+    &[Workload { name: "records deleted", run: deletions }, Workload { name: "the end cut off", run: truncations }];
 
 pub(super) fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Result<Log> {
     let config = LogConfig::new().maintenance_interval(None);
@@ -130,6 +132,21 @@ fn deletions(log: &Log, model: &mut Model) -> Result<()> {
     topic.update_config(TopicConfig::new().retention_bytes(Some(300)))?;
     model.of("lines").start_tried = u64::MAX;
     let _found = log.maintain()?;
+    append(&topic, model, "lines", Durability::Synced, &[10])
+}
+
+fn truncations(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model, "lines", 300)?;
+    for (end, size) in [(2, 60), (3, 70), (1, 80)] {
+        for _ in 0..3 {
+            append(&topic, model, "lines", Durability::Synced, &[size, size + 40])?;
+        }
+        flush(log, model)?;
+        let lines = model.of("lines");
+        lines.durable = end;
+        topic.partition(0)?.truncate_to(end)?;
+        lines.tried.truncate(usize::try_from(end).unwrap());
+    }
     append(&topic, model, "lines", Durability::Synced, &[10])
 }
 
