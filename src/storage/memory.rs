@@ -87,7 +87,7 @@ struct Data {
 }
 
 /// The names on the way from the root to `path`.
-fn names(path: &Path) -> Vec<&OsStr> {
+pub(super) fn names(path: &Path) -> Vec<&OsStr> {
     let mut names = Vec::new();
     for component in path.components() {
         match component {
@@ -101,7 +101,7 @@ fn names(path: &Path) -> Vec<&OsStr> {
 }
 
 /// The names of the directory that holds `path`, and the name in it; `on_root` for the root, which no directory holds.
-fn split(path: &Path, on_root: ErrorKind) -> io::Result<(Vec<&OsStr>, &OsStr)> {
+pub(super) fn split(path: &Path, on_root: ErrorKind) -> io::Result<(Vec<&OsStr>, &OsStr)> {
     let mut names = names(path);
     let name = names.pop().ok_or(on_root)?;
     Ok((names, name))

@@ -8,11 +8,12 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::memory::{names, split};
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
 use crate::clock::{Clock, SystemClock};
 use choice::{Choices, next_random};
@@ -228,26 +229,6 @@ impl State {
     fn room(&self) -> u64 {
         self.plan.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.tree.bytes_used()))
     }
-}
-
-/// The names on the way from the root to `path`.
-fn names(path: &Path) -> Vec<&OsStr> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            // Above the root is the root.
-            Component::ParentDir => drop(names.pop()),
-            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
-        }
-    }
-    names
-}
-
-fn split(path: &Path, on_root: ErrorKind) -> io::Result<(Vec<&OsStr>, &OsStr)> {
-    let mut names = names(path);
-    let name = names.pop().ok_or(on_root)?;
-    Ok((names, name))
 }
 
 impl sealed::Sealed for SimulatedDisk {}
