@@ -13,20 +13,8 @@ use crate::topic_partition::TopicPartition;
 
 use super::ConsumerGroup;
 use super::config::Seek;
-use super::membership::{MemberView, Phase};
+use super::membership::{GroupState, MemberView};
 use super::positions::OffsetAndMetadata;
-
-/// How far a group is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GroupState {
-    /// It has no members. Its positions are kept.
-    Empty,
-    /// Partitions are on their way from one member to another.
-    Reconciling,
-    /// Every member owns what it should.
-    Stable,
-}
 
 /// What a group is at one moment.
 #[derive(Clone, Debug)]
@@ -84,14 +72,8 @@ pub struct GroupPosition {
 impl ConsumerGroup {
     /// Members, assignment, committed offsets and lag, as they are now. A group that was never heard of is empty.
     pub fn describe(&self) -> Result<GroupDescription> {
-        let (state, assignor, epoch, members) = self.group.look(|view| {
-            let state = match view.phase() {
-                Phase::Empty => GroupState::Empty,
-                Phase::Reconciling => GroupState::Reconciling,
-                Phase::Stable => GroupState::Stable,
-            };
-            (state, view.assignor().to_owned(), view.epoch(), view.members())
-        });
+        let (state, assignor, epoch, members) =
+            self.group.look(|view| (view.state(), view.assignor().to_owned(), view.epoch(), view.members()));
         let members: Vec<MemberDescription> = members.into_iter().map(MemberDescription::from).collect();
         let owned = members.iter().flat_map(|member| member.assignment.iter().cloned());
         let mut partitions: BTreeSet<TopicPartition> = self.service.store.partitions_of(self.id())?.into_iter().collect();

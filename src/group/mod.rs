@@ -34,10 +34,11 @@ mod positions;
 mod records;
 mod subscription;
 
-pub use admin::{GroupDescription, GroupPosition, GroupState, MemberDescription};
+pub use admin::{GroupDescription, GroupPosition, MemberDescription};
 pub use assignor::{Assign, Assignor, GroupSpec, MemberSpec};
 pub use config::{ConsumerConfig, OffsetReset, Seek};
 pub use consumer::Consumer;
+pub use membership::GroupState;
 pub(crate) use offset_store::LoweredCommit;
 pub use positions::OffsetAndMetadata;
 pub use records::{Rebalance, Records};

@@ -27,7 +27,8 @@ use super::subscription::Subscription;
 
 mod view;
 
-pub(super) use view::{MemberView, Phase, View};
+pub use view::GroupState;
+pub(super) use view::{MemberView, View};
 
 /// Names a member of its group: how many joined before it.
 pub(super) type MemberId = u64;

@@ -135,10 +135,10 @@ fn a_partition_that_goes_over_is_nobodys_for_one_round() {
     assert_eq!(told(&group.sync(c).unwrap()), ["", "", "", ""], "round 1");
     assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", ""]);
     assert_eq!(told(&group.sync(b).unwrap()), ["", "", "t-3", ""]);
-    assert_eq!(group.view().phase(), Phase::Reconciling);
+    assert_eq!(group.view().state(), GroupState::Reconciling);
     group.sync(b);
     assert_eq!(told(&group.sync(c).unwrap()), ["", "", "", "t-3"], "round 2");
-    assert_eq!(group.view().phase(), Phase::Stable);
+    assert_eq!(group.view().state(), GroupState::Stable);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn static_members_come_first_and_get_back_what_they_had() {
     group.suspend(first);
     assert_eq!(group.instance("i1"), Some((first, true)));
     assert_eq!(told(&group.sync(dynamic).unwrap()), ["", "", "", ""], "its partitions wait for it");
-    assert_eq!(group.view().phase(), Phase::Stable);
+    assert_eq!(group.view().state(), GroupState::Stable);
     group.resume(first, named("i1"));
     assert_eq!(names(&group.sync(first).unwrap().assigned), "t-0 t-1");
     assert_eq!(group.epoch, epoch, "nobody else is concerned");

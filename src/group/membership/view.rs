@@ -8,12 +8,13 @@ use super::{MemberId, Membership};
 
 /// How far a group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::group) enum Phase {
-    /// It has no members.
+#[non_exhaustive]
+pub enum GroupState {
+    /// It has no members. Its positions are kept.
     Empty,
-    /// Some member has still to give up or to take a partition.
+    /// Partitions are on their way from one member to another.
     Reconciling,
-    /// Everybody owns what it should.
+    /// Every member owns what it should.
     Stable,
 }
 
@@ -45,17 +46,17 @@ impl View<'_> {
         self.membership.assignor.name()
     }
 
-    pub(in crate::group) fn phase(self) -> Phase {
+    pub(in crate::group) fn state(self) -> GroupState {
         let Membership { members, owners, target, .. } = self.membership;
         // What is kept for a member that is away is where it should be.
         let is_away = |id: &MemberId| members.get(id).is_some_and(|member| member.is_away);
         let mut wanted = target.iter().filter(|(_, id)| !is_away(id));
         if members.is_empty() {
-            Phase::Empty
+            GroupState::Empty
         } else if wanted.all(|(partition, id)| owners.get(partition) == Some(id)) {
-            Phase::Stable
+            GroupState::Stable
         } else {
-            Phase::Reconciling
+            GroupState::Reconciling
         }
     }
 
