@@ -176,31 +176,31 @@ impl OffsetStore {
 
     /// The names of all groups that have committed, in order.
     pub(super) fn groups(&self) -> Result<Vec<Arc<str>>> {
-        self.with_loaded(|loaded| Ok(loaded.positions.groups().map(|(group, _)| Arc::clone(group)).collect()))
+        self.with_loaded(|loaded| Ok(loaded.positions.groups(None).map(|(group, _)| Arc::clone(group)).collect()))
     }
 
     /// A topic is gone: removes what any group committed for it, also from the disk.
     pub(super) fn forget_topic(&self, name: &str, id: Option<TopicId>) -> Result<()> {
-        self.remove(|_, partition, commit| *partition.topic == *name && is_about(commit, id))
+        self.remove(None, |partition, commit| *partition.topic == *name && is_about(commit, id))
     }
 
     /// Removes what a group committed; all of it if `partitions` is `None`.
     pub(super) fn forget(&self, group: &str, partitions: Option<&[TopicPartition]>) -> Result<()> {
         self.check_writable()?;
-        self.remove(|other, partition, _| other == group && partitions.is_none_or(|partitions| partitions.contains(partition)))
+        self.remove(Some(group), |partition, _| partitions.is_none_or(|partitions| partitions.contains(partition)))
     }
 
     /// Removes what a group committed before `since`, save for topics that are still read.
     pub(super) fn expire(&self, group: &str, since: Timestamp, is_read: impl Fn(&str) -> bool) -> Result<()> {
-        self.remove(|other, partition, commit| other == group && commit.committed_at < since && !is_read(&partition.topic))
+        self.remove(Some(group), |partition, commit| commit.committed_at < since && !is_read(&partition.topic))
     }
 
-    /// Writes a tombstone for each commit that is to go, and forgets it.
-    fn remove(&self, is_gone: impl Fn(&str, &TopicPartition, &Commit) -> bool) -> Result<()> {
+    /// Writes a tombstone for each commit that is to go, of one group or of all, and forgets it.
+    fn remove(&self, group: Option<&str>, is_gone: impl Fn(&TopicPartition, &Commit) -> bool) -> Result<()> {
         let _nobody_commits = self.removal.write();
         let gone: Vec<(Arc<str>, Vec<TopicPartition>)> = self.with_loaded(|loaded| {
-            let of_group = loaded.positions.groups().map(|(group, commits)| {
-                let gone = commits.iter().filter(|(partition, commit)| is_gone(group, partition, commit));
+            let of_group = loaded.positions.groups(group).map(|(group, commits)| {
+                let gone = commits.iter().filter(|(partition, commit)| is_gone(partition, commit));
                 (Arc::clone(group), gone.map(|(partition, _)| partition.clone()).collect::<Vec<_>>())
             });
             Ok(of_group.filter(|(_, partitions)| !partitions.is_empty()).collect())
@@ -222,7 +222,7 @@ impl OffsetStore {
     /// are appended there later would be passed over.
     pub(super) fn lower_commits(&self) -> Result<Vec<LoweredCommit>> {
         let too_high: Vec<(Arc<str>, TopicPartition, Commit)> = self.with_loaded(|loaded| {
-            let commits = loaded.positions.groups().flat_map(|(group, commits)| {
+            let commits = loaded.positions.groups(None).flat_map(|(group, commits)| {
                 commits.iter().map(move |(partition, commit)| (Arc::clone(group), partition.clone(), commit.clone()))
             });
             Ok(commits.filter(|(_, partition, commit)| self.log_end(partition, commit).is_some()).collect())

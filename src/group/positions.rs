@@ -4,6 +4,7 @@
 //! and an older record never replaces a newer one. All records of a group are in one partition, so their offsets are comparable.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -108,9 +109,10 @@ impl Positions {
         self.groups.get(group).into_iter().flatten()
     }
 
-    /// Every group that has commits, in the order of their names.
-    pub(super) fn groups(&self) -> impl Iterator<Item = (&Arc<str>, &HashMap<TopicPartition, Commit>)> {
-        self.groups.iter()
+    /// Every group that has commits, in the order of their names; or one of them, if it has.
+    pub(super) fn groups(&self, only: Option<&str>) -> impl Iterator<Item = (&Arc<str>, &HashMap<TopicPartition, Commit>)> {
+        let bounds = only.map_or((Bound::Unbounded, Bound::Unbounded), |group| (Bound::Included(group), Bound::Included(group)));
+        self.groups.range::<str, _>(bounds)
     }
 }
 
@@ -151,7 +153,7 @@ mod tests {
         assert_eq!(offset(&positions, "g", ("t", 1)), None);
         let (key, _) = record("g", "t", 0, 0, [0; 16]);
         positions.replay(5, &key, None, |_| true).unwrap();
-        assert_eq!(positions.groups().count(), 0, "a group without positions is gone");
+        assert_eq!(positions.groups(None).count(), 0, "a group without positions is gone");
     }
 
     #[test]
@@ -167,13 +169,26 @@ mod tests {
     }
 
     #[test]
+    fn one_group_is_found_among_others() {
+        let mut positions = Positions::default();
+        for (written_at, group) in (0..).zip(["f", "g", "gg", "h"]) {
+            let (key, value) = record(group, "t", 0, 5, [0; 16]);
+            positions.replay(written_at, &key, Some(&value), |_| true).unwrap();
+        }
+        let names = |only| positions.groups(only).map(|(group, _)| &**group).collect::<Vec<_>>();
+        assert_eq!(names(None), ["f", "g", "gg", "h"]);
+        assert_eq!(names(Some("g")), ["g"]);
+        assert!(names(Some("")).is_empty() && names(Some("ggg")).is_empty());
+    }
+
+    #[test]
     fn records_of_other_kinds_and_other_partitions_are_passed_over() {
         let mut positions = Positions::default();
         positions.replay(0, b"\0\x02\0\x01g", Some(b"\0\x03"), |_| true).unwrap();
         positions.replay(1, b"\0\x63", Some(b""), |_| true).unwrap();
         let (key, value) = record("g", "t", 0, 5, [0; 16]);
         positions.replay(2, &key, Some(&value), |group| group != "g").unwrap();
-        assert_eq!(positions.groups().count(), 0);
+        assert_eq!(positions.groups(None).count(), 0);
     }
 
     #[test]
