@@ -133,7 +133,7 @@ impl TopicCore {
 
     /// Its `flush.ms`, if it has one.
     pub(crate) fn flush_time(&self) -> Option<Duration> {
-        let flush_ms = self.partitions().first()?.settings().flush_ms;
+        let flush_ms = self.slots.read().by_number.values().flatten().next()?.settings().flush_ms;
         (flush_ms < i64::MAX).then(|| Duration::from_millis(flush_ms.unsigned_abs()))
     }
 
