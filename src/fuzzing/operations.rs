@@ -46,7 +46,7 @@ impl Run {
     fn append(&mut self, count: u8, size: u8) {
         let base = self.records.len();
         let new = (0..usize::from(count % 7)).map(|number| {
-            let text = format!("{} {}", base + number, "v".repeat(usize::from(size) / 2));
+            let text = format!("{} {}", base + number, "v".repeat(usize::from(size) % 32));
             (text, START_MS + i64::from(size) * 3 - i64::from(count))
         });
         let new: Vec<_> = new.collect();
