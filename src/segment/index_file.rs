@@ -99,20 +99,23 @@ impl MemoryIndex {
         (self.offsets.len(), self.times.len())
     }
 
-    /// The entries of a pair of files that lie below `position` and `relative_offset`, as the start of a scan from there.
-    pub(crate) fn from_files(files: &IndexFiles, below_position: u32) -> Self {
+    /// The entries of a pair of files that speak of what lies before `position`, as the start of a scan from there: the place of
+    /// an offset entry, or one behind them all.
+    pub(crate) fn from_files(files: &IndexFiles, position: u32) -> Self {
         let mut index = Self::default();
+        let mut end = None;
         for number in 0..files.offset_count {
             let entry = OffsetEntry::at(&files.offsets, number);
-            if entry.position >= below_position {
+            if entry.position >= position {
+                end = Some(entry.relative_offset);
                 break;
             }
             index.offsets.push(entry);
         }
-        let last = index.offsets.last().map_or(0, |entry| entry.relative_offset);
         for number in 0..files.time_count {
             let entry = TimeEntry::at(&files.times, number);
-            if entry.relative_offset > last {
+            // The batch at the position ends at `end`; what lies between it and the entry before counts.
+            if end.is_some_and(|end| entry.relative_offset >= end) {
                 break;
             }
             index.times.push(entry);
@@ -125,11 +128,6 @@ impl MemoryIndex {
     /// from the last offset entry's on, or from before it.
     pub(crate) fn resume(files: &IndexFiles, scanned: &[IndexedBatch]) -> Self {
         let mut index = Self::from_files(files, u32::MAX);
-        for number in index.times.len()..files.time_count {
-            let entry = TimeEntry::at(&files.times, number);
-            index.times.push(entry);
-            index.max = entry;
-        }
         // Padding behind the entries (a broker's preallocated file) must go: such files are written anew.
         let is_exact = files.offsets.len() == files.offset_count * OFFSET_ENTRY_BYTES
             && files.times.len() == files.time_count * TIME_ENTRY_BYTES;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use annals::{Log, ManualClock, Partition, Record, Timestamp, TopicConfig};
+use annals::{Log, ManualClock, OffsetSpec, Partition, Record, Timestamp, TopicConfig};
 
 use super::open;
 use crate::kafka::copy_dir;
@@ -127,4 +127,24 @@ fn an_index_without_a_log_is_no_segment() {
     let (_log, partition) = open(&root);
     check(&partition, "beside strays");
     assert!(!root.join("t-0/00000000000000000007.log.deleted").exists());
+}
+
+/// The largest time of what stood before the first index entry was forgotten where a scan began there, and look-ups by time found
+/// nothing.
+#[test]
+fn a_scan_from_an_index_entry_knows_the_times_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, copy) = (dir.path().join("wal"), dir.path().join("killed"));
+    let open = |root: &Path| Partition::open(root, TopicConfig::new().index_interval_bytes(64)).unwrap();
+    let at = |ms: i64| Timestamp::from_millis(1_700_000_000_000 + ms);
+    let wal = open(&root);
+    wal.append_batch([Record::new("a").timestamp(at(500)), Record::new("b").timestamp(at(500))]).unwrap();
+    wal.append_batch([Record::new("c").timestamp(at(100))]).unwrap();
+    wal.flush().unwrap();
+    copy_dir(&root, &copy);
+    let killed = open(&copy);
+    for wal in [&wal, &killed] {
+        assert_eq!(wal.offset_for(at(200)).unwrap().map(|found| found.offset), Some(0));
+        assert_eq!(wal.offset_for(OffsetSpec::MaxTimestamp).unwrap().map(|found| found.offset), Some(0));
+    }
 }
