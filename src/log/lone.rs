@@ -81,8 +81,8 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
         locks.push(take_lock(storage, &dir)?);
     }
     let checkpoints = Checkpoints::read(storage, &home);
-    let is_new = list(storage, &dir)?.iter().all(|entry| file_name::parse_segment_file(&entry.name).is_none());
-    let was_clean = is_new || exists(storage, &home.join(file_name::CLEAN_SHUTDOWN))?;
+    let has_segments = list(storage, &dir)?.iter().any(|entry| file_name::parse_segment_file(&entry.name).is_some());
+    let was_clean = !has_segments || exists(storage, &home.join(file_name::CLEAN_SHUTDOWN))?;
     let note = Note::read(storage, &dir)?;
     let mut spec = spec(storage, &home, &dir, id, settings, &checkpoints.lines(), was_clean, log.is_some())?;
     if log.is_none() {
@@ -91,7 +91,8 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     }
     let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| home.join(name)).to_vec();
     let context = builder.context(&log_settings, marks, false);
-    let (core, recovery) = if is_new {
+    // Where there were records, a directory without any has lost them: offsets that start again would hide it.
+    let (core, recovery) = if !has_segments && spec.recovery_point <= spec.log_start {
         context.clean_marker.clear(storage)?;
         if log.is_none() {
             spec.is_dense = note.begin(storage, &spec.settings)?;

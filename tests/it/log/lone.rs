@@ -194,3 +194,27 @@ fn where_it_starts_stands_under_a_checksum() {
     fs::remove_file(root.join("lone-partition")).unwrap();
     assert_eq!(open().log_start_offset(), 3);
 }
+
+/// It was created anew, empty, and its offsets started again at 0.
+#[test]
+fn that_all_its_segments_are_gone_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal");
+    let open = || Partition::open(&root, TopicConfig::new()).unwrap();
+    let wal = open();
+    wal.append_batch(["a", "b", "c"]).unwrap();
+    drop(wal);
+    for name in ["log", "index", "timeindex"] {
+        let _may_not_be_there = fs::remove_file(root.join(format!("00000000000000000000.{name}")));
+    }
+    for _ in 0..2 {
+        let wal = open();
+        assert_eq!(wal.log_end_offset(), 3);
+        let Err(Error::Corrupt(damage)) = wal.append("d") else { panic!("offsets are given twice") };
+        assert_eq!(damage.offsets, 0..3);
+        assert!(texts(&wal).unwrap_err().is_corruption());
+    }
+    let wal = open();
+    wal.truncate_to(0).unwrap();
+    assert_eq!(wal.append("d").unwrap().offset, 0);
+}
