@@ -54,6 +54,8 @@ pub struct Batch {
     range: Range<u64>,
     /// For a compressed batch: its records, once somebody looked.
     decompressed: Option<Arc<Decompressed>>,
+    /// Whether every record in the range decodes, so that one that does not lies behind it.
+    is_sound: bool,
 }
 
 impl Batch {
@@ -67,7 +69,7 @@ impl Batch {
     ) -> Self {
         let is_plain = matches!(header.codec(), Ok(Compression::None));
         let decompressed = (!is_plain).then(Arc::default);
-        Self { origin: Arc::clone(origin), header, bytes, segment_base, position, range, decompressed }
+        Self { origin: Arc::clone(origin), header, bytes, segment_base, position, range, decompressed, is_sound: false }
     }
 
     /// The offsets that iteration goes through: those of the batch within the range asked for. In a compacted topic not every
@@ -102,6 +104,11 @@ impl Batch {
     pub(crate) fn narrowed(&self, offsets: Range<u64>) -> Self {
         let start = self.range.start.max(offsets.start);
         Self { range: start..self.range.end.min(offsets.end).max(start), ..self.clone() }
+    }
+
+    /// The same batch up to `end`, below which every record is known to decode.
+    pub(crate) fn sound_below(&self, end: u64) -> Self {
+        Self { is_sound: true, ..self.narrowed(0..end) }
     }
 
     /// The stored records, decompressed where they are compressed; `None`: in the batch itself.
@@ -145,6 +152,7 @@ impl Batch {
                 Ok(raw) if raw.offset < self.range.start => {}
                 Ok(raw) if raw.offset >= self.range.end => return None,
                 Ok(raw) => return Some(Ok(RecordView { batch: self, raw })),
+                Err(_) if self.is_sound => return None,
                 Err(malformed) => return Some(Err(self.corrupt(malformed))),
             }
         }

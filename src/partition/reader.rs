@@ -11,7 +11,7 @@ use super::seek::Place;
 use super::segment_list;
 use super::transaction_filter::TransactionFilter;
 use super::{KeepOpen, PartitionCore};
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::segment::batch_file::ReadError;
@@ -33,6 +33,7 @@ pub struct ReadOptions {
     isolation: Isolation,
     wait: bool,
     unsynced: bool,
+    skip_corrupt: bool,
     past_open: bool,
 }
 
@@ -59,6 +60,16 @@ impl ReadOptions {
     #[must_use]
     pub fn unsynced(self, unsynced: bool) -> Self {
         Self { unsynced, ..self }
+    }
+
+    /// Whether to go on behind damage, with the next sound batch in the segment or with the next segment, instead of failing with
+    /// [`Error::Corrupt`]. What is passed over is told by [`Reader::take_skipped`]. Each batch is looked at to its last record
+    /// before it is given out, which costs about as much again as reading it. Default: no.
+    ///
+    /// A device that refuses to read is an error all the same.
+    #[must_use]
+    pub fn skip_corrupt(self, skip_corrupt: bool) -> Self {
+        Self { skip_corrupt, ..self }
     }
 
     /// All that is committed, also behind the start of an open transaction: its records are passed over, instead of ending
@@ -89,6 +100,8 @@ pub struct Reader {
     current: Option<Batch>,
     walk: RecordWalk,
     has_failed: bool,
+    /// Damage that was passed over and not told yet.
+    skipped: Vec<Corruption>,
 }
 
 /// What one step found.
@@ -126,9 +139,9 @@ impl Reader {
             core.waiters().register(&signal);
         }
         let core = Arc::clone(core);
-        let walk = RecordWalk::default();
         let (place, filter, current) = (None, None, None);
-        Ok(Self { core, _keep: keep, options, next, end, place, signal, filter, current, walk, has_failed: false })
+        let (walk, skipped) = (RecordWalk::default(), Vec::new());
+        Ok(Self { core, _keep: keep, options, next, end, place, signal, filter, current, walk, has_failed: false, skipped })
     }
 
     /// The next record, over all batches; `None` at the end of the range, or when [woken](Waker::wake). It borrows from the
@@ -218,10 +231,18 @@ impl Reader {
             self.core.check_readable()?;
             let bound = self.bound();
             if self.next < bound.min(self.end) {
-                match self.step(bound)? {
-                    Step::Batch(batch) => return Ok(Some(batch)),
-                    Step::GoOn => continue,
-                    Step::End => {}
+                let from = self.next;
+                match self.step(bound) {
+                    Ok(Step::Batch(batch)) => match self.sound_part(batch)? {
+                        Some(batch) => return Ok(Some(batch)),
+                        None => continue,
+                    },
+                    Ok(Step::GoOn) => continue,
+                    Ok(Step::End) => {}
+                    Err(error) => {
+                        self.skip(from, error)?;
+                        continue;
+                    }
                 }
             }
             if self.next < self.end && self.core.refresh()? {
@@ -232,6 +253,51 @@ impl Reader {
             }
             self.core.wait(&self.signal);
         }
+    }
+
+    /// Goes on behind the damage, where that is asked for; `from` is the offset that was looked for.
+    fn skip(&mut self, from: u64, error: Error) -> Result<()> {
+        let damage = match error {
+            Error::Corrupt(damage) if self.options.skip_corrupt => damage,
+            error => return Err(error),
+        };
+        let end = damage.offsets.end.min(self.core.log_end_offset());
+        if end <= from {
+            return Err(Error::Corrupt(damage));
+        }
+        self.next = end;
+        // Markers may be among what is passed over: both are looked for again.
+        (self.place, self.filter) = (None, None);
+        self.skipped.push(*damage);
+        Ok(())
+    }
+
+    /// Of a batch with a good checksum, what stands before a malformed record, where damage is to be passed over.
+    fn sound_part(&mut self, batch: Batch) -> Result<Option<Batch>> {
+        if !self.options.skip_corrupt {
+            return Ok(Some(batch));
+        }
+        let mut end = batch.offsets().start;
+        for record in &batch {
+            match record {
+                Ok(record) => end = record.offset() + 1,
+                Err(Error::Corrupt(mut damage)) => {
+                    damage.offsets.start = end;
+                    self.skipped.push(*damage);
+                    let rest = batch.sound_below(end);
+                    return Ok(Some(rest).filter(|rest| !rest.offsets().is_empty()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(batch))
+    }
+
+    /// Damage that this reader passed over since the last call, in the order of the offsets: with
+    /// [`ReadOptions::skip_corrupt`]. It is told with the batch behind it at the latest. Offsets between two records that were
+    /// read, and that are not told here, never had a record to give out, or it was compacted.
+    pub fn take_skipped(&mut self) -> Vec<Corruption> {
+        std::mem::take(&mut self.skipped)
     }
 
     /// Offset that this reader may not pass now.

@@ -16,3 +16,4 @@ mod model;
 mod programs;
 mod recovery;
 mod retention;
+mod skipping;
