@@ -51,8 +51,8 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// An earlier write or fsync of this partition failed in a way that leaves its end unknown: it refuses writes until
-    /// re-opened.
-    #[error("{partition} refuses writes after an earlier failure ({cause}): re-open it")]
+    /// [re-opened](crate::Partition::reopen).
+    #[error("{partition} refuses writes after an earlier failure ({cause}): call `Partition::reopen`")]
     #[non_exhaustive]
     Poisoned {
         /// The partition.

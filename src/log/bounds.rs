@@ -10,7 +10,8 @@ use super::checkpoints::Lines;
 use super::lone::Lone;
 use super::{Guard, LogCore};
 use crate::error::{Error, Result};
-use crate::partition::Partition;
+use crate::format::file_name;
+use crate::partition::{Partition, PartitionRecovery};
 use crate::topic_partition::TopicPartition;
 
 impl Partition {
@@ -54,6 +55,27 @@ impl Partition {
         }
     }
 
+    /// Reads the partition anew from the disk and, where it is sound, takes writes again: the way on after
+    /// [`Error::Poisoned`], and after what damaged or filled the disk was put right. All above the recovery point is synced, read
+    /// back past the cache and checked, as after an unclean stop: a torn end is cut, kept beside and reported. Handles and readers
+    /// go on with what was found; of appends that wait for a sync meanwhile the outcome is unknown, and they are told so.
+    ///
+    /// Blocks appends, and on the device. Damage below the recovery point is in the report, and appends stay refused.
+    ///
+    /// # Errors
+    /// `Io` and `DiskFull` where the disk still refuses: nothing is lost by that, and it can be tried again; `ReadOnly`, `Closed`,
+    /// `UnknownTopic`.
+    pub fn reopen(&self) -> Result<PartitionRecovery> {
+        let end = self.log_end_offset();
+        let report = self.core().reopen()?;
+        if let Some(guard) = self.keep().guard::<Guard>().filter(|_| self.log_end_offset() < end) {
+            // Before anything else is appended: records that take these offsets would be passed over.
+            guard.core.lower_commits_of(self.id())?;
+        }
+        self.core().take_writes(&report);
+        Ok(report)
+    }
+
     /// Makes everything appended so far durable, indexes included. Blocks on the device.
     pub fn flush(&self) -> Result<()> {
         self.core().flush()?;
@@ -63,6 +85,15 @@ impl Partition {
 }
 
 impl LogCore {
+    /// Lowers the commits above the end of a partition that was recovered. Where it is the one that holds the commits, those that
+    /// are left speak of other partitions.
+    fn lower_commits_of(&self, id: &TopicPartition) -> Result<()> {
+        if file_name::is_internal_topic(&id.topic) {
+            return Ok(());
+        }
+        self.groups.lower_commits().map(drop)
+    }
+
     fn lower_recovery_point(&self, id: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.context().read_only {
             return cut();

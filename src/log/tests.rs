@@ -1,9 +1,14 @@
 //! A disk that fills up, seen from the whole engine.
 
+use std::path::Path;
+use std::time::Duration;
+
 use super::Log;
-use crate::config::TopicConfig;
+use crate::config::{Durability, TopicConfig};
 use crate::error::Error;
 use crate::storage::faulty::{Fault, FaultyDisk};
+use crate::storage::{Access, Storage};
+use crate::topic_partition::TopicPartition;
 
 fn open(disk: &FaultyDisk) -> Log {
     Log::builder("data").storage(disk.clone()).open().unwrap()
@@ -67,4 +72,83 @@ fn a_killed_log_on_a_full_disk_opens_reads_and_deletes() {
     let log = open(&disk);
     assert!(log.recovery().clean);
     check(&log, 12, 31);
+}
+
+fn commit_all(log: &Log) -> u64 {
+    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
+    while !consumer.poll(Duration::ZERO).unwrap().is_empty() {}
+    consumer.commit().unwrap();
+    committed(log)
+}
+
+fn committed(log: &Log) -> u64 {
+    let partition = TopicPartition::new("t", 0);
+    let consumer = log.consumer_group("g").unwrap();
+    consumer.committed(&partition).unwrap().map_or(0, |committed| committed.offset)
+}
+
+#[test]
+fn a_partition_that_is_reopened_goes_on_and_the_log_closes_cleanly() {
+    let disk = FaultyDisk::failing_at(0);
+    let log = open(&disk);
+    append(&log, 5);
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    disk.set_fault(Some(Fault::AnyForGood));
+    let synced = partition.with_durability(Durability::Synced);
+    assert!(synced.append("value 5").is_err());
+    disk.set_fault(None);
+    if let Err(error) = partition.append("value 6") {
+        assert!(error.is_fatal(), "{error}");
+    }
+    assert!(partition.reopen().unwrap().damage.is_none());
+    partition.truncate_to(5).unwrap();
+    append(&log, 3);
+    check(&log, 0, 8);
+    log.close().unwrap();
+    let log = open(&disk);
+    assert!(log.recovery().clean);
+    check(&log, 0, 8);
+}
+
+/// Records that take the offsets of those that were lost must not be passed over.
+#[test]
+fn what_a_group_committed_above_the_recovered_end_is_lowered() {
+    let disk = FaultyDisk::failing_at(0);
+    let log = open(&disk);
+    append(&log, 3);
+    log.flush().unwrap();
+    append(&log, 2);
+    assert_eq!(commit_all(&log), 5);
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    let active = partition.segments().pop().unwrap();
+    let file = disk.open(&active.path, Access::Write).unwrap();
+    file.write_all_at(b"x", active.bytes - 2).unwrap();
+
+    let report = partition.reopen().unwrap();
+    assert_eq!((report.damage.is_none(), report.kept.len(), partition.log_end_offset()), (true, 1, 4));
+    assert_eq!(committed(&log), 4);
+    append(&log, 2);
+    check(&log, 0, 6);
+}
+
+#[test]
+fn one_that_was_damaged_takes_writes_again_once_it_is_put_right() {
+    let disk = FaultyDisk::failing_at(0);
+    let log = open(&disk);
+    append(&log, 5);
+    log.close().unwrap();
+    let path = Path::new("data/t-0/00000000000000000000.log");
+    let file = disk.open(path, Access::Write).unwrap();
+    let mut bytes = vec![0; usize::try_from(file.bytes().unwrap()).unwrap()];
+    file.read_at(&mut bytes, 0).unwrap();
+    file.set_len(100).unwrap();
+    let log = open(&disk);
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    assert!(partition.append("x").unwrap_err().is_corruption());
+    assert!(partition.reopen().unwrap().damage.is_some());
+    assert!(partition.append("x").unwrap_err().is_corruption());
+    file.write_all_at(&bytes, 0).unwrap();
+    assert!(partition.reopen().unwrap().damage.is_none());
+    append(&log, 1);
+    check(&log, 0, 6);
 }

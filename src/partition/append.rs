@@ -42,6 +42,8 @@ pub(super) struct Appended {
     pub(super) offsets: Range<u64>,
     /// Largest timestamp of the batch: the record's own where there is one record.
     pub(super) max_timestamp: i64,
+    /// How often the partition had been re-opened.
+    reopens: u64,
 }
 
 impl PartitionCore {
@@ -56,7 +58,7 @@ impl PartitionCore {
         let now = self.context.clock.now().as_millis();
         let Some(mut encoded) = self.encode(&settings, now, records)? else {
             let end = self.log_end_offset();
-            return Ok(Appended { offsets: end..end, max_timestamp: -1 });
+            return Ok(Appended { offsets: end..end, max_timestamp: -1, reopens: 0 });
         };
         let appended = self.write(&settings, &mut encoded);
         self.context.buffers.give_back(encoded.bytes);
@@ -141,7 +143,8 @@ impl PartitionCore {
         let appended_bytes = self.appended_bytes.load(Ordering::Relaxed) + encoded.bytes.len() as u64;
         self.appended_bytes.store(appended_bytes, Ordering::Relaxed);
         self.log_end.store(end, Ordering::SeqCst);
-        Ok(Appended { offsets: base..end, max_timestamp: encoded.max_timestamp })
+        let reopens = self.reopens.load(Ordering::Relaxed);
+        Ok(Appended { offsets: base..end, max_timestamp: encoded.max_timestamp, reopens })
     }
 
     /// The part behind the writer lock: wake readers, and sync as far as it was asked for.
@@ -151,19 +154,30 @@ impl PartitionCore {
             self.waiters.notify();
         }
         if is_synced_topic || durability == Durability::Synced {
-            self.sync_to(appended.offsets.end)?;
+            self.sync_appended(appended)?;
         }
         if settings.flush_messages < i64::MAX {
             let mut writer = self.writer.lock();
             if i64::try_from(writer.unflushed).is_ok_and(|unflushed| unflushed >= settings.flush_messages) {
                 writer.unflushed = 0;
                 drop(writer);
-                self.sync_to(appended.offsets.end)?;
+                self.sync_appended(appended)?;
                 // The records are on the device: that their indexes are not, or the disk is full, is no failure of theirs.
                 let _tried_again_later = self.flush();
             }
         }
         Ok(())
+    }
+
+    /// Waits until what was appended is on the device.
+    fn sync_appended(&self, appended: &Appended) -> Result<()> {
+        self.sync_to(appended.offsets.end)?;
+        if self.reopens.load(Ordering::SeqCst) == appended.reopens {
+            return Ok(());
+        }
+        // Others may have these offsets by now.
+        let source = Arc::new(io::Error::other("the partition was re-opened before the sync was done"));
+        Err(Error::SyncFailed { path: self.dir().to_owned(), source })
     }
 
     /// A new leader epoch begins with this batch: the checkpoint says so before it is written.

@@ -120,6 +120,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         recovery_point: AtomicU64::new(recovery_point),
         first_unstable: AtomicU64::new(writer.producers.first_unstable_offset().unwrap_or(u64::MAX)),
         truncations: AtomicU64::new(0),
+        reopens: AtomicU64::new(0),
         is_dense: spec.is_dense,
         waiters: WaitList::default(),
         state: AtomicU8::new(OPEN),

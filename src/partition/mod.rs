@@ -32,6 +32,7 @@ mod producer_state;
 pub(crate) mod reader;
 mod recovery;
 mod refresh;
+mod reopen;
 mod replacement;
 mod scan;
 mod seek;
@@ -86,6 +87,8 @@ pub(crate) struct PartitionCore {
     first_unstable: AtomicU64,
     /// Rises with every truncation: readers must look for their place again.
     truncations: AtomicU64,
+    /// Rises with every `reopen`: what was appended before and not synced may be gone.
+    reopens: AtomicU64,
     is_dense: bool,
     waiters: WaitList,
     state: AtomicU8,

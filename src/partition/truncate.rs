@@ -131,7 +131,7 @@ impl PartitionCore {
 
     /// In this order: a reader that finds the log end below its place finds as well that it must look for its place again, and
     /// then finds the new segments.
-    fn publish_cut(&self, segments: Vec<Arc<Segment>>, end: u64) {
+    pub(super) fn publish_cut(&self, segments: Vec<Arc<Segment>>, end: u64) {
         self.segments().replace(segments);
         self.truncations.fetch_add(1, Ordering::SeqCst);
         self.log_end.store(end, Ordering::SeqCst);

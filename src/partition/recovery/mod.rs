@@ -76,33 +76,24 @@ struct Opening<'a> {
     last_epoch: i32,
     log_end: u64,
     was_repaired: bool,
+    /// Whether somebody reads the partition meanwhile.
+    is_shared: bool,
 }
 
 impl PartitionCore {
     /// Opens a partition, recovering where the spec is not clean. Damage below the recovery point is told in the report, and
     /// appends are refused.
     pub(crate) fn open(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<(Arc<Self>, PartitionRecovery)> {
-        let home = home(context, &spec.dir);
         replacement::finish(context, &spec.dir)?;
-        let contents = list(context, &spec.dir)?;
-        let mut opening = Opening {
-            context,
-            spec,
-            home,
-            contents,
-            report: PartitionRecovery::default(),
-            segments: Vec::new(),
-            epochs: LeaderEpochs::default(),
-            producers: ProducerStates::default(),
-            last_epoch: -1,
-            log_end: spec.log_start,
-            was_repaired: false,
-        };
+        let opening = Opening::new(context, spec, false)?;
         opening.tidy()?;
-        opening.load_epochs()?;
-        opening.load_segments()?;
-        opening.settle_log_start()?;
-        Ok(opening.finish())
+        let (core, report) = opening.recover()?;
+        Ok((Arc::new(core), report))
+    }
+
+    /// Recovers the files of a partition that is open, and that nobody writes to: they may be read, also mapped, meanwhile.
+    pub(super) fn recover_shared(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<(Self, PartitionRecovery)> {
+        Opening::new(context, spec, true)?.recover()
     }
 }
 
@@ -125,7 +116,31 @@ fn list(context: &PartitionContext, dir: &Path) -> Result<Contents> {
     Ok(contents)
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
+    fn new(context: &'a Arc<PartitionContext>, spec: &'a PartitionSpec, is_shared: bool) -> Result<Self> {
+        Ok(Self {
+            context,
+            spec,
+            home: home(context, &spec.dir),
+            contents: list(context, &spec.dir)?,
+            report: PartitionRecovery::default(),
+            segments: Vec::new(),
+            epochs: LeaderEpochs::default(),
+            producers: ProducerStates::default(),
+            last_epoch: -1,
+            log_end: spec.log_start,
+            was_repaired: false,
+            is_shared,
+        })
+    }
+
+    fn recover(mut self) -> Result<(PartitionCore, PartitionRecovery)> {
+        self.load_epochs()?;
+        self.load_segments()?;
+        self.settle_log_start()?;
+        Ok(self.finish())
+    }
+
     fn io(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
         let dir = self.spec.dir.clone();
         move |error| Error::io(action, &dir, error)
@@ -469,7 +484,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    fn finish(mut self) -> (Arc<PartitionCore>, PartitionRecovery) {
+    fn finish(mut self) -> (PartitionCore, PartitionRecovery) {
         // A broker notes the epoch that it leads in before the first batch of it: what is appended next must not be older.
         self.last_epoch = self.last_epoch.max(self.epochs.latest().unwrap_or(-1));
         self.epochs.truncate_end(self.log_end);
@@ -484,7 +499,7 @@ impl Opening<'_> {
             damage: self.report.damage.clone(),
         };
         let core = assemble(self.context, self.spec, self.home, parts);
-        (Arc::new(core), self.report)
+        (core, self.report)
     }
 }
 

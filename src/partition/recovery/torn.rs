@@ -25,8 +25,26 @@ impl Opening<'_> {
             self.report.kept.push(kept);
             self.report.bytes_cut += u64::from(bytes - end);
         }
+        if self.is_shared {
+            // Whoever has the file mapped keeps the old one.
+            return match self.replace_by_start(&path, end).map_err(|error| Error::io("cut the torn end of", &path, error)) {
+                Err(error) => self.without_room(error),
+                Ok(()) => Ok(()),
+            };
+        }
         let file = self.context.storage.open(&path, Access::Write).map_err(failed)?;
         file.set_len(u64::from(end)).and_then(|()| file.sync_data()).map_err(failed)
+    }
+
+    /// Puts a copy of the first `end` bytes in the place of the file.
+    fn replace_by_start(&self, path: &Path, end: u32) -> io::Result<()> {
+        let storage = &*self.context.storage;
+        let mut start = vec![0; end as usize];
+        let read = storage.open(path, Access::Read)?.read_at(&mut start, 0)?;
+        if read < start.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        replace_file(storage, path, &start)
     }
 
     /// There is no room to keep what is to be cut: the log is read up to there, and takes no writes until it is opened with

@@ -9,6 +9,8 @@ use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::open_files::OpenFiles;
 
+mod reopening;
+
 const DIR: &str = "/data/t-0";
 
 fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
