@@ -7,8 +7,9 @@
 //!
 //! - [`dump`] prints files, each by the suffix of its name.
 //! - [`verify`] checks the directory of a partition and gives what it found, without a line printed.
+//! - [`salvage`] copies what can be read of a damaged partition into a fresh one.
 //!
-//! Repair is left to others: nothing here changes a file.
+//! Repair is left to others: nothing here changes a file that is looked at.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -23,6 +24,7 @@ mod batches;
 mod findings;
 mod index;
 mod log_file;
+mod salvage;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ mod verify;
 mod window;
 
 pub use findings::{Fault, Finding};
+pub use salvage::{Salvage, salvage};
 pub use verify::verify;
 
 /// Suffix of a snapshot of a `KRaft` metadata log: batches, as in a `.log`.

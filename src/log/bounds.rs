@@ -57,14 +57,14 @@ impl Partition {
 
     /// Reads the partition anew from the disk and, where it is sound, takes writes again: the way on after
     /// [`Error::Poisoned`], and after what damaged or filled the disk was put right. All above the recovery point is synced, read
-    /// back past the cache and checked, as after an unclean stop: a torn end is cut, kept beside and reported. Handles and readers
-    /// go on with what was found; of appends that wait for a sync meanwhile the outcome is unknown, and they are told so.
+    /// back past the cache and checked, as after an unclean stop: a torn end is cut, kept beside and reported. Handles and
+    /// readers go on with what was found; of appends that wait for a sync meanwhile the outcome is unknown, and they are told.
     ///
     /// Blocks appends, and on the device. Damage below the recovery point is in the report, and appends stay refused.
     ///
     /// # Errors
-    /// `Io` and `DiskFull` where the disk still refuses: nothing is lost by that, and it can be tried again; `ReadOnly`, `Closed`,
-    /// `UnknownTopic`.
+    /// `Io` and `DiskFull` where the disk still refuses: nothing is lost by that, and it can be tried again; `ReadOnly`,
+    /// `Closed`, `UnknownTopic`.
     pub fn reopen(&self) -> Result<PartitionRecovery> {
         let end = self.log_end_offset();
         let report = self.core().reopen()?;

@@ -111,7 +111,7 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
 }
 
 /// What the directory's name says, or the name itself.
-fn identify(dir: &Path) -> TopicPartition {
+pub(super) fn identify(dir: &Path) -> TopicPartition {
     let name = dir.file_name().map_or_else(|| "partition".into(), |name| name.to_string_lossy());
     file_name::parse_partition_dir(&name).unwrap_or_else(|| TopicPartition::new(&*name, 0))
 }
@@ -146,7 +146,7 @@ fn spec(
 
 /// The line of a partition in checkpoints that it has for itself. Its directory may be renamed, and have a name that a
 /// checkpoint cannot hold.
-fn own_line() -> TopicPartition {
+pub(super) fn own_line() -> TopicPartition {
     TopicPartition::new("partition", 0)
 }
 
@@ -210,7 +210,7 @@ impl Lone {
 }
 
 /// Whether the directory is that of a log.
-fn is_log(storage: &dyn Storage, dir: &Path) -> bool {
+pub(super) fn is_log(storage: &dyn Storage, dir: &Path) -> bool {
     const MARKS: [&str; 4] =
         [file_name::META_PROPERTIES, file_name::LOCK, file_name::RECOVERY_POINTS, file_name::HIGH_WATERMARKS];
     MARKS.iter().any(|mark| storage.metadata(&dir.join(mark)).is_ok())

@@ -47,6 +47,11 @@ impl Note {
         self.on_disk.lock().as_ref().map(|file| file.log_start.unwrap_or(0))
     }
 
+    /// Whether it said so when it was last written; see `settle_density`.
+    pub(super) fn is_dense(&self) -> bool {
+        self.on_disk.lock().as_ref().is_some_and(|file| file.is_dense)
+    }
+
     /// Notes, before it has a segment, whether a new partition will have gaps.
     pub(super) fn begin(&self, storage: &dyn Storage, settings: &TopicSettings) -> Result<bool> {
         let is_dense = is_never_compacted(settings);

@@ -30,6 +30,7 @@ mod lone;
 mod lone_note;
 mod maintenance;
 mod open;
+pub(crate) mod salvaged;
 
 use catalog::Catalog;
 use checkpoints::{Checkpoints, Lines};

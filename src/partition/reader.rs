@@ -29,6 +29,7 @@ pub enum Isolation {
 
 /// How to read; the default is how [`Partition::read`](super::Partition::read) does.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, and any of them go together")]
 pub struct ReadOptions {
     isolation: Isolation,
     wait: bool,

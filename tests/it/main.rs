@@ -16,4 +16,5 @@ mod model;
 mod programs;
 mod recovery;
 mod retention;
+mod salvaging;
 mod skipping;

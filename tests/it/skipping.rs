@@ -1,5 +1,7 @@
 //! Reading on behind damage: every offset is either read or told to be lost.
 
+#![allow(clippy::single_range_in_vec_init, reason = "a list of ranges may have one")]
+
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

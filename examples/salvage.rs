@@ -1,0 +1,25 @@
+//! Copies what can be read of a damaged partition into a fresh one, and says what is lost.
+
+use std::path::PathBuf;
+
+use annals::inspect;
+use clap::Parser;
+
+/// Salvages a partition; close its log first.
+#[derive(Parser)]
+struct Options {
+    /// Directory of the damaged partition, as in `data/orders-0`; it is not changed
+    from: PathBuf,
+    /// Directory for the copy: empty, or not there yet
+    to: PathBuf,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let salvage = inspect::salvage(&options.from, &options.to)?;
+    println!("{} records in {} batches, {} bytes", salvage.records, salvage.batches, salvage.bytes);
+    for lost in &salvage.lost {
+        println!("lost {} to {}: {}", lost.offsets.start, lost.offsets.end - 1, lost.reason);
+    }
+    Ok(())
+}
