@@ -7,6 +7,7 @@
 //! | `<base offset, 20 digits>.log` | a segment; `.index`, `.timeindex`, `.txnindex` beside it |
 //! | `<offset, 20 digits>.snapshot` | producer state up to that offset |
 //! | `<base offset>-<position>.torn` | bytes that an unclean stop left behind the end of the log, kept |
+//! | `<base offset>.log.torn` | a segment behind the end of the log, kept; `.2.torn` and so on where a name is taken |
 //! | `<topic>.topic` | what annals knows of a topic |
 //! | `<topic>.gone` | a topic whose deletion is under way |
 //! | `<16 hex digits>.tmp` | a file that is being written and will be renamed |
@@ -92,6 +93,12 @@ pub(crate) fn parse_segment_file(name: &str) -> Option<(u64, &str)> {
 /// `00000000000000000042-1234.torn`: what stood at `position` of a segment and behind it.
 pub(crate) fn torn_file(base_offset: u64, position: u32) -> String {
     format!("{base_offset:020}-{position}.{TORN}")
+}
+
+/// What is kept under `name` where that is taken: `<stem>.<number>.torn`.
+pub(crate) fn another_torn_file(name: &str, number: u32) -> String {
+    let stem = name.strip_suffix(TORN).and_then(|stem| stem.strip_suffix('.')).unwrap_or(name);
+    format!("{stem}.{number}.{TORN}")
 }
 
 /// `orders-0` as topic and partition, split at the last dash; `None` if it is no partition's directory (illegal topic, `+1`,
@@ -243,6 +250,7 @@ mod tests {
             assert_eq!(parse_segment_file(name), None, "{name}");
         }
         assert_eq!(torn_file(42, 17), "00000000000000000042-17.torn");
+        assert_eq!(another_torn_file("00000000000000000042-17.torn", 2), "00000000000000000042-17.2.torn");
     }
 
     #[test]

@@ -49,7 +49,6 @@ pub(super) struct Lone {
     checkpoints: Checkpoints,
     note: Note,
     was_clean: bool,
-    is_damaged: bool,
     /// Given back last.
     _locks: Vec<Box<dyn FileLock>>,
 }
@@ -92,19 +91,17 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| home.join(name)).to_vec();
     let context = builder.context(&log_settings, marks, false);
     // Where there were records, a directory without any has lost them: offsets that start again would hide it.
-    let (core, recovery) = if !has_segments && spec.recovery_point <= spec.log_start {
+    let core = if !has_segments && spec.recovery_point <= spec.log_start {
         context.clean_marker.clear(storage)?;
         if log.is_none() {
             spec.is_dense = note.begin(storage, &spec.settings)?;
         }
-        (PartitionCore::create(&context, &spec)?, None)
+        PartitionCore::create(&context, &spec)?
     } else {
-        let (core, recovery) = PartitionCore::open(&context, &spec)?;
-        (core, recovery.damage)
+        PartitionCore::open(&context, &spec)?.0
     };
     let is_in_log = home != dir;
-    let is_damaged = recovery.is_some();
-    let lone = Lone { core, context, home, is_in_log, checkpoints, note, was_clean, is_damaged, _locks: locks };
+    let lone = Lone { core, context, home, is_in_log, checkpoints, note, was_clean, _locks: locks };
     lone.apply_retention();
     let core = Arc::clone(&lone.core);
     Ok(Partition::new(core, Durability::Os, KeepOpen::new(Arc::new(lone))))
@@ -159,7 +156,7 @@ impl Lone {
         }
         self.store_bounds()?;
         // The partitions beside it are as clean as they were.
-        if self.is_damaged || (self.is_in_log && !self.was_clean) {
+        if self.core.is_damaged() || (self.is_in_log && !self.was_clean) {
             return Ok(());
         }
         write_clean_shutdown(&*self.context.storage, &self.home)

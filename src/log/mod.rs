@@ -105,11 +105,6 @@ impl Recovery {
         let is_loss = |recovery: &PartitionRecovery| recovery.bytes_cut > 0 || recovery.damage.is_some();
         !self.topics.is_empty() || self.partitions.iter().any(|(_, recovery)| is_loss(recovery))
     }
-
-    /// Whether anything is in a state that must not be called clean.
-    fn has_damage(&self) -> bool {
-        self.partitions.iter().any(|(_, recovery)| recovery.damage.is_some())
-    }
 }
 
 impl Log {
@@ -384,6 +379,15 @@ impl LogCore {
         result
     }
 
+    /// Whether anything is in a state that must not be called clean: damaged now, or not open at all because of damage.
+    fn has_damage(&self) -> bool {
+        let partitions = self.catalog.partitions();
+        let is_open = |id: &TopicPartition| partitions.iter().any(|partition| partition.id() == id);
+        let mut found = self.recovery.partitions.iter();
+        partitions.iter().any(|partition| partition.is_damaged())
+            || found.any(|(id, recovery)| recovery.damage.is_some() && !is_open(id))
+    }
+
     fn close_partitions(&self) -> Result<()> {
         let writable = !self.context().read_only;
         let closed = self.catalog.close(writable);
@@ -393,7 +397,7 @@ impl LogCore {
             return Ok(());
         }
         self.write_checkpoints()?;
-        if self.recovery.has_damage() {
+        if self.has_damage() {
             // To be looked at again next time.
             return Ok(());
         }

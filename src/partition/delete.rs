@@ -99,6 +99,8 @@ impl PartitionCore {
             }
             done.segments_deleted += 1;
         }
+        // The log start may stand nowhere but in the names that are left: what is deleted must not come back.
+        self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         self.has_new_digests.store(true, Ordering::Release);
         Ok(done)
     }

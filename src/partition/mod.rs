@@ -253,6 +253,11 @@ impl PartitionCore {
         }
     }
 
+    /// Whether writes are refused because of what was found on the disk.
+    pub(crate) fn is_damaged(&self) -> bool {
+        matches!(&*self.refusal.lock(), Some(Refusal::Damaged(_)))
+    }
+
     /// From now on writes are refused. The first cause stays.
     fn poison(&self, cause: io::Error) -> Arc<io::Error> {
         let cause = Arc::new(cause);

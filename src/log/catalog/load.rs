@@ -209,9 +209,13 @@ fn job(
     let Some(file) = file.filter(|_| !home.context.read_only) else {
         return Job::Refuse(id.clone(), Error::UnknownPartition(id));
     };
-    if known.recovery_points.contains_key(&id) {
+    let had_records = file.log_starts.iter().any(|(number, start)| *number == id.partition && *start > 0);
+    if had_records || known.recovery_points.contains_key(&id) || known.log_starts.contains_key(&id) {
         let path = partition_dir(&home.root, &id);
-        let source = io::Error::new(io::ErrorKind::NotFound, "the directory is gone, and with it all its records");
+        let source = io::Error::new(
+            io::ErrorKind::NotFound,
+            "the directory is gone, and with it all its records: put it back, or delete the topic",
+        );
         return Job::Refuse(id, Error::io("open", &path, source));
     }
     Job::Create(new_partition(&home.root, id, settings, Some(file.topic_id)))

@@ -30,8 +30,9 @@ use crate::storage::{Access, read_file, remove_if_exists, replace_file};
 
 mod torn;
 
-/// Why a log that ends whole, and too early, is damaged.
-pub(super) const MISSING_END: &str = "the records up to the recovery point are missing";
+/// Why a log that ends whole, and too early, is damaged. No checksum covers the checkpoint: it may be what is wrong.
+pub(super) const MISSING_END: &str = "the records up to the recovery point are missing \
+    (if there never were any, `truncate_to` the first of these offsets takes writes again)";
 
 /// What opening a partition cut or rebuilt. Part of [`Recovery`](crate::Recovery).
 #[derive(Clone, Debug, Default)]

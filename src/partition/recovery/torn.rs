@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Opening;
 use crate::error::{Error, Result};
+use crate::format::batch::BatchHeader;
 use crate::format::file_name;
 use crate::storage::{Access, remove_if_exists, replace_file};
 
@@ -18,11 +19,15 @@ impl Opening<'_> {
         let failed = |error| Error::io("cut the torn end of", &path, error);
         let tail = self.read_tail(&path, end, bytes).map_err(failed)?;
         if tail.iter().any(|byte| *byte != 0) {
-            let kept = self.spec.dir.join(file_name::torn_file(base, end));
-            if let Err(error) = replace_file(&*self.context.storage, &kept, &tail) {
-                return self.without_room(Error::io("keep the torn end in", &kept, error));
+            let kept = self.free_path(&file_name::torn_file(base, end))?;
+            match replace_file(&*self.context.storage, &kept, &tail)
+                .map_err(|error| Error::io("keep the torn end in", &kept, error))
+            {
+                Ok(()) => self.report.kept.push(kept),
+                // Nothing in it could be read anyway.
+                Err(Error::DiskFull { .. }) if !holds_batch(&tail) => {}
+                Err(error) => return self.without_room(error),
             }
-            self.report.kept.push(kept);
             self.report.bytes_cut += u64::from(bytes - end);
         }
         if self.is_shared {
@@ -69,15 +74,28 @@ impl Opening<'_> {
                 self.remove_indexes(*base)?;
                 continue;
             }
-            let mut torn = path.clone().into_os_string();
-            torn.push(".torn");
-            let torn = PathBuf::from(torn);
+            let name = file_name::segment_file(*base, file_name::LOG);
+            let torn = self.free_path(&format!("{name}.{}", file_name::TORN))?;
             self.context.storage.rename(&path, &torn).map_err(|error| Error::io("set aside", &path, error))?;
             self.remove_indexes(*base)?;
             self.report.bytes_cut += u64::from(bytes);
             self.report.kept.push(torn);
         }
         Ok(())
+    }
+
+    /// Where to keep something: what an earlier crash left under the name stays.
+    fn free_path(&self, name: &str) -> Result<PathBuf> {
+        let names = std::iter::once(name.to_owned()).chain((2..).map(|number| file_name::another_torn_file(name, number)));
+        for name in names {
+            let path = self.spec.dir.join(name);
+            match self.context.storage.metadata(&path) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),
+                Err(error) => return Err(Error::io("look at", &path, error)),
+            }
+        }
+        Err(Error::io("keep the torn end in", &self.spec.dir, io::ErrorKind::AlreadyExists.into()))
     }
 
     fn remove_indexes(&self, base: u64) -> Result<()> {
@@ -94,4 +112,13 @@ impl Opening<'_> {
         tail.truncate(read);
         Ok(tail)
     }
+}
+
+/// Whether there is a whole batch with a right checksum anywhere in the bytes.
+fn holds_batch(bytes: &[u8]) -> bool {
+    (0..bytes.len()).any(|start| {
+        let rest = bytes.get(start..).unwrap_or_default();
+        let Ok(header) = BatchHeader::decode(rest) else { return false };
+        rest.get(..header.size_bytes as usize).is_some_and(|batch| header.crc_is_valid(batch))
+    })
 }

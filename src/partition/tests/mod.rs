@@ -4,12 +4,14 @@
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::ReadMode;
+use crate::format::file_name;
 use crate::format::record::Record;
 use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::open_files::OpenFiles;
 
 mod reopening;
+mod without_room;
 
 const DIR: &str = "/data/t-0";
 

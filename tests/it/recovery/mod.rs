@@ -10,6 +10,7 @@ use crate::kafka::copy_dir;
 
 mod endings;
 mod indexes;
+mod leftovers;
 mod victim;
 mod zeros_ahead;
 
