@@ -15,7 +15,7 @@ use std::sync::Arc;
 use super::bounds::lowered;
 use super::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
 use super::lone_note::Note;
-use super::open::{LogBuilder, ensure_directory, take_lock};
+use super::open::{LogBuilder, ensure_directory, sync_above, take_lock};
 use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
@@ -93,6 +93,7 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     // Where there were records, a directory without any has lost them: offsets that start again would hide it.
     let core = if !has_segments && spec.recovery_point <= spec.log_start {
         context.clean_marker.clear(storage)?;
+        sync_above(storage, &dir)?;
         if log.is_none() {
             spec.is_dense = note.begin(storage, &spec.settings)?;
         }

@@ -3,6 +3,7 @@
 //! Nothing is changed before the directory has been found to be a log, or empty, and its lock is held.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -22,7 +23,7 @@ use crate::group::GroupService;
 use crate::partition::follow::Signal;
 use crate::partition::{BufferPool, CleanMarker, Partition, PartitionContext};
 use crate::storage::open_files::OpenFiles;
-use crate::storage::{Disk, FileLock, Storage, directory_of};
+use crate::storage::{Disk, FileLock, Storage};
 use crate::topic::identity::unique_id;
 use crate::topic::stored::Home;
 
@@ -74,6 +75,14 @@ impl LogBuilder {
         // What another process did before it gave the lock back counts.
         let contents = Contents::read(&*self.storage, &dir)?;
         contents.check_is_log(&dir)?;
+        let has = |name| contents.files.contains(name);
+        if !has(file_name::META_PROPERTIES) {
+            sync_above(&*self.storage, &dir)?;
+        }
+        if !has(file_name::CLEAN_SHUTDOWN) {
+            // Topics that a killed process made are in the directory, and perhaps not on the device.
+            self.storage.sync_dir(&dir).map_err(|error| Error::io("sync", &dir, error))?;
+        }
         self.load(&settings, dir, contents, Some(lock))
     }
 
@@ -177,7 +186,7 @@ pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Fil
     loop {
         match storage.lock(&path) {
             Ok(lock) => return Ok(lock),
-            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(Error::io("lock", &path, error)),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(Error::io("lock", &path, error)),
             Err(_) if deadline.has_passed() => {
                 return Err(Error::Locked { path: dir.to_owned(), holder: storage.lock_holder(&path) });
             }
@@ -186,27 +195,33 @@ pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Fil
     }
 }
 
-/// Creates a directory, durably, if there is none, and says whether it did. `NotALog` if it is something else.
+/// Creates a directory if there is none, and says whether it did. `NotALog` if it is something else. Durable after
+/// [`sync_above`].
 pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool> {
-    let mut missing = Vec::new();
     for ancestor in dir.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
         match storage.metadata(ancestor) {
+            Ok(found) if found.is_dir && ancestor == dir => return Ok(false),
             Ok(found) if found.is_dir => break,
             Ok(_) => return Err(Error::NotALog { path: ancestor.to_owned(), reason: "it is a file, not a directory" }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => missing.push(ancestor),
-            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => missing.push(ancestor),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err(Error::io("look at", ancestor, error)),
         }
     }
-    if missing.is_empty() {
-        return Ok(false);
-    }
     storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
-    for created in missing {
-        let above = directory_of(created);
-        storage.sync_dir(above).map_err(|error| Error::io("sync", above, error))?;
-    }
     Ok(true)
+}
+
+/// Makes a directory, of a canonical path, durable, with those above it. To be done for each that is not known to be: who made it may have been
+/// killed before.
+pub(super) fn sync_above(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    for above in dir.ancestors().skip(1) {
+        match storage.sync_dir(above) {
+            // Who must not list it did not make what is in it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
+            done => done.map_err(|error| Error::io("sync", above, error))?,
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for LogBuilder {

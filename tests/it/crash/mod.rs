@@ -1,4 +1,5 @@
-//! Power cuts: at every call to the disk of a workload, and during the recovery from that, whatever the disk then holds.
+//! Power cuts and kills: at every call to the disk of a workload, and during the recovery from that, whatever the disk then
+//! holds.
 //!
 //! From each stop all disks that the cut can leave are visited up to a bound, and a sample drawn from a seed beyond it; each
 //! distinct one is opened and held against what was acknowledged. `cargo test` visits some ten thousands; all of it, a million
@@ -34,13 +35,13 @@ fn run_until(workload: &Workload, call: u64) -> Option<(SimulatedDisk, Model)> {
     disk.has_lost_power().then_some((disk, model))
 }
 
-/// Disks that a power cut can leave: in order up to a bound, then at random.
+/// The disk that a kill leaves, and those that a power cut can: in order up to a bound, then at random.
 fn states_of(disk: &SimulatedDisk, bound: usize) -> impl Iterator<Item = SimulatedDisk> {
     let mut in_order = disk.crash_states();
     let first: Vec<_> = in_order.by_ref().take(bound).collect();
     let more = if in_order.next().is_some() { bound } else { 0 };
-    let disk = disk.clone();
-    first.into_iter().chain((0..more).map(move |_| disk.crash()))
+    let (disk, killed) = (disk.clone(), disk.fork());
+    std::iter::once(killed).chain(first).chain((0..more).map(move |_| disk.crash()))
 }
 
 /// Opens what is left and checks it, appends, and loses power again at each call of that.
