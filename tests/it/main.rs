@@ -6,6 +6,7 @@ mod concurrency;
 mod config;
 mod crash;
 mod damage;
+mod faults;
 mod following;
 mod groups;
 mod inspect;

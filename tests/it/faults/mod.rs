@@ -1,0 +1,154 @@
+//! Errors of the disk: every kind, at every call, once and for good, while a log is used and while it recovers.
+//!
+//! A program that goes on after each error must find: what was acknowledged is there, what was refused is not, an error is
+//! never told as damage or as an end, and once the disk is well again everything works, without an open where nothing was lost.
+
+mod session;
+
+use std::io;
+
+use annals::SimulatedDisk;
+use session::{Session, clock};
+
+/// `ENOSPC` and `EIO`.
+const COMMON: &[i32] = &[28, 5];
+
+/// `EDQUOT`, `EFBIG`, `EINTR`, `EMFILE` and `EROFS`.
+const OTHERS: &[i32] = &[122, 27, 4, 24, 30];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Once,
+    /// Of a write, half was done.
+    OnceShort,
+    ForGood,
+}
+
+fn fail(disk: &SimulatedDisk, how: How, call: u64, error: i32) {
+    let error = io::Error::from_raw_os_error(error);
+    match how {
+        How::Once => disk.fail_call(call, error),
+        How::OnceShort => disk.fail_call_short(call, error),
+        How::ForGood => disk.fail_calls_from(call, error),
+    }
+}
+
+/// Every error at every call from which on `use_it` works with what `prepare` made.
+fn every_error_at_every_call(prepare: fn() -> Session, use_it: fn(&mut Session), how: How, errors: &[i32]) -> u64 {
+    let mut runs = 0;
+    let prepared = prepare();
+    let mut well = prepared.fork();
+    use_it(&mut well);
+    assert!(well.errors.is_empty(), "on a disk without fault: {:?}", well.errors);
+    let end = well.disk.calls();
+    well.settle("on a disk without fault");
+    for error in errors {
+        for call in 0..end {
+            let mut session = prepared.fork();
+            fail(&session.disk, how, call, *error);
+            use_it(&mut session);
+            session.settle(&format!("error {error} {how:?} at call {call}"));
+            runs += 1;
+        }
+    }
+    runs
+}
+
+fn empty() -> Session {
+    Session::new(SimulatedDisk::with_clock(1, clock()))
+}
+
+fn everything(session: &mut Session) {
+    session.append(false, &[3]);
+    session.append(false, &[40, 0, 7]);
+    session.append(true, &[1]);
+    session.append(false, &[100, 40]);
+    session.append(true, &[80]);
+    session.look_up();
+    session.commit(3);
+    session.flush();
+    session.delete_before(2);
+    session.configure(400);
+    session.append(true, &[70, 70]);
+    session.truncate(6);
+    session.append(true, &[10]);
+    session.second_topic();
+    session.maintain();
+    session.append(false, &[90]);
+    session.close();
+    session.append(true, &[20]);
+}
+
+#[test]
+fn an_error_loses_nothing_that_was_acknowledged() {
+    let runs = every_error_at_every_call(empty, everything, How::Once, COMMON);
+    assert!(runs >= 600, "only {runs} runs");
+}
+
+#[test]
+fn a_short_write_loses_nothing_that_was_acknowledged() {
+    let runs = every_error_at_every_call(empty, everything, How::OnceShort, COMMON);
+    assert!(runs >= 600, "only {runs} runs");
+}
+
+#[test]
+fn a_disk_that_fails_for_good_loses_nothing_that_was_acknowledged() {
+    let runs = every_error_at_every_call(empty, everything, How::ForGood, COMMON);
+    assert!(runs >= 600, "only {runs} runs");
+}
+
+#[test]
+fn errors_that_are_rare_lose_nothing_that_was_acknowledged() {
+    let runs = every_error_at_every_call(empty, everything, How::Once, OTHERS);
+    assert!(runs >= 1_500, "only {runs} runs");
+}
+
+/// A log whose process was killed in the middle of a write, with segments above and below the recovery point.
+fn killed() -> Session {
+    let mut session = empty();
+    session.append(true, &[60, 30]);
+    session.append(false, &[200]);
+    session.flush();
+    session.append(false, &[90, 50]);
+    session.commit(2);
+    session.append(false, &[100, 50]);
+    session.append(false, &[20]);
+    assert!(session.errors.is_empty(), "{:?}", session.errors);
+    session.kill();
+    session
+}
+
+fn recover(session: &mut Session) {
+    session.read();
+    session.append(true, &[70]);
+    session.append(false, &[170]);
+    session.close();
+}
+
+#[test]
+fn no_error_in_a_recovery_loses_what_was_acknowledged() {
+    for how in [How::Once, How::OnceShort, How::ForGood] {
+        for errors in [COMMON, OTHERS] {
+            let runs = every_error_at_every_call(killed, recover, how, errors);
+            assert!(runs >= 150, "only {runs} runs");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_byte_goes_on_once_there_is_room() {
+    let mut room = 0;
+    loop {
+        let mut session = empty();
+        session.disk.set_capacity(room);
+        session.has_only_been_full = true;
+        everything(&mut session);
+        let is_done = session.errors.is_empty();
+        session.settle(&format!("room for {room} bytes"));
+        if is_done {
+            break;
+        }
+        room += 7;
+    }
+    assert!(room > 1_000, "all had room in {room} bytes");
+}
