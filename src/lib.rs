@@ -265,6 +265,7 @@
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::exhaustive_enums)]
 
 mod clock;
+mod compaction;
 mod config;
 mod error;
 mod topic_partition;

@@ -26,6 +26,7 @@ pub struct LogConfig {
     read_mode: ReadMode,
     max_open_files: usize,
     max_decompressed_bytes: usize,
+    cleaner_dedupe_buffer_bytes: usize,
     recovery_threads: Option<usize>,
 }
 
@@ -44,6 +45,7 @@ impl Default for LogConfig {
             read_mode: ReadMode::Map,
             max_open_files: 512,
             max_decompressed_bytes: 64 << 20,
+            cleaner_dedupe_buffer_bytes: 128 << 20,
             recovery_threads: None,
         }
     }
@@ -164,6 +166,16 @@ impl LogConfig {
         self
     }
 
+    /// How much memory the keys of a partition may take while it is compacted: 24 bytes each, and a quarter more. A partition with
+    /// more keys takes several passes, each over all of its log. At least 1.
+    ///
+    /// One partition is compacted at a time, and takes no more than it needs. Default: 128 MiB, good for 4 million keys. In
+    /// Kafka: `log.cleaner.dedupe.buffer.size`.
+    pub fn cleaner_dedupe_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.cleaner_dedupe_buffer_bytes = bytes;
+        self
+    }
+
     /// How many threads check partitions while a log is opened that was not closed cleanly. At least 1.
     ///
     /// Default: one for each processor, at most 4. In Kafka: `num.recovery.threads.per.data.dir`.
@@ -188,6 +200,7 @@ impl LogConfig {
             read_mode: self.read_mode,
             max_open_files: self.max_open_files,
             max_decompressed_bytes: self.max_decompressed_bytes,
+            cleaner_dedupe_buffer_bytes: self.cleaner_dedupe_buffer_bytes,
             recovery_threads: self.recovery_threads.unwrap_or_else(processors),
         };
         let is_zero = [
@@ -198,6 +211,7 @@ impl LogConfig {
             ("group_max_size", settings.group_max_size == Some(0)),
             ("max_open_files", settings.max_open_files == 0),
             ("max_decompressed_bytes", settings.max_decompressed_bytes == 0),
+            ("cleaner_dedupe_buffer_bytes", settings.cleaner_dedupe_buffer_bytes == 0),
             ("recovery_threads", settings.recovery_threads == 0),
         ];
         match is_zero.into_iter().find(|(_, is_zero)| *is_zero) {
@@ -229,5 +243,6 @@ pub(crate) struct LogSettings {
     pub(crate) read_mode: ReadMode,
     pub(crate) max_open_files: usize,
     pub(crate) max_decompressed_bytes: usize,
+    pub(crate) cleaner_dedupe_buffer_bytes: usize,
     pub(crate) recovery_threads: usize,
 }

@@ -420,6 +420,7 @@ fn a_log_has_the_defaults_that_it_says() {
         read_mode: ReadMode::Map,
         max_open_files: 512,
         max_decompressed_bytes: 67_108_864,
+        cleaner_dedupe_buffer_bytes: 134_217_728,
         recovery_threads: settings.recovery_threads,
     };
     assert_eq!(settings, expected);
@@ -440,6 +441,7 @@ fn every_setting_of_a_log_arrives() {
         .read_mode(ReadMode::Copy)
         .max_open_files(5)
         .max_decompressed_bytes(6)
+        .cleaner_dedupe_buffer_bytes(8)
         .recovery_threads(7);
     let expected = LogSettings {
         durability: Durability::Synced,
@@ -454,6 +456,7 @@ fn every_setting_of_a_log_arrives() {
         read_mode: ReadMode::Copy,
         max_open_files: 5,
         max_decompressed_bytes: 6,
+        cleaner_dedupe_buffer_bytes: 8,
         recovery_threads: 7,
     };
     assert_eq!(config.resolve().unwrap(), expected);

@@ -103,11 +103,14 @@ impl LogCore {
     }
 }
 
-/// The lines with the recovery point of `id` at `end` at most.
+/// The lines with the recovery point of `id` at `end` at most, and what of it is compacted.
 pub(super) fn lowered(before: &Lines, id: &TopicPartition, end: u64) -> Lines {
     let mut lines = before.clone();
     if let Some(recovery_point) = lines.recovery_points.get_mut(id) {
         *recovery_point = end.min(*recovery_point);
+    }
+    if let Some(cleaned) = lines.cleaned.get_mut(id) {
+        *cleaned = end.min(*cleaned);
     }
     lines
 }

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `recovery-point-offset-checkpoint` | whenever a recovery point moved | damaged or missing: everything is scanned |
 //! | `log-start-offset-checkpoint` | whenever a log start in a segment moved | damaged or missing: at the first segment |
-//! | `cleaner-offset-checkpoint` | only to take a deleted topic's lines out | - |
+//! | `cleaner-offset-checkpoint` | behind a compaction, before a cut | damaged or missing: all is compacted again |
 //! | `replication-offset-checkpoint` | never; removed before the first write of a run | its presence: a broker was here |
 //! | `.kafka_cleanshutdown` | at a close that left nothing open; removed before the first write of a run | its presence |
 //! | `meta.properties` | once, where there is none | - |
@@ -33,11 +33,13 @@ const MAX_BYTES: u64 = 512 << 20;
 /// An offset for each partition that has a line.
 pub(crate) type Offsets = BTreeMap<TopicPartition, u64>;
 
-/// The lines of both checkpoints.
+/// The lines of the checkpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lines {
     pub(crate) recovery_points: Offsets,
     pub(crate) log_starts: Offsets,
+    /// Below is compacted.
+    pub(crate) cleaned: Offsets,
 }
 
 /// The checkpoints of a directory.
@@ -51,7 +53,11 @@ impl Checkpoints {
     /// Reads what is there; a file that is missing or damaged has no lines.
     pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Self {
         let read = |name| read_offsets(storage, &dir.join(name)).unwrap_or_default();
-        let lines = Lines { recovery_points: read(file_name::RECOVERY_POINTS), log_starts: read(file_name::LOG_STARTS) };
+        let lines = Lines {
+            recovery_points: read(file_name::RECOVERY_POINTS),
+            log_starts: read(file_name::LOG_STARTS),
+            cleaned: read(file_name::CLEANER_OFFSETS),
+        };
         Self { dir: dir.to_owned(), on_disk: Mutex::new(lines) }
     }
 
@@ -82,19 +88,11 @@ impl Checkpoints {
             self.replace(storage, file_name::RECOVERY_POINTS, &lines.recovery_points)?;
             on_disk.recovery_points = lines.recovery_points;
         }
-        step()
-    }
-
-    /// Takes a deleted topic out of what compaction remembers: another topic of that name starts from nothing.
-    pub(crate) fn forget_cleaned(&self, storage: &dyn Storage, topic: &str) -> Result<()> {
-        let _one_at_a_time = self.on_disk.lock();
-        let Some(mut lines) = read_offsets(storage, &self.dir.join(file_name::CLEANER_OFFSETS)) else { return Ok(()) };
-        let before = lines.len();
-        lines.retain(|id, _| *id.topic != *topic);
-        if lines.len() == before {
-            return Ok(());
+        if lines.cleaned != on_disk.cleaned {
+            self.replace(storage, file_name::CLEANER_OFFSETS, &lines.cleaned)?;
+            on_disk.cleaned = lines.cleaned;
         }
-        self.replace(storage, file_name::CLEANER_OFFSETS, &lines)
+        step()
     }
 
     fn replace(&self, storage: &dyn Storage, name: &str, offsets: &Offsets) -> Result<()> {
@@ -162,10 +160,12 @@ mod tests {
         let disk = disk_with(&[]);
         let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
         assert_eq!(checkpoints.lines(), Lines::default());
-        let lines = Lines { recovery_points: offsets(&[("b", 0, 7), ("a", 1, 0)]), log_starts: offsets(&[("b", 0, 3)]) };
+        let recovery_points = offsets(&[("b", 0, 7), ("a", 1, 0)]);
+        let lines = Lines { recovery_points, log_starts: offsets(&[("b", 0, 3)]), cleaned: offsets(&[("a", 1, 9)]) };
         checkpoints.write(&disk, |_| lines.clone()).unwrap();
         assert_eq!(text(&disk, file_name::RECOVERY_POINTS), "0\n2\na 1 0\nb 0 7\n");
         assert_eq!(text(&disk, file_name::LOG_STARTS), "0\n1\nb 0 3\n");
+        assert_eq!(text(&disk, file_name::CLEANER_OFFSETS), "0\n1\na 1 9\n");
         assert_eq!(Checkpoints::read(&disk, Path::new("/data")).lines(), lines);
     }
 
@@ -183,17 +183,8 @@ mod tests {
         for damaged in ["0\n2\na 0 5\n", "1\n1\na 0 5\n", "0\n1\na 0 5", "\u{0}\u{0}"] {
             let disk = disk_with(&[(file_name::RECOVERY_POINTS, damaged), (file_name::LOG_STARTS, "0\n1\na 0 2\n")]);
             let lines = Checkpoints::read(&disk, Path::new("/data")).lines();
-            assert_eq!(lines, Lines { recovery_points: offsets(&[]), log_starts: offsets(&[("a", 0, 2)]) }, "{damaged:?}");
+            assert_eq!(lines, Lines { log_starts: offsets(&[("a", 0, 2)]), ..Lines::default() }, "{damaged:?}");
         }
-    }
-
-    #[test]
-    fn a_deleted_topic_is_forgotten_by_compaction() {
-        let disk = disk_with(&[(file_name::CLEANER_OFFSETS, "0\n3\na 0 1\nb 0 2\na 1 3\n")]);
-        let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
-        checkpoints.forget_cleaned(&disk, "c").unwrap();
-        checkpoints.forget_cleaned(&disk, "a").unwrap();
-        assert_eq!(text(&disk, file_name::CLEANER_OFFSETS), "0\n1\nb 0 2\n");
     }
 
     #[test]

@@ -16,12 +16,13 @@ use super::bounds::lowered;
 use super::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
 use super::lone_note::Note;
 use super::open::{LogBuilder, ensure_directory, sync_above, take_lock};
+use crate::compaction::Allowance;
 use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionCore, PartitionSpec};
+use crate::partition::{KeepOpen, Maintenance, Partition, PartitionContext, PartitionCore, PartitionSpec};
 use crate::storage::{DirEntry, FileLock, Storage};
-use crate::topic::stored::{Found, read_topic_file, store_log_start, unconfigured};
+use crate::topic::stored::{Found, read_topic_file, store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
 
 impl Partition {
@@ -48,6 +49,8 @@ pub(super) struct Lone {
     is_in_log: bool,
     checkpoints: Checkpoints,
     note: Note,
+    /// Memory for the keys while it is compacted.
+    cleaner_buffer_bytes: usize,
     was_clean: bool,
     /// Given back last.
     _locks: Vec<Box<dyn FileLock>>,
@@ -102,7 +105,9 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
         PartitionCore::open(&context, &spec)?.0
     };
     let is_in_log = home != dir;
-    let lone = Lone { core, context, home, is_in_log, checkpoints, note, was_clean, _locks: locks };
+    let cleaner_buffer_bytes = log_settings.cleaner_dedupe_buffer_bytes;
+    let lone = Lone { core, context, home, is_in_log, checkpoints, note, cleaner_buffer_bytes, was_clean, _locks: locks };
+    lone.core.set_cleaned_end(lone.checkpoints.lines().cleaned.get(&lone.line()).copied());
     lone.apply_retention();
     let core = Arc::clone(&lone.core);
     Ok(Partition::new(core, Durability::Os, KeepOpen::new(Arc::new(lone))))
@@ -196,9 +201,27 @@ impl Lone {
             let mut lines = before.clone();
             lines.recovery_points.insert(line.clone(), self.core.recovery_point());
             lines.log_starts.remove(&line);
+            lines.cleaned.remove(&line);
+            lines.cleaned.extend(self.core.cleaned_end().map(|offset| (line.clone(), offset)));
             lines.log_starts.extend(log_start.map(|offset| (line, offset)));
             lines
         })
+    }
+
+    /// Compacts now. The log around it learns first that the partition has gaps.
+    pub(super) fn compact(&self) -> Result<Maintenance> {
+        let storage = &*self.context.storage;
+        if self.core.is_dense() {
+            store_gaps(storage, &self.home, &self.core.id().topic)?;
+            self.core.allow_gaps();
+        }
+        let mut allowance = Allowance { key_map_bytes: self.cleaner_buffer_bytes, goes_on: &mut || true };
+        let done = self.core.compact(self.context.clock.now(), &mut allowance)?;
+        match self.checkpoint() {
+            // It was compacted, and the checkpoint can wait.
+            Ok(()) | Err(Error::DiskFull { .. }) => Ok(done),
+            Err(error) => Err(error),
+        }
     }
 
     /// Old segments can wait: what fails here is tried again next time.

@@ -1,10 +1,10 @@
-//! What a log does from time to time: flushing, checkpoints, retention, removing what is due.
+//! What a log does from time to time: flushing, checkpoints, retention, compaction, removing what is due.
 //!
 //! [`Log::maintain`](super::Log::maintain) does all of it at once. A thread, `annals-maintain`, does it in the background: every
 //! `flush_interval` it flushes what is dirty, brings the checkpoints up to date and keeps the log within its bound; every
-//! `maintenance_interval` it runs retention. Topics with a shorter `flush.ms` are flushed by that. It does nothing else, starts
-//! no other thread, and ends at close, at once when it waits. What fails in the background is tried again next time; a failed
-//! fsync has told its partition, which tells its callers.
+//! `maintenance_interval` it runs retention and then compaction, during which it goes on flushing. Topics with a shorter
+//! `flush.ms` are flushed by that. It does nothing else, starts no other thread, and ends at close, at once when it waits. What
+//! fails in the background is tried again next time; a failed fsync has told its partition, which tells its callers.
 //!
 //! There is no thread for a log that is read-only, has its clock set by hand, or has no `maintenance_interval`.
 
@@ -62,16 +62,22 @@ fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
         if core.stop.wait(flush_at.earlier(flush_some_at).earlier(pass_at).earlier(Deadline::after(LOOK))) {
             return;
         }
-        if flush_some_at.has_passed() {
-            let _tried_again_next_time = core.catalog.flush_within(flush_interval);
-            flush_some_at = Deadline::never();
-        }
-        if flush_at.has_passed() {
-            let _tried_again_next_time = core.flush().and_then(|()| core.keep_within_bound(now()));
-            flush_at = Deadline::after(flush_interval);
-        }
+        let mut flush_if_due = || {
+            if flush_some_at.has_passed() {
+                let _tried_again_next_time = core.catalog.flush_within(flush_interval);
+                flush_some_at = Deadline::after(shortest.unwrap_or(Duration::MAX));
+            }
+            if flush_at.has_passed() {
+                let _tried_again_next_time = core.flush().and_then(|()| core.keep_within_bound(now()));
+                flush_at = Deadline::after(flush_interval);
+            }
+            true
+        };
+        flush_if_due();
         if pass_at.has_passed() {
-            let _tried_again_next_time = core.run_retention(time.believe(now()));
+            let now = time.believe(now());
+            let _tried_again_next_time = core.run_retention(now);
+            let _tried_again_next_time = core.run_compaction(now, &mut flush_if_due);
             pass_at = Deadline::after(interval);
         }
     }
@@ -83,7 +89,11 @@ impl LogCore {
         if self.context().read_only {
             return Err(Error::ReadOnly);
         }
-        let done = self.run_retention(self.context().clock.now());
+        let now = self.context().clock.now();
+        let mut sum = Sum::default();
+        sum.add(self.run_retention(now));
+        sum.add(self.run_compaction(now, &mut || true));
+        let done = sum.result();
         match self.flush() {
             // It was full before, and what retention freed is the news.
             Ok(()) | Err(Error::DiskFull { .. }) => done,
@@ -123,13 +133,13 @@ impl LogCore {
 
 /// What several steps did, and the first error among them.
 #[derive(Debug, Default)]
-struct Sum {
+pub(super) struct Sum {
     done: Maintenance,
     error: Option<Error>,
 }
 
 impl Sum {
-    fn add(&mut self, step: Result<Maintenance>) {
+    pub(super) fn add(&mut self, step: Result<Maintenance>) {
         match step {
             Ok(done) => self.done += done,
             // Deleted while the pass was under way.
@@ -138,7 +148,7 @@ impl Sum {
         }
     }
 
-    fn result(self) -> Result<Maintenance> {
+    pub(super) fn result(self) -> Result<Maintenance> {
         match self.error {
             Some(error) => Err(error),
             None => Ok(self.done),

@@ -26,6 +26,7 @@ use crate::topic_partition::TopicPartition;
 mod bounds;
 pub(crate) mod catalog;
 pub(crate) mod checkpoints;
+mod cleaning;
 mod lone;
 mod lone_note;
 mod maintenance;
@@ -198,7 +199,7 @@ impl Log {
         self.core().groups.groups(&self.keep()).unwrap_or_default()
     }
 
-    /// Does now what the background thread does from time to time: retention, removing what is due, keeping within
+    /// Does now what the background thread does from time to time: retention, compaction, removing what is due, keeping within
     /// [`LogConfig::max_bytes`](crate::LogConfig::max_bytes), flushing. Says what went.
     ///
     /// Works on a full disk. Goes on after an error in one partition, and gives the first.
@@ -268,6 +269,10 @@ struct LogCore {
     checkpoints: Checkpoints,
     recovery: Recovery,
     max_bytes: Option<u64>,
+    /// Memory for the keys of a partition that is compacted.
+    cleaner_buffer_bytes: usize,
+    /// Held by the one who compacts.
+    cleaning: Mutex<()>,
     /// Ends the background thread.
     stop: Arc<Signal>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -318,6 +323,10 @@ impl LogCore {
         for topic in self.catalog.topics() {
             for (number, slot) in topic.slots().iter() {
                 let id = topic.partition_id(number);
+                let cleaned = match slot {
+                    Ok(partition) => partition.cleaned_end(),
+                    Err(_) => before.cleaned.get(&id).copied(),
+                };
                 let (recovery_point, log_start) = match slot {
                     Ok(partition) => {
                         let log_start = partition.log_start_offset();
@@ -325,6 +334,7 @@ impl LogCore {
                     }
                     Err(_) => (before.recovery_points.get(&id).copied(), before.log_starts.get(&id).copied()),
                 };
+                lines.cleaned.extend(cleaned.map(|offset| (id.clone(), offset)));
                 lines.log_starts.extend(log_start.map(|offset| (id.clone(), offset)));
                 lines.recovery_points.extend(recovery_point.map(|offset| (id, offset)));
             }
@@ -360,9 +370,9 @@ impl LogCore {
             let mut lines = before.clone();
             lines.recovery_points.retain(|id, _| *id.topic != *name);
             lines.log_starts.retain(|id, _| *id.topic != *name);
+            lines.cleaned.retain(|id, _| *id.topic != *name);
             lines
         })?;
-        self.checkpoints.forget_cleaned(self.storage(), name)?;
         self.catalog.end_delete(name)
     }
 

@@ -137,6 +137,9 @@ impl LogBuilder {
         let home = Home { root: dir.clone(), defaults: settings.topic_defaults.clone(), context, changes: Arc::default() };
         let (catalog, loaded) = catalog::load(home, contents, &known)?;
         let catalog = Arc::new(catalog);
+        for partition in catalog.partitions() {
+            partition.set_cleaned_end(lines.cleaned.get(partition.id()).copied());
+        }
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
         let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups)? };
@@ -148,6 +151,8 @@ impl LogBuilder {
             checkpoints,
             recovery,
             max_bytes: settings.max_bytes,
+            cleaner_buffer_bytes: settings.cleaner_dedupe_buffer_bytes,
+            cleaning: Mutex::new(()),
             stop: Signal::new(),
             thread: Mutex::new(None),
             lock: Mutex::new(lock),

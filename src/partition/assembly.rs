@@ -14,7 +14,7 @@ use super::follow::WaitList;
 use super::leader_epoch::LeaderEpochs;
 use super::producer_state::ProducerStates;
 use super::segment_list::SegmentList;
-use super::{OPEN, PartitionCore, Refusal, Writer};
+use super::{NEVER, OPEN, PartitionCore, Refusal, Writer};
 use crate::config::{Durability, ReadMode};
 use crate::error::{Error, Result};
 use crate::format::file_name;
@@ -121,12 +121,15 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         first_unstable: AtomicU64::new(writer.producers.first_unstable_offset().unwrap_or(u64::MAX)),
         truncations: AtomicU64::new(0),
         reopens: AtomicU64::new(0),
-        is_dense: spec.is_dense,
+        is_dense: AtomicBool::new(spec.is_dense),
+        cleaned_end: AtomicU64::new(NEVER),
         waiters: WaitList::default(),
         state: AtomicU8::new(OPEN),
         unavailable: None,
         has_refusal: AtomicBool::new(parts.damage.is_some()),
         refusal: Mutex::new(parts.damage.map(Refusal::Damaged)),
+        cleaning: Mutex::new(()),
+        replacing: Mutex::new(()),
         flush: Mutex::new(()),
         is_touched: AtomicBool::new(parts.was_repaired),
         has_new_digests: AtomicBool::new(parts.was_repaired),

@@ -22,8 +22,12 @@ use crate::segment::Segment;
 pub struct Maintenance {
     /// Segments that were deleted.
     pub segments_deleted: u64,
-    /// Bytes of files that were removed.
+    /// Bytes of files that were removed, less those that compaction wrote in their place.
     pub bytes_freed: u64,
+    /// Segments that compaction made anew.
+    pub segments_compacted: u64,
+    /// Records that compaction left out.
+    pub records_removed: u64,
 }
 
 /// Files that were renamed to be deleted later, with the time it is due.
@@ -49,6 +53,7 @@ impl PartitionCore {
     /// Raises the log start to `offset` and deletes the segments that lie below it as a whole. Where even the active one does,
     /// an empty one takes its place first.
     pub(crate) fn delete_segments_before(&self, offset: u64) -> Result<Maintenance> {
+        let _replaces = self.replacing.lock();
         let mut writer = self.writer.lock();
         self.check_readable()?;
         if self.context.read_only {
@@ -105,7 +110,7 @@ impl PartitionCore {
         Ok(done)
     }
 
-    fn rename_to_delete(&self, path: &Path, due: Timestamp) -> io::Result<()> {
+    pub(super) fn rename_to_delete(&self, path: &Path, due: Timestamp) -> io::Result<()> {
         let mut renamed = path.as_os_str().to_owned();
         renamed.push(".deleted");
         let renamed = PathBuf::from(renamed);
@@ -118,7 +123,7 @@ impl PartitionCore {
     }
 
     /// Removes a file if it is there, and says how long it was.
-    fn unlink(&self, path: &Path) -> io::Result<u64> {
+    pub(super) fn unlink(&self, path: &Path) -> io::Result<u64> {
         let storage = &self.context.storage;
         let bytes = match storage.metadata(path) {
             Ok(metadata) => metadata.bytes,

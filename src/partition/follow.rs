@@ -43,6 +43,11 @@ impl Signal {
         self.notify();
     }
 
+    /// Whether something changed since `reset`.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.pending.load(Ordering::SeqCst)
+    }
+
     /// Whether somebody called `wake`; once.
     #[inline]
     pub(crate) fn take_woken(&self) -> bool {

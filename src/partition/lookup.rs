@@ -54,6 +54,8 @@ impl PartitionCore {
                 // What it went through was deleted or cut meanwhile.
                 Err(Error::Corrupt(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
                     if truncations != self.truncations() || !Arc::ptr_eq(&segments, &self.segments().snapshot()) => {}
+                // A part of it may have been looked for in segments that were compacted meanwhile.
+                Ok(_) if !segment_list::still_holds(&self.segments().snapshot(), &segments) => {}
                 found => return found,
             }
         }
@@ -71,7 +73,7 @@ impl PartitionCore {
     }
 
     /// Largest timestamp of a segment by its index; -1: none.
-    pub(super) fn max_timestamp_of(&self, segment: &Arc<Segment>) -> Result<i64> {
+    pub(crate) fn max_timestamp_of(&self, segment: &Arc<Segment>) -> Result<i64> {
         if segment.size() == 0 {
             return Ok(-1);
         }
@@ -178,7 +180,7 @@ impl PartitionCore {
     }
 
     /// Largest timestamp of the first batch of a segment; -1: none.
-    pub(super) fn first_timestamp(&self, segment: &Arc<Segment>) -> Result<i64> {
+    pub(crate) fn first_timestamp(&self, segment: &Arc<Segment>) -> Result<i64> {
         let mut place = Place::at_start(Arc::clone(segment), self.truncations());
         let found = self.next_if(&mut place, &|_| false)?;
         Ok(found.map_or(-1, |(header, _)| header.max_timestamp))

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::{Deadline, Timestamp};
-use crate::config::{Durability, TopicSettings};
+use crate::config::{CleanupPolicy, Durability, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::metadata_file::TopicId;
 use crate::segment::{Segment, SegmentHome};
@@ -20,6 +20,7 @@ use crate::topic_partition::TopicPartition;
 mod append;
 mod assembly;
 pub(crate) mod batch;
+pub(crate) mod cleaned;
 mod commit;
 mod context;
 mod delete;
@@ -43,6 +44,7 @@ mod truncate;
 
 pub use append::RecordMetadata;
 pub use batch::{Batch, RecordIter, RecordView};
+pub(crate) use cleaned::discard_cleaned;
 pub(crate) use context::{BufferPool, CleanMarker, KeepOpen, PartitionContext, PartitionSpec};
 pub use delete::Maintenance;
 pub use follow::Waker;
@@ -50,6 +52,7 @@ pub use handle::{Partition, SegmentInfo};
 pub use lookup::{OffsetAndTimestamp, OffsetSpec};
 pub use reader::{Isolation, ReadOptions, Reader};
 pub use recovery::PartitionRecovery;
+pub(crate) use transactions::control_of;
 
 use batch::Origin;
 use commit::GroupCommit;
@@ -62,6 +65,9 @@ use segment_list::SegmentList;
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const DELETED: u8 = 2;
+
+/// No offset.
+const NEVER: u64 = u64::MAX;
 
 /// The partition itself; handles share it.
 #[derive(Debug)]
@@ -89,7 +95,10 @@ pub(crate) struct PartitionCore {
     truncations: AtomicU64,
     /// Rises with every `reopen`: what was appended before and not synced may be gone.
     reopens: AtomicU64,
-    is_dense: bool,
+    /// Whether a gap between two offsets can only be damage.
+    is_dense: AtomicBool,
+    /// All below was compacted; [`NEVER`] where nothing was.
+    cleaned_end: AtomicU64,
     waiters: WaitList,
     state: AtomicU8,
     /// Why writes are refused, if they are.
@@ -97,6 +106,10 @@ pub(crate) struct PartitionCore {
     has_refusal: AtomicBool,
     /// Why the partition could not be opened at all, if it could not: every call gives it.
     unavailable: Option<Error>,
+    /// Held by the one who compacts.
+    cleaning: Mutex<()>,
+    /// Held by the one who takes segments out of the list, until their files are gone.
+    replacing: Mutex<()>,
     /// Held by the one who moves the recovery point.
     flush: Mutex<()>,
     /// Whether anything of the partition was written or repaired in this run: otherwise closing it writes nothing.
@@ -163,6 +176,10 @@ impl PartitionCore {
             // What readers have seen so far must not vanish again behind a synced end that lags.
             let _reported_by_the_next_sync = self.sync_published();
         }
+        if settings.cleanup_policy != CleanupPolicy::Delete {
+            // The topic's file says so already.
+            self.allow_gaps();
+        }
         *self.settings.write() = Arc::new(settings);
         self.is_synced_topic.store(durability == Durability::Synced, Ordering::SeqCst);
         self.waiters.notify();
@@ -211,12 +228,18 @@ impl PartitionCore {
         &self.segments
     }
 
-    fn truncations(&self) -> u64 {
+    pub(crate) fn truncations(&self) -> u64 {
         self.truncations.load(Ordering::Acquire)
     }
 
-    fn is_dense(&self) -> bool {
-        self.is_dense
+    /// Whether a gap between two offsets can only be damage.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.is_dense.load(Ordering::Acquire)
+    }
+
+    /// The partition may be compacted from now on. What is on the disk of its topic must say so before.
+    pub(crate) fn allow_gaps(&self) {
+        self.is_dense.store(false, Ordering::Release);
     }
 
     fn out_of_range(&self, requested: u64) -> Error {
@@ -229,7 +252,7 @@ impl PartitionCore {
         signal.wait(if self.context.read_only { Deadline::after(refresh::INTERVAL) } else { Deadline::never() });
     }
 
-    fn check_readable(&self) -> Result<()> {
+    pub(crate) fn check_readable(&self) -> Result<()> {
         match self.state.load(Ordering::Acquire) {
             OPEN => self.unavailable.clone().map_or(Ok(()), Err),
             DELETED => Err(Error::UnknownTopic(Arc::clone(&self.id().topic))),

@@ -340,7 +340,11 @@ impl Reader {
         place.step_over(&header);
         let range = self.range_of(&header);
         let batch = Batch::new(self.core.origin(), segment_base, position, header, bytes, range.clone());
-        let is_wanted = self.delivers(&header, &batch)?;
+        let Some(is_wanted) = self.delivers(&header, &batch)? else {
+            // What the indexes say now is not about the segment that this batch is from.
+            (self.place, self.filter) = (None, None);
+            return Ok(Step::GoOn);
+        };
         self.next = self.next.max(header.last_offset + 1).min(self.end.max(self.next));
         Ok(if is_wanted && !range.is_empty() { Step::Batch(batch) } else { Step::GoOn })
     }
@@ -352,10 +356,10 @@ impl Reader {
         start..(header.last_offset + 1).min(self.end).max(start)
     }
 
-    /// Whether records of the batch are handed out.
-    fn delivers(&mut self, header: &BatchHeader, batch: &Batch) -> Result<bool> {
+    /// Whether records of the batch are handed out; `None` where compaction has replaced its segment before that was known.
+    fn delivers(&mut self, header: &BatchHeader, batch: &Batch) -> Result<Option<bool>> {
         if self.options.isolation == Isolation::ReadUncommitted || !header.is_transactional() {
-            return Ok(!header.is_control() && header.record_count > 0);
+            return Ok(Some(!header.is_control() && header.record_count > 0));
         }
         if self.filter.is_none() {
             let mut passed_over = self.core.aborted_transactions(header.base_offset)?;
@@ -363,10 +367,15 @@ impl Reader {
                 passed_over.extend(self.core.open_transactions());
             }
             self.filter = Some(TransactionFilter::new(passed_over));
+            let segments = self.core.segments().snapshot();
+            let is_listed = self.place.as_ref().is_some_and(|place| segment_list::contains(&segments, place.file.segment()));
+            if !is_listed && self.next >= self.core.log_start_offset() {
+                return Ok(None);
+            }
         }
-        let Some(filter) = &mut self.filter else { return Ok(false) };
+        let Some(filter) = &mut self.filter else { return Ok(Some(false)) };
         let control = batch.control_record();
-        Ok(filter.delivers(header, control) && header.record_count > 0)
+        Ok(Some(filter.delivers(header, control) && header.record_count > 0))
     }
 
     /// The segment is read to its end: on to the next one.
@@ -375,6 +384,11 @@ impl Reader {
         let base_offset = place.file.segment().base_offset;
         let segments = self.core.segments().snapshot();
         if place.truncations != self.core.truncations() {
+            return Ok(Step::GoOn);
+        }
+        if !segment_list::contains(&segments, place.file.segment()) && self.next >= self.core.log_start_offset() {
+            // Compaction put another in its place, which may go on behind its end.
+            self.place = None;
             return Ok(Step::GoOn);
         }
         let Some(next) = segment_list::after(&segments, base_offset) else {

@@ -71,7 +71,7 @@ impl PartitionCore {
         let size = segment.size();
         let Some(bytes) = self.log_bytes_of(segment.base_offset)?.filter(|bytes| *bytes > size) else { return Ok(()) };
         let interval_bytes = self.settings().index_interval_bytes;
-        let rules = ScanRules { is_dense: self.is_dense, interval_bytes };
+        let rules = ScanRules { is_dense: self.is_dense(), interval_bytes };
         let start = ScanStart { position: size, index: MemoryIndex::default(), expected: segment.next_offset(), checks: true };
         let mut batches = Vec::new();
         let scanned = scan(&self.home, segment.base_offset, bytes, start, rules, |_, position, header, control| {

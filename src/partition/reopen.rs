@@ -23,6 +23,7 @@ impl PartitionCore {
     /// something first. After an error they stay refused as well, and reading goes on as far as it can.
     pub(crate) fn reopen(&self) -> Result<PartitionRecovery> {
         let _no_flush = self.flush.lock();
+        let _replaces = self.replacing.lock();
         let mut writer = self.writer.lock();
         self.check_readable()?;
         if self.context.read_only {
@@ -67,7 +68,7 @@ impl PartitionCore {
             log_start: self.log_start_offset(),
             recovery_point: self.recovery_point(),
             clean: false,
-            is_dense: self.is_dense,
+            is_dense: self.is_dense(),
             broker_since: false,
         }
     }
@@ -98,6 +99,7 @@ impl PartitionCore {
         self.log_start.store(log_start.into_inner(), Ordering::Release);
         self.first_unstable.store(first_unstable.into_inner(), Ordering::Release);
         self.commit.lower(end);
+        self.lower_cleaned_end(end);
         self.publish_cut(segments, end);
         // Recovery has synced what it read.
         self.commit.raise(end);

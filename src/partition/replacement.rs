@@ -21,7 +21,7 @@ use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
 use crate::storage::{Access, Storage, remove_if_exists};
 
-const SWAP: &str = ".swap";
+pub(super) const SWAP: &str = ".swap";
 pub(super) const CLEANED: &str = ".cleaned";
 
 /// A writer needs less between two renames.
@@ -95,6 +95,8 @@ impl Found {
         for (base, suffix) in self.live.iter().filter(|(base, _)| replaced.contains(base)) {
             remove(file_name::segment_file(*base, suffix))?;
         }
+        // The output has one name that says what it replaces: that goes last.
+        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         for (base, suffix) in whole {
             let name = file_name::segment_file(base, suffix);
             let (from, to) = (dir.join(name.clone() + SWAP), dir.join(name));

@@ -35,6 +35,17 @@ pub(crate) fn floor(segments: &[Arc<Segment>], offset: u64) -> usize {
     segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
 }
 
+/// Whether this very segment is in the list.
+pub(crate) fn contains(segments: &[Arc<Segment>], segment: &Arc<Segment>) -> bool {
+    segments.get(floor(segments, segment.base_offset)).is_some_and(|listed| Arc::ptr_eq(listed, segment))
+}
+
+/// Whether all segments of an earlier list are there still, but for those that went from its front.
+pub(crate) fn still_holds(now: &Segments, before: &Segments) -> bool {
+    let first = now.first().map_or(0, |segment| segment.base_offset);
+    Arc::ptr_eq(now, before) || before.iter().filter(|segment| segment.base_offset >= first).all(|segment| contains(now, segment))
+}
+
 /// The segment behind the one with this base.
 pub(crate) fn after(segments: &[Arc<Segment>], base_offset: u64) -> Option<&Arc<Segment>> {
     segments.get(segments.partition_point(|segment| segment.base_offset <= base_offset))

@@ -25,7 +25,7 @@ use crate::storage::{Storage, read_file, remove_if_exists};
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The control record of a control batch; `None` for data, for a batch that compaction emptied, and for one that is malformed.
-pub(super) fn control_of(header: &BatchHeader, bytes: &[u8]) -> Option<ControlRecord> {
+pub(crate) fn control_of(header: &BatchHeader, bytes: &[u8]) -> Option<ControlRecord> {
     if !header.is_control() || header.record_count == 0 {
         return None;
     }

@@ -36,6 +36,7 @@ struct Kept {
 impl PartitionCore {
     pub(crate) fn truncate_to(&self, end: u64) -> Result<()> {
         let _no_flush = self.flush.lock();
+        let _replaces = self.replacing.lock();
         let mut writer = self.writer.lock();
         self.check_truncatable()?;
         if end >= self.log_end_offset() {
@@ -59,6 +60,7 @@ impl PartitionCore {
         let replacement = if is_whole { None } else { Some(self.write_kept(&cut, kept)?) };
         self.recovery_point.fetch_min(end, Ordering::AcqRel);
         self.commit.lower(end);
+        self.lower_cleaned_end(end);
         self.cut(&mut writer, left, &gone, replacement, end).inspect_err(|error| {
             // Half of it is done: only opening the partition again can tell where its end is.
             self.poison(io::Error::other(error.to_string()));

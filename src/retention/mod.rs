@@ -38,6 +38,8 @@ impl AddAssign for Maintenance {
     fn add_assign(&mut self, other: Self) {
         self.segments_deleted += other.segments_deleted;
         self.bytes_freed += other.bytes_freed;
+        self.segments_compacted += other.segments_compacted;
+        self.records_removed += other.records_removed;
     }
 }
 

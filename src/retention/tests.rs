@@ -208,7 +208,13 @@ fn the_whole_log_loses_its_oldest_segments_first() {
 
 #[test]
 fn passes_add_up() {
-    let mut sum = Maintenance { segments_deleted: 1, bytes_freed: 10 };
-    sum += Maintenance { segments_deleted: 2, bytes_freed: 30 };
-    assert_eq!(sum, Maintenance { segments_deleted: 3, bytes_freed: 40 });
+    let done = |count, bytes_freed| Maintenance {
+        segments_deleted: count,
+        bytes_freed,
+        segments_compacted: 2 * count,
+        records_removed: 3 * count,
+    };
+    let mut sum = done(1, 10);
+    sum += done(2, 30);
+    assert_eq!(sum, done(3, 40));
 }

@@ -149,6 +149,24 @@ impl Segment {
         segment
     }
 
+    /// A sealed segment whose `.log` is open already, and has yet to get its name: it is read from `file` until it is settled.
+    pub(crate) fn open_unnamed(
+        home: &SegmentHome,
+        base_offset: u64,
+        size: u32,
+        next_offset: u64,
+        file: Arc<dyn StorageFile>,
+    ) -> Self {
+        let segment = Self::open_sealed(home, base_offset, size, next_offset);
+        *segment.hold.lock() = Hold::Kept(file);
+        segment
+    }
+
+    /// The files of an unnamed segment have their names.
+    pub(crate) fn settle(&self) {
+        *self.hold.lock() = Hold::Named;
+    }
+
     /// A segment whose batches were walked: `index` is what that gave.
     pub(crate) fn open_scanned(home: &SegmentHome, base_offset: u64, size: u32, next_offset: u64, index: MemoryIndex) -> Self {
         let path = home.dir.join(file_name::segment_file(base_offset, file_name::LOG));

@@ -18,8 +18,11 @@ use std::ops::Deref;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use memmap2::{Mmap, MmapOptions};
+
+use crate::clock::Timestamp;
 
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
 
@@ -162,6 +165,14 @@ impl StorageFile for DiskFile {
             Ok(mapping) => Ok(FileView::from_mapping(mapping)),
             // No address space, too many mappings, or a file system that cannot.
             Err(_) => self.copy(bytes),
+        }
+    }
+
+    fn set_modified(&self, at: Timestamp) -> io::Result<()> {
+        match u64::try_from(at.as_millis()) {
+            Ok(millis) => self.0.set_modified(UNIX_EPOCH + Duration::from_millis(millis)),
+            // Before there were clocks.
+            Err(_) => Ok(()),
         }
     }
 

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::clock::Timestamp;
+
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, MemoryDisk, Storage, StorageFile, sealed};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -153,6 +155,9 @@ impl StorageFile for FaultyFile {
     }
     fn view(&self, bytes: usize) -> io::Result<FileView> {
         self.inner.view(bytes)
+    }
+    fn set_modified(&self, at: Timestamp) -> io::Result<()> {
+        self.inner.set_modified(at)
     }
     fn drop_cache(&self, position: u64) -> io::Result<()> {
         self.inner.drop_cache(position)

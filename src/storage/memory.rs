@@ -340,6 +340,11 @@ impl StorageFile for MemoryFile {
         Ok(FileView::from_shared(content, bytes))
     }
 
+    fn set_modified(&self, at: Timestamp) -> io::Result<()> {
+        self.content.data.write().modified = at;
+        Ok(())
+    }
+
     fn drop_cache(&self, _position: u64) -> io::Result<()> {
         Ok(())
     }

@@ -123,6 +123,10 @@ pub trait StorageFile: sealed::Sealed + fmt::Debug + Send + Sync {
     /// Drops cached pages from `position` on (and some before), so that a later read comes from the device. A hint; pages
     /// that are mapped, or written and not yet synced, stay.
     fn drop_cache(&self, position: u64) -> io::Result<()>;
+    /// Sets when the file was last written, as `Storage::metadata` tells it. A hint; a disk may keep its own time.
+    fn set_modified(&self, _at: Timestamp) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A held lock; dropping it gives it back.

@@ -408,3 +408,14 @@ pub(crate) fn store_log_start(storage: &dyn Storage, root: &Path, id: &TopicPart
     let path = root.join(file_name::topic_file(&id.topic));
     replace_file(storage, &path, encode_topic_file(&file).as_bytes()).map_err(|error| Error::io("write", &path, error))
 }
+
+/// Makes the topic file say that partitions have gaps, which are no damage then; does nothing where there is no sound one.
+pub(crate) fn store_gaps(storage: &dyn Storage, root: &Path, topic: &str) -> Result<()> {
+    let Found::Sound(file, _) = read_topic_file(storage, root, topic)? else { return Ok(()) };
+    if !file.is_dense {
+        return Ok(());
+    }
+    let path = root.join(file_name::topic_file(topic));
+    let text = encode_topic_file(&TopicFile { is_dense: false, ..file });
+    replace_file(storage, &path, text.as_bytes()).map_err(|error| Error::io("write", &path, error))
+}

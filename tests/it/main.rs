@@ -2,6 +2,7 @@
 
 mod append_read;
 mod architecture;
+mod compaction;
 mod concurrency;
 mod config;
 mod crash;

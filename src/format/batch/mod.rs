@@ -40,6 +40,7 @@ mod below;
 mod builder;
 mod checksum;
 mod cursor;
+mod retained;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ pub(crate) use below::below;
 pub(crate) use builder::BatchBuilder;
 pub(crate) use checksum::BatchChecksum;
 pub(crate) use cursor::RecordCursor;
+pub(crate) use retained::{emptied, retained};
 
 /// Size of the header of a v2 batch.
 pub(crate) const HEADER_BYTES: usize = 61;

@@ -1,0 +1,186 @@
+//! What becomes of each batch: copied as it is, made anew with some of its records, left as a header, or dropped.
+//!
+//! | batch | stays |
+//! | --- | --- |
+//! | record behind the end of the key map | yes |
+//! | record without a key | no |
+//! | record of an aborted transaction | no |
+//! | record whose key has a later offset | no |
+//! | tombstone, the latest of its key | until the delete horizon that its batch got in the first pass that saw it |
+//! | marker of a transaction of which nothing is left | likewise |
+//! | header of the last batch of a producer | yes: it tells the sequence number that comes next |
+//! | header of the last batch of a round | yes: it tells where the log ends |
+//!
+//! These are Kafka's rules. A tombstone of the older formats, which have no horizon, stays by the age of its file.
+
+use std::collections::BTreeMap;
+
+use super::key_map::KeyMap;
+use super::output::Output;
+use super::transactions::Transactions;
+use crate::clock::Timestamp;
+use crate::config::TopicSettings;
+use crate::format::Malformed;
+use crate::format::batch::{self, BatchHeader, RecordCursor};
+use crate::format::producer_snapshot::ProducerEntry;
+use crate::format::record::RawRecord;
+use crate::partition::control_of;
+use crate::segment::batch_file::ReadError;
+
+/// What is done with a batch as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Verdict {
+    /// All its records go.
+    drops_records: bool,
+    /// Without records its header stays.
+    keeps_header: bool,
+    /// It is a marker that is no longer needed, and gets a delete horizon.
+    is_obsolete: bool,
+}
+
+/// Walks over a log from its start, batch by batch.
+#[derive(Debug)]
+pub(super) struct Cleaner<'a> {
+    pub(super) map: &'a KeyMap,
+    pub(super) settings: &'a TopicSettings,
+    pub(super) transactions: Transactions,
+    pub(super) last_batches: BTreeMap<i64, ProducerEntry>,
+    /// Where the round ends: the first offset that may not be cleaned.
+    pub(super) round_end: u64,
+    pub(super) now: Timestamp,
+    /// Whether tombstones of the older formats stay in this segment.
+    pub(super) keeps_legacy_tombstones: bool,
+    pub(super) max_decompressed_bytes: usize,
+    pub(super) records_removed: u64,
+    /// Whether anything of the current group changed.
+    pub(super) has_changed: bool,
+    is_kept: Vec<bool>,
+    rebuilt: Vec<u8>,
+}
+
+impl<'a> Cleaner<'a> {
+    pub(super) fn new(map: &'a KeyMap, settings: &'a TopicSettings, now: Timestamp, max_decompressed_bytes: usize) -> Self {
+        Self {
+            map,
+            settings,
+            transactions: Transactions::default(),
+            last_batches: BTreeMap::new(),
+            round_end: 0,
+            now,
+            keeps_legacy_tombstones: true,
+            max_decompressed_bytes,
+            records_removed: 0,
+            has_changed: false,
+            is_kept: Vec::new(),
+            rebuilt: Vec::new(),
+        }
+    }
+
+    /// Takes the next batch, whose checksum is right, and writes what is left of it.
+    pub(super) fn clean(&mut self, header: &BatchHeader, bytes: &[u8], output: &mut Output) -> Result<(), ReadError> {
+        let verdict = self.judge(header, bytes, output);
+        if verdict.drops_records {
+            self.records_removed += u64::from(header.record_count);
+            return self.without_records(header, verdict, output);
+        }
+        let decompressed = batch::decompressed(header, bytes, self.max_decompressed_bytes)?;
+        let decompressed = decompressed.as_deref();
+        let kept = self.choose(header, bytes, decompressed)?;
+        if kept.count == 0 {
+            return self.without_records(header, verdict, output);
+        }
+        let gets_horizon = header.magic >= 2 && (kept.has_tombstone || verdict.is_obsolete) && header.delete_horizon().is_none();
+        if kept.count == self.is_kept.len() && !gets_horizon {
+            return Ok(output.push(header, bytes)?);
+        }
+        self.has_changed = true;
+        // What is left of an older format is a v2 batch, in which a tombstone has a horizon.
+        let gets_horizon = gets_horizon || header.magic < 2 && kept.has_tombstone;
+        let horizon = gets_horizon.then(|| self.now.as_millis().saturating_add(self.settings.delete_retention_ms));
+        batch::retained(header, bytes, decompressed, &self.is_kept, horizon, self.settings, &mut self.rebuilt)?;
+        let made = BatchHeader::decode(&self.rebuilt)?;
+        Ok(output.push(&made, &self.rebuilt)?)
+    }
+
+    /// What can be said before the records are looked at.
+    fn judge(&mut self, header: &BatchHeader, bytes: &[u8], output: &mut Output) -> Verdict {
+        let (is_obsolete, drops_records) = if header.is_control() {
+            let (is_obsolete, aborted) = self.transactions.is_obsolete(header, control_of(header, bytes));
+            if let Some(transaction) = aborted {
+                output.push_aborted(transaction);
+            }
+            let is_over = header.delete_horizon().is_some_and(|horizon| horizon <= self.now.as_millis());
+            (is_obsolete, is_obsolete && is_over)
+        } else {
+            (false, self.transactions.is_aborted(header))
+        };
+        Verdict { drops_records, is_obsolete, keeps_header: self.is_last_of_producer(header) || self.is_last_of_round(header) }
+    }
+
+    /// Whether the batch tells what a producer did last: its last data, or, if there is none, a marker of its epoch.
+    fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
+        if !header.has_producer() {
+            return false;
+        }
+        self.last_batches.get(&header.producer_id).is_some_and(|last| match u64::try_from(last.last_offset) {
+            Ok(last_offset) => header.last_offset == last_offset,
+            Err(_) => header.is_control() && header.producer_epoch == last.producer_epoch,
+        })
+    }
+
+    fn is_last_of_round(&self, header: &BatchHeader) -> bool {
+        header.last_offset + 1 == self.round_end
+    }
+
+    fn without_records(&mut self, header: &BatchHeader, verdict: Verdict, output: &mut Output) -> Result<(), ReadError> {
+        if !verdict.keeps_header {
+            self.has_changed = true;
+            return Ok(());
+        }
+        batch::emptied(header, &mut self.rebuilt);
+        self.has_changed |= header.record_count > 0;
+        let made = BatchHeader::decode(&self.rebuilt)?;
+        Ok(output.push(&made, &self.rebuilt)?)
+    }
+
+    /// Looks at every record and fills `is_kept`.
+    fn choose(&mut self, header: &BatchHeader, bytes: &[u8], decompressed: Option<&[u8]>) -> Result<Kept, Malformed> {
+        self.is_kept.clear();
+        let mut kept = Kept { count: 0, has_tombstone: false };
+        let mut cursor = RecordCursor::new(header, bytes, decompressed)?;
+        while let Some(raw) = cursor.next(header, bytes, decompressed) {
+            let raw = raw?;
+            let is_kept = header.is_control() || self.keeps(header, &raw);
+            self.is_kept.push(is_kept);
+            if is_kept {
+                kept.count += 1;
+                kept.has_tombstone |= raw.value.is_none();
+            }
+        }
+        self.records_removed += (self.is_kept.len() - kept.count) as u64;
+        Ok(kept)
+    }
+
+    fn keeps(&self, header: &BatchHeader, record: &RawRecord<'_>) -> bool {
+        if record.offset >= self.map.end() {
+            return true;
+        }
+        let Some(key) = record.key else { return false };
+        let is_latest = self.map.get(key).is_none_or(|latest| record.offset >= latest);
+        is_latest && (record.value.is_some() || self.keeps_tombstones(header))
+    }
+
+    fn keeps_tombstones(&self, header: &BatchHeader) -> bool {
+        if header.magic < 2 {
+            return self.keeps_legacy_tombstones;
+        }
+        header.delete_horizon().is_none_or(|horizon| self.now.as_millis() < horizon)
+    }
+}
+
+/// What is left of the records of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    count: usize,
+    has_tombstone: bool,
+}

@@ -1,0 +1,324 @@
+//! Compaction: of every key the latest record stays, and all others go.
+//!
+//! A pass takes in the keys of the dirty part, as many as the key map has room for, and then writes everything from the start
+//! of the log to there anew, group by group: small neighbours become one segment, offsets stay as they are. Each group is put
+//! in its place before the next one is begun, from the oldest on, so that a tombstone is never there without what it deletes
+//! being gone already. If the keys were too many for the map, another pass goes on from there.
+//!
+//! Appends, reads and followers go on meanwhile. What they see is a log in which some records are missing that later ones
+//! replace. Retention and truncation go first: a pass that finds a segment gone ends there.
+//!
+//! | file | what it knows |
+//! | --- | --- |
+//! | `extent` | which part may be cleaned, and whether it is worth it |
+//! | `key_map` | the latest offset of each key |
+//! | `transactions` | what is aborted, and which markers are needed |
+//! | `cleaner` | what becomes of each batch |
+//! | `output` | writing a cleaned segment |
+//!
+//! Kafka's rules throughout (`LogCleaner`).
+
+use std::io;
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::config::{CleanupPolicy, TopicSettings};
+use crate::error::{Error, Result};
+use crate::format::batch::{self, BatchHeader, RecordCursor};
+use crate::format::file_name;
+use crate::partition::{Maintenance, PartitionCore};
+use crate::segment::batch_file::ReadError;
+use crate::segment::{MAX_LOG_BYTES, Segment};
+
+mod cleaner;
+mod extent;
+mod key_map;
+mod output;
+mod transactions;
+
+use cleaner::Cleaner;
+use extent::Extent;
+use key_map::KeyMap;
+use output::Output;
+use transactions::Transactions;
+
+/// Why a walk over the segments ended.
+#[derive(Debug)]
+enum Stopped {
+    /// The log closes, or a segment went: no error, but no result either.
+    Early,
+    Failed(Error),
+}
+
+impl From<Error> for Stopped {
+    /// Of an error while looking at a segment.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::OffsetOutOfRange { .. } => Self::Early,
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Self::Early,
+            error => Self::Failed(error),
+        }
+    }
+}
+
+type Step<T> = std::result::Result<T, Stopped>;
+
+/// What a pass may use, and whom it asks whether to go on.
+pub(crate) struct Allowance<'a> {
+    /// Memory of the key map.
+    pub(crate) key_map_bytes: usize,
+    /// Asked between two batches; `false` ends the pass.
+    pub(crate) goes_on: &'a mut dyn FnMut() -> bool,
+}
+
+/// Whether a topic with this policy is compacted.
+pub(crate) fn allows_compaction(policy: CleanupPolicy) -> bool {
+    policy != CleanupPolicy::Delete
+}
+
+impl PartitionCore {
+    /// How urgently the partition is to be compacted, by its settings; `None`: not now.
+    pub(crate) fn compaction_urgency(&self, now: Timestamp) -> Result<Option<f64>> {
+        let settings = self.settings();
+        if !allows_compaction(settings.cleanup_policy) {
+            return Ok(None);
+        }
+        match Extent::of(self, now).map_err(Stopped::from) {
+            Ok(extent) => Ok(extent.urgency(settings.min_cleanable_dirty_ratio)),
+            Err(Stopped::Early) => Ok(None),
+            Err(Stopped::Failed(error)) => Err(error),
+        }
+    }
+
+    /// Compacts all that may be, however little it is. What is on the disk must say already that the partition has gaps.
+    pub(crate) fn compact(&self, now: Timestamp, allowance: &mut Allowance<'_>) -> Result<Maintenance> {
+        assert!(!self.is_dense(), "a partition that is compacted may have gaps");
+        let _one_at_a_time = self.cleaning().lock();
+        let mut done = Maintenance::default();
+        loop {
+            match self.clean_once(now, allowance, &mut done) {
+                Ok(false) => {}
+                Ok(true) | Err(Stopped::Early) => return Ok(done),
+                Err(Stopped::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// One pass. Whether it came to the end of what may be cleaned.
+    fn clean_once(&self, now: Timestamp, allowance: &mut Allowance<'_>, done: &mut Maintenance) -> Step<bool> {
+        let extent = Extent::of(self, now)?;
+        if extent.segments.is_empty() {
+            return Ok(true);
+        }
+        let settings = self.settings();
+        let legacy_horizon = match extent.segments.iter().take_while(|segment| segment.base_offset < extent.first_dirty).last() {
+            Some(last) => self.segment_modified(last.base_offset)?.as_millis().saturating_sub(settings.delete_retention_ms),
+            None => 0,
+        };
+        let pass = Pass { partition: self, settings: &settings, extent: &extent, now, legacy_horizon };
+        Ok(pass.run(allowance, done)? >= extent.end)
+    }
+}
+
+/// One pass over a partition.
+struct Pass<'a> {
+    partition: &'a PartitionCore,
+    settings: &'a TopicSettings,
+    extent: &'a Extent,
+    now: Timestamp,
+    /// Files that were written later keep their tombstones of the older formats.
+    legacy_horizon: i64,
+}
+
+impl Pass<'_> {
+    /// Gives the offset that it came to.
+    fn run(&self, allowance: &mut Allowance<'_>, done: &mut Maintenance) -> Step<u64> {
+        let truncations = self.partition.truncations();
+        let map = self.map_keys(allowance)?;
+        let mut cleaner = Cleaner::new(&map, self.settings, self.now, self.partition.max_decompressed_bytes());
+        cleaner.round_end = self.extent.end;
+        cleaner.last_batches = self.partition.last_batches();
+        let start = self.extent.segments.first().map_or(0, |segment| segment.base_offset);
+        cleaner.transactions = Transactions::new(self.partition.aborted_from(start)?);
+        let reached = self.extent.segments.partition_point(|segment| segment.base_offset < map.end());
+        for group in self.groups(self.extent.segments.get(..reached).unwrap_or_default())? {
+            cleaner.has_changed = false;
+            self.clean_group(group, &mut cleaner, allowance, done)?;
+            done.records_removed += std::mem::take(&mut cleaner.records_removed);
+        }
+        self.partition.note_cleaned(map.end(), truncations);
+        Ok(map.end())
+    }
+
+    /// The keys of the dirty part, up to where the map is full.
+    fn map_keys(&self, allowance: &mut Allowance<'_>) -> Step<KeyMap> {
+        let (dirty, first_dirty) = (self.extent.dirty(), self.extent.first_dirty);
+        let mut keys = 0;
+        for segment in dirty {
+            self.walk(segment, false, allowance, |header, _| {
+                keys += u64::from(if header.magic < 2 { header.size_bytes / 16 } else { header.record_count });
+                Ok(true)
+            })?;
+        }
+        let mut map = KeyMap::new(keys, allowance.key_map_bytes, first_dirty);
+        let start = dirty.first().map_or(first_dirty, |segment| segment.base_offset);
+        let mut transactions = Transactions::new(self.partition.aborted_from(start)?);
+        for segment in dirty {
+            let has_room = self.walk(segment, true, allowance, |header, bytes| {
+                if header.is_control() {
+                    let _told_when_it_is_cleaned = transactions.is_obsolete(header, crate::partition::control_of(header, bytes));
+                } else if !transactions.is_aborted(header) && !self.put_keys(&mut map, header, bytes)? {
+                    return Ok(false);
+                }
+                map.advance_to(header.last_offset + 1);
+                Ok(true)
+            })?;
+            if !has_room {
+                return Ok(map);
+            }
+            map.advance_to(segment.next_offset());
+        }
+        map.advance_to(self.extent.end);
+        Ok(map)
+    }
+
+    /// `false`: the map is full.
+    fn put_keys(&self, map: &mut KeyMap, header: &BatchHeader, bytes: &[u8]) -> std::result::Result<bool, ReadError> {
+        if header.last_offset < self.extent.first_dirty {
+            return Ok(true);
+        }
+        let decompressed = batch::decompressed(header, bytes, self.partition.max_decompressed_bytes())?;
+        let decompressed = decompressed.as_deref();
+        let mut cursor = RecordCursor::new(header, bytes, decompressed)?;
+        while let Some(raw) = cursor.next(header, bytes, decompressed) {
+            let raw = raw?;
+            if let Some(key) = raw.key
+                && raw.offset >= self.extent.first_dirty
+                && !map.put(key, raw.offset)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Neighbours that fit into one segment, by Kafka's rule: log and indexes as large as they are now, and all offsets within
+    /// reach of the first base offset.
+    fn groups<'a>(&self, mut segments: &'a [Arc<Segment>]) -> Result<Vec<&'a [Arc<Segment>]>> {
+        let mut groups = Vec::new();
+        while let Some(first) = segments.first() {
+            let mut total = self.sizes_of(first)?;
+            let mut count = 1;
+            for segment in segments.iter().skip(1) {
+                let sizes = self.sizes_of(segment)?;
+                let sum = [0, 1, 2].map(|kind: usize| total.get(kind).unwrap_or(&0) + sizes.get(kind).unwrap_or(&0));
+                let [log, offsets, times] = sum;
+                let (log_limit, index_limit) = (self.settings.segment_bytes.into(), self.settings.segment_index_bytes.into());
+                // An empty one is in nobody's way, and would stay for ever where offsets are far apart.
+                let is_near = segment.size() == 0
+                    || segment.next_offset().saturating_sub(1 + first.base_offset) <= u64::from(MAX_LOG_BYTES);
+                if log > log_limit || offsets > index_limit || times > index_limit || !is_near {
+                    break;
+                }
+                total = sum;
+                count += 1;
+            }
+            let (group, rest) = segments.split_at(count);
+            groups.push(group);
+            segments = rest;
+        }
+        Ok(groups)
+    }
+
+    /// Bytes of the log, the offset index and the time index.
+    fn sizes_of(&self, segment: &Segment) -> Result<[u64; 3]> {
+        let bytes_of = |suffix| {
+            let path = segment.path(suffix);
+            match self.partition.home().storage.metadata(&path) {
+                Ok(metadata) => Ok(metadata.bytes),
+                // In memory, or to be made anew.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+                Err(error) => Err(Error::io("look at", &path, error)),
+            }
+        };
+        Ok([u64::from(segment.size()), bytes_of(file_name::OFFSET_INDEX)?, bytes_of(file_name::TIME_INDEX)?])
+    }
+
+    /// Writes a group anew and puts it in its place, unless that would change nothing.
+    fn clean_group(
+        &self,
+        group: &[Arc<Segment>],
+        cleaner: &mut Cleaner<'_>,
+        allowance: &mut Allowance<'_>,
+        done: &mut Maintenance,
+    ) -> Step<()> {
+        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+        let failed = |error| Error::io("compact", first.log_path(), error);
+        let home = self.partition.home();
+        let output = Output::create(home, first.base_offset, self.settings.index_interval_bytes);
+        let mut output = output.map_err(|error| Stopped::Failed(failed(error)))?;
+        let mut modified = Timestamp::from_millis(0);
+        for segment in group {
+            modified = self.partition.segment_modified(segment.base_offset)?;
+            cleaner.keeps_legacy_tombstones = modified.as_millis() > self.legacy_horizon;
+            self.walk(segment, true, allowance, |header, bytes| cleaner.clean(header, bytes, &mut output).map(|()| true))?;
+        }
+        if group.len() == 1 && !cleaner.has_changed {
+            return Ok(());
+        }
+        let cleaned = output.finish(last.next_offset(), modified).map_err(|error| Stopped::Failed(failed(error)))?;
+        match self.partition.replace_segments(group, &cleaned) {
+            Ok(Some(freed)) => {
+                done.segments_compacted += group.len() as u64;
+                done.bytes_freed += freed;
+                Ok(())
+            }
+            Ok(None) => {
+                crate::partition::discard_cleaned(home, first.base_offset);
+                Err(Stopped::Early)
+            }
+            Err(error) => {
+                crate::partition::discard_cleaned(home, first.base_offset);
+                Err(Stopped::Failed(error))
+            }
+        }
+    }
+
+    /// Visits the batches of a segment, with their bytes where they are wanted and right. `false`: the visitor had enough.
+    fn walk(
+        &self,
+        segment: &Segment,
+        is_whole: bool,
+        allowance: &mut Allowance<'_>,
+        mut visit: impl FnMut(&BatchHeader, &[u8]) -> std::result::Result<bool, ReadError>,
+    ) -> Step<bool> {
+        let mut file = self.partition.batches_by_position(segment);
+        let (mut position, mut expected, limit) = (0, segment.base_offset, segment.size());
+        loop {
+            if !(allowance.goes_on)() {
+                return Err(Stopped::Early);
+            }
+            self.partition.check_readable()?;
+            let visited = file.header_at(position, limit).and_then(|found| {
+                let Some(header) = found else { return Ok(None) };
+                PartitionCore::check_follows(segment, expected, &header)?;
+                let bytes = if is_whole { file.checked(position, &header, limit)? } else { &[] };
+                Ok(Some((header, visit(&header, bytes)?)))
+            });
+            match visited {
+                Ok(Some((_, false))) => return Ok(false),
+                Ok(Some((header, true))) => {
+                    position += header.size_bytes;
+                    expected = header.last_offset + 1;
+                }
+                Ok(None) => return Ok(true),
+                // Retention took it.
+                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Err(Stopped::Early),
+                Err(error) => return Err(self.partition.unreadable(segment, position, expected, error).into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

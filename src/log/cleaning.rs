@@ -1,0 +1,99 @@
+//! Compaction of the partitions of a log: which ones, the dirtiest first, one at a time, and on demand.
+//!
+//! One key map is in memory at a time, whoever asks. Where a pass came to is noted in `cleaner-offset-checkpoint` behind it: a
+//! stop in between costs that pass to be made again.
+
+use super::lone::Lone;
+use super::{Guard, LogCore};
+use crate::clock::Timestamp;
+use crate::compaction::{Allowance, allows_compaction};
+use crate::error::{Error, Result};
+use crate::partition::{Maintenance, Partition, PartitionCore};
+
+impl Partition {
+    /// Compacts now: of every key the latest record stays, and all earlier ones go, however few they are. Says what it did.
+    ///
+    /// Offsets stay what they were, with gaps between them: reading from an offset that is gone gives the next one. A tombstone
+    /// stays for `delete.retention.ms` after the first pass that saw it, so that who reads from the start meanwhile learns of
+    /// it. Appends and readers go on. As in Kafka some things are left alone: the active segment, what lies above the
+    /// [last stable offset](Self::last_stable_offset), and segments with a record younger than `min.compaction.lag.ms`.
+    ///
+    /// Without this call a log compacts by itself, in [`maintain`](crate::Log::maintain) and in the background, what is dirty
+    /// enough for `min.cleanable.dirty.ratio` or has waited for `max.compaction.lag.ms`. A partition that is opened alone is
+    /// only compacted on demand. Blocks for as long as it takes, also on the compaction of another partition.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the topic's `cleanup.policy` lacks `compact`; `Corrupt` where a segment is damaged: it stays as it
+    /// is. `DiskFull` leaves everything as it was: a group of segments is written anew before the old ones go.
+    ///
+    /// ```
+    /// # use annals::{CleanupPolicy, Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(100);
+    /// let colours = log.create_topic("colours", 1, config)?.partition(0)?;
+    /// for colour in ["red", "green", "blue"] {
+    ///     colours.append(("sky", colour))?;
+    /// }
+    /// assert_eq!(colours.compact()?.records_removed, 1); // "blue" is in the active segment
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn compact(&self) -> Result<Maintenance> {
+        let core = self.core();
+        core.check_compactable()?;
+        if let Some(guard) = self.keep().guard::<Guard>() {
+            let now = guard.core.context().clock.now();
+            guard.core.compact(core, now, &mut || true)
+        } else if let Some(lone) = self.keep().guard::<Lone>() {
+            lone.compact()
+        } else {
+            Ok(Maintenance::default())
+        }
+    }
+}
+
+impl PartitionCore {
+    fn check_compactable(&self) -> Result<()> {
+        if allows_compaction(self.settings().cleanup_policy) {
+            return Ok(());
+        }
+        let reason = "the records of a topic that only deletes are not compacted".to_owned();
+        Err(Error::InvalidConfig { key: "cleanup.policy".to_owned(), reason })
+    }
+}
+
+impl LogCore {
+    /// Compacts what is due, the most urgent first. `goes_on` is asked all the time. Gives the first error, after all was tried.
+    pub(super) fn run_compaction(&self, now: Timestamp, goes_on: &mut dyn FnMut() -> bool) -> Result<Maintenance> {
+        let mut sum = super::maintenance::Sum::default();
+        let mut due = Vec::new();
+        for partition in self.catalog.partitions() {
+            match partition.compaction_urgency(now) {
+                Ok(urgency) => due.extend(urgency.map(|urgency| (urgency, partition))),
+                Err(error) => sum.add(Err(error)),
+            }
+        }
+        due.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        for (_, partition) in due {
+            if !goes_on() {
+                break;
+            }
+            sum.add(self.compact(&partition, now, goes_on));
+        }
+        sum.result()
+    }
+
+    fn compact(&self, partition: &PartitionCore, now: Timestamp, goes_on: &mut dyn FnMut() -> bool) -> Result<Maintenance> {
+        if self.context().read_only {
+            return Err(Error::ReadOnly);
+        }
+        let _one_map_at_a_time = self.cleaning.lock();
+        let mut goes_on = || !self.stop.is_notified() && goes_on();
+        let mut allowance = Allowance { key_map_bytes: self.cleaner_buffer_bytes, goes_on: &mut goes_on };
+        let done = partition.compact(now, &mut allowance)?;
+        match self.write_checkpoints() {
+            // It was compacted, and the checkpoint can wait.
+            Ok(()) | Err(Error::DiskFull { .. }) => Ok(done),
+            Err(error) => Err(error),
+        }
+    }
+}

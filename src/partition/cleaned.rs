@@ -1,0 +1,245 @@
+//! What compaction needs of a partition: its sealed segments, its producers, and a way to put a cleaned segment in the place of
+//! those that it was made of.
+//!
+//! The exchange, each step durable before the next:
+//!
+//! | step | a stop behind it |
+//! | --- | --- |
+//! | `<base>.*.cleaned` are written | they are removed |
+//! | they are renamed to `.swap` | the next opening goes on (`replacement`) |
+//! | the files of the originals are removed | likewise |
+//! | `.swap` is renamed to the final names, the `.log` first | likewise: what is missing is an index |
+//!
+//! Readers do not notice. From the second step on the new segment, held open, stands in the list; those who are on an original
+//! keep it to its end and then look for their place again. Appends wait for nothing but the change of the list.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+
+use super::replacement::{CLEANED, SWAP};
+use super::{NEVER, PartitionCore};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::format::Malformed;
+use crate::format::batch::BatchHeader;
+use crate::format::file_name;
+use crate::format::index_entry::AbortedTransaction;
+use crate::format::producer_snapshot::ProducerEntry;
+use crate::segment::batch_file::{BatchFile, ReadError};
+use crate::segment::{Segment, SegmentHome};
+use crate::storage::{StorageFile, remove_if_exists};
+
+/// A segment as compaction wrote it, whole and durable under the names `<base>.*.cleaned`.
+#[derive(Debug)]
+pub(crate) struct CleanedSegment {
+    pub(crate) base_offset: u64,
+    /// Where the next segment begins.
+    pub(crate) next_offset: u64,
+    /// Size of the `.log`.
+    pub(crate) log_bytes: u32,
+    pub(crate) log: Arc<dyn StorageFile>,
+    /// Length and checksum of offset and time index.
+    pub(crate) digests: [(u64, u32); 2],
+    pub(crate) has_transaction_index: bool,
+}
+
+impl CleanedSegment {
+    /// The files that were written; the `.log` is the first.
+    fn suffixes(&self) -> impl Iterator<Item = &'static str> {
+        let written = [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX].into_iter();
+        written.chain(self.has_transaction_index.then_some(file_name::TRANSACTION_INDEX))
+    }
+
+    fn bytes(&self) -> u64 {
+        u64::from(self.log_bytes) + self.digests.iter().map(|(bytes, _)| bytes).sum::<u64>()
+    }
+}
+
+/// Where the files of a segment stand while it is being cleaned.
+pub(crate) fn cleaned_path(home: &SegmentHome, base_offset: u64, suffix: &str) -> PathBuf {
+    home.dir.join(file_name::segment_file(base_offset, suffix) + CLEANED)
+}
+
+/// Removes what cleaning a segment has written, as far as that can be done.
+pub(crate) fn discard_cleaned(home: &SegmentHome, base_offset: u64) {
+    for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
+        let _removed_at_the_next_opening = remove_if_exists(&*home.storage, &cleaned_path(home, base_offset, suffix));
+    }
+}
+
+impl PartitionCore {
+    /// All but the active segment, each with the base offset of the one behind it.
+    pub(crate) fn sealed_segments(&self) -> Vec<(Arc<Segment>, u64)> {
+        let segments = self.segments().snapshot();
+        let next = segments.iter().skip(1).map(|segment| segment.base_offset);
+        segments.iter().map(Arc::clone).zip(next).collect()
+    }
+
+    /// Held by the one who compacts: two would write the same files.
+    pub(crate) fn cleaning(&self) -> &Mutex<()> {
+        &self.cleaning
+    }
+
+    pub(crate) fn home(&self) -> &SegmentHome {
+        &self.home
+    }
+
+    /// The batches of a sealed segment, to be read by position: a device error there is an error, and no signal.
+    pub(crate) fn batches_by_position(&self, segment: &Segment) -> BatchFile {
+        let home = SegmentHome { maps: false, ..self.home.clone() };
+        BatchFile::new(Arc::new(Segment::open_sealed(&home, segment.base_offset, segment.size(), segment.next_offset())))
+    }
+
+    /// Most bytes that one batch may decompress to.
+    pub(crate) fn max_decompressed_bytes(&self) -> usize {
+        self.context.max_decompressed_bytes
+    }
+
+    /// A batch of a segment could not be read.
+    pub(crate) fn unreadable(&self, segment: &Segment, position: u32, next: u64, error: ReadError) -> Error {
+        match error {
+            ReadError::Io(error) => Error::io("read", segment.log_path(), error),
+            ReadError::Damaged(malformed) => {
+                self.origin().corrupt(segment.base_offset, position, next..segment.next_offset().max(next + 1), malformed)
+            }
+        }
+    }
+
+    /// Offsets only rise from batch to batch, within the segment.
+    pub(crate) fn check_follows(segment: &Segment, expected: u64, header: &BatchHeader) -> Result<(), Malformed> {
+        // The base of a legacy wrapper is not in its header.
+        if header.base_offset < expected || header.last_offset >= segment.next_offset() {
+            return Err(Malformed("the offset of a batch does not follow the one before it"));
+        }
+        Ok(())
+    }
+
+    /// The last batch of each producer that is known.
+    pub(crate) fn last_batches(&self) -> BTreeMap<i64, ProducerEntry> {
+        let entries = self.writer.lock().producers.entries();
+        entries.into_iter().map(|entry| (entry.producer_id, entry)).collect()
+    }
+
+    /// The aborted transactions that end at or behind `from`; asks no file where there never was a producer.
+    pub(crate) fn aborted_from(&self, from: u64) -> Result<Vec<AbortedTransaction>> {
+        let writer = self.writer.lock();
+        let has_producers = writer.has_snapshots || !writer.producers.is_empty();
+        drop(writer);
+        if has_producers { self.aborted_transactions(from) } else { Ok(Vec::new()) }
+    }
+
+    /// Offset up to which the partition was compacted, if it was.
+    pub(crate) fn cleaned_end(&self) -> Option<u64> {
+        Some(self.cleaned_end.load(Ordering::Acquire)).filter(|end| *end != NEVER)
+    }
+
+    /// What the checkpoint says.
+    pub(crate) fn set_cleaned_end(&self, end: Option<u64>) {
+        self.cleaned_end.store(end.unwrap_or(NEVER), Ordering::Release);
+    }
+
+    /// All below `end` was compacted, unless the log was cut since there were `truncations` of them.
+    pub(crate) fn note_cleaned(&self, end: u64, truncations: u64) {
+        let _no_truncation = self.replacing.lock();
+        if self.truncations() == truncations {
+            self.set_cleaned_end(Some(end));
+        }
+    }
+
+    pub(super) fn lower_cleaned_end(&self, end: u64) {
+        if self.cleaned_end().is_some() {
+            self.cleaned_end.fetch_min(end, Ordering::AcqRel);
+        }
+    }
+
+    /// Puts a cleaned segment in the place of the `originals`, which stand one behind the other, and gives how many bytes that
+    /// freed. `None`, and nothing is changed: one of them went meanwhile.
+    ///
+    /// On an error the originals stay, or, if half of it is done, writes are refused until the partition is opened again.
+    pub(crate) fn replace_segments(&self, originals: &[Arc<Segment>], cleaned: &CleanedSegment) -> Result<Option<u64>> {
+        let _replaces = self.replacing.lock();
+        self.check_writable()?;
+        let segments = self.segments().snapshot();
+        if !originals.iter().all(|segment| super::segment_list::contains(&segments, segment)) {
+            return Ok(None);
+        }
+        drop(segments);
+        self.context.clean_marker.clear(&*self.context.storage)?;
+        self.is_touched.store(true, Ordering::Relaxed);
+        self.promise(cleaned)?;
+        let exchanged = self.exchange(originals, cleaned);
+        self.has_new_digests.store(true, Ordering::Release);
+        exchanged.map(Some).inspect_err(|error| {
+            // The next opening finishes it; whoever took a segment away before that would see it again then.
+            self.poison(io::Error::other(error.to_string()));
+        })
+    }
+
+    /// From here on the output counts, whatever happens.
+    fn promise(&self, cleaned: &CleanedSegment) -> Result<()> {
+        let storage = &*self.context.storage;
+        let swap_path = |suffix| self.dir().join(file_name::segment_file(cleaned.base_offset, suffix) + SWAP);
+        let rename = |suffix| storage.rename(&cleaned_path(&self.home, cleaned.base_offset, suffix), &swap_path(suffix));
+        let promised = cleaned.suffixes().try_for_each(rename).and_then(|()| storage.sync_dir(self.dir()));
+        promised.map_err(|error| {
+            for suffix in cleaned.suffixes() {
+                if let Err(error) = remove_if_exists(storage, &swap_path(suffix)) {
+                    self.poison(error);
+                }
+            }
+            self.io("put cleaned segments in their place in")(error)
+        })
+    }
+
+    fn exchange(&self, originals: &[Arc<Segment>], cleaned: &CleanedSegment) -> Result<u64> {
+        let storage = &*self.context.storage;
+        let CleanedSegment { base_offset, next_offset, log_bytes, .. } = *cleaned;
+        let segment = Segment::open_unnamed(&self.home, base_offset, log_bytes, next_offset, Arc::clone(&cleaned.log));
+        segment.set_digests(cleaned.digests);
+        let segment = Arc::new(segment);
+        self.list_instead(originals, &segment);
+        let mut freed = 0;
+        for original in originals {
+            // One reference is the caller's; whoever has another may be reading.
+            let prepared = original.prepare_removal(1);
+            prepared.map_err(|error| Error::io("open", original.log_path(), error))?;
+            freed += self.remove_original(original, original.base_offset != base_offset)?;
+        }
+        storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+        for suffix in cleaned.suffixes() {
+            let path = segment.path(suffix);
+            let swap = self.dir().join(file_name::segment_file(base_offset, suffix) + SWAP);
+            storage.rename(&swap, &path).map_err(|error| Error::io("put in its place", &swap, error))?;
+        }
+        storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+        segment.settle();
+        Ok(freed.saturating_sub(cleaned.bytes()))
+    }
+
+    fn list_instead(&self, originals: &[Arc<Segment>], segment: &Arc<Segment>) {
+        let _no_roll = self.writer.lock();
+        let before = self.segments().snapshot();
+        let is_original = |listed: &&Arc<Segment>| originals.iter().any(|original| Arc::ptr_eq(original, listed));
+        let mut list: Vec<_> = before.iter().filter(|listed| !is_original(listed)).map(Arc::clone).collect();
+        list.insert(list.partition_point(|listed| listed.base_offset < segment.base_offset), Arc::clone(segment));
+        self.segments().replace(list);
+    }
+
+    /// The producer snapshot goes with its base offset.
+    fn remove_original(&self, original: &Segment, base_vanishes: bool) -> Result<u64> {
+        let delay_ms = self.settings().file_delete_delay_ms;
+        let due = Timestamp::from_millis(self.context.clock.now().as_millis().saturating_add(delay_ms));
+        let mut freed = 0;
+        for suffix in file_name::SEGMENT.into_iter().filter(|suffix| base_vanishes || *suffix != file_name::SNAPSHOT) {
+            let path = original.path(suffix);
+            let removed = if delay_ms > 0 { self.rename_to_delete(&path, due).map(|()| 0) } else { self.unlink(&path) };
+            freed += removed.map_err(|error| Error::io("remove", &path, error))?;
+        }
+        Ok(freed)
+    }
+}

@@ -1,0 +1,124 @@
+//! Compaction through the public face: what stays, what goes, and what everybody else notices of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use annals::{CleanupPolicy, Log, LogConfig, ManualClock, Partition, Record, Timestamp, TopicConfig};
+
+mod alongside;
+mod kept;
+mod settings;
+mod written_by_brokers;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+/// A log on disk whose clock stands.
+struct Bench {
+    dir: tempfile::TempDir,
+    clock: ManualClock,
+    config: LogConfig,
+    log: Option<Log>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(LogConfig::new())
+    }
+
+    fn with(config: LogConfig) -> Self {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(START));
+        let mut bench = Self { dir, clock, config, log: None };
+        bench.open();
+        bench
+    }
+
+    fn open(&mut self) {
+        let builder = Log::builder(self.dir.path()).clock(self.clock.clone()).config(self.config.clone());
+        self.log = Some(builder.open().unwrap());
+    }
+
+    fn log(&self) -> &Log {
+        self.log.as_ref().unwrap()
+    }
+
+    fn partition(&self, config: TopicConfig) -> Partition {
+        self.log().open_topic("t", 1, config).unwrap().partition(0).unwrap()
+    }
+
+    /// Closes, opens, and gives partition 0 of `t`.
+    fn reopen(&mut self) -> Partition {
+        self.log.take().unwrap().close().unwrap();
+        self.open();
+        self.log().topic("t").unwrap().partition(0).unwrap()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// Segments of about `bytes`, compacted whenever anything is dirty.
+fn compacted(bytes: u32) -> TopicConfig {
+    TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(bytes).index_interval_bytes(100)
+}
+
+/// Offset, key and value of all records.
+fn records(partition: &Partition) -> Vec<(u64, String, Option<String>)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut reader = partition.read(..).unwrap();
+    let mut records = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        records.push((record.offset(), text(record.key().unwrap_or_default()), record.value().map(text)));
+    }
+    records
+}
+
+fn offsets(partition: &Partition) -> Vec<u64> {
+    records(partition).into_iter().map(|(offset, ..)| offset).collect()
+}
+
+/// The value of each key, as who reads from the start sees it at the end.
+fn view(partition: &Partition) -> BTreeMap<String, String> {
+    let mut view = BTreeMap::new();
+    for (_, key, value) in records(partition) {
+        match value {
+            Some(value) => drop(view.insert(key, value)),
+            None => drop(view.remove(&key)),
+        }
+    }
+    view
+}
+
+/// Appends one record for each character: a letter is a key with its offset as the value, a capital its tombstone.
+fn append(partition: &Partition, keys: &str) {
+    for key in keys.chars() {
+        let value = partition.log_end_offset().to_string();
+        let lower = key.to_lowercase().to_string();
+        let record = if key.is_uppercase() { Record::tombstone(lower) } else { Record::new(value).key(lower) };
+        partition.append(record).unwrap();
+    }
+}
+
+/// Size of a batch of one record of `append`.
+fn record_bytes() -> u32 {
+    let partition = Log::in_memory().open_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    append(&partition, "a");
+    u32::try_from(partition.segments()[0].bytes).unwrap()
+}
+
+/// Base offsets of the segments.
+fn bases(partition: &Partition) -> Vec<u64> {
+    partition.segments().iter().map(|segment| segment.base_offset).collect()
+}
+
+/// Names of the files in a directory that end in `suffix`, sorted.
+fn names(dir: &Path, suffix: &str) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = entries.filter(|name| name.ends_with(suffix)).collect();
+    names.sort();
+    names
+}

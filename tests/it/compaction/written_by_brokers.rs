@@ -1,0 +1,1 @@
+//! Directories that brokers wrote.
