@@ -80,7 +80,8 @@ impl PartitionCore {
     /// How urgently the partition is to be compacted, by its settings; `None`: not now.
     pub(crate) fn compaction_urgency(&self, now: Timestamp) -> Result<Option<f64>> {
         let settings = self.settings();
-        if !allows_compaction(settings.cleanup_policy) {
+        // Why it takes no writes is told to those who append.
+        if !allows_compaction(settings.cleanup_policy) || self.check_writable().is_err() {
             return Ok(None);
         }
         match Extent::of(self, now).map_err(Stopped::from) {
@@ -94,6 +95,7 @@ impl PartitionCore {
     pub(crate) fn compact(&self, now: Timestamp, allowance: &mut Allowance<'_>) -> Result<Maintenance> {
         assert!(!self.is_dense(), "a partition that is compacted may have gaps");
         let _one_at_a_time = self.cleaning().lock();
+        self.check_writable()?;
         let mut done = Maintenance::default();
         loop {
             match self.clean_once(now, allowance, &mut done) {

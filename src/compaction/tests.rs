@@ -1,1 +1,196 @@
+//! Compaction on a disk that fails at one call, whichever it is: nothing is lost for it, and what a stop there leaves is
+//! finished, or taken back, by the next opening.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::config::{Durability, ReadMode};
+use crate::format::record::Record;
+use crate::partition::{BufferPool, CleanMarker, KeepOpen, Partition, PartitionContext, PartitionSpec};
+use crate::storage::Storage;
+use crate::storage::faulty::{Fault, FaultyDisk};
+use crate::storage::open_files::OpenFiles;
+use crate::topic_partition::TopicPartition;
+
+const DIR: &str = "/data/t-0";
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    Arc::new(PartitionContext {
+        files: OpenFiles::new(Arc::clone(&storage), 100),
+        storage,
+        clock: Arc::new(ManualClock::at(NOW)),
+        durability: Durability::Os,
+        read_mode: ReadMode::Map,
+        max_decompressed_bytes: 1 << 20,
+        read_only: false,
+        clean_marker: CleanMarker::new(Vec::new()),
+        buffers: BufferPool::default(),
+    })
+}
+
+fn spec(recovery_point: u64, segment_bytes: u32, file_delete_delay_ms: i64) -> PartitionSpec {
+    let settings = TopicSettings {
+        cleanup_policy: CleanupPolicy::Compact,
+        segment_bytes,
+        index_interval_bytes: 80,
+        file_delete_delay_ms,
+        ..TopicSettings::unconfigured()
+    };
+    PartitionSpec {
+        id: TopicPartition::new("t", 0),
+        dir: DIR.into(),
+        settings,
+        topic_id: None,
+        log_start: 0,
+        recovery_point,
+        clean: false,
+        is_dense: false,
+        broker_since: false,
+    }
+}
+
+fn handle(core: &Arc<PartitionCore>) -> Partition {
+    Partition::new(Arc::clone(core), Durability::Os, KeepOpen::new(Arc::new(())))
+}
+
+fn compact(core: &PartitionCore) -> Result<Maintenance> {
+    core.compact(NOW, &mut Allowance { key_map_bytes: 1 << 20, goes_on: &mut || true })
+}
+
+/// Offset and value of the latest record of each key.
+type View = BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>;
+
+fn view(core: &Arc<PartitionCore>) -> View {
+    let mut reader = handle(core).read(..).unwrap();
+    let mut view = BTreeMap::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        view.insert(record.key().unwrap().to_vec(), (record.offset(), record.value().map(<[u8]>::to_vec)));
+    }
+    view
+}
+
+fn leftovers(disk: &FaultyDisk) -> Vec<String> {
+    let names = disk.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name);
+    names.filter(|name| name.ends_with(".cleaned") || name.ends_with(".swap")).collect()
+}
+
+/// Records in small segments.
+fn fill(core: &Arc<PartitionCore>) {
+    let partition = handle(core);
+    for number in 0..30_u32 {
+        let key = format!("key {}", number * number % 7);
+        let record = if number % 5 == 4 { Record::tombstone(key) } else { Record::new(number.to_string()).key(key) };
+        partition.append(record).unwrap();
+    }
+    core.flush().unwrap();
+}
+
+/// One run in which call `fails_at` fails. Gives whether it came to that.
+fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64) -> bool {
+    let disk = FaultyDisk::failing_at(fails_at);
+    let what = format!("{fault:?} at call {fails_at}, delay {delete_delay_ms}");
+    let core = PartitionCore::create(&context(&disk), &spec(0, 300, delete_delay_ms)).unwrap();
+    fill(&core);
+    core.set_settings(spec(0, 900, delete_delay_ms).settings);
+    let before = view(&core);
+    let mut reader = handle(&core).read(..).unwrap();
+    let first = reader.next_record().unwrap().unwrap().offset();
+    disk.set_fault(Some(fault));
+    let compacted = compact(&core);
+    assert_eq!(view(&core), before, "{what}");
+    if !disk.has_failed() {
+        assert!(compacted.unwrap().records_removed > 0 && leftovers(&disk).is_empty());
+        return false;
+    }
+    disk.set_fault(None);
+    assert_eq!((first, view(&core)), (0, before.clone()), "{what}");
+    while let Some(record) = reader.next_record().unwrap() {
+        assert!(record.offset() > 0, "{what}");
+    }
+    // What is not half done can be done now.
+    let again = compact(&core);
+    let is_poisoned = matches!(again, Err(Error::Poisoned { .. }));
+    assert!(is_poisoned || again.is_ok(), "{what}: {again:?}");
+    assert_eq!(handle(&core).append(Record::new("x").key("more")).is_err(), is_poisoned, "{what}");
+    let expected = view(&core);
+    let recovery_point = core.recovery_point();
+    drop((core, reader));
+    let (core, recovery) = PartitionCore::open(&context(&disk), &spec(recovery_point, 900, delete_delay_ms))
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert!(recovery.damage.is_none(), "{what}: {recovery:?}");
+    assert_eq!(view(&core), expected, "{what}, opened again");
+    assert!(leftovers(&disk).is_empty(), "{what}: {:?}", leftovers(&disk));
+    compact(&core).unwrap();
+    assert_eq!(view(&core), expected, "{what}, compacted again");
+    true
+}
+
+#[test]
+fn a_call_that_fails_costs_no_record() {
+    for fault in [Fault::Full, Fault::FullForGood, Fault::Any, Fault::AnyForGood] {
+        for delete_delay_ms in [0, 1_000] {
+            let runs = (0..10_000).take_while(|fails_at| run(fault, *fails_at, delete_delay_ms)).count();
+            assert!(runs > 5, "{fault:?}: {runs} runs");
+        }
+    }
+}
+
+#[test]
+fn a_pass_that_is_told_to_stop_stops() {
+    let disk = FaultyDisk::failing_at(usize::MAX);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
+    fill(&core);
+    let before = view(&core);
+    for batches in 0..200 {
+        let mut left = batches;
+        let mut goes_on = || {
+            left -= 1;
+            left >= 0
+        };
+        core.compact(NOW, &mut Allowance { key_map_bytes: 1 << 20, goes_on: &mut goes_on }).unwrap();
+        assert_eq!(view(&core), before);
+        assert!(leftovers(&disk).is_empty());
+    }
+    assert!(core.cleaned_end().is_some_and(|end| end > 20));
+}
+
+#[test]
+fn damage_is_told_and_stays_where_it_is() {
+    let disk = FaultyDisk::failing_at(usize::MAX);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
+    fill(&core);
+    let damaged = handle(&core).segments()[2].clone();
+    let file = disk.open(&damaged.path, crate::storage::Access::Write).unwrap();
+    file.write_all_at(b"?", 70).unwrap();
+    let Err(Error::Corrupt(damage)) = compact(&core) else { panic!("damage was overlooked") };
+    assert_eq!((damage.path, damage.offsets.start), (damaged.path, damaged.base_offset));
+    assert!(leftovers(&disk).is_empty() && core.cleaned_end().is_none());
+    assert!(handle(&core).append(Record::new("x").key("more")).is_ok());
+}
+
+#[test]
+fn segments_are_grouped_by_what_they_are_before() {
+    let disk = FaultyDisk::failing_at(usize::MAX);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
+    fill(&core);
+    let bases = |core: &Arc<PartitionCore>| handle(core).segments().iter().map(|info| info.base_offset).collect::<Vec<_>>();
+    let before = bases(&core);
+    let extent = Extent::of(&core, NOW).unwrap();
+    let sizes: Vec<_> = extent.segments.iter().map(|segment| segment.size()).collect();
+    let count = |limit: TopicSettings| {
+        let pass = Pass { partition: &core, settings: &limit, extent: &extent, now: NOW, legacy_horizon: 0 };
+        pass.groups(&extent.segments).unwrap().iter().map(|group| group.len()).collect::<Vec<_>>()
+    };
+    let settings = spec(0, 300, 0).settings;
+    assert_eq!(count(settings.clone()), vec![1; before.len() - 1]);
+    let pair = TopicSettings { segment_bytes: sizes[0] + sizes[1], ..settings.clone() };
+    assert_eq!(count(pair)[0], 2);
+    let all = TopicSettings { segment_bytes: 1 << 20, ..settings };
+    assert_eq!(count(all.clone()), [before.len() - 1]);
+    let by_indexes = count(TopicSettings { segment_index_bytes: 40, ..all });
+    assert!(by_indexes.len() > 1 && by_indexes[0] > 1, "{by_indexes:?}");
+}

@@ -261,7 +261,7 @@ impl PartitionCore {
     }
 
     /// Whether the partition takes writes; the writer lock is held, or the answer is old when it comes.
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_readable()?;
         if self.context.read_only {
             return Err(Error::ReadOnly);

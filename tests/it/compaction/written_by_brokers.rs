@@ -1,8 +1,7 @@
 //! The broker's own compactions, done again from the segments that it left as `.deleted`: the outcome is the same, byte for byte.
 
 use super::*;
-
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/clean/root");
+use crate::kafka::{Gaps, KafkaTools, assert_clean, fixture};
 
 /// The base offset and the bytes of every `.log` with this suffix.
 fn logs(dir: &Path, suffix: &str) -> BTreeMap<u64, Vec<u8>> {
@@ -13,7 +12,7 @@ fn logs(dir: &Path, suffix: &str) -> BTreeMap<u64, Vec<u8>> {
 /// Lays the segments of before the compaction out as a lone partition, and compacts it at `now`.
 fn compacted_again(topic: &str, now: i64, config: TopicConfig) -> (tempfile::TempDir, Partition) {
     let dir = tempfile::tempdir().unwrap();
-    let source = Path::new(FIXTURES).join(format!("{topic}-0"));
+    let source = fixture("clean/root").join(format!("{topic}-0"));
     let mut before = logs(&source, ".log");
     before.extend(logs(&source, ".log.deleted"));
     for (base, bytes) in before {
@@ -39,7 +38,7 @@ fn headers(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 /// The partition as the broker left it.
 fn left_by_broker(topic: &str) -> (tempfile::TempDir, BTreeMap<u64, Vec<u8>>) {
-    let source = Path::new(FIXTURES).join(format!("{topic}-0"));
+    let source = fixture("clean/root").join(format!("{topic}-0"));
     let (dir, logs) = (tempfile::tempdir().unwrap(), logs(&source, ".log"));
     for (base, bytes) in &logs {
         fs::write(dir.path().join(format!("{base:020}.log")), bytes).unwrap();
@@ -78,7 +77,7 @@ fn a_second_one_too_whose_tombstones_are_over() {
 fn with_producers(topic: &str) -> (Bench, Partition) {
     let mut bench = Bench::new();
     bench.log.take().unwrap().close().unwrap();
-    let source = Path::new(FIXTURES).join(topic);
+    let source = fixture("clean/root").join(topic);
     let target = bench.file("t-0");
     fs::create_dir(&target).unwrap();
     for entry in fs::read_dir(source).unwrap().map(Result::unwrap) {
@@ -169,4 +168,79 @@ fn producers_are_known_from_what_is_left() {
         bench.log.take().unwrap().close().unwrap();
         assert_eq!(producers(&bench), expected, "{topic}");
     }
+}
+
+#[test]
+fn the_older_formats_are_compacted_too() {
+    let root = fixture("legacy/root");
+    let topics = names(&root, "-0").into_iter().filter(|name| name.starts_with('v') || name.starts_with("upgraded"));
+    let mut removed = 0;
+    for topic in topics {
+        let dir = tempfile::tempdir().unwrap();
+        for (base, bytes) in logs(&root.join(&topic), ".log") {
+            fs::write(dir.path().join(format!("{base:020}.log")), bytes).unwrap();
+        }
+        let config = || compacted(300).timestamp_after_max(None);
+        let (before, last) = {
+            let partition = Partition::open(dir.path(), config()).unwrap();
+            let before = latest(&partition);
+            let last = partition.append(Record::new("x").key("the last")).unwrap().offset;
+            removed += partition.compact().unwrap().records_removed;
+            (before, last)
+        };
+        let partition = Partition::open(dir.path(), config()).unwrap();
+        let mut after = latest(&partition);
+        assert_eq!(after.remove("the last").map(|(offset, _)| offset), Some(last), "{topic}");
+        assert_eq!(after, before, "{topic}");
+        let sealed = records(&partition).into_iter().filter(|(offset, ..)| *offset < last).count();
+        assert_eq!(sealed, before.len(), "{topic}: each key once");
+    }
+    assert!(removed > 0);
+}
+
+/// Offset and value of the latest record of each key.
+fn latest(partition: &Partition) -> BTreeMap<String, (u64, Option<String>)> {
+    let mut reader = partition.read(..).unwrap();
+    let mut latest = BTreeMap::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        if let Some(key) = record.key() {
+            let value = record.value().map(|value| String::from_utf8_lossy(value).into_owned());
+            latest.insert(String::from_utf8_lossy(key).into_owned(), (record.offset(), value));
+        }
+    }
+    latest
+}
+
+#[test]
+fn the_dump_tool_finds_no_fault_in_compacted_files() {
+    use annals::Compression;
+    let Some(tools) = KafkaTools::find() else { return };
+    let mut benches = Vec::new();
+    for topic in ["transactions-0", "transactions-1", "idempotent-1", "shapes-0", "mixed-codecs-0"] {
+        let (mut bench, partition) = with_producers(topic);
+        for pass in 0..3 {
+            compact_all(&bench, &partition, pass);
+        }
+        bench.log.take().unwrap().close().unwrap();
+        benches.push(bench);
+    }
+    for codec in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        let mut bench = Bench::new();
+        let partition = bench.partition(compacted(3_000).compression(codec).delete_retention(HOUR));
+        for round in 0..60 {
+            let batch = (0..20).map(|number| {
+                let key = format!("key {}", (number * 7 + round * 3) % 50);
+                if (number + round) % 9 == 0 { Record::tombstone(key) } else { Record::new("v".repeat(number)).key(key) }
+            });
+            partition.append_batch(batch).unwrap();
+        }
+        partition.compact().unwrap();
+        bench.clock.advance(2 * HOUR);
+        append(&partition, "abc");
+        partition.compact().unwrap();
+        bench.log.take().unwrap().close().unwrap();
+        benches.push(bench);
+    }
+    let dirs: Vec<_> = benches.iter().map(|bench| bench.dir.path()).collect();
+    assert_clean(&tools, &dirs, Gaps::Allowed);
 }
