@@ -234,8 +234,8 @@
 //! 7. No runtime, no output, no environment variables, no global state; one thread for each [`Log`], which can be turned off
 //!    ([`LogConfig::maintenance_interval`]) and does nothing that [`Log::maintain`] and [`Log::flush`] do not do.
 //!
-//! Not promised: replication, access over a network, more than one process that writes. Not there yet: compaction, producers with
-//! idempotence, transactions. A topic with [`CleanupPolicy::Compact`] keeps everything until then.
+//! Not promised: replication, access over a network, more than one process that writes. Not there yet: producers with
+//! idempotence, transactions.
 //!
 //! # A map
 //!
@@ -245,7 +245,8 @@
 //! | --- | --- |
 //! | `log` | [`Log`]: the open directory, its topics on disk, checkpoints, recovery, the background thread |
 //! | `group` | [`ConsumerGroup`], [`Consumer`]: who reads what, and how far they are |
-//! | `topic`, `retention` | [`Topic`]: partitions under a name, and where a key goes; what is due to be deleted |
+//! | `topic` | [`Topic`]: partitions under a name, and where a key goes |
+//! | `retention`, `compaction` | what is due to be deleted; what later records replace |
 //! | `partition` | [`Partition`], [`Reader`], [`Batch`]: segments in order, appending, reading, waiting, recovery |
 //! | `segment` | the files of one base offset: records, offset index, time index |
 //! | `format` | every byte of every file, as values; no I/O. [`Record`] |

@@ -10,6 +10,7 @@ mod raw;
 mod workload;
 
 mod append;
+mod compact;
 mod counts;
 mod figure;
 mod memory;
@@ -17,12 +18,13 @@ mod open;
 mod read;
 mod synced;
 
-const PARTS: [(&str, fn()); 7] = [
+const PARTS: [(&str, fn()); 8] = [
     ("append", append::measure),
     ("synced", synced::measure),
     ("read", read::measure_sequential),
     ("point", read::measure_point),
     ("open", open::measure),
+    ("compact", compact::measure),
     ("counts", counts::check),
     ("memory", memory::check),
 ];

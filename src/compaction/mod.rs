@@ -268,8 +268,8 @@ impl Pass<'_> {
         if group.len() == 1 && !cleaner.has_changed {
             return Ok(());
         }
-        let cleaned = output.finish(last.next_offset(), modified).map_err(|error| Stopped::Failed(failed(error)))?;
-        match self.partition.replace_segments(group, &cleaned) {
+        let written = output.finish(last.next_offset(), modified).map_err(|error| Stopped::Failed(failed(error)))?;
+        match self.partition.replace_segments(group, &written) {
             Ok(Some(freed)) => {
                 done.segments_compacted += group.len() as u64;
                 done.bytes_freed += freed;

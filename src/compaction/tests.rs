@@ -75,7 +75,7 @@ fn view(core: &Arc<PartitionCore>) -> View {
 
 fn leftovers(disk: &FaultyDisk) -> Vec<String> {
     let names = disk.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name);
-    names.filter(|name| name.ends_with(".cleaned") || name.ends_with(".swap")).collect()
+    names.filter(|name| name.contains(".cleaned") || name.contains(".swap")).collect()
 }
 
 /// Records in small segments.

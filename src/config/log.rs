@@ -166,8 +166,8 @@ impl LogConfig {
         self
     }
 
-    /// How much memory the keys of a partition may take while it is compacted: 24 bytes each, and a quarter more. A partition with
-    /// more keys takes several passes, each over all of its log. At least 1.
+    /// How much memory the keys of a partition may take while it is compacted: 24 bytes each, and a quarter more. A partition
+    /// with more keys takes several passes, each over all of its log. At least 1.
     ///
     /// One partition is compacted at a time, and takes no more than it needs. Default: 128 MiB, good for 4 million keys. In
     /// Kafka: `log.cleaner.dedupe.buffer.size`.

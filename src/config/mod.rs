@@ -66,7 +66,9 @@ pub enum CleanupPolicy {
     /// Whole segments go when retention says so.
     #[default]
     Delete,
-    /// The latest record of each key stays; retention does not apply. Every record must have a key.
+    /// The latest record of each key stays, at its offset, and the earlier ones go; retention does not apply. Every record must
+    /// have a key. A record without a value, a [tombstone](crate::Record::tombstone), deletes its key. See
+    /// [`Partition::compact`](crate::Partition::compact) for what is compacted when.
     Compact,
     /// Both: compacted, and deleted when retention says so.
     CompactAndDelete,

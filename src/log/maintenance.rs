@@ -3,8 +3,9 @@
 //! [`Log::maintain`](super::Log::maintain) does all of it at once. A thread, `annals-maintain`, does it in the background: every
 //! `flush_interval` it flushes what is dirty, brings the checkpoints up to date and keeps the log within its bound; every
 //! `maintenance_interval` it runs retention and then compaction, during which it goes on flushing. Topics with a shorter
-//! `flush.ms` are flushed by that. It does nothing else, starts no other thread, and ends at close, at once when it waits. What
-//! fails in the background is tried again next time; a failed fsync has told its partition, which tells its callers.
+//! `flush.ms` are flushed by that. It does nothing else, starts no other thread, and ends at close, at once when it waits, and
+//! between two batches when it compacts. What fails in the background is tried again next time; a failed fsync has told its
+//! partition, which tells its callers.
 //!
 //! There is no thread for a log that is read-only, has its clock set by hand, or has no `maintenance_interval`.
 

@@ -123,7 +123,29 @@ impl PartitionCore {
         }
         let Some((max, segment)) = largest else { return Ok(None) };
         let start = self.start_of_search(segment, max)?.max(self.log_start_offset());
-        self.first_in(segment, start, max)
+        match self.first_in(segment, start, max)? {
+            // The header of a batch that compaction emptied keeps its time, and the index speaks of it.
+            None if !self.is_dense() => self.walk_to_max(&segments),
+            found => Ok(found),
+        }
+    }
+
+    /// The first record with the largest timestamp, by the headers of all batches that have a record.
+    fn walk_to_max(&self, segments: &[Arc<Segment>]) -> Result<Option<OffsetAndTimestamp>> {
+        let mut largest: Option<(i64, &Arc<Segment>, u64)> = None;
+        for segment in segments {
+            let mut place = Place::at_start(Arc::clone(segment), self.truncations());
+            let mut start = segment.base_offset;
+            while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
+                let is_later = largest.is_none_or(|(other, ..)| header.max_timestamp > other);
+                if header.record_count > 0 && header.last_offset >= self.log_start_offset() && is_later {
+                    largest = Some((header.max_timestamp, segment, start));
+                }
+                start = header.last_offset + 1;
+            }
+        }
+        let Some((max, segment, start)) = largest.filter(|(max, ..)| *max >= 0) else { return Ok(None) };
+        self.first_in(segment, start.max(self.log_start_offset()), max)
     }
 
     /// The first record from `start` on in this segment at or after `from`; only batches that have such a one are decoded.

@@ -39,7 +39,7 @@ fn a_tombstone_stays_for_its_time() {
     assert!(records(&partition).contains(&tombstone) && !view(&partition).contains_key("a"));
     assert_eq!(offsets(&partition)[..3], [1, 2, 3]);
     // Its time runs from the first compaction, whatever its own timestamp is.
-    bench.clock.advance(DAY - Duration::from_millis(1));
+    bench.clock.advance(Duration::from_millis(24 * 3_600_000 - 1));
     append(&partition, "ffff");
     partition.compact().unwrap();
     assert!(records(&partition).contains(&tombstone));
@@ -79,7 +79,7 @@ fn batches_are_compacted_record_by_record() {
             let batch = (0..20).map(|number| {
                 let key = format!("key {}", (number * 7 + round * 3) % 50);
                 let record = Record::new(format!("value {round} {number}")).key(key).header("round", round.to_string());
-                record.timestamp(Timestamp::from_millis(START.as_millis() + 1_000 * round + i64::from(number as u8)))
+                record.timestamp(Timestamp::from_millis(START.as_millis() + 1_000 * round + number))
             });
             partition.append_batch(batch).unwrap();
         }
@@ -90,8 +90,8 @@ fn batches_are_compacted_record_by_record() {
         let partition = bench.reopen();
         let mut reader = partition.read(..).unwrap();
         while let Some(record) = reader.next_record().unwrap() {
-            let (round, number) =
-                record.text().strip_prefix("value ").unwrap().split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+            let text = record.text();
+            let (round, number) = text.strip_prefix("value ").unwrap().split_once(' ').unwrap();
             let at = START.as_millis() + 1_000 * round.parse::<i64>().unwrap() + number.parse::<i64>().unwrap();
             assert_eq!(record.timestamp(), Some(Timestamp::from_millis(at)));
             assert_eq!(record.headers().collect::<Vec<_>>(), [("round", Some(round.as_bytes()))]);
@@ -217,4 +217,23 @@ fn a_deleted_topic_is_forgotten() {
     let partition = bench.partition(compacted(4 * record_bytes() + 20));
     append(&partition, "aaaaaaaaa");
     assert_eq!(partition.compact().unwrap().records_removed, 7);
+}
+
+#[test]
+fn the_largest_timestamp_is_that_of_a_record() {
+    let bench = Bench::new();
+    let partition = bench.partition(TopicConfig::new().segment_bytes(4 * record_bytes() + 20));
+    let at = |seconds| START + Duration::from_secs(seconds);
+    append(&partition, "abc");
+    // The last of its segment: of it the header stays, and the time in it.
+    partition.append(Record::new("none").timestamp(at(100))).unwrap();
+    partition.append(Record::new("x").key("x").timestamp(at(10))).unwrap();
+    bench.log().topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    assert_eq!(partition.offset_for(OffsetSpec::MaxTimestamp).unwrap().unwrap().offset, 3);
+    partition.compact().unwrap();
+    assert_eq!(offsets(&partition), [0, 1, 2, 4]);
+    let max = partition.offset_for(OffsetSpec::MaxTimestamp).unwrap().unwrap();
+    assert_eq!((max.offset, max.timestamp), (4, Some(at(10))));
+    assert_eq!(partition.offset_for(at(5)).unwrap().unwrap().offset, 4);
+    assert_eq!(partition.offset_for(at(50)).unwrap(), None);
 }

@@ -1,0 +1,72 @@
+//! Compacting a log of which one record in ten is the latest of its key, beside copying its files.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use annals::{CleanupPolicy, Partition, Record, TopicConfig};
+
+use crate::figure::{Aim, measure as measure_pair};
+use crate::workload::{self, TYPICAL};
+
+const SEGMENT_BYTES: u32 = 64 << 20;
+
+pub(crate) fn measure() {
+    let megabytes = workload::sized(2, 128, 1_024);
+    let batches = (megabytes << 20) / (TYPICAL.record_bytes * TYPICAL.records);
+    let mut buffer = vec![0; 1 << 20];
+    let name = format!("compact, {megabytes} MiB with 10 % live keys");
+    let copy = || time_copy(batches, &mut buffer);
+    measure_pair(&name, Aim::AtLeast(0.25), 5, copy, || time_compact(batches));
+}
+
+/// Ten rounds over the same keys.
+fn fill(dir: &Path, batches: usize) -> Partition {
+    let bytes = u32::try_from(batches * 100_000 / 4).unwrap_or(u32::MAX).min(SEGMENT_BYTES);
+    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(bytes.max(200_000));
+    let partition = Partition::open(dir.join("bench-0"), config).expect("a partition opens");
+    let (values, keys) = (TYPICAL.values(), (batches * TYPICAL.records / 10).max(1));
+    let mut number = 0;
+    for _ in 0..batches {
+        let records = values.iter().map(|value| {
+            number = (number + 1) % keys;
+            Record::new(value.as_slice()).key(format!("key-{number:010}"))
+        });
+        partition.append_batch(records).expect("an append works");
+    }
+    partition.flush().expect("a flush works");
+    partition
+}
+
+fn time_compact(batches: usize) -> Duration {
+    let scratch = workload::scratch();
+    let partition = fill(scratch.path(), batches);
+    let start = Instant::now();
+    let done = partition.compact().expect("compaction works");
+    let elapsed = start.elapsed();
+    assert!(done.records_removed > 0, "there is something to remove");
+    elapsed
+}
+
+/// Copies every segment and makes the copy durable, as compaction does with what it writes.
+fn time_copy(batches: usize, buffer: &mut [u8]) -> Duration {
+    let scratch = workload::scratch();
+    let partition = fill(scratch.path(), batches);
+    let start = Instant::now();
+    for segment in partition.segments() {
+        let mut source = File::open(&segment.path).expect("a segment opens");
+        let target = scratch.path().join("copy");
+        let mut copy = File::create(&target).expect("a file can be made");
+        loop {
+            let count = source.read(buffer).expect("a segment can be read");
+            if count == 0 {
+                break;
+            }
+            copy.write_all(&buffer[..count]).expect("a file can be written");
+        }
+        copy.sync_data().expect("a file can be synced");
+        fs::remove_file(target).expect("a file can be removed");
+    }
+    start.elapsed()
+}
