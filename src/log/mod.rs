@@ -23,6 +23,7 @@ use crate::storage::{FileLock, MemoryDisk, Storage};
 use crate::topic::Topic;
 use crate::topic_partition::TopicPartition;
 
+mod beside;
 mod bounds;
 pub(crate) mod catalog;
 pub(crate) mod checkpoints;
@@ -162,6 +163,7 @@ impl Log {
 
     /// All topics by name, without Kafka's internal ones.
     pub fn topics(&self) -> Vec<Topic> {
+        self.core().catalog.try_look_again();
         let topics = self.core().catalog.topics().into_iter();
         topics.filter(|core| !core.is_internal()).map(|core| self.topic_of(core)).collect()
     }

@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 
 use super::catalog::contents::Contents;
 use super::catalog::{self, Known};
-use super::checkpoints::{Checkpoints, ensure_meta_properties};
-use super::{Guard, Log, LogCore, LoweredCommit, Recovery, lone, maintenance};
+use super::checkpoints::{Checkpoints, Lines, ensure_meta_properties};
+use super::{Guard, Log, LogCore, LoweredCommit, Recovery, beside, lone, maintenance};
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::{LogConfig, LogSettings, TopicConfig};
 use crate::error::{Error, Result};
@@ -89,7 +89,7 @@ impl LogBuilder {
     /// Opens the log to read, as [`Log::open_read_only`] does.
     pub fn open_read_only(self) -> Result<Log> {
         let settings = self.config.resolve()?;
-        let contents = Contents::read(&*self.storage, &self.dir)?;
+        let contents = beside::read_contents(&*self.storage, &self.dir)?;
         if !contents.is_log() {
             return Err(Error::NotALog { path: self.dir, reason: "it holds nothing of a log" });
         }
@@ -120,25 +120,23 @@ impl LogBuilder {
 
     fn load(self, settings: &LogSettings, dir: PathBuf, contents: Contents, lock: Option<Box<dyn FileLock>>) -> Result<Log> {
         let read_only = lock.is_none();
-        let has = |name| contents.files.contains(name);
-        let clean = has(file_name::CLEAN_SHUTDOWN) || contents.partitions.is_empty();
         let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| dir.join(name)).to_vec();
         let context = self.context(settings, marks, read_only);
         let checkpoints = Checkpoints::read(&*self.storage, &dir);
+        // Tests that stand the clock still want the same steps each time.
+        let threads = if self.clock.is_manual() { 1 } else { settings.recovery_threads };
         let lines = checkpoints.lines();
-        let known = Known {
-            recovery_points: lines.recovery_points,
-            log_starts: lines.log_starts,
-            clean,
-            broker_since: has(file_name::HIGH_WATERMARKS),
-            // Tests that stand the clock still want the same steps each time.
-            threads: if self.clock.is_manual() { 1 } else { settings.recovery_threads },
-        };
+        let cleaned_ends = lines.cleaned.clone();
+        let known = known_of(&contents, lines, threads);
+        let clean = known.clean;
         let home = Home { root: dir.clone(), defaults: settings.topic_defaults.clone(), context, changes: Arc::default() };
         let (catalog, loaded) = catalog::load(home, contents, &known)?;
         let catalog = Arc::new(catalog);
         for partition in catalog.partitions() {
-            partition.set_cleaned_end(lines.cleaned.get(partition.id()).copied());
+            partition.set_cleaned_end(cleaned_ends.get(partition.id()).copied());
+        }
+        if read_only {
+            catalog.changes().set_beside(Box::new(beside::Beside::new(&catalog, &dir)));
         }
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
@@ -172,6 +170,18 @@ impl LogBuilder {
             maintenance::start(log.core(), settings)?;
         }
         Ok(log)
+    }
+}
+
+/// What the root says of its partitions.
+pub(super) fn known_of(contents: &Contents, lines: Lines, threads: usize) -> Known {
+    let has = |name| contents.files.contains(name);
+    Known {
+        recovery_points: lines.recovery_points,
+        log_starts: lines.log_starts,
+        clean: has(file_name::CLEAN_SHUTDOWN) || contents.partitions.is_empty(),
+        broker_since: has(file_name::HIGH_WATERMARKS),
+        threads,
     }
 }
 

@@ -13,6 +13,7 @@ use super::delete::Trash;
 use super::follow::WaitList;
 use super::leader_epoch::LeaderEpochs;
 use super::producer_state::ProducerStates;
+use super::refresh::Seen;
 use super::segment_list::SegmentList;
 use super::{NEVER, OPEN, PartitionCore, Refusal, Writer};
 use crate::config::{Durability, ReadMode};
@@ -103,6 +104,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         opened: context.clock.now(),
         jitter_ms: 0,
         unflushed: 0,
+        seen: Seen::default(),
         producers: parts.producers,
     };
     PartitionCore {
@@ -138,7 +140,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
     }
 }
 
-fn stored_topic_id(context: &PartitionContext, dir: &Path) -> Option<TopicId> {
+pub(super) fn stored_topic_id(context: &PartitionContext, dir: &Path) -> Option<TopicId> {
     let bytes = read_file(&*context.storage, &dir.join(file_name::PARTITION_METADATA), MAX_METADATA_BYTES).ok()?;
     decode_partition_metadata(&bytes).ok()
 }

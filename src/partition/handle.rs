@@ -129,27 +129,32 @@ impl Partition {
 
     /// First offset that can be read.
     pub fn log_start_offset(&self) -> u64 {
+        self.core.try_refresh();
         self.core.log_start_offset()
     }
 
     /// Offset that the next record gets.
     pub fn log_end_offset(&self) -> u64 {
+        self.core.try_refresh();
         self.core.log_end_offset()
     }
 
     /// Where readers end: the log end offset, or in a `Synced` topic the end of what is on the device.
     pub fn high_watermark(&self) -> u64 {
+        self.core.try_refresh();
         self.core.high_watermark()
     }
 
     /// Where readers with [`Isolation::ReadCommitted`](super::Isolation::ReadCommitted) end: the high watermark, or the first
     /// record of the earliest transaction that is still open.
     pub fn last_stable_offset(&self) -> u64 {
+        self.core.try_refresh();
         self.core.last_stable_offset()
     }
 
     /// Its segments, in order; the last is the active one.
     pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.core.try_refresh();
         self.core.segment_infos().unwrap_or_default()
     }
 }

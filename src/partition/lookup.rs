@@ -48,12 +48,16 @@ pub struct OffsetAndTimestamp {
 impl PartitionCore {
     pub(super) fn offset_for(&self, spec: OffsetSpec) -> Result<Option<OffsetAndTimestamp>> {
         self.check_readable()?;
+        self.refresh_both_ends()?;
+        let mut attempts = 0;
         loop {
+            attempts += 1;
             let (segments, truncations) = (self.segments().snapshot(), self.truncations());
             match self.find(spec) {
                 // What it went through was deleted or cut meanwhile.
                 Err(Error::Corrupt(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
-                    if truncations != self.truncations() || !Arc::ptr_eq(&segments, &self.segments().snapshot()) => {}
+                    if !(self.is_read_only() && attempts > 2)
+                        && (truncations != self.truncations() || !Arc::ptr_eq(&segments, &self.segments().snapshot())) => {}
                 // A part of it may have been looked for in segments that were compacted meanwhile.
                 Ok(_) if !segment_list::still_holds(&self.segments().snapshot(), &segments) => {}
                 found => return found,

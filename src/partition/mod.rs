@@ -33,6 +33,7 @@ mod producer_state;
 pub(crate) mod reader;
 mod recovery;
 mod refresh;
+mod reload;
 mod reopen;
 mod replacement;
 mod scan;
@@ -60,6 +61,7 @@ use delete::Trash;
 use follow::{Signal, WaitList};
 use leader_epoch::LeaderEpochs;
 use producer_state::ProducerStates;
+use refresh::Seen;
 use segment_list::SegmentList;
 
 const OPEN: u8 = 0;
@@ -146,6 +148,8 @@ struct Writer {
     jitter_ms: i64,
     /// Records appended since the last flush that `flush.messages` asked for.
     unflushed: u64,
+    /// In a read-only log: what the active file was when it was looked at last.
+    seen: Seen,
 }
 
 impl PartitionCore {
@@ -172,7 +176,8 @@ impl PartitionCore {
 
     pub(crate) fn set_settings(&self, settings: TopicSettings) {
         let durability = settings.durability.unwrap_or(self.context.durability);
-        if durability == Durability::Synced && !self.is_synced_topic.load(Ordering::SeqCst) {
+        let may_sync = !self.context.read_only;
+        if may_sync && durability == Durability::Synced && !self.is_synced_topic.load(Ordering::SeqCst) {
             // What readers have seen so far must not vanish again behind a synced end that lags.
             let _reported_by_the_next_sync = self.sync_published();
         }

@@ -103,6 +103,8 @@ pub struct Reader {
     has_failed: bool,
     /// Damage that was passed over and not told yet.
     skipped: Vec<Corruption>,
+    /// In a read-only log: where the directory was last read anew because what stood there could not be read.
+    looked_again: Option<u64>,
 }
 
 /// What one step found.
@@ -121,6 +123,7 @@ impl Reader {
         options: ReadOptions,
     ) -> Result<Self> {
         core.check_readable()?;
+        core.refresh_both_ends()?;
         let (log_start, log_end) = (core.log_start_offset(), core.log_end_offset());
         let next = match offsets.start_bound() {
             Bound::Unbounded => log_start,
@@ -141,8 +144,22 @@ impl Reader {
         }
         let core = Arc::clone(core);
         let (place, filter, current) = (None, None, None);
-        let (walk, skipped) = (RecordWalk::default(), Vec::new());
-        Ok(Self { core, _keep: keep, options, next, end, place, signal, filter, current, walk, has_failed: false, skipped })
+        let (walk, has_failed, skipped, looked_again) = (RecordWalk::default(), false, Vec::new(), None);
+        Ok(Self {
+            core,
+            _keep: keep,
+            options,
+            next,
+            end,
+            place,
+            signal,
+            filter,
+            current,
+            walk,
+            has_failed,
+            skipped,
+            looked_again,
+        })
     }
 
     /// The next record, over all batches; `None` at the end of the range, or when [woken](Waker::wake). It borrows from the
@@ -314,6 +331,9 @@ impl Reader {
     /// Looks at the batch at the place, and moves behind it.
     fn step(&mut self, bound: u64) -> Result<Step> {
         if self.place.as_ref().is_none_or(|place| place.truncations != self.core.truncations()) {
+            if self.core.is_read_only() && self.next < self.core.log_start_offset() {
+                return Err(self.core.out_of_range(self.next));
+            }
             self.place = Some(self.core.seek(self.next)?);
         }
         let Some(place) = &mut self.place else { return Ok(Step::End) };
@@ -404,13 +424,13 @@ impl Reader {
         if next.base_offset > place.expected {
             let lost = place.expected..next.base_offset;
             if self.core.is_dense() && lost.start >= self.core.log_start_offset() {
+                let position = place.position;
+                if self.looks_again()? {
+                    return Ok(Step::GoOn);
+                }
                 self.next = lost.end;
-                return Err(self.core.origin().corrupt(
-                    base_offset,
-                    place.position,
-                    lost,
-                    Malformed("segments are missing behind it"),
-                ));
+                let malformed = Malformed("segments are missing behind it");
+                return Err(self.core.origin().corrupt(base_offset, position, lost, malformed));
             }
             if segments.first().is_some_and(|first| first.base_offset == next.base_offset)
                 && self.next < self.core.log_start_offset()
@@ -423,8 +443,23 @@ impl Reader {
         Ok(Step::GoOn)
     }
 
+    /// In a read-only log, once for each place: reads the directory anew, since another process may have deleted, replaced or cut
+    /// what stands here, and looks for the place again.
+    fn looks_again(&mut self) -> Result<bool> {
+        if !self.core.is_read_only() || self.looked_again == Some(self.next) {
+            return Ok(false);
+        }
+        self.looked_again = Some(self.next);
+        self.core.read_anew()?;
+        self.place = None;
+        Ok(true)
+    }
+
     /// A batch could not be read: its file is gone, the disk refused, or it is damaged.
     fn failed(&mut self, error: ReadError, limit: u32) -> Result<Step> {
+        if self.looks_again()? {
+            return Ok(Step::GoOn);
+        }
         let Some(place) = &mut self.place else { return Ok(Step::End) };
         match error {
             ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -59,7 +59,8 @@ impl PartitionCore {
         self.has_refusal.store(refusal.is_some(), Ordering::Release);
     }
 
-    fn spec_of_now(&self) -> PartitionSpec {
+    /// What opening it as it is now would be told.
+    pub(super) fn spec_of_now(&self) -> PartitionSpec {
         PartitionSpec {
             id: self.id().clone(),
             dir: self.dir().to_owned(),

@@ -44,6 +44,7 @@ impl Place {
 impl PartitionCore {
     /// The place of the first batch that ends at or behind `offset`; at the end of a segment where that batch is yet to come.
     pub(crate) fn seek(&self, offset: u64) -> Result<Place> {
+        let mut may_look_again = self.is_read_only();
         loop {
             let truncations = self.truncations();
             let segments = self.segments().snapshot();
@@ -52,6 +53,14 @@ impl PartitionCore {
             };
             match self.seek_in(segment, offset, truncations) {
                 Ok(place) => return Ok(place),
+                Err(_) if may_look_again => {
+                    // Another process deleted, replaced or cut what is there, for all that is known here.
+                    may_look_again = false;
+                    self.read_anew()?;
+                    if offset < self.log_start_offset() {
+                        return Err(self.out_of_range(offset));
+                    }
+                }
                 Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
                     // Deleted since the list was taken; the list has changed by now.
                     if offset < self.log_start_offset() {

@@ -13,6 +13,7 @@ compile_error!(
 );
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, ErrorKind};
 use std::ops::Deref;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -41,7 +42,7 @@ impl Storage for Disk {
         let metadata = fs::metadata(path)?;
         let is_dir = metadata.is_dir();
         let bytes = if is_dir { 0 } else { metadata.len() };
-        Ok(FileMetadata { bytes, modified: metadata.modified()?.into(), is_dir })
+        Ok(FileMetadata { bytes, modified: metadata.modified()?.into(), id: id_of(&metadata), is_dir })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -93,6 +94,14 @@ impl Storage for Disk {
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         fs::canonicalize(path)
     }
+}
+
+/// The number of the inode, which is given out again once a file is gone, and when it was made, where that is known.
+fn id_of(metadata: &fs::Metadata) -> u64 {
+    let born: Option<Timestamp> = metadata.created().ok().map(Into::into);
+    let mut hasher = DefaultHasher::new();
+    (metadata.dev(), metadata.ino(), born.map(Timestamp::as_millis)).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn open(path: &Path, access: Access) -> io::Result<File> {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -75,8 +75,12 @@ impl Directory {
     }
 }
 
+/// Of the next file on any disk.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// A file, whatever its names: it lives while it has one or is open.
 struct Content {
+    id: u64,
     data: RwLock<Data>,
     is_locked: AtomicBool,
 }
@@ -119,7 +123,8 @@ impl MemoryDisk {
             None if matches!(access, Access::CreateNew | Access::OpenOrCreate) => {
                 let modified = self.clock.now();
                 let data = RwLock::new(Data { bytes: Arc::default(), modified });
-                let content = Arc::new(Content { data, is_locked: AtomicBool::new(false) });
+                let content =
+                    Arc::new(Content { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), data, is_locked: AtomicBool::new(false) });
                 dir.nodes.insert(name.to_owned(), Node::File(Arc::clone(&content)));
                 dir.modified = modified;
                 Ok(content)
@@ -152,7 +157,7 @@ impl Storage for MemoryDisk {
     }
 
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
-        let of_directory = |dir: &Directory| FileMetadata { bytes: 0, modified: dir.modified, is_dir: true };
+        let of_directory = |dir: &Directory| FileMetadata { bytes: 0, modified: dir.modified, id: 0, is_dir: true };
         let mut root = self.root.lock();
         let Ok((dir, name)) = split(path, ErrorKind::IsADirectory) else {
             return Ok(of_directory(&root));
@@ -161,7 +166,8 @@ impl Storage for MemoryDisk {
             Node::Directory(dir) => Ok(of_directory(dir)),
             Node::File(content) => {
                 let data = content.data.read();
-                Ok(FileMetadata { bytes: data.bytes.len() as u64, modified: data.modified, is_dir: false })
+                let bytes = data.bytes.len() as u64;
+                Ok(FileMetadata { bytes, modified: data.modified, id: content.id, is_dir: false })
             }
         }
     }

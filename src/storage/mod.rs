@@ -64,6 +64,8 @@ pub struct FileMetadata {
     pub bytes: u64,
     /// When it was last written.
     pub modified: Timestamp,
+    /// Tells files apart that stand under one name one after the other.
+    pub id: u64,
     /// Whether it is a directory.
     pub is_dir: bool,
 }

@@ -9,9 +9,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -32,15 +33,36 @@ pub(crate) mod stored;
 use partitioner::{Sticky, partition_of};
 use stored::{Home, Stored};
 
+/// In a read-only log: who looks what the writer, in another process, has done to topics.
+pub(crate) trait LooksAgain: fmt::Debug + Send + Sync {
+    /// Brings the topics up to what the directory holds.
+    fn look_again(&self) -> Result<()>;
+}
+
 /// What tells of topics and partitions that appear and go, and of the end of it all. One for a log.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     version: AtomicU64,
     is_closed: AtomicBool,
     waiters: WaitList,
+    /// Empty in a log that is written to.
+    beside: OnceLock<Box<dyn LooksAgain>>,
 }
 
 impl Changes {
+    /// From now on `look_again` asks it.
+    pub(crate) fn set_beside(&self, beside: Box<dyn LooksAgain>) {
+        let _only_once = self.beside.set(beside);
+    }
+
+    /// In a read-only log: looks what there is now. Whoever calls it holds no lock of a topic or of the catalog.
+    pub(crate) fn look_again(&self) -> Result<()> {
+        match self.beside.get() {
+            Some(beside) if !self.is_closed() => beside.look_again(),
+            _ => Ok(()),
+        }
+    }
+
     /// Rises whenever a topic or partition appears or goes.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -155,6 +177,11 @@ impl TopicCore {
         self.slots.read().by_number.values().flatten().map(Arc::clone).collect()
     }
 
+    /// In a read-only log: what the writer has added or changed counts from now on.
+    fn look_again(&self) -> Result<()> {
+        self.home.changes.look_again()
+    }
+
     /// All places, by number.
     pub(crate) fn slots(&self) -> Arc<Slots> {
         Arc::clone(&self.slots.read())
@@ -254,17 +281,20 @@ impl Topic {
 
     /// Partition `index`, from 0. [`Error::UnknownPartition`] where there is none; if it is there and could not be opened, why.
     pub fn partition(&self, index: u32) -> Result<Partition> {
+        self.core.look_again()?;
         Ok(self.handle(self.core.partition(index)?))
     }
 
     /// The partition where [`append`](Self::append) puts records with this key, as Kafka's own clients do. Adding partitions
     /// moves keys. If that partition could not be opened, reads and appends say why.
     pub fn partition_for(&self, key: &[u8]) -> Partition {
+        let _as_known_so_far = self.core.look_again();
         self.handle(self.core.partition_for(key))
     }
 
     /// Its partitions, by number; those that could not be opened (see [`Recovery`](crate::Recovery)) are left out.
     pub fn partitions(&self) -> Vec<Partition> {
+        let _as_known_so_far = self.core.look_again();
         self.core.partitions().into_iter().map(|core| self.handle(core)).collect()
     }
 
@@ -278,6 +308,7 @@ impl Topic {
     /// What was set for the topic; everything else is the default. A topic that a broker made, and that got no config here,
     /// keeps its records for ever.
     pub fn config(&self) -> TopicConfig {
+        let _as_known_so_far = self.core.look_again();
         self.core.config()
     }
 

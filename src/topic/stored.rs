@@ -299,6 +299,29 @@ impl TopicCore {
         Ok(())
     }
 
+    /// In a read-only log: takes over what the writer's topic file says by now, and partitions that were not known or could not be
+    /// opened before.
+    pub(crate) fn take_over(&self, file: Option<TopicFile>, config: TopicConfig, added: BTreeMap<u32, Slot>) -> Result<()> {
+        let mut stored = self.stored.lock();
+        if let Some(file) = file {
+            let settings = config.over(&self.home.defaults)?;
+            for (number, slot) in &self.slots().by_number {
+                let Ok(partition) = slot else { continue };
+                partition.set_settings(settings.clone());
+                if let Some((_, offset)) = file.log_starts.iter().find(|(other, _)| other == number) {
+                    partition.raise_log_start(*offset);
+                }
+            }
+            *stored = Stored { id: stored.id, file: Some(file), config };
+        }
+        if !added.is_empty() {
+            let mut slots = self.slots().by_number.clone();
+            slots.extend(added);
+            *self.slots.write() = Arc::new(Slots::new(slots));
+        }
+        Ok(())
+    }
+
     /// Waits until a change of the topic that is under way is done; none begins once the log is closed.
     pub(crate) fn settle(&self) {
         drop(self.stored.lock());

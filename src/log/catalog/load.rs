@@ -85,11 +85,12 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
         let topic = plan.topic(&home, slots, known)?;
         topics.insert(Arc::clone(topic.name()), topic);
     }
-    Ok((Catalog { home, topics: RwLock::new(topics), structure: Mutex::new(structure) }, loaded))
+    let seen = Mutex::default();
+    Ok((Catalog { home, topics: RwLock::new(topics), structure: Mutex::new(structure), seen }, loaded))
 }
 
 /// All topics that are not being deleted, with what stands where their topic files belong.
-fn read_topic_files(home: &Home, contents: &Contents) -> Result<Vec<(Arc<str>, Found)>> {
+pub(super) fn read_topic_files(home: &Home, contents: &Contents) -> Result<Vec<(Arc<str>, Found)>> {
     let names: BTreeSet<&String> = contents.partitions.keys().chain(&contents.topic_files).collect();
     let present =
         names.difference(&contents.gone.iter().collect()).map(|name| Arc::from(name.as_str())).collect::<Vec<Arc<str>>>();
@@ -115,14 +116,14 @@ fn finish_deletions(home: &Home, contents: &Contents) -> Structure {
 }
 
 /// A topic that is about to be opened.
-struct Plan {
-    name: Arc<str>,
-    file: Option<TopicFile>,
-    config: TopicConfig,
+pub(super) struct Plan {
+    pub(super) name: Arc<str>,
+    pub(super) file: Option<TopicFile>,
+    pub(super) config: TopicConfig,
 }
 
 impl Plan {
-    fn topic(self, home: &Home, slots: BTreeMap<u32, Slot>, known: &Known) -> Result<Arc<TopicCore>> {
+    pub(super) fn topic(self, home: &Home, slots: BTreeMap<u32, Slot>, known: &Known) -> Result<Arc<TopicCore>> {
         let on_disk = slots.values().flatten().find_map(|partition| partition.topic_id());
         let in_file = self.file.as_ref().map(|file| file.topic_id);
         let id = if known.broker_since { on_disk.or(in_file) } else { in_file.or(on_disk) };
@@ -138,7 +139,7 @@ impl Plan {
 }
 
 /// Adds what is to be done for the topic to `jobs`. `None` if there is no such topic any more.
-fn plan(
+pub(super) fn plan(
     home: &Home,
     name: Arc<str>,
     found: Found,
@@ -223,14 +224,14 @@ fn job(
 
 /// What is to be done for one partition.
 #[derive(Debug)]
-enum Job {
+pub(super) enum Job {
     Open(PartitionSpec),
     Create(PartitionSpec),
     Refuse(TopicPartition, Error),
 }
 
 impl Job {
-    fn id(&self) -> &TopicPartition {
+    pub(super) fn id(&self) -> &TopicPartition {
         match self {
             Self::Open(spec) | Self::Create(spec) => &spec.id,
             Self::Refuse(id, _) => id,
@@ -239,6 +240,7 @@ impl Job {
 
     fn run(&self, context: &Arc<PartitionContext>) -> (Slot, PartitionRecovery) {
         let done = match self {
+            Self::Open(spec) if context.read_only => PartitionCore::open_beside(context, spec),
             Self::Open(spec) => PartitionCore::open(context, spec),
             Self::Create(spec) => PartitionCore::create(context, spec).map(|core| (core, PartitionRecovery::default())),
             Self::Refuse(_, error) => Err(error.clone()),
@@ -254,7 +256,7 @@ impl Job {
 }
 
 /// Runs all jobs; the results are in the order of the jobs.
-fn run_all(context: &Arc<PartitionContext>, jobs: &[Job], threads: usize) -> Vec<(Slot, PartitionRecovery)> {
+pub(super) fn run_all(context: &Arc<PartitionContext>, jobs: &[Job], threads: usize) -> Vec<(Slot, PartitionRecovery)> {
     let threads = threads.min(jobs.len());
     if threads <= 1 {
         return jobs.iter().map(|job| job.run(context)).collect();

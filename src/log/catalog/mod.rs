@@ -19,14 +19,16 @@ use crate::format::file_name;
 use crate::partition::follow::WaitList;
 use crate::partition::{Maintenance, PartitionContext, PartitionCore};
 use crate::storage::remove_if_exists;
-use crate::topic::TopicCore;
 use crate::topic::identity::unique;
 use crate::topic::stored::{Home, check_partition_count};
+use crate::topic::{Changes, TopicCore};
 use crate::topic_partition::TopicPartition;
 
+mod catch_up;
 pub(crate) mod contents;
 mod load;
 
+use catch_up::Seen;
 pub(crate) use load::{Known, load};
 
 /// Where committed offsets are kept: flushed and closed after everything that they speak of.
@@ -39,6 +41,8 @@ pub(crate) struct Catalog {
     topics: RwLock<BTreeMap<Arc<str>, Arc<TopicCore>>>,
     /// Held while a topic is created or deleted.
     structure: Mutex<Structure>,
+    /// In a read-only log: what was there when it was looked at last.
+    seen: Mutex<Seen>,
 }
 
 /// What is under way.
@@ -58,10 +62,25 @@ struct Leaving {
 }
 
 impl Catalog {
-    /// `UnknownTopic` where there is none of this name.
+    /// `UnknownTopic` where there is none of this name. In a read-only log, looks what there is by now.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<TopicCore>> {
         self.check_open()?;
+        self.home.changes.look_again()?;
+        self.known_topic(name)
+    }
+
+    fn known_topic(&self, name: &str) -> Result<Arc<TopicCore>> {
+        self.check_open()?;
         self.topics.read().get(name).map(Arc::clone).ok_or_else(|| Error::UnknownTopic(name.into()))
+    }
+
+    /// In a read-only log: looks what topics there are by now, as far as can be found out.
+    pub(crate) fn try_look_again(&self) {
+        let _as_known_so_far = self.home.changes.look_again();
+    }
+
+    pub(crate) fn changes(&self) -> &Arc<Changes> {
+        &self.home.changes
     }
 
     /// All topics, internal ones too, by name.
@@ -105,7 +124,7 @@ impl Catalog {
     /// nothing at the root names it, and [`unlink_due`](Self::unlink_due) gives the room back.
     pub(crate) fn begin_delete(&self, name: &str, now: Timestamp) -> Result<Arc<TopicCore>> {
         let mut structure = self.structure.lock();
-        let topic = self.topic(name)?;
+        let topic = self.known_topic(name)?;
         topic.begin_delete()?;
         self.topics.write().remove(name);
         structure.gone.insert(name.to_owned());

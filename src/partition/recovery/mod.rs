@@ -51,7 +51,7 @@ pub struct PartitionRecovery {
 }
 
 /// The files of a partition's directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     /// Base offsets, rising.
     pub(super) logs: Vec<u64>,
@@ -98,7 +98,7 @@ impl PartitionCore {
     }
 }
 
-fn list(context: &PartitionContext, dir: &Path) -> Result<Contents> {
+pub(super) fn list(context: &PartitionContext, dir: &Path) -> Result<Contents> {
     let mut contents = Contents::default();
     for entry in context.storage.list(dir).map_err(|error| Error::io("list", dir, error))? {
         match file_name::parse_segment_file(&entry.name) {

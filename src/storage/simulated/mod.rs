@@ -245,13 +245,13 @@ impl Storage for SimulatedDisk {
 
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
         self.call(|state| {
-            let node = state.tree.find(names(path))?;
-            let node = state.tree.node(node)?;
+            let id = state.tree.find(names(path))?;
+            let node = state.tree.node(id)?;
             let (bytes, is_dir) = match &node.kind {
                 Kind::File(content) => (content.live().len() as u64, false),
                 Kind::Directory { .. } => (0, true),
             };
-            Ok(FileMetadata { bytes, modified: node.modified, is_dir })
+            Ok(FileMetadata { bytes, modified: node.modified, id, is_dir })
         })
     }
 

@@ -1,0 +1,204 @@
+//! Reading the directory of a partition anew, beside a writer in another process that deleted, cut or replaced files.
+//!
+//! What is found takes the place of all that was known, as a truncation does: readers look for their place again. Files come and
+//! go while they are listed and opened; what does not fit together is tried again for a moment before it is believed. A
+//! directory that is gone, or is another topic's by now, means that the topic was deleted.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use super::assembly::{MAX_METADATA_BYTES, stored_topic_id};
+use super::recovery::list;
+use super::refresh::Seen;
+use super::{DELETED, PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec, Refusal, Writer};
+use crate::clock::Deadline;
+use crate::error::{Error, Result};
+use crate::format::checkpoint::decode_offsets;
+use crate::format::file_name;
+use crate::format::metadata_file::decode_topic_file;
+use crate::storage::{directory_of, read_file};
+use crate::topic_partition::TopicPartition;
+
+/// A writer needs less between two steps of one change.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl PartitionCore {
+    /// Opens a partition that another process may be writing to: what changes meanwhile is looked at again. Nothing is repaired.
+    pub(crate) fn open_beside(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<(Arc<Self>, PartitionRecovery)> {
+        let deadline = Deadline::after(PATIENCE);
+        let mut spec = spec.clone();
+        loop {
+            let before = list(context, &spec.dir);
+            let opened = Self::open(context, &spec);
+            let is_over = deadline.has_passed();
+            match &opened {
+                Ok((_, report)) if report.damage.is_none() || is_over => return opened,
+                Ok(_) => {
+                    // The checkpoint is lowered before a cut: one that stands as it was has seen no cut.
+                    let recovery_point = stored_recovery_point(context, &spec.dir, &spec.id).unwrap_or(spec.recovery_point);
+                    let is_dense = spec.is_dense && is_still_dense(context, &spec.dir, &spec.id);
+                    let stands = recovery_point >= spec.recovery_point
+                        && is_dense == spec.is_dense
+                        && before.is_ok_and(|before| list(context, &spec.dir).is_ok_and(|now| now == before));
+                    if stands {
+                        return opened;
+                    }
+                    (spec.recovery_point, spec.is_dense) = (recovery_point, is_dense);
+                }
+                Err(error) if !is_not_found(error) || is_over => return opened,
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Reads the directory anew, whatever the files look like.
+    pub(crate) fn read_anew(&self) -> Result<()> {
+        self.changes_by(|writer| self.reload(writer)).map(drop)
+    }
+
+    /// Looks at the end, and at the front for what the writer has deleted.
+    pub(crate) fn refresh_both_ends(&self) -> Result<()> {
+        if !self.context.read_only {
+            return Ok(());
+        }
+        let look = |writer: &mut Writer| {
+            self.look_at_end(writer)?;
+            self.look_at_front(writer)
+        };
+        self.changes_by(look).map(drop)
+    }
+
+    /// As `refresh_both_ends`, for answers that cannot say what went wrong: they stay as they were.
+    pub(crate) fn try_refresh(&self) {
+        let _told_by_the_next_read = self.refresh_both_ends();
+    }
+
+    fn look_at_front(&self, writer: &mut Writer) -> Result<()> {
+        let logs = self.list_logs()?;
+        let active = writer.active.base_offset;
+        let mut segments = self.segments().snapshot().to_vec();
+        let Some(first) = logs.first() else { return Ok(()) };
+        let gone = segments.partition_point(|segment| segment.base_offset < *first && segment.base_offset < active);
+        segments.drain(..gone);
+        let ours = segments.iter().map(|segment| segment.base_offset);
+        if !ours.eq(logs.iter().copied().filter(|base| *base <= active)) {
+            return self.reload(writer);
+        }
+        if gone > 0 {
+            self.raise_log_start(*first);
+            self.segments().replace(segments);
+        }
+        Ok(())
+    }
+
+    /// The log starts here, by the writer's word.
+    pub(crate) fn raise_log_start(&self, offset: u64) {
+        self.log_start.fetch_max(offset.min(self.log_end_offset()), Ordering::AcqRel);
+    }
+
+    /// Whether the directory is gone or is of a later topic of this name: then the partition is deleted from now on.
+    pub(crate) fn check_not_deleted(&self) -> Result<()> {
+        let found = self.context.storage.metadata(self.dir());
+        let is_gone = found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let is_another = || {
+            let stored = stored_topic_id(&self.context, self.dir());
+            stored.is_some_and(|stored| self.topic_id.is_some_and(|id| id != stored))
+        };
+        if is_gone || is_another() {
+            self.state.store(DELETED, Ordering::SeqCst);
+            self.waiters.notify();
+        }
+        self.check_readable()
+    }
+
+    fn list_logs(&self) -> Result<Vec<u64>> {
+        match list(&self.context, self.dir()) {
+            Ok(contents) => Ok(contents.logs),
+            Err(error) => {
+                self.check_not_deleted()?;
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn reload(&self, writer: &mut Writer) -> Result<()> {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            self.check_not_deleted()?;
+            let logs = self.list_logs()?;
+            let opened = match logs.last() {
+                // The writer has not yet created the first one.
+                None if self.is_without_files(writer) => return Ok(()),
+                None => Err(Error::io("find a segment in", self.dir(), io::ErrorKind::NotFound.into())),
+                Some(last) => Self::open_beside(&self.context, &self.spec_beside(*last)),
+            };
+            match opened {
+                Ok((fresh, _)) => {
+                    // Of the topic that was here when it began.
+                    self.check_not_deleted()?;
+                    self.take_place(writer, &fresh);
+                    return Ok(());
+                }
+                Err(error) if !is_not_found(&error) || deadline.has_passed() => return Err(error),
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    fn is_without_files(&self, writer: &Writer) -> bool {
+        writer.active.size() == 0 && self.segments().snapshot().len() == 1
+    }
+
+    /// Only the last segment is in doubt, and what is above the recovery point.
+    fn spec_beside(&self, last: u64) -> PartitionSpec {
+        let stored = stored_recovery_point(&self.context, self.dir(), self.id()).unwrap_or(0);
+        let is_dense = self.is_dense() && is_still_dense(&self.context, self.dir(), self.id());
+        PartitionSpec { recovery_point: stored.max(last), is_dense, ..self.spec_of_now() }
+    }
+
+    /// Takes the place of all that was known, in the order of a truncation.
+    fn take_place(&self, writer: &mut Writer, fresh: &Self) {
+        let mut found = fresh.writer.lock();
+        writer.active = Arc::clone(&found.active);
+        writer.epochs = found.epochs.clone();
+        writer.producers = std::mem::take(&mut found.producers);
+        writer.seen = Seen::default();
+        drop(found);
+        if !fresh.is_dense() {
+            self.allow_gaps();
+        }
+        let damage = fresh.refusal.lock().take().filter(|refusal| matches!(refusal, Refusal::Damaged(_)));
+        self.has_refusal.store(damage.is_some(), Ordering::Release);
+        *self.refusal.lock() = damage;
+        self.segments().replace(fresh.segments().snapshot().to_vec());
+        self.truncations.fetch_add(1, Ordering::SeqCst);
+        self.publish_end(writer);
+        self.log_start.store(fresh.log_start_offset(), Ordering::Release);
+    }
+}
+
+fn is_not_found(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+/// Whether the topic of a partition that was dense is so still: the writer says that it is not before it compacts it.
+fn is_still_dense(context: &Arc<PartitionContext>, dir: &Path, id: &TopicPartition) -> bool {
+    let path = directory_of(dir).join(file_name::topic_file(&id.topic));
+    let bytes = read_file(&*context.storage, &path, MAX_METADATA_BYTES);
+    bytes.is_ok_and(|bytes| decode_topic_file(&bytes).is_ok_and(|file| file.is_dense))
+}
+
+/// The line of a partition in the checkpoint of its log; `None` where there is none that can be read.
+fn stored_recovery_point(context: &PartitionContext, dir: &Path, id: &TopicPartition) -> Option<u64> {
+    let path = directory_of(dir).join(file_name::RECOVERY_POINTS);
+    let lines = decode_offsets(&read_file(&*context.storage, &path, MAX_METADATA_BYTES).ok()?).ok()?;
+    lines
+        .into_iter()
+        .find(|(topic, partition, _)| **topic == *id.topic && *partition == id.partition)
+        .map(|(_, _, offset)| offset)
+}
