@@ -78,6 +78,10 @@ impl Consumer {
         if service.catalog.is_closed() {
             return Err(Error::Closed);
         }
+        if service.catalog.context().read_only {
+            // Its members share nothing with those of the writer's process, and could not commit.
+            return Err(Error::ReadOnly);
+        }
         // First, so that an error in it leaves the group as it is.
         service.store.ensure_loaded()?;
         let (member, news) = Member::join(group, &service.catalog, subscription, &config)?;

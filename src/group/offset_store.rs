@@ -53,6 +53,8 @@ struct Loaded {
     /// [`TOPIC`], once there is one.
     topic: Option<Arc<TopicCore>>,
     positions: Positions,
+    /// In a read-only log: how far each partition was read, and how often it had been cut.
+    ends: Vec<(u64, u64)>,
 }
 
 impl OffsetStore {
@@ -261,6 +263,10 @@ impl OffsetStore {
 
     fn with_loaded<T>(&self, with: impl FnOnce(&mut Loaded) -> Result<T>) -> Result<T> {
         let mut guard = self.loaded.lock();
+        if self.catalog.context().read_only && guard.as_ref().is_some_and(|loaded| self.is_outdated(loaded)) {
+            // Another process commits.
+            *guard = None;
+        }
         let loaded = match &mut *guard {
             Some(loaded) => loaded,
             None => guard.insert(self.load()?),
@@ -268,17 +274,29 @@ impl OffsetStore {
         with(loaded)
     }
 
+    fn is_outdated(&self, loaded: &Loaded) -> bool {
+        match (self.catalog.topic(TOPIC), &loaded.topic) {
+            (Ok(now), Some(topic)) => !Arc::ptr_eq(&now, topic) || ends_of(&now).ok().as_ref() != Some(&loaded.ends),
+            (Err(_), None) => false,
+            _ => true,
+        }
+    }
+
     fn load(&self) -> Result<Loaded> {
         let topic = match self.catalog.topic(TOPIC) {
             Ok(topic) => topic,
-            Err(Error::UnknownTopic(_)) => return Ok(Loaded { topic: None, positions: Positions::default() }),
+            Err(Error::UnknownTopic(_)) => {
+                return Ok(Loaded { topic: None, positions: Positions::default(), ends: Vec::new() });
+            }
             Err(error) => return Err(error),
         };
         let mut positions = Positions::default();
+        // Before it is read: what comes meanwhile may be read twice.
+        let ends = if self.catalog.context().read_only { ends_of(&topic)? } else { Vec::new() };
         for core in topic.partitions() {
             self.replay(&mut positions, core, topic.partition_count())?;
         }
-        Ok(Loaded { topic: Some(topic), positions })
+        Ok(Loaded { topic: Some(topic), positions, ends })
     }
 
     fn replay(&self, positions: &mut Positions, core: Arc<PartitionCore>, partitions: u32) -> Result<()> {
@@ -322,6 +340,14 @@ impl OffsetStore {
     fn unreadable(&self, group: &str, written_at: u64, malformed: Malformed) -> Error {
         self.home_of(group).map_or_else(|error| error, |home| corrupt(home.core(), written_at, malformed))
     }
+}
+
+fn ends_of(topic: &TopicCore) -> Result<Vec<(u64, u64)>> {
+    let end_of = |core: Arc<PartitionCore>| {
+        core.refresh()?;
+        Ok((core.log_end_offset(), core.truncations()))
+    };
+    topic.partitions().into_iter().map(end_of).collect()
 }
 
 /// Whether a commit is about the topic of this id. Ids are compared where both are known.

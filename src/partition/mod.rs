@@ -233,6 +233,7 @@ impl PartitionCore {
         &self.segments
     }
 
+    /// Rises with every truncation, and whenever the directory was read anew.
     pub(crate) fn truncations(&self) -> u64 {
         self.truncations.load(Ordering::Acquire)
     }

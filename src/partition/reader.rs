@@ -229,6 +229,12 @@ impl Reader {
         Waker::new(Arc::clone(&self.signal))
     }
 
+    /// What a follower does from time to time.
+    #[cfg(test)]
+    pub(crate) fn look(&self) -> Result<bool> {
+        self.core.refresh()
+    }
+
     fn next_batch(&mut self) -> Option<Result<Batch>> {
         if self.has_failed {
             return None;

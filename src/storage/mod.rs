@@ -23,6 +23,8 @@ pub(crate) mod open_files;
 #[cfg(any(test, feature = "simulation"))]
 mod simulated;
 #[cfg(test)]
+pub(crate) mod recording;
+#[cfg(test)]
 mod tests;
 
 pub use disk::Disk;

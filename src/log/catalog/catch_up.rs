@@ -94,6 +94,10 @@ impl Catalog {
             }
         }
         for name in gone {
+            // A listing beside a rename may pass over a name that is there.
+            if !contents.gone.contains(&*name) && self.known_topic(&name).is_ok_and(|topic| still_stands(&topic)) {
+                continue;
+            }
             has_changed = true;
             let former = self.topics.write().remove(&name);
             if let Some(former) = former {
@@ -112,6 +116,12 @@ fn is_still(topic: &TopicCore, planned: &Plan, known: &Known) -> bool {
     let in_file = planned.file.as_ref().filter(|_| !known.broker_since).map(|file| file.topic_id);
     match (topic.id(), in_file) {
         (Some(id), Some(stored)) => id == stored,
-        _ => topic.partitions().iter().all(|partition| partition.check_not_deleted().is_ok()),
+        _ => still_stands(topic),
     }
+}
+
+/// Whether all its partitions have their directories.
+fn still_stands(topic: &TopicCore) -> bool {
+    let partitions = topic.partitions();
+    !partitions.is_empty() && partitions.iter().all(|partition| partition.check_not_deleted().is_ok())
 }

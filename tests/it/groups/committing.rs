@@ -60,9 +60,15 @@ fn a_group_goes_on_where_it_committed() {
 
     let read_only = Log::open_read_only(dir.path()).unwrap();
     let group = read_only.consumer_group("g").unwrap();
-    let mut consumer = group.join("t").unwrap();
-    assert_eq!(drain(&mut consumer), [of(0, [5]), of(1, [1])].concat());
-    assert!(matches!(consumer.commit(), Err(Error::ReadOnly)));
+    assert_eq!(group.committed(&t(0)).unwrap().map(|next| next.offset), Some(5));
+    assert!(matches!(group.join("t"), Err(Error::ReadOnly)));
+    let next = OffsetAndMetadata { offset: 6, metadata: String::new() };
+    assert!(matches!(group.commit([(t(0), next.clone())]), Err(Error::ReadOnly)));
+    drop(consumer);
+    log.consumer_group("g").unwrap().commit([(t(0), next)]).unwrap();
+    assert_eq!(group.committed(&t(0)).unwrap().map(|next| next.offset), Some(6), "what is committed beside is seen");
+    log.consumer_group("late").unwrap().commit([(t(1), OffsetAndMetadata { offset: 1, metadata: String::new() })]).unwrap();
+    assert_eq!(read_only.consumer_groups().len(), 2);
 }
 
 #[test]
