@@ -2,6 +2,7 @@
 
 mod append_read;
 mod architecture;
+mod beside;
 mod compaction;
 mod concurrency;
 mod config;

@@ -12,7 +12,7 @@ mod refused;
 mod topics;
 
 /// Every file below a directory with its bytes, and every directory.
-type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
+pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// That nothing changed; names what did.
 #[track_caller]
@@ -22,7 +22,7 @@ fn assert_unchanged(before: &Tree, after: &Tree) {
     assert!(changed.is_empty(), "changed: {changed:?}");
 }
 
-fn tree(dir: &Path) -> Tree {
+pub(crate) fn tree(dir: &Path) -> Tree {
     let mut found = Tree::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -1,0 +1,210 @@
+//! What stands in the files of a writer that is at work, that was killed, or that is not annals: made by hand.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use annals::{Error, Log, Partition, TopicConfig};
+
+use super::{expect, fill, followed, next, partition, texts, writer};
+use crate::log::tree;
+
+fn active(partition: &Partition) -> PathBuf {
+    partition.segments().last().unwrap().path.clone()
+}
+
+fn open(path: &PathBuf) -> File {
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+/// A log of three batches that was not closed: its directory, its active file, and the bytes of another batch that fits behind.
+fn stopped() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let writing = log.create_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    fill(&writing, 0..3, "value");
+    let path = active(&writing);
+    let before = fs::metadata(&path).unwrap().len();
+    fill(&writing, 3..4, "value");
+    let batch = fs::read(&path).unwrap()[usize::try_from(before).unwrap()..].to_vec();
+    log.close().unwrap();
+    open(&path).set_len(before).unwrap();
+    fs::remove_file(dir.path().join(".kafka_cleanshutdown")).unwrap();
+    // The checkpoint knows the fourth batch; the stopped writer's did not.
+    fs::remove_file(dir.path().join("recovery-point-offset-checkpoint")).unwrap();
+    (dir, path, batch)
+}
+
+#[test]
+fn zeros_ahead_are_the_end_for_now() {
+    let (dir, path, batch) = stopped();
+    let end = fs::metadata(&path).unwrap().len();
+    open(&path).set_len(end + 4096).unwrap();
+    let before = tree(dir.path());
+    let beside = Log::open_read_only(dir.path()).unwrap();
+    assert!(!beside.recovery().has_losses(), "{:?}", beside.recovery());
+    let looking = partition(&beside);
+    assert_eq!(texts(&looking).unwrap(), expect("value", 0..3));
+    let follower = followed(looking.follow(..).unwrap());
+    for offset in 0..3 {
+        assert_eq!(next(&follower).0, offset);
+    }
+    assert_eq!(before, tree(dir.path()), "nothing is repaired");
+    // The next batch comes over the zeros, in pieces, its front last.
+    let file = open(&path);
+    file.write_all_at(&batch[20..], end + 20).unwrap();
+    assert_eq!(looking.log_end_offset(), 3);
+    file.write_all_at(&batch[..15], end).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    assert_eq!(looking.log_end_offset(), 3, "the checksum is not right yet");
+    file.write_all_at(&batch[15..20], end + 15).unwrap();
+    assert_eq!(next(&follower), (3, "value 3".to_owned()));
+    assert_eq!(texts(&looking).unwrap(), expect("value", 0..4));
+}
+
+#[test]
+fn a_torn_tail_is_waited_for_and_what_the_next_writer_makes_of_it_followed() {
+    for torn in [1, 12, 40, 70] {
+        let (dir, path, batch) = stopped();
+        let end = fs::metadata(&path).unwrap().len();
+        open(&path).write_all_at(&batch[..torn], end).unwrap();
+        let before = tree(dir.path());
+        let beside = Log::open_read_only(dir.path()).unwrap();
+        assert!(!beside.recovery().has_losses(), "{torn}: {:?}", beside.recovery());
+        let follower = followed(partition(&beside).follow(..).unwrap());
+        for offset in 0..3 {
+            assert_eq!(next(&follower).0, offset);
+        }
+        thread::sleep(Duration::from_millis(50));
+        assert!(follower.try_recv().is_err(), "{torn}");
+        assert_eq!(before, tree(dir.path()), "{torn}: nothing is repaired");
+        let log = Log::open(dir.path()).unwrap();
+        fill(&partition(&log), 3..5, "after");
+        assert_eq!(next(&follower), (3, "after 3".to_owned()), "{torn}");
+        assert_eq!(next(&follower), (4, "after 4".to_owned()), "{torn}");
+    }
+}
+
+#[test]
+fn a_recovery_that_cuts_what_was_read_is_noticed() {
+    let (dir, path, _) = stopped();
+    let beside = Log::open_read_only(dir.path()).unwrap();
+    let looking = partition(&beside);
+    let follower = followed(looking.follow(..).unwrap());
+    for offset in 0..3 {
+        assert_eq!(next(&follower).0, offset);
+    }
+    // In the same file, and as long as before: the last batch goes, another comes.
+    let whole = fs::read(&path).unwrap();
+    let batch = whole.len() / 3;
+    open(&path).set_len(whole.len() as u64 - 1).unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    assert_eq!(partition(&log).log_end_offset(), 2);
+    fill(&partition(&log), 2..3, "other");
+    assert_eq!(fs::metadata(&path).unwrap().len(), whole.len() as u64);
+    assert!(batch > 60);
+    assert_eq!(texts(&looking).unwrap(), ["value 0", "value 1", "other 2"]);
+    fill(&partition(&log), 3..4, "value");
+    assert_eq!(next(&follower), (3, "value 3".to_owned()));
+    assert_eq!(looking.log_end_offset(), 4);
+}
+
+#[test]
+fn files_that_a_compaction_replaced_are_read_as_they_are_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let config = TopicConfig::new().segment_bytes(300).set("cleanup.policy", "compact").unwrap();
+    let writing = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    for number in 0..12 {
+        writing.append(annals::Record::new(format!("value {number}")).key("k")).unwrap();
+    }
+    let segments = writing.segments();
+    assert!(segments.len() > 3);
+    let beside = Log::open_read_only(dir.path()).unwrap();
+    let looking = partition(&beside);
+    let mut reader = looking.read(..).unwrap();
+    assert_eq!(reader.next_record().unwrap().unwrap().text(), "value 0");
+    let waiting = looking.read(..).unwrap();
+    // As a cleaner does it: the first segment takes over the last batch of the second, which goes.
+    let (first, second) = (&segments[0], &segments[1]);
+    let bytes = fs::read(&second.path).unwrap();
+    let batches = usize::try_from(second.next_offset - second.base_offset).unwrap();
+    let swap = first.path.with_extension("log.swap");
+    fs::write(&swap, &bytes[bytes.len() / batches * (batches - 1)..]).unwrap();
+    for segment in [first, second] {
+        for suffix in ["index", "timeindex"] {
+            fs::remove_file(segment.path.with_extension(suffix)).unwrap();
+        }
+    }
+    fs::remove_file(&second.path).unwrap();
+    fs::rename(&swap, &first.path).unwrap();
+    let kept: Vec<_> = expect("value", second.next_offset - 1..12);
+    assert_eq!(texts(&looking).unwrap(), kept);
+    // Who was on the old files may have had more of them; what follows is right, and whole.
+    for mut reader in [reader, waiting] {
+        let mut got = Vec::new();
+        while let Some(record) = reader.next_record().unwrap() {
+            got.push(record.text().into_owned());
+        }
+        assert!(got.ends_with(&kept), "{got:?}");
+    }
+}
+
+#[test]
+fn damage_is_still_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = writer(dir.path());
+    fill(&partition(&log), 0..20, "value");
+    let beside = Log::open_read_only(dir.path()).unwrap();
+    let looking = partition(&beside);
+    let damaged = looking.segments()[1].clone();
+    let file = open(&damaged.path);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 66).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 66).unwrap();
+    let mut reader = looking.read(..).unwrap();
+    for _ in 0..damaged.base_offset {
+        assert!(reader.next_record().unwrap().is_some());
+    }
+    match reader.next_record() {
+        Err(Error::Corrupt(found)) => assert_eq!(found.offsets, damaged.base_offset..damaged.base_offset + 1),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(looking.read(damaged.base_offset + 1..).unwrap().count() as u64, 19 - damaged.base_offset);
+    assert!(looking.offset_for(annals::OffsetSpec::MaxTimestamp).is_ok());
+}
+
+#[test]
+fn a_directory_without_write_permission_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = writer(dir.path());
+    fill(&partition(&log), 0..20, "value");
+    let set = |mode: u32, file_mode: u32| {
+        let root = dir.path().join("t-0");
+        for entry in fs::read_dir(&root).unwrap().chain(fs::read_dir(dir.path()).unwrap()) {
+            let path = entry.unwrap().path();
+            let is_dir = path.is_dir();
+            fs::set_permissions(&path, fs::Permissions::from_mode(if is_dir { mode } else { file_mode })).unwrap();
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(0o555, 0o444);
+    // Whoever may do everything is refused nothing: then only the unit tests, which record each call, tell.
+    let is_refused = File::create(dir.path().join("probe")).is_err();
+    if !is_refused {
+        println!("not checked: this user writes where nobody may");
+        fs::remove_file(dir.path().join("probe")).unwrap();
+    }
+    let before = tree(dir.path());
+    let beside = Log::open_read_only(dir.path()).unwrap();
+    assert_eq!(texts(&partition(&beside)).unwrap(), expect("value", 0..20));
+    assert_eq!(before, tree(dir.path()));
+    if is_refused {
+        assert!(matches!(partition(&beside).append("x"), Err(Error::ReadOnly)));
+    }
+    set(0o755, 0o644);
+    fill(&partition(&log), 20..22, "value");
+    assert_eq!(partition(&beside).log_end_offset(), 22);
+}
