@@ -188,7 +188,8 @@ impl ConsumerGroup {
     ///
     /// The partitions are shared out by the group's [`Assignor`]. Those of the new member's share that nobody owns are its own
     /// at once ([`Consumer::assignment`]); those that others have to give up first come with a later poll, which tells
-    /// ([`Records::rebalance`]).
+    /// ([`Records::rebalance`]). [`Error::ReadOnly`] in a log that was opened to read: there is nobody to share with, and nothing
+    /// could be committed.
     pub fn join(&self, topics: impl Into<Subscription>) -> Result<Consumer> {
         self.join_with(topics, ConsumerConfig::new())
     }

@@ -44,12 +44,19 @@ impl LooksAgain for Beside {
 }
 
 /// Reads the root while it may be changed: a directory that is listed and then goes, or that is not yet what it will be, is
-/// looked at again for a moment.
+/// looked at again for a moment. A listing may pass over a file that is renamed beside it, and so take a topic for a broker's:
+/// two in a row have to agree on those.
 pub(super) fn read_contents(storage: &dyn Storage, root: &Path) -> Result<Contents> {
     let deadline = Deadline::after(PATIENCE);
     loop {
         match Contents::read(storage, root) {
             Err(error) if is_passing(&error, root) && !deadline.has_passed() => thread::sleep(PAUSE),
+            Ok(contents) if !contents.without_file().is_empty() && !deadline.has_passed() => {
+                let again = Contents::read(storage, root);
+                if again.is_ok_and(|again| again.without_file() == contents.without_file()) {
+                    return Ok(contents);
+                }
+            }
             read => return read,
         }
     }

@@ -119,8 +119,30 @@ impl Log {
         Self::builder(dir).open()
     }
 
-    /// Opens the log in `dir` to read, also beside a writer: takes no lock and changes nothing. What would write gives
-    /// [`Error::ReadOnly`].
+    /// Opens the log in `dir` to read, also beside a writer in another process: takes no lock, writes nothing, repairs nothing,
+    /// and needs no permission to write. What would write, and joining a group, gives [`Error::ReadOnly`].
+    ///
+    /// It sees all that the writer has published, also what a `Synced` topic has yet to put on the device. What is torn at the
+    /// end of a log, and zeros written ahead there, are the end for now: they are looked at again, and are no damage.
+    ///
+    /// | what the writer does | what is seen |
+    /// | --- | --- |
+    /// | appends, rolls | readers and questions begin with what is there; a follower looks every 20 ms |
+    /// | deletes segments | the log start rises, at the next question or where a reader comes upon it |
+    /// | deletes records inside a segment | the log start rises once the writer has flushed, as the topic is asked for |
+    /// | truncates, also in recovery | readers go on in what is there now, those behind the new end once it reaches them |
+    /// | compacts | files that were replaced are read as they are now |
+    /// | creates topics, adds partitions, changes a config | is there at the next call that asks for the topic |
+    /// | deletes a topic | handles and followers get [`Error::UnknownTopic`]; another of its name is another topic |
+    /// | commits offsets | [`ConsumerGroup::committed`] gives what is committed now |
+    /// | dies, starts again | followers wait, and go on |
+    ///
+    /// An idle follower asks for the length of the active file and whether one follows it; it lists no directory. Opening a
+    /// reader, and asking a partition, a topic or the log, do. At the end of a log, damage cannot be told from an append under
+    /// way: a follower waits there, and opening the log to write tells.
+    ///
+    /// [`Error::NotALog`] where there is nothing of a log yet, not even its `.lock`. A log in the making is opened as far as
+    /// it is made.
     pub fn open_read_only(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder(dir).open_read_only()
     }

@@ -312,7 +312,7 @@ impl TopicCore {
                     partition.raise_log_start(*offset);
                 }
             }
-            *stored = Stored { id: stored.id, file: Some(file), config };
+            *stored = Stored { id: stored.id.or(Some(file.topic_id)), file: Some(file), config };
         }
         if !added.is_empty() {
             let mut slots = self.slots().by_number.clone();

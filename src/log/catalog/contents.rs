@@ -98,6 +98,12 @@ impl Contents {
         Ok(())
     }
 
+    /// Topics that have directories, and no file that says of what kind they are: a broker's, or annals' in the midst of a change.
+    pub(crate) fn without_file(&self) -> BTreeSet<&String> {
+        let has_file = |topic: &&String| self.topic_files.contains(*topic) || self.gone.contains(*topic);
+        self.partitions.keys().filter(|topic| !has_file(topic)).collect()
+    }
+
     /// Whether the directory is a log, or empty but for hidden files, so that it can become one.
     pub(crate) fn check_is_log(&self, root: &Path) -> Result<()> {
         if self.is_log() || self.files.iter().all(|name| name.starts_with('.')) {

@@ -95,7 +95,12 @@ pub(super) fn read_topic_files(home: &Home, contents: &Contents) -> Result<Vec<(
     let present =
         names.difference(&contents.gone.iter().collect()).map(|name| Arc::from(name.as_str())).collect::<Vec<Arc<str>>>();
     let read = |name: Arc<str>| Ok((Arc::clone(&name), read_topic_file(&*home.context.storage, &home.root, &name)?));
-    present.into_iter().map(read).collect()
+    let files: Vec<(Arc<str>, Found)> = present.into_iter().map(read).collect::<Result<_>>()?;
+    // Beside a writer: a topic file that was listed and is gone is that of a topic on its way out, and not a broker's.
+    let is_leaving = |name: &Arc<str>, found: &Found| {
+        home.context.read_only && matches!(found, Found::Nothing) && contents.topic_files.contains(&**name)
+    };
+    Ok(files.into_iter().filter(|(name, found)| !is_leaving(name, found)).collect())
 }
 
 /// Goes on with deletions, and removes what killed writers of small files left. What does not work is tried again later.

@@ -126,7 +126,7 @@ fn files_that_a_compaction_replaced_are_read_as_they_are_now() {
     let looking = partition(&beside);
     let mut reader = looking.read(..).unwrap();
     assert_eq!(reader.next_record().unwrap().unwrap().text(), "value 0");
-    let waiting = looking.read(..).unwrap();
+    let unread = looking.read(..).unwrap();
     // As a cleaner does it: the first segment takes over the last batch of the second, which goes.
     let (first, second) = (&segments[0], &segments[1]);
     let bytes = fs::read(&second.path).unwrap();
@@ -143,7 +143,7 @@ fn files_that_a_compaction_replaced_are_read_as_they_are_now() {
     let kept: Vec<_> = expect("value", second.next_offset - 1..12);
     assert_eq!(texts(&looking).unwrap(), kept);
     // Who was on the old files may have had more of them; what follows is right, and whole.
-    for mut reader in [reader, waiting] {
+    for mut reader in [reader, unread] {
         let mut got = Vec::new();
         while let Some(record) = reader.next_record().unwrap() {
             got.push(record.text().into_owned());
