@@ -20,10 +20,10 @@ pub(crate) mod faulty;
 mod file_view;
 pub(crate) mod memory;
 pub(crate) mod open_files;
-#[cfg(any(test, feature = "simulation"))]
-mod simulated;
 #[cfg(test)]
 pub(crate) mod recording;
+#[cfg(any(test, feature = "simulation"))]
+mod simulated;
 #[cfg(test)]
 mod tests;
 

@@ -299,8 +299,8 @@ impl TopicCore {
         Ok(())
     }
 
-    /// In a read-only log: takes over what the writer's topic file says by now, and partitions that were not known or could not be
-    /// opened before.
+    /// In a read-only log: takes over what the writer's topic file says by now, and partitions that were not known or could not
+    /// be opened before.
     pub(crate) fn take_over(&self, file: Option<TopicFile>, config: TopicConfig, added: BTreeMap<u32, Slot>) -> Result<()> {
         let mut stored = self.stored.lock();
         if let Some(file) = file {

@@ -95,7 +95,9 @@ impl Catalog {
         }
         for name in gone {
             // A listing beside a rename may pass over a name that is there.
-            if !contents.gone.contains(&*name) && self.known_topic(&name).is_ok_and(|topic| still_stands(&topic)) {
+            if !contents.gone.contains(&*name)
+                && self.known_topic(&name).is_ok_and(|topic| !topic.partitions().is_empty() && have_directories(&topic))
+            {
                 continue;
             }
             has_changed = true;
@@ -116,12 +118,12 @@ fn is_still(topic: &TopicCore, planned: &Plan, known: &Known) -> bool {
     let in_file = planned.file.as_ref().filter(|_| !known.broker_since).map(|file| file.topic_id);
     match (topic.id(), in_file) {
         (Some(id), Some(stored)) => id == stored,
-        _ => still_stands(topic),
+        // One of which no partition could be opened says nothing against it.
+        _ => have_directories(topic),
     }
 }
 
-/// Whether all its partitions have their directories.
-fn still_stands(topic: &TopicCore) -> bool {
-    let partitions = topic.partitions();
-    !partitions.is_empty() && partitions.iter().all(|partition| partition.check_not_deleted().is_ok())
+/// Whether its partitions, as far as they were opened, still have their directories.
+fn have_directories(topic: &TopicCore) -> bool {
+    topic.partitions().iter().all(|partition| partition.check_not_deleted().is_ok())
 }

@@ -98,7 +98,7 @@ impl Contents {
         Ok(())
     }
 
-    /// Topics that have directories, and no file that says of what kind they are: a broker's, or annals' in the midst of a change.
+    /// Topics that have directories and no topic file: a broker's, or one in the midst of a change.
     pub(crate) fn without_file(&self) -> BTreeSet<&String> {
         let has_file = |topic: &&String| self.topic_files.contains(*topic) || self.gone.contains(*topic);
         self.partitions.keys().filter(|topic| !has_file(topic)).collect()
