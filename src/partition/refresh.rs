@@ -215,7 +215,7 @@ impl PartitionCore {
 }
 
 /// Whether the file was cut or taken away while it was read.
-fn is_replaced(error: &io::Error) -> bool {
+pub(super) fn is_replaced(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
 

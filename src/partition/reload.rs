@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::assembly::{MAX_METADATA_BYTES, stored_topic_id};
 use super::recovery::list;
-use super::refresh::Seen;
+use super::refresh::{Seen, is_replaced};
 use super::{DELETED, PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec, Refusal, Writer};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
@@ -50,7 +50,7 @@ impl PartitionCore {
                     }
                     (spec.recovery_point, spec.is_dense) = (recovery_point, is_dense);
                 }
-                Err(error) if !is_not_found(error) || is_over => return opened,
+                Err(error) if !is_passing(error) || is_over => return opened,
                 Err(_) => thread::sleep(PAUSE),
             }
         }
@@ -144,7 +144,7 @@ impl PartitionCore {
                     self.take_place(writer, &fresh);
                     return Ok(());
                 }
-                Err(error) if !is_not_found(&error) || deadline.has_passed() => return Err(error),
+                Err(error) if !is_passing(&error) || deadline.has_passed() => return Err(error),
                 Err(_) => thread::sleep(PAUSE),
             }
         }
@@ -182,8 +182,9 @@ impl PartitionCore {
     }
 }
 
-fn is_not_found(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+/// Whether a file went, or got shorter, while it was looked at: at a roll the zeros ahead of the old segment are cut.
+fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if is_replaced(source))
 }
 
 /// Whether the topic of a partition that was dense is so still: the writer says that it is not before it compacts it.

@@ -3,6 +3,7 @@
 
 mod files;
 mod process;
+mod zeros;
 
 use std::fs;
 use std::path::Path;

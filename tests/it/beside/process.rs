@@ -8,17 +8,17 @@ use std::sync::mpsc::Receiver;
 
 use annals::{Durability, Error, Log, Result, TopicConfig};
 
-use super::{PATIENCE, followed, next, partition};
+use super::{PATIENCE, followed, next, partition, zeros};
 
 /// Says that this process is the writer, where it writes, and what it does.
 const WRITER: &str = "ANNALS_TEST_BESIDE_WRITER";
 const TASK: &str = "ANNALS_TEST_BESIDE_TASK";
 
 /// Another process that writes; killed with this test at the latest.
-struct Writer(Child);
+pub(super) struct Writer(Child);
 
 impl Writer {
-    fn start(dir: &Path, task: &str) -> (Self, impl Iterator<Item = u64> + use<>) {
+    pub(super) fn start(dir: &Path, task: &str) -> (Self, impl Iterator<Item = u64> + use<>) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "beside::process::the_writer", "--nocapture", "--include-ignored"])
             .env(WRITER, dir)
@@ -30,7 +30,7 @@ impl Writer {
         (Self(child), lines.filter_map(|line| line.strip_prefix("end ")?.parse().ok()))
     }
 
-    fn kill(mut self) {
+    pub(super) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
@@ -149,6 +149,9 @@ fn the_writer() {
     let Some(dir) = std::env::var_os(WRITER) else { return };
     let task = std::env::var(TASK).unwrap();
     let log = Log::open(dir).unwrap();
+    if task.starts_with("zeros") {
+        return zeros::write(&log, task == "zeros-delete");
+    }
     let durability = if task == "synced" { Durability::Synced } else { Durability::Os };
     let config = TopicConfig::new().segment_bytes(1_000).durability(durability);
     let partition = log.open_topic("t", 1, config).unwrap().partition(0).unwrap();
