@@ -50,7 +50,10 @@ impl PartitionCore {
                     }
                     (spec.recovery_point, spec.is_dense) = (recovery_point, is_dense);
                 }
-                Err(error) if !is_passing(error) || is_over => return opened,
+                Err(error) if !is_passing(error) => return opened,
+                // Its topic was deleted since the root was listed.
+                Err(_) if is_gone(context, &spec.dir) => return Err(Error::UnknownPartition(spec.id)),
+                Err(_) if is_over => return opened,
                 Err(_) => thread::sleep(PAUSE),
             }
         }
@@ -96,20 +99,25 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// The log starts here, by the writer's word.
-    pub(crate) fn raise_log_start(&self, offset: u64) {
+    /// The log starts here, by the writer's word; it had written up to there by then.
+    pub(crate) fn follow_log_start(&self, offset: u64) {
+        if offset > self.log_end_offset() {
+            let _told_by_the_next_read = self.refresh();
+        }
+        self.raise_log_start(offset);
+    }
+
+    fn raise_log_start(&self, offset: u64) {
         self.log_start.fetch_max(offset.min(self.log_end_offset()), Ordering::AcqRel);
     }
 
     /// Whether the directory is gone or is of a later topic of this name: then the partition is deleted from now on.
     pub(crate) fn check_not_deleted(&self) -> Result<()> {
-        let found = self.context.storage.metadata(self.dir());
-        let is_gone = found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let is_another = || {
             let stored = stored_topic_id(&self.context, self.dir());
             stored.is_some_and(|stored| self.topic_id.is_some_and(|id| id != stored))
         };
-        if is_gone || is_another() {
+        if is_gone(&self.context, self.dir()) || is_another() {
             self.state.store(DELETED, Ordering::SeqCst);
             self.waiters.notify();
         }
@@ -180,6 +188,10 @@ impl PartitionCore {
         self.publish_end(writer);
         self.log_start.store(fresh.log_start_offset(), Ordering::Release);
     }
+}
+
+fn is_gone(context: &PartitionContext, dir: &Path) -> bool {
+    context.storage.metadata(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Whether a file went, or got shorter, while it was looked at: at a roll the zeros ahead of the old segment are cut.

@@ -1,5 +1,6 @@
-//! A disk for tests that writes down which calls it got.
+//! A disk for tests that writes down which calls it got, and lets something happen between two of them.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,34 +9,76 @@ use parking_lot::Mutex;
 
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, MemoryDisk, Storage, StorageFile, sealed};
 
-type Calls = Arc<Mutex<Vec<(&'static str, PathBuf)>>>;
+type Happening = Box<dyn FnOnce() + Send>;
+
+/// What was asked, and what is to happen before a later call.
+#[derive(Default)]
+struct Calls {
+    made: Mutex<Vec<(&'static str, PathBuf)>>,
+    pending: Mutex<Option<(usize, Happening)>>,
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calls").field("made", &self.made.lock().len()).finish_non_exhaustive()
+    }
+}
+
+impl Calls {
+    fn note(&self, call: &'static str, path: &Path) {
+        let number = {
+            let mut made = self.made.lock();
+            made.push((call, path.to_owned()));
+            made.len() - 1
+        };
+        let due = self.pending.lock().take_if(|(at, _)| *at <= number);
+        if let Some((_, happens)) = due {
+            happens();
+        }
+    }
+}
 
 /// A disk in memory, and what was asked of it through this handle: the call, and the path.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordingDisk {
     inner: MemoryDisk,
-    calls: Calls,
+    calls: Arc<Calls>,
 }
 
 #[derive(Debug)]
 struct RecordingFile {
     inner: Arc<dyn StorageFile>,
     path: PathBuf,
-    calls: Calls,
+    calls: Arc<Calls>,
 }
 
 impl RecordingDisk {
     pub(crate) fn over(inner: MemoryDisk) -> Self {
-        Self { inner, calls: Calls::default() }
+        Self { inner, calls: Arc::default() }
+    }
+
+    /// Another handle of the same disk, with calls of its own.
+    pub(crate) fn beside(&self) -> Self {
+        Self::over(self.inner.clone())
     }
 
     /// The calls since the last time.
     pub(crate) fn take(&self) -> Vec<(&'static str, PathBuf)> {
-        std::mem::take(&mut self.calls.lock())
+        std::mem::take(&mut self.calls.made.lock())
+    }
+
+    /// Something happens before the call of this number, counted from the last time they were taken.
+    pub(crate) fn before_call(&self, number: usize, happens: impl FnOnce() + Send + 'static) {
+        *self.calls.pending.lock() = Some((number, Box::new(happens)));
+    }
+
+    /// Whether that has yet to happen.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.calls.pending.lock().is_some()
     }
 
     fn note(&self, call: &'static str, path: &Path) {
-        self.calls.lock().push((call, path.to_owned()));
+        self.calls.note(call, path);
     }
 }
 
@@ -90,7 +133,7 @@ impl Storage for RecordingDisk {
 
 impl RecordingFile {
     fn note(&self, call: &'static str) {
-        self.calls.lock().push((call, self.path.clone()));
+        self.calls.note(call, &self.path);
     }
 }
 
@@ -104,6 +147,7 @@ impl StorageFile for RecordingFile {
         self.inner.write_all_at(bytes, position)
     }
     fn bytes(&self) -> io::Result<u64> {
+        self.note("metadata");
         self.inner.bytes()
     }
     fn set_len(&self, bytes: u64) -> io::Result<()> {

@@ -309,7 +309,7 @@ impl TopicCore {
                 let Ok(partition) = slot else { continue };
                 partition.set_settings(settings.clone());
                 if let Some((_, offset)) = file.log_starts.iter().find(|(other, _)| other == number) {
-                    partition.raise_log_start(*offset);
+                    partition.follow_log_start(*offset);
                 }
             }
             *stored = Stored { id: stored.id.or(Some(file.topic_id)), file: Some(file), config };

@@ -1,0 +1,77 @@
+//! What a read-only log asks of the disk.
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use crate::config::TopicConfig;
+use crate::log::Log;
+use crate::partition::Reader;
+use crate::storage::recording::RecordingDisk;
+use crate::storage::{Access, MemoryDisk, Storage};
+
+/// A writer and, over a disk that records, a reader.
+fn both() -> (MemoryDisk, Log, RecordingDisk, Log) {
+    let disk = MemoryDisk::new();
+    let writer = Log::builder("log").storage(disk.clone()).open().unwrap();
+    let topic = writer.create_topic("t", 1, TopicConfig::new().segment_bytes(300)).unwrap();
+    for number in 0..10 {
+        topic.append(format!("value {number}")).unwrap();
+    }
+    let recording = RecordingDisk::over(disk.clone());
+    let reader = Log::builder("log").storage(recording.clone()).open_read_only().unwrap();
+    (disk, writer, recording, reader)
+}
+
+fn calls_of_a_look(disk: &RecordingDisk, follower: &Reader) -> Vec<(&'static str, PathBuf)> {
+    // The first looks find out what the file is; then it has been as it is for long enough.
+    for _ in 0..2 {
+        assert!(!follower.look().unwrap());
+        thread::sleep(Duration::from_millis(25));
+    }
+    disk.take();
+    assert!(!follower.look().unwrap());
+    disk.take()
+}
+
+#[test]
+fn an_idle_follower_looks_at_the_active_file_only() {
+    let (memory, writer, disk, reader) = both();
+    let partition = reader.topic("t").unwrap().partition(0).unwrap();
+    let mut follower = partition.follow(..).unwrap();
+    for number in 0..10 {
+        assert_eq!(follower.next_record().unwrap().unwrap().text(), format!("value {number}"));
+    }
+    let active = partition.segments().last().unwrap().path.clone();
+    let next = active.with_file_name("00000000000000000010.log");
+    let idle = [("metadata", active.clone()), ("metadata", next)];
+    assert_eq!(calls_of_a_look(&disk, &follower), idle);
+    // Zeros ahead: their length field is read, and nothing else.
+    let file = memory.open(&active, Access::Write).unwrap();
+    file.set_len(file.bytes().unwrap() + 4096).unwrap();
+    let [length, next] = idle;
+    assert_eq!(calls_of_a_look(&disk, &follower), [length, ("read", active), next]);
+    writer.close().unwrap();
+}
+
+#[test]
+fn nothing_is_locked_or_written() {
+    let (_, writer, disk, reader) = both();
+    let partition = reader.topic("t").unwrap().partition(0).unwrap();
+    let topic = writer.topic("t").unwrap();
+    topic.append("more").unwrap();
+    assert_eq!(partition.read(..).unwrap().count(), 11);
+    topic.partition(0).unwrap().truncate_to(4).unwrap();
+    topic.append("other").unwrap();
+    assert_eq!(partition.read(..).unwrap().count(), 5);
+    topic.partition(0).unwrap().delete_records_before(5).unwrap();
+    assert_eq!(partition.read(..).unwrap().count(), 0);
+    writer.create_topic("u", 2, TopicConfig::new()).unwrap();
+    writer.delete_topic("t").unwrap();
+    assert_eq!(reader.topics().len(), 1);
+    assert!(reader.consumer_groups().is_empty());
+    reader.close().unwrap();
+    let reading = ["open to read", "metadata", "list", "read", "view"];
+    let calls = disk.take();
+    assert!(!calls.is_empty() && calls.iter().all(|(call, _)| reading.contains(call)), "{calls:?}");
+}
