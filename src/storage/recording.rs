@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Access, DirEntry, FileLock, FileMetadata, FileView, MemoryDisk, Storage, StorageFile, sealed};
+use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
 
 type Happening = Box<dyn FnOnce() + Send>;
 
@@ -38,10 +38,10 @@ impl Calls {
     }
 }
 
-/// A disk in memory, and what was asked of it through this handle: the call, and the path.
+/// Another disk, and what was asked of it through this handle: the call, and the path.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordingDisk {
-    inner: MemoryDisk,
+    inner: Arc<dyn Storage>,
     calls: Arc<Calls>,
 }
 
@@ -53,13 +53,13 @@ struct RecordingFile {
 }
 
 impl RecordingDisk {
-    pub(crate) fn over(inner: MemoryDisk) -> Self {
-        Self { inner, calls: Arc::default() }
+    pub(crate) fn over(inner: impl Storage) -> Self {
+        Self { inner: Arc::new(inner), calls: Arc::default() }
     }
 
     /// Another handle of the same disk, with calls of its own.
     pub(crate) fn beside(&self) -> Self {
-        Self::over(self.inner.clone())
+        Self { inner: Arc::clone(&self.inner), calls: Arc::default() }
     }
 
     /// The calls since the last time.

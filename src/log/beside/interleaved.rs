@@ -12,7 +12,7 @@ use crate::format::record::Record;
 use crate::log::Log;
 use crate::partition::{Partition, Reader};
 use crate::storage::recording::RecordingDisk;
-use crate::storage::{MemoryDisk, Storage};
+use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage};
 
 /// As many as zeros ahead wait for, and some segments.
 const RECORDS: u64 = 20;
@@ -288,5 +288,50 @@ fn between_the_steps_of_the_writer() {
                 check(&format!("{} before its call {call}, {look}", change.name), change, got, &before(), &after);
             }
         }
+    }
+}
+
+/// A writer was killed, and what it had written is damaged in the midst of a segment: the next one cuts there, and sets the
+/// segments behind aside.
+#[test]
+fn between_the_steps_of_a_recovery() {
+    let simulated = SimulatedDisk::new(1);
+    let log = Log::builder(DIR).storage(simulated.clone()).clock(clock()).open().unwrap();
+    log.create_topic("t", 1, config()).unwrap();
+    append(&log, "value", usize::try_from(RECORDS).unwrap());
+    let segments = partition(&log).unwrap().segments();
+    let damaged = &segments[1];
+    let end = damaged.base_offset + 2;
+    let killed = simulated.process_killed();
+    for call in 0.. {
+        let disk = killed.fork();
+        let steps = RecordingDisk::over(disk.clone());
+        let reading = steps.beside();
+        let open = beside(&reading);
+        let mut follower = partition(&open).unwrap().read(..).unwrap();
+        let mut found = Found::new();
+        drain(&mut follower, &mut found).unwrap();
+        assert_eq!(found, before());
+        let position = damaged.bytes / (damaged.next_offset - damaged.base_offset) * 2 + 100;
+        let file = disk.open(&damaged.path, Access::Write).unwrap();
+        file.write_all_at(b"damage", position).unwrap();
+        let looks = Arc::new(Mutex::new(Vec::new()));
+        let looked = Arc::clone(&looks);
+        steps.before_call(call, move || looked.lock().extend([read(&beside(&reading)), read(&open), read(&open)]));
+        let recovered = Log::builder(DIR).storage(steps.clone()).clock(clock()).open().unwrap();
+        if steps.is_pending() {
+            assert!(call > 10, "recovery makes calls");
+            break;
+        }
+        for (look, (got, result)) in looks.lock().iter().enumerate() {
+            // Who has the log open may know of records that were damaged since, and says so where he is asked for one of them.
+            let is_told = matches!(result, Err(Error::Corrupt(_))) && look > 0;
+            assert!(result.is_ok() || is_told, "call {call}, look {look}: {result:?}");
+            assert!(before().starts_with(got) && got.len() as u64 == end, "call {call}, look {look}: {got:?}");
+        }
+        append(&recovered, "other", 30);
+        drain(&mut follower, &mut found).unwrap();
+        let expected = (RECORDS..end + 30).map(|offset| (offset, format!("other {}", offset - end)));
+        assert!(found[20..].iter().cloned().eq(expected), "call {call}: {:?}", &found[20..]);
     }
 }
