@@ -12,7 +12,7 @@ use crate::clock::Deadline;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::partition::follow::Signal;
-use crate::partition::{KeepOpen, RecordView, Waker};
+use crate::partition::{KeepOpen, LOOK_INTERVAL, RecordView, Waker};
 use crate::topic_partition::TopicPartition;
 
 use super::GroupService;
@@ -165,7 +165,20 @@ impl Consumer {
         let until = self.commit_at.filter(|_| is_uncommitted()).into_iter().fold(deadline, Deadline::earlier);
         match &self.member {
             Some(member) => member.wait(until),
+            None if self.service.catalog.context().read_only => self.wait_beside(until),
             None => drop(self.signal.wait(until)),
+        }
+    }
+
+    /// Another process writes, and gives no signal: looks from time to time, at the ends of the partitions only. Whatever is
+    /// found notifies those who wait.
+    fn wait_beside(&self, until: Deadline) {
+        while !self.signal.wait(until.earlier(Deadline::after(LOOK_INTERVAL))) && !until.has_passed() {
+            let has_error = self.cursors.iter().any(|cursor| cursor.look().is_err());
+            if has_error {
+                // The next look at the records tells.
+                return;
+            }
         }
     }
 

@@ -130,6 +130,11 @@ impl Cursor {
         cursor
     }
 
+    /// In a read-only log: looks what the writer has appended.
+    pub(super) fn look(&self) -> Result<bool> {
+        self.partition.core().refresh()
+    }
+
     pub(super) fn id(&self) -> &TopicPartition {
         self.partition.id()
     }

@@ -53,6 +53,7 @@ pub use handle::{Partition, SegmentInfo};
 pub use lookup::{OffsetAndTimestamp, OffsetSpec};
 pub use reader::{Isolation, ReadOptions, Reader};
 pub use recovery::PartitionRecovery;
+pub(crate) use refresh::LOOK_INTERVAL;
 pub(crate) use transactions::control_of;
 
 use batch::Origin;
@@ -255,7 +256,7 @@ impl PartitionCore {
     /// Blocks until the signal was notified since its last reset, and no longer than until it is time to look what another
     /// process did.
     fn wait(&self, signal: &Signal) {
-        signal.wait(if self.context.read_only { Deadline::after(refresh::INTERVAL) } else { Deadline::never() });
+        signal.wait(if self.context.read_only { Deadline::after(LOOK_INTERVAL) } else { Deadline::never() });
     }
 
     pub(crate) fn check_readable(&self) -> Result<()> {

@@ -25,7 +25,7 @@ use crate::segment::{MAX_LOG_BYTES, Segment};
 use crate::storage::FileMetadata;
 
 /// How often a waiting reader looks. Files tell the time of a change less finely than its half.
-pub(super) const INTERVAL: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What the active file was when it was looked at last.
 #[derive(Debug, Default)]
@@ -159,7 +159,7 @@ impl PartitionCore {
             return Ok(Look::Replaced);
         }
         if !looks_the_same || writer.seen.settled.is_none() {
-            writer.seen.settled = Some(Deadline::after(INTERVAL));
+            writer.seen.settled = Some(Deadline::after(LOOK_INTERVAL));
         }
         writer.seen.file = Some(found);
         if bytes > active.size() && !is_zero_length(active)? {

@@ -75,3 +75,21 @@ fn nothing_is_locked_or_written() {
     let calls = disk.take();
     assert!(!calls.is_empty() && calls.iter().all(|(call, _)| reading.contains(call)), "{calls:?}");
 }
+
+#[test]
+fn a_consumer_that_waits_lists_no_directory() {
+    let (_, writer, disk, reader) = both();
+    let mut consumer = reader.assign([("t", 0).into()]).unwrap();
+    assert_eq!(consumer.poll(Duration::ZERO).unwrap().iter().count(), 10);
+    let mut lists_of = |timeout| {
+        disk.take();
+        assert!(consumer.poll(timeout).unwrap().is_empty());
+        let calls = disk.take();
+        (calls.iter().filter(|(call, _)| *call == "list").count(), calls.len())
+    };
+    let (at_once, calls_at_once) = lists_of(Duration::ZERO);
+    let (waiting, calls) = lists_of(Duration::from_millis(200));
+    assert_eq!(waiting, 2 * at_once, "it looks around when it comes and when it goes");
+    assert!(calls > 2 * calls_at_once, "it has looked meanwhile");
+    writer.close().unwrap();
+}
