@@ -139,7 +139,8 @@ impl Log {
     ///
     /// An idle follower asks for the length of the active file and whether one follows it; it lists no directory. Opening a
     /// reader, and asking a partition, a topic or the log, do. At the end of a log, damage cannot be told from an append under
-    /// way: a follower waits there, and opening the log to write tells.
+    /// way: a follower waits there, and opening the log to write tells. So with commits that a power cut left above the end of
+    /// their partition: only a writer lowers them.
     ///
     /// [`Error::NotALog`] where there is nothing of a log yet, not even its `.lock`. A log in the making is opened as far as
     /// it is made.

@@ -5,6 +5,7 @@
 //! distinct one is opened and held against what was acknowledged. `cargo test` visits some ten thousands; all of it, a million
 //! and more, is `cargo test --release --test it crash::crash_full -- --ignored --nocapture`.
 
+mod beside;
 mod workload;
 
 use std::collections::HashSet;

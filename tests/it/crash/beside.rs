@@ -1,0 +1,80 @@
+//! Read-only opens of what a power cut left, before anybody repairs it: they write nothing, tell of no damage, and see what the
+//! next writer finds.
+
+use std::collections::HashSet;
+
+use annals::{Error, Log, LogConfig, Result, SimulatedDisk};
+
+use super::workload::{Model, REMOVALS, WORKLOADS, check_records, open};
+use super::{clock, run_until, states_of};
+
+fn open_read_only(disk: &SimulatedDisk) -> Result<Log> {
+    let config = LogConfig::new().maintenance_interval(None);
+    Log::builder("data").storage(disk.clone()).clock(clock()).config(config).open_read_only()
+}
+
+/// All records of all topics.
+fn records(log: &Log) -> Vec<(String, u64, String)> {
+    let mut records = Vec::new();
+    for topic in log.topics() {
+        for partition in topic.partitions() {
+            let mut reader = partition.read(..).unwrap();
+            while let Some(record) = reader.next_record().unwrap() {
+                records.push((topic.name().to_owned(), record.offset(), record.text().into_owned()));
+            }
+        }
+    }
+    records
+}
+
+fn visit(what: &str, left: &SimulatedDisk, model: &Model) {
+    let found = left.fingerprint();
+    let seen = match open_read_only(left) {
+        Ok(log) => {
+            assert!(!log.recovery().has_losses(), "{what}: {:?}", log.recovery());
+            check_records(what, &log, model);
+            let seen = records(&log);
+            for refused in [log.flush(), log.maintain().map(drop), log.delete_topic("lines")] {
+                assert!(
+                    refused.is_ok() || matches!(refused, Err(Error::ReadOnly | Error::UnknownTopic(_))),
+                    "{what}: {refused:?}"
+                );
+            }
+            drop(log.consumer_groups());
+            log.close().unwrap();
+            Some(seen)
+        }
+        Err(Error::NotALog { .. }) => None,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    assert_eq!(left.fingerprint(), found, "{what}: something was changed");
+    let log = open(left, &clock()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(seen.unwrap_or_default(), records(&log), "{what}: the next writer finds others");
+}
+
+#[test]
+fn a_read_only_open_of_what_a_power_cut_left_is_that_of_the_next_writer() {
+    let mut count = 0;
+    for workload in WORKLOADS.iter().chain(REMOVALS) {
+        let mut seen = HashSet::new();
+        for call in (0..).step_by(2) {
+            let Some((disk, model)) = run_until(workload, call) else { break };
+            for (number, left) in states_of(&disk, 3).enumerate() {
+                if !seen.insert((model.stamp(), left.fingerprint())) {
+                    continue;
+                }
+                let what = format!("{}, seed and call {call}, state {number}", workload.name);
+                if seen.len().is_multiple_of(7) {
+                    let again = left.fork();
+                    again.cut_power_at(again.calls() + call % 40);
+                    drop(open(&again, &clock()));
+                    visit(&format!("{what}, its recovery cut"), &again.crash(), &model);
+                }
+                visit(&what, &left, &model);
+            }
+        }
+        count += seen.len();
+    }
+    println!("{count} states");
+    assert!(count > 1_000, "only {count} states");
+}
