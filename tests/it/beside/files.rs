@@ -2,7 +2,9 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
@@ -176,35 +178,68 @@ fn damage_is_still_told() {
     assert!(looking.offset_for(annals::OffsetSpec::MaxTimestamp).is_ok());
 }
 
+/// Says where the process that may not write reads.
+const READER: &str = "ANNALS_TEST_BESIDE_READER";
+/// Whom no file belongs to.
+const NOBODY: u32 = 65_534;
+
+fn may_write(dir: &Path) -> bool {
+    File::create(dir.join("probe")).is_ok_and(|_| fs::remove_file(dir.join("probe")).is_ok())
+}
+
+/// Runs `the_reader` as somebody who may not write; `None` where there is no way to.
+fn read_as_nobody(dir: &Path) -> Option<Output> {
+    let mut reader = Command::new(std::env::current_exe().unwrap());
+    reader.args(["--exact", "beside::files::the_reader", "--nocapture", "--include-ignored"]).env(READER, dir);
+    if may_write(dir) {
+        reader.uid(NOBODY).gid(NOBODY);
+    }
+    reader.current_dir("/").output().ok()
+}
+
 #[test]
 fn a_directory_without_write_permission_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     fill(&partition(&log), 0..20, "value");
+    log.consumer_group("g").unwrap().commit([(("t", 0).into(), 7.into())]).unwrap();
     let set = |mode: u32, file_mode: u32| {
-        let root = dir.path().join("t-0");
-        for entry in fs::read_dir(&root).unwrap().chain(fs::read_dir(dir.path()).unwrap()) {
-            let path = entry.unwrap().path();
-            let is_dir = path.is_dir();
-            fs::set_permissions(&path, fs::Permissions::from_mode(if is_dir { mode } else { file_mode })).unwrap();
+        for of in [dir.path().to_owned(), dir.path().join("t-0"), dir.path().join("__consumer_offsets-0")] {
+            for entry in fs::read_dir(&of).unwrap() {
+                let path = entry.unwrap().path();
+                let mode = if path.is_dir() { mode } else { file_mode };
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            }
         }
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
     };
     set(0o555, 0o444);
-    // Whoever may do everything is refused nothing: then only the unit tests, which record each call, tell.
-    let is_refused = File::create(dir.path().join("probe")).is_err();
-    if !is_refused {
-        println!("not checked: this user writes where nobody may");
-        fs::remove_file(dir.path().join("probe")).unwrap();
-    }
     let before = tree(dir.path());
+    match read_as_nobody(dir.path()) {
+        Some(read) => {
+            let said = String::from_utf8_lossy(&read.stdout);
+            assert!(read.status.success() && said.contains("read 20, committed 7"), "{said}");
+        }
+        // Then only the unit tests, which record each call, tell.
+        None => println!("not checked: this user writes where nobody may, and cannot be another"),
+    }
     let beside = Log::open_read_only(dir.path()).unwrap();
     assert_eq!(texts(&partition(&beside)).unwrap(), expect("value", 0..20));
     assert_eq!(before, tree(dir.path()));
-    if is_refused {
-        assert!(matches!(partition(&beside).append("x"), Err(Error::ReadOnly)));
-    }
+    assert!(matches!(partition(&beside).append("x"), Err(Error::ReadOnly)));
     set(0o755, 0o644);
     fill(&partition(&log), 20..22, "value");
     assert_eq!(partition(&beside).log_end_offset(), 22);
+}
+
+#[test]
+#[ignore = "runs in a process that may not write"]
+fn the_reader() {
+    let Some(dir) = std::env::var_os(READER).map(PathBuf::from) else { return };
+    assert!(!may_write(&dir), "it may not write");
+    let beside = Log::open_read_only(&dir).unwrap();
+    let read = texts(&partition(&beside)).unwrap().len();
+    let committed = beside.consumer_group("g").unwrap().committed(&("t", 0).into()).unwrap().unwrap().offset;
+    assert!(matches!(Log::open(&dir), Err(Error::Io { .. } | Error::Locked { .. })), "it needs more to write");
+    println!("read {read}, committed {committed}");
 }
