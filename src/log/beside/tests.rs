@@ -1,14 +1,15 @@
 //! What a read-only log asks of the disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::config::TopicConfig;
+use crate::config::{Durability, TopicConfig};
+use crate::error::Error;
 use crate::log::Log;
 use crate::partition::Reader;
 use crate::storage::recording::RecordingDisk;
-use crate::storage::{Access, MemoryDisk, Storage};
+use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage};
 
 /// A writer and, over a disk that records, a reader.
 fn both() -> (MemoryDisk, Log, RecordingDisk, Log) {
@@ -71,9 +72,7 @@ fn nothing_is_locked_or_written() {
     assert_eq!(reader.topics().len(), 1);
     assert!(reader.consumer_groups().is_empty());
     reader.close().unwrap();
-    let reading = ["open to read", "metadata", "list", "read", "view"];
-    let calls = disk.take();
-    assert!(!calls.is_empty() && calls.iter().all(|(call, _)| reading.contains(call)), "{calls:?}");
+    assert_only_reads(&disk);
 }
 
 #[test]
@@ -92,4 +91,45 @@ fn a_consumer_that_waits_lists_no_directory() {
     assert_eq!(waiting, 2 * at_once, "it looks around when it comes and when it goes");
     assert!(calls > 2 * calls_at_once, "it has looked meanwhile");
     writer.close().unwrap();
+}
+
+#[test]
+fn what_a_killed_writer_left_is_read_without_a_write() {
+    let simulated = SimulatedDisk::new(1);
+    let writer = Log::builder("log").storage(simulated.clone()).open().unwrap();
+    let config = TopicConfig::new().segment_bytes(300).durability(Durability::Synced);
+    let topic = writer.create_topic("t", 1, config).unwrap();
+    for number in 0..10 {
+        topic.append(format!("value {number}")).unwrap();
+    }
+    let segments = topic.partition(0).unwrap().segments();
+    let disk = simulated.process_killed();
+    let put = |path: PathBuf, bytes: &[u8]| {
+        let file = disk.open(&path, Access::OpenOrCreate).unwrap();
+        file.write_all_at(bytes, file.bytes().unwrap()).unwrap();
+    };
+    let [first, .., last] = &*segments else { panic!("it has rolled") };
+    for suffix in ["log.deleted", "log.cleaned", "index.deleted"] {
+        put(first.path.with_extension(suffix), b"left");
+    }
+    put(first.path.with_file_name("0123456789abcdef.tmp"), b"left");
+    put(PathBuf::from("log/0123456789abcdef.tmp"), b"left");
+    disk.remove_file(&segments[1].path.with_extension("index")).unwrap();
+    disk.remove_file(Path::new("log/recovery-point-offset-checkpoint")).ok();
+    disk.create_dir_all(Path::new("log/u-0.0123456789abcdef0123456789abcdef-delete")).unwrap();
+    put(last.path.clone(), b"torn");
+    let recording = RecordingDisk::over(disk);
+    let reader = Log::builder("log").storage(recording.clone()).open_read_only().unwrap();
+    assert!(!reader.recovery().has_losses(), "{:?}", reader.recovery());
+    assert_eq!(reader.topics().len(), 1);
+    assert_eq!(reader.topic("t").unwrap().partition(0).unwrap().read(..).unwrap().count(), 10);
+    assert!(reader.flush().is_ok() && matches!(reader.maintain(), Err(Error::ReadOnly)));
+    drop(reader);
+    assert_only_reads(&recording);
+}
+
+fn assert_only_reads(disk: &RecordingDisk) {
+    let reading = ["open to read", "metadata", "list", "read", "view"];
+    let calls = disk.take();
+    assert!(!calls.is_empty() && calls.iter().all(|(call, _)| reading.contains(call)), "{calls:?}");
 }
