@@ -112,6 +112,7 @@ impl PartitionCore {
         if extent.segments.is_empty() {
             return Ok(true);
         }
+        self.sync_below(extent.end)?;
         let settings = self.settings();
         let legacy_horizon = match extent.segments.iter().take_while(|segment| segment.base_offset < extent.first_dirty).last() {
             Some(last) => self.segment_modified(last.base_offset)?.as_millis().saturating_sub(settings.delete_retention_ms),
@@ -289,7 +290,7 @@ impl Pass<'_> {
     /// Visits the batches of a segment, with their bytes where they are wanted and right. `false`: the visitor had enough.
     fn walk(
         &self,
-        segment: &Segment,
+        segment: &Arc<Segment>,
         is_whole: bool,
         allowance: &mut Allowance<'_>,
         mut visit: impl FnMut(&BatchHeader, &[u8]) -> std::result::Result<bool, ReadError>,
@@ -314,8 +315,8 @@ impl Pass<'_> {
                     expected = header.last_offset + 1;
                 }
                 Ok(None) => return Ok(true),
-                // Retention took it.
-                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Err(Stopped::Early),
+                // Retention took it, or the log was cut: what is under its name is something else.
+                Err(_) if !self.partition.lists(segment) => return Err(Stopped::Early),
                 Err(error) => return Err(self.partition.unreadable(segment, position, expected, error).into()),
             }
         }

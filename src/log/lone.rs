@@ -89,7 +89,7 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     let mut spec = spec(storage, &home, &dir, id, settings, &checkpoints.lines(), was_clean, log.is_some())?;
     if log.is_none() {
         spec.log_start = note.log_start().unwrap_or(spec.log_start);
-        spec.is_dense = note.settle_density(storage, &spec.settings)?;
+        spec.is_dense = note.is_dense();
     }
     let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| home.join(name)).to_vec();
     let context = builder.context(&log_settings, marks, false);
@@ -104,6 +104,10 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     } else {
         PartitionCore::open(&context, &spec)?.0
     };
+    // Not before it was recovered: until now a gap was damage.
+    if log.is_none() && !note.settle_density(storage, &spec.settings)? {
+        core.allow_gaps();
+    }
     let is_in_log = home != dir;
     let cleaner_buffer_bytes = log_settings.cleaner_dedupe_buffer_bytes;
     let lone = Lone { core, context, home, is_in_log, checkpoints, note, cleaner_buffer_bytes, was_clean, _locks: locks };
@@ -212,6 +216,8 @@ impl Lone {
     pub(super) fn compact(&self) -> Result<Maintenance> {
         let storage = &*self.context.storage;
         if self.core.is_dense() {
+            // From then on what a power cut takes from between two segments is not missed.
+            self.core.flush()?;
             store_gaps(storage, &self.home, &self.core.id().topic)?;
             self.core.allow_gaps();
         }

@@ -204,6 +204,10 @@ impl PartitionCore {
     ) -> Result<()> {
         let is_full = writer.active.is_full(encoded.bytes.len(), last_offset, settings);
         if is_full || self.is_too_old(writer, settings, encoded.max_timestamp)? {
+            if !self.is_dense() {
+                // A power cut that takes the end of this segment, and leaves the next, would look like what compaction leaves.
+                self.sync_published()?;
+            }
             self.roll(writer, base)?;
         }
         Ok(())

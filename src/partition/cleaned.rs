@@ -80,6 +80,17 @@ impl PartitionCore {
         segments.iter().map(Arc::clone).zip(next).collect()
     }
 
+    /// Waits until all below `end` is on the device: a record must not go for a later one that a power cut can still take.
+    pub(crate) fn sync_below(&self, end: u64) -> Result<()> {
+        self.check_writable()?;
+        self.sync_to(end)
+    }
+
+    /// Whether a segment is in the list still.
+    pub(crate) fn lists(&self, segment: &Arc<Segment>) -> bool {
+        super::segment_list::contains(&self.segments().snapshot(), segment)
+    }
+
     /// Held by the one who compacts: two would write the same files.
     pub(crate) fn cleaning(&self) -> &Mutex<()> {
         &self.cleaning
@@ -203,11 +214,13 @@ impl PartitionCore {
         segment.set_digests(cleaned.digests);
         let segment = Arc::new(segment);
         self.list_instead(originals, &segment);
-        let mut freed = 0;
         for original in originals {
-            // One reference is the caller's; whoever has another may be reading.
+            // One reference is the caller's; whoever has another may be reading. All are held before the first name goes.
             let prepared = original.prepare_removal(1);
             prepared.map_err(|error| Error::io("open", original.log_path(), error))?;
+        }
+        let mut freed = 0;
+        for original in originals {
             freed += self.remove_original(original, original.base_offset != base_offset)?;
         }
         storage.sync_dir(self.dir()).map_err(self.io("sync"))?;

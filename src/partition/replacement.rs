@@ -112,7 +112,9 @@ fn replaced(storage: &dyn Storage, dir: &Path, swaps: &[(u64, &'static str)]) ->
     for (base, _) in swaps.iter().filter(|(_, suffix)| *suffix == file_name::LOG) {
         let path = dir.join(file_name::segment_file(*base, file_name::LOG) + SWAP);
         start = start.min(*base);
-        end = end.max(next_offset(storage, &path, *base).map_err(|error| Error::io("read", &path, error))?);
+        // One that is empty still takes the place of the segment with its name.
+        let next = next_offset(storage, &path, *base).map_err(|error| Error::io("read", &path, error))?;
+        end = end.max(next).max(base + 1);
     }
     Ok(start..end)
 }

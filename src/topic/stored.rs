@@ -244,6 +244,12 @@ impl TopicCore {
         let settings = config.over(&self.home.defaults)?;
         let old = self.file_of(&stored);
         let is_dense = old.is_dense && is_never_compacted(&settings);
+        if old.is_dense && !is_dense {
+            // What a power cut takes from now on is told from what compaction leaves by where it may be: at the end.
+            for partition in self.partitions() {
+                let _reported_by_the_next_sync = partition.flush();
+            }
+        }
         let file = TopicFile { is_dense, config: entries_of(&config), ..old };
         if let Err(error) = self.home.write(&self.name, &file) {
             self.write_back(&stored);

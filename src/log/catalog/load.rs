@@ -139,6 +139,9 @@ impl Plan {
             // Before the sign that a broker was here goes, and before anything is compacted by the log's defaults.
             topic.store_state()?;
         }
+        if !home.context.read_only && may_lose_density {
+            topic.partitions().iter().for_each(|partition| partition.allow_gaps());
+        }
         Ok(topic)
     }
 }
@@ -207,7 +210,7 @@ fn job(
             log_start: from_file.or_else(|| known.log_starts.get(&id).copied()).unwrap_or(0),
             recovery_point: known.recovery_points.get(&id).copied().unwrap_or(0),
             clean: known.clean,
-            is_dense: file.is_some_and(|file| file.is_dense) && is_never_compacted(settings),
+            is_dense: file.is_some_and(|file| file.is_dense),
             broker_since: known.broker_since,
             id,
         });

@@ -6,11 +6,13 @@
 //! and more, is `cargo test --release --test it crash::crash_full -- --ignored --nocapture`.
 
 mod beside;
+mod keyed;
 mod workload;
 
 use std::collections::HashSet;
 
 use annals::{ManualClock, SimulatedDisk, Timestamp};
+use keyed::COMPACTIONS;
 use workload::{Model, REMOVALS, WORKLOADS, Workload, check, open};
 
 /// How much is visited.
@@ -105,7 +107,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
 #[ignore = "a million states take long"]
 fn crash_full() {
     let bounds = Bounds { states: 3_000, recoveries: (20, 30) };
-    let states = visit_all(WORKLOADS, bounds) + visit_all(REMOVALS, bounds);
+    let states = [WORKLOADS, REMOVALS, COMPACTIONS].map(|workloads| visit_all(workloads, bounds)).iter().sum::<usize>();
     println!("{states} distinct states after power cuts");
     assert!(states >= 1_000_000, "only {states} states");
 }
@@ -113,5 +115,11 @@ fn crash_full() {
 #[test]
 fn no_power_cut_while_records_go_leaves_a_hole() {
     let states = visit_all(REMOVALS, Bounds { states: 24, recoveries: (40, 4) });
+    assert!(states >= 2_000, "only {states} states");
+}
+
+#[test]
+fn no_power_cut_while_a_partition_is_compacted_costs_the_latest_record_of_a_key() {
+    let states = visit_all(COMPACTIONS, Bounds { states: 16, recoveries: (40, 4) });
     assert!(states >= 2_000, "only {states} states");
 }

@@ -6,25 +6,29 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use annals::{Durability, Error, Log, LogConfig, ManualClock, Partition, Result, SimulatedDisk, Topic};
 use annals::{TopicConfig, TopicPartition};
 
+use super::keyed;
+
 /// What is known of a topic with one partition.
 #[derive(Clone, Debug, Default, Hash)]
-struct Lines {
+pub(super) struct Lines {
     /// What was handed to `append`, acknowledged or not.
-    tried: Vec<String>,
+    pub(super) tried: Vec<String>,
     /// So many are on the device for certain.
-    durable: u64,
+    pub(super) durable: u64,
     /// The log start is here at least, and not behind what was asked for.
     start: u64,
     start_tried: u64,
     /// Its creation was acknowledged.
-    exists: bool,
+    pub(super) exists: bool,
     /// Its deletion was begun, or acknowledged.
     deleting: bool,
     deleted: bool,
     /// Segment sizes in its config that may be found.
-    configs: Vec<u32>,
+    pub(super) configs: Vec<u32>,
     committed: u64,
     commit_tried: u64,
+    /// Its records have keys, and it is compacted.
+    pub(super) is_keyed: bool,
 }
 
 /// What is known of a log.
@@ -41,7 +45,7 @@ impl Model {
         hasher.finish()
     }
 
-    fn of(&mut self, name: &'static str) -> &mut Lines {
+    pub(super) fn of(&mut self, name: &'static str) -> &mut Lines {
         self.topics.entry(name).or_default()
     }
 }
@@ -88,7 +92,7 @@ fn append(topic: &Topic, model: &mut Model, name: &'static str, durability: Dura
     Ok(())
 }
 
-fn flush(log: &Log, model: &mut Model) -> Result<()> {
+pub(super) fn flush(log: &Log, model: &mut Model) -> Result<()> {
     log.flush()?;
     model.topics.values_mut().for_each(|lines| lines.durable = lines.tried.len() as u64);
     Ok(())
@@ -218,6 +222,9 @@ fn check_partition(what: &str, partition: &Partition, lines: &Lines) {
     assert!(end >= lines.durable, "{what}: ends at {end}, {} were acknowledged", lines.durable);
     assert!(end <= lines.tried.len() as u64, "{what}: ends at {end}, {} were appended", lines.tried.len());
     assert!(lines.start <= start && start <= lines.start_tried.min(end), "{what}: starts at {start}: {lines:?}");
+    if lines.is_keyed {
+        return keyed::check(what, partition, lines);
+    }
     let mut reader = partition.read(start..).unwrap_or_else(|error| panic!("{what}: {error}"));
     for offset in start..end {
         let record = reader.next_record().unwrap_or_else(|error| panic!("{what}, offset {offset}: {error}"));
@@ -248,7 +255,10 @@ pub(super) fn append_more(what: &str, log: &Log, model: &Model) -> Model {
         let partition = topic.partition(0).unwrap().with_durability(Durability::Synced);
         lines.tried.truncate(usize::try_from(partition.log_end_offset()).unwrap());
         lines.tried.push(format!("after the cut {}", "y".repeat(70)));
-        let appended = partition.append(lines.tried.last().unwrap().as_str());
+        let appended = match lines.tried.last() {
+            Some(text) if lines.is_keyed => partition.append(keyed::record(partition.log_end_offset(), text)),
+            last => partition.append(last.unwrap().as_str()),
+        };
         let appended = appended.unwrap_or_else(|error| panic!("{what}: cannot append: {error}"));
         lines.durable = appended.offset + 1;
         lines.start = partition.log_start_offset();
