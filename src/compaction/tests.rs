@@ -118,6 +118,10 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64) -> bool {
     assert_eq!(handle(&core).append(Record::new("x").key("more")).is_err(), is_poisoned, "{what}");
     let expected = view(&core);
     let recovery_point = core.recovery_point();
+    if is_poisoned {
+        check_reopen(&core, &disk, &expected, &what);
+    }
+    let expected = view(&core);
     drop((core, reader));
     let (core, recovery) = PartitionCore::open(&context(&disk), &spec(recovery_point, 900, delete_delay_ms))
         .unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -127,6 +131,20 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64) -> bool {
     compact(&core).unwrap();
     assert_eq!(view(&core), expected, "{what}, compacted again");
     true
+}
+
+/// Reading goes on, and writing and compacting begin again.
+fn check_reopen(core: &Arc<PartitionCore>, disk: &FaultyDisk, expected: &View, what: &str) {
+    let mut reader = handle(core).read(..).unwrap();
+    let _on_a_segment = reader.next_record().unwrap();
+    let report = core.reopen().unwrap_or_else(|error| panic!("{what}: {error}"));
+    core.take_writes(&report);
+    let is_half_done = leftovers(disk).iter().any(|name| name.contains(".swap"));
+    assert!(report.damage.is_none() && !is_half_done, "{what}: {report:?}");
+    assert_eq!(view(core), *expected, "{what}, re-opened");
+    while reader.next_record().unwrap_or_else(|error| panic!("{what}: {error}")).is_some() {}
+    handle(core).append(Record::new("x").key("after that")).unwrap_or_else(|error| panic!("{what}: {error}"));
+    compact(core).unwrap_or_else(|error| panic!("{what}: {error}"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use super::context::PartitionSpec;
 use super::recovery::PartitionRecovery;
-use super::{PartitionCore, Refusal, Writer};
+use super::{PartitionCore, Refusal, Writer, replacement};
 use crate::config::TopicSettings;
 use crate::error::{Error, Result};
 use crate::segment::Segment;
@@ -36,14 +36,19 @@ impl PartitionCore {
         // Whoever waits for a sync learns from this that his append may be gone.
         self.reopens.fetch_add(1, Ordering::SeqCst);
         let spec = self.spec_of_now();
-        let recovered = self.let_go(spec.recovery_point).and_then(|()| Self::recover_shared(&self.context, &spec));
+        // A compaction that is half done is finished, and takes segments away wherever they are.
+        let untouched = if replacement::is_pending(&self.context, self.dir())? { 0 } else { spec.recovery_point };
+        let recovered = self
+            .let_go(untouched)
+            .and_then(|()| replacement::finish(&self.context, self.dir()))
+            .and_then(|()| Self::recover_shared(&self.context, &spec));
         let report = match recovered {
             Ok((fresh, report)) => {
-                self.take_over(&mut writer, fresh, spec.recovery_point);
+                self.take_over(&mut writer, fresh, untouched);
                 report
             }
             Err(error) => {
-                self.keep_readable(&mut writer, spec.recovery_point);
+                self.keep_readable(&mut writer, untouched);
                 return Err(error);
             }
         };
@@ -74,9 +79,9 @@ impl PartitionCore {
         }
     }
 
-    /// Recovery may cut, rename or remove the segments above the recovery point: whoever reads one keeps it open.
-    fn let_go(&self, recovery_point: u64) -> Result<()> {
-        for segment in self.segments().snapshot().iter().filter(|segment| !is_untouched(segment, recovery_point)) {
+    /// Recovery may cut, rename or remove the segments above `untouched`: whoever reads one keeps it open.
+    fn let_go(&self, untouched: u64) -> Result<()> {
+        for segment in self.segments().snapshot().iter().filter(|segment| !is_untouched(segment, untouched)) {
             // One reference is the list's; the active segment has the writer's as well.
             let references = if segment.is_sealed() { 1 } else { 2 };
             let path = segment.log_path();
@@ -86,12 +91,12 @@ impl PartitionCore {
     }
 
     /// Puts what was found on the disk in the place of what was in memory.
-    fn take_over(&self, writer: &mut Writer, fresh: Self, recovery_point: u64) {
+    fn take_over(&self, writer: &mut Writer, fresh: Self, untouched: u64) {
         let Self { segments, writer: found, log_start, log_end, recovery_point: found_point, first_unstable, .. } = fresh;
         let before = self.segments().snapshot();
         let old = |new: &Arc<Segment>| {
-            let is_it = |old: &&Arc<Segment>| old.base_offset == new.base_offset && is_untouched(old, recovery_point);
-            before.iter().find(is_it).filter(|old| old.size() == new.size() && new.is_sealed()).map(Arc::clone)
+            let is_it = |old: &&Arc<Segment>| old.base_offset == new.base_offset && is_untouched(old, untouched);
+            before.iter().find(is_it).filter(|old| old.size() == new.size() && new.is_sealed() && old.is_named()).map(Arc::clone)
         };
         let segments = segments.snapshot().iter().map(|new| old(new).unwrap_or_else(|| Arc::clone(new))).collect();
         *writer = found.into_inner();
@@ -108,9 +113,9 @@ impl PartitionCore {
     }
 
     /// Recovery failed half-way: the segments that were let go are put in the list anew, so that they can be read.
-    fn keep_readable(&self, writer: &mut Writer, recovery_point: u64) {
+    fn keep_readable(&self, writer: &mut Writer, untouched: u64) {
         let anew = |old: &Arc<Segment>| {
-            if is_untouched(old, recovery_point) {
+            if is_untouched(old, untouched) {
                 return Arc::clone(old);
             }
             Arc::new(Segment::open_sealed(&self.home, old.base_offset, old.size(), old.next_offset()))
@@ -124,6 +129,6 @@ impl PartitionCore {
 }
 
 /// Whether recovery leaves the segment alone.
-fn is_untouched(segment: &Segment, recovery_point: u64) -> bool {
-    segment.is_sealed() && segment.next_offset() <= recovery_point
+fn is_untouched(segment: &Segment, end: u64) -> bool {
+    segment.is_sealed() && segment.next_offset() <= end
 }

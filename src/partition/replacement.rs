@@ -50,6 +50,11 @@ pub(super) fn finish(context: &PartitionContext, dir: &Path) -> Result<()> {
     }
 }
 
+/// Whether there is output to be put in its place.
+pub(super) fn is_pending(context: &PartitionContext, dir: &Path) -> Result<bool> {
+    Found::list(&*context.storage, dir).map(|found| !found.swaps.is_empty())
+}
+
 /// The files that matter, by base offset and suffix.
 struct Found {
     logs: Vec<u64>,

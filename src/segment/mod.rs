@@ -477,7 +477,7 @@ impl Segment {
     }
 
     /// Whether the files under its names are its own. With `index_files` held it stays so.
-    fn is_named(&self) -> bool {
+    pub(crate) fn is_named(&self) -> bool {
         matches!(&*self.hold.lock(), Hold::Named)
     }
 
