@@ -270,9 +270,12 @@ impl PartitionCore {
         if writer.producers.is_empty() && !writer.has_snapshots {
             return Ok(());
         }
+        self.store_snapshot(offset, &producer_snapshot::encode(&writer.producers.entries()))
+    }
+
+    pub(super) fn store_snapshot(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let name = file_name::segment_file(offset, file_name::SNAPSHOT);
-        let bytes = producer_snapshot::encode(&writer.producers.entries());
-        replace_file(&*self.context.storage, &self.dir().join(name), &bytes)
+        replace_file(&*self.context.storage, &self.dir().join(name), bytes)
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use super::commit::Turn;
 use super::{PartitionCore, Refusal, segment_list};
 use crate::error::{Error, Result};
-use crate::format::file_name;
 use crate::format::metadata_file::encode_index_digests;
+use crate::format::{file_name, producer_snapshot};
 use crate::storage::replace_file;
 
 impl PartitionCore {
@@ -105,7 +105,7 @@ impl PartitionCore {
         }
         let _one_at_a_time = self.flush.lock();
         self.check_not_poisoned()?;
-        let (end, active) = {
+        let (end, active, snapshot) = {
             let writer = self.writer.lock();
             let end = self.log_end_offset();
             if is_last {
@@ -115,9 +115,17 @@ impl PartitionCore {
                 let segments = self.segments().snapshot();
                 self.remove_snapshots(|at| at != end && !segments.iter().any(|segment| segment.base_offset == at))?;
             }
-            (end, Arc::clone(&writer.active))
+            let has_producers = !is_last && !writer.producers.is_empty();
+            let snapshot = has_producers.then(|| producer_snapshot::encode(&writer.producers.entries()));
+            (end, Arc::clone(&writer.active), snapshot)
         };
         self.sync_published()?;
+        if let Some(snapshot) = snapshot {
+            self.store_snapshot(end, &snapshot).map_err(self.io("write a producer snapshot in"))?;
+            // The one before is of no more use, unless a segment begins there.
+            let segments = self.segments().snapshot();
+            self.remove_snapshots(|at| at < end && !segments.iter().any(|segment| segment.base_offset == at))?;
+        }
         let from = self.recovery_point();
         for segment in self.segments().snapshot().iter().filter(|segment| segment.next_offset() >= from) {
             let path = segment.log_path();

@@ -13,7 +13,7 @@ use super::fixtures::{
     HARMS, SETS, check_all, check_committed, check_every_start, check_groups, check_records, check_times, copy_of, files,
     partition, rows,
 };
-use super::{Gaps, KafkaTools, assert_clean, fixture};
+use super::{Gaps, KafkaTools, assert_clean, copy_dir, fixture};
 
 /// Every file below a directory with its content, by relative path.
 fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -332,6 +332,30 @@ fn producers_below_the_recovery_point_are_known_after_a_crash() {
     check_committed(&log, "killed");
     log.close().unwrap();
     check_all(&Log::open(&root).unwrap(), "killed");
+}
+
+/// A flush raised the recovery point with no producer snapshot below it. After a crash the batches there were not replayed, and
+/// the records of an open transaction were read as if they were committed.
+#[test]
+fn an_open_transaction_below_a_flush_is_known_after_a_crash() {
+    let (dir, root) = copy_of("killed");
+    fs::remove_file(root.join("transactions-0/00000000000000000008.snapshot")).unwrap();
+    let log = Log::open(&root).unwrap();
+    let adopted = partition(&log, "transactions-0");
+    assert_eq!((adopted.last_stable_offset(), adopted.log_end_offset()), (42, 47));
+    // Large enough for the index to lead behind the transaction.
+    let large = "behind ".repeat(1000);
+    for end in [49, 51] {
+        adopted.append(&large).unwrap();
+        adopted.append(&large).unwrap();
+        log.flush().unwrap();
+        let killed = dir.path().join(format!("killed at {end}"));
+        copy_dir(&root, &killed);
+        let again = partition(&Log::open(&killed).unwrap(), "transactions-0");
+        assert_eq!((again.last_stable_offset(), again.log_end_offset()), (42, end));
+        assert!(root.join(format!("transactions-0/{end:020}.snapshot")).exists());
+        assert!(!root.join(format!("transactions-0/{:020}.snapshot", end - 2)).exists(), "one replaces the other");
+    }
 }
 
 /// Joins the first two segments of `mixed-codecs` into the output of a compaction that found nothing to drop.
