@@ -155,6 +155,33 @@ impl Deadline {
     }
 }
 
+/// What deadlines that a log keeps by itself are counted in: microseconds that only go forward, or, where the clock is set by
+/// hand, what it shows.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    manual: Option<Arc<dyn Clock>>,
+    start: Instant,
+}
+
+impl Stopwatch {
+    pub(crate) fn of(clock: &Arc<dyn Clock>) -> Self {
+        Self { manual: clock.is_manual().then(|| Arc::clone(clock)), start: Instant::now() }
+    }
+
+    pub(crate) fn now_us(&self) -> u64 {
+        match &self.manual {
+            Some(clock) => u64::try_from(clock.now().as_millis()).unwrap_or(0).saturating_mul(1_000),
+            None => u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// When it shows `at_us`, in real time; never for a clock that is set by hand.
+    pub(crate) fn deadline(&self, at_us: u64) -> Deadline {
+        let counts = self.manual.is_none() && at_us < u64::MAX;
+        Deadline(if counts { self.start.checked_add(Duration::from_micros(at_us)) } else { None })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +201,18 @@ mod tests {
         assert_eq!(clone.now(), Timestamp::from_millis(1_010));
         clone.set(Timestamp::from_millis(3));
         assert_eq!(clock.now(), Timestamp::from_millis(3));
+    }
+
+    #[test]
+    fn a_stopwatch_goes_by_the_clock_that_is_set_by_hand() {
+        let clock = ManualClock::at(Timestamp::from_millis(2));
+        let stopwatch = Stopwatch::of(&(Arc::new(clock.clone()) as Arc<dyn Clock>));
+        clock.advance(Duration::from_millis(3));
+        assert_eq!(stopwatch.now_us(), 5_000);
+        assert!(stopwatch.deadline(0).instant().is_none());
+        let real = Stopwatch::of(&(Arc::new(SystemClock) as Arc<dyn Clock>));
+        assert!(real.deadline(0).has_passed() && real.deadline(u64::MAX).instant().is_none());
+        assert!(!real.deadline(real.now_us() + 60_000_000).has_passed());
     }
 
     #[test]

@@ -99,15 +99,43 @@ pub enum Error {
         reason: &'static str,
     },
     /// A record, or a batch, is larger than the topic allows. Nothing of it was appended.
-    #[error("a batch of {bytes} bytes is over {limit}, the topic's `{key}`")]
+    #[error("a batch of {bytes} bytes is over {limit}, which `{key}` allows")]
     #[non_exhaustive]
     RecordTooLarge {
         /// Size of the batch as it would be written.
         bytes: u64,
         /// The limit.
         limit: u64,
-        /// The Kafka key of the limit: `max.message.bytes` or `segment.bytes`.
+        /// The Kafka key of the limit: the topic's `max.message.bytes` or `segment.bytes`, the producer's `buffer.memory`.
         key: &'static str,
+    },
+    /// A producer's buffer stayed full for its `max.block.ms`: what was sent before is still being written. The record was not
+    /// taken.
+    #[error("the producer's buffer stayed full for its `max.block.ms`: what was sent before is still being written")]
+    BufferExhausted,
+    /// The batch does not follow on the last one of its producer. Nothing was appended.
+    #[error("{partition} expects sequence {expected} of producer {producer_id} next, not {found}")]
+    #[non_exhaustive]
+    OutOfOrderSequence {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        producer_id: i64,
+        /// The sequence that would follow.
+        expected: i32,
+        /// That of the batch.
+        found: i32,
+    },
+    /// A later epoch of the same producer has written to the partition. Nothing was appended.
+    #[error("epoch {epoch} of producer {producer_id} is fenced from {partition}: a later one has written to it")]
+    #[non_exhaustive]
+    ProducerFenced {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        producer_id: i64,
+        /// The epoch of the batch.
+        epoch: i16,
     },
     /// A setting is unknown, or its value is not allowed. Nothing was changed.
     #[error("invalid setting `{key}`: {reason}")]
@@ -205,7 +233,7 @@ pub enum Error {
     /// The consumer has no group, so it has nowhere to commit.
     #[error("this consumer has no group to commit to")]
     NoGroup,
-    /// The log was closed.
+    /// The log was closed, or the producer was.
     #[error("the log is closed")]
     Closed,
     /// The log was opened read-only.
@@ -242,10 +270,11 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed later without anything being repaired: the disk was full, or the directory locked.
+    /// Whether the same call may succeed later without anything being repaired: the disk or a buffer was full, or the
+    /// directory locked.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::DiskFull { .. } | Self::Locked { .. } | Self::MemberFenced { .. } => true,
+            Self::DiskFull { .. } | Self::Locked { .. } | Self::MemberFenced { .. } | Self::BufferExhausted => true,
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
             }

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::group::GroupService;
 use crate::partition::follow::Signal;
-use crate::partition::{BufferPool, CleanMarker, Partition, PartitionContext};
+use crate::partition::{BufferPool, CleanMarker, Numbers, Partition, PartitionContext};
 use crate::storage::open_files::OpenFiles;
 use crate::storage::{Disk, FileLock, Storage};
 use crate::topic::identity::unique_id;
@@ -115,6 +115,7 @@ impl LogBuilder {
             read_only,
             clean_marker: CleanMarker::new(marks),
             buffers: BufferPool::default(),
+            numbers: Numbers::default(),
         })
     }
 

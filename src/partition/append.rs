@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
+use super::encoded::EncodedBatch;
 use super::{PartitionCore, Writer};
 use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, Compression, Durability, TimestampType, TopicSettings};
@@ -30,20 +31,13 @@ pub struct RecordMetadata {
     pub timestamp: Timestamp,
 }
 
-/// A batch that was encoded and is yet to get its offsets.
-struct Encoded {
-    bytes: Vec<u8>,
-    record_count: u32,
-    max_timestamp: i64,
-}
-
 /// What was appended.
-pub(super) struct Appended {
-    pub(super) offsets: Range<u64>,
+pub(crate) struct Appended {
+    pub(crate) offsets: Range<u64>,
     /// Largest timestamp of the batch: the record's own where there is one record.
-    pub(super) max_timestamp: i64,
+    pub(crate) max_timestamp: i64,
     /// How often the partition had been re-opened.
-    reopens: u64,
+    pub(super) reopens: u64,
 }
 
 impl PartitionCore {
@@ -73,7 +67,7 @@ impl PartitionCore {
         settings: &TopicSettings,
         now: i64,
         records: impl IntoIterator<Item = R>,
-    ) -> Result<Option<Encoded>> {
+    ) -> Result<Option<EncodedBatch>> {
         let limit = u64::from(settings.max_message_bytes);
         let mut builder = BatchBuilder::new(self.context.buffers.take(), settings.compression);
         for (index, record) in records.into_iter().enumerate() {
@@ -93,17 +87,14 @@ impl PartitionCore {
         }
         let max_timestamp = builder.max_timestamp();
         let bytes = builder.finish(settings).map_err(|malformed| self.cannot_encode(malformed))?;
-        for (limit, key) in [(settings.max_message_bytes, "max.message.bytes"), (settings.segment_bytes, "segment.bytes")] {
-            if bytes.len() as u64 > u64::from(limit) {
-                let error = Error::RecordTooLarge { bytes: bytes.len() as u64, limit: u64::from(limit), key };
-                self.context.buffers.give_back(bytes);
-                return Err(error);
-            }
+        if let Err(error) = check_size(settings, bytes.len()) {
+            self.context.buffers.give_back(bytes);
+            return Err(error);
         }
-        Ok(Some(Encoded { bytes, record_count, max_timestamp }))
+        Ok(Some(EncodedBatch { bytes, record_count, max_timestamp, producer: None }))
     }
 
-    fn cannot_encode(&self, malformed: Malformed) -> Error {
+    pub(crate) fn cannot_encode(&self, malformed: Malformed) -> Error {
         if compression::is_left_out(malformed) {
             return Error::Unsupported { path: self.dir().to_owned(), what: malformed.0 };
         }
@@ -111,9 +102,12 @@ impl PartitionCore {
     }
 
     /// The part under the writer lock.
-    fn write(&self, settings: &TopicSettings, encoded: &mut Encoded) -> Result<Appended> {
+    pub(super) fn write(&self, settings: &TopicSettings, encoded: &mut EncodedBatch) -> Result<Appended> {
         let mut writer = self.writer.lock();
         self.check_writable()?;
+        if let Some(repeated) = self.check_producer(&mut writer, encoded)? {
+            return Ok(repeated);
+        }
         self.context.clean_marker.clear(&*self.context.storage)?;
         self.is_touched.store(true, Ordering::Relaxed);
         if settings.timestamp_type == TimestampType::LogAppendTime {
@@ -138,6 +132,7 @@ impl PartitionCore {
             }
             return Err(Error::io("append to", path, failed.source));
         }
+        encoded.note_producer(&mut writer.producers);
         writer.first_timestamp.get_or_insert(encoded.max_timestamp);
         writer.unflushed += u64::from(encoded.record_count);
         let appended_bytes = self.appended_bytes.load(Ordering::Relaxed) + encoded.bytes.len() as u64;
@@ -156,6 +151,11 @@ impl PartitionCore {
         if is_synced_topic || durability == Durability::Synced {
             self.sync_appended(appended)?;
         }
+        self.flush_if_many(settings, appended)
+    }
+
+    /// Flushes where `flush.messages` says so.
+    pub(super) fn flush_if_many(&self, settings: &TopicSettings, appended: &Appended) -> Result<()> {
         if settings.flush_messages < i64::MAX {
             let mut writer = self.writer.lock();
             if i64::try_from(writer.unflushed).is_ok_and(|unflushed| unflushed >= settings.flush_messages) {
@@ -170,7 +170,7 @@ impl PartitionCore {
     }
 
     /// Waits until what was appended is on the device.
-    fn sync_appended(&self, appended: &Appended) -> Result<()> {
+    pub(crate) fn sync_appended(&self, appended: &Appended) -> Result<()> {
         self.sync_to(appended.offsets.end)?;
         if self.reopens.load(Ordering::SeqCst) == appended.reopens {
             return Ok(());
@@ -198,7 +198,7 @@ impl PartitionCore {
         &self,
         writer: &mut MutexGuard<'_, Writer>,
         settings: &TopicSettings,
-        encoded: &Encoded,
+        encoded: &EncodedBatch,
         base: u64,
         last_offset: u64,
     ) -> Result<()> {
@@ -288,7 +288,19 @@ fn jitter(limit: i64) -> i64 {
     i64::try_from(random).unwrap_or(0) % limit
 }
 
-fn check_record(settings: &TopicSettings, record: &Record<'_>, now: i64) -> Result<(), &'static str> {
+/// Whether the topic takes a batch of so many bytes.
+pub(crate) fn check_size(settings: &TopicSettings, bytes: usize) -> Result<()> {
+    for (limit, key) in [(settings.max_message_bytes, "max.message.bytes"), (settings.segment_bytes, "segment.bytes")] {
+        if bytes as u64 > u64::from(limit) {
+            return Err(Error::RecordTooLarge { bytes: bytes as u64, limit: u64::from(limit), key });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the topic takes the record at the time `now`.
+#[inline]
+pub(crate) fn check_record(settings: &TopicSettings, record: &Record<'_>, now: i64) -> Result<(), &'static str> {
     if settings.cleanup_policy != CleanupPolicy::Delete && record.key.is_none() {
         return Err("a compacted topic needs a key");
     }

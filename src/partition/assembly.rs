@@ -109,6 +109,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
     };
     PartitionCore {
         context: Arc::clone(context),
+        number: context.numbers.next(),
         origin: Arc::new(Origin { id: spec.id.clone(), dir: Arc::clone(&home.dir), max_decompressed_bytes }),
         home,
         topic_id,

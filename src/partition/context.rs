@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -53,6 +53,18 @@ pub(crate) struct PartitionContext {
     pub(crate) read_only: bool,
     pub(crate) clean_marker: CleanMarker,
     pub(crate) buffers: BufferPool,
+    pub(crate) numbers: Numbers,
+}
+
+/// Numbers the topics and partitions of a log, each anew whenever it is opened: small names for who keeps something of each.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(AtomicU32);
+
+impl Numbers {
+    /// One that nothing else of this log has.
+    pub(crate) fn next(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// Buffers in which batches are encoded, lent to whoever appends: an idle partition has none.

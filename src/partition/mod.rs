@@ -24,6 +24,7 @@ pub(crate) mod cleaned;
 mod commit;
 mod context;
 mod delete;
+mod encoded;
 mod flush;
 pub(crate) mod follow;
 mod handle;
@@ -44,10 +45,12 @@ mod transactions;
 mod truncate;
 
 pub use append::RecordMetadata;
+pub(crate) use append::{Appended, check_record, check_size};
 pub use batch::{Batch, RecordIter, RecordView};
 pub(crate) use cleaned::discard_cleaned;
-pub(crate) use context::{BufferPool, CleanMarker, KeepOpen, PartitionContext, PartitionSpec};
+pub(crate) use context::{BufferPool, CleanMarker, KeepOpen, Numbers, PartitionContext, PartitionSpec};
 pub use delete::Maintenance;
+pub(crate) use encoded::EncodedBatch;
 pub use follow::Waker;
 pub use handle::{Partition, SegmentInfo};
 pub use lookup::{OffsetAndTimestamp, OffsetSpec};
@@ -76,6 +79,8 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct PartitionCore {
     context: Arc<PartitionContext>,
+    /// Among the topics and partitions of the log, while it is open.
+    number: u32,
     home: SegmentHome,
     origin: Arc<Origin>,
     topic_id: Option<TopicId>,
@@ -156,6 +161,14 @@ struct Writer {
 impl PartitionCore {
     pub(crate) fn id(&self) -> &TopicPartition {
         &self.origin.id
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(crate) fn context(&self) -> &Arc<PartitionContext> {
+        &self.context
     }
 
     pub(crate) fn dir(&self) -> &Path {

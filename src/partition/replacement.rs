@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::config::{Durability, ReadMode};
-    use crate::partition::{BufferPool, CleanMarker};
+    use crate::partition::{BufferPool, CleanMarker, Numbers};
     use crate::storage::open_files::OpenFiles;
     use crate::storage::{MemoryDisk, replace_file};
     use std::collections::BTreeMap;
@@ -173,6 +173,7 @@ mod tests {
             read_only,
             clean_marker: CleanMarker::new(Vec::new()),
             buffers: BufferPool::default(),
+            numbers: Numbers::default(),
         }
     }
 

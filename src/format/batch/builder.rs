@@ -1,12 +1,12 @@
 //! Making a batch.
 
-use super::{BatchHeader, HEADER_BYTES, codec_bits};
+use super::{BatchHeader, HEADER_BYTES, ProducerStamp, codec_bits};
 use crate::clock::Timestamp;
 use crate::config::{Compression, TopicSettings};
 use crate::format::record::{self, Record};
 use crate::format::{Malformed, compression};
 
-/// Makes one batch in a buffer that can be used again: base offset 0, leader epoch 0, no producer.
+/// Makes one batch in a buffer that can be used again: base offset 0, leader epoch 0, no producer unless one is set.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     /// Room for the header, and the records so far.
@@ -15,14 +15,18 @@ pub(crate) struct BatchBuilder {
     record_count: u32,
     base_timestamp: i64,
     max_timestamp: i64,
+    producer: ProducerStamp,
 }
+
+/// What stands in a batch that no producer vouches for.
+const NO_PRODUCER: ProducerStamp = ProducerStamp { id: -1, epoch: -1, sequence: -1 };
 
 impl BatchBuilder {
     /// Starts a batch in `buffer` (which is cleared; `finish` gives it back).
     pub(crate) fn new(mut buffer: Vec<u8>, compression: Compression) -> Self {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
-        Self { buffer, compression, record_count: 0, base_timestamp: -1, max_timestamp: -1 }
+        Self { buffer, compression, record_count: 0, base_timestamp: -1, max_timestamp: -1, producer: NO_PRODUCER }
     }
 
     /// Adds a record. `now` is its timestamp if it has none. Malformed, and the batch is as before: a negative timestamp, over
@@ -42,6 +46,15 @@ impl BatchBuilder {
         self.base_timestamp = base_timestamp;
         self.max_timestamp = self.max_timestamp.max(timestamp);
         Ok(())
+    }
+
+    /// Says who writes the batch.
+    pub(crate) fn set_producer(&mut self, producer: ProducerStamp) {
+        self.producer = producer;
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        self.compression
     }
 
     pub(crate) fn record_count(&self) -> u32 {
@@ -78,9 +91,9 @@ impl BatchBuilder {
             attributes: codec_bits(self.compression),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
-            producer_id: -1,
-            producer_epoch: -1,
-            base_sequence: -1,
+            producer_id: self.producer.id,
+            producer_epoch: self.producer.epoch,
+            base_sequence: self.producer.sequence,
             record_count: self.record_count,
         };
         header.write(&mut self.buffer);

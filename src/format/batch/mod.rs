@@ -106,6 +106,21 @@ pub(crate) struct BatchHeader {
     pub(crate) record_count: u32,
 }
 
+/// Who wrote a batch, and where it stands among all that he wrote into the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProducerStamp {
+    pub(crate) id: i64,
+    pub(crate) epoch: i16,
+    /// Of the first record.
+    pub(crate) sequence: i32,
+}
+
+/// The sequence `count` records behind `sequence`. Behind `i32::MAX` comes 0.
+pub(crate) fn sequence_after(sequence: i32, count: u32) -> i32 {
+    let sum = i64::from(sequence) + i64::from(count);
+    i32::try_from(sum & i64::from(i32::MAX)).unwrap_or(0)
+}
+
 impl Frame {
     /// Decodes the first `FRAME_BYTES` bytes. Malformed: negative offset, size below 14 after the first 12, or a negative magic.
     #[inline]
@@ -283,6 +298,15 @@ pub(crate) fn stamp(batch: &mut [u8], base_offset: u64, leader_epoch: i32) {
     let header = header_of(batch);
     BigEndian::write_u64(&mut header[0..8], base_offset);
     BigEndian::write_i32(&mut header[12..16], leader_epoch);
+}
+
+/// Says who wrote the batch, and computes its CRC anew.
+pub(crate) fn stamp_producer(batch: &mut [u8], producer: ProducerStamp) {
+    let header = header_of(batch);
+    BigEndian::write_i64(&mut header[43..51], producer.id);
+    BigEndian::write_i16(&mut header[51..53], producer.epoch);
+    BigEndian::write_i32(&mut header[53..57], producer.sequence);
+    write_crc(batch);
 }
 
 /// Makes the batch a `LogAppendTime` one of `now`, and computes its CRC anew.

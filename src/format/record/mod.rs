@@ -404,6 +404,18 @@ fn extend_by_lowest(out: &mut Vec<u8>, word: u64, count: usize) {
     out.truncate(end);
 }
 
+/// At least as many bytes as the record takes up in a batch.
+#[inline]
+pub(crate) fn size_bound(record: &Record<'_>) -> usize {
+    /// Length, attributes, deltas, the lengths of key and value, the count of headers.
+    const FIELDS_BYTES: usize = 32;
+    /// The lengths of name and value.
+    const HEADER_BYTES: usize = 10;
+    let length = |bytes: &Bytes<'_>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+    let headers: usize = record.headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + length(value)).sum();
+    FIELDS_BYTES + length(&record.key) + length(&record.value) + headers
+}
+
 #[inline(never)]
 fn encode_any(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record: &Record<'_>) -> Result<(), Malformed> {
     let (key, value) = (record.key.as_deref(), record.value.as_deref());

@@ -3,8 +3,8 @@
 //! The state is what a `.snapshot` file stores, and what replaying the batches behind a snapshot makes of it: the same as
 //! replaying the whole log. A transaction is open from its first batch to its marker; the earliest open one bounds what readers
 //! of committed data see.
-//! Where the state comes from and when it is stored is left to the partition. Nothing is refused here: a batch that lies in the
-//! log has been taken.
+//! Where the state comes from and when it is stored is left to the partition. Replaying refuses nothing: a batch that lies in the
+//! log has been taken. What is yet to be appended is held against the state in [`sequence`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,19 @@ use crate::format::control::ControlRecord;
 use crate::format::index_entry::AbortedTransaction;
 use crate::format::producer_snapshot::ProducerEntry;
 
+mod sequence;
 #[cfg(test)]
 pub(super) mod tests;
+
+use sequence::RecentBatches;
+pub(super) use sequence::SequenceFault;
 
 /// The producers of one partition, as of some offset.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProducerStates {
     by_id: BTreeMap<i64, ProducerEntry>,
+    /// Of those in `by_id`: what may come again.
+    recent: BTreeMap<i64, RecentBatches>,
     /// First offset and producer of every open transaction: exactly those in `by_id`.
     open_transactions: BTreeSet<(u64, i64)>,
 }
@@ -30,7 +36,8 @@ impl ProducerStates {
         let by_id: BTreeMap<_, _> = entries.into_iter().map(|entry| (entry.producer_id, entry)).collect();
         let first_offset = |entry: &ProducerEntry| Some((entry.current_transaction_first_offset?, entry.producer_id));
         let open_transactions = by_id.values().filter_map(first_offset).collect();
-        Self { by_id, open_transactions }
+        let recent = by_id.iter().map(|(id, entry)| (*id, RecentBatches::of(entry))).collect();
+        Self { by_id, recent, open_transactions }
     }
 
     /// Takes in the next batch of the log. `control` is what the record of a control batch says; `None` there, for one that
@@ -88,6 +95,8 @@ impl ProducerStates {
     }
 
     fn take_data(&mut self, header: &BatchHeader) {
+        let recent = self.recent.entry(header.producer_id).or_default();
+        recent.take(header);
         let entry = entry_of_epoch(&mut self.by_id, header);
         entry.last_sequence = header.last_sequence();
         entry.last_offset = header.last_offset.cast_signed();

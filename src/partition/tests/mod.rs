@@ -15,7 +15,7 @@ mod without_room;
 
 const DIR: &str = "/data/t-0";
 
-fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
+pub(super) fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     Arc::new(PartitionContext {
         files: OpenFiles::new(Arc::clone(&storage), 100),
@@ -27,10 +27,11 @@ fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
         read_only: false,
         clean_marker: CleanMarker::new(Vec::new()),
         buffers: BufferPool::default(),
+        numbers: Numbers::default(),
     })
 }
 
-fn spec(log_start: u64, recovery_point: u64, flush_messages: i64) -> PartitionSpec {
+pub(super) fn spec(log_start: u64, recovery_point: u64, flush_messages: i64) -> PartitionSpec {
     let settings =
         TopicSettings { segment_bytes: 400, index_interval_bytes: 80, flush_messages, ..TopicSettings::unconfigured() };
     PartitionSpec {
