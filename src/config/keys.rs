@@ -87,12 +87,7 @@ pub(super) const TABLE: &[Row] = &[
     row!("flush.ms", flush_ms, Allowed::MILLIS),
     row!("annals.durability", durability, Allowed::OneOf(&["os", "synced"]), |value, settings| settings.durability = Some(value)),
     row!("max.message.bytes", max_message_bytes, Allowed::whole("bytes", 0, I32_MAX)),
-    row!(
-        "compression.type",
-        compression,
-        Allowed::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
-        |value, settings| settings.compression = value.codec()
-    ),
+    row!("compression.type", compression, Allowed::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"])),
     row!("compression.gzip.level", compression_gzip_level, Allowed::OneOf(&["-1", "1", "2", "3", "4", "5", "6", "7", "8", "9"])),
     row!("compression.lz4.level", compression_lz4_level, Allowed::whole("", 1, 17)),
     row!("compression.zstd.level", compression_zstd_level, Allowed::whole("", -131_072, 22)),

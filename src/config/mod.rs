@@ -15,6 +15,7 @@ mod tests;
 pub use log::LogConfig;
 pub(crate) use log::LogSettings;
 pub(crate) use settings::TopicSettings;
+pub(crate) use topic::CompressionType;
 pub use topic::TopicConfig;
 
 /// What an acknowledged append survives.

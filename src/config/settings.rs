@@ -1,6 +1,6 @@
 //! All settings of a topic as plain values: what the floors above read.
 
-use super::{CleanupPolicy, Compression, Durability, TimestampType};
+use super::{CleanupPolicy, CompressionType, Durability, TimestampType};
 
 /// Every setting of a topic with its value: what a [`TopicConfig`](super::TopicConfig) sets over a base. Names and units are
 /// Kafka's; the values were checked.
@@ -28,8 +28,7 @@ pub(crate) struct TopicSettings {
     pub(crate) max_compaction_lag_ms: i64,
     /// From 0 to 1.
     pub(crate) min_cleanable_dirty_ratio: f64,
-    /// What an append that names no codec is compressed with.
-    pub(crate) compression: Compression,
+    pub(crate) compression: CompressionType,
     pub(crate) compression_gzip_level: i32,
     pub(crate) compression_lz4_level: i32,
     pub(crate) compression_zstd_level: i32,
@@ -62,7 +61,7 @@ impl Default for TopicSettings {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             min_cleanable_dirty_ratio: 0.5,
-            compression: Compression::None,
+            compression: CompressionType::Producer,
             compression_gzip_level: -1,
             compression_lz4_level: 9,
             compression_zstd_level: 3,

@@ -107,7 +107,7 @@ fn all_settings() -> TopicSettings {
         flush_ms: 14_000,
         durability: Some(Durability::Synced),
         max_message_bytes: 15,
-        compression: Compression::Zstd,
+        compression: CompressionType::Codec(Compression::Zstd),
         compression_gzip_level: 1,
         compression_lz4_level: 16,
         compression_zstd_level: 17,

@@ -59,17 +59,17 @@ pub struct TopicConfig {
 }
 
 /// `compression.type`: a codec, or Kafka's `producer`, which leaves the choice to whoever appends.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum CompressionType {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum CompressionType {
     Producer,
     Codec(Compression),
 }
 
 impl CompressionType {
-    /// The codec of an append that does not choose.
-    pub(super) fn codec(self) -> Compression {
+    /// What is written with, of somebody who chose `chosen`: the topic has the last word, if it says one.
+    pub(crate) fn codec(self, chosen: Compression) -> Compression {
         match self {
-            Self::Producer => Compression::None,
+            Self::Producer => chosen,
             Self::Codec(codec) => codec,
         }
     }
@@ -172,7 +172,9 @@ impl TopicConfig {
 
     /// What batches are compressed with.
     ///
-    /// Batches of many records gain most. Default: [`Compression::None`] (Kafka's `producer`). Kafka key: `compression.type`.
+    /// Batches of many records gain most. A codec that is set, [`Compression::None`] too, is what is written, whatever a
+    /// [`Producer`](crate::Producer) chose. Default: Kafka's `producer`, which is the producer's choice, and none where there is
+    /// no producer. Kafka key: `compression.type`.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(CompressionType::Codec(compression));
         self

@@ -69,7 +69,8 @@ impl PartitionCore {
         records: impl IntoIterator<Item = R>,
     ) -> Result<Option<EncodedBatch>> {
         let limit = u64::from(settings.max_message_bytes);
-        let mut builder = BatchBuilder::new(self.context.buffers.take(), settings.compression);
+        let compression = settings.compression.codec(Compression::None);
+        let mut builder = BatchBuilder::new(self.context.buffers.take(), compression);
         for (index, record) in records.into_iter().enumerate() {
             let record = record.into();
             check_record(settings, &record, now).map_err(|reason| Error::InvalidRecord { index, reason })?;
@@ -77,7 +78,7 @@ impl PartitionCore {
             pushed.map_err(|Malformed(reason)| Error::InvalidRecord { index, reason })?;
             let bytes = builder.len_bytes() as u64;
             // What is compressed is measured when it is; a plain batch need not be built any further.
-            if settings.compression == Compression::None && bytes > limit {
+            if compression == Compression::None && bytes > limit {
                 return Err(Error::RecordTooLarge { bytes, limit, key: "max.message.bytes" });
             }
         }
