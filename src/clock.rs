@@ -168,6 +168,11 @@ impl Stopwatch {
         Self { manual: clock.is_manual().then(|| Arc::clone(clock)), start: Instant::now() }
     }
 
+    #[inline]
+    pub(crate) fn is_manual(&self) -> bool {
+        self.manual.is_some()
+    }
+
     pub(crate) fn now_us(&self) -> u64 {
         match &self.manual {
             Some(clock) => u64::try_from(clock.now().as_millis()).unwrap_or(0).saturating_mul(1_000),

@@ -67,6 +67,22 @@
 //! # }
 //! ```
 //!
+//! Many small records go faster through a [`Producer`], which sends them in batches from any number of threads. A [`Delivery`]
+//! tells where a record came to stand; one that is dropped costs nothing, and the failure comes out of the next call.
+//!
+//! ```
+//! # use annals::{Log, Record, TopicConfig};
+//! # fn main() -> annals::Result<()> {
+//! # let log = Log::in_memory();
+//! # let orders = log.open_topic("orders", 2, TopicConfig::new())?;
+//! let producer = log.producer()?;
+//! let delivery = producer.send(&orders, Record::new("paid").key("order-42"))?;
+//! producer.send(&orders, Record::new("sent").key("order-42"))?;
+//! println!("offset {}", delivery.wait()?.offset);
+//! producer.close()
+//! # }
+//! ```
+//!
 //! ## Reading
 //!
 //! A [`Reader`] goes through a range of offsets: `..` is all there is, `n..` goes on where somebody stopped. It gives whole
@@ -231,11 +247,11 @@
 //! 4. Readers never wait for writers.
 //! 5. The log is the truth. An index that is missing or wrong is built anew from the records.
 //! 6. Bad input is an error before anything is written, and bytes from a disk never lead to a panic.
-//! 7. No runtime, no output, no environment variables, no global state; one thread for each [`Log`], which can be turned off
-//!    ([`LogConfig::maintenance_interval`]) and does nothing that [`Log::maintain`] and [`Log::flush`] do not do.
+//! 7. No runtime, no output, no environment variables, no global state; one thread for each [`Log`], and one more once a
+//!    [`Producer`] lingers. Both can be done without ([`LogConfig::maintenance_interval`], [`ProducerConfig::linger`]) and do
+//!    nothing that [`Log::maintain`] and [`Log::flush`] do not do.
 //!
-//! Not promised: replication, access over a network, more than one process that writes. Not there yet: producers with
-//! idempotence, transactions.
+//! Not promised: replication, access over a network, more than one process that writes. Not there yet: transactions.
 //!
 //! # A map
 //!
@@ -245,6 +261,7 @@
 //! | --- | --- |
 //! | `log` | [`Log`]: the open directory, its topics on disk, checkpoints, recovery, the background thread |
 //! | `group` | [`ConsumerGroup`], [`Consumer`]: who reads what, and how far they are |
+//! | `producer` | [`Producer`]: many small sends become few large writes |
 //! | `topic` | [`Topic`]: partitions under a name, and where a key goes |
 //! | `retention`, `compaction` | what is due to be deleted; what later records replace |
 //! | `partition` | [`Partition`], [`Reader`], [`Batch`]: segments in order, appending, reading, waiting, recovery |
@@ -276,6 +293,7 @@ mod group;
 pub mod inspect;
 mod log;
 mod partition;
+mod producer;
 mod retention;
 mod segment;
 mod storage;
@@ -295,6 +313,7 @@ pub use partition::{
     Batch, Isolation, Maintenance, OffsetAndTimestamp, OffsetSpec, Partition, PartitionRecovery, ReadOptions, Reader, RecordIter,
     RecordMetadata, RecordView, SegmentInfo, Waker,
 };
+pub use producer::{Delivery, Producer, ProducerConfig};
 #[cfg(any(test, feature = "simulation"))]
 pub use storage::SimulatedDisk;
 pub use storage::{Disk, MemoryDisk, Storage};

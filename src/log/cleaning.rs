@@ -3,6 +3,8 @@
 //! One key map is in memory at a time, whoever asks. Where a pass came to is noted in `cleaner-offset-checkpoint` behind it: a
 //! stop in between costs that pass to be made again.
 
+use std::sync::atomic::Ordering;
+
 use super::lone::Lone;
 use super::{Guard, LogCore};
 use crate::clock::Timestamp;
@@ -87,7 +89,7 @@ impl LogCore {
             return Err(Error::ReadOnly);
         }
         let _one_map_at_a_time = self.cleaning.lock();
-        let mut goes_on = || !self.stop.is_notified() && goes_on();
+        let mut goes_on = || !self.is_stopping.load(Ordering::SeqCst) && goes_on();
         let mut allowance = Allowance { key_map_bytes: self.cleaner_buffer_bytes, goes_on: &mut goes_on };
         let done = partition.compact(now, &mut allowance)?;
         match self.write_checkpoints() {

@@ -3,13 +3,14 @@
 //! [`Log::maintain`](super::Log::maintain) does all of it at once. A thread, `annals-maintain`, does it in the background: every
 //! `flush_interval` it flushes what is dirty, brings the checkpoints up to date and keeps the log within its bound; every
 //! `maintenance_interval` it runs retention and then compaction, during which it goes on flushing. Topics with a shorter
-//! `flush.ms` are flushed by that. It does nothing else, starts no other thread, and ends at close, at once when it waits, and
-//! between two batches when it compacts. What fails in the background is tried again next time; a failed fsync has told its
-//! partition, which tells its callers.
+//! `flush.ms` are flushed by that, and what a producer wrote that is to be on the device is synced at once. It does nothing else,
+//! starts no other thread, and ends at close, at once when it waits, and between two batches when it compacts. What fails in the
+//! background is tried again next time; a failed fsync has told its partition, which tells its callers.
 //!
 //! There is no thread for a log that is read-only, has its clock set by hand, or has no `maintenance_interval`.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -44,7 +45,8 @@ pub(super) fn start(core: &Arc<LogCore>, settings: &LogSettings) -> Result<()> {
 
 /// Ends the thread, and waits until it has.
 pub(super) fn stop(core: &LogCore) {
-    core.stop.notify();
+    core.is_stopping.store(true, Ordering::SeqCst);
+    core.wake.notify();
     if let Some(thread) = core.thread.lock().take() {
         // A panic in it has been reported by its hook; what it would have done, closing does.
         let _panicked = thread.join();
@@ -57,13 +59,19 @@ fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
     let mut flush_at = Deadline::after(flush_interval);
     let mut flush_some_at = Deadline::never();
     let mut pass_at = Deadline::after(interval.min(FIRST_PASS));
-    loop {
+    // Asked before each wait as well: a compaction takes away the notification, and ends.
+    while !core.is_stopping.load(Ordering::SeqCst) {
         let shortest = core.catalog.shortest_flush_time().filter(|time| *time < flush_interval);
         flush_some_at = flush_some_at.earlier(shortest.map_or(Deadline::never(), Deadline::after));
-        if core.stop.wait(flush_at.earlier(flush_some_at).earlier(pass_at).earlier(Deadline::after(LOOK))) {
+        core.wake.wait(flush_at.earlier(flush_some_at).earlier(pass_at).earlier(Deadline::after(LOOK)));
+        if core.is_stopping.load(Ordering::SeqCst) {
             return;
         }
         let mut flush_if_due = || {
+            if core.wake.is_notified() {
+                core.wake.reset();
+                core.producers.sync_written();
+            }
             if flush_some_at.has_passed() {
                 let _tried_again_next_time = core.catalog.flush_within(flush_interval);
                 flush_some_at = Deadline::after(shortest.unwrap_or(Duration::MAX));

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use crate::format::file_name;
 use crate::group::{Consumer, ConsumerConfig, ConsumerGroup, GroupService};
 use crate::partition::follow::Signal;
 use crate::partition::{KeepOpen, Maintenance, PartitionContext, PartitionRecovery};
+use crate::producer::{Producer, ProducerConfig, ProducerService};
 use crate::storage::{FileLock, MemoryDisk, Storage};
 use crate::topic::Topic;
 use crate::topic_partition::TopicPartition;
@@ -198,6 +200,19 @@ impl Log {
         self.core().delete_topic(name)
     }
 
+    /// A producer: it sends in batches, and many threads may share it.
+    ///
+    /// [`Error::ReadOnly`] in a log that is open to read.
+    pub fn producer(&self) -> Result<Producer> {
+        self.producer_with(ProducerConfig::new())
+    }
+
+    /// As [`producer`](Self::producer), with settings; [`Error::InvalidConfig`] if they do not go together.
+    pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
+        self.core().check_open()?;
+        self.core().producers.producer(config, self.keep())
+    }
+
     /// The consumer group `id`: whatever it committed before, or nothing yet. It is on disk from its first commit.
     ///
     /// [`Error::InvalidGroup`] for an empty name or one of more than 32767 bytes.
@@ -225,17 +240,21 @@ impl Log {
     }
 
     /// Does now what the background thread does from time to time: retention, compaction, removing what is due, keeping within
-    /// [`LogConfig::max_bytes`](crate::LogConfig::max_bytes), flushing. Says what went.
+    /// [`LogConfig::max_bytes`](crate::LogConfig::max_bytes), writing what producers held long enough, flushing. Says what went.
     ///
     /// Works on a full disk. Goes on after an error in one partition, and gives the first.
     pub fn maintain(&self) -> Result<Maintenance> {
         self.core().check_open()?;
+        self.core().producers.send_due();
+        self.core().producers.sync_written();
         self.core().maintain()
     }
 
-    /// Makes everything appended so far durable, committed offsets last: they never speak of records that are not.
+    /// Writes what producers hold, then makes everything appended so far durable, committed offsets last: they never speak of
+    /// records that are not.
     pub fn flush(&self) -> Result<()> {
         self.core().check_open()?;
+        self.core().producers.send_held();
         self.core().flush()
     }
 
@@ -250,8 +269,8 @@ impl Log {
         &self.core().recovery
     }
 
-    /// Flushes and closes the log, for all its handles: waits end with [`Error::Closed`], and so does every later call.
-    /// Batches that were handed out stay readable. On return the directory is free, whatever the result.
+    /// Sends what producers hold, flushes and closes the log, for all its handles: waits end with [`Error::Closed`], and so does
+    /// every later call. Batches that were handed out stay readable. On return the directory is free, whatever the result.
     ///
     /// The first error of a flush is given. Then the next opening recovers the log.
     pub fn close(self) -> Result<()> {
@@ -291,6 +310,7 @@ struct LogCore {
     dir: PathBuf,
     catalog: Arc<Catalog>,
     groups: Arc<GroupService>,
+    producers: Arc<ProducerService>,
     checkpoints: Checkpoints,
     recovery: Recovery,
     max_bytes: Option<u64>,
@@ -298,8 +318,10 @@ struct LogCore {
     cleaner_buffer_bytes: usize,
     /// Held by the one who compacts.
     cleaning: Mutex<()>,
+    /// Something is to be done in the background, at once.
+    wake: Arc<Signal>,
     /// Ends the background thread.
-    stop: Arc<Signal>,
+    is_stopping: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// `None`: read-only, or closed.
     lock: Mutex<Option<Box<dyn FileLock>>>,
@@ -408,7 +430,8 @@ impl LogCore {
             return result.clone();
         }
         maintenance::stop(self);
-        let result = self.close_partitions();
+        let sent = self.producers.close();
+        let result = self.close_partitions().and(sent);
         drop(self.lock.lock().take());
         *closed = Some(result.clone());
         result

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::format::file_name;
 use crate::group::GroupService;
 use crate::partition::follow::Signal;
 use crate::partition::{BufferPool, CleanMarker, Numbers, Partition, PartitionContext};
+use crate::producer::ProducerService;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::{Disk, FileLock, Storage};
 use crate::topic::identity::unique_id;
@@ -143,16 +145,20 @@ impl LogBuilder {
         // Before anything else can be appended.
         let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups)? };
         let recovery = Recovery { clean, partitions: loaded.partitions, topics: loaded.topics, lowered_commits };
+        let wake = Signal::new();
+        let producers = Arc::new(ProducerService::new(catalog.context(), &dir, &wake));
         let core = Arc::new(LogCore {
             dir,
             catalog,
             groups,
+            producers,
             checkpoints,
             recovery,
             max_bytes: settings.max_bytes,
             cleaner_buffer_bytes: settings.cleaner_dedupe_buffer_bytes,
             cleaning: Mutex::new(()),
-            stop: Signal::new(),
+            wake,
+            is_stopping: AtomicBool::new(false),
             thread: Mutex::new(None),
             lock: Mutex::new(lock),
             closed: Mutex::new(None),

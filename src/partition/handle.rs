@@ -51,6 +51,11 @@ impl Partition {
         &self.core
     }
 
+    /// What appends through this handle survive at least.
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
     pub(crate) fn keep(&self) -> &KeepOpen {
         &self.keep
     }

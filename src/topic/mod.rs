@@ -23,14 +23,15 @@ use crate::format::file_name;
 use crate::format::metadata_file::TopicId;
 use crate::format::record::Record;
 use crate::partition::follow::WaitList;
-use crate::partition::{KeepOpen, Partition, PartitionCore, RecordMetadata};
+use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionCore, RecordMetadata};
 use crate::topic_partition::TopicPartition;
 
 pub(crate) mod identity;
 mod partitioner;
 pub(crate) mod stored;
 
-use partitioner::{Sticky, partition_of};
+pub(crate) use partitioner::Sticky;
+use partitioner::partition_of;
 use stored::{Home, Stored};
 
 /// In a read-only log: who looks what the writer, in another process, has done to topics.
@@ -121,6 +122,8 @@ impl Slots {
 #[derive(Debug)]
 pub(crate) struct TopicCore {
     name: Arc<str>,
+    /// Among the topics and partitions of the log, while it is open.
+    number: u32,
     home: Home,
     /// Replaced as a whole when partitions are added.
     slots: RwLock<Arc<Slots>>,
@@ -133,6 +136,15 @@ pub(crate) struct TopicCore {
 impl TopicCore {
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Of the log that the topic is in.
+    pub(crate) fn context(&self) -> &Arc<PartitionContext> {
+        &self.home.context
     }
 
     /// `None`: a broker's directory without `partition.metadata`.
@@ -199,11 +211,27 @@ impl TopicCore {
         TopicPartition { topic: Arc::clone(&self.name), partition: index }
     }
 
-    fn check_usable(&self) -> Result<()> {
+    #[inline]
+    pub(crate) fn check_usable(&self) -> Result<()> {
         if self.is_deleted() {
             return Err(Error::UnknownTopic(Arc::clone(&self.name)));
         }
         self.home.changes.check_open()
+    }
+
+    /// Where records with this key go; why it could not be opened, if it could not.
+    pub(crate) fn partition_of_key(&self, key: &[u8]) -> Result<Arc<PartitionCore>> {
+        let slots = self.slots.read();
+        let index = partition_of(key, slots.count);
+        slots.by_number.get(&index).cloned().unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
+    }
+
+    /// Where the next batch of records without a key goes, by a rule of the caller's, who put `bytes` where it said last.
+    pub(crate) fn partition_of_batch(&self, sticky: &Sticky, bytes: u64, limit: u64) -> Result<Arc<PartitionCore>> {
+        let slots = self.slots.read();
+        let is_available = |index| matches!(slots.by_number.get(&index), Some(Ok(_)));
+        let index = sticky.choose_after(bytes, limit, slots.count, is_available);
+        slots.by_number.get(&index).cloned().unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
     }
 
     /// Where a record goes.
@@ -243,6 +271,15 @@ pub struct Topic {
 }
 
 impl Topic {
+    pub(crate) fn core(&self) -> &Arc<TopicCore> {
+        &self.core
+    }
+
+    /// What appends through this handle survive at least.
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
     pub(crate) fn new(core: Arc<TopicCore>, keep: KeepOpen) -> Self {
         Self { core, durability: Durability::Os, keep }
     }

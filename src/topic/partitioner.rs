@@ -74,6 +74,22 @@ impl Sticky {
         state.bytes += bytes;
         current
     }
+
+    /// As [`choose`](Self::choose), for who counts in batches: `bytes` went to the present partition since the last call, and
+    /// after `limit` of them it is another's turn.
+    pub(crate) fn choose_after(&self, bytes: u64, limit: u64, partitions: u32, is_available: impl Fn(u32) -> bool) -> u32 {
+        let mut state = self.0.lock();
+        state.bytes += bytes;
+        let current = match state.current {
+            Some(current) if state.bytes < limit && is_available(current) => current,
+            _ => {
+                state.bytes = 0;
+                state.draw_other(partitions, is_available)
+            }
+        };
+        state.current = Some(current);
+        current
+    }
 }
 
 impl State {
@@ -99,6 +115,18 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_go_on_to_another_partition_once_enough_went_to_one() {
+        let sticky = Sticky::new(3);
+        let choose = |bytes| sticky.choose_after(bytes, 100, 3, |index| index != 1);
+        let first = choose(0);
+        assert_eq!((choose(60), choose(39)), (first, first));
+        let second = choose(1);
+        assert_eq!(second, 2 - first);
+        assert_eq!(choose(100), first, "of two that can be had");
+        assert_eq!(Sticky::new(3).choose_after(500, 100, 1, |_| true), 0);
+    }
 
     #[test]
     fn keys_hash_as_kafka_hashes_them() {

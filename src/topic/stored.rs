@@ -152,6 +152,7 @@ impl TopicCore {
         let seed = u64::try_from(mixed >> 64).unwrap_or(1);
         Arc::new(Self {
             name,
+            number: home.context.numbers.next(),
             home: home.clone(),
             slots: RwLock::new(Arc::new(Slots::new(slots))),
             stored: Mutex::new(Stored { id, file, config }),

@@ -16,6 +16,7 @@ mod kafka;
 mod limits;
 mod log;
 mod model;
+mod producer;
 mod programs;
 mod recovery;
 mod retention;

@@ -15,7 +15,9 @@ const PRODUCER: ProducerStamp = ProducerStamp { id: 1 << 62, epoch: 0, sequence:
 fn batch(sequence: i32, values: &[&str]) -> EncodedBatch {
     let producer = ProducerStamp { sequence, ..PRODUCER };
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
-    values.iter().for_each(|value| builder.push(&Record::new(*value), 1_700_000_000_000).unwrap());
+    for value in values {
+        builder.push(&Record::new(*value), 1_700_000_000_000).unwrap();
+    }
     builder.set_producer(producer);
     let (record_count, max_timestamp) = (builder.record_count(), builder.max_timestamp());
     let bytes = builder.finish(&TopicSettings::default()).unwrap();

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::append::{Appended, check_size};
 use super::producer_state::{ProducerStates, SequenceFault};
 use super::{PartitionCore, Writer};
-use crate::config::Durability;
+use crate::config::{Durability, TimestampType};
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchHeader, ProducerStamp, stamp_producer};
 
@@ -27,6 +27,12 @@ impl EncodedBatch {
     pub(crate) fn set_producer(&mut self, producer: ProducerStamp) {
         stamp_producer(&mut self.bytes, producer);
         self.producer = Some(producer);
+    }
+
+    /// The time that the log stamped it with, if its topic is set to that.
+    pub(crate) fn append_time(&self) -> Option<i64> {
+        let header = BatchHeader::decode(&self.bytes).ok()?;
+        (header.timestamp_type() == Some(TimestampType::LogAppendTime)).then_some(header.max_timestamp)
     }
 
     /// Takes the batch, which has its offsets and is in the file, into the state.

@@ -1,0 +1,301 @@
+//! One producer: its lanes, and everything that they share.
+//!
+//! A record finds its lane by number, without a lock and without looking anything up by name. The lane has a batch with room for
+//! it, most times, and that is all. Otherwise the full batch is written, by whoever finds it full, room is taken for another, and
+//! the record tries again.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::config::ProducerConfig;
+use super::delivery::{BatchOutcome, Delivery, Failures};
+use super::lane::{Lane, OpenBatch, Push, Writer};
+use super::memory::Memory;
+use super::pace::Pace;
+use super::producer_id;
+use super::table::Table;
+use super::timer::Timer;
+use crate::clock::Deadline;
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::format::batch::{BatchBuilder, HEADER_BYTES};
+use crate::format::record::{Record, size_bound};
+use crate::partition::follow::Signal;
+use crate::partition::{PartitionContext, PartitionCore};
+use crate::topic::identity::unique;
+use crate::topic::{Sticky, TopicCore};
+
+/// Where records without a key go, in one topic.
+struct StickyLane {
+    rule: Sticky,
+    /// Number of the lane; `NO_LANE` before the first record.
+    lane: AtomicU32,
+}
+
+const NO_LANE: u32 = u32::MAX;
+
+pub(super) struct ProducerCore {
+    context: Arc<PartitionContext>,
+    config: ProducerConfig,
+    pub(super) id: i64,
+    /// By the number of the partition.
+    lanes: Table<Lane>,
+    /// By the number of the topic.
+    sticky: Table<StickyLane>,
+    pub(super) pace: Pace,
+    pub(super) memory: Memory,
+    pub(super) failures: Failures,
+    /// When lanes are to be looked at. Those in it are marked as timed; a lane is in it once.
+    deadlines: Mutex<BinaryHeap<Reverse<(u64, u32)>>>,
+    timer: Arc<Timer>,
+    /// To be notified when something is to be synced.
+    syncing: Arc<Signal>,
+    is_closed: AtomicBool,
+}
+
+impl ProducerCore {
+    pub(super) fn new(
+        context: &Arc<PartitionContext>,
+        timer: &Arc<Timer>,
+        syncing: &Arc<Signal>,
+        config: ProducerConfig,
+    ) -> Self {
+        Self {
+            context: Arc::clone(context),
+            id: producer_id(),
+            lanes: Table::new(),
+            sticky: Table::new(),
+            pace: Pace::new(&context.clock, timer.stopwatch(), config.linger),
+            memory: Memory::new(config.buffer_memory),
+            failures: Failures::default(),
+            deadlines: Mutex::default(),
+            timer: Arc::clone(timer),
+            syncing: Arc::clone(syncing),
+            is_closed: AtomicBool::new(false),
+            config,
+        }
+    }
+
+    #[inline]
+    pub(super) fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Sends to the partition of the record's key, or where records without one go for now.
+    pub(super) fn send(self: &Arc<Self>, topic: &TopicCore, record: &Record<'_>, durability: Durability) -> Result<Delivery> {
+        self.failures.report()?;
+        topic.check_usable()?;
+        if !Arc::ptr_eq(topic.context(), &self.context) {
+            return Err(Error::UnknownTopic(Arc::clone(topic.name())));
+        }
+        match &record.key {
+            Some(key) => self.send_through(&topic.partition_of_key(key)?, record, durability),
+            None => self.send_sticky(topic, record, durability),
+        }
+    }
+
+    pub(super) fn send_to(
+        self: &Arc<Self>,
+        partition: &Arc<PartitionCore>,
+        record: &Record<'_>,
+        durability: Durability,
+    ) -> Result<Delivery> {
+        self.failures.report()?;
+        partition.check_readable()?;
+        if !Arc::ptr_eq(partition.context(), &self.context) {
+            return Err(Error::UnknownPartition(partition.id().clone()));
+        }
+        self.send_through(partition, record, durability)
+    }
+
+    fn send_through(
+        self: &Arc<Self>,
+        partition: &Arc<PartitionCore>,
+        record: &Record<'_>,
+        durability: Durability,
+    ) -> Result<Delivery> {
+        let bound = size_bound(record);
+        let lane = self.lane(partition.number());
+        loop {
+            if let Some(delivery) = self.push(lane, record, bound, durability)? {
+                return Ok(delivery);
+            }
+            self.begin_batch(lane, partition, bound)?;
+        }
+    }
+
+    fn send_sticky(self: &Arc<Self>, topic: &TopicCore, record: &Record<'_>, durability: Durability) -> Result<Delivery> {
+        let bound = size_bound(record);
+        let sticky = match self.sticky.get(topic.number()) {
+            Some(sticky) => sticky,
+            None => self.sticky.get_or_insert_with(topic.number(), StickyLane::new),
+        };
+        loop {
+            let lane = self.lanes.get(sticky.lane.load(Ordering::Relaxed));
+            if let Some(lane) = lane
+                && let Some(delivery) = self.push(lane, record, bound, durability)?
+            {
+                return Ok(delivery);
+            }
+            let bytes = lane.map_or(0, Lane::take_closed_bytes);
+            let partition = topic.partition_of_batch(&sticky.rule, bytes, self.config.batch_size.into())?;
+            let lane = self.lane(partition.number());
+            sticky.lane.store(lane.number, Ordering::Relaxed);
+            self.begin_batch(lane, &partition, bound)?;
+        }
+    }
+
+    /// Adds the record to the lane's batch; `None`: there is none that has room, any more.
+    #[inline]
+    fn push(&self, lane: &Lane, record: &Record<'_>, bound: usize, durability: Durability) -> Result<Option<Delivery>> {
+        match lane.push(self, record, bound, durability)? {
+            Push::Taken(delivery) => Ok(Some(delivery)),
+            Push::Filled(delivery, number) => {
+                // The record is taken, whatever becomes of the batch; should others be writing for so long, they go on with it.
+                if let Some(mut progress) = lane.progress_within(self.config.max_block) {
+                    lane.write(self, &mut progress, Some(number), Writer::Caller);
+                }
+                Ok(Some(delivery))
+            }
+            Push::Full(number) => {
+                let mut progress = lane.progress_within(self.config.max_block).ok_or(Error::BufferExhausted)?;
+                lane.write(self, &mut progress, Some(number), Writer::Caller);
+                Ok(None)
+            }
+            Push::Nothing => Ok(None),
+        }
+    }
+
+    /// Begins a batch that has room for a record of this size, unless somebody else just has.
+    fn begin_batch(self: &Arc<Self>, lane: &Lane, partition: &Arc<PartitionCore>, bound: usize) -> Result<()> {
+        self.check_open()?;
+        partition.check_writable()?;
+        let settings = partition.settings();
+        let limit = self.config.batch_size.min(settings.max_message_bytes).min(settings.segment_bytes) as usize;
+        let reserved = limit.max(HEADER_BYTES + bound) as u64;
+        self.memory.take(reserved, || Deadline::after(self.config.max_block), || self.make_room())?;
+        let compression = settings.compression.codec(self.config.compression);
+        let due_us = self.pace.due_us();
+        let batch = OpenBatch {
+            partition: Arc::clone(partition),
+            builder: BatchBuilder::new(self.context.buffers.take(), compression),
+            outcome: Arc::new(BatchOutcome::new(Arc::clone(self), lane.number)),
+            settings,
+            limit,
+            reserved,
+            due_us,
+            now: self.pace.now(),
+            looks_away: self.pace.records_per_look,
+            durability: Durability::Os,
+        };
+        let begun = lane.begin(self, batch);
+        if !matches!(begun, Ok(Ok(_))) {
+            self.memory.give_back(reserved);
+        }
+        if let Ok(true) = begun? {
+            self.deadlines.lock().push(Reverse((due_us, lane.number)));
+            self.timer.expect(due_us);
+        }
+        Ok(())
+    }
+
+    /// Writes what is held wherever nobody writes: those who do give back room themselves. What is to be on the device gives it
+    /// back only there.
+    fn make_room(&self) {
+        for lane in self.lanes.iter() {
+            if let Some(mut progress) = lane.progress_within(Duration::ZERO) {
+                lane.write(self, &mut progress, None, Writer::Caller);
+            }
+        }
+        for lane in self.lanes.iter() {
+            if let Some(progress) = lane.progress_within(Duration::ZERO) {
+                lane.sync(self, progress);
+            }
+        }
+    }
+
+    /// Writes the batches that have lingered long enough, and says when the next one has.
+    pub(super) fn send_due(&self, now_us: u64) -> u64 {
+        loop {
+            let number = {
+                let mut deadlines = self.deadlines.lock();
+                match deadlines.peek() {
+                    Some(Reverse((due_us, _))) if *due_us > now_us => return *due_us,
+                    Some(Reverse((_, number))) => {
+                        let number = *number;
+                        deadlines.pop();
+                        number
+                    }
+                    None => return u64::MAX,
+                }
+            };
+            if let Some(due_us) = self.lanes.get(number).and_then(|lane| lane.write_if_due(self, now_us)) {
+                self.deadlines.lock().push(Reverse((due_us, number)));
+            }
+        }
+    }
+
+    /// Writes the batch, unless that is done, and waits until it is.
+    pub(super) fn settle(&self, outcome: &BatchOutcome) {
+        let Some(lane) = self.lanes.get(outcome.lane) else { return };
+        let mut progress = lane.progress();
+        // Whoever took it out held the lock until it was known. So it is open still.
+        if !outcome.is_known() {
+            lane.write(self, &mut progress, None, Writer::Caller);
+        }
+    }
+
+    /// Writes everything that is held, and syncs what is to be synced. What becomes of it is for the deliveries, or the next
+    /// report.
+    pub(super) fn send_held(&self) {
+        for lane in self.lanes.iter() {
+            lane.write(self, &mut lane.progress(), None, Writer::Caller);
+        }
+        self.sync_written();
+    }
+
+    /// Waits until what was written is on the device, where that is asked for.
+    pub(super) fn sync_written(&self) {
+        self.lanes.iter().for_each(|lane| lane.sync(self, lane.progress()));
+    }
+
+    /// There is something to be synced, and nobody who waits for it, as far as is known.
+    pub(super) fn ask_for_sync(&self) {
+        self.syncing.notify();
+    }
+
+    pub(super) fn flush(&self) -> Result<()> {
+        self.check_open()?;
+        self.send_held();
+        self.failures.report()
+    }
+
+    /// For good, and for everybody: sends what is held, then refuses everything.
+    pub(super) fn close(&self) -> Result<()> {
+        self.is_closed.store(true, Ordering::Release);
+        // Either a lane that is being made is seen below, or whoever makes it sees that it is too late. A record that somebody
+        // adds before its lane is visited is sent; afterwards he finds the producer closed.
+        fence(Ordering::SeqCst);
+        self.send_held();
+        self.failures.report()
+    }
+
+    pub(super) fn lane(&self, number: u32) -> &Lane {
+        self.lanes.get(number).unwrap_or_else(|| {
+            let lane = self.lanes.get_or_insert_with(number, || Lane::new(number, self.id));
+            fence(Ordering::SeqCst);
+            lane
+        })
+    }
+}
+
+impl StickyLane {
+    fn new() -> Self {
+        Self { rule: Sticky::new(u64::try_from(unique() >> 64).unwrap_or(1)), lane: AtomicU32::new(NO_LANE) }
+    }
+}

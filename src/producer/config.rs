@@ -1,0 +1,109 @@
+//! How a producer batches: its settings, by Kafka's names.
+
+use std::time::Duration;
+
+use crate::config::Compression;
+use crate::error::{Error, Result};
+
+/// Settings of a producer. What is not set is Kafka's default.
+///
+/// ```
+/// use std::time::Duration;
+/// use annals::{Compression, ProducerConfig};
+///
+/// let config = ProducerConfig::new().linger(Duration::from_millis(50)).compression(Compression::Lz4);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a setter returns the config with the setting"]
+pub struct ProducerConfig {
+    pub(super) batch_size: u32,
+    pub(super) linger: Duration,
+    pub(super) buffer_memory: u64,
+    pub(super) max_block: Duration,
+    pub(super) compression: Compression,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            batch_size: 16_384,
+            linger: Duration::from_millis(5),
+            buffer_memory: 32 << 20,
+            max_block: Duration::from_secs(60),
+            compression: Compression::None,
+        }
+    }
+}
+
+impl ProducerConfig {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Most bytes of a batch, before it is compressed (`batch.size`); 16 KiB by default. A larger record has a batch of its own,
+    /// and so has every record where this is 0. No batch is larger than the topic's `max.message.bytes`.
+    pub fn batch_size(self, bytes: u32) -> Self {
+        Self { batch_size: bytes, ..self }
+    }
+
+    /// How long a batch that is not full waits for more records at most (`linger.ms`); 5 ms by default, as in Kafka 4. It is
+    /// written sooner when it is full, when somebody waits for one of its records, and by `flush` and `close`. A thread of the
+    /// log, `annals-timer`, keeps the time; where the clock is set by hand, `Log::maintain` and the next `send` do.
+    ///
+    /// Without it, which is 0, every record is written by the call that sends it; those that other threads send meanwhile go
+    /// together. Even a short linger makes sending many times as fast. The price is what a killed process loses: the records that
+    /// are not written yet.
+    pub fn linger(self, time: Duration) -> Self {
+        Self { linger: time, ..self }
+    }
+
+    /// Most bytes of batches that are not written yet (`buffer.memory`); 32 MiB by default, and at least a batch. An open batch
+    /// counts whole, as in Kafka. When there is no room, `send` writes what is held, and waits if others are writing it. What is
+    /// to be on the device ([`Durability::Synced`](crate::Durability::Synced)) counts until it is there: so much may be lost that
+    /// was sent and not waited for.
+    pub fn buffer_memory(self, bytes: u64) -> Self {
+        Self { buffer_memory: bytes, ..self }
+    }
+
+    /// How long `send` waits at most for batches that are being written, before it gives [`Error::BufferExhausted`]
+    /// (`max.block.ms`); a minute by default. It is real time, whatever the log's clock.
+    pub fn max_block(self, time: Duration) -> Self {
+        Self { max_block: time, ..self }
+    }
+
+    /// What batches are compressed with (`compression.type`), in topics that leave it to the producer, as they do by default. A
+    /// codec that a [topic](crate::TopicConfig::compression) is set to comes first. By default none.
+    pub fn compression(self, compression: Compression) -> Self {
+        Self { compression, ..self }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        if self.buffer_memory < u64::from(self.batch_size).max(1) {
+            let (key, reason) = ("buffer.memory".into(), "a batch, of `batch.size`, must find room in it".into());
+            return Err(Error::InvalidConfig { key, reason });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_kafkas() {
+        let config = ProducerConfig::new();
+        assert_eq!((config.batch_size, config.buffer_memory), (16_384, 33_554_432));
+        assert_eq!((config.linger.as_millis(), config.max_block.as_millis()), (5, 60_000));
+        config.validate().unwrap();
+    }
+
+    #[test]
+    fn a_batch_must_find_room() {
+        for config in [ProducerConfig::new().buffer_memory(16_383), ProducerConfig::new().batch_size(0).buffer_memory(0)] {
+            assert!(matches!(config.validate(), Err(Error::InvalidConfig { key, .. }) if key == "buffer.memory"));
+        }
+        ProducerConfig::new().buffer_memory(16_384).validate().unwrap();
+    }
+}

@@ -1,0 +1,325 @@
+//! What a producer holds for one partition: the open batch, and how far it has come with those before.
+//!
+//! Two locks. `held` guards the open batch and is taken for the time of one push. `progress` is held by the one who writes a
+//! batch, and only its holder takes a batch out: so batches reach the partition in the order in which they were begun, with
+//! sequences that follow on each other, while others fill the next one. `progress` is taken before `held`, never behind it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::accumulator::ProducerCore;
+use super::delivery::{BatchOutcome, Delivery, Written};
+use super::pace::Pace;
+use super::producer_id;
+use crate::clock::Timestamp;
+use crate::config::{Compression, Durability, TopicSettings};
+use crate::error::{Error, Result};
+use crate::format::batch::{BatchBuilder, ProducerStamp, sequence_after};
+use crate::format::record::Record;
+use crate::partition::{EncodedBatch, PartitionCore, check_record, check_size};
+
+/// A batch that records are added to.
+pub(super) struct OpenBatch {
+    pub(super) partition: Arc<PartitionCore>,
+    pub(super) settings: Arc<TopicSettings>,
+    pub(super) builder: BatchBuilder,
+    pub(super) outcome: Arc<BatchOutcome>,
+    /// Greatest size before compression, but for a batch of one record.
+    pub(super) limit: usize,
+    /// Of the producer's memory.
+    pub(super) reserved: u64,
+    /// When it has lingered long enough.
+    pub(super) due_us: u64,
+    /// What the clock showed when it was last looked at.
+    pub(super) now: i64,
+    /// As many more records as go by that look.
+    pub(super) looks_away: u32,
+    /// The greatest that was asked for.
+    pub(super) durability: Durability,
+}
+
+impl OpenBatch {
+    /// Adds a record, and gives its timestamp.
+    #[inline]
+    fn push(&mut self, pace: &Pace, record: &Record<'_>, durability: Durability) -> Result<i64> {
+        if self.looks_away == 0 {
+            self.now = pace.now();
+            self.looks_away = pace.records_per_look;
+        }
+        self.looks_away -= 1;
+        let invalid = |reason| Error::InvalidRecord { index: 0, reason };
+        check_record(&self.settings, record, self.now).map_err(invalid)?;
+        self.builder.push(record, self.now).map_err(|malformed| invalid(malformed.0))?;
+        if self.builder.record_count() == 1 && self.builder.compression() == Compression::None {
+            // Alone it is too large: whoever sends it is told at once.
+            check_size(&self.settings, self.builder.len_bytes())?;
+        }
+        self.durability = self.durability.max(durability);
+        Ok(record.timestamp.map_or(self.now, Timestamp::as_millis))
+    }
+}
+
+/// What became of a push.
+pub(super) enum Push {
+    Taken(Delivery),
+    /// Likewise, and the batch of this number is to be written now.
+    Filled(Delivery, u64),
+    /// The batch of this number is full.
+    Full(u64),
+    /// There is no batch.
+    Nothing,
+}
+
+#[derive(Default)]
+struct Held {
+    open: Option<OpenBatch>,
+    /// Number of the open batch, or of the last one.
+    number: u64,
+    /// Size of what was taken out, since somebody last asked.
+    closed_bytes: u64,
+    /// Whether the lane waits among the producer's deadlines.
+    is_timed: bool,
+}
+
+/// How far the batches before the open one have come.
+pub(super) struct Progress {
+    /// Of the next batch.
+    next: ProducerStamp,
+    /// The partition may or may not hold the last batch: the next one must not be taken for it.
+    is_unsure: bool,
+    /// What was written and is to be on the device, but may not be yet.
+    unsynced: VecDeque<Unsynced>,
+}
+
+/// It keeps its room until it is synced: that bounds how far those who send are ahead of the device.
+struct Unsynced {
+    number: u64,
+    outcome: Arc<BatchOutcome>,
+    record_count: u32,
+    reserved: u64,
+}
+
+impl Progress {
+    /// Sequences start anew in a new epoch, whatever the partition remembers of older ones.
+    fn begin_epoch(&mut self) {
+        self.next = match self.next.epoch.checked_add(1) {
+            Some(epoch) => ProducerStamp { epoch, sequence: 0, ..self.next },
+            None => ProducerStamp { id: producer_id(), epoch: 0, sequence: 0 },
+        };
+        self.is_unsure = false;
+    }
+}
+
+/// Who writes a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// Somebody who called: he flushes too, where `flush.messages` says so.
+    Caller,
+    /// The thread that keeps deadlines, and never waits for the device.
+    Timer,
+}
+
+pub(super) struct Lane {
+    pub(super) number: u32,
+    held: Mutex<Held>,
+    progress: Mutex<Progress>,
+}
+
+impl Lane {
+    pub(super) fn new(number: u32, producer_id: i64) -> Self {
+        let next = ProducerStamp { id: producer_id, epoch: 0, sequence: 0 };
+        Self {
+            number,
+            held: Mutex::default(),
+            progress: Mutex::new(Progress { next, is_unsure: false, unsynced: VecDeque::new() }),
+        }
+    }
+
+    /// Jumps to an epoch. Gives the producer's id and the epoch before.
+    #[cfg(test)]
+    pub(super) fn set_epoch(&self, epoch: i16) -> (i64, i16) {
+        let next = &mut self.progress.lock().next;
+        (next.id, std::mem::replace(&mut next.epoch, epoch))
+    }
+
+    /// Adds a record to the open batch. After an error the record is not in it.
+    #[inline]
+    pub(super) fn push(
+        &self,
+        producer: &ProducerCore,
+        record: &Record<'_>,
+        size_bound: usize,
+        durability: Durability,
+    ) -> Result<Push> {
+        let mut held = self.held.lock();
+        producer.check_open()?;
+        let number = held.number;
+        let Some(open) = &mut held.open else { return Ok(Push::Nothing) };
+        let index = open.builder.record_count();
+        if index > 0 && open.builder.len_bytes() + size_bound > open.limit {
+            return Ok(Push::Full(number));
+        }
+        match open.push(&producer.pace, record, durability) {
+            Ok(timestamp) => {
+                let delivery = Delivery::new(Arc::clone(&open.outcome), index, timestamp);
+                let is_due = open.builder.len_bytes() >= open.limit || producer.pace.is_due(open.due_us, open.now);
+                Ok(if is_due { Push::Filled(delivery, number) } else { Push::Taken(delivery) })
+            }
+            Err(error) => {
+                if index == 0 {
+                    let reserved = open.reserved;
+                    held.open = None;
+                    producer.memory.give_back(reserved);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a batch, unless one is open: then it is given back. `true` beside it: the lane is to wait among the deadlines.
+    pub(super) fn begin(&self, producer: &ProducerCore, batch: OpenBatch) -> Result<Result<bool, OpenBatch>> {
+        let mut held = self.held.lock();
+        producer.check_open()?;
+        if held.open.is_some() {
+            return Ok(Err(batch));
+        }
+        let is_to_be_timed = batch.due_us < u64::MAX && !held.is_timed;
+        held.is_timed |= is_to_be_timed;
+        held.number += 1;
+        held.open = Some(batch);
+        Ok(Ok(is_to_be_timed))
+    }
+
+    /// How many bytes were taken out since the last call.
+    pub(super) fn take_closed_bytes(&self) -> u64 {
+        std::mem::take(&mut self.held.lock().closed_bytes)
+    }
+
+    /// The right to write, once nobody else does.
+    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock()
+    }
+
+    /// Likewise, `None` if it takes longer than `patience`.
+    pub(super) fn progress_within(&self, patience: Duration) -> Option<MutexGuard<'_, Progress>> {
+        self.progress.try_lock().or_else(|| self.progress.try_lock_for(patience))
+    }
+
+    /// Writes the open batch if it is due, and says when the next one is.
+    pub(super) fn write_if_due(&self, producer: &ProducerCore, now_us: u64) -> Option<u64> {
+        /// Whoever writes the batch before may be waiting for the device; other lanes do not wait for that.
+        const AGAIN_US: u64 = 1_000;
+        let Some(mut progress) = self.progress.try_lock() else { return Some(now_us.saturating_add(AGAIN_US)) };
+        loop {
+            let number = {
+                let mut held = self.held.lock();
+                match held.open.as_ref().map(|open| open.due_us) {
+                    Some(due_us) if due_us > now_us => return Some(due_us),
+                    Some(_) => held.number,
+                    None => {
+                        held.is_timed = false;
+                        return None;
+                    }
+                }
+            };
+            self.write(producer, &mut progress, Some(number), Writer::Timer);
+        }
+    }
+
+    /// Writes the open batch, if there is one, and it is the one of this number. What becomes of it is for its deliveries, or the
+    /// producer's next call.
+    pub(super) fn write(&self, producer: &ProducerCore, progress: &mut Progress, number: Option<u64>, writer: Writer) {
+        let (number, batch) = {
+            let mut held = self.held.lock();
+            if number.is_some_and(|number| number != held.number) {
+                return;
+            }
+            let Some(batch) = held.open.take() else { return };
+            held.closed_bytes += batch.builder.len_bytes() as u64;
+            (held.number, batch)
+        };
+        let (outcome, record_count, reserved) = (Arc::clone(&batch.outcome), batch.builder.record_count(), batch.reserved);
+        if record_count == 0 {
+            return producer.memory.give_back(reserved);
+        }
+        match append(progress, batch, writer) {
+            Ok(written) if written.is_to_be_synced => {
+                outcome.set(Ok(written));
+                let is_first = progress.unsynced.is_empty();
+                progress.unsynced.push_back(Unsynced { number, outcome, record_count, reserved });
+                // Those who wait for room may sync it.
+                producer.memory.give_back(0);
+                if is_first {
+                    producer.ask_for_sync();
+                }
+            }
+            Ok(written) => {
+                outcome.set(Ok(written));
+                producer.memory.give_back(reserved);
+            }
+            Err(error) => {
+                outcome.set(Err(error.clone()));
+                producer.failures.add(outcome, record_count, error);
+                producer.memory.give_back(reserved);
+            }
+        }
+    }
+
+    /// Waits until what was written is on the device, where that is asked for. Others write meanwhile. What fails is for the
+    /// deliveries, or the producer's next call.
+    pub(super) fn sync(&self, producer: &ProducerCore, progress: MutexGuard<'_, Progress>) {
+        let last = progress.unsynced.back().map(|batch| (batch.number, Arc::clone(&batch.outcome)));
+        let Some((last, outcome)) = last else { return };
+        drop(progress);
+        let _told_below = outcome.sync();
+        let mut progress = self.progress.lock();
+        let mut reserved = 0;
+        // Meanwhile others may have been here.
+        let covered = progress.unsynced.partition_point(|batch| batch.number <= last);
+        for batch in progress.unsynced.drain(..covered) {
+            reserved += batch.reserved;
+            // Synced with the last one, unless the partition was re-opened in between.
+            if let Err(error) = batch.outcome.sync() {
+                producer.failures.add(batch.outcome, batch.record_count, error);
+            }
+        }
+        let has_more = !progress.unsynced.is_empty();
+        drop(progress);
+        producer.memory.give_back(reserved);
+        if has_more {
+            producer.ask_for_sync();
+        }
+    }
+}
+
+fn append(progress: &mut Progress, batch: OpenBatch, writer: Writer) -> Result<Written> {
+    let OpenBatch { partition, settings, mut builder, durability, .. } = batch;
+    if progress.is_unsure {
+        progress.begin_epoch();
+    }
+    builder.set_producer(progress.next);
+    let (record_count, max_timestamp) = (builder.record_count(), builder.max_timestamp());
+    let bytes = builder.finish(&settings).map_err(|malformed| partition.cannot_encode(malformed))?;
+    let mut encoded = EncodedBatch { bytes, record_count, max_timestamp, producer: Some(progress.next) };
+    let appended = match partition.append_encoded(&mut encoded) {
+        // It was truncated, or knows this producer from a time that we have lost: it is ours to say what comes next.
+        Err(Error::OutOfOrderSequence { .. } | Error::ProducerFenced { .. }) => {
+            progress.begin_epoch();
+            encoded.set_producer(progress.next);
+            partition.append_encoded(&mut encoded)
+        }
+        appended => appended,
+    };
+    let append_time = encoded.append_time();
+    partition.context().buffers.give_back(encoded.bytes);
+    let appended = appended.inspect_err(|error| progress.is_unsure = matches!(error, Error::Io { .. }))?;
+    progress.next.sequence = sequence_after(progress.next.sequence, record_count);
+    if writer == Writer::Caller {
+        partition.flush_if_due(&appended)?;
+    }
+    let is_to_be_synced = partition.is_to_be_synced(durability);
+    Ok(Written { partition, appended, append_time, is_to_be_synced })
+}

@@ -1,0 +1,127 @@
+//! How much a producer may hold that is not written yet, and waiting until there is room.
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock::Deadline;
+use crate::error::{Error, Result};
+
+/// The room of one producer, in bytes. It is taken by the batch, not by the record.
+#[derive(Debug)]
+pub(super) struct Memory {
+    limit: u64,
+    room: Mutex<Room>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Room {
+    free: u64,
+    /// How often somebody gave back, or told that he had come as far as others wait for.
+    changes: u64,
+}
+
+impl Memory {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { limit, room: Mutex::new(Room { free: limit, changes: 0 }), changed: Condvar::new() }
+    }
+
+    /// Takes room. Where there is none, `make_room` is called, without a lock, which gives some back or leaves it to others; then
+    /// this waits until something changes, and tries again: `BufferExhausted` after the deadline that `deadline` gives.
+    /// `RecordTooLarge`: there can never be so much.
+    pub(super) fn take(&self, bytes: u64, deadline: impl FnOnce() -> Deadline, make_room: impl Fn()) -> Result<()> {
+        if bytes > self.limit {
+            return Err(Error::RecordTooLarge { bytes, limit: self.limit, key: "buffer.memory" });
+        }
+        let mut room = self.room.lock();
+        if room.take(bytes) {
+            return Ok(());
+        }
+        let deadline = deadline();
+        loop {
+            let seen = room.changes;
+            drop(room);
+            make_room();
+            room = self.room.lock();
+            if room.take(bytes) {
+                return Ok(());
+            }
+            while room.changes == seen {
+                let Some(at) = deadline.instant() else {
+                    self.changed.wait(&mut room);
+                    continue;
+                };
+                if self.changed.wait_until(&mut room, at).timed_out() {
+                    return if room.take(bytes) { Ok(()) } else { Err(Error::BufferExhausted) };
+                }
+            }
+        }
+    }
+
+    /// Nothing, too, may be given back: those who wait see for themselves whether they can go on.
+    pub(super) fn give_back(&self, bytes: u64) {
+        let mut room = self.room.lock();
+        room.free += bytes;
+        room.changes += 1;
+        drop(room);
+        self.changed.notify_all();
+    }
+}
+
+impl Room {
+    fn take(&mut self, bytes: u64) -> bool {
+        let has_room = self.free >= bytes;
+        if has_room {
+            self.free -= bytes;
+        }
+        has_room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_millis(20))
+    }
+
+    #[test]
+    fn room_is_waited_for_and_no_longer_than_that() {
+        let memory = Memory::new(10);
+        memory.take(10, Deadline::never, || unreachable!("there is room")).unwrap();
+        let asked = Cell::new(0);
+        let refused = memory.take(1, soon, || asked.set(asked.get() + 1));
+        assert!(matches!(refused, Err(Error::BufferExhausted)) && asked.get() == 1, "{refused:?}");
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| memory.take(6, Deadline::never, || ()));
+            memory.give_back(3);
+            memory.give_back(3);
+            waiting.join().unwrap().unwrap();
+        });
+        memory.take(4, soon, || memory.give_back(4)).unwrap();
+    }
+
+    /// Who waits asked for room while another was at it; when the other is done, room is there for the asking.
+    #[test]
+    fn whoever_waits_asks_again_when_something_changed() {
+        let memory = Memory::new(10);
+        memory.take(10, Deadline::never, || ()).unwrap();
+        let asked = Cell::new(0);
+        let make_room = || {
+            asked.set(asked.get() + 1);
+            memory.give_back(if asked.get() == 3 { 10 } else { 0 });
+        };
+        memory.take(10, Deadline::never, make_room).unwrap();
+        assert_eq!(asked.get(), 3);
+    }
+
+    #[test]
+    fn what_can_never_fit_is_refused_at_once() {
+        let refused = Memory::new(10).take(11, Deadline::never, || unreachable!("it would be of no use"));
+        assert!(matches!(refused, Err(Error::RecordTooLarge { bytes: 11, limit: 10, key: "buffer.memory" })));
+    }
+}

@@ -1,0 +1,218 @@
+//! Producers: many small sends become few large writes.
+//!
+//! From the bottom: [`table`] (what is kept by number), [`memory`] (how much may be held), [`pace`] (time), [`delivery`] (what
+//! became of a record), [`lane`] (the open batch of one partition), [`accumulator`] (one producer), [`timer`] (who writes what
+//! has lingered). This file holds the service of a log and the handle of a producer.
+//!
+//! There is no thread between a send and the disk: whoever finds a batch full writes it. Every batch says who wrote it and where
+//! it stands, as those of Kafka's idempotent producers do.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::clock::Stopwatch;
+use crate::error::{Error, Result};
+use crate::format::record::Record;
+use crate::partition::follow::Signal;
+use crate::partition::{KeepOpen, Partition, PartitionContext};
+use crate::topic::Topic;
+use crate::topic::identity::unique;
+
+mod accumulator;
+mod config;
+mod delivery;
+mod lane;
+mod memory;
+mod pace;
+mod table;
+#[cfg(test)]
+mod tests;
+mod timer;
+
+pub use config::ProducerConfig;
+pub use delivery::Delivery;
+
+use accumulator::ProducerCore;
+use timer::Timer;
+
+/// A new producer's id. Brokers count theirs from 0, and ours, which are not to meet them, are from 2^62 on. As with topic ids,
+/// nobody keeps a list: of 2^62 there is one that nobody else drew, also not before the directory was closed or copied.
+fn producer_id() -> i64 {
+    const FIRST: i64 = 1 << 62;
+    const MASK: u128 = (1 << 62) - 1;
+    FIRST | i64::try_from(unique() & MASK).unwrap_or(0)
+}
+
+/// The producers of a log.
+pub(crate) struct ProducerService {
+    context: Arc<PartitionContext>,
+    dir: PathBuf,
+    timer: Arc<Timer>,
+    /// Notified when something is to be synced.
+    syncing: Arc<Signal>,
+    /// `None`: closed.
+    producers: Mutex<Option<Vec<Weak<ProducerCore>>>>,
+}
+
+impl ProducerService {
+    /// `dir` is that of the log. `syncing` is notified when [`sync_written`](Self::sync_written) has something to do.
+    pub(crate) fn new(context: &Arc<PartitionContext>, dir: &Path, syncing: &Arc<Signal>) -> Self {
+        let timer = Arc::new(Timer::new(Stopwatch::of(&context.clock)));
+        let (context, syncing) = (Arc::clone(context), Arc::clone(syncing));
+        Self { context, dir: dir.to_owned(), timer, syncing, producers: Mutex::new(Some(Vec::new())) }
+    }
+
+    pub(crate) fn producer(self: &Arc<Self>, config: ProducerConfig, keep: KeepOpen) -> Result<Producer> {
+        if self.context.read_only {
+            return Err(Error::ReadOnly);
+        }
+        config.validate()?;
+        let core = Arc::new(ProducerCore::new(&self.context, &self.timer, &self.syncing, config));
+        {
+            let mut producers = self.producers.lock();
+            let Some(producers) = &mut *producers else { return Err(Error::Closed) };
+            producers.retain(|producer| producer.strong_count() > 0);
+            producers.push(Arc::downgrade(&core));
+        }
+        if core.pace.lingers() && !self.context.clock.is_manual() {
+            let service = Arc::downgrade(self);
+            // Without the service there is nothing to wait for.
+            let work = move || service.upgrade().map_or(u64::MAX, |service| service.send_due());
+            self.timer.start(work).map_err(|error| Error::io("start the timer thread of", &self.dir, error))?;
+        }
+        Ok(Producer { handle: Arc::new(Handle { core, keep }) })
+    }
+
+    /// Writes the batches that have lingered long enough. Gives the time of the next deadline.
+    pub(crate) fn send_due(&self) -> u64 {
+        let now_us = self.timer.stopwatch().now_us();
+        self.live().iter().map(|producer| producer.send_due(now_us)).min().unwrap_or(u64::MAX)
+    }
+
+    /// Writes everything that producers hold, and syncs what is to be synced. What fails is for the deliveries, or the producer's
+    /// next call.
+    pub(crate) fn send_held(&self) {
+        self.live().iter().for_each(|producer| producer.send_held());
+    }
+
+    /// Waits until what producers have written is on the device, where that is asked for. What fails is told as by
+    /// [`send_held`](Self::send_held).
+    pub(crate) fn sync_written(&self) {
+        self.live().iter().for_each(|producer| producer.sync_written());
+    }
+
+    /// Sends what is held, and closes all producers. Gives the first failure that nobody waited for.
+    pub(crate) fn close(&self) -> Result<()> {
+        let live = self.live();
+        *self.producers.lock() = None;
+        self.timer.stop();
+        let mut result = Ok(());
+        for producer in live {
+            result = result.and(producer.close());
+        }
+        result
+    }
+
+    fn live(&self) -> Vec<Arc<ProducerCore>> {
+        self.producers.lock().iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Sends records in batches: a [`send`](Self::send) adds to the batch of a partition and returns, and the batch is written when
+/// it is full, or has lingered. Clones are the same producer; all are usable from any thread.
+///
+/// Records of one thread to one partition, and so those of one key, stay in the order in which they were sent. What is sent is
+/// in the program's memory until it is written: [`flush`](Self::flush), [`close`](Self::close) or [`Delivery::wait`] make sure,
+/// and dropping the last clone writes what is held.
+///
+/// What goes to a topic or through a handle that is [`Synced`](crate::Durability::Synced) is synced in the background as soon as
+/// it is written, many batches at once; `send` does not wait for the device, unless
+/// [`buffer_memory`](ProducerConfig::buffer_memory) is full. In a log without a background thread it is synced by
+/// [`Log::maintain`](crate::Log::maintain), and by those who wait for it.
+///
+/// ```
+/// # use annals::{Log, Record, TopicConfig};
+/// # fn main() -> annals::Result<()> {
+/// # let log = Log::in_memory();
+/// let clicks = log.open_topic("clicks", 4, TopicConfig::new())?;
+/// let producer = log.producer()?;
+/// for page in ["/", "/cart", "/pay"] {
+///     producer.send(&clicks, Record::new(page).key("user-1"))?; // the delivery may be dropped
+/// }
+/// let last = producer.send(&clicks, "bye")?;
+/// println!("written at offset {}", last.wait()?.offset);
+/// producer.close()
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Producer {
+    handle: Arc<Handle>,
+}
+
+/// What the clones of a producer share.
+struct Handle {
+    core: Arc<ProducerCore>,
+    #[expect(dead_code, reason = "it is there to be dropped, behind the core's last writes")]
+    keep: KeepOpen,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // Who wants to know calls `close`.
+        let _nobody_is_left_to_tell = self.core.close();
+    }
+}
+
+impl Producer {
+    /// Sends a record to the partition of its key, as [`Topic::append`] does; without a key to the partition that such records
+    /// go to for now, which changes when a batch's worth went there.
+    ///
+    /// Returns as soon as the record is in a batch. If that fills it, it is written first, by this thread; if there is no room
+    /// for another batch, others are, or this waits for those who write them. A record without a timestamp gets the time of its
+    /// send, give or take the linger where that is 10 ms or less.
+    ///
+    /// # Errors
+    /// `InvalidRecord` and `RecordTooLarge`; `BufferExhausted` after [`max_block`](ProducerConfig::max_block);
+    /// `UnknownTopic` also for a topic of another log; `Poisoned`, `Corrupt`, `Closed`. And, once, the failure of an earlier
+    /// batch that not all of its deliveries were waited for. After any of them the record was not taken.
+    #[inline]
+    pub fn send<'a>(&self, topic: &Topic, record: impl Into<Record<'a>>) -> Result<Delivery> {
+        self.handle.core.send(topic.core(), &record.into(), topic.durability())
+    }
+
+    /// Sends a record to this partition, whatever its key. Otherwise as [`send`](Self::send).
+    #[inline]
+    pub fn send_to<'a>(&self, partition: &Partition, record: impl Into<Record<'a>>) -> Result<Delivery> {
+        self.handle.core.send_to(partition.core(), &record.into(), partition.durability())
+    }
+
+    /// Writes everything that was sent before, and waits until it is as durable as was asked for: in the operating system, or on
+    /// the device. [`Log::flush`](crate::Log::flush) does that, and brings everything to the device.
+    ///
+    /// # Errors
+    /// The first failure since the last report that not all deliveries were waited for; `Closed`.
+    pub fn flush(&self) -> Result<()> {
+        self.handle.core.flush()
+    }
+
+    /// Flushes, and closes the producer for all its clones: a later send or flush is [`Error::Closed`]. Errors as of
+    /// [`flush`](Self::flush); closing again, or after the log, is none.
+    pub fn close(self) -> Result<()> {
+        self.handle.core.close()
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Producer")
+    }
+}
+
+impl fmt::Debug for ProducerService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ProducerService")
+    }
+}

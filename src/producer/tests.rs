@@ -1,0 +1,166 @@
+//! What cannot be brought about from outside: a writer that is held up, and a producer's epochs running out.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::lane::{Lane, Writer};
+use super::*;
+use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
+use crate::config::{Durability, ReadMode, TopicSettings};
+use crate::partition::{BufferPool, CleanMarker, Numbers, PartitionCore, PartitionSpec};
+use crate::storage::open_files::OpenFiles;
+use crate::storage::{MemoryDisk, Storage};
+use crate::topic_partition::TopicPartition;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn service() -> Arc<ProducerService> {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryDisk::new());
+    let context = Arc::new(PartitionContext {
+        files: OpenFiles::new(Arc::clone(&storage), 100),
+        storage,
+        clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000))),
+        durability: Durability::Os,
+        read_mode: ReadMode::Map,
+        max_decompressed_bytes: 1 << 20,
+        read_only: false,
+        clean_marker: CleanMarker::new(Vec::new()),
+        buffers: BufferPool::default(),
+        numbers: Numbers::default(),
+    });
+    Arc::new(ProducerService::new(&context, Path::new("/data"), &Signal::new()))
+}
+
+fn partition(service: &ProducerService, number: u32) -> Partition {
+    let spec = PartitionSpec {
+        id: TopicPartition::new("t", number),
+        dir: format!("/data/t-{number}").into(),
+        settings: TopicSettings::unconfigured(),
+        topic_id: None,
+        log_start: 0,
+        recovery_point: 0,
+        clean: false,
+        is_dense: true,
+        broker_since: false,
+    };
+    Partition::new(PartitionCore::create(&service.context, &spec).unwrap(), Durability::Os, keep())
+}
+
+fn keep() -> KeepOpen {
+    KeepOpen::new(Arc::new(()))
+}
+
+fn producer(service: &Arc<ProducerService>, config: ProducerConfig) -> Producer {
+    service.producer(config, keep()).unwrap()
+}
+
+fn lane<'a>(producer: &'a Producer, partition: &Partition) -> &'a Lane {
+    producer.handle.core.lane(partition.core().number())
+}
+
+fn values(partition: &Partition) -> Vec<String> {
+    let mut reader = partition.read(..).unwrap();
+    let mut values = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        values.push(record.text().into_owned());
+    }
+    values
+}
+
+#[test]
+fn who_finds_no_room_waits_and_no_longer_than_that() {
+    let service = service();
+    let partition = partition(&service, 0);
+    let max_block = Duration::from_millis(50);
+    let config = ProducerConfig::new().batch_size(200).buffer_memory(200).max_block(max_block);
+    let producer = producer(&service, config);
+    producer.send_to(&partition, "0").unwrap();
+    {
+        let _held_up = lane(&producer, &partition).progress();
+        let stopwatch = Stopwatch::of(&(Arc::new(SystemClock) as Arc<dyn Clock>));
+        let refused = producer.send_to(&partition, [b'v'; 190]);
+        assert!(matches!(refused, Err(Error::BufferExhausted)), "{refused:?}");
+        assert!(stopwatch.now_us() >= 50_000);
+        // What has room is not held up.
+        producer.send_to(&partition, "1").unwrap();
+    }
+    producer.send_to(&partition, "2").unwrap();
+    producer.close().unwrap();
+    assert_eq!(values(&partition), ["0", "1", "2"]);
+}
+
+#[test]
+fn who_waits_for_room_goes_on_once_the_writer_does() {
+    let service = service();
+    let [first, second] = [0, 1].map(|number| partition(&service, number));
+    let config = ProducerConfig::new().batch_size(200).buffer_memory(200).max_block(PATIENCE);
+    let producer = producer(&service, config);
+    producer.send_to(&first, "0").unwrap();
+    thread::scope(|scope| {
+        let mut progress = lane(&producer, &first).progress();
+        let (told, is_done) = mpsc::channel();
+        let (waiting, to) = (producer.clone(), &second);
+        scope.spawn(move || told.send(waiting.send_to(to, "1").map(drop)).unwrap());
+        assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err(), "there is no room");
+        lane(&producer, &first).write(&producer.handle.core, &mut progress, None, Writer::Caller);
+        is_done.recv_timeout(PATIENCE).unwrap().unwrap();
+    });
+    producer.close().unwrap();
+    assert_eq!((values(&first), values(&second)), (vec!["0".to_owned()], vec!["1".to_owned()]));
+}
+
+#[test]
+fn others_fill_the_next_batch_while_one_is_written() {
+    let service = service();
+    let partition = partition(&service, 0);
+    let producer = producer(&service, ProducerConfig::new().batch_size(200).max_block(Duration::ZERO));
+    producer.send_to(&partition, "0").unwrap().wait().unwrap();
+    let lane = lane(&producer, &partition);
+    let mut progress = lane.progress();
+    // This one fills the batch and is taken, though nobody can write it now.
+    let first = producer.send_to(&partition, [b'v'; 300]).unwrap();
+    assert!(matches!(producer.send_to(&partition, "v"), Err(Error::BufferExhausted)));
+    lane.write(&producer.handle.core, &mut progress, None, Writer::Caller);
+    // The writer has it in hand still.
+    let second = producer.send_to(&partition, "v").unwrap();
+    drop(progress);
+    let offsets = [second, first].map(|delivery| delivery.wait().unwrap().offset);
+    assert_eq!(offsets, [2, 1]);
+}
+
+#[test]
+fn a_producer_without_epochs_left_goes_on_as_another() {
+    let service = service();
+    let partition = partition(&service, 0);
+    let producer = producer(&service, ProducerConfig::new());
+    producer.send_to(&partition, "0").unwrap().wait().unwrap();
+    producer.send_to(&partition, "1").unwrap().wait().unwrap();
+    let (id, last) = lane(&producer, &partition).set_epoch(i16::MAX);
+    assert_eq!((producer.handle.core.id, last), (id, 0));
+    producer.send_to(&partition, "2").unwrap().wait().unwrap();
+    partition.truncate_to(1).unwrap();
+    producer.send_to(&partition, "1").unwrap().wait().unwrap();
+    let (another, epoch) = lane(&producer, &partition).set_epoch(0);
+    assert!(another != id && another >= 1 << 62 && epoch == 0, "{another} {epoch}");
+    assert_eq!(values(&partition), ["0", "1"]);
+}
+
+#[test]
+fn ids_are_out_of_a_brokers_reach_and_drawn_anew() {
+    let ids: std::collections::BTreeSet<i64> = (0..1_000).map(|_| producer_id()).collect();
+    assert_eq!(ids.len(), 1_000);
+    assert!(ids.iter().all(|id| *id >= 1 << 62));
+}
+
+#[test]
+fn a_producer_that_is_dropped_is_forgotten() {
+    let service = service();
+    let partition = partition(&service, 0);
+    let producer = producer(&service, ProducerConfig::new());
+    let core = Arc::downgrade(&producer.handle.core);
+    let delivery = producer.send_to(&partition, "0").unwrap();
+    drop(producer);
+    assert_eq!(delivery.wait().unwrap().offset, 0);
+    assert!(core.upgrade().is_none(), "what it held pins it no more");
+}
