@@ -15,12 +15,14 @@ mod counts;
 mod figure;
 mod memory;
 mod open;
+mod producer;
 mod read;
 mod synced;
 
 const PARTS: [(&str, fn()); 8] = [
     ("append", append::measure),
     ("synced", synced::measure),
+    ("producer", producer::measure),
     ("read", read::measure_sequential),
     ("point", read::measure_point),
     ("open", open::measure),

@@ -1,0 +1,70 @@
+//! Sending one record at a time beside `pwrite` of the bytes that come of it, batch by batch.
+
+use std::time::{Duration, Instant};
+
+use annals::{Log, TopicConfig};
+
+use crate::figure::{Aim, measure as measure_pair};
+use crate::raw::RawFile;
+use crate::workload::{self, Shape};
+
+const RECORD_BYTES: usize = 100;
+
+pub(crate) fn measure() {
+    let records = workload::sized(5_000, 2_000_000, 10_000_000);
+    // As many as find room in a batch of the default size, but for the first and the last.
+    let batch_records = records_per_batch();
+    let batch = workload::batch_of(Shape::new(RECORD_BYTES, batch_records));
+    let value = Shape::new(RECORD_BYTES, 1).values().remove(0);
+    let raw = || time_pwrite(&batch, records / batch_records);
+    let mut fastest = Duration::MAX;
+    let name = format!("send, {RECORD_BYTES} B, one by one, {records} records");
+    measure_pair(&name, Aim::AtLeast(0.35), 9, raw, || {
+        let time = time_send(&value, records);
+        fastest = fastest.min(time);
+        time
+    });
+    let millions = f64::from(u32::try_from(records).expect("a count fits")) / fastest.as_secs_f64() / 1e6;
+    println!("{:<44}{millions:>12.1} million records a second at best, of {batch_records} a batch", "");
+}
+
+fn records_per_batch() -> usize {
+    let log = Log::in_memory();
+    let topic = log.open_topic("bench", 1, TopicConfig::new()).expect("a topic is made");
+    let producer = log.producer().expect("there may be a producer");
+    let partition = topic.partition(0).expect("there is a partition 0");
+    while partition.segments()[0].next_offset == 0 {
+        producer.send(&topic, [0; RECORD_BYTES]).expect("a send works");
+    }
+    let first = partition.read(..).expect("the range is there").next().expect("there is a batch").expect("it is sound");
+    usize::try_from(first.offsets().end).expect("a count fits")
+}
+
+/// Everything is in the partition when the time ends.
+fn time_send(value: &[u8], records: usize) -> Duration {
+    let scratch = workload::scratch();
+    let log = Log::open(scratch.path()).expect("a new log opens");
+    let topic = log.open_topic("bench", 1, TopicConfig::new()).expect("a topic is made");
+    let producer = log.producer().expect("there may be a producer");
+    producer.send(&topic, value).expect("a send works");
+    producer.flush().expect("a flush works");
+    let start = Instant::now();
+    for _ in 0..records {
+        producer.send(&topic, value).expect("a send works");
+    }
+    producer.flush().expect("a flush works");
+    let time = start.elapsed();
+    assert_eq!(topic.partition(0).expect("there is a partition 0").log_end_offset(), records as u64 + 1);
+    time
+}
+
+fn time_pwrite(batch: &[u8], batches: usize) -> Duration {
+    let scratch = workload::scratch();
+    let mut file = RawFile::create(&scratch.path().join("raw"));
+    file.append(batch);
+    let start = Instant::now();
+    for _ in 0..batches {
+        file.append(batch);
+    }
+    start.elapsed()
+}
