@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::config::{Durability, ReadMode};
 use crate::format::record::Record;
-use crate::partition::{BufferPool, CleanMarker, KeepOpen, Partition, PartitionContext, PartitionSpec};
+use crate::partition::{BufferPool, CleanMarker, KeepOpen, Numbers, Partition, PartitionContext, PartitionSpec};
 use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::open_files::OpenFiles;
@@ -29,6 +29,7 @@ fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
         read_only: false,
         clean_marker: CleanMarker::new(Vec::new()),
         buffers: BufferPool::default(),
+        numbers: Numbers::default(),
     })
 }
 

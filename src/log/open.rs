@@ -233,8 +233,8 @@ pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool
     Ok(true)
 }
 
-/// Makes a directory, of a canonical path, durable, with those above it. To be done for each that is not known to be: who made it may have been
-/// killed before.
+/// Makes a directory, of a canonical path, durable, with those above it. To be done for each that is not known to be: who made
+/// it may have been killed before.
 pub(super) fn sync_above(storage: &dyn Storage, dir: &Path) -> Result<()> {
     for above in dir.ancestors().skip(1) {
         match storage.sync_dir(above) {
