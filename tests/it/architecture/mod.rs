@@ -194,3 +194,33 @@ fn lengths_are_counted() {
     assert_eq!(shape::check_lengths(&Source::new("a.rs", &"\n".repeat(600))), []);
     assert_eq!(shape::check_lengths(&Source::new("a.rs", &"\n".repeat(601))).len(), 1);
 }
+
+/// Names of tests in the README, as `module::of::it::name` or `module::of::it`.
+fn tests_named(readme: &str) -> Vec<Vec<&str>> {
+    let section = readme.split("## When something fails").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(2);
+    rows.filter_map(|row| row.trim_end_matches(" |").rsplit_once('|'))
+        .map(|(_, name)| name.trim_matches([' ', '`']).split("::").collect())
+        .collect()
+}
+
+/// Whether there is such a test, or a module with one.
+fn is_test(name: &[&str]) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let text_of = |modules: &[&str]| {
+        let path = root.join(modules.join("/"));
+        fs::read_to_string(path.with_extension("rs")).or_else(|_| fs::read_to_string(path.join("mod.rs"))).unwrap_or_default()
+    };
+    let Some((last, modules)) = name.split_last() else { return false };
+    text_of(modules).contains(&format!("#[test]\nfn {last}()")) || text_of(name).contains("#[test]\n")
+}
+
+#[test]
+fn every_way_to_fail_in_the_readme_names_a_test() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let names = tests_named(&readme);
+    assert!(names.len() >= 16, "{names:?}");
+    let missing: Vec<_> = names.iter().filter(|name| !is_test(name)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
+    assert!(!is_test(&["recovery", "no_such_test"]) && !is_test(&["no_such_module"]));
+}
