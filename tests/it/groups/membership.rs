@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use annals::{Assignor, Consumer, ConsumerConfig, Error, Rebalance, TopicConfig};
+use annals::{Assign, Assignor, Consumer, ConsumerConfig, Error, GroupSpec, Rebalance, TopicConfig, TopicPartition};
 
 use super::{SOON, drain, fill, log_with, of, offsets, poll, poll_while, t};
 
@@ -264,4 +265,39 @@ fn more_members_than_partitions() {
     assert_eq!(idle.lag(), 0);
     drop(owner);
     assert_eq!(drain(&mut idle), of(0, [0]));
+}
+
+/// All to whoever joined last.
+#[derive(Debug)]
+struct LastTakesAll;
+
+impl Assign for LastTakesAll {
+    fn name(&self) -> &'static str {
+        "last takes all"
+    }
+
+    fn assign(&self, group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
+        let mut shares = vec![Vec::new(); group.members().len()];
+        if let Some(last) = shares.last_mut() {
+            last.extend(group.partitions());
+        }
+        shares
+    }
+}
+
+#[test]
+fn an_assignor_of_the_program_decides() {
+    let (log, topic) = log_with(3);
+    let group = log.consumer_group("g").unwrap();
+    let config = || ConsumerConfig::new().assignor(Assignor::Custom(Arc::new(LastTakesAll)));
+    let mut first = group.join_with("t", config()).unwrap();
+    assert_eq!(first.assignment().len(), 3);
+    let mut last = group.join_with("t", config()).unwrap();
+    assert_eq!(group.describe().unwrap().assignor, "last takes all");
+    // The first lets go, then the last has them.
+    assert!(poll(&mut first).is_empty() && poll(&mut first).is_empty() && poll(&mut last).is_empty());
+    fill(&topic, 1, 2);
+    assert_eq!((poll(&mut first), drain(&mut last)), (Vec::new(), of(1, 0..2)));
+    drop(last);
+    assert_eq!(drain(&mut first), of(1, 0..2), "not committed");
 }

@@ -1,7 +1,9 @@
-//! Members that join, leave and stall while records are appended: nothing is lost, and nothing comes again after its commit.
+//! Members that join, leave, stall and panic while records are appended: no partition has two owners, nothing is lost, and
+//! nothing comes again after its commit.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,10 +27,13 @@ impl Steps {
     }
 }
 
+/// What a worker panics with that is to panic.
+struct OnPurpose;
+
 /// What was done, by committed records: how far each partition is.
 type Done = Mutex<HashMap<u32, u64>>;
 
-/// One life of a member: some polls, then it leaves, with or without having done what it polled last.
+/// One life of a member: some polls, then it leaves or panics, with or without having done what it polled last.
 fn live(group: &ConsumerGroup, done: &Done, stop: &AtomicBool, steps: &mut Steps) {
     let config = ConsumerConfig::new()
         .max_poll_records(1 + u32::try_from(steps.below(20)).unwrap())
@@ -50,6 +55,9 @@ fn live(group: &ConsumerGroup, done: &Done, stop: &AtomicBool, steps: &mut Steps
         }
         for record in &records {
             let record = record.unwrap();
+            if steps.below(150) == 0 {
+                resume_unwind(Box::new(OnPurpose));
+            }
             // One lock around both: who commits first, counts first.
             let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
             match consumer.commit_record(&record) {
@@ -65,6 +73,14 @@ fn live(group: &ConsumerGroup, done: &Done, stop: &AtomicBool, steps: &mut Steps
             return;
         }
     }
+}
+
+/// At no moment a partition is assigned to two members.
+fn check_owners(group: &ConsumerGroup) {
+    let members = group.describe().unwrap().members;
+    let owned: Vec<_> = members.iter().flat_map(|member| &member.assignment).collect();
+    let distinct: HashSet<_> = owned.iter().collect();
+    assert_eq!(distinct.len(), owned.len(), "{members:?}");
 }
 
 fn produce(topic: &Topic) {
@@ -83,11 +99,12 @@ fn is_done(group: &ConsumerGroup) -> bool {
 }
 
 #[test]
-fn members_that_come_go_and_stall_lose_and_repeat_nothing() {
+fn members_that_come_go_stall_and_panic_lose_and_repeat_nothing() {
     let (log, topic): (Log, Topic) = log_with(PARTITIONS);
     let group = log.consumer_group("g").unwrap();
     let (done, stop) = (Done::default(), AtomicBool::new(false));
-    let (done, stop) = (&done, &stop);
+    let panics = AtomicU32::new(0);
+    let (done, stop, panics) = (&done, &stop, &panics);
     let started = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| produce(&topic));
@@ -96,16 +113,22 @@ fn members_that_come_go_and_stall_lose_and_repeat_nothing() {
             scope.spawn(move || {
                 let mut steps = Steps(seed);
                 while !stop.load(Ordering::Relaxed) {
-                    live(group, done, stop, &mut steps);
+                    let lived = catch_unwind(AssertUnwindSafe(|| live(group, done, stop, &mut steps)));
+                    if let Err(panic) = lived {
+                        assert!(panic.is::<OnPurpose>(), "a worker failed");
+                        panics.fetch_add(1, Ordering::Relaxed);
+                    }
                 }
             });
         }
         while !is_done(&group) && started.elapsed() < LIMIT {
-            thread::sleep(Duration::from_millis(10));
+            check_owners(&group);
+            thread::sleep(Duration::from_millis(1));
         }
         stop.store(true, Ordering::Relaxed);
     });
     assert!(is_done(&group), "{:?}", done.lock());
+    assert!(panics.load(Ordering::Relaxed) > 0, "nobody panicked");
     let mut last: Consumer = group.join("t").unwrap();
     assert_eq!(last.assignment().len(), PARTITIONS as usize);
     assert_eq!(last.lag(), 0);
