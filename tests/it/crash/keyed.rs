@@ -14,7 +14,8 @@ pub(super) const COMPACTIONS: &[Workload] = &[
     Workload { name: "a policy changed to compact", run: policy_changed },
 ];
 
-const NAME: &str = "keyed";
+/// The topic whose records have keys.
+pub(super) const NAME: &str = "keyed";
 const SEGMENT: u32 = 260;
 
 /// What stands for a tombstone among the texts.
@@ -32,9 +33,7 @@ pub(super) fn record(offset: u64, text: &str) -> Record<'_> {
 /// In a topic whose tombstones go in the second pass that sees them.
 fn create(log: &Log, model: &mut Model) -> Result<Topic> {
     let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).delete_retention(Duration::ZERO);
-    let lines = model.of(NAME);
-    lines.configs.push(SEGMENT);
-    lines.is_keyed = true;
+    model.of(NAME).configs.push(SEGMENT);
     let topic = log.open_topic(NAME, 1, config.segment_bytes(SEGMENT).index_interval_bytes(64))?;
     model.of(NAME).exists = true;
     Ok(topic)
@@ -90,9 +89,7 @@ fn unflushed(log: &Log, model: &mut Model) -> Result<()> {
 }
 
 fn policy_changed(log: &Log, model: &mut Model) -> Result<()> {
-    let lines = model.of(NAME);
-    lines.configs.push(SEGMENT);
-    lines.is_keyed = true;
+    model.of(NAME).configs.push(SEGMENT);
     let topic = log.open_topic(NAME, 1, TopicConfig::new().segment_bytes(SEGMENT).retention(None))?;
     model.of(NAME).exists = true;
     append(&topic, model, Durability::Os, &[30, 40, 20])?;

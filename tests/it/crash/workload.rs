@@ -28,8 +28,6 @@ pub(super) struct Lines {
     pub(super) configs: Vec<u32>,
     committed: u64,
     commit_tried: u64,
-    /// Its records have keys, and it is compacted.
-    pub(super) is_keyed: bool,
 }
 
 /// What is known of a log.
@@ -223,7 +221,7 @@ fn check_partition(what: &str, partition: &Partition, lines: &Lines) {
     assert!(end >= lines.durable, "{what}: ends at {end}, {} were acknowledged", lines.durable);
     assert!(end <= lines.tried.len() as u64, "{what}: ends at {end}, {} were appended", lines.tried.len());
     assert!(lines.start <= start && start <= lines.start_tried.min(end), "{what}: starts at {start}: {lines:?}");
-    if lines.is_keyed {
+    if *partition.id().topic == *keyed::NAME {
         return keyed::check(what, partition, lines);
     }
     let mut reader = partition.read(start..).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -257,7 +255,7 @@ pub(super) fn append_more(what: &str, log: &Log, model: &Model) -> Model {
         lines.tried.truncate(usize::try_from(partition.log_end_offset()).unwrap());
         lines.tried.push(format!("after the cut {}", "y".repeat(70)));
         let appended = match lines.tried.last() {
-            Some(text) if lines.is_keyed => partition.append(keyed::record(partition.log_end_offset(), text)),
+            Some(text) if *name == keyed::NAME => partition.append(keyed::record(partition.log_end_offset(), text)),
             last => partition.append(last.unwrap().as_str()),
         };
         let appended = appended.unwrap_or_else(|error| panic!("{what}: cannot append: {error}"));
