@@ -34,7 +34,14 @@ fn mirror(from: &Partition, to: &Partition) -> Result<()> {
     for batch in from.read(..)? { to.append_batch(batch?.iter().collect::<Result<Vec<_>>>()?)?; }
     Ok(())
 }
+fn deliveries(p: &Producer, t: &Topic) -> Result<()> {
+    let last = p.send(t, "a")?; p.send(t, "b")?; // dropped: fine, flush reports
+    last.wait()?;
+    p.flush()
+}
 fn main() {
-    let _ = (flat, adaptors, keep_views, spawn, append, to_thread, all_waiters, outlives, mirror);
+    let _ = (flat, adaptors, keep_views, spawn, append, to_thread, all_waiters, outlives, mirror, deliveries);
     let _ = LOG.set(Log::in_memory());
+    let log = LOG.get().unwrap();
+    deliveries(&log.producer().unwrap(), &log.open_topic("sent", 1, TopicConfig::new()).unwrap()).unwrap();
 }
