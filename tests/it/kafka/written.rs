@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use annals::{Compression, Log, Partition, Record, TimestampType, TopicConfig};
+use annals::{Compression, Log, Partition, ProducerConfig, Record, TimestampType, TopicConfig};
 
 use super::{Broker, Gaps, KafkaTools, assert_clean, copy_dir, fixture};
 
@@ -38,7 +38,27 @@ fn append_shapes(partition: &Partition) {
     }
 }
 
-/// A directory with everything that the engine does to files: rolls, codecs, deletion, truncation, groups.
+/// One producer for each codec, taking turns; halfway what they wrote last is truncated, and their next epochs begin.
+fn send_shapes(log: &Log, partition: &Partition) {
+    let producer = |codec| log.producer_with(ProducerConfig::new().batch_size(500).compression(codec)).unwrap();
+    let producers = CODECS.map(producer);
+    for round in 0..40 {
+        for (number, producer) in producers.iter().enumerate() {
+            producer.send_to(partition, Record::new("v".repeat(round * number)).key("key").header("a", "1")).unwrap();
+            producer.send_to(partition, Record::tombstone(format!("{round}"))).unwrap();
+        }
+        if round == 20 {
+            producers.iter().for_each(|producer| producer.flush().unwrap());
+            partition.truncate_to(partition.log_end_offset() - 30).unwrap();
+        }
+    }
+    for producer in producers {
+        producer.close().unwrap();
+    }
+    assert!(partition.segments().len() > 2);
+}
+
+/// A directory with everything that the engine does to files: rolls, codecs, deletion, truncation, groups, producers.
 fn busy_directory(root: &Path) {
     let log = Log::open(root).unwrap();
     for (number, codec) in CODECS.into_iter().enumerate() {
@@ -67,6 +87,7 @@ fn busy_directory(root: &Path) {
     assert!(retained.log_start_offset() > 0);
     append_shapes(&retained);
     partition(&log, "empty", small());
+    send_shapes(&log, &partition(&log, "sent", small()));
     let mut consumer = log.consumer_group("group").unwrap().join("appended").unwrap();
     consumer.poll(std::time::Duration::from_secs(10)).unwrap();
     consumer.poll(std::time::Duration::from_secs(10)).unwrap();
@@ -91,6 +112,10 @@ fn the_dump_tool_finds_no_fault_in_our_files() {
         for _ in 0..6 {
             append_shapes(&torn);
         }
+        let sent = partition(&log, "sent", small());
+        send_shapes(&log, &sent);
+        sent.flush().unwrap();
+        send_shapes(&log, &sent);
         copy_dir(&live, &killed);
     }
     let last = fs::read_dir(killed.join("torn-0")).unwrap().map(|entry| entry.unwrap().path());
@@ -175,7 +200,7 @@ fn a_broker_adopts_everything_that_was_done_to_a_partition() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
     busy_directory(&ours);
-    let names = ["codec-0", "codec-1", "codec-2", "codec-3", "codec-4", "appended", "truncated", "retained"];
+    let names = ["codec-0", "codec-1", "codec-2", "codec-3", "codec-4", "appended", "truncated", "retained", "sent"];
     let log = Log::open_read_only(&ours).unwrap();
     let expected = names.map(|name| records(&log.topic(name).unwrap().partition(0).unwrap()));
     let broker = Broker::create(&tools, &theirs);

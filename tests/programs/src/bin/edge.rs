@@ -45,9 +45,7 @@ fn http_post(body: &str) -> anyhow::Result<()> {
 
 fn main() -> anyhow::Result<()> {
     let dir = std::env::args().nth(1).unwrap_or_else(|| "/var/lib/telemetry".to_owned());
-    let log = Log::builder(dir)
-        .config(LogConfig::new().max_bytes(256 * MIB).flush_interval(Duration::from_secs(5)))
-        .open()?;
+    let log = Log::builder(dir).config(LogConfig::new().max_bytes(256 * MIB).flush_interval(Duration::from_secs(5))).open()?;
     let config = TopicConfig::new().retention(Duration::from_secs(72 * 3600)).retention_bytes(64 * MIB);
     let telemetry = log.open_topic("telemetry", 1, config)?;
     let alarms = telemetry.with_durability(Durability::Synced); // the same topic, per handle
