@@ -1,0 +1,152 @@
+//! `kafka-console-producer` for a directory: each line of the input is a record.
+//!
+//! `cargo run --example console_producer -- --dir data --topic orders --reader-property parse.key=true`
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use annals::{Compression, Log, ProducerConfig, Record, TopicConfig};
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+/// Sends each line of the input as a record, until it ends.
+#[derive(Parser)]
+struct Options {
+    /// Where the log is; it is created if need be
+    #[arg(long)]
+    dir: PathBuf,
+    /// To which topic; it is created, with one partition, if need be
+    #[arg(long)]
+    topic: String,
+    /// Wait for each record before the next one is read
+    #[arg(long)]
+    sync: bool,
+    /// Most bytes of a batch
+    #[arg(long, value_name = "BYTES", default_value_t = 16_384)]
+    batch_size: u32,
+    /// How long a batch that is not full waits for more
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    timeout: u64,
+    /// none, gzip, snappy, lz4 or zstd; gzip where nothing follows
+    #[arg(long, value_name = "CODEC", num_args = 0..=1, default_value = "none", default_missing_value = "gzip")]
+    compression_codec: String,
+    /// parse.key, parse.headers, ignore.error = true or false; key.separator, headers.delimiter, headers.separator,
+    /// headers.key.separator, null.marker
+    #[arg(long, value_name = "NAME=VALUE", alias = "property")]
+    reader_property: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let reader = LineReader::new(&options.reader_property)?;
+    let config = ProducerConfig::new()
+        .batch_size(options.batch_size)
+        .linger(Duration::from_millis(options.timeout))
+        .compression(codec(&options.compression_codec)?);
+    let log = Log::open(&options.dir)?;
+    let topic = log.open_topic(&options.topic, 1, TopicConfig::new())?;
+    let producer = log.producer_with(config)?;
+    let prompts = io::stdin().is_terminal();
+    let mut lines = io::stdin().lock().lines();
+    for number in 1_u64.. {
+        if prompts {
+            print!(">");
+            io::stdout().flush()?;
+        }
+        let Some(line) = lines.next() else { break };
+        let line = line?;
+        let record = reader.record(&line).with_context(|| format!("line {number}: {line}"))?;
+        let delivery = producer.send(&topic, record)?;
+        if options.sync {
+            delivery.wait()?;
+        }
+    }
+    producer.close()?;
+    Ok(log.close()?)
+}
+
+fn codec(name: &str) -> Result<Compression> {
+    Ok(match name {
+        "none" => Compression::None,
+        "gzip" => Compression::Gzip,
+        "snappy" => Compression::Snappy,
+        "lz4" => Compression::Lz4,
+        "zstd" => Compression::Zstd,
+        other => bail!("no codec: {other}"),
+    })
+}
+
+/// Takes lines apart: headers, then the key, then the value, with what separates them.
+#[derive(Debug)]
+struct LineReader {
+    parses_key: bool,
+    parses_headers: bool,
+    ignores_errors: bool,
+    key_separator: String,
+    headers_delimiter: String,
+    headers_separator: String,
+    headers_key_separator: String,
+    /// A key, a value, or the value of a header that is this is null.
+    null_marker: Option<String>,
+}
+
+impl LineReader {
+    fn new(properties: &[String]) -> Result<Self> {
+        let mut reader = Self {
+            parses_key: false,
+            parses_headers: false,
+            ignores_errors: false,
+            key_separator: "\t".to_owned(),
+            headers_delimiter: "\t".to_owned(),
+            headers_separator: ",".to_owned(),
+            headers_key_separator: ":".to_owned(),
+            null_marker: None,
+        };
+        for property in properties {
+            let (name, value) = property.split_once('=').with_context(|| format!("no property: {property}"))?;
+            match name {
+                "parse.key" => reader.parses_key = value.parse()?,
+                "parse.headers" => reader.parses_headers = value.parse()?,
+                "ignore.error" => reader.ignores_errors = value.parse()?,
+                "key.separator" => value.clone_into(&mut reader.key_separator),
+                "headers.delimiter" => value.clone_into(&mut reader.headers_delimiter),
+                "headers.separator" => value.clone_into(&mut reader.headers_separator),
+                "headers.key.separator" => value.clone_into(&mut reader.headers_key_separator),
+                "null.marker" => reader.null_marker = Some(value.to_owned()),
+                other => bail!("no property: {other}"),
+            }
+        }
+        Ok(reader)
+    }
+
+    fn record<'a>(&self, line: &'a str) -> Result<Record<'a>> {
+        let (headers, rest) = self.split(line, self.parses_headers, &self.headers_delimiter, "headers.delimiter")?;
+        let (key, value) = self.split(rest, self.parses_key, &self.key_separator, "key.separator")?;
+        let mut record = Record::new(self.unless_null(value)).key(key.and_then(|key| self.unless_null(key)));
+        for header in headers.filter(|headers| !headers.is_empty()).iter().flat_map(|all| all.split(&*self.headers_separator)) {
+            record = match header.split_once(&*self.headers_key_separator) {
+                Some((name, value)) => record.header(name, self.unless_null(value)),
+                None if self.ignores_errors => record.header(header, None::<&str>),
+                None => bail!("no headers.key.separator in the header {header}"),
+            };
+        }
+        Ok(record)
+    }
+
+    /// What stands before the first separator, if that is to be parsed, and what stands behind it.
+    fn split<'a>(&self, text: &'a str, parses: bool, separator: &str, name: &str) -> Result<(Option<&'a str>, &'a str)> {
+        if !parses {
+            return Ok((None, text));
+        }
+        match text.split_once(separator) {
+            Some((first, rest)) => Ok((Some(first), rest)),
+            None if self.ignores_errors => Ok((None, text)),
+            None => bail!("no {name}"),
+        }
+    }
+
+    fn unless_null<'a>(&self, text: &'a str) -> Option<&'a str> {
+        Some(text).filter(|text| self.null_marker.as_deref() != Some(text))
+    }
+}
