@@ -10,7 +10,6 @@ use super::keyed;
 
 /// What is known of a topic with one partition.
 #[derive(Clone, Debug, Default, Hash)]
-#[expect(clippy::struct_excessive_bools, reason = "each is known, or not, by itself")]
 pub(super) struct Lines {
     /// What was handed to `append`, acknowledged or not.
     pub(super) tried: Vec<String>,

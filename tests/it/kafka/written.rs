@@ -48,7 +48,9 @@ fn send_shapes(log: &Log, partition: &Partition) {
             producer.send_to(partition, Record::tombstone(format!("{round}"))).unwrap();
         }
         if round == 20 {
-            producers.iter().for_each(|producer| producer.flush().unwrap());
+            for producer in &producers {
+                producer.flush().unwrap();
+            }
             partition.truncate_to(partition.log_end_offset() - 30).unwrap();
         }
     }
