@@ -97,6 +97,8 @@ impl Found {
             remove(file_name::segment_file(base, suffix) + SWAP)?;
         }
         let replaced = replaced(storage, dir, &whole)?;
+        // A process that was killed may have named the output so only in memory: then it must not be all there is.
+        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         for (base, suffix) in self.live.iter().filter(|(base, _)| replaced.contains(base)) {
             remove(file_name::segment_file(*base, suffix))?;
         }
