@@ -21,6 +21,8 @@
 //!
 //! Groups have records of other types too; they are told apart and left to others.
 
+use std::borrow::Cow;
+
 use super::Malformed;
 use super::varint;
 
@@ -30,28 +32,33 @@ const VALUE_VERSION: i16 = 4;
 const TOPIC_ID_TAG: u32 = 0;
 const TOPIC_ID_BYTES: u32 = 16;
 
+/// Of a key, without its names.
+const KEY_BYTES: usize = 10;
+/// Of a value, without its metadata, at the most.
+const VALUE_MAX_BYTES: usize = 46;
+
 const CUT_SHORT: Malformed = Malformed("the offset commit is cut short");
 
 /// Whose committed position of which partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OffsetCommitKey {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OffsetCommitKey<'a> {
     /// The group: at most `i16::MAX` bytes.
-    pub(crate) group: String,
+    pub(crate) group: &'a str,
     /// The topic.
-    pub(crate) topic: String,
+    pub(crate) topic: &'a str,
     /// The partition.
     pub(crate) partition: u32,
 }
 
 /// A committed position.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OffsetCommitValue {
+pub(crate) struct OffsetCommitValue<'a> {
     /// The next offset to be read.
     pub(crate) offset: u64,
     /// -1 where it is not known.
     pub(crate) leader_epoch: i32,
     /// The committer's own words.
-    pub(crate) metadata: String,
+    pub(crate) metadata: Cow<'a, str>,
     /// When it was committed.
     pub(crate) commit_timestamp: i64,
     /// -1 where the version has none, as that which is written.
@@ -62,21 +69,21 @@ pub(crate) struct OffsetCommitValue {
 
 /// What the key of a record in `__consumer_offsets` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum GroupKey {
+pub(crate) enum GroupKey<'a> {
     /// A committed position.
-    OffsetCommit(OffsetCommitKey),
+    OffsetCommit(OffsetCommitKey<'a>),
     /// Any other record type, with its number: skipped by the offset store.
     Other(i16),
 }
 
-impl GroupKey {
+impl<'a> GroupKey<'a> {
     /// Malformed only if it has no type, or is an offset commit and not whole.
-    pub(crate) fn decode(mut key: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(mut key: &'a [u8]) -> Result<Self, Malformed> {
         let bytes = &mut key;
         match i16::from_be_bytes(read(bytes)?) {
             OLD_KEY_TYPE | KEY_TYPE => {
-                let group = read_string(bytes)?.to_owned();
-                let topic = read_string(bytes)?.to_owned();
+                let group = read_string(bytes)?;
+                let topic = read_string(bytes)?;
                 let partition = u32::try_from(i32::from_be_bytes(read(bytes)?)).map_err(|_| Malformed("a negative partition"))?;
                 end(bytes)?;
                 Ok(Self::OffsetCommit(OffsetCommitKey { group, topic, partition }))
@@ -86,36 +93,40 @@ impl GroupKey {
     }
 }
 
-impl OffsetCommitKey {
+impl OffsetCommitKey<'_> {
     /// Type 1: the old type is another key to compaction.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(KEY_BYTES + self.group.len() + self.topic.len());
         out.extend_from_slice(&KEY_TYPE.to_be_bytes());
-        write_string(out, &self.group);
-        write_string(out, &self.topic);
+        write_string(&mut out, self.group);
+        write_string(&mut out, self.topic);
         out.extend_from_slice(&self.partition.to_be_bytes());
+        out
     }
 }
 
-impl OffsetCommitValue {
+impl<'a> OffsetCommitValue<'a> {
     /// Version 4, which has no expire timestamp.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(VALUE_MAX_BYTES + self.metadata.len());
         out.extend_from_slice(&VALUE_VERSION.to_be_bytes());
         out.extend_from_slice(&self.offset.to_be_bytes());
         out.extend_from_slice(&self.leader_epoch.to_be_bytes());
-        write_compact_string(out, &self.metadata);
+        write_compact_string(&mut out, &self.metadata);
         out.extend_from_slice(&self.commit_timestamp.to_be_bytes());
         if self.topic_id == [0; 16] {
-            varint::write_u32(out, 0);
+            varint::write_u32(&mut out, 0);
         } else {
-            varint::write_u32(out, 1);
-            varint::write_u32(out, TOPIC_ID_TAG);
-            varint::write_u32(out, TOPIC_ID_BYTES);
+            varint::write_u32(&mut out, 1);
+            varint::write_u32(&mut out, TOPIC_ID_TAG);
+            varint::write_u32(&mut out, TOPIC_ID_BYTES);
             out.extend_from_slice(&self.topic_id);
         }
+        out
     }
 
     /// Malformed too: a version that is not known, a negative offset.
-    pub(crate) fn decode(mut value: &[u8]) -> Result<Self, Malformed> {
+    pub(crate) fn decode(mut value: &'a [u8]) -> Result<Self, Malformed> {
         let bytes = &mut value;
         let version = i16::from_be_bytes(read(bytes)?);
         if !(0..=VALUE_VERSION).contains(&version) {
@@ -129,7 +140,7 @@ impl OffsetCommitValue {
         let topic_id = if version >= 4 { read_topic_id(bytes)? } else { [0; 16] };
         end(bytes)?;
         // Metadata is for people: better with a sign replaced than not at all.
-        let metadata = String::from_utf8_lossy(metadata).into_owned();
+        let metadata = String::from_utf8_lossy(metadata);
         Ok(Self { offset, leader_epoch, metadata, commit_timestamp, expire_timestamp, topic_id })
     }
 }
@@ -214,21 +225,15 @@ mod tests {
         digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
     }
 
-    fn encoded(value: &OffsetCommitValue) -> Vec<u8> {
-        let mut out = Vec::new();
-        value.encode(&mut out);
-        out
+    fn key<'a>(group: &'a str, topic: &'a str, partition: u32) -> OffsetCommitKey<'a> {
+        OffsetCommitKey { group, topic, partition }
     }
 
-    fn key(group: &str, topic: &str, partition: u32) -> OffsetCommitKey {
-        OffsetCommitKey { group: group.to_owned(), topic: topic.to_owned(), partition }
-    }
-
-    fn value() -> OffsetCommitValue {
+    fn value() -> OffsetCommitValue<'static> {
         OffsetCommitValue {
             offset: 42,
             leader_epoch: -1,
-            metadata: String::new(),
+            metadata: Cow::default(),
             commit_timestamp: T,
             expire_timestamp: -1,
             topic_id: [0; 16],
@@ -238,14 +243,13 @@ mod tests {
     #[test]
     fn a_commit_of_kafka() {
         let key = key("g", "t", 0);
-        let mut out = Vec::new();
-        key.encode(&mut out);
+        let out = key.encode();
         assert_eq!(out, bytes("0001 0001 67 0001 74 00000000"));
         assert_eq!(GroupKey::decode(&out), Ok(GroupKey::OffsetCommit(key)));
         assert_eq!(OffsetCommitValue::decode(&bytes("0003 000000000000002a ffffffff 0000 0000018bcfe56800")), Ok(value()));
         let newest = bytes("0004 000000000000002a ffffffff 01 0000018bcfe56800 00");
         assert_eq!(OffsetCommitValue::decode(&newest), Ok(value()));
-        assert_eq!(encoded(&value()), newest);
+        assert_eq!(value().encode(), newest);
     }
 
     #[test]
@@ -257,15 +261,15 @@ mod tests {
              01 00 10 c595df5b65e340a0bfc8403b373a1223",
         );
         let value = OffsetCommitValue::decode(&value_bytes).unwrap();
-        assert_eq!((value.offset, value.leader_epoch, value.metadata.as_str()), (7, -1, "note to myself"));
+        assert_eq!((value.offset, value.leader_epoch, &*value.metadata), (7, -1, "note to myself"));
         assert_eq!(value.commit_timestamp, 0x01a2_08ee_22e1);
         assert_eq!(TopicId(value.topic_id).to_text(), "xZXfW2XjQKC_yEA7NzoSIw");
-        assert_eq!(encoded(&value), value_bytes);
+        assert_eq!(value.encode(), value_bytes);
     }
 
     #[test]
     fn older_versions_are_read() {
-        let plain = OffsetCommitValue { metadata: "m".to_owned(), ..value() };
+        let plain = OffsetCommitValue { metadata: "m".into(), ..value() };
         for version in ["0000", "0002"] {
             let bytes = bytes(&format!("{version} 000000000000002a 0001 6d 0000018bcfe56800"));
             assert_eq!(OffsetCommitValue::decode(&bytes), Ok(plain.clone()));
@@ -346,14 +350,16 @@ mod tests {
             metadata in "\\PC{0,300}",
             numbers: (u32, i32, i64, [u8; 16]),
         ) {
-            let key = OffsetCommitKey { group, topic, partition };
-            let mut out = Vec::new();
-            key.encode(&mut out);
+            let key = key(&group, &topic, partition);
+            let out = key.encode();
+            prop_assert_eq!(out.len(), KEY_BYTES + group.len() + topic.len());
             prop_assert_eq!(GroupKey::decode(&out), Ok(GroupKey::OffsetCommit(key)));
             let (offset, leader_epoch, commit_timestamp, topic_id) = numbers;
+            let metadata = Cow::Owned(metadata);
             let value =
                 OffsetCommitValue { offset: offset.into(), leader_epoch, metadata, commit_timestamp, topic_id, ..value() };
-            let out = encoded(&value);
+            let out = value.encode();
+            prop_assert!(out.len() <= VALUE_MAX_BYTES + value.metadata.len());
             for length in 0..out.len() {
                 prop_assert!(OffsetCommitValue::decode(&out[..length]).is_err());
             }

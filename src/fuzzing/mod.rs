@@ -157,13 +157,11 @@ pub fn snapshot(bytes: &[u8]) {
 /// Any bytes as key and as value of a record in `__consumer_offsets`.
 pub fn offset_commits(bytes: &[u8]) {
     if let Ok(GroupKey::OffsetCommit(key)) = GroupKey::decode(bytes) {
-        let mut encoded = Vec::new();
-        key.encode(&mut encoded);
+        let encoded = key.encode();
         reads_back(&GroupKey::OffsetCommit(key), GroupKey::decode(&encoded));
     }
     if let Ok(value) = OffsetCommitValue::decode(bytes) {
-        let mut encoded = Vec::new();
-        value.encode(&mut encoded);
+        let encoded = value.encode();
         let again = OffsetCommitValue::decode(&encoded).expect("what we wrote can be read");
         assert_eq!((again.offset, &again.metadata), (value.offset, &value.metadata));
     }

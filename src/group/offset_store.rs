@@ -115,14 +115,12 @@ impl OffsetStore {
             let value = OffsetCommitValue {
                 offset: next.offset,
                 leader_epoch: -1,
-                metadata: next.metadata.clone(),
+                metadata: (&*next.metadata).into(),
                 commit_timestamp: now.as_millis(),
                 expire_timestamp: -1,
                 topic_id: topic_id.unwrap_or(TopicId::ZERO).0,
             };
-            let mut bytes = Vec::new();
-            value.encode(&mut bytes);
-            Record::new(bytes).key(encode_key(group, partition)).timestamp(now)
+            Record::new(value.encode()).key(encode_key(group, partition)).timestamp(now)
         });
         let written = self.home_of(group)?.with_durability(durability).append_batch(records)?;
         self.with_loaded(|loaded| {
@@ -356,10 +354,7 @@ fn is_about(commit: &Commit, topic: Option<TopicId>) -> bool {
 }
 
 fn encode_key(group: &str, partition: &TopicPartition) -> Vec<u8> {
-    let key = OffsetCommitKey { group: group.to_owned(), topic: partition.topic.to_string(), partition: partition.partition };
-    let mut bytes = Vec::new();
-    key.encode(&mut bytes);
-    bytes
+    OffsetCommitKey { group, topic: &partition.topic, partition: partition.partition }.encode()
 }
 
 fn corrupt(core: &PartitionCore, offset: u64, malformed: Malformed) -> Error {

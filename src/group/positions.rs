@@ -3,6 +3,7 @@
 //! The records decide, not the order in which this map hears of them: an entry remembers the offset of the record that made it,
 //! and an older record never replaces a newer one. All records of a group are in one partition, so their offsets are comparable.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -57,13 +58,14 @@ impl Positions {
         belongs: impl FnOnce(&str) -> bool,
     ) -> Result<(), Malformed> {
         let GroupKey::OffsetCommit(key) = GroupKey::decode(key)? else { return Ok(()) };
-        if !belongs(&key.group) {
+        if !belongs(key.group) {
             return Ok(());
         }
         let partition = TopicPartition::new(key.topic, key.partition);
         let commit = value.map(|value| match OffsetCommitValue::decode(value) {
             Ok(OffsetCommitValue { offset, metadata, topic_id, commit_timestamp, .. }) => {
                 let topic_id = Some(TopicId(topic_id)).filter(|id| *id != TopicId::ZERO);
+                let metadata = metadata.into_owned();
                 let committed_at = Timestamp::from_millis(commit_timestamp);
                 Commit { written_at, committed_at, topic_id, next: Ok(OffsetAndMetadata { offset, metadata }) }
             }
@@ -72,20 +74,22 @@ impl Positions {
             }
         });
         match commit {
-            Some(commit) => self.set(&key.group, partition, commit),
-            None => self.remove(&key.group, &partition, written_at),
+            Some(commit) => self.set(key.group, partition, commit),
+            None => self.remove(key.group, &partition, written_at),
         }
         Ok(())
     }
 
     /// Takes in a commit that was written.
     pub(super) fn set(&mut self, group: &str, partition: TopicPartition, commit: Commit) {
-        if !self.groups.contains_key(group) {
-            self.groups.insert(group.into(), HashMap::new());
-        }
-        let Some(commits) = self.groups.get_mut(group) else { return };
-        if commits.get(&partition).is_none_or(|present| present.written_at < commit.written_at) {
-            commits.insert(partition, commit);
+        let commits = match self.groups.get_mut(group) {
+            Some(commits) => commits,
+            None => self.groups.entry(group.into()).or_default(),
+        };
+        match commits.entry(partition) {
+            Entry::Occupied(mut present) if present.get().written_at < commit.written_at => drop(present.insert(commit)),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(vacant) => drop(vacant.insert(commit)),
         }
     }
 
@@ -122,12 +126,9 @@ mod tests {
     use crate::format::offset_commit::OffsetCommitKey;
 
     fn record(group: &str, topic: &str, partition: u32, offset: u64, topic_id: [u8; 16]) -> (Vec<u8>, Vec<u8>) {
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        OffsetCommitKey { group: group.into(), topic: topic.into(), partition }.encode(&mut key);
-        let metadata = format!("at {offset}");
-        OffsetCommitValue { offset, leader_epoch: -1, metadata, commit_timestamp: 7, expire_timestamp: -1, topic_id }
-            .encode(&mut value);
-        (key, value)
+        let metadata = format!("at {offset}").into();
+        let value = OffsetCommitValue { offset, leader_epoch: -1, metadata, commit_timestamp: 7, expire_timestamp: -1, topic_id };
+        (OffsetCommitKey { group, topic, partition }.encode(), value.encode())
     }
 
     fn offset(positions: &Positions, group: &str, partition: (&str, u32)) -> Option<u64> {
