@@ -9,6 +9,7 @@ use annals::{CleanupPolicy, Log, LogConfig, ManualClock, Partition, Record, Time
 
 mod alongside;
 mod kept;
+mod offset_store;
 mod settings;
 mod written_by_brokers;
 
