@@ -1,0 +1,71 @@
+//! Consume, transform, produce; killed at any point and started again, nothing is lost.
+//!
+//! `cdc ROW…` puts the rows there first; `cdc --list`, beside it, prints what came out.
+use annals::{Consumer, Log, Rebalance, Record, RecordView, Topic, TopicConfig, TopicPartition};
+use std::collections::HashMap;
+use std::env;
+use std::time::Duration;
+
+fn transform<'a>(row: &RecordView<'a>) -> Option<Record<'a>> {
+    let mut out = Record::new(row.value()?.to_ascii_uppercase()).key(row.key()); // a null key stays null
+    for (name, value) in row.headers() {
+        out = out.header(name, value);
+    }
+    Some(match row.timestamp() {
+        Some(at) => out.timestamp(at),
+        None => out,
+    })
+}
+
+/// At least once: `append` has written when it returns, so the order append, commit is enough for a killed process.
+fn at_least_once(log: &Log, clean: &Topic, consumer: &mut Consumer) -> anyhow::Result<()> {
+    let mut seen: HashMap<TopicPartition, u64> = HashMap::new();
+    loop {
+        let records = consumer.poll(Duration::from_secs(1))?;
+        for change in records.rebalance() {
+            match change {
+                // plain &mut access to `seen`; Revoking is still ours until the next poll
+                Rebalance::Revoking(gone) | Rebalance::Lost(gone) => gone.iter().for_each(|p| {
+                    seen.remove(p);
+                }),
+                Rebalance::Assigned(new) => seen.extend(new.iter().map(|p| (p.clone(), 0))),
+                _ => {}
+            }
+        }
+        for row in &records {
+            let row = row?;
+            if let Some(out) = transform(&row) {
+                clean.append(out)?;
+            }
+            *seen.entry((row.topic(), row.partition()).into()).or_default() += 1;
+        }
+        log.flush()?; // only for power cuts: output on the device before the commit can be
+        consumer.commit()?;
+    }
+}
+
+fn list() -> anyhow::Result<()> {
+    for partition in Log::open_read_only("cdc")?.topic("rows-clean")?.partitions() {
+        for batch in partition.read(..)? {
+            for row in &batch? {
+                println!("{}", row?.text());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if arguments == ["--list"] {
+        return list();
+    }
+    let log = Log::open("cdc")?;
+    let rows = log.open_topic("rows", 4, TopicConfig::new())?;
+    let clean = log.open_topic("rows-clean", 4, TopicConfig::new())?;
+    for row in arguments {
+        rows.append((row.clone(), row))?;
+    }
+    let mut consumer = log.consumer_group("cdc")?.join("rows")?;
+    at_least_once(&log, &clean, &mut consumer)
+}
