@@ -7,8 +7,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use annals::{Consumer, ConsumerConfig, Isolation, Log, OffsetReset, RecordView, Seek, Subscription, TopicPartition};
-use anyhow::{Context, Result, bail};
+use annals::{Consumer, ConsumerConfig, Isolation, Log, OffsetReset, RecordView, Seek, Subscription, Topic, TopicPartition};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
 /// Prints records of a topic, one a line. Ctrl-C ends it, and it says how many there were.
@@ -80,8 +80,11 @@ fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
         return Ok(log.consumer_group(group)?.join_with(subscription, config)?);
     }
     let Some(partition) = options.partition else {
-        // A group that nobody has heard of and that commits nothing.
-        return Ok(log.consumer_group(&format!("console-consumer-{}", std::process::id()))?.join_with(subscription, config)?);
+        // All partitions that there are now: there is nobody to share them with.
+        let topics: Vec<Topic> = log.topics().into_iter().filter(|topic| subscription.contains(topic.name())).collect();
+        ensure!(!topics.is_empty(), "there is no such topic");
+        let partitions = topics.iter().flat_map(Topic::partitions).map(|partition| partition.id().clone());
+        return Ok(log.assign_with(partitions, config)?);
     };
     let id = TopicPartition::new(options.topic.as_deref().context("a partition of which topic?")?, partition);
     let mut consumer = log.assign_with([id.clone()], config)?;

@@ -72,7 +72,8 @@ impl Subscription {
         self.pattern.is_some()
     }
 
-    pub(super) fn contains(&self, topic: &str) -> bool {
+    /// Whether a topic of this name is meant.
+    pub fn contains(&self, topic: &str) -> bool {
         match &self.pattern {
             Some(pattern) => !file_name::is_internal_topic(topic) && pattern.regex.is_match(topic),
             None => self.topics.binary_search_by(|name| (**name).cmp(topic)).is_ok(),
