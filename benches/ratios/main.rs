@@ -23,6 +23,7 @@ const PARTS: [(&str, fn()); 9] = [
     ("append", append::measure),
     ("synced", synced::measure),
     ("producer", producer::measure),
+    ("together", producer::measure_together),
     ("read", read::measure_sequential),
     ("point", read::measure_point),
     ("open", open::measure),

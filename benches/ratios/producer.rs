@@ -1,8 +1,10 @@
-//! Sending one record at a time beside `pwrite` of the bytes that come of it, batch by batch.
+//! Sending one record at a time beside `pwrite` of the bytes that come of it, batch by batch; and sending while a member of a
+//! group polls, beside the slower of the two alone.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::{Log, TopicConfig};
+use annals::{Consumer, Log, Topic, TopicConfig};
 
 use crate::figure::{Aim, measure as measure_pair};
 use crate::raw::RawFile;
@@ -67,4 +69,68 @@ fn time_pwrite(batch: &[u8], batches: usize) -> Duration {
         file.append(batch);
     }
     start.elapsed()
+}
+
+/// A log with the topic, and what is to be dropped last.
+fn fresh() -> (tempfile::TempDir, Log, Topic) {
+    let scratch = workload::scratch();
+    let log = Log::open(scratch.path()).expect("a new log opens");
+    let topic = log.open_topic("bench", 1, TopicConfig::new()).expect("a topic is made");
+    (scratch, log, topic)
+}
+
+/// Both sides check: the one that every record was taken, the other that each comes, once and in order.
+pub(crate) fn measure_together() {
+    let records = workload::sized(5_000, 2_000_000, 10_000_000) as u64;
+    let alone = || {
+        let (_scratch, log, topic) = fresh();
+        let sent = time(|| send_numbers(&log, &topic, records));
+        let mut member = join(&log);
+        let polled = time(|| poll_numbers(&mut member, records));
+        sent.max(polled)
+    };
+    let together = || {
+        let (_scratch, log, topic) = fresh();
+        let mut member = join(&log);
+        time(|| {
+            thread::scope(|scope| {
+                scope.spawn(|| send_numbers(&log, &topic, records));
+                poll_numbers(&mut member, records);
+            });
+        })
+    };
+    let name = format!("send and poll at once, {records} records");
+    measure_pair(&name, Aim::AtLeast(0.8), 9, alone, together);
+}
+
+fn time(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+fn join(log: &Log) -> Consumer {
+    log.consumer_group("bench").expect("a name for a group").join("bench").expect("a member joins")
+}
+
+fn send_numbers(log: &Log, topic: &Topic, records: u64) {
+    let producer = log.producer().expect("there may be a producer");
+    let mut value = [b'v'; RECORD_BYTES];
+    for number in 0..records {
+        value[..8].copy_from_slice(&number.to_be_bytes());
+        producer.send(topic, &value[..]).expect("a send works");
+    }
+    producer.close().expect("everything is written");
+    assert_eq!(topic.partition(0).expect("there is a partition 0").log_end_offset(), records);
+}
+
+fn poll_numbers(member: &mut Consumer, records: u64) {
+    let mut next = 0_u64;
+    while next < records {
+        for record in &member.poll(Duration::from_secs(60)).expect("a poll works") {
+            let record = record.expect("the record is sound");
+            assert_eq!(record.value().and_then(|value| value.get(..8)), Some(&next.to_be_bytes()[..]));
+            next += 1;
+        }
+    }
 }

@@ -39,6 +39,12 @@ struct StickyLane {
 
 const NO_LANE: u32 = u32::MAX;
 
+/// Where a record goes: it, or its key, says so, or it has none.
+enum Target<'a> {
+    Partition(&'a Arc<PartitionCore>),
+    Topic(&'a TopicCore, &'a StickyLane),
+}
+
 pub(super) struct ProducerCore {
     context: Arc<PartitionContext>,
     config: ProducerConfig,
@@ -93,10 +99,12 @@ impl ProducerCore {
         if !Arc::ptr_eq(topic.context(), &self.context) {
             return Err(Error::UnknownTopic(Arc::clone(topic.name())));
         }
-        match &record.key {
-            Some(key) => self.send_through(&topic.partition_of_key(key)?, record, durability),
-            None => self.send_sticky(topic, record, durability),
+        if let Some(key) = &record.key {
+            return self.deliver(&Target::Partition(&topic.partition_of_key(key)?), record, durability);
         }
+        let known = self.sticky.get(topic.number());
+        let sticky = known.unwrap_or_else(|| self.sticky.get_or_insert_with(topic.number(), StickyLane::new));
+        self.deliver(&Target::Topic(topic, sticky), record, durability)
     }
 
     pub(super) fn send_to(
@@ -110,44 +118,42 @@ impl ProducerCore {
         if !Arc::ptr_eq(partition.context(), &self.context) {
             return Err(Error::UnknownPartition(partition.id().clone()));
         }
-        self.send_through(partition, record, durability)
+        self.deliver(&Target::Partition(partition), record, durability)
     }
 
-    fn send_through(
-        self: &Arc<Self>,
-        partition: &Arc<PartitionCore>,
-        record: &Record<'_>,
-        durability: Durability,
-    ) -> Result<Delivery> {
+    /// The one caller of `push`, so that what it gives is not moved about.
+    fn deliver(self: &Arc<Self>, target: &Target<'_>, record: &Record<'_>, durability: Durability) -> Result<Delivery> {
         let bound = size_bound(record);
-        let lane = self.lane(partition.number());
-        loop {
-            if let Some(delivery) = self.push(lane, record, bound, durability)? {
-                return Ok(delivery);
-            }
-            self.begin_batch(lane, partition, bound)?;
-        }
-    }
-
-    fn send_sticky(self: &Arc<Self>, topic: &TopicCore, record: &Record<'_>, durability: Durability) -> Result<Delivery> {
-        let bound = size_bound(record);
-        let sticky = match self.sticky.get(topic.number()) {
-            Some(sticky) => sticky,
-            None => self.sticky.get_or_insert_with(topic.number(), StickyLane::new),
+        let mut lane = match target {
+            Target::Partition(partition) => Some(self.lane(partition.number())),
+            Target::Topic(_, sticky) => self.lanes.get(sticky.lane.load(Ordering::Relaxed)),
         };
         loop {
-            let lane = self.lanes.get(sticky.lane.load(Ordering::Relaxed));
             if let Some(lane) = lane
                 && let Some(delivery) = self.push(lane, record, bound, durability)?
             {
                 return Ok(delivery);
             }
-            let bytes = lane.map_or(0, Lane::take_closed_bytes);
-            let partition = topic.partition_of_batch(&sticky.rule, bytes, self.config.batch_size.into())?;
-            let lane = self.lane(partition.number());
-            sticky.lane.store(lane.number, Ordering::Relaxed);
-            self.begin_batch(lane, &partition, bound)?;
+            lane = Some(self.begin_in(target, lane, bound)?);
         }
+    }
+
+    /// Begins a batch where the target says; `before` is the lane that had no room.
+    fn begin_in(self: &Arc<Self>, target: &Target<'_>, before: Option<&Lane>, bound: usize) -> Result<&Lane> {
+        let (topic, sticky) = match target {
+            Target::Partition(partition) => {
+                let lane = self.lane(partition.number());
+                self.begin_batch(lane, partition, bound)?;
+                return Ok(lane);
+            }
+            Target::Topic(topic, sticky) => (topic, sticky),
+        };
+        let bytes = before.map_or(0, Lane::take_closed_bytes);
+        let partition = topic.partition_of_batch(&sticky.rule, bytes, self.config.batch_size.into())?;
+        let lane = self.lane(partition.number());
+        sticky.lane.store(lane.number, Ordering::Relaxed);
+        self.begin_batch(lane, &partition, bound)?;
+        Ok(lane)
     }
 
     /// Adds the record to the lane's batch; `None`: there is none that has room, any more.
