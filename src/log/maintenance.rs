@@ -70,7 +70,8 @@ fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
         let mut flush_if_due = || {
             if core.wake.is_notified() {
                 core.wake.reset();
-                core.producers.sync_written();
+                // What fails is told by those who wrote it.
+                let _told_to_their_callers = core.producers.sync_written();
             }
             if flush_some_at.has_passed() {
                 let _tried_again_next_time = core.catalog.flush_within(flush_interval);

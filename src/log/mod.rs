@@ -246,16 +246,17 @@ impl Log {
     pub fn maintain(&self) -> Result<Maintenance> {
         self.core().check_open()?;
         self.core().producers.send_due();
-        self.core().producers.sync_written();
-        self.core().maintain()
+        let synced = self.core().producers.sync_written();
+        let done = self.core().maintain();
+        synced.and(done)
     }
 
     /// Writes what producers hold, then makes everything appended so far durable, committed offsets last: they never speak of
-    /// records that are not.
+    /// records that are not. What of the records that producers held cannot be written is an error here too.
     pub fn flush(&self) -> Result<()> {
         self.core().check_open()?;
-        self.core().producers.send_held();
-        self.core().flush()
+        let sent = self.core().producers.send_held();
+        self.core().flush().and(sent)
     }
 
     /// The cluster that the directory is of, as `meta.properties` says: what a broker that is to take the directory over must be

@@ -164,13 +164,13 @@ impl ProducerCore {
             Push::Filled(delivery, number) => {
                 // The record is taken, whatever becomes of the batch; should others be writing for so long, they go on with it.
                 if let Some(mut progress) = lane.progress_within(self.config.max_block) {
-                    lane.write(self, &mut progress, Some(number), Writer::Caller);
+                    let _told_by_the_next_call = lane.write(self, &mut progress, Some(number), Writer::Caller);
                 }
                 Ok(Some(delivery))
             }
             Push::Full(number) => {
                 let mut progress = lane.progress_within(self.config.max_block).ok_or(Error::BufferExhausted)?;
-                lane.write(self, &mut progress, Some(number), Writer::Caller);
+                let _told_by_the_next_call = lane.write(self, &mut progress, Some(number), Writer::Caller);
                 Ok(None)
             }
             Push::Nothing => Ok(None),
@@ -215,12 +215,12 @@ impl ProducerCore {
     fn make_room(&self) {
         for lane in self.lanes.iter() {
             if let Some(mut progress) = lane.progress_within(Duration::ZERO) {
-                lane.write(self, &mut progress, None, Writer::Caller);
+                let _told_by_the_next_call = lane.write(self, &mut progress, None, Writer::Caller);
             }
         }
         for lane in self.lanes.iter() {
             if let Some(progress) = lane.progress_within(Duration::ZERO) {
-                lane.sync(self, progress);
+                let _told_by_the_next_call = lane.sync(self, progress);
             }
         }
     }
@@ -252,22 +252,27 @@ impl ProducerCore {
         let mut progress = lane.progress();
         // Whoever took it out held the lock until it was known. So it is open still.
         if !outcome.is_known() {
-            lane.write(self, &mut progress, None, Writer::Caller);
+            let _told_by_the_outcome = lane.write(self, &mut progress, None, Writer::Caller);
         }
     }
 
-    /// Writes everything that is held, and syncs what is to be synced. What becomes of it is for the deliveries, or the next
-    /// report.
-    pub(super) fn send_held(&self) {
+    /// Writes everything that is held, and syncs what is to be synced. The first error of it is given here, and told as well to
+    /// the deliveries, or by the next call.
+    pub(super) fn send_held(&self) -> Result<()> {
+        let mut result = Ok(());
         for lane in self.lanes.iter() {
-            lane.write(self, &mut lane.progress(), None, Writer::Caller);
+            result = result.and(lane.write(self, &mut lane.progress(), None, Writer::Caller));
         }
-        self.sync_written();
+        result.and(self.sync_written())
     }
 
-    /// Waits until what was written is on the device, where that is asked for.
-    pub(super) fn sync_written(&self) {
-        self.lanes.iter().for_each(|lane| lane.sync(self, lane.progress()));
+    /// Waits until what was written is on the device, where that is asked for. Errors as of [`send_held`](Self::send_held).
+    pub(super) fn sync_written(&self) -> Result<()> {
+        let mut result = Ok(());
+        for lane in self.lanes.iter() {
+            result = result.and(lane.sync(self, lane.progress()));
+        }
+        result
     }
 
     /// There is something to be synced, and nobody who waits for it, as far as is known.
@@ -277,7 +282,7 @@ impl ProducerCore {
 
     pub(super) fn flush(&self) -> Result<()> {
         self.check_open()?;
-        self.send_held();
+        let _reported_unless_waited_for = self.send_held();
         self.failures.report()
     }
 
@@ -287,7 +292,7 @@ impl ProducerCore {
         // Either a lane that is being made is seen below, or whoever makes it sees that it is too late. A record that somebody
         // adds before its lane is visited is sent; afterwards he finds the producer closed.
         fence(Ordering::SeqCst);
-        self.send_held();
+        let _reported_unless_waited_for = self.send_held();
         self.failures.report()
     }
 

@@ -225,25 +225,32 @@ impl Lane {
                     }
                 }
             };
-            self.write(producer, &mut progress, Some(number), Writer::Timer);
+            let _told_by_the_next_call = self.write(producer, &mut progress, Some(number), Writer::Timer);
         }
     }
 
-    /// Writes the open batch, if there is one, and it is the one of this number. What becomes of it is for its deliveries, or the
-    /// producer's next call.
-    pub(super) fn write(&self, producer: &ProducerCore, progress: &mut Progress, number: Option<u64>, writer: Writer) {
+    /// Writes the open batch, if there is one, and it is the one of this number. The error is told to its deliveries, or by the
+    /// producer's next call, whatever the caller does with it.
+    pub(super) fn write(
+        &self,
+        producer: &ProducerCore,
+        progress: &mut Progress,
+        number: Option<u64>,
+        writer: Writer,
+    ) -> Result<()> {
         let (number, batch) = {
             let mut held = self.held.lock();
             if number.is_some_and(|number| number != held.number) {
-                return;
+                return Ok(());
             }
-            let Some(batch) = held.open.take() else { return };
+            let Some(batch) = held.open.take() else { return Ok(()) };
             held.closed_bytes += batch.builder.len_bytes() as u64;
             (held.number, batch)
         };
         let (outcome, record_count, reserved) = (Arc::clone(&batch.outcome), batch.builder.record_count(), batch.reserved);
         if record_count == 0 {
-            return producer.memory.give_back(reserved);
+            producer.memory.give_back(reserved);
+            return Ok(());
         }
         match append(progress, batch, writer) {
             Ok(written) if written.is_to_be_synced => {
@@ -262,19 +269,21 @@ impl Lane {
             }
             Err(error) => {
                 outcome.set(Err(error.clone()));
-                producer.failures.add(outcome, record_count, error);
+                producer.failures.add(outcome, record_count, error.clone());
                 producer.memory.give_back(reserved);
+                return Err(error);
             }
         }
+        Ok(())
     }
 
-    /// Waits until what was written is on the device, where that is asked for. Others write meanwhile. What fails is for the
-    /// deliveries, or the producer's next call.
-    pub(super) fn sync(&self, producer: &ProducerCore, progress: MutexGuard<'_, Progress>) {
+    /// Waits until what was written is on the device, where that is asked for. Others write meanwhile. Errors as of
+    /// [`write`](Self::write).
+    pub(super) fn sync(&self, producer: &ProducerCore, progress: MutexGuard<'_, Progress>) -> Result<()> {
         let last = progress.unsynced.back().map(|batch| (batch.number, Arc::clone(&batch.outcome)));
-        let Some((last, outcome)) = last else { return };
+        let Some((last, outcome)) = last else { return Ok(()) };
         drop(progress);
-        let _told_below = outcome.sync();
+        let mut result = outcome.sync();
         let mut progress = self.progress.lock();
         let mut reserved = 0;
         // Meanwhile others may have been here.
@@ -283,7 +292,8 @@ impl Lane {
             reserved += batch.reserved;
             // Synced with the last one, unless the partition was re-opened in between.
             if let Err(error) = batch.outcome.sync() {
-                producer.failures.add(batch.outcome, batch.record_count, error);
+                producer.failures.add(batch.outcome, batch.record_count, error.clone());
+                result = result.and(Err(error));
             }
         }
         let has_more = !progress.unsynced.is_empty();
@@ -292,6 +302,7 @@ impl Lane {
         if has_more {
             producer.ask_for_sync();
         }
+        result
     }
 }
 

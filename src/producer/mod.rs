@@ -92,16 +92,24 @@ impl ProducerService {
         self.live().iter().map(|producer| producer.send_due(now_us)).min().unwrap_or(u64::MAX)
     }
 
-    /// Writes everything that producers hold, and syncs what is to be synced. What fails is for the deliveries, or the producer's
-    /// next call.
-    pub(crate) fn send_held(&self) {
-        self.live().iter().for_each(|producer| producer.send_held());
+    /// Writes everything that producers hold, and syncs what is to be synced. The first error of it is given here, and told as
+    /// well to the deliveries, or by the producer's next call.
+    pub(crate) fn send_held(&self) -> Result<()> {
+        let mut result = Ok(());
+        for producer in self.live() {
+            result = result.and(producer.send_held());
+        }
+        result
     }
 
-    /// Waits until what producers have written is on the device, where that is asked for. What fails is told as by
+    /// Waits until what producers have written is on the device, where that is asked for. Errors as of
     /// [`send_held`](Self::send_held).
-    pub(crate) fn sync_written(&self) {
-        self.live().iter().for_each(|producer| producer.sync_written());
+    pub(crate) fn sync_written(&self) -> Result<()> {
+        let mut result = Ok(());
+        for producer in self.live() {
+            result = result.and(producer.sync_written());
+        }
+        result
     }
 
     /// Sends what is held, and closes all producers. Gives the first failure that nobody waited for.

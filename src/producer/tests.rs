@@ -103,7 +103,7 @@ fn who_waits_for_room_goes_on_once_the_writer_does() {
         let (waiting, to) = (producer.clone(), &second);
         scope.spawn(move || told.send(waiting.send_to(to, "1").map(drop)).unwrap());
         assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err(), "there is no room");
-        lane(&producer, &first).write(&producer.handle.core, &mut progress, None, Writer::Caller);
+        lane(&producer, &first).write(&producer.handle.core, &mut progress, None, Writer::Caller).unwrap();
         is_done.recv_timeout(PATIENCE).unwrap().unwrap();
     });
     producer.close().unwrap();
@@ -121,7 +121,7 @@ fn others_fill_the_next_batch_while_one_is_written() {
     // This one fills the batch and is taken, though nobody can write it now.
     let first = producer.send_to(&partition, [b'v'; 300]).unwrap();
     assert!(matches!(producer.send_to(&partition, "v"), Err(Error::BufferExhausted)));
-    lane.write(&producer.handle.core, &mut progress, None, Writer::Caller);
+    lane.write(&producer.handle.core, &mut progress, None, Writer::Caller).unwrap();
     // The writer has it in hand still.
     let second = producer.send_to(&partition, "v").unwrap();
     drop(progress);

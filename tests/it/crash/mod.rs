@@ -13,7 +13,7 @@ use std::collections::HashSet;
 
 use annals::{ManualClock, SimulatedDisk, Timestamp};
 use keyed::COMPACTIONS;
-use workload::{Model, REMOVALS, WORKLOADS, Workload, check, open};
+use workload::{Model, PRODUCERS, REMOVALS, WORKLOADS, Workload, check, open};
 
 /// How much is visited.
 #[derive(Clone, Copy)]
@@ -107,9 +107,16 @@ fn no_power_cut_loses_what_was_acknowledged() {
 #[ignore = "a million states take long"]
 fn crash_full() {
     let bounds = Bounds { states: 3_000, recoveries: (20, 30) };
-    let states = [WORKLOADS, REMOVALS, COMPACTIONS].map(|workloads| visit_all(workloads, bounds)).iter().sum::<usize>();
+    let all = [WORKLOADS, REMOVALS, COMPACTIONS, PRODUCERS];
+    let states = all.map(|workloads| visit_all(workloads, bounds)).iter().sum::<usize>();
     println!("{states} distinct states after power cuts");
     assert!(states >= 1_000_000, "only {states} states");
+}
+
+#[test]
+fn no_power_cut_loses_what_a_producer_was_promised() {
+    let states = visit_all(PRODUCERS, Bounds { states: 24, recoveries: (80, 2) });
+    assert!(states >= 1_000, "only {states} states");
 }
 
 #[test]

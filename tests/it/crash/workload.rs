@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use annals::{Durability, Error, Log, LogConfig, ManualClock, Partition, Result, SimulatedDisk, Topic};
-use annals::{TopicConfig, TopicPartition};
+use annals::{Delivery, Durability, Error, Log, LogConfig, ManualClock, Partition, Producer, ProducerConfig, Result};
+use annals::{SimulatedDisk, Topic, TopicConfig, TopicPartition};
 
 use super::keyed;
 
@@ -64,6 +64,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
 pub(super) const REMOVALS: &[Workload] =
     &[Workload { name: "records deleted", run: deletions }, Workload { name: "the end cut off", run: truncations }];
 
+/// Each producer draws an id of its own, so that no two runs leave the same bytes.
+pub(super) const PRODUCERS: &[Workload] = &[Workload { name: "batches of producers", run: sends }];
+
 pub(super) fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Result<Log> {
     let config = LogConfig::new().maintenance_interval(None);
     Log::builder("data").storage(disk.clone()).clock(clock.clone()).config(config).open()
@@ -119,6 +122,45 @@ fn rolls(log: &Log, model: &mut Model) -> Result<()> {
         }
     }
     append(&topic, model, "lines", Durability::Os, &[100])
+}
+
+fn sends(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model, "lines", 400)?;
+    let synced = topic.with_durability(Durability::Synced);
+    for round in 0..2 {
+        let producer = log.producer_with(ProducerConfig::new().batch_size(200))?;
+        for size in [40, 10, 90, 20] {
+            send(&producer, &topic, model, size)?;
+        }
+        send(&producer, &synced, model, 30)?.wait()?;
+        settle(model);
+        send(&producer, &topic, model, 100)?;
+        if round == 0 {
+            flush(log, model)?;
+            send(&producer, &synced, model, 50)?;
+            send(&producer, &topic, model, 10)?;
+            producer.flush()?;
+            settle(model);
+        } else {
+            send(&producer, &synced, model, 10)?;
+            producer.close()?;
+            settle(model);
+        }
+    }
+    send(&log.producer()?, &topic, model, 10).map(drop)
+}
+
+fn send(producer: &Producer, topic: &Topic, model: &mut Model, size: usize) -> Result<Delivery> {
+    let lines = model.of("lines");
+    let text = format!("{}-{}", lines.tried.len(), "x".repeat(size));
+    lines.tried.push(text.clone());
+    producer.send(topic, text)
+}
+
+/// All that was sent is on the device.
+fn settle(model: &mut Model) {
+    let lines = model.of("lines");
+    lines.durable = lines.tried.len() as u64;
 }
 
 fn deletions(log: &Log, model: &mut Model) -> Result<()> {

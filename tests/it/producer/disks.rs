@@ -109,6 +109,9 @@ fn a_full_disk_fails_batches_until_there_is_room_again() {
     producer.flush().unwrap();
     drop(producer.send(&topic, "lost").unwrap());
     assert!(is_full(producer.flush()));
+    drop(producer.send(&topic, "lost").unwrap());
+    assert!(is_full(log.flush()), "not everything is on the device");
+    assert!(is_full(producer.flush()), "and its producer tells too");
     assert_eq!(partition.log_end_offset(), 1);
     disk.set_capacity(u64::MAX);
     for number in 1..4 {
