@@ -1,8 +1,10 @@
-//! Compacting a log of which one record in ten is the latest of its key, beside copying its files.
+//! Compacting a log of which one record in ten is the latest of its key, beside copying its files; and appending meanwhile,
+//! beside appending alone.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use annals::{CleanupPolicy, Partition, Record, TopicConfig};
@@ -19,6 +21,8 @@ pub(crate) fn measure() {
     let name = format!("compact, {megabytes} MiB with 10 % live keys");
     let copy = || time_copy(batches, &mut buffer);
     measure_pair(&name, Aim::AtLeast(0.25), 5, copy, || time_compact(batches));
+    let name = format!("append while {megabytes} MiB are compacted");
+    measure_pair(&name, Aim::AtLeast(0.7), 5, || time_appends(batches, false), || time_appends(batches, true));
 }
 
 /// Ten rounds over the same keys.
@@ -27,16 +31,44 @@ fn fill(dir: &Path, batches: usize) -> Partition {
     let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(bytes.max(200_000));
     let partition = Partition::open(dir.join("bench-0"), config).expect("a partition opens");
     let (values, keys) = (TYPICAL.values(), (batches * TYPICAL.records / 10).max(1));
-    let mut number = 0;
-    for _ in 0..batches {
-        let records = values.iter().map(|value| {
-            number = (number + 1) % keys;
-            Record::new(value.as_slice()).key(format!("key-{number:010}"))
-        });
-        partition.append_batch(records).expect("an append works");
+    for batch in 0..batches {
+        append(&partition, &values, batch * values.len(), keys);
     }
     partition.flush().expect("a flush works");
     partition
+}
+
+/// One batch, whose keys go round.
+fn append(partition: &Partition, values: &[Vec<u8>], first: usize, keys: usize) {
+    let records = values.iter().zip(first..);
+    let records = records.map(|(value, number)| Record::new(value.as_slice()).key(format!("key-{:010}", number % keys)));
+    partition.append_batch(records).expect("an append works");
+}
+
+/// The time of an append, mean over those that a compaction takes, or over as many alone.
+fn time_appends(batches: usize, is_compacted: bool) -> Duration {
+    let scratch = workload::scratch();
+    let partition = fill(scratch.path(), batches);
+    let (values, keys) = (TYPICAL.values(), (batches * TYPICAL.records / 10).max(1));
+    let compacting = is_compacted.then(|| {
+        let partition = partition.clone();
+        thread::spawn(move || partition.compact().expect("compaction works"))
+    });
+    let is_over = |count: usize| match &compacting {
+        Some(thread) => thread.is_finished(),
+        None => count >= (batches / 2).max(1),
+    };
+    let start = Instant::now();
+    let mut count = 0;
+    while count == 0 || !is_over(count) {
+        append(&partition, &values, count * values.len(), keys);
+        count += 1;
+    }
+    let elapsed = start.elapsed();
+    if let Some(thread) = compacting {
+        assert!(thread.join().expect("nothing panics").records_removed > 0, "there is something to remove");
+    }
+    elapsed / u32::try_from(count).expect("the count is small")
 }
 
 fn time_compact(batches: usize) -> Duration {
