@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use super::key_map::KeyMap;
+use super::key_map::{FETCHED_AT_ONCE, KeyHash, KeyMap};
 use super::output::Output;
 use super::transactions::Transactions;
 use crate::clock::Timestamp;
@@ -23,7 +23,6 @@ use crate::config::TopicSettings;
 use crate::format::Malformed;
 use crate::format::batch::{self, BatchHeader, RecordCursor};
 use crate::format::producer_snapshot::ProducerEntry;
-use crate::format::record::RawRecord;
 use crate::partition::control_of;
 use crate::segment::batch_file::ReadError;
 
@@ -54,6 +53,7 @@ pub(super) struct Cleaner<'a> {
     pub(super) records_removed: u64,
     /// Whether anything of the current group changed.
     pub(super) has_changed: bool,
+    seen: Vec<Seen>,
     is_kept: Vec<bool>,
     rebuilt: Vec<u8>,
 }
@@ -71,6 +71,7 @@ impl<'a> Cleaner<'a> {
             max_decompressed_bytes,
             records_removed: 0,
             has_changed: false,
+            seen: Vec::new(),
             is_kept: Vec::new(),
             rebuilt: Vec::new(),
         }
@@ -145,29 +146,35 @@ impl<'a> Cleaner<'a> {
 
     /// Looks at every record and fills `is_kept`.
     fn choose(&mut self, header: &BatchHeader, bytes: &[u8], decompressed: Option<&[u8]>) -> Result<Kept, Malformed> {
-        self.is_kept.clear();
-        let mut kept = Kept { count: 0, has_tombstone: false };
+        self.seen.clear();
         let mut cursor = RecordCursor::new(header, bytes, decompressed)?;
         while let Some(raw) = cursor.next(header, bytes, decompressed) {
             let raw = raw?;
-            let is_kept = header.is_control() || self.keeps(header, &raw);
-            self.is_kept.push(is_kept);
-            if is_kept {
-                kept.count += 1;
-                kept.has_tombstone |= raw.value.is_none();
+            let key = raw.key.filter(|_| !header.is_control()).map(|key| self.map.hash(key));
+            self.seen.push(Seen { offset: raw.offset, key, is_tombstone: raw.value.is_none() });
+        }
+        let mut kept = Kept { count: 0, has_tombstone: false };
+        self.is_kept.clear();
+        for seen in self.seen.chunks(FETCHED_AT_ONCE) {
+            self.map.fetch(seen.iter().filter_map(|record| record.key));
+            for record in seen {
+                let is_kept = header.is_control() || self.keeps(header, record);
+                self.is_kept.push(is_kept);
+                kept.count += usize::from(is_kept);
+                kept.has_tombstone |= is_kept && record.is_tombstone;
             }
         }
         self.records_removed += (self.is_kept.len() - kept.count) as u64;
         Ok(kept)
     }
 
-    fn keeps(&self, header: &BatchHeader, record: &RawRecord<'_>) -> bool {
+    fn keeps(&self, header: &BatchHeader, record: &Seen) -> bool {
         if record.offset >= self.map.end() {
             return true;
         }
         let Some(key) = record.key else { return false };
         let is_latest = self.map.get(key).is_none_or(|latest| record.offset >= latest);
-        is_latest && (record.value.is_some() || self.keeps_tombstones(header))
+        is_latest && (!record.is_tombstone || self.keeps_tombstones(header))
     }
 
     fn keeps_tombstones(&self, header: &BatchHeader) -> bool {
@@ -176,6 +183,14 @@ impl<'a> Cleaner<'a> {
         }
         header.delete_horizon().is_none_or(|horizon| self.now.as_millis() < horizon)
     }
+}
+
+/// What counts of a record.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    offset: u64,
+    key: Option<KeyHash>,
+    is_tombstone: bool,
 }
 
 /// What is left of the records of a batch.

@@ -5,16 +5,25 @@
 //! of the two is lost. Without the secret nobody can; by accident it takes some 10^19 keys for an even chance.
 //!
 //! A slot takes 24 bytes, as Kafka's does. The table is laid out once and never grows; who fills it goes on in a further pass.
+//! It is much larger than a cache, and what a look-up takes is the wait for its slot: keys are hashed some at a time, and their
+//! slots fetched all at once.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hint::black_box;
 
 /// Hash and offset of one key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
-    hash: [u64; 2],
+    hash: KeyHash,
     /// The offset + 1; 0 is an empty slot.
     next: u64,
 }
+
+/// What a key is known by.
+pub(super) type KeyHash = [u64; 2];
+
+/// So many slots are fetched at a time: about as many as a processor waits for at once.
+pub(super) const FETCHED_AT_ONCE: usize = 32;
 
 const SLOT_BYTES: usize = size_of::<Slot>();
 
@@ -44,9 +53,16 @@ impl KeyMap {
         }
     }
 
-    /// Notes that `key` is at `offset`, which is above all before. `false`, and nothing changes: there is no room for it.
-    pub(super) fn put(&mut self, key: &[u8], offset: u64) -> bool {
-        let hash = self.hash(key);
+    /// Notes keys and their offsets, which rise and are above all before. `false`: there was no room for one, nor was it taken
+    /// in what is behind it.
+    pub(super) fn put_all(&mut self, keys: &[(KeyHash, u64)]) -> bool {
+        keys.chunks(FETCHED_AT_ONCE).all(|keys| {
+            self.fetch(keys.iter().map(|(hash, _)| *hash));
+            keys.iter().all(|(hash, offset)| self.put(*hash, *offset))
+        })
+    }
+
+    fn put(&mut self, hash: KeyHash, offset: u64) -> bool {
         let at = find(&self.slots, hash);
         let Some(found) = self.slots.get_mut(at) else { return false };
         if found.next == 0 {
@@ -61,8 +77,15 @@ impl KeyMap {
     }
 
     /// The latest offset of a key, if it was seen.
-    pub(super) fn get(&self, key: &[u8]) -> Option<u64> {
-        self.slots.get(find(&self.slots, self.hash(key)))?.next.checked_sub(1)
+    pub(super) fn get(&self, hash: KeyHash) -> Option<u64> {
+        self.slots.get(find(&self.slots, hash))?.next.checked_sub(1)
+    }
+
+    /// Brings the slots of keys near, so that the look-ups that follow need not wait for one after the other.
+    pub(super) fn fetch(&self, hashes: impl Iterator<Item = KeyHash>) {
+        let fetched =
+            hashes.filter_map(|hash| self.slots.get(first_place(&self.slots, hash))).fold(0, |sum, slot| sum ^ slot.next);
+        black_box(fetched);
     }
 
     /// Offset up to which the map knows all keys.
@@ -75,7 +98,7 @@ impl KeyMap {
         self.end = self.end.max(end);
     }
 
-    fn hash(&self, key: &[u8]) -> [u64; 2] {
+    pub(super) fn hash(&self, key: &[u8]) -> KeyHash {
         [0, 1].map(|number| {
             let mut hasher = self.secret.build_hasher();
             hasher.write_u8(number);
@@ -86,10 +109,8 @@ impl KeyMap {
 }
 
 /// The slot of a hash, or the empty one where it would go. There is always an empty one.
-fn find(slots: &[Slot], hash: [u64; 2]) -> usize {
-    let count = slots.len() as u128;
-    // The high half of the product spreads the hash over the slots without a division.
-    let mut at = usize::try_from((u128::from(hash[0]) * count) >> 64).unwrap_or(0);
+fn find(slots: &[Slot], hash: KeyHash) -> usize {
+    let mut at = first_place(slots, hash);
     while let Some(slot) = slots.get(at)
         && slot.next != 0
         && slot.hash != hash
@@ -99,26 +120,49 @@ fn find(slots: &[Slot], hash: [u64; 2]) -> usize {
     at
 }
 
+/// Where a look-up begins. The high half of the product spreads the hash over the slots without a division.
+fn first_place(slots: &[Slot], hash: KeyHash) -> usize {
+    usize::try_from((u128::from(hash[0]) * slots.len() as u128) >> 64).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn put(map: &mut KeyMap, key: &[u8], offset: u64) -> bool {
+        map.put_all(&[(map.hash(key), offset)])
+    }
+
+    fn get(map: &KeyMap, key: &[u8]) -> Option<u64> {
+        map.get(map.hash(key))
+    }
+
     #[test]
     fn the_latest_offset_of_each_key_is_known() {
         let mut map = KeyMap::new(1_000, 1 << 20, 7);
-        assert_eq!((map.end(), map.get(b"key 1")), (7, None));
+        assert_eq!((map.end(), get(&map, b"key 1")), (7, None));
         for offset in 0..5_000_u64 {
-            assert!(map.put(format!("key {}", offset % 1_000).as_bytes(), offset));
+            assert!(put(&mut map, format!("key {}", offset % 1_000).as_bytes(), offset));
         }
         for number in 0..1_000 {
-            assert_eq!(map.get(format!("key {number}").as_bytes()), Some(4_000 + number));
+            assert_eq!(get(&map, format!("key {number}").as_bytes()), Some(4_000 + number));
         }
-        assert_eq!((map.get(b""), map.get(b"key 1000"), map.end()), (None, None, 5_000));
+        assert_eq!((get(&map, b""), get(&map, b"key 1000"), map.end()), (None, None, 5_000));
         map.advance_to(5_500);
         map.advance_to(10);
         assert_eq!(map.end(), 5_500);
-        assert!(map.put(b"", 6_000));
-        assert_eq!(map.get(b""), Some(6_000));
+        assert!(put(&mut map, b"", 6_000));
+        assert_eq!(get(&map, b""), Some(6_000));
+    }
+
+    #[test]
+    fn many_are_put_at_once_as_far_as_there_is_room() {
+        let mut map = KeyMap::new(u64::MAX, 100 * SLOT_BYTES, 0);
+        let keys: Vec<_> = (0..100_u64).map(|offset| (map.hash(&offset.to_be_bytes()), offset)).collect();
+        assert!(map.put_all(&keys[..70]));
+        assert!(!map.put_all(&keys[70..]));
+        assert_eq!(map.end(), 80);
+        assert!(keys.iter().all(|(hash, offset)| map.get(*hash) == Some(*offset).filter(|offset| *offset < 80)));
     }
 
     #[test]
@@ -126,23 +170,23 @@ mod tests {
         let mut map = KeyMap::new(u64::MAX, 100 * SLOT_BYTES, 0);
         assert_eq!(map.slots.len(), 100);
         let mut offset = 0;
-        while map.put(&offset.to_string().into_bytes(), offset) {
+        while put(&mut map, &offset.to_string().into_bytes(), offset) {
             offset += 1;
         }
         assert_eq!((offset, map.end()), (80, 80));
-        assert!(map.put(b"3", 90), "a key that is known needs no room");
+        assert!(put(&mut map, b"3", 90), "a key that is known needs no room");
         for number in 0..80 {
-            assert_eq!(map.get(&number.to_string().into_bytes()), Some(if number == 3 { 90 } else { number }));
+            assert_eq!(get(&map, &number.to_string().into_bytes()), Some(if number == 3 { 90 } else { number }));
         }
-        assert_eq!(map.get(b"80"), None);
+        assert_eq!(get(&map, b"80"), None);
     }
 
     #[test]
     fn there_is_room_for_one_key_whatever_the_budget() {
         for keys in [0, 1, 2] {
             let mut map = KeyMap::new(keys, 0, 0);
-            assert!(map.put(b"a", 1) && !map.put(b"b", 2) && map.put(b"a", 3));
-            assert_eq!((map.get(b"a"), map.get(b"b"), map.end()), (Some(3), None, 4));
+            assert!(put(&mut map, b"a", 1) && !put(&mut map, b"b", 2) && put(&mut map, b"a", 3));
+            assert_eq!((get(&map, b"a"), get(&map, b"b"), map.end()), (Some(3), None, 4));
         }
     }
 }

@@ -38,7 +38,7 @@ mod transactions;
 
 use cleaner::Cleaner;
 use extent::Extent;
-use key_map::KeyMap;
+use key_map::{KeyHash, KeyMap};
 use output::Output;
 use transactions::Transactions;
 
@@ -166,11 +166,12 @@ impl Pass<'_> {
         let mut map = KeyMap::new(keys, allowance.key_map_bytes, first_dirty);
         let start = dirty.first().map_or(first_dirty, |segment| segment.base_offset);
         let mut transactions = Transactions::new(self.partition.aborted_from(start)?);
+        let mut found = Vec::new();
         for segment in dirty {
             let has_room = self.walk(segment, true, allowance, |header, bytes| {
                 if header.is_control() {
                     let _told_when_it_is_cleaned = transactions.is_obsolete(header, crate::partition::control_of(header, bytes));
-                } else if !transactions.is_aborted(header) && !self.put_keys(&mut map, header, bytes)? {
+                } else if !transactions.is_aborted(header) && !self.put_keys(&mut map, &mut found, header, bytes)? {
                     return Ok(false);
                 }
                 map.advance_to(header.last_offset + 1);
@@ -186,23 +187,26 @@ impl Pass<'_> {
     }
 
     /// `false`: the map is full.
-    fn put_keys(&self, map: &mut KeyMap, header: &BatchHeader, bytes: &[u8]) -> std::result::Result<bool, ReadError> {
+    fn put_keys(
+        &self,
+        map: &mut KeyMap,
+        found: &mut Vec<(KeyHash, u64)>,
+        header: &BatchHeader,
+        bytes: &[u8],
+    ) -> std::result::Result<bool, ReadError> {
         if header.last_offset < self.extent.first_dirty {
             return Ok(true);
         }
         let decompressed = batch::decompressed(header, bytes, self.partition.max_decompressed_bytes())?;
         let decompressed = decompressed.as_deref();
         let mut cursor = RecordCursor::new(header, bytes, decompressed)?;
+        found.clear();
         while let Some(raw) = cursor.next(header, bytes, decompressed) {
             let raw = raw?;
-            if let Some(key) = raw.key
-                && raw.offset >= self.extent.first_dirty
-                && !map.put(key, raw.offset)
-            {
-                return Ok(false);
-            }
+            let key = raw.key.filter(|_| raw.offset >= self.extent.first_dirty);
+            found.extend(key.map(|key| (map.hash(key), raw.offset)));
         }
-        Ok(true)
+        Ok(map.put_all(found))
     }
 
     /// Neighbours that fit into one segment, by Kafka's rule: log and indexes as large as they are now, and all offsets within
