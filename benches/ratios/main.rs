@@ -19,7 +19,7 @@ mod producer;
 mod read;
 mod synced;
 
-const PARTS: [(&str, fn()); 9] = [
+const PARTS: [(&str, fn()); 10] = [
     ("append", append::measure),
     ("synced", synced::measure),
     ("producer", producer::measure),
