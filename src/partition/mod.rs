@@ -257,6 +257,16 @@ impl PartitionCore {
         self.is_dense.load(Ordering::Acquire)
     }
 
+    /// Before the topic's file says that the partition may have gaps: from then on nothing but the order in which segments become
+    /// durable shows whether one has lost its end.
+    pub(crate) fn prepare_for_gaps(&self) -> Result<()> {
+        // No roll is under way that has not heard of it.
+        let writer = self.writer.lock();
+        self.allow_gaps();
+        drop(writer);
+        self.sync_published()
+    }
+
     /// The partition may be compacted from now on. What is on the disk of its topic must say so before.
     pub(crate) fn allow_gaps(&self) {
         self.is_dense.store(false, Ordering::Release);

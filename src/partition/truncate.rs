@@ -105,8 +105,9 @@ impl PartitionCore {
             self.publish_cut(left.clone(), end);
             for segment in gone.iter().rev() {
                 self.remove_truncated(segment)?;
+                // Each durably: of removals that a power cut may keep or lose one by one, an earlier one alone leaves a hole.
+                self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
             }
-            self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         }
         if let (Some((temporary, kept)), Some(cut)) = (replacement, left.last_mut()) {
             let replaced = self.put_in_place(cut, &temporary, kept);

@@ -247,9 +247,7 @@ impl TopicCore {
         let is_dense = old.is_dense && is_never_compacted(&settings);
         if old.is_dense && !is_dense {
             // What a power cut takes from now on is told from what compaction leaves by where it may be: at the end.
-            for partition in self.partitions() {
-                let _reported_by_the_next_sync = partition.flush();
-            }
+            self.partitions().iter().try_for_each(|partition| partition.prepare_for_gaps())?;
         }
         let file = TopicFile { is_dense, config: entries_of(&config), ..old };
         if let Err(error) = self.home.write(&self.name, &file) {

@@ -42,7 +42,7 @@ pub struct PartitionRecovery {
     pub bytes_scanned: u64,
     /// Bytes that were cut from the end. Padding is not counted.
     pub bytes_cut: u64,
-    /// Files in which the bytes that were cut are kept.
+    /// Files in which the bytes that were cut are kept, in the order of the log.
     pub kept: Vec<PathBuf>,
     /// Segments whose indexes were missing or wrong and were built anew.
     pub indexes_rebuilt: u32,
@@ -307,9 +307,8 @@ impl<'a> Opening<'a> {
         self.load_producers()?;
         self.was_repaired = !self.context.read_only;
         for (number, base) in bases.iter().enumerate() {
-            let next_base = bases.get(number + 1).copied();
-            if !self.scan_one(*base, next_base, number == 0, digests)? {
-                self.set_aside(bases.get(number + 1..).unwrap_or_default())?;
+            let behind = bases.get(number + 1..).unwrap_or_default();
+            if !self.scan_one(*base, behind, number == 0, digests)? {
                 break;
             }
         }
@@ -320,9 +319,10 @@ impl<'a> Opening<'a> {
         self.context.storage.sync_dir(&self.spec.dir).map_err(self.io("sync"))
     }
 
-    /// Scans one segment, and cuts it where the log ends. `false`: it ends here.
-    fn scan_one(&mut self, base: u64, next_base: Option<u64>, is_first: bool, digests: &Digests) -> Result<bool> {
-        let bytes = self.log_bytes(base)?;
+    /// Scans one segment, and cuts it where the log ends: then those `behind` it are set aside first. Where there may be gaps
+    /// nothing but what ends it here shows that they do not follow. `false`: it ends here.
+    fn scan_one(&mut self, base: u64, behind: &[u64], is_first: bool, digests: &Digests) -> Result<bool> {
+        let (bytes, next_base) = (self.log_bytes(base)?, behind.first().copied());
         self.distrust_cache(base)?;
         let start = self.start_of_scan(base, bytes, is_first)?;
         let from = start.position;
@@ -349,6 +349,9 @@ impl<'a> Opening<'a> {
             self.damaged(base, end, reason);
             self.restore_behind(base, bytes, next_base, digests);
             return Ok(true);
+        }
+        if !goes_on {
+            self.set_aside(behind)?;
         }
         if end < bytes {
             self.cut(base, end, bytes)?;

@@ -23,7 +23,7 @@ impl Opening<'_> {
             match replace_file(&*self.context.storage, &kept, &tail)
                 .map_err(|error| Error::io("keep the torn end in", &kept, error))
             {
-                Ok(()) => self.report.kept.push(kept),
+                Ok(()) => self.report.kept.insert(0, kept),
                 // Nothing in it could be read anyway.
                 Err(Error::DiskFull { .. }) if !holds_batch(&tail) => {}
                 Err(error) => return self.without_room(error),
@@ -62,24 +62,25 @@ impl Opening<'_> {
         Err(error)
     }
 
-    /// Segments behind the end are renamed, not removed: `<base>.log.torn`.
+    /// Segments behind the end are renamed, not removed: `<base>.log.torn`. The last one goes first, and each durably before the
+    /// next: whatever a power cut leaves of them follows the end without a hole.
     pub(super) fn set_aside(&mut self, bases: &[u64]) -> Result<()> {
-        for base in bases {
+        for base in bases.iter().rev() {
             let (bytes, path) = (self.log_bytes(*base)?, self.log_path(*base));
             if self.context.read_only {
                 continue;
             }
             if bytes == 0 {
                 remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
-                self.remove_indexes(*base)?;
-                continue;
+            } else {
+                let name = file_name::segment_file(*base, file_name::LOG);
+                let torn = self.free_path(&format!("{name}.{}", file_name::TORN))?;
+                self.context.storage.rename(&path, &torn).map_err(|error| Error::io("set aside", &path, error))?;
+                self.report.bytes_cut += u64::from(bytes);
+                self.report.kept.insert(0, torn);
             }
-            let name = file_name::segment_file(*base, file_name::LOG);
-            let torn = self.free_path(&format!("{name}.{}", file_name::TORN))?;
-            self.context.storage.rename(&path, &torn).map_err(|error| Error::io("set aside", &path, error))?;
             self.remove_indexes(*base)?;
-            self.report.bytes_cut += u64::from(bytes);
-            self.report.kept.push(torn);
+            self.context.storage.sync_dir(&self.spec.dir).map_err(self.io("sync"))?;
         }
         Ok(())
     }

@@ -11,11 +11,12 @@ use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::open_files::OpenFiles;
 
 mod reopening;
+mod set_aside;
 mod without_room;
 
 const DIR: &str = "/data/t-0";
 
-pub(super) fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
+pub(super) fn context(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     Arc::new(PartitionContext {
         files: OpenFiles::new(Arc::clone(&storage), 100),
