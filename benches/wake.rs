@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::{Partition, Reader};
+use annals::{Log, Partition, Reader, TopicConfig};
 use hdrhistogram::Histogram;
 use parking_lot::{Condvar, Mutex};
 
@@ -25,6 +25,7 @@ fn main() {
     println!("{:<20}{:>9}{:>9}{:>9}{:>9}", "", "p50", "p99", "p99.9", "most");
     print_latency("condition variable", &latency_of_condvar(samples));
     print_latency("append and follow", &latency_of_follow(samples));
+    print_latency("append and poll", &latency_of_poll(samples));
     if !workload::is_quick() {
         println!("aim: p50 below 10, p99 below 100");
     }
@@ -83,12 +84,32 @@ fn latency_of_follow(samples: usize) -> Histogram<u64> {
     let scratch = workload::scratch();
     let partition = workload::open_lone(scratch.path(), 1 << 30);
     let mut reader = follow(&partition);
+    latency(samples, &partition, || receive(&mut reader))
+}
+
+/// The only member of a group, with four partitions, one of which is appended to.
+fn latency_of_poll(samples: usize) -> Histogram<u64> {
+    let scratch = workload::scratch();
+    let log = Log::open(scratch.path()).expect("a new log opens");
+    let topic = log.open_topic("bench", 4, TopicConfig::new()).expect("a topic is made");
+    let mut member = log.consumer_group("bench").and_then(|group| group.join("bench")).expect("a member joins");
+    assert_eq!(member.assignment().len(), 4);
+    latency(
+        samples,
+        &topic.partition(0).expect("it has four"),
+        || {
+            while member.poll(PATIENCE).expect("a poll works").is_empty() {}
+        },
+    )
+}
+
+fn latency(samples: usize, partition: &Partition, mut wait: impl FnMut() + Send) -> Histogram<u64> {
     let times = Times::new();
     thread::scope(|scope| {
         let receiving = scope.spawn(|| {
             let mut nanos = histogram();
             for _ in 0..samples {
-                receive(&mut reader);
+                wait();
                 times.receive(&mut nanos);
             }
             nanos

@@ -19,12 +19,13 @@ mod producer;
 mod read;
 mod synced;
 
-const PARTS: [(&str, fn()); 10] = [
+const PARTS: [(&str, fn()); 11] = [
     ("append", append::measure),
     ("synced", synced::measure),
     ("producer", producer::measure),
     ("together", producer::measure_together),
     ("read", read::measure_sequential),
+    ("poll", read::measure_poll),
     ("point", read::measure_point),
     ("open", open::measure),
     ("compact", compact::measure),

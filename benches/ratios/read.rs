@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use annals::Partition;
+use annals::{Log, Partition, TopicConfig};
 
 use crate::figure::{Aim, measure as measure_pair};
 use crate::raw::RawLog;
@@ -18,6 +18,35 @@ pub(crate) fn measure_sequential() {
     measure_pair("read batch by batch, every record", Aim::AtLeast(0.4), 15, scan, || time(|| visit_in_batches(&partition, end)));
     measure_pair("read record by record", Aim::AtLeast(0.4), 15, scan, || time(|| visit_records(&partition, end)));
     measure_pair("read whole batches", Aim::AtLeast(0.9), 15, scan, || time(|| visit_batches(&partition, end)));
+}
+
+/// A group's member beside a reader of the same partition; the raw limit of this figure is ours.
+pub(crate) fn measure_poll() {
+    let scratch = workload::scratch();
+    let log = Log::open(scratch.path()).expect("a new log opens");
+    let partition = log.open_topic("bench", 1, TopicConfig::new()).expect("a topic is made").partition(0).expect("it has one");
+    workload::fill(&partition, TYPICAL, workload::sized(8, 2_000, 10_000));
+    let end = partition.log_end_offset();
+    let group = log.consumer_group("bench").expect("a name for a group");
+    let poll = || {
+        let mut member = group.join("bench").expect("nothing was committed");
+        time(|| {
+            let mut seen = 0;
+            while seen < end {
+                for record in &member.poll(Duration::ZERO).expect("a poll works") {
+                    black_box(record.expect("the record is sound").value());
+                    seen += 1;
+                }
+            }
+        })
+    };
+    measure_pair(
+        "poll, every record, beside a reader",
+        Aim::AtLeast(0.8),
+        15,
+        || time(|| visit_in_batches(&partition, end)),
+        poll,
+    );
 }
 
 pub(crate) fn measure_point() {
