@@ -168,11 +168,8 @@ impl Batch {
         let mut cursor = self.cursor().map_err(|malformed| self.corrupt(malformed))?;
         let is_whole =
             self.header.magic >= 2 && self.range.start <= self.header.base_offset && self.range.end > self.header.last_offset;
-        let (mut ahead, records) = (cursor.current, self.records().unwrap_or_default());
         if !is_whole {
-            let skipped = self.header.base_offset..self.range.start;
-            while ahead.next_quickly(&self.header, records, &skipped).is_some() {}
-            cursor.current = ahead;
+            cursor.current.skip_quickly(&self.header, self.records().unwrap_or_default(), self.range.start);
         }
         Ok(RecordWalk { cursor, is_whole })
     }
@@ -255,7 +252,11 @@ impl<'a> RecordIter<'a> {
             }
             let Some(batch) = self.batches.next() else { return (Self::over(&[]), None) };
             match batch.cursor() {
-                Ok(cursor) => self = Self { batch: Some(batch), records: batch.records().unwrap_or_default(), cursor, ..self },
+                Ok(mut cursor) => {
+                    let records = batch.records().unwrap_or_default();
+                    cursor.current.skip_quickly(&batch.header, records, batch.range.start);
+                    self = Self { batch: Some(batch), records, cursor, ..self };
+                }
                 Err(malformed) => return (Self { batch: None, ..self }, Some(Err(batch.corrupt(malformed)))),
             }
         }

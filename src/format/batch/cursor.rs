@@ -87,6 +87,16 @@ impl CurrentCursor {
         Some(RawRecord { offset, timestamp, key: fields.key, value: fields.value, headers: fields.headers })
     }
 
+    /// Steps over the records below `offset`, without looking inside them, up to the first of which that cannot be told at once.
+    pub(crate) fn skip_quickly(&mut self, header: &BatchHeader, records: &[u8], offset: u64) {
+        while let Some(remaining) = self.remaining.checked_sub(1)
+            && let Some((delta, size)) = records.get(self.position..).and_then(record::measure_first_plain)
+            && header.base_offset.wrapping_add_signed(delta) < offset
+        {
+            *self = Self { position: self.position + size, remaining };
+        }
+    }
+
     fn next<'a>(&mut self, header: &BatchHeader, records: &'a [u8]) -> Option<Result<RawRecord<'a>, Malformed>> {
         if let Some(record) = self.next_quickly(header, records, &(header.base_offset..header.last_offset + 1)) {
             return Some(Ok(record));

@@ -326,6 +326,17 @@ pub(super) fn decode_first_plain(records: &[u8]) -> Option<(Fields<'_>, usize)> 
     Some((Fields { timestamp_delta, offset_delta, key, value, headers: Headers::default() }, size))
 }
 
+/// Of the first record, if it is one that `decode_first_plain` may decode, its offset delta, and how many bytes it takes.
+#[inline]
+pub(super) fn measure_first_plain(records: &[u8]) -> Option<(i64, usize)> {
+    let ahead: &[u8; LOOK_AHEAD_BYTES] = records.first_chunk()?;
+    let (length, start) = varint::few_groups_at(ahead, 0)?;
+    let size = start + length_of(length)?;
+    let (_timestamp_delta, at) = varint::few_groups_at(ahead, start + 1)?;
+    let (offset_delta, _) = varint::few_groups_at(ahead, at)?;
+    Some((varint::signed(offset_delta.into()), size))
+}
+
 /// A length as its groups have it, unless it is negative.
 #[inline]
 fn length_of(groups: u32) -> Option<usize> {
