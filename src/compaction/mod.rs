@@ -274,21 +274,14 @@ impl Pass<'_> {
             return Ok(());
         }
         let written = output.finish(last.next_offset(), modified).map_err(|error| Stopped::Failed(failed(error)))?;
-        match self.partition.replace_segments(group, &written) {
-            Ok(Some(freed)) => {
-                done.segments_compacted += group.len() as u64;
-                done.bytes_freed += freed;
-                Ok(())
-            }
-            Ok(None) => {
-                crate::partition::discard_cleaned(home, first.base_offset);
-                Err(Stopped::Early)
-            }
-            Err(error) => {
-                crate::partition::discard_cleaned(home, first.base_offset);
-                Err(Stopped::Failed(error))
-            }
+        let replaced = self.partition.replace_segments(group, &written);
+        if let Ok(Some(freed)) = replaced {
+            done.segments_compacted += group.len() as u64;
+            done.bytes_freed += freed;
+            return Ok(());
         }
+        crate::partition::discard_cleaned(home, first.base_offset);
+        Err(replaced.err().map_or(Stopped::Early, Stopped::Failed))
     }
 
     /// Visits the batches of a segment, with their bytes where they are wanted and right. `false`: the visitor had enough.

@@ -5,32 +5,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::clock::ManualClock;
-use crate::config::{Durability, ReadMode};
+use crate::config::Durability;
 use crate::format::record::Record;
-use crate::partition::{BufferPool, CleanMarker, KeepOpen, Numbers, Partition, PartitionContext, PartitionSpec};
+use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionSpec};
 use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
-use crate::storage::open_files::OpenFiles;
-use crate::topic_partition::TopicPartition;
 
 const DIR: &str = "/data/t-0";
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
-    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-    Arc::new(PartitionContext {
-        files: OpenFiles::new(Arc::clone(&storage), 100),
-        storage,
-        clock: Arc::new(ManualClock::at(NOW)),
-        durability: Durability::Os,
-        read_mode: ReadMode::Map,
-        max_decompressed_bytes: 1 << 20,
-        read_only: false,
-        clean_marker: CleanMarker::new(Vec::new()),
-        buffers: BufferPool::default(),
-        numbers: Numbers::default(),
-    })
+    Arc::new(PartitionContext::for_tests(disk.clone()))
 }
 
 fn spec(recovery_point: u64, segment_bytes: u32, file_delete_delay_ms: i64) -> PartitionSpec {
@@ -41,17 +26,7 @@ fn spec(recovery_point: u64, segment_bytes: u32, file_delete_delay_ms: i64) -> P
         file_delete_delay_ms,
         ..TopicSettings::unconfigured()
     };
-    PartitionSpec {
-        id: TopicPartition::new("t", 0),
-        dir: DIR.into(),
-        settings,
-        topic_id: None,
-        log_start: 0,
-        recovery_point,
-        clean: false,
-        is_dense: false,
-        broker_since: false,
-    }
+    PartitionSpec { recovery_point, is_dense: false, ..PartitionSpec::for_tests(0, settings) }
 }
 
 fn handle(core: &Arc<PartitionCore>) -> Partition {

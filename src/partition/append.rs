@@ -109,8 +109,7 @@ impl PartitionCore {
         if let Some(repeated) = self.check_producer(&mut writer, encoded)? {
             return Ok(repeated);
         }
-        self.context.clean_marker.clear(&*self.context.storage)?;
-        self.is_touched.store(true, Ordering::Relaxed);
+        self.begin_change()?;
         if settings.timestamp_type == TimestampType::LogAppendTime {
             let now = self.context.clock.now().as_millis();
             stamp_append_time(&mut encoded.bytes, now);

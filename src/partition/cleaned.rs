@@ -21,7 +21,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::replacement::{CLEANED, SWAP};
+use super::replacement::{CLEANED, swap_path};
 use super::{NEVER, PartitionCore};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -180,8 +180,7 @@ impl PartitionCore {
             return Ok(None);
         }
         drop(segments);
-        self.context.clean_marker.clear(&*self.context.storage)?;
-        self.is_touched.store(true, Ordering::Relaxed);
+        self.begin_change()?;
         self.promise(cleaned)?;
         let exchanged = self.exchange(originals, cleaned);
         self.has_new_digests.store(true, Ordering::Release);
@@ -194,7 +193,7 @@ impl PartitionCore {
     /// From here on the output counts, whatever happens.
     fn promise(&self, cleaned: &CleanedSegment) -> Result<()> {
         let storage = &*self.context.storage;
-        let swap_path = |suffix| self.dir().join(file_name::segment_file(cleaned.base_offset, suffix) + SWAP);
+        let swap_path = |suffix| swap_path(self.dir(), cleaned.base_offset, suffix);
         let rename = |suffix| storage.rename(&cleaned_path(&self.home, cleaned.base_offset, suffix), &swap_path(suffix));
         let promised = cleaned.suffixes().try_for_each(rename).and_then(|()| storage.sync_dir(self.dir()));
         promised.map_err(|error| {
@@ -225,9 +224,8 @@ impl PartitionCore {
         }
         storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         for suffix in cleaned.suffixes() {
-            let path = segment.path(suffix);
-            let swap = self.dir().join(file_name::segment_file(base_offset, suffix) + SWAP);
-            storage.rename(&swap, &path).map_err(|error| Error::io("put in its place", &swap, error))?;
+            let swap = swap_path(self.dir(), base_offset, suffix);
+            storage.rename(&swap, &segment.path(suffix)).map_err(|error| Error::io("put in its place", &swap, error))?;
         }
         storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         segment.settle();

@@ -56,6 +56,26 @@ pub(crate) struct PartitionContext {
     pub(crate) numbers: Numbers,
 }
 
+#[cfg(test)]
+impl PartitionContext {
+    /// For partitions that a test makes by hand: a clock that stands, and whatever a log has by default.
+    pub(crate) fn for_tests(storage: impl Storage) -> Self {
+        let storage: Arc<dyn Storage> = Arc::new(storage);
+        Self {
+            files: OpenFiles::new(Arc::clone(&storage), 100),
+            storage,
+            clock: Arc::new(crate::clock::ManualClock::at(crate::clock::Timestamp::from_millis(1_700_000_000_000))),
+            durability: Durability::Os,
+            read_mode: ReadMode::Map,
+            max_decompressed_bytes: 1 << 20,
+            read_only: false,
+            clean_marker: CleanMarker::new(Vec::new()),
+            buffers: BufferPool::default(),
+            numbers: Numbers::default(),
+        }
+    }
+}
+
 /// Numbers the topics and partitions of a log, each anew whenever it is opened: small names for who keeps something of each.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers(AtomicU32);
@@ -147,4 +167,22 @@ pub(crate) struct PartitionSpec {
     pub(crate) is_dense: bool,
     /// Whether a broker had the directory since annals last wrote to it.
     pub(crate) broker_since: bool,
+}
+
+#[cfg(test)]
+impl PartitionSpec {
+    /// A new partition of topic `t`, under `/data`.
+    pub(crate) fn for_tests(partition: u32, settings: TopicSettings) -> Self {
+        Self {
+            id: TopicPartition::new("t", partition),
+            dir: format!("/data/t-{partition}").into(),
+            settings,
+            topic_id: None,
+            log_start: 0,
+            recovery_point: 0,
+            clean: false,
+            is_dense: true,
+            broker_since: false,
+        }
+    }
 }

@@ -59,8 +59,7 @@ impl PartitionCore {
         if self.context.read_only {
             return Err(Error::ReadOnly);
         }
-        self.context.clean_marker.clear(&*self.context.storage)?;
-        self.is_touched.store(true, Ordering::Relaxed);
+        self.begin_change()?;
         let end = self.log_end_offset();
         if offset >= end && writer.active.size() > 0 {
             self.roll(&mut writer, end)?;

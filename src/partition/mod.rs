@@ -306,6 +306,14 @@ impl PartitionCore {
         }
     }
 
+    /// The writer lock, or that of the one who replaces segments, is held, and a file is about to change: the log is not clean
+    /// any more, and the partition has something to flush.
+    fn begin_change(&self) -> Result<()> {
+        self.context.clean_marker.clear(&*self.context.storage)?;
+        self.is_touched.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Whether writes are refused because of what was found on the disk.
     pub(crate) fn is_damaged(&self) -> bool {
         matches!(&*self.refusal.lock(), Some(Refusal::Damaged(_)))

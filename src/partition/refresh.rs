@@ -184,10 +184,7 @@ impl PartitionCore {
         let Some((position, size_bytes)) = last.filter(|_| (found.end, found.next_offset) == (size, active.next_offset())) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let mut front = vec![0; HEADER_BYTES.min(size_bytes as usize)];
-        let read = active.file()?.read_at(&mut front, u64::from(position))?;
-        front.truncate(read);
-        Ok(Some((position, front)))
+        front_of(active, position, size_bytes).map(Some)
     }
 
     fn scan_rules(&self) -> ScanRules {
@@ -205,10 +202,7 @@ impl PartitionCore {
             let _indexed_by_the_writer = states.replay(header, control);
         })?;
         let Some(last) = batches.last() else { return Ok(()) };
-        let mut front = vec![0; HEADER_BYTES.min(last.size_bytes as usize)];
-        let read = active.file()?.read_at(&mut front, u64::from(last.position))?;
-        front.truncate(read);
-        writer.seen.last = Some((last.position, front));
+        writer.seen.last = Some(front_of(active, last.position, last.size_bytes)?);
         active.publish(&batches, found.end, found.next_offset, self.settings().index_interval_bytes);
         Ok(())
     }
@@ -217,6 +211,14 @@ impl PartitionCore {
 /// Whether the file was cut or taken away while it was read.
 pub(super) fn is_replaced(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+}
+
+/// Where a batch stands, and its first bytes.
+fn front_of(active: &Segment, position: u32, size_bytes: u32) -> io::Result<(u32, Vec<u8>)> {
+    let mut front = vec![0; HEADER_BYTES.min(size_bytes as usize)];
+    let read = active.file()?.read_at(&mut front, u64::from(position))?;
+    front.truncate(read);
+    Ok((position, front))
 }
 
 fn still_holds(active: &Segment, last: Option<&(u32, Vec<u8>)>) -> io::Result<bool> {

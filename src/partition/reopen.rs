@@ -29,8 +29,7 @@ impl PartitionCore {
         if self.context.read_only {
             return Err(Error::ReadOnly);
         }
-        self.context.clean_marker.clear(&*self.context.storage)?;
-        self.is_touched.store(true, Ordering::Relaxed);
+        self.begin_change()?;
         let _turn = self.commit.take_turn();
         self.poison(io::Error::other("it is being re-opened"));
         // Whoever waits for a sync learns from this that his append may be gone.

@@ -10,7 +10,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -21,8 +21,13 @@ use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
 use crate::storage::{Access, Storage, remove_if_exists};
 
-pub(super) const SWAP: &str = ".swap";
+const SWAP: &str = ".swap";
 pub(super) const CLEANED: &str = ".cleaned";
+
+/// Where a file of the output stands until it takes its place.
+pub(super) fn swap_path(dir: &Path, base_offset: u64, suffix: &str) -> PathBuf {
+    dir.join(file_name::segment_file(base_offset, suffix) + SWAP)
+}
 
 /// A writer needs less between two renames.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -89,24 +94,20 @@ impl Found {
         }
         let unfinished = self.cleaned.iter().min().copied().unwrap_or(u64::MAX);
         let (whole, partial): (Vec<_>, Vec<_>) = self.swaps.iter().partition(|(base, _)| *base < unfinished);
-        let remove = |name: String| {
-            let path = dir.join(name);
-            remove_if_exists(storage, &path).map_err(|error| Error::io("remove", &path, error))
-        };
+        let remove = |path: &Path| remove_if_exists(storage, path).map_err(|error| Error::io("remove", path, error));
         for (base, suffix) in partial {
-            remove(file_name::segment_file(base, suffix) + SWAP)?;
+            remove(&swap_path(dir, base, suffix))?;
         }
         let replaced = replaced(storage, dir, &whole)?;
         // A process that was killed may have named the output so only in memory: then it must not be all there is.
         storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         for (base, suffix) in self.live.iter().filter(|(base, _)| replaced.contains(base)) {
-            remove(file_name::segment_file(*base, suffix))?;
+            remove(&dir.join(file_name::segment_file(*base, suffix)))?;
         }
         // The output has one name that says what it replaces: that goes last.
         storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         for (base, suffix) in whole {
-            let name = file_name::segment_file(base, suffix);
-            let (from, to) = (dir.join(name.clone() + SWAP), dir.join(name));
+            let (from, to) = (swap_path(dir, base, suffix), dir.join(file_name::segment_file(base, suffix)));
             storage.rename(&from, &to).map_err(|error| Error::io("put in its place", &from, error))?;
         }
         storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))
@@ -117,7 +118,7 @@ impl Found {
 fn replaced(storage: &dyn Storage, dir: &Path, swaps: &[(u64, &'static str)]) -> Result<Range<u64>> {
     let (mut start, mut end) = (u64::MAX, 0);
     for (base, _) in swaps.iter().filter(|(_, suffix)| *suffix == file_name::LOG) {
-        let path = dir.join(file_name::segment_file(*base, file_name::LOG) + SWAP);
+        let path = swap_path(dir, *base, file_name::LOG);
         start = start.min(*base);
         // One that is empty still takes the place of the segment with its name.
         let next = next_offset(storage, &path, *base).map_err(|error| Error::io("read", &path, error))?;
@@ -144,13 +145,9 @@ fn next_offset(storage: &dyn Storage, path: &Path, base: u64) -> io::Result<u64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
-    use crate::config::{Durability, ReadMode};
-    use crate::partition::{BufferPool, CleanMarker, Numbers};
-    use crate::storage::open_files::OpenFiles;
+
     use crate::storage::{MemoryDisk, replace_file};
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     /// A segment with one batch of the offsets `base..end`.
     fn segment(base: u64, end: u64) -> Vec<u8> {
@@ -163,20 +160,9 @@ mod tests {
     }
 
     fn context(read_only: bool) -> PartitionContext {
-        let storage: Arc<dyn Storage> = Arc::new(MemoryDisk::new());
-        storage.create_dir_all(Path::new("p")).unwrap();
-        PartitionContext {
-            files: OpenFiles::new(Arc::clone(&storage), 16),
-            storage,
-            clock: Arc::new(SystemClock),
-            durability: Durability::Os,
-            read_mode: ReadMode::Copy,
-            max_decompressed_bytes: 1 << 20,
-            read_only,
-            clean_marker: CleanMarker::new(Vec::new()),
-            buffers: BufferPool::default(),
-            numbers: Numbers::default(),
-        }
+        let context = PartitionContext { read_only, ..PartitionContext::for_tests(MemoryDisk::new()) };
+        context.storage.create_dir_all(Path::new("p")).unwrap();
+        context
     }
 
     /// Lays files of base offset and suffix out, finishes, and gives what is there then: offset and suffix, and the end of logs.

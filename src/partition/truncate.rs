@@ -45,8 +45,7 @@ impl PartitionCore {
         if end < self.log_start_offset() {
             return Err(self.out_of_range(end));
         }
-        self.context.clean_marker.clear(&*self.context.storage)?;
-        self.is_touched.store(true, Ordering::Relaxed);
+        self.begin_change()?;
         let _no_sync = self.commit.take_turn();
         let segments = self.segments().snapshot();
         let stays = segments.partition_point(|segment| segment.base_offset < end).max(1);

@@ -6,44 +6,20 @@ use std::time::Duration;
 
 use super::lane::{Lane, Writer};
 use super::*;
-use crate::clock::{Clock, ManualClock, SystemClock, Timestamp};
-use crate::config::{Durability, ReadMode, TopicSettings};
-use crate::partition::{BufferPool, CleanMarker, Numbers, PartitionCore, PartitionSpec};
-use crate::storage::open_files::OpenFiles;
-use crate::storage::{MemoryDisk, Storage};
-use crate::topic_partition::TopicPartition;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Durability, TopicSettings};
+use crate::partition::{PartitionCore, PartitionSpec};
+use crate::storage::MemoryDisk;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn service() -> Arc<ProducerService> {
-    let storage: Arc<dyn Storage> = Arc::new(MemoryDisk::new());
-    let context = Arc::new(PartitionContext {
-        files: OpenFiles::new(Arc::clone(&storage), 100),
-        storage,
-        clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000))),
-        durability: Durability::Os,
-        read_mode: ReadMode::Map,
-        max_decompressed_bytes: 1 << 20,
-        read_only: false,
-        clean_marker: CleanMarker::new(Vec::new()),
-        buffers: BufferPool::default(),
-        numbers: Numbers::default(),
-    });
+    let context = Arc::new(PartitionContext::for_tests(MemoryDisk::new()));
     Arc::new(ProducerService::new(&context, Path::new("/data"), &Signal::new()))
 }
 
 fn partition(service: &ProducerService, number: u32) -> Partition {
-    let spec = PartitionSpec {
-        id: TopicPartition::new("t", number),
-        dir: format!("/data/t-{number}").into(),
-        settings: TopicSettings::unconfigured(),
-        topic_id: None,
-        log_start: 0,
-        recovery_point: 0,
-        clean: false,
-        is_dense: true,
-        broker_since: false,
-    };
+    let spec = PartitionSpec::for_tests(number, TopicSettings::unconfigured());
     Partition::new(PartitionCore::create(&service.context, &spec).unwrap(), Durability::Os, keep())
 }
 

@@ -2,13 +2,10 @@
 //! and opening again finds a log without a hole.
 
 use super::*;
-use crate::clock::ManualClock;
-use crate::config::ReadMode;
 use crate::format::file_name;
 use crate::format::record::Record;
 use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
-use crate::storage::open_files::OpenFiles;
 
 mod reopening;
 mod set_aside;
@@ -17,35 +14,13 @@ mod without_room;
 const DIR: &str = "/data/t-0";
 
 pub(super) fn context(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
-    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-    Arc::new(PartitionContext {
-        files: OpenFiles::new(Arc::clone(&storage), 100),
-        storage,
-        clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_700_000_000_000))),
-        durability: Durability::Os,
-        read_mode: ReadMode::Map,
-        max_decompressed_bytes: 1 << 20,
-        read_only: false,
-        clean_marker: CleanMarker::new(Vec::new()),
-        buffers: BufferPool::default(),
-        numbers: Numbers::default(),
-    })
+    Arc::new(PartitionContext::for_tests(disk.clone()))
 }
 
 pub(super) fn spec(log_start: u64, recovery_point: u64, flush_messages: i64) -> PartitionSpec {
     let settings =
         TopicSettings { segment_bytes: 400, index_interval_bytes: 80, flush_messages, ..TopicSettings::unconfigured() };
-    PartitionSpec {
-        id: TopicPartition::new("t", 0),
-        dir: DIR.into(),
-        settings,
-        topic_id: None,
-        log_start,
-        recovery_point,
-        clean: false,
-        is_dense: true,
-        broker_since: false,
-    }
+    PartitionSpec { log_start, recovery_point, ..PartitionSpec::for_tests(0, settings) }
 }
 
 /// What the log holds, and what it may hold besides.
