@@ -35,7 +35,7 @@ fn time_append(values: &[Vec<u8>], batches: usize) -> Duration {
     start.elapsed()
 }
 
-fn time_pwrite(batch: &[u8], batches: usize) -> Duration {
+pub(crate) fn time_pwrite(batch: &[u8], batches: usize) -> Duration {
     let scratch = workload::scratch();
     let mut file = RawFile::create(&scratch.path().join("raw"));
     file.append(batch);

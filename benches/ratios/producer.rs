@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use annals::{Consumer, Log, Topic, TopicConfig};
 
+use crate::append::time_pwrite;
 use crate::figure::{Aim, measure as measure_pair};
-use crate::raw::RawFile;
 use crate::workload::{self, Shape};
 
 const RECORD_BYTES: usize = 100;
@@ -58,17 +58,6 @@ fn time_send(value: &[u8], records: usize) -> Duration {
     let time = start.elapsed();
     assert_eq!(topic.partition(0).expect("there is a partition 0").log_end_offset(), records as u64 + 1);
     time
-}
-
-fn time_pwrite(batch: &[u8], batches: usize) -> Duration {
-    let scratch = workload::scratch();
-    let mut file = RawFile::create(&scratch.path().join("raw"));
-    file.append(batch);
-    let start = Instant::now();
-    for _ in 0..batches {
-        file.append(batch);
-    }
-    start.elapsed()
 }
 
 /// A log with the topic, and what is to be dropped last.

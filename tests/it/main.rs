@@ -2,6 +2,7 @@
 
 mod append_read;
 mod architecture;
+mod bench;
 mod beside;
 mod compaction;
 mod concurrency;

@@ -4,47 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use annals::{CleanupPolicy, Error, Log, LogConfig, ManualClock, Partition, Record, Timestamp, TopicConfig};
+use annals::{CleanupPolicy, Error, Log, LogConfig, Partition, Record, Timestamp, TopicConfig};
+
+use crate::bench::Bench;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Some day in 2020, so that the files of the tests lie after it.
 const START: Timestamp = Timestamp::from_millis(1_600_000_000_000);
 
-/// A log on disk whose clock stands.
-struct Bench {
-    dir: tempfile::TempDir,
-    clock: ManualClock,
-    log: Option<Log>,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::with(LogConfig::new())
-    }
-
-    fn with(config: LogConfig) -> Self {
-        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(START));
-        let log = Log::builder(dir.path()).clock(clock.clone()).config(config).open().unwrap();
-        Self { dir, clock, log: Some(log) }
-    }
-
-    fn log(&self) -> &Log {
-        self.log.as_ref().unwrap()
-    }
-
-    fn partition(&self, name: &str, config: TopicConfig) -> Partition {
-        self.log().open_topic(name, 1, config).unwrap().partition(0).unwrap()
-    }
-
-    fn reopen(&mut self) {
-        self.log.take().unwrap().close().unwrap();
-        self.log = Some(Log::builder(self.dir.path()).clock(self.clock.clone()).open().unwrap());
-    }
-
-    fn maintain(&self) -> u64 {
-        self.log().maintain().unwrap().segments_deleted
-    }
+fn maintain(bench: &Bench) -> u64 {
+    bench.log().maintain().unwrap().segments_deleted
 }
 
 /// Size of a batch of one `value()`.
@@ -77,43 +47,42 @@ fn files(dir: &Path, suffix: &str) -> usize {
 
 #[test]
 fn segments_over_the_size_go() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let limit = u64::from(record_bytes()) * 10;
     let partition = bench.partition("t", sized(5).retention_bytes(limit).retention(None));
     fill(&partition, 3, 5);
-    assert_eq!(bench.maintain(), 1);
+    assert_eq!(maintain(&bench), 1);
     assert_eq!(partition.segments().len(), 2);
     assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (5, 15));
-    assert_eq!(bench.maintain(), 0);
+    assert_eq!(maintain(&bench), 0);
 }
 
 #[test]
 fn segments_under_the_size_stay() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let limit = u64::from(record_bytes()) * 15;
     let partition = bench.partition("t", sized(5).retention_bytes(limit + 1).retention(None));
     fill(&partition, 3, 5);
-    assert_eq!(bench.maintain(), 0);
+    assert_eq!(maintain(&bench), 0);
     assert_eq!(partition.segments().len(), 3);
 }
 
 #[test]
 fn when_all_is_old_one_empty_segment_remains() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(START);
     let partition = bench.partition("t", sized(5).retention(DAY));
     fill(&partition, 3, 5);
-    assert_eq!(bench.maintain(), 0, "nothing is old yet");
+    assert_eq!(maintain(&bench), 0, "nothing is old yet");
     bench.clock.advance(DAY + Duration::from_millis(1));
-    assert_eq!(bench.maintain(), 3);
+    assert_eq!(maintain(&bench), 3);
     let segments = partition.segments();
     assert_eq!((segments.len(), segments[0].bytes, segments[0].base_offset), (1, 0, 15));
     assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (15, 15));
-    assert_eq!(bench.maintain(), 0);
+    assert_eq!(maintain(&bench), 0);
     assert_eq!(files(&bench.dir.path().join("t-0"), ".log"), 1);
 
     drop(partition);
-    bench.reopen();
-    let partition = bench.log().topic("t").unwrap().partition(0).unwrap();
+    let partition = bench.reopen();
     assert_eq!(partition.log_end_offset(), 15, "offsets never start again");
     assert_eq!(partition.append(value()).unwrap().offset, 15);
 }
@@ -121,7 +90,7 @@ fn when_all_is_old_one_empty_segment_remains() {
 #[test]
 fn only_a_policy_that_deletes_deletes() {
     for (policy, deleted) in [(CleanupPolicy::CompactAndDelete, 3), (CleanupPolicy::Compact, 0)] {
-        let bench = Bench::new();
+        let bench = Bench::new(START);
         let record = value().key("k");
         let config = TopicConfig::new().cleanup_policy(policy).segment_bytes((record_bytes() + 1) * 5).retention(DAY);
         let partition = bench.partition("t", config);
@@ -130,31 +99,31 @@ fn only_a_policy_that_deletes_deletes() {
         }
         assert_eq!(partition.segments().len(), 3);
         bench.clock.advance(DAY * 2);
-        assert_eq!(bench.maintain(), deleted, "{policy:?}");
+        assert_eq!(maintain(&bench), deleted, "{policy:?}");
     }
 }
 
 #[test]
 fn a_week_old_is_gone() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let partition = bench.partition("t", TopicConfig::new());
     partition.append("old").unwrap();
     bench.clock.advance(DAY * 8);
-    assert_eq!(bench.maintain(), 1);
+    assert_eq!(maintain(&bench), 1);
     assert_eq!(partition.log_start_offset(), 1);
 }
 
 #[test]
 fn files_wait_for_their_delay() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let partition = bench.partition("t", sized(5).retention(DAY).file_delete_delay(HOUR));
     fill(&partition, 3, 5);
     bench.clock.advance(DAY * 2);
-    assert_eq!(bench.maintain(), 3);
+    assert_eq!(maintain(&bench), 3);
     let dir = bench.dir.path().join("t-0");
     assert!(files(&dir, ".log.deleted") == 3 && files(&dir, ".log") == 1, "renamed first");
     bench.clock.advance(HOUR / 2);
-    bench.maintain();
+    maintain(&bench);
     assert_eq!(files(&dir, ".log.deleted"), 3, "half an hour is not enough");
     bench.clock.advance(HOUR);
     assert!(bench.log().maintain().unwrap().bytes_freed > 0);
@@ -163,7 +132,7 @@ fn files_wait_for_their_delay() {
 
 #[test]
 fn a_deleted_topic_waits_for_its_delay() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     bench.partition("t", TopicConfig::new().file_delete_delay(HOUR)).append("a").unwrap();
     bench.log().delete_topic("t").unwrap();
     assert_eq!(files(bench.dir.path(), "-delete"), 1);
@@ -175,7 +144,7 @@ fn a_deleted_topic_waits_for_its_delay() {
 
 #[test]
 fn a_pass_removes_files_and_old_reads_are_out_of_range() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let bytes = u64::from(record_bytes());
     let partition = bench.partition("t", sized(10).retention_bytes(bytes * 50 + 10).retention(None));
     fill(&partition, 20, 10);
@@ -190,7 +159,7 @@ fn a_pass_removes_files_and_old_reads_are_out_of_range() {
 
 #[test]
 fn a_record_from_the_future_holds_nothing_back_for_ever() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let config = sized(1).retention(DAY).timestamp_after_max(None);
     let partition = bench.partition("t", config);
     partition.append(Record::new("bogus future value").timestamp(START + DAY * 40_000)).unwrap();
@@ -199,22 +168,22 @@ fn a_record_from_the_future_holds_nothing_back_for_ever() {
     }
     // The files were written now, which is long after the clock's day: first nothing dates them.
     bench.clock.advance(DAY * 2);
-    assert_eq!(bench.maintain(), 0);
+    assert_eq!(maintain(&bench), 0);
     bench.clock.set(Timestamp::from(std::time::SystemTime::now()) + HOUR);
-    assert_eq!(bench.maintain(), 0, "written an hour ago, by its file");
+    assert_eq!(maintain(&bench), 0, "written an hour ago, by its file");
     bench.clock.advance(DAY * 2);
-    assert_eq!(bench.maintain(), 4);
+    assert_eq!(maintain(&bench), 4);
     assert_eq!(partition.log_start_offset(), 4);
 }
 
 #[test]
 fn a_clock_that_jumps_back_deletes_nothing() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let partition = bench.partition("t", sized(2).retention(DAY));
     fill(&partition, 3, 2);
     for back in [HOUR, DAY * 2, DAY * 18_000] {
         bench.clock.set(START - back);
-        assert_eq!(bench.maintain(), 0, "{back:?}");
+        assert_eq!(maintain(&bench), 0, "{back:?}");
     }
     bench.clock.set(START);
     assert_eq!(partition.append("still there").unwrap().offset, 6);
@@ -224,7 +193,7 @@ fn a_clock_that_jumps_back_deletes_nothing() {
 #[test]
 fn the_log_as_a_whole_is_bounded_and_the_oldest_go_first() {
     let bytes = u64::from(record_bytes());
-    let bench = Bench::with(LogConfig::new().max_bytes(bytes * 20));
+    let bench = Bench::with(START, LogConfig::new().max_bytes(bytes * 20));
     let config = || sized(2).retention(None).timestamp_after_max(None);
     let (a, b) = (bench.partition("a", config()), bench.partition("b", config()));
     let compacted = bench.partition("c", TopicConfig::new().cleanup_policy(CleanupPolicy::Compact));
@@ -235,16 +204,16 @@ fn the_log_as_a_whole_is_bounded_and_the_oldest_go_first() {
         }
     }
     bench.clock.advance(HOUR * 4);
-    assert_eq!(bench.maintain(), 0, "a little over 19 of 20");
+    assert_eq!(maintain(&bench), 0, "a little over 19 of 20");
     for _ in 0..4 {
         a.append(value().timestamp(START + HOUR * 4)).unwrap();
     }
-    assert_eq!(bench.maintain(), 2);
+    assert_eq!(maintain(&bench), 2);
     assert_eq!((a.log_start_offset(), b.log_start_offset()), (0, 4), "b is the oldest");
     for _ in 0..20 {
         a.append(value().timestamp(START + HOUR * 4)).unwrap();
     }
-    bench.maintain();
+    maintain(&bench);
     assert!(a.log_start_offset() > 0 && b.log_end_offset() - b.log_start_offset() == 2, "active segments stay");
     let left: u64 = [&a, &b, &compacted].iter().flat_map(|partition| partition.segments()).map(|segment| segment.bytes).sum();
     assert!(left <= bytes * 20 && left > bytes * 16, "{left}");
@@ -253,12 +222,12 @@ fn the_log_as_a_whole_is_bounded_and_the_oldest_go_first() {
 
 #[test]
 fn an_update_takes_effect_at_the_next_pass() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let topic = bench.log().open_topic("t", 1, sized(5).retention(None)).unwrap();
     let partition = topic.partition(0).unwrap();
     fill(&partition, 3, 5);
     bench.clock.advance(DAY * 30);
-    assert_eq!(bench.maintain(), 0);
+    assert_eq!(maintain(&bench), 0);
     topic.update_config(TopicConfig::new().retention(DAY)).unwrap();
-    assert_eq!(bench.maintain(), 3);
+    assert_eq!(maintain(&bench), 3);
 }

@@ -10,8 +10,8 @@ use super::*;
 #[test]
 fn a_reader_finishes_its_segment_and_goes_on_in_the_new_ones() {
     for read_before in 0..28 {
-        let bench = Bench::new();
-        let partition = bench.partition(compacted(4 * record_bytes() + 20));
+        let bench = Bench::new(START);
+        let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
         append(&partition, &"abcd".repeat(7));
         bench.log().topic("t").unwrap().update_config(TopicConfig::new().segment_bytes(100 * record_bytes())).unwrap();
         let mut reader = partition.read(..).unwrap();
@@ -31,8 +31,8 @@ fn a_reader_finishes_its_segment_and_goes_on_in_the_new_ones() {
 
 #[test]
 fn batches_stay_readable() {
-    let bench = Bench::new();
-    let partition = bench.partition(compacted(4 * record_bytes() + 20));
+    let bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "aaaaaaaaa");
     let batches: Vec<_> = partition.read(..).unwrap().map(Result::unwrap).collect();
     partition.compact().unwrap();

@@ -6,8 +6,8 @@ use super::*;
 
 #[test]
 fn the_latest_record_of_each_key_stays_where_it_was() {
-    let mut bench = Bench::new();
-    let partition = bench.partition(compacted(4 * record_bytes() + 20));
+    let mut bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "abacabadabacabae");
     let (before, end) = (view(&partition), partition.log_end_offset());
     assert_eq!(bases(&partition), [0, 4, 8, 12]);
@@ -30,8 +30,8 @@ fn the_latest_record_of_each_key_stays_where_it_was() {
 
 #[test]
 fn a_tombstone_stays_for_its_time() {
-    let mut bench = Bench::new();
-    let partition = bench.partition(compacted(4 * record_bytes() + 20).delete_retention(DAY));
+    let mut bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).delete_retention(DAY));
     append(&partition, "abcAdddd");
     append(&partition, "eeee");
     let tombstone = (3, "a".to_owned(), None);
@@ -52,8 +52,8 @@ fn a_tombstone_stays_for_its_time() {
 
 #[test]
 fn a_small_map_takes_several_passes() {
-    let mut bench = Bench::with(LogConfig::new().cleaner_dedupe_buffer_bytes(24 * 5));
-    let partition = bench.partition(compacted(6 * record_bytes() + 20));
+    let mut bench = Bench::with(START, LogConfig::new().cleaner_dedupe_buffer_bytes(24 * 5));
+    let partition = bench.partition("t", compacted(6 * record_bytes() + 20));
     append(&partition, &"abcdefghijklmnopqrstuvwxyz".repeat(4));
     append(&partition, &"zyxwvutsrqponmlkjihgfedcba".repeat(2));
     append(&partition, "ABC");
@@ -73,8 +73,8 @@ fn a_small_map_takes_several_passes() {
 fn batches_are_compacted_record_by_record() {
     use annals::Compression;
     for codec in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
-        let mut bench = Bench::new();
-        let partition = bench.partition(compacted(2_000).compression(codec));
+        let mut bench = Bench::new(START);
+        let partition = bench.partition("t", compacted(2_000).compression(codec));
         for round in 0..60 {
             let batch = (0..20).map(|number| {
                 let key = format!("key {}", (number * 7 + round * 3) % 50);
@@ -101,8 +101,8 @@ fn batches_are_compacted_record_by_record() {
 
 #[test]
 fn look_ups_find_what_is_left() {
-    let mut bench = Bench::new();
-    let partition = bench.partition(compacted(10 * record_bytes() + 20));
+    let mut bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(10 * record_bytes() + 20));
     for _ in 0..50 {
         append(&partition, "abcd");
         bench.clock.advance(Duration::from_secs(1));
@@ -133,9 +133,9 @@ fn look_ups_find_what_is_left() {
 
 #[test]
 fn records_without_a_key_go_when_the_policy_changes() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new(START);
     let config = TopicConfig::new().segment_bytes(4 * record_bytes() + 20);
-    let partition = bench.partition(config);
+    let partition = bench.partition("t", config);
     for _ in 0..4 {
         partition.append("none").unwrap();
         append(&partition, "ab");
@@ -160,8 +160,8 @@ fn records_without_a_key_go_when_the_policy_changes() {
 
 #[test]
 fn a_cut_below_what_is_compacted_is_compacted_again() {
-    let bench = Bench::new();
-    let partition = bench.partition(compacted(4 * record_bytes() + 20));
+    let bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "abcdabcdabcdabcde");
     partition.compact().unwrap();
     assert_eq!(offsets(&partition), [12, 13, 14, 15, 16]);
@@ -192,9 +192,9 @@ fn a_lone_partition_is_compacted_on_demand() {
 
 #[test]
 fn the_log_around_a_lone_partition_learns_of_its_gaps() {
-    let mut bench = Bench::new();
-    append(&bench.partition(TopicConfig::new().segment_bytes(4 * record_bytes() + 20)), "abacabadabacabae");
-    bench.log.take().unwrap().close().unwrap();
+    let mut bench = Bench::new(START);
+    append(&bench.partition("t", TopicConfig::new().segment_bytes(4 * record_bytes() + 20)), "abacabadabacabae");
+    bench.close();
     let partition = Partition::open(bench.file("t-0"), compacted(1_000)).unwrap();
     let before = view(&partition);
     assert!(partition.compact().unwrap().records_removed > 0);
@@ -208,21 +208,21 @@ fn the_log_around_a_lone_partition_learns_of_its_gaps() {
 
 #[test]
 fn a_deleted_topic_is_forgotten() {
-    let bench = Bench::new();
-    let partition = bench.partition(compacted(4 * record_bytes() + 20));
+    let bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "aaaaaaaaa");
     partition.compact().unwrap();
     bench.log().delete_topic("t").unwrap();
     assert_eq!(fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap(), "0\n0\n");
-    let partition = bench.partition(compacted(4 * record_bytes() + 20));
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "aaaaaaaaa");
     assert_eq!(partition.compact().unwrap().records_removed, 7);
 }
 
 #[test]
 fn the_largest_timestamp_is_that_of_a_record() {
-    let bench = Bench::new();
-    let partition = bench.partition(TopicConfig::new().segment_bytes(4 * record_bytes() + 20));
+    let bench = Bench::new(START);
+    let partition = bench.partition("t", TopicConfig::new().segment_bytes(4 * record_bytes() + 20));
     let at = |seconds| START + Duration::from_secs(seconds);
     append(&partition, "abc");
     // The last of its segment: of it the header stays, and the time in it.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use annals::{CleanupPolicy, Log, LogConfig, ManualClock, Partition, Record, Timestamp, TopicConfig};
+
+use crate::bench::Bench;
 
 mod alongside;
 mod kept;
@@ -16,51 +18,6 @@ mod written_by_brokers;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-
-/// A log on disk whose clock stands.
-struct Bench {
-    dir: tempfile::TempDir,
-    clock: ManualClock,
-    config: LogConfig,
-    log: Option<Log>,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::with(LogConfig::new())
-    }
-
-    fn with(config: LogConfig) -> Self {
-        let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(START));
-        let mut bench = Self { dir, clock, config, log: None };
-        bench.open();
-        bench
-    }
-
-    fn open(&mut self) {
-        let builder = Log::builder(self.dir.path()).clock(self.clock.clone()).config(self.config.clone());
-        self.log = Some(builder.open().unwrap());
-    }
-
-    fn log(&self) -> &Log {
-        self.log.as_ref().unwrap()
-    }
-
-    fn partition(&self, config: TopicConfig) -> Partition {
-        self.log().open_topic("t", 1, config).unwrap().partition(0).unwrap()
-    }
-
-    /// Closes, opens, and gives partition 0 of `t`.
-    fn reopen(&mut self) -> Partition {
-        self.log.take().unwrap().close().unwrap();
-        self.open();
-        self.log().topic("t").unwrap().partition(0).unwrap()
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
 
 /// Segments of about `bytes`, compacted whenever anything is dirty.
 fn compacted(bytes: u32) -> TopicConfig {

@@ -4,8 +4,8 @@ use super::*;
 
 #[test]
 fn a_log_compacts_what_is_dirty_enough() {
-    let bench = Bench::new();
-    let partition = bench.partition(compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(0.5));
+    let bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(0.5));
     append(&partition, "abcdefgh");
     append(&partition, "i");
     // Everything is dirty.
@@ -21,9 +21,9 @@ fn a_log_compacts_what_is_dirty_enough() {
 
 #[test]
 fn what_waited_too_long_is_compacted() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let config = compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(1.0);
-    let partition = bench.partition(config.max_compaction_lag(HOUR));
+    let partition = bench.partition("t", config.max_compaction_lag(HOUR));
     append(&partition, "aaaaa");
     assert_eq!(bench.log().maintain().unwrap().records_removed, 0);
     bench.clock.advance(HOUR);
@@ -38,8 +38,8 @@ fn what_waited_too_long_is_compacted() {
 
 #[test]
 fn young_records_are_left_alone() {
-    let bench = Bench::new();
-    let partition = bench.partition(compacted(4 * record_bytes() + 20).min_compaction_lag(HOUR));
+    let bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).min_compaction_lag(HOUR));
     append(&partition, "aaaa");
     bench.clock.advance(HOUR);
     append(&partition, "aaaaa");
@@ -52,9 +52,9 @@ fn young_records_are_left_alone() {
 
 #[test]
 fn small_segments_become_one() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let bytes = record_bytes();
-    let partition = bench.partition(compacted(4 * bytes + 20));
+    let partition = bench.partition("t", compacted(4 * bytes + 20));
     append(&partition, "abcdefghaaaaaaaaaaaaaaaaaaaa");
     assert_eq!(bases(&partition), [0, 4, 8, 12, 16, 20, 24]);
     partition.compact().unwrap();
@@ -70,9 +70,9 @@ fn small_segments_become_one() {
 
 #[test]
 fn both_policies_hold() {
-    let bench = Bench::new();
+    let bench = Bench::new(START);
     let config = compacted(4 * record_bytes() + 20).cleanup_policy(CleanupPolicy::CompactAndDelete).retention(DAY);
-    let partition = bench.partition(config);
+    let partition = bench.partition("t", config);
     append(&partition, "abcd");
     bench.clock.advance(2 * DAY);
     append(&partition, "eeeef");
@@ -85,8 +85,8 @@ fn both_policies_hold() {
 
 #[test]
 fn without_compact_nothing_is_compacted() {
-    let bench = Bench::new();
-    let partition = bench.partition(compacted(4 * record_bytes() + 20).cleanup_policy(CleanupPolicy::Delete));
+    let bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).cleanup_policy(CleanupPolicy::Delete));
     append(&partition, "aaaaaaaaaaaaa");
     assert_eq!(bench.log().maintain().unwrap().records_removed, 0);
     assert_eq!(offsets(&partition).len(), 13);
@@ -108,8 +108,8 @@ fn the_background_thread_compacts() {
 
 #[test]
 fn committed_offsets_are_compacted() {
-    let mut bench = Bench::with(LogConfig::new());
-    append(&bench.partition(TopicConfig::new()), &"a".repeat(200));
+    let mut bench = Bench::with(START, LogConfig::new());
+    append(&bench.partition("t", TopicConfig::new()), &"a".repeat(200));
     let store = |bench: &Bench| {
         let path = bench.file("__consumer_offsets-0/00000000000000000000.log");
         fs::metadata(path).unwrap().len()
@@ -122,7 +122,7 @@ fn committed_offsets_are_compacted() {
     let before = store(&bench);
     drop(group);
     // Kafka's segments of 100 MiB would keep a test waiting: a lone partition rolls where it is told to.
-    bench.log.take().unwrap().close().unwrap();
+    bench.close();
     let offsets = Partition::open(bench.file("__consumer_offsets-0"), compacted(500)).unwrap();
     let tombstone_of_nobody = Record::tombstone(vec![0, 1, 0, 1, b'g', 0, 1, b'x', 0, 0, 0, 0]);
     offsets.append(tombstone_of_nobody).unwrap();

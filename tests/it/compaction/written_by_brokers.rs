@@ -75,8 +75,8 @@ fn a_second_one_too_whose_tombstones_are_over() {
 
 /// Compacts a topic with transactions and idempotent producers.
 fn with_producers(topic: &str) -> (Bench, Partition) {
-    let mut bench = Bench::new();
-    bench.log.take().unwrap().close().unwrap();
+    let mut bench = Bench::new(START);
+    bench.close();
     let source = fixture("clean/root").join(topic);
     let target = bench.file("t-0");
     fs::create_dir(&target).unwrap();
@@ -154,7 +154,7 @@ fn producers_are_known_from_what_is_left() {
             compact_all(&bench, &partition, pass);
             partition = bench.reopen();
         }
-        bench.log.take().unwrap().close().unwrap();
+        bench.close();
         let expected = producers(&bench);
         assert!(!expected.is_empty(), "{topic}");
         // Without a snapshot the batches tell.
@@ -165,7 +165,7 @@ fn producers_are_known_from_what_is_left() {
         bench.open();
         partition = bench.log().topic("t").unwrap().partition(0).unwrap();
         partition.append(Record::new("x").key("after")).unwrap();
-        bench.log.take().unwrap().close().unwrap();
+        bench.close();
         assert_eq!(producers(&bench), expected, "{topic}");
     }
 }
@@ -221,12 +221,12 @@ fn the_dump_tool_finds_no_fault_in_compacted_files() {
         for pass in 0..3 {
             compact_all(&bench, &partition, pass);
         }
-        bench.log.take().unwrap().close().unwrap();
+        bench.close();
         benches.push(bench);
     }
     for codec in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
-        let mut bench = Bench::new();
-        let partition = bench.partition(compacted(3_000).compression(codec).delete_retention(HOUR));
+        let mut bench = Bench::new(START);
+        let partition = bench.partition("t", compacted(3_000).compression(codec).delete_retention(HOUR));
         for round in 0..60 {
             let batch = (0..20).map(|number| {
                 let key = format!("key {}", (number * 7 + round * 3) % 50);
@@ -238,7 +238,7 @@ fn the_dump_tool_finds_no_fault_in_compacted_files() {
         bench.clock.advance(2 * HOUR);
         append(&partition, "abc");
         partition.compact().unwrap();
-        bench.log.take().unwrap().close().unwrap();
+        bench.close();
         benches.push(bench);
     }
     let dirs: Vec<_> = benches.iter().map(|bench| bench.dir.path()).collect();
