@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use annals::{CleanupPolicy, Durability, Log, Partition, Record, Result, Topic, TopicConfig};
 
-use super::workload::{Lines, Model, Workload, flush};
+use super::workload::{Lines, Model, Workload, flush, positions_compacted};
 
 pub(super) const COMPACTIONS: &[Workload] = &[
     Workload { name: "segments compacted one by one", run: one_by_one },
     Workload { name: "segments compacted into one", run: into_one },
     Workload { name: "unflushed segments compacted", run: unflushed },
     Workload { name: "a policy changed to compact", run: policy_changed },
+    Workload { name: "committed positions compacted", run: positions_compacted },
 ];
 
 /// The topic whose records have keys.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use annals::{Delivery, Durability, Error, Log, LogConfig, ManualClock, Partition, Producer, ProducerConfig, Result};
 use annals::{SimulatedDisk, Topic, TopicConfig, TopicPartition};
@@ -27,6 +28,8 @@ pub(super) struct Lines {
     pub(super) configs: Vec<u32>,
     committed: u64,
     commit_tried: u64,
+    /// What another group had committed is removed for certain.
+    forgotten: bool,
 }
 
 /// What is known of a log.
@@ -223,6 +226,33 @@ fn commits(log: &Log, model: &mut Model) -> Result<()> {
     Ok(())
 }
 
+/// Two groups commit, one is deleted, and the store is compacted in between, also the tombstones of the one that is gone.
+pub(super) fn positions_compacted(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model, "lines", 1 << 20)?;
+    append(&topic, model, "lines", Durability::Synced, &[40; 9])?;
+    let (readers, others) = (log.consumer_group("readers")?, log.consumer_group("others")?);
+    for next in 1..9 {
+        model.of("lines").commit_tried = next;
+        readers.commit([(TopicPartition::new("lines", 0), next.into())])?;
+        if next == 4 {
+            others.delete()?;
+        } else if next < 4 {
+            others.commit([(TopicPartition::new("lines", 0), next.into())])?;
+        }
+        let store = log.topic("__consumer_offsets")?;
+        if next == 1 {
+            store.update_config(TopicConfig::new().segment_bytes(400).delete_retention(Duration::ZERO))?;
+        }
+        if next % 2 == 0 {
+            flush(log, model)?;
+            let lines = model.of("lines");
+            (lines.committed, lines.forgotten) = (next, next >= 4);
+            store.partition(0)?.compact()?;
+        }
+    }
+    Ok(())
+}
+
 /// What is there is what was appended, as far as it is, and what was committed is below its end.
 pub(super) fn check(what: &str, log: &Log, model: &Model) {
     check_records(what, log, model);
@@ -281,6 +311,10 @@ fn check_commit(what: &str, log: &Log, partition: &Partition, lines: &Lines) {
     let next = committed.map_or(0, |committed| committed.offset);
     assert!(next <= partition.log_end_offset(), "{what}: {next} is committed, behind the end");
     assert!(lines.committed <= next && next <= lines.commit_tried, "{what}: {next} is committed: {lines:?}");
+    let others = log.consumer_group("others").unwrap_or_else(|error| panic!("{what}: {error}"));
+    let committed = others.committed(partition.id()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let is_possible = committed.is_none_or(|next| !lines.forgotten && (1..=lines.commit_tried).contains(&next.offset));
+    assert!(is_possible, "{what}: what another group committed is back");
 }
 
 /// Goes on writing, and says what is known then.

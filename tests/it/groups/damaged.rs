@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use annals::{ConsumerConfig, DamagedOffsets, Error, Log, LogConfig, OffsetReset, TopicConfig};
+use annals::{ConsumerConfig, DamagedOffsets, Error, Log, LogConfig, OffsetReset, Record, TopicConfig};
 
 use super::{drain, fill, of, t};
 
@@ -71,7 +72,43 @@ fn without_any_position_the_reset_policy_decides() {
     let group = log.consumer_group("g").unwrap();
     assert_eq!(group.committed(&t(0)).unwrap(), None);
     let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::None);
-    let polled = group.join_with("t", config).and_then(|mut consumer| consumer.poll(std::time::Duration::ZERO).map(drop));
+    let polled = group.join_with("t", config).and_then(|mut consumer| consumer.poll(Duration::ZERO).map(drop));
     assert!(polled.is_err(), "no position, and nobody said where to begin");
+    assert_eq!(drain(&mut group.join("t").unwrap()), of(0, 0..5));
+}
+
+/// A closed log in which group `g` has committed 1 of 5, and then 4 in a format that a later version of Kafka may write.
+fn later_format() -> tempfile::TempDir {
+    let dir = damaged(&[], 1);
+    let log = open(dir.path(), DamagedOffsets::Refuse);
+    let store = log.topic("__consumer_offsets").unwrap().partition(0).unwrap();
+    let last = store.read(..).unwrap().map(|batch| batch.unwrap()).last().unwrap();
+    let record = last.iter().last().unwrap().unwrap();
+    let mut value = record.value().unwrap().to_vec();
+    value[1] = 9;
+    store.append(Record::new(&value[..]).key(record.key().unwrap())).unwrap();
+    log.close().unwrap();
+    dir
+}
+
+#[test]
+fn a_position_of_a_later_format_is_an_error_for_its_partition_alone() {
+    let dir = later_format();
+    let log = open(dir.path(), DamagedOffsets::Refuse);
+    let group = log.consumer_group("g").unwrap();
+    let Err(error @ Error::Corrupt(_)) = group.committed(&t(0)) else { panic!("{:?}", group.committed(&t(0))) };
+    assert!(error.to_string().contains("version"), "{error}");
+    assert!(matches!(group.join("t").and_then(|mut member| member.poll(Duration::ZERO).map(drop)), Err(Error::Corrupt(_))));
+    assert_eq!(log.consumer_group("h").unwrap().committed(&t(0)).unwrap(), None, "others are not concerned");
+    group.commit([(t(0), 2.into())]).unwrap();
+    assert_eq!(group.committed(&t(0)).unwrap().map(|next| next.offset), Some(2), "a commit of ours takes its place");
+}
+
+#[test]
+fn a_position_of_a_later_format_is_none_where_damage_is_passed_over() {
+    let dir = later_format();
+    let log = open(dir.path(), DamagedOffsets::PassOver);
+    let group = log.consumer_group("g").unwrap();
+    assert_eq!(group.committed(&t(0)).unwrap(), None, "not the one before it: that was replaced");
     assert_eq!(drain(&mut group.join("t").unwrap()), of(0, 0..5));
 }
