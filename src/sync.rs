@@ -5,3 +5,6 @@
 
 pub(crate) use parking_lot::{Condvar, Mutex};
 pub(crate) use std::sync::atomic;
+
+/// How long it may be worth to spin before a thread sleeps: about what it takes to be woken again.
+pub(crate) const SPIN: std::time::Duration = std::time::Duration::from_micros(50);

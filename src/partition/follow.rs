@@ -1,10 +1,11 @@
 //! Waiting for more to read, and being woken.
 
+use std::hint;
 use std::sync::Arc;
 
 use crate::clock::Deadline;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, SPIN};
 
 /// One waiter: a reader or a consumer. It may be registered with many partitions.
 #[derive(Debug, Default)]
@@ -13,6 +14,8 @@ pub(crate) struct Signal {
     pending: AtomicBool,
     /// Somebody called `wake` since the waiter last took it.
     woken: AtomicBool,
+    /// The last wait was short. So may be the next, and then to spin costs both sides less than to sleep and to wake.
+    was_short: AtomicBool,
     lock: Mutex<()>,
     condvar: Condvar,
 }
@@ -56,13 +59,37 @@ impl Signal {
 
     /// Waits until notified since `reset`, or until the deadline. Gives whether it was notified.
     pub(crate) fn wait(&self, deadline: Deadline) -> bool {
+        let long = Deadline::after(2 * SPIN);
+        if self.was_short.load(Ordering::Relaxed) && self.spin(deadline.earlier(Deadline::after(SPIN))) {
+            return true;
+        }
+        let is_notified = self.sleep(deadline);
+        self.was_short.store(is_notified && !long.has_passed(), Ordering::Relaxed);
+        is_notified
+    }
+
+    fn spin(&self, deadline: Deadline) -> bool {
+        /// The time is looked at less often.
+        const ROUNDS: u32 = 32;
+        while !deadline.has_passed() {
+            for _ in 0..ROUNDS {
+                if self.is_notified() {
+                    return true;
+                }
+                hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    fn sleep(&self, deadline: Deadline) -> bool {
         let mut guard = self.lock.lock();
-        while !self.pending.load(Ordering::SeqCst) {
+        while !self.is_notified() {
             match deadline.instant() {
                 None => self.condvar.wait(&mut guard),
                 Some(at) => {
                     if self.condvar.wait_until(&mut guard, at).timed_out() {
-                        return self.pending.load(Ordering::SeqCst);
+                        return self.is_notified();
                     }
                 }
             }
@@ -120,5 +147,39 @@ impl Waker {
     /// The reader's current or next call returns at once, with nothing, data or not.
     pub fn wake(&self) {
         self.0.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What was waited for each time was there at once, and one wait was as short as it may be.
+    fn busy() -> Arc<Signal> {
+        let signal = Signal::new();
+        signal.notify();
+        while !signal.was_short.load(Ordering::Relaxed) {
+            assert!(signal.wait(Deadline::never()));
+        }
+        signal.reset();
+        signal
+    }
+
+    #[test]
+    fn who_spins_is_told_and_keeps_the_deadline() {
+        let signal = busy();
+        assert!(!signal.wait(Deadline::after(Duration::ZERO)));
+        assert!(!signal.was_short.load(Ordering::Relaxed), "nothing came");
+        let signal = busy();
+        assert!(!signal.wait(Deadline::after(2 * SPIN)), "longer than it spins");
+        let signal = busy();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| signal.wait(Deadline::never()));
+            signal.notify();
+            assert!(waiting.join().unwrap());
+        });
     }
 }

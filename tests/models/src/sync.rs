@@ -65,3 +65,6 @@ impl Condvar {
         self.0.notify_all();
     }
 }
+
+/// A thread that spins sees what one sees that sleeps at once.
+pub(crate) const SPIN: std::time::Duration = std::time::Duration::ZERO;
