@@ -53,7 +53,8 @@ mod tests {
             !crc
         }
         let bytes: Vec<u8> = (0_u32..2_100).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        for length in (0..600).chain([1_023, 1_024, 1_025, 2_047, 2_048, 2_049]) {
+        let step = if cfg!(miri) { 61 } else { 1 };
+        for length in (0..600).step_by(step).chain([1_023, 1_024, 1_025, 2_047, 2_048, 2_049]) {
             let expected = by_definition(&bytes[1..=length]);
             assert_eq!(crc32c(&bytes[1..=length]), expected, "{length} bytes");
             let mut pieces = Crc32c::new();

@@ -390,7 +390,7 @@ fn any_record() -> impl Strategy<Value = Record<'static>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 64 }, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_appended_is_decoded(appended in vec(any_record(), 1..100), base in 0..=i64::MAX.cast_unsigned() - 100) {

@@ -145,6 +145,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn levels_are_taken() {
         let text: Vec<u8> = (0..200_000_u32).flat_map(|n| (n % 1000).to_be_bytes()).collect();
         for level in [-1, 1, 6, 9] {

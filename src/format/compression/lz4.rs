@@ -225,6 +225,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn every_block_size_is_read_and_kept_to() {
         for (sizes, largest) in [(0x40, 64 << 10), (0x50, 256 << 10), (0x60, 1 << 20), (0x70, 4 << 20)] {
             let full = vec![3; largest];
@@ -295,6 +296,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn the_limit_holds_inside_a_block() {
         let bytes = frame(0x60, 0x70, b"", &[&block(&vec![0; 1 << 20]), &END_MARK]);
         assert_eq!(decompress(&bytes, 2, 1 << 20).unwrap().len(), 1 << 20);

@@ -53,6 +53,7 @@ fn streams_of_kafka_decode_to_the_same_records() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too much for an interpreter")]
 fn sizes_at_the_borders_round_trip() {
     let borders = [0, 1, 2, 15, 16, 32_767, 32_768, 32_769, 65_535, 65_536, 65_537, 131_072, 200_000];
     for codec in codecs() {
@@ -81,6 +82,7 @@ fn compressing_appends() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too much for an interpreter")]
 fn levels_come_from_the_settings() {
     let text: Vec<u8> = (0..50_000_u32).flat_map(|n| (n * n % 7919).to_be_bytes()).collect();
     let sizes = |codec: Compression, settings: &TopicSettings| {
@@ -96,6 +98,7 @@ fn levels_come_from_the_settings() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too much for an interpreter")]
 fn a_bomb_stops_at_the_limit() {
     const LIMIT: usize = 100_000;
     let zeros = vec![0; 16 << 20];
