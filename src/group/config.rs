@@ -13,7 +13,8 @@ use super::assignor::Assignor;
 /// Longest name of a static member: Kafka writes its length as an `i16`.
 const INSTANCE_ID_MAX_BYTES: usize = 32_767;
 
-/// Where a consumer starts if its group has committed nothing, or what was committed is not in the log.
+/// Where a consumer starts if its group has committed nothing, or what was committed is not in the log. Where the log is cut in
+/// front of its position, it goes on at the cut, unless there is no policy at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OffsetReset {

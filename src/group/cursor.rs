@@ -54,6 +54,8 @@ pub(super) struct Cursor {
     signal: Arc<Signal>,
     /// Next offset to give; `None` until it could be found.
     position: Option<u64>,
+    /// How often the log had been cut when the position was found.
+    cuts_seen: u64,
     /// What this consumer knows to be committed.
     committed: Option<u64>,
     is_paused: bool,
@@ -121,9 +123,18 @@ impl Cursor {
         let Owned { topic, core } = owned;
         core.waiters().register(signal);
         let partition = Partition::new(core, Durability::Os, keep);
-        let signal = Arc::clone(signal);
-        let mut cursor =
-            Self { topic, partition, signal, position: None, committed: None, is_paused: false, reader: None, held: None };
+        let cuts_seen = partition.core().truncations();
+        let mut cursor = Self {
+            topic,
+            partition,
+            signal: Arc::clone(signal),
+            position: None,
+            cuts_seen,
+            committed: None,
+            is_paused: false,
+            reader: None,
+            held: None,
+        };
         if let Ok((position, committed)) = cursor.start(setting) {
             (cursor.position, cursor.committed) = (Some(position), committed);
         }
@@ -153,7 +164,33 @@ impl Cursor {
 
     /// The position, if the group has not committed it yet.
     pub(super) fn uncommitted(&self) -> Option<u64> {
-        self.position.filter(|_| self.position != self.committed)
+        let place = self.place();
+        place.filter(|_| place != self.committed)
+    }
+
+    /// The position, or where the log was cut in front of it: what stands there now was not given yet, however long the log is.
+    fn place(&self) -> Option<u64> {
+        let cut = self.partition.core().lowest_cut_since(self.cuts_seen);
+        self.position.map(|position| cut.map_or(position, |end| position.min(end)))
+    }
+
+    /// Goes back to where the log was cut, if it was, and looks for everything anew. Without a reset policy it is the program's to
+    /// say where to go on.
+    fn heed_cuts(&mut self, reset: OffsetReset) -> Result<()> {
+        if self.partition.core().truncations() == self.cuts_seen {
+            return Ok(());
+        }
+        let (position, place) = (self.position, self.place());
+        if let (OffsetReset::None, Some(requested), Some(log_end)) = (reset, position, place)
+            && log_end < requested
+        {
+            let log_start = self.partition.log_start_offset();
+            return Err(Error::OffsetOutOfRange { requested, log_start, log_end });
+        }
+        // What is cut in between is noticed by the next look.
+        self.cuts_seen = self.partition.core().truncations();
+        (self.position, self.reader, self.held) = (place, None, None);
+        Ok(())
     }
 
     pub(super) fn note_commit(&mut self, offset: u64) {
@@ -161,7 +198,7 @@ impl Cursor {
     }
 
     pub(super) fn position(&self, setting: Setting<'_>) -> Result<u64> {
-        self.position.map_or_else(|| self.start(setting).map(|(position, _)| position), Ok)
+        self.place().map_or_else(|| self.start(setting).map(|(position, _)| position), Ok)
     }
 
     /// Records (counted by offsets) between the position and the end of what can be read.
@@ -191,6 +228,7 @@ impl Cursor {
 
     /// Goes on from there.
     pub(super) fn move_to(&mut self, position: u64) {
+        self.cuts_seen = self.partition.core().truncations();
         self.position = Some(position);
         self.reader = None;
         self.held = None;
@@ -231,7 +269,11 @@ impl Cursor {
         let mut has_given = false;
         while !budget.is_spent() {
             let position = self.settle(setting, polled)?;
-            let held = match self.next_batch(position, setting) {
+            let held = self.next_batch(position, setting);
+            if self.partition.core().truncations() != self.cuts_seen {
+                continue;
+            }
+            let held = match held {
                 // Removed since the position was looked at.
                 Err(Error::OffsetOutOfRange { .. }) if self.partition.log_start_offset() > position => continue,
                 held => held?,
@@ -279,6 +321,9 @@ impl Cursor {
 
     /// The position, inside the log. What was removed in front of it is told.
     fn settle(&mut self, setting: Setting<'_>, polled: &mut Polled) -> Result<u64> {
+        let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
+        // Behind the look at the end: an end that was cut is never seen without the cut.
+        self.heed_cuts(setting.config.reset)?;
         let requested = if let Some(position) = self.position {
             position
         } else {
@@ -286,7 +331,6 @@ impl Cursor {
             (self.position, self.committed) = (Some(position), committed);
             position
         };
-        let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
         if (log_start..=log_end).contains(&requested) {
             return Ok(requested);
         }

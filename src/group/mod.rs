@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use crate::clock::Timestamp;
 use crate::config::{Durability, LogSettings};
 use crate::error::{Error, Result};
-use crate::format::metadata_file::TopicId;
 use crate::log::catalog::Catalog;
 use crate::partition::KeepOpen;
 use crate::topic_partition::TopicPartition;
@@ -118,21 +117,40 @@ impl GroupService {
         Ok(groups.into_values().map(handle).collect())
     }
 
-    /// A topic is no longer in the catalog: its positions go, also from the disk, and members let go of it.
-    pub(crate) fn topic_deleted(&self, name: &str, id: Option<TopicId>) -> Result<()> {
+    /// A topic is no longer in the catalog: members let go of it.
+    pub(crate) fn topic_deleted(&self) {
         for group in self.live() {
             group.refresh(&self.catalog);
         }
-        self.store.forget_topic(name, id)
+    }
+
+    /// The positions in a topic that was deleted go, also from the disk.
+    pub(crate) fn forget_topic(&self, name: &str) -> Result<()> {
+        match self.store.forget_topic(name) {
+            // What cannot be read is of no use to the next topic of this name either.
+            Err(Error::Corrupt(_)) => Ok(()),
+            forgotten => forgotten,
+        }
     }
 
     /// Removes positions that are older than they may get, save where a member reads their topic.
     pub(crate) fn expire(&self, now: Timestamp) -> Result<()> {
+        self.store.retry_lowered();
         let Some(retention) = self.retention else { return Ok(()) };
         for id in self.store.groups()? {
             self.shared(&id).hold(|is_read| self.store.expire(&id, now - retention, is_read))?;
         }
         Ok(())
+    }
+
+    /// Lowers what was committed for a partition above `end`, and then does what cuts it there.
+    pub(crate) fn lower_commits_then(&self, id: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.store.lower_then(id, end, cut)
+    }
+
+    /// Records of `__consumer_offsets` may be gone.
+    pub(crate) fn offsets_were_cut(&self) {
+        self.store.forget_loaded();
     }
 
     /// After an unclean open: lowers, durably, each committed offset that lies above the recovered end of its partition to that

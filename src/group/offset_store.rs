@@ -6,6 +6,7 @@
 //!
 //! This room neither knows members nor asks whether somebody may commit: that is for its callers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -48,11 +49,13 @@ pub(super) struct OffsetStore {
     keep: KeepOpen,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Loaded {
     /// [`TOPIC`], once there is one.
     topic: Option<Arc<TopicCore>>,
     positions: Positions,
+    /// Positions that were lowered here and not yet on the disk, which was full.
+    unwritten: BTreeSet<(Arc<str>, TopicPartition)>,
     /// In a read-only log: how far each partition was read, and how often it had been cut.
     ends: Vec<(u64, u64)>,
 }
@@ -107,9 +110,21 @@ impl OffsetStore {
             return Ok(());
         }
         self.check_writable()?;
+        self.retry_lowered();
         let _nothing_is_removed = self.removal.read();
         let topic_ids = next.iter().enumerate().map(|(index, commit)| self.check(index, commit));
         let topic_ids = topic_ids.collect::<Result<Vec<_>>>()?;
+        self.write(group, next, topic_ids, durability)
+    }
+
+    /// Writes positions of a group, with the ids of their topics, and puts them in force.
+    fn write(
+        &self,
+        group: &str,
+        next: Vec<(TopicPartition, OffsetAndMetadata)>,
+        topic_ids: Vec<Option<TopicId>>,
+        durability: Durability,
+    ) -> Result<()> {
         let now = self.now();
         let records = next.iter().zip(&topic_ids).map(|((partition, next), topic_id)| {
             let value = OffsetCommitValue {
@@ -126,6 +141,7 @@ impl OffsetStore {
         self.with_loaded(|loaded| {
             for (((partition, next), topic_id), written_at) in next.into_iter().zip(topic_ids).zip(written) {
                 let commit = Commit { written_at, committed_at: now, topic_id, next: Ok(next) };
+                loaded.unwritten.retain(|(other, lowered)| **other != *group || *lowered != partition);
                 loaded.positions.set(group, partition, commit);
             }
             Ok(())
@@ -179,9 +195,9 @@ impl OffsetStore {
         self.with_loaded(|loaded| Ok(loaded.positions.groups(None).map(|(group, _)| Arc::clone(group)).collect()))
     }
 
-    /// A topic is gone: removes what any group committed for it, also from the disk.
-    pub(super) fn forget_topic(&self, name: &str, id: Option<TopicId>) -> Result<()> {
-        self.remove(None, |partition, commit| *partition.topic == *name && is_about(commit, id))
+    /// Every topic of this name is gone: removes what any group committed for one, also from the disk.
+    pub(super) fn forget_topic(&self, name: &str) -> Result<()> {
+        self.remove(None, |partition, _| *partition.topic == *name)
     }
 
     /// Removes what a group committed; all of it if `partitions` is `None`.
@@ -198,16 +214,19 @@ impl OffsetStore {
     /// Writes a tombstone for each commit that is to go, of one group or of all, and forgets it.
     fn remove(&self, group: Option<&str>, is_gone: impl Fn(&TopicPartition, &Commit) -> bool) -> Result<()> {
         let _nobody_commits = self.removal.write();
-        let gone: Vec<(Arc<str>, Vec<TopicPartition>)> = self.with_loaded(|loaded| {
+        let gone: Vec<(Arc<str>, Vec<TopicPartition>, Durability)> = self.with_loaded(|loaded| {
             let of_group = loaded.positions.groups(group).map(|(group, commits)| {
                 let gone = commits.iter().filter(|(partition, commit)| is_gone(partition, commit));
-                (Arc::clone(group), gone.map(|(partition, _)| partition.clone()).collect::<Vec<_>>())
+                // One that does not say which topic it is about must not come back for the next one of that name.
+                let has_no_id = gone.clone().any(|(_, commit)| commit.topic_id.is_none());
+                let durability = if has_no_id { Durability::Synced } else { Durability::Os };
+                (Arc::clone(group), gone.map(|(partition, _)| partition.clone()).collect::<Vec<_>>(), durability)
             });
-            Ok(of_group.filter(|(_, partitions)| !partitions.is_empty()).collect())
+            Ok(of_group.filter(|(_, partitions, _)| !partitions.is_empty()).collect())
         })?;
-        for (group, partitions) in gone {
+        for (group, partitions, durability) in gone {
             let tombstones = partitions.iter().map(|partition| Record::tombstone(encode_key(&group, partition)));
-            let written = self.home_of(&group)?.append_batch(tombstones)?;
+            let written = self.home_of(&group)?.with_durability(durability).append_batch(tombstones)?;
             self.with_loaded(|loaded| {
                 for (partition, written_at) in partitions.iter().zip(written) {
                     loaded.positions.remove(&group, partition, written_at);
@@ -218,41 +237,87 @@ impl OffsetStore {
         Ok(())
     }
 
-    /// After an unclean open: lowers every position that lies above the end of its log to that end, durably, since records that
-    /// are appended there later would be passed over.
+    /// After an unclean open: lowers every position that lies above the end of its log to that end, since records that are
+    /// appended there later would be passed over.
     pub(super) fn lower_commits(&self) -> Result<Vec<LoweredCommit>> {
-        let too_high: Vec<(Arc<str>, TopicPartition, Commit)> = self.with_loaded(|loaded| {
-            let commits = loaded.positions.groups(None).flat_map(|(group, commits)| {
-                commits.iter().map(move |(partition, commit)| (Arc::clone(group), partition.clone(), commit.clone()))
-            });
-            Ok(commits.filter(|(_, partition, commit)| self.log_end(partition, commit).is_some()).collect())
-        })?;
-        let mut lowered = Vec::new();
-        for (group, partition, commit) in too_high {
-            let (Some(to), Ok(from)) = (self.log_end(&partition, &commit), commit.next) else { continue };
-            let next = OffsetAndMetadata { offset: to, metadata: from.metadata };
-            self.commit(&group, vec![(partition.clone(), next)], Durability::Synced)?;
-            lowered.push((group.to_string(), partition, from.offset, to));
-        }
-        lowered.sort();
-        Ok(lowered)
+        let _nobody_commits = self.removal.write();
+        self.lower(|partition, commit| self.log_end(partition, commit))
     }
 
-    /// The end of the log that a commit is about, if it lies above it.
+    /// Lowers what was committed for a partition above `end`, and then does what cuts it there. Nobody commits in between.
+    pub(super) fn lower_then(&self, partition: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
+        let _nobody_commits = self.removal.write();
+        match self.lower(|other, _| (other == partition).then_some(end)) {
+            // Nobody can use a position until that is repaired.
+            Err(Error::Corrupt(_) | Error::Io { .. }) => {}
+            lowered => drop(lowered?),
+        }
+        cut()
+    }
+
+    /// Lowers positions to the end that is given for them, where they lie above it. They are in force at once, and durable unless
+    /// the disk is full or refuses: then they are written later.
+    fn lower(&self, end_of: impl Fn(&TopicPartition, &Commit) -> Option<u64>) -> Result<Vec<LoweredCommit>> {
+        let mut lowered = self.with_loaded(|loaded| {
+            let lowered = loaded.positions.lower(end_of);
+            loaded.unwritten.extend(lowered.iter().map(|(group, partition, ..)| (Arc::clone(group), partition.clone())));
+            Ok(lowered)
+        })?;
+        self.write_lowered();
+        lowered.sort();
+        Ok(lowered.into_iter().map(|(group, partition, from, to)| (group.to_string(), partition, from, to)).collect())
+    }
+
+    /// Writes positions that were lowered while the disk was full, if there are any.
+    pub(super) fn retry_lowered(&self) {
+        if self.loaded.lock().as_ref().is_some_and(|loaded| !loaded.unwritten.is_empty()) {
+            let _nobody_commits = self.removal.write();
+            self.write_lowered();
+        }
+    }
+
+    /// Writes positions that were lowered, as far as the disk takes them.
+    fn write_lowered(&self) {
+        let unwritten = self.with_loaded(|loaded| {
+            let mut of_groups = BTreeMap::<Arc<str>, (Vec<_>, Vec<_>)>::new();
+            for (group, partition) in &loaded.unwritten {
+                let Some(commit) = loaded.positions.get(group, partition) else { continue };
+                let Ok(next) = &commit.next else { continue };
+                let (positions, topic_ids) = of_groups.entry(Arc::clone(group)).or_default();
+                positions.push((partition.clone(), next.clone()));
+                topic_ids.push(commit.topic_id);
+            }
+            Ok(of_groups)
+        });
+        for (group, (next, topic_ids)) in unwritten.into_iter().flatten() {
+            let _tried_again_later = self.write(&group, next, topic_ids, Durability::Synced);
+        }
+    }
+
+    /// [`TOPIC`] was cut: what is known of it is read anew.
+    pub(super) fn forget_loaded(&self) {
+        let _nobody_commits = self.removal.write();
+        *self.loaded.lock() = None;
+    }
+
+    /// The end of the log that a commit is about.
     fn log_end(&self, partition: &TopicPartition, commit: &Commit) -> Option<u64> {
         let topic = self.catalog.topic(&partition.topic).ok().filter(|topic| is_about(commit, topic.id()))?;
-        let end = topic.partition(partition.partition).ok()?.log_end_offset();
-        commit.next.as_ref().is_ok_and(|next| next.offset > end).then_some(end)
+        topic.partition(partition.partition).ok().map(|partition| partition.log_end_offset())
     }
 
     /// The partition of [`TOPIC`] that holds the group's records; creates the topic.
     fn home_of(&self, group: &str) -> Result<Partition> {
         self.with_loaded(|loaded| {
-            let topic = if let Some(topic) = &loaded.topic {
-                topic
-            } else {
-                let config = TopicConfig::new().set("cleanup.policy", "compact")?.set("segment.bytes", "104857600")?;
-                loaded.topic.insert(self.catalog.open_topic(TOPIC, self.partitions, &config)?)
+            let config = || TopicConfig::new().set("cleanup.policy", "compact")?.set("segment.bytes", "104857600");
+            let topic = match &loaded.topic {
+                Some(topic) if topic.is_configured() || self.catalog.context().read_only => topic,
+                // A broker made it, and kept to itself how.
+                Some(topic) => {
+                    topic.update_config(&config()?)?;
+                    topic
+                }
+                None => loaded.topic.insert(self.catalog.open_topic(TOPIC, self.partitions, &config()?)?),
             };
             let core = topic.partition(offset_commit::partition_of(group, topic.partition_count()))?;
             Ok(Partition::new(core, self.catalog.context().durability, self.keep.clone()))
@@ -284,17 +349,22 @@ impl OffsetStore {
         let topic = match self.catalog.topic(TOPIC) {
             Ok(topic) => topic,
             Err(Error::UnknownTopic(_)) => {
-                return Ok(Loaded { topic: None, positions: Positions::default(), ends: Vec::new() });
+                return Ok(Loaded::default());
             }
             Err(error) => return Err(error),
         };
         let mut positions = Positions::default();
         // Before it is read: what comes meanwhile may be read twice.
         let ends = if self.catalog.context().read_only { ends_of(&topic)? } else { Vec::new() };
-        for core in topic.partitions() {
-            self.replay(&mut positions, core, topic.partition_count())?;
+        for (_, slot) in topic.slots().iter() {
+            match slot {
+                Ok(core) => self.replay(&mut positions, Arc::clone(core), topic.partition_count())?,
+                // Whose positions it holds is not known.
+                Err(_) if self.damaged == DamagedOffsets::PassOver => {}
+                Err(error) => return Err(error.clone()),
+            }
         }
-        Ok(Loaded { topic: Some(topic), positions, ends })
+        Ok(Loaded { topic: Some(topic), positions, unwritten: BTreeSet::new(), ends })
     }
 
     fn replay(&self, positions: &mut Positions, core: Arc<PartitionCore>, partitions: u32) -> Result<()> {

@@ -104,6 +104,26 @@ impl Positions {
         }
     }
 
+    /// Lowers each position to the end that is given for it, if it lies above. Gives group, partition, from and to.
+    pub(super) fn lower(
+        &mut self,
+        end_of: impl Fn(&TopicPartition, &Commit) -> Option<u64>,
+    ) -> Vec<(Arc<str>, TopicPartition, u64, u64)> {
+        let mut lowered = Vec::new();
+        for (group, commits) in &mut self.groups {
+            for (partition, commit) in commits {
+                let Some(end) = end_of(partition, commit) else { continue };
+                if let Ok(next) = &mut commit.next
+                    && next.offset > end
+                {
+                    let from = std::mem::replace(&mut next.offset, end);
+                    lowered.push((Arc::clone(group), partition.clone(), from, end));
+                }
+            }
+        }
+        lowered
+    }
+
     pub(super) fn get(&self, group: &str, partition: &TopicPartition) -> Option<&Commit> {
         self.groups.get(group)?.get(partition)
     }

@@ -37,7 +37,8 @@ impl Partition {
     }
 
     /// Cuts the log so that `end` is the next offset to be written; records at and above it are gone, for good once this
-    /// returns. An `end` at or above the log end changes nothing. Readers go on in what is left.
+    /// returns. An `end` at or above the log end changes nothing. Readers go on in what is left, and members of groups at the cut;
+    /// what was committed above it is lowered to it.
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start.
@@ -47,7 +48,7 @@ impl Partition {
             return cut();
         }
         if let Some(guard) = self.keep().guard::<Guard>() {
-            guard.core.lower_recovery_point(self.id(), end, cut)
+            guard.core.cut(self.id(), end, cut)
         } else if let Some(lone) = self.keep().guard::<Lone>() {
             lone.lower_recovery_point(end, cut)
         } else {
@@ -86,12 +87,26 @@ impl Partition {
 
 impl LogCore {
     /// Lowers the commits above the end of a partition that was recovered. Where it is the one that holds the commits, those that
-    /// are left speak of other partitions.
+    /// are left are read anew, and speak of other partitions.
     fn lower_commits_of(&self, id: &TopicPartition) -> Result<()> {
         if file_name::is_internal_topic(&id.topic) {
+            self.groups.offsets_were_cut();
             return Ok(());
         }
         self.groups.lower_commits().map(drop)
+    }
+
+    /// Cuts a partition, and what was committed and stored of it before.
+    fn cut(&self, id: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
+        if file_name::is_internal_topic(&id.topic) {
+            let done = self.lower_recovery_point(id, end, cut);
+            self.groups.offsets_were_cut();
+            return done;
+        }
+        if self.context().read_only {
+            return cut();
+        }
+        self.groups.lower_commits_then(id, end, || self.lower_recovery_point(id, end, cut))
     }
 
     fn lower_recovery_point(&self, id: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {

@@ -392,13 +392,12 @@ impl LogCore {
 
     fn delete_topic(&self, name: &str) -> Result<()> {
         let now = self.context().clock.now();
-        let topic = self.catalog.begin_delete(name, now)?;
+        self.catalog.begin_delete(name, now)?;
         // The topic is gone. What cannot be tidied now is tidied before its name is used again, at the next pass or opening.
         // Room first: on a full disk no checkpoint can be written.
         let _tried_again_later = self.catalog.unlink_due(now);
         let _tried_again_later = self.finish_deletion(name);
-        // Committed offsets name the topic's id, so that those that stay mean nothing to the next topic of this name.
-        let _means_nothing_anyway = self.groups.topic_deleted(name, topic.id());
+        self.groups.topic_deleted();
         Ok(())
     }
 
@@ -421,6 +420,8 @@ impl LogCore {
             lines.cleaned.retain(|id, _| *id.topic != *name);
             lines
         })?;
+        // Those without a topic's id would be taken for commits to the next topic of this name.
+        self.groups.forget_topic(name)?;
         self.catalog.end_delete(name)
     }
 

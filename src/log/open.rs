@@ -195,7 +195,7 @@ pub(super) fn known_of(contents: &Contents, lines: Lines, threads: usize) -> Kno
 fn lower_commits(groups: &GroupService) -> Result<Vec<LoweredCommit>> {
     let lowered = match groups.lower_commits() {
         // Nobody can use a position until that is repaired; the log still opens.
-        Err(Error::Corrupt(_) | Error::Poisoned { .. }) => return Ok(Vec::new()),
+        Err(Error::Corrupt(_) | Error::Poisoned { .. } | Error::Io { .. }) => return Ok(Vec::new()),
         lowered => lowered?.into_iter(),
     };
     Ok(lowered.map(|(group, partition, from, to)| LoweredCommit { group, partition, from, to }).collect())

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use super::batch::Origin;
 use super::commit::GroupCommit;
 use super::context::{PartitionContext, PartitionSpec};
+use super::cuts::Cuts;
 use super::delete::Trash;
 use super::follow::WaitList;
 use super::leader_epoch::LeaderEpochs;
@@ -122,7 +123,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         appended_bytes: AtomicU64::new(0),
         recovery_point: AtomicU64::new(recovery_point),
         first_unstable: AtomicU64::new(writer.producers.first_unstable_offset().unwrap_or(u64::MAX)),
-        truncations: AtomicU64::new(0),
+        cuts: Cuts::default(),
         reopens: AtomicU64::new(0),
         is_dense: AtomicBool::new(spec.is_dense),
         cleaned_end: AtomicU64::new(NEVER),

@@ -23,6 +23,7 @@ pub(crate) mod batch;
 pub(crate) mod cleaned;
 mod commit;
 mod context;
+mod cuts;
 mod delete;
 mod encoded;
 mod flush;
@@ -61,6 +62,7 @@ pub(crate) use transactions::control_of;
 
 use batch::Origin;
 use commit::GroupCommit;
+use cuts::Cuts;
 use delete::Trash;
 use follow::{Signal, WaitList};
 use leader_epoch::LeaderEpochs;
@@ -99,8 +101,8 @@ pub(crate) struct PartitionCore {
     recovery_point: AtomicU64,
     /// First offset of the earliest open transaction; `u64::MAX` where there is none.
     first_unstable: AtomicU64,
-    /// Rises with every truncation: readers must look for their place again.
-    truncations: AtomicU64,
+    /// After each one readers must look for their place again.
+    cuts: Cuts,
     /// Rises with every `reopen`: what was appended before and not synced may be gone.
     reopens: AtomicU64,
     /// Whether a gap between two offsets can only be damage.
@@ -249,7 +251,12 @@ impl PartitionCore {
 
     /// Rises with every truncation, and whenever the directory was read anew.
     pub(crate) fn truncations(&self) -> u64 {
-        self.truncations.load(Ordering::Acquire)
+        self.cuts.count()
+    }
+
+    /// The lowest end that the log was cut to since there were so many truncations; from there on it holds other records.
+    pub(crate) fn lowest_cut_since(&self, truncations: u64) -> Option<u64> {
+        self.cuts.lowest_since(truncations)
     }
 
     /// Whether a gap between two offsets can only be damage.

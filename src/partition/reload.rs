@@ -184,7 +184,7 @@ impl PartitionCore {
         self.has_refusal.store(damage.is_some(), Ordering::Release);
         *self.refusal.lock() = damage;
         self.segments().replace(fresh.segments().snapshot().to_vec());
-        self.truncations.fetch_add(1, Ordering::SeqCst);
+        self.cuts.add(fresh.log_end_offset());
         self.publish_end(writer);
         self.log_start.store(fresh.log_start_offset(), Ordering::Release);
     }

@@ -135,7 +135,7 @@ impl PartitionCore {
     /// then finds the new segments.
     pub(super) fn publish_cut(&self, segments: Vec<Arc<Segment>>, end: u64) {
         self.segments().replace(segments);
-        self.truncations.fetch_add(1, Ordering::SeqCst);
+        self.cuts.add(end);
         self.log_end.store(end, Ordering::SeqCst);
     }
 

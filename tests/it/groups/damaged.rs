@@ -112,3 +112,16 @@ fn a_position_of_a_later_format_is_none_where_damage_is_passed_over() {
     assert_eq!(group.committed(&t(0)).unwrap(), None, "not the one before it: that was replaced");
     assert_eq!(drain(&mut group.join("t").unwrap()), of(0, 0..5));
 }
+
+#[test]
+fn a_store_whose_directory_is_gone_is_not_taken_for_an_empty_one() {
+    let dir = damaged(&[], 1);
+    fs::remove_dir_all(dir.path().join("__consumer_offsets-0")).unwrap();
+    let log = open(dir.path(), DamagedOffsets::Refuse);
+    let group = log.consumer_group("g").unwrap();
+    assert!(group.committed(&t(0)).is_err(), "{:?}", group.committed(&t(0)));
+    assert!(group.join("t").is_err(), "nobody reads from 0 for want of a position");
+    drop((group, log));
+    let log = open(dir.path(), DamagedOffsets::PassOver);
+    assert_eq!(log.consumer_group("g").unwrap().committed(&t(0)).unwrap(), None);
+}

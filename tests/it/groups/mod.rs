@@ -1,6 +1,7 @@
 //! Consumer groups from outside: who gets which records, what is committed, and what survives.
 
 mod committing;
+mod cut;
 mod damaged;
 mod managing;
 mod membership;

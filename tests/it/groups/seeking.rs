@@ -100,7 +100,7 @@ fn a_seek_below_the_log_start_tells_what_is_missing() {
 }
 
 #[test]
-fn a_position_above_the_end_follows_the_reset_policy() {
+fn a_position_above_the_end_goes_back_to_it_if_there_is_a_reset_policy() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 10);
     let join = |group: &str, reset| {
@@ -113,9 +113,18 @@ fn a_position_above_the_end_follows_the_reset_policy() {
     let mut latest = join("latest", OffsetReset::Latest);
     let mut none = join("none", OffsetReset::None);
     topic.partition(0).unwrap().truncate_to(4).unwrap();
-    assert_eq!(drain(&mut earliest), of(0, 0..4));
-    assert_eq!(drain(&mut latest), []);
-    assert_eq!(latest.position(&t(0)).unwrap(), 4);
-    let refused = none.poll(Duration::ZERO);
-    assert!(matches!(refused, Err(Error::OffsetOutOfRange { requested: 10, log_end: 4, .. })));
+    for consumer in [&mut earliest, &mut latest] {
+        assert_eq!(drain(consumer), []);
+        assert_eq!(consumer.position(&t(0)).unwrap(), 4);
+    }
+    fill(&topic, 0, 8);
+    for consumer in [&mut earliest, &mut latest] {
+        assert_eq!(drain(consumer), of(0, 4..12));
+    }
+    for _ in 0..2 {
+        let refused = none.poll(Duration::ZERO);
+        assert!(matches!(refused, Err(Error::OffsetOutOfRange { requested: 10, log_end: 4, .. })));
+    }
+    none.seek(&t(0), 11).unwrap();
+    assert_eq!(drain(&mut none), of(0, 11..12));
 }
