@@ -180,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_right_checksum_covers_behind_the_last_entry_is_too_much() {
+        let count = |entries: i32| entries.to_be_bytes();
+        let entries = &ONE[HEADER_BYTES..];
+        for (what, checked) in [
+            ("a byte", [&count(1)[..], entries, &[0]].concat()),
+            ("an entry that is not counted", [&count(1)[..], entries, entries].concat()),
+        ] {
+            let bytes = [&VERSION.to_be_bytes()[..], &crc32c(&checked).to_be_bytes(), &checked].concat();
+            assert!(matches!(decode_or_fault(&bytes), Err(Fault::LeftOver)), "{what}");
+        }
+    }
+
+    #[test]
     fn a_count_without_entries_takes_no_memory() {
         for count in [1, i32::MAX, -1, i32::MIN] {
             let checked = count.to_be_bytes();

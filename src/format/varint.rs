@@ -222,6 +222,13 @@ mod tests {
     }
 
     #[test]
+    fn three_groups_are_few_and_four_are_not() {
+        assert_eq!(few_groups_at(&[0x80, 0x80, 0x7f, 0], 0), Some((0x7f << 14, 3)));
+        assert_eq!(few_groups_at(&[0x80, 0x80, 0x80, 1], 0), None, "no bit is set in the first three");
+        assert_eq!(few_groups(&[0x80, 0x80, 0x80, 1]), None);
+    }
+
+    #[test]
     fn malformed_varints_stay_where_they_are() {
         for short in [&[][..], &[0x80], &[0x80, 0x80, 0x80, 0x80]] {
             let mut bytes = short;

@@ -171,6 +171,8 @@ fn the_time_of_the_append_is_that_of_every_record() {
     stamp_append_time(&mut batch, T + 1_000);
     stamp(&mut batch, 5, 0);
     assert_eq!(batch, bytes(APPEND_TIME));
+    stamp_append_time(&mut batch, T + 1_000);
+    assert_eq!(batch, bytes(APPEND_TIME), "and again");
 }
 
 #[test]
@@ -246,6 +248,21 @@ fn compacted_batches() {
 }
 
 #[test]
+fn what_is_left_below_an_offset_has_times_of_its_own() {
+    let at = |millis| Record::new("v").timestamp(Timestamp::from_millis(millis));
+    let mut batch = built(&[at(T + 10), at(T + 20), at(T + 5), at(T + 90)]);
+    stamp(&mut batch, 100, 0);
+    let header = BatchHeader::decode(&batch).unwrap();
+    let left = below(&header, &batch, None, 103, &TopicSettings::default()).unwrap().unwrap();
+    let header = BatchHeader::decode(&left).unwrap();
+    assert!(header.crc_is_valid(&left));
+    assert_eq!((header.base_offset, header.last_offset, header.record_count), (100, 102, 3));
+    assert_eq!((header.base_timestamp, header.max_timestamp), (T + 10, T + 20));
+    let times = records(&left).unwrap().iter().map(|record| (record.0, record.1)).collect::<Vec<_>>();
+    assert_eq!(times, [(100, T + 10), (101, T + 20), (102, T + 5)]);
+}
+
+#[test]
 fn sequences_go_on_at_zero() {
     let header = BatchHeader::decode(&bytes(EMPTY)).unwrap();
     for (base, last) in [(i32::MAX - 2, i32::MAX), (i32::MAX - 1, 0), (i32::MAX, 1), (0, 2), (-1, -1)] {
@@ -281,6 +298,7 @@ fn fronts_that_are_no_batch() {
         batch
     };
     assert_eq!(Frame::decode(&with(16, &[3])).unwrap().magic, 2, "as Kafka reads it");
+    assert_eq!(Frame::decode(&with(16, &[0x7f])).unwrap().magic, 2, "the highest there is");
     assert!(Frame::decode(&with(8, &[0, 0, 0, 14])).is_ok());
     for (what, front) in [
         ("one byte too short", batch[..16].to_vec()),
@@ -305,6 +323,18 @@ fn fronts_that_are_no_batch() {
         assert!(Frame::decode(&header).is_ok(), "{what}");
         assert!(BatchHeader::decode(&header).is_err(), "{what}");
     }
+}
+
+#[test]
+fn the_last_offset_may_be_the_highest_there_is() {
+    let mut batch = bytes(PLAIN);
+    stamp(&mut batch, MAX_OFFSET - 2, 0);
+    assert_eq!(BatchHeader::decode(&batch).unwrap().last_offset, MAX_OFFSET);
+    batch[23..27].copy_from_slice(&i32::MAX.to_be_bytes());
+    assert!(BatchHeader::decode(&batch).is_err(), "one that reaches beyond it");
+    stamp(&mut batch, 5, 0);
+    let header = BatchHeader::decode(&batch).unwrap();
+    assert_eq!(header.last_offset, 5 + u64::from(i32::MAX.unsigned_abs()), "a batch of 2^31 offsets");
 }
 
 /// `a`, without key, at offset delta 0, and the same at 1.

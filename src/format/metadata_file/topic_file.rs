@@ -175,6 +175,7 @@ mod tests {
             &format!("{id}partitions=1\nconfig.a=\\\n"),
             &format!("{id}partitions=1\nconfig.a\n"),
             &format!("{id}partitions=1\ncolor=red\n"),
+            &format!("{id}partitions=1\ndense=false\n"),
             &format!("{id}partitions=1\n\n"),
             "topic.id=short\npartitions=1\n",
         ] {
