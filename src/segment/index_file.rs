@@ -302,4 +302,83 @@ mod tests {
         assert_eq!(hex(index.offset_bytes(0)), "000000050000009e000000090000013c");
         assert_eq!(hex(index.time_bytes(0)), "0000018bcfe56832000000030000018bcfe5683c000000070000018bcfe568460000000b");
     }
+
+    const LOG_BYTES: u32 = 301;
+    const MOST: u32 = i32::MAX.unsigned_abs();
+
+    /// Index files of these bytes, if they pass the checks.
+    fn loaded(offsets: &[u8], times: &[u8]) -> Option<IndexFiles> {
+        let disk = crate::storage::MemoryDisk::default();
+        disk.create_dir_all("/t".as_ref()).unwrap();
+        let paths = ["/t/a.index", "/t/a.timeindex"].map(Path::new);
+        for (path, bytes) in paths.into_iter().zip([offsets, times]) {
+            disk.open(path, Access::OpenOrCreate).unwrap().write_all_at(bytes, 0).unwrap();
+        }
+        IndexFiles::load(&disk, paths[0], paths[1], LOG_BYTES, |_, _| true).unwrap()
+    }
+
+    fn offsets(entries: &[(u32, u32)]) -> Vec<u8> {
+        entries.iter().flat_map(|&(relative_offset, position)| OffsetEntry { relative_offset, position }.encode()).collect()
+    }
+
+    fn times(entries: &[(i64, u32)]) -> Vec<u8> {
+        entries.iter().flat_map(|&(timestamp, relative_offset)| TimeEntry { timestamp, relative_offset }.encode()).collect()
+    }
+
+    #[test]
+    fn files_are_believed_only_if_they_rise_within_the_log() {
+        let (good_offsets, good_times) = (offsets(&[(3, 100), (5, 200), (MOST, 300)]), times(&[(0, 1), (7, 3), (9, 3)]));
+        assert!(loaded(&good_offsets, &good_times).is_some());
+        for (what, entries) in [
+            ("an offset twice", [(3, 100), (3, 200)]),
+            ("an offset that falls", [(3, 100), (2, 200)]),
+            ("a position twice", [(3, 100), (5, 100)]),
+            ("a position that falls", [(3, 100), (5, 90)]),
+            ("a position behind the log", [(3, 100), (5, LOG_BYTES)]),
+            ("an offset that no segment has", [(3, 100), (MOST + 1, 200)]),
+        ] {
+            assert!(loaded(&offsets(&entries), &good_times).is_none(), "{what}");
+        }
+        for (what, entries) in [
+            ("a time twice", [(7, 1), (7, 3)]),
+            ("a time that falls", [(7, 1), (6, 3)]),
+            ("a negative time", [(-1, 1), (7, 3)]),
+            ("an offset of a time that falls", [(7, 3), (8, 2)]),
+            ("an offset of a time that no segment has", [(7, 3), (8, MOST + 1)]),
+        ] {
+            assert!(loaded(&good_offsets, &times(&entries)).is_none(), "{what}");
+        }
+        assert!(loaded(&good_offsets[1..], &good_times).is_none(), "a part of an entry");
+        assert!(loaded(&good_offsets, &good_times[1..]).is_none(), "a part of an entry of the time index");
+    }
+
+    #[test]
+    fn what_is_looked_up_is_the_last_entry_at_or_below() {
+        let files = loaded(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3), (9, 4)])).unwrap();
+        let at = |relative| files.floor_offset(relative).map(|entry| entry.position);
+        assert_eq!([2, 3, 4, 5, 6].map(at), [None, Some(100), Some(100), Some(200), Some(200)]);
+        let before = |time| files.floor_time(time).map(|entry| entry.relative_offset);
+        assert_eq!([6, 7, 8, 9].map(before), [None, Some(3), Some(3), Some(4)]);
+        assert_eq!(files.last_offset_entry().map(|entry| entry.position), Some(200));
+        assert_eq!((files.position_of_last_time(), files.max_timestamp()), (100, 9));
+        let none = loaded(&[], &[]).unwrap();
+        assert_eq!((none.last_offset_entry(), none.position_of_last_time(), none.max_timestamp()), (None, 0, -1));
+
+        let memory = MemoryIndex::resume(&files, &[]);
+        for relative in 2..7 {
+            assert_eq!(memory.floor_offset(relative), files.floor_offset(relative));
+        }
+        for time in 6..10 {
+            assert_eq!(memory.floor_time(time), files.floor_time(time));
+        }
+    }
+
+    #[test]
+    fn files_with_padding_are_written_anew() {
+        let (offsets, times) = (offsets(&[(3, 100), (5, 200)]), times(&[(7, 3)]));
+        let written = |offsets: &[u8], times: &[u8]| MemoryIndex::resume(&loaded(offsets, times).unwrap(), &[]).written;
+        assert_eq!(written(&offsets, &times), (2, 1));
+        assert_eq!(written(&[&offsets[..], &[0; OFFSET_ENTRY_BYTES]].concat(), &times), (0, 0));
+        assert_eq!(written(&offsets, &[&times[..], &[0; 2 * TIME_ENTRY_BYTES]].concat()), (0, 0));
+    }
 }
