@@ -7,6 +7,7 @@ use crate::format::record::Record;
 use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
 
+mod appending;
 mod reopening;
 mod set_aside;
 mod without_room;
