@@ -2,6 +2,7 @@
 //! records again, and its readers go on.
 
 use super::*;
+use crate::storage::Access;
 
 fn append(core: &PartitionCore, durability: Durability, text: &str) -> Result<u64> {
     core.append(durability, [Record::new(text)]).map(|appended| appended.offsets.start)
@@ -107,7 +108,7 @@ fn what_the_device_does_not_have_is_cut_and_kept() {
     let segments = core.segments().snapshot();
     let lost = segments.iter().find(|segment| segment.base_offset >= durable && segment.is_sealed()).map(Arc::clone).unwrap();
     let at = u64::from(lost.size()) / 2;
-    disk.open(lost.log_path(), crate::storage::Access::Write).unwrap().write_all_at(&[0; 16], at).unwrap();
+    disk.open(lost.log_path(), Access::Write).unwrap().write_all_at(&[0; 16], at).unwrap();
     let mut waiting = reader(&core, ReadOptions::new().unsynced(true));
     drop(segments);
 
@@ -161,4 +162,21 @@ fn one_that_is_sound_may_be_reopened_too() {
         }
     }
     assert_eq!(read(&core).unwrap().len(), 12);
+}
+
+#[test]
+fn a_torn_end_is_gone_from_the_file_when_a_partition_is_opened_again() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    for number in 0..3 {
+        append(&core, Durability::Os, &format!("record {number}")).unwrap();
+    }
+    let path = format!("{DIR}/00000000000000000000.log");
+    let whole = disk.metadata(path.as_ref()).unwrap().bytes;
+    disk.open(path.as_ref(), Access::Write).unwrap().write_all_at(b"half a batch", whole).unwrap();
+    let report = reopen(&core).unwrap();
+    assert_eq!((report.bytes_cut, report.kept.len()), (12, 1), "{report:?}");
+    assert_eq!(disk.metadata(path.as_ref()).unwrap().bytes, whole);
+    assert_eq!(append(&core, Durability::Os, "record 3").unwrap(), 3);
+    assert_eq!(read(&core).unwrap().len(), 4);
 }

@@ -56,6 +56,12 @@ fn check_all(make: impl Fn() -> (SimulatedDisk, u64)) {
     assert_eq!(read(&core).unwrap(), left);
     assert!(report.kept.len() > 1 && report.kept.len() == torn_files(&disk), "{report:?}");
     assert!(report.kept.is_sorted(), "{report:?}");
+    let kept_bytes: u64 = report.kept.iter().map(|path| disk.metadata(path).unwrap().bytes).sum();
+    assert_eq!(report.bytes_cut, kept_bytes);
+    let names = report.kept.iter().filter_map(|path| path.to_str()?.strip_suffix(".log.torn"));
+    for (name, suffix) in names.flat_map(|name| file_name::INDEXES.map(|suffix| (name, suffix))) {
+        assert!(disk.metadata(format!("{name}.{suffix}").as_ref()).is_err(), "what is set aside has no {suffix}");
+    }
     let mut states = 0;
     for call in 0.. {
         let disk = make().0.fork();

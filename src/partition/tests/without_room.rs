@@ -29,10 +29,11 @@ fn half_a_batch_is_cut_without_a_copy() {
     let disk = FaultyDisk::failing_at(0);
     let path = left_by_a_kill(&disk);
     let file = disk.open(path.as_ref(), Access::Write).unwrap();
-    file.set_len(file.bytes().unwrap() - 5).unwrap();
+    let bytes = file.bytes().unwrap();
+    file.set_len(bytes - 5).unwrap();
     disk.set_fault(Some(Fault::FullForGood));
     let (core, report) = open(&disk);
-    assert!(report.damage.is_none() && report.bytes_cut > 0 && report.kept.is_empty(), "{report:?}");
+    assert!(report.damage.is_none() && report.bytes_cut == bytes / 3 - 5 && report.kept.is_empty(), "{report:?}");
     assert_eq!(read(&core).unwrap().len(), 2);
     assert!(matches!(core.append(Durability::Os, ["x"]), Err(Error::DiskFull { .. })));
     disk.set_fault(None);
@@ -50,7 +51,7 @@ fn a_whole_batch_behind_damage_waits_for_room() {
     disk.set_fault(Some(Fault::FullForGood));
     for _ in 0..2 {
         let (core, report) = open(&disk);
-        assert!(matches!(report.damage, Some(Error::DiskFull { .. })), "{report:?}");
+        assert!(matches!(report.damage, Some(Error::DiskFull { .. })) && core.is_damaged(), "{report:?}");
         assert_eq!((read(&core).unwrap().len(), file.bytes().unwrap()), (1, bytes), "nothing is lost");
         assert!(matches!(core.append(Durability::Os, ["x"]), Err(Error::DiskFull { .. })));
         assert!(matches!(core.reopen().unwrap().damage, Some(Error::DiskFull { .. })), "there is still no room");
@@ -59,6 +60,7 @@ fn a_whole_batch_behind_damage_waits_for_room() {
     disk.set_fault(None);
     let report = core.reopen().unwrap();
     core.take_writes(&report);
+    assert!(!core.is_damaged());
     assert_eq!((report.damage.is_none(), report.kept.len(), torn(&disk)), (true, 1, 1), "{report:?}");
     assert_eq!(core.append(Durability::Os, ["x"]).unwrap().offsets, 1..2);
     assert_eq!(read(&core).unwrap().len(), 2);

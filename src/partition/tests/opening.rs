@@ -1,0 +1,112 @@
+//! What is found out again when a partition is opened.
+
+use super::appending::append;
+use super::*;
+use crate::storage::Access;
+
+#[test]
+fn leader_epochs_that_no_checkpoint_has_are_known_from_the_batches() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    for epoch in [0, 0, 3, 3, 5] {
+        core.writer.lock().leader_epoch = epoch;
+        append(&core, 1).unwrap();
+    }
+    let known = core.writer.lock().epochs.clone();
+    assert_eq!(known.latest(), Some(5));
+    disk.remove_file(format!("{DIR}/{}", file_name::LEADER_EPOCHS).as_ref()).unwrap();
+    let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    assert_eq!(core.writer.lock().epochs, known);
+    append(&core, 1).unwrap();
+    assert_eq!(core.writer.lock().leader_epoch, 5);
+}
+
+#[test]
+fn a_scan_writes_the_indexes_that_it_makes() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    for _ in 0..4 {
+        append(&core, 1).unwrap();
+    }
+    let index = format!("{DIR}/00000000000000000000.index");
+    let bytes = || disk.metadata(index.as_ref()).map_or(0, |metadata| metadata.bytes);
+    assert_eq!(bytes(), 0, "it is in memory as long as the segment grows");
+    drop(PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap());
+    assert!(bytes() > 0);
+}
+
+#[test]
+fn a_log_that_was_closed_keeps_its_records_without_its_indexes() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    append(&core, 3).unwrap();
+    core.close(true).unwrap();
+    disk.remove_file(format!("{DIR}/00000000000000000000.index").as_ref()).unwrap();
+    // There is no checkpoint that would show where the end was.
+    let spec = PartitionSpec { clean: true, ..spec(0, 0, i64::MAX) };
+    let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
+    assert!(report.damage.is_none(), "{report:?}");
+    assert_eq!((read(&core).unwrap().len(), core.log_end_offset()), (3, 3));
+    assert_eq!(append(&core, 1).unwrap(), 3..4);
+}
+
+#[test]
+fn a_log_that_does_not_end_as_it_was_closed_is_scanned() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    append(&core, 3).unwrap();
+    core.close(true).unwrap();
+    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    let whole = file.bytes().unwrap();
+    file.write_all_at(b"half a batch", whole).unwrap();
+    let spec = PartitionSpec { clean: true, ..spec(0, 3, i64::MAX) };
+    let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
+    assert_eq!((report.bytes_scanned, report.bytes_cut, file.bytes().unwrap()), (whole, 12, whole), "{report:?}");
+    assert_eq!(append(&core, 1).unwrap(), 3..4);
+    assert_eq!(read(&core).unwrap().len(), 4);
+}
+
+#[test]
+fn damage_costs_no_batch_that_stands_behind_it() {
+    for (what, at) in [("a record", 70), ("the length", 8), ("the offset", 2), ("the magic", 16)] {
+        for damaged in 0..5 {
+            let disk = FaultyDisk::failing_at(0);
+            let settings = TopicSettings::unconfigured();
+            let core = PartitionCore::create(&context(&disk), &PartitionSpec { settings, ..spec(0, 0, i64::MAX) }).unwrap();
+            for _ in 0..5 {
+                append(&core, 1).unwrap();
+            }
+            let size = core.log_bytes() / 5;
+            let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+            file.write_all_at(&[0xee], damaged * size + at).unwrap();
+            let options = ReadOptions::new().skip_corrupt(true);
+            let mut reader = Reader::new(&core, KeepOpen::new(Arc::new(())), &(..), options).unwrap();
+            let mut left = Vec::new();
+            while let Some(record) = reader.next_record().unwrap() {
+                left.push(record.offset());
+            }
+            assert_eq!(left, (0..5).filter(|offset| *offset != damaged).collect::<Vec<_>>(), "{what} of {damaged}");
+            let lost: Vec<_> =
+                reader.take_skipped().into_iter().map(|damage| (damage.offsets.start, damage.offsets.end)).collect();
+            assert_eq!(lost, [(damaged, damaged + 1)], "{what} of {damaged}");
+        }
+    }
+}
+
+#[test]
+fn every_batch_from_the_recovery_point_on_is_checked_though_an_index_leads_beyond() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    for _ in 0..20 {
+        append(&core, 1).unwrap();
+    }
+    core.close(true).unwrap();
+    let second = Arc::clone(&core.segments().snapshot()[1]);
+    let batches = u32::try_from(second.next_offset() - second.base_offset).unwrap();
+    assert!(batches > 3 && second.is_sealed());
+    let file = disk.open(second.log_path(), Access::Write).unwrap();
+    file.write_all_at(b"damage", u64::from(second.size() / batches + 65)).unwrap();
+    let (core, report) = PartitionCore::open(&context(&disk), &spec(0, second.base_offset + 1, i64::MAX)).unwrap();
+    assert_eq!(core.log_end_offset(), second.base_offset + 1, "{report:?}");
+    assert!(!report.kept.is_empty(), "{report:?}");
+}
