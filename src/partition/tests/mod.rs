@@ -11,6 +11,7 @@ mod appending;
 mod opening;
 mod reopening;
 mod set_aside;
+mod truncating;
 mod without_room;
 
 const DIR: &str = "/data/t-0";
