@@ -182,4 +182,29 @@ mod tests {
             assert!(waiting.join().unwrap());
         });
     }
+
+    #[test]
+    fn a_signal_is_notified_until_it_is_reset() {
+        let signal = Signal::new();
+        assert!(!signal.is_notified());
+        signal.notify();
+        assert!(signal.is_notified() && signal.wait(Deadline::never()), "the wait is over before it begins");
+        signal.reset();
+        assert!(!signal.is_notified() && !signal.take_woken());
+        signal.wake();
+        assert!(signal.is_notified() && signal.take_woken());
+        assert!(!signal.take_woken(), "once");
+    }
+
+    #[test]
+    fn who_has_gone_is_not_notified_and_the_others_are() {
+        let (list, stays, goes) = (WaitList::default(), Signal::new(), Signal::new());
+        list.notify();
+        list.register(&stays);
+        list.register(&goes);
+        list.unregister(&goes);
+        list.notify();
+        assert_eq!((stays.is_notified(), goes.is_notified()), (true, false));
+        assert_eq!(Arc::strong_count(&goes), 1, "nothing of it is kept");
+    }
 }

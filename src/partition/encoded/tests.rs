@@ -6,8 +6,10 @@ use super::*;
 use crate::config::{Compression, TopicSettings};
 use crate::format::batch::BatchBuilder;
 use crate::format::record::Record;
+use crate::partition::follow::Signal;
 use crate::partition::tests::{context, spec};
 use crate::partition::transactions::list_snapshots;
+use crate::partition::{KeepOpen, OffsetSpec, ReadOptions, Reader};
 use crate::storage::faulty::FaultyDisk;
 
 const PRODUCER: ProducerStamp = ProducerStamp { id: 1 << 62, epoch: 0, sequence: 0 };
@@ -103,6 +105,75 @@ fn a_flush_remembers_producers_before_the_first_roll() {
 }
 
 #[test]
+fn a_close_keeps_the_snapshots_that_a_segment_begins_at_and_that_of_the_end() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = create(&disk);
+    for number in 0..20 {
+        append(&core, number, &["a value that makes segments roll"]).unwrap();
+        core.flush().unwrap();
+    }
+    core.close(true).unwrap();
+    let mut kept: Vec<_> = core.segment_infos().unwrap().iter().skip(1).map(|segment| segment.base_offset).collect();
+    assert!(kept.len() > 1);
+    kept.push(20);
+    let mut found = list_snapshots(&disk, core.dir()).unwrap();
+    found.sort_unstable();
+    assert_eq!(found, kept);
+}
+
+#[test]
+fn without_producers_there_are_no_snapshots() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = create(&disk);
+    for _ in 0..20 {
+        core.append(Durability::Os, ["a value that makes segments roll"]).unwrap();
+        core.flush().unwrap();
+    }
+    assert!(core.segment_infos().unwrap().len() > 2);
+    core.close(true).unwrap();
+    assert_eq!(list_snapshots(&disk, core.dir()).unwrap(), []);
+}
+
+#[test]
+fn a_flush_is_due_after_as_many_records_as_the_topic_says() {
+    let core = PartitionCore::create(&context(&FaultyDisk::failing_at(0)), &spec(0, 0, 3)).unwrap();
+    for (sequence, recovery_point) in [(0, 0), (1, 0), (2, 3), (3, 3)] {
+        let appended = core.append_encoded(&mut batch(sequence, &["value"])).unwrap();
+        core.flush_if_due(&appended).unwrap();
+        assert_eq!(core.recovery_point(), recovery_point, "behind {sequence}");
+    }
+}
+
+#[test]
+fn what_is_not_synced_yet_is_there_for_those_only_who_ask_for_it() {
+    let disk = FaultyDisk::failing_at(0);
+    let mut spec = spec(0, 0, i64::MAX);
+    spec.settings.durability = Some(Durability::Synced);
+    let core = PartitionCore::create(&context(&disk), &spec).unwrap();
+    let signal = Signal::new();
+    core.waiters().register(&signal);
+    append(&core, 0, &["a"]).unwrap();
+    let count = |options| {
+        let reader = Reader::new(&core, KeepOpen::new(Arc::new(())), &(..), options).unwrap();
+        reader.map(Result::unwrap).count()
+    };
+    let counts = || (count(ReadOptions::new()), count(ReadOptions::new().unsynced(true)));
+    let find = || core.offset_for(OffsetSpec::MaxTimestamp).unwrap().map(|found| found.offset);
+    assert_eq!((counts(), find(), signal.is_notified()), ((0, 1), None, false));
+    core.sync_published().unwrap();
+    assert_eq!((counts(), find(), signal.is_notified()), ((1, 1), Some(0), true));
+}
+
+#[test]
+fn who_waits_is_told_of_a_batch() {
+    let core = create(&FaultyDisk::failing_at(0));
+    let signal = Signal::new();
+    core.waiters().register(&signal);
+    append(&core, 0, &["a"]).unwrap();
+    assert!(signal.is_notified());
+}
+
+#[test]
 fn what_was_truncated_may_be_written_again() {
     let core = create(&FaultyDisk::failing_at(0));
     for number in 0..10 {
@@ -111,6 +182,26 @@ fn what_was_truncated_may_be_written_again() {
     core.truncate_to(6).unwrap();
     assert!(matches!(append(&core, 10, &["x"]), Err(Error::OutOfOrderSequence { expected: 6, .. })));
     assert_eq!(append(&core, 6, &["value"]).unwrap(), 6..7);
+}
+
+#[test]
+fn a_truncation_keeps_the_snapshots_up_to_its_end() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = create(&disk);
+    for number in 0..30 {
+        append(&core, number, &["a value that makes segments roll"]).unwrap();
+    }
+    let bases: Vec<_> = core.segment_infos().unwrap().iter().skip(1).map(|segment| segment.base_offset).collect();
+    let snapshots = || {
+        let mut found = list_snapshots(&disk, core.dir()).unwrap();
+        found.sort_unstable();
+        found
+    };
+    assert_eq!(snapshots(), bases);
+    let (kept, gone) = bases.split_at(bases.len() / 2);
+    assert!(kept.len() > 1 && gone.len() > 1);
+    core.truncate_to(*kept.last().unwrap()).unwrap();
+    assert_eq!(snapshots(), kept);
 }
 
 #[test]
