@@ -4,6 +4,9 @@
 //! stop in between costs that pass to be made again.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
 
 use super::lone::Lone;
 use super::{Guard, LogCore};
@@ -11,6 +14,9 @@ use crate::clock::Timestamp;
 use crate::compaction::{Allowance, allows_compaction};
 use crate::error::{Error, Result};
 use crate::partition::{Maintenance, Partition, PartitionCore};
+
+/// So often who waits for the compaction of another looks after what else is due.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl Partition {
     /// Compacts now: of every key the latest record stays, and all earlier ones go, however few they are. Says what it did.
@@ -88,14 +94,25 @@ impl LogCore {
         if self.context().read_only {
             return Err(Error::ReadOnly);
         }
-        let _one_map_at_a_time = self.cleaning.lock();
         let mut goes_on = || !self.is_stopping.load(Ordering::SeqCst) && goes_on();
+        let Some(_one_map_at_a_time) = self.begin_cleaning(&mut goes_on) else { return Ok(Maintenance::default()) };
         let mut allowance = Allowance { key_map_bytes: self.cleaner_buffer_bytes, goes_on: &mut goes_on };
         let done = partition.compact(now, &mut allowance)?;
         match self.write_checkpoints() {
             // It was compacted, and the checkpoint can wait.
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(done),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until nobody else compacts. That may be minutes, in which `goes_on` is asked all the time, as it is while a
+    /// compaction runs: who is to flush meanwhile does so there. `None` once it says no.
+    fn begin_cleaning(&self, goes_on: &mut dyn FnMut() -> bool) -> Option<MutexGuard<'_, ()>> {
+        loop {
+            let turn = self.cleaning.try_lock_for(LOOK);
+            if turn.is_some() || !goes_on() {
+                return turn;
+            }
         }
     }
 }

@@ -1,11 +1,15 @@
-//! A disk that fills up, seen from the whole engine.
+//! What happens to the whole engine: a disk that fills up or fails, and a compaction that takes long.
 
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use super::Log;
-use crate::config::{Durability, TopicConfig};
+use crate::clock::Deadline;
+use crate::config::{CleanupPolicy, Durability, LogConfig, TopicConfig};
 use crate::error::Error;
+use crate::partition::Partition;
 use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::{Access, Storage};
 use crate::topic_partition::TopicPartition;
@@ -151,4 +155,66 @@ fn one_that_was_damaged_takes_writes_again_once_it_is_put_right() {
     assert!(partition.reopen().unwrap().damage.is_none());
     append(&log, 1);
     check(&log, 0, 6);
+}
+
+/// A partition with something to compact.
+fn dirty(log: &Log) -> Partition {
+    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(100);
+    let partition = log.open_topic("compacted", 1, config).unwrap().partition(0).unwrap();
+    for _ in 0..5 {
+        partition.append(("key", "value")).unwrap();
+    }
+    partition
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let deadline = Deadline::after(Duration::from_secs(30));
+    while !is_so() {
+        assert!(!deadline.has_passed());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What was broken: while somebody compacted on demand, which can take minutes, the thread waited for that, and nothing was
+/// flushed.
+#[test]
+fn the_background_thread_flushes_while_somebody_else_compacts() {
+    let often = Duration::from_millis(1);
+    let config = LogConfig::new().flush_interval(often).maintenance_interval(often);
+    let log = Log::builder("data").storage(FaultyDisk::failing_at(0)).config(config).open().unwrap();
+    let by_somebody_else = log.core().cleaning.lock();
+    let compacted = dirty(&log);
+    let partition = log.open_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    // It flushes twice at most before a compaction is due.
+    for _ in 0..5 {
+        partition.append("value").unwrap();
+        wait_until(|| partition.core().recovery_point() == partition.log_end_offset());
+    }
+    assert_eq!(compacted.read(..).unwrap().count(), 5);
+    drop(by_somebody_else);
+    wait_until(|| compacted.read(..).unwrap().count() < 5);
+    log.close().unwrap();
+}
+
+#[test]
+fn who_waits_for_another_compaction_ends_when_told() {
+    let log = open(&FaultyDisk::failing_at(0));
+    dirty(&log);
+    let core = log.core();
+    let now = core.context().clock.now();
+    thread::scope(|scope| {
+        let by_somebody_else = core.cleaning.lock();
+        let (told, is_done) = mpsc::channel();
+        scope.spawn(move || {
+            let mut asked = 0;
+            let done = core.run_compaction(now, &mut || {
+                asked += 1;
+                asked < 4
+            });
+            told.send((asked, done.unwrap().records_removed)).unwrap();
+        });
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(30)), Ok((4, 0)));
+        drop(by_somebody_else);
+    });
+    assert!(core.run_compaction(now, &mut || true).unwrap().records_removed > 0);
 }
