@@ -163,14 +163,15 @@ impl ProducerCore {
             Push::Taken(delivery) => Ok(Some(delivery)),
             Push::Filled(delivery, number) => {
                 // The record is taken, whatever becomes of the batch; should others be writing for so long, they go on with it.
-                if let Some(mut progress) = lane.progress_within(self.config.max_block) {
-                    let _told_by_the_next_call = lane.write(self, &mut progress, Some(number), Writer::Caller);
+                let turn = lane.turn_within(self, Writer::Caller, self.config.max_block).or_else(|| lane.leave(self, number));
+                if let Some(mut turn) = turn {
+                    let _told_by_the_next_call = turn.write(Some(number));
                 }
                 Ok(Some(delivery))
             }
             Push::Full(number) => {
-                let mut progress = lane.progress_within(self.config.max_block).ok_or(Error::BufferExhausted)?;
-                let _told_by_the_next_call = lane.write(self, &mut progress, Some(number), Writer::Caller);
+                let turn = lane.turn_within(self, Writer::Caller, self.config.max_block);
+                let _told_by_the_next_call = turn.ok_or(Error::BufferExhausted)?.write(Some(number));
                 Ok(None)
             }
             Push::Nothing => Ok(None),
@@ -198,6 +199,7 @@ impl ProducerCore {
             now: self.pace.now(),
             looks_away: self.pace.records_per_look,
             durability: Durability::Os,
+            is_left: false,
         };
         let begun = lane.begin(self, batch);
         if !matches!(begun, Ok(Ok(_))) {
@@ -214,13 +216,13 @@ impl ProducerCore {
     /// back only there.
     fn make_room(&self) {
         for lane in self.lanes.iter() {
-            if let Some(mut progress) = lane.progress_within(Duration::ZERO) {
-                let _told_by_the_next_call = lane.write(self, &mut progress, None, Writer::Caller);
+            if let Some(mut turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
+                let _told_by_the_next_call = turn.write(None);
             }
         }
         for lane in self.lanes.iter() {
-            if let Some(progress) = lane.progress_within(Duration::ZERO) {
-                let _told_by_the_next_call = lane.sync(self, progress);
+            if let Some(turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
+                let _told_by_the_next_call = turn.sync();
             }
         }
     }
@@ -249,10 +251,10 @@ impl ProducerCore {
     /// Writes the batch, unless that is done, and waits until it is.
     pub(super) fn settle(&self, outcome: &BatchOutcome) {
         let Some(lane) = self.lanes.get(outcome.lane) else { return };
-        let mut progress = lane.progress();
+        let mut turn = lane.turn(self, Writer::Caller);
         // Whoever took it out held the lock until it was known. So it is open still.
         if !outcome.is_known() {
-            let _told_by_the_outcome = lane.write(self, &mut progress, None, Writer::Caller);
+            let _told_by_the_outcome = turn.write(None);
         }
     }
 
@@ -261,7 +263,7 @@ impl ProducerCore {
     pub(super) fn send_held(&self) -> Result<()> {
         let mut result = Ok(());
         for lane in self.lanes.iter() {
-            result = result.and(lane.write(self, &mut lane.progress(), None, Writer::Caller));
+            result = result.and(lane.turn(self, Writer::Caller).write(None));
         }
         result.and(self.sync_written())
     }
@@ -270,7 +272,7 @@ impl ProducerCore {
     pub(super) fn sync_written(&self) -> Result<()> {
         let mut result = Ok(());
         for lane in self.lanes.iter() {
-            result = result.and(lane.sync(self, lane.progress()));
+            result = result.and(lane.turn(self, Writer::Caller).sync());
         }
         result
     }

@@ -3,6 +3,13 @@
 //! Two locks. `held` guards the open batch and is taken for the time of one push. `progress` is held by the one who writes a
 //! batch, and only its holder takes a batch out: so batches reach the partition in the order in which they were begun, with
 //! sequences that follow on each other, while others fill the next one. `progress` is taken before `held`, never behind it.
+//!
+//! Who finds a batch due while somebody else has `progress`, and does not wait for him, [leaves](Lane::leave) it to him. So that
+//! it does not stay, who gives `progress` up looks behind that whether something was left, and if so takes `progress` again, if
+//! it is free. None is overlooked. Who leaves a batch marks it, under `held`, and only then tries for `progress` once more. If
+//! the look comes behind the mark, it sees the mark. If it comes before, so does the release in front of it, and the try behind
+//! the mark fails only for yet another holder of `progress`; who holds it at that time gives it up later, and looks later still.
+//! In the same way, whoever sees a mark and does not get `progress` may rely on who has it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,6 +46,8 @@ pub(super) struct OpenBatch {
     pub(super) looks_away: u32,
     /// The greatest that was asked for.
     pub(super) durability: Durability,
+    /// Whether it is to be written by whoever has `progress` now.
+    pub(super) is_left: bool,
 }
 
 impl OpenBatch {
@@ -199,20 +208,40 @@ impl Lane {
     }
 
     /// The right to write, once nobody else does.
-    pub(super) fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock()
+    pub(super) fn turn<'a>(&'a self, producer: &'a ProducerCore, writer: Writer) -> Turn<'a> {
+        Turn { lane: self, producer, writer, progress: Some(self.progress.lock()) }
     }
 
     /// Likewise, `None` if it takes longer than `patience`.
-    pub(super) fn progress_within(&self, patience: Duration) -> Option<MutexGuard<'_, Progress>> {
-        self.progress.try_lock().or_else(|| self.progress.try_lock_for(patience))
+    pub(super) fn turn_within<'a>(&'a self, producer: &'a ProducerCore, writer: Writer, patience: Duration) -> Option<Turn<'a>> {
+        let progress = self.progress.try_lock().or_else(|| self.progress.try_lock_for(patience))?;
+        Some(Turn { lane: self, producer, writer, progress: Some(progress) })
+    }
+
+    /// The batch of this number is to be written, and the caller does not wait for those who write: they are to do it. Gives the
+    /// right to write if nobody does any more: then it is for the caller.
+    pub(super) fn leave<'a>(&'a self, producer: &'a ProducerCore, number: u64) -> Option<Turn<'a>> {
+        {
+            let mut held = self.held.lock();
+            let is_open = held.number == number;
+            held.open.as_mut().filter(|_| is_open)?.is_left = true;
+        }
+        self.turn_within(producer, Writer::Caller, Duration::ZERO)
+    }
+
+    /// Number of the open batch, if it was left.
+    fn left(&self) -> Option<u64> {
+        let held = self.held.lock();
+        held.open.as_ref().filter(|open| open.is_left).map(|_| held.number)
     }
 
     /// Writes the open batch if it is due, and says when the next one is.
     pub(super) fn write_if_due(&self, producer: &ProducerCore, now_us: u64) -> Option<u64> {
         /// Whoever writes the batch before may be waiting for the device; other lanes do not wait for that.
         const AGAIN_US: u64 = 1_000;
-        let Some(mut progress) = self.progress.try_lock() else { return Some(now_us.saturating_add(AGAIN_US)) };
+        let Some(mut turn) = self.turn_within(producer, Writer::Timer, Duration::ZERO) else {
+            return Some(now_us.saturating_add(AGAIN_US));
+        };
         loop {
             let number = {
                 let mut held = self.held.lock();
@@ -225,21 +254,28 @@ impl Lane {
                     }
                 }
             };
-            let _told_by_the_next_call = self.write(producer, &mut progress, Some(number), Writer::Timer);
+            let _told_by_the_next_call = turn.write(Some(number));
         }
     }
+}
 
+/// The right to write the batches of a lane. Who gives it up writes what others have left to him.
+pub(super) struct Turn<'a> {
+    lane: &'a Lane,
+    producer: &'a ProducerCore,
+    writer: Writer,
+    /// `None` once it is given up.
+    progress: Option<MutexGuard<'a, Progress>>,
+}
+
+impl Turn<'_> {
     /// Writes the open batch, if there is one, and it is the one of this number. The error is told to its deliveries, or by the
     /// producer's next call, whatever the caller does with it.
-    pub(super) fn write(
-        &self,
-        producer: &ProducerCore,
-        progress: &mut Progress,
-        number: Option<u64>,
-        writer: Writer,
-    ) -> Result<()> {
+    pub(super) fn write(&mut self, number: Option<u64>) -> Result<()> {
+        let Some(progress) = &mut self.progress else { return Ok(()) };
+        let producer = self.producer;
         let (number, batch) = {
-            let mut held = self.held.lock();
+            let mut held = self.lane.held.lock();
             if number.is_some_and(|number| number != held.number) {
                 return Ok(());
             }
@@ -252,7 +288,7 @@ impl Lane {
             producer.memory.give_back(reserved);
             return Ok(());
         }
-        match append(progress, batch, writer) {
+        match append(progress, batch, self.writer) {
             Ok(written) if written.is_to_be_synced => {
                 outcome.set(Ok(written));
                 let is_first = progress.unsynced.is_empty();
@@ -279,12 +315,14 @@ impl Lane {
 
     /// Waits until what was written is on the device, where that is asked for. Others write meanwhile. Errors as of
     /// [`write`](Self::write).
-    pub(super) fn sync(&self, producer: &ProducerCore, progress: MutexGuard<'_, Progress>) -> Result<()> {
-        let last = progress.unsynced.back().map(|batch| (batch.number, Arc::clone(&batch.outcome)));
-        let Some((last, outcome)) = last else { return Ok(()) };
-        drop(progress);
+    pub(super) fn sync(self) -> Result<()> {
+        let (lane, producer, writer) = (self.lane, self.producer, self.writer);
+        let last = self.progress.as_ref().and_then(|progress| progress.unsynced.back());
+        let Some((last, outcome)) = last.map(|batch| (batch.number, Arc::clone(&batch.outcome))) else { return Ok(()) };
+        drop(self);
         let mut result = outcome.sync();
-        let mut progress = self.progress.lock();
+        let mut turn = lane.turn(producer, writer);
+        let Some(progress) = &mut turn.progress else { return result };
         let mut reserved = 0;
         // Meanwhile others may have been here.
         let covered = progress.unsynced.partition_point(|batch| batch.number <= last);
@@ -297,12 +335,26 @@ impl Lane {
             }
         }
         let has_more = !progress.unsynced.is_empty();
-        drop(progress);
         producer.memory.give_back(reserved);
+        drop(turn);
         if has_more {
             producer.ask_for_sync();
         }
         result
+    }
+}
+
+impl Drop for Turn<'_> {
+    /// Ends with the first look that finds nothing left, or somebody else at it: as long as others neither wait nor stop sending
+    /// that may take several batches, but one of them takes over as soon as he comes between a release and the look behind it.
+    fn drop(&mut self) {
+        loop {
+            self.progress = None;
+            let Some(number) = self.lane.left() else { return };
+            let Some(progress) = self.lane.progress.try_lock() else { return };
+            self.progress = Some(progress);
+            let _told_by_the_next_call = self.write(Some(number));
+        }
     }
 }
 

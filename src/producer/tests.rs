@@ -4,17 +4,22 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::lane::{Lane, Writer};
+use super::lane::{Lane, Turn, Writer};
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Durability, TopicSettings};
 use crate::partition::{PartitionCore, PartitionSpec};
-use crate::storage::MemoryDisk;
+use crate::storage::recording::RecordingDisk;
+use crate::storage::{MemoryDisk, Storage};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn service() -> Arc<ProducerService> {
-    let context = Arc::new(PartitionContext::for_tests(MemoryDisk::new()));
+    service_on(MemoryDisk::new())
+}
+
+fn service_on(disk: impl Storage) -> Arc<ProducerService> {
+    let context = Arc::new(PartitionContext::for_tests(disk));
     Arc::new(ProducerService::new(&context, Path::new("/data"), &Signal::new()))
 }
 
@@ -35,6 +40,10 @@ fn lane<'a>(producer: &'a Producer, partition: &Partition) -> &'a Lane {
     producer.handle.core.lane(partition.core().number())
 }
 
+fn turn<'a>(producer: &'a Producer, partition: &Partition) -> Turn<'a> {
+    lane(producer, partition).turn(&producer.handle.core, Writer::Caller)
+}
+
 fn values(partition: &Partition) -> Vec<String> {
     let mut reader = partition.read(..).unwrap();
     let mut values = Vec::new();
@@ -53,7 +62,7 @@ fn who_finds_no_room_waits_and_no_longer_than_that() {
     let producer = producer(&service, config);
     producer.send_to(&partition, "0").unwrap();
     {
-        let _held_up = lane(&producer, &partition).progress();
+        let _held_up = turn(&producer, &partition);
         let stopwatch = Stopwatch::of(&(Arc::new(SystemClock) as Arc<dyn Clock>));
         let refused = producer.send_to(&partition, [b'v'; 190]);
         assert!(matches!(refused, Err(Error::BufferExhausted)), "{refused:?}");
@@ -74,12 +83,12 @@ fn who_waits_for_room_goes_on_once_the_writer_does() {
     let producer = producer(&service, config);
     producer.send_to(&first, "0").unwrap();
     thread::scope(|scope| {
-        let mut progress = lane(&producer, &first).progress();
+        let mut turn = turn(&producer, &first);
         let (told, is_done) = mpsc::channel();
         let (waiting, to) = (producer.clone(), &second);
         scope.spawn(move || told.send(waiting.send_to(to, "1").map(drop)).unwrap());
         assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err(), "there is no room");
-        lane(&producer, &first).write(&producer.handle.core, &mut progress, None, Writer::Caller).unwrap();
+        turn.write(None).unwrap();
         is_done.recv_timeout(PATIENCE).unwrap().unwrap();
     });
     producer.close().unwrap();
@@ -92,17 +101,43 @@ fn others_fill_the_next_batch_while_one_is_written() {
     let partition = partition(&service, 0);
     let producer = producer(&service, ProducerConfig::new().batch_size(200).max_block(Duration::ZERO));
     producer.send_to(&partition, "0").unwrap().wait().unwrap();
-    let lane = lane(&producer, &partition);
-    let mut progress = lane.progress();
+    let mut turn = turn(&producer, &partition);
     // This one fills the batch and is taken, though nobody can write it now.
     let first = producer.send_to(&partition, [b'v'; 300]).unwrap();
     assert!(matches!(producer.send_to(&partition, "v"), Err(Error::BufferExhausted)));
-    lane.write(&producer.handle.core, &mut progress, None, Writer::Caller).unwrap();
+    turn.write(None).unwrap();
     // The writer has it in hand still.
     let second = producer.send_to(&partition, "v").unwrap();
-    drop(progress);
+    drop(turn);
     let offsets = [second, first].map(|delivery| delivery.wait().unwrap().offset);
     assert_eq!(offsets, [2, 1]);
+}
+
+/// What was broken: nobody came back for the record of who had not waited for the writer.
+#[test]
+fn a_writer_writes_what_others_left_to_him() {
+    let disk = RecordingDisk::over(MemoryDisk::new());
+    let service = service_on(disk.clone());
+    let partition = partition(&service, 0);
+    let producer = producer(&service, ProducerConfig::new().linger(Duration::ZERO).max_block(Duration::ZERO));
+    producer.send_to(&partition, "0").unwrap();
+    disk.take();
+    let ((stuck, is_stuck), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+    disk.before_call(0, move || {
+        stuck.send(()).unwrap();
+        let _in_time = may_go_on.recv_timeout(PATIENCE);
+    });
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| producer.send_to(&partition, "1").unwrap());
+        is_stuck.recv().unwrap();
+        for value in ["2", "3"] {
+            producer.send_to(&partition, value).unwrap();
+        }
+        assert_eq!(partition.log_end_offset(), 1, "neither was waited for");
+        go_on.send(()).unwrap();
+        writer.join().unwrap();
+    });
+    assert_eq!(values(&partition), ["0", "1", "2", "3"]);
 }
 
 #[test]
