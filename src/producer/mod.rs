@@ -114,11 +114,11 @@ impl ProducerService {
 
     /// Sends what is held, and closes all producers. Gives the first failure that nobody waited for.
     pub(crate) fn close(&self) -> Result<()> {
-        let live = self.live();
-        *self.producers.lock() = None;
+        // At once: one that is made from now on is refused.
+        let producers = self.producers.lock().take();
         self.timer.stop();
         let mut result = Ok(());
-        for producer in live {
+        for producer in producers.iter().flatten().filter_map(Weak::upgrade) {
             result = result.and(producer.close());
         }
         result

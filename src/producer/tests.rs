@@ -175,3 +175,27 @@ fn a_producer_that_is_dropped_is_forgotten() {
     assert_eq!(delivery.wait().unwrap().offset, 0);
     assert!(core.upgrade().is_none(), "what it held pins it no more");
 }
+
+/// What was broken: one that was made while the service closed was not closed.
+#[test]
+fn no_producer_outlives_its_service() {
+    for _ in 0..300 {
+        let service = service();
+        let made = thread::scope(|scope| {
+            let (first, has_begun) = mpsc::channel();
+            let service = &service;
+            let making = scope.spawn(move || {
+                let mut made = Vec::new();
+                while let Ok(producer) = service.producer(ProducerConfig::new(), keep()) {
+                    made.push(producer);
+                    let _heard_once = first.send(());
+                }
+                made
+            });
+            has_begun.recv().unwrap();
+            service.close().unwrap();
+            making.join().unwrap()
+        });
+        assert!(made.iter().all(|producer| matches!(producer.flush(), Err(Error::Closed))));
+    }
+}
