@@ -113,8 +113,8 @@ impl ConsumerGroup {
     /// [`Error::GroupSubscribed`] if a member subscribes to one of the topics.
     pub fn delete_offsets(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<()> {
         let partitions: Vec<TopicPartition> = partitions.into_iter().collect();
-        self.group.hold(|is_read| {
-            if let Some(read) = partitions.iter().find(|partition| is_read(&partition.topic)) {
+        self.group.look(|view| {
+            if let Some(read) = partitions.iter().find(|partition| view.reads(&partition.topic)) {
                 let (group, topic) = (Arc::clone(self.group.id()), Arc::clone(&read.topic));
                 return Err(Error::GroupSubscribed { group, topic });
             }

@@ -135,8 +135,9 @@ impl ConsumerConfig {
     }
 
     /// How long the program may stay away between two polls (`max.poll.interval.ms`); for ever by default. A member that stays
-    /// away longer is taken out of the group as soon as another member polls or joins: its partitions go to others, what it
-    /// commits is refused with [`Error::MemberFenced`], and its next poll joins again.
+    /// away longer is taken out of the group as soon as another member polls or joins, or somebody manages the group from
+    /// outside: its partitions go to others, what it commits is refused with [`Error::MemberFenced`], and its next poll joins
+    /// again.
     #[must_use]
     pub fn max_poll_interval(self, interval: impl Into<Option<Duration>>) -> Self {
         Self { max_poll_interval: interval.into(), ..self }

@@ -113,13 +113,7 @@ impl Group {
         !state.membership.is_empty()
     }
 
-    /// Runs `with` while nobody joins or leaves; it can ask whether some member reads a topic.
-    pub(super) fn hold<T>(&self, with: impl FnOnce(&dyn Fn(&str) -> bool) -> T) -> T {
-        let state = self.state.lock();
-        with(&|topic| state.membership.subscriptions().any(|wanted| wanted.contains(topic)))
-    }
-
-    /// Looks at the group while nothing in it changes.
+    /// Runs `with` while nobody joins or leaves. Who stayed away too long has left.
     pub(super) fn look<T>(&self, with: impl FnOnce(View<'_>) -> T) -> T {
         let mut state = self.state.lock();
         self.remove_overdue(&mut state);

@@ -138,7 +138,7 @@ impl GroupService {
         self.store.retry_lowered();
         let Some(retention) = self.retention else { return Ok(()) };
         for id in self.store.groups()? {
-            self.shared(&id).hold(|is_read| self.store.expire(&id, now - retention, is_read))?;
+            self.shared(&id).look(|view| self.store.expire(&id, now - retention, |topic| view.reads(topic)))?;
         }
         Ok(())
     }

@@ -60,6 +60,11 @@ impl View<'_> {
         }
     }
 
+    /// Whether a member subscribes to the topic.
+    pub(in crate::group) fn reads(self, topic: &str) -> bool {
+        self.membership.subscriptions().any(|wanted| wanted.contains(topic))
+    }
+
     /// The members, as they joined.
     pub(in crate::group) fn members(self) -> Vec<MemberView> {
         let Membership { members, owners, target, .. } = self.membership;

@@ -46,6 +46,16 @@ fn a_group_is_described_reset_and_deleted() {
 }
 
 #[test]
+fn a_member_that_stays_away_too_long_keeps_no_positions() {
+    let (log, _topic) = log_with(1);
+    let group = log.consumer_group("g").unwrap();
+    group.commit([(t(0), 0.into())]).unwrap();
+    let _overdue = group.join_with("t", ConsumerConfig::new().max_poll_interval(Duration::ZERO)).unwrap();
+    group.delete_offsets([t(0)]).unwrap();
+    assert_eq!(group.committed(&t(0)).unwrap(), None);
+}
+
+#[test]
 fn a_pattern_takes_topics_that_come_and_lets_go_of_those_that_went() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 1);
