@@ -110,10 +110,14 @@ impl ConsumerGroup {
     /// Deletes what was committed for these partitions. Nothing is deleted after an error.
     ///
     /// # Errors
-    /// [`Error::GroupSubscribed`] if a member subscribes to one of the topics.
+    /// [`Error::GroupSubscribed`] if a member subscribes to one of the topics; [`Error::UnknownGroup`] if the group has never
+    /// committed and has no members.
     pub fn delete_offsets(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<()> {
         let partitions: Vec<TopicPartition> = partitions.into_iter().collect();
         self.group.look(|view| {
+            if view.is_empty() && !self.service.store.knows(self.id())? {
+                return Err(Error::UnknownGroup(self.id().into()));
+            }
             if let Some(read) = partitions.iter().find(|partition| view.reads(&partition.topic)) {
                 let (group, topic) = (Arc::clone(self.group.id()), Arc::clone(&read.topic));
                 return Err(Error::GroupSubscribed { group, topic });

@@ -60,6 +60,10 @@ impl View<'_> {
         }
     }
 
+    pub(in crate::group) fn is_empty(self) -> bool {
+        self.membership.is_empty()
+    }
+
     /// Whether a member subscribes to the topic.
     pub(in crate::group) fn reads(self, topic: &str) -> bool {
         self.membership.subscriptions().any(|wanted| wanted.contains(topic))

@@ -17,8 +17,10 @@ fn a_group_is_described_reset_and_deleted() {
     let group = log.consumer_group("g").unwrap();
     assert_eq!(group.describe().unwrap().state, GroupState::Empty);
     assert!(matches!(group.delete(), Err(Error::UnknownGroup(name)) if &*name == "g"));
+    assert!(matches!(group.delete_offsets([t(0)]), Err(Error::UnknownGroup(name)) if &*name == "g"));
     let mut member = group.join_with("t", ConsumerConfig::new().assignor(Assignor::Range)).unwrap();
     assert_eq!(drain(&mut member).len(), 10);
+    group.delete_offsets([("u", 0).into()]).unwrap();
     member.commit_offsets([(t(0), 3.into())]).unwrap();
 
     let description = group.describe().unwrap();
