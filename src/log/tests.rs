@@ -1,4 +1,5 @@
-//! What happens to the whole engine: a disk that fills up or fails, and a compaction that takes long.
+//! What happens to the whole engine: a disk that fills up or fails, a compaction that takes long, and
+//! partitions that come later.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -11,7 +12,7 @@ use crate::config::{CleanupPolicy, Durability, LogConfig, TopicConfig};
 use crate::error::Error;
 use crate::partition::Partition;
 use crate::storage::faulty::{Fault, FaultyDisk};
-use crate::storage::{Access, Storage};
+use crate::storage::{Access, SimulatedDisk, Storage};
 use crate::topic_partition::TopicPartition;
 
 fn open(disk: &FaultyDisk) -> Log {
@@ -217,4 +218,25 @@ fn who_waits_for_another_compaction_ends_when_told() {
         drop(by_somebody_else);
     });
     assert!(core.run_compaction(now, &mut || true).unwrap().records_removed > 0);
+}
+
+/// What was broken: they were taken for ones that have no gaps until the log was opened again, and what such a one may leave to
+/// its next flush, others may not: a lost end would look like what compaction leaves.
+#[test]
+fn a_partition_that_is_added_may_have_gaps_if_the_others_may() {
+    let disk = SimulatedDisk::new(0);
+    let open = |disk: &SimulatedDisk| Log::builder("data").storage(disk.clone()).open().unwrap();
+    let may_have_gaps = |log: &Log| {
+        let partitions = log.topic("t").unwrap().partitions();
+        partitions.iter().map(|partition| !partition.core().is_dense()).collect::<Vec<_>>()
+    };
+    let log = open(&disk);
+    let topic = log.create_topic("t", 1, TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    topic.update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Delete)).unwrap();
+    topic.increase_partitions_to(3).unwrap();
+    assert_eq!(may_have_gaps(&log), [true; 3]);
+    // As a crash before the last one was created leaves it.
+    let killed = disk.process_killed();
+    killed.remove_dir_all(Path::new("data/t-2")).unwrap();
+    assert_eq!(may_have_gaps(&open(&killed)), [true; 3]);
 }

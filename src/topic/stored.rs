@@ -169,7 +169,7 @@ impl TopicCore {
         let id = unique_id();
         let is_dense = is_never_compacted(&settings);
         let file = TopicFile { topic_id: id, partitions, is_dense, log_starts: Vec::new(), config: entries_of(config) };
-        let created = home.write(&name, &file).and_then(|()| create_partitions(home, &name, id, &settings, 0..partitions));
+        let created = home.write(&name, &file).and_then(|()| create_partitions(home, &name, &file, &settings, 0..partitions));
         match created {
             Ok(slots) => {
                 let parts = TopicParts { name, id: Some(id), file: Some(file), config: config.clone(), slots };
@@ -217,7 +217,7 @@ impl TopicCore {
         let created = self
             .home
             .write(&self.name, &file)
-            .and_then(|()| create_partitions(&self.home, &self.name, id, &settings, present..total));
+            .and_then(|()| create_partitions(&self.home, &self.name, &file, &settings, present..total));
         let added = match created {
             Ok(added) => added,
             Err(error) => {
@@ -383,17 +383,18 @@ pub(crate) fn check_partition_count(partitions: u32) -> Result<()> {
     Err(Error::InvalidConfig { key: PARTITIONS_KEY.to_owned(), reason: reason.to_owned() })
 }
 
-/// Creates directories and first segments. On an error those that were created are gone again.
+/// Creates directories and first segments of partitions that `file` speaks of. On an error those that were created are gone
+/// again.
 fn create_partitions(
     home: &Home,
     topic: &Arc<str>,
-    id: TopicId,
+    file: &TopicFile,
     settings: &TopicSettings,
     numbers: Range<u32>,
 ) -> Result<BTreeMap<u32, Slot>> {
     let mut created = BTreeMap::new();
     for partition in numbers {
-        let spec = new_partition(&home.root, TopicPartition { topic: Arc::clone(topic), partition }, settings, Some(id));
+        let spec = new_partition(&home.root, TopicPartition { topic: Arc::clone(topic), partition }, settings, Some(file));
         let dir = spec.dir.clone();
         match PartitionCore::create(&home.context, &spec) {
             Ok(core) => drop(created.insert(partition, Ok(core))),
@@ -410,15 +411,16 @@ fn create_partitions(
     Ok(created)
 }
 
-/// How a partition is created that was never there.
+/// How a partition is created that was never there. Whether it may have gaps is for `file`, the topic's, to say, as it will be
+/// when the partition is opened again: the settings may forbid them by now where they did not always.
 pub(crate) fn new_partition(
     root: &Path,
     id: TopicPartition,
     settings: &TopicSettings,
-    topic_id: Option<TopicId>,
+    file: Option<&TopicFile>,
 ) -> PartitionSpec {
     let (dir, settings) = (partition_dir(root, &id), settings.clone());
-    let is_dense = is_never_compacted(&settings);
+    let (topic_id, is_dense) = (file.map(|file| file.topic_id), file.is_some_and(|file| file.is_dense));
     let (log_start, recovery_point, clean, broker_since) = (0, 0, true, false);
     PartitionSpec { id, dir, settings, topic_id, log_start, recovery_point, clean, is_dense, broker_since }
 }

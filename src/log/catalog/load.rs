@@ -227,7 +227,7 @@ fn job(
         );
         return Job::Refuse(id, Error::io("open", &path, source));
     }
-    Job::Create(new_partition(&home.root, id, settings, Some(file.topic_id)))
+    Job::Create(new_partition(&home.root, id, settings, Some(file)))
 }
 
 /// What is to be done for one partition.

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 
 use annals::{ManualClock, SimulatedDisk, Timestamp};
 use keyed::COMPACTIONS;
-use workload::{Model, PRODUCERS, REMOVALS, WORKLOADS, Workload, check, open};
+use workload::{ADDITIONS, Model, PRODUCERS, REMOVALS, WORKLOADS, Workload, check, open};
 
 /// How much is visited.
 #[derive(Clone, Copy)]
@@ -107,7 +107,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
 #[ignore = "a million states take long"]
 fn crash_full() {
     let bounds = Bounds { states: 3_000, recoveries: (20, 30) };
-    let all = [WORKLOADS, REMOVALS, COMPACTIONS, PRODUCERS];
+    let all = [WORKLOADS, ADDITIONS, REMOVALS, COMPACTIONS, PRODUCERS];
     let states = all.map(|workloads| visit_all(workloads, bounds)).iter().sum::<usize>();
     println!("{states} distinct states after power cuts");
     assert!(states >= 1_000_000, "only {states} states");
@@ -122,6 +122,12 @@ fn no_power_cut_loses_what_a_producer_was_promised() {
 #[test]
 fn no_power_cut_while_records_go_leaves_a_hole() {
     let states = visit_all(REMOVALS, Bounds { states: 24, recoveries: (40, 4) });
+    assert!(states >= 2_000, "only {states} states");
+}
+
+#[test]
+fn no_power_cut_leaves_a_hole_in_a_partition_that_was_added() {
+    let states = visit_all(ADDITIONS, Bounds { states: 24, recoveries: (40, 2) });
     assert!(states >= 2_000, "only {states} states");
 }
 

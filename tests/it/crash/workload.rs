@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use annals::{Delivery, Durability, Error, Log, LogConfig, ManualClock, Partition, Producer, ProducerConfig, Result};
+use annals::{
+    CleanupPolicy, Delivery, Durability, Error, Log, LogConfig, ManualClock, Partition, Producer, ProducerConfig, Result,
+};
 use annals::{SimulatedDisk, Topic, TopicConfig, TopicPartition};
 
 use super::keyed;
 
-/// What is known of a topic with one partition.
+/// What is known of a topic that has records in one partition.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Lines {
+    /// Number of that partition.
+    partition: u32,
     /// What was handed to `append`, acknowledged or not.
     pub(super) tried: Vec<String>,
     /// So many are on the device for certain.
@@ -19,7 +23,7 @@ pub(super) struct Lines {
     /// The log start is here at least, and not behind what was asked for.
     start: u64,
     start_tried: u64,
-    /// Its creation was acknowledged.
+    /// The creation of both was acknowledged.
     pub(super) exists: bool,
     /// Its deletion was begun, or acknowledged.
     deleting: bool,
@@ -63,6 +67,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
     Workload { name: "commits of a group", run: commits },
 ];
 
+/// In these, a hole in a partition that has none would be taken for what compaction leaves.
+pub(super) const ADDITIONS: &[Workload] = &[Workload { name: "a partition added to a topic with gaps", run: additions }];
+
 /// In these, records and files go.
 pub(super) const REMOVALS: &[Workload] =
     &[Workload { name: "records deleted", run: deletions }, Workload { name: "the end cut off", run: truncations }];
@@ -88,7 +95,8 @@ fn append(topic: &Topic, model: &mut Model, name: &'static str, durability: Dura
     let texts = sizes.iter().enumerate().map(|(number, size)| format!("{}-{}", first + number, "x".repeat(*size)));
     let batch: Vec<String> = texts.collect();
     lines.tried.extend(batch.iter().cloned());
-    let appended = topic.partition(0)?.with_durability(durability).append_batch(&batch)?;
+    let partition = topic.partition(lines.partition)?;
+    let appended = partition.with_durability(durability).append_batch(&batch)?;
     assert_eq!(appended, first as u64..lines.tried.len() as u64);
     if durability == Durability::Synced {
         lines.durable = appended.end;
@@ -226,6 +234,21 @@ fn commits(log: &Log, model: &mut Model) -> Result<()> {
     Ok(())
 }
 
+/// The topic was compacted once, so that what is not there counts as compacted; the new partition never was.
+fn additions(log: &Log, model: &mut Model) -> Result<()> {
+    let lines = model.of("lines");
+    (lines.configs, lines.partition) = (vec![300], 1);
+    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(300);
+    let topic = log.open_topic("lines", 1, config)?;
+    topic.update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Delete).retention(None))?;
+    topic.increase_partitions_to(2)?;
+    model.of("lines").exists = true;
+    for _ in 0..3 {
+        append(&topic, model, "lines", Durability::Os, &[150])?;
+    }
+    append(&topic, model, "lines", Durability::Synced, &[150])
+}
+
 /// Two groups commit, one is deleted, and the store is compacted in between, also the tombstones of the one that is gone.
 pub(super) fn positions_compacted(log: &Log, model: &mut Model) -> Result<()> {
     let topic = create(log, model, "lines", 1 << 20)?;
@@ -262,7 +285,8 @@ pub(super) fn check(what: &str, log: &Log, model: &Model) {
     check_records(what, log, model);
     for (name, lines) in &model.topics {
         if let Ok(topic) = log.topic(name) {
-            check_commit(what, log, &topic.partition(0).unwrap(), lines);
+            let Ok(partition) = topic.partition(lines.partition) else { continue };
+            check_commit(what, log, &partition, lines);
         }
     }
 }
@@ -282,7 +306,7 @@ pub(super) fn check_records(what: &str, log: &Log, model: &Model) {
         let set = topic.config().entries();
         let segment = set.iter().find(|(key, _)| *key == "segment.bytes").map(|(_, value)| value.parse::<u32>().unwrap());
         assert!(segment.is_some_and(|segment| lines.configs.contains(&segment)), "{what}: {name} has {segment:?}");
-        let partition = match topic.partition(0) {
+        let partition = match topic.partition(lines.partition) {
             // Its creation was cut off, and who only reads does not go on with it.
             Err(Error::UnknownPartition(_)) if !lines.exists => continue,
             partition => partition.unwrap_or_else(|error| panic!("{what}: {name}: {error}")),
@@ -325,12 +349,12 @@ fn check_commit(what: &str, log: &Log, partition: &Partition, lines: &Lines) {
 pub(super) fn append_more(what: &str, log: &Log, model: &Model) -> Model {
     let mut grown = model.clone();
     for (name, lines) in &mut grown.topics {
-        let Ok(topic) = log.topic(name) else {
+        let Ok(partition) = log.topic(name).and_then(|topic| topic.partition(lines.partition)) else {
             // It never was, or is gone, and stays so.
             (lines.exists, lines.deleted) = (false, lines.deleting);
             continue;
         };
-        let partition = topic.partition(0).unwrap().with_durability(Durability::Synced);
+        let partition = partition.with_durability(Durability::Synced);
         lines.tried.truncate(usize::try_from(partition.log_end_offset()).unwrap());
         lines.tried.push(format!("after the cut {}", "y".repeat(70)));
         let appended = match lines.tried.last() {
