@@ -243,6 +243,17 @@ impl Consumer {
         Ok(())
     }
 
+    /// What the group committed for a partition, whichever member did and owns it now: the offset of the next record to read.
+    /// Where this consumer is, committed or not, is its [`position`](Self::position).
+    ///
+    /// # Errors
+    /// [`Error::NoGroup`] for a consumer that was made by [`Log::assign`](crate::Log::assign); otherwise as
+    /// [`ConsumerGroup::committed`](crate::ConsumerGroup::committed).
+    pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
+        let member = self.member.as_ref().ok_or(Error::NoGroup)?;
+        self.service.store.committed(member.group().id(), partition)
+    }
+
     /// Moves the position of an assigned partition; the next poll goes on from there. An offset or a [`Seek`]. The committed
     /// offset stays as it is.
     ///

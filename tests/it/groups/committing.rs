@@ -131,6 +131,22 @@ fn a_commit_beyond_what_a_crash_left_is_lowered_to_it() {
 }
 
 #[test]
+fn a_member_sees_what_its_group_committed() {
+    let (log, topic) = log_with(2);
+    fill(&topic, 0, 3);
+    let group = log.consumer_group("g").unwrap();
+    let mut one = group.join("t").unwrap();
+    assert_eq!(one.committed(&t(0)).unwrap(), None);
+    assert_eq!(drain(&mut one), of(0, 0..3));
+    let note = OffsetAndMetadata { offset: 2, metadata: "two".into() };
+    one.commit_offsets([(t(0), note.clone())]).unwrap();
+    assert_eq!((one.committed(&t(0)).unwrap(), one.position(&t(0)).unwrap()), (Some(note.clone()), 3));
+    let other = group.join("t").unwrap();
+    assert!(other.assignment().is_empty());
+    assert_eq!(other.committed(&t(0)).unwrap(), Some(note), "whoever of them did, and owns it");
+}
+
+#[test]
 fn a_commit_of_a_record_is_up_to_and_with_it() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
