@@ -116,3 +116,47 @@ impl LogCore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::{CleanupPolicy, TopicConfig};
+    use crate::log::Log;
+    use crate::storage::MemoryDisk;
+
+    /// Each of them has ten records that an earlier pass has seen, and so many more.
+    #[test]
+    fn the_dirtiest_partition_is_compacted_first() {
+        let clock = ManualClock::at(Timestamp::from_millis(1_000));
+        let log = Log::builder("data").storage(MemoryDisk::new()).clock(clock).open().unwrap();
+        let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(100);
+        let config = config.min_cleanable_dirty_ratio(0.01);
+        let mut partitions = Vec::new();
+        for (name, dirty) in [("a", 2), ("b", 8), ("c", 1), ("d", 4)] {
+            let partition = log.create_topic(name, 1, config.clone()).unwrap().partition(0).unwrap();
+            for number in 0..11 + dirty {
+                if number == 11 {
+                    partition.compact().unwrap();
+                }
+                partition.append((number.to_string(), "value")).unwrap();
+            }
+            let before = partition.core().cleaned_end();
+            assert!(before.is_some());
+            partitions.push((name, partition, before));
+        }
+        let mut order = Vec::new();
+        let mut look = || {
+            for (name, partition, before) in &partitions {
+                if partition.core().cleaned_end() != *before && !order.contains(name) {
+                    order.push(*name);
+                }
+            }
+            true
+        };
+        let guard = partitions[0].1.keep().guard::<Guard>().unwrap();
+        guard.core.run_compaction(Timestamp::from_millis(1_000), &mut look).unwrap();
+        look();
+        assert_eq!(order, ["b", "d", "a", "c"]);
+    }
+}

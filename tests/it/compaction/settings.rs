@@ -19,6 +19,21 @@ fn a_log_compacts_what_is_dirty_enough() {
     assert!(bench.log().maintain().unwrap().records_removed > 15);
 }
 
+/// It can come with the files of another disk, or name a topic that was made anew.
+#[test]
+fn a_checkpoint_beyond_the_end_of_the_log_counts_for_nothing() {
+    let mut bench = Bench::new(START);
+    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(0.5));
+    append(&partition, "aaaabbbbc");
+    drop(partition);
+    bench.close();
+    fs::write(bench.file("cleaner-offset-checkpoint"), "0\n1\nt 0 99\n").unwrap();
+    bench.open();
+    assert_eq!(bench.log().maintain().unwrap().records_removed, 6, "all of it is dirty");
+    assert_eq!(offsets(&bench.reopen()), [3, 7, 8]);
+    assert!(fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap().ends_with("t 0 8\n"));
+}
+
 #[test]
 fn what_waited_too_long_is_compacted() {
     let bench = Bench::new(START);

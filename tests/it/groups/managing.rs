@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use annals::{
     Assignor, ConsumerConfig, Error, GroupState, Log, LogConfig, ManualClock, MemoryDisk, OffsetReset, Rebalance, Seek,
-    Subscription, Timestamp, TopicConfig,
+    Subscription, Timestamp, TopicConfig, TopicPartition,
 };
 
-use super::{drain, fill, log_with, of, poll, t};
+use super::{drain, fill, log_with, of, poll, poll_while, t};
 
 #[test]
 fn a_group_is_described_reset_and_deleted() {
@@ -93,18 +93,35 @@ fn a_full_group_takes_nobody() {
 }
 
 #[test]
-fn auto_commit_says_what_earlier_polls_gave() {
-    let (log, topic) = log_with(1);
-    fill(&topic, 0, 6);
+fn the_place_of_a_static_member_that_does_not_come_back_goes_to_those_who_wait() {
+    let (log, topic) = log_with(4);
     let group = log.consumer_group("g").unwrap();
-    let config = ConsumerConfig::new().auto_commit(Duration::ZERO).max_poll_records(2);
-    let mut member = group.join_with("t", config).unwrap();
-    assert_eq!(poll(&mut member), of(0, 0..2));
-    assert_eq!(group.committed(&t(0)).unwrap(), Some(0.into()), "where it started");
-    assert_eq!(poll(&mut member), of(0, 2..4));
-    assert_eq!(group.committed(&t(0)).unwrap(), Some(2.into()));
-    member.close().unwrap();
-    assert_eq!(group.committed(&t(0)).unwrap(), Some(4.into()));
+    let config = ConsumerConfig::new().group_instance_id("one").session_timeout(Duration::from_millis(20));
+    let mut named = group.join_with("t", config).unwrap();
+    let mut other = group.join("t").unwrap();
+    // The first lets go of half, then the other has it.
+    assert!(poll(&mut named).is_empty() && poll(&mut named).is_empty() && poll(&mut other).is_empty());
+    assert_eq!((named.assignment().len(), other.assignment().len()), (2, 2));
+    let kept = named.assignment().to_vec();
+    let (records, ()) = poll_while(&mut other, || named.close().unwrap());
+    assert_eq!(records.rebalance(), [Rebalance::Assigned(kept.clone())]);
+    assert_eq!((other.assignment().len(), group.describe().unwrap().members.len()), (4, 1));
+    fill(&topic, kept[0].partition, 1);
+    assert_eq!(poll(&mut other), of(kept[0].partition, [0]));
+}
+
+#[test]
+fn positions_in_a_topic_that_nobody_reads_can_go_while_there_are_members() {
+    let (log, _topic) = log_with(1);
+    log.open_topic("u", 1, TopicConfig::new()).unwrap();
+    let (group, u) = (log.consumer_group("g").unwrap(), TopicPartition::new("u", 0));
+    group.commit([(t(0), 0.into()), (u.clone(), 0.into())]).unwrap();
+    let _member = group.join("t").unwrap();
+    let refused = group.delete_offsets([u.clone(), t(0)]);
+    assert!(matches!(refused, Err(Error::GroupSubscribed { topic, .. }) if &*topic == "t"));
+    assert_eq!(group.committed(&u).unwrap(), Some(0.into()), "all or none");
+    group.delete_offsets([u.clone()]).unwrap();
+    assert_eq!((group.committed(&t(0)).unwrap(), group.committed(&u).unwrap()), (Some(0.into()), None));
 }
 
 #[test]
@@ -114,6 +131,7 @@ fn a_consumer_without_a_group_reads_and_cannot_commit() {
     let mut consumer = log.assign([t(1)]).unwrap();
     assert_eq!(drain(&mut consumer), of(1, 0..3));
     assert!(matches!(consumer.commit(), Err(Error::NoGroup)));
+    assert!(matches!(consumer.committed(&t(1)), Err(Error::NoGroup)));
     consumer.seek_all(1).unwrap();
     assert_eq!(drain(&mut consumer), of(1, 1..3));
     assert!(matches!(log.assign([t(7)]), Err(Error::UnknownPartition(_))));

@@ -1,5 +1,6 @@
 //! Consumer groups from outside: who gets which records, what is committed, and what survives.
 
+mod auto_commit;
 mod committing;
 mod cut;
 mod damaged;

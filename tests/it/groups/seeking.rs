@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annals::{ConsumerConfig, Error, OffsetReset, Record, Seek, Timestamp};
+use annals::{ConsumerConfig, Error, Log, ManualClock, MemoryDisk, OffsetReset, Record, Seek, Timestamp, TopicConfig};
 
 use super::{drain, fill, fill_batch, log_with, of, poll, t};
 
@@ -64,6 +64,27 @@ fn seeks_lead_where_they_say() {
 }
 
 #[test]
+fn seeks_by_age_go_by_the_clock_of_the_log() {
+    let clock = ManualClock::at(Timestamp::from_millis(10_000));
+    let log = Log::builder("data").storage(MemoryDisk::new()).clock(clock.clone()).open().unwrap();
+    let partition = log.open_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    for millis in [1_000, 4_000, 4_000, 8_000] {
+        partition.append(Record::new("x").timestamp(Timestamp::from_millis(millis))).unwrap();
+    }
+    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
+    let ago = |seconds| Seek::Ago(Duration::from_secs(seconds));
+    for (seconds, expected) in [(0, 4), (1, 4), (2, 3), (5, 3), (6, 1), (9, 0), (3_600, 0)] {
+        consumer.seek(&t(0), ago(seconds)).unwrap();
+        assert_eq!(consumer.position(&t(0)).unwrap(), expected, "{seconds} s");
+    }
+    clock.advance(Duration::from_secs(5));
+    consumer.seek_all(ago(6)).unwrap();
+    assert_eq!(drain(&mut consumer), []);
+    consumer.seek_all(ago(7)).unwrap();
+    assert_eq!(drain(&mut consumer), of(0, [3]));
+}
+
+#[test]
 fn seeks_beyond_the_end_or_elsewhere_are_refused() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 3);
@@ -96,6 +117,23 @@ fn a_seek_below_the_log_start_tells_what_is_missing() {
     consumer.seek(&t(0), 1).unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
     assert_eq!(records.skipped(), [(t(0), 1..3)]);
+    assert_eq!(super::offsets(&records), of(0, 3..5));
+}
+
+#[test]
+fn a_reset_by_duration_goes_back_no_further_than_the_log() {
+    let (log, topic) = log_with(1);
+    fill(&topic, 0, 5);
+    topic.partition(0).unwrap().delete_records_before(3).unwrap();
+    let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::ByDuration(Duration::from_secs(3_600)));
+    let mut consumer = log.consumer_group("g").unwrap().join_with("t", config).unwrap();
+    let records = consumer.poll(Duration::ZERO).unwrap();
+    assert_eq!(super::offsets(&records), of(0, 3..5));
+    assert!(records.skipped().is_empty(), "it has missed nothing");
+    consumer.commit_offsets([(t(0), 1.into())]).unwrap();
+    consumer.seek(&t(0), Seek::Committed).unwrap();
+    let records = consumer.poll(Duration::ZERO).unwrap();
+    assert_eq!(records.skipped(), [(t(0), 1..3)], "what it committed lies below the start: at the start, however old that is");
     assert_eq!(super::offsets(&records), of(0, 3..5));
 }
 
