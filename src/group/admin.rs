@@ -60,9 +60,10 @@ pub struct GroupPosition {
     pub committed: Option<OffsetAndMetadata>,
     /// First offset that is there.
     pub log_start: u64,
-    /// Next offset to be written.
+    /// Where reading ends, as Kafka's tools count it: the
+    /// [high watermark](crate::Partition::high_watermark), which is below the next offset to be written while a sync is awaited.
     pub log_end: u64,
-    /// From what was committed to the end.
+    /// From what was committed to `log_end`.
     pub lag: Option<u64>,
     /// The member that owns it, by [`MemberDescription::member`].
     pub member: Option<String>,
@@ -71,6 +72,9 @@ pub struct GroupPosition {
 /// # From outside
 impl ConsumerGroup {
     /// Members, assignment, committed offsets and lag, as they are now. A group that was never heard of is empty.
+    ///
+    /// Members are of the process that writes the log, and known to it alone: in a log that was opened to read, every group is
+    /// [`Empty`](GroupState::Empty), whoever reads for it elsewhere. Its positions are those of all.
     pub fn describe(&self) -> Result<GroupDescription> {
         let (state, assignor, epoch, members) =
             self.group.look(|view| (view.state(), view.assignor().to_owned(), view.epoch(), view.members()));
@@ -129,8 +133,9 @@ impl ConsumerGroup {
     /// Moves the group's positions while it has no members, all or none, and gives the new ones. What was noted beside a
     /// position goes.
     ///
-    /// Offsets below the log start or above the log end become the nearest there is. `Seek::Committed` leaves a position as it
-    /// is; where there is none it is the log end. `Seek::ShiftBy` starts from what was committed.
+    /// The end is the [high watermark](Partition::high_watermark) here, for `Seek::Latest` too: offsets above it, or below the
+    /// log start, become the nearest there is. `Seek::Committed` leaves a position as it is; where there is none it is the end.
+    /// `Seek::ShiftBy` starts from what was committed.
     ///
     /// # Errors
     /// [`Error::NonEmptyGroup`] if it has members; [`Error::NoOffset`] if a position is to be shifted that there is not;

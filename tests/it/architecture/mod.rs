@@ -195,12 +195,13 @@ fn lengths_are_counted() {
     assert_eq!(shape::check_lengths(&Source::new("a.rs", &"\n".repeat(601))).len(), 1);
 }
 
-/// Names of tests in the README, as `module::of::it::name` or `module::of::it`.
+/// Names of tests in the README, as `module::of::it::name` or `module::of::it`, one or more in a row.
 fn tests_named(readme: &str) -> Vec<Vec<&str>> {
     let section = readme.split("## When something fails").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
     let rows = section.lines().filter(|line| line.starts_with("| ")).skip(2);
     rows.filter_map(|row| row.trim_end_matches(" |").rsplit_once('|'))
-        .map(|(_, name)| name.trim_matches([' ', '`']).split("::").collect())
+        .flat_map(|(_, names)| names.split(','))
+        .map(|name| name.trim_matches([' ', '`']).split("::").collect())
         .collect()
 }
 
