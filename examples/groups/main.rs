@@ -1,9 +1,12 @@
 //! `kafka-consumer-groups` for a directory: lists, describes, deletes and resets consumer groups, with the same columns.
 //!
+//! Members live in the program that writes the log, and only it knows them: from here a group has positions and no members.
+//!
 //! `cargo run --example groups -- --dir data --describe --group billing`
 
 mod reset;
 mod table;
+mod time;
 
 use std::path::PathBuf;
 
@@ -138,7 +141,7 @@ fn describe(log: &Log, options: &Options) -> Result<()> {
     for group in chosen(log, options)? {
         let group = group.describe()?;
         if group.state == GroupState::Empty {
-            eprintln!("\nConsumer group '{}' has no active members.", group.group);
+            eprintln!("\nConsumer group '{}': only the program that writes the log knows whether it has members.", group.group);
         }
         println!();
         match options {

@@ -1,19 +1,28 @@
 //! `--reset-offsets`: where to, and from a file of an earlier `--export`.
 
+use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use annals::{ConsumerGroup, Log, Seek, Timestamp, TopicPartition};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use super::table::Table;
-use super::{Options, chosen, scope};
+use super::{Options, chosen, scope, time};
 
 /// One of them says where to.
-pub(crate) const TARGETS: [&str; 8] =
-    ["to_earliest", "to_latest", "to_current", "to_offset", "shift_by", "to_timestamp", "by_duration", "from_file"];
+pub(crate) const TARGETS: [&str; 9] = [
+    "to_earliest",
+    "to_latest",
+    "to_current",
+    "to_offset",
+    "shift_by",
+    "to_timestamp",
+    "to_datetime",
+    "by_duration",
+    "from_file",
+];
 
 #[derive(Args)]
 pub(crate) struct Target {
@@ -35,10 +44,13 @@ pub(crate) struct Target {
     /// To the first record at or after this time, in milliseconds since 1970
     #[arg(long, value_name = "MS")]
     to_timestamp: Option<i64>,
+    /// The same, as in 2026-02-03T04:05:06.789 for UTC, or with Z or +01:00 behind
+    #[arg(long, value_name = "TIME")]
+    to_datetime: Option<String>,
     /// To the first record that is not older, as in P1DT2H3M4S
     #[arg(long, value_name = "DURATION")]
     by_duration: Option<String>,
-    /// To what an --export of one group says: topic,partition,offset
+    /// To what an --export says: topic,partition,offset, or all of that behind the group
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
 }
@@ -52,7 +64,8 @@ impl Target {
             Self { to_offset: Some(offset), .. } => Some(Seek::Offset(*offset)),
             Self { shift_by: Some(offsets), .. } => Some(Seek::ShiftBy(*offsets)),
             Self { to_timestamp: Some(millis), .. } => Some(Seek::Timestamp(Timestamp::from_millis(*millis))),
-            Self { by_duration: Some(text), .. } => Some(Seek::Ago(parse_duration(text)?)),
+            Self { to_datetime: Some(text), .. } => Some(Seek::Timestamp(time::parse_datetime(text)?)),
+            Self { by_duration: Some(text), .. } => Some(Seek::Ago(time::parse_duration(text)?)),
             _ => None,
         };
         seek.context("where to? one of --to-earliest, --to-latest, --to-offset, --shift-by …")
@@ -62,27 +75,64 @@ impl Target {
 /// What is wanted of which partitions.
 type Wish = (Vec<TopicPartition>, Seek);
 
+/// The new positions of a group.
+type Plan = (ConsumerGroup, Vec<(TopicPartition, u64)>);
+
 pub(crate) fn run(log: &Log, options: &Options) -> Result<()> {
+    // First for all, so that a mistake in the last line changes nothing.
+    let plans: Vec<Plan> = groups(log, options)?.into_iter().map(|group| plan(log, group, options)).collect::<Result<_>>()?;
+    if options.execute {
+        for (group, next) in &plans {
+            group.commit(next.iter().map(|(partition, offset)| (partition.clone(), (*offset).into())))?;
+        }
+    }
+    // As Kafka does: the group is a column unless one was asked for by its name.
+    let is_of_one = options.group.len() == 1 && !options.all_groups;
     let mut table = Table::new(["GROUP", "TOPIC", "PARTITION", "NEW-OFFSET"]);
-    for group in groups(log, options)? {
-        let wishes = match &options.target.from_file {
-            Some(file) => read_plan(file)?,
-            None => vec![(scope(log, &group, options)?, options.target.seek()?)],
-        };
-        for (partitions, seek) in wishes {
-            // A plan that is not carried out takes nothing and asks nobody.
-            let plan = if options.execute { group.reset(partitions, seek)? } else { group.reset_plan(partitions, seek)? };
-            for (TopicPartition { topic, partition }, offset) in plan {
-                if options.export {
-                    println!("{topic},{partition},{offset}");
-                }
-                table.row([group.id().to_owned(), topic.to_string(), partition.to_string(), offset.to_string()]);
+    for (group, next) in &plans {
+        for (TopicPartition { topic, partition }, offset) in next {
+            match options.export {
+                true if is_of_one => println!("{topic},{partition},{offset}"),
+                true => println!("{},{topic},{partition},{offset}", group.id()),
+                false => table.row([group.id().to_owned(), topic.to_string(), partition.to_string(), offset.to_string()]),
             }
         }
     }
     if !options.export {
         table.print();
     }
+    Ok(())
+}
+
+/// Where a group would be. Changes nothing.
+fn plan(log: &Log, group: ConsumerGroup, options: &Options) -> Result<Plan> {
+    let wishes = match &options.target.from_file {
+        Some(file) => read_wishes(file, group.id())?,
+        None => vec![(scope(log, &group, options)?, options.target.seek()?)],
+    };
+    let mut all = Vec::new();
+    for (partitions, seek) in wishes {
+        for (partition, offset) in group.reset_plan(partitions, seek)? {
+            warn_if_moved(&group, &partition, seek, offset)?;
+            all.push((partition, offset));
+        }
+    }
+    Ok((group, all))
+}
+
+/// Says that what was asked for is not in the log.
+fn warn_if_moved(group: &ConsumerGroup, partition: &TopicPartition, seek: Seek, offset: u64) -> Result<()> {
+    let asked = match seek {
+        Seek::Offset(asked) => i128::from(asked),
+        Seek::ShiftBy(by) => group.committed(partition)?.map_or(0, |next| i128::from(next.offset)) + i128::from(by),
+        _ => return Ok(()),
+    };
+    let how = match asked.cmp(&offset.into()) {
+        Ordering::Equal => return Ok(()),
+        Ordering::Greater => "higher than latest",
+        Ordering::Less => "lower than earliest",
+    };
+    eprintln!("New offset ({asked}) is {how} offset for topic partition {partition}. Value will be set to {offset}");
     Ok(())
 }
 
@@ -94,37 +144,24 @@ fn groups(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
     Ok(options.group.iter().map(|name| log.consumer_group(name)).collect::<annals::Result<_>>()?)
 }
 
-fn read_plan(file: &Path) -> Result<Vec<Wish>> {
+/// The lines for a group: those that name it, and those that name none.
+fn read_wishes(file: &Path, group: &str) -> Result<Vec<Wish>> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let wish = |line: &str| {
+    let mut wishes = Vec::new();
+    for line in text.lines() {
         let cells: Vec<&str> = line.split(',').collect();
-        let &[topic, partition, offset] = cells.as_slice() else { anyhow::bail!("no topic,partition,offset: {line}") };
-        Ok((vec![TopicPartition::new(topic, partition.parse()?)], Seek::Offset(offset.parse()?)))
-    };
-    text.lines().map(wish).collect()
-}
-
-/// `PnDTnHnMnS`
-fn parse_duration(text: &str) -> Result<Duration> {
-    let wrong = || format!("no duration like P1DT2H3M4S: {text}");
-    let rest = text.strip_prefix('P').with_context(wrong)?;
-    let mut seconds = 0;
-    let mut number = String::new();
-    for sign in rest.chars() {
-        let unit = match sign {
-            'T' if number.is_empty() => continue,
-            'D' => 86_400,
-            'H' => 3_600,
-            'M' => 60,
-            'S' => 1,
-            digit => {
-                number.push(digit);
-                continue;
-            }
+        let (named, topic, partition, offset) = match *cells.as_slice() {
+            [topic, partition, offset] => (group, topic, partition, offset),
+            [named, topic, partition, offset] => (named, topic, partition, offset),
+            _ => bail!("neither topic,partition,offset nor group,topic,partition,offset: {line}"),
         };
-        seconds += number.parse::<u64>().with_context(wrong)? * unit;
-        number.clear();
+        let wrong = || format!("no numbers: {line}");
+        let partition = TopicPartition::new(topic, partition.parse().with_context(wrong)?);
+        let wish = (vec![partition], Seek::Offset(offset.parse().with_context(wrong)?));
+        if named == group {
+            wishes.push(wish);
+        }
     }
-    ensure!(number.is_empty(), wrong());
-    Ok(Duration::from_secs(seconds))
+    ensure!(!wishes.is_empty(), "no line of {} is for the group '{group}'", file.display());
+    Ok(wishes)
 }
