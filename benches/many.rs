@@ -12,6 +12,11 @@ mod workload;
 
 const PARTITIONS: u32 = 4;
 const FILL: &str = "--fill";
+/// At most, of a log of a thousand topics and groups.
+const OPEN_AIM: Duration = Duration::from_secs(2);
+const RESIDENT_AIM_MIB: u64 = 256;
+/// Of a core. One tick of the kernel's count in ten seconds is as little as can be told from nothing.
+const IDLE_AIM_PERCENT: f64 = 0.1;
 
 fn main() {
     let many = workload::sized(20, 1_000, 1_000);
@@ -31,12 +36,17 @@ fn main() {
     let committed = log.consumer_groups().len();
     assert_eq!(committed, many);
     println!("{many} topics of {PARTITIONS} partitions, {committed} groups that committed in each partition of one topic");
-    println!("{:<40}{:>10.3} s", "open, clean", opened.as_secs_f64());
-    println!("{:<40}{:>10} MiB", "resident memory more than before", (resident_kib() - before) / 1024);
+    let verdict = workload::verdict(opened < OPEN_AIM);
+    println!("{:<40}{:>10.3} s  < {}  {verdict}", "open, clean", opened.as_secs_f64(), OPEN_AIM.as_secs());
+    let resident_mib = (resident_kib() - before) / 1024;
+    let verdict = workload::verdict(resident_mib < RESIDENT_AIM_MIB);
+    println!("{:<40}{resident_mib:>10} MiB  < {RESIDENT_AIM_MIB}  {verdict}", "resident memory more than before");
     let rest = Duration::from_secs(if workload::is_quick() { 1 } else { 10 });
     let used = cpu_ticks();
     thread::sleep(rest);
-    println!("{:<40}{:>10.2} % of a core", "idle", f64::from(cpu_ticks() - used) / rest.as_secs_f64());
+    let idle_percent = f64::from(cpu_ticks() - used) / rest.as_secs_f64();
+    let verdict = workload::verdict(idle_percent <= IDLE_AIM_PERCENT);
+    println!("{:<40}{idle_percent:>10.2} % of a core  <= {IDLE_AIM_PERCENT}  {verdict}", "idle");
     let started = Instant::now();
     log.close().expect("closed");
     println!("{:<40}{:>10.3} s", "close", started.elapsed().as_secs_f64());

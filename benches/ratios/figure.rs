@@ -56,11 +56,7 @@ pub(crate) fn measure(
         "{name:<44}{:>12}{:>12}{ratio:>8.2}  {aim:<8}{}",
         format!("{:.2?}", median(|pair| pair.0)),
         format!("{:.2?}", median(|pair| pair.1)),
-        match is_met {
-            _ if workload::is_quick() => "",
-            true => "met",
-            false => "missed",
-        },
+        workload::verdict(is_met),
     );
 }
 

@@ -11,6 +11,8 @@ use crate::figure::{Aim, measure as measure_pair};
 use crate::workload::{self, Shape};
 
 const RECORD_BYTES: usize = 100;
+/// Millions of records a second that one thread should send.
+const SENT_AIM: f64 = 11.6;
 
 pub(crate) fn measure() {
     let records = workload::sized(5_000, 2_000_000, 10_000_000);
@@ -27,7 +29,8 @@ pub(crate) fn measure() {
         time
     });
     let millions = f64::from(u32::try_from(records).expect("a count fits")) / fastest.as_secs_f64() / 1e6;
-    println!("{:<44}{millions:>12.1} million records a second at best, of {batch_records} a batch", "");
+    let verdict = workload::verdict(millions >= SENT_AIM);
+    println!("{:<44}{millions:>12.1} million records a second at best, of {batch_records} a batch  >= {SENT_AIM}  {verdict}", "");
 }
 
 fn records_per_batch() -> usize {

@@ -59,6 +59,15 @@ pub(crate) fn is_full() -> bool {
     has_argument("--full")
 }
 
+/// Whether an aim is met, beside a figure; nothing in a run that is too small to tell.
+pub(crate) fn verdict(is_met: bool) -> &'static str {
+    match is_met {
+        _ if is_quick() => "",
+        true => "met",
+        false => "missed",
+    }
+}
+
 fn has_argument(name: &str) -> bool {
     std::env::args().any(|argument| argument == name)
 }
