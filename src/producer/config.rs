@@ -53,9 +53,9 @@ impl ProducerConfig {
     /// log, `annals-timer`, keeps the time; where the clock is set by hand, `Log::maintain` and the next `send` do.
     ///
     /// Without it, which is 0, every record is written by the call that sends it; those that other threads send meanwhile go
-    /// together. Should another's write take longer than [`max_block`](Self::max_block), the call that makes it writes the record
-    /// behind it. Even a short linger makes sending many times as fast. The price is what a killed process loses: the records that
-    /// are not written yet.
+    /// together. Should the write of another take longer than [`max_block`](Self::max_block), that other writes the record behind
+    /// it. Even a short linger makes sending many times as fast. The price is what a killed process loses: the records that are
+    /// not written yet.
     pub fn linger(self, time: Duration) -> Self {
         Self { linger: time, ..self }
     }
