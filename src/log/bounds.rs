@@ -37,8 +37,8 @@ impl Partition {
     }
 
     /// Cuts the log so that `end` is the next offset to be written; records at and above it are gone, for good once this
-    /// returns. An `end` at or above the log end changes nothing. Readers go on in what is left, and members of groups at the cut;
-    /// what was committed above it is lowered to it.
+    /// returns. An `end` at or above the log end changes nothing. Readers go on in what is left, and members of groups at the
+    /// cut; what was committed above it is lowered to it.
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start.
