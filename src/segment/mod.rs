@@ -464,7 +464,11 @@ impl Segment {
             Hold::Named => {}
             Hold::Kept(_) | Hold::Gone => return Ok(()),
         }
-        self.log.sync_data()?;
+        match self.log.sync_data() {
+            // Its names went in between: it could not be opened by them, or nobody needs to know what became of its bytes.
+            Err(_) if !self.is_named() => return Ok(()),
+            synced => synced?,
+        }
         if self.is_sealed() {
             self.log.close_if_clean();
         }
