@@ -139,7 +139,7 @@ impl PartitionCore {
         let path = active.log_path();
         active.write_indexes(is_last, true).map_err(|error| Error::io("write the index of", path, error))?;
         self.write_digests()?;
-        self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+        self.context.storage.sync_dir(self.dir()).map_err(|error| self.sync_failed(self.dir(), error))?;
         self.recovery_point.fetch_max(end, Ordering::AcqRel);
         Ok(())
     }
