@@ -78,12 +78,14 @@ impl PartitionCore {
         }
     }
 
-    /// Recovery may cut, rename or remove the segments above `untouched`: whoever reads one keeps it open.
+    /// Recovery may cut, rename or remove the segments above `untouched`: whoever reads one keeps it open, and whoever led a sync
+    /// before writes no more zeros behind it, where the next batches go.
     fn let_go(&self, untouched: u64) -> Result<()> {
         for segment in self.segments().snapshot().iter().filter(|segment| !is_untouched(segment, untouched)) {
             // One reference is the list's; the active segment has the writer's as well.
             let references = if segment.is_sealed() { 1 } else { 2 };
             let path = segment.log_path();
+            segment.end_zeros_ahead();
             segment.prepare_removal(references).map_err(|error| Error::io("open", path, error))?;
         }
         Ok(())

@@ -78,6 +78,11 @@ impl Segment {
         file_end.bytes = end;
     }
 
+    /// From now on no zeros are written ahead, and who was about to has done it: another may write to the file then.
+    pub(crate) fn end_zeros_ahead(&self) {
+        self.file_end.lock().takes_zeros = false;
+    }
+
     /// Takes the zeros ahead away, for good; [`sync_cut_zeros`](Self::sync_cut_zeros) makes that durable. No append is under way.
     pub(crate) fn cut_zeros_ahead(&self) -> io::Result<()> {
         let mut file_end = self.file_end.lock();

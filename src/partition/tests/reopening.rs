@@ -180,3 +180,17 @@ fn a_torn_end_is_gone_from_the_file_when_a_partition_is_opened_again() {
     assert_eq!(append(&core, Durability::Os, "record 3").unwrap(), 3);
     assert_eq!(read(&core).unwrap().len(), 4);
 }
+
+/// Whoever led a sync writes zeros ahead when he has given the turn back, which may be as late as this.
+#[test]
+fn zeros_ahead_do_not_come_down_on_what_is_appended_after_it() {
+    let disk = FaultyDisk::failing_at(usize::MAX);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    append(&core, Durability::Synced, "a").unwrap();
+    let before = Arc::clone(&core.writer.lock().active);
+    reopen(&core).unwrap();
+    append(&core, Durability::Synced, "b").unwrap();
+    before.write_zeros_ahead(u32::MAX);
+    let texts: Vec<_> = read(&core).unwrap().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["a", "b"]);
+}
