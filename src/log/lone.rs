@@ -195,7 +195,7 @@ impl Lone {
         }
         let storage = &*self.context.storage;
         let line = self.line();
-        let log_start = Some(self.core.log_start_offset()).filter(|start| *start > self.core.first_base_offset());
+        let log_start = self.core.log_start_line();
         if self.is_in_log {
             store_log_start(storage, &self.home, &line, log_start)?;
         } else {

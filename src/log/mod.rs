@@ -376,10 +376,7 @@ impl LogCore {
                     Err(_) => before.cleaned.get(&id).copied(),
                 };
                 let (recovery_point, log_start) = match slot {
-                    Ok(partition) => {
-                        let log_start = partition.log_start_offset();
-                        (Some(partition.recovery_point()), (log_start > partition.first_base_offset()).then_some(log_start))
-                    }
+                    Ok(partition) => (Some(partition.recovery_point()), partition.log_start_line()),
                     Err(_) => (before.recovery_points.get(&id).copied(), before.log_starts.get(&id).copied()),
                 };
                 lines.cleaned.extend(cleaned.map(|offset| (id.clone(), offset)));

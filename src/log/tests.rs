@@ -57,6 +57,59 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     check(&open(&disk), 12, 33);
 }
 
+/// A deletion of three segments has failed at any of its calls, and the program goes on.
+fn after_a_failed_deletion(go_on: fn(&Log, u64)) {
+    for fails_at in 0.. {
+        let disk = FaultyDisk::failing_at(fails_at);
+        let log = open(&disk);
+        append(&log, 30);
+        let partition = log.topic("t").unwrap().partition(0).unwrap();
+        // Where a segment begins, its name alone tells where the log starts.
+        let bound = partition.segments()[3].base_offset;
+        disk.set_fault(Some(Fault::Any));
+        // The old leader epochs may stay, and their failure is none of the deletion.
+        let _may_have_failed = partition.delete_records_before(bound);
+        disk.set_fault(None);
+        if !disk.has_failed() {
+            assert!(fails_at > 12, "only {fails_at} calls");
+            break;
+        }
+        go_on(&log, bound);
+        let start = partition.log_start_offset();
+        drop(partition);
+        log.close().unwrap();
+        let log = open(&disk);
+        assert!(log.recovery().clean);
+        check(&log, start, 30);
+        log.maintain().unwrap();
+        let segments = log.topic("t").unwrap().partition(0).unwrap().segments();
+        assert!(segments.first().is_some_and(|first| first.next_offset > start), "call {fails_at}: {segments:?}");
+    }
+}
+
+#[test]
+fn a_deletion_that_failed_is_finished_by_the_next_call() {
+    after_a_failed_deletion(|log, bound| {
+        let partition = log.topic("t").unwrap().partition(0).unwrap();
+        assert_eq!(partition.delete_records_before(bound).unwrap(), bound);
+    });
+}
+
+#[test]
+fn retention_finishes_a_deletion_that_failed_before_it_deletes_more() {
+    after_a_failed_deletion(|log, bound| {
+        let topic = log.topic("t").unwrap();
+        topic.update_config(TopicConfig::new().retention_bytes(Some(400))).unwrap();
+        log.maintain().unwrap();
+        assert!(topic.partition(0).unwrap().log_start_offset() > bound);
+    });
+}
+
+#[test]
+fn a_deletion_that_failed_does_not_come_back_after_a_close() {
+    after_a_failed_deletion(|_, _| ());
+}
+
 /// What was broken: recovery wanted room for the indexes it had built, and a log on a full disk could not even be opened to
 /// make room in it.
 #[test]

@@ -10,7 +10,7 @@ use super::batch::Origin;
 use super::commit::GroupCommit;
 use super::context::{PartitionContext, PartitionSpec};
 use super::cuts::Cuts;
-use super::delete::Trash;
+use super::delete::{Leaving, Trash};
 use super::follow::WaitList;
 use super::leader_epoch::LeaderEpochs;
 use super::producer_state::ProducerStates;
@@ -137,6 +137,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         flush: Mutex::new(()),
         is_touched: AtomicBool::new(parts.was_repaired),
         has_new_digests: AtomicBool::new(parts.was_repaired),
+        leaving: Leaving::default(),
         trash: Trash::default(),
         writer: Mutex::new(writer),
     }

@@ -1,11 +1,12 @@
 //! Deleting from the front: the log start moves first, files go after.
 //!
 //! The base offset of the first segment that is left says where the log starts, so that deleting needs no room on the disk.
+//! As long as files stand below it (some could not be removed) or may come back, the checkpoint says it instead.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -34,6 +35,22 @@ pub struct Maintenance {
 #[derive(Debug, Default)]
 pub(super) struct Trash(Mutex<Vec<(PathBuf, Timestamp)>>);
 
+/// What is out of the list, and may still be on the disk.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// Segments that have yet to lose their files, or what is left of them; oldest first. They go in this order, also where it
+    /// takes several attempts: files of a later one alone gone would leave a hole.
+    segments: Mutex<Vec<Arc<Segment>>>,
+    /// Whether a sync of the directory failed when files had gone: they may be back after a power cut, whatever later syncs say.
+    may_come_back: AtomicBool,
+}
+
+impl Leaving {
+    fn is_empty(&self) -> bool {
+        self.segments.lock().is_empty()
+    }
+}
+
 impl PartitionCore {
     pub(crate) fn delete_records_before(&self, offset: u64) -> Result<u64> {
         self.check_writable()?;
@@ -44,7 +61,7 @@ impl PartitionCore {
         if offset > self.high_watermark() {
             return Err(self.out_of_range(offset));
         }
-        if offset > self.log_start_offset() {
+        if offset > self.log_start_offset() || !self.leaving.is_empty() {
             self.delete_segments_before(offset)?;
         }
         Ok(self.log_start_offset())
@@ -71,6 +88,7 @@ impl PartitionCore {
         drop(segments);
         self.log_start.fetch_max(offset.min(end), Ordering::AcqRel);
         if !gone.is_empty() {
+            self.leaving.segments.lock().extend(gone);
             self.segments().replace(left);
         }
         let mut epochs = writer.epochs.clone();
@@ -79,23 +97,26 @@ impl PartitionCore {
             writer.epochs = epochs;
         }
         drop(writer);
-        self.remove(&gone)
+        self.remove_leaving()
     }
 
-    fn remove(&self, segments: &[Arc<Segment>]) -> Result<Maintenance> {
+    /// Removes the files of all segments that are leaving. What is not removed when it fails is tried again with the next ones,
+    /// at the next pass, or after the next open, for which the checkpoint says where the log starts. `replacing` is held.
+    pub(super) fn remove_leaving(&self) -> Result<Maintenance> {
         let mut done = Maintenance::default();
-        if segments.is_empty() {
+        let leaving = self.leaving.segments.lock().clone();
+        if leaving.is_empty() {
             return Ok(done);
         }
         let delay_ms = self.settings().file_delete_delay_ms;
         let due = Timestamp::from_millis(self.context.clock.now().as_millis().saturating_add(delay_ms));
-        for segment in segments {
+        for segment in &leaving {
             // What came before is durable first, the new end as well: of removals that a power cut may keep or lose one by one,
             // a later one alone would leave a hole.
-            self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+            self.sync_removals()?;
             let path = segment.log_path();
-            // One reference is this list's; whoever has another may be reading.
-            segment.prepare_removal(1).map_err(|error| Error::io("open", path, error))?;
+            // Two references are those of the list and of this copy of it; whoever has another may be reading.
+            segment.prepare_removal(2).map_err(|error| Error::io("open", path, error))?;
             for suffix in file_name::SEGMENT {
                 let path = segment.path(suffix);
                 let removed = if delay_ms > 0 { self.rename_to_delete(&path, due).map(|()| 0) } else { self.unlink(&path) };
@@ -104,9 +125,36 @@ impl PartitionCore {
             done.segments_deleted += 1;
         }
         // The log start may stand nowhere but in the names that are left: what is deleted must not come back.
-        self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+        self.sync_removals()?;
+        self.leaving.segments.lock().clear();
         self.has_new_digests.store(true, Ordering::Release);
         Ok(done)
+    }
+
+    /// Nothing that was acknowledged rests on these names, so that a failure does not poison. But nor does a later success say
+    /// that they are gone: from then on the checkpoint says where the log starts.
+    fn sync_removals(&self) -> Result<()> {
+        self.context.storage.sync_dir(self.dir()).map_err(|error| {
+            self.leaving.may_come_back.store(true, Ordering::Release);
+            Error::io("sync", self.dir(), error)
+        })
+    }
+
+    /// The log start, where the name of the first file does not tell it: what `log-start-offset-checkpoint` has a line for.
+    pub(crate) fn log_start_line(&self) -> Option<u64> {
+        let (log_start, leaving) = (self.log_start_offset(), &self.leaving);
+        let is_untold = log_start > self.first_base_offset();
+        (is_untold || leaving.may_come_back.load(Ordering::Acquire) || !leaving.is_empty()).then_some(log_start)
+    }
+
+    /// Goes on with a deletion that failed half-way.
+    fn retry_removal(&self) -> Result<Maintenance> {
+        if self.leaving.is_empty() {
+            return Ok(Maintenance::default());
+        }
+        let _replaces = self.replacing.lock();
+        self.check_readable()?;
+        self.remove_leaving()
     }
 
     pub(super) fn rename_to_delete(&self, path: &Path, due: Timestamp) -> io::Result<()> {
@@ -133,8 +181,9 @@ impl PartitionCore {
         Ok(bytes)
     }
 
-    /// Unlinks the files whose delay is over.
+    /// Unlinks the files whose delay is over, and those that could not be removed before.
     pub(crate) fn unlink_due(&self) -> Result<Maintenance> {
+        let retried = self.retry_removal();
         let now = self.context.clock.now();
         let mut done = Maintenance::default();
         let mut trash = self.trash.0.lock();
@@ -149,6 +198,7 @@ impl PartitionCore {
             }
             failed.is_some()
         });
+        done += retried?;
         failed.map_or(Ok(done), Err)
     }
 }

@@ -63,7 +63,7 @@ pub(crate) use transactions::control_of;
 use batch::Origin;
 use commit::GroupCommit;
 use cuts::Cuts;
-use delete::Trash;
+use delete::{Leaving, Trash};
 use follow::{Signal, WaitList};
 use leader_epoch::LeaderEpochs;
 use producer_state::ProducerStates;
@@ -126,6 +126,7 @@ pub(crate) struct PartitionCore {
     is_touched: AtomicBool,
     /// Whether `index-digests` no longer says what the sealed indexes are.
     has_new_digests: AtomicBool,
+    leaving: Leaving,
     trash: Trash,
 }
 
@@ -230,8 +231,8 @@ impl PartitionCore {
         self.recovery_point.load(Ordering::Acquire)
     }
 
-    /// Base offset of the first segment (`log-start-offset-checkpoint` has a line only where the log start is above it).
-    pub(crate) fn first_base_offset(&self) -> u64 {
+    /// Base offset of the first segment.
+    fn first_base_offset(&self) -> u64 {
         self.segments.snapshot().first().map_or(0, |segment| segment.base_offset)
     }
 

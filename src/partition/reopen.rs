@@ -30,6 +30,8 @@ impl PartitionCore {
             return Err(Error::ReadOnly);
         }
         self.begin_change()?;
+        // Else they would be found again, and be in both lists.
+        let _removed = self.remove_leaving()?;
         let _turn = self.commit.take_turn();
         self.poison(io::Error::other("it is being re-opened"));
         // Whoever waits for a sync learns from this that his append may be gone.

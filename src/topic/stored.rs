@@ -346,10 +346,7 @@ impl TopicCore {
     /// Log starts above the first segment's base; of partitions that could not be opened, what was known before.
     fn log_starts(&self, before: &[(u32, u64)]) -> Vec<(u32, u64)> {
         let line = |(index, slot): (&u32, &Slot)| match slot {
-            Ok(partition) => {
-                let log_start = partition.log_start_offset();
-                (log_start > partition.first_base_offset()).then_some((*index, log_start))
-            }
+            Ok(partition) => partition.log_start_line().map(|offset| (*index, offset)),
             Err(_) => before.iter().find(|(other, _)| other == index).copied(),
         };
         self.slots().by_number.iter().filter_map(line).collect()
