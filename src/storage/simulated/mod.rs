@@ -140,8 +140,9 @@ impl SimulatedDisk {
         self.state.lock().plan.calls
     }
 
-    /// Call number `call` fails, once, and does nothing. A sync that fails loses what it should have made durable: it stays
-    /// in memory, and no later sync writes it.
+    /// Call number `call` fails, once, and does nothing. A sync of a file that fails loses what it should have made durable: it
+    /// stays in memory, and no later sync writes it. Names stay as undurable as they were, and a later sync of their directory
+    /// makes them durable.
     pub fn fail_call(&self, call: u64, error: io::Error) {
         self.add_fault(Fault { call, is_for_good: false, is_short: false, error });
     }
