@@ -1,7 +1,8 @@
 //! Appends lines to a log and acknowledges each once it is on the device: for test rigs that kill it, cut its power or fill its disk.
 //!
 //! Prints `READY <next offset>`, then for each line of standard input `ACK <offset>`, or `ERR <text>` when it was refused. Where
-//! it cannot go on it prints `ERROR <text>` and ends with status 1.
+//! it cannot go on it prints `ERROR <text>` and ends with status 1. A limit of the size of files (`ulimit -f`) is one more reason
+//! to refuse, and no signal that ends it.
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    ignore_file_size_signal();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -29,6 +31,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A file that may not grow is then an error of the call that writes, and not the end of the process.
+#[expect(unsafe_code, reason = "how a signal is met is said by a call of the system")]
+fn ignore_file_size_signal() {
+    // SAFETY: to ignore a signal installs no handler, so that no code runs in its context.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {

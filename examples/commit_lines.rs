@@ -1,7 +1,8 @@
 //! Commits positions of groups and acknowledges each once it is on the device: for test rigs that kill it or cut its power.
 //!
 //! Each line of standard input is `<group> <offset>`, a position in the topic `lines`. Prints `ACK 0` for each, or `ERR <text>`
-//! when it was refused. Where it cannot go on it prints `ERROR <text>` and ends with status 1.
+//! when it was refused, also by a limit of the size of files (`ulimit -f`). Where it cannot go on it prints `ERROR <text>` and
+//! ends with status 1.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, Write};
@@ -23,6 +24,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    ignore_file_size_signal();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,6 +33,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A file that may not grow is then an error of the call that writes, and not the end of the process.
+#[expect(unsafe_code, reason = "how a signal is met is said by a call of the system")]
+fn ignore_file_size_signal() {
+    // SAFETY: to ignore a signal installs no handler, so that no code runs in its context.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {

@@ -213,8 +213,9 @@
 //!
 //! There is one [`Error`], with a variant for each thing that a caller would do differently; its text says what was tried, on
 //! what, and what to do. A failed append left nothing in the log, except where a sync failed ([`Error::SyncFailed`]):
-//! then it is unknown, and the partition refuses writes until it is opened again. Damage is an error that says which offsets are
-//! lost, and reading goes on behind them:
+//! then it is unknown, and the partition refuses writes until it is opened again. A program that has a limit on the size of its
+//! files (`ulimit -f`) must ignore `SIGXFSZ` to be told so by an error. Damage is an error that says which offsets are lost, and
+//! reading goes on behind them:
 //!
 //! ```
 //! # use annals::{Error, Log, TopicConfig};
