@@ -48,7 +48,11 @@ fn print_records(dir: &Path, output: &mut impl Write) -> anyhow::Result<u64> {
         Err(Error::UnknownTopic(_)) => return Ok(0), // likewise
         found => found?,
     };
-    let mut reader = topic.partition(0)?.read(..)?;
+    let partition = match topic.partition(0) {
+        Err(Error::UnknownPartition(_)) => return Ok(0), // likewise: the topic is made before its partitions
+        found => found?,
+    };
+    let mut reader = partition.read(..)?;
     while let Some(record) = reader.next_record()? {
         write!(output, "{}\t", record.offset())?;
         output.write_all(record.value().unwrap_or_default())?;

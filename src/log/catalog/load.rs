@@ -215,17 +215,21 @@ fn job(
             id,
         });
     }
-    let Some(file) = file.filter(|_| !home.context.read_only) else {
-        return Job::Refuse(id.clone(), Error::UnknownPartition(id));
-    };
+    let Some(file) = file else { return Job::Refuse(id.clone(), Error::UnknownPartition(id)) };
     let had_records = file.log_starts.iter().any(|(number, start)| *number == id.partition && *start > 0);
-    if had_records || known.recovery_points.contains_key(&id) || known.log_starts.contains_key(&id) {
-        let path = partition_dir(&home.root, &id);
+    let is_known = had_records || known.recovery_points.contains_key(&id) || known.log_starts.contains_key(&id);
+    let path = partition_dir(&home.root, &id);
+    // Beside a writer the listing may be older than the directory.
+    if is_known && !(home.context.read_only && home.context.storage.metadata(&path).is_ok()) {
         let source = io::Error::new(
             io::ErrorKind::NotFound,
             "the directory is gone, and with it all its records: put it back, or delete the topic",
         );
         return Job::Refuse(id, Error::io("open", &path, source));
+    }
+    if home.context.read_only {
+        // The writer has yet to make it.
+        return Job::Refuse(id.clone(), Error::UnknownPartition(id));
     }
     Job::Create(new_partition(&home.root, id, settings, Some(file)))
 }

@@ -144,6 +144,10 @@ fn partitions_that_a_crash_kept_from_being_created_are_created() {
     drop(log);
     fs::remove_dir_all(copy.path().join("t-1")).unwrap();
     fs::remove_dir_all(copy.path().join("t-2")).unwrap();
+    let beside = Log::open_read_only(copy.path()).unwrap();
+    assert!(!beside.recovery().has_losses());
+    let unmade = beside.topic("t").unwrap().partition(1);
+    assert!(matches!(unmade, Err(Error::UnknownPartition(_))), "{unmade:?}");
     fs::create_dir(copy.path().join("t-2")).unwrap();
     let log = Log::open(copy.path()).unwrap();
     let topic = log.topic("t").unwrap();
@@ -162,6 +166,11 @@ fn a_partition_that_was_lost_is_not_replaced_by_an_empty_one() {
     topic.partition(1).unwrap().append("b").unwrap();
     log.close().unwrap();
     fs::remove_dir_all(dir.path().join("t-1")).unwrap();
+    // Nor is it unknown to who only reads.
+    let beside = Log::open_read_only(dir.path()).unwrap();
+    assert!(beside.recovery().has_losses());
+    let lost = beside.topic("t").unwrap().partition(1);
+    assert!(matches!(lost, Err(Error::Io { .. })), "{lost:?}");
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().has_losses());
     let topic = log.topic("t").unwrap();
