@@ -1,5 +1,5 @@
-//! What happens to the whole engine: a disk that fills up or fails, a compaction that takes long, and
-//! partitions that come later.
+//! What happens to the whole engine: a disk that fills up or fails, what is mapped, a compaction that takes long, and partitions
+//! that come later.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -7,11 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use super::Log;
-use crate::clock::Deadline;
-use crate::config::{CleanupPolicy, Durability, LogConfig, TopicConfig};
+use crate::clock::{Deadline, Timestamp};
+use crate::config::{CleanupPolicy, Durability, LogConfig, ReadMode, TopicConfig};
 use crate::error::Error;
 use crate::partition::Partition;
 use crate::storage::faulty::{Fault, FaultyDisk};
+use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, SimulatedDisk, Storage};
 use crate::topic_partition::TopicPartition;
 
@@ -292,4 +293,51 @@ fn a_partition_that_is_added_may_have_gaps_if_the_others_may() {
     let killed = disk.process_killed();
     killed.remove_dir_all(Path::new("data/t-2")).unwrap();
     assert_eq!(may_have_gaps(&open(&killed)), [true; 3]);
+}
+
+/// The files that were mapped while all was read, by offset and by time, and while the log was opened before.
+fn mapped(disk: &RecordingDisk, open: impl Fn(&RecordingDisk) -> Log) -> [Vec<String>; 2] {
+    let views = || {
+        let views = disk.take().into_iter().filter(|(call, _)| *call == "view");
+        views.map(|(_, path)| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    };
+    disk.take();
+    let log = open(disk);
+    let opening = views();
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    for offset in 0..partition.log_end_offset() {
+        assert_eq!(partition.read(offset..).unwrap().next_record().unwrap().unwrap().offset(), offset);
+    }
+    assert!(partition.offset_for(Timestamp::from_millis(0)).unwrap().is_some());
+    [opening, views()]
+}
+
+/// A device error on a mapped page is a signal. Indexes were mapped whatever the mode, and while a log was opened.
+#[test]
+fn nothing_is_mapped_where_a_device_error_is_to_be_an_error() {
+    let disk = SimulatedDisk::new(0);
+    let log = Log::builder("data").storage(disk.clone()).open().unwrap();
+    let config = TopicConfig::new().segment_bytes(400).index_interval_bytes(100).retention(None);
+    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    for number in 0..20 {
+        partition.append(format!("value {number}")).unwrap();
+    }
+    assert!(partition.segments().len() > 3);
+    let killed = disk.fork().process_killed();
+    log.close().unwrap();
+    let builder = |disk: &RecordingDisk| Log::builder("data").storage(disk.clone());
+    let read_only = |disk: &RecordingDisk| builder(disk).open_read_only().unwrap();
+    let copying = |disk: &RecordingDisk| builder(disk).config(LogConfig::new().read_mode(ReadMode::Copy)).open().unwrap();
+    let mapping = |disk: &RecordingDisk| builder(disk).open().unwrap();
+    for (what, left) in [("killed", killed), ("closed", disk.process_killed())] {
+        let left = || RecordingDisk::over(left.fork());
+        let none = [Vec::<String>::new(), Vec::new()];
+        assert_eq!(mapped(&left(), read_only), none, "read only, {what}");
+        assert_eq!(mapped(&left(), copying), none, "by copying, {what}");
+        let [opening, reading] = mapped(&left(), mapping);
+        assert_eq!(opening, none[0], "{what}");
+        for suffix in [".log", ".index", ".timeindex"] {
+            assert!(reading.iter().any(|name| name.ends_with(suffix)), "{what}: {suffix} of {reading:?}");
+        }
+    }
 }

@@ -1,9 +1,9 @@
 //! The offset and time index of one segment: a hint that spares a scan, never the truth.
 //!
 //! While a segment is active its entries live in memory ([`MemoryIndex`]) and are appended to the files when the recovery
-//! point moves and at close; nothing that may be mapped is rewritten. Sealed indexes are mapped when they are first used and
-//! checked then: by the digest that annals wrote when it sealed them, else by their own order. An index that fails the check
-//! is built anew from the batches, into a new file that is renamed into place.
+//! point moves and at close; nothing that may be mapped is rewritten. Sealed indexes are mapped when they are first used, or
+//! read where `.log` files are not mapped either, and checked then: by the digest that annals wrote when it sealed them, else by
+//! their own order. An index that fails the check is built anew from the batches, into a new file that is renamed into place.
 
 use std::io;
 use std::path::Path;
@@ -155,17 +155,17 @@ pub(crate) struct IndexFiles {
 
 impl IndexFiles {
     /// Loads and checks a pair. `None`: a file is missing or wrong, and the index must be built anew. `log_bytes` bounds
-    /// positions.
+    /// positions. Unless it `maps`, a device error is an error, now and at no look-up.
     pub(crate) fn load(
         storage: &dyn Storage,
+        maps: bool,
         offset_path: &Path,
         time_path: &Path,
         log_bytes: u32,
         check: impl Fn(&Path, &[u8]) -> bool,
     ) -> io::Result<Option<Self>> {
-        let (Some(offsets), Some(times)) = (load_view(storage, offset_path)?, load_view(storage, time_path)?) else {
-            return Ok(None);
-        };
+        let (offsets, times) = (load_view(storage, maps, offset_path)?, load_view(storage, maps, time_path)?);
+        let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
         let files = Self { offset_count: OffsetEntry::count(&offsets), time_count: TimeEntry::count(&times), offsets, times };
         let is_right = check(offset_path, &files.offsets) && check(time_path, &files.times) && files.is_in_order(log_bytes);
         Ok(is_right.then_some(files))
@@ -255,7 +255,7 @@ impl IndexLookup for IndexFiles {
     }
 }
 
-fn load_view(storage: &dyn Storage, path: &Path) -> io::Result<Option<FileView>> {
+fn load_view(storage: &dyn Storage, maps: bool, path: &Path) -> io::Result<Option<FileView>> {
     let file = match storage.open(path, Access::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -265,7 +265,17 @@ fn load_view(storage: &dyn Storage, path: &Path) -> io::Result<Option<FileView>>
     if bytes > MAX_INDEX_BYTES {
         return Ok(None);
     }
-    file.view(usize::try_from(bytes).unwrap_or(usize::MAX)).map(Some)
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if maps {
+        return file.view(bytes).map(Some);
+    }
+    let mut content = Vec::new();
+    content.try_reserve_exact(bytes)?;
+    content.resize(bytes, 0);
+    if file.read_at(&mut content, 0)? < bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some(FileView::from_bytes(content)))
 }
 
 /// Writes a whole index into a new file and renames it into place; `sync` makes it durable (the directory is the caller's).
@@ -314,7 +324,7 @@ mod tests {
         for (path, bytes) in paths.into_iter().zip([offsets, times]) {
             disk.open(path, Access::OpenOrCreate).unwrap().write_all_at(bytes, 0).unwrap();
         }
-        IndexFiles::load(&disk, paths[0], paths[1], LOG_BYTES, |_, _| true).unwrap()
+        IndexFiles::load(&disk, true, paths[0], paths[1], LOG_BYTES, |_, _| true).unwrap()
     }
 
     fn offsets(entries: &[(u32, u32)]) -> Vec<u8> {

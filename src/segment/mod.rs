@@ -36,7 +36,7 @@ pub(crate) struct SegmentHome {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) files: Arc<OpenFiles>,
     pub(crate) dir: Arc<Path>,
-    /// Whether sealed `.log` files are mapped.
+    /// Whether sealed files are mapped: `.log` files and indexes.
     pub(crate) maps: bool,
     pub(crate) read_only: bool,
 }
@@ -385,7 +385,7 @@ impl Segment {
             let number = usize::from(path == times);
             digests.is_none_or(|digests| digests.get(number).is_some_and(|digest| *digest == (bytes.len() as u64, crc32c(bytes))))
         };
-        let loaded = IndexFiles::load(&*self.home.storage, &offsets, &times, self.size(), matches_digest)?;
+        let loaded = IndexFiles::load(&*self.home.storage, self.home.maps, &offsets, &times, self.size(), matches_digest)?;
         let Some(files) = loaded else { return Ok(None) };
         if digests.is_some() {
             return Ok(Some(files));
@@ -394,10 +394,12 @@ impl Segment {
         Ok(covers.then_some(files))
     }
 
-    /// The indexes as they stand in the files, where both pass their checks; `None` otherwise.
+    /// The indexes as they stand in the files, where both pass their checks; `None` otherwise. For who opens a partition: they
+    /// are not mapped, so that a device error is an error then.
     pub(crate) fn stored_index(home: &SegmentHome, base_offset: u64, log_bytes: u32) -> io::Result<Option<IndexFiles>> {
         let path = |suffix| home.dir.join(file_name::segment_file(base_offset, suffix));
-        IndexFiles::load(&*home.storage, &path(file_name::OFFSET_INDEX), &path(file_name::TIME_INDEX), log_bytes, |_, _| true)
+        let (offsets, times) = (path(file_name::OFFSET_INDEX), path(file_name::TIME_INDEX));
+        IndexFiles::load(&*home.storage, false, &offsets, &times, log_bytes, |_, _| true)
     }
 
     /// The last index entry at or below `offset`: a hint where to start looking.
