@@ -154,8 +154,17 @@ pub(crate) fn read_file(storage: &dyn Storage, path: &Path, limit: u64) -> io::R
 /// directory. On an error the temporary file is removed and the old file stands as it was; only when the last step, the sync of
 /// the directory, fails, the new file is in place already, and a power cut may still bring the old one back.
 pub(crate) fn replace_file(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_file_by(storage, path, |file| file.write_all_at(bytes, 0))
+}
+
+/// The same for a content that is not in memory as a whole: `write` fills the new file.
+pub(crate) fn replace_file_by(
+    storage: &dyn Storage,
+    path: &Path,
+    write: impl FnOnce(&dyn StorageFile) -> io::Result<()>,
+) -> io::Result<()> {
     let (temporary, file) = create_temporary(storage, path)?;
-    let written = file.write_all_at(bytes, 0).and_then(|()| file.sync_data());
+    let written = write(&*file).and_then(|()| file.sync_data());
     if let Err(error) = written.and_then(|()| storage.rename(&temporary, path)) {
         // The first error is the one to tell; a file that stays is recognised by its name.
         let _told_already = storage.remove_file(&temporary);

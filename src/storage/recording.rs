@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,6 +16,7 @@ type Happening = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct Calls {
     made: Mutex<Vec<(&'static str, PathBuf)>>,
+    largest_read: AtomicUsize,
     pending: Mutex<Option<(usize, Happening)>>,
 }
 
@@ -65,6 +67,11 @@ impl RecordingDisk {
     /// The calls since the last time.
     pub(crate) fn take(&self) -> Vec<(&'static str, PathBuf)> {
         std::mem::take(&mut self.calls.made.lock())
+    }
+
+    /// Most bytes that one read asked for, since the disk was made.
+    pub(crate) fn largest_read(&self) -> usize {
+        self.calls.largest_read.load(Ordering::SeqCst)
     }
 
     /// Something happens before the call of this number, counted from the last time they were taken.
@@ -140,6 +147,7 @@ impl RecordingFile {
 impl StorageFile for RecordingFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.note("read");
+        self.calls.largest_read.fetch_max(buffer.len(), Ordering::SeqCst);
         self.inner.read_at(buffer, position)
     }
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {

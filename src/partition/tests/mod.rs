@@ -10,6 +10,7 @@ use crate::storage::faulty::{Fault, FaultyDisk};
 mod appending;
 mod meanwhile;
 mod opening;
+mod padded;
 mod reopening;
 mod set_aside;
 mod truncating;
