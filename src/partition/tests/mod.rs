@@ -8,6 +8,7 @@ use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
 
 mod appending;
+mod committing;
 mod meanwhile;
 mod opening;
 mod padded;
