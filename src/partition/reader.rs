@@ -428,8 +428,9 @@ impl Reader {
             return Err(self.core.origin().corrupt(base_offset, position, lost, malformed));
         };
         if next.base_offset > place.expected {
-            let lost = place.expected..next.base_offset;
-            if self.core.is_dense() && lost.start >= self.core.log_start_offset() {
+            // What was deleted may be missing, also of a segment that the log starts in.
+            let lost = place.expected.max(self.core.log_start_offset())..next.base_offset;
+            if self.core.is_dense() && !lost.is_empty() {
                 let position = place.position;
                 if self.looks_again()? {
                     return Ok(Step::GoOn);
