@@ -11,9 +11,9 @@ mod workload;
 
 use std::collections::HashSet;
 
-use annals::{ManualClock, SimulatedDisk, Timestamp};
+use annals::{ManualClock, SimulatedDisk, Storage, Timestamp};
 use keyed::COMPACTIONS;
-use workload::{ADDITIONS, Model, PRODUCERS, REMOVALS, WORKLOADS, Workload, check, open};
+use workload::{ADDITIONS, Model, PRODUCERS, REMOVALS, WORKLOADS, Workload, ZEROS, check, open};
 
 /// How much is visited.
 #[derive(Clone, Copy)]
@@ -107,7 +107,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
 #[ignore = "a million states take long"]
 fn crash_full() {
     let bounds = Bounds { states: 3_000, recoveries: (20, 30) };
-    let all = [WORKLOADS, ADDITIONS, REMOVALS, COMPACTIONS, PRODUCERS];
+    let all = [WORKLOADS, ADDITIONS, ZEROS, REMOVALS, COMPACTIONS, PRODUCERS];
     let states = all.map(|workloads| visit_all(workloads, bounds)).iter().sum::<usize>();
     println!("{states} distinct states after power cuts");
     assert!(states >= 1_000_000, "only {states} states");
@@ -117,6 +117,18 @@ fn crash_full() {
 fn no_power_cut_loses_what_a_producer_was_promised() {
     let states = visit_all(PRODUCERS, Bounds { states: 24, recoveries: (80, 2) });
     assert!(states >= 1_000, "only {states} states");
+}
+
+#[test]
+fn no_power_cut_over_zeros_ahead_loses_what_was_acknowledged() {
+    let first = "data/lines-0/00000000000000000000.log".as_ref();
+    let disks = (0..).map_while(|call| run_until(&ZEROS[0], call));
+    // As long as a segment may be, which its records alone never are.
+    let with_zeros = disks.filter(|(disk, _)| disk.fork().metadata(first).is_ok_and(|file| file.bytes == 80_000)).count();
+    assert!(with_zeros >= 5, "only {with_zeros} calls with zeros ahead");
+    let states = visit_all(ZEROS, Bounds { states: 12, recoveries: (100, 2) });
+    println!("{states} distinct states after power cuts");
+    assert!(states >= 500, "only {states} states");
 }
 
 #[test]

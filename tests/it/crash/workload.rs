@@ -70,6 +70,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
 /// In these, a hole in a partition that has none would be taken for what compaction leaves.
 pub(super) const ADDITIONS: &[Workload] = &[Workload { name: "a partition added to a topic with gaps", run: additions }];
 
+/// Syncs that are small, after enough was appended for zeros to be written ahead.
+pub(super) const ZEROS: &[Workload] = &[Workload { name: "appends over zeros ahead", run: over_zeros }];
+
 /// In these, records and files go.
 pub(super) const REMOVALS: &[Workload] =
     &[Workload { name: "records deleted", run: deletions }, Workload { name: "the end cut off", run: truncations }];
@@ -133,6 +136,24 @@ fn rolls(log: &Log, model: &mut Model) -> Result<()> {
         }
     }
     append(&topic, model, "lines", Durability::Os, &[100])
+}
+
+/// Batches of one size, so that what is left of one under another is as long as it; then a roll, and a close.
+fn over_zeros(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model, "lines", 80_000)?;
+    for size in [60_000, 5_000] {
+        append(&topic, model, "lines", Durability::Synced, &[size])?;
+    }
+    for durability in [Durability::Synced, Durability::Os, Durability::Synced, Durability::Synced] {
+        append(&topic, model, "lines", durability, &[900])?;
+    }
+    append(&topic, model, "lines", Durability::Os, &[900])?;
+    append(&topic, model, "lines", Durability::Os, &[20_000])?;
+    append(&topic, model, "lines", Durability::Synced, &[300])?;
+    append(&topic, model, "lines", Durability::Os, &[300])?;
+    log.clone().close()?;
+    model.of("lines").durable = model.of("lines").tried.len() as u64;
+    Ok(())
 }
 
 fn sends(log: &Log, model: &mut Model) -> Result<()> {
