@@ -337,3 +337,28 @@ fn a_flipped_bit_in_a_topic_that_may_have_gaps_gives_no_wrong_record() {
         },
     );
 }
+
+/// Readers and writers hold few files open: whoever deletes one by hand takes its records away, and nothing else.
+#[test]
+fn a_file_that_is_deleted_under_an_open_log_costs_its_records_alone() {
+    let dir = scratch();
+    small_log(dir.path(), CleanupPolicy::Delete);
+    let log = Log::open(dir.path()).unwrap();
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    let second = partition.segments()[1].clone();
+    for suffix in ["log", "index", "timeindex"] {
+        fs::remove_file(second.path.with_extension(suffix)).unwrap();
+    }
+    let mut reader = partition.read(..).unwrap();
+    for offset in 0..second.base_offset {
+        assert_eq!(reader.next_record().unwrap().unwrap().offset(), offset);
+    }
+    let told = reader.next_record().map(|record| record.map(|record| record.offset()));
+    assert!(matches!(&told, Err(Error::Io { path, .. }) if *path == second.path), "{told:?}");
+    let behind = partition.segments()[2].base_offset;
+    assert_eq!(partition.read(behind..).unwrap().next_record().unwrap().unwrap().offset(), behind);
+    assert_eq!(partition.append_batch([record(RECORDS), record(RECORDS + 1)]).unwrap().end, RECORDS + 2);
+    log.close().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    assert_eq!(check(&log.topic("t").unwrap().partition(0).unwrap(), "opened again"), 1);
+}
