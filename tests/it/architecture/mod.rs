@@ -207,13 +207,15 @@ fn tests_named(readme: &str) -> Vec<Vec<&str>> {
 
 /// Whether there is such a test, or a module with one.
 fn is_test(name: &[&str]) -> bool {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
-    let text_of = |modules: &[&str]| {
-        let path = root.join(modules.join("/"));
-        fs::read_to_string(path.with_extension("rs")).or_else(|_| fs::read_to_string(path.join("mod.rs"))).unwrap_or_default()
-    };
     let Some((last, modules)) = name.split_last() else { return false };
-    text_of(modules).contains(&format!("#[test]\nfn {last}()")) || text_of(name).contains("#[test]\n")
+    ["tests/it", "src"].iter().any(|root| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+        let text_of = |modules: &[&str]| {
+            let path = root.join(modules.join("/"));
+            fs::read_to_string(path.with_extension("rs")).or_else(|_| fs::read_to_string(path.join("mod.rs"))).unwrap_or_default()
+        };
+        text_of(modules).contains(&format!("#[test]\nfn {last}()")) || text_of(name).contains("#[test]\n")
+    })
 }
 
 #[test]
