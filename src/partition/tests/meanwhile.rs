@@ -50,3 +50,28 @@ fn a_directory_that_a_flush_cannot_sync_poisons() {
     }
     assert_eq!(failed, 1);
 }
+
+/// What was removed may be back after a power cut, and so the checkpoint goes on to say where the log starts.
+#[test]
+fn a_directory_that_a_deletion_cannot_sync_does_not_poison() {
+    let mut failed = 0;
+    for fails_at in 0..40 {
+        let faulty = FaultyDisk::failing_at(fails_at);
+        let disk = RecordingDisk::over(faulty.clone());
+        let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+        append(&core, 20);
+        let bound = core.segments().snapshot()[2].base_offset;
+        disk.take();
+        faulty.set_fault(Some(Fault::Any));
+        let deleted = core.delete_records_before(bound);
+        let is_of_directory = disk.take().last().is_some_and(|(call, path)| *call == "sync" && path == core.dir());
+        faulty.set_fault(None);
+        assert_eq!(core.log_start_line(), deleted.is_err().then_some(bound), "call {fails_at}: {deleted:?}");
+        assert_eq!(core.delete_records_before(bound).unwrap(), bound);
+        let is_unsure = deleted.is_err() && is_of_directory;
+        assert_eq!(core.log_start_line(), is_unsure.then_some(bound), "call {fails_at}: {deleted:?}");
+        append(&core, 1);
+        failed += usize::from(is_unsure);
+    }
+    assert_eq!(failed, 3, "before each segment and behind the last");
+}
