@@ -11,7 +11,7 @@ use super::lone::Lone;
 use super::{Guard, LogCore};
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::partition::{Partition, PartitionRecovery};
+use crate::partition::{Partition, PartitionRecovery, Truncation};
 use crate::topic_partition::TopicPartition;
 
 impl Partition {
@@ -43,16 +43,16 @@ impl Partition {
     /// # Errors
     /// `OffsetOutOfRange` below the log start.
     pub fn truncate_to(&self, end: u64) -> Result<()> {
-        let cut = || self.core().truncate_to(end);
+        let cut = self.core().truncation(end);
         if end >= self.log_end_offset() {
-            return cut();
+            return cut.make();
         }
         if let Some(guard) = self.keep().guard::<Guard>() {
             guard.core.cut(self.id(), end, cut)
         } else if let Some(lone) = self.keep().guard::<Lone>() {
-            lone.lower_recovery_point(end, cut)
+            lone.truncate(end, cut)
         } else {
-            cut()
+            cut.make()
         }
     }
 
@@ -97,32 +97,33 @@ impl LogCore {
     }
 
     /// Cuts a partition, and what was committed and stored of it before.
-    fn cut(&self, id: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn cut(&self, id: &TopicPartition, end: u64, cut: Truncation<'_>) -> Result<()> {
         if file_name::is_internal_topic(&id.topic) {
-            let done = self.lower_recovery_point(id, end, cut);
+            let done = self.truncate(id, end, cut);
             self.groups.offsets_were_cut();
             return done;
         }
         if self.context().read_only {
-            return cut();
+            return cut.make();
         }
-        self.groups.lower_commits_then(id, end, || self.lower_recovery_point(id, end, cut))
+        self.groups.lower_commits_then(id, end, || self.truncate(id, end, cut))
     }
 
-    fn lower_recovery_point(&self, id: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
+    fn truncate(&self, id: &TopicPartition, end: u64, cut: Truncation<'_>) -> Result<()> {
         if self.context().read_only {
-            return cut();
+            return cut.make();
         }
         self.context().clean_marker.clear(self.storage())?;
-        self.checkpoints.write_then(self.storage(), |before| lowered(before, id, end), cut)
+        let recovery_point = cut.recovery_point();
+        self.checkpoints.write_then(self.storage(), |before| lowered(before, id, end, recovery_point), || cut.make())
     }
 }
 
-/// The lines with the recovery point of `id` at `end` at most, and what of it is compacted.
-pub(super) fn lowered(before: &Lines, id: &TopicPartition, end: u64) -> Lines {
+/// The lines with `recovery_point` for `id` at most, and what of it is compacted up to `end`.
+pub(super) fn lowered(before: &Lines, id: &TopicPartition, end: u64, recovery_point: u64) -> Lines {
     let mut lines = before.clone();
-    if let Some(recovery_point) = lines.recovery_points.get_mut(id) {
-        *recovery_point = end.min(*recovery_point);
+    if let Some(point) = lines.recovery_points.get_mut(id) {
+        *point = recovery_point.min(*point);
     }
     if let Some(cleaned) = lines.cleaned.get_mut(id) {
         *cleaned = end.min(*cleaned);

@@ -20,7 +20,7 @@ use crate::compaction::Allowance;
 use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::partition::{KeepOpen, Maintenance, Partition, PartitionContext, PartitionCore, PartitionSpec};
+use crate::partition::{KeepOpen, Maintenance, Partition, PartitionContext, PartitionCore, PartitionSpec, Truncation};
 use crate::storage::{DirEntry, FileLock, Storage};
 use crate::topic::stored::{Found, read_topic_file, store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
@@ -182,10 +182,11 @@ impl Lone {
         self.core.flush().and(self.store_bounds())
     }
 
-    pub(super) fn lower_recovery_point(&self, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(super) fn truncate(&self, end: u64, cut: Truncation<'_>) -> Result<()> {
         let storage = &*self.context.storage;
         self.context.clean_marker.clear(storage)?;
-        self.checkpoints.write_then(storage, |before| lowered(before, &self.line(), end), cut)
+        let recovery_point = cut.recovery_point();
+        self.checkpoints.write_then(storage, |before| lowered(before, &self.line(), end, recovery_point), || cut.make())
     }
 
     /// Stores where the partition begins and what of it is durable.

@@ -59,6 +59,7 @@ pub use reader::{Isolation, ReadOptions, Reader};
 pub use recovery::PartitionRecovery;
 pub(crate) use refresh::LOOK_INTERVAL;
 pub(crate) use transactions::control_of;
+pub(crate) use truncate::Truncation;
 
 use batch::Origin;
 use commit::GroupCommit;

@@ -2,7 +2,8 @@
 //!
 //! A file that readers may have mapped is never shrunk: the part that stays is copied to a new file, which is renamed into place.
 //! The recovery point is lowered first, so that it never claims what is gone. Then files go from the last one on: whatever a
-//! crash leaves is a longer log, never one with a hole.
+//! crash leaves is a longer log, never one with a hole. Where there may be gaps, what is left may end in front of `end`, and only
+//! the name of an empty segment behind it says how far the log goes.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,10 +34,43 @@ struct Kept {
     rest: Option<Vec<u8>>,
 }
 
+/// A cut that is about to be made. Until it is made or given up segments come at the end only, and the recovery point stays.
+#[derive(Debug)]
+pub(crate) struct Truncation<'a> {
+    core: &'a PartitionCore,
+    end: u64,
+    _no_flush: MutexGuard<'a, ()>,
+    _replaces: MutexGuard<'a, ()>,
+}
+
+impl Truncation<'_> {
+    /// The highest recovery point that the log bears at every step of the cut. What is stored is lowered to it first.
+    pub(crate) fn recovery_point(&self) -> u64 {
+        let (core, end) = (self.core, self.end);
+        if core.is_dense() {
+            return end;
+        }
+        // The segment that is cut may end anywhere from here on: what was in the gap went with a compaction.
+        let segments = core.segments().snapshot();
+        segments.get(last_below(&segments, end)).map_or(end, |cut| end.min(cut.base_offset))
+    }
+
+    pub(crate) fn make(self) -> Result<()> {
+        self.core.truncate(self.end, self.recovery_point())
+    }
+}
+
+/// The place of the segment that `end` cuts.
+fn last_below(segments: &[Arc<Segment>], end: u64) -> usize {
+    segments.partition_point(|segment| segment.base_offset < end).saturating_sub(1)
+}
+
 impl PartitionCore {
-    pub(crate) fn truncate_to(&self, end: u64) -> Result<()> {
-        let _no_flush = self.flush.lock();
-        let _replaces = self.replacing.lock();
+    pub(crate) fn truncation(&self, end: u64) -> Truncation<'_> {
+        Truncation { core: self, end, _no_flush: self.flush.lock(), _replaces: self.replacing.lock() }
+    }
+
+    fn truncate(&self, end: u64, recovery_point: u64) -> Result<()> {
         let mut writer = self.writer.lock();
         self.check_truncatable()?;
         if end >= self.log_end_offset() {
@@ -48,8 +82,7 @@ impl PartitionCore {
         self.begin_change()?;
         let _no_sync = self.commit.take_turn();
         let segments = self.segments().snapshot();
-        let stays = segments.partition_point(|segment| segment.base_offset < end).max(1);
-        let (left, gone) = segments.split_at(stays);
+        let (left, gone) = segments.split_at(last_below(&segments, end) + 1);
         let (left, gone) = (left.to_vec(), gone.to_vec());
         drop(segments);
         let Some(cut) = left.last().map(Arc::clone) else { return Ok(()) };
@@ -57,7 +90,7 @@ impl PartitionCore {
         // Up to here nothing has changed.
         let is_whole = kept.bytes == cut.size() && cut.base_offset < end;
         let replacement = if is_whole { None } else { Some(self.write_kept(&cut, kept)?) };
-        self.recovery_point.fetch_min(end, Ordering::AcqRel);
+        self.recovery_point.fetch_min(recovery_point, Ordering::AcqRel);
         self.commit.lower(end);
         self.lower_cleaned_end(end);
         self.cut(&mut writer, left, &gone, replacement, end).inspect_err(|error| {
@@ -127,6 +160,7 @@ impl PartitionCore {
         if last.is_sealed() || last.next_offset() < end {
             // Its name tells where the log ends, where no batch does.
             self.roll(writer, end)?;
+            self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         }
         Ok(())
     }

@@ -179,7 +179,7 @@ fn what_was_truncated_may_be_written_again() {
     for number in 0..10 {
         append(&core, number, &["value"]).unwrap();
     }
-    core.truncate_to(6).unwrap();
+    core.truncation(6).make().unwrap();
     assert!(matches!(append(&core, 10, &["x"]), Err(Error::OutOfOrderSequence { expected: 6, .. })));
     assert_eq!(append(&core, 6, &["value"]).unwrap(), 6..7);
 }
@@ -200,7 +200,7 @@ fn a_truncation_keeps_the_snapshots_up_to_its_end() {
     assert_eq!(snapshots(), bases);
     let (kept, gone) = bases.split_at(bases.len() / 2);
     assert!(kept.len() > 1 && gone.len() > 1);
-    core.truncate_to(*kept.last().unwrap()).unwrap();
+    core.truncation(*kept.last().unwrap()).make().unwrap();
     assert_eq!(snapshots(), kept);
 }
 

@@ -81,7 +81,7 @@ impl Expected {
     fn truncate(&mut self, core: &PartitionCore, end: u64) {
         self.recovery_point = self.recovery_point.min(end);
         let end = usize::try_from(end).unwrap();
-        match core.truncate_to(end as u64) {
+        match core.truncation(end as u64).make() {
             Ok(()) => {
                 self.values.truncate(end);
                 self.least = self.values.len();

@@ -16,7 +16,7 @@ fn an_end_inside_a_gap_is_found_again() {
         let disk = FaultyDisk::failing_at(0);
         let core = with_a_gap(&disk, 10);
         assert_eq!(core.log_end_offset(), 11);
-        core.truncate_to(end).unwrap();
+        core.truncation(end).make().unwrap();
         assert_eq!((core.log_end_offset(), core.segment_infos().unwrap().len()), (end, segments));
         let core = reopened(&disk, false);
         assert_eq!(core.log_end_offset(), end, "its name tells, where no batch does");
@@ -35,7 +35,7 @@ fn of_a_large_segment_nothing_above_the_end_stays() {
         core.append(Durability::Os, [Record::new(&value)]).unwrap();
     }
     let whole = core.log_bytes();
-    core.truncate_to(16).unwrap();
+    core.truncation(16).make().unwrap();
     let bytes = disk.metadata(format!("{DIR}/00000000000000000000.log").as_ref()).unwrap().bytes;
     assert_eq!((core.log_bytes(), bytes), (whole / 24 * 16, whole / 24 * 16), "more than is copied at a time");
     let core = reopened(&disk, true);
@@ -46,12 +46,12 @@ fn of_a_large_segment_nothing_above_the_end_stays() {
 fn what_comes_where_compacted_records_were_is_not_compacted() {
     let core = PartitionCore::create(&context(&FaultyDisk::failing_at(0)), &spec(0, 0, i64::MAX)).unwrap();
     append(&core, 10).unwrap();
-    core.truncate_to(9).unwrap();
+    core.truncation(9).make().unwrap();
     assert_eq!(core.cleaned_end(), None, "it never was");
     core.set_cleaned_end(Some(8));
-    core.truncate_to(8).unwrap();
+    core.truncation(8).make().unwrap();
     assert_eq!(core.cleaned_end(), Some(8));
-    core.truncate_to(5).unwrap();
+    core.truncation(5).make().unwrap();
     assert_eq!(core.cleaned_end(), Some(5));
 }
 
@@ -74,7 +74,7 @@ fn a_batch_that_does_not_follow_the_one_before_it_is_not_compacted() {
 fn an_end_where_records_are_missing_is_refused_and_changes_nothing() {
     let core = with_a_gap(&FaultyDisk::failing_at(0), 10);
     core.is_dense.store(true, Ordering::SeqCst);
-    let refused = core.truncate_to(6);
+    let refused = core.truncation(6).make();
     assert!(matches!(&refused, Err(Error::Corrupt(damage)) if damage.offsets == (1..6)), "{refused:?}");
     assert_eq!((core.log_end_offset(), core.segment_infos().unwrap().len()), (11, 1));
 }

@@ -13,6 +13,7 @@ pub(super) const COMPACTIONS: &[Workload] = &[
     Workload { name: "unflushed segments compacted", run: unflushed },
     Workload { name: "a policy changed to compact", run: policy_changed },
     Workload { name: "committed positions compacted", run: positions_compacted },
+    Workload { name: "the end cut off in a gap", run: cut_in_a_gap },
 ];
 
 /// The topic whose records have keys.
@@ -97,6 +98,24 @@ fn policy_changed(log: &Log, model: &mut Model) -> Result<()> {
     append(&topic, model, Durability::Os, &[50, 0, 60])?;
     topic.update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))?;
     append(&topic, model, Durability::Os, &[40, 50, 10])
+}
+
+/// The end is cut in front of a batch that made those before it go: no batch tells where the log ends then.
+fn cut_in_a_gap(log: &Log, model: &mut Model) -> Result<()> {
+    let topic = create(log, model)?;
+    for sizes in [&[30, 30, 30, 0, 0][..], &[1], &[0, 0], &[0, 0], &[150]] {
+        append(&topic, model, Durability::Os, sizes)?;
+    }
+    flush(log, model)?;
+    topic.partition(0)?.compact()?;
+    flush(log, model)?;
+    // As long as it is not done, the log may end where the gap begins.
+    model.of(NAME).durable = 6;
+    topic.partition(0)?.truncate_to(8)?;
+    let lines = model.of(NAME);
+    lines.tried.truncate(8);
+    lines.durable = 8;
+    append(&topic, model, Durability::Synced, &[10])
 }
 
 /// Of all that the log came to, the latest record of each key is there; a tombstone may be gone with all that it deleted.
