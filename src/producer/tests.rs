@@ -140,6 +140,25 @@ fn a_writer_writes_what_others_left_to_him() {
     assert_eq!(values(&partition), ["0", "1", "2", "3"]);
 }
 
+/// Whether the writer gives up his right before a batch is left to him or behind that, it is written.
+#[test]
+fn who_leaves_a_batch_to_a_writer_that_is_gone_writes_it() {
+    let service = service();
+    let partition = partition(&service, 0);
+    let producer = producer(&service, ProducerConfig::new());
+    let (core, lane) = (&producer.handle.core, lane(&producer, &partition));
+    producer.send_to(&partition, "0").unwrap();
+    lane.leave(core, 1).expect("nobody writes").write(Some(1)).unwrap();
+    assert_eq!(values(&partition), ["0"]);
+    producer.send_to(&partition, "1").unwrap();
+    let writing = turn(&producer, &partition);
+    assert!(lane.leave(core, 1).is_none(), "it is written");
+    assert!(lane.leave(core, 2).is_none(), "somebody writes");
+    drop(writing);
+    assert_eq!(values(&partition), ["0", "1"]);
+    assert!(lane.leave(core, 2).is_none(), "it is written");
+}
+
 #[test]
 fn a_producer_without_epochs_left_goes_on_as_another() {
     let service = service();
