@@ -64,6 +64,7 @@ fn after_a_failed_deletion(go_on: fn(&Log, u64)) {
         let disk = FaultyDisk::failing_at(fails_at);
         let log = open(&disk);
         append(&log, 30);
+        log.flush().unwrap();
         let partition = log.topic("t").unwrap().partition(0).unwrap();
         // Where a segment begins, its name alone tells where the log starts.
         let bound = partition.segments()[3].base_offset;

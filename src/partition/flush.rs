@@ -72,7 +72,7 @@ impl PartitionCore {
         }
     }
 
-    fn sync_failed(&self, path: &Path, error: io::Error) -> Error {
+    pub(super) fn sync_failed(&self, path: &Path, error: io::Error) -> Error {
         Error::SyncFailed { path: path.to_owned(), source: self.poison(error) }
     }
 

@@ -60,6 +60,7 @@ fn a_directory_that_a_deletion_cannot_sync_does_not_poison() {
         let disk = RecordingDisk::over(faulty.clone());
         let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
         append(&core, 20);
+        core.flush().unwrap();
         let bound = core.segments().snapshot()[2].base_offset;
         disk.take();
         faulty.set_fault(Some(Fault::Any));
@@ -72,6 +73,23 @@ fn a_directory_that_a_deletion_cannot_sync_does_not_poison() {
         assert_eq!(core.log_start_line(), is_unsure.then_some(bound), "call {fails_at}: {deleted:?}");
         append(&core, 1);
         failed += usize::from(is_unsure);
+    }
+    assert_eq!(failed, 3, "before each segment and behind the last");
+}
+
+#[test]
+fn a_deletion_poisons_where_the_name_of_a_new_segment_may_be_lost_with_it() {
+    let mut failed = 0;
+    for fails_at in 0..40 {
+        let faulty = FaultyDisk::failing_at(fails_at);
+        let core = PartitionCore::create(&context(&faulty), &spec(0, 0, i64::MAX)).unwrap();
+        append(&core, 20);
+        let bound = core.segments().snapshot()[2].base_offset;
+        faulty.set_fault(Some(Fault::Any));
+        let deleted = core.delete_records_before(bound);
+        let is_told = matches!(deleted, Err(Error::SyncFailed { .. }));
+        assert_eq!(is_poisoned(&core), is_told, "call {fails_at}: {deleted:?}");
+        failed += usize::from(is_told);
     }
     assert_eq!(failed, 3, "before each segment and behind the last");
 }
