@@ -174,8 +174,8 @@ impl Cursor {
         self.position.map(|position| cut.map_or(position, |end| position.min(end)))
     }
 
-    /// Goes back to where the log was cut, if it was, and looks for everything anew. Without a reset policy the program says where
-    /// to go on.
+    /// Goes back to where the log was cut, if it was, and looks for everything anew. Without a reset policy the program says
+    /// where to go on.
     fn heed_cuts(&mut self, reset: OffsetReset) -> Result<()> {
         if self.partition.core().truncations() == self.cuts_seen {
             return Ok(());

@@ -132,8 +132,8 @@ impl PartitionCore {
     }
 
     /// Nothing that was acknowledged rests on names that go, so that a failure does not poison. But nor does a later success say
-    /// that they are gone: from then on the checkpoint says where the log starts. Where a new segment's name was to become durable
-    /// with it, a later success would say nothing of that either, and it poisons as a failed sync of records does.
+    /// that they are gone: from then on the checkpoint says where the log starts. Where a new segment's name was to become
+    /// durable with it, a later success would say nothing of that either, and it poisons as a failed sync of records does.
     fn sync_removals(&self) -> Result<()> {
         self.context.storage.sync_dir(self.dir()).map_err(|error| {
             self.leaving.may_come_back.store(true, Ordering::Release);
