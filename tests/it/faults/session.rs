@@ -286,6 +286,10 @@ impl Session {
     /// In the same process: without an open, unless a partition could not be opened or what is on the device is unknown.
     fn go_on(&mut self, what: &str, log: Log) {
         let Ok(partition) = log.topic(NAME).and_then(|topic| topic.partition(0)) else { return };
+        // What was committed is not known either where that could not be opened.
+        if log.topic("__consumer_offsets").is_ok_and(|store| store.partition(0).is_err()) {
+            return;
+        }
         read_all(&partition, &self.known).unwrap_or_else(|error| panic!("{what}: cannot read: {error}"));
         match partition.append("and on") {
             Ok(appended) => {
