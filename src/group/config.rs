@@ -21,7 +21,8 @@ pub enum OffsetReset {
     /// At the log start: nothing that is there is passed over.
     #[default]
     Earliest,
-    /// At the end: only what is appended from now on.
+    /// At the end: only what is appended from now on. As in Kafka that holds for partitions that are added later too: what is
+    /// appended to one before a member first looks at it is passed over.
     Latest,
     /// At the first record that is not older than this; at the end if there is none (`by_duration`).
     ByDuration(Duration),

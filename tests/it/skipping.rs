@@ -196,3 +196,21 @@ fn a_malformed_record_in_a_sound_batch_costs_what_follows_it() {
     assert_eq!(read_to(&mut partition.read_with(.., skipping()).unwrap(), 0..RECORDS), expected);
     assert_eq!(lost_of_batches(&partition), expected);
 }
+
+/// What stands behind it does not vouch for it; that the damaged one in front of it is as long as it says does.
+#[test]
+fn a_good_batch_between_two_damaged_ones_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let partition = Partition::open(dir.path().join("t-0"), TopicConfig::new()).unwrap();
+    for offset in (0..10).step_by(2) {
+        partition.append_batch([value(offset), value(offset + 1)].map(Record::new)).unwrap();
+    }
+    let log = partition.segments()[0].path.clone();
+    let starts = batches(&log);
+    harm(&log, |bytes| {
+        bytes[starts[2] - 5] ^= 1;
+        bytes[starts[3] + 7] ^= 0x10;
+    });
+    let mut reader = partition.read_with(.., skipping()).unwrap();
+    assert_eq!(read_to(&mut reader, 0..10), [2..4, 6..8]);
+}

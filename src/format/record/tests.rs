@@ -255,3 +255,23 @@ proptest! {
         prop_assert!(is_plain || !is_common || any.len() > 8_192);
     }
 }
+
+proptest! {
+    /// What is set aside for a record is enough, and no more than the numbers in it may take.
+    #[test]
+    fn the_bound_of_a_size_is_near_it(
+        delta in any::<i64>(),
+        offset_delta in any::<u32>(),
+        key in proptest::option::of(0..9_000_usize),
+        value in proptest::option::of(0..9_000_usize),
+        headers in vec((0..200_usize, proptest::option::of(0..200_usize)), 0..5),
+    ) {
+        let bytes = |length: usize| Cow::Owned(vec![b'b'; length]);
+        let mut record = Record { key: key.map(bytes), value: value.map(bytes), ..Record::default() };
+        record.headers = headers.iter().map(|(name, value)| ("n".repeat(*name).into(), value.map(bytes))).collect();
+        let mut encoded = Vec::new();
+        encode_any(&mut encoded, delta, offset_delta, &record).unwrap();
+        let slack = size_bound(&record).checked_sub(encoded.len());
+        prop_assert!(slack.is_some_and(|slack| slack <= 32 + 10 * headers.len()), "{slack:?} beyond {}", encoded.len());
+    }
+}

@@ -110,3 +110,15 @@ fn every_batch_from_the_recovery_point_on_is_checked_though_an_index_leads_beyon
     assert_eq!(core.log_end_offset(), second.base_offset + 1, "{report:?}");
     assert!(!report.kept.is_empty(), "{report:?}");
 }
+
+#[test]
+fn a_partition_that_cannot_be_opened_says_why_and_touches_nothing() {
+    let disk = FaultyDisk::failing_at(0);
+    let why = || Error::UnknownPartition(("t", 0).into());
+    let core = PartitionCore::unavailable(&context(&disk), &spec(7, 9, i64::MAX), why());
+    assert!(matches!(append(&core, 1), Err(Error::UnknownPartition(_))));
+    assert!(matches!(read(&core), Err(Error::UnknownPartition(_))));
+    assert_eq!((core.log_start_offset(), core.log_end_offset(), core.first_base_offset()), (0, 0, 0));
+    assert!(core.close(true).is_ok());
+    assert!(disk.list(DIR.as_ref()).is_err(), "there is no directory");
+}
