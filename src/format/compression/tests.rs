@@ -138,6 +138,7 @@ fn a_codec_that_is_left_out_is_told_from_damage() {
 
 proptest! {
     #[test]
+    #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn all_bytes_round_trip(
         runs in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..300), 0_usize..200), 0..20),
         codec in proptest::sample::select(codecs()),
