@@ -262,7 +262,7 @@ impl Consumer {
     pub fn seek(&mut self, partition: &TopicPartition, to: impl Into<Seek>) -> Result<()> {
         let target = self.cursor(partition)?.seek_target(to.into(), self.setting())?;
         if let Some(cursor) = self.place_of(partition).and_then(|place| self.cursors.get_mut(place)) {
-            cursor.move_to(target);
+            cursor.seek(target);
         }
         Ok(())
     }
@@ -273,7 +273,7 @@ impl Consumer {
         let to = to.into();
         let targets = self.cursors.iter().map(|cursor| cursor.seek_target(to, self.setting())).collect::<Result<Vec<_>>>()?;
         for (cursor, target) in self.cursors.iter_mut().zip(targets) {
-            cursor.move_to(target);
+            cursor.seek(target);
         }
         Ok(())
     }

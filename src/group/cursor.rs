@@ -46,6 +46,14 @@ impl Budget {
     }
 }
 
+/// Where a seek leads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    position: u64,
+    /// How often the log had been cut when it was looked for.
+    cuts_seen: u64,
+}
+
 /// A place in a partition. Its consumer's signal hears of what is appended.
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -177,7 +185,9 @@ impl Cursor {
     /// Goes back to where the log was cut, if it was, and looks for everything anew. Without a reset policy the program says
     /// where to go on.
     fn heed_cuts(&mut self, reset: OffsetReset) -> Result<()> {
-        if self.partition.core().truncations() == self.cuts_seen {
+        // Before the place is found: what is cut behind this look is noticed by the next one.
+        let cuts_seen = self.partition.core().truncations();
+        if cuts_seen == self.cuts_seen {
             return Ok(());
         }
         let (position, place) = (self.position, self.place());
@@ -187,9 +197,7 @@ impl Cursor {
             let log_start = self.partition.log_start_offset();
             return Err(Error::OffsetOutOfRange { requested, log_start, log_end });
         }
-        // What is cut in between is noticed by the next look.
-        self.cuts_seen = self.partition.core().truncations();
-        (self.position, self.reader, self.held) = (place, None, None);
+        self.go_to(place, cuts_seen);
         Ok(())
     }
 
@@ -208,7 +216,13 @@ impl Cursor {
     }
 
     /// Where a seek would lead.
-    pub(super) fn seek_target(&self, to: Seek, setting: Setting<'_>) -> Result<u64> {
+    pub(super) fn seek_target(&self, to: Seek, setting: Setting<'_>) -> Result<Target> {
+        let cuts_seen = self.partition.core().truncations();
+        let position = self.sought(to, setting)?;
+        Ok(Target { position, cuts_seen })
+    }
+
+    fn sought(&self, to: Seek, setting: Setting<'_>) -> Result<u64> {
         let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
         let visible_end = self.visible_end(setting);
         match to {
@@ -227,11 +241,12 @@ impl Cursor {
     }
 
     /// Goes on from there.
-    pub(super) fn move_to(&mut self, position: u64) {
-        self.cuts_seen = self.partition.core().truncations();
-        self.position = Some(position);
-        self.reader = None;
-        self.held = None;
+    pub(super) fn seek(&mut self, target: Target) {
+        self.go_to(Some(target.position), target.cuts_seen);
+    }
+
+    fn go_to(&mut self, position: Option<u64>, cuts_seen: u64) {
+        (self.position, self.cuts_seen, self.reader, self.held) = (position, cuts_seen, None, None);
     }
 
     /// What the group committed, or where the reset policy says; with it, what was committed.
@@ -345,7 +360,7 @@ impl Cursor {
         if requested < log_start {
             polled.skip(self.id(), requested..log_start);
         }
-        self.move_to(position);
+        self.go_to(Some(position), self.cuts_seen);
         Ok(position)
     }
 
