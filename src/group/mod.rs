@@ -155,7 +155,7 @@ impl GroupService {
 
     /// After an unclean open: lowers, durably, each committed offset that lies above the recovered end of its partition to that
     /// end. Gives group, partition, from and to.
-    pub(crate) fn lower_commits(&self) -> Result<Vec<LoweredCommit>> {
+    pub(crate) fn lower_commits(&self) -> Vec<LoweredCommit> {
         self.store.lower_commits()
     }
 

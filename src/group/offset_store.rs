@@ -239,7 +239,7 @@ impl OffsetStore {
 
     /// After an unclean open: lowers every position that lies above the end of its log to that end, since records that are
     /// appended there later would be passed over.
-    pub(super) fn lower_commits(&self) -> Result<Vec<LoweredCommit>> {
+    pub(super) fn lower_commits(&self) -> Vec<LoweredCommit> {
         let _nobody_commits = self.removal.write();
         self.lower(|partition, commit| self.log_end(partition, commit))
     }
@@ -247,25 +247,23 @@ impl OffsetStore {
     /// Lowers what was committed for a partition above `end`, and then does what cuts it there. Nobody commits in between.
     pub(super) fn lower_then(&self, partition: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
         let _nobody_commits = self.removal.write();
-        match self.lower(|other, _| (other == partition).then_some(end)) {
-            // Nobody can use a position until that is repaired.
-            Err(Error::Corrupt(_) | Error::Io { .. }) => {}
-            lowered => drop(lowered?),
-        }
+        self.lower(|other, _| (other == partition).then_some(end));
         cut()
     }
 
     /// Lowers positions to the end that is given for them, where they lie above it. They are in force at once, and durable unless
-    /// the disk is full or refuses: then they are written later.
-    fn lower(&self, end_of: impl Fn(&TopicPartition, &Commit) -> Option<u64>) -> Result<Vec<LoweredCommit>> {
-        let mut lowered = self.with_loaded(|loaded| {
+    /// the disk is full or refuses: then they are written later. Where the store cannot be read there are none: nobody can use a
+    /// position until that is repaired.
+    fn lower(&self, end_of: impl Fn(&TopicPartition, &Commit) -> Option<u64>) -> Vec<LoweredCommit> {
+        let lowered = self.with_loaded(|loaded| {
             let lowered = loaded.positions.lower(end_of);
             loaded.unwritten.extend(lowered.iter().map(|(group, partition, ..)| (Arc::clone(group), partition.clone())));
             Ok(lowered)
-        })?;
+        });
+        let mut lowered = lowered.unwrap_or_default();
         self.write_lowered();
         lowered.sort();
-        Ok(lowered.into_iter().map(|(group, partition, from, to)| (group.to_string(), partition, from, to)).collect())
+        lowered.into_iter().map(|(group, partition, from, to)| (group.to_string(), partition, from, to)).collect()
     }
 
     /// Writes positions that were lowered while the disk was full, if there are any.
@@ -348,9 +346,7 @@ impl OffsetStore {
     fn load(&self) -> Result<Loaded> {
         let topic = match self.catalog.topic(TOPIC) {
             Ok(topic) => topic,
-            Err(Error::UnknownTopic(_)) => {
-                return Ok(Loaded::default());
-            }
+            Err(Error::UnknownTopic(_)) => return Ok(Loaded::default()),
             Err(error) => return Err(error),
         };
         let mut positions = Positions::default();
@@ -364,7 +360,7 @@ impl OffsetStore {
                 Err(error) => return Err(error.clone()),
             }
         }
-        Ok(Loaded { topic: Some(topic), positions, unwritten: BTreeSet::new(), ends })
+        Ok(Loaded { topic: Some(topic), positions, ends, ..Loaded::default() })
     }
 
     fn replay(&self, positions: &mut Positions, core: Arc<PartitionCore>, partitions: u32) -> Result<()> {

@@ -48,7 +48,7 @@ impl Partition {
             return cut.make();
         }
         if let Some(guard) = self.keep().guard::<Guard>() {
-            guard.core.cut(self.id(), end, cut)
+            guard.core.truncate(self.id(), end, cut)
         } else if let Some(lone) = self.keep().guard::<Lone>() {
             lone.truncate(end, cut)
         } else {
@@ -71,7 +71,7 @@ impl Partition {
         let report = self.core().reopen()?;
         if let Some(guard) = self.keep().guard::<Guard>().filter(|_| self.log_end_offset() < end) {
             // Before anything else is appended: records that take these offsets would be passed over.
-            guard.core.lower_commits_of(self.id())?;
+            guard.core.lower_commits_of(self.id());
         }
         self.core().take_writes(&report);
         Ok(report)
@@ -86,33 +86,29 @@ impl Partition {
 }
 
 impl LogCore {
-    /// Lowers the commits above the end of a partition that was recovered. Where it is the one that holds the commits, those that
-    /// are left are read anew, and speak of other partitions.
-    fn lower_commits_of(&self, id: &TopicPartition) -> Result<()> {
+    /// Lowers the commits above the end of a partition that was recovered or cut. Where it is the one that holds the commits,
+    /// those that are left are read anew first: they are older ones, and may lie above a cut that a lost one knew of.
+    fn lower_commits_of(&self, id: &TopicPartition) {
         if file_name::is_internal_topic(&id.topic) {
             self.groups.offsets_were_cut();
-            return Ok(());
         }
-        self.groups.lower_commits().map(drop)
+        self.groups.lower_commits();
     }
 
-    /// Cuts a partition, and what was committed and stored of it before.
-    fn cut(&self, id: &TopicPartition, end: u64, cut: Truncation<'_>) -> Result<()> {
-        if file_name::is_internal_topic(&id.topic) {
-            let done = self.truncate(id, end, cut);
-            self.groups.offsets_were_cut();
-            return done;
-        }
-        if self.context().read_only {
-            return cut.make();
-        }
-        self.groups.lower_commits_then(id, end, || self.truncate(id, end, cut))
-    }
-
+    /// Cuts a partition, after what was committed and stored of it.
     fn truncate(&self, id: &TopicPartition, end: u64, cut: Truncation<'_>) -> Result<()> {
         if self.context().read_only {
             return cut.make();
         }
+        if file_name::is_internal_topic(&id.topic) {
+            let done = self.store_and_cut(id, end, cut);
+            self.lower_commits_of(id);
+            return done;
+        }
+        self.groups.lower_commits_then(id, end, || self.store_and_cut(id, end, cut))
+    }
+
+    fn store_and_cut(&self, id: &TopicPartition, end: u64, cut: Truncation<'_>) -> Result<()> {
         self.context().clean_marker.clear(self.storage())?;
         let recovery_point = cut.recovery_point();
         self.checkpoints.write_then(self.storage(), |before| lowered(before, id, end, recovery_point), || cut.make())

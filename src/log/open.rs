@@ -143,7 +143,7 @@ impl LogBuilder {
         }
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
-        let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups)? };
+        let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups) };
         let recovery = Recovery { clean, partitions: loaded.partitions, topics: loaded.topics, lowered_commits };
         let wake = Signal::new();
         let producers = Arc::new(ProducerService::new(catalog.context(), &dir, &wake));
@@ -192,13 +192,9 @@ pub(super) fn known_of(contents: &Contents, lines: Lines, threads: usize) -> Kno
     }
 }
 
-fn lower_commits(groups: &GroupService) -> Result<Vec<LoweredCommit>> {
-    let lowered = match groups.lower_commits() {
-        // Nobody can use a position until that is repaired; the log still opens.
-        Err(Error::Corrupt(_) | Error::Poisoned { .. } | Error::Io { .. }) => return Ok(Vec::new()),
-        lowered => lowered?.into_iter(),
-    };
-    Ok(lowered.map(|(group, partition, from, to)| LoweredCommit { group, partition, from, to }).collect())
+fn lower_commits(groups: &GroupService) -> Vec<LoweredCommit> {
+    let lowered = groups.lower_commits().into_iter();
+    lowered.map(|(group, partition, from, to)| LoweredCommit { group, partition, from, to }).collect()
 }
 
 /// Takes the lock of a directory.

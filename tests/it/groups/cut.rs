@@ -1,6 +1,7 @@
 //! A log that is cut under a group that reads it: what takes the place of what was lost is read, and positions say so.
 
 use std::fs::OpenOptions;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -92,6 +93,17 @@ fn positions_that_were_lost_with_the_end_of_the_store_no_longer_count() {
     assert_eq!(committed(&open(dir.path())), Some(2));
 }
 
+#[test]
+fn an_older_position_that_counts_again_is_lowered_too() {
+    let (log, topic) = log_with(1);
+    fill(&topic, 0, 5);
+    log.consumer_group("g").unwrap().commit([(t(0), 5.into())]).unwrap();
+    topic.partition(0).unwrap().truncate_to(3).unwrap();
+    assert_eq!(committed(&log), Some(3));
+    log.topic("__consumer_offsets").unwrap().partition(0).unwrap().truncate_to(1).unwrap();
+    assert_eq!(committed(&log), Some(3), "the record that said so is gone, and it is above the end none the less");
+}
+
 fn on_disk(disk: &SimulatedDisk) -> Result<Log> {
     let config = LogConfig::new().maintenance_interval(None);
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
@@ -169,6 +181,34 @@ fn a_full_disk_with_a_position_above_the_end_opens_and_the_position_is_lowered()
     assert_eq!(committed(&log), Some(3), "it was written once there was room");
     let mut member = log.consumer_group("g").unwrap().join("t").unwrap();
     assert_eq!(drain(&mut member), of(0, 3..7));
+}
+
+/// A store that cannot be opened keeps its positions from everybody, and nobody from opening the log.
+#[test]
+fn no_room_for_the_store_at_any_call_is_no_reason_against_the_log() {
+    let disk = SimulatedDisk::new(7);
+    let log = on_disk(&disk).unwrap();
+    fill(&log.open_topic("t", 1, TopicConfig::new()).unwrap(), 0, 3);
+    log.consumer_group("g").unwrap().commit([(t(0), 2.into())]).unwrap();
+    log.flush().unwrap();
+    let killed = disk.process_killed();
+    let mut unopened = 0;
+    for call in 0.. {
+        let left = killed.fork();
+        left.fail_call(left.calls() + call, io::ErrorKind::StorageFull.into());
+        let opened = on_disk(&left);
+        let Ok(log) = opened else {
+            assert!(!format!("{opened:?}").contains("__consumer_offsets"), "{opened:?}");
+            continue;
+        };
+        if left.calls() <= killed.calls() + call {
+            break;
+        }
+        let is_unopened = log.topic("__consumer_offsets").unwrap().partition(0).is_err();
+        assert_eq!(log.consumer_group("g").unwrap().committed(&t(0)).is_err(), is_unopened, "call {call}");
+        unopened += usize::from(is_unopened);
+    }
+    assert!(unopened > 0, "it could always be opened");
 }
 
 #[test]
