@@ -20,10 +20,7 @@ use crate::format::{Malformed, file_name};
 use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::MemoryIndex;
-use crate::storage::{Access, remove_if_exists};
-
-/// Bytes copied at a time.
-const COPY_BYTES: usize = 1 << 20;
+use crate::storage::{Access, FilePart, remove_if_exists};
 
 /// What stays of the segment that is cut.
 struct Kept {
@@ -229,18 +226,7 @@ impl PartitionCore {
     fn copy_kept(&self, cut: &Arc<Segment>, kept: &mut Kept, temporary: &Path) -> io::Result<()> {
         let file = self.context.storage.open(temporary, Access::OpenOrCreate)?;
         file.set_len(0)?;
-        let source = cut.file()?;
-        let mut buffer = vec![0; COPY_BYTES.min(kept.bytes as usize)];
-        let mut position = 0;
-        while position < kept.bytes as usize {
-            let count = buffer.len().min(kept.bytes as usize - position);
-            let Some(part) = buffer.get_mut(..count) else { break };
-            if source.read_at(part, position as u64)? < count {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            file.write_all_at(part, position as u64)?;
-            position += count;
-        }
+        FilePart { file: &*cut.file()?, start: 0, end: kept.bytes }.copy_to(&*file)?;
         if let Some(bytes) = kept.rest.take() {
             let header = BatchHeader::decode(&bytes).map_err(|malformed| io::Error::other(malformed.0))?;
             file.write_all_at(&bytes, u64::from(kept.bytes))?;

@@ -17,6 +17,7 @@ use crate::clock::Timestamp;
 pub(crate) mod disk;
 #[cfg(test)]
 pub(crate) mod faulty;
+mod file_part;
 mod file_view;
 pub(crate) mod memory;
 pub(crate) mod open_files;
@@ -28,6 +29,7 @@ mod simulated;
 mod tests;
 
 pub use disk::Disk;
+pub(crate) use file_part::FilePart;
 pub(crate) use file_view::FileView;
 pub use memory::MemoryDisk;
 #[cfg(any(test, feature = "simulation"))]

@@ -7,10 +7,7 @@ use super::Opening;
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
-use crate::storage::{Access, Storage, StorageFile, remove_if_exists, replace_file_by};
-
-/// Most that is read at once.
-const CHUNK_BYTES: u32 = 1 << 20;
+use crate::storage::{Access, FilePart, Storage, remove_if_exists, replace_file_by};
 
 impl Opening<'_> {
     /// Cuts the file at `end`. What is not padding is kept beside it first.
@@ -22,21 +19,21 @@ impl Opening<'_> {
         let storage = &*self.context.storage;
         let failed = |error| Error::io("cut the torn end of", &path, error);
         let file = storage.open(&path, Access::Read).map_err(failed)?;
-        let tail = Part { file: &*file, start: end, end: bytes };
-        if !tail.is_zero().map_err(failed)? {
+        let tail = FilePart { file: &*file, start: end, end: bytes };
+        if !is_zero(&tail).map_err(failed)? {
             let kept = self.free_path(&file_name::torn_file(base, end))?;
-            match tail.copy_to(storage, &kept).map_err(|error| Error::io("keep the torn end in", &kept, error)) {
+            match put_copy(&tail, storage, &kept).map_err(|error| Error::io("keep the torn end in", &kept, error)) {
                 Ok(()) => self.report.kept.insert(0, kept),
                 // Nothing in it could be read anyway.
-                Err(Error::DiskFull { .. }) if !tail.holds_batch().map_err(failed)? => {}
+                Err(Error::DiskFull { .. }) if !holds_batch(&tail).map_err(failed)? => {}
                 Err(error) => return self.without_room(error),
             }
             self.report.bytes_cut += u64::from(bytes - end);
         }
         if self.is_shared {
             // Whoever has the file mapped keeps the old one.
-            let start = Part { file: &*file, start: 0, end };
-            return match start.copy_to(storage, &path).map_err(failed) {
+            let start = FilePart { file: &*file, start: 0, end };
+            return match put_copy(&start, storage, &path).map_err(failed) {
                 Err(error) => self.without_room(error),
                 Ok(()) => Ok(()),
             };
@@ -101,66 +98,34 @@ impl Opening<'_> {
     }
 }
 
-/// A part of a file, looked at and copied in chunks: the rest of one that was preallocated may be longer than memory is.
-struct Part<'a> {
-    file: &'a dyn StorageFile,
-    start: u32,
-    end: u32,
+fn is_zero(part: &FilePart<'_>) -> io::Result<bool> {
+    part.any_chunk(0, |_, chunk| Ok(chunk.iter().any(|byte| *byte != 0))).map(|is_other| !is_other)
 }
 
-impl Part<'_> {
-    /// Hands out the part chunk by chunk, with the position of each and up to `more` bytes of the next one behind it, until
-    /// `visit` says that it is enough. Gives whether it did.
-    fn any_chunk(&self, more: u32, mut visit: impl FnMut(u32, &[u8]) -> io::Result<bool>) -> io::Result<bool> {
-        let mut chunk = Vec::new();
-        for position in (self.start..self.end).step_by(CHUNK_BYTES as usize) {
-            let count = (self.end - position).min(CHUNK_BYTES + more);
-            self.read(position, count, &mut chunk)?;
-            if visit(position, &chunk)? {
+/// Puts a copy in the place of a file.
+fn put_copy(part: &FilePart<'_>, storage: &dyn Storage, path: &Path) -> io::Result<()> {
+    replace_file_by(storage, path, |copy| part.copy_to(copy))
+}
+
+/// Whether there is a whole batch with a right checksum anywhere in it.
+fn holds_batch(part: &FilePart<'_>) -> io::Result<bool> {
+    let mut longer = Vec::new();
+    part.any_chunk(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX), |position, chunk| {
+        for (at, rest) in (position..).zip((0..chunk.len()).filter_map(|at| chunk.get(at..))) {
+            let Ok(header) = BatchHeader::decode(rest) else { continue };
+            if header.size_bytes > part.end - at {
+                continue;
+            }
+            let batch = if let Some(batch) = rest.get(..header.size_bytes as usize) {
+                batch
+            } else {
+                part.read(at, header.size_bytes, &mut longer)?;
+                &longer
+            };
+            if header.crc_is_valid(batch) {
                 return Ok(true);
             }
         }
         Ok(false)
-    }
-
-    fn read(&self, position: u32, count: u32, into: &mut Vec<u8>) -> io::Result<()> {
-        into.resize(count as usize, 0);
-        let read = self.file.read_at(into, u64::from(position))?;
-        if read < into.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
-    }
-
-    fn is_zero(&self) -> io::Result<bool> {
-        self.any_chunk(0, |_, chunk| Ok(chunk.iter().any(|byte| *byte != 0))).map(|is_other| !is_other)
-    }
-
-    /// Puts a copy in the place of a file.
-    fn copy_to(&self, storage: &dyn Storage, path: &Path) -> io::Result<()> {
-        replace_file_by(storage, path, |copy| {
-            let written = |position, chunk: &[u8]| copy.write_all_at(chunk, u64::from(position - self.start)).map(|()| false);
-            self.any_chunk(0, written).map(drop)
-        })
-    }
-
-    /// Whether there is a whole batch with a right checksum anywhere in it.
-    fn holds_batch(&self) -> io::Result<bool> {
-        let mut longer = Vec::new();
-        self.any_chunk(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX), |position, chunk| {
-            for (at, rest) in (position..).zip((0..chunk.len()).filter_map(|at| chunk.get(at..))) {
-                let Ok(header) = BatchHeader::decode(rest) else { continue };
-                if header.size_bytes > self.end - at {
-                    continue;
-                }
-                let batch = if let Some(batch) = rest.get(..header.size_bytes as usize) {
-                    batch
-                } else {
-                    self.read(at, header.size_bytes, &mut longer)?;
-                    &longer
-                };
-                if header.crc_is_valid(batch) {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        })
-    }
+    })
 }
