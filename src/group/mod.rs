@@ -133,8 +133,9 @@ impl GroupService {
         }
     }
 
-    /// Removes positions that are older than they may get, save where a member reads their topic.
-    pub(crate) fn expire(&self, now: Timestamp) -> Result<()> {
+    /// Writes what could not be written before, and removes positions that are older than they may get, save where a member reads
+    /// their topic.
+    pub(crate) fn maintain(&self, now: Timestamp) -> Result<()> {
         self.store.retry_lowered();
         let Some(retention) = self.retention else { return Ok(()) };
         for id in self.store.groups()? {
