@@ -34,13 +34,7 @@ fn harm(path: &Path, harm: impl FnOnce(&mut [u8])) {
 
 /// First byte of each batch of a `.log`.
 fn batches(path: &Path) -> Vec<usize> {
-    let bytes = fs::read(path).unwrap();
-    let (mut starts, mut at) = (Vec::new(), 0);
-    while at < bytes.len() {
-        starts.push(at);
-        at += 12 + u32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
-    }
-    starts
+    crate::damage::batches(&fs::read(path).unwrap())
 }
 
 fn skipping() -> ReadOptions {

@@ -29,7 +29,7 @@ pub(super) fn lone_batch(offset: u64) -> Vec<u8> {
 
 /// A partition that may have gaps, of a record at 0 and one at `offset`, in one segment.
 pub(super) fn with_a_gap(disk: &FaultyDisk, offset: u64) -> Arc<PartitionCore> {
-    let core = PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(disk);
     append(&core, 1).unwrap();
     core.close(true).unwrap();
     let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
@@ -100,7 +100,7 @@ fn time_begins_at_zero() {
 #[test]
 fn the_leader_epoch_of_a_batch_is_in_the_checkpoint_before_the_batch_is_in_the_log() {
     let disk = FaultyDisk::failing_at(0);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     append(&core, 2).unwrap();
     core.close(true).unwrap();
     disk.remove_file(format!("{DIR}/{}", file_name::LEADER_EPOCHS).as_ref()).unwrap();
@@ -153,7 +153,7 @@ fn of_the_records_with_the_largest_time_the_first_is_found() {
 #[test]
 fn a_partition_of_a_deleted_topic_writes_nothing_when_it_is_closed() {
     let disk = FaultyDisk::failing_at(0);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     append(&core, 3).unwrap();
     core.mark_deleted();
     disk.remove_dir_all(DIR.as_ref()).unwrap();

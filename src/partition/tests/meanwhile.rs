@@ -4,16 +4,27 @@ use super::*;
 use crate::storage::MemoryDisk;
 use crate::storage::recording::RecordingDisk;
 
+/// As many batches of one record.
 fn append(core: &PartitionCore, count: usize) {
     for _ in 0..count {
         core.append(Durability::Os, [Record::new(format!("record {}", core.log_end_offset()))]).unwrap();
     }
 }
 
+/// A flushed partition of so many batches, on a disk that tells of its calls and can fail at one.
+fn flushed(fails_at: usize, count: usize) -> (FaultyDisk, RecordingDisk, Arc<PartitionCore>) {
+    let faulty = FaultyDisk::failing_at(fails_at);
+    let disk = RecordingDisk::over(faulty.clone());
+    let core = created(&disk);
+    append(&core, count);
+    core.flush().unwrap();
+    (faulty, disk, core)
+}
+
 #[test]
 fn a_segment_that_is_deleted_before_its_turn_need_not_be_synced() {
     let disk = RecordingDisk::over(MemoryDisk::new());
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     append(&core, 12);
     let first = core.segments().snapshot().first().map(Arc::clone).unwrap();
     assert!(first.is_sealed());
@@ -32,11 +43,7 @@ fn a_segment_that_is_deleted_before_its_turn_need_not_be_synced() {
 fn a_directory_that_a_flush_cannot_sync_poisons() {
     let mut failed = 0;
     for fails_at in 0..20 {
-        let faulty = FaultyDisk::failing_at(fails_at);
-        let disk = RecordingDisk::over(faulty.clone());
-        let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
-        append(&core, 1);
-        core.flush().unwrap();
+        let (faulty, disk, core) = flushed(fails_at, 1);
         append(&core, 1);
         disk.take();
         faulty.set_fault(Some(Fault::Any));
@@ -56,11 +63,7 @@ fn a_directory_that_a_flush_cannot_sync_poisons() {
 fn a_directory_that_a_deletion_cannot_sync_does_not_poison() {
     let mut failed = 0;
     for fails_at in 0..40 {
-        let faulty = FaultyDisk::failing_at(fails_at);
-        let disk = RecordingDisk::over(faulty.clone());
-        let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
-        append(&core, 20);
-        core.flush().unwrap();
+        let (faulty, disk, core) = flushed(fails_at, 20);
         let bound = core.segments().snapshot()[2].base_offset;
         disk.take();
         faulty.set_fault(Some(Fault::Any));
@@ -82,7 +85,7 @@ fn a_deletion_poisons_where_the_name_of_a_new_segment_may_be_lost_with_it() {
     let mut failed = 0;
     for fails_at in 0..40 {
         let faulty = FaultyDisk::failing_at(fails_at);
-        let core = PartitionCore::create(&context(&faulty), &spec(0, 0, i64::MAX)).unwrap();
+        let core = created(&faulty);
         append(&core, 20);
         let bound = core.segments().snapshot()[2].base_offset;
         faulty.set_fault(Some(Fault::Any));

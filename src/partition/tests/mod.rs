@@ -29,6 +29,11 @@ pub(super) fn spec(log_start: u64, recovery_point: u64, flush_messages: i64) -> 
     PartitionSpec { log_start, recovery_point, ..PartitionSpec::for_tests(0, settings) }
 }
 
+/// A new partition, which is flushed when it is asked to be.
+fn created(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
+    PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap()
+}
+
 /// What the log holds, and what it may hold besides.
 #[derive(Debug, Default)]
 struct Expected {

@@ -7,7 +7,7 @@ use crate::storage::Access;
 #[test]
 fn leader_epochs_that_no_checkpoint_has_are_known_from_the_batches() {
     let disk = FaultyDisk::failing_at(0);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     for epoch in [0, 0, 3, 3, 5] {
         core.writer.lock().leader_epoch = epoch;
         append(&core, 1).unwrap();
@@ -24,7 +24,7 @@ fn leader_epochs_that_no_checkpoint_has_are_known_from_the_batches() {
 #[test]
 fn a_scan_writes_the_indexes_that_it_makes() {
     let disk = FaultyDisk::failing_at(0);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     for _ in 0..4 {
         append(&core, 1).unwrap();
     }
@@ -38,7 +38,7 @@ fn a_scan_writes_the_indexes_that_it_makes() {
 #[test]
 fn a_log_that_was_closed_keeps_its_records_without_its_indexes() {
     let disk = FaultyDisk::failing_at(0);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     append(&core, 3).unwrap();
     core.close(true).unwrap();
     disk.remove_file(format!("{DIR}/00000000000000000000.index").as_ref()).unwrap();
@@ -53,7 +53,7 @@ fn a_log_that_was_closed_keeps_its_records_without_its_indexes() {
 #[test]
 fn a_log_that_does_not_end_as_it_was_closed_is_scanned() {
     let disk = FaultyDisk::failing_at(0);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     append(&core, 3).unwrap();
     core.close(true).unwrap();
     let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
@@ -96,7 +96,7 @@ fn damage_costs_no_batch_that_stands_behind_it() {
 #[test]
 fn every_batch_from_the_recovery_point_on_is_checked_though_an_index_leads_beyond() {
     let disk = FaultyDisk::failing_at(0);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     for _ in 0..20 {
         append(&core, 1).unwrap();
     }

@@ -13,7 +13,7 @@ const MOST_AT_ONCE: usize = (1 << 20) + 100;
 /// What a kill leaves of three records, on a file that is longer; `harm` gets it, and where its batches end.
 fn left_by_a_kill(harm: impl Fn(&dyn StorageFile, u64)) -> RecordingDisk {
     let disk = RecordingDisk::over(MemoryDisk::new());
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     for number in 0..3 {
         core.append(Durability::Os, [Record::new(format!("record {number}"))]).unwrap();
     }

@@ -22,7 +22,7 @@ fn reader(core: &Arc<PartitionCore>, options: ReadOptions) -> Reader {
 fn run(fault: Fault, fails_at: usize) -> bool {
     let what = format!("{fault:?} at call {fails_at}");
     let disk = FaultyDisk::failing_at(fails_at);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     let mut reader = reader(&core, ReadOptions::new());
     // What is acknowledged, and what may be there besides.
     let (mut synced, mut unknown) = (Vec::new(), Vec::new());
@@ -93,7 +93,7 @@ fn whichever_call_failed_it_goes_on() {
 #[test]
 fn what_the_device_does_not_have_is_cut_and_kept() {
     let disk = FaultyDisk::failing_at(usize::MAX);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     for number in 0..9 {
         append(&core, Durability::Os, &format!("record {number} {}", "x".repeat(40))).unwrap();
     }
@@ -130,7 +130,7 @@ fn what_the_device_does_not_have_is_cut_and_kept() {
 #[test]
 fn an_append_that_waited_meanwhile_is_told() {
     let disk = FaultyDisk::failing_at(usize::MAX);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     let turn = core.commit.take_turn();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| append(&core, Durability::Synced, "a"));
@@ -153,7 +153,7 @@ fn an_append_that_waited_meanwhile_is_told() {
 #[test]
 fn one_that_is_sound_may_be_reopened_too() {
     let disk = FaultyDisk::failing_at(usize::MAX);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     for number in 0..12 {
         append(&core, Durability::Os, &format!("record {number}")).unwrap();
         if number % 3 == 0 {
@@ -167,7 +167,7 @@ fn one_that_is_sound_may_be_reopened_too() {
 #[test]
 fn a_torn_end_is_gone_from_the_file_when_a_partition_is_opened_again() {
     let disk = FaultyDisk::failing_at(0);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     for number in 0..3 {
         append(&core, Durability::Os, &format!("record {number}")).unwrap();
     }
@@ -185,7 +185,7 @@ fn a_torn_end_is_gone_from_the_file_when_a_partition_is_opened_again() {
 #[test]
 fn zeros_ahead_do_not_come_down_on_what_is_appended_after_it() {
     let disk = FaultyDisk::failing_at(usize::MAX);
-    let core = PartitionCore::create(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(&disk);
     append(&core, Durability::Synced, "a").unwrap();
     let before = Arc::clone(&core.writer.lock().active);
     reopen(&core).unwrap();

@@ -5,7 +5,7 @@ use crate::storage::Access;
 
 /// A log with three records, the last two of them above the recovery point.
 fn left_by_a_kill(disk: &FaultyDisk) -> String {
-    let core = PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap();
+    let core = created(disk);
     for number in 0..3 {
         core.append(Durability::Os, [Record::new(format!("record {number}"))]).unwrap();
         if number == 0 {

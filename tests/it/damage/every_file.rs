@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use annals::{CleanupPolicy, Log, TopicConfig};
 
-use super::{RECORDS, batches, check_from, fill, flip, record, scratch};
+use super::{RECORDS, batches, check_from, copy_with, fill, flip, record, scratch};
 use crate::kafka::copy_dir;
 
 /// With those of a producer.
@@ -132,11 +132,8 @@ fn visit(state: &str, stride: usize) {
                 }
                 let may_end_early = state == "killed" && is_active && *harm == "cut" && is_clean_cut(&bytes, at);
                 let case = Case { what: format!("{state}, {} {harm} at {at}", name.display()), name, may_end_early };
-                let root = dir.path().join("log");
-                copy_dir(&master, &root);
-                fs::write(root.join(name), harmed).unwrap();
+                let (_dir, root) = copy_with(&master, name, harmed);
                 told += look(&root, &case);
-                fs::remove_dir_all(&root).unwrap();
                 runs += 1;
             }
         }

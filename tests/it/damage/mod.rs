@@ -20,6 +20,15 @@ fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
+/// A copy of a directory in which one file, of this name below it, has other bytes. It is there as long as the first value.
+fn copy_with(master: &Path, name: impl AsRef<Path>, bytes: Vec<u8>) -> (tempfile::TempDir, PathBuf) {
+    let dir = scratch();
+    let root = dir.path().join("log");
+    copy_dir(master, &root);
+    fs::write(root.join(name), bytes).unwrap();
+    (dir, root)
+}
+
 /// A closed log with all codecs, two sealed segments and an active one.
 fn small_log(root: &Path, policy: CleanupPolicy) {
     let log = Log::open(root).unwrap();
@@ -107,12 +116,9 @@ fn for_each_byte(
         let bytes = fs::read(&file).unwrap();
         for at in 0..bytes.len() {
             let what = format!("{} byte {at}", file.display());
-            let dir = scratch();
-            let root = dir.path().join("log");
-            copy_dir(&master, &root);
             let mut harmed = bytes.clone();
             harm(&mut harmed, at);
-            fs::write(root.join("t-0").join(file.file_name().unwrap()), harmed).unwrap();
+            let (_dir, root) = copy_with(&master, file.strip_prefix(&master).unwrap(), harmed);
             for open in [Log::open_read_only, Log::open] {
                 let log = open(&root).unwrap();
                 check(&log, &log.topic("t").unwrap().partition(0).unwrap(), &bytes, at, &what);
@@ -145,12 +151,9 @@ fn a_flipped_bit_in_a_lone_partition_is_told() {
         let bytes = fs::read(master.join(name)).unwrap();
         for at in 0..bytes.len() {
             let what = format!("{} byte {at}", name.display());
-            let dir = scratch();
-            let root = dir.path().join("lone");
-            copy_dir(&master, &root);
             let mut harmed = bytes.clone();
             flip(&mut harmed, at);
-            fs::write(root.join(name), harmed).unwrap();
+            let (_dir, root) = copy_with(&master, name, harmed);
             check(&Partition::open(&root, TopicConfig::new()).unwrap(), &what);
         }
     }
@@ -176,9 +179,7 @@ fn a_wrong_base_offset_where_the_index_ends_is_told() {
         let mut harmed = bytes.clone();
         harmed[last + 7 - bit / 8] ^= 1 << (bit % 8);
         for is_killed in [false, true] {
-            let root = dir.path().join(format!("{bit} {is_killed}"));
-            copy_dir(&master, &root);
-            fs::write(root.join(log.file_name().unwrap()), &harmed).unwrap();
+            let (_dir, root) = copy_with(&master, log.file_name().unwrap(), harmed.clone());
             if is_killed {
                 fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
             }
@@ -203,9 +204,7 @@ fn a_wrong_base_offset_behind_damage_gives_no_wrong_record() {
         let mut harmed = bytes.clone();
         harmed[damaged] ^= 1;
         harmed[second..second + 8].fill(0);
-        let root = dir.path().join(damaged.to_string());
-        copy_dir(&master, &root);
-        fs::write(root.join(log.file_name().unwrap()), &harmed).unwrap();
+        let (_dir, root) = copy_with(&master, log.file_name().unwrap(), harmed);
         let partition = Partition::open(&root, TopicConfig::new()).unwrap();
         assert!(check(&partition, &format!("byte {damaged}")) > 0);
     }
@@ -223,9 +222,7 @@ fn an_index_that_is_built_anew_leads_to_no_wrong_base_offset() {
         for bit in 0..4 {
             let mut harmed = bytes.clone();
             harmed[start + 7] ^= 1 << bit;
-            let root = dir.path().join(format!("{number} {bit}"));
-            copy_dir(&master, &root);
-            fs::write(root.join(log.file_name().unwrap()), &harmed).unwrap();
+            let (_dir, root) = copy_with(&master, log.file_name().unwrap(), harmed);
             for path in files_in(&root, &["index", "timeindex"]) {
                 fs::remove_file(path).unwrap();
             }
@@ -288,7 +285,7 @@ fn a_log_file_that_is_cut_anywhere_gives_what_is_left() {
 }
 
 /// First byte of each batch of a `.log`.
-fn batches(bytes: &[u8]) -> Vec<usize> {
+pub(super) fn batches(bytes: &[u8]) -> Vec<usize> {
     let (mut starts, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
         starts.push(at);

@@ -8,17 +8,13 @@ use annals::{
     ConsumerConfig, ConsumerGroup, Error, GroupState, Log, ManualClock, Rebalance, SimulatedDisk, Timestamp, Topic, TopicConfig,
 };
 
-use super::{SOON, drain, fill, log_with, of, offsets, poll, poll_while, t};
+use super::{SOON, committed, drain, fill, log_with, of, offsets, poll, poll_while, t};
 
 /// Longer than any test takes.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn every(interval: Duration) -> ConsumerConfig {
     ConsumerConfig::new().auto_commit(interval).max_poll_records(2)
-}
-
-fn committed(group: &ConsumerGroup, number: u32) -> Option<u64> {
-    group.committed(&t(number)).unwrap().map(|next| next.offset)
 }
 
 #[test]
@@ -28,11 +24,11 @@ fn what_earlier_polls_gave_is_committed() {
     let group = log.consumer_group("g").unwrap();
     let mut member = group.join_with("t", every(Duration::ZERO)).unwrap();
     assert_eq!(poll(&mut member), of(0, 0..2));
-    assert_eq!(committed(&group, 0), Some(0), "where it started");
+    assert_eq!(committed(&group, &t(0)), Some(0), "where it started");
     assert_eq!(poll(&mut member), of(0, 2..4));
-    assert_eq!(committed(&group, 0), Some(2));
+    assert_eq!(committed(&group, &t(0)), Some(2));
     member.close().unwrap();
-    assert_eq!(committed(&group, 0), Some(4));
+    assert_eq!(committed(&group, &t(0)), Some(4));
 }
 
 #[test]
@@ -42,9 +38,9 @@ fn nothing_is_committed_before_the_interval_has_passed() {
     let group = log.consumer_group("g").unwrap();
     let mut member = group.join_with("t", every(NEVER)).unwrap();
     assert_eq!(drain(&mut member), of(0, 0..6));
-    assert_eq!(committed(&group, 0), None);
+    assert_eq!(committed(&group, &t(0)), None);
     drop(member);
-    assert_eq!(committed(&group, 0), Some(6), "who leaves commits what it polled");
+    assert_eq!(committed(&group, &t(0)), Some(6), "who leaves commits what it polled");
 }
 
 #[test]
@@ -56,7 +52,7 @@ fn a_member_that_waits_commits_once_the_interval_has_passed() {
     assert_eq!(poll(&mut member), of(0, 0..2));
     let (records, ()) = poll_while(&mut member, || {
         let started = Instant::now();
-        while committed(&group, 0) != Some(2) {
+        while committed(&group, &t(0)) != Some(2) {
             assert!(started.elapsed() < SOON, "nothing was committed");
             thread::yield_now();
         }
@@ -75,9 +71,9 @@ fn what_is_about_to_go_is_committed_before() {
     assert_eq!(drain(&mut one).len(), 4);
     let mut other = group.join("t").unwrap();
     assert_eq!(one.poll(Duration::ZERO).unwrap().rebalance(), [Rebalance::Revoking(vec![t(1)])]);
-    assert_eq!(committed(&group, 1), None, "it may still be at work on it");
+    assert_eq!(committed(&group, &t(1)), None, "it may still be at work on it");
     assert!(poll(&mut one).is_empty());
-    assert_eq!((committed(&group, 0), committed(&group, 1)), (Some(2), Some(2)));
+    assert_eq!((committed(&group, &t(0)), committed(&group, &t(1))), (Some(2), Some(2)));
     fill(&topic, 1, 1);
     assert_eq!(drain(&mut other), of(1, [2]), "nothing comes twice");
 }
@@ -101,10 +97,10 @@ fn a_commit_that_fails_does_not_fail_the_poll() {
     assert_eq!(poll(&mut member), of(0, 0..2));
     disk.set_capacity(0);
     assert_eq!(poll(&mut member), of(0, 2..4), "the records come all the same");
-    assert_eq!(committed(&group, 0), Some(0));
+    assert_eq!(committed(&group, &t(0)), Some(0));
     disk.heal();
     member.close().unwrap();
-    assert_eq!(committed(&group, 0), Some(4), "and are committed later");
+    assert_eq!(committed(&group, &t(0)), Some(4), "and are committed later");
 }
 
 #[test]
@@ -131,7 +127,7 @@ fn who_panics_does_not_commit_what_it_was_at() {
             resume_unwind(Box::new("a worker's bug"));
         });
         assert!(worker.join().is_err());
-        assert_eq!(committed(&group, 0), expected, "what it had done when it polled again, if anything");
+        assert_eq!(committed(&group, &t(0)), expected, "what it had done when it polled again, if anything");
         assert_eq!(drain(&mut group.join("t").unwrap()), of(0, expected.unwrap_or(0)..6));
     }
 }

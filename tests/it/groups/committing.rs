@@ -9,7 +9,7 @@ use annals::{ConsumerConfig, Durability, Error, Log, OffsetAndMetadata, Rebalanc
 use super::{copy_dir, drain, fill, log_with, of, poll, t};
 
 fn committed(log: &Log, group: &str, partition: &TopicPartition) -> Option<u64> {
-    log.consumer_group(group).unwrap().committed(partition).unwrap().map(|next| next.offset)
+    super::committed(&log.consumer_group(group).unwrap(), partition)
 }
 
 #[test]

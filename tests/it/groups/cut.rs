@@ -8,8 +8,8 @@ use std::path::Path;
 use annals::{ConsumerConfig, Log, LogConfig, ManualClock, OffsetReset, Partition, Record, Result, Seek, SimulatedDisk};
 use annals::{Timestamp, TopicConfig};
 
-use super::{drain, fill, log_with, of, t};
-use crate::kafka::{copy_dir, fixture};
+use super::{copy_dir, drain, fill, log_with, of, t};
+use crate::kafka::fixture;
 
 /// As a failed write of the last batch would leave it.
 fn damage_the_last_batch(partition: &Partition) {
@@ -19,7 +19,7 @@ fn damage_the_last_batch(partition: &Partition) {
 }
 
 fn committed(log: &Log) -> Option<u64> {
-    log.consumer_group("g").unwrap().committed(&t(0)).unwrap().map(|next| next.offset)
+    super::committed(&log.consumer_group("g").unwrap(), &t(0))
 }
 
 fn open(dir: &Path) -> Log {

@@ -10,12 +10,12 @@ mod polling;
 mod seeking;
 mod stress;
 
-use std::fs;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use annals::{Consumer, Log, Record, Records, Topic, TopicConfig, TopicPartition};
+use annals::{Consumer, ConsumerGroup, Log, Record, Records, Topic, TopicConfig, TopicPartition};
+
+use crate::kafka::copy_dir;
 
 /// Long enough for anything that should happen at once, on however slow a machine.
 const SOON: Duration = Duration::from_secs(30);
@@ -50,6 +50,11 @@ fn fill_batch(topic: &Topic, partition: u32, count: u64) {
 /// Partition and offset of each record.
 fn offsets(records: &Records) -> Vec<(u32, u64)> {
     records.iter().map(|record| record.map(|record| (record.partition(), record.offset())).unwrap()).collect()
+}
+
+/// Where the group is in a partition, by what it committed.
+fn committed(group: &ConsumerGroup, partition: &TopicPartition) -> Option<u64> {
+    group.committed(partition).unwrap().map(|next| next.offset)
 }
 
 /// Polls without waiting.
@@ -88,18 +93,4 @@ fn poll_while<T>(consumer: &mut Consumer, act: impl FnOnce() -> T) -> (Records, 
         let done = act();
         (waiting.join().unwrap(), done)
     })
-}
-
-/// Copies a directory, so that it can be written to.
-fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else if entry.file_name() != ".lock" {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
