@@ -341,6 +341,35 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_of_more_than_the_file_has_is_refused() {
+        let dir = TempDir::new().unwrap();
+        let file = DiskFile(open(&dir.path().join("a"), Access::CreateNew).unwrap());
+        file.write_all_at(b"records", 0).unwrap();
+        assert_eq!(file.copy(8).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(&*file.copy(6).unwrap(), b"record");
+    }
+
+    #[test]
+    fn a_read_that_fails_is_an_error() {
+        let dir = TempDir::new().unwrap();
+        // It opens, as it does to be synced.
+        let file = Disk.open(dir.path(), Access::Read).unwrap();
+        assert_eq!(file.read_at(&mut [0; 4], 0).unwrap_err().kind(), ErrorKind::IsADirectory);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_cannot_be_synced_or_dropped_from_the_cache_is_an_error() {
+        let no_file = Disk.open(Path::new("/dev/null"), Access::Write).unwrap();
+        assert_eq!(no_file.sync_data().unwrap_err().kind(), ErrorKind::InvalidInput);
+        let dir = TempDir::new().unwrap();
+        let file = Disk.open(&dir.path().join("a"), Access::CreateNew).unwrap();
+        file.sync_data().unwrap();
+        file.drop_cache(1 << 62).unwrap();
+        assert_eq!(file.drop_cache(u64::MAX).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
     fn links_to_directories_are_listed_as_directories() {
         let dir = TempDir::new().unwrap();
         let target = TempDir::new().unwrap();
@@ -377,6 +406,7 @@ mod tests {
         assert!(!is_at(&file, &path).unwrap());
         let _new = open(&path, Access::OpenOrCreate).unwrap();
         assert!(!is_at(&file, &path).unwrap());
+        assert_eq!(is_at(&file, &path.join("below")).unwrap_err().kind(), ErrorKind::NotADirectory);
     }
 
     /// A broker holds a POSIX lock on the same file: it shuts us out, and its process is known.

@@ -42,3 +42,86 @@ impl FilePart<'_> {
         self.any_chunk(0, write).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::{Access, MemoryDisk, Storage};
+
+    const CHUNK: usize = CHUNK_BYTES as usize;
+    const START: u32 = 3;
+    /// Two whole chunks and a bit.
+    const PART_BYTES: usize = 2 * CHUNK + 9;
+
+    fn file(name: &str, content: &[u8]) -> Arc<dyn StorageFile> {
+        let file = MemoryDisk::new().open(Path::new(name), Access::CreateNew).unwrap();
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    /// Three bytes, the part, and two more; no two of its chunks are alike.
+    fn content() -> Vec<u8> {
+        (0_u8..251).cycle().take(3 + PART_BYTES + 2).collect()
+    }
+
+    fn part(file: &dyn StorageFile) -> FilePart<'_> {
+        FilePart { file, start: START, end: START + u32::try_from(PART_BYTES).unwrap() }
+    }
+
+    #[test]
+    fn a_part_comes_in_chunks_with_the_beginning_of_the_next() {
+        let content = content();
+        let file = file("a", &content);
+        let chunks = |more: u32| {
+            let mut chunks = Vec::new();
+            let visit = |position: u32, chunk: &[u8]| {
+                let at = position as usize;
+                assert_eq!(chunk, &content[at..at + chunk.len()], "at {at}");
+                chunks.push((at, chunk.len()));
+                Ok(false)
+            };
+            assert!(!part(&*file).any_chunk(more, visit).unwrap());
+            chunks
+        };
+        assert_eq!(chunks(0), [(3, CHUNK), (3 + CHUNK, CHUNK), (3 + 2 * CHUNK, 9)]);
+        assert_eq!(chunks(5), [(3, CHUNK + 5), (3 + CHUNK, CHUNK + 5), (3 + 2 * CHUNK, 9)]);
+        assert_eq!(chunks(20), [(3, CHUNK + 20), (3 + CHUNK, CHUNK + 9), (3 + 2 * CHUNK, 9)]);
+    }
+
+    #[test]
+    fn nothing_is_read_behind_the_chunk_that_is_enough() {
+        let file = file("a", &content());
+        let mut positions = Vec::new();
+        let visit = |position, _: &[u8]| {
+            positions.push(position);
+            Ok(position > START)
+        };
+        assert!(part(&*file).any_chunk(0, visit).unwrap());
+        assert_eq!(positions, [START, START + CHUNK_BYTES]);
+        let none = FilePart { file: &*file, start: START, end: START };
+        assert!(!none.any_chunk(0, |_, _| Ok(true)).unwrap());
+    }
+
+    #[test]
+    fn a_part_is_copied_to_the_beginning_of_another_file() {
+        let content = content();
+        let copy = file("copy", b"");
+        part(&*file("a", &content)).copy_to(&*copy).unwrap();
+        assert_eq!(copy.bytes().unwrap(), PART_BYTES as u64);
+        assert_eq!(&*copy.view(PART_BYTES).unwrap(), &content[3..3 + PART_BYTES]);
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_than_its_part_is_an_error() {
+        let file = file("a", &content());
+        file.set_len(u64::from(START) + PART_BYTES as u64 - 1).unwrap();
+        let part = part(&*file);
+        assert_eq!(part.any_chunk(0, |_, _| Ok(false)).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let mut bytes = vec![9; 7];
+        part.read(1, 4, &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4]);
+    }
+}

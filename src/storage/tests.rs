@@ -1,4 +1,4 @@
-//! One behaviour, on both disks.
+//! One behaviour, on all disks.
 
 use tempfile::TempDir;
 
@@ -9,9 +9,14 @@ use crate::clock::ManualClock;
 fn on_each_disk(test: impl Fn(&dyn Storage, &Path)) {
     let dir = TempDir::new().unwrap();
     test(&Disk, dir.path());
-    let memory = MemoryDisk::new();
-    memory.create_dir_all(Path::new("/some/where")).unwrap();
-    test(&memory, Path::new("/some/where"));
+    for disk in in_memory() {
+        disk.create_dir_all(Path::new("/some/where")).unwrap();
+        test(&*disk, Path::new("/some/where"));
+    }
+}
+
+fn in_memory() -> [Box<dyn Storage>; 2] {
+    [Box::new(MemoryDisk::new()), Box::new(SimulatedDisk::new(1))]
 }
 
 fn kind<T>(result: io::Result<T>) -> ErrorKind {
@@ -123,7 +128,9 @@ fn an_open_file_stays_itself_when_its_name_goes() {
         assert_eq!(read_file(disk, &a, 9).unwrap(), b"new");
         assert_eq!(kind(disk.metadata(&b)), ErrorKind::NotFound);
         disk.remove_file(&a).unwrap();
-        assert_eq!(content(&*new), b"new");
+        disk.sync_dir(dir).unwrap();
+        new.write_all_at(b"er", 3).unwrap();
+        assert_eq!(content(&*new), b"newer");
         assert!(names(disk, dir).is_empty());
     });
 }
@@ -148,6 +155,7 @@ fn directories_are_made_listed_renamed_and_removed() {
         assert!(disk.remove_file(&leaving).is_err());
         disk.remove_dir_all(&leaving).unwrap();
         assert_eq!(kind(disk.remove_dir_all(&leaving)), ErrorKind::NotFound);
+        assert_eq!(kind(disk.remove_dir_all(&dir.join("logs").join(".lock"))), ErrorKind::NotADirectory);
         assert_eq!(names(disk, &dir.join("logs")), [(".lock".to_owned(), false)]);
         assert!(disk.create_dir_all(&dir.join("logs").join(".lock").join("x")).is_err());
         assert_eq!(kind(disk.sync_dir(&dir.join("absent"))), ErrorKind::NotFound);
@@ -208,6 +216,19 @@ fn a_lock_has_one_holder_until_it_is_dropped() {
 }
 
 #[test]
+fn a_lock_in_memory_tells_its_process() {
+    for disk in in_memory() {
+        let path = Path::new(".lock");
+        drop(create(&*disk, path, b""));
+        assert_eq!(disk.lock_holder(path), None);
+        let held = disk.lock(path).unwrap();
+        assert_eq!(disk.lock_holder(path), Some(std::process::id()));
+        drop(held);
+        assert_eq!(disk.lock_holder(path), None);
+    }
+}
+
+#[test]
 fn a_lock_is_of_the_file_that_the_path_names() {
     on_each_disk(|disk, dir| {
         let path = dir.join(".lock");
@@ -249,6 +270,15 @@ fn a_replaced_file_is_the_new_one_or_the_old_one() {
         assert_eq!(kind(replace_file(disk, &dir.join("absent").join("x"), b"x")), ErrorKind::NotFound);
         assert_eq!(names(disk, dir).len(), 2);
     });
+}
+
+#[test]
+fn a_replacement_that_cannot_begin_says_so_at_once() {
+    let disk = SimulatedDisk::new(1);
+    disk.fail_call(0, ErrorKind::PermissionDenied.into());
+    assert_eq!(kind(replace_file(&disk, Path::new("/a"), b"abc")), ErrorKind::PermissionDenied);
+    assert_eq!(disk.calls(), 1);
+    assert!(names(&disk, Path::new("/")).is_empty());
 }
 
 #[test]
@@ -303,6 +333,18 @@ fn threads_write_and_read_their_parts_of_one_file() {
 }
 
 #[test]
+fn a_file_can_be_given_the_time_of_another() {
+    let (dir, memory) = (TempDir::new().unwrap(), MemoryDisk::new());
+    let disks: [(&dyn Storage, PathBuf); 2] = [(&Disk, dir.path().join("a")), (&memory, "a".into())];
+    for (disk, path) in disks {
+        // Whole seconds, which every file system keeps.
+        let past = Timestamp::from_millis(1_600_000_000_000);
+        create(disk, &path, b"abc").set_modified(past).unwrap();
+        assert_eq!(disk.metadata(&path).unwrap().modified, past);
+    }
+}
+
+#[test]
 fn memory_takes_its_times_from_its_clock_and_clones_share_it() {
     let clock = ManualClock::at(Timestamp::from_millis(7));
     let disk = MemoryDisk::with_clock(clock.clone());
@@ -313,7 +355,8 @@ fn memory_takes_its_times_from_its_clock_and_clones_share_it() {
     assert_eq!(disk.metadata(path).unwrap().modified, Timestamp::from_millis(7));
     file.write_all_at(b"x", 0).unwrap();
     assert_eq!(disk.clone().metadata(Path::new("/data/../data/./a")).unwrap().modified, Timestamp::from_millis(9));
-    assert_eq!(format!("{disk:?} {file:?}"), "MemoryDisk { .. } MemoryFile(3 bytes)");
+    let lock = disk.lock(path).unwrap();
+    assert_eq!(format!("{disk:?} {file:?} {lock:?}"), "MemoryDisk { .. } MemoryFile(3 bytes) MemoryLock");
 }
 
 #[test]

@@ -240,6 +240,27 @@ fn a_file_in_use_is_not_closed_to_make_room() {
 }
 
 #[test]
+fn the_one_file_that_is_not_in_use_is_found_behind_those_that_are() {
+    let (counts, files, pooled) = pool(5, 5);
+    let held: Vec<_> = pooled[..4].iter().map(|file| file.get().unwrap()).collect();
+    drop(pooled[4].get().unwrap());
+    let _other = PooledFile::create(&files, "other".into()).unwrap();
+    assert_eq!(count(&counts.open), 5);
+    drop(held);
+}
+
+#[test]
+fn a_file_is_closed_on_demand_unless_it_is_yet_to_be_synced() {
+    let (counts, _files, pooled) = pool(8, 1);
+    pooled[0].mark_dirty();
+    pooled[0].close_if_clean();
+    assert_eq!(count(&counts.open), 1);
+    pooled[0].sync_data().unwrap();
+    pooled[0].close_if_clean();
+    assert_eq!(count(&counts.open), 0);
+}
+
+#[test]
 fn without_descriptors_others_are_closed_and_only_then_it_is_an_error() {
     let (counts, files, pooled) = pool(8, 8);
     counts.limit.store(5, Ordering::SeqCst);

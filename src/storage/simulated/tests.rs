@@ -18,6 +18,11 @@ fn states(disk: &SimulatedDisk, name: &str) -> BTreeSet<Option<Vec<u8>>> {
     disk.crash_states().map(|left| content(&left, name)).collect()
 }
 
+/// What each power cut leaves, in the order in which they come: whoever says that the fifth went wrong means one of them.
+fn states_in_order(disk: &SimulatedDisk, name: &str) -> Vec<Option<Vec<u8>>> {
+    disk.crash_states().map(|left| content(&left, name)).collect()
+}
+
 fn open(disk: &SimulatedDisk, name: &str) -> Arc<dyn StorageFile> {
     disk.open(Path::new(name), Access::OpenOrCreate).unwrap()
 }
@@ -52,6 +57,46 @@ fn writes_are_torn_at_the_borders_of_sectors() {
 }
 
 #[test]
+fn a_write_inside_a_sector_is_there_or_not() {
+    for (position, count) in [(0, 1), (0, 512), (512, 512), (1000, 24), (1535, 1)] {
+        let disk = disk_with("/f", &[0; 2048]);
+        open(&disk, "/f").write_all_at(&vec![1; count], position as u64).unwrap();
+        let mut written = vec![0; 2048];
+        written[position..position + count].fill(1);
+        assert_eq!(states_in_order(&disk, "/f"), [Some(vec![0; 2048]), Some(written)], "{count} bytes at {position}");
+    }
+}
+
+#[test]
+fn a_write_over_the_border_of_a_page_is_torn_by_sectors_or_by_pages() {
+    let disk = disk_with("/f", &[0; 8192]);
+    // Two sectors of the first page, one of the second.
+    open(&disk, "/f").write_all_at(&[1; 1536], 4096 - 1024).unwrap();
+    let image = |sectors: [u8; 3]| {
+        let sectors = sectors.map(|byte| vec![byte; 512]).concat();
+        Some([vec![0; 4096 - 1024], sectors, vec![0; 4096 - 512]].concat())
+    };
+    let by_sectors = (0..8_u8).map(|way| [way / 4, way / 2 % 2, way % 2]);
+    let by_pages = (0..4_u8).map(|way| [way / 2, way / 2, way % 2]);
+    let expected: Vec<_> = [[0; 3], [1; 3]].into_iter().chain(by_sectors).chain(by_pages).map(image).collect();
+    let found = states_in_order(&disk, "/f");
+    assert_eq!(found.len(), 14);
+    assert!(found == expected, "the images differ");
+}
+
+#[test]
+fn the_first_power_cut_leaves_what_was_synced_and_nothing_else() {
+    let disk = disk_with("/f", b"ab");
+    let file = open(&disk, "/f");
+    file.set_len(1).unwrap();
+    file.write_all_at(b"xyz", 5).unwrap();
+    open(&disk, "/g").write_all_at(b"new", 0).unwrap();
+    disk.rename(Path::new("/f"), Path::new("/h")).unwrap();
+    let left = disk.crash_states().next().unwrap();
+    assert_eq!(["/f", "/g", "/h"].map(|name| content(&left, name)), [Some(b"ab".to_vec()), None, None]);
+}
+
+#[test]
 fn what_is_synced_stays() {
     let disk = disk_with("/f", b"a");
     let file = open(&disk, "/f");
@@ -81,6 +126,68 @@ fn a_rename_is_the_old_or_the_new() {
 }
 
 #[test]
+fn a_lost_name_takes_its_file_along() {
+    let disk = SimulatedDisk::new(1);
+    open(&disk, "/f").write_all_at(b"a", 0).unwrap();
+    let kept = [&b""[..], b"\0", b"a"].map(|state| Some(state.to_vec()));
+    assert_eq!(states_in_order(&disk, "/f"), [&[None][..], &kept].concat());
+}
+
+#[test]
+fn what_no_name_leads_to_after_a_power_cut_takes_no_room() {
+    let disk = SimulatedDisk::new(1);
+    disk.create_dir_all(Path::new("/d")).unwrap();
+    replace_file(&disk, Path::new("/d/f"), b"abc").unwrap();
+    let left = disk.crash_states().next().unwrap();
+    assert_eq!(left.list(Path::new("/")).unwrap(), []);
+    left.set_capacity(3);
+    open(&left, "/g").write_all_at(b"abc", 0).unwrap();
+}
+
+#[test]
+fn a_name_is_lost_with_the_one_that_it_came_from() {
+    let disk = disk_with("/f", b"old");
+    replace_file(&disk, Path::new("/t"), b"new").unwrap();
+    disk.rename(Path::new("/t"), Path::new("/f")).unwrap();
+    disk.rename(Path::new("/f"), Path::new("/g")).unwrap();
+    let left = disk.crash_states().map(|left| ["/f", "/t", "/g"].map(|name| content(&left, name)));
+    let (old, new) = (Some(b"old".to_vec()), Some(b"new".to_vec()));
+    let expected = [[old, new.clone(), None], [new.clone(), None, None], [None, None, new]];
+    assert_eq!(left.collect::<BTreeSet<_>>(), expected.into());
+}
+
+#[test]
+fn a_sync_of_a_directory_makes_durable_what_its_names_came_from() {
+    let disk = SimulatedDisk::new(1);
+    for dir in ["/x", "/y", "/z"] {
+        disk.create_dir_all(Path::new(dir)).unwrap();
+    }
+    disk.sync_dir(Path::new("/")).unwrap();
+    replace_file(&disk, Path::new("/x/t"), b"abc").unwrap();
+    drop(open(&disk, "/x/other"));
+    disk.rename(Path::new("/x/t"), Path::new("/y/t")).unwrap();
+    disk.rename(Path::new("/y/t"), Path::new("/z/t")).unwrap();
+    disk.sync_dir(Path::new("/z")).unwrap();
+    let left = |left: SimulatedDisk| ["/x/t", "/y/t", "/z/t", "/x/other"].map(|name| content(&left, name));
+    let expected = [None, Some(Vec::new())].map(|other| [None, None, Some(b"abc".to_vec()), other]);
+    assert_eq!(disk.crash_states().map(left).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_file_without_a_name_is_freed_when_it_is_closed() {
+    let disk = disk_with("/f", b"abc");
+    let count = || disk.state.lock().tree.nodes.len();
+    let before = count();
+    let file = open(&disk, "/f");
+    disk.remove_file(Path::new("/f")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    assert_eq!((count(), file.bytes().unwrap()), (before, 3));
+    drop(file);
+    disk.sync_dir(Path::new("/")).unwrap();
+    assert_eq!(count(), before - 1);
+}
+
+#[test]
 fn a_failed_sync_leaves_nothing_on_the_device() {
     let disk = disk_with("/f", b"a");
     let file = open(&disk, "/f");
@@ -104,6 +211,28 @@ fn a_full_disk_takes_what_fits() {
     assert_eq!((full.kind(), content(&disk, "/g").unwrap()), (ErrorKind::StorageFull, b"de".to_vec()));
     disk.remove_file(Path::new("/f")).unwrap();
     file.write_all_at(b"defg", 0).unwrap();
+}
+
+#[test]
+fn a_disk_is_full_when_its_last_byte_is_taken() {
+    let disk = disk_with("/f", b"abc");
+    disk.set_capacity(5);
+    let (old, new) = (open(&disk, "/f"), open(&disk, "/g"));
+    new.write_all_at(b"de", 0).unwrap();
+    let is_full = || {
+        let end = new.bytes().unwrap();
+        let errors = [new.write_all_at(b"x", end), new.set_len(end + 1)].map(|result| result.map_err(|error| error.kind()));
+        errors == [Err(ErrorKind::StorageFull); 2]
+    };
+    assert!(is_full());
+    old.write_all_at(b"ABC", 0).unwrap();
+    // A file that is open keeps its room when its name goes.
+    disk.remove_file(Path::new("/f")).unwrap();
+    assert!(is_full());
+    drop(old);
+    new.write_all_at(b"fgh", 2).unwrap();
+    assert!(is_full());
+    assert_eq!(content(&disk, "/g").unwrap(), b"defgh");
 }
 
 #[test]
@@ -136,6 +265,44 @@ fn calls_fail_where_they_are_told_to() {
     assert_eq!(&read, b"13cd");
     disk.flip_bits("/f", 3, 0xff).unwrap();
     assert_eq!(content(&disk, "/f").unwrap(), [b'1', b'2', b'c', b'd' ^ 0xff]);
+}
+
+#[test]
+fn a_write_that_fails_puts_nothing_there_unless_it_is_to_be_short() {
+    let disk = disk_with("/f", b"abcd");
+    let file = open(&disk, "/f");
+    disk.fail_call(disk.calls(), ErrorKind::QuotaExceeded.into());
+    assert_eq!(file.write_all_at(b"1234", 0).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+    assert_eq!(content(&disk, "/f").unwrap(), b"abcd");
+}
+
+#[test]
+fn each_bit_can_be_read_wrong_once() {
+    let disk = disk_with("/f", &[0b0101_0011, 0b1010_1100]);
+    let file = open(&disk, "/f");
+    let read = || {
+        let mut read = [0; 2];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), 2);
+        read
+    };
+    let right = read();
+    for bit in 0..16 {
+        disk.flip_on_read(disk.calls(), bit);
+        let mut wrong = right;
+        wrong[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!((read(), read()), (wrong, right), "bit {bit}");
+    }
+    disk.flip_on_read(disk.calls(), 3);
+    assert_eq!(file.read_at(&mut [0; 2], 2).unwrap(), 0, "nothing to read wrong");
+    assert_eq!(read(), right);
+}
+
+#[test]
+fn what_is_open_says_what_it_is() {
+    let disk = disk_with("/f", b"abc");
+    let (file, lock) = (open(&disk, "/f"), disk.lock(Path::new("/f")).unwrap());
+    let node = disk.metadata(Path::new("/f")).unwrap().id;
+    assert_eq!(format!("{disk:?} {file:?} {lock:?}"), format!("SimulatedDisk {{ .. }} SimulatedFile({node}) SimulatedLock"));
 }
 
 #[test]
