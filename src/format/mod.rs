@@ -31,3 +31,13 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+#[cfg(test)]
+mod tests {
+    use super::Malformed;
+
+    #[test]
+    fn what_is_wrong_is_told_in_words() {
+        assert_eq!(Malformed("the header is cut short").to_string(), "the header is cut short");
+    }
+}

@@ -198,3 +198,109 @@ impl PartitionCore {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Compression, Durability, TopicSettings};
+    use crate::format::batch::BatchBuilder;
+    use crate::format::record::Record;
+    use crate::partition::tests::{context, spec};
+    use crate::storage::recording::RecordingDisk;
+    use crate::storage::{Access, MemoryDisk};
+
+    /// A log of batches of one record each.
+    fn written(disk: &(impl Storage + Clone), count: usize) -> Arc<PartitionCore> {
+        let core = PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap();
+        for _ in 0..count {
+            core.append(Durability::Os, [Record::new("a value")]).unwrap();
+        }
+        core
+    }
+
+    fn put(disk: &impl Storage, path: &Path, bytes: &[u8]) {
+        let file = disk.open(path, Access::OpenOrCreate).unwrap();
+        file.set_len(0).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+    }
+
+    #[test]
+    fn only_a_control_batch_has_a_control_record() {
+        let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
+        builder.push(&Record::new([0, 0, 0, 0, 0, 3]).key([0, 0, 0, 1]), 0).unwrap();
+        let mut bytes = builder.finish(&TopicSettings::unconfigured()).unwrap();
+        let header = BatchHeader::decode(&bytes).unwrap();
+        assert_eq!(control_of(&header, &bytes), None);
+        let control = BatchHeader { attributes: 0b11 << 4, ..header };
+        control.write(&mut bytes);
+        assert_eq!(control_of(&control, &bytes), Some(ControlRecord::Commit { coordinator_epoch: 3 }));
+        assert_eq!(control_of(&BatchHeader { record_count: 0, ..control }, &bytes), None, "compaction emptied it");
+    }
+
+    #[test]
+    fn the_newest_snapshot_that_is_whole_is_taken() {
+        let (disk, dir) = (MemoryDisk::new(), Path::new("/p"));
+        disk.create_dir_all(dir).unwrap();
+        let path = |at| dir.join(file_name::segment_file(at, file_name::SNAPSHOT));
+        for at in [3, 5] {
+            put(&disk, &path(at), &producer_snapshot::encode(&[]));
+        }
+        put(&disk, &path(7), b"damaged");
+        let newest = |offset| newest_snapshot(&disk, dir, &[9, 8, 3, 7, 5], offset).map(|found| found.map(|(at, _)| at));
+        let found = [2, 3, 4, 7, 8].map(|offset| newest(offset).unwrap());
+        assert_eq!(found, [None, Some(3), Some(3), Some(5), Some(5)], "7 is damaged, 8 is missing");
+        disk.create_dir_all(&path(9)).unwrap();
+        assert_eq!(newest(9).err().map(|error| error.kind()), Some(io::ErrorKind::IsADirectory));
+    }
+
+    #[test]
+    fn an_index_of_transactions_is_believed_if_all_of_them_can_be() {
+        let disk = MemoryDisk::new();
+        let core = written(&disk, 3);
+        let path = core.segments().snapshot()[0].path(file_name::TRANSACTION_INDEX);
+        let of = |first_offset, last_offset| AbortedTransaction {
+            producer_id: 9,
+            first_offset,
+            last_offset,
+            last_stable_offset: last_offset,
+        };
+        let told = |transactions: &[AbortedTransaction]| {
+            let bytes: Vec<u8> = transactions.iter().flat_map(|transaction| transaction.encode()).collect();
+            put(&disk, &path, &bytes);
+            core.aborted_transactions(0).unwrap()
+        };
+        assert_eq!(told(&[of(0, 1), of(0, 2)]), [of(0, 1), of(0, 2)]);
+        for (what, wrong) in [("nothing of it", of(2, 2)), ("its end first", of(3, 2)), ("behind the segment", of(1, 3))] {
+            assert_eq!(told(&[of(0, 1), wrong]), [], "{what}");
+        }
+        put(&disk, &path, &[&of(0, 1).encode()[..], &[0]].concat());
+        assert_eq!(core.aborted_transactions(0).unwrap(), [], "a part of an entry");
+        disk.remove_file(&path).unwrap();
+        assert_eq!(core.aborted_transactions(0).unwrap(), []);
+        disk.create_dir_all(&path).unwrap();
+        assert!(matches!(core.aborted_transactions(0), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn a_replay_goes_from_start_to_end() {
+        let core = written(&MemoryDisk::new(), 12);
+        assert!(core.segments().snapshot().len() > 1);
+        let replayed = |start, end| {
+            let mut offsets = Vec::new();
+            core.replay(start, end, |header, _| offsets.push(header.base_offset)).unwrap();
+            offsets
+        };
+        assert_eq!((replayed(1, 3), replayed(2, 2)), (vec![1, 2], vec![]));
+        assert_eq!(replayed(0, 12), (0..12).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn where_there_is_no_producer_no_file_is_asked() {
+        let disk = RecordingDisk::over(MemoryDisk::new());
+        let core = written(&disk, 2);
+        drop(disk.take());
+        core.rebuild_producers(&mut core.writer.lock()).unwrap();
+        assert_eq!(core.aborted_from(0).unwrap(), []);
+        assert_eq!(disk.take(), []);
+    }
+}

@@ -174,3 +174,73 @@ impl BatchFile {
         read.map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentHome;
+    use crate::storage::open_files::OpenFiles;
+    use crate::storage::recording::RecordingDisk;
+    use crate::storage::{MemoryDisk, Storage};
+    use std::path::Path;
+
+    /// A file that is not mapped, on a disk that tells what is read of it.
+    fn file_of(content: &[u8]) -> (RecordingDisk, BatchFile) {
+        let disk = RecordingDisk::over(MemoryDisk::new());
+        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+        let dir = Path::new("/p");
+        storage.create_dir_all(dir).unwrap();
+        let files = OpenFiles::new(Arc::clone(&storage), 8);
+        let home = SegmentHome { storage, files, dir: dir.into(), maps: false, read_only: false };
+        let segment = Segment::create(&home, 0).unwrap();
+        segment.append(content, 0, 0, 4096).unwrap();
+        (disk, BatchFile::new(Arc::new(segment)))
+    }
+
+    #[test]
+    fn a_reader_that_goes_on_reads_more_at_once() {
+        let content: Vec<u8> = (0..=250).cycle().take(3 << 20).collect();
+        let limit = u32::try_from(content.len()).unwrap();
+        let (disk, mut file) = file_of(&content);
+        let mut position = 0;
+        for largest in [16 << 10, 64 << 10, 256 << 10, 1 << 20, 1 << 20] {
+            let start = position as usize;
+            assert_eq!(file.bytes(position, 100, limit).unwrap(), &content[start..start + 100]);
+            assert_eq!(disk.largest_read(), largest);
+            position += u32::try_from(largest).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_reader_that_looks_back_reads_no_more_than_before() {
+        let (disk, mut file) = file_of(&vec![7; 1 << 20]);
+        for position in [500_000, 300_000, 0] {
+            assert_eq!(file.bytes(position, 100, 1 << 20).unwrap(), [7; 100]);
+        }
+        assert_eq!(disk.largest_read(), 16 << 10);
+    }
+
+    #[test]
+    fn what_was_read_is_not_read_again() {
+        let (disk, mut file) = file_of(&vec![7; 1 << 20]);
+        drop(disk.take());
+        for position in [0, 100, 16_284] {
+            assert_eq!(file.bytes(position, 100, 1 << 20).unwrap(), [7; 100]);
+        }
+        let reads = disk.take().into_iter().filter(|(call, _)| *call == "read").count();
+        assert_eq!(reads, 1);
+    }
+
+    #[test]
+    fn a_rest_is_zero_if_all_of_it_is_up_to_the_limit() {
+        let mut content = vec![0; 40_000];
+        content[99] = 1;
+        content[30_000] = 1;
+        let (_disk, mut file) = file_of(&content);
+        assert!(file.is_zero(100, 30_000).unwrap());
+        assert!(!file.is_zero(100, 30_001).unwrap());
+        assert!(!file.is_zero(99, 200).unwrap());
+        assert!(file.is_zero(30_001, 40_000).unwrap());
+        assert!(file.is_zero(99, 99).unwrap(), "nothing is left");
+    }
+}

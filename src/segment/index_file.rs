@@ -292,6 +292,8 @@ pub(crate) fn write_new(storage: &dyn Storage, path: &Path, temporary: &Path, by
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::recording::RecordingDisk;
+    use crate::storage::{Disk, MemoryDisk};
 
     /// The segment of kafka-format section 12: base 1000, interval 150, six batches of two records and 79 bytes.
     #[test]
@@ -316,15 +318,28 @@ mod tests {
     const LOG_BYTES: u32 = 301;
     const MOST: u32 = i32::MAX.unsigned_abs();
 
+    const PATHS: [&str; 2] = ["/t/a.index", "/t/a.timeindex"];
+
+    fn disk_with(offsets: &[u8], times: &[u8]) -> MemoryDisk {
+        let disk = MemoryDisk::default();
+        disk.create_dir_all("/t".as_ref()).unwrap();
+        for (path, bytes) in PATHS.into_iter().zip([offsets, times]) {
+            disk.open(path.as_ref(), Access::OpenOrCreate).unwrap().write_all_at(bytes, 0).unwrap();
+        }
+        disk
+    }
+
+    fn load(storage: &dyn Storage, maps: bool, check: impl Fn(&Path, &[u8]) -> bool) -> io::Result<Option<IndexFiles>> {
+        IndexFiles::load(storage, maps, PATHS[0].as_ref(), PATHS[1].as_ref(), LOG_BYTES, check)
+    }
+
     /// Index files of these bytes, if they pass the checks.
     fn loaded(offsets: &[u8], times: &[u8]) -> Option<IndexFiles> {
-        let disk = crate::storage::MemoryDisk::default();
-        disk.create_dir_all("/t".as_ref()).unwrap();
-        let paths = ["/t/a.index", "/t/a.timeindex"].map(Path::new);
-        for (path, bytes) in paths.into_iter().zip([offsets, times]) {
-            disk.open(path, Access::OpenOrCreate).unwrap().write_all_at(bytes, 0).unwrap();
-        }
-        IndexFiles::load(&disk, true, paths[0], paths[1], LOG_BYTES, |_, _| true).unwrap()
+        load(&disk_with(offsets, times), true, |_, _| true).unwrap()
+    }
+
+    fn batch(position: u32, relative_last_offset: u32, max_timestamp: i64) -> IndexedBatch {
+        IndexedBatch { position, size_bytes: 100, relative_last_offset, max_timestamp }
     }
 
     fn offsets(entries: &[(u32, u32)]) -> Vec<u8> {
@@ -337,7 +352,8 @@ mod tests {
 
     #[test]
     fn files_are_believed_only_if_they_rise_within_the_log() {
-        let (good_offsets, good_times) = (offsets(&[(3, 100), (5, 200), (MOST, 300)]), times(&[(0, 1), (7, 3), (9, 3)]));
+        let (good_offsets, good_times) =
+            (offsets(&[(3, 100), (5, 200), (MOST, 300)]), times(&[(0, 1), (7, 3), (9, 3), (10, MOST)]));
         assert!(loaded(&good_offsets, &good_times).is_some());
         for (what, entries) in [
             ("an offset twice", [(3, 100), (3, 200)]),
@@ -390,5 +406,101 @@ mod tests {
         assert_eq!(written(&offsets, &times), (2, 1));
         assert_eq!(written(&[&offsets[..], &[0; OFFSET_ENTRY_BYTES]].concat(), &times), (0, 0));
         assert_eq!(written(&offsets, &[&times[..], &[0; 2 * TIME_ENTRY_BYTES]].concat()), (0, 0));
+    }
+
+    #[test]
+    fn an_entry_needs_more_than_the_interval_behind_the_last_one_and_a_higher_offset() {
+        let mut index = MemoryIndex::default();
+        for (number, offset) in (0..).zip([0, 1, 2, 3, 4, 4, 4]) {
+            index.note(batch(100 * number, offset, -1), 100);
+        }
+        assert_eq!(index.offset_bytes(0), offsets(&[(2, 200), (4, 400)]));
+        assert_eq!(index.counts(), (2, 0), "no batch has a time");
+    }
+
+    #[test]
+    fn an_index_is_full_when_either_file_would_pass_its_size() {
+        let settings = TopicSettings { segment_index_bytes: 48, ..TopicSettings::unconfigured() };
+        let (mut untimed, mut timed) = (MemoryIndex::default(), MemoryIndex::default());
+        let mut full = (Vec::new(), Vec::new());
+        for number in 0..7 {
+            untimed.note(batch(100 * number, number, -1), 0);
+            timed.note(batch(100 * number, number, i64::from(number)), 0);
+            full.0.push(untimed.is_full(&settings));
+            full.1.push(timed.is_full(&settings));
+        }
+        assert_eq!(full.0, [false, false, false, false, false, false, true], "room for six offsets");
+        assert_eq!(full.1, [false, false, false, true, true, true, true], "room for three times and the last one");
+    }
+
+    #[test]
+    fn a_time_entry_speaks_of_the_batch_with_its_offset_and_its_time() {
+        let entry = TimeEntry { timestamp: 7, relative_offset: 3 };
+        let is_meant = |offset, time| batch(0, offset, time).is_that_of(entry);
+        assert_eq!([is_meant(3, 7), is_meant(3, 8), is_meant(2, 7), is_meant(2, 8)], [true, false, false, false]);
+    }
+
+    #[test]
+    fn an_index_that_goes_on_knows_what_lies_behind_its_last_entries() {
+        let files = loaded(&offsets(&[(3, 100), (5, 200)]), &[]).unwrap();
+        let scanned = [batch(100, 3, 5), batch(200, 5, 9), batch(300, 6, 9)];
+        let next = |interval| {
+            let mut index = MemoryIndex::resume(&files, &scanned);
+            index.note(batch(400, 7, 2), interval);
+            index
+        };
+        assert_eq!(next(200).counts(), (2, 0), "200 bytes lie between the last entry and this batch");
+        let index = next(199);
+        assert_eq!(index.offset_bytes(2), offsets(&[(7, 400)]));
+        assert_eq!(index.time_bytes(0), times(&[(9, 5)]), "the first batch of the largest time");
+    }
+
+    #[test]
+    fn files_are_checked_one_by_one_however_they_are_read() {
+        let disk = disk_with(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3)]));
+        for maps in [false, true] {
+            let wrong = |wrong: &str| load(&disk, maps, |path, _| path != Path::new(wrong)).unwrap().is_none();
+            assert_eq!([PATHS[0], PATHS[1], "none"].map(wrong), [true, true, false]);
+            let files = load(&disk, maps, |_, _| true).unwrap().unwrap();
+            assert_eq!((files.last_offset_entry().map(|entry| entry.position), files.max_timestamp()), (Some(200), 7));
+        }
+    }
+
+    #[test]
+    fn an_index_that_cannot_be_read_is_an_error_and_one_that_is_missing_is_none() {
+        let disk = disk_with(&offsets(&[(3, 100)]), &times(&[(7, 3)]));
+        disk.remove_file(PATHS[1].as_ref()).unwrap();
+        assert!(load(&disk, false, |_, _| true).unwrap().is_none());
+        disk.create_dir_all(PATHS[1].as_ref()).unwrap();
+        assert_eq!(load(&disk, false, |_, _| true).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    }
+
+    #[test]
+    fn an_index_that_is_cut_while_it_is_read_is_an_error() {
+        let disk = RecordingDisk::over(disk_with(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3)])));
+        load(&disk, false, |_, _| true).unwrap().unwrap();
+        let first_read = disk.take().iter().position(|(call, _)| *call == "read").unwrap();
+        let beside = disk.beside();
+        disk.before_call(first_read, move || beside.open(PATHS[0].as_ref(), Access::Write).unwrap().set_len(8).unwrap());
+        assert_eq!(load(&disk, false, |_, _| true).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn an_index_larger_than_any_should_be_is_not_looked_into() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let paths = ["a.index", "a.timeindex"].map(|name| dir.path().join(name));
+        let looks_into = |bytes| {
+            for path in &paths {
+                Disk.open(path, Access::OpenOrCreate).unwrap().set_len(bytes).unwrap();
+            }
+            let was_looked_into = std::cell::Cell::new(false);
+            let look = |_: &Path, _: &[u8]| {
+                was_looked_into.set(true);
+                false
+            };
+            assert!(IndexFiles::load(&Disk, true, &paths[0], &paths[1], LOG_BYTES, look).unwrap().is_none());
+            was_looked_into.get()
+        };
+        assert_eq!([1 << 30, (1 << 30) + 1].map(looks_into), [true, false]);
     }
 }

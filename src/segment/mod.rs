@@ -500,3 +500,6 @@ impl Segment {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

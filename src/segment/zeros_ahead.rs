@@ -115,12 +115,13 @@ mod tests {
     use crate::storage::Storage;
     use crate::storage::faulty::{Fault, FaultyDisk};
     use crate::storage::open_files::OpenFiles;
+    use crate::storage::recording::RecordingDisk;
     use std::path::Path;
     use std::sync::Arc;
 
     const DIR: &str = "/p";
 
-    fn segment(disk: &FaultyDisk) -> Segment {
+    fn segment(disk: &(impl Storage + Clone)) -> Segment {
         let storage: Arc<dyn Storage> = Arc::new(disk.clone());
         storage.create_dir_all(Path::new(DIR)).unwrap();
         let files = OpenFiles::new(Arc::clone(&storage), 8);
@@ -186,5 +187,72 @@ mod tests {
         assert_eq!(file_bytes(&segment), [1; 100]);
         assert!(append(&segment, 3));
         assert_eq!(file_bytes(&segment), [[1; 100], [3; 100]].concat());
+    }
+
+    #[test]
+    fn they_are_written_where_no_more_than_half_a_step_is_left_and_a_write_is_worth_it() {
+        const HALF: usize = 512 << 10;
+        let fresh = || {
+            let segment = segment(&FaultyDisk::failing_at(0));
+            segment.write_zeros_ahead(u32::MAX);
+            assert_eq!(file_bytes(&segment).len(), 2 * HALF);
+            segment
+        };
+        let zeros_behind = |count: usize| {
+            let segment = fresh();
+            segment.append(&vec![1; count], 0, 0, 4096).unwrap();
+            segment.write_zeros_ahead(u32::MAX);
+            file_bytes(&segment).len() - count
+        };
+        assert_eq!(zeros_behind(HALF - 1), HALF + 1, "more than half a step is left");
+        assert_eq!(zeros_behind(HALF), 2 * HALF);
+
+        let up_to = |limit: u32| {
+            let segment = segment(&FaultyDisk::failing_at(0));
+            segment.write_zeros_ahead(limit);
+            file_bytes(&segment).len()
+        };
+        assert_eq!((up_to(4_095), up_to(4_096)), (0, 4_096));
+    }
+
+    #[test]
+    fn none_are_written_once_they_are_at_an_end() {
+        let segment = segment(&FaultyDisk::failing_at(0));
+        assert!(append(&segment, 1));
+        segment.end_zeros_ahead();
+        segment.write_zeros_ahead(u32::MAX);
+        assert_eq!(file_bytes(&segment), [1; 100]);
+    }
+
+    #[test]
+    fn the_end_behind_a_failed_write_is_durable_where_there_were_zeros() {
+        for (has_zeros, calls) in [(false, &["write", "set length"][..]), (true, &["write", "set length", "sync"])] {
+            let faulty = FaultyDisk::failing_at(0);
+            let disk = RecordingDisk::over(faulty.clone());
+            let segment = segment(&disk);
+            assert!(append(&segment, 1));
+            if has_zeros {
+                segment.write_zeros_ahead(u32::MAX);
+            }
+            drop(disk.take());
+            faulty.set_fault(Some(Fault::Full));
+            assert!(!append(&segment, 2));
+            let made: Vec<_> = disk.take().into_iter().map(|(call, _)| call).collect();
+            assert_eq!(made, calls);
+        }
+    }
+
+    #[test]
+    fn a_cut_of_them_is_synced_once() {
+        let disk = RecordingDisk::over(FaultyDisk::failing_at(0));
+        let segment = segment(&disk);
+        let syncs = || {
+            segment.sync_cut_zeros().unwrap();
+            disk.take().into_iter().filter(|(call, _)| *call == "sync").count()
+        };
+        segment.write_zeros_ahead(u32::MAX);
+        assert_eq!(syncs(), 0, "nothing was cut");
+        segment.cut_zeros_ahead().unwrap();
+        assert_eq!((syncs(), syncs()), (1, 0));
     }
 }

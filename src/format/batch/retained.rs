@@ -183,4 +183,26 @@ mod tests {
         assert_eq!(made, expected);
         assert_eq!(made.last_sequence(), 53);
     }
+
+    #[test]
+    fn of_a_legacy_batch_only_what_its_attributes_mean_is_kept() {
+        let (header, _) = batch(Compression::None);
+        for (magic, kept) in [(0, 0), (1, LOG_APPEND_TIME), (2, LOG_APPEND_TIME | TRANSACTIONAL | CONTROL)] {
+            let mut out = Vec::new();
+            emptied(&BatchHeader { magic, attributes: 0xff, ..header }, &mut out);
+            let made = BatchHeader::decode(&out).unwrap();
+            assert_eq!((made.magic, made.attributes), (2, kept), "of magic {magic}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_a_legacy_batch_is_a_current_one() {
+        // Offset 7, "k1" and "v1".
+        let v0 = b"\0\0\0\0\0\0\0\x07\0\0\0\x12\x57\xe7\x49\x6e\0\0\0\0\0\x02k1\0\0\0\x02v1";
+        let (header, mut out) = (BatchHeader::decode(v0).unwrap(), Vec::new());
+        retained(&header, v0, None, &[true], None, &TopicSettings::default(), &mut out).unwrap();
+        let made = BatchHeader::decode(&out).unwrap();
+        assert!(made.crc_is_valid(&out));
+        assert_eq!((made.magic, made.base_offset, made.last_offset, made.record_count), (2, 7, 7, 1));
+    }
 }

@@ -263,6 +263,70 @@ fn what_is_left_below_an_offset_has_times_of_its_own() {
 }
 
 #[test]
+fn what_is_left_of_a_legacy_batch_is_a_current_one() {
+    // Offset 7, "k1" and "v1". The bit of the timestamp type, set, means nothing there.
+    let v0 = bytes("00000000000000070000001257e7496e0008000000026b31000000027631");
+    let header = BatchHeader::decode(&v0).unwrap();
+    let left = below(&header, &v0, None, 8, &TopicSettings::default()).unwrap().unwrap();
+    let header = BatchHeader::decode(&left).unwrap();
+    assert!(header.crc_is_valid(&left));
+    assert_eq!((header.magic, header.attributes, header.base_offset, header.last_offset), (2, 0, 7, 7));
+    assert_eq!(records(&left).unwrap(), [simple(7, -1, "k1", "v1")]);
+}
+
+#[test]
+fn records_without_a_time_have_none_in_what_is_left() {
+    let mut batch = built(&["a".into(), "b".into()]);
+    let header = BatchHeader { base_timestamp: -1, max_timestamp: -1, ..BatchHeader::decode(&batch).unwrap() };
+    header.write(&mut batch);
+    let left = below(&header, &batch, None, 1, &TopicSettings::default()).unwrap().unwrap();
+    assert_eq!(BatchHeader::decode(&left).unwrap().max_timestamp, -1);
+    let mut kept = Vec::new();
+    retained(&header, &batch, None, &[false, true], None, &TopicSettings::default(), &mut kept).unwrap();
+    assert_eq!(BatchHeader::decode(&kept).unwrap().max_timestamp, -1);
+    assert_eq!(records(&kept).unwrap()[0].1, -1);
+}
+
+#[test]
+fn records_that_are_not_compressed_are_not_copied() {
+    for hex in [PLAIN, EMPTY] {
+        let batch = bytes(hex);
+        assert_eq!(decompressed(&BatchHeader::decode(&batch).unwrap(), &batch, 1 << 20), Ok(None));
+    }
+    let (mut batch, header) = (bytes(EMPTY), BatchHeader::decode(&bytes(EMPTY)).unwrap());
+    BatchHeader { attributes: 1, ..header }.write(&mut batch);
+    let header = BatchHeader::decode(&batch).unwrap();
+    assert_eq!(decompressed(&header, &batch, 1 << 20), Ok(None), "nothing is there to decompress");
+}
+
+#[test]
+fn a_batch_that_is_built_knows_its_codec() {
+    for codec in [Compression::None, Compression::Zstd] {
+        assert_eq!(BatchBuilder::new(Vec::new(), codec).compression(), codec);
+    }
+}
+
+#[test]
+fn common_records_are_read_and_stepped_over_quickly() {
+    let keys = ["a", "b", "c", "d"];
+    let batch = built(&keys.map(|key| Record::from((key, "v".repeat(50)))));
+    let header = BatchHeader::decode(&batch).unwrap();
+    let walk = || RecordCursor::new(&header, &batch, None).unwrap().current;
+    let payload = &batch[HEADER_BYTES..];
+    let next = |cursor: &mut cursor::CurrentCursor, wanted| cursor.next_quickly(&header, payload, &wanted).map(|raw| raw.offset);
+    let mut cursor = walk();
+    assert_eq!([0, 1, 2].map(|_| next(&mut cursor, 0..4)), [Some(0), Some(1), Some(2)]);
+    assert!(cursor.has_records());
+    let mut cursor = walk();
+    assert_eq!(next(&mut cursor, 2..4), None, "it is not wanted");
+    cursor.skip_quickly(&header, payload, 2);
+    assert_eq!(next(&mut cursor, 2..4), Some(2));
+    let mut whole = RecordCursor::new(&header, &batch, None).unwrap();
+    while whole.next(&header, &batch, None).is_some() {}
+    assert!(!whole.current.has_records());
+}
+
+#[test]
 fn sequences_go_on_at_zero() {
     let header = BatchHeader::decode(&bytes(EMPTY)).unwrap();
     for (base, last) in [(i32::MAX - 2, i32::MAX), (i32::MAX - 1, 0), (i32::MAX, 1), (0, 2), (-1, -1)] {

@@ -304,4 +304,16 @@ mod tests {
         let stored = frame(0x60, 0x70, b"", &[&stored(&[0; 10]), &END_MARK]);
         assert_eq!(decompress(&stored, 2, 9), Err(TOO_LARGE));
     }
+
+    #[test]
+    fn a_block_that_does_not_shrink_is_stored() {
+        let mixed: Vec<u8> = (0..100_u8).map(|number| number.wrapping_mul(151)).collect();
+        for zeros in 0..60 {
+            let content = [&mixed[..], &vec![0; zeros]].concat();
+            let mut out = Vec::new();
+            compress(&content, 9, &mut out).unwrap();
+            let word = LittleEndian::read_u32(&out[HEADER.len()..]);
+            assert!(word & STORED != 0 || (word as usize) < content.len(), "{zeros} zeros");
+        }
+    }
 }

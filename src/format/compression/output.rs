@@ -127,4 +127,17 @@ mod tests {
         out.make_room().unwrap();
         assert!(out.bytes.capacity() >= LEAST_GROWTH);
     }
+
+    #[test]
+    fn a_block_that_fits_takes_no_more_and_one_that_does_not_no_more_than_the_limit() {
+        let mut out = Output { bytes: Vec::with_capacity(40), limit: 45 };
+        assert_eq!(out.bytes.capacity(), 40);
+        out.append_block(30, full(30)).unwrap();
+        out.append_block(10, full(10)).unwrap();
+        assert_eq!(out.bytes.capacity(), 40, "there was room");
+        let mut out = Output { bytes: Vec::with_capacity(40), limit: 45 };
+        out.append_block(30, full(30)).unwrap();
+        out.append_block(15, full(15)).unwrap();
+        assert!((45..=46).contains(&out.bytes.capacity()), "{}", out.bytes.capacity());
+    }
 }

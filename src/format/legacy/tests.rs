@@ -333,3 +333,12 @@ proptest! {
         prop_assert_eq!(read(&wrapper(last, 1, codec, T, &entries.concat())), Ok(expected));
     }
 }
+
+#[test]
+fn an_entry_that_says_it_is_too_small_is_no_cut_one() {
+    let mut entry = entry(0, 0, 0, 0, None, None);
+    assert!(matches!(next_entry(&entry, 0), Some(Ok(whole)) if whole == entry));
+    assert!(next_entry(&entry[..entry.len() - 1], 0).is_none(), "the end is missing");
+    entry[11] -= 1;
+    assert!(matches!(next_entry(&entry[..20], 0), Some(Err(SIZE_TOO_SMALL))));
+}

@@ -254,4 +254,21 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn only_a_space_in_front_is_escaped() {
+        assert!(encode_meta_properties(&properties(" a b", 7, None)).contains("cluster.id=\\ a b\n"));
+    }
+
+    #[test]
+    fn comments_have_no_escapes_and_do_not_go_on() {
+        let text = "# of C:\\users\\me\\\n! and of \\u12\nversion=1\n\nnode.id=7\ncluster.id=c\n";
+        assert_eq!(decode_meta_properties(text.as_bytes()), Ok(properties("c", 7, None)));
+    }
+
+    #[test]
+    fn before_version_1_directories_had_no_id() {
+        let text = "version=0\nbroker.id=7\ncluster.id=c\ndirectory.id=short\n";
+        assert_eq!(decode_meta_properties(text.as_bytes()), Ok(properties("c", 7, None)));
+    }
 }

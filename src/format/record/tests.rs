@@ -275,3 +275,27 @@ proptest! {
         prop_assert!(slack.is_some_and(|slack| slack <= 32 + 10 * headers.len()), "{slack:?} beyond {}", encoded.len());
     }
 }
+
+/// Every part of a record counts for the bound.
+#[test]
+fn the_bound_of_a_size_is_near_that_of_a_record_with_headers() {
+    let (name, bytes) = ("n".repeat(200), vec![7; 300]);
+    let record = Record::new(&bytes).key(&bytes).header(&*name, &bytes).header(&*name, None::<&str>);
+    let mut encoded = Vec::new();
+    encode(&mut encoded, i64::MAX, u32::MAX, &record).unwrap();
+    let slack = size_bound(&record).checked_sub(encoded.len());
+    assert!(slack.is_some_and(|slack| slack <= 32 + 10 * 2), "{slack:?} beyond {}", encoded.len());
+}
+
+/// The length of a record that has headers counts, too.
+#[test]
+#[cfg_attr(miri, ignore = "2 GiB are too much for an interpreter")]
+fn a_record_ends_where_a_batch_may_end_at_the_latest() {
+    let record = Record::new("value").header("name", "x");
+    let mut encoded = Vec::new();
+    encode(&mut encoded, 0, 0, &record).unwrap();
+    let most = usize::try_from(MAX_BYTES).unwrap();
+    let mut out = vec![0; most - encoded.len() + 1];
+    assert!(encode(&mut out, 0, 0, &record).is_err(), "one byte too many");
+    assert_eq!(out.len(), most - encoded.len() + 1);
+}

@@ -521,3 +521,6 @@ fn set_digests(segment: &Segment, digests: &Digests) {
         segment.set_digests([offsets, times]);
     }
 }
+
+#[cfg(test)]
+mod tests;

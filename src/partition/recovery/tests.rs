@@ -1,0 +1,206 @@
+//! The steps of opening, one by one.
+
+use super::*;
+use crate::config::Durability;
+use crate::format::batch::{ProducerStamp, stamp_producer};
+use crate::format::record::Record;
+use crate::partition::tests::{context, spec};
+use crate::storage::recording::RecordingDisk;
+use crate::storage::{MemoryDisk, Storage};
+
+const DIR: &str = "/data/t-0";
+
+/// A log of batches of one record each, of which the first has the offset `start`.
+fn written(disk: &(impl Storage + Clone), start: u64, count: usize) -> Arc<PartitionCore> {
+    let core = PartitionCore::create(&context(disk), &spec(start, 0, i64::MAX)).unwrap();
+    for _ in 0..count {
+        core.append(Durability::Os, [Record::new("a value")]).unwrap();
+    }
+    core
+}
+
+fn put(disk: &impl Storage, name: &str, bytes: &[u8]) {
+    let file = disk.open(&Path::new(DIR).join(name), Access::OpenOrCreate).unwrap();
+    file.set_len(0).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+}
+
+#[test]
+fn a_directory_of_the_name_of_a_segment_is_none() {
+    let disk = MemoryDisk::new();
+    drop(written(&disk, 0, 1));
+    disk.create_dir_all(&Path::new(DIR).join("00000000000000000005.log")).unwrap();
+    assert_eq!(list(&context(&disk), Path::new(DIR)).unwrap().logs, [0]);
+}
+
+#[test]
+fn only_a_full_disk_is_forgiven() {
+    let failed = |kind: io::ErrorKind| unless_full(Err(Error::io("write", Path::new(DIR), kind.into())));
+    assert!(failed(io::ErrorKind::StorageFull).is_ok());
+    assert!(matches!(failed(io::ErrorKind::PermissionDenied), Err(Error::Io { .. })));
+}
+
+#[test]
+fn sealed_indexes_keep_their_digests() {
+    let disk = MemoryDisk::new();
+    let core = written(&disk, 0, 20);
+    core.close(true).unwrap();
+    let digests = |core: &PartitionCore| {
+        let segments = core.segments().snapshot();
+        assert!(segments.len() > 2);
+        segments[..segments.len() - 1].iter().map(|segment| segment.index_digests()).collect::<Vec<_>>()
+    };
+    let told = digests(&core);
+    assert!(told.iter().all(|lines| lines.len() == 2), "{told:?}");
+    let (core, _) = PartitionCore::open(&context(&disk), &PartitionSpec { clean: true, ..spec(0, 0, i64::MAX) }).unwrap();
+    assert_eq!(digests(&core), told);
+}
+
+#[test]
+fn records_that_were_deleted_are_not_missing() {
+    let disk = MemoryDisk::new();
+    drop(written(&disk, 0, 1));
+    let is_missing = |log_start, end| {
+        let (context, spec) = (context(&disk), spec(log_start, 5, i64::MAX));
+        Opening::new(&context, &spec, false).unwrap().is_missing_end(end)
+    };
+    assert_eq!(
+        [(0, 4), (0, 5), (4, 3), (5, 3), (6, 3)].map(|(start, end)| is_missing(start, end)),
+        [true, false, true, false, false]
+    );
+}
+
+#[test]
+fn a_log_that_ends_below_where_it_starts_is_no_damage() {
+    let disk = MemoryDisk::new();
+    drop(written(&disk, 0, 2));
+    let (core, report) = PartitionCore::open(&context(&disk), &spec(9, 9, i64::MAX)).unwrap();
+    assert!(report.damage.is_none(), "{report:?}");
+    assert_eq!((core.log_start_offset(), core.log_end_offset()), (9, 9));
+}
+
+#[test]
+fn a_closed_log_that_lost_its_end_is_damaged_though_its_index_fits() {
+    let disk = MemoryDisk::new();
+    written(&disk, 0, 3).close(true).unwrap();
+    let clean = |recovery_point| PartitionSpec { clean: true, ..spec(0, recovery_point, i64::MAX) };
+    let damage = |recovery_point| PartitionCore::open(&context(&disk), &clean(recovery_point)).unwrap().1.damage;
+    assert!(damage(3).is_none());
+    assert!(matches!(damage(5), Some(Error::Corrupt(damage)) if damage.offsets == (3..5)));
+}
+
+#[test]
+fn damage_loses_an_offset_at_least() {
+    let disk = MemoryDisk::new();
+    drop(written(&disk, 0, 1));
+    for (recovery_point, lost) in [(0, 5..6), (5, 5..6), (9, 5..9)] {
+        let (context, spec) = (context(&disk), spec(0, recovery_point, i64::MAX));
+        let mut opening = Opening::new(&context, &spec, false).unwrap();
+        opening.log_end = 5;
+        opening.damaged(0, 7, "it is");
+        assert!(matches!(opening.report.damage, Some(Error::Corrupt(damage)) if damage.offsets == lost && damage.position == 7));
+    }
+}
+
+#[test]
+fn an_entry_leads_to_the_batch_that_ends_where_it_says() {
+    let disk = MemoryDisk::new();
+    let core = written(&disk, 100, 3);
+    let bytes = core.segments().snapshot()[0].size();
+    let (context, spec) = (context(&disk), spec(100, 0, i64::MAX));
+    let opening = Opening::new(&context, &spec, false).unwrap();
+    let is_led_astray =
+        |relative_offset, position| opening.is_led_astray(100, bytes, Some(OffsetEntry { relative_offset, position })).unwrap();
+    assert_eq!([0, 1, 2].map(|relative| is_led_astray(relative, bytes / 3)), [true, false, true]);
+    assert!(is_led_astray(1, bytes / 3 + 1), "no batch stands there");
+}
+
+#[test]
+fn a_scan_starts_at_the_last_entry_below_the_recovery_point() {
+    let disk = MemoryDisk::new();
+    let core = written(&disk, 0, 20);
+    core.close(true).unwrap();
+    let first = Arc::clone(&core.segments().snapshot()[0]);
+    let (bytes, batches) = (first.size(), u32::try_from(first.next_offset()).unwrap());
+    let start = |recovery_point, is_first| {
+        let (context, spec) = (context(&disk), spec(0, recovery_point, i64::MAX));
+        let mut opening = Opening::new(&context, &spec, false).unwrap();
+        let start = opening.start_of_scan(0, bytes, is_first).unwrap();
+        (start.position * batches / bytes, opening.report.indexes_rebuilt)
+    };
+    let files = Segment::stored_index(core.home(), 0, bytes).unwrap().unwrap();
+    let entry = files.floor_offset(u32::MAX).unwrap();
+    let (offset, number) = (u64::from(entry.relative_offset), entry.position * batches / bytes);
+    assert!(number > 0);
+    assert_eq!(start(offset + 1, true), (number, 0));
+    assert!(start(offset, true).0 < number, "the entry is not below it");
+    assert_eq!(start(offset + 1, false), (0, 0), "there is no recovery point in a later segment");
+
+    put(&disk, "00000000000000000000.snapshot", b"");
+    assert_eq!(start(offset + 1, true), (number, 0), "it tells of nothing in the segment");
+    put(&disk, "00000000000000000001.snapshot", b"");
+    assert_eq!(start(offset + 1, true), (0, 0), "there are producers");
+    disk.remove_file(&Path::new(DIR).join("00000000000000000001.snapshot")).unwrap();
+    disk.remove_file(&first.path(file_name::OFFSET_INDEX)).unwrap();
+    assert_eq!(start(offset + 1, true), (0, 1), "the index is gone");
+}
+
+#[test]
+fn what_is_scanned_is_counted_from_where_the_scan_starts() {
+    let disk = MemoryDisk::new();
+    let core = written(&disk, 0, 20);
+    core.close(true).unwrap();
+    let first = Arc::clone(&core.segments().snapshot()[0]);
+    let files = Segment::stored_index(core.home(), 0, first.size()).unwrap().unwrap();
+    let below_last = u32::try_from(first.next_offset() - 2).unwrap();
+    let entry = files.floor_offset(below_last).unwrap();
+    let recovery_point = u64::from(entry.relative_offset) + 1;
+    let (_, report) = PartitionCore::open(&context(&disk), &spec(0, recovery_point, i64::MAX)).unwrap();
+    assert_eq!(report.bytes_scanned, core.log_bytes() - u64::from(entry.position), "{report:?}");
+    assert!(report.damage.is_none() && report.bytes_cut == 0);
+}
+
+#[test]
+fn a_log_that_is_whole_is_not_cut() {
+    let disk = RecordingDisk::over(MemoryDisk::new());
+    drop(written(&disk, 0, 2));
+    drop(disk.take());
+    drop(PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap());
+    let log = Path::new(DIR).join("00000000000000000000.log");
+    assert!(!disk.take().contains(&("set length", log)));
+}
+
+#[test]
+fn an_epoch_that_falls_takes_no_later_one_with_it() {
+    let disk = MemoryDisk::new();
+    let core = written(&disk, 0, 1);
+    for epoch in [5, 3] {
+        core.writer.lock().leader_epoch = epoch;
+        core.append(Durability::Os, [Record::new("a value")]).unwrap();
+    }
+    disk.remove_file(&Path::new(DIR).join(file_name::LEADER_EPOCHS)).unwrap();
+    let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    assert_eq!(core.writer.lock().epochs.latest(), Some(5));
+}
+
+#[test]
+fn producers_whose_snapshot_is_damaged_are_known_from_the_batches() {
+    let disk = MemoryDisk::new();
+    let core = written(&disk, 0, 2);
+    core.close(true).unwrap();
+    assert!(core.writer.lock().producers.is_empty());
+    let log = core.segments().snapshot()[0].log_path().to_owned();
+    let mut batch = read_file(&disk, &log, 1 << 20).unwrap();
+    batch.truncate(batch.len() / 2);
+    stamp_producer(&mut batch, ProducerStamp { id: 9, epoch: 0, sequence: 0 });
+    disk.open(&log, Access::Write).unwrap().write_all_at(&batch, 0).unwrap();
+    let clean = PartitionSpec { clean: true, ..spec(0, 0, i64::MAX) };
+    let knows_some = || {
+        let (core, _) = PartitionCore::open(&context(&disk), &clean).unwrap();
+        let writer = core.writer.lock();
+        !writer.producers.is_empty()
+    };
+    assert!(!knows_some(), "nothing says that there are any");
+    put(&disk, "00000000000000000002.snapshot", b"damaged");
+    assert!(knows_some());
+}

@@ -1,0 +1,249 @@
+//! A segment with an index that is walked only where its files do not help, and the ways in which it loses its names.
+
+use std::cell::Cell;
+
+use super::*;
+use crate::storage::MemoryDisk;
+use crate::storage::faulty::{Fault, FaultyDisk};
+use crate::storage::recording::RecordingDisk;
+
+const DIR: &str = "/p";
+
+fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
+    let storage: Arc<dyn Storage> = Arc::new(disk.clone());
+    storage.create_dir_all(Path::new(DIR)).unwrap();
+    let files = OpenFiles::new(Arc::clone(&storage), 8);
+    SegmentHome { storage, files, dir: Path::new(DIR).into(), maps: false, read_only: false }
+}
+
+/// Walks nothing: it has its answers ready and counts the questions.
+struct Walk {
+    index: MemoryIndex,
+    built: Cell<usize>,
+    checked: Cell<usize>,
+}
+
+impl Batches for Walk {
+    fn build_index(&self) -> io::Result<MemoryIndex> {
+        self.built.set(self.built.get() + 1);
+        Ok(self.index.clone())
+    }
+
+    fn end_with(&self, _position: u32, _last: Option<TimeEntry>) -> io::Result<bool> {
+        self.checked.set(self.checked.get() + 1);
+        Ok(true)
+    }
+}
+
+impl Walk {
+    /// The index of three batches of 100 bytes and one record each, at times that begin with `time`.
+    fn of_times(time: i64) -> Self {
+        let mut index = MemoryIndex::default();
+        for (number, max_timestamp) in (0..3).zip(time..) {
+            let batch = IndexedBatch { position: 100 * number, size_bytes: 100, relative_last_offset: number, max_timestamp };
+            index.note(batch, 0);
+        }
+        Self { index, built: Cell::new(0), checked: Cell::new(0) }
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.built.get(), self.checked.get())
+    }
+}
+
+/// A sealed segment with the batches of `Walk::of_times(10)`.
+fn sealed(home: &SegmentHome) -> Segment {
+    let segment = Segment::create(home, 0).unwrap();
+    for (offset, time) in (0..3).zip(10..) {
+        segment.append(&[7; 100], offset, time, 0).unwrap();
+    }
+    segment.seal().unwrap();
+    segment
+}
+
+fn index_bytes(disk: &impl Storage, segment: &Segment) -> Option<[Vec<u8>; 2]> {
+    let read = |suffix| crate::storage::read_file(disk, &segment.path(suffix), 1 << 20).ok();
+    Some([read(file_name::OFFSET_INDEX)?, read(file_name::TIME_INDEX)?])
+}
+
+#[test]
+fn the_digests_are_those_of_the_files_and_spare_the_walk() {
+    let disk = MemoryDisk::new();
+    let home = home(&disk);
+    let segment = sealed(&home);
+    let files = index_bytes(&disk, &segment).unwrap();
+    let digests = files.each_ref().map(|bytes| (bytes.len() as u64, crc32c(bytes)));
+    let names = ["00000000000000000000.index", "00000000000000000000.timeindex"];
+    let told: Vec<_> = segment.index_digests().into_iter().map(|line| (line.name, (line.bytes, line.crc))).collect();
+    assert_eq!(told, [(names[0].to_owned(), digests[0]), (names[1].to_owned(), digests[1])]);
+
+    let opened = Segment::open_sealed(&home, 0, 300, 3);
+    assert!(opened.index_digests().is_empty(), "nobody has told them yet");
+    opened.set_digests(digests);
+    let walk = Walk::of_times(50);
+    let found = opened.floor_offset(2, &walk).unwrap().map(|entry| (entry.relative_offset, entry.position));
+    assert_eq!(found, Some((2, 200)));
+    assert_eq!(opened.floor_time(11, &walk).unwrap().map(|entry| entry.relative_offset), Some(1));
+    assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (12, (0, 0)));
+}
+
+#[test]
+fn files_of_another_digest_are_replaced_by_what_the_batches_tell() {
+    let disk = MemoryDisk::new();
+    let home = home(&disk);
+    let files = index_bytes(&disk, &sealed(&home)).unwrap();
+    let opened = Segment::open_sealed(&home, 0, 300, 3);
+    opened.set_digests([(16, 1), (36, 1)]);
+    let walk = Walk::of_times(50);
+    assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (52, (1, 0)));
+    assert_ne!(index_bytes(&disk, &opened).unwrap(), files);
+}
+
+#[test]
+fn files_without_a_digest_are_believed_if_the_batches_agree() {
+    let disk = MemoryDisk::new();
+    let home = home(&disk);
+    drop(sealed(&home));
+    let (opened, walk) = (Segment::open_sealed(&home, 0, 300, 3), Walk::of_times(50));
+    assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (12, (0, 1)));
+}
+
+#[test]
+fn an_index_that_led_astray_is_built_anew_once() {
+    let home = home(&MemoryDisk::new());
+    drop(sealed(&home));
+    let (opened, walk) = (Segment::open_sealed(&home, 0, 300, 3), Walk::of_times(50));
+    assert_eq!(opened.max_timestamp(&walk).unwrap(), 12);
+    opened.distrust_index(&walk).unwrap();
+    assert_eq!(opened.max_timestamp(&walk).unwrap(), 52);
+    opened.distrust_index(&walk).unwrap();
+    assert_eq!(walk.counts(), (1, 1), "what was built from the batches is not built again");
+}
+
+#[test]
+fn the_index_of_the_active_segment_is_never_distrusted() {
+    let segment = Segment::create(&home(&MemoryDisk::new()), 0).unwrap();
+    segment.append(&[7; 100], 0, 10, 0).unwrap();
+    let walk = Walk::of_times(50);
+    segment.distrust_index(&walk).unwrap();
+    assert_eq!((segment.max_timestamp(&walk).unwrap(), walk.counts()), (10, (0, 0)));
+}
+
+#[test]
+fn who_only_reads_writes_no_index() {
+    let disk = MemoryDisk::new();
+    let home = SegmentHome { read_only: true, ..home(&disk) };
+    let (opened, walk) = (Segment::open_sealed(&home, 0, 300, 3), Walk::of_times(50));
+    assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (52, (1, 0)));
+    assert!(disk.list(Path::new(DIR)).unwrap().is_empty());
+}
+
+#[test]
+fn an_index_of_which_one_file_could_not_be_written_is_written_later() {
+    let disk = FaultyDisk::failing_at(2);
+    let opened = Segment::open_sealed(&home(&disk), 0, 300, 3);
+    disk.set_fault(Some(Fault::Full));
+    assert_eq!(opened.max_timestamp(&Walk::of_times(50)).unwrap(), 52);
+    assert!(disk.has_failed() && index_bytes(&disk, &opened).is_none());
+    disk.set_fault(None);
+    opened.write_indexes(false, false).unwrap();
+    assert_eq!(index_bytes(&disk, &opened).unwrap().map(|bytes| bytes.len()), [16, 24]);
+}
+
+#[test]
+fn index_files_that_are_there_are_synced() {
+    let disk = RecordingDisk::over(MemoryDisk::new());
+    let home = home(&disk);
+    let segment = Segment::create(&home, 0).unwrap();
+    segment.sync_indexes().unwrap();
+    segment.append(&[7; 100], 0, 10, 0).unwrap();
+    segment.seal().unwrap();
+    drop(disk.take());
+    segment.sync_indexes().unwrap();
+    let synced: Vec<_> = disk.take().into_iter().filter(|(call, _)| *call == "sync").map(|(_, path)| path).collect();
+    assert_eq!(synced, [segment.path(file_name::OFFSET_INDEX), segment.path(file_name::TIME_INDEX)]);
+
+    disk.remove_file(&synced[1]).unwrap();
+    disk.create_dir_all(&synced[1]).unwrap();
+    assert_eq!(segment.sync_indexes().unwrap_err().kind(), io::ErrorKind::IsADirectory);
+}
+
+#[test]
+fn no_two_indexes_share_a_temporary_file() {
+    for base in [0, u64::from(u32::MAX)] {
+        let disk = RecordingDisk::over(MemoryDisk::new());
+        let segment = Segment::create(&home(&disk), base).unwrap();
+        segment.append(&[7; 100], base, 10, 0).unwrap();
+        segment.seal().unwrap();
+        let renamed: Vec<_> = disk.take().into_iter().filter(|(call, _)| *call == "rename").map(|(_, from)| from).collect();
+        assert_eq!(renamed.len(), 2);
+        assert_ne!(renamed[0], renamed[1], "of the segment at {base}");
+    }
+}
+
+#[test]
+fn a_segment_without_names_is_read_from_its_file_until_it_is_settled() {
+    let disk = MemoryDisk::new();
+    let home = home(&disk);
+    let made = disk.open(Path::new("/p/made"), Access::CreateNew).unwrap();
+    made.write_all_at(b"made", 0).unwrap();
+    let segment = Segment::open_unnamed(&home, 0, 4, 1, made);
+    disk.open(segment.log_path(), Access::CreateNew).unwrap().write_all_at(b"named", 0).unwrap();
+    let content = || {
+        let (file, mut bytes) = (segment.file().unwrap(), [0; 5]);
+        let count = file.read_at(&mut bytes, 0).unwrap();
+        bytes[..count].to_vec()
+    };
+    assert_eq!((segment.is_named(), content()), (false, b"made".to_vec()));
+    segment.settle();
+    assert_eq!((segment.is_named(), content()), (true, b"named".to_vec()));
+}
+
+#[test]
+fn a_descriptor_that_is_let_go_is_opened_again_when_it_is_used() {
+    let disk = RecordingDisk::over(MemoryDisk::new());
+    let segment = Segment::create(&home(&disk), 0).unwrap();
+    drop(disk.take());
+    drop(segment.file().unwrap());
+    assert_eq!(disk.take(), []);
+    segment.close_file();
+    drop(segment.file().unwrap());
+    assert_eq!(disk.take(), [("open to write", segment.log_path().to_owned())]);
+}
+
+#[test]
+fn before_its_files_go_a_segment_that_is_held_is_opened_for_good() {
+    let disk = MemoryDisk::new();
+    let home = home(&disk);
+    let (held, unheld) = (Arc::new(sealed(&home)), Arc::new(Segment::create(&home, 9).unwrap()));
+    let reader = Arc::clone(&held);
+    for segment in [&held, &unheld] {
+        segment.prepare_removal(1).unwrap();
+        assert!(!segment.is_named());
+        disk.remove_file(segment.log_path()).unwrap();
+        segment.sync().unwrap();
+    }
+    assert_eq!(reader.file().unwrap().bytes().unwrap(), 300);
+    assert_eq!(unheld.file().unwrap_err().kind(), io::ErrorKind::NotFound);
+
+    let walk = Walk::of_times(50);
+    assert_eq!((reader.max_timestamp(&walk).unwrap(), walk.counts()), (52, (1, 0)), "the files may be another's");
+}
+
+#[test]
+fn a_sync_that_fails_is_told_unless_the_names_went_meanwhile() {
+    for loses_names in [false, true] {
+        let faulty = FaultyDisk::failing_at(0);
+        let disk = RecordingDisk::over(faulty.clone());
+        let segment = Arc::new(Segment::create(&home(&disk), 0).unwrap());
+        segment.append(&[7; 100], 0, 10, 0).unwrap();
+        drop(disk.take());
+        faulty.set_fault(Some(Fault::Any));
+        if loses_names {
+            let going = Arc::clone(&segment);
+            disk.before_call(0, move || going.prepare_removal(1).unwrap());
+        }
+        assert_eq!(segment.sync().is_ok(), loses_names);
+        assert!(faulty.has_failed() && !disk.is_pending());
+    }
+}
