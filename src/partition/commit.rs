@@ -173,7 +173,17 @@ mod tests {
         assert!(note(4 << 10));
         assert!(note(200));
         assert!(!note(1 << 20), "one large sync more than makes up for the small ones");
+        assert!((0..5).all(|_| !note(200)), "more than a few small ones do for it");
         let again = (0..20).fold(false, |_, _| note(200));
         assert!(again, "small again");
+    }
+
+    #[test]
+    fn syncs_are_small_below_a_size_and_not_at_it() {
+        for (bytes, is_small) in [(SMALL_SYNC_BYTES, false), (SMALL_SYNC_BYTES - 1, true)] {
+            let commit = GroupCommit::at(0);
+            let noted: Vec<_> = (1..4).map(|number| commit.take_turn().note(number * bytes)).collect();
+            assert_eq!(noted, [false, is_small, is_small], "{bytes}");
+        }
     }
 }

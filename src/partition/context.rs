@@ -186,3 +186,42 @@ impl PartitionSpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_bytes(capacity: usize) -> Vec<u8> {
+        Vec::with_capacity(capacity)
+    }
+
+    #[test]
+    fn a_buffer_that_was_given_back_is_lent_again() {
+        let pool = BufferPool::default();
+        assert_eq!(pool.take(), []);
+        pool.give_back(of_bytes(100));
+        assert!(pool.take().capacity() >= 100);
+        assert_eq!(pool.take().capacity(), 0, "it was the only one");
+    }
+
+    #[test]
+    fn huge_buffers_and_those_of_a_crowd_are_not_kept() {
+        let pool = BufferPool::default();
+        let kept = |pool: &BufferPool| pool.0.lock().len();
+        pool.give_back(of_bytes(BufferPool::MAX_BUFFER_BYTES + 1));
+        assert_eq!(kept(&pool), 0);
+        let largest = of_bytes(BufferPool::MAX_BUFFER_BYTES);
+        assert_eq!(largest.capacity(), BufferPool::MAX_BUFFER_BYTES);
+        pool.give_back(largest);
+        assert_eq!(kept(&pool), 1);
+        for _ in 0..BufferPool::MAX_BUFFERS {
+            pool.give_back(of_bytes(10));
+        }
+        assert_eq!(kept(&pool), BufferPool::MAX_BUFFERS);
+    }
+
+    #[test]
+    fn a_token_says_what_it_is() {
+        assert_eq!(format!("{:?}", KeepOpen::new(Arc::new(()))), "KeepOpen");
+    }
+}

@@ -73,4 +73,14 @@ mod tests {
         }
         assert_eq!((cuts.lowest_since(199), cuts.lowest.lock().len()), (Some(199), MOST));
     }
+
+    #[test]
+    fn cuts_at_one_place_are_kept_as_one() {
+        let cuts = Cuts::default();
+        for end in [5, 10, 10, 10] {
+            cuts.add(end);
+        }
+        assert_eq!(*cuts.lowest.lock(), [(1, 5), (4, 10)]);
+        assert_eq!([0, 1, 3, 4].map(|count| cuts.lowest_since(count)), [Some(5), Some(10), Some(10), None]);
+    }
 }

@@ -181,6 +181,13 @@ mod tests {
         assert_eq!(LeaderEpochs::load(&disk, dir).unwrap(), None, "far too large");
     }
 
+    #[test]
+    fn a_checkpoint_that_cannot_be_read_is_not_taken_for_none() {
+        let (disk, dir) = (MemoryDisk::new(), Path::new("/t-0"));
+        disk.open(dir, Access::CreateNew).unwrap();
+        assert_eq!(LeaderEpochs::load(&disk, dir).unwrap_err().kind(), ErrorKind::NotADirectory);
+    }
+
     proptest! {
         #[test]
         fn epochs_and_starts_rise_whatever_comes(calls in prop::collection::vec((0..3, -1..6_i32, 0..30_u64), 0..40)) {

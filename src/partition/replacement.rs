@@ -239,4 +239,25 @@ mod tests {
         let error = finished(true, &beside[1..]).unwrap_err();
         assert!(error.to_string().contains("00000000000000000000.log.swap"), "{error}");
     }
+
+    #[test]
+    fn output_beside_a_file_of_it_that_is_not_whole_takes_no_place() {
+        let files = [(0, "log", 100), (0, "log.cleaned", 50), (0, "index.swap", 0)];
+        assert_eq!(finished(false, &files).unwrap(), map(&[("0.log", 100), ("0.log.cleaned", 50)]));
+    }
+
+    #[test]
+    fn of_what_an_empty_output_replaces_no_file_stays() {
+        let files = [(0, "log", 100), (0, "txnindex", 0), (0, "log.swap", 0), (100, "log", 200)];
+        assert_eq!(finished(false, &files).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
+    }
+
+    #[test]
+    fn only_output_that_is_durable_is_pending() {
+        let (context, dir) = (context(false), Path::new("p"));
+        for (suffix, pending) in [("log", false), ("log.cleaned", false), ("log.swap", true)] {
+            replace_file(&*context.storage, &dir.join(file_name::segment_file(0, suffix)), b"").unwrap();
+            assert_eq!(is_pending(&context, dir).unwrap(), pending, "{suffix}");
+        }
+    }
 }

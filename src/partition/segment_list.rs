@@ -50,3 +50,33 @@ pub(crate) fn still_holds(now: &Segments, before: &Segments) -> bool {
 pub(crate) fn after(segments: &[Arc<Segment>], base_offset: u64) -> Option<&Arc<Segment>> {
     segments.get(segments.partition_point(|segment| segment.base_offset <= base_offset))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::partition::PartitionContext;
+    use crate::partition::assembly::home;
+    use crate::storage::MemoryDisk;
+
+    /// Segments of ten offsets each.
+    fn segments<const N: usize>(bases: [u64; N]) -> [Arc<Segment>; N] {
+        let home = home(&PartitionContext::for_tests(MemoryDisk::new()), Path::new("/t-0"));
+        bases.map(|base| Arc::new(Segment::open_sealed(&home, base, 0, base + 10)))
+    }
+
+    #[test]
+    fn a_list_holds_an_earlier_one_but_for_what_went_from_its_front() {
+        let ([a, b, c, d], [other_a, other_b]) = (segments([0, 10, 20, 30]), segments([0, 10]));
+        let list = |segments: &[&Arc<Segment>]| segments.iter().copied().map(Arc::clone).collect::<Segments>();
+        let before = list(&[&a, &b, &c]);
+        assert!(still_holds(&before, &before));
+        for now in [list(&[&a, &b, &c]), list(&[&a, &b, &c, &d]), list(&[&b, &c]), list(&[&c, &d]), list(&[&d])] {
+            assert!(still_holds(&now, &before), "{now:?}");
+        }
+        for now in [list(&[&a, &b]), list(&[&a, &other_b, &c]), list(&[&other_a, &c]), list(&[&other_a, &b, &c])] {
+            assert!(!still_holds(&now, &before), "{now:?}");
+        }
+    }
+}

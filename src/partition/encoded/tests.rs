@@ -121,6 +121,24 @@ fn a_close_keeps_the_snapshots_that_a_segment_begins_at_and_that_of_the_end() {
     assert_eq!(found, kept);
 }
 
+/// That of a flush is at neither, once there is more.
+#[test]
+fn a_close_removes_the_snapshot_of_the_last_flush() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = create(&disk);
+    for number in 0..3 {
+        append(&core, number, &["a"]).unwrap();
+    }
+    core.flush().unwrap();
+    append(&core, 3, &["b"]).unwrap();
+    assert_eq!(list_snapshots(&disk, core.dir()).unwrap(), [3]);
+    core.truncation(3).make().unwrap();
+    assert_eq!(list_snapshots(&disk, core.dir()).unwrap(), [3], "it is of the end");
+    append(&core, 3, &["b"]).unwrap();
+    core.close(true).unwrap();
+    assert_eq!(list_snapshots(&disk, core.dir()).unwrap(), [4]);
+}
+
 #[test]
 fn without_producers_there_are_no_snapshots() {
     let disk = FaultyDisk::failing_at(0);

@@ -116,7 +116,7 @@ impl ProducerStates {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{plain, transactional};
+    use super::super::tests::{ABORT, control, plain, transactional};
     use super::*;
 
     const ID: i64 = 7;
@@ -165,6 +165,15 @@ mod tests {
         assert_eq!(states.check(&stamp(0, 10), 10), Err(SequenceFault::Fenced));
         assert_eq!(states.check(&stamp(0, 0), 10), Err(SequenceFault::Fenced));
         assert_eq!(states.check(&stamp(1, 0), 10).unwrap().unwrap().offsets, 10..20);
+    }
+
+    /// Such a marker fences a producer, and nothing was written in its new epoch.
+    #[test]
+    fn behind_a_marker_of_the_next_epoch_no_batch_is_known() {
+        let mut states = states(&[ten(0, 0)]);
+        assert_eq!(states.replay(&BatchHeader { producer_epoch: 1, ..control(ID, 10) }, ABORT), None);
+        assert_eq!(states.check(&stamp(0, 0), 10), Err(SequenceFault::Fenced));
+        assert_eq!(states.check(&stamp(1, 0), 10), Ok(None), "it is not the batch of the epoch before");
     }
 
     #[test]

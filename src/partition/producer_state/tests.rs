@@ -139,6 +139,16 @@ fn a_marker_may_have_the_next_epoch() {
 }
 
 #[test]
+fn the_coordinator_of_the_last_marker_is_known_in_the_next_epoch() {
+    let mut states = ProducerStates::default();
+    states.replay(&control(4, 0), COMMIT);
+    states.replay(&BatchHeader { producer_epoch: 1, ..plain(4, 1..=1) }, None);
+    let expected =
+        ProducerEntry { producer_epoch: 1, last_sequence: 0, last_offset: 1, timestamp: 2, coordinator_epoch: 7, ..entry(4) };
+    assert_eq!(states.entries(), [expected]);
+}
+
+#[test]
 fn a_marker_of_the_same_epoch_leaves_the_last_batch() {
     let mut states = ProducerStates::default();
     states.replay(&transactional(4, 0..=1), None);

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::{CleanupPolicy, Compression, CompressionType};
-use crate::format::batch::{BatchBuilder, stamp};
+use crate::format::batch::{BatchBuilder, stamp, stamp_append_time};
 use crate::storage::Access;
 
 const MAX: u64 = i64::MAX.unsigned_abs();
@@ -186,6 +186,38 @@ fn each_segment_rolls_earlier_by_a_time_of_its_own() {
     times.sort_unstable();
     times.dedup();
     assert!(times.len() > 2, "{times:?}");
+}
+
+#[test]
+fn every_time_below_the_limit_may_be_that_of_a_segment() {
+    let core = create(0, TopicSettings { segment_bytes: 100, segment_jitter_ms: 2, ..TopicSettings::unconfigured() });
+    let mut found = [false; 2];
+    for _ in 0..100 {
+        append(&core, 1).unwrap();
+        found[usize::try_from(core.writer.lock().jitter_ms).unwrap()] = true;
+    }
+    assert_eq!(found, [true; 2]);
+}
+
+#[test]
+fn a_segment_whose_first_batch_has_no_time_ages_by_the_clock() {
+    let disk = FaultyDisk::failing_at(0);
+    drop(created(&disk));
+    let mut batch = lone_batch(0);
+    stamp_append_time(&mut batch, -1);
+    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    file.write_all_at(&batch, 0).unwrap();
+    let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    assert_eq!(core.first_timestamp(&core.segments().snapshot()[0]).unwrap(), -1);
+    assert_eq!(append(&core, 1).unwrap(), 1..2);
+    assert_eq!(core.segment_infos().unwrap().len(), 1);
+}
+
+#[test]
+fn no_records_are_appended_at_no_offset_and_have_no_time() {
+    let core = create(3, TopicSettings::unconfigured());
+    let appended = core.append(Durability::Synced, Vec::<Record<'_>>::new()).unwrap();
+    assert_eq!((appended.offsets, appended.max_timestamp, core.log_bytes()), (3..3, -1, 0));
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::storage::faulty::{Fault, FaultyDisk};
 
 mod appending;
 mod committing;
+mod deleting;
+mod flushing;
+mod looking_up;
 mod meanwhile;
 mod opening;
 mod padded;

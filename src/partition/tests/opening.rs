@@ -1,8 +1,10 @@
 //! What is found out again when a partition is opened.
 
-use super::appending::append;
+use super::appending::{append, lone_batch};
 use super::*;
-use crate::storage::Access;
+use crate::config::ReadMode;
+use crate::storage::recording::RecordingDisk;
+use crate::storage::{Access, MemoryDisk};
 
 #[test]
 fn leader_epochs_that_no_checkpoint_has_are_known_from_the_batches() {
@@ -119,6 +121,67 @@ fn a_partition_that_cannot_be_opened_says_why_and_touches_nothing() {
     assert!(matches!(append(&core, 1), Err(Error::UnknownPartition(_))));
     assert!(matches!(read(&core), Err(Error::UnknownPartition(_))));
     assert_eq!((core.log_start_offset(), core.log_end_offset(), core.first_base_offset()), (0, 0, 0));
+    assert!(core.is_damaged(), "what was found on the disk is why");
     assert!(core.close(true).is_ok());
     assert!(disk.list(DIR.as_ref()).is_err(), "there is no directory");
+}
+
+#[test]
+fn sealed_files_are_mapped_where_the_log_says_so_but_not_to_recover_them() {
+    for read_mode in [ReadMode::Map, ReadMode::Copy] {
+        let disk = RecordingDisk::over(MemoryDisk::new());
+        let context = Arc::new(PartitionContext { read_mode, ..PartitionContext::for_tests(disk.clone()) });
+        let core = PartitionCore::create(&context, &spec(0, 0, i64::MAX)).unwrap();
+        for _ in 0..20 {
+            append(&core, 1).unwrap();
+        }
+        let maps = || disk.take().iter().any(|(call, _)| *call == "view");
+        assert_eq!(read(&core).unwrap().len(), 20);
+        assert_eq!(maps(), read_mode == ReadMode::Map);
+        drop(PartitionCore::open(&context, &spec(0, 0, i64::MAX)).unwrap());
+        assert!(!maps(), "what may be cut is not mapped");
+    }
+}
+
+#[test]
+fn only_a_log_that_was_closed_is_flushed_up_to_its_end() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = created(&disk);
+    append(&core, 3).unwrap();
+    core.close(true).unwrap();
+    let read_only = Arc::new(PartitionContext { read_only: true, ..PartitionContext::for_tests(disk.clone()) });
+    for (clean, recovery_point) in [(true, 3), (false, 1)] {
+        let spec = PartitionSpec { clean, ..spec(0, 1, i64::MAX) };
+        let (core, _) = PartitionCore::open(&read_only, &spec).unwrap();
+        assert_eq!((core.recovery_point(), core.log_end_offset()), (recovery_point, 3));
+    }
+    // What is behind its end was not there when it was closed.
+    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    file.write_all_at(b"half a batch", file.bytes().unwrap()).unwrap();
+    let spec = PartitionSpec { clean: true, ..spec(0, 1, i64::MAX) };
+    let (core, _) = PartitionCore::open(&context(&disk), &spec).unwrap();
+    assert_eq!((core.recovery_point(), core.log_end_offset()), (1, 3));
+}
+
+#[test]
+fn a_partition_without_a_batch_goes_on_in_its_first_leader_epoch() {
+    let disk = FaultyDisk::failing_at(0);
+    drop(created(&disk));
+    let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+    assert_eq!(core.writer.lock().leader_epoch, 0);
+}
+
+#[test]
+fn a_batch_too_far_from_the_base_of_its_segment_does_not_follow() {
+    const BASE: u64 = 5;
+    let last = BASE + u64::from(i32::MAX.unsigned_abs());
+    for (offset, end) in [(last, last + 1), (last + 1, BASE)] {
+        let disk = FaultyDisk::failing_at(0);
+        let spec = PartitionSpec { is_dense: false, ..spec(BASE, 0, i64::MAX) };
+        drop(PartitionCore::create(&context(&disk), &spec).unwrap());
+        let path = format!("{DIR}/{}", file_name::segment_file(BASE, file_name::LOG));
+        disk.open(path.as_ref(), Access::Write).unwrap().write_all_at(&lone_batch(offset), 0).unwrap();
+        let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
+        assert_eq!((core.log_end_offset(), report.bytes_cut == 0), (end, end > BASE), "{offset}: {report:?}");
+    }
 }

@@ -194,3 +194,26 @@ fn zeros_ahead_do_not_come_down_on_what_is_appended_after_it() {
     let texts: Vec<_> = read(&core).unwrap().into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["a", "b"]);
 }
+
+#[test]
+fn below_the_recovery_point_segments_stay_as_they_are() {
+    let core = created(&FaultyDisk::failing_at(usize::MAX));
+    for number in 0..40 {
+        append(&core, Durability::Os, &format!("record {number}")).unwrap();
+        if number == 20 {
+            core.flush().unwrap();
+        }
+    }
+    let (before, point) = (core.segments().snapshot(), core.recovery_point());
+    let is_untouched = |segment: &Segment| segment.is_sealed() && segment.next_offset() <= point;
+    let expected: Vec<_> = before.iter().map(|segment| is_untouched(segment)).collect();
+    let touched = before.iter().filter(|segment| segment.is_sealed() && !is_untouched(segment)).count();
+    assert!(expected[..3] == [true; 3] && touched > 2, "{expected:?}");
+    reopen(&core).unwrap();
+    let after = core.segments().snapshot();
+    let stayed: Vec<_> = before.iter().zip(after.iter()).map(|(old, new)| Arc::ptr_eq(old, new)).collect();
+    assert_eq!(stayed, expected);
+    let named: Vec<_> = before.iter().map(|segment| segment.is_named()).collect();
+    assert_eq!(named, expected, "of the others whoever reads them has a file of his own");
+    assert_eq!(read(&core).unwrap().len(), 40);
+}

@@ -3,6 +3,7 @@
 use super::appending::{append, lone_batch, with_a_gap};
 use super::*;
 use crate::format::batch::BatchHeader;
+use crate::storage::Access;
 
 fn reopened(disk: &FaultyDisk, is_dense: bool) -> Arc<PartitionCore> {
     let (core, report) = PartitionCore::open(&context(disk), &PartitionSpec { is_dense, ..spec(0, 0, i64::MAX) }).unwrap();
@@ -77,4 +78,75 @@ fn an_end_where_records_are_missing_is_refused_and_changes_nothing() {
     let refused = core.truncation(6).make();
     assert!(matches!(&refused, Err(Error::Corrupt(damage)) if damage.offsets == (1..6)), "{refused:?}");
     assert_eq!((core.log_end_offset(), core.segment_infos().unwrap().len()), (11, 1));
+}
+
+/// A log of one segment and five batches of a record each, and the size of one.
+fn of_five(disk: &FaultyDisk) -> (Arc<PartitionCore>, u64) {
+    let settings = TopicSettings::unconfigured();
+    let core = PartitionCore::create(&context(disk), &PartitionSpec { settings, ..spec(0, 0, i64::MAX) }).unwrap();
+    for _ in 0..5 {
+        append(&core, 1).unwrap();
+    }
+    let size = core.log_bytes() / 5;
+    (core, size)
+}
+
+#[test]
+fn a_batch_that_goes_need_not_be_sound() {
+    let disk = FaultyDisk::failing_at(0);
+    let (core, size) = of_five(&disk);
+    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    file.write_all_at(&[0xee], 3 * size + 70).unwrap();
+    core.truncation(3).make().unwrap();
+    assert_eq!((core.log_end_offset(), read(&core).unwrap().len()), (3, 3));
+}
+
+#[test]
+fn a_cut_between_two_segments_copies_neither() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = created(&disk);
+    for _ in 0..20 {
+        append(&core, 1).unwrap();
+    }
+    let before = core.segments().snapshot();
+    let end = before[2].base_offset;
+    core.truncation(end).make().unwrap();
+    let after = core.segments().snapshot();
+    assert!(Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[1], &after[1]));
+    assert_eq!((after.len(), after[2].base_offset, after[2].size()), (3, end, 0));
+    assert_eq!((core.log_end_offset(), core.lowest_cut_since(0)), (end, Some(end)));
+}
+
+#[test]
+fn whoever_knows_of_no_cut_is_told_the_lowest() {
+    let (core, _) = of_five(&FaultyDisk::failing_at(0));
+    assert_eq!((core.truncations(), core.lowest_cut_since(0)), (0, None));
+    core.truncation(4).make().unwrap();
+    core.truncation(2).make().unwrap();
+    assert_eq!([0, 1, 2].map(|known| core.lowest_cut_since(known)), [Some(2), Some(2), None]);
+}
+
+#[test]
+fn the_recovery_point_goes_as_low_as_a_cut_may_leave_the_log() {
+    let core = created(&FaultyDisk::failing_at(0));
+    for _ in 0..20 {
+        append(&core, 1).unwrap();
+    }
+    let (first, second) = (core.segments().snapshot()[1].base_offset, core.segments().snapshot()[2].base_offset);
+    let points = || [1, first, first + 1, second, second + 1].map(|end| core.truncation(end).recovery_point());
+    assert_eq!(points(), [1, first, first + 1, second, second + 1]);
+    core.allow_gaps();
+    assert_eq!(points(), [0, 0, first, first, second], "where there are gaps, the segment that is cut may end anywhere");
+}
+
+#[test]
+fn a_cut_below_the_log_start_is_refused_and_one_at_it_leaves_nothing() {
+    let (core, _) = of_five(&FaultyDisk::failing_at(0));
+    core.delete_records_before(2).unwrap();
+    let refused = core.truncation(1).make();
+    assert!(matches!(refused, Err(Error::OffsetOutOfRange { requested: 1, log_start: 2, .. })), "{refused:?}");
+    assert_eq!(core.log_end_offset(), 5);
+    core.truncation(2).make().unwrap();
+    assert_eq!((core.log_end_offset(), read(&core).unwrap().len()), (2, 0));
+    assert_eq!(append(&core, 1).unwrap(), 2..3);
 }
