@@ -175,6 +175,8 @@ fn a_rename_loses_nothing_but_the_file_it_replaces() {
         assert_eq!(kind(disk.rename(&full, &file)), ErrorKind::NotADirectory);
         assert_eq!(kind(disk.rename(&empty, &full)), ErrorKind::DirectoryNotEmpty);
         assert_eq!(kind(disk.rename(&full, &full.join("below").join("x"))), ErrorKind::InvalidInput);
+        assert_eq!(kind(disk.rename(&file, &file.join("x"))), ErrorKind::NotADirectory);
+        assert_eq!(kind(disk.rename(&dir.join("absent"), &dir.join("absent").join("x"))), ErrorKind::NotFound);
         disk.rename(&full, &full).unwrap();
         disk.rename(&file, &file).unwrap();
         disk.rename(&full, &empty).unwrap();

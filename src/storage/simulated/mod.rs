@@ -282,12 +282,12 @@ impl Storage for SimulatedDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.call(|state| {
-            if names(to) != names(from) && names(to).starts_with(&names(from)) {
-                return Err(ErrorKind::InvalidInput.into());
-            }
             let ((from_dir, from_name), (to_dir, to_name)) =
                 (split(from, ErrorKind::ResourceBusy)?, split(to, ErrorKind::ResourceBusy)?);
             let (from_dir, to_dir) = (state.tree.find(from_dir)?, state.tree.find(to_dir)?);
+            if names(to) != names(from) && names(to).starts_with(&names(from)) && state.tree.is_dir(to_dir) {
+                return Err(ErrorKind::InvalidInput.into());
+            }
             state.tree.rename((from_dir, from_name), (to_dir, to_name), self.clock.now())
         })
     }
