@@ -128,8 +128,9 @@ impl PartitionCore {
         let Some((max, segment)) = largest else { return Ok(None) };
         let start = self.start_of_search(segment, max)?.max(self.log_start_offset());
         match self.first_in(segment, start, max)? {
-            // The header of a batch that compaction emptied keeps its time, and the index speaks of it.
-            None if !self.is_dense() => self.walk_to_max(&segments),
+            // The index speaks of what it was built from: also of a batch that compaction emptied since, or that is below the log
+            // start.
+            None => self.walk_to_max(&segments),
             found => Ok(found),
         }
     }

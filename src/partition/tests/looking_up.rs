@@ -182,3 +182,12 @@ fn each_segment_has_its_own_time_of_change() {
     }
     assert!(matches!(core.segment_modified(1), Err(Error::OffsetOutOfRange { requested: 1, .. })));
 }
+
+#[test]
+fn the_largest_time_is_that_of_a_record_that_is_left() {
+    let core = create(&FaultyDisk::failing_at(0), 0, 80);
+    append_at(&core, [100, 10, 20, 15], 10);
+    assert_eq!(find(&core, OffsetSpec::MaxTimestamp), Some((0, 100)));
+    core.delete_records_before(1).unwrap();
+    assert_eq!(find(&core, OffsetSpec::MaxTimestamp), Some((2, 20)));
+}
