@@ -190,7 +190,10 @@ impl PartitionCore {
 
     fn walk_below(&self, file: &mut BatchFile, kept: &mut Kept, end: u64, interval_bytes: u32) -> Result<(), ReadError> {
         let limit = file.segment().size();
-        while let Some(header) = file.header_at(kept.bytes, limit)? {
+        // What goes need not be sound: damage is cut away from where it begins.
+        while kept.next_offset < end
+            && let Some(header) = file.header_at(kept.bytes, limit)?
+        {
             if header.last_offset >= end {
                 // The base of a legacy wrapper is not in its header.
                 if header.base_offset < end || header.magic < 2 {

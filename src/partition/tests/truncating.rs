@@ -91,6 +91,17 @@ fn of_five(disk: &FaultyDisk) -> (Arc<PartitionCore>, u64) {
     (core, size)
 }
 
+/// Also where that is told as damage, and the cut the way out of it.
+#[test]
+fn a_batch_that_goes_need_not_have_a_sound_header() {
+    let disk = FaultyDisk::failing_at(0);
+    let (core, size) = of_five(&disk);
+    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    file.write_all_at(&[0xee], 3 * size + 16).unwrap();
+    core.truncation(3).make().unwrap();
+    assert_eq!((core.log_end_offset(), read(&core).unwrap().len()), (3, 3));
+}
+
 #[test]
 fn a_batch_that_goes_need_not_be_sound() {
     let disk = FaultyDisk::failing_at(0);
