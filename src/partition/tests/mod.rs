@@ -8,6 +8,7 @@ use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
 
 mod appending;
+mod beside;
 mod committing;
 mod deleting;
 mod flushing;
@@ -15,6 +16,7 @@ mod looking_up;
 mod meanwhile;
 mod opening;
 mod padded;
+mod reading;
 mod reopening;
 mod set_aside;
 mod truncating;
