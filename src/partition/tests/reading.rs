@@ -1,7 +1,9 @@
-//! What a reader is told where a file has gone, or the device fails.
+//! What a reader is told where a file has gone, the device fails, or batches are damaged, and what it gets behind them.
 
 use super::*;
-use crate::storage::{MemoryDisk, SimulatedDisk};
+use crate::config::Compression;
+use crate::format::batch::{BatchBuilder, stamp};
+use crate::storage::{Access, MemoryDisk, SimulatedDisk};
 
 /// A partition of some segments, opened after a clean stop: nothing of it is open yet.
 fn opened(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
@@ -52,5 +54,57 @@ fn a_device_that_fails_is_told_and_nothing_is_tried_behind_it() {
             assert!(matches!(error, Error::Io { .. }), "call {call}: {error}");
             assert_eq!(disk.calls(), at + 1, "call {call}");
         }
+    }
+}
+
+const LOG: &str = "/data/t-0/00000000000000000000.log";
+
+/// A partition of one segment with these records, each in a batch of its own, and its file.
+fn of_records<'a>(disk: &MemoryDisk, records: impl IntoIterator<Item = Record<'a>>) -> (Arc<PartitionCore>, Vec<u8>) {
+    let settings = TopicSettings::unconfigured();
+    let core = PartitionCore::create(&context(disk), &PartitionSpec { settings, ..spec(0, 0, i64::MAX) }).unwrap();
+    for record in records {
+        core.append(Durability::Os, [record]).unwrap();
+    }
+    let mut bytes = vec![0; usize::try_from(core.log_bytes()).unwrap()];
+    let read = disk.open(LOG.as_ref(), Access::Read).unwrap().read_at(&mut bytes, 0).unwrap();
+    assert_eq!(read, bytes.len());
+    (core, bytes)
+}
+
+fn overwrite(disk: &MemoryDisk, position: usize) {
+    disk.open(LOG.as_ref(), Access::Write).unwrap().write_all_at(&[0xee], position as u64).unwrap();
+}
+
+/// The offsets that a reader gets who passes over damage, and those that it is told are lost.
+fn read_around(core: &Arc<PartitionCore>) -> (Vec<u64>, Vec<(u64, u64)>) {
+    let options = ReadOptions::new().unsynced(true).skip_corrupt(true);
+    let mut reader = Reader::new(core, KeepOpen::new(Arc::new(())), &(..), options).unwrap();
+    let mut offsets = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        offsets.push(record.offset());
+    }
+    (offsets, reader.take_skipped().into_iter().map(|damage| (damage.offsets.start, damage.offsets.end)).collect())
+}
+
+#[test]
+fn batches_in_the_value_of_a_damaged_record_are_none_of_the_log() {
+    let batch = |offset| {
+        let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
+        builder.push(&Record::new("inside"), 0).unwrap();
+        let mut batch = builder.finish(&TopicSettings::unconfigured()).unwrap();
+        stamp(&mut batch, offset, 0);
+        batch
+    };
+    for first in [0, 5, 6] {
+        let disk = MemoryDisk::new();
+        let record = |number| match number {
+            2 => Record::new([batch(first), batch(first + 1)].concat()).key("outside"),
+            number => Record::new(format!("value {number}")),
+        };
+        let (core, bytes) = of_records(&disk, (0..5).map(record));
+        let key = bytes.windows(7).position(|window| window == b"outside").unwrap();
+        overwrite(&disk, key);
+        assert_eq!(read_around(&core), (vec![0, 1, 3, 4], vec![(2, 3)]), "{first}");
     }
 }
