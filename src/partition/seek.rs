@@ -42,7 +42,8 @@ impl Place {
 }
 
 impl PartitionCore {
-    /// The place of the first batch that ends at or behind `offset`; at the end of a segment where that batch is yet to come.
+    /// The place of the first batch that ends at or behind `offset`; at the end of a segment where that batch is yet to come, or
+    /// stands in the next one.
     pub(crate) fn seek(&self, offset: u64) -> Result<Place> {
         let mut may_look_again = self.is_read_only();
         loop {
@@ -61,7 +62,7 @@ impl PartitionCore {
                         return Err(self.out_of_range(offset));
                     }
                 }
-                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Deleted since the list was taken; the list has changed by now.
                     if offset < self.log_start_offset() {
                         return Err(self.out_of_range(offset));
@@ -70,15 +71,12 @@ impl PartitionCore {
                         return Err(Error::io("open", segment.log_path(), error));
                     }
                 }
-                Err(ReadError::Io(error)) => return Err(Error::io("read", segment.log_path(), error)),
-                Err(ReadError::Damaged(malformed)) => {
-                    return Err(self.origin().corrupt(segment.base_offset, 0, offset..offset + 1, malformed));
-                }
+                Err(error) => return Err(Error::io("read", segment.log_path(), error)),
             }
         }
     }
 
-    fn seek_in(&self, segment: &Arc<Segment>, offset: u64, truncations: u64) -> Result<Place, ReadError> {
+    fn seek_in(&self, segment: &Arc<Segment>, offset: u64, truncations: u64) -> io::Result<Place> {
         let entry = segment.floor_offset(offset, &self.batches(segment))?;
         if let Some(entry) = entry {
             let mut place = Place::at_start(Arc::clone(segment), truncations);
@@ -95,7 +93,7 @@ impl PartitionCore {
                         && place.file.checked(entry.position, &header, limit).is_ok()
                 }
                 Ok(None) | Err(ReadError::Damaged(_)) => false,
-                Err(error) => return Err(error),
+                Err(ReadError::Io(error)) => return Err(error),
             };
             if fits {
                 return self.walk_to(place, offset);
@@ -106,14 +104,13 @@ impl PartitionCore {
     }
 
     /// Follows the headers up to the first batch that ends at or behind `offset`, or to damage that may hide it.
-    fn walk_to(&self, mut place: Place, offset: u64) -> Result<Place, ReadError> {
+    fn walk_to(&self, mut place: Place, offset: u64) -> io::Result<Place> {
         loop {
-            let is_sealed = place.file.segment().is_sealed();
             let limit = place.file.segment().size();
             let found = match place.file.header_at(place.position, limit) {
                 Ok(found) => found,
                 Err(ReadError::Damaged(_)) => return self.walk_around(place, offset, limit),
-                Err(error) => return Err(error),
+                Err(ReadError::Io(error)) => return Err(error),
             };
             match found {
                 Some(header) if self.check_order(&place, &header).is_err() => return self.walk_around(place, offset, limit),
@@ -130,25 +127,13 @@ impl PartitionCore {
                     }
                     place.step_over(&header);
                 }
-                None if is_sealed => return self.walk_past(place, offset),
                 None => return Ok(place),
             }
         }
     }
 
-    /// The whole segment ends below `offset`: the next one begins above it.
-    fn walk_past(&self, place: Place, offset: u64) -> Result<Place, ReadError> {
-        let segments = self.segments().snapshot();
-        match segment_list::after(&segments, place.file.segment().base_offset) {
-            Some(next) if next.base_offset <= offset => {
-                self.walk_to(Place::at_start(Arc::clone(next), place.truncations), offset)
-            }
-            _ => Ok(place),
-        }
-    }
-
     /// Damage stands at the place. Where a good batch behind it holds `offset` the damage does no harm to who looks for it.
-    fn walk_around(&self, mut place: Place, offset: u64, limit: u32) -> Result<Place, ReadError> {
+    fn walk_around(&self, mut place: Place, offset: u64, limit: u32) -> io::Result<Place> {
         let (position, expected) = (place.position, place.expected);
         let behind = self.next_good(&mut place, limit)?;
         if let Some((good, header)) = behind
@@ -193,14 +178,13 @@ impl PartitionCore {
                 let base_offset = place.file.segment().base_offset;
                 segment_list::after(&segments, base_offset).map_or(self.log_end_offset(), |segment| segment.base_offset)
             }
-            Err(ReadError::Damaged(_)) => self.log_end_offset(),
-            Err(ReadError::Io(error)) => return Err(Error::io("read", &path, error)),
+            Err(error) => return Err(Error::io("read", &path, error)),
         };
         Ok(from..end.max(from + 1).max(next))
     }
 
     /// The next batch behind the place whose header, order and checksum are right.
-    fn next_good(&self, place: &mut Place, limit: u32) -> Result<Option<(u32, BatchHeader)>, ReadError> {
+    fn next_good(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, BatchHeader)>> {
         let end = self.end_of(place.file.segment());
         let damaged = place.position;
         let promised = self.promised_behind(place, limit)?;
@@ -209,12 +193,12 @@ impl PartitionCore {
             let header = match place.file.header_at(position, limit) {
                 Ok(Some(header)) if header.base_offset >= place.expected && header.last_offset < end => header,
                 Ok(_) | Err(ReadError::Damaged(_)) => continue,
-                Err(error) => return Err(error),
+                Err(ReadError::Io(error)) => return Err(error),
             };
             match place.file.checked(position, &header, limit) {
                 Ok(_) => {}
                 Err(ReadError::Damaged(_)) => continue,
-                Err(error) => return Err(error),
+                Err(ReadError::Io(error)) => return Err(error),
             }
             let is_promised = promised == Some((position, header.base_offset));
             if !self.is_dense() || is_promised || is_followed(place, &header, limit, end)? {
@@ -230,13 +214,13 @@ impl PartitionCore {
     }
 
     /// Position and base offset of the batch behind the damaged one at the place, where the header of that is in order.
-    fn promised_behind(&self, place: &mut Place, limit: u32) -> Result<Option<(u32, u64)>, ReadError> {
+    fn promised_behind(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, u64)>> {
         match place.file.header_at(place.position, limit) {
             Ok(Some(header)) if self.check_order(place, &header).is_ok() => {
                 Ok(Some((place.position + header.size_bytes, header.last_offset + 1)))
             }
             Ok(_) | Err(ReadError::Damaged(_)) => Ok(None),
-            Err(error) => Err(error),
+            Err(ReadError::Io(error)) => Err(error),
         }
     }
 
@@ -248,13 +232,13 @@ impl PartitionCore {
 
 /// Whether the batch behind this one, or the end of the segment, is where it says. Behind damage nothing before a batch
 /// shows that its base offset is right, and no checksum does.
-fn is_followed(place: &mut Place, header: &BatchHeader, limit: u32, end: u64) -> Result<bool, ReadError> {
+fn is_followed(place: &mut Place, header: &BatchHeader, limit: u32, end: u64) -> io::Result<bool> {
     let next = header.last_offset + 1;
     match place.file.header_at(place.position + header.size_bytes, limit) {
         Ok(Some(behind)) => Ok(behind.base_offset == next),
         Ok(None) => Ok(next == end),
         Err(ReadError::Damaged(_)) => Ok(false),
-        Err(error) => Err(error),
+        Err(ReadError::Io(error)) => Err(error),
     }
 }
 
