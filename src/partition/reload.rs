@@ -25,17 +25,20 @@ use crate::topic_partition::TopicPartition;
 
 /// A writer needs less between two steps of one change.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Where a look takes longer than that, what it saw may be of two times: then another decides.
+const LEAST_LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl PartitionCore {
     /// Opens a partition that another process may be writing to: what changes meanwhile is looked at again. Nothing is repaired.
     pub(crate) fn open_beside(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<(Arc<Self>, PartitionRecovery)> {
         let deadline = Deadline::after(PATIENCE);
-        let mut spec = spec.clone();
+        let (mut spec, mut looks) = (spec.clone(), 0);
         loop {
             let before = list(context, &spec.dir);
             let opened = Self::open(context, &spec);
-            let is_over = deadline.has_passed();
+            looks += 1;
+            let is_over = looks >= LEAST_LOOKS && deadline.has_passed();
             match &opened {
                 Ok((_, report)) if report.damage.is_none() || is_over => return opened,
                 Ok(_) => {

@@ -164,6 +164,19 @@ fn segments_that_go_while_they_are_opened_are_no_error() {
     });
 }
 
+/// A machine that has much to do may need longer for one look than a writer for its change.
+#[test]
+fn segments_that_go_while_a_look_takes_long_are_no_error() {
+    let change = |_: &RecordingDisk, core: &PartitionCore| {
+        thread::sleep(Duration::from_millis(110));
+        core.delete_records_before(12).map(drop).unwrap();
+    };
+    at_each_call(change, |what, opened| {
+        let (_, report) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(report.damage.is_none(), "{what}: {report:?}");
+    });
+}
+
 #[test]
 fn a_directory_that_goes_while_it_is_opened_is_of_a_deleted_topic() {
     let change = |disk: &RecordingDisk, core: &PartitionCore| disk.remove_dir_all(core.dir()).unwrap();
