@@ -202,27 +202,12 @@ impl PartitionCore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Compression, Durability, TopicSettings};
+    use crate::config::{Compression, TopicSettings};
     use crate::format::batch::BatchBuilder;
     use crate::format::record::Record;
-    use crate::partition::tests::{context, spec};
+    use crate::partition::tests::{put, written};
+    use crate::storage::MemoryDisk;
     use crate::storage::recording::RecordingDisk;
-    use crate::storage::{Access, MemoryDisk};
-
-    /// A log of batches of one record each.
-    fn written(disk: &(impl Storage + Clone), count: usize) -> Arc<PartitionCore> {
-        let core = PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap();
-        for _ in 0..count {
-            core.append(Durability::Os, [Record::new("a value")]).unwrap();
-        }
-        core
-    }
-
-    fn put(disk: &impl Storage, path: &Path, bytes: &[u8]) {
-        let file = disk.open(path, Access::OpenOrCreate).unwrap();
-        file.set_len(0).unwrap();
-        file.write_all_at(bytes, 0).unwrap();
-    }
 
     #[test]
     fn only_a_control_batch_has_a_control_record() {
@@ -243,9 +228,9 @@ mod tests {
         disk.create_dir_all(dir).unwrap();
         let path = |at| dir.join(file_name::segment_file(at, file_name::SNAPSHOT));
         for at in [3, 5] {
-            put(&disk, &path(at), &producer_snapshot::encode(&[]));
+            put(&disk, path(at), &producer_snapshot::encode(&[]));
         }
-        put(&disk, &path(7), b"damaged");
+        put(&disk, path(7), b"damaged");
         let newest = |offset| newest_snapshot(&disk, dir, &[9, 8, 3, 7, 5], offset).map(|found| found.map(|(at, _)| at));
         let found = [2, 3, 4, 7, 8].map(|offset| newest(offset).unwrap());
         assert_eq!(found, [None, Some(3), Some(3), Some(5), Some(5)], "7 is damaged, 8 is missing");
@@ -256,7 +241,7 @@ mod tests {
     #[test]
     fn an_index_of_transactions_is_believed_if_all_of_them_can_be() {
         let disk = MemoryDisk::new();
-        let core = written(&disk, 3);
+        let core = written(&disk, 0, 3);
         let path = core.segments().snapshot()[0].path(file_name::TRANSACTION_INDEX);
         let of = |first_offset, last_offset| AbortedTransaction {
             producer_id: 9,
@@ -283,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_replay_goes_from_start_to_end() {
-        let core = written(&MemoryDisk::new(), 12);
+        let core = written(&MemoryDisk::new(), 0, 12);
         assert!(core.segments().snapshot().len() > 1);
         let replayed = |start, end| {
             let mut offsets = Vec::new();
@@ -297,7 +282,7 @@ mod tests {
     #[test]
     fn where_there_is_no_producer_no_file_is_asked() {
         let disk = RecordingDisk::over(MemoryDisk::new());
-        let core = written(&disk, 2);
+        let core = written(&disk, 0, 2);
         drop(disk.take());
         core.rebuild_producers(&mut core.writer.lock()).unwrap();
         assert_eq!(core.aborted_from(0).unwrap(), []);

@@ -178,21 +178,14 @@ impl BatchFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::SegmentHome;
-    use crate::storage::open_files::OpenFiles;
+    use crate::segment::tests::home;
+    use crate::storage::MemoryDisk;
     use crate::storage::recording::RecordingDisk;
-    use crate::storage::{MemoryDisk, Storage};
-    use std::path::Path;
 
     /// A file that is not mapped, on a disk that tells what is read of it.
     fn file_of(content: &[u8]) -> (RecordingDisk, BatchFile) {
         let disk = RecordingDisk::over(MemoryDisk::new());
-        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-        let dir = Path::new("/p");
-        storage.create_dir_all(dir).unwrap();
-        let files = OpenFiles::new(Arc::clone(&storage), 8);
-        let home = SegmentHome { storage, files, dir: dir.into(), maps: false, read_only: false };
-        let segment = Segment::create(&home, 0).unwrap();
+        let segment = Segment::create(&home(&disk), 0).unwrap();
         segment.append(content, 0, 0, 4096).unwrap();
         (disk, BatchFile::new(Arc::new(segment)))
     }

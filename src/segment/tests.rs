@@ -7,9 +7,10 @@ use crate::storage::MemoryDisk;
 use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::recording::RecordingDisk;
 
-const DIR: &str = "/p";
+pub(super) const DIR: &str = "/p";
 
-fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
+/// A directory of segments, which are not mapped.
+pub(super) fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     storage.create_dir_all(Path::new(DIR)).unwrap();
     let files = OpenFiles::new(Arc::clone(&storage), 8);

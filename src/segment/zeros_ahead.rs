@@ -111,22 +111,13 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::SegmentHome;
+    use crate::segment::tests::home;
     use crate::storage::Storage;
     use crate::storage::faulty::{Fault, FaultyDisk};
-    use crate::storage::open_files::OpenFiles;
     use crate::storage::recording::RecordingDisk;
-    use std::path::Path;
-    use std::sync::Arc;
-
-    const DIR: &str = "/p";
 
     fn segment(disk: &(impl Storage + Clone)) -> Segment {
-        let storage: Arc<dyn Storage> = Arc::new(disk.clone());
-        storage.create_dir_all(Path::new(DIR)).unwrap();
-        let files = OpenFiles::new(Arc::clone(&storage), 8);
-        let home = SegmentHome { storage, files, dir: Path::new(DIR).into(), maps: false, read_only: false };
-        Segment::create(&home, 0).unwrap()
+        Segment::create(&home(disk), 0).unwrap()
     }
 
     fn file_bytes(segment: &Segment) -> Vec<u8> {

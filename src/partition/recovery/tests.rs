@@ -4,26 +4,9 @@ use super::*;
 use crate::config::Durability;
 use crate::format::batch::{ProducerStamp, stamp_producer};
 use crate::format::record::Record;
-use crate::partition::tests::{context, spec};
+use crate::partition::tests::{DIR, context, put, spec, written};
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{MemoryDisk, Storage};
-
-const DIR: &str = "/data/t-0";
-
-/// A log of batches of one record each, of which the first has the offset `start`.
-fn written(disk: &(impl Storage + Clone), start: u64, count: usize) -> Arc<PartitionCore> {
-    let core = PartitionCore::create(&context(disk), &spec(start, 0, i64::MAX)).unwrap();
-    for _ in 0..count {
-        core.append(Durability::Os, [Record::new("a value")]).unwrap();
-    }
-    core
-}
-
-fn put(disk: &impl Storage, name: &str, bytes: &[u8]) {
-    let file = disk.open(&Path::new(DIR).join(name), Access::OpenOrCreate).unwrap();
-    file.set_len(0).unwrap();
-    file.write_all_at(bytes, 0).unwrap();
-}
 
 #[test]
 fn a_directory_of_the_name_of_a_segment_is_none() {
@@ -136,9 +119,9 @@ fn a_scan_starts_at_the_last_entry_below_the_recovery_point() {
     assert!(start(offset, true).0 < number, "the entry is not below it");
     assert_eq!(start(offset + 1, false), (0, 0), "there is no recovery point in a later segment");
 
-    put(&disk, "00000000000000000000.snapshot", b"");
+    put(&disk, Path::new(DIR).join("00000000000000000000.snapshot"), b"");
     assert_eq!(start(offset + 1, true), (number, 0), "it tells of nothing in the segment");
-    put(&disk, "00000000000000000001.snapshot", b"");
+    put(&disk, Path::new(DIR).join("00000000000000000001.snapshot"), b"");
     assert_eq!(start(offset + 1, true), (0, 0), "there are producers");
     disk.remove_file(&Path::new(DIR).join("00000000000000000001.snapshot")).unwrap();
     disk.remove_file(&first.path(file_name::OFFSET_INDEX)).unwrap();
@@ -201,6 +184,6 @@ fn producers_whose_snapshot_is_damaged_are_known_from_the_batches() {
         !writer.producers.is_empty()
     };
     assert!(!knows_some(), "nothing says that there are any");
-    put(&disk, "00000000000000000002.snapshot", b"damaged");
+    put(&disk, Path::new(DIR).join("00000000000000000002.snapshot"), b"damaged");
     assert!(knows_some());
 }

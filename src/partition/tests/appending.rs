@@ -32,7 +32,7 @@ pub(super) fn with_a_gap(disk: &FaultyDisk, offset: u64) -> Arc<PartitionCore> {
     let core = created(disk);
     append(&core, 1).unwrap();
     core.close(true).unwrap();
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(&lone_batch(offset), file.bytes().unwrap()).unwrap();
     let spec = PartitionSpec { is_dense: false, ..spec(0, 0, i64::MAX) };
     let (core, report) = PartitionCore::open(&context(disk), &spec).unwrap();
@@ -205,7 +205,7 @@ fn a_segment_whose_first_batch_has_no_time_ages_by_the_clock() {
     drop(created(&disk));
     let mut batch = lone_batch(0);
     stamp_append_time(&mut batch, -1);
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(&batch, 0).unwrap();
     let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
     assert_eq!(core.first_timestamp(&core.segments().snapshot()[0]).unwrap(), -1);

@@ -10,7 +10,7 @@ use crate::format::metadata_file::{TopicFile, TopicId, encode_topic_file};
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk};
 
-fn reading(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
+pub(super) fn reading(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
     Arc::new(PartitionContext { read_only: true, ..PartitionContext::for_tests(disk.clone()) })
 }
 
@@ -29,21 +29,21 @@ fn cut(core: &PartitionCore, end: u64) {
     core.truncation(end).make().unwrap();
 }
 
-fn written(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
+fn flushed(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     let core = created(disk);
     append(&core, "value", 20);
     core.flush().unwrap();
     core
 }
 
-fn put(disk: &impl Storage, path: &str, text: &str) {
-    disk.open(path.as_ref(), Access::OpenOrCreate).unwrap().write_all_at(text.as_bytes(), 0).unwrap();
+fn put_recovery_points<const N: usize>(disk: &impl Storage, lines: [(&str, u32, u64); N]) {
+    put(disk, "/data/recovery-point-offset-checkpoint", encode_offsets(lines).as_bytes());
 }
 
 fn put_topic_file(disk: &impl Storage, is_dense: bool) {
     let topic_id = TopicId([7; 16]);
     let file = TopicFile { topic_id, partitions: 2, is_dense, log_starts: Vec::new(), config: Vec::new() };
-    put(disk, "/data/t.topic", &encode_topic_file(&file));
+    put(disk, "/data/t.topic", encode_topic_file(&file).as_bytes());
 }
 
 fn remove_segment(disk: &impl Storage, core: &PartitionCore, number: usize) {
@@ -61,7 +61,7 @@ fn device_failed() -> io::Error {
 #[test]
 fn a_sound_directory_is_listed_twice_and_damage_that_stands_once_more() {
     let disk = RecordingDisk::over(MemoryDisk::new());
-    let core = written(&disk);
+    let core = flushed(&disk);
     put_topic_file(&disk, true);
     let spec = spec(0, 20, i64::MAX);
     disk.take();
@@ -69,7 +69,7 @@ fn a_sound_directory_is_listed_twice_and_damage_that_stands_once_more() {
     assert!(report.damage.is_none());
     let sound = lists(&disk);
     cut(&core, 5);
-    put(&disk, "/data/recovery-point-offset-checkpoint", &encode_offsets([("t", 0, 20)]));
+    put_recovery_points(&disk, [("t", 0, 20)]);
     disk.take();
     let (found, report) = beside(&disk, &spec).unwrap();
     assert!(report.damage.is_some());
@@ -79,11 +79,11 @@ fn a_sound_directory_is_listed_twice_and_damage_that_stands_once_more() {
 #[test]
 fn an_end_that_is_missing_since_the_checkpoint_was_read_was_cut() {
     let disk = MemoryDisk::new();
-    let core = written(&disk);
+    let core = flushed(&disk);
     put_topic_file(&disk, true);
     cut(&core, 5);
     let lines = [("t", 1, 90), ("s", 0, 91), ("t", 0, 5), ("u", 0, 92)];
-    put(&disk, "/data/recovery-point-offset-checkpoint", &encode_offsets(lines));
+    put_recovery_points(&disk, lines);
     let (found, report) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
     assert!(report.damage.is_none(), "{report:?}");
     assert_eq!(found.log_end_offset(), 5);
@@ -92,12 +92,12 @@ fn an_end_that_is_missing_since_the_checkpoint_was_read_was_cut() {
 #[test]
 fn an_end_that_is_missing_by_the_checkpoint_of_now_is_damage() {
     let disk = MemoryDisk::new();
-    let core = written(&disk);
+    let core = flushed(&disk);
     put_topic_file(&disk, true);
     cut(&core, 5);
     for stored in [None, Some(20), Some(30)] {
         if let Some(stored) = stored {
-            put(&disk, "/data/recovery-point-offset-checkpoint", &encode_offsets([("t", 0, stored)]));
+            put_recovery_points(&disk, [("t", 0, stored)]);
         }
         let (_, report) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
         assert!(report.damage.is_some(), "{stored:?}");
@@ -107,7 +107,7 @@ fn an_end_that_is_missing_by_the_checkpoint_of_now_is_damage() {
 #[test]
 fn a_gap_is_damage_unless_the_topic_is_compacted_by_now() {
     let disk = MemoryDisk::new();
-    let core = written(&disk);
+    let core = flushed(&disk);
     let third = core.segments().snapshot().get(2).map(Arc::clone).unwrap();
     let count = u32::try_from(third.next_offset() - third.base_offset).unwrap();
     assert!(count > 2);
@@ -123,7 +123,7 @@ fn a_gap_is_damage_unless_the_topic_is_compacted_by_now() {
 #[test]
 fn a_topic_that_is_compacted_while_it_is_open_has_gaps_from_then_on() {
     let disk = MemoryDisk::new();
-    let core = written(&disk);
+    let core = flushed(&disk);
     put_topic_file(&disk, true);
     let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
     let gone = core.segments().snapshot()[1].base_offset..core.segments().snapshot()[2].base_offset;
@@ -141,7 +141,7 @@ fn at_each_call(
 ) {
     for call in 0.. {
         let disk = RecordingDisk::over(MemoryDisk::new());
-        let core = written(&disk);
+        let core = flushed(&disk);
         put_topic_file(&disk, true);
         let reading = disk.beside();
         reading.before_call(call, move || change(&disk, &core));
@@ -195,7 +195,7 @@ fn a_directory_that_goes_while_it_is_opened_is_of_a_deleted_topic() {
 /// A simulated disk of a writer's partition, and how many calls there were.
 fn simulated() -> (SimulatedDisk, Arc<PartitionCore>) {
     let disk = SimulatedDisk::with_clock(1, ManualClock::at(Timestamp::from_millis(1)));
-    let core = written(&disk);
+    let core = flushed(&disk);
     put_topic_file(&disk, true);
     (disk, core)
 }
@@ -272,7 +272,7 @@ fn a_directory_without_a_segment_is_an_empty_partition_until_there_is_one() {
     let (found, _) = beside(&disk, &spec(0, 0, i64::MAX)).unwrap();
     found.read_anew().unwrap();
     assert_eq!((found.log_end_offset(), found.refresh().unwrap()), (0, false));
-    let core = written(&disk);
+    let core = flushed(&disk);
     assert!(found.refresh().unwrap());
     assert_eq!(found.log_end_offset(), core.log_end_offset());
 }
@@ -296,7 +296,7 @@ fn a_partition_whose_segments_have_gone_is_no_empty_one() {
 #[test]
 fn segments_that_were_deleted_in_front_leave_the_others_as_they_are() {
     let disk = MemoryDisk::new();
-    let core = written(&disk);
+    let core = flushed(&disk);
     let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
     let (second, cuts) = (core.segments().snapshot()[1].base_offset, found.truncations());
     assert_eq!(core.delete_records_before(second).unwrap(), second);
@@ -354,7 +354,7 @@ fn a_file_that_changed_is_as_it_looks_only_once_it_has_rested() {
 #[test]
 fn a_log_whose_end_is_missing_is_read_anew_once_it_has_grown() {
     let disk = MemoryDisk::new();
-    let core = written(&disk);
+    let core = flushed(&disk);
     put_topic_file(&disk, true);
     let last = core.segments().snapshot().last().map(Arc::clone).unwrap();
     cut(&core, 19);

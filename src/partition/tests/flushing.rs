@@ -10,10 +10,7 @@ use crate::storage::{MemoryDisk, read_file};
 /// A partition of some segments, each batch of one record.
 fn filled() -> (RecordingDisk, Arc<PartitionCore>) {
     let disk = RecordingDisk::over(MemoryDisk::new());
-    let core = created(&disk);
-    for _ in 0..20 {
-        append(&core, 1).unwrap();
-    }
+    let core = written(&disk, 0, 20);
     assert!(core.segments().snapshot().len() > 2);
     disk.take();
     (disk, core)

@@ -1,7 +1,6 @@
 //! Offsets by time: of what is there at the end of a look-up, by an index that is held against the batches, and without reading
 //! more than it takes.
 
-use super::appending::append;
 use super::*;
 use crate::config::Compression;
 use crate::format::batch::{BatchBuilder, BatchHeader, emptied, stamp};
@@ -49,7 +48,7 @@ fn batch(offset: u64, time: i64, is_emptied: bool) -> Vec<u8> {
 fn of_batches(batches: &[Vec<u8>]) -> Arc<PartitionCore> {
     let disk = FaultyDisk::failing_at(0);
     drop(created(&disk));
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(&batches.concat(), 0).unwrap();
     let spec = PartitionSpec { is_dense: false, settings: TopicSettings::unconfigured(), ..spec(0, 0, i64::MAX) };
     let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
@@ -167,10 +166,7 @@ fn the_largest_time_of_a_sealed_segment_is_told_again() {
 #[test]
 fn each_segment_has_its_own_time_of_change() {
     let disk = FaultyDisk::failing_at(0);
-    let core = created(&disk);
-    for _ in 0..20 {
-        append(&core, 1).unwrap();
-    }
+    let core = written(&disk, 0, 20);
     let segments = core.segments().snapshot();
     let times = (1..).map(|number| Timestamp::from_millis(1_000 * number));
     for (segment, time) in segments.iter().zip(times.clone()) {

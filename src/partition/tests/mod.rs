@@ -4,8 +4,8 @@
 use super::*;
 use crate::format::file_name;
 use crate::format::record::Record;
-use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
+use crate::storage::{Access, Storage};
 
 mod appending;
 mod beside;
@@ -22,7 +22,9 @@ mod set_aside;
 mod truncating;
 mod without_room;
 
-const DIR: &str = "/data/t-0";
+pub(super) const DIR: &str = "/data/t-0";
+/// The first segment of a log that begins at 0.
+const LOG: &str = "/data/t-0/00000000000000000000.log";
 
 pub(super) fn context(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
     Arc::new(PartitionContext::for_tests(disk.clone()))
@@ -37,6 +39,22 @@ pub(super) fn spec(log_start: u64, recovery_point: u64, flush_messages: i64) -> 
 /// A new partition, which is flushed when it is asked to be.
 fn created(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap()
+}
+
+/// A new partition of so many batches of a record each, all of one size, of which the first has the offset `start`.
+pub(super) fn written(disk: &(impl Storage + Clone), start: u64, count: usize) -> Arc<PartitionCore> {
+    let core = PartitionCore::create(&context(disk), &spec(start, 0, i64::MAX)).unwrap();
+    for _ in 0..count {
+        appending::append(&core, 1).unwrap();
+    }
+    core
+}
+
+/// Makes a file hold these bytes.
+pub(super) fn put(disk: &impl Storage, path: impl AsRef<Path>, bytes: &[u8]) {
+    let file = disk.open(path.as_ref(), Access::OpenOrCreate).unwrap();
+    file.set_len(0).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
 }
 
 /// What the log holds, and what it may hold besides.

@@ -58,7 +58,7 @@ fn a_log_that_does_not_end_as_it_was_closed_is_scanned() {
     let core = created(&disk);
     append(&core, 3).unwrap();
     core.close(true).unwrap();
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     let whole = file.bytes().unwrap();
     file.write_all_at(b"half a batch", whole).unwrap();
     let spec = PartitionSpec { clean: true, ..spec(0, 3, i64::MAX) };
@@ -79,7 +79,7 @@ fn damage_costs_no_batch_that_stands_behind_it() {
                 append(&core, 1).unwrap();
             }
             let size = core.log_bytes() / 5;
-            let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+            let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
             file.write_all_at(&[0xee], damaged * size + at).unwrap();
             let options = ReadOptions::new().skip_corrupt(true);
             let mut reader = Reader::new(&core, KeepOpen::new(Arc::new(())), &(..), options).unwrap();
@@ -149,14 +149,14 @@ fn only_a_log_that_was_closed_is_flushed_up_to_its_end() {
     let core = created(&disk);
     append(&core, 3).unwrap();
     core.close(true).unwrap();
-    let read_only = Arc::new(PartitionContext { read_only: true, ..PartitionContext::for_tests(disk.clone()) });
+    let read_only = beside::reading(&disk);
     for (clean, recovery_point) in [(true, 3), (false, 1)] {
         let spec = PartitionSpec { clean, ..spec(0, 1, i64::MAX) };
         let (core, _) = PartitionCore::open(&read_only, &spec).unwrap();
         assert_eq!((core.recovery_point(), core.log_end_offset()), (recovery_point, 3));
     }
     // What is behind its end was not there when it was closed.
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(b"half a batch", file.bytes().unwrap()).unwrap();
     let spec = PartitionSpec { clean: true, ..spec(0, 1, i64::MAX) };
     let (core, _) = PartitionCore::open(&context(&disk), &spec).unwrap();

@@ -17,7 +17,7 @@ fn left_by_a_kill(harm: impl Fn(&dyn StorageFile, u64)) -> RecordingDisk {
     for number in 0..3 {
         core.append(Durability::Os, [Record::new(format!("record {number}"))]).unwrap();
     }
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     let end = file.bytes().unwrap();
     file.set_len(PADDED_BYTES).unwrap();
     harm(&*file, end);
@@ -63,7 +63,7 @@ fn a_log_is_copied_piece_by_piece_where_it_is_reopened() {
     for _ in 0..30 {
         core.append(Durability::Os, [Record::new(vec![b'x'; 100_000])]).unwrap();
     }
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(b"torn", file.bytes().unwrap()).unwrap();
     assert_eq!(core.reopen().unwrap().bytes_cut, 4);
     assert_eq!(read(&core).unwrap().len(), 30);

@@ -1,16 +1,12 @@
 //! What a reader is told where a file has gone, the device fails, or batches are damaged, and what it gets behind them.
 
+use super::appending::lone_batch;
 use super::*;
-use crate::config::Compression;
-use crate::format::batch::{BatchBuilder, stamp};
 use crate::storage::{Access, MemoryDisk, SimulatedDisk};
 
 /// A partition of some segments, opened after a clean stop: nothing of it is open yet.
 fn opened(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
-    let core = created(disk);
-    for number in 0..20 {
-        core.append(Durability::Os, [Record::new(format!("value {number}"))]).unwrap();
-    }
+    let core = written(disk, 0, 20);
     core.close(true).unwrap();
     drop(core);
     let spec = PartitionSpec { clean: true, ..spec(0, 20, i64::MAX) };
@@ -57,8 +53,6 @@ fn a_device_that_fails_is_told_and_nothing_is_tried_behind_it() {
     }
 }
 
-const LOG: &str = "/data/t-0/00000000000000000000.log";
-
 /// A partition of one segment with these records, each in a batch of its own, and its file.
 fn of_records<'a>(disk: &MemoryDisk, records: impl IntoIterator<Item = Record<'a>>) -> (Arc<PartitionCore>, Vec<u8>) {
     let settings = TopicSettings::unconfigured();
@@ -89,17 +83,10 @@ fn read_around(core: &Arc<PartitionCore>) -> (Vec<u64>, Vec<(u64, u64)>) {
 
 #[test]
 fn batches_in_the_value_of_a_damaged_record_are_none_of_the_log() {
-    let batch = |offset| {
-        let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
-        builder.push(&Record::new("inside"), 0).unwrap();
-        let mut batch = builder.finish(&TopicSettings::unconfigured()).unwrap();
-        stamp(&mut batch, offset, 0);
-        batch
-    };
     for first in [0, 5, 6] {
         let disk = MemoryDisk::new();
         let record = |number| match number {
-            2 => Record::new([batch(first), batch(first + 1)].concat()).key("outside"),
+            2 => Record::new([lone_batch(first), lone_batch(first + 1)].concat()).key("outside"),
             number => Record::new(format!("value {number}")),
         };
         let (core, bytes) = of_records(&disk, (0..5).map(record));

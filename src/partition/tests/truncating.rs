@@ -37,7 +37,7 @@ fn of_a_large_segment_nothing_above_the_end_stays() {
     }
     let whole = core.log_bytes();
     core.truncation(16).make().unwrap();
-    let bytes = disk.metadata(format!("{DIR}/00000000000000000000.log").as_ref()).unwrap().bytes;
+    let bytes = disk.metadata(LOG.as_ref()).unwrap().bytes;
     assert_eq!((core.log_bytes(), bytes), (whole / 24 * 16, whole / 24 * 16), "more than is copied at a time");
     let core = reopened(&disk, true);
     assert_eq!((core.log_end_offset(), read(&core).unwrap().len()), (16, 16));
@@ -91,34 +91,22 @@ fn of_five(disk: &FaultyDisk) -> (Arc<PartitionCore>, u64) {
     (core, size)
 }
 
-/// Also where that is told as damage, and the cut the way out of it.
-#[test]
-fn a_batch_that_goes_need_not_have_a_sound_header() {
-    let disk = FaultyDisk::failing_at(0);
-    let (core, size) = of_five(&disk);
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
-    file.write_all_at(&[0xee], 3 * size + 16).unwrap();
-    core.truncation(3).make().unwrap();
-    assert_eq!((core.log_end_offset(), read(&core).unwrap().len()), (3, 3));
-}
-
+/// Where damage is told, the cut is the way out of it.
 #[test]
 fn a_batch_that_goes_need_not_be_sound() {
-    let disk = FaultyDisk::failing_at(0);
-    let (core, size) = of_five(&disk);
-    let file = disk.open(format!("{DIR}/00000000000000000000.log").as_ref(), Access::Write).unwrap();
-    file.write_all_at(&[0xee], 3 * size + 70).unwrap();
-    core.truncation(3).make().unwrap();
-    assert_eq!((core.log_end_offset(), read(&core).unwrap().len()), (3, 3));
+    for (what, position) in [("its header", 16), ("its record", 70)] {
+        let disk = FaultyDisk::failing_at(0);
+        let (core, size) = of_five(&disk);
+        disk.open(LOG.as_ref(), Access::Write).unwrap().write_all_at(&[0xee], 3 * size + position).unwrap();
+        core.truncation(3).make().unwrap();
+        assert_eq!((core.log_end_offset(), read(&core).unwrap().len()), (3, 3), "{what}");
+    }
 }
 
 #[test]
 fn a_cut_between_two_segments_copies_neither() {
     let disk = FaultyDisk::failing_at(0);
-    let core = created(&disk);
-    for _ in 0..20 {
-        append(&core, 1).unwrap();
-    }
+    let core = written(&disk, 0, 20);
     let before = core.segments().snapshot();
     let end = before[2].base_offset;
     core.truncation(end).make().unwrap();
@@ -139,10 +127,7 @@ fn whoever_knows_of_no_cut_is_told_the_lowest() {
 
 #[test]
 fn the_recovery_point_goes_as_low_as_a_cut_may_leave_the_log() {
-    let core = created(&FaultyDisk::failing_at(0));
-    for _ in 0..20 {
-        append(&core, 1).unwrap();
-    }
+    let core = written(&FaultyDisk::failing_at(0), 0, 20);
     let (first, second) = (core.segments().snapshot()[1].base_offset, core.segments().snapshot()[2].base_offset);
     let points = || [1, first, first + 1, second, second + 1].map(|end| core.truncation(end).recovery_point());
     assert_eq!(points(), [1, first, first + 1, second, second + 1]);

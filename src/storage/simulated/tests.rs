@@ -15,7 +15,7 @@ fn content(disk: &SimulatedDisk, name: &str) -> Option<Vec<u8>> {
 }
 
 fn states(disk: &SimulatedDisk, name: &str) -> BTreeSet<Option<Vec<u8>>> {
-    disk.crash_states().map(|left| content(&left, name)).collect()
+    states_in_order(disk, name).into_iter().collect()
 }
 
 /// What each power cut leaves, in the order in which they come: whoever says that the fifth went wrong means one of them.
