@@ -155,7 +155,7 @@ fn columns(properties: &[String]) -> Result<BTreeSet<String>> {
 fn line(record: &RecordView<'_>, columns: &BTreeSet<String>) -> String {
     let text = |bytes: Option<&[u8]>| bytes.map_or("null".into(), String::from_utf8_lossy).into_owned();
     let headers = || {
-        let all: Vec<String> = record.headers().map(|(name, value)| format!("{name}:{}", text(value))).collect();
+        let all: Vec<String> = record.headers().map(|header| format!("{}:{}", header.name(), text(header.value()))).collect();
         if all.is_empty() { "NO_HEADERS".to_owned() } else { all.join(",") }
     };
     let time = || record.timestamp().map_or("NO_TIMESTAMP".to_owned(), |at| format!("CreateTime:{}", at.as_millis()));

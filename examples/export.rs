@@ -1,7 +1,14 @@
 //! Prints every record of a topic as one line of JSON, and nothing else.
 //!
 //! `export DIR TOPIC [--partition P] [--read-committed]` opens read-only, so that it works beside a writer and on the directory
-//! of a stopped broker, internal topics included. What it prints is what `import` reads.
+//! of a stopped broker, internal topics included. `import` reads the lines that it prints:
+//!
+//! ```json
+//! {"offset":3,"timestamp":1700000001000,"timestamp_type":"CreateTime","key":"azE=","value":null,"headers":[["a","MQ=="]]}
+//! ```
+//!
+//! Keys, values and header values are base64 or `null`. The name of a header is text; a name that is not UTF-8 is an object
+//! with the base64 of its bytes: `[{"base64":"Y2Fm6Q=="},"MQ=="]`.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -59,9 +66,9 @@ fn print(out: &mut impl Write, record: &RecordView<'_>) -> io::Result<()> {
     };
     write!(out, ",\"timestamp_type\":{timestamp_type},\"key\":{}", base64(record.key()))?;
     write!(out, ",\"value\":{},\"headers\":[", base64(record.value()))?;
-    for (number, (name, value)) in record.headers().enumerate() {
+    for (number, header) in record.headers().enumerate() {
         let comma = if number == 0 { "" } else { "," };
-        write!(out, "{comma}[{},{}]", quoted(name), base64(value))?;
+        write!(out, "{comma}[{},{}]", name(header.name_bytes()), base64(header.value()))?;
     }
     out.write_all(b"]}\n")
 }
@@ -71,12 +78,20 @@ fn base64(bytes: Option<&[u8]>) -> String {
     bytes.map_or("null".to_owned(), |bytes| format!("\"{}\"", STANDARD.encode(bytes)))
 }
 
-/// A name as JSON: only what has to be escaped is.
-fn quoted(name: &str) -> String {
+/// The name of a header as JSON: text, or `{"base64":"..."}` if it is not UTF-8.
+fn name(bytes: &[u8]) -> String {
+    match str::from_utf8(bytes) {
+        Ok(text) => quoted(text),
+        Err(_) => format!("{{\"base64\":{}}}", base64(Some(bytes))),
+    }
+}
+
+/// Text as JSON: only the signs that JSON does not allow as they are become escapes.
+fn quoted(text: &str) -> String {
     let escaped = |letter: char| match letter {
         '"' | '\\' => format!("\\{letter}"),
         control if u32::from(control) < 0x20 => format!("\\u{:04x}", u32::from(control)),
         other => other.to_string(),
     };
-    format!("\"{}\"", name.chars().map(escaped).collect::<String>())
+    format!("\"{}\"", text.chars().map(escaped).collect::<String>())
 }

@@ -83,10 +83,18 @@ fn parse(line: &str) -> anyhow::Result<Record<'static>> {
         record = record.timestamp(Timestamp::from_millis(millis));
     }
     for header in line["headers"].as_array().into_iter().flatten() {
-        let name = header[0].as_str().ok_or_else(|| anyhow!("a header without a name"))?;
-        record = record.header(name.to_owned(), bytes(&header[1]).context("header")?);
+        record = record.header_bytes(name(&header[0])?, bytes(&header[1]).context("header")?);
     }
     Ok(record)
+}
+
+/// Text, or `{"base64":"..."}` if it is not UTF-8.
+fn name(name: &Value) -> anyhow::Result<Vec<u8>> {
+    match (name.as_str(), name["base64"].as_str()) {
+        (Some(text), _) => Ok(text.as_bytes().to_vec()),
+        (None, Some(base64)) => STANDARD.decode(base64).context("the name of a header"),
+        (None, None) => Err(anyhow!("a header without a name")),
+    }
 }
 
 /// Base64 or null.

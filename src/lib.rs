@@ -304,7 +304,7 @@ mod topic;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use config::{CleanupPolicy, Compression, DamagedOffsets, Durability, LogConfig, ReadMode, TimestampType, TopicConfig};
 pub use error::{Corruption, Error, Result};
-pub use format::record::{Headers, IntoBytes, Record};
+pub use format::record::{Header, Headers, IntoBytes, Record};
 pub use group::{
     Assign, Assignor, Consumer, ConsumerConfig, ConsumerGroup, GroupDescription, GroupPosition, GroupSpec, GroupState,
     MemberDescription, MemberSpec, OffsetAndMetadata, OffsetReset, Rebalance, Records, Seek, Subscription,

@@ -66,8 +66,7 @@ fn records_of(batch: &[u8]) {
         };
         let is_inside = (header.base_offset..=header.last_offset).contains(&record.offset);
         assert!(is_inside || header.magic < 2, "records lie inside their batch");
-        record.headers.for_each(drop);
-        records.push(Record { key: record.key.map(Into::into), value: record.value.map(Into::into), ..Record::default() });
+        records.push(Record { timestamp: None, ..Record::from_raw(&record) });
     }
     round_trip(&records);
 }
@@ -84,6 +83,7 @@ fn round_trip(records: &[Record<'_>]) {
     for record in records {
         let read = cursor.next(&header, &bytes, None).expect("a record for each").expect("a record of ours decodes");
         assert_eq!((read.key, read.value), (record.key.as_deref(), record.value.as_deref()));
+        assert!(read.headers.map(|header| header.name_bytes()).eq(record.headers.iter().map(|(name, _)| &**name)));
     }
     assert!(cursor.next(&header, &bytes, None).is_none(), "no record more");
 }

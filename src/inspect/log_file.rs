@@ -132,9 +132,9 @@ impl Dump<'_> {
             Form::Legacy { crc, crc_is_valid } => self.print(format_args!(" isValid: {crc_is_valid} crc: {crc}")),
             Form::Current { headers } => {
                 self.print(format_args!(" sequence: {} headerKeys: [", sequence(header, record.offset)))?;
-                for (number, (name, _)) in headers.enumerate() {
+                for (number, header) in headers.enumerate() {
                     let comma = if number == 0 { "" } else { "," };
-                    self.print(format_args!("{comma}{name}"))?;
+                    self.print(format_args!("{comma}{}", Text(header.name_bytes())))?;
                 }
                 self.print(format_args!("]"))?;
                 if header.is_control() { self.control_record(record) } else { Ok(()) }

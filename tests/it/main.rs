@@ -4,6 +4,7 @@ mod append_read;
 mod architecture;
 mod bench;
 mod beside;
+mod cases;
 mod compaction;
 mod concurrency;
 mod config;

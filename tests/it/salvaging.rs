@@ -61,7 +61,8 @@ fn offsets(partition: &Partition) -> Vec<u64> {
         if record.text() != "new" {
             assert_eq!(record.text(), value(record.offset()));
             assert_eq!(record.key(), Some(record.offset().to_string().as_bytes()));
-            assert_eq!(record.headers().collect::<Vec<_>>(), [("h", Some(&b"1"[..]))]);
+            let headers: Vec<_> = record.headers().map(|header| (header.name_bytes(), header.value())).collect();
+            assert_eq!(headers, [(&b"h"[..], Some(&b"1"[..]))]);
         }
         offsets.push(record.offset());
     }

@@ -125,7 +125,8 @@ mod tests {
         while let Some(raw) = cursor.next(&header, bytes, plain.as_deref()) {
             let raw = raw.unwrap();
             let key = String::from_utf8(raw.key.unwrap().to_vec()).unwrap();
-            assert_eq!(raw.headers.collect::<Vec<_>>(), [("h", Some(key.as_bytes()))]);
+            let headers: Vec<_> = raw.headers.map(|header| (header.name_bytes(), header.value())).collect();
+            assert_eq!(headers, [(&b"h"[..], Some(key.as_bytes()))]);
             records.push((raw.offset, raw.timestamp, key));
         }
         records

@@ -37,7 +37,7 @@ const EMPTY: &str = "00000000000000640000003100000000029b7a1ee9000000000002fffff
     a000020000001100000000";
 
 /// A decoded record with bytes of its own: offset, timestamp, key, value, headers.
-type Owned = (u64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
+type Owned = (u64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
 
 fn bytes(hex: &str) -> Vec<u8> {
     assert!(hex.len().is_multiple_of(2));
@@ -45,7 +45,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 fn owned(record: &RawRecord<'_>) -> Owned {
-    let headers = record.headers.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec))).collect();
+    let headers = record.headers.map(|header| (header.name_bytes().to_vec(), header.value().map(<[u8]>::to_vec))).collect();
     (record.offset, record.timestamp, record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec), headers)
 }
 
@@ -120,7 +120,7 @@ fn a_plain_batch_byte_for_byte() {
     ];
     assert_eq!(built(&three), bytes(PLAIN));
     let (header, records) = checked(PLAIN);
-    let headers = vec![("h".to_owned(), Some(b"x".to_vec())), ("n".to_owned(), None)];
+    let headers = vec![(b"h".to_vec(), Some(b"x".to_vec())), (b"n".to_vec(), None)];
     let expected = [simple(0, T, "k1", "v1"), (1, T + 5, None, Some(vec![]), headers), (2, T - 3, Some(vec![]), None, vec![])];
     assert_eq!(records, expected);
     assert_eq!((header.last_offset, header.max_timestamp, header.record_count), (2, T + 5, 3));
@@ -444,7 +444,7 @@ fn what_cannot_be_in_a_batch_leaves_it_as_it_was() {
     assert!(builder.push(&Record::new("v").timestamp(Timestamp::from_millis(-1)), T).is_err());
     assert!(builder.push(&Record::new("v"), -1).is_err());
     let mebibyte = vec![0; 1 << 20];
-    let header = (Cow::Borrowed("same again"), Some(Cow::Borrowed(&*mebibyte)));
+    let header = (Cow::Borrowed(&b"same again"[..]), Some(Cow::Borrowed(&*mebibyte)));
     let large = Record { headers: vec![header; 2_047], ..Record::new(&mebibyte[..1 << 19]) };
     let over = Record { headers: vec![large.headers[0].clone(); 2_048], ..Record::default() };
     assert!(builder.push(&over, T).is_err(), "2 GiB and a little");
@@ -474,13 +474,15 @@ fn any_bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
 
 fn any_record() -> impl Strategy<Value = Record<'static>> {
     let timestamp = option::of(prop_oneof![0..=i64::MAX, T - 100..T + 20_000]);
-    (any_bytes(), any_bytes(), vec((".{0,8}", any_bytes()), 0..4), timestamp).prop_map(|(key, value, headers, timestamp)| {
-        let mut record = Record::new(value).key(key);
-        for (name, value) in headers {
-            record = record.header(name, value);
-        }
-        Record { timestamp: timestamp.map(Timestamp::from_millis), ..record }
-    })
+    (any_bytes(), any_bytes(), vec((vec(any::<u8>(), 0..8), any_bytes()), 0..4), timestamp).prop_map(
+        |(key, value, headers, timestamp)| {
+            let mut record = Record::new(value).key(key);
+            for (name, value) in headers {
+                record = record.header_bytes(name, value);
+            }
+            Record { timestamp: timestamp.map(Timestamp::from_millis), ..record }
+        },
+    )
 }
 
 proptest! {

@@ -67,7 +67,7 @@ fn read(batch: &[u8]) -> Result<Vec<Plain>, Malformed> {
     let mut records = Vec::new();
     while let Some(record) = cursor.next(&header, batch, inner.as_deref()) {
         let RawRecord { offset, timestamp, key, value, headers } = record?;
-        assert_eq!(headers.count, 0);
+        assert_eq!(headers.len(), 0);
         records.push((offset, timestamp, key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
     }
     Ok(records)

@@ -11,7 +11,7 @@
 //! | key length, key | varint, bytes | length -1: null, which is not the same as empty |
 //! | value length, value | varint, bytes | likewise; a record with a key and a null value is a tombstone |
 //! | header count | varint | |
-//! | for each header: name length, name | varint, UTF-8 | never null; may occur again; the order is kept |
+//! | for each header: name length, name | varint, bytes | usually UTF-8; never null; may occur again; the order is kept |
 //! | for each header: value length, value | varint, bytes | length -1: null |
 //!
 //! Example: `14 00 00 00 04 6b31 04 7631 00` is key `k1` and value `v1`, at the base offset and timestamp, without headers.
@@ -20,15 +20,17 @@
 //! deltas are relative to is the business of the batch.
 
 use std::borrow::Cow;
-use std::str;
 
 use crate::clock::Timestamp;
 
 use super::Malformed;
 use super::varint;
 
+mod header;
 #[cfg(test)]
 mod tests;
+
+pub use header::{Header, Headers};
 
 /// A batch, and so a record, is never larger: its length field is an `i32`.
 const MAX_BYTES: u64 = i32::MAX as u64;
@@ -117,7 +119,8 @@ type Bytes<'a> = Option<Cow<'a, [u8]>>;
 pub struct Record<'a> {
     pub(crate) key: Bytes<'a>,
     pub(crate) value: Bytes<'a>,
-    pub(crate) headers: Vec<(Cow<'a, str>, Bytes<'a>)>,
+    /// Names are bytes: those of a stored record need not be text.
+    pub(crate) headers: Vec<(Cow<'a, [u8]>, Bytes<'a>)>,
     pub(crate) timestamp: Option<Timestamp>,
 }
 
@@ -142,9 +145,28 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// Adds a header behind those that are there. Names may occur more than once.
+    /// Adds a header after those that are there. Names may occur more than once.
     #[must_use]
-    pub fn header(mut self, name: impl Into<Cow<'a, str>>, value: impl IntoBytes<'a>) -> Self {
+    pub fn header(self, name: impl Into<Cow<'a, str>>, value: impl IntoBytes<'a>) -> Self {
+        let name = match name.into() {
+            Cow::Borrowed(name) => Cow::Borrowed(name.as_bytes()),
+            Cow::Owned(name) => Cow::Owned(name.into_bytes()),
+        };
+        self.header_bytes(name, value)
+    }
+
+    /// Adds a header whose name need not be text, after those that are there. Kafka's Java client reads each part of such a name
+    /// that is not UTF-8 as U+FFFD.
+    ///
+    /// ```
+    /// use annals::Record;
+    ///
+    /// let latin1 = Record::new("paid").header_bytes(b"caf\xe9", "7");
+    /// assert_eq!(Record::new("paid").header_bytes(b"cafe", "7"), Record::new("paid").header("cafe", "7"));
+    /// # let _ = latin1;
+    /// ```
+    #[must_use]
+    pub fn header_bytes(mut self, name: impl Into<Cow<'a, [u8]>>, value: impl IntoBytes<'a>) -> Self {
         self.headers.push((name.into(), value.into_bytes()));
         self
     }
@@ -214,7 +236,7 @@ impl<'a> Record<'a> {
         Self {
             key: raw.key.map(Cow::Borrowed),
             value: raw.value.map(Cow::Borrowed),
-            headers: raw.headers.map(|(name, value)| (Cow::Borrowed(name), value.map(Cow::Borrowed))).collect(),
+            headers: raw.headers.map(|header| (header.name_bytes().into(), header.value().map(Cow::Borrowed))).collect(),
             timestamp: (raw.timestamp >= 0).then_some(Timestamp::from_millis(raw.timestamp)),
         }
     }
@@ -230,41 +252,6 @@ pub(crate) struct RawRecord<'a> {
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) headers: Headers<'a>,
 }
-
-/// The headers of a record, in their order: an iterator over name and value (`None` = null).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Headers<'a> {
-    pub(crate) count: u32,
-    pub(crate) bytes: &'a [u8],
-}
-
-impl<'a> Headers<'a> {
-    /// The count and the headers, which are all of `bytes`. What is `Ok` here can be iterated over without an error.
-    fn decode(mut bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let count = u32::try_from(varint::read_i32(&mut bytes)?).map_err(|_| Malformed("a negative count of headers"))?;
-        let mut rest = bytes;
-        for _ in 0..count {
-            read_header(&mut rest)?;
-        }
-        if rest.is_empty() { Ok(Self { count, bytes }) } else { Err(Malformed("a record is longer than its fields")) }
-    }
-}
-
-#[expect(clippy::copy_iterator, reason = "a record view is `Copy` and hands its headers out by value")]
-impl<'a> Iterator for Headers<'a> {
-    type Item = (&'a str, Option<&'a [u8]>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.count = self.count.checked_sub(1)?;
-        read_header(&mut self.bytes).ok()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.count as usize, Some(self.count as usize))
-    }
-}
-
-impl ExactSizeIterator for Headers<'_> {}
 
 /// The fields of a record, with deltas that only its batch can turn into an offset and a timestamp.
 #[derive(Clone, Copy, Debug)]
@@ -353,12 +340,6 @@ fn read_bytes<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
     Ok(Some(bytes))
 }
 
-fn read_header<'a>(rest: &mut &'a [u8]) -> Result<(&'a str, Option<&'a [u8]>), Malformed> {
-    let Some(name) = read_bytes(rest)? else { return Err(Malformed("a header without a name")) };
-    let name = str::from_utf8(name).map_err(|_| Malformed("the name of a header is not UTF-8"))?;
-    Ok((name, read_bytes(rest)?))
-}
-
 /// Appends a record to `out`, the batch so far. Malformed, and `out` is as before, if the batch would be over `i32::MAX` bytes.
 #[inline]
 pub(crate) fn encode(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record: &Record<'_>) -> Result<(), Malformed> {
@@ -437,7 +418,7 @@ fn encode_any(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record
         + size_of_bytes(value)
         + varint::size_of_length(record.headers.len()) as u64;
     for (name, value) in &record.headers {
-        length += size_of_bytes(Some(name.as_bytes())) + size_of_bytes(value.as_deref());
+        length += size_of_bytes(Some(name)) + size_of_bytes(value.as_deref());
     }
     let room = MAX_BYTES.saturating_sub(out.len() as u64);
     let length = match usize::try_from(length) {
@@ -455,7 +436,7 @@ fn encode_any(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record
     write_bytes(out, value);
     varint::write_length(out, record.headers.len());
     for (name, value) in &record.headers {
-        write_bytes(out, Some(name.as_bytes()));
+        write_bytes(out, Some(name));
         write_bytes(out, value.as_deref());
     }
     debug_assert_eq!(out.len(), end, "a record is as long as was worked out before");

@@ -23,7 +23,7 @@ fn json(record: &RecordView<'_>) -> String {
         _ => "null",
     };
     let headers: Vec<String> =
-        record.headers().map(|(name, value)| format!("[\"{}\",{}]", escaped(name), bytes(value))).collect();
+        record.headers().map(|header| format!("[\"{}\",{}]", escaped(&header.name()), bytes(header.value()))).collect();
     format!(
         "{{\"offset\":{},\"timestamp\":{timestamp},\"timestamp_type\":{kind},\"key\":{},\"value\":{},\"headers\":[{}]}}",
         record.offset(),

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 fn transform<'a>(row: &RecordView<'a>) -> Option<Record<'a>> {
     let mut out = Record::new(row.value()?.to_ascii_uppercase()).key(row.key()); // a null key stays null
-    for (name, value) in row.headers() {
-        out = out.header(name, value);
+    for header in row.headers() {
+        out = out.header_bytes(header.name_bytes(), header.value()); // a name need not be text
     }
     Some(match row.timestamp() {
         Some(at) => out.timestamp(at),
