@@ -1,5 +1,7 @@
 //! What can go wrong, one variant for each thing that a caller would do differently.
 
+use std::error::Error as _;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -7,13 +9,22 @@ use std::sync::Arc;
 
 use crate::topic_partition::TopicPartition;
 
-/// The result of a call to annals.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+/// The result of a call to annals: a [`std::result::Result`] whose error is an [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a call failed. After any error the log is as it was before the call, unless the variant says otherwise.
 ///
 /// Errors are cheap to clone, since one failed fsync reaches every caller that waited for it.
-#[derive(Clone, Debug, thiserror::Error)]
+///
+/// `{}` and `{:?}` print the same text: what was tried, on what, why it failed and, if there is a way out, what to do. So a
+/// `main` that returns [`Result`] prints it. `{:#?}` prints the variant with its fields.
+///
+/// ```
+/// let error = annals::Log::in_memory().topic("orders").unwrap_err();
+/// assert_eq!(format!("{error:?}"), r#"there is no topic "orders""#);
+/// assert_eq!(format!("{error:#?}"), "UnknownTopic {\n    topic: \"orders\",\n}");
+/// ```
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused something. `action` says what was tried.
@@ -61,9 +72,11 @@ pub enum Error {
         cause: Arc<io::Error>,
     },
     /// The offset asked for is not in the log.
-    #[error("offset {requested} is out of range: the log holds {log_start}..{log_end}")]
+    #[error("offset {requested} is out of range: {partition} holds {log_start}..{log_end}")]
     #[non_exhaustive]
     OffsetOutOfRange {
+        /// The partition.
+        partition: TopicPartition,
         /// The offset asked for.
         requested: u64,
         /// First readable offset.
@@ -293,6 +306,80 @@ impl Error {
     }
 }
 
+/// The text, as `Display` has it, with the causes that it does not contain yet; `{:#?}` prints the variant with its fields.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return self.fmt_fields(f);
+        }
+        let text = self.to_string();
+        f.write_str(&text)?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let reason = error.to_string();
+            if !text.contains(&reason) {
+                write!(f, ": {reason}")?;
+            }
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Prints the variant that `$error` is, with its fields, as `derive(Debug)` would.
+macro_rules! show_fields {
+    ($error:expr, $f:expr, $($variant:ident $({ $($field:ident),+ })? $(($only:ident))?),+ $(,)?) => {
+        match $error {
+            $(Error::$variant $({ $($field),+ })? $(($only))? => {
+                $f.debug_struct(stringify!($variant))
+                    $($(.field(stringify!($field), $field))+)?
+                    $(.field(stringify!($only), $only))?
+                    .finish()
+            })+
+        }
+    };
+}
+
+impl Error {
+    fn fmt_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show_fields!(
+            self,
+            f,
+            Io { action, path, source },
+            DiskFull { path },
+            Corrupt(damage),
+            SyncFailed { path, source },
+            Poisoned { partition, cause },
+            OffsetOutOfRange { partition, requested, log_start, log_end },
+            UnknownTopic(topic),
+            UnknownPartition(partition),
+            TopicExists(topic),
+            InvalidTopic { name, reason },
+            InvalidRecord { index, reason },
+            RecordTooLarge { bytes, limit, key },
+            BufferExhausted,
+            OutOfOrderSequence { partition, producer_id, expected, found },
+            ProducerFenced { partition, producer_id, epoch },
+            InvalidConfig { key, reason },
+            NotALog { path, reason },
+            Unsupported { path, what },
+            Locked { path, holder },
+            MemberFenced { group },
+            NonEmptyGroup { group },
+            UnknownGroup(group),
+            GroupSubscribed { group, topic },
+            GroupFull { group, limit },
+            InstanceInUse { group, instance },
+            InvalidGroup,
+            NoOffset(partition),
+            NotAssigned(partition),
+            NoGroup,
+            Closed,
+            ReadOnly,
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,6 +389,37 @@ mod tests {
         fn travels<T: Clone + Send + Sync + 'static>() {}
         travels::<Error>();
         assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
+    }
+
+    #[test]
+    fn debug_prints_the_text_with_its_causes_and_alternate_debug_the_fields() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the cable is out")]
+        struct Deep;
+        #[derive(Debug, thiserror::Error)]
+        #[error("the device is gone")]
+        struct Cause(#[source] Deep);
+
+        let error = Error::io("list", Path::new("data"), io::Error::other(Cause(Deep)));
+        assert_eq!(format!("{error:?}"), "cannot list data: the device is gone: the cable is out");
+        let fields = format!("{error:#?}");
+        assert!(fields.starts_with("Io {\n    action: \"list\",\n    path: \"data\",\n    source: "), "{fields}");
+
+        let ended: std::result::Result<(), Error> = Err(Error::Closed);
+        assert_eq!(format!("{ended:?}"), "Err(the log is closed)");
+        assert_eq!(format!("{:#?}", Error::Closed), "Closed");
+    }
+
+    #[test]
+    fn result_has_one_error_type_next_to_anyhow() -> anyhow::Result<()> {
+        assert_eq!(Result::Ok(1)?, 1);
+        Ok(())
+    }
+
+    #[test]
+    fn an_error_out_of_range_names_the_partition() {
+        let error = Error::OffsetOutOfRange { partition: ("orders", 3).into(), requested: 9, log_start: 1, log_end: 4 };
+        assert_eq!(error.to_string(), "offset 9 is out of range: orders-3 holds 1..4");
     }
 
     #[test]

@@ -195,10 +195,14 @@ impl Cursor {
             && log_end < requested
         {
             let log_start = self.partition.log_start_offset();
-            return Err(Error::OffsetOutOfRange { requested, log_start, log_end });
+            return Err(self.out_of_range(requested, log_start, log_end));
         }
         self.go_to(place, cuts_seen);
         Ok(())
+    }
+
+    fn out_of_range(&self, requested: u64, log_start: u64, log_end: u64) -> Error {
+        Error::OffsetOutOfRange { partition: self.id().clone(), requested, log_start, log_end }
     }
 
     pub(super) fn note_commit(&mut self, offset: u64) {
@@ -229,7 +233,7 @@ impl Cursor {
             Seek::Earliest => Ok(log_start),
             Seek::Latest => Ok(visible_end),
             Seek::Committed => self.start(setting).map(|(position, _)| position),
-            Seek::Offset(requested) if requested > log_end => Err(Error::OffsetOutOfRange { requested, log_start, log_end }),
+            Seek::Offset(requested) if requested > log_end => Err(self.out_of_range(requested, log_start, log_end)),
             Seek::Offset(offset) => Ok(offset),
             Seek::Timestamp(at) => self.first_since(at, setting),
             Seek::Ago(age) => self.first_since(setting.store.now() - age, setting),
@@ -350,7 +354,7 @@ impl Cursor {
             return Ok(requested);
         }
         let position = match setting.config.reset {
-            OffsetReset::None => return Err(Error::OffsetOutOfRange { requested, log_start, log_end }),
+            OffsetReset::None => return Err(self.out_of_range(requested, log_start, log_end)),
             // Retention must not make a reader pass over what is still there: only a position that never was is reset to the
             // end.
             OffsetReset::Latest if requested > log_end => self.visible_end(setting),

@@ -154,7 +154,7 @@ impl OffsetStore {
         let core = topic.partition(partition.partition)?;
         let (requested, log_start, log_end) = (next.offset, core.log_start_offset(), core.log_end_offset());
         if requested > log_end {
-            return Err(Error::OffsetOutOfRange { requested, log_start, log_end });
+            return Err(Error::OffsetOutOfRange { partition: partition.clone(), requested, log_start, log_end });
         }
         if next.metadata.len() > METADATA_MAX_BYTES {
             return Err(Error::InvalidRecord { index, reason: "the metadata of a committed offset is over 4096 bytes" });

@@ -141,7 +141,11 @@ impl Batches {
     }
 
     /// The records of a batch, decompressed where they are compressed.
-    pub(super) fn load(&mut self, batch: &StoredBatch, crc_is_valid: bool) -> Result<Result<LoadedBatch<'_>, Malformed>> {
+    pub(super) fn load(
+        &mut self,
+        batch: &StoredBatch,
+        crc_is_valid: bool,
+    ) -> Result<std::result::Result<LoadedBatch<'_>, Malformed>> {
         let header = batch.header;
         if !crc_is_valid && header.size_bytes > DOUBTFUL_BYTES {
             return Ok(Err(Malformed("the batch is large and its checksum is wrong")));
@@ -179,7 +183,10 @@ pub(super) enum Form<'a> {
 
 impl LoadedBatch<'_> {
     /// Visits the records in order, and what cannot be decoded in its place, until a visit fails.
-    pub(super) fn for_each(&self, mut visit: impl FnMut(Result<ShownRecord<'_>, Malformed>) -> Result<()>) -> Result<()> {
+    pub(super) fn for_each(
+        &self,
+        mut visit: impl FnMut(std::result::Result<ShownRecord<'_>, Malformed>) -> Result<()>,
+    ) -> Result<()> {
         let Self { header, bytes, decompressed } = self;
         let decompressed = decompressed.as_deref();
         if header.magic < 2 {

@@ -120,7 +120,7 @@ impl Dump<'_> {
         })
     }
 
-    fn sanity(&mut self, sanity: Result<(), &'static str>) -> Result<()> {
+    fn sanity(&mut self, sanity: std::result::Result<(), &'static str>) -> Result<()> {
         let path = Arc::clone(&self.path);
         match sanity {
             Ok(()) => self.line(format_args!("{} passed sanity check.", path.display())),

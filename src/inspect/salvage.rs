@@ -208,7 +208,7 @@ impl<'a> Copy<'a> {
         position: u64,
         is_behind_damage: bool,
         end: u64,
-    ) -> Result<Result<Sound, &'static str>> {
+    ) -> Result<std::result::Result<Sound, &'static str>> {
         let header = match BatchHeader::decode(window.read(position, HEADER_BYTES)?) {
             Ok(header) => header,
             Err(malformed) => return Ok(Err(malformed.0)),
@@ -294,7 +294,7 @@ fn first_offset(header: &BatchHeader, bytes: &[u8]) -> u64 {
     }
     let decompressed = batch::decompressed(header, bytes, MAX_DECOMPRESSED_BYTES).unwrap_or_default();
     let mut records = legacy::records(header, bytes, decompressed.as_deref()).into_iter().flatten();
-    records.find_map(Result::ok).map_or(header.base_offset, |record| record.offset)
+    records.find_map(std::result::Result::ok).map_or(header.base_offset, |record| record.offset)
 }
 
 /// A batch that has offsets and no records.

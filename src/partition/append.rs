@@ -118,7 +118,7 @@ impl PartitionCore {
         let base = self.log_end.load(Ordering::Relaxed);
         let end = base + u64::from(encoded.record_count);
         if end > i64::MAX.unsigned_abs() {
-            return Err(Error::OffsetOutOfRange { requested: end, log_start: self.log_start_offset(), log_end: base });
+            return Err(self.out_of_range(end));
         }
         self.roll_if_due(&mut writer, settings, encoded, base, end - 1)?;
         self.assign_epoch(&mut writer, base)?;
@@ -300,7 +300,7 @@ pub(crate) fn check_size(settings: &TopicSettings, bytes: usize) -> Result<()> {
 
 /// Whether the topic takes the record at the time `now`.
 #[inline]
-pub(crate) fn check_record(settings: &TopicSettings, record: &Record<'_>, now: i64) -> Result<(), &'static str> {
+pub(crate) fn check_record(settings: &TopicSettings, record: &Record<'_>, now: i64) -> std::result::Result<(), &'static str> {
     if settings.cleanup_policy != CleanupPolicy::Delete && record.key.is_none() {
         return Err("a compacted topic needs a key");
     }

@@ -37,7 +37,7 @@ impl Origin {
 }
 
 /// The decompressed records of a batch, or why there are none.
-type Decompressed = OnceLock<Result<Option<Vec<u8>>, Malformed>>;
+type Decompressed = OnceLock<std::result::Result<Option<Vec<u8>>, Malformed>>;
 
 /// A checked batch: its checksum and its place in the order of offsets are right. Its records are decoded (and decompressed) as
 /// they are visited.
@@ -112,7 +112,7 @@ impl Batch {
     }
 
     /// The stored records, decompressed where they are compressed; `None`: in the batch itself.
-    fn decompressed(&self) -> Result<Option<&[u8]>, Malformed> {
+    fn decompressed(&self) -> std::result::Result<Option<&[u8]>, Malformed> {
         let Some(cell) = &self.decompressed else { return Ok(None) };
         let limit = self.origin.max_decompressed_bytes;
         let decompressed = cell.get_or_init(|| batch::decompressed(&self.header, self.bytes.as_slice(), limit));
@@ -124,7 +124,7 @@ impl Batch {
         (&self.header, self.bytes.as_slice())
     }
 
-    fn cursor(&self) -> Result<RecordCursor, Malformed> {
+    fn cursor(&self) -> std::result::Result<RecordCursor, Malformed> {
         RecordCursor::new(&self.header, self.bytes.as_slice(), self.decompressed()?)
     }
 

@@ -282,7 +282,8 @@ impl PartitionCore {
     }
 
     fn out_of_range(&self, requested: u64) -> Error {
-        Error::OffsetOutOfRange { requested, log_start: self.log_start_offset(), log_end: self.log_end_offset() }
+        let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
+        Error::OffsetOutOfRange { partition: self.id().clone(), requested, log_start, log_end }
     }
 
     /// Blocks until the signal was notified since its last reset, and no longer than until it is time to look what another

@@ -131,7 +131,7 @@ impl Reader {
             Bound::Excluded(offset) => offset.saturating_add(1),
         };
         if !(log_start..=log_end).contains(&next) {
-            return Err(Error::OffsetOutOfRange { requested: next, log_start, log_end });
+            return Err(Error::OffsetOutOfRange { partition: core.id().clone(), requested: next, log_start, log_end });
         }
         let end = match offsets.end_bound() {
             Bound::Unbounded => u64::MAX,

@@ -148,7 +148,7 @@ impl PartitionCore {
 
     /// Whether a header may stand where it does. Kafka's checksum covers neither its offset nor its length: this does.
     #[inline]
-    pub(crate) fn check_order(&self, place: &Place, header: &BatchHeader) -> Result<(), Malformed> {
+    pub(crate) fn check_order(&self, place: &Place, header: &BatchHeader) -> std::result::Result<(), Malformed> {
         let is_in_order = if self.is_dense() && header.magic >= 2 {
             header.base_offset == place.expected
         } else {

@@ -188,7 +188,13 @@ impl PartitionCore {
         }
     }
 
-    fn walk_below(&self, file: &mut BatchFile, kept: &mut Kept, end: u64, interval_bytes: u32) -> Result<(), ReadError> {
+    fn walk_below(
+        &self,
+        file: &mut BatchFile,
+        kept: &mut Kept,
+        end: u64,
+        interval_bytes: u32,
+    ) -> std::result::Result<(), ReadError> {
         let limit = file.segment().size();
         // What goes need not be sound: damage is cut away from where it begins.
         while kept.next_offset < end
@@ -210,7 +216,7 @@ impl PartitionCore {
     }
 
     /// The records of a batch below `end`, as a batch.
-    fn below(&self, header: &BatchHeader, bytes: &[u8], end: u64) -> Result<Option<Vec<u8>>, Malformed> {
+    fn below(&self, header: &BatchHeader, bytes: &[u8], end: u64) -> std::result::Result<Option<Vec<u8>>, Malformed> {
         let decompressed = batch::decompressed(header, bytes, self.context.max_decompressed_bytes)?;
         batch::below(header, bytes, decompressed.as_deref(), end, &self.settings())
     }

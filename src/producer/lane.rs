@@ -189,7 +189,7 @@ impl Lane {
     }
 
     /// Begins a batch, unless one is open: then it is given back. `true` beside it: the lane is to wait among the deadlines.
-    pub(super) fn begin(&self, producer: &ProducerCore, batch: OpenBatch) -> Result<Result<bool, OpenBatch>> {
+    pub(super) fn begin(&self, producer: &ProducerCore, batch: OpenBatch) -> Result<std::result::Result<bool, OpenBatch>> {
         let mut held = self.held.lock();
         producer.check_open()?;
         if held.open.is_some() {

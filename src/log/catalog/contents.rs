@@ -55,7 +55,7 @@ impl Contents {
         Ok(contents)
     }
 
-    fn add_dir(&mut self, name: String) -> Result<(), &'static str> {
+    fn add_dir(&mut self, name: String) -> std::result::Result<(), &'static str> {
         match file_name::parse_leaving_dir(&name) {
             Some(file_name::DELETED_DIR) => self.deleted_dirs.push(name),
             Some(_) => {}
