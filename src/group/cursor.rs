@@ -293,12 +293,11 @@ impl Cursor {
                 continue;
             }
             let held = match held {
-                // Removed since the position was looked at.
+                // Deleted since the position was looked at: `settle` reports it.
                 Err(Error::OffsetOutOfRange { .. }) if self.partition.log_start_offset() > position => continue,
                 held => held?,
             };
             let Some(held) = held else { break };
-            self.tell_gap(position, held.batch.offsets().start, polled);
             let bytes = u64::from(held.batch.size_bytes());
             if !polled.is_empty() && bytes > room.min(budget.bytes) {
                 self.held = Some(held);
@@ -327,15 +326,6 @@ impl Cursor {
         let Some(cut) = cut else { return Some(held.batch) };
         self.held = Some(held.rest(cut));
         Some(held.batch.narrowed(start..cut))
-    }
-
-    /// Tells what was removed between the position and the batch that was found behind it.
-    fn tell_gap(&mut self, position: u64, found: u64, polled: &mut Polled) {
-        let removed = found.min(self.partition.log_start_offset());
-        if position < removed {
-            polled.skip(self.partition.id(), position..removed);
-            self.position = Some(found);
-        }
     }
 
     /// The position, inside the log. What was removed in front of it is told.

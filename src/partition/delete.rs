@@ -86,7 +86,8 @@ impl PartitionCore {
         let (gone, left) = segments.split_at(kept);
         let (gone, left) = (gone.to_vec(), left.to_vec());
         drop(segments);
-        self.log_start.fetch_max(offset.min(end), Ordering::AcqRel);
+        // Before the list: a reader that misses a segment there finds the log start raised.
+        let former_start = self.log_start.fetch_max(offset.min(end), Ordering::AcqRel);
         if !gone.is_empty() {
             self.leaving.segments.lock().extend(gone);
             self.segments().replace(left);
@@ -97,6 +98,10 @@ impl PartitionCore {
             writer.epochs = epochs;
         }
         drop(writer);
+        if former_start < self.log_start_offset() {
+            // A reader that waits below the new start learns of it now.
+            self.waiters.notify();
+        }
         self.remove_leaving()
     }
 

@@ -104,11 +104,16 @@ impl Partition {
         Self { durability: self.durability.max(durability), ..self.clone() }
     }
 
-    /// Reads the records at `offsets`, up to the high watermark of the moment: `..` is all there is, from wherever the log
-    /// starts. The reader stops at the end; [`follow`](Self::follow) waits.
+    /// Reads the records at `offsets`, up to the high watermark of the moment. The reader stops at the end;
+    /// [`follow`](Self::follow) waits.
+    ///
+    /// `..` is all there is: it begins wherever the log starts when the first batch is returned, and never fails because of where
+    /// that is. `n..` begins at offset `n`, or at the next offset that is left after compaction. If records are deleted while the
+    /// reader is open, it reports those that it can no longer return: see [`Reader`].
     ///
     /// # Errors
-    /// `OffsetOutOfRange` where the range starts below the log start or above the log end; `Closed`, `UnknownTopic`.
+    /// [`OffsetOutOfRange`](crate::Error::OffsetOutOfRange) if the range starts below the log start or above the log end;
+    /// [`Closed`](crate::Error::Closed); [`UnknownTopic`](crate::Error::UnknownTopic) once the topic was deleted.
     pub fn read(&self, offsets: impl RangeBounds<u64>) -> Result<Reader> {
         self.read_with(offsets, ReadOptions::new())
     }

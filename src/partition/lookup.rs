@@ -58,6 +58,8 @@ impl PartitionCore {
                 Err(Error::Corrupt(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
                     if !(self.is_read_only() && attempts > 2)
                         && (truncations != self.truncations() || !Arc::ptr_eq(&segments, &self.segments().snapshot())) => {}
+                // The record that it found was deleted in the meantime.
+                Ok(Some(found)) if found.offset < self.log_start_offset() => {}
                 // A part of it may have been looked for in segments that were compacted meanwhile.
                 Ok(_) if !segment_list::still_holds(&self.segments().snapshot(), &segments) => {}
                 found => return found,

@@ -83,8 +83,21 @@ impl ReadOptions {
 /// Reads a partition: an iterator over checked [`Batch`]es, or [record by record](Self::next_record).
 ///
 /// A reader finds its place once and then walks on; it takes no lock that an append holds while it writes. It outlives the
-/// handle it came from, and finishes a segment that is deleted under it. After an error it gives `None`;
-/// [`next_offset`](Self::next_offset) then says where a new reader can go on.
+/// handle it came from. After an error it returns `None`; [`next_offset`](Self::next_offset) is then the offset at which a new
+/// reader can continue.
+///
+/// # When records are deleted
+/// Retention and [`delete_records_before`](super::Partition::delete_records_before) may raise the log start while a reader is
+/// open. A reader never returns a batch that begins below the log start, and it never passes over deleted records in silence:
+///
+/// - If the log start has passed the next offset of the reader, its next call returns
+///   [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange) with that offset. After it the reader is at its end, and
+///   [`next_offset`](Self::next_offset) is the log start.
+/// - A range without a start (`..`) begins wherever the log starts when the first batch is returned, so it fails on a deletion
+///   only after that.
+/// - A batch that was returned before the deletion stays readable, also record by record.
+///
+/// Records that compaction removed are not deleted in this sense: the reader continues with the next record that is left.
 #[derive(Debug)]
 pub struct Reader {
     core: Arc<PartitionCore>,
@@ -92,6 +105,8 @@ pub struct Reader {
     options: ReadOptions,
     /// Next offset to give.
     next: u64,
+    /// Whether the range has no start and no batch of it was returned yet: then it begins at the log start of the moment.
+    is_at_log_start: bool,
     /// Offset to stop at.
     end: u64,
     place: Option<Place>,
@@ -125,6 +140,7 @@ impl Reader {
         core.check_readable()?;
         core.refresh_both_ends()?;
         let (log_start, log_end) = (core.log_start_offset(), core.log_end_offset());
+        let is_at_log_start = matches!(offsets.start_bound(), Bound::Unbounded);
         let next = match offsets.start_bound() {
             Bound::Unbounded => log_start,
             Bound::Included(offset) => *offset,
@@ -150,6 +166,7 @@ impl Reader {
             _keep: keep,
             options,
             next,
+            is_at_log_start,
             end,
             place,
             signal,
@@ -256,9 +273,16 @@ impl Reader {
             let bound = self.bound();
             if self.next < bound.min(self.end) {
                 let from = self.next;
-                match self.step(bound) {
+                let step = self.step(bound);
+                if self.has_lost_start(from)? {
+                    continue;
+                }
+                match step {
                     Ok(Step::Batch(batch)) => match self.sound_part(batch)? {
-                        Some(batch) => return Ok(Some(batch)),
+                        Some(batch) => {
+                            self.is_at_log_start = false;
+                            return Ok(Some(batch));
+                        }
                         None => continue,
                     },
                     Ok(Step::GoOn) => continue,
@@ -277,6 +301,22 @@ impl Reader {
             }
             self.core.wait(&self.signal);
         }
+    }
+
+    /// Whether `from`, the offset that a step looked for, was deleted, so that whatever the step found does not count. A range
+    /// without a start then begins at the log start; for any other range this is an error.
+    ///
+    /// A deletion raises the log start before it changes the list of segments. So a step that has missed records because of a
+    /// deletion is always noticed here, after the step.
+    fn has_lost_start(&mut self, from: u64) -> Result<bool> {
+        let log_start = self.core.log_start_offset();
+        if from >= log_start {
+            return Ok(false);
+        }
+        let error = self.core.out_of_range(from);
+        self.next = log_start;
+        (self.place, self.filter) = (None, None);
+        if self.is_at_log_start { Ok(true) } else { Err(error) }
     }
 
     /// Goes on behind the damage, where that is asked for; `from` is the offset that was looked for.
@@ -337,9 +377,6 @@ impl Reader {
     /// Looks at the batch at the place, and moves behind it.
     fn step(&mut self, bound: u64) -> Result<Step> {
         if self.place.as_ref().is_none_or(|place| place.truncations != self.core.truncations()) {
-            if self.core.is_read_only() && self.next < self.core.log_start_offset() {
-                return Err(self.core.out_of_range(self.next));
-            }
             self.place = Some(self.core.seek(self.next)?);
         }
         let Some(place) = &mut self.place else { return Ok(Step::End) };
@@ -382,7 +419,7 @@ impl Reader {
         start..(header.last_offset + 1).min(self.end).max(start)
     }
 
-    /// Whether records of the batch are handed out; `None` where compaction has replaced its segment before that was known.
+    /// Whether records of the batch are handed out; `None` where its segment was replaced or deleted before that was known.
     fn delivers(&mut self, header: &BatchHeader, batch: &Batch) -> Result<Option<bool>> {
         if self.options.isolation == Isolation::ReadUncommitted || !header.is_transactional() {
             return Ok(Some(!header.is_control() && header.record_count > 0));
@@ -395,7 +432,7 @@ impl Reader {
             self.filter = Some(TransactionFilter::new(passed_over));
             let segments = self.core.segments().snapshot();
             let is_listed = self.place.as_ref().is_some_and(|place| segment_list::contains(&segments, place.file.segment()));
-            if !is_listed && self.next >= self.core.log_start_offset() {
+            if !is_listed {
                 return Ok(None);
             }
         }
@@ -412,8 +449,8 @@ impl Reader {
         if place.truncations != self.core.truncations() {
             return Ok(Step::GoOn);
         }
-        if !segment_list::contains(&segments, place.file.segment()) && self.next >= self.core.log_start_offset() {
-            // Compaction put another in its place, which may go on behind its end.
+        if !segment_list::contains(&segments, place.file.segment()) {
+            // Compaction put another in its place, which may continue after its end, or it was deleted.
             self.place = None;
             return Ok(Step::GoOn);
         }
@@ -438,11 +475,6 @@ impl Reader {
                 self.next = lost.end;
                 let malformed = Malformed("segments are missing behind it");
                 return Err(self.core.origin().corrupt(base_offset, position, lost, malformed));
-            }
-            if segments.first().is_some_and(|first| first.base_offset == next.base_offset)
-                && self.next < self.core.log_start_offset()
-            {
-                return Err(self.core.out_of_range(self.next));
             }
         }
         // Of before the snapshot: of a later truncation the segment knows nothing.
@@ -472,9 +504,6 @@ impl Reader {
             ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The segment went before anybody could hold it: look the offset up in what is there now.
                 self.place = None;
-                if self.next < self.core.log_start_offset() {
-                    return Err(self.core.out_of_range(self.next));
-                }
                 Ok(Step::GoOn)
             }
             ReadError::Io(error) => Err(Error::io("read", place.file.segment().log_path(), error)),

@@ -19,6 +19,7 @@ mod padded;
 mod reading;
 mod reopening;
 mod set_aside;
+mod start_deleted;
 mod truncating;
 mod without_room;
 

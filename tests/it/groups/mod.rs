@@ -4,6 +4,7 @@ mod auto_commit;
 mod committing;
 mod cut;
 mod damaged;
+mod deleted;
 mod managing;
 mod membership;
 mod polling;
