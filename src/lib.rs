@@ -28,7 +28,7 @@
 //!
 //! # In five minutes
 //!
-//! The pieces of code that follow are one program.
+//! The pieces of code that follow, pasted one after the other into `main.rs`, are one program.
 //!
 //! ## Topics and partitions
 //!
@@ -36,12 +36,14 @@
 //! they were appended, each with its *offset*, counted from 0. Offsets are never reused, and nothing is ever changed in place.
 //!
 //! ```
-//! use annals::{Log, Record, TopicConfig};
+//! use std::time::Duration;
 //!
-//! # fn main() -> annals::Result<()> {
-//! let log = Log::in_memory();
-//! let orders = log.open_topic("orders", 2, TopicConfig::new())?;
-//! assert_eq!(orders.partitions().len(), 2);
+//! use annals::{Durability, Error, Log, Record, Timestamp, TopicConfig};
+//!
+//! fn main() -> annals::Result<()> {
+//!     let log = Log::in_memory();
+//!     let orders = log.open_topic("orders", 2, TopicConfig::new())?;
+//!     assert_eq!(orders.partitions().len(), 2);
 //! # Ok(())
 //! # }
 //! ```
@@ -79,7 +81,8 @@
 //! let delivery = producer.send(&orders, Record::new("paid").key("order-42"))?;
 //! producer.send(&orders, Record::new("sent").key("order-42"))?;
 //! println!("offset {}", delivery.wait()?.offset);
-//! producer.close()
+//! producer.close()?;
+//! # Ok(())
 //! # }
 //! ```
 //!
@@ -90,7 +93,7 @@
 //! from the batch, which for sealed segments is the mapped file: nothing is copied.
 //!
 //! ```
-//! # use annals::{Log, OffsetSpec, Timestamp, TopicConfig};
+//! # use annals::{Log, Timestamp, TopicConfig};
 //! # fn main() -> annals::Result<()> {
 //! # let log = Log::in_memory();
 //! # let orders = log.open_topic("orders", 2, TopicConfig::new())?;
@@ -197,14 +200,14 @@
 //! first, from a thread in the background or by [`Log::maintain`]; batches that somebody holds stay readable.
 //!
 //! ```
-//! use std::time::Duration;
 //! # use annals::{Log, TopicConfig};
+//! # use std::time::Duration;
 //! # fn main() -> annals::Result<()> {
 //! # let log = Log::in_memory();
 //! let day = Duration::from_secs(24 * 60 * 60);
-//! let clicks = log.open_topic("clicks", 1, TopicConfig::new().retention(day).segment_age(day / 24))?;
-//! let audit = log.open_topic("audit", 1, TopicConfig::new().retention(None))?; // for ever
-//! let pasted = TopicConfig::new().set("retention.ms", "86400000")?; // as Kafka writes it
+//! log.open_topic("clicks", 1, TopicConfig::new().retention(day).segment_age(day / 24))?;
+//! log.open_topic("audit", 1, TopicConfig::new().retention(None))?; // for ever
+//! assert_eq!(TopicConfig::new().set("retention.ms", "86400000")?, TopicConfig::new().retention(day)); // as Kafka writes it
 //! # Ok(())
 //! # }
 //! ```
@@ -234,8 +237,8 @@
 //!         None => break,
 //!     }
 //! }
-//! # Ok(())
-//! # }
+//! log.close()
+//! }
 //! ```
 //!
 //! # Guarantees

@@ -12,6 +12,7 @@ mod crash;
 mod damage;
 mod faults;
 mod following;
+mod front_page;
 mod groups;
 mod inspect;
 mod kafka;
