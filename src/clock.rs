@@ -13,7 +13,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A moment, in whole milliseconds since 1970-01-01 UTC, as Kafka stores it. Earlier moments are negative; no record can carry
 /// one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+///
+/// Displays in the format of RFC 3339, with milliseconds, in UTC; so does `{:?}`. A year that RFC 3339 cannot write, before 0 or
+/// after 9999, has a sign. Converts from and to [`SystemTime`].
+///
+/// ```
+/// use std::time::SystemTime;
+/// use annals::Timestamp;
+///
+/// let at = Timestamp::from_millis(1_700_000_000_042);
+/// assert_eq!(at.to_string(), "2023-11-14T22:13:20.042Z");
+/// assert_eq!(Timestamp::from(SystemTime::from(at)), at);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -26,6 +38,11 @@ impl Timestamp {
     pub const fn as_millis(self) -> i64 {
         self.0
     }
+
+    /// Returns the present moment by the clock of the machine, as [`SystemClock`] does.
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
 }
 
 /// Whole milliseconds of a duration, as many as an `i64` holds.
@@ -33,12 +50,21 @@ pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Drops what is below a millisecond.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
             Ok(since) => Self(millis(since)),
             Err(before) => Self(-millis(before.duration())),
         }
+    }
+}
+
+/// Panics if the clock of the system cannot hold the moment; on Unix it can hold each.
+impl From<Timestamp> for SystemTime {
+    fn from(at: Timestamp) -> Self {
+        let distance = Duration::from_millis(at.0.unsigned_abs());
+        if at.0 < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
     }
 }
 
@@ -58,8 +84,52 @@ impl Sub<Duration> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ms", self.0)
+        const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+        let (year, month, day) = date_of(self.0.div_euclid(DAY_MS));
+        let ms = self.0.rem_euclid(DAY_MS);
+        if (0..=9_999).contains(&year) {
+            write!(f, "{year:04}")?;
+        } else {
+            write!(f, "{year:+05}")?;
+        }
+        let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+        write!(f, "-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", ms % 1_000)
     }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Returns year, month and day of the Gregorian calendar, for a day counted from 1970-01-01.
+///
+/// Years are taken to begin in March, so that a leap day is the last day of its year, its four years and its four centuries.
+fn date_of(day: i64) -> (i64, i64, i64) {
+    const CYCLE_DAYS: i64 = 400 * 365 + 97;
+    const CENTURY_DAYS: i64 = 100 * 365 + 24;
+    const FOUR_YEARS_DAYS: i64 = 4 * 365 + 1;
+    const MONTH_DAYS: [i64; 12] = [31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 31, 29];
+    /// From 0000-03-01 to 1970-01-01.
+    const TO_1970_DAYS: i64 = 719_468;
+
+    let day = day + TO_1970_DAYS;
+    let (cycles, day) = (day.div_euclid(CYCLE_DAYS), day.rem_euclid(CYCLE_DAYS));
+    let centuries = (day / CENTURY_DAYS).min(3);
+    let day = day - centuries * CENTURY_DAYS;
+    let (fours, day) = (day / FOUR_YEARS_DAYS, day % FOUR_YEARS_DAYS);
+    let years = (day / 365).min(3);
+    let mut day = day - years * 365;
+    let mut month = 3;
+    for days in MONTH_DAYS {
+        if day < days {
+            break;
+        }
+        (day, month) = (day - days, month + 1);
+    }
+    let year = cycles * 400 + centuries * 100 + fours * 4 + years;
+    if month > 12 { (year + 1, month - 12, day + 1) } else { (year, month, day + 1) }
 }
 
 mod sealed {
@@ -83,7 +153,7 @@ impl sealed::Sealed for SystemClock {}
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        SystemTime::now().into()
+        Timestamp::now()
     }
 
     fn is_manual(&self) -> bool {
@@ -196,6 +266,59 @@ mod tests {
         assert_eq!(Timestamp::from_millis(5) - Duration::from_millis(7), Timestamp::from_millis(-2));
         assert_eq!(Timestamp::from_millis(1) + Duration::MAX, Timestamp::from_millis(i64::MAX));
         assert_eq!(Timestamp::from(UNIX_EPOCH + Duration::from_micros(1_999)), Timestamp::from_millis(1));
+    }
+
+    #[test]
+    fn a_timestamp_displays_as_rfc_3339() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_078_012_800_000, "2004-02-29T00:00:00.000Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_735_689_599_999, "2024-12-31T23:59:59.999Z"),
+            (-62_167_219_200_000, "0000-01-01T00:00:00.000Z"),
+            (-62_167_219_200_001, "-0001-12-31T23:59:59.999Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+            (253_402_300_800_000, "+10000-01-01T00:00:00.000Z"),
+            (i64::MAX, "+292278994-08-17T07:12:55.807Z"),
+            (i64::MIN, "-292275055-05-16T16:47:04.192Z"),
+        ] {
+            assert_eq!(Timestamp(millis).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn dates_follow_each_other_over_two_cycles_of_the_calendar() {
+        let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let mut expected = (1_600, 1, 1);
+        for day in -135_140..160_000 {
+            assert_eq!(date_of(day), expected);
+            let (year, month, day) = expected;
+            let days = match month {
+                2 if is_leap(year) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            expected = match (day == days, month) {
+                (false, _) => (year, month, day + 1),
+                (true, 12) => (year + 1, 1, 1),
+                (true, _) => (year, month + 1, 1),
+            };
+        }
+    }
+
+    #[test]
+    fn every_timestamp_converts_to_system_time_and_back() {
+        for millis in [0, 1, -1, 1_700_000_000_042, -1_700_000_000_042, i64::MAX, i64::MIN + 1] {
+            assert_eq!(Timestamp::from(SystemTime::from(Timestamp(millis))), Timestamp(millis));
+        }
+        assert!(SystemTime::from(Timestamp(i64::MIN)) < UNIX_EPOCH);
+        assert!(Timestamp::now() > Timestamp(1_700_000_000_000));
     }
 
     #[test]

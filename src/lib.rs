@@ -286,6 +286,7 @@
 #![deny(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, clippy::little_endian_bytes)]
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::exhaustive_enums)]
 
+mod brief;
 mod clock;
 mod compaction;
 mod config;
@@ -314,8 +315,8 @@ pub use group::{
 };
 pub use log::{Log, LogBuilder, LoweredCommit, Recovery};
 pub use partition::{
-    Batch, Isolation, Maintenance, OffsetAndTimestamp, OffsetSpec, Partition, PartitionRecovery, ReadOptions, Reader, RecordIter,
-    RecordMetadata, RecordView, SegmentInfo, Waker,
+    Batch, Isolation, Maintenance, OffsetAndTimestamp, OffsetSpec, OwnedRecord, Partition, PartitionRecovery, ReadOptions,
+    Reader, RecordIter, RecordMetadata, RecordView, SegmentInfo, Waker,
 };
 pub use producer::{Delivery, Producer, ProducerConfig};
 #[cfg(any(test, feature = "simulation"))]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// One partition of one topic. Displays as its directory is named, `orders-0`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// One partition of one topic. Displays as its directory is named, `orders-0`, also in `{:?}`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
     /// Name of the topic.
     pub topic: Arc<str>,
@@ -28,5 +28,11 @@ impl From<(&str, u32)> for TopicPartition {
 impl fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+impl fmt::Debug for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }

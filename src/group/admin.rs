@@ -4,8 +4,10 @@
 //! topic can be deleted only while no member reads it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
+use crate::brief::Few;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::partition::{OffsetSpec, Partition};
@@ -17,7 +19,7 @@ use super::membership::{GroupState, MemberView};
 use super::positions::OffsetAndMetadata;
 
 /// What a group is at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GroupDescription {
     /// Its name.
@@ -35,7 +37,7 @@ pub struct GroupDescription {
 }
 
 /// A member at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct MemberDescription {
     /// Names it in its group.
@@ -67,6 +69,26 @@ pub struct GroupPosition {
     pub lag: Option<u64>,
     /// The member that owns it, by [`MemberDescription::member`].
     pub member: Option<String>,
+}
+
+/// Shows the first of the members and positions; `{:#?}` shows all.
+impl fmt::Debug for GroupDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, state, assignor, epoch, members, positions } = self;
+        let mut shown = f.debug_struct("GroupDescription");
+        shown.field("group", group).field("state", state).field("assignor", assignor).field("epoch", epoch);
+        shown.field("members", &Few(members)).field("positions", &Few(positions)).finish()
+    }
+}
+
+/// Shows the first of the partitions; `{:#?}` shows all.
+impl fmt::Debug for MemberDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { member, instance_id, epoch, assignment, target } = self;
+        let mut shown = f.debug_struct("MemberDescription");
+        shown.field("member", member).field("instance_id", instance_id).field("epoch", epoch);
+        shown.field("assignment", &Few(assignment)).field("target", &Few(target)).finish()
+    }
 }
 
 /// # From outside

@@ -4,10 +4,12 @@
 //! signal: from an append to any of its partitions, from the group, from the catalog, or from a waker. Nothing ever sleeps for a
 //! while and looks again.
 
+use std::fmt;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::brief::Few;
 use crate::clock::Deadline;
 use crate::config::Durability;
 use crate::error::{Error, Result};
@@ -48,7 +50,6 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 /// }
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Consumer {
     service: Arc<GroupService>,
     config: ConsumerConfig,
@@ -397,6 +398,17 @@ impl Consumer {
     fn cursor(&self, partition: &TopicPartition) -> Result<&Cursor> {
         let cursor = self.place_of(partition).and_then(|place| self.cursors.get(place));
         cursor.ok_or_else(|| Error::NotAssigned(partition.clone()))
+    }
+}
+
+/// Shows the group, and the first of the assigned partitions with the next offset of each where it is known.
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Consumer");
+        if let Some(member) = &self.member {
+            shown.field("group", member.group().id());
+        }
+        shown.field("positions", &Few(&self.cursors)).finish_non_exhaustive()
     }
 }
 

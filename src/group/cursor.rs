@@ -4,6 +4,7 @@
 //! reader between polls, and a batch that did not fit the last one. What retention removed in front of it is told once, and it
 //! goes on at the log start. It knows neither the group's members nor what others commit.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -55,7 +56,6 @@ pub(super) struct Target {
 }
 
 /// A place in a partition. Its consumer's signal hears of what is appended.
-#[derive(Debug)]
 pub(super) struct Cursor {
     topic: Arc<TopicCore>,
     partition: Partition,
@@ -380,6 +380,16 @@ impl Cursor {
                 self.position = Some(position.max(reader.next_offset()));
                 Ok(None)
             }
+        }
+    }
+}
+
+/// The partition, and the next offset once it is known.
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position {
+            Some(position) => write!(f, "{} at {position}", self.id()),
+            None => write!(f, "{}", self.id()),
         }
     }
 }

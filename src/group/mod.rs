@@ -9,6 +9,7 @@
 //! from `poll` longer than it said ([`ConsumerConfig::max_poll_interval`]) is taken out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -190,11 +191,17 @@ impl GroupService {
 /// after a restart. Groups know nothing of each other. Clones are the same group.
 ///
 /// A group is on disk from its first commit.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ConsumerGroup {
     service: Arc<GroupService>,
     group: Arc<Group>,
     keep: KeepOpen,
+}
+
+impl fmt::Debug for ConsumerGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerGroup").field("id", &self.id()).finish_non_exhaustive()
+    }
 }
 
 impl ConsumerGroup {

@@ -1,14 +1,16 @@
 //! What one poll gives: batches of several partitions, and what happened to the assignment.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
+use crate::brief::Few;
 use crate::error::Result;
 use crate::partition::{Batch, RecordIter, RecordView};
 use crate::topic_partition::TopicPartition;
 
 /// A change of what a consumer owns, told by the poll that made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rebalance {
     /// These partitions go to other members. They are still owned, and can be committed, until the next `poll`, which lets go of
@@ -33,13 +35,13 @@ impl Rebalance {
 ///
 /// Records of one partition come in the order of their offsets. Clones share the records, which stay readable whatever happens to
 /// the consumer or the log.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Records {
     shared: Arc<Polled>,
 }
 
 /// What a poll gathered.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Polled {
     batches: Vec<Batch>,
     /// Those that have batches here, in the order of the batches.
@@ -48,6 +50,26 @@ pub(super) struct Polled {
     ends: Vec<usize>,
     rebalance: Vec<Rebalance>,
     skipped: Vec<(TopicPartition, Range<u64>)>,
+}
+
+impl fmt::Debug for Rebalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (change, partitions) = match self {
+            Self::Revoking(partitions) => ("Revoking", partitions),
+            Self::Assigned(partitions) => ("Assigned", partitions),
+            Self::Lost(partitions) => ("Lost", partitions),
+        };
+        f.debug_tuple(change).field(&Few(partitions)).finish()
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Polled { batches, partitions, rebalance, skipped, .. } = &*self.shared;
+        let mut shown = f.debug_struct("Records");
+        shown.field("partitions", &Few(partitions)).field("batches", &batches.len());
+        shown.field("rebalance", &Few(rebalance)).field("skipped", &Few(skipped)).finish()
+    }
 }
 
 impl Records {

@@ -2,10 +2,12 @@
 //!
 //! A name in the list need not be a topic yet: the member gets its partitions once there is one. So it is with what matches.
 
+use std::fmt;
 use std::sync::Arc;
 
 use regex_lite::{Regex, RegexBuilder};
 
+use crate::brief::Few;
 use crate::error::{Error, Result};
 use crate::format::file_name;
 
@@ -22,7 +24,7 @@ use crate::format::file_name;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Subscription {
     /// In order, each once.
     topics: Vec<Arc<str>>,
@@ -44,6 +46,17 @@ impl PartialEq for Pattern {
 }
 
 impl Eq for Pattern {}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Subscription");
+        match &self.pattern {
+            Some(pattern) => shown.field("pattern", &pattern.text),
+            None => shown.field("topics", &Few(&self.topics)),
+        };
+        shown.finish()
+    }
+}
 
 impl Subscription {
     /// All topics whose whole names match a regular expression (in the syntax of the `regex` crate), now and later:

@@ -5,11 +5,13 @@
 //! the copy has no gap. Indexes are built anew, and nothing of what stood in them, in snapshots or in checkpoints is believed
 //! but where the log started and how far it went.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::window::Window;
+use crate::brief::Few;
 use crate::config::TopicConfig;
 use crate::error::{Corruption, Error, Result};
 use crate::format::batch::{self, BatchHeader, HEADER_BYTES};
@@ -27,7 +29,7 @@ const MAX_METADATA_BYTES: u64 = 64 << 20;
 const MAX_RELATIVE: u64 = i32::MAX.cast_unsigned() as u64;
 
 /// What [`salvage`] copied, and what it could not.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Salvage {
     /// Batches that were copied.
@@ -38,6 +40,15 @@ pub struct Salvage {
     pub bytes: u64,
     /// What is lost, in the order of the offsets. Where nobody knows how far the log went, the last one speaks of one offset.
     pub lost: Vec<Corruption>,
+}
+
+/// Shows the first of what is lost; `{:#?}` shows all.
+impl fmt::Debug for Salvage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { batches, records, bytes, lost } = self;
+        let mut shown = f.debug_struct("Salvage");
+        shown.field("batches", batches).field("records", records).field("bytes", bytes).field("lost", &Few(lost)).finish()
+    }
 }
 
 /// Copies what can be read of the partition in `from` into a fresh one in `to`, and tells what is lost.

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
+use crate::brief::Few;
 use crate::config::TopicConfig;
 use crate::error::{Error, Result};
 use crate::format::file_name;
@@ -75,7 +76,7 @@ impl Drop for Guard {
 }
 
 /// What opening a log found, cut and rebuilt.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Recovery {
     /// Whether the log had been closed in good order, so that nothing had to be scanned.
@@ -101,6 +102,15 @@ pub struct LoweredCommit {
     pub from: u64,
     /// The end of the partition, which is its position now.
     pub to: u64,
+}
+
+impl fmt::Debug for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clean, partitions, topics, lowered_commits } = self;
+        let mut shown = f.debug_struct("Recovery");
+        shown.field("clean", clean).field("partitions", &Few(partitions)).field("topics", &Few(topics));
+        shown.field("lowered_commits", &Few(lowered_commits)).finish()
+    }
 }
 
 impl Recovery {
@@ -302,7 +312,13 @@ impl Log {
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("dir", &self.core().dir).finish_non_exhaustive()
+        let core = self.core();
+        let state = match core.check_open() {
+            Err(_) => format_args!("closed"),
+            Ok(()) if core.context().read_only => format_args!("read-only"),
+            Ok(()) => format_args!("open"),
+        };
+        f.debug_struct("Log").field("dir", &core.dir).field("state", &state).finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,15 @@
 //! A batch as a reader gives it, and its records.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::mem;
 use std::ops::Range;
 use std::path::Path;
 use std::slice;
 use std::sync::{Arc, OnceLock};
 
+use super::owned_record::OwnedRecord;
+use crate::brief::Nullable;
 use crate::clock::Timestamp;
 use crate::config::{Compression, TimestampType};
 use crate::error::{Corruption, Error, Result};
@@ -44,7 +47,7 @@ type Decompressed = OnceLock<std::result::Result<Option<Vec<u8>>, Malformed>>;
 ///
 /// A batch shares the bytes of the file; clones are cheap and may go to other threads. It stays readable when its segment is
 /// deleted or the log is closed, and keeps that segment's mapping alive: [`detach`](Self::detach) copies it out.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Batch {
     origin: Arc<Origin>,
     header: BatchHeader,
@@ -225,7 +228,6 @@ impl RecordWalk {
 }
 
 /// Iterates over the records of one batch, or of several.
-#[derive(Debug)]
 pub struct RecordIter<'a> {
     batch: Option<&'a Batch>,
     /// What the cursor walks over in `batch`, if that is a v2 batch.
@@ -280,8 +282,8 @@ impl<'a> Iterator for RecordIter<'a> {
     }
 }
 
-/// A record, read in place: it borrows from the batch it is in.
-#[derive(Clone, Copy, Debug)]
+/// A record, read in place: it borrows from the batch it is in. [`into_owned`](Self::into_owned) copies it out.
+#[derive(Clone, Copy)]
 pub struct RecordView<'a> {
     batch: &'a Batch,
     raw: RawRecord<'a>,
@@ -347,12 +349,41 @@ impl<'a> RecordView<'a> {
     pub fn headers(&self) -> Headers<'a> {
         self.raw.headers
     }
+
+    /// Copies the record, so that it can be kept when its batch is gone, or go to another thread.
+    pub fn into_owned(self) -> OwnedRecord {
+        OwnedRecord::new(&self)
+    }
 }
 
 /// To append it elsewhere: key, value, headers and timestamp, borrowed.
 impl<'a> From<RecordView<'a>> for Record<'a> {
     fn from(view: RecordView<'a>) -> Self {
         Self::from_raw(&view.raw)
+    }
+}
+
+/// Shows key and value as text where they are text, and not more than their first bytes.
+impl fmt::Debug for RecordView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("RecordView");
+        shown.field("partition", self.topic_partition()).field("offset", &self.offset()).field("timestamp", &self.timestamp());
+        shown.field("key", &Nullable(self.key())).field("value", &Nullable(self.value()));
+        shown.field("headers", &self.headers()).finish()
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Batch");
+        shown.field("partition", &self.origin.id).field("offsets", &self.range).field("bytes", &self.size_bytes());
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RecordIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordIter").field("batch", &self.batch).finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Waiting for more to read, and being woken.
 
+use std::fmt;
 use std::hint;
 use std::sync::Arc;
 
@@ -136,8 +137,14 @@ impl WaitList {
 }
 
 /// Wakes a reader or a consumer from any thread. Clones wake the same one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Waker(Arc<Signal>);
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}
 
 impl Waker {
     pub(crate) fn new(signal: Arc<Signal>) -> Self {

@@ -1,5 +1,6 @@
 //! The public face of a partition.
 
+use std::fmt;
 use std::ops::{Range, RangeBounds};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::topic_partition::TopicPartition;
 
 /// A handle on one partition: an ordered, append-only sequence of records, each known by its offset. Clones share it, and keep
 /// the log open.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Partition {
     core: Arc<PartitionCore>,
     /// What appends through this handle survive at least.
@@ -166,6 +167,16 @@ impl Partition {
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.core.try_refresh();
         self.core.segment_infos().unwrap_or_default()
+    }
+}
+
+/// Shows the offsets as they are known so far, and whether the partition takes reads and writes.
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offsets = self.core.log_start_offset()..self.core.log_end_offset();
+        let mut shown = f.debug_struct("Partition");
+        shown.field("id", self.id()).field("offsets", &offsets).field("state", &self.core.state_name());
+        shown.finish_non_exhaustive()
     }
 }
 

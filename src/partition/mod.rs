@@ -3,6 +3,7 @@
 //! `append` goes encode, lock, stamp, roll, write, publish, unlock, wake, sync; `reader` goes seek once, then batch by batch.
 //! Readers meet the writer only in atomics and in the segment list. What opening repairs is in `recovery`.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) mod follow;
 mod handle;
 mod leader_epoch;
 mod lookup;
+mod owned_record;
 mod producer_state;
 pub(crate) mod reader;
 mod recovery;
@@ -55,6 +57,7 @@ pub(crate) use encoded::EncodedBatch;
 pub use follow::Waker;
 pub use handle::{Partition, SegmentInfo};
 pub use lookup::{OffsetAndTimestamp, OffsetSpec};
+pub use owned_record::OwnedRecord;
 pub use reader::{Isolation, ReadOptions, Reader};
 pub use recovery::PartitionRecovery;
 pub(crate) use refresh::LOOK_INTERVAL;
@@ -313,6 +316,18 @@ impl PartitionCore {
             None => Ok(()),
             Some(Refusal::Damaged(error)) => Err(error.clone()),
             Some(Refusal::Poisoned(cause)) => Err(Error::Poisoned { partition: self.id().clone(), cause: Arc::clone(cause) }),
+        }
+    }
+
+    /// The state in a word, without waiting for anything.
+    fn state_name(&self) -> fmt::Arguments<'static> {
+        match self.state.load(Ordering::Acquire) {
+            OPEN if self.unavailable.is_some() => format_args!("unavailable"),
+            OPEN if self.context.read_only => format_args!("read-only"),
+            OPEN if self.has_refusal.load(Ordering::Acquire) => format_args!("refuses writes"),
+            OPEN => format_args!("open"),
+            DELETED => format_args!("deleted"),
+            _ => format_args!("closed"),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reading batch by batch: from a place found once, walking on from segment to segment without the writer's lock.
 
+use std::fmt;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
@@ -98,7 +99,6 @@ impl ReadOptions {
 /// - A batch that was returned before the deletion stays readable, also record by record.
 ///
 /// Records that compaction removed are not deleted in this sense: the reader continues with the next record that is left.
-#[derive(Debug)]
 pub struct Reader {
     core: Arc<PartitionCore>,
     _keep: KeepOpen,
@@ -538,6 +538,14 @@ impl Iterator for Reader {
             }
         }
         self.next_batch()
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Reader");
+        shown.field("partition", self.core.id()).field("next_offset", &self.next).field("has_failed", &self.has_failed);
+        shown.field("options", &self.options).finish_non_exhaustive()
     }
 }
 

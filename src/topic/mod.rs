@@ -263,7 +263,7 @@ fn stored_bytes(record: &Record<'_>) -> u64 {
 /// A topic of an open log. Clones are the same topic; all are usable from any thread.
 ///
 /// It keeps the log open, as every handle does, until [`Log::close`](crate::Log::close).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Topic {
     core: Arc<TopicCore>,
     durability: Durability,
@@ -357,6 +357,20 @@ impl Topic {
 
     fn handle(&self, core: Arc<PartitionCore>) -> Partition {
         Partition::new(core, self.durability, self.keep.clone())
+    }
+}
+
+/// Shows the topic as it is known so far.
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.core.check_usable() {
+            Ok(()) => format_args!("open"),
+            Err(Error::UnknownTopic(_)) => format_args!("deleted"),
+            Err(_) => format_args!("closed"),
+        };
+        let mut shown = f.debug_struct("Topic");
+        shown.field("name", &self.name()).field("partitions", &self.core.partition_count()).field("state", &state);
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@ mod append_read;
 mod architecture;
 mod bench;
 mod beside;
+mod brevity;
 mod cases;
 mod compaction;
 mod concurrency;

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::read_bytes;
+use crate::brief::{Excerpt, Few, Nullable};
 use crate::format::{Malformed, varint};
 
 /// A header of a record: a name and a value.
@@ -52,27 +53,25 @@ impl<'a> Header<'a> {
         self.value
     }
 
+    pub(super) fn new(name: &'a [u8], value: Option<&'a [u8]>) -> Self {
+        Self { name, value }
+    }
+
     fn decode(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
         let Some(name) = read_bytes(rest)? else { return Err(Malformed("a header without a name")) };
         Ok(Self { name, value: read_bytes(rest)? })
     }
 }
 
-/// Shows name and value as text where they are text.
+/// Shows name and value as text where they are text, and not more than their first bytes.
 impl fmt::Debug for Header<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Header");
-        shown.field("name", &self.name());
-        match self.value.map(String::from_utf8_lossy) {
-            Some(value) => shown.field("value", &value),
-            None => shown.field("value", &None::<&str>),
-        };
-        shown.finish()
+        f.debug_struct("Header").field("name", &Excerpt(self.name)).field("value", &Nullable(self.value)).finish()
     }
 }
 
 /// The headers of a record, in their order: an iterator over [`Header`]s.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Headers<'a> {
     count: u32,
     bytes: &'a [u8],
@@ -124,3 +123,9 @@ impl<'a> Iterator for Headers<'a> {
 }
 
 impl ExactSizeIterator for Headers<'_> {}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Few(*self).fmt(f)
+    }
+}

@@ -20,7 +20,9 @@
 //! deltas are relative to is the business of the batch.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use crate::brief::{Few, Nullable};
 use crate::clock::Timestamp;
 
 use super::Malformed;
@@ -115,7 +117,7 @@ type Bytes<'a> = Option<Cow<'a, [u8]>>;
 /// assert_eq!(Record::from(("order-42", "paid")), Record::new("paid").key("order-42"));
 /// assert_eq!(Record::from(&order), order);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Record<'a> {
     pub(crate) key: Bytes<'a>,
     pub(crate) value: Bytes<'a>,
@@ -181,6 +183,38 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// Returns the key; `None` is null, which is not the same as empty.
+    ///
+    /// The getters have a `get_` in their names, as those of [`std::process::Command`] do: [`key`](Self::key) sets the key.
+    ///
+    /// ```
+    /// use annals::Record;
+    ///
+    /// let order = Record::new("paid").key("order-42").header("source", "web");
+    /// assert_eq!(order.get_key(), Some(&b"order-42"[..]));
+    /// assert_eq!(order.get_value(), Some(&b"paid"[..]));
+    /// assert_eq!(order.get_headers().map(|header| header.name().into_owned()).collect::<Vec<_>>(), ["source"]);
+    /// assert_eq!(order.get_timestamp(), None);
+    /// ```
+    pub fn get_key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+
+    /// Returns the value; `None` is null.
+    pub fn get_value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+
+    /// Returns the headers, in the order in which they were added.
+    pub fn get_headers(&self) -> impl ExactSizeIterator<Item = Header<'_>> {
+        self.headers.iter().map(|(name, value)| Header::new(name, value.as_deref()))
+    }
+
+    /// Returns the timestamp that was set; `None` if the append is to set it.
+    pub fn get_timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+    }
+
     /// The same record with bytes of its own.
     pub fn into_owned(self) -> Record<'static> {
         fn own(bytes: Bytes<'_>) -> Bytes<'static> {
@@ -188,6 +222,22 @@ impl<'a> Record<'a> {
         }
         let headers = self.headers.into_iter().map(|(name, value)| (Cow::Owned(name.into_owned()), own(value))).collect();
         Record { key: own(self.key), value: own(self.value), headers, timestamp: self.timestamp }
+    }
+}
+
+/// Shows key and value as text where they are text, and not more than their first bytes; headers and timestamp if there are any.
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Record");
+        shown.field("key", &Nullable(self.get_key())).field("value", &Nullable(self.get_value()));
+        if !self.headers.is_empty() {
+            let headers: Vec<Header<'_>> = self.get_headers().collect();
+            shown.field("headers", &Few(&headers));
+        }
+        if let Some(timestamp) = &self.timestamp {
+            shown.field("timestamp", timestamp);
+        }
+        shown.finish()
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::brief::Few;
 use crate::topic_partition::TopicPartition;
 
 mod balance;
@@ -73,19 +74,33 @@ pub trait Assign: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A group, as an assignor sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct GroupSpec<'a> {
     topics: &'a [(Arc<str>, u32)],
     members: &'a [MemberSpec],
 }
 
 /// A member, as an assignor sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemberSpec {
     /// Those that there are, in order.
     topics: Vec<Arc<str>>,
     instance_id: Option<Arc<str>>,
     assigned: Vec<TopicPartition>,
+}
+
+impl fmt::Debug for GroupSpec<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupSpec").field("topics", &Few(self.topics)).field("members", &Few(self.members)).finish()
+    }
+}
+
+impl fmt::Debug for MemberSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topics, instance_id, assigned } = self;
+        let mut shown = f.debug_struct("MemberSpec");
+        shown.field("topics", &Few(topics)).field("instance_id", instance_id).field("assigned", &Few(assigned)).finish()
+    }
 }
 
 impl<'a> GroupSpec<'a> {

@@ -6,6 +6,7 @@
 //! refused. Nothing is ever deleted because metadata is missing.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::producer_state::ProducerStates;
 use super::replacement;
 use super::scan::{Scan, ScanRules, ScanStart, scan};
 use super::transactions::newest_snapshot;
+use crate::brief::Few;
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
@@ -35,7 +37,7 @@ pub(super) const MISSING_END: &str = "the records up to the recovery point are m
     (if there never were any, `truncate_to` the first of these offsets takes writes again)";
 
 /// What opening a partition cut or rebuilt. Part of [`Recovery`](crate::Recovery).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PartitionRecovery {
     /// Bytes of batches that were checked.
@@ -48,6 +50,15 @@ pub struct PartitionRecovery {
     pub indexes_rebuilt: u32,
     /// Why appends are refused, if they are: damage below the recovery point.
     pub damage: Option<Error>,
+}
+
+impl fmt::Debug for PartitionRecovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes_scanned, bytes_cut, kept, indexes_rebuilt, damage } = self;
+        let mut shown = f.debug_struct("PartitionRecovery");
+        shown.field("bytes_scanned", bytes_scanned).field("bytes_cut", bytes_cut).field("kept", &Few(kept));
+        shown.field("indexes_rebuilt", indexes_rebuilt).field("damage", damage).finish()
+    }
 }
 
 /// The files of a partition's directory.
