@@ -126,6 +126,18 @@ pub enum Error {
     /// taken.
     #[error("the producer's buffer stayed full for its `max.block.ms`: what was sent before is still being written")]
     BufferExhausted,
+    /// Records that were sent earlier failed, and no delivery was waited for. They have to be sent again, unless `cause` leaves
+    /// open whether they were written ([`SyncFailed`](Self::SyncFailed)).
+    #[error("{records} records sent to {partition} were not acknowledged: {cause}")]
+    #[non_exhaustive]
+    NotAcknowledged {
+        /// The partition that they were sent to.
+        partition: TopicPartition,
+        /// The number of records.
+        records: u64,
+        /// Why the first of them failed.
+        cause: Arc<Self>,
+    },
     /// The batch does not follow on the last one of its producer. Nothing was appended.
     #[error("{partition} expects sequence {expected} of producer {producer_id} next, not {found}")]
     #[non_exhaustive]
@@ -297,7 +309,10 @@ impl Error {
 
     /// Whether the handle is of no further use for writing: it must be closed and opened again.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::SyncFailed { .. } | Self::Poisoned { .. } | Self::Closed)
+        match self {
+            Self::NotAcknowledged { cause, .. } => cause.is_fatal(),
+            _ => matches!(self, Self::SyncFailed { .. } | Self::Poisoned { .. } | Self::Closed),
+        }
     }
 
     /// Whether stored bytes are damaged.
@@ -358,6 +373,7 @@ impl Error {
             InvalidRecord { index, reason },
             RecordTooLarge { bytes, limit, key },
             BufferExhausted,
+            NotAcknowledged { partition, records, cause },
             OutOfOrderSequence { partition, producer_id, expected, found },
             ProducerFenced { partition, producer_id, epoch },
             InvalidConfig { key, reason },

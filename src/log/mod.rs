@@ -258,6 +258,7 @@ impl Log {
         self.core().producers.send_due();
         let synced = self.core().producers.sync_written();
         let done = self.core().maintain();
+        self.core().producers.retry();
         synced.and(done)
     }
 
@@ -446,7 +447,9 @@ impl LogCore {
         }
         maintenance::stop(self);
         let sent = self.producers.close();
-        let result = self.close_partitions().and(sent);
+        let closed_partitions = self.close_partitions();
+        // Lost records come before files that the next opening repairs.
+        let result = sent.and(closed_partitions);
         drop(self.lock.lock().take());
         *closed = Some(result.clone());
         result

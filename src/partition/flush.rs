@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::append::Appended;
 use super::commit::Turn;
 use super::{PartitionCore, Refusal, segment_list};
 use crate::error::{Error, Result};
@@ -28,6 +29,11 @@ impl PartitionCore {
             self.write_zeros_ahead();
         }
         Ok(())
+    }
+
+    /// Whether [`sync_appended`](Self::sync_appended) would return at once, with or without an error.
+    pub(crate) fn is_sync_settled(&self, appended: &Appended) -> bool {
+        self.commit.synced_end() >= appended.offsets.end || self.check_not_poisoned().is_err()
     }
 
     /// Syncs all that is published now.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::backlog::{Effort, RETRY_PAUSE, Retries};
 use super::config::ProducerConfig;
 use super::delivery::{BatchOutcome, Delivery, Failures};
 use super::lane::{Lane, OpenBatch, Push, Writer};
@@ -56,6 +57,7 @@ pub(super) struct ProducerCore {
     pub(super) pace: Pace,
     pub(super) memory: Memory,
     pub(super) failures: Failures,
+    pub(super) retries: Retries,
     /// When lanes are to be looked at. Those in it are marked as timed; a lane is in it once.
     deadlines: Mutex<BinaryHeap<Reverse<(u64, u32)>>>,
     timer: Arc<Timer>,
@@ -79,6 +81,7 @@ impl ProducerCore {
             pace: Pace::new(&context.clock, timer.stopwatch(), config.linger),
             memory: Memory::new(config.buffer_memory),
             failures: Failures::default(),
+            retries: Retries::default(),
             deadlines: Mutex::default(),
             timer: Arc::clone(timer),
             syncing: Arc::clone(syncing),
@@ -185,13 +188,17 @@ impl ProducerCore {
         let settings = partition.settings();
         let limit = self.config.batch_size.min(settings.max_message_bytes).min(settings.segment_bytes) as usize;
         let reserved = limit.max(HEADER_BYTES + bound) as u64;
-        self.memory.take(reserved, || Deadline::after(self.config.max_block), || self.make_room())?;
+        let room = self.memory.take(reserved, || Deadline::after(self.config.max_block), || self.make_room());
+        room.map_err(|error| match error {
+            // The buffer is full of batches that cannot be written: the caller is told why.
+            Error::BufferExhausted => self.retries.cause().unwrap_or(error),
+            error => error,
+        })?;
         let compression = settings.compression.codec(self.config.compression);
         let due_us = self.pace.due_us();
         let batch = OpenBatch {
-            partition: Arc::clone(partition),
             builder: BatchBuilder::new(self.context.buffers.take(), compression),
-            outcome: Arc::new(BatchOutcome::new(Arc::clone(self), lane.number)),
+            outcome: Arc::new(BatchOutcome::new(Arc::clone(self), Arc::clone(partition))),
             settings,
             limit,
             reserved,
@@ -206,15 +213,24 @@ impl ProducerCore {
             self.memory.give_back(reserved);
         }
         if let Ok(true) = begun? {
-            self.deadlines.lock().push(Reverse((due_us, lane.number)));
-            self.timer.expect(due_us);
+            self.expect(lane.number, due_us);
         }
         Ok(())
     }
 
+    /// Adds a deadline of a lane that is marked as timed.
+    pub(super) fn expect(&self, lane: u32, due_us: u64) {
+        self.deadlines.lock().push(Reverse((due_us, lane)));
+        self.timer.expect(due_us);
+    }
+
+    pub(super) fn delivery_timeout(&self) -> Duration {
+        self.config.delivery_timeout
+    }
+
     /// Writes what is held wherever nobody writes: those who do give back room themselves. What is to be on the device gives it
-    /// back only there.
-    fn make_room(&self) {
+    /// back only there. Returns how soon to call again although nothing has changed: batches may be waiting to be tried again.
+    fn make_room(&self) -> Option<Duration> {
         for lane in self.lanes.iter() {
             if let Some(mut turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
                 let _told_by_the_next_call = turn.write(None);
@@ -223,6 +239,19 @@ impl ProducerCore {
         for lane in self.lanes.iter() {
             if let Some(turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
                 let _told_by_the_next_call = turn.sync();
+            }
+        }
+        self.retries.cause().map(|_| RETRY_PAUSE)
+    }
+
+    /// Tries again what could not be written, now that there may be room for it.
+    pub(super) fn retry(&self) {
+        if self.retries.cause().is_none() {
+            return;
+        }
+        for lane in self.lanes.iter() {
+            if let Some(mut turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
+                let _told_by_the_next_call = turn.write_backlog(Effort::Now);
             }
         }
     }
@@ -248,13 +277,28 @@ impl ProducerCore {
         }
     }
 
-    /// Writes the batch, unless that is done, and waits until it is.
+    /// Writes the batch, unless that is done, and waits until its outcome is known: for the delivery timeout if need be.
     pub(super) fn settle(&self, outcome: &BatchOutcome) {
-        let Some(lane) = self.lanes.get(outcome.lane) else { return };
-        let mut turn = lane.turn(self, Writer::Caller);
-        // Whoever took it out held the lock until it was known. So it is open still.
-        if !outcome.is_known() {
-            let _told_by_the_outcome = turn.write(None);
+        let lane = self.lane(outcome.partition.number());
+        loop {
+            let mut turn = lane.turn(self, Writer::Caller);
+            if !outcome.is_known() {
+                let _told_by_the_outcome = turn.write(None);
+            }
+            if outcome.is_known() {
+                return;
+            }
+            drop(turn);
+            self.memory.wait_for_change(RETRY_PAUSE);
+        }
+    }
+
+    /// Likewise for everything that is held.
+    fn settle_all(&self) {
+        let _reported_unless_waited_for = self.send_held();
+        while self.retries.cause().is_some() {
+            self.memory.wait_for_change(RETRY_PAUSE);
+            let _reported_unless_waited_for = self.send_held();
         }
     }
 
@@ -282,20 +326,37 @@ impl ProducerCore {
         self.syncing.notify();
     }
 
+    /// Waits until everything that was sent is written, or given up after the delivery timeout.
     pub(super) fn flush(&self) -> Result<()> {
         self.check_open()?;
-        let _reported_unless_waited_for = self.send_held();
+        self.settle_all();
         self.failures.report()
     }
 
-    /// For good, and for everybody: sends what is held, then refuses everything.
+    /// As [`flush`](Self::flush), and then refuses everything, for good and for every clone.
     pub(super) fn close(&self) -> Result<()> {
+        self.refuse();
+        self.settle_all();
+        self.close_now()
+    }
+
+    /// As [`close`](Self::close), but tries to write each batch only once.
+    pub(super) fn close_now(&self) -> Result<()> {
+        self.refuse();
+        let _reported_unless_waited_for = self.send_held();
+        for lane in self.lanes.iter() {
+            lane.turn(self, Writer::Caller).give_up();
+        }
+        // Threads that wait for room, or for a delivery, look again.
+        self.memory.give_back(0);
+        self.failures.report()
+    }
+
+    fn refuse(&self) {
         self.is_closed.store(true, Ordering::Release);
         // Either a lane that is being made is seen below, or whoever makes it sees that it is too late. A record that somebody
         // adds before its lane is visited is sent; afterwards he finds the producer closed.
         fence(Ordering::SeqCst);
-        let _reported_unless_waited_for = self.send_held();
-        self.failures.report()
     }
 
     pub(super) fn lane(&self, number: u32) -> &Lane {

@@ -20,6 +20,7 @@ pub struct ProducerConfig {
     pub(super) linger: Duration,
     pub(super) buffer_memory: u64,
     pub(super) max_block: Duration,
+    pub(super) delivery_timeout: Duration,
     pub(super) compression: Compression,
 }
 
@@ -30,6 +31,7 @@ impl Default for ProducerConfig {
             linger: Duration::from_millis(5),
             buffer_memory: 32 << 20,
             max_block: Duration::from_secs(60),
+            delivery_timeout: Duration::from_secs(120),
             compression: Compression::None,
         }
     }
@@ -74,6 +76,16 @@ impl ProducerConfig {
         Self { max_block: time, ..self }
     }
 
+    /// Sets how long a batch is tried again that fails for a reason that may pass, such as a full disk (`delivery.timeout.ms`).
+    /// Default: two minutes. It is real time and counts from the first try; the pause between two tries is 100 ms.
+    ///
+    /// Until then the batch, and those after it for the same partition, keep their room in
+    /// [`buffer_memory`](Self::buffer_memory). A batch that is given up is reported by its deliveries, and otherwise by the
+    /// producer's next call as [`Error::NotAcknowledged`], with the number of its records. Zero gives up after the first try.
+    pub fn delivery_timeout(self, time: Duration) -> Self {
+        Self { delivery_timeout: time, ..self }
+    }
+
     /// What batches are compressed with (`compression.type`), in topics that leave it to the producer, as they do by default. A
     /// codec that a [topic](crate::TopicConfig::compression) is set to comes first. By default none.
     pub fn compression(self, compression: Compression) -> Self {
@@ -98,6 +110,7 @@ mod tests {
         let config = ProducerConfig::new();
         assert_eq!((config.batch_size, config.buffer_memory), (65_536, 33_554_432));
         assert_eq!((config.linger.as_millis(), config.max_block.as_millis()), (5, 60_000));
+        assert_eq!(config.delivery_timeout.as_millis(), 120_000);
         config.validate().unwrap();
     }
 

@@ -18,19 +18,18 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::accumulator::ProducerCore;
+use super::backlog::{Backlog, ClosedBatch, Effort, RETRY_US, Sequences};
 use super::delivery::{BatchOutcome, Delivery, Written};
 use super::pace::Pace;
-use super::producer_id;
 use crate::clock::Timestamp;
 use crate::config::{Compression, Durability, TopicSettings};
 use crate::error::{Error, Result};
-use crate::format::batch::{BatchBuilder, ProducerStamp, sequence_after};
+use crate::format::batch::BatchBuilder;
 use crate::format::record::Record;
-use crate::partition::{EncodedBatch, PartitionCore, check_record, check_size};
+use crate::partition::{check_record, check_size};
 
 /// A batch that records are added to.
 pub(super) struct OpenBatch {
-    pub(super) partition: Arc<PartitionCore>,
     pub(super) settings: Arc<TopicSettings>,
     pub(super) builder: BatchBuilder,
     pub(super) outcome: Arc<BatchOutcome>,
@@ -95,12 +94,48 @@ struct Held {
 
 /// How far the batches before the open one have come.
 pub(super) struct Progress {
-    /// Of the next batch.
-    next: ProducerStamp,
-    /// The partition may or may not hold the last batch: the next one must not be taken for it.
-    is_unsure: bool,
+    sequences: Sequences,
+    backlog: Backlog,
     /// What was written and is to be on the device, but may not be yet.
     unsynced: VecDeque<Unsynced>,
+}
+
+impl Progress {
+    /// Tries to write the first batch of the backlog; `None` if there is none.
+    fn try_first(&mut self, writer: Writer) -> Option<Result<Written>> {
+        let batch = self.backlog.front()?;
+        Some(batch.append(&mut self.sequences, writer))
+    }
+
+    /// Takes the first batch off the backlog, and reports what became of it.
+    fn settle_first(&mut self, producer: &ProducerCore, appended: Result<Written>) -> Result<()> {
+        let Some(batch) = self.backlog.pop_front() else { unreachable!("it was just tried") };
+        let ClosedBatch { number, outcome, record_count, reserved, .. } = batch;
+        match appended {
+            Ok(written) if written.is_to_be_synced => {
+                outcome.set(Ok(written));
+                let is_first = self.unsynced.is_empty();
+                self.unsynced.push_back(Unsynced { number, outcome, record_count, reserved });
+                // Those who wait for room may sync it.
+                producer.memory.give_back(0);
+                if is_first {
+                    producer.ask_for_sync();
+                }
+                Ok(())
+            }
+            Ok(written) => {
+                outcome.set(Ok(written));
+                producer.memory.give_back(reserved);
+                Ok(())
+            }
+            Err(error) => {
+                outcome.set(Err(error.clone()));
+                producer.failures.add(outcome, record_count, error.clone());
+                producer.memory.give_back(reserved);
+                Err(error)
+            }
+        }
+    }
 }
 
 /// It keeps its room until it is synced: that bounds how far those who send are ahead of the device.
@@ -109,17 +144,6 @@ struct Unsynced {
     outcome: Arc<BatchOutcome>,
     record_count: u32,
     reserved: u64,
-}
-
-impl Progress {
-    /// Sequences start anew in a new epoch, whatever the partition remembers of older ones.
-    fn begin_epoch(&mut self) {
-        self.next = match self.next.epoch.checked_add(1) {
-            Some(epoch) => ProducerStamp { epoch, sequence: 0, ..self.next },
-            None => ProducerStamp { id: producer_id(), epoch: 0, sequence: 0 },
-        };
-        self.is_unsure = false;
-    }
 }
 
 /// Who writes a batch.
@@ -139,19 +163,15 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(number: u32, producer_id: i64) -> Self {
-        let next = ProducerStamp { id: producer_id, epoch: 0, sequence: 0 };
-        Self {
-            number,
-            held: Mutex::default(),
-            progress: Mutex::new(Progress { next, is_unsure: false, unsynced: VecDeque::new() }),
-        }
+        let sequences = Sequences::new(producer_id);
+        let progress = Progress { sequences, backlog: Backlog::default(), unsynced: VecDeque::new() };
+        Self { number, held: Mutex::default(), progress: Mutex::new(progress) }
     }
 
     /// Jumps to an epoch. Gives the producer's id and the epoch before.
     #[cfg(test)]
     pub(super) fn set_epoch(&self, epoch: i16) -> (i64, i16) {
-        let next = &mut self.progress.lock().next;
-        (next.id, std::mem::replace(&mut next.epoch, epoch))
+        self.progress.lock().sequences.set_epoch(epoch)
     }
 
     /// Adds a record to the open batch. After an error the record is not in it.
@@ -235,23 +255,49 @@ impl Lane {
         held.open.as_ref().filter(|open| open.is_left).map(|_| held.number)
     }
 
-    /// Writes the open batch if it is due, and says when the next one is.
+    /// Takes the open batch out, if there is one, and it is the one of this number.
+    fn close_batch(&self, producer: &ProducerCore, number: Option<u64>) -> Option<ClosedBatch> {
+        let (number, batch) = {
+            let mut held = self.held.lock();
+            if number.is_some_and(|number| number != held.number) {
+                return None;
+            }
+            let batch = held.open.take()?;
+            held.closed_bytes += batch.builder.len_bytes() as u64;
+            (held.number, batch)
+        };
+        if batch.builder.record_count() == 0 {
+            producer.memory.give_back(batch.reserved);
+            return None;
+        }
+        Some(ClosedBatch::new(number, batch))
+    }
+
+    /// Marks the lane as one that waits among the deadlines. Returns false if it is marked already.
+    fn mark_timed(&self) -> bool {
+        !std::mem::replace(&mut self.held.lock().is_timed, true)
+    }
+
+    /// Writes the batches that are due. Returns when the next one is due, or due to be tried again.
     pub(super) fn write_if_due(&self, producer: &ProducerCore, now_us: u64) -> Option<u64> {
         /// Whoever writes the batch before may be waiting for the device; other lanes do not wait for that.
         const AGAIN_US: u64 = 1_000;
         let Some(mut turn) = self.turn_within(producer, Writer::Timer, Duration::ZERO) else {
             return Some(now_us.saturating_add(AGAIN_US));
         };
+        let _told_by_the_next_call = turn.write_backlog(Effort::IfDue);
         loop {
             let number = {
                 let mut held = self.held.lock();
-                match held.open.as_ref().map(|open| open.due_us) {
-                    Some(due_us) if due_us > now_us => return Some(due_us),
-                    Some(_) => held.number,
-                    None => {
+                let due_us = held.open.as_ref().map(|open| open.due_us);
+                let retry_us = turn.is_retrying().then(|| now_us.saturating_add(RETRY_US));
+                match due_us {
+                    Some(due_us) if due_us <= now_us => held.number,
+                    None | Some(u64::MAX) if retry_us.is_none() => {
                         held.is_timed = false;
                         return None;
                     }
+                    due_us => return due_us.into_iter().chain(retry_us).min(),
                 }
             };
             let _told_by_the_next_call = turn.write(Some(number));
@@ -269,48 +315,59 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Writes the open batch, if there is one, and it is the one of this number. The error is told to its deliveries, or by the
-    /// producer's next call, whatever the caller does with it.
+    /// Writes the open batch, if there is one and it has this number, after the batches before it.
+    ///
+    /// A batch that fails for good is reported to its deliveries, or by the producer's next call, whatever the caller does with
+    /// the error. A batch whose failure may pass is kept, and all later ones wait for it. `None` tries it again now; a number
+    /// tries it only once the pause since the last try is over.
     pub(super) fn write(&mut self, number: Option<u64>) -> Result<()> {
         let Some(progress) = &mut self.progress else { return Ok(()) };
-        let producer = self.producer;
-        let (number, batch) = {
-            let mut held = self.lane.held.lock();
-            if number.is_some_and(|number| number != held.number) {
-                return Ok(());
-            }
-            let Some(batch) = held.open.take() else { return Ok(()) };
-            held.closed_bytes += batch.builder.len_bytes() as u64;
-            (held.number, batch)
-        };
-        let (outcome, record_count, reserved) = (Arc::clone(&batch.outcome), batch.builder.record_count(), batch.reserved);
-        if record_count == 0 {
-            producer.memory.give_back(reserved);
+        progress.backlog.extend(self.lane.close_batch(self.producer, number));
+        self.write_backlog(if number.is_none() { Effort::Now } else { Effort::IfDue })
+    }
+
+    /// Writes the batches that were closed, in order, up to the first whose failure may pass.
+    pub(super) fn write_backlog(&mut self, effort: Effort) -> Result<()> {
+        let (producer, writer) = (self.producer, self.writer);
+        let Some(progress) = self.progress.as_deref_mut() else { return Ok(()) };
+        if effort == Effort::IfDue && progress.backlog.is_paused() {
             return Ok(());
         }
-        match append(progress, batch, self.writer) {
-            Ok(written) if written.is_to_be_synced => {
-                outcome.set(Ok(written));
-                let is_first = progress.unsynced.is_empty();
-                progress.unsynced.push_back(Unsynced { number, outcome, record_count, reserved });
-                // Those who wait for room may sync it.
-                producer.memory.give_back(0);
-                if is_first {
-                    producer.ask_for_sync();
+        let mut result = Ok(());
+        while let Some(appended) = progress.try_first(writer) {
+            match appended {
+                Err(error) if progress.backlog.keeps_first(&error, producer.delivery_timeout()) => {
+                    if progress.backlog.pause() {
+                        producer.retries.begin(&error);
+                    }
+                    if self.lane.mark_timed() {
+                        producer.expect(self.lane.number, producer.pace.now_us().saturating_add(RETRY_US));
+                    }
+                    return result.and(Err(error));
                 }
-            }
-            Ok(written) => {
-                outcome.set(Ok(written));
-                producer.memory.give_back(reserved);
-            }
-            Err(error) => {
-                outcome.set(Err(error.clone()));
-                producer.failures.add(outcome, record_count, error.clone());
-                producer.memory.give_back(reserved);
-                return Err(error);
+                appended => result = result.and(progress.settle_first(producer, appended)),
             }
         }
-        Ok(())
+        if progress.backlog.resume() {
+            producer.retries.end();
+        }
+        result
+    }
+
+    /// Whether a batch waits to be tried again.
+    pub(super) fn is_retrying(&self) -> bool {
+        self.progress.as_ref().is_some_and(|progress| progress.backlog.is_retrying())
+    }
+
+    /// Gives up every batch that is not in the partition: its records are reported as lost.
+    pub(super) fn give_up(&mut self) {
+        let Some(progress) = self.progress.as_deref_mut() else { return };
+        while let Some(cause) = progress.backlog.cause() {
+            let _told_by_the_next_call = progress.settle_first(self.producer, Err(cause));
+        }
+        if progress.backlog.resume() {
+            self.producer.retries.end();
+        }
     }
 
     /// Waits until what was written is on the device, where that is asked for. Others write meanwhile. Errors as of
@@ -356,33 +413,4 @@ impl Drop for Turn<'_> {
             let _told_by_the_next_call = self.write(Some(number));
         }
     }
-}
-
-fn append(progress: &mut Progress, batch: OpenBatch, writer: Writer) -> Result<Written> {
-    let OpenBatch { partition, settings, mut builder, durability, .. } = batch;
-    if progress.is_unsure {
-        progress.begin_epoch();
-    }
-    builder.set_producer(progress.next);
-    let (record_count, max_timestamp) = (builder.record_count(), builder.max_timestamp());
-    let bytes = builder.finish(&settings).map_err(|malformed| partition.cannot_encode(malformed))?;
-    let mut encoded = EncodedBatch { bytes, record_count, max_timestamp, producer: Some(progress.next) };
-    let appended = match partition.append_encoded(&mut encoded) {
-        // It was truncated, or knows this producer from a time that we have lost: it is ours to say what comes next.
-        Err(Error::OutOfOrderSequence { .. } | Error::ProducerFenced { .. }) => {
-            progress.begin_epoch();
-            encoded.set_producer(progress.next);
-            partition.append_encoded(&mut encoded)
-        }
-        appended => appended,
-    };
-    let append_time = encoded.append_time();
-    partition.context().buffers.give_back(encoded.bytes);
-    let appended = appended.inspect_err(|error| progress.is_unsure = matches!(error, Error::Io { .. }))?;
-    progress.next.sequence = sequence_after(progress.next.sequence, record_count);
-    if writer == Writer::Caller {
-        partition.flush_if_due(&appended)?;
-    }
-    let is_to_be_synced = partition.is_to_be_synced(durability);
-    Ok(Written { partition, appended, append_time, is_to_be_synced })
 }

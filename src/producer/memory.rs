@@ -1,6 +1,8 @@
 //! How much a producer may hold that is not written yet, and waiting until there is room.
 
-use parking_lot::{Condvar, Mutex};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
@@ -25,10 +27,16 @@ impl Memory {
         Self { limit, room: Mutex::new(Room { free: limit, changes: 0 }), changed: Condvar::new() }
     }
 
-    /// Takes room. Where there is none, `make_room` is called, without a lock, which gives some back or leaves it to others; then
-    /// this waits until something changes, and tries again: `BufferExhausted` after the deadline that `deadline` gives.
-    /// `RecordTooLarge`: there can never be so much.
-    pub(super) fn take(&self, bytes: u64, deadline: impl FnOnce() -> Deadline, make_room: impl Fn()) -> Result<()> {
+    /// Takes room. While there is none, calls `make_room` without a lock: it returns room or leaves that to other threads. Then
+    /// waits until something changes, or for as long as `make_room` said, and tries again.
+    ///
+    /// Fails with `BufferExhausted` after the deadline, and with `RecordTooLarge` if there can never be so much room.
+    pub(super) fn take(
+        &self,
+        bytes: u64,
+        deadline: impl FnOnce() -> Deadline,
+        make_room: impl Fn() -> Option<Duration>,
+    ) -> Result<()> {
         if bytes > self.limit {
             return Err(Error::RecordTooLarge { bytes, limit: self.limit, key: "buffer.memory" });
         }
@@ -40,20 +48,30 @@ impl Memory {
         loop {
             let seen = room.changes;
             drop(room);
-            make_room();
+            let pause = make_room();
+            let look_again = pause.map_or(Deadline::never(), Deadline::after);
             room = self.room.lock();
             if room.take(bytes) {
                 return Ok(());
             }
-            while room.changes == seen {
-                let Some(at) = deadline.instant() else {
-                    self.changed.wait(&mut room);
-                    continue;
-                };
-                if self.changed.wait_until(&mut room, at).timed_out() {
+            while room.changes == seen && !look_again.has_passed() {
+                if deadline.has_passed() {
                     return if room.take(bytes) { Ok(()) } else { Err(Error::BufferExhausted) };
                 }
+                self.wait(&mut room, deadline.earlier(look_again));
             }
+        }
+    }
+
+    /// Waits until something changes, but no longer than `timeout`.
+    pub(super) fn wait_for_change(&self, timeout: Duration) {
+        let _looks_again = self.changed.wait_for(&mut self.room.lock(), timeout);
+    }
+
+    fn wait(&self, room: &mut MutexGuard<'_, Room>, deadline: Deadline) {
+        match deadline.instant() {
+            Some(at) => drop(self.changed.wait_until(room, at)),
+            None => self.changed.wait(room),
         }
     }
 
@@ -81,7 +99,6 @@ impl Room {
 mod tests {
     use std::cell::Cell;
     use std::thread;
-    use std::time::Duration;
 
     use super::*;
 
@@ -94,26 +111,35 @@ mod tests {
         let memory = Memory::new(10);
         memory.take(10, Deadline::never, || unreachable!("there is room")).unwrap();
         let asked = Cell::new(0);
-        let refused = memory.take(1, soon, || asked.set(asked.get() + 1));
+        let refused = memory.take(1, soon, || {
+            asked.set(asked.get() + 1);
+            None
+        });
         assert!(matches!(refused, Err(Error::BufferExhausted)) && asked.get() == 1, "{refused:?}");
         thread::scope(|scope| {
-            let waiting = scope.spawn(|| memory.take(6, Deadline::never, || ()));
+            let waiting = scope.spawn(|| memory.take(6, Deadline::never, || None));
             memory.give_back(3);
             memory.give_back(3);
             waiting.join().unwrap().unwrap();
         });
-        memory.take(4, soon, || memory.give_back(4)).unwrap();
+        memory
+            .take(4, soon, || {
+                memory.give_back(4);
+                None
+            })
+            .unwrap();
     }
 
     /// Who waits asked for room while another was at it; when the other is done, room is there for the asking.
     #[test]
     fn whoever_waits_asks_again_when_something_changed() {
         let memory = Memory::new(10);
-        memory.take(10, Deadline::never, || ()).unwrap();
+        memory.take(10, Deadline::never, || None).unwrap();
         let asked = Cell::new(0);
         let make_room = || {
             asked.set(asked.get() + 1);
             memory.give_back(if asked.get() == 3 { 10 } else { 0 });
+            None
         };
         memory.take(10, Deadline::never, make_room).unwrap();
         assert_eq!(asked.get(), 3);

@@ -1,8 +1,9 @@
 //! Producers: many small sends become few large writes.
 //!
 //! From the bottom: [`table`] (what is kept by number), [`memory`] (how much may be held), [`pace`] (time), [`delivery`] (what
-//! became of a record), [`lane`] (the open batch of one partition), [`accumulator`] (one producer), [`timer`] (who writes what
-//! has lingered). This file holds the service of a log and the handle of a producer.
+//! became of a record), [`backlog`] (closed batches, and those that are tried again), [`lane`] (the open batch of one partition),
+//! [`accumulator`] (one producer), [`timer`] (writes what has lingered). This file holds the service of a log and the handle of
+//! a producer.
 //!
 //! There is no thread between a send and the disk: whoever finds a batch full writes it. Every batch says who wrote it and where
 //! it stands, as those of Kafka's idempotent producers do.
@@ -22,6 +23,7 @@ use crate::topic::Topic;
 use crate::topic::identity::unique;
 
 mod accumulator;
+mod backlog;
 mod config;
 mod delivery;
 mod lane;
@@ -77,7 +79,7 @@ impl ProducerService {
             producers.retain(|producer| producer.strong_count() > 0);
             producers.push(Arc::downgrade(&core));
         }
-        if core.pace.lingers() && !self.context.clock.is_manual() {
+        if !self.context.clock.is_manual() {
             let service = Arc::downgrade(self);
             // Without the service there is nothing to wait for.
             let work = move || service.upgrade().map_or(u64::MAX, |service| service.send_due());
@@ -112,14 +114,22 @@ impl ProducerService {
         result
     }
 
-    /// Sends what is held, and closes all producers. Gives the first failure that nobody waited for.
+    /// Tries again what could not be written because the disk was full, now that there may be room.
+    pub(crate) fn retry(&self) {
+        for producer in self.live() {
+            producer.retry();
+        }
+    }
+
+    /// Sends what is held, trying each batch once, and closes all producers. Returns the first failure that no delivery was
+    /// waited for.
     pub(crate) fn close(&self) -> Result<()> {
         // At once: one that is made from now on is refused.
         let producers = self.producers.lock().take();
         self.timer.stop();
         let mut result = Ok(());
         for producer in producers.iter().flatten().filter_map(Weak::upgrade) {
-            result = result.and(producer.close());
+            result = result.and(producer.close_now());
         }
         result
     }
@@ -170,7 +180,7 @@ struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         // Who wants to know calls `close`.
-        let _nobody_is_left_to_tell = self.core.close();
+        let _nobody_is_left_to_tell = self.core.close_now();
     }
 }
 
@@ -184,8 +194,10 @@ impl Producer {
     ///
     /// # Errors
     /// `InvalidRecord` and `RecordTooLarge`; `BufferExhausted` after [`max_block`](ProducerConfig::max_block);
-    /// `UnknownTopic` also for a topic of another log; `Poisoned`, `Corrupt`, `Closed`. And, once, the failure of an earlier
-    /// batch that not all of its deliveries were waited for. After any of them the record was not taken.
+    /// `UnknownTopic` also for a topic of another log; `Poisoned`, `Corrupt`, `Closed`. `DiskFull` if
+    /// the memory is full of batches that a full disk keeps from being written. And, once for each partition,
+    /// [`NotAcknowledged`](Error::NotAcknowledged) for earlier records that failed and were not waited for. After any of them the
+    /// record was not taken.
     #[inline]
     pub fn send<'a>(&self, topic: &Topic, record: impl Into<Record<'a>>) -> Result<Delivery> {
         self.handle.core.send(topic.core(), &record.into(), topic.durability())
@@ -198,16 +210,23 @@ impl Producer {
     }
 
     /// Writes everything that was sent before, and waits until it is as durable as was asked for: in the operating system, or on
-    /// the device. [`Log::flush`](crate::Log::flush) does that, and brings everything to the device.
+    /// the device. While the disk is full this waits for room, for the
+    /// [`delivery_timeout`](ProducerConfig::delivery_timeout) at most. [`Log::flush`](crate::Log::flush) tries only once, and
+    /// brings everything else to the device.
     ///
     /// # Errors
-    /// The first failure since the last report that not all deliveries were waited for; `Closed`.
+    /// [`NotAcknowledged`](Error::NotAcknowledged) for records of one partition that failed and were not waited for: those of
+    /// other partitions are reported by the next call. `Closed`.
     pub fn flush(&self) -> Result<()> {
         self.handle.core.flush()
     }
 
-    /// Flushes, and closes the producer for all its clones: a later send or flush is [`Error::Closed`]. Errors as of
-    /// [`flush`](Self::flush); closing again, or after the log, is none.
+    /// Flushes, and closes the producer for all its clones: a later send or flush returns [`Error::Closed`]. Closing again, or
+    /// after the log, is not an error. Dropping the last clone, and [`Log::close`](crate::Log::close), close as well, but try to
+    /// write each batch only once.
+    ///
+    /// # Errors
+    /// As of [`flush`](Self::flush).
     pub fn close(self) -> Result<()> {
         self.handle.core.close()
     }

@@ -39,9 +39,14 @@ impl Pace {
         self.clock.now().as_millis()
     }
 
+    /// Microseconds on the stopwatch that deadlines are counted in.
+    pub(super) fn now_us(&self) -> u64 {
+        self.stopwatch.now_us()
+    }
+
     /// When a batch that begins now is due; never by itself where none lingers.
     pub(super) fn due_us(&self) -> u64 {
-        if self.lingers() { self.stopwatch.now_us().saturating_add(self.linger_us) } else { u64::MAX }
+        if self.lingers() { self.now_us().saturating_add(self.linger_us) } else { u64::MAX }
     }
 
     /// Whether who sends is to write the batch himself: it does not linger, or time is moved by hand and nobody else keeps the

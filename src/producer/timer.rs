@@ -1,7 +1,7 @@
-//! Keeps the deadlines of batches that linger: a thread of the log, `annals-timer`, that does nothing else.
+//! Keeps the deadlines of batches that linger, or wait to be tried again: a thread of the log, `annals-timer`.
 //!
-//! It is started by the first producer that lingers, sleeps while no batch is open, and never syncs. There is none where the
-//! clock is set by hand: then batches that are due are written by `maintain`, or by the next record.
+//! The first producer starts it. It sleeps while no batch is due, and never syncs. A log whose clock is set by hand has no such
+//! thread: there `maintain` or the next record writes the batches that are due.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -313,7 +313,11 @@ fn a_failure_comes_out_once_if_nobody_waits() {
     let doomed = topic(&log, 1);
     let sound = log.create_topic("sound", 1, TopicConfig::new()).unwrap();
     let producer = log.producer().unwrap();
-    let gone = |result: Result<()>| matches!(result, Err(Error::UnknownTopic(name)) if &*name == "t");
+    let gone = |result: Result<()>| match result {
+        Err(Error::NotAcknowledged { records: 1, cause, .. }) => matches!(&*cause, Error::UnknownTopic(name) if &**name == "t"),
+        Err(Error::UnknownTopic(name)) => &*name == "t",
+        _ => false,
+    };
 
     let waited = producer.send(&doomed, "0").unwrap();
     log.delete_topic("t").unwrap();
