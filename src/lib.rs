@@ -303,6 +303,7 @@ mod retention;
 mod segment;
 mod storage;
 mod sync;
+mod threads;
 mod topic;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};

@@ -78,6 +78,8 @@ impl LogConfig {
     /// How often retention and compaction are looked after, from a thread of the log's own. `None` is no such thread: then
     /// everything waits for `maintain`, flushing too.
     ///
+    /// If the system refuses the thread, [`Log::open`](crate::Log::open) says what happens instead.
+    ///
     /// Default: 5 minutes. In Kafka: `log.retention.check.interval.ms`.
     pub fn maintenance_interval(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.maintenance_interval = time.into();

@@ -92,7 +92,7 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
         spec.is_dense = note.is_dense();
     }
     let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| home.join(name)).to_vec();
-    let context = builder.context(&log_settings, marks, false);
+    let context = builder.context(&log_settings, marks, false, false);
     // Where there were records, a directory without any has lost them: offsets that start again would hide it.
     let core = if !has_segments && spec.recovery_point <= spec.log_start {
         context.clean_marker.clear(storage)?;

@@ -8,10 +8,16 @@
 //! background is tried again next time; a failed fsync has told its partition, which tells its callers.
 //!
 //! There is no thread for a log that is read-only, has its clock set by hand, or has no `maintenance_interval`.
+//!
+//! A system may refuse the thread. Then nothing flushes a second after an append, so every append through the log waits for the
+//! device itself, and retention and compaction wait for `maintain`. This is decided before anything is opened, since it is part
+//! of what the partitions share, and holds until the log is opened again.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::LogCore;
@@ -20,6 +26,7 @@ use crate::config::LogSettings;
 use crate::error::{Error, Result};
 use crate::partition::Maintenance;
 use crate::retention::{SteadyTime, allows_deletion, bound_total};
+use crate::threads;
 
 /// The first pass comes no later than this, so that programs which run briefly delete too.
 const FIRST_PASS: Duration = Duration::from_secs(30);
@@ -27,20 +34,32 @@ const FIRST_PASS: Duration = Duration::from_secs(30);
 /// So often the thread looks whether a topic has got a `flush.ms` of its own.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Starts the thread, if there is to be one.
-pub(super) fn start(core: &Arc<LogCore>, settings: &LogSettings) -> Result<()> {
-    let context = core.context();
-    let Some(interval) = settings.maintenance_interval else { return Ok(()) };
-    if context.read_only || context.clock.is_manual() {
-        return Ok(());
+/// The thread of a log that is being opened. It ends if this is dropped.
+pub(super) struct Idle {
+    thread: JoinHandle<()>,
+    log: Sender<Arc<LogCore>>,
+}
+
+impl Idle {
+    /// Starts the thread, if the settings ask for one.
+    pub(super) fn start(settings: &LogSettings) -> io::Result<Option<Self>> {
+        let Some(interval) = settings.maintenance_interval else { return Ok(None) };
+        let flush_interval = settings.flush_interval;
+        let (log, opened) = channel::<Arc<LogCore>>();
+        let work = move || {
+            if let Ok(core) = opened.recv() {
+                run(&core, flush_interval, interval);
+            }
+        };
+        Ok(Some(Self { thread: threads::spawn("annals-maintain", work)?, log }))
     }
-    let flush_interval = settings.flush_interval;
-    // A strong reference to the core keeps nothing open: that is for the guard.
-    let shared = Arc::clone(core);
-    let work = move || run(&shared, flush_interval, interval);
-    let thread = thread::Builder::new().name("annals-maintain".to_owned()).spawn(work);
-    *core.thread.lock() = Some(thread.map_err(|error| Error::io("start the maintenance thread of", &core.dir, error))?);
-    Ok(())
+
+    /// Lets the thread work on a log that is open. Its reference to the core keeps nothing open: that is for the guard.
+    pub(super) fn begin(self, core: &Arc<LogCore>) {
+        let sent = self.log.send(Arc::clone(core));
+        debug_assert!(sent.is_ok(), "the thread waits for it");
+        *core.thread.lock() = Some(self.thread);
+    }
 }
 
 /// Ends the thread, and waits until it has.

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 
 use crate::brief::Few;
-use crate::config::TopicConfig;
+use crate::config::{Durability, TopicConfig};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::group::{Consumer, ConsumerConfig, ConsumerGroup, GroupService};
@@ -87,6 +87,8 @@ pub struct Recovery {
     pub topics: Vec<(Arc<str>, Error)>,
     /// Positions of groups that lay beyond what is left of their partition.
     pub lowered_commits: Vec<LoweredCommit>,
+    /// Why the system refused the log's background thread; `None` if the thread runs, or the log needs none. See [`Log::open`].
+    pub thread_refused: Option<Error>,
 }
 
 /// A committed offset that pointed beyond the recovered end of its partition and was lowered to it: otherwise the records that
@@ -106,10 +108,10 @@ pub struct LoweredCommit {
 
 impl fmt::Debug for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { clean, partitions, topics, lowered_commits } = self;
+        let Self { clean, partitions, topics, lowered_commits, thread_refused } = self;
         let mut shown = f.debug_struct("Recovery");
         shown.field("clean", clean).field("partitions", &Few(partitions)).field("topics", &Few(topics));
-        shown.field("lowered_commits", &Few(lowered_commits)).finish()
+        shown.field("lowered_commits", &Few(lowered_commits)).field("thread_refused", thread_refused).finish()
     }
 }
 
@@ -124,6 +126,11 @@ impl Recovery {
 impl Log {
     /// Opens the log in `dir`, or creates it, and locks it. After an unclean stop it is recovered: see
     /// [`recovery`](Self::recovery).
+    ///
+    /// Where the system refuses a thread (`ulimit -u`, a limit of a container), opening continues in the calling thread. Without
+    /// its background thread nothing would flush a second after an append. So every append, commit and batch of a producer waits
+    /// for the device, as with [`Durability::Synced`], and retention and compaction wait for [`maintain`](Self::maintain), until
+    /// the log is opened again. [`Recovery::thread_refused`] reports this.
     ///
     /// [`Error::Locked`] if it is open elsewhere, [`Error::NotALog`] if the directory holds something that no log has; then
     /// nothing was changed. A damaged partition does not keep the log from opening.
@@ -298,7 +305,9 @@ impl Log {
     }
 
     fn topic_of(&self, core: Arc<crate::topic::TopicCore>) -> Topic {
-        Topic::new(core, self.keep())
+        let syncs_at_once = core.context().syncs_at_once;
+        let topic = Topic::new(core, self.keep());
+        if syncs_at_once { topic.with_durability(Durability::Synced) } else { topic }
     }
 
     /// Kafka's internal topics are made and deleted by the services that need them.
@@ -483,3 +492,5 @@ impl LogCore {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod without_threads;

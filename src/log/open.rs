@@ -17,7 +17,7 @@ use super::catalog::{self, Known};
 use super::checkpoints::{Checkpoints, Lines, ensure_meta_properties};
 use super::{Guard, Log, LogCore, LoweredCommit, Recovery, beside, lone, maintenance};
 use crate::clock::{Clock, Deadline, SystemClock};
-use crate::config::{LogConfig, LogSettings, TopicConfig};
+use crate::config::{Durability, LogConfig, LogSettings, TopicConfig};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::group::GroupService;
@@ -105,13 +105,21 @@ impl LogBuilder {
         lone::open(&self, &config)
     }
 
-    /// What the partitions share. The files in `marks` go before the first write.
-    pub(super) fn context(&self, settings: &LogSettings, marks: Vec<PathBuf>, read_only: bool) -> Arc<PartitionContext> {
+    /// What the partitions share. The files in `marks` go before the first write. With `syncs_at_once` nothing is left to a
+    /// later flush.
+    pub(super) fn context(
+        &self,
+        settings: &LogSettings,
+        marks: Vec<PathBuf>,
+        read_only: bool,
+        syncs_at_once: bool,
+    ) -> Arc<PartitionContext> {
         Arc::new(PartitionContext {
             storage: Arc::clone(&self.storage),
             clock: Arc::clone(&self.clock),
             files: OpenFiles::new(Arc::clone(&self.storage), settings.max_open_files),
-            durability: settings.durability,
+            durability: if syncs_at_once { Durability::Synced } else { settings.durability },
+            syncs_at_once,
             read_mode: settings.read_mode,
             max_decompressed_bytes: settings.max_decompressed_bytes,
             read_only,
@@ -124,7 +132,11 @@ impl LogBuilder {
     fn load(self, settings: &LogSettings, dir: PathBuf, contents: Contents, lock: Option<Box<dyn FileLock>>) -> Result<Log> {
         let read_only = lock.is_none();
         let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| dir.join(name)).to_vec();
-        let context = self.context(settings, marks, read_only);
+        let has_thread = !read_only && !self.clock.is_manual();
+        let thread = if has_thread { maintenance::Idle::start(settings) } else { Ok(None) };
+        let thread = thread.map_err(|error| Error::io("start the maintenance thread of", &dir, error));
+        let context = self.context(settings, marks, read_only, thread.is_err());
+        let (thread, thread_refused) = thread.map_or_else(|error| (None, Some(error)), |thread| (thread, None));
         let checkpoints = Checkpoints::read(&*self.storage, &dir);
         // Tests that stand the clock still want the same steps each time.
         let threads = if self.clock.is_manual() { 1 } else { settings.recovery_threads };
@@ -144,9 +156,10 @@ impl LogBuilder {
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
         let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups) };
-        let recovery = Recovery { clean, partitions: loaded.partitions, topics: loaded.topics, lowered_commits };
+        let (partitions, topics) = (loaded.partitions, loaded.topics);
+        let recovery = Recovery { clean, partitions, topics, lowered_commits, thread_refused };
         let wake = Signal::new();
-        let producers = Arc::new(ProducerService::new(catalog.context(), &dir, &wake));
+        let producers = Arc::new(ProducerService::new(catalog.context(), &wake));
         let core = Arc::new(LogCore {
             dir,
             catalog,
@@ -174,7 +187,9 @@ impl LogBuilder {
                 Ok(()) | Err(Error::DiskFull { .. }) => {}
                 Err(error) => return Err(error),
             }
-            maintenance::start(log.core(), settings)?;
+            if let Some(thread) = thread {
+                thread.begin(log.core());
+            }
         }
         Ok(log)
     }

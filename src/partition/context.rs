@@ -47,6 +47,9 @@ pub(crate) struct PartitionContext {
     pub(crate) files: Arc<OpenFiles>,
     /// Of the log; a topic's setting goes first.
     pub(crate) durability: Durability,
+    /// Nothing flushes in the background although the log asked for it: whatever is written is synced by the thread that writes
+    /// it.
+    pub(crate) syncs_at_once: bool,
     pub(crate) read_mode: ReadMode,
     /// Most bytes that one batch may decompress to.
     pub(crate) max_decompressed_bytes: usize,
@@ -66,6 +69,7 @@ impl PartitionContext {
             storage,
             clock: Arc::new(crate::clock::ManualClock::at(crate::clock::Timestamp::from_millis(1_700_000_000_000))),
             durability: Durability::Os,
+            syncs_at_once: false,
             read_mode: ReadMode::Map,
             max_decompressed_bytes: 1 << 20,
             read_only: false,

@@ -321,6 +321,11 @@ impl ProducerCore {
         result
     }
 
+    /// Whether the thread that writes a batch syncs it, since no other will.
+    pub(super) fn syncs_at_once(&self) -> bool {
+        self.context.syncs_at_once
+    }
+
     /// There is something to be synced, and nobody who waits for it, as far as is known.
     pub(super) fn ask_for_sync(&self) {
         self.syncing.notify();

@@ -52,7 +52,8 @@ impl ProducerConfig {
 
     /// How long a batch that is not full waits for more records at most (`linger.ms`); 5 ms by default, as in Kafka 4. It is
     /// written sooner when it is full, when somebody waits for one of its records, and by `flush` and `close`. A thread of the
-    /// log, `annals-timer`, keeps the time; where the clock is set by hand, `Log::maintain` and the next `send` do.
+    /// log, `annals-timer`, keeps the time; where the clock is set by hand, `Log::maintain` and the next `send` do. If the system
+    /// refuses that thread, the producer does not linger.
     ///
     /// Without it, which is 0, every record is written by the call that sends it; those that other threads send meanwhile go
     /// together. Should the write of another take longer than [`max_block`](Self::max_block), that other writes the record behind

@@ -112,6 +112,15 @@ impl Progress {
         let Some(batch) = self.backlog.pop_front() else { unreachable!("it was just tried") };
         let ClosedBatch { number, outcome, record_count, reserved, .. } = batch;
         match appended {
+            Ok(written) if written.is_to_be_synced && producer.syncs_at_once() => {
+                outcome.set(Ok(written));
+                let synced = outcome.sync();
+                if let Err(error) = &synced {
+                    producer.failures.add(outcome, record_count, error.clone());
+                }
+                producer.memory.give_back(reserved);
+                synced
+            }
             Ok(written) if written.is_to_be_synced => {
                 outcome.set(Ok(written));
                 let is_first = self.unsynced.is_empty();

@@ -9,8 +9,8 @@
 //! it stands, as those of Kafka's idempotent producers do.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -51,7 +51,6 @@ fn producer_id() -> i64 {
 /// The producers of a log.
 pub(crate) struct ProducerService {
     context: Arc<PartitionContext>,
-    dir: PathBuf,
     timer: Arc<Timer>,
     /// Notified when something is to be synced.
     syncing: Arc<Signal>,
@@ -60,11 +59,11 @@ pub(crate) struct ProducerService {
 }
 
 impl ProducerService {
-    /// `dir` is that of the log. `syncing` is notified when [`sync_written`](Self::sync_written) has something to do.
-    pub(crate) fn new(context: &Arc<PartitionContext>, dir: &Path, syncing: &Arc<Signal>) -> Self {
+    /// `syncing` is notified when [`sync_written`](Self::sync_written) has something to do.
+    pub(crate) fn new(context: &Arc<PartitionContext>, syncing: &Arc<Signal>) -> Self {
         let timer = Arc::new(Timer::new(Stopwatch::of(&context.clock)));
         let (context, syncing) = (Arc::clone(context), Arc::clone(syncing));
-        Self { context, dir: dir.to_owned(), timer, syncing, producers: Mutex::new(Some(Vec::new())) }
+        Self { context, timer, syncing, producers: Mutex::new(Some(Vec::new())) }
     }
 
     pub(crate) fn producer(self: &Arc<Self>, config: ProducerConfig, keep: KeepOpen) -> Result<Producer> {
@@ -72,6 +71,8 @@ impl ProducerService {
             return Err(Error::ReadOnly);
         }
         config.validate()?;
+        // Without a thread that keeps deadlines nothing may wait for one.
+        let config = if self.has_timer() { config } else { config.linger(Duration::ZERO) };
         let core = Arc::new(ProducerCore::new(&self.context, &self.timer, &self.syncing, config));
         {
             let mut producers = self.producers.lock();
@@ -79,13 +80,16 @@ impl ProducerService {
             producers.retain(|producer| producer.strong_count() > 0);
             producers.push(Arc::downgrade(&core));
         }
-        if !self.context.clock.is_manual() {
-            let service = Arc::downgrade(self);
-            // Without the service there is nothing to wait for.
-            let work = move || service.upgrade().map_or(u64::MAX, |service| service.send_due());
-            self.timer.start(work).map_err(|error| Error::io("start the timer thread of", &self.dir, error))?;
-        }
         Ok(Producer { handle: Arc::new(Handle { core, keep }) })
+    }
+
+    /// Whether deadlines are kept: by a clock that is set by hand, or by the timer's thread, which is started unless the system
+    /// refuses it.
+    fn has_timer(self: &Arc<Self>) -> bool {
+        let service = Arc::downgrade(self);
+        // Without the service there is nothing to wait for.
+        let work = move || service.upgrade().map_or(u64::MAX, |service| service.send_due());
+        self.context.clock.is_manual() || self.timer.start(work).is_ok()
     }
 
     /// Writes the batches that have lingered long enough. Gives the time of the next deadline.

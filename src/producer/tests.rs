@@ -20,7 +20,7 @@ fn service() -> Arc<ProducerService> {
 
 fn service_on(disk: impl Storage) -> Arc<ProducerService> {
     let context = Arc::new(PartitionContext::for_tests(disk));
-    Arc::new(ProducerService::new(&context, Path::new("/data"), &Signal::new()))
+    Arc::new(ProducerService::new(&context, &Signal::new()))
 }
 
 fn partition(service: &ProducerService, number: u32) -> Partition {

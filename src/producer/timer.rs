@@ -1,16 +1,18 @@
 //! Keeps the deadlines of batches that linger, or wait to be tried again: a thread of the log, `annals-timer`.
 //!
 //! The first producer starts it. It sleeps while no batch is due, and never syncs. A log whose clock is set by hand has no such
-//! thread: there `maintain` or the next record writes the batches that are due.
+//! thread: there `maintain` or the next record writes the batches that are due. Where the system refuses the thread, the
+//! producer does not linger, and the next record, `flush` or `maintain` tries a batch again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
 use crate::clock::Stopwatch;
 use crate::partition::follow::Signal;
+use crate::threads;
 
 pub(super) struct Timer {
     stopwatch: Arc<Stopwatch>,
@@ -41,7 +43,7 @@ impl Timer {
         let mut thread = self.thread.lock();
         if thread.is_none() && !self.is_stopped.load(Ordering::SeqCst) {
             let timer = Arc::clone(self);
-            *thread = Some(thread::Builder::new().name("annals-timer".to_owned()).spawn(move || timer.run(&work))?);
+            *thread = Some(threads::spawn("annals-timer", move || timer.run(&work))?);
         }
         Ok(())
     }

@@ -24,6 +24,7 @@ use crate::format::file_name;
 use crate::format::metadata_file::TopicFile;
 use crate::partition::{PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec};
 use crate::storage::remove_if_exists;
+use crate::threads;
 use crate::topic::stored::{Found, Home, TopicParts, is_never_compacted, new_partition, read_topic_file, unconfigured};
 use crate::topic::{Slot, TopicCore, partition_dir};
 use crate::topic_partition::TopicPartition;
@@ -268,9 +269,9 @@ impl Job {
 }
 
 /// Runs all jobs; the results are in the order of the jobs.
-pub(super) fn run_all(context: &Arc<PartitionContext>, jobs: &[Job], threads: usize) -> Vec<(Slot, PartitionRecovery)> {
-    let threads = threads.min(jobs.len());
-    if threads <= 1 {
+pub(super) fn run_all(context: &Arc<PartitionContext>, jobs: &[Job], parallel: usize) -> Vec<(Slot, PartitionRecovery)> {
+    let parallel = parallel.min(jobs.len());
+    if parallel <= 1 {
         return jobs.iter().map(|job| job.run(context)).collect();
     }
     let next = AtomicUsize::new(0);
@@ -283,8 +284,11 @@ pub(super) fn run_all(context: &Arc<PartitionContext>, jobs: &[Job], threads: us
         }
     };
     let mut done: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        // The calling thread works too, alone where the system refuses all others.
+        let others: Vec<_> = (1..parallel).map_while(|_| threads::spawn_scoped(scope, "annals-open", work).ok()).collect();
+        let mut done = work();
+        done.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))));
+        done
     });
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, outcome)| outcome).collect()

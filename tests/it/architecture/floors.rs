@@ -5,7 +5,7 @@ use super::{Finding, found};
 
 /// The house from the ground up: each line a floor, each word a room on it. A room may be one file, or a folder with all in it.
 const FLOORS: [&[&str]; 10] = [
-    &["topic_partition", "error", "clock", "config", "sync", "brief"],
+    &["topic_partition", "error", "clock", "config", "sync", "threads", "brief"],
     &["format", "storage"],
     &["segment"],
     &["partition"],
