@@ -29,9 +29,9 @@ fn check_allowed() -> io::Result<()> {
 }
 
 #[cfg(test)]
-pub(crate) use refusing::refuse_threads;
-#[cfg(test)]
 use refusing::check_allowed;
+#[cfg(test)]
+pub(crate) use refusing::refuse_threads;
 
 #[cfg(test)]
 mod refusing {

@@ -19,7 +19,7 @@ use crate::format::file_name;
 use crate::format::legacy;
 use crate::log::salvaged::{Known, known};
 use crate::partition::Partition;
-use crate::storage::{Access, Disk, Storage, StorageFile, read_file, replace_file};
+use crate::storage::{Access, Disk, Storage, StorageFile, create_dirs, read_file, replace_file};
 
 /// What a compressed legacy batch may become, to tell its first offset.
 const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
@@ -134,7 +134,7 @@ impl<'a> Copy<'a> {
         let Some(&first) = bases.first() else {
             return Err(Error::NotALog { path: from.to_owned(), reason: "it holds no segment" });
         };
-        storage.create_dir_all(to).map_err(|error| Error::io("create", to, error))?;
+        create_dirs(storage, to).map_err(|error| Error::io("create", to, error))?;
         if !storage.list(to).map_err(|error| Error::io("list", to, error))?.is_empty() {
             return Err(Error::NotALog { path: to.to_owned(), reason: "what is salvaged goes to an empty directory" });
         }

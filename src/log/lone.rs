@@ -15,13 +15,13 @@ use std::sync::Arc;
 use super::bounds::lowered;
 use super::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
 use super::lone_note::Note;
-use super::open::{LogBuilder, ensure_directory, sync_above, take_lock};
+use super::open::{LogBuilder, ensure_directory, take_lock};
 use crate::compaction::Allowance;
 use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::partition::{KeepOpen, Maintenance, Partition, PartitionContext, PartitionCore, PartitionSpec, Truncation};
-use crate::storage::{DirEntry, FileLock, Storage};
+use crate::storage::{DirEntry, FileLock, Storage, sync_found};
 use crate::topic::stored::{Found, read_topic_file, store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
 
@@ -96,7 +96,9 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     // Where there were records, a directory without any has lost them: offsets that start again would hide it.
     let core = if !has_segments && spec.recovery_point <= spec.log_start {
         context.clean_marker.clear(storage)?;
-        sync_above(storage, &dir)?;
+        if !created {
+            sync_found(storage, &dir);
+        }
         if log.is_none() {
             spec.is_dense = note.begin(storage, &spec.settings)?;
         }

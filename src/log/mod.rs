@@ -491,6 +491,8 @@ impl LogCore {
 }
 
 #[cfg(test)]
+mod places;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod without_threads;

@@ -25,7 +25,7 @@ use crate::partition::follow::Signal;
 use crate::partition::{BufferPool, CleanMarker, Numbers, Partition, PartitionContext};
 use crate::producer::ProducerService;
 use crate::storage::open_files::OpenFiles;
-use crate::storage::{Disk, FileLock, Storage};
+use crate::storage::{Disk, FileLock, Storage, create_dirs, sync_found};
 use crate::topic::identity::unique_id;
 use crate::topic::stored::Home;
 
@@ -78,8 +78,8 @@ impl LogBuilder {
         let contents = Contents::read(&*self.storage, &dir)?;
         contents.check_is_log(&dir)?;
         let has = |name| contents.files.contains(name);
-        if !has(file_name::META_PROPERTIES) {
-            sync_above(&*self.storage, &dir)?;
+        if !created && !has(file_name::META_PROPERTIES) {
+            sync_found(&*self.storage, &dir);
         }
         if !has(file_name::CLEAN_SHUTDOWN) {
             // Topics that a killed process made are in the directory, and perhaps not on the device.
@@ -228,8 +228,7 @@ pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Fil
     }
 }
 
-/// Creates a directory if there is none, and says whether it did. `NotALog` if it is something else. Durable after
-/// [`sync_above`].
+/// Creates a directory, durably, if there is none, and says whether it did. `NotALog` if it is something else.
 pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool> {
     for ancestor in dir.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
         match storage.metadata(ancestor) {
@@ -240,21 +239,8 @@ pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool
             Err(error) => return Err(Error::io("look at", ancestor, error)),
         }
     }
-    storage.create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+    create_dirs(storage, dir).map_err(|error| Error::io("create", dir, error))?;
     Ok(true)
-}
-
-/// Makes a directory, of a canonical path, durable, with those above it. To be done for each that is not known to be: who made
-/// it may have been killed before.
-pub(super) fn sync_above(storage: &dyn Storage, dir: &Path) -> Result<()> {
-    for above in dir.ancestors().skip(1) {
-        match storage.sync_dir(above) {
-            // Who must not list it did not make what is in it.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
-            done => done.map_err(|error| Error::io("sync", above, error))?,
-        }
-    }
-    Ok(())
 }
 
 impl fmt::Debug for LogBuilder {

@@ -29,7 +29,8 @@ use crate::storage::{read_file, replace_file};
 pub(super) const MAX_METADATA_BYTES: u64 = 64 << 20;
 
 impl PartitionCore {
-    /// Creates the directory (durably), `partition.metadata`, `leader-epoch-checkpoint` and an empty first segment.
+    /// Creates the directory, `partition.metadata`, `leader-epoch-checkpoint` and an empty first segment. All of it is durable
+    /// but the directory's own name, which the caller syncs.
     pub(crate) fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<Self>> {
         let storage = &*context.storage;
         let at = |action, path: &Path| {
@@ -47,9 +48,6 @@ impl PartitionCore {
         let home = home(context, &spec.dir);
         let segment = Segment::create(&home, spec.log_start).map_err(at("create a segment in", &spec.dir))?;
         storage.sync_dir(&spec.dir).map_err(at("sync", &spec.dir))?;
-        if let Some(parent) = spec.dir.parent() {
-            storage.sync_dir(parent).map_err(at("sync", parent))?;
-        }
         let segments = vec![Arc::new(segment)];
         let parts = Parts { segments, epochs, log_end: spec.log_start, was_repaired: true, ..Parts::default() };
         Ok(Arc::new(assemble(context, spec, home, parts)))

@@ -25,7 +25,7 @@ use memmap2::{Mmap, MmapOptions};
 
 use crate::clock::Timestamp;
 
-use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
+use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, is_unsupported, sealed};
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,11 +69,15 @@ impl Storage for Disk {
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::remove_dir_all(dir)
+        if fs::symlink_metadata(dir)?.is_symlink() { remove_linked(dir) } else { fs::remove_dir_all(dir) }
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        match File::open(dir)?.sync_all() {
+            // The file system has no sync for directories, and keeps names as well as it can.
+            Err(error) if is_unsupported(&error) => Ok(()),
+            synced => synced,
+        }
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
@@ -118,6 +122,29 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
         Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Removes a link to a directory with the directory that it leads to. The link goes last: while anything is left, it leads there.
+fn remove_linked(link: &Path) -> io::Result<()> {
+    match fs::canonicalize(link) {
+        Ok(target) => remove_target(&target)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::remove_file(link)
+}
+
+fn remove_target(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+    }
+    match fs::remove_dir(dir) {
+        // A mount point stays, empty, and so does a directory in a place that is not ours to change.
+        Err(error) if matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::PermissionDenied) => Ok(()),
+        removed => removed,
     }
 }
 
@@ -367,6 +394,37 @@ mod tests {
         file.sync_data().unwrap();
         file.drop_cache(1 << 62).unwrap();
         assert_eq!(file.drop_cache(u64::MAX).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    /// procfs answers `EINVAL`, as autofs and some network file systems do.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_directory_that_has_no_sync_is_not_an_error() {
+        assert_eq!(File::open("/proc").unwrap().sync_all().unwrap_err().kind(), ErrorKind::InvalidInput);
+        Disk.sync_dir(Path::new("/proc")).unwrap();
+        assert_eq!(Disk.sync_dir(Path::new("/proc/none")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_link_is_removed_with_the_directory_that_it_leads_to() {
+        use std::os::unix::fs::symlink;
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("far/data/below")).unwrap();
+        fs::write(at("far/data/below/file"), "x").unwrap();
+        fs::write(at("kept"), "x").unwrap();
+        symlink(at("kept"), at("far/data/link")).unwrap();
+        symlink("data", at("far/second")).unwrap();
+        symlink("far/second", at("first")).unwrap();
+        Disk.remove_dir_all(&at("first")).unwrap();
+        assert!(!at("far/data").exists());
+        assert!(fs::symlink_metadata(at("first")).is_err());
+        assert!(at("kept").exists(), "links inside are not followed");
+        Disk.remove_dir_all(&at("far/second")).unwrap();
+        assert!(fs::symlink_metadata(at("far/second")).is_err(), "one that leads nowhere is removed");
+        symlink(at("kept"), at("file")).unwrap();
+        assert_eq!(Disk.remove_dir_all(&at("file")).unwrap_err().kind(), ErrorKind::NotADirectory);
+        assert!(at("kept").exists());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -36,12 +36,18 @@ impl Fault {
     }
 }
 
+/// Whether a call on this path is refused.
+type Refuses = fn(&Path) -> bool;
+
 /// Counts the calls that may fail, and fails one of them.
 #[derive(Debug)]
 struct Plan {
     fault: Mutex<Option<Fault>>,
     calls: AtomicUsize,
     fails_at: usize,
+    /// Directories that cannot be synced, and how the system says so.
+    unsyncable: Mutex<Option<(Refuses, ErrorKind)>>,
+    has_no_drop_cache: AtomicBool,
 }
 
 impl Plan {
@@ -71,8 +77,26 @@ struct FaultyFile {
 
 impl FaultyDisk {
     pub(crate) fn failing_at(fails_at: usize) -> Self {
-        let plan = Plan { fault: Mutex::new(None), calls: AtomicUsize::new(0), fails_at };
+        let plan = Plan {
+            fault: Mutex::new(None),
+            calls: AtomicUsize::new(0),
+            fails_at,
+            unsyncable: Mutex::new(None),
+            has_no_drop_cache: AtomicBool::new(false),
+        };
         Self { inner: MemoryDisk::new(), plan: Arc::new(plan) }
+    }
+
+    /// Directories for which `refuses` is true cannot be synced.
+    pub(crate) fn without_sync_of(self, refuses: Refuses, kind: ErrorKind) -> Self {
+        *self.plan.unsyncable.lock() = Some((refuses, kind));
+        self
+    }
+
+    /// The system has no `posix_fadvise`.
+    pub(crate) fn without_drop_cache(self) -> Self {
+        self.plan.has_no_drop_cache.store(true, Ordering::SeqCst);
+        self
     }
 
     /// From now on calls fail in this way, or no more.
@@ -118,6 +142,11 @@ impl Storage for FaultyDisk {
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.plan.check(false)?;
+        if let Some((refuses, kind)) = *self.plan.unsyncable.lock()
+            && refuses(dir)
+        {
+            return Err(kind.into());
+        }
         self.inner.sync_dir(dir)
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
@@ -160,6 +189,9 @@ impl StorageFile for FaultyFile {
         self.inner.set_modified(at)
     }
     fn drop_cache(&self, position: u64) -> io::Result<()> {
+        if self.plan.has_no_drop_cache.load(Ordering::SeqCst) {
+            return Err(ErrorKind::Unsupported.into());
+        }
         self.inner.drop_cache(position)
     }
 }

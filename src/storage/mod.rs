@@ -94,9 +94,10 @@ pub trait Storage: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
-    /// Removes a directory with all that is in it.
+    /// Removes a directory with all that is in it. Of a link to a directory, removes the directory that it leads to as well.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// Makes creations, renames and removals in a directory durable, those that returned before this call.
+    /// Makes creations, renames and removals in a directory durable, those that returned before this call. Where the file system
+    /// cannot sync directories, names are as durable as it makes them.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock of a file, which is created when absent; `WouldBlock` when another opener has it, be it in
     /// this process or in another. Given back on drop; the file stays. The lock dies with the process.
@@ -173,6 +174,46 @@ pub(crate) fn replace_file_by(
         return Err(error);
     }
     storage.sync_dir(directory_of(path))
+}
+
+/// Creates a directory and those above it that are missing, durably: the name of each is synced before the next is created.
+///
+/// A run that is killed in between leaves at most one name that is not synced, that of the lowest directory. So the next run
+/// syncs the name of the lowest directory that it finds as well.
+pub(crate) fn create_dirs(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for level in dir.ancestors().filter(|level| *level != Path::new("")) {
+        match storage.metadata(level) {
+            Err(error) if error.kind() == ErrorKind::NotFound => missing.push(level),
+            Err(error) => return Err(error),
+            Ok(_) => {
+                sync_found(storage, level);
+                break;
+            }
+        }
+    }
+    for level in missing.into_iter().rev() {
+        storage.create_dir_all(level)?;
+        match storage.sync_dir(directory_of(level)) {
+            // A directory that may be changed and not read cannot be opened to be synced.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied || is_unsupported(&error) => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// Syncs the name of a directory that was there before. Whoever created it may have been killed before they synced it. If that
+/// was not annals, the directory above is none of our business: what it answers does not matter.
+pub(crate) fn sync_found(storage: &dyn Storage, dir: &Path) {
+    if dir.parent().is_some() {
+        let _may_not_be_ours = storage.sync_dir(directory_of(dir));
+    }
+}
+
+/// Whether the file system does not have what it was asked for.
+pub(crate) fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported)
 }
 
 /// A new file beside `path`, under the first free name behind one that depends on `path` alone.

@@ -135,11 +135,13 @@ impl Home {
         replace_file(self.storage(), &path, encode_topic_file(file).as_bytes()).map_err(|error| Error::io("write", &path, error))
     }
 
+    fn check_writable(&self) -> Result<()> {
+        if self.context.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
     /// What has to happen before anything is written.
     fn prepare_write(&self) -> Result<()> {
-        if self.context.read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.check_writable()?;
         self.context.clean_marker.clear(self.storage())
     }
 }
@@ -164,8 +166,9 @@ impl TopicCore {
     /// A new topic. On an error nothing of it stays. The caller has checked name and number, and holds off others.
     pub(crate) fn create(home: &Home, name: &str, partitions: u32, config: &TopicConfig) -> Result<Arc<Self>> {
         let settings = config.over(&home.defaults)?;
-        home.prepare_write()?;
         let name: Arc<str> = name.into();
+        check_free(home, &name, 0..partitions)?;
+        home.prepare_write()?;
         let id = unique_id();
         let is_dense = is_never_compacted(&settings);
         let file = TopicFile { topic_id: id, partitions, is_dense, log_starts: Vec::new(), config: entries_of(config) };
@@ -209,6 +212,7 @@ impl TopicCore {
             let reason = format!("the topic has {present} partitions and can only get more, not {total}");
             return Err(Error::InvalidConfig { key: PARTITIONS_KEY.to_owned(), reason });
         }
+        check_free(&self.home, &self.name, present..total)?;
         self.home.prepare_write()?;
         let settings = stored.config.over(&self.home.defaults)?;
         let mut file = self.file_of(&stored);
@@ -380,7 +384,25 @@ pub(crate) fn check_partition_count(partitions: u32) -> Result<()> {
     Err(Error::InvalidConfig { key: PARTITIONS_KEY.to_owned(), reason: reason.to_owned() })
 }
 
-/// Creates directories and first segments of partitions that `file` speaks of. On an error those that were created are gone
+/// That the directories of partitions to come are free. What they held would be mixed with the partition, and deleted with it.
+fn check_free(home: &Home, topic: &Arc<str>, numbers: Range<u32>) -> Result<()> {
+    home.check_writable()?;
+    for partition in numbers {
+        let dir = partition_dir(&home.root, &TopicPartition { topic: Arc::clone(topic), partition });
+        match home.storage().list(&dir) {
+            Ok(entries) if entries.is_empty() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() != io::ErrorKind::NotADirectory => return Err(Error::io("list", &dir, error)),
+            _ => {
+                let reason = "something else has this name: move it away, or choose another name for the topic";
+                return Err(Error::io("create", &dir, io::Error::new(io::ErrorKind::AlreadyExists, reason)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Creates directories and first segments of partitions that `file` speaks of. On an error those that were created are removed
 /// again.
 fn create_partitions(
     home: &Home,
@@ -389,23 +411,23 @@ fn create_partitions(
     settings: &TopicSettings,
     numbers: Range<u32>,
 ) -> Result<BTreeMap<u32, Slot>> {
+    let storage = home.storage();
     let mut created = BTreeMap::new();
-    for partition in numbers {
+    let mut tried = Vec::new();
+    let done = numbers.into_iter().try_for_each(|partition| {
         let spec = new_partition(&home.root, TopicPartition { topic: Arc::clone(topic), partition }, settings, Some(file));
-        let dir = spec.dir.clone();
-        match PartitionCore::create(&home.context, &spec) {
-            Ok(core) => drop(created.insert(partition, Ok(core))),
-            Err(error) => {
-                for core in created.values().flatten() {
-                    core.mark_deleted();
-                    let _told_already = home.storage().remove_dir_all(core.dir());
-                }
-                let _may_not_be_there = home.storage().remove_dir_all(&dir);
-                return Err(error);
-            }
-        }
+        tried.push(spec.dir.clone());
+        created.insert(partition, Ok(PartitionCore::create(&home.context, &spec)?));
+        Ok(())
+    });
+    let done = done.and_then(|()| storage.sync_dir(&home.root).map_err(|error| Error::io("sync", &home.root, error)));
+    let Err(error) = done else { return Ok(created) };
+    created.values().flatten().for_each(|core: &Arc<PartitionCore>| core.mark_deleted());
+    // A link that leads nowhere is not ours.
+    for dir in tried.iter().filter(|dir| storage.metadata(dir).is_ok()) {
+        let _told_already = storage.remove_dir_all(dir);
     }
-    Ok(created)
+    Err(error)
 }
 
 /// How a partition is created that was never there. Whether it may have gaps is for `file`, the topic's, to say, as it will be

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::TopicFile;
 use crate::partition::{PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec};
-use crate::storage::remove_if_exists;
+use crate::storage::{directory_of, remove_if_exists};
 use crate::threads;
 use crate::topic::stored::{Found, Home, TopicParts, is_never_compacted, new_partition, read_topic_file, unconfigured};
 use crate::topic::{Slot, TopicCore, partition_dir};
@@ -255,7 +255,7 @@ impl Job {
         let done = match self {
             Self::Open(spec) if context.read_only => PartitionCore::open_beside(context, spec),
             Self::Open(spec) => PartitionCore::open(context, spec),
-            Self::Create(spec) => PartitionCore::create(context, spec).map(|core| (core, PartitionRecovery::default())),
+            Self::Create(spec) => create(context, spec).map(|core| (core, PartitionRecovery::default())),
             Self::Refuse(_, error) => Err(error.clone()),
         };
         match done {
@@ -266,6 +266,13 @@ impl Job {
             }
         }
     }
+}
+
+fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<PartitionCore>> {
+    let core = PartitionCore::create(context, spec)?;
+    let root = directory_of(&spec.dir);
+    context.storage.sync_dir(root).map_err(|error| Error::io("sync", root, error))?;
+    Ok(core)
 }
 
 /// Runs all jobs; the results are in the order of the jobs.

@@ -415,7 +415,9 @@ impl<'a> Opening<'a> {
         let path = self.log_path(base);
         let synced = self.context.storage.open(&path, Access::Write).and_then(|file| {
             file.sync_data()?;
-            file.drop_cache(0)
+            // A hint, which some systems and sandboxes do not have.
+            let _is_read_from_the_cache_then = file.drop_cache(0);
+            Ok(())
         });
         synced.map_err(|error| Error::io("sync", &path, error))
     }
