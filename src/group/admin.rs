@@ -14,8 +14,10 @@ use crate::partition::{OffsetSpec, Partition};
 use crate::topic_partition::TopicPartition;
 
 use super::ConsumerGroup;
+use super::claim::Claim;
 use super::config::Seek;
 use super::membership::{GroupState, MemberView};
+use super::offset_store::Gone;
 use super::positions::OffsetAndMetadata;
 
 /// What a group is at one moment.
@@ -157,22 +159,23 @@ impl ConsumerGroup {
     ///
     /// The end is the [high watermark](Partition::high_watermark) here, for `Seek::Latest` too: offsets above it, or below the
     /// log start, become the nearest there is. `Seek::Committed` leaves a position as it is; where there is none it is the end.
-    /// `Seek::ShiftBy` starts from what was committed.
+    /// `Seek::ShiftBy` starts from what was committed. If another thread cuts a partition in the meantime
+    /// ([`Partition::truncate_to`]), its position is at most at the cut.
     ///
     /// # Errors
     /// [`Error::NonEmptyGroup`] if it has members; [`Error::NoOffset`] if a position is to be shifted that there is not;
-    /// [`Error::UnknownTopic`], [`Error::UnknownPartition`].
+    /// [`Error::UnknownTopic`], also if the topic is deleted in the meantime; [`Error::UnknownPartition`].
     pub fn reset(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,
         to: impl Into<Seek>,
     ) -> Result<Vec<(TopicPartition, u64)>> {
-        let (partitions, to) = (partitions.into_iter(), to.into());
+        let to = to.into();
+        let places = self.places(partitions)?;
         self.group.while_empty(|| {
-            let plan = self.reset_plan(partitions, to)?;
-            let next = plan.iter().map(|(partition, offset)| (partition.clone(), (*offset).into())).collect();
-            self.service.store.commit(self.id(), next, Durability::Os)?;
-            Ok(plan)
+            let move_to = |place: Claim| self.reset_target(&place, to).map(|offset| place.at(offset));
+            let claims = places.into_iter().map(move_to).collect::<Result<Vec<_>>>()?;
+            self.service.store.commit(self.id(), &claims, Gone::Refused, Durability::Os)
         })
     }
 
@@ -183,15 +186,24 @@ impl ConsumerGroup {
         to: impl Into<Seek>,
     ) -> Result<Vec<(TopicPartition, u64)>> {
         let to = to.into();
-        let partitions: BTreeSet<TopicPartition> = partitions.into_iter().collect();
-        let target = |partition: TopicPartition| self.reset_target(&partition, to).map(|offset| (partition, offset));
-        partitions.into_iter().map(target).collect()
+        let target = |place: &Claim| self.reset_target(place, to).map(|offset| (place.id().clone(), offset));
+        self.places(partitions)?.iter().map(target).collect()
     }
 
-    fn reset_target(&self, id: &TopicPartition, to: Seek) -> Result<u64> {
-        let partition = self.partition(id)?;
+    /// The partitions as they are now, in order, each once.
+    fn places(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<Vec<Claim>> {
+        let partitions: BTreeSet<TopicPartition> = partitions.into_iter().collect();
+        partitions.iter().map(|id| Claim::by_name(&self.service.catalog, id, 0.into())).collect()
+    }
+
+    fn reset_target(&self, place: &Claim, to: Seek) -> Result<u64> {
+        let id = place.id();
+        let partition = Partition::new(Arc::clone(place.core()), Durability::Os, self.keep.clone());
         let (log_start, log_end) = (partition.log_start_offset(), partition.high_watermark());
-        let committed = || self.committed(id).map(|next| next.map(|next| next.offset));
+        let committed = || {
+            let committed = self.service.store.committed_in(self.id(), place.topic(), id);
+            committed.map(|next| next.map(|next| next.offset))
+        };
         let first_since = |at| Ok(partition.offset_for(OffsetSpec::Timestamp(at))?.map_or(log_end, |found| found.offset));
         let target = match to {
             Seek::Earliest => log_start,

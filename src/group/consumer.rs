@@ -18,9 +18,11 @@ use crate::partition::{KeepOpen, LOOK_INTERVAL, RecordView, Waker};
 use crate::topic_partition::TopicPartition;
 
 use super::GroupService;
+use super::claim::Claim;
 use super::config::{ConsumerConfig, Seek};
 use super::cursor::{Budget, Cursor, Setting};
 use super::member::{Group, Member, News, Owned};
+use super::offset_store::Gone;
 use super::positions::OffsetAndMetadata;
 use super::records::{Polled, Rebalance, Records};
 use super::subscription::Subscription;
@@ -162,7 +164,7 @@ impl Consumer {
 
     /// Waits for a signal, until `deadline` or until there is something to commit.
     fn wait(&self, deadline: Deadline) {
-        let is_uncommitted = || self.cursors.iter().any(|cursor| cursor.uncommitted().is_some());
+        let is_uncommitted = || self.uncommitted().is_ok_and(|claims| !claims.is_empty());
         let until = self.commit_at.filter(|_| is_uncommitted()).into_iter().fold(deadline, Deadline::earlier);
         match &self.member {
             Some(member) => member.wait(until),
@@ -199,49 +201,59 @@ impl Consumer {
     /// Commits the positions: all that was polled is done. Returns when it is on record, as durably as the log or the consumer
     /// is set to. Writes nothing where nothing changed.
     ///
+    /// A commit speaks of the records that were delivered. A partition whose topic was deleted since, also if there is one of
+    /// the same name again, is left out: the next `poll` reports it as [`Lost`](Rebalance::Lost). If a partition was cut
+    /// ([`Partition::truncate_to`](crate::Partition::truncate_to)), nothing above the cut is committed, so that the records that
+    /// take the place of the old ones are delivered.
+    ///
     /// # Errors
     /// [`Error::MemberFenced`] if the group gave the partitions to others meanwhile: they have the work now, nothing was
     /// committed, and the next `poll` joins again. [`Error::ReadOnly`] in a log that was opened to read.
     /// [`Error::NoGroup`] for a consumer that was made by [`Log::assign`](crate::Log::assign).
     pub fn commit(&mut self) -> Result<()> {
-        let next = self.cursors.iter().filter(|cursor| !cursor.is_deleted());
-        let next = next.filter_map(|cursor| Some((cursor.id().clone(), cursor.uncommitted()?.into()))).collect();
-        self.commit_all(next)
+        self.commit_claims(&self.uncommitted()?, Gone::PassedOver)
     }
 
     /// Commits that this record, and all before it in its partition, are done. Otherwise as [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// [`Error::UnknownTopic`] if the topic of the record was deleted, also if there is one of the same name again;
+    /// [`Error::UnknownPartition`]. Nothing is committed then.
     pub fn commit_record(&mut self, record: &RecordView<'_>) -> Result<()> {
-        self.commit_all(vec![(record.topic_partition().clone(), (record.offset() + 1).into())])
+        self.member()?;
+        self.commit_claims(&[Claim::by_record(&self.service.catalog, record)?], Gone::Refused)
     }
 
     /// Commits these positions, each the offset of the *next* record to read. Otherwise as [`commit`](Self::commit).
+    ///
+    /// An offset of an assigned partition refers to the log as the last poll found it: if it was cut since then, nothing above
+    /// the cut is stored. Prefer [`commit_record`](Self::commit_record), which knows the log that the record was read from.
     ///
     /// # Errors
     /// [`Error::OffsetOutOfRange`] for an offset above the log end; [`Error::UnknownTopic`], [`Error::UnknownPartition`];
     /// [`Error::InvalidRecord`] for metadata of more than 4096 bytes. Nothing is committed then.
     pub fn commit_offsets(&mut self, next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>) -> Result<()> {
-        self.commit_all(next.into_iter().collect())
+        self.member()?;
+        let claim = |(partition, next)| match self.cursor(&partition) {
+            Ok(cursor) => Ok(cursor.claim_of(next)),
+            Err(_) => Claim::by_name(&self.service.catalog, &partition, next),
+        };
+        let claims = next.into_iter().map(claim).collect::<Result<Vec<_>>>()?;
+        self.commit_claims(&claims, Gone::Refused)
     }
 
-    fn commit_all(&mut self, next: Vec<(TopicPartition, OffsetAndMetadata)>) -> Result<()> {
-        let member = self.member.as_ref().ok_or(Error::NoGroup)?;
-        let committing = member.begin_commit(next.iter().map(|(partition, _)| partition))?;
-        let offsets: Vec<(Option<usize>, u64)> =
-            next.iter().map(|(partition, next)| (self.place_of(partition), next.offset)).collect();
-        for (place, (partition, _)) in offsets.iter().map(|(place, _)| place).zip(&next) {
-            if place.and_then(|place| self.cursors.get(place)).is_some_and(Cursor::is_deleted) {
-                return Err(Error::UnknownTopic(Arc::clone(&partition.topic)));
-            }
-        }
+    fn commit_claims(&self, claims: &[Claim], gone: Gone) -> Result<()> {
+        let member = self.member()?;
+        let _nobody_takes_them = member.begin_commit(claims.iter().map(Claim::id))?;
         let durability = self.config.durability.unwrap_or(Durability::Os);
-        self.service.store.commit(member.group().id(), next, durability)?;
-        drop(committing);
-        for (place, offset) in offsets {
-            if let Some(cursor) = place.and_then(|place| self.cursors.get_mut(place)) {
-                cursor.note_commit(offset);
-            }
-        }
-        Ok(())
+        self.service.store.commit(member.group().id(), claims, gone, durability).map(drop)
+    }
+
+    /// The positions that are not committed yet, of the partitions that are still there.
+    fn uncommitted(&self) -> Result<Vec<Claim>> {
+        let member = self.member()?;
+        let claims = self.cursors.iter().filter_map(Cursor::claim).collect();
+        self.service.store.uncommitted(member.group().id(), claims)
     }
 
     /// What the group committed for a partition, whichever member did and owns it now: the offset of the next record to read.
@@ -251,8 +263,11 @@ impl Consumer {
     /// [`Error::NoGroup`] for a consumer that was made by [`Log::assign`](crate::Log::assign); otherwise as
     /// [`ConsumerGroup::committed`](crate::ConsumerGroup::committed).
     pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
-        let member = self.member.as_ref().ok_or(Error::NoGroup)?;
-        self.service.store.committed(member.group().id(), partition)
+        self.service.store.committed(self.member()?.group().id(), partition)
+    }
+
+    fn member(&self) -> Result<&Member> {
+        self.member.as_ref().ok_or(Error::NoGroup)
     }
 
     /// Moves the position of an assigned partition; the next poll goes on from there. An offset or a [`Seek`]. The committed

@@ -16,9 +16,11 @@ use crate::partition::{Batch, Isolation, KeepOpen, OffsetSpec, Partition, ReadOp
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
+use super::claim::Claim;
 use super::config::{ConsumerConfig, OffsetReset, Seek};
 use super::member::Owned;
 use super::offset_store::OffsetStore;
+use super::positions::OffsetAndMetadata;
 use super::records::Polled;
 
 /// What a cursor has to know of its consumer.
@@ -64,8 +66,6 @@ pub(super) struct Cursor {
     position: Option<u64>,
     /// How often the log had been cut when the position was found.
     cuts_seen: u64,
-    /// What this consumer knows to be committed.
-    committed: Option<u64>,
     is_paused: bool,
     /// Reads from the position on, or from behind `held`.
     reader: Option<Reader>,
@@ -138,14 +138,11 @@ impl Cursor {
             signal: Arc::clone(signal),
             position: None,
             cuts_seen,
-            committed: None,
             is_paused: false,
             reader: None,
             held: None,
         };
-        if let Ok((position, committed)) = cursor.start(setting) {
-            (cursor.position, cursor.committed) = (Some(position), committed);
-        }
+        cursor.position = cursor.start(setting).ok();
         cursor
     }
 
@@ -170,10 +167,15 @@ impl Cursor {
         self.topic.is_deleted()
     }
 
-    /// The position, if the group has not committed it yet.
-    pub(super) fn uncommitted(&self) -> Option<u64> {
-        let place = self.place();
-        place.filter(|_| place != self.committed)
+    /// The claim that all below the position is done; `None` while the position is not known, or once the topic is deleted.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        let position = self.position.filter(|_| !self.is_deleted())?;
+        Some(self.claim_of(position.into()))
+    }
+
+    /// The claim of a position that the program took from what it was given up to now.
+    pub(super) fn claim_of(&self, next: OffsetAndMetadata) -> Claim {
+        Claim::new(&self.topic, self.partition.core(), self.cuts_seen, next)
     }
 
     /// The position, or where the log was cut in front of it: what stands there now was not given yet, however long the log is.
@@ -205,12 +207,8 @@ impl Cursor {
         Error::OffsetOutOfRange { partition: self.id().clone(), requested, log_start, log_end }
     }
 
-    pub(super) fn note_commit(&mut self, offset: u64) {
-        self.committed = Some(offset);
-    }
-
     pub(super) fn position(&self, setting: Setting<'_>) -> Result<u64> {
-        self.place().map_or_else(|| self.start(setting).map(|(position, _)| position), Ok)
+        self.place().map_or_else(|| self.start(setting), Ok)
     }
 
     /// Records (counted by offsets) between the position and the end of what can be read.
@@ -232,7 +230,7 @@ impl Cursor {
         match to {
             Seek::Earliest => Ok(log_start),
             Seek::Latest => Ok(visible_end),
-            Seek::Committed => self.start(setting).map(|(position, _)| position),
+            Seek::Committed => self.start(setting),
             Seek::Offset(requested) if requested > log_end => Err(self.out_of_range(requested, log_start, log_end)),
             Seek::Offset(offset) => Ok(offset),
             Seek::Timestamp(at) => self.first_since(at, setting),
@@ -253,16 +251,16 @@ impl Cursor {
         (self.position, self.cuts_seen, self.reader, self.held) = (position, cuts_seen, None, None);
     }
 
-    /// What the group committed, or where the reset policy says; with it, what was committed.
-    fn start(&self, setting: Setting<'_>) -> Result<(u64, Option<u64>)> {
-        let committed = setting.group.map_or(Ok(None), |group| setting.store.committed(group, self.id()))?;
-        if let Some(next) = committed {
-            return Ok((next.offset, Some(next.offset)));
+    /// What the group committed, or where the reset policy says.
+    fn start(&self, setting: Setting<'_>) -> Result<u64> {
+        let committed = |group| setting.store.committed_in(group, &self.topic, self.id());
+        if let Some(next) = setting.group.map_or(Ok(None), committed)? {
+            return Ok(next.offset);
         }
         match setting.config.reset {
-            OffsetReset::Earliest => Ok((self.partition.log_start_offset(), None)),
-            OffsetReset::Latest => Ok((self.visible_end(setting), None)),
-            OffsetReset::ByDuration(age) => Ok((self.first_since(setting.store.now() - age, setting)?, None)),
+            OffsetReset::Earliest => Ok(self.partition.log_start_offset()),
+            OffsetReset::Latest => Ok(self.visible_end(setting)),
+            OffsetReset::ByDuration(age) => self.first_since(setting.store.now() - age, setting),
             OffsetReset::None => Err(Error::NoOffset(self.id().clone())),
         }
     }
@@ -333,13 +331,7 @@ impl Cursor {
         let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
         // Behind the look at the end: an end that was cut is never seen without the cut.
         self.heed_cuts(setting.config.reset)?;
-        let requested = if let Some(position) = self.position {
-            position
-        } else {
-            let (position, committed) = self.start(setting)?;
-            (self.position, self.committed) = (Some(position), committed);
-            position
-        };
+        let requested = if let Some(position) = self.position { position } else { *self.position.insert(self.start(setting)?) };
         if (log_start..=log_end).contains(&requested) {
             return Ok(requested);
         }

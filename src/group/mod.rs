@@ -19,11 +19,12 @@ use crate::clock::Timestamp;
 use crate::config::{Durability, LogSettings};
 use crate::error::{Error, Result};
 use crate::log::catalog::Catalog;
-use crate::partition::KeepOpen;
+use crate::partition::{KeepOpen, PartitionCore};
 use crate::topic_partition::TopicPartition;
 
 mod admin;
 mod assignor;
+mod claim;
 mod config;
 mod consumer;
 mod cursor;
@@ -44,8 +45,9 @@ pub use positions::OffsetAndMetadata;
 pub use records::{Rebalance, Records};
 pub use subscription::Subscription;
 
+use claim::Claim;
 use member::{Group, Owned};
-use offset_store::OffsetStore;
+use offset_store::{Gone, OffsetStore};
 
 /// Longest name of a group: Kafka writes its length as an `i16`.
 const ID_MAX_BYTES: usize = 32_767;
@@ -146,8 +148,13 @@ impl GroupService {
     }
 
     /// Lowers what was committed for a partition above `end`, and then does what cuts it there.
-    pub(crate) fn lower_commits_then(&self, id: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
-        self.store.lower_then(id, end, cut)
+    pub(crate) fn lower_commits_then(
+        &self,
+        partition: &Arc<PartitionCore>,
+        end: u64,
+        cut: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        self.store.lower_then(partition, end, cut)
     }
 
     /// Records of `__consumer_offsets` may be gone.
@@ -232,10 +239,15 @@ impl ConsumerGroup {
 
     /// Sets the group's positions while it has no members.
     ///
+    /// They refer to the topics as they are when the call begins. If another thread cuts a partition in the meantime
+    /// ([`Partition::truncate_to`](crate::Partition::truncate_to)), nothing above the cut is stored.
+    ///
     /// # Errors
-    /// [`Error::NonEmptyGroup`] if it has; otherwise as [`Consumer::commit_offsets`].
+    /// [`Error::NonEmptyGroup`] if it has members; [`Error::ReadOnly`]; otherwise as [`Consumer::commit_offsets`].
     pub fn commit(&self, next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>) -> Result<()> {
-        let next = next.into_iter().collect();
-        self.group.while_empty(|| self.service.store.commit(self.id(), next, Durability::Os))
+        // Before anything waits for a lock: these are the topics that the caller speaks of.
+        let claims = next.into_iter().map(|(partition, next)| Claim::by_name(&self.service.catalog, &partition, next));
+        let claims: Result<Vec<Claim>> = claims.collect();
+        self.group.while_empty(|| self.service.store.commit(self.id(), &claims?, Gone::Refused, Durability::Os).map(drop))
     }
 }

@@ -4,6 +4,19 @@
 //! would choose for the group, so it is there as a whole or not at all, and survives what its durability says. It carries the
 //! id of the topic that it is about: once the topic is deleted, it says nothing about a later one of the same name.
 //!
+//! Callers look at a topic, and then wait for locks here. So each step below compares again, under the lock, what it was asked
+//! for (the same topic and partition, not only the same name; the cuts since):
+//!
+//! | step | compares again | under |
+//! | --- | --- | --- |
+//! | `commit` | topic, partition and cuts of each [`Claim`] | `removal`, shared, until it is in force |
+//! | `committed_in` | that the topic is still there, after the commit was looked up | no lock |
+//! | `lower_then` | that the partition is still the one to be cut | `removal`, alone, until the cut is made |
+//! | `lower_commits` | topic and log end of each commit, by the catalog | `removal`, alone |
+//!
+//! A deletion takes `removal` alone before it frees the topic's name, and every cut before or after it is made. So a commit is
+//! in force before either, and is then removed or lowered; or it begins after, and sees it.
+//!
 //! This room neither knows members nor asks whether somebody may commit: that is for its callers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +36,7 @@ use crate::partition::{KeepOpen, Partition, PartitionCore, ReadOptions, Reader};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
+use super::claim::Claim;
 use super::positions::{Commit, OffsetAndMetadata, Positions};
 
 /// Where positions are kept.
@@ -32,6 +46,22 @@ const METADATA_MAX_BYTES: usize = 4096;
 
 /// A position that `lower_commits` lowered: group, partition, from, to.
 pub(crate) type LoweredCommit = (String, TopicPartition, u64, u64);
+
+/// What becomes of a commit that has claims of topics that are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// They are left out: their partitions are no longer the member's, and its next poll reports that.
+    PassedOver,
+    /// `UnknownTopic`, and nothing is committed.
+    Refused,
+}
+
+/// A position as it is written.
+struct Placed {
+    partition: TopicPartition,
+    next: OffsetAndMetadata,
+    topic_id: Option<TopicId>,
+}
 
 /// The committed positions of all groups of a log.
 #[derive(Debug)]
@@ -82,51 +112,85 @@ impl OffsetStore {
         self.with_loaded(|_| Ok(()))
     }
 
-    /// What the group committed for the partition. Nothing if it was about an earlier topic of that name.
+    /// Returns the group's committed position in the topic that has this name now; `None` if there is no such topic.
     pub(super) fn committed(&self, group: &str, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
-        let commit = self.with_loaded(|loaded| Ok(loaded.positions.get(group, partition).cloned()))?;
-        let Some(commit) = commit else { return Ok(None) };
-        match self.catalog.topic(&partition.topic) {
-            Ok(topic) if is_about(&commit, topic.id()) => {
-                let Commit { written_at, next, .. } = commit;
-                match next {
-                    Err(_) if self.damaged == DamagedOffsets::PassOver => Ok(None),
-                    next => next.map(Some).map_err(|malformed| self.unreadable(group, written_at, malformed)),
-                }
-            }
-            Ok(_) | Err(Error::UnknownTopic(_)) => Ok(None),
-            Err(error) => Err(error),
+        let committed = self.catalog.topic(&partition.topic).and_then(|topic| self.committed_in(group, &topic, partition));
+        match committed {
+            Err(Error::UnknownTopic(_)) => Ok(None),
+            committed => committed,
         }
     }
 
-    /// Writes the group's next positions, all or none. They are in force on return.
+    /// Returns the group's committed position in this topic; `None` if the last commit was about another one of that name.
+    /// `UnknownTopic` once it is deleted.
+    pub(super) fn committed_in(
+        &self,
+        group: &str,
+        topic: &TopicCore,
+        partition: &TopicPartition,
+    ) -> Result<Option<OffsetAndMetadata>> {
+        let commit = self.with_loaded(|loaded| Ok(loaded.positions.get(group, partition).cloned()))?;
+        // Of two topics of one name, a commit that has no id is about the one that was there when it was looked at.
+        topic.check_usable()?;
+        let Some(Commit { written_at, next, .. }) = commit.filter(|commit| is_about(commit, topic.id())) else { return Ok(None) };
+        match next {
+            Err(_) if self.damaged == DamagedOffsets::PassOver => Ok(None),
+            next => next.map(Some).map_err(|malformed| self.unreadable(group, written_at, malformed)),
+        }
+    }
+
+    /// Returns those of the claims that are not committed already.
+    pub(super) fn uncommitted(&self, group: &str, mut claims: Vec<Claim>) -> Result<Vec<Claim>> {
+        if claims.is_empty() {
+            return Ok(claims);
+        }
+        self.with_loaded(|loaded| {
+            let is_committed = |claim: &Claim| {
+                loaded.positions.get(group, claim.id()).is_some_and(|commit| {
+                    let is_same = commit.next.as_ref().is_ok_and(|next| next.offset == claim.offset());
+                    is_same && is_about(commit, claim.topic().id())
+                })
+            };
+            claims.retain(|claim| !is_committed(claim));
+            Ok(claims)
+        })
+    }
+
+    /// Writes the claims of a group, all or none, and returns the positions that were stored. They are in force on return.
+    ///
+    /// Of a partition that was cut since its claim was made, nothing above the cut is stored.
     pub(super) fn commit(
         &self,
         group: &str,
-        next: Vec<(TopicPartition, OffsetAndMetadata)>,
+        claims: &[Claim],
+        gone: Gone,
         durability: Durability,
-    ) -> Result<()> {
-        if next.is_empty() {
-            return Ok(());
+    ) -> Result<Vec<(TopicPartition, u64)>> {
+        if claims.is_empty() {
+            return Ok(Vec::new());
         }
         self.check_writable()?;
         self.retry_lowered();
         let _nothing_is_removed = self.removal.read();
-        let topic_ids = next.iter().enumerate().map(|(index, commit)| self.check(index, commit));
-        let topic_ids = topic_ids.collect::<Result<Vec<_>>>()?;
-        self.write(group, next, topic_ids, durability)
+        let mut placed = Vec::with_capacity(claims.len());
+        for (index, claim) in claims.iter().enumerate() {
+            match self.place(index, claim) {
+                Err(Error::UnknownTopic(_)) if gone == Gone::PassedOver => {}
+                found => placed.push(found?),
+            }
+        }
+        let stored = placed.iter().map(|placed| (placed.partition.clone(), placed.next.offset)).collect();
+        self.write(group, placed, durability)?;
+        Ok(stored)
     }
 
-    /// Writes positions of a group, with the ids of their topics, and puts them in force.
-    fn write(
-        &self,
-        group: &str,
-        next: Vec<(TopicPartition, OffsetAndMetadata)>,
-        topic_ids: Vec<Option<TopicId>>,
-        durability: Durability,
-    ) -> Result<()> {
+    /// Writes positions of a group, and puts them in force.
+    fn write(&self, group: &str, placed: Vec<Placed>, durability: Durability) -> Result<()> {
+        if placed.is_empty() {
+            return Ok(());
+        }
         let now = self.now();
-        let records = next.iter().zip(&topic_ids).map(|((partition, next), topic_id)| {
+        let records = placed.iter().map(|Placed { partition, next, topic_id }| {
             let value = OffsetCommitValue {
                 offset: next.offset,
                 leader_epoch: -1,
@@ -139,7 +203,7 @@ impl OffsetStore {
         });
         let written = self.home_of(group)?.with_durability(durability).append_batch(records)?;
         self.with_loaded(|loaded| {
-            for (((partition, next), topic_id), written_at) in next.into_iter().zip(topic_ids).zip(written) {
+            for (Placed { partition, next, topic_id }, written_at) in placed.into_iter().zip(written) {
                 let commit = Commit { written_at, committed_at: now, topic_id, next: Ok(next) };
                 loaded.unwritten.retain(|(other, lowered)| **other != *group || *lowered != partition);
                 loaded.positions.set(group, partition, commit);
@@ -148,18 +212,20 @@ impl OffsetStore {
         })
     }
 
-    /// Whether a position may be committed; gives the id of its topic.
-    fn check(&self, index: usize, (partition, next): &(TopicPartition, OffsetAndMetadata)) -> Result<Option<TopicId>> {
-        let topic = self.catalog.topic(&partition.topic)?;
-        let core = topic.partition(partition.partition)?;
-        let (requested, log_start, log_end) = (next.offset, core.log_start_offset(), core.log_end_offset());
+    /// Compares a claim with what is there now, and returns the position to be stored for it. `removal` is held.
+    fn place(&self, index: usize, claim: &Claim) -> Result<Placed> {
+        claim.check_topic(&self.catalog)?;
+        // The end before the cuts: an end that was cut is never seen without the cut.
+        let (log_start, log_end) = (claim.core().log_start_offset(), claim.core().log_end_offset());
+        let requested = claim.offset();
         if requested > log_end {
-            return Err(Error::OffsetOutOfRange { partition: partition.clone(), requested, log_start, log_end });
+            return Err(Error::OffsetOutOfRange { partition: claim.id().clone(), requested, log_start, log_end });
         }
-        if next.metadata.len() > METADATA_MAX_BYTES {
+        if claim.metadata().len() > METADATA_MAX_BYTES {
             return Err(Error::InvalidRecord { index, reason: "the metadata of a committed offset is over 4096 bytes" });
         }
-        Ok(topic.id())
+        let next = OffsetAndMetadata { offset: requested, metadata: claim.metadata().to_owned() };
+        Ok(Placed { partition: claim.id().clone(), next, topic_id: claim.topic().id() })
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -245,9 +311,14 @@ impl OffsetStore {
     }
 
     /// Lowers what was committed for a partition above `end`, and then does what cuts it there. Nobody commits in between.
-    pub(super) fn lower_then(&self, partition: &TopicPartition, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// `UnknownTopic` if the partition is no longer there: one of its name keeps its positions.
+    pub(super) fn lower_then(&self, partition: &Arc<PartitionCore>, end: u64, cut: impl FnOnce() -> Result<()>) -> Result<()> {
         let _nobody_commits = self.removal.write();
-        self.lower(|other, _| (other == partition).then_some(end));
+        let id = partition.id();
+        if !Arc::ptr_eq(&self.catalog.topic(&id.topic)?.partition(id.partition)?, partition) {
+            return Err(Error::UnknownTopic(Arc::clone(&id.topic)));
+        }
+        self.lower(|other, _| (other == id).then_some(end));
         cut()
     }
 
@@ -277,18 +348,17 @@ impl OffsetStore {
     /// Writes positions that were lowered, as far as the disk takes them.
     fn write_lowered(&self) {
         let unwritten = self.with_loaded(|loaded| {
-            let mut of_groups = BTreeMap::<Arc<str>, (Vec<_>, Vec<_>)>::new();
+            let mut of_groups = BTreeMap::<Arc<str>, Vec<Placed>>::new();
             for (group, partition) in &loaded.unwritten {
                 let Some(commit) = loaded.positions.get(group, partition) else { continue };
                 let Ok(next) = &commit.next else { continue };
-                let (positions, topic_ids) = of_groups.entry(Arc::clone(group)).or_default();
-                positions.push((partition.clone(), next.clone()));
-                topic_ids.push(commit.topic_id);
+                let placed = Placed { partition: partition.clone(), next: next.clone(), topic_id: commit.topic_id };
+                of_groups.entry(Arc::clone(group)).or_default().push(placed);
             }
             Ok(of_groups)
         });
-        for (group, (next, topic_ids)) in unwritten.into_iter().flatten() {
-            let _tried_again_later = self.write(&group, next, topic_ids, Durability::Synced);
+        for (group, placed) in unwritten.into_iter().flatten() {
+            let _tried_again_later = self.write(&group, placed, Durability::Synced);
         }
     }
 

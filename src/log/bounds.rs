@@ -6,12 +6,14 @@
 //!
 //! A partition's handle leads here by the guard that it keeps: of a log, or of a lone partition.
 
+use std::sync::Arc;
+
 use super::checkpoints::Lines;
 use super::lone::Lone;
 use super::{Guard, LogCore};
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::partition::{Partition, PartitionRecovery, Truncation};
+use crate::partition::{Partition, PartitionCore, PartitionRecovery, Truncation};
 use crate::topic_partition::TopicPartition;
 
 impl Partition {
@@ -44,11 +46,12 @@ impl Partition {
     /// `OffsetOutOfRange` below the log start.
     pub fn truncate_to(&self, end: u64) -> Result<()> {
         let cut = self.core().truncation(end);
-        if end >= self.log_end_offset() {
-            return cut.make();
+        // Before anything is lowered. Appends go on: of what they add from now on nothing is cut here without that either.
+        if !cut.is_due()? {
+            return Ok(());
         }
         if let Some(guard) = self.keep().guard::<Guard>() {
-            guard.core.truncate(self.id(), end, cut)
+            guard.core.truncate(self.core(), end, cut)
         } else if let Some(lone) = self.keep().guard::<Lone>() {
             lone.truncate(end, cut)
         } else {
@@ -67,10 +70,10 @@ impl Partition {
     /// `Io` and `DiskFull` where the disk still refuses: nothing is lost by that, and it can be tried again; `ReadOnly`,
     /// `Closed`, `UnknownTopic`.
     pub fn reopen(&self) -> Result<PartitionRecovery> {
-        let end = self.log_end_offset();
         let report = self.core().reopen()?;
-        if let Some(guard) = self.keep().guard::<Guard>().filter(|_| self.log_end_offset() < end) {
-            // Before anything else is appended: records that take these offsets would be passed over.
+        if let Some(guard) = self.keep().guard::<Guard>() {
+            // Before anything else is appended: records that take these offsets would be passed over. Whether any are gone is
+            // not asked: another thread may have appended, and committed, up to the moment at which writes were refused.
             guard.core.lower_commits_of(self.id());
         }
         self.core().take_writes(&report);
@@ -96,16 +99,14 @@ impl LogCore {
     }
 
     /// Cuts a partition, after what was committed and stored of it.
-    fn truncate(&self, id: &TopicPartition, end: u64, cut: Truncation<'_>) -> Result<()> {
-        if self.context().read_only {
-            return cut.make();
-        }
+    fn truncate(&self, partition: &Arc<PartitionCore>, end: u64, cut: Truncation<'_>) -> Result<()> {
+        let id = partition.id();
         if file_name::is_internal_topic(&id.topic) {
             let done = self.store_and_cut(id, end, cut);
             self.lower_commits_of(id);
             return done;
         }
-        self.groups.lower_commits_then(id, end, || self.store_and_cut(id, end, cut))
+        self.groups.lower_commits_then(partition, end, || self.store_and_cut(id, end, cut))
     }
 
     fn store_and_cut(&self, id: &TopicPartition, end: u64, cut: Truncation<'_>) -> Result<()> {

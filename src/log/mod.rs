@@ -31,6 +31,8 @@ mod bounds;
 pub(crate) mod catalog;
 pub(crate) mod checkpoints;
 mod cleaning;
+#[cfg(test)]
+mod interleaved_commits;
 mod lone;
 mod lone_note;
 mod maintenance;

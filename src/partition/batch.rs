@@ -8,6 +8,7 @@ use std::path::Path;
 use std::slice;
 use std::sync::{Arc, OnceLock};
 
+use super::PartitionCore;
 use super::owned_record::OwnedRecord;
 use crate::brief::Nullable;
 use crate::clock::Timestamp;
@@ -54,6 +55,8 @@ pub struct Batch {
     bytes: BatchBytes,
     segment_base: u64,
     position: u32,
+    /// How often the partition had been cut before the batch was read.
+    cuts_seen: u64,
     range: Range<u64>,
     /// For a compressed batch: its records, once somebody looked.
     decompressed: Option<Arc<Decompressed>>,
@@ -64,15 +67,16 @@ pub struct Batch {
 impl Batch {
     pub(crate) fn new(
         origin: &Arc<Origin>,
-        segment_base: u64,
-        position: u32,
+        (segment_base, position): (u64, u32),
+        cuts_seen: u64,
         header: BatchHeader,
         bytes: BatchBytes,
         range: Range<u64>,
     ) -> Self {
         let is_plain = matches!(header.codec(), Ok(Compression::None));
         let decompressed = (!is_plain).then(Arc::default);
-        Self { origin: Arc::clone(origin), header, bytes, segment_base, position, range, decompressed, is_sound: false }
+        let origin = Arc::clone(origin);
+        Self { origin, header, bytes, segment_base, position, cuts_seen, range, decompressed, is_sound: false }
     }
 
     /// The offsets that iteration goes through: those of the batch within the range asked for. In a compacted topic not every
@@ -344,6 +348,16 @@ impl<'a> RecordView<'a> {
         String::from_utf8_lossy(self.raw.value.unwrap_or_default())
     }
 
+    /// Whether the record was read from this very partition, and not from an earlier one of the same name.
+    pub(crate) fn is_of(&self, partition: &PartitionCore) -> bool {
+        Arc::ptr_eq(&self.batch.origin, partition.origin())
+    }
+
+    /// How often its partition had been cut before it was read.
+    pub(crate) fn cuts_seen(&self) -> u64 {
+        self.batch.cuts_seen
+    }
+
     /// Its headers, in their order.
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
@@ -412,7 +426,7 @@ mod tests {
         let origin = Origin { id: TopicPartition::new("t", 3), dir, max_decompressed_bytes: 1 << 20 };
         let header = BatchHeader::decode(&bytes).unwrap();
         let bytes = BatchBytes::Copied { start: 0, end: bytes.len(), chunk: Arc::new(bytes) };
-        Batch::new(&Arc::new(origin), 100, 0, header, bytes, range)
+        Batch::new(&Arc::new(origin), (100, 0), 0, header, bytes, range)
     }
 
     #[test]

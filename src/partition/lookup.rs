@@ -191,8 +191,8 @@ impl PartitionCore {
             place.file.checked(position, &header, limit)?;
             let range = if header.magic < 2 { 0..u64::MAX } else { header.base_offset..header.last_offset + 1 };
             let bytes = place.file.share(position, &header);
-            let segment_base = place.file.segment().base_offset;
-            Ok(Some((header, Some(Batch::new(self.origin(), segment_base, position, header, bytes, range)))))
+            let at = (place.file.segment().base_offset, position);
+            Ok(Some((header, Some(Batch::new(self.origin(), at, place.truncations, header, bytes, range)))))
         });
         match found {
             Ok(Some((header, batch))) => {

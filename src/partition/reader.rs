@@ -399,10 +399,10 @@ impl Reader {
             return self.failed(error, limit);
         }
         let bytes = place.file.share(place.position, &header);
-        let (segment_base, position) = (place.file.segment().base_offset, place.position);
+        let (at, cuts_seen) = ((place.file.segment().base_offset, place.position), place.truncations);
         place.step_over(&header);
         let range = self.range_of(&header);
-        let batch = Batch::new(self.core.origin(), segment_base, position, header, bytes, range.clone());
+        let batch = Batch::new(self.core.origin(), at, cuts_seen, header, bytes, range.clone());
         let Some(is_wanted) = self.delivers(&header, &batch)? else {
             // What the indexes say now is not about the segment that this batch is from.
             (self.place, self.filter) = (None, None);

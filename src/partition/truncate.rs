@@ -52,6 +52,15 @@ impl Truncation<'_> {
         segments.get(last_below(&segments, end)).map_or(end, |cut| end.min(cut.base_offset))
     }
 
+    /// Whether there is anything to cut. `OffsetOutOfRange` below the log start; otherwise why no cut can be made.
+    pub(crate) fn is_due(&self) -> Result<bool> {
+        self.core.check_truncatable()?;
+        if self.end < self.core.log_start_offset() {
+            return Err(self.core.out_of_range(self.end));
+        }
+        Ok(self.end < self.core.log_end_offset())
+    }
+
     pub(crate) fn make(self) -> Result<()> {
         self.core.truncate(self.end, self.recovery_point())
     }

@@ -5,6 +5,7 @@ mod committing;
 mod cut;
 mod damaged;
 mod deleted;
+mod identity;
 mod managing;
 mod membership;
 mod polling;
