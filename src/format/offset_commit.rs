@@ -37,6 +37,9 @@ const KEY_BYTES: usize = 10;
 /// Of a value, without its metadata, at the most.
 const VALUE_MAX_BYTES: usize = 46;
 
+/// Kafka's invalid offset, -1.
+const NO_OFFSET: [u8; 8] = (-1_i64).to_be_bytes();
+
 const CUT_SHORT: Malformed = Malformed("the offset commit is cut short");
 
 /// Whose committed position of which partition.
@@ -53,8 +56,8 @@ pub(crate) struct OffsetCommitKey<'a> {
 /// A committed position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OffsetCommitValue<'a> {
-    /// The next offset to be read.
-    pub(crate) offset: u64,
+    /// The next offset to be read; `None` where a negative one is stored, which commits nothing.
+    pub(crate) offset: Option<u64>,
     /// -1 where it is not known.
     pub(crate) leader_epoch: i32,
     /// The committer's own words.
@@ -110,7 +113,7 @@ impl<'a> OffsetCommitValue<'a> {
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(VALUE_MAX_BYTES + self.metadata.len());
         out.extend_from_slice(&VALUE_VERSION.to_be_bytes());
-        out.extend_from_slice(&self.offset.to_be_bytes());
+        out.extend_from_slice(&self.offset.map_or(NO_OFFSET, u64::to_be_bytes));
         out.extend_from_slice(&self.leader_epoch.to_be_bytes());
         write_compact_string(&mut out, &self.metadata);
         out.extend_from_slice(&self.commit_timestamp.to_be_bytes());
@@ -125,14 +128,14 @@ impl<'a> OffsetCommitValue<'a> {
         out
     }
 
-    /// Malformed too: a version that is not known, a negative offset.
+    /// Malformed too: a version that is not known.
     pub(crate) fn decode(mut value: &'a [u8]) -> Result<Self, Malformed> {
         let bytes = &mut value;
         let version = i16::from_be_bytes(read(bytes)?);
         if !(0..=VALUE_VERSION).contains(&version) {
             return Err(Malformed("the version of the offset commit is not known"));
         }
-        let offset = u64::try_from(i64::from_be_bytes(read(bytes)?)).map_err(|_| Malformed("a negative offset was committed"))?;
+        let offset = u64::try_from(i64::from_be_bytes(read(bytes)?)).ok();
         let leader_epoch = if version >= 3 { i32::from_be_bytes(read(bytes)?) } else { -1 };
         let metadata = if version >= 4 { read_compact_bytes(bytes)? } else { read_string_bytes(bytes)? };
         let commit_timestamp = i64::from_be_bytes(read(bytes)?);
@@ -231,7 +234,7 @@ mod tests {
 
     fn value() -> OffsetCommitValue<'static> {
         OffsetCommitValue {
-            offset: 42,
+            offset: Some(42),
             leader_epoch: -1,
             metadata: Cow::default(),
             commit_timestamp: T,
@@ -261,7 +264,7 @@ mod tests {
              01 00 10 c595df5b65e340a0bfc8403b373a1223",
         );
         let value = OffsetCommitValue::decode(&value_bytes).unwrap();
-        assert_eq!((value.offset, value.leader_epoch, &*value.metadata), (7, -1, "note to myself"));
+        assert_eq!((value.offset, value.leader_epoch, &*value.metadata), (Some(7), -1, "note to myself"));
         assert_eq!(value.commit_timestamp, 0x01a2_08ee_22e1);
         assert_eq!(TopicId(value.topic_id).to_text(), "xZXfW2XjQKC_yEA7NzoSIw");
         assert_eq!(value.encode(), value_bytes);
@@ -278,6 +281,16 @@ mod tests {
         assert_eq!(OffsetCommitValue::decode(&expiring), Ok(OffsetCommitValue { expire_timestamp: T + 1, ..plain }));
         let with_epoch = bytes("0003 000000000000002a 00000007 0000 0000018bcfe56800");
         assert_eq!(OffsetCommitValue::decode(&with_epoch), Ok(OffsetCommitValue { leader_epoch: 7, ..value() }));
+    }
+
+    #[test]
+    fn a_negative_offset_commits_nothing() {
+        for offset in ["ffffffffffffffff", "fffffffffffffffe", "fffffffffffffc17", "8000000000000000"] {
+            let value_bytes = bytes(&format!("0003 {offset} ffffffff 0000 0000018bcfe56800"));
+            assert_eq!(OffsetCommitValue::decode(&value_bytes), Ok(OffsetCommitValue { offset: None, ..value() }));
+        }
+        let encoded = OffsetCommitValue { offset: None, ..value() }.encode();
+        assert_eq!(encoded, bytes("0004 ffffffffffffffff ffffffff 01 0000018bcfe56800 00"));
     }
 
     #[test]
@@ -317,7 +330,6 @@ mod tests {
             "",
             "0005 000000000000002a ffffffff 01 0000018bcfe56800 00",
             "ffff 000000000000002a 0000 0000018bcfe56800",
-            "0003 ffffffffffffffff ffffffff 0000 0000018bcfe56800",
             "0003 000000000000002a ffffffff ffff 0000018bcfe56800",
             "0003 000000000000002a ffffffff 0000 0000018bcfe56800 00",
             "0004 000000000000002a ffffffff 00 0000018bcfe56800 00",
@@ -348,16 +360,15 @@ mod tests {
             topic in "[a-zA-Z0-9._-]{1,249}",
             partition in 0..=i32::MAX.unsigned_abs(),
             metadata in "\\PC{0,300}",
-            numbers: (u32, i32, i64, [u8; 16]),
+            numbers: (Option<u32>, i32, i64, [u8; 16]),
         ) {
             let key = key(&group, &topic, partition);
             let out = key.encode();
             prop_assert_eq!(out.len(), KEY_BYTES + group.len() + topic.len());
             prop_assert_eq!(GroupKey::decode(&out), Ok(GroupKey::OffsetCommit(key)));
             let (offset, leader_epoch, commit_timestamp, topic_id) = numbers;
-            let metadata = Cow::Owned(metadata);
-            let value =
-                OffsetCommitValue { offset: offset.into(), leader_epoch, metadata, commit_timestamp, topic_id, ..value() };
+            let (offset, metadata) = (offset.map(u64::from), Cow::Owned(metadata));
+            let value = OffsetCommitValue { offset, leader_epoch, metadata, commit_timestamp, topic_id, ..value() };
             let out = value.encode();
             prop_assert!(out.len() <= VALUE_MAX_BYTES + value.metadata.len());
             for length in 0..out.len() {

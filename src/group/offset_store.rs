@@ -135,7 +135,7 @@ impl OffsetStore {
         let Some(Commit { written_at, next, .. }) = commit.filter(|commit| is_about(commit, topic.id())) else { return Ok(None) };
         match next {
             Err(_) if self.damaged == DamagedOffsets::PassOver => Ok(None),
-            next => next.map(Some).map_err(|malformed| self.unreadable(group, written_at, malformed)),
+            next => next.map_err(|malformed| self.unreadable(group, written_at, malformed)),
         }
     }
 
@@ -147,7 +147,7 @@ impl OffsetStore {
         self.with_loaded(|loaded| {
             let is_committed = |claim: &Claim| {
                 loaded.positions.get(group, claim.id()).is_some_and(|commit| {
-                    let is_same = commit.next.as_ref().is_ok_and(|next| next.offset == claim.offset());
+                    let is_same = commit.position().is_some_and(|next| next.offset == claim.offset());
                     is_same && is_about(commit, claim.topic().id())
                 })
             };
@@ -192,7 +192,7 @@ impl OffsetStore {
         let now = self.now();
         let records = placed.iter().map(|Placed { partition, next, topic_id }| {
             let value = OffsetCommitValue {
-                offset: next.offset,
+                offset: Some(next.offset),
                 leader_epoch: -1,
                 metadata: (&*next.metadata).into(),
                 commit_timestamp: now.as_millis(),
@@ -204,7 +204,7 @@ impl OffsetStore {
         let written = self.home_of(group)?.with_durability(durability).append_batch(records)?;
         self.with_loaded(|loaded| {
             for (Placed { partition, next, topic_id }, written_at) in placed.into_iter().zip(written) {
-                let commit = Commit { written_at, committed_at: now, topic_id, next: Ok(next) };
+                let commit = Commit { written_at, committed_at: now, topic_id, next: Ok(Some(next)) };
                 loaded.unwritten.retain(|(other, lowered)| **other != *group || *lowered != partition);
                 loaded.positions.set(group, partition, commit);
             }
@@ -351,7 +351,7 @@ impl OffsetStore {
             let mut of_groups = BTreeMap::<Arc<str>, Vec<Placed>>::new();
             for (group, partition) in &loaded.unwritten {
                 let Some(commit) = loaded.positions.get(group, partition) else { continue };
-                let Ok(next) = &commit.next else { continue };
+                let Some(next) = commit.position() else { continue };
                 let placed = Placed { partition: partition.clone(), next: next.clone(), topic_id: commit.topic_id };
                 of_groups.entry(Arc::clone(group)).or_default().push(placed);
             }

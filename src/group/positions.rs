@@ -38,8 +38,16 @@ pub(super) struct Commit {
     pub(super) committed_at: Timestamp,
     /// Of the topic that it is about; `None` in commits of Kafka before 4.1.
     pub(super) topic_id: Option<TopicId>,
-    /// `Err`: a later, or damaged, form of it.
-    pub(super) next: Result<OffsetAndMetadata, Malformed>,
+    /// `None` where the offset is negative, as some clients wrote it: the group is there, and has no position. `Err`: a later, or
+    /// damaged, form of it.
+    pub(super) next: Result<Option<OffsetAndMetadata>, Malformed>,
+}
+
+impl Commit {
+    /// The position, if it can be read and there is one.
+    pub(super) fn position(&self) -> Option<&OffsetAndMetadata> {
+        self.next.as_ref().ok()?.as_ref()
+    }
 }
 
 /// The latest commit of each group and partition.
@@ -67,7 +75,8 @@ impl Positions {
                 let topic_id = Some(TopicId(topic_id)).filter(|id| *id != TopicId::ZERO);
                 let metadata = metadata.into_owned();
                 let committed_at = Timestamp::from_millis(commit_timestamp);
-                Commit { written_at, committed_at, topic_id, next: Ok(OffsetAndMetadata { offset, metadata }) }
+                let next = offset.map(|offset| OffsetAndMetadata { offset, metadata });
+                Commit { written_at, committed_at, topic_id, next: Ok(next) }
             }
             Err(malformed) => {
                 Commit { written_at, committed_at: Timestamp::from_millis(i64::MAX), topic_id: None, next: Err(malformed) }
@@ -113,7 +122,7 @@ impl Positions {
         for (group, commits) in &mut self.groups {
             for (partition, commit) in commits {
                 let Some(end) = end_of(partition, commit) else { continue };
-                if let Ok(next) = &mut commit.next
+                if let Ok(Some(next)) = &mut commit.next
                     && next.offset > end
                 {
                     let from = std::mem::replace(&mut next.offset, end);
@@ -147,12 +156,13 @@ mod tests {
 
     fn record(group: &str, topic: &str, partition: u32, offset: u64, topic_id: [u8; 16]) -> (Vec<u8>, Vec<u8>) {
         let metadata = format!("at {offset}").into();
+        let offset = Some(offset);
         let value = OffsetCommitValue { offset, leader_epoch: -1, metadata, commit_timestamp: 7, expire_timestamp: -1, topic_id };
         (OffsetCommitKey { group, topic, partition }.encode(), value.encode())
     }
 
     fn offset(positions: &Positions, group: &str, partition: (&str, u32)) -> Option<u64> {
-        positions.get(group, &partition.into()).and_then(|commit| commit.next.as_ref().ok()).map(|next| next.offset)
+        positions.get(group, &partition.into()).and_then(Commit::position).map(|next| next.offset)
     }
 
     #[test]
@@ -167,7 +177,7 @@ mod tests {
         assert_eq!(offset(&positions, "g", ("t", 0)), Some(3));
         let commit = positions.get("g", &("t", 0).into()).unwrap();
         assert_eq!(commit.topic_id, Some(TopicId([1; 16])));
-        assert_eq!(commit.next.as_ref().unwrap().metadata, "at 3");
+        assert_eq!(commit.position().unwrap().metadata, "at 3");
         assert_eq!(positions.get("g", &("t", 1).into()).unwrap().topic_id, None, "all zero is none");
 
         positions.replay(4, &key, None, |_| true).unwrap();
@@ -182,7 +192,7 @@ mod tests {
         let mut positions = Positions::default();
         for (written_at, next) in [(8, 80), (7, 70)] {
             let committed_at = Timestamp::from_millis(0);
-            positions.set("g", ("t", 0).into(), Commit { written_at, committed_at, topic_id: None, next: Ok(next.into()) });
+            positions.set("g", ("t", 0).into(), Commit { written_at, committed_at, topic_id: None, next: Ok(Some(next.into())) });
         }
         assert_eq!(offset(&positions, "g", ("t", 0)), Some(80));
         positions.remove("g", &("t", 0).into(), 6);
@@ -210,6 +220,18 @@ mod tests {
         let (key, value) = record("g", "t", 0, 5, [0; 16]);
         positions.replay(2, &key, Some(&value), |group| group != "g").unwrap();
         assert_eq!(positions.groups(None).count(), 0);
+    }
+
+    #[test]
+    fn a_negative_offset_replaces_a_position_by_none() {
+        let mut positions = Positions::default();
+        let (key, value) = record("g", "t", 0, 5, [0; 16]);
+        positions.replay(0, &key, Some(&value), |_| true).unwrap();
+        let none = OffsetCommitValue { offset: None, ..OffsetCommitValue::decode(&value).unwrap() };
+        positions.replay(1, &key, Some(&none.encode()), |_| true).unwrap();
+        assert_eq!(positions.get("g", &("t", 0).into()).unwrap().next, Ok(None));
+        assert_eq!(positions.groups(None).count(), 1, "the group is there");
+        assert!(positions.lower(|_, _| Some(0)).is_empty());
     }
 
     #[test]

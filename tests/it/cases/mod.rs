@@ -7,6 +7,7 @@ use annals::{Log, Partition};
 use crate::kafka::{copy_dir, fixture};
 
 mod header_names;
+mod negative_commit;
 
 /// Copies the log directory of a case to a place where it may be written.
 fn copy_of(case: &str) -> (tempfile::TempDir, PathBuf) {
