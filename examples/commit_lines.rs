@@ -24,6 +24,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    sigpipe::reset(); // `| head` ends the program without an error
     ignore_file_size_signal();
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,

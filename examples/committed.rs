@@ -18,6 +18,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    sigpipe::reset(); // `| head` ends the program without an error
     let mut output = io::stdout().lock();
     let (last, status) = match print_positions(&Options::parse().dir, &mut output) {
         Ok(()) => ("END 0".to_owned(), 0),

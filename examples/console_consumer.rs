@@ -50,6 +50,7 @@ struct Options {
 }
 
 fn main() -> Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let columns = columns(&options.property)?;
     // With a group something is written; without one, whoever writes is not disturbed.

@@ -38,6 +38,7 @@ struct Options {
 }
 
 fn main() -> Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let reader = LineReader::new(&options.reader_property)?;
     let config = ProducerConfig::new()
@@ -48,15 +49,18 @@ fn main() -> Result<()> {
     let topic = log.open_topic(&options.topic, 1, TopicConfig::new())?;
     let producer = log.producer_with(config)?;
     let prompts = io::stdin().is_terminal();
-    let mut lines = io::stdin().lock().lines();
+    let mut lines = io::stdin().lock().split(b'\n');
     for number in 1_u64.. {
         if prompts {
             print!(">");
             io::stdout().flush()?;
         }
         let Some(line) = lines.next() else { break };
-        let line = line?;
-        let record = reader.record(&line).with_context(|| format!("line {number}: {line}"))?;
+        let mut line = line?;
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        let record = reader.record(&line).with_context(|| format!("line {number}: {}", String::from_utf8_lossy(&line)))?;
         let delivery = producer.send(&topic, record)?;
         if options.sync {
             delivery.wait()?;
@@ -120,33 +124,47 @@ impl LineReader {
         Ok(reader)
     }
 
-    fn record<'a>(&self, line: &'a str) -> Result<Record<'a>> {
+    /// Lines are bytes: a record may hold text in any encoding.
+    fn record<'a>(&self, line: &'a [u8]) -> Result<Record<'a>> {
         let (headers, rest) = self.split(line, self.parses_headers, &self.headers_delimiter, "headers.delimiter")?;
         let (key, value) = self.split(rest, self.parses_key, &self.key_separator, "key.separator")?;
         let mut record = Record::new(self.unless_null(value)).key(key.and_then(|key| self.unless_null(key)));
-        for header in headers.filter(|headers| !headers.is_empty()).iter().flat_map(|all| all.split(&*self.headers_separator)) {
-            record = match header.split_once(&*self.headers_key_separator) {
-                Some((name, value)) => record.header(name, self.unless_null(value)),
-                None if self.ignores_errors => record.header(header, None::<&str>),
-                None => bail!("no headers.key.separator in the header {header}"),
+        let mut rest = headers.filter(|headers| !headers.is_empty());
+        while let Some(headers) = rest {
+            let (header, others) = match split_once(headers, &self.headers_separator) {
+                Some((header, others)) => (header, Some(others)),
+                None => (headers, None),
             };
+            record = match split_once(header, &self.headers_key_separator) {
+                Some((name, value)) => record.header_bytes(name, self.unless_null(value)),
+                None if self.ignores_errors => record.header_bytes(header, None::<&[u8]>),
+                None => bail!("no headers.key.separator in the header {}", String::from_utf8_lossy(header)),
+            };
+            rest = others;
         }
         Ok(record)
     }
 
-    /// What stands before the first separator, if that is to be parsed, and what stands behind it.
-    fn split<'a>(&self, text: &'a str, parses: bool, separator: &str, name: &str) -> Result<(Option<&'a str>, &'a str)> {
+    /// Returns the part before the first separator, if that is to be parsed, and the part after it.
+    fn split<'a>(&self, line: &'a [u8], parses: bool, separator: &str, name: &str) -> Result<(Option<&'a [u8]>, &'a [u8])> {
         if !parses {
-            return Ok((None, text));
+            return Ok((None, line));
         }
-        match text.split_once(separator) {
+        match split_once(line, separator) {
             Some((first, rest)) => Ok((Some(first), rest)),
-            None if self.ignores_errors => Ok((None, text)),
+            None if self.ignores_errors => Ok((None, line)),
             None => bail!("no {name}"),
         }
     }
 
-    fn unless_null<'a>(&self, text: &'a str) -> Option<&'a str> {
-        Some(text).filter(|text| self.null_marker.as_deref() != Some(text))
+    fn unless_null<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        Some(bytes).filter(|bytes| self.null_marker.as_deref().map(str::as_bytes) != Some(bytes))
     }
+}
+
+/// As `str::split_once`, for bytes.
+fn split_once<'a>(bytes: &'a [u8], separator: &str) -> Option<(&'a [u8], &'a [u8])> {
+    let separator = separator.as_bytes();
+    let at = bytes.windows(separator.len().max(1)).position(|window| window == separator)?;
+    Some((&bytes[..at], &bytes[at + separator.len()..]))
 }

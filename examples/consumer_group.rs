@@ -8,8 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use annals::{Consumer, Error, Log, Record, TopicConfig};
+use clap::Parser;
 
 const RECORDS: u64 = 600;
+
+/// Shows how the members of a consumer group share a topic.
+#[derive(Parser)]
+struct Options {}
 
 /// How often each record was committed, by partition and offset.
 type Done = Mutex<BTreeMap<(u32, u64), u32>>;
@@ -46,6 +51,8 @@ fn crash(mut consumer: Consumer) -> annals::Result<()> {
 }
 
 fn main() -> annals::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
+    Options::parse();
     std::panic::set_hook(Box::new(|panic| eprintln!("a worker died: {panic}")));
     let log = Log::in_memory();
     let jobs = log.open_topic("jobs", 6, TopicConfig::new())?;

@@ -18,6 +18,7 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let log = Log::open(&options.dir)?;
     let config = TopicConfig::new().segment_bytes(options.segment_bytes).durability(Durability::Synced).retention(None);

@@ -2,11 +2,15 @@
 //!
 //! `cargo run --example dump_log -- --print-data-log --files data/orders-0/00000000000000000000.log`
 
-use std::io::{self, ErrorKind};
+#[path = "tool/mod.rs"]
+mod tool;
+
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use annals::{Error, inspect};
+use annals::inspect;
 use clap::Parser;
+use indicatif::ProgressBar;
 
 /// Prints what is in files of a log, by their suffix: .log, .index, .timeindex, .txnindex, .snapshot, .checkpoint.
 ///
@@ -39,6 +43,7 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let dump = inspect::DumpOptions::new()
         .print_data_log(options.print_data_log)
@@ -47,10 +52,10 @@ fn main() -> anyhow::Result<()> {
         .verify_index_only(options.verify_index_only)
         .index_sanity_check(options.index_sanity_check)
         .max_bytes(options.max_bytes);
-    match inspect::dump(&options.files, &dump, &mut io::stdout().lock(), &mut io::stderr().lock()) {
-        // Whoever read the output has seen enough.
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(error.into()),
-        Ok(_findings) => Ok(()),
-    }
+    // On a terminal the output itself shows how far it is.
+    let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { tool::progress(None, "bytes") };
+    let mut output = bar.wrap_write(io::stdout().lock());
+    inspect::dump(&options.files, &dump, &mut output, &mut io::stderr())?;
+    bar.finish_and_clear();
+    Ok(())
 }

@@ -1,7 +1,8 @@
 //! Prints every record of a topic as one line of JSON, and nothing else.
 //!
 //! `export DIR TOPIC [--partition P] [--read-committed]` opens read-only, so that it works beside a writer and on the directory
-//! of a stopped broker, internal topics included. `import` reads the lines that it prints:
+//! of a stopped broker, internal topics included. A partition that cannot be read whole is reported on standard error, and
+//! the exit status is then 1. `import` reads the lines that it prints:
 //!
 //! ```json
 //! {"offset":3,"timestamp":1700000001000,"timestamp_type":"CreateTime","key":"azE=","value":null,"headers":[["a","MQ=="]]}
@@ -10,13 +11,18 @@
 //! Keys, values and header values are base64 or `null`. The name of a header is text; a name that is not UTF-8 is an object
 //! with the base64 of its bytes: `[{"base64":"Y2Fm6Q=="},"MQ=="]`.
 
+#[path = "tool/mod.rs"]
+mod tool;
+
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use annals::{Isolation, Log, ReadOptions, RecordView, TimestampType};
+use annals::{Isolation, Log, Partition, ReadOptions, RecordView, TimestampType};
+use anyhow::ensure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
+use indicatif::ProgressBar;
 
 /// Prints every record of a topic as one line of JSON.
 #[derive(Parser)]
@@ -33,6 +39,7 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let arguments = Arguments::parse();
     let topic = Log::open_read_only(&arguments.dir)?.topic(&arguments.topic)?;
     let partitions = match arguments.partition {
@@ -40,17 +47,31 @@ fn main() -> anyhow::Result<()> {
         None => topic.partitions(),
     };
     let isolation = if arguments.read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+    let options = ReadOptions::new().isolation(isolation);
+    let total = partitions.iter().map(|partition| partition.high_watermark() - partition.log_start_offset()).sum();
+    let bar = tool::progress(Some(total), "records");
     let mut out = BufWriter::new(io::stdout().lock());
-    for partition in partitions {
-        let mut reader = partition.read_with(.., ReadOptions::new().isolation(isolation))?;
-        while let Some(record) = reader.next_record()? {
-            match print(&mut out, &record) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                printed => printed?,
-            }
+    let mut failed = 0;
+    for partition in &partitions {
+        // A partition that cannot be read must not keep the others back, and must not be missed in silence.
+        if let Err(error) = export(partition, options.clone(), &mut out, &bar) {
+            bar.suspend(|| eprintln!("{} is not whole in the output: {error:#}", partition.id()));
+            failed += 1;
         }
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    bar.finish_and_clear();
+    ensure!(failed == 0, "{failed} of {} partitions could not be exported whole", partitions.len());
+    Ok(())
+}
+
+fn export(partition: &Partition, options: ReadOptions, out: &mut impl Write, bar: &ProgressBar) -> anyhow::Result<()> {
+    let mut reader = partition.read_with(.., options)?;
+    while let Some(record) = reader.next_record()? {
+        print(out, &record)?;
+        bar.inc(1);
+    }
+    Ok(())
 }
 
 fn print(out: &mut impl Write, record: &RecordView<'_>) -> io::Result<()> {

@@ -1,17 +1,22 @@
 //! Appends what `export` printed: one record for each line of standard input, with its timestamp and headers.
 //!
 //! `import DIR TOPIC [--partition P] [--batch N] [--codec none|gzip|snappy|lz4|zstd]` creates the topic if it is not there, to
-//! be kept for ever, since what is imported may be old. It appends to a broker's directory as well.
+//! be kept for ever, since what is imported may be old. It appends to a broker's directory as well. A record without a
+//! timestamp gets the present time, and so does one whose timestamp is negative, which old brokers may have stored: nobody
+//! can write such a record today.
+
+#[path = "tool/mod.rs"]
+mod tool;
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
 
 use annals::{Compression, Log, Record, Timestamp, TopicConfig};
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, ValueEnum};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Appends records that `export` printed, from standard input.
 #[derive(Parser)]
@@ -51,7 +56,8 @@ impl From<Codec> for Compression {
     }
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let arguments = Arguments::parse();
     let log = Log::open(&arguments.dir)?;
     // Old records are welcome, and so are times that lie ahead.
@@ -62,43 +68,62 @@ fn main() -> anyhow::Result<()> {
     }
     let partition = topic.partition(arguments.partition)?;
     let (mut batch, mut count) = (Vec::new(), 0_u64);
+    let spinner = tool::progress(None, "records");
     for (number, line) in io::stdin().lock().lines().enumerate() {
         let record = parse(&line?).with_context(|| format!("line {}", number + 1))?;
         batch.push(record);
         count += 1;
         if batch.len() as u64 == arguments.batch {
             partition.append_batch(batch.drain(..))?;
+            spinner.set_position(count);
         }
     }
     partition.append_batch(batch)?;
     log.close()?;
+    spinner.finish_and_clear();
     eprintln!("{count} records imported to {}-{}", arguments.topic, arguments.partition);
     Ok(())
 }
 
-fn parse(line: &str) -> anyhow::Result<Record<'static>> {
-    let line: Value = serde_json::from_str(line)?;
-    let mut record = Record::new(bytes(&line["value"]).context("value")?).key(bytes(&line["key"]).context("key")?);
-    if let Some(millis) = line["timestamp"].as_i64() {
-        record = record.timestamp(Timestamp::from_millis(millis));
+/// The fields that `export` prints. Offset and timestamp type are those of the old record, and are not imported.
+const FIELDS: [&str; 6] = ["offset", "timestamp", "timestamp_type", "key", "value", "headers"];
+
+fn parse(line: &str) -> Result<Record<'static>> {
+    let line: Map<String, Value> = serde_json::from_str(line)?;
+    if let Some(unknown) = line.keys().find(|field| !FIELDS.contains(&field.as_str())) {
+        bail!("{unknown:?} is not a field of a record: {}", FIELDS.join(", "));
     }
-    for header in line["headers"].as_array().into_iter().flatten() {
-        record = record.header_bytes(name(&header[0])?, bytes(&header[1]).context("header")?);
+    let field = |name: &str| line.get(name).with_context(|| format!("the field {name:?} is missing"));
+    let mut record = Record::new(bytes(field("value")?).context("value")?).key(bytes(field("key")?).context("key")?);
+    match field("timestamp")? {
+        Value::Null => {}
+        time => {
+            let millis = time.as_i64().with_context(|| format!("the timestamp {time} is not a whole number"))?;
+            if millis >= 0 {
+                record = record.timestamp(Timestamp::from_millis(millis));
+            }
+        }
+    }
+    let headers = field("headers")?.as_array().context("the headers are not a list")?;
+    for header in headers {
+        let pair = header.as_array().filter(|pair| pair.len() == 2);
+        let Some([name, value]) = pair.map(Vec::as_slice) else { bail!("{header} is not a header: [name, value]") };
+        record = record.header_bytes(header_name(name)?, bytes(value).context("header")?);
     }
     Ok(record)
 }
 
 /// Text, or `{"base64":"..."}` if it is not UTF-8.
-fn name(name: &Value) -> anyhow::Result<Vec<u8>> {
-    match (name.as_str(), name["base64"].as_str()) {
+fn header_name(name: &Value) -> Result<Vec<u8>> {
+    match (name.as_str(), name.get("base64").and_then(Value::as_str)) {
         (Some(text), _) => Ok(text.as_bytes().to_vec()),
         (None, Some(base64)) => STANDARD.decode(base64).context("the name of a header"),
-        (None, None) => Err(anyhow!("a header without a name")),
+        (None, None) => Err(anyhow!("{name} is not the name of a header")),
     }
 }
 
 /// Base64 or null.
-fn bytes(value: &Value) -> anyhow::Result<Option<Vec<u8>>> {
+fn bytes(value: &Value) -> Result<Option<Vec<u8>>> {
     match value {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(STANDARD.decode(text)?)),

@@ -2,15 +2,18 @@
 //!
 //! `ingest DIR TOPIC FILE...`; standard input when no file is named. On a terminal it shows how far it is.
 
+#[path = "tool/mod.rs"]
+mod tool;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal as _};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use annals::{Log, Partition, Record, TopicConfig};
 use anyhow::Context as _;
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 /// A batch is appended when it has so many lines, or so many bytes.
 const BATCH_LINES: usize = 1_000;
@@ -35,6 +38,7 @@ struct Totals {
 }
 
 fn main() -> anyhow::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let arguments = Arguments::parse();
     let log = Log::open(&arguments.dir)?;
     let topic = log.open_topic(&arguments.topic, 1, TopicConfig::new())?;
@@ -92,15 +96,9 @@ fn ingest(
     }
 }
 
-/// A bar over all files, or a spinner; hidden unless somebody looks.
+/// Returns a bar over the bytes of all files, or a spinner for standard input.
 fn progress(files: &[PathBuf]) -> anyhow::Result<ProgressBar> {
-    if !io::stderr().is_terminal() {
-        return Ok(ProgressBar::hidden());
-    }
-    if files.is_empty() {
-        return Ok(ProgressBar::new_spinner());
-    }
     let sizes = files.iter().map(|path| path.metadata().map(|metadata| metadata.len()));
     let total = sizes.sum::<io::Result<u64>>().context("cannot look at the files")?;
-    Ok(ProgressBar::new(total).with_style(ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec}")?))
+    Ok(tool::progress(Some(total).filter(|_| !files.is_empty()), "bytes"))
 }

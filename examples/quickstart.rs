@@ -17,6 +17,7 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     if let Some(dir) = Options::parse().dir {
         return Ok(show(&dir)?);
     }

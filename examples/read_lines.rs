@@ -22,6 +22,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let mut output = BufWriter::new(io::stdout().lock());
     let (last, status) = match print_records(&options.dir, &mut output) {

@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use annals::{Log, ManualClock, MemoryDisk, Result, Timestamp, TopicConfig};
+use clap::Parser;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Shows which records retention deletes, and when.
+#[derive(Parser)]
+struct Options {}
+
 fn main() -> Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
+    Options::parse();
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
     let log = Log::builder("retention").storage(MemoryDisk::new()).clock(clock.clone()).open()?;
     // What is deleted is whole segments, so a segment for each day lets old days go one by one.

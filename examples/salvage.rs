@@ -1,5 +1,8 @@
 //! Copies what can be read of a damaged partition into a fresh one, and says what is lost.
 
+#[path = "tool/mod.rs"]
+mod tool;
+
 use std::path::PathBuf;
 
 use annals::inspect;
@@ -15,8 +18,11 @@ struct Options {
 }
 
 fn main() -> anyhow::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
+    let spinner = tool::progress(None, "partitions");
     let salvage = inspect::salvage(&options.from, &options.to)?;
+    spinner.finish_and_clear();
     println!("{} records in {} batches, {} bytes", salvage.records, salvage.batches, salvage.bytes);
     for lost in &salvage.lost {
         println!("lost {} to {}: {}", lost.offsets.start, lost.offsets.end - 1, lost.reason);

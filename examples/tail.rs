@@ -3,7 +3,7 @@
 //! `cargo run --example tail -- data orders --follow`
 
 use std::fmt;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -64,14 +64,11 @@ impl fmt::Display for From {
 }
 
 fn main() -> anyhow::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     // Read-only takes no lock, so whoever writes is not disturbed.
     let partition = Log::open_read_only(&options.dir)?.topic(&options.topic)?.partition(options.partition)?;
-    match print(&options, &partition) {
-        // Whoever read the output has seen enough.
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe) => Ok(()),
-        printed => printed,
-    }
+    print(&options, &partition)
 }
 
 fn print(options: &Options, partition: &Partition) -> anyhow::Result<()> {

@@ -29,6 +29,7 @@ fn transform<'a>(line: &RecordView<'a>) -> Option<Record<'a>> {
 }
 
 fn main() -> anyhow::Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let log = Log::open(&options.dir)?;
     let is_new = log.topic("raw").is_err();

@@ -75,6 +75,7 @@ struct Options {
 }
 
 fn main() -> Result<()> {
+    sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let changes = options.delete || options.delete_offsets || (options.reset_offsets && options.execute);
     // Without the lock where nothing is written, so that it works beside a program that runs.
@@ -98,7 +99,7 @@ fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
     ensure!(!options.group.is_empty(), "which group? --group or --all-groups");
     let find = |name: &String| match known.iter().find(|group| group.id() == name) {
         Some(group) => Ok(group.clone()),
-        None => bail!("Error: Consumer group '{name}' does not exist."),
+        None => bail!("Consumer group '{name}' does not exist."),
     };
     options.group.iter().map(find).collect()
 }
@@ -138,8 +139,18 @@ fn list(log: &Log, with_state: bool) -> Result<()> {
 }
 
 fn describe(log: &Log, options: &Options) -> Result<()> {
-    for group in chosen(log, options)? {
-        let group = group.describe()?;
+    let groups = chosen(log, options)?;
+    let mut failed = 0;
+    for group in &groups {
+        let group = match group.describe() {
+            Ok(group) => group,
+            Err(error) => {
+                // One group that cannot be described must not hide the others.
+                eprintln!("\nConsumer group '{}' cannot be described: {error}", group.id());
+                failed += 1;
+                continue;
+            }
+        };
         if group.state == GroupState::Empty {
             eprintln!("\nConsumer group '{}': only the program that writes the log knows whether it has members.", group.group);
         }
@@ -150,6 +161,7 @@ fn describe(log: &Log, options: &Options) -> Result<()> {
             _ => table::positions(&group, options.verbose).print(),
         }
     }
+    ensure!(failed == 0, "{failed} of {} groups could not be described", groups.len());
     Ok(())
 }
 

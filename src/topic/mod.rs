@@ -329,10 +329,11 @@ impl Topic {
         self.handle(self.core.partition_for(key))
     }
 
-    /// Its partitions, by number; those that could not be opened (see [`Recovery`](crate::Recovery)) are left out.
+    /// Returns the partitions of the topic, by number. None is left out: reads and appends of one that could not be opened (see
+    /// [`Recovery`](crate::Recovery)) return the reason.
     pub fn partitions(&self) -> Vec<Partition> {
         let _as_known_so_far = self.core.look_again();
-        self.core.partitions().into_iter().map(|core| self.handle(core)).collect()
+        self.core.all_partitions().into_iter().map(|core| self.handle(core)).collect()
     }
 
     /// Adds partitions up to `total`. Keys may hash to other partitions from then on; groups see the new ones at once.

@@ -189,10 +189,19 @@ impl TopicCore {
         self.stored.lock().config.clone()
     }
 
-    /// The partition of a key; one that gives the reason to everybody, if it could not be opened.
+    /// Returns the partition of a key. If it could not be opened, every call on it returns the reason.
     pub(crate) fn partition_for(&self, key: &[u8]) -> Arc<PartitionCore> {
         let slots = self.slots();
-        let number = partition_of(key, slots.count);
+        self.opened_or_not(&slots, partition_of(key, slots.count))
+    }
+
+    /// Returns all partitions, by number; every call on one that could not be opened returns the reason.
+    pub(crate) fn all_partitions(&self) -> Vec<Arc<PartitionCore>> {
+        let slots = self.slots();
+        (0..slots.count).map(|number| self.opened_or_not(&slots, number)).collect()
+    }
+
+    fn opened_or_not(&self, slots: &Slots, number: u32) -> Arc<PartitionCore> {
         let error = match slots.by_number.get(&number) {
             Some(Ok(partition)) => return Arc::clone(partition),
             Some(Err(error)) => error.clone(),

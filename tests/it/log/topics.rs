@@ -245,3 +245,20 @@ fn adding_partitions_that_cannot_be_created_changes_nothing() {
     fs::remove_file(dir.path().join("u-1")).unwrap();
     log.create_topic("u", 2, TopicConfig::new()).unwrap();
 }
+
+/// A regression: a program that read every partition of a topic missed the one that could not be opened, without an error.
+#[test]
+fn the_partitions_of_a_topic_include_one_that_cannot_be_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let topic = log.create_topic("t", 3, TopicConfig::new()).unwrap();
+    topic.partition(1).unwrap().append("lost").unwrap();
+    log.close().unwrap();
+    fs::remove_dir_all(dir.path().join("t-1")).unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let partitions = log.topic("t").unwrap().partitions();
+    assert_eq!(partitions.len(), 3);
+    partitions[0].read(..).unwrap();
+    assert!(partitions[1].read(..).is_err());
+    assert!(partitions[1].append("x").is_err());
+}
