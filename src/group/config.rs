@@ -62,8 +62,9 @@ impl From<Timestamp> for Seek {
     }
 }
 
-/// Settings of a consumer. What is not set is Kafka's default, except that a group without a committed offset starts at the log
-/// start, and nothing is committed unless the program says so.
+/// Settings of a consumer. A setting that is not set has Kafka's default, with three exceptions: a group without a committed
+/// offset starts at the log start, nothing is committed unless the program says so, and polls return no records of open or
+/// aborted transactions.
 ///
 /// ```
 /// use annals::{ConsumerConfig, OffsetReset};
@@ -98,7 +99,7 @@ impl Default for ConsumerConfig {
             instance_id: None,
             session_timeout: Duration::from_secs(45),
             auto_commit: None,
-            isolation: Isolation::ReadUncommitted,
+            isolation: Isolation::ReadCommitted,
             durability: None,
         }
     }
@@ -180,7 +181,8 @@ impl ConsumerConfig {
         Self { auto_commit: interval.into(), ..self }
     }
 
-    /// Which records of transactions are read (`isolation.level`); all by default.
+    /// Sets which transactional records polls return (`isolation.level`). Default: [`Isolation::ReadCommitted`], where Kafka has
+    /// `read_uncommitted`.
     #[must_use]
     pub fn isolation(self, isolation: Isolation) -> Self {
         Self { isolation, ..self }

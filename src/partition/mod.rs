@@ -227,7 +227,12 @@ impl PartitionCore {
 
     /// Where `read_committed` readers end: the high watermark, or the earliest open transaction.
     pub(crate) fn last_stable_offset(&self) -> u64 {
-        self.high_watermark().min(self.first_unstable.load(Ordering::Acquire).max(self.log_start_offset()))
+        self.stable_end(self.high_watermark())
+    }
+
+    /// Returns `end`, or the first offset of the earliest open transaction if that comes first.
+    fn stable_end(&self, end: u64) -> u64 {
+        end.min(self.first_unstable.load(Ordering::Acquire).max(self.log_start_offset()))
     }
 
     /// What the checkpoint may say: all below is on the device, with its indexes.

@@ -17,14 +17,16 @@ use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::segment::batch_file::ReadError;
 
-/// Which transactional records a reader gets. Kafka's `isolation.level`.
+/// Which transactional records a reader returns: Kafka's `isolation.level`. The default here is `ReadCommitted`, so that a copy
+/// of a topic does not take over the records of aborted transactions; Kafka's is `read_uncommitted`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Isolation {
-    /// All, also those of open and aborted transactions.
-    #[default]
+    /// Every record, also those of open and aborted transactions.
     ReadUncommitted,
-    /// Only those of committed transactions and those outside of any; reading ends at the last stable offset.
+    /// Only records of committed transactions and records outside of any. Reading ends at the last stable offset, before the
+    /// first record of the earliest open transaction.
+    #[default]
     ReadCommitted,
 }
 
@@ -45,7 +47,7 @@ impl ReadOptions {
         Self::default()
     }
 
-    /// Which transactional records come. Default: all.
+    /// Sets which transactional records the reader returns. Default: [`Isolation::ReadCommitted`].
     #[must_use]
     pub fn isolation(self, isolation: Isolation) -> Self {
         Self { isolation, ..self }
@@ -366,11 +368,10 @@ impl Reader {
 
     /// Offset that this reader may not pass now.
     fn bound(&self) -> u64 {
-        match (self.options.isolation, self.options.unsynced) {
-            (Isolation::ReadCommitted, _) if self.options.past_open => self.core.high_watermark(),
-            (Isolation::ReadCommitted, _) => self.core.last_stable_offset(),
-            (Isolation::ReadUncommitted, false) => self.core.high_watermark(),
-            (Isolation::ReadUncommitted, true) => self.core.log_end_offset(),
+        let end = if self.options.unsynced { self.core.log_end_offset() } else { self.core.high_watermark() };
+        match self.options.isolation {
+            Isolation::ReadCommitted if !self.options.past_open => self.core.stable_end(end),
+            Isolation::ReadCommitted | Isolation::ReadUncommitted => end,
         }
     }
 
