@@ -104,7 +104,9 @@ impl OffsetEntry {
     /// starts at its position, or at 0 if there is none.
     #[inline]
     pub(crate) fn floor(bytes: &[u8], count: usize, relative_offset: u32) -> Option<Self> {
-        floor(first(bytes, count), Self::decode, |entry| entry.relative_offset <= relative_offset)
+        let entries = first(bytes, count);
+        let number = floor_number(entries, |entry| Self::decode(entry).relative_offset <= relative_offset)?;
+        entries.get(number).copied().map(Self::decode)
     }
 }
 
@@ -130,7 +132,8 @@ impl TimeEntry {
         Self::decode(bytes.as_chunks().0[number])
     }
 
-    /// As for the offset index; an all-zero entry 0 counts as padding, unless another entry follows it.
+    /// As for the offset index. An entry 0 of zeros that no other follows is not counted: it may be padding, or say that the batch
+    /// that ends at the base offset has time 0. Only that batch can tell.
     pub(crate) fn count(bytes: &[u8]) -> usize {
         let entries = bytes.as_chunks().0;
         let is_padding = |entry: &[u8; TIME_ENTRY_BYTES]| *entry == [0; TIME_ENTRY_BYTES];
@@ -143,11 +146,11 @@ impl TimeEntry {
         behind_first + usize::from(has_first)
     }
 
-    /// The greatest entry among the first `count` whose timestamp is at most `timestamp`: the first record later than that lies
-    /// behind its offset.
+    /// The number of the greatest entry among the first `count` whose timestamp is at most `timestamp`: the first record later
+    /// than that comes after its offset.
     #[inline]
-    pub(crate) fn floor(bytes: &[u8], count: usize, timestamp: i64) -> Option<Self> {
-        floor(first(bytes, count), Self::decode, |entry| entry.timestamp <= timestamp)
+    pub(crate) fn floor_number(bytes: &[u8], count: usize, timestamp: i64) -> Option<usize> {
+        floor_number(first(bytes, count), |entry| Self::decode(entry).timestamp <= timestamp)
     }
 }
 
@@ -158,15 +161,10 @@ fn first<const SIZE: usize>(bytes: &[u8], count: usize) -> &[[u8; SIZE]] {
     entries.get(..count).unwrap_or(entries)
 }
 
-/// The last of the entries that are `within`. Of entries that do not rise it is any one: a wrong answer, never a panic.
+/// The number of the last entry that is `within`. Of entries that do not rise it is any one: a wrong answer, never a panic.
 #[inline]
-fn floor<const SIZE: usize, T>(
-    entries: &[[u8; SIZE]],
-    decode: impl Fn([u8; SIZE]) -> T,
-    within: impl Fn(&T) -> bool,
-) -> Option<T> {
-    let behind = entries.partition_point(|entry| within(&decode(*entry)));
-    entries.get(behind.checked_sub(1)?).copied().map(decode)
+fn floor_number<const SIZE: usize>(entries: &[[u8; SIZE]], within: impl Fn([u8; SIZE]) -> bool) -> Option<usize> {
+    entries.partition_point(|entry| within(*entry)).checked_sub(1)
 }
 
 impl AbortedTransaction {
@@ -295,9 +293,9 @@ mod tests {
     fn the_floor_is_the_greatest_entry_that_is_not_above() {
         let offset = |target| OffsetEntry::floor(OFFSET_INDEX, 2, target).map(|entry| entry.position);
         assert_eq!([0, 4, 5, 8, 9, u32::MAX].map(offset), [None, None, Some(158), Some(158), Some(316), Some(316)]);
-        let time = |timestamp| TimeEntry::floor(TIME_INDEX, 3, timestamp).map(|entry| entry.relative_offset);
+        let time = |timestamp| TimeEntry::floor_number(TIME_INDEX, 3, timestamp);
         assert_eq!([-1, T, T + 49].map(time), [None; 3]);
-        assert_eq!([T + 50, T + 59, T + 60, T + 70, i64::MAX].map(time), [3, 3, 7, 11, 11].map(Some));
+        assert_eq!([T + 50, T + 59, T + 60, T + 70, i64::MAX].map(time), [0, 0, 1, 2, 2].map(Some));
     }
 
     #[test]
@@ -305,7 +303,7 @@ mod tests {
         assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 0, 9), None);
         assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 1, 9), Some(offset_entries()[0]));
         assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 99, 9), Some(offset_entries()[1]));
-        assert_eq!(TimeEntry::floor(b"", 1, 0), None);
+        assert_eq!(TimeEntry::floor_number(b"", 1, 0), None);
     }
 
     fn offsets() -> impl Strategy<Value = u64> {
@@ -354,7 +352,7 @@ mod tests {
             let _ = OffsetEntry::floor(&bytes, count, target);
             let count = TimeEntry::count(&bytes);
             prop_assert!(count <= bytes.len() / TIME_ENTRY_BYTES);
-            let _ = TimeEntry::floor(&bytes, count, timestamp);
+            let _ = TimeEntry::floor_number(&bytes, count, timestamp);
             drop(AbortedTransaction::decode_all(&bytes));
         }
     }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::batch::BatchHeader;
 use crate::segment::Segment;
 use crate::segment::batch_file::ReadError;
+use crate::segment::index_file::TimeFloor;
 
 /// What [`Partition::offset_for`](super::Partition::offset_for) looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,19 +104,42 @@ impl PartitionCore {
         Ok(None)
     }
 
-    /// The offset behind which the first record at or after `timestamp` stands: a time entry says that all up to its offset is
-    /// at or below its time. One that does not fit the batch it speaks of is not believed.
+    /// The offset after which the first record at or after `timestamp` is: a time entry says that all up to its offset is
+    /// at or below its time. An entry that is not proven is compared with the batches first.
     fn start_of_search(&self, segment: &Arc<Segment>, timestamp: i64) -> Result<u64> {
-        let entry = segment.floor_time(timestamp.saturating_sub(1), &self.batches(segment));
-        let entry = entry.map_err(|error| Error::io("read the index of", segment.log_path(), error))?;
-        let Some(entry) = entry else { return Ok(segment.base_offset) };
-        let last_offset = segment.base_offset + u64::from(entry.relative_offset);
-        let mut place = self.seek(last_offset)?;
-        let is_here = place.file.segment().base_offset == segment.base_offset;
-        let fits = self
-            .next_if(&mut place, &|_| false)?
-            .is_some_and(|(header, _)| header.last_offset == last_offset && header.max_timestamp == entry.timestamp);
-        Ok(if is_here && fits { last_offset + 1 } else { segment.base_offset })
+        let floor = segment.floor_time(timestamp.saturating_sub(1), &self.batches(segment));
+        let floor = floor.map_err(|error| Error::io("read the index of", segment.log_path(), error))?;
+        let Some(floor) = floor else { return Ok(segment.base_offset) };
+        if self.is_true(segment, &floor)? {
+            return Ok(segment.base_offset + u64::from(floor.entry.relative_offset) + 1);
+        }
+        let distrusted = segment.distrust_index(&self.batches(segment));
+        distrusted.map_err(|error| Error::io("read the index of", segment.log_path(), error))?;
+        Ok(segment.base_offset)
+    }
+
+    /// Whether the batch that a time entry speaks of has its time, and, unless the entry is proven, none since the entry before
+    /// it has a later one.
+    fn is_true(&self, segment: &Arc<Segment>, floor: &TimeFloor) -> Result<bool> {
+        let last_offset = segment.base_offset + u64::from(floor.entry.relative_offset);
+        let start = match floor.before {
+            _ if floor.is_proven => last_offset,
+            Some(before) => segment.base_offset + u64::from(before.relative_offset) + 1,
+            None => segment.base_offset,
+        };
+        let mut place = self.seek(start.min(last_offset))?;
+        if place.file.segment().base_offset != segment.base_offset {
+            return Ok(false);
+        }
+        while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
+            if header.last_offset >= last_offset {
+                return Ok(header.last_offset == last_offset && header.max_timestamp == floor.entry.timestamp);
+            }
+            if header.max_timestamp > floor.entry.timestamp {
+                return Ok(false);
+            }
+        }
+        Ok(false)
     }
 
     fn offset_of_max(&self) -> Result<Option<OffsetAndTimestamp>> {

@@ -290,6 +290,15 @@ impl Batches for SegmentBatches<'_> {
         Ok(index)
     }
 
+    fn begin_with(&self, entry: TimeEntry) -> io::Result<bool> {
+        let mut is_its_batch = false;
+        let _only_the_first = self.walk(0, |position, header| {
+            is_its_batch = indexed(self.segment, position, header).is_that_of(entry);
+            false
+        })?;
+        Ok(is_its_batch)
+    }
+
     fn end_with(&self, position: u32, last: Option<TimeEntry>) -> io::Result<bool> {
         let mut is_found = last.is_none();
         let goes_on = self.walk(position, |position, header| {

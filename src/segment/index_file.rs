@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 
 use crate::config::TopicSettings;
+use crate::format::checksum::crc32c;
 use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
 use crate::storage::{Access, FileView, Storage};
 
@@ -42,6 +43,8 @@ pub(crate) struct MemoryIndex {
     bytes_since_entry: u64,
     /// How many entries of each kind the files hold already.
     pub(crate) written: (usize, usize),
+    /// Whether all entries come from batches that were walked, or from files with the right digest.
+    is_proven: bool,
 }
 
 impl Default for MemoryIndex {
@@ -52,6 +55,7 @@ impl Default for MemoryIndex {
             max: TimeEntry { timestamp: -1, relative_offset: 0 },
             bytes_since_entry: 0,
             written: (0, 0),
+            is_proven: true,
         }
     }
 }
@@ -95,6 +99,10 @@ impl MemoryIndex {
         self.times.iter().skip(from).flat_map(|entry| entry.encode()).collect()
     }
 
+    pub(crate) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.offsets.len(), self.times.len())
     }
@@ -121,6 +129,7 @@ impl MemoryIndex {
             index.times.push(entry);
             index.max = entry;
         }
+        index.is_proven = files.is_proven || index.counts() == (0, 0);
         index
     }
 
@@ -151,24 +160,41 @@ pub(crate) struct IndexFiles {
     times: FileView,
     offset_count: usize,
     time_count: usize,
+    /// Whether both files have the digest that they were sealed with.
+    is_proven: bool,
+}
+
+/// What index files are checked by, besides their own order.
+pub(crate) struct Checks<'a> {
+    /// Size of the `.log`, which bounds positions.
+    pub(crate) log_bytes: u32,
+    /// Length and checksum of the offset and the time index, where they are known.
+    pub(crate) digests: Option<[(u64, u32); 2]>,
+    /// Whether the first batch is the one that a time entry speaks of.
+    pub(crate) begins_with: &'a dyn Fn(TimeEntry) -> io::Result<bool>,
 }
 
 impl IndexFiles {
-    /// Loads and checks a pair. `None`: a file is missing or wrong, and the index must be built anew. `log_bytes` bounds
-    /// positions. Unless it `maps`, a device error is an error, now and at no look-up.
-    pub(crate) fn load(
-        storage: &dyn Storage,
-        maps: bool,
-        offset_path: &Path,
-        time_path: &Path,
-        log_bytes: u32,
-        check: impl Fn(&Path, &[u8]) -> bool,
-    ) -> io::Result<Option<Self>> {
-        let (offsets, times) = (load_view(storage, maps, offset_path)?, load_view(storage, maps, time_path)?);
+    /// Loads and checks a pair, the offset index first. `None`: a file is missing or wrong, and the index must be built again.
+    /// Unless it `maps`, a device error is an error now, and not at a look-up.
+    pub(crate) fn load(storage: &dyn Storage, maps: bool, paths: [&Path; 2], checks: &Checks<'_>) -> io::Result<Option<Self>> {
+        let [offsets, times] = paths;
+        let (offsets, times) = (load_view(storage, maps, offsets)?, load_view(storage, maps, times)?);
         let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
-        let files = Self { offset_count: OffsetEntry::count(&offsets), time_count: TimeEntry::count(&times), offsets, times };
-        let is_right = check(offset_path, &files.offsets) && check(time_path, &files.times) && files.is_in_order(log_bytes);
-        Ok(is_right.then_some(files))
+        if let Some(digests) = checks.digests
+            && digests != [&offsets, &times].map(|bytes| (bytes.len() as u64, crc32c(bytes)))
+        {
+            return Ok(None);
+        }
+        let (offset_count, mut time_count) = (OffsetEntry::count(&offsets), TimeEntry::count(&times));
+        let is_proven = checks.digests.is_some();
+        if time_count == 0 && times.len() >= TIME_ENTRY_BYTES {
+            let zeros = TimeEntry { timestamp: 0, relative_offset: 0 };
+            // A file that was sealed has no padding.
+            time_count = usize::from(is_proven || (checks.begins_with)(zeros)?);
+        }
+        let files = Self { offsets, times, offset_count, time_count, is_proven };
+        Ok(files.is_in_order(checks.log_bytes).then_some(files))
     }
 
     /// What Kafka's own check and a scan of the entries can tell: whole entries, offsets, positions and timestamps that rise,
@@ -213,13 +239,23 @@ impl IndexFiles {
     }
 }
 
+/// The last time entry at or below a time, and what it takes to believe it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeFloor {
+    pub(crate) entry: TimeEntry,
+    /// The entry before it.
+    pub(crate) before: Option<TimeEntry>,
+    /// Whether the entry is true. Otherwise the batches that come after the entry before it have to show that.
+    pub(crate) is_proven: bool,
+}
+
 /// What a look-up needs of either form of an index.
 pub(crate) trait IndexLookup {
     /// The last offset entry at or below `relative_offset`.
     fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry>;
 
     /// The last time entry at or below `timestamp`.
-    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry>;
+    fn floor_time(&self, timestamp: i64) -> Option<TimeFloor>;
 
     /// Largest timestamp; -1: none.
     fn max_timestamp(&self) -> i64;
@@ -235,9 +271,10 @@ impl IndexLookup for MemoryIndex {
         self.offsets.get(after.checked_sub(1)?).copied()
     }
 
-    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
-        let after = self.times.partition_point(|entry| entry.timestamp <= timestamp);
-        self.times.get(after.checked_sub(1)?).copied()
+    fn floor_time(&self, timestamp: i64) -> Option<TimeFloor> {
+        let number = self.times.partition_point(|entry| entry.timestamp <= timestamp).checked_sub(1)?;
+        let before = number.checked_sub(1).and_then(|number| self.times.get(number)).copied();
+        Some(TimeFloor { entry: *self.times.get(number)?, before, is_proven: self.is_proven })
     }
 }
 
@@ -246,8 +283,10 @@ impl IndexLookup for IndexFiles {
         OffsetEntry::floor(&self.offsets, self.offset_count, relative_offset)
     }
 
-    fn floor_time(&self, timestamp: i64) -> Option<TimeEntry> {
-        TimeEntry::floor(&self.times, self.time_count, timestamp)
+    fn floor_time(&self, timestamp: i64) -> Option<TimeFloor> {
+        let number = TimeEntry::floor_number(&self.times, self.time_count, timestamp)?;
+        let before = number.checked_sub(1).map(|number| TimeEntry::at(&self.times, number));
+        Some(TimeFloor { entry: TimeEntry::at(&self.times, number), before, is_proven: self.is_proven })
     }
 
     fn max_timestamp(&self) -> i64 {
@@ -329,13 +368,15 @@ mod tests {
         disk
     }
 
-    fn load(storage: &dyn Storage, maps: bool, check: impl Fn(&Path, &[u8]) -> bool) -> io::Result<Option<IndexFiles>> {
-        IndexFiles::load(storage, maps, PATHS[0].as_ref(), PATHS[1].as_ref(), LOG_BYTES, check)
+    const UNCHECKED: Checks<'static> = Checks { log_bytes: LOG_BYTES, digests: None, begins_with: &|_| Ok(false) };
+
+    fn load(storage: &dyn Storage, maps: bool, checks: &Checks<'_>) -> io::Result<Option<IndexFiles>> {
+        IndexFiles::load(storage, maps, PATHS.map(Path::new), checks)
     }
 
     /// Index files of these bytes, if they pass the checks.
     fn loaded(offsets: &[u8], times: &[u8]) -> Option<IndexFiles> {
-        load(&disk_with(offsets, times), true, |_, _| true).unwrap()
+        load(&disk_with(offsets, times), true, &UNCHECKED).unwrap()
     }
 
     fn batch(position: u32, relative_last_offset: u32, max_timestamp: i64) -> IndexedBatch {
@@ -378,13 +419,32 @@ mod tests {
         assert!(loaded(&good_offsets, &good_times[1..]).is_none(), "a part of an entry of the time index");
     }
 
+    /// A time entry of zeros was taken for padding, and the segment for one without times.
+    #[test]
+    fn a_first_time_entry_of_zeros_counts_if_the_first_batch_or_a_digest_says_so() {
+        let max_of = |padding: usize, times: usize, is_sealed: bool, begins_with: bool| {
+            let times = vec![0; (times + padding) * TIME_ENTRY_BYTES];
+            let digests = is_sealed.then(|| [(0, crc32c(&[])), (times.len() as u64, crc32c(&times))]);
+            let disk = disk_with(&[], &times);
+            let begins_with = |entry| {
+                assert_eq!(entry, TimeEntry { timestamp: 0, relative_offset: 0 });
+                Ok(begins_with)
+            };
+            load(&disk, false, &Checks { digests, begins_with: &begins_with, ..UNCHECKED }).unwrap().unwrap().max_timestamp()
+        };
+        assert_eq!([max_of(0, 1, true, false), max_of(0, 0, true, false)], [0, -1], "sealed");
+        for padding in [0, 1, 7] {
+            assert_eq!([true, false].map(|begins_with| max_of(padding, 1, false, begins_with)), [0, -1], "{padding}");
+        }
+    }
+
     #[test]
     fn what_is_looked_up_is_the_last_entry_at_or_below() {
         let files = loaded(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3), (9, 4)])).unwrap();
         let at = |relative| files.floor_offset(relative).map(|entry| entry.position);
         assert_eq!([2, 3, 4, 5, 6].map(at), [None, Some(100), Some(100), Some(200), Some(200)]);
-        let before = |time| files.floor_time(time).map(|entry| entry.relative_offset);
-        assert_eq!([6, 7, 8, 9].map(before), [None, Some(3), Some(3), Some(4)]);
+        let before = |time| files.floor_time(time).map(|floor| (floor.entry.relative_offset, floor.before.is_some()));
+        assert_eq!([6, 7, 8, 9].map(before), [None, Some((3, false)), Some((3, false)), Some((4, true))]);
         assert_eq!(files.last_offset_entry().map(|entry| entry.position), Some(200));
         assert_eq!((files.position_of_last_time(), files.max_timestamp()), (100, 9));
         let none = loaded(&[], &[]).unwrap();
@@ -397,6 +457,7 @@ mod tests {
         for time in 6..10 {
             assert_eq!(memory.floor_time(time), files.floor_time(time));
         }
+        assert!(!memory.is_proven() && MemoryIndex::default().is_proven());
     }
 
     #[test]
@@ -459,9 +520,17 @@ mod tests {
     fn files_are_checked_one_by_one_however_they_are_read() {
         let disk = disk_with(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3)]));
         for maps in [false, true] {
-            let wrong = |wrong: &str| load(&disk, maps, |path, _| path != Path::new(wrong)).unwrap().is_none();
-            assert_eq!([PATHS[0], PATHS[1], "none"].map(wrong), [true, true, false]);
-            let files = load(&disk, maps, |_, _| true).unwrap().unwrap();
+            let right = [(16, crc32c(&offsets(&[(3, 100), (5, 200)]))), (12, crc32c(&times(&[(7, 3)])))];
+            for number in [0, 1] {
+                for wrong in [(right[number].0 + 1, right[number].1), (right[number].0, right[number].1 ^ 1)] {
+                    let mut digests = right;
+                    digests[number] = wrong;
+                    assert!(load(&disk, maps, &Checks { digests: Some(digests), ..UNCHECKED }).unwrap().is_none());
+                }
+            }
+            let proven = load(&disk, maps, &Checks { digests: Some(right), ..UNCHECKED }).unwrap().unwrap();
+            let files = load(&disk, maps, &UNCHECKED).unwrap().unwrap();
+            assert_eq!([&proven, &files].map(|files| files.floor_time(7).unwrap().is_proven), [true, false]);
             assert_eq!((files.last_offset_entry().map(|entry| entry.position), files.max_timestamp()), (Some(200), 7));
         }
     }
@@ -470,19 +539,19 @@ mod tests {
     fn an_index_that_cannot_be_read_is_an_error_and_one_that_is_missing_is_none() {
         let disk = disk_with(&offsets(&[(3, 100)]), &times(&[(7, 3)]));
         disk.remove_file(PATHS[1].as_ref()).unwrap();
-        assert!(load(&disk, false, |_, _| true).unwrap().is_none());
+        assert!(load(&disk, false, &UNCHECKED).unwrap().is_none());
         disk.create_dir_all(PATHS[1].as_ref()).unwrap();
-        assert_eq!(load(&disk, false, |_, _| true).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(load(&disk, false, &UNCHECKED).unwrap_err().kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]
     fn an_index_that_is_cut_while_it_is_read_is_an_error() {
         let disk = RecordingDisk::over(disk_with(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3)])));
-        load(&disk, false, |_, _| true).unwrap().unwrap();
+        load(&disk, false, &UNCHECKED).unwrap().unwrap();
         let first_read = disk.take().iter().position(|(call, _)| *call == "read").unwrap();
         let beside = disk.beside();
         disk.before_call(first_read, move || beside.open(PATHS[0].as_ref(), Access::Write).unwrap().set_len(8).unwrap());
-        assert_eq!(load(&disk, false, |_, _| true).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(load(&disk, false, &UNCHECKED).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
@@ -494,11 +563,12 @@ mod tests {
                 Disk.open(path, Access::OpenOrCreate).unwrap().set_len(bytes).unwrap();
             }
             let was_looked_into = std::cell::Cell::new(false);
-            let look = |_: &Path, _: &[u8]| {
+            let look = |_| {
                 was_looked_into.set(true);
-                false
+                Ok(false)
             };
-            assert!(IndexFiles::load(&Disk, true, &paths[0], &paths[1], LOG_BYTES, look).unwrap().is_none());
+            let paths = [&*paths[0], &*paths[1]];
+            assert!(IndexFiles::load(&Disk, true, paths, &Checks { begins_with: &look, ..UNCHECKED }).unwrap().is_none());
             was_looked_into.get()
         };
         assert_eq!([1 << 30, (1 << 30) + 1].map(looks_into), [true, false]);

@@ -24,7 +24,8 @@ pub(crate) mod batch_file;
 pub(crate) mod index_file;
 mod zeros_ahead;
 
-use index_file::{IndexFiles, IndexLookup, IndexedBatch, MemoryIndex};
+use batch_file::{BatchFile, ReadError};
+use index_file::{Checks, IndexFiles, IndexLookup, IndexedBatch, MemoryIndex, TimeFloor};
 use zeros_ahead::FileEnd;
 
 /// Largest size of a `.log`: Kafka cannot open a larger one.
@@ -64,6 +65,9 @@ enum Index {
 pub(crate) trait Batches {
     /// The index by all batches, up to damage.
     fn build_index(&self) -> io::Result<MemoryIndex>;
+
+    /// Whether the first batch is the one that the time entry speaks of.
+    fn begin_with(&self, entry: TimeEntry) -> io::Result<bool>;
 
     /// Whether `last`, the last time entry, fits: the batches from `position` on have one with its offset and time, and none
     /// with a later time. `None`: none has a time at all.
@@ -373,19 +377,16 @@ impl Segment {
         index
     }
 
-    /// The index files, where they can be believed: by their digest, else by their order and by the batches behind the last
+    /// The index files, if they can be believed: by their digest, otherwise by their order and by the batches after the last
     /// time entry, none of which may have a later time.
     fn load_index(&self, batches: &dyn Batches) -> io::Result<Option<IndexFiles>> {
         if !self.is_named() {
             return Ok(None);
         }
+        let digests = self.digests.get().copied();
+        let checks = Checks { log_bytes: self.size(), digests, begins_with: &|entry| batches.begin_with(entry) };
         let (offsets, times) = (self.path(file_name::OFFSET_INDEX), self.path(file_name::TIME_INDEX));
-        let digests = self.digests.get();
-        let matches_digest = |path: &Path, bytes: &[u8]| {
-            let number = usize::from(path == times);
-            digests.is_none_or(|digests| digests.get(number).is_some_and(|digest| *digest == (bytes.len() as u64, crc32c(bytes))))
-        };
-        let loaded = IndexFiles::load(&*self.home.storage, self.home.maps, &offsets, &times, self.size(), matches_digest)?;
+        let loaded = IndexFiles::load(&*self.home.storage, self.home.maps, [&offsets, &times], &checks)?;
         let Some(files) = loaded else { return Ok(None) };
         if digests.is_some() {
             return Ok(Some(files));
@@ -394,12 +395,21 @@ impl Segment {
         Ok(covers.then_some(files))
     }
 
-    /// The indexes as they stand in the files, where both pass their checks; `None` otherwise. For who opens a partition: they
-    /// are not mapped, so that a device error is an error then.
+    /// The index files of a segment that is being opened, if both pass the checks that need no walk; `None` otherwise. They are
+    /// not mapped, so that a device error is an error now.
     pub(crate) fn stored_index(home: &SegmentHome, base_offset: u64, log_bytes: u32) -> io::Result<Option<IndexFiles>> {
-        let path = |suffix| home.dir.join(file_name::segment_file(base_offset, suffix));
-        let (offsets, times) = (path(file_name::OFFSET_INDEX), path(file_name::TIME_INDEX));
-        IndexFiles::load(&*home.storage, false, &offsets, &times, log_bytes, |_, _| true)
+        let segment = Self::open_sealed(&SegmentHome { maps: false, ..home.clone() }, base_offset, log_bytes, u64::MAX);
+        let segment = Arc::new(segment);
+        let begins_with = |entry: TimeEntry| match BatchFile::new(Arc::clone(&segment)).header_at(0, log_bytes) {
+            Ok(header) => Ok(header.is_some_and(|header| {
+                (header.max_timestamp, segment.relative(header.last_offset)) == (entry.timestamp, entry.relative_offset)
+            })),
+            Err(ReadError::Damaged(_)) => Ok(false),
+            Err(ReadError::Io(error)) => Err(error),
+        };
+        let (offsets, times) = (segment.path(file_name::OFFSET_INDEX), segment.path(file_name::TIME_INDEX));
+        let checks = Checks { log_bytes, digests: None, begins_with: &begins_with };
+        IndexFiles::load(&*home.storage, false, [&offsets, &times], &checks)
     }
 
     /// The last index entry at or below `offset`: a hint where to start looking.
@@ -409,7 +419,7 @@ impl Segment {
     }
 
     /// The last time entry at or below `timestamp`.
-    pub(crate) fn floor_time(&self, timestamp: i64, batches: &dyn Batches) -> io::Result<Option<TimeEntry>> {
+    pub(crate) fn floor_time(&self, timestamp: i64, batches: &dyn Batches) -> io::Result<Option<TimeFloor>> {
         self.with_index(batches, |index| index.floor_time(timestamp))
     }
 
@@ -418,10 +428,10 @@ impl Segment {
         self.with_index(batches, |index| index.max_timestamp())
     }
 
-    /// The index led astray: it is built anew, whatever its digest says.
+    /// The index led astray: it is built again from the batches, whatever its digest says.
     pub(crate) fn distrust_index(&self, batches: &dyn Batches) -> io::Result<()> {
         let mut index = self.index.write();
-        if !matches!(&*index, Index::Memory(_)) {
+        if !matches!(&*index, Index::Memory(memory) if memory.is_proven()) {
             *index = Index::Memory(self.rebuilt(batches.build_index()?));
         }
         Ok(())

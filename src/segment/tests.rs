@@ -30,6 +30,10 @@ impl Batches for Walk {
         Ok(self.index.clone())
     }
 
+    fn begin_with(&self, _entry: TimeEntry) -> io::Result<bool> {
+        Ok(false)
+    }
+
     fn end_with(&self, _position: u32, _last: Option<TimeEntry>) -> io::Result<bool> {
         self.checked.set(self.checked.get() + 1);
         Ok(true)
@@ -84,7 +88,7 @@ fn the_digests_are_those_of_the_files_and_spare_the_walk() {
     let walk = Walk::of_times(50);
     let found = opened.floor_offset(2, &walk).unwrap().map(|entry| (entry.relative_offset, entry.position));
     assert_eq!(found, Some((2, 200)));
-    assert_eq!(opened.floor_time(11, &walk).unwrap().map(|entry| entry.relative_offset), Some(1));
+    assert_eq!(opened.floor_time(11, &walk).unwrap().map(|floor| floor.entry.relative_offset), Some(1));
     assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (12, (0, 0)));
 }
 
