@@ -3,6 +3,8 @@
 //! The answer to a time is the earliest *offset* whose record has that time or a later one. Segments are asked oldest first; a
 //! segment without timestamps is passed over.
 
+use std::cmp::Reverse;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::PartitionCore;
@@ -45,6 +47,9 @@ pub struct OffsetAndTimestamp {
     /// The timestamp of the record there; `None` for the earliest and the latest offset.
     pub timestamp: Option<Timestamp>,
 }
+
+/// Timestamp and offset of a record, in the order of their times. Of equal times the first record is the largest.
+type ByTime = (i64, Reverse<u64>);
 
 impl PartitionCore {
     pub(super) fn offset_for(&self, spec: OffsetSpec) -> Result<Option<OffsetAndTimestamp>> {
@@ -142,41 +147,75 @@ impl PartitionCore {
         Ok(false)
     }
 
+    /// The first record with the largest timestamp of those that readers get. The index of a segment says no less than the
+    /// largest timestamp in it, and more where records were deleted or compacted since: the segments are searched from the
+    /// largest on, until none can have a larger one.
     fn offset_of_max(&self) -> Result<Option<OffsetAndTimestamp>> {
+        let readable = self.log_start_offset()..self.high_watermark();
         let segments = self.segments().snapshot();
-        let mut largest: Option<(i64, &Arc<Segment>)> = None;
-        for segment in segments.iter().skip(segment_list::floor(&segments, self.log_start_offset())) {
-            let max = self.max_timestamp_of(segment)?;
-            if max >= 0 && largest.is_none_or(|(other, _)| max > other) {
-                largest = Some((max, segment));
-            }
+        let mut candidates = Vec::new();
+        for segment in segments.iter().skip(segment_list::floor(&segments, readable.start)) {
+            candidates.push((self.max_timestamp_of(segment)?, segment));
         }
-        let Some((max, segment)) = largest else { return Ok(None) };
-        let start = self.start_of_search(segment, max)?.max(self.log_start_offset());
-        match self.first_in(segment, start, max)? {
-            // The index speaks of what it was built from: also of a batch that compaction emptied since, or that is below the log
-            // start.
-            None => self.walk_to_max(&segments),
-            found => Ok(found),
+        candidates.sort_by_key(|(max, _)| Reverse(*max));
+        let mut largest: Option<ByTime> = None;
+        for (max, segment) in candidates {
+            if max < 0 || largest.is_some_and(|(found, _)| found > max) {
+                break;
+            }
+            largest = largest.max(self.largest_in(segment, max, &readable)?);
+        }
+        Ok(largest.map(|(timestamp, Reverse(offset))| OffsetAndTimestamp {
+            offset,
+            timestamp: Some(Timestamp::from_millis(timestamp)),
+        }))
+    }
+
+    /// The first record with the largest timestamp in a segment; that is `max` or an earlier time.
+    fn largest_in(&self, segment: &Arc<Segment>, max: i64, readable: &Range<u64>) -> Result<Option<ByTime>> {
+        let start = self.start_of_search(segment, max)?.max(readable.start);
+        let found = self.first_in(segment, start, max)?.filter(|found| found.offset < readable.end);
+        if let Some(OffsetAndTimestamp { offset, timestamp: Some(timestamp) }) = found
+            && timestamp.as_millis() == max
+        {
+            return Ok(Some((max, Reverse(offset))));
+        }
+        let promised = self.promised_max(segment, readable)?;
+        match self.largest_from(segment, readable, promised)? {
+            Some(found) if found.0 >= promised => Ok(Some(found)),
+            // A header promised more than its records keep.
+            _ => self.largest_from(segment, readable, -1),
         }
     }
 
-    /// The first record with the largest timestamp, by the headers of all batches that have a record.
-    fn walk_to_max(&self, segments: &[Arc<Segment>]) -> Result<Option<OffsetAndTimestamp>> {
-        let mut largest: Option<(i64, &Arc<Segment>, u64)> = None;
-        for segment in segments {
-            let mut place = Place::at_start(Arc::clone(segment), self.truncations());
-            let mut start = segment.base_offset;
-            while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
-                let is_later = largest.is_none_or(|(other, ..)| header.max_timestamp > other);
-                if header.record_count > 0 && header.last_offset >= self.log_start_offset() && is_later {
-                    largest = Some((header.max_timestamp, segment, start));
-                }
-                start = header.last_offset + 1;
+    /// Largest timestamp by the headers of the batches that have a record and are readable as a whole; -1: none.
+    fn promised_max(&self, segment: &Arc<Segment>, readable: &Range<u64>) -> Result<i64> {
+        let mut place = Place::at_start(Arc::clone(segment), self.truncations());
+        let (mut max, mut start) = (-1, place.expected);
+        while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
+            if header.record_count > 0 && readable.start <= start && header.last_offset < readable.end {
+                max = max.max(header.max_timestamp);
+            }
+            start = place.expected;
+        }
+        Ok(max)
+    }
+
+    /// The first record with the largest timestamp, in batches whose largest timestamp is `least` or later.
+    fn largest_from(&self, segment: &Arc<Segment>, readable: &Range<u64>, least: i64) -> Result<Option<ByTime>> {
+        let mut place = Place::at_start(Arc::clone(segment), self.truncations());
+        let mut largest: Option<ByTime> = None;
+        while place.expected < readable.end {
+            let may_be_larger = |max| max >= least && largest.is_none_or(|(found, _)| found < max);
+            let Some((_, batch)) = self.next_if(&mut place, &may_be_larger)? else { break };
+            let Some(batch) = batch else { continue };
+            for record in &batch.narrowed(readable.clone()) {
+                let record = record?;
+                let found = record.timestamp().map(|timestamp| (timestamp.as_millis(), Reverse(record.offset())));
+                largest = largest.max(found);
             }
         }
-        let Some((max, segment, start)) = largest.filter(|(max, ..)| *max >= 0) else { return Ok(None) };
-        self.first_in(segment, start.max(self.log_start_offset()), max)
+        Ok(largest)
     }
 
     /// The first record from `start` on in this segment at or after `from`; only batches that have such a one are decoded.

@@ -20,6 +20,7 @@ mod reading;
 mod reopening;
 mod set_aside;
 mod start_deleted;
+mod times;
 mod truncating;
 mod without_room;
 
