@@ -99,6 +99,11 @@ impl MemoryIndex {
         self.times.iter().skip(from).flat_map(|entry| entry.encode()).collect()
     }
 
+    /// The largest timestamp so far, with the last offset of the first batch that has it.
+    pub(crate) fn largest_time(&self) -> Option<TimeEntry> {
+        Some(self.max).filter(|max| max.timestamp >= 0)
+    }
+
     pub(crate) fn is_proven(&self) -> bool {
         self.is_proven
     }

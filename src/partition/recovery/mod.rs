@@ -19,6 +19,7 @@ use super::leader_epoch::LeaderEpochs;
 use super::producer_state::ProducerStates;
 use super::replacement;
 use super::scan::{Scan, ScanRules, ScanStart, scan};
+use super::seek::indexed;
 use super::transactions::newest_snapshot;
 use crate::brief::Few;
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ use crate::format::file_name;
 use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
 use crate::format::metadata_file::decode_index_digests;
 use crate::segment::batch_file::{BatchFile, ReadError};
-use crate::segment::index_file::{IndexLookup, MemoryIndex};
+use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
 use crate::storage::{Access, read_file, remove_if_exists, replace_file};
 
@@ -238,7 +239,7 @@ impl<'a> Opening<'a> {
         let from = ScanStart { position: start, index: MemoryIndex::from_files(&files, start), expected: base, checks: false };
         let mut batches = Vec::new();
         let found = scan(&self.home, base, bytes, from, self.rules(), |segment, position, header, _| {
-            batches.push(super::seek::indexed(segment, position, header));
+            batches.push(indexed(segment, position, header));
         })
         .map_err(self.io("read"))?;
         let is_whole = found.damage.is_none() && found.end == bytes && !self.is_missing_end(found.next_offset);
@@ -391,16 +392,39 @@ impl<'a> Opening<'a> {
             return Ok(fresh);
         }
         let index = MemoryIndex::from_files(&files, entry.position);
+        if !self.knows_times_below(base, &files, &index, entry.position).map_err(self.io("read"))? {
+            return Ok(fresh);
+        }
         Ok(ScanStart { position: entry.position, index, expected: base, checks: true })
     }
 
-    /// Whether an entry leads to a batch that does not end where it says. No checksum covers the base offset of a batch: who
-    /// begins at the entry sees nothing before it that would show a wrong one.
+    /// Whether the index of what lies before `end` has the largest time of all batches there. The time index may have lost
+    /// entries that the offset index has.
+    fn knows_times_below(&self, base: u64, files: &IndexFiles, index: &MemoryIndex, end: u32) -> io::Result<bool> {
+        let largest = index.largest_time();
+        let entry = largest.and_then(|largest| files.floor_offset(largest.relative_offset));
+        let position = entry.map_or(0, |entry| entry.position);
+        let from = ScanStart { position, ..ScanStart::at_start(base, false) };
+        let (mut is_found, mut is_largest) = (largest.is_none(), true);
+        let scanned = scan(&self.home, base, end, from, self.rules(), |segment, position, header, _| {
+            let batch = indexed(segment, position, header);
+            is_found |= largest.is_some_and(|largest| batch.is_that_of(largest));
+            is_largest &= batch.max_timestamp <= largest.map_or(-1, |largest| largest.timestamp);
+        })?;
+        Ok(is_found && is_largest && scanned.damage.is_none() && scanned.end == end)
+    }
+
+    /// Whether an entry leads to a batch that does not end where it says. No checksum covers the base offset of a batch: a scan
+    /// that begins at the entry sees nothing before it that would show a wrong one. Old brokers made one entry for several
+    /// batches, so in a log that may be theirs the first of them may end earlier.
     fn is_led_astray(&self, base: u64, bytes: u32, entry: Option<OffsetEntry>) -> io::Result<bool> {
-        let Some(entry) = entry.filter(|_| self.spec.is_dense) else { return Ok(false) };
+        let Some(entry) = entry else { return Ok(false) };
+        let last_offset = base + u64::from(entry.relative_offset);
         let segment = Arc::new(Segment::open_sealed(&SegmentHome { maps: false, ..self.home.clone() }, base, bytes, u64::MAX));
         match BatchFile::new(segment).header_at(entry.position, bytes) {
-            Ok(header) => Ok(header.is_none_or(|header| header.last_offset != base + u64::from(entry.relative_offset))),
+            Ok(header) => Ok(header.is_none_or(|header| {
+                if self.spec.is_dense { header.last_offset != last_offset } else { header.last_offset > last_offset }
+            })),
             Err(ReadError::Damaged(_)) => Ok(true),
             Err(ReadError::Io(error)) => Err(error),
         }
