@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::format::batch::BatchHeader;
-use crate::format::checksum::crc32c;
 use crate::format::file_name;
 use crate::format::index_entry::AbortedTransaction;
 use crate::partition::cleaned::{CleanedSegment, cleaned_path, discard_cleaned};
 use crate::segment::index_file::{IndexedBatch, MemoryIndex};
-use crate::segment::{MAX_LOG_BYTES, SegmentHome};
+use crate::segment::{MAX_LOG_BYTES, SegmentHome, digest};
 use crate::storage::{Access, StorageFile, remove_if_exists};
 
 /// Bytes that are written at a time.
@@ -91,11 +90,10 @@ impl Output {
             (file_name::TIME_INDEX, self.index.time_bytes(0)),
             (file_name::TRANSACTION_INDEX, self.aborted.iter().flat_map(|transaction| transaction.encode()).collect()),
         ];
-        let has_transaction_index = !self.aborted.is_empty();
         for (suffix, bytes) in &indexes {
             let path = cleaned_path(&self.home, self.base_offset, suffix);
             remove_if_exists(&*self.home.storage, &path)?;
-            if *suffix == file_name::TRANSACTION_INDEX && !has_transaction_index {
+            if *suffix == file_name::TRANSACTION_INDEX && bytes.is_empty() {
                 continue;
             }
             let file = self.home.storage.open(&path, Access::CreateNew)?;
@@ -105,14 +103,12 @@ impl Output {
         self.log.set_modified(modified)?;
         self.log.sync_data()?;
         self.is_finished = true;
-        let [(_, offsets), (_, times), _] = &indexes;
         Ok(CleanedSegment {
             base_offset: self.base_offset,
             next_offset,
             log_bytes: self.written,
             log: Arc::clone(&self.log),
-            digests: [offsets, times].map(|bytes| (bytes.len() as u64, crc32c(bytes))),
-            has_transaction_index,
+            digests: indexes.each_ref().map(|(_, bytes)| digest(bytes)),
         })
     }
 }

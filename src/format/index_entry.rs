@@ -132,8 +132,8 @@ impl TimeEntry {
         Self::decode(bytes.as_chunks().0[number])
     }
 
-    /// As for the offset index. An entry 0 of zeros that no other follows is not counted: it may be padding, or say that the batch
-    /// that ends at the base offset has time 0. Only that batch can tell.
+    /// As for the offset index. An entry 0 of zeros that no other follows is not counted: it may be padding, or say that the
+    /// batch that ends at the base offset has time 0. Only that batch can tell.
     pub(crate) fn count(bytes: &[u8]) -> usize {
         let entries = bytes.as_chunks().0;
         let is_padding = |entry: &[u8; TIME_ENTRY_BYTES]| *entry == [0; TIME_ENTRY_BYTES];

@@ -31,7 +31,7 @@ use crate::format::file_name;
 use crate::format::index_entry::AbortedTransaction;
 use crate::format::producer_snapshot::ProducerEntry;
 use crate::segment::batch_file::{BatchFile, ReadError};
-use crate::segment::{Segment, SegmentHome};
+use crate::segment::{Digest, Segment, SegmentHome};
 use crate::storage::{StorageFile, remove_if_exists};
 
 /// A segment as compaction wrote it, whole and durable under the names `<base>.*.cleaned`.
@@ -43,16 +43,16 @@ pub(crate) struct CleanedSegment {
     /// Size of the `.log`.
     pub(crate) log_bytes: u32,
     pub(crate) log: Arc<dyn StorageFile>,
-    /// Length and checksum of offset and time index.
-    pub(crate) digests: [(u64, u32); 2],
-    pub(crate) has_transaction_index: bool,
+    /// Of the offset, the time and the transaction index; one of the last kind that would be empty is not written.
+    pub(crate) digests: [Digest; 3],
 }
 
 impl CleanedSegment {
     /// The files that were written; the `.log` is the first.
     fn suffixes(&self) -> impl Iterator<Item = &'static str> {
         let written = [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX].into_iter();
-        written.chain(self.has_transaction_index.then_some(file_name::TRANSACTION_INDEX))
+        let [_, _, (transactions_bytes, _)] = self.digests;
+        written.chain((transactions_bytes > 0).then_some(file_name::TRANSACTION_INDEX))
     }
 
     fn bytes(&self) -> u64 {
@@ -210,7 +210,7 @@ impl PartitionCore {
         let storage = &*self.context.storage;
         let CleanedSegment { base_offset, next_offset, log_bytes, .. } = *cleaned;
         let segment = Segment::open_unnamed(&self.home, base_offset, log_bytes, next_offset, Arc::clone(&cleaned.log));
-        segment.set_digests(cleaned.digests);
+        segment.set_digests(cleaned.digests.map(Some));
         let segment = Arc::new(segment);
         self.list_instead(originals, &segment);
         for original in originals {
@@ -259,10 +259,10 @@ impl PartitionCore {
 mod tests {
     use super::*;
     use crate::config::{Durability, TopicSettings};
-    use crate::format::checksum::crc32c;
     use crate::format::record::Record;
     use crate::partition::PartitionSpec;
     use crate::partition::tests::{context, spec};
+    use crate::segment::digest;
     use crate::storage::{Access, MemoryDisk, Storage, read_file};
 
     /// A log of batches of one record each, in several segments.
@@ -295,8 +295,7 @@ mod tests {
             next_offset: originals[1].next_offset(),
             log_bytes: u32::try_from(log.len()).unwrap(),
             log: put(file_name::LOG, &log),
-            digests: [(0, crc32c(b"")); 2],
-            has_transaction_index: false,
+            digests: [digest(b""); 3],
         };
         (originals, cleaned)
     }
@@ -322,7 +321,7 @@ mod tests {
     fn the_size_of_a_cleaned_segment_is_that_of_its_files() {
         let disk = MemoryDisk::new();
         let (_, cleaned) = cleaned(&disk, &written(&disk));
-        assert_eq!(CleanedSegment { log_bytes: 100, digests: [(16, 1), (24, 2)], ..cleaned }.bytes(), 140);
+        assert_eq!(CleanedSegment { log_bytes: 100, digests: [(16, 1), (24, 2), (34, 3)], ..cleaned }.bytes(), 174);
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct Reader {
     place: Option<Place>,
     signal: Arc<Signal>,
     filter: Option<TransactionFilter>,
+    /// Where the filter ends: it knows nothing of the transactions from there on.
+    filter_end: u64,
     /// The batch that `next_record` is in, and `walk` its place there: over nothing once the reader failed.
     current: Option<Batch>,
     walk: RecordWalk,
@@ -173,6 +175,7 @@ impl Reader {
             place,
             signal,
             filter,
+            filter_end: 0,
             current,
             walk,
             has_failed,
@@ -404,7 +407,7 @@ impl Reader {
         place.step_over(&header);
         let range = self.range_of(&header);
         let batch = Batch::new(self.core.origin(), at, cuts_seen, header, bytes, range.clone());
-        let Some(is_wanted) = self.delivers(&header, &batch)? else {
+        let Some(is_wanted) = self.delivers(&header, &batch, bound)? else {
             // What the indexes say now is not about the segment that this batch is from.
             (self.place, self.filter) = (None, None);
             return Ok(Step::GoOn);
@@ -420,13 +423,18 @@ impl Reader {
         start..(header.last_offset + 1).min(self.end).max(start)
     }
 
-    /// Whether records of the batch are handed out; `None` where its segment was replaced or deleted before that was known.
-    fn delivers(&mut self, header: &BatchHeader, batch: &Batch) -> Result<Option<bool>> {
+    /// Whether records of the batch are handed out; `None` where its segment was replaced or deleted before that was known. All
+    /// transactions with data below `bound` have ended, or are passed over.
+    fn delivers(&mut self, header: &BatchHeader, batch: &Batch, bound: u64) -> Result<Option<bool>> {
         if self.options.isolation == Isolation::ReadUncommitted || !header.is_transactional() {
             return Ok(Some(!header.is_control() && header.record_count > 0));
         }
-        if self.filter.is_none() {
-            let mut passed_over = self.core.aborted_transactions(header.base_offset)?;
+        if self.filter.is_none() || header.base_offset >= self.filter_end {
+            let (mut passed_over, end) = match self.core.aborted_around(header.base_offset) {
+                Err(_) if self.looks_again()? => return Ok(None),
+                found => found?,
+            };
+            self.filter_end = end.min(bound);
             if self.options.past_open {
                 passed_over.extend(self.core.open_transactions());
             }

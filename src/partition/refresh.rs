@@ -196,13 +196,14 @@ impl PartitionCore {
         let (position, expected) = (active.size(), active.next_offset());
         let start = ScanStart { position, index: MemoryIndex::default(), expected, checks: true };
         let states = &mut writer.producers;
-        let mut batches = Vec::new();
+        let (mut batches, mut aborted) = (Vec::new(), Vec::new());
         let found = scan(&self.home, active.base_offset, bytes, start, self.scan_rules(), |_, position, header, control| {
             batches.push(indexed(active, position, header));
-            let _indexed_by_the_writer = states.replay(header, control);
+            aborted.extend(states.replay(header, control));
         })?;
         let Some(last) = batches.last() else { return Ok(()) };
         writer.seen.last = Some(front_of(active, last.position, last.size_bytes)?);
+        active.add_aborted(aborted);
         active.publish(&batches, found.end, found.next_offset, self.settings().index_interval_bytes);
         Ok(())
     }

@@ -76,7 +76,7 @@ impl PartitionCore {
         }
     }
 
-    fn seek_in(&self, segment: &Arc<Segment>, offset: u64, truncations: u64) -> io::Result<Place> {
+    pub(super) fn seek_in(&self, segment: &Arc<Segment>, offset: u64, truncations: u64) -> io::Result<Place> {
         let entry = segment.floor_offset(offset, &self.batches(segment))?;
         if let Some(entry) = entry {
             let mut place = Place::at_start(Arc::clone(segment), truncations);
@@ -184,7 +184,7 @@ impl PartitionCore {
     }
 
     /// The next batch behind the place whose header, order and checksum are right.
-    fn next_good(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, BatchHeader)>> {
+    pub(super) fn next_good(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, BatchHeader)>> {
         let end = self.end_of(place.file.segment());
         let damaged = place.position;
         let promised = self.promised_behind(place, limit)?;

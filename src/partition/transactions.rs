@@ -1,7 +1,8 @@
 //! What readers of transactional partitions need: open transactions, and which ones were aborted.
 //!
-//! A `.txnindex` tells the aborted transactions whose marker stands in its segment. Where there is none, or it is damaged, the
-//! batch headers are walked for markers.
+//! A `.txnindex` says which aborted transactions have their marker in its segment. It is believed where its digest proves it.
+//! Otherwise the batches are walked for markers when the segment is first asked, and an index that says something else is
+//! replaced.
 
 use std::io;
 use std::path::Path;
@@ -15,13 +16,13 @@ use super::{PartitionCore, Writer, segment_list};
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchHeader, RecordCursor};
 use crate::format::control::ControlRecord;
-use crate::format::index_entry::{AbortedTransaction, TRANSACTION_ENTRY_BYTES};
+use crate::format::index_entry::AbortedTransaction;
 use crate::format::{file_name, producer_snapshot};
 use crate::segment::Segment;
 use crate::segment::batch_file::ReadError;
 use crate::storage::{Storage, read_file, remove_if_exists};
 
-/// Largest transaction index or producer snapshot that is read.
+/// Largest producer snapshot that is read.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The control record of a control batch; `None` for data, for a batch that compaction emptied, and for one that is malformed.
@@ -85,20 +86,123 @@ impl Batch {
     }
 }
 
+/// What a walk over batches found out.
+struct Walked {
+    aborted: Vec<AbortedTransaction>,
+    /// The producers as of the end.
+    states: ProducerStates,
+    /// Whether no batch on the way was damaged.
+    is_whole: bool,
+}
+
+/// Producers as of an offset.
+type StatesAt = Option<(u64, ProducerStates)>;
+
 impl PartitionCore {
-    /// The aborted transactions that end at or behind `from`.
+    /// The aborted transactions that end at or after `from`.
     pub(super) fn aborted_transactions(&self, from: u64) -> Result<Vec<AbortedTransaction>> {
+        self.aborted_until(from, |_, _| Ok(false))
+    }
+
+    /// The aborted transactions that reach into what is stored between `from` and the end of its segment, and that end; more may
+    /// be among them.
+    pub(super) fn aborted_around(&self, from: u64) -> Result<(Vec<AbortedTransaction>, u64)> {
         let segments = self.segments().snapshot();
-        let first = segment_list::floor(&segments, from);
-        let mut aborted = Vec::new();
-        for segment in segments.iter().skip(first) {
-            let found = match self.indexed_transactions(segment)? {
-                Some(indexed) => indexed,
-                None => self.walk_for_aborted(segment)?,
+        let next = segments.get(segment_list::floor(&segments, from) + 1);
+        let end = next.map_or(u64::MAX, |next| next.base_offset);
+        let storage = &*self.context.storage;
+        let aborted = self.aborted_until(from, |at, states| {
+            // The snapshot of a segment's first offset shows which transactions were open before it, as the walk does.
+            let first_unstable = |states: &ProducerStates| states.first_unstable_offset().unwrap_or(at);
+            let stable_end = match states {
+                Some((walked, states)) if *walked == at => Some(first_unstable(states)),
+                _ => newest_snapshot(storage, self.dir(), &[at], at)
+                    .map_err(self.io("read a snapshot in"))?
+                    .map(|(_, states)| first_unstable(&states)),
             };
+            Ok(stable_end.is_some_and(|stable_end| stable_end >= end))
+        })?;
+        Ok((aborted, end))
+    }
+
+    /// Those that end at or after `from`, segment by segment, until it `is_enough`, which sees where each segment ends and the
+    /// producers as of some offset.
+    fn aborted_until(&self, from: u64, is_enough: impl Fn(u64, &StatesAt) -> Result<bool>) -> Result<Vec<AbortedTransaction>> {
+        loop {
+            let segments = self.segments().snapshot();
+            match self.aborted_in(&segments, from, &is_enough) {
+                // A segment was deleted or replaced in the meantime.
+                Err(Error::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && !Arc::ptr_eq(&segments, &self.segments().snapshot()) => {}
+                found => return found,
+            }
+        }
+    }
+
+    fn aborted_in(
+        &self,
+        segments: &[Arc<Segment>],
+        from: u64,
+        is_enough: impl Fn(u64, &StatesAt) -> Result<bool>,
+    ) -> Result<Vec<AbortedTransaction>> {
+        let (mut aborted, mut states) = (Vec::new(), None);
+        for number in segment_list::floor(segments, from)..segments.len() {
+            let Some(segment) = segments.get(number) else { break };
+            self.learn_aborted(segments, number, &mut states)?;
+            let found = segment.known_aborted().unwrap_or_default();
             aborted.extend(found.into_iter().filter(|transaction| transaction.last_offset >= from));
+            if let Some(next) = segments.get(number + 1)
+                && is_enough(next.base_offset, &states)?
+            {
+                break;
+            }
         }
         Ok(aborted)
+    }
+
+    /// Makes a segment know its aborted transactions. `states` are the producers as of the end of a segment before it that was
+    /// walked, and afterwards of this one if it was.
+    fn learn_aborted(&self, segments: &[Arc<Segment>], number: usize, states: &mut StatesAt) -> Result<()> {
+        let Some(segment) = segments.get(number).filter(|segment| segment.known_aborted().is_none()) else { return Ok(()) };
+        let failed = |error| Error::io("read", &segment.path(file_name::TRANSACTION_INDEX), error);
+        if let Some(proven) = segment.proven_aborted().map_err(failed)? {
+            segment.set_aborted(proven);
+            return Ok(());
+        }
+        let walked = self.walk_for_aborted(segments, number, states.take())?;
+        let stored = segment.stored_aborted().map_err(failed)?;
+        if walked.is_whole {
+            segment.correct_transaction_index(&walked.aborted, stored.as_ref() == Some(&walked.aborted));
+            self.has_new_digests.store(true, Ordering::Release);
+            *states = segments.get(number + 1).map(|next| (next.base_offset, walked.states));
+        }
+        // Damage may hide markers from the walk that the index knows.
+        let hidden = stored.filter(|stored| !walked.is_whole && names_all(stored, &walked.aborted));
+        segment.set_aborted(hidden.unwrap_or(walked.aborted));
+        Ok(())
+    }
+
+    /// The aborted transactions whose marker was in the segment when it was opened, by the batches.
+    fn walk_for_aborted(&self, segments: &[Arc<Segment>], number: usize, states: StatesAt) -> Result<Walked> {
+        let (base, end) = segments.get(number).map_or((0, 0), |segment| (segment.base_offset, segment.opened_end()));
+        let (start, mut states) = match states.filter(|(at, _)| *at == base) {
+            Some(states) => states,
+            None => self.producers_below(base)?,
+        };
+        let mut aborted = Vec::new();
+        let upto = segments.get(..=number).unwrap_or_default();
+        let is_whole = self.replay(upto, start, end, |header, control| {
+            aborted.extend(states.replay(header, control).filter(|transaction| transaction.last_offset >= base));
+        })?;
+        Ok(Walked { aborted, states, is_whole })
+    }
+
+    /// The producers of the newest snapshot at or below `offset`, or none as of the first offset.
+    fn producers_below(&self, offset: u64) -> Result<(u64, ProducerStates)> {
+        let storage = &*self.context.storage;
+        let snapshots = list_snapshots(storage, self.dir()).map_err(self.io("list"))?;
+        let newest = newest_snapshot(storage, self.dir(), &snapshots, offset).map_err(self.io("read a snapshot in"))?;
+        Ok(newest.unwrap_or((self.first_base_offset(), ProducerStates::default())))
     }
 
     /// The open transactions, as if they were to be aborted behind all that can be appended.
@@ -106,76 +210,62 @@ impl PartitionCore {
         self.writer.lock().producers.open_transactions().collect()
     }
 
-    /// What the transaction index of a segment says; `None` where there is none, or it is damaged.
-    fn indexed_transactions(&self, segment: &Segment) -> Result<Option<Vec<AbortedTransaction>>> {
-        let path = segment.path(file_name::TRANSACTION_INDEX);
-        let bytes = match read_file(&*self.context.storage, &path, MAX_FILE_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => return Ok(None),
-            Err(error) => return Err(Error::io("read", &path, error)),
-        };
-        // An index is only made for what it has to tell, and entry by entry: an empty one was cut, as was one with a part of an
-        // entry.
-        if bytes.is_empty() || bytes.len() % TRANSACTION_ENTRY_BYTES != 0 {
-            return Ok(None);
-        }
-        let inside = segment.base_offset..segment.next_offset();
-        let is_sound = |transaction: &AbortedTransaction| {
-            transaction.first_offset < transaction.last_offset && inside.contains(&transaction.last_offset)
-        };
-        Ok(AbortedTransaction::decode_all(&bytes).ok().filter(|all| all.iter().all(is_sound)))
-    }
-
-    /// The aborted transactions whose marker stands in the segment, by its batches.
-    fn walk_for_aborted(&self, segment: &Arc<Segment>) -> Result<Vec<AbortedTransaction>> {
-        let storage = &*self.context.storage;
-        let snapshots = list_snapshots(storage, self.dir()).map_err(self.io("list"))?;
-        let newest =
-            newest_snapshot(storage, self.dir(), &snapshots, segment.base_offset).map_err(self.io("read a snapshot in"))?;
-        let (start, mut states) = newest.unwrap_or((self.first_base_offset(), ProducerStates::default()));
-        let mut aborted = Vec::new();
-        self.replay(start, segment.next_offset(), |header, control| {
-            if let Some(transaction) = states.replay(header, control)
-                && transaction.last_offset >= segment.base_offset
-            {
-                aborted.push(transaction);
+    /// Visits the batches of the segments from `start` to `end` that are not damaged; whether all were.
+    fn replay(
+        &self,
+        segments: &[Arc<Segment>],
+        start: u64,
+        end: u64,
+        mut visit: impl FnMut(&BatchHeader, Option<ControlRecord>),
+    ) -> Result<bool> {
+        let mut is_whole = true;
+        for segment in segments.iter().skip(segment_list::floor(segments, start)) {
+            if segment.base_offset >= end || start >= end {
+                break;
             }
-        })?;
-        Ok(aborted)
+            let replayed = self.replay_segment(segment, start, end, &mut visit);
+            is_whole &= replayed.map_err(|error| Error::io("read", segment.log_path(), error))?;
+        }
+        Ok(is_whole)
     }
 
-    /// Walks the batches from `start` to `end`; damage ends the walk.
-    fn replay(&self, start: u64, end: u64, mut visit: impl FnMut(&BatchHeader, Option<ControlRecord>)) -> Result<()> {
-        if start >= end {
-            return Ok(());
-        }
-        let mut place = self.seek(start)?;
+    fn replay_segment(
+        &self,
+        segment: &Arc<Segment>,
+        start: u64,
+        end: u64,
+        mut visit: impl FnMut(&BatchHeader, Option<ControlRecord>),
+    ) -> io::Result<bool> {
+        let mut is_whole = true;
+        let mut place = if start > segment.base_offset {
+            self.seek_in(segment, start, self.truncations())?
+        } else {
+            Place::at_start(Arc::clone(segment), self.truncations())
+        };
         loop {
-            let (position, limit) = (place.position, place.file.segment().size());
+            let (position, limit) = (place.position, segment.size());
             let step = place.file.header_at(position, limit).and_then(|found| {
                 let Some(header) = found else { return Ok(None) };
                 self.check_order(&place, &header)?;
-                let control =
-                    if header.is_control() { control_of(&header, place.file.checked(position, &header, limit)?) } else { None };
-                Ok(Some((header, control)))
+                // Nothing else shows whose data and whose marker it is.
+                let is_checked = header.is_transactional() || header.is_control();
+                let bytes = if is_checked { place.file.checked(position, &header, limit)? } else { &[] };
+                Ok(Some((header, control_of(&header, bytes))))
             });
             match step {
-                Ok(Some((header, _))) if header.base_offset >= end => return Ok(()),
-                Ok(Some((header, control))) => {
+                Ok(Some((header, control))) if header.base_offset < end => {
                     if header.last_offset >= start {
                         visit(&header, control);
                     }
                     place.step_over(&header);
                 }
-                Ok(None) => {
-                    let segments = self.segments().snapshot();
-                    match segment_list::after(&segments, place.file.segment().base_offset) {
-                        Some(next) => place = Place::at_start(Arc::clone(next), place.truncations),
-                        None => return Ok(()),
-                    }
+                Ok(_) => return Ok(is_whole),
+                Err(ReadError::Damaged(_)) => {
+                    is_whole = false;
+                    let Some((position, header)) = self.next_good(&mut place, limit)? else { return Ok(false) };
+                    (place.position, place.expected) = (position, header.base_offset);
                 }
-                Err(ReadError::Damaged(_)) => return Ok(()),
-                Err(ReadError::Io(error)) => return Err(Error::io("read", place.file.segment().log_path(), error)),
+                Err(ReadError::Io(error)) => return Err(error),
             }
         }
     }
@@ -183,20 +273,23 @@ impl PartitionCore {
     /// Works the producer state out anew from the newest snapshot below the log end. After a truncation.
     pub(super) fn rebuild_producers(&self, writer: &mut Writer) -> Result<()> {
         let end = self.log_end_offset();
-        let storage = &*self.context.storage;
         if !writer.has_snapshots && writer.producers.is_empty() {
             return Ok(());
         }
-        let snapshots = list_snapshots(storage, self.dir()).map_err(self.io("list"))?;
-        let newest = newest_snapshot(storage, self.dir(), &snapshots, end).map_err(self.io("read a snapshot in"))?;
-        let (start, mut states) = newest.unwrap_or((self.first_base_offset(), ProducerStates::default()));
-        self.replay(start, end, |header, control| {
+        let (start, mut states) = self.producers_below(end)?;
+        self.replay(&self.segments().snapshot(), start, end, |header, control| {
             let _indexed_when_it_was_written = states.replay(header, control);
         })?;
         self.first_unstable.store(states.first_unstable_offset().unwrap_or(u64::MAX), Ordering::Release);
         writer.producers = states;
         Ok(())
     }
+}
+
+/// Whether an index has an entry for each marker that was found.
+fn names_all(stored: &[AbortedTransaction], found: &[AbortedTransaction]) -> bool {
+    let marker = |transaction: &AbortedTransaction| (transaction.producer_id, transaction.last_offset);
+    found.iter().all(|found| stored.iter().any(|stored| marker(stored) == marker(found)))
 }
 
 #[cfg(test)]
@@ -239,31 +332,42 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_transactions_is_believed_if_all_of_them_can_be() {
+    fn an_index_of_transactions_is_believed_only_by_its_digest() {
         let disk = MemoryDisk::new();
-        let core = written(&disk, 0, 3);
-        let path = core.segments().snapshot()[0].path(file_name::TRANSACTION_INDEX);
         let of = |first_offset, last_offset| AbortedTransaction {
             producer_id: 9,
             first_offset,
             last_offset,
             last_stable_offset: last_offset,
         };
-        let told = |transactions: &[AbortedTransaction]| {
-            let bytes: Vec<u8> = transactions.iter().flat_map(|transaction| transaction.encode()).collect();
-            put(&disk, &path, &bytes);
-            core.aborted_transactions(0).unwrap()
+        let bytes: Vec<u8> = [of(0, 1), of(1, 2)].iter().flat_map(|transaction| transaction.encode()).collect();
+        let found = |digest, stored: &[u8]| {
+            let core = written(&disk, 0, 12);
+            let (segment, end) = core.sealed_segments().swap_remove(0);
+            // No batch is of a transaction, so that nothing but the index can say so.
+            let opened = Segment::open_sealed(core.home(), 0, segment.size(), end);
+            opened.set_digests([None, None, digest]);
+            put(&disk, opened.path(file_name::TRANSACTION_INDEX), stored);
+            let segments = [Arc::new(opened)];
+            core.learn_aborted(&segments, 0, &mut None).unwrap();
+            let is_there = disk.metadata(&segments[0].path(file_name::TRANSACTION_INDEX)).is_ok();
+            (segments[0].known_aborted().unwrap(), is_there)
         };
-        assert_eq!(told(&[of(0, 1), of(0, 2)]), [of(0, 1), of(0, 2)]);
-        for (what, wrong) in [("nothing of it", of(2, 2)), ("its end first", of(3, 2)), ("behind the segment", of(1, 3))] {
-            assert_eq!(told(&[of(0, 1), wrong]), [], "{what}");
-        }
-        put(&disk, &path, &[&of(0, 1).encode()[..], &[0]].concat());
-        assert_eq!(core.aborted_transactions(0).unwrap(), [], "a part of an entry");
-        disk.remove_file(&path).unwrap();
-        assert_eq!(core.aborted_transactions(0).unwrap(), []);
-        disk.create_dir_all(&path).unwrap();
-        assert!(matches!(core.aborted_transactions(0), Err(Error::Io { .. })));
+        let right = Some(crate::segment::digest(&bytes));
+        assert_eq!(found(right, &bytes), (vec![of(0, 1), of(1, 2)], true));
+        assert_eq!(found(right, &bytes[..34]), (vec![], false));
+        assert_eq!(found(None, &bytes), (vec![], false));
+        assert_eq!(found(right, b""), (vec![], true), "one that is empty says so too");
+    }
+
+    #[test]
+    fn a_transaction_index_that_cannot_be_read_is_an_error() {
+        let disk = MemoryDisk::new();
+        let core = written(&disk, 0, 12);
+        let (segment, end) = core.sealed_segments().swap_remove(0);
+        let opened = Arc::new(Segment::open_sealed(core.home(), 0, segment.size(), end));
+        disk.create_dir_all(&opened.path(file_name::TRANSACTION_INDEX)).unwrap();
+        assert!(matches!(core.learn_aborted(&[opened], 0, &mut None), Err(Error::Io { .. })));
     }
 
     #[test]
@@ -272,7 +376,8 @@ mod tests {
         assert!(core.segments().snapshot().len() > 1);
         let replayed = |start, end| {
             let mut offsets = Vec::new();
-            core.replay(start, end, |header, _| offsets.push(header.base_offset)).unwrap();
+            let segments = core.segments().snapshot();
+            assert!(core.replay(&segments, start, end, |header, _| offsets.push(header.base_offset)).unwrap());
             offsets
         };
         assert_eq!((replayed(1, 3), replayed(2, 2)), (vec![1, 2], vec![]));

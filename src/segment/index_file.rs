@@ -8,8 +8,8 @@
 use std::io;
 use std::path::Path;
 
+use super::{Digest, digest};
 use crate::config::TopicSettings;
-use crate::format::checksum::crc32c;
 use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
 use crate::storage::{Access, FileView, Storage};
 
@@ -174,7 +174,7 @@ pub(crate) struct Checks<'a> {
     /// Size of the `.log`, which bounds positions.
     pub(crate) log_bytes: u32,
     /// Length and checksum of the offset and the time index, where they are known.
-    pub(crate) digests: Option<[(u64, u32); 2]>,
+    pub(crate) digests: Option<[Digest; 2]>,
     /// Whether the first batch is the one that a time entry speaks of.
     pub(crate) begins_with: &'a dyn Fn(TimeEntry) -> io::Result<bool>,
 }
@@ -187,7 +187,7 @@ impl IndexFiles {
         let (offsets, times) = (load_view(storage, maps, offsets)?, load_view(storage, maps, times)?);
         let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
         if let Some(digests) = checks.digests
-            && digests != [&offsets, &times].map(|bytes| (bytes.len() as u64, crc32c(bytes)))
+            && digests != [&offsets, &times].map(|bytes| digest(bytes))
         {
             return Ok(None);
         }
@@ -429,7 +429,7 @@ mod tests {
     fn a_first_time_entry_of_zeros_counts_if_the_first_batch_or_a_digest_says_so() {
         let max_of = |padding: usize, times: usize, is_sealed: bool, begins_with: bool| {
             let times = vec![0; (times + padding) * TIME_ENTRY_BYTES];
-            let digests = is_sealed.then(|| [(0, crc32c(&[])), (times.len() as u64, crc32c(&times))]);
+            let digests = is_sealed.then(|| [digest(&[]), digest(&times)]);
             let disk = disk_with(&[], &times);
             let begins_with = |entry| {
                 assert_eq!(entry, TimeEntry { timestamp: 0, relative_offset: 0 });
@@ -525,7 +525,7 @@ mod tests {
     fn files_are_checked_one_by_one_however_they_are_read() {
         let disk = disk_with(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3)]));
         for maps in [false, true] {
-            let right = [(16, crc32c(&offsets(&[(3, 100), (5, 200)]))), (12, crc32c(&times(&[(7, 3)])))];
+            let right = [digest(&offsets(&[(3, 100), (5, 200)])), digest(&times(&[(7, 3)]))];
             for number in [0, 1] {
                 for wrong in [(right[number].0 + 1, right[number].1), (right[number].0, right[number].1 ^ 1)] {
                     let mut digests = right;

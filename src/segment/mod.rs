@@ -20,16 +20,25 @@ use crate::format::metadata_file::IndexDigest;
 use crate::storage::open_files::{OpenFiles, PooledFile};
 use crate::storage::{Access, FileView, Storage, StorageFile, remove_if_exists};
 
+mod aborted;
 pub(crate) mod batch_file;
 pub(crate) mod index_file;
 mod zeros_ahead;
 
+use aborted::Aborted;
 use batch_file::{BatchFile, ReadError};
 use index_file::{Checks, IndexFiles, IndexLookup, IndexedBatch, MemoryIndex, TimeFloor};
 use zeros_ahead::FileEnd;
 
 /// Largest size of a `.log`: Kafka cannot open a larger one.
 pub(crate) const MAX_LOG_BYTES: u32 = i32::MAX.unsigned_abs();
+
+/// Length and CRC-32C of a file.
+pub(crate) type Digest = (u64, u32);
+
+pub(crate) fn digest(bytes: &[u8]) -> Digest {
+    (bytes.len() as u64, crc32c(bytes))
+}
 
 /// What a segment's files need of the log they are in.
 #[derive(Clone, Debug)]
@@ -103,8 +112,9 @@ pub(crate) struct Segment {
     index: RwLock<Index>,
     /// Held while index files are written, and while the segment loses its names.
     index_files: Mutex<()>,
-    /// Length and checksum that the offset and the time index had when they were sealed.
-    digests: OnceLock<[(u64, u32); 2]>,
+    /// What the offset, the time and the transaction index of a sealed segment are, as far as that is known.
+    digests: Mutex<[Option<Digest>; 3]>,
+    aborted: Aborted,
     /// Whether the directory entry of the `.log` is yet to be synced.
     pub(crate) is_new: AtomicBool,
     /// Largest timestamp over all batch headers, once somebody had to know.
@@ -126,7 +136,8 @@ impl Segment {
             hold: Mutex::new(Hold::Named),
             index: RwLock::new(index),
             index_files: Mutex::new(()),
-            digests: OnceLock::new(),
+            digests: Mutex::default(),
+            aborted: Aborted::new(size == 0, next_offset),
             is_new: AtomicBool::new(false),
             confirmed_max_timestamp: OnceLock::new(),
         }
@@ -258,8 +269,8 @@ impl Segment {
         self.write_indexes(true, false)?;
         let mut index = self.index.write();
         if let Index::Memory(memory) = &*index {
-            let digest = |bytes: Vec<u8>| (bytes.len() as u64, crc32c(&bytes));
-            let _first_wins = self.digests.set([digest(memory.offset_bytes(0)), digest(memory.time_bytes(0))]);
+            let (offsets, times) = (digest(&memory.offset_bytes(0)), digest(&memory.time_bytes(0)));
+            *self.digests.lock() = [Some(offsets), Some(times), self.transactions_digest()];
         }
         *index = Index::Unloaded;
         self.is_sealed.store(true, Ordering::Release);
@@ -327,17 +338,22 @@ impl Segment {
         index_file::write_new(&*self.home.storage, path, &temporary, bytes, sync)
     }
 
-    /// Lines for `index-digests`, once sealed.
+    /// Lines for `index-digests`, once sealed. They hold as long as the `.log` is as long as its line says: whatever changes the
+    /// batches of a sealed segment changes that.
     pub(crate) fn index_digests(&self) -> Vec<IndexDigest> {
-        let Some(digests) = self.digests.get() else { return Vec::new() };
-        let names =
-            [file_name::OFFSET_INDEX, file_name::TIME_INDEX].map(|suffix| file_name::segment_file(self.base_offset, suffix));
-        names.into_iter().zip(digests).map(|(name, (bytes, crc))| IndexDigest { name, bytes: *bytes, crc: *crc }).collect()
+        let digests = if self.is_sealed() { *self.digests.lock() } else { [None; 3] };
+        let line = |suffix, (bytes, crc)| IndexDigest { name: file_name::segment_file(self.base_offset, suffix), bytes, crc };
+        let indexes = file_name::INDEXES.into_iter().zip(digests);
+        let mut lines: Vec<_> = indexes.filter_map(|(suffix, digest)| Some(line(suffix, digest?))).collect();
+        if !lines.is_empty() {
+            lines.insert(0, line(file_name::LOG, (self.size().into(), 0)));
+        }
+        lines
     }
 
-    /// What `index-digests` says of this segment.
-    pub(crate) fn set_digests(&self, digests: [(u64, u32); 2]) {
-        let _first_wins = self.digests.set(digests);
+    /// What `index-digests` says of this segment's indexes.
+    pub(crate) fn set_digests(&self, digests: [Option<Digest>; 3]) {
+        *self.digests.lock() = digests;
     }
 
     /// Runs `look` on the index, which is loaded first, or built anew from the `batches` where it is missing or wrong.
@@ -368,6 +384,8 @@ impl Segment {
         // went has lost its names to the next one at this offset.
         let turn = self.index_files.try_lock();
         if turn.is_some() && !self.home.read_only && self.is_named() {
+            let [offsets, times, _] = &mut *self.digests.lock();
+            (*offsets, *times) = (Some(digest(&index.offset_bytes(0))), Some(digest(&index.time_bytes(0))));
             let offsets = self.replace_index(&self.path(file_name::OFFSET_INDEX), &index.offset_bytes(0), false);
             let times = self.replace_index(&self.path(file_name::TIME_INDEX), &index.time_bytes(0), false);
             if offsets.is_ok() && times.is_ok() {
@@ -383,7 +401,8 @@ impl Segment {
         if !self.is_named() {
             return Ok(None);
         }
-        let digests = self.digests.get().copied();
+        let [offsets, times, _] = *self.digests.lock();
+        let digests = offsets.zip(times).map(|(offsets, times)| [offsets, times]);
         let checks = Checks { log_bytes: self.size(), digests, begins_with: &|entry| batches.begin_with(entry) };
         let (offsets, times) = (self.path(file_name::OFFSET_INDEX), self.path(file_name::TIME_INDEX));
         let loaded = IndexFiles::load(&*self.home.storage, self.home.maps, [&offsets, &times], &checks)?;

@@ -77,14 +77,14 @@ fn the_digests_are_those_of_the_files_and_spare_the_walk() {
     let home = home(&disk);
     let segment = sealed(&home);
     let files = index_bytes(&disk, &segment).unwrap();
-    let digests = files.each_ref().map(|bytes| (bytes.len() as u64, crc32c(bytes)));
-    let names = ["00000000000000000000.index", "00000000000000000000.timeindex"];
+    let [offsets, times] = files.each_ref().map(|bytes| digest(bytes));
     let told: Vec<_> = segment.index_digests().into_iter().map(|line| (line.name, (line.bytes, line.crc))).collect();
-    assert_eq!(told, [(names[0].to_owned(), digests[0]), (names[1].to_owned(), digests[1])]);
+    let line = |suffix, digest| (format!("00000000000000000000.{suffix}"), digest);
+    assert_eq!(told, [line("log", (300, 0)), line("index", offsets), line("timeindex", times), line("txnindex", digest(&[]))]);
 
     let opened = Segment::open_sealed(&home, 0, 300, 3);
     assert!(opened.index_digests().is_empty(), "nobody has told them yet");
-    opened.set_digests(digests);
+    opened.set_digests([Some(offsets), Some(times), None]);
     let walk = Walk::of_times(50);
     let found = opened.floor_offset(2, &walk).unwrap().map(|entry| (entry.relative_offset, entry.position));
     assert_eq!(found, Some((2, 200)));
@@ -98,7 +98,7 @@ fn files_of_another_digest_are_replaced_by_what_the_batches_tell() {
     let home = home(&disk);
     let files = index_bytes(&disk, &sealed(&home)).unwrap();
     let opened = Segment::open_sealed(&home, 0, 300, 3);
-    opened.set_digests([(16, 1), (36, 1)]);
+    opened.set_digests([Some((16, 1)), Some((36, 1)), None]);
     let walk = Walk::of_times(50);
     assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (52, (1, 0)));
     assert_ne!(index_bytes(&disk, &opened).unwrap(), files);

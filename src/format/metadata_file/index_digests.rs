@@ -3,7 +3,10 @@
 //! `version=1`, then a line `<file name> <bytes> <CRC-32C, 8 hex digits>` for each index, then `crc=<8 hex digits>`: CRC-32
 //! (IEEE) of all bytes before that line. Example of a line: `00000000000000000000.index 16 0a1b2c3d`.
 //!
-//! Kafka's indexes have no checksum. One that is not what its line says is made anew from the log; so a file that is lost or
+//! A transaction index that is not there has 0 bytes. The line of a `.log` comes before those of its indexes; it has the length,
+//! and 0 for a checksum. Where the `.log` has another length now, the lines of its indexes do not count.
+//!
+//! Kafka's indexes have no checksum. One that is not what its line says is made again from the log; so a file that is lost or
 //! malformed costs time and nothing else.
 
 use crate::format::Malformed;
@@ -13,14 +16,14 @@ use super::checked_text;
 const VERSION: u32 = 1;
 const MALFORMED_LINE: Malformed = Malformed("a line of the index digests is malformed");
 
-/// One sealed index.
+/// One sealed index, or the `.log` that it is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct IndexDigest {
     /// Of the file, without its directory.
     pub(crate) name: String,
     /// Length of the file.
     pub(crate) bytes: u64,
-    /// CRC-32C of the file.
+    /// CRC-32C of the file; 0 for a `.log`.
     pub(crate) crc: u32,
 }
 

@@ -357,6 +357,11 @@ impl<'a> Opening<'a> {
         let reason =
             found.damage.map_or(if is_hole { "offsets are missing behind it" } else { MISSING_END }, |malformed| malformed.0);
         self.push_scanned(base, found);
+        if from == 0
+            && let Some(segment) = self.segments.last()
+        {
+            segment.set_aborted(aborted.clone());
+        }
         if ends_early || !goes_on && self.log_end < self.spec.recovery_point {
             self.damaged(base, end, reason);
             self.restore_behind(base, bytes, next_base, digests);
@@ -552,10 +557,11 @@ fn unless_full(written: Result<()>) -> Result<()> {
     }
 }
 
+/// Digests speak of the indexes of the `.log` that was there: a broker may have appended to it or compacted it since.
 fn set_digests(segment: &Segment, digests: &Digests) {
     let line = |suffix| digests.get(&file_name::segment_file(segment.base_offset, suffix)).copied();
-    if let (Some(offsets), Some(times)) = (line(file_name::OFFSET_INDEX), line(file_name::TIME_INDEX)) {
-        segment.set_digests([offsets, times]);
+    if line(file_name::LOG).is_some_and(|(bytes, _)| bytes == u64::from(segment.size())) {
+        segment.set_digests(file_name::INDEXES.map(line));
     }
 }
 

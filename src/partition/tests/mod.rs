@@ -10,6 +10,7 @@ use crate::storage::{Access, Storage};
 mod appending;
 mod beside;
 mod committing;
+mod damaged_indexes;
 mod deleting;
 mod flushing;
 mod looking_up;

@@ -11,10 +11,15 @@ use crate::storage::{MemoryDisk, read_file};
 
 /// A batch of a record of each of these times, of which -1 is none. Brokers store such batches.
 fn batch_of(times: &[i64]) -> EncodedBatch {
+    stored_batch(times, -1, 0, &Record::new("a value"))
+}
+
+/// A batch of such records, as a producer with this id had it stored.
+pub(super) fn stored_batch(times: &[i64], producer_id: i64, attributes: u16, record: &Record<'_>) -> EncodedBatch {
     let mut bytes = vec![0; HEADER_BYTES];
     let base_timestamp = times[0];
     for (number, time) in (0..).zip(times) {
-        record::encode(&mut bytes, time - base_timestamp, number, &Record::new("a value")).unwrap();
+        record::encode(&mut bytes, time - base_timestamp, number, record).unwrap();
     }
     let (record_count, max_timestamp) = (u32::try_from(times.len()).unwrap(), *times.iter().max().unwrap());
     let header = BatchHeader {
@@ -24,11 +29,11 @@ fn batch_of(times: &[i64]) -> EncodedBatch {
         magic: 2,
         leader_epoch: 0,
         crc: 0,
-        attributes: 0,
+        attributes,
         base_timestamp,
         max_timestamp,
-        producer_id: -1,
-        producer_epoch: -1,
+        producer_id,
+        producer_epoch: if producer_id < 0 { -1 } else { 0 },
         base_sequence: -1,
         record_count,
     };

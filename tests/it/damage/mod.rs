@@ -1,6 +1,7 @@
 //! Every byte of a small log flipped, every file cut: never a panic, never a wrong record, never a silent gap.
 
 mod every_file;
+mod transaction_index;
 
 use std::fs;
 use std::path::{Path, PathBuf};
