@@ -63,6 +63,23 @@ fn seeks_lead_where_they_say() {
     assert_eq!(log.consumer_group("g").unwrap().committed(&t(0)).unwrap().unwrap().offset, 1, "a seek commits nothing");
 }
 
+/// Segments whose records all have time 0 were taken for segments without times.
+#[test]
+fn a_seek_to_time_0_leads_to_the_first_record_of_that_time() {
+    let log = Log::builder("data").storage(MemoryDisk::new()).open().unwrap();
+    let config = TopicConfig::new().segment_bytes(150).retention(None);
+    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    for millis in [0, 0, 0, 0, 0, 7] {
+        partition.append(Record::new("x").timestamp(Timestamp::from_millis(millis))).unwrap();
+    }
+    assert!(partition.segments().len() > 2);
+    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
+    for (millis, expected) in [(0, 0), (1, 5), (7, 5), (8, 6)] {
+        consumer.seek(&t(0), Seek::Timestamp(Timestamp::from_millis(millis))).unwrap();
+        assert_eq!(consumer.position(&t(0)).unwrap(), expected, "time {millis}");
+    }
+}
+
 #[test]
 fn seeks_by_age_go_by_the_clock_of_the_log() {
     let clock = ManualClock::at(Timestamp::from_millis(10_000));
