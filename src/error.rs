@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 
 use crate::topic_partition::TopicPartition;
@@ -84,15 +85,34 @@ pub enum Error {
         /// Next offset to be written.
         log_end: u64,
     },
+    /// The topic is only compacted, so its records cannot be deleted by offset. Nothing was changed. Kafka's `POLICY_VIOLATION`.
+    #[error(
+        "records of {partition} cannot be deleted: its topic is only compacted; append tombstones, \
+         or set `cleanup.policy` to `compact,delete`"
+    )]
+    #[non_exhaustive]
+    PolicyViolation {
+        /// The partition.
+        partition: TopicPartition,
+    },
     /// There is no such topic, or it was deleted.
     #[error("there is no topic {0:?}")]
     UnknownTopic(Arc<str>),
     /// The topic has no such partition.
     #[error("there is no partition {0}")]
     UnknownPartition(TopicPartition),
-    /// A topic of this name, or one whose name differs only in `.` and `_`, exists.
+    /// A topic of this name exists.
     #[error("topic {0:?} exists already")]
     TopicExists(String),
+    /// A topic exists whose name differs only in `.` and `_`. Kafka's metrics do not tell the two apart, so it refuses the second.
+    #[error("topic {name:?} cannot be told from {existing:?}, which exists (`.` and `_` count as the same): choose another name")]
+    #[non_exhaustive]
+    TopicCollides {
+        /// The name that was asked for.
+        name: String,
+        /// The topic that exists.
+        existing: String,
+    },
     /// The name cannot be a topic's.
     #[error("{name:?} cannot be the name of a topic: {reason}")]
     #[non_exhaustive]
@@ -190,16 +210,12 @@ pub enum Error {
         what: &'static str,
     },
     /// Another opener holds the directory.
-    #[error(
-        "{} is open elsewhere{}: close it there, or open it read-only",
-        path.display(),
-        holder.map_or(String::new(), |pid| format!(" (process {pid})"))
-    )]
+    #[error("{} is open {}", path.display(), where_it_is_open(*holder))]
     #[non_exhaustive]
     Locked {
         /// The directory.
         path: PathBuf,
-        /// Process id of the holder, where it can be known.
+        /// Process id of the holder, where it can be known: always where the holder is this process.
         holder: Option<u32>,
     },
     /// The member no longer owns what it commits: others have the work. The next `poll` joins again.
@@ -264,6 +280,16 @@ pub enum Error {
     /// The log was opened read-only.
     #[error("the log was opened read-only")]
     ReadOnly,
+}
+
+fn where_it_is_open(holder: Option<u32>) -> String {
+    match holder {
+        Some(pid) if pid == process::id() => "in this process already: use that handle or a clone of it; it closes with \
+             `Log::close`, or with the last topic, partition, reader and consumer that came from it"
+            .to_owned(),
+        Some(pid) => format!("elsewhere (process {pid}): close it there, or open it read-only"),
+        None => "elsewhere: close it there, or open it read-only".to_owned(),
+    }
 }
 
 /// Where stored bytes are damaged.
@@ -366,9 +392,11 @@ impl Error {
             SyncFailed { path, source },
             Poisoned { partition, cause },
             OffsetOutOfRange { partition, requested, log_start, log_end },
+            PolicyViolation { partition },
             UnknownTopic(topic),
             UnknownPartition(partition),
             TopicExists(topic),
+            TopicCollides { name, existing },
             InvalidTopic { name, reason },
             InvalidRecord { index, reason },
             RecordTooLarge { bytes, limit, key },

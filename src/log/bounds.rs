@@ -21,7 +21,7 @@ impl Partition {
     /// that lie below as a whole are unlinked before it returns (or `file.delete.delay.ms` later), which works on a full disk.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` above the high watermark; `InvalidConfig` where the topic's `cleanup.policy` lacks `delete`.
+    /// [`Error::OffsetOutOfRange`] above the high watermark; [`Error::PolicyViolation`] if the topic is only compacted.
     pub fn delete_records_before(&self, offset: u64) -> Result<u64> {
         let log_start = self.core().delete_records_before(offset)?;
         let stored = if let Some(guard) = self.keep().guard::<Guard>() {

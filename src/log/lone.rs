@@ -65,6 +65,7 @@ impl Drop for Lone {
 
 pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partition> {
     let settings = unconfigured().updated(config).over(&TopicSettings::default())?;
+    builder.check_dir()?;
     let log_settings = builder.config.resolve()?;
     let storage = &*builder.storage;
     let created = ensure_directory(storage, &builder.dir)?;

@@ -183,7 +183,7 @@ impl Log {
     /// The topic `name`: the stored one as it is, whatever `partitions` and `config` say, or else a new one.
     ///
     /// [`Error::InvalidTopic`] for names that no topic can have (Kafka's rules: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or
-    /// `..`), [`Error::TopicExists`] where another topic's name differs only in `.` and `_`, [`Error::InvalidConfig`] for a
+    /// `..`), [`Error::TopicCollides`] where another topic's name differs only in `.` and `_`, [`Error::InvalidConfig`] for a
     /// wrong setting or no partitions at all.
     #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
     pub fn open_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<Topic> {

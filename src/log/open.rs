@@ -67,6 +67,7 @@ impl LogBuilder {
 
     /// Opens or creates the log, as [`Log::open`] does.
     pub fn open(self) -> Result<Log> {
+        self.check_dir()?;
         let settings = self.config.resolve()?;
         let created = ensure_directory(&*self.storage, &self.dir)?;
         if !created {
@@ -90,6 +91,7 @@ impl LogBuilder {
 
     /// Opens the log to read, as [`Log::open_read_only`] does.
     pub fn open_read_only(self) -> Result<Log> {
+        self.check_dir()?;
         let settings = self.config.resolve()?;
         let contents = beside::read_contents(&*self.storage, &self.dir)?;
         if !contents.is_log() {
@@ -103,6 +105,15 @@ impl LogBuilder {
     #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
     pub fn open_partition(self, config: TopicConfig) -> Result<Partition> {
         lone::open(&self, &config)
+    }
+
+    /// An empty path is usually a setting that was left out.
+    pub(super) fn check_dir(&self) -> Result<()> {
+        if self.dir.as_os_str().is_empty() {
+            let reason = "the path is empty; `.` is the current directory".to_owned();
+            return Err(Error::InvalidConfig { key: "dir".to_owned(), reason });
+        }
+        Ok(())
     }
 
     /// What the partitions share. The files in `marks` go before the first write. With `syncs_at_once` nothing is left to a

@@ -55,8 +55,7 @@ impl PartitionCore {
     pub(crate) fn delete_records_before(&self, offset: u64) -> Result<u64> {
         self.check_writable()?;
         if self.settings().cleanup_policy == CleanupPolicy::Compact {
-            let reason = "records of a topic that is only compacted cannot be deleted".to_owned();
-            return Err(Error::InvalidConfig { key: "cleanup.policy".to_owned(), reason });
+            return Err(Error::PolicyViolation { partition: self.id().clone() });
         }
         if offset > self.high_watermark() {
             return Err(self.out_of_range(offset));

@@ -18,6 +18,7 @@ use std::io::{self, ErrorKind};
 use std::ops::Deref;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -291,6 +292,9 @@ mod advisory {
     use std::io::{self, ErrorKind};
     use std::mem;
     use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::process;
 
     #[expect(clippy::cast_possible_truncation, reason = "the constants are 0, 1 and 2, the field is a short")]
     fn request(kind: libc::c_int) -> libc::flock {
@@ -321,8 +325,30 @@ mod advisory {
         set(file, libc::F_UNLCK)
     }
 
-    /// The process that has a POSIX lock on the file, as a broker has. Locks of an open file description tell none.
+    /// The process that holds the file: one that has a POSIX lock on it, as a broker has, or this one. A lock of an open file
+    /// description in another process does not say whose it is.
     pub(super) fn holder(file: &File) -> Option<u32> {
+        posix_holder(file).or_else(|| is_held_here(file).unwrap_or(false).then(process::id))
+    }
+
+    /// Whether a descriptor of this process has the lock, as the system lists it.
+    fn is_held_here(file: &File) -> io::Result<bool> {
+        let asked = file.metadata()?;
+        for descriptor in fs::read_dir("/proc/self/fd")? {
+            let descriptor = descriptor?;
+            // It may be closed by now.
+            let Ok(found) = fs::metadata(descriptor.path()) else { continue };
+            if (found.dev(), found.ino()) == (asked.dev(), asked.ino())
+                && let Ok(facts) = fs::read_to_string(Path::new("/proc/self/fdinfo").join(descriptor.file_name()))
+                && facts.lines().any(|fact| fact.starts_with("lock:"))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn posix_holder(file: &File) -> Option<u32> {
         let mut request = request(libc::F_WRLCK);
         // SAFETY: the descriptor is open while `file` is borrowed, and `request` is what this command reads and writes.
         let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut request) };
@@ -489,9 +515,21 @@ mod tests {
 
         let held = Disk.lock(&path).unwrap();
         assert_eq!(set(libc::F_WRLCK), -1);
-        assert_eq!(Disk.lock_holder(&path), None);
         drop(held);
         assert_eq!(set(libc::F_WRLCK), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_lock_of_this_process_tells_so() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join(".lock");
+        let _other = open(&path, Access::OpenOrCreate).unwrap();
+        assert_eq!(Disk.lock_holder(&path), None, "it is open, and not locked");
+        let held = Disk.lock(&path).unwrap();
+        assert_eq!(Disk.lock_holder(&path), Some(std::process::id()));
+        drop(held);
+        assert_eq!(Disk.lock_holder(&path), None);
     }
 
     #[test]

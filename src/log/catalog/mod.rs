@@ -101,13 +101,16 @@ impl Catalog {
         }
     }
 
-    /// A new topic; `TopicExists` if there is one of this name or one that cannot be told from it.
+    /// A new topic; `TopicExists` if there is one of this name, `TopicCollides` if there is one that cannot be told from it.
     pub(crate) fn create_topic(&self, name: &str, partitions: u32, config: &TopicConfig) -> Result<Arc<TopicCore>> {
         self.check_request(name, partitions, config)?;
         let structure = self.structure.lock();
         self.check_open()?;
         if let Some(existing) = self.topics.read().keys().find(|existing| file_name::collides(existing, name)) {
-            return Err(Error::TopicExists(existing.to_string()));
+            return Err(match existing.to_string() {
+                existing if existing == name => Error::TopicExists(existing),
+                existing => Error::TopicCollides { name: name.to_owned(), existing },
+            });
         }
         if structure.gone.contains(name) {
             // The directory still says that it is deleted, and the next open would delete the new one.

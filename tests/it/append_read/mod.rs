@@ -265,7 +265,7 @@ fn what_is_refused_changes_nothing() {
     assert!(matches!(timed(at(3_600_001)), Err(Error::InvalidRecord { index: 1, .. })));
     let keyless = [Record::new("v").key("k"), Record::new("v")];
     assert!(matches!(compacted.append_batch(&keyless), Err(Error::InvalidRecord { index: 1, .. })));
-    assert!(matches!(compacted.delete_records_before(1), Err(Error::InvalidConfig { .. })));
+    assert!(matches!(compacted.delete_records_before(1), Err(Error::PolicyViolation { .. })));
     assert!(matches!(plain.delete_records_before(2), Err(Error::OffsetOutOfRange { requested: 2, .. })));
     log.flush().unwrap();
     assert_eq!(snapshot(dir.path()), before);

@@ -26,12 +26,23 @@ fn names_that_no_topic_can_have() {
 }
 
 #[test]
+fn an_empty_path_is_refused_by_name() {
+    let refused = [Log::open("").map(drop), Log::open_read_only("").map(drop), Partition::open("", TopicConfig::new()).map(drop)];
+    for result in refused {
+        let text = result.unwrap_err().to_string();
+        assert_eq!(text, "invalid setting `dir`: the path is empty; `.` is the current directory");
+    }
+}
+
+#[test]
 fn names_that_cannot_be_told_apart() {
     let log = Log::in_memory();
     one_partition(&log, "a.b_c");
     for name in ["a_b.c", "a.b.c", "a_b_c"] {
         let result = log.open_topic(name, 1, TopicConfig::new());
-        assert!(matches!(&result, Err(Error::TopicExists(existing)) if existing == "a.b_c"), "{name}: {result:?}");
+        assert!(matches!(&result, Err(Error::TopicCollides { existing, .. }) if existing == "a.b_c"), "{result:?}");
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(name) && text.contains("\"a.b_c\""), "{text}");
     }
     assert!(matches!(log.create_topic("a.b_c", 1, TopicConfig::new()), Err(Error::TopicExists(_))));
     assert_eq!(log.topics().len(), 1);
