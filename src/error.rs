@@ -277,6 +277,16 @@ pub enum Error {
     /// The log was closed, or the producer was.
     #[error("the log is closed")]
     Closed,
+    /// This process was forked from the one that opened the log. The log is left as it is: only its opener can use it and close
+    /// it.
+    #[error(
+        "the log belongs to process {opener}, from which this one was forked: close it there; here, `open_read_only` reads it"
+    )]
+    #[non_exhaustive]
+    Forked {
+        /// Process id of the opener.
+        opener: u32,
+    },
     /// The log was opened read-only.
     #[error("the log was opened read-only")]
     ReadOnly,
@@ -337,7 +347,7 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::NotAcknowledged { cause, .. } => cause.is_fatal(),
-            _ => matches!(self, Self::SyncFailed { .. } | Self::Poisoned { .. } | Self::Closed),
+            _ => matches!(self, Self::SyncFailed { .. } | Self::Poisoned { .. } | Self::Closed | Self::Forked { .. }),
         }
     }
 
@@ -419,6 +429,7 @@ impl Error {
             NotAssigned(partition),
             NoGroup,
             Closed,
+            Forked { opener },
             ReadOnly,
         )
     }

@@ -338,6 +338,7 @@ impl Consumer {
     /// Leaves the group. What was not committed goes to its other members; with [`auto_commit`](ConsumerConfig::auto_commit) all
     /// that was polled is committed first, and an error in that is given. It has left all the same.
     pub fn close(mut self) -> Result<()> {
+        self.service.catalog.context().opener.check()?;
         // Taken, so that dropping does not try once more.
         match self.commit_at.take() {
             Some(_) => self.commit(),
@@ -429,6 +430,9 @@ impl fmt::Debug for Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        if !self.service.catalog.context().opener.is_this_process() {
+            return;
+        }
         match &self.member {
             None => self.service.catalog.waiters().unregister(&self.signal),
             // Whoever panics has not done what it was at, so nobody may say that it has.

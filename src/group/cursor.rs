@@ -388,6 +388,8 @@ impl fmt::Debug for Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        self.partition.core().waiters().unregister(&self.signal);
+        if self.partition.core().context().opener.is_this_process() {
+            self.partition.core().waiters().unregister(&self.signal);
+        }
     }
 }

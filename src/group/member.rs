@@ -409,6 +409,9 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        if !self.catalog.context().opener.is_this_process() {
+            return;
+        }
         self.catalog.waiters().unregister(&self.signal);
         let mut state = self.group.state.lock();
         // One that failed to join, or was fenced, has no seat, or another has it by now.

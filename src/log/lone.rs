@@ -9,6 +9,7 @@
 //! records are kept.
 
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,9 @@ impl Partition {
     /// The directory may have any name; one like `orders-0` says which topic and partition it is. No thread runs, and all
     /// records are kept unless `config` says otherwise. After an unclean stop it is recovered: a torn end is cut and kept
     /// beside in `.torn` files.
+    ///
+    /// A process that is forked from the opener may drop the handle, and must not append: see
+    /// [`Log`](super::Log#in-a-forked-child).
     ///
     /// [`Error::Locked`] if it, or the log that it belongs to, is open elsewhere; [`Error::NotALog`] if the directory holds
     /// something else.
@@ -58,6 +62,11 @@ pub(super) struct Lone {
 
 impl Drop for Lone {
     fn drop(&mut self) {
+        if !self.context.opener.is_this_process() {
+            // Nothing of it is taken apart in a forked child.
+            mem::forget(Arc::clone(&self.core));
+            return;
+        }
         // Appends that asked to be durable are; for the others a failure here is what a crash would be.
         let _nobody_is_left_to_tell = self.close();
     }
@@ -162,6 +171,7 @@ pub(super) fn own_line() -> TopicPartition {
 
 impl Lone {
     fn close(&self) -> Result<()> {
+        self.context.opener.check()?;
         self.apply_retention();
         self.core.close(true)?;
         if self.was_clean && !self.context.clean_marker.is_cleared() {

@@ -7,6 +7,7 @@
 //! A log that was opened clean and never written to is left byte for byte as it was.
 
 use std::fmt;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -49,6 +50,19 @@ pub use open::LogBuilder;
 /// Opening takes the directory's lock. It stays locked until [`close`](Self::close), or until the last handle of any kind
 /// (topics, partitions, readers, consumers) is dropped; dropping may write and sync.
 ///
+/// # In a forked child
+/// A process that is forked from the opener (`fork` without `exec`) gets a copy of every handle. The log still belongs to the
+/// opener. The child may:
+///
+/// - drop the handles, or [`close`](Self::close) the log, which returns [`Error::Forked`]: nothing is written, no place in a group
+///   is given up, and the opener's lock stays;
+/// - read batches that it holds ([`Batch`](crate::Batch), [`Records`](crate::Records));
+/// - open the same directory with [`open_read_only`](Self::open_read_only), and any other log as usual.
+///
+/// It must use the handles for nothing else. An append in the child is not refused, and damages the log, because the opener does
+/// not know of it. Readers and consumers may wait for ever for a lock that a thread of the opener held during the fork. A program
+/// that forks to become a daemon opens the log after the fork.
+///
 /// ```
 /// # fn main() -> annals::Result<()> {
 /// use annals::{Log, Record, TopicConfig};
@@ -72,6 +86,11 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        if !self.core.context().opener.is_this_process() {
+            // Nothing of it is taken apart in a forked child.
+            mem::forget(Arc::clone(&self.core));
+            return;
+        }
         // Who wants to know calls `close`.
         let _nobody_is_left_to_tell = self.core.close();
     }
@@ -293,7 +312,8 @@ impl Log {
     /// Sends what producers hold, flushes and closes the log, for all its handles: waits end with [`Error::Closed`], and so does
     /// every later call. Batches that were handed out stay readable. On return the directory is free, whatever the result.
     ///
-    /// The first error of a flush is given. Then the next opening recovers the log.
+    /// The first error of a flush is given. Then the next opening recovers the log. In a process that was
+    /// [forked](Self#in-a-forked-child) from the opener this is [`Error::Forked`], and the log stays as it is.
     pub fn close(self) -> Result<()> {
         self.core().close()
     }
@@ -368,6 +388,7 @@ impl LogCore {
     }
 
     fn check_open(&self) -> Result<()> {
+        self.context().opener.check()?;
         if self.catalog.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
@@ -452,6 +473,7 @@ impl LogCore {
 
     /// Closes everything, once; later calls wait for the first and give what it gave.
     fn close(&self) -> Result<()> {
+        self.context().opener.check()?;
         let mut closed = self.closed.lock();
         if let Some(result) = &*closed {
             return result.clone();

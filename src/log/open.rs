@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::group::GroupService;
 use crate::partition::follow::Signal;
-use crate::partition::{BufferPool, CleanMarker, Numbers, Partition, PartitionContext};
+use crate::partition::{BufferPool, CleanMarker, Numbers, Opener, Partition, PartitionContext};
 use crate::producer::ProducerService;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::{Disk, FileLock, Storage, create_dirs, sync_found};
@@ -137,6 +137,7 @@ impl LogBuilder {
             clean_marker: CleanMarker::new(marks),
             buffers: BufferPool::default(),
             numbers: Numbers::default(),
+            opener: Opener::this_process(),
         })
     }
 

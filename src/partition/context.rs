@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::path::PathBuf;
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -57,6 +58,30 @@ pub(crate) struct PartitionContext {
     pub(crate) clean_marker: CleanMarker,
     pub(crate) buffers: BufferPool,
     pub(crate) numbers: Numbers,
+    pub(crate) opener: Opener,
+}
+
+/// The process that opened the log.
+///
+/// A process that is forked from it has a copy of every handle and shares the files and the lock, but has none of the threads: a
+/// lock that one of them held stays held for ever. So what closes or leaves something asks here first, and a child lets go of
+/// everything without touching it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opener(u32);
+
+impl Opener {
+    pub(crate) fn this_process() -> Self {
+        Self(process::id())
+    }
+
+    pub(crate) fn is_this_process(self) -> bool {
+        self.0 == process::id()
+    }
+
+    /// `Forked` in another process.
+    pub(crate) fn check(self) -> Result<()> {
+        if self.is_this_process() { Ok(()) } else { Err(Error::Forked { opener: self.0 }) }
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +101,7 @@ impl PartitionContext {
             clean_marker: CleanMarker::new(Vec::new()),
             buffers: BufferPool::default(),
             numbers: Numbers::default(),
+            opener: Opener::this_process(),
         }
     }
 }

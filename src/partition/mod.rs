@@ -51,7 +51,7 @@ pub use append::RecordMetadata;
 pub(crate) use append::{Appended, check_record, check_size};
 pub use batch::{Batch, RecordIter, RecordView};
 pub(crate) use cleaned::discard_cleaned;
-pub(crate) use context::{BufferPool, CleanMarker, KeepOpen, Numbers, PartitionContext, PartitionSpec};
+pub(crate) use context::{BufferPool, CleanMarker, KeepOpen, Numbers, Opener, PartitionContext, PartitionSpec};
 pub use delete::Maintenance;
 pub(crate) use encoded::EncodedBatch;
 pub use follow::Waker;

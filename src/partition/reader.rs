@@ -560,7 +560,7 @@ impl fmt::Debug for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.options.wait {
+        if self.options.wait && self.core.context().opener.is_this_process() {
             self.core.waiters().unregister(&self.signal);
         }
     }

@@ -340,6 +340,7 @@ impl ProducerCore {
 
     /// As [`flush`](Self::flush), and then refuses everything, for good and for every clone.
     pub(super) fn close(&self) -> Result<()> {
+        self.context.opener.check()?;
         self.refuse();
         self.settle_all();
         self.close_now()
@@ -347,6 +348,7 @@ impl ProducerCore {
 
     /// As [`close`](Self::close), but tries to write each batch only once.
     pub(super) fn close_now(&self) -> Result<()> {
+        self.context.opener.check()?;
         self.refuse();
         let _reported_unless_waited_for = self.send_held();
         for lane in self.lanes.iter() {

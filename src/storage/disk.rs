@@ -87,7 +87,7 @@ impl Storage for Disk {
             advisory::lock(&file)?;
             // A broker that stops removes the file: who opened it before and locked it after would hold a lock on nothing.
             if is_at(&file, path)? {
-                return Ok(Box::new(DiskLock(file)));
+                return Ok(Box::new(DiskLock(file, process::id())));
             }
         }
     }
@@ -271,14 +271,18 @@ fn drop_cache(_file: &File, _position: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// A locked file.
+/// A locked file, and the process that locked it.
 #[derive(Debug)]
-struct DiskLock(File);
+struct DiskLock(File, u32);
 
 impl FileLock for DiskLock {}
 
 impl Drop for DiskLock {
     fn drop(&mut self) {
+        // A forked child shares the lock, which is its parent's to give back.
+        if self.1 != process::id() {
+            return;
+        }
         // Closing alone is not enough while a child between fork and exec has a copy of the descriptor.
         // If this fails, the close that follows is what is left.
         let _closed_anyway = advisory::unlock(&self.0);
@@ -288,7 +292,7 @@ impl Drop for DiskLock {
 /// Locks of the open file description, over the whole file.
 #[cfg(target_os = "linux")]
 mod advisory {
-    use std::fs::File;
+    use std::fs::{self, File};
     use std::io::{self, ErrorKind};
     use std::mem;
     use std::os::fd::AsRawFd;
@@ -475,7 +479,7 @@ mod tests {
         let file = open(&path, Access::OpenOrCreate).unwrap();
         advisory::lock(&file).unwrap();
         let copy = file.try_clone().unwrap();
-        drop(DiskLock(file));
+        drop(DiskLock(file, process::id()));
         drop(Disk.lock(&path).unwrap());
         drop(copy);
     }
@@ -509,7 +513,7 @@ mod tests {
         assert_eq!(Disk.lock_holder(&path), None);
         assert_eq!(set(libc::F_WRLCK), 0);
         // The question closes a descriptor of the file, and with it goes the POSIX lock of this process.
-        assert_eq!(Disk.lock_holder(&path), Some(std::process::id()));
+        assert_eq!(Disk.lock_holder(&path), Some(process::id()));
         assert_eq!(set(libc::F_WRLCK), 0);
         assert_eq!(Disk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
 
@@ -527,7 +531,7 @@ mod tests {
         let _other = open(&path, Access::OpenOrCreate).unwrap();
         assert_eq!(Disk.lock_holder(&path), None, "it is open, and not locked");
         let held = Disk.lock(&path).unwrap();
-        assert_eq!(Disk.lock_holder(&path), Some(std::process::id()));
+        assert_eq!(Disk.lock_holder(&path), Some(process::id()));
         drop(held);
         assert_eq!(Disk.lock_holder(&path), None);
     }

@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod faults;
 mod following;
+mod forking;
 mod front_page;
 mod groups;
 mod inspect;
