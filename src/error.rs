@@ -104,7 +104,7 @@ pub enum Error {
     /// A topic of this name exists.
     #[error("topic {0:?} exists already")]
     TopicExists(String),
-    /// A topic exists whose name differs only in `.` and `_`. Kafka's metrics do not tell the two apart, so it refuses the second.
+    /// A topic exists whose name differs only in `.` and `_`. Kafka refuses the second: its metrics do not tell them apart.
     #[error("topic {name:?} cannot be told from {existing:?}, which exists (`.` and `_` count as the same): choose another name")]
     #[non_exhaustive]
     TopicCollides {

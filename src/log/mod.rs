@@ -54,8 +54,8 @@ pub use open::LogBuilder;
 /// A process that is forked from the opener (`fork` without `exec`) gets a copy of every handle. The log still belongs to the
 /// opener. The child may:
 ///
-/// - drop the handles, or [`close`](Self::close) the log, which returns [`Error::Forked`]: nothing is written, no place in a group
-///   is given up, and the opener's lock stays;
+/// - drop the handles, or [`close`](Self::close) the log, which returns [`Error::Forked`]: nothing is written, no place in a
+///   group is given up, and the opener's lock stays;
 /// - read batches that it holds ([`Batch`](crate::Batch), [`Records`](crate::Records));
 /// - open the same directory with [`open_read_only`](Self::open_read_only), and any other log as usual.
 ///
