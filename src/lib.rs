@@ -156,7 +156,7 @@
 //!     println!("{}-{} {}", record.topic(), record.partition(), record.text());
 //!     member.commit_record(&record)?;
 //! }
-//! assert_eq!(member.lag(), 0);
+//! assert_eq!(member.lag(), Some(0));
 //! # Ok(())
 //! # }
 //! ```

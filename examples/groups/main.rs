@@ -10,7 +10,7 @@ mod time;
 
 use std::path::PathBuf;
 
-use annals::{ConsumerGroup, GroupState, Log, TopicPartition};
+use annals::{ConsumerGroup, GroupDescription, GroupState, Log, TopicPartition};
 use anyhow::{Result, bail, ensure};
 use clap::{ArgGroup, Parser};
 
@@ -107,8 +107,8 @@ fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
 /// The partitions that `--topic` and `--all-topics` name.
 fn scope(log: &Log, group: &ConsumerGroup, options: &Options) -> Result<Vec<TopicPartition>> {
     if options.all_topics {
-        let positions = group.describe()?.positions;
-        return Ok(positions.into_iter().map(|position| position.partition).collect());
+        let positions = group.describe()?.positions.into_iter();
+        return Ok(positions.filter(|position| position.committed.is_some()).map(|position| position.partition).collect());
     }
     ensure!(!options.topic.is_empty(), "which topic? --topic or --all-topics");
     let mut partitions = Vec::new();
@@ -160,9 +160,22 @@ fn describe(log: &Log, options: &Options) -> Result<()> {
             Options { state: true, .. } => table::state(&group, options.verbose).print(),
             _ => table::positions(&group, options.verbose).print(),
         }
+        failed += usize::from(report_errors(&group));
     }
-    ensure!(failed == 0, "{failed} of {} groups could not be described", groups.len());
+    ensure!(failed == 0, "{failed} of {} groups could not be described, or only in part", groups.len());
     Ok(())
+}
+
+/// Prints the errors of single partitions, and returns whether there are any.
+fn report_errors(group: &GroupDescription) -> bool {
+    let mut has_errors = false;
+    for position in &group.positions {
+        if let Some(error) = &position.error {
+            eprintln!("\nConsumer group '{}', {}: {error}", group.group, position.partition);
+            has_errors = true;
+        }
+    }
+    has_errors
 }
 
 fn delete(log: &Log, options: &Options) -> Result<()> {

@@ -64,7 +64,7 @@ pub(crate) fn positions(group: &GroupDescription, verbose: bool) -> Table {
             partition.to_string(),
             MISSING.to_owned(),
             or_missing(committed),
-            position.log_end.to_string(),
+            or_missing(position.log_end),
             or_missing(position.lag),
             or_missing(position.member.as_ref()),
             MISSING.to_owned(),

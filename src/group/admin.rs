@@ -11,12 +11,13 @@ use crate::brief::Few;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::partition::{OffsetSpec, Partition};
+use crate::topic::{Slot, TopicCore};
 use crate::topic_partition::TopicPartition;
 
 use super::ConsumerGroup;
 use super::claim::Claim;
 use super::config::Seek;
-use super::membership::{GroupState, MemberView};
+use super::membership::{GroupState, MemberView, View};
 use super::offset_store::Gone;
 use super::positions::OffsetAndMetadata;
 
@@ -34,7 +35,8 @@ pub struct GroupDescription {
     pub epoch: u64,
     /// Its members, as they joined.
     pub members: Vec<MemberDescription>,
-    /// Where it is in each partition that it committed or that a member owns, in their order.
+    /// Where it is in each partition of its topics, in order. Its topics are those that a member subscribes to, and those for
+    /// which it has committed anything.
     pub positions: Vec<GroupPosition>,
 }
 
@@ -60,17 +62,21 @@ pub struct MemberDescription {
 pub struct GroupPosition {
     /// The partition.
     pub partition: TopicPartition,
-    /// What was committed.
+    /// The committed position; `None` if nothing is committed, or it cannot be read.
     pub committed: Option<OffsetAndMetadata>,
-    /// First offset that is there.
-    pub log_start: u64,
+    /// First offset that is there; `None` if the partition could not be opened.
+    pub log_start: Option<u64>,
     /// Where reading ends, as Kafka's tools count it: the
     /// [high watermark](crate::Partition::high_watermark), which is below the next offset to be written while a sync is awaited.
-    pub log_end: u64,
-    /// From what was committed to `log_end`.
+    /// `None` if the partition could not be opened.
+    pub log_end: Option<u64>,
+    /// How many offsets there are from the committed position to `log_end`; `None` if one of them is not known. Kafka's tools
+    /// print `-` then.
     pub lag: Option<u64>,
     /// The member that owns it, by [`MemberDescription::member`].
     pub member: Option<String>,
+    /// Why the partition could not be opened, or its committed position cannot be read.
+    pub error: Option<Error>,
 }
 
 /// Shows the first of the members and positions; `{:#?}` shows all.
@@ -95,31 +101,80 @@ impl fmt::Debug for MemberDescription {
 
 /// # From outside
 impl ConsumerGroup {
-    /// Members, assignment, committed offsets and lag, as they are now. A group that was never heard of is empty.
+    /// Returns members, assignment, committed offsets and lag, as they are now. A group that was never heard of is empty.
+    ///
+    /// It covers every partition of the group's topics, with or without a commit. A partition that could not be opened, or whose
+    /// committed position cannot be read, is among them with its [error](GroupPosition::error).
     ///
     /// Members are of the process that writes the log, and known to it alone: in a log that was opened to read, every group is
     /// [`Empty`](GroupState::Empty), whoever reads for it elsewhere. Its positions are those of all.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]; [`Error::Corrupt`] and [`Error::Io`] if `__consumer_offsets` cannot be read.
     pub fn describe(&self) -> Result<GroupDescription> {
-        let (state, assignor, epoch, members) =
-            self.group.look(|view| (view.state(), view.assignor().to_owned(), view.epoch(), view.members()));
+        self.service.catalog.try_look_again();
+        let topics = self.service.catalog.topics();
+        let committed = self.service.store.topics_of(self.id())?;
+        let is_ours = |view: &View<'_>, name: &Arc<str>| view.reads(name) || committed.contains(name);
+        let (state, assignor, epoch, members, topics) = self.group.look(|view| {
+            let topics: Vec<_> = topics.into_iter().filter(|topic| is_ours(&view, topic.name())).collect();
+            (view.state(), view.assignor().to_owned(), view.epoch(), view.members(), topics)
+        });
         let members: Vec<MemberDescription> = members.into_iter().map(MemberDescription::from).collect();
-        let owned = members.iter().flat_map(|member| member.assignment.iter().cloned());
-        let mut partitions: BTreeSet<TopicPartition> = self.service.store.partitions_of(self.id())?.into_iter().collect();
-        partitions.extend(owned);
-        let positions = partitions.into_iter().filter_map(|partition| self.position(partition, &members).transpose());
-        let positions = positions.collect::<Result<_>>()?;
+        let mut positions = Vec::new();
+        for topic in topics {
+            for (number, slot) in topic.slots().iter() {
+                positions.extend(self.position(&topic, number, slot, &members)?);
+            }
+        }
         Ok(GroupDescription { group: self.id().to_owned(), state, assignor, epoch, members, positions })
     }
 
-    /// Where the group is in a partition; `None` if that is gone meanwhile.
-    fn position(&self, partition: TopicPartition, members: &[MemberDescription]) -> Result<Option<GroupPosition>> {
-        let Ok(reader) = self.partition(&partition) else { return Ok(None) };
-        let committed = self.committed(&partition)?;
-        let (log_start, log_end) = (reader.log_start_offset(), reader.high_watermark());
-        let lag = committed.as_ref().map(|next| log_end.saturating_sub(next.offset.max(log_start)));
+    /// Returns where the group is in a partition; `None` if its topic was deleted in the meantime.
+    fn position(
+        &self,
+        topic: &TopicCore,
+        number: u32,
+        slot: &Slot,
+        members: &[MemberDescription],
+    ) -> Result<Option<GroupPosition>> {
+        let partition = topic.partition_id(number);
+        let mut error = slot.as_ref().err().cloned();
+        let committed = match self.service.store.committed_in(self.id(), topic, &partition) {
+            Err(Error::UnknownTopic(_)) => return Ok(None),
+            Err(Error::Closed) => return Err(Error::Closed),
+            Err(unreadable) => {
+                error.get_or_insert(unreadable);
+                None
+            }
+            Ok(committed) => committed,
+        };
+        let reader = slot.as_ref().ok().map(|core| Partition::new(Arc::clone(core), Durability::Os, self.keep.clone()));
+        let ends = reader.map(|reader| (reader.log_start_offset(), reader.high_watermark()));
+        let lag =
+            |(log_start, log_end): (u64, u64)| committed.as_ref().map(|next| log_end.saturating_sub(next.offset.max(log_start)));
+        let (lag, log_start, log_end) = (ends.and_then(lag), ends.map(|ends| ends.0), ends.map(|ends| ends.1));
         let owner = members.iter().find(|member| member.assignment.contains(&partition));
         let member = owner.map(|member| member.member.clone());
-        Ok(Some(GroupPosition { partition, committed, log_start, log_end, lag, member }))
+        Ok(Some(GroupPosition { partition, committed, log_start, log_end, lag, member, error }))
+    }
+
+    /// Returns how many offsets there are, over every partition of the group's topics, from its committed positions to the ends
+    /// of what can be read: the records that it has yet to process.
+    ///
+    /// `None` if it is not known for one of them: the partition could not be opened, its committed position cannot be read, or
+    /// nothing is committed although the partition has records, so that it is up to each member's
+    /// [reset policy](crate::OffsetReset) where it begins. [`describe`](Self::describe) returns the lag of each partition.
+    ///
+    /// # Errors
+    /// As [`describe`](Self::describe).
+    pub fn lag(&self) -> Result<Option<u64>> {
+        let positions = self.describe()?.positions;
+        let lag = |position: &GroupPosition| {
+            let is_empty = position.error.is_none() && position.log_start == position.log_end;
+            position.lag.or(is_empty.then_some(0))
+        };
+        Ok(positions.iter().map(lag).sum())
     }
 
     /// Deletes the group: everything that it committed.
@@ -215,11 +270,6 @@ impl ConsumerGroup {
             Seek::ShiftBy(offsets) => committed()?.ok_or_else(|| Error::NoOffset(id.clone()))?.saturating_add_signed(offsets),
         };
         Ok(target.min(log_end).max(log_start))
-    }
-
-    fn partition(&self, id: &TopicPartition) -> Result<Partition> {
-        let core = self.service.catalog.topic(&id.topic)?.partition(id.partition)?;
-        Ok(Partition::new(core, Durability::Os, self.keep.clone()))
     }
 }
 

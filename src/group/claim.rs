@@ -14,8 +14,8 @@
 //! | the same, not assigned | of the name at the start of the call | the start of the call |
 //! | `ConsumerGroup::commit`, `reset` | of the name at the start of the call | the start of the call |
 //!
-//! A topic that is no longer the same: the claim is void. A cut since then: the claim ends at the lowest cut, because every
-//! record below it is still the one that was delivered.
+//! If the topic is no longer the same, the claim is void. If the partition was cut since then, the claim ends at the lowest cut,
+//! because every record below it is still the one that was delivered.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use crate::topic_partition::TopicPartition;
 
 use super::positions::OffsetAndMetadata;
 
-/// All below a position is done.
+/// The claim that everything below a position is done.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
     topic: Arc<TopicCore>,
@@ -42,7 +42,7 @@ impl Claim {
         Self { topic: Arc::clone(topic), core: Arc::clone(core), cuts_seen, next }
     }
 
-    /// Claims a position in the partition that has this name now.
+    /// A claim in the partition that has this name now.
     pub(super) fn by_name(catalog: &Catalog, id: &TopicPartition, next: OffsetAndMetadata) -> Result<Self> {
         let topic = catalog.topic(&id.topic)?;
         let core = topic.partition(id.partition)?;
@@ -50,7 +50,7 @@ impl Claim {
         Ok(Self { topic, core, cuts_seen, next })
     }
 
-    /// Claims that a record and all before it are done. `UnknownTopic` if its topic was deleted, whatever has its name now.
+    /// The claim that a record and all before it are done. `UnknownTopic` if its topic was deleted, whatever has its name now.
     pub(super) fn by_record(catalog: &Catalog, record: &RecordView<'_>) -> Result<Self> {
         let claim = Self::by_name(catalog, record.topic_partition(), (record.offset() + 1).into())?;
         if !record.is_of(&claim.core) {
@@ -85,12 +85,13 @@ impl Claim {
         &self.next.metadata
     }
 
-    /// Whether the name still means the topic that the position was taken from. `UnknownTopic` if not.
+    /// Whether the name still means the topic that the position was taken from. `UnknownTopic` if not; why the partition could
+    /// not be opened, if it could not.
     pub(super) fn check_topic(&self, catalog: &Catalog) -> Result<()> {
         let name = &self.id().topic;
         if !Arc::ptr_eq(&catalog.topic(name)?, &self.topic) {
             return Err(Error::UnknownTopic(Arc::clone(name)));
         }
-        self.topic.check_usable()
+        self.topic.partition(self.id().partition).map(drop)
     }
 }

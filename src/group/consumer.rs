@@ -33,6 +33,14 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 /// A member of a [`ConsumerGroup`](crate::ConsumerGroup), which reads its share of the partitions; or a reader of given
 /// partitions without a group ([`Log::assign`](crate::Log::assign)).
 ///
+/// A partition has one owner: members beyond the number of partitions own nothing and are idle, until others leave or
+/// partitions are [added](crate::Topic::increase_partitions_to). A partition that could not be opened is assigned like the
+/// others: `poll` returns the reason once, and serves the others.
+///
+/// A poll returns up to [`max_poll_records`](ConsumerConfig::max_poll_records) records, 500 by default, and the member works
+/// through them before it polls again. If the work on a record is slow, set a low limit: partitions then move to members that
+/// join after at most that many records, and little work is repeated after a crash.
+///
 /// Its positions advance when [`poll`](Self::poll) returns. What the group has done is what is committed: a member that goes
 /// away, or a program that is started again, leaves whatever was polled and not committed to be read once more.
 ///
@@ -128,11 +136,17 @@ impl Consumer {
     /// [`Records::rebalance`]; what is told to be revoked is let go of by the next call.
     ///
     /// # Errors
-    /// [`Error::Closed`] once the log is closed; [`Error::NoOffset`] and [`Error::OffsetOutOfRange`] if the group has no usable
-    /// position and [`OffsetReset::None`](crate::OffsetReset::None) was asked for; [`Error::Corrupt`] if the next batch of a
-    /// partition is damaged: the position stays before it, other partitions go on, and [`seek`](Self::seek) leads behind it;
-    /// [`Error::UnknownTopic`] without a group if a topic was deleted; [`Error::GroupFull`] and [`Error::InstanceInUse`] if the
-    /// consumer was fenced and its place was taken meanwhile.
+    /// An error in one partition does not keep the others back: the next poll continues with them.
+    ///
+    /// * [`Error::Closed`] once the log is closed.
+    /// * [`Error::NoOffset`] and [`Error::OffsetOutOfRange`] if the group has no usable position and
+    ///   [`OffsetReset::None`](crate::OffsetReset::None) was asked for.
+    /// * The reason why an assigned partition could not be opened, as in [`Recovery`](crate::Recovery). It is returned once; the
+    ///   partition stays assigned, and [`lag`](Self::lag) is unknown as long as it is.
+    /// * [`Error::Corrupt`] if the next batch of a partition is damaged: the position stays before it, and [`seek`](Self::seek)
+    ///   leads past it.
+    /// * [`Error::UnknownTopic`] without a group if a topic was deleted.
+    /// * [`Error::GroupFull`] and [`Error::InstanceInUse`] if the consumer was fenced and its place was taken in the meantime.
     pub fn poll(&mut self, timeout: Duration) -> Result<Records> {
         let deadline = Deadline::after(timeout);
         let _in_call = self.member.as_ref().map(Member::enter);
@@ -305,9 +319,23 @@ impl Consumer {
         &self.assignment
     }
 
-    /// How many offsets there are, over all assigned partitions, from the positions to the ends of what can be read.
-    pub fn lag(&self) -> u64 {
+    /// Returns how many offsets there are, over all assigned partitions, from the positions to the ends of what can be read.
+    ///
+    /// `None` if the position in one of them is not known: the partition could not be opened, its committed position cannot be
+    /// read, or there is neither a position nor a reset policy. [`position`](Self::position) returns the reason.
+    ///
+    /// [`ConsumerGroup::lag`](crate::ConsumerGroup::lag) counts from the committed positions of the whole group.
+    pub fn lag(&self) -> Option<u64> {
         self.cursors.iter().map(|cursor| cursor.lag(self.setting())).sum()
+    }
+
+    /// Returns the topics that this consumer subscribes to by name and that do not exist, in order: those that are yet to be
+    /// created, were deleted, or are misspelled. Their partitions are assigned once they are created.
+    ///
+    /// There are none for a [pattern](Subscription::pattern), and for a consumer without a group.
+    pub fn missing_topics(&self) -> Vec<&str> {
+        let names = self.member.iter().flat_map(|member| member.subscription().topics());
+        names.filter(|name| matches!(self.service.catalog.topic(name), Err(Error::UnknownTopic(_)))).collect()
     }
 
     /// Polls give no records of these partitions until [`resume`](Self::resume), or until they were revoked and assigned again.
@@ -382,6 +410,7 @@ impl Consumer {
                 // The group tells, as soon as it knows, that the topic is gone.
                 Err(Error::UnknownTopic(_)) if group.is_some() => {}
                 Err(error) if polled.is_nothing() => {
+                    cursor.note_reported();
                     self.turn = place + 1;
                     return Err(error);
                 }

@@ -67,6 +67,8 @@ pub(super) struct Cursor {
     /// How often the log had been cut when the position was found.
     cuts_seen: u64,
     is_paused: bool,
+    /// Whether a poll has returned why the partition could not be opened.
+    has_reported: bool,
     /// Reads from the position on, or from behind `held`.
     reader: Option<Reader>,
     /// Was read, starts at the position, and did not fit.
@@ -139,6 +141,7 @@ impl Cursor {
             position: None,
             cuts_seen,
             is_paused: false,
+            has_reported: false,
             reader: None,
             held: None,
         };
@@ -161,6 +164,16 @@ impl Cursor {
 
     pub(super) fn is_paused(&self) -> bool {
         self.is_paused
+    }
+
+    /// A poll has returned the error of this partition.
+    pub(super) fn note_reported(&mut self) {
+        self.has_reported = true;
+    }
+
+    /// Why the partition could not be opened, if it could not: then it has no position either.
+    fn check_available(&self) -> Result<()> {
+        self.partition.core().unavailable_because().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -211,10 +224,11 @@ impl Cursor {
         self.place().map_or_else(|| self.start(setting), Ok)
     }
 
-    /// Records (counted by offsets) between the position and the end of what can be read.
-    pub(super) fn lag(&self, setting: Setting<'_>) -> u64 {
-        let position = self.position(setting).unwrap_or_else(|_| self.partition.log_start_offset());
-        self.visible_end(setting).saturating_sub(position.max(self.partition.log_start_offset()))
+    /// Records (counted by offsets) between the position and the end of what can be read; `None` while the position is not
+    /// known.
+    pub(super) fn lag(&self, setting: Setting<'_>) -> Option<u64> {
+        let position = self.position(setting).ok()?;
+        Some(self.visible_end(setting).saturating_sub(position.max(self.partition.log_start_offset())))
     }
 
     /// Where a seek would lead.
@@ -225,6 +239,7 @@ impl Cursor {
     }
 
     fn sought(&self, to: Seek, setting: Setting<'_>) -> Result<u64> {
+        self.check_available()?;
         let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
         let visible_end = self.visible_end(setting);
         match to {
@@ -253,6 +268,7 @@ impl Cursor {
 
     /// What the group committed, or where the reset policy says.
     fn start(&self, setting: Setting<'_>) -> Result<u64> {
+        self.check_available()?;
         let committed = |group| setting.store.committed_in(group, &self.topic, self.id());
         if let Some(next) = setting.group.map_or(Ok(None), committed)? {
             return Ok(next.offset);
@@ -281,7 +297,12 @@ impl Cursor {
 
     /// Gives a poll what there is and fits: whole batches, the last one perhaps cut. Gives whether something had to be left
     /// although the poll took nothing from here.
+    ///
+    /// Of a partition that could not be opened it returns the reason until a poll has reported it, and nothing from then on.
     pub(super) fn poll(&mut self, setting: Setting<'_>, budget: &mut Budget, polled: &mut Polled) -> Result<bool> {
+        if let Some(error) = self.partition.core().unavailable_because() {
+            return if self.has_reported { Ok(false) } else { Err(error.clone()) };
+        }
         let mut room = u64::from(setting.config.max_partition_fetch_bytes);
         let mut has_given = false;
         while !budget.is_spent() {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::log::catalog::Catalog;
 use crate::partition::PartitionCore;
 use crate::partition::follow::Signal;
-use crate::topic::TopicCore;
+use crate::topic::{Slots, TopicCore};
 use crate::topic_partition::TopicPartition;
 
 use super::config::ConsumerConfig;
@@ -50,9 +50,7 @@ struct State {
 #[derive(Debug)]
 struct Subscribed {
     topic: Arc<TopicCore>,
-    partition_count: u32,
-    /// By number. One that could not be opened is left out, as opening the log has reported: its owner reads the others.
-    partitions: BTreeMap<u32, Arc<PartitionCore>>,
+    slots: Arc<Slots>,
 }
 
 /// What the group has to know of a member beside what it owns.
@@ -166,14 +164,13 @@ impl State {
         self.catalog_version = catalog.version();
         let mut topics = BTreeMap::new();
         for topic in self.wanted_topics(catalog) {
-            let partition_count = topic.partition_count();
-            let partitions = topic.partitions().into_iter().map(|core| (core.id().partition, core)).collect();
+            let slots = topic.slots();
             if !topic.is_deleted() {
-                topics.insert(Arc::clone(topic.name()), Subscribed { topic, partition_count, partitions });
+                topics.insert(Arc::clone(topic.name()), Subscribed { topic, slots });
             }
         }
         let shape = |(name, subscribed): (&Arc<str>, &Subscribed)| {
-            (Arc::clone(name), TopicShape { partitions: subscribed.partition_count, id: subscribed.topic.id() })
+            (Arc::clone(name), TopicShape { partitions: subscribed.slots.count(), id: subscribed.topic.id() })
         };
         let shapes = topics.iter().map(shape).collect();
         self.topics = topics;
@@ -201,10 +198,15 @@ impl State {
         !overdue.is_empty()
     }
 
+    /// Returns a partition for its owner to read. One that could not be opened is owned like the others: the owner's `poll`
+    /// reports it. `None` for a number that the topic does not have here: a broker keeps it in another directory.
     fn owned(&self, partition: &TopicPartition) -> Option<Owned> {
-        let Subscribed { topic, partitions, .. } = self.topics.get(&partition.topic)?;
-        let core = partitions.get(&partition.partition)?;
-        Some(Owned { topic: Arc::clone(topic), core: Arc::clone(core) })
+        let Subscribed { topic, slots } = self.topics.get(&partition.topic)?;
+        let core = match slots.get(partition.partition)? {
+            Ok(core) => Arc::clone(core),
+            Err(error) => topic.unavailable(partition.partition, error.clone()),
+        };
+        Some(Owned { topic: Arc::clone(topic), core })
     }
 }
 
@@ -299,6 +301,10 @@ impl Member {
     /// Whether it was told to give something up, and has not yet.
     pub(super) fn is_revoking(&self) -> bool {
         self.is_revoking
+    }
+
+    pub(super) fn subscription(&self) -> &Subscription {
+        &self.profile.subscription
     }
 
     pub(super) fn group(&self) -> &Group {

@@ -197,6 +197,9 @@ impl GroupService {
 /// A consumer group: its members share the partitions of what they subscribe to, and its committed offsets say where it goes on
 /// after a restart. Groups know nothing of each other. Clones are the same group.
 ///
+/// Each partition is read by one member at a time, so a topic keeps as many members busy as it has partitions: members beyond
+/// that number are idle. Create the topic with as many partitions as there will ever be workers.
+///
 /// A group is on disk from its first commit.
 #[derive(Clone)]
 pub struct ConsumerGroup {

@@ -235,15 +235,13 @@ impl OffsetStore {
         if self.catalog.context().read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    /// The partitions for which the group committed something that counts, in order.
-    pub(super) fn partitions_of(&self, group: &str) -> Result<Vec<TopicPartition>> {
-        let mut partitions = self.with_loaded(|loaded| {
+    /// Returns the names of the topics for which the group committed something that counts.
+    pub(super) fn topics_of(&self, group: &str) -> Result<BTreeSet<Arc<str>>> {
+        self.with_loaded(|loaded| {
             let commits = loaded.positions.of(group);
             let counts = commits.filter(|(partition, commit)| self.is_in_force(partition, commit));
-            Ok(counts.map(|(partition, _)| partition.clone()).collect::<Vec<_>>())
-        })?;
-        partitions.sort_unstable();
-        Ok(partitions)
+            Ok(counts.map(|(partition, _)| Arc::clone(&partition.topic)).collect())
+        })
     }
 
     /// Whether a commit is about a topic that there is.

@@ -300,6 +300,11 @@ impl PartitionCore {
         signal.wait(if self.context.read_only { Deadline::after(LOOK_INTERVAL) } else { Deadline::never() });
     }
 
+    /// Why the partition could not be opened, if it could not.
+    pub(crate) fn unavailable_because(&self) -> Option<&Error> {
+        self.unavailable.as_ref()
+    }
+
     pub(crate) fn check_readable(&self) -> Result<()> {
         match self.state.load(Ordering::Acquire) {
             OPEN => self.unavailable.clone().map_or(Ok(()), Err),

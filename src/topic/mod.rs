@@ -112,6 +112,16 @@ impl Slots {
         Self { count: by_number.last_key_value().map_or(0, |(last, _)| last.saturating_add(1)), by_number }
     }
 
+    /// One more than the greatest number.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The partition of a number, or why it could not be opened; `None` where the topic has none here.
+    pub(crate) fn get(&self, number: u32) -> Option<&Slot> {
+        self.by_number.get(&number)
+    }
+
     /// Number and partition, or why there is none.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.by_number.iter().map(|(number, slot)| (*number, slot))

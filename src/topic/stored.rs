@@ -207,6 +207,11 @@ impl TopicCore {
             Some(Err(error)) => error.clone(),
             None => Error::UnknownPartition(self.partition_id(number)),
         };
+        self.unavailable(number, error)
+    }
+
+    /// Returns a partition in place of one that could not be opened: every call of it returns `error`.
+    pub(crate) fn unavailable(&self, number: u32, error: Error) -> Arc<PartitionCore> {
         let spec = new_partition(&self.home.root, self.partition_id(number), &self.home.defaults, None);
         PartitionCore::unavailable(&self.home.context, &spec, error)
     }

@@ -44,7 +44,7 @@ fn main() -> annals::Result<()> {
         println!("{}-{} {}", record.topic(), record.partition(), record.text());
         member.commit_record(&record)?;
     }
-    assert_eq!(member.lag(), 0);
+    assert_eq!(member.lag(), Some(0));
 
     orders.with_durability(Durability::Synced).append("paid for dearly")?; // on the device when this returns
     log.flush()?; // and now everything is

@@ -35,7 +35,7 @@ fn alongside(config: ConsumerConfig, mut poll: impl FnMut(&mut Consumer, u64) ->
         loop {
             let was_over = is_over.load(Ordering::Acquire);
             next = poll(&mut consumer, next);
-            if was_over && consumer.lag() == 0 {
+            if was_over && consumer.lag() == Some(0) {
                 return next;
             }
         }

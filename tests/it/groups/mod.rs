@@ -11,6 +11,7 @@ mod membership;
 mod polling;
 mod seeking;
 mod stress;
+mod unopened;
 
 use std::thread;
 use std::time::{Duration, Instant};
