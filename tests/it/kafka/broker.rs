@@ -70,6 +70,11 @@ impl Broker {
         broker
     }
 
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// Makes a topic of replication factor 1.
     pub(crate) fn create_topic(&self, name: &str, partitions: u32, config: &[(&str, &str)]) {
         let partitions = partitions.to_string();

@@ -7,6 +7,7 @@ mod adopted;
 mod broker;
 mod dump;
 mod fixtures;
+mod handed_over;
 mod tools;
 mod turns;
 mod written;

@@ -2,6 +2,8 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -33,6 +35,16 @@ impl KafkaTools {
         command.arg(format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={log_level}"));
         command.arg("-cp").arg(self.jars.join("*")).arg(class).stdin(Stdio::null());
         command
+    }
+
+    /// Writes a script into `dir` that runs a class as Kafka's script of this name does.
+    pub(crate) fn write_script(&self, dir: &Path, name: &str, class: &str) {
+        let command = self.command(class, "warn");
+        let quoted = |argument: &OsStr| format!("'{}'", argument.to_str().expect("UTF-8"));
+        let words: Vec<_> = [command.get_program()].into_iter().chain(command.get_args()).map(quoted).collect();
+        let path = dir.join(name);
+        fs::write(&path, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "))).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a script");
     }
 
     /// Runs a class to its end.
