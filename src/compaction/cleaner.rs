@@ -130,7 +130,7 @@ impl<'a> Cleaner<'a> {
     }
 
     fn is_last_of_round(&self, header: &BatchHeader) -> bool {
-        header.last_offset + 1 == self.round_end
+        header.next_base_offset() == self.round_end
     }
 
     fn without_records(&mut self, header: &BatchHeader, verdict: Verdict, output: &mut Output) -> Result<(), ReadError> {

@@ -174,7 +174,7 @@ impl Pass<'_> {
                 } else if !transactions.is_aborted(header) && !self.put_keys(&mut map, &mut found, header, bytes)? {
                     return Ok(false);
                 }
-                map.advance_to(header.last_offset + 1);
+                map.advance_to(header.next_base_offset());
                 Ok(true)
             })?;
             if !has_room {
@@ -309,7 +309,7 @@ impl Pass<'_> {
                 Ok(Some((_, false))) => return Ok(false),
                 Ok(Some((header, true))) => {
                     position += header.size_bytes;
-                    expected = header.last_offset + 1;
+                    expected = header.next_base_offset();
                 }
                 Ok(None) => return Ok(true),
                 // Retention took it, or the log was cut: what is under its name is something else.

@@ -90,6 +90,7 @@ mod tests {
         BatchHeader {
             base_offset: offset,
             last_offset: offset,
+            stated_last_offset: offset,
             size_bytes: 100,
             magic: 2,
             leader_epoch: 0,

@@ -48,7 +48,7 @@ impl Dump<'_> {
                 Some(log) => batch_at(log, entry.position)?,
                 None => None,
             };
-            let log_offset = batch.map(|batch| batch.header.last_offset);
+            let log_offset = batch.map(|batch| batch.header.stated_last_offset);
             if log_offset.map(u64::cast_signed) != Some(index_offset) {
                 self.found(Fault::IndexMismatch { index_offset, log_offset });
             }
@@ -83,7 +83,7 @@ impl Dump<'_> {
             let index_offset = base_offset.wrapping_add(relative_offset.cast_signed().into());
             let batch = search.first_from(index_offset)?;
             match batch {
-                Some(batch) if batch.header.last_offset.cast_signed() == index_offset => {
+                Some(batch) if batch.header.stated_last_offset.cast_signed() == index_offset => {
                     let log_timestamp = search.max_timestamp(&batch)?;
                     if log_timestamp != timestamp {
                         self.found(Fault::TimestampMismatch { index_timestamp: timestamp, log_timestamp });
@@ -93,7 +93,7 @@ impl Dump<'_> {
                     }
                 }
                 _ => {
-                    let log_offset = batch.map(|batch| batch.header.last_offset);
+                    let log_offset = batch.map(|batch| batch.header.stated_last_offset);
                     self.found(Fault::IndexedOffsetNotFound { index_offset, log_offset });
                 }
             }
@@ -229,7 +229,7 @@ impl Search {
             }
             match log.next()? {
                 Some(Found::Batch(batch)) => {
-                    let last_offset = batch.header.last_offset.cast_signed();
+                    let last_offset = batch.header.stated_last_offset.cast_signed();
                     if last_offset >= offset {
                         log.seek(position);
                         return Ok(Some(batch));
@@ -259,7 +259,7 @@ impl Search {
     /// Whether a first entry of zeros would be true: all that lies in front of the second offset is of the year 1970.
     fn starts_at_time_zero(&mut self, base_offset: i64) -> Result<bool> {
         Ok(match self.first_from(base_offset)? {
-            Some(batch) => batch.header.last_offset.cast_signed() == base_offset && batch.header.max_timestamp == 0,
+            Some(batch) => batch.header.stated_last_offset.cast_signed() == base_offset && batch.header.max_timestamp == 0,
             None => false,
         })
     }

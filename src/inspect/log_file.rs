@@ -59,7 +59,7 @@ impl Dump<'_> {
         if !is_valid {
             self.found(Fault::InvalidChecksum { position: *position, offset: header.base_offset });
         }
-        let BatchHeader { base_offset, last_offset, magic, size_bytes, crc, max_timestamp, .. } = header;
+        let BatchHeader { base_offset, stated_last_offset: last_offset, magic, size_bytes, crc, max_timestamp, .. } = header;
         if *magic < 2 {
             self.print(format_args!("offset: {last_offset}"))?;
         } else {
@@ -68,7 +68,7 @@ impl Dump<'_> {
                 "baseOffset: {base_offset} lastOffset: {last_offset} count: {record_count} baseSequence: {base_sequence} \
                  lastSequence: {} producerId: {producer_id} producerEpoch: {producer_epoch} partitionLeaderEpoch: {leader_epoch} \
                  isTransactional: {} isControl: {} deleteHorizonMs: {}",
-                header.last_sequence(),
+                header.sequence_at(*last_offset),
                 header.is_transactional(),
                 header.is_control(),
                 super::snapshot::optional_long(header.delete_horizon()),
@@ -131,7 +131,7 @@ impl Dump<'_> {
         match record.form {
             Form::Legacy { crc, crc_is_valid } => self.print(format_args!(" isValid: {crc_is_valid} crc: {crc}")),
             Form::Current { headers } => {
-                self.print(format_args!(" sequence: {} headerKeys: [", sequence(header, record.offset)))?;
+                self.print(format_args!(" sequence: {} headerKeys: [", header.sequence_at(record.offset)))?;
                 for (number, header) in headers.enumerate() {
                     let comma = if number == 0 { "" } else { "," };
                     self.print(format_args!("{comma}{}", Text(header.name_bytes())))?;
@@ -197,9 +197,4 @@ fn codec(header: &BatchHeader) -> &'static str {
         Ok(Compression::Zstd) => "zstd",
         Err(_) => "unknown",
     }
-}
-
-/// The sequence of a record: behind `i32::MAX` comes 0; -1 where there is none.
-fn sequence(header: &BatchHeader, offset: u64) -> i32 {
-    BatchHeader { last_offset: offset, ..*header }.last_sequence()
 }

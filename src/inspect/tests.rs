@@ -59,21 +59,28 @@ fn payloads(out: &str) -> Vec<&str> {
 #[test]
 fn a_batch_that_makes_no_sense_is_told_and_stepped_over() {
     let mut log = batches(3);
-    let position = log[0].len() as u64;
-    let size = log[1].len();
-    log[1][22] |= 0b111;
-    let (out, faults) = dump_log(&log.concat());
-    assert_eq!(payloads(&out), ["value 0", "value 2"]);
-    let reason = "a batch has an unknown codec";
-    assert!(out.contains(&format!("\nposition: {position} size: {size} isvalid: false ({reason})\n")), "{out}");
-    assert_eq!(faults[0], Fault::UnreadableBatch { position, reason });
-
+    let (position, size) = (log[0].len() as u64, log[1].len());
     // A negative offset spoils the front of the batch, not its length.
-    let mut log = batches(3);
     log[1][0] = 0x80;
     let (out, faults) = dump_log(&log.concat());
     assert_eq!(payloads(&out), ["value 0", "value 2"]);
-    assert!(matches!(faults[0], Fault::UnreadableBatch { .. }), "{faults:?}");
+    let reason = "the offset of a batch is negative";
+    assert!(out.contains(&format!("\nposition: {position} size: {size} isvalid: false ({reason})\n")), "{out}");
+    assert_eq!(faults[0], Fault::UnreadableBatch { position, reason });
+}
+
+#[test]
+fn a_batch_with_a_codec_that_is_not_known_is_shown_without_its_records() {
+    let mut log = batches(3);
+    let position = log[0].len() as u64;
+    let header = BatchHeader::decode(&log[1]).unwrap();
+    BatchHeader { attributes: header.attributes | 0b111, ..header }.write(&mut log[1]);
+    let (out, faults) = dump_log(&log.concat());
+    assert_eq!(payloads(&out), ["value 0", "value 2"]);
+    let reason = "a codec of a later version of Kafka";
+    assert!(out.contains("compresscodec: unknown"), "{out}");
+    assert!(out.contains(&format!("| cannot be decoded: {reason}\n")), "{out}");
+    assert_eq!(faults[0], Fault::UnreadableRecords { position, reason });
 }
 
 #[test]

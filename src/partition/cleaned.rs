@@ -124,7 +124,7 @@ impl PartitionCore {
     /// Offsets only rise from batch to batch, within the segment.
     pub(crate) fn check_follows(segment: &Segment, expected: u64, header: &BatchHeader) -> std::result::Result<(), Malformed> {
         // The base of a legacy wrapper is not in its header.
-        if header.base_offset < expected || header.last_offset >= segment.next_offset() {
+        if header.base_offset < expected || header.stated_last_offset >= segment.next_offset() {
             return Err(Malformed("the offset of a batch does not follow the one before it"));
         }
         Ok(())

@@ -137,8 +137,8 @@ impl PartitionCore {
             return Ok(false);
         }
         while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
-            if header.last_offset >= last_offset {
-                return Ok(header.last_offset == last_offset && header.max_timestamp == floor.entry.timestamp);
+            if header.stated_last_offset >= last_offset {
+                return Ok(header.stated_last_offset == last_offset && header.max_timestamp == floor.entry.timestamp);
             }
             if header.max_timestamp > floor.entry.timestamp {
                 return Ok(false);

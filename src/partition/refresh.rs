@@ -201,6 +201,10 @@ impl PartitionCore {
             batches.push(indexed(active, position, header));
             aborted.extend(states.replay(header, control));
         })?;
+        if found.misfit.is_some() {
+            // It is for opening to tell of it, not for a look.
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let Some(last) = batches.last() else { return Ok(()) };
         writer.seen.last = Some(front_of(active, last.position, last.size_bytes)?);
         active.add_aborted(aborted);

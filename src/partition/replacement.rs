@@ -137,7 +137,8 @@ fn next_offset(storage: &dyn Storage, path: &Path, base: u64) -> io::Result<u64>
         let header = BatchHeader::decode(front.get(..read).unwrap_or_default());
         let header = header.map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed.0))?;
         position += u64::from(header.size_bytes);
-        next = header.last_offset + 1;
+        // As its header states: the next segment may begin before the offset of its last record.
+        next = header.next_base_offset();
     }
     if position == bytes { Ok(next) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "its last batch is cut short")) }
 }

@@ -1,9 +1,14 @@
 //! Walking a segment from a place to its end, checking every batch on the way.
+//!
+//! This is where opening learns what it may cut: only a rest of the file that does not begin with a whole batch whose checksum is
+//! right. A batch whose checksum is right was written as it is, however odd its header looks: it is stepped over, told as a
+//! [`Misfit`], and never cut.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::seek::indexed;
+use super::seek::{follows, indexed};
 use super::transactions::control_of;
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
@@ -39,23 +44,61 @@ impl ScanStart {
 
 /// What a scan found.
 pub(super) struct Scan {
-    /// Byte behind the last good batch. What is behind it in the file is zeros, where there is no damage.
+    /// Byte after the last whole batch. What comes after it in the file is zeros, where there is no damage.
     pub(super) end: u32,
+    /// Offset after the last record.
     pub(super) next_offset: u64,
+    /// Lowest base offset that the next batch may have: not above `next_offset`.
+    pub(super) expected: u64,
     pub(super) index: MemoryIndex,
     /// Leader epoch of the last batch; -1 where there is none.
     pub(super) last_epoch: i32,
-    /// Why it ended before the end of the file, if it did.
+    /// Why it ended before the end of the file, if it did. Nothing else may be cut than what comes after `end` then.
     pub(super) damage: Option<Malformed>,
+    /// The first batch that was stepped over.
+    pub(super) misfit: Option<Misfit>,
+}
+
+/// A whole batch with a right checksum whose header does not fit in where it is.
+#[derive(Clone, Debug)]
+pub(super) struct Misfit {
+    pub(super) position: u32,
+    /// The offsets that it would have, had it followed the batch before it.
+    pub(super) offsets: Range<u64>,
+    pub(super) reason: Malformed,
 }
 
 impl Scan {
     pub(super) fn empty(base: u64) -> Self {
-        Self { end: 0, next_offset: base, index: MemoryIndex::default(), last_epoch: -1, damage: None }
+        Self {
+            end: 0,
+            next_offset: base,
+            expected: base,
+            index: MemoryIndex::default(),
+            last_epoch: -1,
+            damage: None,
+            misfit: None,
+        }
+    }
+
+    fn take(&mut self, header: &BatchHeader) {
+        self.last_epoch = header.leader_epoch;
+        self.next_offset = self.next_offset.max(header.last_offset + 1);
+        self.expected = header.next_base_offset();
+        self.end += header.size_bytes;
+    }
+
+    /// Steps over a batch of so many offsets that does not fit in.
+    fn step_over(&mut self, size_bytes: u32, count: u64, reason: Malformed) {
+        let offsets = self.next_offset..self.next_offset.saturating_add(count);
+        // The log ends after the offsets that are missing, so that a reader that comes there is told.
+        self.next_offset = offsets.end;
+        self.misfit.get_or_insert(Misfit { position: self.end, offsets, reason });
+        self.end += size_bytes;
     }
 }
 
-/// Scans the first `bytes` bytes of segment `base`; `visit` sees every good batch, with its control record.
+/// Scans the first `bytes` bytes of segment `base`; `visit` sees every batch that fits in, with its control record.
 pub(super) fn scan(
     home: &SegmentHome,
     base: u64,
@@ -67,41 +110,39 @@ pub(super) fn scan(
     let home = SegmentHome { maps: false, ..home.clone() };
     let segment = Arc::new(Segment::open_sealed(&home, base, bytes, u64::MAX));
     let mut file = BatchFile::new(Arc::clone(&segment));
-    let mut found = Scan { end: start.position, index: start.index, ..Scan::empty(base) };
-    let (mut expected, mut is_exact) = (start.expected, rules.is_dense && start.position == 0);
+    let mut found = Scan { end: start.position, expected: start.expected, index: start.index, ..Scan::empty(base) };
+    let mut is_exact = rules.is_dense && start.position == 0;
     loop {
-        let header = match file.header_at(found.end, bytes) {
-            Ok(Some(header)) => header,
-            Ok(None) => break,
+        let position = found.end;
+        let taken = file.header_at(position, bytes).and_then(|header| {
+            let Some(header) = header else { return Ok(None) };
+            if !follows(&header, found.expected, is_exact) {
+                return Err(Malformed("the offset of a batch does not follow the one before it").into());
+            }
+            let batch = if start.checks || header.is_control() { Some(file.checked(position, &header, bytes)?) } else { None };
+            Ok(Some((header, batch.and_then(|batch| control_of(&header, batch)))))
+        });
+        match taken {
+            Ok(Some((header, control))) => {
+                visit(&segment, position, &header, control);
+                found.index.note(indexed(&segment, position, &header), rules.interval_bytes);
+                found.take(&header);
+                is_exact = rules.is_dense;
+            }
+            Ok(None) => return Ok(found),
             Err(ReadError::Io(error)) => return Err(error),
             Err(ReadError::Damaged(malformed)) => {
-                // Only a rest that is all zeros is the end: behind anything else there may have been a batch.
-                found.damage = (!file.is_zero(found.end, bytes)?).then_some(malformed);
-                break;
-            }
-        };
-        let follows = if is_exact { header.base_offset == expected } else { header.base_offset >= expected };
-        if !follows || header.last_offset - base > u64::from(crate::segment::MAX_LOG_BYTES) {
-            found.damage = Some(Malformed("the offset of a batch does not follow the one before it"));
-            break;
-        }
-        if start.checks || header.is_control() {
-            match file.checked(found.end, &header, bytes) {
-                Ok(batch) => visit(&segment, found.end, &header, control_of(&header, batch)),
-                Err(ReadError::Io(error)) => return Err(error),
-                Err(ReadError::Damaged(malformed)) => {
-                    found.damage = Some(malformed);
-                    break;
+                match file.intact_at(position, bytes) {
+                    Ok(Some((size_bytes, count))) => found.step_over(size_bytes, count, malformed),
+                    Ok(None) | Err(ReadError::Damaged(_)) => {
+                        // Only a rest that is all zeros is the end: before anything else there may have been a batch.
+                        found.damage = (!file.is_zero(position, bytes)?).then_some(malformed);
+                        return Ok(found);
+                    }
+                    Err(ReadError::Io(error)) => return Err(error),
                 }
+                is_exact = false;
             }
-        } else {
-            visit(&segment, found.end, &header, None);
         }
-        found.index.note(indexed(&segment, found.end, &header), rules.interval_bytes);
-        found.last_epoch = header.leader_epoch;
-        found.next_offset = header.last_offset + 1;
-        found.end += header.size_bytes;
-        (expected, is_exact) = (found.next_offset, rules.is_dense);
     }
-    Ok(found)
 }

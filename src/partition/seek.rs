@@ -37,7 +37,7 @@ impl Place {
     #[inline]
     pub(crate) fn step_over(&mut self, header: &BatchHeader) {
         self.position += header.size_bytes;
-        self.expected = header.last_offset + 1;
+        self.expected = header.next_base_offset();
     }
 }
 
@@ -87,7 +87,7 @@ impl PartitionCore {
                 Ok(Some(header)) => {
                     place.expected = header.base_offset;
                     let is_its_batch =
-                        if self.is_dense() { header.last_offset == indexed } else { header.last_offset <= indexed };
+                        if self.is_dense() { header.stated_last_offset == indexed } else { header.stated_last_offset <= indexed };
                     is_its_batch
                         && header.base_offset >= segment.base_offset
                         && place.file.checked(entry.position, &header, limit).is_ok()
@@ -150,7 +150,7 @@ impl PartitionCore {
     #[inline]
     pub(crate) fn check_order(&self, place: &Place, header: &BatchHeader) -> std::result::Result<(), Malformed> {
         let is_in_order = if self.is_dense() && header.magic >= 2 {
-            header.base_offset == place.expected
+            header.base_offset == place.expected && header.is_full_or_empty()
         } else {
             header.base_offset >= place.expected
         };
@@ -158,7 +158,8 @@ impl PartitionCore {
             return Err(Malformed("the offset of a batch does not follow the one before it"));
         }
         let segment = place.file.segment();
-        if segment.is_sealed() && header.last_offset >= segment.next_offset() || header.base_offset > self.log_end_offset() {
+        if segment.is_sealed() && header.stated_last_offset >= segment.next_offset() || header.base_offset > self.log_end_offset()
+        {
             return Err(Malformed("the offset of a batch lies behind the end of its segment"));
         }
         Ok(())
@@ -191,7 +192,7 @@ impl PartitionCore {
         for position in damaged.saturating_add(1)..limit {
             place.position = position;
             let header = match place.file.header_at(position, limit) {
-                Ok(Some(header)) if header.base_offset >= place.expected && header.last_offset < end => header,
+                Ok(Some(header)) if header.base_offset >= place.expected && header.stated_last_offset < end => header,
                 Ok(_) | Err(ReadError::Damaged(_)) => continue,
                 Err(ReadError::Io(error)) => return Err(error),
             };
@@ -217,7 +218,7 @@ impl PartitionCore {
     fn promised_behind(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, u64)>> {
         match place.file.header_at(place.position, limit) {
             Ok(Some(header)) if self.check_order(place, &header).is_ok() => {
-                Ok(Some((place.position + header.size_bytes, header.last_offset + 1)))
+                Ok(Some((place.position + header.size_bytes, header.next_base_offset())))
             }
             Ok(_) | Err(ReadError::Damaged(_)) => Ok(None),
             Err(ReadError::Io(error)) => Err(error),
@@ -233,7 +234,7 @@ impl PartitionCore {
 /// Whether the batch behind this one, or the end of the segment, is where it says. Behind damage nothing before a batch
 /// shows that its base offset is right, and no checksum does.
 fn is_followed(place: &mut Place, header: &BatchHeader, limit: u32, end: u64) -> io::Result<bool> {
-    let next = header.last_offset + 1;
+    let next = header.next_base_offset();
     match place.file.header_at(place.position + header.size_bytes, limit) {
         Ok(Some(behind)) => Ok(behind.base_offset == next),
         Ok(None) => Ok(next == end),
@@ -266,7 +267,7 @@ impl SegmentBatches<'_> {
             match found {
                 Ok(Some(header)) if follows(&header, expected, is_exact) && visit(position, &header) => {
                     position += header.size_bytes;
-                    (expected, is_exact) = (header.last_offset + 1, self.is_dense);
+                    (expected, is_exact) = (header.next_base_offset(), self.is_dense);
                 }
                 Ok(None) => return Ok(true),
                 Ok(Some(_)) | Err(ReadError::Damaged(_)) => return Ok(false),
@@ -276,8 +277,10 @@ impl SegmentBatches<'_> {
     }
 }
 
-fn follows(header: &BatchHeader, expected: u64, is_exact: bool) -> bool {
-    if is_exact { header.base_offset == expected } else { header.base_offset >= expected }
+/// Whether a batch may come next. Kafka's checksum does not cover its offset. `is_exact`: a gap between it and the batch before
+/// it, or in it, can only be damage.
+pub(super) fn follows(header: &BatchHeader, expected: u64, is_exact: bool) -> bool {
+    if is_exact { header.base_offset == expected && header.is_full_or_empty() } else { header.base_offset >= expected }
 }
 
 impl Batches for SegmentBatches<'_> {
@@ -315,7 +318,7 @@ pub(crate) fn indexed(segment: &Segment, position: u32, header: &BatchHeader) ->
     IndexedBatch {
         position,
         size_bytes: header.size_bytes,
-        relative_last_offset: segment.relative(header.last_offset),
+        relative_last_offset: segment.relative(header.stated_last_offset),
         max_timestamp: header.max_timestamp,
     }
 }

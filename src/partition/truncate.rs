@@ -204,9 +204,9 @@ impl PartitionCore {
         end: u64,
         interval_bytes: u32,
     ) -> std::result::Result<(), ReadError> {
-        let limit = file.segment().size();
+        let (limit, mut expected) = (file.segment().size(), kept.next_offset);
         // What goes need not be sound: damage is cut away from where it begins.
-        while kept.next_offset < end
+        while expected < end
             && let Some(header) = file.header_at(kept.bytes, limit)?
         {
             if header.last_offset >= end {
@@ -219,7 +219,8 @@ impl PartitionCore {
             }
             kept.index.note(indexed(file.segment(), kept.bytes, &header), interval_bytes);
             kept.bytes += header.size_bytes;
-            kept.next_offset = header.last_offset + 1;
+            kept.next_offset = kept.next_offset.max(header.last_offset + 1);
+            expected = header.next_base_offset();
         }
         Ok(())
     }

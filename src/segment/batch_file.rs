@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Segment;
 use crate::format::Malformed;
-use crate::format::batch::{BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES};
+use crate::format::batch::{BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, intact_offsets};
 use crate::storage::FileView;
 
 /// First and largest read of a reader that copies: it starts small for a single look-up and grows for one that goes on.
@@ -106,6 +106,17 @@ impl BatchFile {
     pub(crate) fn checked(&mut self, position: u32, header: &BatchHeader, limit: u32) -> Result<&[u8], ReadError> {
         let bytes = self.bytes(position, header.size_bytes as usize, limit)?;
         if header.crc_is_valid(bytes) { Ok(bytes) } else { Err(Malformed("the checksum of a batch is wrong").into()) }
+    }
+
+    /// Size of the batch at `position`, and how many offsets it has, if all of it is below the limit and its checksum is right,
+    /// whatever else its header says; `None` otherwise.
+    pub(crate) fn intact_at(&mut self, position: u32, limit: u32) -> Result<Option<(u32, u64)>, ReadError> {
+        let left = limit.saturating_sub(position);
+        let front = self.bytes(position, FRAME_BYTES.min(left as usize), limit)?;
+        let size_bytes = Frame::size_bytes_of(front).filter(|size_bytes| *size_bytes <= left);
+        let Some(size_bytes) = size_bytes else { return Ok(None) };
+        let offsets = intact_offsets(self.bytes(position, size_bytes as usize, limit)?);
+        Ok(offsets.map(|offsets| (size_bytes, offsets)))
     }
 
     /// The bytes of a batch that was just read, to be handed out.

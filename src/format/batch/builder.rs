@@ -84,6 +84,7 @@ impl BatchBuilder {
         let header = BatchHeader {
             base_offset: 0,
             last_offset: last_offset.into(),
+            stated_last_offset: last_offset.into(),
             size_bytes: size_bytes.ok_or(Malformed("a batch would be over 2147483647 bytes"))?,
             magic: 2,
             leader_epoch: 0,

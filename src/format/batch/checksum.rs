@@ -1,8 +1,13 @@
 //! The checksum of a batch that comes in pieces, so that a large one need not be in memory to be checked.
 
-use super::{BatchHeader, CHECKED_FROM};
-use crate::format::checksum::Crc32c;
+use super::{BatchHeader, CHECKED_FROM, HEADER_BYTES};
+use crate::format::checksum::{Crc32c, crc32c};
 use crate::format::legacy;
+
+const OFFSET_BYTES: usize = 8;
+const MAGIC_AT: usize = 16;
+/// In a v2 batch.
+const CRC_AT: usize = 17;
 
 /// Sees the bytes of a batch one after the other.
 pub(crate) struct BatchChecksum {
@@ -44,6 +49,30 @@ impl BatchChecksum {
             State::Legacy(crc) => crc.finalize(),
         };
         computed == self.stored
+    }
+}
+
+/// How many offsets `batch` has, which is a batch by its length field, if its checksum is right, whatever else its header says;
+/// `None` if the checksum is wrong. Of the fields that the checksum does not cover only the magic matters.
+pub(crate) fn intact_offsets(batch: &[u8]) -> Option<u64> {
+    if !is_intact(batch) {
+        return None;
+    }
+    let Some(mut front) = batch.first_chunk::<HEADER_BYTES>().copied() else { return Some(1) };
+    // A base offset, or a magic, that makes no sense says nothing of how many there are.
+    front[..OFFSET_BYTES].fill(0);
+    front[MAGIC_AT] = front[MAGIC_AT].min(2);
+    Some(BatchHeader::decode(&front).map_or(1, |header| header.last_offset - header.base_offset + 1))
+}
+
+fn is_intact(batch: &[u8]) -> bool {
+    match batch.get(MAGIC_AT) {
+        None => false,
+        Some(0 | 1) => legacy::crc_is_valid(batch),
+        Some(_) => {
+            let stored = batch.get(CRC_AT..).and_then(<[u8]>::first_chunk::<4>).map(|crc| u32::from_be_bytes(*crc));
+            batch.len() >= HEADER_BYTES && batch.get(CHECKED_FROM..).map(crc32c) == stored
+        }
     }
 }
 

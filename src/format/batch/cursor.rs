@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{BatchHeader, HEADER_BYTES};
+use super::{BatchHeader, HEADER_BYTES, MAX_I32};
 use crate::config::TimestampType;
 use crate::format::Malformed;
 use crate::format::legacy::LegacyCursor;
@@ -33,11 +33,15 @@ fn records_of<'a>(batch: &'a [u8], decompressed: Option<&'a [u8]>) -> &'a [u8] {
 
 impl RecordCursor {
     /// At the first record. `decompressed` as from the function of that name. Works for v2 and legacy alike; a legacy wrapper's
-    /// absolute offsets are worked out here (it needs one pass over the inner entries).
+    /// absolute offsets are worked out here (it needs one pass over the inner entries). Malformed: a count of records that makes
+    /// no sense.
     pub(crate) fn new(header: &BatchHeader, batch: &[u8], decompressed: Option<&[u8]>) -> Result<Self, Malformed> {
         if header.magic < 2 {
             let cursor = LegacyCursor::new(header, batch, decompressed)?;
             return Ok(Self { current: CurrentCursor::default(), legacy: Some(Box::new(cursor)) });
+        }
+        if header.record_count > MAX_I32 {
+            return Err(Malformed("a batch has a negative count of records"));
         }
         Ok(Self { current: CurrentCursor { position: 0, remaining: header.record_count }, legacy: None })
     }

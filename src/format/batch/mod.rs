@@ -12,7 +12,7 @@
 //! | 16 | 1 | magic | 2 |
 //! | 17 | 4 | CRC | CRC-32C of all that follows |
 //! | 21 | 2 | attributes | bits 0-2 codec, 3 `LogAppendTime`, 4 transactional, 5 control, 6 base timestamp is a delete horizon |
-//! | 23 | 4 | last offset delta | last offset - base offset, as first written |
+//! | 23 | 4 | last offset delta | last offset - base offset, as first written; some clients wrote 0 for several records |
 //! | 27 | 8 | base timestamp | what the records' timestamps are relative to; -1 in an empty batch |
 //! | 35 | 8 | max timestamp | greatest of the records, or the time of the append; -1: none |
 //! | 43 | 8 | producer id | -1: none |
@@ -46,7 +46,7 @@ mod tests;
 
 pub(crate) use below::below;
 pub(crate) use builder::BatchBuilder;
-pub(crate) use checksum::BatchChecksum;
+pub(crate) use checksum::{BatchChecksum, intact_offsets};
 pub(crate) use cursor::RecordCursor;
 pub(crate) use retained::{emptied, retained};
 
@@ -63,6 +63,9 @@ const _: () = assert!(OVERHEAD as usize == OVERHEAD_BYTES);
 const CHECKED_FROM: usize = 21;
 /// A legacy entry without key and value, behind its first 12 bytes; nothing smaller is a batch.
 const MIN_LENGTH: u32 = 14;
+/// A v2 batch without a record.
+const MIN_V2_BYTES: u32 = 61;
+const _: () = assert!(MIN_V2_BYTES as usize == HEADER_BYTES);
 
 const CODEC: u16 = 0b111;
 const LOG_APPEND_TIME: u16 = 1 << 3;
@@ -89,7 +92,10 @@ pub(crate) struct Frame {
 pub(crate) struct BatchHeader {
     /// For a legacy wrapper: equal to `last_offset` (its true base needs decompression).
     pub(crate) base_offset: u64,
+    /// At least as high as the count of records asks for: see [`last_offset_delta`].
     pub(crate) last_offset: u64,
+    /// What the header says, and so the indexes do.
+    pub(crate) stated_last_offset: u64,
     pub(crate) size_bytes: u32,
     pub(crate) magic: u8,
     /// -1: unknown.
@@ -102,7 +108,7 @@ pub(crate) struct BatchHeader {
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
     pub(crate) base_sequence: i32,
-    /// Records present; for legacy 1 (a wrapper's count needs decompression).
+    /// Records present; for legacy 1 (a wrapper's count needs decompression). Above `i32::MAX` the header is wrong.
     pub(crate) record_count: u32,
 }
 
@@ -156,9 +162,9 @@ impl BatchHeader {
         if frame.magic < 2 { legacy::bytes_needed(frame.magic) } else { HEADER_BYTES }
     }
 
-    /// Decodes and checks the header fields (counts and deltas not negative, codec known, size big enough). Does not check the
-    /// CRC.
-    /// `bytes` starts at the batch and may end behind the header.
+    /// Decodes the header, and checks that the batch has a place among the offsets and is not smaller than its header. Whether
+    /// the other fields make sense is left to those who decode the records. Does not check the CRC. `bytes` starts at the
+    /// batch and may end after the header.
     #[inline]
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let frame = Frame::decode(bytes)?;
@@ -169,37 +175,48 @@ impl BatchHeader {
         if (frame.size_bytes as usize) < HEADER_BYTES {
             return Err(Malformed("a batch is smaller than its header"));
         }
-        let last_offset_delta = BigEndian::read_u32(&header[23..27]);
-        let last_offset = frame.offset + u64::from(last_offset_delta);
-        if last_offset_delta > MAX_I32 || last_offset > MAX_OFFSET {
+        let stated_delta = BigEndian::read_i32(&header[23..27]);
+        let attributes = BigEndian::read_u16(&header[21..23]);
+        let record_count = BigEndian::read_u32(&header[57..61]);
+        let last_offset = frame.offset + u64::from(last_offset_delta(stated_delta, record_count, attributes, frame.size_bytes));
+        if last_offset > MAX_OFFSET {
             return Err(Malformed("the last offset of a batch is out of range"));
         }
-        let record_count = BigEndian::read_u32(&header[57..61]);
-        if u64::from(record_count) > u64::from(last_offset_delta) + 1 {
-            return Err(Malformed("a batch has more records than offsets"));
-        }
-        let decoded = Self {
+        Ok(Self {
             base_offset: frame.offset,
             last_offset,
+            stated_last_offset: frame.offset.saturating_add_signed(stated_delta.into()),
             size_bytes: frame.size_bytes,
             magic: frame.magic,
             leader_epoch: BigEndian::read_i32(&header[12..16]),
             crc: BigEndian::read_u32(&header[17..21]),
-            attributes: BigEndian::read_u16(&header[21..23]),
+            attributes,
             base_timestamp: BigEndian::read_i64(&header[27..35]),
             max_timestamp: BigEndian::read_i64(&header[35..43]),
             producer_id: BigEndian::read_i64(&header[43..51]),
             producer_epoch: BigEndian::read_i16(&header[51..53]),
             base_sequence: BigEndian::read_i32(&header[53..57]),
             record_count,
-        };
-        decoded.codec()?;
-        Ok(decoded)
+        })
+    }
+
+    /// The lowest base offset that the next batch may have. Goes by what the header states: after a batch that states too low a
+    /// last offset, a broker gave the offsets of its last records to the next batch once more.
+    #[inline]
+    pub(crate) fn next_base_offset(&self) -> u64 {
+        self.stated_last_offset.max(self.base_offset) + 1
+    }
+
+    /// Whether every offset of the batch has a record, as where nothing was compacted, or none has: then the batch stands for
+    /// offsets that are lost.
+    #[inline]
+    pub(crate) fn is_full_or_empty(&self) -> bool {
+        let count = u64::from(self.record_count);
+        self.magic < 2 || count == 0 || self.last_offset - self.base_offset + 1 == count
     }
 
     /// Writes the header of a v2 batch over the first bytes of `batch`, which is exactly the batch, with the right CRC in place
-    /// of
-    /// `self.crc`.
+    /// of `self.crc`. It states `self.last_offset`.
     pub(crate) fn write(&self, batch: &mut [u8]) {
         assert_eq!(batch.len(), self.size_bytes as usize, "the size in the header is that of the batch");
         let last_offset_delta = u32::try_from(self.last_offset - self.base_offset).unwrap_or(u32::MAX);
@@ -230,14 +247,7 @@ impl BatchHeader {
     }
 
     pub(crate) fn codec(&self) -> Result<Compression, Malformed> {
-        match self.attributes & CODEC {
-            0 => Ok(Compression::None),
-            1 => Ok(Compression::Gzip),
-            2 => Ok(Compression::Snappy),
-            3 => Ok(Compression::Lz4),
-            4 => Ok(Compression::Zstd),
-            _ => Err(Malformed("a batch has an unknown codec")),
-        }
+        compression::codec_of(self.attributes)
     }
 
     pub(crate) fn is_transactional(&self) -> bool {
@@ -263,18 +273,39 @@ impl BatchHeader {
         (self.magic >= 2 && self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
-    /// -1 where there is none. Behind `i32::MAX` comes 0.
+    /// The sequence of the last record; -1 where there is none.
     pub(crate) fn last_sequence(&self) -> i32 {
+        self.sequence_at(self.last_offset)
+    }
+
+    /// The sequence of the record at an offset; -1 where there is none. After `i32::MAX` comes 0.
+    pub(crate) fn sequence_at(&self, offset: u64) -> i32 {
         if self.base_sequence < 0 {
             return -1;
         }
-        let sequence = u64::from(self.base_sequence.cast_unsigned()) + (self.last_offset - self.base_offset);
+        let sequence = u64::from(self.base_sequence.cast_unsigned()).wrapping_add(offset.wrapping_sub(self.base_offset));
         (sequence & 0x7fff_ffff) as i32
     }
 
     pub(crate) fn has_producer(&self) -> bool {
         self.producer_id >= 0
     }
+}
+
+/// How far the last offset of a v2 batch is from its base: what its header states, or more if the batch has more records than
+/// that. A client library wrote 0 for batches of any size until 2018, and brokers took that; every record has its right offset
+/// delta all the same. A count that the bytes of the batch have no room for says nothing.
+#[inline]
+fn last_offset_delta(stated: i32, record_count: u32, attributes: u16, size_bytes: u32) -> u32 {
+    /// Length, attributes, two deltas, two lengths and a count.
+    const MIN_RECORD_BYTES: u32 = 7;
+    let stated = u32::try_from(stated).unwrap_or(0);
+    if record_count <= stated.saturating_add(1) || record_count > MAX_I32 {
+        return stated;
+    }
+    let is_plain = attributes & CODEC == 0;
+    let has_room = !is_plain || record_count <= size_bytes.saturating_sub(MIN_V2_BYTES) / MIN_RECORD_BYTES;
+    if has_room { record_count - 1 } else { stated }
 }
 
 /// The record bytes of a batch, decompressed where they were compressed. Plain v2 batches and plain legacy entries need no copy:

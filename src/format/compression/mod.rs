@@ -38,6 +38,7 @@ mod zstd;
 /// More bytes than the limit would come out.
 pub(crate) const TOO_LARGE: Malformed = Malformed("more decompressed bytes than allowed");
 
+const UNKNOWN: Malformed = Malformed("a codec of a later version of Kafka");
 const NO_GZIP: Malformed = Malformed("compressed with gzip, but this build has no gzip (cargo feature `gzip`)");
 const NO_SNAPPY: Malformed = Malformed("compressed with snappy, but this build has no snappy (cargo feature `snappy`)");
 const NO_LZ4: Malformed = Malformed("compressed with lz4, but this build has no lz4 (cargo feature `lz4`)");
@@ -72,9 +73,9 @@ left_out!(lz4, super::NO_LZ4);
 #[cfg(not(feature = "zstd"))]
 left_out!(zstd, super::NO_ZSTD);
 
-/// Whether nothing is wrong with the bytes but that this build lacks their codec.
+/// Whether nothing is wrong with the bytes but that this build lacks their codec, or that no version has it yet.
 pub(crate) fn is_left_out(malformed: Malformed) -> bool {
-    [NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD].contains(&malformed)
+    [UNKNOWN, NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD].contains(&malformed)
 }
 
 /// The codec that a batch's attributes name.
@@ -85,7 +86,7 @@ pub(crate) fn codec_of(attributes: u16) -> Result<Compression, Malformed> {
         2 => Ok(Compression::Snappy),
         3 => Ok(Compression::Lz4),
         4 => Ok(Compression::Zstd),
-        _ => Err(Malformed("unknown compression codec")),
+        _ => Err(UNKNOWN),
     }
 }
 

@@ -96,10 +96,10 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<BatchHeader, Malformed> {
     let entry = EntryHeader::decode(bytes)?;
     let known = if entry.magic == 0 { CODEC_MASK } else { CODEC_MASK | LOG_APPEND_TIME };
     let attributes = u16::from(entry.attributes & known);
-    compression::codec_of(attributes)?;
     Ok(BatchHeader {
         base_offset: entry.offset,
         last_offset: entry.offset,
+        stated_last_offset: entry.offset,
         size_bytes: entry.size_bytes,
         magic: entry.magic,
         leader_epoch: -1,

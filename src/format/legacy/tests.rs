@@ -109,6 +109,7 @@ fn headers_are_decoded() {
         let expected = BatchHeader {
             base_offset: 7,
             last_offset: 7,
+            stated_last_offset: 7,
             size_bytes: u32::try_from(batch.len()).unwrap(),
             magic,
             leader_epoch: -1,
@@ -134,7 +135,14 @@ fn headers_are_decoded() {
 fn attributes_that_mean_nothing_come_out_as_0() {
     assert_eq!(decode_header(&entry(0, 0, 0xf8, T, None, None)).unwrap().attributes, 0);
     assert_eq!(decode_header(&entry(0, 1, 0xf8, T, None, None)).unwrap().attributes, 8);
-    assert_eq!(decode_header(&entry(0, 1, 5, T, None, None)), Err(Malformed("unknown compression codec")));
+}
+
+#[test]
+fn an_entry_with_a_codec_that_is_not_known_has_a_header_and_no_records() {
+    let entry = entry(0, 1, 5, T, None, None);
+    let header = decode_header(&entry).unwrap();
+    assert_eq!(decompressed(&header, &entry, 1 << 20), Err(Malformed("a codec of a later version of Kafka")));
+    assert_eq!(records(&header, &entry, None).err(), Some(Malformed("a codec of a later version of Kafka")));
 }
 
 #[test]

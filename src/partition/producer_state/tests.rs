@@ -13,6 +13,7 @@ pub(in crate::partition) fn plain(producer_id: i64, offsets: RangeInclusive<u64>
     BatchHeader {
         base_offset: *offsets.start(),
         last_offset: *offsets.end(),
+        stated_last_offset: *offsets.end(),
         size_bytes: 100,
         magic: 2,
         leader_epoch: 0,

@@ -1,13 +1,15 @@
 //! Opening: what stands in the directory, where the log ends, and what a crash left behind.
 //!
-//! After a clean stop nothing is scanned: the end is found behind the last index entry. Otherwise all from the recovery point on
-//! is checked batch by batch. The first that is torn, fails its checksum or does not follow ends the log there; what lies behind
-//! is kept beside it and reported. Below the recovery point the same finding is damage: nothing is cut, and appends are
-//! refused. Nothing is ever deleted because metadata is missing.
+//! After a clean stop nothing is scanned: the end is found after the last index entry. Otherwise everything from the recovery
+//! point on is checked batch by batch. The first batch that is torn or fails its checksum ends the log there; the bytes from
+//! there on are moved to a file of their own and reported. Below the recovery point the same finding is damage: nothing is cut,
+//! and appends are refused. A batch whose checksum is right is never cut: if it does not fit in where it is, that is damage too,
+//! wherever it is. Nothing is ever deleted because metadata is missing.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,14 +20,14 @@ use super::context::{PartitionContext, PartitionSpec};
 use super::leader_epoch::LeaderEpochs;
 use super::producer_state::ProducerStates;
 use super::replacement;
-use super::scan::{Scan, ScanRules, ScanStart, scan};
+use super::scan::{Misfit, Scan, ScanRules, ScanStart, scan};
 use super::seek::indexed;
 use super::transactions::newest_snapshot;
 use crate::brief::Few;
 use crate::error::{Error, Result};
-use crate::format::file_name;
 use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
 use crate::format::metadata_file::decode_index_digests;
+use crate::format::{Malformed, file_name};
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
@@ -242,7 +244,8 @@ impl<'a> Opening<'a> {
             batches.push(indexed(segment, position, header));
         })
         .map_err(self.io("read"))?;
-        let is_whole = found.damage.is_none() && found.end == bytes && !self.is_missing_end(found.next_offset);
+        let fits = found.damage.is_none() && found.misfit.is_none();
+        let is_whole = fits && found.end == bytes && !self.is_missing_end(found.next_offset);
         if !is_whole || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last))) {
             return Ok(false);
         }
@@ -259,7 +262,7 @@ impl<'a> Opening<'a> {
         if let Some(last) = batches.last() {
             let from = ScanStart { position: last.position, index: MemoryIndex::default(), expected: base, checks: true };
             let last = scan(&self.home, base, bytes, from, self.rules(), |_, _, _, _| {}).map_err(self.io("read"))?;
-            if last.damage.is_some() {
+            if last.damage.is_some() || last.misfit.is_some() {
                 return Ok(false);
             }
         }
@@ -350,20 +353,26 @@ impl<'a> Opening<'a> {
         (self.producers, self.epochs) = (states, epochs);
         self.report.bytes_scanned += u64::from(found.end - from);
         let end = found.end;
-        let is_hole =
-            next_base.is_some_and(|next| if self.spec.is_dense { next != found.next_offset } else { next < found.next_offset });
+        let is_hole = self.spec.is_dense && next_base.is_some_and(|next| next > found.next_offset);
         let goes_on = found.damage.is_none() && !is_hole;
         let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
         let reason =
             found.damage.map_or(if is_hole { "offsets are missing behind it" } else { MISSING_END }, |malformed| malformed.0);
+        let misfit = found.misfit.clone().or_else(|| overlap(&found, next_base));
         self.push_scanned(base, found);
+        if let Some(Misfit { position, offsets, reason }) = misfit {
+            // Whatever else is wrong with the segment: there are batches in it that must not be cut.
+            self.damaged(base, position, offsets, reason.0);
+            self.restore_behind(base, bytes, next_base, digests);
+            return Ok(true);
+        }
         if from == 0
             && let Some(segment) = self.segments.last()
         {
             segment.set_aborted(aborted.clone());
         }
         if ends_early || !goes_on && self.log_end < self.spec.recovery_point {
-            self.damaged(base, end, reason);
+            self.damaged(base, end, self.lost_at_end(), reason);
             self.restore_behind(base, bytes, next_base, digests);
             return Ok(true);
         }
@@ -416,7 +425,7 @@ impl<'a> Opening<'a> {
             is_found |= largest.is_some_and(|largest| batch.is_that_of(largest));
             is_largest &= batch.max_timestamp <= largest.map_or(-1, |largest| largest.timestamp);
         })?;
-        Ok(is_found && is_largest && scanned.damage.is_none() && scanned.end == end)
+        Ok(is_found && is_largest && scanned.damage.is_none() && scanned.misfit.is_none() && scanned.end == end)
     }
 
     /// Whether an entry leads to a batch that does not end where it says. No checksum covers the base offset of a batch: a scan
@@ -428,7 +437,7 @@ impl<'a> Opening<'a> {
         let segment = Arc::new(Segment::open_sealed(&SegmentHome { maps: false, ..self.home.clone() }, base, bytes, u64::MAX));
         match BatchFile::new(segment).header_at(entry.position, bytes) {
             Ok(header) => Ok(header.is_none_or(|header| {
-                if self.spec.is_dense { header.last_offset != last_offset } else { header.last_offset > last_offset }
+                if self.spec.is_dense { header.stated_last_offset != last_offset } else { header.stated_last_offset > last_offset }
             })),
             Err(ReadError::Damaged(_)) => Ok(true),
             Err(ReadError::Io(error)) => Err(error),
@@ -456,10 +465,14 @@ impl<'a> Opening<'a> {
         end < self.spec.recovery_point && self.spec.log_start < self.spec.recovery_point
     }
 
-    fn damaged(&mut self, base: u64, position: u32, reason: &'static str) {
+    /// The offsets that are lost if the log ends too early.
+    fn lost_at_end(&self) -> Range<u64> {
+        self.log_end..self.spec.recovery_point.max(self.log_end + 1)
+    }
+
+    fn damaged(&mut self, base: u64, position: u32, lost: Range<u64>, reason: &'static str) {
         let origin = Origin { id: self.spec.id.clone(), dir: Arc::clone(&self.home.dir), max_decompressed_bytes: 0 };
-        let lost = self.log_end..self.spec.recovery_point.max(self.log_end + 1);
-        let error = origin.corrupt(base, position, lost, crate::format::Malformed(reason));
+        let error = origin.corrupt(base, position, lost, Malformed(reason));
         self.report.damage.get_or_insert(error);
     }
 
@@ -499,7 +512,7 @@ impl<'a> Opening<'a> {
         };
         self.segments.push(Arc::new(segment));
         if self.is_missing_end(start) {
-            self.damaged(start, 0, MISSING_END);
+            self.damaged(start, 0, self.lost_at_end(), MISSING_END);
             self.restore_behind(start, 0, None, &Digests::new());
         }
         Ok(())
@@ -547,6 +560,13 @@ impl<'a> Opening<'a> {
         let core = assemble(self.context, self.spec, self.home, parts);
         (core, self.report)
     }
+}
+
+/// A segment holds offsets that the next one holds too, although both are whole.
+fn overlap(found: &Scan, next_base: Option<u64>) -> Option<Misfit> {
+    let next = next_base.filter(|next| *next < found.expected)?;
+    let reason = Malformed("the next segment begins with an offset that this one has");
+    Some(Misfit { position: found.end, offsets: next..found.expected, reason })
 }
 
 /// A full disk is no failure where what could not be written can be written later.

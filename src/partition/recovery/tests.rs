@@ -95,7 +95,7 @@ fn damage_loses_an_offset_at_least() {
         let (context, spec) = (context(&disk), spec(0, recovery_point, i64::MAX));
         let mut opening = Opening::new(&context, &spec, false).unwrap();
         opening.log_end = 5;
-        opening.damaged(0, 7, "it is");
+        opening.damaged(0, 7, opening.lost_at_end(), "it is");
         assert!(matches!(opening.report.damage, Some(Error::Corrupt(damage)) if damage.offsets == lost && damage.position == 7));
     }
 }

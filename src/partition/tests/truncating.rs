@@ -63,7 +63,7 @@ fn a_batch_that_does_not_follow_the_one_before_it_is_not_compacted() {
     let segment = Arc::clone(&core.segments().snapshot()[0]);
     let header = BatchHeader::decode(&lone_batch(1)).unwrap();
     let check = |expected, last_offset| {
-        let header = BatchHeader { last_offset, ..header };
+        let header = BatchHeader { last_offset, stated_last_offset: last_offset, ..header };
         PartitionCore::check_follows(&segment, expected, &header).is_ok()
     };
     assert!(check(0, 1) && check(1, 2));

@@ -11,6 +11,8 @@ use crate::clock::Timestamp;
 use crate::config::TopicSettings;
 use crate::format::record::{RawRecord, Record};
 
+mod odd;
+
 const T: i64 = 1_700_000_000_000;
 
 const PLAIN: &str = "0000000000000000000000510000000002e8f37d980000000000020000018bcfe568000000018bcfe56805ffffffffffff\
@@ -95,6 +97,7 @@ fn batch_of(record_count: u32, records: &[u8]) -> Vec<u8> {
     let header = BatchHeader {
         base_offset: 10,
         last_offset: 10 + u64::from(record_count.max(1)) - 1,
+        stated_last_offset: 10 + u64::from(record_count.max(1)) - 1,
         size_bytes: batch.len().try_into().unwrap(),
         magic: 2,
         leader_epoch: 0,
@@ -346,8 +349,8 @@ fn a_flipped_bit_is_noticed() {
             let Ok(header) = BatchHeader::decode(&batch) else { continue };
             if header.crc_is_valid(&batch) {
                 assert!(matches!(at, 0..8 | 12..17), "bit {bit} of byte {at}");
-                let (base_offset, last_offset, leader_epoch) = (header.base_offset, header.last_offset, header.leader_epoch);
-                assert_eq!(header, BatchHeader { base_offset, last_offset, leader_epoch, ..good });
+                let BatchHeader { base_offset, last_offset, stated_last_offset, leader_epoch, .. } = header;
+                assert_eq!(header, BatchHeader { base_offset, last_offset, stated_last_offset, leader_epoch, ..good });
             }
         }
     }
@@ -378,11 +381,7 @@ fn fronts_that_are_no_batch() {
     for (what, header) in [
         ("one byte too short", batch[..60].to_vec()),
         ("smaller than its header", with(8, &[0, 0, 0, 48])),
-        ("a negative last offset delta", with(23, &[0xff])),
         ("a last offset over i64::MAX", with(0, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])),
-        ("a negative record count", with(57, &[0xff])),
-        ("more records than offsets", with(57, &[0, 0, 0, 4])),
-        ("codec 5", with(22, &[5])),
     ] {
         assert!(Frame::decode(&header).is_ok(), "{what}");
         assert!(BatchHeader::decode(&header).is_err(), "{what}");

@@ -1,0 +1,222 @@
+//! Batches of several records that state a last offset delta of 0, as a client library wrote them until 2018: a consumer gets every
+//! record at its offset, and the next record comes after them all.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use annals::inspect::{DumpOptions, dump, verify};
+use annals::{CleanupPolicy, Log, Partition, Record, TopicConfig};
+
+use super::{copy_of, offsets, only};
+
+const CASE: &str = "last-offset-delta";
+
+/// Gives every batch of a partition's `.log` files a last offset delta of 0.
+fn lower_deltas(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|suffix| suffix != "log") {
+            continue;
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        let mut at = 0;
+        while at < bytes.len() {
+            let size = 12 + u32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
+            super::edit(&mut bytes[at..at + size], 23, &[0; 4]);
+            at += size;
+        }
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn texts(partition: &Partition, from: u64) -> Vec<String> {
+    let mut reader = partition.read(from..).unwrap();
+    let mut texts = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        texts.push(record.text().into_owned());
+    }
+    texts
+}
+
+#[test]
+fn every_record_is_read_and_the_next_comes_after_them() {
+    for closes in [true, false] {
+        let (_dir, root) = copy_of(CASE);
+        assert_eq!(offsets(&only(&Log::open_read_only(&root).unwrap())), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        let log = Log::open(&root).unwrap();
+        assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
+        let partition = only(&log);
+        assert_eq!(offsets(&partition), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(partition.log_end_offset(), 11);
+        assert_eq!(partition.append("new").unwrap().offset, 11);
+        drop(partition);
+        if closes {
+            log.close().unwrap();
+        } else {
+            drop(log);
+        }
+        let log = Log::open(&root).unwrap();
+        assert_eq!(offsets(&only(&log)), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(verify(root.join("t-0")).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_read_begins_at_every_record() {
+    let (_dir, root) = copy_of(CASE);
+    let partition = only(&Log::open(&root).unwrap());
+    for offset in 2..11 {
+        let expected: Vec<_> = (offset - 2..9).map(|number| format!("v{number}")).collect();
+        assert_eq!(texts(&partition, offset), expected, "from {offset}");
+        let mut batches = partition.read(offset..=offset).unwrap();
+        assert_eq!(batches.next().unwrap().unwrap().offsets(), offset..offset + 1);
+        assert!(batches.next().is_none(), "after {offset}");
+    }
+}
+
+#[test]
+fn a_follower_goes_on_after_the_last_record() {
+    let (_dir, root) = copy_of(CASE);
+    let partition = only(&Log::open(&root).unwrap());
+    let mut reader = partition.follow(10..).unwrap();
+    assert_eq!(reader.next_record().unwrap().unwrap().offset(), 10);
+    partition.append("new").unwrap();
+    assert_eq!(reader.next_record().unwrap().unwrap().offset(), 11);
+}
+
+#[test]
+fn a_consumer_gets_each_record_once_and_commits_the_end() {
+    let (_dir, root) = copy_of(CASE);
+    let log = Log::open(&root).unwrap();
+    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
+    let mut found = Vec::new();
+    for _ in 0..5 {
+        let records = consumer.poll(Duration::from_millis(100)).unwrap();
+        found.extend(records.iter().map(|record| record.unwrap().offset()));
+    }
+    assert_eq!(found, [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    consumer.commit().unwrap();
+    assert_eq!(log.consumer_group("g").unwrap().committed(&("t", 0).into()).unwrap().unwrap().offset, 11);
+}
+
+#[test]
+fn a_dump_shows_what_the_headers_state_and_every_record() {
+    let (_dir, root) = copy_of(CASE);
+    let (mut out, mut problems) = (Vec::new(), Vec::new());
+    let file = root.join("t-0/00000000000000000000.log");
+    let findings = dump(&[file], &DumpOptions::new().deep_iteration(true), &mut out, &mut problems).unwrap();
+    assert_eq!(findings.len(), 1, "the log does not begin with offset 0: {findings:?}");
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("baseOffset: 8 lastOffset: 8 count: 3 "), "{out}");
+    for offset in 2..11 {
+        assert!(out.contains(&format!("| offset: {offset} ")), "{out}");
+    }
+}
+
+#[test]
+fn a_truncation_keeps_the_records_below() {
+    for end in 3..12 {
+        let (_dir, root) = copy_of(CASE);
+        let partition = only(&Log::open(&root).unwrap());
+        partition.truncate_to(end).unwrap();
+        assert_eq!(offsets(&partition), (2..end.min(11)).collect::<Vec<_>>());
+        assert_eq!(partition.append("new").unwrap().offset, end.min(11));
+    }
+}
+
+#[test]
+fn a_compaction_keeps_the_latest_record_of_each_key() {
+    let (_dir, root) = copy_of(CASE);
+    let log = Log::open(&root).unwrap();
+    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(300)).unwrap();
+    let partition = only(&log);
+    partition.append(Record::new(vec![0; 100]).key("other")).unwrap();
+    assert!(partition.segments().len() > 1);
+    partition.compact().unwrap();
+    assert_eq!(offsets(&partition), [10, 11]);
+    for offset in 2..11 {
+        assert_eq!(partition.read(offset..).unwrap().next_record().unwrap().unwrap().offset(), 10, "from {offset}");
+    }
+    assert_eq!(verify(root.join("t-0")).unwrap(), []);
+}
+
+/// All codecs' batches, several segments and index entries; opened with and without the indexes, cleanly and not.
+#[test]
+fn every_look_up_in_many_such_batches_is_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("t-0");
+    let config = || TopicConfig::new().segment_bytes(500).index_interval_bytes(100).retention(None);
+    let partition = Partition::open(&root, config()).unwrap();
+    for base in (0..60).step_by(3) {
+        let record = |offset: u64| {
+            let at = annals::Timestamp::from_millis(i64::try_from(offset).unwrap());
+            Record::new(format!("v{offset}")).key(offset.to_string()).timestamp(at)
+        };
+        partition.append_batch([record(base), record(base + 1), record(base + 2)]).unwrap();
+    }
+    assert!(partition.segments().len() > 3);
+    drop(partition);
+    lower_deltas(&root);
+    // The log is not one of ours any more: no base offset follows on what the batch before it states.
+    for name in ["lone-partition", ".kafka_cleanshutdown"] {
+        fs::remove_file(root.join(name)).unwrap();
+    }
+    for entry in fs::read_dir(&root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|suffix| suffix == "index" || suffix == "timeindex") || path.ends_with("index-digests") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    for round in 0..2 {
+        let partition = Partition::open(&root, config()).unwrap();
+        for offset in 0..60 {
+            let mut reader = partition.read(offset..).unwrap();
+            assert_eq!(reader.next_record().unwrap().unwrap().offset(), offset, "round {round}");
+            let at = annals::Timestamp::from_millis(i64::try_from(offset).unwrap());
+            assert_eq!(partition.offset_for(at).unwrap().map(|found| found.offset), Some(offset), "round {round}");
+        }
+        assert_eq!(offsets(&partition), (0..60).collect::<Vec<_>>());
+        assert_eq!(partition.log_end_offset(), 60);
+        drop(partition);
+        assert_eq!(verify(&root).unwrap(), [], "round {round}");
+    }
+}
+
+/// A broker counted on from the last offset that the header states: the next batch got offsets that records had already. The
+/// first records keep them, as for a consumer.
+#[test]
+fn a_batch_that_a_broker_gave_the_same_offsets_is_not_cut() {
+    let (_dir, root) = copy_of(CASE);
+    let path = root.join("t-0/00000000000000000000.log");
+    let bytes = fs::read(&path).unwrap();
+    let size = bytes.len() / 3;
+    // A single record at offset 9, then at 10, then one at 11.
+    let single = |offset: u64| {
+        let mut batch = fs::read(super::fixture("cases/far-offsets/root/t-0/00000000008589934593.log")).unwrap();
+        batch[..8].copy_from_slice(&offset.to_be_bytes());
+        batch
+    };
+    fs::write(&path, [&bytes[..], &single(9), &single(10), &single(11)].concat()).unwrap();
+    let before = fs::read(&path).unwrap();
+    for _ in 0..2 {
+        let log = Log::open(&root).unwrap();
+        assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
+        let partition = only(&log);
+        assert_eq!(offsets(&partition), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        assert_eq!(fs::read(&path).unwrap(), before);
+        log.close().unwrap();
+    }
+    // The same batches, but the last ones in a segment of their own.
+    fs::write(&path, &bytes).unwrap();
+    fs::write(root.join("t-0/00000000000000000009.log"), [single(9), single(10), single(11)].concat()).unwrap();
+    for suffix in ["index", "timeindex"] {
+        fs::remove_file(path.with_extension(suffix)).unwrap();
+    }
+    fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
+    fs::remove_file(root.join("recovery-point-offset-checkpoint")).unwrap();
+    let log = Log::open(&root).unwrap();
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
+    assert_eq!(offsets(&only(&log)), [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(fs::read(&path).unwrap().len(), 3 * size);
+}
