@@ -96,8 +96,10 @@ struct Copy<'a> {
     /// Base offsets, rising.
     bases: Vec<u64>,
     salvage: Salvage,
-    /// Offset behind the last batch.
+    /// Lowest base offset that the next batch may have.
     expected: u64,
+    /// Offset after the last record: not below `expected`.
+    next: u64,
     /// Of the last batch.
     leader_epoch: i32,
     output: Option<Output>,
@@ -139,7 +141,7 @@ impl<'a> Copy<'a> {
             return Err(Error::NotALog { path: to.to_owned(), reason: "what is salvaged goes to an empty directory" });
         }
         let salvage = Salvage::default();
-        Ok(Self { storage, from, to, known, bases, salvage, expected: first, leader_epoch: -1, output: None })
+        Ok(Self { storage, from, to, known, bases, salvage, expected: first, next: first, leader_epoch: -1, output: None })
     }
 
     fn all_segments(&mut self) -> Result<()> {
@@ -150,14 +152,12 @@ impl<'a> Copy<'a> {
             }
             self.finish_output()?;
             self.output = Some(self.create(*base)?);
-            self.expected = self.expected.max(*base);
+            (self.expected, self.next) = (self.expected.max(*base), self.next.max(*base));
             let next = bases.get(number + 1).copied();
             if let Some(damage) = self.segment(*base, next)? {
                 // At the end of the log nobody knows what there was: at least that there was something.
-                self.lose(damage, next.unwrap_or((self.expected + 1).max(self.known.recovery_point)))?;
-            } else if next.is_none()
-                && self.known.recovery_point > self.expected
-                && self.known.log_start < self.known.recovery_point
+                self.lose(damage, next.unwrap_or((self.next + 1).max(self.known.recovery_point)))?;
+            } else if next.is_none() && self.known.recovery_point > self.next && self.known.log_start < self.known.recovery_point
             {
                 let position = self.output.as_ref().map_or(0, |output| output.bytes);
                 let reason = "the records up to the recovery point are missing";
@@ -186,14 +186,13 @@ impl<'a> Copy<'a> {
         let mut damage: Option<Damage> = None;
         let mut position = 0;
         while position < window.end() {
-            let end = next.unwrap_or(u64::MAX).min(base.saturating_add(MAX_RELATIVE));
-            let found = self.sound_at(&mut window, position, damage.is_some(), end)?;
+            let found = self.sound_at(&mut window, position, damage.is_some(), next.unwrap_or(u64::MAX))?;
             let sound = match found {
                 Ok(sound) => sound,
                 Err(reason) => {
                     // At the end of the log they were written ahead of records.
                     if damage.is_none() && window.is_zero_from(position)? {
-                        let is_lost = next.is_some_and(|next| next > self.expected);
+                        let is_lost = next.is_some_and(|next| next > self.next);
                         return Ok(is_lost.then_some(Damage { base, position, reason: "there is nothing but zeros" }));
                     }
                     damage.get_or_insert(Damage { base, position, reason });
@@ -204,6 +203,7 @@ impl<'a> Copy<'a> {
             if let Some(damage) = damage.take() {
                 self.lose(damage, sound.first_offset)?;
             }
+            self.make_room(&sound)?;
             let bytes = window.read(position, sound.header.size_bytes as usize)?;
             self.write(bytes, &sound.header)?;
             position += u64::from(sound.header.size_bytes);
@@ -224,7 +224,7 @@ impl<'a> Copy<'a> {
             Ok(header) => header,
             Err(malformed) => return Ok(Err(malformed.0)),
         };
-        if header.base_offset < self.expected || header.last_offset >= end {
+        if header.base_offset < self.expected || header.stated_last_offset >= end {
             return Ok(Err("the offset of a batch does not follow the one before it"));
         }
         let bytes = window.read(position, header.size_bytes as usize)?;
@@ -241,7 +241,7 @@ impl<'a> Copy<'a> {
         }
         if is_dense && is_behind_damage {
             let behind = window.read(position + u64::from(header.size_bytes), HEADER_BYTES)?;
-            let follows = BatchHeader::decode(behind).map(|behind| behind.base_offset == header.last_offset + 1);
+            let follows = BatchHeader::decode(behind).map(|behind| behind.base_offset == header.next_base_offset());
             let is_last = behind.is_empty() || behind.iter().all(|byte| *byte == 0);
             if !follows.unwrap_or(is_last) {
                 return Ok(Err("the offset of a batch is not confirmed by the one behind it"));
@@ -252,13 +252,25 @@ impl<'a> Copy<'a> {
 
     fn write(&mut self, bytes: &[u8], header: &BatchHeader) -> Result<()> {
         self.put(bytes)?;
-        self.expected = header.last_offset + 1;
+        self.expected = header.next_base_offset();
+        self.next = self.next.max(header.last_offset + 1);
         self.leader_epoch = header.leader_epoch;
         self.salvage.batches += 1;
         self.salvage.bytes += u64::from(header.size_bytes);
         if !header.is_control() {
             self.salvage.records += u64::from(header.record_count);
         }
+        Ok(())
+    }
+
+    /// Begins a segment if the open one cannot have the offsets of the batch: brokers before 2.0 left such segments.
+    fn make_room(&mut self, batch: &Sound) -> Result<()> {
+        let is_near = |output: &Output| batch.header.last_offset.saturating_sub(output.base) <= MAX_RELATIVE;
+        if self.output.as_ref().is_none_or(is_near) {
+            return Ok(());
+        }
+        self.finish_output()?;
+        self.output = Some(self.create(batch.first_offset)?);
         Ok(())
     }
 
@@ -271,7 +283,7 @@ impl<'a> Copy<'a> {
 
     /// Notes that the offsets up to `end` are lost, and lets a batch without records stand for them.
     fn lose(&mut self, damage: Damage, end: u64) -> Result<()> {
-        let offsets = self.expected..end;
+        let offsets = self.next..end;
         if offsets.is_empty() {
             return Ok(());
         }
@@ -283,7 +295,7 @@ impl<'a> Copy<'a> {
         if is_near {
             self.put(&empty_batch(&offsets, self.leader_epoch))?;
         }
-        self.expected = end;
+        (self.expected, self.next) = (end, end);
         Ok(())
     }
 
@@ -313,6 +325,7 @@ fn empty_batch(offsets: &Range<u64>, leader_epoch: i32) -> Vec<u8> {
     let header = BatchHeader {
         base_offset: offsets.start,
         last_offset: offsets.end - 1,
+        stated_last_offset: offsets.end - 1,
         size_bytes: u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX),
         magic: 2,
         leader_epoch,

@@ -13,6 +13,9 @@ use crate::config::TopicSettings;
 use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
 use crate::storage::{Access, FileView, Storage};
 
+/// The highest offset, counted from the base offset of the segment, that an entry can have.
+pub(crate) const MAX_RELATIVE_OFFSET: u32 = i32::MAX.unsigned_abs();
+
 /// Largest index file that is read: far above Kafka's 10 MiB default, far below what would hurt.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
 
@@ -21,6 +24,7 @@ const MAX_INDEX_BYTES: u64 = 1 << 30;
 pub(crate) struct IndexedBatch {
     pub(crate) position: u32,
     pub(crate) size_bytes: u32,
+    /// As the header states it. Above [`MAX_RELATIVE_OFFSET`]: too far from the base offset for an entry.
     pub(crate) relative_last_offset: u32,
     /// -1: none.
     pub(crate) max_timestamp: i64,
@@ -38,8 +42,10 @@ impl IndexedBatch {
 pub(crate) struct MemoryIndex {
     offsets: Vec<OffsetEntry>,
     times: Vec<TimeEntry>,
-    /// Largest timestamp so far, with the last offset of the first batch that has it.
+    /// Largest timestamp so far of batches that entries can speak of, with the last offset of the first one that has it.
     max: TimeEntry,
+    /// Largest timestamp so far of all batches.
+    max_timestamp: i64,
     bytes_since_entry: u64,
     /// How many entries of each kind the files hold already.
     pub(crate) written: (usize, usize),
@@ -53,6 +59,7 @@ impl Default for MemoryIndex {
             offsets: Vec::new(),
             times: Vec::new(),
             max: TimeEntry { timestamp: -1, relative_offset: 0 },
+            max_timestamp: -1,
             bytes_since_entry: 0,
             written: (0, 0),
             is_proven: true,
@@ -62,19 +69,25 @@ impl Default for MemoryIndex {
 
 impl MemoryIndex {
     /// Notes a batch that stands in the file now. An entry is added by Kafka's rule: the check comes before this batch's bytes
-    /// are counted, so the first batch of a segment never gets one.
+    /// are counted, so the first batch of a segment never gets one. Neither does one that is too far from the base offset.
     pub(crate) fn note(&mut self, batch: IndexedBatch, interval_bytes: u32) {
-        if batch.max_timestamp > self.max.timestamp {
-            self.max = TimeEntry { timestamp: batch.max_timestamp, relative_offset: batch.relative_last_offset };
-        }
+        self.note_time(batch);
+        let is_near = batch.relative_last_offset <= MAX_RELATIVE_OFFSET;
         // What was read from a damaged file may stand in the way: an index out of order leads astray, a thin one does not.
-        let rises = self.offsets.last().is_none_or(|last| last.relative_offset < batch.relative_last_offset);
+        let rises = is_near && self.offsets.last().is_none_or(|last| last.relative_offset < batch.relative_last_offset);
         if self.bytes_since_entry > u64::from(interval_bytes) && rises {
             self.offsets.push(OffsetEntry { relative_offset: batch.relative_last_offset, position: batch.position });
             self.offer_time_entry();
             self.bytes_since_entry = 0;
         }
         self.bytes_since_entry += u64::from(batch.size_bytes);
+    }
+
+    fn note_time(&mut self, batch: IndexedBatch) {
+        self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
+        if batch.max_timestamp > self.max.timestamp && batch.relative_last_offset <= MAX_RELATIVE_OFFSET {
+            self.max = TimeEntry { timestamp: batch.max_timestamp, relative_offset: batch.relative_last_offset };
+        }
     }
 
     /// Adds the largest timestamp so far unless the index has it: at every offset entry, at the roll and at close.
@@ -133,6 +146,7 @@ impl MemoryIndex {
             }
             index.times.push(entry);
             index.max = entry;
+            index.max_timestamp = entry.timestamp;
         }
         index.is_proven = files.is_proven || index.counts() == (0, 0);
         index
@@ -147,9 +161,7 @@ impl MemoryIndex {
             && files.times.len() == files.time_count * TIME_ENTRY_BYTES;
         index.written = if is_exact { index.counts() } else { (0, 0) };
         for batch in scanned {
-            if batch.max_timestamp > index.max.timestamp {
-                index.max = TimeEntry { timestamp: batch.max_timestamp, relative_offset: batch.relative_last_offset };
-            }
+            index.note_time(*batch);
             if index.offsets.last().is_none_or(|last| last.position <= batch.position) {
                 index.bytes_since_entry += u64::from(batch.size_bytes);
             }
@@ -212,7 +224,7 @@ impl IndexFiles {
         for number in 0..self.offset_count {
             let entry = OffsetEntry::at(&self.offsets, number);
             let rises = last.is_none_or(|last| last.relative_offset < entry.relative_offset && last.position < entry.position);
-            if !rises || entry.position >= log_bytes || entry.relative_offset > i32::MAX.unsigned_abs() {
+            if !rises || entry.position >= log_bytes || entry.relative_offset > MAX_RELATIVE_OFFSET {
                 return false;
             }
             last = Some(entry);
@@ -221,7 +233,7 @@ impl IndexFiles {
         for number in 0..self.time_count {
             let entry = TimeEntry::at(&self.times, number);
             let rises = last.is_none_or(|last| last.timestamp < entry.timestamp && last.relative_offset <= entry.relative_offset);
-            if !rises || entry.timestamp < 0 || entry.relative_offset > i32::MAX.unsigned_abs() {
+            if !rises || entry.timestamp < 0 || entry.relative_offset > MAX_RELATIVE_OFFSET {
                 return false;
             }
             last = Some(entry);
@@ -268,7 +280,7 @@ pub(crate) trait IndexLookup {
 
 impl IndexLookup for MemoryIndex {
     fn max_timestamp(&self) -> i64 {
-        self.max.timestamp
+        self.max_timestamp
     }
 
     fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {

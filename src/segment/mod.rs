@@ -27,7 +27,7 @@ mod zeros_ahead;
 
 use aborted::Aborted;
 use batch_file::{BatchFile, ReadError};
-use index_file::{Checks, IndexFiles, IndexLookup, IndexedBatch, MemoryIndex, TimeFloor};
+use index_file::{Checks, IndexFiles, IndexLookup, IndexedBatch, MAX_RELATIVE_OFFSET, MemoryIndex, TimeFloor};
 use zeros_ahead::FileEnd;
 
 /// Largest size of a `.log`: Kafka cannot open a larger one.
@@ -214,7 +214,8 @@ impl Segment {
         self.is_sealed.load(Ordering::Acquire)
     }
 
-    /// The offset counted from the base; saturates beyond what a segment may hold.
+    /// The offset counted from the base; saturates beyond [`MAX_RELATIVE_OFFSET`]. Brokers before 2.0 left segments with such
+    /// offsets when they compacted: batches there have no index entry, and are found from the entry before them.
     pub(crate) fn relative(&self, offset: u64) -> u32 {
         u32::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX)
     }
@@ -261,7 +262,7 @@ impl Segment {
     pub(crate) fn is_full(&self, batch_bytes: usize, last_offset: u64, settings: &TopicSettings) -> bool {
         let end = u64::from(self.size()) + batch_bytes as u64;
         let index_is_full = matches!(&*self.index.read(), Index::Memory(index) if index.is_full(settings));
-        end > u64::from(settings.segment_bytes) || index_is_full || self.relative(last_offset) > MAX_LOG_BYTES
+        end > u64::from(settings.segment_bytes) || index_is_full || self.relative(last_offset) > MAX_RELATIVE_OFFSET
     }
 
     /// Closes the segment for writes: its indexes go to their files, with the last time entry and a digest.
@@ -398,7 +399,9 @@ impl Segment {
     /// The index files, if they can be believed: by their digest, otherwise by their order and by the batches after the last
     /// time entry, none of which may have a later time.
     fn load_index(&self, batches: &dyn Batches) -> io::Result<Option<IndexFiles>> {
-        if !self.is_named() {
+        // The files cannot tell the times of batches that are too far from the base offset for an entry.
+        let has_far_offsets = self.relative(self.next_offset().saturating_sub(1)) > MAX_RELATIVE_OFFSET;
+        if !self.is_named() || has_far_offsets {
             return Ok(None);
         }
         let [offsets, times, _] = *self.digests.lock();

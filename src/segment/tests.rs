@@ -252,3 +252,14 @@ fn a_sync_that_fails_is_told_unless_the_names_went_meanwhile() {
         assert!(faulty.has_failed() && !disk.is_pending());
     }
 }
+
+#[test]
+fn a_batch_too_far_from_the_base_has_no_index_entry_and_its_time_counts() {
+    let mut index = MemoryIndex::default();
+    for (position, offset, max_timestamp) in [(0, 1, 5), (100, MAX_RELATIVE_OFFSET, 7), (200, MAX_RELATIVE_OFFSET + 1, 9)] {
+        index.note(IndexedBatch { position, size_bytes: 100, relative_last_offset: offset, max_timestamp }, 0);
+    }
+    assert_eq!(index.counts(), (1, 1));
+    assert_eq!(index.floor_offset(u32::MAX).map(|entry| entry.position), Some(100));
+    assert_eq!(index.max_timestamp(), 9);
+}

@@ -437,7 +437,11 @@ impl<'a> Opening<'a> {
         let segment = Arc::new(Segment::open_sealed(&SegmentHome { maps: false, ..self.home.clone() }, base, bytes, u64::MAX));
         match BatchFile::new(segment).header_at(entry.position, bytes) {
             Ok(header) => Ok(header.is_none_or(|header| {
-                if self.spec.is_dense { header.stated_last_offset != last_offset } else { header.stated_last_offset > last_offset }
+                if self.spec.is_dense {
+                    header.stated_last_offset != last_offset
+                } else {
+                    header.stated_last_offset > last_offset
+                }
             })),
             Err(ReadError::Damaged(_)) => Ok(true),
             Err(ReadError::Io(error)) => Err(error),

@@ -172,16 +172,18 @@ fn a_partition_without_a_batch_goes_on_in_its_first_leader_epoch() {
 }
 
 #[test]
-fn a_batch_too_far_from_the_base_of_its_segment_does_not_follow() {
+fn a_batch_too_far_from_the_base_of_its_segment_is_kept_and_the_next_one_begins_a_segment() {
     const BASE: u64 = 5;
     let last = BASE + u64::from(i32::MAX.unsigned_abs());
-    for (offset, end) in [(last, last + 1), (last + 1, BASE)] {
+    for (offset, segments) in [(last - 1, 1), (last, 2), (last + 1, 2)] {
         let disk = FaultyDisk::failing_at(0);
         let spec = PartitionSpec { is_dense: false, ..spec(BASE, 0, i64::MAX) };
         drop(PartitionCore::create(&context(&disk), &spec).unwrap());
         let path = format!("{DIR}/{}", file_name::segment_file(BASE, file_name::LOG));
         disk.open(path.as_ref(), Access::Write).unwrap().write_all_at(&lone_batch(offset), 0).unwrap();
         let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
-        assert_eq!((core.log_end_offset(), report.bytes_cut == 0), (end, end > BASE), "{offset}: {report:?}");
+        assert_eq!((core.log_end_offset(), report.bytes_cut), (offset + 1, 0), "{offset}: {report:?}");
+        append(&core, 1).unwrap();
+        assert_eq!(core.segments().snapshot().len(), segments, "{offset}");
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn stored_batch(times: &[i64], producer_id: i64, attributes: u16, rec
     let header = BatchHeader {
         base_offset: 0,
         last_offset: u64::from(record_count) - 1,
+        stated_last_offset: u64::from(record_count) - 1,
         size_bytes: u32::try_from(bytes.len()).unwrap(),
         magic: 2,
         leader_epoch: 0,

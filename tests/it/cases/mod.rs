@@ -6,8 +6,11 @@ use annals::{Log, Partition};
 
 use crate::kafka::{copy_dir, fixture};
 
+mod far_offsets;
 mod header_names;
+mod last_offset_delta;
 mod negative_commit;
+mod odd_headers;
 
 /// Copies the log directory of a case to a place where it may be written.
 fn copy_of(case: &str) -> (tempfile::TempDir, PathBuf) {
@@ -30,4 +33,11 @@ fn offsets(partition: &Partition) -> Vec<u64> {
         offsets.push(record.offset());
     }
     offsets
+}
+
+/// Writes these bytes into the header of a batch, and the right checksum.
+fn edit(batch: &mut [u8], at: usize, new: &[u8]) {
+    batch[at..at + new.len()].copy_from_slice(new);
+    let crc = crc_fast::crc32_iscsi(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
