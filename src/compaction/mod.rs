@@ -87,7 +87,7 @@ impl PartitionCore {
         match Extent::of(self, now).map_err(Stopped::from) {
             Ok(extent) => Ok(extent.urgency(settings.min_cleanable_dirty_ratio)),
             Err(Stopped::Early) => Ok(None),
-            Err(Stopped::Failed(error)) => Err(error),
+            Err(Stopped::Failed(error)) => Err(self.or_gone(error)),
         }
     }
 
@@ -101,13 +101,14 @@ impl PartitionCore {
             match self.clean_once(now, allowance, &mut done) {
                 Ok(false) => {}
                 Ok(true) | Err(Stopped::Early) => return Ok(done),
-                Err(Stopped::Failed(error)) => return Err(error),
+                Err(Stopped::Failed(error)) => return Err(self.or_gone(error)),
             }
         }
     }
 
     /// One pass. Whether it came to the end of what may be cleaned.
     fn clean_once(&self, now: Timestamp, allowance: &mut Allowance<'_>, done: &mut Maintenance) -> Step<bool> {
+        let truncations = self.truncations();
         let extent = Extent::of(self, now)?;
         if extent.segments.is_empty() {
             return Ok(true);
@@ -118,7 +119,7 @@ impl PartitionCore {
             Some(last) => self.segment_modified(last.base_offset)?.as_millis().saturating_sub(settings.delete_retention_ms),
             None => 0,
         };
-        let pass = Pass { partition: self, settings: &settings, extent: &extent, now, legacy_horizon };
+        let pass = Pass { partition: self, truncations, settings: &settings, extent: &extent, now, legacy_horizon };
         Ok(pass.run(allowance, done)? >= extent.end)
     }
 }
@@ -126,6 +127,8 @@ impl PartitionCore {
 /// One pass over a partition.
 struct Pass<'a> {
     partition: &'a PartitionCore,
+    /// How often the log had been cut before the pass looked at anything.
+    truncations: u64,
     settings: &'a TopicSettings,
     extent: &'a Extent,
     now: Timestamp,
@@ -136,7 +139,6 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// Gives the offset that it came to.
     fn run(&self, allowance: &mut Allowance<'_>, done: &mut Maintenance) -> Step<u64> {
-        let truncations = self.partition.truncations();
         let map = self.map_keys(allowance)?;
         let mut cleaner = Cleaner::new(&map, self.settings, self.now, self.partition.max_decompressed_bytes());
         cleaner.round_end = self.extent.end;
@@ -149,7 +151,7 @@ impl Pass<'_> {
             self.clean_group(group, &mut cleaner, allowance, done)?;
             done.records_removed += std::mem::take(&mut cleaner.records_removed);
         }
-        self.partition.note_cleaned(map.end(), truncations);
+        self.partition.note_cleaned(map.end(), self.truncations);
         Ok(map.end())
     }
 
@@ -274,7 +276,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let written = output.finish(last.next_offset(), modified).map_err(|error| Stopped::Failed(failed(error)))?;
-        let replaced = self.partition.replace_segments(group, &written);
+        let replaced = self.partition.replace_segments(group, &written, self.truncations);
         if let Ok(Some(freed)) = replaced {
             done.segments_compacted += group.len() as u64;
             done.bytes_freed += freed;

@@ -176,7 +176,7 @@ fn segments_are_grouped_by_what_they_are_before() {
     let extent = Extent::of(&core, NOW).unwrap();
     let sizes: Vec<_> = extent.segments.iter().map(|segment| segment.size()).collect();
     let count = |limit: TopicSettings| {
-        let pass = Pass { partition: &core, settings: &limit, extent: &extent, now: NOW, legacy_horizon: 0 };
+        let pass = Pass { partition: &core, truncations: 0, settings: &limit, extent: &extent, now: NOW, legacy_horizon: 0 };
         pass.groups(&extent.segments).unwrap().iter().map(|group| group.len()).collect::<Vec<_>>()
     };
     let settings = spec(0, 300, 0).settings;

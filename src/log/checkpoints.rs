@@ -10,7 +10,8 @@
 //! | `meta.properties` | once, where there is none | - |
 //!
 //! A checkpoint only ever claims too little. What it claims is gathered while no other write of it is under way, so that an
-//! older state never replaces a newer one. Nothing is written that stands there already.
+//! older state never replaces a newer one. Nothing is written that stands there already, and nothing once the log is closed: the
+//! files may be another process's by then.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -46,7 +47,13 @@ pub(crate) struct Lines {
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     dir: PathBuf,
-    on_disk: Mutex<Lines>,
+    on_disk: Mutex<OnDisk>,
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    lines: Lines,
+    is_closed: bool,
 }
 
 impl Checkpoints {
@@ -58,12 +65,17 @@ impl Checkpoints {
             log_starts: read(file_name::LOG_STARTS),
             cleaned: read(file_name::CLEANER_OFFSETS),
         };
-        Self { dir: dir.to_owned(), on_disk: Mutex::new(lines) }
+        Self { dir: dir.to_owned(), on_disk: Mutex::new(OnDisk { lines, is_closed: false }) }
     }
 
     /// As they stand on disk.
     pub(crate) fn lines(&self) -> Lines {
-        self.on_disk.lock().clone()
+        self.on_disk.lock().lines.clone()
+    }
+
+    /// From now on nothing is written: who still wants to write something gets `Closed`.
+    pub(crate) fn close(&self) {
+        self.on_disk.lock().is_closed = true;
     }
 
     /// Makes the files say what `gather` makes of what they say. Durable on return.
@@ -79,7 +91,11 @@ impl Checkpoints {
         step: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let mut on_disk = self.on_disk.lock();
-        let lines = gather(&on_disk);
+        let lines = gather(&on_disk.lines);
+        if on_disk.is_closed && lines != on_disk.lines {
+            return Err(Error::Closed);
+        }
+        let on_disk = &mut on_disk.lines;
         if lines.log_starts != on_disk.log_starts {
             self.replace(storage, file_name::LOG_STARTS, &lines.log_starts)?;
             on_disk.log_starts = lines.log_starts;

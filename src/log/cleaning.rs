@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::compaction::{Allowance, allows_compaction};
 use crate::error::{Error, Result};
 use crate::partition::{Maintenance, Partition, PartitionCore};
+use crate::retention::Sum;
 
 /// So often who waits for the compaction of another looks after what else is due.
 const LOOK: Duration = Duration::from_millis(10);
@@ -72,7 +73,7 @@ impl PartitionCore {
 impl LogCore {
     /// Compacts what is due, the most urgent first. `goes_on` is asked all the time. Gives the first error, after all was tried.
     pub(super) fn run_compaction(&self, now: Timestamp, goes_on: &mut dyn FnMut() -> bool) -> Result<Maintenance> {
-        let mut sum = super::maintenance::Sum::default();
+        let mut sum = Sum::default();
         let mut due = Vec::new();
         for partition in self.catalog.partitions() {
             match partition.compaction_urgency(now) {

@@ -25,7 +25,7 @@ use crate::clock::{Deadline, Timestamp};
 use crate::config::LogSettings;
 use crate::error::{Error, Result};
 use crate::partition::Maintenance;
-use crate::retention::{SteadyTime, allows_deletion, bound_total};
+use crate::retention::{SteadyTime, Sum, allows_deletion, bound_total};
 use crate::threads;
 
 /// The first pass comes no later than this, so that programs which run briefly delete too.
@@ -97,7 +97,9 @@ fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
                 flush_some_at = Deadline::after(shortest.unwrap_or(Duration::MAX));
             }
             if flush_at.has_passed() {
-                let _tried_again_next_time = core.flush().and_then(|()| core.keep_within_bound(now()));
+                // One partition that cannot be flushed must not let the others grow.
+                let _tried_again_next_time = core.flush();
+                let _tried_again_next_time = core.keep_within_bound(now());
                 flush_at = Deadline::after(flush_interval);
             }
             true
@@ -157,30 +159,5 @@ impl LogCore {
             }));
         }
         bound_total(limit, &partitions, now)
-    }
-}
-
-/// What several steps did, and the first error among them.
-#[derive(Debug, Default)]
-pub(super) struct Sum {
-    done: Maintenance,
-    error: Option<Error>,
-}
-
-impl Sum {
-    pub(super) fn add(&mut self, step: Result<Maintenance>) {
-        match step {
-            Ok(done) => self.done += done,
-            // Deleted while the pass was under way.
-            Err(Error::UnknownTopic(_)) => {}
-            Err(error) => drop(self.error.get_or_insert(error)),
-        }
-    }
-
-    pub(super) fn result(self) -> Result<Maintenance> {
-        match self.error {
-            Some(error) => Err(error),
-            None => Ok(self.done),
-        }
     }
 }

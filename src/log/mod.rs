@@ -24,7 +24,7 @@ use crate::partition::follow::Signal;
 use crate::partition::{KeepOpen, Maintenance, PartitionContext, PartitionRecovery};
 use crate::producer::{Producer, ProducerConfig, ProducerService};
 use crate::storage::{FileLock, MemoryDisk, Storage};
-use crate::topic::Topic;
+use crate::topic::{Topic, TopicCore};
 use crate::topic_partition::TopicPartition;
 
 mod beside;
@@ -206,17 +206,13 @@ impl Log {
     /// wrong setting or no partitions at all.
     #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
     pub fn open_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<Topic> {
-        self.check_name(name)?;
-        self.core().finish_deletion(name)?;
-        self.core().catalog.open_topic(name, partitions, &config).map(|core| self.topic_of(core))
+        self.with_free_name(name, |catalog| catalog.open_topic(name, partitions, &config))
     }
 
     /// A new topic; [`Error::TopicExists`] if it is there. Otherwise as [`open_topic`](Self::open_topic).
     #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
     pub fn create_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<Topic> {
-        self.check_name(name)?;
-        self.core().finish_deletion(name)?;
-        self.core().catalog.create_topic(name, partitions, &config).map(|core| self.topic_of(core))
+        self.with_free_name(name, |catalog| catalog.create_topic(name, partitions, &config))
     }
 
     /// The topic `name`; [`Error::UnknownTopic`] if there is none.
@@ -280,21 +276,23 @@ impl Log {
     /// Does now what the background thread does from time to time: retention, compaction, removing what is due, keeping within
     /// [`LogConfig::max_bytes`](crate::LogConfig::max_bytes), writing what producers held long enough, flushing. Says what went.
     ///
-    /// Works on a full disk. Goes on after an error in one partition, and gives the first.
+    /// Works on a full disk. Goes on after an error in one partition, and gives the first. Passes over topics that are deleted in
+    /// the meantime.
     pub fn maintain(&self) -> Result<Maintenance> {
         self.core().check_open()?;
         self.core().producers.send_due();
-        let synced = self.core().producers.sync_written();
+        let synced = unless_deleted(self.core().producers.sync_written());
         let done = self.core().maintain();
         self.core().producers.retry();
         synced.and(done)
     }
 
     /// Writes what producers hold, then makes everything appended so far durable, committed offsets last: they never speak of
-    /// records that are not. What of the records that producers held cannot be written is an error here too.
+    /// records that are not. What of the records that producers held cannot be written is an error here too. Passes over topics
+    /// that are deleted in the meantime: what a producer held for one is reported by its delivery, or by the producer's next call.
     pub fn flush(&self) -> Result<()> {
         self.core().check_open()?;
-        let sent = self.core().producers.send_held();
+        let sent = unless_deleted(self.core().producers.send_held());
         self.core().flush().and(sent)
     }
 
@@ -326,7 +324,19 @@ impl Log {
         KeepOpen::new(Arc::<Guard>::clone(&self.guard))
     }
 
-    fn topic_of(&self, core: Arc<crate::topic::TopicCore>) -> Topic {
+    /// Makes a topic of this name; once more, after the deletion, where another thread deletes one in the meantime.
+    fn with_free_name(&self, name: &str, make: impl Fn(&Catalog) -> Result<Arc<TopicCore>>) -> Result<Topic> {
+        self.check_name(name)?;
+        loop {
+            self.core().finish_deletion(name)?;
+            match make(&self.core().catalog) {
+                Err(Error::TopicExists(_)) if self.core().catalog.is_gone(name) => {}
+                made => return made.map(|core| self.topic_of(core)),
+            }
+        }
+    }
+
+    fn topic_of(&self, core: Arc<TopicCore>) -> Topic {
         let syncs_at_once = core.context().syncs_at_once;
         let topic = Topic::new(core, self.keep());
         if syncs_at_once { topic.with_durability(Durability::Synced) } else { topic }
@@ -339,6 +349,14 @@ impl Log {
             return Err(Error::InvalidTopic { name: name.to_owned(), reason: "it is one of Kafka's internal topics" });
         }
         Ok(())
+    }
+}
+
+/// What a deletion took needs nothing done.
+fn unless_deleted(done: Result<()>) -> Result<()> {
+    match done {
+        Err(Error::UnknownTopic(_)) => Ok(()),
+        done => done,
     }
 }
 
@@ -367,6 +385,8 @@ struct LogCore {
     cleaner_buffer_bytes: usize,
     /// Held by the one who compacts.
     cleaning: Mutex<()>,
+    /// Held by the one who finishes deletions. Taken before any lock of a topic, the catalog, the groups or the checkpoints.
+    finishing: Mutex<()>,
     /// Something is to be done in the background, at once.
     wake: Arc<Signal>,
     /// Ends the background thread.
@@ -403,13 +423,17 @@ impl LogCore {
         flushed.and(self.write_checkpoints())
     }
 
-    /// Brings topic files and checkpoints up to date.
+    /// Brings topic files and checkpoints up to date. `Closed` if the log was closed before that, and could not do it either.
     fn write_checkpoints(&self) -> Result<()> {
+        self.write_checkpoints_after(TopicCore::store_state)
+    }
+
+    fn write_checkpoints_after(&self, store: impl Fn(&TopicCore) -> Result<()>) -> Result<()> {
         if !self.is_touched() {
             return Ok(());
         }
         for topic in self.catalog.topics() {
-            topic.store_state()?;
+            store(&topic)?;
         }
         self.checkpoints.write(self.storage(), |before| self.checkpoint_lines(before))
     }
@@ -438,10 +462,10 @@ impl LogCore {
 
     fn delete_topic(&self, name: &str) -> Result<()> {
         let now = self.context().clock.now();
-        self.catalog.begin_delete(name, now)?;
+        self.catalog.begin_delete(name)?;
         // The topic is gone. What cannot be tidied now is tidied before its name is used again, at the next pass or opening.
         // Room first: on a full disk no checkpoint can be written.
-        let _tried_again_later = self.catalog.unlink_due(now);
+        let _tried_again_later = self.catalog.vacate(name, now).and_then(|()| self.catalog.unlink_due(now));
         let _tried_again_later = self.finish_deletion(name);
         self.groups.topic_deleted();
         Ok(())
@@ -456,9 +480,15 @@ impl LogCore {
 
     /// Forgets the deleted topic `name` for good, so that the name is free.
     fn finish_deletion(&self, name: &str) -> Result<()> {
-        if self.context().read_only || !self.catalog.gone().iter().any(|gone| gone == name) {
+        if self.context().read_only || !self.catalog.is_gone(name) {
             return Ok(());
         }
+        // For two at once the second might forget what is known of the next topic of this name.
+        let _one_at_a_time = self.finishing.lock();
+        if !self.catalog.is_gone(name) {
+            return Ok(());
+        }
+        self.catalog.vacate(name, self.context().clock.now())?;
         self.checkpoints.write(self.storage(), |before| {
             let mut lines = before.clone();
             lines.recovery_points.retain(|id, _| *id.topic != *name);
@@ -501,13 +531,11 @@ impl LogCore {
         let writable = !self.context().read_only;
         let closed = self.catalog.close(writable);
         self.groups.close();
-        closed?;
-        if !self.is_touched() {
-            return Ok(());
-        }
-        self.write_checkpoints()?;
-        if self.has_damage() {
-            // To be looked at again next time.
+        let stored = closed.and_then(|()| self.write_checkpoints_after(TopicCore::store_last_state));
+        self.checkpoints.close();
+        stored?;
+        if !self.is_touched() || self.has_damage() {
+            // As clean as it was, or to be looked at again next time.
             return Ok(());
         }
         checkpoints::write_clean_shutdown(self.storage(), &self.dir)

@@ -182,6 +182,7 @@ impl LogBuilder {
             max_bytes: settings.max_bytes,
             cleaner_buffer_bytes: settings.cleaner_dedupe_buffer_bytes,
             cleaning: Mutex::new(()),
+            finishing: Mutex::new(()),
             wake,
             is_stopping: AtomicBool::new(false),
             thread: Mutex::new(None),

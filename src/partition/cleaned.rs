@@ -169,14 +169,21 @@ impl PartitionCore {
     }
 
     /// Puts a cleaned segment in the place of the `originals`, which stand one behind the other, and gives how many bytes that
-    /// freed. `None`, and nothing is changed: one of them went meanwhile.
+    /// freed. `None`, and nothing is changed: one of them went in the meantime, or the log was cut since there were
+    /// `truncations` of them. After a cut the later records may be gone for which earlier ones were left out.
     ///
     /// On an error the originals stay, or, if half of it is done, writes are refused until the partition is opened again.
-    pub(crate) fn replace_segments(&self, originals: &[Arc<Segment>], cleaned: &CleanedSegment) -> Result<Option<u64>> {
+    pub(crate) fn replace_segments(
+        &self,
+        originals: &[Arc<Segment>],
+        cleaned: &CleanedSegment,
+        truncations: u64,
+    ) -> Result<Option<u64>> {
         let _replaces = self.replacing.lock();
         self.check_writable()?;
         let segments = self.segments().snapshot();
-        if !originals.iter().all(|segment| super::segment_list::contains(&segments, segment)) {
+        let are_listed = originals.iter().all(|segment| super::segment_list::contains(&segments, segment));
+        if !are_listed || self.truncations() != truncations {
             return Ok(None);
         }
         drop(segments);
@@ -309,7 +316,7 @@ mod tests {
         for snapshot in &snapshots {
             drop(disk.open(snapshot, Access::OpenOrCreate).unwrap());
         }
-        assert!(core.replace_segments(&originals, &cleaned).unwrap().is_some());
+        assert!(core.replace_segments(&originals, &cleaned, 0).unwrap().is_some());
         assert_eq!(snapshots.map(|path| disk.metadata(&path).is_ok()), [true, false], "one goes with its base offset");
         assert!(originals.iter().all(|original| !core.lists(original)));
         let left = core.segments().snapshot();

@@ -57,23 +57,33 @@ impl PartitionCore {
         if self.settings().cleanup_policy == CleanupPolicy::Compact {
             return Err(Error::PolicyViolation { partition: self.id().clone() });
         }
-        if offset > self.high_watermark() {
-            return Err(self.out_of_range(offset));
-        }
-        if offset > self.log_start_offset() || !self.leaving.is_empty() {
-            self.delete_segments_before(offset)?;
-        }
+        self.delete_if(offset, || {
+            self.check_writable()?;
+            if offset > self.high_watermark() {
+                return Err(self.out_of_range(offset));
+            }
+            Ok(offset > self.log_start_offset() || !self.leaving.is_empty())
+        })?;
         Ok(self.log_start_offset())
     }
 
-    /// Raises the log start to `offset` and deletes the segments that lie below it as a whole. Where even the active one does,
-    /// an empty one takes its place first.
-    pub(crate) fn delete_segments_before(&self, offset: u64) -> Result<Maintenance> {
+    /// Raises the log start to `offset`, to which the caller came when the log had been cut `truncations` times. Deletes the
+    /// segments that lie below it as a whole. Where even the active one does, an empty one takes its place first. Returns `None`,
+    /// and changes nothing, if the log was cut in the meantime: other records may lie below `offset` by now.
+    pub(crate) fn delete_segments_before(&self, offset: u64, truncations: u64) -> Result<Option<Maintenance>> {
+        self.delete_if(offset, || Ok(self.truncations() == truncations))
+    }
+
+    /// Deletes what lies below `offset`, if `is_due` says so while nobody else deletes, cuts, compacts or appends.
+    fn delete_if(&self, offset: u64, is_due: impl FnOnce() -> Result<bool>) -> Result<Option<Maintenance>> {
         let _replaces = self.replacing.lock();
         let mut writer = self.writer.lock();
         self.check_readable()?;
         if self.context.read_only {
             return Err(Error::ReadOnly);
+        }
+        if !is_due()? {
+            return Ok(None);
         }
         self.begin_change()?;
         let end = self.log_end_offset();
@@ -101,7 +111,7 @@ impl PartitionCore {
             // A reader that waits below the new start learns of it now.
             self.waiters.notify();
         }
-        self.remove_leaving()
+        self.remove_leaving().map(Some)
     }
 
     /// Removes the files of all segments that are leaving. What is not removed when it fails is tried again with the next ones,
@@ -155,14 +165,11 @@ impl PartitionCore {
         (is_untold || leaving.may_come_back.load(Ordering::Acquire) || !leaving.is_empty()).then_some(log_start)
     }
 
-    /// Goes on with a deletion that failed half-way.
-    fn retry_removal(&self) -> Result<Maintenance> {
-        if self.leaving.is_empty() {
-            return Ok(Maintenance::default());
+    /// The partition was deleted: what it did not get to remove goes with the directory.
+    pub(super) fn give_up_leaving(&self) {
+        for segment in self.leaving.segments.lock().iter() {
+            segment.give_up(1);
         }
-        let _replaces = self.replacing.lock();
-        self.check_readable()?;
-        self.remove_leaving()
     }
 
     pub(super) fn rename_to_delete(&self, path: &Path, due: Timestamp) -> io::Result<()> {
@@ -191,9 +198,15 @@ impl PartitionCore {
 
     /// Unlinks the files whose delay is over, and those that could not be removed before.
     pub(crate) fn unlink_due(&self) -> Result<Maintenance> {
-        let retried = self.retry_removal();
-        let now = self.context.clock.now();
         let mut done = Maintenance::default();
+        if self.leaving.is_empty() && self.trash.0.lock().is_empty() {
+            return Ok(done);
+        }
+        let _replaces = self.replacing.lock();
+        self.check_readable()?;
+        // Goes on with a deletion that failed half-way.
+        let retried = self.remove_leaving();
+        let now = self.context.clock.now();
         let mut trash = self.trash.0.lock();
         let mut failed = None;
         trash.retain(|(path, due)| {

@@ -44,6 +44,7 @@ impl PartitionCore {
     /// Whoever has the turn syncs what is published, and learns whether to write zeros ahead. A failed sync poisons the
     /// partition: what it should have made durable may be lost although later syncs succeed.
     fn sync_all(&self, turn: &mut Turn<'_>) -> Result<bool> {
+        self.check_exists()?;
         self.check_not_poisoned()?;
         let from = self.commit.synced_end();
         let appended_bytes = self.appended_bytes.load(Ordering::Relaxed);
@@ -110,6 +111,9 @@ impl PartitionCore {
             return Ok(());
         }
         let _one_at_a_time = self.flush.lock();
+        if !is_last {
+            self.check_readable()?;
+        }
         self.check_not_poisoned()?;
         let (end, active, snapshot) = {
             let writer = self.writer.lock();

@@ -4,6 +4,7 @@
 //! segment without timestamps is passed over.
 
 use std::cmp::Reverse;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -68,7 +69,7 @@ impl PartitionCore {
                 Ok(Some(found)) if found.offset < self.log_start_offset() => {}
                 // A part of it may have been looked for in segments that were compacted meanwhile.
                 Ok(_) if !segment_list::still_holds(&self.segments().snapshot(), &segments) => {}
-                found => return found,
+                found => return found.map_err(|error| self.or_gone(error)),
             }
         }
     }
@@ -297,8 +298,19 @@ impl PartitionCore {
         Ok((max >= 0).then_some(Timestamp::from_millis(max)))
     }
 
-    /// When the `.log` of the segment was last written.
+    /// When the `.log` of the segment was last written. `OffsetOutOfRange` if it is not in the list.
     pub(crate) fn segment_modified(&self, base_offset: u64) -> Result<Timestamp> {
+        match self.modified_of(base_offset) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                // Compaction, which puts it in its place, has yet to give it its name.
+                let _replaced = self.replacing.lock();
+                self.modified_of(base_offset)
+            }
+            found => found,
+        }
+    }
+
+    fn modified_of(&self, base_offset: u64) -> Result<Timestamp> {
         let segments = self.segments().snapshot();
         let Some(segment) = segments.iter().find(|segment| segment.base_offset == base_offset) else {
             return Err(self.out_of_range(base_offset));

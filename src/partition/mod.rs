@@ -2,6 +2,26 @@
 //!
 //! `append` goes encode, lock, stamp, roll, write, publish, unlock, wake, sync; `reader` goes seek once, then batch by batch.
 //! Readers meet the writer only in atomics and in the segment list. What opening repairs is in `recovery`.
+//!
+//! # Who may touch the directory
+//!
+//! A thread writes, renames or removes a file of the partition only while it holds one of five locks, and only after it has
+//! found, under that lock, that the partition is open. `mark_deleted` and `close` change the state first and then take each
+//! lock once ([`PartitionCore::wait_for_writers`]). So no thread touches the directory after that: it may be renamed, another
+//! topic may take its name, another process may open it. A thread that takes several of the locks takes them in this order:
+//!
+//! | lock | held to | what its holder compares again |
+//! | --- | --- | --- |
+//! | `cleaning` | compact | state; for each exchange the segments and the count of cuts, under `replacing` |
+//! | `flush` | raise the recovery point, cut, re-open | state |
+//! | `replacing` | take segments out of the list and remove their files | state; the count of cuts, or the segments themselves |
+//! | `writer` | append, roll, change the list of segments | state, refusal |
+//! | the turn of `commit` | sync | that the topic was not deleted, refusal |
+//!
+//! Readers hold none of them. A reader opens a file by its name only while the segment is [named](Segment::is_named), and a
+//! deletion takes the names away ([`PartitionCore::vacate`]) before it renames the directory. Whatever a reader fails at, it
+//! first asks whether the partition was deleted or closed in the meantime ([`PartitionCore::or_gone`]), and then whether the
+//! segments or the count of cuts have changed since it looked.
 
 use std::fmt;
 use std::io;
@@ -259,6 +279,12 @@ impl PartitionCore {
         &self.segments
     }
 
+    /// Changes whenever a segment comes, goes or is replaced, and with every cut.
+    pub(crate) fn segments_version(&self) -> segment_list::Version {
+        let truncations = self.truncations();
+        segment_list::Version::new(self.segments.snapshot(), truncations)
+    }
+
     /// Rises with every truncation, and whenever the directory was read anew.
     pub(crate) fn truncations(&self) -> u64 {
         self.cuts.count()
@@ -310,6 +336,20 @@ impl PartitionCore {
             OPEN => self.unavailable.clone().map_or(Ok(()), Err),
             DELETED => Err(Error::UnknownTopic(Arc::clone(&self.id().topic))),
             _ => Err(Error::Closed),
+        }
+    }
+
+    /// Returns `UnknownTopic` or `Closed` where the partition was deleted or closed in the meantime: then an error of a file that
+    /// is no longer there is of no interest.
+    pub(crate) fn or_gone(&self, error: Error) -> Error {
+        self.check_readable().err().unwrap_or(error)
+    }
+
+    /// `UnknownTopic` once the topic was deleted. A closing partition is still synced.
+    fn check_exists(&self) -> Result<()> {
+        match self.state.load(Ordering::Acquire) {
+            DELETED => self.check_readable(),
+            _ => Ok(()),
         }
     }
 
@@ -366,38 +406,52 @@ impl PartitionCore {
         move |error| Error::io(action, self.dir(), error)
     }
 
-    /// For good: waits end with `Closed`, appends and reads are refused. Flushes unless `flush` is false. Idempotent.
-    /// After an error no clean marker may be written.
+    /// For good: waits end with `Closed`, appends and reads are refused. Flushes unless `flush` is false. Idempotent. On return
+    /// no thread writes to the directory any more. After an error no clean marker may be written.
     pub(crate) fn close(&self, flush: bool) -> Result<()> {
         let was = self.state.swap(CLOSED, Ordering::SeqCst);
         if was == DELETED {
             self.state.store(DELETED, Ordering::SeqCst);
         }
-        // The append that holds the lock now is the last one.
-        drop(self.writer.lock());
         self.waiters.notify();
+        self.wait_for_writers();
         if was != OPEN || self.context.read_only {
             return Ok(());
         }
         let done = if flush && self.is_touched.load(Ordering::SeqCst) { self.flush_at_close() } else { Ok(()) };
         for segment in self.segments.snapshot().iter() {
+            segment.end_writes();
             segment.close_file();
         }
         done
     }
 
-    /// The topic was deleted: as `close` without flush, but reads and appends give `UnknownTopic`. Readers keep what they hold.
+    /// The topic was deleted: from now on reads and appends return `UnknownTopic`, and waits end. Threads that write to the
+    /// directory may still do so until [`vacate`](Self::vacate) returns.
     pub(crate) fn mark_deleted(&self) {
         self.state.store(DELETED, Ordering::SeqCst);
-        drop(self.writer.lock());
         self.waiters.notify();
+    }
+
+    /// After [`mark_deleted`](Self::mark_deleted): waits for the threads that write to the directory, and takes the names of its
+    /// files away from the segments. On return the directory may be renamed and its name used again. Readers keep what they
+    /// hold. The caller holds no lock that such a thread may wait for: none of a topic, of the catalog or of the checkpoints.
+    pub(crate) fn vacate(&self) {
+        self.wait_for_writers();
         for segment in self.segments.snapshot().iter() {
             // One reference is the list's; the active segment has the writer's as well.
-            let references = if segment.is_sealed() { 1 } else { 2 };
-            if segment.prepare_removal(references).is_err() {
-                segment.close_file();
-            }
+            segment.give_up(if segment.is_sealed() { 1 } else { 2 });
         }
+        self.give_up_leaving();
+    }
+
+    /// The state is no longer `OPEN`: each thread that saw it open under one of these locks is done when they were all taken.
+    fn wait_for_writers(&self) {
+        drop(self.cleaning.lock());
+        drop(self.flush.lock());
+        drop(self.replacing.lock());
+        drop(self.writer.lock());
+        drop(self.commit.take_turn());
     }
 }
 

@@ -293,7 +293,7 @@ impl Reader {
                     Ok(Step::GoOn) => continue,
                     Ok(Step::End) => {}
                     Err(error) => {
-                        self.skip(from, error)?;
+                        self.skip(from, self.core.or_gone(error))?;
                         continue;
                     }
                 }
@@ -438,6 +438,8 @@ impl Reader {
             if self.options.past_open {
                 passed_over.extend(self.core.open_transactions());
             }
+            // What was found may be of a later topic of this name.
+            self.core.check_readable()?;
             self.filter = Some(TransactionFilter::new(passed_over));
             let segments = self.core.segments().snapshot();
             let is_listed = self.place.as_ref().is_some_and(|place| segment_list::contains(&segments, place.file.segment()));

@@ -9,6 +9,25 @@ use crate::segment::Segment;
 /// What a reader holds while it looks.
 pub(crate) type Segments = Arc<[Arc<Segment>]>;
 
+/// Which list it was, and how often the log had been cut: neither comes back, as long as the version is kept.
+#[derive(Debug)]
+pub(crate) struct Version {
+    segments: Segments,
+    truncations: u64,
+}
+
+impl Version {
+    pub(crate) fn new(segments: Segments, truncations: u64) -> Self {
+        Self { segments, truncations }
+    }
+}
+
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.truncations == other.truncations && Arc::ptr_eq(&self.segments, &other.segments)
+    }
+}
+
 /// Never empty. Changed under the writer lock, read under a lock that is held for the copy of one pointer.
 #[derive(Debug)]
 pub(crate) struct SegmentList(RwLock<Segments>);

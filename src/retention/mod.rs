@@ -22,6 +22,16 @@
 //!
 //! Before a segment goes for its age, its largest timestamp is read from the headers of its batches: no checksum covers the
 //! time index that it came from.
+//!
+//! # Other threads
+//!
+//! A pass looks at the segments without a lock and deletes under one. It compares two things again:
+//!
+//! - **The count of cuts**, under the lock. After a cut other records may lie below the offset that the pass came to, and they
+//!   are as young as can be. The pass then decides again.
+//! - **The list of segments**, after an error. A segment that the pass asked for may have been deleted, cut or compacted. If the
+//!   list has changed, the error says nothing, and the pass decides again; each turn of this loop needs a change by another
+//!   thread. If the topic was deleted, the pass ends with `UnknownTopic`, which [`Sum`] passes over.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -33,6 +43,31 @@ use crate::clock::{Timestamp, millis};
 use crate::config::CleanupPolicy;
 use crate::error::{Error, Result};
 use crate::partition::{Maintenance, PartitionCore, SegmentInfo};
+
+/// What several steps did, and the first error among them.
+#[derive(Debug, Default)]
+pub(crate) struct Sum {
+    done: Maintenance,
+    error: Option<Error>,
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, step: Result<Maintenance>) {
+        match step {
+            Ok(done) => self.done += done,
+            // Deleted while the pass was under way.
+            Err(Error::UnknownTopic(_)) => {}
+            Err(error) => drop(self.error.get_or_insert(error)),
+        }
+    }
+
+    pub(crate) fn result(self) -> Result<Maintenance> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self.done),
+        }
+    }
+}
 
 impl AddAssign for Maintenance {
     fn add_assign(&mut self, other: Self) {
@@ -65,20 +100,35 @@ impl PartitionCore {
     /// One pass over the partition: deletes what its settings no longer keep at `now`.
     pub(crate) fn apply_retention(&self, now: Timestamp) -> Result<Maintenance> {
         let settings = self.settings();
-        let mut done = Maintenance::default();
-        if let Some(end) = below_log_start(&self.segment_infos()?, self.log_start_offset()) {
-            done += self.delete_segments_before(end)?;
-        }
+        let mut done = self.delete_by(|segments| Ok(below_log_start(segments, self.log_start_offset())))?;
         if !allows_deletion(settings.cleanup_policy) {
             return Ok(done);
         }
-        if let Some(end) = over_size(&self.segment_infos()?, self.high_watermark(), settings.retention_bytes) {
-            done += self.delete_segments_before(end)?;
-        }
-        if let Some(end) = expired(&self.segment_infos()?, self.high_watermark(), settings.retention_ms, now, self)? {
-            done += self.delete_segments_before(end)?;
-        }
+        done += self.delete_by(|segments| Ok(over_size(segments, self.high_watermark(), settings.retention_bytes)))?;
+        done += self.delete_by(|segments| expired(segments, self.high_watermark(), settings.retention_ms, now, self))?;
         Ok(done)
+    }
+
+    /// Deletes the segments below the offset that `decide` comes to, if it comes to one.
+    fn delete_by(&self, decide: impl Fn(&[SegmentInfo]) -> Result<Option<u64>>) -> Result<Maintenance> {
+        loop {
+            let truncations = self.truncations();
+            let Some(end) = self.decide(&decide)? else { return Ok(Maintenance::default()) };
+            if let Some(done) = self.delete_segments_before(end, truncations)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Decides something by the segments; once more where they changed before it could be decided.
+    fn decide<T>(&self, decide: impl Fn(&[SegmentInfo]) -> Result<T>) -> Result<T> {
+        loop {
+            let version = self.segments_version();
+            match self.segment_infos().and_then(|segments| decide(&segments)) {
+                Err(_) if self.segments_version() != version => {}
+                decided => return decided.map_err(|error| self.or_gone(error)),
+            }
+        }
     }
 }
 
@@ -172,21 +222,28 @@ fn written(
 pub(crate) type Bounded = (Arc<PartitionCore>, bool);
 
 /// Deletes sealed segments, those written longest ago first, until all partitions together have at most `limit` bytes, or
-/// nothing is left that may go.
+/// nothing is left that may go. A partition that cannot be looked at keeps what it has, and the others go for it. Returns the
+/// first error after all were tried.
 pub(crate) fn bound_total(limit: u64, partitions: &[Bounded], now: Timestamp) -> Result<Maintenance> {
+    let mut sum = Sum::default();
     let total: u64 = partitions.iter().map(|(partition, _)| partition.log_bytes()).sum();
-    let mut done = Maintenance::default();
-    let Some(excess) = total.checked_sub(limit).filter(|excess| *excess > 0) else { return Ok(done) };
-    let mut candidates = Vec::new();
+    let Some(excess) = total.checked_sub(limit).filter(|excess| *excess > 0) else { return sum.result() };
+    let (mut candidates, mut seen) = (Vec::new(), Vec::new());
     for (partition, may_delete) in partitions {
-        candidates.push(if *may_delete { sealed(partition, now)? } else { Vec::new() });
+        let truncations = partition.truncations();
+        let sealed = if *may_delete { sealed(partition, now) } else { Ok(Vec::new()) };
+        candidates.push(sealed.unwrap_or_else(|error| {
+            sum.add(Err(error));
+            Vec::new()
+        }));
+        seen.push(truncations);
     }
-    for ((partition, _), end) in partitions.iter().zip(oldest(&candidates, excess)) {
-        if let Some(end) = end {
-            done += partition.delete_segments_before(end)?;
-        }
+    for (((partition, _), truncations), end) in partitions.iter().zip(seen).zip(oldest(&candidates, excess)) {
+        let Some(end) = end else { continue };
+        // After a cut there is less, and the next pass counts again.
+        sum.add(partition.delete_segments_before(end, truncations).map(Option::unwrap_or_default));
     }
-    Ok(done)
+    sum.result()
 }
 
 /// A sealed segment as [`oldest`] sees it.
@@ -198,17 +255,15 @@ struct Candidate {
 }
 
 fn sealed(partition: &PartitionCore, now: Timestamp) -> Result<Vec<Candidate>> {
-    let segments = partition.segment_infos()?;
-    let mut candidates = Vec::new();
-    for (index, segment) in deletable(&segments, partition.high_watermark()).iter().enumerate() {
-        if segment.is_active {
-            break;
-        }
-        let later = segments.get(index + 1..).unwrap_or_default();
-        let written = written(segment.max_timestamp, segment, later, now, partition)?;
-        candidates.push(Candidate { written, bytes: segment.bytes, next_offset: segment.next_offset });
-    }
-    Ok(candidates)
+    partition.decide(|segments| {
+        let sealed = deletable(segments, partition.high_watermark()).iter().take_while(|segment| !segment.is_active);
+        let candidate = |(index, segment): (usize, &SegmentInfo)| {
+            let later = segments.get(index + 1..).unwrap_or_default();
+            let written = written(segment.max_timestamp, segment, later, now, partition)?;
+            Ok(Candidate { written, bytes: segment.bytes, next_offset: segment.next_offset })
+        };
+        sealed.enumerate().map(candidate).collect()
+    })
 }
 
 /// For each partition where it can begin, so that at least `excess` bytes go: the oldest first, each partition from its front.

@@ -110,8 +110,9 @@ pub(crate) struct Segment {
     view: OnceLock<FileView>,
     hold: Mutex<Hold>,
     index: RwLock<Index>,
-    /// Held while index files are written, and while the segment loses its names.
-    index_files: Mutex<()>,
+    /// Held while index files are written, and while the segment loses its names. Whether they may be written: not once the
+    /// partition was closed.
+    index_files: Mutex<bool>,
     /// What the offset, the time and the transaction index of a sealed segment are, as far as that is known.
     digests: Mutex<[Option<Digest>; 3]>,
     aborted: Aborted,
@@ -135,7 +136,7 @@ impl Segment {
             view: OnceLock::new(),
             hold: Mutex::new(Hold::Named),
             index: RwLock::new(index),
-            index_files: Mutex::new(()),
+            index_files: Mutex::new(true),
             digests: Mutex::default(),
             aborted: Aborted::new(size == 0, next_offset),
             is_new: AtomicBool::new(false),
@@ -384,7 +385,7 @@ impl Segment {
         // Whoever holds the lock may wait for the index; what is not written now is written by the next flush. A segment that
         // went has lost its names to the next one at this offset.
         let turn = self.index_files.try_lock();
-        if turn.is_some() && !self.home.read_only && self.is_named() {
+        if turn.as_ref().is_some_and(|may_write| **may_write) && !self.home.read_only && self.is_named() {
             let [offsets, times, _] = &mut *self.digests.lock();
             (*offsets, *times) = (Some(digest(&index.offset_bytes(0))), Some(digest(&index.time_bytes(0))));
             let offsets = self.replace_index(&self.path(file_name::OFFSET_INDEX), &index.offset_bytes(0), false);
@@ -409,7 +410,8 @@ impl Segment {
         let checks = Checks { log_bytes: self.size(), digests, begins_with: &|entry| batches.begin_with(entry) };
         let (offsets, times) = (self.path(file_name::OFFSET_INDEX), self.path(file_name::TIME_INDEX));
         let loaded = IndexFiles::load(&*self.home.storage, self.home.maps, [&offsets, &times], &checks)?;
-        let Some(files) = loaded else { return Ok(None) };
+        // Those of another may have taken their names while they were loaded.
+        let Some(files) = loaded.filter(|_| self.is_named()) else { return Ok(None) };
         if digests.is_some() {
             return Ok(Some(files));
         }
@@ -530,6 +532,21 @@ impl Segment {
         drop(hold);
         self.log.close();
         Ok(())
+    }
+
+    /// As [`prepare_removal`](Self::prepare_removal) where the directory goes as a whole: a file that cannot be opened for its
+    /// readers is lost to them.
+    pub(crate) fn give_up(self: &Arc<Self>, references: usize) {
+        if self.prepare_removal(references).is_err() {
+            *self.hold.lock() = Hold::Gone;
+            self.log.close();
+        }
+    }
+
+    /// From now on nothing is written to the files of the segment: they may be another process's.
+    pub(crate) fn end_writes(&self) {
+        *self.index_files.lock() = false;
+        self.end_zeros_ahead();
     }
 }
 

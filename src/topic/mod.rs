@@ -6,6 +6,9 @@
 //!
 //! What a topic is on disk, and how that changes without ever being half done, stands in `stored`. Which topics there are, and
 //! the files that all of them share, is for the floors above.
+//!
+//! Another topic may have the name of one that was deleted. So a step that waits for a lock holds on to the [`TopicCore`] and asks
+//! it again, under the lock, whether it [is deleted](TopicCore::is_deleted); it never looks the name up a second time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -209,11 +212,20 @@ impl TopicCore {
         Arc::clone(&self.slots.read())
     }
 
-    /// The topic goes: every call on it, its partitions and their readers gives `UnknownTopic` from now on.
+    /// The topic goes: every call on it, its partitions and their readers returns `UnknownTopic` from now on. Calls that are under
+    /// way may still write to its directories until [`vacate`](Self::vacate) returns.
     pub(crate) fn mark_deleted(&self) {
         self.is_deleted.store(true, Ordering::Release);
         for partition in self.partitions() {
             partition.mark_deleted();
+        }
+    }
+
+    /// After [`mark_deleted`](Self::mark_deleted): waits until nothing writes to the directories any more. The caller holds no
+    /// lock of a topic or of the catalog: a thread that writes may wait for one.
+    pub(crate) fn vacate(&self) {
+        for partition in self.partitions() {
+            partition.vacate();
         }
     }
 

@@ -12,6 +12,9 @@
 //! So directories without a topic file are a broker's, whose topics have no config here: they keep all they have
 //! ([`unconfigured`]), until the first change writes a topic file that says so.
 //!
+//! `stored` is locked while the topic file changes. Under it each change asks again whether the topic was deleted or the log
+//! closed: after `begin_delete`, and after the `settle` of a log that closes, nobody writes the file of this topic any more.
+//!
 //! The topic file repeats topic id and log starts because no checksum covers Kafka's own files.
 
 use std::collections::BTreeMap;
@@ -283,9 +286,18 @@ impl TopicCore {
     /// be compacted, before they are. Writes only where something differs; a topic without a file gets none.
     pub(crate) fn store_state(&self) -> Result<()> {
         let mut stored = self.stored.lock();
-        if self.is_deleted() {
+        if self.is_deleted() || self.home.changes.is_closed() {
             return Ok(());
         }
+        self.store(&mut stored)
+    }
+
+    /// As [`store_state`](Self::store_state), once more when the log is closed, by the thread that closes it.
+    pub(crate) fn store_last_state(&self) -> Result<()> {
+        self.store(&mut self.stored.lock())
+    }
+
+    fn store(&self, stored: &mut Stored) -> Result<()> {
         let Some(old) = &stored.file else { return Ok(()) };
         let file = TopicFile {
             topic_id: stored.id.unwrap_or(old.topic_id),
@@ -426,7 +438,7 @@ fn create_partitions(
     numbers: Range<u32>,
 ) -> Result<BTreeMap<u32, Slot>> {
     let storage = home.storage();
-    let mut created = BTreeMap::new();
+    let mut created: BTreeMap<u32, Slot> = BTreeMap::new();
     let mut tried = Vec::new();
     let done = numbers.into_iter().try_for_each(|partition| {
         let spec = new_partition(&home.root, TopicPartition { topic: Arc::clone(topic), partition }, settings, Some(file));
@@ -436,7 +448,10 @@ fn create_partitions(
     });
     let done = done.and_then(|()| storage.sync_dir(&home.root).map_err(|error| Error::io("sync", &home.root, error)));
     let Err(error) = done else { return Ok(created) };
-    created.values().flatten().for_each(|core: &Arc<PartitionCore>| core.mark_deleted());
+    for core in created.values().flatten() {
+        core.mark_deleted();
+        core.vacate();
+    }
     // A link that leads nowhere is not ours.
     for dir in tried.iter().filter(|dir| storage.metadata(dir).is_ok()) {
         let _told_already = storage.remove_dir_all(dir);

@@ -91,6 +91,7 @@ impl Catalog {
             let former = self.topics.write().insert(name, topic);
             if let Some(former) = former {
                 former.mark_deleted();
+                former.vacate();
             }
         }
         for name in gone {
@@ -104,6 +105,7 @@ impl Catalog {
             let former = self.topics.write().remove(&name);
             if let Some(former) = former {
                 former.mark_deleted();
+                former.vacate();
             }
         }
         if has_changed {

@@ -118,7 +118,7 @@ fn finish_deletions(home: &Home, contents: &Contents) -> Structure {
         let _may_be_tried_again = remove_if_exists(&*home.context.storage, &home.root.join(name));
     }
     let leaving = leaving.into_iter().map(|dir| Leaving { dir, bytes: 0, due: now }).collect();
-    Structure { gone: contents.gone.clone(), leaving }
+    Structure { gone: contents.gone.iter().map(|topic| (topic.clone(), None)).collect(), leaving }
 }
 
 /// A topic that is about to be opened.

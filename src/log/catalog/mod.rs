@@ -3,8 +3,20 @@
 //! A topic appears and goes as a whole: [`TopicCore`](crate::topic::TopicCore) says in which steps, and whatever a crash left
 //! half done is finished when the log is opened next. What several topics share, the checkpoints at the root, is for the floor
 //! above: a deletion tells it when to forget a topic there.
+//!
+//! A deletion has three steps, and threads that work in the topic may wait for the locks of each other in between:
+//!
+//! | step | `structure` is | afterwards |
+//! | --- | --- | --- |
+//! | [`begin_delete`](Catalog::begin_delete) | held | nobody finds the topic; calls that are under way may still write to its directories |
+//! | [`vacate`](Catalog::vacate) | held only at its end | nothing writes there, and the directories have other names |
+//! | [`end_delete`](Catalog::end_delete) | held | the name is free |
+//!
+//! Any thread may take the last two. So each compares again, under `structure`, that the topic which it vacated is the one that
+//! stands among those that are gone, and that the log is open: otherwise the directories are those of another topic, or of
+//! another process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,8 +60,8 @@ pub(crate) struct Catalog {
 /// What is under way.
 #[derive(Debug, Default)]
 struct Structure {
-    /// Topics that are deleted and whose `.gone` file still stands.
-    gone: BTreeSet<String>,
+    /// Topics that are deleted and whose `.gone` file still exists; each until it is vacated with what is open of it.
+    gone: BTreeMap<String, Option<Arc<TopicCore>>>,
     /// Directories that wait to be removed.
     leaving: Vec<Leaving>,
 }
@@ -112,7 +124,7 @@ impl Catalog {
                 existing => Error::TopicCollides { name: name.to_owned(), existing },
             });
         }
-        if structure.gone.contains(name) {
+        if structure.gone.contains_key(name) {
             // The directory still says that it is deleted, and the next open would delete the new one.
             return Err(Error::TopicExists(name.to_owned()));
         }
@@ -123,37 +135,61 @@ impl Catalog {
         Ok(topic)
     }
 
-    /// Takes a topic away: from now on it is unknown, also after a crash. [`end_delete`](Self::end_delete) must follow once
-    /// nothing at the root names it, and [`unlink_due`](Self::unlink_due) gives the room back.
-    pub(crate) fn begin_delete(&self, name: &str, now: Timestamp) -> Result<Arc<TopicCore>> {
+    /// Takes a topic away: from now on it is unknown, also after a crash. [`vacate`](Self::vacate) must follow, then
+    /// [`end_delete`](Self::end_delete) once nothing at the root names it; [`unlink_due`](Self::unlink_due) gives the room back.
+    pub(crate) fn begin_delete(&self, name: &str) -> Result<()> {
         let mut structure = self.structure.lock();
         let topic = self.known_topic(name)?;
         topic.begin_delete()?;
         self.topics.write().remove(name);
-        structure.gone.insert(name.to_owned());
+        structure.gone.insert(name.to_owned(), Some(topic));
+        drop(structure);
+        self.home.changes.announce();
+        Ok(())
+    }
+
+    /// Waits until nothing writes to the directories of a deleted topic any more, and puts them out of the way. The caller holds
+    /// no lock that a call on one of its partitions may wait for. `Closed` if the log was closed in the meantime: the next open
+    /// does it.
+    pub(crate) fn vacate(&self, name: &str, now: Timestamp) -> Result<()> {
+        let Some(topic) = self.structure.lock().gone.get(name).and_then(Option::clone) else { return Ok(()) };
+        topic.vacate();
+        let mut structure = self.structure.lock();
+        self.check_open()?;
+        let Structure { gone, leaving } = &mut *structure;
+        match gone.get_mut(name) {
+            Some(gone) if gone.as_ref().is_some_and(|gone| Arc::ptr_eq(gone, &topic)) => *gone = None,
+            // Another thread did it. By now the directories may be those of another topic.
+            _ => return Ok(()),
+        }
         let delay = topic.partitions().first().map_or(0, |partition| partition.settings().file_delete_delay_ms);
         let due = Timestamp::from_millis(now.as_millis().saturating_add(delay));
         for (number, slot) in topic.slots().iter() {
             let bytes = slot.as_ref().map_or(0, |partition| partition.log_bytes());
-            // What cannot be renamed now is found by its `.gone` file at the next open.
+            // What cannot be renamed now is found by its `.gone` file, by `end_delete` or at the next open.
             if let Ok(Some(dir)) = rename_deleted(&self.home, &topic.partition_id(number)) {
-                structure.leaving.push(Leaving { dir, bytes, due });
+                leaving.push(Leaving { dir, bytes, due });
             }
         }
-        drop(structure);
-        self.home.changes.announce();
-        Ok(topic)
+        Ok(())
     }
 
     /// Topics that were taken away and still have a file that says so.
     pub(crate) fn gone(&self) -> Vec<String> {
-        self.structure.lock().gone.iter().cloned().collect()
+        self.structure.lock().gone.keys().cloned().collect()
     }
 
-    /// Forgets a deleted topic for good, so that its name can be used again. On an error it stays as it was.
+    /// Whether a topic of this name was taken away, and its name cannot be used yet.
+    pub(crate) fn is_gone(&self, name: &str) -> bool {
+        self.structure.lock().gone.contains_key(name)
+    }
+
+    /// Forgets a deleted topic that is vacated for good, so that its name can be used again. On an error it stays as it was.
     pub(crate) fn end_delete(&self, name: &str) -> Result<()> {
         let mut structure = self.structure.lock();
-        if !structure.gone.contains(name) {
+        self.check_open()?;
+        let is_vacated = structure.gone.get(name).is_some_and(Option::is_none);
+        if !is_vacated {
             return Ok(());
         }
         let (storage, root) = (&*self.home.context.storage, &self.home.root);
@@ -179,6 +215,9 @@ impl Catalog {
     pub(crate) fn unlink_due(&self, now: Timestamp) -> Result<Maintenance> {
         let mut structure = self.structure.lock();
         let mut done = Maintenance::default();
+        if self.is_closed() {
+            return Ok(done);
+        }
         let mut failed = Ok(());
         structure.leaving.retain(|leaving| {
             if leaving.due > now {
@@ -253,12 +292,17 @@ impl Catalog {
         result
     }
 
-    /// Ends all waits with `Closed`, and flushes and closes every partition. Gives the first error.
+    /// Ends all waits with `Closed`, and flushes and closes every partition. On return no thread writes to any of them. Gives the
+    /// first error.
     pub(crate) fn close(&self, flush: bool) -> Result<()> {
         // Nobody creates or deletes a topic meanwhile or afterwards.
         let structure = self.structure.lock();
         self.home.changes.close();
+        let gone: Vec<_> = structure.gone.values().flatten().map(Arc::clone).collect();
         drop(structure);
+        for topic in gone {
+            topic.vacate();
+        }
         for topic in self.topics() {
             topic.settle();
         }

@@ -29,6 +29,10 @@ fn bound_of(core: &PartitionCore) -> u64 {
     core.segments().snapshot()[2].base_offset
 }
 
+fn delete_before(core: &PartitionCore, bound: u64) -> Result<Maintenance> {
+    core.delete_segments_before(bound, core.truncations()).map(Option::unwrap)
+}
+
 /// How many files the segments below `bound` have, and how many bytes.
 fn files_below(disk: &impl Storage, bound: u64) -> (usize, u64) {
     let names = disk.list(DIR.as_ref()).unwrap().into_iter().map(|entry| entry.name);
@@ -50,7 +54,7 @@ fn without_a_delay_files_go_at_once_and_are_counted() {
     let bound = bound_of(&core);
     let (count, bytes) = files_below(&disk, bound);
     assert!(count >= 4 && bytes > 0);
-    let done = core.delete_segments_before(bound).unwrap();
+    let done = delete_before(&core, bound).unwrap();
     assert_eq!((done.segments_deleted, done.bytes_freed), (2, bytes));
     assert_eq!((files_below(&disk, bound), waiting(&disk)), ((0, 0), 0));
     assert_eq!(core.unlink_due().unwrap(), Maintenance::default());
@@ -62,7 +66,7 @@ fn with_a_delay_files_go_as_soon_as_it_is_over() {
     let (clock, core) = filled(&disk, DELAY_MS);
     let bound = bound_of(&core);
     let (count, bytes) = files_below(&disk, bound);
-    let done = core.delete_segments_before(bound).unwrap();
+    let done = delete_before(&core, bound).unwrap();
     assert_eq!((done.segments_deleted, done.bytes_freed), (2, 0), "they only have other names");
     assert_eq!((files_below(&disk, bound), waiting(&disk)), ((0, 0), count));
     for _ in 0..2 {
@@ -81,7 +85,7 @@ fn a_file_that_cannot_be_looked_at_is_tried_again() {
     let (clock, core) = filled(&disk, DELAY_MS);
     let bound = bound_of(&core);
     let (count, bytes) = files_below(&disk, bound);
-    core.delete_segments_before(bound).unwrap();
+    delete_before(&core, bound).unwrap();
     clock.advance(Duration::from_secs(2));
     disk.fail_call(disk.calls(), io::Error::other("the device failed"));
     assert!(matches!(core.unlink_due(), Err(Error::Io { .. })));
@@ -98,7 +102,7 @@ fn what_could_not_be_removed_goes_with_the_next_pass() {
         let (_, core) = filled(&disk, 0);
         let bound = bound_of(&core);
         disk.set_fault(Some(Fault::Any));
-        let deleted = core.delete_segments_before(bound);
+        let deleted = delete_before(&core, bound);
         disk.set_fault(None);
         let (count, bytes) = files_below(&disk, bound);
         assert!(deleted.is_err() || count == 0, "call {fails_at}");
@@ -119,12 +123,12 @@ fn what_a_failed_pass_left_is_counted_with_the_files_that_were_due() {
     let (first, second) = (segments[1].base_offset, segments[2].base_offset);
     drop(segments);
     let (_, due) = files_below(&disk, first);
-    core.delete_segments_before(first).unwrap();
+    delete_before(&core, first).unwrap();
     clock.advance(Duration::from_secs(2));
     core.set_settings(TopicSettings { file_delete_delay_ms: 0, ..TopicSettings::clone(&core.settings()) });
     let (_, left) = files_below(&disk, second);
     disk.fail_calls_from(disk.calls(), io::Error::other("the device failed"));
-    assert!(core.delete_segments_before(second).is_err());
+    assert!(delete_before(&core, second).is_err());
     disk.heal();
     let done = core.unlink_due().unwrap();
     assert_eq!((done.segments_deleted, done.bytes_freed), (1, due + left));
