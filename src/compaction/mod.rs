@@ -6,7 +6,8 @@
 //! being gone already. If the keys were too many for the map, another pass goes on from there.
 //!
 //! Appends, reads and followers go on meanwhile. What they see is a log in which some records are missing that later ones
-//! replace. Retention and truncation go first: a pass that finds a segment gone ends there.
+//! replace. Retention and truncation go first: a pass that finds a segment gone, or the log cut, ends there, and another begins.
+//! That is compared under the lock under which a group takes its place (`PartitionCore::replace_segments`).
 //!
 //! | file | what it knows |
 //! | --- | --- |
@@ -98,12 +99,21 @@ impl PartitionCore {
         self.check_writable()?;
         let mut done = Maintenance::default();
         loop {
+            let bounds = self.bounds_of_pass();
             match self.clean_once(now, allowance, &mut done) {
                 Ok(false) => {}
+                // What is left of the log is yet to be compacted. Each turn needs a cut or a deletion by another thread.
+                Err(Stopped::Early) if self.bounds_of_pass() != bounds => {}
                 Ok(true) | Err(Stopped::Early) => return Ok(done),
                 Err(Stopped::Failed(error)) => return Err(self.or_gone(error)),
             }
         }
+    }
+
+    /// Where the log begins, and how often it was cut: what others change under a pass, and what ends it.
+    fn bounds_of_pass(&self) -> (Option<u64>, u64) {
+        let first = self.sealed_segments().first().map(|(segment, _)| segment.base_offset);
+        (first, self.truncations())
     }
 
     /// One pass. Whether it came to the end of what may be cleaned.

@@ -113,8 +113,7 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64) -> bool {
 fn check_reopen(core: &Arc<PartitionCore>, disk: &FaultyDisk, expected: &View, what: &str) {
     let mut reader = handle(core).read(..).unwrap();
     let _on_a_segment = reader.next_record().unwrap();
-    let report = core.reopen().unwrap_or_else(|error| panic!("{what}: {error}"));
-    core.take_writes(&report);
+    let report = core.reopen().unwrap_or_else(|error| panic!("{what}: {error}")).take_writes();
     let is_half_done = leftovers(disk).iter().any(|name| name.contains(".swap"));
     assert!(report.damage.is_none() && !is_half_done, "{what}: {report:?}");
     assert_eq!(view(core), *expected, "{what}, re-opened");

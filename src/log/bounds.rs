@@ -62,7 +62,8 @@ impl Partition {
     /// Reads the partition anew from the disk and, where it is sound, takes writes again: the way on after
     /// [`Error::Poisoned`], and after what damaged or filled the disk was put right. All above the recovery point is synced, read
     /// back past the cache and checked, as after an unclean stop: a torn end is cut, kept beside and reported. Handles and
-    /// readers go on with what was found; of appends that wait for a sync meanwhile the outcome is unknown, and they are told.
+    /// readers go on with what was found. An append that waits for a sync in the meantime succeeds if its records were found, and
+    /// returns [`Error::SyncFailed`] otherwise.
     ///
     /// Blocks appends, and on the device. Damage below the recovery point is in the report, and appends stay refused.
     ///
@@ -70,14 +71,18 @@ impl Partition {
     /// `Io` and `DiskFull` where the disk still refuses: nothing is lost by that, and it can be tried again; `ReadOnly`,
     /// `Closed`, `UnknownTopic`.
     pub fn reopen(&self) -> Result<PartitionRecovery> {
-        let report = self.core().reopen()?;
-        if let Some(guard) = self.keep().guard::<Guard>() {
-            // Before anything else is appended: records that take these offsets would be passed over. Whether any are gone is
-            // not asked: another thread may have appended, and committed, up to the moment at which writes were refused.
+        let reopened = self.core().reopen()?;
+        let Some(guard) = self.keep().guard::<Guard>() else { return Ok(reopened.take_writes()) };
+        if file_name::is_internal_topic(&self.id().topic) {
+            // What is lowered is written there.
+            let report = reopened.take_writes();
             guard.core.lower_commits_of(self.id());
+            return Ok(report);
         }
-        self.core().take_writes(&report);
-        Ok(report)
+        // Before anything else is appended: records that take these offsets would be passed over. Whether any are gone is not
+        // asked: another thread may have appended, and committed, up to the moment at which appends had to wait.
+        guard.core.lower_commits_of(self.id());
+        Ok(reopened.take_writes())
     }
 
     /// Makes everything appended so far durable, indexes included. Blocks on the device.

@@ -95,10 +95,21 @@ impl LogCore {
         if self.context().read_only {
             return Err(Error::ReadOnly);
         }
-        let mut goes_on = || !self.is_stopping.load(Ordering::SeqCst) && goes_on();
-        let Some(_one_map_at_a_time) = self.begin_cleaning(&mut goes_on) else { return Ok(Maintenance::default()) };
-        let mut allowance = Allowance { key_map_bytes: self.cleaner_buffer_bytes, goes_on: &mut goes_on };
-        let done = partition.compact(now, &mut allowance)?;
+        let mut was_stopped = false;
+        let mut goes_on = || {
+            was_stopped |= self.is_stopping.load(Ordering::SeqCst);
+            !was_stopped && goes_on()
+        };
+        let done = match self.begin_cleaning(&mut goes_on) {
+            None => Maintenance::default(),
+            Some(_one_map_at_a_time) => {
+                let mut allowance = Allowance { key_map_bytes: self.cleaner_buffer_bytes, goes_on: &mut goes_on };
+                partition.compact(now, &mut allowance)?
+            }
+        };
+        if was_stopped {
+            return Err(Error::Closed);
+        }
         match self.write_checkpoints() {
             // It was compacted, and the checkpoint can wait.
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(done),

@@ -36,8 +36,9 @@ pub(crate) struct Appended {
     pub(crate) offsets: Range<u64>,
     /// Largest timestamp of the batch: the record's own where there is one record.
     pub(crate) max_timestamp: i64,
-    /// How often the partition had been re-opened.
+    /// How often the partition had been re-opened, and how often it had been cut.
     pub(super) reopens: u64,
+    pub(super) truncations: u64,
 }
 
 impl PartitionCore {
@@ -52,7 +53,7 @@ impl PartitionCore {
         let now = self.context.clock.now().as_millis();
         let Some(mut encoded) = self.encode(&settings, now, records)? else {
             let end = self.log_end_offset();
-            return Ok(Appended { offsets: end..end, max_timestamp: -1, reopens: 0 });
+            return Ok(Appended { offsets: end..end, max_timestamp: -1, reopens: 0, truncations: 0 });
         };
         let appended = self.write(&settings, &mut encoded);
         self.context.buffers.give_back(encoded.bytes);
@@ -104,7 +105,7 @@ impl PartitionCore {
 
     /// The part under the writer lock.
     pub(super) fn write(&self, settings: &TopicSettings, encoded: &mut EncodedBatch) -> Result<Appended> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.lock_to_append();
         self.check_writable()?;
         if let Some(repeated) = self.check_producer(&mut writer, encoded)? {
             return Ok(repeated);
@@ -138,8 +139,8 @@ impl PartitionCore {
         let appended_bytes = self.appended_bytes.load(Ordering::Relaxed) + encoded.bytes.len() as u64;
         self.appended_bytes.store(appended_bytes, Ordering::Relaxed);
         self.log_end.store(end, Ordering::SeqCst);
-        let reopens = self.reopens.load(Ordering::Relaxed);
-        Ok(Appended { offsets: base..end, max_timestamp: encoded.max_timestamp, reopens })
+        let (reopens, truncations) = (self.reopens.load(Ordering::Relaxed), self.truncations());
+        Ok(Appended { offsets: base..end, max_timestamp: encoded.max_timestamp, reopens, truncations })
     }
 
     /// The part behind the writer lock: wake readers, and sync as far as it was asked for.
@@ -171,12 +172,17 @@ impl PartitionCore {
 
     /// Waits until what was appended is on the device.
     pub(crate) fn sync_appended(&self, appended: &Appended) -> Result<()> {
-        self.sync_to(appended.offsets.end)?;
+        let end = appended.offsets.end;
+        self.sync_to(end)?;
         if self.reopens.load(Ordering::SeqCst) == appended.reopens {
             return Ok(());
         }
+        if self.lowest_cut_since(appended.truncations).is_none_or(|lowest| lowest >= end) {
+            // It was found in its place, and synced there.
+            return Ok(());
+        }
         // Others may have these offsets by now.
-        let source = Arc::new(io::Error::other("the partition was re-opened before the sync was done"));
+        let source = Arc::new(io::Error::other("the partition was re-opened before the sync was done, and had lost its end"));
         Err(Error::SyncFailed { path: self.dir().to_owned(), source })
     }
 

@@ -123,6 +123,8 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         first_unstable: AtomicU64::new(writer.producers.first_unstable_offset().unwrap_or(u64::MAX)),
         cuts: Cuts::default(),
         reopens: AtomicU64::new(0),
+        reopening: Mutex::new(()),
+        is_reopening: AtomicBool::new(false),
         is_dense: AtomicBool::new(spec.is_dense),
         cleaned_end: AtomicU64::new(NEVER),
         waiters: WaitList::default(),

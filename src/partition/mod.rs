@@ -8,7 +8,8 @@
 //! A thread writes, renames or removes a file of the partition only while it holds one of five locks, and only after it has
 //! found, under that lock, that the partition is open. `mark_deleted` and `close` change the state first and then take each
 //! lock once ([`PartitionCore::wait_for_writers`]). So no thread touches the directory after that: it may be renamed, another
-//! topic may take its name, another process may open it. A thread that takes several of the locks takes them in this order:
+//! topic may take its name, another process may open it. A thread that takes several of the locks takes them in this order,
+//! and `reopening`, which only makes appends wait, before all of them:
 //!
 //! | lock | held to | what its holder compares again |
 //! | --- | --- | --- |
@@ -129,6 +130,10 @@ pub(crate) struct PartitionCore {
     cuts: Cuts,
     /// Rises with every `reopen`: what was appended before and not synced may be gone.
     reopens: AtomicU64,
+    /// Held by the one who re-opens, until appends may go on. Taken before every other lock of the partition.
+    reopening: Mutex<()>,
+    /// Whether appends have to wait for that. Set under the writer lock.
+    is_reopening: AtomicBool,
     /// Whether a gap between two offsets can only be damage.
     is_dense: AtomicBool,
     /// All below was compacted; [`NEVER`] where nothing was.

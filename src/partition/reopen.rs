@@ -4,12 +4,17 @@
 //! above the recovery point is synced, dropped from the cache, read again and checked, as after an unclean stop. What is found
 //! takes the place of what was in memory; readers look for their place again, as after a truncation.
 //!
-//! Files that readers may have mapped are never shrunk: segments that recovery may cut are handed to those who hold them, and
-//! what stays of a file is copied.
+//! Files that readers may have mapped are never shrunk: segments that recovery may cut are held open, and what stays of a file is
+//! copied. Readers that come in the meantime read what is held.
+//!
+//! Appends wait, also after the writer lock is free again, until the caller has done what has to come before them
+//! ([`Reopened::take_writes`]).
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
 
 use super::context::PartitionSpec;
 use super::recovery::PartitionRecovery;
@@ -18,10 +23,37 @@ use crate::config::TopicSettings;
 use crate::error::{Error, Result};
 use crate::segment::Segment;
 
+/// A partition that was recovered in place and has yet to take writes: appends wait as long as this lives. Where writes were
+/// refused before, they are refused until [`take_writes`](Self::take_writes).
+#[derive(Debug)]
+pub(crate) struct Reopened<'a> {
+    core: &'a PartitionCore,
+    pub(crate) report: PartitionRecovery,
+    _appends_wait: MutexGuard<'a, ()>,
+}
+
+impl Reopened<'_> {
+    /// Takes writes again, unless the partition is damaged.
+    pub(crate) fn take_writes(self) -> PartitionRecovery {
+        let mut refusal = self.core.refusal.lock();
+        *refusal = self.report.damage.clone().map(Refusal::Damaged);
+        self.core.has_refusal.store(refusal.is_some(), Ordering::Release);
+        drop(refusal);
+        self.report.clone()
+    }
+}
+
+impl Drop for Reopened<'_> {
+    fn drop(&mut self) {
+        self.core.is_reopening.store(false, Ordering::Release);
+    }
+}
+
 impl PartitionCore {
-    /// Recovers the partition in place. Writes stay refused until [`take_writes`](Self::take_writes): the caller may have to do
-    /// something first. After an error they stay refused as well, and reading goes on as far as it can.
-    pub(crate) fn reopen(&self) -> Result<PartitionRecovery> {
+    /// Recovers the partition in place. The caller may have to do something before it takes writes again. After an error they
+    /// are refused, and reading goes on as far as it can.
+    pub(crate) fn reopen(&self) -> Result<Reopened<'_>> {
+        let appends_wait = self.reopening.lock();
         let _no_flush = self.flush.lock();
         let _replaces = self.replacing.lock();
         let mut writer = self.writer.lock();
@@ -33,7 +65,8 @@ impl PartitionCore {
         // Else they would be found again, and be in both lists.
         let _removed = self.remove_leaving()?;
         let _turn = self.commit.take_turn();
-        self.poison(io::Error::other("it is being re-opened"));
+        self.is_reopening.store(true, Ordering::Release);
+        let mut reopened = Reopened { core: self, report: PartitionRecovery::default(), _appends_wait: appends_wait };
         // Whoever waits for a sync learns from this that his append may be gone.
         self.reopens.fetch_add(1, Ordering::SeqCst);
         let spec = self.spec_of_now();
@@ -43,26 +76,32 @@ impl PartitionCore {
             .let_go(untouched)
             .and_then(|()| replacement::finish(&self.context, self.dir()))
             .and_then(|()| Self::recover_shared(&self.context, &spec));
-        let report = match recovered {
+        match recovered {
             Ok((fresh, report)) => {
                 self.take_over(&mut writer, fresh, untouched);
-                report
+                reopened.report = report;
             }
             Err(error) => {
                 self.keep_readable(&mut writer, untouched);
+                self.poison(io::Error::other(error.to_string()));
                 return Err(error);
             }
-        };
+        }
         drop(writer);
         self.waiters.notify();
-        Ok(report)
+        Ok(reopened)
     }
 
-    /// Takes writes again, unless `report` says that the partition is damaged.
-    pub(crate) fn take_writes(&self, report: &PartitionRecovery) {
-        let mut refusal = self.refusal.lock();
-        *refusal = report.damage.clone().map(Refusal::Damaged);
-        self.has_refusal.store(refusal.is_some(), Ordering::Release);
+    /// The writer lock, once no re-opening is under way.
+    pub(super) fn lock_to_append(&self) -> MutexGuard<'_, Writer> {
+        loop {
+            let writer = self.writer.lock();
+            if !self.is_reopening.load(Ordering::Acquire) {
+                return writer;
+            }
+            drop(writer);
+            drop(self.reopening.lock());
+        }
     }
 
     /// What opening it as it is now would be told.
@@ -80,15 +119,17 @@ impl PartitionCore {
         }
     }
 
-    /// Recovery may cut, rename or remove the segments above `untouched`: whoever reads one keeps it open, and whoever led a sync
-    /// before writes no more zeros behind it, where the next batches go.
+    /// Recovery may cut, rename or remove the segments above `untouched`: they are held open for those who read, and whoever led a
+    /// sync before writes no more zeros behind them, where the next batches go.
     fn let_go(&self, untouched: u64) -> Result<()> {
         for segment in self.segments().snapshot().iter().filter(|segment| !is_untouched(segment, untouched)) {
             // One reference is the list's; the active segment has the writer's as well.
             let references = if segment.is_sealed() { 1 } else { 2 };
             let path = segment.log_path();
             segment.end_zeros_ahead();
-            segment.prepare_removal(references).map_err(|error| Error::io("open", path, error))?;
+            // Where there are too many to be open at once, those are that somebody is on.
+            let held = segment.prepare_removal(0).or_else(|_| segment.prepare_removal(references));
+            held.map_err(|error| Error::io("open", path, error))?;
         }
         Ok(())
     }

@@ -85,8 +85,8 @@ impl PartitionCore {
         match writer.producers.check(&producer, encoded.record_count) {
             Ok(None) => Ok(None),
             Ok(Some(batch)) => {
-                let reopens = self.reopens.load(Ordering::Relaxed);
-                Ok(Some(Appended { offsets: batch.offsets, max_timestamp: batch.timestamp, reopens }))
+                let (reopens, truncations) = (self.reopens.load(Ordering::Relaxed), self.truncations());
+                Ok(Some(Appended { offsets: batch.offsets, max_timestamp: batch.timestamp, reopens, truncations }))
             }
             Err(SequenceFault::Fenced) => {
                 Err(Error::ProducerFenced { partition: partition(), producer_id: producer.id, epoch: producer.epoch })

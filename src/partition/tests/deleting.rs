@@ -60,6 +60,22 @@ fn without_a_delay_files_go_at_once_and_are_counted() {
     assert_eq!(core.unlink_due().unwrap(), Maintenance::default());
 }
 
+/// Retention came to an offset, and before it got the lock the log was cut and grew again: what lies below the offset now is new.
+#[test]
+fn what_was_appended_after_a_cut_is_not_deleted_for_what_was_there_before() {
+    let disk = FaultyDisk::failing_at(0);
+    let (_, core) = filled(&disk, 0);
+    let (bound, truncations) = (bound_of(&core), core.truncations());
+    core.truncation(1).make().unwrap();
+    for _ in 0..20 {
+        append(&core, 1).unwrap();
+    }
+    assert_eq!(core.delete_segments_before(bound, truncations).unwrap(), None);
+    assert_eq!((core.log_start_offset(), files_below(&disk, bound).0 > 0), (0, true));
+    assert!(core.delete_segments_before(bound, core.truncations()).unwrap().is_some());
+    assert_eq!(core.log_start_offset(), bound);
+}
+
 #[test]
 fn with_a_delay_files_go_as_soon_as_it_is_over() {
     let disk = FaultyDisk::failing_at(0);

@@ -65,7 +65,7 @@ fn a_log_is_copied_piece_by_piece_where_it_is_reopened() {
     }
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(b"torn", file.bytes().unwrap()).unwrap();
-    assert_eq!(core.reopen().unwrap().bytes_cut, 4);
+    assert_eq!(core.reopen().unwrap().report.bytes_cut, 4);
     assert_eq!(read(&core).unwrap().len(), 30);
     assert!(disk.largest_read() <= MOST_AT_ONCE, "{} bytes at once", disk.largest_read());
 }

@@ -54,12 +54,11 @@ fn a_whole_batch_behind_damage_waits_for_room() {
         assert!(matches!(report.damage, Some(Error::DiskFull { .. })) && core.is_damaged(), "{report:?}");
         assert_eq!((read(&core).unwrap().len(), file.bytes().unwrap()), (1, bytes), "nothing is lost");
         assert!(matches!(core.append(Durability::Os, ["x"]), Err(Error::DiskFull { .. })));
-        assert!(matches!(core.reopen().unwrap().damage, Some(Error::DiskFull { .. })), "there is still no room");
+        assert!(matches!(core.reopen().unwrap().report.damage, Some(Error::DiskFull { .. })), "there is still no room");
     }
     let (core, _) = open(&disk);
     disk.set_fault(None);
-    let report = core.reopen().unwrap();
-    core.take_writes(&report);
+    let report = core.reopen().unwrap().take_writes();
     assert!(!core.is_damaged());
     assert_eq!((report.damage.is_none(), report.kept.len(), torn(&disk)), (true, 1, 1), "{report:?}");
     assert_eq!(core.append(Durability::Os, ["x"]).unwrap().offsets, 1..2);
