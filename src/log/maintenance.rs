@@ -97,9 +97,7 @@ fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
                 flush_some_at = Deadline::after(shortest.unwrap_or(Duration::MAX));
             }
             if flush_at.has_passed() {
-                // One partition that cannot be flushed must not let the others grow.
-                let _tried_again_next_time = core.flush();
-                let _tried_again_next_time = core.keep_within_bound(now());
+                let _tried_again_next_time = core.flush_and_bound(now());
                 flush_at = Deadline::after(flush_interval);
             }
             true
@@ -132,6 +130,12 @@ impl LogCore {
         }
     }
 
+    /// Flushes, and keeps the log within its bound: also where a partition cannot be flushed. Gives the first error.
+    fn flush_and_bound(&self, now: Timestamp) -> Result<()> {
+        let flushed = self.flush();
+        flushed.and(self.keep_within_bound(now).map(drop))
+    }
+
     /// Retention in every partition, the bound of the whole, and removing what is due. Gives the first error, after all was
     /// tried.
     fn run_retention(&self, now: Timestamp) -> Result<Maintenance> {
@@ -159,5 +163,72 @@ impl LogCore {
             }));
         }
         bound_total(limit, &partitions, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::config::{Durability, LogConfig, TopicConfig};
+    use crate::format::record::Record;
+    use crate::log::{Guard, Log};
+    use crate::partition::Partition;
+    use crate::storage::faulty::{Fault, FaultyDisk};
+    use crate::storage::{SimulatedDisk, Storage};
+
+    const LIMIT: u64 = 1_000;
+
+    fn open(disk: impl Storage) -> (ManualClock, Log) {
+        let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
+        let builder = Log::builder("data").storage(disk).clock(clock.clone());
+        (clock, builder.config(LogConfig::new().max_bytes(LIMIT)).open().unwrap())
+    }
+
+    /// A partition that is larger than the whole log may be.
+    fn filled(log: &Log, topic: &str, at: Timestamp) -> Partition {
+        let topic = log.create_topic(topic, 1, TopicConfig::new().segment_bytes(400)).unwrap();
+        let partition = topic.partition(0).unwrap();
+        for _ in 0..20 {
+            partition.append(Record::new("a value").timestamp(at)).unwrap();
+        }
+        partition
+    }
+
+    fn core(partition: &Partition) -> &LogCore {
+        &partition.keep().guard::<Guard>().unwrap().core
+    }
+
+    #[test]
+    fn a_partition_that_cannot_be_flushed_does_not_let_the_log_grow() {
+        let disk = FaultyDisk::failing_at(0);
+        let (clock, log) = open(disk.clone());
+        let poisoned = log.create_topic("poisoned", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+        let good = filled(&log, "t", clock.now());
+        poisoned.append("to be lost").unwrap();
+        disk.set_fault(Some(Fault::AnyForGood));
+        assert!(poisoned.with_durability(Durability::Synced).append("to be lost").is_err());
+        disk.set_fault(None);
+        assert!(good.core().log_bytes() > LIMIT);
+        let done = core(&good).flush_and_bound(clock.now());
+        assert!(matches!(done, Err(Error::Poisoned { .. })), "{done:?}");
+        assert!(good.core().log_bytes() <= LIMIT, "{} bytes", good.core().log_bytes());
+    }
+
+    #[test]
+    fn a_partition_that_cannot_be_looked_at_keeps_what_it_has_and_the_others_go() {
+        let disk = SimulatedDisk::new(1);
+        let (clock, log) = open(disk.clone());
+        // The file is asked how old a segment is whose records are of a time to come.
+        let broken = filled(&log, "broken", clock.now() + Duration::from_secs(60));
+        let good = filled(&log, "t", clock.now());
+        let before = broken.core().log_bytes();
+        disk.remove_file(&broken.segments()[1].path).unwrap();
+        let done = core(&good).keep_within_bound(clock.now());
+        assert!(matches!(done, Err(Error::Io { .. })), "{done:?}");
+        assert_eq!(broken.core().log_bytes(), before);
+        assert!(good.segments().len() <= 2, "{:?}", good.segments());
     }
 }
