@@ -331,7 +331,7 @@ impl Log {
             self.core().finish_deletion(name)?;
             match make(&self.core().catalog) {
                 Err(Error::TopicExists(_)) if self.core().catalog.is_gone(name) => {}
-                made => return made.map(|core| self.topic_of(core)),
+                done => return done.map(|core| self.topic_of(core)),
             }
         }
     }
@@ -542,6 +542,8 @@ impl LogCore {
     }
 }
 
+#[cfg(test)]
+mod interleaved;
 #[cfg(test)]
 mod places;
 #[cfg(test)]

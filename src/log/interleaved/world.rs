@@ -1,0 +1,340 @@
+//! A log with some of everything, as often as it is needed, and what is left of it in the end.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::operations::Operation;
+use crate::clock::{ManualClock, Timestamp};
+use crate::config::{CleanupPolicy, LogConfig, TopicConfig};
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::format::metadata_file::decode_index_digests;
+use crate::format::record::Record;
+use crate::log::Log;
+use crate::partition::{Partition, Reader, Waker};
+use crate::storage::recording::RecordingDisk;
+use crate::storage::{SimulatedDisk, Storage, read_file};
+use crate::topic_partition::TopicPartition;
+
+pub(super) const DIR: &str = "log";
+/// Records of the topic `t`: in three segments, the last of which is full.
+const RECORDS: u64 = 12;
+/// So many of them were written, flushed and closed in an earlier run.
+const CLOSED: u64 = 9;
+/// What both groups have committed.
+const COMMITTED: u64 = 3;
+const NOW: i64 = 1_700_000_000_000;
+
+/// Storage calls that change something.
+pub(super) const CHANGES: &[&str] = &["open to write", "create directory", "rename", "remove", "write", "set length"];
+
+pub(super) type Found = Vec<(u64, String)>;
+
+/// One step of an operation.
+pub(super) type Step = Box<dyn FnOnce() -> Answer + Send>;
+pub(super) type Steps = Vec<Step>;
+
+/// What a step came to. What a reader found is not part of it: that depends on where others were by then, and is checked apart.
+#[derive(Clone)]
+pub(super) struct Answer {
+    pub(super) text: String,
+    pub(super) found: Option<Found>,
+}
+
+impl Answer {
+    /// The answer as it is debugged, or the kind of the error and its text.
+    pub(super) fn of<T: fmt::Debug>(result: Result<T>) -> Self {
+        let text = result.map_or_else(|error| kind(&error), |answer| format!("{answer:?}"));
+        Self { text, found: None }
+    }
+
+    pub(super) fn of_reading(found: Found, result: Result<()>) -> Self {
+        Self { found: Some(found), ..Self::of(result) }
+    }
+}
+
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        self.found.as_ref().map_or(Ok(()), |found| write!(f, " after {} records", found.len()))
+    }
+}
+
+/// What an error is; of those that nobody expects, the text.
+pub(super) fn kind(error: &Error) -> String {
+    match error {
+        Error::OffsetOutOfRange { .. } => "OffsetOutOfRange".to_owned(),
+        Error::UnknownTopic(_) => "UnknownTopic".to_owned(),
+        Error::UnknownPartition(_) => "UnknownPartition".to_owned(),
+        Error::Closed => "Closed".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// A disk with a log that was closed in good order.
+pub(super) struct Template {
+    disk: SimulatedDisk,
+    topic_id: String,
+    is_compacted: bool,
+    /// What every world of it begins with.
+    records: Found,
+}
+
+pub(super) fn config(is_compacted: bool) -> TopicConfig {
+    let config = TopicConfig::new().segment_bytes(400).index_interval_bytes(100).retention(Duration::from_secs(3_600));
+    if !is_compacted {
+        return config;
+    }
+    config.cleanup_policy(CleanupPolicy::CompactAndDelete).min_cleanable_dirty_ratio(0.01)
+}
+
+pub(super) fn partition_0() -> TopicPartition {
+    TopicPartition::new("t", 0)
+}
+
+fn open(disk: impl Storage) -> Log {
+    let clock = ManualClock::at(Timestamp::from_millis(NOW));
+    Log::builder(DIR).storage(disk).clock(clock).config(LogConfig::new().max_bytes(1_200)).open().unwrap()
+}
+
+/// A record for everybody to tell apart; the first ones are old.
+fn append(partition: &Partition, offset: u64) {
+    let age = if offset < 4 { 7_200_000 } else { 0 };
+    let record = Record::new(format!("value {offset} of the template")).key(format!("key {}", offset % 4));
+    partition.append(record.timestamp(Timestamp::from_millis(NOW - age))).unwrap();
+}
+
+impl Template {
+    pub(super) fn new(is_compacted: bool) -> Self {
+        let clock = ManualClock::at(Timestamp::from_millis(NOW));
+        let disk = SimulatedDisk::with_clock(1, clock);
+        let log = open(disk.clone());
+        let topic = log.create_topic("t", 1, config(is_compacted)).unwrap();
+        let partition = topic.partition(0).unwrap();
+        (0..CLOSED).for_each(|offset| append(&partition, offset));
+        log.create_topic("u", 1, TopicConfig::new()).unwrap().append("first").unwrap();
+        for group in ["a", "b"] {
+            log.consumer_group(group).unwrap().commit([(partition_0(), COMMITTED.into())]).unwrap();
+        }
+        log.close().unwrap();
+        let mut template = Self { disk, topic_id: topic.id().unwrap(), is_compacted, records: Found::new() };
+        let world = template.world();
+        let partition = world.log.topic("t").unwrap().partition(0).unwrap();
+        let lengths: Vec<_> = partition.segments().iter().map(|segment| segment.next_offset - segment.base_offset).collect();
+        assert_eq!(lengths, [4, 4, 4]);
+        template.records = read(Ok(partition)).found.unwrap();
+        template
+    }
+
+    pub(super) fn records(&self) -> &Found {
+        &self.records
+    }
+
+    /// The log, open, with records that are yet to be flushed.
+    pub(super) fn world(&self) -> World {
+        let inner = self.disk.fork();
+        let disk = RecordingDisk::over(inner.clone());
+        let log = open(disk.clone());
+        let partition = log.topic("t").unwrap().partition(0).unwrap();
+        (CLOSED..RECORDS).for_each(|offset| append(&partition, offset));
+        log.topic("u").unwrap().append("second").unwrap();
+        let beside = disk.beside();
+        World { inner, disk, beside, log, is_compacted: self.is_compacted, wakers: Arc::default() }
+    }
+}
+
+/// An open log, on a disk that stops its callers.
+pub(super) struct World {
+    inner: SimulatedDisk,
+    pub(super) disk: RecordingDisk,
+    /// The same disk for those who read beside the writer.
+    pub(super) beside: RecordingDisk,
+    pub(super) log: Log,
+    pub(super) is_compacted: bool,
+    /// Of readers that may wait for ever.
+    pub(super) wakers: Arc<Mutex<Vec<Waker>>>,
+}
+
+impl World {
+    pub(super) fn disk_of(&self, operation: &Operation) -> RecordingDisk {
+        if operation.is_beside { self.beside.clone() } else { self.disk.clone() }
+    }
+
+    pub(super) fn has_wakers(&self) -> bool {
+        !self.wakers.lock().is_empty()
+    }
+
+    pub(super) fn wake(&self) {
+        self.wakers.lock().iter().for_each(Waker::wake);
+    }
+
+    /// What there is now, and once more after closing and opening.
+    pub(super) fn left(self, template: &Template) -> Left {
+        let live = look(&self.log, template);
+        let closed = self.log.close();
+        let again = open(self.inner.clone());
+        let mut left = look(&again, template);
+        if live.topics.is_some() && live != left {
+            left.problems.push(format!("before it was opened again it was {live:?}"));
+        }
+        if closed.is_err() || !again.recovery().clean || again.recovery().has_losses() {
+            left.problems.push(format!("closing gave {closed:?}, and opening again {:?}", again.recovery()));
+        }
+        check_consumer(&again, &mut left);
+        check_files(&self.inner, &again, &mut left);
+        again.close().unwrap();
+        left
+    }
+}
+
+/// What is left of the log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Left {
+    /// `None`: the log was closed, and could not be asked.
+    topics: Option<(Option<TopicLeft>, Found)>,
+    committed: Vec<Option<u64>>,
+    problems: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct TopicLeft {
+    is_new: bool,
+    /// Start, end and records of each partition.
+    partitions: Vec<(u64, u64, Found)>,
+}
+
+impl Left {
+    /// Whether it has as much as is in all of those, and no more than is in any. For compaction, which may end early.
+    pub(super) fn is_between(&self, others: &[&Self]) -> bool {
+        let records = |left: &Self| {
+            let (topic, _) = left.topics.as_ref()?;
+            topic.as_ref().map(|topic| topic.partitions.clone())
+        };
+        let without = |left: &Self| {
+            let mut left = left.clone();
+            if let Some((Some(topic), _)) = &mut left.topics {
+                topic.partitions.iter_mut().for_each(|(_, _, found)| found.clear());
+            }
+            left
+        };
+        let alike: Vec<_> =
+            others.iter().filter(|other| without(other) == without(self)).filter_map(|other| records(other)).collect();
+        let Some(mine) = records(self).filter(|_| !alike.is_empty()) else { return false };
+        mine.iter().enumerate().all(|(number, (_, _, found))| {
+            found.iter().all(|record| alike.iter().any(|other| other[number].2.contains(record)))
+                && alike[0][number]
+                    .2
+                    .iter()
+                    .all(|record| found.contains(record) || !alike.iter().all(|other| other[number].2.contains(record)))
+        })
+    }
+
+    /// Every record that is there.
+    pub(super) fn records(&self) -> Found {
+        let topic = self.topics.iter().filter_map(|(topic, _)| topic.as_ref());
+        topic.flat_map(|topic| topic.partitions.iter().flat_map(|(_, _, found)| found.clone())).collect()
+    }
+}
+
+/// All that a reader gives, up to an error.
+pub(super) fn drain(reader: &mut Reader, found: &mut Found) -> Result<()> {
+    while let Some(record) = reader.next_record()? {
+        let text = format!("{}={}", String::from_utf8_lossy(record.key().unwrap_or_default()), record.text());
+        found.push((record.offset(), text));
+    }
+    Ok(())
+}
+
+pub(super) fn read(partition: Result<Partition>) -> Answer {
+    let mut found = Found::new();
+    let result = partition.and_then(|partition| drain(&mut partition.read(..)?, &mut found));
+    Answer::of_reading(found, result)
+}
+
+fn look(log: &Log, template: &Template) -> Left {
+    let mut left = Left::default();
+    let topic = match log.topic("t") {
+        Ok(topic) => Some(topic),
+        Err(Error::UnknownTopic(_)) => None,
+        Err(_) => return left,
+    };
+    let mut all_of = |partition: &Partition| {
+        let Answer { text, found } = read(Ok(partition.clone()));
+        if text != "()" {
+            left.problems.push(format!("{} cannot be read: {text}", partition.id()));
+        }
+        (partition.log_start_offset(), partition.log_end_offset(), found.unwrap_or_default())
+    };
+    let others = all_of(&log.topic("u").unwrap().partition(0).unwrap()).2;
+    let topic = topic.map(|topic| TopicLeft {
+        is_new: topic.id().unwrap() != template.topic_id,
+        partitions: topic.partitions().iter().map(&mut all_of).collect(),
+    });
+    left.topics = Some((topic, others));
+    for group in ["a", "b"] {
+        let committed = log.consumer_group(group).unwrap().committed(&partition_0());
+        match committed {
+            Ok(next) => left.committed.push(next.map(|next| next.offset)),
+            Err(error) => left.problems.push(format!("what {group} committed is {error}")),
+        }
+    }
+    left
+}
+
+/// A member that starts now gets all from the committed position on.
+fn check_consumer(log: &Log, left: &mut Left) {
+    let Some((Some(topic), _)) = &left.topics else { return };
+    let Some((start, end, found)) = topic.partitions.first() else { return };
+    let from = left.committed.first().copied().flatten().unwrap_or(0);
+    if from > *end {
+        left.problems.push(format!("{from} is committed of a log that ends at {end}"));
+    }
+    let mut consumer = log.consumer_group("a").unwrap().join("t").unwrap();
+    let mut polled = Vec::new();
+    loop {
+        let records = consumer.poll(Duration::ZERO).unwrap();
+        if records.is_empty() && records.rebalance().is_empty() {
+            break;
+        }
+        polled.extend(records.of(&partition_0()).map(|record| record.unwrap().offset()));
+    }
+    let expected: Vec<u64> = found.iter().map(|(offset, _)| *offset).filter(|offset| *offset >= from.max(*start)).collect();
+    if polled != expected {
+        left.problems.push(format!("a new member gets {polled:?}"));
+    }
+}
+
+/// Every file is one of the partition that is there.
+fn check_files(disk: &SimulatedDisk, log: &Log, left: &mut Left) {
+    let Ok(topic) = log.topic("t") else { return };
+    for partition in topic.partitions() {
+        let dir = Path::new("/").join(DIR).join(partition.id().to_string());
+        let bases: Vec<u64> = partition.segments().iter().map(|segment| segment.base_offset).collect();
+        for entry in disk.list(&dir).unwrap() {
+            let of_segment = file_name::parse_segment_file(&entry.name);
+            let is_known = of_segment.is_some_and(|(base, _)| bases.contains(&base));
+            let is_plain =
+                [file_name::PARTITION_METADATA, file_name::LEADER_EPOCHS, file_name::INDEX_DIGESTS].contains(&&*entry.name);
+            if !is_known && !is_plain {
+                left.problems.push(format!("{} has a file {}", partition.id(), entry.name));
+            }
+        }
+        let Ok(digests) = read_file(disk, &dir.join(file_name::INDEX_DIGESTS), 1 << 20) else { continue };
+        for digest in decode_index_digests(&digests).unwrap() {
+            let bytes = disk.metadata(&dir.join(&digest.name)).map(|metadata| metadata.bytes).ok();
+            if bytes != Some(digest.bytes) {
+                left.problems.push(format!("{} has {bytes:?} bytes, by its digest {}", digest.name, digest.bytes));
+            }
+        }
+    }
+}
