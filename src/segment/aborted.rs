@@ -81,8 +81,8 @@ impl Segment {
     /// cannot be written (a full disk). From now on its digest is known.
     pub(crate) fn correct_transaction_index(&self, transactions: &[AbortedTransaction], is_right: bool) {
         let bytes = encode(transactions);
-        let turn = self.index_files.try_lock();
-        if turn.is_none() || !self.is_named() {
+        let Some(may_write) = self.index_files.try_lock() else { return };
+        if !*may_write || !self.is_named() {
             return;
         }
         if !is_right && !self.home.read_only {
