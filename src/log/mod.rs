@@ -289,7 +289,8 @@ impl Log {
 
     /// Writes what producers hold, then makes everything appended so far durable, committed offsets last: they never speak of
     /// records that are not. What of the records that producers held cannot be written is an error here too. Passes over topics
-    /// that are deleted in the meantime: what a producer held for one is reported by its delivery, or by the producer's next call.
+    /// that are deleted in the meantime: what a producer held for one is reported by its delivery, or by the next call of the
+    /// producer.
     pub fn flush(&self) -> Result<()> {
         self.core().check_open()?;
         let sent = unless_deleted(self.core().producers.send_held());

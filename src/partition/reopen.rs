@@ -119,8 +119,8 @@ impl PartitionCore {
         }
     }
 
-    /// Recovery may cut, rename or remove the segments above `untouched`: they are held open for those who read, and whoever led a
-    /// sync before writes no more zeros behind them, where the next batches go.
+    /// Recovery may cut, rename or remove the segments above `untouched`: they are held open for those who read. A thread that
+    /// led a sync before writes no more zeros after them, where the next batches go.
     fn let_go(&self, untouched: u64) -> Result<()> {
         for segment in self.segments().snapshot().iter().filter(|segment| !is_untouched(segment, untouched)) {
             // One reference is the list's; the active segment has the writer's as well.

@@ -7,8 +7,8 @@
 //! What a topic is on disk, and how that changes without ever being half done, stands in `stored`. Which topics there are, and
 //! the files that all of them share, is for the floors above.
 //!
-//! Another topic may have the name of one that was deleted. So a step that waits for a lock holds on to the [`TopicCore`] and asks
-//! it again, under the lock, whether it [is deleted](TopicCore::is_deleted); it never looks the name up a second time.
+//! Another topic may have the name of one that was deleted. So a step that waits for a lock keeps the [`TopicCore`] and asks it
+//! again, under the lock, whether it [is deleted](TopicCore::is_deleted); it never looks the name up a second time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -212,8 +212,8 @@ impl TopicCore {
         Arc::clone(&self.slots.read())
     }
 
-    /// The topic goes: every call on it, its partitions and their readers returns `UnknownTopic` from now on. Calls that are under
-    /// way may still write to its directories until [`vacate`](Self::vacate) returns.
+    /// The topic goes: every call on it, its partitions and their readers returns `UnknownTopic` from now on. Earlier calls may
+    /// still write to its directories until [`vacate`](Self::vacate) returns.
     pub(crate) fn mark_deleted(&self) {
         self.is_deleted.store(true, Ordering::Release);
         for partition in self.partitions() {

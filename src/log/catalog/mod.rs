@@ -8,7 +8,7 @@
 //!
 //! | step | `structure` is | afterwards |
 //! | --- | --- | --- |
-//! | [`begin_delete`](Catalog::begin_delete) | held | nobody finds the topic; calls that are under way may still write to its directories |
+//! | [`begin_delete`](Catalog::begin_delete) | held | no call finds the topic; earlier ones may still write to its directories |
 //! | [`vacate`](Catalog::vacate) | held only at its end | nothing writes there, and the directories have other names |
 //! | [`end_delete`](Catalog::end_delete) | held | the name is free |
 //!
