@@ -75,6 +75,7 @@ fn allowed(template: &Template, first: &Operation, second: &Operation) -> Allowe
         }
         drop(steps);
         let left = world.left(template);
+        left.check(&format!("{} and {}, one after the other", first.name, second.name));
         let [first, second] = answers;
         allowed.outcomes.push(Outcome { first, second, left });
     }
