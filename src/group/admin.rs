@@ -57,7 +57,7 @@ pub struct MemberDescription {
 }
 
 /// Where a group is in a partition.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct GroupPosition {
     /// The partition.
@@ -86,6 +86,29 @@ impl fmt::Debug for GroupDescription {
         let mut shown = f.debug_struct("GroupDescription");
         shown.field("group", group).field("state", state).field("assignor", assignor).field("epoch", epoch);
         shown.field("members", &Few(members)).field("positions", &Few(positions)).finish()
+    }
+}
+
+/// Shows what is known, and of the committed position the offset.
+impl fmt::Debug for GroupPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { partition, committed, log_start, log_end, lag, member, error } = self;
+        let mut shown = f.debug_struct("GroupPosition");
+        shown.field("partition", partition);
+        let offsets = [("log_start", *log_start), ("log_end", *log_end), ("lag", *lag)];
+        let committed = ("committed", committed.as_ref().map(|next| next.offset));
+        for (name, offset) in [committed].into_iter().chain(offsets) {
+            if let Some(offset) = offset {
+                shown.field(name, &offset);
+            }
+        }
+        if let Some(member) = member {
+            shown.field("member", member);
+        }
+        if let Some(error) = error {
+            shown.field("error", error);
+        }
+        shown.finish_non_exhaustive()
     }
 }
 

@@ -291,7 +291,7 @@ impl Cursor {
     fn visible_end(&self, setting: Setting<'_>) -> u64 {
         match setting.config.isolation {
             Isolation::ReadUncommitted => self.partition.high_watermark(),
-            Isolation::ReadCommitted => self.partition.core().last_stable_offset(),
+            Isolation::ReadCommitted => self.partition.last_stable_offset(),
         }
     }
 
