@@ -21,7 +21,7 @@ use crate::compaction::Allowance;
 use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::partition::{KeepOpen, Maintenance, Partition, PartitionContext, PartitionCore, PartitionSpec, Truncation};
+use crate::partition::{KeepOpen, Maintenance, Partition, PartitionContext, PartitionCore, PartitionSpec, Truncation, own_line};
 use crate::storage::{DirEntry, FileLock, Storage, sync_found};
 use crate::topic::stored::{Found, read_topic_file, store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
@@ -136,7 +136,7 @@ pub(super) fn identify(dir: &Path) -> TopicPartition {
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a different thing, used once")]
-fn spec(
+pub(super) fn spec(
     storage: &dyn Storage,
     home: &Path,
     dir: &Path,
@@ -161,12 +161,6 @@ fn spec(
     }
     let dir = dir.to_owned();
     Ok(PartitionSpec { id, dir, settings, topic_id, log_start, recovery_point, clean, is_dense, broker_since })
-}
-
-/// The line of a partition in checkpoints that it has for itself. Its directory may be renamed, and have a name that a
-/// checkpoint cannot hold.
-pub(super) fn own_line() -> TopicPartition {
-    TopicPartition::new("partition", 0)
 }
 
 impl Lone {
@@ -258,7 +252,7 @@ pub(super) fn is_log(storage: &dyn Storage, dir: &Path) -> bool {
 }
 
 /// A directory that is not empty must hold something of a partition, and nothing of a log.
-fn check_is_partition(storage: &dyn Storage, dir: &Path) -> Result<()> {
+pub(super) fn check_is_partition(storage: &dyn Storage, dir: &Path) -> Result<()> {
     let entries = list(storage, dir)?;
     let refuse = |reason| Err(Error::NotALog { path: dir.to_owned(), reason });
     if entries.iter().any(|entry| entry.name == file_name::META_PROPERTIES) {
@@ -276,11 +270,11 @@ fn check_is_partition(storage: &dyn Storage, dir: &Path) -> Result<()> {
     refuse("it holds other files and nothing of a partition")
 }
 
-fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<DirEntry>> {
+pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<DirEntry>> {
     storage.list(dir).map_err(|error| Error::io("list", dir, error))
 }
 
-fn exists(storage: &dyn Storage, path: &Path) -> Result<bool> {
+pub(super) fn exists(storage: &dyn Storage, path: &Path) -> Result<bool> {
     match storage.metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -36,6 +36,7 @@ mod cleaning;
 mod interleaved_commits;
 mod lone;
 mod lone_note;
+mod lone_read_only;
 mod maintenance;
 mod open;
 pub(crate) mod salvaged;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::catalog::contents::Contents;
 use super::catalog::{self, Known};
 use super::checkpoints::{Checkpoints, Lines, ensure_meta_properties};
-use super::{Guard, Log, LogCore, LoweredCommit, Recovery, beside, lone, maintenance};
+use super::{Guard, Log, LogCore, LoweredCommit, Recovery, beside, lone, lone_read_only, maintenance};
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::config::{Durability, LogConfig, LogSettings, TopicConfig};
 use crate::error::{Error, Result};
@@ -105,6 +105,11 @@ impl LogBuilder {
     #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
     pub fn open_partition(self, config: TopicConfig) -> Result<Partition> {
         lone::open(&self, &config)
+    }
+
+    /// Opens one partition alone to read, as [`Partition::open_read_only`] does; the builder's directory is the partition's.
+    pub fn open_partition_read_only(self) -> Result<Partition> {
+        lone_read_only::open_read_only(&self)
     }
 
     /// An empty path is usually a setting that was left out.

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use super::checkpoints::Checkpoints;
-use super::lone::{identify, own_line};
+use super::lone::identify;
 use super::lone_note::Note;
 use crate::error::{Error, Result};
 use crate::format::file_name;
+use crate::partition::own_line;
 use crate::storage::Storage;
 use crate::topic::stored::{Found, read_topic_file};
 use crate::topic_partition::TopicPartition;

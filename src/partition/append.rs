@@ -210,11 +210,7 @@ impl PartitionCore {
     ) -> Result<()> {
         let is_full = writer.active.is_full(encoded.bytes.len(), last_offset, settings);
         if is_full || self.is_too_old(writer, settings, encoded.max_timestamp)? {
-            if !self.is_dense() {
-                // A power cut that takes the end of this segment, and leaves the next, would look like what compaction leaves.
-                self.sync_published()?;
-            }
-            self.roll(writer, base)?;
+            self.roll_durably(writer, base)?;
         }
         Ok(())
     }
@@ -237,6 +233,26 @@ impl PartitionCore {
         let is_compacted = settings.cleanup_policy != CleanupPolicy::Delete;
         let limit_ms = if is_compacted { settings.segment_ms.min(settings.max_compaction_lag_ms) } else { settings.segment_ms };
         Ok(waited_ms > limit_ms.saturating_sub(writer.jitter_ms))
+    }
+
+    /// Rolls now, if the active segment has anything.
+    pub(super) fn roll_now(&self) -> Result<()> {
+        let mut writer = self.writer.lock();
+        self.check_writable()?;
+        if writer.active.size() == 0 {
+            return Ok(());
+        }
+        self.begin_change()?;
+        self.roll_durably(&mut writer, self.log_end_offset())
+    }
+
+    /// Rolls at the log end.
+    fn roll_durably(&self, writer: &mut MutexGuard<'_, Writer>, base: u64) -> Result<()> {
+        if !self.is_dense() {
+            // A power cut that takes the end of this segment, and leaves the next, would look like what compaction leaves.
+            self.sync_published()?;
+        }
+        self.roll(writer, base)
     }
 
     /// Makes a new active segment at `base`, which is the log end. The new file exists before the old one is sealed, so that

@@ -14,6 +14,7 @@ use super::delete::{Leaving, Trash};
 use super::follow::WaitList;
 use super::leader_epoch::LeaderEpochs;
 use super::producer_state::ProducerStates;
+use super::recovery::PartitionRecovery;
 use super::refresh::Seen;
 use super::segment_list::SegmentList;
 use super::{NEVER, OPEN, PartitionCore, Refusal, Writer};
@@ -130,6 +131,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         waiters: WaitList::default(),
         state: AtomicU8::new(OPEN),
         unavailable: None,
+        recovery: PartitionRecovery::default(),
         has_refusal: AtomicBool::new(parts.damage.is_some()),
         refusal: Mutex::new(parts.damage.map(Refusal::Damaged)),
         cleaning: Mutex::new(()),

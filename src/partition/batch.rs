@@ -107,6 +107,15 @@ impl Batch {
         self.header.record_count
     }
 
+    /// How many records iteration goes through. Decodes them only where not every offset has its record.
+    pub(super) fn count(&self) -> Result<u64> {
+        let header = &self.header;
+        if header.magic >= 2 && u64::from(header.record_count) == header.last_offset - header.base_offset + 1 {
+            return Ok(self.range.end - self.range.start);
+        }
+        self.iter().try_fold(0, |count, record| record.map(|_| count + 1))
+    }
+
     /// The same batch, iterating only what of `offsets` it had before.
     pub(crate) fn narrowed(&self, offsets: Range<u64>) -> Self {
         let start = self.range.start.max(offsets.start);

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use super::append::RecordMetadata;
 use super::context::KeepOpen;
-use super::reader::{ReadOptions, Reader};
-use super::{PartitionCore, lookup};
+use super::read_options::ReadOptions;
+use super::reader::Reader;
+use super::recovery::PartitionRecovery;
+use super::{PartitionCore, last, lookup};
 use crate::clock::Timestamp;
 use crate::config::Durability;
 use crate::error::Result;
@@ -131,6 +133,29 @@ impl Partition {
         Reader::new(&self.core, self.keep.clone(), &offsets, options)
     }
 
+    /// Reads the last `records` records that there are now, or all if there are fewer. To follow from there, pass its
+    /// [`next_offset`](Reader::next_offset) to [`follow`](Self::follow).
+    ///
+    /// The call reads the batches of these records once to count them. If offsets have no record, because the topic is compacted
+    /// or has transactions, it goes further back in steps that double, until it has found enough: in a partition of which
+    /// compaction left one record in a hundred, it reads up to about two hundred times as many offsets.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`](crate::Error::Corrupt) if a batch among them is damaged; otherwise as [`read`](Self::read) of `..`.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// lines.append_batch(["a", "b", "c"])?;
+    /// let mut reader = lines.read_last(2)?;
+    /// assert_eq!(reader.next_record()?.map(|record| record.offset()), Some(1));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn read_last(&self, records: u64) -> Result<Reader> {
+        last::read_last(&self.core, &self.keep, records)
+    }
+
     /// Looks an offset up: the log start, the end for readers, the record with the largest timestamp, or the first record
     /// with a timestamp at or after a given one (the earliest *offset* of those, as Kafka's `offsetsForTimes`). `None` where
     /// there is no such record. Reads at most one index and a few batches of a segment.
@@ -161,6 +186,34 @@ impl Partition {
     pub fn last_stable_offset(&self) -> u64 {
         self.core.try_refresh();
         self.core.last_stable_offset()
+    }
+
+    /// Seals the active segment and begins the next one, as an append does when the segment is full or old. Retention deletes
+    /// and compaction goes through sealed segments only. Does nothing if the active segment is empty.
+    ///
+    /// Waits for an append that is under way.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`](crate::Error::DiskFull) and [`Error::Io`](crate::Error::Io), which leave the partition as it was, and
+    /// those of a partition that refuses writes, as [`append`](Self::append) has them.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// lines.append("a")?;
+    /// lines.roll()?;
+    /// assert_eq!(lines.segments().len(), 2);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn roll(&self) -> Result<()> {
+        self.core.roll_now()
+    }
+
+    /// Returns what opening this partition cut, rebuilt or found damaged: nothing, if it had been closed in good order. For a
+    /// partition of a log, [`Log::recovery`](crate::Log::recovery) has the same.
+    pub fn recovery(&self) -> &PartitionRecovery {
+        self.core.recovery()
     }
 
     /// Its segments, in order; the last is the active one.

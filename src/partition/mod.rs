@@ -51,10 +51,12 @@ mod encoded;
 mod flush;
 pub(crate) mod follow;
 mod handle;
+mod last;
 mod leader_epoch;
 mod lookup;
 mod owned_record;
 mod producer_state;
+mod read_options;
 pub(crate) mod reader;
 mod recovery;
 mod refresh;
@@ -79,9 +81,11 @@ pub use follow::Waker;
 pub use handle::{Partition, SegmentInfo};
 pub use lookup::{OffsetAndTimestamp, OffsetSpec};
 pub use owned_record::OwnedRecord;
-pub use reader::{Isolation, ReadOptions, Reader};
+pub use read_options::{Isolation, ReadOptions};
+pub use reader::Reader;
 pub use recovery::PartitionRecovery;
 pub(crate) use refresh::LOOK_INTERVAL;
+pub(crate) use reload::own_line;
 pub(crate) use transactions::control_of;
 pub(crate) use truncate::Truncation;
 
@@ -145,6 +149,8 @@ pub(crate) struct PartitionCore {
     has_refusal: AtomicBool,
     /// Why the partition could not be opened at all, if it could not: every call gives it.
     unavailable: Option<Error>,
+    /// What opening it found.
+    recovery: PartitionRecovery,
     /// Held by the one who compacts.
     cleaning: Mutex<()>,
     /// Held by the one who takes segments out of the list, until their files are gone.
@@ -205,6 +211,10 @@ impl PartitionCore {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.home.dir
+    }
+
+    pub(crate) fn recovery(&self) -> &PartitionRecovery {
+        &self.recovery
     }
 
     /// From `partition.metadata`.
@@ -275,6 +285,12 @@ impl PartitionCore {
         self.segments.snapshot().iter().map(|segment| u64::from(segment.size())).sum()
     }
 
+    /// As `log_bytes`, in a read-only log by what the writer has done by now.
+    pub(crate) fn refreshed_bytes(&self) -> u64 {
+        self.try_refresh();
+        self.log_bytes()
+    }
+
     /// Waiters that are notified whenever more can be read, and at close.
     pub(crate) fn waiters(&self) -> &WaitList {
         &self.waiters
@@ -325,10 +341,10 @@ impl PartitionCore {
         Error::OffsetOutOfRange { partition: self.id().clone(), requested, log_start, log_end }
     }
 
-    /// Blocks until the signal was notified since its last reset, and no longer than until it is time to look what another
-    /// process did.
-    fn wait(&self, signal: &Signal) {
-        signal.wait(if self.context.read_only { Deadline::after(LOOK_INTERVAL) } else { Deadline::never() });
+    /// Blocks until the signal was notified since its last reset, and no longer than until `until` or until it is time to look
+    /// what another process did.
+    fn wait(&self, signal: &Signal, until: Deadline) {
+        signal.wait(if self.context.read_only { until.earlier(Deadline::after(LOOK_INTERVAL)) } else { until });
     }
 
     /// Why the partition could not be opened, if it could not.

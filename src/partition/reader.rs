@@ -4,84 +4,21 @@ use std::fmt;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::batch::{Batch, RecordView, RecordWalk};
 use super::follow::{Signal, Waker};
+use super::read_options::{Isolation, ReadOptions};
 use super::recovery::MISSING_END;
 use super::seek::Place;
 use super::segment_list;
 use super::transaction_filter::TransactionFilter;
 use super::{KeepOpen, PartitionCore};
+use crate::clock::Deadline;
 use crate::error::{Corruption, Error, Result};
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::segment::batch_file::ReadError;
-
-/// Which transactional records a reader returns: Kafka's `isolation.level`. The default here is `ReadCommitted`, so that a copy
-/// of a topic does not take over the records of aborted transactions; Kafka's is `read_uncommitted`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Isolation {
-    /// Every record, also those of open and aborted transactions.
-    ReadUncommitted,
-    /// Only records of committed transactions and records outside of any. Reading ends at the last stable offset, before the
-    /// first record of the earliest open transaction.
-    #[default]
-    ReadCommitted,
-}
-
-/// How to read; the default is how [`Partition::read`](super::Partition::read) does.
-#[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own, and any of them go together")]
-pub struct ReadOptions {
-    isolation: Isolation,
-    wait: bool,
-    unsynced: bool,
-    skip_corrupt: bool,
-    past_open: bool,
-}
-
-impl ReadOptions {
-    /// As `Partition::read` reads.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets which transactional records the reader returns. Default: [`Isolation::ReadCommitted`].
-    #[must_use]
-    pub fn isolation(self, isolation: Isolation) -> Self {
-        Self { isolation, ..self }
-    }
-
-    /// Whether to wait at the end for more, as [`Partition::follow`](super::Partition::follow) does. Default: no.
-    #[must_use]
-    pub fn wait(self, wait: bool) -> Self {
-        Self { wait, ..self }
-    }
-
-    /// In a `Synced` topic: whether to read also what is not on the device yet, and which a power cut can take back.
-    /// Default: no.
-    #[must_use]
-    pub fn unsynced(self, unsynced: bool) -> Self {
-        Self { unsynced, ..self }
-    }
-
-    /// Whether to go on behind damage, with the next sound batch in the segment or with the next segment, instead of failing with
-    /// [`Error::Corrupt`]. What is passed over is told by [`Reader::take_skipped`]. Each batch is looked at to its last record
-    /// before it is given out, which costs about as much again as reading it. Default: no.
-    ///
-    /// A device that refuses to read is an error all the same.
-    #[must_use]
-    pub fn skip_corrupt(self, skip_corrupt: bool) -> Self {
-        Self { skip_corrupt, ..self }
-    }
-
-    /// All that is committed, also behind the start of an open transaction: its records are passed over, instead of ending
-    /// there. Not for a reader that goes on later, since they would be missed when it is committed.
-    pub(crate) fn all_committed() -> Self {
-        Self { isolation: Isolation::ReadCommitted, past_open: true, ..Self::default() }
-    }
-}
 
 /// Reads a partition: an iterator over checked [`Batch`]es, or [record by record](Self::next_record).
 ///
@@ -191,7 +128,7 @@ impl Reader {
     pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>> {
         // First make sure that there is a record, then borrow it: a borrow that leaves a loop on one way would last on all.
         let has_next = self.walk.is_at_record() || self.has_next_of_any_kind();
-        if !has_next && !self.load_batch()? || self.signal.take_woken() {
+        if !has_next && !self.load_batch(Deadline::never())? || self.signal.take_woken() {
             return Ok(None);
         }
         let Some(batch) = &self.current else { return Ok(None) };
@@ -215,6 +152,33 @@ impl Reader {
         }
     }
 
+    /// Reads the next record as [`next_record`](Self::next_record) does, and waits for it no longer than `timeout`. Returns
+    /// `None` as well if the time is over; the reader can be asked again.
+    ///
+    /// Only a reader that [follows](super::Partition::follow) waits; any other returns `None` at its end at once.
+    ///
+    /// # Errors
+    /// As of `next_record`.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # use std::time::Duration;
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// let mut reader = orders.follow(..)?;
+    /// assert!(reader.next_record_timeout(Duration::from_millis(1))?.is_none());
+    /// orders.append("paid")?;
+    /// assert!(reader.next_record_timeout(Duration::from_secs(10))?.is_some());
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn next_record_timeout(&mut self, timeout: Duration) -> Result<Option<RecordView<'_>>> {
+        let has_next = self.walk.is_at_record() || self.has_next_of_any_kind();
+        if !has_next && !self.load_batch(Deadline::after(timeout))? {
+            return Ok(None);
+        }
+        self.next_record()
+    }
+
     #[inline(never)]
     fn has_next_of_any_kind(&self) -> bool {
         !self.has_failed && self.current.as_ref().is_some_and(|batch| self.walk.has_next(batch))
@@ -222,13 +186,13 @@ impl Reader {
 
     /// Goes on to the next batch that has a record; `false` at the end.
     #[inline(never)]
-    fn load_batch(&mut self) -> Result<bool> {
+    fn load_batch(&mut self, until: Deadline) -> Result<bool> {
         loop {
             self.walk = RecordWalk::default();
             if let Some(batch) = self.current.take() {
                 self.next = self.next.max(batch.offsets().end);
             }
-            let Some(batch) = self.next_batch() else { return Ok(false) };
+            let Some(batch) = self.next_batch(until) else { return Ok(false) };
             let batch = batch?;
             self.walk = batch.walk().inspect_err(|_| self.has_failed = true)?;
             self.next = batch.offsets().start;
@@ -257,16 +221,17 @@ impl Reader {
         self.core.refresh()
     }
 
-    fn next_batch(&mut self) -> Option<Result<Batch>> {
+    fn next_batch(&mut self, until: Deadline) -> Option<Result<Batch>> {
         if self.has_failed {
             return None;
         }
-        let found = self.find_batch();
+        let found = self.find_batch(until);
         self.has_failed = found.is_err();
         found.transpose()
     }
 
-    fn find_batch(&mut self) -> Result<Option<Batch>> {
+    /// Finds the next batch; `None` at the end, and of a reader that waits when it is woken or at `until`.
+    fn find_batch(&mut self, until: Deadline) -> Result<Option<Batch>> {
         loop {
             if self.signal.take_woken() {
                 return Ok(None);
@@ -301,10 +266,10 @@ impl Reader {
             if self.next < self.end && self.core.refresh()? {
                 continue;
             }
-            if !self.options.wait || self.next >= self.end {
+            if !self.options.wait || self.next >= self.end || until.has_passed() {
                 return Ok(None);
             }
-            self.core.wait(&self.signal);
+            self.core.wait(&self.signal, until);
         }
     }
 
@@ -370,7 +335,7 @@ impl Reader {
     }
 
     /// Offset that this reader may not pass now.
-    fn bound(&self) -> u64 {
+    pub(super) fn bound(&self) -> u64 {
         let end = if self.options.unsynced { self.core.log_end_offset() } else { self.core.high_watermark() };
         match self.options.isolation {
             Isolation::ReadCommitted if !self.options.past_open => self.core.stable_end(end),
@@ -548,7 +513,7 @@ impl Iterator for Reader {
                 return Some(Ok(rest));
             }
         }
-        self.next_batch()
+        self.next_batch(Deadline::never())
     }
 }
 

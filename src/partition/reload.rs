@@ -19,7 +19,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::format::checkpoint::decode_offsets;
 use crate::format::file_name;
-use crate::format::metadata_file::decode_topic_file;
+use crate::format::metadata_file::{decode_lone_file, decode_topic_file};
 use crate::storage::{directory_of, read_file};
 use crate::topic_partition::TopicPartition;
 
@@ -202,16 +202,32 @@ fn is_passing(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if is_replaced(source))
 }
 
-/// Whether the topic of a partition that was dense is so still: the writer says that it is not before it compacts it.
+/// Whether the topic of a partition that was dense, or the partition if it is alone, is so still: the writer says that it is not
+/// before it compacts it.
 fn is_still_dense(context: &Arc<PartitionContext>, dir: &Path, id: &TopicPartition) -> bool {
-    let path = directory_of(dir).join(file_name::topic_file(&id.topic));
-    let bytes = read_file(&*context.storage, &path, MAX_METADATA_BYTES);
-    bytes.is_ok_and(|bytes| decode_topic_file(&bytes).is_ok_and(|file| file.is_dense))
+    let read = |path: &Path| read_file(&*context.storage, path, MAX_METADATA_BYTES);
+    match read(&directory_of(dir).join(file_name::topic_file(&id.topic))) {
+        Ok(bytes) => decode_topic_file(&bytes).is_ok_and(|file| file.is_dense),
+        Err(_) => {
+            read(&dir.join(file_name::LONE_PARTITION)).is_ok_and(|bytes| decode_lone_file(&bytes).is_ok_and(|file| file.is_dense))
+        }
+    }
 }
 
-/// The line of a partition in the checkpoint of its log; `None` where there is none that can be read.
+/// The line of a partition in checkpoints that it has for itself. Its directory may be renamed, and have a name that a
+/// checkpoint cannot hold.
+pub(crate) fn own_line() -> TopicPartition {
+    TopicPartition::new("partition", 0)
+}
+
+/// The line of a partition in the checkpoint of its log, or in its own if it is alone; `None` where there is none that can be
+/// read.
 fn stored_recovery_point(context: &PartitionContext, dir: &Path, id: &TopicPartition) -> Option<u64> {
-    let path = directory_of(dir).join(file_name::RECOVERY_POINTS);
+    recovery_point_in(context, directory_of(dir), id).or_else(|| recovery_point_in(context, dir, &own_line()))
+}
+
+fn recovery_point_in(context: &PartitionContext, home: &Path, id: &TopicPartition) -> Option<u64> {
+    let path = home.join(file_name::RECOVERY_POINTS);
     let lines = decode_offsets(&read_file(&*context.storage, &path, MAX_METADATA_BYTES).ok()?).ok()?;
     lines
         .into_iter()

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals::{Durability, Error, Log, LogConfig, Partition, ReadMode, ReadOptions, TopicConfig};
 
@@ -76,6 +76,47 @@ fn a_wake_ends_the_present_or_the_next_call_data_or_not() {
     thread::sleep(Duration::from_millis(20));
     waker.wake();
     assert_eq!(woken.recv_timeout(PATIENCE).unwrap(), (true, 1));
+}
+
+#[test]
+fn a_wait_with_a_time_out_ends_with_it_and_can_be_repeated() {
+    let log = Log::in_memory();
+    let partition = partition(&log, TopicConfig::new());
+    let mut follower = partition.follow(..).unwrap();
+    let begun = Instant::now();
+    assert!(follower.next_record_timeout(Duration::from_millis(30)).unwrap().is_none());
+    assert!(begun.elapsed() >= Duration::from_millis(30));
+    partition.append_batch(["a", "b"]).unwrap();
+    assert_eq!(follower.next_record_timeout(PATIENCE).unwrap().unwrap().text(), "a");
+    assert_eq!(follower.next_record_timeout(Duration::ZERO).unwrap().unwrap().text(), "b");
+    assert!(follower.next_record_timeout(Duration::ZERO).unwrap().is_none());
+    let waited = bounded(move || follower.next_record_timeout(Duration::MAX).unwrap().unwrap().text().into_owned());
+    thread::sleep(Duration::from_millis(20));
+    partition.append("c").unwrap();
+    assert_eq!(waited.recv_timeout(PATIENCE).unwrap(), "c");
+}
+
+#[test]
+fn a_wait_with_a_time_out_ends_at_a_wake_and_at_close() {
+    let log = Log::in_memory();
+    let partition = partition(&log, TopicConfig::new());
+    partition.append("a").unwrap();
+    let mut follower = partition.follow(..).unwrap();
+    follower.waker().wake();
+    assert!(follower.next_record_timeout(PATIENCE).unwrap().is_none(), "woken although there is data");
+    assert!(follower.next_record_timeout(PATIENCE).unwrap().is_some());
+    let ended = bounded(move || follower.next_record_timeout(Duration::MAX).map(|record| record.is_some()));
+    thread::sleep(Duration::from_millis(20));
+    log.close().unwrap();
+    assert!(matches!(ended.recv_timeout(PATIENCE).unwrap(), Err(Error::Closed)));
+}
+
+#[test]
+fn a_reader_that_does_not_follow_does_not_wait_for_a_time_out() {
+    let log = Log::in_memory();
+    let partition = partition(&log, TopicConfig::new());
+    let ended = bounded(move || partition.read(..).unwrap().next_record_timeout(Duration::MAX).unwrap().is_none());
+    assert!(ended.recv_timeout(PATIENCE).unwrap());
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod log;
 mod model;
 mod producer;
 mod programs;
+mod reading_last;
 mod recovery;
 mod retention;
 mod salvaging;

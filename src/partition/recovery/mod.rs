@@ -103,7 +103,7 @@ impl PartitionCore {
         let opening = Opening::new(context, spec, false)?;
         opening.tidy()?;
         let (core, report) = opening.recover()?;
-        Ok((Arc::new(core), report))
+        Ok((Arc::new(Self { recovery: report.clone(), ..core }), report))
     }
 
     /// Recovers the files of a partition that is open, and that nobody writes to: they may be read, also mapped, meanwhile.

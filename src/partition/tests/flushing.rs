@@ -99,7 +99,7 @@ fn who_waits_for_records_waits_until_some_come() {
     core.waiters().register(&signal);
     std::thread::scope(|scope| {
         scope.spawn(|| append(&core, 1).unwrap());
-        core.wait(&signal);
+        core.wait(&signal, Deadline::never());
         assert!(signal.is_notified());
     });
 }

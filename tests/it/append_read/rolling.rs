@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use annals::{Log, ManualClock, MemoryDisk, Partition, Record, Timestamp, TimestampType, TopicConfig};
+use annals::{CleanupPolicy, Error, Log, ManualClock, MemoryDisk, Partition, Record, Timestamp, TimestampType, TopicConfig};
 
 const T: i64 = 1_700_000_000_000;
 
@@ -102,4 +102,40 @@ fn segments_and_their_ends_are_told() {
     partition.delete_records_before(9).unwrap();
     assert_eq!(bases(&partition), [9], "an empty segment is left");
     assert_eq!(partition.append("x").unwrap().offset, 9);
+}
+
+#[test]
+fn a_roll_on_demand_seals_what_there_is() {
+    let (disk, clock) = new();
+    let (_log, partition) = open(&disk, &clock, TopicConfig::new());
+    partition.roll().unwrap();
+    assert_eq!(bases(&partition), [0], "an empty segment is not rolled");
+    partition.append_batch(["a", "b"]).unwrap();
+    partition.roll().unwrap();
+    partition.roll().unwrap();
+    assert_eq!(bases(&partition), [0, 2]);
+    assert_eq!(partition.append("c").unwrap().offset, 2);
+    assert_eq!(partition.read(..).unwrap().count(), 2);
+}
+
+#[test]
+fn a_roll_on_demand_lets_compaction_reach_the_last_record() {
+    let (disk, clock) = new();
+    let (_log, partition) = open(&disk, &clock, TopicConfig::new().cleanup_policy(CleanupPolicy::Compact));
+    for value in ["old", "new"] {
+        partition.append(("key", value)).unwrap();
+        partition.roll().unwrap();
+    }
+    assert_eq!(partition.compact().unwrap().records_removed, 1);
+}
+
+#[test]
+fn a_roll_on_demand_is_refused_where_an_append_is() {
+    let (disk, clock) = new();
+    let (log, partition) = open(&disk, &clock, TopicConfig::new());
+    partition.append("a").unwrap();
+    let reading = Log::builder("log").storage(disk).open_read_only().unwrap().topic("t").unwrap().partition(0).unwrap();
+    assert!(matches!(reading.roll(), Err(Error::ReadOnly)));
+    log.close().unwrap();
+    assert!(matches!(partition.roll(), Err(Error::Closed)));
 }

@@ -218,3 +218,122 @@ fn that_all_its_segments_are_gone_is_told() {
     wal.truncate_to(0).unwrap();
     assert_eq!(wal.append("d").unwrap().offset, 0);
 }
+
+#[test]
+fn it_says_what_opening_it_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal");
+    let open = || Partition::open(&root, TopicConfig::new()).unwrap();
+    let wal = open();
+    wal.append_batch(["a", "b"]).unwrap();
+    let path = wal.segments()[0].path.clone();
+    assert_eq!(wal.recovery().bytes_scanned, 0, "it was created");
+    drop(wal);
+    assert_eq!(open().recovery().bytes_scanned, 0, "it was closed in good order");
+    fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
+    let sound = fs::read(&path).unwrap();
+    fs::write(&path, [&*sound, b"torn"].concat()).unwrap();
+    let wal = open();
+    assert_eq!(wal.recovery().bytes_cut, 4);
+    assert_eq!(wal.recovery().kept.len(), 1);
+    assert!(wal.recovery().damage.is_none());
+}
+
+#[test]
+fn a_partition_of_a_log_has_the_report_that_the_log_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    one_partition(&log, "t").append("a").unwrap();
+    let copy = killed_copy(dir.path());
+    let log = Log::open(copy.path()).unwrap();
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    let (id, report) = &log.recovery().partitions[0];
+    assert_eq!(id, partition.id());
+    assert!(report.bytes_scanned > 0);
+    assert_eq!(partition.recovery().bytes_scanned, report.bytes_scanned);
+}
+
+#[test]
+fn it_is_read_beside_its_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal");
+    let wal = Partition::open(&root, TopicConfig::new().segment_bytes(200)).unwrap();
+    wal.append_batch(["a", "b", "c"]).unwrap();
+    wal.delete_records_before(1).unwrap();
+    let before = tree(&root);
+    let reading = Partition::open_read_only(&root).unwrap();
+    assert_eq!(reading.id(), wal.id());
+    assert_eq!(reading.log_start_offset(), 1);
+    assert_eq!(texts(&reading).unwrap(), ["b", "c"]);
+    assert_unchanged(&before, &tree(&root));
+
+    let mut follower = reading.follow(3..).unwrap();
+    let long = "v".repeat(100);
+    for _ in 0..5 {
+        wal.append(&*long).unwrap();
+    }
+    for offset in 3..8 {
+        assert_eq!(follower.next_record().unwrap().map(|record| record.offset()), Some(offset));
+    }
+    wal.delete_records_before(8).unwrap();
+    assert_eq!((reading.log_start_offset(), reading.log_end_offset()), (8, 8));
+    let before = tree(&root);
+    for refused in [
+        reading.append("x").map(drop),
+        reading.roll(),
+        reading.delete_records_before(8).map(drop),
+        reading.truncate_to(0),
+        reading.reopen().map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
+    }
+    reading.flush().unwrap();
+    drop((reading, follower));
+    assert_unchanged(&before, &tree(&root));
+    wal.append("after").unwrap();
+}
+
+#[test]
+fn a_partition_of_a_log_is_read_alone_beside_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let topic = one_partition(&log, "t");
+    topic.append("a").unwrap();
+    let reading = Partition::open_read_only(dir.path().join("t-0")).unwrap();
+    assert_eq!(reading.id(), topic.partition(0).unwrap().id());
+    topic.append("b").unwrap();
+    assert_eq!(texts(&reading).unwrap(), ["a", "b"]);
+    log.delete_topic("t").unwrap();
+    assert!(matches!(reading.read(..), Err(Error::UnknownTopic(_))));
+}
+
+#[test]
+fn damage_in_a_partition_that_is_read_alone_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("wal");
+    let wal = Partition::open(&root, TopicConfig::new().segment_bytes(200)).unwrap();
+    for _ in 0..3 {
+        wal.append("v".repeat(100)).unwrap();
+    }
+    let middle = wal.segments()[1].path.clone();
+    drop(wal);
+    fs::remove_file(middle).unwrap();
+    let reading = Partition::open_read_only(&root).unwrap();
+    let error = reading.read(..).unwrap().find_map(Result::err);
+    assert!(matches!(error, Some(Error::Corrupt(_))), "{error:?}");
+}
+
+#[test]
+fn what_is_no_partition_is_not_read_as_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path().join("log")).unwrap();
+    one_partition(&log, "t");
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    for name in ["log", "empty"] {
+        let refused = Partition::open_read_only(dir.path().join(name));
+        assert!(matches!(refused, Err(Error::NotALog { .. })), "{name}: {refused:?}");
+    }
+    let absent = Partition::open_read_only(dir.path().join("absent"));
+    assert!(matches!(absent, Err(Error::Io { .. })), "{absent:?}");
+    assert!(!dir.path().join("absent").exists());
+}
