@@ -353,6 +353,18 @@ impl TopicConfig {
         self
     }
 
+    /// Keys of the settings that would change if `stored`, over `base`, were updated with this config.
+    pub(crate) fn changes_to(&self, stored: &Self, base: &TopicSettings) -> Result<Vec<&'static str>> {
+        let now = stored.over(base)?;
+        stored.clone().updated(self).over(base)?;
+        let is_changed = |row: &&Row| -> bool {
+            let mut changed = stored.clone();
+            row.update(&mut changed, self);
+            changed.kept != stored.kept || changed.over(base).map_or(true, |changed| changed != now)
+        };
+        Ok(TABLE.iter().filter(is_changed).map(|row| row.key).collect())
+    }
+
     /// Every setting with its value: what is set here, over `base`.
     pub(crate) fn over(&self, base: &TopicSettings) -> Result<TopicSettings> {
         let mut settings = base.clone();

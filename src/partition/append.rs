@@ -62,6 +62,17 @@ impl PartitionCore {
         Ok(appended)
     }
 
+    /// Encodes a batch that [`append_encoded`](Self::append_encoded) is to append; `None` if there is no record. Errors as of an
+    /// append.
+    pub(crate) fn encode_batch<'a, R: Into<Record<'a>>>(
+        &self,
+        now: Timestamp,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Option<EncodedBatch>> {
+        self.check_writable()?;
+        self.encode(&self.settings(), now.as_millis(), records)
+    }
+
     /// Encodes a batch in a lent buffer; `None` where there is no record.
     fn encode<'a, R: Into<Record<'a>>>(
         &self,

@@ -29,6 +29,7 @@ use crate::partition::follow::WaitList;
 use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionCore, RecordMetadata};
 use crate::topic_partition::TopicPartition;
 
+mod batch;
 pub(crate) mod identity;
 mod partitioner;
 pub(crate) mod stored;
@@ -261,11 +262,23 @@ impl TopicCore {
         let index = if let Some(key) = &record.key {
             partition_of(key, self.partition_count())
         } else {
-            let slots = self.slots.read();
-            let is_available = |index| matches!(slots.by_number.get(&index), Some(Ok(_)));
-            self.sticky.choose(slots.count, stored_bytes(record), is_available)
+            return self.choose_keyless(stored_bytes(record));
         };
         self.partition(index)
+    }
+
+    /// Where so many bytes of records without a key go.
+    fn choose_keyless(&self, bytes: u64) -> Result<Arc<PartitionCore>> {
+        let slots = self.slots.read();
+        let is_available = |index| matches!(slots.by_number.get(&index), Some(Ok(_)));
+        let index = self.sticky.choose(slots.count, bytes, is_available);
+        drop(slots);
+        self.partition(index)
+    }
+
+    /// Keys of the settings that `update_config(wanted)` would change.
+    fn config_differences(&self, wanted: &TopicConfig) -> Result<Vec<&'static str>> {
+        wanted.changes_to(&self.config(), &self.home.defaults)
     }
 }
 
@@ -332,6 +345,32 @@ impl Topic {
         self.handle(self.core.choose(&record)?).append(record)
     }
 
+    /// Appends many records at once: one batch for each partition that they go to. Returns where each record is, in the order of
+    /// the records.
+    ///
+    /// Each record goes where [`append`](Self::append) would put it, and records of one key stay in order; those without a key
+    /// stay together. The batch of each partition is written whole or not at all, and must not be larger than
+    /// [`max_message_bytes`](TopicConfig::max_message_bytes). Batches of different partitions are not one step: a reader, or a
+    /// power cut, can meet some of them without the others.
+    ///
+    /// # Errors
+    /// As of [`Partition::append_batch`](crate::Partition::append_batch), with the place of a record among all of them. Nothing
+    /// is written if any record, or the batch of any partition, is refused. If the disk fails between two partitions, the
+    /// batches before it stay.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
+    /// let written = orders.append_batch([("order-1", "paid"), ("order-1", "sent")])?;
+    /// assert_eq!((written[0].offset, written[1].offset), (0, 1)); // of one key, so in one partition
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn append_batch<'a, R: Into<Record<'a>>>(&self, records: impl IntoIterator<Item = R>) -> Result<Vec<RecordMetadata>> {
+        let records: Vec<Record<'a>> = records.into_iter().map(Into::into).collect();
+        self.core.append_batch(self.durability, &records)
+    }
+
     /// The same topic; appends through this handle are at least this durable.
     #[must_use]
     pub fn with_durability(&self, durability: Durability) -> Self {
@@ -358,6 +397,13 @@ impl Topic {
         self.core.all_partitions().into_iter().map(|core| self.handle(core)).collect()
     }
 
+    /// Returns how many bytes the records of all partitions take on the disk: the sizes of their `.log` files, without the
+    /// indexes. Partitions that could not be opened do not count.
+    pub fn size(&self) -> u64 {
+        let partitions = self.partitions().into_iter();
+        partitions.map(|partition| partition.core().refreshed_bytes()).sum()
+    }
+
     /// Adds partitions up to `total`. Keys may hash to other partitions from then on; groups see the new ones at once.
     ///
     /// [`Error::InvalidConfig`] unless `total` is more than there are.
@@ -376,6 +422,32 @@ impl Topic {
     #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
     pub fn update_config(&self, changes: TopicConfig) -> Result<()> {
         self.core.update_config(&changes)
+    }
+
+    /// Returns the keys of the settings that [`update_config`](Self::update_config)`(config)` would change. Compares values that
+    /// are in force: a setting that is spelled out here, and was left to the same default when the topic was created, is not one.
+    ///
+    /// [`Log::open_topic`](crate::Log::open_topic) does not change a stored topic; this is how a program sees that its config and
+    /// the stored one differ.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] if `config` has a wrong setting.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// log.create_topic("orders", 4, TopicConfig::new())?;
+    /// let config = TopicConfig::new().retention(Duration::from_secs(3_600)).segment_bytes(1 << 30);
+    /// let orders = log.open_topic("orders", 4, config.clone())?;
+    /// assert_eq!(orders.config_differences(&config)?, ["retention.ms"]);
+    /// orders.update_config(config.clone())?;
+    /// assert!(orders.config_differences(&config)?.is_empty());
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn config_differences(&self, config: &TopicConfig) -> Result<Vec<&'static str>> {
+        let _as_known_so_far = self.core.look_again();
+        self.core.config_differences(config)
     }
 
     fn handle(&self, core: Arc<PartitionCore>) -> Partition {

@@ -90,3 +90,25 @@ fn a_log_is_not_opened_with_settings_that_cannot_be() {
         assert!(matches!(result, Err(Error::InvalidConfig { .. })), "{result:?}");
     }
 }
+
+#[test]
+fn a_topic_says_which_of_its_settings_differ_from_a_config() {
+    let disk = MemoryDisk::default();
+    let defaults = LogConfig::new().topic_defaults(TopicConfig::new().max_message_bytes(200));
+    let log = Log::builder("data").storage(disk).config(defaults).open().unwrap();
+    let stored = TopicConfig::new().retention(Duration::from_secs(60)).min_compaction_lag(Duration::from_secs(5));
+    let topic = log.create_topic("t", 1, stored.clone()).unwrap();
+    let differences = |config: &TopicConfig| topic.config_differences(config).unwrap();
+    assert_eq!(differences(&TopicConfig::new()), [""; 0], "it asks for nothing");
+    assert_eq!(differences(&stored), [""; 0]);
+    assert_eq!(differences(&TopicConfig::new().max_message_bytes(200).segment_bytes(1 << 30)), [""; 0], "these are in force");
+    let wanted = TopicConfig::new().retention(None).segment_bytes(1 << 20).max_message_bytes(1 << 20);
+    let wanted = wanted.set("min.insync.replicas", "2").unwrap();
+    assert_eq!(differences(&wanted), ["retention.ms", "segment.bytes", "max.message.bytes", "min.insync.replicas"]);
+    topic.update_config(wanted.clone()).unwrap();
+    assert_eq!(differences(&wanted), [""; 0]);
+    let later = TopicConfig::new().min_compaction_lag(Duration::from_secs(20)).max_compaction_lag(Duration::from_secs(30));
+    assert_eq!(differences(&later), ["min.compaction.lag.ms", "max.compaction.lag.ms"]);
+    let wrong = TopicConfig::new().min_compaction_lag(Duration::from_secs(20)).max_compaction_lag(Duration::from_secs(10));
+    assert!(matches!(topic.config_differences(&wrong), Err(Error::InvalidConfig { .. })));
+}

@@ -10,6 +10,7 @@ use annals::{
 
 mod reading;
 mod rolling;
+mod topic_batch;
 mod truncating;
 
 const T: i64 = 1_700_000_000_000;
