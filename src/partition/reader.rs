@@ -347,6 +347,8 @@ impl Reader {
     fn step(&mut self, bound: u64) -> Result<Step> {
         if self.place.as_ref().is_none_or(|place| place.truncations != self.core.truncations()) {
             self.place = Some(self.core.seek(self.next)?);
+            // After a cut other transactions may have the same offsets.
+            self.filter = None;
         }
         let Some(place) = &mut self.place else { return Ok(Step::End) };
         // Sealed first: the size of a sealed segment moves no more.
