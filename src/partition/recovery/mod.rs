@@ -363,7 +363,7 @@ impl<'a> Opening<'a> {
         if let Some(Misfit { position, offsets, reason }) = misfit {
             // Whatever else is wrong with the segment: there are batches in it that must not be cut.
             self.damaged(base, position, offsets, reason.0);
-            self.restore_behind(base, bytes, next_base, digests);
+            self.restore_behind(base, bytes, next_base, digests)?;
             return Ok(true);
         }
         if from == 0
@@ -373,7 +373,7 @@ impl<'a> Opening<'a> {
         }
         if ends_early || !goes_on && self.log_end < self.spec.recovery_point {
             self.damaged(base, end, self.lost_at_end(), reason);
-            self.restore_behind(base, bytes, next_base, digests);
+            self.restore_behind(base, bytes, next_base, digests)?;
             return Ok(true);
         }
         if !goes_on {
@@ -480,14 +480,17 @@ impl<'a> Opening<'a> {
         self.report.damage.get_or_insert(error);
     }
 
-    /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage themselves.
-    fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &Digests) {
+    /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage themselves. A transaction that
+    /// ended in the damage or after it must not keep them from it.
+    fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &Digests) -> Result<()> {
         self.segments.pop();
         let next_offset = next_base.unwrap_or(self.spec.recovery_point.max(self.log_end));
         let segment = Segment::open_sealed(&self.home, base, bytes, next_offset);
         set_digests(&segment, digests);
         self.log_end = next_offset;
         self.segments.push(Arc::new(segment));
+        self.producers = ProducerStates::default();
+        self.load_producers()
     }
 
     /// The indexes of a scanned segment, into new files.
@@ -517,7 +520,7 @@ impl<'a> Opening<'a> {
         self.segments.push(Arc::new(segment));
         if self.is_missing_end(start) {
             self.damaged(start, 0, self.lost_at_end(), MISSING_END);
-            self.restore_behind(start, 0, None, &Digests::new());
+            self.restore_behind(start, 0, None, &Digests::new())?;
         }
         Ok(())
     }
