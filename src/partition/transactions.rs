@@ -162,7 +162,7 @@ impl PartitionCore {
 
     /// Makes a segment know its aborted transactions. `states` are the producers as of the end of a segment before it that was
     /// walked, and afterwards of this one if it was.
-    fn learn_aborted(&self, segments: &[Arc<Segment>], number: usize, states: &mut StatesAt) -> Result<()> {
+    pub(super) fn learn_aborted(&self, segments: &[Arc<Segment>], number: usize, states: &mut StatesAt) -> Result<()> {
         let Some(segment) = segments.get(number).filter(|segment| segment.known_aborted().is_none()) else { return Ok(()) };
         let failed = |error| Error::io("read", &segment.path(file_name::TRANSACTION_INDEX), error);
         if let Some(proven) = segment.proven_aborted().map_err(failed)? {

@@ -147,6 +147,7 @@ impl PartitionCore {
                 self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
             }
         }
+        let is_replaced = replacement.is_some();
         if let (Some((temporary, kept)), Some(cut)) = (replacement, left.last_mut()) {
             let replaced = self.put_in_place(cut, &temporary, kept);
             *cut = Arc::new(replaced.map_err(|error| Error::io("truncate", cut.log_path(), error))?);
@@ -163,6 +164,11 @@ impl PartitionCore {
         self.context.storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         self.has_new_digests.store(true, Ordering::Release);
         self.rebuild_producers(writer)?;
+        if is_replaced && (writer.has_snapshots || !writer.producers.is_empty()) {
+            // The cut took the transaction index with it, and a broker believes that one which is not there has no entries.
+            let segments = self.segments().snapshot();
+            self.learn_aborted(&segments, segments.len().saturating_sub(1), &mut None)?;
+        }
         if last.is_sealed() || last.next_offset() < end {
             // Its name tells where the log ends, where no batch does.
             self.roll(writer, end)?;

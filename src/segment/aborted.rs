@@ -91,7 +91,7 @@ impl Segment {
             let written = if bytes.is_empty() {
                 remove_if_exists(storage, &path).map(drop)
             } else {
-                self.replace_index(&path, &bytes, false)
+                self.replace_index(&path, &bytes, true)
             };
             if written.is_err() {
                 return;

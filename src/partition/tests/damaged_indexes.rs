@@ -17,7 +17,7 @@ const CONTROL: u16 = 1 << 5;
 
 /// One batch of one record: whose it is, and what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stored {
+pub(super) enum Stored {
     Plain,
     Data(i64),
     Abort(i64),
@@ -58,14 +58,15 @@ const TIMES: [i64; 22] = [0, 5, 1, 1, 9, 1, 9, 9, 3, 9, 10, 12, 10, 11, 12, 0, 1
 /// So many batches were there before a broker appended the others.
 const OURS: usize = 18;
 
-fn append(core: &PartitionCore, number: usize) {
+/// Appends a batch as it is stored, past the check of its producer.
+pub(super) fn append(core: &PartitionCore, stored: Stored, time: i64) {
     let control = |producer_id, control: ControlRecord| {
         let (key, value) = control.encode().unwrap();
-        stored_batch(&[TIMES[number]], producer_id, TRANSACTIONAL | CONTROL, &Record::new(value).key(key))
+        stored_batch(&[time], producer_id, TRANSACTIONAL | CONTROL, &Record::new(value).key(key))
     };
-    let mut batch = match STORED[number] {
-        Plain => stored_batch(&[TIMES[number]], -1, 0, &Record::new("plain")),
-        Data(producer_id) => stored_batch(&[TIMES[number]], producer_id, TRANSACTIONAL, &Record::new("data")),
+    let mut batch = match stored {
+        Plain => stored_batch(&[time], -1, 0, &Record::new("plain")),
+        Data(producer_id) => stored_batch(&[time], producer_id, TRANSACTIONAL, &Record::new("data")),
         Abort(producer_id) => control(producer_id, ControlRecord::Abort { coordinator_epoch: 0 }),
         Commit(producer_id) => control(producer_id, ControlRecord::Commit { coordinator_epoch: 0 }),
     };
@@ -94,7 +95,7 @@ impl Left {
     fn closed(count: usize) -> Self {
         let disk = MemoryDisk::new();
         let core = PartitionCore::create(&context(&disk), &Self::spec()).unwrap();
-        (0..count).for_each(|number| append(&core, number));
+        (0..count).for_each(|number| append(&core, STORED[number], TIMES[number]));
         drop(core);
         let (core, report) = PartitionCore::open(&context(&disk), &Self::spec()).unwrap();
         assert!(report.damage.is_none() && report.bytes_cut == 0, "{report:?}");

@@ -7,6 +7,7 @@ use crate::format::record::Record;
 use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::{Access, Storage};
 
+mod aborted;
 mod appending;
 mod beside;
 mod committing;
