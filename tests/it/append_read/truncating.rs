@@ -1,13 +1,14 @@
 //! Cutting logs that a broker wrote, at every offset: what lies below stays exactly as it was, whatever stands in the batches.
 
-use annals::{Error, Log, Partition, Record};
+use annals::{Error, Isolation, Log, Partition, ReadOptions, Record};
 
 use crate::kafka::{copy_dir, fixture};
 
 /// Offset, timestamp and content of every record.
 fn records(partition: &Partition) -> Vec<(u64, Option<i64>, Record<'static>)> {
     let mut records = Vec::new();
-    let mut reader = partition.read(..).unwrap();
+    let options = ReadOptions::new().isolation(Isolation::ReadUncommitted);
+    let mut reader = partition.read_with(.., options).unwrap();
     while let Some(record) = reader.next_record().unwrap() {
         let timestamp = record.timestamp().map(annals::Timestamp::as_millis);
         records.push((record.offset(), timestamp, Record::from(record).into_owned()));

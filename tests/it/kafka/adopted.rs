@@ -6,7 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use annals::{Log, LogConfig, ManualClock, OffsetAndMetadata, Partition, Record, Timestamp, TopicConfig, TopicPartition};
+use annals::{
+    Isolation, Log, LogConfig, ManualClock, OffsetAndMetadata, Partition, ReadOptions, Record, Timestamp, TopicConfig,
+    TopicPartition,
+};
 
 use super::dump::findings;
 use super::fixtures::{
@@ -59,7 +62,8 @@ pub(super) fn last_epoch(dir: &Path) -> i32 {
 }
 
 pub(super) fn texts(partition: &Partition, from: u64) -> Vec<String> {
-    let mut reader = partition.read(from..).unwrap();
+    let options = ReadOptions::new().isolation(Isolation::ReadUncommitted);
+    let mut reader = partition.read_with(from.., options).unwrap();
     let mut texts = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         texts.push(record.text().into_owned());
