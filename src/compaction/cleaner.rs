@@ -21,7 +21,7 @@ use super::transactions::Transactions;
 use crate::clock::Timestamp;
 use crate::config::TopicSettings;
 use crate::format::Malformed;
-use crate::format::batch::{self, BatchHeader, RecordCursor};
+use crate::format::batch::{self, BatchHeader, Packing, RecordCursor};
 use crate::format::producer_snapshot::ProducerEntry;
 use crate::partition::control_of;
 use crate::segment::batch_file::ReadError;
@@ -98,7 +98,9 @@ impl<'a> Cleaner<'a> {
         // What is left of an older format is a v2 batch, in which a tombstone has a horizon.
         let gets_horizon = gets_horizon || header.magic < 2 && kept.has_tombstone;
         let horizon = gets_horizon.then(|| self.now.as_millis().saturating_add(self.settings.delete_retention_ms));
-        batch::retained(header, bytes, decompressed, &self.is_kept, horizon, self.settings, &mut self.rebuilt)?;
+        let max_decompressed_bytes = self.max_decompressed_bytes;
+        let packing = Packing { settings: self.settings, max_decompressed_bytes, must_shrink: false };
+        batch::retained(header, bytes, decompressed, &self.is_kept, horizon, packing, &mut self.rebuilt)?;
         let made = BatchHeader::decode(&self.rebuilt)?;
         Ok(output.push(&made, &self.rebuilt)?)
     }

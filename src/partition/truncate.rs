@@ -15,11 +15,11 @@ use parking_lot::MutexGuard;
 use super::seek::indexed;
 use super::{PartitionCore, Refusal, Writer};
 use crate::error::{Error, Result};
-use crate::format::batch::{self, BatchHeader};
+use crate::format::batch::{self, BatchHeader, Packing};
 use crate::format::{Malformed, file_name};
-use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::MemoryIndex;
+use crate::segment::{MAX_LOG_BYTES, Segment};
 use crate::storage::{Access, FilePart, remove_if_exists};
 
 /// What stays of the segment that is cut.
@@ -187,29 +187,35 @@ impl PartitionCore {
 
     /// Walks the segment up to `end`.
     fn kept_below(&self, cut: &Arc<Segment>, end: u64) -> Result<Kept> {
-        let interval_bytes = self.settings().index_interval_bytes;
         let mut kept = Kept { bytes: 0, next_offset: cut.base_offset, index: MemoryIndex::default(), rest: None };
         let mut file = BatchFile::new(Arc::clone(cut));
-        let walked = self.walk_below(&mut file, &mut kept, end, interval_bytes);
+        let walked = self.walk_below(&mut file, &mut kept, end);
         let lost = kept.next_offset..end.max(kept.next_offset + 1);
-        let is_missing = self.is_dense() && kept.rest.is_none() && kept.next_offset < end;
-        match walked {
-            Err(ReadError::Io(error)) => Err(Error::io("read", cut.log_path(), error)),
-            Err(ReadError::Damaged(malformed)) => Err(self.origin().corrupt(cut.base_offset, kept.bytes, lost, malformed)),
-            Ok(()) if is_missing => {
-                Err(self.origin().corrupt(cut.base_offset, kept.bytes, lost, Malformed("records are missing")))
+        let unreadable = |lost, malformed| self.origin().corrupt(cut.base_offset, kept.bytes, lost, malformed);
+        let rest = match walked {
+            Err(ReadError::Io(error)) => return Err(Error::io("read", cut.log_path(), error)),
+            Err(ReadError::Damaged(malformed)) => return Err(unreadable(lost, malformed)),
+            Ok(None) => None,
+            Ok(Some((header, bytes))) => {
+                let start = if header.magic < 2 { kept.next_offset } else { header.base_offset };
+                let offsets = start..header.last_offset + 1;
+                self.below(&header, bytes, end).map_err(|malformed| unreadable(offsets, malformed))?
             }
-            Ok(()) => Ok(kept),
+        };
+        if self.is_dense() && rest.is_none() && kept.next_offset < end {
+            return Err(unreadable(lost, Malformed("records are missing")));
         }
+        Ok(Kept { rest, ..kept })
     }
 
-    fn walk_below(
+    /// Walks up to `end`. Returns the batch that it lies in, if it lies in one.
+    fn walk_below<'f>(
         &self,
-        file: &mut BatchFile,
+        file: &'f mut BatchFile,
         kept: &mut Kept,
         end: u64,
-        interval_bytes: u32,
-    ) -> std::result::Result<(), ReadError> {
+    ) -> std::result::Result<Option<(BatchHeader, &'f [u8])>, ReadError> {
+        let interval_bytes = self.settings().index_interval_bytes;
         let (limit, mut expected) = (file.segment().size(), kept.next_offset);
         // What goes need not be sound: damage is cut away from where it begins.
         while expected < end
@@ -218,8 +224,7 @@ impl PartitionCore {
             if header.last_offset >= end {
                 // The base of a legacy wrapper is not in its header.
                 if header.base_offset < end || header.magic < 2 {
-                    let bytes = file.checked(kept.bytes, &header, limit)?;
-                    kept.rest = self.below(&header, bytes, end)?;
+                    return Ok(Some((header, file.checked(kept.bytes, &header, limit)?)));
                 }
                 break;
             }
@@ -228,13 +233,15 @@ impl PartitionCore {
             kept.next_offset = kept.next_offset.max(header.last_offset + 1);
             expected = header.next_base_offset();
         }
-        Ok(())
+        Ok(None)
     }
 
     /// The records of a batch below `end`, as a batch.
     fn below(&self, header: &BatchHeader, bytes: &[u8], end: u64) -> std::result::Result<Option<Vec<u8>>, Malformed> {
         let decompressed = batch::decompressed(header, bytes, self.context.max_decompressed_bytes)?;
-        batch::below(header, bytes, decompressed.as_deref(), end, &self.settings())
+        let max_decompressed_bytes = self.context.max_decompressed_bytes;
+        let packing = Packing { settings: &self.settings(), max_decompressed_bytes, must_shrink: false };
+        batch::below(header, bytes, decompressed.as_deref(), end, packing)
     }
 
     /// Writes what stays into a new file beside the old one, durably.
@@ -254,6 +261,9 @@ impl PartitionCore {
         FilePart { file: &*cut.file()?, start: 0, end: kept.bytes }.copy_to(&*file)?;
         if let Some(bytes) = kept.rest.take() {
             let header = BatchHeader::decode(&bytes).map_err(|malformed| io::Error::other(malformed.0))?;
+            if header.size_bytes > MAX_LOG_BYTES.saturating_sub(kept.bytes) {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
             file.write_all_at(&bytes, u64::from(kept.bytes))?;
             kept.index.note(indexed(cut, kept.bytes, &header), self.settings().index_interval_bytes);
             kept.next_offset = header.last_offset + 1;

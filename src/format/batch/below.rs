@@ -1,19 +1,20 @@
 //! The front part of a batch, as a batch of its own.
 
-use super::{BatchHeader, HEADER_BYTES, LOG_APPEND_TIME, RecordCursor, codec_bits};
-use crate::config::{Compression, TimestampType, TopicSettings};
+use super::packing::Packing;
+use super::{BatchHeader, CODEC, HEADER_BYTES, LOG_APPEND_TIME, RecordCursor, TOO_LONG, codec_bits};
+use crate::config::TimestampType;
+use crate::format::Malformed;
 use crate::format::record::{self, Record};
-use crate::format::{Malformed, compression};
 
-/// The records of a batch that lie below offset `end`, which is in the batch: with their offsets and timestamps, the codec, the
-/// producer and its first sequence number. `None` where there are none. The new batch ends at `end`, also where compaction
+/// The records of a batch that lie below offset `end`, which is in the batch: with their offsets and timestamps, the producer and
+/// its first sequence number, and the codec unless readers would refuse the new batch. `None` where there are none. The new batch ends at `end`, also where compaction
 /// left no record there; it is a v2 batch, whatever the old one was. `decompressed` is as from the function of that name.
 pub(crate) fn below(
     header: &BatchHeader,
     batch: &[u8],
     decompressed: Option<&[u8]>,
     end: u64,
-    settings: &TopicSettings,
+    packing: Packing<'_>,
 ) -> Result<Option<Vec<u8>>, Malformed> {
     let is_current = header.magic >= 2;
     let mut kept = vec![0; HEADER_BYTES];
@@ -33,22 +34,22 @@ pub(crate) fn below(
         max_timestamp = raw.timestamp.max(max_timestamp);
     }
     let Some((base_offset, base_timestamp)) = base else { return Ok(None) };
-    let codec = header.codec()?;
-    if codec != Compression::None {
-        let mut compressed = Vec::new();
-        compression::compress(codec, settings, kept.get(HEADER_BYTES..).unwrap_or_default(), &mut compressed)?;
-        kept.truncate(HEADER_BYTES);
-        kept.extend_from_slice(&compressed);
-    }
+    let codec = packing.pack(header.codec()?, &mut kept)?;
     let is_append_time = header.timestamp_type() == Some(TimestampType::LogAppendTime);
-    let attributes = codec_bits(codec) | if is_append_time { LOG_APPEND_TIME } else { 0 };
+    let attributes = if is_current {
+        header.attributes & !CODEC
+    } else if is_append_time {
+        LOG_APPEND_TIME
+    } else {
+        0
+    };
     let size_bytes = u32::try_from(kept.len()).ok().filter(|size| *size <= i32::MAX.cast_unsigned());
     let made = BatchHeader {
         base_offset,
         last_offset: end - 1,
-        size_bytes: size_bytes.ok_or(Malformed("a batch would be over 2147483647 bytes"))?,
+        size_bytes: size_bytes.ok_or(TOO_LONG)?,
         magic: 2,
-        attributes: if is_current { header.attributes } else { attributes },
+        attributes: attributes | codec_bits(codec),
         base_timestamp,
         max_timestamp: if is_append_time { header.max_timestamp } else { max_timestamp },
         record_count,

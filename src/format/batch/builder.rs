@@ -1,10 +1,11 @@
 //! Making a batch.
 
-use super::{BatchHeader, HEADER_BYTES, ProducerStamp, codec_bits};
+use super::packing::Packing;
+use super::{BatchHeader, HEADER_BYTES, ProducerStamp, TOO_LONG, codec_bits};
 use crate::clock::Timestamp;
 use crate::config::{Compression, TopicSettings};
+use crate::format::Malformed;
 use crate::format::record::{self, Record};
-use crate::format::{Malformed, compression};
 
 /// Makes one batch in a buffer that can be used again: base offset 0, leader epoch 0, no producer unless one is set.
 #[derive(Debug)]
@@ -71,25 +72,26 @@ impl BatchBuilder {
         self.max_timestamp
     }
 
-    /// Compresses with the settings' level where a codec was asked for, fills in the header and the CRC. The buffer is exactly
-    /// the batch. Malformed: no records, or over `i32::MAX` bytes.
+    /// Compresses with the settings' level if a codec was asked for and makes the batch smaller, fills in the header and the
+    /// CRC. The buffer is exactly the batch. Malformed: no records, or over `i32::MAX` bytes. That readers accept what the
+    /// batch decompresses to is checked by the caller.
     pub(crate) fn finish(mut self, settings: &TopicSettings) -> Result<Vec<u8>, Malformed> {
         let Some(last_offset) = self.record_count.checked_sub(1) else {
             return Err(Malformed("a batch needs a record"));
         };
-        if self.compression != Compression::None {
-            self.compress(settings)?;
-        }
+        // So that no limit is passed because of the codec, and reading what it cannot compress costs nothing.
+        let packing = Packing { settings, max_decompressed_bytes: usize::MAX, must_shrink: true };
+        let codec = packing.pack(self.compression, &mut self.buffer)?;
         let size_bytes = u32::try_from(self.buffer.len()).ok().filter(|&size| size <= i32::MAX.cast_unsigned());
         let header = BatchHeader {
             base_offset: 0,
             last_offset: last_offset.into(),
             stated_last_offset: last_offset.into(),
-            size_bytes: size_bytes.ok_or(Malformed("a batch would be over 2147483647 bytes"))?,
+            size_bytes: size_bytes.ok_or(TOO_LONG)?,
             magic: 2,
             leader_epoch: 0,
             crc: 0,
-            attributes: codec_bits(self.compression),
+            attributes: codec_bits(codec),
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
             producer_id: self.producer.id,
@@ -99,15 +101,5 @@ impl BatchBuilder {
         };
         header.write(&mut self.buffer);
         Ok(self.buffer)
-    }
-
-    /// Copies the compressed bytes back, so that the caller's buffer keeps its room for plain ones.
-    fn compress(&mut self, settings: &TopicSettings) -> Result<(), Malformed> {
-        let records = self.buffer.get(HEADER_BYTES..).unwrap_or_default();
-        let mut compressed = Vec::with_capacity(records.len() / 2);
-        compression::compress(self.compression, settings, records, &mut compressed)?;
-        self.buffer.truncate(HEADER_BYTES);
-        self.buffer.extend_from_slice(&compressed);
-        Ok(())
     }
 }

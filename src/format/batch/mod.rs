@@ -34,12 +34,14 @@ use byteorder::{BigEndian, ByteOrder};
 use crate::config::{Compression, TimestampType};
 
 use super::checksum::crc32c;
+use super::record::TOO_LONG;
 use super::{Malformed, compression, legacy};
 
 mod below;
 mod builder;
 mod checksum;
 mod cursor;
+mod packing;
 mod retained;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,7 @@ pub(crate) use below::below;
 pub(crate) use builder::BatchBuilder;
 pub(crate) use checksum::{BatchChecksum, intact_offsets};
 pub(crate) use cursor::RecordCursor;
+pub(crate) use packing::Packing;
 pub(crate) use retained::{emptied, retained};
 
 /// Size of the header of a v2 batch.

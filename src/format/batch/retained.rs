@@ -1,13 +1,16 @@
 //! What compaction leaves of a batch: some of its records, or nothing but its header.
 
-use super::{BatchHeader, CONTROL, DELETE_HORIZON, HEADER_BYTES, LOG_APPEND_TIME, RecordCursor, TRANSACTIONAL, codec_bits};
-use crate::config::{Compression, TimestampType, TopicSettings};
+use super::packing::Packing;
+use super::{
+    BatchHeader, CONTROL, DELETE_HORIZON, HEADER_BYTES, LOG_APPEND_TIME, RecordCursor, TOO_LONG, TRANSACTIONAL, codec_bits,
+};
+use crate::config::TimestampType;
+use crate::format::Malformed;
 use crate::format::record::{self, Record};
-use crate::format::{Malformed, compression};
 
 /// Makes the batch anew in `out`, which is cleared, with those of its records that `is_kept` names, in their order: offsets,
-/// timestamps, codec, producer and sequence numbers stay. The new batch covers the offsets of the old one, so that nobody takes
-/// the gaps for damage.
+/// timestamps, producer and sequence numbers stay, and so does the codec unless readers would refuse the new batch. It covers the
+/// offsets of the old one, so that nobody takes the gaps for damage.
 ///
 /// With a `delete_horizon` that becomes the base timestamp, as one that is there already stays. The new batch is a v2 batch,
 /// whatever the old one was. `decompressed` is as from the function of that name; at least one record is kept.
@@ -17,7 +20,7 @@ pub(crate) fn retained(
     decompressed: Option<&[u8]>,
     is_kept: &[bool],
     delete_horizon: Option<i64>,
-    settings: &TopicSettings,
+    packing: Packing<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
     out.clear();
@@ -41,19 +44,13 @@ pub(crate) fn retained(
         max_timestamp = raw.timestamp.max(max_timestamp);
     }
     let (base_offset, base_timestamp) = base.ok_or(Malformed("nothing is left of a batch"))?;
-    let codec = header.codec()?;
-    if codec != Compression::None {
-        let mut compressed = Vec::new();
-        compression::compress(codec, settings, out.get(HEADER_BYTES..).unwrap_or_default(), &mut compressed)?;
-        out.truncate(HEADER_BYTES);
-        out.extend_from_slice(&compressed);
-    }
+    let codec = packing.pack(header.codec()?, out)?;
     let is_append_time = header.timestamp_type() == Some(TimestampType::LogAppendTime);
     let attributes = codec_bits(codec) | header.attributes & lasting(header);
     let size_bytes = u32::try_from(out.len()).ok().filter(|size| *size <= i32::MAX.cast_unsigned());
     let made = BatchHeader {
         base_offset,
-        size_bytes: size_bytes.ok_or(Malformed("a batch would be over 2147483647 bytes"))?,
+        size_bytes: size_bytes.ok_or(TOO_LONG)?,
         magic: 2,
         attributes: attributes | if delete_horizon.is_some() { DELETE_HORIZON } else { 0 },
         base_timestamp,
@@ -89,14 +86,20 @@ mod tests {
     use super::super::{BatchBuilder, decompressed};
     use super::*;
     use crate::clock::Timestamp;
+    use crate::config::{Compression, TopicSettings};
 
     const T: i64 = 1_700_000_000_000;
+
+    fn packing(settings: &TopicSettings) -> Packing<'_> {
+        Packing { settings, max_decompressed_bytes: 1 << 20, must_shrink: false }
+    }
 
     fn batch(codec: Compression) -> (BatchHeader, Vec<u8>) {
         let mut builder = BatchBuilder::new(Vec::new(), codec);
         for (number, key) in ["a", "b", "c", "d"].into_iter().enumerate() {
             let at = Timestamp::from_millis(T + 10 * i64::try_from(number).unwrap());
-            let record = Record::new((key != "c").then_some("value")).key(key).header("h", key).timestamp(at);
+            // Long enough for a codec to make it smaller.
+            let record = Record::new((key != "c").then(|| "value".repeat(20))).key(key).header("h", key).timestamp(at);
             builder.push(&record, 0).unwrap();
         }
         let mut bytes = builder.finish(&TopicSettings::default()).unwrap();
@@ -136,8 +139,7 @@ mod tests {
         let (header, bytes) = batch(codec);
         let plain = decompressed(&header, &bytes, 1 << 20).unwrap();
         let mut out = Vec::new();
-        let settings = TopicSettings::default();
-        retained(&header, &bytes, plain.as_deref(), &kept, horizon, &settings, &mut out).unwrap();
+        retained(&header, &bytes, plain.as_deref(), &kept, horizon, packing(&TopicSettings::default()), &mut out).unwrap();
         let made = BatchHeader::decode(&out).unwrap();
         assert_eq!((made.base_offset, made.last_offset, made.last_sequence()), (100, 103, 53));
         assert_eq!((made.leader_epoch, made.producer_id, made.producer_epoch), (4, 9, 2));
@@ -161,7 +163,7 @@ mod tests {
         assert_eq!(records(&bytes), expected);
         assert_eq!((header.delete_horizon(), header.max_timestamp), (Some(T + 500), T + 20));
         let mut again = Vec::new();
-        retained(&header, &bytes, None, &[true, false], None, &TopicSettings::default(), &mut again).unwrap();
+        retained(&header, &bytes, None, &[true, false], None, packing(&TopicSettings::default()), &mut again).unwrap();
         assert_eq!(BatchHeader::decode(&again).unwrap().delete_horizon(), Some(T + 500));
         assert_eq!(records(&again), expected[..1]);
     }
@@ -201,9 +203,26 @@ mod tests {
         // Offset 7, "k1" and "v1".
         let v0 = b"\0\0\0\0\0\0\0\x07\0\0\0\x12\x57\xe7\x49\x6e\0\0\0\0\0\x02k1\0\0\0\x02v1";
         let (header, mut out) = (BatchHeader::decode(v0).unwrap(), Vec::new());
-        retained(&header, v0, None, &[true], None, &TopicSettings::default(), &mut out).unwrap();
+        retained(&header, v0, None, &[true], None, packing(&TopicSettings::default()), &mut out).unwrap();
         let made = BatchHeader::decode(&out).unwrap();
         assert!(made.crc_is_valid(&out));
         assert_eq!((made.magic, made.base_offset, made.last_offset, made.record_count), (2, 7, 7, 1));
+    }
+
+    #[test]
+    fn records_that_get_too_large_for_readers_are_not_compressed() {
+        let (header, bytes) = batch(Compression::Lz4);
+        let plain = decompressed(&header, &bytes, 1 << 20).unwrap().unwrap();
+        let settings = TopicSettings::default();
+        let codec_of = |horizon, max_decompressed_bytes| {
+            let (packing, mut out) = (Packing { settings: &settings, max_decompressed_bytes, must_shrink: false }, Vec::new());
+            retained(&header, &bytes, Some(&plain), &[true; 4], horizon, packing, &mut out).unwrap();
+            assert_eq!(records(&out).len(), 4);
+            BatchHeader::decode(&out).unwrap().codec().unwrap()
+        };
+        assert_eq!(codec_of(None, plain.len()), Compression::Lz4);
+        // The timestamps of the records are counted from the horizon, which takes more bytes.
+        assert_eq!(codec_of(Some(0), plain.len()), Compression::None);
+        assert_eq!(codec_of(Some(0), 2 * plain.len()), Compression::Lz4);
     }
 }

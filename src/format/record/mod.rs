@@ -36,6 +36,8 @@ pub use header::{Header, Headers};
 
 /// A batch, and so a record, is never larger: its length field is an `i32`.
 const MAX_BYTES: u64 = i32::MAX as u64;
+/// A batch that is made would be larger.
+pub(crate) const TOO_LONG: Malformed = Malformed("a batch would be over 2147483647 bytes");
 
 /// Bytes that a key, a value or a header value can be made of, borrowed or owned.
 ///
@@ -473,7 +475,7 @@ fn encode_any(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record
     let room = MAX_BYTES.saturating_sub(out.len() as u64);
     let length = match usize::try_from(length) {
         Ok(fits) if length + (varint::size_of_length(fits) as u64) <= room => fits,
-        _ => return Err(Malformed("a batch would be over 2147483647 bytes")),
+        _ => return Err(TOO_LONG),
     };
 
     out.reserve(varint::size_of_length(length) + length);

@@ -90,6 +90,10 @@ fn built(records: &[Record<'_>]) -> Vec<u8> {
     builder.finish(&TopicSettings::default()).unwrap()
 }
 
+fn packing(settings: &TopicSettings) -> Packing<'_> {
+    Packing { settings, max_decompressed_bytes: 1 << 20, must_shrink: false }
+}
+
 /// A batch of `record_count` that has these bytes for records, with the right checksum.
 fn batch_of(record_count: u32, records: &[u8]) -> Vec<u8> {
     let mut batch = vec![0; HEADER_BYTES];
@@ -224,6 +228,17 @@ fn compressed_batches() {
 }
 
 #[test]
+fn records_that_a_codec_makes_larger_are_stored_as_they_are() {
+    for codec in [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+        let mut builder = BatchBuilder::new(Vec::new(), codec);
+        builder.push(&("k", "v").into(), T).unwrap();
+        // A codec that the build leaves out is refused all the same.
+        let Ok(batch) = builder.finish(&TopicSettings::default()) else { continue };
+        assert_eq!(batch, built(&[("k", "v").into()]), "{codec:?}");
+    }
+}
+
+#[test]
 fn control_batches() {
     for (hex, key) in [(COMMIT, [0, 0, 0, 1]), (ABORT, [0, 0, 0, 0])] {
         let (header, records) = checked(hex);
@@ -256,7 +271,7 @@ fn what_is_left_below_an_offset_has_times_of_its_own() {
     let mut batch = built(&[at(T + 10), at(T + 20), at(T + 5), at(T + 90)]);
     stamp(&mut batch, 100, 0);
     let header = BatchHeader::decode(&batch).unwrap();
-    let left = below(&header, &batch, None, 103, &TopicSettings::default()).unwrap().unwrap();
+    let left = below(&header, &batch, None, 103, packing(&TopicSettings::default())).unwrap().unwrap();
     let header = BatchHeader::decode(&left).unwrap();
     assert!(header.crc_is_valid(&left));
     assert_eq!((header.base_offset, header.last_offset, header.record_count), (100, 102, 3));
@@ -270,7 +285,7 @@ fn what_is_left_of_a_legacy_batch_is_a_current_one() {
     // Offset 7, "k1" and "v1". The bit of the timestamp type, set, means nothing there.
     let v0 = bytes("00000000000000070000001257e7496e0008000000026b31000000027631");
     let header = BatchHeader::decode(&v0).unwrap();
-    let left = below(&header, &v0, None, 8, &TopicSettings::default()).unwrap().unwrap();
+    let left = below(&header, &v0, None, 8, packing(&TopicSettings::default())).unwrap().unwrap();
     let header = BatchHeader::decode(&left).unwrap();
     assert!(header.crc_is_valid(&left));
     assert_eq!((header.magic, header.attributes, header.base_offset, header.last_offset), (2, 0, 7, 7));
@@ -282,10 +297,10 @@ fn records_without_a_time_have_none_in_what_is_left() {
     let mut batch = built(&["a".into(), "b".into()]);
     let header = BatchHeader { base_timestamp: -1, max_timestamp: -1, ..BatchHeader::decode(&batch).unwrap() };
     header.write(&mut batch);
-    let left = below(&header, &batch, None, 1, &TopicSettings::default()).unwrap().unwrap();
+    let left = below(&header, &batch, None, 1, packing(&TopicSettings::default())).unwrap().unwrap();
     assert_eq!(BatchHeader::decode(&left).unwrap().max_timestamp, -1);
     let mut kept = Vec::new();
-    retained(&header, &batch, None, &[false, true], None, &TopicSettings::default(), &mut kept).unwrap();
+    retained(&header, &batch, None, &[false, true], None, packing(&TopicSettings::default()), &mut kept).unwrap();
     assert_eq!(BatchHeader::decode(&kept).unwrap().max_timestamp, -1);
     assert_eq!(records(&kept).unwrap()[0].1, -1);
 }
