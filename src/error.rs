@@ -50,6 +50,11 @@ pub enum Error {
     /// Stored bytes are damaged. What lies behind can still be read, from [`Corruption::offsets`]`.end` on.
     #[error(transparent)]
     Corrupt(Box<Corruption>),
+    /// A batch is whole, but its records have more bytes when they are decompressed than this log was opened to read. Later
+    /// batches can still be read, from [`OversizedBatch::offsets`]`.end` on; a log that is opened with a larger
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) reads this one as well.
+    #[error(transparent)]
+    BatchTooLarge(Box<OversizedBatch>),
     /// An fsync failed: whether what was waiting for it is durable is unknown. The partition refuses further writes.
     #[error(
         "cannot sync {}: {source}; whether the last records survive a power cut is unknown, re-open the partition",
@@ -131,15 +136,18 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A record, or a batch, is larger than the topic allows. Nothing of it was appended.
+    /// A record, or a batch, is larger than the topic, the producer or the readers of this log allow. Nothing of it was
+    /// appended.
     #[error("a batch of {bytes} bytes is over {limit}, which `{key}` allows")]
     #[non_exhaustive]
     RecordTooLarge {
-        /// Size of the batch as it would be written.
+        /// Size of the batch as it would be written; for `max_decompressed_bytes` that of its records before they are
+        /// compressed.
         bytes: u64,
         /// The limit.
         limit: u64,
-        /// The Kafka key of the limit: the topic's `max.message.bytes` or `segment.bytes`, the producer's `buffer.memory`.
+        /// The setting that the limit comes from: the topic's `max.message.bytes` or `segment.bytes`, the producer's
+        /// `buffer.memory`, or [`max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) of the log.
         key: &'static str,
     },
     /// A producer's buffer stayed full for its `max.block.ms`: what was sent before is still being written. The record was not
@@ -322,6 +330,27 @@ pub struct Corruption {
     pub reason: String,
 }
 
+/// A batch that decompresses to more bytes than the log was opened to read.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "the batch of {partition} at position {position} of {}, offsets {} to {}, decompresses to more than {limit} bytes: open the \
+     log with a larger `LogConfig::max_decompressed_bytes`, or read on at {}",
+    path.display(), offsets.start, offsets.end.saturating_sub(1), offsets.end
+)]
+#[non_exhaustive]
+pub struct OversizedBatch {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The file.
+    pub path: PathBuf,
+    /// Byte position in the file where the batch starts.
+    pub position: u32,
+    /// The offsets of the batch. Reading can go on at its end.
+    pub offsets: Range<u64>,
+    /// How many bytes this log decompresses a batch to.
+    pub limit: u64,
+}
+
 impl Error {
     /// An I/O error with what was tried, told apart from a full disk.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
@@ -399,6 +428,7 @@ impl Error {
             Io { action, path, source },
             DiskFull { path },
             Corrupt(damage),
+            BatchTooLarge(batch),
             SyncFailed { path, source },
             Poisoned { partition, cause },
             OffsetOutOfRange { partition, requested, log_start, log_end },

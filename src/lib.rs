@@ -308,7 +308,7 @@ mod topic;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use config::{CleanupPolicy, Compression, DamagedOffsets, Durability, LogConfig, ReadMode, TimestampType, TopicConfig};
-pub use error::{Corruption, Error, Result};
+pub use error::{Corruption, Error, OversizedBatch, Result};
 pub use format::record::{Header, Headers, IntoBytes, Record};
 pub use group::{
     Assign, Assignor, Consumer, ConsumerConfig, ConsumerGroup, GroupDescription, GroupPosition, GroupSpec, GroupState,

@@ -159,10 +159,12 @@ impl LogConfig {
         self
     }
 
-    /// How many bytes a compressed batch may have when it is decompressed. A larger one is an error: a few damaged or hostile
-    /// bytes can claim to hold gigabytes. At least 1.
+    /// How many bytes the records of a compressed batch may have when they are decompressed: a few hostile bytes can claim to
+    /// hold gigabytes. At least 1.
     ///
-    /// Raise it to read topics whose batches really are larger. Default: 64 MiB.
+    /// Appends to topics with a codec refuse more, with [`Error::RecordTooLarge`]. If a log holds larger batches all the same,
+    /// from a broker or from a time when the limit was higher, readers report each as [`Error::BatchTooLarge`], and compaction
+    /// leaves it as it is. Raise the limit to read and compact them. Default: 64 MiB.
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
         self.max_decompressed_bytes = bytes;
         self

@@ -131,7 +131,7 @@ impl GroupService {
     pub(crate) fn forget_topic(&self, name: &str) -> Result<()> {
         match self.store.forget_topic(name) {
             // What cannot be read is of no use to the next topic of this name either.
-            Err(Error::Corrupt(_)) => Ok(()),
+            Err(Error::Corrupt(_) | Error::BatchTooLarge(_)) => Ok(()),
             forgotten => forgotten,
         }
     }

@@ -17,14 +17,14 @@ use crate::storage::Storage;
 
 /// A larger batch is taken into memory only if its checksum is right.
 const DOUBTFUL_BYTES: u32 = 16 << 20;
-/// What a compressed batch may become.
-const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
 
 /// The batches of one file.
 #[derive(Debug)]
 pub(super) struct Batches {
     window: Window,
     position: u64,
+    /// What a compressed batch may become.
+    max_decompressed_bytes: usize,
 }
 
 /// What stands at a position.
@@ -64,10 +64,10 @@ pub(super) enum TailContent {
 
 impl Batches {
     /// At the first batch; the file ends at `limit` if it is longer.
-    pub(super) fn open(storage: &dyn Storage, path: &Arc<Path>, limit: u64) -> Result<Self> {
+    pub(super) fn open(storage: &dyn Storage, path: &Arc<Path>, limit: u64, max_decompressed_bytes: usize) -> Result<Self> {
         let mut window = Window::open(storage, path)?;
         window.limit(limit);
-        Ok(Self { window, position: 0 })
+        Ok(Self { window, position: 0, max_decompressed_bytes })
     }
 
     pub(super) fn position(&self) -> u64 {
@@ -151,7 +151,7 @@ impl Batches {
             return Ok(Err(Malformed("the batch is large and its checksum is wrong")));
         }
         let bytes = self.window.read(batch.position, header.size_bytes as usize)?;
-        let decompressed = batch::decompressed(&header, bytes, MAX_DECOMPRESSED_BYTES);
+        let decompressed = batch::decompressed(&header, bytes, self.max_decompressed_bytes);
         Ok(decompressed.map(|decompressed| LoadedBatch { header, bytes, decompressed }))
     }
 }

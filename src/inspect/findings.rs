@@ -44,6 +44,15 @@ pub enum Fault {
         /// What is wrong with them.
         reason: &'static str,
     },
+    /// The records of a batch were not looked at, because they have more bytes than the limit when they are decompressed. No harm:
+    /// see [`DumpOptions::max_decompressed_bytes`](super::DumpOptions::max_decompressed_bytes).
+    #[non_exhaustive]
+    BatchTooLarge {
+        /// Where the batch starts.
+        position: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// Bytes at the end of a file that are no whole batch or entry.
     #[non_exhaustive]
     InvalidTail {
@@ -133,6 +142,9 @@ impl fmt::Display for Fault {
             Self::UnreadableBatch { position, reason } => write!(f, "the batch at position {position} cannot be read: {reason}"),
             Self::UnreadableRecords { position, reason } => {
                 write!(f, "records of the batch at position {position} cannot be read: {reason}")
+            }
+            Self::BatchTooLarge { position, limit } => {
+                write!(f, "the batch at position {position} decompresses to more than {limit} bytes and was not looked into")
             }
             Self::InvalidTail { position, bytes } => write!(f, "{bytes} invalid bytes from position {position} to the end"),
             Self::ZeroTail { position, bytes } => write!(f, "{bytes} zeros from position {position} to the end"),

@@ -9,6 +9,7 @@ use super::window::Window;
 use super::{Dump, Fault};
 use crate::error::{Error, Result};
 use crate::format::Malformed;
+use crate::format::compression::is_over_limit;
 use crate::format::file_name::LOG;
 use crate::format::index_entry::{
     AbortedTransaction, OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TRANSACTION_ENTRY_BYTES, TimeEntry,
@@ -159,7 +160,7 @@ impl Dump<'_> {
     /// The log that an index belongs to; `None` where it is missing.
     fn log_beside(&self) -> Result<Option<Batches>> {
         let path: Arc<Path> = self.path.with_file_name(format!("{}.{LOG}", self.stem())).into();
-        match Batches::open(self.storage, &path, u64::MAX) {
+        match Batches::open(self.storage, &path, u64::MAX, self.options.max_decompressed_bytes) {
             Ok(log) => Ok(Some(log)),
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -247,11 +248,14 @@ impl Search {
         let Some(log) = &mut self.log else { return Ok(-1) };
         let crc_is_valid = log.crc_is_valid(batch)?;
         let mut max = -1;
-        if let Ok(batch) = log.load(batch, crc_is_valid)? {
-            batch.for_each(|record| {
+        match log.load(batch, crc_is_valid)? {
+            Ok(batch) => batch.for_each(|record| {
                 max = record.map_or(max, |record| max.max(record.timestamp));
                 Ok(())
-            })?;
+            })?,
+            // It is whole, and its header says so.
+            Err(malformed) if is_over_limit(malformed) && crc_is_valid => max = batch.header.max_timestamp,
+            Err(_) => {}
         }
         Ok(max)
     }

@@ -7,6 +7,7 @@ use crate::config::{Compression, TimestampType};
 use crate::error::Result;
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
+use crate::format::compression::is_over_limit;
 use crate::format::control::ControlRecord;
 use crate::format::kraft_control;
 
@@ -14,16 +15,20 @@ impl Dump<'_> {
     /// Gives the offset of the last record, or `before` if there is none. `before` is what the first one should follow.
     pub(super) fn log_file(&mut self, mut before: Option<u64>) -> Result<Option<u64>> {
         self.title()?;
-        let mut batches = Batches::open(self.storage, &self.path, self.options.max_bytes)?;
+        let mut batches = Batches::open(self.storage, &self.path, self.options.max_bytes, self.options.max_decompressed_bytes)?;
         while let Some(found) = batches.next()? {
             match found {
                 Found::Batch(batch) => {
                     let is_valid = batches.crc_is_valid(&batch)?;
                     self.batch(&batch, is_valid)?;
                     if self.options.deep_iteration || self.options.print_data_log {
-                        let position = batch.position;
+                        let (position, last_offset) = (batch.position, batch.header.last_offset);
                         match batches.load(&batch, is_valid)? {
                             Ok(batch) => self.records(position, &batch, &mut before)?,
+                            Err(malformed) if is_over_limit(malformed) && is_valid => {
+                                before = Some(last_offset);
+                                self.too_large(position)?;
+                            }
                             Err(malformed) => self.unreadable_records(position, malformed)?,
                         }
                     }
@@ -93,6 +98,12 @@ impl Dump<'_> {
             }
             Err(malformed) => self.unreadable_records(position, malformed),
         })
+    }
+
+    fn too_large(&mut self, position: u64) -> Result<()> {
+        let limit = self.options.max_decompressed_bytes as u64;
+        self.found(Fault::BatchTooLarge { position, limit });
+        self.line(format_args!("| decompresses to more than {limit} bytes"))
     }
 
     fn unreadable_records(&mut self, position: u64, Malformed(reason): Malformed) -> Result<()> {

@@ -36,6 +36,9 @@ pub use findings::{Fault, Finding};
 pub use salvage::{Salvage, salvage};
 pub use verify::verify;
 
+/// What a compressed batch may become, unless the options say otherwise.
+const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
+
 /// Suffix of a snapshot of a `KRaft` metadata log: batches, as in a `.log`.
 const METADATA_SNAPSHOT: &str = "checkpoint";
 
@@ -49,6 +52,7 @@ pub struct DumpOptions {
     verify_index_only: bool,
     index_sanity_check: bool,
     max_bytes: u64,
+    max_decompressed_bytes: usize,
 }
 
 impl Default for DumpOptions {
@@ -67,6 +71,7 @@ impl DumpOptions {
             verify_index_only: false,
             index_sanity_check: false,
             max_bytes: u64::MAX,
+            max_decompressed_bytes: MAX_DECOMPRESSED_BYTES,
         }
     }
 
@@ -109,6 +114,14 @@ impl DumpOptions {
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
+        self
+    }
+
+    /// Sets how many bytes the records of a compressed batch may have when they are decompressed. Records of a larger batch are
+    /// not shown, and [`Fault::BatchTooLarge`] is found in their place. Default: 256 MiB.
+    #[must_use]
+    pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
+        self.max_decompressed_bytes = bytes;
         self
     }
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::MAX_DECOMPRESSED_BYTES;
 use super::window::Window;
 use crate::brief::Few;
 use crate::config::TopicConfig;
@@ -21,8 +22,6 @@ use crate::log::salvaged::{Known, known};
 use crate::partition::Partition;
 use crate::storage::{Access, Disk, Storage, StorageFile, create_dirs, read_file, replace_file};
 
-/// What a compressed legacy batch may become, to tell its first offset.
-const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
 /// `partition.metadata` and the epochs are small.
 const MAX_METADATA_BYTES: u64 = 64 << 20;
 /// A segment spans no more offsets.

@@ -52,6 +52,29 @@ fn dump_log(bytes: &[u8]) -> (String, Vec<Fault>) {
     (out, faults)
 }
 
+/// A batch that is not damaged, but larger than the dump may make it.
+#[test]
+fn a_batch_over_the_limit_is_stepped_over_and_no_damage() {
+    let disk = MemoryDisk::new();
+    let mut builder = BatchBuilder::new(Vec::new(), Compression::Zstd);
+    for _ in 0..2 {
+        builder.push(&Record::new("a".repeat(1_000)).key("k"), 7).unwrap();
+    }
+    let Ok(mut large) = builder.finish(&TopicSettings::default()) else { return };
+    batch::stamp(&mut large, 1, 0);
+    let all = batches(4);
+    write(&disk, LOG, &[&all[0][..], &large, &all[3]].concat());
+    let position = all[0].len() as u64;
+    write(&disk, TIME_INDEX, &TimeEntry { timestamp: 7, relative_offset: 2 }.encode());
+    let options = DumpOptions::new().print_data_log(true).max_decompressed_bytes(1_000);
+    let (out, _, faults) = dump(&disk, LOG, &options);
+    assert_eq!((payloads(&out), faults), (vec!["value 0", "value 3"], vec![Fault::BatchTooLarge { position, limit: 1_000 }]));
+    assert!(out.contains("| decompresses to more than 1000 bytes"), "{out}");
+    assert_eq!(dump(&disk, TIME_INDEX, &options.verify_index_only(true)).2, []);
+    let (out, _, faults) = dump(&disk, LOG, &DumpOptions::new().print_data_log(true));
+    assert_eq!((payloads(&out).len(), faults.len()), (4, 0));
+}
+
 fn payloads(out: &str) -> Vec<&str> {
     out.lines().filter_map(|line| line.split_once(" payload: ").map(|(_, payload)| payload)).collect()
 }

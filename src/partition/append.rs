@@ -13,7 +13,7 @@ use super::{PartitionCore, Writer};
 use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, Compression, Durability, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
-use crate::format::batch::{BatchBuilder, stamp, stamp_append_time};
+use crate::format::batch::{BatchBuilder, HEADER_BYTES, stamp, stamp_append_time};
 use crate::format::record::Record;
 use crate::format::{Malformed, compression, file_name, producer_snapshot};
 use crate::segment::Segment;
@@ -39,6 +39,32 @@ pub(crate) struct Appended {
     /// How often the partition had been re-opened, and how often it had been cut.
     pub(super) reopens: u64,
     pub(super) truncations: u64,
+}
+
+/// How large a batch may get while it is built, before it is compressed, and the setting that says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainLimit {
+    bytes: u64,
+    /// Bytes of the batch that the setting is not about.
+    uncounted: u64,
+    key: &'static str,
+}
+
+impl PlainLimit {
+    /// Most bytes that the batch may have.
+    pub(crate) fn batch_bytes(self) -> u64 {
+        self.bytes.saturating_add(self.uncounted)
+    }
+
+    /// `RecordTooLarge` for a batch with this many bytes.
+    #[inline]
+    pub(crate) fn check(self, batch_bytes: usize) -> Result<()> {
+        let bytes = (batch_bytes as u64).saturating_sub(self.uncounted);
+        if bytes > self.bytes {
+            return Err(Error::RecordTooLarge { bytes, limit: self.bytes, key: self.key });
+        }
+        Ok(())
+    }
 }
 
 impl PartitionCore {
@@ -80,19 +106,16 @@ impl PartitionCore {
         now: i64,
         records: impl IntoIterator<Item = R>,
     ) -> Result<Option<EncodedBatch>> {
-        let limit = u64::from(settings.max_message_bytes);
         let compression = settings.compression.codec(Compression::None);
+        let limit = self.limit_of(settings, compression);
         let mut builder = BatchBuilder::new(self.context.buffers.take(), compression);
         for (index, record) in records.into_iter().enumerate() {
             let record = record.into();
             check_record(settings, &record, now).map_err(|reason| Error::InvalidRecord { index, reason })?;
             let pushed = builder.push(&record, now);
             pushed.map_err(|Malformed(reason)| Error::InvalidRecord { index, reason })?;
-            let bytes = builder.len_bytes() as u64;
-            // What is compressed is measured when it is; a plain batch need not be built any further.
-            if compression == Compression::None && bytes > limit {
-                return Err(Error::RecordTooLarge { bytes, limit, key: "max.message.bytes" });
-            }
+            // It need not be built any further. How large it is with a codec shows when it is compressed.
+            limit.check(builder.len_bytes())?;
         }
         let record_count = builder.record_count();
         if record_count == 0 {
@@ -105,6 +128,19 @@ impl PartitionCore {
             return Err(error);
         }
         Ok(Some(EncodedBatch { bytes, record_count, max_timestamp, producer: None }))
+    }
+
+    /// Most bytes that a batch may have before it is compressed with `compression`.
+    pub(crate) fn limit_of(&self, settings: &TopicSettings, compression: Compression) -> PlainLimit {
+        match compression {
+            Compression::None => PlainLimit { bytes: settings.max_message_bytes.into(), uncounted: 0, key: "max.message.bytes" },
+            // Whatever it becomes: readers of this log would refuse it.
+            _ => PlainLimit {
+                bytes: self.context.max_decompressed_bytes as u64,
+                uncounted: HEADER_BYTES as u64,
+                key: "max_decompressed_bytes",
+            },
+        }
     }
 
     pub(crate) fn cannot_encode(&self, malformed: Malformed) -> Error {

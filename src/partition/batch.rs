@@ -13,7 +13,7 @@ use super::owned_record::OwnedRecord;
 use crate::brief::Nullable;
 use crate::clock::Timestamp;
 use crate::config::{Compression, TimestampType};
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Corruption, Error, OversizedBatch, Result};
 use crate::format::batch::{self, BatchHeader, HEADER_BYTES, RecordCursor};
 use crate::format::record::{Headers, RawRecord, Record};
 use crate::format::{Malformed, compression, file_name};
@@ -30,13 +30,19 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The error for damage in a segment; offsets up to `offsets.end` are lost.
+    /// The error for bytes of a segment that cannot be read; the offsets up to `offsets.end` are passed over by a reader that
+    /// goes on. A batch that was checked may be whole all the same: in another codec, or over the limit of this log.
     pub(crate) fn corrupt(&self, base_offset: u64, position: u32, offsets: Range<u64>, reason: Malformed) -> Error {
         let path = self.dir.join(file_name::segment_file(base_offset, file_name::LOG));
         if compression::is_left_out(reason) {
             return Error::Unsupported { path, what: reason.0 };
         }
-        Error::Corrupt(Box::new(Corruption { partition: self.id.clone(), path, position, offsets, reason: reason.0.to_owned() }))
+        let partition = self.id.clone();
+        if compression::is_over_limit(reason) {
+            let limit = self.max_decompressed_bytes as u64;
+            return Error::BatchTooLarge(Box::new(OversizedBatch { partition, path, position, offsets, limit }));
+        }
+        Error::Corrupt(Box::new(Corruption { partition, path, position, offsets, reason: reason.0.to_owned() }))
     }
 }
 
@@ -85,8 +91,9 @@ impl Batch {
         self.range.clone()
     }
 
-    /// Its records, decoded as they are visited. A record that cannot be decoded is an error; the iterator goes on behind it
-    /// where it can.
+    /// Its records, decoded as they are visited. A record that cannot be decoded is an error, [`Error::Corrupt`]; the iterator
+    /// goes on behind it where it can. A batch that decompresses to more than
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) is one [`Error::BatchTooLarge`].
     pub fn iter(&self) -> RecordIter<'_> {
         RecordIter::over(slice::from_ref(self))
     }

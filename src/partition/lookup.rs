@@ -62,7 +62,7 @@ impl PartitionCore {
             let (segments, truncations) = (self.segments().snapshot(), self.truncations());
             match self.find(spec) {
                 // What it went through was deleted or cut meanwhile.
-                Err(Error::Corrupt(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
+                Err(Error::Corrupt(_) | Error::BatchTooLarge(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
                     if !(self.is_read_only() && attempts > 2)
                         && (truncations != self.truncations() || !Arc::ptr_eq(&segments, &self.segments().snapshot())) => {}
                 // The record that it found was deleted in the meantime.

@@ -71,7 +71,7 @@ mod transactions;
 mod truncate;
 
 pub use append::RecordMetadata;
-pub(crate) use append::{Appended, check_record, check_size};
+pub(crate) use append::{Appended, PlainLimit, check_record, check_size};
 pub use batch::{Batch, RecordIter, RecordView};
 pub(crate) use cleaned::discard_cleaned;
 pub(crate) use context::{BufferPool, CleanMarker, KeepOpen, Numbers, Opener, PartitionContext, PartitionSpec};

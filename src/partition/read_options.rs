@@ -54,7 +54,8 @@ impl ReadOptions {
     /// [`Reader::take_skipped`](super::Reader::take_skipped). Each batch is looked at to its last record before it is given
     /// out, which costs about as much again as reading it. Default: no.
     ///
-    /// A device that refuses to read is an error all the same.
+    /// A device that refuses to read is an error all the same, and so is a batch that is whole but decompresses to more than this
+    /// log reads ([`Error::BatchTooLarge`]): a new reader can go on after it, at [`Reader::next_offset`].
     #[must_use]
     pub fn skip_corrupt(self, skip_corrupt: bool) -> Self {
         Self { skip_corrupt, ..self }

@@ -186,7 +186,10 @@ impl ProducerCore {
         self.check_open()?;
         partition.check_writable()?;
         let settings = partition.settings();
-        let limit = self.config.batch_size.min(settings.max_message_bytes).min(settings.segment_bytes) as usize;
+        let compression = settings.compression.codec(self.config.compression);
+        let plain_limit = partition.limit_of(&settings, compression);
+        let limit = self.config.batch_size.min(settings.max_message_bytes).min(settings.segment_bytes);
+        let limit = usize::try_from(u64::from(limit).min(plain_limit.batch_bytes())).unwrap_or(usize::MAX);
         let reserved = limit.max(HEADER_BYTES + bound) as u64;
         let room = self.memory.take(reserved, || Deadline::after(self.config.max_block), || self.make_room());
         room.map_err(|error| match error {
@@ -194,13 +197,13 @@ impl ProducerCore {
             Error::BufferExhausted => self.retries.cause().unwrap_or(error),
             error => error,
         })?;
-        let compression = settings.compression.codec(self.config.compression);
         let due_us = self.pace.due_us();
         let batch = OpenBatch {
             builder: BatchBuilder::new(self.context.buffers.take(), compression),
             outcome: Arc::new(BatchOutcome::new(Arc::clone(self), Arc::clone(partition))),
             settings,
             limit,
+            plain_limit,
             reserved,
             due_us,
             now: self.pace.now(),

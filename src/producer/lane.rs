@@ -26,7 +26,7 @@ use crate::config::{Compression, Durability, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::batch::BatchBuilder;
 use crate::format::record::Record;
-use crate::partition::{check_record, check_size};
+use crate::partition::{PlainLimit, check_record, check_size};
 
 /// A batch that records are added to.
 pub(super) struct OpenBatch {
@@ -35,6 +35,8 @@ pub(super) struct OpenBatch {
     pub(super) outcome: Arc<BatchOutcome>,
     /// Greatest size before compression, but for a batch of one record.
     pub(super) limit: usize,
+    /// Which also a batch of one record may not pass.
+    pub(super) plain_limit: PlainLimit,
     /// Of the producer's memory.
     pub(super) reserved: u64,
     /// When it has lingered long enough.
@@ -61,9 +63,12 @@ impl OpenBatch {
         let invalid = |reason| Error::InvalidRecord { index: 0, reason };
         check_record(&self.settings, record, self.now).map_err(invalid)?;
         self.builder.push(record, self.now).map_err(|malformed| invalid(malformed.0))?;
-        if self.builder.record_count() == 1 && self.builder.compression() == Compression::None {
+        if self.builder.record_count() == 1 {
             // Alone it is too large: whoever sends it is told at once.
-            check_size(&self.settings, self.builder.len_bytes())?;
+            self.plain_limit.check(self.builder.len_bytes())?;
+            if self.builder.compression() == Compression::None {
+                check_size(&self.settings, self.builder.len_bytes())?;
+            }
         }
         self.durability = self.durability.max(durability);
         Ok(record.timestamp.map_or(self.now, Timestamp::as_millis))

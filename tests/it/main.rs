@@ -28,3 +28,4 @@ mod recovery;
 mod retention;
 mod salvaging;
 mod skipping;
+mod unpacking;

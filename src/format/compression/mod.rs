@@ -73,6 +73,11 @@ left_out!(lz4, super::NO_LZ4);
 #[cfg(not(feature = "zstd"))]
 left_out!(zstd, super::NO_ZSTD);
 
+/// Whether nothing is wrong with the bytes but that they decompress to more than was allowed.
+pub(crate) fn is_over_limit(malformed: Malformed) -> bool {
+    malformed == TOO_LARGE
+}
+
 /// Whether nothing is wrong with the bytes but that this build lacks their codec, or that no version has it yet.
 pub(crate) fn is_left_out(malformed: Malformed) -> bool {
     [UNKNOWN, NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD].contains(&malformed)
