@@ -99,6 +99,9 @@ fn main() -> anyhow::Result<()> {
             spinner.finish_and_clear();
             let bytes: u64 = store.topic.segments().iter().map(|segment| segment.bytes).sum();
             println!("{} records removed, {bytes} bytes are left", done.records_removed);
+            if done.bytes_not_compacted == bytes {
+                println!("all of it is in the active segment, which is not compacted yet");
+            }
         }
     }
     Ok(log.close()?)

@@ -3,10 +3,12 @@
 //! | batch | stays |
 //! | --- | --- |
 //! | record behind the end of the key map | yes |
+//! | batch over the limit, of a codec that this build lacks, or that could not be built again | as it is |
 //! | record without a key | no |
 //! | record of an aborted transaction | no |
 //! | record whose key has a later offset | no |
 //! | tombstone, the latest of its key | until the delete horizon that its batch got in the first pass that saw it |
+//! | tombstone after a batch that stays as it is | yes: that batch may hold what the tombstone deletes |
 //! | marker of a transaction of which nothing is left | likewise |
 //! | header of the last batch of a producer | yes: it tells the sequence number that comes next |
 //! | header of the last batch of a round | yes: it tells where the log ends |
@@ -22,7 +24,9 @@ use crate::clock::Timestamp;
 use crate::config::TopicSettings;
 use crate::format::Malformed;
 use crate::format::batch::{self, BatchHeader, Packing, RecordCursor};
+use crate::format::compression::may_be_whole;
 use crate::format::producer_snapshot::ProducerEntry;
+use crate::format::record::TOO_LONG;
 use crate::partition::control_of;
 use crate::segment::batch_file::ReadError;
 
@@ -51,6 +55,10 @@ pub(super) struct Cleaner<'a> {
     pub(super) keeps_legacy_tombstones: bool,
     pub(super) max_decompressed_bytes: usize,
     pub(super) records_removed: u64,
+    /// Batches whose records could not be looked at, or not be built again.
+    pub(super) left_alone: u64,
+    /// Where the first of them begins.
+    pub(super) first_left_alone: Option<u64>,
     /// Whether anything of the current group changed.
     pub(super) has_changed: bool,
     seen: Vec<Seen>,
@@ -70,6 +78,8 @@ impl<'a> Cleaner<'a> {
             keeps_legacy_tombstones: true,
             max_decompressed_bytes,
             records_removed: 0,
+            left_alone: 0,
+            first_left_alone: None,
             has_changed: false,
             seen: Vec::new(),
             is_kept: Vec::new(),
@@ -84,25 +94,42 @@ impl<'a> Cleaner<'a> {
             self.records_removed += u64::from(header.record_count);
             return self.without_records(header, verdict, output);
         }
-        let decompressed = batch::decompressed(header, bytes, self.max_decompressed_bytes)?;
+        let decompressed = match batch::decompressed(header, bytes, self.max_decompressed_bytes) {
+            Err(malformed) if may_be_whole(malformed) => return self.leave_alone(header, bytes, output),
+            decompressed => decompressed?,
+        };
         let decompressed = decompressed.as_deref();
         let kept = self.choose(header, bytes, decompressed)?;
         if kept.count == 0 {
+            self.records_removed += self.is_kept.len() as u64;
             return self.without_records(header, verdict, output);
         }
         let gets_horizon = header.magic >= 2 && (kept.has_tombstone || verdict.is_obsolete) && header.delete_horizon().is_none();
         if kept.count == self.is_kept.len() && !gets_horizon {
             return Ok(output.push(header, bytes)?);
         }
-        self.has_changed = true;
         // What is left of an older format is a v2 batch, in which a tombstone has a horizon.
         let gets_horizon = gets_horizon || header.magic < 2 && kept.has_tombstone;
         let horizon = gets_horizon.then(|| self.now.as_millis().saturating_add(self.settings.delete_retention_ms));
         let max_decompressed_bytes = self.max_decompressed_bytes;
         let packing = Packing { settings: self.settings, max_decompressed_bytes, must_shrink: false };
-        batch::retained(header, bytes, decompressed, &self.is_kept, horizon, packing, &mut self.rebuilt)?;
+        match batch::retained(header, bytes, decompressed, &self.is_kept, horizon, packing, &mut self.rebuilt) {
+            Err(TOO_LONG) => return self.leave_alone(header, bytes, output),
+            retained => retained?,
+        }
+        self.has_changed = true;
+        self.records_removed += (self.is_kept.len() - kept.count) as u64;
         let made = BatchHeader::decode(&self.rebuilt)?;
         Ok(output.push(&made, &self.rebuilt)?)
+    }
+
+    /// Keeps a batch that cannot be looked into, or not be built again, as it is.
+    fn leave_alone(&mut self, header: &BatchHeader, bytes: &[u8], output: &mut Output) -> Result<(), ReadError> {
+        self.left_alone += 1;
+        // The base of a legacy wrapper is not in its header.
+        let start = if header.magic < 2 { output.next_offset() } else { header.base_offset };
+        self.first_left_alone.get_or_insert(start);
+        Ok(output.push(header, bytes)?)
     }
 
     /// What can be said before the records are looked at.
@@ -166,7 +193,6 @@ impl<'a> Cleaner<'a> {
                 kept.has_tombstone |= is_kept && record.is_tombstone;
             }
         }
-        self.records_removed += (self.is_kept.len() - kept.count) as u64;
         Ok(kept)
     }
 
@@ -180,6 +206,9 @@ impl<'a> Cleaner<'a> {
     }
 
     fn keeps_tombstones(&self, header: &BatchHeader) -> bool {
+        if self.first_left_alone.is_some() {
+            return true;
+        }
         if header.magic < 2 {
             return self.keeps_legacy_tombstones;
         }

@@ -57,6 +57,11 @@ impl Extent {
         Ok(extent)
     }
 
+    /// Total size of the `.log` files.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| u64::from(segment.size())).sum()
+    }
+
     /// The segments that have something that no pass has seen.
     pub(super) fn dirty(&self) -> &[Arc<Segment>] {
         let clean = self.segments.partition_point(|segment| segment.next_offset() <= self.first_dirty);

@@ -15,7 +15,7 @@
 //! | `key_map` | the latest offset of each key |
 //! | `transactions` | what is aborted, and which markers are needed |
 //! | `cleaner` | what becomes of each batch |
-//! | `output` | writing a cleaned segment |
+//! | `output` | writing what is left of a group |
 //!
 //! Kafka's rules throughout (`LogCleaner`).
 
@@ -26,8 +26,9 @@ use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::batch::{self, BatchHeader, RecordCursor};
+use crate::format::compression::may_be_whole;
 use crate::format::file_name;
-use crate::partition::{Maintenance, PartitionCore};
+use crate::partition::{Maintenance, PartitionCore, discard_cleaned};
 use crate::segment::batch_file::ReadError;
 use crate::segment::{MAX_LOG_BYTES, Segment};
 
@@ -67,9 +68,17 @@ type Step<T> = std::result::Result<T, Stopped>;
 /// What a pass may use, and whom it asks whether to go on.
 pub(crate) struct Allowance<'a> {
     /// Memory of the key map.
-    pub(crate) key_map_bytes: usize,
+    key_map_bytes: usize,
+    /// Largest `.log` that is written.
+    max_log_bytes: u32,
     /// Asked between two batches; `false` ends the pass.
-    pub(crate) goes_on: &'a mut dyn FnMut() -> bool,
+    goes_on: &'a mut dyn FnMut() -> bool,
+}
+
+impl<'a> Allowance<'a> {
+    pub(crate) fn new(key_map_bytes: usize, goes_on: &'a mut dyn FnMut() -> bool) -> Self {
+        Self { key_map_bytes, max_log_bytes: MAX_LOG_BYTES, goes_on }
+    }
 }
 
 /// Whether a topic with this policy is compacted.
@@ -120,6 +129,7 @@ impl PartitionCore {
     fn clean_once(&self, now: Timestamp, allowance: &mut Allowance<'_>, done: &mut Maintenance) -> Step<bool> {
         let truncations = self.truncations();
         let extent = Extent::of(self, now)?;
+        done.bytes_not_compacted = self.log_bytes().saturating_sub(extent.bytes());
         if extent.segments.is_empty() {
             return Ok(true);
         }
@@ -161,7 +171,8 @@ impl Pass<'_> {
             self.clean_group(group, &mut cleaner, allowance, done)?;
             done.records_removed += std::mem::take(&mut cleaner.records_removed);
         }
-        self.partition.note_cleaned(map.end(), self.truncations);
+        done.batches_left_alone = cleaner.left_alone;
+        self.partition.note_cleaned(map.end(), cleaner.first_left_alone, self.truncations);
         Ok(map.end())
     }
 
@@ -209,7 +220,11 @@ impl Pass<'_> {
         if header.last_offset < self.extent.first_dirty {
             return Ok(true);
         }
-        let decompressed = batch::decompressed(header, bytes, self.partition.max_decompressed_bytes())?;
+        let decompressed = match batch::decompressed(header, bytes, self.partition.max_decompressed_bytes()) {
+            // It stays as it is, and so do earlier records of its keys.
+            Err(malformed) if may_be_whole(malformed) => return Ok(true),
+            decompressed => decompressed?,
+        };
         let decompressed = decompressed.as_deref();
         let mut cursor = RecordCursor::new(header, bytes, decompressed)?;
         found.clear();
@@ -222,7 +237,7 @@ impl Pass<'_> {
     }
 
     /// Neighbours that fit into one segment, by Kafka's rule: log and indexes as large as they are now, and all offsets within
-    /// reach of the first base offset.
+    /// reach of the first base offset. What is left of them may still not fit: then the output is split.
     fn groups<'a>(&self, mut segments: &'a [Arc<Segment>]) -> Result<Vec<&'a [Arc<Segment>]>> {
         let mut groups = Vec::new();
         while let Some(first) = segments.first() {
@@ -274,7 +289,7 @@ impl Pass<'_> {
         let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
         let failed = |error| Error::io("compact", first.log_path(), error);
         let home = self.partition.home();
-        let output = Output::create(home, first.base_offset, self.settings.index_interval_bytes);
+        let output = Output::create(home, first.base_offset, self.settings.index_interval_bytes, allowance.max_log_bytes);
         let mut output = output.map_err(|error| Stopped::Failed(failed(error)))?;
         let mut modified = Timestamp::from_millis(0);
         for segment in group {
@@ -282,7 +297,7 @@ impl Pass<'_> {
             cleaner.keeps_legacy_tombstones = modified.as_millis() > self.legacy_horizon;
             self.walk(segment, true, allowance, |header, bytes| cleaner.clean(header, bytes, &mut output).map(|()| true))?;
         }
-        if group.len() == 1 && !cleaner.has_changed {
+        if group.len() == 1 && !cleaner.has_changed && !output.is_split() {
             return Ok(());
         }
         let written = output.finish(last.next_offset(), modified).map_err(|error| Stopped::Failed(failed(error)))?;
@@ -292,7 +307,9 @@ impl Pass<'_> {
             done.bytes_freed += freed;
             return Ok(());
         }
-        crate::partition::discard_cleaned(home, first.base_offset);
+        for segment in &written {
+            discard_cleaned(home, segment.base_offset);
+        }
         Err(replaced.err().map_or(Stopped::Early, Stopped::Failed))
     }
 

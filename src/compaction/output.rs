@@ -1,4 +1,8 @@
-//! A cleaned segment while it is written: the batches that stay, one behind the other, with the indexes that belong to them.
+//! What a group of segments becomes: the batches that stay, one after the other, with the indexes that belong to them.
+//!
+//! It is one segment, unless the batches do not fit into one: Kafka's files are smaller than 2 GiB, and the offsets in one file
+//! are less than 2^31 apart. A batch that compaction builds again may be larger than before, so that the sizes of the originals
+//! promise nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -15,9 +19,100 @@ use crate::storage::{Access, StorageFile, remove_if_exists};
 /// Bytes that are written at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The files `<base>.*.cleaned`. Removed again unless it is finished.
+/// The segments that are written in place of a group. Their files are removed again unless they are finished.
 #[derive(Debug)]
 pub(super) struct Output {
+    home: SegmentHome,
+    interval_bytes: u32,
+    /// Largest size of a `.log`.
+    max_log_bytes: u32,
+    /// Those that are full, in order.
+    full: Vec<SegmentOutput>,
+    open: SegmentOutput,
+    /// Lowest offset that the next batch may have.
+    next_offset: u64,
+    /// Aborted transactions whose marker comes with the next batch.
+    aborted: Vec<AbortedTransaction>,
+}
+
+impl Output {
+    pub(super) fn create(home: &SegmentHome, base_offset: u64, interval_bytes: u32, max_log_bytes: u32) -> io::Result<Self> {
+        Ok(Self {
+            home: home.clone(),
+            interval_bytes,
+            max_log_bytes,
+            full: Vec::new(),
+            open: SegmentOutput::create(home, base_offset, interval_bytes)?,
+            next_offset: base_offset,
+            aborted: Vec::new(),
+        })
+    }
+
+    /// Lowest offset that the next batch may have.
+    pub(super) fn next_offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Whether it is more than one segment.
+    pub(super) fn is_split(&self) -> bool {
+        !self.full.is_empty()
+    }
+
+    /// Adds a batch.
+    pub(super) fn push(&mut self, header: &BatchHeader, bytes: &[u8]) -> io::Result<()> {
+        if !self.open.has_room(header, bytes.len(), self.max_log_bytes) {
+            self.open.flush()?;
+            let next = SegmentOutput::create(&self.home, self.first_offset(header), self.interval_bytes)?;
+            self.full.push(std::mem::replace(&mut self.open, next));
+        }
+        self.open.aborted.append(&mut self.aborted);
+        self.next_offset = header.next_base_offset();
+        self.open.push(header, bytes)
+    }
+
+    /// The lowest offset that a batch may have. Only v2 batches tell their first; the records of an older one are near its last.
+    fn first_offset(&self, header: &BatchHeader) -> u64 {
+        if header.magic >= 2 {
+            return header.base_offset;
+        }
+        self.next_offset.max(header.last_offset.saturating_sub(MAX_LOG_BYTES.into()))
+    }
+
+    /// Notes an aborted transaction whose marker is the next batch.
+    pub(super) fn push_aborted(&mut self, transaction: AbortedTransaction) {
+        self.aborted.push(transaction);
+    }
+
+    /// Writes what is left and makes it all durable. `next_offset` is where the segment after the group begins, `modified` when
+    /// the last of the originals was written.
+    pub(super) fn finish(self, next_offset: u64, modified: Timestamp) -> io::Result<Vec<CleanedSegment>> {
+        let segments: Vec<_> = self.full.into_iter().chain([self.open]).collect();
+        let ends: Vec<_> = segments.iter().skip(1).map(|segment| segment.base_offset).chain([next_offset]).collect();
+        let mut finished = Finished { home: self.home, segments: Vec::new() };
+        for (segment, end) in segments.into_iter().zip(ends) {
+            finished.segments.push(segment.finish(end, modified)?);
+        }
+        Ok(std::mem::take(&mut finished.segments))
+    }
+}
+
+/// Segments that were finished. What is still in here when it is dropped is removed: one that comes after it failed.
+struct Finished {
+    home: SegmentHome,
+    segments: Vec<CleanedSegment>,
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        for segment in &self.segments {
+            discard_cleaned(&self.home, segment.base_offset);
+        }
+    }
+}
+
+/// One segment, in the files `<base>.*.cleaned`.
+#[derive(Debug)]
+struct SegmentOutput {
     home: SegmentHome,
     base_offset: u64,
     interval_bytes: u32,
@@ -31,8 +126,8 @@ pub(super) struct Output {
     is_finished: bool,
 }
 
-impl Output {
-    pub(super) fn create(home: &SegmentHome, base_offset: u64, interval_bytes: u32) -> io::Result<Self> {
+impl SegmentOutput {
+    fn create(home: &SegmentHome, base_offset: u64, interval_bytes: u32) -> io::Result<Self> {
         discard_cleaned(home, base_offset);
         let log = home.storage.open(&cleaned_path(home, base_offset, file_name::LOG), Access::CreateNew)?;
         Ok(Self {
@@ -41,7 +136,7 @@ impl Output {
             interval_bytes,
             log,
             written: 0,
-            buffer: Vec::with_capacity(BUFFER_BYTES),
+            buffer: Vec::new(),
             index: MemoryIndex::default(),
             aborted: Vec::new(),
             is_finished: false,
@@ -49,28 +144,28 @@ impl Output {
     }
 
     /// Size of the `.log` so far.
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         u64::from(self.written) + self.buffer.len() as u64
     }
 
-    /// Adds a batch.
-    pub(super) fn push(&mut self, header: &BatchHeader, bytes: &[u8]) -> io::Result<()> {
-        let end = self.bytes() + bytes.len() as u64;
-        let position = u32::try_from(self.bytes()).ok().filter(|_| end <= u64::from(MAX_LOG_BYTES));
-        let position = position.ok_or(io::ErrorKind::FileTooLarge)?;
+    /// Whether a batch of `bytes` fits. The first one does, whatever the limit, if its offsets do.
+    fn has_room(&self, header: &BatchHeader, bytes: usize, max_log_bytes: u32) -> bool {
+        let is_near = header.last_offset.saturating_sub(self.base_offset) <= u64::from(MAX_LOG_BYTES);
+        is_near && (self.bytes() == 0 || self.bytes() + bytes as u64 <= u64::from(max_log_bytes))
+    }
+
+    /// Adds a batch that fits.
+    fn push(&mut self, header: &BatchHeader, bytes: &[u8]) -> io::Result<()> {
+        let position = u32::try_from(self.bytes()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         if self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.write()?;
         }
+        self.buffer.reserve(BUFFER_BYTES.saturating_sub(self.buffer.len()));
         self.buffer.extend_from_slice(bytes);
-        let relative_last_offset = u32::try_from(header.last_offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX);
+        let relative_last_offset = u32::try_from(header.stated_last_offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX);
         let (size_bytes, max_timestamp) = (header.size_bytes, header.max_timestamp);
         self.index.note(IndexedBatch { position, size_bytes, relative_last_offset, max_timestamp }, self.interval_bytes);
         Ok(())
-    }
-
-    /// Notes an aborted transaction whose marker stands in the segment.
-    pub(super) fn push_aborted(&mut self, transaction: AbortedTransaction) {
-        self.aborted.push(transaction);
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -80,9 +175,15 @@ impl Output {
         Ok(())
     }
 
-    /// Writes what is left and makes it all durable. `next_offset` is where the next segment begins, `modified` when the last
-    /// of the originals was written.
-    pub(super) fn finish(mut self, next_offset: u64, modified: Timestamp) -> io::Result<CleanedSegment> {
+    /// Writes what is left; no batch follows, and the room for more is given back.
+    fn flush(&mut self) -> io::Result<()> {
+        self.write()?;
+        self.buffer = Vec::new();
+        Ok(())
+    }
+
+    /// Writes what is left and makes it all durable. `next_offset` is where the next segment begins.
+    fn finish(mut self, next_offset: u64, modified: Timestamp) -> io::Result<CleanedSegment> {
         self.write()?;
         self.index.offer_time_entry();
         let indexes = [
@@ -113,7 +214,7 @@ impl Output {
     }
 }
 
-impl Drop for Output {
+impl Drop for SegmentOutput {
     fn drop(&mut self) {
         if !self.is_finished {
             discard_cleaned(&self.home, self.base_offset);

@@ -44,8 +44,8 @@ pub enum Fault {
         /// What is wrong with them.
         reason: &'static str,
     },
-    /// The records of a batch were not looked at, because they have more bytes than the limit when they are decompressed. No harm:
-    /// see [`DumpOptions::max_decompressed_bytes`](super::DumpOptions::max_decompressed_bytes).
+    /// The records of a batch were not looked at, because they have more bytes than the limit when they are decompressed. No
+    /// harm: see [`DumpOptions::max_decompressed_bytes`](super::DumpOptions::max_decompressed_bytes).
     #[non_exhaustive]
     BatchTooLarge {
         /// Where the batch starts.

@@ -13,7 +13,8 @@ use crate::storage::{Disk, Storage};
 ///
 /// `dir` is the directory of one partition. Every checksum is computed, every record is decoded, offsets must rise within and
 /// between the segments, indexes must lead where they say, snapshots must be whole. Gaps between offsets are no fault: compaction
-/// leaves them. [`Fault::ZeroTail`] and [`Fault::BatchTooLarge`] are told, and are none either. Where a writer is at work, its last batch may be seen half.
+/// leaves them. [`Fault::ZeroTail`] and [`Fault::BatchTooLarge`] are told, and are none either. Where a writer is at work, its
+/// last batch may be seen half.
 ///
 /// # Errors
 ///

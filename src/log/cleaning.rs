@@ -31,6 +31,11 @@ impl Partition {
     /// enough for `min.cleanable.dirty.ratio` or has waited for `max.compaction.lag.ms`. A partition that is opened alone is
     /// only compacted on demand. Blocks for as long as it takes, also on the compaction of another partition.
     ///
+    /// Nothing is compacted in a partition that is so young that all of it is in the active segment:
+    /// [`Maintenance::bytes_not_compacted`] says how much was left for later. A batch that decompresses to more than
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes), or whose codec this build lacks, stays as
+    /// it is, with the tombstones after it, and is counted in [`Maintenance::batches_left_alone`].
+    ///
     /// # Errors
     /// `InvalidConfig` where the topic's `cleanup.policy` lacks `compact`; `Corrupt` where a segment is damaged: it stays as it
     /// is. `DiskFull` leaves everything as it was: a group of segments is written anew before the old ones go.
@@ -103,7 +108,7 @@ impl LogCore {
         let done = match self.begin_cleaning(&mut goes_on) {
             None => Maintenance::default(),
             Some(_one_map_at_a_time) => {
-                let mut allowance = Allowance { key_map_bytes: self.cleaner_buffer_bytes, goes_on: &mut goes_on };
+                let mut allowance = Allowance::new(self.cleaner_buffer_bytes, &mut goes_on);
                 partition.compact(now, &mut allowance)?
             }
         };

@@ -214,7 +214,7 @@ impl Lone {
             lines.recovery_points.insert(line.clone(), self.core.recovery_point());
             lines.log_starts.remove(&line);
             lines.cleaned.remove(&line);
-            lines.cleaned.extend(self.core.cleaned_end().map(|offset| (line.clone(), offset)));
+            lines.cleaned.extend(self.core.cleaned_line().map(|offset| (line.clone(), offset)));
             lines.log_starts.extend(log_start.map(|offset| (line, offset)));
             lines
         })
@@ -229,7 +229,8 @@ impl Lone {
             store_gaps(storage, &self.home, &self.core.id().topic)?;
             self.core.allow_gaps();
         }
-        let mut allowance = Allowance { key_map_bytes: self.cleaner_buffer_bytes, goes_on: &mut || true };
+        let mut goes_on = || true;
+        let mut allowance = Allowance::new(self.cleaner_buffer_bytes, &mut goes_on);
         let done = self.core.compact(self.context.clock.now(), &mut allowance)?;
         match self.checkpoint() {
             // It was compacted, and the checkpoint can wait.

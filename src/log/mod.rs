@@ -447,7 +447,7 @@ impl LogCore {
             for (number, slot) in topic.slots().iter() {
                 let id = topic.partition_id(number);
                 let cleaned = match slot {
-                    Ok(partition) => partition.cleaned_end(),
+                    Ok(partition) => partition.cleaned_line(),
                     Err(_) => before.cleaned.get(&id).copied(),
                 };
                 let (recovery_point, log_start) = match slot {

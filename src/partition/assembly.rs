@@ -128,6 +128,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
         is_reopening: AtomicBool::new(false),
         is_dense: AtomicBool::new(spec.is_dense),
         cleaned_end: AtomicU64::new(NEVER),
+        first_left_alone: AtomicU64::new(NEVER),
         waiters: WaitList::default(),
         state: AtomicU8::new(OPEN),
         unavailable: None,

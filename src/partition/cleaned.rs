@@ -1,16 +1,19 @@
-//! What compaction needs of a partition: its sealed segments, its producers, and a way to put a cleaned segment in the place of
-//! those that it was made of.
+//! What compaction needs of a partition: its sealed segments, its producers, and a way to put cleaned segments in the place of
+//! those that they were made of. That is one segment, or several if their batches do not fit into one.
 //!
 //! The exchange, each step durable before the next:
 //!
 //! | step | a stop behind it |
 //! | --- | --- |
 //! | `<base>.*.cleaned` are written | they are removed |
-//! | they are renamed to `.swap` | the next opening goes on (`replacement`) |
+//! | they are renamed to `.swap`, the last segment first | the next opening goes on (`replacement`) |
 //! | the files of the originals are removed | likewise |
 //! | `.swap` is renamed to the final names, the `.log` first | likewise: what is missing is an index |
 //!
-//! Readers do not notice. From the second step on the new segment, held open, stands in the list; those who are on an original
+//! A `.swap` counts for nothing while there is a `.cleaned` at or below it. So it is the rename of the first segment that makes
+//! all of them count, and renaming it back that takes all of them back.
+//!
+//! Readers do not notice. From the second step on the new segments, held open, are in the list; those who are on an original
 //! keep it to its end and then look for their place again. Appends wait for nothing but the change of the list.
 
 use std::collections::BTreeMap;
@@ -149,15 +152,23 @@ impl PartitionCore {
         Some(self.cleaned_end.load(Ordering::Acquire)).filter(|end| *end != NEVER)
     }
 
+    /// What the checkpoint is to say. Where a batch was left alone as too large, all from there on is new for a log that is
+    /// opened again: that may read it, and then has to learn its keys.
+    pub(crate) fn cleaned_line(&self) -> Option<u64> {
+        self.cleaned_end().map(|end| end.min(self.first_left_alone.load(Ordering::Acquire)))
+    }
+
     /// What the checkpoint says.
     pub(crate) fn set_cleaned_end(&self, end: Option<u64>) {
         self.cleaned_end.store(end.unwrap_or(NEVER), Ordering::Release);
     }
 
-    /// All below `end` was compacted, unless the log was cut since there were `truncations` of them.
-    pub(crate) fn note_cleaned(&self, end: u64, truncations: u64) {
+    /// All below `end` was compacted, save for the batches that were left alone from `first_left_alone` on, unless the log was
+    /// cut since there were `truncations` of them.
+    pub(crate) fn note_cleaned(&self, end: u64, first_left_alone: Option<u64>, truncations: u64) {
         let _no_truncation = self.replacing.lock();
         if self.truncations() == truncations {
+            self.first_left_alone.store(first_left_alone.unwrap_or(NEVER), Ordering::Release);
             self.set_cleaned_end(Some(end));
         }
     }
@@ -168,15 +179,15 @@ impl PartitionCore {
         }
     }
 
-    /// Puts a cleaned segment in the place of the `originals`, which stand one behind the other, and gives how many bytes that
-    /// freed. `None`, and nothing is changed: one of them went in the meantime, or the log was cut since there were
+    /// Puts cleaned segments in the place of the `originals`, both one behind the other, and gives how many bytes that freed.
+    /// `None`, and nothing is changed: one of the originals went in the meantime, or the log was cut since there were
     /// `truncations` of them. After a cut the later records may be gone for which earlier ones were left out.
     ///
     /// On an error the originals stay, or, if half of it is done, writes are refused until the partition is opened again.
     pub(crate) fn replace_segments(
         &self,
         originals: &[Arc<Segment>],
-        cleaned: &CleanedSegment,
+        cleaned: &[CleanedSegment],
         truncations: u64,
     ) -> Result<Option<u64>> {
         let _replaces = self.replacing.lock();
@@ -198,28 +209,57 @@ impl PartitionCore {
     }
 
     /// From here on the output counts, whatever happens.
-    fn promise(&self, cleaned: &CleanedSegment) -> Result<()> {
-        let storage = &*self.context.storage;
-        let swap_path = |suffix| swap_path(self.dir(), cleaned.base_offset, suffix);
-        let rename = |suffix| storage.rename(&cleaned_path(&self.home, cleaned.base_offset, suffix), &swap_path(suffix));
-        let promised = cleaned.suffixes().try_for_each(rename).and_then(|()| storage.sync_dir(self.dir()));
+    fn promise(&self, cleaned: &[CleanedSegment]) -> Result<()> {
+        let sync = || self.context.storage.sync_dir(self.dir());
+        // A power cut may keep any one name and lose the others that were not synced. Until the first segment is renamed, its
+        // `.cleaned` must be there to say that the rest does not count.
+        let prepared = if cleaned.len() > 1 { sync() } else { Ok(()) };
+        let promise = |segment: &CleanedSegment| {
+            segment.suffixes().try_for_each(|suffix| self.rename_cleaned(segment, suffix, true)).and_then(|()| sync())
+        };
+        let promised = prepared.and_then(|()| cleaned.iter().rev().try_for_each(promise));
         promised.map_err(|error| {
-            for suffix in cleaned.suffixes() {
-                if let Err(error) = remove_if_exists(storage, &swap_path(suffix)) {
-                    self.poison(error);
-                }
+            if let Err(error) = self.take_back(cleaned) {
+                self.poison(error);
             }
             self.io("put cleaned segments in their place in")(error)
         })
     }
 
-    fn exchange(&self, originals: &[Arc<Segment>], cleaned: &CleanedSegment) -> Result<u64> {
+    /// Takes a promise back that was only half made. The first segment goes back first: without it no other counts.
+    fn take_back(&self, cleaned: &[CleanedSegment]) -> io::Result<()> {
+        for (number, segment) in cleaned.iter().enumerate() {
+            for suffix in segment.suffixes() {
+                match self.rename_cleaned(segment, suffix, false) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            if number == 0 && cleaned.len() > 1 {
+                self.context.storage.sync_dir(self.dir())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames a file of the output from `.cleaned` to `.swap`, or back.
+    fn rename_cleaned(&self, segment: &CleanedSegment, suffix: &str, is_promised: bool) -> io::Result<()> {
+        let cleaned = cleaned_path(&self.home, segment.base_offset, suffix);
+        let swap = swap_path(self.dir(), segment.base_offset, suffix);
+        let (from, to) = if is_promised { (cleaned, swap) } else { (swap, cleaned) };
+        self.context.storage.rename(&from, &to)
+    }
+
+    fn exchange(&self, originals: &[Arc<Segment>], cleaned: &[CleanedSegment]) -> Result<u64> {
         let storage = &*self.context.storage;
-        let CleanedSegment { base_offset, next_offset, log_bytes, .. } = *cleaned;
-        let segment = Segment::open_unnamed(&self.home, base_offset, log_bytes, next_offset, Arc::clone(&cleaned.log));
-        segment.set_digests(cleaned.digests.map(Some));
-        let segment = Arc::new(segment);
-        self.list_instead(originals, &segment);
+        let open = |cleaned: &CleanedSegment| {
+            let CleanedSegment { base_offset, next_offset, log_bytes, .. } = *cleaned;
+            let segment = Segment::open_unnamed(&self.home, base_offset, log_bytes, next_offset, Arc::clone(&cleaned.log));
+            segment.set_digests(cleaned.digests.map(Some));
+            Arc::new(segment)
+        };
+        let segments: Vec<_> = cleaned.iter().map(open).collect();
+        self.list_instead(originals, &segments);
         for original in originals {
             // One reference is the caller's; whoever has another may be reading. All are held before the first name goes.
             let prepared = original.prepare_removal(1);
@@ -227,24 +267,32 @@ impl PartitionCore {
         }
         let mut freed = 0;
         for original in originals {
-            freed += self.remove_original(original, original.base_offset != base_offset)?;
+            let base_vanishes = cleaned.iter().all(|cleaned| cleaned.base_offset != original.base_offset);
+            freed += self.remove_original(original, base_vanishes)?;
         }
         storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
-        for suffix in cleaned.suffixes() {
-            let swap = swap_path(self.dir(), base_offset, suffix);
-            storage.rename(&swap, &segment.path(suffix)).map_err(|error| Error::io("put in its place", &swap, error))?;
+        for (cleaned, segment) in cleaned.iter().zip(&segments) {
+            for suffix in cleaned.suffixes() {
+                let swap = swap_path(self.dir(), cleaned.base_offset, suffix);
+                storage.rename(&swap, &segment.path(suffix)).map_err(|error| Error::io("put in its place", &swap, error))?;
+            }
         }
         storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
-        segment.settle();
-        Ok(freed.saturating_sub(cleaned.bytes()))
+        for segment in segments {
+            segment.settle();
+        }
+        Ok(freed.saturating_sub(cleaned.iter().map(CleanedSegment::bytes).sum()))
     }
 
-    fn list_instead(&self, originals: &[Arc<Segment>], segment: &Arc<Segment>) {
+    /// `instead` are at the same offsets as the originals.
+    fn list_instead(&self, originals: &[Arc<Segment>], instead: &[Arc<Segment>]) {
         let _no_roll = self.writer.lock();
         let before = self.segments().snapshot();
         let is_original = |listed: &&Arc<Segment>| originals.iter().any(|original| Arc::ptr_eq(original, listed));
         let mut list: Vec<_> = before.iter().filter(|listed| !is_original(listed)).map(Arc::clone).collect();
-        list.insert(list.partition_point(|listed| listed.base_offset < segment.base_offset), Arc::clone(segment));
+        let first = instead.first().map_or(0, |segment| segment.base_offset);
+        let place = list.partition_point(|listed| listed.base_offset < first);
+        list.splice(place..place, instead.iter().map(Arc::clone));
         self.segments().replace(list);
     }
 
@@ -316,6 +364,7 @@ mod tests {
         for snapshot in &snapshots {
             drop(disk.open(snapshot, Access::OpenOrCreate).unwrap());
         }
+        let cleaned = [cleaned];
         let replaced = core.replace_segments(&originals, &cleaned, core.truncations() + 1).unwrap();
         assert!(replaced.is_none() && originals.iter().all(|original| core.lists(original)), "the log was cut since");
         assert!(core.replace_segments(&originals, &cleaned, 0).unwrap().is_some());

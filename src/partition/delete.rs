@@ -29,6 +29,14 @@ pub struct Maintenance {
     pub segments_compacted: u64,
     /// Records that compaction left out.
     pub records_removed: u64,
+    /// Bytes of records that compaction had to leave for a later time: those in the active segment, above the last stable
+    /// offset, or younger than `min.compaction.lag.ms`. In a young partition these are all that there are, and nothing was
+    /// compacted. Counted for the partitions that were compacted.
+    pub bytes_not_compacted: u64,
+    /// Batches that compaction kept as they are, without looking at their records: they decompress to more than
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes), or this build lacks their codec.
+    /// Tombstones after such a batch stay.
+    pub batches_left_alone: u64,
 }
 
 /// Files that were renamed to be deleted later, with the time it is due.

@@ -78,9 +78,10 @@ impl Partition {
     /// Blocks on other appends to this partition for the time of one write, with `Synced` until the device has answered.
     ///
     /// # Errors
-    /// `InvalidRecord` and [`RecordTooLarge`](crate::Error::RecordTooLarge) before anything is written; `DiskFull` and `Io` with the log as it was before;
-    /// `SyncFailed`, after which the outcome is unknown and the partition refuses writes with `Poisoned`; `Corrupt` where damage
-    /// was found when the partition was opened; `ReadOnly`, `Closed`, `UnknownTopic` once the topic was deleted.
+    /// `InvalidRecord` and [`RecordTooLarge`](crate::Error::RecordTooLarge) before anything is written; `DiskFull` and `Io` with
+    /// the log as it was before; `SyncFailed`, after which the outcome is unknown and the partition refuses writes with
+    /// `Poisoned`; `Corrupt` where damage was found when the partition was opened; `ReadOnly`, `Closed`, `UnknownTopic` once the
+    /// topic was deleted.
     pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<RecordMetadata> {
         let appended = self.core.append(self.durability, [record.into()])?;
         let timestamp = Timestamp::from_millis(appended.max_timestamp);

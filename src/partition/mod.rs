@@ -142,6 +142,8 @@ pub(crate) struct PartitionCore {
     is_dense: AtomicBool,
     /// All below was compacted; [`NEVER`] where nothing was.
     cleaned_end: AtomicU64,
+    /// Offset of the first batch that the last pass of compaction could not look into; [`NEVER`] if there was none.
+    first_left_alone: AtomicU64,
     waiters: WaitList,
     state: AtomicU8,
     /// Why writes are refused, if they are.

@@ -42,12 +42,11 @@ pub(super) fn finish(context: &PartitionContext, dir: &Path) -> Result<()> {
         if !context.read_only {
             return found.put_in_place(storage, dir);
         }
-        let Some((base, _)) = found.swaps.iter().find(|(base, suffix)| *suffix == file_name::LOG && !found.logs.contains(base))
-        else {
-            return Ok(());
-        };
+        // As long as the originals are there, the first of them has the name of the first segment of the output.
+        let first = found.whole().find(|(_, suffix)| *suffix == file_name::LOG);
+        let Some((base, _)) = first.filter(|(base, _)| !found.logs.contains(base)) else { return Ok(()) };
         if deadline.has_passed() {
-            let path = dir.join(file_name::segment_file(*base, "log.swap"));
+            let path = dir.join(file_name::segment_file(base, "log.swap"));
             let reason = "a compaction was interrupted, and opening the log for writing puts it in its place";
             return Err(Error::io("read", &path, io::Error::other(reason)));
         }
@@ -87,16 +86,21 @@ impl Found {
         Ok(found)
     }
 
+    /// What takes its place, in order: of output that is not whole a part is still a `.cleaned`, its first segment at least.
+    fn whole(&self) -> impl Iterator<Item = (u64, &'static str)> {
+        let unfinished = self.cleaned.iter().min().copied().unwrap_or(u64::MAX);
+        self.swaps.iter().copied().filter(move |(base, _)| *base < unfinished)
+    }
+
     /// Any step may be the last before a crash: the next opening goes on from what it finds.
     fn put_in_place(&self, storage: &dyn Storage, dir: &Path) -> Result<()> {
         if self.swaps.is_empty() {
             return Ok(());
         }
-        let unfinished = self.cleaned.iter().min().copied().unwrap_or(u64::MAX);
-        let (whole, partial): (Vec<_>, Vec<_>) = self.swaps.iter().partition(|(base, _)| *base < unfinished);
+        let whole: Vec<_> = self.whole().collect();
         let remove = |path: &Path| remove_if_exists(storage, path).map_err(|error| Error::io("remove", path, error));
-        for (base, suffix) in partial {
-            remove(&swap_path(dir, base, suffix))?;
+        for (base, suffix) in self.swaps.iter().filter(|swap| !whole.contains(swap)) {
+            remove(&swap_path(dir, *base, suffix))?;
         }
         let replaced = replaced(storage, dir, &whole)?;
         // A process that was killed may have named the output so only in memory: then it must not be all there is.
@@ -259,6 +263,30 @@ mod tests {
         for (suffix, pending) in [("log", false), ("log.cleaned", false), ("log.swap", true)] {
             replace_file(&*context.storage, &dir.join(file_name::segment_file(0, suffix)), b"").unwrap();
             assert_eq!(is_pending(&context, dir).unwrap(), pending, "{suffix}");
+        }
+    }
+
+    #[test]
+    fn output_of_several_segments_takes_its_place_as_a_whole() {
+        let after = map(&[("0.log", 50), ("50.log", 100)]);
+        let originals = [(0, "log", 60), (60, "log", 100)];
+        let output = [(0, "log.swap", 50), (50, "log.swap", 100)];
+        assert_eq!(finished(false, &[originals, output].concat()).unwrap(), after);
+        assert_eq!(finished(false, &output).unwrap(), after);
+        assert_eq!(finished(false, &[(0, "log", 50), (50, "log.swap", 100)]).unwrap(), after, "the first is in its place");
+        let promised_by_half = [(0, "log.cleaned", 50), (50, "log.swap", 100)];
+        let left = finished(false, &[originals, promised_by_half].concat()).unwrap();
+        assert_eq!(left, map(&[("0.log", 60), ("60.log", 100), ("0.log.cleaned", 50)]));
+    }
+
+    #[test]
+    fn a_reader_waits_for_output_of_several_segments_only_if_originals_are_gone() {
+        let originals = [(0, "log", 60), (60, "log", 100)];
+        for output in [[(0, "log.swap", 50), (50, "log.swap", 100)], [(0, "log.cleaned", 50), (50, "log.swap", 100)]] {
+            finished(true, &[originals, output].concat()).unwrap();
+        }
+        for files in [[(0, "log", 50), (50, "log.swap", 100)], [(60, "log", 100), (0, "log.swap", 50)]] {
+            assert!(finished(true, &files).is_err(), "{files:?}");
         }
     }
 }

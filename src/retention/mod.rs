@@ -75,6 +75,8 @@ impl AddAssign for Maintenance {
         self.bytes_freed += other.bytes_freed;
         self.segments_compacted += other.segments_compacted;
         self.records_removed += other.records_removed;
+        self.bytes_not_compacted += other.bytes_not_compacted;
+        self.batches_left_alone += other.batches_left_alone;
     }
 }
 

@@ -213,6 +213,8 @@ fn passes_add_up() {
         bytes_freed,
         segments_compacted: 2 * count,
         records_removed: 3 * count,
+        bytes_not_compacted: 4 * count,
+        batches_left_alone: 5 * count,
     };
     let mut sum = done(1, 10);
     sum += done(2, 30);

@@ -7,8 +7,9 @@ use crate::format::Malformed;
 use crate::format::record::{self, Record};
 
 /// The records of a batch that lie below offset `end`, which is in the batch: with their offsets and timestamps, the producer and
-/// its first sequence number, and the codec unless readers would refuse the new batch. `None` where there are none. The new batch ends at `end`, also where compaction
-/// left no record there; it is a v2 batch, whatever the old one was. `decompressed` is as from the function of that name.
+/// its first sequence number, and the codec unless readers would refuse the new batch. `None` if there are none. The new batch
+/// ends at `end`, also if compaction left no record there; it is a v2 batch, whatever the old one was. `decompressed` is as from
+/// the function of that name.
 pub(crate) fn below(
     header: &BatchHeader,
     batch: &[u8],

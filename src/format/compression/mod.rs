@@ -78,6 +78,11 @@ pub(crate) fn is_over_limit(malformed: Malformed) -> bool {
     malformed == TOO_LARGE
 }
 
+/// Whether the bytes may be whole although they cannot be decompressed here.
+pub(crate) fn may_be_whole(malformed: Malformed) -> bool {
+    is_over_limit(malformed) || is_left_out(malformed)
+}
+
 /// Whether nothing is wrong with the bytes but that this build lacks their codec, or that no version has it yet.
 pub(crate) fn is_left_out(malformed: Malformed) -> bool {
     [UNKNOWN, NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD].contains(&malformed)

@@ -8,6 +8,7 @@ use annals::{
     TopicConfig,
 };
 
+mod left_alone;
 mod noise;
 mod properties;
 

@@ -11,10 +11,12 @@ use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionSpec};
 use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
 
+mod splitting;
+
 const DIR: &str = "/data/t-0";
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-fn context(disk: &FaultyDisk) -> Arc<PartitionContext> {
+fn context(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
     Arc::new(PartitionContext::for_tests(disk.clone()))
 }
 
@@ -34,7 +36,12 @@ fn handle(core: &Arc<PartitionCore>) -> Partition {
 }
 
 fn compact(core: &PartitionCore) -> Result<Maintenance> {
-    core.compact(NOW, &mut Allowance { key_map_bytes: 1 << 20, goes_on: &mut || true })
+    compact_into(core, MAX_LOG_BYTES)
+}
+
+/// Compacts into segments of at most so many bytes.
+fn compact_into(core: &PartitionCore, max_log_bytes: u32) -> Result<Maintenance> {
+    core.compact(NOW, &mut Allowance { max_log_bytes, ..Allowance::new(1 << 20, &mut || true) })
 }
 
 /// Offset and value of the latest record of each key.
@@ -49,7 +56,7 @@ fn view(core: &Arc<PartitionCore>) -> View {
     view
 }
 
-fn leftovers(disk: &FaultyDisk) -> Vec<String> {
+fn leftovers(disk: &impl Storage) -> Vec<String> {
     let names = disk.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name);
     names.filter(|name| name.contains(".cleaned") || name.contains(".swap")).collect()
 }
@@ -66,9 +73,9 @@ fn fill(core: &Arc<PartitionCore>) {
 }
 
 /// One run in which call `fails_at` fails. Gives whether it came to that.
-fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64) -> bool {
+fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64, max_log_bytes: u32) -> bool {
     let disk = FaultyDisk::failing_at(fails_at);
-    let what = format!("{fault:?} at call {fails_at}, delay {delete_delay_ms}");
+    let what = format!("{fault:?} at call {fails_at}, delay {delete_delay_ms}, into {max_log_bytes}");
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, delete_delay_ms)).unwrap();
     fill(&core);
     core.set_settings(spec(0, 900, delete_delay_ms).settings);
@@ -76,7 +83,7 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64) -> bool {
     let mut reader = handle(&core).read(..).unwrap();
     let first = reader.next_record().unwrap().unwrap().offset();
     disk.set_fault(Some(fault));
-    let compacted = compact(&core);
+    let compacted = compact_into(&core, max_log_bytes);
     assert_eq!(view(&core), before, "{what}");
     if !disk.has_failed() {
         assert!(compacted.unwrap().records_removed > 0 && leftovers(&disk).is_empty());
@@ -88,7 +95,7 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64) -> bool {
         assert!(record.offset() > 0, "{what}");
     }
     // What is not half done can be done now.
-    let again = compact(&core);
+    let again = compact_into(&core, max_log_bytes);
     let is_poisoned = matches!(again, Err(Error::Poisoned { .. }));
     assert!(is_poisoned || again.is_ok(), "{what}: {again:?}");
     assert_eq!(handle(&core).append(Record::new("x").key("more")).is_err(), is_poisoned, "{what}");
@@ -126,8 +133,10 @@ fn check_reopen(core: &Arc<PartitionCore>, disk: &FaultyDisk, expected: &View, w
 fn a_call_that_fails_costs_no_record() {
     for fault in [Fault::Full, Fault::FullForGood, Fault::Any, Fault::AnyForGood] {
         for delete_delay_ms in [0, 1_000] {
-            let runs = (0..10_000).take_while(|fails_at| run(fault, *fails_at, delete_delay_ms)).count();
-            assert!(runs > 5, "{fault:?}: {runs} runs");
+            for max_log_bytes in [MAX_LOG_BYTES, 250] {
+                let runs = (0..10_000).take_while(|fails_at| run(fault, *fails_at, delete_delay_ms, max_log_bytes)).count();
+                assert!(runs > 5, "{fault:?}: {runs} runs");
+            }
         }
     }
 }
@@ -144,7 +153,7 @@ fn a_pass_that_is_told_to_stop_stops() {
             left -= 1;
             left >= 0
         };
-        core.compact(NOW, &mut Allowance { key_map_bytes: 1 << 20, goes_on: &mut goes_on }).unwrap();
+        core.compact(NOW, &mut Allowance::new(1 << 20, &mut goes_on)).unwrap();
         assert_eq!(view(&core), before);
         assert!(leftovers(&disk).is_empty());
     }
@@ -163,6 +172,27 @@ fn damage_is_told_and_stays_where_it_is() {
     assert_eq!((damage.path, damage.offsets.start), (damaged.path, damaged.base_offset));
     assert!(leftovers(&disk).is_empty() && core.cleaned_end().is_none());
     assert!(handle(&core).append(Record::new("x").key("more")).is_ok());
+}
+
+#[test]
+fn a_batch_in_an_unknown_codec_is_left_alone() {
+    const CODEC_5: u16 = 5;
+    let disk = FaultyDisk::failing_at(usize::MAX);
+    let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
+    fill(&core);
+    let segment = handle(&core).segments()[2].clone();
+    let file = disk.open(&segment.path, crate::storage::Access::Write).unwrap();
+    let mut batch = vec![0; 61];
+    file.read_at(&mut batch, 0).unwrap();
+    let header = BatchHeader::decode(&batch).unwrap();
+    batch.resize(header.size_bytes as usize, 0);
+    file.read_at(&mut batch, 0).unwrap();
+    BatchHeader { attributes: CODEC_5, ..header }.write(&mut batch);
+    file.write_all_at(&batch, 0).unwrap();
+    let done = compact(&core).unwrap();
+    assert!(done.batches_left_alone == 1 && done.records_removed > 0, "{done:?}");
+    let kept = crate::storage::read_file(&disk, &segment.path, 1 << 20).unwrap();
+    assert!(kept.starts_with(&batch), "byte by byte");
 }
 
 #[test]
