@@ -69,6 +69,7 @@ pub(super) fn home(context: &PartitionContext, dir: &Path) -> SegmentHome {
         storage: Arc::clone(&context.storage),
         files: Arc::clone(&context.files),
         dir: dir.into(),
+        ending: "",
         maps: context.read_mode == ReadMode::Map && !context.read_only,
         read_only: context.read_only,
     }

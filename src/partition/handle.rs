@@ -220,7 +220,7 @@ impl Partition {
     /// Its segments, in order; the last is the active one.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.core.try_refresh();
-        self.core.segment_infos().unwrap_or_default()
+        self.core.looking_again(|| self.core.segment_infos()).unwrap_or_default()
     }
 }
 

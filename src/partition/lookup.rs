@@ -56,14 +56,12 @@ impl PartitionCore {
     pub(super) fn offset_for(&self, spec: OffsetSpec) -> Result<Option<OffsetAndTimestamp>> {
         self.check_readable()?;
         self.refresh_both_ends()?;
-        let mut attempts = 0;
         loop {
-            attempts += 1;
             let (segments, truncations) = (self.segments().snapshot(), self.truncations());
-            match self.find(spec) {
+            match self.looking_again(|| self.find(spec)) {
                 // What it went through was deleted or cut meanwhile.
                 Err(Error::Corrupt(_) | Error::BatchTooLarge(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
-                    if !(self.is_read_only() && attempts > 2)
+                    if !self.is_read_only()
                         && (truncations != self.truncations() || !Arc::ptr_eq(&segments, &self.segments().snapshot())) => {}
                 // The record that it found was deleted in the meantime.
                 Ok(Some(found)) if found.offset < self.log_start_offset() => {}

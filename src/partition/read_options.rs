@@ -55,7 +55,8 @@ impl ReadOptions {
     /// out, which costs about as much again as reading it. Default: no.
     ///
     /// A device that refuses to read is an error all the same, and so is a batch that is whole but decompresses to more than this
-    /// log reads ([`Error::BatchTooLarge`]): a new reader can go on after it, at [`Reader::next_offset`].
+    /// log reads ([`Error::BatchTooLarge`](crate::Error::BatchTooLarge)): a new reader can go on after it, at
+    /// [`Reader::next_offset`](super::Reader::next_offset).
     #[must_use]
     pub fn skip_corrupt(self, skip_corrupt: bool) -> Self {
         Self { skip_corrupt, ..self }

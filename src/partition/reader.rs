@@ -59,8 +59,8 @@ pub struct Reader {
     has_failed: bool,
     /// Damage that was passed over and not told yet.
     skipped: Vec<Corruption>,
-    /// In a read-only log: where the directory was last read anew because what stood there could not be read.
-    looked_again: Option<u64>,
+    /// In a read-only log: the offset, and the file, at which the directory was last read again since nothing could be read there.
+    looked_again: Option<(u64, Option<u64>)>,
 }
 
 /// What one step found.
@@ -87,7 +87,7 @@ impl Reader {
             Bound::Included(offset) => *offset,
             Bound::Excluded(offset) => offset.saturating_add(1),
         };
-        if !(log_start..=log_end).contains(&next) {
+        if !is_at_log_start && !(log_start..=log_end).contains(&next) {
             return Err(Error::OffsetOutOfRange { partition: core.id().clone(), requested: next, log_start, log_end });
         }
         let end = match offsets.end_bound() {
@@ -460,13 +460,14 @@ impl Reader {
         Ok(Step::GoOn)
     }
 
-    /// In a read-only log, once for each place: reads the directory anew, since another process may have deleted, replaced or cut
-    /// what stands here, and looks for the place again.
+    /// In a read-only log, once for each place in each file: reads the directory again, since another process may have deleted,
+    /// replaced or cut what is here, and looks for the place again.
     fn looks_again(&mut self) -> Result<bool> {
-        if !self.core.is_read_only() || self.looked_again == Some(self.next) {
+        let file = self.place.as_ref().and_then(|place| place.file.segment().file_id());
+        if !self.core.is_read_only() || self.looked_again == Some((self.next, file)) {
             return Ok(false);
         }
-        self.looked_again = Some(self.next);
+        self.looked_again = Some((self.next, file));
         self.core.read_anew()?;
         self.place = None;
         Ok(true)

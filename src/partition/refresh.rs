@@ -138,7 +138,7 @@ impl PartitionCore {
 
     fn compare(&self, writer: &mut Writer, active: &Arc<Segment>, found: FileMetadata) -> io::Result<Look> {
         let bytes = u32::try_from(found.bytes).unwrap_or(MAX_LOG_BYTES);
-        if bytes < active.size() || writer.seen.file.is_some_and(|file| file.id != found.id) {
+        if bytes < active.size() || active.file_id().is_some_and(|id| id != found.id) {
             return Ok(Look::Replaced);
         }
         // A sealed one that stands last has lost its end: it is not read on, and tells of it itself.
@@ -148,8 +148,11 @@ impl PartitionCore {
             return Ok(if has_grown { Look::Replaced } else { Look::GoesOn });
         }
         if writer.seen.file.is_none() {
-            // Opened before this look it may be an earlier file of this name.
-            active.close_file();
+            if active.file_id().is_none() {
+                // Opened before this look it may be an earlier file of this name.
+                active.expect(found.id);
+                active.close_file();
+            }
             writer.seen.last = self.last_batch(active)?;
         }
         let is_settled = writer.seen.settled.is_some_and(Deadline::has_passed);

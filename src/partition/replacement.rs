@@ -11,17 +11,14 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use super::context::PartitionContext;
-use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
-use crate::storage::{Access, Storage, remove_if_exists};
+use crate::storage::{Access, DirEntry, Storage, remove_if_exists};
 
-const SWAP: &str = ".swap";
+pub(super) const SWAP: &str = ".swap";
 pub(super) const CLEANED: &str = ".cleaned";
 
 /// Where a file of the output stands until it takes its place.
@@ -29,29 +26,15 @@ pub(super) fn swap_path(dir: &Path, base_offset: u64, suffix: &str) -> PathBuf {
     dir.join(file_name::segment_file(base_offset, suffix) + SWAP)
 }
 
-/// A writer needs less between two renames.
-const PATIENCE: Duration = Duration::from_millis(100);
-const PAUSE: Duration = Duration::from_millis(5);
-
-/// Puts output that is whole in its place. Whoever may only read waits a moment for the writer to do it.
+/// Puts output that is whole in its place.
 pub(super) fn finish(context: &PartitionContext, dir: &Path) -> Result<()> {
-    let storage = &*context.storage;
-    let deadline = Deadline::after(PATIENCE);
-    loop {
-        let found = Found::list(storage, dir)?;
-        if !context.read_only {
-            return found.put_in_place(storage, dir);
-        }
-        // As long as the originals are there, the first of them has the name of the first segment of the output.
-        let first = found.whole().find(|(_, suffix)| *suffix == file_name::LOG);
-        let Some((base, _)) = first.filter(|(base, _)| !found.logs.contains(base)) else { return Ok(()) };
-        if deadline.has_passed() {
-            let path = dir.join(file_name::segment_file(base, "log.swap"));
-            let reason = "a compaction was interrupted, and opening the log for writing puts it in its place";
-            return Err(Error::io("read", &path, io::Error::other(reason)));
-        }
-        thread::sleep(PAUSE);
-    }
+    Found::list(&*context.storage, dir)?.put_in_place(&*context.storage, dir)
+}
+
+/// Base offsets, rising, of the output in a directory that is whole and has yet to take its place.
+pub(super) fn whole_outputs(entries: &[DirEntry]) -> Vec<u64> {
+    let found = Found::of(entries);
+    found.whole().filter(|(_, suffix)| *suffix == file_name::LOG).map(|(base, _)| base).collect()
 }
 
 /// Whether there is output to be put in its place.
@@ -61,7 +44,6 @@ pub(super) fn is_pending(context: &PartitionContext, dir: &Path) -> Result<bool>
 
 /// The files that matter, by base offset and suffix.
 struct Found {
-    logs: Vec<u64>,
     live: Vec<(u64, &'static str)>,
     swaps: Vec<(u64, &'static str)>,
     cleaned: Vec<u64>,
@@ -69,9 +51,13 @@ struct Found {
 
 impl Found {
     fn list(storage: &dyn Storage, dir: &Path) -> Result<Self> {
-        let mut found = Self { logs: Vec::new(), live: Vec::new(), swaps: Vec::new(), cleaned: Vec::new() };
+        Ok(Self::of(&storage.list(dir).map_err(|error| Error::io("list", dir, error))?))
+    }
+
+    fn of(entries: &[DirEntry]) -> Self {
+        let mut found = Self { live: Vec::new(), swaps: Vec::new(), cleaned: Vec::new() };
         let known = |suffix: &str| file_name::SEGMENT.into_iter().find(|known| *known == suffix);
-        for entry in storage.list(dir).map_err(|error| Error::io("list", dir, error))? {
+        for entry in entries {
             let Some((base, suffix)) = file_name::parse_segment_file(&entry.name).filter(|_| !entry.is_dir) else { continue };
             if suffix.ends_with(CLEANED) {
                 found.cleaned.push(base);
@@ -82,11 +68,10 @@ impl Found {
             }
         }
         found.swaps.sort_unstable();
-        found.logs = found.live.iter().filter(|(_, suffix)| *suffix == file_name::LOG).map(|(base, _)| *base).collect();
-        Ok(found)
+        found
     }
 
-    /// What takes its place, in order: of output that is not whole a part is still a `.cleaned`, its first segment at least.
+    /// The output that is whole: of any other a part is still a `.cleaned`, its first segment at least.
     fn whole(&self) -> impl Iterator<Item = (u64, &'static str)> {
         let unfinished = self.cleaned.iter().min().copied().unwrap_or(u64::MAX);
         self.swaps.iter().copied().filter(move |(base, _)| *base < unfinished)
@@ -102,7 +87,8 @@ impl Found {
         for (base, suffix) in self.swaps.iter().filter(|swap| !whole.contains(swap)) {
             remove(&swap_path(dir, *base, suffix))?;
         }
-        let replaced = replaced(storage, dir, &whole)?;
+        let logs = whole.iter().filter(|(_, suffix)| *suffix == file_name::LOG);
+        let replaced = replaced(storage, dir, &logs.map(|(base, _)| *base).collect::<Vec<_>>())?;
         // A process that was killed may have named the output so only in memory: then it must not be all there is.
         storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
         for (base, suffix) in self.live.iter().filter(|(base, _)| replaced.contains(base)) {
@@ -118,10 +104,10 @@ impl Found {
     }
 }
 
-/// The offsets that the output covers.
-fn replaced(storage: &dyn Storage, dir: &Path, swaps: &[(u64, &'static str)]) -> Result<Range<u64>> {
+/// The offsets that output covers, by the base offsets of its segments.
+pub(super) fn replaced(storage: &dyn Storage, dir: &Path, outputs: &[u64]) -> Result<Range<u64>> {
     let (mut start, mut end) = (u64::MAX, 0);
-    for (base, _) in swaps.iter().filter(|(_, suffix)| *suffix == file_name::LOG) {
+    for base in outputs {
         let path = swap_path(dir, *base, file_name::LOG);
         start = start.min(*base);
         // One that is empty still takes the place of the segment with its name.
@@ -164,15 +150,15 @@ mod tests {
         bytes
     }
 
-    fn context(read_only: bool) -> PartitionContext {
-        let context = PartitionContext { read_only, ..PartitionContext::for_tests(MemoryDisk::new()) };
+    fn context() -> PartitionContext {
+        let context = PartitionContext::for_tests(MemoryDisk::new());
         context.storage.create_dir_all(Path::new("p")).unwrap();
         context
     }
 
     /// Lays files of base offset and suffix out, finishes, and gives what is there then: offset and suffix, and the end of logs.
-    fn finished(read_only: bool, files: &[(u64, &str, u64)]) -> Result<BTreeMap<String, u64>> {
-        let context = context(read_only);
+    fn finished(files: &[(u64, &str, u64)]) -> Result<BTreeMap<String, u64>> {
+        let context = context();
         for (base, suffix, end) in files {
             let path = Path::new("p").join(file_name::segment_file(*base, suffix));
             let bytes = if *end > 0 { segment(*base, *end) } else { Vec::new() };
@@ -203,32 +189,29 @@ mod tests {
             &[(100, "log", 200), (100, "txnindex", 0)],
             &[],
         ] {
-            assert_eq!(finished(false, &[originals, &live].concat()).unwrap(), after, "{originals:?}");
+            assert_eq!(finished(&[originals, &live].concat()).unwrap(), after, "{originals:?}");
         }
         // Half of it was put in its place.
-        assert_eq!(
-            finished(false, &[(0, "log", 200), (0, "index.swap", 0), (200, "log", 300), (200, "snapshot", 0)]).unwrap(),
-            after
-        );
+        assert_eq!(finished(&[(0, "log", 200), (0, "index.swap", 0), (200, "log", 300), (200, "snapshot", 0)]).unwrap(), after);
     }
 
     #[test]
     fn output_that_is_not_whole_takes_no_place() {
         let files = [(0, "log", 100), (100, "log", 200), (0, "log.cleaned", 50), (100, "log.swap", 200)];
-        let left = finished(false, &files).unwrap();
+        let left = finished(&files).unwrap();
         assert_eq!(left, map(&[("0.log", 100), ("100.log", 200), ("0.log.cleaned", 50)]));
     }
 
     #[test]
     fn an_empty_output_replaces_what_has_its_name() {
         let files = [(0, "log", 100), (100, "log", 200), (0, "log.swap", 0)];
-        assert_eq!(finished(false, &files[1..]).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
-        assert_eq!(finished(false, &files).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
+        assert_eq!(finished(&files[1..]).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
+        assert_eq!(finished(&files).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
     }
 
     #[test]
     fn damaged_output_changes_nothing() {
-        let context = context(false);
+        let context = context();
         let mut bytes = segment(0, 100);
         bytes.pop();
         replace_file(&*context.storage, &Path::new("p").join("00000000000000000000.log.swap"), &bytes).unwrap();
@@ -238,28 +221,20 @@ mod tests {
     }
 
     #[test]
-    fn who_may_only_read_takes_what_is_there_or_says_what_is_not() {
-        let beside = [(0, "log", 100), (100, "log", 200), (0, "log.swap", 200)];
-        assert_eq!(finished(true, &beside).unwrap(), map(&[("0.log", 100), ("100.log", 200), ("0.log.swap", 200)]));
-        let error = finished(true, &beside[1..]).unwrap_err();
-        assert!(error.to_string().contains("00000000000000000000.log.swap"), "{error}");
-    }
-
-    #[test]
     fn output_beside_a_file_of_it_that_is_not_whole_takes_no_place() {
         let files = [(0, "log", 100), (0, "log.cleaned", 50), (0, "index.swap", 0)];
-        assert_eq!(finished(false, &files).unwrap(), map(&[("0.log", 100), ("0.log.cleaned", 50)]));
+        assert_eq!(finished(&files).unwrap(), map(&[("0.log", 100), ("0.log.cleaned", 50)]));
     }
 
     #[test]
     fn of_what_an_empty_output_replaces_no_file_stays() {
         let files = [(0, "log", 100), (0, "txnindex", 0), (0, "log.swap", 0), (100, "log", 200)];
-        assert_eq!(finished(false, &files).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
+        assert_eq!(finished(&files).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
     }
 
     #[test]
     fn only_output_that_is_durable_is_pending() {
-        let (context, dir) = (context(false), Path::new("p"));
+        let (context, dir) = (context(), Path::new("p"));
         for (suffix, pending) in [("log", false), ("log.cleaned", false), ("log.swap", true)] {
             replace_file(&*context.storage, &dir.join(file_name::segment_file(0, suffix)), b"").unwrap();
             assert_eq!(is_pending(&context, dir).unwrap(), pending, "{suffix}");
@@ -271,22 +246,11 @@ mod tests {
         let after = map(&[("0.log", 50), ("50.log", 100)]);
         let originals = [(0, "log", 60), (60, "log", 100)];
         let output = [(0, "log.swap", 50), (50, "log.swap", 100)];
-        assert_eq!(finished(false, &[originals, output].concat()).unwrap(), after);
-        assert_eq!(finished(false, &output).unwrap(), after);
-        assert_eq!(finished(false, &[(0, "log", 50), (50, "log.swap", 100)]).unwrap(), after, "the first is in its place");
+        assert_eq!(finished(&[originals, output].concat()).unwrap(), after);
+        assert_eq!(finished(&output).unwrap(), after);
+        assert_eq!(finished(&[(0, "log", 50), (50, "log.swap", 100)]).unwrap(), after, "the first is in its place");
         let promised_by_half = [(0, "log.cleaned", 50), (50, "log.swap", 100)];
-        let left = finished(false, &[originals, promised_by_half].concat()).unwrap();
+        let left = finished(&[originals, promised_by_half].concat()).unwrap();
         assert_eq!(left, map(&[("0.log", 60), ("60.log", 100), ("0.log.cleaned", 50)]));
-    }
-
-    #[test]
-    fn a_reader_waits_for_output_of_several_segments_only_if_originals_are_gone() {
-        let originals = [(0, "log", 60), (60, "log", 100)];
-        for output in [[(0, "log.swap", 50), (50, "log.swap", 100)], [(0, "log.cleaned", 50), (50, "log.swap", 100)]] {
-            finished(true, &[originals, output].concat()).unwrap();
-        }
-        for files in [[(0, "log", 50), (50, "log.swap", 100)], [(60, "log", 100), (0, "log.swap", 50)]] {
-            assert!(finished(true, &files).is_err(), "{files:?}");
-        }
     }
 }

@@ -45,7 +45,8 @@ impl PartitionCore {
     /// The place of the first batch that ends at or behind `offset`; at the end of a segment where that batch is yet to come, or
     /// stands in the next one.
     pub(crate) fn seek(&self, offset: u64) -> Result<Place> {
-        let mut may_look_again = self.is_read_only();
+        // In a read-only log: the file that could not be read before the directory was read again.
+        let mut failed_on = None;
         loop {
             let truncations = self.truncations();
             let segments = self.segments().snapshot();
@@ -54,9 +55,9 @@ impl PartitionCore {
             };
             match self.seek_in(segment, offset, truncations) {
                 Ok(place) => return Ok(place),
-                Err(_) if may_look_again => {
+                Err(_) if self.is_read_only() && failed_on != Some(segment.file_id()) => {
                     // Another process deleted, replaced or cut what is there, for all that is known here.
-                    may_look_again = false;
+                    failed_on = Some(segment.file_id());
                     self.read_anew()?;
                     if offset < self.log_start_offset() {
                         return Err(self.out_of_range(offset));

@@ -46,9 +46,18 @@ pub(crate) struct SegmentHome {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) files: Arc<OpenFiles>,
     pub(crate) dir: Arc<Path>,
+    /// What follows the names of the files: nothing, or `.swap` as long as output of a compaction has yet to take its place.
+    pub(crate) ending: &'static str,
     /// Whether sealed files are mapped: `.log` files and indexes.
     pub(crate) maps: bool,
     pub(crate) read_only: bool,
+}
+
+impl SegmentHome {
+    /// Where a file of a segment is.
+    pub(crate) fn path(&self, base_offset: u64, suffix: &str) -> PathBuf {
+        self.dir.join(file_name::segment_file(base_offset, suffix) + self.ending)
+    }
 }
 
 /// Whether the file still stands under its name.
@@ -146,7 +155,7 @@ impl Segment {
 
     /// Creates an empty active segment. What an interrupted step left under its names is removed.
     pub(crate) fn create(home: &SegmentHome, base_offset: u64) -> io::Result<Self> {
-        let path = |suffix| home.dir.join(file_name::segment_file(base_offset, suffix));
+        let path = |suffix| home.path(base_offset, suffix);
         for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
             remove_if_exists(&*home.storage, &path(suffix))?;
         }
@@ -158,8 +167,7 @@ impl Segment {
 
     /// A sealed segment whose files stand on the disk. Nothing is read.
     pub(crate) fn open_sealed(home: &SegmentHome, base_offset: u64, size: u32, next_offset: u64) -> Self {
-        let path = home.dir.join(file_name::segment_file(base_offset, file_name::LOG));
-        let log = PooledFile::new(&home.files, path, true);
+        let log = PooledFile::new(&home.files, home.path(base_offset, file_name::LOG), true);
         let segment = Self::with(home.clone(), base_offset, log, size, next_offset, Index::Unloaded);
         segment.is_sealed.store(true, Ordering::Relaxed);
         segment
@@ -185,17 +193,32 @@ impl Segment {
 
     /// A segment whose batches were walked: `index` is what that gave.
     pub(crate) fn open_scanned(home: &SegmentHome, base_offset: u64, size: u32, next_offset: u64, index: MemoryIndex) -> Self {
-        let path = home.dir.join(file_name::segment_file(base_offset, file_name::LOG));
-        let log = PooledFile::new(&home.files, path, home.read_only);
+        let log = PooledFile::new(&home.files, home.path(base_offset, file_name::LOG), home.read_only);
         Self::with(home.clone(), base_offset, log, size, next_offset, Index::Memory(index))
     }
 
     pub(crate) fn path(&self, suffix: &str) -> PathBuf {
-        self.home.dir.join(file_name::segment_file(self.base_offset, suffix))
+        self.home.path(self.base_offset, suffix)
     }
 
     pub(crate) fn log_path(&self) -> &Path {
         self.log.path()
+    }
+
+    /// What follows the names of its files.
+    pub(crate) fn ending(&self) -> &'static str {
+        self.home.ending
+    }
+
+    /// The `.log` has this [`FileMetadata::id`](crate::storage::FileMetadata::id). Another process may put another file in its
+    /// place: the segment is gone then.
+    pub(crate) fn expect(&self, id: u64) {
+        self.log.expect(id);
+    }
+
+    /// Which file the `.log` is, where that is known.
+    pub(crate) fn file_id(&self) -> Option<u64> {
+        self.log.id()
     }
 
     /// Bytes that readers may read. What was appended before is in the file.

@@ -14,7 +14,7 @@ pub(super) fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     storage.create_dir_all(Path::new(DIR)).unwrap();
     let files = OpenFiles::new(Arc::clone(&storage), 8);
-    SegmentHome { storage, files, dir: Path::new(DIR).into(), maps: false, read_only: false }
+    SegmentHome { storage, files, dir: Path::new(DIR).into(), ending: "", maps: false, read_only: false }
 }
 
 /// Walks nothing: it has its answers ready and counts the questions.

@@ -16,6 +16,8 @@ use crate::storage::Storage;
 use crate::topic::LooksAgain;
 
 #[cfg(test)]
+mod compacting;
+#[cfg(test)]
 mod interleaved;
 #[cfg(test)]
 mod tests;

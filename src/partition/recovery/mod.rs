@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::PartitionCore;
@@ -33,7 +33,10 @@ use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
 use crate::storage::{Access, read_file, remove_if_exists, replace_file};
 
+mod contents;
 mod torn;
+
+pub(super) use contents::{Contents, Looked};
 
 /// Why a log that ends whole, and too early, is damaged. No checksum covers the checkpoint: it may be what is wrong.
 pub(super) const MISSING_END: &str = "the records up to the recovery point are missing \
@@ -64,16 +67,6 @@ impl fmt::Debug for PartitionRecovery {
     }
 }
 
-/// The files of a partition's directory.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Contents {
-    /// Base offsets, rising.
-    pub(super) logs: Vec<u64>,
-    pub(super) snapshots: Vec<u64>,
-    /// What an interrupted step left.
-    leftovers: Vec<String>,
-}
-
 /// Length and checksum of each sealed index, by the name of its file.
 type Digests = HashMap<String, (u64, u32)>;
 
@@ -83,6 +76,9 @@ struct Opening<'a> {
     spec: &'a PartitionSpec,
     home: SegmentHome,
     contents: Contents,
+    /// Base offsets of the segments that there are, rising.
+    bases: Vec<u64>,
+    looked: Looked,
     report: PartitionRecovery,
     segments: Vec<Arc<Segment>>,
     epochs: LeaderEpochs,
@@ -102,42 +98,35 @@ impl PartitionCore {
         replacement::finish(context, &spec.dir)?;
         let opening = Opening::new(context, spec, false)?;
         opening.tidy()?;
-        let (core, report) = opening.recover()?;
+        let (core, report, _) = opening.recover()?;
         Ok((Arc::new(Self { recovery: report.clone(), ..core }), report))
+    }
+
+    /// Opens a partition to read it, and changes nothing. Returns what it has looked at too: another process may write.
+    pub(super) fn open_to_read(
+        context: &Arc<PartitionContext>,
+        spec: &PartitionSpec,
+    ) -> Result<(Self, PartitionRecovery, Looked)> {
+        Opening::new(context, spec, false)?.recover()
     }
 
     /// Recovers the files of a partition that is open, and that nobody writes to: they may be read, also mapped, meanwhile.
     pub(super) fn recover_shared(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<(Self, PartitionRecovery)> {
-        Opening::new(context, spec, true)?.recover()
+        let (core, report, _) = Opening::new(context, spec, true)?.recover()?;
+        Ok((core, report))
     }
-}
-
-pub(super) fn list(context: &PartitionContext, dir: &Path) -> Result<Contents> {
-    let mut contents = Contents::default();
-    for entry in context.storage.list(dir).map_err(|error| Error::io("list", dir, error))? {
-        match file_name::parse_segment_file(&entry.name) {
-            _ if entry.is_dir => {}
-            Some((base, file_name::LOG)) => contents.logs.push(base),
-            Some((offset, file_name::SNAPSHOT)) => contents.snapshots.push(offset),
-            Some((_, suffix)) if suffix.ends_with(".deleted") || suffix.ends_with(replacement::CLEANED) => {
-                contents.leftovers.push(entry.name);
-            }
-            _ if file_name::is_temporary(&entry.name) => contents.leftovers.push(entry.name),
-            _ => {}
-        }
-    }
-    contents.logs.sort_unstable();
-    contents.snapshots.sort_unstable();
-    Ok(contents)
 }
 
 impl<'a> Opening<'a> {
     fn new(context: &'a Arc<PartitionContext>, spec: &'a PartitionSpec, is_shared: bool) -> Result<Self> {
+        let contents = Contents::list(context, &spec.dir)?;
         Ok(Self {
             context,
             spec,
             home: home(context, &spec.dir),
-            contents: list(context, &spec.dir)?,
+            bases: contents.segments(&*context.storage, &spec.dir)?,
+            looked: Looked::new(contents.clone()),
+            contents,
             report: PartitionRecovery::default(),
             segments: Vec::new(),
             epochs: LeaderEpochs::default(),
@@ -149,7 +138,7 @@ impl<'a> Opening<'a> {
         })
     }
 
-    fn recover(mut self) -> Result<(PartitionCore, PartitionRecovery)> {
+    fn recover(mut self) -> Result<(PartitionCore, PartitionRecovery, Looked)> {
         self.load_epochs()?;
         self.load_segments()?;
         self.settle_log_start()?;
@@ -183,20 +172,26 @@ impl<'a> Opening<'a> {
     }
 
     fn log_path(&self, base: u64) -> PathBuf {
-        self.spec.dir.join(file_name::segment_file(base, file_name::LOG))
+        self.home_of(base).path(base, file_name::LOG)
     }
 
-    fn log_bytes(&self, base: u64) -> Result<u32> {
-        let path = self.log_path(base);
-        let metadata = self.context.storage.metadata(&path).map_err(|error| Error::io("look at", &path, error))?;
-        u32::try_from(metadata.bytes)
-            .ok()
-            .filter(|bytes| *bytes <= MAX_LOG_BYTES)
-            .ok_or(Error::NotALog { path, reason: "a `.log` of 2 GiB or more cannot be a segment" })
+    /// Who may only read reads output that has yet to take its place where it is.
+    fn home_of(&self, base: u64) -> SegmentHome {
+        let is_output = self.contents.swaps.contains(&base);
+        SegmentHome { ending: if is_output { replacement::SWAP } else { "" }, ..self.home.clone() }
+    }
+
+    fn log_bytes(&mut self, base: u64) -> Result<u32> {
+        let home = self.home_of(base);
+        let found = self.looked.look_at(&home, base)?;
+        u32::try_from(found.bytes).ok().filter(|bytes| *bytes <= MAX_LOG_BYTES).ok_or_else(|| {
+            let path = home.path(base, file_name::LOG);
+            Error::NotALog { path, reason: "a `.log` of 2 GiB or more cannot be a segment" }
+        })
     }
 
     fn load_segments(&mut self) -> Result<()> {
-        let logs = self.contents.logs.clone();
+        let logs = self.bases.clone();
         let digests = self.load_digests();
         // The first segment that is not known to be whole: by its end if the log was closed cleanly, else by the recovery point.
         let doubtful = if self.spec.clean {
@@ -206,7 +201,8 @@ impl<'a> Opening<'a> {
         };
         for (number, base) in logs.iter().enumerate().take(doubtful) {
             let next_offset = logs.get(number + 1).copied().unwrap_or(*base);
-            let segment = Segment::open_sealed(&self.home, *base, self.log_bytes(*base)?, next_offset);
+            let bytes = self.log_bytes(*base)?;
+            let segment = Segment::open_sealed(&self.home_of(*base), *base, bytes, next_offset);
             set_digests(&segment, &digests);
             self.segments.push(Arc::new(segment));
         }
@@ -229,7 +225,8 @@ impl<'a> Opening<'a> {
     fn open_tail(&mut self, last: &[u64]) -> Result<bool> {
         let Some(&base) = last.first() else { return Ok(true) };
         let bytes = self.log_bytes(base)?;
-        let Some(files) = Segment::stored_index(&self.home, base, bytes).map_err(self.io("read an index in"))? else {
+        let home = self.home_of(base);
+        let Some(files) = Segment::stored_index(&home, base, bytes).map_err(self.io("read an index in"))? else {
             let is_whole = bytes == 0 && !self.is_missing_end(base);
             if is_whole {
                 self.push_scanned(base, Scan::empty(base));
@@ -240,7 +237,7 @@ impl<'a> Opening<'a> {
         let start = files.last_offset_entry().map_or(0, |entry| entry.position).min(files.position_of_last_time());
         let from = ScanStart { position: start, index: MemoryIndex::from_files(&files, start), expected: base, checks: false };
         let mut batches = Vec::new();
-        let found = scan(&self.home, base, bytes, from, self.rules(), |segment, position, header, _| {
+        let found = scan(&home, base, bytes, from, self.rules(), |segment, position, header, _| {
             batches.push(indexed(segment, position, header));
         })
         .map_err(self.io("read"))?;
@@ -261,7 +258,7 @@ impl<'a> Opening<'a> {
         }
         if let Some(last) = batches.last() {
             let from = ScanStart { position: last.position, index: MemoryIndex::default(), expected: base, checks: true };
-            let last = scan(&self.home, base, bytes, from, self.rules(), |_, _, _, _| {}).map_err(self.io("read"))?;
+            let last = scan(&home, base, bytes, from, self.rules(), |_, _, _, _| {}).map_err(self.io("read"))?;
             if last.damage.is_some() || last.misfit.is_some() {
                 return Ok(false);
             }
@@ -274,7 +271,7 @@ impl<'a> Opening<'a> {
     fn push_scanned(&mut self, base: u64, scan: Scan) {
         self.last_epoch = self.last_epoch.max(scan.last_epoch);
         self.log_end = scan.next_offset;
-        let segment = Segment::open_scanned(&self.home, base, scan.end, scan.next_offset, scan.index);
+        let segment = Segment::open_scanned(&self.home_of(base), base, scan.end, scan.next_offset, scan.index);
         self.segments.push(Arc::new(segment));
     }
 
@@ -303,9 +300,9 @@ impl<'a> Opening<'a> {
         let segments: Vec<_> = self.segments.iter().skip(from).map(Arc::clone).collect();
         for segment in segments {
             let start = ScanStart::at_start(segment.base_offset, false);
-            let rules = self.rules();
+            let (home, rules) = (self.home_of(segment.base_offset), self.rules());
             let states = &mut self.producers;
-            scan(&self.home, segment.base_offset, segment.size(), start, rules, |_, _, header, control| {
+            scan(&home, segment.base_offset, segment.size(), start, rules, |_, _, header, control| {
                 if header.base_offset >= offset {
                     let _indexed_when_it_was_written = states.replay(header, control);
                 }
@@ -343,7 +340,7 @@ impl<'a> Opening<'a> {
         let from = start.position;
         let (mut states, mut aborted) = (std::mem::take(&mut self.producers), Vec::new());
         let mut epochs = self.epochs.clone();
-        let found = scan(&self.home, base, bytes, start, self.rules(), |_, _, header, control| {
+        let found = scan(&self.home_of(base), base, bytes, start, self.rules(), |_, _, header, control| {
             aborted.extend(states.replay(header, control));
             if header.leader_epoch >= 0 && epochs.latest().is_none_or(|latest| header.leader_epoch > latest) {
                 epochs.assign(header.leader_epoch, header.base_offset);
@@ -396,7 +393,8 @@ impl<'a> Opening<'a> {
         if !is_first || self.spec.recovery_point <= base || has_producers {
             return Ok(fresh);
         }
-        let Some(files) = Segment::stored_index(&self.home, base, bytes).map_err(self.io("read an index in"))? else {
+        let stored = Segment::stored_index(&self.home_of(base), base, bytes).map_err(self.io("read an index in"))?;
+        let Some(files) = stored else {
             self.report.indexes_rebuilt += 1;
             return Ok(fresh);
         };
@@ -420,7 +418,7 @@ impl<'a> Opening<'a> {
         let position = entry.map_or(0, |entry| entry.position);
         let from = ScanStart { position, ..ScanStart::at_start(base, false) };
         let (mut is_found, mut is_largest) = (largest.is_none(), true);
-        let scanned = scan(&self.home, base, end, from, self.rules(), |segment, position, header, _| {
+        let scanned = scan(&self.home_of(base), base, end, from, self.rules(), |segment, position, header, _| {
             let batch = indexed(segment, position, header);
             is_found |= largest.is_some_and(|largest| batch.is_that_of(largest));
             is_largest &= batch.max_timestamp <= largest.map_or(-1, |largest| largest.timestamp);
@@ -434,7 +432,7 @@ impl<'a> Opening<'a> {
     fn is_led_astray(&self, base: u64, bytes: u32, entry: Option<OffsetEntry>) -> io::Result<bool> {
         let Some(entry) = entry else { return Ok(false) };
         let last_offset = base + u64::from(entry.relative_offset);
-        let segment = Arc::new(Segment::open_sealed(&SegmentHome { maps: false, ..self.home.clone() }, base, bytes, u64::MAX));
+        let segment = Arc::new(Segment::open_sealed(&SegmentHome { maps: false, ..self.home_of(base) }, base, bytes, u64::MAX));
         match BatchFile::new(segment).header_at(entry.position, bytes) {
             Ok(header) => Ok(header.is_none_or(|header| {
                 if self.spec.is_dense {
@@ -485,7 +483,7 @@ impl<'a> Opening<'a> {
     fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &Digests) -> Result<()> {
         self.segments.pop();
         let next_offset = next_base.unwrap_or(self.spec.recovery_point.max(self.log_end));
-        let segment = Segment::open_sealed(&self.home, base, bytes, next_offset);
+        let segment = Segment::open_sealed(&self.home_of(base), base, bytes, next_offset);
         set_digests(&segment, digests);
         self.log_end = next_offset;
         self.segments.push(Arc::new(segment));
@@ -550,10 +548,15 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> (PartitionCore, PartitionRecovery) {
+    fn finish(mut self) -> (PartitionCore, PartitionRecovery, Looked) {
         // A broker notes the epoch that it leads in before the first batch of it: what is appended next must not be older.
         self.last_epoch = self.last_epoch.max(self.epochs.latest().unwrap_or(-1));
         self.epochs.truncate_end(self.log_end);
+        if self.context.read_only {
+            for segment in &self.segments {
+                self.looked.id(segment.base_offset).into_iter().for_each(|id| segment.expect(id));
+            }
+        }
         let parts = Parts {
             segments: self.segments,
             epochs: self.epochs,
@@ -565,7 +568,7 @@ impl<'a> Opening<'a> {
             damage: self.report.damage.clone(),
         };
         let core = assemble(self.context, self.spec, self.home, parts);
-        (core, self.report)
+        (core, self.report, self.looked)
     }
 }
 
@@ -586,6 +589,10 @@ fn unless_full(written: Result<()>) -> Result<()> {
 
 /// Digests speak of the indexes of the `.log` that was there: a broker may have appended to it or compacted it since.
 fn set_digests(segment: &Segment, digests: &Digests) {
+    if !segment.ending().is_empty() {
+        // They are those of the segment whose place it is to take.
+        return;
+    }
     let line = |suffix| digests.get(&file_name::segment_file(segment.base_offset, suffix)).copied();
     if line(file_name::LOG).is_some_and(|(bytes, _)| bytes == u64::from(segment.size())) {
         segment.set_digests(file_name::INDEXES.map(line));

@@ -1,5 +1,7 @@
 //! The steps of opening, one by one.
 
+use std::path::Path;
+
 use super::*;
 use crate::config::Durability;
 use crate::format::batch::{ProducerStamp, stamp_producer};
@@ -13,7 +15,7 @@ fn a_directory_of_the_name_of_a_segment_is_none() {
     let disk = MemoryDisk::new();
     drop(written(&disk, 0, 1));
     disk.create_dir_all(&Path::new(DIR).join("00000000000000000005.log")).unwrap();
-    assert_eq!(list(&context(&disk), Path::new(DIR)).unwrap().logs, [0]);
+    assert_eq!(Contents::list(&context(&disk), Path::new(DIR)).unwrap().logs, [0]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::clock::ManualClock;
 use crate::format::checkpoint::encode_offsets;
 use crate::format::metadata_file::{TopicFile, TopicId, encode_topic_file};
 use crate::storage::recording::RecordingDisk;
-use crate::storage::{Access, MemoryDisk, SimulatedDisk};
+use crate::storage::{Access, MemoryDisk, SimulatedDisk, read_file};
 
 pub(super) fn reading(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
     Arc::new(PartitionContext { read_only: true, ..PartitionContext::for_tests(disk.clone()) })
@@ -59,7 +59,7 @@ fn device_failed() -> io::Error {
 }
 
 #[test]
-fn a_sound_directory_is_listed_twice_and_damage_that_stands_once_more() {
+fn a_directory_is_listed_before_and_after_it_is_opened_sound_or_damaged() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = flushed(&disk);
     put_topic_file(&disk, true);
@@ -73,7 +73,7 @@ fn a_sound_directory_is_listed_twice_and_damage_that_stands_once_more() {
     disk.take();
     let (found, report) = beside(&disk, &spec).unwrap();
     assert!(report.damage.is_some());
-    assert_eq!((lists(&disk), found.log_end_offset()), (sound + 1, 20));
+    assert_eq!((sound, lists(&disk), found.log_end_offset()), (2, 2, 20));
 }
 
 #[test]
@@ -369,4 +369,70 @@ fn a_log_whose_end_is_missing_is_read_anew_once_it_has_grown() {
     append(&core, "value", 1);
     assert!(found.refresh().unwrap());
     assert_eq!(last_text(&found), "value 19");
+}
+
+/// Renames a file with these bytes over the `.log` of a segment, as compaction does.
+fn put_instead(disk: &MemoryDisk, segment: &Segment, bytes: &[u8]) {
+    let temporary = segment.log_path().with_extension("log.swap");
+    put(disk, &temporary, bytes);
+    disk.rename(&temporary, segment.log_path()).unwrap();
+}
+
+fn bytes_of(disk: &MemoryDisk, segment: &Segment) -> Vec<u8> {
+    read_file(disk, segment.log_path(), 1 << 20).unwrap()
+}
+
+/// Of a file with other batches under the same name, the batch at the same position may be a later one.
+#[test]
+fn a_reader_whose_file_was_replaced_reads_no_other_file_from_where_it_was() {
+    let disk = MemoryDisk::new();
+    let settings = TopicSettings { segment_bytes: 360_000, ..TopicSettings::unconfigured() };
+    let core = PartitionCore::create(&context(&disk), &PartitionSpec { settings, ..spec(0, 0, i64::MAX) }).unwrap();
+    for _ in 0..6 {
+        // More than is read ahead.
+        core.append(Durability::Os, [Record::new(vec![b'.'; 70_000])]).unwrap();
+    }
+    let first = core.segments().snapshot().first().map(Arc::clone).unwrap();
+    assert_eq!(first.next_offset(), 5);
+    let (found, _) = beside(&disk, &PartitionSpec { is_dense: false, ..spec(0, 6, i64::MAX) }).unwrap();
+    let mut reader = Reader::new(&found, KeepOpen::new(Arc::new(())), &(..), ReadOptions::new()).unwrap();
+    assert_eq!(reader.next_record().unwrap().unwrap().offset(), 0);
+    let bytes = bytes_of(&disk, &first);
+    put_instead(&disk, &first, &bytes[bytes.len() / 5 * 2..]);
+    // As if it had made room for another file.
+    found.segments().snapshot()[0].close_file();
+    let mut offsets = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        offsets.push(record.offset());
+    }
+    assert_eq!(offsets, [2, 3, 4, 5]);
+}
+
+#[test]
+fn a_log_start_that_no_file_tells_is_corrected_by_the_next_look() {
+    let disk = MemoryDisk::new();
+    let core = flushed(&disk);
+    put_topic_file(&disk, true);
+    let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
+    found.log_start.store(9, Ordering::Release);
+    found.read_anew().unwrap();
+    assert_eq!(found.log_start_offset(), 0);
+    core.delete_records_before(7).unwrap();
+    found.refresh_both_ends().unwrap();
+    let first = core.segments().snapshot()[0].base_offset;
+    assert_eq!(found.log_start_offset(), first);
+    let topic_file = TopicFile {
+        topic_id: TopicId([7; 16]),
+        partitions: 2,
+        is_dense: true,
+        log_starts: vec![(0, 7), (1, 9)],
+        config: Vec::new(),
+    };
+    put(&disk, "/data/t.topic", encode_topic_file(&topic_file).as_bytes());
+    found.read_anew().unwrap();
+    assert_eq!(found.log_start_offset(), 7);
+    disk.remove_file("/data/t.topic".as_ref()).unwrap();
+    put(&disk, "/data/log-start-offset-checkpoint", encode_offsets([("t", 1, 9), ("t", 0, 8)]).as_bytes());
+    found.read_anew().unwrap();
+    assert_eq!(found.log_start_offset(), 8);
 }

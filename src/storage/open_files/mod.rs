@@ -13,8 +13,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -45,6 +45,8 @@ struct OpenList {
 struct Slot {
     path: Box<Path>,
     is_read_only: bool,
+    /// The file that it is to be, by `FileMetadata::id`. Unset: whichever has the name.
+    id: OnceLock<u64>,
     was_used: AtomicBool,
     /// Written since the last sync began.
     is_dirty: AtomicBool,
@@ -207,6 +209,7 @@ impl PooledFile {
         let slot = Slot {
             path: path.into_boxed_path(),
             is_read_only: read_only,
+            id: OnceLock::new(),
             was_used: AtomicBool::new(false),
             is_dirty: AtomicBool::new(false),
             sync_turn: Mutex::default(),
@@ -226,6 +229,17 @@ impl PooledFile {
         &self.slot.path
     }
 
+    /// From now on the file of this [`id`](super::FileMetadata::id) is opened, and no other that takes its name: `NotFound` then.
+    /// The first call counts.
+    pub(crate) fn expect(&self, id: u64) {
+        let _first_wins = self.slot.id.set(id);
+    }
+
+    /// The id of the file that is expected, if one is.
+    pub(crate) fn id(&self) -> Option<u64> {
+        self.slot.id.get().copied()
+    }
+
     /// The open file, opened now where needed; marks it as used. It stays open as long as the answer is held.
     pub(crate) fn get(&self) -> io::Result<Arc<dyn StorageFile>> {
         if let Some(file) = &self.slot.state.lock().file {
@@ -240,6 +254,12 @@ impl PooledFile {
     fn open(&self, access: Access) -> io::Result<Arc<dyn StorageFile>> {
         let _place = self.files.make_room();
         let opened = self.files.open(&self.slot.path, access)?;
+        // After it was opened: a file that lost its name does not get it back.
+        if let Some(id) = self.id()
+            && self.files.storage.metadata(&self.slot.path)?.id != id
+        {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let mut state = self.slot.state.lock();
         self.slot.was_used.store(true, Ordering::Relaxed);
         if let Some(file) = &state.file {

@@ -1,6 +1,7 @@
 //! A read-only log beside a writer: what it sees of appends, rolls, cuts, deletions, topics. In `process` the writer is another
 //! process, which is killed; here both are in one, since they share nothing but the directory.
 
+mod compacted;
 mod consumers;
 mod files;
 mod process;
