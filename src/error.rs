@@ -1,5 +1,6 @@
 //! What can go wrong, one variant for each thing that a caller would do differently.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
@@ -199,14 +200,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The directory is no log, or holds something that a log does not.
-    #[error("{} is not a log: {reason}", path.display())]
+    /// The directory is not what it was to be opened as, or cannot become it. Nothing was changed.
+    #[error("cannot open {}: {reason}", path.display())]
     #[non_exhaustive]
     NotALog {
-        /// What was found.
+        /// The directory, or the file that is in its place.
         path: PathBuf,
-        /// Why it cannot be opened.
-        reason: &'static str,
+        /// What was found there, and what to do.
+        reason: Cow<'static, str>,
     },
     /// The file is of a version, or uses a codec, that this build does not know.
     #[error("{} needs {what}, which this build of annals does not have", path.display())]

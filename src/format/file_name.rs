@@ -120,6 +120,14 @@ pub(crate) fn parse_leaving_dir(name: &str) -> Option<&'static str> {
     (topic.bytes().all(is_legal) && is_hex(unique, UNIQUE_DIGITS)).then_some(suffix)
 }
 
+/// The partition of a directory that a broker set aside, `<topic>-<p>.<32 hex>-stray`, and whether its topic was cut to fit.
+pub(crate) fn parse_stray_dir(name: &str) -> Option<(TopicPartition, bool)> {
+    parse_leaving_dir(name).filter(|suffix| *suffix == STRAY_DIR)?;
+    let (partition_dir, _) = name.strip_suffix(STRAY_DIR)?.rsplit_once('.')?;
+    let (topic, partition) = partition_dir.rsplit_once('-')?;
+    Some((TopicPartition::new(topic, parse_partition(partition)?), name.len() >= MAX_NAME_BYTES))
+}
+
 /// `<topic>-<p>.<32 hex>-delete`, the topic cut so that the name has at most 255 bytes.
 pub(crate) fn deleted_partition_dir(partition: &TopicPartition, unique: u128) -> String {
     let end = format!("-{}.{unique:032x}{DELETED_DIR}", partition.partition);
@@ -313,6 +321,18 @@ mod tests {
             "a-0.-stray",
         ] {
             assert_eq!(parse_leaving_dir(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_stray_directory_says_whose_it_was() {
+        let stray = |topic: &str| deleted_partition_dir(&TopicPartition::new(topic, 7), UNIQUE).replace("-delete", "-stray");
+        assert_eq!(parse_stray_dir(&stray("a-b")), Some((TopicPartition::new("a-b", 7), false)));
+        // `-delete` is longer by one.
+        let cut = format!("{}-7.{UNIQUE:032x}-stray", "x".repeat(214));
+        assert_eq!(parse_stray_dir(&cut), Some((TopicPartition::new("x".repeat(214), 7), true)));
+        for name in ["a-b-7", "a-b-7.stray", &deleted_partition_dir(&TopicPartition::new("a", 0), UNIQUE)] {
+            assert_eq!(parse_stray_dir(name), None, "{name}");
         }
     }
 

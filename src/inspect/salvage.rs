@@ -133,11 +133,11 @@ impl<'a> Copy<'a> {
         let mut bases: Vec<_> = logs.filter(|(_, suffix)| *suffix == file_name::LOG).map(|(base, _)| base).collect();
         bases.sort_unstable();
         let Some(&first) = bases.first() else {
-            return Err(Error::NotALog { path: from.to_owned(), reason: "it holds no segment" });
+            return Err(Error::NotALog { path: from.to_owned(), reason: "it holds no segment".into() });
         };
         create_dirs(storage, to).map_err(|error| Error::io("create", to, error))?;
         if !storage.list(to).map_err(|error| Error::io("list", to, error))?.is_empty() {
-            return Err(Error::NotALog { path: to.to_owned(), reason: "what is salvaged goes to an empty directory" });
+            return Err(Error::NotALog { path: to.to_owned(), reason: "what is salvaged goes to an empty directory".into() });
         }
         let salvage = Salvage::default();
         Ok(Self { storage, from, to, known, bases, salvage, expected: first, next: first, leader_epoch: -1, output: None })

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bounds::lowered;
+use super::catalog::contents::Contents;
 use super::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
 use super::lone_note::Note;
 use super::open::{LogBuilder, ensure_directory, take_lock};
@@ -22,7 +23,7 @@ use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::partition::{KeepOpen, Maintenance, Partition, PartitionContext, PartitionCore, PartitionSpec, Truncation, own_line};
-use crate::storage::{DirEntry, FileLock, Storage, sync_found};
+use crate::storage::{DirEntry, FileLock, Storage, directory_of, sync_found};
 use crate::topic::stored::{Found, read_topic_file, store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
 
@@ -36,8 +37,8 @@ impl Partition {
     /// A process that is forked from the opener may drop the handle, and must not append: see
     /// [`Log`](super::Log#in-a-forked-child).
     ///
-    /// [`Error::Locked`] if it, or the log that it belongs to, is open elsewhere; [`Error::NotALog`] if the directory holds
-    /// something else.
+    /// [`Error::Locked`] if it, or the log that it belongs to, is open elsewhere; [`Error::NotALog`] if the directory is a whole
+    /// log or holds something else. Then nothing was changed.
     pub fn open(dir: impl AsRef<Path>, config: TopicConfig) -> Result<Self> {
         super::Log::builder(dir).open_partition(config)
     }
@@ -77,21 +78,20 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     builder.check_dir()?;
     let log_settings = builder.config.resolve()?;
     let storage = &*builder.storage;
-    let created = ensure_directory(storage, &builder.dir)?;
-    let dir = storage.canonical(&builder.dir).map_err(|error| Error::io("find", &builder.dir, error))?;
+    let (dir, is_there) = locate(storage, &builder.dir)?;
     let id = identify(&dir);
-    let log = dir.parent().filter(|parent| is_log(storage, parent));
-    if !created {
-        check_is_partition(storage, &dir)?;
+    let log = log_around(storage, &dir);
+    if is_there {
+        Contents::read(storage, &dir)?.check_is_partition(&dir)?;
     }
     if log.is_some() && file_name::parse_partition_dir(&id.to_string()).is_none_or(|parsed| !dir.ends_with(parsed.to_string())) {
-        return Err(Error::NotALog { path: dir, reason: "no partition of the log around it can have this name" });
+        return Err(Error::NotALog { path: dir, reason: "no partition of the log around it can have this name".into() });
     }
     let home = log.unwrap_or(&dir).to_owned();
-    let mut locks = vec![take_lock(storage, &home)?];
-    if log.is_some() {
-        locks.push(take_lock(storage, &dir)?);
-    }
+    // Before anything is created in a log that somebody else has open.
+    let mut locks = if log.is_some() { vec![take_lock(storage, &home)?] } else { Vec::new() };
+    let created = ensure_directory(storage, &dir)?;
+    locks.push(take_lock(storage, &dir)?);
     let checkpoints = Checkpoints::read(storage, &home);
     let has_segments = list(storage, &dir)?.iter().any(|entry| file_name::parse_segment_file(&entry.name).is_some());
     let was_clean = !has_segments || exists(storage, &home.join(file_name::CLEAN_SHUTDOWN))?;
@@ -245,30 +245,32 @@ impl Lone {
     }
 }
 
-/// Whether the directory is that of a log.
-pub(super) fn is_log(storage: &dyn Storage, dir: &Path) -> bool {
-    const MARKS: [&str; 4] =
-        [file_name::META_PROPERTIES, file_name::LOCK, file_name::RECOVERY_POINTS, file_name::HIGH_WATERMARKS];
-    MARKS.iter().any(|mark| storage.metadata(&dir.join(mark)).is_ok())
+/// The directory under its one name, and whether it is there.
+fn locate(storage: &dyn Storage, dir: &Path) -> Result<(PathBuf, bool)> {
+    let found = |dir: &Path| storage.canonical(dir).map_err(|error| Error::io("find", dir, error));
+    if exists(storage, dir)? {
+        return Ok((found(dir)?, true));
+    }
+    match dir.file_name() {
+        Some(name) if exists(storage, directory_of(dir))? => Ok((found(directory_of(dir))?.join(name), false)),
+        // Below a directory that is not there either, there is no log around it.
+        _ => {
+            ensure_directory(storage, dir)?;
+            Ok((found(dir)?, true))
+        }
+    }
 }
 
-/// A directory that is not empty must hold something of a partition, and nothing of a log.
-pub(super) fn check_is_partition(storage: &dyn Storage, dir: &Path) -> Result<()> {
-    let entries = list(storage, dir)?;
-    let refuse = |reason| Err(Error::NotALog { path: dir.to_owned(), reason });
-    if entries.iter().any(|entry| entry.name == file_name::META_PROPERTIES) {
-        return refuse("it is a whole log, not one of its partitions");
-    }
-    let is_known = |entry: &DirEntry| {
-        const FILES: [&str; 4] =
-            [file_name::PARTITION_METADATA, file_name::LEADER_EPOCHS, file_name::LOCK, file_name::LONE_PARTITION];
-        !entry.is_dir && (FILES.contains(&&*entry.name) || file_name::parse_segment_file(&entry.name).is_some())
-    };
-    let is_hidden = |entry: &DirEntry| entry.name.starts_with('.');
-    if entries.iter().all(is_hidden) || entries.iter().any(is_known) {
-        return Ok(());
-    }
-    refuse("it holds other files and nothing of a partition")
+/// The log that holds the directory of a partition, if one does. Another partition is not a log, and a `.lock` alone may be
+/// that of any program.
+pub(super) fn log_around<'a>(storage: &dyn Storage, dir: &'a Path) -> Option<&'a Path> {
+    const MARKS: [&str; 3] = [file_name::META_PROPERTIES, file_name::RECOVERY_POINTS, file_name::HIGH_WATERMARKS];
+    const OF_PARTITIONS: [&str; 2] = [file_name::LONE_PARTITION, file_name::LEADER_EPOCHS];
+    let root = dir.parent()?;
+    let has = |name: &str| storage.metadata(&root.join(name)).is_ok();
+    let is_partition = OF_PARTITIONS.iter().any(|name| has(name));
+    let is_in_the_making = || has(file_name::LOCK) && has(&file_name::topic_file(&identify(dir).topic));
+    (!is_partition && (MARKS.iter().any(|mark| has(mark)) || is_in_the_making())).then_some(root)
 }
 
 pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<DirEntry>> {
@@ -278,7 +280,7 @@ pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<DirEntry>> {
 pub(super) fn exists(storage: &dyn Storage, path: &Path) -> Result<bool> {
     match storage.metadata(path) {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
         Err(error) => Err(Error::io("look at", path, error)),
     }
 }

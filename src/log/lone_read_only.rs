@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Log;
+use super::catalog::contents::Contents;
 use super::checkpoints::Checkpoints;
-use super::lone::{check_is_partition, exists, identify, is_log, list, spec};
+use super::lone::{exists, identify, list, log_around, spec};
 use super::lone_note::Note;
 use super::open::LogBuilder;
 use crate::config::{Durability, TopicSettings};
@@ -46,12 +47,12 @@ pub(super) fn open_read_only(builder: &LogBuilder) -> Result<Partition> {
     let log_settings = builder.config.resolve()?;
     let storage = &*builder.storage;
     let dir = storage.canonical(&builder.dir).map_err(|error| Error::io("find", &builder.dir, error))?;
-    check_is_partition(storage, &dir)?;
+    Contents::read(storage, &dir)?.check_is_partition(&dir)?;
     if !list(storage, &dir)?.iter().any(|entry| file_name::parse_segment_file(&entry.name).is_some()) {
-        return Err(Error::NotALog { path: dir, reason: "it holds nothing of a partition" });
+        return Err(Error::NotALog { path: dir, reason: "it holds nothing of a partition".into() });
     }
     let id = identify(&dir);
-    let log = dir.parent().filter(|parent| is_log(storage, parent));
+    let log = log_around(storage, &dir);
     let home = log.unwrap_or(&dir);
     let settings = unconfigured().over(&TopicSettings::default())?;
     let lines = Checkpoints::read(storage, home).lines();

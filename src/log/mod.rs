@@ -7,6 +7,7 @@
 //! A log that was opened clean and never written to is left byte for byte as it was.
 
 use std::fmt;
+use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -107,6 +108,9 @@ pub struct Recovery {
     pub partitions: Vec<(TopicPartition, PartitionRecovery)>,
     /// Topics whose `.topic` file is damaged, and how. They keep all their records until they are configured anew.
     pub topics: Vec<(Arc<str>, Error)>,
+    /// What the directory holds that no log has. It is left alone, and nothing of it is served: look here for a directory that
+    /// was renamed by mistake. Inside a partition's directory other files are passed over.
+    pub foreign: Vec<PathBuf>,
     /// Positions of groups that lay beyond what is left of their partition.
     pub lowered_commits: Vec<LoweredCommit>,
     /// Why the system refused the log's background thread; `None` if the thread runs, or the log needs none. See [`Log::open`].
@@ -130,9 +134,10 @@ pub struct LoweredCommit {
 
 impl fmt::Debug for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { clean, partitions, topics, lowered_commits, thread_refused } = self;
+        let Self { clean, partitions, topics, foreign, lowered_commits, thread_refused } = self;
         let mut shown = f.debug_struct("Recovery");
         shown.field("clean", clean).field("partitions", &Few(partitions)).field("topics", &Few(topics));
+        shown.field("foreign", &Few(foreign));
         shown.field("lowered_commits", &Few(lowered_commits)).field("thread_refused", thread_refused).finish()
     }
 }
@@ -452,6 +457,10 @@ impl LogCore {
                 };
                 let (recovery_point, log_start) = match slot {
                     Ok(partition) => (Some(partition.recovery_point()), partition.log_start_line()),
+                    // That its directory was there must not be forgotten, or the next opening would create an empty one.
+                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                        (before.recovery_points.get(&id).copied().or(Some(0)), before.log_starts.get(&id).copied())
+                    }
                     Err(_) => (before.recovery_points.get(&id).copied(), before.log_starts.get(&id).copied()),
                 };
                 lines.cleaned.extend(cleaned.map(|offset| (id.clone(), offset)));

@@ -94,9 +94,7 @@ impl LogBuilder {
         self.check_dir()?;
         let settings = self.config.resolve()?;
         let contents = beside::read_contents(&*self.storage, &self.dir)?;
-        if !contents.is_log() {
-            return Err(Error::NotALog { path: self.dir, reason: "it holds nothing of a log" });
-        }
+        contents.check_is_log_already(&self.dir)?;
         let dir = self.storage.canonical(&self.dir).map_err(|error| Error::io("find", &self.dir, error))?;
         self.load(&settings, dir, contents, None)
     }
@@ -173,8 +171,9 @@ impl LogBuilder {
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
         let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups) };
-        let (partitions, topics) = (loaded.partitions, loaded.topics);
-        let recovery = Recovery { clean, partitions, topics, lowered_commits, thread_refused };
+        let catalog::Loaded { partitions, topics, foreign } = loaded;
+        let foreign = foreign.iter().map(|name| dir.join(name)).collect();
+        let recovery = Recovery { clean, partitions, topics, foreign, lowered_commits, thread_refused };
         let wake = Signal::new();
         let producers = Arc::new(ProducerService::new(catalog.context(), &wake));
         let core = Arc::new(LogCore {
@@ -220,6 +219,7 @@ pub(super) fn known_of(contents: &Contents, lines: Lines, threads: usize) -> Kno
         recovery_points: lines.recovery_points,
         log_starts: lines.log_starts,
         clean: has(file_name::CLEAN_SHUTDOWN) || contents.partitions.is_empty(),
+        was_closed: has(file_name::CLEAN_SHUTDOWN),
         broker_since: has(file_name::HIGH_WATERMARKS),
         threads,
     }
@@ -252,7 +252,7 @@ pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool
         match storage.metadata(ancestor) {
             Ok(found) if found.is_dir && ancestor == dir => return Ok(false),
             Ok(found) if found.is_dir => break,
-            Ok(_) => return Err(Error::NotALog { path: ancestor.to_owned(), reason: "it is a file, not a directory" }),
+            Ok(_) => return Err(Error::NotALog { path: ancestor.to_owned(), reason: "it is a file, not a directory".into() }),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err(Error::io("look at", ancestor, error)),
         }

@@ -36,7 +36,7 @@ pub(crate) fn known(storage: &dyn Storage, dir: &Path) -> Result<Known> {
         recovery_point: alone.recovery_points.get(&own_line()).copied().unwrap_or(0),
         id,
     };
-    let Some(root) = dir.parent().filter(|root| super::lone::is_log(storage, root)) else { return Ok(known) };
+    let Some(root) = super::lone::log_around(storage, &dir) else { return Ok(known) };
     let lines = Checkpoints::read(storage, root).lines();
     known.recovery_point = known.recovery_point.max(lines.recovery_points.get(&known.id).copied().unwrap_or(0));
     known.log_start = lines.log_starts.get(&known.id).copied().unwrap_or(known.log_start);

@@ -147,7 +147,7 @@ pub(super) fn assemble(context: &Arc<PartitionContext>, spec: &PartitionSpec, ho
     }
 }
 
-pub(super) fn stored_topic_id(context: &PartitionContext, dir: &Path) -> Option<TopicId> {
+pub(crate) fn stored_topic_id(context: &PartitionContext, dir: &Path) -> Option<TopicId> {
     let bytes = read_file(&*context.storage, &dir.join(file_name::PARTITION_METADATA), MAX_METADATA_BYTES).ok()?;
     decode_partition_metadata(&bytes).ok()
 }

@@ -40,7 +40,7 @@ use crate::segment::{Segment, SegmentHome};
 use crate::topic_partition::TopicPartition;
 
 mod append;
-mod assembly;
+pub(crate) mod assembly;
 pub(crate) mod batch;
 pub(crate) mod cleaned;
 mod commit;

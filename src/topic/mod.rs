@@ -198,6 +198,16 @@ impl TopicCore {
         }
     }
 
+    /// Why none of its partitions could be opened, if none could. That a writer has yet to create them is not an error.
+    pub(crate) fn check_has_partitions(&self) -> Result<()> {
+        let slots = self.slots();
+        let is_there = |slot: &Slot| matches!(slot, Ok(_) | Err(Error::UnknownPartition(_)));
+        match slots.by_number.values().next() {
+            Some(Err(error)) if !slots.by_number.values().any(is_there) => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
     /// Those that could be opened, by number.
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionCore>> {
         self.slots.read().by_number.values().flatten().map(Arc::clone).collect()

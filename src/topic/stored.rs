@@ -33,6 +33,7 @@ use crate::config::{CleanupPolicy, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{NEWER_VERSION, TopicFile, TopicId, decode_topic_file, encode_topic_file};
+use crate::partition::assembly::stored_topic_id;
 use crate::partition::{PartitionContext, PartitionCore, PartitionSpec};
 use crate::storage::{Access, Storage, read_file, remove_if_exists, replace_file};
 use crate::topic_partition::TopicPartition;
@@ -96,6 +97,12 @@ pub(crate) fn read_topic_file(storage: &dyn Storage, root: &Path, topic: &str) -
     Ok(config.map_or_else(Found::Damaged, |config| Found::Sound(file, config)))
 }
 
+/// How many partitions a topic had that is being deleted, if its file says so: a broker's topic has none.
+pub(crate) fn partitions_of_deleted(storage: &dyn Storage, root: &Path, topic: &str) -> Option<u32> {
+    let bytes = read_file(storage, &root.join(file_name::gone_file(topic)), MAX_FILE_BYTES).ok()?;
+    decode_topic_file(&bytes).ok().map(|file| file.partitions)
+}
+
 fn config_of(entries: &[(String, String)]) -> Result<TopicConfig> {
     entries.iter().try_fold(TopicConfig::new(), |config, (key, value)| config.set(key, value))
 }
@@ -127,6 +134,11 @@ pub(crate) struct Home {
 impl Home {
     fn storage(&self) -> &dyn Storage {
         &*self.context.storage
+    }
+
+    /// The topic id in the directory of a partition.
+    pub(crate) fn stored_id(&self, id: &TopicPartition) -> Option<TopicId> {
+        stored_topic_id(&self.context, &partition_dir(&self.root, id))
     }
 
     fn topic_path(&self, topic: &str) -> PathBuf {

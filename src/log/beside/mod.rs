@@ -57,7 +57,7 @@ pub(super) fn read_contents(storage: &dyn Storage, root: &Path) -> Result<Conten
     let deadline = Deadline::after(PATIENCE);
     loop {
         match Contents::read(storage, root) {
-            Err(error) if is_passing(&error, root) && !deadline.has_passed() => thread::sleep(PAUSE),
+            Err(error) if is_passing(&error) && !deadline.has_passed() => thread::sleep(PAUSE),
             Ok(contents) if !contents.without_file().is_empty() && !deadline.has_passed() => {
                 let again = Contents::read(storage, root);
                 if again.is_ok_and(|again| again.without_file() == contents.without_file()) {
@@ -69,10 +69,6 @@ pub(super) fn read_contents(storage: &dyn Storage, root: &Path) -> Result<Conten
     }
 }
 
-fn is_passing(error: &Error, root: &Path) -> bool {
-    match error {
-        Error::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
-        Error::NotALog { path, .. } => path != root,
-        _ => false,
-    }
+fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Catalog;
 use super::contents::Contents;
-use super::load::{Known, Loaded, Plan, plan, read_topic_files, run_all};
+use super::load::{Known, Loaded, Plan, Root, run_all};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::storage::FileMetadata;
@@ -66,10 +66,10 @@ impl Catalog {
         let mut gone: BTreeSet<Arc<str>> = self.topics.read().keys().map(Arc::clone).collect();
         let mut has_changed = false;
         let mut loaded = Loaded::default();
-        for (name, found) in read_topic_files(&self.home, contents)? {
-            let numbers = contents.partitions.get(&*name).cloned().unwrap_or_default();
+        let root = Root::new(&self.home, contents, known);
+        for (name, found) in root.read_topic_files()? {
             let mut jobs = Vec::new();
-            let planned = plan(&self.home, Arc::clone(&name), found, &numbers, known, &mut loaded, &mut jobs)?;
+            let planned = root.plan(Arc::clone(&name), found, &mut loaded, &mut jobs)?;
             let Some(planned) = planned else { continue };
             let present = self.topics.read().get(&name).map(Arc::clone).filter(|topic| is_still(topic, &planned, known));
             if let Some(topic) = &present {

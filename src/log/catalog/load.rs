@@ -10,14 +10,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::contents::Contents;
-use super::{Catalog, Leaving, Structure, rename_deleted};
+use super::contents::{Contents, Inside, look_inside};
+use super::{Catalog, Leaving, Structure, of_deleted, rename_deleted};
 use crate::config::{TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
@@ -37,8 +38,10 @@ const CLUSTER_METADATA: &str = "__cluster_metadata";
 pub(crate) struct Known {
     pub(crate) recovery_points: BTreeMap<TopicPartition, u64>,
     pub(crate) log_starts: BTreeMap<TopicPartition, u64>,
-    /// Whether the log was closed cleanly.
+    /// Whether the log was closed cleanly, or has no partition.
     pub(crate) clean: bool,
+    /// Whether a marker says that it was closed cleanly: then all its topics had their directories.
+    pub(crate) was_closed: bool,
     /// Whether a broker held the directory last: then its files are right where they and a topic file disagree.
     pub(crate) broker_since: bool,
     /// How many partitions are opened at the same time.
@@ -52,6 +55,33 @@ pub(crate) struct Loaded {
     pub(crate) partitions: Vec<(TopicPartition, PartitionRecovery)>,
     /// Topics whose topic file is damaged: they are treated as if they had none.
     pub(crate) topics: Vec<(Arc<str>, Error)>,
+    /// Names in the directory that no log has.
+    pub(crate) foreign: Vec<String>,
+}
+
+/// What stands at the root, and what it says of partitions.
+pub(super) struct Root<'a> {
+    pub(super) home: &'a Home,
+    pub(super) contents: &'a Contents,
+    pub(super) known: &'a Known,
+    /// By topic: partitions of which nothing is left but a directory that a broker set aside, or a line in a checkpoint.
+    missing: BTreeMap<Arc<str>, BTreeSet<u32>>,
+}
+
+impl<'a> Root<'a> {
+    pub(super) fn new(home: &'a Home, contents: &'a Contents, known: &'a Known) -> Self {
+        let mut missing = BTreeMap::<Arc<str>, BTreeSet<u32>>::new();
+        // Beside a writer, or where a broker was killed, they may have been deleted.
+        let says_what_is_missing = !home.context.read_only && (known.was_closed || !known.broker_since);
+        let with_lines = known.recovery_points.keys().filter(|id| says_what_is_missing && &*id.topic != CLUSTER_METADATA);
+        for id in with_lines.chain(contents.stray.keys()) {
+            if contents.partitions.get(&*id.topic).is_none_or(|numbers| !numbers.contains(&id.partition)) {
+                missing.entry(Arc::clone(&id.topic)).or_default().insert(id.partition);
+            }
+        }
+        missing.retain(|topic, _| file_name::check_topic(topic).is_ok());
+        Self { home, contents, known, missing }
+    }
 }
 
 /// Opens everything in `contents`. Errors are those that concern the log as a whole.
@@ -59,18 +89,21 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
     if !home.context.read_only {
         contents.partitions.remove(CLUSTER_METADATA);
     }
+    let root = Root::new(&home, &contents, known);
     // Before anything is changed: a log of a later version is none of our business.
-    let files = read_topic_files(&home, &contents)?;
+    let files = root.read_topic_files()?;
     let structure = if home.context.read_only { Structure::default() } else { finish_deletions(&home, &contents) };
     let mut loaded = Loaded::default();
     let mut plans = Vec::new();
     let mut jobs = Vec::new();
     for (name, found) in files {
-        let numbers = contents.partitions.get(&*name).cloned().unwrap_or_default();
-        if let Some(plan) = plan(&home, name, found, &numbers, known, &mut loaded, &mut jobs)? {
+        if let Some(plan) = root.plan(name, found, &mut loaded, &mut jobs)? {
             plans.push(plan);
         }
     }
+    root.report_strays(&jobs, &mut loaded);
+    loaded.foreign.extend(contents.foreign.keys().cloned());
+    loaded.foreign.sort_unstable();
     let opened = run_all(&home.context, &jobs, known.threads);
     let mut slots = BTreeMap::<Arc<str>, BTreeMap<u32, Slot>>::new();
     for (job, (slot, recovery)) in jobs.iter().zip(opened) {
@@ -90,27 +123,14 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
     Ok((Catalog { home, topics: RwLock::new(topics), structure: Mutex::new(structure), seen }, loaded))
 }
 
-/// All topics that are not being deleted, with what stands where their topic files belong.
-pub(super) fn read_topic_files(home: &Home, contents: &Contents) -> Result<Vec<(Arc<str>, Found)>> {
-    let names: BTreeSet<&String> = contents.partitions.keys().chain(&contents.topic_files).collect();
-    let present =
-        names.difference(&contents.gone.iter().collect()).map(|name| Arc::from(name.as_str())).collect::<Vec<Arc<str>>>();
-    let read = |name: Arc<str>| Ok((Arc::clone(&name), read_topic_file(&*home.context.storage, &home.root, &name)?));
-    let files: Vec<(Arc<str>, Found)> = present.into_iter().map(read).collect::<Result<_>>()?;
-    // Beside a writer: a topic file that was listed and is gone is that of a topic on its way out, and not a broker's.
-    let is_leaving = |name: &Arc<str>, found: &Found| {
-        home.context.read_only && matches!(found, Found::Nothing) && contents.topic_files.contains(&**name)
-    };
-    Ok(files.into_iter().filter(|(name, found)| !is_leaving(name, found)).collect())
-}
-
 /// Goes on with deletions, and removes what killed writers of small files left. What does not work is tried again later.
 fn finish_deletions(home: &Home, contents: &Contents) -> Structure {
     let now = home.context.clock.now();
     let mut leaving: Vec<_> = contents.deleted_dirs.iter().map(|name| home.root.join(name)).collect();
     for topic in &contents.gone {
-        for partition in contents.partitions.get(topic).into_iter().flatten() {
-            let id = TopicPartition::new(topic.as_str(), *partition);
+        let numbers = contents.partitions.get(topic).into_iter().flatten();
+        let named = numbers.map(|number| TopicPartition::new(topic.as_str(), *number));
+        for id in of_deleted(home, topic, named).unwrap_or_default() {
             leaving.extend(rename_deleted(home, &id).ok().flatten());
         }
     }
@@ -147,92 +167,150 @@ impl Plan {
     }
 }
 
-/// Adds what is to be done for the topic to `jobs`. `None` if there is no such topic any more.
-pub(super) fn plan(
-    home: &Home,
-    name: Arc<str>,
-    found: Found,
-    numbers: &BTreeSet<u32>,
-    known: &Known,
-    loaded: &mut Loaded,
-    jobs: &mut Vec<Job>,
-) -> Result<Option<Plan>> {
-    let (file, config) = match found {
-        Found::Nothing => (None, unconfigured()),
-        Found::Sound(file, config) => (Some(file), config),
-        Found::Damaged(error) => {
-            loaded.topics.push((Arc::clone(&name), error));
-            if numbers.is_empty() {
-                // There is nothing that it could speak of.
-                return Ok(None);
-            }
-            (None, unconfigured())
-        }
-    };
-    if known.broker_since && numbers.is_empty() && file.is_some() {
-        // The broker deleted it.
-        if !home.context.read_only {
-            let path = home.root.join(file_name::topic_file(&name));
-            remove_if_exists(&*home.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
-        }
-        return Ok(None);
+impl Root<'_> {
+    /// All topics that are not being deleted, with what stands where their topic files belong.
+    pub(super) fn read_topic_files(&self) -> Result<Vec<(Arc<str>, Found)>> {
+        let (home, contents) = (self.home, self.contents);
+        let named = contents.partitions.keys().chain(&contents.topic_files).map(|name| Arc::from(name.as_str()));
+        let names: BTreeSet<Arc<str>> = named.chain(self.missing.keys().map(Arc::clone)).collect();
+        let present = names.into_iter().filter(|name| !contents.gone.contains(&**name));
+        let read = |name: Arc<str>| Ok((Arc::clone(&name), read_topic_file(&*home.context.storage, &home.root, &name)?));
+        let files: Vec<(Arc<str>, Found)> = present.map(read).collect::<Result<_>>()?;
+        // Beside a writer: a topic file that was listed and is gone is that of a topic on its way out, and not a broker's.
+        let is_leaving = |name: &Arc<str>, found: &Found| {
+            home.context.read_only && matches!(found, Found::Nothing) && contents.topic_files.contains(&**name)
+        };
+        Ok(files.into_iter().filter(|(name, found)| !is_leaving(name, found)).collect())
     }
-    let settings = match &file {
-        Some(_) => config.over(&home.defaults)?,
-        None => TopicSettings::unconfigured(),
-    };
-    let promised = file.as_ref().map_or(0, |file| file.partitions);
-    let all: BTreeSet<u32> = numbers.iter().copied().chain(0..promised).collect();
-    for partition in all {
-        let id = TopicPartition { topic: Arc::clone(&name), partition };
-        let is_there = numbers.contains(&partition);
-        jobs.push(job(home, id, file.as_ref(), &settings, known, is_there));
-    }
-    Ok(Some(Plan { name, file, config }))
-}
 
-fn job(
-    home: &Home,
-    id: TopicPartition,
-    file: Option<&TopicFile>,
-    settings: &TopicSettings,
-    known: &Known,
-    is_there: bool,
-) -> Job {
-    // Where a broker was since, its files count.
-    let file = file.filter(|_| !known.broker_since);
-    if is_there {
-        let from_file =
-            file.map(|file| file.log_starts.iter().find(|(number, _)| *number == id.partition).map_or(0, |(_, start)| *start));
-        return Job::Open(PartitionSpec {
-            dir: partition_dir(&home.root, &id),
+    /// Adds what is to be done for the topic to `jobs`. `None` if there is no such topic any more.
+    pub(super) fn plan(&self, name: Arc<str>, found: Found, loaded: &mut Loaded, jobs: &mut Vec<Job>) -> Result<Option<Plan>> {
+        let (home, known) = (self.home, self.known);
+        let id = |partition| TopicPartition { topic: Arc::clone(&name), partition };
+        let mut numbers = self.contents.partitions.get(&*name).cloned().unwrap_or_default();
+        let missing = self.missing.get(&name).cloned().unwrap_or_default();
+        let (file, config) = match found {
+            Found::Nothing => (None, unconfigured()),
+            Found::Sound(file, config) => (Some(file), config),
+            Found::Damaged(error) => {
+                loaded.topics.push((Arc::clone(&name), error));
+                if numbers.is_empty() && missing.is_empty() {
+                    // There is nothing that it could speak of.
+                    return Ok(None);
+                }
+                (None, unconfigured())
+            }
+        };
+        let settings = match &file {
+            Some(_) => config.over(&home.defaults)?,
+            None => TopicSettings::unconfigured(),
+        };
+        // A broker may have deleted the topic and created another one of its name.
+        let first = numbers.first().filter(|_| known.broker_since);
+        let on_disk = first.and_then(|number| home.stored_id(&id(*number)));
+        let promise = file.as_ref().filter(|file| on_disk.is_none_or(|on_disk| on_disk == file.topic_id));
+        let promised = promise.map_or(0, |file| file.partitions);
+        if file.is_some() && !known.broker_since {
+            let others = self.split_off_others(&id, promised, &mut numbers)?;
+            loaded.foreign.extend(others.into_iter().map(|number| id(number).to_string()));
+        }
+        let all: BTreeSet<u32> = numbers.iter().copied().chain(0..promised).chain(missing).collect();
+        for partition in all {
+            let is_there = numbers.contains(&partition);
+            let job = if is_there { Self::open_job } else { Self::missing_job };
+            jobs.push(job(self, id(partition), promise, &settings));
+        }
+        Ok(Some(Plan { name, file, config }))
+    }
+
+    /// Takes out the numbers of directories that only look like partitions of the topic, such as `orders-20240131`: beyond those
+    /// that the topic file knows, a partition follows on the one before it and has files of a partition.
+    fn split_off_others(
+        &self,
+        id: &impl Fn(u32) -> TopicPartition,
+        promised: u32,
+        numbers: &mut BTreeSet<u32>,
+    ) -> Result<BTreeSet<u32>> {
+        let storage = &*self.home.context.storage;
+        let mut next = promised;
+        while numbers.contains(&next) && matches!(look_inside(storage, &self.dir(&id(next)))?, Inside::Partition { .. }) {
+            next += 1;
+        }
+        Ok(numbers.split_off(&next))
+    }
+
+    fn dir(&self, id: &TopicPartition) -> PathBuf {
+        partition_dir(&self.home.root, id)
+    }
+
+    fn open_job(&self, id: TopicPartition, file: Option<&TopicFile>, settings: &TopicSettings) -> Job {
+        let known = self.known;
+        let in_file = file.map(|file| start_in(file, &id).unwrap_or(0));
+        let in_checkpoint = known.log_starts.get(&id).copied();
+        // Where a broker was since, its files count. It knows no start of a partition that it had set aside.
+        let log_start = if known.broker_since { in_file.max(in_checkpoint) } else { in_file.or(in_checkpoint) };
+        let file = file.filter(|_| !known.broker_since);
+        Job::Open(PartitionSpec {
+            dir: self.dir(&id),
             settings: settings.clone(),
             topic_id: file.map(|file| file.topic_id),
-            log_start: from_file.or_else(|| known.log_starts.get(&id).copied()).unwrap_or(0),
+            log_start: log_start.unwrap_or(0),
             recovery_point: known.recovery_points.get(&id).copied().unwrap_or(0),
             clean: known.clean,
             is_dense: file.is_some_and(|file| file.is_dense),
             broker_since: known.broker_since,
             id,
-        });
+        })
     }
-    let Some(file) = file else { return Job::Refuse(id.clone(), Error::UnknownPartition(id)) };
-    let had_records = file.log_starts.iter().any(|(number, start)| *number == id.partition && *start > 0);
-    let is_known = had_records || known.recovery_points.contains_key(&id) || known.log_starts.contains_key(&id);
-    let path = partition_dir(&home.root, &id);
-    // Beside a writer the listing may be older than the directory.
-    if is_known && !(home.context.read_only && home.context.storage.metadata(&path).is_ok()) {
-        let source = io::Error::new(
-            io::ErrorKind::NotFound,
-            "the directory is gone, and with it all its records: put it back, or delete the topic",
-        );
-        return Job::Refuse(id, Error::io("open", &path, source));
+
+    /// What to do for a partition without a directory: create it only if it never had one.
+    fn missing_job(&self, id: TopicPartition, file: Option<&TopicFile>, settings: &TopicSettings) -> Job {
+        let (known, context) = (self.known, &self.home.context);
+        if let Some(stray) = self.contents.stray_of(&id) {
+            return self.refuse(
+                &id,
+                format!(
+                    "a broker that did not know its topic renamed it to `{stray}`: close the log and rename it back to `{id}`"
+                ),
+            );
+        }
+        let had_records = file.is_some_and(|file| start_in(file, &id).is_some_and(|start| start > 0));
+        let has_line = known.recovery_points.contains_key(&id) || known.log_starts.contains_key(&id);
+        let was_there = had_records || has_line || file.is_some() && (known.was_closed || known.broker_since);
+        // Beside a writer the listing may be older than the directory.
+        if was_there && !(context.read_only && context.storage.metadata(&self.dir(&id)).is_ok()) {
+            let reason = "the directory is gone, and with it all its records: put it back, or delete the topic";
+            return self.refuse(&id, reason.to_owned());
+        }
+        match file {
+            Some(_) if !context.read_only => Job::Create(new_partition(&self.home.root, id, settings, file)),
+            // A broker has it elsewhere, or the writer has yet to create it.
+            _ => Job::Refuse(id.clone(), Error::UnknownPartition(id)),
+        }
     }
-    if home.context.read_only {
-        // The writer has yet to make it.
-        return Job::Refuse(id.clone(), Error::UnknownPartition(id));
+
+    fn refuse(&self, id: &TopicPartition, reason: String) -> Job {
+        Job::Refuse(id.clone(), Error::io("open", &self.dir(id), io::Error::new(io::ErrorKind::NotFound, reason)))
     }
-    Job::Create(new_partition(&home.root, id, settings, Some(file)))
+
+    /// Reports the directories that a broker set aside and that no job speaks of: another partition has taken their place, or
+    /// their topic is not known since its name was cut.
+    fn report_strays(&self, jobs: &[Job], loaded: &mut Loaded) {
+        let refused = jobs.iter().filter(|job| matches!(job, Job::Refuse(..)));
+        let reported: BTreeSet<&str> = refused.filter_map(|job| self.contents.stray_of(job.id())).collect();
+        let whole = self.contents.stray.iter().flat_map(|(id, names)| names.iter().map(move |name| (name, id)));
+        for (name, id) in whole.chain(&self.contents.cut_stray).filter(|(name, _)| !reported.contains(name.as_str())) {
+            let reason = "a broker that did not know its topic set it aside: move it out of the log to read it with \
+                          `Partition::open`";
+            let damage = Some(Error::io("open", &self.home.root.join(name), io::Error::new(io::ErrorKind::NotFound, reason)));
+            loaded.partitions.push((id.clone(), PartitionRecovery { damage, ..PartitionRecovery::default() }));
+        }
+    }
+}
+
+/// Where the topic file says that a partition starts, if not at its first segment.
+fn start_in(file: &TopicFile, id: &TopicPartition) -> Option<u64> {
+    file.log_starts.iter().find(|(number, _)| *number == id.partition).map(|(_, start)| *start)
 }
 
 /// What is to be done for one partition.

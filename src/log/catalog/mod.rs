@@ -32,7 +32,7 @@ use crate::partition::follow::WaitList;
 use crate::partition::{Maintenance, PartitionContext, PartitionCore};
 use crate::storage::remove_if_exists;
 use crate::topic::identity::unique;
-use crate::topic::stored::{Home, check_partition_count};
+use crate::topic::stored::{self, Home, check_partition_count};
 use crate::topic::{Changes, TopicCore};
 use crate::topic_partition::TopicPartition;
 
@@ -41,7 +41,8 @@ pub(crate) mod contents;
 mod load;
 
 use catch_up::Seen;
-pub(crate) use load::{Known, load};
+use contents::{Inside, look_inside};
+pub(crate) use load::{Known, Loaded, load};
 
 /// Where committed offsets are kept: flushed and closed after everything that they speak of.
 const COMMITTED_OFFSETS: &str = "__consumer_offsets";
@@ -100,12 +101,13 @@ impl Catalog {
         self.topics.read().values().map(Arc::clone).collect()
     }
 
-    /// The topic as it is, else a new one. Internal names are allowed.
+    /// The topic as it is, else a new one. Internal names are allowed. Where none of its partitions could be opened, says why.
     pub(crate) fn open_topic(&self, name: &str, partitions: u32, config: &TopicConfig) -> Result<Arc<TopicCore>> {
         self.check_request(name, partitions, config)?;
         match self.topic(name) {
             Err(Error::UnknownTopic(_)) => {}
-            known => return known,
+            Ok(topic) => return topic.check_has_partitions().map(|()| topic),
+            Err(error) => return Err(error),
         }
         match self.create_topic(name, partitions, config) {
             Err(Error::TopicExists(_)) if self.topics.read().contains_key(name) => self.topic(name),
@@ -193,9 +195,10 @@ impl Catalog {
             return Ok(());
         }
         let (storage, root) = (&*self.home.context.storage, &self.home.root);
-        for entry in storage.list(root).map_err(|error| Error::io("list", root, error))? {
-            let left = file_name::parse_partition_dir(&entry.name).filter(|id| entry.is_dir && *id.topic == *name);
-            if let Some(dir) = left.map_or(Ok(None), |id| rename_deleted(&self.home, &id))? {
+        let entries = storage.list(root).map_err(|error| Error::io("list", root, error))?;
+        let left = entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| file_name::parse_partition_dir(&entry.name));
+        for id in of_deleted(&self.home, name, left.filter(|id| *id.topic == *name))? {
+            if let Some(dir) = rename_deleted(&self.home, &id)? {
                 structure.leaving.push(Leaving { dir, bytes: 0, due: self.home.context.clock.now() });
             }
         }
@@ -331,6 +334,18 @@ fn flush_unless_deleted(partition: &PartitionCore) -> Result<()> {
         Err(Error::UnknownTopic(_)) => Ok(()),
         flushed => flushed,
     }
+}
+
+/// Those of the directories that are named as partitions of a deleted topic which are partitions of it: others may have had such
+/// a name before.
+fn of_deleted(home: &Home, topic: &str, named: impl Iterator<Item = TopicPartition>) -> Result<Vec<TopicPartition>> {
+    let storage = &*home.context.storage;
+    let known = stored::partitions_of_deleted(storage, &home.root, topic);
+    let is_ours = |id: &TopicPartition| match known {
+        Some(known) => Ok(id.partition < known),
+        None => Ok(look_inside(storage, &home.root.join(id.to_string()))? != Inside::Other),
+    };
+    named.filter_map(|id| is_ours(&id).map(|is_ours| is_ours.then_some(id)).transpose()).collect()
 }
 
 /// Renames a partition's directory so that nobody takes it for one; `None` if it is not there.

@@ -186,7 +186,7 @@ impl<'a> Opening<'a> {
         let found = self.looked.look_at(&home, base)?;
         u32::try_from(found.bytes).ok().filter(|bytes| *bytes <= MAX_LOG_BYTES).ok_or_else(|| {
             let path = home.path(base, file_name::LOG);
-            Error::NotALog { path, reason: "a `.log` of 2 GiB or more cannot be a segment" }
+            Error::NotALog { path, reason: "a `.log` of 2 GiB or more cannot be a segment".into() }
         })
     }
 

@@ -6,10 +6,15 @@ use std::path::{Path, PathBuf};
 
 use annals::{Error, Log, Partition, Result, Topic, TopicConfig};
 
+mod foreign;
+mod linked;
 mod lone;
+mod lost;
 mod open;
 mod refused;
+mod single;
 mod topics;
+mod without_threads;
 
 /// Every file below a directory with its bytes, and every directory.
 pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
