@@ -162,10 +162,10 @@ impl GroupService {
         self.store.forget_loaded();
     }
 
-    /// After an unclean open: lowers, durably, each committed offset that lies above the recovered end of its partition to that
-    /// end. Gives group, partition, from and to.
-    pub(crate) fn lower_commits(&self) -> Vec<LoweredCommit> {
-        self.store.lower_commits()
+    /// Lowers, durably, each committed offset that lies above the end of its partition, or above what `at_most` returns for it,
+    /// to the lower of the two. Returns group, partition, from and to.
+    pub(crate) fn lower_commits(&self, at_most: impl Fn(&TopicPartition) -> u64) -> Vec<LoweredCommit> {
+        self.store.lower_commits(at_most)
     }
 
     /// The log closes: waits end.

@@ -301,11 +301,11 @@ impl OffsetStore {
         Ok(())
     }
 
-    /// After an unclean open: lowers every position that lies above the end of its log to that end, since records that are
-    /// appended there later would be passed over.
-    pub(super) fn lower_commits(&self) -> Vec<LoweredCommit> {
+    /// Lowers every position that lies above the end of its log, or above what `at_most` returns for it, to the lower of the two:
+    /// records that are appended there later would be passed over.
+    pub(super) fn lower_commits(&self, at_most: impl Fn(&TopicPartition) -> u64) -> Vec<LoweredCommit> {
         let _nobody_commits = self.removal.write();
-        self.lower(|partition, commit| self.log_end(partition, commit))
+        self.lower(|partition, commit| self.log_end(partition, commit).map(|end| end.min(at_most(partition))))
     }
 
     /// Lowers what was committed for a partition above `end`, and then does what cuts it there. Nobody commits in between.

@@ -12,6 +12,7 @@ use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bounds::lowered;
 use super::catalog::contents::Contents;
@@ -57,6 +58,8 @@ pub(super) struct Lone {
     /// Memory for the keys while it is compacted.
     cleaner_buffer_bytes: usize,
     was_clean: bool,
+    /// The lowest offset at which the partition of a log was cut and that log has yet to hear of; `u64::MAX` if there is none.
+    cut: AtomicU64,
     /// Given back last.
     _locks: Vec<Box<dyn FileLock>>,
 }
@@ -122,7 +125,8 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     }
     let is_in_log = home != dir;
     let cleaner_buffer_bytes = log_settings.cleaner_dedupe_buffer_bytes;
-    let lone = Lone { core, context, home, is_in_log, checkpoints, note, cleaner_buffer_bytes, was_clean, _locks: locks };
+    let cut = AtomicU64::new(if is_in_log && was_clean { earlier_cut(&core, &checkpoints.lines()) } else { u64::MAX });
+    let lone = Lone { core, context, home, is_in_log, checkpoints, note, cleaner_buffer_bytes, was_clean, cut, _locks: locks };
     lone.core.set_cleaned_end(lone.checkpoints.lines().cleaned.get(&lone.line()).copied());
     lone.apply_retention();
     let core = Arc::clone(&lone.core);
@@ -192,6 +196,7 @@ impl Lone {
     pub(super) fn truncate(&self, end: u64, cut: Truncation<'_>) -> Result<()> {
         let storage = &*self.context.storage;
         self.context.clean_marker.clear(storage)?;
+        self.cut.fetch_min(end, Ordering::SeqCst);
         let recovery_point = cut.recovery_point();
         self.checkpoints.write_then(storage, |before| lowered(before, &self.line(), end, recovery_point), || cut.make())
     }
@@ -211,13 +216,22 @@ impl Lone {
         }
         self.checkpoints.write(storage, |before| {
             let mut lines = before.clone();
-            lines.recovery_points.insert(line.clone(), self.core.recovery_point());
+            lines.recovery_points.remove(&line);
+            lines.recovery_points.extend(self.recovery_point_line().map(|offset| (line.clone(), offset)));
             lines.log_starts.remove(&line);
             lines.cleaned.remove(&line);
             lines.cleaned.extend(self.core.cleaned_line().map(|offset| (line.clone(), offset)));
             lines.log_starts.extend(log_start.map(|offset| (line, offset)));
             lines
         })
+    }
+
+    /// The line for the recovery point. In a log it must differ from the end where the partition was cut: that makes the log lower
+    /// the positions of its groups when it is opened. So it stays at the cut, or is left out while nothing follows the cut.
+    fn recovery_point_line(&self) -> Option<u64> {
+        let (cut, end) = (self.cut.load(Ordering::SeqCst), self.core.log_end_offset());
+        let is_told = !self.is_in_log || cut != end;
+        is_told.then(|| self.core.recovery_point().min(if self.is_in_log { cut } else { u64::MAX }))
     }
 
     /// Compacts now. The log around it learns first that the partition has gaps.
@@ -243,6 +257,13 @@ impl Lone {
     fn apply_retention(&self) {
         let _tried_again_next_time = self.core.apply_retention(self.context.clock.now()).and_then(|_| self.core.unlink_due());
     }
+}
+
+/// Where a partition of a log that was closed in good order does not end where its line says, it was cut there before.
+fn earlier_cut(core: &PartitionCore, lines: &Lines) -> u64 {
+    let end = core.log_end_offset();
+    let line = lines.recovery_points.get(core.id()).copied();
+    if line == Some(end) { u64::MAX } else { line.unwrap_or(end).min(end) }
 }
 
 /// The directory under its one name, and whether it is there.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::catalog::contents::Contents;
-use super::catalog::{self, Known};
+use super::catalog::{self, Catalog, Known};
 use super::checkpoints::{Checkpoints, Lines, ensure_meta_properties};
 use super::{Guard, Log, LogCore, LoweredCommit, Recovery, beside, lone, lone_read_only, maintenance};
 use crate::clock::{Clock, Deadline, SystemClock};
@@ -28,6 +28,7 @@ use crate::storage::open_files::OpenFiles;
 use crate::storage::{Disk, FileLock, Storage, create_dirs, sync_found};
 use crate::topic::identity::unique_id;
 use crate::topic::stored::Home;
+use crate::topic_partition::TopicPartition;
 
 /// How long a held lock is tried again: a child between fork and exec may still hold a descriptor that its parent closed.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
@@ -170,7 +171,7 @@ impl LogBuilder {
         }
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
-        let lowered_commits = if clean || read_only { Vec::new() } else { lower_commits(&groups) };
+        let lowered_commits = if read_only { Vec::new() } else { lower_commits(&groups, &catalog, &known) };
         let catalog::Loaded { partitions, topics, foreign } = loaded;
         let foreign = foreign.iter().map(|name| dir.join(name)).collect();
         let recovery = Recovery { clean, partitions, topics, foreign, lowered_commits, thread_refused };
@@ -225,8 +226,19 @@ pub(super) fn known_of(contents: &Contents, lines: Lines, threads: usize) -> Kno
     }
 }
 
-fn lower_commits(groups: &GroupService) -> Vec<LoweredCommit> {
-    let lowered = groups.lower_commits().into_iter();
+/// Lowers the positions that lie above the end of their partition: records that take these offsets later would be passed over.
+///
+/// This reads `__consumer_offsets`, which a log that was closed in good order need not do. A commit above the end is refused, and
+/// a cut lowers the positions first. So none lies above the end when a log is closed, and as long as each partition ends where
+/// the close noted, none does when it is opened. Where an end differs, the partition was cut or exchanged in the meantime: then
+/// what was committed above the noted end, or the one that is found, is about other records. A note of a broker says nothing:
+/// its positions may lie anywhere.
+fn lower_commits(groups: &GroupService, catalog: &Catalog, known: &Known) -> Vec<LoweredCommit> {
+    let noted = |id: &TopicPartition| known.recovery_points.get(id).copied().filter(|_| known.was_closed && !known.broker_since);
+    if catalog.partitions().iter().all(|partition| noted(partition.id()) == Some(partition.log_end_offset())) {
+        return Vec::new();
+    }
+    let lowered = groups.lower_commits(|id| noted(id).unwrap_or(u64::MAX)).into_iter();
     lowered.map(|(group, partition, from, to)| LoweredCommit { group, partition, from, to }).collect()
 }
 

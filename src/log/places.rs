@@ -101,3 +101,22 @@ fn an_unclean_log_opens_where_the_cache_cannot_be_dropped() {
     let partition: Partition = log.topic("t").unwrap().partition(0).unwrap();
     assert!(partition.reopen().unwrap().damage.is_none());
 }
+
+#[test]
+fn a_log_that_was_closed_opens_without_reading_what_groups_committed() {
+    let disk = SimulatedDisk::new(0);
+    let log = open(disk.clone(), "data");
+    let partition = log.open_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    partition.append_batch(vec!["x"; 1_500]).unwrap();
+    let group = log.consumer_group("g").unwrap();
+    for offset in 0..1_500 {
+        group.commit([(partition.id().clone(), offset.into())]).unwrap();
+    }
+    log.close().unwrap();
+    let recording = RecordingDisk::over(disk);
+    let log = open(recording.clone(), "data");
+    assert!(recording.largest_read() < 30_000, "{}", recording.largest_read());
+    let committed = log.consumer_group("g").unwrap().committed(partition.id()).unwrap();
+    assert_eq!(committed.map(|committed| committed.offset), Some(1_499));
+    assert!(recording.largest_read() > 60_000, "it is read on first use");
+}

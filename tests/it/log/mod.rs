@@ -10,6 +10,7 @@ mod foreign;
 mod linked;
 mod lone;
 mod lost;
+mod lowered;
 mod open;
 mod refused;
 mod single;
