@@ -248,6 +248,7 @@
 //! 2. An acknowledgement says what it survives; see [durability](#durability).
 //! 3. Damage is reported, never cut away in silence. An end that was torn by a crash is cut, kept beside in a `.torn` file and
 //!    reported by [`Log::recovery`]; damage in what was flushed is [`Error::Corrupt`], and what lies behind it stays readable.
+//!    A batch whose checksum is right is never cut, however odd its header looks.
 //! 4. Readers never wait for writers.
 //! 5. The log is the truth. An index that is missing or wrong is built anew from the records.
 //! 6. Bad input is an error before anything is written, and bytes from a disk never lead to a panic.
