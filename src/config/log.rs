@@ -86,10 +86,15 @@ impl LogConfig {
         self
     }
 
-    /// How many bytes of records all topics together may hold; `None` is no limit.
+    /// Sets how many bytes the `.log` files of all topics together may have; `None` is no limit.
     ///
-    /// Beyond it the oldest sealed segments go, of topics whose cleanup policy deletes. What is being written is never deleted,
-    /// so a log can be larger by an active segment for each partition. Default: no limit.
+    /// The append that would make the log larger deletes the oldest segments first, of topics whose cleanup policy deletes, until
+    /// an eighth of the bound is free; `maintain` and the background thread do the same. For that, active segments are rolled
+    /// when they reach an eighth of the bound. If the sealed segments are not enough, active ones are deleted as well: topics
+    /// that are only compacted count towards the bound, and nothing of them is deleted for it.
+    ///
+    /// It is at least [`max_message_bytes`](TopicConfig::max_message_bytes) of the topic defaults, since one batch may be so
+    /// large. Default: no limit.
     pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.max_bytes = bytes.into();
         self
@@ -218,11 +223,16 @@ impl LogConfig {
             ("cleaner_dedupe_buffer_bytes", settings.cleaner_dedupe_buffer_bytes == 0),
             ("recovery_threads", settings.recovery_threads == 0),
         ];
-        match is_zero.into_iter().find(|(_, is_zero)| *is_zero) {
-            Some((key, _)) => {
-                Err(Error::InvalidConfig { key: key.to_owned(), reason: "it must be greater than zero".to_owned() })
+        let invalid = |key: &str, reason: String| Err(Error::InvalidConfig { key: key.to_owned(), reason });
+        if let Some((key, _)) = is_zero.into_iter().find(|(_, is_zero)| *is_zero) {
+            return invalid(key, "it must be greater than zero".to_owned());
+        }
+        let batch_bytes = settings.topic_defaults.max_message_bytes;
+        match settings.max_bytes {
+            Some(most) if most < batch_bytes.into() => {
+                invalid("max_bytes", format!("{most} is less than one batch may have: `max.message.bytes` is {batch_bytes}"))
             }
-            None => Ok(settings),
+            _ => Ok(settings),
         }
     }
 }

@@ -432,7 +432,7 @@ fn every_setting_of_a_log_arrives() {
         .durability(Durability::Synced)
         .flush_interval(2 * SECOND)
         .maintenance_interval(None)
-        .max_bytes(3)
+        .max_bytes(3 << 30)
         .topic_defaults(all_setters())
         .internal_partitions(4)
         .group_max_size(8)
@@ -447,7 +447,7 @@ fn every_setting_of_a_log_arrives() {
         durability: Durability::Synced,
         flush_interval: 2 * SECOND,
         maintenance_interval: None,
-        max_bytes: Some(3),
+        max_bytes: Some(3 << 30),
         topic_defaults: all_settings(),
         internal_partitions: 4,
         group_max_size: Some(8),
@@ -470,6 +470,7 @@ fn a_log_refuses_what_cannot_work() {
         (LogConfig::new().flush_interval(Duration::ZERO), "flush_interval"),
         (LogConfig::new().maintenance_interval(Duration::ZERO), "maintenance_interval"),
         (LogConfig::new().max_bytes(0), "max_bytes"),
+        (LogConfig::new().max_bytes(1_048_587), "max_bytes"),
         (LogConfig::new().internal_partitions(0), "internal_partitions"),
         (LogConfig::new().group_max_size(0), "group_max_size"),
         (LogConfig::new().max_open_files(0), "max_open_files"),

@@ -24,8 +24,8 @@ use super::LogCore;
 use crate::clock::{Deadline, Timestamp};
 use crate::config::LogSettings;
 use crate::error::{Error, Result};
-use crate::partition::Maintenance;
-use crate::retention::{SteadyTime, Sum, allows_deletion, bound_total};
+use crate::partition::{Keeper, Maintenance};
+use crate::retention::{Bounded, SteadyTime, Sum, allows_deletion, bound_total, total_bytes};
 use crate::threads;
 
 /// The first pass comes no later than this, so that programs which run briefly delete too.
@@ -153,7 +153,14 @@ impl LogCore {
 
     /// Deletes the oldest segments of all while the log is larger than `max_bytes`.
     fn keep_within_bound(&self, now: Timestamp) -> Result<Maintenance> {
-        let Some(limit) = self.max_bytes else { return Ok(Maintenance::default()) };
+        match &self.context().bound {
+            Some(bound) => bound_total(bound.limit(), &self.bounded(), now),
+            None => Ok(Maintenance::default()),
+        }
+    }
+
+    /// The partitions that count towards the bound, and whether their segments may be deleted for it.
+    fn bounded(&self) -> Vec<Bounded> {
         let mut partitions = Vec::new();
         for topic in self.catalog.topics() {
             let is_configured = topic.is_configured();
@@ -162,7 +169,17 @@ impl LogCore {
                 (partition, may_delete)
             }));
         }
-        bound_total(limit, &partitions, now)
+        partitions
+    }
+}
+
+impl Keeper for LogCore {
+    fn keep_within_bound(&self) {
+        let Some(bound) = &self.context().bound else { return };
+        let partitions = self.bounded();
+        let now = self.context().clock.now();
+        let _tried_again_after_the_next_step = bound_total(bound.limit() - bound.step(), &partitions, now);
+        bound.set_room(total_bytes(&partitions));
     }
 }
 
@@ -181,10 +198,14 @@ mod tests {
 
     const LIMIT: u64 = 1_000;
 
+    /// A log that is not over its bound yet: its appends do not look before a test does.
     fn open(disk: impl Storage) -> (ManualClock, Log) {
         let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
         let builder = Log::builder("data").storage(disk).clock(clock.clone());
-        (clock, builder.config(LogConfig::new().max_bytes(LIMIT)).open().unwrap())
+        let config = LogConfig::new().max_bytes(LIMIT).topic_defaults(TopicConfig::new().max_message_bytes(1_000));
+        let log = builder.config(config).open().unwrap();
+        log.core().context().bound.as_ref().unwrap().set_room_for_tests(i64::MAX);
+        (clock, log)
     }
 
     /// A partition that is larger than the whole log may be.

@@ -387,7 +387,6 @@ struct LogCore {
     producers: Arc<ProducerService>,
     checkpoints: Checkpoints,
     recovery: Recovery,
-    max_bytes: Option<u64>,
     /// Memory for the keys of a partition that is compacted.
     cleaner_buffer_bytes: usize,
     /// Held by the one who compacts.

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::group::GroupService;
 use crate::partition::follow::Signal;
-use crate::partition::{BufferPool, CleanMarker, Numbers, Opener, Partition, PartitionContext};
+use crate::partition::{BufferPool, CleanMarker, LogBound, Numbers, Opener, Partition, PartitionContext};
 use crate::producer::ProducerService;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::{Disk, FileLock, Storage, create_dirs, sync_found};
@@ -135,6 +135,7 @@ impl LogBuilder {
             files: OpenFiles::new(Arc::clone(&self.storage), settings.max_open_files),
             durability: if syncs_at_once { Durability::Synced } else { settings.durability },
             syncs_at_once,
+            bound: settings.max_bytes.map(LogBound::new),
             read_mode: settings.read_mode,
             max_decompressed_bytes: settings.max_decompressed_bytes,
             read_only,
@@ -184,7 +185,6 @@ impl LogBuilder {
             producers,
             checkpoints,
             recovery,
-            max_bytes: settings.max_bytes,
             cleaner_buffer_bytes: settings.cleaner_dedupe_buffer_bytes,
             cleaning: Mutex::new(()),
             finishing: Mutex::new(()),
@@ -194,6 +194,10 @@ impl LogBuilder {
             lock: Mutex::new(lock),
             closed: Mutex::new(None),
         });
+        if let Some(bound) = &core.context().bound {
+            let core: Weak<LogCore> = Arc::downgrade(&core);
+            bound.set_keeper(core);
+        }
         // From here on a failure closes what was opened.
         let log = Log { guard: Arc::new(Guard { core }) };
         if !read_only {

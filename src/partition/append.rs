@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
+use super::bound::LogBound;
 use super::encoded::EncodedBatch;
 use super::{PartitionCore, Writer};
 use crate::clock::Timestamp;
@@ -82,9 +83,11 @@ impl PartitionCore {
             return Ok(Appended { offsets: end..end, max_timestamp: -1, reopens: 0, truncations: 0 });
         };
         let appended = self.write(&settings, &mut encoded);
+        let bytes = encoded.bytes.len();
         self.context.buffers.give_back(encoded.bytes);
         let appended = appended?;
         self.after_append(&settings, durability, &appended)?;
+        self.note_append(bytes);
         Ok(appended)
     }
 
@@ -202,6 +205,16 @@ impl PartitionCore {
         self.flush_if_many(settings, appended)
     }
 
+    /// Counts an append towards the bound of the log. Internal topics do not look: their appends hold locks of the groups.
+    #[inline]
+    pub(super) fn note_append(&self, bytes: usize) {
+        if let Some(bound) = &self.context.bound
+            && !file_name::is_internal_topic(&self.id().topic)
+        {
+            bound.note_append(bytes);
+        }
+    }
+
     /// Flushes where `flush.messages` says so.
     pub(super) fn flush_if_many(&self, settings: &TopicSettings, appended: &Appended) -> Result<()> {
         if settings.flush_messages < i64::MAX {
@@ -255,7 +268,9 @@ impl PartitionCore {
         base: u64,
         last_offset: u64,
     ) -> Result<()> {
-        let is_full = writer.active.is_full(encoded.bytes.len(), last_offset, settings);
+        // A log with a bound needs segments that it can delete.
+        let most_bytes = self.context.bound.as_ref().map_or(u64::MAX, LogBound::step).min(settings.segment_bytes.into());
+        let is_full = writer.active.is_full(encoded.bytes.len(), last_offset, settings, most_bytes);
         if is_full || self.is_too_old(writer, settings, encoded.max_timestamp)? {
             self.roll_durably(writer, base)?;
         }
@@ -319,11 +334,29 @@ impl PartitionCore {
             return Err(Error::io("seal", path, error));
         }
         self.has_new_digests.store(true, Ordering::Release);
+        self.install_active(writer, next);
+        Ok(())
+    }
+
+    /// As [`roll`](Self::roll), for a segment that is deleted next. A full disk must not keep it: then its index is not written,
+    /// and the next flush writes the snapshot of the producers.
+    pub(super) fn roll_to_delete(&self, writer: &mut MutexGuard<'_, Writer>, base: u64) -> Result<()> {
+        match self.roll(writer, base) {
+            Err(Error::DiskFull { .. }) => {}
+            rolled => return rolled,
+        }
+        let path = writer.active.log_path();
+        let next = Segment::create(&self.home, base).map_err(|error| Error::io("create a segment after", path, error))?;
+        writer.active.seal_in_memory();
+        self.install_active(writer, Arc::new(next));
+        Ok(())
+    }
+
+    fn install_active(&self, writer: &mut Writer, next: Arc<Segment>) {
         let mut segments = self.segments.snapshot().to_vec();
         segments.push(Arc::clone(&next));
         self.segments.replace(segments);
         self.start_active(writer, next);
-        Ok(())
     }
 
     pub(super) fn start_active(&self, writer: &mut Writer, active: Arc<Segment>) {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
+use super::bound::LogBound;
 use crate::clock::Clock;
 use crate::config::{Durability, ReadMode, TopicSettings};
 use crate::error::{Error, Result};
@@ -51,6 +52,8 @@ pub(crate) struct PartitionContext {
     /// Nothing flushes in the background although the log asked for it: whatever is written is synced by the thread that writes
     /// it.
     pub(crate) syncs_at_once: bool,
+    /// `None`: the log may grow without limit.
+    pub(crate) bound: Option<LogBound>,
     pub(crate) read_mode: ReadMode,
     /// Most bytes that one batch may decompress to.
     pub(crate) max_decompressed_bytes: usize,
@@ -95,6 +98,7 @@ impl PartitionContext {
             clock: Arc::new(crate::clock::ManualClock::at(crate::clock::Timestamp::from_millis(1_700_000_000_000))),
             durability: Durability::Os,
             syncs_at_once: false,
+            bound: None,
             read_mode: ReadMode::Map,
             max_decompressed_bytes: 1 << 20,
             read_only: false,

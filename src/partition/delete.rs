@@ -96,7 +96,7 @@ impl PartitionCore {
         self.begin_change()?;
         let end = self.log_end_offset();
         if offset >= end && writer.active.size() > 0 {
-            self.roll(&mut writer, end)?;
+            self.roll_to_delete(&mut writer, end)?;
         }
         let segments = self.segments().snapshot();
         let kept = segments.partition_point(|segment| segment.next_offset() <= offset && segment.is_sealed());

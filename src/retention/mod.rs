@@ -223,18 +223,31 @@ fn written(
 /// A partition, and whether its segments may go to keep the whole log within its bound.
 pub(crate) type Bounded = (Arc<PartitionCore>, bool);
 
-/// Deletes sealed segments, those written longest ago first, until all partitions together have at most `limit` bytes, or
-/// nothing is left that may go. A partition that cannot be looked at keeps what it has, and the others go for it. Returns the
-/// first error after all were tried.
+/// Returns the size of all `.log` files together, in bytes.
+pub(crate) fn total_bytes(partitions: &[Bounded]) -> u64 {
+    partitions.iter().map(|(partition, _)| partition.log_bytes()).sum()
+}
+
+/// Deletes sealed segments, those written longest ago first, until all partitions together have at most `limit` bytes. If that
+/// is not enough, active segments are deleted too; they are rolled first. A partition that cannot be looked at keeps its
+/// segments, and segments of the others are deleted instead. Returns the first error after all were tried.
 pub(crate) fn bound_total(limit: u64, partitions: &[Bounded], now: Timestamp) -> Result<Maintenance> {
     let mut sum = Sum::default();
-    let total: u64 = partitions.iter().map(|(partition, _)| partition.log_bytes()).sum();
-    let Some(excess) = total.checked_sub(limit).filter(|excess| *excess > 0) else { return sum.result() };
+    for includes_active in [false, true] {
+        let excess = total_bytes(partitions).saturating_sub(limit);
+        if excess > 0 {
+            delete_oldest(partitions, excess, includes_active, now, &mut sum);
+        }
+    }
+    sum.result()
+}
+
+fn delete_oldest(partitions: &[Bounded], excess: u64, includes_active: bool, now: Timestamp, sum: &mut Sum) {
     let (mut candidates, mut seen) = (Vec::new(), Vec::new());
     for (partition, may_delete) in partitions {
         let truncations = partition.truncations();
-        let sealed = if *may_delete { sealed(partition, now) } else { Ok(Vec::new()) };
-        candidates.push(sealed.unwrap_or_else(|error| {
+        let found = if *may_delete { candidates_of(partition, includes_active, now) } else { Ok(Vec::new()) };
+        candidates.push(found.unwrap_or_else(|error| {
             sum.add(Err(error));
             Vec::new()
         }));
@@ -245,10 +258,9 @@ pub(crate) fn bound_total(limit: u64, partitions: &[Bounded], now: Timestamp) ->
         // After a cut there is less, and the next pass counts again.
         sum.add(partition.delete_segments_before(end, truncations).map(Option::unwrap_or_default));
     }
-    sum.result()
 }
 
-/// A sealed segment as [`oldest`] sees it.
+/// A segment as [`oldest`] sees it.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     written: Timestamp,
@@ -256,15 +268,16 @@ struct Candidate {
     next_offset: u64,
 }
 
-fn sealed(partition: &PartitionCore, now: Timestamp) -> Result<Vec<Candidate>> {
+fn candidates_of(partition: &PartitionCore, includes_active: bool, now: Timestamp) -> Result<Vec<Candidate>> {
     partition.decide(|segments| {
-        let sealed = deletable(segments, partition.high_watermark()).iter().take_while(|segment| !segment.is_active);
+        let deletable = deletable(segments, partition.high_watermark()).iter();
+        let candidates = deletable.take_while(|segment| includes_active || !segment.is_active);
         let candidate = |(index, segment): (usize, &SegmentInfo)| {
             let later = segments.get(index + 1..).unwrap_or_default();
             let written = written(segment.max_timestamp, segment, later, now, partition)?;
             Ok(Candidate { written, bytes: segment.bytes, next_offset: segment.next_offset })
         };
-        sealed.enumerate().map(candidate).collect()
+        candidates.enumerate().map(candidate).collect()
     })
 }
 

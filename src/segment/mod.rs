@@ -283,10 +283,10 @@ impl Segment {
     }
 
     /// Whether the next append must go to a new segment: no room, no index slot, or an offset too far from the base.
-    pub(crate) fn is_full(&self, batch_bytes: usize, last_offset: u64, settings: &TopicSettings) -> bool {
+    pub(crate) fn is_full(&self, batch_bytes: usize, last_offset: u64, settings: &TopicSettings, most_bytes: u64) -> bool {
         let end = u64::from(self.size()) + batch_bytes as u64;
         let index_is_full = matches!(&*self.index.read(), Index::Memory(index) if index.is_full(settings));
-        end > u64::from(settings.segment_bytes) || index_is_full || self.relative(last_offset) > MAX_RELATIVE_OFFSET
+        end > most_bytes || index_is_full || self.relative(last_offset) > MAX_RELATIVE_OFFSET
     }
 
     /// Closes the segment for writes: its indexes go to their files, with the last time entry and a digest.

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use annals::{CleanupPolicy, Error, Log, LogConfig, Partition, Record, Timestamp, TopicConfig};
+use annals::{
+    CleanupPolicy, Error, Log, LogConfig, ManualClock, MemoryDisk, Partition, Record, SimulatedDisk, Timestamp, TopicConfig,
+};
 
 use crate::bench::Bench;
 
@@ -193,7 +195,8 @@ fn a_clock_that_jumps_back_deletes_nothing() {
 #[test]
 fn the_log_as_a_whole_is_bounded_and_the_oldest_go_first() {
     let bytes = u64::from(record_bytes());
-    let bench = Bench::with(START, LogConfig::new().max_bytes(bytes * 20));
+    let bench =
+        Bench::with(START, LogConfig::new().max_bytes(bytes * 20).topic_defaults(TopicConfig::new().max_message_bytes(1_000)));
     let config = || sized(2).retention(None).timestamp_after_max(None);
     let (a, b) = (bench.partition("a", config()), bench.partition("b", config()));
     let compacted = bench.partition("c", TopicConfig::new().cleanup_policy(CleanupPolicy::Compact));
@@ -208,7 +211,6 @@ fn the_log_as_a_whole_is_bounded_and_the_oldest_go_first() {
     for _ in 0..4 {
         a.append(value().timestamp(START + HOUR * 4)).unwrap();
     }
-    assert_eq!(maintain(&bench), 2);
     assert_eq!((a.log_start_offset(), b.log_start_offset()), (0, 4), "b is the oldest");
     for _ in 0..20 {
         a.append(value().timestamp(START + HOUR * 4)).unwrap();
@@ -218,6 +220,67 @@ fn the_log_as_a_whole_is_bounded_and_the_oldest_go_first() {
     let left: u64 = [&a, &b, &compacted].iter().flat_map(|partition| partition.segments()).map(|segment| segment.bytes).sum();
     assert!(left <= bytes * 20 && left > bytes * 16, "{left}");
     assert_eq!(compacted.log_start_offset(), 0);
+}
+
+fn log_bytes(log: &Log) -> u64 {
+    let partitions = log.topics().into_iter().flat_map(|topic| topic.partitions());
+    partitions.flat_map(|partition| partition.segments()).map(|segment| segment.bytes).sum()
+}
+
+/// A regression: segments of 1 GiB and a look every five minutes let a log of 8 MiB grow to 36.
+#[test]
+fn a_log_with_default_segments_never_grows_beyond_its_bound() {
+    const BOUND: u64 = 8 << 20;
+    let log = Log::builder("data").storage(MemoryDisk::new()).config(LogConfig::new().max_bytes(BOUND)).open().unwrap();
+    let topic = log.open_topic("t", 1, TopicConfig::new()).unwrap();
+    let producer = log.producer().unwrap();
+    for number in 0..3_000 {
+        if number % 2 == 0 {
+            topic.append([b'v'; 10_000]).unwrap();
+        } else {
+            producer.send(&topic, [b'v'; 10_000]).unwrap();
+        }
+        let bytes = log_bytes(&log);
+        assert!(bytes <= BOUND + 70_000, "{bytes} after {number} records");
+    }
+    assert!(log_bytes(&log) > BOUND / 2, "and most of it is used");
+}
+
+#[test]
+fn a_bound_holds_for_many_partitions_that_are_smaller_than_a_segment() {
+    const BOUND: u64 = 1 << 20;
+    let config = LogConfig::new().max_bytes(BOUND).topic_defaults(TopicConfig::new().max_message_bytes(100_000));
+    let log = Log::builder("data").storage(MemoryDisk::new()).config(config).open().unwrap();
+    let topic = log.open_topic("t", 50, TopicConfig::new()).unwrap();
+    for number in 0..2_000 {
+        topic.append(Record::new([b'v'; 2_000]).key(number.to_string())).unwrap();
+        let bytes = log_bytes(&log);
+        assert!(bytes <= BOUND + 3_000, "{bytes} after {number} records");
+    }
+    let newest = topic.partitions().iter().filter(|partition| partition.log_end_offset() > partition.log_start_offset()).count();
+    assert!(newest > 25, "the oldest records are deleted, wherever they are: {newest}");
+}
+
+/// A regression: nothing was freed on a full disk, because everything was in the active segment.
+#[test]
+fn maintaining_a_full_disk_frees_the_active_segment() {
+    const CAPACITY: u64 = 100_000;
+    let disk = SimulatedDisk::new(1);
+    let clock = ManualClock::at(START);
+    let open = |config: LogConfig| Log::builder("data").storage(disk.clone()).clock(clock.clone()).config(config).open().unwrap();
+    let log = open(LogConfig::new());
+    let partition = log.open_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    disk.set_capacity(CAPACITY);
+    while partition.append([b'v'; 500]).is_ok() {}
+    drop((log, partition));
+    let log = open(LogConfig::new().max_bytes(CAPACITY / 2).topic_defaults(TopicConfig::new().max_message_bytes(10_000)));
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    let done = log.maintain().unwrap();
+    assert!(done.bytes_freed > CAPACITY / 2, "{done:?}");
+    for _ in 0..1_000 {
+        partition.append([b'v'; 500]).unwrap();
+    }
+    assert!(log_bytes(&log) <= CAPACITY / 2 + 1_000);
 }
 
 #[test]

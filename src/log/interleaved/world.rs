@@ -104,7 +104,8 @@ pub(super) fn partition_0() -> TopicPartition {
 
 fn open(disk: impl Storage) -> Log {
     let clock = ManualClock::at(Timestamp::from_millis(NOW));
-    Log::builder(DIR).storage(disk).clock(clock).config(LogConfig::new().max_bytes(1_200)).open().unwrap()
+    let config = LogConfig::new().max_bytes(9_600).topic_defaults(TopicConfig::new().max_message_bytes(1_000));
+    Log::builder(DIR).storage(disk).clock(clock).config(config).open().unwrap()
 }
 
 /// A record for everybody to tell apart; the first ones are old.

@@ -59,6 +59,7 @@ impl PartitionCore {
         if !self.is_synced_topic.load(Ordering::Relaxed) {
             self.waiters.notify();
         }
+        self.note_append(encoded.bytes.len());
         Ok(appended)
     }
 

@@ -163,7 +163,8 @@ fn nothing_is_deleted_for_lack_of_a_configuration() {
     for set in SETS {
         let (_dir, root) = copy_of(set);
         let clock = ManualClock::at(Timestamp::from_millis(1_900_000_000_000));
-        let strict = TopicConfig::new().retention(Duration::from_millis(1)).retention_bytes(1).segment_bytes(100);
+        let strict =
+            TopicConfig::new().retention(Duration::from_millis(1)).retention_bytes(1).segment_bytes(100).max_message_bytes(1);
         let config = LogConfig::new().topic_defaults(strict).max_bytes(1);
         let log = Log::builder(&root).config(config).clock(clock.clone()).open().unwrap();
         clock.advance(Duration::from_secs(1_000_000_000));
