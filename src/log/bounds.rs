@@ -17,8 +17,14 @@ use crate::partition::{Partition, PartitionCore, PartitionRecovery, Truncation};
 use crate::topic_partition::TopicPartition;
 
 impl Partition {
-    /// Raises the log start to `offset`, and answers the log start from now on; an offset below it changes nothing. Segments
-    /// that lie below as a whole are unlinked before it returns (or `file.delete.delay.ms` later), which works on a full disk.
+    /// Raises the log start to `offset`, and returns the log start from now on. An offset below the log start changes nothing.
+    ///
+    /// Segments that lie below `offset` as a whole are unlinked before this returns (or `file.delete.delay.ms` later), also on a
+    /// full disk. A segment that holds `offset` stays whole, so room comes back segment by segment.
+    ///
+    /// A call writes the log start to a checkpoint, syncs it, and syncs the directory once more for each segment that goes: a few
+    /// milliseconds on a disk. A program that works records off one by one should call it once for many of them, for example
+    /// each time a segment is done ([`Partition::segments`]), or leave it to retention.
     ///
     /// # Errors
     /// [`Error::OffsetOutOfRange`] above the high watermark; [`Error::PolicyViolation`] if the topic is only compacted.

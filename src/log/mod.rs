@@ -52,6 +52,42 @@ pub use open::LogBuilder;
 /// Opening takes the directory's lock. It stays locked until [`close`](Self::close), or until the last handle of any kind
 /// (topics, partitions, readers, consumers) is dropped; dropping may write and sync.
 ///
+/// # Copies of a directory
+/// A copy of the directory of a closed log is the same log. A copy of the directory of an open log, made file by file with `cp`
+/// or `rsync`, opens as after a power cut, but its files are of different moments. Each partition holds a prefix of its records,
+/// as of when its last file was copied. Partitions may not match each other; positions of groups above the copied end are
+/// lowered when the copy is opened; and a segment that was deleted or compacted during the copy can be missing, which
+/// [`recovery`](Self::recovery) reports. A snapshot of the file system, which takes all files at one moment, has none of this.
+///
+/// # In an async program
+/// Every call blocks its thread: for a moment in the page cache, and for the device where
+/// [`Durability::Synced`](crate::Durability::Synced) is asked for. In tokio, wrap single calls in `tokio::task::spawn_blocking`,
+/// and give a consumer or a following reader a thread of its own that sends what it reads into a channel; a
+/// [`Waker`](crate::Waker) ends its wait. Handles can be cloned and sent into tasks. Close the log, or drop its last handle, in
+/// `spawn_blocking` too, since closing may sync.
+///
+/// ```
+/// # fn main() -> annals::Result<()> {
+/// # let log = annals::Log::in_memory();
+/// # let orders = log.open_topic("orders", 1, annals::TopicConfig::new())?;
+/// # orders.append("paid")?;
+/// let mut reader = orders.partition(0)?.follow(..)?;
+/// let waker = reader.waker(); // for the task that stops it
+/// let (sender, receiver) = std::sync::mpsc::channel(); // in tokio: `mpsc::channel`, and `blocking_send` below
+/// let reading = std::thread::spawn(move || {
+///     while let Ok(Some(record)) = reader.next_record() {
+///         if sender.send(record.text().into_owned()).is_err() {
+///             break;
+///         }
+///     }
+/// });
+/// assert_eq!(receiver.recv().unwrap(), "paid");
+/// waker.wake();
+/// reading.join().unwrap();
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # In a forked child
 /// A process that is forked from the opener (`fork` without `exec`) gets a copy of every handle. The log still belongs to the
 /// opener. The child may:
