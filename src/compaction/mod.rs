@@ -297,6 +297,11 @@ impl Pass<'_> {
             cleaner.keeps_legacy_tombstones = modified.as_millis() > self.legacy_horizon;
             self.walk(segment, true, allowance, |header, bytes| cleaner.clean(header, bytes, &mut output).map(|()| true))?;
         }
+        if !output.is_in_order(last.next_offset()) {
+            // It stays as it is, and as readers know it.
+            cleaner.records_removed = 0;
+            return Ok(());
+        }
         if group.len() == 1 && !cleaner.has_changed && !output.is_split() {
             return Ok(());
         }

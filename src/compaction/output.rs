@@ -31,6 +31,8 @@ pub(super) struct Output {
     open: SegmentOutput,
     /// Lowest offset that the next batch may have.
     next_offset: u64,
+    /// Whether every batch so far has offsets above those of the one before it.
+    is_in_order: bool,
     /// Aborted transactions whose marker comes with the next batch.
     aborted: Vec<AbortedTransaction>,
 }
@@ -44,6 +46,7 @@ impl Output {
             full: Vec::new(),
             open: SegmentOutput::create(home, base_offset, interval_bytes)?,
             next_offset: base_offset,
+            is_in_order: true,
             aborted: Vec::new(),
         })
     }
@@ -58,6 +61,13 @@ impl Output {
         !self.full.is_empty()
     }
 
+    /// Whether all batches follow one another, up to `end`, where the segment after the group begins. If a batch states too low a
+    /// last offset, a broker gave the offsets of its last records to others as well. A batch that is built again states the
+    /// right one, so that the next batch does not follow.
+    pub(super) fn is_in_order(&self, end: u64) -> bool {
+        self.is_in_order && self.next_offset <= end
+    }
+
     /// Adds a batch.
     pub(super) fn push(&mut self, header: &BatchHeader, bytes: &[u8]) -> io::Result<()> {
         if !self.open.has_room(header, bytes.len(), self.max_log_bytes) {
@@ -66,6 +76,7 @@ impl Output {
             self.full.push(std::mem::replace(&mut self.open, next));
         }
         self.open.aborted.append(&mut self.aborted);
+        self.is_in_order &= header.base_offset >= self.next_offset;
         self.next_offset = header.next_base_offset();
         self.open.push(header, bytes)
     }

@@ -226,8 +226,8 @@ impl Lone {
         })
     }
 
-    /// The line for the recovery point. In a log it must differ from the end where the partition was cut: that makes the log lower
-    /// the positions of its groups when it is opened. So it stays at the cut, or is left out while nothing follows the cut.
+    /// The line for the recovery point. In a log it must differ from the end where the partition was cut: that makes the log
+    /// lower the positions of its groups when it is opened. So it stays at the cut, or is left out while nothing follows the cut.
     fn recovery_point_line(&self) -> Option<u64> {
         let (cut, end) = (self.cut.load(Ordering::SeqCst), self.core.log_end_offset());
         let is_told = !self.is_in_log || cut != end;

@@ -81,6 +81,17 @@ impl Scan {
         }
     }
 
+    /// What does not fit in a segment that the one at `next_base` follows: a batch, or the segment itself, if both have the same
+    /// offsets.
+    pub(super) fn misfit_before(&self, next_base: Option<u64>) -> Option<Misfit> {
+        let overlap = || {
+            let next = next_base.filter(|next| *next < self.expected)?;
+            let reason = Malformed("the next segment begins with an offset that this one has");
+            Some(Misfit { position: self.end, offsets: next..self.expected, reason })
+        };
+        self.misfit.clone().or_else(overlap)
+    }
+
     fn take(&mut self, header: &BatchHeader) {
         self.last_epoch = header.leader_epoch;
         self.next_offset = self.next_offset.max(header.last_offset + 1);

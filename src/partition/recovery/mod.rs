@@ -355,7 +355,7 @@ impl<'a> Opening<'a> {
         let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
         let reason =
             found.damage.map_or(if is_hole { "offsets are missing behind it" } else { MISSING_END }, |malformed| malformed.0);
-        let misfit = found.misfit.clone().or_else(|| overlap(&found, next_base));
+        let misfit = found.misfit_before(next_base);
         self.push_scanned(base, found);
         if let Some(Misfit { position, offsets, reason }) = misfit {
             // Whatever else is wrong with the segment: there are batches in it that must not be cut.
@@ -570,13 +570,6 @@ impl<'a> Opening<'a> {
         let core = assemble(self.context, self.spec, self.home, parts);
         (core, self.report, self.looked)
     }
-}
-
-/// A segment holds offsets that the next one holds too, although both are whole.
-fn overlap(found: &Scan, next_base: Option<u64>) -> Option<Misfit> {
-    let next = next_base.filter(|next| *next < found.expected)?;
-    let reason = Malformed("the next segment begins with an offset that this one has");
-    Some(Misfit { position: found.end, offsets: next..found.expected, reason })
 }
 
 /// A full disk is no failure where what could not be written can be written later.

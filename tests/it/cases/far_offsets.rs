@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use annals::inspect::{salvage, verify};
-use annals::{Log, OffsetSpec, Partition, Record, Timestamp, TopicConfig};
+use annals::{CleanupPolicy, Log, OffsetSpec, Partition, Record, Timestamp, TopicConfig};
 
 use super::{copy_of, offsets, only};
 
@@ -135,6 +135,38 @@ fn a_truncation_cuts_between_far_offsets() {
         assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
         check(&only(&log), &[&ALL[..left], &[end]].concat());
     }
+}
+
+#[test]
+fn a_compaction_writes_segments_in_which_offsets_are_near() {
+    let (_dir, root) = copy_of(CASE);
+    let log = Log::open(&root).unwrap();
+    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(200)).unwrap();
+    let partition = only(&log);
+    partition.append(Record::new(vec![0; 120]).key("k5")).unwrap();
+    partition.compact().unwrap();
+    // The record at 2^31 has the key of the one at 2^33 + 1; the new one is in the active segment.
+    let left = [0, 5, FARTHER, FARTHER + 1, FARTHER + 2];
+    assert_eq!(bases(&root.join("t-0")), [0, FARTHER, FARTHER + 1, FARTHER + 2]);
+    assert_eq!(offsets(&partition), left);
+    partition.compact().unwrap();
+    assert_eq!(offsets(&partition), left);
+    log.close().unwrap();
+    let log = Log::open(&root).unwrap();
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
+    assert_eq!(offsets(&only(&log)), left);
+    drop(log);
+    assert_eq!(verify(root.join("t-0")).unwrap(), []);
+}
+
+#[test]
+fn a_compaction_that_removes_nothing_brings_far_offsets_near() {
+    let (_dir, root) = copy_of(CASE);
+    let log = Log::open(&root).unwrap();
+    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    assert!(only(&log).compact().unwrap().segments_compacted > 0);
+    assert_eq!(bases(&root.join("t-0")), [0, FAR, FARTHER, FARTHER + 1]);
+    check(&only(&log), &ALL);
 }
 
 #[test]

@@ -183,6 +183,34 @@ fn every_look_up_in_many_such_batches_is_right() {
     }
 }
 
+/// A broker gave the offsets 9 and 10 twice. What is left of the first batch that has them must state its last offset, which the
+/// next batch does not follow on: that segment stays as it is.
+#[test]
+fn a_compaction_leaves_a_segment_alone_that_has_offsets_twice() {
+    let (_dir, root) = copy_of(CASE);
+    let path = root.join("t-0/00000000000000000000.log");
+    let bytes = [fs::read(&path).unwrap(), single(9), single(10), single(11)].concat();
+    fs::write(&path, &bytes).unwrap();
+    let log = Log::open(&root).unwrap();
+    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(600)).unwrap();
+    let partition = only(&log);
+    partition.append(Record::new(vec![0; 300]).key("k")).unwrap();
+    assert_eq!(partition.segments().len(), 2);
+    for _ in 0..2 {
+        assert_eq!(partition.compact().unwrap().segments_compacted, 0);
+        assert_eq!(offsets(&partition), (2..13).collect::<Vec<_>>());
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+}
+
+/// A batch with a single record at this offset, and a key of its own.
+fn single(offset: u64) -> Vec<u8> {
+    let mut batch = fs::read(super::fixture("cases/far-offsets/root/t-0/00000000008589934593.log")).unwrap();
+    batch[..8].copy_from_slice(&offset.to_be_bytes());
+    super::edit(&mut batch, 67, &[b'a' + u8::try_from(offset).unwrap()]);
+    batch
+}
+
 /// A broker counted on from the last offset that the header states: the next batch got offsets that records had already. The
 /// first records keep them, as for a consumer.
 #[test]
@@ -191,12 +219,6 @@ fn a_batch_that_a_broker_gave_the_same_offsets_is_not_cut() {
     let path = root.join("t-0/00000000000000000000.log");
     let bytes = fs::read(&path).unwrap();
     let size = bytes.len() / 3;
-    // A single record at offset 9, then at 10, then one at 11.
-    let single = |offset: u64| {
-        let mut batch = fs::read(super::fixture("cases/far-offsets/root/t-0/00000000008589934593.log")).unwrap();
-        batch[..8].copy_from_slice(&offset.to_be_bytes());
-        batch
-    };
     fs::write(&path, [&bytes[..], &single(9), &single(10), &single(11)].concat()).unwrap();
     let before = fs::read(&path).unwrap();
     for _ in 0..2 {
