@@ -171,8 +171,8 @@ impl Root<'_> {
     /// All topics that are not being deleted, with what stands where their topic files belong.
     pub(super) fn read_topic_files(&self) -> Result<Vec<(Arc<str>, Found)>> {
         let (home, contents) = (self.home, self.contents);
-        let named = contents.partitions.keys().chain(&contents.topic_files).map(|name| Arc::from(name.as_str()));
-        let names: BTreeSet<Arc<str>> = named.chain(self.missing.keys().map(Arc::clone)).collect();
+        let stored = contents.partitions.keys().chain(&contents.topic_files).map(|name| Arc::from(name.as_str()));
+        let names: BTreeSet<Arc<str>> = stored.chain(self.missing.keys().map(Arc::clone)).collect();
         let present = names.into_iter().filter(|name| !contents.gone.contains(&**name));
         let read = |name: Arc<str>| Ok((Arc::clone(&name), read_topic_file(&*home.context.storage, &home.root, &name)?));
         let files: Vec<(Arc<str>, Found)> = present.map(read).collect::<Result<_>>()?;

@@ -17,7 +17,9 @@ fn large(recovery_point: u64) -> PartitionSpec {
 /// A log of these batches in one segment, scanned.
 fn log_of(disk: &MemoryDisk, batches: &[Stored]) -> Arc<PartitionCore> {
     let core = PartitionCore::create(&context(disk), &large(0)).unwrap();
-    batches.iter().for_each(|stored| append(&core, *stored, 0));
+    for stored in batches {
+        append(&core, *stored, 0);
+    }
     drop(core);
     PartitionCore::open(&context(disk), &large(0)).unwrap().0
 }
@@ -40,7 +42,9 @@ fn offsets(reader: &mut Reader) -> Vec<u64> {
 fn a_reader_learns_of_transactions_that_are_aborted_later() {
     let disk = MemoryDisk::new();
     let broker = PartitionCore::create(&context(&disk), &large(0)).unwrap();
-    [Data(7), Abort(7), Data(7), Commit(7), Data(8)].into_iter().for_each(|stored| append(&broker, stored, 0));
+    for stored in [Data(7), Abort(7), Data(7), Commit(7), Data(8)] {
+        append(&broker, stored, 0);
+    }
     let (beside, _) = PartitionCore::open(&reading(&disk), &large(0)).unwrap();
     let mut reader = read_committed(&beside);
     assert_eq!(offsets(&mut reader), [2], "a transaction is open from 4 on");
@@ -49,7 +53,9 @@ fn a_reader_learns_of_transactions_that_are_aborted_later() {
         (&[Abort(7), Plain], &[8]),
         (&[Data(8), Commit(8), Data(8), Abort(8), Plain], &[9, 13]),
     ] {
-        stored.iter().for_each(|stored| append(&broker, *stored, 0));
+        for stored in stored {
+            append(&broker, *stored, 0);
+        }
         assert_eq!(offsets(&mut reader), expected);
     }
     assert_eq!(offsets(&mut read_committed(&beside)), [2, 8, 9, 13], "from the start");

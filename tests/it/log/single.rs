@@ -24,9 +24,12 @@ fn modified(path: &Path) -> SystemTime {
     fs::metadata(path).unwrap().modified().unwrap()
 }
 
+/// A way to open a directory; returns the error.
+type Open<'a> = &'a dyn Fn(&Path) -> Option<Error>;
+
 /// Opening the directory in each of these ways is refused with this advice, and changes nothing.
 #[track_caller]
-fn assert_refused(dir: &Path, advice: &str, opens: &[&dyn Fn(&Path) -> Option<Error>]) {
+fn assert_refused(dir: &Path, advice: &str, opens: &[Open<'_>]) {
     let before = stamped(dir);
     for open in opens {
         match open(dir) {

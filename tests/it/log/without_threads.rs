@@ -18,7 +18,9 @@ const NOBODY: u32 = 65_534;
 fn let_everybody_in(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     if path.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| let_everybody_in(&entry.unwrap().path()));
+        for entry in fs::read_dir(path).unwrap() {
+            let_everybody_in(&entry.unwrap().path());
+        }
     }
 }
 
