@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::brief::Few;
 use crate::config::Durability;
 use crate::error::{Error, Result};
-use crate::partition::{OffsetSpec, Partition};
-use crate::topic::{Slot, TopicCore};
+use crate::partition::{OffsetSpec, Partition, PartitionCore};
+use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
 use super::ConsumerGroup;
@@ -146,8 +146,8 @@ impl ConsumerGroup {
         let members: Vec<MemberDescription> = members.into_iter().map(MemberDescription::from).collect();
         let mut positions = Vec::new();
         for topic in topics {
-            for (number, slot) in topic.slots().iter() {
-                positions.extend(self.position(&topic, number, slot, &members)?);
+            for core in topic.all_partitions() {
+                positions.extend(self.position(&topic, core, &members)?);
             }
         }
         Ok(GroupDescription { group: self.id().to_owned(), state, assignor, epoch, members, positions })
@@ -157,12 +157,12 @@ impl ConsumerGroup {
     fn position(
         &self,
         topic: &TopicCore,
-        number: u32,
-        slot: &Slot,
+        core: Arc<PartitionCore>,
         members: &[MemberDescription],
     ) -> Result<Option<GroupPosition>> {
-        let partition = topic.partition_id(number);
-        let mut error = slot.as_ref().err().cloned();
+        let partition = core.id().clone();
+        let mut error = core.unavailable_because().cloned();
+        let is_open = error.is_none();
         let committed = match self.service.store.committed_in(self.id(), topic, &partition) {
             Err(Error::UnknownTopic(_)) => return Ok(None),
             Err(Error::Closed) => return Err(Error::Closed),
@@ -172,8 +172,8 @@ impl ConsumerGroup {
             }
             Ok(committed) => committed,
         };
-        let reader = slot.as_ref().ok().map(|core| Partition::new(Arc::clone(core), Durability::Os, self.keep.clone()));
-        let ends = reader.map(|reader| (reader.log_start_offset(), reader.high_watermark()));
+        let reader = Partition::new(core, Durability::Os, self.keep.clone());
+        let ends = is_open.then(|| (reader.log_start_offset(), reader.high_watermark()));
         let lag =
             |(log_start, log_end): (u64, u64)| committed.as_ref().map(|next| log_end.saturating_sub(next.offset.max(log_start)));
         let (lag, log_start, log_end) = (ends.and_then(lag), ends.map(|ends| ends.0), ends.map(|ends| ends.1));

@@ -199,14 +199,10 @@ impl State {
     }
 
     /// Returns a partition for its owner to read. One that could not be opened is owned like the others: the owner's `poll`
-    /// reports it. `None` for a number that the topic does not have here: a broker keeps it in another directory.
+    /// reports it.
     fn owned(&self, partition: &TopicPartition) -> Option<Owned> {
         let Subscribed { topic, slots } = self.topics.get(&partition.topic)?;
-        let core = match slots.get(partition.partition)? {
-            Ok(core) => Arc::clone(core),
-            Err(error) => topic.unavailable(partition.partition, error.clone()),
-        };
-        Some(Owned { topic: Arc::clone(topic), core })
+        Some(Owned { topic: Arc::clone(topic), core: topic.opened_or_not(slots, partition.partition) })
     }
 }
 

@@ -121,11 +121,6 @@ impl Slots {
         self.count
     }
 
-    /// The partition of a number, or why it could not be opened; `None` where the topic has none here.
-    pub(crate) fn get(&self, number: u32) -> Option<&Slot> {
-        self.by_number.get(&number)
-    }
-
     /// Number and partition, or why there is none.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.by_number.iter().map(|(number, slot)| (*number, slot))

@@ -213,10 +213,13 @@ impl TopicCore {
     /// Returns all partitions, by number; every call on one that could not be opened returns the reason.
     pub(crate) fn all_partitions(&self) -> Vec<Arc<PartitionCore>> {
         let slots = self.slots();
-        (0..slots.count).map(|number| self.opened_or_not(&slots, number)).collect()
+        // In a read-only log: the writer has yet to create it.
+        let is_to_come = |number: &u32| matches!(slots.by_number.get(number), Some(Err(Error::UnknownPartition(_))));
+        (0..slots.count).filter(|number| !is_to_come(number)).map(|number| self.opened_or_not(&slots, number)).collect()
     }
 
-    fn opened_or_not(&self, slots: &Slots, number: u32) -> Arc<PartitionCore> {
+    /// Returns a partition; every call on it returns the reason if it could not be opened, or is not in this directory.
+    pub(crate) fn opened_or_not(&self, slots: &Slots, number: u32) -> Arc<PartitionCore> {
         let error = match slots.by_number.get(&number) {
             Some(Ok(partition)) => return Arc::clone(partition),
             Some(Err(error)) => error.clone(),
@@ -226,7 +229,7 @@ impl TopicCore {
     }
 
     /// Returns a partition in place of one that could not be opened: every call of it returns `error`.
-    pub(crate) fn unavailable(&self, number: u32, error: Error) -> Arc<PartitionCore> {
+    fn unavailable(&self, number: u32, error: Error) -> Arc<PartitionCore> {
         let spec = new_partition(&self.home.root, self.partition_id(number), &self.home.defaults, None);
         PartitionCore::unavailable(&self.home.context, &spec, error)
     }
