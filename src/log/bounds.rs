@@ -47,8 +47,8 @@ impl Partition {
     /// Cuts the log so that `end` is the next offset to be written; records at and above it are gone, for good once this
     /// returns. An `end` at or above the log end changes nothing. Readers go on in what is left, and members of groups at the
     /// cut; what was committed above it is lowered to it. If the partition of a log is [opened alone](Partition::open), that
-    /// happens when the log is opened next; and if the program is killed before the partition is closed, only what then lies
-    /// above the end is lowered.
+    /// happens when the log is opened next. If the program is killed before the partition is closed, only what then lies above
+    /// its end is lowered.
     ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start.

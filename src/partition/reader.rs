@@ -59,8 +59,7 @@ pub struct Reader {
     has_failed: bool,
     /// Damage that was passed over and not told yet.
     skipped: Vec<Corruption>,
-    /// In a read-only log: the offset, and the file, at which the directory was last read again since nothing could be read
-    /// there.
+    /// In a read-only log: the offset and the file at which nothing could be read, when the directory was last read again.
     looked_again: Option<(u64, Option<u64>)>,
 }
 

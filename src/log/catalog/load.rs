@@ -64,22 +64,17 @@ pub(super) struct Root<'a> {
     pub(super) home: &'a Home,
     pub(super) contents: &'a Contents,
     pub(super) known: &'a Known,
-    /// By topic: partitions of which nothing is left but a directory that a broker set aside, or a line in a checkpoint.
+    /// By topic: partitions of which nothing is left but a directory that a broker set aside.
     missing: BTreeMap<Arc<str>, BTreeSet<u32>>,
 }
 
 impl<'a> Root<'a> {
     pub(super) fn new(home: &'a Home, contents: &'a Contents, known: &'a Known) -> Self {
         let mut missing = BTreeMap::<Arc<str>, BTreeSet<u32>>::new();
-        // Beside a writer, or where a broker was killed, they may have been deleted.
-        let says_what_is_missing = !home.context.read_only && (known.was_closed || !known.broker_since);
-        let with_lines = known.recovery_points.keys().filter(|id| says_what_is_missing && &*id.topic != CLUSTER_METADATA);
-        for id in with_lines.chain(contents.stray.keys()) {
-            if contents.partitions.get(&*id.topic).is_none_or(|numbers| !numbers.contains(&id.partition)) {
-                missing.entry(Arc::clone(&id.topic)).or_default().insert(id.partition);
-            }
+        let is_there = |id: &TopicPartition| contents.partitions.get(&*id.topic).is_some_and(|them| them.contains(&id.partition));
+        for id in contents.stray.keys().filter(|id| file_name::check_topic(&id.topic).is_ok() && !is_there(id)) {
+            missing.entry(Arc::clone(&id.topic)).or_default().insert(id.partition);
         }
-        missing.retain(|topic, _| file_name::check_topic(topic).is_ok());
         Self { home, contents, known, missing }
     }
 }
