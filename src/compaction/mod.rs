@@ -298,7 +298,8 @@ impl Pass<'_> {
             self.walk(segment, true, allowance, |header, bytes| cleaner.clean(header, bytes, &mut output).map(|()| true))?;
         }
         if !output.is_in_order(last.next_offset()) {
-            // It stays as it is, and as readers know it.
+            // It stays as it is, and as readers know it; tombstones after it stay too, since they may delete records in it.
+            cleaner.first_left_alone.get_or_insert(first.base_offset);
             cleaner.records_removed = 0;
             return Ok(());
         }

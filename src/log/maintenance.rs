@@ -196,7 +196,7 @@ mod tests {
     use crate::storage::faulty::{Fault, FaultyDisk};
     use crate::storage::{SimulatedDisk, Storage};
 
-    const LIMIT: u64 = 1_000;
+    const LIMIT: u64 = 2_000;
 
     /// A log that is not over its bound yet: its appends do not look before a test does.
     fn open(disk: impl Storage) -> (ManualClock, Log) {
@@ -212,7 +212,7 @@ mod tests {
     fn filled(log: &Log, topic: &str, at: Timestamp) -> Partition {
         let topic = log.create_topic(topic, 1, TopicConfig::new().segment_bytes(400)).unwrap();
         let partition = topic.partition(0).unwrap();
-        for _ in 0..20 {
+        for _ in 0..40 {
             partition.append(Record::new("a value").timestamp(at)).unwrap();
         }
         partition
