@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | `Consumer::commit`, auto-commit, close | of the cursor | when the cursor found its position |
 //! | `Consumer::commit_record` | that the record was read from | when its batch was read |
-//! | `Consumer::commit_offsets`, assigned | of the cursor | when the cursor found its position |
+//! | `Consumer::commit_offsets`, assigned | of the cursor | the last poll that delivered any of it, or the last seek |
 //! | the same, not assigned | of the name at the start of the call | the start of the call |
 //! | `ConsumerGroup::commit`, `reset` | of the name at the start of the call | the start of the call |
 //!

@@ -240,8 +240,9 @@ impl Consumer {
 
     /// Commits these positions, each the offset of the *next* record to read. Otherwise as [`commit`](Self::commit).
     ///
-    /// An offset of an assigned partition refers to the log as the last poll found it: if it was cut since then, nothing above
-    /// the cut is stored. Prefer [`commit_record`](Self::commit_record), which knows the log that the record was read from.
+    /// An offset of an assigned partition refers to the log as it was when a poll last returned records of it, or at the last
+    /// seek: if it was cut since then, nothing above the cut is stored. Prefer [`commit_record`](Self::commit_record), which
+    /// knows the log that the record was read from.
     ///
     /// # Errors
     /// [`Error::OffsetOutOfRange`] for an offset above the log end; [`Error::UnknownTopic`], [`Error::UnknownPartition`];

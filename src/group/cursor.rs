@@ -66,6 +66,8 @@ pub(super) struct Cursor {
     position: Option<u64>,
     /// How often the log had been cut when the position was found.
     cuts_seen: u64,
+    /// The same for the first record of the last poll that returned any, or for the last seek: what the program knows.
+    cuts_delivered: u64,
     is_paused: bool,
     /// Whether a poll has returned why the partition could not be opened.
     has_reported: bool,
@@ -140,6 +142,7 @@ impl Cursor {
             signal: Arc::clone(signal),
             position: None,
             cuts_seen,
+            cuts_delivered: cuts_seen,
             is_paused: false,
             has_reported: false,
             reader: None,
@@ -183,12 +186,13 @@ impl Cursor {
     /// The claim that all below the position is done; `None` while the position is not known, or once the topic is deleted.
     pub(super) fn claim(&self) -> Option<Claim> {
         let position = self.position.filter(|_| !self.is_deleted())?;
-        Some(self.claim_of(position.into()))
+        Some(Claim::new(&self.topic, self.partition.core(), self.cuts_seen, position.into()))
     }
 
-    /// The claim of a position that the program took from what it was given up to now.
+    /// The claim of a position that the program took from records that were delivered. One poll may deliver some, find the log
+    /// cut below them, and continue at the cut: so the cuts that the cursor has seen do not matter here.
     pub(super) fn claim_of(&self, next: OffsetAndMetadata) -> Claim {
-        Claim::new(&self.topic, self.partition.core(), self.cuts_seen, next)
+        Claim::new(&self.topic, self.partition.core(), self.cuts_delivered, next)
     }
 
     /// The position, or where the log was cut in front of it: what stands there now was not given yet, however long the log is.
@@ -260,6 +264,7 @@ impl Cursor {
     /// Goes on from there.
     pub(super) fn seek(&mut self, target: Target) {
         self.go_to(Some(target.position), target.cuts_seen);
+        self.cuts_delivered = target.cuts_seen;
     }
 
     fn go_to(&mut self, position: Option<u64>, cuts_seen: u64) {
@@ -325,6 +330,9 @@ impl Cursor {
             if let Some(batch) = self.take(held, budget) {
                 room = room.saturating_sub(bytes);
                 polled.push(self.partition.id(), batch);
+                if !has_given {
+                    self.cuts_delivered = self.cuts_seen;
+                }
                 has_given = true;
             }
         }
