@@ -203,3 +203,35 @@ fn a_change_while_a_commit_waits_for_the_store_is_heeded() {
         }
     }
 }
+
+/// A poll that delivers records, finds the partition cut below them and continues at the cut: an offset that the program takes
+/// from these records is not one of the log as the poll left it.
+#[test]
+fn a_cut_during_a_poll_is_heeded_by_the_offsets_that_it_leads_to() {
+    let mut has_delivered_more_than_is_left = false;
+    for call in 0.. {
+        let disk = RecordingDisk::over(MemoryDisk::new());
+        let log = open(disk.clone());
+        let topic = log.topic("t").unwrap();
+        topic.partition(0).unwrap().truncate_to(0).unwrap();
+        topic.update_config(TopicConfig::new().segment_bytes(150)).unwrap();
+        (0..DELIVERED).for_each(|_| append(&log, "old", 1));
+        let mut member = log.consumer_group("g").unwrap().join("t").unwrap();
+        let cut = topic.partition(0).unwrap();
+        disk.take();
+        let running = Arc::new(Mutex::new(None));
+        let second = Arc::clone(&running);
+        disk.before_call(call, move || start(move || cut.truncate_to(1).unwrap(), &second));
+        let records = member.poll(Duration::ZERO).unwrap();
+        if disk.is_pending() {
+            break;
+        }
+        running.lock().take().unwrap().join().unwrap();
+        (0..2 * DELIVERED).for_each(|_| append(&log, "new", 1));
+        let next = records.iter().last().map_or(0, |record| record.unwrap().offset() + 1);
+        has_delivered_more_than_is_left |= next > 1;
+        member.commit_offsets([(t(), next.into())]).unwrap();
+        check(&format!("a cut at call {call} of a poll"), &log);
+    }
+    assert!(has_delivered_more_than_is_left);
+}
