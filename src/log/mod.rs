@@ -213,7 +213,7 @@ impl Log {
     /// | deletes segments | the log start rises, at the next question or where a reader comes upon it |
     /// | deletes records inside a segment | the log start rises once the writer has flushed, as the topic is asked for |
     /// | truncates, also in recovery | readers go on in what is there now, those behind the new end once it reaches them |
-    /// | compacts | files that were replaced are read as they are now |
+    /// | compacts | files that were replaced are read as they are now, at any step, also of a compaction that was interrupted |
     /// | creates topics, adds partitions, changes a config | is there at the next call that asks for the topic |
     /// | deletes a topic | handles and followers get [`Error::UnknownTopic`]; another of its name is another topic |
     /// | commits offsets | [`ConsumerGroup::committed`] gives what is committed now |

@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -213,7 +213,7 @@ impl PartitionCore {
         let sync = || self.context.storage.sync_dir(self.dir());
         // A power cut may keep any one name and lose the others that were not synced. Until the first segment is renamed, its
         // `.cleaned` must be there to say that the rest does not count.
-        let prepared = if cleaned.len() > 1 { sync() } else { Ok(()) };
+        let prepared = self.remove_stale(cleaned).and_then(|()| if cleaned.len() > 1 { sync() } else { Ok(()) });
         let promise = |segment: &CleanedSegment| {
             segment.suffixes().try_for_each(|suffix| self.rename_cleaned(segment, suffix, true)).and_then(|()| sync())
         };
@@ -224,6 +224,25 @@ impl PartitionCore {
             }
             self.io("put cleaned segments in their place in")(error)
         })
+    }
+
+    /// Removes what an earlier compaction has left of its output. As long as a `.cleaned` of it is there, no `.swap` above it
+    /// counts, so that a stop in the middle of this exchange would lose what it replaces.
+    fn remove_stale(&self, cleaned: &[CleanedSegment]) -> io::Result<()> {
+        let storage = &*self.context.storage;
+        let is_its = |path: &Path| {
+            let mut segments = cleaned.iter();
+            segments
+                .any(|segment| segment.suffixes().any(|suffix| cleaned_path(&self.home, segment.base_offset, suffix) == *path))
+        };
+        for entry in storage.list(self.dir())? {
+            let is_output = file_name::parse_segment_file(&entry.name).is_some_and(|(_, suffix)| suffix.ends_with(CLEANED));
+            let path = self.dir().join(&entry.name);
+            if is_output && !entry.is_dir && !is_its(&path) {
+                storage.remove_file(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes a promise back that was only half made. The first segment goes back first: without it no other counts.
@@ -318,10 +337,10 @@ mod tests {
     use crate::partition::PartitionSpec;
     use crate::partition::tests::{context, spec};
     use crate::segment::digest;
-    use crate::storage::{Access, MemoryDisk, Storage, read_file};
+    use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage, read_file};
 
     /// A log of batches of one record each, in several segments.
-    fn written(disk: &MemoryDisk) -> Arc<PartitionCore> {
+    fn written(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
         let spec = spec(0, 0, i64::MAX);
         let settings = TopicSettings { file_delete_delay_ms: 0, ..spec.settings.clone() };
         let core = PartitionCore::create(&context(disk), &PartitionSpec { settings, ..spec }).unwrap();
@@ -333,7 +352,7 @@ mod tests {
     }
 
     /// The first two segments in one, without index entries.
-    fn cleaned(disk: &MemoryDisk, core: &PartitionCore) -> (Vec<Arc<Segment>>, CleanedSegment) {
+    fn cleaned(disk: &impl Storage, core: &PartitionCore) -> (Vec<Arc<Segment>>, CleanedSegment) {
         let originals: Vec<_> = core.sealed_segments().into_iter().take(2).map(|(segment, _)| segment).collect();
         let parts: Vec<_> = originals.iter().map(|original| read_file(disk, original.log_path(), 1 << 20).unwrap()).collect();
         let put = |suffix, bytes: &[u8]| {
@@ -353,6 +372,26 @@ mod tests {
             digests: [digest(b""); 3],
         };
         (originals, cleaned)
+    }
+
+    /// A stop after the originals are gone would discard the output, which is all there is then.
+    #[test]
+    fn what_an_earlier_compaction_left_is_removed_before_the_output_counts() {
+        for stale in [(0, file_name::TRANSACTION_INDEX), (1, file_name::LOG), (7, file_name::OFFSET_INDEX)] {
+            let disk = SimulatedDisk::new(1);
+            let core = written(&disk);
+            let (originals, cleaned) = cleaned(&disk, &core);
+            let (base, suffix) = stale;
+            let path = cleaned_path(core.home(), base, suffix);
+            drop(disk.open(&path, Access::CreateNew).unwrap());
+            // The first call of the exchange lists the directory, and the second removes the file.
+            disk.fail_call(disk.calls() + 1, io::Error::other("the device failed"));
+            let replace = || core.replace_segments(&originals, std::slice::from_ref(&cleaned), core.truncations());
+            assert!(replace().is_err(), "{stale:?}");
+            assert!(originals.iter().all(|original| core.lists(original)) && core.check_writable().is_ok(), "{stale:?}");
+            assert!(replace().unwrap().is_some(), "{stale:?}");
+            assert!(disk.metadata(&path).is_err(), "{stale:?}");
+        }
     }
 
     #[test]

@@ -104,3 +104,65 @@ impl Looked {
         Ok(is_same && self.logs.values().all(|(path, id)| is_named(path, *id)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Durability;
+    use crate::format::record::Record;
+    use crate::partition::tests::{context, put, written};
+    use crate::storage::MemoryDisk;
+
+    const DIR: &str = "/p";
+
+    /// A log of one record at each offset from `base` to `end`.
+    fn log(base: u64, end: u64) -> Vec<u8> {
+        let disk = MemoryDisk::new();
+        let core = written(&disk, base, 0);
+        let settings =
+            crate::config::TopicSettings { segment_bytes: 1 << 20, ..crate::config::TopicSettings::clone(&core.settings()) };
+        core.set_settings(settings);
+        for _ in base..end {
+            core.append(Durability::Os, [Record::new("a value")]).unwrap();
+        }
+        let path = core.segments().snapshot()[0].log_path().to_owned();
+        crate::storage::read_file(&disk, &path, 1 << 20).unwrap()
+    }
+
+    /// Base offsets of the segments in a directory that holds these files: base offset, suffix, and the end of a `.log`.
+    fn segments(files: &[(u64, &str, u64)]) -> Vec<u64> {
+        let disk = MemoryDisk::new();
+        disk.create_dir_all(DIR.as_ref()).unwrap();
+        for (base, suffix, end) in files {
+            put(&disk, Path::new(DIR).join(file_name::segment_file(*base, suffix)), &log(*base, *end));
+        }
+        let contents = Contents::list(&context(&disk), DIR.as_ref()).unwrap();
+        contents.segments(&disk, DIR.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn output_that_is_whole_is_in_the_place_of_what_it_replaces() {
+        let behind = (6, "log", 8);
+        let list = |files: &[(u64, &str, u64)]| segments(&[files, &[behind]].concat());
+        assert_eq!(list(&[(0, "log", 3), (3, "log", 6)]), [0, 3, 6]);
+        // At each step of an exchange.
+        assert_eq!(list(&[(0, "log", 3), (3, "log", 6), (0, "log.cleaned", 6)]), [0, 3, 6], "written");
+        assert_eq!(
+            list(&[(0, "log", 3), (3, "log", 6), (0, "log.swap", 6), (0, "index.cleaned", 0)]),
+            [0, 3, 6],
+            "renamed by half"
+        );
+        let promised = [(0, "log.swap", 6), (0, "index.swap", 0)];
+        assert_eq!(list(&[&[(0, "log", 3), (3, "log", 6)], &promised[..]].concat()), [0, 6], "promised");
+        assert_eq!(list(&[&[(3, "log", 6), (3, "index", 0)], &promised[..]].concat()), [0, 6], "the first has gone");
+        assert_eq!(list(&promised), [0, 6], "all have gone");
+        assert_eq!(list(&[(0, "log", 6), (0, "index.swap", 0)]), [0, 6], "the log has its name");
+        // Of several segments.
+        let split = [(0, "log.swap", 2), (2, "log.swap", 6)];
+        assert_eq!(list(&[&[(0, "log", 3), (3, "log", 6)], &split[..]].concat()), [0, 2, 6]);
+        assert_eq!(list(&[(0, "log", 2), (2, "log.swap", 6)]), [0, 2, 6]);
+        // An empty one has the place of the segment of its name.
+        assert_eq!(list(&[(0, "log", 3), (3, "log", 6), (0, "log.swap", 0)]), [0, 3, 6]);
+        assert_eq!(list(&[(3, "log", 6), (0, "log.swap", 0)]), [0, 3, 6]);
+    }
+}
