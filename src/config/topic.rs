@@ -220,9 +220,10 @@ impl TopicConfig {
         self
     }
 
-    /// How far after now a record's time may lie; `None` is any time. Beyond it the whole batch is refused.
+    /// Sets how far after now the timestamp of a record may be; `None` is any time. A batch with a later one is refused as a whole.
     ///
-    /// A record from the far future keeps its segment from being deleted by age, and so everything behind it. Default: 1 hour.
+    /// Retention does not believe a timestamp that is later than now: such a segment is as old as its file, so one record from the
+    /// future keeps no segment for ever. Look-ups by time do return such records. Default: 1 hour.
     /// Kafka key: `message.timestamp.after.max.ms`.
     pub fn timestamp_after_max(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.timestamp_after_max_ms = Some(or_never(time));
