@@ -10,9 +10,9 @@ use std::time::Duration;
 use annals::inspect::{self, DumpOptions};
 use annals::{
     Assign, Assignor, CleanupPolicy, Compression, Consumer, ConsumerConfig, DamagedOffsets, Disk, Durability, Error, GroupSpec,
-    Isolation, Log, LogConfig, ManualClock, MemoryDisk, OffsetAndMetadata, OffsetReset, OffsetSpec, Partition, ProducerConfig,
-    ReadMode, ReadOptions, Record, Seek, SimulatedDisk, Subscription, SystemClock, Timestamp, TimestampType, Topic, TopicConfig,
-    TopicPartition,
+    Isolation, Log, LogConfig, ManualClock, MemoryDisk, OffsetAndMetadata, OffsetReset, OffsetSpec, OversizedBatch, Partition,
+    ProducerConfig, ReadMode, ReadOptions, Record, Seek, SimulatedDisk, Subscription, SystemClock, Timestamp, TimestampType,
+    Topic, TopicConfig, TopicPartition,
 };
 
 /// More than any of them takes, and less than a list of everything would.
@@ -240,4 +240,20 @@ fn add_inspected(lines: &mut Lines) {
     let damaged = partition.read(..).unwrap().find_map(Result::err).expect("damage");
     assert!(matches!(damaged, Error::Corrupt(_)), "{damaged}");
     lines.add("Error", &damaged);
+    lines.add("OversizedBatch", &oversized(&root.path().join("oversized")));
+}
+
+/// What a log with a low limit says of a batch that another one wrote.
+fn oversized(dir: &Path) -> OversizedBatch {
+    let partition = Partition::open(dir, TopicConfig::new().compression(Compression::Zstd)).unwrap();
+    partition.append([b'v'; 10_000]).unwrap();
+    drop(partition);
+    let config = LogConfig::new().max_decompressed_bytes(1_000);
+    let partition = Log::builder(dir).config(config).open_partition(TopicConfig::new()).unwrap();
+    let refused =
+        partition.read(..).unwrap().flat_map(|batch| batch.unwrap().iter().map(|record| record.map(drop)).collect::<Vec<_>>());
+    match refused.into_iter().find_map(annals::Result::err) {
+        Some(Error::BatchTooLarge(batch)) => *batch,
+        other => panic!("{other:?}"),
+    }
 }

@@ -21,7 +21,7 @@ const SEGMENTS: usize = 3;
 fn master(dir: &Path, is_closed: bool) -> PathBuf {
     let root = dir.join("master");
     let log = Log::open(&root).unwrap();
-    let config = TopicConfig::new().segment_bytes(700).index_interval_bytes(100).retention(None);
+    let config = TopicConfig::new().segment_bytes(600).index_interval_bytes(100).retention(None);
     let topic = log.create_topic("t", 1, config.cleanup_policy(CleanupPolicy::Delete)).unwrap();
     fill(&topic);
     let partition = topic.partition(0).unwrap();

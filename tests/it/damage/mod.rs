@@ -33,7 +33,7 @@ fn copy_with(master: &Path, name: impl AsRef<Path>, bytes: Vec<u8>) -> (tempfile
 /// A closed log with all codecs, two sealed segments and an active one.
 fn small_log(root: &Path, policy: CleanupPolicy) {
     let log = Log::open(root).unwrap();
-    let config = TopicConfig::new().segment_bytes(700).index_interval_bytes(100).retention(None).cleanup_policy(policy);
+    let config = TopicConfig::new().segment_bytes(500).index_interval_bytes(100).retention(None).cleanup_policy(policy);
     let topic = log.create_topic("t", 1, config).unwrap();
     fill(&topic);
     log.close().unwrap();

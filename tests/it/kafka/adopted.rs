@@ -384,12 +384,8 @@ fn an_interrupted_compaction_is_finished_or_forgotten() {
         let (_dir, root) = copy_of("clean");
         interrupted_compaction(&root, suffix, originals);
         let looking = Log::open_read_only(&root).unwrap();
-        if originals.is_empty() {
-            check_records(&looking, "clean");
-        } else {
-            let error = looking.topic("mixed-codecs").unwrap().partition(0).unwrap_err().to_string();
-            assert!(error.contains("00000000000000000000.log.swap"), "{error}");
-        }
+        // A log that may only read reads the output where it is.
+        check_records(&looking, "clean");
         let log = Log::open(&root).unwrap();
         assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
         check_all(&log, "clean");

@@ -307,22 +307,28 @@ fn a_failed_sync_is_told_to_all_whose_records_it_was_for() {
     }
 }
 
-/// The partition was re-opened, and the records were gone, before anybody asked for them.
+/// A sync failed and the partition was re-opened before the producer asked for its record: the record is reported as failed
+/// exactly if re-opening did not find it.
 #[test]
-fn what_a_reopening_took_away_is_told() {
-    let disk = SimulatedDisk::new(1);
-    let log = open(&disk);
-    let (topic, partition) = topic(&log, Durability::Synced);
-    let config = ProducerConfig::new().linger(Duration::ZERO);
-    let producer = log.producer_with(config).unwrap();
-    producer.send(&topic, "0").unwrap();
-    disk.fail_call(disk.calls(), io::Error::other("the device failed"));
-    assert!(matches!(partition.append("1"), Err(Error::Io { .. } | Error::SyncFailed { .. })));
-    partition.reopen().unwrap();
-    producer.send(&topic, "2").unwrap();
-    let told = producer.flush();
-    assert!(matches!(cause_of(&told), Some(Error::SyncFailed { .. })), "{told:?}");
-    producer.close().unwrap();
+fn a_record_that_a_reopening_did_not_find_is_reported() {
+    for seed in 0..20 {
+        let disk = SimulatedDisk::new(seed);
+        let log = open(&disk);
+        let (topic, partition) = topic(&log, Durability::Synced);
+        let config = ProducerConfig::new().linger(Duration::ZERO);
+        let producer = log.producer_with(config).unwrap();
+        producer.send(&topic, "0").unwrap();
+        disk.fail_call(disk.calls(), io::Error::other("the device failed"));
+        assert!(matches!(partition.append("1"), Err(Error::Io { .. } | Error::SyncFailed { .. })));
+        partition.reopen().unwrap();
+        let is_there = values(&partition).first().is_some_and(|value| value == "0");
+        producer.send(&topic, "2").unwrap();
+        let told = producer.flush();
+        let is_reported = matches!(cause_of(&told), Some(Error::SyncFailed { .. }));
+        assert_eq!(is_reported, !is_there, "seed {seed}: {told:?}");
+        assert_eq!(told.is_ok(), is_there, "seed {seed}: {told:?}");
+        producer.close().unwrap();
+    }
 }
 
 #[test]

@@ -330,7 +330,8 @@ fn a_failure_comes_out_once_if_nobody_waits() {
         let doomed = topic(&log, 1);
         drop(producer.send(&doomed, "0").unwrap());
         log.delete_topic("t").unwrap();
-        assert!(gone(log.flush()));
+        // The topic is gone, and with it what a flush of the log is about; the producer reports its records.
+        log.flush().unwrap();
         assert!(gone(next(&producer, &sound)));
         next(&producer, &sound).unwrap();
     }
