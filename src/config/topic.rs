@@ -220,10 +220,10 @@ impl TopicConfig {
         self
     }
 
-    /// Sets how far after now the timestamp of a record may be; `None` is any time. A batch with a later one is refused as a whole.
+    /// Sets how far after now the timestamp of a record may be; `None` is any time. A batch with a later one is refused.
     ///
-    /// Retention does not believe a timestamp that is later than now: such a segment is as old as its file, so one record from the
-    /// future keeps no segment for ever. Look-ups by time do return such records. Default: 1 hour.
+    /// Retention does not believe a timestamp that is later than now: such a segment is as old as its file, so one record
+    /// from the future keeps no segment for ever. Look-ups by time do return such records. Default: 1 hour.
     /// Kafka key: `message.timestamp.after.max.ms`.
     pub fn timestamp_after_max(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.timestamp_after_max_ms = Some(or_never(time));
