@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use super::replacement::{CLEANED, swap_path};
 use super::{NEVER, PartitionCore};
 use crate::clock::Timestamp;
+use crate::config::CleanupPolicy;
 use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
@@ -180,8 +181,9 @@ impl PartitionCore {
     }
 
     /// Puts cleaned segments in the place of the `originals`, both one behind the other, and gives how many bytes that freed.
-    /// `None`, and nothing is changed: one of the originals went in the meantime, or the log was cut since there were
-    /// `truncations` of them. After a cut the later records may be gone for which earlier ones were left out.
+    /// `None`, and nothing is changed: one of the originals went in the meantime, the topic is no longer compacted, or the log
+    /// was cut since there were `truncations` of them. After a cut the later records may be gone for which earlier ones were
+    /// left out.
     ///
     /// On an error the originals stay, or, if half of it is done, writes are refused until the partition is opened again.
     pub(crate) fn replace_segments(
@@ -194,7 +196,9 @@ impl PartitionCore {
         self.check_writable()?;
         let segments = self.segments().snapshot();
         let are_listed = originals.iter().all(|segment| super::segment_list::contains(&segments, segment));
-        if !are_listed || self.truncations() != truncations {
+        // Without compaction earlier records of a key count as well.
+        let is_compacted = self.settings().cleanup_policy != CleanupPolicy::Delete;
+        if !are_listed || !is_compacted || self.truncations() != truncations {
             return Ok(None);
         }
         drop(segments);
@@ -342,10 +346,11 @@ mod tests {
     /// A log of batches of one record each, in several segments.
     fn written(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
         let spec = spec(0, 0, i64::MAX);
-        let settings = TopicSettings { file_delete_delay_ms: 0, ..spec.settings.clone() };
+        let cleanup_policy = CleanupPolicy::Compact;
+        let settings = TopicSettings { file_delete_delay_ms: 0, cleanup_policy, ..spec.settings.clone() };
         let core = PartitionCore::create(&context(disk), &PartitionSpec { settings, ..spec }).unwrap();
         for _ in 0..20 {
-            core.append(Durability::Os, [Record::new("a value")]).unwrap();
+            core.append(Durability::Os, [Record::new("a value").key("a key")]).unwrap();
         }
         assert!(core.sealed_segments().len() > 2);
         core
@@ -406,6 +411,10 @@ mod tests {
         let cleaned = [cleaned];
         let replaced = core.replace_segments(&originals, &cleaned, core.truncations() + 1).unwrap();
         assert!(replaced.is_none() && originals.iter().all(|original| core.lists(original)), "the log was cut since");
+        let compacted = TopicSettings::clone(&core.settings());
+        core.set_settings(TopicSettings { cleanup_policy: CleanupPolicy::Delete, ..compacted.clone() });
+        assert!(core.replace_segments(&originals, &cleaned, 0).unwrap().is_none(), "all records count by now");
+        core.set_settings(compacted);
         assert!(core.replace_segments(&originals, &cleaned, 0).unwrap().is_some());
         assert_eq!(snapshots.map(|path| disk.metadata(&path).is_ok()), [true, false], "one goes with its base offset");
         assert!(originals.iter().all(|original| !core.lists(original)));
