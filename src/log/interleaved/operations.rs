@@ -122,12 +122,6 @@ pub(super) const OPERATIONS: [Operation; 21] = [
     },
 ];
 
-/// Pairs that do not go together yet, with the reason.
-pub(super) fn is_left_out(name: &str, other: &str) -> bool {
-    // A read-only log opens the new topic with the recovery point of the old one.
-    ["open read-only", "read-only read"].contains(&name) && other == "create it again"
-}
-
 /// What a follower answers that waited for more, and was woken.
 const WOKEN: &str = "woken";
 
