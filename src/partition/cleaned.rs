@@ -33,9 +33,10 @@ use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::format::file_name;
 use crate::format::index_entry::AbortedTransaction;
+use crate::format::metadata_file::Digest;
 use crate::format::producer_snapshot::ProducerEntry;
 use crate::segment::batch_file::{BatchFile, ReadError};
-use crate::segment::{Digest, Segment, SegmentHome};
+use crate::segment::{Segment, SegmentHome};
 use crate::storage::{StorageFile, remove_if_exists};
 
 /// A segment as compaction wrote it, whole and durable under the names `<base>.*.cleaned`.

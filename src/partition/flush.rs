@@ -159,7 +159,7 @@ impl PartitionCore {
         if !self.has_new_digests.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let digests: Vec<_> = self.segments().snapshot().iter().flat_map(|segment| segment.index_digests()).collect();
+        let digests: Vec<_> = self.segments().snapshot().iter().filter_map(|segment| segment.digests()).collect();
         let path = self.dir().join(file_name::INDEX_DIGESTS);
         replace_file(&*self.context.storage, &path, encode_index_digests(&digests).as_bytes()).map_err(|error| {
             self.has_new_digests.store(true, Ordering::Release);

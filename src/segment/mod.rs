@@ -16,7 +16,7 @@ use crate::config::TopicSettings;
 use crate::format::checksum::crc32c;
 use crate::format::file_name;
 use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
-use crate::format::metadata_file::IndexDigest;
+use crate::format::metadata_file::{Digest, SegmentDigests};
 use crate::storage::open_files::{OpenFiles, PooledFile};
 use crate::storage::{Access, FileView, Storage, StorageFile, remove_if_exists};
 
@@ -34,7 +34,6 @@ use zeros_ahead::FileEnd;
 pub(crate) const MAX_LOG_BYTES: u32 = i32::MAX.unsigned_abs();
 
 /// Length and CRC-32C of a file.
-pub(crate) type Digest = (u64, u32);
 
 pub(crate) fn digest(bytes: &[u8]) -> Digest {
     (bytes.len() as u64, crc32c(bytes))
@@ -363,17 +362,12 @@ impl Segment {
         index_file::write_new(&*self.home.storage, path, &temporary, bytes, sync)
     }
 
-    /// Lines for `index-digests`, once sealed. They hold as long as the `.log` is as long as its line says: whatever changes the
-    /// batches of a sealed segment changes that.
-    pub(crate) fn index_digests(&self) -> Vec<IndexDigest> {
-        let digests = if self.is_sealed() { *self.digests.lock() } else { [None; 3] };
-        let line = |suffix, (bytes, crc)| IndexDigest { name: file_name::segment_file(self.base_offset, suffix), bytes, crc };
-        let indexes = file_name::INDEXES.into_iter().zip(digests);
-        let mut lines: Vec<_> = indexes.filter_map(|(suffix, digest)| Some(line(suffix, digest?))).collect();
-        if !lines.is_empty() {
-            lines.insert(0, line(file_name::LOG, (self.size().into(), 0)));
-        }
-        lines
+    /// Returns the lines of this segment in `index-digests`, once it is sealed and its digests are known. They hold as long as
+    /// the `.log` has the length that they state: every change to the batches of a sealed segment changes it.
+    pub(crate) fn digests(&self) -> Option<SegmentDigests> {
+        let indexes = if self.is_sealed() { *self.digests.lock() } else { [None; 3] };
+        let is_known = indexes.iter().any(Option::is_some);
+        is_known.then(|| SegmentDigests { base_offset: self.base_offset, log_bytes: Some(self.size().into()), indexes })
     }
 
     /// What `index-digests` says of this segment's indexes.

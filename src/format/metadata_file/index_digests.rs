@@ -1,54 +1,87 @@
 //! `index-digests`, in each partition's directory: what the sealed indexes were when they were written.
 //!
-//! `version=1`, then a line `<file name> <bytes> <CRC-32C, 8 hex digits>` for each index, then `crc=<8 hex digits>`: CRC-32
+//! `version=1`, then a line `<file name> <bytes> <CRC-32C, 8 hex digits>` for each file, then `crc=<8 hex digits>`: CRC-32
 //! (IEEE) of all bytes before that line. Example of a line: `00000000000000000000.index 16 0a1b2c3d`.
 //!
-//! A transaction index that is not there has 0 bytes. The line of a `.log` comes before those of its indexes; it has the length,
-//! and 0 for a checksum. Where the `.log` has another length now, the lines of its indexes do not count.
+//! The lines of a segment follow each other, in the order of the segments. The line of the `.log` is the first; it has the
+//! length, and 0 for a checksum. If the `.log` has another length now, the lines of its indexes do not count. A transaction
+//! index that does not exist has 0 bytes.
 //!
-//! Kafka's indexes have no checksum. One that is not what its line says is made again from the log; so a file that is lost or
-//! malformed costs time and nothing else.
+//! Kafka's indexes have no checksum. An index that differs from its line is built again from the log, so a digest file that is
+//! lost or malformed costs time and nothing else.
 
-use crate::format::Malformed;
+use std::fmt::Write as _;
+
+use crate::format::{Malformed, file_name};
 
 use super::checked_text;
 
 const VERSION: u32 = 1;
 const MALFORMED_LINE: Malformed = Malformed("a line of the index digests is malformed");
 
-/// One sealed index, or the `.log` that it is of.
+/// Length and CRC-32C of a file.
+pub(crate) type Digest = (u64, u32);
+
+/// The lines of one sealed segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct IndexDigest {
-    /// Of the file, without its directory.
-    pub(crate) name: String,
-    /// Length of the file.
-    pub(crate) bytes: u64,
-    /// CRC-32C of the file; 0 for a `.log`.
-    pub(crate) crc: u32,
+pub(crate) struct SegmentDigests {
+    pub(crate) base_offset: u64,
+    /// Length of the `.log` that the indexes describe. A file written by an early version of annals has no such line.
+    pub(crate) log_bytes: Option<u64>,
+    /// In the order of [`file_name::INDEXES`].
+    pub(crate) indexes: [Option<Digest>; 3],
 }
 
-/// The whole file.
-pub(crate) fn encode_index_digests(digests: &[IndexDigest]) -> String {
-    let lines: Vec<_> = digests
-        .iter()
-        .map(|IndexDigest { name, bytes, crc }| {
-            assert!(!name.contains([' ', '\n']), "the name of an index has digits and letters");
-            format!("{name} {bytes} {crc:08x}\n")
-        })
-        .collect();
-    checked_text::seal(VERSION, &lines)
+impl SegmentDigests {
+    /// Takes one line. Returns `false` if the segment has no file with that suffix.
+    fn note(&mut self, suffix: &str, digest: Digest) -> bool {
+        if suffix == file_name::LOG {
+            self.log_bytes = Some(digest.0);
+            return true;
+        }
+        let mut indexes = file_name::INDEXES.into_iter().zip(&mut self.indexes);
+        let found = indexes.find(|(name, _)| *name == suffix);
+        found.map(|(_, index)| *index = Some(digest)).is_some()
+    }
 }
 
-/// Ends with a CRC-32 line as the topic file does.
-pub(crate) fn decode_index_digests(bytes: &[u8]) -> Result<Vec<IndexDigest>, Malformed> {
+/// Returns the whole file.
+pub(crate) fn encode_index_digests(segments: &[SegmentDigests]) -> String {
+    let mut lines = String::new();
+    for SegmentDigests { base_offset, log_bytes, indexes } in segments {
+        let log = (file_name::LOG, log_bytes.map(|bytes| (bytes, 0)));
+        for (suffix, digest) in [log].into_iter().chain(file_name::INDEXES.into_iter().zip(*indexes)) {
+            let Some((bytes, crc)) = digest else { continue };
+            let name = file_name::segment_file(*base_offset, suffix);
+            let _infallible = writeln!(lines, "{name} {bytes} {crc:08x}");
+        }
+    }
+    checked_text::seal(VERSION, &[lines])
+}
+
+/// Reads what [`encode_index_digests`] wrote.
+pub(crate) fn decode_index_digests(bytes: &[u8]) -> Result<Vec<SegmentDigests>, Malformed> {
     let lines = checked_text::unseal(bytes, VERSION)?;
-    lines.split_terminator('\n').map(|line| decode_line(line).ok_or(MALFORMED_LINE)).collect()
+    let mut segments = Vec::<SegmentDigests>::new();
+    for line in lines.split_terminator('\n') {
+        let (base_offset, suffix, digest) = decode_line(line).ok_or(MALFORMED_LINE)?;
+        if segments.last().is_none_or(|last| last.base_offset != base_offset) {
+            segments.push(SegmentDigests { base_offset, log_bytes: None, indexes: [None; 3] });
+        }
+        let segment = segments.last_mut().ok_or(MALFORMED_LINE)?;
+        let is_known = segment.note(suffix, digest);
+        if !is_known {
+            return Err(MALFORMED_LINE);
+        }
+    }
+    Ok(segments)
 }
 
-fn decode_line(line: &str) -> Option<IndexDigest> {
+fn decode_line(line: &str) -> Option<(u64, &str, Digest)> {
     let (rest, crc) = line.rsplit_once(' ')?;
     let (name, bytes) = rest.split_once(' ')?;
-    Some(IndexDigest { name: name.to_owned(), bytes: bytes.parse().ok()?, crc: u32::from_str_radix(crc, 16).ok()? })
+    let (base_offset, suffix) = file_name::parse_segment_file(name)?;
+    Some((base_offset, suffix, (bytes.parse().ok()?, u32::from_str_radix(crc, 16).ok()?)))
 }
 
 #[cfg(test)]
@@ -57,17 +90,21 @@ mod tests {
 
     use super::*;
 
-    fn digests() -> Vec<IndexDigest> {
-        vec![
-            IndexDigest { name: "00000000000000000000.index".to_owned(), bytes: 16, crc: 0x0a1b_2c3d },
-            IndexDigest { name: "00000000000000000000.timeindex".to_owned(), bytes: 0, crc: 0 },
-        ]
+    fn digests() -> Vec<SegmentDigests> {
+        let of = |base_offset, log_bytes, indexes| SegmentDigests { base_offset, log_bytes, indexes };
+        vec![of(0, Some(300), [Some((16, 0x0a1b_2c3d)), Some((24, 5)), Some((0, 0))]), of(3, None, [None, Some((12, 1)), None])]
     }
 
     #[test]
-    fn it_is_text_with_a_line_for_each_index() {
+    fn the_file_has_a_line_for_each_known_file_of_a_segment() {
         let text = encode_index_digests(&digests());
-        let lines = "version=1\n00000000000000000000.index 16 0a1b2c3d\n00000000000000000000.timeindex 0 00000000\ncrc=";
+        let lines = "version=1\n\
+                     00000000000000000000.log 300 00000000\n\
+                     00000000000000000000.index 16 0a1b2c3d\n\
+                     00000000000000000000.timeindex 24 00000005\n\
+                     00000000000000000000.txnindex 0 00000000\n\
+                     00000000000000000003.timeindex 12 00000001\n\
+                     crc=";
         assert_eq!(text.get(..lines.len()), Some(lines));
         assert_eq!(decode_index_digests(text.as_bytes()), Ok(digests()));
         assert_eq!(decode_index_digests(encode_index_digests(&[]).as_bytes()), Ok(vec![]));
@@ -86,17 +123,22 @@ mod tests {
 
     #[test]
     fn malformed_lines_are_refused() {
-        for line in ["", "a", "a 1", "a 1 x", "a x 00000000", "a 1 2 00000000", "a -1 00000000", "a 1 100000000"] {
-            assert!(decode_index_digests(checked_text::seal(1, &[line, "\n"]).as_bytes()).is_err(), "{line:?}");
+        let read = |line: &str| decode_index_digests(checked_text::seal(1, &[line, "\n"]).as_bytes());
+        let name = "00000000000000000000.index";
+        assert!(read(&format!("{name} 1 00000000")).is_ok());
+        for rest in ["", " 1", " 1 x", " x 00000000", " 1 2 00000000", " -1 00000000", " 1 100000000"] {
+            assert!(read(&format!("{name}{rest}")).is_err(), "{rest:?}");
+        }
+        for name in ["", "0.index", "00000000000000000000.snapshot", "00000000000000000000", "orders.index"] {
+            assert!(read(&format!("{name} 1 00000000")).is_err(), "{name:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn digests_survive(
-            entries in prop::collection::vec(("[0-9]{20}\\.(index|timeindex|txnindex)", any::<(u64, u32)>()), 0..8),
-        ) {
-            let digests: Vec<_> = entries.into_iter().map(|(name, (bytes, crc))| IndexDigest { name, bytes, crc }).collect();
+        fn digests_survive(entries in prop::collection::btree_map(0..1_u64 << 63, any::<(u64, [Option<Digest>; 3])>(), 0..8)) {
+            let of = |(base_offset, (bytes, indexes))| SegmentDigests { base_offset, log_bytes: Some(bytes), indexes };
+            let digests: Vec<_> = entries.into_iter().map(of).collect();
             prop_assert_eq!(decode_index_digests(encode_index_digests(&digests).as_bytes()), Ok(digests));
         }
 

@@ -21,7 +21,7 @@ mod topic_id;
 
 use super::Malformed;
 
-pub(crate) use index_digests::{IndexDigest, decode_index_digests, encode_index_digests};
+pub(crate) use index_digests::{Digest, SegmentDigests, decode_index_digests, encode_index_digests};
 pub(crate) use lone_file::{LoneFile, decode_lone_file, encode_lone_file};
 pub(crate) use meta_properties::{MetaProperties, decode_meta_properties, encode_meta_properties};
 pub(crate) use partition_metadata::{decode_partition_metadata, encode_partition_metadata};

@@ -336,11 +336,15 @@ fn check_files(disk: &SimulatedDisk, log: &Log, left: &mut Left) {
             }
         }
         let Ok(digests) = read_file(disk, &dir.join(file_name::INDEX_DIGESTS), 1 << 20) else { continue };
-        for digest in decode_index_digests(&digests).unwrap() {
-            let bytes = disk.metadata(&dir.join(&digest.name)).map(|metadata| metadata.bytes).ok();
-            // A transaction index without entries has no file.
-            if bytes.unwrap_or(0) != digest.bytes {
-                left.problems.push(format!("{} has {bytes:?} bytes, by its digest {}", digest.name, digest.bytes));
+        for segment in decode_index_digests(&digests).unwrap() {
+            let indexes = segment.indexes.map(|digest| digest.map(|(bytes, _)| bytes));
+            let lines = file_name::INDEXES.into_iter().zip(indexes).chain([(file_name::LOG, segment.log_bytes)]);
+            for (name, stated) in lines.map(|(suffix, stated)| (file_name::segment_file(segment.base_offset, suffix), stated)) {
+                let bytes = disk.metadata(&dir.join(&name)).map(|metadata| metadata.bytes).ok();
+                // A transaction index without entries has no file.
+                if stated.is_some_and(|stated| bytes.unwrap_or(0) != stated) {
+                    left.problems.push(format!("{name} has {bytes:?} bytes, by its digest {stated:?}"));
+                }
             }
         }
     }

@@ -6,7 +6,6 @@
 //! and appends are refused. A batch whose checksum is right is never cut: if it does not fit in where it is, that is damage too,
 //! wherever it is. Nothing is ever deleted because metadata is missing.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -26,7 +25,7 @@ use super::transactions::newest_snapshot;
 use crate::brief::Few;
 use crate::error::{Error, Result};
 use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
-use crate::format::metadata_file::decode_index_digests;
+use crate::format::metadata_file::{SegmentDigests, decode_index_digests};
 use crate::format::{Malformed, file_name};
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
@@ -66,9 +65,6 @@ impl fmt::Debug for PartitionRecovery {
         shown.field("indexes_rebuilt", indexes_rebuilt).field("damage", damage).finish()
     }
 }
-
-/// Length and checksum of each sealed index, by the name of its file.
-type Digests = HashMap<String, (u64, u32)>;
 
 /// What opening works out, step by step.
 struct Opening<'a> {
@@ -213,11 +209,10 @@ impl<'a> Opening<'a> {
         self.scan_rest(rest, &digests)
     }
 
-    fn load_digests(&self) -> Digests {
+    fn load_digests(&self) -> Vec<SegmentDigests> {
         let path = self.spec.dir.join(file_name::INDEX_DIGESTS);
         let read = read_file(&*self.context.storage, &path, MAX_METADATA_BYTES).ok();
-        let decoded = read.and_then(|bytes| decode_index_digests(&bytes).ok()).unwrap_or_default();
-        decoded.into_iter().map(|digest| (digest.name, (digest.bytes, digest.crc))).collect()
+        read.and_then(|bytes| decode_index_digests(&bytes).ok()).unwrap_or_default()
     }
 
     /// Finds the end of a log that was closed cleanly, without looking at more than what stands behind the last index entry.
@@ -313,7 +308,7 @@ impl<'a> Opening<'a> {
     }
 
     /// Checks every batch from the recovery point on.
-    fn scan_rest(&mut self, bases: &[u64], digests: &Digests) -> Result<()> {
+    fn scan_rest(&mut self, bases: &[u64], digests: &[SegmentDigests]) -> Result<()> {
         let Some(first) = bases.first() else { return Ok(()) };
         self.log_end = *first;
         self.load_producers()?;
@@ -333,7 +328,7 @@ impl<'a> Opening<'a> {
 
     /// Scans one segment, and cuts it where the log ends: then those `behind` it are set aside first. Where there may be gaps
     /// nothing but what ends it here shows that they do not follow. `false`: it ends here.
-    fn scan_one(&mut self, base: u64, behind: &[u64], is_first: bool, digests: &Digests) -> Result<bool> {
+    fn scan_one(&mut self, base: u64, behind: &[u64], is_first: bool, digests: &[SegmentDigests]) -> Result<bool> {
         let (bytes, next_base) = (self.log_bytes(base)?, behind.first().copied());
         self.distrust_cache(base)?;
         let start = self.start_of_scan(base, bytes, is_first)?;
@@ -480,7 +475,7 @@ impl<'a> Opening<'a> {
 
     /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage themselves. A transaction that
     /// ended in the damage or after it must not keep them from it.
-    fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &Digests) -> Result<()> {
+    fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &[SegmentDigests]) -> Result<()> {
         self.segments.pop();
         let next_offset = next_base.unwrap_or(self.spec.recovery_point.max(self.log_end));
         let segment = Segment::open_sealed(&self.home_of(base), base, bytes, next_offset);
@@ -518,7 +513,7 @@ impl<'a> Opening<'a> {
         self.segments.push(Arc::new(segment));
         if self.is_missing_end(start) {
             self.damaged(start, 0, self.lost_at_end(), MISSING_END);
-            self.restore_behind(start, 0, None, &Digests::new())?;
+            self.restore_behind(start, 0, None, &[])?;
         }
         Ok(())
     }
@@ -581,14 +576,15 @@ fn unless_full(written: Result<()>) -> Result<()> {
 }
 
 /// Digests speak of the indexes of the `.log` that was there: a broker may have appended to it or compacted it since.
-fn set_digests(segment: &Segment, digests: &Digests) {
+fn set_digests(segment: &Segment, digests: &[SegmentDigests]) {
     if !segment.ending().is_empty() {
         // They are those of the segment whose place it is to take.
         return;
     }
-    let line = |suffix| digests.get(&file_name::segment_file(segment.base_offset, suffix)).copied();
-    if line(file_name::LOG).is_some_and(|(bytes, _)| bytes == u64::from(segment.size())) {
-        segment.set_digests(file_name::INDEXES.map(line));
+    let place = digests.binary_search_by_key(&segment.base_offset, |digests| digests.base_offset);
+    let found = place.ok().and_then(|place| digests.get(place));
+    if let Some(found) = found.filter(|found| found.log_bytes == Some(u64::from(segment.size()))) {
+        segment.set_digests(found.indexes);
     }
 }
 
