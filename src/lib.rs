@@ -288,6 +288,7 @@
 #![warn(clippy::expect_used, clippy::indexing_slicing, clippy::exhaustive_enums)]
 
 mod brief;
+mod catalog;
 mod clock;
 mod compaction;
 mod config;

@@ -15,6 +15,7 @@
 //!
 //! These are Kafka's rules. A tombstone of the older formats, which have no horizon, stays by the age of its file.
 
+use crate::format::control::control_of;
 use std::collections::BTreeMap;
 
 use super::key_map::{FETCHED_AT_ONCE, KeyHash, KeyMap};
@@ -27,7 +28,6 @@ use crate::format::batch::{self, BatchHeader, Packing, RecordCursor};
 use crate::format::compression::may_be_whole;
 use crate::format::producer_snapshot::ProducerEntry;
 use crate::format::record::TOO_LONG;
-use crate::partition::control_of;
 use crate::segment::batch_file::ReadError;
 
 /// What is done with a batch as a whole.

@@ -193,7 +193,8 @@ impl Pass<'_> {
         for segment in dirty {
             let has_room = self.walk(segment, true, allowance, |header, bytes| {
                 if header.is_control() {
-                    let _told_when_it_is_cleaned = transactions.is_obsolete(header, crate::partition::control_of(header, bytes));
+                    let _told_when_it_is_cleaned =
+                        transactions.is_obsolete(header, crate::format::control::control_of(header, bytes));
                 } else if !transactions.is_aborted(header) && !self.put_keys(&mut map, &mut found, header, bytes)? {
                     return Ok(false);
                 }

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::format::batch::BatchHeader;
 use crate::format::file_name;
 use crate::format::index_entry::AbortedTransaction;
-use crate::partition::cleaned::{CleanedSegment, cleaned_path, discard_cleaned};
+use crate::partition::remove::exchange::{CleanedSegment, cleaned_path, discard_cleaned};
 use crate::segment::index_file::{IndexedBatch, MemoryIndex};
 use crate::segment::{MAX_LOG_BYTES, SegmentHome, digest};
 use crate::storage::{Access, StorageFile, remove_if_exists};

@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-
-use super::keys::{Row, TABLE};
-use super::{CleanupPolicy, Compression, Durability, TimestampType, TopicSettings};
+use super::{CleanupPolicy, Compression, Durability, TimestampType};
 
 /// Settings of a topic.
 ///
@@ -302,86 +299,6 @@ impl TopicConfig {
     pub fn flush_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.flush_ms = Some(or_never(time));
         self
-    }
-}
-
-/// # By Kafka's keys
-///
-/// All topic-level keys of Kafka are known, so that a configuration of a cluster can be pasted. Those that only a cluster needs,
-/// such as `min.insync.replicas`, are kept and do nothing.
-impl TopicConfig {
-    /// Sets what `key` names to `value`, both as Kafka writes them.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidConfig`], if no topic has such a setting or it cannot have such a value. It says what is allowed.
-    ///
-    /// ```
-    /// use annals::{Error, TopicConfig};
-    ///
-    /// let config = TopicConfig::new().set("cleanup.policy", "compact,delete")?.set("min.insync.replicas", "2")?;
-    /// assert_eq!(config.get("cleanup.policy").as_deref(), Some("compact,delete"));
-    ///
-    /// let error = TopicConfig::new().set("retention.ms", "7d").unwrap_err();
-    /// assert!(matches!(error, Error::InvalidConfig { .. }));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn set(mut self, key: &str, value: &str) -> Result<Self> {
-        Row::of(key)?.set(&mut self, value)?;
-        Ok(self)
-    }
-
-    /// What was set for `key`, as Kafka writes it; `None` if nothing was.
-    pub fn get(&self, key: &str) -> Option<String> {
-        Row::of(key).ok()?.get(self)
-    }
-
-    /// Key and value of all that was set, as Kafka writes them. Setting them again gives an equal config.
-    pub fn entries(&self) -> Vec<(&'static str, String)> {
-        TABLE.iter().filter_map(|row| Some((row.key, row.get(self)?))).collect()
-    }
-
-    /// Whether nothing was set.
-    pub fn is_empty(&self) -> bool {
-        TABLE.iter().all(|row| row.get(self).is_none())
-    }
-
-    /// This config with what `changes` sets; the rest stays as it is.
-    pub fn updated(mut self, changes: &Self) -> Self {
-        for row in TABLE {
-            row.update(&mut self, changes);
-        }
-        self
-    }
-
-    /// Keys of the settings that would change if `stored`, over `base`, were updated with this config.
-    pub(crate) fn changes_to(&self, stored: &Self, base: &TopicSettings) -> Result<Vec<&'static str>> {
-        let now = stored.over(base)?;
-        stored.clone().updated(self).over(base)?;
-        let is_changed = |row: &&Row| -> bool {
-            let mut changed = stored.clone();
-            row.update(&mut changed, self);
-            changed.kept != stored.kept || changed.over(base).map_or(true, |changed| changed != now)
-        };
-        Ok(TABLE.iter().filter(is_changed).map(|row| row.key).collect())
-    }
-
-    /// Every setting with its value: what is set here, over `base`.
-    pub(crate) fn over(&self, base: &TopicSettings) -> Result<TopicSettings> {
-        let mut settings = base.clone();
-        for row in TABLE {
-            row.apply(self, &mut settings)?;
-        }
-        if settings.min_compaction_lag_ms > settings.max_compaction_lag_ms {
-            return Err(Error::InvalidConfig {
-                key: "min.compaction.lag.ms".to_owned(),
-                reason: format!(
-                    "{} is above {}, the `max.compaction.lag.ms`",
-                    settings.min_compaction_lag_ms, settings.max_compaction_lag_ms
-                ),
-            });
-        }
-        Ok(settings)
     }
 }
 

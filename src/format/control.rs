@@ -17,6 +17,16 @@
 //! The values of the other types are not looked at here: whoever wants them has the record.
 
 use super::Malformed;
+use super::batch::{BatchHeader, RecordCursor};
+
+/// The control record of a control batch; `None` for data, for a batch that compaction emptied, and for one that is malformed.
+pub(crate) fn control_of(header: &BatchHeader, bytes: &[u8]) -> Option<ControlRecord> {
+    if !header.is_control() || header.record_count == 0 {
+        return None;
+    }
+    let raw = RecordCursor::new(header, bytes, None).ok()?.next(header, bytes, None)?.ok()?;
+    ControlRecord::decode(raw.key, raw.value).ok()
+}
 
 #[cfg(test)]
 const VERSION: [u8; 2] = [0, 0];

@@ -14,12 +14,12 @@ use crate::partition::{OffsetSpec, Partition, PartitionCore};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
-use super::ConsumerGroup;
-use super::claim::Claim;
 use super::config::Seek;
-use super::membership::{GroupState, MemberView, View};
-use super::offset_store::Gone;
-use super::positions::OffsetAndMetadata;
+use super::handle::ConsumerGroup;
+use super::members::membership::{GroupState, MemberView, View};
+use super::offsets::claim::Claim;
+use super::offsets::positions::OffsetAndMetadata;
+use super::offsets::store::Gone;
 
 /// What a group is at one moment.
 #[derive(Clone)]

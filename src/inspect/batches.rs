@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::window::{PIECE_BYTES, Window};
 use crate::error::Result;
 use crate::format::Malformed;
+use crate::format::batch::legacy;
 use crate::format::batch::{self, BatchChecksum, BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, RecordCursor};
-use crate::format::legacy;
 use crate::format::record::Headers;
 use crate::storage::Storage;
 

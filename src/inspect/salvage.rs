@@ -15,10 +15,10 @@ use super::window::Window;
 use crate::brief::Few;
 use crate::config::TopicConfig;
 use crate::error::{Corruption, Error, Result};
+use crate::format::batch::legacy;
 use crate::format::batch::{self, BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
-use crate::format::legacy;
-use crate::log::salvaged::{Known, known};
+use crate::log::lone::known::{Known, known};
 use crate::partition::Partition;
 use crate::storage::{Access, Disk, Storage, StorageFile, create_dirs, read_file, replace_file};
 

@@ -20,11 +20,11 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::LogCore;
+use super::core::LogCore;
 use crate::clock::{Deadline, Timestamp};
 use crate::config::LogSettings;
 use crate::error::{Error, Result};
-use crate::partition::{Keeper, Maintenance};
+use crate::partition::{Maintenance, RoomKeeper};
 use crate::retention::{Bounded, SteadyTime, Sum, allows_deletion, bound_total, total_bytes};
 use crate::threads;
 
@@ -59,16 +59,6 @@ impl Idle {
         let sent = self.log.send(Arc::clone(core));
         debug_assert!(sent.is_ok(), "the thread waits for it");
         *core.thread.lock() = Some(self.thread);
-    }
-}
-
-/// Ends the thread, and waits until it has.
-pub(super) fn stop(core: &LogCore) {
-    core.is_stopping.store(true, Ordering::SeqCst);
-    core.wake.notify();
-    if let Some(thread) = core.thread.lock().take() {
-        // A panic in it has been reported by its hook; what it would have done, closing does.
-        let _panicked = thread.join();
     }
 }
 
@@ -173,7 +163,7 @@ impl LogCore {
     }
 }
 
-impl Keeper for LogCore {
+impl RoomKeeper for LogCore {
     fn keep_within_bound(&self) {
         let Some(bound) = &self.context().bound else { return };
         let partitions = self.bounded();
@@ -191,7 +181,7 @@ mod tests {
     use crate::clock::{Clock, ManualClock};
     use crate::config::{Durability, LogConfig, TopicConfig};
     use crate::format::record::Record;
-    use crate::log::{Guard, Log};
+    use crate::log::Log;
     use crate::partition::Partition;
     use crate::storage::faulty::{Fault, FaultyDisk};
     use crate::storage::{SimulatedDisk, Storage};
@@ -218,10 +208,6 @@ mod tests {
         partition
     }
 
-    fn core(partition: &Partition) -> &LogCore {
-        &partition.keep().guard::<Guard>().unwrap().core
-    }
-
     #[test]
     fn a_partition_that_cannot_be_flushed_does_not_let_the_log_grow() {
         let disk = FaultyDisk::failing_at(0);
@@ -233,7 +219,7 @@ mod tests {
         assert!(poisoned.with_durability(Durability::Synced).append("to be lost").is_err());
         disk.set_fault(None);
         assert!(good.core().log_bytes() > LIMIT);
-        let done = core(&good).flush_and_bound(clock.now());
+        let done = log.core().flush_and_bound(clock.now());
         assert!(matches!(done, Err(Error::Poisoned { .. })), "{done:?}");
         assert!(good.core().log_bytes() <= LIMIT, "{} bytes", good.core().log_bytes());
     }
@@ -247,7 +233,7 @@ mod tests {
         let good = filled(&log, "t", clock.now());
         let before = broken.core().log_bytes();
         disk.remove_file(&broken.segments()[1].path).unwrap();
-        let done = core(&good).keep_within_bound(clock.now());
+        let done = log.core().keep_within_bound(clock.now());
         assert!(matches!(done, Err(Error::Io { .. })), "{done:?}");
         assert_eq!(broken.core().log_bytes(), before);
         assert!(good.segments().len() <= 2, "{:?}", good.segments());

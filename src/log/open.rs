@@ -2,37 +2,92 @@
 //!
 //! Nothing is changed before the directory has been found to be a log, or empty, and its lock is held.
 
+use super::directory::{ensure_directory, take_lock};
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
-use std::thread;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::catalog::contents::Contents;
-use super::catalog::{self, Catalog, Known};
-use super::checkpoints::{Checkpoints, Lines, ensure_meta_properties};
-use super::{Guard, Log, LogCore, LoweredCommit, Recovery, beside, lone, lone_read_only, maintenance};
-use crate::clock::{Clock, Deadline, SystemClock};
-use crate::config::{Durability, LogConfig, LogSettings, TopicConfig};
+use super::core::LogCore;
+use super::handle::Log;
+use super::keeper::Guard;
+use super::recovery::{LoweredCommit, Recovery};
+use super::{maintenance, read_only};
+use crate::catalog;
+use crate::catalog::checkpoints::{Checkpoints, ensure_meta_properties};
+use crate::catalog::contents::Contents;
+use crate::catalog::{Catalog, Known};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Durability, LogConfig, LogSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::group::GroupService;
-use crate::partition::follow::Signal;
-use crate::partition::{BufferPool, CleanMarker, LogBound, Numbers, Opener, Partition, PartitionContext};
+use crate::partition::state::waiting::Signal;
+use crate::partition::{BufferPool, CleanMarker, LogBound, Numbers, Opener, PartitionContext};
 use crate::producer::ProducerService;
 use crate::storage::open_files::OpenFiles;
-use crate::storage::{Disk, FileLock, Storage, create_dirs, sync_found};
+use crate::storage::{Disk, FileLock, MemoryDisk, Storage, sync_found};
 use crate::topic::identity::unique_id;
 use crate::topic::stored::Home;
 use crate::topic_partition::TopicPartition;
 
-/// How long a held lock is tried again: a child between fork and exec may still hold a descriptor that its parent closed.
-const LOCK_PATIENCE: Duration = Duration::from_millis(100);
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
+impl Log {
+    /// Opens the log in `dir`, or creates it, and locks it. After an unclean stop it is recovered: see
+    /// [`recovery`](Self::recovery).
+    ///
+    /// Where the system refuses a thread (`ulimit -u`, a limit of a container), opening continues in the calling thread. Without
+    /// its background thread nothing would flush a second after an append. So every append, commit and batch of a producer waits
+    /// for the device, as with [`Durability::Synced`], and retention and compaction wait for [`maintain`](Self::maintain), until
+    /// the log is opened again. [`Recovery::thread_refused`] reports this.
+    ///
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotALog`] if the directory holds something that no log has; then
+    /// nothing was changed. A damaged partition does not keep the log from opening.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(dir).open()
+    }
+
+    /// Opens the log in `dir` to read, also beside a writer in another process: takes no lock, writes nothing, repairs nothing,
+    /// and needs no permission to write. What would write, and joining a group, gives [`Error::ReadOnly`].
+    ///
+    /// It sees all that the writer has published, also what a `Synced` topic has yet to put on the device. What is torn at the
+    /// end of a log, and zeros written ahead there, are the end for now: they are looked at again, and are no damage.
+    ///
+    /// | what the writer does | what is seen |
+    /// | --- | --- |
+    /// | appends, rolls | readers and questions begin with what is there; a follower looks every 20 ms |
+    /// | deletes segments | the log start rises, at the next question or where a reader comes upon it |
+    /// | deletes records inside a segment | the log start rises once the writer has flushed, as the topic is asked for |
+    /// | truncates, also in recovery | readers go on in what is there now, those behind the new end once it reaches them |
+    /// | compacts | files that were replaced are read as they are now, at any step, also of a compaction that was interrupted |
+    /// | creates topics, adds partitions, changes a config | is there at the next call that asks for the topic |
+    /// | deletes a topic | handles and followers get [`Error::UnknownTopic`]; another of its name is another topic |
+    /// | commits offsets | [`ConsumerGroup::committed`] gives what is committed now |
+    /// | dies, starts again | followers wait, and go on |
+    ///
+    /// An idle follower asks for the length of the active file and whether one follows it; it lists no directory. Opening a
+    /// reader, and asking a partition, a topic or the log, do. At the end of a log, damage cannot be told from an append under
+    /// way: a follower waits there, and opening the log to write tells. So with commits that a power cut left above the end of
+    /// their partition: only a writer lowers them.
+    ///
+    /// [`Error::NotALog`] where there is nothing of a log yet, not even its `.lock`. A log in the making is opened as far as
+    /// it is made.
+    pub fn open_read_only(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(dir).open_read_only()
+    }
+
+    /// A new log in memory: the same engine, and nothing is touched.
+    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a new disk in memory has room and no lock")]
+    pub fn in_memory() -> Self {
+        Self::builder("log").storage(MemoryDisk::new()).open().expect("an empty log in memory opens")
+    }
+
+    /// Says more about how to open the log in `dir`.
+    pub fn builder(dir: impl AsRef<Path>) -> LogBuilder {
+        LogBuilder::new(dir.as_ref())
+    }
+}
 
 /// How to open a log: settings, disk and clock. From [`Log::builder`].
 pub struct LogBuilder {
@@ -94,21 +149,10 @@ impl LogBuilder {
     pub fn open_read_only(self) -> Result<Log> {
         self.check_dir()?;
         let settings = self.config.resolve()?;
-        let contents = beside::read_contents(&*self.storage, &self.dir)?;
+        let contents = read_only::read_contents(&*self.storage, &self.dir)?;
         contents.check_is_log_already(&self.dir)?;
         let dir = self.storage.canonical(&self.dir).map_err(|error| Error::io("find", &self.dir, error))?;
         self.load(&settings, dir, contents, None)
-    }
-
-    /// Opens one partition alone, as [`Partition::open`] does; the builder's directory is the partition's.
-    #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
-    pub fn open_partition(self, config: TopicConfig) -> Result<Partition> {
-        lone::open(&self, &config)
-    }
-
-    /// Opens one partition alone to read, as [`Partition::open_read_only`] does; the builder's directory is the partition's.
-    pub fn open_partition_read_only(self) -> Result<Partition> {
-        lone_read_only::open_read_only(&self)
     }
 
     /// An empty path is usually a setting that was left out.
@@ -159,7 +203,7 @@ impl LogBuilder {
         let threads = if self.clock.is_manual() { 1 } else { settings.recovery_threads };
         let lines = checkpoints.lines();
         let cleaned_ends = lines.cleaned.clone();
-        let known = known_of(&contents, lines, threads);
+        let known = Known::of(&contents, lines, threads);
         let clean = known.clean;
         let home = Home { root: dir.clone(), defaults: settings.topic_defaults.clone(), context, changes: Arc::default() };
         let (catalog, loaded) = catalog::load(home, contents, &known)?;
@@ -168,7 +212,7 @@ impl LogBuilder {
             partition.set_cleaned_end(cleaned_ends.get(partition.id()).copied());
         }
         if read_only {
-            catalog.changes().set_beside(Box::new(beside::Beside::new(&catalog, &dir)));
+            catalog.changes().set_beside(Box::new(read_only::Beside::new(&catalog, &dir)));
         }
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
@@ -217,19 +261,6 @@ impl LogBuilder {
     }
 }
 
-/// What the root says of its partitions.
-pub(super) fn known_of(contents: &Contents, lines: Lines, threads: usize) -> Known {
-    let has = |name| contents.files.contains(name);
-    Known {
-        recovery_points: lines.recovery_points,
-        log_starts: lines.log_starts,
-        clean: has(file_name::CLEAN_SHUTDOWN) || contents.partitions.is_empty(),
-        was_closed: has(file_name::CLEAN_SHUTDOWN),
-        broker_since: has(file_name::HIGH_WATERMARKS),
-        threads,
-    }
-}
-
 /// Lowers the positions that lie above the end of their partition: records that take these offsets later would be passed over.
 ///
 /// This reads `__consumer_offsets`, which a log that was closed in good order need not do. A commit above the end is refused, and
@@ -244,37 +275,6 @@ fn lower_commits(groups: &GroupService, catalog: &Catalog, known: &Known) -> Vec
     }
     let lowered = groups.lower_commits(|id| noted(id).unwrap_or(u64::MAX)).into_iter();
     lowered.map(|(group, partition, from, to)| LoweredCommit { group, partition, from, to }).collect()
-}
-
-/// Takes the lock of a directory.
-pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn FileLock>> {
-    let path = dir.join(file_name::LOCK);
-    let deadline = Deadline::after(LOCK_PATIENCE);
-    loop {
-        match storage.lock(&path) {
-            Ok(lock) => return Ok(lock),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(Error::io("lock", &path, error)),
-            Err(_) if deadline.has_passed() => {
-                return Err(Error::Locked { path: dir.to_owned(), holder: storage.lock_holder(&path) });
-            }
-            Err(_) => thread::sleep(LOCK_PAUSE),
-        }
-    }
-}
-
-/// Creates a directory, durably, if there is none, and says whether it did. `NotALog` if it is something else.
-pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool> {
-    for ancestor in dir.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
-        match storage.metadata(ancestor) {
-            Ok(found) if found.is_dir && ancestor == dir => return Ok(false),
-            Ok(found) if found.is_dir => break,
-            Ok(_) => return Err(Error::NotALog { path: ancestor.to_owned(), reason: "it is a file, not a directory".into() }),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(Error::io("look at", ancestor, error)),
-        }
-    }
-    create_dirs(storage, dir).map_err(|error| Error::io("create", dir, error))?;
-    Ok(true)
 }
 
 impl fmt::Debug for LogBuilder {

@@ -5,15 +5,17 @@ use std::ops::{Range, RangeBounds};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::append::RecordMetadata;
-use super::context::KeepOpen;
-use super::read_options::ReadOptions;
-use super::reader::Reader;
-use super::recovery::PartitionRecovery;
-use super::{PartitionCore, last, lookup};
+use super::PartitionCore;
+use super::keeper::KeepOpen;
+use super::read::options::ReadOptions;
+use super::read::reader::Reader;
+use super::read::{last, lookup};
+use super::state::report::Maintenance;
+use super::state::report::PartitionRecovery;
+use super::write::append::RecordMetadata;
 use crate::clock::Timestamp;
-use crate::config::Durability;
-use crate::error::Result;
+use crate::config::{CleanupPolicy, Durability};
+use crate::error::{Error, Result};
 use crate::format::record::Record;
 use crate::topic_partition::TopicPartition;
 
@@ -57,10 +59,6 @@ impl Partition {
     /// What appends through this handle survive at least.
     pub(crate) fn durability(&self) -> Durability {
         self.durability
-    }
-
-    pub(crate) fn keep(&self) -> &KeepOpen {
-        &self.keep
     }
 
     /// Its topic and number.
@@ -222,9 +220,107 @@ impl Partition {
         self.core.try_refresh();
         self.core.looking_again(|| self.core.segment_infos()).unwrap_or_default()
     }
+
+    /// Raises the log start to `offset`, and returns the log start from now on. An offset below the log start changes nothing.
+    ///
+    /// Segments that lie below `offset` as a whole are unlinked before this returns (or `file.delete.delay.ms` later), also on a
+    /// full disk. A segment that holds `offset` stays whole, so room comes back segment by segment.
+    ///
+    /// A call writes the log start to a checkpoint, syncs it, and syncs the directory once more for each segment that goes: a few
+    /// milliseconds on a disk. A program that works records off one by one should call it once for many of them, for example
+    /// each time a segment is done ([`Partition::segments`]), or leave it to retention.
+    ///
+    /// # Errors
+    /// [`Error::OffsetOutOfRange`] above the high watermark; [`Error::PolicyViolation`] if the topic is only compacted.
+    pub fn delete_records_before(&self, offset: u64) -> Result<u64> {
+        let log_start = self.core.delete_records_before(offset)?;
+        match self.keep.keeper().store_log_start() {
+            // The start is stored as soon as there is room for it again.
+            Ok(()) | Err(Error::DiskFull { .. }) => Ok(log_start),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Cuts the log so that `end` is the next offset to be written; records at and above it are gone, for good once this
+    /// returns. An `end` at or above the log end changes nothing. Readers go on in what is left, and members of groups at the
+    /// cut; what was committed above it is lowered to it. If the partition of a log is [opened alone](Partition::open), that
+    /// happens when the log is opened next. If the program is killed before the partition is closed, only what then lies above
+    /// its end is lowered.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start.
+    pub fn truncate_to(&self, end: u64) -> Result<()> {
+        let cut = self.core.truncation(end);
+        // Before anything is lowered. Appends go on: of what they add from now on nothing is cut here without that either.
+        if !cut.is_due()? {
+            return Ok(());
+        }
+        self.keep.keeper().truncate(&self.core, cut)
+    }
+
+    /// Reads the partition anew from the disk and, where it is sound, takes writes again: the way on after
+    /// [`Error::Poisoned`], and after what damaged or filled the disk was put right. All above the recovery point is synced, read
+    /// back past the cache and checked, as after an unclean stop: a torn end is cut, kept beside and reported. Handles and
+    /// readers go on with what was found. An append that waits for a sync in the meantime succeeds if its records were found, and
+    /// returns [`Error::SyncFailed`] otherwise.
+    ///
+    /// Blocks appends, and on the device. Damage below the recovery point is in the report, and appends stay refused.
+    ///
+    /// # Errors
+    /// `Io` and `DiskFull` where the disk still refuses: nothing is lost by that, and it can be tried again; `ReadOnly`,
+    /// `Closed`, `UnknownTopic`.
+    pub fn reopen(&self) -> Result<PartitionRecovery> {
+        let reopened = self.core.reopen()?;
+        Ok(self.keep.keeper().finish_reopen(&self.core, reopened))
+    }
+
+    /// Makes everything appended so far durable, indexes included. Blocks on the device.
+    pub fn flush(&self) -> Result<()> {
+        self.core.flush()?;
+        // A log has a thread, or `Log::flush`, to write one checkpoint for all its partitions.
+        self.keep.keeper().store_flushed()
+    }
+
+    /// Compacts now: of every key the latest record stays, and all earlier ones go, however few they are. Says what it did.
+    ///
+    /// Offsets stay what they were, with gaps between them: reading from an offset that is gone gives the next one. A tombstone
+    /// stays for `delete.retention.ms` after the first pass that saw it, so that who reads from the start meanwhile learns of
+    /// it. Appends and readers go on. As in Kafka some things are left alone: the active segment, what lies above the
+    /// [last stable offset](Self::last_stable_offset), and segments with a record younger than `min.compaction.lag.ms`.
+    ///
+    /// Without this call a log compacts by itself, in [`maintain`](crate::Log::maintain) and in the background, what is dirty
+    /// enough for `min.cleanable.dirty.ratio` or has waited for `max.compaction.lag.ms`. A partition that is opened alone is
+    /// only compacted on demand. Blocks for as long as it takes, also on the compaction of another partition.
+    ///
+    /// Nothing is compacted in a partition that is so young that all of it is in the active segment:
+    /// [`Maintenance::bytes_not_compacted`] says how much was left for later. A batch that decompresses to more than
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes), or whose codec this build lacks, stays as
+    /// it is, with the tombstones after it, and is counted in [`Maintenance::batches_left_alone`].
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the topic's `cleanup.policy` lacks `compact`; `Corrupt` where a segment is damaged: it stays as it
+    /// is. `DiskFull` leaves everything as it was: a group of segments is written anew before the old ones go.
+    ///
+    /// ```
+    /// # use annals::{CleanupPolicy, Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(100);
+    /// let colours = log.create_topic("colours", 1, config)?.partition(0)?;
+    /// for colour in ["red", "green", "blue"] {
+    ///     colours.append(("sky", colour))?;
+    /// }
+    /// assert_eq!(colours.compact()?.records_removed, 1); // "blue" is in the active segment
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn compact(&self) -> Result<Maintenance> {
+        if self.core.settings().cleanup_policy == CleanupPolicy::Delete {
+            let reason = "the records of a topic that only deletes are not compacted".to_owned();
+            return Err(Error::InvalidConfig { key: "cleanup.policy".to_owned(), reason });
+        }
+        self.keep.keeper().compact(&self.core)
+    }
 }
 
-/// Shows the offsets as they are known so far, and whether the partition takes reads and writes.
 impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let offsets = self.core.log_start_offset()..self.core.log_end_offset();

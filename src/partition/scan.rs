@@ -4,15 +4,15 @@
 //! right. A batch whose checksum is right was written as it is, however odd its header looks: it is stepped over, told as a
 //! [`Misfit`], and never cut.
 
+use crate::segment::index_file::IndexedBatch;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::seek::{follows, indexed};
-use super::transactions::control_of;
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::format::control::ControlRecord;
+use crate::format::control::control_of;
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::{Segment, SegmentHome};
@@ -155,5 +155,21 @@ pub(super) fn scan(
                 is_exact = false;
             }
         }
+    }
+}
+
+/// Whether a batch may come next. Kafka's checksum does not cover its offset. `is_exact`: a gap between it and the batch before
+/// it, or in it, can only be damage.
+pub(in crate::partition) fn follows(header: &BatchHeader, expected: u64, is_exact: bool) -> bool {
+    if is_exact { header.base_offset == expected && header.is_full_or_empty() } else { header.base_offset >= expected }
+}
+
+/// What an index keeps of a batch.
+pub(in crate::partition) fn indexed(segment: &Segment, position: u32, header: &BatchHeader) -> IndexedBatch {
+    IndexedBatch {
+        position,
+        size_bytes: header.size_bytes,
+        relative_last_offset: segment.relative(header.stated_last_offset),
+        max_timestamp: header.max_timestamp,
     }
 }

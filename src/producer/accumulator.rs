@@ -26,7 +26,7 @@ use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchBuilder, HEADER_BYTES};
 use crate::format::record::{Record, size_bound};
-use crate::partition::follow::Signal;
+use crate::partition::state::waiting::Signal;
 use crate::partition::{PartitionContext, PartitionCore};
 use crate::topic::identity::unique;
 use crate::topic::{Sticky, TopicCore};

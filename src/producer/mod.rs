@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::format::record::Record;
-use crate::partition::follow::Signal;
+use crate::partition::state::waiting::Signal;
 use crate::partition::{KeepOpen, Partition, PartitionContext};
 use crate::topic::Topic;
 use crate::topic::identity::unique;

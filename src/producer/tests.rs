@@ -29,7 +29,7 @@ fn partition(service: &ProducerService, number: u32) -> Partition {
 }
 
 fn keep() -> KeepOpen {
-    KeepOpen::new(Arc::new(()))
+    KeepOpen::nothing()
 }
 
 fn producer(service: &Arc<ProducerService>, config: ProducerConfig) -> Producer {

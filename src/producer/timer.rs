@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 
 use crate::clock::Stopwatch;
-use crate::partition::follow::Signal;
+use crate::partition::state::waiting::Signal;
 use crate::threads;
 
 pub(super) struct Timer {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::disk::Mapping;
+use super::disk::mapping::Mapping;
 
 /// Bytes of a file, mapped or in memory. Cheap to clone.
 #[derive(Clone)]

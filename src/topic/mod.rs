@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::TopicId;
 use crate::format::record::Record;
-use crate::partition::follow::WaitList;
+use crate::partition::state::waiting::WaitList;
 use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionCore, RecordMetadata};
 use crate::topic_partition::TopicPartition;
 

@@ -33,7 +33,7 @@ use crate::config::{CleanupPolicy, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{NEWER_VERSION, TopicFile, TopicId, decode_topic_file, encode_topic_file};
-use crate::partition::assembly::stored_topic_id;
+use crate::partition::open::assembly::stored_topic_id;
 use crate::partition::{PartitionContext, PartitionCore, PartitionSpec};
 use crate::storage::{Access, Storage, read_file, remove_if_exists, replace_file};
 use crate::topic_partition::TopicPartition;

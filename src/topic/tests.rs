@@ -81,7 +81,7 @@ fn numbers_of_partitions_are_kafkas() {
 #[test]
 fn changes_are_told() {
     let changes = Changes::default();
-    let signal = crate::partition::follow::Signal::new();
+    let signal = crate::partition::state::waiting::Signal::new();
     changes.waiters().register(&signal);
     assert_eq!(changes.version(), 0);
     changes.announce();

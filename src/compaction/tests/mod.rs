@@ -32,7 +32,7 @@ fn spec(recovery_point: u64, segment_bytes: u32, file_delete_delay_ms: i64) -> P
 }
 
 fn handle(core: &Arc<PartitionCore>) -> Partition {
-    Partition::new(Arc::clone(core), Durability::Os, KeepOpen::new(Arc::new(())))
+    Partition::new(Arc::clone(core), Durability::Os, KeepOpen::nothing())
 }
 
 fn compact(core: &PartitionCore) -> Result<Maintenance> {

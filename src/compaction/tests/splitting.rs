@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::config::Compression;
 use crate::format::batch::BatchBuilder;
 use crate::format::index_entry::AbortedTransaction;
-use crate::partition::cleaned::CleanedSegment;
+use crate::partition::remove::exchange::CleanedSegment;
 use crate::storage::{MemoryDisk, SimulatedDisk};
 
 /// Two batches.

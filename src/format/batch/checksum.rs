@@ -1,8 +1,8 @@
 //! The checksum of a batch that comes in pieces, so that a large one need not be in memory to be checked.
 
+use super::legacy;
 use super::{BatchHeader, CHECKED_FROM, HEADER_BYTES};
 use crate::format::checksum::{Crc32c, crc32c};
-use crate::format::legacy;
 
 const OFFSET_BYTES: usize = 8;
 const MAGIC_AT: usize = 16;

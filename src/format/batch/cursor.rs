@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use super::legacy::LegacyCursor;
 use super::{BatchHeader, HEADER_BYTES, MAX_I32};
 use crate::config::TimestampType;
 use crate::format::Malformed;
-use crate::format::legacy::LegacyCursor;
 use crate::format::record::{self, Fields, RawRecord};
 
 /// A place among the records of a batch; borrows nothing, so that a reader can own batch and cursor.

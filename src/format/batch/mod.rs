@@ -35,12 +35,13 @@ use crate::config::{Compression, TimestampType};
 
 use super::checksum::crc32c;
 use super::record::TOO_LONG;
-use super::{Malformed, compression, legacy};
+use super::{Malformed, compression};
 
 mod below;
 mod builder;
 mod checksum;
 mod cursor;
+pub(crate) mod legacy;
 mod packing;
 mod retained;
 #[cfg(test)]

@@ -105,7 +105,7 @@ impl fmt::Debug for MemberSpec {
 
 impl<'a> GroupSpec<'a> {
     /// Topics and members come in their orders.
-    pub(super) fn new(topics: &'a [(Arc<str>, u32)], members: &'a [MemberSpec]) -> Self {
+    pub(in crate::group) fn new(topics: &'a [(Arc<str>, u32)], members: &'a [MemberSpec]) -> Self {
         Self { topics, members }
     }
 
@@ -131,7 +131,7 @@ impl<'a> GroupSpec<'a> {
 
 impl MemberSpec {
     /// `topics` in order.
-    pub(super) fn new(topics: Vec<Arc<str>>, instance_id: Option<Arc<str>>, assigned: Vec<TopicPartition>) -> Self {
+    pub(in crate::group) fn new(topics: Vec<Arc<str>>, instance_id: Option<Arc<str>>, assigned: Vec<TopicPartition>) -> Self {
         Self { topics, instance_id, assigned }
     }
 
@@ -169,7 +169,7 @@ impl Assignor {
     }
 
     /// The shares of the members. None has what is another's or what it did not ask for.
-    pub(super) fn assign(&self, group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
+    pub(in crate::group) fn assign(&self, group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
         match self {
             Self::Uniform if group.are_subscriptions_equal() => uniform::assign(group),
             Self::Range => range::assign(group),

@@ -1,30 +1,29 @@
 //! A partition on a disk that fails at one call, whichever it is: what failed is absent, nothing that was acknowledged is lost,
 //! and opening again finds a log without a hole.
 
+mod open;
+mod read;
+mod read_only;
+mod remove;
+mod write;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::state::leader_epoch::LeaderEpochs;
+use super::state::producers::ProducerStates;
+use super::state::waiting::Signal;
 use super::*;
+use crate::clock::{Deadline, Timestamp};
+use crate::config::{Durability, TopicSettings};
+use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::record::Record;
+use crate::segment::Segment;
 use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::{Access, Storage};
-
-mod aborted;
-mod appending;
-mod beside;
-mod committing;
-mod damaged_indexes;
-mod deleting;
-mod flushing;
-mod looking_up;
-mod meanwhile;
-mod opening;
-mod padded;
-mod reading;
-mod reopening;
-mod set_aside;
-mod start_deleted;
-mod times;
-mod truncating;
-mod without_room;
 
 pub(super) const DIR: &str = "/data/t-0";
 /// The first segment of a log that begins at 0.
@@ -49,7 +48,7 @@ fn created(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
 pub(super) fn written(disk: &(impl Storage + Clone), start: u64, count: usize) -> Arc<PartitionCore> {
     let core = PartitionCore::create(&context(disk), &spec(start, 0, i64::MAX)).unwrap();
     for _ in 0..count {
-        appending::append(&core, 1).unwrap();
+        write::appending::append(&core, 1).unwrap();
     }
     core
 }
@@ -75,7 +74,7 @@ struct Expected {
 }
 
 fn read(core: &Arc<PartitionCore>) -> Result<Vec<(u64, String)>> {
-    let mut reader = Reader::new(core, KeepOpen::new(Arc::new(())), &(..), ReadOptions::new().unsynced(true))?;
+    let mut reader = Reader::new(core, KeepOpen::nothing(), &(..), ReadOptions::new().unsynced(true))?;
     let mut records = Vec::new();
     while let Some(record) = reader.next_record()? {
         records.push((record.offset(), record.text().into_owned()));
@@ -141,7 +140,7 @@ impl Expected {
 }
 
 fn is_poisoned(core: &PartitionCore) -> bool {
-    matches!(&*core.refusal.lock(), Some(Refusal::Poisoned(_)))
+    core.health.check_not_poisoned().is_err()
 }
 
 type Step = fn(&mut Expected, &PartitionCore);

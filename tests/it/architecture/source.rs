@@ -19,6 +19,10 @@ pub(super) struct Source {
 pub(super) struct Named {
     pub(super) line: usize,
     pub(super) is_local: bool,
+    /// Whether the path is in a module of tests.
+    pub(super) is_in_tests: bool,
+    /// Whether it says who may see an item, as in `pub(in crate::log)`.
+    pub(super) is_visibility: bool,
     pub(super) segments: Vec<String>,
 }
 
@@ -90,19 +94,18 @@ impl Source {
             module.extend(inline.iter().filter(|(_, body)| body.contains(&at)).map(|(name, _)| name.clone()));
             let base = match word {
                 "crate" => Vec::new(),
-                "self" => module,
-                "super" => {
-                    module.pop();
-                    module
-                }
+                "self" => module.clone(),
+                "super" => module.split_last().map_or(Vec::new(), |(_, above)| above.to_vec()),
                 _ if starts_lower(word) => vec![word.to_owned()],
                 _ => continue,
             };
             let is_local = matches!(word, "crate" | "self" | "super");
+            let is_in_tests = module.iter().any(|name| name == "tests");
+            let is_visibility = self.code[..at].trim_end().ends_with("(in");
             let mut spread = Vec::new();
             read_up_to = self.spread(at + word.len(), base, &mut spread);
             let line = self.line_of(at);
-            found.extend(spread.into_iter().map(|segments| Named { line, is_local, segments }));
+            found.extend(spread.into_iter().map(|segments| Named { line, is_local, is_in_tests, is_visibility, segments }));
         }
         found
     }

@@ -56,7 +56,7 @@ const PROSE: [(&str, &str); 13] = [
 
 /// What the word is called there: errors have messages, and the old formats are sets of them.
 fn may_say_message(source: &Source) -> bool {
-    source.path == "error.rs" || source.path.starts_with("format/legacy")
+    source.path == "error.rs" || source.path.starts_with("format/batch/legacy")
 }
 
 /// Names in the code, and of the file.

@@ -13,15 +13,15 @@ use loom::thread;
 
 #[path = "../../../src/clock.rs"]
 mod clock;
-#[path = "../../../src/partition/commit.rs"]
-mod commit;
-#[path = "../../../src/partition/follow.rs"]
-mod follow;
+#[path = "../../../src/partition/state/group_commit.rs"]
+mod group_commit;
+#[path = "../../../src/partition/state/waiting.rs"]
+mod waiting;
 mod sync;
 
 use clock::Deadline;
-use commit::GroupCommit;
-use follow::{Signal, WaitList};
+use group_commit::GroupCommit;
+use waiting::{Signal, WaitList};
 
 fn main() {
     model("group commit, two wait", || commit_together(2));

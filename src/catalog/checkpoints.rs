@@ -1,0 +1,240 @@
+//! The small files at the root of a log that speak of all its partitions.
+//!
+//! | file | written | read |
+//! | --- | --- | --- |
+//! | `recovery-point-offset-checkpoint` | whenever a recovery point moved | damaged or missing: everything is scanned |
+//! | `log-start-offset-checkpoint` | whenever a log start in a segment moved | damaged or missing: at the first segment |
+//! | `cleaner-offset-checkpoint` | behind a compaction, before a cut | damaged or missing: all is compacted again |
+//! | `replication-offset-checkpoint` | never; removed before the first write of a run | its presence: a broker was here |
+//! | `.kafka_cleanshutdown` | at a close that left nothing open; removed before the first write of a run | its presence |
+//! | `meta.properties` | once, where there is none | - |
+//!
+//! A checkpoint only ever claims too little. What it claims is gathered while no other write of it is under way, so that an
+//! older state never replaces a newer one. Nothing is written that stands there already, and nothing once the log is closed: the
+//! files may be another process's by then.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::format::checkpoint::{decode_offsets, encode_offsets};
+use crate::format::file_name;
+use crate::format::metadata_file::{
+    CLEAN_SHUTDOWN_TEXT, MetaProperties, TopicId, decode_meta_properties, encode_meta_properties,
+};
+use crate::storage::{Storage, read_file, replace_file};
+use crate::topic_partition::TopicPartition;
+
+/// More than a line for each of a million partitions.
+const MAX_BYTES: u64 = 512 << 20;
+
+/// An offset for each partition that has a line.
+pub(crate) type Offsets = BTreeMap<TopicPartition, u64>;
+
+/// The lines of the checkpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lines {
+    pub(crate) recovery_points: Offsets,
+    pub(crate) log_starts: Offsets,
+    /// Below is compacted.
+    pub(crate) cleaned: Offsets,
+}
+
+impl Lines {
+    /// Returns these lines for a partition that is about to be cut at `end`: its recovery point is at most `recovery_point`, and
+    /// nothing at or above `end` counts as compacted.
+    pub(crate) fn lowered(&self, id: &TopicPartition, end: u64, recovery_point: u64) -> Self {
+        let mut lines = self.clone();
+        if let Some(point) = lines.recovery_points.get_mut(id) {
+            *point = recovery_point.min(*point);
+        }
+        if let Some(cleaned) = lines.cleaned.get_mut(id) {
+            *cleaned = end.min(*cleaned);
+        }
+        lines
+    }
+}
+
+/// The checkpoints of a directory.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    dir: PathBuf,
+    on_disk: Mutex<OnDisk>,
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    lines: Lines,
+    is_closed: bool,
+}
+
+impl Checkpoints {
+    /// Reads what is there; a file that is missing or damaged has no lines.
+    pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Self {
+        let read = |name| read_offsets(storage, &dir.join(name)).unwrap_or_default();
+        let lines = Lines {
+            recovery_points: read(file_name::RECOVERY_POINTS),
+            log_starts: read(file_name::LOG_STARTS),
+            cleaned: read(file_name::CLEANER_OFFSETS),
+        };
+        Self { dir: dir.to_owned(), on_disk: Mutex::new(OnDisk { lines, is_closed: false }) }
+    }
+
+    /// As they stand on disk.
+    pub(crate) fn lines(&self) -> Lines {
+        self.on_disk.lock().lines.clone()
+    }
+
+    /// From now on nothing is written: who still wants to write something gets `Closed`.
+    pub(crate) fn close(&self) {
+        self.on_disk.lock().is_closed = true;
+    }
+
+    /// Makes the files say what `gather` makes of what they say. Durable on return.
+    pub(crate) fn write(&self, storage: &dyn Storage, gather: impl FnOnce(&Lines) -> Lines) -> Result<()> {
+        self.write_then(storage, gather, || Ok(()))
+    }
+
+    /// As [`write`](Self::write), then does `step` before anybody else may write.
+    pub(crate) fn write_then<T>(
+        &self,
+        storage: &dyn Storage,
+        gather: impl FnOnce(&Lines) -> Lines,
+        step: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let mut on_disk = self.on_disk.lock();
+        let lines = gather(&on_disk.lines);
+        if on_disk.is_closed && lines != on_disk.lines {
+            return Err(Error::Closed);
+        }
+        let on_disk = &mut on_disk.lines;
+        if lines.log_starts != on_disk.log_starts {
+            self.replace(storage, file_name::LOG_STARTS, &lines.log_starts)?;
+            on_disk.log_starts = lines.log_starts;
+        }
+        if lines.recovery_points != on_disk.recovery_points {
+            self.replace(storage, file_name::RECOVERY_POINTS, &lines.recovery_points)?;
+            on_disk.recovery_points = lines.recovery_points;
+        }
+        if lines.cleaned != on_disk.cleaned {
+            self.replace(storage, file_name::CLEANER_OFFSETS, &lines.cleaned)?;
+            on_disk.cleaned = lines.cleaned;
+        }
+        step()
+    }
+
+    fn replace(&self, storage: &dyn Storage, name: &str, offsets: &Offsets) -> Result<()> {
+        let text = encode_offsets(offsets.iter().map(|(id, offset)| (&*id.topic, id.partition, *offset)));
+        write(storage, &self.dir.join(name), &text)
+    }
+}
+
+fn read_offsets(storage: &dyn Storage, path: &Path) -> Option<Offsets> {
+    let lines = decode_offsets(&read_file(storage, path, MAX_BYTES).ok()?).ok()?;
+    Some(lines.into_iter().map(|(topic, partition, offset)| (TopicPartition::new(topic, partition), offset)).collect())
+}
+
+fn write(storage: &dyn Storage, path: &Path, text: &str) -> Result<()> {
+    replace_file(storage, path, text.as_bytes()).map_err(|error| Error::io("write", path, error))
+}
+
+/// Says that everything in the directory is whole and durable. The next run takes it back before it writes.
+pub(crate) fn write_clean_shutdown(storage: &dyn Storage, dir: &Path) -> Result<()> {
+    write(storage, &dir.join(file_name::CLEAN_SHUTDOWN), CLEAN_SHUTDOWN_TEXT)
+}
+
+/// Gives the directory an identity of its own, if it has none, so that a broker can be formatted with it.
+pub(crate) fn ensure_meta_properties(storage: &dyn Storage, dir: &Path, new_id: impl Fn() -> TopicId) -> Result<()> {
+    let path = dir.join(file_name::META_PROPERTIES);
+    match storage.metadata(&path) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io("look at", &path, error)),
+    }
+    let properties = MetaProperties { cluster_id: new_id().to_text(), node_id: 1, directory_id: Some(new_id()) };
+    write(storage, &path, &encode_meta_properties(&properties))
+}
+
+/// What `meta.properties` says of the cluster; `None` where it is not there or says nothing.
+pub(crate) fn cluster_id(storage: &dyn Storage, dir: &Path) -> Option<String> {
+    let bytes = read_file(storage, &dir.join(file_name::META_PROPERTIES), MAX_BYTES).ok()?;
+    decode_meta_properties(&bytes).ok().map(|properties| properties.cluster_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Access, MemoryDisk};
+
+    fn disk_with(files: &[(&str, &str)]) -> MemoryDisk {
+        let disk = MemoryDisk::default();
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        for (name, text) in files {
+            replace_file(&disk, &Path::new("/data").join(name), text.as_bytes()).unwrap();
+        }
+        disk
+    }
+
+    fn text(disk: &MemoryDisk, name: &str) -> String {
+        String::from_utf8(read_file(disk, &Path::new("/data").join(name), 1_000).unwrap()).unwrap()
+    }
+
+    fn offsets(lines: &[(&str, u32, u64)]) -> Offsets {
+        lines.iter().map(|(topic, partition, offset)| (TopicPartition::new(*topic, *partition), *offset)).collect()
+    }
+
+    #[test]
+    fn lines_come_back() {
+        let disk = disk_with(&[]);
+        let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
+        assert_eq!(checkpoints.lines(), Lines::default());
+        let recovery_points = offsets(&[("b", 0, 7), ("a", 1, 0)]);
+        let lines = Lines { recovery_points, log_starts: offsets(&[("b", 0, 3)]), cleaned: offsets(&[("a", 1, 9)]) };
+        checkpoints.write(&disk, |_| lines.clone()).unwrap();
+        assert_eq!(text(&disk, file_name::RECOVERY_POINTS), "0\n2\na 1 0\nb 0 7\n");
+        assert_eq!(text(&disk, file_name::LOG_STARTS), "0\n1\nb 0 3\n");
+        assert_eq!(text(&disk, file_name::CLEANER_OFFSETS), "0\n1\na 1 9\n");
+        assert_eq!(Checkpoints::read(&disk, Path::new("/data")).lines(), lines);
+    }
+
+    #[test]
+    fn what_stands_there_is_not_written_again() {
+        let disk = disk_with(&[(file_name::RECOVERY_POINTS, "0\n1\na  0\t5\n"), (file_name::LOG_STARTS, "")]);
+        let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
+        checkpoints.write(&disk, Lines::clone).unwrap();
+        assert_eq!(text(&disk, file_name::RECOVERY_POINTS), "0\n1\na  0\t5\n");
+        assert_eq!(text(&disk, file_name::LOG_STARTS), "");
+    }
+
+    #[test]
+    fn a_damaged_file_claims_nothing() {
+        for damaged in ["0\n2\na 0 5\n", "1\n1\na 0 5\n", "0\n1\na 0 5", "\u{0}\u{0}"] {
+            let disk = disk_with(&[(file_name::RECOVERY_POINTS, damaged), (file_name::LOG_STARTS, "0\n1\na 0 2\n")]);
+            let lines = Checkpoints::read(&disk, Path::new("/data")).lines();
+            assert_eq!(lines, Lines { log_starts: offsets(&[("a", 0, 2)]), ..Lines::default() }, "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn an_identity_is_made_once() {
+        let disk = disk_with(&[]);
+        let id = || TopicId([7; 16]);
+        ensure_meta_properties(&disk, Path::new("/data"), id).unwrap();
+        let first = text(&disk, file_name::META_PROPERTIES);
+        assert!(cluster_id(&disk, Path::new("/data")).is_some_and(|id| first.contains(&format!("cluster.id={id}"))));
+        assert!(first.contains("node.id=1") && first.contains("cluster.id="), "{first}");
+        ensure_meta_properties(&disk, Path::new("/data"), || TopicId([9; 16])).unwrap();
+        assert_eq!(text(&disk, file_name::META_PROPERTIES), first);
+    }
+
+    #[test]
+    fn the_marker_is_what_a_broker_writes() {
+        let disk = disk_with(&[]);
+        write_clean_shutdown(&disk, Path::new("/data")).unwrap();
+        assert_eq!(text(&disk, file_name::CLEAN_SHUTDOWN), "{\"version\":0,\"brokerEpoch\":-1}");
+        assert!(disk.open(&Path::new("/data").join(file_name::CLEAN_SHUTDOWN), Access::Read).is_ok());
+    }
+}

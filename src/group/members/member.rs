@@ -1,0 +1,466 @@
+//! A group as its members share it, and one member's place in it.
+//!
+//! [`Membership`] decides; this room gives it what it has no part in: the lock, the topics that there are, real time for members
+//! that stay away too long, and the signals that end a wait when there is news. A member asks for news without the lock: it
+//! compares two counters. Nothing here reads records or commits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::catalog::Catalog;
+use crate::clock::Deadline;
+use crate::error::{Error, Result};
+use crate::partition::PartitionCore;
+use crate::partition::state::waiting::Signal;
+use crate::topic::{Slots, TopicCore};
+use crate::topic_partition::TopicPartition;
+
+use super::membership::{Change, MemberId, Membership, Profile, TopicShape, View};
+use super::subscription::Subscription;
+use crate::group::config::ConsumerConfig;
+
+/// A group of one log.
+#[derive(Debug)]
+pub(in crate::group) struct Group {
+    id: Arc<str>,
+    /// Most members that it may have.
+    max_size: Option<u32>,
+    /// Rises, under the lock, whenever there may be news for some member.
+    news: AtomicU64,
+    /// Whether any member ever had a limit on its time between polls. If not, polls need not look for those who exceeded it.
+    is_timed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    membership: Membership,
+    seats: BTreeMap<MemberId, Seat>,
+    /// Those that members subscribe to.
+    topics: BTreeMap<Arc<str>, Subscribed>,
+    /// Of the catalog, when `topics` was taken from it.
+    catalog_version: u64,
+}
+
+#[derive(Debug)]
+struct Subscribed {
+    topic: Arc<TopicCore>,
+    slots: Arc<Slots>,
+}
+
+/// What the group has to know of a member beside what it owns.
+#[derive(Debug)]
+struct Seat {
+    signal: Arc<Signal>,
+    /// How long it may stay away between two polls.
+    max_poll_interval: Option<Duration>,
+    /// When it will have stayed away too long; `None` while it is in a call. Of a static member whose handle is gone: until when
+    /// its place is kept.
+    deadline: Option<Deadline>,
+    /// In a commit, which nobody may overtake by taking its partitions.
+    is_committing: bool,
+}
+
+/// A partition that a member owns from now on.
+#[derive(Debug)]
+pub(in crate::group) struct Owned {
+    pub(in crate::group) topic: Arc<TopicCore>,
+    pub(in crate::group) core: Arc<PartitionCore>,
+}
+
+/// What changed for a member.
+#[derive(Debug, Default)]
+pub(in crate::group) struct News {
+    /// Whether everything that it owned is gone: it was removed, and joined again.
+    pub(in crate::group) is_fenced: bool,
+    /// Given up or lost; of the latter, `lost` tells which.
+    pub(in crate::group) gone: Vec<TopicPartition>,
+    pub(in crate::group) lost: Vec<TopicPartition>,
+    pub(in crate::group) revoking: Vec<TopicPartition>,
+    pub(in crate::group) assigned: Vec<Owned>,
+}
+
+impl Seat {
+    /// Of a static member whose handle is gone.
+    fn vacant() -> Self {
+        Self { signal: Signal::new(), max_poll_interval: None, deadline: None, is_committing: false }
+    }
+}
+
+impl Group {
+    pub(in crate::group) fn new(id: Arc<str>, max_size: Option<u32>) -> Self {
+        Self { id, max_size, news: AtomicU64::new(0), is_timed: AtomicBool::new(false), state: Mutex::default() }
+    }
+
+    pub(in crate::group) fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    pub(in crate::group) fn fenced(&self) -> Error {
+        Error::MemberFenced { group: Arc::clone(&self.id) }
+    }
+
+    pub(in crate::group) fn has_members(&self) -> bool {
+        let mut state = self.state.lock();
+        self.remove_overdue(&mut state);
+        !state.membership.is_empty()
+    }
+
+    /// Runs `with` while nobody joins or leaves. Who stayed away too long has left.
+    pub(in crate::group) fn look<T>(&self, with: impl FnOnce(View<'_>) -> T) -> T {
+        let mut state = self.state.lock();
+        self.remove_overdue(&mut state);
+        with(state.membership.view())
+    }
+
+    /// Takes out who stayed away too long, and tells the others.
+    fn remove_overdue(&self, state: &mut State) {
+        if state.remove_overdue() {
+            self.announce(state, None);
+        }
+    }
+
+    /// Runs `with` while nobody can join. `NonEmptyGroup` if somebody has.
+    pub(in crate::group) fn while_empty<T>(&self, with: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut state = self.state.lock();
+        self.remove_overdue(&mut state);
+        if !state.membership.is_empty() {
+            return Err(Error::NonEmptyGroup { group: Arc::clone(&self.id) });
+        }
+        with()
+    }
+
+    /// Looks at the catalog anew: topics came or went.
+    pub(in crate::group) fn refresh(&self, catalog: &Catalog) {
+        let mut state = self.state.lock();
+        if state.refresh(catalog) {
+            self.announce(&state, None);
+        }
+    }
+
+    /// Ends every wait, so that it looks around.
+    pub(in crate::group) fn notify_all(&self) {
+        self.announce(&self.state.lock(), None);
+    }
+
+    /// There may be news for everybody, save for the member that made them. The lock is held, so no news are overlooked.
+    fn announce(&self, state: &State, except: Option<MemberId>) {
+        self.news.fetch_add(1, Ordering::SeqCst);
+        for (_, seat) in state.seats.iter().filter(|(id, _)| Some(**id) != except) {
+            seat.signal.notify();
+        }
+    }
+}
+
+impl State {
+    /// Takes the topics that members subscribe to from the catalog. Gives whether anything changed.
+    fn refresh(&mut self, catalog: &Catalog) -> bool {
+        // The version first: what changes after it was read is noticed next time.
+        self.catalog_version = catalog.version();
+        let mut topics = BTreeMap::new();
+        for topic in self.wanted_topics(catalog) {
+            let slots = topic.slots();
+            if !topic.is_deleted() {
+                topics.insert(Arc::clone(topic.name()), Subscribed { topic, slots });
+            }
+        }
+        let shape = |(name, subscribed): (&Arc<str>, &Subscribed)| {
+            (Arc::clone(name), TopicShape { partitions: subscribed.slots.count(), id: subscribed.topic.id() })
+        };
+        let shapes = topics.iter().map(shape).collect();
+        self.topics = topics;
+        self.membership.set_topics(shapes)
+    }
+
+    /// Those of the catalog that some member subscribes to.
+    fn wanted_topics(&self, catalog: &Catalog) -> Vec<Arc<TopicCore>> {
+        if self.membership.subscriptions().any(Subscription::is_pattern) {
+            let is_wanted = |topic: &Arc<TopicCore>| self.membership.subscriptions().any(|wanted| wanted.contains(topic.name()));
+            return catalog.topics().into_iter().filter(is_wanted).collect();
+        }
+        let names: BTreeSet<&str> = self.membership.subscriptions().flat_map(Subscription::topics).collect();
+        names.into_iter().filter_map(|name| catalog.topic(name).ok()).collect()
+    }
+
+    /// Takes out members that stayed away too long. Gives whether there were any.
+    fn remove_overdue(&mut self) -> bool {
+        let is_overdue = |seat: &Seat| !seat.is_committing && seat.deadline.is_some_and(Deadline::has_passed);
+        let overdue: Vec<MemberId> = self.seats.iter().filter(|(_, seat)| is_overdue(seat)).map(|(&id, _)| id).collect();
+        for &id in &overdue {
+            self.seats.remove(&id);
+            self.membership.remove(id);
+        }
+        !overdue.is_empty()
+    }
+
+    /// Returns a partition for its owner to read. One that could not be opened is owned like the others: the owner's `poll`
+    /// reports it.
+    fn owned(&self, partition: &TopicPartition) -> Option<Owned> {
+        let Subscribed { topic, slots } = self.topics.get(&partition.topic)?;
+        Some(Owned { topic: Arc::clone(topic), core: topic.opened_or_not(slots, partition.partition) })
+    }
+}
+
+/// A consumer's place in its group. Dropped: it leaves, and its partitions are free.
+#[derive(Debug)]
+pub(in crate::group) struct Member {
+    group: Arc<Group>,
+    catalog: Arc<Catalog>,
+    signal: Arc<Signal>,
+    profile: Profile,
+    /// How long it may stay away between two polls.
+    max_poll_interval: Option<Duration>,
+    /// How long its place is kept if it is a static member.
+    session_timeout: Duration,
+    id: MemberId,
+    /// What its commits carry.
+    epoch: u64,
+    /// The group's news that it knows.
+    known_news: u64,
+    known_catalog: u64,
+    /// Whether it was told to give something up, which it does when it next asks for news.
+    is_revoking: bool,
+}
+
+impl Member {
+    /// Joins, and takes what is free of its share at once. A static member takes the place that was kept for it.
+    ///
+    /// `GroupFull` if there are as many members as there may be; `InstanceInUse` if another has the name of this static member.
+    pub(in crate::group) fn join(
+        group: &Arc<Group>,
+        catalog: &Arc<Catalog>,
+        subscription: Subscription,
+        config: &ConsumerConfig,
+    ) -> Result<(Self, News)> {
+        let (assignor, instance_id) = (config.assignor.clone(), config.instance_id.clone());
+        if config.max_poll_interval.is_some() || instance_id.is_some() {
+            group.is_timed.store(true, Ordering::SeqCst);
+        }
+        let mut state = group.state.lock();
+        let signal = Signal::new();
+        let mut member = Self {
+            group: Arc::clone(group),
+            catalog: Arc::clone(catalog),
+            signal: Arc::clone(&signal),
+            profile: Profile { subscription, assignor, instance_id },
+            max_poll_interval: config.max_poll_interval,
+            session_timeout: config.session_timeout,
+            id: 0,
+            epoch: 0,
+            known_news: 0,
+            known_catalog: 0,
+            is_revoking: false,
+        };
+        let entered = member.take_place(&mut state);
+        let stepped = entered.and_then(|()| member.step(&mut state));
+        drop(state);
+        catalog.waiters().register(&signal);
+        let news = stepped?;
+        drop(member.enter());
+        Ok((member, news))
+    }
+
+    /// Becomes a member under a new id, or under that which was kept.
+    fn take_place(&mut self, state: &mut State) -> Result<()> {
+        self.group.remove_overdue(state);
+        let kept = self.profile.instance_id.as_deref().and_then(|name| state.membership.instance(name));
+        self.id = if let Some((id, true)) = kept {
+            state.membership.resume(id, self.profile.clone());
+            id
+        } else {
+            self.check_place(state)?;
+            state.membership.join(self.profile.clone())
+        };
+        self.take_seat(state);
+        Ok(())
+    }
+
+    /// Whether there is room for one more member, and nobody has its name.
+    fn check_place(&self, state: &State) -> Result<()> {
+        let group = Arc::clone(&self.group.id);
+        if let Some(instance) = &self.profile.instance_id
+            && state.membership.instance(instance).is_some()
+        {
+            return Err(Error::InstanceInUse { group, instance: Arc::clone(instance) });
+        }
+        match self.group.max_size {
+            Some(limit) if state.membership.members_count() >= limit as usize => Err(Error::GroupFull { group, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it was told to give something up, and has not yet.
+    pub(in crate::group) fn is_revoking(&self) -> bool {
+        self.is_revoking
+    }
+
+    pub(in crate::group) fn subscription(&self) -> &Subscription {
+        &self.profile.subscription
+    }
+
+    pub(in crate::group) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    pub(in crate::group) fn signal(&self) -> &Arc<Signal> {
+        &self.signal
+    }
+
+    /// What changed for this member since it last asked, if anything did. What it was told is revoking is given up.
+    ///
+    /// It can fail only for a member that was fenced and finds its place taken: `GroupFull`, `InstanceInUse`.
+    pub(in crate::group) fn news(&mut self) -> Result<Option<News>> {
+        let is_quiet = !self.is_revoking
+            && self.group.news.load(Ordering::SeqCst) == self.known_news
+            && self.catalog.version() == self.known_catalog
+            && !self.group.is_timed.load(Ordering::Relaxed);
+        if is_quiet {
+            return Ok(None);
+        }
+        let group = Arc::clone(&self.group);
+        let mut state = group.state.lock();
+        self.step(&mut state).map(Some)
+    }
+
+    /// Leads the member one step on, and tells the others if that is news for them.
+    fn step(&mut self, state: &mut State) -> Result<News> {
+        let mut is_news = state.catalog_version != self.catalog.version() && state.refresh(&self.catalog);
+        is_news |= state.remove_overdue();
+        let mut news = News::default();
+        let mut change = state.membership.sync(self.id);
+        if change.is_none() {
+            self.check_place(state)?;
+            news.is_fenced = true;
+            state.membership.rejoin(self.id, self.profile.clone());
+            self.take_seat(state);
+            change = state.membership.sync(self.id);
+        }
+        let Change { released, lost, revoking, assigned, epoch } = change.unwrap_or_default();
+        if is_news || !released.is_empty() {
+            self.group.announce(state, Some(self.id));
+        }
+        self.epoch = epoch;
+        self.known_news = self.group.news.load(Ordering::SeqCst);
+        self.known_catalog = state.catalog_version;
+        self.is_revoking = !revoking.is_empty();
+        news.gone = released;
+        news.gone.extend(lost.iter().cloned());
+        news.lost = lost;
+        news.revoking = revoking;
+        news.assigned = assigned.iter().filter_map(|partition| state.owned(partition)).collect();
+        Ok(news)
+    }
+
+    /// Takes a seat among the members: from now on it is told of news. The membership has it already.
+    fn take_seat(&self, state: &mut State) {
+        let (signal, max_poll_interval) = (Arc::clone(&self.signal), self.max_poll_interval);
+        state.seats.insert(self.id, Seat { signal, max_poll_interval, deadline: None, is_committing: false });
+        // Topics that only this member subscribes to are not among the group's yet.
+        state.refresh(&self.catalog);
+        self.group.announce(state, Some(self.id));
+    }
+
+    /// The member is in a call of `poll` until the guard is dropped; the time until its next one runs from then.
+    pub(in crate::group) fn enter(&self) -> InCall {
+        let timed = self.max_poll_interval.map(|interval| (Arc::clone(&self.group), self.id, interval));
+        if timed.is_some()
+            && let Some(seat) = self.group.state.lock().seats.get_mut(&self.id)
+        {
+            seat.deadline = None;
+        }
+        InCall { timed }
+    }
+
+    /// Waits until there may be something new, or until `deadline`; no longer than until somebody may have stayed away too long.
+    pub(in crate::group) fn wait(&self, deadline: Deadline) {
+        self.signal.wait(self.next_check().into_iter().fold(deadline, Deadline::earlier));
+    }
+
+    /// When another member may have stayed away too long.
+    fn next_check(&self) -> Option<Deadline> {
+        if !self.group.is_timed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let state = self.group.state.lock();
+        // Who is in a call now has its whole interval before it.
+        let checks = state.seats.values().filter_map(|seat| seat.deadline.or(seat.max_poll_interval.map(Deadline::after)));
+        checks.reduce(Deadline::earlier)
+    }
+
+    /// Begins a commit of these partitions: until the guard is dropped, nobody takes them. `MemberFenced` if others have them.
+    pub(in crate::group) fn begin_commit<'a>(
+        &self,
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> Result<Committing<'_>> {
+        let mut state = self.group.state.lock();
+        if !state.membership.permits(self.id, self.epoch, partitions) {
+            return Err(self.group.fenced());
+        }
+        self.set_committing(&mut state, true);
+        Ok(Committing(self))
+    }
+
+    fn set_committing(&self, state: &mut State, is_committing: bool) {
+        if let Some(seat) = state.seats.get_mut(&self.id) {
+            seat.is_committing = is_committing;
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if !self.catalog.context().opener.is_this_process() {
+            return;
+        }
+        self.catalog.waiters().unregister(&self.signal);
+        let mut state = self.group.state.lock();
+        // One that failed to join, or was fenced, has no seat, or another has it by now.
+        let is_seated = state.seats.get(&self.id).is_some_and(|seat| Arc::ptr_eq(&seat.signal, &self.signal));
+        if !is_seated {
+            return;
+        }
+        if self.profile.instance_id.is_some() && !self.session_timeout.is_zero() {
+            state.membership.suspend(self.id);
+            if let Some(seat) = state.seats.get_mut(&self.id) {
+                // Its place is kept: from now on nobody listens.
+                *seat = Seat { deadline: Some(Deadline::after(self.session_timeout)), ..Seat::vacant() };
+            }
+        } else {
+            state.seats.remove(&self.id);
+            state.membership.remove(self.id);
+        }
+        self.group.announce(&state, None);
+    }
+}
+
+/// A member is in a call of `poll`.
+#[derive(Debug)]
+pub(in crate::group) struct InCall {
+    /// If its time between polls is limited.
+    timed: Option<(Arc<Group>, MemberId, Duration)>,
+}
+
+impl Drop for InCall {
+    fn drop(&mut self) {
+        if let Some((group, id, interval)) = mem::take(&mut self.timed)
+            && let Some(seat) = group.state.lock().seats.get_mut(&id)
+        {
+            seat.deadline = Some(Deadline::after(interval));
+        }
+    }
+}
+
+/// A member is in a commit.
+#[derive(Debug)]
+pub(in crate::group) struct Committing<'a>(&'a Member);
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.0.set_committing(&mut self.0.group.state.lock(), false);
+    }
+}

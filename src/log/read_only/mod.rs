@@ -1,0 +1,69 @@
+//! A read-only log beside a writer in another process: looking at the root again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use crate::catalog::checkpoints::Checkpoints;
+use crate::catalog::contents::Contents;
+use crate::catalog::{Catalog, Known};
+use crate::clock::Deadline;
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+use crate::topic::LooksAgain;
+
+#[cfg(test)]
+mod tests;
+
+/// A writer needs less between two steps of one change.
+const PATIENCE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Looks what the writer did to topics.
+#[derive(Debug)]
+pub(super) struct Beside {
+    catalog: Weak<Catalog>,
+    root: PathBuf,
+}
+
+impl Beside {
+    pub(super) fn new(catalog: &Arc<Catalog>, root: &Path) -> Self {
+        Self { catalog: Arc::downgrade(catalog), root: root.to_owned() }
+    }
+}
+
+impl LooksAgain for Beside {
+    fn look_again(&self) -> Result<()> {
+        let Some(catalog) = self.catalog.upgrade() else { return Ok(()) };
+        let storage = &*catalog.context().storage;
+        catalog.catch_up(
+            || read_contents(storage, &self.root),
+            |contents| Known::of(contents, Checkpoints::read(storage, &self.root).lines(), 1),
+        )
+    }
+}
+
+/// Reads the root while it may be changed: a directory that is listed and then goes, or that is not yet what it will be, is
+/// looked at again for a moment. A listing may pass over a file that is renamed beside it, and so take a topic for a broker's:
+/// two in a row have to agree on those.
+pub(super) fn read_contents(storage: &dyn Storage, root: &Path) -> Result<Contents> {
+    let deadline = Deadline::after(PATIENCE);
+    loop {
+        match Contents::read(storage, root) {
+            Err(error) if is_passing(&error) && !deadline.has_passed() => thread::sleep(PAUSE),
+            Ok(contents) if !contents.without_file().is_empty() && !deadline.has_passed() => {
+                let again = Contents::read(storage, root);
+                if again.is_ok_and(|again| again.without_file() == contents.without_file()) {
+                    return Ok(contents);
+                }
+            }
+            read => return read,
+        }
+    }
+}
+
+fn is_passing(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}

@@ -1,0 +1,156 @@
+//! Putting a partition together: a new one, one that was opened, and what stands for one that cannot be opened.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::{Durability, ReadMode};
+use crate::error::{Error, Result};
+use crate::format::file_name;
+use crate::format::metadata_file::{TopicId, decode_partition_metadata, encode_partition_metadata};
+use crate::partition::state::context::{PartitionContext, PartitionSpec};
+use crate::partition::state::cuts::Cuts;
+use crate::partition::state::group_commit::GroupCommit;
+use crate::partition::state::health::Health;
+use crate::partition::state::leader_epoch::LeaderEpochs;
+use crate::partition::state::leaving::{Leaving, Trash};
+use crate::partition::state::origin::Origin;
+use crate::partition::state::producers::ProducerStates;
+use crate::partition::state::report::PartitionRecovery;
+use crate::partition::state::seen::Seen;
+use crate::partition::state::segment_list::SegmentList;
+use crate::partition::state::waiting::WaitList;
+use crate::partition::{NEVER, PartitionCore, Writer};
+use crate::segment::index_file::MemoryIndex;
+use crate::segment::{Segment, SegmentHome};
+use crate::storage::{read_file, replace_file};
+
+/// Largest metadata file that is read.
+pub(in crate::partition) const MAX_METADATA_BYTES: u64 = 64 << 20;
+
+impl PartitionCore {
+    /// Creates the directory, `partition.metadata`, `leader-epoch-checkpoint` and an empty first segment. All of it is durable
+    /// but the directory's own name, which the caller syncs.
+    pub(crate) fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<Self>> {
+        let storage = &*context.storage;
+        let at = |action, path: &Path| {
+            let path = path.to_owned();
+            move |error| Error::io(action, &path, error)
+        };
+        storage.create_dir_all(&spec.dir).map_err(at("create", &spec.dir))?;
+        if let Some(id) = spec.topic_id {
+            let path = spec.dir.join(file_name::PARTITION_METADATA);
+            replace_file(storage, &path, encode_partition_metadata(id).as_bytes()).map_err(at("write", &path))?;
+        }
+        let mut epochs = LeaderEpochs::default();
+        epochs.assign(0, spec.log_start);
+        epochs.store(storage, &spec.dir).map_err(at("write the leader epochs of", &spec.dir))?;
+        let home = home(context, &spec.dir);
+        let segment = Segment::create(&home, spec.log_start).map_err(at("create a segment in", &spec.dir))?;
+        storage.sync_dir(&spec.dir).map_err(at("sync", &spec.dir))?;
+        let segments = vec![Arc::new(segment)];
+        let parts = Parts { segments, epochs, log_end: spec.log_start, was_repaired: true, ..Parts::default() };
+        Ok(Arc::new(assemble(context, spec, home, parts)))
+    }
+
+    /// Stands for a partition that cannot be opened: it is empty, every read and append gives `error`, and no file is touched.
+    pub(crate) fn unavailable(context: &Arc<PartitionContext>, spec: &PartitionSpec, error: Error) -> Arc<Self> {
+        let home = home(context, &spec.dir);
+        let segment = Segment::open_scanned(&home, 0, 0, 0, MemoryIndex::default());
+        let parts = Parts { segments: vec![Arc::new(segment)], damage: Some(error.clone()), ..Parts::default() };
+        let spec = PartitionSpec { log_start: 0, ..spec.clone() };
+        Arc::new(Self { health: Health::unavailable(spec.id.clone(), error), ..assemble(context, &spec, home, parts) })
+    }
+}
+
+pub(in crate::partition) fn home(context: &PartitionContext, dir: &Path) -> SegmentHome {
+    SegmentHome {
+        storage: Arc::clone(&context.storage),
+        files: Arc::clone(&context.files),
+        dir: dir.into(),
+        ending: "",
+        maps: context.read_mode == ReadMode::Map && !context.read_only,
+        read_only: context.read_only,
+    }
+}
+
+/// What opening or creating found, to be put together.
+#[derive(Default)]
+pub(in crate::partition) struct Parts {
+    pub(in crate::partition) segments: Vec<Arc<Segment>>,
+    pub(in crate::partition) epochs: LeaderEpochs,
+    pub(in crate::partition) producers: ProducerStates,
+    pub(in crate::partition) has_snapshots: bool,
+    pub(in crate::partition) last_epoch: i32,
+    pub(in crate::partition) log_end: u64,
+    pub(in crate::partition) was_repaired: bool,
+    pub(in crate::partition) damage: Option<Error>,
+}
+
+pub(in crate::partition) fn assemble(
+    context: &Arc<PartitionContext>,
+    spec: &PartitionSpec,
+    home: SegmentHome,
+    parts: Parts,
+) -> PartitionCore {
+    let Some(active) = parts.segments.last().map(Arc::clone) else { unreachable!("a partition has at least one segment") };
+    let first_base = parts.segments.first().map_or(0, |segment| segment.base_offset);
+    let log_start = spec.log_start.max(first_base).min(parts.log_end.max(first_base));
+    let topic_id = spec.topic_id.or_else(|| stored_topic_id(context, &spec.dir));
+    let durability = spec.settings.durability.unwrap_or(context.durability);
+    let recovery_point = if spec.clean && !parts.was_repaired { parts.log_end } else { spec.recovery_point.min(parts.log_end) };
+    let max_decompressed_bytes = context.max_decompressed_bytes;
+    let writer = Writer {
+        active,
+        leader_epoch: parts.epochs.latest().unwrap_or(0).max(parts.last_epoch).max(0),
+        epochs: parts.epochs,
+        has_snapshots: parts.has_snapshots,
+        first_timestamp: None,
+        opened: context.clock.now(),
+        jitter_ms: 0,
+        unflushed: 0,
+        seen: Seen::default(),
+        producers: parts.producers,
+    };
+    PartitionCore {
+        context: Arc::clone(context),
+        number: context.numbers.next(),
+        origin: Arc::new(Origin { id: spec.id.clone(), dir: Arc::clone(&home.dir), max_decompressed_bytes }),
+        home,
+        topic_id,
+        settings: RwLock::new(Arc::new(spec.settings.clone())),
+        is_synced_topic: AtomicBool::new(durability == Durability::Synced),
+        segments: SegmentList::new(parts.segments),
+        log_start: AtomicU64::new(log_start),
+        log_end: AtomicU64::new(parts.log_end),
+        commit: GroupCommit::at(parts.log_end),
+        appended_bytes: AtomicU64::new(0),
+        recovery_point: AtomicU64::new(recovery_point),
+        first_unstable: AtomicU64::new(writer.producers.first_unstable_offset().unwrap_or(u64::MAX)),
+        cuts: Cuts::default(),
+        reopens: AtomicU64::new(0),
+        reopening: Mutex::new(()),
+        is_reopening: AtomicBool::new(false),
+        is_dense: AtomicBool::new(spec.is_dense),
+        cleaned_end: AtomicU64::new(NEVER),
+        first_left_alone: AtomicU64::new(NEVER),
+        waiters: WaitList::default(),
+        recovery: PartitionRecovery::default(),
+        health: Health::new(spec.id.clone(), parts.damage),
+        cleaning: Mutex::new(()),
+        replacing: Mutex::new(()),
+        flush: Mutex::new(()),
+        is_touched: AtomicBool::new(parts.was_repaired),
+        has_new_digests: AtomicBool::new(parts.was_repaired),
+        leaving: Leaving::default(),
+        trash: Trash::default(),
+        writer: Mutex::new(writer),
+    }
+}
+
+pub(crate) fn stored_topic_id(context: &PartitionContext, dir: &Path) -> Option<TopicId> {
+    let bytes = read_file(&*context.storage, &dir.join(file_name::PARTITION_METADATA), MAX_METADATA_BYTES).ok()?;
+    decode_partition_metadata(&bytes).ok()
+}

@@ -1,0 +1,10 @@
+//! How records are read: find the place once, then read batch by batch.
+
+pub(crate) mod batch;
+pub(in crate::partition) mod last;
+pub(in crate::partition) mod lookup;
+pub(in crate::partition) mod options;
+pub(in crate::partition) mod owned_record;
+pub(crate) mod reader;
+pub(in crate::partition) mod seek;
+pub(in crate::partition) mod transactions;

@@ -1,0 +1,234 @@
+//! What the partitions of a log share, and what is known of one before it is opened.
+
+use std::path::PathBuf;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use parking_lot::Mutex;
+
+use super::bound::LogBound;
+use crate::clock::Clock;
+use crate::config::{Durability, ReadMode, TopicSettings};
+use crate::error::{Error, Result};
+use crate::format::metadata_file::TopicId;
+use crate::storage::open_files::OpenFiles;
+use crate::storage::{Storage, directory_of, remove_if_exists};
+use crate::topic_partition::TopicPartition;
+
+/// What all partitions of a log share.
+#[derive(Debug)]
+pub(crate) struct PartitionContext {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) files: Arc<OpenFiles>,
+    /// Of the log; a topic's setting goes first.
+    pub(crate) durability: Durability,
+    /// Nothing flushes in the background although the log asked for it: whatever is written is synced by the thread that writes
+    /// it.
+    pub(crate) syncs_at_once: bool,
+    /// `None`: the log may grow without limit.
+    pub(crate) bound: Option<LogBound>,
+    pub(crate) read_mode: ReadMode,
+    /// Most bytes that one batch may decompress to.
+    pub(crate) max_decompressed_bytes: usize,
+    pub(crate) read_only: bool,
+    pub(crate) clean_marker: CleanMarker,
+    pub(crate) buffers: BufferPool,
+    pub(crate) numbers: Numbers,
+    pub(crate) opener: Opener,
+}
+
+/// The process that opened the log.
+///
+/// A process that is forked from it has a copy of every handle and shares the files and the lock, but has none of the threads: a
+/// lock that one of them held stays held for ever. So what closes or leaves something asks here first, and a child lets go of
+/// everything without touching it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opener(u32);
+
+impl Opener {
+    pub(crate) fn this_process() -> Self {
+        Self(process::id())
+    }
+
+    pub(crate) fn is_this_process(self) -> bool {
+        self.0 == process::id()
+    }
+
+    /// `Forked` in another process.
+    pub(crate) fn check(self) -> Result<()> {
+        if self.is_this_process() { Ok(()) } else { Err(Error::Forked { opener: self.0 }) }
+    }
+}
+
+#[cfg(test)]
+impl PartitionContext {
+    /// For partitions that a test makes by hand: a clock that stands, and whatever a log has by default.
+    pub(crate) fn for_tests(storage: impl Storage) -> Self {
+        let storage: Arc<dyn Storage> = Arc::new(storage);
+        Self {
+            files: OpenFiles::new(Arc::clone(&storage), 100),
+            storage,
+            clock: Arc::new(crate::clock::ManualClock::at(crate::clock::Timestamp::from_millis(1_700_000_000_000))),
+            durability: Durability::Os,
+            syncs_at_once: false,
+            bound: None,
+            read_mode: ReadMode::Map,
+            max_decompressed_bytes: 1 << 20,
+            read_only: false,
+            clean_marker: CleanMarker::new(Vec::new()),
+            buffers: BufferPool::default(),
+            numbers: Numbers::default(),
+            opener: Opener::this_process(),
+        }
+    }
+}
+
+/// Numbers the topics and partitions of a log, each anew whenever it is opened: small names for who keeps something of each.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(AtomicU32);
+
+impl Numbers {
+    /// One that nothing else of this log has.
+    pub(crate) fn next(&self) -> u32 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Buffers in which batches are encoded, lent to whoever appends: an idle partition has none.
+#[derive(Debug, Default)]
+pub(crate) struct BufferPool(Mutex<Vec<Vec<u8>>>);
+
+impl BufferPool {
+    /// More threads than this that append at the same time allocate.
+    const MAX_BUFFERS: usize = 16;
+    /// A buffer that one huge batch has grown beyond this is not kept.
+    const MAX_BUFFER_BYTES: usize = 4 << 20;
+
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_back(&self, buffer: Vec<u8>) {
+        let mut buffers = self.0.lock();
+        if buffers.len() < Self::MAX_BUFFERS && buffer.capacity() <= Self::MAX_BUFFER_BYTES {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// The clean-shutdown marker, and whatever else must go before the first write of a run: removed once, before any partition is
+/// written, so that opening a clean log and closing it again writes nothing.
+#[derive(Debug)]
+pub(crate) struct CleanMarker {
+    is_cleared: AtomicBool,
+    paths: Mutex<Vec<PathBuf>>,
+}
+
+impl CleanMarker {
+    /// `paths` are removed, and their directory synced, at the first `clear`.
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
+        Self { is_cleared: AtomicBool::new(false), paths: Mutex::new(paths) }
+    }
+
+    /// Cheap after the first call.
+    pub(crate) fn clear(&self, storage: &dyn Storage) -> Result<()> {
+        if self.is_cleared.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let paths = self.paths.lock();
+        let mut directory = None;
+        for path in paths.iter() {
+            if remove_if_exists(storage, path).map_err(|error| Error::io("remove", path, error))? {
+                directory = Some(directory_of(path));
+            }
+        }
+        if let Some(directory) = directory {
+            storage.sync_dir(directory).map_err(|error| Error::io("sync", directory, error))?;
+        }
+        self.is_cleared.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether anything was written in this run.
+    pub(crate) fn is_cleared(&self) -> bool {
+        self.is_cleared.load(Ordering::Acquire)
+    }
+}
+
+/// How a partition is to be opened.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionSpec {
+    pub(crate) id: TopicPartition,
+    pub(crate) dir: PathBuf,
+    pub(crate) settings: TopicSettings,
+    /// What `partition.metadata` must say; `None` where it is not known (a broker's directory).
+    pub(crate) topic_id: Option<TopicId>,
+    /// From the checkpoint or the topic file; 0 where there is no line.
+    pub(crate) log_start: u64,
+    /// From the checkpoint; 0 where there is no line.
+    pub(crate) recovery_point: u64,
+    /// Whether the log was closed cleanly: no scan, no repair but of indexes.
+    pub(crate) clean: bool,
+    /// Whether every offset from the first segment's base to the end has its record: nothing was ever compacted. A gap is
+    /// damage then.
+    pub(crate) is_dense: bool,
+    /// Whether a broker had the directory since annals last wrote to it.
+    pub(crate) broker_since: bool,
+}
+
+#[cfg(test)]
+impl PartitionSpec {
+    /// A new partition of topic `t`, under `/data`.
+    pub(crate) fn for_tests(partition: u32, settings: TopicSettings) -> Self {
+        Self {
+            id: TopicPartition::new("t", partition),
+            dir: format!("/data/t-{partition}").into(),
+            settings,
+            topic_id: None,
+            log_start: 0,
+            recovery_point: 0,
+            clean: false,
+            is_dense: true,
+            broker_since: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_bytes(capacity: usize) -> Vec<u8> {
+        Vec::with_capacity(capacity)
+    }
+
+    #[test]
+    fn a_buffer_that_was_given_back_is_lent_again() {
+        let pool = BufferPool::default();
+        assert_eq!(pool.take(), []);
+        pool.give_back(of_bytes(100));
+        assert!(pool.take().capacity() >= 100);
+        assert_eq!(pool.take().capacity(), 0, "it was the only one");
+    }
+
+    #[test]
+    fn huge_buffers_and_those_of_a_crowd_are_not_kept() {
+        let pool = BufferPool::default();
+        let kept = |pool: &BufferPool| pool.0.lock().len();
+        pool.give_back(of_bytes(BufferPool::MAX_BUFFER_BYTES + 1));
+        assert_eq!(kept(&pool), 0);
+        let largest = of_bytes(BufferPool::MAX_BUFFER_BYTES);
+        assert_eq!(largest.capacity(), BufferPool::MAX_BUFFER_BYTES);
+        pool.give_back(largest);
+        assert_eq!(kept(&pool), 1);
+        for _ in 0..BufferPool::MAX_BUFFERS {
+            pool.give_back(of_bytes(10));
+        }
+        assert_eq!(kept(&pool), BufferPool::MAX_BUFFERS);
+    }
+
+    #[test]
+    fn a_token_says_what_it_is() {}
+}

@@ -1,0 +1,7 @@
+//! Tests of opening and recovery.
+
+pub(super) mod damaged_indexes;
+pub(super) mod opening;
+pub(super) mod reopening;
+pub(super) mod set_aside;
+pub(super) mod start_deleted;

@@ -1,0 +1,120 @@
+//! Aborted transactions: next to a broker that goes on writing, behind damage, and in a log that is cut.
+
+use crate::format::index_entry::AbortedTransaction;
+use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Commit, Data, Plain};
+use crate::partition::tests::open::damaged_indexes::{Stored, append};
+use crate::partition::tests::read_only::beside::reading;
+use crate::partition::tests::*;
+use crate::storage::{MemoryDisk, read_file};
+
+const TRANSACTION_INDEX: &str = "/data/t-0/00000000000000000000.txnindex";
+
+fn large(recovery_point: u64) -> PartitionSpec {
+    let settings = TopicSettings { segment_bytes: 1 << 20, index_interval_bytes: 80, ..TopicSettings::unconfigured() };
+    PartitionSpec { settings, broker_since: true, ..spec(0, recovery_point, i64::MAX) }
+}
+
+/// A log of these batches in one segment, scanned.
+fn log_of(disk: &MemoryDisk, batches: &[Stored]) -> Arc<PartitionCore> {
+    let core = PartitionCore::create(&context(disk), &large(0)).unwrap();
+    for stored in batches {
+        append(&core, *stored, 0);
+    }
+    drop(core);
+    PartitionCore::open(&context(disk), &large(0)).unwrap().0
+}
+
+fn read_committed(core: &Arc<PartitionCore>) -> Reader {
+    let options = ReadOptions::new().isolation(Isolation::ReadCommitted).skip_corrupt(true);
+    Reader::new(core, KeepOpen::nothing(), &(..), options).unwrap()
+}
+
+fn offsets(reader: &mut Reader) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        offsets.push(record.offset());
+    }
+    offsets
+}
+
+/// The transactions that were aborted after a reader had asked for them were unknown to it.
+#[test]
+fn a_reader_learns_of_transactions_that_are_aborted_later() {
+    let disk = MemoryDisk::new();
+    let broker = PartitionCore::create(&context(&disk), &large(0)).unwrap();
+    for stored in [Data(7), Abort(7), Data(7), Commit(7), Data(8)] {
+        append(&broker, stored, 0);
+    }
+    let (beside, _) = PartitionCore::open(&reading(&disk), &large(0)).unwrap();
+    let mut reader = read_committed(&beside);
+    assert_eq!(offsets(&mut reader), [2], "a transaction is open from 4 on");
+    for (stored, expected) in [
+        (&[Data(7), Abort(8)][..], &[][..]),
+        (&[Abort(7), Plain], &[8]),
+        (&[Data(8), Commit(8), Data(8), Abort(8), Plain], &[9, 13]),
+    ] {
+        for stored in stored {
+            append(&broker, *stored, 0);
+        }
+        assert_eq!(offsets(&mut reader), expected);
+    }
+    assert_eq!(offsets(&mut read_committed(&beside)), [2, 8, 9, 13], "from the start");
+}
+
+/// A walk for aborted transactions ended where the first batch was damaged.
+#[test]
+fn damage_hides_no_transaction_that_was_aborted_after_it() {
+    let batches = [Data(7), Abort(7), Plain, Data(8), Abort(8), Plain];
+    for has_index in [true, false] {
+        let disk = MemoryDisk::new();
+        let core = log_of(&disk, &batches);
+        core.close(true).unwrap();
+        let log = read_file(&disk, LOG.as_ref(), 1 << 20).unwrap();
+        let plain = log.windows(5).position(|bytes| bytes == b"plain").unwrap();
+        let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
+        file.write_all_at(b"PLAIN", plain as u64).unwrap();
+        if !has_index {
+            disk.remove_file(TRANSACTION_INDEX.as_ref()).unwrap();
+        }
+        let spec = PartitionSpec { clean: true, ..large(6) };
+        let (core, _) = PartitionCore::open(&context(&disk), &spec).unwrap();
+        assert_eq!(offsets(&mut read_committed(&core)), [5], "has an index: {has_index}");
+    }
+}
+
+/// A marker that is damaged is known from the index alone.
+#[test]
+fn a_damaged_marker_still_ends_its_transaction() {
+    let disk = MemoryDisk::new();
+    let core = log_of(&disk, &[Data(7), Abort(7), Data(7), Commit(7), Data(7), Abort(7), Plain]);
+    core.close(true).unwrap();
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
+    let log = read_file(&disk, LOG.as_ref(), 1 << 20).unwrap();
+    let marker = 12 + usize::try_from(u32::from_be_bytes(log[8..12].try_into().unwrap())).unwrap();
+    file.write_all_at(&[log[marker + 60] ^ 1], marker as u64 + 60).unwrap();
+    let (core, _) = PartitionCore::open(&context(&disk), &PartitionSpec { clean: true, ..large(7) }).unwrap();
+    assert_eq!(offsets(&mut read_committed(&core)), [2, 6]);
+}
+
+/// The index of a segment that is cut was removed, and a broker that takes the log back believes that it had no entries.
+#[test]
+fn a_log_that_is_cut_keeps_the_transaction_index_of_what_is_left() {
+    let disk = MemoryDisk::new();
+    let core = log_of(&disk, &[Data(7), Abort(7), Plain, Data(8), Abort(8), Plain]);
+    let of = |producer_id, first_offset| AbortedTransaction {
+        producer_id,
+        first_offset,
+        last_offset: first_offset + 1,
+        last_stable_offset: first_offset + 2,
+    };
+    let stored = || read_file(&disk, TRANSACTION_INDEX.as_ref(), 1 << 20).ok();
+    let bytes = |transactions: &[AbortedTransaction]| {
+        Some(transactions.iter().flat_map(|transaction| transaction.encode()).collect::<Vec<u8>>())
+    };
+    assert_eq!(stored(), bytes(&[of(7, 0), of(8, 3)]));
+    for (end, left) in [(5, Some(2)), (4, Some(1)), (2, Some(1)), (1, None)] {
+        core.truncation(end).make().unwrap();
+        let left = left.and_then(|count| bytes(&[of(7, 0), of(8, 3)][..count]));
+        assert_eq!(stored(), left, "cut at {end}");
+    }
+}

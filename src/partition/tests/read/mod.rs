@@ -1,0 +1,6 @@
+//! Tests of reading and looking up.
+
+pub(super) mod aborted;
+pub(super) mod looking_up;
+pub(super) mod reading;
+pub(super) mod times;

@@ -1,0 +1,3 @@
+//! Tests of a read-only partition next to a writer.
+
+pub(super) mod beside;

@@ -1,0 +1,4 @@
+//! Tests of deletion and truncation.
+
+pub(super) mod deleting;
+pub(super) mod truncating;

@@ -1,0 +1,8 @@
+//! Tests of appends, flushes and syncs.
+
+pub(super) mod appending;
+pub(super) mod committing;
+pub(super) mod flushing;
+pub(super) mod padded;
+pub(super) mod while_syncing;
+pub(super) mod without_room;

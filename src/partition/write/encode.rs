@@ -1,0 +1,167 @@
+//! Encoding a batch outside any lock, and what the topic takes.
+
+use crate::clock::Timestamp;
+use crate::config::{CleanupPolicy, Compression, TimestampType, TopicSettings};
+use crate::error::{Error, Result};
+use crate::format::batch::{BatchBuilder, HEADER_BYTES};
+use crate::format::record::Record;
+use crate::format::{Malformed, compression};
+use crate::partition::PartitionCore;
+
+use crate::format::batch::{BatchHeader, ProducerStamp, stamp_producer};
+use crate::partition::state::producers::ProducerStates;
+
+/// How large a batch may get while it is built, before it is compressed, and the setting that says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainLimit {
+    bytes: u64,
+    /// Bytes of the batch that the setting is not about.
+    uncounted: u64,
+    key: &'static str,
+}
+
+impl PlainLimit {
+    /// Most bytes that the batch may have.
+    pub(crate) fn batch_bytes(self) -> u64 {
+        self.bytes.saturating_add(self.uncounted)
+    }
+
+    /// `RecordTooLarge` for a batch with this many bytes.
+    #[inline]
+    pub(crate) fn check(self, batch_bytes: usize) -> Result<()> {
+        let bytes = (batch_bytes as u64).saturating_sub(self.uncounted);
+        if bytes > self.bytes {
+            return Err(Error::RecordTooLarge { bytes, limit: self.bytes, key: self.key });
+        }
+        Ok(())
+    }
+}
+
+/// A batch that was encoded and is yet to get its offsets.
+#[derive(Debug)]
+pub(crate) struct EncodedBatch {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) record_count: u32,
+    pub(crate) max_timestamp: i64,
+    /// As its header says.
+    pub(crate) producer: Option<ProducerStamp>,
+}
+
+impl EncodedBatch {
+    /// Gives it another epoch or sequence.
+    pub(crate) fn set_producer(&mut self, producer: ProducerStamp) {
+        stamp_producer(&mut self.bytes, producer);
+        self.producer = Some(producer);
+    }
+
+    /// The time that the log stamped it with, if its topic is set to that.
+    pub(crate) fn append_time(&self) -> Option<i64> {
+        let header = BatchHeader::decode(&self.bytes).ok()?;
+        (header.timestamp_type() == Some(TimestampType::LogAppendTime)).then_some(header.max_timestamp)
+    }
+
+    /// Takes the batch, which has its offsets and is in the file, into the state.
+    pub(in crate::partition) fn note_producer(&self, states: &mut ProducerStates) {
+        if self.producer.is_some()
+            && let Ok(header) = BatchHeader::decode(&self.bytes)
+        {
+            let _data_ends_no_transaction = states.replay(&header, None);
+        }
+    }
+}
+
+impl PartitionCore {
+    /// Encodes a batch that [`append_encoded`](Self::append_encoded) is to append; `None` if there is no record. Errors as of an
+    /// append.
+    pub(crate) fn encode_batch<'a, R: Into<Record<'a>>>(
+        &self,
+        now: Timestamp,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Option<EncodedBatch>> {
+        self.check_writable()?;
+        self.encode(&self.settings(), now.as_millis(), records)
+    }
+
+    /// Encodes a batch in a lent buffer; `None` where there is no record.
+    pub(super) fn encode<'a, R: Into<Record<'a>>>(
+        &self,
+        settings: &TopicSettings,
+        now: i64,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Option<EncodedBatch>> {
+        let compression = settings.compression.codec(Compression::None);
+        let limit = self.limit_of(settings, compression);
+        let mut builder = BatchBuilder::new(self.context.buffers.take(), compression);
+        for (index, record) in records.into_iter().enumerate() {
+            let record = record.into();
+            check_record(settings, &record, now).map_err(|reason| Error::InvalidRecord { index, reason })?;
+            let pushed = builder.push(&record, now);
+            pushed.map_err(|Malformed(reason)| Error::InvalidRecord { index, reason })?;
+            // It need not be built any further. How large it is with a codec shows when it is compressed.
+            limit.check(builder.len_bytes())?;
+        }
+        let record_count = builder.record_count();
+        if record_count == 0 {
+            return Ok(None);
+        }
+        let max_timestamp = builder.max_timestamp();
+        let bytes = builder.finish(settings).map_err(|malformed| self.cannot_encode(malformed))?;
+        if let Err(error) = check_size(settings, bytes.len()) {
+            self.context.buffers.give_back(bytes);
+            return Err(error);
+        }
+        Ok(Some(EncodedBatch { bytes, record_count, max_timestamp, producer: None }))
+    }
+
+    /// Most bytes that a batch may have before it is compressed with `compression`.
+    pub(crate) fn limit_of(&self, settings: &TopicSettings, compression: Compression) -> PlainLimit {
+        match compression {
+            Compression::None => PlainLimit { bytes: settings.max_message_bytes.into(), uncounted: 0, key: "max.message.bytes" },
+            // Whatever it becomes: readers of this log would refuse it.
+            _ => PlainLimit {
+                bytes: self.context.max_decompressed_bytes as u64,
+                uncounted: HEADER_BYTES as u64,
+                key: "max_decompressed_bytes",
+            },
+        }
+    }
+
+    pub(crate) fn cannot_encode(&self, malformed: Malformed) -> Error {
+        if compression::is_left_out(malformed) {
+            return Error::Unsupported { path: self.dir().to_owned(), what: malformed.0 };
+        }
+        Error::InvalidRecord { index: 0, reason: malformed.0 }
+    }
+}
+
+/// Whether the topic takes a batch of so many bytes.
+pub(crate) fn check_size(settings: &TopicSettings, bytes: usize) -> Result<()> {
+    for (limit, key) in [(settings.max_message_bytes, "max.message.bytes"), (settings.segment_bytes, "segment.bytes")] {
+        if bytes as u64 > u64::from(limit) {
+            return Err(Error::RecordTooLarge { bytes: bytes as u64, limit: u64::from(limit), key });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the topic takes the record at the time `now`.
+#[inline]
+pub(crate) fn check_record(settings: &TopicSettings, record: &Record<'_>, now: i64) -> std::result::Result<(), &'static str> {
+    if settings.cleanup_policy != CleanupPolicy::Delete && record.key.is_none() {
+        return Err("a compacted topic needs a key");
+    }
+    if settings.timestamp_type == TimestampType::LogAppendTime {
+        return Ok(());
+    }
+    let Some(timestamp) = record.timestamp.map(Timestamp::as_millis) else { return Ok(()) };
+    if timestamp < 0 {
+        return Err("its timestamp is negative");
+    }
+    if now.saturating_sub(timestamp) > settings.timestamp_before_max_ms {
+        return Err("its timestamp lies further back than `message.timestamp.before.max.ms`");
+    }
+    if timestamp.saturating_sub(now) > settings.timestamp_after_max_ms {
+        return Err("its timestamp lies further ahead than `message.timestamp.after.max.ms`");
+    }
+    Ok(())
+}

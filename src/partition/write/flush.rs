@@ -1,0 +1,163 @@
+//! Making things durable: the synced end, which acks wait for, and the recovery point, which a later open starts from.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::append::Appended;
+use crate::error::{Error, Result};
+use crate::format::metadata_file::encode_index_digests;
+use crate::format::{file_name, producer_snapshot};
+use crate::partition::PartitionCore;
+use crate::partition::state::group_commit::Turn;
+use crate::partition::state::segment_list;
+use crate::storage::replace_file;
+
+impl PartitionCore {
+    /// Waits until all below `end`, which was appended, is on the device: one of those who wait syncs for all of them. An error
+    /// leaves the outcome unknown.
+    pub(in crate::partition) fn sync_to(&self, end: u64) -> Result<()> {
+        let Some(mut turn) = self.commit.wait_for(end) else { return Ok(()) };
+        let wants_zeros = self.sync_all(&mut turn).map_err(|error| match error {
+            // Another one led, and failed, for this append too.
+            Error::Poisoned { cause, .. } => Error::SyncFailed { path: self.dir().to_owned(), source: cause },
+            other => other,
+        })?;
+        // Those who wait get their answer first.
+        drop(turn);
+        if wants_zeros {
+            self.write_zeros_ahead();
+        }
+        Ok(())
+    }
+
+    /// Whether [`sync_appended`](Self::sync_appended) would return at once, with or without an error.
+    pub(crate) fn is_sync_settled(&self, appended: &Appended) -> bool {
+        self.commit.synced_end() >= appended.offsets.end || self.health.check_not_poisoned().is_err()
+    }
+
+    /// Syncs all that is published now.
+    pub(in crate::partition) fn sync_published(&self) -> Result<()> {
+        self.sync_all(&mut self.commit.take_turn()).map(drop)
+    }
+
+    /// Whoever has the turn syncs what is published, and learns whether to write zeros ahead. A failed sync poisons the
+    /// partition: what it should have made durable may be lost although later syncs succeed.
+    fn sync_all(&self, turn: &mut Turn<'_>) -> Result<bool> {
+        self.health.check_exists()?;
+        self.health.check_not_poisoned()?;
+        let from = self.commit.synced_end();
+        let appended_bytes = self.appended_bytes.load(Ordering::Relaxed);
+        let end = self.log_end_offset();
+        let segments = self.segments().snapshot();
+        // What lies below is synced: an append does not pay for the number of segments.
+        let unsynced = segments.get(segment_list::floor(&segments, from)..).unwrap_or_default();
+        let failed = |path, error| self.sync_failed(path, error);
+        let mut has_new = false;
+        for segment in unsynced.iter().filter(|segment| segment.next_offset() > from) {
+            segment.sync().map_err(|error| failed(segment.log_path(), error))?;
+            has_new |= segment.is_new.load(Ordering::Acquire);
+        }
+        if has_new {
+            self.context.storage.sync_dir(self.dir()).map_err(|error| failed(self.dir(), error))?;
+            for segment in unsynced {
+                segment.is_new.store(false, Ordering::Release);
+            }
+        }
+        self.commit.raise(end);
+        if self.is_synced_topic.load(Ordering::Relaxed) {
+            self.waiters.notify();
+        }
+        Ok(turn.note(appended_bytes))
+    }
+
+    /// So that the next ones need not wait for a new length of the file.
+    fn write_zeros_ahead(&self) {
+        let settings = self.settings();
+        if let Some(active) = self.segments().snapshot().last().filter(|_| settings.preallocate) {
+            active.write_zeros_ahead(settings.segment_bytes);
+        }
+    }
+
+    pub(in crate::partition) fn sync_failed(&self, path: &Path, error: io::Error) -> Error {
+        Error::SyncFailed { path: path.to_owned(), source: self.health.poison(error) }
+    }
+
+    /// Whether there is anything above the recovery point.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.is_touched.load(Ordering::Acquire)
+            && (self.recovery_point() < self.log_end_offset() || self.has_new_digests.load(Ordering::Acquire))
+    }
+
+    /// Makes all appended so far durable, with indexes and snapshots, and raises the recovery point.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_readable()?;
+        self.flush_up_to_now(false)
+    }
+
+    pub(in crate::partition) fn flush_at_close(&self) -> Result<()> {
+        self.flush_up_to_now(true)
+    }
+
+    fn flush_up_to_now(&self, is_last: bool) -> Result<()> {
+        if self.context.read_only || !is_last && !self.is_dirty() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.flush.lock();
+        if !is_last {
+            self.check_readable()?;
+        }
+        self.health.check_not_poisoned()?;
+        let (end, active, snapshot) = {
+            let writer = self.writer.lock();
+            let end = self.log_end_offset();
+            if is_last {
+                writer.active.cut_zeros_ahead().map_err(self.io("cut the zeros behind a segment of"))?;
+                self.take_snapshot(&writer, end).map_err(self.io("write a producer snapshot in"))?;
+                // Those stay that a segment begins at, and the one of the log end.
+                let segments = self.segments().snapshot();
+                self.remove_snapshots(|at| at != end && !segments.iter().any(|segment| segment.base_offset == at))?;
+            }
+            let has_producers = !is_last && !writer.producers.is_empty();
+            let snapshot = has_producers.then(|| producer_snapshot::encode(&writer.producers.entries()));
+            (end, Arc::clone(&writer.active), snapshot)
+        };
+        self.sync_published()?;
+        if let Some(snapshot) = snapshot {
+            self.store_snapshot(end, &snapshot).map_err(self.io("write a producer snapshot in"))?;
+            // The one before is of no more use, unless a segment begins there.
+            let segments = self.segments().snapshot();
+            self.remove_snapshots(|at| at < end && !segments.iter().any(|segment| segment.base_offset == at))?;
+        }
+        let from = self.recovery_point();
+        for segment in self.segments().snapshot().iter().filter(|segment| segment.next_offset() >= from) {
+            let path = segment.log_path();
+            segment.sync_cut_zeros().map_err(|error| self.sync_failed(path, error))?;
+            if segment.is_sealed() {
+                let written = segment.write_indexes(true, false);
+                written.map_err(|error| Error::io("write the index of", path, error))?;
+                segment.sync_indexes().map_err(|error| Error::io("sync the index of", path, error))?;
+            }
+        }
+        let path = active.log_path();
+        active.write_indexes(is_last, true).map_err(|error| Error::io("write the index of", path, error))?;
+        self.write_digests()?;
+        self.context.storage.sync_dir(self.dir()).map_err(|error| self.sync_failed(self.dir(), error))?;
+        self.recovery_point.fetch_max(end, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Writes `index-digests` anew where a segment was sealed or went.
+    fn write_digests(&self) -> Result<()> {
+        if !self.has_new_digests.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let digests: Vec<_> = self.segments().snapshot().iter().filter_map(|segment| segment.digests()).collect();
+        let path = self.dir().join(file_name::INDEX_DIGESTS);
+        replace_file(&*self.context.storage, &path, encode_index_digests(&digests).as_bytes()).map_err(|error| {
+            self.has_new_digests.store(true, Ordering::Release);
+            Error::io("write", &path, error)
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! How records reach the log: encode, append, roll, flush.
+
+pub(in crate::partition) mod append;
+pub(in crate::partition) mod encode;
+pub(in crate::partition) mod flush;
+pub(in crate::partition) mod roll;
