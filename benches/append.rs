@@ -1,6 +1,7 @@
 //! Appending, beside `pwrite` of as many bytes in as many calls.
 //!
-//! Every sample starts with an empty partition, so that none pays for what another left to be written back.
+//! Every sample starts with an empty partition, so that none pays for what another left to be
+//! written back.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,8 @@ const SEGMENT_BYTES: u32 = 1 << 30;
 const RECORD_BYTES: [usize; 3] = [16, 100, 1_024];
 const RECORDS: [usize; 4] = [1, 10, 100, 1_000];
 
-/// Appends, unmeasured, before those that count: files are open and buffers have their size by then.
+/// Appends, unmeasured, before those that count: files are open and buffers have their size by
+/// then.
 const WARM_UP: usize = 3;
 
 fn to_the_system(criterion: &mut Criterion) {
@@ -47,9 +49,12 @@ fn to_the_device(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("annals", shape.name()), |bencher| {
             bencher.iter_custom(|count| time_annals(shape, Durability::Synced, count));
         });
-        group.bench_function(BenchmarkId::new("pwrite and fdatasync", shape.name()), |bencher| {
-            bencher.iter_custom(|count| time_pwrite(&batch, count, RawFile::sync));
-        });
+        group.bench_function(
+            BenchmarkId::new("pwrite and fdatasync", shape.name()),
+            |bencher| {
+                bencher.iter_custom(|count| time_pwrite(&batch, count, RawFile::sync));
+            },
+        );
     }
     group.finish();
 }
@@ -82,7 +87,10 @@ fn time_pwrite(batch: &[u8], count: u64, after: impl Fn(&RawFile)) -> Duration {
 }
 
 fn short() -> Criterion {
-    Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1))
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
 }
 
 criterion_group! { name = append; config = short(); targets = to_the_system, to_the_device }

@@ -18,26 +18,48 @@ fn main() {
     let commits = workload::sized(1_000, 500_000, 5_000_000) as u64;
     let dir = tempfile::tempdir().expect("a directory for the bench");
     let log = Log::open(dir.path()).expect("a fresh log");
-    let topic = log.open_topic("work", 8, TopicConfig::new()).expect("a topic");
+    let topic = log
+        .open_topic("work", 8, TopicConfig::new())
+        .expect("a topic");
     for partition in topic.partitions() {
-        partition.append_batch((0..1_000).map(|number| number.to_string())).expect("records to commit");
+        partition
+            .append_batch((0..1_000).map(|number| number.to_string()))
+            .expect("records to commit");
     }
-    println!("{commits} commits of one position, Durability::Os, and as many appends of records of their size");
+    println!(
+        "{commits} commits of one position, Durability::Os, and as many appends of records of their size"
+    );
 
     let appended = append(&topic.partition(0).expect("it has eight"), commits);
     print_rate("append", commits, appended, None);
     let group = log.consumer_group("outside").expect("a name");
-    let partitions: Vec<TopicPartition> = topic.partitions().iter().map(|partition| partition.id().clone()).collect();
+    let partitions: Vec<TopicPartition> = topic
+        .partitions()
+        .iter()
+        .map(|partition| partition.id().clone())
+        .collect();
     let started = Instant::now();
     for (number, partition) in (0..commits).zip(partitions.iter().cycle()) {
-        group.commit([(partition.clone(), (number % 1_000).into())]).expect("a commit");
+        group
+            .commit([(partition.clone(), (number % 1_000).into())])
+            .expect("a commit");
     }
-    print_rate("group without members", commits, started.elapsed(), Some(AIM));
+    print_rate(
+        "group without members",
+        commits,
+        started.elapsed(),
+        Some(AIM),
+    );
 
-    let mut member = log.consumer_group("inside").and_then(|group| group.join("work")).expect("the only member");
+    let mut member = log
+        .consumer_group("inside")
+        .and_then(|group| group.join("work"))
+        .expect("the only member");
     let started = Instant::now();
     for (number, partition) in (0..commits).zip(partitions.iter().cycle()) {
-        member.commit_offsets([(partition.clone(), (number % 1_000).into())]).expect("a commit");
+        member
+            .commit_offsets([(partition.clone(), (number % 1_000).into())])
+            .expect("a commit");
     }
     print_rate("member", commits, started.elapsed(), Some(AIM));
     log.close().expect("closed");
@@ -47,7 +69,9 @@ fn append(partition: &Partition, count: u64) -> Duration {
     let (key, value) = ([b'k'; KEY_BYTES], [b'v'; VALUE_BYTES]);
     let started = Instant::now();
     for _ in 0..count {
-        partition.append(Record::new(&value[..]).key(&key[..])).expect("an append");
+        partition
+            .append(Record::new(&value[..]).key(&key[..]))
+            .expect("an append");
     }
     started.elapsed()
 }
@@ -55,6 +79,8 @@ fn append(partition: &Partition, count: u64) -> Duration {
 fn print_rate(name: &str, count: u64, time: Duration, aim: Option<f64>) {
     #[expect(clippy::cast_precision_loss, reason = "figures are for people")]
     let rate = count as f64 / time.as_secs_f64();
-    let aim = aim.map(|aim| format!("  >= {aim}  {}", workload::verdict(rate >= aim))).unwrap_or_default();
+    let aim = aim
+        .map(|aim| format!("  >= {aim}  {}", workload::verdict(rate >= aim)))
+        .unwrap_or_default();
     println!("{name:<24}{rate:>12.0} a second{aim}");
 }

@@ -1,4 +1,5 @@
-//! Opening a log, beside `stat` on its files, and beside reading them from a cold disk where everything has to be checked.
+//! Opening a log, beside `stat` on its files, and beside reading them from a cold disk where
+//! everything has to be checked.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,9 +30,20 @@ fn clean(criterion: &mut Criterion) {
 fn unclean(criterion: &mut Criterion) {
     let scratch = workload::scratch();
     let dir = scratch.path().join("log");
-    workload::write_log(&dir, 4, if workload::is_quick() { 1 << 20 } else { 16 << 20 });
+    workload::write_log(
+        &dir,
+        4,
+        if workload::is_quick() {
+            1 << 20
+        } else {
+            16 << 20
+        },
+    );
     let files = raw::files(&dir);
-    let bytes = files.iter().map(|file| std::fs::metadata(file).expect("the file is there").len()).sum();
+    let bytes = files
+        .iter()
+        .map(|file| std::fs::metadata(file).expect("the file is there").len())
+        .sum();
     let mut buffer = vec![0; 1 << 20];
 
     let mut group = criterion.benchmark_group("open an unclean log");
@@ -60,7 +72,10 @@ fn time_cold_read(dir: &Path, buffer: &mut [u8]) -> Duration {
 }
 
 fn short() -> Criterion {
-    Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(2))
+    Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(2))
 }
 
 criterion_group! { name = open; config = short(); targets = clean, unclean }

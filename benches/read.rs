@@ -17,7 +17,12 @@ use workload::{Random, Shape, TYPICAL};
 /// Every record visited, whole batches, and nothing but the check.
 fn sequential(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sequential read");
-    for shape in [Shape::new(16, 1_000), Shape::new(100, 100), TYPICAL, Shape::new(1_024, 1_000)] {
+    for shape in [
+        Shape::new(16, 1_000),
+        Shape::new(100, 100),
+        TYPICAL,
+        Shape::new(1_024, 1_000),
+    ] {
         let scratch = workload::scratch();
         let some = 64_000_000 / (shape.record_bytes * shape.records);
         let batches = workload::sized(8, some, some);
@@ -40,7 +45,9 @@ fn sequential(criterion: &mut Criterion) {
                 }
             });
         });
-        group.bench_function(BenchmarkId::new("CRC alone", shape.name()), |bencher| bencher.iter(|| raw.scan()));
+        group.bench_function(BenchmarkId::new("CRC alone", shape.name()), |bencher| {
+            bencher.iter(|| raw.scan())
+        });
     }
     group.finish();
 }
@@ -60,8 +67,16 @@ fn point(criterion: &mut Criterion) {
     group.bench_function("by offset", |bencher| {
         let mut random = Random::new(1);
         bencher.iter(|| {
-            let mut reader = partition.read(random.below(end)..).expect("the offset is there");
-            black_box(reader.next_record().expect("the record is sound").expect("there is a record").value());
+            let mut reader = partition
+                .read(random.below(end)..)
+                .expect("the offset is there");
+            black_box(
+                reader
+                    .next_record()
+                    .expect("the record is sound")
+                    .expect("there is a record")
+                    .value(),
+            );
         });
     });
     group.bench_function("by time", |bencher| {
@@ -74,20 +89,30 @@ fn point(criterion: &mut Criterion) {
     });
     group.bench_function("CRC alone", |bencher| {
         let mut random = Random::new(1);
-        bencher.iter(|| raw.check(usize::try_from(random.below(raw.batches_count() as u64)).expect("a number fits")));
+        bencher.iter(|| {
+            raw.check(
+                usize::try_from(random.below(raw.batches_count() as u64)).expect("a number fits"),
+            )
+        });
     });
     group.finish();
 }
 
 /// In milliseconds.
 fn time_of(partition: &Partition, spec: OffsetSpec) -> u64 {
-    let found = partition.offset_for(spec).expect("the records are sound").expect("there are records");
+    let found = partition
+        .offset_for(spec)
+        .expect("the records are sound")
+        .expect("there are records");
     let millis = found.timestamp.expect("records have times").as_millis();
     u64::try_from(millis).expect("the time is after 1970")
 }
 
 fn short() -> Criterion {
-    Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2))
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
 }
 
 criterion_group! { name = read; config = short(); targets = sequential, point }

@@ -1,6 +1,8 @@
-//! From an append to the reader that waits for it, beside a bare condition variable; and hand-overs without a lost one.
+//! From an append to the reader that waits for it, beside a bare condition variable; and hand-overs
+//! without a lost one.
 //!
-//! `cargo bench --bench wake -- --full` makes ten million hand-overs. A lost one leaves both sides waiting, and is told as such.
+//! `cargo bench --bench wake -- --full` makes ten million hand-overs. A lost one leaves both sides
+//! waiting, and is told as such.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ mod workload;
 
 /// How long a reader is left alone before the next append, so that it really waits.
 const PAUSE: Duration = Duration::from_micros(100);
-/// What half of the readers that wait for annals, and all but one in a hundred, should take at most, in microseconds.
+/// What half of the readers that wait for annals, and all but one in a hundred, should take at
+/// most, in microseconds.
 const AIM: (f64, f64) = (10.0, 100.0);
 /// How long a hand-over may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,25 +27,43 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn main() {
     let samples = workload::sized(100, 20_000, 100_000);
     println!("from a write to the reader that waits for it, {samples} times, in microseconds");
-    println!("{:<20}{:>9}{:>9}{:>9}{:>9}", "", "p50", "p99", "p99.9", "most");
+    println!(
+        "{:<20}{:>9}{:>9}{:>9}{:>9}",
+        "", "p50", "p99", "p99.9", "most"
+    );
     print_latency("condition variable", &latency_of_condvar(samples), None);
     print_latency("append and follow", &latency_of_follow(samples), Some(AIM));
     print_latency("append and poll", &latency_of_poll(samples), Some(AIM));
 
     let count = workload::sized(2_000, 300_000, 10_000_000);
     let time = hand_over(count);
-    println!("{count} hand-overs in {:.1} s, none lost", time.as_secs_f64());
+    println!(
+        "{count} hand-overs in {:.1} s, none lost",
+        time.as_secs_f64()
+    );
 }
 
 fn print_latency(name: &str, nanos: &Histogram<u64>, aim: Option<(f64, f64)>) {
     let micros = |nanos: u64| Duration::from_nanos(nanos).as_secs_f64() * 1e6;
     let at = |quantile| micros(nanos.value_at_quantile(quantile));
-    let aim = aim.map(|(p50, p99)| format!("  p50 < {p50}, p99 < {p99}  {}", workload::verdict(at(0.5) < p50 && at(0.99) < p99)));
+    let aim = aim.map(|(p50, p99)| {
+        format!(
+            "  p50 < {p50}, p99 < {p99}  {}",
+            workload::verdict(at(0.5) < p50 && at(0.99) < p99)
+        )
+    });
     let aim = aim.unwrap_or_default();
-    println!("{name:<20}{:>9.1}{:>9.1}{:>9.1}{:>9.1}{aim}", at(0.5), at(0.99), at(0.999), micros(nanos.max()));
+    println!(
+        "{name:<20}{:>9.1}{:>9.1}{:>9.1}{:>9.1}{aim}",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        micros(nanos.max())
+    );
 }
 
-/// When the last write began, in nanoseconds of a clock that both sides read, and how many were seen.
+/// When the last write began, in nanoseconds of a clock that both sides read, and how many were
+/// seen.
 struct Times {
     start: Instant,
     sent: AtomicU64,
@@ -51,7 +72,11 @@ struct Times {
 
 impl Times {
     fn new() -> Self {
-        Self { start: Instant::now(), sent: AtomicU64::new(0), seen: AtomicU64::new(0) }
+        Self {
+            start: Instant::now(),
+            sent: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -63,7 +88,9 @@ impl Times {
     }
 
     fn receive(&self, nanos: &mut Histogram<u64>) {
-        nanos.record(self.now() - self.sent.load(Ordering::SeqCst)).expect("a histogram that grows takes all");
+        nanos
+            .record(self.now() - self.sent.load(Ordering::SeqCst))
+            .expect("a histogram that grows takes all");
         self.seen.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -71,7 +98,10 @@ impl Times {
     fn wait_for(&self, count: u64) {
         let start = Instant::now();
         while self.seen.load(Ordering::SeqCst) < count {
-            assert!(start.elapsed() < PATIENCE, "hand-over {count} was lost: the reader waits for what is there");
+            assert!(
+                start.elapsed() < PATIENCE,
+                "hand-over {count} was lost: the reader waits for what is there"
+            );
             spin_loop();
         }
     }
@@ -92,16 +122,17 @@ fn latency_of_follow(samples: usize) -> Histogram<u64> {
 fn latency_of_poll(samples: usize) -> Histogram<u64> {
     let scratch = workload::scratch();
     let log = Log::open(scratch.path()).expect("a new log opens");
-    let topic = log.open_topic("bench", 4, TopicConfig::new()).expect("a topic is made");
-    let mut member = log.consumer_group("bench").and_then(|group| group.join("bench")).expect("a member joins");
+    let topic = log
+        .open_topic("bench", 4, TopicConfig::new())
+        .expect("a topic is made");
+    let mut member = log
+        .consumer_group("bench")
+        .and_then(|group| group.join("bench"))
+        .expect("a member joins");
     assert_eq!(member.assignment().len(), 4);
-    latency(
-        samples,
-        &topic.partition(0).expect("it has four"),
-        || {
-            while member.poll(PATIENCE).expect("a poll works").is_empty() {}
-        },
-    )
+    latency(samples, &topic.partition(0).expect("it has four"), || {
+        while member.poll(PATIENCE).expect("a poll works").is_empty() {}
+    })
 }
 
 fn latency(samples: usize, partition: &Partition, mut wait: impl FnMut() + Send) -> Histogram<u64> {
@@ -153,7 +184,8 @@ fn latency_of_condvar(samples: usize) -> Histogram<u64> {
     })
 }
 
-/// One append as soon as the reader has the one before and, most of the time, is about to wait: where a wake-up could be lost.
+/// One append as soon as the reader has the one before and, most of the time, is about to wait:
+/// where a wake-up could be lost.
 fn hand_over(count: usize) -> Duration {
     let scratch = workload::scratch();
     let partition = workload::open_lone(scratch.path(), 16 << 20);
@@ -173,7 +205,9 @@ fn hand_over(count: usize) -> Duration {
         partition.append("a record").expect("an append works");
         times.wait_for(count);
         if count.is_multiple_of(1 << 20) {
-            partition.delete_records_before(count).expect("what was read can go");
+            partition
+                .delete_records_before(count)
+                .expect("what was read can go");
         }
     }
     receiving.join().expect("the reader ends well");
@@ -181,7 +215,9 @@ fn hand_over(count: usize) -> Duration {
 }
 
 fn follow(partition: &Partition) -> Reader {
-    partition.follow(partition.log_end_offset()..).expect("the end can be followed")
+    partition
+        .follow(partition.log_end_offset()..)
+        .expect("the end can be followed")
 }
 
 fn receive(reader: &mut Reader) {

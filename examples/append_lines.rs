@@ -1,8 +1,10 @@
-//! Appends lines to a log and acknowledges each once it is on the device: for test rigs that kill it, cut its power or fill its disk.
+//! Appends lines to a log and acknowledges each once it is on the device: for test rigs that kill
+//! it, cut its power or fill its disk.
 //!
-//! Prints `READY <next offset>`, then for each line of standard input `ACK <offset>`, or `ERR <text>` when it was refused. Where
-//! it cannot go on it prints `ERROR <text>` and ends with status 1. A limit of the size of files (`ulimit -f`) is one more reason
-//! to refuse, and no signal that ends it.
+//! Prints `READY <next offset>`, then for each line of standard input `ACK <offset>`, or
+//! `ERR <text>` when it was refused. Where it cannot go on it prints `ERROR <text>` and ends with
+//! status 1. A limit of the size of files (`ulimit -f`) is one more reason to refuse, and no signal
+//! that ends it.
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
@@ -34,8 +36,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// A file that may not grow is then an error of the call that writes, and not the end of the process.
-#[expect(unsafe_code, reason = "how a signal is met is said by a call of the system")]
+/// A file that may not grow is then an error of the call that writes, and not the end of the
+/// process.
+#[expect(
+    unsafe_code,
+    reason = "how a signal is met is said by a call of the system"
+)]
 fn ignore_file_size_signal() {
     // SAFETY: to ignore a signal installs no handler, so that no code runs in its context.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -44,7 +50,14 @@ fn ignore_file_size_signal() {
 fn run(options: &Options) -> anyhow::Result<()> {
     let log = Log::open(&options.dir)?;
     let segments = TopicConfig::new().segment_bytes(options.segment_bytes);
-    let topic = log.open_topic("lines", 1, segments.clone().durability(Durability::Synced).retention(None))?;
+    let topic = log.open_topic(
+        "lines",
+        1,
+        segments
+            .clone()
+            .durability(Durability::Synced)
+            .retention(None),
+    )?;
     if topic.config().get("segment.bytes") != segments.get("segment.bytes") {
         topic.update_config(segments)?; // a topic that was there keeps its settings
     }
@@ -52,7 +65,8 @@ fn run(options: &Options) -> anyhow::Result<()> {
     Ok(log.close()?)
 }
 
-/// Answers line by line, each at once: whoever waits for the acknowledgement has not sent the next line yet.
+/// Answers line by line, each at once: whoever waits for the acknowledgement has not sent the next
+/// line yet.
 fn append_all(partition: &Partition) -> anyhow::Result<()> {
     answer("READY", &partition.log_end_offset())?;
     let mut input = io::stdin().lock();
@@ -61,7 +75,8 @@ fn append_all(partition: &Partition) -> anyhow::Result<()> {
         let value = line.strip_suffix(b"\n").unwrap_or(&line);
         match partition.append(value) {
             Ok(written) => answer("ACK", &written.offset)?,
-            // The outcome is unknown, or the partition takes no more: refusing would promise too much.
+            // The outcome is unknown, or the partition takes no more: refusing would promise too
+            // much.
             Err(error) if error.is_fatal() => return Err(error.into()),
             Err(error) => answer("ERR", &error)?,
         }

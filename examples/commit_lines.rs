@@ -1,15 +1,18 @@
-//! Commits positions of groups and acknowledges each once it is on the device: for test rigs that kill it or cut its power.
+//! Commits positions of groups and acknowledges each once it is on the device: for test rigs that
+//! kill it or cut its power.
 //!
-//! Each line of standard input is `<group> <offset>`, a position in the topic `lines`. Prints `ACK 0` for each, or `ERR <text>`
-//! when it was refused, also by a limit of the size of files (`ulimit -f`). Where it cannot go on it prints `ERROR <text>` and
-//! ends with status 1.
+//! Each line of standard input is `<group> <offset>`, a position in the topic `lines`. Prints
+//! `ACK 0` for each, or `ERR <text>` when it was refused, also by a limit of the size of files
+//! (`ulimit -f`). Where it cannot go on it prints `ERROR <text>` and ends with status 1.
 
 use std::fmt::Display;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use annals::{ConsumerConfig, Durability, Error, Log, OffsetAndMetadata, TopicConfig, TopicPartition};
+use annals::{
+    ConsumerConfig, Durability, Error, Log, OffsetAndMetadata, TopicConfig, TopicPartition,
+};
 use anyhow::Context;
 use clap::Parser;
 
@@ -36,8 +39,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// A file that may not grow is then an error of the call that writes, and not the end of the process.
-#[expect(unsafe_code, reason = "how a signal is met is said by a call of the system")]
+/// A file that may not grow is then an error of the call that writes, and not the end of the
+/// process.
+#[expect(
+    unsafe_code,
+    reason = "how a signal is met is said by a call of the system"
+)]
 fn ignore_file_size_signal() {
     // SAFETY: to ignore a signal installs no handler, so that no code runs in its context.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
@@ -45,12 +52,17 @@ fn ignore_file_size_signal() {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     let log = Log::open(&options.dir)?;
-    let config = TopicConfig::new().segment_bytes(options.segment_bytes).durability(Durability::Synced).retention(None);
+    let config = TopicConfig::new()
+        .segment_bytes(options.segment_bytes)
+        .durability(Durability::Synced)
+        .retention(None);
     log.open_topic("lines", 1, config)?;
     for line in io::stdin().lock().lines() {
         match commit(&log, &line?) {
             Ok(()) => answer("ACK", &0)?,
-            Err(error) if error.downcast_ref::<Error>().is_some_and(Error::is_fatal) => return Err(error),
+            Err(error) if error.downcast_ref::<Error>().is_some_and(Error::is_fatal) => {
+                return Err(error);
+            }
             Err(error) => answer("ERR", &error)?,
         }
     }
@@ -58,9 +70,15 @@ fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn commit(log: &Log, line: &str) -> anyhow::Result<()> {
-    let (group, offset) = line.split_once(' ').context("a line is a group and an offset")?;
-    let next: OffsetAndMetadata = offset.parse::<u64>().context("the offset is a number")?.into();
-    // A member of the moment: what a group commits from outside is as durable as the log, and no more.
+    let (group, offset) = line
+        .split_once(' ')
+        .context("a line is a group and an offset")?;
+    let next: OffsetAndMetadata = offset
+        .parse::<u64>()
+        .context("the offset is a number")?
+        .into();
+    // A member of the moment: what a group commits from outside is as durable as the log, and no
+    // more.
     let config = ConsumerConfig::new().durability(Durability::Synced);
     let mut member = log.consumer_group(group)?.join_with("lines", config)?;
     member.commit_offsets([(TopicPartition::new("lines", 0), next)])?;

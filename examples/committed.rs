@@ -1,7 +1,8 @@
-//! Prints what `commit_lines` committed, also while it runs or after it was killed; changes nothing.
+//! Prints what `commit_lines` committed, also while it runs or after it was killed; changes
+//! nothing.
 //!
-//! Prints `<group><TAB><offset>` for each group, then `END 0` and ends with status 0. On damage it prints `CORRUPT <text>`:
-//! status 2. On any other error, `ERROR <text>`: status 3.
+//! Prints `<group><TAB><offset>` for each group, then `END 0` and ends with status 0. On damage it
+//! prints `CORRUPT <text>`: status 2. On any other error, `ERROR <text>`: status 3.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

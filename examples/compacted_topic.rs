@@ -1,5 +1,5 @@
-//! A key-value store whose state is a compacted topic: the map in memory is rebuilt from it at start, and the topic stays about
-//! as large as the map.
+//! A key-value store whose state is a compacted topic: the map in memory is rebuilt from it at
+//! start, and the topic stays about as large as the map.
 //!
 //! `cargo run --example compacted_topic -- data set colour blue`
 
@@ -44,7 +44,9 @@ struct Store {
 impl Store {
     fn open(log: &Log) -> Result<Self> {
         // Only sealed segments are compacted: small ones, since there is little in it.
-        let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(1_000);
+        let config = TopicConfig::new()
+            .cleanup_policy(CleanupPolicy::Compact)
+            .segment_bytes(1_000);
         let topic = log.open_topic(TOPIC, 1, config)?.partition(0)?;
         let values = latest_values(&topic)?;
         Ok(Self { topic, values })
@@ -97,8 +99,16 @@ fn main() -> anyhow::Result<()> {
             let spinner = tool::progress(None, "passes");
             let done = store.topic.compact()?;
             spinner.finish_and_clear();
-            let bytes: u64 = store.topic.segments().iter().map(|segment| segment.bytes).sum();
-            println!("{} records removed, {bytes} bytes are left", done.records_removed);
+            let bytes: u64 = store
+                .topic
+                .segments()
+                .iter()
+                .map(|segment| segment.bytes)
+                .sum();
+            println!(
+                "{} records removed, {bytes} bytes are left",
+                done.records_removed
+            );
             if done.bytes_not_compacted == bytes {
                 println!("all of it is in the active segment, which is not compacted yet");
             }

@@ -7,7 +7,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use annals::{Consumer, ConsumerConfig, Isolation, Log, OffsetReset, RecordView, Seek, Subscription, Topic, TopicPartition};
+use annals::{
+    Consumer, ConsumerConfig, Isolation, Log, OffsetReset, RecordView, Seek, Subscription, Topic,
+    TopicPartition,
+};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
@@ -44,7 +47,8 @@ struct Options {
     /// `read_uncommitted` or `read_committed`
     #[arg(long, default_value = "read_uncommitted")]
     isolation_level: String,
-    /// print.timestamp, print.partition, print.offset, print.headers, print.key, print.value = true or false
+    /// print.timestamp, print.partition, print.offset, print.headers, print.key, print.value = true
+    /// or false
     #[arg(long, value_name = "NAME=VALUE", alias = "formatter-property")]
     property: Vec<String>,
 }
@@ -54,7 +58,11 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let columns = columns(&options.property)?;
     // With a group something is written; without one, whoever writes is not disturbed.
-    let log = if options.group.is_some() { Log::open(&options.dir)? } else { Log::open_read_only(&options.dir)? };
+    let log = if options.group.is_some() {
+        Log::open(&options.dir)?
+    } else {
+        Log::open_read_only(&options.dir)?
+    };
     let mut consumer = consumer(&log, &options)?;
     let waker = consumer.waker();
     ctrlc::set_handler(move || waker.wake())?; // a woken poll gives nothing
@@ -69,8 +77,14 @@ fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
         "read_committed" => Isolation::ReadCommitted,
         other => bail!("no isolation level: {other}"),
     };
-    let reset = if options.from_beginning { OffsetReset::Earliest } else { OffsetReset::Latest };
-    let config = ConsumerConfig::new().isolation(isolation).auto_offset_reset(reset);
+    let reset = if options.from_beginning {
+        OffsetReset::Earliest
+    } else {
+        OffsetReset::Latest
+    };
+    let config = ConsumerConfig::new()
+        .isolation(isolation)
+        .auto_offset_reset(reset);
     let subscription = match (&options.topic, &options.include) {
         (Some(topic), _) => Subscription::from(topic),
         (None, Some(pattern)) => Subscription::pattern(pattern)?,
@@ -82,25 +96,45 @@ fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
     }
     let Some(partition) = options.partition else {
         // All partitions that there are now: there is nobody to share them with.
-        let topics: Vec<Topic> = log.topics().into_iter().filter(|topic| subscription.contains(topic.name())).collect();
+        let topics: Vec<Topic> = log
+            .topics()
+            .into_iter()
+            .filter(|topic| subscription.contains(topic.name()))
+            .collect();
         ensure!(!topics.is_empty(), "there is no such topic");
-        let partitions = topics.iter().flat_map(Topic::partitions).map(|partition| partition.id().clone());
+        let partitions = topics
+            .iter()
+            .flat_map(Topic::partitions)
+            .map(|partition| partition.id().clone());
         return Ok(log.assign_with(partitions, config)?);
     };
-    let id = TopicPartition::new(options.topic.as_deref().context("a partition of which topic?")?, partition);
+    let id = TopicPartition::new(
+        options
+            .topic
+            .as_deref()
+            .context("a partition of which topic?")?,
+        partition,
+    );
     let mut consumer = log.assign_with([id.clone()], config)?;
     match options.offset.as_deref() {
         None => {}
         Some("earliest") => consumer.seek(&id, Seek::Earliest)?,
         Some("latest") => consumer.seek(&id, Seek::Latest)?,
-        Some(number) => consumer.seek(&id, number.parse::<u64>().context("earliest, latest or a number")?)?,
+        Some(number) => consumer.seek(
+            &id,
+            number
+                .parse::<u64>()
+                .context("earliest, latest or a number")?,
+        )?,
     }
     Ok(consumer)
 }
 
 /// Gives how many records there were.
 fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>) -> Result<u64> {
-    let patience = options.timeout_ms.map_or(Duration::MAX, Duration::from_millis);
+    let patience = options
+        .timeout_ms
+        .map_or(Duration::MAX, Duration::from_millis);
     let mut output = BufWriter::new(io::stdout().lock());
     let mut count = 0;
     while count < options.max_messages {
@@ -118,7 +152,10 @@ fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>)
             count += 1;
             if count == options.max_messages {
                 // What was polled beyond this is not printed, so it must not be committed.
-                consumer.seek(&(record.topic(), record.partition()).into(), record.offset() + 1)?;
+                consumer.seek(
+                    &(record.topic(), record.partition()).into(),
+                    record.offset() + 1,
+                )?;
                 rewind(consumer, &records, &record)?;
                 break;
             }
@@ -128,10 +165,16 @@ fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>)
     Ok(count)
 }
 
-/// Sets back the partitions of which nothing was printed, in the order of the poll: those behind the last record's.
+/// Sets back the partitions of which nothing was printed, in the order of the poll: those behind
+/// the last record's.
 fn rewind(consumer: &mut Consumer, records: &annals::Records, last: &RecordView<'_>) -> Result<()> {
-    let is_last = |partition: &&TopicPartition| **partition == (last.topic(), last.partition()).into();
-    let behind = records.partitions().iter().skip_while(|partition| !is_last(partition)).skip(1);
+    let is_last =
+        |partition: &&TopicPartition| **partition == (last.topic(), last.partition()).into();
+    let behind = records
+        .partitions()
+        .iter()
+        .skip_while(|partition| !is_last(partition))
+        .skip(1);
     for partition in behind {
         if let Some(first) = records.of(partition).next() {
             consumer.seek(partition, first?.offset())?;
@@ -144,7 +187,9 @@ fn columns(properties: &[String]) -> Result<BTreeSet<String>> {
     let mut columns = BTreeSet::from(["value".to_owned()]);
     for property in properties {
         match property.split_once('=') {
-            Some((name, "true")) => drop(columns.insert(name.trim_start_matches("print.").to_owned())),
+            Some((name, "true")) => {
+                drop(columns.insert(name.trim_start_matches("print.").to_owned()))
+            }
             Some((name, "false")) => drop(columns.remove(name.trim_start_matches("print."))),
             _ => bail!("no property: {property}"),
         }
@@ -154,12 +199,27 @@ fn columns(properties: &[String]) -> Result<BTreeSet<String>> {
 
 /// In Kafka's order, with tabs between.
 fn line(record: &RecordView<'_>, columns: &BTreeSet<String>) -> String {
-    let text = |bytes: Option<&[u8]>| bytes.map_or("null".into(), String::from_utf8_lossy).into_owned();
-    let headers = || {
-        let all: Vec<String> = record.headers().map(|header| format!("{}:{}", header.name(), text(header.value()))).collect();
-        if all.is_empty() { "NO_HEADERS".to_owned() } else { all.join(",") }
+    let text = |bytes: Option<&[u8]>| {
+        bytes
+            .map_or("null".into(), String::from_utf8_lossy)
+            .into_owned()
     };
-    let time = || record.timestamp().map_or("NO_TIMESTAMP".to_owned(), |at| format!("CreateTime:{}", at.as_millis()));
+    let headers = || {
+        let all: Vec<String> = record
+            .headers()
+            .map(|header| format!("{}:{}", header.name(), text(header.value())))
+            .collect();
+        if all.is_empty() {
+            "NO_HEADERS".to_owned()
+        } else {
+            all.join(",")
+        }
+    };
+    let time = || {
+        record.timestamp().map_or("NO_TIMESTAMP".to_owned(), |at| {
+            format!("CreateTime:{}", at.as_millis())
+        })
+    };
     let cells: [(&str, &dyn Fn() -> String); 6] = [
         ("timestamp", &time),
         ("partition", &|| format!("Partition:{}", record.partition())),
@@ -168,6 +228,10 @@ fn line(record: &RecordView<'_>, columns: &BTreeSet<String>) -> String {
         ("key", &|| text(record.key())),
         ("value", &|| text(record.value())),
     ];
-    let cells: Vec<String> = cells.iter().filter(|(name, _)| columns.contains(*name)).map(|(_, cell)| cell()).collect();
+    let cells: Vec<String> = cells
+        .iter()
+        .filter(|(name, _)| columns.contains(*name))
+        .map(|(_, cell)| cell())
+        .collect();
     cells.join("\t")
 }

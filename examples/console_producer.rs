@@ -31,8 +31,8 @@ struct Options {
     /// none, gzip, snappy, lz4 or zstd; gzip where nothing follows
     #[arg(long, value_name = "CODEC", num_args = 0..=1, default_value = "none", default_missing_value = "gzip")]
     compression_codec: String,
-    /// parse.key, parse.headers, ignore.error = true or false; key.separator, headers.delimiter, headers.separator,
-    /// headers.key.separator, null.marker
+    /// parse.key, parse.headers, ignore.error = true or false; key.separator, headers.delimiter,
+    /// headers.separator, headers.key.separator, null.marker
     #[arg(long, value_name = "NAME=VALUE", alias = "property")]
     reader_property: Vec<String>,
 }
@@ -60,7 +60,9 @@ fn main() -> Result<()> {
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        let record = reader.record(&line).with_context(|| format!("line {number}: {}", String::from_utf8_lossy(&line)))?;
+        let record = reader
+            .record(&line)
+            .with_context(|| format!("line {number}: {}", String::from_utf8_lossy(&line)))?;
         let delivery = producer.send(&topic, record)?;
         if options.sync {
             delivery.wait()?;
@@ -108,7 +110,9 @@ impl LineReader {
             null_marker: None,
         };
         for property in properties {
-            let (name, value) = property.split_once('=').with_context(|| format!("no property: {property}"))?;
+            let (name, value) = property
+                .split_once('=')
+                .with_context(|| format!("no property: {property}"))?;
             match name {
                 "parse.key" => reader.parses_key = value.parse()?,
                 "parse.headers" => reader.parses_headers = value.parse()?,
@@ -126,9 +130,16 @@ impl LineReader {
 
     /// Lines are bytes: a record may hold text in any encoding.
     fn record<'a>(&self, line: &'a [u8]) -> Result<Record<'a>> {
-        let (headers, rest) = self.split(line, self.parses_headers, &self.headers_delimiter, "headers.delimiter")?;
-        let (key, value) = self.split(rest, self.parses_key, &self.key_separator, "key.separator")?;
-        let mut record = Record::new(self.unless_null(value)).key(key.and_then(|key| self.unless_null(key)));
+        let (headers, rest) = self.split(
+            line,
+            self.parses_headers,
+            &self.headers_delimiter,
+            "headers.delimiter",
+        )?;
+        let (key, value) =
+            self.split(rest, self.parses_key, &self.key_separator, "key.separator")?;
+        let mut record =
+            Record::new(self.unless_null(value)).key(key.and_then(|key| self.unless_null(key)));
         let mut rest = headers.filter(|headers| !headers.is_empty());
         while let Some(headers) = rest {
             let (header, others) = match split_once(headers, &self.headers_separator) {
@@ -138,7 +149,10 @@ impl LineReader {
             record = match split_once(header, &self.headers_key_separator) {
                 Some((name, value)) => record.header_bytes(name, self.unless_null(value)),
                 None if self.ignores_errors => record.header_bytes(header, None::<&[u8]>),
-                None => bail!("no headers.key.separator in the header {}", String::from_utf8_lossy(header)),
+                None => bail!(
+                    "no headers.key.separator in the header {}",
+                    String::from_utf8_lossy(header)
+                ),
             };
             rest = others;
         }
@@ -146,7 +160,13 @@ impl LineReader {
     }
 
     /// Returns the part before the first separator, if that is to be parsed, and the part after it.
-    fn split<'a>(&self, line: &'a [u8], parses: bool, separator: &str, name: &str) -> Result<(Option<&'a [u8]>, &'a [u8])> {
+    fn split<'a>(
+        &self,
+        line: &'a [u8],
+        parses: bool,
+        separator: &str,
+        name: &str,
+    ) -> Result<(Option<&'a [u8]>, &'a [u8])> {
         if !parses {
             return Ok((None, line));
         }
@@ -165,6 +185,8 @@ impl LineReader {
 /// As `str::split_once`, for bytes.
 fn split_once<'a>(bytes: &'a [u8], separator: &str) -> Option<(&'a [u8], &'a [u8])> {
     let separator = separator.as_bytes();
-    let at = bytes.windows(separator.len().max(1)).position(|window| window == separator)?;
+    let at = bytes
+        .windows(separator.len().max(1))
+        .position(|window| window == separator)?;
     Some((&bytes[..at], &bytes[at + separator.len()..]))
 }

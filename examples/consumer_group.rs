@@ -1,4 +1,5 @@
-//! Three members share a topic; one leaves, one crashes. Nothing is lost, and nothing is read again after its commit.
+//! Three members share a topic; one leaves, one crashes. Nothing is lost, and nothing is read again
+//! after its commit.
 //!
 //! `cargo run --example consumer_group`
 
@@ -33,7 +34,11 @@ fn work(consumer: &mut Consumer, done: &Done, limit: u64) -> annals::Result<u64>
                 Err(Error::MemberFenced { .. }) => break, // the group gave it to another member
                 committed => committed?,
             }
-            *done.lock().expect("nobody panics with it").entry((record.partition(), record.offset())).or_default() += 1;
+            *done
+                .lock()
+                .expect("nobody panics with it")
+                .entry((record.partition(), record.offset()))
+                .or_default() += 1;
             count += 1;
             if count == limit {
                 return Ok(count);
@@ -61,7 +66,11 @@ fn main() -> annals::Result<()> {
     }
     let (group, done) = (log.consumer_group("workers")?, Done::default());
     // All join before one of them works: each has its share, however the threads come to run.
-    let (mut staying, mut leaving, crashing) = (group.join("jobs")?, group.join("jobs")?, group.join("jobs")?);
+    let (mut staying, mut leaving, crashing) = (
+        group.join("jobs")?,
+        group.join("jobs")?,
+        group.join("jobs")?,
+    );
     thread::scope(|scope| {
         let stays = scope.spawn(|| work(&mut staying, &done, u64::MAX));
         let leaves = scope.spawn(|| {
@@ -79,9 +88,20 @@ fn main() -> annals::Result<()> {
     work(&mut group.join("jobs")?, &done, u64::MAX)?; // if the last poll ended just before a member died
 
     let done = done.into_inner().expect("nobody panics with it");
-    println!("{} of {RECORDS} jobs done, {} more than once", done.len(), done.values().filter(|count| **count > 1).count());
+    println!(
+        "{} of {RECORDS} jobs done, {} more than once",
+        done.len(),
+        done.values().filter(|count| **count > 1).count()
+    );
     let description = group.describe()?;
-    let lag: u64 = description.positions.iter().filter_map(|position| position.lag).sum();
-    println!("group {} is {:?}, {lag} jobs behind", description.group, description.state);
+    let lag: u64 = description
+        .positions
+        .iter()
+        .filter_map(|position| position.lag)
+        .sum();
+    println!(
+        "group {} is {:?}, {lag} jobs behind",
+        description.group, description.state
+    );
     log.close()
 }

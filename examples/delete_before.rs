@@ -1,4 +1,5 @@
-//! Deletes the records before an offset from what `append_lines` wrote: whole segments are gone from the disk when it ends.
+//! Deletes the records before an offset from what `append_lines` wrote: whole segments are gone
+//! from the disk when it ends.
 
 use std::path::PathBuf;
 
@@ -21,8 +22,14 @@ fn main() -> anyhow::Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let log = Log::open(&options.dir)?;
-    let config = TopicConfig::new().segment_bytes(options.segment_bytes).durability(Durability::Synced).retention(None);
-    let start = log.open_topic("lines", 1, config)?.partition(0)?.delete_records_before(options.offset)?;
+    let config = TopicConfig::new()
+        .segment_bytes(options.segment_bytes)
+        .durability(Durability::Synced)
+        .retention(None);
+    let start = log
+        .open_topic("lines", 1, config)?
+        .partition(0)?
+        .delete_records_before(options.offset)?;
     println!("the log starts at {start}");
     Ok(log.close()?)
 }

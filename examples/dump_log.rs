@@ -12,10 +12,11 @@ use annals::inspect;
 use clap::Parser;
 use indicatif::ProgressBar;
 
-/// Prints what is in files of a log, by their suffix: .log, .index, .timeindex, .txnindex, .snapshot, .checkpoint.
+/// Prints what is in files of a log, by their suffix: .log, .index, .timeindex, .txnindex,
+/// .snapshot, .checkpoint.
 ///
-/// Ends with status 0 whatever is wrong with the files, as Kafka's tool does: look at the lines, and at standard error.
-/// A file that cannot be read is an error.
+/// Ends with status 0 whatever is wrong with the files, as Kafka's tool does: look at the lines,
+/// and at standard error. A file that cannot be read is an error.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 struct Options {
@@ -53,7 +54,11 @@ fn main() -> anyhow::Result<()> {
         .index_sanity_check(options.index_sanity_check)
         .max_bytes(options.max_bytes);
     // On a terminal the output itself shows how far it is.
-    let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { tool::progress(None, "bytes") };
+    let bar = if io::stdout().is_terminal() {
+        ProgressBar::hidden()
+    } else {
+        tool::progress(None, "bytes")
+    };
     let mut output = bar.wrap_write(io::stdout().lock());
     inspect::dump(&options.files, &dump, &mut output, &mut io::stderr())?;
     bar.finish_and_clear();

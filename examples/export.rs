@@ -1,15 +1,16 @@
 //! Prints every record of a topic as one line of JSON, and nothing else.
 //!
-//! `export DIR TOPIC [--partition P] [--read-committed]` opens read-only, so that it works beside a writer and on the directory
-//! of a stopped broker, internal topics included. A partition that cannot be read whole is reported on standard error, and
-//! the exit status is then 1. `import` reads the lines that it prints:
+//! `export DIR TOPIC [--partition P] [--read-committed]` opens read-only, so that it works beside a
+//! writer and on the directory of a stopped broker, internal topics included. A partition that
+//! cannot be read whole is reported on standard error, and the exit status is then 1. `import`
+//! reads the lines that it prints:
 //!
 //! ```json
 //! {"offset":3,"timestamp":1700000001000,"timestamp_type":"CreateTime","key":"azE=","value":null,"headers":[["a","MQ=="]]}
 //! ```
 //!
-//! Keys, values and header values are base64 or `null`. The name of a header is text; a name that is not UTF-8 is an object
-//! with the base64 of its bytes: `[{"base64":"Y2Fm6Q=="},"MQ=="]`.
+//! Keys, values and header values are base64 or `null`. The name of a header is text; a name that
+//! is not UTF-8 is an object with the base64 of its bytes: `[{"base64":"Y2Fm6Q=="},"MQ=="]`.
 
 #[path = "tool/mod.rs"]
 mod tool;
@@ -46,14 +47,22 @@ fn main() -> anyhow::Result<()> {
         Some(number) => vec![topic.partition(number)?],
         None => topic.partitions(),
     };
-    let isolation = if arguments.read_committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+    let isolation = if arguments.read_committed {
+        Isolation::ReadCommitted
+    } else {
+        Isolation::ReadUncommitted
+    };
     let options = ReadOptions::new().isolation(isolation);
-    let total = partitions.iter().map(|partition| partition.high_watermark() - partition.log_start_offset()).sum();
+    let total = partitions
+        .iter()
+        .map(|partition| partition.high_watermark() - partition.log_start_offset())
+        .sum();
     let bar = tool::progress(Some(total), "records");
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = 0;
     for partition in &partitions {
-        // A partition that cannot be read must not keep the others back, and must not be missed in silence.
+        // A partition that cannot be read must not keep the others back, and must not be missed in
+        // silence.
         if let Err(error) = export(partition, options.clone(), &mut out, &bar) {
             bar.suspend(|| eprintln!("{} is not whole in the output: {error:#}", partition.id()));
             failed += 1;
@@ -61,11 +70,20 @@ fn main() -> anyhow::Result<()> {
     }
     out.flush()?;
     bar.finish_and_clear();
-    ensure!(failed == 0, "{failed} of {} partitions could not be exported whole", partitions.len());
+    ensure!(
+        failed == 0,
+        "{failed} of {} partitions could not be exported whole",
+        partitions.len()
+    );
     Ok(())
 }
 
-fn export(partition: &Partition, options: ReadOptions, out: &mut impl Write, bar: &ProgressBar) -> anyhow::Result<()> {
+fn export(
+    partition: &Partition,
+    options: ReadOptions,
+    out: &mut impl Write,
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
     let mut reader = partition.read_with(.., options)?;
     while let Some(record) = reader.next_record()? {
         print(out, &record)?;
@@ -85,18 +103,29 @@ fn print(out: &mut impl Write, record: &RecordView<'_>) -> io::Result<()> {
         Some(TimestampType::LogAppendTime) => "\"LogAppendTime\"",
         _ => "null",
     };
-    write!(out, ",\"timestamp_type\":{timestamp_type},\"key\":{}", base64(record.key()))?;
+    write!(
+        out,
+        ",\"timestamp_type\":{timestamp_type},\"key\":{}",
+        base64(record.key())
+    )?;
     write!(out, ",\"value\":{},\"headers\":[", base64(record.value()))?;
     for (number, header) in record.headers().enumerate() {
         let comma = if number == 0 { "" } else { "," };
-        write!(out, "{comma}[{},{}]", name(header.name_bytes()), base64(header.value()))?;
+        write!(
+            out,
+            "{comma}[{},{}]",
+            name(header.name_bytes()),
+            base64(header.value())
+        )?;
     }
     out.write_all(b"]}\n")
 }
 
 /// Bytes as JSON: base64 in quotes, or null.
 fn base64(bytes: Option<&[u8]>) -> String {
-    bytes.map_or("null".to_owned(), |bytes| format!("\"{}\"", STANDARD.encode(bytes)))
+    bytes.map_or("null".to_owned(), |bytes| {
+        format!("\"{}\"", STANDARD.encode(bytes))
+    })
 }
 
 /// The name of a header as JSON: text, or `{"base64":"..."}` if it is not UTF-8.

@@ -1,9 +1,11 @@
-//! Appends what `export` printed: one record for each line of standard input, with its timestamp and headers.
+//! Appends what `export` printed: one record for each line of standard input, with its timestamp
+//! and headers.
 //!
-//! `import DIR TOPIC [--partition P] [--batch N] [--codec none|gzip|snappy|lz4|zstd]` creates the topic if it is not there, to
-//! be kept for ever, since what is imported may be old. It appends to a broker's directory as well. A record without a
-//! timestamp gets the present time, and so does one whose timestamp is negative, which old brokers may have stored: nobody
-//! can write such a record today.
+//! `import DIR TOPIC [--partition P] [--batch N] [--codec none|gzip|snappy|lz4|zstd]` creates the
+//! topic if it is not there, to be kept for ever, since what is imported may be old. It appends to
+//! a broker's directory as well. A record without a timestamp gets the present time, and so does
+//! one whose timestamp is negative, which old brokers may have stored: nobody can write such a
+//! record today.
 
 #[path = "tool/mod.rs"]
 mod tool;
@@ -81,33 +83,57 @@ fn main() -> Result<()> {
     partition.append_batch(batch)?;
     log.close()?;
     spinner.finish_and_clear();
-    eprintln!("{count} records imported to {}-{}", arguments.topic, arguments.partition);
+    eprintln!(
+        "{count} records imported to {}-{}",
+        arguments.topic, arguments.partition
+    );
     Ok(())
 }
 
-/// The fields that `export` prints. Offset and timestamp type are those of the old record, and are not imported.
-const FIELDS: [&str; 6] = ["offset", "timestamp", "timestamp_type", "key", "value", "headers"];
+/// The fields that `export` prints. Offset and timestamp type are those of the old record, and are
+/// not imported.
+const FIELDS: [&str; 6] = [
+    "offset",
+    "timestamp",
+    "timestamp_type",
+    "key",
+    "value",
+    "headers",
+];
 
 fn parse(line: &str) -> Result<Record<'static>> {
     let line: Map<String, Value> = serde_json::from_str(line)?;
     if let Some(unknown) = line.keys().find(|field| !FIELDS.contains(&field.as_str())) {
-        bail!("{unknown:?} is not a field of a record: {}", FIELDS.join(", "));
+        bail!(
+            "{unknown:?} is not a field of a record: {}",
+            FIELDS.join(", ")
+        );
     }
-    let field = |name: &str| line.get(name).with_context(|| format!("the field {name:?} is missing"));
-    let mut record = Record::new(bytes(field("value")?).context("value")?).key(bytes(field("key")?).context("key")?);
+    let field = |name: &str| {
+        line.get(name)
+            .with_context(|| format!("the field {name:?} is missing"))
+    };
+    let mut record = Record::new(bytes(field("value")?).context("value")?)
+        .key(bytes(field("key")?).context("key")?);
     match field("timestamp")? {
         Value::Null => {}
         time => {
-            let millis = time.as_i64().with_context(|| format!("the timestamp {time} is not a whole number"))?;
+            let millis = time
+                .as_i64()
+                .with_context(|| format!("the timestamp {time} is not a whole number"))?;
             if millis >= 0 {
                 record = record.timestamp(Timestamp::from_millis(millis));
             }
         }
     }
-    let headers = field("headers")?.as_array().context("the headers are not a list")?;
+    let headers = field("headers")?
+        .as_array()
+        .context("the headers are not a list")?;
     for header in headers {
         let pair = header.as_array().filter(|pair| pair.len() == 2);
-        let Some([name, value]) = pair.map(Vec::as_slice) else { bail!("{header} is not a header: [name, value]") };
+        let Some([name, value]) = pair.map(Vec::as_slice) else {
+            bail!("{header} is not a header: [name, value]")
+        };
         record = record.header_bytes(header_name(name)?, bytes(value).context("header")?);
     }
     Ok(record)

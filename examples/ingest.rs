@@ -1,6 +1,7 @@
 //! Puts files of lines into a topic: each line a record, the file's name its key.
 //!
-//! `ingest DIR TOPIC FILE...`; standard input when no file is named. On a terminal it shows how far it is.
+//! `ingest DIR TOPIC FILE...`; standard input when no file is named. On a terminal it shows how far
+//! it is.
 
 #[path = "tool/mod.rs"]
 mod tool;
@@ -45,13 +46,28 @@ fn main() -> anyhow::Result<()> {
     let progress = progress(&arguments.files)?;
     let (start, mut totals) = (Instant::now(), Totals::default());
     if arguments.files.is_empty() {
-        ingest(&topic.partition(0)?, "stdin", io::stdin().lock(), &mut totals, &progress)?;
+        ingest(
+            &topic.partition(0)?,
+            "stdin",
+            io::stdin().lock(),
+            &mut totals,
+            &progress,
+        )?;
     }
     for path in &arguments.files {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy();
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         // All lines of a file have one key, and stand in one partition in their order.
-        ingest(&topic.partition_for(name.as_bytes()), &name, BufReader::new(file), &mut totals, &progress)?;
+        ingest(
+            &topic.partition_for(name.as_bytes()),
+            &name,
+            BufReader::new(file),
+            &mut totals,
+            &progress,
+        )?;
     }
     log.flush()?;
     let seconds = start.elapsed().as_secs_f64();
@@ -60,7 +76,9 @@ fn main() -> anyhow::Result<()> {
     let Totals { records, bytes } = totals;
     #[expect(clippy::cast_precision_loss, reason = "a rate is told to three digits")]
     let rate = records as f64 / seconds;
-    println!("{records} records, {bytes} bytes, {seconds:.3} seconds, {rate:.0} records per second");
+    println!(
+        "{records} records, {bytes} bytes, {seconds:.3} seconds, {rate:.0} records per second"
+    );
     Ok(())
 }
 
@@ -98,7 +116,14 @@ fn ingest(
 
 /// Returns a bar over the bytes of all files, or a spinner for standard input.
 fn progress(files: &[PathBuf]) -> anyhow::Result<ProgressBar> {
-    let sizes = files.iter().map(|path| path.metadata().map(|metadata| metadata.len()));
-    let total = sizes.sum::<io::Result<u64>>().context("cannot look at the files")?;
-    Ok(tool::progress(Some(total).filter(|_| !files.is_empty()), "bytes"))
+    let sizes = files
+        .iter()
+        .map(|path| path.metadata().map(|metadata| metadata.len()));
+    let total = sizes
+        .sum::<io::Result<u64>>()
+        .context("cannot look at the files")?;
+    Ok(tool::progress(
+        Some(total).filter(|_| !files.is_empty()),
+        "bytes",
+    ))
 }

@@ -1,7 +1,7 @@
 //! The first screen: append, read by two groups, open again, look up by time.
 //!
-//! `cargo run --example quickstart` works in a fresh temporary directory and removes it; with a directory, it stays there, and
-//! a second run goes on where the first one stopped.
+//! `cargo run --example quickstart` works in a fresh temporary directory and removes it; with a
+//! directory, it stays there, and a second run goes on where the first one stopped.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -30,12 +30,18 @@ fn main() -> anyhow::Result<()> {
 fn show(dir: &Path) -> Result<()> {
     let log = Log::open(dir)?; // creates the directory, or recovers what a crash left; locks it
     let orders = log.open_topic("orders", 2, TopicConfig::new())?; // the stored topic as it is, or else a new one
-    println!("opened a log: its topic orders has {} partitions", orders.partitions().len());
+    println!(
+        "opened a log: its topic orders has {} partitions",
+        orders.partitions().len()
+    );
 
     // Records of one key go to one partition and stay in order.
     for state in ["paid", "packed", "sent"] {
         let written = orders.append(Record::new(state).key("order-42").header("source", "web"))?;
-        println!("appended {state:?} to orders-{}, where it is record {}", written.partition, written.offset);
+        println!(
+            "appended {state:?} to orders-{}, where it is record {}",
+            written.partition, written.offset
+        );
     }
 
     read_on(&log, "billing")?;
@@ -49,7 +55,11 @@ fn show(dir: &Path) -> Result<()> {
     let an_hour_ago = Timestamp::from(SystemTime::now() - Duration::from_secs(3600));
     let partition = log.topic("orders")?.partition_for(b"order-42");
     if let Some(found) = partition.offset_for(an_hour_ago)? {
-        println!("the first record of the last hour in {} is {}", partition.id(), found.offset);
+        println!(
+            "the first record of the last hour in {} is {}",
+            partition.id(),
+            found.offset
+        );
     }
     log.close()
 }
@@ -63,7 +73,12 @@ fn read_on(log: &Log, group: &str) -> Result<()> {
     }
     for record in &records {
         let record = record?;
-        println!("{group} reads {} from {}-{}", record.text(), record.topic(), record.partition());
+        println!(
+            "{group} reads {} from {}-{}",
+            record.text(),
+            record.topic(),
+            record.partition()
+        );
     }
     consumer.commit()?;
     consumer.close()

@@ -1,7 +1,8 @@
 //! Prints what `append_lines` wrote, also while it runs or after it was killed; changes nothing.
 //!
-//! Prints `<offset><TAB><value>` for each record, then `END <next offset>` and ends with status 0. On damage it prints the good
-//! records before it, then `CORRUPT <text>`: status 2. On any other error, `ERROR <text>`: status 3.
+//! Prints `<offset><TAB><value>` for each record, then `END <next offset>` and ends with status 0.
+//! On damage it prints the good records before it, then `CORRUPT <text>`: status 2. On any other
+//! error, `ERROR <text>`: status 3.
 
 use std::fs;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -65,7 +66,9 @@ fn print_records(dir: &Path, output: &mut impl Write) -> anyhow::Result<u64> {
 /// Whether the directory is absent or empty, but for what is hidden.
 fn holds_nothing(dir: &Path) -> bool {
     match fs::read_dir(dir) {
-        Ok(entries) => entries.flatten().all(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")),
+        Ok(entries) => entries
+            .flatten()
+            .all(|entry| entry.file_name().as_encoded_bytes().starts_with(b".")),
         Err(error) => error.kind() == ErrorKind::NotFound,
     }
 }

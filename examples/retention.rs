@@ -1,4 +1,5 @@
-//! What goes, and when: a topic that ages out. In memory, and on a clock that is set by hand, so that ten days take no time.
+//! What goes, and when: a topic that ages out. In memory, and on a clock that is set by hand, so
+//! that ten days take no time.
 
 use std::time::Duration;
 
@@ -15,13 +16,19 @@ fn main() -> Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
     Options::parse();
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-    let log = Log::builder("retention").storage(MemoryDisk::new()).clock(clock.clone()).open()?;
+    let log = Log::builder("retention")
+        .storage(MemoryDisk::new())
+        .clock(clock.clone())
+        .open()?;
     // What is deleted is whole segments, so a segment for each day lets old days go one by one.
     let config = TopicConfig::new().retention(3 * DAY).segment_age(DAY);
     let partition = log.open_topic("visits", 1, config)?.partition(0)?;
 
     for day in 1..=10 {
-        partition.append_batch([format!("first visit of day {day}"), format!("second visit of day {day}")])?;
+        partition.append_batch([
+            format!("first visit of day {day}"),
+            format!("second visit of day {day}"),
+        ])?;
         clock.advance(DAY + Duration::from_millis(1));
         let done = log.maintain()?; // a log on the usual clock has a thread that does this
         println!(

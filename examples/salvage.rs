@@ -23,9 +23,17 @@ fn main() -> anyhow::Result<()> {
     let spinner = tool::progress(None, "partitions");
     let salvage = inspect::salvage(&options.from, &options.to)?;
     spinner.finish_and_clear();
-    println!("{} records in {} batches, {} bytes", salvage.records, salvage.batches, salvage.bytes);
+    println!(
+        "{} records in {} batches, {} bytes",
+        salvage.records, salvage.batches, salvage.bytes
+    );
     for lost in &salvage.lost {
-        println!("lost {} to {}: {}", lost.offsets.start, lost.offsets.end - 1, lost.reason);
+        println!(
+            "lost {} to {}: {}",
+            lost.offsets.start,
+            lost.offsets.end - 1,
+            lost.reason
+        );
     }
     Ok(())
 }

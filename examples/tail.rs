@@ -1,4 +1,5 @@
-//! Prints a partition, and what comes in, as `tail -f` does; the log may be written by another process meanwhile.
+//! Prints a partition, and what comes in, as `tail -f` does; the log may be written by another
+//! process meanwhile.
 //!
 //! `cargo run --example tail -- data orders --follow`
 
@@ -67,7 +68,9 @@ fn main() -> anyhow::Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     // Read-only takes no lock, so whoever writes is not disturbed.
-    let partition = Log::open_read_only(&options.dir)?.topic(&options.topic)?.partition(options.partition)?;
+    let partition = Log::open_read_only(&options.dir)?
+        .topic(&options.topic)?
+        .partition(options.partition)?;
     print(&options, &partition)
 }
 
@@ -78,7 +81,9 @@ fn print(options: &Options, partition: &Partition) -> anyhow::Result<()> {
         From::End => partition.read_with(partition.high_watermark().., reading)?,
         From::Offset(offset) => partition.read_with(offset.., reading)?,
         From::Time(at) => {
-            let first = partition.offset_for(at)?.map_or(partition.high_watermark(), |found| found.offset);
+            let first = partition
+                .offset_for(at)?
+                .map_or(partition.high_watermark(), |found| found.offset);
             partition.read_with(first.., reading)?
         }
     };
@@ -87,7 +92,9 @@ fn print(options: &Options, partition: &Partition) -> anyhow::Result<()> {
 
     let mut output = BufWriter::new(io::stdout().lock());
     for _ in 0..options.max {
-        let Some(record) = reader.next_record()? else { break };
+        let Some(record) = reader.next_record()? else {
+            break;
+        };
         output.write_all(record.value().unwrap_or_default())?;
         output.write_all(b"\n")?;
         if options.follow {

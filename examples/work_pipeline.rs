@@ -1,7 +1,8 @@
-//! Takes lines from one topic, turns each into another, appends it to a second topic, and only then commits: at least once.
-//! Killed at any moment and started again, it loses nothing.
+//! Takes lines from one topic, turns each into another, appends it to a second topic, and only then
+//! commits: at least once. Killed at any moment and started again, it loses nothing.
 //!
-//! `cargo run --example work_pipeline -- data --crash-after 10`, then `cargo run --example work_pipeline -- data`
+//! `cargo run --example work_pipeline -- data --crash-after 10`, then
+//! `cargo run --example work_pipeline -- data`
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -38,7 +39,9 @@ fn main() -> anyhow::Result<()> {
         raw.append((number.to_string(), format!("line {number}")))?;
     }
     let clean = log.open_topic("clean", 3, TopicConfig::new())?;
-    let mut consumer = log.consumer_group("pipeline")?.join_with("raw", ConsumerConfig::new().max_poll_records(8))?;
+    let mut consumer = log
+        .consumer_group("pipeline")?
+        .join_with("raw", ConsumerConfig::new().max_poll_records(8))?;
     let mut count = 0;
     loop {
         let records = consumer.poll(Duration::ZERO)?;
@@ -68,6 +71,10 @@ fn main() -> anyhow::Result<()> {
         }
     }
     let waiting: u64 = raw.partitions().iter().map(Partition::log_end_offset).sum();
-    println!("{} of {waiting} lines are there, {} of them twice", distinct.len(), all - distinct.len());
+    println!(
+        "{} of {waiting} lines are there, {} of them twice",
+        distinct.len(),
+        all - distinct.len()
+    );
     Ok(log.close()?)
 }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Bytes as text in quotation marks, or, if they are not UTF-8, as a byte string that shows each of them. Long ones are cut, with
-/// their length after the cut.
+/// Bytes as text in quotation marks, or, if they are not UTF-8, as a byte string that shows each of
+/// them. Long ones are cut, with their length after the cut.
 pub(crate) struct Excerpt<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Debug for Excerpt<'_> {
@@ -21,7 +21,11 @@ impl fmt::Debug for Excerpt<'_> {
             }
             Err(_) => write!(f, "b\"{}\"", shown.escape_ascii())?,
         }
-        if is_cut { write!(f, "... ({} bytes)", self.0.len()) } else { Ok(()) }
+        if is_cut {
+            write!(f, "... ({} bytes)", self.0.len())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -48,7 +52,11 @@ where
         /// As many items are shown.
         const MOST: usize = 3;
         let items = self.0.into_iter();
-        let more = if f.alternate() { 0 } else { items.len().saturating_sub(MOST) };
+        let more = if f.alternate() {
+            0
+        } else {
+            items.len().saturating_sub(MOST)
+        };
         let mut list = f.debug_list();
         list.entries(items.take(if more > 0 { MOST } else { usize::MAX }));
         if more > 0 {
@@ -73,22 +81,40 @@ mod tests {
         ] {
             assert_eq!(format!("{:?}", Excerpt(bytes)), shown);
         }
-        assert_eq!(format!("{:?}", Excerpt("a".repeat(40).as_bytes())), format!("{:?}", "a".repeat(40)));
-        assert_eq!(format!("{:?}", Excerpt("a".repeat(41).as_bytes())), format!("{:?}... (41 bytes)", "a".repeat(40)));
+        assert_eq!(
+            format!("{:?}", Excerpt("a".repeat(40).as_bytes())),
+            format!("{:?}", "a".repeat(40))
+        );
+        assert_eq!(
+            format!("{:?}", Excerpt("a".repeat(41).as_bytes())),
+            format!("{:?}... (41 bytes)", "a".repeat(40))
+        );
         let straddling = format!("{}\u{20ac}", "a".repeat(39));
-        assert_eq!(format!("{:?}", Excerpt(straddling.as_bytes())), format!("{:?}... (42 bytes)", "a".repeat(39)));
-        assert_eq!(format!("{:?}", Excerpt(&[0xff; 100])), format!("b\"{}\"... (100 bytes)", r"\xff".repeat(40)));
+        assert_eq!(
+            format!("{:?}", Excerpt(straddling.as_bytes())),
+            format!("{:?}... (42 bytes)", "a".repeat(39))
+        );
+        assert_eq!(
+            format!("{:?}", Excerpt(&[0xff; 100])),
+            format!("b\"{}\"... (100 bytes)", r"\xff".repeat(40))
+        );
     }
 
     #[test]
     fn null_is_not_empty() {
-        assert_eq!(format!("{:?} {:?}", Nullable(None), Nullable(Some(b""))), r#"null """#);
+        assert_eq!(
+            format!("{:?} {:?}", Nullable(None), Nullable(Some(b""))),
+            r#"null """#
+        );
     }
 
     #[test]
     fn a_long_list_shows_its_first_items_and_in_full_all() {
         assert_eq!(format!("{:?}", Few(&[1, 2, 3])), "[1, 2, 3]");
-        assert_eq!(format!("{:?}", Few(&[1, 2, 3, 4, 5, 6])), "[1, 2, 3, 3 more]");
+        assert_eq!(
+            format!("{:?}", Few(&[1, 2, 3, 4, 5, 6])),
+            "[1, 2, 3, 3 more]"
+        );
         assert_eq!(format!("{:#?}", Few(&[1, 2, 3, 4, 5])).lines().count(), 7);
     }
 }

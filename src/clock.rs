@@ -1,9 +1,12 @@
 //! Where time comes from: the only file that reads it.
 //!
-//! Record timestamps, retention and file ages take it from a [`Clock`]; time-outs of blocking calls are always real
-//! time (`Deadline`), so that a test with a [`ManualClock`] cannot hang.
+//! Record timestamps, retention and file ages take it from a [`Clock`]; time-outs of blocking calls
+//! are always real time (`Deadline`), so that a test with a [`ManualClock`] cannot hang.
 
-#![expect(clippy::disallowed_methods, reason = "this is the file they are kept for")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the file they are kept for"
+)]
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -11,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A moment, in whole milliseconds since 1970-01-01 UTC, as Kafka stores it. Earlier moments are negative; no record can carry
-/// one.
+/// A moment, in whole milliseconds since 1970-01-01 UTC, as Kafka stores it. Earlier moments are
+/// negative; no record can carry one.
 ///
-/// Displays in the format of RFC 3339, with milliseconds, in UTC; so does `{:?}`. A year that RFC 3339 cannot write, before 0 or
-/// after 9999, has a sign. Converts from and to [`SystemTime`].
+/// Displays in the format of RFC 3339, with milliseconds, in UTC; so does `{:?}`. A year that RFC
+/// 3339 cannot write, before 0 or after 9999, has a sign. Converts from and to [`SystemTime`].
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -64,7 +67,11 @@ impl From<SystemTime> for Timestamp {
 impl From<Timestamp> for SystemTime {
     fn from(at: Timestamp) -> Self {
         let distance = Duration::from_millis(at.0.unsigned_abs());
-        if at.0 < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+        if at.0 < 0 {
+            UNIX_EPOCH - distance
+        } else {
+            UNIX_EPOCH + distance
+        }
     }
 }
 
@@ -93,7 +100,11 @@ impl fmt::Display for Timestamp {
             write!(f, "{year:+05}")?;
         }
         let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
-        write!(f, "-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z", ms % 1_000)
+        write!(
+            f,
+            "-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{:03}Z",
+            ms % 1_000
+        )
     }
 }
 
@@ -105,7 +116,8 @@ impl fmt::Debug for Timestamp {
 
 /// Returns year, month and day of the Gregorian calendar, for a day counted from 1970-01-01.
 ///
-/// Years are taken to begin in March, so that a leap day is the last day of its year, its four years and its four centuries.
+/// Years are taken to begin in March, so that a leap day is the last day of its year, its four
+/// years and its four centuries.
 fn date_of(day: i64) -> (i64, i64, i64) {
     const CYCLE_DAYS: i64 = 400 * 365 + 97;
     const CENTURY_DAYS: i64 = 100 * 365 + 24;
@@ -129,7 +141,11 @@ fn date_of(day: i64) -> (i64, i64, i64) {
         (day, month) = (day - days, month + 1);
     }
     let year = cycles * 400 + centuries * 100 + fours * 4 + years;
-    if month > 12 { (year + 1, month - 12, day + 1) } else { (year, month, day + 1) }
+    if month > 12 {
+        (year + 1, month - 12, day + 1)
+    } else {
+        (year, month, day + 1)
+    }
 }
 
 mod sealed {
@@ -225,8 +241,8 @@ impl Deadline {
     }
 }
 
-/// What deadlines that a log keeps by itself are counted in: microseconds that only go forward, or, where the clock is set by
-/// hand, what it shows.
+/// What deadlines that a log keeps by itself are counted in: microseconds that only go forward, or,
+/// where the clock is set by hand, what it shows.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     manual: Option<Arc<dyn Clock>>,
@@ -235,7 +251,10 @@ pub(crate) struct Stopwatch {
 
 impl Stopwatch {
     pub(crate) fn of(clock: &Arc<dyn Clock>) -> Self {
-        Self { manual: clock.is_manual().then(|| Arc::clone(clock)), start: Instant::now() }
+        Self {
+            manual: clock.is_manual().then(|| Arc::clone(clock)),
+            start: Instant::now(),
+        }
     }
 
     #[inline]
@@ -245,7 +264,9 @@ impl Stopwatch {
 
     pub(crate) fn now_us(&self) -> u64 {
         match &self.manual {
-            Some(clock) => u64::try_from(clock.now().as_millis()).unwrap_or(0).saturating_mul(1_000),
+            Some(clock) => u64::try_from(clock.now().as_millis())
+                .unwrap_or(0)
+                .saturating_mul(1_000),
             None => u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX),
         }
     }
@@ -253,7 +274,11 @@ impl Stopwatch {
     /// When it shows `at_us`, in real time; never for a clock that is set by hand.
     pub(crate) fn deadline(&self, at_us: u64) -> Deadline {
         let counts = self.manual.is_none() && at_us < u64::MAX;
-        Deadline(if counts { self.start.checked_add(Duration::from_micros(at_us)) } else { None })
+        Deadline(if counts {
+            self.start.checked_add(Duration::from_micros(at_us))
+        } else {
+            None
+        })
     }
 }
 
@@ -263,9 +288,18 @@ mod tests {
 
     #[test]
     fn timestamps_saturate() {
-        assert_eq!(Timestamp::from_millis(5) - Duration::from_millis(7), Timestamp::from_millis(-2));
-        assert_eq!(Timestamp::from_millis(1) + Duration::MAX, Timestamp::from_millis(i64::MAX));
-        assert_eq!(Timestamp::from(UNIX_EPOCH + Duration::from_micros(1_999)), Timestamp::from_millis(1));
+        assert_eq!(
+            Timestamp::from_millis(5) - Duration::from_millis(7),
+            Timestamp::from_millis(-2)
+        );
+        assert_eq!(
+            Timestamp::from_millis(1) + Duration::MAX,
+            Timestamp::from_millis(i64::MAX)
+        );
+        assert_eq!(
+            Timestamp::from(UNIX_EPOCH + Duration::from_micros(1_999)),
+            Timestamp::from_millis(1)
+        );
     }
 
     #[test]
@@ -314,8 +348,19 @@ mod tests {
 
     #[test]
     fn every_timestamp_converts_to_system_time_and_back() {
-        for millis in [0, 1, -1, 1_700_000_000_042, -1_700_000_000_042, i64::MAX, i64::MIN + 1] {
-            assert_eq!(Timestamp::from(SystemTime::from(Timestamp(millis))), Timestamp(millis));
+        for millis in [
+            0,
+            1,
+            -1,
+            1_700_000_000_042,
+            -1_700_000_000_042,
+            i64::MAX,
+            i64::MIN + 1,
+        ] {
+            assert_eq!(
+                Timestamp::from(SystemTime::from(Timestamp(millis))),
+                Timestamp(millis)
+            );
         }
         assert!(SystemTime::from(Timestamp(i64::MIN)) < UNIX_EPOCH);
         assert!(Timestamp::now() > Timestamp(1_700_000_000_000));
@@ -347,10 +392,16 @@ mod tests {
     fn a_deadline_without_end_never_passes() {
         assert!(!Deadline::after(Duration::MAX).has_passed());
         assert!(Deadline::after(Duration::ZERO).has_passed());
-        for (one, other) in
-            [(Duration::ZERO, Duration::MAX), (Duration::MAX, Duration::ZERO), (Duration::ZERO, Duration::from_secs(9))]
-        {
-            assert!(Deadline::after(one).earlier(Deadline::after(other)).has_passed());
+        for (one, other) in [
+            (Duration::ZERO, Duration::MAX),
+            (Duration::MAX, Duration::ZERO),
+            (Duration::ZERO, Duration::from_secs(9)),
+        ] {
+            assert!(
+                Deadline::after(one)
+                    .earlier(Deadline::after(other))
+                    .has_passed()
+            );
         }
     }
 }

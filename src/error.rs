@@ -14,12 +14,14 @@ use crate::topic_partition::TopicPartition;
 /// The result of a call to annals: a [`std::result::Result`] whose error is an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a call failed. After any error the log is as it was before the call, unless the variant says otherwise.
+/// Why a call failed. After any error the log is as it was before the call, unless the variant says
+/// otherwise.
 ///
 /// Errors are cheap to clone, since one failed fsync reaches every caller that waited for it.
 ///
-/// `{}` and `{:?}` print the same text: what was tried, on what, why it failed and, if there is a way out, what to do. So a
-/// `main` that returns [`Result`] prints it. `{:#?}` prints the variant with its fields.
+/// `{}` and `{:?}` print the same text: what was tried, on what, why it failed and, if there is a
+/// way out, what to do. So a `main` that returns [`Result`] prints it. `{:#?}` prints the variant
+/// with its fields.
 ///
 /// ```
 /// let error = annals::Log::in_memory().topic("orders").unwrap_err();
@@ -40,23 +42,27 @@ pub enum Error {
         /// What the system answered.
         source: Arc<io::Error>,
     },
-    /// The disk or a quota is full. Nothing was written; reads, retention and deletion still work, and appends work again once
-    /// there is room.
+    /// The disk or a quota is full. Nothing was written; reads, retention and deletion still work,
+    /// and appends work again once there is room.
     #[error("no room for {}: delete records or files, or run `maintain`, then try again", path.display())]
     #[non_exhaustive]
     DiskFull {
         /// The file that could not grow.
         path: PathBuf,
     },
-    /// Stored bytes are damaged. What lies behind can still be read, from [`Corruption::offsets`]`.end` on.
+    /// Stored bytes are damaged. What lies behind can still be read, from
+    /// [`Corruption::offsets`]`.end` on.
     #[error(transparent)]
     Corrupt(Box<Corruption>),
-    /// A batch is whole, but its records have more bytes when they are decompressed than this log was opened to read. Later
-    /// batches can still be read, from [`OversizedBatch::offsets`]`.end` on; a log that is opened with a larger
-    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) reads this one as well.
+    /// A batch is whole, but its records have more bytes when they are decompressed than this log
+    /// was opened to read. Later batches can still be read, from [`OversizedBatch::offsets`]`.end`
+    /// on; a log that is opened with a larger
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) reads this
+    /// one as well.
     #[error(transparent)]
     BatchTooLarge(Box<OversizedBatch>),
-    /// An fsync failed: whether what was waiting for it is durable is unknown. The partition refuses further writes.
+    /// An fsync failed: whether what was waiting for it is durable is unknown. The partition
+    /// refuses further writes.
     #[error(
         "cannot sync {}: {source}; whether the last records survive a power cut is unknown, re-open the partition",
         path.display()
@@ -68,9 +74,11 @@ pub enum Error {
         /// What the system answered.
         source: Arc<io::Error>,
     },
-    /// An earlier write or fsync of this partition failed in a way that leaves its end unknown: it refuses writes until
-    /// [re-opened](crate::Partition::reopen).
-    #[error("{partition} refuses writes after an earlier failure ({cause}): call `Partition::reopen`")]
+    /// An earlier write or fsync of this partition failed in a way that leaves its end unknown: it
+    /// refuses writes until [re-opened](crate::Partition::reopen).
+    #[error(
+        "{partition} refuses writes after an earlier failure ({cause}): call `Partition::reopen`"
+    )]
     #[non_exhaustive]
     Poisoned {
         /// The partition.
@@ -91,7 +99,8 @@ pub enum Error {
         /// Next offset to be written.
         log_end: u64,
     },
-    /// The topic is only compacted, so its records cannot be deleted by offset. Nothing was changed. Kafka's `POLICY_VIOLATION`.
+    /// The topic is only compacted, so its records cannot be deleted by offset. Nothing was
+    /// changed. Kafka's `POLICY_VIOLATION`.
     #[error(
         "records of {partition} cannot be deleted: its topic is only compacted; append tombstones, \
          or set `cleanup.policy` to `compact,delete`"
@@ -110,8 +119,11 @@ pub enum Error {
     /// A topic of this name exists.
     #[error("topic {0:?} exists already")]
     TopicExists(String),
-    /// A topic exists whose name differs only in `.` and `_`. Kafka refuses the second: its metrics do not tell them apart.
-    #[error("topic {name:?} cannot be told from {existing:?}, which exists (`.` and `_` count as the same): choose another name")]
+    /// A topic exists whose name differs only in `.` and `_`. Kafka refuses the second: its metrics
+    /// do not tell them apart.
+    #[error(
+        "topic {name:?} cannot be told from {existing:?}, which exists (`.` and `_` count as the same): choose another name"
+    )]
     #[non_exhaustive]
     TopicCollides {
         /// The name that was asked for.
@@ -137,26 +149,30 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// A record, or a batch, is larger than the topic, the producer or the readers of this log allow. Nothing of it was
-    /// appended.
+    /// A record, or a batch, is larger than the topic, the producer or the readers of this log
+    /// allow. Nothing of it was appended.
     #[error("a batch of {bytes} bytes is over {limit}, which `{key}` allows")]
     #[non_exhaustive]
     RecordTooLarge {
-        /// Size of the batch as it would be written; for `max_decompressed_bytes` that of its records before they are
-        /// compressed.
+        /// Size of the batch as it would be written; for `max_decompressed_bytes` that of its
+        /// records before they are compressed.
         bytes: u64,
         /// The limit.
         limit: u64,
-        /// The setting that the limit comes from: the topic's `max.message.bytes` or `segment.bytes`, the producer's
-        /// `buffer.memory`, or [`max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) of the log.
+        /// The setting that the limit comes from: the topic's `max.message.bytes` or
+        /// `segment.bytes`, the producer's `buffer.memory`, or
+        /// [`max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) of the log.
         key: &'static str,
     },
-    /// A producer's buffer stayed full for its `max.block.ms`: what was sent before is still being written. The record was not
-    /// taken.
-    #[error("the producer's buffer stayed full for its `max.block.ms`: what was sent before is still being written")]
+    /// A producer's buffer stayed full for its `max.block.ms`: what was sent before is still being
+    /// written. The record was not taken.
+    #[error(
+        "the producer's buffer stayed full for its `max.block.ms`: what was sent before is still being written"
+    )]
     BufferExhausted,
-    /// Records that were sent earlier failed, and no delivery was waited for. They have to be sent again, unless `cause` leaves
-    /// open whether they were written ([`SyncFailed`](Self::SyncFailed)).
+    /// Records that were sent earlier failed, and no delivery was waited for. They have to be sent
+    /// again, unless `cause` leaves open whether they were written
+    /// ([`SyncFailed`](Self::SyncFailed)).
     #[error("{records} records sent to {partition} were not acknowledged: {cause}")]
     #[non_exhaustive]
     NotAcknowledged {
@@ -181,7 +197,9 @@ pub enum Error {
         found: i32,
     },
     /// A later epoch of the same producer has written to the partition. Nothing was appended.
-    #[error("epoch {epoch} of producer {producer_id} is fenced from {partition}: a later one has written to it")]
+    #[error(
+        "epoch {epoch} of producer {producer_id} is fenced from {partition}: a later one has written to it"
+    )]
     #[non_exhaustive]
     ProducerFenced {
         /// The partition.
@@ -224,11 +242,15 @@ pub enum Error {
     Locked {
         /// The directory.
         path: PathBuf,
-        /// Process id of the holder, where it can be known: always where the holder is this process.
+        /// Process id of the holder, where it can be known: always where the holder is this
+        /// process.
         holder: Option<u32>,
     },
-    /// The member no longer owns what it commits: others have the work. The next `poll` joins again.
-    #[error("the member was fenced from group {group:?}: its partitions went to others; poll again to rejoin")]
+    /// The member no longer owns what it commits: others have the work. The next `poll` joins
+    /// again.
+    #[error(
+        "the member was fenced from group {group:?}: its partitions went to others; poll again to rejoin"
+    )]
     #[non_exhaustive]
     MemberFenced {
         /// The group.
@@ -286,8 +308,8 @@ pub enum Error {
     /// The log was closed, or the producer was.
     #[error("the log is closed")]
     Closed,
-    /// This process was forked from the one that opened the log. The log is left as it is: only its opener can use it and close
-    /// it.
+    /// This process was forked from the one that opened the log. The log is left as it is: only its
+    /// opener can use it and close it.
     #[error(
         "the log belongs to process {opener}, from which this one was forked: close it there; here, `open_read_only` reads it"
     )]
@@ -303,9 +325,11 @@ pub enum Error {
 
 fn where_it_is_open(holder: Option<u32>) -> String {
     match holder {
-        Some(pid) if pid == process::id() => "in this process already: use that handle or a clone of it; it closes with \
+        Some(pid) if pid == process::id() => {
+            "in this process already: use that handle or a clone of it; it closes with \
              `Log::close`, or with the last topic, partition, reader and consumer that came from it"
-            .to_owned(),
+                .to_owned()
+        }
         Some(pid) => format!("elsewhere (process {pid}): close it there, or open it read-only"),
         None => "elsewhere: close it there, or open it read-only".to_owned(),
     }
@@ -356,18 +380,32 @@ impl Error {
     /// An I/O error with what was tried, told apart from a full disk.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path: path.to_owned() },
-            _ => Self::Io { action, path: path.to_owned(), source: Arc::new(source) },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull {
+                path: path.to_owned(),
+            },
+            _ => Self::Io {
+                action,
+                path: path.to_owned(),
+                source: Arc::new(source),
+            },
         }
     }
 
-    /// Whether the same call may succeed later without anything being repaired: the disk or a buffer was full, or the
-    /// directory locked.
+    /// Whether the same call may succeed later without anything being repaired: the disk or a
+    /// buffer was full, or the directory locked.
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::DiskFull { .. } | Self::Locked { .. } | Self::MemberFenced { .. } | Self::BufferExhausted => true,
+            Self::DiskFull { .. }
+            | Self::Locked { .. }
+            | Self::MemberFenced { .. }
+            | Self::BufferExhausted => true,
             Self::Io { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::Interrupted
+                        | io::ErrorKind::WouldBlock
+                        | io::ErrorKind::TimedOut
+                )
             }
             _ => false,
         }
@@ -377,7 +415,13 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::NotAcknowledged { cause, .. } => cause.is_fatal(),
-            _ => matches!(self, Self::SyncFailed { .. } | Self::Poisoned { .. } | Self::Closed | Self::Forked { .. }),
+            _ => matches!(
+                self,
+                Self::SyncFailed { .. }
+                    | Self::Poisoned { .. }
+                    | Self::Closed
+                    | Self::Forked { .. }
+            ),
         }
     }
 
@@ -387,7 +431,8 @@ impl Error {
     }
 }
 
-/// The text, as `Display` has it, with the causes that it does not contain yet; `{:#?}` prints the variant with its fields.
+/// The text, as `Display` has it, with the causes that it does not contain yet; `{:#?}` prints the
+/// variant with its fields.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -426,13 +471,22 @@ impl Error {
         show_fields!(
             self,
             f,
-            Io { action, path, source },
+            Io {
+                action,
+                path,
+                source
+            },
             DiskFull { path },
             Corrupt(damage),
             BatchTooLarge(batch),
             SyncFailed { path, source },
             Poisoned { partition, cause },
-            OffsetOutOfRange { partition, requested, log_start, log_end },
+            OffsetOutOfRange {
+                partition,
+                requested,
+                log_start,
+                log_end
+            },
             PolicyViolation { partition },
             UnknownTopic(topic),
             UnknownPartition(partition),
@@ -442,9 +496,22 @@ impl Error {
             InvalidRecord { index, reason },
             RecordTooLarge { bytes, limit, key },
             BufferExhausted,
-            NotAcknowledged { partition, records, cause },
-            OutOfOrderSequence { partition, producer_id, expected, found },
-            ProducerFenced { partition, producer_id, epoch },
+            NotAcknowledged {
+                partition,
+                records,
+                cause
+            },
+            OutOfOrderSequence {
+                partition,
+                producer_id,
+                expected,
+                found
+            },
+            ProducerFenced {
+                partition,
+                producer_id,
+                epoch
+            },
             InvalidConfig { key, reason },
             NotALog { path, reason },
             Unsupported { path, what },
@@ -467,53 +534,4 @@ impl Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_is_small_and_travels() {
-        fn travels<T: Clone + Send + Sync + 'static>() {}
-        travels::<Error>();
-        assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
-    }
-
-    #[test]
-    fn debug_prints_the_text_with_its_causes_and_alternate_debug_the_fields() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("the cable is out")]
-        struct Deep;
-        #[derive(Debug, thiserror::Error)]
-        #[error("the device is gone")]
-        struct Cause(#[source] Deep);
-
-        let error = Error::io("list", Path::new("data"), io::Error::other(Cause(Deep)));
-        assert_eq!(format!("{error:?}"), "cannot list data: the device is gone: the cable is out");
-        let fields = format!("{error:#?}");
-        assert!(fields.starts_with("Io {\n    action: \"list\",\n    path: \"data\",\n    source: "), "{fields}");
-
-        let ended: std::result::Result<(), Error> = Err(Error::Closed);
-        assert_eq!(format!("{ended:?}"), "Err(the log is closed)");
-        assert_eq!(format!("{:#?}", Error::Closed), "Closed");
-    }
-
-    #[test]
-    fn result_has_one_error_type_next_to_anyhow() -> anyhow::Result<()> {
-        assert_eq!(Result::Ok(1)?, 1);
-        Ok(())
-    }
-
-    #[test]
-    fn an_error_out_of_range_names_the_partition() {
-        let error = Error::OffsetOutOfRange { partition: ("orders", 3).into(), requested: 9, log_start: 1, log_end: 4 };
-        assert_eq!(error.to_string(), "offset 9 is out of range: orders-3 holds 1..4");
-    }
-
-    #[test]
-    fn a_full_disk_is_told_apart() {
-        let full = Error::io("append to", Path::new("x"), io::ErrorKind::StorageFull.into());
-        assert!(matches!(full, Error::DiskFull { .. }) && full.is_retriable());
-        let other = Error::io("append to", Path::new("x"), io::Error::other("boom"));
-        assert_eq!(other.to_string(), "cannot append to x: boom");
-        assert!(!other.is_retriable());
-    }
-}
+mod tests;

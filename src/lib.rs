@@ -1,8 +1,8 @@
 //! Kafka's log as a library: the same files, the same meaning, no broker.
 //!
-//! A program opens a directory and has topics, partitions and consumer groups behind a synchronous API. What it writes are the
-//! files of a Kafka broker, byte for byte in Kafka's format, so that a broker can take them over, and a directory that a broker
-//! wrote can be read here.
+//! A program opens a directory and has topics, partitions and consumer groups behind a synchronous
+//! API. What it writes are the files of a Kafka broker, byte for byte in Kafka's format, so that a
+//! broker can take them over, and a directory that a broker wrote can be read here.
 //!
 //! # Quick start
 //!
@@ -24,7 +24,8 @@
 //! # }
 //! ```
 //!
-//! It runs any number of times. In a test, [`Log::in_memory`] is the same engine and touches no file.
+//! It runs any number of times. In a test, [`Log::in_memory`] is the same engine and touches no
+//! file.
 //!
 //! # In five minutes
 //!
@@ -32,8 +33,9 @@
 //!
 //! ## Topics and partitions
 //!
-//! A topic is a name for a number of partitions. A partition is what is called a log elsewhere: records in the order in which
-//! they were appended, each with its *offset*, counted from 0. Offsets are never reused, and nothing is ever changed in place.
+//! A topic is a name for a number of partitions. A partition is what is called a log elsewhere:
+//! records in the order in which they were appended, each with its *offset*, counted from 0.
+//! Offsets are never reused, and nothing is ever changed in place.
 //!
 //! ```
 //! use std::time::Duration;
@@ -48,14 +50,16 @@
 //! # }
 //! ```
 //!
-//! The order of records holds within a partition, so what must stay in order gets one key: [`Topic::append`] sends all records of
-//! a key to one partition, the one that Kafka's clients would choose. A program that wants one order of everything, such as a
-//! write-ahead log, opens a single partition without a log around it: [`Partition::open`].
+//! The order of records holds within a partition, so what must stay in order gets one key:
+//! [`Topic::append`] sends all records of a key to one partition, the one that Kafka's clients
+//! would choose. A program that wants one order of everything, such as a write-ahead log, opens a
+//! single partition without a log around it: [`Partition::open`].
 //!
 //! ## Appending
 //!
-//! A [`Record`] has a value and, where wanted, a key, headers and a time. Anything that is bytes will do for one:
-//! `append("paid")`, `append((key, value))`. A batch is written whole or not at all, and is one call to the system:
+//! A [`Record`] has a value and, where wanted, a key, headers and a time. Anything that is bytes
+//! will do for one: `append("paid")`, `append((key, value))`. A batch is written whole or not at
+//! all, and is one call to the system:
 //!
 //! ```
 //! # use annals::{Log, Record, TopicConfig};
@@ -69,8 +73,9 @@
 //! # }
 //! ```
 //!
-//! Many small records go faster through a [`Producer`], which sends them in batches from any number of threads. A [`Delivery`]
-//! tells where a record came to stand; one that is dropped costs nothing, and the failure comes out of the next call.
+//! Many small records go faster through a [`Producer`], which sends them in batches from any number
+//! of threads. A [`Delivery`] tells where a record came to stand; one that is dropped costs
+//! nothing, and the failure comes out of the next call.
 //!
 //! ```
 //! # use annals::{Log, Record, TopicConfig};
@@ -88,9 +93,10 @@
 //!
 //! ## Reading
 //!
-//! A [`Reader`] goes through a range of offsets: `..` is all there is, `n..` goes on where somebody stopped. It gives whole
-//! [`Batch`]es, each checked against its checksum, or, with [`Reader::next_record`], record by record. A [`RecordView`] borrows
-//! from the batch, which for sealed segments is the mapped file: nothing is copied.
+//! A [`Reader`] goes through a range of offsets: `..` is all there is, `n..` goes on where somebody
+//! stopped. It gives whole [`Batch`]es, each checked against its checksum, or, with
+//! [`Reader::next_record`], record by record. A [`RecordView`] borrows from the batch, which for
+//! sealed segments is the mapped file: nothing is copied.
 //!
 //! ```
 //! # use annals::{Log, Timestamp, TopicConfig};
@@ -116,8 +122,9 @@
 //!
 //! ## Following
 //!
-//! [`Partition::follow`] reads in the same way and then waits for more. Waiting is ended from any thread by its [`Waker`], which
-//! gives `None`, or by [`Log::close`], which gives [`Error::Closed`].
+//! [`Partition::follow`] reads in the same way and then waits for more. Waiting is ended from any
+//! thread by its [`Waker`], which gives `None`, or by [`Log::close`], which gives
+//! [`Error::Closed`].
 //!
 //! ```
 //! # use annals::{Log, TopicConfig};
@@ -138,9 +145,10 @@
 //!
 //! ## Groups
 //!
-//! A reader's place is its own affair. A [`ConsumerGroup`] keeps it in the log: members share the partitions of the topics that
-//! they [`join`](ConsumerGroup::join), and what they [`commit`](Consumer::commit) is where the group goes on after a restart.
-//! Commit after the work is done, and every record is worked on at least once.
+//! A reader's place is its own affair. A [`ConsumerGroup`] keeps it in the log: members share the
+//! partitions of the topics that they [`join`](ConsumerGroup::join), and what they
+//! [`commit`](Consumer::commit) is where the group goes on after a restart. Commit after the work
+//! is done, and every record is worked on at least once.
 //!
 //! ```
 //! # use annals::{Log, Record, TopicConfig};
@@ -161,23 +169,25 @@
 //! # }
 //! ```
 //!
-//! When members come and go, a poll says which partitions are given up and which are new ([`Records::rebalance`]). How they are
-//! shared out is up to an [`Assignor`]. Groups live in one process; their positions are Kafka's `__consumer_offsets`, and can be
-//! seen and changed from outside: [`ConsumerGroup::describe`], [`ConsumerGroup::reset`]. A reader that needs neither a group nor
-//! positions is made by [`Log::assign`].
+//! When members come and go, a poll says which partitions are given up and which are new
+//! ([`Records::rebalance`]). How they are shared out is up to an [`Assignor`]. Groups live in one
+//! process; their positions are Kafka's `__consumer_offsets`, and can be seen and changed from
+//! outside: [`ConsumerGroup::describe`], [`ConsumerGroup::reset`]. A reader that needs neither a
+//! group nor positions is made by [`Log::assign`].
 //!
 //! ## Durability
 //!
-//! What an acknowledged append survives is said by [`Durability`]: of the log ([`LogConfig::durability`]), of a topic
-//! ([`TopicConfig::durability`]), or of a handle ([`Topic::with_durability`]), whichever asks for most.
+//! What an acknowledged append survives is said by [`Durability`]: of the log
+//! ([`LogConfig::durability`]), of a topic ([`TopicConfig::durability`]), or of a handle
+//! ([`Topic::with_durability`]), whichever asks for most.
 //!
 //! | | process killed | machine loses power |
 //! | --- | --- | --- |
 //! | [`Durability::Os`], the default | nothing acknowledged is lost | what was not flushed yet may be lost |
 //! | [`Durability::Synced`] | nothing acknowledged is lost | nothing acknowledged is lost |
 //!
-//! Flushing is done every [`flush_interval`](LogConfig::flush_interval), a second by default, and by [`Log::flush`]. What a power
-//! cut leaves of a partition is a prefix of it.
+//! Flushing is done every [`flush_interval`](LogConfig::flush_interval), a second by default, and
+//! by [`Log::flush`]. What a power cut leaves of a partition is a prefix of it.
 //!
 //! ```
 //! # use annals::{Durability, Log, TopicConfig};
@@ -190,14 +200,16 @@
 //! # }
 //! ```
 //!
-//! Appends from many threads that ask for `Synced` share one sync. In a topic that is `Synced` itself, readers see a record once
-//! it is on the device, so that nobody acts on one that a power cut takes back.
+//! Appends from many threads that ask for `Synced` share one sync. In a topic that is `Synced`
+//! itself, readers see a record once it is on the device, so that nobody acts on one that a power
+//! cut takes back.
 //!
 //! ## Retention
 //!
-//! Records go by age ([`TopicConfig::retention`], 7 days by default), by size ([`TopicConfig::retention_bytes`],
-//! [`LogConfig::max_bytes`]), or when told to ([`Partition::delete_records_before`]). Whole segments are deleted, the oldest
-//! first, from a thread in the background or by [`Log::maintain`]; batches that somebody holds stay readable.
+//! Records go by age ([`TopicConfig::retention`], 7 days by default), by size
+//! ([`TopicConfig::retention_bytes`], [`LogConfig::max_bytes`]), or when told to
+//! ([`Partition::delete_records_before`]). Whole segments are deleted, the oldest first, from a
+//! thread in the background or by [`Log::maintain`]; batches that somebody holds stay readable.
 //!
 //! ```
 //! # use annals::{Log, TopicConfig};
@@ -214,11 +226,12 @@
 //!
 //! ## Errors
 //!
-//! There is one [`Error`], with a variant for each thing that a caller would do differently; its text says what was tried, on
-//! what, and what to do. A failed append left nothing in the log, except where a sync failed ([`Error::SyncFailed`]):
-//! then it is unknown, and the partition refuses writes until it is opened again. A program that has a limit on the size of its
-//! files (`ulimit -f`) must ignore `SIGXFSZ` to be told so by an error. Damage is an error that says which offsets are lost, and
-//! reading goes on behind them:
+//! There is one [`Error`], with a variant for each thing that a caller would do differently; its
+//! text says what was tried, on what, and what to do. A failed append left nothing in the log,
+//! except where a sync failed ([`Error::SyncFailed`]): then it is unknown, and the partition
+//! refuses writes until it is opened again. A program that has a limit on the size of its files
+//! (`ulimit -f`) must ignore `SIGXFSZ` to be told so by an error. Damage is an error that says
+//! which offsets are lost, and reading goes on behind them:
 //!
 //! ```
 //! # use annals::{Error, Log, TopicConfig};
@@ -243,20 +256,25 @@
 //!
 //! # Guarantees
 //!
-//! 1. The files are Kafka's. Directories that brokers wrote can be read, message formats v0, v1 and v2 in all four codecs, and be
-//!    appended to; directories that annals wrote can be adopted by a broker.
+//! 1. The files are Kafka's. Directories that brokers wrote can be read, message formats v0, v1 and
+//!    v2 in all four codecs, and be appended to; directories that annals wrote can be adopted by a
+//!    broker.
 //! 2. An acknowledgement says what it survives; see [durability](#durability).
-//! 3. Damage is reported, never cut away in silence. An end that was torn by a crash is cut, kept beside in a `.torn` file and
-//!    reported by [`Log::recovery`]; damage in what was flushed is [`Error::Corrupt`], and what lies behind it stays readable.
-//!    A batch whose checksum is right is never cut, however odd its header looks.
+//! 3. Damage is reported, never cut away in silence. An end that was torn by a crash is cut, kept
+//!    beside in a `.torn` file and reported by [`Log::recovery`]; damage in what was flushed is
+//!    [`Error::Corrupt`], and what lies behind it stays readable. A batch whose checksum is right
+//!    is never cut, however odd its header looks.
 //! 4. Readers never wait for writers.
 //! 5. The log is the truth. An index that is missing or wrong is built anew from the records.
-//! 6. Bad input is an error before anything is written, and bytes from a disk never lead to a panic.
-//! 7. No runtime, no output, no environment variables, no global state; one thread for each [`Log`], and one more once a
-//!    [`Producer`] lingers. Both can be done without ([`LogConfig::maintenance_interval`], [`ProducerConfig::linger`]) and do
-//!    nothing that [`Log::maintain`] and [`Log::flush`] do not do.
+//! 6. Bad input is an error before anything is written, and bytes from a disk never lead to a
+//!    panic.
+//! 7. No runtime, no output, no environment variables, no global state; one thread for each
+//!    [`Log`], and one more once a [`Producer`] lingers. Both can be done without
+//!    ([`LogConfig::maintenance_interval`], [`ProducerConfig::linger`]) and do nothing that
+//!    [`Log::maintain`] and [`Log::flush`] do not do.
 //!
-//! Not promised: replication, access over a network, more than one process that writes. Not there yet: transactions.
+//! Not promised: replication, access over a network, more than one process that writes. Not there
+//! yet: transactions.
 //!
 //! # A map
 //!
@@ -277,15 +295,30 @@
 //!
 //! # Features
 //!
-//! `gzip`, `snappy`, `lz4` and `zstd`, all on by default, are Kafka's codecs ([`Compression`]). Without one of them, batches that
-//! it compressed cannot be read, which is [`Error::Unsupported`].
+//! `gzip`, `snappy`, `lz4` and `zstd`, all on by default, are Kafka's codecs ([`Compression`]).
+//! Without one of them, batches that it compressed cannot be read, which is [`Error::Unsupported`].
 //!
-//! `simulation`, off by default, has `SimulatedDisk`, which loses its power, fills up and fails: for tests.
+//! `simulation`, off by default, has `SimulatedDisk`, which loses its power, fills up and fails:
+//! for tests.
 
-#![deny(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods)]
+#![deny(
+    missing_docs,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods
+)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
-#![deny(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_sign_loss, clippy::little_endian_bytes)]
-#![warn(clippy::expect_used, clippy::indexing_slicing, clippy::exhaustive_enums)]
+#![deny(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::little_endian_bytes
+)]
+#![warn(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::exhaustive_enums
+)]
 
 mod brief;
 mod catalog;
@@ -309,17 +342,22 @@ mod threads;
 mod topic;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
-pub use config::{CleanupPolicy, Compression, DamagedOffsets, Durability, LogConfig, ReadMode, TimestampType, TopicConfig};
+pub use config::{
+    CleanupPolicy, Compression, DamagedOffsets, Durability, LogConfig, ReadMode, TimestampType,
+    TopicConfig,
+};
 pub use error::{Corruption, Error, OversizedBatch, Result};
 pub use format::record::{Header, Headers, IntoBytes, Record};
 pub use group::{
-    Assign, Assignor, Consumer, ConsumerConfig, ConsumerGroup, GroupDescription, GroupPosition, GroupSpec, GroupState,
-    MemberDescription, MemberSpec, OffsetAndMetadata, OffsetReset, Rebalance, Records, Seek, Subscription,
+    Assign, Assignor, Consumer, ConsumerConfig, ConsumerGroup, GroupDescription, GroupPosition,
+    GroupSpec, GroupState, MemberDescription, MemberSpec, OffsetAndMetadata, OffsetReset,
+    Rebalance, Records, Seek, Subscription,
 };
 pub use log::{Log, LogBuilder, LoweredCommit, Recovery};
 pub use partition::{
-    Batch, Isolation, Maintenance, OffsetAndTimestamp, OffsetSpec, OwnedRecord, Partition, PartitionRecovery, ReadOptions,
-    Reader, RecordIter, RecordMetadata, RecordView, SegmentInfo, Waker,
+    Batch, Isolation, Maintenance, OffsetAndTimestamp, OffsetSpec, OwnedRecord, Partition,
+    PartitionRecovery, ReadOptions, Reader, RecordIter, RecordMetadata, RecordView, SegmentInfo,
+    Waker,
 };
 pub use producer::{Delivery, Producer, ProducerConfig};
 #[cfg(any(test, feature = "simulation"))]

@@ -1,13 +1,17 @@
 //! The one place that starts threads.
 //!
-//! A system may refuse a thread: `ulimit -u`, a container's limit on processes, no memory. `std::thread::spawn` panics then.
-//! These functions return the refusal, and every caller continues without that thread: see where each is called.
+//! A system may refuse a thread: `ulimit -u`, a container's limit on processes, no memory.
+//! `std::thread::spawn` panics then. These functions return the refusal, and every caller continues
+//! without that thread: see where each is called.
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 /// Starts a thread that may outlive its caller.
-pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     check_allowed()?;
     Builder::new().name(name.to_owned()).spawn(work)
 }
@@ -19,7 +23,9 @@ pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
     check_allowed()?;
-    Builder::new().name(name.to_owned()).spawn_scoped(scope, work)
+    Builder::new()
+        .name(name.to_owned())
+        .spawn_scoped(scope, work)
 }
 
 #[cfg(not(test))]
@@ -51,7 +57,11 @@ mod refusing {
     }
 
     pub(super) fn check_allowed() -> io::Result<()> {
-        if IS_REFUSED.get() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        if IS_REFUSED.get() {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -63,9 +73,17 @@ mod tests {
     fn a_thread_has_its_name() {
         let (tell, told) = std::sync::mpsc::channel();
         let name = || std::thread::current().name().map(str::to_owned);
-        spawn("annals-test", move || tell.send(name()).unwrap()).unwrap().join().unwrap();
+        spawn("annals-test", move || tell.send(name()).unwrap())
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(told.recv().unwrap().as_deref(), Some("annals-test"));
-        let scoped = std::thread::scope(|scope| spawn_scoped(scope, "annals-scoped", name).unwrap().join().unwrap());
+        let scoped = std::thread::scope(|scope| {
+            spawn_scoped(scope, "annals-scoped", name)
+                .unwrap()
+                .join()
+                .unwrap()
+        });
         assert_eq!(scoped.as_deref(), Some("annals-scoped"));
     }
 
@@ -73,7 +91,9 @@ mod tests {
     fn a_refusal_is_an_error() {
         let refused = refuse_threads(|| spawn("annals-test", || ()));
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        let refused = refuse_threads(|| std::thread::scope(|scope| spawn_scoped(scope, "annals-test", || ()).is_err()));
+        let refused = refuse_threads(|| {
+            std::thread::scope(|scope| spawn_scoped(scope, "annals-test", || ()).is_err())
+        });
         assert!(refused);
     }
 }

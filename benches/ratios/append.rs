@@ -20,7 +20,9 @@ pub(crate) fn measure() {
         let batches = workload::sized(10, batches, batches * 2);
         let name = format!("append, {}", shape.name());
         let raw = || time_pwrite(&batch, batches);
-        measure_pair(&name, Aim::AtLeast(aim), 15, raw, || time_append(&values, batches));
+        measure_pair(&name, Aim::AtLeast(aim), 15, raw, || {
+            time_append(&values, batches)
+        });
     }
 }
 

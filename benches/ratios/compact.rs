@@ -1,5 +1,5 @@
-//! Compacting a log of which one record in ten is the latest of its key, beside copying its files; and appending meanwhile,
-//! beside appending alone.
+//! Compacting a log of which one record in ten is the latest of its key, beside copying its files;
+//! and appending meanwhile, beside appending alone.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -22,13 +22,23 @@ pub(crate) fn measure() {
     let copy = || time_copy(batches, &mut buffer);
     measure_pair(&name, Aim::AtLeast(0.25), 5, copy, || time_compact(batches));
     let name = format!("append while {megabytes} MiB are compacted");
-    measure_pair(&name, Aim::AtLeast(0.7), 5, || time_appends(batches, false), || time_appends(batches, true));
+    measure_pair(
+        &name,
+        Aim::AtLeast(0.7),
+        5,
+        || time_appends(batches, false),
+        || time_appends(batches, true),
+    );
 }
 
 /// Ten rounds over the same keys.
 fn fill(dir: &Path, batches: usize) -> Partition {
-    let bytes = u32::try_from(batches * 100_000 / 4).unwrap_or(u32::MAX).min(SEGMENT_BYTES);
-    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(bytes.max(200_000));
+    let bytes = u32::try_from(batches * 100_000 / 4)
+        .unwrap_or(u32::MAX)
+        .min(SEGMENT_BYTES);
+    let config = TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(bytes.max(200_000));
     let partition = Partition::open(dir.join("bench-0"), config).expect("a partition opens");
     let (values, keys) = (TYPICAL.values(), (batches * TYPICAL.records / 10).max(1));
     for batch in 0..batches {
@@ -41,7 +51,9 @@ fn fill(dir: &Path, batches: usize) -> Partition {
 /// One batch, whose keys go round.
 fn append(partition: &Partition, values: &[Vec<u8>], first: usize, keys: usize) {
     let records = values.iter().zip(first..);
-    let records = records.map(|(value, number)| Record::new(value.as_slice()).key(format!("key-{:010}", number % keys)));
+    let records = records.map(|(value, number)| {
+        Record::new(value.as_slice()).key(format!("key-{:010}", number % keys))
+    });
     partition.append_batch(records).expect("an append works");
 }
 
@@ -66,7 +78,10 @@ fn time_appends(batches: usize, is_compacted: bool) -> Duration {
     }
     let elapsed = start.elapsed();
     if let Some(thread) = compacting {
-        assert!(thread.join().expect("nothing panics").records_removed > 0, "there is something to remove");
+        assert!(
+            thread.join().expect("nothing panics").records_removed > 0,
+            "there is something to remove"
+        );
     }
     elapsed / u32::try_from(count).expect("the count is small")
 }
@@ -95,7 +110,8 @@ fn time_copy(batches: usize, buffer: &mut [u8]) -> Duration {
             if count == 0 {
                 break;
             }
-            copy.write_all(&buffer[..count]).expect("a file can be written");
+            copy.write_all(&buffer[..count])
+                .expect("a file can be written");
         }
         copy.sync_data().expect("a file can be synced");
         fs::remove_file(target).expect("a file can be removed");

@@ -1,4 +1,5 @@
-//! What can be counted: allocations, and calls that read or write. Counted is what this process does, in all its threads.
+//! What can be counted: allocations, and calls that read or write. Counted is what this process
+//! does, in all its threads.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,8 @@ pub(crate) fn check() {
     check_read();
 }
 
-/// Once warm, an append allocates nothing and is one call that writes. Growing indexes allocate now and then.
+/// Once warm, an append allocates nothing and is one call that writes. Growing indexes allocate now
+/// and then.
 fn check_append(shape: Shape) {
     let scratch = workload::scratch();
     let partition = workload::open_lone(scratch.path(), 1 << 30);
@@ -58,13 +60,25 @@ fn check_append(shape: Shape) {
     let values = shape.values();
     workload::fill(&partition, shape, 100);
     let counts = count(|| (0..batches).for_each(|_| workload::append(&partition, &values)));
-    print(&format!("append, {}", shape.name()), "append", batches, counts);
+    print(
+        &format!("append, {}", shape.name()),
+        "append",
+        batches,
+        counts,
+    );
     assert!(counts.allocations <= batches / 50, "appending allocates");
-    assert!(counts.writes.is_none_or(|writes| writes == batches), "an append is one call that writes");
-    assert!(counts.reads.is_none_or(|reads| reads == 0), "an append does not read");
+    assert!(
+        counts.writes.is_none_or(|writes| writes == batches),
+        "an append is one call that writes"
+    );
+    assert!(
+        counts.reads.is_none_or(|reads| reads == 0),
+        "an append does not read"
+    );
 }
 
-/// Sealed segments that are mapped are read without a call and without an allocation for each record.
+/// Sealed segments that are mapped are read without a call and without an allocation for each
+/// record.
 fn check_read() {
     let scratch = workload::scratch();
     let partition = workload::filled(scratch.path(), TYPICAL, workload::sized(100, 1_000, 1_000));
@@ -73,17 +87,28 @@ fn check_read() {
     read::visit_records(&partition, end);
     let records = count(|| read::visit_records(&partition, end));
     print("read every record, 100 B x 1000", "batch", batches, records);
-    assert!(records.allocations <= 2 * batches, "a record is read in place");
-    assert!(records.reads.is_none_or(|reads| reads == 0), "mapped segments are read without a call");
+    assert!(
+        records.allocations <= 2 * batches,
+        "a record is read in place"
+    );
+    assert!(
+        records.reads.is_none_or(|reads| reads == 0),
+        "mapped segments are read without a call"
+    );
     let whole = count(|| read::visit_batches(&partition, end));
     print("read whole batches, 100 B x 1000", "batch", batches, whole);
-    assert!(whole.reads.is_none_or(|reads| reads == 0), "mapped segments are read without a call");
+    assert!(
+        whole.reads.is_none_or(|reads| reads == 0),
+        "mapped segments are read without a call"
+    );
 }
 
 fn print(name: &str, unit: &str, count: u64, counts: Counts) {
     let each = |total: Option<u64>| {
         let thousandths = total.map(|total| total * 1_000 / count);
-        thousandths.map_or("?".to_owned(), |each| format!("{}.{:03}", each / 1_000, each % 1_000))
+        thousandths.map_or("?".to_owned(), |each| {
+            format!("{}.{:03}", each / 1_000, each % 1_000)
+        })
     };
     println!(
         "{name:<44}per {unit}: {} allocations, {} reads, {} writes",
@@ -101,14 +126,25 @@ fn count(work: impl FnOnce()) -> Counts {
     let after = calls();
     // Looking costs reads too: as many as between two looks with nothing in between.
     let looking = calls().zip(after).map(|(second, first)| second.0 - first.0);
-    let difference = before.zip(after).map(|(before, after)| (after.0 - before.0, after.1 - before.1));
-    let reads = difference.zip(looking).map(|((reads, _), looking)| reads - looking);
-    Counts { allocations, reads, writes: difference.map(|(_, writes)| writes) }
+    let difference = before
+        .zip(after)
+        .map(|(before, after)| (after.0 - before.0, after.1 - before.1));
+    let reads = difference
+        .zip(looking)
+        .map(|((reads, _), looking)| reads - looking);
+    Counts {
+        allocations,
+        reads,
+        writes: difference.map(|(_, writes)| writes),
+    }
 }
 
 /// Calls of this process so far that read and that wrote.
 fn calls() -> Option<(u64, u64)> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    let field = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    };
     Some((field("syscr:")?, field("syscw:")?))
 }

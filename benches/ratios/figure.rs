@@ -13,7 +13,8 @@ pub(crate) enum Aim {
     Under(f64),
 }
 
-/// Times both sides once unseen, then in turn, changing which goes first, and prints the median of their ratios.
+/// Times both sides once unseen, then in turn, changing which goes first, and prints the median of
+/// their ratios.
 ///
 /// Each side does all the work of one round and gives the time of the part that counts.
 pub(crate) fn measure(
@@ -61,5 +62,8 @@ pub(crate) fn measure(
 }
 
 pub(crate) fn print_heading() {
-    println!("{:<44}{:>12}{:>12}{:>8}  {:<8}", "", "raw", "annals", "ratio", "aim");
+    println!(
+        "{:<44}{:>12}{:>12}{:>8}  {:<8}",
+        "", "raw", "annals", "ratio", "aim"
+    );
 }

@@ -1,8 +1,9 @@
-//! How near annals comes to what the machine can do: each figure beside its raw limit, measured in turn, as a median of ratios.
+//! How near annals comes to what the machine can do: each figure beside its raw limit, measured in
+//! turn, as a median of ratios.
 //!
-//! `cargo bench --bench ratios` takes about a minute; `-- --full` takes the sizes for which the aims are written, and `-- read` only
-//! that part. A figure in time is printed, not asserted, since a machine may have other things to do. What can be counted,
-//! allocations and calls, is asserted.
+//! `cargo bench --bench ratios` takes about a minute; `-- --full` takes the sizes for which the
+//! aims are written, and `-- read` only that part. A figure in time is printed, not asserted, since
+//! a machine may have other things to do. What can be counted, allocations and calls, is asserted.
 
 #[path = "../raw/mod.rs"]
 mod raw;

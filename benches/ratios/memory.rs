@@ -26,13 +26,24 @@ pub(crate) fn check() {
         return;
     };
     let moved = most - least;
-    println!("resident memory moved by {} KiB over {} MiB appended and read again", moved >> 10, total >> 20);
+    println!(
+        "resident memory moved by {} KiB over {} MiB appended and read again",
+        moved >> 10,
+        total >> 20
+    );
     assert!(moved <= BOUND, "memory grows with the log");
 }
 
-/// Bytes of this process in memory that are its own: pages of mapped files, which the system takes back as it likes, aside.
+/// Bytes of this process in memory that are its own: pages of mapped files, which the system takes
+/// back as it likes, aside.
 fn resident() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let kibibytes = text.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let kibibytes = text.lines().find_map(|line| {
+        line.strip_prefix("RssAnon:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<u64>()
+            .ok()
+    });
     Some(kibibytes? << 10)
 }

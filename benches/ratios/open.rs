@@ -23,14 +23,20 @@ fn measure_clean() {
         start.elapsed()
     };
     let name = format!("open clean, {segments} segments, {} files", files.len());
-    measure_pair(&name, Aim::Under(2.0), 51, stat, || workload::time_open(&dir));
+    measure_pair(&name, Aim::Under(2.0), 51, stat, || {
+        workload::time_open(&dir)
+    });
 }
 
 fn measure_unclean() {
     let scratch = workload::scratch();
     let dir = scratch.path().join("log");
     let megabytes = workload::sized(4, 256, 2_048);
-    workload::write_log(&dir, 4, u32::try_from(megabytes / 4).expect("a size fits") << 20);
+    workload::write_log(
+        &dir,
+        4,
+        u32::try_from(megabytes / 4).expect("a size fits") << 20,
+    );
     let mut buffer = vec![0; 1 << 20];
     let cold_read = || -> Duration {
         let files = raw::files(&dir);

@@ -1,5 +1,5 @@
-//! Sending one record at a time beside `pwrite` of the bytes that come of it, batch by batch; and sending while a member of a
-//! group polls, beside the slower of the two alone.
+//! Sending one record at a time beside `pwrite` of the bytes that come of it, batch by batch; and
+//! sending while a member of a group polls, beside the slower of the two alone.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,20 +28,33 @@ pub(crate) fn measure() {
         fastest = fastest.min(time);
         time
     });
-    let millions = f64::from(u32::try_from(records).expect("a count fits")) / fastest.as_secs_f64() / 1e6;
+    let millions =
+        f64::from(u32::try_from(records).expect("a count fits")) / fastest.as_secs_f64() / 1e6;
     let verdict = workload::verdict(millions >= SENT_AIM);
-    println!("{:<44}{millions:>12.1} million records a second at best, of {batch_records} a batch  >= {SENT_AIM}  {verdict}", "");
+    println!(
+        "{:<44}{millions:>12.1} million records a second at best, of {batch_records} a batch  >= {SENT_AIM}  {verdict}",
+        ""
+    );
 }
 
 fn records_per_batch() -> usize {
     let log = Log::in_memory();
-    let topic = log.open_topic("bench", 1, TopicConfig::new()).expect("a topic is made");
+    let topic = log
+        .open_topic("bench", 1, TopicConfig::new())
+        .expect("a topic is made");
     let producer = log.producer().expect("there may be a producer");
     let partition = topic.partition(0).expect("there is a partition 0");
     while partition.segments()[0].next_offset == 0 {
-        producer.send(&topic, [0; RECORD_BYTES]).expect("a send works");
+        producer
+            .send(&topic, [0; RECORD_BYTES])
+            .expect("a send works");
     }
-    let first = partition.read(..).expect("the range is there").next().expect("there is a batch").expect("it is sound");
+    let first = partition
+        .read(..)
+        .expect("the range is there")
+        .next()
+        .expect("there is a batch")
+        .expect("it is sound");
     usize::try_from(first.offsets().end).expect("a count fits")
 }
 
@@ -49,7 +62,9 @@ fn records_per_batch() -> usize {
 fn time_send(value: &[u8], records: usize) -> Duration {
     let scratch = workload::scratch();
     let log = Log::open(scratch.path()).expect("a new log opens");
-    let topic = log.open_topic("bench", 1, TopicConfig::new()).expect("a topic is made");
+    let topic = log
+        .open_topic("bench", 1, TopicConfig::new())
+        .expect("a topic is made");
     let producer = log.producer().expect("there may be a producer");
     producer.send(&topic, value).expect("a send works");
     producer.flush().expect("a flush works");
@@ -59,7 +74,13 @@ fn time_send(value: &[u8], records: usize) -> Duration {
     }
     producer.flush().expect("a flush works");
     let time = start.elapsed();
-    assert_eq!(topic.partition(0).expect("there is a partition 0").log_end_offset(), records as u64 + 1);
+    assert_eq!(
+        topic
+            .partition(0)
+            .expect("there is a partition 0")
+            .log_end_offset(),
+        records as u64 + 1
+    );
     time
 }
 
@@ -67,11 +88,14 @@ fn time_send(value: &[u8], records: usize) -> Duration {
 fn fresh() -> (tempfile::TempDir, Log, Topic) {
     let scratch = workload::scratch();
     let log = Log::open(scratch.path()).expect("a new log opens");
-    let topic = log.open_topic("bench", 1, TopicConfig::new()).expect("a topic is made");
+    let topic = log
+        .open_topic("bench", 1, TopicConfig::new())
+        .expect("a topic is made");
     (scratch, log, topic)
 }
 
-/// Both sides check: the one that every record was taken, the other that each comes, once and in order.
+/// Both sides check: the one that every record was taken, the other that each comes, once and in
+/// order.
 pub(crate) fn measure_together() {
     let records = workload::sized(5_000, 2_000_000, 10_000_000) as u64;
     let alone = || {
@@ -102,7 +126,10 @@ fn time(work: impl FnOnce()) -> Duration {
 }
 
 fn join(log: &Log) -> Consumer {
-    log.consumer_group("bench").expect("a name for a group").join("bench").expect("a member joins")
+    log.consumer_group("bench")
+        .expect("a name for a group")
+        .join("bench")
+        .expect("a member joins")
 }
 
 fn send_numbers(log: &Log, topic: &Topic, records: u64) {
@@ -113,7 +140,13 @@ fn send_numbers(log: &Log, topic: &Topic, records: u64) {
         producer.send(topic, &value[..]).expect("a send works");
     }
     producer.close().expect("everything is written");
-    assert_eq!(topic.partition(0).expect("there is a partition 0").log_end_offset(), records);
+    assert_eq!(
+        topic
+            .partition(0)
+            .expect("there is a partition 0")
+            .log_end_offset(),
+        records
+    );
 }
 
 fn poll_numbers(member: &mut Consumer, records: u64) {
@@ -121,7 +154,10 @@ fn poll_numbers(member: &mut Consumer, records: u64) {
     while next < records {
         for record in &member.poll(Duration::from_secs(60)).expect("a poll works") {
             let record = record.expect("the record is sound");
-            assert_eq!(record.value().and_then(|value| value.get(..8)), Some(&next.to_be_bytes()[..]));
+            assert_eq!(
+                record.value().and_then(|value| value.get(..8)),
+                Some(&next.to_be_bytes()[..])
+            );
             next += 1;
         }
     }

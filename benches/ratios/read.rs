@@ -1,4 +1,5 @@
-//! Reading sealed segments beside a bare check of the CRCs in the same mapped files, all in the page cache.
+//! Reading sealed segments beside a bare check of the CRCs in the same mapped files, all in the
+//! page cache.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -15,16 +16,30 @@ pub(crate) fn measure_sequential() {
     let raw = RawLog::of(&partition);
     let end = workload::sealed_end(&partition);
     let scan = || time(|| raw.scan());
-    measure_pair("read batch by batch, every record", Aim::AtLeast(0.4), 15, scan, || time(|| visit_in_batches(&partition, end)));
-    measure_pair("read record by record", Aim::AtLeast(0.4), 15, scan, || time(|| visit_records(&partition, end)));
-    measure_pair("read whole batches", Aim::AtLeast(0.9), 15, scan, || time(|| visit_batches(&partition, end)));
+    measure_pair(
+        "read batch by batch, every record",
+        Aim::AtLeast(0.4),
+        15,
+        scan,
+        || time(|| visit_in_batches(&partition, end)),
+    );
+    measure_pair("read record by record", Aim::AtLeast(0.4), 15, scan, || {
+        time(|| visit_records(&partition, end))
+    });
+    measure_pair("read whole batches", Aim::AtLeast(0.9), 15, scan, || {
+        time(|| visit_batches(&partition, end))
+    });
 }
 
 /// A group's member beside a reader of the same partition; the raw limit of this figure is ours.
 pub(crate) fn measure_poll() {
     let scratch = workload::scratch();
     let log = Log::open(scratch.path()).expect("a new log opens");
-    let partition = log.open_topic("bench", 1, TopicConfig::new()).expect("a topic is made").partition(0).expect("it has one");
+    let partition = log
+        .open_topic("bench", 1, TopicConfig::new())
+        .expect("a topic is made")
+        .partition(0)
+        .expect("it has one");
     workload::fill(&partition, TYPICAL, workload::sized(8, 2_000, 10_000));
     let end = partition.log_end_offset();
     let group = log.consumer_group("bench").expect("a name for a group");
@@ -94,8 +109,15 @@ pub(crate) fn visit_batches(partition: &Partition, end: u64) {
 
 fn visit_one(partition: &Partition, offset: u64) {
     let mut reader = partition.read(offset..).expect("the offset is there");
-    let record = reader.next_record().expect("the record is sound").expect("there is a record");
-    assert_eq!(record.offset(), offset, "reading starts where it was asked to");
+    let record = reader
+        .next_record()
+        .expect("the record is sound")
+        .expect("there is a record");
+    assert_eq!(
+        record.offset(),
+        offset,
+        "reading starts where it was asked to"
+    );
     black_box(record.value());
 }
 

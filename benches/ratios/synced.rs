@@ -1,5 +1,5 @@
-//! Appends that wait for the device, beside `pwrite` and `fdatasync` of the same bytes: by one thread, and by sixteen whose bytes
-//! one leader writes and syncs together.
+//! Appends that wait for the device, beside `pwrite` and `fdatasync` of the same bytes: by one
+//! thread, and by sixteen whose bytes one leader writes and syncs together.
 
 use std::sync::{Condvar, Mutex};
 use std::thread;
@@ -21,16 +21,31 @@ pub(crate) fn measure() {
     let value = SHAPE.values().remove(0);
     let appends = workload::sized(2, 1_500, 6_000);
     let annals = || time_annals(1, appends, &value);
-    measure_pair("synced, 1 thread, file of zeros", Aim::AtLeast(0.9), 9, || time_raw(&batch, appends, true), annals);
-    measure_pair("synced, 1 thread, growing file", Aim::AtLeast(0.9), 9, || time_raw(&batch, appends, false), annals);
+    measure_pair(
+        "synced, 1 thread, file of zeros",
+        Aim::AtLeast(0.9),
+        9,
+        || time_raw(&batch, appends, true),
+        annals,
+    );
+    measure_pair(
+        "synced, 1 thread, growing file",
+        Aim::AtLeast(0.9),
+        9,
+        || time_raw(&batch, appends, false),
+        annals,
+    );
     let each = workload::sized(2, 300, 1_000);
     let group = || time_group(&batch, each);
-    measure_pair("synced, 16 threads", Aim::AtLeast(0.9), 9, group, || time_annals(THREADS, each, &value));
+    measure_pair("synced, 16 threads", Aim::AtLeast(0.9), 9, group, || {
+        time_annals(THREADS, each, &value)
+    });
 }
 
 fn time_annals(threads: usize, each: usize, value: &[u8]) -> Duration {
     let scratch = workload::scratch();
-    let partition = workload::open_lone(scratch.path(), 1 << 30).with_durability(Durability::Synced);
+    let partition =
+        workload::open_lone(scratch.path(), 1 << 30).with_durability(Durability::Synced);
     append(&partition, WARM_UP, value);
     let start = Instant::now();
     thread::scope(|scope| {
@@ -49,7 +64,10 @@ fn append(partition: &Partition, count: usize, value: &[u8]) {
 
 fn time_raw(batch: &[u8], appends: usize, has_zeros: bool) -> Duration {
     let scratch = workload::scratch();
-    let mut file = raw_file(scratch.path(), has_zeros.then_some((WARM_UP + appends) * batch.len()));
+    let mut file = raw_file(
+        scratch.path(),
+        has_zeros.then_some((WARM_UP + appends) * batch.len()),
+    );
     for _ in 0..WARM_UP {
         file.append(batch);
         file.sync();
@@ -115,8 +133,16 @@ impl Group {
 fn time_group(batch: &[u8], each: usize) -> Duration {
     let scratch = workload::scratch();
     let file = raw_file(scratch.path(), Some(THREADS * each * batch.len()));
-    let state = GroupState { pending: Vec::new(), handed: 0, synced: 0, file: Some(file) };
-    let group = Group { state: Mutex::new(state), done: Condvar::new() };
+    let state = GroupState {
+        pending: Vec::new(),
+        handed: 0,
+        synced: 0,
+        file: Some(file),
+    };
+    let group = Group {
+        state: Mutex::new(state),
+        done: Condvar::new(),
+    };
     let start = Instant::now();
     thread::scope(|scope| {
         for _ in 0..THREADS {

@@ -1,4 +1,5 @@
-//! What the machine can do without annals: the same bytes written by `pwrite`, and the same files mapped and checked.
+//! What the machine can do without annals: the same bytes written by `pwrite`, and the same files
+//! mapped and checked.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
@@ -26,17 +27,30 @@ pub(crate) struct RawFile {
 
 impl RawFile {
     pub(crate) fn create(path: &Path) -> Self {
-        Self { file: File::create_new(path).expect("a new file can be made"), end: 0 }
+        Self {
+            file: File::create_new(path).expect("a new file can be made"),
+            end: 0,
+        }
     }
 
     /// A file that may be there already, to be written from its start.
     pub(crate) fn open_or_create(path: &Path) -> Self {
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        Self { file: options.expect("the file opens"), end: 0 }
+        let options = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
+        Self {
+            file: options.expect("the file opens"),
+            end: 0,
+        }
     }
 
     pub(crate) fn append(&mut self, bytes: &[u8]) {
-        self.file.write_all_at(bytes, self.end).expect("a write works");
+        self.file
+            .write_all_at(bytes, self.end)
+            .expect("a write works");
         self.end += bytes.len() as u64;
     }
 
@@ -60,7 +74,10 @@ struct Place {
 
 impl RawLog {
     pub(crate) fn of(partition: &Partition) -> Self {
-        let sealed = partition.segments().into_iter().filter(|segment| !segment.is_active);
+        let sealed = partition
+            .segments()
+            .into_iter()
+            .filter(|segment| !segment.is_active);
         let segments: Vec<Mmap> = sealed.map(|segment| map(&segment.path)).collect();
         let mut batches = Vec::new();
         for (segment, bytes) in segments.iter().enumerate() {
@@ -98,7 +115,11 @@ impl RawLog {
 fn check(bytes: &[u8]) -> usize {
     let size = size_of_batch(bytes);
     let found = crc_fast::crc32_iscsi(&bytes[CRC.end..size]);
-    assert_eq!(found, be_u32(&bytes[CRC]), "what annals wrote has the right CRC");
+    assert_eq!(
+        found,
+        be_u32(&bytes[CRC]),
+        "what annals wrote has the right CRC"
+    );
     size
 }
 
@@ -113,7 +134,8 @@ fn be_u32(bytes: &[u8]) -> u32 {
 #[expect(unsafe_code, reason = "nothing maps a file safely")]
 fn map(path: &Path) -> Mmap {
     let file = File::open(path).expect("the segment opens");
-    // SAFETY: sealed segments are neither shrunk nor rewritten, and the directory is the bench's own.
+    // SAFETY: sealed segments are neither shrunk nor rewritten, and the directory is the bench's
+    // own.
     unsafe { Mmap::map(&file) }.expect("the segment can be mapped")
 }
 
@@ -161,7 +183,8 @@ pub(crate) fn cool(files: &[PathBuf]) {
 #[expect(unsafe_code, reason = "nothing gives this advice safely")]
 fn forget_pages(file: &File) {
     use std::os::fd::AsRawFd;
-    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the advice touches no memory of ours.
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the advice touches no
+    // memory of ours.
     let refused = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     assert_eq!(refused, 0, "the advice is taken");
 }

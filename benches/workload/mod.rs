@@ -16,7 +16,10 @@ pub(crate) struct Shape {
 
 impl Shape {
     pub(crate) const fn new(record_bytes: usize, records: usize) -> Self {
-        Self { record_bytes, records }
+        Self {
+            record_bytes,
+            records,
+        }
     }
 
     pub(crate) fn name(self) -> String {
@@ -31,7 +34,13 @@ impl Shape {
     /// The values of one batch, all different.
     pub(crate) fn values(self) -> Vec<Vec<u8>> {
         let mut random = Random::new(self.record_bytes as u64);
-        (0..self.records).map(|_| (0..self.record_bytes).map(|_| random.next().to_le_bytes()[7]).collect()).collect()
+        (0..self.records)
+            .map(|_| {
+                (0..self.record_bytes)
+                    .map(|_| random.next().to_le_bytes()[7])
+                    .collect()
+            })
+            .collect()
     }
 }
 
@@ -49,7 +58,8 @@ pub(crate) fn batch_of(shape: Shape) -> Vec<u8> {
 /// The shape that most figures are about.
 pub(crate) const TYPICAL: Shape = Shape::new(100, 1_000);
 
-/// Whether everything runs once and small, to see that it works: `cargo bench -- --test`, and `cargo test --benches`.
+/// Whether everything runs once and small, to see that it works: `cargo bench -- --test`, and
+/// `cargo test --benches`.
 pub(crate) fn is_quick() -> bool {
     has_argument("--test") || !has_argument("--bench")
 }
@@ -74,7 +84,10 @@ fn has_argument(name: &str) -> bool {
 
 /// The arguments that are no options.
 pub(crate) fn names() -> Vec<String> {
-    std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect()
+    std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect()
 }
 
 /// The number that fits: of a quick run, of a run as it is, of a full one.
@@ -90,12 +103,17 @@ pub(crate) fn sized(quick: usize, usual: usize, full: usize) -> usize {
 
 /// A directory on the disk that the build is on: the system's own for temporary files may be none.
 pub(crate) fn scratch() -> TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory can be made beside the build")
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .expect("a directory can be made beside the build")
 }
 
 /// A partition alone, which starts no thread that could disturb.
 pub(crate) fn open_lone(dir: &Path, segment_bytes: u32) -> Partition {
-    Partition::open(dir.join("bench-0"), TopicConfig::new().segment_bytes(segment_bytes)).expect("a partition opens")
+    Partition::open(
+        dir.join("bench-0"),
+        TopicConfig::new().segment_bytes(segment_bytes),
+    )
+    .expect("a partition opens")
 }
 
 /// Appends one batch.
@@ -106,7 +124,9 @@ pub(crate) fn append(partition: &Partition, values: &[Vec<u8>]) {
 fn append_result(partition: &Partition, values: &[Vec<u8>]) -> Result<()> {
     match values {
         [value] => partition.append(value.as_slice()).map(drop),
-        values => partition.append_batch(values.iter().map(Vec::as_slice)).map(drop),
+        values => partition
+            .append_batch(values.iter().map(Vec::as_slice))
+            .map(drop),
     }
 }
 
@@ -121,20 +141,30 @@ pub(crate) fn fill(partition: &Partition, shape: Shape, batches: usize) {
 /// A partition with so many batches, at least eight, most of them in sealed segments.
 pub(crate) fn filled(dir: &Path, shape: Shape, batches: usize) -> Partition {
     let quarter = shape.value_bytes() * batches as u64 / 4;
-    let partition = open_lone(dir, u32::try_from(quarter).unwrap_or(u32::MAX).min(64 << 20));
+    let partition = open_lone(
+        dir,
+        u32::try_from(quarter).unwrap_or(u32::MAX).min(64 << 20),
+    );
     fill(&partition, shape, batches);
     partition
 }
 
 /// Where the active segment starts: all below it is sealed.
 pub(crate) fn sealed_end(partition: &Partition) -> u64 {
-    partition.segments().last().expect("there is an active segment").base_offset
+    partition
+        .segments()
+        .last()
+        .expect("there is an active segment")
+        .base_offset
 }
 
-/// A closed log with one topic, `bench`, of one partition with so many segments of about `segment_bytes`.
+/// A closed log with one topic, `bench`, of one partition with so many segments of about
+/// `segment_bytes`.
 pub(crate) fn write_log(dir: &Path, segments: usize, segment_bytes: u32) {
     let log = Log::open(dir).expect("a new log opens");
-    let topic = log.open_topic("bench", 1, TopicConfig::new().segment_bytes(segment_bytes)).expect("a topic is made");
+    let topic = log
+        .open_topic("bench", 1, TopicConfig::new().segment_bytes(segment_bytes))
+        .expect("a topic is made");
     let partition = topic.partition(0).expect("there is a partition 0");
     let values = Shape::new(100, 100).values();
     while partition.segments().len() < segments {

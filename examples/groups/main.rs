@@ -1,6 +1,8 @@
-//! `kafka-consumer-groups` for a directory: lists, describes, deletes and resets consumer groups, with the same columns.
+//! `kafka-consumer-groups` for a directory: lists, describes, deletes and resets consumer groups,
+//! with the same columns.
 //!
-//! Members live in the program that writes the log, and only it knows them: from here a group has positions and no members.
+//! Members live in the program that writes the log, and only it knows them: from here a group has
+//! positions and no members.
 //!
 //! `cargo run --example groups -- --dir data --describe --group billing`
 
@@ -16,7 +18,8 @@ use clap::{ArgGroup, Parser};
 
 use table::Table;
 
-/// Looks at and changes the consumer groups of a log. Only what changes something needs the log for itself.
+/// Looks at and changes the consumer groups of a log. Only what changes something needs the log for
+/// itself.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "the options of Kafka's tool")]
 #[command(group(ArgGroup::new("action").required(true).args(["list", "describe", "delete", "delete_offsets", "reset_offsets"])))]
@@ -77,14 +80,22 @@ struct Options {
 fn main() -> Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
-    let changes = options.delete || options.delete_offsets || (options.reset_offsets && options.execute);
+    let changes =
+        options.delete || options.delete_offsets || (options.reset_offsets && options.execute);
     // Without the lock where nothing is written, so that it works beside a program that runs.
-    let log = if changes { Log::open(&options.dir)? } else { Log::open_read_only(&options.dir)? };
+    let log = if changes {
+        Log::open(&options.dir)?
+    } else {
+        Log::open_read_only(&options.dir)?
+    };
     match &options {
         Options { list: true, .. } => list(&log, options.state),
         Options { describe: true, .. } => describe(&log, &options),
         Options { delete: true, .. } => delete(&log, &options),
-        Options { delete_offsets: true, .. } => delete_offsets(&log, &options),
+        Options {
+            delete_offsets: true,
+            ..
+        } => delete_offsets(&log, &options),
         _ => reset::run(&log, &options),
     }?;
     if changes { Ok(log.close()?) } else { Ok(()) }
@@ -96,7 +107,10 @@ fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
     if options.all_groups {
         return Ok(known);
     }
-    ensure!(!options.group.is_empty(), "which group? --group or --all-groups");
+    ensure!(
+        !options.group.is_empty(),
+        "which group? --group or --all-groups"
+    );
     let find = |name: &String| match known.iter().find(|group| group.id() == name) {
         Some(group) => Ok(group.clone()),
         None => bail!("Consumer group '{name}' does not exist."),
@@ -108,9 +122,15 @@ fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
 fn scope(log: &Log, group: &ConsumerGroup, options: &Options) -> Result<Vec<TopicPartition>> {
     if options.all_topics {
         let positions = group.describe()?.positions.into_iter();
-        return Ok(positions.filter(|position| position.committed.is_some()).map(|position| position.partition).collect());
+        return Ok(positions
+            .filter(|position| position.committed.is_some())
+            .map(|position| position.partition)
+            .collect());
     }
-    ensure!(!options.topic.is_empty(), "which topic? --topic or --all-topics");
+    ensure!(
+        !options.topic.is_empty(),
+        "which topic? --topic or --all-topics"
+    );
     let mut partitions = Vec::new();
     for topic in &options.topic {
         match topic.split_once(':') {
@@ -119,7 +139,12 @@ fn scope(log: &Log, group: &ConsumerGroup, options: &Options) -> Result<Vec<Topi
                     partitions.push(TopicPartition::new(name, number.parse()?));
                 }
             }
-            None => partitions.extend(log.topic(topic)?.partitions().iter().map(|partition| partition.id().clone())),
+            None => partitions.extend(
+                log.topic(topic)?
+                    .partitions()
+                    .iter()
+                    .map(|partition| partition.id().clone()),
+            ),
         }
     }
     Ok(partitions)
@@ -127,7 +152,9 @@ fn scope(log: &Log, group: &ConsumerGroup, options: &Options) -> Result<Vec<Topi
 
 fn list(log: &Log, with_state: bool) -> Result<()> {
     if !with_state {
-        log.consumer_groups().iter().for_each(|group| println!("{}", group.id()));
+        log.consumer_groups()
+            .iter()
+            .for_each(|group| println!("{}", group.id()));
         return Ok(());
     }
     let mut table = Table::new(["GROUP", "STATE"]);
@@ -146,13 +173,19 @@ fn describe(log: &Log, options: &Options) -> Result<()> {
             Ok(group) => group,
             Err(error) => {
                 // One group that cannot be described must not hide the others.
-                eprintln!("\nConsumer group '{}' cannot be described: {error}", group.id());
+                eprintln!(
+                    "\nConsumer group '{}' cannot be described: {error}",
+                    group.id()
+                );
                 failed += 1;
                 continue;
             }
         };
         if group.state == GroupState::Empty {
-            eprintln!("\nConsumer group '{}': only the program that writes the log knows whether it has members.", group.group);
+            eprintln!(
+                "\nConsumer group '{}': only the program that writes the log knows whether it has members.",
+                group.group
+            );
         }
         println!();
         match options {
@@ -162,7 +195,11 @@ fn describe(log: &Log, options: &Options) -> Result<()> {
         }
         failed += usize::from(report_errors(&group));
     }
-    ensure!(failed == 0, "{failed} of {} groups could not be described, or only in part", groups.len());
+    ensure!(
+        failed == 0,
+        "{failed} of {} groups could not be described, or only in part",
+        groups.len()
+    );
     Ok(())
 }
 
@@ -171,7 +208,10 @@ fn report_errors(group: &GroupDescription) -> bool {
     let mut has_errors = false;
     for position in &group.positions {
         if let Some(error) = &position.error {
-            eprintln!("\nConsumer group '{}', {}: {error}", group.group, position.partition);
+            eprintln!(
+                "\nConsumer group '{}', {}: {error}",
+                group.group, position.partition
+            );
             has_errors = true;
         }
     }
@@ -181,8 +221,14 @@ fn report_errors(group: &GroupDescription) -> bool {
 fn delete(log: &Log, options: &Options) -> Result<()> {
     let groups = chosen(log, options)?;
     groups.iter().try_for_each(ConsumerGroup::delete)?;
-    let names: Vec<String> = groups.iter().map(|group| format!("'{}'", group.id())).collect();
-    println!("Deletion of requested consumer groups ({}) was successful.", names.join(", "));
+    let names: Vec<String> = groups
+        .iter()
+        .map(|group| format!("'{}'", group.id()))
+        .collect();
+    println!(
+        "Deletion of requested consumer groups ({}) was successful.",
+        names.join(", ")
+    );
     Ok(())
 }
 
@@ -190,10 +236,17 @@ fn delete_offsets(log: &Log, options: &Options) -> Result<()> {
     for group in chosen(log, options)? {
         let partitions = scope(log, &group, options)?;
         group.delete_offsets(partitions.clone())?;
-        println!("Request succeeded for deleting offsets from group {}.", group.id());
+        println!(
+            "Request succeeded for deleting offsets from group {}.",
+            group.id()
+        );
         let mut table = Table::new(["TOPIC", "PARTITION", "STATUS"]);
         for TopicPartition { topic, partition } in partitions {
-            table.row([topic.to_string(), partition.to_string(), "Successful".to_owned()]);
+            table.row([
+                topic.to_string(),
+                partition.to_string(),
+                "Successful".to_owned(),
+            ]);
         }
         table.print();
     }

@@ -58,14 +58,35 @@ pub(crate) struct Target {
 impl Target {
     fn seek(&self) -> Result<Seek> {
         let seek = match self {
-            Self { to_earliest: true, .. } => Some(Seek::Earliest),
-            Self { to_latest: true, .. } => Some(Seek::Latest),
-            Self { to_current: true, .. } => Some(Seek::Committed),
-            Self { to_offset: Some(offset), .. } => Some(Seek::Offset(*offset)),
-            Self { shift_by: Some(offsets), .. } => Some(Seek::ShiftBy(*offsets)),
-            Self { to_timestamp: Some(millis), .. } => Some(Seek::Timestamp(Timestamp::from_millis(*millis))),
-            Self { to_datetime: Some(text), .. } => Some(Seek::Timestamp(time::parse_datetime(text)?)),
-            Self { by_duration: Some(text), .. } => Some(Seek::Ago(time::parse_duration(text)?)),
+            Self {
+                to_earliest: true, ..
+            } => Some(Seek::Earliest),
+            Self {
+                to_latest: true, ..
+            } => Some(Seek::Latest),
+            Self {
+                to_current: true, ..
+            } => Some(Seek::Committed),
+            Self {
+                to_offset: Some(offset),
+                ..
+            } => Some(Seek::Offset(*offset)),
+            Self {
+                shift_by: Some(offsets),
+                ..
+            } => Some(Seek::ShiftBy(*offsets)),
+            Self {
+                to_timestamp: Some(millis),
+                ..
+            } => Some(Seek::Timestamp(Timestamp::from_millis(*millis))),
+            Self {
+                to_datetime: Some(text),
+                ..
+            } => Some(Seek::Timestamp(time::parse_datetime(text)?)),
+            Self {
+                by_duration: Some(text),
+                ..
+            } => Some(Seek::Ago(time::parse_duration(text)?)),
             _ => None,
         };
         seek.context("where to? one of --to-earliest, --to-latest, --to-offset, --shift-by …")
@@ -80,10 +101,16 @@ type Plan = (ConsumerGroup, Vec<(TopicPartition, u64)>);
 
 pub(crate) fn run(log: &Log, options: &Options) -> Result<()> {
     // First for all, so that a mistake in the last line changes nothing.
-    let plans: Vec<Plan> = groups(log, options)?.into_iter().map(|group| plan(log, group, options)).collect::<Result<_>>()?;
+    let plans: Vec<Plan> = groups(log, options)?
+        .into_iter()
+        .map(|group| plan(log, group, options))
+        .collect::<Result<_>>()?;
     if options.execute {
         for (group, next) in &plans {
-            group.commit(next.iter().map(|(partition, offset)| (partition.clone(), (*offset).into())))?;
+            group.commit(
+                next.iter()
+                    .map(|(partition, offset)| (partition.clone(), (*offset).into())),
+            )?;
         }
     }
     // As Kafka does: the group is a column unless one was asked for by its name.
@@ -94,7 +121,12 @@ pub(crate) fn run(log: &Log, options: &Options) -> Result<()> {
             match options.export {
                 true if is_of_one => println!("{topic},{partition},{offset}"),
                 true => println!("{},{topic},{partition},{offset}", group.id()),
-                false => table.row([group.id().to_owned(), topic.to_string(), partition.to_string(), offset.to_string()]),
+                false => table.row([
+                    group.id().to_owned(),
+                    topic.to_string(),
+                    partition.to_string(),
+                    offset.to_string(),
+                ]),
             }
         }
     }
@@ -121,10 +153,20 @@ fn plan(log: &Log, group: ConsumerGroup, options: &Options) -> Result<Plan> {
 }
 
 /// Says that what was asked for is not in the log.
-fn warn_if_moved(group: &ConsumerGroup, partition: &TopicPartition, seek: Seek, offset: u64) -> Result<()> {
+fn warn_if_moved(
+    group: &ConsumerGroup,
+    partition: &TopicPartition,
+    seek: Seek,
+    offset: u64,
+) -> Result<()> {
     let asked = match seek {
         Seek::Offset(asked) => i128::from(asked),
-        Seek::ShiftBy(by) => group.committed(partition)?.map_or(0, |next| i128::from(next.offset)) + i128::from(by),
+        Seek::ShiftBy(by) => {
+            group
+                .committed(partition)?
+                .map_or(0, |next| i128::from(next.offset))
+                + i128::from(by)
+        }
         _ => return Ok(()),
     };
     let how = match asked.cmp(&offset.into()) {
@@ -132,7 +174,9 @@ fn warn_if_moved(group: &ConsumerGroup, partition: &TopicPartition, seek: Seek, 
         Ordering::Greater => "higher than latest",
         Ordering::Less => "lower than earliest",
     };
-    eprintln!("New offset ({asked}) is {how} offset for topic partition {partition}. Value will be set to {offset}");
+    eprintln!(
+        "New offset ({asked}) is {how} offset for topic partition {partition}. Value will be set to {offset}"
+    );
     Ok(())
 }
 
@@ -141,12 +185,17 @@ fn groups(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
     if options.all_groups || options.group.is_empty() {
         return chosen(log, options);
     }
-    Ok(options.group.iter().map(|name| log.consumer_group(name)).collect::<annals::Result<_>>()?)
+    Ok(options
+        .group
+        .iter()
+        .map(|name| log.consumer_group(name))
+        .collect::<annals::Result<_>>()?)
 }
 
 /// The lines for a group: those that name it, and those that name none.
 fn read_wishes(file: &Path, group: &str) -> Result<Vec<Wish>> {
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let text =
+        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut wishes = Vec::new();
     for line in text.lines() {
         let cells: Vec<&str> = line.split(',').collect();
@@ -157,11 +206,18 @@ fn read_wishes(file: &Path, group: &str) -> Result<Vec<Wish>> {
         };
         let wrong = || format!("no numbers: {line}");
         let partition = TopicPartition::new(topic, partition.parse().with_context(wrong)?);
-        let wish = (vec![partition], Seek::Offset(offset.parse().with_context(wrong)?));
+        let wish = (
+            vec![partition],
+            Seek::Offset(offset.parse().with_context(wrong)?),
+        );
         if named == group {
             wishes.push(wish);
         }
     }
-    ensure!(!wishes.is_empty(), "no line of {} is for the group '{group}'", file.display());
+    ensure!(
+        !wishes.is_empty(),
+        "no line of {} is for the group '{group}'",
+        file.display()
+    );
     Ok(wishes)
 }

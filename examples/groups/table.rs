@@ -14,7 +14,9 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self { rows: vec![head.map(str::to_owned).to_vec()] }
+        Self {
+            rows: vec![head.map(str::to_owned).to_vec()],
+        }
     }
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -23,17 +25,30 @@ impl Table {
 
     pub(crate) fn print(&self) {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(String::len)
+                .max()
+                .unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
-            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let cells: Vec<String> = row
+                .iter()
+                .zip(&widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
             println!("{}", cells.join(" ").trim_end());
         }
     }
 
     /// Without a column that a shorter form does not have.
     fn without(mut self, column: usize) -> Self {
-        self.rows.iter_mut().for_each(|row| drop(row.remove(column)));
+        self.rows
+            .iter_mut()
+            .for_each(|row| drop(row.remove(column)));
         self
     }
 }
@@ -51,10 +66,22 @@ pub(crate) fn positions(group: &GroupDescription, verbose: bool) -> Table {
         "HOST",
         "CLIENT-ID",
     ]);
-    let owned = |member: &Option<String>| group.positions.iter().filter(|other| other.member == *member).count();
+    let owned = |member: &Option<String>| {
+        group
+            .positions
+            .iter()
+            .filter(|other| other.member == *member)
+            .count()
+    };
     let mut rows: Vec<_> = group.positions.iter().collect();
     // Members with most partitions first, and what nobody owns last.
-    rows.sort_by_key(|position| (position.member.is_none(), usize::MAX - owned(&position.member), position.member.clone()));
+    rows.sort_by_key(|position| {
+        (
+            position.member.is_none(),
+            usize::MAX - owned(&position.member),
+            position.member.clone(),
+        )
+    });
     for position in rows {
         let TopicPartition { topic, partition } = &position.partition;
         let committed = position.committed.as_ref().map(|next| next.offset);
@@ -103,7 +130,15 @@ pub(crate) fn members(group: &GroupDescription, verbose: bool) -> Table {
     }
     let columns = if verbose { 0 } else { 4 };
     let table = (0..columns).fold(table, |table, _| table.without(6));
-    if group.members.iter().any(|member| member.instance_id.is_some()) { table } else { table.without(2) }
+    if group
+        .members
+        .iter()
+        .any(|member| member.instance_id.is_some())
+    {
+        table
+    } else {
+        table.without(2)
+    }
 }
 
 pub(crate) fn state(group: &GroupDescription, verbose: bool) -> Table {
@@ -125,7 +160,11 @@ pub(crate) fn state(group: &GroupDescription, verbose: bool) -> Table {
         group.epoch.to_string(),
         group.members.len().to_string(),
     ]);
-    if verbose { table } else { table.without(5).without(4) }
+    if verbose {
+        table
+    } else {
+        table.without(5).without(4)
+    }
 }
 
 fn or_missing(value: Option<impl ToString>) -> String {
@@ -138,6 +177,13 @@ fn assignment(partitions: &[TopicPartition]) -> String {
     for TopicPartition { topic, partition } in partitions {
         topics.entry(topic).or_default().push(partition.to_string());
     }
-    let topics: Vec<String> = topics.iter().map(|(topic, numbers)| format!("{topic}:{}", numbers.join(","))).collect();
-    if topics.is_empty() { MISSING.to_owned() } else { topics.join(";") }
+    let topics: Vec<String> = topics
+        .iter()
+        .map(|(topic, numbers)| format!("{topic}:{}", numbers.join(",")))
+        .collect();
+    if topics.is_empty() {
+        MISSING.to_owned()
+    } else {
+        topics.join(";")
+    }
 }

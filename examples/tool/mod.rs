@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Returns a bar on standard error that counts up to `total`, or a spinner if the total is unknown. Neither is drawn unless
-/// standard error is a terminal.
+/// Returns a bar on standard error that counts up to `total`, or a spinner if the total is unknown.
+/// Neither is drawn unless standard error is a terminal.
 ///
 /// `what` is what is counted: `records`, `lines`. For `bytes` the bar prints KiB, MiB and so on.
 pub(crate) fn progress(total: Option<u64>, what: &str) -> ProgressBar {
@@ -16,7 +16,9 @@ pub(crate) fn progress(total: Option<u64>, what: &str) -> ProgressBar {
         (what, None) => format!("{{spinner}} {{pos}} {what} {{per_sec}}"),
     };
     let style = ProgressStyle::with_template(&counts).expect("the template is well formed");
-    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new).with_style(style);
+    let bar = total
+        .map_or_else(ProgressBar::new_spinner, ProgressBar::new)
+        .with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }

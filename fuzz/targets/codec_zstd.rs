@@ -2,4 +2,7 @@
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::codec(annals::Compression::Zstd, bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| annals::fuzzing::codec(
+    annals::Compression::Zstd,
+    bytes
+));

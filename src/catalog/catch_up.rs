@@ -1,7 +1,9 @@
-//! A read-only log beside a writer in another process: topics that were created, grew, were changed or deleted since.
+//! A read-only log beside a writer in another process: topics that were created, grew, were changed
+//! or deleted since.
 //!
-//! A look lists the root and asks for the topic files. Only topics of which a name or a file changed are read, so that asking for
-//! a topic costs no more where nothing happened. A topic that was deleted and created again is another topic, by its id.
+//! A look lists the root and asks for the topic files. Only topics of which a name or a file
+//! changed are read, so that asking for a topic costs no more where nothing happened. A topic that
+//! was deleted and created again is another topic, by its id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -24,8 +26,8 @@ pub(super) struct Seen {
 }
 
 impl Catalog {
-    /// Brings the topics of a read-only log up to what stands at the root: its `contents`, and what is `known` of partitions by
-    /// the checkpoints, which is asked only where something changed.
+    /// Brings the topics of a read-only log up to what stands at the root: its `contents`, and what
+    /// is `known` of partitions by the checkpoints, which is asked only where something changed.
     pub(crate) fn catch_up(
         &self,
         contents: impl FnOnce() -> Result<Contents>,
@@ -36,16 +38,27 @@ impl Catalog {
         let mut contents = contents()?;
         let topic_files = self.look_at_topic_files(&contents)?;
         let is_same = seen.contents.as_ref() == Some(&contents) && seen.topic_files == topic_files;
-        if is_same && self.topics().iter().all(|topic| topic.slots().iter().all(|(_, slot)| slot.is_ok())) {
+        if is_same
+            && self
+                .topics()
+                .iter()
+                .all(|topic| topic.slots().iter().all(|(_, slot)| slot.is_ok()))
+        {
             return Ok(());
         }
         let known = known(&contents);
         self.take_over(&contents, &known)?;
-        let has_unopened = self.topics().iter().any(|topic| topic.slots().iter().any(|(_, slot)| slot.is_err()));
+        let has_unopened = self
+            .topics()
+            .iter()
+            .any(|topic| topic.slots().iter().any(|(_, slot)| slot.is_err()));
         if has_unopened {
             contents = Contents::default();
         }
-        *seen = Seen { contents: Some(contents), topic_files };
+        *seen = Seen {
+            contents: Some(contents),
+            topic_files,
+        };
         Ok(())
     }
 
@@ -71,14 +84,27 @@ impl Catalog {
             let mut jobs = Vec::new();
             let planned = root.plan(Arc::clone(&name), found, &mut loaded, &mut jobs)?;
             let Some(planned) = planned else { continue };
-            let present = self.topics.read().get(&name).map(Arc::clone).filter(|topic| is_still(topic, &planned, known));
+            let present = self
+                .topics
+                .read()
+                .get(&name)
+                .map(Arc::clone)
+                .filter(|topic| is_still(topic, &planned, known));
             if let Some(topic) = &present {
                 let slots = topic.slots();
-                let open: BTreeSet<u32> = slots.iter().filter(|(_, slot)| slot.is_ok()).map(|(number, _)| number).collect();
+                let open: BTreeSet<u32> = slots
+                    .iter()
+                    .filter(|(_, slot)| slot.is_ok())
+                    .map(|(number, _)| number)
+                    .collect();
                 jobs.retain(|job| !open.contains(&job.id().partition));
             }
             let opened = run_all(&self.home.context, &jobs, known.threads);
-            let slots: BTreeMap<u32, Slot> = jobs.iter().zip(opened).map(|(job, (slot, _))| (job.id().partition, slot)).collect();
+            let slots: BTreeMap<u32, Slot> = jobs
+                .iter()
+                .zip(opened)
+                .map(|(job, (slot, _))| (job.id().partition, slot))
+                .collect();
             if let Some(topic) = present {
                 gone.remove(&name);
                 has_changed |= slots.values().any(Result::is_ok);
@@ -97,7 +123,9 @@ impl Catalog {
         for name in gone {
             // A listing beside a rename may pass over a name that is there.
             if !contents.gone.contains(&*name)
-                && self.known_topic(&name).is_ok_and(|topic| !topic.partitions().is_empty() && have_directories(&topic))
+                && self
+                    .known_topic(&name)
+                    .is_ok_and(|topic| !topic.partitions().is_empty() && have_directories(&topic))
             {
                 continue;
             }
@@ -117,7 +145,11 @@ impl Catalog {
 
 /// Whether a topic that is known is the one that stands there: by its id, else by its partitions.
 fn is_still(topic: &TopicCore, planned: &Plan, known: &Known) -> bool {
-    let in_file = planned.file.as_ref().filter(|_| !known.broker_since).map(|file| file.topic_id);
+    let in_file = planned
+        .file
+        .as_ref()
+        .filter(|_| !known.broker_since)
+        .map(|file| file.topic_id);
     match (topic.id(), in_file) {
         (Some(id), Some(stored)) => id == stored,
         // One of which no partition could be opened says nothing against it.
@@ -127,5 +159,8 @@ fn is_still(topic: &TopicCore, planned: &Plan, known: &Known) -> bool {
 
 /// Whether its partitions, as far as they were opened, still have their directories.
 fn have_directories(topic: &TopicCore) -> bool {
-    topic.partitions().iter().all(|partition| partition.check_not_deleted().is_ok())
+    topic
+        .partitions()
+        .iter()
+        .all(|partition| partition.check_not_deleted().is_ok())
 }

@@ -9,9 +9,9 @@
 //! | `.kafka_cleanshutdown` | at a close that left nothing open; removed before the first write of a run | its presence |
 //! | `meta.properties` | once, where there is none | - |
 //!
-//! A checkpoint only ever claims too little. What it claims is gathered while no other write of it is under way, so that an
-//! older state never replaces a newer one. Nothing is written that stands there already, and nothing once the log is closed: the
-//! files may be another process's by then.
+//! A checkpoint only ever claims too little. What it claims is gathered while no other write of it
+//! is under way, so that an older state never replaces a newer one. Nothing is written that stands
+//! there already, and nothing once the log is closed: the files may be another process's by then.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -44,8 +44,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Returns these lines for a partition that is about to be cut at `end`: its recovery point is at most `recovery_point`, and
-    /// nothing at or above `end` counts as compacted.
+    /// Returns these lines for a partition that is about to be cut at `end`: its recovery point is
+    /// at most `recovery_point`, and nothing at or above `end` counts as compacted.
     pub(crate) fn lowered(&self, id: &TopicPartition, end: u64, recovery_point: u64) -> Self {
         let mut lines = self.clone();
         if let Some(point) = lines.recovery_points.get_mut(id) {
@@ -80,7 +80,13 @@ impl Checkpoints {
             log_starts: read(file_name::LOG_STARTS),
             cleaned: read(file_name::CLEANER_OFFSETS),
         };
-        Self { dir: dir.to_owned(), on_disk: Mutex::new(OnDisk { lines, is_closed: false }) }
+        Self {
+            dir: dir.to_owned(),
+            on_disk: Mutex::new(OnDisk {
+                lines,
+                is_closed: false,
+            }),
+        }
     }
 
     /// As they stand on disk.
@@ -94,7 +100,11 @@ impl Checkpoints {
     }
 
     /// Makes the files say what `gather` makes of what they say. Durable on return.
-    pub(crate) fn write(&self, storage: &dyn Storage, gather: impl FnOnce(&Lines) -> Lines) -> Result<()> {
+    pub(crate) fn write(
+        &self,
+        storage: &dyn Storage,
+        gather: impl FnOnce(&Lines) -> Lines,
+    ) -> Result<()> {
         self.write_then(storage, gather, || Ok(()))
     }
 
@@ -127,41 +137,66 @@ impl Checkpoints {
     }
 
     fn replace(&self, storage: &dyn Storage, name: &str, offsets: &Offsets) -> Result<()> {
-        let text = encode_offsets(offsets.iter().map(|(id, offset)| (&*id.topic, id.partition, *offset)));
+        let text = encode_offsets(
+            offsets
+                .iter()
+                .map(|(id, offset)| (&*id.topic, id.partition, *offset)),
+        );
         write(storage, &self.dir.join(name), &text)
     }
 }
 
 fn read_offsets(storage: &dyn Storage, path: &Path) -> Option<Offsets> {
     let lines = decode_offsets(&read_file(storage, path, MAX_BYTES).ok()?).ok()?;
-    Some(lines.into_iter().map(|(topic, partition, offset)| (TopicPartition::new(topic, partition), offset)).collect())
+    Some(
+        lines
+            .into_iter()
+            .map(|(topic, partition, offset)| (TopicPartition::new(topic, partition), offset))
+            .collect(),
+    )
 }
 
 fn write(storage: &dyn Storage, path: &Path, text: &str) -> Result<()> {
     replace_file(storage, path, text.as_bytes()).map_err(|error| Error::io("write", path, error))
 }
 
-/// Says that everything in the directory is whole and durable. The next run takes it back before it writes.
+/// Says that everything in the directory is whole and durable. The next run takes it back before it
+/// writes.
 pub(crate) fn write_clean_shutdown(storage: &dyn Storage, dir: &Path) -> Result<()> {
-    write(storage, &dir.join(file_name::CLEAN_SHUTDOWN), CLEAN_SHUTDOWN_TEXT)
+    write(
+        storage,
+        &dir.join(file_name::CLEAN_SHUTDOWN),
+        CLEAN_SHUTDOWN_TEXT,
+    )
 }
 
-/// Gives the directory an identity of its own, if it has none, so that a broker can be formatted with it.
-pub(crate) fn ensure_meta_properties(storage: &dyn Storage, dir: &Path, new_id: impl Fn() -> TopicId) -> Result<()> {
+/// Gives the directory an identity of its own, if it has none, so that a broker can be formatted
+/// with it.
+pub(crate) fn ensure_meta_properties(
+    storage: &dyn Storage,
+    dir: &Path,
+    new_id: impl Fn() -> TopicId,
+) -> Result<()> {
     let path = dir.join(file_name::META_PROPERTIES);
     match storage.metadata(&path) {
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(Error::io("look at", &path, error)),
     }
-    let properties = MetaProperties { cluster_id: new_id().to_text(), node_id: 1, directory_id: Some(new_id()) };
+    let properties = MetaProperties {
+        cluster_id: new_id().to_text(),
+        node_id: 1,
+        directory_id: Some(new_id()),
+    };
     write(storage, &path, &encode_meta_properties(&properties))
 }
 
 /// What `meta.properties` says of the cluster; `None` where it is not there or says nothing.
 pub(crate) fn cluster_id(storage: &dyn Storage, dir: &Path) -> Option<String> {
     let bytes = read_file(storage, &dir.join(file_name::META_PROPERTIES), MAX_BYTES).ok()?;
-    decode_meta_properties(&bytes).ok().map(|properties| properties.cluster_id)
+    decode_meta_properties(&bytes)
+        .ok()
+        .map(|properties| properties.cluster_id)
 }
 
 #[cfg(test)]
@@ -183,7 +218,10 @@ mod tests {
     }
 
     fn offsets(lines: &[(&str, u32, u64)]) -> Offsets {
-        lines.iter().map(|(topic, partition, offset)| (TopicPartition::new(*topic, *partition), *offset)).collect()
+        lines
+            .iter()
+            .map(|(topic, partition, offset)| (TopicPartition::new(*topic, *partition), *offset))
+            .collect()
     }
 
     #[test]
@@ -192,9 +230,16 @@ mod tests {
         let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
         assert_eq!(checkpoints.lines(), Lines::default());
         let recovery_points = offsets(&[("b", 0, 7), ("a", 1, 0)]);
-        let lines = Lines { recovery_points, log_starts: offsets(&[("b", 0, 3)]), cleaned: offsets(&[("a", 1, 9)]) };
+        let lines = Lines {
+            recovery_points,
+            log_starts: offsets(&[("b", 0, 3)]),
+            cleaned: offsets(&[("a", 1, 9)]),
+        };
         checkpoints.write(&disk, |_| lines.clone()).unwrap();
-        assert_eq!(text(&disk, file_name::RECOVERY_POINTS), "0\n2\na 1 0\nb 0 7\n");
+        assert_eq!(
+            text(&disk, file_name::RECOVERY_POINTS),
+            "0\n2\na 1 0\nb 0 7\n"
+        );
         assert_eq!(text(&disk, file_name::LOG_STARTS), "0\n1\nb 0 3\n");
         assert_eq!(text(&disk, file_name::CLEANER_OFFSETS), "0\n1\na 1 9\n");
         assert_eq!(Checkpoints::read(&disk, Path::new("/data")).lines(), lines);
@@ -202,7 +247,10 @@ mod tests {
 
     #[test]
     fn what_stands_there_is_not_written_again() {
-        let disk = disk_with(&[(file_name::RECOVERY_POINTS, "0\n1\na  0\t5\n"), (file_name::LOG_STARTS, "")]);
+        let disk = disk_with(&[
+            (file_name::RECOVERY_POINTS, "0\n1\na  0\t5\n"),
+            (file_name::LOG_STARTS, ""),
+        ]);
         let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
         checkpoints.write(&disk, Lines::clone).unwrap();
         assert_eq!(text(&disk, file_name::RECOVERY_POINTS), "0\n1\na  0\t5\n");
@@ -211,10 +259,25 @@ mod tests {
 
     #[test]
     fn a_damaged_file_claims_nothing() {
-        for damaged in ["0\n2\na 0 5\n", "1\n1\na 0 5\n", "0\n1\na 0 5", "\u{0}\u{0}"] {
-            let disk = disk_with(&[(file_name::RECOVERY_POINTS, damaged), (file_name::LOG_STARTS, "0\n1\na 0 2\n")]);
+        for damaged in [
+            "0\n2\na 0 5\n",
+            "1\n1\na 0 5\n",
+            "0\n1\na 0 5",
+            "\u{0}\u{0}",
+        ] {
+            let disk = disk_with(&[
+                (file_name::RECOVERY_POINTS, damaged),
+                (file_name::LOG_STARTS, "0\n1\na 0 2\n"),
+            ]);
             let lines = Checkpoints::read(&disk, Path::new("/data")).lines();
-            assert_eq!(lines, Lines { log_starts: offsets(&[("a", 0, 2)]), ..Lines::default() }, "{damaged:?}");
+            assert_eq!(
+                lines,
+                Lines {
+                    log_starts: offsets(&[("a", 0, 2)]),
+                    ..Lines::default()
+                },
+                "{damaged:?}"
+            );
         }
     }
 
@@ -224,8 +287,14 @@ mod tests {
         let id = || TopicId([7; 16]);
         ensure_meta_properties(&disk, Path::new("/data"), id).unwrap();
         let first = text(&disk, file_name::META_PROPERTIES);
-        assert!(cluster_id(&disk, Path::new("/data")).is_some_and(|id| first.contains(&format!("cluster.id={id}"))));
-        assert!(first.contains("node.id=1") && first.contains("cluster.id="), "{first}");
+        assert!(
+            cluster_id(&disk, Path::new("/data"))
+                .is_some_and(|id| first.contains(&format!("cluster.id={id}")))
+        );
+        assert!(
+            first.contains("node.id=1") && first.contains("cluster.id="),
+            "{first}"
+        );
         ensure_meta_properties(&disk, Path::new("/data"), || TopicId([9; 16])).unwrap();
         assert_eq!(text(&disk, file_name::META_PROPERTIES), first);
     }
@@ -234,7 +303,16 @@ mod tests {
     fn the_marker_is_what_a_broker_writes() {
         let disk = disk_with(&[]);
         write_clean_shutdown(&disk, Path::new("/data")).unwrap();
-        assert_eq!(text(&disk, file_name::CLEAN_SHUTDOWN), "{\"version\":0,\"brokerEpoch\":-1}");
-        assert!(disk.open(&Path::new("/data").join(file_name::CLEAN_SHUTDOWN), Access::Read).is_ok());
+        assert_eq!(
+            text(&disk, file_name::CLEAN_SHUTDOWN),
+            "{\"version\":0,\"brokerEpoch\":-1}"
+        );
+        assert!(
+            disk.open(
+                &Path::new("/data").join(file_name::CLEAN_SHUTDOWN),
+                Access::Read
+            )
+            .is_ok()
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! What stands in the directory of a log, told apart by name; nothing is opened or changed.
 //!
-//! A directory that holds anything of a log is one, and whatever else it holds is foreign: it is left alone and reported. A
-//! directory without anything of a log can only become one while it is empty, since a broker takes every subdirectory of a log
-//! for a partition. The directory of a single partition is neither.
+//! A directory that holds anything of a log is one, and whatever else it holds is foreign: it is
+//! left alone and reported. A directory without anything of a log can only become one while it is
+//! empty, since a broker takes every subdirectory of a log for a partition. The directory of a
+//! single partition is neither.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -40,7 +41,8 @@ pub(crate) struct Contents {
     pub(crate) gone: BTreeSet<String>,
     /// Directories of partitions that were deleted.
     pub(crate) deleted_dirs: Vec<String>,
-    /// Directories that a broker set aside because it did not know their topic, by the partition that they were.
+    /// Directories that a broker set aside because it did not know their topic, by the partition
+    /// that they were.
     pub(crate) stray: BTreeMap<TopicPartition, BTreeSet<String>>,
     /// Those of which the name of the topic was cut to fit.
     pub(crate) cut_stray: BTreeMap<String, TopicPartition>,
@@ -67,7 +69,13 @@ impl Contents {
         for entry in entries {
             let name = entry.name;
             match (entry.is_dir, file_name::parse_partition_dir(&name)) {
-                (true, Some(id)) => drop(contents.partitions.entry(id.topic.to_string()).or_default().insert(id.partition)),
+                (true, Some(id)) => drop(
+                    contents
+                        .partitions
+                        .entry(id.topic.to_string())
+                        .or_default()
+                        .insert(id.partition),
+                ),
                 (true, None) => contents.add_dir(name),
                 (false, Some(_)) => drop(contents.foreign.insert(name, false)),
                 (false, None) => contents.add_file(name),
@@ -112,12 +120,15 @@ impl Contents {
         }
     }
 
-    /// A directory that is named as a partition, of a topic without a topic file, must look like one inside. An empty one is a
-    /// partition if another one of its topic is: a broker that was killed leaves it so.
+    /// A directory that is named as a partition, of a topic without a topic file, must look like
+    /// one inside. An empty one is a partition if another one of its topic is: a broker that was
+    /// killed leaves it so.
     fn set_strangers_aside(&mut self, storage: &dyn Storage, root: &Path) -> Result<()> {
         let strangers: BTreeSet<String> = self.without_file().into_iter().cloned().collect();
         for topic in strangers {
-            let Some(numbers) = self.partitions.remove(&topic) else { continue };
+            let Some(numbers) = self.partitions.remove(&topic) else {
+                continue;
+            };
             let (mut ours, mut empty) = (BTreeSet::new(), BTreeSet::new());
             for number in numbers {
                 let name = format!("{topic}-{number}");
@@ -131,7 +142,11 @@ impl Contents {
                 }
             }
             if ours.is_empty() {
-                self.foreign.extend(empty.iter().map(|number| (format!("{topic}-{number}"), true)));
+                self.foreign.extend(
+                    empty
+                        .iter()
+                        .map(|number| (format!("{topic}-{number}"), true)),
+                );
             } else {
                 ours.extend(empty);
                 self.partitions.insert(topic, ours);
@@ -142,16 +157,23 @@ impl Contents {
 
     /// Topics that have directories and no topic file: a broker's, or one in the midst of a change.
     pub(crate) fn without_file(&self) -> BTreeSet<&String> {
-        let has_file = |topic: &&String| self.topic_files.contains(*topic) || self.gone.contains(*topic);
-        self.partitions.keys().filter(|topic| !has_file(topic)).collect()
+        let has_file =
+            |topic: &&String| self.topic_files.contains(*topic) || self.gone.contains(*topic);
+        self.partitions
+            .keys()
+            .filter(|topic| !has_file(topic))
+            .collect()
     }
 
     /// The directory that a broker made of this partition's when it did not know its topic.
     pub(crate) fn stray_of(&self, id: &TopicPartition) -> Option<&str> {
-        let is_cut_of =
-            |(_, stray): &(&String, &TopicPartition)| stray.partition == id.partition && id.topic.starts_with(&*stray.topic);
+        let is_cut_of = |(_, stray): &(&String, &TopicPartition)| {
+            stray.partition == id.partition && id.topic.starts_with(&*stray.topic)
+        };
         let whole = self.stray.get(id).and_then(|names| names.first());
-        whole.or_else(|| self.cut_stray.iter().find(is_cut_of).map(|(name, _)| name)).map(String::as_str)
+        whole
+            .or_else(|| self.cut_stray.iter().find(is_cut_of).map(|(name, _)| name))
+            .map(String::as_str)
     }
 
     /// Whether the directory is a log, or can become one. `NotALog` says what is in the way.
@@ -161,44 +183,78 @@ impl Contents {
         if self.is_log() || others.is_empty() {
             return Ok(());
         }
-        let reason = format!("it holds {} and nothing of a log: choose an empty or a new directory", listed(&others));
-        Err(Error::NotALog { path: root.to_owned(), reason: reason.into() })
+        let reason = format!(
+            "it holds {} and nothing of a log: choose an empty or a new directory",
+            listed(&others)
+        );
+        Err(Error::NotALog {
+            path: root.to_owned(),
+            reason: reason.into(),
+        })
     }
 
     /// Whether the directory is a log, also one in the making.
     pub(crate) fn check_is_log_already(&self, root: &Path) -> Result<()> {
         self.check_not_a_partition(root)?;
-        if self.is_log() { Ok(()) } else { Err(not_a_log(root, "it holds nothing of a log")) }
+        if self.is_log() {
+            Ok(())
+        } else {
+            Err(not_a_log(root, "it holds nothing of a log"))
+        }
     }
 
-    /// Whether the directory is that of one partition, or can become one. `NotALog` says what is in the way.
+    /// Whether the directory is that of one partition, or can become one. `NotALog` says what is in
+    /// the way.
     pub(crate) fn check_is_partition(&self, dir: &Path) -> Result<()> {
         if self.is_partition() {
             return Ok(());
         }
         let of_logs = [file_name::META_PROPERTIES, file_name::HIGH_WATERMARKS];
         if self.has_topics() || of_logs.iter().any(|mark| self.files.contains(*mark)) {
-            return Err(not_a_log(dir, "this is a whole log, not one of its partitions: use `Log::open`"));
+            return Err(not_a_log(
+                dir,
+                "this is a whole log, not one of its partitions: use `Log::open`",
+            ));
         }
         let others = self.in_the_way();
         if others.is_empty() {
             return Ok(());
         }
-        let reason = format!("it holds {} and nothing of a partition: choose an empty or a new directory", listed(&others));
-        Err(Error::NotALog { path: dir.to_owned(), reason: reason.into() })
+        let reason = format!(
+            "it holds {} and nothing of a partition: choose an empty or a new directory",
+            listed(&others)
+        );
+        Err(Error::NotALog {
+            path: dir.to_owned(),
+            reason: reason.into(),
+        })
     }
 
     fn check_not_a_partition(&self, root: &Path) -> Result<()> {
-        if self.is_partition() { Err(not_a_log(root, "this is a single partition: use `Partition::open`")) } else { Ok(()) }
+        if self.is_partition() {
+            Err(not_a_log(
+                root,
+                "this is a single partition: use `Partition::open`",
+            ))
+        } else {
+            Ok(())
+        }
     }
 
-    /// Whether the names are those of one partition's directory. A `meta.properties` says nothing against it: annals once wrote
-    /// one into such directories.
+    /// Whether the names are those of one partition's directory. A `meta.properties` says nothing
+    /// against it: annals once wrote one into such directories.
     fn is_partition(&self) -> bool {
-        const STATE: [&str; 3] = [file_name::LONE_PARTITION, file_name::LEADER_EPOCHS, file_name::PARTITION_METADATA];
+        const STATE: [&str; 3] = [
+            file_name::LONE_PARTITION,
+            file_name::LEADER_EPOCHS,
+            file_name::PARTITION_METADATA,
+        ];
         let has_state = STATE.iter().any(|name| self.foreign.contains_key(*name));
-        let is_segment = |name: &String| file_name::parse_segment_file(name).is_some_and(|(_, suffix)| suffix == file_name::LOG);
-        let has_files = self.topic_files.is_empty() && self.gone.is_empty() && self.deleted_dirs.is_empty();
+        let is_segment = |name: &String| {
+            file_name::parse_segment_file(name).is_some_and(|(_, suffix)| suffix == file_name::LOG)
+        };
+        let has_files =
+            self.topic_files.is_empty() && self.gone.is_empty() && self.deleted_dirs.is_empty();
         if self.files.contains(file_name::META_PROPERTIES) {
             return has_files && has_state && self.partitions.is_empty();
         }
@@ -213,15 +269,27 @@ impl Contents {
     fn is_log(&self) -> bool {
         let has_files = !(self.topic_files.is_empty() && self.gone.is_empty());
         let has_partitions = !self.partitions.is_empty() && !self.has_single_partition;
-        has_files || has_partitions || self.has_other_partition_dirs || MARKS.iter().any(|mark| self.files.contains(*mark))
+        has_files
+            || has_partitions
+            || self.has_other_partition_dirs
+            || MARKS.iter().any(|mark| self.files.contains(*mark))
     }
 
     /// Names of what would be in a new log: all but hidden files.
     fn in_the_way(&self) -> Vec<String> {
-        let foreign = self.foreign.iter().filter(|(name, is_dir)| **is_dir || !name.starts_with('.'));
-        let partitions =
-            self.partitions.iter().flat_map(|(topic, numbers)| numbers.iter().map(move |number| format!("{topic}-{number}")));
-        foreign.map(|(name, _)| name.clone()).chain(partitions).collect()
+        let foreign = self
+            .foreign
+            .iter()
+            .filter(|(name, is_dir)| **is_dir || !name.starts_with('.'));
+        let partitions = self.partitions.iter().flat_map(|(topic, numbers)| {
+            numbers
+                .iter()
+                .map(move |number| format!("{topic}-{number}"))
+        });
+        foreign
+            .map(|(name, _)| name.clone())
+            .chain(partitions)
+            .collect()
     }
 }
 
@@ -237,13 +305,25 @@ pub(super) enum Inside {
 }
 
 pub(super) fn look_inside(storage: &dyn Storage, dir: &Path) -> Result<Inside> {
-    let entries = storage.list(dir).map_err(|error| Error::io("list", dir, error))?;
-    let has = |name: &str| entries.iter().any(|entry| !entry.is_dir && entry.name == name);
-    let has_segments = entries.iter().any(|entry| !entry.is_dir && file_name::parse_segment_file(&entry.name).is_some());
+    let entries = storage
+        .list(dir)
+        .map_err(|error| Error::io("list", dir, error))?;
+    let has = |name: &str| {
+        entries
+            .iter()
+            .any(|entry| !entry.is_dir && entry.name == name)
+    };
+    let has_segments = entries
+        .iter()
+        .any(|entry| !entry.is_dir && file_name::parse_segment_file(&entry.name).is_some());
     let is_single = has(file_name::LONE_PARTITION);
     Ok(if entries.is_empty() {
         Inside::Nothing
-    } else if is_single || has_segments || has(file_name::PARTITION_METADATA) || has(file_name::LEADER_EPOCHS) {
+    } else if is_single
+        || has_segments
+        || has(file_name::PARTITION_METADATA)
+        || has(file_name::LEADER_EPOCHS)
+    {
         Inside::Partition { is_single }
     } else {
         Inside::Other
@@ -253,7 +333,11 @@ pub(super) fn look_inside(storage: &dyn Storage, dir: &Path) -> Result<Inside> {
 /// The first names, and how many more there are.
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 3;
-    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
+    let shown: Vec<_> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("{name:?}"))
+        .collect();
     match names.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
@@ -261,158 +345,11 @@ fn listed(names: &[String]) -> String {
 }
 
 fn not_a_log(path: &Path, reason: &'static str) -> Error {
-    Error::NotALog { path: path.to_owned(), reason: reason.into() }
+    Error::NotALog {
+        path: path.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::{Access, MemoryDisk};
-
-    fn disk(dirs: &[&str], files: &[impl AsRef<str>]) -> MemoryDisk {
-        let disk = MemoryDisk::default();
-        disk.create_dir_all(Path::new("/data")).unwrap();
-        for dir in dirs {
-            disk.create_dir_all(&Path::new("/data").join(dir)).unwrap();
-        }
-        for file in files.iter().map(AsRef::as_ref).filter(|file| !file.is_empty()) {
-            drop(disk.open(&Path::new("/data").join(file), Access::CreateNew).unwrap());
-        }
-        disk
-    }
-
-    fn read(dirs: &[&str], files: &[impl AsRef<str>]) -> Result<Contents> {
-        Contents::read(&disk(dirs, files), Path::new("/data"))
-    }
-
-    #[test]
-    fn names_are_told_apart() {
-        let deleted = "orders-1.0123456789abcdef0123456789abcdef-delete";
-        let stray = "orders-2.0123456789abcdef0123456789abcdef-stray";
-        let contents = read(
-            &["orders-0", "orders-10", "a-b-3", deleted, stray, "remote-log-index-cache"],
-            &[
-                "a-b-3/partition.metadata",
-                "orders.topic",
-                "old.gone",
-                ".lock",
-                "meta.properties",
-                "0123456789abcdef.tmp",
-                "notes.txt",
-            ],
-        )
-        .unwrap();
-        let partitions = [("a-b".to_owned(), BTreeSet::from([3])), ("orders".to_owned(), BTreeSet::from([0, 10]))];
-        assert_eq!(contents.partitions, BTreeMap::from(partitions));
-        assert_eq!(contents.topic_files, BTreeSet::from(["orders".to_owned()]));
-        assert_eq!(contents.gone, BTreeSet::from(["old".to_owned()]));
-        assert_eq!(contents.deleted_dirs, [deleted]);
-        assert_eq!(contents.temporary, ["0123456789abcdef.tmp"]);
-        assert_eq!(contents.stray_of(&TopicPartition::new("orders", 2)), Some(stray));
-        assert_eq!(contents.files, BTreeSet::from([".lock", "meta.properties"].map(str::to_owned)));
-        assert_eq!(contents.foreign, BTreeMap::from([("notes.txt".to_owned(), false)]));
-        assert!(contents.is_log());
-    }
-
-    #[test]
-    fn what_no_log_has_is_foreign() {
-        let dirs = ["lost+found", "src", ".cache", "orders", "orders-01", "orders.topic", "backup"];
-        for dir in dirs {
-            let topic_file = if dir == "orders.topic" { "orders-0/partition.metadata" } else { "orders.topic" };
-            let contents = read(&["orders-0", dir], &[topic_file, "meta.properties"]).unwrap();
-            assert_eq!(contents.foreign, BTreeMap::from([(dir.to_owned(), true)]));
-            assert!(contents.check_is_log(Path::new("/data")).is_ok());
-        }
-    }
-
-    #[test]
-    fn a_partition_without_a_topic_must_look_like_one() {
-        let inside = |file| {
-            let disk = disk(&["backup-2024"], &[file]);
-            Contents::read(&disk, Path::new("/data")).unwrap()
-        };
-        let is_foreign = |contents: &Contents| contents.partitions.is_empty() && contents.foreign.contains_key("backup-2024");
-        assert!(is_foreign(&inside("backup-2024/photo.jpg")));
-        assert!(!is_foreign(&inside("backup-2024/00000000000000000000.log")));
-        assert!(!is_foreign(&inside("backup-2024/partition.metadata")));
-        assert!(!is_foreign(&inside("backup.topic")));
-        assert!(is_foreign(&read(&["backup-2024"], &[] as &[&str]).unwrap()), "an empty one is nothing");
-        let beside = read(&["backup-0", "backup-1"], &["backup-0/partition.metadata"]).unwrap();
-        assert_eq!(beside.partitions["backup"], BTreeSet::from([0, 1]), "a broker that was killed leaves it empty");
-    }
-
-    #[test]
-    fn only_an_empty_directory_can_become_a_log() {
-        let check = |dirs: &[&str], files: &[&str]| read(dirs, files).unwrap().check_is_log(Path::new("/data"));
-        assert!(check(&[], &[]).is_ok());
-        assert!(check(&[], &[".gitkeep"]).is_ok());
-        assert!(check(&[], &[".lock", "notes.txt"]).is_ok());
-        let reason = |dirs: &[&str], files: &[&str]| match check(dirs, files) {
-            Err(Error::NotALog { path, reason }) if path == Path::new("/data") => reason.into_owned(),
-            other => panic!("{other:?}"),
-        };
-        assert!(reason(&[], &["notes.txt"]).starts_with("it holds \"notes.txt\" and nothing of a log"));
-        assert!(
-            reason(&[".git", "b", "c"], &["backup-20240131", ".x"]).contains("\".git\", \"b\", \"backup-20240131\" and 1 more")
-        );
-        assert!(reason(&["lost+found"], &[]).contains("lost+found"));
-        assert!(reason(&["wal-0"], &["wal-0/lone-partition"]).contains("wal-0"));
-    }
-
-    #[test]
-    fn a_single_partition_is_not_a_log() {
-        let segment = "00000000000000000000.log";
-        let single: [&[&str]; 6] = [
-            &["lone-partition", ".lock", ".kafka_cleanshutdown", "recovery-point-offset-checkpoint"],
-            &["leader-epoch-checkpoint", segment, "partition.metadata"],
-            &[segment, "00000000000000000000.index"],
-            &[segment, ".lock"],
-            &["lone-partition", segment, "meta.properties"],
-            &["partition.metadata"],
-        ];
-        for files in single {
-            let contents = read(&[], files).unwrap();
-            for check in [contents.check_is_log(Path::new("/data")), contents.check_is_log_already(Path::new("/data"))] {
-                assert!(check.is_err_and(|error| error.to_string().contains("use `Partition::open`")), "{files:?}");
-            }
-            assert!(contents.check_is_partition(Path::new("/data")).is_ok(), "{files:?}");
-        }
-        let logs: [(&[&str], &[&str]); 5] = [
-            (&[], &["meta.properties", segment]),
-            (&["t-0"], &["t.topic", "lone-partition", segment]),
-            (&["t-0"], &["t-0/partition.metadata", "recovery-point-offset-checkpoint"]),
-            (&[], &["old.gone", ".lock"]),
-            (&[], &["meta.properties"]),
-        ];
-        for (dirs, files) in logs {
-            let contents = read(dirs, files).unwrap();
-            assert!(contents.check_is_log(Path::new("/data")).is_ok(), "{files:?}");
-            assert!(
-                contents.check_is_partition(Path::new("/data")).is_err_and(|error| error.to_string().contains("`Log::open`"))
-            );
-        }
-        let new = read(&[], &[".lock", ".gitkeep"]).unwrap();
-        assert!(new.check_is_partition(Path::new("/data")).is_ok());
-        let other = read(&["photos"], &["notes.txt"]).unwrap().check_is_partition(Path::new("/data")).unwrap_err();
-        assert!(other.to_string().contains("\"notes.txt\", \"photos\" and nothing of a partition"), "{other}");
-    }
-
-    #[test]
-    fn a_stray_directory_is_found_by_its_partition() {
-        let long = "x".repeat(249);
-        let (stray, cut) = ("t-1.0123456789abcdef0123456789abcdef-stray", format!("{}-0.{:032x}-stray", "x".repeat(214), 7));
-        let contents = read(&[stray, &cut], &[] as &[&str]).unwrap();
-        assert_eq!(contents.stray_of(&TopicPartition::new("t", 1)), Some(stray));
-        assert_eq!(contents.stray_of(&TopicPartition::new("t", 0)), None);
-        assert_eq!(contents.stray_of(&TopicPartition::new(long, 0)), Some(&*cut));
-        assert!(contents.check_is_log(Path::new("/data")).is_ok());
-    }
-
-    #[test]
-    fn what_is_not_there_or_no_directory_is_no_log() {
-        let disk = disk(&[], &["file"]);
-        for path in ["/nowhere", "/data/file"] {
-            assert!(matches!(Contents::read(&disk, Path::new(path)), Err(Error::NotALog { .. })), "{path}");
-        }
-    }
-}
+mod tests;

@@ -1,11 +1,13 @@
 //! Opening all topics of a directory, in parallel over their partitions.
 //!
-//! First what a crash left half done is finished, then each topic is planned from its topic file, its directories and the
-//! checkpoints, then every partition is opened, recovered or created. A partition that cannot be opened keeps its place and its
-//! error; the others do not mind. A broker's topics, those without a topic file, are opened as they are.
+//! First what a crash left half done is finished, then each topic is planned from its topic file,
+//! its directories and the checkpoints, then every partition is opened, recovered or created. A
+//! partition that cannot be opened keeps its place and its error; the others do not mind. A
+//! broker's topics, those without a topic file, are opened as they are.
 //!
-//! A directory that should be there and is not is created only if the partition never was: a checkpoint that knows it means
-//! that records were lost, and offsets that start again at 0 would hide it.
+//! A directory that should be there and is not is created only if the partition never was: a
+//! checkpoint that knows it means that records were lost, and offsets that start again at 0 would
+//! hide it.
 
 use super::checkpoints::Lines;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +29,9 @@ use crate::format::metadata_file::TopicFile;
 use crate::partition::{PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec};
 use crate::storage::{directory_of, remove_if_exists};
 use crate::threads;
-use crate::topic::stored::{Found, Home, TopicParts, is_never_compacted, new_partition, read_topic_file, unconfigured};
+use crate::topic::stored::{
+    Found, Home, TopicParts, is_never_compacted, new_partition, read_topic_file, unconfigured,
+};
 use crate::topic::{Slot, TopicCore, partition_dir};
 use crate::topic_partition::TopicPartition;
 
@@ -43,14 +47,16 @@ pub(crate) struct Known {
     pub(crate) clean: bool,
     /// Whether a marker says that it was closed cleanly: then all its topics had their directories.
     pub(crate) was_closed: bool,
-    /// Whether a broker held the directory last: then its files are right where they and a topic file disagree.
+    /// Whether a broker held the directory last: then its files are right where they and a topic
+    /// file disagree.
     pub(crate) broker_since: bool,
     /// How many partitions are opened at the same time.
     pub(crate) threads: usize,
 }
 
 impl Known {
-    /// Returns what the root says: its files, and the lines of its checkpoints. At most `threads` partitions are opened at once.
+    /// Returns what the root says: its files, and the lines of its checkpoints. At most `threads`
+    /// partitions are opened at once.
     pub(crate) fn of(contents: &Contents, lines: Lines, threads: usize) -> Self {
         let has = |name| contents.files.contains(name);
         Self {
@@ -87,11 +93,28 @@ pub(super) struct Root<'a> {
 impl<'a> Root<'a> {
     pub(super) fn new(home: &'a Home, contents: &'a Contents, known: &'a Known) -> Self {
         let mut missing = BTreeMap::<Arc<str>, BTreeSet<u32>>::new();
-        let is_there = |id: &TopicPartition| contents.partitions.get(&*id.topic).is_some_and(|them| them.contains(&id.partition));
-        for id in contents.stray.keys().filter(|id| file_name::check_topic(&id.topic).is_ok() && !is_there(id)) {
-            missing.entry(Arc::clone(&id.topic)).or_default().insert(id.partition);
+        let is_there = |id: &TopicPartition| {
+            contents
+                .partitions
+                .get(&*id.topic)
+                .is_some_and(|them| them.contains(&id.partition))
+        };
+        for id in contents
+            .stray
+            .keys()
+            .filter(|id| file_name::check_topic(&id.topic).is_ok() && !is_there(id))
+        {
+            missing
+                .entry(Arc::clone(&id.topic))
+                .or_default()
+                .insert(id.partition);
         }
-        Self { home, contents, known, missing }
+        Self {
+            home,
+            contents,
+            known,
+            missing,
+        }
     }
 }
 
@@ -103,7 +126,11 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
     let root = Root::new(&home, &contents, known);
     // Before anything is changed: a log of a later version is none of our business.
     let files = root.read_topic_files()?;
-    let structure = if home.context.read_only { Structure::default() } else { finish_deletions(&home, &contents) };
+    let structure = if home.context.read_only {
+        Structure::default()
+    } else {
+        finish_deletions(&home, &contents)
+    };
     let mut loaded = Loaded::default();
     let mut plans = Vec::new();
     let mut jobs = Vec::new();
@@ -122,7 +149,10 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
         if is_notable(&recovery) {
             loaded.partitions.push((id.clone(), recovery));
         }
-        slots.entry(Arc::clone(&id.topic)).or_default().insert(id.partition, slot);
+        slots
+            .entry(Arc::clone(&id.topic))
+            .or_default()
+            .insert(id.partition, slot);
     }
     let mut topics = BTreeMap::new();
     for plan in plans {
@@ -131,13 +161,26 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
         topics.insert(Arc::clone(topic.name()), topic);
     }
     let seen = Mutex::default();
-    Ok((Catalog { home, topics: RwLock::new(topics), structure: Mutex::new(structure), seen }, loaded))
+    Ok((
+        Catalog {
+            home,
+            topics: RwLock::new(topics),
+            structure: Mutex::new(structure),
+            seen,
+        },
+        loaded,
+    ))
 }
 
-/// Goes on with deletions, and removes what killed writers of small files left. What does not work is tried again later.
+/// Goes on with deletions, and removes what killed writers of small files left. What does not work
+/// is tried again later.
 fn finish_deletions(home: &Home, contents: &Contents) -> Structure {
     let now = home.context.clock.now();
-    let mut leaving: Vec<_> = contents.deleted_dirs.iter().map(|name| home.root.join(name)).collect();
+    let mut leaving: Vec<_> = contents
+        .deleted_dirs
+        .iter()
+        .map(|name| home.root.join(name))
+        .collect();
     for topic in &contents.gone {
         let numbers = contents.partitions.get(topic).into_iter().flatten();
         let named = numbers.map(|number| TopicPartition::new(topic.as_str(), *number));
@@ -148,8 +191,22 @@ fn finish_deletions(home: &Home, contents: &Contents) -> Structure {
     for name in &contents.temporary {
         let _may_be_tried_again = remove_if_exists(&*home.context.storage, &home.root.join(name));
     }
-    let leaving = leaving.into_iter().map(|dir| Leaving { dir, bytes: 0, due: now }).collect();
-    Structure { gone: contents.gone.iter().map(|topic| (topic.clone(), None)).collect(), leaving }
+    let leaving = leaving
+        .into_iter()
+        .map(|dir| Leaving {
+            dir,
+            bytes: 0,
+            due: now,
+        })
+        .collect();
+    Structure {
+        gone: contents
+            .gone
+            .iter()
+            .map(|topic| (topic.clone(), None))
+            .collect(),
+        leaving,
+    }
 }
 
 /// A topic that is about to be opened.
@@ -160,19 +217,44 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn topic(self, home: &Home, slots: BTreeMap<u32, Slot>, known: &Known) -> Result<Arc<TopicCore>> {
-        let on_disk = slots.values().flatten().find_map(|partition| partition.topic_id());
+    pub(super) fn topic(
+        self,
+        home: &Home,
+        slots: BTreeMap<u32, Slot>,
+        known: &Known,
+    ) -> Result<Arc<TopicCore>> {
+        let on_disk = slots
+            .values()
+            .flatten()
+            .find_map(|partition| partition.topic_id());
         let in_file = self.file.as_ref().map(|file| file.topic_id);
-        let id = if known.broker_since { on_disk.or(in_file) } else { in_file.or(on_disk) };
+        let id = if known.broker_since {
+            on_disk.or(in_file)
+        } else {
+            in_file.or(on_disk)
+        };
         let is_dense = self.file.as_ref().is_some_and(|file| file.is_dense);
         let may_lose_density = is_dense && !is_never_compacted(&self.config.over(&home.defaults)?);
-        let topic = TopicCore::from_parts(home, TopicParts { name: self.name, id, file: self.file, config: self.config, slots });
+        let topic = TopicCore::from_parts(
+            home,
+            TopicParts {
+                name: self.name,
+                id,
+                file: self.file,
+                config: self.config,
+                slots,
+            },
+        );
         if !home.context.read_only && (known.broker_since || may_lose_density) {
-            // Before the sign that a broker was here goes, and before anything is compacted by the log's defaults.
+            // Before the sign that a broker was here goes, and before anything is compacted by the
+            // log's defaults.
             topic.store_state()?;
         }
         if !home.context.read_only && may_lose_density {
-            topic.partitions().iter().for_each(|partition| partition.allow_gaps());
+            topic
+                .partitions()
+                .iter()
+                .for_each(|partition| partition.allow_gaps());
         }
         Ok(topic)
     }
@@ -182,23 +264,54 @@ impl Root<'_> {
     /// All topics that are not being deleted, with what stands where their topic files belong.
     pub(super) fn read_topic_files(&self) -> Result<Vec<(Arc<str>, Found)>> {
         let (home, contents) = (self.home, self.contents);
-        let stored = contents.partitions.keys().chain(&contents.topic_files).map(|name| Arc::from(name.as_str()));
+        let stored = contents
+            .partitions
+            .keys()
+            .chain(&contents.topic_files)
+            .map(|name| Arc::from(name.as_str()));
         let names: BTreeSet<Arc<str>> = stored.chain(self.missing.keys().map(Arc::clone)).collect();
-        let present = names.into_iter().filter(|name| !contents.gone.contains(&**name));
-        let read = |name: Arc<str>| Ok((Arc::clone(&name), read_topic_file(&*home.context.storage, &home.root, &name)?));
-        let files: Vec<(Arc<str>, Found)> = present.map(read).collect::<Result<_>>()?;
-        // Beside a writer: a topic file that was listed and is gone is that of a topic on its way out, and not a broker's.
-        let is_leaving = |name: &Arc<str>, found: &Found| {
-            home.context.read_only && matches!(found, Found::Nothing) && contents.topic_files.contains(&**name)
+        let present = names
+            .into_iter()
+            .filter(|name| !contents.gone.contains(&**name));
+        let read = |name: Arc<str>| {
+            Ok((
+                Arc::clone(&name),
+                read_topic_file(&*home.context.storage, &home.root, &name)?,
+            ))
         };
-        Ok(files.into_iter().filter(|(name, found)| !is_leaving(name, found)).collect())
+        let files: Vec<(Arc<str>, Found)> = present.map(read).collect::<Result<_>>()?;
+        // Beside a writer: a topic file that was listed and is gone is that of a topic on its way
+        // out, and not a broker's.
+        let is_leaving = |name: &Arc<str>, found: &Found| {
+            home.context.read_only
+                && matches!(found, Found::Nothing)
+                && contents.topic_files.contains(&**name)
+        };
+        Ok(files
+            .into_iter()
+            .filter(|(name, found)| !is_leaving(name, found))
+            .collect())
     }
 
     /// Adds what is to be done for the topic to `jobs`. `None` if there is no such topic any more.
-    pub(super) fn plan(&self, name: Arc<str>, found: Found, loaded: &mut Loaded, jobs: &mut Vec<Job>) -> Result<Option<Plan>> {
+    pub(super) fn plan(
+        &self,
+        name: Arc<str>,
+        found: Found,
+        loaded: &mut Loaded,
+        jobs: &mut Vec<Job>,
+    ) -> Result<Option<Plan>> {
         let (home, known) = (self.home, self.known);
-        let id = |partition| TopicPartition { topic: Arc::clone(&name), partition };
-        let mut numbers = self.contents.partitions.get(&*name).cloned().unwrap_or_default();
+        let id = |partition| TopicPartition {
+            topic: Arc::clone(&name),
+            partition,
+        };
+        let mut numbers = self
+            .contents
+            .partitions
+            .get(&*name)
+            .cloned()
+            .unwrap_or_default();
         let missing = self.missing.get(&name).cloned().unwrap_or_default();
         let (file, config) = match found {
             Found::Nothing => (None, unconfigured()),
@@ -219,23 +332,37 @@ impl Root<'_> {
         // A broker may have deleted the topic and created another one of its name.
         let first = numbers.first().filter(|_| known.broker_since);
         let on_disk = first.and_then(|number| home.stored_id(&id(*number)));
-        let promise = file.as_ref().filter(|file| on_disk.is_none_or(|on_disk| on_disk == file.topic_id));
+        let promise = file
+            .as_ref()
+            .filter(|file| on_disk.is_none_or(|on_disk| on_disk == file.topic_id));
         let promised = promise.map_or(0, |file| file.partitions);
         if file.is_some() && !known.broker_since {
             let others = self.split_off_others(&id, promised, &mut numbers)?;
-            loaded.foreign.extend(others.into_iter().map(|number| id(number).to_string()));
+            loaded
+                .foreign
+                .extend(others.into_iter().map(|number| id(number).to_string()));
         }
-        let all: BTreeSet<u32> = numbers.iter().copied().chain(0..promised).chain(missing).collect();
+        let all: BTreeSet<u32> = numbers
+            .iter()
+            .copied()
+            .chain(0..promised)
+            .chain(missing)
+            .collect();
         for partition in all {
             let is_there = numbers.contains(&partition);
-            let job = if is_there { Self::open_job } else { Self::missing_job };
+            let job = if is_there {
+                Self::open_job
+            } else {
+                Self::missing_job
+            };
             jobs.push(job(self, id(partition), promise, &settings));
         }
         Ok(Some(Plan { name, file, config }))
     }
 
-    /// Takes out the numbers of directories that only look like partitions of the topic, such as `orders-20240131`: beyond those
-    /// that the topic file knows, a partition follows on the one before it and has files of a partition.
+    /// Takes out the numbers of directories that only look like partitions of the topic, such as
+    /// `orders-20240131`: beyond those that the topic file knows, a partition follows on the one
+    /// before it and has files of a partition.
     fn split_off_others(
         &self,
         id: &impl Fn(u32) -> TopicPartition,
@@ -244,7 +371,12 @@ impl Root<'_> {
     ) -> Result<BTreeSet<u32>> {
         let storage = &*self.home.context.storage;
         let mut next = promised;
-        while numbers.contains(&next) && matches!(look_inside(storage, &self.dir(&id(next)))?, Inside::Partition { .. }) {
+        while numbers.contains(&next)
+            && matches!(
+                look_inside(storage, &self.dir(&id(next)))?,
+                Inside::Partition { .. }
+            )
+        {
             next += 1;
         }
         Ok(numbers.split_off(&next))
@@ -254,12 +386,22 @@ impl Root<'_> {
         partition_dir(&self.home.root, id)
     }
 
-    fn open_job(&self, id: TopicPartition, file: Option<&TopicFile>, settings: &TopicSettings) -> Job {
+    fn open_job(
+        &self,
+        id: TopicPartition,
+        file: Option<&TopicFile>,
+        settings: &TopicSettings,
+    ) -> Job {
         let known = self.known;
         let in_file = file.map(|file| start_in(file, &id).unwrap_or(0));
         let in_checkpoint = known.log_starts.get(&id).copied();
-        // Where a broker was since, its files count. It knows no start of a partition that it had set aside.
-        let log_start = if known.broker_since { in_file.max(in_checkpoint) } else { in_file.or(in_checkpoint) };
+        // Where a broker was since, its files count. It knows no start of a partition that it had
+        // set aside.
+        let log_start = if known.broker_since {
+            in_file.max(in_checkpoint)
+        } else {
+            in_file.or(in_checkpoint)
+        };
         let file = file.filter(|_| !known.broker_since);
         Job::Open(PartitionSpec {
             dir: self.dir(&id),
@@ -275,7 +417,12 @@ impl Root<'_> {
     }
 
     /// What to do for a partition without a directory: create it only if it never had one.
-    fn missing_job(&self, id: TopicPartition, file: Option<&TopicFile>, settings: &TopicSettings) -> Job {
+    fn missing_job(
+        &self,
+        id: TopicPartition,
+        file: Option<&TopicFile>,
+        settings: &TopicSettings,
+    ) -> Job {
         let (known, context) = (self.known, &self.home.context);
         if let Some(stray) = self.contents.stray_of(&id) {
             return self.refuse(
@@ -285,43 +432,77 @@ impl Root<'_> {
                 ),
             );
         }
-        let had_records = file.is_some_and(|file| start_in(file, &id).is_some_and(|start| start > 0));
-        let has_line = known.recovery_points.contains_key(&id) || known.log_starts.contains_key(&id);
-        let was_there = had_records || has_line || file.is_some() && (known.was_closed || known.broker_since);
+        let had_records =
+            file.is_some_and(|file| start_in(file, &id).is_some_and(|start| start > 0));
+        let has_line =
+            known.recovery_points.contains_key(&id) || known.log_starts.contains_key(&id);
+        let was_there =
+            had_records || has_line || file.is_some() && (known.was_closed || known.broker_since);
         // Beside a writer the listing may be older than the directory.
         if was_there && !(context.read_only && context.storage.metadata(&self.dir(&id)).is_ok()) {
             let reason = "the directory is gone, and with it all its records: put it back, or delete the topic";
             return self.refuse(&id, reason.to_owned());
         }
         match file {
-            Some(_) if !context.read_only => Job::Create(new_partition(&self.home.root, id, settings, file)),
+            Some(_) if !context.read_only => {
+                Job::Create(new_partition(&self.home.root, id, settings, file))
+            }
             // A broker has it elsewhere, or the writer has yet to create it.
             _ => Job::Refuse(id.clone(), Error::UnknownPartition(id)),
         }
     }
 
     fn refuse(&self, id: &TopicPartition, reason: String) -> Job {
-        Job::Refuse(id.clone(), Error::io("open", &self.dir(id), io::Error::new(io::ErrorKind::NotFound, reason)))
+        Job::Refuse(
+            id.clone(),
+            Error::io(
+                "open",
+                &self.dir(id),
+                io::Error::new(io::ErrorKind::NotFound, reason),
+            ),
+        )
     }
 
-    /// Reports the directories that a broker set aside and that no job speaks of: another partition has taken their place, or
-    /// their topic is not known since its name was cut.
+    /// Reports the directories that a broker set aside and that no job speaks of: another partition
+    /// has taken their place, or their topic is not known since its name was cut.
     fn report_strays(&self, jobs: &[Job], loaded: &mut Loaded) {
         let refused = jobs.iter().filter(|job| matches!(job, Job::Refuse(..)));
-        let reported: BTreeSet<&str> = refused.filter_map(|job| self.contents.stray_of(job.id())).collect();
-        let whole = self.contents.stray.iter().flat_map(|(id, names)| names.iter().map(move |name| (name, id)));
-        for (name, id) in whole.chain(&self.contents.cut_stray).filter(|(name, _)| !reported.contains(name.as_str())) {
+        let reported: BTreeSet<&str> = refused
+            .filter_map(|job| self.contents.stray_of(job.id()))
+            .collect();
+        let whole = self
+            .contents
+            .stray
+            .iter()
+            .flat_map(|(id, names)| names.iter().map(move |name| (name, id)));
+        for (name, id) in whole
+            .chain(&self.contents.cut_stray)
+            .filter(|(name, _)| !reported.contains(name.as_str()))
+        {
             let reason = "a broker that did not know its topic set it aside: move it out of the log to read it with \
                           `Partition::open`";
-            let damage = Some(Error::io("open", &self.home.root.join(name), io::Error::new(io::ErrorKind::NotFound, reason)));
-            loaded.partitions.push((id.clone(), PartitionRecovery { damage, ..PartitionRecovery::default() }));
+            let damage = Some(Error::io(
+                "open",
+                &self.home.root.join(name),
+                io::Error::new(io::ErrorKind::NotFound, reason),
+            ));
+            loaded.partitions.push((
+                id.clone(),
+                PartitionRecovery {
+                    damage,
+                    ..PartitionRecovery::default()
+                },
+            ));
         }
     }
 }
 
 /// Where the topic file says that a partition starts, if not at its first segment.
 fn start_in(file: &TopicFile, id: &TopicPartition) -> Option<u64> {
-    file.log_starts.iter().find(|(number, _)| *number == id.partition).map(|(_, start)| *start)
+    file.log_starts
+        .iter()
+        .find(|(number, _)| *number == id.partition)
+        .map(|(_, start)| *start)
 }
 
 /// What is to be done for one partition.
@@ -344,14 +525,22 @@ impl Job {
         let done = match self {
             Self::Open(spec) if context.read_only => PartitionCore::open_beside(context, spec),
             Self::Open(spec) => PartitionCore::open(context, spec),
-            Self::Create(spec) => create(context, spec).map(|core| (core, PartitionRecovery::default())),
+            Self::Create(spec) => {
+                create(context, spec).map(|core| (core, PartitionRecovery::default()))
+            }
             Self::Refuse(_, error) => Err(error.clone()),
         };
         match done {
             Ok((core, recovery)) => (Ok(core), recovery),
             Err(error) => {
                 let damage = (!matches!(error, Error::UnknownPartition(_))).then(|| error.clone());
-                (Err(error), PartitionRecovery { damage, ..PartitionRecovery::default() })
+                (
+                    Err(error),
+                    PartitionRecovery {
+                        damage,
+                        ..PartitionRecovery::default()
+                    },
+                )
             }
         }
     }
@@ -360,12 +549,19 @@ impl Job {
 fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<PartitionCore>> {
     let core = PartitionCore::create(context, spec)?;
     let root = directory_of(&spec.dir);
-    context.storage.sync_dir(root).map_err(|error| Error::io("sync", root, error))?;
+    context
+        .storage
+        .sync_dir(root)
+        .map_err(|error| Error::io("sync", root, error))?;
     Ok(core)
 }
 
 /// Runs all jobs; the results are in the order of the jobs.
-pub(super) fn run_all(context: &Arc<PartitionContext>, jobs: &[Job], parallel: usize) -> Vec<(Slot, PartitionRecovery)> {
+pub(super) fn run_all(
+    context: &Arc<PartitionContext>,
+    jobs: &[Job],
+    parallel: usize,
+) -> Vec<(Slot, PartitionRecovery)> {
     let parallel = parallel.min(jobs.len());
     if parallel <= 1 {
         return jobs.iter().map(|job| job.run(context)).collect();
@@ -375,15 +571,23 @@ pub(super) fn run_all(context: &Arc<PartitionContext>, jobs: &[Job], parallel: u
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(job) = jobs.get(index) else { return done };
+            let Some(job) = jobs.get(index) else {
+                return done;
+            };
             done.push((index, job.run(context)));
         }
     };
     let mut done: Vec<_> = thread::scope(|scope| {
         // The calling thread works too, alone where the system refuses all others.
-        let others: Vec<_> = (1..parallel).map_while(|_| threads::spawn_scoped(scope, "annals-open", work).ok()).collect();
+        let others: Vec<_> = (1..parallel)
+            .map_while(|_| threads::spawn_scoped(scope, "annals-open", work).ok())
+            .collect();
         let mut done = work();
-        done.extend(others.into_iter().flat_map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))));
+        done.extend(
+            others
+                .into_iter()
+                .flat_map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))),
+        );
         done
     });
     done.sort_by_key(|(index, _)| *index);
@@ -392,6 +596,16 @@ pub(super) fn run_all(context: &Arc<PartitionContext>, jobs: &[Job], parallel: u
 
 /// Whether there is anything to tell.
 fn is_notable(recovery: &PartitionRecovery) -> bool {
-    let PartitionRecovery { bytes_scanned, bytes_cut, kept, indexes_rebuilt, damage } = recovery;
-    *bytes_scanned > 0 || *bytes_cut > 0 || !kept.is_empty() || *indexes_rebuilt > 0 || damage.is_some()
+    let PartitionRecovery {
+        bytes_scanned,
+        bytes_cut,
+        kept,
+        indexes_rebuilt,
+        damage,
+    } = recovery;
+    *bytes_scanned > 0
+        || *bytes_cut > 0
+        || !kept.is_empty()
+        || *indexes_rebuilt > 0
+        || damage.is_some()
 }

@@ -1,10 +1,13 @@
-//! The topics of a log: which there are, creating and deleting them, and what is done to all of them.
+//! The topics of a log: which there are, creating and deleting them, and what is done to all of
+//! them.
 //!
-//! A topic appears and goes as a whole: [`TopicCore`](crate::topic::TopicCore) says in which steps, and whatever a crash left
-//! half done is finished when the log is opened next. What several topics share, the checkpoints at the root, is for the floor
-//! above: a deletion tells it when to forget a topic there.
+//! A topic appears and goes as a whole: [`TopicCore`](crate::topic::TopicCore) says in which steps,
+//! and whatever a crash left half done is finished when the log is opened next. What several topics
+//! share, the checkpoints at the root, is for the floor above: a deletion tells it when to forget a
+//! topic there.
 //!
-//! A deletion has three steps, and threads that work in the topic may wait for the locks of each other in between:
+//! A deletion has three steps, and threads that work in the topic may wait for the locks of each
+//! other in between:
 //!
 //! | step | `structure` is | afterwards |
 //! | --- | --- | --- |
@@ -12,9 +15,9 @@
 //! | [`vacate`](Catalog::vacate) | held only at its end | nothing writes there, and the directories have other names |
 //! | [`end_delete`](Catalog::end_delete) | held | the name is free |
 //!
-//! Any thread may take the last two. So each compares again, under `structure`, that the topic which it vacated is the one that
-//! stands among those that are gone, and that the log is open: otherwise the directories are those of another topic, or of
-//! another process.
+//! Any thread may take the last two. So each compares again, under `structure`, that the topic
+//! which it vacated is the one that stands among those that are gone, and that the log is open:
+//! otherwise the directories are those of another topic, or of another process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -62,7 +65,8 @@ pub(crate) struct Catalog {
 /// What is under way.
 #[derive(Debug, Default)]
 struct Structure {
-    /// Topics that are deleted and whose `.gone` file still exists; each until it is vacated with what is open of it.
+    /// Topics that are deleted and whose `.gone` file still exists; each until it is vacated with
+    /// what is open of it.
     gone: BTreeMap<String, Option<Arc<TopicCore>>>,
     /// Directories that wait to be removed.
     leaving: Vec<Leaving>,
@@ -76,7 +80,8 @@ struct Leaving {
 }
 
 impl Catalog {
-    /// `UnknownTopic` where there is none of this name. In a read-only log, looks what there is by now.
+    /// `UnknownTopic` where there is none of this name. In a read-only log, looks what there is by
+    /// now.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<TopicCore>> {
         self.check_open()?;
         self.home.changes.look_again()?;
@@ -85,7 +90,11 @@ impl Catalog {
 
     fn known_topic(&self, name: &str) -> Result<Arc<TopicCore>> {
         self.check_open()?;
-        self.topics.read().get(name).map(Arc::clone).ok_or_else(|| Error::UnknownTopic(name.into()))
+        self.topics
+            .read()
+            .get(name)
+            .map(Arc::clone)
+            .ok_or_else(|| Error::UnknownTopic(name.into()))
     }
 
     /// In a read-only log: looks what topics there are by now, as far as can be found out.
@@ -102,8 +111,14 @@ impl Catalog {
         self.topics.read().values().map(Arc::clone).collect()
     }
 
-    /// The topic as it is, else a new one. Internal names are allowed. Where none of its partitions could be opened, says why.
-    pub(crate) fn open_topic(&self, name: &str, partitions: u32, config: &TopicConfig) -> Result<Arc<TopicCore>> {
+    /// The topic as it is, else a new one. Internal names are allowed. Where none of its partitions
+    /// could be opened, says why.
+    pub(crate) fn open_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        config: &TopicConfig,
+    ) -> Result<Arc<TopicCore>> {
         self.check_request(name, partitions, config)?;
         match self.topic(name) {
             Err(Error::UnknownTopic(_)) => {}
@@ -116,30 +131,48 @@ impl Catalog {
         }
     }
 
-    /// A new topic; `TopicExists` if there is one of this name, `TopicCollides` if there is one that cannot be told from it.
-    pub(crate) fn create_topic(&self, name: &str, partitions: u32, config: &TopicConfig) -> Result<Arc<TopicCore>> {
+    /// A new topic; `TopicExists` if there is one of this name, `TopicCollides` if there is one
+    /// that cannot be told from it.
+    pub(crate) fn create_topic(
+        &self,
+        name: &str,
+        partitions: u32,
+        config: &TopicConfig,
+    ) -> Result<Arc<TopicCore>> {
         self.check_request(name, partitions, config)?;
         let structure = self.structure.lock();
         self.check_open()?;
-        if let Some(existing) = self.topics.read().keys().find(|existing| file_name::collides(existing, name)) {
+        if let Some(existing) = self
+            .topics
+            .read()
+            .keys()
+            .find(|existing| file_name::collides(existing, name))
+        {
             return Err(match existing.to_string() {
                 existing if existing == name => Error::TopicExists(existing),
-                existing => Error::TopicCollides { name: name.to_owned(), existing },
+                existing => Error::TopicCollides {
+                    name: name.to_owned(),
+                    existing,
+                },
             });
         }
         if structure.gone.contains_key(name) {
-            // The directory still says that it is deleted, and the next open would delete the new one.
+            // The directory still says that it is deleted, and the next open would delete the new
+            // one.
             return Err(Error::TopicExists(name.to_owned()));
         }
         let topic = TopicCore::create(&self.home, name, partitions, config)?;
-        self.topics.write().insert(Arc::clone(topic.name()), Arc::clone(&topic));
+        self.topics
+            .write()
+            .insert(Arc::clone(topic.name()), Arc::clone(&topic));
         drop(structure);
         self.home.changes.announce();
         Ok(topic)
     }
 
-    /// Takes a topic away: from now on it is unknown, also after a crash. [`vacate`](Self::vacate) must follow, then
-    /// [`end_delete`](Self::end_delete) once nothing at the root names it; [`unlink_due`](Self::unlink_due) gives the room back.
+    /// Takes a topic away: from now on it is unknown, also after a crash. [`vacate`](Self::vacate)
+    /// must follow, then [`end_delete`](Self::end_delete) once nothing at the root names it;
+    /// [`unlink_due`](Self::unlink_due) gives the room back.
     pub(crate) fn begin_delete(&self, name: &str) -> Result<()> {
         let mut structure = self.structure.lock();
         let topic = self.known_topic(name)?;
@@ -151,25 +184,33 @@ impl Catalog {
         Ok(())
     }
 
-    /// Waits until nothing writes to the directories of a deleted topic any more, and puts them out of the way. The caller holds
-    /// no lock that a call on one of its partitions may wait for. `Closed` if the log was closed in the meantime: the next open
-    /// does it.
+    /// Waits until nothing writes to the directories of a deleted topic any more, and puts them out
+    /// of the way. The caller holds no lock that a call on one of its partitions may wait for.
+    /// `Closed` if the log was closed in the meantime: the next open does it.
     pub(crate) fn vacate(&self, name: &str, now: Timestamp) -> Result<()> {
-        let Some(topic) = self.structure.lock().gone.get(name).and_then(Option::clone) else { return Ok(()) };
+        let Some(topic) = self.structure.lock().gone.get(name).and_then(Option::clone) else {
+            return Ok(());
+        };
         topic.vacate();
         let mut structure = self.structure.lock();
         self.check_open()?;
         let Structure { gone, leaving } = &mut *structure;
         match gone.get_mut(name) {
-            Some(gone) if gone.as_ref().is_some_and(|gone| Arc::ptr_eq(gone, &topic)) => *gone = None,
+            Some(gone) if gone.as_ref().is_some_and(|gone| Arc::ptr_eq(gone, &topic)) => {
+                *gone = None
+            }
             // Another thread did it. By now the directories may be those of another topic.
             _ => return Ok(()),
         }
-        let delay = topic.partitions().first().map_or(0, |partition| partition.settings().file_delete_delay_ms);
+        let delay = topic
+            .partitions()
+            .first()
+            .map_or(0, |partition| partition.settings().file_delete_delay_ms);
         let due = Timestamp::from_millis(now.as_millis().saturating_add(delay));
         for (number, slot) in topic.slots().iter() {
             let bytes = slot.as_ref().map_or(0, |partition| partition.log_bytes());
-            // What cannot be renamed now is found by its `.gone` file, by `end_delete` or at the next open.
+            // What cannot be renamed now is found by its `.gone` file, by `end_delete` or at the
+            // next open.
             if let Ok(Some(dir)) = rename_deleted(&self.home, &topic.partition_id(number)) {
                 leaving.push(Leaving { dir, bytes, due });
             }
@@ -187,7 +228,8 @@ impl Catalog {
         self.structure.lock().gone.contains_key(name)
     }
 
-    /// Forgets a deleted topic that is vacated for good, so that its name can be used again. On an error it stays as it was.
+    /// Forgets a deleted topic that is vacated for good, so that its name can be used again. On an
+    /// error it stays as it was.
     pub(crate) fn end_delete(&self, name: &str) -> Result<()> {
         let mut structure = self.structure.lock();
         self.check_open()?;
@@ -196,11 +238,20 @@ impl Catalog {
             return Ok(());
         }
         let (storage, root) = (&*self.home.context.storage, &self.home.root);
-        let entries = storage.list(root).map_err(|error| Error::io("list", root, error))?;
-        let left = entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| file_name::parse_partition_dir(&entry.name));
+        let entries = storage
+            .list(root)
+            .map_err(|error| Error::io("list", root, error))?;
+        let left = entries
+            .iter()
+            .filter(|entry| entry.is_dir)
+            .filter_map(|entry| file_name::parse_partition_dir(&entry.name));
         for id in of_deleted(&self.home, name, left.filter(|id| *id.topic == *name))? {
             if let Some(dir) = rename_deleted(&self.home, &id)? {
-                structure.leaving.push(Leaving { dir, bytes: 0, due: self.home.context.clock.now() });
+                structure.leaving.push(Leaving {
+                    dir,
+                    bytes: 0,
+                    due: self.home.context.clock.now(),
+                });
             }
         }
         let remove = |file: String| {
@@ -209,13 +260,16 @@ impl Catalog {
         };
         // A power cut may have kept the old name beside the new one.
         remove(file_name::topic_file(name))?;
-        storage.sync_dir(root).map_err(|error| Error::io("sync", root, error))?;
+        storage
+            .sync_dir(root)
+            .map_err(|error| Error::io("sync", root, error))?;
         remove(file_name::gone_file(name))?;
         structure.gone.remove(name);
         Ok(())
     }
 
-    /// Removes the directories of deleted partitions whose time has come. Those that cannot be removed are tried again.
+    /// Removes the directories of deleted partitions whose time has come. Those that cannot be
+    /// removed are tried again.
     pub(crate) fn unlink_due(&self, now: Timestamp) -> Result<Maintenance> {
         let mut structure = self.structure.lock();
         let mut done = Maintenance::default();
@@ -259,14 +313,16 @@ impl Catalog {
         self.home.changes.is_closed()
     }
 
-    /// All partitions, those of `__consumer_offsets` last: what they say of others must not be durable before it is true.
+    /// All partitions, those of `__consumer_offsets` last: what they say of others must not be
+    /// durable before it is true.
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionCore>> {
         let mut topics = self.topics();
         topics.sort_by_key(|topic| (&**topic.name() == COMMITTED_OFFSETS, topic.is_internal()));
         topics.iter().flat_map(|topic| topic.partitions()).collect()
     }
 
-    /// Makes everything so far durable. Goes on after an error, except to `__consumer_offsets`, and gives the first.
+    /// Makes everything so far durable. Goes on after an error, except to `__consumer_offsets`, and
+    /// gives the first.
     pub(crate) fn flush(&self) -> Result<()> {
         let mut result = Ok(());
         for partition in self.partitions() {
@@ -282,13 +338,21 @@ impl Catalog {
 
     /// The smallest `flush.ms` of all topics, if any has one.
     pub(crate) fn shortest_flush_time(&self) -> Option<Duration> {
-        self.topics().iter().filter_map(|topic| topic.flush_time()).min()
+        self.topics()
+            .iter()
+            .filter_map(|topic| topic.flush_time())
+            .min()
     }
 
-    /// Flushes the partitions of those topics that are to be flushed more often than `interval`. Gives the first error.
+    /// Flushes the partitions of those topics that are to be flushed more often than `interval`.
+    /// Gives the first error.
     pub(crate) fn flush_within(&self, interval: Duration) -> Result<()> {
         let often = |topic: &TopicCore| topic.flush_time().is_some_and(|time| time < interval);
-        let partitions = self.topics().into_iter().filter(|topic| often(topic)).flat_map(|topic| topic.partitions());
+        let partitions = self
+            .topics()
+            .into_iter()
+            .filter(|topic| often(topic))
+            .flat_map(|topic| topic.partitions());
         let mut result = Ok(());
         for partition in partitions.filter(|partition| partition.is_dirty()) {
             result = result.and(flush_unless_deleted(&partition));
@@ -296,8 +360,8 @@ impl Catalog {
         result
     }
 
-    /// Ends all waits with `Closed`, and flushes and closes every partition. On return no thread writes to any of them. Gives the
-    /// first error.
+    /// Ends all waits with `Closed`, and flushes and closes every partition. On return no thread
+    /// writes to any of them. Gives the first error.
     pub(crate) fn close(&self, flush: bool) -> Result<()> {
         // Nobody creates or deletes a topic meanwhile or afterwards.
         let structure = self.structure.lock();
@@ -317,15 +381,23 @@ impl Catalog {
         result
     }
 
-    /// Name, number and config, before anything is looked up or written: a wrong call is wrong whether the topic exists or not.
+    /// Name, number and config, before anything is looked up or written: a wrong call is wrong
+    /// whether the topic exists or not.
     fn check_request(&self, name: &str, partitions: u32, config: &TopicConfig) -> Result<()> {
-        file_name::check_topic(name).map_err(|reason| Error::InvalidTopic { name: name.to_owned(), reason })?;
+        file_name::check_topic(name).map_err(|reason| Error::InvalidTopic {
+            name: name.to_owned(),
+            reason,
+        })?;
         check_partition_count(partitions)?;
         config.over(&self.home.defaults).map(drop)
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -337,22 +409,34 @@ fn flush_unless_deleted(partition: &PartitionCore) -> Result<()> {
     }
 }
 
-/// Those of the directories that are named as partitions of a deleted topic which are partitions of it: others may have had such
-/// a name before.
-fn of_deleted(home: &Home, topic: &str, named: impl Iterator<Item = TopicPartition>) -> Result<Vec<TopicPartition>> {
+/// Those of the directories that are named as partitions of a deleted topic which are partitions of
+/// it: others may have had such a name before.
+fn of_deleted(
+    home: &Home,
+    topic: &str,
+    named: impl Iterator<Item = TopicPartition>,
+) -> Result<Vec<TopicPartition>> {
     let storage = &*home.context.storage;
     let known = stored::partitions_of_deleted(storage, &home.root, topic);
     let is_ours = |id: &TopicPartition| match known {
         Some(known) => Ok(id.partition < known),
         None => Ok(look_inside(storage, &home.root.join(id.to_string()))? != Inside::Other),
     };
-    named.filter_map(|id| is_ours(&id).map(|is_ours| is_ours.then_some(id)).transpose()).collect()
+    named
+        .filter_map(|id| {
+            is_ours(&id)
+                .map(|is_ours| is_ours.then_some(id))
+                .transpose()
+        })
+        .collect()
 }
 
 /// Renames a partition's directory so that nobody takes it for one; `None` if it is not there.
 fn rename_deleted(home: &Home, id: &TopicPartition) -> Result<Option<PathBuf>> {
     let dir = home.root.join(id.to_string());
-    let deleted = home.root.join(file_name::deleted_partition_dir(id, unique()));
+    let deleted = home
+        .root
+        .join(file_name::deleted_partition_dir(id, unique()));
     match home.context.storage.rename(&dir, &deleted) {
         Ok(()) => Ok(Some(deleted)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,4 +1,5 @@
-//! What becomes of each batch: copied as it is, made anew with some of its records, left as a header, or dropped.
+//! What becomes of each batch: copied as it is, made anew with some of its records, left as a
+//! header, or dropped.
 //!
 //! | batch | stays |
 //! | --- | --- |
@@ -13,7 +14,8 @@
 //! | header of the last batch of a producer | yes: it tells the sequence number that comes next |
 //! | header of the last batch of a round | yes: it tells where the log ends |
 //!
-//! These are Kafka's rules. A tombstone of the older formats, which have no horizon, stays by the age of its file.
+//! These are Kafka's rules. A tombstone of the older formats, which have no horizon, stays by the
+//! age of its file.
 
 use crate::format::control::control_of;
 use std::collections::BTreeMap;
@@ -67,7 +69,12 @@ pub(super) struct Cleaner<'a> {
 }
 
 impl<'a> Cleaner<'a> {
-    pub(super) fn new(map: &'a KeyMap, settings: &'a TopicSettings, now: Timestamp, max_decompressed_bytes: usize) -> Self {
+    pub(super) fn new(
+        map: &'a KeyMap,
+        settings: &'a TopicSettings,
+        now: Timestamp,
+        max_decompressed_bytes: usize,
+    ) -> Self {
         Self {
             map,
             settings,
@@ -88,14 +95,21 @@ impl<'a> Cleaner<'a> {
     }
 
     /// Takes the next batch, whose checksum is right, and writes what is left of it.
-    pub(super) fn clean(&mut self, header: &BatchHeader, bytes: &[u8], output: &mut Output) -> Result<(), ReadError> {
+    pub(super) fn clean(
+        &mut self,
+        header: &BatchHeader,
+        bytes: &[u8],
+        output: &mut Output,
+    ) -> Result<(), ReadError> {
         let verdict = self.judge(header, bytes, output);
         if verdict.drops_records {
             self.records_removed += u64::from(header.record_count);
             return self.without_records(header, verdict, output);
         }
         let decompressed = match batch::decompressed(header, bytes, self.max_decompressed_bytes) {
-            Err(malformed) if may_be_whole(malformed) => return self.leave_alone(header, bytes, output),
+            Err(malformed) if may_be_whole(malformed) => {
+                return self.leave_alone(header, bytes, output);
+            }
             decompressed => decompressed?,
         };
         let decompressed = decompressed.as_deref();
@@ -104,16 +118,34 @@ impl<'a> Cleaner<'a> {
             self.records_removed += self.is_kept.len() as u64;
             return self.without_records(header, verdict, output);
         }
-        let gets_horizon = header.magic >= 2 && (kept.has_tombstone || verdict.is_obsolete) && header.delete_horizon().is_none();
+        let gets_horizon = header.magic >= 2
+            && (kept.has_tombstone || verdict.is_obsolete)
+            && header.delete_horizon().is_none();
         if kept.count == self.is_kept.len() && !gets_horizon {
             return Ok(output.push(header, bytes)?);
         }
         // What is left of an older format is a v2 batch, in which a tombstone has a horizon.
         let gets_horizon = gets_horizon || header.magic < 2 && kept.has_tombstone;
-        let horizon = gets_horizon.then(|| self.now.as_millis().saturating_add(self.settings.delete_retention_ms));
+        let horizon = gets_horizon.then(|| {
+            self.now
+                .as_millis()
+                .saturating_add(self.settings.delete_retention_ms)
+        });
         let max_decompressed_bytes = self.max_decompressed_bytes;
-        let packing = Packing { settings: self.settings, max_decompressed_bytes, must_shrink: false };
-        match batch::retained(header, bytes, decompressed, &self.is_kept, horizon, packing, &mut self.rebuilt) {
+        let packing = Packing {
+            settings: self.settings,
+            max_decompressed_bytes,
+            must_shrink: false,
+        };
+        match batch::retained(
+            header,
+            bytes,
+            decompressed,
+            &self.is_kept,
+            horizon,
+            packing,
+            &mut self.rebuilt,
+        ) {
             Err(TOO_LONG) => return self.leave_alone(header, bytes, output),
             retained => retained?,
         }
@@ -124,10 +156,19 @@ impl<'a> Cleaner<'a> {
     }
 
     /// Keeps a batch that cannot be looked into, or not be built again, as it is.
-    fn leave_alone(&mut self, header: &BatchHeader, bytes: &[u8], output: &mut Output) -> Result<(), ReadError> {
+    fn leave_alone(
+        &mut self,
+        header: &BatchHeader,
+        bytes: &[u8],
+        output: &mut Output,
+    ) -> Result<(), ReadError> {
         self.left_alone += 1;
         // The base of a legacy wrapper is not in its header.
-        let start = if header.magic < 2 { output.next_offset() } else { header.base_offset };
+        let start = if header.magic < 2 {
+            output.next_offset()
+        } else {
+            header.base_offset
+        };
         self.first_left_alone.get_or_insert(start);
         Ok(output.push(header, bytes)?)
     }
@@ -135,34 +176,50 @@ impl<'a> Cleaner<'a> {
     /// What can be said before the records are looked at.
     fn judge(&mut self, header: &BatchHeader, bytes: &[u8], output: &mut Output) -> Verdict {
         let (is_obsolete, drops_records) = if header.is_control() {
-            let (is_obsolete, aborted) = self.transactions.is_obsolete(header, control_of(header, bytes));
+            let (is_obsolete, aborted) = self
+                .transactions
+                .is_obsolete(header, control_of(header, bytes));
             if let Some(transaction) = aborted {
                 output.push_aborted(transaction);
             }
-            let is_over = header.delete_horizon().is_some_and(|horizon| horizon <= self.now.as_millis());
+            let is_over = header
+                .delete_horizon()
+                .is_some_and(|horizon| horizon <= self.now.as_millis());
             (is_obsolete, is_obsolete && is_over)
         } else {
             (false, self.transactions.is_aborted(header))
         };
-        Verdict { drops_records, is_obsolete, keeps_header: self.is_last_of_producer(header) || self.is_last_of_round(header) }
+        Verdict {
+            drops_records,
+            is_obsolete,
+            keeps_header: self.is_last_of_producer(header) || self.is_last_of_round(header),
+        }
     }
 
-    /// Whether the batch tells what a producer did last: its last data, or, if there is none, a marker of its epoch.
+    /// Whether the batch tells what a producer did last: its last data, or, if there is none, a
+    /// marker of its epoch.
     fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
         if !header.has_producer() {
             return false;
         }
-        self.last_batches.get(&header.producer_id).is_some_and(|last| match u64::try_from(last.last_offset) {
-            Ok(last_offset) => header.last_offset == last_offset,
-            Err(_) => header.is_control() && header.producer_epoch == last.producer_epoch,
-        })
+        self.last_batches
+            .get(&header.producer_id)
+            .is_some_and(|last| match u64::try_from(last.last_offset) {
+                Ok(last_offset) => header.last_offset == last_offset,
+                Err(_) => header.is_control() && header.producer_epoch == last.producer_epoch,
+            })
     }
 
     fn is_last_of_round(&self, header: &BatchHeader) -> bool {
         header.next_base_offset() == self.round_end
     }
 
-    fn without_records(&mut self, header: &BatchHeader, verdict: Verdict, output: &mut Output) -> Result<(), ReadError> {
+    fn without_records(
+        &mut self,
+        header: &BatchHeader,
+        verdict: Verdict,
+        output: &mut Output,
+    ) -> Result<(), ReadError> {
         if !verdict.keeps_header {
             self.has_changed = true;
             return Ok(());
@@ -174,15 +231,30 @@ impl<'a> Cleaner<'a> {
     }
 
     /// Looks at every record and fills `is_kept`.
-    fn choose(&mut self, header: &BatchHeader, bytes: &[u8], decompressed: Option<&[u8]>) -> Result<Kept, Malformed> {
+    fn choose(
+        &mut self,
+        header: &BatchHeader,
+        bytes: &[u8],
+        decompressed: Option<&[u8]>,
+    ) -> Result<Kept, Malformed> {
         self.seen.clear();
         let mut cursor = RecordCursor::new(header, bytes, decompressed)?;
         while let Some(raw) = cursor.next(header, bytes, decompressed) {
             let raw = raw?;
-            let key = raw.key.filter(|_| !header.is_control()).map(|key| self.map.hash(key));
-            self.seen.push(Seen { offset: raw.offset, key, is_tombstone: raw.value.is_none() });
+            let key = raw
+                .key
+                .filter(|_| !header.is_control())
+                .map(|key| self.map.hash(key));
+            self.seen.push(Seen {
+                offset: raw.offset,
+                key,
+                is_tombstone: raw.value.is_none(),
+            });
         }
-        let mut kept = Kept { count: 0, has_tombstone: false };
+        let mut kept = Kept {
+            count: 0,
+            has_tombstone: false,
+        };
         self.is_kept.clear();
         for seen in self.seen.chunks(FETCHED_AT_ONCE) {
             self.map.fetch(seen.iter().filter_map(|record| record.key));
@@ -201,7 +273,10 @@ impl<'a> Cleaner<'a> {
             return true;
         }
         let Some(key) = record.key else { return false };
-        let is_latest = self.map.get(key).is_none_or(|latest| record.offset >= latest);
+        let is_latest = self
+            .map
+            .get(key)
+            .is_none_or(|latest| record.offset >= latest);
         is_latest && (!record.is_tombstone || self.keeps_tombstones(header))
     }
 
@@ -212,7 +287,9 @@ impl<'a> Cleaner<'a> {
         if header.magic < 2 {
             return self.keeps_legacy_tombstones;
         }
-        header.delete_horizon().is_none_or(|horizon| self.now.as_millis() < horizon)
+        header
+            .delete_horizon()
+            .is_none_or(|horizon| self.now.as_millis() < horizon)
     }
 }
 

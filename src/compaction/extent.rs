@@ -1,7 +1,8 @@
 //! Which part of a partition may be cleaned, and whether it is worth it.
 //!
-//! Sealed segments, up to the last stable offset and up to the first one with a record that is younger than
-//! `min.compaction.lag.ms`. Below the offset that the last pass came to they are clean, the others dirty.
+//! Sealed segments, up to the last stable offset and up to the first one with a record that is
+//! younger than `min.compaction.lag.ms`. Below the offset that the last pass came to they are
+//! clean, the others dirty.
 
 use std::sync::Arc;
 
@@ -28,21 +29,34 @@ impl Extent {
     pub(super) fn of(partition: &PartitionCore, now: Timestamp) -> Result<Self> {
         let settings = partition.settings();
         let log = partition.log_start_offset()..=partition.log_end_offset();
-        let first_dirty = partition.cleaned_end().filter(|end| log.contains(end)).unwrap_or(*log.start());
+        let first_dirty = partition
+            .cleaned_end()
+            .filter(|end| log.contains(end))
+            .unwrap_or(*log.start());
         let stable = partition.last_stable_offset();
-        let mut extent =
-            Self { segments: Vec::new(), first_dirty, end: *log.start(), clean_bytes: 0, dirty_bytes: 0, is_overdue: false };
+        let mut extent = Self {
+            segments: Vec::new(),
+            first_dirty,
+            end: *log.start(),
+            clean_bytes: 0,
+            dirty_bytes: 0,
+            is_overdue: false,
+        };
         let mut oldest = None;
         for (segment, next_offset) in partition.sealed_segments() {
             let bytes = u64::from(segment.size());
             let is_dirty = next_offset > first_dirty;
-            if next_offset > stable || is_dirty && is_too_young(partition, &segment, settings.min_compaction_lag_ms, now)? {
+            if next_offset > stable
+                || is_dirty
+                    && is_too_young(partition, &segment, settings.min_compaction_lag_ms, now)?
+            {
                 break;
             }
             if is_dirty {
                 extent.dirty_bytes += bytes;
                 if settings.max_compaction_lag_ms < i64::MAX {
-                    let first = Some(partition.first_timestamp(&segment)?).filter(|first| *first > 0);
+                    let first =
+                        Some(partition.first_timestamp(&segment)?).filter(|first| *first > 0);
                     oldest = first.into_iter().chain(oldest).min();
                 }
             }
@@ -52,24 +66,30 @@ impl Extent {
             extent.end = next_offset;
             extent.segments.push(segment);
         }
-        let is_old = |first: i64| now.as_millis().saturating_sub(first) > settings.max_compaction_lag_ms;
+        let is_old =
+            |first: i64| now.as_millis().saturating_sub(first) > settings.max_compaction_lag_ms;
         extent.is_overdue = extent.dirty_bytes > 0 && oldest.is_some_and(is_old);
         Ok(extent)
     }
 
     /// Total size of the `.log` files.
     pub(super) fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| u64::from(segment.size())).sum()
+        self.segments
+            .iter()
+            .map(|segment| u64::from(segment.size()))
+            .sum()
     }
 
     /// The segments that have something that no pass has seen.
     pub(super) fn dirty(&self) -> &[Arc<Segment>] {
-        let clean = self.segments.partition_point(|segment| segment.next_offset() <= self.first_dirty);
+        let clean = self
+            .segments
+            .partition_point(|segment| segment.next_offset() <= self.first_dirty);
         self.segments.get(clean..).unwrap_or_default()
     }
 
-    /// How urgent a pass is, if it is worth it: the dirty part of all bytes, above `least`, or more than all where records have
-    /// waited too long.
+    /// How urgent a pass is, if it is worth it: the dirty part of all bytes, above `least`, or more
+    /// than all where records have waited too long.
     pub(super) fn urgency(&self, least: f64) -> Option<f64> {
         if self.is_overdue {
             return Some(f64::INFINITY);
@@ -81,7 +101,12 @@ impl Extent {
 }
 
 /// Whether a segment has a record that must stay as it is for a while.
-fn is_too_young(partition: &PartitionCore, segment: &Arc<Segment>, lag_ms: i64, now: Timestamp) -> Result<bool> {
+fn is_too_young(
+    partition: &PartitionCore,
+    segment: &Arc<Segment>,
+    lag_ms: i64,
+    now: Timestamp,
+) -> Result<bool> {
     if lag_ms <= 0 {
         return Ok(false);
     }

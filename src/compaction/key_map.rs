@@ -1,12 +1,13 @@
 //! The latest offset of each key, within a bounded memory.
 //!
-//! Keys are known by 128 bits of hash, as in Kafka, but by a keyed one: two `SipHash`es of the key, told apart by a first byte,
-//! under a secret that is drawn anew for every map. Kafka takes MD5, for which anybody can write two keys that collide, and one
-//! of the two is lost. Without the secret nobody can; by accident it takes some 10^19 keys for an even chance.
+//! Keys are known by 128 bits of hash, as in Kafka, but by a keyed one: two `SipHash`es of the key,
+//! told apart by a first byte, under a secret that is drawn anew for every map. Kafka takes MD5,
+//! for which anybody can write two keys that collide, and one of the two is lost. Without the
+//! secret nobody can; by accident it takes some 10^19 keys for an even chance.
 //!
-//! A slot takes 24 bytes, as Kafka's does. The table is laid out once and never grows; who fills it goes on in a further pass.
-//! It is much larger than a cache, and what a look-up takes is the wait for its slot: keys are hashed some at a time, and their
-//! slots fetched all at once.
+//! A slot takes 24 bytes, as Kafka's does. The table is laid out once and never grows; who fills it
+//! goes on in a further pass. It is much larger than a cache, and what a look-up takes is the wait
+//! for its slot: keys are hashed some at a time, and their slots fetched all at once.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::hint::black_box;
@@ -39,11 +40,16 @@ pub(super) struct KeyMap {
 }
 
 impl KeyMap {
-    /// An empty map of what lies behind `start`, for `keys` keys or as many as `budget_bytes` has room for, at least one.
+    /// An empty map of what lies behind `start`, for `keys` keys or as many as `budget_bytes` has
+    /// room for, at least one.
     pub(super) fn new(keys: u64, budget_bytes: usize, start: u64) -> Self {
         let keys = usize::try_from(keys).unwrap_or(usize::MAX);
         // One slot in five stays free, or look-ups become long.
-        let slots = keys.saturating_add(keys / 4).saturating_add(2).min(budget_bytes / SLOT_BYTES).max(2);
+        let slots = keys
+            .saturating_add(keys / 4)
+            .saturating_add(2)
+            .min(budget_bytes / SLOT_BYTES)
+            .max(2);
         Self {
             secret: RandomState::new(),
             slots: vec![Slot::default(); slots],
@@ -53,8 +59,8 @@ impl KeyMap {
         }
     }
 
-    /// Notes keys and their offsets, which rise and are above all before. `false`: there was no room for one, nor was it taken
-    /// in what is behind it.
+    /// Notes keys and their offsets, which rise and are above all before. `false`: there was no
+    /// room for one, nor was it taken in what is behind it.
     pub(super) fn put_all(&mut self, keys: &[(KeyHash, u64)]) -> bool {
         keys.chunks(FETCHED_AT_ONCE).all(|keys| {
             self.fetch(keys.iter().map(|(hash, _)| *hash));
@@ -64,14 +70,19 @@ impl KeyMap {
 
     fn put(&mut self, hash: KeyHash, offset: u64) -> bool {
         let at = find(&self.slots, hash);
-        let Some(found) = self.slots.get_mut(at) else { return false };
+        let Some(found) = self.slots.get_mut(at) else {
+            return false;
+        };
         if found.next == 0 {
             if self.count == self.max_count {
                 return false;
             }
             self.count += 1;
         }
-        *found = Slot { hash, next: offset + 1 };
+        *found = Slot {
+            hash,
+            next: offset + 1,
+        };
         self.end = offset + 1;
         true
     }
@@ -81,10 +92,12 @@ impl KeyMap {
         self.slots.get(find(&self.slots, hash))?.next.checked_sub(1)
     }
 
-    /// Brings the slots of keys near, so that the look-ups that follow need not wait for one after the other.
+    /// Brings the slots of keys near, so that the look-ups that follow need not wait for one after
+    /// the other.
     pub(super) fn fetch(&self, hashes: impl Iterator<Item = KeyHash>) {
-        let fetched =
-            hashes.filter_map(|hash| self.slots.get(first_place(&self.slots, hash))).fold(0, |sum, slot| sum ^ slot.next);
+        let fetched = hashes
+            .filter_map(|hash| self.slots.get(first_place(&self.slots, hash)))
+            .fold(0, |sum, slot| sum ^ slot.next);
         black_box(fetched);
     }
 
@@ -120,7 +133,8 @@ fn find(slots: &[Slot], hash: KeyHash) -> usize {
     at
 }
 
-/// Where a look-up begins. The high half of the product spreads the hash over the slots without a division.
+/// Where a look-up begins. The high half of the product spreads the hash over the slots without a
+/// division.
 fn first_place(slots: &[Slot], hash: KeyHash) -> usize {
     usize::try_from((u128::from(hash[0]) * slots.len() as u128) >> 64).unwrap_or(0)
 }
@@ -142,12 +156,22 @@ mod tests {
         let mut map = KeyMap::new(1_000, 1 << 20, 7);
         assert_eq!((map.end(), get(&map, b"key 1")), (7, None));
         for offset in 0..5_000_u64 {
-            assert!(put(&mut map, format!("key {}", offset % 1_000).as_bytes(), offset));
+            assert!(put(
+                &mut map,
+                format!("key {}", offset % 1_000).as_bytes(),
+                offset
+            ));
         }
         for number in 0..1_000 {
-            assert_eq!(get(&map, format!("key {number}").as_bytes()), Some(4_000 + number));
+            assert_eq!(
+                get(&map, format!("key {number}").as_bytes()),
+                Some(4_000 + number)
+            );
         }
-        assert_eq!((get(&map, b""), get(&map, b"key 1000"), map.end()), (None, None, 5_000));
+        assert_eq!(
+            (get(&map, b""), get(&map, b"key 1000"), map.end()),
+            (None, None, 5_000)
+        );
         map.advance_to(5_500);
         map.advance_to(10);
         assert_eq!(map.end(), 5_500);
@@ -158,7 +182,9 @@ mod tests {
     #[test]
     fn many_are_put_at_once_as_far_as_there_is_room() {
         let mut map = KeyMap::new(u64::MAX, 100 * SLOT_BYTES, 0);
-        let keys: Vec<_> = (0..100_u64).map(|offset| (map.hash(&offset.to_be_bytes()), offset)).collect();
+        let keys: Vec<_> = (0..100_u64)
+            .map(|offset| (map.hash(&offset.to_be_bytes()), offset))
+            .collect();
         assert!(map.put_all(&keys[..70]));
         assert!(!map.put_all(&keys[70..]));
         assert_eq!(map.end(), 80);
@@ -176,7 +202,10 @@ mod tests {
         assert_eq!((offset, map.end()), (80, 80));
         assert!(put(&mut map, b"3", 90), "a key that is known needs no room");
         for number in 0..80 {
-            assert_eq!(get(&map, &number.to_string().into_bytes()), Some(if number == 3 { 90 } else { number }));
+            assert_eq!(
+                get(&map, &number.to_string().into_bytes()),
+                Some(if number == 3 { 90 } else { number })
+            );
         }
         assert_eq!(get(&map, b"80"), None);
     }
@@ -186,7 +215,10 @@ mod tests {
         for keys in [0, 1, 2] {
             let mut map = KeyMap::new(keys, 0, 0);
             assert!(put(&mut map, b"a", 1) && !put(&mut map, b"b", 2) && put(&mut map, b"a", 3));
-            assert_eq!((get(&map, b"a"), get(&map, b"b"), map.end()), (Some(3), None, 4));
+            assert_eq!(
+                (get(&map, b"a"), get(&map, b"b"), map.end()),
+                (Some(3), None, 4)
+            );
         }
     }
 }

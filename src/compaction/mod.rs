@@ -1,13 +1,15 @@
 //! Compaction: of every key the latest record stays, and all others go.
 //!
-//! A pass takes in the keys of the dirty part, as many as the key map has room for, and then writes everything from the start
-//! of the log to there anew, group by group: small neighbours become one segment, offsets stay as they are. Each group is put
-//! in its place before the next one is begun, from the oldest on, so that a tombstone is never there without what it deletes
-//! being gone already. If the keys were too many for the map, another pass goes on from there.
+//! A pass takes in the keys of the dirty part, as many as the key map has room for, and then writes
+//! everything from the start of the log to there anew, group by group: small neighbours become one
+//! segment, offsets stay as they are. Each group is put in its place before the next one is begun,
+//! from the oldest on, so that a tombstone is never there without what it deletes being gone
+//! already. If the keys were too many for the map, another pass goes on from there.
 //!
-//! Appends, reads and followers go on meanwhile. What they see is a log in which some records are missing that later ones
-//! replace. Retention and truncation go first: a pass that finds a segment gone, or the log cut, ends there, and another begins.
-//! That is compared under the lock under which a group takes its place (`PartitionCore::replace_segments`).
+//! Appends, reads and followers go on meanwhile. What they see is a log in which some records are
+//! missing that later ones replace. Retention and truncation go first: a pass that finds a segment
+//! gone, or the log cut, ends there, and another begins. That is compared under the lock under
+//! which a group takes its place (`PartitionCore::replace_segments`).
 //!
 //! | file | what it knows |
 //! | --- | --- |
@@ -77,7 +79,11 @@ pub(crate) struct Allowance<'a> {
 
 impl<'a> Allowance<'a> {
     pub(crate) fn new(key_map_bytes: usize, goes_on: &'a mut dyn FnMut() -> bool) -> Self {
-        Self { key_map_bytes, max_log_bytes: MAX_LOG_BYTES, goes_on }
+        Self {
+            key_map_bytes,
+            max_log_bytes: MAX_LOG_BYTES,
+            goes_on,
+        }
     }
 }
 
@@ -101,9 +107,17 @@ impl PartitionCore {
         }
     }
 
-    /// Compacts all that may be, however little it is. What is on the disk must say already that the partition has gaps.
-    pub(crate) fn compact(&self, now: Timestamp, allowance: &mut Allowance<'_>) -> Result<Maintenance> {
-        assert!(!self.is_dense(), "a partition that is compacted may have gaps");
+    /// Compacts all that may be, however little it is. What is on the disk must say already that
+    /// the partition has gaps.
+    pub(crate) fn compact(
+        &self,
+        now: Timestamp,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Maintenance> {
+        assert!(
+            !self.is_dense(),
+            "a partition that is compacted may have gaps"
+        );
         let _one_at_a_time = self.cleaning().lock();
         self.check_writable()?;
         let mut done = Maintenance::default();
@@ -111,7 +125,8 @@ impl PartitionCore {
             let bounds = self.bounds_of_pass();
             match self.clean_once(now, allowance, &mut done) {
                 Ok(false) => {}
-                // What is left of the log is yet to be compacted. Each turn needs a cut or a deletion by another thread.
+                // What is left of the log is yet to be compacted. Each turn needs a cut or a
+                // deletion by another thread.
                 Err(Stopped::Early) if self.bounds_of_pass() != bounds => {}
                 Ok(true) | Err(Stopped::Early) => return Ok(done),
                 Err(Stopped::Failed(error)) => return Err(self.or_gone(error)),
@@ -119,14 +134,23 @@ impl PartitionCore {
         }
     }
 
-    /// Where the log begins, and how often it was cut: what others change under a pass, and what ends it.
+    /// Where the log begins, and how often it was cut: what others change under a pass, and what
+    /// ends it.
     fn bounds_of_pass(&self) -> (Option<u64>, u64) {
-        let first = self.sealed_segments().first().map(|(segment, _)| segment.base_offset);
+        let first = self
+            .sealed_segments()
+            .first()
+            .map(|(segment, _)| segment.base_offset);
         (first, self.truncations())
     }
 
     /// One pass. Whether it came to the end of what may be cleaned.
-    fn clean_once(&self, now: Timestamp, allowance: &mut Allowance<'_>, done: &mut Maintenance) -> Step<bool> {
+    fn clean_once(
+        &self,
+        now: Timestamp,
+        allowance: &mut Allowance<'_>,
+        done: &mut Maintenance,
+    ) -> Step<bool> {
         let truncations = self.truncations();
         let extent = Extent::of(self, now)?;
         done.bytes_not_compacted = self.log_bytes().saturating_sub(extent.bytes());
@@ -135,11 +159,26 @@ impl PartitionCore {
         }
         self.sync_below(extent.end)?;
         let settings = self.settings();
-        let legacy_horizon = match extent.segments.iter().take_while(|segment| segment.base_offset < extent.first_dirty).last() {
-            Some(last) => self.segment_modified(last.base_offset)?.as_millis().saturating_sub(settings.delete_retention_ms),
+        let legacy_horizon = match extent
+            .segments
+            .iter()
+            .take_while(|segment| segment.base_offset < extent.first_dirty)
+            .last()
+        {
+            Some(last) => self
+                .segment_modified(last.base_offset)?
+                .as_millis()
+                .saturating_sub(settings.delete_retention_ms),
             None => 0,
         };
-        let pass = Pass { partition: self, truncations, settings: &settings, extent: &extent, now, legacy_horizon };
+        let pass = Pass {
+            partition: self,
+            truncations,
+            settings: &settings,
+            extent: &extent,
+            now,
+            legacy_horizon,
+        };
         Ok(pass.run(allowance, done)? >= extent.end)
     }
 }
@@ -160,19 +199,32 @@ impl Pass<'_> {
     /// Gives the offset that it came to.
     fn run(&self, allowance: &mut Allowance<'_>, done: &mut Maintenance) -> Step<u64> {
         let map = self.map_keys(allowance)?;
-        let mut cleaner = Cleaner::new(&map, self.settings, self.now, self.partition.max_decompressed_bytes());
+        let mut cleaner = Cleaner::new(
+            &map,
+            self.settings,
+            self.now,
+            self.partition.max_decompressed_bytes(),
+        );
         cleaner.round_end = self.extent.end;
         cleaner.last_batches = self.partition.last_batches();
-        let start = self.extent.segments.first().map_or(0, |segment| segment.base_offset);
+        let start = self
+            .extent
+            .segments
+            .first()
+            .map_or(0, |segment| segment.base_offset);
         cleaner.transactions = Transactions::new(self.partition.aborted_from(start)?);
-        let reached = self.extent.segments.partition_point(|segment| segment.base_offset < map.end());
+        let reached = self
+            .extent
+            .segments
+            .partition_point(|segment| segment.base_offset < map.end());
         for group in self.groups(self.extent.segments.get(..reached).unwrap_or_default())? {
             cleaner.has_changed = false;
             self.clean_group(group, &mut cleaner, allowance, done)?;
             done.records_removed += std::mem::take(&mut cleaner.records_removed);
         }
         done.batches_left_alone = cleaner.left_alone;
-        self.partition.note_cleaned(map.end(), cleaner.first_left_alone, self.truncations);
+        self.partition
+            .note_cleaned(map.end(), cleaner.first_left_alone, self.truncations);
         Ok(map.end())
     }
 
@@ -182,20 +234,28 @@ impl Pass<'_> {
         let mut keys = 0;
         for segment in dirty {
             self.walk(segment, false, allowance, |header, _| {
-                keys += u64::from(if header.magic < 2 { header.size_bytes / 16 } else { header.record_count });
+                keys += u64::from(if header.magic < 2 {
+                    header.size_bytes / 16
+                } else {
+                    header.record_count
+                });
                 Ok(true)
             })?;
         }
         let mut map = KeyMap::new(keys, allowance.key_map_bytes, first_dirty);
-        let start = dirty.first().map_or(first_dirty, |segment| segment.base_offset);
+        let start = dirty
+            .first()
+            .map_or(first_dirty, |segment| segment.base_offset);
         let mut transactions = Transactions::new(self.partition.aborted_from(start)?);
         let mut found = Vec::new();
         for segment in dirty {
             let has_room = self.walk(segment, true, allowance, |header, bytes| {
                 if header.is_control() {
-                    let _told_when_it_is_cleaned =
-                        transactions.is_obsolete(header, crate::format::control::control_of(header, bytes));
-                } else if !transactions.is_aborted(header) && !self.put_keys(&mut map, &mut found, header, bytes)? {
+                    let _told_when_it_is_cleaned = transactions
+                        .is_obsolete(header, crate::format::control::control_of(header, bytes));
+                } else if !transactions.is_aborted(header)
+                    && !self.put_keys(&mut map, &mut found, header, bytes)?
+                {
                     return Ok(false);
                 }
                 map.advance_to(header.next_base_offset());
@@ -221,11 +281,12 @@ impl Pass<'_> {
         if header.last_offset < self.extent.first_dirty {
             return Ok(true);
         }
-        let decompressed = match batch::decompressed(header, bytes, self.partition.max_decompressed_bytes()) {
-            // It stays as it is, and so do earlier records of its keys.
-            Err(malformed) if may_be_whole(malformed) => return Ok(true),
-            decompressed => decompressed?,
-        };
+        let decompressed =
+            match batch::decompressed(header, bytes, self.partition.max_decompressed_bytes()) {
+                // It stays as it is, and so do earlier records of its keys.
+                Err(malformed) if may_be_whole(malformed) => return Ok(true),
+                decompressed => decompressed?,
+            };
         let decompressed = decompressed.as_deref();
         let mut cursor = RecordCursor::new(header, bytes, decompressed)?;
         found.clear();
@@ -237,8 +298,9 @@ impl Pass<'_> {
         Ok(map.put_all(found))
     }
 
-    /// Neighbours that fit into one segment, by Kafka's rule: log and indexes as large as they are now, and all offsets within
-    /// reach of the first base offset. What is left of them may still not fit: then the output is split.
+    /// Neighbours that fit into one segment, by Kafka's rule: log and indexes as large as they are
+    /// now, and all offsets within reach of the first base offset. What is left of them may still
+    /// not fit: then the output is split.
     fn groups<'a>(&self, mut segments: &'a [Arc<Segment>]) -> Result<Vec<&'a [Arc<Segment>]>> {
         let mut groups = Vec::new();
         while let Some(first) = segments.first() {
@@ -246,12 +308,19 @@ impl Pass<'_> {
             let mut count = 1;
             for segment in segments.iter().skip(1) {
                 let sizes = self.sizes_of(segment)?;
-                let sum = [0, 1, 2].map(|kind: usize| total.get(kind).unwrap_or(&0) + sizes.get(kind).unwrap_or(&0));
+                let sum = [0, 1, 2].map(|kind: usize| {
+                    total.get(kind).unwrap_or(&0) + sizes.get(kind).unwrap_or(&0)
+                });
                 let [log, offsets, times] = sum;
-                let (log_limit, index_limit) = (self.settings.segment_bytes.into(), self.settings.segment_index_bytes.into());
-                // An empty one is in nobody's way, and would stay for ever where offsets are far apart.
+                let (log_limit, index_limit) = (
+                    self.settings.segment_bytes.into(),
+                    self.settings.segment_index_bytes.into(),
+                );
+                // An empty one is in nobody's way, and would stay for ever where offsets are far
+                // apart.
                 let is_near = segment.size() == 0
-                    || segment.next_offset().saturating_sub(1 + first.base_offset) <= u64::from(MAX_LOG_BYTES);
+                    || segment.next_offset().saturating_sub(1 + first.base_offset)
+                        <= u64::from(MAX_LOG_BYTES);
                 if log > log_limit || offsets > index_limit || times > index_limit || !is_near {
                     break;
                 }
@@ -276,7 +345,11 @@ impl Pass<'_> {
                 Err(error) => Err(Error::io("look at", &path, error)),
             }
         };
-        Ok([u64::from(segment.size()), bytes_of(file_name::OFFSET_INDEX)?, bytes_of(file_name::TIME_INDEX)?])
+        Ok([
+            u64::from(segment.size()),
+            bytes_of(file_name::OFFSET_INDEX)?,
+            bytes_of(file_name::TIME_INDEX)?,
+        ])
     }
 
     /// Writes a group anew and puts it in its place, unless that would change nothing.
@@ -287,19 +360,29 @@ impl Pass<'_> {
         allowance: &mut Allowance<'_>,
         done: &mut Maintenance,
     ) -> Step<()> {
-        let (Some(first), Some(last)) = (group.first(), group.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (group.first(), group.last()) else {
+            return Ok(());
+        };
         let failed = |error| Error::io("compact", first.log_path(), error);
         let home = self.partition.home();
-        let output = Output::create(home, first.base_offset, self.settings.index_interval_bytes, allowance.max_log_bytes);
+        let output = Output::create(
+            home,
+            first.base_offset,
+            self.settings.index_interval_bytes,
+            allowance.max_log_bytes,
+        );
         let mut output = output.map_err(|error| Stopped::Failed(failed(error)))?;
         let mut modified = Timestamp::from_millis(0);
         for segment in group {
             modified = self.partition.segment_modified(segment.base_offset)?;
             cleaner.keeps_legacy_tombstones = modified.as_millis() > self.legacy_horizon;
-            self.walk(segment, true, allowance, |header, bytes| cleaner.clean(header, bytes, &mut output).map(|()| true))?;
+            self.walk(segment, true, allowance, |header, bytes| {
+                cleaner.clean(header, bytes, &mut output).map(|()| true)
+            })?;
         }
         if !output.is_in_order(last.next_offset()) {
-            // It stays as it is, and as readers know it; tombstones after it stay too, since they may delete records in it.
+            // It stays as it is, and as readers know it; tombstones after it stay too, since they
+            // may delete records in it.
             cleaner.first_left_alone.get_or_insert(first.base_offset);
             cleaner.records_removed = 0;
             return Ok(());
@@ -307,8 +390,12 @@ impl Pass<'_> {
         if group.len() == 1 && !cleaner.has_changed && !output.is_split() {
             return Ok(());
         }
-        let written = output.finish(last.next_offset(), modified).map_err(|error| Stopped::Failed(failed(error)))?;
-        let replaced = self.partition.replace_segments(group, &written, self.truncations);
+        let written = output
+            .finish(last.next_offset(), modified)
+            .map_err(|error| Stopped::Failed(failed(error)))?;
+        let replaced = self
+            .partition
+            .replace_segments(group, &written, self.truncations);
         if let Ok(Some(freed)) = replaced {
             done.segments_compacted += group.len() as u64;
             done.bytes_freed += freed;
@@ -320,7 +407,8 @@ impl Pass<'_> {
         Err(replaced.err().map_or(Stopped::Early, Stopped::Failed))
     }
 
-    /// Visits the batches of a segment, with their bytes where they are wanted and right. `false`: the visitor had enough.
+    /// Visits the batches of a segment, with their bytes where they are wanted and right. `false`:
+    /// the visitor had enough.
     fn walk(
         &self,
         segment: &Arc<Segment>,
@@ -338,7 +426,11 @@ impl Pass<'_> {
             let visited = file.header_at(position, limit).and_then(|found| {
                 let Some(header) = found else { return Ok(None) };
                 PartitionCore::check_follows(segment, expected, &header)?;
-                let bytes = if is_whole { file.checked(position, &header, limit)? } else { &[] };
+                let bytes = if is_whole {
+                    file.checked(position, &header, limit)?
+                } else {
+                    &[]
+                };
                 Ok(Some((header, visit(&header, bytes)?)))
             });
             match visited {
@@ -350,7 +442,12 @@ impl Pass<'_> {
                 Ok(None) => return Ok(true),
                 // Retention took it, or the log was cut: what is under its name is something else.
                 Err(_) if !self.partition.lists(segment) => return Err(Stopped::Early),
-                Err(error) => return Err(self.partition.unreadable(segment, position, expected, error).into()),
+                Err(error) => {
+                    return Err(self
+                        .partition
+                        .unreadable(segment, position, expected, error)
+                        .into());
+                }
             }
         }
     }

@@ -1,8 +1,9 @@
-//! What a group of segments becomes: the batches that stay, one after the other, with the indexes that belong to them.
+//! What a group of segments becomes: the batches that stay, one after the other, with the indexes
+//! that belong to them.
 //!
-//! It is one segment, unless the batches do not fit into one: Kafka's files are smaller than 2 GiB, and the offsets in one file
-//! are less than 2^31 apart. A batch that compaction builds again may be larger than before, so that the sizes of the originals
-//! promise nothing.
+//! It is one segment, unless the batches do not fit into one: Kafka's files are smaller than 2 GiB,
+//! and the offsets in one file are less than 2^31 apart. A batch that compaction builds again may
+//! be larger than before, so that the sizes of the originals promise nothing.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::storage::{Access, StorageFile, remove_if_exists};
 /// Bytes that are written at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The segments that are written in place of a group. Their files are removed again unless they are finished.
+/// The segments that are written in place of a group. Their files are removed again unless they are
+/// finished.
 #[derive(Debug)]
 pub(super) struct Output {
     home: SegmentHome,
@@ -38,7 +40,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn create(home: &SegmentHome, base_offset: u64, interval_bytes: u32, max_log_bytes: u32) -> io::Result<Self> {
+    pub(super) fn create(
+        home: &SegmentHome,
+        base_offset: u64,
+        interval_bytes: u32,
+        max_log_bytes: u32,
+    ) -> io::Result<Self> {
         Ok(Self {
             home: home.clone(),
             interval_bytes,
@@ -61,9 +68,10 @@ impl Output {
         !self.full.is_empty()
     }
 
-    /// Whether all batches follow one another, up to `end`, where the segment after the group begins. If a batch states too low a
-    /// last offset, a broker gave the offsets of its last records to others as well. A batch that is built again states the
-    /// right one, so that the next batch does not follow.
+    /// Whether all batches follow one another, up to `end`, where the segment after the group
+    /// begins. If a batch states too low a last offset, a broker gave the offsets of its last
+    /// records to others as well. A batch that is built again states the right one, so that the
+    /// next batch does not follow.
     pub(super) fn is_in_order(&self, end: u64) -> bool {
         self.is_in_order && self.next_offset <= end
     }
@@ -72,7 +80,8 @@ impl Output {
     pub(super) fn push(&mut self, header: &BatchHeader, bytes: &[u8]) -> io::Result<()> {
         if !self.open.has_room(header, bytes.len(), self.max_log_bytes) {
             self.open.flush()?;
-            let next = SegmentOutput::create(&self.home, self.first_offset(header), self.interval_bytes)?;
+            let next =
+                SegmentOutput::create(&self.home, self.first_offset(header), self.interval_bytes)?;
             self.full.push(std::mem::replace(&mut self.open, next));
         }
         self.open.aborted.append(&mut self.aborted);
@@ -81,12 +90,14 @@ impl Output {
         self.open.push(header, bytes)
     }
 
-    /// The lowest offset that a batch may have. Only v2 batches tell their first; the records of an older one are near its last.
+    /// The lowest offset that a batch may have. Only v2 batches tell their first; the records of an
+    /// older one are near its last.
     fn first_offset(&self, header: &BatchHeader) -> u64 {
         if header.magic >= 2 {
             return header.base_offset;
         }
-        self.next_offset.max(header.last_offset.saturating_sub(MAX_LOG_BYTES.into()))
+        self.next_offset
+            .max(header.last_offset.saturating_sub(MAX_LOG_BYTES.into()))
     }
 
     /// Notes an aborted transaction whose marker is the next batch.
@@ -94,12 +105,24 @@ impl Output {
         self.aborted.push(transaction);
     }
 
-    /// Writes what is left and makes it all durable. `next_offset` is where the segment after the group begins, `modified` when
-    /// the last of the originals was written.
-    pub(super) fn finish(self, next_offset: u64, modified: Timestamp) -> io::Result<Vec<CleanedSegment>> {
+    /// Writes what is left and makes it all durable. `next_offset` is where the segment after the
+    /// group begins, `modified` when the last of the originals was written.
+    pub(super) fn finish(
+        self,
+        next_offset: u64,
+        modified: Timestamp,
+    ) -> io::Result<Vec<CleanedSegment>> {
         let segments: Vec<_> = self.full.into_iter().chain([self.open]).collect();
-        let ends: Vec<_> = segments.iter().skip(1).map(|segment| segment.base_offset).chain([next_offset]).collect();
-        let mut finished = Finished { home: self.home, segments: Vec::new() };
+        let ends: Vec<_> = segments
+            .iter()
+            .skip(1)
+            .map(|segment| segment.base_offset)
+            .chain([next_offset])
+            .collect();
+        let mut finished = Finished {
+            home: self.home,
+            segments: Vec::new(),
+        };
         for (segment, end) in segments.into_iter().zip(ends) {
             finished.segments.push(segment.finish(end, modified)?);
         }
@@ -107,7 +130,8 @@ impl Output {
     }
 }
 
-/// Segments that were finished. What is still in here when it is dropped is removed: one that comes after it failed.
+/// Segments that were finished. What is still in here when it is dropped is removed: one that comes
+/// after it failed.
 struct Finished {
     home: SegmentHome,
     segments: Vec<CleanedSegment>,
@@ -140,7 +164,10 @@ struct SegmentOutput {
 impl SegmentOutput {
     fn create(home: &SegmentHome, base_offset: u64, interval_bytes: u32) -> io::Result<Self> {
         discard_cleaned(home, base_offset);
-        let log = home.storage.open(&cleaned_path(home, base_offset, file_name::LOG), Access::CreateNew)?;
+        let log = home.storage.open(
+            &cleaned_path(home, base_offset, file_name::LOG),
+            Access::CreateNew,
+        )?;
         Ok(Self {
             home: home.clone(),
             base_offset,
@@ -161,7 +188,8 @@ impl SegmentOutput {
 
     /// Whether a batch of `bytes` fits. The first one does, whatever the limit, if its offsets do.
     fn has_room(&self, header: &BatchHeader, bytes: usize, max_log_bytes: u32) -> bool {
-        let is_near = header.last_offset.saturating_sub(self.base_offset) <= u64::from(MAX_LOG_BYTES);
+        let is_near =
+            header.last_offset.saturating_sub(self.base_offset) <= u64::from(MAX_LOG_BYTES);
         is_near && (self.bytes() == 0 || self.bytes() + bytes as u64 <= u64::from(max_log_bytes))
     }
 
@@ -171,17 +199,30 @@ impl SegmentOutput {
         if self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.write()?;
         }
-        self.buffer.reserve(BUFFER_BYTES.saturating_sub(self.buffer.len()));
+        self.buffer
+            .reserve(BUFFER_BYTES.saturating_sub(self.buffer.len()));
         self.buffer.extend_from_slice(bytes);
-        let relative_last_offset = u32::try_from(header.stated_last_offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX);
+        let relative_last_offset =
+            u32::try_from(header.stated_last_offset.saturating_sub(self.base_offset))
+                .unwrap_or(u32::MAX);
         let (size_bytes, max_timestamp) = (header.size_bytes, header.max_timestamp);
-        self.index.note(IndexedBatch { position, size_bytes, relative_last_offset, max_timestamp }, self.interval_bytes);
+        self.index.note(
+            IndexedBatch {
+                position,
+                size_bytes,
+                relative_last_offset,
+                max_timestamp,
+            },
+            self.interval_bytes,
+        );
         Ok(())
     }
 
     fn write(&mut self) -> io::Result<()> {
-        self.log.write_all_at(&self.buffer, u64::from(self.written))?;
-        self.written += u32::try_from(self.buffer.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        self.log
+            .write_all_at(&self.buffer, u64::from(self.written))?;
+        self.written +=
+            u32::try_from(self.buffer.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
         self.buffer.clear();
         Ok(())
     }
@@ -193,14 +234,21 @@ impl SegmentOutput {
         Ok(())
     }
 
-    /// Writes what is left and makes it all durable. `next_offset` is where the next segment begins.
+    /// Writes what is left and makes it all durable. `next_offset` is where the next segment
+    /// begins.
     fn finish(mut self, next_offset: u64, modified: Timestamp) -> io::Result<CleanedSegment> {
         self.write()?;
         self.index.offer_time_entry();
         let indexes = [
             (file_name::OFFSET_INDEX, self.index.offset_bytes(0)),
             (file_name::TIME_INDEX, self.index.time_bytes(0)),
-            (file_name::TRANSACTION_INDEX, self.aborted.iter().flat_map(|transaction| transaction.encode()).collect()),
+            (
+                file_name::TRANSACTION_INDEX,
+                self.aborted
+                    .iter()
+                    .flat_map(|transaction| transaction.encode())
+                    .collect(),
+            ),
         ];
         for (suffix, bytes) in &indexes {
             let path = cleaned_path(&self.home, self.base_offset, suffix);

@@ -1,8 +1,9 @@
 //! Which batches of transactions compaction may drop, as it walks over a log.
 //!
-//! Data of an aborted transaction goes at once. A marker stays as long as any batch of its transaction is there, if only its
-//! header; in the pass that finds none it gets its delete horizon, and goes when that is over. The entry of an aborted
-//! transaction stays in the transaction index as long as its marker is needed.
+//! Data of an aborted transaction goes at once. A marker stays as long as any batch of its
+//! transaction is there, if only its header; in the pass that finds none it gets its delete
+//! horizon, and goes when that is over. The entry of an aborted transaction stays in the
+//! transaction index as long as its marker is needed.
 //!
 //! Kafka's `CleanedTransactionMetadata`, rule by rule.
 
@@ -34,7 +35,10 @@ impl Transactions {
     /// At the start of a log with these aborted transactions.
     pub(super) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
         aborted.sort_by_key(|transaction| transaction.first_offset);
-        Self { to_come: aborted.into(), ..Self::default() }
+        Self {
+            to_come: aborted.into(),
+            ..Self::default()
+        }
     }
 
     /// Takes in the next data batch. Whether it belongs to an aborted transaction.
@@ -51,8 +55,8 @@ impl Transactions {
         true
     }
 
-    /// Takes in the next control batch. Whether nothing is left of what it is about; and what the transaction index has to go
-    /// on saying.
+    /// Takes in the next control batch. Whether nothing is left of what it is about; and what the
+    /// transaction index has to go on saying.
     pub(super) fn is_obsolete(
         &mut self,
         header: &BatchHeader,
@@ -61,10 +65,18 @@ impl Transactions {
         self.begin_up_to(header.last_offset);
         match control {
             Some(ControlRecord::Abort { .. }) => {
-                let with_data = self.aborted.remove(&header.producer_id).filter(|ongoing| ongoing.has_data);
-                (with_data.is_none(), with_data.map(|ongoing| ongoing.transaction))
+                let with_data = self
+                    .aborted
+                    .remove(&header.producer_id)
+                    .filter(|ongoing| ongoing.has_data);
+                (
+                    with_data.is_none(),
+                    with_data.map(|ongoing| ongoing.transaction),
+                )
             }
-            Some(ControlRecord::Commit { .. }) => (!self.committed.remove(&header.producer_id), None),
+            Some(ControlRecord::Commit { .. }) => {
+                (!self.committed.remove(&header.producer_id), None)
+            }
             Some(ControlRecord::Other(_)) => (false, None),
             // Emptied before.
             None => (header.record_count == 0, None),
@@ -72,9 +84,20 @@ impl Transactions {
     }
 
     fn begin_up_to(&mut self, offset: u64) {
-        while self.to_come.front().is_some_and(|next| next.first_offset <= offset) {
-            let Some(transaction) = self.to_come.pop_front() else { return };
-            self.aborted.entry(transaction.producer_id).or_insert(Ongoing { transaction, has_data: false });
+        while self
+            .to_come
+            .front()
+            .is_some_and(|next| next.first_offset <= offset)
+        {
+            let Some(transaction) = self.to_come.pop_front() else {
+                return;
+            };
+            self.aborted
+                .entry(transaction.producer_id)
+                .or_insert(Ongoing {
+                    transaction,
+                    has_data: false,
+                });
         }
     }
 }
@@ -83,8 +106,12 @@ impl Transactions {
 mod tests {
     use super::*;
 
-    const ABORT: Option<ControlRecord> = Some(ControlRecord::Abort { coordinator_epoch: 0 });
-    const COMMIT: Option<ControlRecord> = Some(ControlRecord::Commit { coordinator_epoch: 0 });
+    const ABORT: Option<ControlRecord> = Some(ControlRecord::Abort {
+        coordinator_epoch: 0,
+    });
+    const COMMIT: Option<ControlRecord> = Some(ControlRecord::Commit {
+        coordinator_epoch: 0,
+    });
 
     fn header(producer_id: i64, offset: u64, attributes: u16) -> BatchHeader {
         BatchHeader {
@@ -114,7 +141,12 @@ mod tests {
     }
 
     fn aborted(producer_id: i64, first_offset: u64, last_offset: u64) -> AbortedTransaction {
-        AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset: last_offset + 1 }
+        AbortedTransaction {
+            producer_id,
+            first_offset,
+            last_offset,
+            last_stable_offset: last_offset + 1,
+        }
     }
 
     #[test]
@@ -128,7 +160,10 @@ mod tests {
         assert_eq!(seen.is_obsolete(&marker(1, 4), ABORT), (false, Some(first)));
         assert!(!seen.is_aborted(&data(1, 5)), "between the two");
         assert!(seen.is_aborted(&data(1, 7)));
-        assert_eq!(seen.is_obsolete(&marker(1, 8), ABORT), (false, Some(second)));
+        assert_eq!(
+            seen.is_obsolete(&marker(1, 8), ABORT),
+            (false, Some(second))
+        );
     }
 
     #[test]
@@ -137,8 +172,24 @@ mod tests {
         assert_eq!(seen.is_obsolete(&marker(2, 3), COMMIT), (true, None));
         assert_eq!(seen.is_obsolete(&marker(1, 4), ABORT), (true, None));
         assert_eq!(seen.is_obsolete(&marker(1, 5), ABORT), (true, None));
-        assert_eq!(seen.is_obsolete(&BatchHeader { record_count: 0, ..marker(1, 6) }, None), (true, None));
-        assert_eq!(seen.is_obsolete(&marker(1, 7), Some(ControlRecord::Other(9))), (false, None));
-        assert_eq!(seen.is_obsolete(&marker(1, 8), None), (false, None), "one that cannot be read stays");
+        assert_eq!(
+            seen.is_obsolete(
+                &BatchHeader {
+                    record_count: 0,
+                    ..marker(1, 6)
+                },
+                None
+            ),
+            (true, None)
+        );
+        assert_eq!(
+            seen.is_obsolete(&marker(1, 7), Some(ControlRecord::Other(9))),
+            (false, None)
+        );
+        assert_eq!(
+            seen.is_obsolete(&marker(1, 8), None),
+            (false, None),
+            "one that cannot be read stays"
+        );
     }
 }

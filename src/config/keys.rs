@@ -1,7 +1,9 @@
-//! Kafka's keys of a topic's settings: the one table that ties each to its field, its type and what it may be.
+//! Kafka's keys of a topic's settings: the one table that ties each to its field, its type and what
+//! it may be.
 //!
-//! `TopicConfig::set`, `get`, `entries`, `updated` and `over` all walk it, so that a setting that has a row has everything.
-//! Values are written as Kafka writes them, and read as it reads them: without the white space around them.
+//! `TopicConfig::set`, `get`, `entries`, `updated` and `over` all walk it, so that a setting that
+//! has a row has everything. Values are written as Kafka writes them, and read as it reads them:
+//! without the white space around them.
 
 use std::fmt;
 
@@ -20,10 +22,12 @@ pub(super) struct Row {
     apply: fn(&TopicConfig, &mut TopicSettings),
 }
 
-/// A setting that has a field: its name, and where its value goes if it is not the field of that name.
+/// A setting that has a field: its name, and where its value goes if it is not the field of that
+/// name.
 macro_rules! row {
     ($key:literal, $field:ident, $allowed:expr) => {
-        row!($key, $field, $allowed, |value, settings| settings.$field = value)
+        row!($key, $field, $allowed, |value, settings| settings.$field =
+            value)
     };
     ($key:literal, $field:ident, $allowed:expr, |$value:ident, $settings:ident| $apply:expr) => {
         Row {
@@ -44,7 +48,8 @@ macro_rules! row {
     };
 }
 
-/// A setting that means nothing here and is kept as it was given, so that it is there when a cluster takes the topic over.
+/// A setting that means nothing here and is kept as it was given, so that it is there when a
+/// cluster takes the topic over.
 macro_rules! kept {
     ($key:literal, $allowed:expr) => {
         Row {
@@ -70,35 +75,121 @@ const I32_MAX: i64 = i32::MAX as i64;
 /// Every key, in the order in which Kafka's documentation has them by subject.
 pub(super) const TABLE: &[Row] = &[
     row!("cleanup.policy", cleanup_policy, Allowed::Policies),
-    row!("retention.ms", retention_ms, Allowed::whole("milliseconds", -1, i64::MAX).or("-1 is for ever")),
-    row!("retention.bytes", retention_bytes, Allowed::whole("bytes", i64::MIN, i64::MAX).or("-1 is no limit")),
+    row!(
+        "retention.ms",
+        retention_ms,
+        Allowed::whole("milliseconds", -1, i64::MAX).or("-1 is for ever")
+    ),
+    row!(
+        "retention.bytes",
+        retention_bytes,
+        Allowed::whole("bytes", i64::MIN, i64::MAX).or("-1 is no limit")
+    ),
     row!("delete.retention.ms", delete_retention_ms, Allowed::MILLIS),
-    row!("min.compaction.lag.ms", min_compaction_lag_ms, Allowed::MILLIS),
-    row!("max.compaction.lag.ms", max_compaction_lag_ms, Allowed::whole("milliseconds", 1, i64::MAX)),
-    row!("min.cleanable.dirty.ratio", min_cleanable_dirty_ratio, Allowed::Ratio),
-    row!("file.delete.delay.ms", file_delete_delay_ms, Allowed::MILLIS),
-    row!("segment.bytes", segment_bytes, Allowed::whole("bytes", 14, I32_MAX)),
-    row!("segment.ms", segment_ms, Allowed::whole("milliseconds", 1, i64::MAX)),
+    row!(
+        "min.compaction.lag.ms",
+        min_compaction_lag_ms,
+        Allowed::MILLIS
+    ),
+    row!(
+        "max.compaction.lag.ms",
+        max_compaction_lag_ms,
+        Allowed::whole("milliseconds", 1, i64::MAX)
+    ),
+    row!(
+        "min.cleanable.dirty.ratio",
+        min_cleanable_dirty_ratio,
+        Allowed::Ratio
+    ),
+    row!(
+        "file.delete.delay.ms",
+        file_delete_delay_ms,
+        Allowed::MILLIS
+    ),
+    row!(
+        "segment.bytes",
+        segment_bytes,
+        Allowed::whole("bytes", 14, I32_MAX)
+    ),
+    row!(
+        "segment.ms",
+        segment_ms,
+        Allowed::whole("milliseconds", 1, i64::MAX)
+    ),
     row!("segment.jitter.ms", segment_jitter_ms, Allowed::MILLIS),
-    row!("segment.index.bytes", segment_index_bytes, Allowed::whole("bytes", 4, I32_MAX)),
-    row!("index.interval.bytes", index_interval_bytes, Allowed::whole("bytes", 0, I32_MAX)),
+    row!(
+        "segment.index.bytes",
+        segment_index_bytes,
+        Allowed::whole("bytes", 4, I32_MAX)
+    ),
+    row!(
+        "index.interval.bytes",
+        index_interval_bytes,
+        Allowed::whole("bytes", 0, I32_MAX)
+    ),
     row!("preallocate", preallocate, Allowed::Flag),
-    row!("flush.messages", flush_messages, Allowed::whole("records", 1, i64::MAX)),
+    row!(
+        "flush.messages",
+        flush_messages,
+        Allowed::whole("records", 1, i64::MAX)
+    ),
     row!("flush.ms", flush_ms, Allowed::MILLIS),
-    row!("annals.durability", durability, Allowed::OneOf(&["os", "synced"]), |value, settings| settings.durability = Some(value)),
-    row!("max.message.bytes", max_message_bytes, Allowed::whole("bytes", 0, I32_MAX)),
-    row!("compression.type", compression, Allowed::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"])),
-    row!("compression.gzip.level", compression_gzip_level, Allowed::OneOf(&["-1", "1", "2", "3", "4", "5", "6", "7", "8", "9"])),
-    row!("compression.lz4.level", compression_lz4_level, Allowed::whole("", 1, 17)),
-    row!("compression.zstd.level", compression_zstd_level, Allowed::whole("", -131_072, 22)),
-    row!("message.timestamp.type", timestamp_type, Allowed::OneOf(&["CreateTime", "LogAppendTime"])),
+    row!(
+        "annals.durability",
+        durability,
+        Allowed::OneOf(&["os", "synced"]),
+        |value, settings| settings.durability = Some(value)
+    ),
+    row!(
+        "max.message.bytes",
+        max_message_bytes,
+        Allowed::whole("bytes", 0, I32_MAX)
+    ),
+    row!(
+        "compression.type",
+        compression,
+        Allowed::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"])
+    ),
+    row!(
+        "compression.gzip.level",
+        compression_gzip_level,
+        Allowed::OneOf(&["-1", "1", "2", "3", "4", "5", "6", "7", "8", "9"])
+    ),
+    row!(
+        "compression.lz4.level",
+        compression_lz4_level,
+        Allowed::whole("", 1, 17)
+    ),
+    row!(
+        "compression.zstd.level",
+        compression_zstd_level,
+        Allowed::whole("", -131_072, 22)
+    ),
+    row!(
+        "message.timestamp.type",
+        timestamp_type,
+        Allowed::OneOf(&["CreateTime", "LogAppendTime"])
+    ),
     // Before Kafka 4 this one stood for the two that follow, and yields to them.
-    row!("message.timestamp.difference.max.ms", timestamp_difference_max_ms, Allowed::MILLIS, |value, settings| {
-        settings.timestamp_before_max_ms = value;
-        settings.timestamp_after_max_ms = value;
-    }),
-    row!("message.timestamp.before.max.ms", timestamp_before_max_ms, Allowed::MILLIS),
-    row!("message.timestamp.after.max.ms", timestamp_after_max_ms, Allowed::MILLIS),
+    row!(
+        "message.timestamp.difference.max.ms",
+        timestamp_difference_max_ms,
+        Allowed::MILLIS,
+        |value, settings| {
+            settings.timestamp_before_max_ms = value;
+            settings.timestamp_after_max_ms = value;
+        }
+    ),
+    row!(
+        "message.timestamp.before.max.ms",
+        timestamp_before_max_ms,
+        Allowed::MILLIS
+    ),
+    row!(
+        "message.timestamp.after.max.ms",
+        timestamp_after_max_ms,
+        Allowed::MILLIS
+    ),
     kept!("message.format.version", Allowed::Text),
     kept!("message.downconversion.enable", Allowed::Flag),
     kept!("min.insync.replicas", Allowed::whole("", 1, I32_MAX)),
@@ -108,20 +199,27 @@ pub(super) const TABLE: &[Row] = &[
     kept!("remote.storage.enable", Allowed::Flag),
     kept!("remote.log.copy.disable", Allowed::Flag),
     kept!("remote.log.delete.on.disable", Allowed::Flag),
-    kept!("local.retention.ms", Allowed::whole("milliseconds", -2, i64::MAX).or("-2 is as `retention.ms`")),
-    kept!("local.retention.bytes", Allowed::whole("bytes", -2, i64::MAX).or("-2 is as `retention.bytes`")),
+    kept!(
+        "local.retention.ms",
+        Allowed::whole("milliseconds", -2, i64::MAX).or("-2 is as `retention.ms`")
+    ),
+    kept!(
+        "local.retention.bytes",
+        Allowed::whole("bytes", -2, i64::MAX).or("-2 is as `retention.bytes`")
+    ),
 ];
 
 /// # By Kafka's keys
 ///
-/// All topic-level keys of Kafka are known, so that a configuration of a cluster can be pasted. Those that only a cluster needs,
-/// such as `min.insync.replicas`, are kept and do nothing.
+/// All topic-level keys of Kafka are known, so that a configuration of a cluster can be pasted.
+/// Those that only a cluster needs, such as `min.insync.replicas`, are kept and do nothing.
 impl TopicConfig {
     /// Sets what `key` names to `value`, both as Kafka writes them.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`], if no topic has such a setting or it cannot have such a value. It says what is allowed.
+    /// [`Error::InvalidConfig`], if no topic has such a setting or it cannot have such a value. It
+    /// says what is allowed.
     ///
     /// ```
     /// use annals::{Error, TopicConfig};
@@ -143,9 +241,13 @@ impl TopicConfig {
         Row::of(key).ok()?.get(self)
     }
 
-    /// Key and value of all that was set, as Kafka writes them. Setting them again gives an equal config.
+    /// Key and value of all that was set, as Kafka writes them. Setting them again gives an equal
+    /// config.
     pub fn entries(&self) -> Vec<(&'static str, String)> {
-        TABLE.iter().filter_map(|row| Some((row.key, row.get(self)?))).collect()
+        TABLE
+            .iter()
+            .filter_map(|row| Some((row.key, row.get(self)?)))
+            .collect()
     }
 
     /// Whether nothing was set.
@@ -161,8 +263,13 @@ impl TopicConfig {
         self
     }
 
-    /// Keys of the settings that would change if `stored`, over `base`, were updated with this config.
-    pub(crate) fn changes_to(&self, stored: &Self, base: &TopicSettings) -> Result<Vec<&'static str>> {
+    /// Keys of the settings that would change if `stored`, over `base`, were updated with this
+    /// config.
+    pub(crate) fn changes_to(
+        &self,
+        stored: &Self,
+        base: &TopicSettings,
+    ) -> Result<Vec<&'static str>> {
         let now = stored.over(base)?;
         stored.clone().updated(self).over(base)?;
         let is_changed = |row: &&Row| -> bool {
@@ -195,7 +302,13 @@ impl TopicConfig {
 impl Row {
     /// The setting of that key.
     pub(super) fn of(key: &str) -> Result<&'static Self> {
-        TABLE.iter().find(|row| row.key == key).ok_or_else(|| Error::InvalidConfig { key: key.to_owned(), reason: unknown(key) })
+        TABLE
+            .iter()
+            .find(|row| row.key == key)
+            .ok_or_else(|| Error::InvalidConfig {
+                key: key.to_owned(),
+                reason: unknown(key),
+            })
     }
 
     /// What `config` sets it to.
@@ -215,7 +328,8 @@ impl Row {
         (self.update)(config, changes);
     }
 
-    /// Sets it in `settings` if `config` does, and allowably: a typed setter takes more than Kafka does.
+    /// Sets it in `settings` if `config` does, and allowably: a typed setter takes more than Kafka
+    /// does.
     pub(super) fn apply(&self, config: &TopicConfig, settings: &mut TopicSettings) -> Result<()> {
         if let Some(text) = self.get(config) {
             self.check_text(&text)?;
@@ -225,11 +339,18 @@ impl Row {
     }
 
     fn check_text(&self, text: &str) -> Result<()> {
-        if self.allowed.admits(text) { Ok(()) } else { Err(self.refuse(text)) }
+        if self.allowed.admits(text) {
+            Ok(())
+        } else {
+            Err(self.refuse(text))
+        }
     }
 
     fn refuse(&self, text: &str) -> Error {
-        Error::InvalidConfig { key: self.key.to_owned(), reason: format!("{text:?} is not allowed, only {}", self.allowed) }
+        Error::InvalidConfig {
+            key: self.key.to_owned(),
+            reason: format!("{text:?} is not allowed, only {}", self.allowed),
+        }
     }
 }
 
@@ -245,7 +366,12 @@ fn unknown(key: &str) -> String {
 
 /// What a value may be.
 enum Allowed {
-    Whole { unit: &'static str, from: i64, to: i64, or: &'static str },
+    Whole {
+        unit: &'static str,
+        from: i64,
+        to: i64,
+        or: &'static str,
+    },
     Ratio,
     Flag,
     OneOf(&'static [&'static str]),
@@ -257,21 +383,35 @@ impl Allowed {
     const MILLIS: Self = Self::whole("milliseconds", 0, i64::MAX);
 
     const fn whole(unit: &'static str, from: i64, to: i64) -> Self {
-        Self::Whole { unit, from, to, or: "" }
+        Self::Whole {
+            unit,
+            from,
+            to,
+            or: "",
+        }
     }
 
     /// Names a value of the range that has a meaning of its own.
     const fn or(self, special: &'static str) -> Self {
         match self {
-            Self::Whole { unit, from, to, .. } => Self::Whole { unit, from, to, or: special },
+            Self::Whole { unit, from, to, .. } => Self::Whole {
+                unit,
+                from,
+                to,
+                or: special,
+            },
             other => other,
         }
     }
 
     fn admits(&self, text: &str) -> bool {
         match self {
-            Self::Whole { from, to, .. } => text.parse().is_ok_and(|number| (*from..=*to).contains(&number)),
-            Self::Ratio => text.parse().is_ok_and(|number| (0.0..=1.0).contains(&number)),
+            Self::Whole { from, to, .. } => text
+                .parse()
+                .is_ok_and(|number| (*from..=*to).contains(&number)),
+            Self::Ratio => text
+                .parse()
+                .is_ok_and(|number| (0.0..=1.0).contains(&number)),
             Self::Flag => bool::parse(text).is_some(),
             Self::OneOf(texts) => texts.contains(&text),
             Self::Policies => CleanupPolicy::parse(text).is_some(),
@@ -293,7 +433,11 @@ impl fmt::Display for Allowed {
                     (_, i64::MAX) => write!(f, " from {from}")?,
                     _ => write!(f, " from {from} to {to}")?,
                 }
-                if or.is_empty() { Ok(()) } else { write!(f, " ({or})") }
+                if or.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, " ({or})")
+                }
             }
             Self::Ratio => f.write_str("a number from 0 to 1"),
             Self::Flag => f.write_str("`true` or `false`"),
@@ -351,8 +495,16 @@ macro_rules! named {
     };
 }
 
-named!(TimestampType, TimestampType::CreateTime = "CreateTime", TimestampType::LogAppendTime = "LogAppendTime");
-named!(Durability, Durability::Os = "os", Durability::Synced = "synced");
+named!(
+    TimestampType,
+    TimestampType::CreateTime = "CreateTime",
+    TimestampType::LogAppendTime = "LogAppendTime"
+);
+named!(
+    Durability,
+    Durability::Os = "os",
+    Durability::Synced = "synced"
+);
 named!(
     Compression,
     Compression::None = "uncompressed",
@@ -364,7 +516,11 @@ named!(
 
 impl Value for CompressionType {
     fn parse(text: &str) -> Option<Self> {
-        if text == "producer" { Some(Self::Producer) } else { Compression::parse(text).map(Self::Codec) }
+        if text == "producer" {
+            Some(Self::Producer)
+        } else {
+            Compression::parse(text).map(Self::Codec)
+        }
     }
     fn text(self) -> String {
         match self {

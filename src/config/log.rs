@@ -66,8 +66,8 @@ impl LogConfig {
         self
     }
 
-    /// How often what was appended with [`Durability::Os`] is flushed to the device: what a power cut can take is about as old
-    /// as this. Longer than zero.
+    /// How often what was appended with [`Durability::Os`] is flushed to the device: what a power
+    /// cut can take is about as old as this. Longer than zero.
     ///
     /// Default: 1 second.
     pub fn flush_interval(mut self, time: Duration) -> Self {
@@ -75,8 +75,8 @@ impl LogConfig {
         self
     }
 
-    /// How often retention and compaction are looked after, from a thread of the log's own. `None` is no such thread: then
-    /// everything waits for `maintain`, flushing too.
+    /// How often retention and compaction are looked after, from a thread of the log's own. `None`
+    /// is no such thread: then everything waits for `maintain`, flushing too.
     ///
     /// If the system refuses the thread, [`Log::open`](crate::Log::open) says what happens instead.
     ///
@@ -88,20 +88,21 @@ impl LogConfig {
 
     /// Sets how many bytes the `.log` files of all topics together may have; `None` is no limit.
     ///
-    /// The append that would make the log larger deletes the oldest segments first, of topics whose cleanup policy deletes, until
-    /// an eighth of the bound is free; `maintain` and the background thread do the same. For that, active segments are rolled
-    /// when they reach an eighth of the bound. If the sealed segments are not enough, active ones are deleted as well: topics
-    /// that are only compacted count towards the bound, and nothing of them is deleted for it.
+    /// The append that would make the log larger deletes the oldest segments first, of topics whose
+    /// cleanup policy deletes, until an eighth of the bound is free; `maintain` and the background
+    /// thread do the same. For that, active segments are rolled when they reach an eighth of the
+    /// bound. If the sealed segments are not enough, active ones are deleted as well: topics that
+    /// are only compacted count towards the bound, and nothing of them is deleted for it.
     ///
-    /// It is at least [`max_message_bytes`](TopicConfig::max_message_bytes) of the topic defaults, since one batch may be so
-    /// large. Default: no limit.
+    /// It is at least [`max_message_bytes`](TopicConfig::max_message_bytes) of the topic defaults,
+    /// since one batch may be so large. Default: no limit.
     pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.max_bytes = bytes.into();
         self
     }
 
-    /// What topics are set to where they do not say so themselves, in place of Kafka's defaults. Topics that a broker wrote and
-    /// that have no configuration here are left alone.
+    /// What topics are set to where they do not say so themselves, in place of Kafka's defaults.
+    /// Topics that a broker wrote and that have no configuration here are left alone.
     ///
     /// Default: nothing. In Kafka: the broker's `log.*` keys.
     pub fn topic_defaults(mut self, config: TopicConfig) -> Self {
@@ -109,16 +110,18 @@ impl LogConfig {
         self
     }
 
-    /// How many partitions `__consumer_offsets` and `__transaction_state` get when they are created. At least 1.
+    /// How many partitions `__consumer_offsets` and `__transaction_state` get when they are
+    /// created. At least 1.
     ///
-    /// Leave it alone: one is enough for any number of groups. Default: 1 (Kafka: 50). In Kafka: `offsets.topic.num.partitions`,
-    /// `transaction.state.log.num.partitions`.
+    /// Leave it alone: one is enough for any number of groups. Default: 1 (Kafka: 50). In Kafka:
+    /// `offsets.topic.num.partitions`, `transaction.state.log.num.partitions`.
     pub fn internal_partitions(mut self, partitions: u32) -> Self {
         self.internal_partitions = partitions;
         self
     }
 
-    /// How many members a consumer group may have; `None` is no limit. One more is refused with `GroupFull`.
+    /// How many members a consumer group may have; `None` is no limit. One more is refused with
+    /// `GroupFull`.
     ///
     /// Default: no limit. In Kafka: `group.max.size`.
     pub fn group_max_size(mut self, members: impl Into<Option<u32>>) -> Self {
@@ -126,11 +129,11 @@ impl LogConfig {
         self
     }
 
-    /// How long committed offsets are kept for topics that no member of their group reads; `None` is for ever. Looked after by
-    /// `maintain` and the thread in the background.
+    /// How long committed offsets are kept for topics that no member of their group reads; `None`
+    /// is for ever. Looked after by `maintain` and the thread in the background.
     ///
-    /// Default: for ever (Kafka: 7 days), since a program may be started again after weeks. In Kafka:
-    /// `offsets.retention.minutes`.
+    /// Default: for ever (Kafka: 7 days), since a program may be started again after weeks. In
+    /// Kafka: `offsets.retention.minutes`.
     pub fn offsets_retention(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.offsets_retention = time.into();
         self
@@ -149,43 +152,48 @@ impl LogConfig {
 impl LogConfig {
     /// How sealed segments are read.
     ///
-    /// [`ReadMode::Copy`] is slower; take it where a failing device must be an error and not the end of the process. Default:
-    /// [`ReadMode::Map`].
+    /// [`ReadMode::Copy`] is slower; take it where a failing device must be an error and not the
+    /// end of the process. Default: [`ReadMode::Map`].
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.read_mode = mode;
         self
     }
 
-    /// How many files that are being written may be open at once. The least recently used are closed, after a sync. At least 1.
+    /// How many files that are being written may be open at once. The least recently used are
+    /// closed, after a sync. At least 1.
     ///
-    /// Raise it where more partitions than that are written all the time, and `ulimit -n` allows it. Default: 512.
+    /// Raise it where more partitions than that are written all the time, and `ulimit -n` allows
+    /// it. Default: 512.
     pub fn max_open_files(mut self, files: usize) -> Self {
         self.max_open_files = files;
         self
     }
 
-    /// How many bytes the records of a compressed batch may have when they are decompressed: a few hostile bytes can claim to
-    /// hold gigabytes. At least 1.
+    /// How many bytes the records of a compressed batch may have when they are decompressed: a few
+    /// hostile bytes can claim to hold gigabytes. At least 1.
     ///
-    /// Appends to topics with a codec refuse more, with [`Error::RecordTooLarge`]. If a log holds larger batches all the same,
-    /// from a broker or from a time when the limit was higher, readers report each as [`Error::BatchTooLarge`], and compaction
-    /// leaves it as it is. Raise the limit to read and compact them. Default: 64 MiB.
+    /// Appends to topics with a codec refuse more, with [`Error::RecordTooLarge`]. If a log holds
+    /// larger batches all the same, from a broker or from a time when the limit was higher, readers
+    /// report each as [`Error::BatchTooLarge`], and compaction leaves it as it is. Raise the limit
+    /// to read and compact them. Default: 64 MiB.
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
         self.max_decompressed_bytes = bytes;
         self
     }
 
-    /// How much memory the keys of a partition may take while it is compacted: 24 bytes each, and a quarter more. A partition
-    /// with more keys takes several passes, each over all of its log. At least 1.
+    /// How much memory the keys of a partition may take while it is compacted: 24 bytes each, and a
+    /// quarter more. A partition with more keys takes several passes, each over all of its log. At
+    /// least 1.
     ///
-    /// One partition is compacted at a time, and takes no more than it needs. Default: 128 MiB, good for 4 million keys. In
-    /// Kafka: `log.cleaner.dedupe.buffer.size`.
+    /// One partition is compacted at a time, and takes no more than it needs. Default: 128 MiB,
+    /// good for 4 million keys. In Kafka: `log.cleaner.dedupe.buffer.size`.
     pub fn cleaner_dedupe_buffer_bytes(mut self, bytes: usize) -> Self {
         self.cleaner_dedupe_buffer_bytes = bytes;
         self
     }
 
-    /// How many threads check partitions while a log is opened that was not closed cleanly. At least 1.
+    /// How many threads check partitions while a log is opened that was not closed cleanly. At
+    /// least 1.
     ///
     /// Default: one for each processor, at most 4. In Kafka: `num.recovery.threads.per.data.dir`.
     pub fn recovery_threads(mut self, threads: usize) -> Self {
@@ -195,7 +203,11 @@ impl LogConfig {
 
     /// Every setting with its value, checked.
     pub(crate) fn resolve(&self) -> Result<LogSettings> {
-        let processors = || thread::available_parallelism().map_or(1, NonZero::get).min(4);
+        let processors = || {
+            thread::available_parallelism()
+                .map_or(1, NonZero::get)
+                .min(4)
+        };
         let settings = LogSettings {
             durability: self.durability,
             flush_interval: self.flush_interval,
@@ -214,24 +226,43 @@ impl LogConfig {
         };
         let is_zero = [
             ("flush_interval", settings.flush_interval.is_zero()),
-            ("maintenance_interval", settings.maintenance_interval.is_some_and(|time| time.is_zero())),
+            (
+                "maintenance_interval",
+                settings
+                    .maintenance_interval
+                    .is_some_and(|time| time.is_zero()),
+            ),
             ("max_bytes", settings.max_bytes == Some(0)),
             ("internal_partitions", settings.internal_partitions == 0),
             ("group_max_size", settings.group_max_size == Some(0)),
             ("max_open_files", settings.max_open_files == 0),
-            ("max_decompressed_bytes", settings.max_decompressed_bytes == 0),
-            ("cleaner_dedupe_buffer_bytes", settings.cleaner_dedupe_buffer_bytes == 0),
+            (
+                "max_decompressed_bytes",
+                settings.max_decompressed_bytes == 0,
+            ),
+            (
+                "cleaner_dedupe_buffer_bytes",
+                settings.cleaner_dedupe_buffer_bytes == 0,
+            ),
             ("recovery_threads", settings.recovery_threads == 0),
         ];
-        let invalid = |key: &str, reason: String| Err(Error::InvalidConfig { key: key.to_owned(), reason });
+        let invalid = |key: &str, reason: String| {
+            Err(Error::InvalidConfig {
+                key: key.to_owned(),
+                reason,
+            })
+        };
         if let Some((key, _)) = is_zero.into_iter().find(|(_, is_zero)| *is_zero) {
             return invalid(key, "it must be greater than zero".to_owned());
         }
         let batch_bytes = settings.topic_defaults.max_message_bytes;
         match settings.max_bytes {
-            Some(most) if most < batch_bytes.into() => {
-                invalid("max_bytes", format!("{most} is less than one batch may have: `max.message.bytes` is {batch_bytes}"))
-            }
+            Some(most) if most < batch_bytes.into() => invalid(
+                "max_bytes",
+                format!(
+                    "{most} is less than one batch may have: `max.message.bytes` is {batch_bytes}"
+                ),
+            ),
             _ => Ok(settings),
         }
     }

@@ -1,8 +1,8 @@
 //! Settings of a log and of its topics.
 //!
-//! [`TopicConfig`] and [`LogConfig`] are what a caller writes; `TopicSettings` and `LogSettings` are what the floors above read:
-//! plain values, checked once. `keys` is the one place that ties a topic's setting to its Kafka key. Nothing here is read from
-//! the environment or from a file.
+//! [`TopicConfig`] and [`LogConfig`] are what a caller writes; `TopicSettings` and `LogSettings`
+//! are what the floors above read: plain values, checked once. `keys` is the one place that ties a
+//! topic's setting to its Kafka key. Nothing here is read from the environment or from a file.
 
 mod keys;
 mod log;
@@ -24,8 +24,8 @@ pub use topic::TopicConfig;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The bytes are in the operating system: a killed process loses nothing. A power cut may lose what was not flushed yet;
-    /// what remains of each partition is a prefix of it.
+    /// The bytes are in the operating system: a killed process loses nothing. A power cut may lose
+    /// what was not flushed yet; what remains of each partition is a prefix of it.
     #[default]
     Os,
     /// The bytes are on the device: a power cut loses nothing.
@@ -67,8 +67,9 @@ pub enum CleanupPolicy {
     /// Whole segments go when retention says so.
     #[default]
     Delete,
-    /// The latest record of each key stays, at its offset, and the earlier ones go; retention does not apply. Every record must
-    /// have a key. A record without a value, a [tombstone](crate::Record::tombstone), deletes its key. See
+    /// The latest record of each key stays, at its offset, and the earlier ones go; retention does
+    /// not apply. Every record must have a key. A record without a value, a
+    /// [tombstone](crate::Record::tombstone), deletes its key. See
     /// [`Partition::compact`](crate::Partition::compact) for what is compacted when.
     Compact,
     /// Both: compacted, and deleted when retention says so.
@@ -79,7 +80,8 @@ pub enum CleanupPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadMode {
-    /// Through read-only memory maps. A device error on a mapped page ends the process with `SIGBUS`.
+    /// Through read-only memory maps. A device error on a mapped page ends the process with
+    /// `SIGBUS`.
     #[default]
     Map,
     /// By copying: a device error is an error.
@@ -90,11 +92,13 @@ pub enum ReadMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DamagedOffsets {
-    /// Whoever asks for a position that could be affected gets [`Error::Corrupt`](crate::Error::Corrupt): a batch that cannot be
-    /// read may hold the position of any group, a record that cannot be understood only that of its own.
+    /// Whoever asks for a position that could be affected gets
+    /// [`Error::Corrupt`](crate::Error::Corrupt): a batch that cannot be read may hold the position
+    /// of any group, a record that cannot be understood only that of its own.
     #[default]
     Refuse,
-    /// What cannot be read is passed over. A position that it held is as it was committed before, or is where the consumer's
-    /// `auto_offset_reset` says: with `Earliest` records may be read once more, with `Latest` some are not read.
+    /// What cannot be read is passed over. A position that it held is as it was committed before,
+    /// or is where the consumer's `auto_offset_reset` says: with `Earliest` records may be read
+    /// once more, with `Latest` some are not read.
     PassOver,
 }

@@ -2,8 +2,8 @@
 
 use super::{CleanupPolicy, CompressionType, Durability, TimestampType};
 
-/// Every setting of a topic with its value: what a [`TopicConfig`](super::TopicConfig) sets over a base. Names and units are
-/// Kafka's; the values were checked.
+/// Every setting of a topic with its value: what a [`TopicConfig`](super::TopicConfig) sets over a
+/// base. Names and units are Kafka's; the values were checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TopicSettings {
     pub(crate) cleanup_policy: CleanupPolicy,
@@ -75,8 +75,9 @@ impl Default for TopicSettings {
 }
 
 impl TopicSettings {
-    /// Those of a topic that a broker wrote and that has no configuration here: a data directory does not tell what its topics
-    /// are set to, so nothing is deleted, compacted or expired in it, and no timestamp is refused.
+    /// Those of a topic that a broker wrote and that has no configuration here: a data directory
+    /// does not tell what its topics are set to, so nothing is deleted, compacted or expired in it,
+    /// and no timestamp is refused.
     pub(crate) fn unconfigured() -> Self {
         Self {
             cleanup_policy: CleanupPolicy::Delete,

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use super::keys::TABLE;
 use super::*;
 
-/// Kafka 4's defaults as its documentation writes them, but for `file.delete.delay.ms` (there 60000) and `preallocate`
-/// (`false`).
+/// Kafka 4's defaults as its documentation writes them, but for `file.delete.delay.ms` (there 60000)
+/// and `preallocate` (`false`).
 const DEFAULTS: &[(&str, &str)] = &[
     ("cleanup.policy", "delete"),
     ("segment.bytes", "1073741824"),
@@ -86,7 +86,8 @@ fn all_setters() -> TopicConfig {
         .timestamp_after_max(19 * SECOND)
 }
 
-/// What [`all_setters`] comes to. No field has its default, so that a setter or a row that misses one is seen.
+/// What [`all_setters`] comes to. No field has its default, so that a setter or a row that misses
+/// one is seen.
 fn all_settings() -> TopicSettings {
     TopicSettings {
         cleanup_policy: CleanupPolicy::CompactAndDelete,
@@ -118,7 +119,11 @@ fn all_settings() -> TopicSettings {
 }
 
 fn set_all<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<TopicConfig> {
-    entries.into_iter().try_fold(TopicConfig::new(), |config, (key, value)| config.set(key, value))
+    entries
+        .into_iter()
+        .try_fold(TopicConfig::new(), |config, (key, value)| {
+            config.set(key, value)
+        })
 }
 
 /// What is wrong with setting `key` to `value`, once it is sure that the error names the key.
@@ -131,15 +136,24 @@ fn refusal(key: &str, value: &str) -> String {
 
 #[test]
 fn nothing_set_is_the_defaults() {
-    assert_eq!(TopicConfig::new().over(&TopicSettings::default()).unwrap(), TopicSettings::default());
-    assert_eq!(TopicConfig::new().over(&all_settings()).unwrap(), all_settings());
+    assert_eq!(
+        TopicConfig::new().over(&TopicSettings::default()).unwrap(),
+        TopicSettings::default()
+    );
+    assert_eq!(
+        TopicConfig::new().over(&all_settings()).unwrap(),
+        all_settings()
+    );
     assert!(TopicConfig::new().is_empty() && TopicConfig::new().entries().is_empty());
 }
 
 #[test]
 fn the_defaults_are_those_of_kafka() {
     let defaults = set_all(DEFAULTS.iter().copied()).unwrap();
-    let base = TopicSettings { durability: None, ..all_settings() };
+    let base = TopicSettings {
+        durability: None,
+        ..all_settings()
+    };
     assert_eq!(defaults.over(&base).unwrap(), TopicSettings::default());
 }
 
@@ -148,19 +162,34 @@ fn the_table_has_every_key_once() {
     let in_table: BTreeSet<_> = TABLE.iter().map(|row| row.key).collect();
     assert_eq!(in_table.len(), TABLE.len());
     let own = ["annals.durability", "message.timestamp.difference.max.ms"];
-    let known: BTreeSet<_> = DEFAULTS.iter().chain(KEPT).map(|(key, _)| *key).chain(own).collect();
+    let known: BTreeSet<_> = DEFAULTS
+        .iter()
+        .chain(KEPT)
+        .map(|(key, _)| *key)
+        .chain(own)
+        .collect();
     assert_eq!(in_table, known);
 }
 
 #[test]
 fn every_setter_has_its_key() {
     let config = all_setters();
-    assert_eq!(config.over(&TopicSettings::default()).unwrap(), all_settings());
+    assert_eq!(
+        config.over(&TopicSettings::default()).unwrap(),
+        all_settings()
+    );
     let entries = config.entries();
     let set: BTreeSet<_> = entries.iter().map(|(key, _)| *key).collect();
-    let typed: BTreeSet<_> = DEFAULTS.iter().map(|(key, _)| *key).chain(["annals.durability"]).collect();
+    let typed: BTreeSet<_> = DEFAULTS
+        .iter()
+        .map(|(key, _)| *key)
+        .chain(["annals.durability"])
+        .collect();
     assert_eq!(set, typed);
-    assert_eq!(set_all(entries.iter().map(|(key, value)| (*key, value.as_str()))).unwrap(), config);
+    assert_eq!(
+        set_all(entries.iter().map(|(key, value)| (*key, value.as_str()))).unwrap(),
+        config
+    );
 }
 
 #[test]
@@ -185,25 +214,51 @@ fn no_limit_has_kafkas_numbers() {
     let settings = config.over(&all_settings()).unwrap();
     assert_eq!((settings.retention_ms, settings.retention_bytes), (-1, -1));
     assert_eq!(settings.max_compaction_lag_ms, i64::MAX);
-    assert_eq!((settings.timestamp_before_max_ms, settings.timestamp_after_max_ms), (i64::MAX, i64::MAX));
-    assert_eq!((settings.flush_messages, settings.flush_ms), (i64::MAX, i64::MAX));
+    assert_eq!(
+        (
+            settings.timestamp_before_max_ms,
+            settings.timestamp_after_max_ms
+        ),
+        (i64::MAX, i64::MAX)
+    );
+    assert_eq!(
+        (settings.flush_messages, settings.flush_ms),
+        (i64::MAX, i64::MAX)
+    );
 }
 
 #[test]
 fn times_are_rounded_up_and_never_wrap() {
-    let retention = |time: Duration| TopicConfig::new().retention(time).get("retention.ms").unwrap();
+    let retention = |time: Duration| {
+        TopicConfig::new()
+            .retention(time)
+            .get("retention.ms")
+            .unwrap()
+    };
     assert_eq!(retention(Duration::ZERO), "0");
     assert_eq!(retention(Duration::from_nanos(1)), "1");
     assert_eq!(retention(Duration::from_micros(1001)), "2");
     assert_eq!(retention(Duration::MAX), i64::MAX.to_string());
-    assert_eq!(TopicConfig::new().retention_bytes(u64::MAX).get("retention.bytes").unwrap(), i64::MAX.to_string());
+    assert_eq!(
+        TopicConfig::new()
+            .retention_bytes(u64::MAX)
+            .get("retention.bytes")
+            .unwrap(),
+        i64::MAX.to_string()
+    );
 }
 
 #[test]
 fn a_bad_value_is_refused_and_what_is_allowed_is_said() {
     for (key, values) in [
-        ("cleanup.policy", &["", "Delete", "compact;delete", "compact,", "keep"][..]),
-        ("segment.bytes", &["13", "-1", "2147483648", "1e9", "1073741824.0", "1 GiB", ""]),
+        (
+            "cleanup.policy",
+            &["", "Delete", "compact;delete", "compact,", "keep"][..],
+        ),
+        (
+            "segment.bytes",
+            &["13", "-1", "2147483648", "1e9", "1073741824.0", "1 GiB", ""],
+        ),
         ("segment.ms", &["0", "-1", "9223372036854775808"]),
         ("segment.jitter.ms", &["-1"]),
         ("segment.index.bytes", &["3"]),
@@ -217,7 +272,10 @@ fn a_bad_value_is_refused_and_what_is_allowed_is_said() {
         ("delete.retention.ms", &["-1"]),
         ("min.compaction.lag.ms", &["-1"]),
         ("max.compaction.lag.ms", &["0"]),
-        ("min.cleanable.dirty.ratio", &["-0.1", "1.1", "NaN", "inf", "half"]),
+        (
+            "min.cleanable.dirty.ratio",
+            &["-0.1", "1.1", "NaN", "inf", "half"],
+        ),
         ("compression.type", &["none", "GZIP", "brotli", ""]),
         ("compression.gzip.level", &["0", "10", "-2"]),
         ("compression.lz4.level", &["0", "18"]),
@@ -234,24 +292,48 @@ fn a_bad_value_is_refused_and_what_is_allowed_is_said() {
     ] {
         for value in values {
             let reason = refusal(key, value);
-            assert!(reason.starts_with(&format!("{value:?} is not allowed, only ")), "{reason}");
+            assert!(
+                reason.starts_with(&format!("{value:?} is not allowed, only ")),
+                "{reason}"
+            );
         }
     }
 }
 
 #[test]
 fn refusals_read_well() {
-    assert_eq!(refusal("segment.bytes", "9"), "\"9\" is not allowed, only a whole number of bytes from 14 to 2147483647");
+    assert_eq!(
+        refusal("segment.bytes", "9"),
+        "\"9\" is not allowed, only a whole number of bytes from 14 to 2147483647"
+    );
     assert_eq!(
         refusal("retention.ms", "7d"),
         "\"7d\" is not allowed, only a whole number of milliseconds from -1 (-1 is for ever)"
     );
-    assert_eq!(refusal("retention.bytes", "x"), "\"x\" is not allowed, only a whole number of bytes (-1 is no limit)");
-    assert_eq!(refusal("compression.zstd.level", "23"), "\"23\" is not allowed, only a whole number from -131072 to 22");
-    assert_eq!(refusal("annals.durability", ""), "\"\" is not allowed, only one of `os`, `synced`");
-    assert_eq!(refusal("preallocate", "1"), "\"1\" is not allowed, only `true` or `false`");
-    assert_eq!(refusal("cleanup.policy", "x"), "\"x\" is not allowed, only `delete`, `compact`, or both with a comma between");
-    assert_eq!(refusal("min.cleanable.dirty.ratio", "2"), "\"2\" is not allowed, only a number from 0 to 1");
+    assert_eq!(
+        refusal("retention.bytes", "x"),
+        "\"x\" is not allowed, only a whole number of bytes (-1 is no limit)"
+    );
+    assert_eq!(
+        refusal("compression.zstd.level", "23"),
+        "\"23\" is not allowed, only a whole number from -131072 to 22"
+    );
+    assert_eq!(
+        refusal("annals.durability", ""),
+        "\"\" is not allowed, only one of `os`, `synced`"
+    );
+    assert_eq!(
+        refusal("preallocate", "1"),
+        "\"1\" is not allowed, only `true` or `false`"
+    );
+    assert_eq!(
+        refusal("cleanup.policy", "x"),
+        "\"x\" is not allowed, only `delete`, `compact`, or both with a comma between"
+    );
+    assert_eq!(
+        refusal("min.cleanable.dirty.ratio", "2"),
+        "\"2\" is not allowed, only a number from 0 to 1"
+    );
     let error = TopicConfig::new().set("flush.ms", "-1").unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -261,12 +343,31 @@ fn refusals_read_well() {
 
 #[test]
 fn an_unknown_key_is_refused_with_what_is_meant() {
-    for key in ["", "retension.ms", "bootstrap.servers", "retention", "caf\u{e9}"] {
-        assert!(refusal(key, "1").contains("such as `retention.ms`"), "{key}");
+    for key in [
+        "",
+        "retension.ms",
+        "bootstrap.servers",
+        "retention",
+        "caf\u{e9}",
+    ] {
+        assert!(
+            refusal(key, "1").contains("such as `retention.ms`"),
+            "{key}"
+        );
         assert_eq!(TopicConfig::new().get(key), None);
     }
-    for key in ["log.retention.ms", "retention_ms", "Retention.Ms", "retention-ms ", "LOG_RETENTION_MS"] {
-        assert_eq!(refusal(key, "1"), "a topic has no such setting, but `retention.ms`", "{key}");
+    for key in [
+        "log.retention.ms",
+        "retention_ms",
+        "Retention.Ms",
+        "retention-ms ",
+        "LOG_RETENTION_MS",
+    ] {
+        assert_eq!(
+            refusal(key, "1"),
+            "a topic has no such setting, but `retention.ms`",
+            "{key}"
+        );
     }
 }
 
@@ -282,19 +383,31 @@ fn the_bounds_themselves_are_allowed() {
         ("compression.gzip.level", &["-1", "1", "9"]),
         ("compression.lz4.level", &["1", "17"]),
         ("compression.zstd.level", &["-131072", "22"]),
-        ("compression.type", &["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        (
+            "compression.type",
+            &["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"],
+        ),
         ("local.retention.bytes", &["-2"]),
     ] {
         for value in values {
             let config = TopicConfig::new().set(key, value).unwrap();
-            assert!(config.over(&TopicSettings::default()).is_ok(), "{key}={value}");
+            assert!(
+                config.over(&TopicSettings::default()).is_ok(),
+                "{key}={value}"
+            );
         }
     }
 }
 
 #[test]
 fn values_are_read_as_kafka_reads_them() {
-    let get = |key, value| TopicConfig::new().set(key, value).unwrap().get(key).unwrap();
+    let get = |key, value| {
+        TopicConfig::new()
+            .set(key, value)
+            .unwrap()
+            .get(key)
+            .unwrap()
+    };
     assert_eq!(get("retention.ms", " 5\n"), "5");
     assert_eq!(get("preallocate", "TRUE"), "true");
     assert_eq!(get("cleanup.policy", "delete, compact"), "compact,delete");
@@ -305,11 +418,16 @@ fn values_are_read_as_kafka_reads_them() {
 
 #[test]
 fn the_old_timestamp_limit_yields_to_the_new_ones() {
-    let old = TopicConfig::new().set("message.timestamp.difference.max.ms", "5").unwrap();
+    let old = TopicConfig::new()
+        .set("message.timestamp.difference.max.ms", "5")
+        .unwrap();
     let both = old.clone().timestamp_after_max(SECOND);
     let limits = |config: TopicConfig| {
         let settings = config.over(&TopicSettings::default()).unwrap();
-        (settings.timestamp_before_max_ms, settings.timestamp_after_max_ms)
+        (
+            settings.timestamp_before_max_ms,
+            settings.timestamp_after_max_ms,
+        )
     };
     assert_eq!(limits(old), (5, 5));
     assert_eq!(limits(both), (5, 1000));
@@ -321,25 +439,58 @@ fn a_typed_setting_is_checked_when_it_is_used() {
         (TopicConfig::new().segment_bytes(13), "segment.bytes"),
         (TopicConfig::new().segment_bytes(1 << 31), "segment.bytes"),
         (TopicConfig::new().segment_age(Duration::ZERO), "segment.ms"),
-        (TopicConfig::new().max_message_bytes(u32::MAX), "max.message.bytes"),
-        (TopicConfig::new().min_cleanable_dirty_ratio(f64::NAN), "min.cleanable.dirty.ratio"),
+        (
+            TopicConfig::new().max_message_bytes(u32::MAX),
+            "max.message.bytes",
+        ),
+        (
+            TopicConfig::new().min_cleanable_dirty_ratio(f64::NAN),
+            "min.cleanable.dirty.ratio",
+        ),
         (TopicConfig::new().zstd_level(23), "compression.zstd.level"),
         (TopicConfig::new().flush_messages(0), "flush.messages"),
-        (TopicConfig::new().max_compaction_lag(Duration::ZERO), "max.compaction.lag.ms"),
-        (TopicConfig::new().min_compaction_lag(2 * SECOND).max_compaction_lag(SECOND), "min.compaction.lag.ms"),
+        (
+            TopicConfig::new().max_compaction_lag(Duration::ZERO),
+            "max.compaction.lag.ms",
+        ),
+        (
+            TopicConfig::new()
+                .min_compaction_lag(2 * SECOND)
+                .max_compaction_lag(SECOND),
+            "min.compaction.lag.ms",
+        ),
     ] {
         let error = config.over(&TopicSettings::default()).unwrap_err();
-        assert!(matches!(&error, Error::InvalidConfig { key, .. } if key == named), "{error}");
+        assert!(
+            matches!(&error, Error::InvalidConfig { key, .. } if key == named),
+            "{error}"
+        );
     }
     let large = TopicConfig::new().segment_bytes(14).max_message_bytes(1000);
-    assert!(large.over(&TopicSettings::default()).is_ok(), "a batch that is larger than a segment has one to itself");
+    assert!(
+        large.over(&TopicSettings::default()).is_ok(),
+        "a batch that is larger than a segment has one to itself"
+    );
 }
 
 #[test]
 fn lags_are_compared_with_those_of_the_base_too() {
-    let base = TopicConfig::new().max_compaction_lag(SECOND).over(&TopicSettings::default()).unwrap();
-    assert!(TopicConfig::new().min_compaction_lag(2 * SECOND).over(&base).is_err());
-    assert!(TopicConfig::new().min_compaction_lag(SECOND).over(&base).is_ok());
+    let base = TopicConfig::new()
+        .max_compaction_lag(SECOND)
+        .over(&TopicSettings::default())
+        .unwrap();
+    assert!(
+        TopicConfig::new()
+            .min_compaction_lag(2 * SECOND)
+            .over(&base)
+            .is_err()
+    );
+    assert!(
+        TopicConfig::new()
+            .min_compaction_lag(SECOND)
+            .over(&base)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -347,11 +498,19 @@ fn an_update_changes_only_what_it_sets() {
     let config = all_setters().set("min.insync.replicas", "2").unwrap();
     assert_eq!(config.clone().updated(&TopicConfig::new()), config);
     assert_eq!(TopicConfig::new().updated(&config), config);
-    let changes = TopicConfig::new().retention(None).set("min.insync.replicas", "1").unwrap();
+    let changes = TopicConfig::new()
+        .retention(None)
+        .set("min.insync.replicas", "1")
+        .unwrap();
     let updated = config.clone().updated(&changes);
     assert_eq!(updated.get("retention.ms").as_deref(), Some("-1"));
     assert_eq!(updated.get("min.insync.replicas").as_deref(), Some("1"));
-    let differing = updated.entries().into_iter().zip(config.entries()).filter(|(new, old)| new != old).count();
+    let differing = updated
+        .entries()
+        .into_iter()
+        .zip(config.entries())
+        .filter(|(new, old)| new != old)
+        .count();
     assert_eq!(differing, 2);
 }
 
@@ -359,7 +518,13 @@ fn an_update_changes_only_what_it_sets() {
 fn what_a_cluster_needs_is_kept_and_does_nothing() {
     let config = set_all(KEPT.iter().copied()).unwrap();
     let entries = config.entries();
-    assert_eq!(entries.iter().map(|(key, value)| (*key, value.as_str())).collect::<Vec<_>>(), KEPT);
+    assert_eq!(
+        entries
+            .iter()
+            .map(|(key, value)| (*key, value.as_str()))
+            .collect::<Vec<_>>(),
+        KEPT
+    );
     assert_eq!(config.over(&all_settings()).unwrap(), all_settings());
 }
 
@@ -373,12 +538,21 @@ fn a_configuration_of_a_cluster_can_be_pasted() {
                   min.compaction.lag.ms=0\nmessage.timestamp.type=CreateTime\npreallocate=false\nindex.interval.bytes=4096\n\
                   min.cleanable.dirty.ratio=0.5\nunclean.leader.election.enable=false\nretention.bytes=-1\n\
                   delete.retention.ms=86400000\nsegment.ms=604800000\nsegment.index.bytes=10485760";
-    let lines: Vec<_> = pasted.lines().map(|line| line.split_once('=').unwrap()).collect();
+    let lines: Vec<_> = pasted
+        .lines()
+        .map(|line| line.split_once('=').unwrap())
+        .collect();
     let config = set_all(lines.iter().copied()).unwrap();
     for (key, value) in lines {
         assert_eq!(config.get(key).as_deref(), Some(value), "{key}");
     }
-    assert_eq!(config.over(&TopicSettings::default()).unwrap().segment_bytes, 100 << 20);
+    assert_eq!(
+        config
+            .over(&TopicSettings::default())
+            .unwrap()
+            .segment_bytes,
+        100 << 20
+    );
 }
 
 #[test]
@@ -386,15 +560,32 @@ fn an_unconfigured_topic_keeps_everything() {
     let settings = TopicSettings::unconfigured();
     assert!(settings.retention_ms < 0 && settings.retention_bytes < 0);
     assert_eq!(settings.cleanup_policy, CleanupPolicy::Delete);
-    assert_eq!((settings.timestamp_before_max_ms, settings.timestamp_after_max_ms), (i64::MAX, i64::MAX));
-    assert_eq!(settings.max_message_bytes, TopicSettings::default().max_message_bytes);
+    assert_eq!(
+        (
+            settings.timestamp_before_max_ms,
+            settings.timestamp_after_max_ms
+        ),
+        (i64::MAX, i64::MAX)
+    );
+    assert_eq!(
+        settings.max_message_bytes,
+        TopicSettings::default().max_message_bytes
+    );
 }
 
 #[test]
 fn a_config_shows_what_was_set() {
-    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).retention(SECOND);
-    assert_eq!(config.to_string(), "cleanup.policy=compact, retention.ms=1000");
-    assert_eq!(format!("{config:?}"), r#"TopicConfig {"cleanup.policy": "compact", "retention.ms": "1000"}"#);
+    let config = TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .retention(SECOND);
+    assert_eq!(
+        config.to_string(),
+        "cleanup.policy=compact, retention.ms=1000"
+    );
+    assert_eq!(
+        format!("{config:?}"),
+        r#"TopicConfig {"cleanup.policy": "compact", "retention.ms": "1000"}"#
+    );
     assert_eq!(TopicConfig::new().to_string(), "");
 }
 
@@ -467,19 +658,34 @@ fn every_setting_of_a_log_arrives() {
 fn a_log_refuses_what_cannot_work() {
     let bad_topics = TopicConfig::new().segment_bytes(1);
     for (config, named) in [
-        (LogConfig::new().flush_interval(Duration::ZERO), "flush_interval"),
-        (LogConfig::new().maintenance_interval(Duration::ZERO), "maintenance_interval"),
+        (
+            LogConfig::new().flush_interval(Duration::ZERO),
+            "flush_interval",
+        ),
+        (
+            LogConfig::new().maintenance_interval(Duration::ZERO),
+            "maintenance_interval",
+        ),
         (LogConfig::new().max_bytes(0), "max_bytes"),
         (LogConfig::new().max_bytes(1_048_587), "max_bytes"),
-        (LogConfig::new().internal_partitions(0), "internal_partitions"),
+        (
+            LogConfig::new().internal_partitions(0),
+            "internal_partitions",
+        ),
         (LogConfig::new().group_max_size(0), "group_max_size"),
         (LogConfig::new().max_open_files(0), "max_open_files"),
-        (LogConfig::new().max_decompressed_bytes(0), "max_decompressed_bytes"),
+        (
+            LogConfig::new().max_decompressed_bytes(0),
+            "max_decompressed_bytes",
+        ),
         (LogConfig::new().recovery_threads(0), "recovery_threads"),
         (LogConfig::new().topic_defaults(bad_topics), "segment.bytes"),
     ] {
         let error = config.resolve().unwrap_err();
-        assert!(matches!(&error, Error::InvalidConfig { key, .. } if key == named), "{error}");
+        assert!(
+            matches!(&error, Error::InvalidConfig { key, .. } if key == named),
+            "{error}"
+        );
     }
 }
 

@@ -8,10 +8,12 @@ use super::{CleanupPolicy, Compression, Durability, TimestampType};
 
 /// Settings of a topic.
 ///
-/// Records what was set, nothing else: what was not set is the default that stands at each setter, which is Kafka 4's unless it
-/// says otherwise. All of it is checked when the config is used, before anything is written.
+/// Records what was set, nothing else: what was not set is the default that stands at each setter,
+/// which is Kafka 4's unless it says otherwise. All of it is checked when the config is used,
+/// before anything is written.
 ///
-/// The setters take Rust's units. Every setting has its Kafka key too, for configurations that are text: see [`set`](Self::set).
+/// The setters take Rust's units. Every setting has its Kafka key too, for configurations that are
+/// text: see [`set`](Self::set).
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,7 +65,8 @@ pub(crate) enum CompressionType {
 }
 
 impl CompressionType {
-    /// What is written with, of somebody who chose `chosen`: the topic has the last word, if it says one.
+    /// What is written with, of somebody who chose `chosen`: the topic has the last word, if it
+    /// says one.
     pub(crate) fn codec(self, chosen: Compression) -> Compression {
         match self {
             Self::Producer => chosen,
@@ -79,7 +82,8 @@ impl TopicConfig {
         Self::default()
     }
 
-    /// What happens to old records: they are deleted by age and size, or compacted so that the latest of each key stays, or both.
+    /// What happens to old records: they are deleted by age and size, or compacted so that the
+    /// latest of each key stays, or both.
     ///
     /// Default: [`CleanupPolicy::Delete`]. Kafka key: `cleanup.policy`.
     pub fn cleanup_policy(mut self, policy: CleanupPolicy) -> Self {
@@ -89,8 +93,9 @@ impl TopicConfig {
 
     /// How long records are kept; `None` is for ever.
     ///
-    /// Counted from the greatest timestamp of a segment. Whole segments go, so a record can stay longer by up to
-    /// [`segment_age`](Self::segment_age). Default: 7 days. Kafka key: `retention.ms`.
+    /// Counted from the greatest timestamp of a segment. Whole segments go, so a record can stay
+    /// longer by up to [`segment_age`](Self::segment_age). Default: 7 days. Kafka key:
+    /// `retention.ms`.
     pub fn retention(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.retention_ms = Some(time.into().map_or(-1, millis));
         self
@@ -98,16 +103,24 @@ impl TopicConfig {
 
     /// How many bytes of records each partition keeps; `None` is no limit.
     ///
-    /// The oldest segments go while what is left still has that many, so a partition can hold up to one segment more. To bound a
-    /// whole log, see [`LogConfig::max_bytes`](super::LogConfig::max_bytes). Default: no limit. Kafka key: `retention.bytes`.
+    /// The oldest segments go while what is left still has that many, so a partition can hold up to
+    /// one segment more. To bound a whole log, see
+    /// [`LogConfig::max_bytes`](super::LogConfig::max_bytes). Default: no limit. Kafka key:
+    /// `retention.bytes`.
     pub fn retention_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
-        self.retention_bytes = Some(bytes.into().map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)));
+        self.retention_bytes = Some(
+            bytes
+                .into()
+                .map_or(-1, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        );
         self
     }
 
-    /// How long compaction keeps a tombstone, so that whoever reads from the beginning within that time learns of the deletion.
+    /// How long compaction keeps a tombstone, so that whoever reads from the beginning within that
+    /// time learns of the deletion.
     ///
-    /// Counted from the first compaction that meets it. Default: 1 day. Kafka key: `delete.retention.ms`.
+    /// Counted from the first compaction that meets it. Default: 1 day. Kafka key:
+    /// `delete.retention.ms`.
     pub fn delete_retention(mut self, time: Duration) -> Self {
         self.delete_retention_ms = Some(millis(time));
         self
@@ -124,15 +137,18 @@ impl TopicConfig {
 
     /// After what time a record is compacted however little there is to gain; `None` is never.
     ///
-    /// Set it where old values must be gone by some time. Default: never. Kafka key: `max.compaction.lag.ms`.
+    /// Set it where old values must be gone by some time. Default: never. Kafka key:
+    /// `max.compaction.lag.ms`.
     pub fn max_compaction_lag(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.max_compaction_lag_ms = Some(or_never(time));
         self
     }
 
-    /// What part of a partition must be new since the last compaction for the next to be worth its while, from 0 to 1.
+    /// What part of a partition must be new since the last compaction for the next to be worth its
+    /// while, from 0 to 1.
     ///
-    /// Lower keeps the log smaller and copies more. Default: 0.5. Kafka key: `min.cleanable.dirty.ratio`.
+    /// Lower keeps the log smaller and copies more. Default: 0.5. Kafka key:
+    /// `min.cleanable.dirty.ratio`.
     pub fn min_cleanable_dirty_ratio(mut self, ratio: f64) -> Self {
         self.min_cleanable_dirty_ratio = Some(ratio);
         self
@@ -140,8 +156,8 @@ impl TopicConfig {
 
     /// How long the files of a deleted segment stay, renamed to `.deleted`.
     ///
-    /// Leave it alone: readers keep what they need, and room comes back at once. Default: none (Kafka: 1 minute). Kafka key:
-    /// `file.delete.delay.ms`.
+    /// Leave it alone: readers keep what they need, and room comes back at once. Default: none
+    /// (Kafka: 1 minute). Kafka key: `file.delete.delay.ms`.
     pub fn file_delete_delay(mut self, time: Duration) -> Self {
         self.file_delete_delay_ms = Some(millis(time));
         self
@@ -152,8 +168,8 @@ impl TopicConfig {
 impl TopicConfig {
     /// What an acknowledged append survives.
     ///
-    /// Default: that of the log, see [`LogConfig::durability`](super::LogConfig::durability). Key, one of annals' own:
-    /// `annals.durability`, `os` or `synced`.
+    /// Default: that of the log, see [`LogConfig::durability`](super::LogConfig::durability). Key,
+    /// one of annals' own: `annals.durability`, `os` or `synced`.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self
@@ -169,9 +185,10 @@ impl TopicConfig {
 
     /// What batches are compressed with.
     ///
-    /// Batches of many records gain most. A codec that is set, [`Compression::None`] too, is what is written, whatever a
-    /// [`Producer`](crate::Producer) chose. Default: Kafka's `producer`, which is the producer's choice, and none where there is
-    /// no producer. Kafka key: `compression.type`.
+    /// Batches of many records gain most. A codec that is set, [`Compression::None`] too, is what
+    /// is written, whatever a [`Producer`](crate::Producer) chose. Default: Kafka's `producer`,
+    /// which is the producer's choice, and none where there is no producer. Kafka key:
+    /// `compression.type`.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(CompressionType::Codec(compression));
         self
@@ -185,7 +202,8 @@ impl TopicConfig {
         self
     }
 
-    /// How hard LZ4 tries, from 1 to 17. The encoder in use has one level, so this only matters to a cluster.
+    /// How hard LZ4 tries, from 1 to 17. The encoder in use has one level, so this only matters to
+    /// a cluster.
     ///
     /// Default: 9. Kafka key: `compression.lz4.level`.
     pub fn lz4_level(mut self, level: i32) -> Self {
@@ -209,7 +227,8 @@ impl TopicConfig {
         self
     }
 
-    /// How far before now a record's time may lie; `None` is any time. Beyond it the whole batch is refused.
+    /// How far before now a record's time may lie; `None` is any time. Beyond it the whole batch is
+    /// refused.
     ///
     /// Default: any time. Kafka key: `message.timestamp.before.max.ms`.
     pub fn timestamp_before_max(mut self, time: impl Into<Option<Duration>>) -> Self {
@@ -217,11 +236,12 @@ impl TopicConfig {
         self
     }
 
-    /// Sets how far after now the timestamp of a record may be; `None` is any time. A batch with a later one is refused.
+    /// Sets how far after now the timestamp of a record may be; `None` is any time. A batch with a
+    /// later one is refused.
     ///
-    /// Retention does not believe a timestamp that is later than now: such a segment is as old as its file, so one record
-    /// from the future keeps no segment for ever. Look-ups by time do return such records. Default: 1 hour.
-    /// Kafka key: `message.timestamp.after.max.ms`.
+    /// Retention does not believe a timestamp that is later than now: such a segment is as old as
+    /// its file, so one record from the future keeps no segment for ever. Look-ups by time do
+    /// return such records. Default: 1 hour. Kafka key: `message.timestamp.after.max.ms`.
     pub fn timestamp_after_max(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.timestamp_after_max_ms = Some(or_never(time));
         self
@@ -230,9 +250,11 @@ impl TopicConfig {
 
 /// # How files are laid out
 ///
-/// The defaults are good: smaller segments let retention and compaction work in smaller steps, and cost more files.
+/// The defaults are good: smaller segments let retention and compaction work in smaller steps, and
+/// cost more files.
 impl TopicConfig {
-    /// How many bytes a segment may have, from 14 to 2 GiB less one, before the next is rolled. A larger batch is refused.
+    /// How many bytes a segment may have, from 14 to 2 GiB less one, before the next is rolled. A
+    /// larger batch is refused.
     ///
     /// Default: 1 GiB. Kafka key: `segment.bytes`, at least 1 MiB since Kafka 4.
     pub fn segment_bytes(mut self, bytes: u32) -> Self {
@@ -240,16 +262,18 @@ impl TopicConfig {
         self
     }
 
-    /// After what time a segment is rolled though it is not full, counted from its first record. At least a millisecond.
+    /// After what time a segment is rolled though it is not full, counted from its first record. At
+    /// least a millisecond.
     ///
-    /// Set it below [`retention`](Self::retention): only whole segments go. Default: 7 days. Kafka key: `segment.ms`.
+    /// Set it below [`retention`](Self::retention): only whole segments go. Default: 7 days. Kafka
+    /// key: `segment.ms`.
     pub fn segment_age(mut self, time: Duration) -> Self {
         self.segment_ms = Some(millis(time));
         self
     }
 
-    /// By how much, drawn anew each time, a segment is rolled earlier than its age says, so that many partitions do not roll at
-    /// once.
+    /// By how much, drawn anew each time, a segment is rolled earlier than its age says, so that
+    /// many partitions do not roll at once.
     ///
     /// Default: none. Kafka key: `segment.jitter.ms`.
     pub fn segment_jitter(mut self, time: Duration) -> Self {
@@ -257,7 +281,8 @@ impl TopicConfig {
         self
     }
 
-    /// How many bytes each index of a segment may have, at least 4, before the next segment is rolled.
+    /// How many bytes each index of a segment may have, at least 4, before the next segment is
+    /// rolled.
     ///
     /// Leave it alone. Default: 10 MiB. Kafka key: `segment.index.bytes`.
     pub fn segment_index_bytes(mut self, bytes: u32) -> Self {
@@ -267,14 +292,15 @@ impl TopicConfig {
 
     /// How many bytes of records lie between two entries of an index.
     ///
-    /// Lower makes a seek read less and the indexes larger. Default: 4096. Kafka key: `index.interval.bytes`.
+    /// Lower makes a seek read less and the indexes larger. Default: 4096. Kafka key:
+    /// `index.interval.bytes`.
     pub fn index_interval_bytes(mut self, bytes: u32) -> Self {
         self.index_interval_bytes = Some(bytes);
         self
     }
 
-    /// Whether a topic of [`Durability::Synced`] has zeros written ahead of its end: a sync of a file that does not grow is
-    /// cheaper. Other topics do not care.
+    /// Whether a topic of [`Durability::Synced`] has zeros written ahead of its end: a sync of a
+    /// file that does not grow is cheaper. Other topics do not care.
     ///
     /// Default: yes (Kafka, where it means a whole segment ahead: no). Kafka key: `preallocate`.
     pub fn preallocate(mut self, ahead: bool) -> Self {
@@ -282,20 +308,23 @@ impl TopicConfig {
         self
     }
 
-    /// After how many records a topic of [`Durability::Os`] is flushed to the device; `None` is never by count.
+    /// After how many records a topic of [`Durability::Os`] is flushed to the device; `None` is
+    /// never by count.
     ///
-    /// Leave it alone: [`durability`](Self::durability) says what an append survives, and a log flushes by time as it is.
-    /// Default: never. Kafka key: `flush.messages`.
+    /// Leave it alone: [`durability`](Self::durability) says what an append survives, and a log
+    /// flushes by time as it is. Default: never. Kafka key: `flush.messages`.
     pub fn flush_messages(mut self, records: impl Into<Option<u64>>) -> Self {
-        self.flush_messages = Some(records.into().map_or(i64::MAX, |records| i64::try_from(records).unwrap_or(i64::MAX)));
+        self.flush_messages = Some(records.into().map_or(i64::MAX, |records| {
+            i64::try_from(records).unwrap_or(i64::MAX)
+        }));
         self
     }
 
-    /// After what time at the latest a record of a topic of [`Durability::Os`] is flushed to the device; `None` is when the log
-    /// does.
+    /// After what time at the latest a record of a topic of [`Durability::Os`] is flushed to the
+    /// device; `None` is when the log does.
     ///
-    /// Leave it alone: see [`LogConfig::flush_interval`](super::LogConfig::flush_interval). Default: when the log does. Kafka
-    /// key: `flush.ms`.
+    /// Leave it alone: see [`LogConfig::flush_interval`](super::LogConfig::flush_interval).
+    /// Default: when the log does. Kafka key: `flush.ms`.
     pub fn flush_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.flush_ms = Some(or_never(time));
         self
@@ -305,10 +334,13 @@ impl TopicConfig {
 impl fmt::Display for TopicConfig {
     /// `retention.ms=60000, cleanup.policy=compact`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.entries().iter().enumerate().try_for_each(|(number, (key, value))| {
-            let comma = if number == 0 { "" } else { ", " };
-            write!(f, "{comma}{key}={value}")
-        })
+        self.entries()
+            .iter()
+            .enumerate()
+            .try_for_each(|(number, (key, value))| {
+                let comma = if number == 0 { "" } else { ", " };
+                write!(f, "{comma}{key}={value}")
+            })
     }
 }
 

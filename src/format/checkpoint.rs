@@ -6,11 +6,11 @@
 //! | 2 | how many entries follow |
 //! | then | `<topic> <partition> <offset>`, or `<epoch> <first offset>` in `leader-epoch-checkpoint` |
 //!
-//! Every line ends with `\n`; a reader takes any white space between fields. An empty file holds nothing: a broker makes it so.
-//! Example: `0\n1\norders 0 1012\n`.
+//! Every line ends with `\n`; a reader takes any white space between fields. An empty file holds
+//! nothing: a broker makes it so. Example: `0\n1\norders 0 1012\n`.
 //!
-//! No checksum covers these files, so a text that is cut short anywhere is malformed. What a missing or malformed checkpoint
-//! means is for the floors above: it must only ever under-claim.
+//! No checksum covers these files, so a text that is cut short anywhere is malformed. What a
+//! missing or malformed checkpoint means is for the floors above: it must only ever under-claim.
 
 use super::Malformed;
 
@@ -18,20 +18,32 @@ const VERSION: u32 = 0;
 
 /// `<topic> <partition> <offset>` lines.
 pub(crate) fn encode_offsets<'a>(entries: impl IntoIterator<Item = (&'a str, u32, u64)>) -> String {
-    encode(entries.into_iter().map(|(topic, partition, offset)| format!("{topic} {partition} {offset}\n")))
+    encode(
+        entries
+            .into_iter()
+            .map(|(topic, partition, offset)| format!("{topic} {partition} {offset}\n")),
+    )
 }
 
 /// An empty file holds nothing.
 pub(crate) fn decode_offsets(bytes: &[u8]) -> Result<Vec<(String, u32, u64)>, Malformed> {
     decode(bytes, |line| {
         let [topic, partition, offset] = fields(line)?;
-        Some((topic.to_owned(), number(partition, i32::MAX)?, number(offset, i64::MAX)?))
+        Some((
+            topic.to_owned(),
+            number(partition, i32::MAX)?,
+            number(offset, i64::MAX)?,
+        ))
     })
 }
 
 /// `<epoch> <start offset>` lines.
 pub(crate) fn encode_epochs(entries: &[(i32, u64)]) -> String {
-    encode(entries.iter().map(|(epoch, start_offset)| format!("{epoch} {start_offset}\n")))
+    encode(
+        entries
+            .iter()
+            .map(|(epoch, start_offset)| format!("{epoch} {start_offset}\n")),
+    )
 }
 
 /// An empty file holds nothing. Malformed too: epochs or offsets that do not rise.
@@ -40,7 +52,9 @@ pub(crate) fn decode_epochs(bytes: &[u8]) -> Result<Vec<(i32, u64)>, Malformed> 
         let [epoch, start_offset] = fields(line)?;
         Some((number(epoch, i32::MAX)?, number(start_offset, i64::MAX)?))
     })?;
-    if entries.is_sorted_by(|(epoch, start), (next_epoch, next_start)| epoch < next_epoch && start < next_start) {
+    if entries.is_sorted_by(|(epoch, start), (next_epoch, next_start)| {
+        epoch < next_epoch && start < next_start
+    }) {
         Ok(entries)
     } else {
         Err(Malformed("leader epochs are out of order"))
@@ -48,7 +62,9 @@ pub(crate) fn decode_epochs(bytes: &[u8]) -> Result<Vec<(i32, u64)>, Malformed> 
 }
 
 fn encode(lines: impl Iterator<Item = String>) -> String {
-    let (count, lines) = lines.fold((0_usize, String::new()), |(count, lines), line| (count + 1, lines + &line));
+    let (count, lines) = lines.fold((0_usize, String::new()), |(count, lines), line| {
+        (count + 1, lines + &line)
+    });
     format!("{VERSION}\n{count}\n{lines}")
 }
 
@@ -57,14 +73,26 @@ fn decode<T>(bytes: &[u8], parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, 
     if text.is_empty() {
         return Ok(Vec::new());
     }
-    let text = text.strip_suffix('\n').ok_or(Malformed("the checkpoint is cut short"))?;
+    let text = text
+        .strip_suffix('\n')
+        .ok_or(Malformed("the checkpoint is cut short"))?;
     let mut lines = text.lines();
     if lines.next().and_then(|line| number(line.trim(), u32::MAX)) != Some(VERSION) {
         return Err(Malformed("the version of the checkpoint is not 0"));
     }
-    let count = lines.next().and_then(|line| number(line.trim(), usize::MAX)).ok_or(Malformed("the checkpoint has no count"))?;
-    let entries = lines.map(parse).collect::<Option<Vec<T>>>().ok_or(Malformed("a line of the checkpoint is malformed"))?;
-    if entries.len() == count { Ok(entries) } else { Err(Malformed("the checkpoint's count is not that of its lines")) }
+    let count = lines
+        .next()
+        .and_then(|line| number(line.trim(), usize::MAX))
+        .ok_or(Malformed("the checkpoint has no count"))?;
+    let entries = lines
+        .map(parse)
+        .collect::<Option<Vec<T>>>()
+        .ok_or(Malformed("a line of the checkpoint is malformed"))?;
+    if entries.len() == count {
+        Ok(entries)
+    } else {
+        Err(Malformed("the checkpoint's count is not that of its lines"))
+    }
 }
 
 /// Exactly `N` fields with white space between.
@@ -77,10 +105,15 @@ fn fields<const N: usize>(line: &str) -> Option<[&str; N]> {
     fields.next().is_none().then_some(found)
 }
 
-/// A number from 0 to `max`, which is what Kafka's type of the field holds, as the type that we hold it in.
+/// A number from 0 to `max`, which is what Kafka's type of the field holds, as the type that we
+/// hold it in.
 fn number<T: TryFrom<u64>, M: TryInto<u64>>(text: &str, max: M) -> Option<T> {
     let number = text.parse::<u64>().ok()?;
-    if number <= max.try_into().ok()? { T::try_from(number).ok() } else { None }
+    if number <= max.try_into().ok()? {
+        T::try_from(number).ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -92,9 +125,18 @@ mod tests {
     #[test]
     fn checkpoints_of_kafka() {
         assert_eq!(encode_offsets([("t", 0, 1012)]), "0\n1\nt 0 1012\n");
-        assert_eq!(decode_offsets(b"0\n1\nt 0 1012\n"), Ok(vec![("t".to_owned(), 0, 1012)]));
-        assert_eq!(encode_epochs(&[(0, 1000), (3, 1006)]), "0\n2\n0 1000\n3 1006\n");
-        assert_eq!(decode_epochs(b"0\n2\n0 1000\n3 1006\n"), Ok(vec![(0, 1000), (3, 1006)]));
+        assert_eq!(
+            decode_offsets(b"0\n1\nt 0 1012\n"),
+            Ok(vec![("t".to_owned(), 0, 1012)])
+        );
+        assert_eq!(
+            encode_epochs(&[(0, 1000), (3, 1006)]),
+            "0\n2\n0 1000\n3 1006\n"
+        );
+        assert_eq!(
+            decode_epochs(b"0\n2\n0 1000\n3 1006\n"),
+            Ok(vec![(0, 1000), (3, 1006)])
+        );
     }
 
     #[test]
@@ -108,7 +150,10 @@ mod tests {
 
     #[test]
     fn fields_stand_apart_by_any_white_space() {
-        assert_eq!(decode_offsets(b"0\r\n1\r\n a\t 7   9 \r\n"), Ok(vec![("a".to_owned(), 7, 9)]));
+        assert_eq!(
+            decode_offsets(b"0\r\n1\r\n a\t 7   9 \r\n"),
+            Ok(vec![("a".to_owned(), 7, 9)])
+        );
     }
 
     #[test]
@@ -135,7 +180,13 @@ mod tests {
             assert!(decode_offsets(text.as_bytes()).is_err(), "{text:?}");
         }
         assert!(decode_offsets(b"0\n1\nt\xff 0 1\n").is_err());
-        for text in ["0\n1\n-1 0\n", "0\n2\n1 0\n1 5\n", "0\n2\n2 0\n1 5\n", "0\n2\n1 5\n2 5\n", "0\n1\n2147483648 0\n"] {
+        for text in [
+            "0\n1\n-1 0\n",
+            "0\n2\n1 0\n1 5\n",
+            "0\n2\n2 0\n1 5\n",
+            "0\n2\n1 5\n2 5\n",
+            "0\n1\n2147483648 0\n",
+        ] {
             assert!(decode_epochs(text.as_bytes()).is_err(), "{text:?}");
         }
     }
@@ -144,7 +195,10 @@ mod tests {
     fn a_cut_checkpoint_is_never_taken_for_a_whole_one() {
         let whole = encode_offsets([("orders", 0, 1012), ("orders", 1, 77)]);
         for length in 1..whole.len() {
-            assert!(decode_offsets(&whole.as_bytes()[..length]).is_err(), "cut to {length} bytes");
+            assert!(
+                decode_offsets(&whole.as_bytes()[..length]).is_err(),
+                "cut to {length} bytes"
+            );
         }
     }
 

@@ -47,18 +47,29 @@ mod tests {
             for &byte in bytes {
                 crc ^= u32::from(byte);
                 for _ in 0..8 {
-                    crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+                    crc = if crc & 1 == 1 {
+                        (crc >> 1) ^ 0x82f6_3b78
+                    } else {
+                        crc >> 1
+                    };
                 }
             }
             !crc
         }
-        let bytes: Vec<u8> = (0_u32..2_100).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let bytes: Vec<u8> = (0_u32..2_100)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
         let step = if cfg!(miri) { 61 } else { 1 };
-        for length in (0..600).step_by(step).chain([1_023, 1_024, 1_025, 2_047, 2_048, 2_049]) {
+        for length in (0..600)
+            .step_by(step)
+            .chain([1_023, 1_024, 1_025, 2_047, 2_048, 2_049])
+        {
             let expected = by_definition(&bytes[1..=length]);
             assert_eq!(crc32c(&bytes[1..=length]), expected, "{length} bytes");
             let mut pieces = Crc32c::new();
-            bytes[1..=length].chunks(97).for_each(|piece| pieces.update(piece));
+            bytes[1..=length]
+                .chunks(97)
+                .for_each(|piece| pieces.update(piece));
             assert_eq!(pieces.value(), expected, "{length} bytes in pieces");
         }
     }

@@ -19,12 +19,16 @@
 use super::Malformed;
 use super::batch::{BatchHeader, RecordCursor};
 
-/// The control record of a control batch; `None` for data, for a batch that compaction emptied, and for one that is malformed.
+/// The control record of a control batch; `None` for data, for a batch that compaction emptied, and
+/// for one that is malformed.
 pub(crate) fn control_of(header: &BatchHeader, bytes: &[u8]) -> Option<ControlRecord> {
     if !header.is_control() || header.record_count == 0 {
         return None;
     }
-    let raw = RecordCursor::new(header, bytes, None).ok()?.next(header, bytes, None)?.ok()?;
+    let raw = RecordCursor::new(header, bytes, None)
+        .ok()?
+        .next(header, bytes, None)?
+        .ok()?;
     ControlRecord::decode(raw.key, raw.value).ok()
 }
 
@@ -53,14 +57,20 @@ pub(crate) enum ControlRecord {
 impl ControlRecord {
     /// Reads key and value of a record in a control batch.
     pub(crate) fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Self, Malformed> {
-        let key = key.and_then(<[u8]>::first_chunk::<4>).ok_or(Malformed("control record without a whole key"))?;
+        let key = key
+            .and_then(<[u8]>::first_chunk::<4>)
+            .ok_or(Malformed("control record without a whole key"))?;
         let [v0, v1, t0, t1] = *key;
         if i16::from_be_bytes([v0, v1]) < 0 {
             return Err(Malformed("negative version of a control record"));
         }
         match i16::from_be_bytes([t0, t1]) {
-            ABORT => Ok(Self::Abort { coordinator_epoch: coordinator_epoch(value)? }),
-            COMMIT => Ok(Self::Commit { coordinator_epoch: coordinator_epoch(value)? }),
+            ABORT => Ok(Self::Abort {
+                coordinator_epoch: coordinator_epoch(value)?,
+            }),
+            COMMIT => Ok(Self::Commit {
+                coordinator_epoch: coordinator_epoch(value)?,
+            }),
             other => Ok(Self::Other(other)),
         }
     }
@@ -73,13 +83,16 @@ impl ControlRecord {
             Self::Commit { coordinator_epoch } => (COMMIT, coordinator_epoch),
             Self::Other(_) => return None,
         };
-        let ([v0, v1], [t0, t1], [e0, e1, e2, e3]) = (VERSION, kind.to_be_bytes(), coordinator_epoch.to_be_bytes());
+        let ([v0, v1], [t0, t1], [e0, e1, e2, e3]) =
+            (VERSION, kind.to_be_bytes(), coordinator_epoch.to_be_bytes());
         Some(([v0, v1, t0, t1], [v0, v1, e0, e1, e2, e3]))
     }
 }
 
 fn coordinator_epoch(value: Option<&[u8]>) -> Result<i32, Malformed> {
-    let value = value.and_then(<[u8]>::first_chunk::<6>).ok_or(Malformed("transaction marker without a whole value"))?;
+    let value = value
+        .and_then(<[u8]>::first_chunk::<6>)
+        .ok_or(Malformed("transaction marker without a whole value"))?;
     let [v0, v1, epoch @ ..] = *value;
     if i16::from_be_bytes([v0, v1]) < 0 {
         return Err(Malformed("negative version of a transaction marker"));
@@ -100,8 +113,12 @@ mod tests {
 
     #[test]
     fn markers_go_both_ways() {
-        let commit = ControlRecord::Commit { coordinator_epoch: 3 };
-        let abort = ControlRecord::Abort { coordinator_epoch: 3 };
+        let commit = ControlRecord::Commit {
+            coordinator_epoch: 3,
+        };
+        let abort = ControlRecord::Abort {
+            coordinator_epoch: 3,
+        };
         assert_eq!(decode(&COMMIT_3.0, &COMMIT_3.1), Ok(commit));
         assert_eq!(decode(&ABORT_3.0, &ABORT_3.1), Ok(abort));
         assert_eq!(commit.encode(), Some(COMMIT_3));
@@ -116,7 +133,9 @@ mod tests {
 
     #[test]
     fn higher_versions_and_longer_values_are_read() {
-        let commit = Ok(ControlRecord::Commit { coordinator_epoch: 3 });
+        let commit = Ok(ControlRecord::Commit {
+            coordinator_epoch: 3,
+        });
         assert_eq!(decode(&[0, 1, 0, 1], &COMMIT_3.1), commit);
         assert_eq!(decode(&[0, 0, 0, 1, 9], &COMMIT_3.1), commit);
         assert_eq!(decode(&COMMIT_3.0, &[0, 1, 0, 0, 0, 3, 0]), commit);
@@ -124,9 +143,17 @@ mod tests {
 
     #[test]
     fn other_types_are_told_whatever_their_value() {
-        for (kind, key) in [(2, [0, 0, 0, 2]), (6, [0, 0, 0, 6]), (7, [0, 0, 0, 7]), (-1, [0, 0, 255, 255])] {
+        for (kind, key) in [
+            (2, [0, 0, 0, 2]),
+            (6, [0, 0, 0, 6]),
+            (7, [0, 0, 0, 7]),
+            (-1, [0, 0, 255, 255]),
+        ] {
             assert_eq!(decode(&key, b""), Ok(ControlRecord::Other(kind)));
-            assert_eq!(ControlRecord::decode(Some(&key), None), Ok(ControlRecord::Other(kind)));
+            assert_eq!(
+                ControlRecord::decode(Some(&key), None),
+                Ok(ControlRecord::Other(kind))
+            );
         }
     }
 
@@ -135,10 +162,16 @@ mod tests {
         assert!(ControlRecord::decode(None, Some(&COMMIT_3.1)).is_err());
         assert!(ControlRecord::decode(Some(&COMMIT_3.0), None).is_err());
         for end in 0..4 {
-            assert!(decode(&COMMIT_3.0[..end], &COMMIT_3.1).is_err(), "key of {end}");
+            assert!(
+                decode(&COMMIT_3.0[..end], &COMMIT_3.1).is_err(),
+                "key of {end}"
+            );
         }
         for end in 0..6 {
-            assert!(decode(&COMMIT_3.0, &COMMIT_3.1[..end]).is_err(), "value of {end}");
+            assert!(
+                decode(&COMMIT_3.0, &COMMIT_3.1[..end]).is_err(),
+                "value of {end}"
+            );
         }
         assert!(decode(&[255, 255, 0, 1], &COMMIT_3.1).is_err());
         assert!(decode(&COMMIT_3.0, &[255, 255, 0, 0, 0, 3]).is_err());

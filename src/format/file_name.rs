@@ -12,8 +12,8 @@
 //! | `<topic>.gone` | a topic whose deletion is under way |
 //! | `<16 hex digits>.tmp` | a file that is being written and will be renamed |
 //!
-//! A parser takes exactly what its maker makes and what a broker writes. Every other name is not ours and answers `None`: such
-//! files are left alone.
+//! A parser takes exactly what its maker makes and what a broker writes. Every other name is not
+//! ours and answers `None`: such files are left alone.
 
 use crate::topic_partition::TopicPartition;
 
@@ -66,7 +66,8 @@ pub(crate) const STRAY_DIR: &str = "-stray";
 /// Ends the name of a partition's directory that a broker was moving between its log directories.
 pub(crate) const FUTURE_DIR: &str = "-future";
 
-/// Characters that a topic's name may have, so that `<name>-<partition>` and `<name>.topic` fit into a file name.
+/// Characters that a topic's name may have, so that `<name>-<partition>` and `<name>.topic` fit
+/// into a file name.
 pub(crate) const MAX_TOPIC_BYTES: usize = 249;
 
 const OFFSET_DIGITS: usize = 20;
@@ -79,7 +80,8 @@ pub(crate) fn segment_file(base_offset: u64, suffix: &str) -> String {
     format!("{base_offset:020}.{suffix}")
 }
 
-/// A file of a segment or snapshot by its name: base offset and the rest after the first dot (`log`, `index.deleted`).
+/// A file of a segment or snapshot by its name: base offset and the rest after the first dot
+/// (`log`, `index.deleted`).
 pub(crate) fn parse_segment_file(name: &str) -> Option<(u64, &str)> {
     let (offset, suffix) = name.split_once('.')?;
     if offset.len() != OFFSET_DIGITS {
@@ -97,35 +99,46 @@ pub(crate) fn torn_file(base_offset: u64, position: u32) -> String {
 
 /// What is kept under `name` where that is taken: `<stem>.<number>.torn`.
 pub(crate) fn another_torn_file(name: &str, number: u32) -> String {
-    let stem = name.strip_suffix(TORN).and_then(|stem| stem.strip_suffix('.')).unwrap_or(name);
+    let stem = name
+        .strip_suffix(TORN)
+        .and_then(|stem| stem.strip_suffix('.'))
+        .unwrap_or(name);
     format!("{stem}.{number}.{TORN}")
 }
 
-/// `orders-0` as topic and partition, split at the last dash; `None` if it is no partition's directory (illegal topic, `+1`,
-/// `01`, too large, `-delete`, `-stray`, `-future` ones).
+/// `orders-0` as topic and partition, split at the last dash; `None` if it is no partition's
+/// directory (illegal topic, `+1`, `01`, too large, `-delete`, `-stray`, `-future` ones).
 pub(crate) fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
     let (topic, partition) = name.rsplit_once('-')?;
     check_topic(topic).ok()?;
     Some(TopicPartition::new(topic, parse_partition(partition)?))
 }
 
-/// Whether the name is that of a partition's directory on its way out: `<topic>-<p>.<32 hex>-delete`, `-stray`, `-future`. Gives
-/// the suffix, dash included: [`DELETED_DIR`], [`STRAY_DIR`] or [`FUTURE_DIR`].
+/// Whether the name is that of a partition's directory on its way out:
+/// `<topic>-<p>.<32 hex>-delete`, `-stray`, `-future`. Gives the suffix, dash included:
+/// [`DELETED_DIR`], [`STRAY_DIR`] or [`FUTURE_DIR`].
 pub(crate) fn parse_leaving_dir(name: &str) -> Option<&'static str> {
-    let suffix = [DELETED_DIR, STRAY_DIR, FUTURE_DIR].into_iter().find(|suffix| name.ends_with(suffix))?;
+    let suffix = [DELETED_DIR, STRAY_DIR, FUTURE_DIR]
+        .into_iter()
+        .find(|suffix| name.ends_with(suffix))?;
     let (partition_dir, unique) = name.strip_suffix(suffix)?.rsplit_once('.')?;
     let (topic, partition) = partition_dir.rsplit_once('-')?;
     parse_partition(partition)?;
-    // What is left of a topic that was cut to fit may be a name that no topic can have, such as `.`.
+    // What is left of a topic that was cut to fit may be a name that no topic can have, such as
+    // `.`.
     (topic.bytes().all(is_legal) && is_hex(unique, UNIQUE_DIGITS)).then_some(suffix)
 }
 
-/// The partition of a directory that a broker set aside, `<topic>-<p>.<32 hex>-stray`, and whether its topic was cut to fit.
+/// The partition of a directory that a broker set aside, `<topic>-<p>.<32 hex>-stray`, and whether
+/// its topic was cut to fit.
 pub(crate) fn parse_stray_dir(name: &str) -> Option<(TopicPartition, bool)> {
     parse_leaving_dir(name).filter(|suffix| *suffix == STRAY_DIR)?;
     let (partition_dir, _) = name.strip_suffix(STRAY_DIR)?.rsplit_once('.')?;
     let (topic, partition) = partition_dir.rsplit_once('-')?;
-    Some((TopicPartition::new(topic, parse_partition(partition)?), name.len() >= MAX_NAME_BYTES))
+    Some((
+        TopicPartition::new(topic, parse_partition(partition)?),
+        name.len() >= MAX_NAME_BYTES,
+    ))
 }
 
 /// `<topic>-<p>.<32 hex>-delete`, the topic cut so that the name has at most 255 bytes.
@@ -173,8 +186,8 @@ pub(crate) fn check_topic(name: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether two names cannot both be topics of one log: Kafka's metrics do not tell `.` from `_`, and the files of a system that
-/// does not tell `a` from `A` would be shared.
+/// Whether two names cannot both be topics of one log: Kafka's metrics do not tell `.` from `_`,
+/// and the files of a system that does not tell `a` from `A` would be shared.
 pub(crate) fn collides(a: &str, b: &str) -> bool {
     let fold = |byte: u8| match byte {
         b'.' => b'_',
@@ -189,14 +202,19 @@ pub(crate) fn temporary(unique: u64) -> String {
     format!("{unique:016x}.tmp")
 }
 
-/// Whether the name is one of [`temporary`]'s: what a stop in the middle of a replacement leaves behind.
+/// Whether the name is one of [`temporary`]'s: what a stop in the middle of a replacement leaves
+/// behind.
 pub(crate) fn is_temporary(name: &str) -> bool {
-    name.strip_suffix(".tmp").is_some_and(|unique| is_hex(unique, TEMPORARY_DIGITS))
+    name.strip_suffix(".tmp")
+        .is_some_and(|unique| is_hex(unique, TEMPORARY_DIGITS))
 }
 
 /// Whether the topic is one that Kafka keeps for itself.
 pub(crate) fn is_internal_topic(name: &str) -> bool {
-    matches!(name, "__consumer_offsets" | "__transaction_state" | "__share_group_state" | "__cluster_metadata")
+    matches!(
+        name,
+        "__consumer_offsets" | "__transaction_state" | "__share_group_state" | "__cluster_metadata"
+    )
 }
 
 fn is_legal(byte: u8) -> bool {
@@ -204,7 +222,10 @@ fn is_legal(byte: u8) -> bool {
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
-    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == digits
+        && text
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// A partition's number, at most `i32::MAX`, without padding: each directory has one name.
@@ -218,7 +239,11 @@ fn parse_partition(text: &str) -> Option<u32> {
 
 /// Digits only: `str::parse` takes a sign too.
 fn parse_decimal(text: &str) -> Option<u64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -232,10 +257,22 @@ mod tests {
     #[test]
     fn a_segment_file_has_twenty_digits() {
         assert_eq!(segment_file(42, LOG), "00000000000000000042.log");
-        assert_eq!(segment_file(i64::MAX.unsigned_abs(), OFFSET_INDEX), "09223372036854775807.index");
-        assert_eq!(parse_segment_file("00000000000000000042.log"), Some((42, "log")));
-        assert_eq!(parse_segment_file("00000000000000000042.index.deleted"), Some((42, "index.deleted")));
-        assert_eq!(parse_segment_file("09223372036854775807.snapshot"), Some((i64::MAX.unsigned_abs(), "snapshot")));
+        assert_eq!(
+            segment_file(i64::MAX.unsigned_abs(), OFFSET_INDEX),
+            "09223372036854775807.index"
+        );
+        assert_eq!(
+            parse_segment_file("00000000000000000042.log"),
+            Some((42, "log"))
+        );
+        assert_eq!(
+            parse_segment_file("00000000000000000042.index.deleted"),
+            Some((42, "index.deleted"))
+        );
+        assert_eq!(
+            parse_segment_file("09223372036854775807.snapshot"),
+            Some((i64::MAX.unsigned_abs(), "snapshot"))
+        );
     }
 
     #[test]
@@ -258,7 +295,10 @@ mod tests {
             assert_eq!(parse_segment_file(name), None, "{name}");
         }
         assert_eq!(torn_file(42, 17), "00000000000000000042-17.torn");
-        assert_eq!(another_torn_file("00000000000000000042-17.torn", 2), "00000000000000000042-17.2.torn");
+        assert_eq!(
+            another_torn_file("00000000000000000042-17.torn", 2),
+            "00000000000000000042-17.2.torn"
+        );
     }
 
     #[test]
@@ -308,8 +348,14 @@ mod tests {
         let deleted = deleted_partition_dir(&partition, UNIQUE);
         assert_eq!(deleted, "a-b-7.00ff00000000000000000000000000aa-delete");
         assert_eq!(parse_leaving_dir(&deleted), Some("-delete"));
-        assert_eq!(parse_leaving_dir(&deleted.replace("-delete", "-stray")), Some("-stray"));
-        assert_eq!(parse_leaving_dir(&deleted.replace("-delete", "-future")), Some("-future"));
+        assert_eq!(
+            parse_leaving_dir(&deleted.replace("-delete", "-stray")),
+            Some("-stray")
+        );
+        assert_eq!(
+            parse_leaving_dir(&deleted.replace("-delete", "-future")),
+            Some("-future")
+        );
         for name in [
             "",
             "-delete",
@@ -326,12 +372,25 @@ mod tests {
 
     #[test]
     fn a_stray_directory_says_whose_it_was() {
-        let stray = |topic: &str| deleted_partition_dir(&TopicPartition::new(topic, 7), UNIQUE).replace("-delete", "-stray");
-        assert_eq!(parse_stray_dir(&stray("a-b")), Some((TopicPartition::new("a-b", 7), false)));
+        let stray = |topic: &str| {
+            deleted_partition_dir(&TopicPartition::new(topic, 7), UNIQUE)
+                .replace("-delete", "-stray")
+        };
+        assert_eq!(
+            parse_stray_dir(&stray("a-b")),
+            Some((TopicPartition::new("a-b", 7), false))
+        );
         // `-delete` is longer by one.
         let cut = format!("{}-7.{UNIQUE:032x}-stray", "x".repeat(214));
-        assert_eq!(parse_stray_dir(&cut), Some((TopicPartition::new("x".repeat(214), 7), true)));
-        for name in ["a-b-7", "a-b-7.stray", &deleted_partition_dir(&TopicPartition::new("a", 0), UNIQUE)] {
+        assert_eq!(
+            parse_stray_dir(&cut),
+            Some((TopicPartition::new("x".repeat(214), 7), true))
+        );
+        for name in [
+            "a-b-7",
+            "a-b-7.stray",
+            &deleted_partition_dir(&TopicPartition::new("a", 0), UNIQUE),
+        ] {
             assert_eq!(parse_stray_dir(name), None, "{name}");
         }
     }
@@ -339,7 +398,10 @@ mod tests {
     #[test]
     fn the_longest_topic_is_cut_when_it_is_deleted() {
         let topic = "x".repeat(MAX_TOPIC_BYTES);
-        let deleted = deleted_partition_dir(&TopicPartition::new(topic.as_str(), 2_147_483_647), u128::MAX);
+        let deleted = deleted_partition_dir(
+            &TopicPartition::new(topic.as_str(), 2_147_483_647),
+            u128::MAX,
+        );
         assert_eq!(deleted.len(), 255);
         assert_eq!(parse_leaving_dir(&deleted), Some(DELETED_DIR));
         assert_eq!(topic_file(&topic).len(), 255);
@@ -348,11 +410,32 @@ mod tests {
     #[test]
     fn names_that_cannot_be_topics_are_refused() {
         let longest = "x".repeat(249);
-        for good in ["t", "a-b", "a.b_c-D9", "...", "-", "__consumer_offsets", &longest] {
+        for good in [
+            "t",
+            "a-b",
+            "a.b_c-D9",
+            "...",
+            "-",
+            "__consumer_offsets",
+            &longest,
+        ] {
             assert_eq!(check_topic(good), Ok(()), "{good}");
         }
         let too_long = "x".repeat(250);
-        for bad in ["", ".", "..", "a/b", "../x", "a b", "a\0", "a\n", "a:b", "caf\u{e9}", "\u{1f600}", &too_long] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../x",
+            "a b",
+            "a\0",
+            "a\n",
+            "a:b",
+            "caf\u{e9}",
+            "\u{1f600}",
+            &too_long,
+        ] {
             assert!(check_topic(bad).is_err(), "{bad:?}");
         }
     }
@@ -368,12 +451,23 @@ mod tests {
     fn topic_files_and_temporary_files_are_known() {
         assert_eq!(parse_topic_file("orders.topic"), Some("orders"));
         assert_eq!(parse_topic_file("a.topic.topic"), Some("a.topic"));
-        for name in ["", ".topic", "...topic", "orderstopic", "orders.topic.tmp", "a b.topic"] {
+        for name in [
+            "",
+            ".topic",
+            "...topic",
+            "orderstopic",
+            "orders.topic.tmp",
+            "a b.topic",
+        ] {
             assert_eq!(parse_topic_file(name), None, "{name}");
         }
         assert_eq!(temporary(255), "00000000000000ff.tmp");
         assert!(is_temporary("00000000000000ff.tmp"));
-        assert!(!is_temporary("ff.tmp") && !is_temporary("meta.properties.tmp") && !is_temporary("00000000000000FF.tmp"));
+        assert!(
+            !is_temporary("ff.tmp")
+                && !is_temporary("meta.properties.tmp")
+                && !is_temporary("00000000000000FF.tmp")
+        );
     }
 
     proptest! {

@@ -14,15 +14,18 @@
 //! | | | 18 | last offset | int64 |
 //! | | | 26 | last stable offset | int64 |
 //!
-//! - An offset entry says that the batch whose **last** offset is `base + relative` **starts** at `position`. Offsets and
-//!   positions rise strictly. The first batch of a segment has no entry, so no entry has position 0.
-//! - A time entry says that `timestamp` is the greatest up to and including offset `base + relative`. Timestamps rise strictly.
-//! - A transaction entry is one aborted transaction; `last offset` is that of its marker, and rises strictly.
+//! - An offset entry says that the batch whose **last** offset is `base + relative` **starts** at
+//!   `position`. Offsets and positions rise strictly. The first batch of a segment has no entry, so
+//!   no entry has position 0.
+//! - A time entry says that `timestamp` is the greatest up to and including offset
+//!   `base + relative`. Timestamps rise strictly.
+//! - A transaction entry is one aborted transaction; `last offset` is that of its marker, and rises
+//!   strictly.
 //!
 //! Example: the offset entry 5 -> 158 is `00000005 0000009e`.
 //!
-//! A broker that was killed leaves the first two padded with zeros. Whether the entries are true is for the segment to check: an
-//! index only says where to look.
+//! A broker that was killed leaves the first two padded with zeros. Whether the entries are true is
+//! for the segment to check: an index only says where to look.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -78,18 +81,25 @@ impl OffsetEntry {
 
     #[inline]
     fn decode(entry: [u8; OFFSET_ENTRY_BYTES]) -> Self {
-        Self { relative_offset: BigEndian::read_u32(&entry[..4]), position: BigEndian::read_u32(&entry[4..]) }
+        Self {
+            relative_offset: BigEndian::read_u32(&entry[..4]),
+            position: BigEndian::read_u32(&entry[4..]),
+        }
     }
 
-    /// Entry `number` of a whole index file's bytes. The caller keeps within `bytes.len() / OFFSET_ENTRY_BYTES`.
+    /// Entry `number` of a whole index file's bytes. The caller keeps within
+    /// `bytes.len() / OFFSET_ENTRY_BYTES`.
     #[inline]
-    #[expect(clippy::indexing_slicing, reason = "the caller keeps within the entries")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the caller keeps within the entries"
+    )]
     pub(crate) fn at(bytes: &[u8], number: usize) -> Self {
         Self::decode(bytes.as_chunks().0[number])
     }
 
-    /// How many entries the bytes hold: all, or up to the zero padding of a file that was not closed. A partial entry at the end
-    /// is ignored.
+    /// How many entries the bytes hold: all, or up to the zero padding of a file that was not
+    /// closed. A partial entry at the end is ignored.
     pub(crate) fn count(bytes: &[u8]) -> usize {
         let entries = bytes.as_chunks().0;
         let is_padding = |entry: &[u8; OFFSET_ENTRY_BYTES]| Self::decode(*entry).position == 0;
@@ -97,15 +107,21 @@ impl OffsetEntry {
         if entries.last().is_some_and(|last| !is_padding(last)) {
             return entries.len();
         }
-        entries.iter().take_while(|entry| !is_padding(entry)).count()
+        entries
+            .iter()
+            .take_while(|entry| !is_padding(entry))
+            .count()
     }
 
-    /// The greatest entry among the first `count` whose relative offset is at most `relative_offset`: the scan for that offset
-    /// starts at its position, or at 0 if there is none.
+    /// The greatest entry among the first `count` whose relative offset is at most
+    /// `relative_offset`: the scan for that offset starts at its position, or at 0 if there is
+    /// none.
     #[inline]
     pub(crate) fn floor(bytes: &[u8], count: usize, relative_offset: u32) -> Option<Self> {
         let entries = first(bytes, count);
-        let number = floor_number(entries, |entry| Self::decode(entry).relative_offset <= relative_offset)?;
+        let number = floor_number(entries, |entry| {
+            Self::decode(entry).relative_offset <= relative_offset
+        })?;
         entries.get(number).copied().map(Self::decode)
     }
 }
@@ -122,18 +138,26 @@ impl TimeEntry {
 
     #[inline]
     fn decode(entry: [u8; TIME_ENTRY_BYTES]) -> Self {
-        Self { timestamp: BigEndian::read_i64(&entry[..8]), relative_offset: BigEndian::read_u32(&entry[8..]) }
+        Self {
+            timestamp: BigEndian::read_i64(&entry[..8]),
+            relative_offset: BigEndian::read_u32(&entry[8..]),
+        }
     }
 
-    /// Entry `number` of a whole index file's bytes. The caller keeps within `bytes.len() / TIME_ENTRY_BYTES`.
+    /// Entry `number` of a whole index file's bytes. The caller keeps within
+    /// `bytes.len() / TIME_ENTRY_BYTES`.
     #[inline]
-    #[expect(clippy::indexing_slicing, reason = "the caller keeps within the entries")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the caller keeps within the entries"
+    )]
     pub(crate) fn at(bytes: &[u8], number: usize) -> Self {
         Self::decode(bytes.as_chunks().0[number])
     }
 
-    /// As for the offset index. An entry 0 of zeros that no other follows is not counted: it may be padding, or say that the
-    /// batch that ends at the base offset has time 0. Only that batch can tell.
+    /// As for the offset index. An entry 0 of zeros that no other follows is not counted: it may be
+    /// padding, or say that the batch that ends at the base offset has time 0. Only that batch can
+    /// tell.
     pub(crate) fn count(bytes: &[u8]) -> usize {
         let entries = bytes.as_chunks().0;
         let is_padding = |entry: &[u8; TIME_ENTRY_BYTES]| *entry == [0; TIME_ENTRY_BYTES];
@@ -141,16 +165,22 @@ impl TimeEntry {
             return entries.len();
         }
         // Timestamp 0 at the base offset is a possible entry 0, and only there.
-        let behind_first = entries.iter().skip(1).take_while(|entry| !is_padding(entry)).count();
+        let behind_first = entries
+            .iter()
+            .skip(1)
+            .take_while(|entry| !is_padding(entry))
+            .count();
         let has_first = behind_first > 0 || entries.first().is_some_and(|first| !is_padding(first));
         behind_first + usize::from(has_first)
     }
 
-    /// The number of the greatest entry among the first `count` whose timestamp is at most `timestamp`: the first record later
-    /// than that comes after its offset.
+    /// The number of the greatest entry among the first `count` whose timestamp is at most
+    /// `timestamp`: the first record later than that comes after its offset.
     #[inline]
     pub(crate) fn floor_number(bytes: &[u8], count: usize, timestamp: i64) -> Option<usize> {
-        floor_number(first(bytes, count), |entry| Self::decode(entry).timestamp <= timestamp)
+        floor_number(first(bytes, count), |entry| {
+            Self::decode(entry).timestamp <= timestamp
+        })
     }
 }
 
@@ -161,10 +191,16 @@ fn first<const SIZE: usize>(bytes: &[u8], count: usize) -> &[[u8; SIZE]] {
     entries.get(..count).unwrap_or(entries)
 }
 
-/// The number of the last entry that is `within`. Of entries that do not rise it is any one: a wrong answer, never a panic.
+/// The number of the last entry that is `within`. Of entries that do not rise it is any one: a
+/// wrong answer, never a panic.
 #[inline]
-fn floor_number<const SIZE: usize>(entries: &[[u8; SIZE]], within: impl Fn([u8; SIZE]) -> bool) -> Option<usize> {
-    entries.partition_point(|entry| within(*entry)).checked_sub(1)
+fn floor_number<const SIZE: usize>(
+    entries: &[[u8; SIZE]],
+    within: impl Fn([u8; SIZE]) -> bool,
+) -> Option<usize> {
+    entries
+        .partition_point(|entry| within(*entry))
+        .checked_sub(1)
 }
 
 impl AbortedTransaction {
@@ -178,14 +214,17 @@ impl AbortedTransaction {
         entry
     }
 
-    /// All entries of a file; a partial one at the end is ignored. Malformed: a version that is not 0, negative offsets, last
-    /// offsets that do not increase.
+    /// All entries of a file; a partial one at the end is ignored. Malformed: a version that is not
+    /// 0, negative offsets, last offsets that do not increase.
     pub(crate) fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
         let entries = bytes.as_chunks().0;
         let mut transactions: Vec<Self> = Vec::with_capacity(entries.len());
         for entry in entries {
             let transaction = Self::decode(entry)?;
-            if transactions.last().is_some_and(|before| before.last_offset >= transaction.last_offset) {
+            if transactions
+                .last()
+                .is_some_and(|before| before.last_offset >= transaction.last_offset)
+            {
                 return Err(Malformed("aborted transactions are out of order"));
             }
             transactions.push(transaction);
@@ -198,7 +237,8 @@ impl AbortedTransaction {
             return Err(Malformed("the version of an aborted transaction is not 0"));
         }
         let offset = |bytes| {
-            u64::try_from(BigEndian::read_i64(bytes)).map_err(|_| Malformed("an aborted transaction has a negative offset"))
+            u64::try_from(BigEndian::read_i64(bytes))
+                .map_err(|_| Malformed("an aborted transaction has a negative offset"))
         };
         Ok(Self {
             producer_id: BigEndian::read_i64(&entry[2..10]),
@@ -219,37 +259,80 @@ mod tests {
     const OFFSET_INDEX: &[u8] = b"\0\0\0\x05\0\0\0\x9e\0\0\0\x09\0\0\x01\x3c";
     const TIME_INDEX: &[u8] =
         b"\0\0\x01\x8b\xcf\xe5\x68\x32\0\0\0\x03\0\0\x01\x8b\xcf\xe5\x68\x3c\0\0\0\x07\0\0\x01\x8b\xcf\xe5\x68\x46\0\0\0\x0b";
-    const TRANSACTION_INDEX: &[u8] = b"\0\0\0\0\0\0\0\0\x0f\xa0\0\0\0\0\0\0\x03\xe8\0\0\0\0\0\0\x03\xec\0\0\0\0\0\0\x03\xed";
+    const TRANSACTION_INDEX: &[u8] =
+        b"\0\0\0\0\0\0\0\0\x0f\xa0\0\0\0\0\0\0\x03\xe8\0\0\0\0\0\0\x03\xec\0\0\0\0\0\0\x03\xed";
 
     fn offset_entries() -> Vec<OffsetEntry> {
-        vec![OffsetEntry { relative_offset: 5, position: 158 }, OffsetEntry { relative_offset: 9, position: 316 }]
+        vec![
+            OffsetEntry {
+                relative_offset: 5,
+                position: 158,
+            },
+            OffsetEntry {
+                relative_offset: 9,
+                position: 316,
+            },
+        ]
     }
 
     fn time_entries() -> Vec<TimeEntry> {
         [(T + 50, 3), (T + 60, 7), (T + 70, 11)]
-            .map(|(timestamp, relative_offset)| TimeEntry { timestamp, relative_offset })
+            .map(|(timestamp, relative_offset)| TimeEntry {
+                timestamp,
+                relative_offset,
+            })
             .to_vec()
     }
 
     #[test]
     fn an_offset_index_of_kafka() {
-        assert_eq!(offset_entries().into_iter().flat_map(OffsetEntry::encode).collect::<Vec<_>>(), OFFSET_INDEX);
+        assert_eq!(
+            offset_entries()
+                .into_iter()
+                .flat_map(OffsetEntry::encode)
+                .collect::<Vec<_>>(),
+            OFFSET_INDEX
+        );
         assert_eq!(OffsetEntry::count(OFFSET_INDEX), 2);
-        assert_eq!([0, 1].map(|number| OffsetEntry::at(OFFSET_INDEX, number)).to_vec(), offset_entries());
+        assert_eq!(
+            [0, 1]
+                .map(|number| OffsetEntry::at(OFFSET_INDEX, number))
+                .to_vec(),
+            offset_entries()
+        );
     }
 
     #[test]
     fn a_time_index_of_kafka() {
-        assert_eq!(time_entries().into_iter().flat_map(TimeEntry::encode).collect::<Vec<_>>(), TIME_INDEX);
+        assert_eq!(
+            time_entries()
+                .into_iter()
+                .flat_map(TimeEntry::encode)
+                .collect::<Vec<_>>(),
+            TIME_INDEX
+        );
         assert_eq!(TimeEntry::count(TIME_INDEX), 3);
-        assert_eq!([0, 1, 2].map(|number| TimeEntry::at(TIME_INDEX, number)).to_vec(), time_entries());
+        assert_eq!(
+            [0, 1, 2]
+                .map(|number| TimeEntry::at(TIME_INDEX, number))
+                .to_vec(),
+            time_entries()
+        );
     }
 
     #[test]
     fn a_transaction_index_of_kafka() {
-        let entry = AbortedTransaction { producer_id: 4000, first_offset: 1000, last_offset: 1004, last_stable_offset: 1005 };
+        let entry = AbortedTransaction {
+            producer_id: 4000,
+            first_offset: 1000,
+            last_offset: 1004,
+            last_stable_offset: 1005,
+        };
         assert_eq!(entry.encode(), TRANSACTION_INDEX);
-        assert_eq!(AbortedTransaction::decode_all(TRANSACTION_INDEX), Ok(vec![entry]));
+        assert_eq!(
+            AbortedTransaction::decode_all(TRANSACTION_INDEX),
+            Ok(vec![entry])
+        );
         let partial = [TRANSACTION_INDEX, &TRANSACTION_INDEX[..33]].concat();
         assert_eq!(AbortedTransaction::decode_all(&partial), Ok(vec![entry]));
         assert_eq!(AbortedTransaction::decode_all(b""), Ok(vec![]));
@@ -257,13 +340,24 @@ mod tests {
 
     #[test]
     fn a_damaged_transaction_index_is_malformed() {
-        let entry = AbortedTransaction { producer_id: 1, first_offset: 2, last_offset: 3, last_stable_offset: 4 };
+        let entry = AbortedTransaction {
+            producer_id: 1,
+            first_offset: 2,
+            last_offset: 3,
+            last_stable_offset: 4,
+        };
         for (position, byte) in [(0, 1), (1, 1), (10, 0x80), (18, 0x80), (26, 0x80)] {
             let mut bytes = entry.encode();
             bytes[position] = byte;
-            assert!(AbortedTransaction::decode_all(&bytes).is_err(), "byte {position}");
+            assert!(
+                AbortedTransaction::decode_all(&bytes).is_err(),
+                "byte {position}"
+            );
         }
-        assert!(AbortedTransaction::decode_all(&[entry.encode(), entry.encode()].concat()).is_err(), "twice the same");
+        assert!(
+            AbortedTransaction::decode_all(&[entry.encode(), entry.encode()].concat()).is_err(),
+            "twice the same"
+        );
     }
 
     #[test]
@@ -272,8 +366,16 @@ mod tests {
             let padding = vec![0; zeros];
             assert_eq!(OffsetEntry::count(&padding), 0);
             assert_eq!(TimeEntry::count(&padding), 0);
-            assert_eq!(OffsetEntry::count(&[OFFSET_INDEX, &padding].concat()), 2, "{zeros} zeros");
-            assert_eq!(TimeEntry::count(&[TIME_INDEX, &padding].concat()), 3, "{zeros} zeros");
+            assert_eq!(
+                OffsetEntry::count(&[OFFSET_INDEX, &padding].concat()),
+                2,
+                "{zeros} zeros"
+            );
+            assert_eq!(
+                TimeEntry::count(&[TIME_INDEX, &padding].concat()),
+                3,
+                "{zeros} zeros"
+            );
         }
         assert_eq!(OffsetEntry::count(&OFFSET_INDEX[..15]), 1);
         assert_eq!(TimeEntry::count(&TIME_INDEX[..35]), 2);
@@ -282,7 +384,11 @@ mod tests {
     #[test]
     fn a_first_time_entry_of_zeros_counts_only_before_another() {
         let zero = [0; TIME_ENTRY_BYTES];
-        let later = TimeEntry { timestamp: 1, relative_offset: 3 }.encode();
+        let later = TimeEntry {
+            timestamp: 1,
+            relative_offset: 3,
+        }
+        .encode();
         assert_eq!(TimeEntry::count(&zero), 0);
         assert_eq!(TimeEntry::count(&[zero, later].concat()), 2);
         assert_eq!(TimeEntry::count(&[zero, later, zero, zero].concat()), 2);
@@ -291,18 +397,31 @@ mod tests {
 
     #[test]
     fn the_floor_is_the_greatest_entry_that_is_not_above() {
-        let offset = |target| OffsetEntry::floor(OFFSET_INDEX, 2, target).map(|entry| entry.position);
-        assert_eq!([0, 4, 5, 8, 9, u32::MAX].map(offset), [None, None, Some(158), Some(158), Some(316), Some(316)]);
+        let offset =
+            |target| OffsetEntry::floor(OFFSET_INDEX, 2, target).map(|entry| entry.position);
+        assert_eq!(
+            [0, 4, 5, 8, 9, u32::MAX].map(offset),
+            [None, None, Some(158), Some(158), Some(316), Some(316)]
+        );
         let time = |timestamp| TimeEntry::floor_number(TIME_INDEX, 3, timestamp);
         assert_eq!([-1, T, T + 49].map(time), [None; 3]);
-        assert_eq!([T + 50, T + 59, T + 60, T + 70, i64::MAX].map(time), [0, 0, 1, 2, 2].map(Some));
+        assert_eq!(
+            [T + 50, T + 59, T + 60, T + 70, i64::MAX].map(time),
+            [0, 0, 1, 2, 2].map(Some)
+        );
     }
 
     #[test]
     fn the_floor_keeps_within_the_count() {
         assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 0, 9), None);
-        assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 1, 9), Some(offset_entries()[0]));
-        assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 99, 9), Some(offset_entries()[1]));
+        assert_eq!(
+            OffsetEntry::floor(OFFSET_INDEX, 1, 9),
+            Some(offset_entries()[0])
+        );
+        assert_eq!(
+            OffsetEntry::floor(OFFSET_INDEX, 99, 9),
+            Some(offset_entries()[1])
+        );
         assert_eq!(TimeEntry::floor_number(b"", 1, 0), None);
     }
 

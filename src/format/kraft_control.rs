@@ -1,7 +1,8 @@
 //! Values of the control records of a `KRaft` metadata log, for showing them.
 //!
-//! Each is a flexible struct: its fields in order, then a count of tagged fields (none is known; they are passed over).
-//! Strings and arrays have a length in front, an unsigned varint, one too large (0: null).
+//! Each is a flexible struct: its fields in order, then a count of tagged fields (none is known;
+//! they are passed over). Strings and arrays have a length in front, an unsigned varint, one too
+//! large (0: null).
 //!
 //! | type | record | fields |
 //! |---|---|---|
@@ -43,18 +44,40 @@ struct Field {
 }
 
 const fn field(name: &'static str, kind: Kind) -> Field {
-    Field { name, kind, since: 0 }
+    Field {
+        name,
+        kind,
+        since: 0,
+    }
 }
 
 const VERSION: Field = field("version", Kind::I16);
-const VOTER: &[Field] = &[field("voterId", Kind::I32), Field { name: "voterDirectoryId", kind: Kind::Uuid, since: 1 }];
-const LEADER_CHANGE: &[Field] =
-    &[VERSION, field("leaderId", Kind::I32), field("voters", Kind::Array(VOTER)), field("grantingVoters", Kind::Array(VOTER))];
+const VOTER: &[Field] = &[
+    field("voterId", Kind::I32),
+    Field {
+        name: "voterDirectoryId",
+        kind: Kind::Uuid,
+        since: 1,
+    },
+];
+const LEADER_CHANGE: &[Field] = &[
+    VERSION,
+    field("leaderId", Kind::I32),
+    field("voters", Kind::Array(VOTER)),
+    field("grantingVoters", Kind::Array(VOTER)),
+];
 const SNAPSHOT_HEADER: &[Field] = &[VERSION, field("lastContainedLogTimestamp", Kind::I64)];
 const SNAPSHOT_FOOTER: &[Field] = &[VERSION];
 const KRAFT_VERSION: &[Field] = &[VERSION, field("kRaftVersion", Kind::I16)];
-const ENDPOINT: &[Field] = &[field("name", Kind::Text), field("host", Kind::Text), field("port", Kind::U16)];
-const VERSION_RANGE: &[Field] = &[field("minSupportedVersion", Kind::I16), field("maxSupportedVersion", Kind::I16)];
+const ENDPOINT: &[Field] = &[
+    field("name", Kind::Text),
+    field("host", Kind::Text),
+    field("port", Kind::U16),
+];
+const VERSION_RANGE: &[Field] = &[
+    field("minSupportedVersion", Kind::I16),
+    field("maxSupportedVersion", Kind::I16),
+];
 const KRAFT_VOTERS: &[Field] = &[
     VERSION,
     field(
@@ -68,8 +91,12 @@ const KRAFT_VOTERS: &[Field] = &[
     ),
 ];
 
-/// Kafka's name of a type and its value as JSON, fields in the order of the table; `None` for types that are not here.
-pub(crate) fn to_json(kind: i16, value: &[u8]) -> Option<Result<(&'static str, String), Malformed>> {
+/// Kafka's name of a type and its value as JSON, fields in the order of the table; `None` for types
+/// that are not here.
+pub(crate) fn to_json(
+    kind: i16,
+    value: &[u8],
+) -> Option<Result<(&'static str, String), Malformed>> {
     let (name, fields, versions) = match kind {
         2 => ("LeaderChange", LEADER_CHANGE, 0..=1),
         3 => ("SnapshotHeader", SNAPSHOT_HEADER, 0..=0),
@@ -81,14 +108,21 @@ pub(crate) fn to_json(kind: i16, value: &[u8]) -> Option<Result<(&'static str, S
     let mut json = String::new();
     let mut rest = value;
     let written = match value.first_chunk().copied().map(i16::from_be_bytes) {
-        Some(version) if versions.contains(&version) => write_struct(fields, version, &mut rest, &mut json),
+        Some(version) if versions.contains(&version) => {
+            write_struct(fields, version, &mut rest, &mut json)
+        }
         Some(_) => Err(Malformed("a control record of an unknown version")),
         None => Err(CUT_SHORT),
     };
     Some(written.map(|()| (name, json)))
 }
 
-fn write_struct(fields: &[Field], version: i16, rest: &mut &[u8], json: &mut String) -> Result<(), Malformed> {
+fn write_struct(
+    fields: &[Field],
+    version: i16,
+    rest: &mut &[u8],
+    json: &mut String,
+) -> Result<(), Malformed> {
     json.push('{');
     let mut before = "";
     for field in fields.iter().filter(|field| field.since <= version) {
@@ -105,13 +139,33 @@ fn write_struct(fields: &[Field], version: i16, rest: &mut &[u8], json: &mut Str
     Ok(())
 }
 
-fn write_value(kind: &Kind, version: i16, rest: &mut &[u8], json: &mut String) -> Result<(), Malformed> {
+fn write_value(
+    kind: &Kind,
+    version: i16,
+    rest: &mut &[u8],
+    json: &mut String,
+) -> Result<(), Malformed> {
     match kind {
-        Kind::I16 => push(json, format_args!("{}", i16::from_be_bytes(take_array(rest)?))),
-        Kind::U16 => push(json, format_args!("{}", u16::from_be_bytes(take_array(rest)?))),
-        Kind::I32 => push(json, format_args!("{}", i32::from_be_bytes(take_array(rest)?))),
-        Kind::I64 => push(json, format_args!("{}", i64::from_be_bytes(take_array(rest)?))),
-        Kind::Uuid => push(json, format_args!("\"{}\"", TopicId(take_array(rest)?).to_text())),
+        Kind::I16 => push(
+            json,
+            format_args!("{}", i16::from_be_bytes(take_array(rest)?)),
+        ),
+        Kind::U16 => push(
+            json,
+            format_args!("{}", u16::from_be_bytes(take_array(rest)?)),
+        ),
+        Kind::I32 => push(
+            json,
+            format_args!("{}", i32::from_be_bytes(take_array(rest)?)),
+        ),
+        Kind::I64 => push(
+            json,
+            format_args!("{}", i64::from_be_bytes(take_array(rest)?)),
+        ),
+        Kind::Uuid => push(
+            json,
+            format_args!("\"{}\"", TopicId(take_array(rest)?).to_text()),
+        ),
         Kind::Text => match varint::read_u32(rest)?.checked_sub(1) {
             None => json.push_str("null"),
             Some(length) => write_text(&String::from_utf8_lossy(take(rest, length)?), json),
@@ -167,11 +221,14 @@ mod tests {
     use super::*;
 
     const LEADER: &[u8] = b"\0\0\0\0\0\x01\x02\0\0\0\x01\0\x02\0\0\0\x01\0\0";
-    const VOTERS: &[u8] = b"\0\0\x02\0\0\0\x01\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\
+    const VOTERS: &[u8] =
+        b"\0\0\x02\0\0\0\x01\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\
         \x02\x02C\x03a\"\x23\x82\0\0\0\0\x01\0\0\0";
 
     fn json(kind: i16, value: &[u8]) -> Result<String, Malformed> {
-        to_json(kind, value).unwrap().map(|(name, json)| format!("{name} {json}"))
+        to_json(kind, value)
+            .unwrap()
+            .map(|(name, json)| format!("{name} {json}"))
     }
 
     #[test]
@@ -179,9 +236,18 @@ mod tests {
         let leader = r#"LeaderChange {"version":0,"leaderId":1,"voters":[{"voterId":1}],"grantingVoters":[{"voterId":1}]}"#;
         assert_eq!(json(2, LEADER).unwrap(), leader);
         let header = json(3, b"\0\0\0\0\0\0\0\0\0\0\0").unwrap();
-        assert_eq!(header, r#"SnapshotHeader {"version":0,"lastContainedLogTimestamp":0}"#);
-        assert_eq!(json(4, b"\0\0\0").unwrap(), r#"SnapshotFooter {"version":0}"#);
-        assert_eq!(json(5, b"\0\0\0\x01\0").unwrap(), r#"KRaftVersion {"version":0,"kRaftVersion":1}"#);
+        assert_eq!(
+            header,
+            r#"SnapshotHeader {"version":0,"lastContainedLogTimestamp":0}"#
+        );
+        assert_eq!(
+            json(4, b"\0\0\0").unwrap(),
+            r#"SnapshotFooter {"version":0}"#
+        );
+        assert_eq!(
+            json(5, b"\0\0\0\x01\0").unwrap(),
+            r#"KRaftVersion {"version":0,"kRaftVersion":1}"#
+        );
         let voters = r#"KRaftVoters {"version":0,"voters":[{"voterId":1,"voterDirectoryId":"AAECAwQFBgcICQoLDA0ODw","#.to_owned()
             + r#""endpoints":[{"name":"C","host":"a\"","port":9090}],"#
             + r#""kRaftVersionFeature":{"minSupportedVersion":0,"maxSupportedVersion":1}}]}"#;
@@ -191,18 +257,31 @@ mod tests {
 
     #[test]
     fn later_versions_have_more_fields() {
-        let leader = [&b"\0\x01\0\0\0\x01\x02\0\0\0\x01"[..], &[0xff; 16], b"\0\x01\0"].concat();
+        let leader = [
+            &b"\0\x01\0\0\0\x01\x02\0\0\0\x01"[..],
+            &[0xff; 16],
+            b"\0\x01\0",
+        ]
+        .concat();
         let id = format!("{}w", "_".repeat(21));
         let voters = format!(r#"[{{"voterId":1,"voterDirectoryId":"{id}"}}]"#);
-        let expected = format!(r#"LeaderChange {{"version":1,"leaderId":1,"voters":{voters},"grantingVoters":[]}}"#);
+        let expected = format!(
+            r#"LeaderChange {{"version":1,"leaderId":1,"voters":{voters},"grantingVoters":[]}}"#
+        );
         assert_eq!(json(2, &leader).unwrap(), expected);
         assert!(json(2, b"\0\x02\0\0\0\x01\x01\x01\0").is_err());
     }
 
     #[test]
     fn null_tags_and_odd_signs() {
-        assert_eq!(json(6, b"\0\0\0\0").unwrap(), r#"KRaftVoters {"version":0,"voters":null}"#);
-        assert_eq!(json(4, b"\0\0\x01\x05\x02ab").unwrap(), r#"SnapshotFooter {"version":0}"#);
+        assert_eq!(
+            json(6, b"\0\0\0\0").unwrap(),
+            r#"KRaftVoters {"version":0,"voters":null}"#
+        );
+        assert_eq!(
+            json(4, b"\0\0\x01\x05\x02ab").unwrap(),
+            r#"SnapshotFooter {"version":0}"#
+        );
         let mut text = String::new();
         write_text("a\\\"\n\u{e9}", &mut text);
         assert_eq!(text, "\"a\\\\\\\"\\u000A\u{e9}\"");
@@ -212,7 +291,10 @@ mod tests {
     fn what_is_cut_is_refused() {
         for (kind, value) in [(2, LEADER), (6, VOTERS)] {
             for end in 0..value.len() {
-                assert!(json(kind, &value[..end]).is_err(), "type {kind} cut to {end}");
+                assert!(
+                    json(kind, &value[..end]).is_err(),
+                    "type {kind} cut to {end}"
+                );
             }
         }
         // A count without its items takes no memory.

@@ -1,7 +1,7 @@
 //! Bytes on disk, as values and back: pure, big-endian, without I/O.
 //!
-//! Nothing here knows files or takes memory on the word of a length field. Every decoder answers malformed bytes with a
-//! [`Malformed`] and never panics.
+//! Nothing here knows files or takes memory on the word of a length field. Every decoder answers
+//! malformed bytes with a [`Malformed`] and never panics.
 
 use std::fmt;
 
@@ -37,6 +37,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_in_words() {
-        assert_eq!(Malformed("the header is cut short").to_string(), "the header is cut short");
+        assert_eq!(
+            Malformed("the header is cut short").to_string(),
+            "the header is cut short"
+        );
     }
 }

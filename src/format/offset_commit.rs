@@ -16,8 +16,9 @@
 //! | expire timestamp, -1 if none | int64 | 1 |
 //! | tagged fields: unsigned varint count, then tag, size, bytes of each | tag 0, size 16: topic id | 4 |
 //!
-//! Numbers are big-endian. A record without a value deletes what was committed under its key. Example: group "g", topic "t",
-//! partition 0 is `0001 0001 67 0001 74 00000000`; offset 42 there is `0004 000000000000002a ffffffff 01 0000018bcfe56800 00`.
+//! Numbers are big-endian. A record without a value deletes what was committed under its key.
+//! Example: group "g", topic "t", partition 0 is `0001 0001 67 0001 74 00000000`; offset 42 there
+//! is `0004 000000000000002a ffffffff 01 0000018bcfe56800 00`.
 //!
 //! Groups have records of other types too; they are told apart and left to others.
 
@@ -87,9 +88,14 @@ impl<'a> GroupKey<'a> {
             OLD_KEY_TYPE | KEY_TYPE => {
                 let group = read_string(bytes)?;
                 let topic = read_string(bytes)?;
-                let partition = u32::try_from(i32::from_be_bytes(read(bytes)?)).map_err(|_| Malformed("a negative partition"))?;
+                let partition = u32::try_from(i32::from_be_bytes(read(bytes)?))
+                    .map_err(|_| Malformed("a negative partition"))?;
                 end(bytes)?;
-                Ok(Self::OffsetCommit(OffsetCommitKey { group, topic, partition }))
+                Ok(Self::OffsetCommit(OffsetCommitKey {
+                    group,
+                    topic,
+                    partition,
+                }))
             }
             other => Ok(Self::Other(other)),
         }
@@ -136,23 +142,48 @@ impl<'a> OffsetCommitValue<'a> {
             return Err(Malformed("the version of the offset commit is not known"));
         }
         let offset = u64::try_from(i64::from_be_bytes(read(bytes)?)).ok();
-        let leader_epoch = if version >= 3 { i32::from_be_bytes(read(bytes)?) } else { -1 };
-        let metadata = if version >= 4 { read_compact_bytes(bytes)? } else { read_string_bytes(bytes)? };
+        let leader_epoch = if version >= 3 {
+            i32::from_be_bytes(read(bytes)?)
+        } else {
+            -1
+        };
+        let metadata = if version >= 4 {
+            read_compact_bytes(bytes)?
+        } else {
+            read_string_bytes(bytes)?
+        };
         let commit_timestamp = i64::from_be_bytes(read(bytes)?);
-        let expire_timestamp = if version == 1 { i64::from_be_bytes(read(bytes)?) } else { -1 };
-        let topic_id = if version >= 4 { read_topic_id(bytes)? } else { [0; 16] };
+        let expire_timestamp = if version == 1 {
+            i64::from_be_bytes(read(bytes)?)
+        } else {
+            -1
+        };
+        let topic_id = if version >= 4 {
+            read_topic_id(bytes)?
+        } else {
+            [0; 16]
+        };
         end(bytes)?;
         // Metadata is for people: better with a sign replaced than not at all.
         let metadata = String::from_utf8_lossy(metadata);
-        Ok(Self { offset, leader_epoch, metadata, commit_timestamp, expire_timestamp, topic_id })
+        Ok(Self {
+            offset,
+            leader_epoch,
+            metadata,
+            commit_timestamp,
+            expire_timestamp,
+            topic_id,
+        })
     }
 }
 
-/// The partition of `__consumer_offsets` that holds a group, and that of `__transaction_state` that holds a transactional id:
-/// Java's string hash.
+/// The partition of `__consumer_offsets` that holds a group, and that of `__transaction_state` that
+/// holds a transactional id: Java's string hash.
 pub(crate) fn partition_of(group: &str, partitions: u32) -> u32 {
     assert!(partitions > 0, "an internal topic has partitions");
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+    });
     // The least number has no absolute value; Kafka takes 0.
     hash.checked_abs().map_or(0, i32::unsigned_abs) % partitions
 }
@@ -170,20 +201,30 @@ fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> 
 }
 
 fn end(bytes: &[u8]) -> Result<(), Malformed> {
-    if bytes.is_empty() { Ok(()) } else { Err(Malformed("bytes are left over behind the offset commit")) }
+    if bytes.is_empty() {
+        Ok(())
+    } else {
+        Err(Malformed("bytes are left over behind the offset commit"))
+    }
 }
 
 fn read_string_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     let length = i16::from_be_bytes(read(bytes)?);
-    take(bytes, usize::try_from(length).map_err(|_| Malformed("a string of the offset commit is null"))?)
+    take(
+        bytes,
+        usize::try_from(length).map_err(|_| Malformed("a string of the offset commit is null"))?,
+    )
 }
 
 fn read_string<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Malformed> {
-    str::from_utf8(read_string_bytes(bytes)?).map_err(|_| Malformed("a name in the offset commit is not UTF-8"))
+    str::from_utf8(read_string_bytes(bytes)?)
+        .map_err(|_| Malformed("a name in the offset commit is not UTF-8"))
 }
 
 fn read_compact_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
-    let length = varint::read_u32(bytes)?.checked_sub(1).ok_or(Malformed("the metadata of the offset commit is null"))?;
+    let length = varint::read_u32(bytes)?
+        .checked_sub(1)
+        .ok_or(Malformed("the metadata of the offset commit is null"))?;
     take(bytes, usize::try_from(length).map_err(|_| CUT_SHORT)?)
 }
 
@@ -195,22 +236,33 @@ fn read_topic_id(bytes: &mut &[u8]) -> Result<[u8; 16], Malformed> {
         let size = varint::read_u32(bytes)?;
         let field = take(bytes, usize::try_from(size).map_err(|_| CUT_SHORT)?)?;
         if tag == TOPIC_ID_TAG {
-            topic_id = field.try_into().map_err(|_| Malformed("the topic id of the offset commit has not 16 bytes"))?;
+            topic_id = field
+                .try_into()
+                .map_err(|_| Malformed("the topic id of the offset commit has not 16 bytes"))?;
         }
     }
     Ok(topic_id)
 }
 
-#[expect(clippy::expect_used, reason = "names are checked before they come here")]
+#[expect(
+    clippy::expect_used,
+    reason = "names are checked before they come here"
+)]
 fn write_string(out: &mut Vec<u8>, text: &str) {
     let length = i16::try_from(text.len()).expect("groups and topics have at most 32767 bytes");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
-#[expect(clippy::expect_used, reason = "metadata is checked before it comes here")]
+#[expect(
+    clippy::expect_used,
+    reason = "metadata is checked before it comes here"
+)]
 fn write_compact_string(out: &mut Vec<u8>, text: &str) {
-    varint::write_u32(out, u32::try_from(text.len() + 1).expect("metadata has less than 4 GiB"));
+    varint::write_u32(
+        out,
+        u32::try_from(text.len() + 1).expect("metadata has less than 4 GiB"),
+    );
     out.extend_from_slice(text.as_bytes());
 }
 
@@ -225,11 +277,18 @@ mod tests {
 
     fn bytes(hex: &str) -> Vec<u8> {
         let digits: Vec<_> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
-        digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+        digits
+            .chunks(2)
+            .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap())
+            .collect()
     }
 
     fn key<'a>(group: &'a str, topic: &'a str, partition: u32) -> OffsetCommitKey<'a> {
-        OffsetCommitKey { group, topic, partition }
+        OffsetCommitKey {
+            group,
+            topic,
+            partition,
+        }
     }
 
     fn value() -> OffsetCommitValue<'static> {
@@ -249,7 +308,12 @@ mod tests {
         let out = key.encode();
         assert_eq!(out, bytes("0001 0001 67 0001 74 00000000"));
         assert_eq!(GroupKey::decode(&out), Ok(GroupKey::OffsetCommit(key)));
-        assert_eq!(OffsetCommitValue::decode(&bytes("0003 000000000000002a ffffffff 0000 0000018bcfe56800")), Ok(value()));
+        assert_eq!(
+            OffsetCommitValue::decode(&bytes(
+                "0003 000000000000002a ffffffff 0000 0000018bcfe56800"
+            )),
+            Ok(value())
+        );
         let newest = bytes("0004 000000000000002a ffffffff 01 0000018bcfe56800 00");
         assert_eq!(OffsetCommitValue::decode(&newest), Ok(value()));
         assert_eq!(value().encode(), newest);
@@ -258,13 +322,19 @@ mod tests {
     #[test]
     fn a_commit_of_a_broker() {
         let key_bytes = bytes("0001 0007 62792d68616e64 0005 706c61696e 00000000");
-        assert_eq!(GroupKey::decode(&key_bytes), Ok(GroupKey::OffsetCommit(key("by-hand", "plain", 0))));
+        assert_eq!(
+            GroupKey::decode(&key_bytes),
+            Ok(GroupKey::OffsetCommit(key("by-hand", "plain", 0)))
+        );
         let value_bytes = bytes(
             "0004 0000000000000007 ffffffff 0f 6e6f746520746f206d7973656c66 000001a208ee22e1 \
              01 00 10 c595df5b65e340a0bfc8403b373a1223",
         );
         let value = OffsetCommitValue::decode(&value_bytes).unwrap();
-        assert_eq!((value.offset, value.leader_epoch, &*value.metadata), (Some(7), -1, "note to myself"));
+        assert_eq!(
+            (value.offset, value.leader_epoch, &*value.metadata),
+            (Some(7), -1, "note to myself")
+        );
         assert_eq!(value.commit_timestamp, 0x01a2_08ee_22e1);
         assert_eq!(TopicId(value.topic_id).to_text(), "xZXfW2XjQKC_yEA7NzoSIw");
         assert_eq!(value.encode(), value_bytes);
@@ -272,42 +342,95 @@ mod tests {
 
     #[test]
     fn older_versions_are_read() {
-        let plain = OffsetCommitValue { metadata: "m".into(), ..value() };
+        let plain = OffsetCommitValue {
+            metadata: "m".into(),
+            ..value()
+        };
         for version in ["0000", "0002"] {
-            let bytes = bytes(&format!("{version} 000000000000002a 0001 6d 0000018bcfe56800"));
+            let bytes = bytes(&format!(
+                "{version} 000000000000002a 0001 6d 0000018bcfe56800"
+            ));
             assert_eq!(OffsetCommitValue::decode(&bytes), Ok(plain.clone()));
         }
         let expiring = bytes("0001 000000000000002a 0001 6d 0000018bcfe56800 0000018bcfe56801");
-        assert_eq!(OffsetCommitValue::decode(&expiring), Ok(OffsetCommitValue { expire_timestamp: T + 1, ..plain }));
+        assert_eq!(
+            OffsetCommitValue::decode(&expiring),
+            Ok(OffsetCommitValue {
+                expire_timestamp: T + 1,
+                ..plain
+            })
+        );
         let with_epoch = bytes("0003 000000000000002a 00000007 0000 0000018bcfe56800");
-        assert_eq!(OffsetCommitValue::decode(&with_epoch), Ok(OffsetCommitValue { leader_epoch: 7, ..value() }));
+        assert_eq!(
+            OffsetCommitValue::decode(&with_epoch),
+            Ok(OffsetCommitValue {
+                leader_epoch: 7,
+                ..value()
+            })
+        );
     }
 
     #[test]
     fn a_negative_offset_commits_nothing() {
-        for offset in ["ffffffffffffffff", "fffffffffffffffe", "fffffffffffffc17", "8000000000000000"] {
+        for offset in [
+            "ffffffffffffffff",
+            "fffffffffffffffe",
+            "fffffffffffffc17",
+            "8000000000000000",
+        ] {
             let value_bytes = bytes(&format!("0003 {offset} ffffffff 0000 0000018bcfe56800"));
-            assert_eq!(OffsetCommitValue::decode(&value_bytes), Ok(OffsetCommitValue { offset: None, ..value() }));
+            assert_eq!(
+                OffsetCommitValue::decode(&value_bytes),
+                Ok(OffsetCommitValue {
+                    offset: None,
+                    ..value()
+                })
+            );
         }
-        let encoded = OffsetCommitValue { offset: None, ..value() }.encode();
-        assert_eq!(encoded, bytes("0004 ffffffffffffffff ffffffff 01 0000018bcfe56800 00"));
+        let encoded = OffsetCommitValue {
+            offset: None,
+            ..value()
+        }
+        .encode();
+        assert_eq!(
+            encoded,
+            bytes("0004 ffffffffffffffff ffffffff 01 0000018bcfe56800 00")
+        );
     }
 
     #[test]
     fn other_records_are_told_apart() {
-        assert_eq!(GroupKey::decode(&bytes("0002 0001 67")), Ok(GroupKey::Other(2)));
+        assert_eq!(
+            GroupKey::decode(&bytes("0002 0001 67")),
+            Ok(GroupKey::Other(2))
+        );
         assert_eq!(GroupKey::decode(&bytes("0063")), Ok(GroupKey::Other(99)));
         assert_eq!(GroupKey::decode(&bytes("ffff")), Ok(GroupKey::Other(-1)));
-        assert_eq!(GroupKey::decode(&bytes("0000 0001 67 0001 74 00000000")), Ok(GroupKey::OffsetCommit(key("g", "t", 0))));
+        assert_eq!(
+            GroupKey::decode(&bytes("0000 0001 67 0001 74 00000000")),
+            Ok(GroupKey::OffsetCommit(key("g", "t", 0)))
+        );
     }
 
     #[test]
     fn unknown_tagged_fields_are_passed_over() {
         let value = "0004 000000000000002a ffffffff 01 0000018bcfe56800";
         let tagged = format!("{value} 02 00 10 {} 07 03 010203", "11".repeat(16));
-        assert_eq!(OffsetCommitValue::decode(&bytes(&tagged)).unwrap().topic_id, [0x11; 16]);
-        for bad in ["01 00 0f", "01 00 01 00", "ffffffff0f", "01 07 ffffffff0f", "00 00"] {
-            assert!(OffsetCommitValue::decode(&bytes(&format!("{value} {bad}"))).is_err(), "{bad}");
+        assert_eq!(
+            OffsetCommitValue::decode(&bytes(&tagged)).unwrap().topic_id,
+            [0x11; 16]
+        );
+        for bad in [
+            "01 00 0f",
+            "01 00 01 00",
+            "ffffffff0f",
+            "01 07 ffffffff0f",
+            "00 00",
+        ] {
+            assert!(
+                OffsetCommitValue::decode(&bytes(&format!("{value} {bad}"))).is_err(),
+                "{bad}"
+            );
         }
     }
 
@@ -341,9 +464,15 @@ mod tests {
 
     #[test]
     fn a_group_has_the_partition_that_kafka_gives_it() {
-        for (group, partition) in
-            [("g", 3), ("my-group", 12), ("console-consumer-1", 24), ("group", 47), ("test", 48), ("txn-1", 10), ("", 0)]
-        {
+        for (group, partition) in [
+            ("g", 3),
+            ("my-group", 12),
+            ("console-consumer-1", 24),
+            ("group", 47),
+            ("test", 48),
+            ("txn-1", 10),
+            ("", 0),
+        ] {
             assert_eq!(partition_of(group, 50), partition, "{group}");
             assert_eq!(partition_of(group, 1), 0);
         }

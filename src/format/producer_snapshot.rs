@@ -18,7 +18,8 @@
 //! | 34 | coordinator epoch | int32 |
 //! | 38 | first offset of the transaction under way, -1 if there is none | int64 |
 //!
-//! Numbers are big-endian; entries stand in any order. A snapshot without producers is `0001 48674bc7 00000000`.
+//! Numbers are big-endian; entries stand in any order. A snapshot without producers is
+//! `0001 48674bc7 00000000`.
 //!
 //! A snapshot that is malformed is worth nothing: an older one and the log behind it say the same.
 
@@ -60,7 +61,12 @@ pub(crate) fn encode(entries: &[ProducerEntry]) -> Vec<u8> {
     let mut checked = Vec::with_capacity(HEADER_BYTES - CHECKED_FROM + entries.len() * ENTRY_BYTES);
     checked.extend_from_slice(&count.to_be_bytes());
     checked.extend(entries.iter().flat_map(encode_entry));
-    [&VERSION.to_be_bytes()[..], &crc32c(&checked).to_be_bytes(), &checked].concat()
+    [
+        &VERSION.to_be_bytes()[..],
+        &crc32c(&checked).to_be_bytes(),
+        &checked,
+    ]
+    .concat()
 }
 
 /// Why a snapshot is worth nothing, for whoever has to say it in full.
@@ -92,9 +98,12 @@ pub(crate) fn decode_or_fault(bytes: &[u8]) -> Result<Vec<ProducerEntry>, Fault>
     if version != VERSION {
         return Err(Fault::Version(version));
     }
-    let (header, entries) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(Fault::CutShort)?;
+    let (header, entries) = bytes
+        .split_first_chunk::<HEADER_BYTES>()
+        .ok_or(Fault::CutShort)?;
     let (entries, rest) = entries.as_chunks();
-    let count = usize::try_from(BigEndian::read_i32(&header[CHECKED_FROM..])).map_err(|_| Fault::CutShort)?;
+    let count = usize::try_from(BigEndian::read_i32(&header[CHECKED_FROM..]))
+        .map_err(|_| Fault::CutShort)?;
     if count > entries.len() {
         return Err(Fault::CutShort);
     }
@@ -118,7 +127,10 @@ fn encode_entry(entry: &ProducerEntry) -> [u8; ENTRY_BYTES] {
     BigEndian::write_i32(&mut bytes[22..26], entry.offset_delta);
     BigEndian::write_i64(&mut bytes[26..34], entry.timestamp);
     BigEndian::write_i32(&mut bytes[34..38], entry.coordinator_epoch);
-    BigEndian::write_u64(&mut bytes[38..], entry.current_transaction_first_offset.unwrap_or(u64::MAX));
+    BigEndian::write_u64(
+        &mut bytes[38..],
+        entry.current_transaction_first_offset.unwrap_or(u64::MAX),
+    );
     bytes
 }
 
@@ -185,10 +197,21 @@ mod tests {
         let entries = &ONE[HEADER_BYTES..];
         for (what, checked) in [
             ("a byte", [&count(1)[..], entries, &[0]].concat()),
-            ("an entry that is not counted", [&count(1)[..], entries, entries].concat()),
+            (
+                "an entry that is not counted",
+                [&count(1)[..], entries, entries].concat(),
+            ),
         ] {
-            let bytes = [&VERSION.to_be_bytes()[..], &crc32c(&checked).to_be_bytes(), &checked].concat();
-            assert!(matches!(decode_or_fault(&bytes), Err(Fault::LeftOver)), "{what}");
+            let bytes = [
+                &VERSION.to_be_bytes()[..],
+                &crc32c(&checked).to_be_bytes(),
+                &checked,
+            ]
+            .concat();
+            assert!(
+                matches!(decode_or_fault(&bytes), Err(Fault::LeftOver)),
+                "{what}"
+            );
         }
     }
 
@@ -196,7 +219,12 @@ mod tests {
     fn a_count_without_entries_takes_no_memory() {
         for count in [1, i32::MAX, -1, i32::MIN] {
             let checked = count.to_be_bytes();
-            let bytes = [&VERSION.to_be_bytes()[..], &crc32c(&checked).to_be_bytes(), &checked].concat();
+            let bytes = [
+                &VERSION.to_be_bytes()[..],
+                &crc32c(&checked).to_be_bytes(),
+                &checked,
+            ]
+            .concat();
             assert!(decode(&bytes).is_err(), "count {count}");
         }
     }

@@ -5,11 +5,11 @@
 //! | `i32`, `i64` | signed: Kafka's varint and varlong | zig-zag, `(n << 1) ^ (n >> 31)` or `(n >> 63)` |
 //! | `u32` | Kafka's unsigned varint | as it is |
 //!
-//! Groups of 7 bits follow, the lowest first; bit `0x80` says that another comes: at most 5 for 32 bits and 10 for 64.
-//! Example: 300 is `d8 04` signed and `ac 02` unsigned.
+//! Groups of 7 bits follow, the lowest first; bit `0x80` says that another comes: at most 5 for 32
+//! bits and 10 for 64. Example: 300 is `d8 04` signed and `ac 02` unsigned.
 //!
-//! Writers use as few bytes as possible. Readers also take more, up to the limit, and drop what is above the top bit of the
-//! value, as Kafka's do. After an error the bytes are where they were.
+//! Writers use as few bytes as possible. Readers also take more, up to the limit, and drop what is
+//! above the top bit of the value, as Kafka's do. After an error the bytes are where they were.
 
 use super::Malformed;
 
@@ -19,7 +19,10 @@ const TOO_LONG: Malformed = Malformed("a varint is too long");
 /// Appends a varint.
 #[inline]
 pub(crate) fn write_i32(out: &mut Vec<u8>, value: i32) {
-    write_groups(out, u64::from(((value << 1) ^ (value >> 31)).cast_unsigned()));
+    write_groups(
+        out,
+        u64::from(((value << 1) ^ (value >> 31)).cast_unsigned()),
+    );
 }
 
 /// Appends a varlong.
@@ -46,7 +49,8 @@ pub(crate) fn size_of_length(length: usize) -> usize {
     size_of_groups((length as u64) << 1)
 }
 
-/// How many bytes `value` takes as a varint or varlong, whose bytes are the same where both can hold it.
+/// How many bytes `value` takes as a varint or varlong, whose bytes are the same where both can
+/// hold it.
 #[inline]
 pub(crate) fn size_of_i64(value: i64) -> usize {
     size_of_groups(zigzag(value))
@@ -107,11 +111,13 @@ fn read_groups<const MOST: usize>(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     Ok(value)
 }
 
-/// Up to three groups, not yet made signed, and what follows. Nearly all there is in a log is so short, and reading it calls
-/// nothing.
+/// Up to three groups, not yet made signed, and what follows. Nearly all there is in a log is so
+/// short, and reading it calls nothing.
 #[inline]
 fn few_groups(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let joined = |low, middle, high| u32::from(low & 0x7f_u8) | u32::from(middle & 0x7f_u8) << 7 | u32::from(high) << 14;
+    let joined = |low, middle, high| {
+        u32::from(low & 0x7f_u8) | u32::from(middle & 0x7f_u8) << 7 | u32::from(high) << 14
+    };
     match *bytes {
         [a, ref rest @ ..] if a < 0x80 => Some((a.into(), rest)),
         [a, b, ref rest @ ..] if b < 0x80 => Some((joined(a, b, 0_u8), rest)),
@@ -120,8 +126,8 @@ fn few_groups(bytes: &[u8]) -> Option<(u32, &[u8])> {
     }
 }
 
-/// As `few_groups`, at a place among bytes; gives the place behind. Where the compiler knows how far `at` can be, it need not
-/// check it.
+/// As `few_groups`, at a place among bytes; gives the place behind. Where the compiler knows how
+/// far `at` can be, it need not check it.
 #[inline]
 pub(super) fn few_groups_at<const N: usize>(bytes: &[u8; N], at: usize) -> Option<(u32, usize)> {
     let low = u32::from(*bytes.get(at)?);
@@ -136,14 +142,18 @@ pub(super) fn few_groups_at<const N: usize>(bytes: &[u8; N], at: usize) -> Optio
     (high < 0x80).then_some((low & 0x7f | (middle & 0x7f) << 7 | high << 14, at + 3))
 }
 
-/// The up to three groups that a value is written in, as the lowest bytes of a word, the first of them highest, and how many.
+/// The up to three groups that a value is written in, as the lowest bytes of a word, the first of
+/// them highest, and how many.
 #[inline]
 pub(super) fn to_few_groups(value: u64) -> Option<(u64, usize)> {
     let group = |number: u32| value >> (7 * number) & 0x7f;
     match value {
         0..0x80 => Some((value, 1)),
         0x80..0x4000 => Some(((group(0) | 0x80) << 8 | group(1), 2)),
-        0x4000..0x20_0000 => Some(((group(0) | 0x80) << 16 | (group(1) | 0x80) << 8 | group(2), 3)),
+        0x4000..0x20_0000 => Some((
+            (group(0) | 0x80) << 16 | (group(1) | 0x80) << 8 | group(2),
+            3,
+        )),
         _ => None,
     }
 }
@@ -156,7 +166,11 @@ fn many_groups<const MOST: usize>(bytes: &[u8]) -> Result<(u64, &[u8]), Malforme
             return Ok((value, bytes.get(group + 1..).unwrap_or_default()));
         }
     }
-    Err(if bytes.len() < MOST { CUT_SHORT } else { TOO_LONG })
+    Err(if bytes.len() < MOST {
+        CUT_SHORT
+    } else {
+        TOO_LONG
+    })
 }
 
 #[cfg(test)]
@@ -210,21 +224,38 @@ mod tests {
         write_u32(&mut out, u32::MAX);
         assert_eq!(out, [0xac, 0x02, 0xff, 0xff, 0xff, 0xff, 0x0f]);
         let mut bytes = &*out;
-        assert_eq!((read_u32(&mut bytes), read_u32(&mut bytes), bytes.len()), (Ok(300), Ok(u32::MAX), 0));
+        assert_eq!(
+            (read_u32(&mut bytes), read_u32(&mut bytes), bytes.len()),
+            (Ok(300), Ok(u32::MAX), 0)
+        );
     }
 
     #[test]
     fn longer_than_needed_is_read() {
         assert_eq!(read_i32(&mut &[0x82, 0x00][..]), Ok(1));
         assert_eq!(read_i32(&mut &[0x82, 0x80, 0x80, 0x80, 0x00][..]), Ok(1));
-        assert_eq!(read_i64(&mut &[0x82, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00][..]), Ok(1));
-        assert_eq!(read_u32(&mut &[0xff, 0xff, 0xff, 0xff, 0x7f][..]), Ok(u32::MAX), "bits above the 32nd are dropped");
+        assert_eq!(
+            read_i64(&mut &[0x82, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00][..]),
+            Ok(1)
+        );
+        assert_eq!(
+            read_u32(&mut &[0xff, 0xff, 0xff, 0xff, 0x7f][..]),
+            Ok(u32::MAX),
+            "bits above the 32nd are dropped"
+        );
     }
 
     #[test]
     fn three_groups_are_few_and_four_are_not() {
-        assert_eq!(few_groups_at(&[0x80, 0x80, 0x7f, 0], 0), Some((0x7f << 14, 3)));
-        assert_eq!(few_groups_at(&[0x80, 0x80, 0x80, 1], 0), None, "no bit is set in the first three");
+        assert_eq!(
+            few_groups_at(&[0x80, 0x80, 0x7f, 0], 0),
+            Some((0x7f << 14, 3))
+        );
+        assert_eq!(
+            few_groups_at(&[0x80, 0x80, 0x80, 1], 0),
+            None,
+            "no bit is set in the first three"
+        );
         assert_eq!(few_groups(&[0x80, 0x80, 0x80, 1]), None);
     }
 

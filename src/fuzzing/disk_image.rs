@@ -15,9 +15,15 @@ pub(super) type Image = Vec<(String, Vec<u8>)>;
 /// All files but the lock.
 pub(super) fn take(disk: &MemoryDisk) -> Image {
     let entries = disk.list(Path::new(DIR)).expect("the directory is there");
-    let files = entries.into_iter().filter(|entry| !entry.is_dir && entry.name != ".lock");
-    let content = |name: &str| read_file(disk, &Path::new(DIR).join(name), LIMIT_BYTES).expect("a small file can be read");
-    let mut image: Image = files.map(|entry| (entry.name.clone(), content(&entry.name))).collect();
+    let files = entries
+        .into_iter()
+        .filter(|entry| !entry.is_dir && entry.name != ".lock");
+    let content = |name: &str| {
+        read_file(disk, &Path::new(DIR).join(name), LIMIT_BYTES).expect("a small file can be read")
+    };
+    let mut image: Image = files
+        .map(|entry| (entry.name.clone(), content(&entry.name)))
+        .collect();
     image.sort();
     image
 }
@@ -25,10 +31,14 @@ pub(super) fn take(disk: &MemoryDisk) -> Image {
 /// A disk with these files and nothing else.
 pub(super) fn put(image: &Image) -> MemoryDisk {
     let disk = MemoryDisk::new();
-    disk.create_dir_all(Path::new(DIR)).expect("a disk in memory takes a directory");
+    disk.create_dir_all(Path::new(DIR))
+        .expect("a disk in memory takes a directory");
     for (name, bytes) in image {
-        let file: Arc<dyn StorageFile> = disk.open(&Path::new(DIR).join(name), Access::CreateNew).expect("names differ");
-        file.write_all_at(bytes, 0).expect("a disk in memory takes bytes");
+        let file: Arc<dyn StorageFile> = disk
+            .open(&Path::new(DIR).join(name), Access::CreateNew)
+            .expect("names differ");
+        file.write_all_at(bytes, 0)
+            .expect("a disk in memory takes bytes");
     }
     disk
 }

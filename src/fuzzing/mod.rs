@@ -1,9 +1,15 @@
-//! Doors for the fuzz targets in `fuzz/`. Built only with `--cfg fuzzing`; no part of the public face.
+//! Doors for the fuzz targets in `fuzz/`. Built only with `--cfg fuzzing`; no part of the public
+//! face.
 //!
-//! Each function takes bytes that nobody vouches for, decodes them, and asserts what must hold whatever they are: no panic,
-//! no more output than allowed, and that what was decoded is written and read back as the same.
+//! Each function takes bytes that nobody vouches for, decodes them, and asserts what must hold
+//! whatever they are: no panic, no more output than allowed, and that what was decoded is written
+//! and read back as the same.
 
-#![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a broken expectation is what a fuzzer looks for")]
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a broken expectation is what a fuzzer looks for"
+)]
 #![allow(clippy::panic, reason = "so is an error that has no place here")]
 
 mod disk_image;
@@ -18,20 +24,28 @@ use crate::format::Malformed;
 use crate::format::batch::{self, BatchBuilder, BatchHeader, Frame, RecordCursor};
 use crate::format::checkpoint;
 use crate::format::compression;
-use crate::format::index_entry::{AbortedTransaction, OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
+use crate::format::index_entry::{
+    AbortedTransaction, OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry,
+};
 use crate::format::metadata_file;
 use crate::format::offset_commit::{GroupKey, OffsetCommitValue};
 use crate::format::producer_snapshot;
 use crate::format::record::Record;
 
-/// What a decompression may yield here; small, so that a bomb shows as an answer above it and not as a slow run.
+/// What a decompression may yield here; small, so that a bomb shows as an answer above it and not
+/// as a slow run.
 const LIMIT_BYTES: usize = 1 << 20;
 
 /// Any bytes as the content of a `.log`, batch by batch as a reader walks it.
 pub fn batches(bytes: &[u8]) {
     let mut rest = bytes;
     while let Ok(frame) = Frame::decode(rest) {
-        let Some(batch) = usize::try_from(frame.size_bytes).ok().and_then(|size| rest.get(..size)) else { return };
+        let Some(batch) = usize::try_from(frame.size_bytes)
+            .ok()
+            .and_then(|size| rest.get(..size))
+        else {
+            return;
+        };
         assert!(!batch.is_empty(), "a batch moves the reader on");
         records_of(batch);
         rest = rest.get(batch.len()..).unwrap_or_default();
@@ -47,45 +61,89 @@ pub fn legacy_sets(bytes: &[u8]) {
     batches(&bytes);
 }
 
-/// Decodes every record of one batch, whatever its checksum says, and writes those that can be written again.
+/// Decodes every record of one batch, whatever its checksum says, and writes those that can be
+/// written again.
 fn records_of(batch: &[u8]) {
-    let Ok(header) = BatchHeader::decode(batch) else { return };
+    let Ok(header) = BatchHeader::decode(batch) else {
+        return;
+    };
     header.crc_is_valid(batch);
-    assert!(header.base_offset <= header.last_offset, "a batch ends where it starts or later");
-    let Ok(decompressed) = batch::decompressed(&header, batch, LIMIT_BYTES) else { return };
+    assert!(
+        header.base_offset <= header.last_offset,
+        "a batch ends where it starts or later"
+    );
+    let Ok(decompressed) = batch::decompressed(&header, batch, LIMIT_BYTES) else {
+        return;
+    };
     let decompressed = decompressed.as_deref();
-    assert!(decompressed.is_none_or(|bytes| bytes.len() <= LIMIT_BYTES), "no more comes out than allowed");
-    let Ok(mut cursor) = RecordCursor::new(&header, batch, decompressed) else { return };
+    assert!(
+        decompressed.is_none_or(|bytes| bytes.len() <= LIMIT_BYTES),
+        "no more comes out than allowed"
+    );
+    let Ok(mut cursor) = RecordCursor::new(&header, batch, decompressed) else {
+        return;
+    };
     let mut records = Vec::new();
     let mut malformed_count = 0;
     while let Some(record) = cursor.next(&header, batch, decompressed) {
         let Ok(record) = record else {
             malformed_count += 1;
-            assert!(malformed_count <= batch.len() + LIMIT_BYTES, "the walk ends, and each step of it takes bytes");
+            assert!(
+                malformed_count <= batch.len() + LIMIT_BYTES,
+                "the walk ends, and each step of it takes bytes"
+            );
             continue;
         };
         let is_inside = (header.base_offset..=header.last_offset).contains(&record.offset);
-        assert!(is_inside || header.magic < 2, "records lie inside their batch");
-        records.push(Record { timestamp: None, ..Record::from_raw(&record) });
+        assert!(
+            is_inside || header.magic < 2,
+            "records lie inside their batch"
+        );
+        records.push(Record {
+            timestamp: None,
+            ..Record::from_raw(&record)
+        });
     }
     round_trip(&records);
 }
 
 fn round_trip(records: &[Record<'_>]) {
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
-    if records.is_empty() || records.iter().any(|record| builder.push(record, 0).is_err()) {
+    if records.is_empty()
+        || records
+            .iter()
+            .any(|record| builder.push(record, 0).is_err())
+    {
         return;
     }
-    let Ok(bytes) = builder.finish(&TopicSettings::default()) else { return };
+    let Ok(bytes) = builder.finish(&TopicSettings::default()) else {
+        return;
+    };
     let header = BatchHeader::decode(&bytes).expect("a batch of ours decodes");
-    assert!(header.crc_is_valid(&bytes), "a batch of ours has its checksum");
+    assert!(
+        header.crc_is_valid(&bytes),
+        "a batch of ours has its checksum"
+    );
     let mut cursor = RecordCursor::new(&header, &bytes, None).expect("a batch of ours decodes");
     for record in records {
-        let read = cursor.next(&header, &bytes, None).expect("a record for each").expect("a record of ours decodes");
-        assert_eq!((read.key, read.value), (record.key.as_deref(), record.value.as_deref()));
-        assert!(read.headers.map(|header| header.name_bytes()).eq(record.headers.iter().map(|(name, _)| &**name)));
+        let read = cursor
+            .next(&header, &bytes, None)
+            .expect("a record for each")
+            .expect("a record of ours decodes");
+        assert_eq!(
+            (read.key, read.value),
+            (record.key.as_deref(), record.value.as_deref())
+        );
+        assert!(
+            read.headers
+                .map(|header| header.name_bytes())
+                .eq(record.headers.iter().map(|(name, _)| &**name))
+        );
     }
-    assert!(cursor.next(&header, &bytes, None).is_none(), "no record more");
+    assert!(
+        cursor.next(&header, &bytes, None).is_none(),
+        "no record more"
+    );
 }
 
 /// Any bytes as what a codec has to read, in each batch format, and as what it has to write.
@@ -96,61 +154,107 @@ pub fn codec(codec: Compression, bytes: &[u8]) {
         }
     }
     let mut compressed = Vec::new();
-    compression::compress(codec, &TopicSettings::default(), bytes, &mut compressed).expect("any bytes can be compressed");
-    let plain = compression::decompress(codec, 2, &compressed, bytes.len()).expect("what we compressed can be read");
+    compression::compress(codec, &TopicSettings::default(), bytes, &mut compressed)
+        .expect("any bytes can be compressed");
+    let plain = compression::decompress(codec, 2, &compressed, bytes.len())
+        .expect("what we compressed can be read");
     assert_eq!(plain, bytes);
 }
 
 /// Any bytes as the three kinds of index file.
 pub fn index_files(bytes: &[u8]) {
     let count = OffsetEntry::count(bytes);
-    assert!(count <= bytes.len() / OFFSET_ENTRY_BYTES, "whole entries only");
-    for (number, entry) in bytes.chunks_exact(OFFSET_ENTRY_BYTES).take(count).enumerate() {
+    assert!(
+        count <= bytes.len() / OFFSET_ENTRY_BYTES,
+        "whole entries only"
+    );
+    for (number, entry) in bytes
+        .chunks_exact(OFFSET_ENTRY_BYTES)
+        .take(count)
+        .enumerate()
+    {
         assert_eq!(OffsetEntry::at(bytes, number).encode(), *entry);
     }
     let count = TimeEntry::count(bytes);
-    assert!(count <= bytes.len() / TIME_ENTRY_BYTES, "whole entries only");
+    assert!(
+        count <= bytes.len() / TIME_ENTRY_BYTES,
+        "whole entries only"
+    );
     for (number, entry) in bytes.chunks_exact(TIME_ENTRY_BYTES).take(count).enumerate() {
         assert_eq!(TimeEntry::at(bytes, number).encode(), *entry);
     }
     if let Ok(transactions) = AbortedTransaction::decode_all(bytes) {
-        let encoded: Vec<u8> = transactions.into_iter().flat_map(AbortedTransaction::encode).collect();
-        assert!(bytes.starts_with(&encoded), "entries are written as they were read");
+        let encoded: Vec<u8> = transactions
+            .into_iter()
+            .flat_map(AbortedTransaction::encode)
+            .collect();
+        assert!(
+            bytes.starts_with(&encoded),
+            "entries are written as they were read"
+        );
     }
 }
 
 /// Any bytes as a checkpoint file.
 pub fn checkpoints(bytes: &[u8]) {
     if let Ok(offsets) = checkpoint::decode_offsets(bytes) {
-        let entries = offsets.iter().map(|(topic, partition, offset)| (topic.as_str(), *partition, *offset));
-        reads_back(&offsets, checkpoint::decode_offsets(checkpoint::encode_offsets(entries).as_bytes()));
+        let entries = offsets
+            .iter()
+            .map(|(topic, partition, offset)| (topic.as_str(), *partition, *offset));
+        reads_back(
+            &offsets,
+            checkpoint::decode_offsets(checkpoint::encode_offsets(entries).as_bytes()),
+        );
     }
     if let Ok(epochs) = checkpoint::decode_epochs(bytes) {
-        reads_back(&epochs, checkpoint::decode_epochs(checkpoint::encode_epochs(&epochs).as_bytes()));
+        reads_back(
+            &epochs,
+            checkpoint::decode_epochs(checkpoint::encode_epochs(&epochs).as_bytes()),
+        );
     }
 }
 
-/// Any bytes as one of the small text files: topic, digests, `partition.metadata`, `meta.properties`.
+/// Any bytes as one of the small text files: topic, digests, `partition.metadata`,
+/// `meta.properties`.
 pub fn text_files(bytes: &[u8]) {
     if let Ok(file) = metadata_file::decode_topic_file(bytes) {
-        reads_back(&file, metadata_file::decode_topic_file(metadata_file::encode_topic_file(&file).as_bytes()));
+        reads_back(
+            &file,
+            metadata_file::decode_topic_file(metadata_file::encode_topic_file(&file).as_bytes()),
+        );
     }
     if let Ok(digests) = metadata_file::decode_index_digests(bytes) {
-        reads_back(&digests, metadata_file::decode_index_digests(metadata_file::encode_index_digests(&digests).as_bytes()));
+        reads_back(
+            &digests,
+            metadata_file::decode_index_digests(
+                metadata_file::encode_index_digests(&digests).as_bytes(),
+            ),
+        );
     }
     if let Ok(id) = metadata_file::decode_partition_metadata(bytes) {
-        reads_back(&id, metadata_file::decode_partition_metadata(metadata_file::encode_partition_metadata(id).as_bytes()));
+        reads_back(
+            &id,
+            metadata_file::decode_partition_metadata(
+                metadata_file::encode_partition_metadata(id).as_bytes(),
+            ),
+        );
     }
     if let Ok(properties) = metadata_file::decode_meta_properties(bytes) {
         let encoded = metadata_file::encode_meta_properties(&properties);
-        reads_back(&properties, metadata_file::decode_meta_properties(encoded.as_bytes()));
+        reads_back(
+            &properties,
+            metadata_file::decode_meta_properties(encoded.as_bytes()),
+        );
     }
 }
 
 /// Any bytes as a producer snapshot.
 pub fn snapshot(bytes: &[u8]) {
     if let Ok(entries) = producer_snapshot::decode(bytes) {
-        reads_back(&entries, producer_snapshot::decode(&producer_snapshot::encode(&entries)));
+        reads_back(
+            &entries,
+            producer_snapshot::decode(&producer_snapshot::encode(&entries)),
+        );
     }
 }
 
@@ -163,7 +267,10 @@ pub fn offset_commits(bytes: &[u8]) {
     if let Ok(value) = OffsetCommitValue::decode(bytes) {
         let encoded = value.encode();
         let again = OffsetCommitValue::decode(&encoded).expect("what we wrote can be read");
-        assert_eq!((again.offset, &again.metadata), (value.offset, &value.metadata));
+        assert_eq!(
+            (again.offset, &again.metadata),
+            (value.offset, &value.metadata)
+        );
     }
 }
 

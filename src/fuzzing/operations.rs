@@ -1,4 +1,5 @@
-//! A sequence of operations against a list of records: what was appended is there, in order, until it is deleted or cut.
+//! A sequence of operations against a list of records: what was appended is there, in order, until
+//! it is deleted or cut.
 
 use super::disk_image::{self, DIR};
 use crate::clock::{ManualClock, Timestamp};
@@ -24,15 +25,28 @@ struct Run {
 
 fn open(disk: &MemoryDisk, codec: Compression) -> Partition {
     let clock = ManualClock::at(Timestamp::from_millis(START_MS));
-    let config = TopicConfig::new().segment_bytes(400).index_interval_bytes(64).compression(codec);
-    Log::builder(DIR).storage(disk.clone()).clock(clock).open_partition(config).expect("a sound partition opens")
+    let config = TopicConfig::new()
+        .segment_bytes(400)
+        .index_interval_bytes(64)
+        .compression(codec);
+    Log::builder(DIR)
+        .storage(disk.clone())
+        .clock(clock)
+        .open_partition(config)
+        .expect("a sound partition opens")
 }
 
 impl Run {
     fn new() -> Self {
         let (disk, codec) = (MemoryDisk::new(), Compression::None);
         let partition = Some(open(&disk, codec));
-        Self { disk, codec, partition, records: Vec::new(), start: 0 }
+        Self {
+            disk,
+            codec,
+            partition,
+            records: Vec::new(),
+            start: 0,
+        }
     }
 
     fn partition(&self) -> &Partition {
@@ -50,8 +64,13 @@ impl Run {
             (text, START_MS + i64::from(size) * 3 - i64::from(count))
         });
         let new: Vec<_> = new.collect();
-        let record = |(text, time): &(String, i64)| Record::new(text.clone()).timestamp(Timestamp::from_millis(*time));
-        let offsets = self.partition().append_batch(new.iter().map(record)).expect("a sound partition takes records");
+        let record = |(text, time): &(String, i64)| {
+            Record::new(text.clone()).timestamp(Timestamp::from_millis(*time))
+        };
+        let offsets = self
+            .partition()
+            .append_batch(new.iter().map(record))
+            .expect("a sound partition takes records");
         self.records.extend(new);
         assert_eq!(offsets, base as u64..self.end());
     }
@@ -59,16 +78,36 @@ impl Run {
     fn read(&self, from: u64, count: u64) {
         let range = from..from.saturating_add(count);
         let Ok(mut reader) = self.partition().read(range.clone()) else {
-            assert!(from < self.start || from > self.end(), "{from} is inside {}..{}", self.start, self.end());
+            assert!(
+                from < self.start || from > self.end(),
+                "{from} is inside {}..{}",
+                self.start,
+                self.end()
+            );
             return;
         };
         for offset in from..range.end.min(self.end()) {
-            let record = reader.next_record().expect("nothing is damaged").expect("it was appended");
-            let read = (record.offset(), record.text().into_owned(), record.timestamp().map(Timestamp::as_millis));
-            let expected = usize::try_from(offset).ok().and_then(|offset| self.records.get(offset));
-            assert_eq!(Some(read), expected.map(|(text, time)| (offset, text.clone(), Some(*time))));
+            let record = reader
+                .next_record()
+                .expect("nothing is damaged")
+                .expect("it was appended");
+            let read = (
+                record.offset(),
+                record.text().into_owned(),
+                record.timestamp().map(Timestamp::as_millis),
+            );
+            let expected = usize::try_from(offset)
+                .ok()
+                .and_then(|offset| self.records.get(offset));
+            assert_eq!(
+                Some(read),
+                expected.map(|(text, time)| (offset, text.clone(), Some(*time)))
+            );
         }
-        assert!(reader.next_record().expect("nothing is damaged").is_none(), "no record more");
+        assert!(
+            reader.next_record().expect("nothing is damaged").is_none(),
+            "no record more"
+        );
     }
 
     /// An offset between log start and end, both included.
@@ -79,10 +118,20 @@ impl Run {
     fn look_up(&self, number: u8) {
         let at = START_MS + i64::from(number) * 3;
         let is_it = |offset: &u64| {
-            usize::try_from(*offset).ok().and_then(|offset| self.records.get(offset)).is_some_and(|(_, time)| *time >= at)
+            usize::try_from(*offset)
+                .ok()
+                .and_then(|offset| self.records.get(offset))
+                .is_some_and(|(_, time)| *time >= at)
         };
-        let found = self.partition().offset_for(Timestamp::from_millis(at)).expect("nothing is damaged");
-        assert_eq!(found.map(|found| found.offset), (self.start..self.end()).find(is_it), "at {at}");
+        let found = self
+            .partition()
+            .offset_for(Timestamp::from_millis(at))
+            .expect("nothing is damaged");
+        assert_eq!(
+            found.map(|found| found.offset),
+            (self.start..self.end()).find(is_it),
+            "at {at}"
+        );
     }
 
     fn reopen(&mut self, is_killed: bool, loses_indexes: bool) {
@@ -111,20 +160,37 @@ impl Run {
             }
             8 => {
                 let to = self.inside(first);
-                self.partition().truncate_to(to).expect("it is inside the log");
-                self.records.truncate(usize::try_from(to).expect("a small number"));
+                self.partition()
+                    .truncate_to(to)
+                    .expect("it is inside the log");
+                self.records
+                    .truncate(usize::try_from(to).expect("a small number"));
             }
-            9 => self.partition().flush().expect("a disk in memory does not fail"),
+            9 => self
+                .partition()
+                .flush()
+                .expect("a disk in memory does not fail"),
             10 => {
-                const CODECS: [Compression; 5] =
-                    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
-                self.codec = CODECS.get(usize::from(second) % CODECS.len()).copied().unwrap_or_default();
+                const CODECS: [Compression; 5] = [
+                    Compression::None,
+                    Compression::Gzip,
+                    Compression::Snappy,
+                    Compression::Lz4,
+                    Compression::Zstd,
+                ];
+                self.codec = CODECS
+                    .get(usize::from(second) % CODECS.len())
+                    .copied()
+                    .unwrap_or_default();
                 self.reopen(false, first % 4 == 0);
             }
             _ => self.reopen(true, first % 4 == 0),
         }
         let partition = self.partition();
-        assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (self.start, self.end()));
+        assert_eq!(
+            (partition.log_start_offset(), partition.log_end_offset()),
+            (self.start, self.end())
+        );
     }
 }
 

@@ -1,7 +1,9 @@
-//! A whole partition whose files are damaged: never a wrong record, never a gap that nobody tells of.
+//! A whole partition whose files are damaged: never a wrong record, never a gap that nobody tells
+//! of.
 //!
-//! The bytes say what is done to the files of a small partition: single bits flipped, runs zeroed, copied or cut, files emptied,
-//! removed or swapped. Arbitrary bytes are not put in: a fuzzer that sees comparisons learns to make checksums.
+//! The bytes say what is done to the files of a small partition: single bits flipped, runs zeroed,
+//! copied or cut, files emptied, removed or swapped. Arbitrary bytes are not put in: a fuzzer that
+//! sees comparisons learns to make checksums.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -26,7 +28,10 @@ const LENGTH_ENDS_AT: usize = 12;
 const COVERED_FROM: usize = 21;
 
 fn value(offset: u64) -> String {
-    format!("value {offset} {}", "x".repeat(usize::try_from(offset % 5).unwrap_or(0)))
+    format!(
+        "value {offset} {}",
+        "x".repeat(usize::try_from(offset % 5).unwrap_or(0))
+    )
 }
 
 fn time(offset: u64) -> Timestamp {
@@ -35,8 +40,14 @@ fn time(offset: u64) -> Timestamp {
 
 fn open(disk: &MemoryDisk, codec: Compression) -> Result<Partition, Error> {
     let clock = ManualClock::at(Timestamp::from_millis(START_MS));
-    let config = TopicConfig::new().segment_bytes(600).index_interval_bytes(100).compression(codec);
-    Log::builder(DIR).storage(disk.clone()).clock(clock).open_partition(config)
+    let config = TopicConfig::new()
+        .segment_bytes(600)
+        .index_interval_bytes(100)
+        .compression(codec);
+    Log::builder(DIR)
+        .storage(disk.clone())
+        .clock(clock)
+        .open_partition(config)
 }
 
 /// The same partition twice: as a close leaves it, and as a kill does.
@@ -44,9 +55,18 @@ fn images() -> &'static [Image; 2] {
     static IMAGES: OnceLock<[Image; 2]> = OnceLock::new();
     IMAGES.get_or_init(|| {
         let disk = MemoryDisk::new();
-        let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+        let codecs = [
+            Compression::None,
+            Compression::Gzip,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Zstd,
+        ];
         for (number, base) in (0..RECORDS - 2).step_by(2).enumerate() {
-            let codec = codecs.get(number % codecs.len()).copied().unwrap_or_default();
+            let codec = codecs
+                .get(number % codecs.len())
+                .copied()
+                .unwrap_or_default();
             append(&open(&disk, codec).expect("a sound partition opens"), base);
         }
         let killed = open(&disk, Compression::None).expect("a sound partition opens");
@@ -59,8 +79,14 @@ fn images() -> &'static [Image; 2] {
 }
 
 fn append(partition: &Partition, base: u64) {
-    let record = |offset: u64| Record::new(value(offset)).key(offset.to_string()).timestamp(time(offset));
-    let appended = partition.append_batch([record(base), record(base + 1)]).expect("a sound partition takes records");
+    let record = |offset: u64| {
+        Record::new(value(offset))
+            .key(offset.to_string())
+            .timestamp(time(offset))
+    };
+    let appended = partition
+        .append_batch([record(base), record(base + 1)])
+        .expect("a sound partition takes records");
     assert_eq!(appended, base..base + 2);
 }
 
@@ -81,15 +107,23 @@ impl Harm {
 /// Does to the image what one edit says.
 fn harm(image: &mut Image, edit: [u8; 6], done: &mut Harm) {
     let [file, action, high, low, count, other] = edit;
-    let other = image.get(usize::from(other) % image.len().max(1)).map(|(_, bytes)| bytes.clone()).unwrap_or_default();
+    let other = image
+        .get(usize::from(other) % image.len().max(1))
+        .map(|(_, bytes)| bytes.clone())
+        .unwrap_or_default();
     let number = usize::from(file) % image.len().max(1);
-    let Some((name, bytes)) = image.get_mut(number) else { return };
+    let Some((name, bytes)) = image.get_mut(number) else {
+        return;
+    };
     done.names.insert(name.clone());
     let at = usize::from(u16::from_be_bytes([high, low])) % bytes.len().max(1);
     done.edits.push((name.clone(), action % 8, at, count));
     let run = at..(at + usize::from(count) + 1).min(bytes.len());
     match action % 8 {
-        0 | 1 => bytes.get_mut(at).into_iter().for_each(|byte| *byte ^= 1 << (count % 8)),
+        0 | 1 => bytes
+            .get_mut(at)
+            .into_iter()
+            .for_each(|byte| *byte ^= 1 << (count % 8)),
         2 => bytes.truncate(at),
         3 => bytes.get_mut(run).into_iter().for_each(|run| run.fill(0)),
         4 => {
@@ -102,17 +136,24 @@ fn harm(image: &mut Image, edit: [u8; 6], done: &mut Harm) {
     }
 }
 
-/// Damages the files of a partition as `bytes` say, opens it, reads it, writes to it, and opens it again.
+/// Damages the files of a partition as `bytes` say, opens it, reads it, writes to it, and opens it
+/// again.
 pub fn partition_dir(bytes: &[u8]) {
-    let [kind, action, at, edits @ ..] = bytes else { return };
-    let Some(sound) = images().get(usize::from(*kind) % 2) else { return };
+    let [kind, action, at, edits @ ..] = bytes else {
+        return;
+    };
+    let Some(sound) = images().get(usize::from(*kind) % 2) else {
+        return;
+    };
     let mut image = sound.clone();
     let mut done = Harm::default();
     for edit in edits.as_chunks::<6>().0.iter().take(MAX_EDITS) {
         harm(&mut image, *edit, &mut done);
     }
     let disk = disk_image::put(&image);
-    let Ok(partition) = open(&disk, Compression::None) else { return };
+    let Ok(partition) = open(&disk, Compression::None) else {
+        return;
+    };
     let durable_end = if kind % 2 == 0 { RECORDS } else { RECORDS - 2 };
     if !check(&disk, &partition, &done, durable_end) {
         assert!(has_forged_batch(sound, &image), "a wrong record: {done:?}");
@@ -126,7 +167,9 @@ pub fn partition_dir(bytes: &[u8]) {
         _ => Ok(()),
     };
     let end = partition.log_end_offset();
-    let appended = partition.append(value(end).as_str()).map(|appended| appended.offset);
+    let appended = partition
+        .append(value(end).as_str())
+        .map(|appended| appended.offset);
     if let Ok(offset) = appended {
         assert_eq!(offset, end, "the next record comes behind the last");
         read_last(&partition, end);
@@ -134,15 +177,25 @@ pub fn partition_dir(bytes: &[u8]) {
     drop(partition);
     let again = open(&disk, Compression::None).expect("what was opened opens again");
     if appended.is_ok() {
-        assert_eq!(again.log_end_offset(), end + 1, "what was acknowledged is there");
+        assert_eq!(
+            again.log_end_offset(),
+            end + 1,
+            "what was acknowledged is there"
+        );
         read_last(&again, end);
     }
 }
 
 fn read_last(partition: &Partition, offset: u64) {
     let mut reader = partition.read(offset..).expect("the offset is in the log");
-    let record = reader.next_record().expect("what was appended is sound").expect("it is there");
-    assert_eq!((record.offset(), record.text().into_owned()), (offset, value(offset)));
+    let record = reader
+        .next_record()
+        .expect("what was appended is sound")
+        .expect("it is there");
+    assert_eq!(
+        (record.offset(), record.text().into_owned()),
+        (offset, value(offset))
+    );
 }
 
 /// A batch as it was written.
@@ -161,25 +214,39 @@ fn batches<'a>(file: &'a str, log: &'a [u8]) -> impl Iterator<Item = StoredBatch
         let (base_offset, rest) = log.get(at..)?.split_at_checked(size_of::<u64>())?;
         let length = u32::from_be_bytes(*rest.first_chunk()?);
         let end = at + LENGTH_ENDS_AT + usize::try_from(length).ok()?;
-        let batch = StoredBatch { file, at, base_offset, covered: log.get(at + COVERED_FROM..end)? };
+        let batch = StoredBatch {
+            file,
+            at,
+            base_offset,
+            covered: log.get(at + COVERED_FROM..end)?,
+        };
         at = end;
         Some(batch)
     })
 }
 
-/// Whether a batch stands elsewhere than it was written and has another base offset than it was written with. Of one of the two
-/// its neighbours tell; of both at once nothing does that Kafka's format has.
+/// Whether a batch stands elsewhere than it was written and has another base offset than it was
+/// written with. Of one of the two its neighbours tell; of both at once nothing does that Kafka's
+/// format has.
 fn has_forged_batch(sound: &Image, harmed: &Image) -> bool {
     let is_forged = |batch: &StoredBatch, file: &str, at: usize, bytes: &[u8]| {
-        let starts_with = |at: usize, part: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(part));
+        let starts_with =
+            |at: usize, part: &[u8]| bytes.get(at..).is_some_and(|rest| rest.starts_with(part));
         let is_moved = (file, at) != (batch.file, batch.at);
-        is_moved && starts_with(at + COVERED_FROM, batch.covered) && !starts_with(at, batch.base_offset)
+        is_moved
+            && starts_with(at + COVERED_FROM, batch.covered)
+            && !starts_with(at, batch.base_offset)
     };
-    let logs = sound.iter().filter(|(name, _)| matches!(parse_segment_file(name), Some((_, LOG))));
-    logs.flat_map(|(file, log)| batches(file, log)).any(|batch| {
-        let found = |(file, bytes): &(String, Vec<u8>)| (0..bytes.len()).any(|at| is_forged(&batch, file, at, bytes));
-        harmed.iter().any(found)
-    })
+    let logs = sound
+        .iter()
+        .filter(|(name, _)| matches!(parse_segment_file(name), Some((_, LOG))));
+    logs.flat_map(|(file, log)| batches(file, log))
+        .any(|batch| {
+            let found = |(file, bytes): &(String, Vec<u8>)| {
+                (0..bytes.len()).any(|at| is_forged(&batch, file, at, bytes))
+            };
+            harmed.iter().any(found)
+        })
 }
 
 /// Reads all that can be read. False at a record that was not written at its offset.
@@ -187,7 +254,9 @@ fn check(disk: &MemoryDisk, partition: &Partition, harm: &Harm, durable_end: u64
     // Without its note a partition may have gaps, and nothing covers a base offset.
     let is_dense = !harm.touches("lone-partition");
     let (mut next, mut told) = (partition.log_start_offset(), 0);
-    let mut reader = partition.read(..).expect("a partition that opens can be read");
+    let mut reader = partition
+        .read(..)
+        .expect("a partition that opens can be read");
     loop {
         match reader.next_record() {
             Ok(Some(record)) => {
@@ -202,29 +271,48 @@ fn check(disk: &MemoryDisk, partition: &Partition, harm: &Harm, durable_end: u64
             }
             Ok(None) => break,
             Err(Error::Corrupt(damage)) => {
-                assert!(damage.offsets.end > next, "reading goes on: {damage} at {next}");
-                assert!(!is_dense || damage.offsets.contains(&next), "{damage} at {next}");
+                assert!(
+                    damage.offsets.end > next,
+                    "reading goes on: {damage} at {next}"
+                );
+                assert!(
+                    !is_dense || damage.offsets.contains(&next),
+                    "{damage} at {next}"
+                );
                 told += 1;
                 next = damage.offsets.end;
                 if next > partition.log_end_offset() {
                     break;
                 }
-                reader = partition.read(next..).expect("reading can go on where the error says");
+                reader = partition
+                    .read(next..)
+                    .expect("reading can go on where the error says");
             }
             Err(Error::BatchTooLarge(batch)) => {
-                assert!(batch.offsets.end > next, "reading goes on: {batch} at {next}");
+                assert!(
+                    batch.offsets.end > next,
+                    "reading goes on: {batch} at {next}"
+                );
                 next = batch.offsets.end;
-                reader = partition.read(next..).expect("reading can go on where the error says");
+                reader = partition
+                    .read(next..)
+                    .expect("reading can go on where the error says");
             }
             Err(error) => panic!("{error}"),
         }
     }
-    assert!(!is_dense || next >= partition.log_end_offset(), "the end is reached");
+    assert!(
+        !is_dense || next >= partition.log_end_offset(),
+        "the end is reached"
+    );
     let is_known = !harm.touches("recovery-point-offset-checkpoint");
     if is_known && next < durable_end && told == 0 {
         let kept = disk.list(DIR.as_ref()).expect("the directory is there");
         let has_torn = kept.iter().any(|entry| entry.name.contains(".torn"));
-        assert!(has_torn || partition.append("x").is_err(), "an end that is gone without a word: {harm:?}");
+        assert!(
+            has_torn || partition.append("x").is_err(),
+            "an end that is gone without a word: {harm:?}"
+        );
     }
     true
 }

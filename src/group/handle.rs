@@ -21,11 +21,13 @@ use super::service::GroupService;
 /// Longest name of a group: Kafka writes its length as an `i16`.
 const ID_MAX_BYTES: usize = 32_767;
 
-/// A consumer group: its members share the partitions of what they subscribe to, and its committed offsets say where it goes on
-/// after a restart. Groups know nothing of each other. Clones are the same group.
+/// A consumer group: its members share the partitions of what they subscribe to, and its committed
+/// offsets say where it goes on after a restart. Groups know nothing of each other. Clones are the
+/// same group.
 ///
-/// Each partition is read by one member at a time, so a topic keeps as many members busy as it has partitions: members beyond
-/// that number are idle. Create the topic with as many partitions as there will ever be workers.
+/// Each partition is read by one member at a time, so a topic keeps as many members busy as it has
+/// partitions: members beyond that number are idle. Create the topic with as many partitions as
+/// there will ever be workers.
 ///
 /// A group is on disk from its first commit.
 #[derive(Clone)]
@@ -37,7 +39,9 @@ pub struct ConsumerGroup {
 
 impl fmt::Debug for ConsumerGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConsumerGroup").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("ConsumerGroup")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -47,19 +51,31 @@ impl ConsumerGroup {
         self.group.id()
     }
 
-    /// Joins as a member that reads these topics, with the default settings: `"orders"`, `["orders", "refunds"]`.
+    /// Joins as a member that reads these topics, with the default settings: `"orders"`,
+    /// `["orders", "refunds"]`.
     ///
-    /// The partitions are shared out by the group's [`Assignor`]. Those of the new member's share that nobody owns are its own
-    /// at once ([`Consumer::assignment`]); those that others have to give up first come with a later poll, which tells
-    /// ([`Records::rebalance`]). [`Error::ReadOnly`] in a log that was opened to read: there is nobody to share with, and nothing
-    /// could be committed.
+    /// The partitions are shared out by the group's [`Assignor`]. Those of the new member's share
+    /// that nobody owns are its own at once ([`Consumer::assignment`]); those that others have to
+    /// give up first come with a later poll, which tells ([`Records::rebalance`]).
+    /// [`Error::ReadOnly`] in a log that was opened to read: there is nobody to share with, and
+    /// nothing could be committed.
     pub fn join(&self, topics: impl Into<Subscription>) -> Result<Consumer> {
         self.join_with(topics, ConsumerConfig::new())
     }
 
     /// As [`join`](Self::join), with settings.
-    pub fn join_with(&self, topics: impl Into<Subscription>, config: ConsumerConfig) -> Result<Consumer> {
-        Consumer::join(Arc::clone(&self.service), &self.group, topics.into(), config, self.keep.clone())
+    pub fn join_with(
+        &self,
+        topics: impl Into<Subscription>,
+        config: ConsumerConfig,
+    ) -> Result<Consumer> {
+        Consumer::join(
+            Arc::clone(&self.service),
+            &self.group,
+            topics.into(),
+            config,
+            self.keep.clone(),
+        )
     }
 
     /// What the group committed for a partition: the offset of the next record to read.
@@ -69,16 +85,28 @@ impl ConsumerGroup {
 
     /// Sets the group's positions while it has no members.
     ///
-    /// They refer to the topics as they are when the call begins. If another thread cuts a partition in the meantime
-    /// ([`Partition::truncate_to`](crate::Partition::truncate_to)), nothing above the cut is stored.
+    /// They refer to the topics as they are when the call begins. If another thread cuts a
+    /// partition in the meantime ([`Partition::truncate_to`](crate::Partition::truncate_to)),
+    /// nothing above the cut is stored.
     ///
     /// # Errors
-    /// [`Error::NonEmptyGroup`] if it has members; [`Error::ReadOnly`]; otherwise as [`Consumer::commit_offsets`].
-    pub fn commit(&self, next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>) -> Result<()> {
+    /// [`Error::NonEmptyGroup`] if it has members; [`Error::ReadOnly`]; otherwise as
+    /// [`Consumer::commit_offsets`].
+    pub fn commit(
+        &self,
+        next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>,
+    ) -> Result<()> {
         // Before anything waits for a lock: these are the topics that the caller speaks of.
-        let claims = next.into_iter().map(|(partition, next)| Claim::by_name(&self.service.catalog, &partition, next));
+        let claims = next
+            .into_iter()
+            .map(|(partition, next)| Claim::by_name(&self.service.catalog, &partition, next));
         let claims: Result<Vec<Claim>> = claims.collect();
-        self.group.while_empty(|| self.service.store.commit(self.id(), &claims?, Gone::Refused, Durability::Os).map(drop))
+        self.group.while_empty(|| {
+            self.service
+                .store
+                .commit(self.id(), &claims?, Gone::Refused, Durability::Os)
+                .map(drop)
+        })
     }
 }
 
@@ -99,7 +127,12 @@ impl GroupService {
             let core = topic.partition(partition.partition)?;
             Ok(Owned { topic, core })
         });
-        Consumer::alone(Arc::clone(self), owned.collect::<Result<_>>()?, config, keep)
+        Consumer::alone(
+            Arc::clone(self),
+            owned.collect::<Result<_>>()?,
+            config,
+            keep,
+        )
     }
 
     /// The group of this name, which need not have been heard of before.
@@ -110,18 +143,28 @@ impl GroupService {
         if id.is_empty() || id.len() > ID_MAX_BYTES {
             return Err(Error::InvalidGroup);
         }
-        Ok(ConsumerGroup { service: Arc::clone(self), group: self.shared(id), keep })
+        Ok(ConsumerGroup {
+            service: Arc::clone(self),
+            group: self.shared(id),
+            keep,
+        })
     }
 
     /// Every group that has committed or has members, in the order of their names.
     pub(crate) fn groups(self: &Arc<Self>, keep: &KeepOpen) -> Result<Vec<ConsumerGroup>> {
         let with_commits = self.store.groups()?;
         let with_members = self.live().into_iter().filter(|group| group.has_members());
-        let mut groups: BTreeMap<Arc<str>, Arc<Group>> = with_members.map(|group| (Arc::clone(group.id()), group)).collect();
+        let mut groups: BTreeMap<Arc<str>, Arc<Group>> = with_members
+            .map(|group| (Arc::clone(group.id()), group))
+            .collect();
         for id in with_commits {
             groups.entry(id).or_insert_with_key(|id| self.shared(id));
         }
-        let handle = |group| ConsumerGroup { service: Arc::clone(self), group, keep: keep.clone() };
+        let handle = |group| ConsumerGroup {
+            service: Arc::clone(self),
+            group,
+            keep: keep.clone(),
+        };
         Ok(groups.into_values().map(handle).collect())
     }
 }

@@ -1,12 +1,16 @@
-//! Consumer groups: members share the partitions of topics, and the group's positions are kept in the log.
+//! Consumer groups: members share the partitions of topics, and the group's positions are kept in
+//! the log.
 //!
-//! From the bottom: [`subscription`] (what a member wants), [`assignor`] (who should own what), [`membership`] (who owns what, a
-//! pure state machine) and [`member`] (the same, shared between threads); [`positions`] (what was committed, in memory) and
-//! [`offset_store`] (the same, in `__consumer_offsets`); [`cursor`] (one partition being read), [`records`] (what a poll gives)
-//! and [`consumer`], which ties them together. This file holds the service of a log and the handle of a group.
+//! From the bottom: [`subscription`] (what a member wants), [`assignor`] (who should own what),
+//! [`membership`] (who owns what, a pure state machine) and [`member`] (the same, shared between
+//! threads); [`positions`] (what was committed, in memory) and [`offset_store`] (the same, in
+//! `__consumer_offsets`); [`cursor`] (one partition being read), [`records`] (what a poll gives)
+//! and [`consumer`], which ties them together. This file holds the service of a log and the handle
+//! of a group.
 //!
-//! Groups live in one process. A member lives as long as its handle, so there are no heartbeats; only a member that stays away
-//! from `poll` longer than it said ([`ConsumerConfig::max_poll_interval`]) is taken out.
+//! Groups live in one process. A member lives as long as its handle, so there are no heartbeats;
+//! only a member that stays away from `poll` longer than it said
+//! ([`ConsumerConfig::max_poll_interval`]) is taken out.
 
 mod admin;
 mod assignor;

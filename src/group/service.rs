@@ -58,13 +58,18 @@ impl GroupService {
         }
     }
 
-    /// Writes what could not be written before, and removes positions that are older than they may get, save where a member reads
-    /// their topic.
+    /// Writes what could not be written before, and removes positions that are older than they may
+    /// get, save where a member reads their topic.
     pub(crate) fn maintain(&self, now: Timestamp) -> Result<()> {
         self.store.retry_lowered();
-        let Some(retention) = self.retention else { return Ok(()) };
+        let Some(retention) = self.retention else {
+            return Ok(());
+        };
         for id in self.store.groups()? {
-            self.shared(&id).look(|view| self.store.expire(&id, now - retention, |topic| view.reads(topic)))?;
+            self.shared(&id).look(|view| {
+                self.store
+                    .expire(&id, now - retention, |topic| view.reads(topic))
+            })?;
         }
         Ok(())
     }
@@ -84,9 +89,13 @@ impl GroupService {
         self.store.forget_loaded();
     }
 
-    /// Lowers, durably, each committed offset that lies above the end of its partition, or above what `at_most` returns for it,
-    /// to the lower of the two. Returns group, partition, from and to.
-    pub(crate) fn lower_commits(&self, at_most: impl Fn(&TopicPartition) -> u64) -> Vec<LoweredCommit> {
+    /// Lowers, durably, each committed offset that lies above the end of its partition, or above
+    /// what `at_most` returns for it, to the lower of the two. Returns group, partition, from and
+    /// to.
+    pub(crate) fn lower_commits(
+        &self,
+        at_most: impl Fn(&TopicPartition) -> u64,
+    ) -> Vec<LoweredCommit> {
         self.store.lower_commits(at_most)
     }
 
@@ -112,6 +121,10 @@ impl GroupService {
     }
 
     pub(super) fn live(&self) -> Vec<Arc<Group>> {
-        self.groups.lock().values().filter_map(Weak::upgrade).collect()
+        self.groups
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 }

@@ -1,8 +1,9 @@
 //! Walking over the batches of a file that may be damaged.
 //!
-//! A batch whose header cannot be read, but whose size can, is told and stepped over; where not even that is possible the walk
-//! ends, and says what the rest of the file is. Of a batch only its header is read here; its checksum and its records are
-//! read when they are asked for, and by a size that the checksum has not confirmed no more than [`DOUBTFUL_BYTES`] are loaded.
+//! A batch whose header cannot be read, but whose size can, is told and stepped over; where not
+//! even that is possible the walk ends, and says what the rest of the file is. Of a batch only its
+//! header is read here; its checksum and its records are read when they are asked for, and by a
+//! size that the checksum has not confirmed no more than [`DOUBTFUL_BYTES`] are loaded.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use super::window::{PIECE_BYTES, Window};
 use crate::error::Result;
 use crate::format::Malformed;
 use crate::format::batch::legacy;
-use crate::format::batch::{self, BatchChecksum, BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, RecordCursor};
+use crate::format::batch::{
+    self, BatchChecksum, BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, RecordCursor,
+};
 use crate::format::record::Headers;
 use crate::storage::Storage;
 
@@ -64,10 +67,19 @@ pub(super) enum TailContent {
 
 impl Batches {
     /// At the first batch; the file ends at `limit` if it is longer.
-    pub(super) fn open(storage: &dyn Storage, path: &Arc<Path>, limit: u64, max_decompressed_bytes: usize) -> Result<Self> {
+    pub(super) fn open(
+        storage: &dyn Storage,
+        path: &Arc<Path>,
+        limit: u64,
+        max_decompressed_bytes: usize,
+    ) -> Result<Self> {
         let mut window = Window::open(storage, path)?;
         window.limit(limit);
-        Ok(Self { window, position: 0, max_decompressed_bytes })
+        Ok(Self {
+            window,
+            position: 0,
+            max_decompressed_bytes,
+        })
     }
 
     pub(super) fn position(&self) -> u64 {
@@ -98,10 +110,16 @@ impl Batches {
             return Ok(None);
         }
         let front = self.window.read(position, HEADER_BYTES)?;
-        let Some(size_bytes) = Frame::size_bytes_of(front) else { return Ok(None) };
+        let Some(size_bytes) = Frame::size_bytes_of(front) else {
+            return Ok(None);
+        };
         let found = match BatchHeader::decode(front) {
             Ok(header) => Found::Batch(StoredBatch { position, header }),
-            Err(reason) => Found::Unreadable { position, size_bytes, reason },
+            Err(reason) => Found::Unreadable {
+                position,
+                size_bytes,
+                reason,
+            },
         };
         Ok((position.saturating_add(size_bytes.into()) <= end).then_some(found))
     }
@@ -114,22 +132,34 @@ impl Batches {
             return Ok(None);
         }
         let front = self.window.read(position, FRAME_BYTES)?;
-        let malformed = if front.len() < FRAME_BYTES { None } else { Frame::decode(front).err() };
+        let malformed = if front.len() < FRAME_BYTES {
+            None
+        } else {
+            Frame::decode(front).err()
+        };
         let content = match malformed {
             _ if self.window.is_zero_from(position)? => TailContent::Zeros,
             Some(malformed) => TailContent::Malformed(malformed),
             None => TailContent::CutShort,
         };
-        Ok(Some(Tail { position, bytes, content }))
+        Ok(Some(Tail {
+            position,
+            bytes,
+            content,
+        }))
     }
 
     /// Whether the checksum of a batch is right.
     pub(super) fn crc_is_valid(&mut self, batch: &StoredBatch) -> Result<bool> {
         let mut checksum = BatchChecksum::new(&batch.header);
-        let (mut position, end) = (batch.position, batch.position + u64::from(batch.header.size_bytes));
+        let (mut position, end) = (
+            batch.position,
+            batch.position + u64::from(batch.header.size_bytes),
+        );
         while position < end {
             let left = usize::try_from(end - position).unwrap_or(usize::MAX);
-            // A batch that fits into one piece is read as a whole: its records may be asked for next.
+            // A batch that fits into one piece is read as a whole: its records may be asked for
+            // next.
             let piece = self.window.read(position, left.min(PIECE_BYTES))?;
             if piece.is_empty() {
                 return Ok(false);
@@ -148,11 +178,19 @@ impl Batches {
     ) -> Result<std::result::Result<LoadedBatch<'_>, Malformed>> {
         let header = batch.header;
         if !crc_is_valid && header.size_bytes > DOUBTFUL_BYTES {
-            return Ok(Err(Malformed("the batch is large and its checksum is wrong")));
+            return Ok(Err(Malformed(
+                "the batch is large and its checksum is wrong",
+            )));
         }
-        let bytes = self.window.read(batch.position, header.size_bytes as usize)?;
+        let bytes = self
+            .window
+            .read(batch.position, header.size_bytes as usize)?;
         let decompressed = batch::decompressed(&header, bytes, self.max_decompressed_bytes);
-        Ok(decompressed.map(|decompressed| LoadedBatch { header, bytes, decompressed }))
+        Ok(decompressed.map(|decompressed| LoadedBatch {
+            header,
+            bytes,
+            decompressed,
+        }))
     }
 }
 
@@ -187,7 +225,11 @@ impl LoadedBatch<'_> {
         &self,
         mut visit: impl FnMut(std::result::Result<ShownRecord<'_>, Malformed>) -> Result<()>,
     ) -> Result<()> {
-        let Self { header, bytes, decompressed } = self;
+        let Self {
+            header,
+            bytes,
+            decompressed,
+        } = self;
         let decompressed = decompressed.as_deref();
         if header.magic < 2 {
             let records = match legacy::records(header, bytes, decompressed) {
@@ -196,9 +238,24 @@ impl LoadedBatch<'_> {
             };
             for record in records {
                 visit(record.map(|record| {
-                    let form = Form::Legacy { crc: record.crc, crc_is_valid: record.crc_is_valid() };
-                    let legacy::LegacyRecord { offset, timestamp, key, value, .. } = record;
-                    ShownRecord { offset, timestamp, key, value, form }
+                    let form = Form::Legacy {
+                        crc: record.crc,
+                        crc_is_valid: record.crc_is_valid(),
+                    };
+                    let legacy::LegacyRecord {
+                        offset,
+                        timestamp,
+                        key,
+                        value,
+                        ..
+                    } = record;
+                    ShownRecord {
+                        offset,
+                        timestamp,
+                        key,
+                        value,
+                        form,
+                    }
                 }))?;
             }
             return Ok(());
@@ -209,8 +266,16 @@ impl LoadedBatch<'_> {
         };
         while let Some(record) = cursor.next(header, bytes, decompressed) {
             visit(record.map(|record| {
-                let form = Form::Current { headers: record.headers };
-                ShownRecord { offset: record.offset, timestamp: record.timestamp, key: record.key, value: record.value, form }
+                let form = Form::Current {
+                    headers: record.headers,
+                };
+                ShownRecord {
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                    key: record.key,
+                    value: record.value,
+                    form,
+                }
             }))?;
         }
         Ok(())

@@ -44,8 +44,9 @@ pub enum Fault {
         /// What is wrong with them.
         reason: &'static str,
     },
-    /// The records of a batch were not looked at, because they have more bytes than the limit when they are decompressed. No
-    /// harm: see [`DumpOptions::max_decompressed_bytes`](super::DumpOptions::max_decompressed_bytes).
+    /// The records of a batch were not looked at, because they have more bytes than the limit when
+    /// they are decompressed. No harm: see
+    /// [`DumpOptions::max_decompressed_bytes`](super::DumpOptions::max_decompressed_bytes).
     #[non_exhaustive]
     BatchTooLarge {
         /// Where the batch starts.
@@ -61,7 +62,8 @@ pub enum Fault {
         /// How many there are.
         bytes: u64,
     },
-    /// Zeros at the end of a log, as a killed writer leaves them that had written them ahead of its records. No harm.
+    /// Zeros at the end of a log, as a killed writer leaves them that had written them ahead of its
+    /// records. No harm.
     #[non_exhaustive]
     ZeroTail {
         /// Where they start.
@@ -69,7 +71,8 @@ pub enum Fault {
         /// How many there are.
         bytes: u64,
     },
-    /// A record does not follow the one before it. Compaction leaves such gaps; an `after` that is not above `before` is damage.
+    /// A record does not follow the one before it. Compaction leaves such gaps; an `after` that is
+    /// not above `before` is damage.
     #[non_exhaustive]
     OffsetGap {
         /// The offset before; `None` for the first record of a file that does not start with offset 0.
@@ -79,7 +82,8 @@ pub enum Fault {
     },
     /// An entry of an offset index leads to another batch than it says.
     ///
-    /// Brokers up to 2.8 could write one entry for several batches, with the last offset of them all: such entries do no harm.
+    /// Brokers up to 2.8 could write one entry for several batches, with the last offset of them
+    /// all: such entries do no harm.
     #[non_exhaustive]
     IndexMismatch {
         /// The last offset of the batch, by the index.
@@ -137,30 +141,76 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InvalidChecksum { position, offset } => {
-                write!(f, "the checksum of the batch at position {position}, offset {offset}, does not match")
+                write!(
+                    f,
+                    "the checksum of the batch at position {position}, offset {offset}, does not match"
+                )
             }
-            Self::UnreadableBatch { position, reason } => write!(f, "the batch at position {position} cannot be read: {reason}"),
+            Self::UnreadableBatch { position, reason } => write!(
+                f,
+                "the batch at position {position} cannot be read: {reason}"
+            ),
             Self::UnreadableRecords { position, reason } => {
-                write!(f, "records of the batch at position {position} cannot be read: {reason}")
+                write!(
+                    f,
+                    "records of the batch at position {position} cannot be read: {reason}"
+                )
             }
             Self::BatchTooLarge { position, limit } => {
-                write!(f, "the batch at position {position} decompresses to more than {limit} bytes and was not looked into")
+                write!(
+                    f,
+                    "the batch at position {position} decompresses to more than {limit} bytes and was not looked into"
+                )
             }
-            Self::InvalidTail { position, bytes } => write!(f, "{bytes} invalid bytes from position {position} to the end"),
-            Self::ZeroTail { position, bytes } => write!(f, "{bytes} zeros from position {position} to the end"),
-            Self::OffsetGap { before: None, after } => write!(f, "the first offset is {after}"),
-            Self::OffsetGap { before: Some(before), after } => write!(f, "offset {before} is followed by {after}"),
-            Self::IndexMismatch { index_offset, log_offset } => {
-                write!(f, "index offset {index_offset}, log offset {}", or_none(*log_offset))
+            Self::InvalidTail { position, bytes } => write!(
+                f,
+                "{bytes} invalid bytes from position {position} to the end"
+            ),
+            Self::ZeroTail { position, bytes } => {
+                write!(f, "{bytes} zeros from position {position} to the end")
             }
-            Self::TimestampMismatch { index_timestamp, log_timestamp } => {
-                write!(f, "index timestamp {index_timestamp}, log timestamp {log_timestamp}")
+            Self::OffsetGap {
+                before: None,
+                after,
+            } => write!(f, "the first offset is {after}"),
+            Self::OffsetGap {
+                before: Some(before),
+                after,
+            } => write!(f, "offset {before} is followed by {after}"),
+            Self::IndexMismatch {
+                index_offset,
+                log_offset,
+            } => {
+                write!(
+                    f,
+                    "index offset {index_offset}, log offset {}",
+                    or_none(*log_offset)
+                )
             }
-            Self::TimestampOutOfOrder { index_timestamp, previous } => {
+            Self::TimestampMismatch {
+                index_timestamp,
+                log_timestamp,
+            } => {
+                write!(
+                    f,
+                    "index timestamp {index_timestamp}, log timestamp {log_timestamp}"
+                )
+            }
+            Self::TimestampOutOfOrder {
+                index_timestamp,
+                previous,
+            } => {
                 write!(f, "timestamp {index_timestamp} stands behind {previous}")
             }
-            Self::IndexedOffsetNotFound { index_offset, log_offset } => {
-                write!(f, "indexed offset {index_offset}, found log offset {}", or_none(*log_offset))
+            Self::IndexedOffsetNotFound {
+                index_offset,
+                log_offset,
+            } => {
+                write!(
+                    f,
+                    "indexed offset {index_offset}, found log offset {}",
+                    or_none(*log_offset)
+                )
             }
             Self::InvalidIndex { reason } => f.write_str(reason),
             Self::InvalidSnapshot { reason } => f.write_str(reason),
@@ -171,12 +221,19 @@ impl fmt::Display for Fault {
 
 /// As Kafka's tool shows an offset that may be absent.
 fn or_none(offset: Option<u64>) -> i64 {
-    offset.and_then(|offset| i64::try_from(offset).ok()).unwrap_or(-1)
+    offset
+        .and_then(|offset| i64::try_from(offset).ok())
+        .unwrap_or(-1)
 }
 
 /// The groups of a summary, in their order.
 const GROUPS: [Group; 5] = [
-    Group { title: "Mismatches in :", pair: index_mismatch, line: ["  Index offset: ", ", log offset: "], order: Order::Falling },
+    Group {
+        title: "Mismatches in :",
+        pair: index_mismatch,
+        line: ["  Index offset: ", ", log offset: "],
+        order: Order::Falling,
+    },
     Group {
         title: "Found timestamp mismatch in :",
         pair: timestamp_mismatch,
@@ -195,7 +252,12 @@ const GROUPS: [Group; 5] = [
         line: ["Indexed offset: ", ", found log offset: "],
         order: Order::Found,
     },
-    Group { title: "Non-consecutive offsets in ", pair: offset_gap, line: ["  ", " is followed by "], order: Order::Rising },
+    Group {
+        title: "Non-consecutive offsets in ",
+        pair: offset_gap,
+        line: ["  ", " is followed by "],
+        order: Order::Rising,
+    },
 ];
 
 struct Group {
@@ -206,7 +268,8 @@ struct Group {
     order: Order,
 }
 
-/// How the lines of one file follow each other. Where they are sorted, of those with the same first number the last one is shown.
+/// How the lines of one file follow each other. Where they are sorted, of those with the same first
+/// number the last one is shown.
 #[derive(Clone, Copy)]
 enum Order {
     Found,
@@ -215,27 +278,53 @@ enum Order {
 }
 
 fn index_mismatch(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::IndexMismatch { index_offset, log_offset } = fault else { return None };
+    let Fault::IndexMismatch {
+        index_offset,
+        log_offset,
+    } = fault
+    else {
+        return None;
+    };
     Some((*index_offset, or_none(*log_offset)))
 }
 
 fn timestamp_mismatch(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::TimestampMismatch { index_timestamp, log_timestamp } = fault else { return None };
+    let Fault::TimestampMismatch {
+        index_timestamp,
+        log_timestamp,
+    } = fault
+    else {
+        return None;
+    };
     Some((*index_timestamp, *log_timestamp))
 }
 
 fn timestamp_out_of_order(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::TimestampOutOfOrder { index_timestamp, previous } = fault else { return None };
+    let Fault::TimestampOutOfOrder {
+        index_timestamp,
+        previous,
+    } = fault
+    else {
+        return None;
+    };
     Some((*index_timestamp, *previous))
 }
 
 fn indexed_offset_not_found(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::IndexedOffsetNotFound { index_offset, log_offset } = fault else { return None };
+    let Fault::IndexedOffsetNotFound {
+        index_offset,
+        log_offset,
+    } = fault
+    else {
+        return None;
+    };
     Some((*index_offset, or_none(*log_offset)))
 }
 
 fn offset_gap(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::OffsetGap { before, after } = fault else { return None };
+    let Fault::OffsetGap { before, after } = fault else {
+        return None;
+    };
     Some((or_none(*before), or_none(Some(*after))))
 }
 
@@ -243,12 +332,30 @@ fn offset_gap(fault: &Fault) -> Option<(i64, i64)> {
 pub(super) fn print_summary(findings: &[Finding], problems: &mut dyn Write) -> io::Result<()> {
     for group in &GROUPS {
         for of_file in findings.chunk_by(|a, b| a.path == b.path) {
-            let Some(first) = of_file.first() else { continue };
-            let mut pairs: Vec<_> = of_file.iter().filter_map(|finding| (group.pair)(&finding.fault)).collect();
+            let Some(first) = of_file.first() else {
+                continue;
+            };
+            let mut pairs: Vec<_> = of_file
+                .iter()
+                .filter_map(|finding| (group.pair)(&finding.fault))
+                .collect();
             match group.order {
                 Order::Found => {}
-                Order::Rising => pairs = pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect(),
-                Order::Falling => pairs = pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().rev().collect(),
+                Order::Rising => {
+                    pairs = pairs
+                        .into_iter()
+                        .collect::<BTreeMap<_, _>>()
+                        .into_iter()
+                        .collect()
+                }
+                Order::Falling => {
+                    pairs = pairs
+                        .into_iter()
+                        .collect::<BTreeMap<_, _>>()
+                        .into_iter()
+                        .rev()
+                        .collect()
+                }
             }
             if !pairs.is_empty() {
                 let path = path::absolute(&first.path).unwrap_or_else(|_| first.path.to_path_buf());
@@ -270,7 +377,10 @@ mod tests {
     #[test]
     fn a_summary_goes_kind_by_kind_and_file_by_file() {
         let gap = |before, after| Fault::OffsetGap { before, after };
-        let mismatch = |index_offset, log_offset| Fault::IndexMismatch { index_offset, log_offset };
+        let mismatch = |index_offset, log_offset| Fault::IndexMismatch {
+            index_offset,
+            log_offset,
+        };
         let found = [
             ("/a.log", gap(None, 7)),
             ("/a.log", gap(Some(9), 12)),
@@ -278,12 +388,33 @@ mod tests {
             ("/a.log", gap(Some(9), 13)),
             ("/a.index", mismatch(5, Some(6))),
             ("/a.index", mismatch(7, None)),
-            ("/a.timeindex", Fault::TimestampOutOfOrder { index_timestamp: 1, previous: 2 }),
-            ("/a.timeindex", Fault::IndexedOffsetNotFound { index_offset: 3, log_offset: None }),
-            ("/a.timeindex", Fault::TimestampMismatch { index_timestamp: 4, log_timestamp: -1 }),
+            (
+                "/a.timeindex",
+                Fault::TimestampOutOfOrder {
+                    index_timestamp: 1,
+                    previous: 2,
+                },
+            ),
+            (
+                "/a.timeindex",
+                Fault::IndexedOffsetNotFound {
+                    index_offset: 3,
+                    log_offset: None,
+                },
+            ),
+            (
+                "/a.timeindex",
+                Fault::TimestampMismatch {
+                    index_timestamp: 4,
+                    log_timestamp: -1,
+                },
+            ),
             ("/a.snapshot", Fault::UnknownFile),
         ];
-        let findings = found.map(|(path, fault)| Finding { path: Path::new(path).into(), fault });
+        let findings = found.map(|(path, fault)| Finding {
+            path: Path::new(path).into(),
+            fault,
+        });
         let mut printed = Vec::new();
         print_summary(&findings, &mut printed).unwrap();
         let expected = "Mismatches in :/a.index\n  Index offset: 7, log offset: -1\n  Index offset: 5, log offset: 6\n\

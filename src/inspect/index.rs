@@ -12,7 +12,8 @@ use crate::format::Malformed;
 use crate::format::compression::is_over_limit;
 use crate::format::file_name::LOG;
 use crate::format::index_entry::{
-    AbortedTransaction, OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TRANSACTION_ENTRY_BYTES, TimeEntry,
+    AbortedTransaction, OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TRANSACTION_ENTRY_BYTES,
+    TimeEntry,
 };
 
 /// Places in a log are remembered this far apart, so that a search need not start at the front.
@@ -51,10 +52,16 @@ impl Dump<'_> {
             };
             let log_offset = batch.map(|batch| batch.header.stated_last_offset);
             if log_offset.map(u64::cast_signed) != Some(index_offset) {
-                self.found(Fault::IndexMismatch { index_offset, log_offset });
+                self.found(Fault::IndexMismatch {
+                    index_offset,
+                    log_offset,
+                });
             }
             if !self.options.verify_index_only {
-                self.line(format_args!("offset: {index_offset} position: {}", entry.position.cast_signed()))?;
+                self.line(format_args!(
+                    "offset: {index_offset} position: {}",
+                    entry.position.cast_signed()
+                ))?;
             }
         }
         if self.options.index_sanity_check {
@@ -72,7 +79,10 @@ impl Dump<'_> {
         let mut index = Window::open(self.storage, &self.path)?;
         let end = index.end();
         let mut search = Search::new(self.log_beside()?);
-        let mut entries = TimeEntries { number: 0, count: end / TIME_ENTRY_BYTES as u64 };
+        let mut entries = TimeEntries {
+            number: 0,
+            count: end / TIME_ENTRY_BYTES as u64,
+        };
         if index.is_zero_from(0)? && !search.starts_at_time_zero(base_offset)? {
             entries.count = 0;
         }
@@ -80,26 +90,41 @@ impl Dump<'_> {
             return self.time_index_sanity(index, entries);
         }
         let mut previous = -1;
-        while let Some(TimeEntry { timestamp, relative_offset }) = entries.next(&mut index)? {
+        while let Some(TimeEntry {
+            timestamp,
+            relative_offset,
+        }) = entries.next(&mut index)?
+        {
             let index_offset = base_offset.wrapping_add(relative_offset.cast_signed().into());
             let batch = search.first_from(index_offset)?;
             match batch {
                 Some(batch) if batch.header.stated_last_offset.cast_signed() == index_offset => {
                     let log_timestamp = search.max_timestamp(&batch)?;
                     if log_timestamp != timestamp {
-                        self.found(Fault::TimestampMismatch { index_timestamp: timestamp, log_timestamp });
+                        self.found(Fault::TimestampMismatch {
+                            index_timestamp: timestamp,
+                            log_timestamp,
+                        });
                     }
                     if previous >= timestamp {
-                        self.found(Fault::TimestampOutOfOrder { index_timestamp: timestamp, previous });
+                        self.found(Fault::TimestampOutOfOrder {
+                            index_timestamp: timestamp,
+                            previous,
+                        });
                     }
                 }
                 _ => {
                     let log_offset = batch.map(|batch| batch.header.stated_last_offset);
-                    self.found(Fault::IndexedOffsetNotFound { index_offset, log_offset });
+                    self.found(Fault::IndexedOffsetNotFound {
+                        index_offset,
+                        log_offset,
+                    });
                 }
             }
             if !self.options.verify_index_only {
-                self.line(format_args!("timestamp: {timestamp} offset: {index_offset}"))?;
+                self.line(format_args!(
+                    "timestamp: {timestamp} offset: {index_offset}"
+                ))?;
             }
             previous = timestamp;
         }
@@ -114,8 +139,12 @@ impl Dump<'_> {
             first_and_last = Some((first, entry));
         }
         self.sanity(match first_and_last {
-            Some((first, last)) if last.timestamp < first.timestamp => Err("the last timestamp is below the first"),
-            Some((_, last)) if last.relative_offset.cast_signed() < 0 => Err("the last offset is below the base offset"),
+            Some((first, last)) if last.timestamp < first.timestamp => {
+                Err("the last timestamp is below the first")
+            }
+            Some((_, last)) if last.relative_offset.cast_signed() < 0 => {
+                Err("the last offset is below the base offset")
+            }
             _ if is_partial => Err("its length is no multiple of 12"),
             _ => Ok(()),
         })
@@ -127,7 +156,10 @@ impl Dump<'_> {
             Ok(()) => self.line(format_args!("{} passed sanity check.", path.display())),
             Err(reason) => {
                 self.found(Fault::InvalidIndex { reason });
-                self.problem(format_args!("{} failed sanity check: {reason}", path.display()))
+                self.problem(format_args!(
+                    "{} failed sanity check: {reason}",
+                    path.display()
+                ))
             }
         }
     }
@@ -137,11 +169,22 @@ impl Dump<'_> {
         let end = index.end();
         let mut last = None;
         for number in 0..end / TRANSACTION_ENTRY_BYTES as u64 {
-            let bytes = index.read(number * TRANSACTION_ENTRY_BYTES as u64, TRANSACTION_ENTRY_BYTES)?;
+            let bytes = index.read(
+                number * TRANSACTION_ENTRY_BYTES as u64,
+                TRANSACTION_ENTRY_BYTES,
+            )?;
             let decoded = AbortedTransaction::decode_all(bytes);
-            for AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset } in decoded.iter().flatten() {
+            for AbortedTransaction {
+                producer_id,
+                first_offset,
+                last_offset,
+                last_stable_offset,
+            } in decoded.iter().flatten()
+            {
                 if last >= Some(*last_offset) {
-                    self.found(Fault::InvalidIndex { reason: "aborted transactions are out of order" });
+                    self.found(Fault::InvalidIndex {
+                        reason: "aborted transactions are out of order",
+                    });
                 }
                 last = Some(*last_offset);
                 self.line(format_args!(
@@ -159,8 +202,16 @@ impl Dump<'_> {
 
     /// The log that an index belongs to; `None` where it is missing.
     fn log_beside(&self) -> Result<Option<Batches>> {
-        let path: Arc<Path> = self.path.with_file_name(format!("{}.{LOG}", self.stem())).into();
-        match Batches::open(self.storage, &path, u64::MAX, self.options.max_decompressed_bytes) {
+        let path: Arc<Path> = self
+            .path
+            .with_file_name(format!("{}.{LOG}", self.stem()))
+            .into();
+        match Batches::open(
+            self.storage,
+            &path,
+            u64::MAX,
+            self.options.max_decompressed_bytes,
+        ) {
             Ok(log) => Ok(Some(log)),
             Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -211,21 +262,35 @@ struct Search {
 
 impl Search {
     fn new(log: Option<Batches>) -> Self {
-        Self { log, passed: -1, marks: vec![(-1, 0)] }
+        Self {
+            log,
+            passed: -1,
+            marks: vec![(-1, 0)],
+        }
     }
 
     /// The first batch whose last offset is `offset` or above.
     fn first_from(&mut self, offset: i64) -> Result<Option<StoredBatch>> {
-        let Some(log) = &mut self.log else { return Ok(None) };
+        let Some(log) = &mut self.log else {
+            return Ok(None);
+        };
         if self.passed >= offset {
             let behind = self.marks.partition_point(|(passed, _)| *passed < offset);
-            let (passed, position) = self.marks.get(behind.saturating_sub(1)).copied().unwrap_or((-1, 0));
+            let (passed, position) = self
+                .marks
+                .get(behind.saturating_sub(1))
+                .copied()
+                .unwrap_or((-1, 0));
             self.passed = passed;
             log.seek(position);
         }
         loop {
             let position = log.position();
-            if self.marks.last().is_none_or(|(_, marked)| position >= marked + MARK_BYTES) {
+            if self
+                .marks
+                .last()
+                .is_none_or(|(_, marked)| position >= marked + MARK_BYTES)
+            {
                 self.marks.push((self.passed, position));
             }
             match log.next()? {
@@ -245,7 +310,9 @@ impl Search {
 
     /// The greatest timestamp of a batch's records; -1 if there is none to be read.
     fn max_timestamp(&mut self, batch: &StoredBatch) -> Result<i64> {
-        let Some(log) = &mut self.log else { return Ok(-1) };
+        let Some(log) = &mut self.log else {
+            return Ok(-1);
+        };
         let crc_is_valid = log.crc_is_valid(batch)?;
         let mut max = -1;
         match log.load(batch, crc_is_valid)? {
@@ -254,16 +321,22 @@ impl Search {
                 Ok(())
             })?,
             // It is whole, and its header says so.
-            Err(malformed) if is_over_limit(malformed) && crc_is_valid => max = batch.header.max_timestamp,
+            Err(malformed) if is_over_limit(malformed) && crc_is_valid => {
+                max = batch.header.max_timestamp
+            }
             Err(_) => {}
         }
         Ok(max)
     }
 
-    /// Whether a first entry of zeros would be true: all that lies in front of the second offset is of the year 1970.
+    /// Whether a first entry of zeros would be true: all that lies in front of the second offset is
+    /// of the year 1970.
     fn starts_at_time_zero(&mut self, base_offset: i64) -> Result<bool> {
         Ok(match self.first_from(base_offset)? {
-            Some(batch) => batch.header.stated_last_offset.cast_signed() == base_offset && batch.header.max_timestamp == 0,
+            Some(batch) => {
+                batch.header.stated_last_offset.cast_signed() == base_offset
+                    && batch.header.max_timestamp == 0
+            }
             None => false,
         })
     }

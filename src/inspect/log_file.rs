@@ -12,10 +12,16 @@ use crate::format::control::ControlRecord;
 use crate::format::kraft_control;
 
 impl Dump<'_> {
-    /// Gives the offset of the last record, or `before` if there is none. `before` is what the first one should follow.
+    /// Gives the offset of the last record, or `before` if there is none. `before` is what the
+    /// first one should follow.
     pub(super) fn log_file(&mut self, mut before: Option<u64>) -> Result<Option<u64>> {
         self.title()?;
-        let mut batches = Batches::open(self.storage, &self.path, self.options.max_bytes, self.options.max_decompressed_bytes)?;
+        let mut batches = Batches::open(
+            self.storage,
+            &self.path,
+            self.options.max_bytes,
+            self.options.max_decompressed_bytes,
+        )?;
         while let Some(found) = batches.next()? {
             match found {
                 Found::Batch(batch) => {
@@ -33,9 +39,15 @@ impl Dump<'_> {
                         }
                     }
                 }
-                Found::Unreadable { position, size_bytes, reason: Malformed(reason) } => {
+                Found::Unreadable {
+                    position,
+                    size_bytes,
+                    reason: Malformed(reason),
+                } => {
                     self.found(Fault::UnreadableBatch { position, reason });
-                    self.line(format_args!("position: {position} size: {size_bytes} isvalid: false ({reason})"))?;
+                    self.line(format_args!(
+                        "position: {position} size: {size_bytes} isvalid: false ({reason})"
+                    ))?;
                 }
             }
         }
@@ -44,7 +56,11 @@ impl Dump<'_> {
     }
 
     fn title(&mut self) -> Result<()> {
-        if self.path.extension().is_none_or(|suffix| suffix != METADATA_SNAPSHOT) {
+        if self
+            .path
+            .extension()
+            .is_none_or(|suffix| suffix != METADATA_SNAPSHOT)
+        {
             return match self.base_offset() {
                 Some(base_offset) => self.line(format_args!("Log starting offset: {base_offset}")),
                 None => Ok(()),
@@ -52,8 +68,13 @@ impl Dump<'_> {
         }
         let stem = self.stem();
         let number = |text: &str| text.parse::<u64>().ok();
-        match stem.split_once('-').map(|(offset, epoch)| (number(offset), number(epoch))) {
-            Some((Some(offset), Some(epoch))) => self.line(format_args!("Snapshot end offset: {offset}, epoch: {epoch}")),
+        match stem
+            .split_once('-')
+            .map(|(offset, epoch)| (number(offset), number(epoch)))
+        {
+            Some((Some(offset), Some(epoch))) => self.line(format_args!(
+                "Snapshot end offset: {offset}, epoch: {epoch}"
+            )),
             _ if stem == "bootstrap" => self.line(format_args!("KRaft bootstrap snapshot")),
             _ => Ok(()),
         }
@@ -62,13 +83,31 @@ impl Dump<'_> {
     fn batch(&mut self, batch: &StoredBatch, is_valid: bool) -> Result<()> {
         let StoredBatch { position, header } = batch;
         if !is_valid {
-            self.found(Fault::InvalidChecksum { position: *position, offset: header.base_offset });
+            self.found(Fault::InvalidChecksum {
+                position: *position,
+                offset: header.base_offset,
+            });
         }
-        let BatchHeader { base_offset, stated_last_offset: last_offset, magic, size_bytes, crc, max_timestamp, .. } = header;
+        let BatchHeader {
+            base_offset,
+            stated_last_offset: last_offset,
+            magic,
+            size_bytes,
+            crc,
+            max_timestamp,
+            ..
+        } = header;
         if *magic < 2 {
             self.print(format_args!("offset: {last_offset}"))?;
         } else {
-            let BatchHeader { record_count, base_sequence, producer_id, producer_epoch, leader_epoch, .. } = header;
+            let BatchHeader {
+                record_count,
+                base_sequence,
+                producer_id,
+                producer_epoch,
+                leader_epoch,
+                ..
+            } = header;
             self.print(format_args!(
                 "baseOffset: {base_offset} lastOffset: {last_offset} count: {record_count} baseSequence: {base_sequence} \
                  lastSequence: {} producerId: {producer_id} producerEpoch: {producer_epoch} partitionLeaderEpoch: {leader_epoch} \
@@ -87,11 +126,19 @@ impl Dump<'_> {
         ))
     }
 
-    fn records(&mut self, position: u64, batch: &LoadedBatch<'_>, before: &mut Option<u64>) -> Result<()> {
+    fn records(
+        &mut self,
+        position: u64,
+        batch: &LoadedBatch<'_>,
+        before: &mut Option<u64>,
+    ) -> Result<()> {
         batch.for_each(|record| match record {
             Ok(record) => {
                 if record.offset != before.map_or(0, |before| before + 1) {
-                    self.found(Fault::OffsetGap { before: *before, after: record.offset });
+                    self.found(Fault::OffsetGap {
+                        before: *before,
+                        after: record.offset,
+                    });
                 }
                 *before = Some(record.offset);
                 self.record(&batch.header, &record)
@@ -130,7 +177,11 @@ impl Dump<'_> {
     }
 
     fn record_metadata(&mut self, header: &BatchHeader, record: &ShownRecord<'_>) -> Result<()> {
-        let size = |bytes: Option<&[u8]>| bytes.and_then(|bytes| i64::try_from(bytes.len()).ok()).unwrap_or(-1);
+        let size = |bytes: Option<&[u8]>| {
+            bytes
+                .and_then(|bytes| i64::try_from(bytes.len()).ok())
+                .unwrap_or(-1)
+        };
         self.print(format_args!(
             "| offset: {} {}: {} keySize: {} valueSize: {}",
             record.offset,
@@ -140,41 +191,58 @@ impl Dump<'_> {
             size(record.value),
         ))?;
         match record.form {
-            Form::Legacy { crc, crc_is_valid } => self.print(format_args!(" isValid: {crc_is_valid} crc: {crc}")),
+            Form::Legacy { crc, crc_is_valid } => {
+                self.print(format_args!(" isValid: {crc_is_valid} crc: {crc}"))
+            }
             Form::Current { headers } => {
-                self.print(format_args!(" sequence: {} headerKeys: [", header.sequence_at(record.offset)))?;
+                self.print(format_args!(
+                    " sequence: {} headerKeys: [",
+                    header.sequence_at(record.offset)
+                ))?;
                 for (number, header) in headers.enumerate() {
                     let comma = if number == 0 { "" } else { "," };
                     self.print(format_args!("{comma}{}", Text(header.name_bytes())))?;
                 }
                 self.print(format_args!("]"))?;
-                if header.is_control() { self.control_record(record) } else { Ok(()) }
+                if header.is_control() {
+                    self.control_record(record)
+                } else {
+                    Ok(())
+                }
             }
         }
     }
 
     fn control_record(&mut self, record: &ShownRecord<'_>) -> Result<()> {
         match ControlRecord::decode(record.key, record.value) {
-            Ok(ControlRecord::Abort { coordinator_epoch }) => {
-                self.print(format_args!(" endTxnMarker: ABORT coordinatorEpoch: {coordinator_epoch}"))
+            Ok(ControlRecord::Abort { coordinator_epoch }) => self.print(format_args!(
+                " endTxnMarker: ABORT coordinatorEpoch: {coordinator_epoch}"
+            )),
+            Ok(ControlRecord::Commit { coordinator_epoch }) => self.print(format_args!(
+                " endTxnMarker: COMMIT coordinatorEpoch: {coordinator_epoch}"
+            )),
+            Ok(ControlRecord::Other(kind)) => {
+                match kraft_control::to_json(kind, record.value.unwrap_or_default()) {
+                    None => self.print(format_args!(" controlType: UNKNOWN({kind})")),
+                    // Kafka has a colon here and behind none of the other names.
+                    Some(Ok((name @ "LeaderChange", json))) => {
+                        self.print(format_args!(" {name}: {json}"))
+                    }
+                    Some(Ok((name, json))) => self.print(format_args!(" {name} {json}")),
+                    Some(Err(malformed)) => {
+                        self.print(format_args!(" controlType: {kind} ({malformed})"))
+                    }
+                }
             }
-            Ok(ControlRecord::Commit { coordinator_epoch }) => {
-                self.print(format_args!(" endTxnMarker: COMMIT coordinatorEpoch: {coordinator_epoch}"))
-            }
-            Ok(ControlRecord::Other(kind)) => match kraft_control::to_json(kind, record.value.unwrap_or_default()) {
-                None => self.print(format_args!(" controlType: UNKNOWN({kind})")),
-                // Kafka has a colon here and behind none of the other names.
-                Some(Ok((name @ "LeaderChange", json))) => self.print(format_args!(" {name}: {json}")),
-                Some(Ok((name, json))) => self.print(format_args!(" {name} {json}")),
-                Some(Err(malformed)) => self.print(format_args!(" controlType: {kind} ({malformed})")),
-            },
             Err(malformed) => self.print(format_args!(" controlType: ({malformed})")),
         }
     }
 
     fn tail(&mut self, batches: &mut Batches) -> Result<()> {
         let is_limited = self.options.max_bytes < u64::MAX;
-        let Some(tail) = batches.tail()?.filter(|_| !is_limited) else { return Ok(()) };
+        let Some(tail) = batches.tail()?.filter(|_| !is_limited) else {
+            return Ok(());
+        };
         let (position, bytes) = (tail.position, tail.bytes);
         match tail.content {
             TailContent::CutShort => self.found(Fault::InvalidTail { position, bytes }),
@@ -184,7 +252,9 @@ impl Dump<'_> {
             }
             TailContent::Malformed(Malformed(reason)) => {
                 self.found(Fault::InvalidTail { position, bytes });
-                self.line(format_args!("position: {position} isvalid: false ({reason})"))?;
+                self.line(format_args!(
+                    "position: {position} isvalid: false ({reason})"
+                ))?;
             }
         }
         self.invalid_bytes(bytes)

@@ -1,12 +1,13 @@
-//! Looking into files of a log, even damaged ones: what they hold, line by line as Kafka's `kafka-dump-log` prints it, and
-//! what is wrong with them.
+//! Looking into files of a log, even damaged ones: what they hold, line by line as Kafka's
+//! `kafka-dump-log` prints it, and what is wrong with them.
 //!
-//! Every file is read by position with bounded memory, nothing is mapped, written or locked, and no bytes make it panic: what
-//! cannot be decoded is told in a line of its own, and what lies behind it is shown as far as it can be found. A log may be
-//! dumped beside its writer.
+//! Every file is read by position with bounded memory, nothing is mapped, written or locked, and no
+//! bytes make it panic: what cannot be decoded is told in a line of its own, and what lies behind
+//! it is shown as far as it can be found. A log may be dumped beside its writer.
 //!
 //! - [`dump`] prints files, each by the suffix of its name.
-//! - [`verify`] checks the directory of a partition and gives what it found, without a line printed.
+//! - [`verify`] checks the directory of a partition and gives what it found, without a line
+//!   printed.
 //! - [`salvage`] copies what can be read of a damaged partition into a fresh one.
 //!
 //! Repair is left to others: nothing here changes a file that is looked at.
@@ -44,7 +45,10 @@ const METADATA_SNAPSHOT: &str = "checkpoint";
 
 /// What [`dump`] prints; the options of `kafka-dump-log`. All are off at first.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of Kafka's tool, and any of them go together")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of Kafka's tool, and any of them go together"
+)]
 pub struct DumpOptions {
     deep_iteration: bool,
     print_data_log: bool,
@@ -117,8 +121,9 @@ impl DumpOptions {
         self
     }
 
-    /// Sets how many bytes the records of a compressed batch may have when they are decompressed. Records of a larger batch are
-    /// not shown, and [`Fault::BatchTooLarge`] is found in their place. Default: 256 MiB.
+    /// Sets how many bytes the records of a compressed batch may have when they are decompressed.
+    /// Records of a larger batch are not shown, and [`Fault::BatchTooLarge`] is found in their
+    /// place. Default: 256 MiB.
     #[must_use]
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
         self.max_decompressed_bytes = bytes;
@@ -128,23 +133,28 @@ impl DumpOptions {
 
 /// Prints what is in some files, as `kafka-dump-log` of Kafka 4.3 does, line by line.
 ///
-/// Each file is dumped by its suffix: `.log` and `.checkpoint` (a snapshot of a `KRaft` metadata log), `.index`, `.timeindex`,
-/// `.txnindex` and `.snapshot`. Of others it is said on `problems` that they are ignored. An index is checked against the `.log`
-/// beside it; where that is missing, as against an empty one. Mismatches and gaps are summed up on `problems` once all files
-/// are through. Everything found, the harmless too, is also returned.
+/// Each file is dumped by its suffix: `.log` and `.checkpoint` (a snapshot of a `KRaft` metadata
+/// log), `.index`, `.timeindex`, `.txnindex` and `.snapshot`. Of others it is said on `problems`
+/// that they are ignored. An index is checked against the `.log` beside it; where that is missing,
+/// as against an empty one. Mismatches and gaps are summed up on `problems` once all files are
+/// through. Everything found, the harmless too, is also returned.
 ///
 /// Where Kafka's tool ends with an exception or looks away, this goes on and says more:
 ///
-/// - A batch that cannot be read has its own line (`position: ... isvalid: false`) and is stepped over. So have records that
-///   cannot be decoded, behind a `|`.
-/// - Why a log ends early is told before the line that counts the bytes behind its end. Such a line is there for indexes too.
-/// - Zeros that pad the indexes of a killed broker are no entries, and an index of nothing else is empty.
-/// - An entry that leads to no batch is a mismatch with offset -1. An index that fails its check is named on `problems`.
+/// - A batch that cannot be read has its own line (`position: ... isvalid: false`) and is stepped
+///   over. So have records that cannot be decoded, behind a `|`.
+/// - Why a log ends early is told before the line that counts the bytes behind its end. Such a line
+///   is there for indexes too.
+/// - Zeros that pad the indexes of a killed broker are no entries, and an index of nothing else is
+///   empty.
+/// - An entry that leads to no batch is a mismatch with offset -1. An index that fails its check is
+///   named on `problems`.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] for a file that cannot be opened or read, and when `out` or `problems` cannot be written. Files behind that one
-/// are not dumped; what was found before is summed up all the same. Damage is no error.
+/// [`Error::Io`] for a file that cannot be opened or read, and when `out` or `problems` cannot be
+/// written. Files behind that one are not dumped; what was found before is summed up all the same.
+/// Damage is no error.
 ///
 /// ```no_run
 /// use std::io;
@@ -157,7 +167,12 @@ impl DumpOptions {
 /// println!("{} findings", findings.len());
 /// # Ok::<(), annals::Error>(())
 /// ```
-pub fn dump(files: &[PathBuf], options: &DumpOptions, out: &mut dyn Write, problems: &mut dyn Write) -> Result<Vec<Finding>> {
+pub fn dump(
+    files: &[PathBuf],
+    options: &DumpOptions,
+    out: &mut dyn Write,
+    problems: &mut dyn Write,
+) -> Result<Vec<Finding>> {
     dump_from(&Disk, files, options, out, problems)
 }
 
@@ -172,14 +187,22 @@ fn dump_from(
     let mut out = io::BufWriter::new(out);
     let mut findings = Vec::new();
     let dumped = files.iter().try_for_each(|file| {
-        let mut dump = Dump { storage, options, path: Arc::from(&**file), out: &mut out, problems, findings: &mut findings };
+        let mut dump = Dump {
+            storage,
+            options,
+            path: Arc::from(&**file),
+            out: &mut out,
+            problems,
+            findings: &mut findings,
+        };
         let dumped = dump.file();
         // What was printed of a file comes before what is said of it, and before an error.
         let flushed = out.flush().map_err(|source| write_error(file, source));
         dumped.and(flushed)
     });
     let last = files.last().map_or(Path::new(""), |file| file);
-    let summed_up = findings::print_summary(&findings, problems).map_err(|source| write_error(last, source));
+    let summed_up =
+        findings::print_summary(&findings, problems).map_err(|source| write_error(last, source));
     dumped.and(summed_up).map(|()| findings)
 }
 
@@ -223,7 +246,11 @@ impl Dump<'_> {
     }
 
     fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 
     fn line(&mut self, line: fmt::Arguments<'_>) -> Result<()> {
@@ -232,17 +259,25 @@ impl Dump<'_> {
 
     /// Without an end of the line.
     fn print(&mut self, text: fmt::Arguments<'_>) -> Result<()> {
-        self.out.write_fmt(text).map_err(|source| write_error(&self.path, source))
+        self.out
+            .write_fmt(text)
+            .map_err(|source| write_error(&self.path, source))
     }
 
     fn problem(&mut self, line: fmt::Arguments<'_>) -> Result<()> {
         // The two may be one terminal.
-        let written = self.out.flush().and_then(|()| writeln!(self.problems, "{line}"));
+        let written = self
+            .out
+            .flush()
+            .and_then(|()| writeln!(self.problems, "{line}"));
         written.map_err(|source| write_error(&self.path, source))
     }
 
     fn found(&mut self, fault: Fault) {
-        self.findings.push(Finding { path: Arc::clone(&self.path), fault });
+        self.findings.push(Finding {
+            path: Arc::clone(&self.path),
+            fault,
+        });
     }
 
     /// A part of an entry at the end of an index.
@@ -251,17 +286,26 @@ impl Dump<'_> {
         if bytes == 0 {
             return Ok(());
         }
-        self.found(Fault::InvalidTail { position: end - bytes, bytes });
+        self.found(Fault::InvalidTail {
+            position: end - bytes,
+            bytes,
+        });
         self.invalid_bytes(bytes)
     }
 
     fn invalid_bytes(&mut self, bytes: u64) -> Result<()> {
         let name = self.name();
-        self.line(format_args!("Found {bytes} invalid bytes at the end of {name}"))
+        self.line(format_args!(
+            "Found {bytes} invalid bytes at the end of {name}"
+        ))
     }
 }
 
 /// What is printed goes to the caller, so a full disk there is none of ours.
 fn write_error(dumped: &Path, source: io::Error) -> Error {
-    Error::Io { action: "print what is in", path: dumped.to_owned(), source: Arc::new(source) }
+    Error::Io {
+        action: "print what is in",
+        path: dumped.to_owned(),
+        source: Arc::new(source),
+    }
 }

@@ -1,9 +1,10 @@
 //! Copying what can be read of a damaged partition into a fresh one.
 //!
-//! Every batch whose checksum is right and whose offsets fit in goes over byte by byte, under the base offsets that it had. The
-//! offsets of what is lost are never given out again: a batch without records stands for them, as compaction leaves one, so that
-//! the copy has no gap. Indexes are built anew, and nothing of what stood in them, in snapshots or in checkpoints is believed
-//! but where the log started and how far it went.
+//! Every batch whose checksum is right and whose offsets fit in goes over byte by byte, under the
+//! base offsets that it had. The offsets of what is lost are never given out again: a batch without
+//! records stands for them, as compaction leaves one, so that the copy has no gap. Indexes are
+//! built anew, and nothing of what stood in them, in snapshots or in checkpoints is believed but
+//! where the log started and how far it went.
 
 use std::fmt;
 use std::ops::Range;
@@ -33,35 +34,50 @@ const MAX_RELATIVE: u64 = i32::MAX.cast_unsigned() as u64;
 pub struct Salvage {
     /// Batches that were copied.
     pub batches: u64,
-    /// Records in them, those of transaction markers not counted. A compressed batch of format v0 or v1 counts as one.
+    /// Records in them, those of transaction markers not counted. A compressed batch of format v0
+    /// or v1 counts as one.
     pub records: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// What is lost, in the order of the offsets. Where nobody knows how far the log went, the last one speaks of one offset.
+    /// What is lost, in the order of the offsets. Where nobody knows how far the log went, the last
+    /// one speaks of one offset.
     pub lost: Vec<Corruption>,
 }
 
 /// Shows the first of what is lost; `{:#?}` shows all.
 impl fmt::Debug for Salvage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { batches, records, bytes, lost } = self;
+        let Self {
+            batches,
+            records,
+            bytes,
+            lost,
+        } = self;
         let mut shown = f.debug_struct("Salvage");
-        shown.field("batches", batches).field("records", records).field("bytes", bytes).field("lost", &Few(lost)).finish()
+        shown
+            .field("batches", batches)
+            .field("records", records)
+            .field("bytes", bytes)
+            .field("lost", &Few(lost))
+            .finish()
     }
 }
 
-/// Copies what can be read of the partition in `from` into a fresh one in `to`, and tells what is lost.
+/// Copies what can be read of the partition in `from` into a fresh one in `to`, and tells what is
+/// lost.
 ///
-/// Offsets, timestamps, headers and compression stay as they are, also those of transactions and of the formats v0 and v1, since
-/// whole batches are copied. Lost offsets are passed over, as compacted ones are. Where the log started is kept. `from` may be a
-/// partition of any log, a broker's too; it is not changed, and must not be written meanwhile. `to` is a partition like another:
-/// it can be opened with [`Partition::open`], or take the place of the damaged directory in a closed log.
+/// Offsets, timestamps, headers and compression stay as they are, also those of transactions and of
+/// the formats v0 and v1, since whole batches are copied. Lost offsets are passed over, as
+/// compacted ones are. Where the log started is kept. `from` may be a partition of any log, a
+/// broker's too; it is not changed, and must not be written meanwhile. `to` is a partition like
+/// another: it can be opened with [`Partition::open`], or take the place of the damaged directory
+/// in a closed log.
 ///
 /// Blocks on the device: the copy is durable when this returns.
 ///
 /// # Errors
-/// [`Error::NotALog`] if `from` holds no segment, or if `to` is not empty; [`Error::Io`] and [`Error::DiskFull`], which leave a
-/// part of the copy.
+/// [`Error::NotALog`] if `from` holds no segment, or if `to` is not empty; [`Error::Io`] and
+/// [`Error::DiskFull`], which leave a part of the copy.
 ///
 /// ```no_run
 /// let salvage = annals::inspect::salvage("data/orders-0", "salvaged/orders-0")?;
@@ -127,74 +143,159 @@ struct Sound {
 }
 
 impl<'a> Copy<'a> {
-    fn begin(storage: &'a dyn Storage, from: &'a Path, to: &'a Path, known: &'a Known) -> Result<Self> {
-        let entries = storage.list(from).map_err(|error| Error::io("list", from, error))?;
-        let logs = entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| file_name::parse_segment_file(&entry.name));
-        let mut bases: Vec<_> = logs.filter(|(_, suffix)| *suffix == file_name::LOG).map(|(base, _)| base).collect();
+    fn begin(
+        storage: &'a dyn Storage,
+        from: &'a Path,
+        to: &'a Path,
+        known: &'a Known,
+    ) -> Result<Self> {
+        let entries = storage
+            .list(from)
+            .map_err(|error| Error::io("list", from, error))?;
+        let logs = entries
+            .iter()
+            .filter(|entry| !entry.is_dir)
+            .filter_map(|entry| file_name::parse_segment_file(&entry.name));
+        let mut bases: Vec<_> = logs
+            .filter(|(_, suffix)| *suffix == file_name::LOG)
+            .map(|(base, _)| base)
+            .collect();
         bases.sort_unstable();
         let Some(&first) = bases.first() else {
-            return Err(Error::NotALog { path: from.to_owned(), reason: "it holds no segment".into() });
+            return Err(Error::NotALog {
+                path: from.to_owned(),
+                reason: "it holds no segment".into(),
+            });
         };
         create_dirs(storage, to).map_err(|error| Error::io("create", to, error))?;
-        if !storage.list(to).map_err(|error| Error::io("list", to, error))?.is_empty() {
-            return Err(Error::NotALog { path: to.to_owned(), reason: "what is salvaged goes to an empty directory".into() });
+        if !storage
+            .list(to)
+            .map_err(|error| Error::io("list", to, error))?
+            .is_empty()
+        {
+            return Err(Error::NotALog {
+                path: to.to_owned(),
+                reason: "what is salvaged goes to an empty directory".into(),
+            });
         }
         let salvage = Salvage::default();
-        Ok(Self { storage, from, to, known, bases, salvage, expected: first, next: first, leader_epoch: -1, output: None })
+        Ok(Self {
+            storage,
+            from,
+            to,
+            known,
+            bases,
+            salvage,
+            expected: first,
+            next: first,
+            leader_epoch: -1,
+            output: None,
+        })
     }
 
     fn all_segments(&mut self) -> Result<()> {
         let bases = self.bases.clone();
         for (number, base) in bases.iter().enumerate() {
             if *base > self.expected && self.known.is_dense {
-                self.lose(Damage { base: *base, position: 0, reason: "segments are missing before it" }, *base)?;
+                self.lose(
+                    Damage {
+                        base: *base,
+                        position: 0,
+                        reason: "segments are missing before it",
+                    },
+                    *base,
+                )?;
             }
             self.finish_output()?;
             self.output = Some(self.create(*base)?);
             (self.expected, self.next) = (self.expected.max(*base), self.next.max(*base));
             let next = bases.get(number + 1).copied();
             if let Some(damage) = self.segment(*base, next)? {
-                // At the end of the log nobody knows what there was: at least that there was something.
-                self.lose(damage, next.unwrap_or((self.next + 1).max(self.known.recovery_point)))?;
-            } else if next.is_none() && self.known.recovery_point > self.next && self.known.log_start < self.known.recovery_point
+                // At the end of the log nobody knows what there was: at least that there was
+                // something.
+                self.lose(
+                    damage,
+                    next.unwrap_or((self.next + 1).max(self.known.recovery_point)),
+                )?;
+            } else if next.is_none()
+                && self.known.recovery_point > self.next
+                && self.known.log_start < self.known.recovery_point
             {
                 let position = self.output.as_ref().map_or(0, |output| output.bytes);
                 let reason = "the records up to the recovery point are missing";
-                self.lose(Damage { base: *base, position, reason }, self.known.recovery_point)?;
+                self.lose(
+                    Damage {
+                        base: *base,
+                        position,
+                        reason,
+                    },
+                    self.known.recovery_point,
+                )?;
             }
         }
         self.finish_output()?;
-        self.storage.sync_dir(self.to).map_err(|error| Error::io("sync", self.to, error))
+        self.storage
+            .sync_dir(self.to)
+            .map_err(|error| Error::io("sync", self.to, error))
     }
 
     fn create(&self, base: u64) -> Result<Output> {
         let path = self.to.join(file_name::segment_file(base, file_name::LOG));
-        let file = self.storage.open(&path, Access::CreateNew).map_err(|error| Error::io("create", &path, error))?;
-        Ok(Output { base, path, file, bytes: 0 })
+        let file = self
+            .storage
+            .open(&path, Access::CreateNew)
+            .map_err(|error| Error::io("create", &path, error))?;
+        Ok(Output {
+            base,
+            path,
+            file,
+            bytes: 0,
+        })
     }
 
     fn finish_output(&mut self) -> Result<()> {
-        let Some(output) = self.output.take() else { return Ok(()) };
-        output.file.sync_data().map_err(|error| Error::io("sync", &output.path, error))
+        let Some(output) = self.output.take() else {
+            return Ok(());
+        };
+        output
+            .file
+            .sync_data()
+            .map_err(|error| Error::io("sync", &output.path, error))
     }
 
     /// Copies the sound batches of one segment. Gives the damage that it ends in, if it does.
     fn segment(&mut self, base: u64, next: Option<u64>) -> Result<Option<Damage>> {
-        let path: Arc<Path> = self.from.join(file_name::segment_file(base, file_name::LOG)).into();
+        let path: Arc<Path> = self
+            .from
+            .join(file_name::segment_file(base, file_name::LOG))
+            .into();
         let mut window = Window::open(self.storage, &path)?;
         let mut damage: Option<Damage> = None;
         let mut position = 0;
         while position < window.end() {
-            let found = self.sound_at(&mut window, position, damage.is_some(), next.unwrap_or(u64::MAX))?;
+            let found = self.sound_at(
+                &mut window,
+                position,
+                damage.is_some(),
+                next.unwrap_or(u64::MAX),
+            )?;
             let sound = match found {
                 Ok(sound) => sound,
                 Err(reason) => {
                     // At the end of the log they were written ahead of records.
                     if damage.is_none() && window.is_zero_from(position)? {
                         let is_lost = next.is_some_and(|next| next > self.next);
-                        return Ok(is_lost.then_some(Damage { base, position, reason: "there is nothing but zeros" }));
+                        return Ok(is_lost.then_some(Damage {
+                            base,
+                            position,
+                            reason: "there is nothing but zeros",
+                        }));
                     }
-                    damage.get_or_insert(Damage { base, position, reason });
+                    damage.get_or_insert(Damage {
+                        base,
+                        position,
+                        reason,
+                    });
                     position += 1;
                     continue;
                 }
@@ -210,8 +311,9 @@ impl<'a> Copy<'a> {
         Ok(damage)
     }
 
-    /// The batch at a position, if it is sound and its offsets fit in, else what is wrong. Behind damage nothing before the batch
-    /// shows that its base offset, which no checksum covers, is right: in a log without gaps, what follows must.
+    /// The batch at a position, if it is sound and its offsets fit in, else what is wrong. Behind
+    /// damage nothing before the batch shows that its base offset, which no checksum covers, is
+    /// right: in a log without gaps, what follows must.
     fn sound_at(
         &self,
         window: &mut Window,
@@ -224,7 +326,9 @@ impl<'a> Copy<'a> {
             Err(malformed) => return Ok(Err(malformed.0)),
         };
         if header.base_offset < self.expected || header.stated_last_offset >= end {
-            return Ok(Err("the offset of a batch does not follow the one before it"));
+            return Ok(Err(
+                "the offset of a batch does not follow the one before it",
+            ));
         }
         let bytes = window.read(position, header.size_bytes as usize)?;
         if bytes.len() < header.size_bytes as usize {
@@ -236,17 +340,25 @@ impl<'a> Copy<'a> {
         let first_offset = first_offset(&header, bytes);
         let is_dense = self.known.is_dense && header.magic >= 2;
         if is_dense && !is_behind_damage && first_offset != self.expected {
-            return Ok(Err("the offset of a batch does not follow the one before it"));
+            return Ok(Err(
+                "the offset of a batch does not follow the one before it",
+            ));
         }
         if is_dense && is_behind_damage {
             let behind = window.read(position + u64::from(header.size_bytes), HEADER_BYTES)?;
-            let follows = BatchHeader::decode(behind).map(|behind| behind.base_offset == header.next_base_offset());
+            let follows = BatchHeader::decode(behind)
+                .map(|behind| behind.base_offset == header.next_base_offset());
             let is_last = behind.is_empty() || behind.iter().all(|byte| *byte == 0);
             if !follows.unwrap_or(is_last) {
-                return Ok(Err("the offset of a batch is not confirmed by the one behind it"));
+                return Ok(Err(
+                    "the offset of a batch is not confirmed by the one behind it",
+                ));
             }
         }
-        Ok(Ok(Sound { header, first_offset }))
+        Ok(Ok(Sound {
+            header,
+            first_offset,
+        }))
     }
 
     fn write(&mut self, bytes: &[u8], header: &BatchHeader) -> Result<()> {
@@ -262,9 +374,11 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Begins a segment if the open one cannot have the offsets of the batch: brokers before 2.0 left such segments.
+    /// Begins a segment if the open one cannot have the offsets of the batch: brokers before 2.0
+    /// left such segments.
     fn make_room(&mut self, batch: &Sound) -> Result<()> {
-        let is_near = |output: &Output| batch.header.last_offset.saturating_sub(output.base) <= MAX_RELATIVE;
+        let is_near =
+            |output: &Output| batch.header.last_offset.saturating_sub(output.base) <= MAX_RELATIVE;
         if self.output.as_ref().is_none_or(is_near) {
             return Ok(());
         }
@@ -274,23 +388,40 @@ impl<'a> Copy<'a> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(output) = &mut self.output else { return Ok(()) };
-        output.file.write_all_at(bytes, output.bytes).map_err(|error| Error::io("write", &output.path, error))?;
+        let Some(output) = &mut self.output else {
+            return Ok(());
+        };
+        output
+            .file
+            .write_all_at(bytes, output.bytes)
+            .map_err(|error| Error::io("write", &output.path, error))?;
         output.bytes += bytes.len() as u64;
         Ok(())
     }
 
-    /// Notes that the offsets up to `end` are lost, and lets a batch without records stand for them.
+    /// Notes that the offsets up to `end` are lost, and lets a batch without records stand for
+    /// them.
     fn lose(&mut self, damage: Damage, end: u64) -> Result<()> {
         let offsets = self.next..end;
         if offsets.is_empty() {
             return Ok(());
         }
-        let path = self.from.join(file_name::segment_file(damage.base, file_name::LOG));
+        let path = self
+            .from
+            .join(file_name::segment_file(damage.base, file_name::LOG));
         let position = u32::try_from(damage.position).unwrap_or(u32::MAX);
         let (partition, reason) = (self.known.id.clone(), damage.reason.to_owned());
-        self.salvage.lost.push(Corruption { partition, path, position, offsets: offsets.clone(), reason });
-        let is_near = self.output.as_ref().is_some_and(|output| end - output.base <= MAX_RELATIVE);
+        self.salvage.lost.push(Corruption {
+            partition,
+            path,
+            position,
+            offsets: offsets.clone(),
+            reason,
+        });
+        let is_near = self
+            .output
+            .as_ref()
+            .is_some_and(|output| end - output.base <= MAX_RELATIVE);
         if is_near {
             self.put(&empty_batch(&offsets, self.leader_epoch))?;
         }
@@ -301,9 +432,13 @@ impl<'a> Copy<'a> {
     /// What else makes the directory that of this partition.
     fn metadata(&self) -> Result<()> {
         for name in [file_name::PARTITION_METADATA, file_name::LEADER_EPOCHS] {
-            let Ok(bytes) = read_file(self.storage, &self.from.join(name), MAX_METADATA_BYTES) else { continue };
+            let Ok(bytes) = read_file(self.storage, &self.from.join(name), MAX_METADATA_BYTES)
+            else {
+                continue;
+            };
             let path = self.to.join(name);
-            replace_file(self.storage, &path, &bytes).map_err(|error| Error::io("write", &path, error))?;
+            replace_file(self.storage, &path, &bytes)
+                .map_err(|error| Error::io("write", &path, error))?;
         }
         Ok(())
     }
@@ -314,9 +449,14 @@ fn first_offset(header: &BatchHeader, bytes: &[u8]) -> u64 {
     if header.magic >= 2 {
         return header.base_offset;
     }
-    let decompressed = batch::decompressed(header, bytes, MAX_DECOMPRESSED_BYTES).unwrap_or_default();
-    let mut records = legacy::records(header, bytes, decompressed.as_deref()).into_iter().flatten();
-    records.find_map(std::result::Result::ok).map_or(header.base_offset, |record| record.offset)
+    let decompressed =
+        batch::decompressed(header, bytes, MAX_DECOMPRESSED_BYTES).unwrap_or_default();
+    let mut records = legacy::records(header, bytes, decompressed.as_deref())
+        .into_iter()
+        .flatten();
+    records
+        .find_map(std::result::Result::ok)
+        .map_or(header.base_offset, |record| record.offset)
 }
 
 /// A batch that has offsets and no records.

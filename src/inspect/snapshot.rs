@@ -15,7 +15,9 @@ impl Dump<'_> {
     pub(super) fn producer_snapshot(&mut self) -> Result<()> {
         let bytes = match storage::read_file(self.storage, &self.path, MAX_BYTES) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::InvalidData => return self.invalid_snapshot(error.to_string()),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                return self.invalid_snapshot(error.to_string());
+            }
             Err(error) => return Err(Error::io("read", &self.path, error)),
         };
         let fault = match producer_snapshot::decode_or_fault(&bytes) {
@@ -43,7 +45,15 @@ impl Dump<'_> {
     }
 
     fn producer(&mut self, entry: &ProducerEntry) -> Result<()> {
-        let ProducerEntry { producer_id, producer_epoch, coordinator_epoch, timestamp, last_sequence, last_offset, .. } = entry;
+        let ProducerEntry {
+            producer_id,
+            producer_epoch,
+            coordinator_epoch,
+            timestamp,
+            last_sequence,
+            last_offset,
+            ..
+        } = entry;
         self.print(format_args!(
             "producerId: {producer_id} producerEpoch: {producer_epoch} coordinatorEpoch: {coordinator_epoch} \
              currentTxnFirstOffset: {} lastTimestamp: {timestamp}",
@@ -63,13 +73,20 @@ impl Dump<'_> {
 
 /// As Java prints a number that may be absent.
 pub(super) fn optional_long(value: Option<impl fmt::Display>) -> impl fmt::Display {
-    value.map_or_else(|| "OptionalLong.empty".to_owned(), |value| format!("OptionalLong[{value}]"))
+    value.map_or_else(
+        || "OptionalLong.empty".to_owned(),
+        |value| format!("OptionalLong[{value}]"),
+    )
 }
 
 /// Before 0 comes `i32::MAX`.
 fn first_sequence(last_sequence: i32, offset_delta: i32) -> i32 {
     let first = last_sequence.wrapping_sub(offset_delta);
-    if last_sequence < offset_delta { first.wrapping_add(i32::MAX).wrapping_add(1) } else { first }
+    if last_sequence < offset_delta {
+        first.wrapping_add(i32::MAX).wrapping_add(1)
+    } else {
+        first
+    }
 }
 
 #[cfg(test)]

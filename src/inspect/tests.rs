@@ -22,7 +22,12 @@ const TIME_INDEX: &str = "00000000000000000000.timeindex";
 fn batches(count: u64) -> Vec<Vec<u8>> {
     let batch = |offset: u64| {
         let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
-        builder.push(&Record::new(format!("value {offset}")).key("k"), offset.cast_signed()).unwrap();
+        builder
+            .push(
+                &Record::new(format!("value {offset}")).key("k"),
+                offset.cast_signed(),
+            )
+            .unwrap();
         let mut batch = builder.finish(&TopicSettings::default()).unwrap();
         batch::stamp(&mut batch, offset, 0);
         batch
@@ -32,7 +37,9 @@ fn batches(count: u64) -> Vec<Vec<u8>> {
 
 fn write(disk: &MemoryDisk, name: &str, bytes: &[u8]) {
     disk.create_dir_all(Path::new(DIR)).unwrap();
-    let file = disk.open(&Path::new(DIR).join(name), Access::OpenOrCreate).unwrap();
+    let file = disk
+        .open(&Path::new(DIR).join(name), Access::OpenOrCreate)
+        .unwrap();
     file.set_len(0).unwrap();
     file.write_all_at(bytes, 0).unwrap();
 }
@@ -40,9 +47,20 @@ fn write(disk: &MemoryDisk, name: &str, bytes: &[u8]) {
 /// What is printed of a file, what is said of it, and what is found.
 fn dump(disk: &MemoryDisk, name: &str, options: &DumpOptions) -> (String, String, Vec<Fault>) {
     let (mut out, mut problems) = (Vec::new(), Vec::new());
-    let findings = dump_from(disk, &[Path::new(DIR).join(name)], options, &mut out, &mut problems).unwrap();
+    let findings = dump_from(
+        disk,
+        &[Path::new(DIR).join(name)],
+        options,
+        &mut out,
+        &mut problems,
+    )
+    .unwrap();
     let faults = findings.into_iter().map(|finding| finding.fault).collect();
-    (String::from_utf8(out).unwrap(), String::from_utf8(problems).unwrap(), faults)
+    (
+        String::from_utf8(out).unwrap(),
+        String::from_utf8(problems).unwrap(),
+        faults,
+    )
 }
 
 fn dump_log(bytes: &[u8]) -> (String, Vec<Fault>) {
@@ -58,25 +76,56 @@ fn a_batch_over_the_limit_is_stepped_over_and_no_damage() {
     let disk = MemoryDisk::new();
     let mut builder = BatchBuilder::new(Vec::new(), Compression::Zstd);
     for _ in 0..2 {
-        builder.push(&Record::new("a".repeat(1_000)).key("k"), 7).unwrap();
+        builder
+            .push(&Record::new("a".repeat(1_000)).key("k"), 7)
+            .unwrap();
     }
-    let Ok(mut large) = builder.finish(&TopicSettings::default()) else { return };
+    let Ok(mut large) = builder.finish(&TopicSettings::default()) else {
+        return;
+    };
     batch::stamp(&mut large, 1, 0);
     let all = batches(4);
     write(&disk, LOG, &[&all[0][..], &large, &all[3]].concat());
     let position = all[0].len() as u64;
-    write(&disk, TIME_INDEX, &TimeEntry { timestamp: 7, relative_offset: 2 }.encode());
-    let options = DumpOptions::new().print_data_log(true).max_decompressed_bytes(1_000);
+    write(
+        &disk,
+        TIME_INDEX,
+        &TimeEntry {
+            timestamp: 7,
+            relative_offset: 2,
+        }
+        .encode(),
+    );
+    let options = DumpOptions::new()
+        .print_data_log(true)
+        .max_decompressed_bytes(1_000);
     let (out, _, faults) = dump(&disk, LOG, &options);
-    assert_eq!((payloads(&out), faults), (vec!["value 0", "value 3"], vec![Fault::BatchTooLarge { position, limit: 1_000 }]));
-    assert!(out.contains("| decompresses to more than 1000 bytes"), "{out}");
-    assert_eq!(dump(&disk, TIME_INDEX, &options.verify_index_only(true)).2, []);
+    assert_eq!(
+        (payloads(&out), faults),
+        (
+            vec!["value 0", "value 3"],
+            vec![Fault::BatchTooLarge {
+                position,
+                limit: 1_000
+            }]
+        )
+    );
+    assert!(
+        out.contains("| decompresses to more than 1000 bytes"),
+        "{out}"
+    );
+    assert_eq!(
+        dump(&disk, TIME_INDEX, &options.verify_index_only(true)).2,
+        []
+    );
     let (out, _, faults) = dump(&disk, LOG, &DumpOptions::new().print_data_log(true));
     assert_eq!((payloads(&out).len(), faults.len()), (4, 0));
 }
 
 fn payloads(out: &str) -> Vec<&str> {
-    out.lines().filter_map(|line| line.split_once(" payload: ").map(|(_, payload)| payload)).collect()
+    out.lines()
+        .filter_map(|line| line.split_once(" payload: ").map(|(_, payload)| payload))
+        .collect()
 }
 
 #[test]
@@ -88,7 +137,12 @@ fn a_batch_that_makes_no_sense_is_told_and_stepped_over() {
     let (out, faults) = dump_log(&log.concat());
     assert_eq!(payloads(&out), ["value 0", "value 2"]);
     let reason = "the offset of a batch is negative";
-    assert!(out.contains(&format!("\nposition: {position} size: {size} isvalid: false ({reason})\n")), "{out}");
+    assert!(
+        out.contains(&format!(
+            "\nposition: {position} size: {size} isvalid: false ({reason})\n"
+        )),
+        "{out}"
+    );
     assert_eq!(faults[0], Fault::UnreadableBatch { position, reason });
 }
 
@@ -97,12 +151,19 @@ fn a_batch_with_a_codec_that_is_not_known_is_shown_without_its_records() {
     let mut log = batches(3);
     let position = log[0].len() as u64;
     let header = BatchHeader::decode(&log[1]).unwrap();
-    BatchHeader { attributes: header.attributes | 0b111, ..header }.write(&mut log[1]);
+    BatchHeader {
+        attributes: header.attributes | 0b111,
+        ..header
+    }
+    .write(&mut log[1]);
     let (out, faults) = dump_log(&log.concat());
     assert_eq!(payloads(&out), ["value 0", "value 2"]);
     let reason = "a codec of a later version of Kafka";
     assert!(out.contains("compresscodec: unknown"), "{out}");
-    assert!(out.contains(&format!("| cannot be decoded: {reason}\n")), "{out}");
+    assert!(
+        out.contains(&format!("| cannot be decoded: {reason}\n")),
+        "{out}"
+    );
     assert_eq!(faults[0], Fault::UnreadableRecords { position, reason });
 }
 
@@ -114,10 +175,32 @@ fn records_that_cannot_be_decoded_are_told_in_their_place() {
     log[1][61] = 0x7f;
     let (out, faults) = dump_log(&log.concat());
     assert_eq!(payloads(&out), ["value 0", "value 2"]);
-    assert!(out.contains(" isvalid: false\n| cannot be decoded: the length of a record is negative\n"), "{out}");
-    assert_eq!(faults[0], Fault::InvalidChecksum { position, offset: 1 });
-    assert!(matches!(faults[1], Fault::UnreadableRecords { .. }), "{faults:?}");
-    assert!(matches!(faults[2], Fault::OffsetGap { before: Some(0), after: 2, .. }), "{faults:?}");
+    assert!(
+        out.contains(" isvalid: false\n| cannot be decoded: the length of a record is negative\n"),
+        "{out}"
+    );
+    assert_eq!(
+        faults[0],
+        Fault::InvalidChecksum {
+            position,
+            offset: 1
+        }
+    );
+    assert!(
+        matches!(faults[1], Fault::UnreadableRecords { .. }),
+        "{faults:?}"
+    );
+    assert!(
+        matches!(
+            faults[2],
+            Fault::OffsetGap {
+                before: Some(0),
+                after: 2,
+                ..
+            }
+        ),
+        "{faults:?}"
+    );
 }
 
 #[test]
@@ -130,8 +213,17 @@ fn a_length_that_cannot_be_ends_the_log() {
         log[1][8..12].copy_from_slice(&length.to_be_bytes());
         let (out, faults) = dump_log(&log.concat());
         assert_eq!(payloads(&out), ["value 0"]);
-        assert!(out.ends_with(&format!("Found {bytes} invalid bytes at the end of {LOG}\n")), "{out}");
-        assert_eq!(out.contains("the length of a batch is negative or too small"), !is_cut_short, "{out}");
+        assert!(
+            out.ends_with(&format!(
+                "Found {bytes} invalid bytes at the end of {LOG}\n"
+            )),
+            "{out}"
+        );
+        assert_eq!(
+            out.contains("the length of a batch is negative or too small"),
+            !is_cut_short,
+            "{out}"
+        );
         assert_eq!(faults, [Fault::InvalidTail { position, bytes }]);
     }
 }
@@ -142,9 +234,17 @@ fn a_large_batch_that_its_checksum_does_not_confirm_is_not_loaded() {
     let mut front = bytes;
     front[8..12].copy_from_slice(&(40_u32 << 20).to_be_bytes());
     write(&disk, LOG, &front);
-    disk.open(&Path::new(DIR).join(LOG), Access::Write).unwrap().set_len((40 << 20) + 12).unwrap();
+    disk.open(&Path::new(DIR).join(LOG), Access::Write)
+        .unwrap()
+        .set_len((40 << 20) + 12)
+        .unwrap();
     let (out, _, faults) = dump(&disk, LOG, &DumpOptions::new().print_data_log(true));
-    assert!(out.ends_with("isvalid: false\n| cannot be decoded: the batch is large and its checksum is wrong\n"), "{out}");
+    assert!(
+        out.ends_with(
+            "isvalid: false\n| cannot be decoded: the batch is large and its checksum is wrong\n"
+        ),
+        "{out}"
+    );
     assert_eq!(faults.len(), 2);
 }
 
@@ -154,7 +254,9 @@ fn zeros_behind_the_batches_are_told_from_damage() {
     for zeros in [1, 17, 18, 1000] {
         let (out, faults) = dump_log(&[&log[..], &vec![0; zeros]].concat());
         let (position, bytes) = (log.len() as u64, zeros as u64);
-        let end = format!("\nposition: {position} only zeros follow\nFound {bytes} invalid bytes at the end of {LOG}\n");
+        let end = format!(
+            "\nposition: {position} only zeros follow\nFound {bytes} invalid bytes at the end of {LOG}\n"
+        );
         assert!(out.ends_with(&end), "{out}");
         assert_eq!(faults, [Fault::ZeroTail { position, bytes }]);
     }
@@ -165,15 +267,28 @@ fn a_search_in_a_log_needs_no_order() {
     let disk = MemoryDisk::new();
     let log = batches(3000);
     write(&disk, LOG, &log.concat());
-    let entry = |offset: u32| TimeEntry { timestamp: offset.into(), relative_offset: offset }.encode();
+    let entry = |offset: u32| {
+        TimeEntry {
+            timestamp: offset.into(),
+            relative_offset: offset,
+        }
+        .encode()
+    };
     let offsets = [2999, 5, 1500, 1500, 1, 2998, 700, 3001];
     write(&disk, TIME_INDEX, &offsets.map(entry).concat());
     let (out, problems, _) = dump(&disk, TIME_INDEX, &DumpOptions::new());
     for offset in offsets {
-        assert!(out.contains(&format!("\ntimestamp: {offset} offset: {offset}\n")), "{out}");
+        assert!(
+            out.contains(&format!("\ntimestamp: {offset} offset: {offset}\n")),
+            "{out}"
+        );
     }
-    let missing = format!("not found in :{DIR}/{TIME_INDEX}\nIndexed offset: 3001, found log offset: -1\n");
-    assert!(problems.ends_with(&missing) && !problems.contains("mismatch"), "{problems}");
+    let missing =
+        format!("not found in :{DIR}/{TIME_INDEX}\nIndexed offset: 3001, found log offset: -1\n");
+    assert!(
+        problems.ends_with(&missing) && !problems.contains("mismatch"),
+        "{problems}"
+    );
 }
 
 #[test]
@@ -181,13 +296,33 @@ fn entries_that_lead_nowhere_are_mismatches() {
     let disk = MemoryDisk::new();
     let log = batches(3);
     let second = u32::try_from(log[0].len()).unwrap();
-    let entries = [(1, second), (2, second + 1), (3, 9999), (u32::MAX, u32::MAX)];
-    let index = entries.map(|(relative_offset, position)| OffsetEntry { relative_offset, position }.encode()).concat();
+    let entries = [
+        (1, second),
+        (2, second + 1),
+        (3, 9999),
+        (u32::MAX, u32::MAX),
+    ];
+    let index = entries
+        .map(|(relative_offset, position)| {
+            OffsetEntry {
+                relative_offset,
+                position,
+            }
+            .encode()
+        })
+        .concat();
     write(&disk, INDEX, &index);
-    let absent = |index_offset| Fault::IndexMismatch { index_offset, log_offset: None };
+    let absent = |index_offset| Fault::IndexMismatch {
+        index_offset,
+        log_offset: None,
+    };
     let (out, _, faults) = dump(&disk, INDEX, &DumpOptions::new());
     assert!(out.ends_with("\noffset: -1 position: -1\n"), "{out}");
-    assert_eq!(faults, [absent(1), absent(2), absent(3), absent(-1)], "without a log");
+    assert_eq!(
+        faults,
+        [absent(1), absent(2), absent(3), absent(-1)],
+        "without a log"
+    );
     write(&disk, LOG, &log.concat());
     let (_, _, faults) = dump(&disk, INDEX, &DumpOptions::new());
     assert_eq!(faults, [absent(2), absent(3), absent(-1)]);
@@ -200,12 +335,18 @@ fn padding_holds_no_entries() {
     for zeros in [24, 4800] {
         write(&disk, INDEX, &vec![0; zeros]);
         let (out, problems, faults) = dump(&disk, INDEX, &DumpOptions::new());
-        assert!(out.ends_with("is empty.\n") && problems.is_empty() && faults.is_empty(), "{out}{problems}");
+        assert!(
+            out.ends_with("is empty.\n") && problems.is_empty() && faults.is_empty(),
+            "{out}{problems}"
+        );
     }
     // Here it is an entry: the record at offset 0 has time 0.
     write(&disk, TIME_INDEX, &[0; 4800]);
     let (out, _, faults) = dump(&disk, TIME_INDEX, &DumpOptions::new());
-    assert!(out.ends_with(".timeindex\ntimestamp: 0 offset: 0\n") && faults.is_empty(), "{out}");
+    assert!(
+        out.ends_with(".timeindex\ntimestamp: 0 offset: 0\n") && faults.is_empty(),
+        "{out}"
+    );
     write(&disk, LOG, b"");
     let (out, _, faults) = dump(&disk, TIME_INDEX, &DumpOptions::new());
     assert!(out.ends_with(".timeindex\n") && faults.is_empty(), "{out}");
@@ -214,14 +355,29 @@ fn padding_holds_no_entries() {
 #[test]
 fn transactions_that_cannot_be_are_told() {
     let disk = MemoryDisk::new();
-    let transaction = |last_offset| AbortedTransaction { producer_id: 1, first_offset: 2, last_offset, last_stable_offset: 9 };
+    let transaction = |last_offset| AbortedTransaction {
+        producer_id: 1,
+        first_offset: 2,
+        last_offset,
+        last_stable_offset: 9,
+    };
     let mut entries = [7, 5, 8].map(|last_offset| transaction(last_offset).encode());
     entries[2][1] = 1;
-    write(&disk, "0.txnindex", &[entries.concat(), vec![0; 3]].concat());
+    write(
+        &disk,
+        "0.txnindex",
+        &[entries.concat(), vec![0; 3]].concat(),
+    );
     let (out, _, faults) = dump(&disk, "0.txnindex", &DumpOptions::new());
     let lines: Vec<_> = out.lines().skip(1).collect();
-    assert_eq!(lines[1], "version: 0 producerId: 1 firstOffset: 2 lastOffset: 5 lastStableOffset: 9");
-    assert!(lines[2].starts_with("cannot be decoded: the version"), "{out}");
+    assert_eq!(
+        lines[1],
+        "version: 0 producerId: 1 firstOffset: 2 lastOffset: 5 lastStableOffset: 9"
+    );
+    assert!(
+        lines[2].starts_with("cannot be decoded: the version"),
+        "{out}"
+    );
     assert_eq!(lines[3], "Found 3 invalid bytes at the end of 0.txnindex");
     assert_eq!(faults.len(), 3, "{faults:?}");
 }
@@ -230,13 +386,40 @@ fn transactions_that_cannot_be_are_told() {
 fn partition() -> Vec<(&'static str, Vec<u8>)> {
     let log = batches(3);
     let second = u32::try_from(log[0].len()).unwrap();
-    let transaction = AbortedTransaction { producer_id: 1, first_offset: 0, last_offset: 2, last_stable_offset: 3 };
+    let transaction = AbortedTransaction {
+        producer_id: 1,
+        first_offset: 0,
+        last_offset: 2,
+        last_stable_offset: 3,
+    };
     vec![
         (LOG, log.concat()),
-        (INDEX, OffsetEntry { relative_offset: 1, position: second }.encode().to_vec()),
-        (TIME_INDEX, TimeEntry { timestamp: 2, relative_offset: 2 }.encode().to_vec()),
-        ("00000000000000000000.txnindex", transaction.encode().to_vec()),
-        ("00000000000000000003.snapshot", producer_snapshot::encode(&[])),
+        (
+            INDEX,
+            OffsetEntry {
+                relative_offset: 1,
+                position: second,
+            }
+            .encode()
+            .to_vec(),
+        ),
+        (
+            TIME_INDEX,
+            TimeEntry {
+                timestamp: 2,
+                relative_offset: 2,
+            }
+            .encode()
+            .to_vec(),
+        ),
+        (
+            "00000000000000000000.txnindex",
+            transaction.encode().to_vec(),
+        ),
+        (
+            "00000000000000000003.snapshot",
+            producer_snapshot::encode(&[]),
+        ),
     ]
 }
 
@@ -259,8 +442,8 @@ fn a_flipped_bit_anywhere_is_found_where_a_checksum_covers_it() {
             files[number].1[position] ^= 0x10;
             let found = !findings(&files).is_empty();
             let may_pass = match *name {
-                // Before what the checksum covers lie offsets, of which a gap may come, the leader epoch and the magic, of
-                // which all above 2 means the same.
+                // Before what the checksum covers lie offsets, of which a gap may come, the leader
+                // epoch and the magic, of which all above 2 means the same.
                 LOG => matches!(position % batch_bytes, 0..8 | 12..=16),
                 INDEX | TIME_INDEX => false,
                 // Whose transaction it was, and where it lay, only the log says.
@@ -274,10 +457,24 @@ fn a_flipped_bit_anywhere_is_found_where_a_checksum_covers_it() {
 #[test]
 fn segments_must_not_overlap() {
     let log = batches(4);
-    let segments = |second: &[Vec<u8>]| vec![(LOG, log[..3].concat()), ("00000000000000000003.log", second.concat())];
+    let segments = |second: &[Vec<u8>]| {
+        vec![
+            (LOG, log[..3].concat()),
+            ("00000000000000000003.log", second.concat()),
+        ]
+    };
     assert_eq!(findings(&segments(&log[3..])), []);
-    let overlap = Fault::OffsetGap { before: Some(2), after: 2 };
-    assert_eq!(findings(&segments(&log[2..])).into_iter().map(|finding| finding.fault).collect::<Vec<_>>(), [overlap]);
+    let overlap = Fault::OffsetGap {
+        before: Some(2),
+        after: 2,
+    };
+    assert_eq!(
+        findings(&segments(&log[2..]))
+            .into_iter()
+            .map(|finding| finding.fault)
+            .collect::<Vec<_>>(),
+        [overlap]
+    );
     let below_its_name = findings(&[("00000000000000000003.log", log[2].clone())]);
     assert_eq!(below_its_name.len(), 1, "{below_its_name:?}");
 }
@@ -325,11 +522,23 @@ proptest! {
 fn a_file_that_is_not_there_is_an_error_and_the_rest_is_summed_up() {
     let disk = MemoryDisk::new();
     write(&disk, LOG, &batches(3)[1..].concat());
-    let files: Vec<PathBuf> = [LOG, "absent.log", INDEX].iter().map(|name| Path::new(DIR).join(name)).collect();
+    let files: Vec<PathBuf> = [LOG, "absent.log", INDEX]
+        .iter()
+        .map(|name| Path::new(DIR).join(name))
+        .collect();
     let (mut out, mut problems) = (Vec::new(), Vec::new());
     let options = DumpOptions::new().deep_iteration(true);
     let error = dump_from(&disk, &files, &options, &mut out, &mut problems).unwrap_err();
-    assert!(error.to_string().starts_with(&format!("cannot open {DIR}/absent.log")), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("cannot open {DIR}/absent.log")),
+        "{error}"
+    );
     assert!(String::from_utf8(out).unwrap().ends_with("/absent.log\n"));
-    assert!(String::from_utf8(problems).unwrap().ends_with("-1 is followed by 1\n"));
+    assert!(
+        String::from_utf8(problems)
+            .unwrap()
+            .ends_with("-1 is followed by 1\n")
+    );
 }

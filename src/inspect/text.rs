@@ -1,7 +1,8 @@
 //! Bytes as the text that Kafka's tools print for them.
 //!
-//! What is UTF-8 is printed as it is, control signs and line ends too; what is not becomes U+FFFD. How many of those stand for
-//! some bytes differs from what Rust does in one case: an encoded surrogate is one of them, not three.
+//! What is UTF-8 is printed as it is, control signs and line ends too; what is not becomes U+FFFD.
+//! How many of those stand for some bytes differs from what Rust does in one case: an encoded
+//! surrogate is one of them, not three.
 
 use std::fmt;
 use std::str;
@@ -18,10 +19,14 @@ impl fmt::Display for Text<'_> {
                 Ok(text) => return f.write_str(text),
                 Err(error) => error,
             };
-            let (valid, invalid) = rest.split_at_checked(error.valid_up_to()).unwrap_or_default();
+            let (valid, invalid) = rest
+                .split_at_checked(error.valid_up_to())
+                .unwrap_or_default();
             f.write_str(str::from_utf8(valid).unwrap_or_default())?;
             f.write_str("\u{fffd}")?;
-            let skipped = surrogate_bytes(invalid).or(error.error_len()).unwrap_or(invalid.len());
+            let skipped = surrogate_bytes(invalid)
+                .or(error.error_len())
+                .unwrap_or(invalid.len());
             rest = invalid.get(skipped..).unwrap_or_default();
         }
     }

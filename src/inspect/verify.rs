@@ -9,12 +9,14 @@ use crate::error::{Error, Result};
 use crate::format::file_name::{self, LOG};
 use crate::storage::{Disk, Storage};
 
-/// Checks the files of a partition and gives all that is wrong with them; changes nothing, and takes no lock.
+/// Checks the files of a partition and gives all that is wrong with them; changes nothing, and
+/// takes no lock.
 ///
-/// `dir` is the directory of one partition. Every checksum is computed, every record is decoded, offsets must rise within and
-/// between the segments, indexes must lead where they say, snapshots must be whole. Gaps between offsets are no fault: compaction
-/// leaves them. [`Fault::ZeroTail`] and [`Fault::BatchTooLarge`] are told, and are none either. Where a writer is at work, its
-/// last batch may be seen half.
+/// `dir` is the directory of one partition. Every checksum is computed, every record is decoded,
+/// offsets must rise within and between the segments, indexes must lead where they say, snapshots
+/// must be whole. Gaps between offsets are no fault: compaction leaves them. [`Fault::ZeroTail`]
+/// and [`Fault::BatchTooLarge`] are told, and are none either. Where a writer is at work, its last
+/// batch may be seen half.
 ///
 /// # Errors
 ///
@@ -32,17 +34,34 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Vec<Finding>> {
 
 /// As [`verify`], on any disk.
 pub(super) fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<Vec<Finding>> {
-    let entries = storage.list(dir).map_err(|source| Error::io("list", dir, source))?;
-    let mut names: Vec<_> = entries.into_iter().filter(|entry| !entry.is_dir).map(|entry| entry.name).collect();
+    let entries = storage
+        .list(dir)
+        .map_err(|source| Error::io("list", dir, source))?;
+    let mut names: Vec<_> = entries
+        .into_iter()
+        .filter(|entry| !entry.is_dir)
+        .map(|entry| entry.name)
+        .collect();
     names.sort();
-    let options = DumpOptions::new().deep_iteration(true).verify_index_only(true);
+    let options = DumpOptions::new()
+        .deep_iteration(true)
+        .verify_index_only(true);
     let mut findings = Vec::new();
     let mut last = None;
     for name in names {
-        let Some((base_offset, suffix)) = file_name::parse_segment_file(&name) else { continue };
+        let Some((base_offset, suffix)) = file_name::parse_segment_file(&name) else {
+            continue;
+        };
         let path = Arc::from(dir.join(&name));
         let (out, problems) = (&mut io::sink(), &mut io::sink());
-        let mut dump = Dump { storage, options: &options, path, out, problems, findings: &mut findings };
+        let mut dump = Dump {
+            storage,
+            options: &options,
+            path,
+            out,
+            problems,
+            findings: &mut findings,
+        };
         if suffix == LOG {
             let before = last.max(base_offset.checked_sub(1));
             last = dump.log_file(before)?;

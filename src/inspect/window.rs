@@ -1,7 +1,7 @@
 //! Reading a file by position with little memory, whatever its bytes say.
 //!
-//! A [`Window`] keeps one piece of a file. Nothing is mapped, so that a file may be damaged, cut or written meanwhile: what is
-//! not there any more reads as the end.
+//! A [`Window`] keeps one piece of a file. Nothing is mapped, so that a file may be damaged, cut or
+//! written meanwhile: what is not there any more reads as the end.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +28,13 @@ impl Window {
         let error = |source| Error::io("open", path, source);
         let file = storage.open(path, Access::Read).map_err(error)?;
         let end = file.bytes().map_err(error)?;
-        Ok(Self { path: Arc::clone(path), file, end, buffer: Vec::new(), position: 0 })
+        Ok(Self {
+            path: Arc::clone(path),
+            file,
+            end,
+            buffer: Vec::new(),
+            position: 0,
+        })
     }
 
     /// The length of the file when it was opened, or what `limit` made of it.
@@ -45,8 +51,12 @@ impl Window {
     pub(super) fn read(&mut self, position: u64, count: usize) -> Result<&[u8]> {
         let left = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
         let count = count.min(left);
-        let start = position.checked_sub(self.position).and_then(|start| usize::try_from(start).ok());
-        let held = start.and_then(|start| Some(start..start.checked_add(count)?)).filter(|held| held.end <= self.buffer.len());
+        let start = position
+            .checked_sub(self.position)
+            .and_then(|start| usize::try_from(start).ok());
+        let held = start
+            .and_then(|start| Some(start..start.checked_add(count)?))
+            .filter(|held| held.end <= self.buffer.len());
         let range = if let Some(held) = held {
             held
         } else {
@@ -64,7 +74,8 @@ impl Window {
         let read = self.file.read_at(&mut self.buffer, position);
         self.position = position;
         self.buffer.truncate(*read.as_ref().unwrap_or(&0));
-        read.map(drop).map_err(|source| Error::io("read", &self.path, source))
+        read.map(drop)
+            .map_err(|source| Error::io("read", &self.path, source))
     }
 
     /// Whether there is nothing but zeros from `position` on.
@@ -89,7 +100,10 @@ mod tests {
 
     fn window(bytes: &[u8]) -> Window {
         let (disk, path) = (MemoryDisk::new(), Arc::from(Path::new("/f")));
-        disk.open(&path, Access::CreateNew).unwrap().write_all_at(bytes, 0).unwrap();
+        disk.open(&path, Access::CreateNew)
+            .unwrap()
+            .write_all_at(bytes, 0)
+            .unwrap();
         Window::open(&disk, &path).unwrap()
     }
 
@@ -97,12 +111,26 @@ mod tests {
     fn any_part_is_read_and_nothing_behind_the_end() {
         let bytes: Vec<u8> = (0..=250).cycle().take(3 * PIECE_BYTES + 5).collect();
         let mut window = window(&bytes);
-        let places = [(0, 10), (PIECE_BYTES - 5, 10), (3, PIECE_BYTES * 2), (bytes.len() - 3, 3), (1, bytes.len()), (0, 1)];
+        let places = [
+            (0, 10),
+            (PIECE_BYTES - 5, 10),
+            (3, PIECE_BYTES * 2),
+            (bytes.len() - 3, 3),
+            (1, bytes.len()),
+            (0, 1),
+        ];
         for (position, count) in places {
             let end = bytes.len().min(position + count);
-            assert_eq!(window.read(position as u64, count).unwrap(), &bytes[position..end], "{count} from {position}");
+            assert_eq!(
+                window.read(position as u64, count).unwrap(),
+                &bytes[position..end],
+                "{count} from {position}"
+            );
         }
-        assert_eq!(window.read(bytes.len() as u64 - 3, usize::MAX).unwrap(), &bytes[bytes.len() - 3..]);
+        assert_eq!(
+            window.read(bytes.len() as u64 - 3, usize::MAX).unwrap(),
+            &bytes[bytes.len() - 3..]
+        );
         for position in [bytes.len() as u64, bytes.len() as u64 + 1, u64::MAX] {
             assert_eq!(window.read(position, 10).unwrap(), b"");
         }
@@ -127,7 +155,9 @@ mod tests {
     fn zeros_are_told_from_others() {
         let mut bytes = vec![0; PIECE_BYTES + 10];
         bytes[3] = 1;
-        assert!(window(&bytes).is_zero_from(4).unwrap() && !window(&bytes).is_zero_from(3).unwrap());
+        assert!(
+            window(&bytes).is_zero_from(4).unwrap() && !window(&bytes).is_zero_from(3).unwrap()
+        );
         bytes[PIECE_BYTES + 9] = 1;
         assert!(!window(&bytes).is_zero_from(4).unwrap());
         assert!(window(b"").is_zero_from(0).unwrap());

@@ -1,7 +1,8 @@
-//! Compaction of the partitions of a log: which ones, the dirtiest first, one at a time, and on demand.
+//! Compaction of the partitions of a log: which ones, the dirtiest first, one at a time, and on
+//! demand.
 //!
-//! One key map is in memory at a time, whoever asks. Where a pass came to is noted in `cleaner-offset-checkpoint` behind it: a
-//! stop in between costs that pass to be made again.
+//! One key map is in memory at a time, whoever asks. Where a pass came to is noted in
+//! `cleaner-offset-checkpoint` behind it: a stop in between costs that pass to be made again.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,8 +20,13 @@ use crate::retention::Sum;
 const LOOK: Duration = Duration::from_millis(10);
 
 impl LogCore {
-    /// Compacts what is due, the most urgent first. `goes_on` is asked all the time. Gives the first error, after all was tried.
-    pub(super) fn run_compaction(&self, now: Timestamp, goes_on: &mut dyn FnMut() -> bool) -> Result<Maintenance> {
+    /// Compacts what is due, the most urgent first. `goes_on` is asked all the time. Gives the
+    /// first error, after all was tried.
+    pub(super) fn run_compaction(
+        &self,
+        now: Timestamp,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<Maintenance> {
         let mut sum = Sum::default();
         let mut due = Vec::new();
         for partition in self.catalog.partitions() {
@@ -70,8 +76,9 @@ impl LogCore {
         }
     }
 
-    /// Waits until nobody else compacts. That may be minutes, in which `goes_on` is asked all the time, as it is while a
-    /// compaction runs: who is to flush meanwhile does so there. `None` once it says no.
+    /// Waits until nobody else compacts. That may be minutes, in which `goes_on` is asked all the
+    /// time, as it is while a compaction runs: who is to flush meanwhile does so there. `None` once
+    /// it says no.
     fn begin_cleaning(&self, goes_on: &mut dyn FnMut() -> bool) -> Option<MutexGuard<'_, ()>> {
         loop {
             let turn = self.cleaning.try_lock_for(LOOK);
@@ -94,12 +101,22 @@ mod tests {
     #[test]
     fn the_dirtiest_partition_is_compacted_first() {
         let clock = ManualClock::at(Timestamp::from_millis(1_000));
-        let log = Log::builder("data").storage(MemoryDisk::new()).clock(clock).open().unwrap();
-        let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(100);
+        let log = Log::builder("data")
+            .storage(MemoryDisk::new())
+            .clock(clock)
+            .open()
+            .unwrap();
+        let config = TopicConfig::new()
+            .cleanup_policy(CleanupPolicy::Compact)
+            .segment_bytes(100);
         let config = config.min_cleanable_dirty_ratio(0.01);
         let mut partitions = Vec::new();
         for (name, dirty) in [("a", 2), ("b", 8), ("c", 1), ("d", 4)] {
-            let partition = log.create_topic(name, 1, config.clone()).unwrap().partition(0).unwrap();
+            let partition = log
+                .create_topic(name, 1, config.clone())
+                .unwrap()
+                .partition(0)
+                .unwrap();
             for number in 0..11 + dirty {
                 if number == 11 {
                     partition.compact().unwrap();
@@ -119,7 +136,9 @@ mod tests {
             }
             true
         };
-        log.core().run_compaction(Timestamp::from_millis(1_000), &mut look).unwrap();
+        log.core()
+            .run_compaction(Timestamp::from_millis(1_000), &mut look)
+            .unwrap();
         look();
         assert_eq!(order, ["b", "d", "a", "c"]);
     }

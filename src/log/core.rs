@@ -1,4 +1,5 @@
-//! The log itself, shared by all handles: catalog, checkpoints and services, and closing them in the right order.
+//! The log itself, shared by all handles: catalog, checkpoints and services, and closing them in
+//! the right order.
 
 use crate::catalog::Catalog;
 use crate::catalog::checkpoints::{self, Checkpoints, Lines};
@@ -34,7 +35,8 @@ pub(super) struct LogCore {
     pub(super) cleaner_buffer_bytes: usize,
     /// Held by the one who compacts.
     pub(super) cleaning: Mutex<()>,
-    /// Held by the one who finishes deletions. Taken before any lock of a topic, the catalog, the groups or the checkpoints.
+    /// Held by the one who finishes deletions. Taken before any lock of a topic, the catalog, the
+    /// groups or the checkpoints.
     pub(super) finishing: Mutex<()>,
     /// Something is to be done in the background, at once.
     pub(super) wake: Arc<Signal>,
@@ -68,12 +70,17 @@ impl LogCore {
 
     pub(super) fn check_open(&self) -> Result<()> {
         self.context().opener.check()?;
-        if self.catalog.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.catalog.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the directory differs from what it was when it was found clean.
     pub(super) fn is_touched(&self) -> bool {
-        !self.context().read_only && (!self.recovery.clean || self.context().clean_marker.is_cleared())
+        !self.context().read_only
+            && (!self.recovery.clean || self.context().clean_marker.is_cleared())
     }
 
     /// Makes everything durable, then says so in the checkpoints.
@@ -82,19 +89,24 @@ impl LogCore {
         flushed.and(self.write_checkpoints())
     }
 
-    /// Brings topic files and checkpoints up to date. `Closed` if the log was closed before that, and could not do it either.
+    /// Brings topic files and checkpoints up to date. `Closed` if the log was closed before that,
+    /// and could not do it either.
     pub(super) fn write_checkpoints(&self) -> Result<()> {
         self.write_checkpoints_after(TopicCore::store_state)
     }
 
-    pub(super) fn write_checkpoints_after(&self, store: impl Fn(&TopicCore) -> Result<()>) -> Result<()> {
+    pub(super) fn write_checkpoints_after(
+        &self,
+        store: impl Fn(&TopicCore) -> Result<()>,
+    ) -> Result<()> {
         if !self.is_touched() {
             return Ok(());
         }
         for topic in self.catalog.topics() {
             store(&topic)?;
         }
-        self.checkpoints.write(self.storage(), |before| self.checkpoint_lines(before))
+        self.checkpoints
+            .write(self.storage(), |before| self.checkpoint_lines(before))
     }
 
     /// A line for every partition; those that could not be opened keep theirs.
@@ -109,15 +121,26 @@ impl LogCore {
                 };
                 let (recovery_point, log_start) = match slot {
                     Ok(partition) => (Some(partition.recovery_point()), partition.log_start_line()),
-                    // That its directory was there must not be forgotten, or the next opening would create an empty one.
-                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                        (before.recovery_points.get(&id).copied().or(Some(0)), before.log_starts.get(&id).copied())
-                    }
-                    Err(_) => (before.recovery_points.get(&id).copied(), before.log_starts.get(&id).copied()),
+                    // That its directory was there must not be forgotten, or the next opening would
+                    // create an empty one.
+                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => (
+                        before.recovery_points.get(&id).copied().or(Some(0)),
+                        before.log_starts.get(&id).copied(),
+                    ),
+                    Err(_) => (
+                        before.recovery_points.get(&id).copied(),
+                        before.log_starts.get(&id).copied(),
+                    ),
                 };
-                lines.cleaned.extend(cleaned.map(|offset| (id.clone(), offset)));
-                lines.log_starts.extend(log_start.map(|offset| (id.clone(), offset)));
-                lines.recovery_points.extend(recovery_point.map(|offset| (id, offset)));
+                lines
+                    .cleaned
+                    .extend(cleaned.map(|offset| (id.clone(), offset)));
+                lines
+                    .log_starts
+                    .extend(log_start.map(|offset| (id.clone(), offset)));
+                lines
+                    .recovery_points
+                    .extend(recovery_point.map(|offset| (id, offset)));
             }
         }
         lines
@@ -126,9 +149,12 @@ impl LogCore {
     pub(super) fn delete_topic(&self, name: &str) -> Result<()> {
         let now = self.context().clock.now();
         self.catalog.begin_delete(name)?;
-        // The topic is gone. What cannot be tidied now is tidied before its name is used again, at the next pass or opening.
-        // Room first: on a full disk no checkpoint can be written.
-        let _tried_again_later = self.catalog.vacate(name, now).and_then(|()| self.catalog.unlink_due(now));
+        // The topic is gone. What cannot be tidied now is tidied before its name is used again, at
+        // the next pass or opening. Room first: on a full disk no checkpoint can be written.
+        let _tried_again_later = self
+            .catalog
+            .vacate(name, now)
+            .and_then(|()| self.catalog.unlink_due(now));
         let _tried_again_later = self.finish_deletion(name);
         self.groups.topic_deleted();
         Ok(())
@@ -181,7 +207,8 @@ impl LogCore {
         result
     }
 
-    /// Whether anything is in a state that must not be called clean: damaged now, or not open at all because of damage.
+    /// Whether anything is in a state that must not be called clean: damaged now, or not open at
+    /// all because of damage.
     pub(super) fn has_damage(&self) -> bool {
         let partitions = self.catalog.partitions();
         let is_open = |id: &TopicPartition| partitions.iter().any(|partition| partition.id() == id);
@@ -194,7 +221,8 @@ impl LogCore {
         let writable = !self.context().read_only;
         let closed = self.catalog.close(writable);
         self.groups.close();
-        let stored = closed.and_then(|()| self.write_checkpoints_after(TopicCore::store_last_state));
+        let stored =
+            closed.and_then(|()| self.write_checkpoints_after(TopicCore::store_last_state));
         self.checkpoints.close();
         stored?;
         if !self.is_touched() || self.has_damage() {

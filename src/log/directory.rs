@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::storage::{FileLock, Storage, create_dirs};
 
-/// How long a held lock is tried again: a child between fork and exec may still hold a descriptor that its parent closed.
+/// How long a held lock is tried again: a child between fork and exec may still hold a descriptor
+/// that its parent closed.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -21,23 +22,41 @@ pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Fil
     loop {
         match storage.lock(&path) {
             Ok(lock) => return Ok(lock),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(Error::io("lock", &path, error)),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                return Err(Error::io("lock", &path, error));
+            }
             Err(_) if deadline.has_passed() => {
-                return Err(Error::Locked { path: dir.to_owned(), holder: storage.lock_holder(&path) });
+                return Err(Error::Locked {
+                    path: dir.to_owned(),
+                    holder: storage.lock_holder(&path),
+                });
             }
             Err(_) => thread::sleep(LOCK_PAUSE),
         }
     }
 }
 
-/// Creates a directory, durably, if there is none, and says whether it did. `NotALog` if it is something else.
+/// Creates a directory, durably, if there is none, and says whether it did. `NotALog` if it is
+/// something else.
 pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool> {
-    for ancestor in dir.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+    for ancestor in dir
+        .ancestors()
+        .filter(|ancestor| !ancestor.as_os_str().is_empty())
+    {
         match storage.metadata(ancestor) {
             Ok(found) if found.is_dir && ancestor == dir => return Ok(false),
             Ok(found) if found.is_dir => break,
-            Ok(_) => return Err(Error::NotALog { path: ancestor.to_owned(), reason: "it is a file, not a directory".into() }),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Ok(_) => {
+                return Err(Error::NotALog {
+                    path: ancestor.to_owned(),
+                    reason: "it is a file, not a directory".into(),
+                });
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
             Err(error) => return Err(Error::io("look at", ancestor, error)),
         }
     }

@@ -1,6 +1,7 @@
 //! Opening a log: look, lock, look again, recover, start.
 //!
-//! Nothing is changed before the directory has been found to be a log, or empty, and its lock is held.
+//! Nothing is changed before the directory has been found to be a log, or empty, and its lock is
+//! held.
 
 use super::directory::{ensure_directory, take_lock};
 use std::fmt;
@@ -34,25 +35,29 @@ use crate::topic::stored::Home;
 use crate::topic_partition::TopicPartition;
 
 impl Log {
-    /// Opens the log in `dir`, or creates it, and locks it. After an unclean stop it is recovered: see
-    /// [`recovery`](Self::recovery).
+    /// Opens the log in `dir`, or creates it, and locks it. After an unclean stop it is recovered:
+    /// see [`recovery`](Self::recovery).
     ///
-    /// Where the system refuses a thread (`ulimit -u`, a limit of a container), opening continues in the calling thread. Without
-    /// its background thread nothing would flush a second after an append. So every append, commit and batch of a producer waits
-    /// for the device, as with [`Durability::Synced`], and retention and compaction wait for [`maintain`](Self::maintain), until
-    /// the log is opened again. [`Recovery::thread_refused`] reports this.
+    /// Where the system refuses a thread (`ulimit -u`, a limit of a container), opening continues
+    /// in the calling thread. Without its background thread nothing would flush a second after an
+    /// append. So every append, commit and batch of a producer waits for the device, as with
+    /// [`Durability::Synced`], and retention and compaction wait for [`maintain`](Self::maintain),
+    /// until the log is opened again. [`Recovery::thread_refused`] reports this.
     ///
-    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotALog`] if the directory holds something that no log has; then
-    /// nothing was changed. A damaged partition does not keep the log from opening.
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotALog`] if the directory holds
+    /// something that no log has; then nothing was changed. A damaged partition does not keep the
+    /// log from opening.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder(dir).open()
     }
 
-    /// Opens the log in `dir` to read, also beside a writer in another process: takes no lock, writes nothing, repairs nothing,
-    /// and needs no permission to write. What would write, and joining a group, gives [`Error::ReadOnly`].
+    /// Opens the log in `dir` to read, also beside a writer in another process: takes no lock,
+    /// writes nothing, repairs nothing, and needs no permission to write. What would write, and
+    /// joining a group, gives [`Error::ReadOnly`].
     ///
-    /// It sees all that the writer has published, also what a `Synced` topic has yet to put on the device. What is torn at the
-    /// end of a log, and zeros written ahead there, are the end for now: they are looked at again, and are no damage.
+    /// It sees all that the writer has published, also what a `Synced` topic has yet to put on the
+    /// device. What is torn at the end of a log, and zeros written ahead there, are the end for
+    /// now: they are looked at again, and are no damage.
     ///
     /// | what the writer does | what is seen |
     /// | --- | --- |
@@ -66,21 +71,29 @@ impl Log {
     /// | commits offsets | [`ConsumerGroup::committed`] gives what is committed now |
     /// | dies, starts again | followers wait, and go on |
     ///
-    /// An idle follower asks for the length of the active file and whether one follows it; it lists no directory. Opening a
-    /// reader, and asking a partition, a topic or the log, do. At the end of a log, damage cannot be told from an append under
-    /// way: a follower waits there, and opening the log to write tells. So with commits that a power cut left above the end of
-    /// their partition: only a writer lowers them.
+    /// An idle follower asks for the length of the active file and whether one follows it; it lists
+    /// no directory. Opening a reader, and asking a partition, a topic or the log, do. At the end
+    /// of a log, damage cannot be told from an append under way: a follower waits there, and
+    /// opening the log to write tells. So with commits that a power cut left above the end of their
+    /// partition: only a writer lowers them.
     ///
-    /// [`Error::NotALog`] where there is nothing of a log yet, not even its `.lock`. A log in the making is opened as far as
-    /// it is made.
+    /// [`Error::NotALog`] where there is nothing of a log yet, not even its `.lock`. A log in the
+    /// making is opened as far as it is made.
     pub fn open_read_only(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder(dir).open_read_only()
     }
 
     /// A new log in memory: the same engine, and nothing is touched.
-    #[expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a new disk in memory has room and no lock")]
+    #[expect(
+        clippy::expect_used,
+        clippy::missing_panics_doc,
+        reason = "a new disk in memory has room and no lock"
+    )]
     pub fn in_memory() -> Self {
-        Self::builder("log").storage(MemoryDisk::new()).open().expect("an empty log in memory opens")
+        Self::builder("log")
+            .storage(MemoryDisk::new())
+            .open()
+            .expect("an empty log in memory opens")
     }
 
     /// Says more about how to open the log in `dir`.
@@ -99,7 +112,12 @@ pub struct LogBuilder {
 
 impl LogBuilder {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), config: LogConfig::default(), storage: Arc::new(Disk), clock: Arc::new(SystemClock) }
+        Self {
+            dir: dir.to_owned(),
+            config: LogConfig::default(),
+            storage: Arc::new(Disk),
+            clock: Arc::new(SystemClock),
+        }
     }
 
     /// Settings of the log as a whole.
@@ -111,14 +129,20 @@ impl LogBuilder {
     /// The disk it is on; the machine's own if not set.
     #[must_use]
     pub fn storage(self, storage: impl Storage) -> Self {
-        Self { storage: Arc::new(storage), ..self }
+        Self {
+            storage: Arc::new(storage),
+            ..self
+        }
     }
 
-    /// The clock that records and retention go by; the machine's own if not set. With a clock that is set by hand the log
-    /// starts no thread.
+    /// The clock that records and retention go by; the machine's own if not set. With a clock that
+    /// is set by hand the log starts no thread.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
-        Self { clock: Arc::new(clock), ..self }
+        Self {
+            clock: Arc::new(clock),
+            ..self
+        }
     }
 
     /// Opens or creates the log, as [`Log::open`] does.
@@ -129,7 +153,10 @@ impl LogBuilder {
         if !created {
             Contents::read(&*self.storage, &self.dir)?.check_is_log(&self.dir)?;
         }
-        let dir = self.storage.canonical(&self.dir).map_err(|error| Error::io("find", &self.dir, error))?;
+        let dir = self
+            .storage
+            .canonical(&self.dir)
+            .map_err(|error| Error::io("find", &self.dir, error))?;
         let lock = take_lock(&*self.storage, &dir)?;
         // What another process did before it gave the lock back counts.
         let contents = Contents::read(&*self.storage, &dir)?;
@@ -139,8 +166,11 @@ impl LogBuilder {
             sync_found(&*self.storage, &dir);
         }
         if !has(file_name::CLEAN_SHUTDOWN) {
-            // Topics that a killed process made are in the directory, and perhaps not on the device.
-            self.storage.sync_dir(&dir).map_err(|error| Error::io("sync", &dir, error))?;
+            // Topics that a killed process made are in the directory, and perhaps not on the
+            // device.
+            self.storage
+                .sync_dir(&dir)
+                .map_err(|error| Error::io("sync", &dir, error))?;
         }
         self.load(&settings, dir, contents, Some(lock))
     }
@@ -151,7 +181,10 @@ impl LogBuilder {
         let settings = self.config.resolve()?;
         let contents = read_only::read_contents(&*self.storage, &self.dir)?;
         contents.check_is_log_already(&self.dir)?;
-        let dir = self.storage.canonical(&self.dir).map_err(|error| Error::io("find", &self.dir, error))?;
+        let dir = self
+            .storage
+            .canonical(&self.dir)
+            .map_err(|error| Error::io("find", &self.dir, error))?;
         self.load(&settings, dir, contents, None)
     }
 
@@ -159,13 +192,16 @@ impl LogBuilder {
     pub(super) fn check_dir(&self) -> Result<()> {
         if self.dir.as_os_str().is_empty() {
             let reason = "the path is empty; `.` is the current directory".to_owned();
-            return Err(Error::InvalidConfig { key: "dir".to_owned(), reason });
+            return Err(Error::InvalidConfig {
+                key: "dir".to_owned(),
+                reason,
+            });
         }
         Ok(())
     }
 
-    /// What the partitions share. The files in `marks` go before the first write. With `syncs_at_once` nothing is left to a
-    /// later flush.
+    /// What the partitions share. The files in `marks` go before the first write. With
+    /// `syncs_at_once` nothing is left to a later flush.
     pub(super) fn context(
         &self,
         settings: &LogSettings,
@@ -177,7 +213,11 @@ impl LogBuilder {
             storage: Arc::clone(&self.storage),
             clock: Arc::clone(&self.clock),
             files: OpenFiles::new(Arc::clone(&self.storage), settings.max_open_files),
-            durability: if syncs_at_once { Durability::Synced } else { settings.durability },
+            durability: if syncs_at_once {
+                Durability::Synced
+            } else {
+                settings.durability
+            },
             syncs_at_once,
             bound: settings.max_bytes.map(LogBound::new),
             read_mode: settings.read_mode,
@@ -190,36 +230,76 @@ impl LogBuilder {
         })
     }
 
-    fn load(self, settings: &LogSettings, dir: PathBuf, contents: Contents, lock: Option<Box<dyn FileLock>>) -> Result<Log> {
+    fn load(
+        self,
+        settings: &LogSettings,
+        dir: PathBuf,
+        contents: Contents,
+        lock: Option<Box<dyn FileLock>>,
+    ) -> Result<Log> {
         let read_only = lock.is_none();
-        let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS].map(|name| dir.join(name)).to_vec();
+        let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS]
+            .map(|name| dir.join(name))
+            .to_vec();
         let has_thread = !read_only && !self.clock.is_manual();
-        let thread = if has_thread { maintenance::Idle::start(settings) } else { Ok(None) };
-        let thread = thread.map_err(|error| Error::io("start the maintenance thread of", &dir, error));
+        let thread = if has_thread {
+            maintenance::Idle::start(settings)
+        } else {
+            Ok(None)
+        };
+        let thread =
+            thread.map_err(|error| Error::io("start the maintenance thread of", &dir, error));
         let context = self.context(settings, marks, read_only, thread.is_err());
-        let (thread, thread_refused) = thread.map_or_else(|error| (None, Some(error)), |thread| (thread, None));
+        let (thread, thread_refused) =
+            thread.map_or_else(|error| (None, Some(error)), |thread| (thread, None));
         let checkpoints = Checkpoints::read(&*self.storage, &dir);
         // Tests that stand the clock still want the same steps each time.
-        let threads = if self.clock.is_manual() { 1 } else { settings.recovery_threads };
+        let threads = if self.clock.is_manual() {
+            1
+        } else {
+            settings.recovery_threads
+        };
         let lines = checkpoints.lines();
         let cleaned_ends = lines.cleaned.clone();
         let known = Known::of(&contents, lines, threads);
         let clean = known.clean;
-        let home = Home { root: dir.clone(), defaults: settings.topic_defaults.clone(), context, changes: Arc::default() };
+        let home = Home {
+            root: dir.clone(),
+            defaults: settings.topic_defaults.clone(),
+            context,
+            changes: Arc::default(),
+        };
         let (catalog, loaded) = catalog::load(home, contents, &known)?;
         let catalog = Arc::new(catalog);
         for partition in catalog.partitions() {
             partition.set_cleaned_end(cleaned_ends.get(partition.id()).copied());
         }
         if read_only {
-            catalog.changes().set_beside(Box::new(read_only::Beside::new(&catalog, &dir)));
+            catalog
+                .changes()
+                .set_beside(Box::new(read_only::Beside::new(&catalog, &dir)));
         }
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
         // Before anything else can be appended.
-        let lowered_commits = if read_only { Vec::new() } else { lower_commits(&groups, &catalog, &known) };
-        let catalog::Loaded { partitions, topics, foreign } = loaded;
+        let lowered_commits = if read_only {
+            Vec::new()
+        } else {
+            lower_commits(&groups, &catalog, &known)
+        };
+        let catalog::Loaded {
+            partitions,
+            topics,
+            foreign,
+        } = loaded;
         let foreign = foreign.iter().map(|name| dir.join(name)).collect();
-        let recovery = Recovery { clean, partitions, topics, foreign, lowered_commits, thread_refused };
+        let recovery = Recovery {
+            clean,
+            partitions,
+            topics,
+            foreign,
+            lowered_commits,
+            thread_refused,
+        };
         let wake = Signal::new();
         let producers = Arc::new(ProducerService::new(catalog.context(), &wake));
         let core = Arc::new(LogCore {
@@ -243,7 +323,9 @@ impl LogBuilder {
             bound.set_keeper(core);
         }
         // From here on a failure closes what was opened.
-        let log = Log { guard: Arc::new(Guard { core }) };
+        let log = Log {
+            guard: Arc::new(Guard { core }),
+        };
         if !read_only {
             log.core().finish_deletions();
             // What cannot be removed now is tried again at each pass.
@@ -261,24 +343,48 @@ impl LogBuilder {
     }
 }
 
-/// Lowers the positions that lie above the end of their partition: records that take these offsets later would be passed over.
+/// Lowers the positions that lie above the end of their partition: records that take these offsets
+/// later would be passed over.
 ///
-/// This reads `__consumer_offsets`, which a log that was closed in good order need not do. A commit above the end is refused, and
-/// a cut lowers the positions first. So none lies above the end when a log is closed, and as long as each partition ends where
-/// the close noted, none does when it is opened. Where an end differs, the partition was cut or exchanged in the meantime: then
-/// what was committed above the noted end, or the one that is found, is about other records. A note of a broker says nothing:
-/// its positions may lie anywhere.
+/// This reads `__consumer_offsets`, which a log that was closed in good order need not do. A commit
+/// above the end is refused, and a cut lowers the positions first. So none lies above the end when
+/// a log is closed, and as long as each partition ends where the close noted, none does when it is
+/// opened. Where an end differs, the partition was cut or exchanged in the meantime: then what was
+/// committed above the noted end, or the one that is found, is about other records. A note of a
+/// broker says nothing: its positions may lie anywhere.
 fn lower_commits(groups: &GroupService, catalog: &Catalog, known: &Known) -> Vec<LoweredCommit> {
-    let noted = |id: &TopicPartition| known.recovery_points.get(id).copied().filter(|_| known.was_closed && !known.broker_since);
-    if catalog.partitions().iter().all(|partition| noted(partition.id()) == Some(partition.log_end_offset())) {
+    let noted = |id: &TopicPartition| {
+        known
+            .recovery_points
+            .get(id)
+            .copied()
+            .filter(|_| known.was_closed && !known.broker_since)
+    };
+    if catalog
+        .partitions()
+        .iter()
+        .all(|partition| noted(partition.id()) == Some(partition.log_end_offset()))
+    {
         return Vec::new();
     }
-    let lowered = groups.lower_commits(|id| noted(id).unwrap_or(u64::MAX)).into_iter();
-    lowered.map(|(group, partition, from, to)| LoweredCommit { group, partition, from, to }).collect()
+    let lowered = groups
+        .lower_commits(|id| noted(id).unwrap_or(u64::MAX))
+        .into_iter();
+    lowered
+        .map(|(group, partition, from, to)| LoweredCommit {
+            group,
+            partition,
+            from,
+            to,
+        })
+        .collect()
 }
 
 impl fmt::Debug for LogBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogBuilder").field("dir", &self.dir).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("LogBuilder")
+            .field("dir", &self.dir)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }

@@ -1,15 +1,18 @@
 //! One partition: ordered segments and the offsets that bound them.
 //!
-//! `append` goes encode, lock, stamp, roll, write, publish, unlock, wake, sync; `reader` goes seek once, then batch by batch.
-//! Readers meet the writer only in atomics and in the segment list. What opening repairs is in `recovery`.
+//! `append` goes encode, lock, stamp, roll, write, publish, unlock, wake, sync; `reader` goes seek
+//! once, then batch by batch. Readers meet the writer only in atomics and in the segment list. What
+//! opening repairs is in `recovery`.
 //!
 //! # Who may touch the directory
 //!
-//! A thread writes, renames or removes a file of the partition only while it holds one of five locks, and only after it has
-//! found, under that lock, that the partition is open. `mark_deleted` and `close` change the state first and then take each
-//! lock once ([`PartitionCore::wait_for_writers`]). So no thread touches the directory after that: it may be renamed, another
-//! topic may take its name, another process may open it. A thread that takes several of the locks takes them in this order,
-//! and `reopening`, which only makes appends wait, before all of them:
+//! A thread writes, renames or removes a file of the partition only while it holds one of five
+//! locks, and only after it has found, under that lock, that the partition is open. `mark_deleted`
+//! and `close` change the state first and then take each lock once
+//! ([`PartitionCore::wait_for_writers`]). So no thread touches the directory after that: it may be
+//! renamed, another topic may take its name, another process may open it. A thread that takes
+//! several of the locks takes them in this order, and `reopening`, which only makes appends wait,
+//! before all of them:
 //!
 //! | lock | held to | what its holder compares again |
 //! | --- | --- | --- |
@@ -19,9 +22,10 @@
 //! | `writer` | append, roll, change the list of segments | state, refusal |
 //! | the turn of `commit` | sync | that the topic was not deleted, refusal |
 //!
-//! Readers hold none of them. A reader opens a file by its name only while the segment is [named](Segment::is_named), and a
-//! deletion takes the names away ([`PartitionCore::vacate`]) before it renames the directory. Whatever a reader fails at, it
-//! first asks whether the partition was deleted or closed in the meantime ([`PartitionCore::or_gone`]), and then whether the
+//! Readers hold none of them. A reader opens a file by its name only while the segment is
+//! [named](Segment::is_named), and a deletion takes the names away ([`PartitionCore::vacate`])
+//! before it renames the directory. Whatever a reader fails at, it first asks whether the partition
+//! was deleted or closed in the meantime ([`PartitionCore::or_gone`]), and then whether the
 //! segments or the count of cuts have changed since it looked.
 
 use std::fmt;
@@ -69,7 +73,8 @@ pub(crate) struct PartitionCore {
     pub(super) segments: SegmentList,
     pub(super) writer: Mutex<Writer>,
     pub(super) log_start: AtomicU64,
-    /// Next offset to be written. Stored after the batch is in the file and its segment has published it.
+    /// Next offset to be written. Stored after the batch is in the file and its segment has
+    /// published it.
     pub(super) log_end: AtomicU64,
     pub(super) commit: GroupCommit,
     /// Of this run. Moved under the writer lock.
@@ -82,7 +87,8 @@ pub(crate) struct PartitionCore {
     pub(super) cuts: Cuts,
     /// Rises with every `reopen`: what was appended before and not synced may be gone.
     pub(super) reopens: AtomicU64,
-    /// Held by the one who re-opens, until appends may go on. Taken before every other lock of the partition.
+    /// Held by the one who re-opens, until appends may go on. Taken before every other lock of the
+    /// partition.
     pub(super) reopening: Mutex<()>,
     /// Whether appends have to wait for that. Set under the writer lock.
     pub(super) is_reopening: AtomicBool,
@@ -90,7 +96,8 @@ pub(crate) struct PartitionCore {
     pub(super) is_dense: AtomicBool,
     /// All below was compacted; [`NEVER`] where nothing was.
     pub(super) cleaned_end: AtomicU64,
-    /// Offset of the first batch that the last pass of compaction could not look into; [`NEVER`] if there was none.
+    /// Offset of the first batch that the last pass of compaction could not look into; [`NEVER`] if
+    /// there was none.
     pub(super) first_left_alone: AtomicU64,
     pub(super) waiters: WaitList,
     pub(super) health: Health,
@@ -102,7 +109,8 @@ pub(crate) struct PartitionCore {
     pub(super) replacing: Mutex<()>,
     /// Held by the one who moves the recovery point.
     pub(super) flush: Mutex<()>,
-    /// Whether anything of the partition was written or repaired in this run: otherwise closing it writes nothing.
+    /// Whether anything of the partition was written or repaired in this run: otherwise closing it
+    /// writes nothing.
     pub(super) is_touched: AtomicBool,
     /// Whether `index-digests` no longer says what the sealed indexes are.
     pub(super) has_new_digests: AtomicBool,
@@ -120,7 +128,8 @@ pub(super) struct Writer {
     pub(super) producers: ProducerStates,
     /// Whether the directory has producer snapshots, so that new ones are owed.
     pub(super) has_snapshots: bool,
-    /// Largest timestamp of the active segment's first batch; `None` where it was not looked at yet.
+    /// Largest timestamp of the active segment's first batch; `None` where it was not looked at
+    /// yet.
     pub(super) first_timestamp: Option<i64>,
     /// When the active segment was created or opened.
     pub(super) opened: Timestamp,
@@ -169,7 +178,10 @@ impl PartitionCore {
     pub(crate) fn set_settings(&self, settings: TopicSettings) {
         let durability = settings.durability.unwrap_or(self.context.durability);
         let may_sync = !self.context.read_only;
-        if may_sync && durability == Durability::Synced && !self.is_synced_topic.load(Ordering::SeqCst) {
+        if may_sync
+            && durability == Durability::Synced
+            && !self.is_synced_topic.load(Ordering::SeqCst)
+        {
             // What readers have seen so far must not vanish again behind a synced end that lags.
             let _reported_by_the_next_sync = self.sync_published();
         }
@@ -178,7 +190,8 @@ impl PartitionCore {
             self.allow_gaps();
         }
         *self.settings.write() = Arc::new(settings);
-        self.is_synced_topic.store(durability == Durability::Synced, Ordering::SeqCst);
+        self.is_synced_topic
+            .store(durability == Durability::Synced, Ordering::SeqCst);
         self.waiters.notify();
     }
 
@@ -193,7 +206,11 @@ impl PartitionCore {
     /// Where readers end: the log end, in a `Synced` topic what of it is on the device.
     #[inline]
     pub(crate) fn high_watermark(&self) -> u64 {
-        if self.is_synced_topic.load(Ordering::Relaxed) { self.commit.synced_end() } else { self.log_end_offset() }
+        if self.is_synced_topic.load(Ordering::Relaxed) {
+            self.commit.synced_end()
+        } else {
+            self.log_end_offset()
+        }
     }
 
     /// Where `read_committed` readers end: the high watermark, or the earliest open transaction.
@@ -203,7 +220,11 @@ impl PartitionCore {
 
     /// Returns `end`, or the first offset of the earliest open transaction if that comes first.
     pub(super) fn stable_end(&self, end: u64) -> u64 {
-        end.min(self.first_unstable.load(Ordering::Acquire).max(self.log_start_offset()))
+        end.min(
+            self.first_unstable
+                .load(Ordering::Acquire)
+                .max(self.log_start_offset()),
+        )
     }
 
     /// What the checkpoint may say: all below is on the device, with its indexes.
@@ -213,12 +234,19 @@ impl PartitionCore {
 
     /// Base offset of the first segment.
     pub(super) fn first_base_offset(&self) -> u64 {
-        self.segments.snapshot().first().map_or(0, |segment| segment.base_offset)
+        self.segments
+            .snapshot()
+            .first()
+            .map_or(0, |segment| segment.base_offset)
     }
 
     /// Total size of the `.log` files in bytes.
     pub(crate) fn log_bytes(&self) -> u64 {
-        self.segments.snapshot().iter().map(|segment| u64::from(segment.size())).sum()
+        self.segments
+            .snapshot()
+            .iter()
+            .map(|segment| u64::from(segment.size()))
+            .sum()
     }
 
     /// As `log_bytes`, in a read-only log by what the writer has done by now.
@@ -247,7 +275,8 @@ impl PartitionCore {
         self.cuts.count()
     }
 
-    /// The lowest end that the log was cut to since there were so many truncations; from there on it holds other records.
+    /// The lowest end that the log was cut to since there were so many truncations; from there on
+    /// it holds other records.
     pub(crate) fn lowest_cut_since(&self, truncations: u64) -> Option<u64> {
         self.cuts.lowest_since(truncations)
     }
@@ -257,8 +286,8 @@ impl PartitionCore {
         self.is_dense.load(Ordering::Acquire)
     }
 
-    /// Before the topic's file says that the partition may have gaps: from then on nothing but the order in which segments become
-    /// durable shows whether one has lost its end.
+    /// Before the topic's file says that the partition may have gaps: from then on nothing but the
+    /// order in which segments become durable shows whether one has lost its end.
     pub(crate) fn prepare_for_gaps(&self) -> Result<()> {
         // No roll is under way that has not heard of it.
         let writer = self.writer.lock();
@@ -267,20 +296,30 @@ impl PartitionCore {
         self.sync_published()
     }
 
-    /// The partition may be compacted from now on. What is on the disk of its topic must say so before.
+    /// The partition may be compacted from now on. What is on the disk of its topic must say so
+    /// before.
     pub(crate) fn allow_gaps(&self) {
         self.is_dense.store(false, Ordering::Release);
     }
 
     pub(super) fn out_of_range(&self, requested: u64) -> Error {
         let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
-        Error::OffsetOutOfRange { partition: self.id().clone(), requested, log_start, log_end }
+        Error::OffsetOutOfRange {
+            partition: self.id().clone(),
+            requested,
+            log_start,
+            log_end,
+        }
     }
 
-    /// Blocks until the signal was notified since its last reset, and no longer than until `until` or until it is time to look
-    /// what another process did.
+    /// Blocks until the signal was notified since its last reset, and no longer than until `until`
+    /// or until it is time to look what another process did.
     pub(super) fn wait(&self, signal: &Signal, until: Deadline) {
-        signal.wait(if self.context.read_only { until.earlier(Deadline::after(LOOK_INTERVAL)) } else { until });
+        signal.wait(if self.context.read_only {
+            until.earlier(Deadline::after(LOOK_INTERVAL))
+        } else {
+            until
+        });
     }
 
     /// Returns the error because of which the partition could not be opened.
@@ -293,13 +332,15 @@ impl PartitionCore {
         self.health.check_open()
     }
 
-    /// Returns `UnknownTopic` or `Closed` if the partition was deleted or closed in the meantime, and `error` otherwise. Callers
-    /// pass the error of a file that may have been removed for that reason.
+    /// Returns `UnknownTopic` or `Closed` if the partition was deleted or closed in the meantime,
+    /// and `error` otherwise. Callers pass the error of a file that may have been removed for that
+    /// reason.
     pub(crate) fn or_gone(&self, error: Error) -> Error {
         self.check_readable().err().unwrap_or(error)
     }
 
-    /// Returns an error unless the partition takes writes. The answer stays right only while the writer lock is held.
+    /// Returns an error unless the partition takes writes. The answer stays right only while the
+    /// writer lock is held.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_readable()?;
         if self.context.read_only {
@@ -313,8 +354,8 @@ impl PartitionCore {
         self.health.name(self.context.read_only)
     }
 
-    /// The writer lock, or that of the one who replaces segments, is held, and a file is about to change: the log is not clean
-    /// any more, and the partition has something to flush.
+    /// The writer lock, or that of the one who replaces segments, is held, and a file is about to
+    /// change: the log is not clean any more, and the partition has something to flush.
     pub(super) fn begin_change(&self) -> Result<()> {
         self.context.clean_marker.clear(&*self.context.storage)?;
         self.is_touched.store(true, Ordering::Relaxed);
@@ -330,8 +371,9 @@ impl PartitionCore {
         move |error| Error::io(action, self.dir(), error)
     }
 
-    /// For good: waits end with `Closed`, appends and reads are refused. Flushes unless `flush` is false. Idempotent. On return
-    /// no thread writes to the directory any more. After an error no clean marker may be written.
+    /// For good: waits end with `Closed`, appends and reads are refused. Flushes unless `flush` is
+    /// false. Idempotent. On return no thread writes to the directory any more. After an error no
+    /// clean marker may be written.
     pub(crate) fn close(&self, flush: bool) -> Result<()> {
         let was_open = self.health.close();
         self.waiters.notify();
@@ -339,7 +381,11 @@ impl PartitionCore {
         if !was_open || self.context.read_only {
             return Ok(());
         }
-        let done = if flush && self.is_touched.load(Ordering::SeqCst) { self.flush_at_close() } else { Ok(()) };
+        let done = if flush && self.is_touched.load(Ordering::SeqCst) {
+            self.flush_at_close()
+        } else {
+            Ok(())
+        };
         for segment in self.segments.snapshot().iter() {
             segment.end_writes();
             segment.close_file();
@@ -347,16 +393,17 @@ impl PartitionCore {
         done
     }
 
-    /// The topic was deleted: from now on reads and appends return `UnknownTopic`, and waits end. Threads that write to the
-    /// directory may still do so until [`vacate`](Self::vacate) returns.
+    /// The topic was deleted: from now on reads and appends return `UnknownTopic`, and waits end.
+    /// Threads that write to the directory may still do so until [`vacate`](Self::vacate) returns.
     pub(crate) fn mark_deleted(&self) {
         self.health.mark_deleted();
         self.waiters.notify();
     }
 
-    /// After [`mark_deleted`](Self::mark_deleted): waits for the threads that write to the directory, and takes the names of its
-    /// files away from the segments. On return the directory may be renamed and its name used again. Readers keep what they
-    /// hold. The caller holds no lock that such a thread may wait for: none of a topic, of the catalog or of the checkpoints.
+    /// After [`mark_deleted`](Self::mark_deleted): waits for the threads that write to the
+    /// directory, and takes the names of its files away from the segments. On return the directory
+    /// may be renamed and its name used again. Readers keep what they hold. The caller holds no
+    /// lock that such a thread may wait for: none of a topic, of the catalog or of the checkpoints.
     pub(crate) fn vacate(&self) {
         self.wait_for_writers();
         for segment in self.segments.snapshot().iter() {
@@ -366,7 +413,8 @@ impl PartitionCore {
         self.give_up_leaving();
     }
 
-    /// The state is no longer `OPEN`: each thread that saw it open under one of these locks is done when they were all taken.
+    /// The state is no longer `OPEN`: each thread that saw it open under one of these locks is done
+    /// when they were all taken.
     pub(super) fn wait_for_writers(&self) {
         drop(self.cleaning.lock());
         drop(self.flush.lock());

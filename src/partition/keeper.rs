@@ -1,7 +1,8 @@
 //! What a partition needs of the log that opened it, or of the lone partition around it.
 //!
-//! A partition moves its own bounds, but checkpoints and committed positions belong to the log. Every handle holds a
-//! [`Keeper`]: it keeps the log open, and the handle asks it for what has to happen at the log together with a change here.
+//! A partition moves its own bounds, but checkpoints and committed positions belong to the log. Every
+//! handle holds a [`Keeper`], which keeps the log open. The handle asks it for what has to happen at
+//! the log together with a change here.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +15,18 @@ use crate::error::Result;
 
 /// A log or a lone partition, as its partitions see it. Dropping the last reference closes it.
 pub(crate) trait Keeper: Send + Sync {
-    /// Stores the raised log start of a partition, so that records which were deleted do not come back after a crash.
+    /// Stores the raised log start of a partition, so that records which were deleted do not come
+    /// back after a crash.
     fn store_log_start(&self) -> Result<()>;
 
-    /// Makes the cut, after the recovery point and the committed positions were lowered on the disk.
+    /// Makes the cut, after the recovery point and the committed positions were lowered on the
+    /// disk.
     fn truncate(&self, partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()>;
 
-    /// Lets a re-opened partition take writes again, and lowers the positions above its end before it does.
-    fn finish_reopen(&self, partition: &PartitionCore, reopened: Reopened<'_>) -> PartitionRecovery;
+    /// Lets a re-opened partition take writes again, and lowers the positions above its end before
+    /// it does.
+    fn finish_reopen(&self, partition: &PartitionCore, reopened: Reopened<'_>)
+    -> PartitionRecovery;
 
     /// Stores the bounds of a partition that was flushed, if no thread does so later.
     fn store_flushed(&self) -> Result<()>;
@@ -42,7 +47,11 @@ impl Keeper for Unkept {
         cut.make()
     }
 
-    fn finish_reopen(&self, _partition: &PartitionCore, reopened: Reopened<'_>) -> PartitionRecovery {
+    fn finish_reopen(
+        &self,
+        _partition: &PartitionCore,
+        reopened: Reopened<'_>,
+    ) -> PartitionRecovery {
         reopened.take_writes()
     }
 
@@ -68,7 +77,9 @@ impl KeepOpen {
 
     /// Returns a token for a partition that has no log, or whose log the caller keeps open.
     pub(crate) fn nothing() -> Self {
-        Self { keeper: Arc::new(Unkept) }
+        Self {
+            keeper: Arc::new(Unkept),
+        }
     }
 
     pub(super) fn keeper(&self) -> &dyn Keeper {
@@ -82,7 +93,8 @@ impl fmt::Debug for KeepOpen {
     }
 }
 
-/// A cut that is about to be made. Until it is made or dropped, segments are only added at the end and the recovery point stays.
+/// A cut that is about to be made. Until it is made or dropped, segments are only added at the end
+/// and the recovery point stays.
 #[derive(Debug)]
 pub(crate) struct Truncation<'a> {
     pub(super) core: &'a PartitionCore,
@@ -91,8 +103,9 @@ pub(crate) struct Truncation<'a> {
     pub(super) _replaces: MutexGuard<'a, ()>,
 }
 
-/// A partition that was recovered in place and does not take writes yet: appends wait as long as this lives. If writes were
-/// refused before, they are refused until [`take_writes`](Self::take_writes).
+/// A partition that was recovered in place and does not take writes yet: appends wait as long as
+/// this lives. If writes were refused before, they are refused until
+/// [`take_writes`](Self::take_writes).
 #[derive(Debug)]
 pub(crate) struct Reopened<'a> {
     pub(super) core: &'a PartitionCore,

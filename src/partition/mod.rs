@@ -33,7 +33,9 @@ pub use read::reader::Reader;
 pub(crate) use read_only::reload::own_line;
 pub(crate) use remove::exchange::discard_cleaned;
 pub(crate) use state::bound::{LogBound, RoomKeeper};
-pub(crate) use state::context::{BufferPool, CleanMarker, Numbers, Opener, PartitionContext, PartitionSpec};
+pub(crate) use state::context::{
+    BufferPool, CleanMarker, Numbers, Opener, PartitionContext, PartitionSpec,
+};
 pub use state::report::Maintenance;
 pub use state::report::PartitionRecovery;
 pub(crate) use state::seen::LOOK_INTERVAL;

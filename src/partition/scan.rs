@@ -1,8 +1,8 @@
 //! Walking a segment from a place to its end, checking every batch on the way.
 //!
-//! This is where opening learns what it may cut: only a rest of the file that does not begin with a whole batch whose checksum is
-//! right. A batch whose checksum is right was written as it is, however odd its header looks: it is stepped over, told as a
-//! [`Misfit`], and never cut.
+//! This is where opening learns what it may cut: only a rest of the file that does not begin with a
+//! whole batch whose checksum is right. A batch whose checksum is right was written as it is,
+//! however odd its header looks: it is stepped over, told as a [`Misfit`], and never cut.
 
 use crate::segment::index_file::IndexedBatch;
 use std::io;
@@ -38,13 +38,19 @@ pub(super) struct ScanStart {
 
 impl ScanStart {
     pub(super) fn at_start(base: u64, checks: bool) -> Self {
-        Self { position: 0, index: MemoryIndex::default(), expected: base, checks }
+        Self {
+            position: 0,
+            index: MemoryIndex::default(),
+            expected: base,
+            checks,
+        }
     }
 }
 
 /// What a scan found.
 pub(super) struct Scan {
-    /// Byte after the last whole batch. What comes after it in the file is zeros, where there is no damage.
+    /// Byte after the last whole batch. What comes after it in the file is zeros, where there is no
+    /// damage.
     pub(super) end: u32,
     /// Offset after the last record.
     pub(super) next_offset: u64,
@@ -53,7 +59,8 @@ pub(super) struct Scan {
     pub(super) index: MemoryIndex,
     /// Leader epoch of the last batch; -1 where there is none.
     pub(super) last_epoch: i32,
-    /// Why it ended before the end of the file, if it did. Nothing else may be cut than what comes after `end` then.
+    /// Why it ended before the end of the file, if it did. Nothing else may be cut than what comes
+    /// after `end` then.
     pub(super) damage: Option<Malformed>,
     /// The first batch that was stepped over.
     pub(super) misfit: Option<Misfit>,
@@ -81,13 +88,17 @@ impl Scan {
         }
     }
 
-    /// What does not fit in a segment that the one at `next_base` follows: a batch, or the segment itself, if both have the same
-    /// offsets.
+    /// What does not fit in a segment that the one at `next_base` follows: a batch, or the segment
+    /// itself, if both have the same offsets.
     pub(super) fn misfit_before(&self, next_base: Option<u64>) -> Option<Misfit> {
         let overlap = || {
             let next = next_base.filter(|next| *next < self.expected)?;
             let reason = Malformed("the next segment begins with an offset that this one has");
-            Some(Misfit { position: self.end, offsets: next..self.expected, reason })
+            Some(Misfit {
+                position: self.end,
+                offsets: next..self.expected,
+                reason,
+            })
         };
         self.misfit.clone().or_else(overlap)
     }
@@ -102,14 +113,20 @@ impl Scan {
     /// Steps over a batch of so many offsets that does not fit in.
     fn step_over(&mut self, size_bytes: u32, count: u64, reason: Malformed) {
         let offsets = self.next_offset..self.next_offset.saturating_add(count);
-        // The log ends after the offsets that are missing, so that a reader that comes there is told.
+        // The log ends after the offsets that are missing, so that a reader that comes there is
+        // told.
         self.next_offset = offsets.end;
-        self.misfit.get_or_insert(Misfit { position: self.end, offsets, reason });
+        self.misfit.get_or_insert(Misfit {
+            position: self.end,
+            offsets,
+            reason,
+        });
         self.end += size_bytes;
     }
 }
 
-/// Scans the first `bytes` bytes of segment `base`; `visit` sees every batch that fits in, with its control record.
+/// Scans the first `bytes` bytes of segment `base`; `visit` sees every batch that fits in, with its
+/// control record.
 pub(super) fn scan(
     home: &SegmentHome,
     base: u64,
@@ -118,25 +135,46 @@ pub(super) fn scan(
     rules: ScanRules,
     mut visit: impl FnMut(&Segment, u32, &BatchHeader, Option<ControlRecord>),
 ) -> io::Result<Scan> {
-    let home = SegmentHome { maps: false, ..home.clone() };
+    let home = SegmentHome {
+        maps: false,
+        ..home.clone()
+    };
     let segment = Arc::new(Segment::open_sealed(&home, base, bytes, u64::MAX));
     let mut file = BatchFile::new(Arc::clone(&segment));
-    let mut found = Scan { end: start.position, expected: start.expected, index: start.index, ..Scan::empty(base) };
+    let mut found = Scan {
+        end: start.position,
+        expected: start.expected,
+        index: start.index,
+        ..Scan::empty(base)
+    };
     let mut is_exact = rules.is_dense && start.position == 0;
     loop {
         let position = found.end;
         let taken = file.header_at(position, bytes).and_then(|header| {
-            let Some(header) = header else { return Ok(None) };
+            let Some(header) = header else {
+                return Ok(None);
+            };
             if !follows(&header, found.expected, is_exact) {
-                return Err(Malformed("the offset of a batch does not follow the one before it").into());
+                return Err(
+                    Malformed("the offset of a batch does not follow the one before it").into(),
+                );
             }
-            let batch = if start.checks || header.is_control() { Some(file.checked(position, &header, bytes)?) } else { None };
-            Ok(Some((header, batch.and_then(|batch| control_of(&header, batch)))))
+            let batch = if start.checks || header.is_control() {
+                Some(file.checked(position, &header, bytes)?)
+            } else {
+                None
+            };
+            Ok(Some((
+                header,
+                batch.and_then(|batch| control_of(&header, batch)),
+            )))
         });
         match taken {
             Ok(Some((header, control))) => {
                 visit(&segment, position, &header, control);
-                found.index.note(indexed(&segment, position, &header), rules.interval_bytes);
+                found
+                    .index
+                    .note(indexed(&segment, position, &header), rules.interval_bytes);
                 found.take(&header);
                 is_exact = rules.is_dense;
             }
@@ -146,7 +184,8 @@ pub(super) fn scan(
                 match file.intact_at(position, bytes) {
                     Ok(Some((size_bytes, count))) => found.step_over(size_bytes, count, malformed),
                     Ok(None) | Err(ReadError::Damaged(_)) => {
-                        // Only a rest that is all zeros is the end: before anything else there may have been a batch.
+                        // Only a rest that is all zeros is the end: before anything else there may
+                        // have been a batch.
                         found.damage = (!file.is_zero(position, bytes)?).then_some(malformed);
                         return Ok(found);
                     }
@@ -158,14 +197,22 @@ pub(super) fn scan(
     }
 }
 
-/// Whether a batch may come next. Kafka's checksum does not cover its offset. `is_exact`: a gap between it and the batch before
-/// it, or in it, can only be damage.
+/// Whether a batch may come next. Kafka's checksum does not cover its offset. `is_exact`: a gap
+/// between it and the batch before it, or in it, can only be damage.
 pub(in crate::partition) fn follows(header: &BatchHeader, expected: u64, is_exact: bool) -> bool {
-    if is_exact { header.base_offset == expected && header.is_full_or_empty() } else { header.base_offset >= expected }
+    if is_exact {
+        header.base_offset == expected && header.is_full_or_empty()
+    } else {
+        header.base_offset >= expected
+    }
 }
 
 /// What an index keeps of a batch.
-pub(in crate::partition) fn indexed(segment: &Segment, position: u32, header: &BatchHeader) -> IndexedBatch {
+pub(in crate::partition) fn indexed(
+    segment: &Segment,
+    position: u32,
+    header: &BatchHeader,
+) -> IndexedBatch {
     IndexedBatch {
         position,
         size_bytes: header.size_bytes,

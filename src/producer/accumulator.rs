@@ -1,8 +1,8 @@
 //! One producer: its lanes, and everything that they share.
 //!
-//! A record finds its lane by number, without a lock and without looking anything up by name. The lane has a batch with room for
-//! it, most times, and that is all. Otherwise the full batch is written, by whoever finds it full, room is taken for another, and
-//! the record tries again.
+//! A record finds its lane by number, without a lock and without looking anything up by name. The
+//! lane has a batch with room for it, most times, and that is all. Otherwise the full batch is
+//! written, by whoever finds it full, room is taken for another, and the record tries again.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -92,21 +92,37 @@ impl ProducerCore {
 
     #[inline]
     pub(super) fn check_open(&self) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.is_closed.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     /// Sends to the partition of the record's key, or where records without one go for now.
-    pub(super) fn send(self: &Arc<Self>, topic: &TopicCore, record: &Record<'_>, durability: Durability) -> Result<Delivery> {
+    pub(super) fn send(
+        self: &Arc<Self>,
+        topic: &TopicCore,
+        record: &Record<'_>,
+        durability: Durability,
+    ) -> Result<Delivery> {
         self.failures.report()?;
         topic.check_usable()?;
         if !Arc::ptr_eq(topic.context(), &self.context) {
             return Err(Error::UnknownTopic(Arc::clone(topic.name())));
         }
         if let Some(key) = &record.key {
-            return self.deliver(&Target::Partition(&topic.partition_of_key(key)?), record, durability);
+            return self.deliver(
+                &Target::Partition(&topic.partition_of_key(key)?),
+                record,
+                durability,
+            );
         }
         let known = self.sticky.get(topic.number());
-        let sticky = known.unwrap_or_else(|| self.sticky.get_or_insert_with(topic.number(), StickyLane::new));
+        let sticky = known.unwrap_or_else(|| {
+            self.sticky
+                .get_or_insert_with(topic.number(), StickyLane::new)
+        });
         self.deliver(&Target::Topic(topic, sticky), record, durability)
     }
 
@@ -125,7 +141,12 @@ impl ProducerCore {
     }
 
     /// The one caller of `push`, so that what it gives is not moved about.
-    fn deliver(self: &Arc<Self>, target: &Target<'_>, record: &Record<'_>, durability: Durability) -> Result<Delivery> {
+    fn deliver(
+        self: &Arc<Self>,
+        target: &Target<'_>,
+        record: &Record<'_>,
+        durability: Durability,
+    ) -> Result<Delivery> {
         let bound = size_bound(record);
         let mut lane = match target {
             Target::Partition(partition) => Some(self.lane(partition.number())),
@@ -142,7 +163,12 @@ impl ProducerCore {
     }
 
     /// Begins a batch where the target says; `before` is the lane that had no room.
-    fn begin_in(self: &Arc<Self>, target: &Target<'_>, before: Option<&Lane>, bound: usize) -> Result<&Lane> {
+    fn begin_in(
+        self: &Arc<Self>,
+        target: &Target<'_>,
+        before: Option<&Lane>,
+        bound: usize,
+    ) -> Result<&Lane> {
         let (topic, sticky) = match target {
             Target::Partition(partition) => {
                 let lane = self.lane(partition.number());
@@ -152,7 +178,8 @@ impl ProducerCore {
             Target::Topic(topic, sticky) => (topic, sticky),
         };
         let bytes = before.map_or(0, Lane::take_closed_bytes);
-        let partition = topic.partition_of_batch(&sticky.rule, bytes, self.config.batch_size.into())?;
+        let partition =
+            topic.partition_of_batch(&sticky.rule, bytes, self.config.batch_size.into())?;
         let lane = self.lane(partition.number());
         sticky.lane.store(lane.number, Ordering::Relaxed);
         self.begin_batch(lane, &partition, bound)?;
@@ -161,12 +188,21 @@ impl ProducerCore {
 
     /// Adds the record to the lane's batch; `None`: there is none that has room, any more.
     #[inline]
-    fn push(&self, lane: &Lane, record: &Record<'_>, bound: usize, durability: Durability) -> Result<Option<Delivery>> {
+    fn push(
+        &self,
+        lane: &Lane,
+        record: &Record<'_>,
+        bound: usize,
+        durability: Durability,
+    ) -> Result<Option<Delivery>> {
         match lane.push(self, record, bound, durability)? {
             Push::Taken(delivery) => Ok(Some(delivery)),
             Push::Filled(delivery, number) => {
-                // The record is taken, whatever becomes of the batch; should others be writing for so long, they go on with it.
-                let turn = lane.turn_within(self, Writer::Caller, self.config.max_block).or_else(|| lane.leave(self, number));
+                // The record is taken, whatever becomes of the batch; should others be writing for
+                // so long, they go on with it.
+                let turn = lane
+                    .turn_within(self, Writer::Caller, self.config.max_block)
+                    .or_else(|| lane.leave(self, number));
                 if let Some(mut turn) = turn {
                     let _told_by_the_next_call = turn.write(Some(number));
                 }
@@ -174,7 +210,8 @@ impl ProducerCore {
             }
             Push::Full(number) => {
                 let turn = lane.turn_within(self, Writer::Caller, self.config.max_block);
-                let _told_by_the_next_call = turn.ok_or(Error::BufferExhausted)?.write(Some(number));
+                let _told_by_the_next_call =
+                    turn.ok_or(Error::BufferExhausted)?.write(Some(number));
                 Ok(None)
             }
             Push::Nothing => Ok(None),
@@ -182,16 +219,30 @@ impl ProducerCore {
     }
 
     /// Begins a batch that has room for a record of this size, unless somebody else just has.
-    fn begin_batch(self: &Arc<Self>, lane: &Lane, partition: &Arc<PartitionCore>, bound: usize) -> Result<()> {
+    fn begin_batch(
+        self: &Arc<Self>,
+        lane: &Lane,
+        partition: &Arc<PartitionCore>,
+        bound: usize,
+    ) -> Result<()> {
         self.check_open()?;
         partition.check_writable()?;
         let settings = partition.settings();
         let compression = settings.compression.codec(self.config.compression);
         let plain_limit = partition.limit_of(&settings, compression);
-        let limit = self.config.batch_size.min(settings.max_message_bytes).min(settings.segment_bytes);
-        let limit = usize::try_from(u64::from(limit).min(plain_limit.batch_bytes())).unwrap_or(usize::MAX);
+        let limit = self
+            .config
+            .batch_size
+            .min(settings.max_message_bytes)
+            .min(settings.segment_bytes);
+        let limit =
+            usize::try_from(u64::from(limit).min(plain_limit.batch_bytes())).unwrap_or(usize::MAX);
         let reserved = limit.max(HEADER_BYTES + bound) as u64;
-        let room = self.memory.take(reserved, || Deadline::after(self.config.max_block), || self.make_room());
+        let room = self.memory.take(
+            reserved,
+            || Deadline::after(self.config.max_block),
+            || self.make_room(),
+        );
         room.map_err(|error| match error {
             // The buffer is full of batches that cannot be written: the caller is told why.
             Error::BufferExhausted => self.retries.cause().unwrap_or(error),
@@ -231,8 +282,9 @@ impl ProducerCore {
         self.config.delivery_timeout
     }
 
-    /// Writes what is held wherever nobody writes: those who do give back room themselves. What is to be on the device gives it
-    /// back only there. Returns how soon to call again although nothing has changed: batches may be waiting to be tried again.
+    /// Writes what is held wherever nobody writes: those who do give back room themselves. What is
+    /// to be on the device gives it back only there. Returns how soon to call again although
+    /// nothing has changed: batches may be waiting to be tried again.
     fn make_room(&self) -> Option<Duration> {
         for lane in self.lanes.iter() {
             if let Some(mut turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
@@ -274,13 +326,18 @@ impl ProducerCore {
                     None => return u64::MAX,
                 }
             };
-            if let Some(due_us) = self.lanes.get(number).and_then(|lane| lane.write_if_due(self, now_us)) {
+            if let Some(due_us) = self
+                .lanes
+                .get(number)
+                .and_then(|lane| lane.write_if_due(self, now_us))
+            {
                 self.deadlines.lock().push(Reverse((due_us, number)));
             }
         }
     }
 
-    /// Writes the batch, unless that is done, and waits until its outcome is known: for the delivery timeout if need be.
+    /// Writes the batch, unless that is done, and waits until its outcome is known: for the
+    /// delivery timeout if need be.
     pub(super) fn settle(&self, outcome: &BatchOutcome) {
         let lane = self.lane(outcome.partition.number());
         loop {
@@ -305,8 +362,8 @@ impl ProducerCore {
         }
     }
 
-    /// Writes everything that is held, and syncs what is to be synced. The first error of it is given here, and told as well to
-    /// the deliveries, or by the next call.
+    /// Writes everything that is held, and syncs what is to be synced. The first error of it is
+    /// given here, and told as well to the deliveries, or by the next call.
     pub(super) fn send_held(&self) -> Result<()> {
         let mut result = Ok(());
         for lane in self.lanes.iter() {
@@ -315,7 +372,8 @@ impl ProducerCore {
         result.and(self.sync_written())
     }
 
-    /// Waits until what was written is on the device, where that is asked for. Errors as of [`send_held`](Self::send_held).
+    /// Waits until what was written is on the device, where that is asked for. Errors as of
+    /// [`send_held`](Self::send_held).
     pub(super) fn sync_written(&self) -> Result<()> {
         let mut result = Ok(());
         for lane in self.lanes.iter() {
@@ -364,14 +422,17 @@ impl ProducerCore {
 
     fn refuse(&self) {
         self.is_closed.store(true, Ordering::Release);
-        // Either a lane that is being made is seen below, or whoever makes it sees that it is too late. A record that somebody
-        // adds before its lane is visited is sent; afterwards he finds the producer closed.
+        // Either a lane that is being made is seen below, or whoever makes it sees that it is too
+        // late. A record that somebody adds before its lane is visited is sent; afterwards he finds
+        // the producer closed.
         fence(Ordering::SeqCst);
     }
 
     pub(super) fn lane(&self, number: u32) -> &Lane {
         self.lanes.get(number).unwrap_or_else(|| {
-            let lane = self.lanes.get_or_insert_with(number, || Lane::new(number, self.id));
+            let lane = self
+                .lanes
+                .get_or_insert_with(number, || Lane::new(number, self.id));
             fence(Ordering::SeqCst);
             lane
         })
@@ -380,6 +441,9 @@ impl ProducerCore {
 
 impl StickyLane {
     fn new() -> Self {
-        Self { rule: Sticky::new(u64::try_from(unique() >> 64).unwrap_or(1)), lane: AtomicU32::new(NO_LANE) }
+        Self {
+            rule: Sticky::new(u64::try_from(unique() >> 64).unwrap_or(1)),
+            lane: AtomicU32::new(NO_LANE),
+        }
     }
 }

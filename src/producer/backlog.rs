@@ -1,8 +1,9 @@
 //! The batches of one partition that are closed and not in the partition yet, oldest first.
 //!
-//! A batch that fails for a reason that may pass, such as a full disk, stays first and is tried again after a pause, until the
-//! producer's delivery timeout is over; the batches after it wait, so that records keep their order. The batch keeps its
-//! sequence between the tries: should an earlier try have reached the file, the partition recognises the batch.
+//! A batch that fails for a reason that may pass, such as a full disk, stays first and is tried
+//! again after a pause, until the producer's delivery timeout is over; the batches after it wait,
+//! so that records keep their order. The batch keeps its sequence between the tries: should an
+//! earlier try have reached the file, the partition recognises the batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -34,13 +35,21 @@ pub(super) enum Effort {
 /// The stamp of the next batch.
 pub(super) struct Sequences {
     next: ProducerStamp,
-    /// The partition may or may not hold a batch that was given up: the next one must not be taken for it.
+    /// The partition may or may not hold a batch that was given up: the next one must not be taken
+    /// for it.
     is_unsure: bool,
 }
 
 impl Sequences {
     pub(super) fn new(producer_id: i64) -> Self {
-        Self { next: ProducerStamp { id: producer_id, epoch: 0, sequence: 0 }, is_unsure: false }
+        Self {
+            next: ProducerStamp {
+                id: producer_id,
+                epoch: 0,
+                sequence: 0,
+            },
+            is_unsure: false,
+        }
     }
 
     /// Jumps to an epoch. Returns the producer's id and the epoch before.
@@ -49,11 +58,20 @@ impl Sequences {
         (self.next.id, std::mem::replace(&mut self.next.epoch, epoch))
     }
 
-    /// Starts a new epoch, whose sequences begin at 0 whatever the partition remembers of older ones.
+    /// Starts a new epoch, whose sequences begin at 0 whatever the partition remembers of older
+    /// ones.
     fn begin_epoch(&mut self) {
         self.next = match self.next.epoch.checked_add(1) {
-            Some(epoch) => ProducerStamp { epoch, sequence: 0, ..self.next },
-            None => ProducerStamp { id: producer_id(), epoch: 0, sequence: 0 },
+            Some(epoch) => ProducerStamp {
+                epoch,
+                sequence: 0,
+                ..self.next
+            },
+            None => ProducerStamp {
+                id: producer_id(),
+                epoch: 0,
+                sequence: 0,
+            },
         };
         self.is_unsure = false;
     }
@@ -84,10 +102,27 @@ enum Body {
 
 impl ClosedBatch {
     pub(super) fn new(number: u64, batch: OpenBatch) -> Self {
-        let OpenBatch { settings, builder, outcome, reserved, durability, .. } = batch;
+        let OpenBatch {
+            settings,
+            builder,
+            outcome,
+            reserved,
+            durability,
+            ..
+        } = batch;
         let record_count = builder.record_count();
         let (body, give_up_at, cause) = (Body::Built(builder), None, None);
-        Self { number, outcome, record_count, reserved, settings, durability, body, give_up_at, cause }
+        Self {
+            number,
+            outcome,
+            record_count,
+            reserved,
+            settings,
+            durability,
+            body,
+            give_up_at,
+            cause,
+        }
     }
 
     /// Tries to write the batch.
@@ -95,11 +130,14 @@ impl ClosedBatch {
         let mut encoded = match std::mem::replace(&mut self.body, Body::Spent) {
             Body::Built(builder) => self.encode(builder, sequences)?,
             Body::Encoded(encoded) => encoded,
-            Body::Spent => unreachable!("a batch that was written or failed for good is not tried again"),
+            Body::Spent => {
+                unreachable!("a batch that was written or failed for good is not tried again")
+            }
         };
         let partition = &self.outcome.partition;
         let appended = match partition.append_encoded(&mut encoded) {
-            // It was truncated, or knows this producer from a time that we have lost: it is ours to say what comes next.
+            // It was truncated, or knows this producer from a time that we have lost: it is ours to
+            // say what comes next.
             Err(Error::OutOfOrderSequence { .. } | Error::ProducerFenced { .. }) => {
                 sequences.begin_epoch();
                 encoded.set_producer(sequences.next);
@@ -123,7 +161,11 @@ impl ClosedBatch {
             partition.flush_if_due(&appended)?;
         }
         let is_to_be_synced = partition.is_to_be_synced(self.durability);
-        Ok(Written { appended, append_time, is_to_be_synced })
+        Ok(Written {
+            appended,
+            append_time,
+            is_to_be_synced,
+        })
     }
 
     fn encode(&self, mut builder: BatchBuilder, sequences: &mut Sequences) -> Result<EncodedBatch> {
@@ -132,17 +174,28 @@ impl ClosedBatch {
         }
         builder.set_producer(sequences.next);
         let max_timestamp = builder.max_timestamp();
-        let bytes = builder.finish(&self.settings).map_err(|malformed| self.outcome.partition.cannot_encode(malformed))?;
-        Ok(EncodedBatch { bytes, record_count: self.record_count, max_timestamp, producer: Some(sequences.next) })
+        let bytes = builder
+            .finish(&self.settings)
+            .map_err(|malformed| self.outcome.partition.cannot_encode(malformed))?;
+        Ok(EncodedBatch {
+            bytes,
+            record_count: self.record_count,
+            max_timestamp,
+            producer: Some(sequences.next),
+        })
     }
 
-    /// Whether the batch is kept after this error, to be tried again for as long as the delivery timeout allows.
+    /// Whether the batch is kept after this error, to be tried again for as long as the delivery
+    /// timeout allows.
     fn is_kept(&mut self, error: &Error, delivery_timeout: Duration) -> bool {
         if !matches!(self.body, Body::Encoded(_)) || !error.is_retriable() {
             return false;
         }
         self.cause = Some(error.clone());
-        !self.give_up_at.get_or_insert_with(|| Deadline::after(delivery_timeout)).has_passed()
+        !self
+            .give_up_at
+            .get_or_insert_with(|| Deadline::after(delivery_timeout))
+            .has_passed()
     }
 }
 
@@ -169,12 +222,16 @@ impl Backlog {
 
     /// Whether the first batch, which failed with this error, is kept to be tried again.
     pub(super) fn keeps_first(&mut self, error: &Error, delivery_timeout: Duration) -> bool {
-        self.batches.front_mut().is_some_and(|first| first.is_kept(error, delivery_timeout))
+        self.batches
+            .front_mut()
+            .is_some_and(|first| first.is_kept(error, delivery_timeout))
     }
 
     /// Puts the next try off. Returns whether this is the first one that failed.
     pub(super) fn pause(&mut self) -> bool {
-        self.retry_at.replace(Deadline::after(RETRY_PAUSE)).is_none()
+        self.retry_at
+            .replace(Deadline::after(RETRY_PAUSE))
+            .is_none()
     }
 
     /// Ends the retries. Returns whether there were any.
@@ -192,7 +249,9 @@ impl Backlog {
 
     /// Why the first batch is still here; `None` if there is none.
     pub(super) fn cause(&self) -> Option<Error> {
-        self.batches.front().map(|batch| batch.cause.clone().unwrap_or(Error::Closed))
+        self.batches
+            .front()
+            .map(|batch| batch.cause.clone().unwrap_or(Error::Closed))
     }
 }
 

@@ -1,15 +1,19 @@
-//! What a producer holds for one partition: the open batch, and how far it has come with those before.
+//! What a producer holds for one partition: the open batch, and how far it has come with those
+//! before.
 //!
-//! Two locks. `held` guards the open batch and is taken for the time of one push. `progress` is held by the one who writes a
-//! batch, and only its holder takes a batch out: so batches reach the partition in the order in which they were begun, with
-//! sequences that follow on each other, while others fill the next one. `progress` is taken before `held`, never behind it.
+//! Two locks. `held` guards the open batch and is taken for the time of one push. `progress` is
+//! held by the one who writes a batch, and only its holder takes a batch out: so batches reach the
+//! partition in the order in which they were begun, with sequences that follow on each other, while
+//! others fill the next one. `progress` is taken before `held`, never behind it.
 //!
-//! Who finds a batch due while somebody else has `progress`, and does not wait for him, [leaves](Lane::leave) it to him. So that
-//! it does not stay, who gives `progress` up looks behind that whether something was left, and if so takes `progress` again, if
-//! it is free. None is overlooked. Who leaves a batch marks it, under `held`, and only then tries for `progress` once more. If
-//! the look comes behind the mark, it sees the mark. If it comes before, so does the release in front of it, and the try behind
-//! the mark fails only for yet another holder of `progress`; who holds it at that time gives it up later, and looks later still.
-//! In the same way, whoever sees a mark and does not get `progress` may rely on who has it.
+//! Who finds a batch due while somebody else has `progress`, and does not wait for him,
+//! [leaves](Lane::leave) it to him. So that it does not stay, who gives `progress` up looks behind
+//! that whether something was left, and if so takes `progress` again, if it is free. None is
+//! overlooked. Who leaves a batch marks it, under `held`, and only then tries for `progress` once
+//! more. If the look comes behind the mark, it sees the mark. If it comes before, so does the
+//! release in front of it, and the try behind the mark fails only for yet another holder of
+//! `progress`; who holds it at that time gives it up later, and looks later still. In the same way,
+//! whoever sees a mark and does not get `progress` may rely on who has it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,7 +66,9 @@ impl OpenBatch {
         self.looks_away -= 1;
         let invalid = |reason| Error::InvalidRecord { index: 0, reason };
         check_record(&self.settings, record, self.now).map_err(invalid)?;
-        self.builder.push(record, self.now).map_err(|malformed| invalid(malformed.0))?;
+        self.builder
+            .push(record, self.now)
+            .map_err(|malformed| invalid(malformed.0))?;
         if self.builder.record_count() == 1 {
             // Alone it is too large: whoever sends it is told at once.
             self.plain_limit.check(self.builder.len_bytes())?;
@@ -114,8 +120,16 @@ impl Progress {
 
     /// Takes the first batch off the backlog, and reports what became of it.
     fn settle_first(&mut self, producer: &ProducerCore, appended: Result<Written>) -> Result<()> {
-        let Some(batch) = self.backlog.pop_front() else { unreachable!("it was just tried") };
-        let ClosedBatch { number, outcome, record_count, reserved, .. } = batch;
+        let Some(batch) = self.backlog.pop_front() else {
+            unreachable!("it was just tried")
+        };
+        let ClosedBatch {
+            number,
+            outcome,
+            record_count,
+            reserved,
+            ..
+        } = batch;
         match appended {
             Ok(written) if written.is_to_be_synced && producer.syncs_at_once() => {
                 outcome.set(Ok(written));
@@ -129,7 +143,12 @@ impl Progress {
             Ok(written) if written.is_to_be_synced => {
                 outcome.set(Ok(written));
                 let is_first = self.unsynced.is_empty();
-                self.unsynced.push_back(Unsynced { number, outcome, record_count, reserved });
+                self.unsynced.push_back(Unsynced {
+                    number,
+                    outcome,
+                    record_count,
+                    reserved,
+                });
                 // Those who wait for room may sync it.
                 producer.memory.give_back(0);
                 if is_first {
@@ -152,7 +171,8 @@ impl Progress {
     }
 }
 
-/// It keeps its room until it is synced: that bounds how far those who send are ahead of the device.
+/// It keeps its room until it is synced: that bounds how far those who send are ahead of the
+/// device.
 struct Unsynced {
     number: u64,
     outcome: Arc<BatchOutcome>,
@@ -178,8 +198,16 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(number: u32, producer_id: i64) -> Self {
         let sequences = Sequences::new(producer_id);
-        let progress = Progress { sequences, backlog: Backlog::default(), unsynced: VecDeque::new() };
-        Self { number, held: Mutex::default(), progress: Mutex::new(progress) }
+        let progress = Progress {
+            sequences,
+            backlog: Backlog::default(),
+            unsynced: VecDeque::new(),
+        };
+        Self {
+            number,
+            held: Mutex::default(),
+            progress: Mutex::new(progress),
+        }
     }
 
     /// Jumps to an epoch. Gives the producer's id and the epoch before.
@@ -200,7 +228,9 @@ impl Lane {
         let mut held = self.held.lock();
         producer.check_open()?;
         let number = held.number;
-        let Some(open) = &mut held.open else { return Ok(Push::Nothing) };
+        let Some(open) = &mut held.open else {
+            return Ok(Push::Nothing);
+        };
         let index = open.builder.record_count();
         if index > 0 && open.builder.len_bytes() + size_bound > open.limit {
             return Ok(Push::Full(number));
@@ -208,8 +238,13 @@ impl Lane {
         match open.push(&producer.pace, record, durability) {
             Ok(timestamp) => {
                 let delivery = Delivery::new(Arc::clone(&open.outcome), index, timestamp);
-                let is_due = open.builder.len_bytes() >= open.limit || producer.pace.is_due(open.due_us, open.now);
-                Ok(if is_due { Push::Filled(delivery, number) } else { Push::Taken(delivery) })
+                let is_due = open.builder.len_bytes() >= open.limit
+                    || producer.pace.is_due(open.due_us, open.now);
+                Ok(if is_due {
+                    Push::Filled(delivery, number)
+                } else {
+                    Push::Taken(delivery)
+                })
             }
             Err(error) => {
                 if index == 0 {
@@ -222,8 +257,13 @@ impl Lane {
         }
     }
 
-    /// Begins a batch, unless one is open: then it is given back. `true` beside it: the lane is to wait among the deadlines.
-    pub(super) fn begin(&self, producer: &ProducerCore, batch: OpenBatch) -> Result<std::result::Result<bool, OpenBatch>> {
+    /// Begins a batch, unless one is open: then it is given back. `true` beside it: the lane is to
+    /// wait among the deadlines.
+    pub(super) fn begin(
+        &self,
+        producer: &ProducerCore,
+        batch: OpenBatch,
+    ) -> Result<std::result::Result<bool, OpenBatch>> {
         let mut held = self.held.lock();
         producer.check_open()?;
         if held.open.is_some() {
@@ -243,17 +283,36 @@ impl Lane {
 
     /// The right to write, once nobody else does.
     pub(super) fn turn<'a>(&'a self, producer: &'a ProducerCore, writer: Writer) -> Turn<'a> {
-        Turn { lane: self, producer, writer, progress: Some(self.progress.lock()) }
+        Turn {
+            lane: self,
+            producer,
+            writer,
+            progress: Some(self.progress.lock()),
+        }
     }
 
     /// Likewise, `None` if it takes longer than `patience`.
-    pub(super) fn turn_within<'a>(&'a self, producer: &'a ProducerCore, writer: Writer, patience: Duration) -> Option<Turn<'a>> {
-        let progress = self.progress.try_lock().or_else(|| self.progress.try_lock_for(patience))?;
-        Some(Turn { lane: self, producer, writer, progress: Some(progress) })
+    pub(super) fn turn_within<'a>(
+        &'a self,
+        producer: &'a ProducerCore,
+        writer: Writer,
+        patience: Duration,
+    ) -> Option<Turn<'a>> {
+        let progress = self
+            .progress
+            .try_lock()
+            .or_else(|| self.progress.try_lock_for(patience))?;
+        Some(Turn {
+            lane: self,
+            producer,
+            writer,
+            progress: Some(progress),
+        })
     }
 
-    /// The batch of this number is to be written, and the caller does not wait for those who write: they are to do it. Gives the
-    /// right to write if nobody does any more: then it is for the caller.
+    /// The batch of this number is to be written, and the caller does not wait for those who write:
+    /// they are to do it. Gives the right to write if nobody does any more: then it is for the
+    /// caller.
     pub(super) fn leave<'a>(&'a self, producer: &'a ProducerCore, number: u64) -> Option<Turn<'a>> {
         {
             let mut held = self.held.lock();
@@ -266,7 +325,10 @@ impl Lane {
     /// Number of the open batch, if it was left.
     fn left(&self) -> Option<u64> {
         let held = self.held.lock();
-        held.open.as_ref().filter(|open| open.is_left).map(|_| held.number)
+        held.open
+            .as_ref()
+            .filter(|open| open.is_left)
+            .map(|_| held.number)
     }
 
     /// Takes the open batch out, if there is one, and it is the one of this number.
@@ -294,7 +356,8 @@ impl Lane {
 
     /// Writes the batches that are due. Returns when the next one is due, or due to be tried again.
     pub(super) fn write_if_due(&self, producer: &ProducerCore, now_us: u64) -> Option<u64> {
-        /// Whoever writes the batch before may be waiting for the device; other lanes do not wait for that.
+        /// Whoever writes the batch before may be waiting for the device; other lanes do not wait
+        /// for that.
         const AGAIN_US: u64 = 1_000;
         let Some(mut turn) = self.turn_within(producer, Writer::Timer, Duration::ZERO) else {
             return Some(now_us.saturating_add(AGAIN_US));
@@ -331,31 +394,49 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Writes the open batch, if there is one and it has this number, after the batches before it.
     ///
-    /// A batch that fails for good is reported to its deliveries, or by the producer's next call, whatever the caller does with
-    /// the error. A batch whose failure may pass is kept, and all later ones wait for it. `None` tries it again now; a number
-    /// tries it only once the pause since the last try is over.
+    /// A batch that fails for good is reported to its deliveries, or by the producer's next call,
+    /// whatever the caller does with the error. A batch whose failure may pass is kept, and all
+    /// later ones wait for it. `None` tries it again now; a number tries it only once the pause
+    /// since the last try is over.
     pub(super) fn write(&mut self, number: Option<u64>) -> Result<()> {
-        let Some(progress) = &mut self.progress else { return Ok(()) };
-        progress.backlog.extend(self.lane.close_batch(self.producer, number));
-        self.write_backlog(if number.is_none() { Effort::Now } else { Effort::IfDue })
+        let Some(progress) = &mut self.progress else {
+            return Ok(());
+        };
+        progress
+            .backlog
+            .extend(self.lane.close_batch(self.producer, number));
+        self.write_backlog(if number.is_none() {
+            Effort::Now
+        } else {
+            Effort::IfDue
+        })
     }
 
     /// Writes the batches that were closed, in order, up to the first whose failure may pass.
     pub(super) fn write_backlog(&mut self, effort: Effort) -> Result<()> {
         let (producer, writer) = (self.producer, self.writer);
-        let Some(progress) = self.progress.as_deref_mut() else { return Ok(()) };
+        let Some(progress) = self.progress.as_deref_mut() else {
+            return Ok(());
+        };
         if effort == Effort::IfDue && progress.backlog.is_paused() {
             return Ok(());
         }
         let mut result = Ok(());
         while let Some(appended) = progress.try_first(writer) {
             match appended {
-                Err(error) if progress.backlog.keeps_first(&error, producer.delivery_timeout()) => {
+                Err(error)
+                    if progress
+                        .backlog
+                        .keeps_first(&error, producer.delivery_timeout()) =>
+                {
                     if progress.backlog.pause() {
                         producer.retries.begin(&error);
                     }
                     if self.lane.mark_timed() {
-                        producer.expect(self.lane.number, producer.pace.now_us().saturating_add(RETRY_US));
+                        producer.expect(
+                            self.lane.number,
+                            producer.pace.now_us().saturating_add(RETRY_US),
+                        );
                     }
                     return result.and(Err(error));
                 }
@@ -370,12 +451,16 @@ impl Turn<'_> {
 
     /// Whether a batch waits to be tried again.
     pub(super) fn is_retrying(&self) -> bool {
-        self.progress.as_ref().is_some_and(|progress| progress.backlog.is_retrying())
+        self.progress
+            .as_ref()
+            .is_some_and(|progress| progress.backlog.is_retrying())
     }
 
     /// Gives up every batch that is not in the partition: its records are reported as lost.
     pub(super) fn give_up(&mut self) {
-        let Some(progress) = self.progress.as_deref_mut() else { return };
+        let Some(progress) = self.progress.as_deref_mut() else {
+            return;
+        };
         while let Some(cause) = progress.backlog.cause() {
             let _told_by_the_next_call = progress.settle_first(self.producer, Err(cause));
         }
@@ -384,24 +469,36 @@ impl Turn<'_> {
         }
     }
 
-    /// Waits until what was written is on the device, where that is asked for. Others write meanwhile. Errors as of
-    /// [`write`](Self::write).
+    /// Waits until what was written is on the device, where that is asked for. Others write
+    /// meanwhile. Errors as of [`write`](Self::write).
     pub(super) fn sync(self) -> Result<()> {
         let (lane, producer, writer) = (self.lane, self.producer, self.writer);
-        let last = self.progress.as_ref().and_then(|progress| progress.unsynced.back());
-        let Some((last, outcome)) = last.map(|batch| (batch.number, Arc::clone(&batch.outcome))) else { return Ok(()) };
+        let last = self
+            .progress
+            .as_ref()
+            .and_then(|progress| progress.unsynced.back());
+        let Some((last, outcome)) = last.map(|batch| (batch.number, Arc::clone(&batch.outcome)))
+        else {
+            return Ok(());
+        };
         drop(self);
         let mut result = outcome.sync();
         let mut turn = lane.turn(producer, writer);
-        let Some(progress) = &mut turn.progress else { return result };
+        let Some(progress) = &mut turn.progress else {
+            return result;
+        };
         let mut reserved = 0;
         // Meanwhile others may have been here.
-        let covered = progress.unsynced.partition_point(|batch| batch.number <= last);
+        let covered = progress
+            .unsynced
+            .partition_point(|batch| batch.number <= last);
         for batch in progress.unsynced.drain(..covered) {
             reserved += batch.reserved;
             // Synced with the last one, unless the partition was re-opened in between.
             if let Err(error) = batch.outcome.sync() {
-                producer.failures.add(batch.outcome, batch.record_count, error.clone());
+                producer
+                    .failures
+                    .add(batch.outcome, batch.record_count, error.clone());
                 result = result.and(Err(error));
             }
         }
@@ -416,13 +513,18 @@ impl Turn<'_> {
 }
 
 impl Drop for Turn<'_> {
-    /// Ends with the first look that finds nothing left, or somebody else at it: as long as others neither wait nor stop sending
-    /// that may take several batches, but one of them takes over as soon as he comes between a release and the look behind it.
+    /// Ends with the first look that finds nothing left, or somebody else at it: as long as others
+    /// neither wait nor stop sending that may take several batches, but one of them takes over as
+    /// soon as he comes between a release and the look behind it.
     fn drop(&mut self) {
         loop {
             self.progress = None;
-            let Some(number) = self.lane.left() else { return };
-            let Some(progress) = self.lane.progress.try_lock() else { return };
+            let Some(number) = self.lane.left() else {
+                return;
+            };
+            let Some(progress) = self.lane.progress.try_lock() else {
+                return;
+            };
             self.progress = Some(progress);
             let _told_by_the_next_call = self.write(Some(number));
         }

@@ -24,13 +24,22 @@ struct Room {
 
 impl Memory {
     pub(super) fn new(limit: u64) -> Self {
-        Self { limit, room: Mutex::new(Room { free: limit, changes: 0 }), changed: Condvar::new() }
+        Self {
+            limit,
+            room: Mutex::new(Room {
+                free: limit,
+                changes: 0,
+            }),
+            changed: Condvar::new(),
+        }
     }
 
-    /// Takes room. While there is none, calls `make_room` without a lock: it returns room or leaves that to other threads. Then
-    /// waits until something changes, or for as long as `make_room` said, and tries again.
+    /// Takes room. While there is none, calls `make_room` without a lock: it returns room or leaves
+    /// that to other threads. Then waits until something changes, or for as long as `make_room`
+    /// said, and tries again.
     ///
-    /// Fails with `BufferExhausted` after the deadline, and with `RecordTooLarge` if there can never be so much room.
+    /// Fails with `BufferExhausted` after the deadline, and with `RecordTooLarge` if there can
+    /// never be so much room.
     pub(super) fn take(
         &self,
         bytes: u64,
@@ -38,7 +47,11 @@ impl Memory {
         make_room: impl Fn() -> Option<Duration>,
     ) -> Result<()> {
         if bytes > self.limit {
-            return Err(Error::RecordTooLarge { bytes, limit: self.limit, key: "buffer.memory" });
+            return Err(Error::RecordTooLarge {
+                bytes,
+                limit: self.limit,
+                key: "buffer.memory",
+            });
         }
         let mut room = self.room.lock();
         if room.take(bytes) {
@@ -56,7 +69,11 @@ impl Memory {
             }
             while room.changes == seen && !look_again.has_passed() {
                 if deadline.has_passed() {
-                    return if room.take(bytes) { Ok(()) } else { Err(Error::BufferExhausted) };
+                    return if room.take(bytes) {
+                        Ok(())
+                    } else {
+                        Err(Error::BufferExhausted)
+                    };
                 }
                 self.wait(&mut room, deadline.earlier(look_again));
             }
@@ -109,13 +126,18 @@ mod tests {
     #[test]
     fn room_is_waited_for_and_no_longer_than_that() {
         let memory = Memory::new(10);
-        memory.take(10, Deadline::never, || unreachable!("there is room")).unwrap();
+        memory
+            .take(10, Deadline::never, || unreachable!("there is room"))
+            .unwrap();
         let asked = Cell::new(0);
         let refused = memory.take(1, soon, || {
             asked.set(asked.get() + 1);
             None
         });
-        assert!(matches!(refused, Err(Error::BufferExhausted)) && asked.get() == 1, "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::BufferExhausted)) && asked.get() == 1,
+            "{refused:?}"
+        );
         thread::scope(|scope| {
             let waiting = scope.spawn(|| memory.take(6, Deadline::never, || None));
             memory.give_back(3);
@@ -130,7 +152,8 @@ mod tests {
             .unwrap();
     }
 
-    /// Who waits asked for room while another was at it; when the other is done, room is there for the asking.
+    /// Who waits asked for room while another was at it; when the other is done, room is there for
+    /// the asking.
     #[test]
     fn whoever_waits_asks_again_when_something_changed() {
         let memory = Memory::new(10);
@@ -147,7 +170,16 @@ mod tests {
 
     #[test]
     fn what_can_never_fit_is_refused_at_once() {
-        let refused = Memory::new(10).take(11, Deadline::never, || unreachable!("it would be of no use"));
-        assert!(matches!(refused, Err(Error::RecordTooLarge { bytes: 11, limit: 10, key: "buffer.memory" })));
+        let refused = Memory::new(10).take(11, Deadline::never, || {
+            unreachable!("it would be of no use")
+        });
+        assert!(matches!(
+            refused,
+            Err(Error::RecordTooLarge {
+                bytes: 11,
+                limit: 10,
+                key: "buffer.memory"
+            })
+        ));
     }
 }

@@ -1,12 +1,13 @@
 //! Producers: many small sends become few large writes.
 //!
-//! From the bottom: [`table`] (what is kept by number), [`memory`] (how much may be held), [`pace`] (time), [`delivery`] (what
-//! became of a record), [`backlog`] (closed batches, and those that are tried again), [`lane`] (the open batch of one partition),
-//! [`accumulator`] (one producer), [`timer`] (writes what has lingered). This file holds the service of a log and the handle of
-//! a producer.
+//! From the bottom: [`table`] (what is kept by number), [`memory`] (how much may be held), [`pace`]
+//! (time), [`delivery`] (what became of a record), [`backlog`] (closed batches, and those that are
+//! tried again), [`lane`] (the open batch of one partition), [`accumulator`] (one producer),
+//! [`timer`] (writes what has lingered). This file holds the service of a log and the handle of a
+//! producer.
 //!
-//! There is no thread between a send and the disk: whoever finds a batch full writes it. Every batch says who wrote it and where
-//! it stands, as those of Kafka's idempotent producers do.
+//! There is no thread between a send and the disk: whoever finds a batch full writes it. Every
+//! batch says who wrote it and where it stands, as those of Kafka's idempotent producers do.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -40,8 +41,9 @@ pub use delivery::Delivery;
 use accumulator::ProducerCore;
 use timer::Timer;
 
-/// A new producer's id. Brokers count theirs from 0, and ours, which are not to meet them, are from 2^62 on. As with topic ids,
-/// nobody keeps a list: of 2^62 there is one that nobody else drew, also not before the directory was closed or copied.
+/// A new producer's id. Brokers count theirs from 0, and ours, which are not to meet them, are from
+/// 2^62 on. As with topic ids, nobody keeps a list: of 2^62 there is one that nobody else drew,
+/// also not before the directory was closed or copied.
 fn producer_id() -> i64 {
     const FIRST: i64 = 1 << 62;
     const MASK: u128 = (1 << 62) - 1;
@@ -63,43 +65,73 @@ impl ProducerService {
     pub(crate) fn new(context: &Arc<PartitionContext>, syncing: &Arc<Signal>) -> Self {
         let timer = Arc::new(Timer::new(Stopwatch::of(&context.clock)));
         let (context, syncing) = (Arc::clone(context), Arc::clone(syncing));
-        Self { context, timer, syncing, producers: Mutex::new(Some(Vec::new())) }
+        Self {
+            context,
+            timer,
+            syncing,
+            producers: Mutex::new(Some(Vec::new())),
+        }
     }
 
-    pub(crate) fn producer(self: &Arc<Self>, config: ProducerConfig, keep: KeepOpen) -> Result<Producer> {
+    pub(crate) fn producer(
+        self: &Arc<Self>,
+        config: ProducerConfig,
+        keep: KeepOpen,
+    ) -> Result<Producer> {
         if self.context.read_only {
             return Err(Error::ReadOnly);
         }
         config.validate()?;
         // Without a thread that keeps deadlines nothing may wait for one.
-        let config = if self.has_timer() { config } else { config.linger(Duration::ZERO) };
-        let core = Arc::new(ProducerCore::new(&self.context, &self.timer, &self.syncing, config));
+        let config = if self.has_timer() {
+            config
+        } else {
+            config.linger(Duration::ZERO)
+        };
+        let core = Arc::new(ProducerCore::new(
+            &self.context,
+            &self.timer,
+            &self.syncing,
+            config,
+        ));
         {
             let mut producers = self.producers.lock();
-            let Some(producers) = &mut *producers else { return Err(Error::Closed) };
+            let Some(producers) = &mut *producers else {
+                return Err(Error::Closed);
+            };
             producers.retain(|producer| producer.strong_count() > 0);
             producers.push(Arc::downgrade(&core));
         }
-        Ok(Producer { handle: Arc::new(Handle { core, keep }) })
+        Ok(Producer {
+            handle: Arc::new(Handle { core, keep }),
+        })
     }
 
-    /// Whether deadlines are kept: by a clock that is set by hand, or by the timer's thread, which is started unless the system
-    /// refuses it.
+    /// Whether deadlines are kept: by a clock that is set by hand, or by the timer's thread, which
+    /// is started unless the system refuses it.
     fn has_timer(self: &Arc<Self>) -> bool {
         let service = Arc::downgrade(self);
         // Without the service there is nothing to wait for.
-        let work = move || service.upgrade().map_or(u64::MAX, |service| service.send_due());
+        let work = move || {
+            service
+                .upgrade()
+                .map_or(u64::MAX, |service| service.send_due())
+        };
         self.context.clock.is_manual() || self.timer.start(work).is_ok()
     }
 
     /// Writes the batches that have lingered long enough. Gives the time of the next deadline.
     pub(crate) fn send_due(&self) -> u64 {
         let now_us = self.timer.stopwatch().now_us();
-        self.live().iter().map(|producer| producer.send_due(now_us)).min().unwrap_or(u64::MAX)
+        self.live()
+            .iter()
+            .map(|producer| producer.send_due(now_us))
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
-    /// Writes everything that producers hold, and syncs what is to be synced. The first error of it is given here, and told as
-    /// well to the deliveries, or by the producer's next call.
+    /// Writes everything that producers hold, and syncs what is to be synced. The first error of it
+    /// is given here, and told as well to the deliveries, or by the producer's next call.
     pub(crate) fn send_held(&self) -> Result<()> {
         let mut result = Ok(());
         for producer in self.live() {
@@ -108,8 +140,8 @@ impl ProducerService {
         result
     }
 
-    /// Waits until what producers have written is on the device, where that is asked for. Errors as of
-    /// [`send_held`](Self::send_held).
+    /// Waits until what producers have written is on the device, where that is asked for. Errors as
+    /// of [`send_held`](Self::send_held).
     pub(crate) fn sync_written(&self) -> Result<()> {
         let mut result = Ok(());
         for producer in self.live() {
@@ -125,8 +157,8 @@ impl ProducerService {
         }
     }
 
-    /// Sends what is held, trying each batch once, and closes all producers. Returns the first failure that no delivery was
-    /// waited for.
+    /// Sends what is held, trying each batch once, and closes all producers. Returns the first
+    /// failure that no delivery was waited for.
     pub(crate) fn close(&self) -> Result<()> {
         // At once: one that is made from now on is refused.
         let producers = self.producers.lock().take();
@@ -139,21 +171,29 @@ impl ProducerService {
     }
 
     fn live(&self) -> Vec<Arc<ProducerCore>> {
-        self.producers.lock().iter().flatten().filter_map(Weak::upgrade).collect()
+        self.producers
+            .lock()
+            .iter()
+            .flatten()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 }
 
-/// Sends records in batches: a [`send`](Self::send) adds to the batch of a partition and returns, and the batch is written when
-/// it is full, or has lingered. Clones are the same producer; all are usable from any thread.
+/// Sends records in batches: a [`send`](Self::send) adds to the batch of a partition and returns,
+/// and the batch is written when it is full, or has lingered. Clones are the same producer; all are
+/// usable from any thread.
 ///
-/// Records of one thread to one partition, and so those of one key, stay in the order in which they were sent. What is sent is
-/// in the program's memory until it is written: [`flush`](Self::flush), [`close`](Self::close) or [`Delivery::wait`] make sure,
-/// and dropping the last clone writes what is held.
+/// Records of one thread to one partition, and so those of one key, stay in the order in which they
+/// were sent. What is sent is in the program's memory until it is written: [`flush`](Self::flush),
+/// [`close`](Self::close) or [`Delivery::wait`] make sure, and dropping the last clone writes what
+/// is held.
 ///
-/// What goes to a topic or through a handle that is [`Synced`](crate::Durability::Synced) is synced in the background as soon as
-/// it is written, many batches at once; `send` does not wait for the device, unless
-/// [`buffer_memory`](ProducerConfig::buffer_memory) is full. In a log without a background thread it is synced by
-/// [`Log::maintain`](crate::Log::maintain), and by those who wait for it.
+/// What goes to a topic or through a handle that is [`Synced`](crate::Durability::Synced) is synced
+/// in the background as soon as it is written, many batches at once; `send` does not wait for the
+/// device, unless [`buffer_memory`](ProducerConfig::buffer_memory) is full. In a log without a
+/// background thread it is synced by [`Log::maintain`](crate::Log::maintain), and by those who wait
+/// for it.
 ///
 /// ```
 /// # use annals::{Log, Record, TopicConfig};
@@ -177,7 +217,10 @@ pub struct Producer {
 /// What the clones of a producer share.
 struct Handle {
     core: Arc<ProducerCore>,
-    #[expect(dead_code, reason = "it is there to be dropped, behind the core's last writes")]
+    #[expect(
+        dead_code,
+        reason = "it is there to be dropped, behind the core's last writes"
+    )]
     keep: KeepOpen,
 }
 
@@ -189,45 +232,56 @@ impl Drop for Handle {
 }
 
 impl Producer {
-    /// Sends a record to the partition of its key, as [`Topic::append`] does; without a key to the partition that such records
-    /// go to for now, which changes when a batch's worth went there.
+    /// Sends a record to the partition of its key, as [`Topic::append`] does; without a key to the
+    /// partition that such records go to for now, which changes when a batch's worth went there.
     ///
-    /// Returns as soon as the record is in a batch. If that fills it, it is written first, by this thread; if there is no room
-    /// for another batch, others are, or this waits for those who write them. A record without a timestamp gets the time of its
-    /// send, give or take the linger where that is 10 ms or less.
+    /// Returns as soon as the record is in a batch. If that fills it, it is written first, by this
+    /// thread; if there is no room for another batch, others are, or this waits for those who write
+    /// them. A record without a timestamp gets the time of its send, give or take the linger where
+    /// that is 10 ms or less.
     ///
     /// # Errors
-    /// `InvalidRecord` and `RecordTooLarge`; `BufferExhausted` after [`max_block`](ProducerConfig::max_block);
-    /// `UnknownTopic` also for a topic of another log; `Poisoned`, `Corrupt`, `Closed`. `DiskFull` if
-    /// the memory is full of batches that a full disk keeps from being written. And, once for each partition,
-    /// [`NotAcknowledged`](Error::NotAcknowledged) for earlier records that failed and were not waited for. After any of them the
-    /// record was not taken.
+    /// `InvalidRecord` and `RecordTooLarge`; `BufferExhausted` after
+    /// [`max_block`](ProducerConfig::max_block); `UnknownTopic` also for a topic of another log;
+    /// `Poisoned`, `Corrupt`, `Closed`. `DiskFull` if the memory is full of batches that a full
+    /// disk keeps from being written. And, once for each partition,
+    /// [`NotAcknowledged`](Error::NotAcknowledged) for earlier records that failed and were not
+    /// waited for. After any of them the record was not taken.
     #[inline]
     pub fn send<'a>(&self, topic: &Topic, record: impl Into<Record<'a>>) -> Result<Delivery> {
-        self.handle.core.send(topic.core(), &record.into(), topic.durability())
+        self.handle
+            .core
+            .send(topic.core(), &record.into(), topic.durability())
     }
 
     /// Sends a record to this partition, whatever its key. Otherwise as [`send`](Self::send).
     #[inline]
-    pub fn send_to<'a>(&self, partition: &Partition, record: impl Into<Record<'a>>) -> Result<Delivery> {
-        self.handle.core.send_to(partition.core(), &record.into(), partition.durability())
+    pub fn send_to<'a>(
+        &self,
+        partition: &Partition,
+        record: impl Into<Record<'a>>,
+    ) -> Result<Delivery> {
+        self.handle
+            .core
+            .send_to(partition.core(), &record.into(), partition.durability())
     }
 
-    /// Writes everything that was sent before, and waits until it is as durable as was asked for: in the operating system, or on
-    /// the device. While the disk is full this waits for room, for the
-    /// [`delivery_timeout`](ProducerConfig::delivery_timeout) at most. [`Log::flush`](crate::Log::flush) tries only once, and
-    /// brings everything else to the device.
+    /// Writes everything that was sent before, and waits until it is as durable as was asked for:
+    /// in the operating system, or on the device. While the disk is full this waits for room, for
+    /// the [`delivery_timeout`](ProducerConfig::delivery_timeout) at most.
+    /// [`Log::flush`](crate::Log::flush) tries only once, and brings everything else to the device.
     ///
     /// # Errors
-    /// [`NotAcknowledged`](Error::NotAcknowledged) for records of one partition that failed and were not waited for: those of
-    /// other partitions are reported by the next call. `Closed`.
+    /// [`NotAcknowledged`](Error::NotAcknowledged) for records of one partition that failed and
+    /// were not waited for: those of other partitions are reported by the next call. `Closed`.
     pub fn flush(&self) -> Result<()> {
         self.handle.core.flush()
     }
 
-    /// Flushes, and closes the producer for all its clones: a later send or flush returns [`Error::Closed`]. Closing again, or
-    /// after the log, is not an error. Dropping the last clone, and [`Log::close`](crate::Log::close), close as well, but try to
-    /// write each batch only once.
+    /// Flushes, and closes the producer for all its clones: a later send or flush returns
+    /// [`Error::Closed`]. Closing again, or after the log, is not an error. Dropping the last
+    /// clone, and [`Log::close`](crate::Log::close), close as well, but try to write each batch
+    /// only once.
     ///
     /// # Errors
     /// As of [`flush`](Self::flush).

@@ -1,12 +1,13 @@
-//! Time, as a producer needs it: what records are stamped with, and when a batch has lingered long enough.
+//! Time, as a producer needs it: what records are stamped with, and when a batch has lingered long
+//! enough.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Stopwatch};
 
-/// A clock that is looked at for every record costs as much as all the rest of a send. Within a batch that lingers for so short
-/// a time, a record goes by a look that one shortly before it took.
+/// A clock that is looked at for every record costs as much as all the rest of a send. Within a
+/// batch that lingers for so short a time, a record goes by a look that one shortly before it took.
 const SHORT_LINGER: Duration = Duration::from_millis(10);
 const RECORDS_PER_LOOK: u32 = 16;
 
@@ -20,7 +21,11 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(clock: &Arc<dyn Clock>, stopwatch: &Arc<Stopwatch>, linger: Duration) -> Self {
+    pub(super) fn new(
+        clock: &Arc<dyn Clock>,
+        stopwatch: &Arc<Stopwatch>,
+        linger: Duration,
+    ) -> Self {
         let is_coarse = !clock.is_manual() && linger <= SHORT_LINGER;
         Self {
             clock: Arc::clone(clock),
@@ -46,14 +51,20 @@ impl Pace {
 
     /// When a batch that begins now is due; never by itself where none lingers.
     pub(super) fn due_us(&self) -> u64 {
-        if self.lingers() { self.now_us().saturating_add(self.linger_us) } else { u64::MAX }
+        if self.lingers() {
+            self.now_us().saturating_add(self.linger_us)
+        } else {
+            u64::MAX
+        }
     }
 
-    /// Whether who sends is to write the batch himself: it does not linger, or time is moved by hand and nobody else keeps the
-    /// deadline.
+    /// Whether who sends is to write the batch himself: it does not linger, or time is moved by
+    /// hand and nobody else keeps the deadline.
     #[inline]
     pub(super) fn is_due(&self, due_us: u64, now: i64) -> bool {
-        self.linger_us == 0 || self.clock_is_manual() && u64::try_from(now).unwrap_or(0).saturating_mul(1_000) >= due_us
+        self.linger_us == 0
+            || self.clock_is_manual()
+                && u64::try_from(now).unwrap_or(0).saturating_mul(1_000) >= due_us
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! A table by number that only grows: reading it takes no lock.
 //!
-//! Bucket `n` holds the numbers from `2^n - 1` on, `2^n` of them, and is made when the first of them is. So nothing that is in
-//! the table ever moves.
+//! Bucket `n` holds the numbers from `2^n - 1` on, `2^n` of them, and is made when the first of
+//! them is. So nothing that is in the table ever moves.
 
 use std::sync::OnceLock;
 
@@ -13,7 +13,9 @@ pub(super) struct Table<T> {
 
 impl<T> Table<T> {
     pub(super) fn new() -> Self {
-        Self { buckets: [const { OnceLock::new() }; BUCKETS] }
+        Self {
+            buckets: [const { OnceLock::new() }; BUCKETS],
+        }
     }
 
     #[inline]
@@ -25,22 +27,30 @@ impl<T> Table<T> {
     /// What is there, or else what `make` makes, which is there from now on.
     pub(super) fn get_or_insert_with(&self, number: u32, make: impl FnOnce() -> T) -> &T {
         let (bucket, slot) = place(number);
-        let slots =
-            self.buckets.get(bucket).map(|slots| slots.get_or_init(|| (0..1_u64 << bucket).map(|_| OnceLock::new()).collect()));
-        let Some(slot) = slots.and_then(|slots| slots.get(slot)) else { unreachable!("every number has its place") };
+        let slots = self.buckets.get(bucket).map(|slots| {
+            slots.get_or_init(|| (0..1_u64 << bucket).map(|_| OnceLock::new()).collect())
+        });
+        let Some(slot) = slots.and_then(|slots| slots.get(slot)) else {
+            unreachable!("every number has its place")
+        };
         slot.get_or_init(make)
     }
 
     /// All that are there, by number.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.buckets.iter().filter_map(OnceLock::get).flat_map(|slots| slots.iter().filter_map(OnceLock::get))
+        self.buckets
+            .iter()
+            .filter_map(OnceLock::get)
+            .flat_map(|slots| slots.iter().filter_map(OnceLock::get))
     }
 }
 
 #[inline]
 fn place(number: u32) -> (usize, usize) {
     // The last number has a bucket for itself.
-    let Some(at) = number.checked_add(1) else { return (BUCKETS - 1, 0) };
+    let Some(at) = number.checked_add(1) else {
+        return (BUCKETS - 1, 0);
+    };
     let bucket = at.ilog2();
     (bucket as usize, (at - (1 << bucket)) as usize)
 }
@@ -51,13 +61,20 @@ mod tests {
 
     #[test]
     fn every_number_has_a_place_of_its_own() {
-        assert_eq!([0, 1, 2, 3, 6, 7].map(place), [(0, 0), (1, 0), (1, 1), (2, 0), (2, 3), (3, 0)]);
+        assert_eq!(
+            [0, 1, 2, 3, 6, 7].map(place),
+            [(0, 0), (1, 0), (1, 1), (2, 0), (2, 3), (3, 0)]
+        );
         assert_eq!(place(u32::MAX), (32, 0));
         let table = Table::new();
         for number in (0..200).rev().step_by(3) {
             assert!(table.get(number).is_none());
             assert_eq!(*table.get_or_insert_with(number, || number), number);
-            assert_eq!(*table.get_or_insert_with(number, || 0), number, "what is there stays");
+            assert_eq!(
+                *table.get_or_insert_with(number, || 0),
+                number,
+                "what is there stays"
+            );
         }
         let expected: Vec<u32> = (0..200).filter(|number| (199 - number) % 3 == 0).collect();
         assert_eq!(table.iter().copied().collect::<Vec<_>>(), expected);

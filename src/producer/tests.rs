@@ -1,4 +1,5 @@
-//! What cannot be brought about from outside: a writer that is held up, and a producer's epochs running out.
+//! What cannot be brought about from outside: a writer that is held up, and a producer's epochs
+//! running out.
 
 use std::sync::mpsc;
 use std::thread;
@@ -25,7 +26,11 @@ fn service_on(disk: impl Storage) -> Arc<ProducerService> {
 
 fn partition(service: &ProducerService, number: u32) -> Partition {
     let spec = PartitionSpec::for_tests(number, TopicSettings::unconfigured());
-    Partition::new(PartitionCore::create(&service.context, &spec).unwrap(), Durability::Os, keep())
+    Partition::new(
+        PartitionCore::create(&service.context, &spec).unwrap(),
+        Durability::Os,
+        keep(),
+    )
 }
 
 fn keep() -> KeepOpen {
@@ -58,14 +63,20 @@ fn who_finds_no_room_waits_and_no_longer_than_that() {
     let service = service();
     let partition = partition(&service, 0);
     let max_block = Duration::from_millis(50);
-    let config = ProducerConfig::new().batch_size(200).buffer_memory(200).max_block(max_block);
+    let config = ProducerConfig::new()
+        .batch_size(200)
+        .buffer_memory(200)
+        .max_block(max_block);
     let producer = producer(&service, config);
     producer.send_to(&partition, "0").unwrap();
     {
         let _held_up = turn(&producer, &partition);
         let stopwatch = Stopwatch::of(&(Arc::new(SystemClock) as Arc<dyn Clock>));
         let refused = producer.send_to(&partition, [b'v'; 190]);
-        assert!(matches!(refused, Err(Error::BufferExhausted)), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::BufferExhausted)),
+            "{refused:?}"
+        );
         assert!(stopwatch.now_us() >= 50_000);
         // What has room is not held up.
         producer.send_to(&partition, "1").unwrap();
@@ -79,7 +90,10 @@ fn who_finds_no_room_waits_and_no_longer_than_that() {
 fn who_waits_for_room_goes_on_once_the_writer_does() {
     let service = service();
     let [first, second] = [0, 1].map(|number| partition(&service, number));
-    let config = ProducerConfig::new().batch_size(200).buffer_memory(200).max_block(PATIENCE);
+    let config = ProducerConfig::new()
+        .batch_size(200)
+        .buffer_memory(200)
+        .max_block(PATIENCE);
     let producer = producer(&service, config);
     producer.send_to(&first, "0").unwrap();
     thread::scope(|scope| {
@@ -87,24 +101,38 @@ fn who_waits_for_room_goes_on_once_the_writer_does() {
         let (told, is_done) = mpsc::channel();
         let (waiting, to) = (producer.clone(), &second);
         scope.spawn(move || told.send(waiting.send_to(to, "1").map(drop)).unwrap());
-        assert!(is_done.recv_timeout(Duration::from_millis(50)).is_err(), "there is no room");
+        assert!(
+            is_done.recv_timeout(Duration::from_millis(50)).is_err(),
+            "there is no room"
+        );
         turn.write(None).unwrap();
         is_done.recv_timeout(PATIENCE).unwrap().unwrap();
     });
     producer.close().unwrap();
-    assert_eq!((values(&first), values(&second)), (vec!["0".to_owned()], vec!["1".to_owned()]));
+    assert_eq!(
+        (values(&first), values(&second)),
+        (vec!["0".to_owned()], vec!["1".to_owned()])
+    );
 }
 
 #[test]
 fn others_fill_the_next_batch_while_one_is_written() {
     let service = service();
     let partition = partition(&service, 0);
-    let producer = producer(&service, ProducerConfig::new().batch_size(200).max_block(Duration::ZERO));
+    let producer = producer(
+        &service,
+        ProducerConfig::new()
+            .batch_size(200)
+            .max_block(Duration::ZERO),
+    );
     producer.send_to(&partition, "0").unwrap().wait().unwrap();
     let mut turn = turn(&producer, &partition);
     // This one fills the batch and is taken, though nobody can write it now.
     let first = producer.send_to(&partition, [b'v'; 300]).unwrap();
-    assert!(matches!(producer.send_to(&partition, "v"), Err(Error::BufferExhausted)));
+    assert!(matches!(
+        producer.send_to(&partition, "v"),
+        Err(Error::BufferExhausted)
+    ));
     turn.write(None).unwrap();
     // The writer has it in hand still.
     let second = producer.send_to(&partition, "v").unwrap();
@@ -119,7 +147,12 @@ fn a_writer_writes_what_others_left_to_him() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let service = service_on(disk.clone());
     let partition = partition(&service, 0);
-    let producer = producer(&service, ProducerConfig::new().linger(Duration::ZERO).max_block(Duration::ZERO));
+    let producer = producer(
+        &service,
+        ProducerConfig::new()
+            .linger(Duration::ZERO)
+            .max_block(Duration::ZERO),
+    );
     producer.send_to(&partition, "0").unwrap();
     disk.take();
     let ((stuck, is_stuck), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
@@ -140,7 +173,8 @@ fn a_writer_writes_what_others_left_to_him() {
     assert_eq!(values(&partition), ["0", "1", "2", "3"]);
 }
 
-/// Whether the writer gives up his right before a batch is left to him or behind that, it is written.
+/// Whether the writer gives up his right before a batch is left to him or behind that, it is
+/// written.
 #[test]
 fn who_leaves_a_batch_to_a_writer_that_is_gone_writes_it() {
     let service = service();
@@ -148,7 +182,10 @@ fn who_leaves_a_batch_to_a_writer_that_is_gone_writes_it() {
     let producer = producer(&service, ProducerConfig::new());
     let (core, lane) = (&producer.handle.core, lane(&producer, &partition));
     producer.send_to(&partition, "0").unwrap();
-    lane.leave(core, 1).expect("nobody writes").write(Some(1)).unwrap();
+    lane.leave(core, 1)
+        .expect("nobody writes")
+        .write(Some(1))
+        .unwrap();
     assert_eq!(values(&partition), ["0"]);
     producer.send_to(&partition, "1").unwrap();
     let writing = turn(&producer, &partition);
@@ -172,7 +209,10 @@ fn a_producer_without_epochs_left_goes_on_as_another() {
     partition.truncate_to(1).unwrap();
     producer.send_to(&partition, "1").unwrap().wait().unwrap();
     let (another, epoch) = lane(&producer, &partition).set_epoch(0);
-    assert!(another != id && another >= 1 << 62 && epoch == 0, "{another} {epoch}");
+    assert!(
+        another != id && another >= 1 << 62 && epoch == 0,
+        "{another} {epoch}"
+    );
     assert_eq!(values(&partition), ["0", "1"]);
 }
 
@@ -215,6 +255,9 @@ fn no_producer_outlives_its_service() {
             service.close().unwrap();
             making.join().unwrap()
         });
-        assert!(made.iter().all(|producer| matches!(producer.flush(), Err(Error::Closed))));
+        assert!(
+            made.iter()
+                .all(|producer| matches!(producer.flush(), Err(Error::Closed)))
+        );
     }
 }

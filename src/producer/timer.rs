@@ -1,8 +1,10 @@
-//! Keeps the deadlines of batches that linger, or wait to be tried again: a thread of the log, `annals-timer`.
+//! Keeps the deadlines of batches that linger, or wait to be tried again: a thread of the log,
+//! `annals-timer`.
 //!
-//! The first producer starts it. It sleeps while no batch is due, and never syncs. A log whose clock is set by hand has no such
-//! thread: there `maintain` or the next record writes the batches that are due. Where the system refuses the thread, the
-//! producer does not linger, and the next record, `flush` or `maintain` tries a batch again.
+//! The first producer starts it. It sleeps while no batch is due, and never syncs. A log whose
+//! clock is set by hand has no such thread: there `maintain` or the next record writes the batches
+//! that are due. Where the system refuses the thread, the producer does not linger, and the next
+//! record, `flush` or `maintain` tries a batch again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,8 +40,12 @@ impl Timer {
         &self.stopwatch
     }
 
-    /// Starts the thread, if it is not there. It calls `work`, which gives the time of the next deadline.
-    pub(super) fn start(self: &Arc<Self>, work: impl Fn() -> u64 + Send + 'static) -> std::io::Result<()> {
+    /// Starts the thread, if it is not there. It calls `work`, which gives the time of the next
+    /// deadline.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        work: impl Fn() -> u64 + Send + 'static,
+    ) -> std::io::Result<()> {
         let mut thread = self.thread.lock();
         if thread.is_none() && !self.is_stopped.load(Ordering::SeqCst) {
             let timer = Arc::clone(self);
@@ -48,7 +54,8 @@ impl Timer {
         Ok(())
     }
 
-    /// There is a deadline that `work` may not have seen. While another comes first, which is so most times, this is one load.
+    /// There is a deadline that `work` may not have seen. While another comes first, which is so
+    /// most times, this is one load.
     pub(super) fn expect(&self, due_us: u64) {
         if due_us < self.next_us.load(Ordering::SeqCst) {
             self.next_us.fetch_min(due_us, Ordering::SeqCst);
@@ -73,11 +80,13 @@ impl Timer {
             if self.is_stopped.load(Ordering::SeqCst) {
                 return;
             }
-            // A deadline that comes while `work` looks elsewhere is earlier than this, and notifies.
+            // A deadline that comes while `work` looks elsewhere is earlier than this, and
+            // notifies.
             self.next_us.store(u64::MAX, Ordering::SeqCst);
             let next_us = work();
             self.next_us.fetch_min(next_us, Ordering::SeqCst);
-            self.signal.wait(self.stopwatch.deadline(self.next_us.load(Ordering::SeqCst)));
+            self.signal
+                .wait(self.stopwatch.deadline(self.next_us.load(Ordering::SeqCst)));
         }
     }
 }
@@ -92,7 +101,9 @@ mod tests {
 
     #[test]
     fn it_wakes_for_what_comes_first_and_ends_when_told() {
-        let timer = Arc::new(Timer::new(Stopwatch::of(&(Arc::new(SystemClock) as Arc<dyn Clock>))));
+        let timer = Arc::new(Timer::new(Stopwatch::of(
+            &(Arc::new(SystemClock) as Arc<dyn Clock>),
+        )));
         let (calls, called) = mpsc::channel();
         let stopwatch = Arc::clone(timer.stopwatch());
         timer
@@ -103,7 +114,10 @@ mod tests {
             .unwrap();
         let patience = Duration::from_secs(30);
         called.recv_timeout(patience).unwrap();
-        assert!(called.recv_timeout(Duration::from_millis(30)).is_err(), "nothing is due");
+        assert!(
+            called.recv_timeout(Duration::from_millis(30)).is_err(),
+            "nothing is due"
+        );
         timer.expect(timer.stopwatch().now_us() + 20_000);
         called.recv_timeout(patience).unwrap();
         timer.stop();

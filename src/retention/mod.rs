@@ -1,37 +1,43 @@
-//! Retention: which segments go for their age, for their size, or because the log start passed them.
+//! Retention: which segments go for their age, for their size, or because the log start passed
+//! them.
 //!
-//! A pass works as Kafka's does: first what lies below the log start, then what is over `retention.bytes`, then what is older
-//! than `retention.ms`; from the oldest segment on, up to the first that may stay; whole segments only, nothing at or above
-//! the high watermark, and never an empty last one. Where all of a partition is to go, the active segment is rolled first, so
-//! that the next offset stays what it was. Size and age count only where `cleanup.policy` has `delete` in it.
+//! A pass works as Kafka's does: first what lies below the log start, then what is over
+//! `retention.bytes`, then what is older than `retention.ms`; from the oldest segment on, up to the
+//! first that may stay; whole segments only, nothing at or above the high watermark, and never an
+//! empty last one. Where all of a partition is to go, the active segment is rolled first, so that
+//! the next offset stays what it was. Size and age count only where `cleanup.policy` has `delete`
+//! in it.
 //!
 //! # Clocks that jump
 //!
-//! A segment is as old as its largest record timestamp says, but timestamps come from programs and clocks, and either may be
-//! wrong. So:
+//! A segment is as old as its largest record timestamp says, but timestamps come from programs and
+//! clocks, and either may be wrong. So:
 //!
-//! - **A timestamp after now is not believed.** Such a segment, like one without any timestamp, counts as written when its file
-//!   was last written; if that lies after now too, when the first later segment was whose file does not; failing all, now. So
-//!   one record from the future pins nothing for ever, and the answer is never earlier than the true time of writing as long
-//!   as the clock was not behind.
-//! - **A clock that jumps back deletes nothing**: what was written before then lies after now, by its timestamps and by its
-//!   files.
-//! - **A clock that jumps ahead** makes everything look old, and cannot be told from a machine that was off for as long. The
-//!   background pass therefore lets [`SteadyTime`] hold a jump back until the pass after it: a clock that is soon set right
-//!   again destroys nothing. A pass that a program asks for takes the time as it is.
+//! - **A timestamp after now is not believed.** Such a segment, like one without any timestamp,
+//!   counts as written when its file was last written; if that lies after now too, when the first
+//!   later segment was whose file does not; failing all, now. So one record from the future pins
+//!   nothing for ever, and the answer is never earlier than the true time of writing as long as the
+//!   clock was not behind.
+//! - **A clock that jumps back deletes nothing**: what was written before then lies after now, by
+//!   its timestamps and by its files.
+//! - **A clock that jumps ahead** makes everything look old, and cannot be told from a machine that
+//!   was off for as long. The background pass therefore lets [`SteadyTime`] hold a jump back until
+//!   the pass after it: a clock that is soon set right again destroys nothing. A pass that a
+//!   program asks for takes the time as it is.
 //!
-//! Before a segment goes for its age, its largest timestamp is read from the headers of its batches: no checksum covers the
-//! time index that it came from.
+//! Before a segment goes for its age, its largest timestamp is read from the headers of its
+//! batches: no checksum covers the time index that it came from.
 //!
 //! # Other threads
 //!
 //! A pass looks at the segments without a lock and deletes under one. It compares two things again:
 //!
-//! - **The count of cuts**, under the lock. After a cut other records may lie below the offset that the pass came to, and they
-//!   are as young as can be. The pass then decides again.
-//! - **The list of segments**, after an error. A segment that the pass asked for may have been deleted, cut or compacted. If the
-//!   list has changed, the error says nothing, and the pass decides again; each turn of this loop needs a change by another
-//!   thread. If the topic was deleted, the pass ends with `UnknownTopic`, which [`Sum`] passes over.
+//! - **The count of cuts**, under the lock. After a cut other records may lie below the offset that
+//!   the pass came to, and they are as young as can be. The pass then decides again.
+//! - **The list of segments**, after an error. A segment that the pass asked for may have been
+//!   deleted, cut or compacted. If the list has changed, the error says nothing, and the pass
+//!   decides again; each turn of this loop needs a change by another thread. If the topic was
+//!   deleted, the pass ends with `UnknownTopic`, which [`Sum`] passes over.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -102,20 +108,40 @@ impl PartitionCore {
     /// One pass over the partition: deletes what its settings no longer keep at `now`.
     pub(crate) fn apply_retention(&self, now: Timestamp) -> Result<Maintenance> {
         let settings = self.settings();
-        let mut done = self.delete_by(|segments| Ok(below_log_start(segments, self.log_start_offset())))?;
+        let mut done =
+            self.delete_by(|segments| Ok(below_log_start(segments, self.log_start_offset())))?;
         if !allows_deletion(settings.cleanup_policy) {
             return Ok(done);
         }
-        done += self.delete_by(|segments| Ok(over_size(segments, self.high_watermark(), settings.retention_bytes)))?;
-        done += self.delete_by(|segments| expired(segments, self.high_watermark(), settings.retention_ms, now, self))?;
+        done += self.delete_by(|segments| {
+            Ok(over_size(
+                segments,
+                self.high_watermark(),
+                settings.retention_bytes,
+            ))
+        })?;
+        done += self.delete_by(|segments| {
+            expired(
+                segments,
+                self.high_watermark(),
+                settings.retention_ms,
+                now,
+                self,
+            )
+        })?;
         Ok(done)
     }
 
     /// Deletes the segments below the offset that `decide` comes to, if it comes to one.
-    fn delete_by(&self, decide: impl Fn(&[SegmentInfo]) -> Result<Option<u64>>) -> Result<Maintenance> {
+    fn delete_by(
+        &self,
+        decide: impl Fn(&[SegmentInfo]) -> Result<Option<u64>>,
+    ) -> Result<Maintenance> {
         loop {
             let truncations = self.truncations();
-            let Some(end) = self.decide(&decide)? else { return Ok(Maintenance::default()) };
+            let Some(end) = self.decide(&decide)? else {
+                return Ok(Maintenance::default());
+            };
             if let Some(done) = self.delete_segments_before(end, truncations)? {
                 return Ok(done);
             }
@@ -136,21 +162,32 @@ impl PartitionCore {
 
 /// Whether size and age may delete.
 pub(crate) fn allows_deletion(policy: CleanupPolicy) -> bool {
-    matches!(policy, CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete)
+    matches!(
+        policy,
+        CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete
+    )
 }
 
 /// Segments that retention may touch: all below the high watermark, and not an empty last one.
 fn deletable(segments: &[SegmentInfo], high_watermark: u64) -> &[SegmentInfo] {
-    let is_deletable =
-        |segment: &SegmentInfo| segment.next_offset <= high_watermark && !(segment.is_active && segment.bytes == 0);
-    let count = segments.iter().take_while(|segment| is_deletable(segment)).count();
+    let is_deletable = |segment: &SegmentInfo| {
+        segment.next_offset <= high_watermark && !(segment.is_active && segment.bytes == 0)
+    };
+    let count = segments
+        .iter()
+        .take_while(|segment| is_deletable(segment))
+        .count();
     segments.get(..count).unwrap_or_default()
 }
 
 /// Where the log can begin, if segments lie below the log start.
 fn below_log_start(segments: &[SegmentInfo], log_start: u64) -> Option<u64> {
     let is_below = |segment: &&SegmentInfo| !segment.is_active && segment.next_offset <= log_start;
-    segments.iter().take_while(is_below).last().map(|segment| segment.next_offset)
+    segments
+        .iter()
+        .take_while(is_below)
+        .last()
+        .map(|segment| segment.next_offset)
 }
 
 /// Where the log can begin without being smaller than `limit` bytes; negative is no limit.
@@ -165,7 +202,11 @@ fn over_size(segments: &[SegmentInfo], high_watermark: u64, limit: i64) -> Optio
         }
         None => false,
     };
-    deletable(segments, high_watermark).iter().take_while(goes).last().map(|segment| segment.next_offset)
+    deletable(segments, high_watermark)
+        .iter()
+        .take_while(goes)
+        .last()
+        .map(|segment| segment.next_offset)
 }
 
 /// Where the log can begin if it keeps `retention_ms` milliseconds; negative is for ever.
@@ -179,11 +220,18 @@ fn expired(
     if retention_ms < 0 {
         return Ok(None);
     }
-    let is_old = |written: Timestamp| now.as_millis().saturating_sub(written.as_millis()) > retention_ms;
+    let is_old =
+        |written: Timestamp| now.as_millis().saturating_sub(written.as_millis()) > retention_ms;
     let mut end = None;
     for (index, segment) in deletable(segments, high_watermark).iter().enumerate() {
         let later = segments.get(index + 1..).unwrap_or_default();
-        if !is_old(written(segment.max_timestamp, segment, later, now, evidence)?) {
+        if !is_old(written(
+            segment.max_timestamp,
+            segment,
+            later,
+            now,
+            evidence,
+        )?) {
             break;
         }
         let confirmed = match evidence.confirmed(segment) {
@@ -225,13 +273,21 @@ pub(crate) type Bounded = (Arc<PartitionCore>, bool);
 
 /// Returns the size of all `.log` files together, in bytes.
 pub(crate) fn total_bytes(partitions: &[Bounded]) -> u64 {
-    partitions.iter().map(|(partition, _)| partition.log_bytes()).sum()
+    partitions
+        .iter()
+        .map(|(partition, _)| partition.log_bytes())
+        .sum()
 }
 
-/// Deletes sealed segments, those written longest ago first, until all partitions together have at most `limit` bytes. If that
-/// is not enough, active segments are deleted too; they are rolled first. A partition that cannot be looked at keeps its
-/// segments, and segments of the others are deleted instead. Returns the first error after all were tried.
-pub(crate) fn bound_total(limit: u64, partitions: &[Bounded], now: Timestamp) -> Result<Maintenance> {
+/// Deletes sealed segments, those written longest ago first, until all partitions together have at
+/// most `limit` bytes. If that is not enough, active segments are deleted too; they are rolled
+/// first. A partition that cannot be looked at keeps its segments, and segments of the others are
+/// deleted instead. Returns the first error after all were tried.
+pub(crate) fn bound_total(
+    limit: u64,
+    partitions: &[Bounded],
+    now: Timestamp,
+) -> Result<Maintenance> {
     let mut sum = Sum::default();
     for includes_active in [false, true] {
         let excess = total_bytes(partitions).saturating_sub(limit);
@@ -242,21 +298,37 @@ pub(crate) fn bound_total(limit: u64, partitions: &[Bounded], now: Timestamp) ->
     sum.result()
 }
 
-fn delete_oldest(partitions: &[Bounded], excess: u64, includes_active: bool, now: Timestamp, sum: &mut Sum) {
+fn delete_oldest(
+    partitions: &[Bounded],
+    excess: u64,
+    includes_active: bool,
+    now: Timestamp,
+    sum: &mut Sum,
+) {
     let (mut candidates, mut seen) = (Vec::new(), Vec::new());
     for (partition, may_delete) in partitions {
         let truncations = partition.truncations();
-        let found = if *may_delete { candidates_of(partition, includes_active, now) } else { Ok(Vec::new()) };
+        let found = if *may_delete {
+            candidates_of(partition, includes_active, now)
+        } else {
+            Ok(Vec::new())
+        };
         candidates.push(found.unwrap_or_else(|error| {
             sum.add(Err(error));
             Vec::new()
         }));
         seen.push(truncations);
     }
-    for (((partition, _), truncations), end) in partitions.iter().zip(seen).zip(oldest(&candidates, excess)) {
+    for (((partition, _), truncations), end) in
+        partitions.iter().zip(seen).zip(oldest(&candidates, excess))
+    {
         let Some(end) = end else { continue };
         // After a cut there is less, and the next pass counts again.
-        sum.add(partition.delete_segments_before(end, truncations).map(Option::unwrap_or_default));
+        sum.add(
+            partition
+                .delete_segments_before(end, truncations)
+                .map(Option::unwrap_or_default),
+        );
     }
 }
 
@@ -268,34 +340,53 @@ struct Candidate {
     next_offset: u64,
 }
 
-fn candidates_of(partition: &PartitionCore, includes_active: bool, now: Timestamp) -> Result<Vec<Candidate>> {
+fn candidates_of(
+    partition: &PartitionCore,
+    includes_active: bool,
+    now: Timestamp,
+) -> Result<Vec<Candidate>> {
     partition.decide(|segments| {
         let deletable = deletable(segments, partition.high_watermark()).iter();
         let candidates = deletable.take_while(|segment| includes_active || !segment.is_active);
         let candidate = |(index, segment): (usize, &SegmentInfo)| {
             let later = segments.get(index + 1..).unwrap_or_default();
             let written = written(segment.max_timestamp, segment, later, now, partition)?;
-            Ok(Candidate { written, bytes: segment.bytes, next_offset: segment.next_offset })
+            Ok(Candidate {
+                written,
+                bytes: segment.bytes,
+                next_offset: segment.next_offset,
+            })
         };
         candidates.enumerate().map(candidate).collect()
     })
 }
 
-/// For each partition where it can begin, so that at least `excess` bytes go: the oldest first, each partition from its front.
+/// For each partition where it can begin, so that at least `excess` bytes go: the oldest first,
+/// each partition from its front.
 fn oldest(partitions: &[Vec<Candidate>], mut excess: u64) -> Vec<Option<u64>> {
-    let mut queues: Vec<_> = partitions.iter().map(|candidates| candidates.iter()).collect();
+    let mut queues: Vec<_> = partitions
+        .iter()
+        .map(|candidates| candidates.iter())
+        .collect();
     let mut ends = vec![None; partitions.len()];
     let mut next: BinaryHeap<_> = BinaryHeap::new();
     let mut offer = |next: &mut BinaryHeap<_>, partition: usize| {
         if let Some(candidate) = queues.get_mut(partition).and_then(Iterator::next) {
-            next.push(Reverse((candidate.written, partition, candidate.bytes, candidate.next_offset)));
+            next.push(Reverse((
+                candidate.written,
+                partition,
+                candidate.bytes,
+                candidate.next_offset,
+            )));
         }
     };
     for partition in 0..partitions.len() {
         offer(&mut next, partition);
     }
     while excess > 0 {
-        let Some(Reverse((_, partition, bytes, next_offset))) = next.pop() else { break };
+        let Some(Reverse((_, partition, bytes, next_offset))) = next.pop() else {
+            break;
+        };
         excess = excess.saturating_sub(bytes);
         if let Some(end) = ends.get_mut(partition) {
             *end = Some(next_offset);
@@ -305,7 +396,8 @@ fn oldest(partitions: &[Vec<Candidate>], mut excess: u64) -> Vec<Option<u64>> {
     ends
 }
 
-/// The time as the background pass believes it: a leap ahead is believed when the pass after it still sees it.
+/// The time as the background pass believes it: a leap ahead is believed when the pass after it
+/// still sees it.
 #[derive(Debug)]
 pub(crate) struct SteadyTime {
     last: Timestamp,
@@ -318,7 +410,10 @@ impl SteadyTime {
     pub(crate) fn new(now: Timestamp, interval: Duration) -> Self {
         /// Clocks are put right by less than this in the course of things.
         const SLACK: Duration = Duration::from_secs(3600);
-        Self { last: now, stride: interval.saturating_mul(2).saturating_add(SLACK) }
+        Self {
+            last: now,
+            stride: interval.saturating_mul(2).saturating_add(SLACK),
+        }
     }
 
     /// What to believe at a pass that sees `now`.

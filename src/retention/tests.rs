@@ -10,7 +10,8 @@ const DAY: i64 = 24 * 3600 * 1000;
 /// Some day in 2023.
 const NOW: i64 = 1_700_000_000_000;
 
-/// Times of modification, and what the headers say where it differs from the index; one for each segment.
+/// Times of modification, and what the headers say where it differs from the index; one for each
+/// segment.
 #[derive(Default)]
 struct Files {
     modified: Vec<i64>,
@@ -26,7 +27,12 @@ impl Files {
 
 impl Evidence for Files {
     fn modified(&self, segment: &SegmentInfo) -> Result<Timestamp> {
-        Ok(Timestamp::from_millis(self.modified.get(Self::index(segment)).copied().unwrap_or(NOW)))
+        Ok(Timestamp::from_millis(
+            self.modified
+                .get(Self::index(segment))
+                .copied()
+                .unwrap_or(NOW),
+        ))
     }
 
     fn confirmed(&self, segment: &SegmentInfo) -> Result<Option<Timestamp>> {
@@ -61,19 +67,39 @@ fn segments(largest: &[Option<i64>]) -> Vec<SegmentInfo> {
 }
 
 fn of_age(days: &[i64]) -> Vec<SegmentInfo> {
-    segments(&days.iter().map(|days| Some(NOW - days * DAY)).collect::<Vec<_>>())
+    segments(
+        &days
+            .iter()
+            .map(|days| Some(NOW - days * DAY))
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// Where a log of these segments begins after a week's retention at `now`.
 fn after_a_week(segments: &[SegmentInfo], now: i64, files: &Files) -> Option<u64> {
     let high_watermark = segments.last().unwrap().next_offset;
-    expired(segments, high_watermark, 7 * DAY, Timestamp::from_millis(now), files).unwrap()
+    expired(
+        segments,
+        high_watermark,
+        7 * DAY,
+        Timestamp::from_millis(now),
+        files,
+    )
+    .unwrap()
 }
 
 #[test]
 fn the_oldest_go_while_the_rest_is_large_enough() {
     let three = of_age(&[0, 0, 0]);
-    for (limit, end) in [(200, Some(10)), (201, None), (199, Some(10)), (100, Some(20)), (0, Some(30)), (300, None), (-1, None)] {
+    for (limit, end) in [
+        (200, Some(10)),
+        (201, None),
+        (199, Some(10)),
+        (100, Some(20)),
+        (0, Some(30)),
+        (300, None),
+        (-1, None),
+    ] {
         assert_eq!(over_size(&three, 30, limit), end, "limit {limit}");
     }
     assert_eq!(over_size(&three, 30, i64::MAX), None);
@@ -83,9 +109,26 @@ fn the_oldest_go_while_the_rest_is_large_enough() {
 #[test]
 fn nothing_goes_at_or_above_the_high_watermark() {
     let three = of_age(&[9, 9, 9]);
-    for (high_watermark, end) in [(0, None), (9, None), (10, Some(10)), (25, Some(20)), (30, Some(30))] {
-        assert_eq!(over_size(&three, high_watermark, 0), end, "size, high watermark {high_watermark}");
-        let aged = expired(&three, high_watermark, 7 * DAY, Timestamp::from_millis(NOW), &Files::default()).unwrap();
+    for (high_watermark, end) in [
+        (0, None),
+        (9, None),
+        (10, Some(10)),
+        (25, Some(20)),
+        (30, Some(30)),
+    ] {
+        assert_eq!(
+            over_size(&three, high_watermark, 0),
+            end,
+            "size, high watermark {high_watermark}"
+        );
+        let aged = expired(
+            &three,
+            high_watermark,
+            7 * DAY,
+            Timestamp::from_millis(NOW),
+            &Files::default(),
+        )
+        .unwrap();
         assert_eq!(aged, end, "age, high watermark {high_watermark}");
     }
 }
@@ -93,11 +136,26 @@ fn nothing_goes_at_or_above_the_high_watermark() {
 #[test]
 fn an_empty_last_segment_stays() {
     let mut two = of_age(&[9, 9]);
-    two[1] = SegmentInfo { bytes: 0, next_offset: 10, max_timestamp: None, ..two[1].clone() };
+    two[1] = SegmentInfo {
+        bytes: 0,
+        next_offset: 10,
+        max_timestamp: None,
+        ..two[1].clone()
+    };
     assert_eq!(after_a_week(&two, NOW, &Files::default()), Some(10));
     assert_eq!(over_size(&two, 10, 0), Some(10));
     two.remove(0);
-    assert_eq!(after_a_week(&two, NOW, &Files { modified: vec![0, 0], ..Files::default() }), None);
+    assert_eq!(
+        after_a_week(
+            &two,
+            NOW,
+            &Files {
+                modified: vec![0, 0],
+                ..Files::default()
+            }
+        ),
+        None
+    );
 }
 
 #[test]
@@ -110,32 +168,63 @@ fn age_counts_from_the_largest_timestamp_and_ends_at_the_first_that_stays() {
         (&[9, 1, 9], Some(10)),
         (&[0], None),
     ] {
-        assert_eq!(after_a_week(&of_age(ages), NOW, &Files::default()), end, "{ages:?}");
+        assert_eq!(
+            after_a_week(&of_age(ages), NOW, &Files::default()),
+            end,
+            "{ages:?}"
+        );
     }
     let old = of_age(&[9, 9]);
-    assert_eq!(expired(&old, 20, -1, Timestamp::from_millis(NOW), &Files::default()).unwrap(), None, "for ever");
-    assert_eq!(expired(&old, 20, i64::MAX, Timestamp::from_millis(NOW), &Files::default()).unwrap(), None);
-    assert_eq!(expired(&old, 20, 0, Timestamp::from_millis(NOW), &Files::default()).unwrap(), Some(20));
+    assert_eq!(
+        expired(&old, 20, -1, Timestamp::from_millis(NOW), &Files::default()).unwrap(),
+        None,
+        "for ever"
+    );
+    assert_eq!(
+        expired(
+            &old,
+            20,
+            i64::MAX,
+            Timestamp::from_millis(NOW),
+            &Files::default()
+        )
+        .unwrap(),
+        None
+    );
+    assert_eq!(
+        expired(&old, 20, 0, Timestamp::from_millis(NOW), &Files::default()).unwrap(),
+        Some(20)
+    );
 }
 
 #[test]
 fn without_timestamps_the_file_counts() {
     let none = segments(&[None, None, None]);
-    let files = Files { modified: vec![NOW - 9 * DAY, NOW - 8 * DAY, NOW], ..Files::default() };
+    let files = Files {
+        modified: vec![NOW - 9 * DAY, NOW - 8 * DAY, NOW],
+        ..Files::default()
+    };
     assert_eq!(after_a_week(&none, NOW, &files), Some(20));
 }
 
 #[test]
 fn a_time_index_that_claims_too_little_deletes_nothing() {
     let claims = of_age(&[9, 9, 0]);
-    let files = Files { confirmed: vec![Some(NOW - 9 * DAY), Some(NOW - DAY)], ..Files::default() };
+    let files = Files {
+        confirmed: vec![Some(NOW - 9 * DAY), Some(NOW - DAY)],
+        ..Files::default()
+    };
     assert_eq!(after_a_week(&claims, NOW, &files), Some(10));
 }
 
 #[test]
 fn a_damaged_segment_goes_when_its_file_is_old_too() {
     let old = of_age(&[9, 9, 0]);
-    let touched = |days| Files { modified: vec![NOW - days * DAY; 3], damaged: true, ..Files::default() };
+    let touched = |days| Files {
+        modified: vec![NOW - days * DAY; 3],
+        damaged: true,
+        ..Files::default()
+    };
     assert_eq!(after_a_week(&old, NOW, &touched(8)), Some(20));
     assert_eq!(after_a_week(&old, NOW, &touched(1)), None);
 }
@@ -143,22 +232,44 @@ fn a_damaged_segment_goes_when_its_file_is_old_too() {
 #[test]
 fn a_timestamp_from_the_future_pins_nothing_for_ever() {
     let bogus = segments(&[Some(NOW + 9_000 * DAY), Some(NOW - 8 * DAY), Some(NOW)]);
-    let written = |days: [i64; 3]| Files { modified: days.map(|days| NOW - days * DAY).to_vec(), ..Files::default() };
-    assert_eq!(after_a_week(&bogus, NOW, &written([6, 5, 0])), None, "written less than a week ago");
+    let written = |days: [i64; 3]| Files {
+        modified: days.map(|days| NOW - days * DAY).to_vec(),
+        ..Files::default()
+    };
+    assert_eq!(
+        after_a_week(&bogus, NOW, &written([6, 5, 0])),
+        None,
+        "written less than a week ago"
+    );
     assert_eq!(after_a_week(&bogus, NOW, &written([9, 8, 0])), Some(20));
     // The clock was wrong when the first file was written: the next one dates it.
-    assert_eq!(after_a_week(&bogus, NOW, &written([-9_000, 8, 0])), Some(20));
+    assert_eq!(
+        after_a_week(&bogus, NOW, &written([-9_000, 8, 0])),
+        Some(20)
+    );
     assert_eq!(after_a_week(&bogus, NOW, &written([-9_000, 6, 0])), None);
-    assert_eq!(after_a_week(&bogus, NOW, &written([-9_000, -9_000, -9_000])), None, "nothing dates it");
+    assert_eq!(
+        after_a_week(&bogus, NOW, &written([-9_000, -9_000, -9_000])),
+        None,
+        "nothing dates it"
+    );
 }
 
 #[test]
 fn a_clock_that_jumps_back_deletes_nothing() {
-    // The middle segment holds an import of old records: its timestamps must not date the first one.
+    // The middle segment holds an import of old records: its timestamps must not date the first
+    // one.
     let imported = segments(&[Some(NOW), Some(NOW - 30 * DAY), Some(NOW)]);
-    let files = Files { modified: vec![NOW; 3], ..Files::default() };
+    let files = Files {
+        modified: vec![NOW; 3],
+        ..Files::default()
+    };
     for back in [0, 1, 20, 29, 40, 19_000] {
-        assert_eq!(after_a_week(&imported, NOW - back * DAY, &files), None, "{back} days back");
+        assert_eq!(
+            after_a_week(&imported, NOW - back * DAY, &files),
+            None,
+            "{back} days back"
+        );
     }
 }
 
@@ -169,27 +280,58 @@ fn a_leap_ahead_is_believed_the_second_time() {
     let mut time = SteadyTime::new(at(NOW), Duration::from_secs(300));
     assert_eq!(time.believe(at(NOW + minutes(5))), at(NOW + minutes(5)));
     let doubted = time.believe(at(NOW + 9_000 * DAY));
-    assert_eq!(doubted, at(NOW + minutes(5 + 70)), "no further than two passes and an hour");
-    assert_eq!(time.believe(at(NOW + minutes(15))), at(NOW + minutes(15)), "set right again: nothing happened");
+    assert_eq!(
+        doubted,
+        at(NOW + minutes(5 + 70)),
+        "no further than two passes and an hour"
+    );
+    assert_eq!(
+        time.believe(at(NOW + minutes(15))),
+        at(NOW + minutes(15)),
+        "set right again: nothing happened"
+    );
     time.believe(at(NOW + 9_000 * DAY));
     let later = at(NOW + 9_000 * DAY + minutes(5));
     assert_eq!(time.believe(later), later, "it stayed: so it is");
-    assert_eq!(time.believe(at(0)), at(0), "back is always believed, and deletes nothing");
+    assert_eq!(
+        time.believe(at(0)),
+        at(0),
+        "back is always believed, and deletes nothing"
+    );
 }
 
 #[test]
 fn log_starts_free_whole_sealed_segments() {
     let three = of_age(&[0, 0, 0]);
-    for (log_start, end) in [(0, None), (9, None), (10, Some(10)), (19, Some(10)), (20, Some(20)), (30, Some(20))] {
-        assert_eq!(below_log_start(&three, log_start), end, "log start {log_start}");
+    for (log_start, end) in [
+        (0, None),
+        (9, None),
+        (10, Some(10)),
+        (19, Some(10)),
+        (20, Some(20)),
+        (30, Some(20)),
+    ] {
+        assert_eq!(
+            below_log_start(&three, log_start),
+            end,
+            "log start {log_start}"
+        );
     }
 }
 
 #[test]
 fn the_whole_log_loses_its_oldest_segments_first() {
-    let candidate = |written, bytes, next_offset| Candidate { written: Timestamp::from_millis(written), bytes, next_offset };
+    let candidate = |written, bytes, next_offset| Candidate {
+        written: Timestamp::from_millis(written),
+        bytes,
+        next_offset,
+    };
     let a = vec![candidate(5, 100, 10), candidate(50, 100, 20)];
-    let b = vec![candidate(3, 10, 7), candidate(4, 10, 9), candidate(60, 10, 12)];
+    let b = vec![
+        candidate(3, 10, 7),
+        candidate(4, 10, 9),
+        candidate(60, 10, 12),
+    ];
     let partitions = [a, Vec::new(), b];
     for (excess, ends) in [
         (0, [None, None, None]),
@@ -202,7 +344,10 @@ fn the_whole_log_loses_its_oldest_segments_first() {
         assert_eq!(oldest(&partitions, excess), ends, "excess {excess}");
     }
     // A newer segment in front holds back the older ones behind it.
-    let reversed = [vec![candidate(9, 10, 1), candidate(1, 10, 2)], vec![candidate(5, 10, 1)]];
+    let reversed = [
+        vec![candidate(9, 10, 1), candidate(1, 10, 2)],
+        vec![candidate(5, 10, 1)],
+    ];
     assert_eq!(oldest(&reversed, 10), [None, Some(1)]);
 }
 

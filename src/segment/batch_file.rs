@@ -1,7 +1,9 @@
-//! Reading the batches of one segment: in place where the `.log` is mapped, in chunks where it is not.
+//! Reading the batches of one segment: in place where the `.log` is mapped, in chunks where it is
+//! not.
 //!
-//! A [`BatchFile`] belongs to one reader. It never reads beyond the position it is given as the limit, which its owner takes
-//! from what the writer published, and it takes no memory on the word of a length field that passes that limit.
+//! A [`BatchFile`] belongs to one reader. It never reads beyond the position it is given as the
+//! limit, which its owner takes from what the writer published, and it takes no memory on the word
+//! of a length field that passes that limit.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +13,8 @@ use crate::format::Malformed;
 use crate::format::batch::{BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, intact_offsets};
 use crate::storage::FileView;
 
-/// First and largest read of a reader that copies: it starts small for a single look-up and grows for one that goes on.
+/// First and largest read of a reader that copies: it starts small for a single look-up and grows
+/// for one that goes on.
 const MIN_CHUNK_BYTES: usize = 16 << 10;
 const MAX_CHUNK_BYTES: usize = 1 << 20;
 
@@ -37,8 +40,16 @@ impl From<Malformed> for ReadError {
 /// The bytes of one batch, shared with the mapping or the chunk they lie in.
 #[derive(Clone, Debug)]
 pub(crate) enum BatchBytes {
-    Mapped { view: FileView, start: usize, end: usize },
-    Copied { chunk: Arc<Vec<u8>>, start: usize, end: usize },
+    Mapped {
+        view: FileView,
+        start: usize,
+        end: usize,
+    },
+    Copied {
+        chunk: Arc<Vec<u8>>,
+        start: usize,
+        end: usize,
+    },
 }
 
 impl BatchBytes {
@@ -59,7 +70,11 @@ impl BatchBytes {
     /// A copy of its own.
     pub(crate) fn detach(&self) -> Self {
         let bytes = self.as_slice().to_vec();
-        Self::Copied { start: 0, end: bytes.len(), chunk: Arc::new(bytes) }
+        Self::Copied {
+            start: 0,
+            end: bytes.len(),
+            chunk: Arc::new(bytes),
+        }
     }
 }
 
@@ -76,16 +91,27 @@ pub(crate) struct BatchFile {
 
 impl BatchFile {
     pub(crate) fn new(segment: Arc<Segment>) -> Self {
-        Self { segment, view: None, chunk: Arc::default(), chunk_start: 0, next_chunk_bytes: MIN_CHUNK_BYTES }
+        Self {
+            segment,
+            view: None,
+            chunk: Arc::default(),
+            chunk_start: 0,
+            next_chunk_bytes: MIN_CHUNK_BYTES,
+        }
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
     }
 
-    /// The header of the batch at `position`; `None` at the limit. The batch lies below the limit as a whole.
+    /// The header of the batch at `position`; `None` at the limit. The batch lies below the limit
+    /// as a whole.
     #[inline]
-    pub(crate) fn header_at(&mut self, position: u32, limit: u32) -> Result<Option<BatchHeader>, ReadError> {
+    pub(crate) fn header_at(
+        &mut self,
+        position: u32,
+        limit: u32,
+    ) -> Result<Option<BatchHeader>, ReadError> {
         let left = limit.saturating_sub(position) as usize;
         if left == 0 {
             return Ok(None);
@@ -103,18 +129,33 @@ impl BatchFile {
 
     /// The whole batch, whose checksum is right.
     #[inline]
-    pub(crate) fn checked(&mut self, position: u32, header: &BatchHeader, limit: u32) -> Result<&[u8], ReadError> {
+    pub(crate) fn checked(
+        &mut self,
+        position: u32,
+        header: &BatchHeader,
+        limit: u32,
+    ) -> Result<&[u8], ReadError> {
         let bytes = self.bytes(position, header.size_bytes as usize, limit)?;
-        if header.crc_is_valid(bytes) { Ok(bytes) } else { Err(Malformed("the checksum of a batch is wrong").into()) }
+        if header.crc_is_valid(bytes) {
+            Ok(bytes)
+        } else {
+            Err(Malformed("the checksum of a batch is wrong").into())
+        }
     }
 
-    /// Size of the batch at `position`, and how many offsets it has, if all of it is below the limit and its checksum is right,
-    /// whatever else its header says; `None` otherwise.
-    pub(crate) fn intact_at(&mut self, position: u32, limit: u32) -> Result<Option<(u32, u64)>, ReadError> {
+    /// Size of the batch at `position`, and how many offsets it has, if all of it is below the
+    /// limit and its checksum is right, whatever else its header says; `None` otherwise.
+    pub(crate) fn intact_at(
+        &mut self,
+        position: u32,
+        limit: u32,
+    ) -> Result<Option<(u32, u64)>, ReadError> {
         let left = limit.saturating_sub(position);
         let front = self.bytes(position, FRAME_BYTES.min(left as usize), limit)?;
         let size_bytes = Frame::size_bytes_of(front).filter(|size_bytes| *size_bytes <= left);
-        let Some(size_bytes) = size_bytes else { return Ok(None) };
+        let Some(size_bytes) = size_bytes else {
+            return Ok(None);
+        };
         let offsets = intact_offsets(self.bytes(position, size_bytes as usize, limit)?);
         Ok(offsets.map(|offsets| (size_bytes, offsets)))
     }
@@ -125,13 +166,22 @@ impl BatchFile {
         let size = header.size_bytes as usize;
         if let Some(view) = &self.view {
             let start = position as usize;
-            return BatchBytes::Mapped { view: view.clone(), start, end: start + size };
+            return BatchBytes::Mapped {
+                view: view.clone(),
+                start,
+                end: start + size,
+            };
         }
         let start = position.saturating_sub(self.chunk_start) as usize;
-        BatchBytes::Copied { chunk: Arc::clone(&self.chunk), start, end: start + size }
+        BatchBytes::Copied {
+            chunk: Arc::clone(&self.chunk),
+            start,
+            end: start + size,
+        }
     }
 
-    /// Whether all from `position` up to `limit` is zeros, as a file has them that is longer than its batches.
+    /// Whether all from `position` up to `limit` is zeros, as a file has them that is longer than
+    /// its batches.
     pub(crate) fn is_zero(&mut self, mut position: u32, limit: u32) -> io::Result<bool> {
         while position < limit {
             let count = (limit - position).min(16 << 10);
@@ -146,7 +196,12 @@ impl BatchFile {
 
     /// `count` bytes at `position`, which lie below `limit`.
     #[inline]
-    pub(crate) fn bytes(&mut self, position: u32, count: usize, limit: u32) -> Result<&[u8], ReadError> {
+    pub(crate) fn bytes(
+        &mut self,
+        position: u32,
+        count: usize,
+        limit: u32,
+    ) -> Result<&[u8], ReadError> {
         if self.view.is_none() {
             self.view = self.segment.view()?;
         }
@@ -155,16 +210,21 @@ impl BatchFile {
         }
         let (bytes, start) = match &self.view {
             Some(view) => (&**view, position as usize),
-            None => (self.chunk.as_slice(), position.saturating_sub(self.chunk_start) as usize),
+            None => (
+                self.chunk.as_slice(),
+                position.saturating_sub(self.chunk_start) as usize,
+            ),
         };
         let bytes = bytes.get(start..start + count);
         bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
     }
 
-    /// Brings `count` bytes at `position` into the chunk, with as much behind them as the reader is likely to want.
+    /// Brings `count` bytes at `position` into the chunk, with as much behind them as the reader is
+    /// likely to want.
     fn fill(&mut self, position: u32, count: usize, limit: u32) -> io::Result<()> {
         let end = position as usize + count;
-        let holds = self.chunk_start <= position && end <= self.chunk_start as usize + self.chunk.len();
+        let holds =
+            self.chunk_start <= position && end <= self.chunk_start as usize + self.chunk.len();
         if holds && !self.chunk.is_empty() {
             return Ok(());
         }
@@ -172,12 +232,16 @@ impl BatchFile {
         if goes_on {
             self.next_chunk_bytes = (self.next_chunk_bytes * 4).min(MAX_CHUNK_BYTES);
         }
-        let wanted = count.max(self.next_chunk_bytes).min(limit.saturating_sub(position) as usize);
+        let wanted = count
+            .max(self.next_chunk_bytes)
+            .min(limit.saturating_sub(position) as usize);
         // A batch that was handed out may still use the old chunk: then a new one is made.
         if Arc::get_mut(&mut self.chunk).is_none() {
             self.chunk = Arc::default();
         }
-        let Some(chunk) = Arc::get_mut(&mut self.chunk) else { return Ok(()) };
+        let Some(chunk) = Arc::get_mut(&mut self.chunk) else {
+            return Ok(());
+        };
         chunk.resize(wanted, 0);
         let read = self.segment.file()?.read_at(chunk, u64::from(position));
         chunk.truncate(*read.as_ref().unwrap_or(&0));
@@ -209,7 +273,10 @@ mod tests {
         let mut position = 0;
         for largest in [16 << 10, 64 << 10, 256 << 10, 1 << 20, 1 << 20] {
             let start = position as usize;
-            assert_eq!(file.bytes(position, 100, limit).unwrap(), &content[start..start + 100]);
+            assert_eq!(
+                file.bytes(position, 100, limit).unwrap(),
+                &content[start..start + 100]
+            );
             assert_eq!(disk.largest_read(), largest);
             position += u32::try_from(largest).unwrap();
         }
@@ -231,7 +298,11 @@ mod tests {
         for position in [0, 100, 16_284] {
             assert_eq!(file.bytes(position, 100, 1 << 20).unwrap(), [7; 100]);
         }
-        let reads = disk.take().into_iter().filter(|(call, _)| *call == "read").count();
+        let reads = disk
+            .take()
+            .into_iter()
+            .filter(|(call, _)| *call == "read")
+            .count();
         assert_eq!(reads, 1);
     }
 

@@ -1,9 +1,11 @@
 //! The offset and time index of one segment: a hint that spares a scan, never the truth.
 //!
-//! While a segment is active its entries live in memory ([`MemoryIndex`]) and are appended to the files when the recovery
-//! point moves and at close; nothing that may be mapped is rewritten. Sealed indexes are mapped when they are first used, or
-//! read where `.log` files are not mapped either, and checked then: by the digest that annals wrote when it sealed them, else by
-//! their own order. An index that fails the check is built anew from the batches, into a new file that is renamed into place.
+//! While a segment is active its entries live in memory ([`MemoryIndex`]) and are appended to the
+//! files when the recovery point moves and at close; nothing that may be mapped is rewritten.
+//! Sealed indexes are mapped when they are first used, or read where `.log` files are not mapped
+//! either, and checked then: by the digest that annals wrote when it sealed them, else by their own
+//! order. An index that fails the check is built anew from the batches, into a new file that is
+//! renamed into place.
 
 use std::io;
 use std::path::Path;
@@ -24,7 +26,8 @@ const MAX_INDEX_BYTES: u64 = 1 << 30;
 pub(crate) struct IndexedBatch {
     pub(crate) position: u32,
     pub(crate) size_bytes: u32,
-    /// As the header states it. Above [`MAX_RELATIVE_OFFSET`]: too far from the base offset for an entry.
+    /// As the header states it. Above [`MAX_RELATIVE_OFFSET`]: too far from the base offset for an
+    /// entry.
     pub(crate) relative_last_offset: u32,
     /// -1: none.
     pub(crate) max_timestamp: i64,
@@ -42,7 +45,8 @@ impl IndexedBatch {
 pub(crate) struct MemoryIndex {
     offsets: Vec<OffsetEntry>,
     times: Vec<TimeEntry>,
-    /// Largest timestamp so far of batches that entries can speak of, with the last offset of the first one that has it.
+    /// Largest timestamp so far of batches that entries can speak of, with the last offset of the
+    /// first one that has it.
     max: TimeEntry,
     /// Largest timestamp so far of all batches.
     max_timestamp: i64,
@@ -58,7 +62,10 @@ impl Default for MemoryIndex {
         Self {
             offsets: Vec::new(),
             times: Vec::new(),
-            max: TimeEntry { timestamp: -1, relative_offset: 0 },
+            max: TimeEntry {
+                timestamp: -1,
+                relative_offset: 0,
+            },
             max_timestamp: -1,
             bytes_since_entry: 0,
             written: (0, 0),
@@ -68,15 +75,24 @@ impl Default for MemoryIndex {
 }
 
 impl MemoryIndex {
-    /// Notes a batch that stands in the file now. An entry is added by Kafka's rule: the check comes before this batch's bytes
-    /// are counted, so the first batch of a segment never gets one. Neither does one that is too far from the base offset.
+    /// Notes a batch that stands in the file now. An entry is added by Kafka's rule: the check
+    /// comes before this batch's bytes are counted, so the first batch of a segment never gets one.
+    /// Neither does one that is too far from the base offset.
     pub(crate) fn note(&mut self, batch: IndexedBatch, interval_bytes: u32) {
         self.note_time(batch);
         let is_near = batch.relative_last_offset <= MAX_RELATIVE_OFFSET;
-        // What was read from a damaged file may stand in the way: an index out of order leads astray, a thin one does not.
-        let rises = is_near && self.offsets.last().is_none_or(|last| last.relative_offset < batch.relative_last_offset);
+        // What was read from a damaged file may stand in the way: an index out of order leads
+        // astray, a thin one does not.
+        let rises = is_near
+            && self
+                .offsets
+                .last()
+                .is_none_or(|last| last.relative_offset < batch.relative_last_offset);
         if self.bytes_since_entry > u64::from(interval_bytes) && rises {
-            self.offsets.push(OffsetEntry { relative_offset: batch.relative_last_offset, position: batch.position });
+            self.offsets.push(OffsetEntry {
+                relative_offset: batch.relative_last_offset,
+                position: batch.position,
+            });
             self.offer_time_entry();
             self.bytes_since_entry = 0;
         }
@@ -85,31 +101,51 @@ impl MemoryIndex {
 
     fn note_time(&mut self, batch: IndexedBatch) {
         self.max_timestamp = self.max_timestamp.max(batch.max_timestamp);
-        if batch.max_timestamp > self.max.timestamp && batch.relative_last_offset <= MAX_RELATIVE_OFFSET {
-            self.max = TimeEntry { timestamp: batch.max_timestamp, relative_offset: batch.relative_last_offset };
+        if batch.max_timestamp > self.max.timestamp
+            && batch.relative_last_offset <= MAX_RELATIVE_OFFSET
+        {
+            self.max = TimeEntry {
+                timestamp: batch.max_timestamp,
+                relative_offset: batch.relative_last_offset,
+            };
         }
     }
 
-    /// Adds the largest timestamp so far unless the index has it: at every offset entry, at the roll and at close.
+    /// Adds the largest timestamp so far unless the index has it: at every offset entry, at the
+    /// roll and at close.
     pub(crate) fn offer_time_entry(&mut self) {
-        if self.max.timestamp >= 0 && self.times.last().is_none_or(|last| last.timestamp < self.max.timestamp) {
+        if self.max.timestamp >= 0
+            && self
+                .times
+                .last()
+                .is_none_or(|last| last.timestamp < self.max.timestamp)
+        {
             self.times.push(self.max);
         }
     }
 
-    /// Whether a roll is due because an index may not take another entry. One slot of the time index stays free for the
-    /// last entry.
+    /// Whether a roll is due because an index may not take another entry. One slot of the time
+    /// index stays free for the last entry.
     pub(crate) fn is_full(&self, settings: &TopicSettings) -> bool {
         let bytes = usize::try_from(settings.segment_index_bytes).unwrap_or(usize::MAX);
-        self.offsets.len() >= bytes / OFFSET_ENTRY_BYTES || self.times.len() >= (bytes / TIME_ENTRY_BYTES).saturating_sub(1)
+        self.offsets.len() >= bytes / OFFSET_ENTRY_BYTES
+            || self.times.len() >= (bytes / TIME_ENTRY_BYTES).saturating_sub(1)
     }
 
     pub(crate) fn offset_bytes(&self, from: usize) -> Vec<u8> {
-        self.offsets.iter().skip(from).flat_map(|entry| entry.encode()).collect()
+        self.offsets
+            .iter()
+            .skip(from)
+            .flat_map(|entry| entry.encode())
+            .collect()
     }
 
     pub(crate) fn time_bytes(&self, from: usize) -> Vec<u8> {
-        self.times.iter().skip(from).flat_map(|entry| entry.encode()).collect()
+        self.times
+            .iter()
+            .skip(from)
+            .flat_map(|entry| entry.encode())
+            .collect()
     }
 
     /// The largest timestamp so far, with the last offset of the first batch that has it.
@@ -125,8 +161,8 @@ impl MemoryIndex {
         (self.offsets.len(), self.times.len())
     }
 
-    /// The entries of a pair of files that speak of what lies before `position`, as the start of a scan from there: the place of
-    /// an offset entry, or one behind them all.
+    /// The entries of a pair of files that speak of what lies before `position`, as the start of a
+    /// scan from there: the place of an offset entry, or one behind them all.
     pub(crate) fn from_files(files: &IndexFiles, position: u32) -> Self {
         let mut index = Self::default();
         let mut end = None;
@@ -140,7 +176,8 @@ impl MemoryIndex {
         }
         for number in 0..files.time_count {
             let entry = TimeEntry::at(&files.times, number);
-            // The batch at the position ends at `end`; what lies between it and the entry before counts.
+            // The batch at the position ends at `end`; what lies between it and the entry before
+            // counts.
             if end.is_some_and(|end| entry.relative_offset >= end) {
                 break;
             }
@@ -152,17 +189,22 @@ impl MemoryIndex {
         index
     }
 
-    /// All entries of a pair of files, to go on appending to a segment that was closed cleanly. `scanned` tells of the batches
-    /// from the last offset entry's on, or from before it.
+    /// All entries of a pair of files, to go on appending to a segment that was closed cleanly.
+    /// `scanned` tells of the batches from the last offset entry's on, or from before it.
     pub(crate) fn resume(files: &IndexFiles, scanned: &[IndexedBatch]) -> Self {
         let mut index = Self::from_files(files, u32::MAX);
-        // Padding behind the entries (a broker's preallocated file) must go: such files are written anew.
+        // Padding behind the entries (a broker's preallocated file) must go: such files are written
+        // anew.
         let is_exact = files.offsets.len() == files.offset_count * OFFSET_ENTRY_BYTES
             && files.times.len() == files.time_count * TIME_ENTRY_BYTES;
         index.written = if is_exact { index.counts() } else { (0, 0) };
         for batch in scanned {
             index.note_time(*batch);
-            if index.offsets.last().is_none_or(|last| last.position <= batch.position) {
+            if index
+                .offsets
+                .last()
+                .is_none_or(|last| last.position <= batch.position)
+            {
                 index.bytes_since_entry += u64::from(batch.size_bytes);
             }
         }
@@ -192,39 +234,65 @@ pub(crate) struct Checks<'a> {
 }
 
 impl IndexFiles {
-    /// Loads and checks a pair, the offset index first. `None`: a file is missing or wrong, and the index must be built again.
-    /// Unless it `maps`, a device error is an error now, and not at a look-up.
-    pub(crate) fn load(storage: &dyn Storage, maps: bool, paths: [&Path; 2], checks: &Checks<'_>) -> io::Result<Option<Self>> {
+    /// Loads and checks a pair, the offset index first. `None`: a file is missing or wrong, and the
+    /// index must be built again. Unless it `maps`, a device error is an error now, and not at a
+    /// look-up.
+    pub(crate) fn load(
+        storage: &dyn Storage,
+        maps: bool,
+        paths: [&Path; 2],
+        checks: &Checks<'_>,
+    ) -> io::Result<Option<Self>> {
         let [offsets, times] = paths;
-        let (offsets, times) = (load_view(storage, maps, offsets)?, load_view(storage, maps, times)?);
-        let (Some(offsets), Some(times)) = (offsets, times) else { return Ok(None) };
+        let (offsets, times) = (
+            load_view(storage, maps, offsets)?,
+            load_view(storage, maps, times)?,
+        );
+        let (Some(offsets), Some(times)) = (offsets, times) else {
+            return Ok(None);
+        };
         if let Some(digests) = checks.digests
             && digests != [&offsets, &times].map(|bytes| digest(bytes))
         {
             return Ok(None);
         }
-        let (offset_count, mut time_count) = (OffsetEntry::count(&offsets), TimeEntry::count(&times));
+        let (offset_count, mut time_count) =
+            (OffsetEntry::count(&offsets), TimeEntry::count(&times));
         let is_proven = checks.digests.is_some();
         if time_count == 0 && times.len() >= TIME_ENTRY_BYTES {
-            let zeros = TimeEntry { timestamp: 0, relative_offset: 0 };
+            let zeros = TimeEntry {
+                timestamp: 0,
+                relative_offset: 0,
+            };
             // A file that was sealed has no padding.
             time_count = usize::from(is_proven || (checks.begins_with)(zeros)?);
         }
-        let files = Self { offsets, times, offset_count, time_count, is_proven };
+        let files = Self {
+            offsets,
+            times,
+            offset_count,
+            time_count,
+            is_proven,
+        };
         Ok(files.is_in_order(checks.log_bytes).then_some(files))
     }
 
-    /// What Kafka's own check and a scan of the entries can tell: whole entries, offsets, positions and timestamps that rise,
-    /// positions inside the log.
+    /// What Kafka's own check and a scan of the entries can tell: whole entries, offsets, positions
+    /// and timestamps that rise, positions inside the log.
     fn is_in_order(&self, log_bytes: u32) -> bool {
-        if !self.offsets.len().is_multiple_of(OFFSET_ENTRY_BYTES) || !self.times.len().is_multiple_of(TIME_ENTRY_BYTES) {
+        if !self.offsets.len().is_multiple_of(OFFSET_ENTRY_BYTES)
+            || !self.times.len().is_multiple_of(TIME_ENTRY_BYTES)
+        {
             return false;
         }
         let mut last: Option<OffsetEntry> = None;
         for number in 0..self.offset_count {
             let entry = OffsetEntry::at(&self.offsets, number);
-            let rises = last.is_none_or(|last| last.relative_offset < entry.relative_offset && last.position < entry.position);
-            if !rises || entry.position >= log_bytes || entry.relative_offset > MAX_RELATIVE_OFFSET {
+            let rises = last.is_none_or(|last| {
+                last.relative_offset < entry.relative_offset && last.position < entry.position
+            });
+            if !rises || entry.position >= log_bytes || entry.relative_offset > MAX_RELATIVE_OFFSET
+            {
                 return false;
             }
             last = Some(entry);
@@ -232,7 +300,9 @@ impl IndexFiles {
         let mut last: Option<TimeEntry> = None;
         for number in 0..self.time_count {
             let entry = TimeEntry::at(&self.times, number);
-            let rises = last.is_none_or(|last| last.timestamp < entry.timestamp && last.relative_offset <= entry.relative_offset);
+            let rises = last.is_none_or(|last| {
+                last.timestamp < entry.timestamp && last.relative_offset <= entry.relative_offset
+            });
             if !rises || entry.timestamp < 0 || entry.relative_offset > MAX_RELATIVE_OFFSET {
                 return false;
             }
@@ -242,12 +312,17 @@ impl IndexFiles {
     }
 
     pub(crate) fn last_offset_entry(&self) -> Option<OffsetEntry> {
-        Some(OffsetEntry::at(&self.offsets, self.offset_count.checked_sub(1)?))
+        Some(OffsetEntry::at(
+            &self.offsets,
+            self.offset_count.checked_sub(1)?,
+        ))
     }
 
     /// Where the batch of the last time entry stands, or before it.
     pub(crate) fn position_of_last_time(&self) -> u32 {
-        let entry = self.last_time_entry().and_then(|last| self.floor_offset(last.relative_offset));
+        let entry = self
+            .last_time_entry()
+            .and_then(|last| self.floor_offset(last.relative_offset));
         entry.map_or(0, |entry| entry.position)
     }
 
@@ -262,7 +337,8 @@ pub(crate) struct TimeFloor {
     pub(crate) entry: TimeEntry,
     /// The entry before it.
     pub(crate) before: Option<TimeEntry>,
-    /// Whether the entry is true. Otherwise the batches that come after the entry before it have to show that.
+    /// Whether the entry is true. Otherwise the batches that come after the entry before it have to
+    /// show that.
     pub(crate) is_proven: bool,
 }
 
@@ -284,14 +360,26 @@ impl IndexLookup for MemoryIndex {
     }
 
     fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
-        let after = self.offsets.partition_point(|entry| entry.relative_offset <= relative_offset);
+        let after = self
+            .offsets
+            .partition_point(|entry| entry.relative_offset <= relative_offset);
         self.offsets.get(after.checked_sub(1)?).copied()
     }
 
     fn floor_time(&self, timestamp: i64) -> Option<TimeFloor> {
-        let number = self.times.partition_point(|entry| entry.timestamp <= timestamp).checked_sub(1)?;
-        let before = number.checked_sub(1).and_then(|number| self.times.get(number)).copied();
-        Some(TimeFloor { entry: *self.times.get(number)?, before, is_proven: self.is_proven })
+        let number = self
+            .times
+            .partition_point(|entry| entry.timestamp <= timestamp)
+            .checked_sub(1)?;
+        let before = number
+            .checked_sub(1)
+            .and_then(|number| self.times.get(number))
+            .copied();
+        Some(TimeFloor {
+            entry: *self.times.get(number)?,
+            before,
+            is_proven: self.is_proven,
+        })
     }
 }
 
@@ -302,8 +390,14 @@ impl IndexLookup for IndexFiles {
 
     fn floor_time(&self, timestamp: i64) -> Option<TimeFloor> {
         let number = TimeEntry::floor_number(&self.times, self.time_count, timestamp)?;
-        let before = number.checked_sub(1).map(|number| TimeEntry::at(&self.times, number));
-        Some(TimeFloor { entry: TimeEntry::at(&self.times, number), before, is_proven: self.is_proven })
+        let before = number
+            .checked_sub(1)
+            .map(|number| TimeEntry::at(&self.times, number));
+        Some(TimeFloor {
+            entry: TimeEntry::at(&self.times, number),
+            before,
+            is_proven: self.is_proven,
+        })
     }
 
     fn max_timestamp(&self) -> i64 {
@@ -334,8 +428,15 @@ fn load_view(storage: &dyn Storage, maps: bool, path: &Path) -> io::Result<Optio
     Ok(Some(FileView::from_bytes(content)))
 }
 
-/// Writes a whole index into a new file and renames it into place; `sync` makes it durable (the directory is the caller's).
-pub(crate) fn write_new(storage: &dyn Storage, path: &Path, temporary: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+/// Writes a whole index into a new file and renames it into place; `sync` makes it durable (the
+/// directory is the caller's).
+pub(crate) fn write_new(
+    storage: &dyn Storage,
+    path: &Path,
+    temporary: &Path,
+    bytes: &[u8],
+    sync: bool,
+) -> io::Result<()> {
     let file = storage.open(temporary, Access::OpenOrCreate)?;
     file.set_len(0)?;
     file.write_all_at(bytes, 0)?;
@@ -346,248 +447,4 @@ pub(crate) fn write_new(storage: &dyn Storage, path: &Path, temporary: &Path, by
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::recording::RecordingDisk;
-    use crate::storage::{Disk, MemoryDisk};
-
-    /// The segment of kafka-format section 12: base 1000, interval 150, six batches of two records and 79 bytes.
-    #[test]
-    fn entries_are_those_that_kafka_writes() {
-        const T: i64 = 1_700_000_000_000;
-        let mut index = MemoryIndex::default();
-        for (number, later) in (0_u32..).zip([0, 50, 20, 60, 60, 70]) {
-            let batch = IndexedBatch {
-                position: number * 79,
-                size_bytes: 79,
-                relative_last_offset: number * 2 + 1,
-                max_timestamp: T + later,
-            };
-            index.note(batch, 150);
-        }
-        index.offer_time_entry();
-        let hex = |bytes: Vec<u8>| bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        assert_eq!(hex(index.offset_bytes(0)), "000000050000009e000000090000013c");
-        assert_eq!(hex(index.time_bytes(0)), "0000018bcfe56832000000030000018bcfe5683c000000070000018bcfe568460000000b");
-    }
-
-    const LOG_BYTES: u32 = 301;
-    const MOST: u32 = i32::MAX.unsigned_abs();
-
-    const PATHS: [&str; 2] = ["/t/a.index", "/t/a.timeindex"];
-
-    fn disk_with(offsets: &[u8], times: &[u8]) -> MemoryDisk {
-        let disk = MemoryDisk::default();
-        disk.create_dir_all("/t".as_ref()).unwrap();
-        for (path, bytes) in PATHS.into_iter().zip([offsets, times]) {
-            disk.open(path.as_ref(), Access::OpenOrCreate).unwrap().write_all_at(bytes, 0).unwrap();
-        }
-        disk
-    }
-
-    const UNCHECKED: Checks<'static> = Checks { log_bytes: LOG_BYTES, digests: None, begins_with: &|_| Ok(false) };
-
-    fn load(storage: &dyn Storage, maps: bool, checks: &Checks<'_>) -> io::Result<Option<IndexFiles>> {
-        IndexFiles::load(storage, maps, PATHS.map(Path::new), checks)
-    }
-
-    /// Index files of these bytes, if they pass the checks.
-    fn loaded(offsets: &[u8], times: &[u8]) -> Option<IndexFiles> {
-        load(&disk_with(offsets, times), true, &UNCHECKED).unwrap()
-    }
-
-    fn batch(position: u32, relative_last_offset: u32, max_timestamp: i64) -> IndexedBatch {
-        IndexedBatch { position, size_bytes: 100, relative_last_offset, max_timestamp }
-    }
-
-    fn offsets(entries: &[(u32, u32)]) -> Vec<u8> {
-        entries.iter().flat_map(|&(relative_offset, position)| OffsetEntry { relative_offset, position }.encode()).collect()
-    }
-
-    fn times(entries: &[(i64, u32)]) -> Vec<u8> {
-        entries.iter().flat_map(|&(timestamp, relative_offset)| TimeEntry { timestamp, relative_offset }.encode()).collect()
-    }
-
-    #[test]
-    fn files_are_believed_only_if_they_rise_within_the_log() {
-        let (good_offsets, good_times) =
-            (offsets(&[(3, 100), (5, 200), (MOST, 300)]), times(&[(0, 1), (7, 3), (9, 3), (10, MOST)]));
-        assert!(loaded(&good_offsets, &good_times).is_some());
-        for (what, entries) in [
-            ("an offset twice", [(3, 100), (3, 200)]),
-            ("an offset that falls", [(3, 100), (2, 200)]),
-            ("a position twice", [(3, 100), (5, 100)]),
-            ("a position that falls", [(3, 100), (5, 90)]),
-            ("a position behind the log", [(3, 100), (5, LOG_BYTES)]),
-            ("an offset that no segment has", [(3, 100), (MOST + 1, 200)]),
-        ] {
-            assert!(loaded(&offsets(&entries), &good_times).is_none(), "{what}");
-        }
-        for (what, entries) in [
-            ("a time twice", [(7, 1), (7, 3)]),
-            ("a time that falls", [(7, 1), (6, 3)]),
-            ("a negative time", [(-1, 1), (7, 3)]),
-            ("an offset of a time that falls", [(7, 3), (8, 2)]),
-            ("an offset of a time that no segment has", [(7, 3), (8, MOST + 1)]),
-        ] {
-            assert!(loaded(&good_offsets, &times(&entries)).is_none(), "{what}");
-        }
-        assert!(loaded(&good_offsets[1..], &good_times).is_none(), "a part of an entry");
-        assert!(loaded(&good_offsets, &good_times[1..]).is_none(), "a part of an entry of the time index");
-    }
-
-    /// A time entry of zeros was taken for padding, and the segment for one without times.
-    #[test]
-    fn a_first_time_entry_of_zeros_counts_if_the_first_batch_or_a_digest_says_so() {
-        let max_of = |padding: usize, times: usize, is_sealed: bool, begins_with: bool| {
-            let times = vec![0; (times + padding) * TIME_ENTRY_BYTES];
-            let digests = is_sealed.then(|| [digest(&[]), digest(&times)]);
-            let disk = disk_with(&[], &times);
-            let begins_with = |entry| {
-                assert_eq!(entry, TimeEntry { timestamp: 0, relative_offset: 0 });
-                Ok(begins_with)
-            };
-            load(&disk, false, &Checks { digests, begins_with: &begins_with, ..UNCHECKED }).unwrap().unwrap().max_timestamp()
-        };
-        assert_eq!([max_of(0, 1, true, false), max_of(0, 0, true, false)], [0, -1], "sealed");
-        for padding in [0, 1, 7] {
-            assert_eq!([true, false].map(|begins_with| max_of(padding, 1, false, begins_with)), [0, -1], "{padding}");
-        }
-    }
-
-    #[test]
-    fn what_is_looked_up_is_the_last_entry_at_or_below() {
-        let files = loaded(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3), (9, 4)])).unwrap();
-        let at = |relative| files.floor_offset(relative).map(|entry| entry.position);
-        assert_eq!([2, 3, 4, 5, 6].map(at), [None, Some(100), Some(100), Some(200), Some(200)]);
-        let before = |time| files.floor_time(time).map(|floor| (floor.entry.relative_offset, floor.before.is_some()));
-        assert_eq!([6, 7, 8, 9].map(before), [None, Some((3, false)), Some((3, false)), Some((4, true))]);
-        assert_eq!(files.last_offset_entry().map(|entry| entry.position), Some(200));
-        assert_eq!((files.position_of_last_time(), files.max_timestamp()), (100, 9));
-        let none = loaded(&[], &[]).unwrap();
-        assert_eq!((none.last_offset_entry(), none.position_of_last_time(), none.max_timestamp()), (None, 0, -1));
-
-        let memory = MemoryIndex::resume(&files, &[]);
-        for relative in 2..7 {
-            assert_eq!(memory.floor_offset(relative), files.floor_offset(relative));
-        }
-        for time in 6..10 {
-            assert_eq!(memory.floor_time(time), files.floor_time(time));
-        }
-        assert!(!memory.is_proven() && MemoryIndex::default().is_proven());
-    }
-
-    #[test]
-    fn files_with_padding_are_written_anew() {
-        let (offsets, times) = (offsets(&[(3, 100), (5, 200)]), times(&[(7, 3)]));
-        let written = |offsets: &[u8], times: &[u8]| MemoryIndex::resume(&loaded(offsets, times).unwrap(), &[]).written;
-        assert_eq!(written(&offsets, &times), (2, 1));
-        assert_eq!(written(&[&offsets[..], &[0; OFFSET_ENTRY_BYTES]].concat(), &times), (0, 0));
-        assert_eq!(written(&offsets, &[&times[..], &[0; 2 * TIME_ENTRY_BYTES]].concat()), (0, 0));
-    }
-
-    #[test]
-    fn an_entry_needs_more_than_the_interval_behind_the_last_one_and_a_higher_offset() {
-        let mut index = MemoryIndex::default();
-        for (number, offset) in (0..).zip([0, 1, 2, 3, 4, 4, 4]) {
-            index.note(batch(100 * number, offset, -1), 100);
-        }
-        assert_eq!(index.offset_bytes(0), offsets(&[(2, 200), (4, 400)]));
-        assert_eq!(index.counts(), (2, 0), "no batch has a time");
-    }
-
-    #[test]
-    fn an_index_is_full_when_either_file_would_pass_its_size() {
-        let settings = TopicSettings { segment_index_bytes: 48, ..TopicSettings::unconfigured() };
-        let (mut untimed, mut timed) = (MemoryIndex::default(), MemoryIndex::default());
-        let mut full = (Vec::new(), Vec::new());
-        for number in 0..7 {
-            untimed.note(batch(100 * number, number, -1), 0);
-            timed.note(batch(100 * number, number, i64::from(number)), 0);
-            full.0.push(untimed.is_full(&settings));
-            full.1.push(timed.is_full(&settings));
-        }
-        assert_eq!(full.0, [false, false, false, false, false, false, true], "room for six offsets");
-        assert_eq!(full.1, [false, false, false, true, true, true, true], "room for three times and the last one");
-    }
-
-    #[test]
-    fn a_time_entry_speaks_of_the_batch_with_its_offset_and_its_time() {
-        let entry = TimeEntry { timestamp: 7, relative_offset: 3 };
-        let is_meant = |offset, time| batch(0, offset, time).is_that_of(entry);
-        assert_eq!([is_meant(3, 7), is_meant(3, 8), is_meant(2, 7), is_meant(2, 8)], [true, false, false, false]);
-    }
-
-    #[test]
-    fn an_index_that_goes_on_knows_what_lies_behind_its_last_entries() {
-        let files = loaded(&offsets(&[(3, 100), (5, 200)]), &[]).unwrap();
-        let scanned = [batch(100, 3, 5), batch(200, 5, 9), batch(300, 6, 9)];
-        let next = |interval| {
-            let mut index = MemoryIndex::resume(&files, &scanned);
-            index.note(batch(400, 7, 2), interval);
-            index
-        };
-        assert_eq!(next(200).counts(), (2, 0), "200 bytes lie between the last entry and this batch");
-        let index = next(199);
-        assert_eq!(index.offset_bytes(2), offsets(&[(7, 400)]));
-        assert_eq!(index.time_bytes(0), times(&[(9, 5)]), "the first batch of the largest time");
-    }
-
-    #[test]
-    fn files_are_checked_one_by_one_however_they_are_read() {
-        let disk = disk_with(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3)]));
-        for maps in [false, true] {
-            let right = [digest(&offsets(&[(3, 100), (5, 200)])), digest(&times(&[(7, 3)]))];
-            for number in [0, 1] {
-                for wrong in [(right[number].0 + 1, right[number].1), (right[number].0, right[number].1 ^ 1)] {
-                    let mut digests = right;
-                    digests[number] = wrong;
-                    assert!(load(&disk, maps, &Checks { digests: Some(digests), ..UNCHECKED }).unwrap().is_none());
-                }
-            }
-            let proven = load(&disk, maps, &Checks { digests: Some(right), ..UNCHECKED }).unwrap().unwrap();
-            let files = load(&disk, maps, &UNCHECKED).unwrap().unwrap();
-            assert_eq!([&proven, &files].map(|files| files.floor_time(7).unwrap().is_proven), [true, false]);
-            assert_eq!((files.last_offset_entry().map(|entry| entry.position), files.max_timestamp()), (Some(200), 7));
-        }
-    }
-
-    #[test]
-    fn an_index_that_cannot_be_read_is_an_error_and_one_that_is_missing_is_none() {
-        let disk = disk_with(&offsets(&[(3, 100)]), &times(&[(7, 3)]));
-        disk.remove_file(PATHS[1].as_ref()).unwrap();
-        assert!(load(&disk, false, &UNCHECKED).unwrap().is_none());
-        disk.create_dir_all(PATHS[1].as_ref()).unwrap();
-        assert_eq!(load(&disk, false, &UNCHECKED).unwrap_err().kind(), io::ErrorKind::IsADirectory);
-    }
-
-    #[test]
-    fn an_index_that_is_cut_while_it_is_read_is_an_error() {
-        let disk = RecordingDisk::over(disk_with(&offsets(&[(3, 100), (5, 200)]), &times(&[(7, 3)])));
-        load(&disk, false, &UNCHECKED).unwrap().unwrap();
-        let first_read = disk.take().iter().position(|(call, _)| *call == "read").unwrap();
-        let beside = disk.beside();
-        disk.before_call(first_read, move || beside.open(PATHS[0].as_ref(), Access::Write).unwrap().set_len(8).unwrap());
-        assert_eq!(load(&disk, false, &UNCHECKED).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    }
-
-    #[test]
-    fn an_index_larger_than_any_should_be_is_not_looked_into() {
-        let dir = tempfile::TempDir::new().unwrap();
-        let paths = ["a.index", "a.timeindex"].map(|name| dir.path().join(name));
-        let looks_into = |bytes| {
-            for path in &paths {
-                Disk.open(path, Access::OpenOrCreate).unwrap().set_len(bytes).unwrap();
-            }
-            let was_looked_into = std::cell::Cell::new(false);
-            let look = |_| {
-                was_looked_into.set(true);
-                Ok(false)
-            };
-            let paths = [&*paths[0], &*paths[1]];
-            assert!(IndexFiles::load(&Disk, true, paths, &Checks { begins_with: &look, ..UNCHECKED }).unwrap().is_none());
-            was_looked_into.get()
-        };
-        assert_eq!([1 << 30, (1 << 30) + 1].map(looks_into), [true, false]);
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
 //! One segment: the batches from one base offset on, in a `.log` with its indexes beside it.
 //!
-//! A segment is active (the one that is appended to) or sealed. Its size is published after the bytes are written, so that
-//! readers, which take no lock of the writer's, never see half a batch. A sealed `.log` is mapped when it is first read and
-//! keeps no descriptor; an active one is read by position.
+//! A segment is active (the one that is appended to) or sealed. Its size is published after the
+//! bytes are written, so that readers, which take no lock of the writer's, never see half a batch.
+//! A sealed `.log` is mapped when it is first read and keeps no descriptor; an active one is read
+//! by position.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,9 @@ mod zeros_ahead;
 
 use aborted::Aborted;
 use batch_file::{BatchFile, ReadError};
-use index_file::{Checks, IndexFiles, IndexLookup, IndexedBatch, MAX_RELATIVE_OFFSET, MemoryIndex, TimeFloor};
+use index_file::{
+    Checks, IndexFiles, IndexLookup, IndexedBatch, MAX_RELATIVE_OFFSET, MemoryIndex, TimeFloor,
+};
 use zeros_ahead::FileEnd;
 
 /// Largest size of a `.log`: Kafka cannot open a larger one.
@@ -45,7 +48,8 @@ pub(crate) struct SegmentHome {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) files: Arc<OpenFiles>,
     pub(crate) dir: Arc<Path>,
-    /// What follows the names of the files: nothing, or `.swap` as long as output of a compaction has yet to take its place.
+    /// What follows the names of the files: nothing, or `.swap` as long as output of a compaction
+    /// has yet to take its place.
     pub(crate) ending: &'static str,
     /// Whether sealed files are mapped: `.log` files and indexes.
     pub(crate) maps: bool,
@@ -55,7 +59,8 @@ pub(crate) struct SegmentHome {
 impl SegmentHome {
     /// Where a file of a segment is.
     pub(crate) fn path(&self, base_offset: u64, suffix: &str) -> PathBuf {
-        self.dir.join(file_name::segment_file(base_offset, suffix) + self.ending)
+        self.dir
+            .join(file_name::segment_file(base_offset, suffix) + self.ending)
     }
 }
 
@@ -86,8 +91,8 @@ pub(crate) trait Batches {
     /// Whether the first batch is the one that the time entry speaks of.
     fn begin_with(&self, entry: TimeEntry) -> io::Result<bool>;
 
-    /// Whether `last`, the last time entry, fits: the batches from `position` on have one with its offset and time, and none
-    /// with a later time. `None`: none has a time at all.
+    /// Whether `last`, the last time entry, fits: the batches from `position` on have one with its
+    /// offset and time, and none with a later time. `None`: none has a time at all.
     fn end_with(&self, position: u32, last: Option<TimeEntry>) -> io::Result<bool>;
 }
 
@@ -107,8 +112,8 @@ pub(crate) struct Segment {
     log: PooledFile,
     /// Bytes of whole batches; readers go no further.
     size: AtomicU32,
-    /// Length of the `.log` with the zeros ahead. Held while anything is written from there on, so that zeros never come down
-    /// on a batch.
+    /// Length of the `.log` with the zeros ahead. Held while anything is written from there on, so
+    /// that zeros never come down on a batch.
     file_end: Mutex<FileEnd>,
     /// Whether the zeros ahead were cut and that is yet to be synced.
     is_cut_unsynced: AtomicBool,
@@ -118,10 +123,11 @@ pub(crate) struct Segment {
     view: OnceLock<FileView>,
     hold: Mutex<Hold>,
     index: RwLock<Index>,
-    /// Held while index files are written, and while the segment loses its names. Whether they may be written: not once the
-    /// partition was closed.
+    /// Held while index files are written, and while the segment loses its names. Whether they may
+    /// be written: not once the partition was closed.
     index_files: Mutex<bool>,
-    /// What the offset, the time and the transaction index of a sealed segment are, as far as that is known.
+    /// What the offset, the time and the transaction index of a sealed segment are, as far as that
+    /// is known.
     digests: Mutex<[Option<Digest>; 3]>,
     aborted: Aborted,
     /// Whether the directory entry of the `.log` is yet to be synced.
@@ -131,7 +137,14 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    fn with(home: SegmentHome, base_offset: u64, log: PooledFile, size: u32, next_offset: u64, index: Index) -> Self {
+    fn with(
+        home: SegmentHome,
+        base_offset: u64,
+        log: PooledFile,
+        size: u32,
+        next_offset: u64,
+        index: Index,
+    ) -> Self {
         Self {
             base_offset,
             home,
@@ -159,20 +172,40 @@ impl Segment {
             remove_if_exists(&*home.storage, &path(suffix))?;
         }
         let log = PooledFile::create(&home.files, path(file_name::LOG))?;
-        let segment = Self::with(home.clone(), base_offset, log, 0, base_offset, Index::Memory(MemoryIndex::default()));
+        let segment = Self::with(
+            home.clone(),
+            base_offset,
+            log,
+            0,
+            base_offset,
+            Index::Memory(MemoryIndex::default()),
+        );
         segment.is_new.store(true, Ordering::Relaxed);
         Ok(segment)
     }
 
     /// A sealed segment whose files stand on the disk. Nothing is read.
-    pub(crate) fn open_sealed(home: &SegmentHome, base_offset: u64, size: u32, next_offset: u64) -> Self {
+    pub(crate) fn open_sealed(
+        home: &SegmentHome,
+        base_offset: u64,
+        size: u32,
+        next_offset: u64,
+    ) -> Self {
         let log = PooledFile::new(&home.files, home.path(base_offset, file_name::LOG), true);
-        let segment = Self::with(home.clone(), base_offset, log, size, next_offset, Index::Unloaded);
+        let segment = Self::with(
+            home.clone(),
+            base_offset,
+            log,
+            size,
+            next_offset,
+            Index::Unloaded,
+        );
         segment.is_sealed.store(true, Ordering::Relaxed);
         segment
     }
 
-    /// A sealed segment whose `.log` is open already, and has yet to get its name: it is read from `file` until it is settled.
+    /// A sealed segment whose `.log` is open already, and has yet to get its name: it is read from
+    /// `file` until it is settled.
     pub(crate) fn open_unnamed(
         home: &SegmentHome,
         base_offset: u64,
@@ -191,9 +224,26 @@ impl Segment {
     }
 
     /// A segment whose batches were walked: `index` is what that gave.
-    pub(crate) fn open_scanned(home: &SegmentHome, base_offset: u64, size: u32, next_offset: u64, index: MemoryIndex) -> Self {
-        let log = PooledFile::new(&home.files, home.path(base_offset, file_name::LOG), home.read_only);
-        Self::with(home.clone(), base_offset, log, size, next_offset, Index::Memory(index))
+    pub(crate) fn open_scanned(
+        home: &SegmentHome,
+        base_offset: u64,
+        size: u32,
+        next_offset: u64,
+        index: MemoryIndex,
+    ) -> Self {
+        let log = PooledFile::new(
+            &home.files,
+            home.path(base_offset, file_name::LOG),
+            home.read_only,
+        );
+        Self::with(
+            home.clone(),
+            base_offset,
+            log,
+            size,
+            next_offset,
+            Index::Memory(index),
+        )
     }
 
     pub(crate) fn path(&self, suffix: &str) -> PathBuf {
@@ -209,8 +259,8 @@ impl Segment {
         self.home.ending
     }
 
-    /// The `.log` has this [`FileMetadata::id`](crate::storage::FileMetadata::id). Another process may put another file in its
-    /// place: the segment is gone then.
+    /// The `.log` has this [`FileMetadata::id`](crate::storage::FileMetadata::id). Another process
+    /// may put another file in its place: the segment is gone then.
     pub(crate) fn expect(&self, id: u64) {
         self.log.expect(id);
     }
@@ -237,14 +287,15 @@ impl Segment {
         self.is_sealed.load(Ordering::Acquire)
     }
 
-    /// The offset counted from the base; saturates beyond [`MAX_RELATIVE_OFFSET`]. Brokers before 2.0 left segments with such
-    /// offsets when they compacted: batches there have no index entry, and are found from the entry before them.
+    /// The offset counted from the base; saturates beyond [`MAX_RELATIVE_OFFSET`]. Brokers before
+    /// 2.0 left segments with such offsets when they compacted: batches there have no index entry,
+    /// and are found from the entry before them.
     pub(crate) fn relative(&self, offset: u64) -> u32 {
         u32::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX)
     }
 
-    /// Writes a stamped batch behind the last one and publishes it. The writer lock is held. On an error the file is cut back
-    /// to the last batch, zeros ahead included.
+    /// Writes a stamped batch behind the last one and publishes it. The writer lock is held. On an
+    /// error the file is cut back to the last batch, zeros ahead included.
     pub(crate) fn append(
         &self,
         batch: &[u8],
@@ -253,15 +304,27 @@ impl Segment {
         interval_bytes: u32,
     ) -> Result<(), AppendError> {
         let position = self.size.load(Ordering::Relaxed);
-        let known = |source| AppendError { source, end_is_unknown: false };
-        let size_bytes = u32::try_from(batch.len()).map_err(|_| known(io::ErrorKind::FileTooLarge.into()))?;
+        let known = |source| AppendError {
+            source,
+            end_is_unknown: false,
+        };
+        let size_bytes =
+            u32::try_from(batch.len()).map_err(|_| known(io::ErrorKind::FileTooLarge.into()))?;
         let file = self.log.get().map_err(known)?;
         self.log.mark_dirty();
         if let Err(source) = self.write_behind(&*file, batch, position, position + size_bytes) {
             let end_is_unknown = self.cut_back(&*file, position).is_err();
-            return Err(AppendError { source, end_is_unknown });
+            return Err(AppendError {
+                source,
+                end_is_unknown,
+            });
         }
-        let noted = IndexedBatch { position, size_bytes, relative_last_offset: self.relative(last_offset), max_timestamp };
+        let noted = IndexedBatch {
+            position,
+            size_bytes,
+            relative_last_offset: self.relative(last_offset),
+            max_timestamp,
+        };
         if let Index::Memory(index) = &mut *self.index.write() {
             index.note(noted, interval_bytes);
         }
@@ -271,7 +334,13 @@ impl Segment {
     }
 
     /// Another process appended these batches: readers may read them from now on.
-    pub(crate) fn publish(&self, batches: &[IndexedBatch], size: u32, next_offset: u64, interval_bytes: u32) {
+    pub(crate) fn publish(
+        &self,
+        batches: &[IndexedBatch],
+        size: u32,
+        next_offset: u64,
+        interval_bytes: u32,
+    ) {
         if let Index::Memory(index) = &mut *self.index.write() {
             for batch in batches {
                 index.note(*batch, interval_bytes);
@@ -281,19 +350,31 @@ impl Segment {
         self.size.store(size, Ordering::Release);
     }
 
-    /// Whether the next append must go to a new segment: no room, no index slot, or an offset too far from the base.
-    pub(crate) fn is_full(&self, batch_bytes: usize, last_offset: u64, settings: &TopicSettings, most_bytes: u64) -> bool {
+    /// Whether the next append must go to a new segment: no room, no index slot, or an offset too
+    /// far from the base.
+    pub(crate) fn is_full(
+        &self,
+        batch_bytes: usize,
+        last_offset: u64,
+        settings: &TopicSettings,
+        most_bytes: u64,
+    ) -> bool {
         let end = u64::from(self.size()) + batch_bytes as u64;
-        let index_is_full = matches!(&*self.index.read(), Index::Memory(index) if index.is_full(settings));
+        let index_is_full =
+            matches!(&*self.index.read(), Index::Memory(index) if index.is_full(settings));
         end > most_bytes || index_is_full || self.relative(last_offset) > MAX_RELATIVE_OFFSET
     }
 
-    /// Closes the segment for writes: its indexes go to their files, with the last time entry and a digest.
+    /// Closes the segment for writes: its indexes go to their files, with the last time entry and a
+    /// digest.
     pub(crate) fn seal(&self) -> io::Result<()> {
         self.write_indexes(true, false)?;
         let mut index = self.index.write();
         if let Index::Memory(memory) = &*index {
-            let (offsets, times) = (digest(&memory.offset_bytes(0)), digest(&memory.time_bytes(0)));
+            let (offsets, times) = (
+                digest(&memory.offset_bytes(0)),
+                digest(&memory.time_bytes(0)),
+            );
             *self.digests.lock() = [Some(offsets), Some(times), self.transactions_digest()];
         }
         *index = Index::Unloaded;
@@ -306,8 +387,8 @@ impl Segment {
         self.is_sealed.store(true, Ordering::Release);
     }
 
-    /// Appends the index entries that the files do not have yet; `is_last` offers the last time entry first, as at close.
-    /// Appends and look-ups go on meanwhile.
+    /// Appends the index entries that the files do not have yet; `is_last` offers the last time
+    /// entry first, as at close. Appends and look-ups go on meanwhile.
     pub(crate) fn write_indexes(&self, is_last: bool, sync: bool) -> io::Result<()> {
         let _one_at_a_time = self.index_files.lock();
         if !self.is_named() {
@@ -315,15 +396,32 @@ impl Segment {
         }
         let (written, counts, offsets, times) = {
             let mut index = self.index.write();
-            let Index::Memory(memory) = &mut *index else { return Ok(()) };
+            let Index::Memory(memory) = &mut *index else {
+                return Ok(());
+            };
             if is_last {
                 memory.offer_time_entry();
             }
             let written = memory.written;
-            (written, memory.counts(), memory.offset_bytes(written.0), memory.time_bytes(written.1))
+            (
+                written,
+                memory.counts(),
+                memory.offset_bytes(written.0),
+                memory.time_bytes(written.1),
+            )
         };
-        self.extend_index(file_name::OFFSET_INDEX, written.0 * OFFSET_ENTRY_BYTES, &offsets, sync)?;
-        self.extend_index(file_name::TIME_INDEX, written.1 * TIME_ENTRY_BYTES, &times, sync)?;
+        self.extend_index(
+            file_name::OFFSET_INDEX,
+            written.0 * OFFSET_ENTRY_BYTES,
+            &offsets,
+            sync,
+        )?;
+        self.extend_index(
+            file_name::TIME_INDEX,
+            written.1 * TIME_ENTRY_BYTES,
+            &times,
+            sync,
+        )?;
         if let Index::Memory(memory) = &mut *self.index.write() {
             memory.written = counts;
         }
@@ -342,8 +440,15 @@ impl Segment {
         Ok(())
     }
 
-    /// Adds bytes to an index file whose first `written` bytes stand; a file that has none yet is made anew.
-    fn extend_index(&self, suffix: &str, written: usize, bytes: &[u8], sync: bool) -> io::Result<()> {
+    /// Adds bytes to an index file whose first `written` bytes stand; a file that has none yet is
+    /// made anew.
+    fn extend_index(
+        &self,
+        suffix: &str,
+        written: usize,
+        bytes: &[u8],
+        sync: bool,
+    ) -> io::Result<()> {
         let path = self.path(suffix);
         if written == 0 {
             return self.replace_index(&path, bytes, sync);
@@ -362,12 +467,21 @@ impl Segment {
         index_file::write_new(&*self.home.storage, path, &temporary, bytes, sync)
     }
 
-    /// Returns the lines of this segment in `index-digests`, once it is sealed and its digests are known. They hold as long as
-    /// the `.log` has the length that they state: every change to the batches of a sealed segment changes it.
+    /// Returns the lines of this segment in `index-digests`, once it is sealed and its digests are
+    /// known. They hold as long as the `.log` has the length that they state: every change to the
+    /// batches of a sealed segment changes it.
     pub(crate) fn digests(&self) -> Option<SegmentDigests> {
-        let indexes = if self.is_sealed() { *self.digests.lock() } else { [None; 3] };
+        let indexes = if self.is_sealed() {
+            *self.digests.lock()
+        } else {
+            [None; 3]
+        };
         let is_known = indexes.iter().any(Option::is_some);
-        is_known.then(|| SegmentDigests { base_offset: self.base_offset, log_bytes: Some(self.size().into()), indexes })
+        is_known.then(|| SegmentDigests {
+            base_offset: self.base_offset,
+            log_bytes: Some(self.size().into()),
+            indexes,
+        })
     }
 
     /// What `index-digests` says of this segment's indexes.
@@ -375,8 +489,13 @@ impl Segment {
         *self.digests.lock() = digests;
     }
 
-    /// Runs `look` on the index, which is loaded first, or built anew from the `batches` where it is missing or wrong.
-    fn with_index<T>(&self, batches: &dyn Batches, look: impl Fn(&dyn IndexLookup) -> T) -> io::Result<T> {
+    /// Runs `look` on the index, which is loaded first, or built anew from the `batches` where it
+    /// is missing or wrong.
+    fn with_index<T>(
+        &self,
+        batches: &dyn Batches,
+        look: impl Fn(&dyn IndexLookup) -> T,
+    ) -> io::Result<T> {
         match &*self.index.read() {
             Index::Memory(index) => return Ok(look(index)),
             Index::Files(files) => return Ok(look(files)),
@@ -396,17 +515,32 @@ impl Segment {
         }
     }
 
-    /// Writes an index that was built anew; that it cannot be written (a full disk, a read-only one) does no harm.
+    /// Writes an index that was built anew; that it cannot be written (a full disk, a read-only
+    /// one) does no harm.
     fn rebuilt(&self, mut index: MemoryIndex) -> MemoryIndex {
         index.offer_time_entry();
-        // Whoever holds the lock may wait for the index; what is not written now is written by the next flush. A segment that
-        // went has lost its names to the next one at this offset.
+        // Whoever holds the lock may wait for the index; what is not written now is written by the
+        // next flush. A segment that went has lost its names to the next one at this offset.
         let turn = self.index_files.try_lock();
-        if turn.as_ref().is_some_and(|may_write| **may_write) && !self.home.read_only && self.is_named() {
+        if turn.as_ref().is_some_and(|may_write| **may_write)
+            && !self.home.read_only
+            && self.is_named()
+        {
             let [offsets, times, _] = &mut *self.digests.lock();
-            (*offsets, *times) = (Some(digest(&index.offset_bytes(0))), Some(digest(&index.time_bytes(0))));
-            let offsets = self.replace_index(&self.path(file_name::OFFSET_INDEX), &index.offset_bytes(0), false);
-            let times = self.replace_index(&self.path(file_name::TIME_INDEX), &index.time_bytes(0), false);
+            (*offsets, *times) = (
+                Some(digest(&index.offset_bytes(0))),
+                Some(digest(&index.time_bytes(0))),
+            );
+            let offsets = self.replace_index(
+                &self.path(file_name::OFFSET_INDEX),
+                &index.offset_bytes(0),
+                false,
+            );
+            let times = self.replace_index(
+                &self.path(file_name::TIME_INDEX),
+                &index.time_bytes(0),
+                false,
+            );
             if offsets.is_ok() && times.is_ok() {
                 index.written = index.counts();
             }
@@ -414,21 +548,37 @@ impl Segment {
         index
     }
 
-    /// The index files, if they can be believed: by their digest, otherwise by their order and by the batches after the last
-    /// time entry, none of which may have a later time.
+    /// The index files, if they can be believed: by their digest, otherwise by their order and by
+    /// the batches after the last time entry, none of which may have a later time.
     fn load_index(&self, batches: &dyn Batches) -> io::Result<Option<IndexFiles>> {
-        // The files cannot tell the times of batches that are too far from the base offset for an entry.
-        let has_far_offsets = self.relative(self.next_offset().saturating_sub(1)) > MAX_RELATIVE_OFFSET;
+        // The files cannot tell the times of batches that are too far from the base offset for an
+        // entry.
+        let has_far_offsets =
+            self.relative(self.next_offset().saturating_sub(1)) > MAX_RELATIVE_OFFSET;
         if !self.is_named() || has_far_offsets {
             return Ok(None);
         }
         let [offsets, times, _] = *self.digests.lock();
         let digests = offsets.zip(times).map(|(offsets, times)| [offsets, times]);
-        let checks = Checks { log_bytes: self.size(), digests, begins_with: &|entry| batches.begin_with(entry) };
-        let (offsets, times) = (self.path(file_name::OFFSET_INDEX), self.path(file_name::TIME_INDEX));
-        let loaded = IndexFiles::load(&*self.home.storage, self.home.maps, [&offsets, &times], &checks)?;
+        let checks = Checks {
+            log_bytes: self.size(),
+            digests,
+            begins_with: &|entry| batches.begin_with(entry),
+        };
+        let (offsets, times) = (
+            self.path(file_name::OFFSET_INDEX),
+            self.path(file_name::TIME_INDEX),
+        );
+        let loaded = IndexFiles::load(
+            &*self.home.storage,
+            self.home.maps,
+            [&offsets, &times],
+            &checks,
+        )?;
         // Those of another may have taken their names while they were loaded.
-        let Some(files) = loaded.filter(|_| self.is_named()) else { return Ok(None) };
+        let Some(files) = loaded.filter(|_| self.is_named()) else {
+            return Ok(None);
+        };
         if digests.is_some() {
             return Ok(Some(files));
         }
@@ -436,31 +586,60 @@ impl Segment {
         Ok(covers.then_some(files))
     }
 
-    /// The index files of a segment that is being opened, if both pass the checks that need no walk; `None` otherwise. They are
-    /// not mapped, so that a device error is an error now.
-    pub(crate) fn stored_index(home: &SegmentHome, base_offset: u64, log_bytes: u32) -> io::Result<Option<IndexFiles>> {
-        let segment = Self::open_sealed(&SegmentHome { maps: false, ..home.clone() }, base_offset, log_bytes, u64::MAX);
+    /// The index files of a segment that is being opened, if both pass the checks that need no
+    /// walk; `None` otherwise. They are not mapped, so that a device error is an error now.
+    pub(crate) fn stored_index(
+        home: &SegmentHome,
+        base_offset: u64,
+        log_bytes: u32,
+    ) -> io::Result<Option<IndexFiles>> {
+        let segment = Self::open_sealed(
+            &SegmentHome {
+                maps: false,
+                ..home.clone()
+            },
+            base_offset,
+            log_bytes,
+            u64::MAX,
+        );
         let segment = Arc::new(segment);
-        let begins_with = |entry: TimeEntry| match BatchFile::new(Arc::clone(&segment)).header_at(0, log_bytes) {
-            Ok(header) => Ok(header.is_some_and(|header| {
-                (header.max_timestamp, segment.relative(header.last_offset)) == (entry.timestamp, entry.relative_offset)
-            })),
-            Err(ReadError::Damaged(_)) => Ok(false),
-            Err(ReadError::Io(error)) => Err(error),
+        let begins_with =
+            |entry: TimeEntry| match BatchFile::new(Arc::clone(&segment)).header_at(0, log_bytes) {
+                Ok(header) => Ok(header.is_some_and(|header| {
+                    (header.max_timestamp, segment.relative(header.last_offset))
+                        == (entry.timestamp, entry.relative_offset)
+                })),
+                Err(ReadError::Damaged(_)) => Ok(false),
+                Err(ReadError::Io(error)) => Err(error),
+            };
+        let (offsets, times) = (
+            segment.path(file_name::OFFSET_INDEX),
+            segment.path(file_name::TIME_INDEX),
+        );
+        let checks = Checks {
+            log_bytes,
+            digests: None,
+            begins_with: &begins_with,
         };
-        let (offsets, times) = (segment.path(file_name::OFFSET_INDEX), segment.path(file_name::TIME_INDEX));
-        let checks = Checks { log_bytes, digests: None, begins_with: &begins_with };
         IndexFiles::load(&*home.storage, false, [&offsets, &times], &checks)
     }
 
     /// The last index entry at or below `offset`: a hint where to start looking.
-    pub(crate) fn floor_offset(&self, offset: u64, batches: &dyn Batches) -> io::Result<Option<OffsetEntry>> {
+    pub(crate) fn floor_offset(
+        &self,
+        offset: u64,
+        batches: &dyn Batches,
+    ) -> io::Result<Option<OffsetEntry>> {
         let relative = self.relative(offset);
         self.with_index(batches, |index| index.floor_offset(relative))
     }
 
     /// The last time entry at or below `timestamp`.
-    pub(crate) fn floor_time(&self, timestamp: i64, batches: &dyn Batches) -> io::Result<Option<TimeFloor>> {
+    pub(crate) fn floor_time(
+        &self,
+        timestamp: i64,
+        batches: &dyn Batches,
+    ) -> io::Result<Option<TimeFloor>> {
         self.with_index(batches, |index| index.floor_time(timestamp))
     }
 
@@ -518,7 +697,8 @@ impl Segment {
             Hold::Kept(_) | Hold::Gone => return Ok(()),
         }
         match self.log.sync_data() {
-            // Its names went in between: it could not be opened by them, or nobody needs to know what became of its bytes.
+            // Its names went in between: it could not be opened by them, or nobody needs to know
+            // what became of its bytes.
             Err(_) if !self.is_named() => return Ok(()),
             synced => synced?,
         }
@@ -538,21 +718,26 @@ impl Segment {
         matches!(&*self.hold.lock(), Hold::Named)
     }
 
-    /// Before the files are renamed, replaced or removed: where a reader may be on the segment, it is opened for good.
+    /// Before the files are renamed, replaced or removed: where a reader may be on the segment, it
+    /// is opened for good.
     pub(crate) fn prepare_removal(self: &Arc<Self>, references: usize) -> io::Result<()> {
         let _no_index_is_written = self.index_files.lock();
         let mut hold = self.hold.lock();
         if matches!(&*hold, Hold::Named) {
             let is_held = Arc::strong_count(self) > references;
-            *hold = if is_held { Hold::Kept(self.log.get()?) } else { Hold::Gone };
+            *hold = if is_held {
+                Hold::Kept(self.log.get()?)
+            } else {
+                Hold::Gone
+            };
         }
         drop(hold);
         self.log.close();
         Ok(())
     }
 
-    /// As [`prepare_removal`](Self::prepare_removal) where the directory goes as a whole: a file that cannot be opened for its
-    /// readers is lost to them.
+    /// As [`prepare_removal`](Self::prepare_removal) where the directory goes as a whole: a file
+    /// that cannot be opened for its readers is lost to them.
     pub(crate) fn give_up(self: &Arc<Self>, references: usize) {
         if self.prepare_removal(references).is_err() {
             *self.hold.lock() = Hold::Gone;

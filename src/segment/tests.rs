@@ -1,4 +1,5 @@
-//! A segment with an index that is walked only where its files do not help, and the ways in which it loses its names.
+//! A segment with an index that is walked only where its files do not help, and the ways in which
+//! it loses its names.
 
 use std::cell::Cell;
 
@@ -14,7 +15,14 @@ pub(super) fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     storage.create_dir_all(Path::new(DIR)).unwrap();
     let files = OpenFiles::new(Arc::clone(&storage), 8);
-    SegmentHome { storage, files, dir: Path::new(DIR).into(), ending: "", maps: false, read_only: false }
+    SegmentHome {
+        storage,
+        files,
+        dir: Path::new(DIR).into(),
+        ending: "",
+        maps: false,
+        read_only: false,
+    }
 }
 
 /// Walks nothing: it has its answers ready and counts the questions.
@@ -41,14 +49,24 @@ impl Batches for Walk {
 }
 
 impl Walk {
-    /// The index of three batches of 100 bytes and one record each, at times that begin with `time`.
+    /// The index of three batches of 100 bytes and one record each, at times that begin with
+    /// `time`.
     fn of_times(time: i64) -> Self {
         let mut index = MemoryIndex::default();
         for (number, max_timestamp) in (0..3).zip(time..) {
-            let batch = IndexedBatch { position: 100 * number, size_bytes: 100, relative_last_offset: number, max_timestamp };
+            let batch = IndexedBatch {
+                position: 100 * number,
+                size_bytes: 100,
+                relative_last_offset: number,
+                max_timestamp,
+            };
             index.note(batch, 0);
         }
-        Self { index, built: Cell::new(0), checked: Cell::new(0) }
+        Self {
+            index,
+            built: Cell::new(0),
+            checked: Cell::new(0),
+        }
     }
 
     fn counts(&self) -> (usize, usize) {
@@ -79,16 +97,35 @@ fn the_digests_are_those_of_the_files_and_spare_the_walk() {
     let files = index_bytes(&disk, &segment).unwrap();
     let [offsets, times] = files.each_ref().map(|bytes| digest(bytes));
     let indexes = [offsets, times, digest(&[])].map(Some);
-    assert_eq!(segment.digests(), Some(SegmentDigests { base_offset: 0, log_bytes: Some(300), indexes }));
+    assert_eq!(
+        segment.digests(),
+        Some(SegmentDigests {
+            base_offset: 0,
+            log_bytes: Some(300),
+            indexes
+        })
+    );
 
     let opened = Segment::open_sealed(&home, 0, 300, 3);
     assert_eq!(opened.digests(), None, "they are set later");
     opened.set_digests([Some(offsets), Some(times), None]);
     let walk = Walk::of_times(50);
-    let found = opened.floor_offset(2, &walk).unwrap().map(|entry| (entry.relative_offset, entry.position));
+    let found = opened
+        .floor_offset(2, &walk)
+        .unwrap()
+        .map(|entry| (entry.relative_offset, entry.position));
     assert_eq!(found, Some((2, 200)));
-    assert_eq!(opened.floor_time(11, &walk).unwrap().map(|floor| floor.entry.relative_offset), Some(1));
-    assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (12, (0, 0)));
+    assert_eq!(
+        opened
+            .floor_time(11, &walk)
+            .unwrap()
+            .map(|floor| floor.entry.relative_offset),
+        Some(1)
+    );
+    assert_eq!(
+        (opened.max_timestamp(&walk).unwrap(), walk.counts()),
+        (12, (0, 0))
+    );
 }
 
 #[test]
@@ -99,7 +136,10 @@ fn files_of_another_digest_are_replaced_by_what_the_batches_tell() {
     let opened = Segment::open_sealed(&home, 0, 300, 3);
     opened.set_digests([Some((16, 1)), Some((36, 1)), None]);
     let walk = Walk::of_times(50);
-    assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (52, (1, 0)));
+    assert_eq!(
+        (opened.max_timestamp(&walk).unwrap(), walk.counts()),
+        (52, (1, 0))
+    );
     assert_ne!(index_bytes(&disk, &opened).unwrap(), files);
 }
 
@@ -109,7 +149,10 @@ fn files_without_a_digest_are_believed_if_the_batches_agree() {
     let home = home(&disk);
     drop(sealed(&home));
     let (opened, walk) = (Segment::open_sealed(&home, 0, 300, 3), Walk::of_times(50));
-    assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (12, (0, 1)));
+    assert_eq!(
+        (opened.max_timestamp(&walk).unwrap(), walk.counts()),
+        (12, (0, 1))
+    );
 }
 
 #[test]
@@ -121,7 +164,11 @@ fn an_index_that_led_astray_is_built_anew_once() {
     opened.distrust_index(&walk).unwrap();
     assert_eq!(opened.max_timestamp(&walk).unwrap(), 52);
     opened.distrust_index(&walk).unwrap();
-    assert_eq!(walk.counts(), (1, 1), "what was built from the batches is not built again");
+    assert_eq!(
+        walk.counts(),
+        (1, 1),
+        "what was built from the batches is not built again"
+    );
 }
 
 #[test]
@@ -130,15 +177,24 @@ fn the_index_of_the_active_segment_is_never_distrusted() {
     segment.append(&[7; 100], 0, 10, 0).unwrap();
     let walk = Walk::of_times(50);
     segment.distrust_index(&walk).unwrap();
-    assert_eq!((segment.max_timestamp(&walk).unwrap(), walk.counts()), (10, (0, 0)));
+    assert_eq!(
+        (segment.max_timestamp(&walk).unwrap(), walk.counts()),
+        (10, (0, 0))
+    );
 }
 
 #[test]
 fn who_only_reads_writes_no_index() {
     let disk = MemoryDisk::new();
-    let home = SegmentHome { read_only: true, ..home(&disk) };
+    let home = SegmentHome {
+        read_only: true,
+        ..home(&disk)
+    };
     let (opened, walk) = (Segment::open_sealed(&home, 0, 300, 3), Walk::of_times(50));
-    assert_eq!((opened.max_timestamp(&walk).unwrap(), walk.counts()), (52, (1, 0)));
+    assert_eq!(
+        (opened.max_timestamp(&walk).unwrap(), walk.counts()),
+        (52, (1, 0))
+    );
     assert!(disk.list(Path::new(DIR)).unwrap().is_empty());
 }
 
@@ -151,7 +207,12 @@ fn an_index_of_which_one_file_could_not_be_written_is_written_later() {
     assert!(disk.has_failed() && index_bytes(&disk, &opened).is_none());
     disk.set_fault(None);
     opened.write_indexes(false, false).unwrap();
-    assert_eq!(index_bytes(&disk, &opened).unwrap().map(|bytes| bytes.len()), [16, 24]);
+    assert_eq!(
+        index_bytes(&disk, &opened)
+            .unwrap()
+            .map(|bytes| bytes.len()),
+        [16, 24]
+    );
 }
 
 #[test]
@@ -164,12 +225,26 @@ fn index_files_that_are_there_are_synced() {
     segment.seal().unwrap();
     drop(disk.take());
     segment.sync_indexes().unwrap();
-    let synced: Vec<_> = disk.take().into_iter().filter(|(call, _)| *call == "sync").map(|(_, path)| path).collect();
-    assert_eq!(synced, [segment.path(file_name::OFFSET_INDEX), segment.path(file_name::TIME_INDEX)]);
+    let synced: Vec<_> = disk
+        .take()
+        .into_iter()
+        .filter(|(call, _)| *call == "sync")
+        .map(|(_, path)| path)
+        .collect();
+    assert_eq!(
+        synced,
+        [
+            segment.path(file_name::OFFSET_INDEX),
+            segment.path(file_name::TIME_INDEX)
+        ]
+    );
 
     disk.remove_file(&synced[1]).unwrap();
     disk.create_dir_all(&synced[1]).unwrap();
-    assert_eq!(segment.sync_indexes().unwrap_err().kind(), io::ErrorKind::IsADirectory);
+    assert_eq!(
+        segment.sync_indexes().unwrap_err().kind(),
+        io::ErrorKind::IsADirectory
+    );
 }
 
 #[test]
@@ -179,7 +254,12 @@ fn no_two_indexes_share_a_temporary_file() {
         let segment = Segment::create(&home(&disk), base).unwrap();
         segment.append(&[7; 100], base, 10, 0).unwrap();
         segment.seal().unwrap();
-        let renamed: Vec<_> = disk.take().into_iter().filter(|(call, _)| *call == "rename").map(|(_, from)| from).collect();
+        let renamed: Vec<_> = disk
+            .take()
+            .into_iter()
+            .filter(|(call, _)| *call == "rename")
+            .map(|(_, from)| from)
+            .collect();
         assert_eq!(renamed.len(), 2);
         assert_ne!(renamed[0], renamed[1], "of the segment at {base}");
     }
@@ -192,7 +272,10 @@ fn a_segment_without_names_is_read_from_its_file_until_it_is_settled() {
     let made = disk.open(Path::new("/p/made"), Access::CreateNew).unwrap();
     made.write_all_at(b"made", 0).unwrap();
     let segment = Segment::open_unnamed(&home, 0, 4, 1, made);
-    disk.open(segment.log_path(), Access::CreateNew).unwrap().write_all_at(b"named", 0).unwrap();
+    disk.open(segment.log_path(), Access::CreateNew)
+        .unwrap()
+        .write_all_at(b"named", 0)
+        .unwrap();
     let content = || {
         let (file, mut bytes) = (segment.file().unwrap(), [0; 5]);
         let count = file.read_at(&mut bytes, 0).unwrap();
@@ -212,14 +295,20 @@ fn a_descriptor_that_is_let_go_is_opened_again_when_it_is_used() {
     assert_eq!(disk.take(), []);
     segment.close_file();
     drop(segment.file().unwrap());
-    assert_eq!(disk.take(), [("open to write", segment.log_path().to_owned())]);
+    assert_eq!(
+        disk.take(),
+        [("open to write", segment.log_path().to_owned())]
+    );
 }
 
 #[test]
 fn before_its_files_go_a_segment_that_is_held_is_opened_for_good() {
     let disk = MemoryDisk::new();
     let home = home(&disk);
-    let (held, unheld) = (Arc::new(sealed(&home)), Arc::new(Segment::create(&home, 9).unwrap()));
+    let (held, unheld) = (
+        Arc::new(sealed(&home)),
+        Arc::new(Segment::create(&home, 9).unwrap()),
+    );
     let reader = Arc::clone(&held);
     for segment in [&held, &unheld] {
         segment.prepare_removal(1).unwrap();
@@ -231,7 +320,11 @@ fn before_its_files_go_a_segment_that_is_held_is_opened_for_good() {
     assert_eq!(unheld.file().unwrap_err().kind(), io::ErrorKind::NotFound);
 
     let walk = Walk::of_times(50);
-    assert_eq!((reader.max_timestamp(&walk).unwrap(), walk.counts()), (52, (1, 0)), "the files may be another's");
+    assert_eq!(
+        (reader.max_timestamp(&walk).unwrap(), walk.counts()),
+        (52, (1, 0)),
+        "the files may be another's"
+    );
 }
 
 #[test]
@@ -255,10 +348,25 @@ fn a_sync_that_fails_is_told_unless_the_names_went_meanwhile() {
 #[test]
 fn a_batch_too_far_from_the_base_has_no_index_entry_and_its_time_counts() {
     let mut index = MemoryIndex::default();
-    for (position, offset, max_timestamp) in [(0, 1, 5), (100, MAX_RELATIVE_OFFSET, 7), (200, MAX_RELATIVE_OFFSET + 1, 9)] {
-        index.note(IndexedBatch { position, size_bytes: 100, relative_last_offset: offset, max_timestamp }, 0);
+    for (position, offset, max_timestamp) in [
+        (0, 1, 5),
+        (100, MAX_RELATIVE_OFFSET, 7),
+        (200, MAX_RELATIVE_OFFSET + 1, 9),
+    ] {
+        index.note(
+            IndexedBatch {
+                position,
+                size_bytes: 100,
+                relative_last_offset: offset,
+                max_timestamp,
+            },
+            0,
+        );
     }
     assert_eq!(index.counts(), (1, 1));
-    assert_eq!(index.floor_offset(u32::MAX).map(|entry| entry.position), Some(100));
+    assert_eq!(
+        index.floor_offset(u32::MAX).map(|entry| entry.position),
+        Some(100)
+    );
     assert_eq!(index.max_timestamp(), 9);
 }

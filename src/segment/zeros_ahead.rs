@@ -1,8 +1,9 @@
-//! Zeros ahead: the active `.log` of a partition that syncs often is longer than its batches, so that a sync need not commit a
-//! new length with every append. Kafka's own `preallocate`, in smaller steps.
+//! Zeros ahead: the active `.log` of a partition that syncs often is longer than its batches, so
+//! that a sync need not commit a new length with every append. Kafka's own `preallocate`, in
+//! smaller steps.
 //!
-//! Only the file's length is ahead: nothing of it is published, and what ends a log is a rest that is all zeros. The zeros go
-//! before the next segment appears, and at close.
+//! Only the file's length is ahead: nothing of it is published, and what ends a log is a rest that
+//! is all zeros. The zeros go before the next segment appears, and at close.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -27,13 +28,23 @@ pub(super) struct FileEnd {
 
 impl FileEnd {
     pub(super) fn at(bytes: u32) -> Self {
-        Self { bytes, takes_zeros: true }
+        Self {
+            bytes,
+            takes_zeros: true,
+        }
     }
 }
 
 impl Segment {
-    /// Writes `batch` from `position` to `end`, behind the last batch: over zeros, or beyond the end of the file.
-    pub(super) fn write_behind(&self, file: &dyn StorageFile, batch: &[u8], position: u32, end: u32) -> io::Result<()> {
+    /// Writes `batch` from `position` to `end`, behind the last batch: over zeros, or beyond the
+    /// end of the file.
+    pub(super) fn write_behind(
+        &self,
+        file: &dyn StorageFile,
+        batch: &[u8],
+        position: u32,
+        end: u32,
+    ) -> io::Result<()> {
         let mut file_end = self.file_end.lock();
         if end <= file_end.bytes {
             drop(file_end);
@@ -44,8 +55,9 @@ impl Segment {
         Ok(())
     }
 
-    /// After a failed write: the file ends behind its last batch. Where there were zeros ahead that is made durable as well, or a
-    /// power cut could bring back the length, and with it a part of what failed behind a batch that is written next.
+    /// After a failed write: the file ends behind its last batch. Where there were zeros ahead that
+    /// is made durable as well, or a power cut could bring back the length, and with it a part of
+    /// what failed behind a batch that is written next.
     pub(super) fn cut_back(&self, file: &dyn StorageFile, position: u32) -> io::Result<()> {
         let mut file_end = self.file_end.lock();
         let had_zeros = file_end.bytes > position;
@@ -54,13 +66,16 @@ impl Segment {
         if had_zeros { file.sync_data() } else { Ok(()) }
     }
 
-    /// Writes zeros ahead where few are left, up to `limit`, the most that the file may come to. That there is no room for them
-    /// is no failure: then the file grows with each append.
+    /// Writes zeros ahead where few are left, up to `limit`, the most that the file may come to.
+    /// That there is no room for them is no failure: then the file grows with each append.
     pub(crate) fn write_zeros_ahead(&self, limit: u32) {
         let mut file_end = self.file_end.lock();
         let (from, left) = (file_end.bytes, file_end.bytes.saturating_sub(self.size()));
-        let end = from.saturating_add(STEP_BYTES - left.min(STEP_BYTES)).min(limit);
-        if !file_end.takes_zeros || left > STEP_BYTES / 2 || end < from.saturating_add(LEAST_BYTES) {
+        let end = from
+            .saturating_add(STEP_BYTES - left.min(STEP_BYTES))
+            .min(limit);
+        if !file_end.takes_zeros || left > STEP_BYTES / 2 || end < from.saturating_add(LEAST_BYTES)
+        {
             return;
         }
         let Ok(file) = self.file() else { return };
@@ -69,7 +84,8 @@ impl Segment {
         while position < end {
             let zeros = ZEROS.get(..(end - position) as usize).unwrap_or(&ZEROS);
             if file.write_all_at(zeros, u64::from(position)).is_err() {
-                // What was written of them is as good as none: whatever stays is zero, and goes with them when they are cut.
+                // What was written of them is as good as none: whatever stays is zero, and goes
+                // with them when they are cut.
                 let _as_long_as_it_is = file.set_len(u64::from(from));
                 return;
             }
@@ -78,12 +94,14 @@ impl Segment {
         file_end.bytes = end;
     }
 
-    /// From now on no zeros are written ahead, and who was about to has done it: another may write to the file then.
+    /// From now on no zeros are written ahead, and who was about to has done it: another may write
+    /// to the file then.
     pub(crate) fn end_zeros_ahead(&self) {
         self.file_end.lock().takes_zeros = false;
     }
 
-    /// Takes the zeros ahead away, for good; [`sync_cut_zeros`](Self::sync_cut_zeros) makes that durable. No append is under way.
+    /// Takes the zeros ahead away, for good; [`sync_cut_zeros`](Self::sync_cut_zeros) makes that
+    /// durable. No append is under way.
     pub(crate) fn cut_zeros_ahead(&self) -> io::Result<()> {
         let mut file_end = self.file_end.lock();
         file_end.takes_zeros = false;
@@ -98,7 +116,8 @@ impl Segment {
         Ok(())
     }
 
-    /// makes the cut durable: before the recovery point passes the segment, beyond which nobody looks where its batches end.
+    /// makes the cut durable: before the recovery point passes the segment, beyond which nobody
+    /// looks where its batches end.
     pub(crate) fn sync_cut_zeros(&self) -> io::Result<()> {
         if self.is_cut_unsynced.load(Ordering::Acquire) {
             self.sync()?;
@@ -128,7 +147,9 @@ mod tests {
     }
 
     fn append(segment: &Segment, number: u8) -> bool {
-        segment.append(&[number; 100], u64::from(number), 0, 4096).is_ok()
+        segment
+            .append(&[number; 100], u64::from(number), 0, 4096)
+            .is_ok()
     }
 
     #[test]
@@ -136,19 +157,37 @@ mod tests {
         let segment = segment(&FaultyDisk::failing_at(0));
         assert!(append(&segment, 1));
         segment.write_zeros_ahead(5_000);
-        assert_eq!(file_bytes(&segment), [vec![1; 100], vec![0; 4_900]].concat());
+        assert_eq!(
+            file_bytes(&segment),
+            [vec![1; 100], vec![0; 4_900]].concat()
+        );
         assert!(append(&segment, 2) && append(&segment, 3));
-        assert_eq!(file_bytes(&segment)[..300], [[1; 100], [2; 100], [3; 100]].concat());
+        assert_eq!(
+            file_bytes(&segment)[..300],
+            [[1; 100], [2; 100], [3; 100]].concat()
+        );
         segment.write_zeros_ahead(5_000);
-        assert_eq!(file_bytes(&segment).len(), 5_000, "the limit is reached already");
+        assert_eq!(
+            file_bytes(&segment).len(),
+            5_000,
+            "the limit is reached already"
+        );
         segment.write_zeros_ahead(u32::MAX);
         assert_eq!(file_bytes(&segment).len(), 300 + (1 << 20));
         segment.write_zeros_ahead(u32::MAX);
-        assert_eq!(file_bytes(&segment).len(), 300 + (1 << 20), "there is enough");
+        assert_eq!(
+            file_bytes(&segment).len(),
+            300 + (1 << 20),
+            "there is enough"
+        );
         segment.cut_zeros_ahead().unwrap();
         segment.sync_cut_zeros().unwrap();
         segment.write_zeros_ahead(u32::MAX);
-        assert_eq!(file_bytes(&segment).len(), 300, "once cut there are no more");
+        assert_eq!(
+            file_bytes(&segment).len(),
+            300,
+            "once cut there are no more"
+        );
     }
 
     #[test]
@@ -195,7 +234,11 @@ mod tests {
             segment.write_zeros_ahead(u32::MAX);
             file_bytes(&segment).len() - count
         };
-        assert_eq!(zeros_behind(HALF - 1), HALF + 1, "more than half a step is left");
+        assert_eq!(
+            zeros_behind(HALF - 1),
+            HALF + 1,
+            "more than half a step is left"
+        );
         assert_eq!(zeros_behind(HALF), 2 * HALF);
 
         let up_to = |limit: u32| {
@@ -217,7 +260,10 @@ mod tests {
 
     #[test]
     fn the_end_behind_a_failed_write_is_durable_where_there_were_zeros() {
-        for (has_zeros, calls) in [(false, &["write", "set length"][..]), (true, &["write", "set length", "sync"])] {
+        for (has_zeros, calls) in [
+            (false, &["write", "set length"][..]),
+            (true, &["write", "set length", "sync"]),
+        ] {
             let faulty = FaultyDisk::failing_at(0);
             let disk = RecordingDisk::over(faulty.clone());
             let segment = segment(&disk);
@@ -239,7 +285,10 @@ mod tests {
         let segment = segment(&disk);
         let syncs = || {
             segment.sync_cut_zeros().unwrap();
-            disk.take().into_iter().filter(|(call, _)| *call == "sync").count()
+            disk.take()
+                .into_iter()
+                .filter(|(call, _)| *call == "sync")
+                .count()
         };
         segment.write_zeros_ahead(u32::MAX);
         assert_eq!(syncs(), 0, "nothing was cut");

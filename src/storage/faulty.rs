@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 
 use crate::clock::Timestamp;
 
-use super::{Access, DirEntry, FileLock, FileMetadata, FileView, MemoryDisk, Storage, StorageFile, sealed};
+use super::{
+    Access, DirEntry, FileLock, FileMetadata, FileView, MemoryDisk, Storage, StorageFile, sealed,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
@@ -52,7 +54,9 @@ struct Plan {
 
 impl Plan {
     fn check(&self, needs_room: bool) -> io::Result<()> {
-        let Some(fault) = *self.fault.lock() else { return Ok(()) };
+        let Some(fault) = *self.fault.lock() else {
+            return Ok(());
+        };
         if !needs_room && matches!(fault, Fault::Full | Fault::FullForGood) {
             return Ok(());
         }
@@ -84,7 +88,10 @@ impl FaultyDisk {
             unsyncable: Mutex::new(None),
             has_no_drop_cache: AtomicBool::new(false),
         };
-        Self { inner: MemoryDisk::new(), plan: Arc::new(plan) }
+        Self {
+            inner: MemoryDisk::new(),
+            plan: Arc::new(plan),
+        }
     }
 
     /// Directories for which `refuses` is true cannot be synced.
@@ -118,7 +125,10 @@ impl Storage for FaultyDisk {
             self.plan.check(true)?;
         }
         let inner = self.inner.open(path, access)?;
-        Ok(Arc::new(FaultyFile { inner, plan: Arc::clone(&self.plan) }))
+        Ok(Arc::new(FaultyFile {
+            inner,
+            plan: Arc::clone(&self.plan),
+        }))
     }
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
         self.inner.metadata(path)
@@ -166,7 +176,8 @@ impl StorageFile for FaultyFile {
     }
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {
         if let Err(error) = self.plan.check(true) {
-            self.inner.write_all_at(&bytes[..bytes.len() / 2], position)?;
+            self.inner
+                .write_all_at(&bytes[..bytes.len() / 2], position)?;
             return Err(error);
         }
         self.inner.write_all_at(bytes, position)

@@ -15,9 +15,13 @@ pub(crate) struct FilePart<'a> {
 }
 
 impl FilePart<'_> {
-    /// Hands out the part chunk by chunk, with the position of each and up to `more` bytes of the next one behind it, until
-    /// `visit` says that it is enough. Gives whether it did.
-    pub(crate) fn any_chunk(&self, more: u32, mut visit: impl FnMut(u32, &[u8]) -> io::Result<bool>) -> io::Result<bool> {
+    /// Hands out the part chunk by chunk, with the position of each and up to `more` bytes of the
+    /// next one behind it, until `visit` says that it is enough. Gives whether it did.
+    pub(crate) fn any_chunk(
+        &self,
+        more: u32,
+        mut visit: impl FnMut(u32, &[u8]) -> io::Result<bool>,
+    ) -> io::Result<bool> {
         let mut chunk = Vec::new();
         for position in (self.start..self.end).step_by(CHUNK_BYTES as usize) {
             let count = (self.end - position).min(CHUNK_BYTES + more);
@@ -33,12 +37,19 @@ impl FilePart<'_> {
     pub(crate) fn read(&self, position: u32, count: u32, into: &mut Vec<u8>) -> io::Result<()> {
         into.resize(count as usize, 0);
         let read = self.file.read_at(into, u64::from(position))?;
-        if read < into.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+        if read < into.len() {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes it at the beginning of another file.
     pub(crate) fn copy_to(&self, copy: &dyn StorageFile) -> io::Result<()> {
-        let write = |position, chunk: &[u8]| copy.write_all_at(chunk, u64::from(position - self.start)).map(|()| false);
+        let write = |position, chunk: &[u8]| {
+            copy.write_all_at(chunk, u64::from(position - self.start))
+                .map(|()| false)
+        };
         self.any_chunk(0, write).map(drop)
     }
 }
@@ -57,7 +68,9 @@ mod tests {
     const PART_BYTES: usize = 2 * CHUNK + 9;
 
     fn file(name: &str, content: &[u8]) -> Arc<dyn StorageFile> {
-        let file = MemoryDisk::new().open(Path::new(name), Access::CreateNew).unwrap();
+        let file = MemoryDisk::new()
+            .open(Path::new(name), Access::CreateNew)
+            .unwrap();
         file.write_all_at(content, 0).unwrap();
         file
     }
@@ -68,7 +81,11 @@ mod tests {
     }
 
     fn part(file: &dyn StorageFile) -> FilePart<'_> {
-        FilePart { file, start: START, end: START + u32::try_from(PART_BYTES).unwrap() }
+        FilePart {
+            file,
+            start: START,
+            end: START + u32::try_from(PART_BYTES).unwrap(),
+        }
     }
 
     #[test]
@@ -86,9 +103,18 @@ mod tests {
             assert!(!part(&*file).any_chunk(more, visit).unwrap());
             chunks
         };
-        assert_eq!(chunks(0), [(3, CHUNK), (3 + CHUNK, CHUNK), (3 + 2 * CHUNK, 9)]);
-        assert_eq!(chunks(5), [(3, CHUNK + 5), (3 + CHUNK, CHUNK + 5), (3 + 2 * CHUNK, 9)]);
-        assert_eq!(chunks(20), [(3, CHUNK + 20), (3 + CHUNK, CHUNK + 9), (3 + 2 * CHUNK, 9)]);
+        assert_eq!(
+            chunks(0),
+            [(3, CHUNK), (3 + CHUNK, CHUNK), (3 + 2 * CHUNK, 9)]
+        );
+        assert_eq!(
+            chunks(5),
+            [(3, CHUNK + 5), (3 + CHUNK, CHUNK + 5), (3 + 2 * CHUNK, 9)]
+        );
+        assert_eq!(
+            chunks(20),
+            [(3, CHUNK + 20), (3 + CHUNK, CHUNK + 9), (3 + 2 * CHUNK, 9)]
+        );
     }
 
     #[test]
@@ -101,7 +127,11 @@ mod tests {
         };
         assert!(part(&*file).any_chunk(0, visit).unwrap());
         assert_eq!(positions, [START, START + CHUNK_BYTES]);
-        let none = FilePart { file: &*file, start: START, end: START };
+        let none = FilePart {
+            file: &*file,
+            start: START,
+            end: START,
+        };
         assert!(!none.any_chunk(0, |_, _| Ok(true)).unwrap());
     }
 
@@ -111,15 +141,22 @@ mod tests {
         let copy = file("copy", b"");
         part(&*file("a", &content)).copy_to(&*copy).unwrap();
         assert_eq!(copy.bytes().unwrap(), PART_BYTES as u64);
-        assert_eq!(&*copy.view(PART_BYTES).unwrap(), &content[3..3 + PART_BYTES]);
+        assert_eq!(
+            &*copy.view(PART_BYTES).unwrap(),
+            &content[3..3 + PART_BYTES]
+        );
     }
 
     #[test]
     fn a_file_that_became_shorter_than_its_part_is_an_error() {
         let file = file("a", &content());
-        file.set_len(u64::from(START) + PART_BYTES as u64 - 1).unwrap();
+        file.set_len(u64::from(START) + PART_BYTES as u64 - 1)
+            .unwrap();
         let part = part(&*file);
-        assert_eq!(part.any_chunk(0, |_, _| Ok(false)).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            part.any_chunk(0, |_, _| Ok(false)).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
         let mut bytes = vec![9; 7];
         part.read(1, 4, &mut bytes).unwrap();
         assert_eq!(bytes, [1, 2, 3, 4]);

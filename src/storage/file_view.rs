@@ -1,7 +1,8 @@
 //! The bytes of a file as one slice, without saying where they lie: mapped, or in memory.
 //!
-//! A view never changes and outlives its file's name and descriptor. That a mapped part of a file is neither shrunk nor
-//! rewritten is promised by whoever asks for the view ([`StorageFile::view`](super::StorageFile::view)).
+//! A view never changes and outlives its file's name and descriptor. That a mapped part of a file
+//! is neither shrunk nor rewritten is promised by whoever asks for the view
+//! ([`StorageFile::view`](super::StorageFile::view)).
 
 use std::fmt;
 use std::ops::Deref;
@@ -17,7 +18,8 @@ pub struct FileView(Source);
 enum Source {
     Mapped(Arc<Mapping>),
     Copied(Arc<[u8]>),
-    /// The content of a file in memory, of which the first `bytes` are seen. The file copies it before it writes again.
+    /// The content of a file in memory, of which the first `bytes` are seen. The file copies it
+    /// before it writes again.
     Shared {
         content: Arc<Vec<u8>>,
         bytes: usize,
@@ -36,7 +38,11 @@ impl FileView {
 
     /// The first `bytes` of a content that has at least as many.
     pub(super) fn from_shared(content: Arc<Vec<u8>>, bytes: usize) -> Self {
-        assert!(bytes <= content.len(), "a view of {bytes} bytes needs as many, not {}", content.len());
+        assert!(
+            bytes <= content.len(),
+            "a view of {bytes} bytes needs as many, not {}",
+            content.len()
+        );
         Self(Source::Shared { content, bytes })
     }
 }

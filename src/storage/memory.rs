@@ -1,8 +1,10 @@
-//! A disk in memory, for tests and for logs that need not outlive the process: the same engine, nothing is touched.
+//! A disk in memory, for tests and for logs that need not outlive the process: the same engine,
+//! nothing is touched.
 //!
-//! Behaves as [`Disk`](super::Disk) does, down to the kinds of error, with one tree of directories under `/` (relative paths
-//! start there too) and without links. The content of a file is copied on write, so a view of it costs nothing and never
-//! changes. Syncing does nothing: all is lost together.
+//! Behaves as [`Disk`](super::Disk) does, down to the kinds of error, with one tree of directories
+//! under `/` (relative paths start there too) and without links. The content of a file is copied on
+//! write, so a view of it costs nothing and never changes. Syncing does nothing: all is lost
+//! together.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -33,7 +35,10 @@ impl MemoryDisk {
     /// An empty disk whose files take their times of modification from `clock`.
     pub fn with_clock(clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
-        Self { root: Arc::new(Mutex::new(Directory::new(clock.now()))), clock }
+        Self {
+            root: Arc::new(Mutex::new(Directory::new(clock.now()))),
+            clock,
+        }
     }
 }
 
@@ -62,16 +67,21 @@ struct Directory {
 
 impl Directory {
     fn new(modified: Timestamp) -> Self {
-        Self { nodes: BTreeMap::new(), modified }
+        Self {
+            nodes: BTreeMap::new(),
+            modified,
+        }
     }
 
     /// The directory below this one under `names`.
     fn descend<'a>(&mut self, names: impl IntoIterator<Item = &'a OsStr>) -> io::Result<&mut Self> {
-        names.into_iter().try_fold(self, |dir, name| match dir.nodes.get_mut(name) {
-            Some(Node::Directory(dir)) => Ok(dir),
-            Some(Node::File(_)) => Err(ErrorKind::NotADirectory.into()),
-            None => Err(ErrorKind::NotFound.into()),
-        })
+        names
+            .into_iter()
+            .try_fold(self, |dir, name| match dir.nodes.get_mut(name) {
+                Some(Node::Directory(dir)) => Ok(dir),
+                Some(Node::File(_)) => Err(ErrorKind::NotADirectory.into()),
+                None => Err(ErrorKind::NotFound.into()),
+            })
     }
 }
 
@@ -104,7 +114,8 @@ pub(super) fn names(path: &Path) -> Vec<&OsStr> {
     names
 }
 
-/// The names of the directory that holds `path`, and the name in it; `on_root` for the root, which no directory holds.
+/// The names of the directory that holds `path`, and the name in it; `on_root` for the root, which
+/// no directory holds.
 pub(super) fn split(path: &Path, on_root: ErrorKind) -> io::Result<(Vec<&OsStr>, &OsStr)> {
     let mut names = names(path);
     let name = names.pop().ok_or(on_root)?;
@@ -122,10 +133,17 @@ impl MemoryDisk {
             Some(Node::Directory(_)) => Err(ErrorKind::IsADirectory.into()),
             None if matches!(access, Access::CreateNew | Access::OpenOrCreate) => {
                 let modified = self.clock.now();
-                let data = RwLock::new(Data { bytes: Arc::default(), modified });
-                let content =
-                    Arc::new(Content { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), data, is_locked: AtomicBool::new(false) });
-                dir.nodes.insert(name.to_owned(), Node::File(Arc::clone(&content)));
+                let data = RwLock::new(Data {
+                    bytes: Arc::default(),
+                    modified,
+                });
+                let content = Arc::new(Content {
+                    id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                    data,
+                    is_locked: AtomicBool::new(false),
+                });
+                dir.nodes
+                    .insert(name.to_owned(), Node::File(Arc::clone(&content)));
                 dir.modified = modified;
                 Ok(content)
             }
@@ -153,21 +171,40 @@ impl sealed::Sealed for MemoryDisk {}
 impl Storage for MemoryDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
         let content = self.content(path, access)?;
-        Ok(Arc::new(MemoryFile { content, clock: Arc::clone(&self.clock), is_writable: access != Access::Read }))
+        Ok(Arc::new(MemoryFile {
+            content,
+            clock: Arc::clone(&self.clock),
+            is_writable: access != Access::Read,
+        }))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
-        let of_directory = |dir: &Directory| FileMetadata { bytes: 0, modified: dir.modified, id: 0, is_dir: true };
+        let of_directory = |dir: &Directory| FileMetadata {
+            bytes: 0,
+            modified: dir.modified,
+            id: 0,
+            is_dir: true,
+        };
         let mut root = self.root.lock();
         let Ok((dir, name)) = split(path, ErrorKind::IsADirectory) else {
             return Ok(of_directory(&root));
         };
-        match root.descend(dir)?.nodes.get(name).ok_or(ErrorKind::NotFound)? {
+        match root
+            .descend(dir)?
+            .nodes
+            .get(name)
+            .ok_or(ErrorKind::NotFound)?
+        {
             Node::Directory(dir) => Ok(of_directory(dir)),
             Node::File(content) => {
                 let data = content.data.read();
                 let bytes = data.bytes.len() as u64;
-                Ok(FileMetadata { bytes, modified: data.modified, id: content.id, is_dir: false })
+                Ok(FileMetadata {
+                    bytes,
+                    modified: data.modified,
+                    id: content.id,
+                    is_dir: false,
+                })
             }
         }
     }
@@ -177,7 +214,14 @@ impl Storage for MemoryDisk {
             name: name.to_string_lossy().into_owned(),
             is_dir: matches!(node, Node::Directory(_)),
         };
-        Ok(self.root.lock().descend(names(dir))?.nodes.iter().map(entry).collect())
+        Ok(self
+            .root
+            .lock()
+            .descend(names(dir))?
+            .nodes
+            .iter()
+            .map(entry)
+            .collect())
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -186,7 +230,8 @@ impl Storage for MemoryDisk {
         let mut at = &mut *root;
         for name in names(dir) {
             if !at.nodes.contains_key(name) {
-                at.nodes.insert(name.to_owned(), Node::Directory(Directory::new(now)));
+                at.nodes
+                    .insert(name.to_owned(), Node::Directory(Directory::new(now)));
                 at.modified = now;
             }
             at = at.descend([name])?;
@@ -205,16 +250,25 @@ impl Storage for MemoryDisk {
         };
         if is_dir && names(to).starts_with(&names(from)) {
             // Onto itself is nothing to do, into itself cannot be.
-            return if names(to) == names(from) { Ok(()) } else { Err(ErrorKind::InvalidInput.into()) };
+            return if names(to) == names(from) {
+                Ok(())
+            } else {
+                Err(ErrorKind::InvalidInput.into())
+            };
         }
         match root.descend(to_dir.iter().copied())?.nodes.get(to_name) {
             Some(Node::File(_)) if is_dir => return Err(ErrorKind::NotADirectory.into()),
             Some(Node::Directory(_)) if !is_dir => return Err(ErrorKind::IsADirectory.into()),
-            Some(Node::Directory(dir)) if !dir.nodes.is_empty() => return Err(ErrorKind::DirectoryNotEmpty.into()),
+            Some(Node::Directory(dir)) if !dir.nodes.is_empty() => {
+                return Err(ErrorKind::DirectoryNotEmpty.into());
+            }
             _ => {}
         }
         let from_dir = root.descend(from_dir)?;
-        let moved = from_dir.nodes.remove(from_name).ok_or(ErrorKind::NotFound)?;
+        let moved = from_dir
+            .nodes
+            .remove(from_name)
+            .ok_or(ErrorKind::NotFound)?;
         from_dir.modified = now;
         let to_dir = root.descend(to_dir)?;
         to_dir.nodes.insert(to_name.to_owned(), moved);
@@ -250,7 +304,10 @@ impl Storage for MemoryDisk {
 
     fn lock_holder(&self, path: &Path) -> Option<u32> {
         let content = self.content(path, Access::Read).ok()?;
-        content.is_locked.load(Ordering::Relaxed).then(std::process::id)
+        content
+            .is_locked
+            .load(Ordering::Relaxed)
+            .then(std::process::id)
     }
 
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
@@ -269,7 +326,10 @@ impl MemoryFile {
     /// Changes the content, after copying it if a view shares it.
     fn change(&self, change: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
         if !self.is_writable {
-            return Err(io::Error::new(ErrorKind::PermissionDenied, "the file is open for reading"));
+            return Err(io::Error::new(
+                ErrorKind::PermissionDenied,
+                "the file is open for reading",
+            ));
         }
         let mut data = self.content.data.write();
         data.modified = self.clock.now();
@@ -288,7 +348,11 @@ fn extend(bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
 
 impl fmt::Debug for MemoryFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MemoryFile({} bytes)", self.content.data.read().bytes.len())
+        write!(
+            f,
+            "MemoryFile({} bytes)",
+            self.content.data.read().bytes.len()
+        )
     }
 }
 
@@ -297,7 +361,10 @@ impl sealed::Sealed for MemoryFile {}
 impl StorageFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let data = self.content.data.read();
-        let Some(mut found) = usize::try_from(position).ok().and_then(|start| data.bytes.get(start..)) else {
+        let Some(mut found) = usize::try_from(position)
+            .ok()
+            .and_then(|start| data.bytes.get(start..))
+        else {
             return Ok(0);
         };
         // A slice reads as many of its bytes as the buffer takes.
@@ -309,7 +376,9 @@ impl StorageFile for MemoryFile {
             return Ok(());
         }
         let start = usize::try_from(position).map_err(|_| ErrorKind::FileTooLarge)?;
-        let end = start.checked_add(bytes.len()).ok_or(ErrorKind::FileTooLarge)?;
+        let end = start
+            .checked_add(bytes.len())
+            .ok_or(ErrorKind::FileTooLarge)?;
         self.change(|content| {
             if start == content.len() {
                 content.try_reserve(bytes.len())?;
@@ -317,7 +386,10 @@ impl StorageFile for MemoryFile {
                 return Ok(());
             }
             extend(content, end)?;
-            content.get_mut(start..end).ok_or(ErrorKind::FileTooLarge)?.copy_from_slice(bytes);
+            content
+                .get_mut(start..end)
+                .ok_or(ErrorKind::FileTooLarge)?
+                .copy_from_slice(bytes);
             Ok(())
         })
     }

@@ -1,4 +1,5 @@
-//! A disk for tests that writes down which calls it got, and lets something happen between two of them.
+//! A disk for tests that writes down which calls it got, and lets something happen between two of
+//! them.
 
 use std::fmt;
 use std::io;
@@ -22,7 +23,9 @@ struct Calls {
 
 impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calls").field("made", &self.made.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Calls")
+            .field("made", &self.made.lock().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,12 +59,18 @@ struct RecordingFile {
 
 impl RecordingDisk {
     pub(crate) fn over(inner: impl Storage) -> Self {
-        Self { inner: Arc::new(inner), calls: Arc::default() }
+        Self {
+            inner: Arc::new(inner),
+            calls: Arc::default(),
+        }
     }
 
     /// Another handle of the same disk, with calls of its own.
     pub(crate) fn beside(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), calls: Arc::default() }
+        Self {
+            inner: Arc::clone(&self.inner),
+            calls: Arc::default(),
+        }
     }
 
     /// The calls since the last time.
@@ -74,7 +83,8 @@ impl RecordingDisk {
         self.calls.largest_read.load(Ordering::SeqCst)
     }
 
-    /// Something happens before the call of this number, counted from the last time they were taken.
+    /// Something happens before the call of this number, counted from the last time they were
+    /// taken.
     pub(crate) fn before_call(&self, number: usize, happens: impl FnOnce() + Send + 'static) {
         *self.calls.pending.lock() = Some((number, Box::new(happens)));
     }
@@ -94,9 +104,20 @@ impl sealed::Sealed for RecordingFile {}
 
 impl Storage for RecordingDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
-        self.note(if access == Access::Read { "open to read" } else { "open to write" }, path);
+        self.note(
+            if access == Access::Read {
+                "open to read"
+            } else {
+                "open to write"
+            },
+            path,
+        );
         let inner = self.inner.open(path, access)?;
-        Ok(Arc::new(RecordingFile { inner, path: path.to_owned(), calls: Arc::clone(&self.calls) }))
+        Ok(Arc::new(RecordingFile {
+            inner,
+            path: path.to_owned(),
+            calls: Arc::clone(&self.calls),
+        }))
     }
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
         self.note("metadata", path);
@@ -147,7 +168,9 @@ impl RecordingFile {
 impl StorageFile for RecordingFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.note("read");
-        self.calls.largest_read.fetch_max(buffer.len(), Ordering::SeqCst);
+        self.calls
+            .largest_read
+            .fetch_max(buffer.len(), Ordering::SeqCst);
         self.inner.read_at(buffer, position)
     }
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()> {

@@ -40,7 +40,12 @@ fn content(file: &dyn StorageFile) -> Vec<u8> {
 }
 
 fn names(disk: &dyn Storage, dir: &Path) -> Vec<(String, bool)> {
-    let mut names: Vec<_> = disk.list(dir).unwrap().into_iter().map(|entry| (entry.name, entry.is_dir)).collect();
+    let mut names: Vec<_> = disk
+        .list(dir)
+        .unwrap()
+        .into_iter()
+        .map(|entry| (entry.name, entry.is_dir))
+        .collect();
     names.sort();
     names
 }
@@ -53,16 +58,31 @@ fn access_says_what_must_be_there_and_what_is_allowed() {
             assert_eq!(kind(disk.open(&path, access)), ErrorKind::NotFound);
         }
         create(disk, &path, b"abc");
-        assert_eq!(kind(disk.open(&path, Access::CreateNew)), ErrorKind::AlreadyExists);
-        assert_eq!(content(&*disk.open(&path, Access::OpenOrCreate).unwrap()), b"abc");
+        assert_eq!(
+            kind(disk.open(&path, Access::CreateNew)),
+            ErrorKind::AlreadyExists
+        );
+        assert_eq!(
+            content(&*disk.open(&path, Access::OpenOrCreate).unwrap()),
+            b"abc"
+        );
         assert_eq!(content(&*disk.open(&path, Access::Write).unwrap()), b"abc");
         let reader = disk.open(&path, Access::Read).unwrap();
         assert!(reader.write_all_at(b"x", 0).is_err());
         assert!(reader.set_len(0).is_err());
         assert_eq!(content(&*reader), b"abc");
-        disk.open(&dir.join("b"), Access::OpenOrCreate).unwrap().write_all_at(b"x", 0).unwrap();
-        assert_eq!(kind(disk.open(&dir.join("a").join("b"), Access::OpenOrCreate)), ErrorKind::NotADirectory);
-        assert_eq!(kind(disk.open(&dir.join("absent").join("b"), Access::OpenOrCreate)), ErrorKind::NotFound);
+        disk.open(&dir.join("b"), Access::OpenOrCreate)
+            .unwrap()
+            .write_all_at(b"x", 0)
+            .unwrap();
+        assert_eq!(
+            kind(disk.open(&dir.join("a").join("b"), Access::OpenOrCreate)),
+            ErrorKind::NotADirectory
+        );
+        assert_eq!(
+            kind(disk.open(&dir.join("absent").join("b"), Access::OpenOrCreate)),
+            ErrorKind::NotFound
+        );
         assert_eq!(kind(disk.open(dir, Access::Write)), ErrorKind::IsADirectory);
     });
 }
@@ -111,7 +131,12 @@ fn a_view_outlives_its_file() {
         drop(file);
         disk.remove_file(&dir.join("a")).unwrap();
         assert_eq!(&*view, b"abcd");
-        assert!(create(disk, &dir.join("empty"), b"").view(0).unwrap().is_empty());
+        assert!(
+            create(disk, &dir.join("empty"), b"")
+                .view(0)
+                .unwrap()
+                .is_empty()
+        );
     });
 }
 
@@ -143,7 +168,10 @@ fn directories_are_made_listed_renamed_and_removed() {
         disk.create_dir_all(&orders).unwrap();
         create(disk, &orders.join("0.log"), b"abc");
         create(disk, &dir.join("logs").join(".lock"), b"");
-        assert_eq!(names(disk, &dir.join("logs")), [(".lock".to_owned(), false), ("orders-0".to_owned(), true)]);
+        assert_eq!(
+            names(disk, &dir.join("logs")),
+            [(".lock".to_owned(), false), ("orders-0".to_owned(), true)]
+        );
         let metadata = disk.metadata(&orders).unwrap();
         assert_eq!((metadata.is_dir, metadata.bytes), (true, 0));
 
@@ -155,10 +183,22 @@ fn directories_are_made_listed_renamed_and_removed() {
         assert!(disk.remove_file(&leaving).is_err());
         disk.remove_dir_all(&leaving).unwrap();
         assert_eq!(kind(disk.remove_dir_all(&leaving)), ErrorKind::NotFound);
-        assert_eq!(kind(disk.remove_dir_all(&dir.join("logs").join(".lock"))), ErrorKind::NotADirectory);
-        assert_eq!(names(disk, &dir.join("logs")), [(".lock".to_owned(), false)]);
-        assert!(disk.create_dir_all(&dir.join("logs").join(".lock").join("x")).is_err());
-        assert_eq!(kind(disk.sync_dir(&dir.join("absent"))), ErrorKind::NotFound);
+        assert_eq!(
+            kind(disk.remove_dir_all(&dir.join("logs").join(".lock"))),
+            ErrorKind::NotADirectory
+        );
+        assert_eq!(
+            names(disk, &dir.join("logs")),
+            [(".lock".to_owned(), false)]
+        );
+        assert!(
+            disk.create_dir_all(&dir.join("logs").join(".lock").join("x"))
+                .is_err()
+        );
+        assert_eq!(
+            kind(disk.sync_dir(&dir.join("absent"))),
+            ErrorKind::NotFound
+        );
     });
 }
 
@@ -169,18 +209,39 @@ fn a_rename_loses_nothing_but_the_file_it_replaces() {
         disk.create_dir_all(&full.join("below")).unwrap();
         disk.create_dir_all(&empty).unwrap();
         create(disk, &file, b"abc");
-        assert_eq!(kind(disk.rename(&dir.join("absent"), &file)), ErrorKind::NotFound);
-        assert_eq!(kind(disk.rename(&file, &dir.join("absent").join("x"))), ErrorKind::NotFound);
+        assert_eq!(
+            kind(disk.rename(&dir.join("absent"), &file)),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            kind(disk.rename(&file, &dir.join("absent").join("x"))),
+            ErrorKind::NotFound
+        );
         assert_eq!(kind(disk.rename(&file, &full)), ErrorKind::IsADirectory);
         assert_eq!(kind(disk.rename(&full, &file)), ErrorKind::NotADirectory);
-        assert_eq!(kind(disk.rename(&empty, &full)), ErrorKind::DirectoryNotEmpty);
-        assert_eq!(kind(disk.rename(&full, &full.join("below").join("x"))), ErrorKind::InvalidInput);
-        assert_eq!(kind(disk.rename(&file, &file.join("x"))), ErrorKind::NotADirectory);
-        assert_eq!(kind(disk.rename(&dir.join("absent"), &dir.join("absent").join("x"))), ErrorKind::NotFound);
+        assert_eq!(
+            kind(disk.rename(&empty, &full)),
+            ErrorKind::DirectoryNotEmpty
+        );
+        assert_eq!(
+            kind(disk.rename(&full, &full.join("below").join("x"))),
+            ErrorKind::InvalidInput
+        );
+        assert_eq!(
+            kind(disk.rename(&file, &file.join("x"))),
+            ErrorKind::NotADirectory
+        );
+        assert_eq!(
+            kind(disk.rename(&dir.join("absent"), &dir.join("absent").join("x"))),
+            ErrorKind::NotFound
+        );
         disk.rename(&full, &full).unwrap();
         disk.rename(&file, &file).unwrap();
         disk.rename(&full, &empty).unwrap();
-        assert_eq!(names(disk, dir), [("empty".to_owned(), true), ("file".to_owned(), false)]);
+        assert_eq!(
+            names(disk, dir),
+            [("empty".to_owned(), true), ("file".to_owned(), false)]
+        );
         assert_eq!(names(disk, &empty), [("below".to_owned(), true)]);
     });
 }
@@ -192,10 +253,14 @@ fn a_directory_has_one_canonical_name() {
         disk.create_dir_all(&dir.join("a").join("b")).unwrap();
         assert!(canonical.is_absolute());
         assert_eq!(
-            disk.canonical(&dir.join("a").join("..").join(".").join("a").join("b")).unwrap(),
+            disk.canonical(&dir.join("a").join("..").join(".").join("a").join("b"))
+                .unwrap(),
             canonical.join("a").join("b")
         );
-        assert_eq!(kind(disk.canonical(&dir.join("absent"))), ErrorKind::NotFound);
+        assert_eq!(
+            kind(disk.canonical(&dir.join("absent"))),
+            ErrorKind::NotFound
+        );
     });
 }
 
@@ -213,7 +278,10 @@ fn a_lock_has_one_holder_until_it_is_dropped() {
         drop(held);
         drop(disk.lock(&path).unwrap());
         assert_eq!(names(disk, dir), [(".lock".to_owned(), false)]);
-        assert_eq!(kind(disk.lock(&dir.join("absent").join(".lock"))), ErrorKind::NotFound);
+        assert_eq!(
+            kind(disk.lock(&dir.join("absent").join(".lock"))),
+            ErrorKind::NotFound
+        );
     });
 }
 
@@ -268,8 +336,14 @@ fn a_replaced_file_is_the_new_one_or_the_old_one() {
 
         // A directory cannot be replaced by a file: the rename fails, and nothing is left.
         disk.create_dir_all(&dir.join("orders-0")).unwrap();
-        assert_eq!(kind(replace_file(disk, &dir.join("orders-0"), b"x")), ErrorKind::IsADirectory);
-        assert_eq!(kind(replace_file(disk, &dir.join("absent").join("x"), b"x")), ErrorKind::NotFound);
+        assert_eq!(
+            kind(replace_file(disk, &dir.join("orders-0"), b"x")),
+            ErrorKind::IsADirectory
+        );
+        assert_eq!(
+            kind(replace_file(disk, &dir.join("absent").join("x"), b"x")),
+            ErrorKind::NotFound
+        );
         assert_eq!(names(disk, dir).len(), 2);
     });
 }
@@ -278,7 +352,10 @@ fn a_replaced_file_is_the_new_one_or_the_old_one() {
 fn a_replacement_that_cannot_begin_says_so_at_once() {
     let disk = SimulatedDisk::new(1);
     disk.fail_call(0, ErrorKind::PermissionDenied.into());
-    assert_eq!(kind(replace_file(&disk, Path::new("/a"), b"abc")), ErrorKind::PermissionDenied);
+    assert_eq!(
+        kind(replace_file(&disk, Path::new("/a"), b"abc")),
+        ErrorKind::PermissionDenied
+    );
     assert_eq!(disk.calls(), 1);
     assert!(names(&disk, Path::new("/")).is_empty());
 }
@@ -300,7 +377,12 @@ fn leftovers_of_a_killed_replacement_are_stepped_over_and_recognised() {
         assert!(!remove_if_exists(disk, &first).unwrap());
         assert_eq!(names(disk, dir), [("a".to_owned(), false)]);
     });
-    for name in ["0123456789abcde.tmp", "0123456789abcdeF.tmp", "0123456789abcdef.log", "0123456789abcdef0.tmp"] {
+    for name in [
+        "0123456789abcde.tmp",
+        "0123456789abcdeF.tmp",
+        "0123456789abcdef.log",
+        "0123456789abcdef0.tmp",
+    ] {
         assert!(!is_temporary(name), "{name}");
     }
 }
@@ -337,7 +419,8 @@ fn threads_write_and_read_their_parts_of_one_file() {
 #[test]
 fn a_file_can_be_given_the_time_of_another() {
     let (dir, memory) = (TempDir::new().unwrap(), MemoryDisk::new());
-    let disks: [(&dyn Storage, PathBuf); 2] = [(&Disk, dir.path().join("a")), (&memory, "a".into())];
+    let disks: [(&dyn Storage, PathBuf); 2] =
+        [(&Disk, dir.path().join("a")), (&memory, "a".into())];
     for (disk, path) in disks {
         // Whole seconds, which every file system keeps.
         let past = Timestamp::from_millis(1_600_000_000_000);
@@ -354,11 +437,23 @@ fn memory_takes_its_times_from_its_clock_and_clones_share_it() {
     disk.create_dir_all(Path::new("data")).unwrap();
     let file = create(&disk, path, b"abc");
     clock.set(Timestamp::from_millis(9));
-    assert_eq!(disk.metadata(path).unwrap().modified, Timestamp::from_millis(7));
+    assert_eq!(
+        disk.metadata(path).unwrap().modified,
+        Timestamp::from_millis(7)
+    );
     file.write_all_at(b"x", 0).unwrap();
-    assert_eq!(disk.clone().metadata(Path::new("/data/../data/./a")).unwrap().modified, Timestamp::from_millis(9));
+    assert_eq!(
+        disk.clone()
+            .metadata(Path::new("/data/../data/./a"))
+            .unwrap()
+            .modified,
+        Timestamp::from_millis(9)
+    );
     let lock = disk.lock(path).unwrap();
-    assert_eq!(format!("{disk:?} {file:?} {lock:?}"), "MemoryDisk { .. } MemoryFile(3 bytes) MemoryLock");
+    assert_eq!(
+        format!("{disk:?} {file:?} {lock:?}"),
+        "MemoryDisk { .. } MemoryFile(3 bytes) MemoryLock"
+    );
 }
 
 #[test]

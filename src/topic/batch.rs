@@ -1,7 +1,7 @@
 //! Appending many records to a topic at once: one batch for each partition that they go to.
 //!
-//! All batches are encoded before the first is written, so that a record that cannot be appended keeps every one from being
-//! written.
+//! All batches are encoded before the first is written, so that a record that cannot be appended
+//! keeps every one from being written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,11 @@ struct Share<'a> {
 
 impl TopicCore {
     /// Appends each share as one batch. Returns where each record is, in the order of the records.
-    pub(super) fn append_batch(&self, durability: Durability, records: &[Record<'_>]) -> Result<Vec<RecordMetadata>> {
+    pub(super) fn append_batch(
+        &self,
+        durability: Durability,
+        records: &[Record<'_>],
+    ) -> Result<Vec<RecordMetadata>> {
         let now = self.context().clock.now();
         let shares = self.shares(records)?;
         let mut batches = Vec::with_capacity(shares.len());
@@ -37,9 +41,21 @@ impl TopicCore {
         let mut found: Vec<(usize, RecordMetadata)> = Vec::with_capacity(records.len());
         for (share, append_time, appended) in written {
             share.settle(durability, &appended)?;
-            let timestamp = |record: &Record<'_>| append_time.map(Timestamp::from_millis).or(record.timestamp).unwrap_or(now);
+            let timestamp = |record: &Record<'_>| {
+                append_time
+                    .map(Timestamp::from_millis)
+                    .or(record.timestamp)
+                    .unwrap_or(now)
+            };
             let metadata = |(offset, (index, record)): (u64, &(usize, &Record<'_>))| {
-                (*index, RecordMetadata { partition: share.partition.id().partition, offset, timestamp: timestamp(record) })
+                (
+                    *index,
+                    RecordMetadata {
+                        partition: share.partition.id().partition,
+                        offset,
+                        timestamp: timestamp(record),
+                    },
+                )
             };
             found.extend(appended.offsets.zip(&share.records).map(metadata));
         }
@@ -49,7 +65,11 @@ impl TopicCore {
 
     /// Records with a key go where the key says; those without one go together.
     fn shares<'a>(&self, records: &'a [Record<'a>]) -> Result<Vec<Share<'a>>> {
-        let keyless_bytes = records.iter().filter(|record| record.key.is_none()).map(stored_bytes).sum();
+        let keyless_bytes = records
+            .iter()
+            .filter(|record| record.key.is_none())
+            .map(stored_bytes)
+            .sum();
         let mut keyless: Option<Arc<PartitionCore>> = None;
         let mut shares = BTreeMap::new();
         for (index, record) in records.iter().enumerate() {
@@ -59,7 +79,10 @@ impl TopicCore {
                 (Some(_), _) => self.choose(record)?,
             };
             let number = partition.id().partition;
-            let share = shares.entry(number).or_insert_with(|| Share { partition, records: Vec::new() });
+            let share = shares.entry(number).or_insert_with(|| Share {
+                partition,
+                records: Vec::new(),
+            });
             share.records.push((index, record));
         }
         Ok(shares.into_values().collect())
@@ -68,7 +91,9 @@ impl TopicCore {
 
 impl Share<'_> {
     fn encode(&self, now: Timestamp) -> Result<Option<EncodedBatch>> {
-        let encoded = self.partition.encode_batch(now, self.records.iter().map(|(_, record)| *record));
+        let encoded = self
+            .partition
+            .encode_batch(now, self.records.iter().map(|(_, record)| *record));
         encoded.map_err(|error| match error {
             Error::InvalidRecord { index, reason } => {
                 let index = self.records.get(index).map_or(index, |(index, _)| *index);

@@ -1,6 +1,7 @@
 //! Names that nothing else has: topic ids, cluster ids, directories on their way out.
 //!
-//! They need to differ, not to be secret: the randomness is that which the standard library seeds its hash maps with.
+//! They need to differ, not to be secret: the randomness is that which the standard library seeds
+//! its hash maps with.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -38,7 +39,8 @@ mod tests {
     #[test]
     fn both_halves_vary() {
         let drawn: Vec<_> = (0..64).map(|_| unique()).collect();
-        let varies = |half: fn(u128) -> u128| drawn.iter().any(|number| half(*number) != half(drawn[0]));
+        let varies =
+            |half: fn(u128) -> u128| drawn.iter().any(|number| half(*number) != half(drawn[0]));
         assert!(varies(|number| number >> 64) && varies(|number| number & u128::from(u64::MAX)));
     }
 }

@@ -1,14 +1,15 @@
 //! Topics: a set of partitions under one name, with one config, and the partitioner.
 //!
-//! [`TopicCore`] is the topic itself, shared by all its handles; [`Topic`] is what a program holds. A topic's partitions are
-//! opened all at once and stay; their number only grows. A partition that could not be opened keeps its place: asking for it
-//! gives the reason, and the others serve.
+//! [`TopicCore`] is the topic itself, shared by all its handles; [`Topic`] is what a program holds.
+//! A topic's partitions are opened all at once and stay; their number only grows. A partition that
+//! could not be opened keeps its place: asking for it gives the reason, and the others serve.
 //!
-//! What a topic is on disk, and how that changes without ever being half done, stands in `stored`. Which topics there are, and
-//! the files that all of them share, is for the floors above.
+//! What a topic is on disk, and how that changes without ever being half done, stands in `stored`.
+//! Which topics there are, and the files that all of them share, is for the floors above.
 //!
-//! Another topic may have the name of one that was deleted. So a step that waits for a lock keeps the [`TopicCore`] and asks it
-//! again, under the lock, whether it [is deleted](TopicCore::is_deleted); it never looks the name up a second time.
+//! Another topic may have the name of one that was deleted. So a step that waits for a lock keeps
+//! the [`TopicCore`] and asks it again, under the lock, whether it [is
+//! deleted](TopicCore::is_deleted); it never looks the name up a second time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -60,7 +61,8 @@ impl Changes {
         let _only_once = self.beside.set(beside);
     }
 
-    /// In a read-only log: looks what there is now. Whoever calls it holds no lock of a topic or of the catalog.
+    /// In a read-only log: looks what there is now. Whoever calls it holds no lock of a topic or of
+    /// the catalog.
     pub(crate) fn look_again(&self) -> Result<()> {
         match self.beside.get() {
             Some(beside) if !self.is_closed() => beside.look_again(),
@@ -95,7 +97,11 @@ impl Changes {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -113,7 +119,12 @@ pub(crate) struct Slots {
 
 impl Slots {
     fn new(by_number: BTreeMap<u32, Slot>) -> Self {
-        Self { count: by_number.last_key_value().map_or(0, |(last, _)| last.saturating_add(1)), by_number }
+        Self {
+            count: by_number
+                .last_key_value()
+                .map_or(0, |(last, _)| last.saturating_add(1)),
+            by_number,
+        }
     }
 
     /// One more than the greatest number.
@@ -169,14 +180,23 @@ impl TopicCore {
         self.is_deleted.load(Ordering::Acquire)
     }
 
-    /// Whether anybody said how to treat its records. A broker's topic without a config here keeps all it has.
+    /// Whether anybody said how to treat its records. A broker's topic without a config here keeps
+    /// all it has.
     pub(crate) fn is_configured(&self) -> bool {
         self.stored.lock().is_configured()
     }
 
     /// Its `flush.ms`, if it has one.
     pub(crate) fn flush_time(&self) -> Option<Duration> {
-        let flush_ms = self.slots.read().by_number.values().flatten().next()?.settings().flush_ms;
+        let flush_ms = self
+            .slots
+            .read()
+            .by_number
+            .values()
+            .flatten()
+            .next()?
+            .settings()
+            .flush_ms;
         (flush_ms < i64::MAX).then(|| Duration::from_millis(flush_ms.unsigned_abs()))
     }
 
@@ -193,7 +213,8 @@ impl TopicCore {
         }
     }
 
-    /// Why none of its partitions could be opened, if none could. That a writer has yet to create them is not an error.
+    /// Why none of its partitions could be opened, if none could. That a writer has yet to create
+    /// them is not an error.
     pub(crate) fn check_has_partitions(&self) -> Result<()> {
         let slots = self.slots();
         let is_there = |slot: &Slot| matches!(slot, Ok(_) | Err(Error::UnknownPartition(_)));
@@ -205,7 +226,13 @@ impl TopicCore {
 
     /// Those that could be opened, by number.
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionCore>> {
-        self.slots.read().by_number.values().flatten().map(Arc::clone).collect()
+        self.slots
+            .read()
+            .by_number
+            .values()
+            .flatten()
+            .map(Arc::clone)
+            .collect()
     }
 
     /// In a read-only log: what the writer has added or changed counts from now on.
@@ -218,8 +245,9 @@ impl TopicCore {
         Arc::clone(&self.slots.read())
     }
 
-    /// The topic goes: every call on it, its partitions and their readers returns `UnknownTopic` from now on. Earlier calls may
-    /// still write to its directories until [`vacate`](Self::vacate) returns.
+    /// The topic goes: every call on it, its partitions and their readers returns `UnknownTopic`
+    /// from now on. Earlier calls may still write to its directories until [`vacate`](Self::vacate)
+    /// returns.
     pub(crate) fn mark_deleted(&self) {
         self.is_deleted.store(true, Ordering::Release);
         for partition in self.partitions() {
@@ -227,8 +255,9 @@ impl TopicCore {
         }
     }
 
-    /// After [`mark_deleted`](Self::mark_deleted): waits until nothing writes to the directories any more. The caller holds no
-    /// lock of a topic or of the catalog: a thread that writes may wait for one.
+    /// After [`mark_deleted`](Self::mark_deleted): waits until nothing writes to the directories
+    /// any more. The caller holds no lock of a topic or of the catalog: a thread that writes may
+    /// wait for one.
     pub(crate) fn vacate(&self) {
         for partition in self.partitions() {
             partition.vacate();
@@ -236,7 +265,10 @@ impl TopicCore {
     }
 
     pub(crate) fn partition_id(&self, index: u32) -> TopicPartition {
-        TopicPartition { topic: Arc::clone(&self.name), partition: index }
+        TopicPartition {
+            topic: Arc::clone(&self.name),
+            partition: index,
+        }
     }
 
     #[inline]
@@ -251,15 +283,29 @@ impl TopicCore {
     pub(crate) fn partition_of_key(&self, key: &[u8]) -> Result<Arc<PartitionCore>> {
         let slots = self.slots.read();
         let index = partition_of(key, slots.count);
-        slots.by_number.get(&index).cloned().unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
+        slots
+            .by_number
+            .get(&index)
+            .cloned()
+            .unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
     }
 
-    /// Where the next batch of records without a key goes, by a rule of the caller's, who put `bytes` where it said last.
-    pub(crate) fn partition_of_batch(&self, sticky: &Sticky, bytes: u64, limit: u64) -> Result<Arc<PartitionCore>> {
+    /// Where the next batch of records without a key goes, by a rule of the caller's, who put
+    /// `bytes` where it said last.
+    pub(crate) fn partition_of_batch(
+        &self,
+        sticky: &Sticky,
+        bytes: u64,
+        limit: u64,
+    ) -> Result<Arc<PartitionCore>> {
         let slots = self.slots.read();
         let is_available = |index| matches!(slots.by_number.get(&index), Some(Ok(_)));
         let index = sticky.choose_after(bytes, limit, slots.count, is_available);
-        slots.by_number.get(&index).cloned().unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
+        slots
+            .by_number
+            .get(&index)
+            .cloned()
+            .unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
     }
 
     /// Where a record goes.
@@ -296,7 +342,11 @@ pub(crate) fn partition_dir(root: &Path, partition: &TopicPartition) -> PathBuf 
 fn stored_bytes(record: &Record<'_>) -> u64 {
     const BATCH_BYTES: usize = 70;
     let length = |bytes: &Option<Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + length(value)).sum();
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + length(value))
+        .sum();
     (BATCH_BYTES + length(&record.key) + length(&record.value) + headers) as u64
 }
 
@@ -321,7 +371,11 @@ impl Topic {
     }
 
     pub(crate) fn new(core: Arc<TopicCore>, keep: KeepOpen) -> Self {
-        Self { core, durability: Durability::Os, keep }
+        Self {
+            core,
+            durability: Durability::Os,
+            keep,
+        }
     }
 
     /// Its name.
@@ -329,14 +383,14 @@ impl Topic {
         &self.core.name
     }
 
-    /// Its id, as Kafka writes it: 22 characters. A topic that is deleted and created again gets another one. `None` where an
-    /// old broker (before Kafka 3) gave it none.
+    /// Its id, as Kafka writes it: 22 characters. A topic that is deleted and created again gets
+    /// another one. `None` where an old broker (before Kafka 3) gave it none.
     pub fn id(&self) -> Option<String> {
         self.core.id().map(TopicId::to_text)
     }
 
-    /// Appends a record to the partition of its key, or, without a key, to the one that such records go to for now: after
-    /// 16 KiB they move on to another.
+    /// Appends a record to the partition of its key, or, without a key, to the one that such
+    /// records go to for now: after 16 KiB they move on to another.
     ///
     /// | durability | process killed | machine loses power |
     /// | --- | --- | --- |
@@ -350,18 +404,19 @@ impl Topic {
         self.handle(self.core.choose(&record)?).append(record)
     }
 
-    /// Appends many records at once: one batch for each partition that they go to. Returns where each record is, in the order of
-    /// the records.
+    /// Appends many records at once: one batch for each partition that they go to. Returns where
+    /// each record is, in the order of the records.
     ///
-    /// Each record goes where [`append`](Self::append) would put it, and records of one key stay in order; those without a key
-    /// stay together. The batch of each partition is written whole or not at all, and must not be larger than
-    /// [`max_message_bytes`](TopicConfig::max_message_bytes). Batches of different partitions are not one step: a reader, or a
-    /// power cut, can meet some of them without the others.
+    /// Each record goes where [`append`](Self::append) would put it, and records of one key stay in
+    /// order; those without a key stay together. The batch of each partition is written whole or
+    /// not at all, and must not be larger than
+    /// [`max_message_bytes`](TopicConfig::max_message_bytes). Batches of different partitions are
+    /// not one step: a reader, or a power cut, can meet some of them without the others.
     ///
     /// # Errors
-    /// As of [`Partition::append_batch`](crate::Partition::append_batch), with the place of a record among all of them. Nothing
-    /// is written if any record, or the batch of any partition, is refused. If the disk fails between two partitions, the
-    /// batches before it stay.
+    /// As of [`Partition::append_batch`](crate::Partition::append_batch), with the place of a
+    /// record among all of them. Nothing is written if any record, or the batch of any partition,
+    /// is refused. If the disk fails between two partitions, the batches before it stay.
     ///
     /// ```
     /// # use annals::{Log, TopicConfig};
@@ -371,7 +426,10 @@ impl Topic {
     /// assert_eq!((written[0].offset, written[1].offset), (0, 1)); // of one key, so in one partition
     /// # Ok::<(), annals::Error>(())
     /// ```
-    pub fn append_batch<'a, R: Into<Record<'a>>>(&self, records: impl IntoIterator<Item = R>) -> Result<Vec<RecordMetadata>> {
+    pub fn append_batch<'a, R: Into<Record<'a>>>(
+        &self,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Vec<RecordMetadata>> {
         let records: Vec<Record<'a>> = records.into_iter().map(Into::into).collect();
         self.core.append_batch(self.durability, &records)
     }
@@ -379,61 +437,78 @@ impl Topic {
     /// The same topic; appends through this handle are at least this durable.
     #[must_use]
     pub fn with_durability(&self, durability: Durability) -> Self {
-        Self { durability: self.durability.max(durability), ..self.clone() }
+        Self {
+            durability: self.durability.max(durability),
+            ..self.clone()
+        }
     }
 
-    /// Partition `index`, from 0. [`Error::UnknownPartition`] where there is none; if it is there and could not be opened, why.
+    /// Partition `index`, from 0. [`Error::UnknownPartition`] where there is none; if it is there
+    /// and could not be opened, why.
     pub fn partition(&self, index: u32) -> Result<Partition> {
         self.core.look_again()?;
         Ok(self.handle(self.core.partition(index)?))
     }
 
-    /// The partition where [`append`](Self::append) puts records with this key, as Kafka's own clients do. Adding partitions
-    /// moves keys. If that partition could not be opened, reads and appends say why.
+    /// The partition where [`append`](Self::append) puts records with this key, as Kafka's own
+    /// clients do. Adding partitions moves keys. If that partition could not be opened, reads and
+    /// appends say why.
     pub fn partition_for(&self, key: &[u8]) -> Partition {
         let _as_known_so_far = self.core.look_again();
         self.handle(self.core.partition_for(key))
     }
 
-    /// Returns the partitions of the topic, by number. None is left out: reads and appends of one that could not be opened (see
-    /// [`Recovery`](crate::Recovery)) return the reason.
+    /// Returns the partitions of the topic, by number. None is left out: reads and appends of one
+    /// that could not be opened (see [`Recovery`](crate::Recovery)) return the reason.
     pub fn partitions(&self) -> Vec<Partition> {
         let _as_known_so_far = self.core.look_again();
-        self.core.all_partitions().into_iter().map(|core| self.handle(core)).collect()
+        self.core
+            .all_partitions()
+            .into_iter()
+            .map(|core| self.handle(core))
+            .collect()
     }
 
-    /// Returns how many bytes the records of all partitions take on the disk: the sizes of their `.log` files, without the
-    /// indexes. Partitions that could not be opened do not count.
+    /// Returns how many bytes the records of all partitions take on the disk: the sizes of their
+    /// `.log` files, without the indexes. Partitions that could not be opened do not count.
     pub fn size(&self) -> u64 {
         let partitions = self.partitions().into_iter();
-        partitions.map(|partition| partition.core().refreshed_bytes()).sum()
+        partitions
+            .map(|partition| partition.core().refreshed_bytes())
+            .sum()
     }
 
-    /// Adds partitions up to `total`. Keys may hash to other partitions from then on; groups see the new ones at once.
+    /// Adds partitions up to `total`. Keys may hash to other partitions from then on; groups see
+    /// the new ones at once.
     ///
     /// [`Error::InvalidConfig`] unless `total` is more than there are.
     pub fn increase_partitions_to(&self, total: u32) -> Result<()> {
         self.core.increase_partitions_to(total)
     }
 
-    /// What was set for the topic; everything else is the default. A topic that a broker made, and that got no config here,
-    /// keeps its records for ever.
+    /// What was set for the topic; everything else is the default. A topic that a broker made, and
+    /// that got no config here, keeps its records for ever.
     pub fn config(&self) -> TopicConfig {
         let _as_known_so_far = self.core.look_again();
         self.core.config()
     }
 
-    /// Changes the settings that `changes` sets, and no other, now and for later openings. All or nothing.
-    #[expect(clippy::needless_pass_by_value, reason = "a config is made where it is passed")]
+    /// Changes the settings that `changes` sets, and no other, now and for later openings. All or
+    /// nothing.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a config is made where it is passed"
+    )]
     pub fn update_config(&self, changes: TopicConfig) -> Result<()> {
         self.core.update_config(&changes)
     }
 
-    /// Returns the keys of the settings that [`update_config`](Self::update_config)`(config)` would change. Compares values that
-    /// are in force: a setting that is spelled out here, and was left to the same default when the topic was created, is not one.
+    /// Returns the keys of the settings that [`update_config`](Self::update_config)`(config)` would
+    /// change. Compares values that are in force: a setting that is spelled out here, and was left
+    /// to the same default when the topic was created, is not one.
     ///
-    /// [`Log::open_topic`](crate::Log::open_topic) does not change a stored topic; this is how a program sees that its config and
-    /// the stored one differ.
+    /// [`Log::open_topic`](crate::Log::open_topic) does not change a stored topic; this is how a
+    /// program sees that its config and the stored one differ.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] if `config` has a wrong setting.
@@ -469,7 +544,10 @@ impl fmt::Debug for Topic {
             Err(_) => format_args!("closed"),
         };
         let mut shown = f.debug_struct("Topic");
-        shown.field("name", &self.name()).field("partitions", &self.core.partition_count()).field("state", &state);
+        shown
+            .field("name", &self.name())
+            .field("partitions", &self.core.partition_count())
+            .field("state", &state);
         shown.finish_non_exhaustive()
     }
 }

@@ -1,8 +1,10 @@
-//! Which partition a record goes to: Kafka's murmur2 of the key, or, without a key, the sticky partition.
+//! Which partition a record goes to: Kafka's murmur2 of the key, or, without a key, the sticky
+//! partition.
 //!
-//! A key goes where Kafka's Java client would send it. The hash covers the key's bytes alone, so an empty key is a key. Records
-//! without a key stay together on one partition until 16 KiB went to it, then move to another, drawn uniformly: batches of
-//! neighbours compress and read better than records dealt out one by one.
+//! A key goes where Kafka's Java client would send it. The hash covers the key's bytes alone, so an
+//! empty key is a key. Records without a key stay together on one partition until 16 KiB went to
+//! it, then move to another, drawn uniformly: batches of neighbours compress and read better than
+//! records dealt out one by one.
 
 use parking_lot::Mutex;
 
@@ -14,7 +16,8 @@ const MULTIPLIER: u32 = 0x5bd1_e995;
 
 /// 32-bit murmur2 with Kafka's seed.
 pub(crate) fn murmur2(bytes: &[u8]) -> u32 {
-    // Only keys of less than 2 GiB can be stored, so nothing is lost; the reference hashes the length's low 32 bits too.
+    // Only keys of less than 2 GiB can be stored, so nothing is lost; the reference hashes the
+    // length's low 32 bits too.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let mut hash = SEED ^ length;
     let (words, rest) = bytes.as_chunks::<4>();
@@ -57,11 +60,21 @@ impl Sticky {
     /// Draws its choices from `seed`.
     pub(crate) fn new(seed: u64) -> Self {
         // A xorshift of zero stays zero.
-        Self(Mutex::new(State { random: seed.max(1), current: None, bytes: 0 }))
+        Self(Mutex::new(State {
+            random: seed.max(1),
+            current: None,
+            bytes: 0,
+        }))
     }
 
-    /// The partition of a record of `bytes` bytes. One that is not available is chosen only if none is.
-    pub(crate) fn choose(&self, partitions: u32, bytes: u64, is_available: impl Fn(u32) -> bool) -> u32 {
+    /// The partition of a record of `bytes` bytes. One that is not available is chosen only if none
+    /// is.
+    pub(crate) fn choose(
+        &self,
+        partitions: u32,
+        bytes: u64,
+        is_available: impl Fn(u32) -> bool,
+    ) -> u32 {
         let mut state = self.0.lock();
         let current = match state.current {
             Some(current) if state.bytes < STICKY_BYTES => current,
@@ -75,9 +88,15 @@ impl Sticky {
         current
     }
 
-    /// As [`choose`](Self::choose), for who counts in batches: `bytes` went to the present partition since the last call, and
-    /// after `limit` of them it is another's turn.
-    pub(crate) fn choose_after(&self, bytes: u64, limit: u64, partitions: u32, is_available: impl Fn(u32) -> bool) -> u32 {
+    /// As [`choose`](Self::choose), for who counts in batches: `bytes` went to the present
+    /// partition since the last call, and after `limit` of them it is another's turn.
+    pub(crate) fn choose_after(
+        &self,
+        bytes: u64,
+        limit: u64,
+        partitions: u32,
+        is_available: impl Fn(u32) -> bool,
+    ) -> u32 {
         let mut state = self.0.lock();
         state.bytes += bytes;
         let current = match state.current {
@@ -95,11 +114,14 @@ impl Sticky {
 impl State {
     fn draw_other(&mut self, partitions: u32, is_available: impl Fn(u32) -> bool) -> u32 {
         let current = self.current;
-        let others = || (0..partitions).filter(|index| Some(*index) != current && is_available(*index));
+        let others =
+            || (0..partitions).filter(|index| Some(*index) != current && is_available(*index));
         let count = others().count() as u64;
         // The high half of the product is uniform over 0..count.
         let drawn = ((self.next_random() >> 32) * count) >> 32;
-        let other = usize::try_from(drawn).ok().and_then(|drawn| others().nth(drawn));
+        let other = usize::try_from(drawn)
+            .ok()
+            .and_then(|drawn| others().nth(drawn));
         other.or(current).unwrap_or(0)
     }
 
@@ -134,8 +156,18 @@ mod tests {
             (b"21", -973_932_308, 1_173_551_340, 0),
             (b"foobar", -790_332_482, 1_357_151_166, 6),
             (b"a-little-bit-long-string", -985_981_536, 1_161_502_112, 2),
-            (b"a-little-bit-longer-string", -1_486_304_829, 661_178_819, 9),
-            (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971, 2_088_585_677, 7),
+            (
+                b"a-little-bit-longer-string",
+                -1_486_304_829,
+                661_178_819,
+                9,
+            ),
+            (
+                b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
+                -58_897_971,
+                2_088_585_677,
+                7,
+            ),
             (b"abc", 479_470_107, 479_470_107, 7),
             (b"", 275_646_681, 275_646_681, 1),
             (b"a", -1_563_381_124, 584_102_524, 4),
@@ -151,7 +183,12 @@ mod tests {
             assert_eq!(murmur2(key) & 0x7fff_ffff, masked, "{key:?}");
             assert_eq!(partition_of(key, 10), partition, "{key:?}");
         }
-        for (key, partition) in [("user-1", 2), ("order-42", 0), ("kafka", 1), ("hello world", 1)] {
+        for (key, partition) in [
+            ("user-1", 2),
+            ("order-42", 0),
+            ("kafka", 1),
+            ("hello world", 1),
+        ] {
             assert_eq!(partition_of(key.as_bytes(), 3), partition, "{key}");
         }
         assert_eq!(murmur2(b"kafka").cast_signed(), -798_503_068);
@@ -175,7 +212,10 @@ mod tests {
         for _ in 0..10_000 {
             counts[sticky.choose(5, STICKY_BYTES, |_| true) as usize] += 1;
         }
-        assert!(counts.iter().all(|count| (1_800..2_200).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (1_800..2_200).contains(count)),
+            "{counts:?}"
+        );
     }
 
     #[test]
@@ -184,14 +224,20 @@ mod tests {
         assert!((0..100).all(|_| sticky.choose(3, STICKY_BYTES, |index| index == 2) == 2));
         let none = Sticky::new(1);
         assert_eq!(none.choose(3, STICKY_BYTES, |_| false), 0);
-        assert_eq!(Sticky::new(0).choose(1, 1, |_| true), 0, "one partition is all there is");
+        assert_eq!(
+            Sticky::new(0).choose(1, 1, |_| true),
+            0,
+            "one partition is all there is"
+        );
     }
 
     #[test]
     fn seeds_differ() {
         let choices = |seed| {
             let sticky = Sticky::new(seed);
-            (0..32).map(|_| sticky.choose(8, STICKY_BYTES, |_| true)).collect::<Vec<_>>()
+            (0..32)
+                .map(|_| sticky.choose(8, STICKY_BYTES, |_| true))
+                .collect::<Vec<_>>()
         };
         assert_eq!(choices(3), choices(3));
         assert_ne!(choices(3), choices(4));

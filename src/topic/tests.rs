@@ -11,7 +11,13 @@ use crate::storage::{MemoryDisk, Storage, read_file, replace_file};
 fn file() -> TopicFile {
     let id = TopicId::parse("AAECAwQFBgcICQoLDA0ODw").unwrap();
     let config = vec![("retention.ms".to_owned(), "1000".to_owned())];
-    TopicFile { topic_id: id, partitions: 3, is_dense: true, log_starts: vec![(1, 37)], config }
+    TopicFile {
+        topic_id: id,
+        partitions: 3,
+        is_dense: true,
+        log_starts: vec![(1, 37)],
+        config,
+    }
 }
 
 fn disk_with(text: &str) -> MemoryDisk {
@@ -27,53 +33,112 @@ fn read(disk: &MemoryDisk) -> Result<Found> {
 
 #[test]
 fn a_topic_file_gives_the_config_back() {
-    let Found::Sound(found, config) = read(&disk_with(&encode_topic_file(&file()))).unwrap() else { panic!() };
+    let Found::Sound(found, config) = read(&disk_with(&encode_topic_file(&file()))).unwrap() else {
+        panic!()
+    };
     assert_eq!(found, file());
-    assert_eq!(config, TopicConfig::new().set("retention.ms", "1000").unwrap());
+    assert_eq!(
+        config,
+        TopicConfig::new().set("retention.ms", "1000").unwrap()
+    );
 }
 
 #[test]
 fn no_topic_file_is_no_error() {
-    assert!(matches!(read_topic_file(&MemoryDisk::default(), Path::new("/"), "t"), Ok(Found::Nothing)));
+    assert!(matches!(
+        read_topic_file(&MemoryDisk::default(), Path::new("/"), "t"),
+        Ok(Found::Nothing)
+    ));
 }
 
 #[test]
 fn damage_is_told_apart_from_the_future() {
     let text = encode_topic_file(&file());
-    for damaged in [String::new(), text.replace("37", "38"), text.replace('\n', "\r\n"), text[..text.len() - 1].to_owned()] {
-        assert!(matches!(read(&disk_with(&damaged)), Ok(Found::Damaged(Error::Io { .. }))), "{damaged:?}");
+    for damaged in [
+        String::new(),
+        text.replace("37", "38"),
+        text.replace('\n', "\r\n"),
+        text[..text.len() - 1].to_owned(),
+    ] {
+        assert!(
+            matches!(
+                read(&disk_with(&damaged)),
+                Ok(Found::Damaged(Error::Io { .. }))
+            ),
+            "{damaged:?}"
+        );
     }
-    let unknown = TopicFile { config: vec![("retention.eons".to_owned(), "1".to_owned())], ..file() };
+    let unknown = TopicFile {
+        config: vec![("retention.eons".to_owned(), "1".to_owned())],
+        ..file()
+    };
     let found = read(&disk_with(&encode_topic_file(&unknown)));
-    assert!(matches!(found, Ok(Found::Damaged(Error::InvalidConfig { .. }))), "{found:?}");
+    assert!(
+        matches!(found, Ok(Found::Damaged(Error::InvalidConfig { .. }))),
+        "{found:?}"
+    );
 }
 
 #[test]
 fn a_topic_that_nobody_configured_keeps_its_records_whatever_is_set_later() {
-    let defaults = TopicConfig::new().retention(Duration::from_secs(1)).over(&TopicSettings::default()).unwrap();
-    let changed = unconfigured().updated(&TopicConfig::new().max_message_bytes(5)).over(&defaults).unwrap();
+    let defaults = TopicConfig::new()
+        .retention(Duration::from_secs(1))
+        .over(&TopicSettings::default())
+        .unwrap();
+    let changed = unconfigured()
+        .updated(&TopicConfig::new().max_message_bytes(5))
+        .over(&defaults)
+        .unwrap();
     let kept = TopicSettings::unconfigured();
-    assert_eq!((changed.retention_ms, changed.retention_bytes), (kept.retention_ms, kept.retention_bytes));
-    assert_eq!((changed.cleanup_policy, changed.timestamp_after_max_ms), (kept.cleanup_policy, kept.timestamp_after_max_ms));
-    assert_eq!(unconfigured().over(&TopicSettings::default()).unwrap(), kept);
+    assert_eq!(
+        (changed.retention_ms, changed.retention_bytes),
+        (kept.retention_ms, kept.retention_bytes)
+    );
+    assert_eq!(
+        (changed.cleanup_policy, changed.timestamp_after_max_ms),
+        (kept.cleanup_policy, kept.timestamp_after_max_ms)
+    );
+    assert_eq!(
+        unconfigured().over(&TopicSettings::default()).unwrap(),
+        kept
+    );
 }
 
 #[test]
 fn the_log_start_of_one_partition_is_stored() {
     let disk = disk_with(&encode_topic_file(&file()));
     let store = |partition, log_start| {
-        store_log_start(&disk, Path::new("/data"), &TopicPartition::new("t", partition), log_start).unwrap();
-        decode_topic_file(&read_file(&disk, Path::new("/data/t.topic"), 1_000).unwrap()).unwrap().log_starts
+        store_log_start(
+            &disk,
+            Path::new("/data"),
+            &TopicPartition::new("t", partition),
+            log_start,
+        )
+        .unwrap();
+        decode_topic_file(&read_file(&disk, Path::new("/data/t.topic"), 1_000).unwrap())
+            .unwrap()
+            .log_starts
     };
     assert_eq!(store(0, Some(5)), [(0, 5), (1, 37)]);
     assert_eq!(store(1, Some(40)), [(0, 5), (1, 40)]);
     assert_eq!(store(0, None), [(1, 40)]);
-    store_log_start(&disk, Path::new("/data"), &TopicPartition::new("other", 0), Some(1)).unwrap();
+    store_log_start(
+        &disk,
+        Path::new("/data"),
+        &TopicPartition::new("other", 0),
+        Some(1),
+    )
+    .unwrap();
 }
 
 #[test]
 fn numbers_of_partitions_are_kafkas() {
-    for (count, is_right) in [(0, false), (1, true), (i32::MAX.unsigned_abs(), true), (1 << 31, false)] {
+    for (count, is_right) in [
+        (0, false),
+        (1, true),
+        (i32::MAX.unsigned_abs(), true),
+        (1 << 31, false),
+    ] {
         assert_eq!(check_partition_count(count).is_ok(), is_right, "{count}");
     }
 }

@@ -18,13 +18,20 @@ impl Bench {
 
     pub(crate) fn with(start: Timestamp, config: LogConfig) -> Self {
         let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::at(start));
-        let mut bench = Self { dir, clock, config, log: None };
+        let mut bench = Self {
+            dir,
+            clock,
+            config,
+            log: None,
+        };
         bench.open();
         bench
     }
 
     pub(crate) fn open(&mut self) {
-        let builder = Log::builder(self.dir.path()).clock(self.clock.clone()).config(self.config.clone());
+        let builder = Log::builder(self.dir.path())
+            .clock(self.clock.clone())
+            .config(self.config.clone());
         self.log = Some(builder.open().unwrap());
     }
 
@@ -34,7 +41,11 @@ impl Bench {
 
     /// Partition 0 of a topic.
     pub(crate) fn partition(&self, topic: &str, config: TopicConfig) -> Partition {
-        self.log().open_topic(topic, 1, config).unwrap().partition(0).unwrap()
+        self.log()
+            .open_topic(topic, 1, config)
+            .unwrap()
+            .partition(0)
+            .unwrap()
     }
 
     pub(crate) fn close(&mut self) {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use annals::inspect::{self, DumpOptions};
 use annals::{
-    Assign, Assignor, CleanupPolicy, Compression, Consumer, ConsumerConfig, DamagedOffsets, Disk, Durability, Error, GroupSpec,
-    Isolation, Log, LogConfig, ManualClock, MemoryDisk, OffsetAndMetadata, OffsetReset, OffsetSpec, OversizedBatch, Partition,
-    ProducerConfig, ReadMode, ReadOptions, Record, Seek, SimulatedDisk, Subscription, SystemClock, Timestamp, TimestampType,
-    Topic, TopicConfig, TopicPartition,
+    Assign, Assignor, CleanupPolicy, Compression, Consumer, ConsumerConfig, DamagedOffsets, Disk,
+    Durability, Error, GroupSpec, Isolation, Log, LogConfig, ManualClock, MemoryDisk,
+    OffsetAndMetadata, OffsetReset, OffsetSpec, OversizedBatch, Partition, ProducerConfig,
+    ReadMode, ReadOptions, Record, Seek, SimulatedDisk, Subscription, SystemClock, Timestamp,
+    TimestampType, Topic, TopicConfig, TopicPartition,
 };
 
 /// More than any of them takes, and less than a list of everything would.
@@ -26,8 +27,15 @@ struct Lines(BTreeMap<&'static str, String>);
 impl Lines {
     fn add(&mut self, name: &'static str, value: &dyn Debug) {
         let line = format!("{value:?}");
-        assert!(line.len() <= MOST_BYTES, "{name} takes {} bytes: {line}", line.len());
-        assert!(!line.contains('\n'), "{name} takes more than a line: {line}");
+        assert!(
+            line.len() <= MOST_BYTES,
+            "{name} takes {} bytes: {line}",
+            line.len()
+        );
+        assert!(
+            !line.contains('\n'),
+            "{name} takes more than a line: {line}"
+        );
         self.0.insert(name, line);
     }
 }
@@ -44,10 +52,25 @@ impl Debug for Line {
 /// The public types, by the lists of the front page and of `inspect`.
 fn public_types() -> Vec<String> {
     /// These are no types, or have no value.
-    const OTHERS: [&str; 6] = ["Assign", "Clock", "IntoBytes", "LogBuilder", "Result", "Storage"];
-    let pages = concat!(include_str!("../../src/lib.rs"), include_str!("../../src/inspect/mod.rs"));
-    let lists = pages.split("pub use ").skip(1).filter_map(|rest| rest.split_once(';'));
-    let words = lists.flat_map(|(list, _)| list.split(|letter: char| !letter.is_alphanumeric() && letter != '_'));
+    const OTHERS: [&str; 6] = [
+        "Assign",
+        "Clock",
+        "IntoBytes",
+        "LogBuilder",
+        "Result",
+        "Storage",
+    ];
+    let pages = concat!(
+        include_str!("../../src/lib.rs"),
+        include_str!("../../src/inspect/mod.rs")
+    );
+    let lists = pages
+        .split("pub use ")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(';'));
+    let words = lists.flat_map(|(list, _)| {
+        list.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+    });
     let is_type = |word: &&str| word.starts_with(char::is_uppercase) && !OTHERS.contains(word);
     words.filter(is_type).map(str::to_owned).collect()
 }
@@ -60,7 +83,10 @@ fn debug_prints_one_short_line_of_every_public_type() {
     add_group(&mut lines);
     add_recovery(&mut lines);
     add_inspected(&mut lines);
-    let missing: Vec<_> = public_types().into_iter().filter(|name| !lines.0.contains_key(name.as_str())).collect();
+    let missing: Vec<_> = public_types()
+        .into_iter()
+        .filter(|name| !lines.0.contains_key(name.as_str()))
+        .collect();
     assert!(missing.is_empty(), "no line of {missing:?}");
 }
 
@@ -73,11 +99,22 @@ fn add_settings(lines: &mut Lines) {
     lines.add("TimestampType", &TimestampType::CreateTime);
     lines.add("Isolation", &Isolation::ReadCommitted);
     lines.add("OffsetReset", &OffsetReset::ByDuration(Duration::MAX));
-    lines.add("OffsetSpec", &OffsetSpec::Timestamp(Timestamp::from_millis(i64::MAX)));
+    lines.add(
+        "OffsetSpec",
+        &OffsetSpec::Timestamp(Timestamp::from_millis(i64::MAX)),
+    );
     lines.add("Seek", &Seek::Timestamp(Timestamp::from_millis(i64::MIN)));
     lines.add("LogConfig", &LogConfig::new());
-    lines.add("TopicConfig", &TopicConfig::new().retention(Duration::from_secs(1)).compression(Compression::Lz4));
-    lines.add("ConsumerConfig", &ConsumerConfig::new().group_instance_id("one"));
+    lines.add(
+        "TopicConfig",
+        &TopicConfig::new()
+            .retention(Duration::from_secs(1))
+            .compression(Compression::Lz4),
+    );
+    lines.add(
+        "ConsumerConfig",
+        &ConsumerConfig::new().group_instance_id("one"),
+    );
     lines.add("ProducerConfig", &ProducerConfig::new());
     lines.add("ReadOptions", &ReadOptions::new().wait(true));
     lines.add("LogBuilder", &Log::builder("data").config(LogConfig::new()));
@@ -87,19 +124,33 @@ fn add_settings(lines: &mut Lines) {
     lines.add("ManualClock", &ManualClock::at(Timestamp::from_millis(0)));
     lines.add("Timestamp", &Timestamp::from_millis(i64::MIN));
     lines.add("TopicPartition", &TopicPartition::new("orders", 3));
-    lines.add("Subscription", &Subscription::from((0..100).map(|number| format!("topic-{number}")).collect::<Vec<_>>()));
+    lines.add(
+        "Subscription",
+        &Subscription::from(
+            (0..100)
+                .map(|number| format!("topic-{number}"))
+                .collect::<Vec<_>>(),
+        ),
+    );
     lines.add("OffsetAndMetadata", &OffsetAndMetadata::from(7));
     lines.add("DumpOptions", &DumpOptions::new());
 }
 
 /// A record that holds much of everything.
 fn large() -> Record<'static> {
-    let record = Record::new("v".repeat(1 << 20)).key(vec![0xff; 1 << 16]).timestamp(Timestamp::from_millis(1_700_000_000_000));
-    (0..100).fold(record, |record, number| record.header(format!("name {number}"), "h".repeat(1_000)))
+    let record = Record::new("v".repeat(1 << 20))
+        .key(vec![0xff; 1 << 16])
+        .timestamp(Timestamp::from_millis(1_700_000_000_000));
+    (0..100).fold(record, |record, number| {
+        record.header(format!("name {number}"), "h".repeat(1_000))
+    })
 }
 
 fn partition(log: &Log) -> Partition {
-    log.open_topic("large", 1, TopicConfig::new().max_message_bytes(4 << 20)).unwrap().partition(0).unwrap()
+    log.open_topic("large", 1, TopicConfig::new().max_message_bytes(4 << 20))
+        .unwrap()
+        .partition(0)
+        .unwrap()
 }
 
 fn add_records(lines: &mut Lines) {
@@ -111,7 +162,10 @@ fn add_records(lines: &mut Lines) {
     partition.append_batch([large(), large()]).unwrap();
     lines.add("Partition", &partition);
     lines.add("SegmentInfo", &partition.segments());
-    lines.add("OffsetAndTimestamp", &partition.offset_for(OffsetSpec::MaxTimestamp).unwrap());
+    lines.add(
+        "OffsetAndTimestamp",
+        &partition.offset_for(OffsetSpec::MaxTimestamp).unwrap(),
+    );
     let mut reader = partition.read(..).unwrap();
     lines.add("Waker", &reader.waker());
     let record = reader.next_record().unwrap().expect("the first record");
@@ -120,17 +174,27 @@ fn add_records(lines: &mut Lines) {
     lines.add("Headers", &record.headers());
     lines.add("Header", &record.headers().get("name 7"));
     lines.add("Reader", &reader);
-    let batch = partition.read(1..).unwrap().next().expect("a batch").unwrap();
+    let batch = partition
+        .read(1..)
+        .unwrap()
+        .next()
+        .expect("a batch")
+        .unwrap();
     lines.add("Batch", &batch);
     let mut records = batch.iter();
     lines.add("RecordIter", &records);
     records.next();
     lines.add("RecordIter", &records);
     let producer = log.producer().unwrap();
-    lines.add("Delivery", &producer.send(&log.topic("large").unwrap(), "sent").unwrap());
+    lines.add(
+        "Delivery",
+        &producer.send(&log.topic("large").unwrap(), "sent").unwrap(),
+    );
     lines.add("Producer", &producer);
     lines.add("Maintenance", &log.maintain().unwrap());
-    let refused = partition.append_batch([large(), large(), large(), large()]).unwrap_err();
+    let refused = partition
+        .append_batch([large(), large(), large(), large()])
+        .unwrap_err();
     lines.add("Error", &refused);
 }
 
@@ -156,7 +220,8 @@ impl Assign for Watching {
 }
 
 fn wide(log: &Log) -> Topic {
-    log.open_topic("wide", PARTITIONS, TopicConfig::new()).unwrap()
+    log.open_topic("wide", PARTITIONS, TopicConfig::new())
+        .unwrap()
 }
 
 fn add_group(lines: &mut Lines) {
@@ -169,16 +234,26 @@ fn add_group(lines: &mut Lines) {
     let group = log.consumer_group("billing").unwrap();
     lines.add("ConsumerGroup", &group);
     let watching = Arc::new(Watching::default());
-    let config = ConsumerConfig::new().assignor(Assignor::Custom(Arc::<Watching>::clone(&watching)));
+    let config =
+        ConsumerConfig::new().assignor(Assignor::Custom(Arc::<Watching>::clone(&watching)));
     let join = || group.join_with("wide", config.clone()).unwrap();
     let mut consumer: Consumer = join();
     let records = consumer.poll(Duration::from_secs(10)).unwrap();
-    assert!(records.partitions().len() > 10, "{}", records.partitions().len());
+    assert!(
+        records.partitions().len() > 10,
+        "{}",
+        records.partitions().len()
+    );
     lines.add("Records", &records);
     lines.add("Consumer", &consumer);
     consumer.commit().unwrap();
     let others: Vec<Consumer> = (0..20).map(|_| join()).collect();
-    let [seen, member] = watching.0.lock().unwrap().clone().expect("the assignor was asked");
+    let [seen, member] = watching
+        .0
+        .lock()
+        .unwrap()
+        .clone()
+        .expect("the assignor was asked");
     lines.add("GroupSpec", &Line(seen));
     lines.add("MemberSpec", &Line(member));
     lines.add("Assignor", &Assignor::Custom(watching));
@@ -191,7 +266,14 @@ fn add_group(lines: &mut Lines) {
     group.join("wide").unwrap();
     let rebalance = consumer.poll(Duration::ZERO).unwrap();
     lines.add("Records", &rebalance);
-    lines.add("Rebalance", &annals::Rebalance::Lost((0..PARTITIONS).map(|number| ("wide", number).into()).collect()));
+    lines.add(
+        "Rebalance",
+        &annals::Rebalance::Lost(
+            (0..PARTITIONS)
+                .map(|number| ("wide", number).into())
+                .collect(),
+        ),
+    );
 }
 
 fn add_recovery(lines: &mut Lines) {
@@ -220,9 +302,15 @@ fn add_inspected(lines: &mut Lines) {
     let config = TopicConfig::new().segment_bytes(300);
     let partition = Partition::open(&dir, config).unwrap();
     for number in 0..100 {
-        partition.append(format!("{number} {}", "v".repeat(100))).unwrap();
+        partition
+            .append(format!("{number} {}", "v".repeat(100)))
+            .unwrap();
     }
-    let paths: Vec<_> = partition.segments().into_iter().map(|segment| segment.path).collect();
+    let paths: Vec<_> = partition
+        .segments()
+        .into_iter()
+        .map(|segment| segment.path)
+        .collect();
     drop(partition);
     for path in &paths {
         let mut bytes = fs::read(path).unwrap();
@@ -237,7 +325,11 @@ fn add_inspected(lines: &mut Lines) {
     lines.add("Finding", &found[0]);
     lines.add("Fault", &found[0].fault);
     let partition = Partition::open(&dir, TopicConfig::new()).unwrap();
-    let damaged = partition.read(..).unwrap().find_map(Result::err).expect("damage");
+    let damaged = partition
+        .read(..)
+        .unwrap()
+        .find_map(Result::err)
+        .expect("damage");
     assert!(matches!(damaged, Error::Corrupt(_)), "{damaged}");
     lines.add("Error", &damaged);
     lines.add("OversizedBatch", &oversized(&root.path().join("oversized")));
@@ -245,13 +337,22 @@ fn add_inspected(lines: &mut Lines) {
 
 /// What a log with a low limit says of a batch that another one wrote.
 fn oversized(dir: &Path) -> OversizedBatch {
-    let partition = Partition::open(dir, TopicConfig::new().compression(Compression::Zstd)).unwrap();
+    let partition =
+        Partition::open(dir, TopicConfig::new().compression(Compression::Zstd)).unwrap();
     partition.append([b'v'; 10_000]).unwrap();
     drop(partition);
     let config = LogConfig::new().max_decompressed_bytes(1_000);
-    let partition = Log::builder(dir).config(config).open_partition(TopicConfig::new()).unwrap();
-    let refused =
-        partition.read(..).unwrap().flat_map(|batch| batch.unwrap().iter().map(|record| record.map(drop)).collect::<Vec<_>>());
+    let partition = Log::builder(dir)
+        .config(config)
+        .open_partition(TopicConfig::new())
+        .unwrap();
+    let refused = partition.read(..).unwrap().flat_map(|batch| {
+        batch
+            .unwrap()
+            .iter()
+            .map(|record| record.map(drop))
+            .collect::<Vec<_>>()
+    });
     match refused.into_iter().find_map(annals::Result::err) {
         Some(Error::BatchTooLarge(batch)) => *batch,
         other => panic!("{other:?}"),

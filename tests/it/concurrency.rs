@@ -5,17 +5,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use annals::{Durability, Error, Log, LogConfig, OffsetSpec, Partition, ReadMode, Record, Timestamp, TopicConfig};
+use annals::{
+    Durability, Error, Log, LogConfig, OffsetSpec, Partition, ReadMode, Record, Timestamp,
+    TopicConfig,
+};
 
 /// A directory where a sync costs nothing, if there is such a place.
 fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 fn open(dir: &tempfile::TempDir, mode: ReadMode) -> (Log, Partition) {
-    let log = Log::builder(dir.path()).config(LogConfig::new().read_mode(mode)).open().unwrap();
-    let config = TopicConfig::new().segment_bytes(2_000).index_interval_bytes(200).retention(None);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let log = Log::builder(dir.path())
+        .config(LogConfig::new().read_mode(mode))
+        .open()
+        .unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(2_000)
+        .index_interval_bytes(200)
+        .retention(None);
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     (log, partition)
 }
 
@@ -49,7 +64,8 @@ fn append(partition: &Partition, count: u64) {
     assert_eq!(partition.append_batch(records).unwrap(), end..end + count);
 }
 
-/// Reads from random places until `stop`: without a gap, up to where the reader reports that records were deleted.
+/// Reads from random places until `stop`: without a gap, up to where the reader reports that
+/// records were deleted.
 fn read_around(partition: &Partition, stop: &AtomicBool, seed: u64) -> u64 {
     let mut dice = dice(seed);
     let mut count = 0;
@@ -74,9 +90,17 @@ fn read_around(partition: &Partition, stop: &AtomicBool, seed: u64) -> u64 {
                 Err(error) => panic!("from {from}, behind {last:?}: {error}"),
             }
         }
-        for spec in [OffsetSpec::Timestamp(time_of(from)), OffsetSpec::MaxTimestamp] {
-            let found = partition.offset_for(spec).unwrap_or_else(|error| panic!("{spec:?}: {error}"));
-            assert!(found.is_none_or(|found| found.timestamp == Some(time_of(found.offset))), "{found:?}");
+        for spec in [
+            OffsetSpec::Timestamp(time_of(from)),
+            OffsetSpec::MaxTimestamp,
+        ] {
+            let found = partition
+                .offset_for(spec)
+                .unwrap_or_else(|error| panic!("{spec:?}: {error}"));
+            assert!(
+                found.is_none_or(|found| found.timestamp == Some(time_of(found.offset))),
+                "{found:?}"
+            );
         }
     }
     count
@@ -110,7 +134,10 @@ fn among_readers(mode: ReadMode, change: impl Fn(&Partition, u64)) {
             change(&partition, dice(1 << 30));
         }
         drop(stops);
-        let counts: Vec<u64> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        let counts: Vec<u64> = readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .collect();
         assert!(counts.iter().sum::<u64>() > 0, "{counts:?}");
     });
 }
@@ -148,8 +175,14 @@ fn readers_beside_everything() {
         among_readers(mode, |partition, random| {
             let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
             match random % 16 {
-                0 => partition.truncate_to(end - (random / 16 % 30).min(end - start)).unwrap(),
-                1 => assert!(partition.delete_records_before(start + random / 16 % (end - start + 1)).is_ok()),
+                0 => partition
+                    .truncate_to(end - (random / 16 % 30).min(end - start))
+                    .unwrap(),
+                1 => assert!(
+                    partition
+                        .delete_records_before(start + random / 16 % (end - start + 1))
+                        .is_ok()
+                ),
                 2 => partition.flush().unwrap(),
                 _ => {}
             }
@@ -169,7 +202,10 @@ fn synced_appends_of_many_threads_are_all_there() {
                 for number in 0..15 {
                     let offset = synced.append(format!("{writer} {number}")).unwrap().offset;
                     let mut reader = partition.read(offset..).unwrap();
-                    assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("{writer} {number}"));
+                    assert_eq!(
+                        reader.next_record().unwrap().unwrap().text(),
+                        format!("{writer} {number}")
+                    );
                 }
             });
         }
@@ -181,8 +217,14 @@ fn synced_appends_of_many_threads_are_all_there() {
 fn a_synced_topic_shows_followers_what_is_on_the_device_and_all_of_it() {
     let dir = scratch();
     let log = Log::open(dir.path()).unwrap();
-    let config = TopicConfig::new().segment_bytes(1_000).durability(Durability::Synced);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(1_000)
+        .durability(Durability::Synced);
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     thread::scope(|scope| {
         let mut follower = partition.follow(..300).unwrap();
         let seen = scope.spawn(move || {
@@ -197,7 +239,10 @@ fn a_synced_topic_shows_followers_what_is_on_the_device_and_all_of_it() {
             scope.spawn(|| {
                 for number in 0..100 {
                     let offset = partition.append(number.to_string()).unwrap().offset;
-                    assert!(partition.high_watermark() > offset, "acknowledged, and so to be seen");
+                    assert!(
+                        partition.high_watermark() > offset,
+                        "acknowledged, and so to be seen"
+                    );
                 }
             });
         }
@@ -224,7 +269,12 @@ fn closing_beside_appends_and_readers_loses_nothing() {
         let log = Log::open(dir.path()).unwrap();
         assert!(log.recovery().clean, "round {round}");
         let config = TopicConfig::new().segment_bytes(2_000).retention(None);
-        let partition = Arc::new(log.open_topic("t", 1, config).unwrap().partition(0).unwrap());
+        let partition = Arc::new(
+            log.open_topic("t", 1, config)
+                .unwrap()
+                .partition(0)
+                .unwrap(),
+        );
         let before = partition.log_end_offset();
         let writers: Vec<_> = (0..2)
             .map(|_| {
@@ -236,13 +286,25 @@ fn closing_beside_appends_and_readers_loses_nothing() {
         let follower = thread::spawn(move || follower.find(Result::is_err));
         thread::sleep(Duration::from_millis(10));
         log.close().unwrap();
-        let acknowledged = writers.into_iter().filter_map(|writer| writer.join().unwrap()).max();
+        let acknowledged = writers
+            .into_iter()
+            .filter_map(|writer| writer.join().unwrap())
+            .max();
         let ended = follower.join().unwrap();
         assert!(matches!(ended, Some(Err(Error::Closed))), "{ended:?}");
         drop(partition);
         let log = Log::open(dir.path()).unwrap();
-        let end = log.topic("t").unwrap().partition(0).unwrap().log_end_offset();
-        assert_eq!(end, acknowledged.map_or(before, |offset| offset + 1), "round {round}");
+        let end = log
+            .topic("t")
+            .unwrap()
+            .partition(0)
+            .unwrap()
+            .log_end_offset();
+        assert_eq!(
+            end,
+            acknowledged.map_or(before, |offset| offset + 1),
+            "round {round}"
+        );
         log.close().unwrap();
     }
 }

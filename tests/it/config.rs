@@ -17,7 +17,11 @@ fn a_pasted_kafka_config_comes_back() {
         ("compression.type", "zstd"),
         ("message.timestamp.type", "LogAppendTime"),
     ];
-    let config = pairs.iter().fold(TopicConfig::new(), |config, (key, value)| config.set(key, value).unwrap());
+    let config = pairs
+        .iter()
+        .fold(TopicConfig::new(), |config, (key, value)| {
+            config.set(key, value).unwrap()
+        });
     let disk = MemoryDisk::default();
     let log = open(&disk);
     log.create_topic("t", 1, config.clone()).unwrap();
@@ -31,11 +35,18 @@ fn a_pasted_kafka_config_comes_back() {
 
 #[test]
 fn unknown_keys_and_bad_values_name_the_key() {
-    for (key, value) in
-        [("retention.msec", "1"), ("retention.ms", "7d"), ("segment.bytes", "13"), ("cleanup.policy", "shred"), ("", "")]
-    {
+    for (key, value) in [
+        ("retention.msec", "1"),
+        ("retention.ms", "7d"),
+        ("segment.bytes", "13"),
+        ("cleanup.policy", "shred"),
+        ("", ""),
+    ] {
         let result = TopicConfig::new().set(key, value);
-        assert!(matches!(&result, Err(Error::InvalidConfig { key: named, .. }) if named == key), "{key}={value}: {result:?}");
+        assert!(
+            matches!(&result, Err(Error::InvalidConfig { key: named, .. }) if named == key),
+            "{key}={value}: {result:?}"
+        );
     }
 }
 
@@ -43,13 +54,22 @@ fn unknown_keys_and_bad_values_name_the_key() {
 fn a_change_touches_only_what_it_sets() {
     let disk = MemoryDisk::default();
     let log = open(&disk);
-    let config = TopicConfig::new().retention(Duration::from_secs(60)).max_message_bytes(2000);
+    let config = TopicConfig::new()
+        .retention(Duration::from_secs(60))
+        .max_message_bytes(2000);
     let topic = log.create_topic("t", 1, config).unwrap();
-    topic.update_config(TopicConfig::new().max_message_bytes(200)).unwrap();
-    let changed = TopicConfig::new().retention(Duration::from_secs(60)).max_message_bytes(200);
+    topic
+        .update_config(TopicConfig::new().max_message_bytes(200))
+        .unwrap();
+    let changed = TopicConfig::new()
+        .retention(Duration::from_secs(60))
+        .max_message_bytes(200);
     assert_eq!(topic.config(), changed);
     let refused = topic.append(Record::new(vec![b'x'; 1000]));
-    assert!(matches!(refused, Err(Error::RecordTooLarge { limit: 200, .. })), "it holds at once: {refused:?}");
+    assert!(
+        matches!(refused, Err(Error::RecordTooLarge { limit: 200, .. })),
+        "it holds at once: {refused:?}"
+    );
     log.close().unwrap();
     let log = open(&disk);
     assert_eq!(log.topic("t").unwrap().config(), changed, "and later");
@@ -59,10 +79,17 @@ fn a_change_touches_only_what_it_sets() {
 fn a_bad_change_changes_nothing() {
     let disk = MemoryDisk::default();
     let log = open(&disk);
-    let config = TopicConfig::new().compression(Compression::None).max_compaction_lag(Duration::from_secs(1));
+    let config = TopicConfig::new()
+        .compression(Compression::None)
+        .max_compaction_lag(Duration::from_secs(1));
     let topic = log.create_topic("t", 1, config.clone()).unwrap();
-    let bad = TopicConfig::new().max_message_bytes(99).min_compaction_lag(Duration::from_secs(2));
-    assert!(matches!(topic.update_config(bad), Err(Error::InvalidConfig { .. })));
+    let bad = TopicConfig::new()
+        .max_message_bytes(99)
+        .min_compaction_lag(Duration::from_secs(2));
+    assert!(matches!(
+        topic.update_config(bad),
+        Err(Error::InvalidConfig { .. })
+    ));
     assert_eq!(topic.config(), config);
     log.close().unwrap();
     assert_eq!(open(&disk).topic("t").unwrap().config(), config);
@@ -72,11 +99,20 @@ fn a_bad_change_changes_nothing() {
 fn the_logs_defaults_hold_where_a_topic_says_nothing() {
     let disk = MemoryDisk::default();
     let defaults = LogConfig::new().topic_defaults(TopicConfig::new().max_message_bytes(200));
-    let log = Log::builder("data").storage(disk.clone()).config(defaults).open().unwrap();
+    let log = Log::builder("data")
+        .storage(disk.clone())
+        .config(defaults)
+        .open()
+        .unwrap();
     let plain = log.create_topic("plain", 1, TopicConfig::new()).unwrap();
-    let own = log.create_topic("own", 1, TopicConfig::new().max_message_bytes(5000)).unwrap();
+    let own = log
+        .create_topic("own", 1, TopicConfig::new().max_message_bytes(5000))
+        .unwrap();
     let large = Record::new(vec![b'x'; 1000]);
-    assert!(matches!(plain.append(&large), Err(Error::RecordTooLarge { limit: 200, .. })));
+    assert!(matches!(
+        plain.append(&large),
+        Err(Error::RecordTooLarge { limit: 200, .. })
+    ));
     own.append(&large).unwrap();
     assert!(plain.config().is_empty(), "they are not the topic's");
     log.close().unwrap();
@@ -85,9 +121,19 @@ fn the_logs_defaults_hold_where_a_topic_says_nothing() {
 
 #[test]
 fn a_log_is_not_opened_with_settings_that_cannot_be() {
-    for config in [LogConfig::new().max_open_files(0), LogConfig::new().internal_partitions(0), LogConfig::new().max_bytes(0)] {
-        let result = Log::builder("data").storage(MemoryDisk::default()).config(config).open();
-        assert!(matches!(result, Err(Error::InvalidConfig { .. })), "{result:?}");
+    for config in [
+        LogConfig::new().max_open_files(0),
+        LogConfig::new().internal_partitions(0),
+        LogConfig::new().max_bytes(0),
+    ] {
+        let result = Log::builder("data")
+            .storage(MemoryDisk::default())
+            .config(config)
+            .open();
+        assert!(
+            matches!(result, Err(Error::InvalidConfig { .. })),
+            "{result:?}"
+        );
     }
 }
 
@@ -95,20 +141,59 @@ fn a_log_is_not_opened_with_settings_that_cannot_be() {
 fn a_topic_says_which_of_its_settings_differ_from_a_config() {
     let disk = MemoryDisk::default();
     let defaults = LogConfig::new().topic_defaults(TopicConfig::new().max_message_bytes(200));
-    let log = Log::builder("data").storage(disk).config(defaults).open().unwrap();
-    let stored = TopicConfig::new().retention(Duration::from_secs(60)).min_compaction_lag(Duration::from_secs(5));
+    let log = Log::builder("data")
+        .storage(disk)
+        .config(defaults)
+        .open()
+        .unwrap();
+    let stored = TopicConfig::new()
+        .retention(Duration::from_secs(60))
+        .min_compaction_lag(Duration::from_secs(5));
     let topic = log.create_topic("t", 1, stored.clone()).unwrap();
     let differences = |config: &TopicConfig| topic.config_differences(config).unwrap();
-    assert_eq!(differences(&TopicConfig::new()), [""; 0], "it asks for nothing");
+    assert_eq!(
+        differences(&TopicConfig::new()),
+        [""; 0],
+        "it asks for nothing"
+    );
     assert_eq!(differences(&stored), [""; 0]);
-    assert_eq!(differences(&TopicConfig::new().max_message_bytes(200).segment_bytes(1 << 30)), [""; 0], "these are in force");
-    let wanted = TopicConfig::new().retention(None).segment_bytes(1 << 20).max_message_bytes(1 << 20);
+    assert_eq!(
+        differences(
+            &TopicConfig::new()
+                .max_message_bytes(200)
+                .segment_bytes(1 << 30)
+        ),
+        [""; 0],
+        "these are in force"
+    );
+    let wanted = TopicConfig::new()
+        .retention(None)
+        .segment_bytes(1 << 20)
+        .max_message_bytes(1 << 20);
     let wanted = wanted.set("min.insync.replicas", "2").unwrap();
-    assert_eq!(differences(&wanted), ["retention.ms", "segment.bytes", "max.message.bytes", "min.insync.replicas"]);
+    assert_eq!(
+        differences(&wanted),
+        [
+            "retention.ms",
+            "segment.bytes",
+            "max.message.bytes",
+            "min.insync.replicas"
+        ]
+    );
     topic.update_config(wanted.clone()).unwrap();
     assert_eq!(differences(&wanted), [""; 0]);
-    let later = TopicConfig::new().min_compaction_lag(Duration::from_secs(20)).max_compaction_lag(Duration::from_secs(30));
-    assert_eq!(differences(&later), ["min.compaction.lag.ms", "max.compaction.lag.ms"]);
-    let wrong = TopicConfig::new().min_compaction_lag(Duration::from_secs(20)).max_compaction_lag(Duration::from_secs(10));
-    assert!(matches!(topic.config_differences(&wrong), Err(Error::InvalidConfig { .. })));
+    let later = TopicConfig::new()
+        .min_compaction_lag(Duration::from_secs(20))
+        .max_compaction_lag(Duration::from_secs(30));
+    assert_eq!(
+        differences(&later),
+        ["min.compaction.lag.ms", "max.compaction.lag.ms"]
+    );
+    let wrong = TopicConfig::new()
+        .min_compaction_lag(Duration::from_secs(20))
+        .max_compaction_lag(Duration::from_secs(10));
+    assert!(matches!(
+        topic.config_differences(&wrong),
+        Err(Error::InvalidConfig { .. })
+    ));
 }

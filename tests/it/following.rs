@@ -10,10 +10,14 @@ use annals::{Durability, Error, Log, LogConfig, Partition, ReadMode, ReadOptions
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn partition(log: &Log, config: TopicConfig) -> Partition {
-    log.open_topic("t", 1, config).unwrap().partition(0).unwrap()
+    log.open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap()
 }
 
-/// Runs `work` on its own thread and waits for its result, so that a lost wake-up is a failure and not a hang.
+/// Runs `work` on its own thread and waits for its result, so that a lost wake-up is a failure and
+/// not a hang.
 fn bounded<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(work()));
@@ -42,20 +46,28 @@ fn a_follower_gets_what_is_appended_later() {
 fn no_hand_over_is_lost() {
     const HAND_OVERS: u64 = 50_000;
     let log = Log::in_memory();
-    let (there, back) = (partition(&log, TopicConfig::new()), log.create_topic("back", 1, TopicConfig::new()).unwrap());
+    let (there, back) = (
+        partition(&log, TopicConfig::new()),
+        log.create_topic("back", 1, TopicConfig::new()).unwrap(),
+    );
     let back = back.partition(0).unwrap();
     let (mut requests, answers) = (there.follow(..).unwrap(), back.clone());
     let echo = bounded(move || {
         for _ in 0..HAND_OVERS {
             let batch = requests.next().unwrap().unwrap();
-            answers.append_batch(batch.iter().map(Result::unwrap)).unwrap();
+            answers
+                .append_batch(batch.iter().map(Result::unwrap))
+                .unwrap();
         }
     });
     let mut pongs = back.follow(..).unwrap();
     let finished = bounded(move || {
         for number in 0..HAND_OVERS {
             there.append(number.to_string()).unwrap();
-            assert_eq!(pongs.next_record().unwrap().unwrap().text(), number.to_string());
+            assert_eq!(
+                pongs.next_record().unwrap().unwrap().text(),
+                number.to_string()
+            );
         }
     });
     finished.recv_timeout(PATIENCE).unwrap();
@@ -69,10 +81,18 @@ fn a_wake_ends_the_present_or_the_next_call_data_or_not() {
     partition.append("a").unwrap();
     let mut follower = partition.follow(..).unwrap();
     follower.waker().wake();
-    assert!(follower.next_record().unwrap().is_none(), "woken although there is data");
+    assert!(
+        follower.next_record().unwrap().is_none(),
+        "woken although there is data"
+    );
     assert_eq!(follower.next_record().unwrap().unwrap().text(), "a");
     let waker = follower.waker();
-    let woken = bounded(move || (follower.next_record().unwrap().is_none(), follower.next_offset()));
+    let woken = bounded(move || {
+        (
+            follower.next_record().unwrap().is_none(),
+            follower.next_offset(),
+        )
+    });
     thread::sleep(Duration::from_millis(20));
     waker.wake();
     assert_eq!(woken.recv_timeout(PATIENCE).unwrap(), (true, 1));
@@ -84,13 +104,44 @@ fn a_wait_with_a_time_out_ends_with_it_and_can_be_repeated() {
     let partition = partition(&log, TopicConfig::new());
     let mut follower = partition.follow(..).unwrap();
     let begun = Instant::now();
-    assert!(follower.next_record_timeout(Duration::from_millis(30)).unwrap().is_none());
+    assert!(
+        follower
+            .next_record_timeout(Duration::from_millis(30))
+            .unwrap()
+            .is_none()
+    );
     assert!(begun.elapsed() >= Duration::from_millis(30));
     partition.append_batch(["a", "b"]).unwrap();
-    assert_eq!(follower.next_record_timeout(PATIENCE).unwrap().unwrap().text(), "a");
-    assert_eq!(follower.next_record_timeout(Duration::ZERO).unwrap().unwrap().text(), "b");
-    assert!(follower.next_record_timeout(Duration::ZERO).unwrap().is_none());
-    let waited = bounded(move || follower.next_record_timeout(Duration::MAX).unwrap().unwrap().text().into_owned());
+    assert_eq!(
+        follower
+            .next_record_timeout(PATIENCE)
+            .unwrap()
+            .unwrap()
+            .text(),
+        "a"
+    );
+    assert_eq!(
+        follower
+            .next_record_timeout(Duration::ZERO)
+            .unwrap()
+            .unwrap()
+            .text(),
+        "b"
+    );
+    assert!(
+        follower
+            .next_record_timeout(Duration::ZERO)
+            .unwrap()
+            .is_none()
+    );
+    let waited = bounded(move || {
+        follower
+            .next_record_timeout(Duration::MAX)
+            .unwrap()
+            .unwrap()
+            .text()
+            .into_owned()
+    });
     thread::sleep(Duration::from_millis(20));
     partition.append("c").unwrap();
     assert_eq!(waited.recv_timeout(PATIENCE).unwrap(), "c");
@@ -103,19 +154,36 @@ fn a_wait_with_a_time_out_ends_at_a_wake_and_at_close() {
     partition.append("a").unwrap();
     let mut follower = partition.follow(..).unwrap();
     follower.waker().wake();
-    assert!(follower.next_record_timeout(PATIENCE).unwrap().is_none(), "woken although there is data");
+    assert!(
+        follower.next_record_timeout(PATIENCE).unwrap().is_none(),
+        "woken although there is data"
+    );
     assert!(follower.next_record_timeout(PATIENCE).unwrap().is_some());
-    let ended = bounded(move || follower.next_record_timeout(Duration::MAX).map(|record| record.is_some()));
+    let ended = bounded(move || {
+        follower
+            .next_record_timeout(Duration::MAX)
+            .map(|record| record.is_some())
+    });
     thread::sleep(Duration::from_millis(20));
     log.close().unwrap();
-    assert!(matches!(ended.recv_timeout(PATIENCE).unwrap(), Err(Error::Closed)));
+    assert!(matches!(
+        ended.recv_timeout(PATIENCE).unwrap(),
+        Err(Error::Closed)
+    ));
 }
 
 #[test]
 fn a_reader_that_does_not_follow_does_not_wait_for_a_time_out() {
     let log = Log::in_memory();
     let partition = partition(&log, TopicConfig::new());
-    let ended = bounded(move || partition.read(..).unwrap().next_record_timeout(Duration::MAX).unwrap().is_none());
+    let ended = bounded(move || {
+        partition
+            .read(..)
+            .unwrap()
+            .next_record_timeout(Duration::MAX)
+            .unwrap()
+            .is_none()
+    });
     assert!(ended.recv_timeout(PATIENCE).unwrap());
 }
 
@@ -127,7 +195,10 @@ fn close_ends_every_wait() {
     let ended = bounded(move || follower.next_record().map(|record| record.is_some()));
     thread::sleep(Duration::from_millis(20));
     log.close().unwrap();
-    assert!(matches!(ended.recv_timeout(PATIENCE).unwrap(), Err(Error::Closed)));
+    assert!(matches!(
+        ended.recv_timeout(PATIENCE).unwrap(),
+        Err(Error::Closed)
+    ));
     assert!(matches!(partition.read(..), Err(Error::Closed)));
     assert!(matches!(partition.append("x"), Err(Error::Closed)));
 }
@@ -147,7 +218,10 @@ fn readers_see_whole_batches_in_order_while_others_append() {
     const BATCHES: u64 = 3_000;
     for read_mode in [ReadMode::Map, ReadMode::Copy] {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::builder(dir.path()).config(LogConfig::new().read_mode(read_mode)).open().unwrap();
+        let log = Log::builder(dir.path())
+            .config(LogConfig::new().read_mode(read_mode))
+            .open()
+            .unwrap();
         let partition = partition(&log, TopicConfig::new().segment_bytes(20_000));
         let readers: Vec<_> = (0..3)
             .map(|_| {
@@ -156,7 +230,10 @@ fn readers_see_whole_batches_in_order_while_others_append() {
                     let mut next = 0;
                     while next < BATCHES * 4 {
                         let record = reader.next_record().unwrap().unwrap();
-                        assert_eq!((record.offset(), record.text().into_owned()), (next, format!("value {next}")));
+                        assert_eq!(
+                            (record.offset(), record.text().into_owned()),
+                            (next, format!("value {next}"))
+                        );
                         next += 1;
                     }
                 })
@@ -167,7 +244,11 @@ fn readers_see_whole_batches_in_order_while_others_append() {
                 let partition = partition.clone();
                 bounded(move || {
                     for batch in 0..BATCHES {
-                        partition.append_batch((0..4).map(|number| format!("value {}", batch * 4 + number))).unwrap();
+                        partition
+                            .append_batch(
+                                (0..4).map(|number| format!("value {}", batch * 4 + number)),
+                            )
+                            .unwrap();
                     }
                 })
             })
@@ -185,7 +266,11 @@ fn appends_of_many_threads_get_offsets_of_their_own() {
     let writers: Vec<_> = (0..4)
         .map(|writer| {
             let partition = partition.clone();
-            bounded(move || (0..500).map(|n| partition.append(format!("{writer} {n}")).unwrap().offset).collect::<Vec<_>>())
+            bounded(move || {
+                (0..500)
+                    .map(|n| partition.append(format!("{writer} {n}")).unwrap().offset)
+                    .collect::<Vec<_>>()
+            })
         })
         .collect();
     let mut offsets: Vec<u64> = Vec::new();
@@ -194,7 +279,10 @@ fn appends_of_many_threads_get_offsets_of_their_own() {
         assert!(own.is_sorted(), "each thread's appends stand in its order");
         for (n, offset) in own.iter().enumerate() {
             let mut reader = partition.read(*offset..).unwrap();
-            assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("{writer} {n}"));
+            assert_eq!(
+                reader.next_record().unwrap().unwrap().text(),
+                format!("{writer} {n}")
+            );
         }
         offsets.extend(own);
     }
@@ -206,7 +294,10 @@ fn appends_of_many_threads_get_offsets_of_their_own() {
 fn a_reader_keeps_the_batch_it_has_and_reports_what_is_deleted_after_it() {
     for read_mode in [ReadMode::Map, ReadMode::Copy] {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::builder(dir.path()).config(LogConfig::new().read_mode(read_mode)).open().unwrap();
+        let log = Log::builder(dir.path())
+            .config(LogConfig::new().read_mode(read_mode))
+            .open()
+            .unwrap();
         let partition = partition(&log, TopicConfig::new().segment_bytes(300));
         for number in 0..40 {
             partition.append(format!("value {number}")).unwrap();
@@ -217,8 +308,21 @@ fn a_reader_keeps_the_batch_it_has_and_reports_what_is_deleted_after_it() {
         assert_eq!(partition.delete_records_before(40).unwrap(), 40);
         assert_eq!(held.iter().next().unwrap().unwrap().text(), "value 0");
         let reported = reader.next_record();
-        assert!(matches!(reported, Err(Error::OffsetOutOfRange { requested: 1, log_start: 40, .. })), "{read_mode:?}");
-        assert!(reader.next_record().unwrap().is_none(), "after an error it is over");
+        assert!(
+            matches!(
+                reported,
+                Err(Error::OffsetOutOfRange {
+                    requested: 1,
+                    log_start: 40,
+                    ..
+                })
+            ),
+            "{read_mode:?}"
+        );
+        assert!(
+            reader.next_record().unwrap().is_none(),
+            "after an error it is over"
+        );
         assert_eq!(reader.next_offset(), 40);
         assert_eq!(partition.read(..).unwrap().count(), 0);
     }
@@ -234,14 +338,21 @@ fn a_reader_goes_on_in_what_a_truncation_leaves() {
     }
     let mut reader = partition.read(..).unwrap();
     for number in 0..10 {
-        assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("old {number}"));
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().text(),
+            format!("old {number}")
+        );
     }
     partition.truncate_to(12).unwrap();
     for number in 12..20 {
         partition.append(format!("new {number}")).unwrap();
     }
     for number in 10..20 {
-        let expected = if number < 12 { format!("old {number}") } else { format!("new {number}") };
+        let expected = if number < 12 {
+            format!("old {number}")
+        } else {
+            format!("new {number}")
+        };
         assert_eq!(reader.next_record().unwrap().unwrap().text(), expected);
     }
     assert!(reader.next_record().unwrap().is_none());
@@ -253,9 +364,18 @@ fn what_is_not_synced_is_not_read_in_a_synced_topic() {
     let log = Log::open(dir.path()).unwrap();
     let partition = partition(&log, TopicConfig::new().durability(Durability::Synced));
     partition.append("a").unwrap();
-    assert_eq!((partition.high_watermark(), partition.log_end_offset()), (1, 1));
+    assert_eq!(
+        (partition.high_watermark(), partition.log_end_offset()),
+        (1, 1)
+    );
     assert_eq!(partition.read(..).unwrap().count(), 1);
-    assert_eq!(partition.read_with(.., ReadOptions::new().unsynced(true)).unwrap().count(), 1);
+    assert_eq!(
+        partition
+            .read_with(.., ReadOptions::new().unsynced(true))
+            .unwrap()
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -265,10 +385,19 @@ fn another_process_style_reader_sees_what_the_writer_publishes() {
     let partition = partition(&log, TopicConfig::new().segment_bytes(400));
     partition.append("value 0").unwrap();
     let beside = Log::open_read_only(dir.path()).unwrap();
-    let mut follower = beside.topic("t").unwrap().partition(0).unwrap().follow(..).unwrap();
+    let mut follower = beside
+        .topic("t")
+        .unwrap()
+        .partition(0)
+        .unwrap()
+        .follow(..)
+        .unwrap();
     let got = bounded(move || {
         for number in 0..60 {
-            assert_eq!(follower.next_record().unwrap().unwrap().text(), format!("value {number}"));
+            assert_eq!(
+                follower.next_record().unwrap().unwrap().text(),
+                format!("value {number}")
+            );
         }
     });
     for number in 1..60 {
@@ -276,5 +405,8 @@ fn another_process_style_reader_sees_what_the_writer_publishes() {
     }
     got.recv_timeout(PATIENCE).unwrap();
     assert!(partition.segments().len() > 3);
-    assert!(matches!(beside.topic("t").unwrap().append("x"), Err(Error::ReadOnly)));
+    assert!(matches!(
+        beside.topic("t").unwrap().append("x"),
+        Err(Error::ReadOnly)
+    ));
 }

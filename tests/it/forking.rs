@@ -1,7 +1,8 @@
-//! A process that is forked from the opener of a log: whatever it drops or closes, the log stays the opener's, as it was.
+//! A process that is forked from the opener of a log: whatever it drops or closes, the log stays
+//! the opener's, as it was.
 //!
-//! It runs in a process of its own, which forks while the log has a background thread, a producer that holds a record, a consumer
-//! that commits by itself, and a reader that follows.
+//! It runs in a process of its own, which forks while the log has a background thread, a producer
+//! that holds a record, a consumer that commits by itself, and a reader that follows.
 
 use std::fmt::Debug;
 use std::panic::{self, AssertUnwindSafe};
@@ -19,8 +20,9 @@ const LONG: Duration = Duration::from_secs(3_600);
 /// Runs `child` in a forked process, and gives whether it returned without a panic.
 #[expect(unsafe_code, reason = "a fork is a call of the system")]
 fn fork(child: impl FnOnce()) -> bool {
-    // SAFETY: the child calls nothing but `child` and `_exit`. Of what other threads hold during the fork it needs the allocator,
-    // which the C library keeps usable, and the lock of the standard error, which no other thread of this process uses.
+    // SAFETY: the child calls nothing but `child` and `_exit`. Of what other threads hold during
+    // the fork it needs the allocator, which the C library keeps usable, and the lock of the
+    // standard error, which no other thread of this process uses.
     let process = unsafe { libc::fork() };
     assert!(process >= 0, "the fork failed");
     if process == 0 {
@@ -47,10 +49,14 @@ fn forks() {
     let log = Log::builder(&root).config(config.clone()).open().unwrap();
     let topic = log.open_topic("t", 1, TopicConfig::new()).unwrap();
     topic.append("first").unwrap();
-    let producer = log.producer_with(ProducerConfig::new().linger(LONG)).unwrap();
+    let producer = log
+        .producer_with(ProducerConfig::new().linger(LONG))
+        .unwrap();
     drop(producer.send(&topic, "held").unwrap());
     let group = log.consumer_group("g").unwrap();
-    let mut consumer = group.join_with("t", ConsumerConfig::new().auto_commit(LONG)).unwrap();
+    let mut consumer = group
+        .join_with("t", ConsumerConfig::new().auto_commit(LONG))
+        .unwrap();
     assert!(!consumer.poll(Duration::from_secs(10)).unwrap().is_empty());
     let follower = topic.partition(0).unwrap().follow(..).unwrap();
     let lone = Partition::open(&alone, TopicConfig::new()).unwrap();
@@ -69,18 +75,37 @@ fn forks() {
         }
     });
     assert!(returned, "the child that closed its copies");
-    assert!(before == (tree(&root), tree(&alone)), "the child that closed its copies changed files");
+    assert!(
+        before == (tree(&root), tree(&alone)),
+        "the child that closed its copies changed files"
+    );
 
     let handles = (log, topic, producer, group, consumer, follower, lone);
     let mut handles = Some(handles);
-    assert!(fork(|| drop(handles.take())), "the child that dropped everything");
-    assert!(before == (tree(&root), tree(&alone)), "the child that dropped everything changed files");
-    let (log, topic, producer, group, consumer, follower, lone) = handles.expect("only the child dropped them");
+    assert!(
+        fork(|| drop(handles.take())),
+        "the child that dropped everything"
+    );
+    assert!(
+        before == (tree(&root), tree(&alone)),
+        "the child that dropped everything changed files"
+    );
+    let (log, topic, producer, group, consumer, follower, lone) =
+        handles.expect("only the child dropped them");
     // The opener drops the consumer too, which commits.
-    assert!(fork(move || assert_forked(&consumer.close())), "the child that closed its consumer");
+    assert!(
+        fork(move || assert_forked(&consumer.close())),
+        "the child that closed its consumer"
+    );
 
-    assert!(matches!(Log::open(&root), Err(Error::Locked { .. })), "the opener still holds the lock");
-    assert!(matches!(Partition::open(&alone, TopicConfig::new()), Err(Error::Locked { .. })));
+    assert!(
+        matches!(Log::open(&root), Err(Error::Locked { .. })),
+        "the opener still holds the lock"
+    );
+    assert!(matches!(
+        Partition::open(&alone, TopicConfig::new()),
+        Err(Error::Locked { .. })
+    ));
     assert_eq!(group.committed(&("t", 0).into()).unwrap(), Some(1.into()));
     topic.append("last").unwrap();
     lone.append("last").unwrap();
@@ -90,13 +115,23 @@ fn forks() {
     drop(lone);
     let log = Log::open(&root).unwrap();
     assert!(log.recovery().clean);
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()), ["first", "last", "held"]);
-    assert_eq!(texts(&Partition::open(&alone, TopicConfig::new()).unwrap()), ["first", "last"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()),
+        ["first", "last", "held"]
+    );
+    assert_eq!(
+        texts(&Partition::open(&alone, TopicConfig::new()).unwrap()),
+        ["first", "last"]
+    );
 }
 
 fn texts(partition: &Partition) -> Vec<String> {
     let batches: Vec<_> = partition.read(..).unwrap().map(Result::unwrap).collect();
-    batches.iter().flatten().map(|record| record.unwrap().text().into_owned()).collect()
+    batches
+        .iter()
+        .flatten()
+        .map(|record| record.unwrap().text().into_owned())
+        .collect()
 }
 
 #[test]
@@ -104,6 +139,10 @@ fn a_forked_child_leaves_the_log_to_its_opener() {
     let dir = tempfile::tempdir().unwrap();
     let test = std::env::current_exe().unwrap();
     let arguments = ["--exact", "forking::forks", "--ignored", "--quiet"];
-    let status = Command::new(test).args(arguments).env(ROOT, dir.path()).status().unwrap();
+    let status = Command::new(test)
+        .args(arguments)
+        .env(ROOT, dir.path())
+        .status()
+        .unwrap();
     assert!(status.success());
 }

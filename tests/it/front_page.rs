@@ -41,18 +41,32 @@ fn main() -> annals::Result<()> {
     let mut member = group.join("orders")?;
     for record in &member.poll(Duration::from_secs(1))? {
         let record = record?;
-        println!("{}-{} {}", record.topic(), record.partition(), record.text());
+        println!(
+            "{}-{} {}",
+            record.topic(),
+            record.partition(),
+            record.text()
+        );
         member.commit_record(&record)?;
     }
     assert_eq!(member.lag(), Some(0));
 
-    orders.with_durability(Durability::Synced).append("paid for dearly")?; // on the device when this returns
+    orders
+        .with_durability(Durability::Synced)
+        .append("paid for dearly")?; // on the device when this returns
     log.flush()?; // and now everything is
 
     let day = Duration::from_secs(24 * 60 * 60);
-    log.open_topic("clicks", 1, TopicConfig::new().retention(day).segment_age(day / 24))?;
+    log.open_topic(
+        "clicks",
+        1,
+        TopicConfig::new().retention(day).segment_age(day / 24),
+    )?;
     log.open_topic("audit", 1, TopicConfig::new().retention(None))?; // for ever
-    assert_eq!(TopicConfig::new().set("retention.ms", "86400000")?, TopicConfig::new().retention(day)); // as Kafka writes it
+    assert_eq!(
+        TopicConfig::new().set("retention.ms", "86400000")?,
+        TopicConfig::new().retention(day)
+    ); // as Kafka writes it
 
     let mut next = 0;
     while next < partition.high_watermark() {
@@ -77,9 +91,16 @@ fn the_tour_runs() -> annals::Result<()> {
 /// The lines that a reader of the page sees as code, without their indentation.
 fn tour() -> Vec<&'static str> {
     let page = include_str!("../../src/lib.rs");
-    let (_, tour) = page.split_once("//! # In five minutes").expect("the page has a tour");
-    let (tour, _) = tour.split_once("//! # Guarantees").expect("the tour ends before the guarantees");
-    let lines = tour.lines().filter_map(|line| line.strip_prefix("//!")).map(str::trim);
+    let (_, tour) = page
+        .split_once("//! # In five minutes")
+        .expect("the page has a tour");
+    let (tour, _) = tour
+        .split_once("//! # Guarantees")
+        .expect("the tour ends before the guarantees");
+    let lines = tour
+        .lines()
+        .filter_map(|line| line.strip_prefix("//!"))
+        .map(str::trim);
     let mut is_code = false;
     let code = lines.filter(move |line| {
         let is_border = line.starts_with("```");
@@ -91,7 +112,12 @@ fn tour() -> Vec<&'static str> {
 
 #[test]
 fn the_tour_is_the_program_of_this_file() {
-    let (program, _) = include_str!("front_page.rs").split_once("#[test]").expect("the program ends before the tests");
-    let lines = program.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//!"));
+    let (program, _) = include_str!("front_page.rs")
+        .split_once("#[test]")
+        .expect("the program ends before the tests");
+    let lines = program
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("//!"));
     assert_eq!(tour(), lines.collect::<Vec<_>>());
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use annals::{
-    Batch, Consumer, ConsumerGroup, Error, Log, LogConfig, Partition, Reader, RecordView, Records, Topic, TopicConfig, Waker,
+    Batch, Consumer, ConsumerGroup, Error, Log, LogConfig, Partition, Reader, RecordView, Records,
+    Topic, TopicConfig, Waker,
 };
 
 const PARTITIONS: u32 = 2_000;
@@ -15,12 +16,22 @@ const ROOT: &str = "ANNALS_TEST_MANY_PARTITIONS";
 #[ignore = "run by `thousands_of_partitions_need_few_descriptors`"]
 fn many_partitions() {
     let root = std::env::var_os(ROOT).expect("the directory to work in");
-    let open = || Log::builder(&root).config(LogConfig::new().maintenance_interval(None)).open().unwrap();
+    let open = || {
+        Log::builder(&root)
+            .config(LogConfig::new().maintenance_interval(None))
+            .open()
+            .unwrap()
+    };
     let log = open();
-    let topic = log.open_topic("many", PARTITIONS, TopicConfig::new()).unwrap();
+    let topic = log
+        .open_topic("many", PARTITIONS, TopicConfig::new())
+        .unwrap();
     for round in 0..2_u64 {
         for partition in topic.partitions() {
-            assert_eq!(partition.append(partition.id().to_string()).unwrap().offset, round);
+            assert_eq!(
+                partition.append(partition.id().to_string()).unwrap().offset,
+                round
+            );
         }
     }
     let held = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
@@ -35,7 +46,10 @@ fn many_partitions() {
     log.close().unwrap();
     let log = open();
     assert!(log.recovery().clean);
-    assert_eq!(log.topic("many").unwrap().partitions().len(), PARTITIONS as usize);
+    assert_eq!(
+        log.topic("many").unwrap().partitions().len(),
+        PARTITIONS as usize
+    );
     let held = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     assert!(held < 100, "{held} descriptors after opening");
 }
@@ -45,7 +59,10 @@ fn thousands_of_partitions_need_few_descriptors() {
     let dir = tempfile::tempdir().unwrap();
     let test = std::env::current_exe().unwrap();
     let status = Command::new("sh")
-        .args(["-c", "ulimit -n 1024 && exec \"$0\" --exact limits::many_partitions --ignored --quiet"])
+        .args([
+            "-c",
+            "ulimit -n 1024 && exec \"$0\" --exact limits::many_partitions --ignored --quiet",
+        ])
         .arg(test)
         .env(ROOT, dir.path().join("log"))
         .status()

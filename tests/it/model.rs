@@ -1,4 +1,5 @@
-//! Random operations against a list of records: whatever was appended is there, in order, until it is deleted or cut.
+//! Random operations against a list of records: whatever was appended is there, in order, until it
+//! is deleted or cut.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +45,10 @@ struct Model {
 
 fn open(root: &Path, clock: &ManualClock) -> (Log, Partition) {
     let log = Log::builder(root).clock(clock.clone()).open().unwrap();
-    let config = TopicConfig::new().segment_bytes(600).index_interval_bytes(64).retention(None);
+    let config = TopicConfig::new()
+        .segment_bytes(600)
+        .index_interval_bytes(64)
+        .retention(None);
     let topic = log.open_topic("model", 1, config).unwrap();
     let partition = topic.partition(0).unwrap();
     (log, partition)
@@ -56,7 +60,17 @@ impl Model {
         let clock = ManualClock::at(Timestamp::from_millis(START));
         let (log, partition) = open(&dir.path().join("0"), &clock);
         let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        Self { dice, dir, generation: 0, clock, log, partition, records: Vec::new(), start: 0, next_value: 0 }
+        Self {
+            dice,
+            dir,
+            generation: 0,
+            clock,
+            log,
+            partition,
+            records: Vec::new(),
+            start: 0,
+            next_value: 0,
+        }
     }
 
     fn end(&self) -> u64 {
@@ -65,7 +79,11 @@ impl Model {
 
     fn record(&mut self) -> Stored {
         self.next_value += 1;
-        let text = format!("{}-{}", self.next_value, "v".repeat(usize::try_from(self.dice.roll(60)).unwrap()));
+        let text = format!(
+            "{}-{}",
+            self.next_value,
+            "v".repeat(usize::try_from(self.dice.roll(60)).unwrap())
+        );
         let back = i64::try_from(self.dice.roll(50)).unwrap();
         Stored {
             key: (self.dice.roll(3) > 0).then(|| self.next_value.to_string().into_bytes()),
@@ -75,13 +93,22 @@ impl Model {
     }
 
     fn append(&mut self) {
-        let count = if self.dice.roll(2) == 0 { 1 } else { self.dice.roll(7) };
+        let count = if self.dice.roll(2) == 0 {
+            1
+        } else {
+            self.dice.roll(7)
+        };
         let batch: Vec<Stored> = (0..count).map(|_| self.record()).collect();
         let to_append = batch.iter().map(|stored| {
-            Record::new(stored.value.as_deref()).key(stored.key.as_deref()).timestamp(Timestamp::from_millis(stored.timestamp))
+            Record::new(stored.value.as_deref())
+                .key(stored.key.as_deref())
+                .timestamp(Timestamp::from_millis(stored.timestamp))
         });
         let end = self.end();
-        assert_eq!(self.partition.append_batch(to_append).unwrap(), end..end + count);
+        assert_eq!(
+            self.partition.append_batch(to_append).unwrap(),
+            end..end + count
+        );
         self.records.extend(batch);
     }
 
@@ -96,24 +123,44 @@ impl Model {
         };
         assert!((self.start..=self.end()).contains(&from));
         for offset in from..to.min(self.end()) {
-            let record = reader.next_record().unwrap().unwrap_or_else(|| panic!("no record at {offset}"));
+            let record = reader
+                .next_record()
+                .unwrap()
+                .unwrap_or_else(|| panic!("no record at {offset}"));
             assert_eq!(record.offset(), offset);
             let timestamp = record.timestamp().unwrap().as_millis();
-            let read = Stored { key: record.key().map(<[u8]>::to_vec), value: record.value().map(<[u8]>::to_vec), timestamp };
-            assert_eq!(Some(&read), self.records.get(usize::try_from(offset).unwrap()));
+            let read = Stored {
+                key: record.key().map(<[u8]>::to_vec),
+                value: record.value().map(<[u8]>::to_vec),
+                timestamp,
+            };
+            assert_eq!(
+                Some(&read),
+                self.records.get(usize::try_from(offset).unwrap())
+            );
         }
         assert!(reader.next_record().unwrap().is_none());
     }
 
     fn check_all(&mut self) {
-        assert_eq!((self.partition.log_start_offset(), self.partition.log_end_offset()), (self.start, self.end()));
+        assert_eq!(
+            (
+                self.partition.log_start_offset(),
+                self.partition.log_end_offset()
+            ),
+            (self.start, self.end())
+        );
         self.check_range(self.start, u64::MAX);
     }
 
     fn check_time(&mut self) {
         let at = START + i64::try_from(self.dice.roll(self.next_value * 10 + 20)).unwrap();
-        let expected = (self.start..self.end()).find(|offset| self.records[usize::try_from(*offset).unwrap()].timestamp >= at);
-        let found = self.partition.offset_for(Timestamp::from_millis(at)).unwrap();
+        let expected = (self.start..self.end())
+            .find(|offset| self.records[usize::try_from(*offset).unwrap()].timestamp >= at);
+        let found = self
+            .partition
+            .offset_for(Timestamp::from_millis(at))
+            .unwrap();
         assert_eq!(found.map(|found| found.offset), expected, "at {at}");
     }
 
@@ -130,8 +177,15 @@ impl Model {
             fs::rename(&old, &new).unwrap();
         }
         (self.log, self.partition) = open(&new, &self.clock);
-        assert!(is_killed || self.log.recovery().clean, "a log that was closed is clean");
-        assert!(!self.log.recovery().has_losses(), "{:?}", self.log.recovery());
+        assert!(
+            is_killed || self.log.recovery().clean,
+            "a log that was closed is clean"
+        );
+        assert!(
+            !self.log.recovery().has_losses(),
+            "{:?}",
+            self.log.recovery()
+        );
         self.check_all();
     }
 
@@ -160,9 +214,19 @@ impl Model {
                 self.reopen(true);
             }
             18 => {
-                let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+                let codecs = [
+                    Compression::None,
+                    Compression::Gzip,
+                    Compression::Snappy,
+                    Compression::Lz4,
+                    Compression::Zstd,
+                ];
                 let codec = codecs[usize::try_from(self.dice.roll(5)).unwrap()];
-                self.log.topic("model").unwrap().update_config(TopicConfig::new().compression(codec)).unwrap();
+                self.log
+                    .topic("model")
+                    .unwrap()
+                    .update_config(TopicConfig::new().compression(codec))
+                    .unwrap();
             }
             _ => {
                 self.clock.advance(Duration::from_secs(1));
@@ -179,7 +243,13 @@ fn random_operations_keep_to_the_model() {
         for step in 0..200 {
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 model.step();
-                assert_eq!((model.partition.log_start_offset(), model.partition.log_end_offset()), (model.start, model.end()));
+                assert_eq!(
+                    (
+                        model.partition.log_start_offset(),
+                        model.partition.log_end_offset()
+                    ),
+                    (model.start, model.end())
+                );
             }));
             assert!(run.is_ok(), "seed {seed}, step {step}");
         }

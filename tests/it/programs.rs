@@ -1,4 +1,5 @@
-//! Pieces of programs as users write them. Whole ones, which need other crates, are in `tests/programs`.
+//! Pieces of programs as users write them. Whole ones, which need other crates, are in
+//! `tests/programs`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,14 +9,16 @@ use std::thread;
 use std::time::Duration;
 
 use annals::{
-    Batch, Consumer, Error, Log, ManualClock, MemoryDisk, Partition, Reader, Record, RecordView, Records, Result, Seek,
-    Timestamp, Topic, TopicConfig,
+    Batch, Consumer, Error, Log, ManualClock, MemoryDisk, Partition, Reader, Record, RecordView,
+    Records, Result, Seek, Timestamp, Topic, TopicConfig,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn ingest(log: &Log, lines: &[&str]) -> Result<u64> {
-    let partition = log.open_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    let partition = log
+        .open_topic("lines", 1, TopicConfig::new())?
+        .partition(0)?;
     Ok(partition.append_batch(lines)?.end)
 }
 
@@ -29,7 +32,10 @@ fn a_program_is_tested_in_memory() -> Result<()> {
 #[test]
 fn a_week_passes_in_a_test() -> Result<()> {
     let clock = ManualClock::at(Timestamp::from_millis(0));
-    let log = Log::builder("data").storage(MemoryDisk::new()).clock(clock.clone()).open()?;
+    let log = Log::builder("data")
+        .storage(MemoryDisk::new())
+        .clock(clock.clone())
+        .open()?;
     ingest(&log, &["old"])?;
     clock.advance(Duration::from_secs(8 * 24 * 3600));
     assert_eq!(log.maintain()?.segments_deleted, 1);
@@ -37,18 +43,29 @@ fn a_week_passes_in_a_test() -> Result<()> {
     Ok(())
 }
 
-/// Sends what is new, as one text for each poll. Gives how many samples were deleted before they were sent.
+/// Sends what is new, as one text for each poll. Gives how many samples were deleted before they
+/// were sent.
 fn upload(log: &Log, sent: &mut Vec<String>) -> Result<u64> {
     let mut consumer = log.consumer_group("uploader")?.join("telemetry")?;
     let mut missed = 0;
     loop {
         let records = consumer.poll(Duration::from_millis(10))?;
-        missed += records.skipped().iter().map(|(_, offsets)| offsets.end - offsets.start).sum::<u64>();
+        missed += records
+            .skipped()
+            .iter()
+            .map(|(_, offsets)| offsets.end - offsets.start)
+            .sum::<u64>();
         if records.is_empty() {
             consumer.close()?;
             return Ok(missed);
         }
-        sent.push(records.iter().map(|record| Ok(record?.text())).collect::<Result<Vec<_>>>()?.join("\n"));
+        sent.push(
+            records
+                .iter()
+                .map(|record| Ok(record?.text()))
+                .collect::<Result<Vec<_>>>()?
+                .join("\n"),
+        );
         consumer.commit()?;
     }
 }
@@ -74,7 +91,11 @@ fn an_upload_goes_on_where_it_ended_and_tells_what_it_missed() -> Result<()> {
 /// From an offset on, or from the log start if that has gone beyond it.
 fn from(partition: &Partition, offset: u64) -> Result<Reader> {
     match partition.read(offset..) {
-        Err(Error::OffsetOutOfRange { log_start, requested, .. }) if requested < log_start => partition.read(..),
+        Err(Error::OffsetOutOfRange {
+            log_start,
+            requested,
+            ..
+        }) if requested < log_start => partition.read(..),
         other => other,
     }
 }
@@ -99,14 +120,28 @@ fn all(partition: &Partition) -> Result<(Vec<String>, Vec<u64>)> {
 fn a_program_matches_the_errors_that_it_can_act_on() -> Result<()> {
     let dir = tempfile::tempdir().expect("a directory");
     let log = Log::open(dir.path())?;
-    let orders = log.open_topic("orders", 1, TopicConfig::new().segment_bytes(100))?.partition(0)?;
+    let orders = log
+        .open_topic("orders", 1, TopicConfig::new().segment_bytes(100))?
+        .partition(0)?;
     for order in ["a", "b", "c", "d"] {
         orders.append(order)?;
     }
     orders.delete_records_before(1)?;
-    let last_of = |reader: Reader| reader.last().map(|batch| batch.map(|batch| batch.offsets().end)).transpose();
+    let last_of = |reader: Reader| {
+        reader
+            .last()
+            .map(|batch| batch.map(|batch| batch.offsets().end))
+            .transpose()
+    };
     assert_eq!(last_of(from(&orders, 0)?)?, Some(4));
-    assert!(matches!(from(&orders, 9), Err(Error::OffsetOutOfRange { log_start: 1, log_end: 4, .. })));
+    assert!(matches!(
+        from(&orders, 9),
+        Err(Error::OffsetOutOfRange {
+            log_start: 1,
+            log_end: 4,
+            ..
+        })
+    ));
     assert!(matches!(Log::open(dir.path()), Err(Error::Locked { .. })));
 
     let second = orders.segments()[1].path.clone();
@@ -117,7 +152,10 @@ fn a_program_matches_the_errors_that_it_can_act_on() -> Result<()> {
     fs::write(&second, bytes).expect("the second segment");
 
     let orders = Log::open(dir.path())?.topic("orders")?.partition(0)?;
-    assert_eq!(all(&orders)?, (vec!["b".to_owned(), "d".to_owned()], vec![2]));
+    assert_eq!(
+        all(&orders)?,
+        (vec!["b".to_owned(), "d".to_owned()], vec![2])
+    );
     Ok(())
 }
 
@@ -145,16 +183,31 @@ fn the_jobs_of_a_worker_that_panics_go_to_the_others() -> Result<()> {
         jobs.append((job.to_string(), job.to_string()))?;
     }
     let group = log.consumer_group("workers")?;
-    let members = (0..3).map(|_| group.join("jobs")).collect::<Result<Vec<_>>>()?;
+    let members = (0..3)
+        .map(|_| group.join("jobs"))
+        .collect::<Result<Vec<_>>>()?;
     let wakers: Vec<_> = members.iter().map(Consumer::waker).collect();
-    let (stop, has_bug, (done, reports)) = (AtomicBool::new(false), AtomicBool::new(true), mpsc::channel());
+    let (stop, has_bug, (done, reports)) = (
+        AtomicBool::new(false),
+        AtomicBool::new(true),
+        mpsc::channel(),
+    );
     let done = Mutex::new(done);
     let do_job = |job: &RecordView<'_>| {
-        assert!(job.value() != Some(b"33") || !has_bug.swap(false, Ordering::Relaxed), "a worker's bug");
-        done.lock().expect("no worker panics here").send(job.text().into_owned()).expect("somebody counts");
+        assert!(
+            job.value() != Some(b"33") || !has_bug.swap(false, Ordering::Relaxed),
+            "a worker's bug"
+        );
+        done.lock()
+            .expect("no worker panics here")
+            .send(job.text().into_owned())
+            .expect("somebody counts");
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = members.into_iter().map(|member| scope.spawn(|| work(member, &stop, do_job))).collect();
+        let threads: Vec<_> = members
+            .into_iter()
+            .map(|member| scope.spawn(|| work(member, &stop, do_job)))
+            .collect();
         let mut seen = HashSet::new();
         let counted = loop {
             if seen.len() == 60 {
@@ -167,8 +220,17 @@ fn the_jobs_of_a_worker_that_panics_go_to_the_others() -> Result<()> {
         };
         stop.store(true, Ordering::Relaxed);
         wakers.iter().for_each(annals::Waker::wake);
-        let panicked = threads.into_iter().map(thread::ScopedJoinHandle::join).filter(std::result::Result::is_err).count();
-        assert_eq!((counted, panicked), (Ok(()), 1), "{} jobs were done", seen.len());
+        let panicked = threads
+            .into_iter()
+            .map(thread::ScopedJoinHandle::join)
+            .filter(std::result::Result::is_err)
+            .count();
+        assert_eq!(
+            (counted, panicked),
+            (Ok(()), 1),
+            "{} jobs were done",
+            seen.len()
+        );
     });
     assert_eq!(group.join("jobs")?.lag(), Some(0));
     Ok(())
@@ -177,24 +239,39 @@ fn the_jobs_of_a_worker_that_panics_go_to_the_others() -> Result<()> {
 #[test]
 fn records_are_kept_mirrored_and_passed_on() -> Result<()> {
     let log = Log::in_memory();
-    let (source, copy) = (log.open_topic("source", 1, TopicConfig::new())?, log.open_topic("copy", 1, TopicConfig::new())?);
+    let (source, copy) = (
+        log.open_topic("source", 1, TopicConfig::new())?,
+        log.open_topic("copy", 1, TopicConfig::new())?,
+    );
     for number in 0..30 {
         source.append(
-            Record::new(format!("v{number}")).key("k").header("h", None::<&str>).timestamp(Timestamp::from_millis(number)),
+            Record::new(format!("v{number}"))
+                .key("k")
+                .header("h", None::<&str>)
+                .timestamp(Timestamp::from_millis(number)),
         )?;
     }
     let part = source.partition(0)?.read(10..20)?;
     let owned: Vec<Record<'static>> = part
-        .map(|batch| batch?.iter().map(|record| Ok(Record::from(record?).into_owned())).collect::<Result<Vec<_>>>())
+        .map(|batch| {
+            batch?
+                .iter()
+                .map(|record| Ok(Record::from(record?).into_owned()))
+                .collect::<Result<Vec<_>>>()
+        })
         .collect::<Result<Vec<_>>>()?
         .concat();
     let expected = |number: i64| {
-        Record::new(format!("v{number}")).key("k").header("h", None::<&str>).timestamp(Timestamp::from_millis(number))
+        Record::new(format!("v{number}"))
+            .key("k")
+            .header("h", None::<&str>)
+            .timestamp(Timestamp::from_millis(number))
     };
     assert_eq!(owned, (10..20).map(expected).collect::<Vec<_>>());
 
     for batch in source.partition(0)?.read(..)? {
-        copy.partition(0)?.append_batch(batch?.iter().collect::<Result<Vec<_>>>()?)?;
+        copy.partition(0)?
+            .append_batch(batch?.iter().collect::<Result<Vec<_>>>()?)?;
     }
     assert_eq!(copy.partition(0)?.log_end_offset(), 30);
 
@@ -202,7 +279,10 @@ fn records_are_kept_mirrored_and_passed_on() -> Result<()> {
     let records = consumer.poll(PATIENCE)?;
     let views = records.iter().collect::<Result<Vec<RecordView<'_>>>>()?;
     consumer.seek_all(Seek::Earliest)?; // views borrow from `records`, not from the consumer
-    assert_eq!(views.last().map(|view| view.text().into_owned()).as_deref(), Some("v29"));
+    assert_eq!(
+        views.last().map(|view| view.text().into_owned()).as_deref(),
+        Some("v29")
+    );
     passes_on(&copy, &records)
 }
 
@@ -211,7 +291,12 @@ fn passes_on(topic: &Topic, records: &Records) -> Result<()> {
     let reader = topic.partition(0)?.read(..)?;
     let batches: Vec<Batch> = reader.collect::<Result<_>>()?;
     let records = records.clone();
-    let counts = thread::spawn(move || (batches.iter().flat_map(Batch::iter).count(), records.iter().count()));
+    let counts = thread::spawn(move || {
+        (
+            batches.iter().flat_map(Batch::iter).count(),
+            records.iter().count(),
+        )
+    });
     assert_eq!(counts.join().expect("no panic"), (30, 30));
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The last records of a partition are the end of what a reader sees, wherever offsets have no record.
+//! The last records of a partition are the end of what a reader sees, wherever offsets have no
+//! record.
 
 use annals::{CleanupPolicy, Compression, Log, Partition, Record, Result, TopicConfig};
 
@@ -6,15 +7,35 @@ use crate::kafka::fixture;
 
 fn offsets(reader: annals::Reader) -> Vec<u64> {
     let batches: Vec<_> = reader.map(Result::unwrap).collect();
-    batches.iter().flatten().map(|record| record.unwrap().offset()).collect()
+    batches
+        .iter()
+        .flatten()
+        .map(|record| record.unwrap().offset())
+        .collect()
 }
 
 fn assert_is_tail(partition: &Partition) {
     let all = offsets(partition.read(..).unwrap());
     let count = all.len();
-    for wanted in [0, 1, 2, 3, 7, count / 2, count.saturating_sub(1), count, count + 1, count + 1_000] {
+    for wanted in [
+        0,
+        1,
+        2,
+        3,
+        7,
+        count / 2,
+        count.saturating_sub(1),
+        count,
+        count + 1,
+        count + 1_000,
+    ] {
         let expected = &all[count - wanted.min(count)..];
-        assert_eq!(offsets(partition.read_last(wanted as u64).unwrap()), expected, "{wanted} of {}", partition.id());
+        assert_eq!(
+            offsets(partition.read_last(wanted as u64).unwrap()),
+            expected,
+            "{wanted} of {}",
+            partition.id()
+        );
     }
     assert_eq!(offsets(partition.read_last(u64::MAX).unwrap()), all);
 }
@@ -23,7 +44,11 @@ fn assert_is_tail(partition: &Partition) {
 fn the_last_records_of_a_broker_s_partitions_are_the_end_of_all() {
     for set in ["clean/root", "killed/root"] {
         let log = Log::open_read_only(fixture(set)).unwrap();
-        let partitions: Vec<_> = log.topics().iter().flat_map(annals::Topic::partitions).collect();
+        let partitions: Vec<_> = log
+            .topics()
+            .iter()
+            .flat_map(annals::Topic::partitions)
+            .collect();
         assert!(partitions.len() > 3, "{set}");
         partitions.iter().for_each(assert_is_tail);
     }
@@ -32,12 +57,21 @@ fn the_last_records_of_a_broker_s_partitions_are_the_end_of_all() {
 #[test]
 fn the_last_records_are_found_within_batches() {
     let log = Log::in_memory();
-    for (name, codec) in [("plain", Compression::None), ("compressed", Compression::Lz4)] {
+    for (name, codec) in [
+        ("plain", Compression::None),
+        ("compressed", Compression::Lz4),
+    ] {
         let config = TopicConfig::new().segment_bytes(2_000).compression(codec);
-        let partition = log.create_topic(name, 1, config).unwrap().partition(0).unwrap();
+        let partition = log
+            .create_topic(name, 1, config)
+            .unwrap()
+            .partition(0)
+            .unwrap();
         assert_is_tail(&partition);
         for size in [1, 7, 30, 2, 50, 1] {
-            partition.append_batch((0..size).map(|number| format!("value {number}"))).unwrap();
+            partition
+                .append_batch((0..size).map(|number| format!("value {number}")))
+                .unwrap();
         }
         assert_is_tail(&partition);
         partition.delete_records_before(20).unwrap();
@@ -48,12 +82,24 @@ fn the_last_records_are_found_within_batches() {
 #[test]
 fn the_last_records_of_a_compacted_partition_are_counted() {
     let log = Log::in_memory();
-    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(1_000);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(1_000);
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for number in 0..500_u64 {
         // Of few keys, and now and then one that stays.
-        let key = if number % 50 == 0 { format!("stays {number}") } else { (number % 3).to_string() };
-        partition.append(Record::new("v".repeat(20)).key(key)).unwrap();
+        let key = if number % 50 == 0 {
+            format!("stays {number}")
+        } else {
+            (number % 3).to_string()
+        };
+        partition
+            .append(Record::new("v".repeat(20)).key(key))
+            .unwrap();
     }
     partition.compact().unwrap();
     let left = offsets(partition.read(..).unwrap()).len();

@@ -1,4 +1,5 @@
-//! Copying what can be read of damaged partitions: every record is in the copy or told to be lost, at the offset that it had.
+//! Copying what can be read of damaged partitions: every record is in the copy or told to be lost,
+//! at the offset that it had.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,13 +18,30 @@ fn value(offset: u64) -> String {
 /// A closed log with one partition: batches of two in at least three segments.
 fn filled(root: &Path, codec: Compression) -> Vec<PathBuf> {
     let log = Log::open(root).unwrap();
-    let config = TopicConfig::new().segment_bytes(450).retention(None).compression(codec);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(450)
+        .retention(None)
+        .compression(codec);
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for offset in (0..RECORDS).step_by(2) {
-        let record = |offset| Record::new(value(offset)).key(offset.to_string()).header("h", "1");
-        partition.append_batch([record(offset), record(offset + 1)]).unwrap();
+        let record = |offset| {
+            Record::new(value(offset))
+                .key(offset.to_string())
+                .header("h", "1")
+        };
+        partition
+            .append_batch([record(offset), record(offset + 1)])
+            .unwrap();
     }
-    let paths: Vec<_> = partition.segments().into_iter().map(|segment| segment.path).collect();
+    let paths: Vec<_> = partition
+        .segments()
+        .into_iter()
+        .map(|segment| segment.path)
+        .collect();
     assert!(paths.len() >= 3, "{paths:?}");
     log.close().unwrap();
     paths
@@ -61,7 +79,10 @@ fn offsets(partition: &Partition) -> Vec<u64> {
         if record.text() != "new" {
             assert_eq!(record.text(), value(record.offset()));
             assert_eq!(record.key(), Some(record.offset().to_string().as_bytes()));
-            let headers: Vec<_> = record.headers().map(|header| (header.name_bytes(), header.value())).collect();
+            let headers: Vec<_> = record
+                .headers()
+                .map(|header| (header.name_bytes(), header.value()))
+                .collect();
             assert_eq!(headers, [(&b"h"[..], Some(&b"1"[..]))]);
         }
         offsets.push(record.offset());
@@ -69,33 +90,64 @@ fn offsets(partition: &Partition) -> Vec<u64> {
     offsets
 }
 
-/// Damages a partition in one way. The copy has all but `expected`; it can be used alone, and in the place of the damaged one.
+/// Damages a partition in one way. The copy has all but `expected`; it can be used alone, and in
+/// the place of the damaged one.
 fn check(codec: Compression, damage: impl FnOnce(&[PathBuf]), expected: &[[u64; 2]]) {
     let dir = tempfile::tempdir().unwrap();
     let (root, to) = (dir.path().join("log"), dir.path().join("t-0"));
     damage(&filled(&root, codec));
     let from = root.join("t-0");
     let salvage = inspect::salvage(&from, &to).unwrap();
-    let lost: Vec<_> = salvage.lost.iter().map(|lost| [lost.offsets.start, lost.offsets.end]).collect();
+    let lost: Vec<_> = salvage
+        .lost
+        .iter()
+        .map(|lost| [lost.offsets.start, lost.offsets.end])
+        .collect();
     assert_eq!(lost, expected);
-    let left: Vec<_> = (0..RECORDS).filter(|offset| !lost.iter().any(|[start, end]| (start..end).contains(&offset))).collect();
-    assert_eq!((salvage.records, salvage.batches), (left.len() as u64, left.len() as u64 / 2));
-    assert!(salvage.lost.iter().all(|lost| lost.partition.topic.as_ref() == "t" && lost.path.starts_with(&root)));
+    let left: Vec<_> = (0..RECORDS)
+        .filter(|offset| {
+            !lost
+                .iter()
+                .any(|[start, end]| (start..end).contains(&offset))
+        })
+        .collect();
+    assert_eq!(
+        (salvage.records, salvage.batches),
+        (left.len() as u64, left.len() as u64 / 2)
+    );
+    assert!(
+        salvage
+            .lost
+            .iter()
+            .all(|lost| lost.partition.topic.as_ref() == "t" && lost.path.starts_with(&root))
+    );
     assert_eq!(inspect::verify(&to).unwrap(), []);
 
     let copy = Partition::open(&to, TopicConfig::new()).unwrap();
     assert_eq!(offsets(&copy), left);
     let end = copy.log_end_offset();
     assert_eq!(end, RECORDS, "no offset is given out twice");
-    assert_eq!(copy.append(Record::new("new").key("k")).unwrap().offset, end);
+    assert_eq!(
+        copy.append(Record::new("new").key("k")).unwrap().offset,
+        end
+    );
     drop(copy);
 
     fs::remove_dir_all(&from).unwrap();
     fs::rename(&to, &from).unwrap();
     let log = Log::open(&root).unwrap();
     let partition = log.topic("t").unwrap().partition(0).unwrap();
-    assert_eq!(offsets(&partition), left.iter().copied().chain([end]).collect::<Vec<_>>());
-    assert_eq!(partition.append(Record::new("new").key("k")).unwrap().offset, end + 1);
+    assert_eq!(
+        offsets(&partition),
+        left.iter().copied().chain([end]).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        partition
+            .append(Record::new("new").key("k"))
+            .unwrap()
+            .offset,
+        end + 1
+    );
     assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
 }
 
@@ -105,27 +157,51 @@ fn what_is_sound_is_copied_byte_by_byte() {
     let (root, to) = (dir.path().join("log"), dir.path().join("copy"));
     for path in filled(&root, Compression::Zstd) {
         if !to.exists() {
-            assert_eq!(inspect::salvage(root.join("t-0"), &to).unwrap().records, RECORDS);
+            assert_eq!(
+                inspect::salvage(root.join("t-0"), &to).unwrap().records,
+                RECORDS
+            );
         }
-        assert_eq!(fs::read(to.join(path.file_name().unwrap())).unwrap(), fs::read(&path).unwrap());
+        assert_eq!(
+            fs::read(to.join(path.file_name().unwrap())).unwrap(),
+            fs::read(&path).unwrap()
+        );
     }
 }
 
 #[test]
 fn one_batch_of_any_codec_is_lost() {
-    for codec in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
-        check(codec, |paths| harm(&paths[0], |bytes| *bytes.get_mut(70).unwrap() ^= 1), &[[0, 2]]);
+    for codec in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
+        check(
+            codec,
+            |paths| harm(&paths[0], |bytes| *bytes.get_mut(70).unwrap() ^= 1),
+            &[[0, 2]],
+        );
     }
 }
 
 #[test]
 fn wrong_lengths_and_offsets_cost_one_batch_each() {
-    check(Compression::None, |paths| harm(&paths[0], |bytes| bytes[9] ^= 0x40), &[[0, 2]]);
+    check(
+        Compression::None,
+        |paths| harm(&paths[0], |bytes| bytes[9] ^= 0x40),
+        &[[0, 2]],
+    );
     let second = |bytes: &mut Vec<u8>| {
         let start = batches(bytes)[1];
         bytes[start + 7] ^= 4;
     };
-    check(Compression::None, |paths| harm(&paths[0], second), &[[2, 4]]);
+    check(
+        Compression::None,
+        |paths| harm(&paths[0], second),
+        &[[2, 4]],
+    );
 }
 
 #[test]
@@ -135,14 +211,26 @@ fn whole_segments_are_lost() {
         harm(&paths[1], |bytes| bytes.fill(0));
     };
     check(Compression::None, zeroed, &[[4, 8]]);
-    check(Compression::None, |paths| fs::remove_file(&paths[1]).unwrap(), &[[4, 8]]);
-    check(Compression::None, |paths| harm(&paths[1], Vec::clear), &[[4, 8]]);
+    check(
+        Compression::None,
+        |paths| fs::remove_file(&paths[1]).unwrap(),
+        &[[4, 8]],
+    );
+    check(
+        Compression::None,
+        |paths| harm(&paths[1], Vec::clear),
+        &[[4, 8]],
+    );
 }
 
 #[test]
 fn the_end_is_known_by_the_recovery_point() {
     let last = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 3);
-    check(Compression::None, |paths| harm(paths.last().unwrap(), last), &[[RECORDS - 2, RECORDS]]);
+    check(
+        Compression::None,
+        |paths| harm(paths.last().unwrap(), last),
+        &[[RECORDS - 2, RECORDS]],
+    );
     let gone = |paths: &[PathBuf]| {
         assert_eq!(base(paths.last().unwrap()), 20);
         fs::remove_file(paths.last().unwrap()).unwrap();
@@ -157,7 +245,10 @@ fn many_damages_are_told_one_by_one() {
             harm(path, |bytes| bytes[70] ^= 1);
         }
     };
-    let each: Vec<_> = (0..RECORDS).step_by(4).map(|base| [base, base + 2]).collect();
+    let each: Vec<_> = (0..RECORDS)
+        .step_by(4)
+        .map(|base| [base, base + 2])
+        .collect();
     check(Compression::None, all, &each);
 }
 
@@ -180,15 +271,24 @@ fn it_goes_to_an_empty_directory_and_from_a_partition() {
     let (root, empty) = (dir.path().join("log"), dir.path().join("empty"));
     filled(&root, Compression::None);
     fs::create_dir(&empty).unwrap();
-    let refused = |salvage: annals::Result<Salvage>| assert!(matches!(salvage, Err(Error::NotALog { .. })), "{salvage:?}");
+    let refused = |salvage: annals::Result<Salvage>| {
+        assert!(matches!(salvage, Err(Error::NotALog { .. })), "{salvage:?}")
+    };
     refused(inspect::salvage(root.join("t-0"), &root));
     refused(inspect::salvage(&empty, dir.path().join("copy")));
-    assert!(matches!(inspect::salvage(dir.path().join("none"), &empty), Err(Error::Io { .. })));
+    assert!(matches!(
+        inspect::salvage(dir.path().join("none"), &empty),
+        Err(Error::Io { .. })
+    ));
     assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
 }
 
 fn partitions(root: &Path) -> Vec<PathBuf> {
-    let mut dirs: Vec<_> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    let mut dirs: Vec<_> = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect();
     dirs.retain(|dir| !dir.ends_with("__cluster_metadata-0"));
     dirs.sort();
     dirs
@@ -198,16 +298,22 @@ type Bytes = Option<Vec<u8>>;
 
 /// Offset, key and value of each record that is given out.
 fn records(partition: &Partition, isolation: Isolation) -> Vec<(u64, Bytes, Bytes)> {
-    let mut reader = partition.read_with(.., ReadOptions::new().isolation(isolation)).unwrap();
+    let mut reader = partition
+        .read_with(.., ReadOptions::new().isolation(isolation))
+        .unwrap();
     let mut records = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
-        records.push((record.offset(), record.key().map(<[u8]>::to_vec), record.value().map(<[u8]>::to_vec)));
+        records.push((
+            record.offset(),
+            record.key().map(<[u8]>::to_vec),
+            record.value().map(<[u8]>::to_vec),
+        ));
     }
     records
 }
 
-/// Transactions, all codecs, compacted and legacy ones: a broker's partitions are copied as they are. Of each that has a batch to
-/// spare, the first one is damaged then, and nothing else is lost.
+/// Transactions, all codecs, compacted and legacy ones: a broker's partitions are copied as they
+/// are. Of each that has a batch to spare, the first one is damaged then, and nothing else is lost.
 #[test]
 fn what_brokers_wrote_is_salvaged() {
     for set in ["clean", "legacy"] {
@@ -216,22 +322,45 @@ fn what_brokers_wrote_is_salvaged() {
         copy_dir(&fixture(set).join("root"), &root);
         for (number, from) in partitions(&root).into_iter().enumerate() {
             let what = from.file_name().unwrap().to_str().unwrap().to_owned();
-            let (whole, rest) = (dir.path().join(format!("whole-{number}")), dir.path().join(format!("rest-{number}")));
+            let (whole, rest) = (
+                dir.path().join(format!("whole-{number}")),
+                dir.path().join(format!("rest-{number}")),
+            );
             let salvage = inspect::salvage(&from, &whole).unwrap();
             assert!(salvage.lost.is_empty(), "{set} {what}: {:?}", salvage.lost);
             let whole = Partition::open(&whole, TopicConfig::new()).unwrap();
             let log = Log::open_read_only(&root).unwrap();
             let (topic, partition) = what.rsplit_once('-').unwrap();
-            let before = log.topic(topic).unwrap().partition(partition.parse().unwrap()).unwrap();
-            assert_eq!(whole.log_end_offset(), before.log_end_offset(), "{set} {what}");
-            assert_eq!(whole.log_start_offset(), before.log_start_offset(), "{set} {what}");
+            let before = log
+                .topic(topic)
+                .unwrap()
+                .partition(partition.parse().unwrap())
+                .unwrap();
+            assert_eq!(
+                whole.log_end_offset(),
+                before.log_end_offset(),
+                "{set} {what}"
+            );
+            assert_eq!(
+                whole.log_start_offset(),
+                before.log_start_offset(),
+                "{set} {what}"
+            );
             for isolation in [Isolation::ReadUncommitted, Isolation::ReadCommitted] {
-                assert_eq!(records(&whole, isolation), records(&before, isolation), "{set} {what}");
+                assert_eq!(
+                    records(&whole, isolation),
+                    records(&before, isolation),
+                    "{set} {what}"
+                );
             }
-            let first = before.segments().into_iter().map(|segment| segment.path).find(|path| {
-                let bytes = fs::read(path).unwrap();
-                batches(&bytes).len() > 1
-            });
+            let first = before
+                .segments()
+                .into_iter()
+                .map(|segment| segment.path)
+                .find(|path| {
+                    let bytes = fs::read(path).unwrap();
+                    batches(&bytes).len() > 1
+                });
             let Some(first) = first else { continue };
             drop((before, log));
             harm(&first, |bytes| {
@@ -244,7 +373,11 @@ fn what_brokers_wrote_is_salvaged() {
             let mut expected = records(&whole, Isolation::ReadUncommitted);
             expected.retain(|(offset, ..)| !lost.contains(offset));
             let rest = Partition::open(&rest, TopicConfig::new()).unwrap();
-            assert_eq!(records(&rest, Isolation::ReadUncommitted), expected, "{set} {what}");
+            assert_eq!(
+                records(&rest, Isolation::ReadUncommitted),
+                expected,
+                "{set} {what}"
+            );
         }
     }
 }

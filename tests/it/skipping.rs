@@ -1,6 +1,9 @@
 //! Reading on behind damage: every offset is either read or told to be lost.
 
-#![allow(clippy::single_range_in_vec_init, reason = "a list of ranges may have one")]
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "a list of ranges may have one"
+)]
 
 use std::fs;
 use std::ops::Range;
@@ -17,12 +20,22 @@ fn value(offset: u64) -> String {
 
 /// Batches of two, in at least three segments.
 fn filled(dir: &Path, codec: Compression) -> Partition {
-    let partition = Partition::open(dir, TopicConfig::new().segment_bytes(450).compression(codec)).unwrap();
+    let partition = Partition::open(
+        dir,
+        TopicConfig::new().segment_bytes(450).compression(codec),
+    )
+    .unwrap();
     for offset in (0..RECORDS).step_by(2) {
-        partition.append_batch([value(offset), value(offset + 1)].map(Record::new)).unwrap();
+        partition
+            .append_batch([value(offset), value(offset + 1)].map(Record::new))
+            .unwrap();
     }
     partition.flush().unwrap();
-    assert!(partition.segments().len() >= 3, "{:?}", partition.segments());
+    assert!(
+        partition.segments().len() >= 3,
+        "{:?}",
+        partition.segments()
+    );
     partition
 }
 
@@ -41,7 +54,8 @@ fn skipping() -> ReadOptions {
     ReadOptions::new().skip_corrupt(true)
 }
 
-/// Reads what lies in `range`, record by record, and gives what was passed over. Whatever was not read must be among it.
+/// Reads what lies in `range`, record by record, and gives what was passed over. Whatever was not
+/// read must be among it.
 fn read_to(reader: &mut Reader, range: Range<u64>) -> Vec<Range<u64>> {
     let (mut next, mut lost) = (range.start, Vec::<Range<u64>>::new());
     while next < range.end {
@@ -49,12 +63,21 @@ fn read_to(reader: &mut Reader, range: Range<u64>) -> Vec<Range<u64>> {
             assert_eq!(record.text(), value(record.offset()));
             record.offset()
         });
-        lost.extend(reader.take_skipped().into_iter().map(|damage| damage.offsets));
+        lost.extend(
+            reader
+                .take_skipped()
+                .into_iter()
+                .map(|damage| damage.offsets),
+        );
         assert!(reader.take_skipped().is_empty(), "it is told once");
         while let Some(gap) = lost.iter().find(|gap| gap.contains(&next)) {
             next = gap.end;
         }
-        assert_eq!(offset.unwrap_or(range.end), next, "a gap that nobody told of");
+        assert_eq!(
+            offset.unwrap_or(range.end),
+            next,
+            "a gap that nobody told of"
+        );
         next += u64::from(offset.is_some());
     }
     lost
@@ -71,52 +94,100 @@ fn lost_of_batches(partition: &Partition) -> Vec<Range<u64>> {
             read[usize::try_from(record.offset()).unwrap()] = true;
         }
     }
-    let lost: Vec<_> = reader.take_skipped().into_iter().map(|damage| damage.offsets).collect();
+    let lost: Vec<_> = reader
+        .take_skipped()
+        .into_iter()
+        .map(|damage| damage.offsets)
+        .collect();
     for (offset, is_read) in (0..).zip(read) {
-        assert_eq!(is_read, !lost.iter().any(|lost| lost.contains(&offset)), "{offset}");
+        assert_eq!(
+            is_read,
+            !lost.iter().any(|lost| lost.contains(&offset)),
+            "{offset}"
+        );
     }
     lost
 }
 
-/// Damages an open partition in one way and reads it in all; the offsets that are lost are those in `expected`.
-fn check(codec: Compression, damage: impl FnOnce(&[PathBuf]), expected: impl FnOnce(&[Range<u64>]) -> Vec<Range<u64>>) {
+/// Damages an open partition in one way and reads it in all; the offsets that are lost are those in
+/// `expected`.
+fn check(
+    codec: Compression,
+    damage: impl FnOnce(&[PathBuf]),
+    expected: impl FnOnce(&[Range<u64>]) -> Vec<Range<u64>>,
+) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("p");
     let partition = filled(&root, codec);
     let segments = partition.segments();
-    let spans: Vec<_> = segments.iter().map(|segment| segment.base_offset..segment.next_offset).collect();
+    let spans: Vec<_> = segments
+        .iter()
+        .map(|segment| segment.base_offset..segment.next_offset)
+        .collect();
     let expected = expected(&spans);
     drop(partition);
-    damage(&segments.iter().map(|segment| segment.path.clone()).collect::<Vec<_>>());
+    damage(
+        &segments
+            .iter()
+            .map(|segment| segment.path.clone())
+            .collect::<Vec<_>>(),
+    );
     let partition = Partition::open(&root, TopicConfig::new()).unwrap();
-    assert_eq!(read_to(&mut partition.read_with(.., skipping()).unwrap(), 0..RECORDS), expected);
+    assert_eq!(
+        read_to(
+            &mut partition.read_with(.., skipping()).unwrap(),
+            0..RECORDS
+        ),
+        expected
+    );
     assert_eq!(lost_of_batches(&partition), expected);
-    assert!(partition.read(..).unwrap().any(|batch| batch.is_err()), "who does not ask for it gets the error");
+    assert!(
+        partition.read(..).unwrap().any(|batch| batch.is_err()),
+        "who does not ask for it gets the error"
+    );
 }
 
 #[test]
 fn one_batch_in_the_middle_is_passed_over() {
-    for codec in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
-        let second = |paths: &[PathBuf]| harm(&paths[1], |bytes| bytes[batches(&paths[1])[1] + 70] ^= 1);
-        check(codec, second, |spans| vec![spans[1].start + 2..spans[1].start + 4]);
+    for codec in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
+        let second =
+            |paths: &[PathBuf]| harm(&paths[1], |bytes| bytes[batches(&paths[1])[1] + 70] ^= 1);
+        check(codec, second, |spans| {
+            vec![spans[1].start + 2..spans[1].start + 4]
+        });
     }
 }
 
 #[test]
 fn a_wrong_length_costs_one_batch() {
-    let second = |paths: &[PathBuf]| harm(&paths[1], |bytes| bytes[batches(&paths[1])[1] + 9] ^= 0x40);
-    check(Compression::None, second, |spans| vec![spans[1].start + 2..spans[1].start + 4]);
+    let second =
+        |paths: &[PathBuf]| harm(&paths[1], |bytes| bytes[batches(&paths[1])[1] + 9] ^= 0x40);
+    check(Compression::None, second, |spans| {
+        vec![spans[1].start + 2..spans[1].start + 4]
+    });
 }
 
 #[test]
 fn damage_at_the_end_of_a_sealed_segment_leads_to_the_next() {
     let last = |paths: &[PathBuf]| harm(&paths[0], |bytes| *bytes.last_mut().unwrap() ^= 1);
-    check(Compression::None, last, |spans| vec![spans[0].end - 2..spans[0].end]);
+    check(Compression::None, last, |spans| {
+        vec![spans[0].end - 2..spans[0].end]
+    });
 }
 
 #[test]
 fn a_file_of_zeros_costs_its_segment() {
-    check(Compression::Lz4, |paths| harm(&paths[1], |bytes| bytes.fill(0)), |spans| vec![spans[1].clone()]);
+    check(
+        Compression::Lz4,
+        |paths| harm(&paths[1], |bytes| bytes.fill(0)),
+        |spans| vec![spans[1].clone()],
+    );
 }
 
 #[test]
@@ -126,12 +197,21 @@ fn damage_in_many_places_is_told_one_by_one() {
             harm(path, |bytes| bytes[70] ^= 1);
         }
     };
-    check(Compression::None, all, |spans| spans.iter().map(|span| span.start..span.start + 2).collect());
+    check(Compression::None, all, |spans| {
+        spans
+            .iter()
+            .map(|span| span.start..span.start + 2)
+            .collect()
+    });
 }
 
 #[test]
 fn a_missing_segment_is_told() {
-    check(Compression::None, |paths| fs::remove_file(&paths[1]).unwrap(), |spans| vec![spans[1].clone()]);
+    check(
+        Compression::None,
+        |paths| fs::remove_file(&paths[1]).unwrap(),
+        |spans| vec![spans[1].clone()],
+    );
 }
 
 #[test]
@@ -167,7 +247,8 @@ fn one_that_follows_goes_on_to_what_comes() {
     });
 }
 
-/// A batch that its writer spoiled before it made the checksum: what stands before the malformed record is read.
+/// A batch that its writer spoiled before it made the checksum: what stands before the malformed
+/// record is read.
 #[test]
 fn a_malformed_record_in_a_sound_batch_costs_what_follows_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -177,7 +258,8 @@ fn a_malformed_record_in_a_sound_batch_costs_what_follows_it() {
     drop(partition);
     let start = batches(&first)[1];
     harm(&first, |bytes| {
-        let size = 12 + u32::from_be_bytes(bytes[start + 8..start + 12].try_into().unwrap()) as usize;
+        let size =
+            12 + u32::from_be_bytes(bytes[start + 8..start + 12].try_into().unwrap()) as usize;
         let batch = &mut bytes[start..start + size];
         // The length of the second record.
         let second = 61 + (size - 61) / 2;
@@ -187,17 +269,26 @@ fn a_malformed_record_in_a_sound_batch_costs_what_follows_it() {
     });
     let partition = Partition::open(&root, TopicConfig::new()).unwrap();
     let expected = vec![3..4];
-    assert_eq!(read_to(&mut partition.read_with(.., skipping()).unwrap(), 0..RECORDS), expected);
+    assert_eq!(
+        read_to(
+            &mut partition.read_with(.., skipping()).unwrap(),
+            0..RECORDS
+        ),
+        expected
+    );
     assert_eq!(lost_of_batches(&partition), expected);
 }
 
-/// What stands behind it does not vouch for it; that the damaged one in front of it is as long as it says does.
+/// What stands behind it does not vouch for it; that the damaged one in front of it is as long as
+/// it says does.
 #[test]
 fn a_good_batch_between_two_damaged_ones_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let partition = Partition::open(dir.path().join("t-0"), TopicConfig::new()).unwrap();
     for offset in (0..10).step_by(2) {
-        partition.append_batch([value(offset), value(offset + 1)].map(Record::new)).unwrap();
+        partition
+            .append_batch([value(offset), value(offset + 1)].map(Record::new))
+            .unwrap();
     }
     let log = partition.segments()[0].path.clone();
     let starts = batches(&log);

@@ -1,5 +1,5 @@
-//! Compaction on a disk that fails at one call, whichever it is: nothing is lost for it, and what a stop there leaves is
-//! finished, or taken back, by the next opening.
+//! Compaction on a disk that fails at one call, whichever it is: nothing is lost for it, and what a
+//! stop there leaves is finished, or taken back, by the next opening.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,11 @@ fn spec(recovery_point: u64, segment_bytes: u32, file_delete_delay_ms: i64) -> P
         file_delete_delay_ms,
         ..TopicSettings::unconfigured()
     };
-    PartitionSpec { recovery_point, is_dense: false, ..PartitionSpec::for_tests(0, settings) }
+    PartitionSpec {
+        recovery_point,
+        is_dense: false,
+        ..PartitionSpec::for_tests(0, settings)
+    }
 }
 
 fn handle(core: &Arc<PartitionCore>) -> Partition {
@@ -41,7 +45,13 @@ fn compact(core: &PartitionCore) -> Result<Maintenance> {
 
 /// Compacts into segments of at most so many bytes.
 fn compact_into(core: &PartitionCore, max_log_bytes: u32) -> Result<Maintenance> {
-    core.compact(NOW, &mut Allowance { max_log_bytes, ..Allowance::new(1 << 20, &mut || true) })
+    core.compact(
+        NOW,
+        &mut Allowance {
+            max_log_bytes,
+            ..Allowance::new(1 << 20, &mut || true)
+        },
+    )
 }
 
 /// Offset and value of the latest record of each key.
@@ -51,14 +61,23 @@ fn view(core: &Arc<PartitionCore>) -> View {
     let mut reader = handle(core).read(..).unwrap();
     let mut view = BTreeMap::new();
     while let Some(record) = reader.next_record().unwrap() {
-        view.insert(record.key().unwrap().to_vec(), (record.offset(), record.value().map(<[u8]>::to_vec)));
+        view.insert(
+            record.key().unwrap().to_vec(),
+            (record.offset(), record.value().map(<[u8]>::to_vec)),
+        );
     }
     view
 }
 
 fn leftovers(disk: &impl Storage) -> Vec<String> {
-    let names = disk.list(Path::new(DIR)).unwrap().into_iter().map(|entry| entry.name);
-    names.filter(|name| name.contains(".cleaned") || name.contains(".swap")).collect()
+    let names = disk
+        .list(Path::new(DIR))
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.name);
+    names
+        .filter(|name| name.contains(".cleaned") || name.contains(".swap"))
+        .collect()
 }
 
 /// Records in small segments.
@@ -66,7 +85,11 @@ fn fill(core: &Arc<PartitionCore>) {
     let partition = handle(core);
     for number in 0..30_u32 {
         let key = format!("key {}", number * number % 7);
-        let record = if number % 5 == 4 { Record::tombstone(key) } else { Record::new(number.to_string()).key(key) };
+        let record = if number % 5 == 4 {
+            Record::tombstone(key)
+        } else {
+            Record::new(number.to_string()).key(key)
+        };
         partition.append(record).unwrap();
     }
     core.flush().unwrap();
@@ -75,7 +98,8 @@ fn fill(core: &Arc<PartitionCore>) {
 /// One run in which call `fails_at` fails. Gives whether it came to that.
 fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64, max_log_bytes: u32) -> bool {
     let disk = FaultyDisk::failing_at(fails_at);
-    let what = format!("{fault:?} at call {fails_at}, delay {delete_delay_ms}, into {max_log_bytes}");
+    let what =
+        format!("{fault:?} at call {fails_at}, delay {delete_delay_ms}, into {max_log_bytes}");
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, delete_delay_ms)).unwrap();
     fill(&core);
     core.set_settings(spec(0, 900, delete_delay_ms).settings);
@@ -98,7 +122,11 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64, max_log_bytes: u32) 
     let again = compact_into(&core, max_log_bytes);
     let is_poisoned = matches!(again, Err(Error::Poisoned { .. }));
     assert!(is_poisoned || again.is_ok(), "{what}: {again:?}");
-    assert_eq!(handle(&core).append(Record::new("x").key("more")).is_err(), is_poisoned, "{what}");
+    assert_eq!(
+        handle(&core).append(Record::new("x").key("more")).is_err(),
+        is_poisoned,
+        "{what}"
+    );
     let expected = view(&core);
     let recovery_point = core.recovery_point();
     if is_poisoned {
@@ -106,11 +134,16 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64, max_log_bytes: u32) 
     }
     let expected = view(&core);
     drop((core, reader));
-    let (core, recovery) = PartitionCore::open(&context(&disk), &spec(recovery_point, 900, delete_delay_ms))
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (core, recovery) =
+        PartitionCore::open(&context(&disk), &spec(recovery_point, 900, delete_delay_ms))
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(recovery.damage.is_none(), "{what}: {recovery:?}");
     assert_eq!(view(&core), expected, "{what}, opened again");
-    assert!(leftovers(&disk).is_empty(), "{what}: {:?}", leftovers(&disk));
+    assert!(
+        leftovers(&disk).is_empty(),
+        "{what}: {:?}",
+        leftovers(&disk)
+    );
     compact(&core).unwrap();
     assert_eq!(view(&core), expected, "{what}, compacted again");
     true
@@ -120,21 +153,40 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64, max_log_bytes: u32) 
 fn check_reopen(core: &Arc<PartitionCore>, disk: &FaultyDisk, expected: &View, what: &str) {
     let mut reader = handle(core).read(..).unwrap();
     let _on_a_segment = reader.next_record().unwrap();
-    let report = core.reopen().unwrap_or_else(|error| panic!("{what}: {error}")).take_writes();
+    let report = core
+        .reopen()
+        .unwrap_or_else(|error| panic!("{what}: {error}"))
+        .take_writes();
     let is_half_done = leftovers(disk).iter().any(|name| name.contains(".swap"));
-    assert!(report.damage.is_none() && !is_half_done, "{what}: {report:?}");
+    assert!(
+        report.damage.is_none() && !is_half_done,
+        "{what}: {report:?}"
+    );
     assert_eq!(view(core), *expected, "{what}, re-opened");
-    while reader.next_record().unwrap_or_else(|error| panic!("{what}: {error}")).is_some() {}
-    handle(core).append(Record::new("x").key("after that")).unwrap_or_else(|error| panic!("{what}: {error}"));
+    while reader
+        .next_record()
+        .unwrap_or_else(|error| panic!("{what}: {error}"))
+        .is_some()
+    {}
+    handle(core)
+        .append(Record::new("x").key("after that"))
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     compact(core).unwrap_or_else(|error| panic!("{what}: {error}"));
 }
 
 #[test]
 fn a_call_that_fails_costs_no_record() {
-    for fault in [Fault::Full, Fault::FullForGood, Fault::Any, Fault::AnyForGood] {
+    for fault in [
+        Fault::Full,
+        Fault::FullForGood,
+        Fault::Any,
+        Fault::AnyForGood,
+    ] {
         for delete_delay_ms in [0, 1_000] {
             for max_log_bytes in [MAX_LOG_BYTES, 250] {
-                let runs = (0..10_000).take_while(|fails_at| run(fault, *fails_at, delete_delay_ms, max_log_bytes)).count();
+                let runs = (0..10_000)
+                    .take_while(|fails_at| run(fault, *fails_at, delete_delay_ms, max_log_bytes))
+                    .count();
                 assert!(runs > 5, "{fault:?}: {runs} runs");
             }
         }
@@ -153,7 +205,8 @@ fn a_pass_that_is_told_to_stop_stops() {
             left -= 1;
             left >= 0
         };
-        core.compact(NOW, &mut Allowance::new(1 << 20, &mut goes_on)).unwrap();
+        core.compact(NOW, &mut Allowance::new(1 << 20, &mut goes_on))
+            .unwrap();
         assert_eq!(view(&core), before);
         assert!(leftovers(&disk).is_empty());
     }
@@ -166,10 +219,17 @@ fn damage_is_told_and_stays_where_it_is() {
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
     fill(&core);
     let damaged = handle(&core).segments()[2].clone();
-    let file = disk.open(&damaged.path, crate::storage::Access::Write).unwrap();
+    let file = disk
+        .open(&damaged.path, crate::storage::Access::Write)
+        .unwrap();
     file.write_all_at(b"?", 70).unwrap();
-    let Err(Error::Corrupt(damage)) = compact(&core) else { panic!("damage was overlooked") };
-    assert_eq!((damage.path, damage.offsets.start), (damaged.path, damaged.base_offset));
+    let Err(Error::Corrupt(damage)) = compact(&core) else {
+        panic!("damage was overlooked")
+    };
+    assert_eq!(
+        (damage.path, damage.offsets.start),
+        (damaged.path, damaged.base_offset)
+    );
     assert!(leftovers(&disk).is_empty() && core.cleaned_end().is_none());
     assert!(handle(&core).append(Record::new("x").key("more")).is_ok());
 }
@@ -181,16 +241,25 @@ fn a_batch_in_an_unknown_codec_is_left_alone() {
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
     fill(&core);
     let segment = handle(&core).segments()[2].clone();
-    let file = disk.open(&segment.path, crate::storage::Access::Write).unwrap();
+    let file = disk
+        .open(&segment.path, crate::storage::Access::Write)
+        .unwrap();
     let mut batch = vec![0; 61];
     file.read_at(&mut batch, 0).unwrap();
     let header = BatchHeader::decode(&batch).unwrap();
     batch.resize(header.size_bytes as usize, 0);
     file.read_at(&mut batch, 0).unwrap();
-    BatchHeader { attributes: CODEC_5, ..header }.write(&mut batch);
+    BatchHeader {
+        attributes: CODEC_5,
+        ..header
+    }
+    .write(&mut batch);
     file.write_all_at(&batch, 0).unwrap();
     let done = compact(&core).unwrap();
-    assert!(done.batches_left_alone == 1 && done.records_removed > 0, "{done:?}");
+    assert!(
+        done.batches_left_alone == 1 && done.records_removed > 0,
+        "{done:?}"
+    );
     let kept = crate::storage::read_file(&disk, &segment.path, 1 << 20).unwrap();
     assert!(kept.starts_with(&batch), "byte by byte");
 }
@@ -200,20 +269,50 @@ fn segments_are_grouped_by_what_they_are_before() {
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
     fill(&core);
-    let bases = |core: &Arc<PartitionCore>| handle(core).segments().iter().map(|info| info.base_offset).collect::<Vec<_>>();
+    let bases = |core: &Arc<PartitionCore>| {
+        handle(core)
+            .segments()
+            .iter()
+            .map(|info| info.base_offset)
+            .collect::<Vec<_>>()
+    };
     let before = bases(&core);
     let extent = Extent::of(&core, NOW).unwrap();
-    let sizes: Vec<_> = extent.segments.iter().map(|segment| segment.size()).collect();
+    let sizes: Vec<_> = extent
+        .segments
+        .iter()
+        .map(|segment| segment.size())
+        .collect();
     let count = |limit: TopicSettings| {
-        let pass = Pass { partition: &core, truncations: 0, settings: &limit, extent: &extent, now: NOW, legacy_horizon: 0 };
-        pass.groups(&extent.segments).unwrap().iter().map(|group| group.len()).collect::<Vec<_>>()
+        let pass = Pass {
+            partition: &core,
+            truncations: 0,
+            settings: &limit,
+            extent: &extent,
+            now: NOW,
+            legacy_horizon: 0,
+        };
+        pass.groups(&extent.segments)
+            .unwrap()
+            .iter()
+            .map(|group| group.len())
+            .collect::<Vec<_>>()
     };
     let settings = spec(0, 300, 0).settings;
     assert_eq!(count(settings.clone()), vec![1; before.len() - 1]);
-    let pair = TopicSettings { segment_bytes: sizes[0] + sizes[1], ..settings.clone() };
+    let pair = TopicSettings {
+        segment_bytes: sizes[0] + sizes[1],
+        ..settings.clone()
+    };
     assert_eq!(count(pair)[0], 2);
-    let all = TopicSettings { segment_bytes: 1 << 20, ..settings };
+    let all = TopicSettings {
+        segment_bytes: 1 << 20,
+        ..settings
+    };
     assert_eq!(count(all.clone()), [before.len() - 1]);
-    let by_indexes = count(TopicSettings { segment_index_bytes: 40, ..all });
+    let by_indexes = count(TopicSettings {
+        segment_index_bytes: 40,
+        ..all
+    });
     assert!(by_indexes.len() > 1 && by_indexes[0] > 1, "{by_indexes:?}");
 }

@@ -14,7 +14,11 @@ use crate::storage::{MemoryDisk, SimulatedDisk};
 const LIMIT: u32 = 160;
 
 fn bases(core: &Arc<PartitionCore>) -> Vec<u64> {
-    handle(core).segments().iter().map(|segment| segment.base_offset).collect()
+    handle(core)
+        .segments()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect()
 }
 
 /// A partition whose sealed segments are one group to compaction.
@@ -27,7 +31,9 @@ fn one_group(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
 
 fn batch(base_offset: u64) -> (BatchHeader, Vec<u8>) {
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
-    builder.push(&("key", "value").into(), NOW.as_millis()).unwrap();
+    builder
+        .push(&("key", "value").into(), NOW.as_millis())
+        .unwrap();
     let mut bytes = builder.finish(&TopicSettings::default()).unwrap();
     batch::stamp(&mut bytes, base_offset, 0);
     (BatchHeader::decode(&bytes).unwrap(), bytes)
@@ -40,7 +46,10 @@ fn output(disk: &(impl Storage + Clone), base_offset: u64, max_log_bytes: u32) -
 
 /// Base offset, next offset and size.
 fn parts(written: &[CleanedSegment]) -> Vec<(u64, u64, u32)> {
-    written.iter().map(|segment| (segment.base_offset, segment.next_offset, segment.log_bytes)).collect()
+    written
+        .iter()
+        .map(|segment| (segment.base_offset, segment.next_offset, segment.log_bytes))
+        .collect()
 }
 
 #[test]
@@ -51,13 +60,27 @@ fn a_group_that_does_not_fit_into_one_segment_becomes_several() {
     assert!(compact_into(&core, LIMIT).unwrap().records_removed > 0);
     let segments = handle(&core).segments();
     let (_active, sealed) = segments.split_last().unwrap();
-    assert!(sealed.len() == 2 && sealed.iter().all(|segment| segment.bytes > 0 && segment.bytes <= LIMIT.into()), "{sealed:?}");
+    assert!(
+        sealed.len() == 2
+            && sealed
+                .iter()
+                .all(|segment| segment.bytes > 0 && segment.bytes <= LIMIT.into()),
+        "{sealed:?}"
+    );
     assert_eq!(view(&core), before);
-    let left: Vec<u64> = handle(&core).read(..).unwrap().map(|batch| batch.unwrap().offsets().start).collect();
+    let left: Vec<u64> = handle(&core)
+        .read(..)
+        .unwrap()
+        .map(|batch| batch.unwrap().offsets().start)
+        .collect();
     for offset in 0..end {
         let mut reader = handle(&core).read(offset..).unwrap();
         let next = left.iter().copied().find(|at| *at >= offset);
-        assert_eq!(reader.next_record().unwrap().map(|record| record.offset()), next, "from {offset}");
+        assert_eq!(
+            reader.next_record().unwrap().map(|record| record.offset()),
+            next,
+            "from {offset}"
+        );
     }
     assert!(leftovers(&disk).is_empty());
     let (bases_before, recovery_point) = (bases(&core), core.recovery_point());
@@ -76,7 +99,10 @@ fn a_batch_larger_than_the_limit_has_a_segment_to_itself() {
     }
     assert!(output.is_split());
     let size = batch(0).0.size_bytes;
-    assert_eq!(parts(&output.finish(20, NOW).unwrap()), [(0, 4, size), (4, 9, size), (9, 20, size)]);
+    assert_eq!(
+        parts(&output.finish(20, NOW).unwrap()),
+        [(0, 4, size), (4, 9, size), (9, 20, size)]
+    );
 }
 
 #[test]
@@ -91,8 +117,14 @@ fn offsets_in_one_segment_are_less_than_2_to_the_31_apart() {
     }
     // A wrapper of an older format tells the last of its offsets only.
     let (header, bytes) = batch(3 * FAR);
-    output.push(&BatchHeader { magic: 1, ..header }, &bytes).unwrap();
-    let expected = [(10, FAR + 10, 2 * size), (FAR + 10, 2 * FAR + 1, 2 * size), (2 * FAR + 1, 4 * FAR, size)];
+    output
+        .push(&BatchHeader { magic: 1, ..header }, &bytes)
+        .unwrap();
+    let expected = [
+        (10, FAR + 10, 2 * size),
+        (FAR + 10, 2 * FAR + 1, 2 * size),
+        (2 * FAR + 1, 4 * FAR, size),
+    ];
     assert_eq!(parts(&output.finish(4 * FAR, NOW).unwrap()), expected);
 }
 
@@ -102,14 +134,22 @@ fn an_aborted_transaction_is_noted_in_the_segment_of_its_marker() {
     let mut output = output(&disk, 0, 10);
     for offset in [0, 1, 2] {
         if offset == 1 {
-            let transaction = AbortedTransaction { producer_id: 7, first_offset: 0, last_offset: 1, last_stable_offset: 2 };
+            let transaction = AbortedTransaction {
+                producer_id: 7,
+                first_offset: 0,
+                last_offset: 1,
+                last_stable_offset: 2,
+            };
             output.push_aborted(transaction);
         }
         let (header, bytes) = batch(offset);
         output.push(&header, &bytes).unwrap();
     }
     let written = output.finish(3, NOW).unwrap();
-    let has_index: Vec<_> = written.iter().map(|segment| segment.digests[2].0 > 0).collect();
+    let has_index: Vec<_> = written
+        .iter()
+        .map(|segment| segment.digests[2].0 > 0)
+        .collect();
     assert_eq!(has_index, [false, true, false]);
 }
 
@@ -150,11 +190,16 @@ fn no_power_cut_while_output_is_split_costs_a_record() {
                 continue;
             }
             let what = format!("call {call}, state {}", seen.len());
-            let (core, report) = PartitionCore::open(&context(&left), &spec(recovery_point, 300, 0))
-                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            let (core, report) =
+                PartitionCore::open(&context(&left), &spec(recovery_point, 300, 0))
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(report.damage.is_none(), "{what}: {report:?}");
             assert_eq!(view(&core), before, "{what}");
-            assert!(leftovers(&left).is_empty(), "{what}: {:?}", leftovers(&left));
+            assert!(
+                leftovers(&left).is_empty(),
+                "{what}: {:?}",
+                leftovers(&left)
+            );
             compact_into(&core, LIMIT).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(view(&core), before, "{what}, compacted again");
         }

@@ -1,15 +1,18 @@
 //! The front part of a batch, as a batch of its own.
 
 use super::packing::Packing;
-use super::{BatchHeader, CODEC, HEADER_BYTES, LOG_APPEND_TIME, RecordCursor, TOO_LONG, codec_bits};
+use super::{
+    BatchHeader, CODEC, HEADER_BYTES, LOG_APPEND_TIME, RecordCursor, TOO_LONG, codec_bits,
+};
 use crate::config::TimestampType;
 use crate::format::Malformed;
 use crate::format::record::{self, Record};
 
-/// The records of a batch that lie below offset `end`, which is in the batch: with their offsets and timestamps, the producer and
-/// its first sequence number, and the codec unless readers would refuse the new batch. `None` if there are none. The new batch
-/// ends at `end`, also if compaction left no record there; it is a v2 batch, whatever the old one was. `decompressed` is as from
-/// the function of that name.
+/// The records of a batch that lie below offset `end`, which is in the batch: with their offsets
+/// and timestamps, the producer and its first sequence number, and the codec unless readers would
+/// refuse the new batch. `None` if there are none. The new batch ends at `end`, also if compaction
+/// left no record there; it is a v2 batch, whatever the old one was. `decompressed` is as from the
+/// function of that name.
 pub(crate) fn below(
     header: &BatchHeader,
     batch: &[u8],
@@ -26,15 +29,29 @@ pub(crate) fn below(
         if raw.offset >= end {
             break;
         }
-        let first = if is_current { (header.base_offset, header.base_timestamp) } else { (raw.offset, raw.timestamp) };
+        let first = if is_current {
+            (header.base_offset, header.base_timestamp)
+        } else {
+            (raw.offset, raw.timestamp)
+        };
         let (base_offset, base_timestamp) = *base.get_or_insert(first);
-        let delta = raw.offset.checked_sub(base_offset).and_then(|delta| u32::try_from(delta).ok());
+        let delta = raw
+            .offset
+            .checked_sub(base_offset)
+            .and_then(|delta| u32::try_from(delta).ok());
         let delta = delta.ok_or(Malformed("the offset of a record is out of range"))?;
-        record::encode(&mut kept, raw.timestamp.wrapping_sub(base_timestamp), delta, &Record::from_raw(&raw))?;
+        record::encode(
+            &mut kept,
+            raw.timestamp.wrapping_sub(base_timestamp),
+            delta,
+            &Record::from_raw(&raw),
+        )?;
         record_count += 1;
         max_timestamp = raw.timestamp.max(max_timestamp);
     }
-    let Some((base_offset, base_timestamp)) = base else { return Ok(None) };
+    let Some((base_offset, base_timestamp)) = base else {
+        return Ok(None);
+    };
     let codec = packing.pack(header.codec()?, &mut kept)?;
     let is_append_time = header.timestamp_type() == Some(TimestampType::LogAppendTime);
     let attributes = if is_current {
@@ -44,7 +61,9 @@ pub(crate) fn below(
     } else {
         0
     };
-    let size_bytes = u32::try_from(kept.len()).ok().filter(|size| *size <= i32::MAX.cast_unsigned());
+    let size_bytes = u32::try_from(kept.len())
+        .ok()
+        .filter(|size| *size <= i32::MAX.cast_unsigned());
     let made = BatchHeader {
         base_offset,
         last_offset: end - 1,
@@ -52,7 +71,11 @@ pub(crate) fn below(
         magic: 2,
         attributes: attributes | codec_bits(codec),
         base_timestamp,
-        max_timestamp: if is_append_time { header.max_timestamp } else { max_timestamp },
+        max_timestamp: if is_append_time {
+            header.max_timestamp
+        } else {
+            max_timestamp
+        },
         record_count,
         ..*header
     };

@@ -7,7 +7,8 @@ use crate::config::{Compression, TopicSettings};
 use crate::format::Malformed;
 use crate::format::record::{self, Record};
 
-/// Makes one batch in a buffer that can be used again: base offset 0, leader epoch 0, no producer unless one is set.
+/// Makes one batch in a buffer that can be used again: base offset 0, leader epoch 0, no producer
+/// unless one is set.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     /// Room for the header, and the records so far.
@@ -20,18 +21,29 @@ pub(crate) struct BatchBuilder {
 }
 
 /// What stands in a batch that no producer vouches for.
-const NO_PRODUCER: ProducerStamp = ProducerStamp { id: -1, epoch: -1, sequence: -1 };
+const NO_PRODUCER: ProducerStamp = ProducerStamp {
+    id: -1,
+    epoch: -1,
+    sequence: -1,
+};
 
 impl BatchBuilder {
     /// Starts a batch in `buffer` (which is cleared; `finish` gives it back).
     pub(crate) fn new(mut buffer: Vec<u8>, compression: Compression) -> Self {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
-        Self { buffer, compression, record_count: 0, base_timestamp: -1, max_timestamp: -1, producer: NO_PRODUCER }
+        Self {
+            buffer,
+            compression,
+            record_count: 0,
+            base_timestamp: -1,
+            max_timestamp: -1,
+            producer: NO_PRODUCER,
+        }
     }
 
-    /// Adds a record. `now` is its timestamp if it has none. Malformed, and the batch is as before: a negative timestamp, over
-    /// `i32::MAX` bytes or records.
+    /// Adds a record. `now` is its timestamp if it has none. Malformed, and the batch is as before:
+    /// a negative timestamp, over `i32::MAX` bytes or records.
     #[inline]
     pub(crate) fn push(&mut self, record: &Record<'_>, now: i64) -> Result<(), Malformed> {
         let timestamp = record.timestamp.map_or(now, Timestamp::as_millis);
@@ -41,8 +53,17 @@ impl BatchBuilder {
         if self.record_count == i32::MAX.cast_unsigned() {
             return Err(Malformed("the batch would be over 2147483647 records"));
         }
-        let base_timestamp = if self.record_count == 0 { timestamp } else { self.base_timestamp };
-        record::encode(&mut self.buffer, timestamp - base_timestamp, self.record_count, record)?;
+        let base_timestamp = if self.record_count == 0 {
+            timestamp
+        } else {
+            self.base_timestamp
+        };
+        record::encode(
+            &mut self.buffer,
+            timestamp - base_timestamp,
+            self.record_count,
+            record,
+        )?;
         self.record_count += 1;
         self.base_timestamp = base_timestamp;
         self.max_timestamp = self.max_timestamp.max(timestamp);
@@ -72,17 +93,25 @@ impl BatchBuilder {
         self.max_timestamp
     }
 
-    /// Compresses with the settings' level if a codec was asked for and makes the batch smaller, fills in the header and the
-    /// CRC. The buffer is exactly the batch. Malformed: no records, or over `i32::MAX` bytes. That readers accept what the
-    /// batch decompresses to is checked by the caller.
+    /// Compresses with the settings' level if a codec was asked for and makes the batch smaller,
+    /// fills in the header and the CRC. The buffer is exactly the batch. Malformed: no records, or
+    /// over `i32::MAX` bytes. That readers accept what the batch decompresses to is checked by the
+    /// caller.
     pub(crate) fn finish(mut self, settings: &TopicSettings) -> Result<Vec<u8>, Malformed> {
         let Some(last_offset) = self.record_count.checked_sub(1) else {
             return Err(Malformed("a batch needs a record"));
         };
-        // So that no limit is passed because of the codec, and reading what it cannot compress costs nothing.
-        let packing = Packing { settings, max_decompressed_bytes: usize::MAX, must_shrink: true };
+        // So that no limit is passed because of the codec, and reading what it cannot compress
+        // costs nothing.
+        let packing = Packing {
+            settings,
+            max_decompressed_bytes: usize::MAX,
+            must_shrink: true,
+        };
         let codec = packing.pack(self.compression, &mut self.buffer)?;
-        let size_bytes = u32::try_from(self.buffer.len()).ok().filter(|&size| size <= i32::MAX.cast_unsigned());
+        let size_bytes = u32::try_from(self.buffer.len())
+            .ok()
+            .filter(|&size| size <= i32::MAX.cast_unsigned());
         let header = BatchHeader {
             base_offset: 0,
             last_offset: last_offset.into(),

@@ -1,4 +1,5 @@
-//! The checksum of a batch that comes in pieces, so that a large one need not be in memory to be checked.
+//! The checksum of a batch that comes in pieces, so that a large one need not be in memory to be
+//! checked.
 
 use super::legacy;
 use super::{BatchHeader, CHECKED_FROM, HEADER_BYTES};
@@ -26,10 +27,17 @@ impl BatchChecksum {
     /// Before the first byte of the batch.
     pub(crate) fn new(header: &BatchHeader) -> Self {
         let (unchecked, state) = match header.magic {
-            0 | 1 => (legacy::CHECKED_FROM, State::Legacy(crc32fast::Hasher::new())),
+            0 | 1 => (
+                legacy::CHECKED_FROM,
+                State::Legacy(crc32fast::Hasher::new()),
+            ),
             _ => (CHECKED_FROM, State::Current(Box::new(Crc32c::new()))),
         };
-        Self { stored: header.crc, unchecked, state }
+        Self {
+            stored: header.crc,
+            unchecked,
+            state,
+        }
     }
 
     /// The next bytes of the batch.
@@ -52,17 +60,22 @@ impl BatchChecksum {
     }
 }
 
-/// How many offsets `batch` has, which is a batch by its length field, if its checksum is right, whatever else its header says;
-/// `None` if the checksum is wrong. Of the fields that the checksum does not cover only the magic matters.
+/// How many offsets `batch` has, which is a batch by its length field, if its checksum is right,
+/// whatever else its header says; `None` if the checksum is wrong. Of the fields that the checksum
+/// does not cover only the magic matters.
 pub(crate) fn intact_offsets(batch: &[u8]) -> Option<u64> {
     if !is_intact(batch) {
         return None;
     }
-    let Some(mut front) = batch.first_chunk::<HEADER_BYTES>().copied() else { return Some(1) };
+    let Some(mut front) = batch.first_chunk::<HEADER_BYTES>().copied() else {
+        return Some(1);
+    };
     // A base offset, or a magic, that makes no sense says nothing of how many there are.
     front[..OFFSET_BYTES].fill(0);
     front[MAGIC_AT] = front[MAGIC_AT].min(2);
-    Some(BatchHeader::decode(&front).map_or(1, |header| header.last_offset - header.base_offset + 1))
+    Some(
+        BatchHeader::decode(&front).map_or(1, |header| header.last_offset - header.base_offset + 1),
+    )
 }
 
 fn is_intact(batch: &[u8]) -> bool {
@@ -70,7 +83,10 @@ fn is_intact(batch: &[u8]) -> bool {
         None => false,
         Some(0 | 1) => legacy::crc_is_valid(batch),
         Some(_) => {
-            let stored = batch.get(CRC_AT..).and_then(<[u8]>::first_chunk::<4>).map(|crc| u32::from_be_bytes(*crc));
+            let stored = batch
+                .get(CRC_AT..)
+                .and_then(<[u8]>::first_chunk::<4>)
+                .map(|crc| u32::from_be_bytes(*crc));
             batch.len() >= HEADER_BYTES && batch.get(CHECKED_FROM..).map(crc32c) == stored
         }
     }
@@ -84,7 +100,8 @@ mod tests {
     const CURRENT: &[u8] = b"\0\0\0\0\0\0\0\0\0\0\0\x3c\0\0\0\0\x02\x6b\xa4\x8e\x85\0\0\0\0\0\0\0\0\x01\x8b\xcf\xe5\x68\0\
         \0\0\x01\x8b\xcf\xe5\x68\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\x01\
         \x14\0\0\0\x04k1\x04v1\0";
-    const LEGACY: &[u8] = b"\0\0\0\0\0\0\0\x07\0\0\0\x1a\xa5\xda\x6a\x62\x01\0\0\0\x01\x8b\xcf\xe5\x68\0\
+    const LEGACY: &[u8] =
+        b"\0\0\0\0\0\0\0\x07\0\0\0\x1a\xa5\xda\x6a\x62\x01\0\0\0\x01\x8b\xcf\xe5\x68\0\
         \0\0\0\x02k1\0\0\0\x02v1";
 
     #[test]
@@ -99,7 +116,10 @@ mod tests {
             let mut damaged = batch.to_vec();
             *damaged.last_mut().unwrap() ^= 1;
             for size in 1..=batch.len() {
-                assert!(is_valid(batch, size) && !is_valid(&damaged, size), "pieces of {size}");
+                assert!(
+                    is_valid(batch, size) && !is_valid(&damaged, size),
+                    "pieces of {size}"
+                );
             }
         }
     }

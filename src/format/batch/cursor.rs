@@ -8,7 +8,8 @@ use crate::config::TimestampType;
 use crate::format::Malformed;
 use crate::format::record::{self, Fields, RawRecord};
 
-/// A place among the records of a batch; borrows nothing, so that a reader can own batch and cursor.
+/// A place among the records of a batch; borrows nothing, so that a reader can own batch and
+/// cursor.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordCursor {
     /// The place in a v2 batch; at the end of a legacy one from the start.
@@ -32,23 +33,36 @@ fn records_of<'a>(batch: &'a [u8], decompressed: Option<&'a [u8]>) -> &'a [u8] {
 }
 
 impl RecordCursor {
-    /// At the first record. `decompressed` as from the function of that name. Works for v2 and legacy alike; a legacy wrapper's
-    /// absolute offsets are worked out here (it needs one pass over the inner entries). Malformed: a count of records that makes
-    /// no sense.
-    pub(crate) fn new(header: &BatchHeader, batch: &[u8], decompressed: Option<&[u8]>) -> Result<Self, Malformed> {
+    /// At the first record. `decompressed` as from the function of that name. Works for v2 and
+    /// legacy alike; a legacy wrapper's absolute offsets are worked out here (it needs one pass
+    /// over the inner entries). Malformed: a count of records that makes no sense.
+    pub(crate) fn new(
+        header: &BatchHeader,
+        batch: &[u8],
+        decompressed: Option<&[u8]>,
+    ) -> Result<Self, Malformed> {
         if header.magic < 2 {
             let cursor = LegacyCursor::new(header, batch, decompressed)?;
-            return Ok(Self { current: CurrentCursor::default(), legacy: Some(Box::new(cursor)) });
+            return Ok(Self {
+                current: CurrentCursor::default(),
+                legacy: Some(Box::new(cursor)),
+            });
         }
         if header.record_count > MAX_I32 {
             return Err(Malformed("a batch has a negative count of records"));
         }
-        Ok(Self { current: CurrentCursor { position: 0, remaining: header.record_count }, legacy: None })
+        Ok(Self {
+            current: CurrentCursor {
+                position: 0,
+                remaining: header.record_count,
+            },
+            legacy: None,
+        })
     }
 
-    /// The next record; `None` after the last. Too few, too many, left-over bytes: Malformed, then `None`. A record that is wrong
-    /// inside but ends where it should is Malformed, and the one behind it comes next.
-    /// `header`, `batch` and `decompressed` are those of `new`.
+    /// The next record; `None` after the last. Too few, too many, left-over bytes: Malformed, then
+    /// `None`. A record that is wrong inside but ends where it should is Malformed, and the one
+    /// behind it comes next. `header`, `batch` and `decompressed` are those of `new`.
     #[inline]
     pub(crate) fn next<'a>(
         &mut self,
@@ -64,15 +78,20 @@ impl RecordCursor {
 }
 
 impl CurrentCursor {
-    /// Whether there are records to come; behind them there may still be bytes that do not belong there.
+    /// Whether there are records to come; behind them there may still be bytes that do not belong
+    /// there.
     #[inline]
     pub(crate) fn has_records(&self) -> bool {
         self.remaining > 0
     }
 
-    /// The next record, if it is one that is decoded quickly and its offset is in `wanted`, a part of the batch's offsets.
-    /// `None` says nothing about it, and the place stays: then `RecordCursor::next` knows.
-    #[expect(clippy::inline_always, reason = "a call would pass a record of a dozen words through memory")]
+    /// The next record, if it is one that is decoded quickly and its offset is in `wanted`, a part
+    /// of the batch's offsets. `None` says nothing about it, and the place stays: then
+    /// `RecordCursor::next` knows.
+    #[expect(
+        clippy::inline_always,
+        reason = "a call would pass a record of a dozen words through memory"
+    )]
     #[inline(always)]
     pub(crate) fn next_quickly<'a>(
         &mut self,
@@ -86,34 +105,64 @@ impl CurrentCursor {
         if !wanted.contains(&offset) {
             return None;
         }
-        *self = Self { position: self.position + size, remaining };
+        *self = Self {
+            position: self.position + size,
+            remaining,
+        };
         let timestamp = timestamp(header, fields.timestamp_delta);
-        Some(RawRecord { offset, timestamp, key: fields.key, value: fields.value, headers: fields.headers })
+        Some(RawRecord {
+            offset,
+            timestamp,
+            key: fields.key,
+            value: fields.value,
+            headers: fields.headers,
+        })
     }
 
-    /// Steps over the records below `offset`, without looking inside them, up to the first of which that cannot be told at once.
+    /// Steps over the records below `offset`, without looking inside them, up to the first of which
+    /// that cannot be told at once.
     pub(crate) fn skip_quickly(&mut self, header: &BatchHeader, records: &[u8], offset: u64) {
         while let Some(remaining) = self.remaining.checked_sub(1)
-            && let Some((delta, size)) = records.get(self.position..).and_then(record::measure_first_plain)
+            && let Some((delta, size)) = records
+                .get(self.position..)
+                .and_then(record::measure_first_plain)
             && header.base_offset.wrapping_add_signed(delta) < offset
         {
-            *self = Self { position: self.position + size, remaining };
+            *self = Self {
+                position: self.position + size,
+                remaining,
+            };
         }
     }
 
-    fn next<'a>(&mut self, header: &BatchHeader, records: &'a [u8]) -> Option<Result<RawRecord<'a>, Malformed>> {
-        if let Some(record) = self.next_quickly(header, records, &(header.base_offset..header.last_offset + 1)) {
+    fn next<'a>(
+        &mut self,
+        header: &BatchHeader,
+        records: &'a [u8],
+    ) -> Option<Result<RawRecord<'a>, Malformed>> {
+        if let Some(record) = self.next_quickly(
+            header,
+            records,
+            &(header.base_offset..header.last_offset + 1),
+        ) {
             return Some(Ok(record));
         }
         let rest = records.get(self.position..).unwrap_or_default();
-        let end = Self { position: records.len(), remaining: 0 };
+        let end = Self {
+            position: records.len(),
+            remaining: 0,
+        };
         let Some(remaining) = self.remaining.checked_sub(1) else {
             *self = end;
-            return (!rest.is_empty()).then_some(Err(Malformed("a batch is longer than its records")));
+            return (!rest.is_empty())
+                .then_some(Err(Malformed("a batch is longer than its records")));
         };
         match record::split_first(rest) {
             Ok((record, size)) => {
-                *self = Self { position: self.position + size, remaining };
+                *self = Self {
+                    position: self.position + size,
+                    remaining,
+                };
                 Some(record::decode(record).and_then(|fields| resolve(header, fields)))
             }
             Err(malformed) => {
@@ -131,7 +180,13 @@ fn resolve<'a>(header: &BatchHeader, fields: Fields<'a>) -> Result<RawRecord<'a>
         return Err(Malformed("the offset of a record is outside its batch"));
     }
     let timestamp = timestamp(header, fields.timestamp_delta);
-    Ok(RawRecord { offset, timestamp, key: fields.key, value: fields.value, headers: fields.headers })
+    Ok(RawRecord {
+        offset,
+        timestamp,
+        key: fields.key,
+        value: fields.value,
+        headers: fields.headers,
+    })
 }
 
 #[inline]

@@ -1,8 +1,9 @@
 //! Record batches: what a `.log` file is a sequence of.
 //!
-//! This room knows the header of a v2 batch, makes batches and walks over their records. What a record looks like is told in
-//! `record.rs`; the older message sets v0 and v1 are in `legacy.rs`, and nobody above needs to know which it was. That offsets
-//! go on from batch to batch is checked by the floors above.
+//! This room knows the header of a v2 batch, makes batches and walks over their records. What a
+//! record looks like is told in `record.rs`; the older message sets v0 and v1 are in `legacy.rs`,
+//! and nobody above needs to know which it was. That offsets go on from batch to batch is checked
+//! by the floors above.
 //!
 //! | at | bytes | field | notes |
 //! |---|---|---|---|
@@ -21,7 +22,8 @@
 //! | 57 | 4 | record count | of the records that are there; compaction leaves fewer, or none |
 //! | 61 | | records | one after the other; with a codec, one compressed stream of them |
 //!
-//! Offset, length, leader epoch and magic lie before the CRC, so that a log can number a finished batch.
+//! Offset, length, leader epoch and magic lie before the CRC, so that a log can number a finished
+//! batch.
 //!
 //! Example, record `k1`, `v1` at offset 0 and time 1700000000000:
 //! ```text
@@ -91,7 +93,8 @@ pub(crate) struct Frame {
     pub(crate) magic: u8,
 }
 
-/// The decoded header of a v2 batch, or of a legacy (v0, v1) entry with the fields it lacks set to "none".
+/// The decoded header of a v2 batch, or of a legacy (v0, v1) entry with the fields it lacks set to
+/// "none".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
     /// For a legacy wrapper: equal to `last_offset` (its true base needs decompression).
@@ -112,7 +115,8 @@ pub(crate) struct BatchHeader {
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
     pub(crate) base_sequence: i32,
-    /// Records present; for legacy 1 (a wrapper's count needs decompression). Above `i32::MAX` the header is wrong.
+    /// Records present; for legacy 1 (a wrapper's count needs decompression). Above `i32::MAX` the
+    /// header is wrong.
     pub(crate) record_count: u32,
 }
 
@@ -132,10 +136,13 @@ pub(crate) fn sequence_after(sequence: i32, count: u32) -> i32 {
 }
 
 impl Frame {
-    /// Decodes the first `FRAME_BYTES` bytes. Malformed: negative offset, size below 14 after the first 12, or a negative magic.
+    /// Decodes the first `FRAME_BYTES` bytes. Malformed: negative offset, size below 14 after the
+    /// first 12, or a negative magic.
     #[inline]
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let front: &[u8; FRAME_BYTES] = bytes.first_chunk().ok_or(Malformed("the front of a batch is cut short"))?;
+        let front: &[u8; FRAME_BYTES] = bytes
+            .first_chunk()
+            .ok_or(Malformed("the front of a batch is cut short"))?;
         let offset = BigEndian::read_u64(&front[0..8]);
         if offset > MAX_OFFSET {
             return Err(Malformed("the offset of a batch is negative"));
@@ -148,41 +155,61 @@ impl Frame {
         if magic > i8::MAX.cast_unsigned() {
             return Err(Malformed("the magic of a batch is negative"));
         }
-        Ok(Self { offset, size_bytes: length + OVERHEAD, magic: magic.min(2) })
+        Ok(Self {
+            offset,
+            size_bytes: length + OVERHEAD,
+            magic: magic.min(2),
+        })
     }
 
-    /// The whole size alone, for stepping over a batch whose front is malformed otherwise; `None` if that is what is wrong.
+    /// The whole size alone, for stepping over a batch whose front is malformed otherwise; `None`
+    /// if that is what is wrong.
     pub(crate) fn size_bytes_of(bytes: &[u8]) -> Option<u32> {
         let front: &[u8; OVERHEAD_BYTES] = bytes.first_chunk()?;
         let length = BigEndian::read_u32(&front[8..]);
-        (MIN_LENGTH..=MAX_I32).contains(&length).then(|| length + OVERHEAD)
+        (MIN_LENGTH..=MAX_I32)
+            .contains(&length)
+            .then(|| length + OVERHEAD)
     }
 }
 
 impl BatchHeader {
     #[cfg(test)]
-    /// How many bytes at the front of a batch of this frame hold its header (61 for v2, 34 or 26 for legacy).
+    /// How many bytes at the front of a batch of this frame hold its header (61 for v2, 34 or 26
+    /// for legacy).
     pub(crate) fn bytes_needed(frame: &Frame) -> usize {
-        if frame.magic < 2 { legacy::bytes_needed(frame.magic) } else { HEADER_BYTES }
+        if frame.magic < 2 {
+            legacy::bytes_needed(frame.magic)
+        } else {
+            HEADER_BYTES
+        }
     }
 
-    /// Decodes the header, and checks that the batch has a place among the offsets and is not smaller than its header. Whether
-    /// the other fields make sense is left to those who decode the records. Does not check the CRC. `bytes` starts at the
-    /// batch and may end after the header.
+    /// Decodes the header, and checks that the batch has a place among the offsets and is not
+    /// smaller than its header. Whether the other fields make sense is left to those who decode the
+    /// records. Does not check the CRC. `bytes` starts at the batch and may end after the header.
     #[inline]
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let frame = Frame::decode(bytes)?;
         if frame.magic < 2 {
             return legacy::decode_header(bytes);
         }
-        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(Malformed("the header of a batch is cut short"))?;
+        let header: &[u8; HEADER_BYTES] = bytes
+            .first_chunk()
+            .ok_or(Malformed("the header of a batch is cut short"))?;
         if (frame.size_bytes as usize) < HEADER_BYTES {
             return Err(Malformed("a batch is smaller than its header"));
         }
         let stated_delta = BigEndian::read_i32(&header[23..27]);
         let attributes = BigEndian::read_u16(&header[21..23]);
         let record_count = BigEndian::read_u32(&header[57..61]);
-        let last_offset = frame.offset + u64::from(last_offset_delta(stated_delta, record_count, attributes, frame.size_bytes));
+        let last_offset = frame.offset
+            + u64::from(last_offset_delta(
+                stated_delta,
+                record_count,
+                attributes,
+                frame.size_bytes,
+            ));
         if last_offset > MAX_OFFSET {
             return Err(Malformed("the last offset of a batch is out of range"));
         }
@@ -204,27 +231,36 @@ impl BatchHeader {
         })
     }
 
-    /// The lowest base offset that the next batch may have. Goes by what the header states: after a batch that states too low a
-    /// last offset, a broker gave the offsets of its last records to the next batch once more.
+    /// The lowest base offset that the next batch may have. Goes by what the header states: after a
+    /// batch that states too low a last offset, a broker gave the offsets of its last records to
+    /// the next batch once more.
     #[inline]
     pub(crate) fn next_base_offset(&self) -> u64 {
         self.stated_last_offset.max(self.base_offset) + 1
     }
 
-    /// Whether every offset of the batch has a record, as where nothing was compacted, or none has: then the batch stands for
-    /// offsets that are lost.
+    /// Whether every offset of the batch has a record, as where nothing was compacted, or none has:
+    /// then the batch stands for offsets that are lost.
     #[inline]
     pub(crate) fn is_full_or_empty(&self) -> bool {
         let count = u64::from(self.record_count);
         self.magic < 2 || count == 0 || self.last_offset - self.base_offset + 1 == count
     }
 
-    /// Writes the header of a v2 batch over the first bytes of `batch`, which is exactly the batch, with the right CRC in place
-    /// of `self.crc`. It states `self.last_offset`.
+    /// Writes the header of a v2 batch over the first bytes of `batch`, which is exactly the batch,
+    /// with the right CRC in place of `self.crc`. It states `self.last_offset`.
     pub(crate) fn write(&self, batch: &mut [u8]) {
-        assert_eq!(batch.len(), self.size_bytes as usize, "the size in the header is that of the batch");
-        let last_offset_delta = u32::try_from(self.last_offset - self.base_offset).unwrap_or(u32::MAX);
-        assert!(last_offset_delta <= MAX_I32, "a batch spans at most 2^31 offsets");
+        assert_eq!(
+            batch.len(),
+            self.size_bytes as usize,
+            "the size in the header is that of the batch"
+        );
+        let last_offset_delta =
+            u32::try_from(self.last_offset - self.base_offset).unwrap_or(u32::MAX);
+        assert!(
+            last_offset_delta <= MAX_I32,
+            "a batch spans at most 2^31 offsets"
+        );
         let header = header_of(batch);
         BigEndian::write_u64(&mut header[0..8], self.base_offset);
         BigEndian::write_u32(&mut header[8..12], self.size_bytes - OVERHEAD);
@@ -247,7 +283,10 @@ impl BatchHeader {
         if self.magic < 2 {
             return legacy::crc_is_valid(batch);
         }
-        batch.len() == self.size_bytes as usize && batch.get(CHECKED_FROM..).is_some_and(|checked| crc32c(checked) == self.crc)
+        batch.len() == self.size_bytes as usize
+            && batch
+                .get(CHECKED_FROM..)
+                .is_some_and(|checked| crc32c(checked) == self.crc)
     }
 
     pub(crate) fn codec(&self) -> Result<Compression, Malformed> {
@@ -272,7 +311,8 @@ impl BatchHeader {
         }
     }
 
-    /// From when on the cleaner may drop the tombstones and markers of this batch, if it has seen them.
+    /// From when on the cleaner may drop the tombstones and markers of this batch, if it has seen
+    /// them.
     pub(crate) fn delete_horizon(&self) -> Option<i64> {
         (self.magic >= 2 && self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
@@ -287,7 +327,8 @@ impl BatchHeader {
         if self.base_sequence < 0 {
             return -1;
         }
-        let sequence = u64::from(self.base_sequence.cast_unsigned()).wrapping_add(offset.wrapping_sub(self.base_offset));
+        let sequence = u64::from(self.base_sequence.cast_unsigned())
+            .wrapping_add(offset.wrapping_sub(self.base_offset));
         (sequence & 0x7fff_ffff) as i32
     }
 
@@ -296,9 +337,10 @@ impl BatchHeader {
     }
 }
 
-/// How far the last offset of a v2 batch is from its base: what its header states, or more if the batch has more records than
-/// that. A client library wrote 0 for batches of any size until 2018, and brokers took that; every record has its right offset
-/// delta all the same. A count that the bytes of the batch have no room for says nothing.
+/// How far the last offset of a v2 batch is from its base: what its header states, or more if the
+/// batch has more records than that. A client library wrote 0 for batches of any size until 2018,
+/// and brokers took that; every record has its right offset delta all the same. A count that the
+/// bytes of the batch have no room for says nothing.
 #[inline]
 fn last_offset_delta(stated: i32, record_count: u32, attributes: u16, size_bytes: u32) -> u32 {
     /// Length, attributes, two deltas, two lengths and a count.
@@ -308,13 +350,19 @@ fn last_offset_delta(stated: i32, record_count: u32, attributes: u16, size_bytes
         return stated;
     }
     let is_plain = attributes & CODEC == 0;
-    let has_room = !is_plain || record_count <= size_bytes.saturating_sub(MIN_V2_BYTES) / MIN_RECORD_BYTES;
+    let has_room =
+        !is_plain || record_count <= size_bytes.saturating_sub(MIN_V2_BYTES) / MIN_RECORD_BYTES;
     if has_room { record_count - 1 } else { stated }
 }
 
-/// The record bytes of a batch, decompressed where they were compressed. Plain v2 batches and plain legacy entries need no copy:
-/// `None` means "read the batch itself". At most `limit` bytes come out.
-pub(crate) fn decompressed(header: &BatchHeader, batch: &[u8], limit: usize) -> Result<Option<Vec<u8>>, Malformed> {
+/// The record bytes of a batch, decompressed where they were compressed. Plain v2 batches and plain
+/// legacy entries need no copy: `None` means "read the batch itself". At most `limit` bytes come
+/// out.
+pub(crate) fn decompressed(
+    header: &BatchHeader,
+    batch: &[u8],
+    limit: usize,
+) -> Result<Option<Vec<u8>>, Malformed> {
     if header.magic < 2 {
         return legacy::decompressed(header, batch, limit);
     }
@@ -322,7 +370,9 @@ pub(crate) fn decompressed(header: &BatchHeader, batch: &[u8], limit: usize) -> 
     if codec == Compression::None || header.record_count == 0 {
         return Ok(None);
     }
-    let records = batch.get(HEADER_BYTES..).ok_or(Malformed("the header of a batch is cut short"))?;
+    let records = batch
+        .get(HEADER_BYTES..)
+        .ok_or(Malformed("the header of a batch is cut short"))?;
     compression::decompress(codec, header.magic, records, limit).map(Some)
 }
 
@@ -364,7 +414,10 @@ fn codec_bits(codec: Compression) -> u16 {
 }
 
 /// The header of a batch that we made.
-#[expect(clippy::expect_used, reason = "the batch is ours, not bytes from a disk")]
+#[expect(
+    clippy::expect_used,
+    reason = "the batch is ours, not bytes from a disk"
+)]
 #[inline]
 fn header_of(batch: &mut [u8]) -> &mut [u8; HEADER_BYTES] {
     batch.first_chunk_mut().expect("a batch has a header")

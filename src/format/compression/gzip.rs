@@ -11,8 +11,9 @@
 //! |        | 4    | CRC-32 of what comes out                                                    |
 //! |        | 4    | length of what comes out, modulo 2^32                                       |
 //!
-//! Numbers are little-endian. One member is written. Read are any number of members, back to back; as Java's reader does,
-//! whatever follows a whole member is ignored where it does not begin with a member's header or is too short for a member.
+//! Numbers are little-endian. One member is written. Read are any number of members, back to back;
+//! as Java's reader does, whatever follows a whole member is ignored where it does not begin with a
+//! member's header or is too short for a member.
 
 use byteorder::{ByteOrder, LittleEndian};
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
@@ -34,11 +35,16 @@ const DAMAGED: Malformed = Malformed("damaged gzip stream");
 
 /// Levels 1 to 9; -1 is zlib's default.
 pub(super) fn compress(bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<(), Malformed> {
-    let level = u32::try_from(level).map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
+    let level = u32::try_from(level)
+        .map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
     let mut deflate = Compress::new_gzip(level, WINDOW_BITS);
     loop {
         out.reserve(bytes.len() / 4 + 256);
-        match deflate.compress_vec(behind(bytes, deflate.total_in()), out, FlushCompress::Finish) {
+        match deflate.compress_vec(
+            behind(bytes, deflate.total_in()),
+            out,
+            FlushCompress::Finish,
+        ) {
             Ok(Status::StreamEnd) => return Ok(()),
             Ok(Status::Ok | Status::BufError) => {}
             Err(_) => return Err(Malformed("gzip could not compress")),
@@ -61,7 +67,11 @@ pub(super) fn decompress(bytes: &[u8], _magic: u8, limit: usize) -> Result<Vec<u
 }
 
 /// Inflates what follows a header and checks the trailer; gives what lies behind it.
-fn read_member<'a>(inflate: &mut Decompress, stream: &'a [u8], out: &mut Output) -> Result<&'a [u8], Malformed> {
+fn read_member<'a>(
+    inflate: &mut Decompress,
+    stream: &'a [u8],
+    out: &mut Output,
+) -> Result<&'a [u8], Malformed> {
     let start = out.bytes.len();
     loop {
         out.make_room()?;
@@ -75,9 +85,13 @@ fn read_member<'a>(inflate: &mut Decompress, stream: &'a [u8], out: &mut Output)
     }
     out.check()?;
     let member = out.bytes.get(start..).unwrap_or_default();
-    let (trailer, rest) = behind(stream, inflate.total_in()).split_first_chunk::<8>().ok_or(TRUNCATED)?;
+    let (trailer, rest) = behind(stream, inflate.total_in())
+        .split_first_chunk::<8>()
+        .ok_or(TRUNCATED)?;
     let length = u64::from(LittleEndian::read_u32(&trailer[4..]));
-    if LittleEndian::read_u32(trailer) != crc32fast::hash(member) || length != member.len() as u64 & 0xffff_ffff {
+    if LittleEndian::read_u32(trailer) != crc32fast::hash(member)
+        || length != member.len() as u64 & 0xffff_ffff
+    {
         return Err(Malformed("gzip checksum or length does not match"));
     }
     Ok(rest)
@@ -112,7 +126,10 @@ fn skip_header(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 fn behind(bytes: &[u8], consumed: u64) -> &[u8] {
-    usize::try_from(consumed).ok().and_then(|consumed| bytes.get(consumed..)).unwrap_or_default()
+    usize::try_from(consumed)
+        .ok()
+        .and_then(|consumed| bytes.get(consumed..))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -129,10 +146,24 @@ mod tests {
 
     /// A member with every optional field; `damage` is mixed into its header CRC.
     fn decorated(bytes: &[u8], damage: u8) -> Vec<u8> {
-        let mut out = vec![0x1f, 0x8b, 8, HEADER_CRC | EXTRA | NAME | COMMENT, 1, 2, 3, 4, 0, 255];
+        let mut out = vec![
+            0x1f,
+            0x8b,
+            8,
+            HEADER_CRC | EXTRA | NAME | COMMENT,
+            1,
+            2,
+            3,
+            4,
+            0,
+            255,
+        ];
         out.extend_from_slice(b"\x03\x00abcname\0comment\0");
         let crc = crc32fast::hash(&out) & 0xffff;
-        out.extend([u8::try_from(crc & 0xff).unwrap() ^ damage, u8::try_from(crc >> 8).unwrap()]);
+        out.extend([
+            u8::try_from(crc & 0xff).unwrap() ^ damage,
+            u8::try_from(crc >> 8).unwrap(),
+        ]);
         out.extend_from_slice(&member(bytes)[10..]);
         out
     }
@@ -147,7 +178,9 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn levels_are_taken() {
-        let text: Vec<u8> = (0..200_000_u32).flat_map(|n| (n % 1000).to_be_bytes()).collect();
+        let text: Vec<u8> = (0..200_000_u32)
+            .flat_map(|n| (n % 1000).to_be_bytes())
+            .collect();
         for level in [-1, 1, 6, 9] {
             let mut out = Vec::new();
             compress(&text, level, &mut out).unwrap();
@@ -163,25 +196,49 @@ mod tests {
 
     #[test]
     fn whatever_is_no_header_is_ignored_behind_a_member() {
-        for garbage in
-            [&b"\0"[..], &[0; 40], b"\x1f\x8b", b"\x1f\x8b\x08", b"garbage that is quite a bit longer", &decorated(b"x", 1)]
-        {
+        for garbage in [
+            &b"\0"[..],
+            &[0; 40],
+            b"\x1f\x8b",
+            b"\x1f\x8b\x08",
+            b"garbage that is quite a bit longer",
+            &decorated(b"x", 1),
+        ] {
             let bytes = [&member(b"whole")[..], garbage].concat();
             assert_eq!(decompress(&bytes, 2, LIMIT).unwrap(), b"whole");
         }
         let next = member(b"next");
-        for (end, expected) in [(10, Ok(b"whole".to_vec())), (18, Ok(b"whole".to_vec())), (19, Err(TRUNCATED))] {
+        for (end, expected) in [
+            (10, Ok(b"whole".to_vec())),
+            (18, Ok(b"whole".to_vec())),
+            (19, Err(TRUNCATED)),
+        ] {
             let cut = [&member(b"whole")[..], &next[..end]].concat();
-            assert_eq!(decompress(&cut, 2, LIMIT), expected, "next member cut at {end}");
+            assert_eq!(
+                decompress(&cut, 2, LIMIT),
+                expected,
+                "next member cut at {end}"
+            );
         }
     }
 
     #[test]
     fn other_streams_are_refused() {
         let mut zlib = Vec::with_capacity(100);
-        Compress::new(flate2::Compression::default(), true).compress_vec(b"zlib", &mut zlib, FlushCompress::Finish).unwrap();
-        for bytes in [&zlib[..], b"", b"\x1f", b"\x1f\x8b\x07aaaaaaaaaaaaaaaaaaa", &decorated(b"x", 1)] {
-            assert_eq!(decompress(bytes, 2, LIMIT), Err(Malformed("not a gzip stream")));
+        Compress::new(flate2::Compression::default(), true)
+            .compress_vec(b"zlib", &mut zlib, FlushCompress::Finish)
+            .unwrap();
+        for bytes in [
+            &zlib[..],
+            b"",
+            b"\x1f",
+            b"\x1f\x8b\x07aaaaaaaaaaaaaaaaaaa",
+            &decorated(b"x", 1),
+        ] {
+            assert_eq!(
+                decompress(bytes, 2, LIMIT),
+                Err(Malformed("not a gzip stream"))
+            );
         }
     }
 

@@ -12,12 +12,16 @@
 //! | 4    | end mark 0                                                                                        |
 //! | 4    | content checksum, if flagged: skipped                                                             |
 //!
-//! Numbers are little-endian. Written is a frame without any optional field, of blocks of 64 KiB, stored where they do not
-//! shrink. Refused are linked blocks, dictionaries, and a frame without its end mark; block checksums are skipped and what
-//! follows the frame is ignored. Message sets v0 carry an HC that was computed wrongly: there it is not looked at.
+//! Numbers are little-endian. Written is a frame without any optional field, of blocks of 64 KiB,
+//! stored where they do not shrink. Refused are linked blocks, dictionaries, and a frame without
+//! its end mark; block checksums are skipped and what follows the frame is ignored. Message sets v0
+//! carry an HC that was computed wrongly: there it is not looked at.
 
 use byteorder::{ByteOrder, LittleEndian};
-use lz4_flex::block::{CompressTable, DecompressError, compress_into_with_table, decompress_into, get_maximum_output_size};
+use lz4_flex::block::{
+    CompressTable, DecompressError, compress_into_with_table, decompress_into,
+    get_maximum_output_size,
+};
 
 use super::TOO_LARGE;
 use super::output::{FIRST_GUESS, Output};
@@ -51,13 +55,17 @@ pub(super) fn compress(bytes: &[u8], _level: i32, out: &mut Vec<u8>) -> Result<(
     let mut room = vec![0; get_maximum_output_size(bytes.len().min(BLOCK_BYTES))];
     out.extend_from_slice(&HEADER);
     for block in bytes.chunks(BLOCK_BYTES) {
-        let made = compress_into_with_table(block, &mut room, &mut table).map_err(|_| COMPRESSOR_FAILED)?;
+        let made = compress_into_with_table(block, &mut room, &mut table)
+            .map_err(|_| COMPRESSOR_FAILED)?;
         let (flag, content) = match room.get(..made) {
             Some(smaller) if made < block.len() => (0, smaller),
             _ => (STORED, block),
         };
         let mut length = [0; 4];
-        LittleEndian::write_u32(&mut length, flag | u32::try_from(content.len()).map_err(|_| COMPRESSOR_FAILED)?);
+        LittleEndian::write_u32(
+            &mut length,
+            flag | u32::try_from(content.len()).map_err(|_| COMPRESSOR_FAILED)?,
+        );
         out.extend_from_slice(&length);
         out.extend_from_slice(content);
     }
@@ -74,7 +82,11 @@ pub(super) fn decompress(bytes: &[u8], magic: u8, limit: usize) -> Result<Vec<u8
         let length = usize::try_from(word & !STORED).map_err(|_| BLOCK_TOO_LARGE)?;
         if length == 0 {
             let trailer = if descriptor.content_checksum { 4 } else { 0 };
-            return if blocks.len() < trailer { Err(TRUNCATED) } else { out.finish() };
+            return if blocks.len() < trailer {
+                Err(TRUNCATED)
+            } else {
+                out.finish()
+            };
         }
         if length > descriptor.largest_block {
             return Err(BLOCK_TOO_LARGE);
@@ -85,14 +97,20 @@ pub(super) fn decompress(bytes: &[u8], magic: u8, limit: usize) -> Result<Vec<u8
         } else {
             out.append(block)?;
         }
-        rest = behind.get(if descriptor.block_checksums { 4 } else { 0 }..).ok_or(TRUNCATED)?;
+        rest = behind
+            .get(if descriptor.block_checksums { 4 } else { 0 }..)
+            .ok_or(TRUNCATED)?;
     }
 }
 
 /// The descriptor, checked, and the blocks behind it.
 fn read_descriptor(bytes: &[u8], magic: u8) -> Result<(Descriptor, &[u8]), Malformed> {
-    let behind_magic = bytes.strip_prefix(&MAGIC).ok_or(Malformed("not an lz4 frame"))?;
-    let &[flags, sizes, ..] = behind_magic else { return Err(TRUNCATED) };
+    let behind_magic = bytes
+        .strip_prefix(&MAGIC)
+        .ok_or(Malformed("not an lz4 frame"))?;
+    let &[flags, sizes, ..] = behind_magic else {
+        return Err(TRUNCATED);
+    };
     if flags >> 6 != 1 {
         return Err(Malformed("unknown version of an lz4 frame"));
     }
@@ -110,27 +128,41 @@ fn read_descriptor(bytes: &[u8], magic: u8) -> Result<(Descriptor, &[u8]), Malfo
         _ => return Err(Malformed("lz4 frame with an unknown block size")),
     };
     let hashed_bytes = if flags & 1 << 3 == 0 { 2 } else { 10 };
-    let (hashed, rest) = behind_magic.split_at_checked(hashed_bytes).ok_or(TRUNCATED)?;
+    let (hashed, rest) = behind_magic
+        .split_at_checked(hashed_bytes)
+        .ok_or(TRUNCATED)?;
     let (&checksum, blocks) = rest.split_first().ok_or(TRUNCATED)?;
     let [_, _, expected, _] = xxhash32_of_few(hashed).to_be_bytes();
     if magic > 0 && checksum != expected {
         return Err(Malformed("lz4 header checksum does not match"));
     }
-    let descriptor = Descriptor { largest_block, block_checksums: flags & 1 << 4 != 0, content_checksum: flags & 1 << 2 != 0 };
+    let descriptor = Descriptor {
+        largest_block,
+        block_checksums: flags & 1 << 4 != 0,
+        content_checksum: flags & 1 << 2 != 0,
+    };
     Ok((descriptor, blocks))
 }
 
-/// A block does not say how long it gets: room is made for the usual, and where that is too small for more, up to what its bytes
-/// can make.
+/// A block does not say how long it gets: room is made for the usual, and where that is too small
+/// for more, up to what its bytes can make.
 fn append_block(block: &[u8], largest: usize, out: &mut Output) -> Result<(), Malformed> {
     let possible = block.len().saturating_mul(LARGEST_RATIO).min(largest);
     let allowed = possible.min(out.left());
-    let mut room = block.len().saturating_mul(FIRST_GUESS).max(BLOCK_BYTES).min(allowed);
+    let mut room = block
+        .len()
+        .saturating_mul(FIRST_GUESS)
+        .max(BLOCK_BYTES)
+        .min(allowed);
     loop {
         match out.append_block(room, |room| decompress_into(block, room)) {
             Ok(()) => return Ok(()),
-            Err(DecompressError::OutputTooSmall { .. }) if room < allowed => room = room.saturating_mul(4).min(allowed),
-            Err(DecompressError::OutputTooSmall { .. }) if allowed < possible => return Err(TOO_LARGE),
+            Err(DecompressError::OutputTooSmall { .. }) if room < allowed => {
+                room = room.saturating_mul(4).min(allowed)
+            }
+            Err(DecompressError::OutputTooSmall { .. }) if allowed < possible => {
+                return Err(TOO_LARGE);
+            }
             Err(DecompressError::OutputTooSmall { .. }) => return Err(BLOCK_TOO_LARGE),
             Err(_) => return Err(DAMAGED),
         }
@@ -200,11 +232,23 @@ mod tests {
         assert_eq!(out, [&HEADER[..], &END_MARK].concat());
         out.clear();
         compress(b"too short to shrink", 9, &mut out).unwrap();
-        assert_eq!(out, [&HEADER[..], &stored(b"too short to shrink"), &END_MARK].concat());
+        assert_eq!(
+            out,
+            [&HEADER[..], &stored(b"too short to shrink"), &END_MARK].concat()
+        );
         out.clear();
         let two_blocks = vec![1; BLOCK_BYTES + 1];
         compress(&two_blocks, 9, &mut out).unwrap();
-        assert_eq!(out, [&HEADER[..], &block(&two_blocks[1..]), &stored(&[1]), &END_MARK].concat());
+        assert_eq!(
+            out,
+            [
+                &HEADER[..],
+                &block(&two_blocks[1..]),
+                &stored(&[1]),
+                &END_MARK
+            ]
+            .concat()
+        );
     }
 
     #[test]
@@ -219,17 +263,35 @@ mod tests {
             (0x7c, size, vec![&content, checksum, &END_MARK, checksum]),
         ] {
             let bytes = frame(flags, 0x40, size, &behind);
-            assert_eq!(decompress(&bytes, 2, LIMIT).unwrap(), [6; 100], "flags {flags:x}");
-            assert_eq!(decompress(&bytes[..bytes.len() - 1], 2, LIMIT), Err(TRUNCATED), "flags {flags:x}");
+            assert_eq!(
+                decompress(&bytes, 2, LIMIT).unwrap(),
+                [6; 100],
+                "flags {flags:x}"
+            );
+            assert_eq!(
+                decompress(&bytes[..bytes.len() - 1], 2, LIMIT),
+                Err(TRUNCATED),
+                "flags {flags:x}"
+            );
         }
     }
 
     #[test]
     #[cfg_attr(miri, ignore = "too much for an interpreter")]
     fn every_block_size_is_read_and_kept_to() {
-        for (sizes, largest) in [(0x40, 64 << 10), (0x50, 256 << 10), (0x60, 1 << 20), (0x70, 4 << 20)] {
+        for (sizes, largest) in [
+            (0x40, 64 << 10),
+            (0x50, 256 << 10),
+            (0x60, 1 << 20),
+            (0x70, 4 << 20),
+        ] {
             let full = vec![3; largest];
-            let bytes = frame(0x60, sizes, b"", &[&block(&full), &stored(&full), &block(b"x"), &END_MARK]);
+            let bytes = frame(
+                0x60,
+                sizes,
+                b"",
+                &[&block(&full), &stored(&full), &block(b"x"), &END_MARK],
+            );
             assert_eq!(decompress(&bytes, 2, LIMIT).unwrap().len(), 2 * largest + 1);
             let over = vec![3; largest + 1];
             for too_large in [block(&over), stored(&over)] {
@@ -242,10 +304,20 @@ mod tests {
     #[test]
     fn what_follows_the_frame_is_ignored() {
         let one = frame(0x60, 0x40, b"", &[&stored(b"one"), &END_MARK]);
-        assert_eq!(decompress(&[&one[..], &one].concat(), 2, LIMIT).unwrap(), b"one");
-        assert_eq!(decompress(&[&one[..], b"garbage"].concat(), 2, LIMIT).unwrap(), b"one");
+        assert_eq!(
+            decompress(&[&one[..], &one].concat(), 2, LIMIT).unwrap(),
+            b"one"
+        );
+        assert_eq!(
+            decompress(&[&one[..], b"garbage"].concat(), 2, LIMIT).unwrap(),
+            b"one"
+        );
         let stored_nothing = frame(0x60, 0x40, b"", &[&stored(b"one"), &stored(b"")]);
-        assert_eq!(decompress(&stored_nothing, 2, LIMIT).unwrap(), b"one", "a stored block of no bytes is an end mark to Kafka");
+        assert_eq!(
+            decompress(&stored_nothing, 2, LIMIT).unwrap(),
+            b"one",
+            "a stored block of no bytes is an end mark to Kafka"
+        );
     }
 
     #[test]
@@ -261,11 +333,17 @@ mod tests {
             (0xa0, 0x40, "unknown version of an lz4 frame"),
             (0x60, 0x30, "lz4 frame with an unknown block size"),
         ] {
-            assert_eq!(decompress(&frame(flags, sizes, b"", &content), 2, LIMIT), Err(Malformed(why)));
+            assert_eq!(
+                decompress(&frame(flags, sizes, b"", &content), 2, LIMIT),
+                Err(Malformed(why))
+            );
         }
         let mut skippable = frame(0x60, 0x40, b"", &content);
         skippable[..4].copy_from_slice(&[0x50, 0x2a, 0x4d, 0x18]);
-        assert_eq!(decompress(&skippable, 2, LIMIT), Err(Malformed("not an lz4 frame")));
+        assert_eq!(
+            decompress(&skippable, 2, LIMIT),
+            Err(Malformed("not an lz4 frame"))
+        );
     }
 
     #[test]
@@ -282,7 +360,10 @@ mod tests {
         bytes[6] ^= 0xff;
         assert_eq!(decompress(&bytes, 0, LIMIT).unwrap(), b"x");
         for magic in [1, 2] {
-            assert_eq!(decompress(&bytes, magic, LIMIT), Err(Malformed("lz4 header checksum does not match")));
+            assert_eq!(
+                decompress(&bytes, magic, LIMIT),
+                Err(Malformed("lz4 header checksum does not match"))
+            );
         }
     }
 
@@ -291,7 +372,12 @@ mod tests {
         // One literal, then a match four bytes back: two of them would lie in the block before.
         let reaches_back = b"\x11a\x04\0\x50aaaaa";
         let length = [u8::try_from(reaches_back.len()).unwrap(), 0, 0, 0];
-        let bytes = frame(0x60, 0x40, b"", &[&stored(b"before"), &length, reaches_back, &END_MARK]);
+        let bytes = frame(
+            0x60,
+            0x40,
+            b"",
+            &[&stored(b"before"), &length, reaches_back, &END_MARK],
+        );
         assert_eq!(decompress(&bytes, 2, LIMIT), Err(DAMAGED));
     }
 
@@ -313,7 +399,10 @@ mod tests {
             let mut out = Vec::new();
             compress(&content, 9, &mut out).unwrap();
             let word = LittleEndian::read_u32(&out[HEADER.len()..]);
-            assert!(word & STORED != 0 || (word as usize) < content.len(), "{zeros} zeros");
+            assert!(
+                word & STORED != 0 || (word as usize) < content.len(),
+                "{zeros} zeros"
+            );
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::format::Malformed;
 pub(super) const FIRST_GUESS: usize = 4;
 const LEAST_GROWTH: usize = 1024;
 
-/// What a decoder has made so far. There may be one byte more than the limit, so that too much is told from just enough.
+/// What a decoder has made so far. There may be one byte more than the limit, so that too much is
+/// told from just enough.
 pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
     limit: usize,
@@ -16,7 +17,10 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn new(compressed_bytes: usize, limit: usize) -> Self {
         let capacity = compressed_bytes.saturating_mul(FIRST_GUESS).min(limit);
-        Self { bytes: Vec::with_capacity(capacity), limit }
+        Self {
+            bytes: Vec::with_capacity(capacity),
+            limit,
+        }
     }
 
     /// Whether a decoder of streams had no room left to write more.
@@ -33,15 +37,21 @@ impl Output {
         Ok(())
     }
 
-    /// Lets `decode` fill at most `most` bytes, no more than are `left`, and keeps as many as it says it made.
-    pub(super) fn append_block<E>(&mut self, most: usize, decode: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+    /// Lets `decode` fill at most `most` bytes, no more than are `left`, and keeps as many as it
+    /// says it made.
+    pub(super) fn append_block<E>(
+        &mut self,
+        most: usize,
+        decode: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
         let start = self.bytes.len();
         if self.bytes.capacity() - start < most {
             self.grow(most);
         }
         self.bytes.resize(start + most, 0);
         let made = decode(self.bytes.get_mut(start..).unwrap_or_default());
-        self.bytes.truncate(start + made.as_ref().copied().unwrap_or(0));
+        self.bytes
+            .truncate(start + made.as_ref().copied().unwrap_or(0));
         made.map(|_| ())
     }
 
@@ -61,7 +71,11 @@ impl Output {
 
     /// Whether the limit still holds.
     pub(super) fn check(&self) -> Result<(), Malformed> {
-        if self.bytes.len() > self.limit { Err(TOO_LARGE) } else { Ok(()) }
+        if self.bytes.len() > self.limit {
+            Err(TOO_LARGE)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn finish(self) -> Result<Vec<u8>, Malformed> {
@@ -71,8 +85,12 @@ impl Output {
 
     /// Doubles, or grows by `least` where that is more; to one byte beyond the limit at most.
     fn grow(&mut self, least: usize) {
-        let most = self.limit.saturating_add(1).saturating_sub(self.bytes.len());
-        self.bytes.reserve_exact(self.bytes.len().max(least).min(most));
+        let most = self
+            .limit
+            .saturating_add(1)
+            .saturating_sub(self.bytes.len());
+        self.bytes
+            .reserve_exact(self.bytes.len().max(least).min(most));
     }
 }
 
@@ -104,7 +122,10 @@ mod tests {
     fn a_failed_block_leaves_nothing() {
         let mut out = Output::new(10, 100);
         out.append(b"before").unwrap();
-        assert_eq!(out.append_block(20, |_| Err(Malformed("no"))), Err(Malformed("no")));
+        assert_eq!(
+            out.append_block(20, |_| Err(Malformed("no"))),
+            Err(Malformed("no"))
+        );
         assert_eq!(out.finish().unwrap(), b"before");
     }
 
@@ -112,7 +133,10 @@ mod tests {
     fn the_limit_is_kept() {
         let mut out = Output::new(10, 100);
         out.append(&[1; 100]).unwrap();
-        assert_eq!((out.left(), out.append(&[1]), out.append(&[])), (0, Err(TOO_LARGE), Ok(())));
+        assert_eq!(
+            (out.left(), out.append(&[1]), out.append(&[])),
+            (0, Err(TOO_LARGE), Ok(()))
+        );
         out.make_room().unwrap();
         assert!(out.bytes.capacity() <= 101);
         out.bytes.push(1);
@@ -130,14 +154,24 @@ mod tests {
 
     #[test]
     fn a_block_that_fits_takes_no_more_and_one_that_does_not_no_more_than_the_limit() {
-        let mut out = Output { bytes: Vec::with_capacity(40), limit: 45 };
+        let mut out = Output {
+            bytes: Vec::with_capacity(40),
+            limit: 45,
+        };
         assert_eq!(out.bytes.capacity(), 40);
         out.append_block(30, full(30)).unwrap();
         out.append_block(10, full(10)).unwrap();
         assert_eq!(out.bytes.capacity(), 40, "there was room");
-        let mut out = Output { bytes: Vec::with_capacity(40), limit: 45 };
+        let mut out = Output {
+            bytes: Vec::with_capacity(40),
+            limit: 45,
+        };
         out.append_block(30, full(30)).unwrap();
         out.append_block(15, full(15)).unwrap();
-        assert!((45..=46).contains(&out.bytes.capacity()), "{}", out.bytes.capacity());
+        assert!(
+            (45..=46).contains(&out.bytes.capacity()),
+            "{}",
+            out.bytes.capacity()
+        );
     }
 }

@@ -7,10 +7,11 @@
 //! | 12     | 4    | oldest version that can read it, 1                                             |
 //! | 16     |      | chunks: length int32 and as many bytes of one raw snappy block; no end mark    |
 //!
-//! Numbers are big-endian. A chunk is written for every 32 KiB. Read are chunks of any size, and streams back to back: where a
-//! chunk's length should be, the first four bytes of the magic begin another header. Fewer than four bytes there are the end.
-//! Versions are not looked at. A payload without the magic is one raw snappy block (old producers write it). Google's own framing
-//! is neither.
+//! Numbers are big-endian. A chunk is written for every 32 KiB. Read are chunks of any size, and
+//! streams back to back: where a chunk's length should be, the first four bytes of the magic begin
+//! another header. Fewer than four bytes there are the end. Versions are not looked at. A payload
+//! without the magic is one raw snappy block (old producers write it). Google's own framing is
+//! neither.
 
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
@@ -37,9 +38,15 @@ pub(super) fn compress(bytes: &[u8], _level: i32, out: &mut Vec<u8>) -> Result<(
     out.extend_from_slice(&VERSION.to_be_bytes());
     out.extend_from_slice(&VERSION.to_be_bytes());
     for chunk in bytes.chunks(CHUNK_BYTES) {
-        let length = encoder.compress(chunk, &mut block).map_err(|_| COMPRESSOR_FAILED)?;
+        let length = encoder
+            .compress(chunk, &mut block)
+            .map_err(|_| COMPRESSOR_FAILED)?;
         let block = block.get(..length).ok_or(COMPRESSOR_FAILED)?;
-        out.extend_from_slice(&u32::try_from(length).map_err(|_| COMPRESSOR_FAILED)?.to_be_bytes());
+        out.extend_from_slice(
+            &u32::try_from(length)
+                .map_err(|_| COMPRESSOR_FAILED)?
+                .to_be_bytes(),
+        );
         out.extend_from_slice(block);
     }
     Ok(())
@@ -57,7 +64,8 @@ pub(super) fn decompress(bytes: &[u8], _magic: u8, limit: usize) -> Result<Vec<u
             rest = rest.get(HEADER_BYTES..).ok_or(TRUNCATED)?;
             continue;
         }
-        let length = usize::try_from(i32::from_be_bytes(*length)).map_err(|_| Malformed("negative length of a snappy chunk"))?;
+        let length = usize::try_from(i32::from_be_bytes(*length))
+            .map_err(|_| Malformed("negative length of a snappy chunk"))?;
         let (block, behind) = chunks.split_at_checked(length).ok_or(TRUNCATED)?;
         append_block(block, &mut out)?;
         rest = behind;
@@ -74,7 +82,8 @@ fn append_block(block: &[u8], out: &mut Output) -> Result<(), Malformed> {
     if length > out.left() {
         return Err(TOO_LARGE);
     }
-    out.append_block(length, |room| Decoder::new().decompress(block, room)).map_err(|_| DAMAGED)
+    out.append_block(length, |room| Decoder::new().decompress(block, room))
+        .map_err(|_| DAMAGED)
 }
 
 #[cfg(test)]
@@ -90,7 +99,11 @@ mod tests {
 
     fn chunk(bytes: &[u8]) -> Vec<u8> {
         let block = block(bytes);
-        [&u32::try_from(block.len()).unwrap().to_be_bytes()[..], &block].concat()
+        [
+            &u32::try_from(block.len()).unwrap().to_be_bytes()[..],
+            &block,
+        ]
+        .concat()
     }
 
     #[test]
@@ -98,7 +111,10 @@ mod tests {
         let bytes = vec![7; CHUNK_BYTES + 1];
         let mut out = Vec::new();
         compress(&bytes, 0, &mut out).unwrap();
-        assert_eq!(out, [&HEADER[..], &chunk(&bytes[1..]), &chunk(&[7])].concat());
+        assert_eq!(
+            out,
+            [&HEADER[..], &chunk(&bytes[1..]), &chunk(&[7])].concat()
+        );
         out.clear();
         compress(b"", 0, &mut out).unwrap();
         assert_eq!(out, HEADER);
@@ -107,23 +123,42 @@ mod tests {
 
     #[test]
     fn chunks_of_any_size_are_read() {
-        let large: Vec<u8> = (0..300_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let large: Vec<u8> = (0..300_000_u32)
+            .map(|n| u8::try_from(n % 251).unwrap())
+            .collect();
         let stream = [&HEADER[..], &chunk(&large), &chunk(b""), &chunk(b"x")].concat();
-        assert_eq!(decompress(&stream, 2, LIMIT).unwrap(), [&large[..], b"x"].concat());
+        assert_eq!(
+            decompress(&stream, 2, LIMIT).unwrap(),
+            [&large[..], b"x"].concat()
+        );
     }
 
     #[test]
     fn streams_may_follow_each_other() {
         let other_version = [&HEADER[..8], &[9; 8]].concat();
-        let stream = [&HEADER[..], &chunk(b"one, "), &HEADER, &other_version, &chunk(b"two"), &HEADER].concat();
+        let stream = [
+            &HEADER[..],
+            &chunk(b"one, "),
+            &HEADER,
+            &other_version,
+            &chunk(b"two"),
+            &HEADER,
+        ]
+        .concat();
         assert_eq!(decompress(&stream, 2, LIMIT).unwrap(), b"one, two");
-        assert_eq!(decompress(&stream[..stream.len() - 1], 2, LIMIT), Err(TRUNCATED));
+        assert_eq!(
+            decompress(&stream[..stream.len() - 1], 2, LIMIT),
+            Err(TRUNCATED)
+        );
     }
 
     #[test]
     fn without_the_magic_it_is_one_raw_block() {
         assert_eq!(decompress(&block(b"raw"), 2, LIMIT).unwrap(), b"raw");
-        assert_eq!(decompress(&block(&vec![5; 100_000]), 2, LIMIT).unwrap(), vec![5; 100_000]);
+        assert_eq!(
+            decompress(&block(&vec![5; 100_000]), 2, LIMIT).unwrap(),
+            vec![5; 100_000]
+        );
     }
 
     #[test]
@@ -142,10 +177,16 @@ mod tests {
     fn damage_is_found() {
         let stream = [&HEADER[..], &chunk(b"chunk")].concat();
         for end in (0..16).chain(20..stream.len()) {
-            assert!(decompress(&stream[..end], 2, LIMIT).is_err(), "cut at {end}");
+            assert!(
+                decompress(&stream[..end], 2, LIMIT).is_err(),
+                "cut at {end}"
+            );
         }
         let negative = [&HEADER[..], &[0xff; 12]].concat();
-        assert_eq!(decompress(&negative, 2, LIMIT), Err(Malformed("negative length of a snappy chunk")));
+        assert_eq!(
+            decompress(&negative, 2, LIMIT),
+            Err(Malformed("negative length of a snappy chunk"))
+        );
         let empty_chunk = [&HEADER[..], &[0; 4]].concat();
         assert_eq!(decompress(&empty_chunk, 2, LIMIT), Err(DAMAGED));
     }

@@ -6,10 +6,22 @@ use super::*;
 
 /// Two records as Kafka's own classes compressed them with each codec (behind the batch's header).
 const FROM_KAFKA: [(Compression, &str); 4] = [
-    (Compression::Gzip, "1f8b08000000000000ff1361606060c93664293364686064606262c9362a4824133000002a70585a4d000000"),
-    (Compression::Snappy, "82534e415050590000000001000000010000001c4d5014000000046b31047631008001000202046b327061da01000000"),
-    (Compression::Lz4, "04224d1860408220000000ff0614000000046b31047631008001000202046b32706101002050616161610000000000"),
-    (Compression::Zstd, "28b52ffd0058e40000b014000000046b31047631008001000202046b327061000100790226010000"),
+    (
+        Compression::Gzip,
+        "1f8b08000000000000ff1361606060c93664293364686064606262c9362a4824133000002a70585a4d000000",
+    ),
+    (
+        Compression::Snappy,
+        "82534e415050590000000001000000010000001c4d5014000000046b31047631008001000202046b327061da01000000",
+    ),
+    (
+        Compression::Lz4,
+        "04224d1860408220000000ff0614000000046b31047631008001000202046b32706101002050616161610000000000",
+    ),
+    (
+        Compression::Zstd,
+        "28b52ffd0058e40000b014000000046b31047631008001000202046b327061000100790226010000",
+    ),
 ];
 
 fn is_built(codec: Compression) -> bool {
@@ -18,12 +30,18 @@ fn is_built(codec: Compression) -> bool {
 
 /// The codecs of this build, and `None`.
 fn codecs() -> Vec<Compression> {
-    let all = FROM_KAFKA.into_iter().map(|(codec, _)| codec).chain([Compression::None]);
+    let all = FROM_KAFKA
+        .into_iter()
+        .map(|(codec, _)| codec)
+        .chain([Compression::None]);
     all.filter(|&codec| is_built(codec)).collect()
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    text.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+    text.as_bytes()
+        .chunks(2)
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+        .collect()
 }
 
 fn compressed(codec: Compression, bytes: &[u8]) -> Vec<u8> {
@@ -46,25 +64,53 @@ fn incompressible(length: usize) -> Vec<u8> {
 
 #[test]
 fn streams_of_kafka_decode_to_the_same_records() {
-    let records = [&hex("14000000046b31047631008001000202046b3270")[..], &[b'a'; 56], b"\0"].concat();
+    let records = [
+        &hex("14000000046b31047631008001000202046b3270")[..],
+        &[b'a'; 56],
+        b"\0",
+    ]
+    .concat();
     for (codec, text) in FROM_KAFKA.into_iter().filter(|&(codec, _)| is_built(codec)) {
-        assert_eq!(decompress(codec, 2, &hex(text), 1000), Ok(records.clone()), "{codec:?}");
+        assert_eq!(
+            decompress(codec, 2, &hex(text), 1000),
+            Ok(records.clone()),
+            "{codec:?}"
+        );
     }
 }
 
 #[test]
 #[cfg_attr(miri, ignore = "too much for an interpreter")]
 fn sizes_at_the_borders_round_trip() {
-    let borders = [0, 1, 2, 15, 16, 32_767, 32_768, 32_769, 65_535, 65_536, 65_537, 131_072, 200_000];
+    let borders = [
+        0, 1, 2, 15, 16, 32_767, 32_768, 32_769, 65_535, 65_536, 65_537, 131_072, 200_000,
+    ];
     for codec in codecs() {
         for length in borders {
-            let text: Vec<u8> = b"offset fetch poll ".iter().copied().cycle().take(length).collect();
+            let text: Vec<u8> = b"offset fetch poll "
+                .iter()
+                .copied()
+                .cycle()
+                .take(length)
+                .collect();
             for bytes in [incompressible(length), text, vec![0; length]] {
                 let compressed = compressed(codec, &bytes);
-                assert!(compressed.len() <= length + length / 100 + 64, "{codec:?} grows {length} to {}", compressed.len());
-                assert_eq!(decompress(codec, 2, &compressed, length).as_ref(), Ok(&bytes), "{codec:?} {length}");
+                assert!(
+                    compressed.len() <= length + length / 100 + 64,
+                    "{codec:?} grows {length} to {}",
+                    compressed.len()
+                );
+                assert_eq!(
+                    decompress(codec, 2, &compressed, length).as_ref(),
+                    Ok(&bytes),
+                    "{codec:?} {length}"
+                );
                 if length > 0 {
-                    assert_eq!(decompress(codec, 2, &compressed, length - 1), Err(TOO_LARGE), "{codec:?} {length}");
+                    assert_eq!(
+                        decompress(codec, 2, &compressed, length - 1),
+                        Err(TOO_LARGE),
+                        "{codec:?} {length}"
+                    );
                 }
             }
         }
@@ -84,15 +130,28 @@ fn compressing_appends() {
 #[test]
 #[cfg_attr(miri, ignore = "too much for an interpreter")]
 fn levels_come_from_the_settings() {
-    let text: Vec<u8> = (0..50_000_u32).flat_map(|n| (n * n % 7919).to_be_bytes()).collect();
+    let text: Vec<u8> = (0..50_000_u32)
+        .flat_map(|n| (n * n % 7919).to_be_bytes())
+        .collect();
     let sizes = |codec: Compression, settings: &TopicSettings| {
         let mut out = Vec::new();
         compress(codec, settings, &text, &mut out).unwrap();
         out.len()
     };
-    let fast = TopicSettings { compression_gzip_level: 1, compression_zstd_level: -50, ..TopicSettings::default() };
-    let small = TopicSettings { compression_gzip_level: 9, compression_zstd_level: 19, ..TopicSettings::default() };
-    for codec in [Compression::Gzip, Compression::Zstd].into_iter().filter(|&codec| is_built(codec)) {
+    let fast = TopicSettings {
+        compression_gzip_level: 1,
+        compression_zstd_level: -50,
+        ..TopicSettings::default()
+    };
+    let small = TopicSettings {
+        compression_gzip_level: 9,
+        compression_zstd_level: 19,
+        ..TopicSettings::default()
+    };
+    for codec in [Compression::Gzip, Compression::Zstd]
+        .into_iter()
+        .filter(|&codec| is_built(codec))
+    {
         assert!(sizes(codec, &small) < sizes(codec, &fast), "{codec:?}");
     }
 }
@@ -102,16 +161,29 @@ fn levels_come_from_the_settings() {
 fn a_bomb_stops_at_the_limit() {
     const LIMIT: usize = 100_000;
     let zeros = vec![0; 16 << 20];
-    for codec in codecs().into_iter().filter(|&codec| codec != Compression::None) {
+    for codec in codecs()
+        .into_iter()
+        .filter(|&codec| codec != Compression::None)
+    {
         let bomb = compressed(codec, &zeros);
         assert!(bomb.len() < zeros.len() / 20, "{codec:?}");
-        assert_eq!(decompress(codec, 2, &bomb, LIMIT), Err(TOO_LARGE), "{codec:?}");
+        assert_eq!(
+            decompress(codec, 2, &bomb, LIMIT),
+            Err(TOO_LARGE),
+            "{codec:?}"
+        );
     }
 }
 
 #[test]
 fn codecs_are_named_by_the_low_three_bits() {
-    let names = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    let names = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
     for (bits, codec) in (0..).zip(names) {
         assert_eq!(codec_of(bits), Ok(codec));
         assert_eq!(codec_of(bits | 0xfff8), Ok(codec));
@@ -123,14 +195,21 @@ fn codecs_are_named_by_the_low_three_bits() {
 
 #[test]
 fn a_codec_that_is_left_out_is_told_from_damage() {
-    assert!([NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD].into_iter().all(is_left_out));
+    assert!(
+        [NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD]
+            .into_iter()
+            .all(is_left_out)
+    );
     assert!(!is_left_out(TOO_LARGE));
     for (codec, _) in FROM_KAFKA {
         let refused = decompress(codec, 2, b"damaged", 10).unwrap_err();
         assert_eq!(is_left_out(refused), !is_built(codec));
         if !is_built(codec) {
             let mut out = Vec::new();
-            assert_eq!(compress(codec, &TopicSettings::default(), b"records", &mut out), Err(refused));
+            assert_eq!(
+                compress(codec, &TopicSettings::default(), b"records", &mut out),
+                Err(refused)
+            );
             assert!(out.is_empty());
         }
     }

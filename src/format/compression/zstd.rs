@@ -1,11 +1,12 @@
 //! Zstandard frames (RFC 8878).
 //!
-//! Written is one frame as Kafka's streaming writer makes it, without content size and checksum (frame header descriptor 0). Its
-//! window is as large as the bytes need, not the level's megabytes, which spares both sides that much memory.
-//! Read are frames back to back, with or without content size and checksum (which is verified), and skippable ones. A window
-//! above 2^27 bytes is refused; up to that the decoder allocates what the frame asks for (its content size, where that is less).
-//! No bytes at all are no frames, and decode to nothing, as for Kafka's reader.
-//! Before record batches v2 there was no Zstandard: below magic 2 it is refused.
+//! Written is one frame as Kafka's streaming writer makes it, without content size and checksum
+//! (frame header descriptor 0). Its window is as large as the bytes need, not the level's
+//! megabytes, which spares both sides that much memory. Read are frames back to back, with or
+//! without content size and checksum (which is verified), and skippable ones. A window above 2^27
+//! bytes is refused; up to that the decoder allocates what the frame asks for (its content size,
+//! where that is less). No bytes at all are no frames, and decode to nothing, as for Kafka's
+//! reader. Before record batches v2 there was no Zstandard: below magic 2 it is refused.
 
 use std::io::Cursor;
 
@@ -23,31 +24,44 @@ const COMPRESSOR_FAILED: Malformed = Malformed("zstd could not compress");
 /// Levels -131072 to 22.
 pub(super) fn compress(bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let mut context = CCtx::try_create().ok_or(COMPRESSOR_FAILED)?;
-    for parameter in [CParameter::CompressionLevel(level), CParameter::ContentSizeFlag(false)] {
-        context.set_parameter(parameter).map_err(|_| COMPRESSOR_FAILED)?;
+    for parameter in [
+        CParameter::CompressionLevel(level),
+        CParameter::ContentSizeFlag(false),
+    ] {
+        context
+            .set_parameter(parameter)
+            .map_err(|_| COMPRESSOR_FAILED)?;
     }
     out.reserve(compress_bound(bytes.len()));
     let mut end = Cursor::new(&mut *out);
     end.set_position(end.get_ref().len() as u64);
-    context.compress2(&mut end, bytes).map_err(|_| COMPRESSOR_FAILED)?;
+    context
+        .compress2(&mut end, bytes)
+        .map_err(|_| COMPRESSOR_FAILED)?;
     Ok(())
 }
 
 pub(super) fn decompress(bytes: &[u8], magic: u8, limit: usize) -> Result<Vec<u8>, Malformed> {
     if magic < 2 {
-        return Err(Malformed("zstd in a message set older than record batches v2"));
+        return Err(Malformed(
+            "zstd in a message set older than record batches v2",
+        ));
     }
     if bytes.is_empty() {
         return Ok(Vec::new());
     }
     let mut decoder = Decoder::new().map_err(|_| NO_DECODER)?;
-    decoder.set_parameter(DParameter::WindowLogMax(LARGEST_WINDOW_LOG)).map_err(|_| NO_DECODER)?;
+    decoder
+        .set_parameter(DParameter::WindowLogMax(LARGEST_WINDOW_LOG))
+        .map_err(|_| NO_DECODER)?;
     let mut input = InBuffer::around(bytes);
     let mut out = Output::new(bytes.len(), limit);
     loop {
         out.make_room()?;
         let end = out.bytes.len();
-        let wanted = decoder.run(&mut input, &mut OutBuffer::around_pos(&mut out.bytes, end)).map_err(|_| DAMAGED)?;
+        let wanted = decoder
+            .run(&mut input, &mut OutBuffer::around_pos(&mut out.bytes, end))
+            .map_err(|_| DAMAGED)?;
         if input.pos() == bytes.len() {
             if wanted == 0 {
                 return out.finish();
@@ -80,7 +94,21 @@ mod tests {
     fn raw_frame(window_log: u8, bytes: &[u8]) -> Vec<u8> {
         let block = u32::try_from(bytes.len()).unwrap() << 3 | 1;
         let [_, high, middle, low] = block.to_be_bytes();
-        [&[0x28, 0xb5, 0x2f, 0xfd, 0, (window_log - 10) << 3, low, middle, high], bytes].concat()
+        [
+            &[
+                0x28,
+                0xb5,
+                0x2f,
+                0xfd,
+                0,
+                (window_log - 10) << 3,
+                low,
+                middle,
+                high,
+            ],
+            bytes,
+        ]
+        .concat()
     }
 
     #[test]
@@ -88,12 +116,17 @@ mod tests {
         let mut out = b"before".to_vec();
         compress(b"some records, some records", 3, &mut out).unwrap();
         assert_eq!(out[..11], *b"before\x28\xb5\x2f\xfd\0");
-        assert_eq!(decompress(&out[6..], 2, LIMIT).unwrap(), b"some records, some records");
+        assert_eq!(
+            decompress(&out[6..], 2, LIMIT).unwrap(),
+            b"some records, some records"
+        );
     }
 
     #[test]
     fn levels_are_taken() {
-        let text: Vec<u8> = (0..100_000_u32).flat_map(|n| (n % 1000).to_be_bytes()).collect();
+        let text: Vec<u8> = (0..100_000_u32)
+            .flat_map(|n| (n % 1000).to_be_bytes())
+            .collect();
         for level in [-131_072, -5, 1, 3, 19] {
             let mut out = Vec::new();
             compress(&text, level, &mut out).unwrap();
@@ -103,7 +136,13 @@ mod tests {
 
     #[test]
     fn content_size_and_checksum_are_read() {
-        let bytes = frame(&[1; 1000], &[CParameter::ContentSizeFlag(true), CParameter::ChecksumFlag(true)]);
+        let bytes = frame(
+            &[1; 1000],
+            &[
+                CParameter::ContentSizeFlag(true),
+                CParameter::ChecksumFlag(true),
+            ],
+        );
         assert_eq!(decompress(&bytes, 2, LIMIT).unwrap(), [1; 1000]);
         let mut damaged = bytes;
         *damaged.last_mut().unwrap() ^= 1;
@@ -113,14 +152,26 @@ mod tests {
     #[test]
     fn frames_may_follow_each_other() {
         let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0abc";
-        let two = [&frame(b"one, ", &[])[..], skippable, &frame(b"", &[]), &frame(b"two", &[])].concat();
+        let two = [
+            &frame(b"one, ", &[])[..],
+            skippable,
+            &frame(b"", &[]),
+            &frame(b"two", &[]),
+        ]
+        .concat();
         assert_eq!(decompress(&two, 2, LIMIT).unwrap(), b"one, two");
-        assert_eq!(decompress(&[&two[..], b"garbage"].concat(), 2, LIMIT), Err(DAMAGED));
+        assert_eq!(
+            decompress(&[&two[..], b"garbage"].concat(), 2, LIMIT),
+            Err(DAMAGED)
+        );
     }
 
     #[test]
     fn windows_are_limited() {
-        assert_eq!(decompress(&raw_frame(27, b"raw"), 2, LIMIT).unwrap(), b"raw");
+        assert_eq!(
+            decompress(&raw_frame(27, b"raw"), 2, LIMIT).unwrap(),
+            b"raw"
+        );
         assert_eq!(decompress(&raw_frame(28, b"raw"), 2, LIMIT), Err(DAMAGED));
     }
 
@@ -129,7 +180,12 @@ mod tests {
         let bytes = frame(b"x", &[]);
         assert!(decompress(&bytes, 2, LIMIT).is_ok());
         for magic in [0, 1] {
-            assert_eq!(decompress(&bytes, magic, LIMIT), Err(Malformed("zstd in a message set older than record batches v2")));
+            assert_eq!(
+                decompress(&bytes, magic, LIMIT),
+                Err(Malformed(
+                    "zstd in a message set older than record batches v2"
+                ))
+            );
         }
     }
 

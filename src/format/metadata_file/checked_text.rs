@@ -1,7 +1,8 @@
 //! Text whose last line is a checksum of the rest: the frame of our own files.
 //!
-//! `version=<number>\n`, then the lines of the file, then `crc=<8 hex digits>\n`: CRC-32 (IEEE) of all bytes before that line.
-//! Every later version keeps first and last line, so that a newer file is told from a damaged one.
+//! `version=<number>\n`, then the lines of the file, then `crc=<8 hex digits>\n`: CRC-32 (IEEE) of
+//! all bytes before that line. Every later version keeps first and last line, so that a newer file
+//! is told from a damaged one.
 
 use std::borrow::Borrow;
 
@@ -22,7 +23,8 @@ pub(super) fn seal(version: u32, lines: &[impl Borrow<str>]) -> String {
     format!("{text}{CRC}{crc:08x}\n")
 }
 
-/// The lines between version and checksum. [`NEWER_VERSION`] for a sound file of a version above `version`.
+/// The lines between version and checksum. [`NEWER_VERSION`] for a sound file of a version above
+/// `version`.
 pub(super) fn unseal(bytes: &[u8], version: u32) -> Result<&str, Malformed> {
     let text_bytes = bytes.len().checked_sub(CRC_LINE_BYTES).ok_or(DAMAGED)?;
     let (text, crc_line) = bytes.split_at_checked(text_bytes).ok_or(DAMAGED)?;
@@ -30,8 +32,10 @@ pub(super) fn unseal(bytes: &[u8], version: u32) -> Result<&str, Malformed> {
         return Err(DAMAGED);
     }
     let text = str::from_utf8(text).map_err(|_| Malformed("it is not text"))?;
-    let (found, lines) =
-        text.strip_prefix(VERSION).and_then(|text| text.split_once('\n')).ok_or(Malformed("it has no version"))?;
+    let (found, lines) = text
+        .strip_prefix(VERSION)
+        .and_then(|text| text.split_once('\n'))
+        .ok_or(Malformed("it has no version"))?;
     match found.parse::<u32>() {
         Ok(found) if found == version => Ok(lines),
         Ok(found) if found > version => Err(NEWER_VERSION),
@@ -55,7 +59,10 @@ mod tests {
 
     #[test]
     fn a_newer_file_is_told_from_a_damaged_one() {
-        assert_eq!(unseal(seal(2, &["what comes"]).as_bytes(), 1), Err(NEWER_VERSION));
+        assert_eq!(
+            unseal(seal(2, &["what comes"]).as_bytes(), 1),
+            Err(NEWER_VERSION)
+        );
         assert_ne!(unseal(seal(0, &[""]).as_bytes(), 1), Err(NEWER_VERSION));
         let flipped = seal(1, &[""]).replace("version=1", "version=3");
         assert_eq!(unseal(flipped.as_bytes(), 1), Err(DAMAGED));
@@ -70,7 +77,10 @@ mod tests {
                 bytes[position] ^= 1 << bit;
                 assert!(unseal(&bytes, 1).is_err(), "bit {bit} of byte {position}");
             }
-            assert!(unseal(&sealed[..position], 1).is_err(), "cut to {position} bytes");
+            assert!(
+                unseal(&sealed[..position], 1).is_err(),
+                "cut to {position} bytes"
+            );
         }
         assert!(unseal(&[&sealed[..], b"\n"].concat(), 1).is_err());
     }

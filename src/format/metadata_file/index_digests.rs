@@ -1,14 +1,16 @@
-//! `index-digests`, in each partition's directory: what the sealed indexes were when they were written.
+//! `index-digests`, in each partition's directory: what the sealed indexes were when they were
+//! written.
 //!
-//! `version=1`, then a line `<file name> <bytes> <CRC-32C, 8 hex digits>` for each file, then `crc=<8 hex digits>`: CRC-32
-//! (IEEE) of all bytes before that line. Example of a line: `00000000000000000000.index 16 0a1b2c3d`.
+//! `version=1`, then a line `<file name> <bytes> <CRC-32C, 8 hex digits>` for each file, then
+//! `crc=<8 hex digits>`: CRC-32 (IEEE) of all bytes before that line. Example of a line:
+//! `00000000000000000000.index 16 0a1b2c3d`.
 //!
-//! The lines of a segment follow each other, in the order of the segments. The line of the `.log` is the first; it has the
-//! length, and 0 for a checksum. If the `.log` has another length now, the lines of its indexes do not count. A transaction
-//! index that does not exist has 0 bytes.
+//! The lines of a segment follow each other, in the order of the segments. The line of the `.log`
+//! is the first; it has the length, and 0 for a checksum. If the `.log` has another length now, the
+//! lines of its indexes do not count. A transaction index that does not exist has 0 bytes.
 //!
-//! Kafka's indexes have no checksum. An index that differs from its line is built again from the log, so a digest file that is
-//! lost or malformed costs time and nothing else.
+//! Kafka's indexes have no checksum. An index that differs from its line is built again from the
+//! log, so a digest file that is lost or malformed costs time and nothing else.
 
 use std::fmt::Write as _;
 
@@ -26,7 +28,8 @@ pub(crate) type Digest = (u64, u32);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentDigests {
     pub(crate) base_offset: u64,
-    /// Length of the `.log` that the indexes describe. A file written by an early version of annals has no such line.
+    /// Length of the `.log` that the indexes describe. A file written by an early version of annals
+    /// has no such line.
     pub(crate) log_bytes: Option<u64>,
     /// In the order of [`file_name::INDEXES`].
     pub(crate) indexes: [Option<Digest>; 3],
@@ -48,9 +51,17 @@ impl SegmentDigests {
 /// Returns the whole file.
 pub(crate) fn encode_index_digests(segments: &[SegmentDigests]) -> String {
     let mut lines = String::new();
-    for SegmentDigests { base_offset, log_bytes, indexes } in segments {
+    for SegmentDigests {
+        base_offset,
+        log_bytes,
+        indexes,
+    } in segments
+    {
         let log = (file_name::LOG, log_bytes.map(|bytes| (bytes, 0)));
-        for (suffix, digest) in [log].into_iter().chain(file_name::INDEXES.into_iter().zip(*indexes)) {
+        for (suffix, digest) in [log]
+            .into_iter()
+            .chain(file_name::INDEXES.into_iter().zip(*indexes))
+        {
             let Some((bytes, crc)) = digest else { continue };
             let name = file_name::segment_file(*base_offset, suffix);
             let _infallible = writeln!(lines, "{name} {bytes} {crc:08x}");
@@ -65,8 +76,15 @@ pub(crate) fn decode_index_digests(bytes: &[u8]) -> Result<Vec<SegmentDigests>, 
     let mut segments = Vec::<SegmentDigests>::new();
     for line in lines.split_terminator('\n') {
         let (base_offset, suffix, digest) = decode_line(line).ok_or(MALFORMED_LINE)?;
-        if segments.last().is_none_or(|last| last.base_offset != base_offset) {
-            segments.push(SegmentDigests { base_offset, log_bytes: None, indexes: [None; 3] });
+        if segments
+            .last()
+            .is_none_or(|last| last.base_offset != base_offset)
+        {
+            segments.push(SegmentDigests {
+                base_offset,
+                log_bytes: None,
+                indexes: [None; 3],
+            });
         }
         let segment = segments.last_mut().ok_or(MALFORMED_LINE)?;
         let is_known = segment.note(suffix, digest);
@@ -81,7 +99,11 @@ fn decode_line(line: &str) -> Option<(u64, &str, Digest)> {
     let (rest, crc) = line.rsplit_once(' ')?;
     let (name, bytes) = rest.split_once(' ')?;
     let (base_offset, suffix) = file_name::parse_segment_file(name)?;
-    Some((base_offset, suffix, (bytes.parse().ok()?, u32::from_str_radix(crc, 16).ok()?)))
+    Some((
+        base_offset,
+        suffix,
+        (bytes.parse().ok()?, u32::from_str_radix(crc, 16).ok()?),
+    ))
 }
 
 #[cfg(test)]
@@ -91,8 +113,19 @@ mod tests {
     use super::*;
 
     fn digests() -> Vec<SegmentDigests> {
-        let of = |base_offset, log_bytes, indexes| SegmentDigests { base_offset, log_bytes, indexes };
-        vec![of(0, Some(300), [Some((16, 0x0a1b_2c3d)), Some((24, 5)), Some((0, 0))]), of(3, None, [None, Some((12, 1)), None])]
+        let of = |base_offset, log_bytes, indexes| SegmentDigests {
+            base_offset,
+            log_bytes,
+            indexes,
+        };
+        vec![
+            of(
+                0,
+                Some(300),
+                [Some((16, 0x0a1b_2c3d)), Some((24, 5)), Some((0, 0))],
+            ),
+            of(3, None, [None, Some((12, 1)), None]),
+        ]
     }
 
     #[test]
@@ -107,7 +140,10 @@ mod tests {
                      crc=";
         assert_eq!(text.get(..lines.len()), Some(lines));
         assert_eq!(decode_index_digests(text.as_bytes()), Ok(digests()));
-        assert_eq!(decode_index_digests(encode_index_digests(&[]).as_bytes()), Ok(vec![]));
+        assert_eq!(
+            decode_index_digests(encode_index_digests(&[]).as_bytes()),
+            Ok(vec![])
+        );
     }
 
     #[test]
@@ -117,19 +153,37 @@ mod tests {
             let mut bytes = text.clone();
             bytes[position] ^= 1;
             assert!(decode_index_digests(&bytes).is_err(), "byte {position}");
-            assert!(decode_index_digests(&text[..position]).is_err(), "cut to {position} bytes");
+            assert!(
+                decode_index_digests(&text[..position]).is_err(),
+                "cut to {position} bytes"
+            );
         }
     }
 
     #[test]
     fn malformed_lines_are_refused() {
-        let read = |line: &str| decode_index_digests(checked_text::seal(1, &[line, "\n"]).as_bytes());
+        let read =
+            |line: &str| decode_index_digests(checked_text::seal(1, &[line, "\n"]).as_bytes());
         let name = "00000000000000000000.index";
         assert!(read(&format!("{name} 1 00000000")).is_ok());
-        for rest in ["", " 1", " 1 x", " x 00000000", " 1 2 00000000", " -1 00000000", " 1 100000000"] {
+        for rest in [
+            "",
+            " 1",
+            " 1 x",
+            " x 00000000",
+            " 1 2 00000000",
+            " -1 00000000",
+            " 1 100000000",
+        ] {
             assert!(read(&format!("{name}{rest}")).is_err(), "{rest:?}");
         }
-        for name in ["", "0.index", "00000000000000000000.snapshot", "00000000000000000000", "orders.index"] {
+        for name in [
+            "",
+            "0.index",
+            "00000000000000000000.snapshot",
+            "00000000000000000000",
+            "orders.index",
+        ] {
             assert!(read(&format!("{name} 1 00000000")).is_err(), "{name:?}");
         }
     }

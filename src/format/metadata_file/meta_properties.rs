@@ -7,9 +7,10 @@
 //! | `node.id` (0: `broker.id`) | int32 | |
 //! | `directory.id` | 22 characters of base64 | 1, may be absent |
 //!
-//! Keys stand in any order; of one that is there twice the last counts, and those that are not known are passed over. Of the
-//! syntax all is read: comments after `#` or `!`, a key that ends at `=`, `:` or white space, lines that go on after a backslash,
-//! and `\uxxxx`. The bytes are Latin-1.
+//! Keys stand in any order; of one that is there twice the last counts, and those that are not
+//! known are passed over. Of the syntax all is read: comments after `#` or `!`, a key that ends at
+//! `=`, `:` or white space, lines that go on after a backslash, and `\uxxxx`. The bytes are
+//! Latin-1.
 
 use std::fmt::Write;
 
@@ -33,7 +34,11 @@ pub(crate) struct MetaProperties {
 
 /// The whole file.
 pub(crate) fn encode_meta_properties(properties: &MetaProperties) -> String {
-    let mut text = format!("version=1\ncluster.id={}\nnode.id={}\n", escape(&properties.cluster_id), properties.node_id);
+    let mut text = format!(
+        "version=1\ncluster.id={}\nnode.id={}\n",
+        escape(&properties.cluster_id),
+        properties.node_id
+    );
     if let Some(id) = properties.directory_id {
         text += "directory.id=";
         text += &id.to_text();
@@ -42,20 +47,33 @@ pub(crate) fn encode_meta_properties(properties: &MetaProperties) -> String {
     text
 }
 
-/// Versions 0 and 1, as a Java properties file: comments, escapes, `=` or `:`. [`NEWER_VERSION`] for a later one.
+/// Versions 0 and 1, as a Java properties file: comments, escapes, `=` or `:`. [`NEWER_VERSION`]
+/// for a later one.
 pub(crate) fn decode_meta_properties(bytes: &[u8]) -> Result<MetaProperties, Malformed> {
     let properties = parse(bytes)?;
-    let get = |key: &str| properties.iter().rev().find(|(found, _)| found == key).map(|(_, value)| value.as_str());
+    let get = |key: &str| {
+        properties
+            .iter()
+            .rev()
+            .find(|(found, _)| found == key)
+            .map(|(_, value)| value.as_str())
+    };
     let number = |key| get(key).and_then(|value| value.trim().parse::<i32>().ok());
     let version = number("version").ok_or(Malformed("the properties have no version"))?;
     let (node_key, cluster_id) = match version {
         0 => ("broker.id", get("cluster.id").unwrap_or_default()),
-        1 => ("node.id", get("cluster.id").ok_or(Malformed("the properties have no cluster id"))?),
+        1 => (
+            "node.id",
+            get("cluster.id").ok_or(Malformed("the properties have no cluster id"))?,
+        ),
         2.. => return Err(NEWER_VERSION),
         _ => return Err(Malformed("the version of the properties is negative")),
     };
     let directory_id = match get("directory.id").filter(|_| version > 0) {
-        Some(id) => Some(TopicId::parse(id.trim()).ok_or(Malformed("the directory id of the properties is malformed"))?),
+        Some(id) => Some(
+            TopicId::parse(id.trim())
+                .ok_or(Malformed("the directory id of the properties is malformed"))?,
+        ),
         None => None,
     };
     Ok(MetaProperties {
@@ -130,7 +148,10 @@ fn split(line: &str) -> (&str, &str) {
     });
     let (key, rest) = line.split_at(key_end.unwrap_or(line.len()));
     let rest = trim_start(rest);
-    (key, trim_start(rest.strip_prefix(['=', ':']).unwrap_or(rest)))
+    (
+        key,
+        trim_start(rest.strip_prefix(['=', ':']).unwrap_or(rest)),
+    )
 }
 
 fn unescape(text: &str) -> Result<String, Malformed> {
@@ -161,7 +182,9 @@ fn unit(signs: &mut impl Iterator<Item = char>) -> Result<u16, Malformed> {
     let value = signs
         .take(4)
         .map(|sign| sign.to_digit(16))
-        .try_fold((0, 0), |(value, digits), digit| Some((value << 4 | digit?, digits + 1)));
+        .try_fold((0, 0), |(value, digits), digit| {
+            Some((value << 4 | digit?, digits + 1))
+        });
     match value {
         Some((value, 4)) => u16::try_from(value).map_err(|_| CUT_SHORT),
         _ => Err(CUT_SHORT),
@@ -175,7 +198,11 @@ mod tests {
     use super::*;
 
     fn properties(cluster_id: &str, node_id: i32, directory_id: Option<&str>) -> MetaProperties {
-        MetaProperties { cluster_id: cluster_id.to_owned(), node_id, directory_id: directory_id.and_then(TopicId::parse) }
+        MetaProperties {
+            cluster_id: cluster_id.to_owned(),
+            node_id,
+            directory_id: directory_id.and_then(TopicId::parse),
+        }
     }
 
     #[test]
@@ -186,7 +213,10 @@ mod tests {
         assert!(expected.directory_id.is_some());
         assert_eq!(decode_meta_properties(kraft.as_bytes()), Ok(expected));
         let zookeeper = "#\n#Mon Nov 23 15:04:43 UTC 2026\nbroker.id=1\nversion=0\ncluster.id=eTaBBKPpQbeBBeQbWifCww\n";
-        assert_eq!(decode_meta_properties(zookeeper.as_bytes()), Ok(properties("eTaBBKPpQbeBBeQbWifCww", 1, None)));
+        assert_eq!(
+            decode_meta_properties(zookeeper.as_bytes()),
+            Ok(properties("eTaBBKPpQbeBBeQbWifCww", 1, None))
+        );
     }
 
     #[test]
@@ -194,18 +224,33 @@ mod tests {
         let text = "version=1\ncluster.id=c\nnode.id=7\n";
         assert_eq!(encode_meta_properties(&properties("c", 7, None)), text);
         let id = "hF7owPFl8ANbKZcAgNJQwg";
-        assert_eq!(encode_meta_properties(&properties("c", 7, Some(id))), format!("{text}directory.id={id}\n"));
-        assert!(encode_meta_properties(&properties(" a:\u{e9}\n", 7, None)).contains(r"cluster.id=\ a\:\u00e9\u000a"));
+        assert_eq!(
+            encode_meta_properties(&properties("c", 7, Some(id))),
+            format!("{text}directory.id={id}\n")
+        );
+        assert!(
+            encode_meta_properties(&properties(" a:\u{e9}\n", 7, None))
+                .contains(r"cluster.id=\ a\:\u00e9\u000a")
+        );
     }
 
     #[test]
     fn the_syntax_is_that_of_java() {
         let text = "  ! a comment\r\n\n\tversion : 1\nnode.id 3\\\n   4\ncluster\\.id=a\\tb\\u00E9\\\\ \nnode\\:id=5\nlonely\n";
-        assert_eq!(decode_meta_properties(text.as_bytes()), Ok(properties("a\tb\u{e9}\\ ", 34, None)));
+        assert_eq!(
+            decode_meta_properties(text.as_bytes()),
+            Ok(properties("a\tb\u{e9}\\ ", 34, None))
+        );
         let latin_1 = b"version=1\nnode.id=1\ncluster.id=\xe9\\ud83d\\ude00";
-        assert_eq!(decode_meta_properties(latin_1), Ok(properties("\u{e9}\u{1f600}", 1, None)));
+        assert_eq!(
+            decode_meta_properties(latin_1),
+            Ok(properties("\u{e9}\u{1f600}", 1, None))
+        );
         let twice = "version=1\nnode.id=1\nnode.id=2\ncluster.id=c\nversion=1\\\n";
-        assert_eq!(decode_meta_properties(twice.as_bytes()), Ok(properties("c", 2, None)));
+        assert_eq!(
+            decode_meta_properties(twice.as_bytes()),
+            Ok(properties("c", 2, None))
+        );
     }
 
     #[test]
@@ -230,7 +275,10 @@ mod tests {
             assert!(found.is_err() && found != Err(NEWER_VERSION), "{text:?}");
         }
         assert_eq!(decode_meta_properties(b"version=2\n"), Err(NEWER_VERSION));
-        assert_eq!(decode_meta_properties(b"version=0\nbroker.id=1"), Ok(properties("", 1, None)));
+        assert_eq!(
+            decode_meta_properties(b"version=0\nbroker.id=1"),
+            Ok(properties("", 1, None))
+        );
     }
 
     proptest! {
@@ -257,18 +305,26 @@ mod tests {
 
     #[test]
     fn only_a_space_in_front_is_escaped() {
-        assert!(encode_meta_properties(&properties(" a b", 7, None)).contains("cluster.id=\\ a b\n"));
+        assert!(
+            encode_meta_properties(&properties(" a b", 7, None)).contains("cluster.id=\\ a b\n")
+        );
     }
 
     #[test]
     fn comments_have_no_escapes_and_do_not_go_on() {
         let text = "# of C:\\users\\me\\\n! and of \\u12\nversion=1\n\nnode.id=7\ncluster.id=c\n";
-        assert_eq!(decode_meta_properties(text.as_bytes()), Ok(properties("c", 7, None)));
+        assert_eq!(
+            decode_meta_properties(text.as_bytes()),
+            Ok(properties("c", 7, None))
+        );
     }
 
     #[test]
     fn before_version_1_directories_had_no_id() {
         let text = "version=0\nbroker.id=7\ncluster.id=c\ndirectory.id=short\n";
-        assert_eq!(decode_meta_properties(text.as_bytes()), Ok(properties("c", 7, None)));
+        assert_eq!(
+            decode_meta_properties(text.as_bytes()),
+            Ok(properties("c", 7, None))
+        );
     }
 }

@@ -9,7 +9,8 @@
 //! | `index-digests` | ours: checksums of sealed indexes | `index_digests.rs` |
 //! | `lone-partition` | ours: what a partition without a topic file has to say | `lone_file.rs` |
 //!
-//! Kafka's have no checksum. Ours end with one (`checked_text.rs`), so that damage is told from content.
+//! Kafka's have no checksum. Ours end with one (`checked_text.rs`), so that damage is told from
+//! content.
 
 mod checked_text;
 mod index_digests;
@@ -21,7 +22,9 @@ mod topic_id;
 
 use super::Malformed;
 
-pub(crate) use index_digests::{Digest, SegmentDigests, decode_index_digests, encode_index_digests};
+pub(crate) use index_digests::{
+    Digest, SegmentDigests, decode_index_digests, encode_index_digests,
+};
 pub(crate) use lone_file::{LoneFile, decode_lone_file, encode_lone_file};
 pub(crate) use meta_properties::{MetaProperties, decode_meta_properties, encode_meta_properties};
 pub(crate) use partition_metadata::{decode_partition_metadata, encode_partition_metadata};

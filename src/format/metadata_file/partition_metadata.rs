@@ -1,7 +1,7 @@
 //! `partition.metadata`: the id of the topic that a partition's directory belongs to.
 //!
-//! Two lines, the second without an end: `version: 0` and `topic_id: <topic id>`. A reader takes any version from 0 on, and what
-//! follows the second line.
+//! Two lines, the second without an end: `version: 0` and `topic_id: <topic id>`. A reader takes
+//! any version from 0 on, and what follows the second line.
 
 use crate::format::Malformed;
 
@@ -14,9 +14,16 @@ pub(crate) fn encode_partition_metadata(id: TopicId) -> String {
 
 /// Malformed too: the id that is none.
 pub(crate) fn decode_partition_metadata(bytes: &[u8]) -> Result<TopicId, Malformed> {
-    let text = str::from_utf8(bytes).map_err(|_| Malformed("the partition's metadata is not text"))?;
+    let text =
+        str::from_utf8(bytes).map_err(|_| Malformed("the partition's metadata is not text"))?;
     let mut lines = text.lines();
-    let mut field = |name| lines.next()?.strip_prefix(name)?.strip_prefix(':').map(str::trim);
+    let mut field = |name| {
+        lines
+            .next()?
+            .strip_prefix(name)?
+            .strip_prefix(':')
+            .map(str::trim)
+    };
     let version = field("version").and_then(|version| version.parse::<u32>().ok());
     version.ok_or(Malformed("the partition's metadata has no version"))?;
     field("topic_id")
@@ -55,7 +62,10 @@ mod tests {
             "version 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw",
             "topic_id: AAECAwQFBgcICQoLDA0ODw\nversion: 0",
         ] {
-            assert!(decode_partition_metadata(text.as_bytes()).is_err(), "{text:?}");
+            assert!(
+                decode_partition_metadata(text.as_bytes()).is_err(),
+                "{text:?}"
+            );
         }
         assert!(decode_partition_metadata(b"version: 0\ntopic_id: \xff").is_err());
     }

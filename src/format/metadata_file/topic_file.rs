@@ -9,8 +9,8 @@
 //! | `config.<Kafka key>=<value>` | for each setting |
 //! | `crc=<8 hex digits>` | the last: CRC-32 (IEEE) of all bytes before it |
 //!
-//! In a value `\\` is a backslash, `\n` a line feed, `\r` a carriage return. Nothing else may be in the file: a later annals that
-//! has more to say writes a later version.
+//! In a value `\\` is a backslash, `\n` a line feed, `\r` a carriage return. Nothing else may be in
+//! the file: a later annals that has more to say writes a later version.
 
 use crate::format::Malformed;
 
@@ -32,8 +32,8 @@ pub(crate) struct TopicFile {
     pub(crate) topic_id: TopicId,
     /// How many partitions it has, at least one.
     pub(crate) partitions: u32,
-    /// Whether no offset was ever left out between a log start and its end: the topic was created here and never compacted, so
-    /// that a gap is damage.
+    /// Whether no offset was ever left out between a log start and its end: the topic was created
+    /// here and never compacted, so that a gap is damage.
     pub(crate) is_dense: bool,
     /// Partition and log start, only where it is not 0.
     pub(crate) log_starts: Vec<(u32, u64)>,
@@ -43,28 +43,49 @@ pub(crate) struct TopicFile {
 
 /// The whole file.
 pub(crate) fn encode_topic_file(file: &TopicFile) -> String {
-    let mut lines = vec![format!("{TOPIC_ID}={}\n", file.topic_id.to_text()), format!("{PARTITIONS}={}\n", file.partitions)];
+    let mut lines = vec![
+        format!("{TOPIC_ID}={}\n", file.topic_id.to_text()),
+        format!("{PARTITIONS}={}\n", file.partitions),
+    ];
     lines.extend(file.is_dense.then(|| format!("{DENSE}=true\n")));
-    lines.extend(file.log_starts.iter().map(|(partition, offset)| format!("{LOG_START}{partition}={offset}\n")));
+    lines.extend(
+        file.log_starts
+            .iter()
+            .map(|(partition, offset)| format!("{LOG_START}{partition}={offset}\n")),
+    );
     lines.extend(file.config.iter().map(|(key, value)| {
-        assert!(!key.contains(['=', '\n']), "a Kafka key has letters and dots");
+        assert!(
+            !key.contains(['=', '\n']),
+            "a Kafka key has letters and dots"
+        );
         format!("{CONFIG}{key}={}\n", escape(value))
     }));
     checked_text::seal(TOPIC_FILE_VERSION, &lines)
 }
 
-/// `Malformed` for damage; a greater version is [`NEWER_VERSION`](super::NEWER_VERSION), told apart by the caller.
+/// `Malformed` for damage; a greater version is [`NEWER_VERSION`](super::NEWER_VERSION), told apart
+/// by the caller.
 pub(crate) fn decode_topic_file(bytes: &[u8]) -> Result<TopicFile, Malformed> {
     let lines = checked_text::unseal(bytes, TOPIC_FILE_VERSION)?;
     let (mut topic_id, mut partitions, mut is_dense) = (None, None, false);
     let (mut log_starts, mut config) = (Vec::new(), Vec::<(String, String)>::new());
     for line in lines.split_terminator('\n') {
-        let (key, value) = line.split_once('=').ok_or(Malformed("a line of the topic file has no value"))?;
+        let (key, value) = line
+            .split_once('=')
+            .ok_or(Malformed("a line of the topic file has no value"))?;
         if let Some(partition) = key.strip_prefix(LOG_START) {
-            let log_start = partition.parse().ok().zip(value.parse().ok()).filter(|&(_, offset)| is_offset(offset));
-            log_starts.push(log_start.ok_or(Malformed("a log start of the topic file is malformed"))?);
+            let log_start = partition
+                .parse()
+                .ok()
+                .zip(value.parse().ok())
+                .filter(|&(_, offset)| is_offset(offset));
+            log_starts
+                .push(log_start.ok_or(Malformed("a log start of the topic file is malformed"))?);
         } else if let Some(key) = key.strip_prefix(CONFIG) {
-            config.push((key.to_owned(), unescape(value).ok_or(Malformed("a setting of the topic file is malformed"))?));
+            config.push((
+                key.to_owned(),
+                unescape(value).ok_or(Malformed("a setting of the topic file is malformed"))?,
+            ));
         } else {
             let is_new = match key {
                 TOPIC_ID => topic_id.replace(TopicId::parse(value)).is_none(),
@@ -73,16 +94,34 @@ pub(crate) fn decode_topic_file(bytes: &[u8]) -> Result<TopicFile, Malformed> {
                 _ => false,
             };
             if !is_new {
-                return Err(Malformed("the topic file has a line that is not known, or one twice"));
+                return Err(Malformed(
+                    "the topic file has a line that is not known, or one twice",
+                ));
             }
         }
     }
-    let topic_id = topic_id.flatten().ok_or(Malformed("the topic file has no topic id"))?;
-    let partitions = partitions.flatten().filter(|count| *count > 0).ok_or(Malformed("the topic file has no partitions"))?;
-    if log_starts.iter().any(|(partition, _)| *partition >= partitions) {
-        return Err(Malformed("the topic file has a log start of a partition that is not there"));
+    let topic_id = topic_id
+        .flatten()
+        .ok_or(Malformed("the topic file has no topic id"))?;
+    let partitions = partitions
+        .flatten()
+        .filter(|count| *count > 0)
+        .ok_or(Malformed("the topic file has no partitions"))?;
+    if log_starts
+        .iter()
+        .any(|(partition, _)| *partition >= partitions)
+    {
+        return Err(Malformed(
+            "the topic file has a log start of a partition that is not there",
+        ));
     }
-    Ok(TopicFile { topic_id, partitions, is_dense, log_starts, config })
+    Ok(TopicFile {
+        topic_id,
+        partitions,
+        is_dense,
+        log_starts,
+        config,
+    })
 }
 
 fn is_offset(offset: u64) -> bool {
@@ -90,7 +129,10 @@ fn is_offset(offset: u64) -> bool {
 }
 
 fn escape(value: &str) -> String {
-    value.replace('\\', r"\\").replace('\n', r"\n").replace('\r', r"\r")
+    value
+        .replace('\\', r"\\")
+        .replace('\n', r"\n")
+        .replace('\r', r"\r")
 }
 
 fn unescape(text: &str) -> Option<String> {
@@ -123,9 +165,13 @@ mod tests {
             partitions: 4,
             is_dense: true,
             log_starts: vec![(0, 120), (3, 7)],
-            config: [("retention.ms", "-1"), ("cleanup.policy", "compact,delete"), ("message.format.version", "a=b\\\n\r")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .to_vec(),
+            config: [
+                ("retention.ms", "-1"),
+                ("cleanup.policy", "compact,delete"),
+                ("message.format.version", "a=b\\\n\r"),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .to_vec(),
         }
     }
 
@@ -136,8 +182,17 @@ mod tests {
                     config.message.format.version=a=b\\\\\\n\\r\ncrc=88bcee90\n";
         assert_eq!(encode_topic_file(&file()), text);
         assert_eq!(decode_topic_file(text.as_bytes()), Ok(file()));
-        let plain = TopicFile { partitions: 1, is_dense: false, log_starts: vec![], config: vec![], ..file() };
-        assert_eq!(decode_topic_file(encode_topic_file(&plain).as_bytes()), Ok(plain));
+        let plain = TopicFile {
+            partitions: 1,
+            is_dense: false,
+            log_starts: vec![],
+            config: vec![],
+            ..file()
+        };
+        assert_eq!(
+            decode_topic_file(encode_topic_file(&plain).as_bytes()),
+            Ok(plain)
+        );
     }
 
     #[test]
@@ -146,15 +201,24 @@ mod tests {
         for position in 0..text.len() {
             let mut bytes = text.clone();
             bytes[position] ^= 1;
-            assert!(!matches!(decode_topic_file(&bytes), Ok(_) | Err(NEWER_VERSION)), "byte {position}");
-            assert!(decode_topic_file(&text[..position]).is_err(), "cut to {position} bytes");
+            assert!(
+                !matches!(decode_topic_file(&bytes), Ok(_) | Err(NEWER_VERSION)),
+                "byte {position}"
+            );
+            assert!(
+                decode_topic_file(&text[..position]).is_err(),
+                "cut to {position} bytes"
+            );
         }
         assert!(decode_topic_file(b"").is_err());
     }
 
     #[test]
     fn a_later_version_is_told_apart() {
-        assert_eq!(decode_topic_file(checked_text::seal(2, &["anything"]).as_bytes()), Err(NEWER_VERSION));
+        assert_eq!(
+            decode_topic_file(checked_text::seal(2, &["anything"]).as_bytes()),
+            Err(NEWER_VERSION)
+        );
     }
 
     #[test]
@@ -179,7 +243,10 @@ mod tests {
             &format!("{id}partitions=1\n\n"),
             "topic.id=short\npartitions=1\n",
         ] {
-            assert!(decode_topic_file(checked_text::seal(1, &[lines]).as_bytes()).is_err(), "{lines:?}");
+            assert!(
+                decode_topic_file(checked_text::seal(1, &[lines]).as_bytes()).is_err(),
+                "{lines:?}"
+            );
         }
     }
 

@@ -1,7 +1,8 @@
-//! The id of a topic: 16 bytes, written as 22 characters of URL-safe base64 (RFC 4648) without padding.
+//! The id of a topic: 16 bytes, written as 22 characters of URL-safe base64 (RFC 4648) without
+//! padding.
 //!
-//! A topic that is deleted and made again under its name has another id. Example: the bytes 00 to 0f are
-//! `AAECAwQFBgcICQoLDA0ODw`.
+//! A topic that is deleted and made again under its name has another id. Example: the bytes 00 to
+//! 0f are `AAECAwQFBgcICQoLDA0ODw`.
 
 const TEXT_BYTES: usize = 22;
 const DIGIT_BITS: u32 = 6;
@@ -16,10 +17,11 @@ impl TopicId {
     /// No id.
     pub(crate) const ZERO: Self = Self([0; 16]);
 
-    /// Makes a version-4 UUID of random bytes; `None` for those whose text starts with `-`, which Kafka's tools would take for an
-    /// option: draw again.
+    /// Makes a version-4 UUID of random bytes; `None` for those whose text starts with `-`, which
+    /// Kafka's tools would take for an option: draw again.
     pub(crate) fn from_random(random: [u8; 16]) -> Option<Self> {
-        // Version and variant leave none of the ids that Kafka reserves: those have nearly all bits zero.
+        // Version and variant leave none of the ids that Kafka reserves: those have nearly all bits
+        // zero.
         let fixed = 0xf000_u128 << 64 | 0b11 << 62;
         let id = u128::from_be_bytes(random) & !fixed | 0x4000 << 64 | 0b10 << 62;
         let id = Self(id.to_be_bytes());
@@ -29,7 +31,9 @@ impl TopicId {
     /// 22 characters.
     pub(crate) fn to_text(self) -> String {
         let id = u128::from_be_bytes(self.0);
-        let first_digits = (0..21).rev().map(|place| id >> (place * DIGIT_BITS + DIGIT_BITS - SPARE_BITS));
+        let first_digits = (0..21)
+            .rev()
+            .map(|place| id >> (place * DIGIT_BITS + DIGIT_BITS - SPARE_BITS));
         first_digits.chain([id << SPARE_BITS]).map(digit).collect()
     }
 
@@ -39,7 +43,9 @@ impl TopicId {
             return None;
         }
         let (first_digits, last) = text.as_bytes().split_at(TEXT_BYTES - 1);
-        let id = first_digits.iter().try_fold(0_u128, |id, &byte| Some(id << DIGIT_BITS | value(byte)?))?;
+        let id = first_digits
+            .iter()
+            .try_fold(0_u128, |id, &byte| Some(id << DIGIT_BITS | value(byte)?))?;
         let last = value(*last.first()?)?;
         let id = id << (DIGIT_BITS - SPARE_BITS) | last >> SPARE_BITS;
         let id = Self(id.to_be_bytes());
@@ -85,8 +91,14 @@ mod tests {
         assert_eq!(id.to_text(), "AAECAwQFBgcICQoLDA0ODw");
         assert_eq!(TopicId::parse("AAECAwQFBgcICQoLDA0ODw"), Some(id));
         assert_eq!(TopicId::ZERO.to_text(), "A".repeat(22));
-        assert_eq!(TopicId([0xff; 16]).to_text(), format!("{}w", "_".repeat(21)));
-        assert_eq!(TopicId::parse("xZXfW2XjQKC_yEA7NzoSIw").unwrap().0[..4], [0xc5, 0x95, 0xdf, 0x5b]);
+        assert_eq!(
+            TopicId([0xff; 16]).to_text(),
+            format!("{}w", "_".repeat(21))
+        );
+        assert_eq!(
+            TopicId::parse("xZXfW2XjQKC_yEA7NzoSIw").unwrap().0[..4],
+            [0xc5, 0x95, 0xdf, 0x5b]
+        );
     }
 
     #[test]
@@ -112,7 +124,11 @@ mod tests {
         assert_eq!((id.0[6], id.0[8]), (0x4f, 0xbf));
         let id = TopicId::from_random([0; 16]).unwrap();
         assert_eq!((id.0[6], id.0[8]), (0x40, 0x80));
-        assert_eq!(TopicId::from_random([0xf8; 16]), None, "it would start with a dash");
+        assert_eq!(
+            TopicId::from_random([0xf8; 16]),
+            None,
+            "it would start with a dash"
+        );
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! The headers of a record: pairs of a name and a value.
 //!
-//! Kafka's format keeps names as bytes. Its Java client writes UTF-8; other clients write any bytes. So a name is
-//! carried as bytes, and becomes text only when it is shown.
+//! Kafka's format keeps names as bytes. Its Java client writes UTF-8; other clients write any
+//! bytes. So a name is carried as bytes, and becomes text only when it is shown.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,7 +35,8 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Returns the name as text; bytes that are not UTF-8 become U+FFFD. [`name_bytes`](Self::name_bytes) has them all.
+    /// Returns the name as text; bytes that are not UTF-8 become U+FFFD.
+    /// [`name_bytes`](Self::name_bytes) has them all.
     #[inline]
     pub fn name(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.name)
@@ -58,15 +59,23 @@ impl<'a> Header<'a> {
     }
 
     fn decode(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
-        let Some(name) = read_bytes(rest)? else { return Err(Malformed("a header without a name")) };
-        Ok(Self { name, value: read_bytes(rest)? })
+        let Some(name) = read_bytes(rest)? else {
+            return Err(Malformed("a header without a name"));
+        };
+        Ok(Self {
+            name,
+            value: read_bytes(rest)?,
+        })
     }
 }
 
 /// Shows name and value as text where they are text, and not more than their first bytes.
 impl fmt::Debug for Header<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Header").field("name", &Excerpt(self.name)).field("value", &Nullable(self.value)).finish()
+        f.debug_struct("Header")
+            .field("name", &Excerpt(self.name))
+            .field("value", &Nullable(self.value))
+            .finish()
     }
 }
 
@@ -78,7 +87,8 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Returns the last header with this name, as Kafka's `lastHeader` does; `None` if the record has none.
+    /// Returns the last header with this name, as Kafka's `lastHeader` does; `None` if the record
+    /// has none.
     ///
     /// ```
     /// use annals::{Log, Record, TopicConfig};
@@ -97,18 +107,27 @@ impl<'a> Headers<'a> {
         self.filter(|header| header.name == name.as_ref()).last()
     }
 
-    /// Decodes the count and the headers, which are all of `bytes`. Iterating over an `Ok` value meets no error.
+    /// Decodes the count and the headers, which are all of `bytes`. Iterating over an `Ok` value
+    /// meets no error.
     pub(super) fn decode(mut bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let count = u32::try_from(varint::read_i32(&mut bytes)?).map_err(|_| Malformed("a negative count of headers"))?;
+        let count = u32::try_from(varint::read_i32(&mut bytes)?)
+            .map_err(|_| Malformed("a negative count of headers"))?;
         let mut rest = bytes;
         for _ in 0..count {
             Header::decode(&mut rest)?;
         }
-        if rest.is_empty() { Ok(Self { count, bytes }) } else { Err(Malformed("a record is longer than its fields")) }
+        if rest.is_empty() {
+            Ok(Self { count, bytes })
+        } else {
+            Err(Malformed("a record is longer than its fields"))
+        }
     }
 }
 
-#[expect(clippy::copy_iterator, reason = "a record view is `Copy` and hands its headers out by value")]
+#[expect(
+    clippy::copy_iterator,
+    reason = "a record view is `Copy` and hands its headers out by value"
+)]
 impl<'a> Iterator for Headers<'a> {
     type Item = Header<'a>;
 

@@ -14,10 +14,11 @@
 //! | for each header: name length, name | varint, bytes | usually UTF-8; never null; may occur again; the order is kept |
 //! | for each header: value length, value | varint, bytes | length -1: null |
 //!
-//! Example: `14 00 00 00 04 6b31 04 7631 00` is key `k1` and value `v1`, at the base offset and timestamp, without headers.
+//! Example: `14 00 00 00 04 6b31 04 7631 00` is key `k1` and value `v1`, at the base offset and
+//! timestamp, without headers.
 //!
-//! Any negative length of a key or value is read as null, as Kafka does. The record must end with its last header. What the
-//! deltas are relative to is the business of the batch.
+//! Any negative length of a key or value is read as null, as Kafka does. The record must end with
+//! its last header. What the deltas are relative to is the business of the batch.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -41,9 +42,10 @@ pub(crate) const TOO_LONG: Malformed = Malformed("a batch would be over 21474836
 
 /// Bytes that a key, a value or a header value can be made of, borrowed or owned.
 ///
-/// Implemented for `str`, `String`, byte slices, arrays and vectors, `Box` and `Cow` of them, references to all these, and an
-/// `Option` of each, of which `None` is null. Null and empty differ. Implement it for types of your own that have a form in
-/// bytes: they then are [`Record`]s too.
+/// Implemented for `str`, `String`, byte slices, arrays and vectors, `Box` and `Cow` of them,
+/// references to all these, and an `Option` of each, of which `None` is null. Null and empty
+/// differ. Implement it for types of your own that have a form in bytes: they then are [`Record`]s
+/// too.
 ///
 /// ```
 /// use annals::Record;
@@ -57,8 +59,8 @@ pub trait IntoBytes<'a> {
     fn into_bytes(self) -> Option<Cow<'a, [u8]>>;
 }
 
-/// Each type by itself: one implementation for every `&&T` would send the search for the source of a `Record::from` round in
-/// circles.
+/// Each type by itself: one implementation for every `&&T` would send the search for the source of
+/// a `Record::from` round in circles.
 macro_rules! into_bytes {
     ($([$($generics:tt)*] $type:ty: $self:ident => $bytes:expr;)*) => {$(
         impl<'a, $($generics)*> IntoBytes<'a> for $type {
@@ -107,10 +109,11 @@ impl<'a, T: IntoBytes<'a>> IntoBytes<'a> for Option<T> {
 /// What a key, a value or a header holds; `None` is null.
 type Bytes<'a> = Option<Cow<'a, [u8]>>;
 
-/// A record to append: a value, and perhaps a key, headers and a timestamp. It borrows its bytes or owns them.
+/// A record to append: a value, and perhaps a key, headers and a timestamp. It borrows its bytes or
+/// owns them.
 ///
-/// Whatever takes records takes `impl Into<Record>`: everything that is [`IntoBytes`] is a record with that value, a pair is
-/// key and value, and a `&Record` is good for a second try.
+/// Whatever takes records takes `impl Into<Record>`: everything that is [`IntoBytes`] is a record
+/// with that value, a pair is key and value, and a `&Record` is good for a second try.
 ///
 /// ```
 /// use annals::{Record, Timestamp};
@@ -132,13 +135,19 @@ impl<'a> Record<'a> {
     /// A record with this value and nothing else.
     #[inline]
     pub fn new(value: impl IntoBytes<'a>) -> Self {
-        Self { value: value.into_bytes(), ..Self::default() }
+        Self {
+            value: value.into_bytes(),
+            ..Self::default()
+        }
     }
 
     /// A record that deletes `key` from a compacted topic: its value is null.
     #[inline]
     pub fn tombstone(key: impl IntoBytes<'a>) -> Self {
-        Self { key: key.into_bytes(), ..Self::default() }
+        Self {
+            key: key.into_bytes(),
+            ..Self::default()
+        }
     }
 
     /// Sets the key, which decides the partition and what compaction keeps.
@@ -159,8 +168,8 @@ impl<'a> Record<'a> {
         self.header_bytes(name, value)
     }
 
-    /// Adds a header whose name need not be text, after those that are there. Kafka's Java client reads each part of such a name
-    /// that is not UTF-8 as U+FFFD.
+    /// Adds a header whose name need not be text, after those that are there. Kafka's Java client
+    /// reads each part of such a name that is not UTF-8 as U+FFFD.
     ///
     /// ```
     /// use annals::Record;
@@ -170,14 +179,18 @@ impl<'a> Record<'a> {
     /// # let _ = latin1;
     /// ```
     #[must_use]
-    pub fn header_bytes(mut self, name: impl Into<Cow<'a, [u8]>>, value: impl IntoBytes<'a>) -> Self {
+    pub fn header_bytes(
+        mut self,
+        name: impl Into<Cow<'a, [u8]>>,
+        value: impl IntoBytes<'a>,
+    ) -> Self {
         self.headers.push((name.into(), value.into_bytes()));
         self
     }
 
-    /// Sets the timestamp. Without one it is the time of the append, by the log's clock; so it is in a topic with
-    /// [`TimestampType::LogAppendTime`](crate::TimestampType::LogAppendTime), whatever is set here. Moments before 1970 are
-    /// refused.
+    /// Sets the timestamp. Without one it is the time of the append, by the log's clock; so it is
+    /// in a topic with [`TimestampType::LogAppendTime`](crate::TimestampType::LogAppendTime),
+    /// whatever is set here. Moments before 1970 are refused.
     #[inline]
     #[must_use]
     pub fn timestamp(mut self, at: impl Into<Timestamp>) -> Self {
@@ -187,7 +200,8 @@ impl<'a> Record<'a> {
 
     /// Returns the key; `None` is null, which is not the same as empty.
     ///
-    /// The getters have a `get_` in their names, as those of [`std::process::Command`] do: [`key`](Self::key) sets the key.
+    /// The getters have a `get_` in their names, as those of [`std::process::Command`] do:
+    /// [`key`](Self::key) sets the key.
     ///
     /// ```
     /// use annals::Record;
@@ -209,7 +223,9 @@ impl<'a> Record<'a> {
 
     /// Returns the headers, in the order in which they were added.
     pub fn get_headers(&self) -> impl ExactSizeIterator<Item = Header<'_>> {
-        self.headers.iter().map(|(name, value)| Header::new(name, value.as_deref()))
+        self.headers
+            .iter()
+            .map(|(name, value)| Header::new(name, value.as_deref()))
     }
 
     /// Returns the timestamp that was set; `None` if the append is to set it.
@@ -222,16 +238,28 @@ impl<'a> Record<'a> {
         fn own(bytes: Bytes<'_>) -> Bytes<'static> {
             bytes.map(|bytes| Cow::Owned(bytes.into_owned()))
         }
-        let headers = self.headers.into_iter().map(|(name, value)| (Cow::Owned(name.into_owned()), own(value))).collect();
-        Record { key: own(self.key), value: own(self.value), headers, timestamp: self.timestamp }
+        let headers = self
+            .headers
+            .into_iter()
+            .map(|(name, value)| (Cow::Owned(name.into_owned()), own(value)))
+            .collect();
+        Record {
+            key: own(self.key),
+            value: own(self.value),
+            headers,
+            timestamp: self.timestamp,
+        }
     }
 }
 
-/// Shows key and value as text where they are text, and not more than their first bytes; headers and timestamp if there are any.
+/// Shows key and value as text where they are text, and not more than their first bytes; headers
+/// and timestamp if there are any.
 impl fmt::Debug for Record<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Record");
-        shown.field("key", &Nullable(self.get_key())).field("value", &Nullable(self.get_value()));
+        shown
+            .field("key", &Nullable(self.get_key()))
+            .field("value", &Nullable(self.get_value()));
         if !self.headers.is_empty() {
             let headers: Vec<Header<'_>> = self.get_headers().collect();
             shown.field("headers", &Few(&headers));
@@ -277,8 +305,17 @@ impl<'a> From<&'a Record<'_>> for Record<'a> {
         fn borrow<'a>(bytes: &'a Bytes<'_>) -> Bytes<'a> {
             bytes.as_deref().map(Cow::Borrowed)
         }
-        let headers = record.headers.iter().map(|(name, value)| (Cow::Borrowed(&**name), borrow(value))).collect();
-        Self { key: borrow(&record.key), value: borrow(&record.value), headers, timestamp: record.timestamp }
+        let headers = record
+            .headers
+            .iter()
+            .map(|(name, value)| (Cow::Borrowed(&**name), borrow(value)))
+            .collect();
+        Self {
+            key: borrow(&record.key),
+            value: borrow(&record.value),
+            headers,
+            timestamp: record.timestamp,
+        }
     }
 }
 
@@ -288,7 +325,15 @@ impl<'a> Record<'a> {
         Self {
             key: raw.key.map(Cow::Borrowed),
             value: raw.value.map(Cow::Borrowed),
-            headers: raw.headers.map(|header| (header.name_bytes().into(), header.value().map(Cow::Borrowed))).collect(),
+            headers: raw
+                .headers
+                .map(|header| {
+                    (
+                        header.name_bytes().into(),
+                        header.value().map(Cow::Borrowed),
+                    )
+                })
+                .collect(),
             timestamp: (raw.timestamp >= 0).then_some(Timestamp::from_millis(raw.timestamp)),
         }
     }
@@ -319,28 +364,43 @@ pub(super) struct Fields<'a> {
 pub(super) fn split_first(records: &[u8]) -> Result<(&[u8], usize), Malformed> {
     let mut rest = records;
     let length = varint::read_i32(&mut rest)?;
-    let length = usize::try_from(length).map_err(|_| Malformed("the length of a record is negative"))?;
-    let record = rest.get(..length).ok_or(Malformed("a record is cut short"))?;
+    let length =
+        usize::try_from(length).map_err(|_| Malformed("the length of a record is negative"))?;
+    let record = rest
+        .get(..length)
+        .ok_or(Malformed("a record is cut short"))?;
     Ok((record, records.len() - rest.len() + length))
 }
 
 /// Decodes a record without its length: `record` is exactly what the length counts.
 pub(super) fn decode(record: &[u8]) -> Result<Fields<'_>, Malformed> {
-    let Some((_attributes, mut rest)) = record.split_first() else { return Err(Malformed("a record without a byte")) };
+    let Some((_attributes, mut rest)) = record.split_first() else {
+        return Err(Malformed("a record without a byte"));
+    };
     let timestamp_delta = varint::read_i64(&mut rest)?;
     let offset_delta = varint::read_i32(&mut rest)?.into();
     let key = read_bytes(&mut rest)?;
     let value = read_bytes(&mut rest)?;
-    Ok(Fields { timestamp_delta, offset_delta, key, value, headers: Headers::decode(rest)? })
+    Ok(Fields {
+        timestamp_delta,
+        offset_delta,
+        key,
+        value,
+        headers: Headers::decode(rest)?,
+    })
 }
 
 /// As many bytes as the fields in front of the key of a record take, and some.
 const LOOK_AHEAD_BYTES: usize = 16;
 
-/// `split_first` and `decode` in one, for the records that fill most logs: no headers, a short key, deltas of few bytes, and
-/// more bytes behind it than the smallest records have. `None` says nothing about the others. It calls nothing and keeps what
-/// it looks at in registers, so that a loop over records takes a fraction of the time of the two.
-#[expect(clippy::inline_always, reason = "a call would pass the fields, which are a dozen words, through memory")]
+/// `split_first` and `decode` in one, for the records that fill most logs: no headers, a short key,
+/// deltas of few bytes, and more bytes behind it than the smallest records have. `None` says
+/// nothing about the others. It calls nothing and keeps what it looks at in registers, so that a
+/// loop over records takes a fraction of the time of the two.
+#[expect(
+    clippy::inline_always,
+    reason = "a call would pass the fields, which are a dozen words, through memory"
+)]
 #[inline(always)]
 pub(super) fn decode_first_plain(records: &[u8]) -> Option<(Fields<'_>, usize)> {
     let ahead: &[u8; LOOK_AHEAD_BYTES] = records.first_chunk()?;
@@ -359,13 +419,35 @@ pub(super) fn decode_first_plain(records: &[u8]) -> Option<(Fields<'_>, usize)> 
     if value_end + 1 != size || *records.get(value_end)? != 0 {
         return None;
     }
-    let bytes = |length, start, end| if length_of(length).is_some() { records.get(start..end).map(Some) } else { Some(None) };
-    let (key, value) = (bytes(key, key_start, key_end)?, bytes(value, value_start, value_end)?);
-    let (timestamp_delta, offset_delta) = (varint::signed(timestamp_delta.into()), varint::signed(offset_delta.into()));
-    Some((Fields { timestamp_delta, offset_delta, key, value, headers: Headers::default() }, size))
+    let bytes = |length, start, end| {
+        if length_of(length).is_some() {
+            records.get(start..end).map(Some)
+        } else {
+            Some(None)
+        }
+    };
+    let (key, value) = (
+        bytes(key, key_start, key_end)?,
+        bytes(value, value_start, value_end)?,
+    );
+    let (timestamp_delta, offset_delta) = (
+        varint::signed(timestamp_delta.into()),
+        varint::signed(offset_delta.into()),
+    );
+    Some((
+        Fields {
+            timestamp_delta,
+            offset_delta,
+            key,
+            value,
+            headers: Headers::default(),
+        },
+        size,
+    ))
 }
 
-/// Of the first record, if it is one that `decode_first_plain` may decode, its offset delta, and how many bytes it takes.
+/// Of the first record, if it is one that `decode_first_plain` may decode, its offset delta, and
+/// how many bytes it takes.
 #[inline]
 pub(super) fn measure_first_plain(records: &[u8]) -> Option<(i64, usize)> {
     let ahead: &[u8; LOOK_AHEAD_BYTES] = records.first_chunk()?;
@@ -379,12 +461,18 @@ pub(super) fn measure_first_plain(records: &[u8]) -> Option<(i64, usize)> {
 /// A length as its groups have it, unless it is negative.
 #[inline]
 fn length_of(groups: u32) -> Option<usize> {
-    if groups & 1 == 0 { Some((groups >> 1) as usize) } else { None }
+    if groups & 1 == 0 {
+        Some((groups >> 1) as usize)
+    } else {
+        None
+    }
 }
 
 /// A length and that many bytes; null if the length is negative.
 fn read_bytes<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
-    let Ok(length) = usize::try_from(varint::read_i32(rest)?) else { return Ok(None) };
+    let Ok(length) = usize::try_from(varint::read_i32(rest)?) else {
+        return Ok(None);
+    };
     let Some((bytes, behind)) = rest.split_at_checked(length) else {
         return Err(Malformed("a key or value is longer than its record"));
     };
@@ -392,23 +480,36 @@ fn read_bytes<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>, Malformed> {
     Ok(Some(bytes))
 }
 
-/// Appends a record to `out`, the batch so far. Malformed, and `out` is as before, if the batch would be over `i32::MAX` bytes.
+/// Appends a record to `out`, the batch so far. Malformed, and `out` is as before, if the batch
+/// would be over `i32::MAX` bytes.
 #[inline]
-pub(crate) fn encode(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record: &Record<'_>) -> Result<(), Malformed> {
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
+    timestamp_delta: i64,
+    offset_delta: u32,
+    record: &Record<'_>,
+) -> Result<(), Malformed> {
     match encode_plain(out, timestamp_delta, offset_delta, record) {
         Some(()) => Ok(()),
         None => encode_any(out, timestamp_delta, offset_delta, record),
     }
 }
 
-/// `encode` for the records that fill most logs, as `decode_first_plain` has them. `None`: `out` is as before. It puts the
-/// fields in front of the key together in one word, and takes half the time of `encode_any`.
+/// `encode` for the records that fill most logs, as `decode_first_plain` has them. `None`: `out` is
+/// as before. It puts the fields in front of the key together in one word, and takes half the time
+/// of `encode_any`.
 #[inline]
-fn encode_plain(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record: &Record<'_>) -> Option<()> {
+fn encode_plain(
+    out: &mut Vec<u8>,
+    timestamp_delta: i64,
+    offset_delta: u32,
+    record: &Record<'_>,
+) -> Option<()> {
     if !record.headers.is_empty() {
         return None;
     }
-    let length_of = |bytes: Option<&[u8]>| bytes.map_or(NULL_LENGTH, |bytes| (bytes.len() as u64) << 1);
+    let length_of =
+        |bytes: Option<&[u8]>| bytes.map_or(NULL_LENGTH, |bytes| (bytes.len() as u64) << 1);
     let (key, value) = (record.key.as_deref(), record.value.as_deref());
     let (timestamp_delta, timestamp_size) = varint::to_few_groups(varint::zigzag(timestamp_delta))?;
     let (offset_delta, offset_size) = varint::to_few_groups(u64::from(offset_delta) << 1)?;
@@ -416,7 +517,8 @@ fn encode_plain(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, reco
     let (value_length, value_size) = varint::to_few_groups(length_of(value))?;
     let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
     // With the attributes and the count of headers.
-    let length = 1 + timestamp_size + offset_size + key_size + key.len() + value_size + value.len() + 1;
+    let length =
+        1 + timestamp_size + offset_size + key_size + key.len() + value_size + value.len() + 1;
     let (groups, size) = varint::to_few_groups((length as u64) << 1)?;
     let front_size = size + 1 + timestamp_size + offset_size + key_size;
     let room = MAX_BYTES.saturating_sub(out.len() as u64);
@@ -433,14 +535,19 @@ fn encode_plain(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, reco
     extend_by_lowest(out, value_length, value_size);
     out.extend_from_slice(value);
     out.push(0);
-    debug_assert_eq!(out.len(), end, "a record is as long as was worked out before");
+    debug_assert_eq!(
+        out.len(),
+        end,
+        "a record is as long as was worked out before"
+    );
     Some(())
 }
 
 /// The length of null, -1, as its group has it.
 const NULL_LENGTH: u64 = 1;
 
-/// Appends the lowest `count` bytes of a word, which are at least 1, the highest first. Copies all eight, which takes no call.
+/// Appends the lowest `count` bytes of a word, which are at least 1, the highest first. Copies all
+/// eight, which takes no call.
 #[inline]
 fn extend_by_lowest(out: &mut Vec<u8>, word: u64, count: usize) {
     let end = out.len() + count;
@@ -456,12 +563,21 @@ pub(crate) fn size_bound(record: &Record<'_>) -> usize {
     /// The lengths of name and value.
     const HEADER_BYTES: usize = 10;
     let length = |bytes: &Bytes<'_>| bytes.as_ref().map_or(0, |bytes| bytes.len());
-    let headers: usize = record.headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + length(value)).sum();
+    let headers: usize = record
+        .headers
+        .iter()
+        .map(|(name, value)| HEADER_BYTES + name.len() + length(value))
+        .sum();
     FIELDS_BYTES + length(&record.key) + length(&record.value) + headers
 }
 
 #[inline(never)]
-fn encode_any(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record: &Record<'_>) -> Result<(), Malformed> {
+fn encode_any(
+    out: &mut Vec<u8>,
+    timestamp_delta: i64,
+    offset_delta: u32,
+    record: &Record<'_>,
+) -> Result<(), Malformed> {
     let (key, value) = (record.key.as_deref(), record.value.as_deref());
     let mut length = 1
         + varint::size_of_i64(timestamp_delta) as u64
@@ -491,14 +607,20 @@ fn encode_any(out: &mut Vec<u8>, timestamp_delta: i64, offset_delta: u32, record
         write_bytes(out, Some(name));
         write_bytes(out, value.as_deref());
     }
-    debug_assert_eq!(out.len(), end, "a record is as long as was worked out before");
+    debug_assert_eq!(
+        out.len(),
+        end,
+        "a record is as long as was worked out before"
+    );
     Ok(())
 }
 
 /// Size of a key or value with its length.
 #[inline]
 fn size_of_bytes(bytes: Option<&[u8]>) -> u64 {
-    bytes.map_or(1, |bytes| varint::size_of_length(bytes.len()) as u64 + bytes.len() as u64)
+    bytes.map_or(1, |bytes| {
+        varint::size_of_length(bytes.len()) as u64 + bytes.len() as u64
+    })
 }
 
 #[inline]

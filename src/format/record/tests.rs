@@ -1,5 +1,8 @@
 //! What may be appended, the bytes it becomes, and bytes that are no record.
-#![expect(clippy::needless_borrows_for_generic_args, reason = "what may be passed is what is tested")]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "what may be passed is what is tested"
+)]
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -16,11 +19,18 @@ fn value_of<'a>(record: impl Into<Record<'a>>) -> Option<Vec<u8>> {
 
 fn pair_of<'a>(record: impl Into<Record<'a>>) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let record = record.into();
-    (record.key.map(Cow::into_owned), record.value.map(Cow::into_owned))
+    (
+        record.key.map(Cow::into_owned),
+        record.value.map(Cow::into_owned),
+    )
 }
 
 fn count<'a, R: Into<Record<'a>>>(records: impl IntoIterator<Item = R>) -> usize {
-    records.into_iter().map(Into::into).filter(|record: &Record<'_>| record.value.is_some()).count()
+    records
+        .into_iter()
+        .map(Into::into)
+        .filter(|record: &Record<'_>| record.value.is_some())
+        .count()
 }
 
 #[test]
@@ -81,7 +91,10 @@ fn batches_of_anything() {
     assert_eq!(count(pairs.iter().map(|(k, v)| (k, v))), 2);
     assert_eq!(count(&pairs), 2);
     assert_eq!(count(&records), 2);
-    assert_eq!(count(records.iter().filter(|record| record.key.is_none())), 2);
+    assert_eq!(
+        count(records.iter().filter(|record| record.key.is_none())),
+        2
+    );
     assert_eq!(count(records), 2);
 }
 
@@ -99,9 +112,15 @@ fn types_of_the_callers_own() {
             Record::new(order.0).header("type", "order")
         }
     }
-    assert_eq!(pair_of(("sensor", Reading(7))), (Some(b"sensor".to_vec()), Some(vec![7])));
+    assert_eq!(
+        pair_of(("sensor", Reading(7))),
+        (Some(b"sensor".to_vec()), Some(vec![7]))
+    );
     assert_eq!(value_of(Reading(7)), Some(vec![7]));
-    assert_eq!(Record::from(Order("paid")), Record::new("paid").header("type", "order"));
+    assert_eq!(
+        Record::from(Order("paid")),
+        Record::new("paid").header("type", "order")
+    );
 }
 
 #[test]
@@ -114,7 +133,10 @@ fn a_record_borrowed_for_another_try_is_the_same() {
         .timestamp(UNIX_EPOCH + Duration::from_millis(7));
     let again = Record::from(&record);
     assert_eq!(again, record);
-    assert!(matches!((&again.value, &again.headers[1].1), (Some(Cow::Borrowed(_)), Some(Cow::Borrowed(_)))));
+    assert!(matches!(
+        (&again.value, &again.headers[1].1),
+        (Some(Cow::Borrowed(_)), Some(Cow::Borrowed(_)))
+    ));
     assert_eq!(record.timestamp, Some(Timestamp::from_millis(7)));
     let owned: Record<'static> = record.clone().into_owned();
     assert_eq!(owned, record);
@@ -130,7 +152,10 @@ fn the_example_of_the_layout() {
     assert_eq!(out, bytes);
     let (record, size) = split_first(&bytes).unwrap();
     let fields = decode(record).unwrap();
-    assert_eq!((size, fields.key, fields.value), (bytes.len(), Some(&b"k1"[..]), Some(&b"v1"[..])));
+    assert_eq!(
+        (size, fields.key, fields.value),
+        (bytes.len(), Some(&b"k1"[..]), Some(&b"v1"[..]))
+    );
 }
 
 #[test]
@@ -138,15 +163,29 @@ fn malformed_records_are_refused() {
     let cases: [(&str, &[u8]); 13] = [
         ("nothing at all", &[]),
         ("no deltas", &[0]),
-        ("a timestamp delta of 11 groups", &[0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 0, 1, 1, 0]),
-        ("an offset delta of 6 groups", &[0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 1, 1, 0]),
+        (
+            "a timestamp delta of 11 groups",
+            &[
+                0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 0, 1, 1, 0,
+            ],
+        ),
+        (
+            "an offset delta of 6 groups",
+            &[0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0, 1, 1, 0],
+        ),
         ("no length of the key", &[0, 0, 0]),
         ("a key longer than the record", &[0, 0, 0, 8, b'k', 1, 0]),
-        ("a key of 2^31 - 1 bytes", &[0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0x0f, 1, 0]),
+        (
+            "a key of 2^31 - 1 bytes",
+            &[0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0x0f, 1, 0],
+        ),
         ("a value longer than the record", &[0, 0, 0, 1, 6, b'v', 0]),
         ("no headers, not even none", &[0, 0, 0, 1, 1]),
         ("-1 headers", &[0, 0, 0, 1, 1, 1]),
-        ("2^31 - 1 headers that are not there", &[0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f]),
+        (
+            "2^31 - 1 headers that are not there",
+            &[0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f],
+        ),
         ("a header with a null name", &[0, 0, 0, 1, 1, 2, 1, 1]),
         ("a byte behind the last header", &[0, 0, 0, 1, 1, 0, 0]),
     ];
@@ -166,27 +205,59 @@ fn malformed_records_are_refused() {
 #[test]
 fn what_kafka_reads_too() {
     let fields = decode(&[0x7f, 0, 0, 3, 5, 0]).unwrap();
-    assert_eq!((fields.key, fields.value), (None, None), "lengths below -1 are null, attributes are ignored");
-    let fields = decode(&[0, 0x82, 0x00, 0x82, 0x80, 0x00, 0x82, 0x00, b'k', 0x81, 0x80, 0x00, 0x80, 0x00]).unwrap();
-    assert_eq!((fields.timestamp_delta, fields.offset_delta), (1, 1), "varints need not be minimal");
-    assert_eq!((fields.key, fields.value, fields.headers.count()), (Some(&b"k"[..]), None, 0));
+    assert_eq!(
+        (fields.key, fields.value),
+        (None, None),
+        "lengths below -1 are null, attributes are ignored"
+    );
+    let fields = decode(&[
+        0, 0x82, 0x00, 0x82, 0x80, 0x00, 0x82, 0x00, b'k', 0x81, 0x80, 0x00, 0x80, 0x00,
+    ])
+    .unwrap();
+    assert_eq!(
+        (fields.timestamp_delta, fields.offset_delta),
+        (1, 1),
+        "varints need not be minimal"
+    );
+    assert_eq!(
+        (fields.key, fields.value, fields.headers.count()),
+        (Some(&b"k"[..]), None, 0)
+    );
 }
 
 #[test]
 fn headers_keep_their_order_and_their_repetitions() {
-    let record = Record::new("").header("b", "1").header("a", None::<&str>).header("b", "").header("", "4");
+    let record = Record::new("")
+        .header("b", "1")
+        .header("a", None::<&str>)
+        .header("b", "")
+        .header("", "4");
     let mut out = Vec::new();
     encode(&mut out, 0, 0, &record).unwrap();
     let headers = decode(split_first(&out).unwrap().0).unwrap().headers;
     assert_eq!(headers.len(), 4);
-    let shown: Vec<_> = headers.map(|header| (header.name(), header.value())).collect();
-    let expected: [(&str, Option<&[u8]>); 4] = [("b", Some(b"1")), ("a", None), ("b", Some(b"")), ("", Some(b"4"))];
-    assert_eq!(shown, expected.map(|(name, value)| (Cow::Borrowed(name), value)));
+    let shown: Vec<_> = headers
+        .map(|header| (header.name(), header.value()))
+        .collect();
+    let expected: [(&str, Option<&[u8]>); 4] = [
+        ("b", Some(b"1")),
+        ("a", None),
+        ("b", Some(b"")),
+        ("", Some(b"4")),
+    ];
+    assert_eq!(
+        shown,
+        expected.map(|(name, value)| (Cow::Borrowed(name), value))
+    );
 }
 
 #[test]
 fn a_header_is_found_by_the_last_occurrence_of_its_name() {
-    let record = Record::new("").header("b", "1").header("a", None::<&str>).header("b", "2").header_bytes(b"\xff", "3");
+    let record = Record::new("")
+        .header("b", "1")
+        .header("a", None::<&str>)
+        .header("b", "2")
+        .header_bytes(b"\xff", "3");
     let mut out = Vec::new();
     encode(&mut out, 0, 0, &record).unwrap();
     let headers = decode(split_first(&out).unwrap().0).unwrap().headers;
@@ -202,9 +273,19 @@ fn the_name_of_a_header_need_not_be_text() {
     let record = Record::new("v").header_bytes(latin1, "1").into_owned();
     let mut out = Vec::new();
     encode(&mut out, 0, 0, &record).unwrap();
-    let header = decode(split_first(&out).unwrap().0).unwrap().headers.next().unwrap();
-    assert_eq!((header.name_bytes(), header.name().as_ref()), (latin1, "caf\u{fffd}"));
-    assert_eq!(format!("{header:?}"), r#"Header { name: b"caf\xe9", value: "1" }"#);
+    let header = decode(split_first(&out).unwrap().0)
+        .unwrap()
+        .headers
+        .next()
+        .unwrap();
+    assert_eq!(
+        (header.name_bytes(), header.name().as_ref()),
+        (latin1, "caf\u{fffd}")
+    );
+    assert_eq!(
+        format!("{header:?}"),
+        r#"Header { name: b"caf\xe9", value: "1" }"#
+    );
 }
 
 proptest! {
@@ -245,14 +326,25 @@ proptest! {
 fn the_quick_decoder_takes_the_common_shapes() {
     for delta in [0, 1, -1, 63, -64, 64, 8_191, -8_192, 8_192, 1_000_000] {
         for offset_delta in [0, 63, 64, 8_191] {
-            for record in [("key", "v").into(), Record::new("v"), Record::tombstone("k"), ("k", vec![7; 20_000]).into()] {
+            for record in [
+                ("key", "v").into(),
+                Record::new("v"),
+                Record::tombstone("k"),
+                ("k", vec![7; 20_000]).into(),
+            ] {
                 let mut out = Vec::new();
                 encode(&mut out, delta, offset_delta, &record).unwrap();
                 let size_bytes = out.len();
                 out.resize(size_bytes + LOOK_AHEAD_BYTES, 1);
                 let (fields, size) = decode_first_plain(&out).unwrap();
-                assert_eq!((fields.timestamp_delta, fields.offset_delta), (delta, offset_delta.into()));
-                assert_eq!((fields.key, fields.value, size), (record.key.as_deref(), record.value.as_deref(), size_bytes));
+                assert_eq!(
+                    (fields.timestamp_delta, fields.offset_delta),
+                    (delta, offset_delta.into())
+                );
+                assert_eq!(
+                    (fields.key, fields.value, size),
+                    (record.key.as_deref(), record.value.as_deref(), size_bytes)
+                );
             }
         }
     }
@@ -303,11 +395,18 @@ proptest! {
 #[test]
 fn the_bound_of_a_size_is_near_that_of_a_record_with_headers() {
     let (name, bytes) = ("n".repeat(200), vec![7; 300]);
-    let record = Record::new(&bytes).key(&bytes).header(&*name, &bytes).header(&*name, None::<&str>);
+    let record = Record::new(&bytes)
+        .key(&bytes)
+        .header(&*name, &bytes)
+        .header(&*name, None::<&str>);
     let mut encoded = Vec::new();
     encode(&mut encoded, i64::MAX, u32::MAX, &record).unwrap();
     let slack = size_bound(&record).checked_sub(encoded.len());
-    assert!(slack.is_some_and(|slack| slack <= 32 + 10 * 2), "{slack:?} beyond {}", encoded.len());
+    assert!(
+        slack.is_some_and(|slack| slack <= 32 + 10 * 2),
+        "{slack:?} beyond {}",
+        encoded.len()
+    );
 }
 
 /// The length of a record that has headers counts, too.
@@ -319,6 +418,9 @@ fn a_record_ends_where_a_batch_may_end_at_the_latest() {
     encode(&mut encoded, 0, 0, &record).unwrap();
     let most = usize::try_from(MAX_BYTES).unwrap();
     let mut out = vec![0; most - encoded.len() + 1];
-    assert!(encode(&mut out, 0, 0, &record).is_err(), "one byte too many");
+    assert!(
+        encode(&mut out, 0, 0, &record).is_err(),
+        "one byte too many"
+    );
     assert_eq!(out.len(), most - encoded.len() + 1);
 }

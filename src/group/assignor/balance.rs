@@ -1,5 +1,5 @@
-//! What Kafka's `uniform` and sticky rules do for members that want different topics: the shares are made as equal as the
-//! subscriptions allow, and what need not move for that stays.
+//! What Kafka's `uniform` and sticky rules do for members that want different topics: the shares
+//! are made as equal as the subscriptions allow, and what need not move for that stays.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -12,7 +12,11 @@ use super::{GroupSpec, partitions_of, unassigned};
 const PASSES_MAX: usize = 16;
 
 pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
-    let mut shares: Vec<Vec<TopicPartition>> = group.members.iter().map(|member| member.assigned.clone()).collect();
+    let mut shares: Vec<Vec<TopicPartition>> = group
+        .members
+        .iter()
+        .map(|member| member.assigned.clone())
+        .collect();
     let topics = topics_in_turn(group);
     let left = unassigned(group, &shares);
     for (topic, _, wanting) in &topics {
@@ -20,7 +24,10 @@ pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
         let mut wanting = wanting.clone();
         wanting.sort_by_key(|&place| load(&shares, place));
         for partition in left.iter().filter(|partition| partition.topic == *topic) {
-            let least = wanting.iter().copied().min_by_key(|&place| load(&shares, place));
+            let least = wanting
+                .iter()
+                .copied()
+                .min_by_key(|&place| load(&shares, place));
             if let Some(share) = least.and_then(|place| shares.get_mut(place)) {
                 share.push(partition.clone());
             }
@@ -44,16 +51,27 @@ pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
 fn topics_in_turn(group: &GroupSpec<'_>) -> Vec<(Arc<str>, u32, Vec<usize>)> {
     let wanting = |topic: &str| -> Vec<usize> {
         let members = group.members.iter().enumerate();
-        members.filter(|(_, member)| member.wants(topic)).map(|(place, _)| place).collect()
+        members
+            .filter(|(_, member)| member.wants(topic))
+            .map(|(place, _)| place)
+            .collect()
     };
-    let mut topics: Vec<_> = group.topics.iter().map(|(topic, count)| (Arc::clone(topic), *count, wanting(topic))).collect();
+    let mut topics: Vec<_> = group
+        .topics
+        .iter()
+        .map(|(topic, count)| (Arc::clone(topic), *count, wanting(topic)))
+        .collect();
     topics.retain(|(_, _, wanting)| !wanting.is_empty());
-    topics.sort_by(|(one, count, wanting), (other, other_count, other_wanting)| -> Ordering {
-        let (left, right) = (wanting.len() as u64, other_wanting.len() as u64);
-        // count / left against other_count / right, in whole numbers.
-        let most_first = (u64::from(*other_count) * left).cmp(&(u64::from(*count) * right));
-        most_first.then(left.cmp(&right)).then_with(|| one.cmp(other))
-    });
+    topics.sort_by(
+        |(one, count, wanting), (other, other_count, other_wanting)| -> Ordering {
+            let (left, right) = (wanting.len() as u64, other_wanting.len() as u64);
+            // count / left against other_count / right, in whole numbers.
+            let most_first = (u64::from(*other_count) * left).cmp(&(u64::from(*count) * right));
+            most_first
+                .then(left.cmp(&right))
+                .then_with(|| one.cmp(other))
+        },
+    );
     topics
 }
 
@@ -62,11 +80,29 @@ fn load(shares: &[Vec<TopicPartition>], place: usize) -> usize {
 }
 
 /// Moves a partition to the least loaded member that wants it, if that makes the two more equal.
-fn move_to_lighter(shares: &mut [Vec<TopicPartition>], partition: &TopicPartition, wanting: &[usize]) -> bool {
-    let Some(lightest) = wanting.iter().copied().min_by_key(|&place| load(shares, place)) else { return false };
-    let heavy = wanting.iter().copied().filter(|&place| load(shares, place) > load(shares, lightest) + 1);
+fn move_to_lighter(
+    shares: &mut [Vec<TopicPartition>],
+    partition: &TopicPartition,
+    wanting: &[usize],
+) -> bool {
+    let Some(lightest) = wanting
+        .iter()
+        .copied()
+        .min_by_key(|&place| load(shares, place))
+    else {
+        return false;
+    };
+    let heavy = wanting
+        .iter()
+        .copied()
+        .filter(|&place| load(shares, place) > load(shares, lightest) + 1);
     let holds = |place: usize| shares.get(place)?.iter().position(|held| held == partition);
-    let Some((owner, at)) = heavy.into_iter().find_map(|place| Some((place, holds(place)?))) else { return false };
+    let Some((owner, at)) = heavy
+        .into_iter()
+        .find_map(|place| Some((place, holds(place)?)))
+    else {
+        return false;
+    };
     let moved = shares.get_mut(owner).map(|share| share.remove(at));
     if let (Some(partition), Some(share)) = (moved, shares.get_mut(lightest)) {
         share.push(partition);

@@ -1,5 +1,6 @@
-//! Kafka's `range`: for each topic on its own, the partitions in their order are cut into as many consecutive ranges as there
-//! are members that want it; where that does not come out even, the first members get one more.
+//! Kafka's `range`: for each topic on its own, the partitions in their order are cut into as many
+//! consecutive ranges as there are members that want it; where that does not come out even, the
+//! first members get one more.
 
 use crate::topic_partition::TopicPartition;
 
@@ -8,10 +9,18 @@ use super::{GroupSpec, partitions_of};
 pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
     let mut shares = vec![Vec::new(); group.members.len()];
     for (topic, count) in group.topics {
-        let wanting = shares.iter_mut().zip(group.members).filter(|(_, member)| member.wants(topic));
+        let wanting = shares
+            .iter_mut()
+            .zip(group.members)
+            .filter(|(_, member)| member.wants(topic));
         let wanting: Vec<_> = wanting.map(|(share, _)| share).collect();
-        let Ok(members_count) = u32::try_from(wanting.len()) else { continue };
-        let (Some(each), Some(extra)) = (count.checked_div(members_count), count.checked_rem(members_count)) else {
+        let Ok(members_count) = u32::try_from(wanting.len()) else {
+            continue;
+        };
+        let (Some(each), Some(extra)) = (
+            count.checked_div(members_count),
+            count.checked_rem(members_count),
+        ) else {
             continue; // Nobody wants it.
         };
         let mut partitions = partitions_of(topic, *count);

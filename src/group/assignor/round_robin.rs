@@ -1,5 +1,6 @@
-//! Kafka's `roundrobin`: all partitions in order are dealt to the members in a circle. Who does not want a topic is passed over,
-//! and the next partition goes to whoever comes behind the last that got one.
+//! Kafka's `roundrobin`: all partitions in order are dealt to the members in a circle. Who does not
+//! want a topic is passed over, and the next partition goes to whoever comes behind the last that
+//! got one.
 
 use crate::topic_partition::TopicPartition;
 
@@ -10,8 +11,12 @@ pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
     let mut next = 0;
     for partition in group.partitions() {
         let circle = (next..group.members.len()).chain(0..next);
-        let taker =
-            circle.into_iter().find(|&place| group.members.get(place).is_some_and(|member| member.wants(&partition.topic)));
+        let taker = circle.into_iter().find(|&place| {
+            group
+                .members
+                .get(place)
+                .is_some_and(|member| member.wants(&partition.topic))
+        });
         if let Some(place) = taker
             && let Some(share) = shares.get_mut(place)
         {

@@ -1,5 +1,6 @@
-//! Kafka's `uniform` for members that all want the same: everybody gets as many, the first ones one more where that does not
-//! come out even. Each keeps what it had, up to that; what is cut off or new goes to the members that have room, in order.
+//! Kafka's `uniform` for members that all want the same: everybody gets as many, the first ones one
+//! more where that does not come out even. Each keeps what it had, up to that; what is cut off or
+//! new goes to the members that have room, in order.
 
 use crate::topic_partition::TopicPartition;
 
@@ -7,9 +8,13 @@ use super::{GroupSpec, unassigned};
 
 pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
     let (all, members) = (group.partitions().count(), group.members.len());
-    let (Some(each), Some(extra)) = (all.checked_div(members), all.checked_rem(members)) else { return Vec::new() };
+    let (Some(each), Some(extra)) = (all.checked_div(members), all.checked_rem(members)) else {
+        return Vec::new();
+    };
     let quota = |place: usize| each + usize::from(place < extra);
-    let kept = |(place, member): (usize, &super::MemberSpec)| member.assigned.iter().take(quota(place)).cloned().collect();
+    let kept = |(place, member): (usize, &super::MemberSpec)| {
+        member.assigned.iter().take(quota(place)).cloned().collect()
+    };
     let mut shares: Vec<Vec<TopicPartition>> = group.members.iter().enumerate().map(kept).collect();
     let mut left = unassigned(group, &shares).into_iter();
     for (place, share) in shares.iter_mut().enumerate() {

@@ -1,8 +1,8 @@
 //! A member of a group, as a program holds it: polls, commits, seeks.
 //!
-//! A poll looks, in this order, for a wake, for news of the group, and for records; if there is none of them it waits for a
-//! signal: from an append to any of its partitions, from the group, from the catalog, or from a waker. Nothing ever sleeps for a
-//! while and looks again.
+//! A poll looks, in this order, for a wake, for news of the group, and for records; if there is
+//! none of them it waits for a signal: from an append to any of its partitions, from the group,
+//! from the catalog, or from a waker. Nothing ever sleeps for a while and looks again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,22 +30,26 @@ use crate::group::service::GroupService;
 /// How long an automatic commit waits at least after one that failed (`retry.backoff.ms`).
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A member of a [`ConsumerGroup`](crate::ConsumerGroup), which reads its share of the partitions; or a reader of given
-/// partitions without a group ([`Log::assign`](crate::Log::assign)).
+/// A member of a [`ConsumerGroup`](crate::ConsumerGroup), which reads its share of the partitions;
+/// or a reader of given partitions without a group ([`Log::assign`](crate::Log::assign)).
 ///
-/// A partition has one owner: members beyond the number of partitions own nothing and are idle, until others leave or
-/// partitions are [added](crate::Topic::increase_partitions_to). A partition that could not be opened is assigned like the
-/// others: `poll` returns the reason once, and serves the others.
+/// A partition has one owner: members beyond the number of partitions own nothing and are idle,
+/// until others leave or partitions are [added](crate::Topic::increase_partitions_to). A partition
+/// that could not be opened is assigned like the others: `poll` returns the reason once, and serves
+/// the others.
 ///
-/// A poll returns up to [`max_poll_records`](ConsumerConfig::max_poll_records) records, 500 by default, and the member works
-/// through them before it polls again. If the work on a record is slow, set a low limit: partitions then move to members that
-/// join after at most that many records, and little work is repeated after a crash.
+/// A poll returns up to [`max_poll_records`](ConsumerConfig::max_poll_records) records, 500 by
+/// default, and the member works through them before it polls again. If the work on a record is
+/// slow, set a low limit: partitions then move to members that join after at most that many
+/// records, and little work is repeated after a crash.
 ///
-/// Its positions advance when [`poll`](Self::poll) returns. What the group has done is what is committed: a member that goes
-/// away, or a program that is started again, leaves whatever was polled and not committed to be read once more.
+/// Its positions advance when [`poll`](Self::poll) returns. What the group has done is what is
+/// committed: a member that goes away, or a program that is started again, leaves whatever was
+/// polled and not committed to be read once more.
 ///
-/// Dropping a consumer leaves the group. It commits nothing, so that a thread that panics gives back the work it was at; with
-/// [`auto_commit`](ConsumerConfig::auto_commit) it does, unless the thread panics.
+/// Dropping a consumer leaves the group. It commits nothing, so that a thread that panics gives
+/// back the work it was at; with [`auto_commit`](ConsumerConfig::auto_commit) it does, unless the
+/// thread panics.
 ///
 /// ```no_run
 /// # fn main() -> annals::Result<()> {
@@ -113,7 +117,10 @@ impl Consumer {
         let signal = Signal::new();
         service.catalog.waiters().register(&signal);
         let mut consumer = Self::new(service, config, None, signal, keep);
-        consumer.apply(News { assigned: partitions, ..News::default() });
+        consumer.apply(News {
+            assigned: partitions,
+            ..News::default()
+        });
         Ok(consumer)
     }
 
@@ -125,28 +132,41 @@ impl Consumer {
         keep: KeepOpen,
     ) -> Self {
         let commit_at = config.auto_commit.map(Deadline::after);
-        Self { service, config, member, signal, commit_at, cursors: Vec::new(), assignment: Vec::new(), turn: 0, keep }
+        Self {
+            service,
+            config,
+            member,
+            signal,
+            commit_at,
+            cursors: Vec::new(),
+            assignment: Vec::new(),
+            turn: 0,
+            keep,
+        }
     }
 
-    /// Gives records of the assigned partitions, as soon as there are any, or nothing after `timeout`; `Duration::MAX` waits for
-    /// ever, `Duration::ZERO` not at all.
+    /// Gives records of the assigned partitions, as soon as there are any, or nothing after
+    /// `timeout`; `Duration::MAX` waits for ever, `Duration::ZERO` not at all.
     ///
-    /// Partitions take turns, so that a busy one does not keep others back. A poll ends early, with nothing, when it is
-    /// [woken](Self::waker). When the group shares out its partitions anew it gives no records but
-    /// [`Records::rebalance`]; what is told to be revoked is let go of by the next call.
+    /// Partitions take turns, so that a busy one does not keep others back. A poll ends early, with
+    /// nothing, when it is [woken](Self::waker). When the group shares out its partitions anew it
+    /// gives no records but [`Records::rebalance`]; what is told to be revoked is let go of by the
+    /// next call.
     ///
     /// # Errors
     /// An error in one partition does not keep the others back: the next poll continues with them.
     ///
     /// * [`Error::Closed`] once the log is closed.
-    /// * [`Error::NoOffset`] and [`Error::OffsetOutOfRange`] if the group has no usable position and
-    ///   [`OffsetReset::None`](crate::OffsetReset::None) was asked for.
-    /// * The reason why an assigned partition could not be opened, as in [`Recovery`](crate::Recovery). It is returned once; the
-    ///   partition stays assigned, and [`lag`](Self::lag) is unknown as long as it is.
-    /// * [`Error::Corrupt`] if the next batch of a partition is damaged: the position stays before it, and [`seek`](Self::seek)
-    ///   leads past it.
+    /// * [`Error::NoOffset`] and [`Error::OffsetOutOfRange`] if the group has no usable position
+    ///   and [`OffsetReset::None`](crate::OffsetReset::None) was asked for.
+    /// * The reason why an assigned partition could not be opened, as in
+    ///   [`Recovery`](crate::Recovery). It is returned once; the partition stays assigned, and
+    ///   [`lag`](Self::lag) is unknown as long as it is.
+    /// * [`Error::Corrupt`] if the next batch of a partition is damaged: the position stays before
+    ///   it, and [`seek`](Self::seek) leads past it.
     /// * [`Error::UnknownTopic`] without a group if a topic was deleted.
-    /// * [`Error::GroupFull`] and [`Error::InstanceInUse`] if the consumer was fenced and its place was taken in the meantime.
+    /// * [`Error::GroupFull`] and [`Error::InstanceInUse`] if the consumer was fenced and its place
+    ///   was taken in the meantime.
     pub fn poll(&mut self, timeout: Duration) -> Result<Records> {
         let deadline = Deadline::after(timeout);
         let _in_call = self.member.as_ref().map(Member::enter);
@@ -179,7 +199,11 @@ impl Consumer {
     /// Waits for a signal, until `deadline` or until there is something to commit.
     fn wait(&self, deadline: Deadline) {
         let is_uncommitted = || self.uncommitted().is_ok_and(|claims| !claims.is_empty());
-        let until = self.commit_at.filter(|_| is_uncommitted()).into_iter().fold(deadline, Deadline::earlier);
+        let until = self
+            .commit_at
+            .filter(|_| is_uncommitted())
+            .into_iter()
+            .fold(deadline, Deadline::earlier);
         match &self.member {
             Some(member) => member.wait(until),
             None if self.service.catalog.context().read_only => self.wait_beside(until),
@@ -187,10 +211,14 @@ impl Consumer {
         }
     }
 
-    /// Another process writes, and gives no signal: looks from time to time, at the ends of the partitions only. Whatever is
-    /// found notifies those who wait.
+    /// Another process writes, and gives no signal: looks from time to time, at the ends of the
+    /// partitions only. Whatever is found notifies those who wait.
     fn wait_beside(&self, until: Deadline) {
-        while !self.signal.wait(until.earlier(Deadline::after(LOOK_INTERVAL))) && !until.has_passed() {
+        while !self
+            .signal
+            .wait(until.earlier(Deadline::after(LOOK_INTERVAL)))
+            && !until.has_passed()
+        {
             let has_error = self.cursors.iter().any(|cursor| cursor.look().is_err());
             if has_error {
                 // The next look at the records tells.
@@ -199,9 +227,12 @@ impl Consumer {
         }
     }
 
-    /// With `auto_commit`: commits what earlier polls gave if it is time to, or if partitions are about to go.
+    /// With `auto_commit`: commits what earlier polls gave if it is time to, or if partitions are
+    /// about to go.
     fn commit_if_due(&mut self) {
-        let (Some(at), Some(interval)) = (self.commit_at, self.config.auto_commit) else { return };
+        let (Some(at), Some(interval)) = (self.commit_at, self.config.auto_commit) else {
+            return;
+        };
         if !at.has_passed() && !self.member.as_ref().is_some_and(Member::is_revoking) {
             return;
         }
@@ -212,42 +243,54 @@ impl Consumer {
         self.commit_at = Some(Deadline::after(next));
     }
 
-    /// Commits the positions: all that was polled is done. Returns when it is on record, as durably as the log or the consumer
-    /// is set to. Writes nothing where nothing changed.
+    /// Commits the positions: all that was polled is done. Returns when it is on record, as durably
+    /// as the log or the consumer is set to. Writes nothing where nothing changed.
     ///
-    /// A commit speaks of the records that were delivered. A partition whose topic was deleted since, also if there is one of
-    /// the same name again, is left out: the next `poll` reports it as [`Lost`](Rebalance::Lost). If a partition was cut
-    /// ([`Partition::truncate_to`](crate::Partition::truncate_to)), nothing above the cut is committed, so that the records that
-    /// take the place of the old ones are delivered.
+    /// A commit speaks of the records that were delivered. A partition whose topic was deleted
+    /// since, also if there is one of the same name again, is left out: the next `poll` reports it
+    /// as [`Lost`](Rebalance::Lost). If a partition was cut
+    /// ([`Partition::truncate_to`](crate::Partition::truncate_to)), nothing above the cut is
+    /// committed, so that the records that take the place of the old ones are delivered.
     ///
     /// # Errors
-    /// [`Error::MemberFenced`] if the group gave the partitions to others meanwhile: they have the work now, nothing was
-    /// committed, and the next `poll` joins again. [`Error::ReadOnly`] in a log that was opened to read.
-    /// [`Error::NoGroup`] for a consumer that was made by [`Log::assign`](crate::Log::assign).
+    /// [`Error::MemberFenced`] if the group gave the partitions to others meanwhile: they have the
+    /// work now, nothing was committed, and the next `poll` joins again. [`Error::ReadOnly`] in a
+    /// log that was opened to read. [`Error::NoGroup`] for a consumer that was made by
+    /// [`Log::assign`](crate::Log::assign).
     pub fn commit(&mut self) -> Result<()> {
         self.commit_claims(&self.uncommitted()?, Gone::PassedOver)
     }
 
-    /// Commits that this record, and all before it in its partition, are done. Otherwise as [`commit`](Self::commit).
+    /// Commits that this record, and all before it in its partition, are done. Otherwise as
+    /// [`commit`](Self::commit).
     ///
     /// # Errors
-    /// [`Error::UnknownTopic`] if the topic of the record was deleted, also if there is one of the same name again;
-    /// [`Error::UnknownPartition`]. Nothing is committed then.
+    /// [`Error::UnknownTopic`] if the topic of the record was deleted, also if there is one of the
+    /// same name again; [`Error::UnknownPartition`]. Nothing is committed then.
     pub fn commit_record(&mut self, record: &RecordView<'_>) -> Result<()> {
         self.member()?;
-        self.commit_claims(&[Claim::by_record(&self.service.catalog, record)?], Gone::Refused)
+        self.commit_claims(
+            &[Claim::by_record(&self.service.catalog, record)?],
+            Gone::Refused,
+        )
     }
 
-    /// Commits these positions, each the offset of the *next* record to read. Otherwise as [`commit`](Self::commit).
+    /// Commits these positions, each the offset of the *next* record to read. Otherwise as
+    /// [`commit`](Self::commit).
     ///
-    /// An offset of an assigned partition refers to the log as it was when a poll last returned records of it, or at the last
-    /// seek: if it was cut since then, nothing above the cut is stored. Prefer [`commit_record`](Self::commit_record), which
-    /// knows the log that the record was read from.
+    /// An offset of an assigned partition refers to the log as it was when a poll last returned
+    /// records of it, or at the last seek: if it was cut since then, nothing above the cut is
+    /// stored. Prefer [`commit_record`](Self::commit_record), which knows the log that the record
+    /// was read from.
     ///
     /// # Errors
-    /// [`Error::OffsetOutOfRange`] for an offset above the log end; [`Error::UnknownTopic`], [`Error::UnknownPartition`];
-    /// [`Error::InvalidRecord`] for metadata of more than 4096 bytes. Nothing is committed then.
-    pub fn commit_offsets(&mut self, next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>) -> Result<()> {
+    /// [`Error::OffsetOutOfRange`] for an offset above the log end; [`Error::UnknownTopic`],
+    /// [`Error::UnknownPartition`]; [`Error::InvalidRecord`] for metadata of more than 4096 bytes.
+    /// Nothing is committed then.
+    pub fn commit_offsets(
+        &mut self,
+        next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>,
+    ) -> Result<()> {
         self.member()?;
         let claim = |(partition, next)| match self.cursor(&partition) {
             Ok(cursor) => Ok(cursor.claim_of(next)),
@@ -261,7 +304,10 @@ impl Consumer {
         let member = self.member()?;
         let _nobody_takes_them = member.begin_commit(claims.iter().map(Claim::id))?;
         let durability = self.config.durability.unwrap_or(Durability::Os);
-        self.service.store.commit(member.group().id(), claims, gone, durability).map(drop)
+        self.service
+            .store
+            .commit(member.group().id(), claims, gone, durability)
+            .map(drop)
     }
 
     /// The positions that are not committed yet, of the partitions that are still there.
@@ -271,38 +317,51 @@ impl Consumer {
         self.service.store.uncommitted(member.group().id(), claims)
     }
 
-    /// What the group committed for a partition, whichever member did and owns it now: the offset of the next record to read.
-    /// Where this consumer is, committed or not, is its [`position`](Self::position).
+    /// What the group committed for a partition, whichever member did and owns it now: the offset
+    /// of the next record to read. Where this consumer is, committed or not, is its
+    /// [`position`](Self::position).
     ///
     /// # Errors
-    /// [`Error::NoGroup`] for a consumer that was made by [`Log::assign`](crate::Log::assign); otherwise as
-    /// [`ConsumerGroup::committed`](crate::ConsumerGroup::committed).
+    /// [`Error::NoGroup`] for a consumer that was made by [`Log::assign`](crate::Log::assign);
+    /// otherwise as [`ConsumerGroup::committed`](crate::ConsumerGroup::committed).
     pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
-        self.service.store.committed(self.member()?.group().id(), partition)
+        self.service
+            .store
+            .committed(self.member()?.group().id(), partition)
     }
 
     fn member(&self) -> Result<&Member> {
         self.member.as_ref().ok_or(Error::NoGroup)
     }
 
-    /// Moves the position of an assigned partition; the next poll goes on from there. An offset or a [`Seek`]. The committed
-    /// offset stays as it is.
+    /// Moves the position of an assigned partition; the next poll goes on from there. An offset or
+    /// a [`Seek`]. The committed offset stays as it is.
     ///
     /// # Errors
-    /// [`Error::NotAssigned`]; [`Error::OffsetOutOfRange`] for an offset above the log end. The position is then unchanged.
+    /// [`Error::NotAssigned`]; [`Error::OffsetOutOfRange`] for an offset above the log end. The
+    /// position is then unchanged.
     pub fn seek(&mut self, partition: &TopicPartition, to: impl Into<Seek>) -> Result<()> {
-        let target = self.cursor(partition)?.seek_target(to.into(), self.setting())?;
-        if let Some(cursor) = self.place_of(partition).and_then(|place| self.cursors.get_mut(place)) {
+        let target = self
+            .cursor(partition)?
+            .seek_target(to.into(), self.setting())?;
+        if let Some(cursor) = self
+            .place_of(partition)
+            .and_then(|place| self.cursors.get_mut(place))
+        {
             cursor.seek(target);
         }
         Ok(())
     }
 
-    /// Moves the positions of all assigned partitions, or of none if one cannot be. `Seek::Committed` reads again what was
-    /// polled and not committed.
+    /// Moves the positions of all assigned partitions, or of none if one cannot be.
+    /// `Seek::Committed` reads again what was polled and not committed.
     pub fn seek_all(&mut self, to: impl Into<Seek>) -> Result<()> {
         let to = to.into();
-        let targets = self.cursors.iter().map(|cursor| cursor.seek_target(to, self.setting())).collect::<Result<Vec<_>>>()?;
+        let targets = self
+            .cursors
+            .iter()
+            .map(|cursor| cursor.seek_target(to, self.setting()))
+            .collect::<Result<Vec<_>>>()?;
         for (cursor, target) in self.cursors.iter_mut().zip(targets) {
             cursor.seek(target);
         }
@@ -314,32 +373,50 @@ impl Consumer {
         self.cursor(partition)?.position(self.setting())
     }
 
-    /// The partitions that this consumer owns, in order. After [`join`](crate::ConsumerGroup::join), those of its share that
-    /// were free.
+    /// The partitions that this consumer owns, in order. After
+    /// [`join`](crate::ConsumerGroup::join), those of its share that were free.
     pub fn assignment(&self) -> &[TopicPartition] {
         &self.assignment
     }
 
-    /// Returns how many offsets there are, over all assigned partitions, from the positions to the ends of what can be read.
+    /// Returns how many offsets there are, over all assigned partitions, from the positions to the
+    /// ends of what can be read.
     ///
-    /// `None` if the position in one of them is not known: the partition could not be opened, its committed position cannot be
-    /// read, or there is neither a position nor a reset policy. [`position`](Self::position) returns the reason.
+    /// `None` if the position in one of them is not known: the partition could not be opened, its
+    /// committed position cannot be read, or there is neither a position nor a reset policy.
+    /// [`position`](Self::position) returns the reason.
     ///
-    /// [`ConsumerGroup::lag`](crate::ConsumerGroup::lag) counts from the committed positions of the whole group.
+    /// [`ConsumerGroup::lag`](crate::ConsumerGroup::lag) counts from the committed positions of the
+    /// whole group.
     pub fn lag(&self) -> Option<u64> {
-        self.cursors.iter().map(|cursor| cursor.lag(self.setting())).sum()
+        self.cursors
+            .iter()
+            .map(|cursor| cursor.lag(self.setting()))
+            .sum()
     }
 
-    /// Returns the topics that this consumer subscribes to by name and that do not exist, in order: those that are yet to be
-    /// created, were deleted, or are misspelled. Their partitions are assigned once they are created.
+    /// Returns the topics that this consumer subscribes to by name and that do not exist, in order:
+    /// those that are yet to be created, were deleted, or are misspelled. Their partitions are
+    /// assigned once they are created.
     ///
     /// There are none for a [pattern](Subscription::pattern), and for a consumer without a group.
     pub fn missing_topics(&self) -> Vec<&str> {
-        let names = self.member.iter().flat_map(|member| member.subscription().topics());
-        names.filter(|name| matches!(self.service.catalog.topic(name), Err(Error::UnknownTopic(_)))).collect()
+        let names = self
+            .member
+            .iter()
+            .flat_map(|member| member.subscription().topics());
+        names
+            .filter(|name| {
+                matches!(
+                    self.service.catalog.topic(name),
+                    Err(Error::UnknownTopic(_))
+                )
+            })
+            .collect()
     }
 
-    /// Polls give no records of these partitions until [`resume`](Self::resume), or until they were revoked and assigned again.
+    /// Polls give no records of these partitions until [`resume`](Self::resume), or until they were
+    /// revoked and assigned again.
     pub fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
         self.set_paused(partitions, true)
     }
@@ -353,7 +430,11 @@ impl Consumer {
         for partition in partitions {
             self.cursor(partition)?;
         }
-        for cursor in self.cursors.iter_mut().filter(|cursor| partitions.contains(cursor.id())) {
+        for cursor in self
+            .cursors
+            .iter_mut()
+            .filter(|cursor| partitions.contains(cursor.id()))
+        {
             cursor.pause(is_paused);
         }
         Ok(())
@@ -364,8 +445,9 @@ impl Consumer {
         Waker::new(Arc::clone(&self.signal))
     }
 
-    /// Leaves the group. What was not committed goes to its other members; with [`auto_commit`](ConsumerConfig::auto_commit) all
-    /// that was polled is committed first, and an error in that is given. It has left all the same.
+    /// Leaves the group. What was not committed goes to its other members; with
+    /// [`auto_commit`](ConsumerConfig::auto_commit) all that was polled is committed first, and an
+    /// error in that is given. It has left all the same.
     pub fn close(mut self) -> Result<()> {
         self.service.catalog.context().opener.check()?;
         // Taken, so that dropping does not try once more.
@@ -377,34 +459,69 @@ impl Consumer {
 
     /// Takes in what the group changed, and gives what of it the program is to know.
     fn apply(&mut self, news: News) -> Vec<Rebalance> {
-        let News { is_fenced, gone, mut lost, revoking, assigned } = news;
+        let News {
+            is_fenced,
+            gone,
+            mut lost,
+            revoking,
+            assigned,
+        } = news;
         if is_fenced {
             lost.clone_from(&self.assignment);
             self.cursors.clear();
         } else if !gone.is_empty() {
             self.cursors.retain(|cursor| !gone.contains(cursor.id()));
         }
-        let added: Vec<TopicPartition> = assigned.iter().map(|owned| owned.core.id().clone()).collect();
+        let added: Vec<TopicPartition> = assigned
+            .iter()
+            .map(|owned| owned.core.id().clone())
+            .collect();
         for owned in assigned {
-            self.cursors.push(Cursor::new(owned, &self.signal, self.keep.clone(), self.setting()));
+            self.cursors.push(Cursor::new(
+                owned,
+                &self.signal,
+                self.keep.clone(),
+                self.setting(),
+            ));
         }
         if is_fenced || !(gone.is_empty() && added.is_empty()) {
-            self.cursors.sort_unstable_by(|one, other| one.id().cmp(other.id()));
-            self.assignment = self.cursors.iter().map(|cursor| cursor.id().clone()).collect();
+            self.cursors
+                .sort_unstable_by(|one, other| one.id().cmp(other.id()));
+            self.assignment = self
+                .cursors
+                .iter()
+                .map(|cursor| cursor.id().clone())
+                .collect();
         }
-        let told = [Rebalance::Lost(lost), Rebalance::Revoking(revoking), Rebalance::Assigned(added)];
-        told.into_iter().filter(|change| !change.partitions().is_empty()).collect()
+        let told = [
+            Rebalance::Lost(lost),
+            Rebalance::Revoking(revoking),
+            Rebalance::Assigned(added),
+        ];
+        told.into_iter()
+            .filter(|change| !change.partitions().is_empty())
+            .collect()
     }
 
     /// Visits the partitions, from the one whose turn it is, until the poll has what it may have.
     fn gather(&mut self) -> Result<Polled> {
         let group = self.member.as_ref().map(|member| &**member.group().id());
-        let setting = Setting { store: &self.service.store, group, config: &self.config };
+        let setting = Setting {
+            store: &self.service.store,
+            group,
+            config: &self.config,
+        };
         let (mut polled, mut budget) = (Polled::default(), Budget::new(&self.config));
         let count = self.cursors.len();
         let (mut left, mut last) = (None, None);
         for place in (self.turn..count).chain(0..self.turn.min(count)) {
-            let Some(cursor) = self.cursors.get_mut(place).filter(|cursor| !cursor.is_paused()) else { continue };
+            let Some(cursor) = self
+                .cursors
+                .get_mut(place)
+                .filter(|cursor| !cursor.is_paused())
+            else {
+                continue;
+            };
             match cursor.poll(setting, &mut budget, &mut polled) {
                 Ok(true) => left = left.or(Some(place)),
                 Ok(false) => last = Some(place),
@@ -426,7 +543,8 @@ impl Consumer {
             }
         }
         if !polled.is_nothing() {
-            // Whoever had to leave something is first next time; else whoever comes behind the last that was visited.
+            // Whoever had to leave something is first next time; else whoever comes behind the last
+            // that was visited.
             self.turn = left.or(last.map(|place| place + 1)).unwrap_or(0);
         }
         Ok(polled)
@@ -434,7 +552,11 @@ impl Consumer {
 
     fn setting(&self) -> Setting<'_> {
         let group = self.member.as_ref().map(|member| &**member.group().id());
-        Setting { store: &self.service.store, group, config: &self.config }
+        Setting {
+            store: &self.service.store,
+            group,
+            config: &self.config,
+        }
     }
 
     fn place_of(&self, partition: &TopicPartition) -> Option<usize> {
@@ -442,19 +564,24 @@ impl Consumer {
     }
 
     fn cursor(&self, partition: &TopicPartition) -> Result<&Cursor> {
-        let cursor = self.place_of(partition).and_then(|place| self.cursors.get(place));
+        let cursor = self
+            .place_of(partition)
+            .and_then(|place| self.cursors.get(place));
         cursor.ok_or_else(|| Error::NotAssigned(partition.clone()))
     }
 }
 
-/// Shows the group, and the first of the assigned partitions with the next offset of each where it is known.
+/// Shows the group, and the first of the assigned partitions with the next offset of each where it
+/// is known.
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Consumer");
         if let Some(member) = &self.member {
             shown.field("group", member.group().id());
         }
-        shown.field("positions", &Few(&self.cursors)).finish_non_exhaustive()
+        shown
+            .field("positions", &Few(&self.cursors))
+            .finish_non_exhaustive()
     }
 }
 

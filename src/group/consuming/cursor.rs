@@ -1,8 +1,9 @@
 //! One partition that a consumer owns: where it reads next, and what it gives to a poll.
 //!
-//! A cursor always has a place to go on from, or finds one: what was committed, else what the reset policy says. It keeps its
-//! reader between polls, and a batch that did not fit the last one. What retention removed in front of it is told once, and it
-//! goes on at the log start. It knows neither the group's members nor what others commit.
+//! A cursor always has a place to go on from, or finds one: what was committed, else what the reset
+//! policy says. It keeps its reader between polls, and a batch that did not fit the last one. What
+//! retention removed in front of it is told once, and it goes on at the log start. It knows neither
+//! the group's members nor what others commit.
 
 use std::fmt;
 use std::ops::Range;
@@ -41,7 +42,10 @@ pub(in crate::group) struct Budget {
 
 impl Budget {
     pub(in crate::group) fn new(config: &ConsumerConfig) -> Self {
-        Self { records: config.max_poll_records.into(), bytes: config.fetch_max_bytes.into() }
+        Self {
+            records: config.max_poll_records.into(),
+            bytes: config.fetch_max_bytes.into(),
+        }
     }
 
     pub(in crate::group) fn is_spent(&self) -> bool {
@@ -66,7 +70,8 @@ pub(in crate::group) struct Cursor {
     position: Option<u64>,
     /// How often the log had been cut when the position was found.
     cuts_seen: u64,
-    /// The same for the first record of the last poll that returned any, or for the last seek: what the program knows.
+    /// The same for the first record of the last poll that returned any, or for the last seek: what
+    /// the program knows.
     cuts_delivered: u64,
     is_paused: bool,
     /// Whether a poll has returned why the partition could not be opened.
@@ -95,21 +100,35 @@ impl Held {
         if header.magic < 2 {
             // A message set of old does not tell how many records it holds, nor where it begins.
             let records = batch.iter().count() as u64;
-            return Self { batch, records, is_trimmed: false, is_dense: false };
+            return Self {
+                batch,
+                records,
+                is_trimmed: false,
+                is_dense: false,
+            };
         }
         let stored = u64::from(batch.record_count());
         let is_dense = !is_trimmed && end - start == stored;
-        Self { batch, records: stored.min(end - start), is_trimmed, is_dense }
+        Self {
+            batch,
+            records: stored.min(end - start),
+            is_trimmed,
+            is_dense,
+        }
     }
 
     /// What is left of a batch from an offset on.
     fn rest(&self, start: u64) -> Self {
         let rest = Self::new(self.batch.narrowed(start..u64::MAX), true);
-        Self { is_dense: self.is_dense, ..rest }
+        Self {
+            is_dense: self.is_dense,
+            ..rest
+        }
     }
 
     fn is_void(&self) -> bool {
-        self.records == 0 || (self.is_trimmed && !self.is_dense && self.batch.iter().next().is_none())
+        self.records == 0
+            || (self.is_trimmed && !self.is_dense && self.batch.iter().next().is_none())
     }
 
     /// The offset behind its first so many records, if there are more.
@@ -121,7 +140,8 @@ impl Held {
         let cut = if self.is_dense {
             start + records
         } else {
-            // A malformed record ends the count: the batch is then given whole, for the caller to come upon it.
+            // A malformed record ends the count: the batch is then given whole, for the caller to
+            // come upon it.
             let last = usize::try_from(records.checked_sub(1)?).ok()?;
             self.batch.iter().nth(last)?.ok()?.offset() + 1
         };
@@ -131,7 +151,12 @@ impl Held {
 
 impl Cursor {
     /// Starts where the group committed. An error in finding that place comes out of the next poll.
-    pub(in crate::group) fn new(owned: Owned, signal: &Arc<Signal>, keep: KeepOpen, setting: Setting<'_>) -> Self {
+    pub(in crate::group) fn new(
+        owned: Owned,
+        signal: &Arc<Signal>,
+        keep: KeepOpen,
+        setting: Setting<'_>,
+    ) -> Self {
         let Owned { topic, core } = owned;
         core.waiters().register(signal);
         let partition = Partition::new(core, Durability::Os, keep);
@@ -176,33 +201,50 @@ impl Cursor {
 
     /// Why the partition could not be opened, if it could not: then it has no position either.
     fn check_available(&self) -> Result<()> {
-        self.partition.core().unavailable_because().map_or(Ok(()), |error| Err(error.clone()))
+        self.partition
+            .core()
+            .unavailable_because()
+            .map_or(Ok(()), |error| Err(error.clone()))
     }
 
     pub(in crate::group) fn is_deleted(&self) -> bool {
         self.topic.is_deleted()
     }
 
-    /// The claim that all below the position is done; `None` while the position is not known, or once the topic is deleted.
+    /// The claim that all below the position is done; `None` while the position is not known, or
+    /// once the topic is deleted.
     pub(in crate::group) fn claim(&self) -> Option<Claim> {
         let position = self.position.filter(|_| !self.is_deleted())?;
-        Some(Claim::new(&self.topic, self.partition.core(), self.cuts_seen, position.into()))
+        Some(Claim::new(
+            &self.topic,
+            self.partition.core(),
+            self.cuts_seen,
+            position.into(),
+        ))
     }
 
-    /// The claim of a position that the program took from records that were delivered. One poll may deliver some, find the log
-    /// cut below them, and continue at the cut: so the cuts that the cursor has seen do not matter here.
+    /// The claim of a position that the program took from records that were delivered. One poll may
+    /// deliver some, find the log cut below them, and continue at the cut: so the cuts that the
+    /// cursor has seen do not matter here.
     pub(in crate::group) fn claim_of(&self, next: OffsetAndMetadata) -> Claim {
-        Claim::new(&self.topic, self.partition.core(), self.cuts_delivered, next)
+        Claim::new(
+            &self.topic,
+            self.partition.core(),
+            self.cuts_delivered,
+            next,
+        )
     }
 
-    /// The position, or where the log was cut in front of it: what stands there now was not given yet, however long the log is.
+    /// The position, or where the log was cut in front of it: what stands there now was not given
+    /// yet, however long the log is.
     fn place(&self) -> Option<u64> {
         let cut = self.partition.core().lowest_cut_since(self.cuts_seen);
-        self.position.map(|position| cut.map_or(position, |end| position.min(end)))
+        self.position
+            .map(|position| cut.map_or(position, |end| position.min(end)))
     }
 
-    /// Goes back to where the log was cut, if it was, and looks for everything anew. Without a reset policy the program says
-    /// where to go on.
+    /// Goes back to where the log was cut, if it was, and looks for everything anew. Without a
+    /// reset policy the program says where to go on.
     fn heed_cuts(&mut self, reset: OffsetReset) -> Result<()> {
         // Before the place is found: what is cut behind this look is noticed by the next one.
         let cuts_seen = self.partition.core().truncations();
@@ -221,36 +263,52 @@ impl Cursor {
     }
 
     fn out_of_range(&self, requested: u64, log_start: u64, log_end: u64) -> Error {
-        Error::OffsetOutOfRange { partition: self.id().clone(), requested, log_start, log_end }
+        Error::OffsetOutOfRange {
+            partition: self.id().clone(),
+            requested,
+            log_start,
+            log_end,
+        }
     }
 
     pub(in crate::group) fn position(&self, setting: Setting<'_>) -> Result<u64> {
         self.place().map_or_else(|| self.start(setting), Ok)
     }
 
-    /// Records (counted by offsets) between the position and the end of what can be read; `None` while the position is not
-    /// known.
+    /// Records (counted by offsets) between the position and the end of what can be read; `None`
+    /// while the position is not known.
     pub(in crate::group) fn lag(&self, setting: Setting<'_>) -> Option<u64> {
         let position = self.position(setting).ok()?;
-        Some(self.visible_end(setting).saturating_sub(position.max(self.partition.log_start_offset())))
+        Some(
+            self.visible_end(setting)
+                .saturating_sub(position.max(self.partition.log_start_offset())),
+        )
     }
 
     /// Where a seek would lead.
     pub(in crate::group) fn seek_target(&self, to: Seek, setting: Setting<'_>) -> Result<Target> {
         let cuts_seen = self.partition.core().truncations();
         let position = self.sought(to, setting)?;
-        Ok(Target { position, cuts_seen })
+        Ok(Target {
+            position,
+            cuts_seen,
+        })
     }
 
     fn sought(&self, to: Seek, setting: Setting<'_>) -> Result<u64> {
         self.check_available()?;
-        let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
+        let (log_start, log_end) = (
+            self.partition.log_start_offset(),
+            self.partition.log_end_offset(),
+        );
         let visible_end = self.visible_end(setting);
         match to {
             Seek::Earliest => Ok(log_start),
             Seek::Latest => Ok(visible_end),
             Seek::Committed => self.start(setting),
-            Seek::Offset(requested) if requested > log_end => Err(self.out_of_range(requested, log_start, log_end)),
+            Seek::Offset(requested) if requested > log_end => {
+                Err(self.out_of_range(requested, log_start, log_end))
+            }
             Seek::Offset(offset) => Ok(offset),
             Seek::Timestamp(at) => self.first_since(at, setting),
             Seek::Ago(age) => self.first_since(setting.store.now() - age, setting),
@@ -300,13 +358,23 @@ impl Cursor {
         }
     }
 
-    /// Gives a poll what there is and fits: whole batches, the last one perhaps cut. Gives whether something had to be left
-    /// although the poll took nothing from here.
+    /// Gives a poll what there is and fits: whole batches, the last one perhaps cut. Gives whether
+    /// something had to be left although the poll took nothing from here.
     ///
-    /// Of a partition that could not be opened it returns the reason until a poll has reported it, and nothing from then on.
-    pub(in crate::group) fn poll(&mut self, setting: Setting<'_>, budget: &mut Budget, polled: &mut Polled) -> Result<bool> {
+    /// Of a partition that could not be opened it returns the reason until a poll has reported it,
+    /// and nothing from then on.
+    pub(in crate::group) fn poll(
+        &mut self,
+        setting: Setting<'_>,
+        budget: &mut Budget,
+        polled: &mut Polled,
+    ) -> Result<bool> {
         if let Some(error) = self.partition.core().unavailable_because() {
-            return if self.has_reported { Ok(false) } else { Err(error.clone()) };
+            return if self.has_reported {
+                Ok(false)
+            } else {
+                Err(error.clone())
+            };
         }
         let mut room = u64::from(setting.config.max_partition_fetch_bytes);
         let mut has_given = false;
@@ -318,7 +386,11 @@ impl Cursor {
             }
             let held = match held {
                 // Deleted since the position was looked at: `settle` reports it.
-                Err(Error::OffsetOutOfRange { .. }) if self.partition.log_start_offset() > position => continue,
+                Err(Error::OffsetOutOfRange { .. })
+                    if self.partition.log_start_offset() > position =>
+                {
+                    continue;
+                }
                 held => held?,
             };
             let Some(held) = held else { break };
@@ -339,7 +411,8 @@ impl Cursor {
         Ok(false)
     }
 
-    /// Takes of a batch as many records as a poll may have, and moves behind them. `None`: it has none.
+    /// Takes of a batch as many records as a poll may have, and moves behind them. `None`: it has
+    /// none.
     fn take(&mut self, held: Held, budget: &mut Budget) -> Option<Batch> {
         let cut = held.offset_behind(budget.records);
         let Range { start, end } = held.batch.offsets();
@@ -350,26 +423,37 @@ impl Cursor {
         }
         budget.records = budget.records.saturating_sub(held.records);
         budget.bytes = budget.bytes.saturating_sub(held.batch.size_bytes().into());
-        let Some(cut) = cut else { return Some(held.batch) };
+        let Some(cut) = cut else {
+            return Some(held.batch);
+        };
         self.held = Some(held.rest(cut));
         Some(held.batch.narrowed(start..cut))
     }
 
     /// The position, inside the log. What was removed in front of it is told.
     fn settle(&mut self, setting: Setting<'_>, polled: &mut Polled) -> Result<u64> {
-        let (log_start, log_end) = (self.partition.log_start_offset(), self.partition.log_end_offset());
+        let (log_start, log_end) = (
+            self.partition.log_start_offset(),
+            self.partition.log_end_offset(),
+        );
         // Behind the look at the end: an end that was cut is never seen without the cut.
         self.heed_cuts(setting.config.reset)?;
-        let requested = if let Some(position) = self.position { position } else { *self.position.insert(self.start(setting)?) };
+        let requested = if let Some(position) = self.position {
+            position
+        } else {
+            *self.position.insert(self.start(setting)?)
+        };
         if (log_start..=log_end).contains(&requested) {
             return Ok(requested);
         }
         let position = match setting.config.reset {
             OffsetReset::None => return Err(self.out_of_range(requested, log_start, log_end)),
-            // Retention must not make a reader pass over what is still there: only a position that never was is reset to the
-            // end.
+            // Retention must not make a reader pass over what is still there: only a position that
+            // never was is reset to the end.
             OffsetReset::Latest if requested > log_end => self.visible_end(setting),
-            OffsetReset::ByDuration(age) if requested > log_end => self.first_since(setting.store.now() - age, setting)?,
+            OffsetReset::ByDuration(age) if requested > log_end => {
+                self.first_since(setting.store.now() - age, setting)?
+            }
             OffsetReset::Latest | OffsetReset::Earliest | OffsetReset::ByDuration(_) => log_start,
         };
         if requested < log_start {
@@ -388,7 +472,8 @@ impl Cursor {
             reader
         } else {
             let options = ReadOptions::new().isolation(setting.config.isolation);
-            self.reader.insert(self.partition.read_with(position.., options)?)
+            self.reader
+                .insert(self.partition.read_with(position.., options)?)
         };
         match reader.next() {
             Some(Ok(batch)) => Ok(Some(Held::new(batch, is_first))),

@@ -13,28 +13,32 @@ use crate::topic_partition::TopicPartition;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rebalance {
-    /// These partitions go to other members. They are still owned, and can be committed, until the next `poll`, which lets go of
-    /// them.
+    /// These partitions go to other members. They are still owned, and can be committed, until the
+    /// next `poll`, which lets go of them.
     Revoking(Vec<TopicPartition>),
-    /// These partitions are owned from now on. The next `poll` starts them where the group committed.
+    /// These partitions are owned from now on. The next `poll` starts them where the group
+    /// committed.
     Assigned(Vec<TopicPartition>),
-    /// These partitions are no longer owned: their topic was deleted, or the member was too slow and others have them.
+    /// These partitions are no longer owned: their topic was deleted, or the member was too slow
+    /// and others have them.
     Lost(Vec<TopicPartition>),
 }
 
 impl Rebalance {
     pub(in crate::group) fn partitions(&self) -> &[TopicPartition] {
         match self {
-            Self::Revoking(partitions) | Self::Assigned(partitions) | Self::Lost(partitions) => partitions,
+            Self::Revoking(partitions) | Self::Assigned(partitions) | Self::Lost(partitions) => {
+                partitions
+            }
         }
     }
 }
 
-/// The records of one poll. Iterate over it by reference; each item is a `Result`, since a batch with a good checksum can still
-/// hold a malformed record.
+/// The records of one poll. Iterate over it by reference; each item is a `Result`, since a batch
+/// with a good checksum can still hold a malformed record.
 ///
-/// Records of one partition come in the order of their offsets. Clones share the records, which stay readable whatever happens to
-/// the consumer or the log.
+/// Records of one partition come in the order of their offsets. Clones share the records, which
+/// stay readable whatever happens to the consumer or the log.
 #[derive(Clone)]
 pub struct Records {
     shared: Arc<Polled>,
@@ -65,10 +69,21 @@ impl fmt::Debug for Rebalance {
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Polled { batches, partitions, rebalance, skipped, .. } = &*self.shared;
+        let Polled {
+            batches,
+            partitions,
+            rebalance,
+            skipped,
+            ..
+        } = &*self.shared;
         let mut shown = f.debug_struct("Records");
-        shown.field("partitions", &Few(partitions)).field("batches", &batches.len());
-        shown.field("rebalance", &Few(rebalance)).field("skipped", &Few(skipped)).finish()
+        shown
+            .field("partitions", &Few(partitions))
+            .field("batches", &batches.len());
+        shown
+            .field("rebalance", &Few(rebalance))
+            .field("skipped", &Few(skipped))
+            .finish()
     }
 }
 
@@ -76,12 +91,18 @@ impl Records {
     /// Nothing at all.
     pub(in crate::group) fn none() -> Self {
         static NONE: LazyLock<Arc<Polled>> = LazyLock::new(Arc::default);
-        Self { shared: Arc::clone(&NONE) }
+        Self {
+            shared: Arc::clone(&NONE),
+        }
     }
 
     /// Only the news that the assignment changed.
     pub(in crate::group) fn rebalanced(rebalance: Vec<Rebalance>) -> Self {
-        Polled { rebalance, ..Polled::default() }.into()
+        Polled {
+            rebalance,
+            ..Polled::default()
+        }
+        .into()
     }
 
     /// All records, partition by partition.
@@ -89,8 +110,8 @@ impl Records {
         RecordIter::over(&self.shared.batches)
     }
 
-    /// Whether there are no records. There may still be a [`rebalance`](Self::rebalance) or something
-    /// [`skipped`](Self::skipped).
+    /// Whether there are no records. There may still be a [`rebalance`](Self::rebalance) or
+    /// something [`skipped`](Self::skipped).
     pub fn is_empty(&self) -> bool {
         self.shared.batches.is_empty()
     }
@@ -102,24 +123,32 @@ impl Records {
 
     /// The records of one partition; none if it has none here.
     pub fn of(&self, partition: &TopicPartition) -> RecordIter<'_> {
-        let Polled { batches, partitions, ends, .. } = &*self.shared;
+        let Polled {
+            batches,
+            partitions,
+            ends,
+            ..
+        } = &*self.shared;
         let place = partitions.iter().position(|other| other == partition);
         let batches = place.and_then(|place| {
-            let start = place.checked_sub(1).map_or(Some(&0), |before| ends.get(before))?;
+            let start = place
+                .checked_sub(1)
+                .map_or(Some(&0), |before| ends.get(before))?;
             batches.get(*start..*ends.get(place)?)
         });
         RecordIter::over(batches.unwrap_or_default())
     }
 
     /// What changed in the assignment. A poll that reports a change carries no records, and what is
-    /// [`Revoking`](Rebalance::Revoking) is owned until the next poll. What [`join`](crate::ConsumerGroup::join) gave is not
-    /// reported: it is in [`assignment`](crate::Consumer::assignment).
+    /// [`Revoking`](Rebalance::Revoking) is owned until the next poll. What
+    /// [`join`](crate::ConsumerGroup::join) gave is not reported: it is in
+    /// [`assignment`](crate::Consumer::assignment).
     pub fn rebalance(&self) -> &[Rebalance] {
         &self.shared.rebalance
     }
 
-    /// Offsets that retention or `delete_records_before` removed before this group read them. Each range is told once; the
-    /// records that follow it are the next that there are.
+    /// Offsets that retention or `delete_records_before` removed before this group read them. Each
+    /// range is told once; the records that follow it are the next that there are.
     pub fn skipped(&self) -> &[(TopicPartition, Range<u64>)] {
         &self.shared.skipped
     }
@@ -136,7 +165,9 @@ impl<'a> IntoIterator for &'a Records {
 
 impl From<Polled> for Records {
     fn from(polled: Polled) -> Self {
-        Self { shared: Arc::new(polled) }
+        Self {
+            shared: Arc::new(polled),
+        }
     }
 }
 

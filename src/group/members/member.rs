@@ -1,8 +1,9 @@
 //! A group as its members share it, and one member's place in it.
 //!
-//! [`Membership`] decides; this room gives it what it has no part in: the lock, the topics that there are, real time for members
-//! that stay away too long, and the signals that end a wait when there is news. A member asks for news without the lock: it
-//! compares two counters. Nothing here reads records or commits.
+//! [`Membership`] decides; this room gives it what it has no part in: the lock, the topics that
+//! there are, real time for members that stay away too long, and the signals that end a wait when
+//! there is news. A member asks for news without the lock: it compares two counters. Nothing here
+//! reads records or commits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -32,7 +33,8 @@ pub(in crate::group) struct Group {
     max_size: Option<u32>,
     /// Rises, under the lock, whenever there may be news for some member.
     news: AtomicU64,
-    /// Whether any member ever had a limit on its time between polls. If not, polls need not look for those who exceeded it.
+    /// Whether any member ever had a limit on its time between polls. If not, polls need not look
+    /// for those who exceeded it.
     is_timed: AtomicBool,
     state: Mutex<State>,
 }
@@ -59,8 +61,8 @@ struct Seat {
     signal: Arc<Signal>,
     /// How long it may stay away between two polls.
     max_poll_interval: Option<Duration>,
-    /// When it will have stayed away too long; `None` while it is in a call. Of a static member whose handle is gone: until when
-    /// its place is kept.
+    /// When it will have stayed away too long; `None` while it is in a call. Of a static member
+    /// whose handle is gone: until when its place is kept.
     deadline: Option<Deadline>,
     /// In a commit, which nobody may overtake by taking its partitions.
     is_committing: bool,
@@ -88,13 +90,24 @@ pub(in crate::group) struct News {
 impl Seat {
     /// Of a static member whose handle is gone.
     fn vacant() -> Self {
-        Self { signal: Signal::new(), max_poll_interval: None, deadline: None, is_committing: false }
+        Self {
+            signal: Signal::new(),
+            max_poll_interval: None,
+            deadline: None,
+            is_committing: false,
+        }
     }
 }
 
 impl Group {
     pub(in crate::group) fn new(id: Arc<str>, max_size: Option<u32>) -> Self {
-        Self { id, max_size, news: AtomicU64::new(0), is_timed: AtomicBool::new(false), state: Mutex::default() }
+        Self {
+            id,
+            max_size,
+            news: AtomicU64::new(0),
+            is_timed: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
     }
 
     pub(in crate::group) fn id(&self) -> &Arc<str> {
@@ -102,7 +115,9 @@ impl Group {
     }
 
     pub(in crate::group) fn fenced(&self) -> Error {
-        Error::MemberFenced { group: Arc::clone(&self.id) }
+        Error::MemberFenced {
+            group: Arc::clone(&self.id),
+        }
     }
 
     pub(in crate::group) fn has_members(&self) -> bool {
@@ -130,7 +145,9 @@ impl Group {
         let mut state = self.state.lock();
         self.remove_overdue(&mut state);
         if !state.membership.is_empty() {
-            return Err(Error::NonEmptyGroup { group: Arc::clone(&self.id) });
+            return Err(Error::NonEmptyGroup {
+                group: Arc::clone(&self.id),
+            });
         }
         with()
     }
@@ -148,7 +165,8 @@ impl Group {
         self.announce(&self.state.lock(), None);
     }
 
-    /// There may be news for everybody, save for the member that made them. The lock is held, so no news are overlooked.
+    /// There may be news for everybody, save for the member that made them. The lock is held, so no
+    /// news are overlooked.
     fn announce(&self, state: &State, except: Option<MemberId>) {
         self.news.fetch_add(1, Ordering::SeqCst);
         for (_, seat) in state.seats.iter().filter(|(id, _)| Some(**id) != except) {
@@ -170,7 +188,13 @@ impl State {
             }
         }
         let shape = |(name, subscribed): (&Arc<str>, &Subscribed)| {
-            (Arc::clone(name), TopicShape { partitions: subscribed.slots.count(), id: subscribed.topic.id() })
+            (
+                Arc::clone(name),
+                TopicShape {
+                    partitions: subscribed.slots.count(),
+                    id: subscribed.topic.id(),
+                },
+            )
         };
         let shapes = topics.iter().map(shape).collect();
         self.topics = topics;
@@ -179,18 +203,39 @@ impl State {
 
     /// Those of the catalog that some member subscribes to.
     fn wanted_topics(&self, catalog: &Catalog) -> Vec<Arc<TopicCore>> {
-        if self.membership.subscriptions().any(Subscription::is_pattern) {
-            let is_wanted = |topic: &Arc<TopicCore>| self.membership.subscriptions().any(|wanted| wanted.contains(topic.name()));
+        if self
+            .membership
+            .subscriptions()
+            .any(Subscription::is_pattern)
+        {
+            let is_wanted = |topic: &Arc<TopicCore>| {
+                self.membership
+                    .subscriptions()
+                    .any(|wanted| wanted.contains(topic.name()))
+            };
             return catalog.topics().into_iter().filter(is_wanted).collect();
         }
-        let names: BTreeSet<&str> = self.membership.subscriptions().flat_map(Subscription::topics).collect();
-        names.into_iter().filter_map(|name| catalog.topic(name).ok()).collect()
+        let names: BTreeSet<&str> = self
+            .membership
+            .subscriptions()
+            .flat_map(Subscription::topics)
+            .collect();
+        names
+            .into_iter()
+            .filter_map(|name| catalog.topic(name).ok())
+            .collect()
     }
 
     /// Takes out members that stayed away too long. Gives whether there were any.
     fn remove_overdue(&mut self) -> bool {
-        let is_overdue = |seat: &Seat| !seat.is_committing && seat.deadline.is_some_and(Deadline::has_passed);
-        let overdue: Vec<MemberId> = self.seats.iter().filter(|(_, seat)| is_overdue(seat)).map(|(&id, _)| id).collect();
+        let is_overdue =
+            |seat: &Seat| !seat.is_committing && seat.deadline.is_some_and(Deadline::has_passed);
+        let overdue: Vec<MemberId> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| is_overdue(seat))
+            .map(|(&id, _)| id)
+            .collect();
         for &id in &overdue {
             self.seats.remove(&id);
             self.membership.remove(id);
@@ -198,11 +243,14 @@ impl State {
         !overdue.is_empty()
     }
 
-    /// Returns a partition for its owner to read. One that could not be opened is owned like the others: the owner's `poll`
-    /// reports it.
+    /// Returns a partition for its owner to read. One that could not be opened is owned like the
+    /// others: the owner's `poll` reports it.
     fn owned(&self, partition: &TopicPartition) -> Option<Owned> {
         let Subscribed { topic, slots } = self.topics.get(&partition.topic)?;
-        Some(Owned { topic: Arc::clone(topic), core: topic.opened_or_not(slots, partition.partition) })
+        Some(Owned {
+            topic: Arc::clone(topic),
+            core: topic.opened_or_not(slots, partition.partition),
+        })
     }
 }
 
@@ -228,9 +276,11 @@ pub(in crate::group) struct Member {
 }
 
 impl Member {
-    /// Joins, and takes what is free of its share at once. A static member takes the place that was kept for it.
+    /// Joins, and takes what is free of its share at once. A static member takes the place that was
+    /// kept for it.
     ///
-    /// `GroupFull` if there are as many members as there may be; `InstanceInUse` if another has the name of this static member.
+    /// `GroupFull` if there are as many members as there may be; `InstanceInUse` if another has the
+    /// name of this static member.
     pub(in crate::group) fn join(
         group: &Arc<Group>,
         catalog: &Arc<Catalog>,
@@ -247,7 +297,11 @@ impl Member {
             group: Arc::clone(group),
             catalog: Arc::clone(catalog),
             signal: Arc::clone(&signal),
-            profile: Profile { subscription, assignor, instance_id },
+            profile: Profile {
+                subscription,
+                assignor,
+                instance_id,
+            },
             max_poll_interval: config.max_poll_interval,
             session_timeout: config.session_timeout,
             id: 0,
@@ -268,7 +322,11 @@ impl Member {
     /// Becomes a member under a new id, or under that which was kept.
     fn take_place(&mut self, state: &mut State) -> Result<()> {
         self.group.remove_overdue(state);
-        let kept = self.profile.instance_id.as_deref().and_then(|name| state.membership.instance(name));
+        let kept = self
+            .profile
+            .instance_id
+            .as_deref()
+            .and_then(|name| state.membership.instance(name));
         self.id = if let Some((id, true)) = kept {
             state.membership.resume(id, self.profile.clone());
             id
@@ -286,10 +344,15 @@ impl Member {
         if let Some(instance) = &self.profile.instance_id
             && state.membership.instance(instance).is_some()
         {
-            return Err(Error::InstanceInUse { group, instance: Arc::clone(instance) });
+            return Err(Error::InstanceInUse {
+                group,
+                instance: Arc::clone(instance),
+            });
         }
         match self.group.max_size {
-            Some(limit) if state.membership.members_count() >= limit as usize => Err(Error::GroupFull { group, limit }),
+            Some(limit) if state.membership.members_count() >= limit as usize => {
+                Err(Error::GroupFull { group, limit })
+            }
             _ => Ok(()),
         }
     }
@@ -311,9 +374,11 @@ impl Member {
         &self.signal
     }
 
-    /// What changed for this member since it last asked, if anything did. What it was told is revoking is given up.
+    /// What changed for this member since it last asked, if anything did. What it was told is
+    /// revoking is given up.
     ///
-    /// It can fail only for a member that was fenced and finds its place taken: `GroupFull`, `InstanceInUse`.
+    /// It can fail only for a member that was fenced and finds its place taken: `GroupFull`,
+    /// `InstanceInUse`.
     pub(in crate::group) fn news(&mut self) -> Result<Option<News>> {
         let is_quiet = !self.is_revoking
             && self.group.news.load(Ordering::SeqCst) == self.known_news
@@ -329,7 +394,8 @@ impl Member {
 
     /// Leads the member one step on, and tells the others if that is news for them.
     fn step(&mut self, state: &mut State) -> Result<News> {
-        let mut is_news = state.catalog_version != self.catalog.version() && state.refresh(&self.catalog);
+        let mut is_news =
+            state.catalog_version != self.catalog.version() && state.refresh(&self.catalog);
         is_news |= state.remove_overdue();
         let mut news = News::default();
         let mut change = state.membership.sync(self.id);
@@ -340,7 +406,13 @@ impl Member {
             self.take_seat(state);
             change = state.membership.sync(self.id);
         }
-        let Change { released, lost, revoking, assigned, epoch } = change.unwrap_or_default();
+        let Change {
+            released,
+            lost,
+            revoking,
+            assigned,
+            epoch,
+        } = change.unwrap_or_default();
         if is_news || !released.is_empty() {
             self.group.announce(state, Some(self.id));
         }
@@ -352,22 +424,37 @@ impl Member {
         news.gone.extend(lost.iter().cloned());
         news.lost = lost;
         news.revoking = revoking;
-        news.assigned = assigned.iter().filter_map(|partition| state.owned(partition)).collect();
+        news.assigned = assigned
+            .iter()
+            .filter_map(|partition| state.owned(partition))
+            .collect();
         Ok(news)
     }
 
-    /// Takes a seat among the members: from now on it is told of news. The membership has it already.
+    /// Takes a seat among the members: from now on it is told of news. The membership has it
+    /// already.
     fn take_seat(&self, state: &mut State) {
         let (signal, max_poll_interval) = (Arc::clone(&self.signal), self.max_poll_interval);
-        state.seats.insert(self.id, Seat { signal, max_poll_interval, deadline: None, is_committing: false });
+        state.seats.insert(
+            self.id,
+            Seat {
+                signal,
+                max_poll_interval,
+                deadline: None,
+                is_committing: false,
+            },
+        );
         // Topics that only this member subscribes to are not among the group's yet.
         state.refresh(&self.catalog);
         self.group.announce(state, Some(self.id));
     }
 
-    /// The member is in a call of `poll` until the guard is dropped; the time until its next one runs from then.
+    /// The member is in a call of `poll` until the guard is dropped; the time until its next one
+    /// runs from then.
     pub(in crate::group) fn enter(&self) -> InCall {
-        let timed = self.max_poll_interval.map(|interval| (Arc::clone(&self.group), self.id, interval));
+        let timed = self
+            .max_poll_interval
+            .map(|interval| (Arc::clone(&self.group), self.id, interval));
         if timed.is_some()
             && let Some(seat) = self.group.state.lock().seats.get_mut(&self.id)
         {
@@ -376,9 +463,14 @@ impl Member {
         InCall { timed }
     }
 
-    /// Waits until there may be something new, or until `deadline`; no longer than until somebody may have stayed away too long.
+    /// Waits until there may be something new, or until `deadline`; no longer than until somebody
+    /// may have stayed away too long.
     pub(in crate::group) fn wait(&self, deadline: Deadline) {
-        self.signal.wait(self.next_check().into_iter().fold(deadline, Deadline::earlier));
+        self.signal.wait(
+            self.next_check()
+                .into_iter()
+                .fold(deadline, Deadline::earlier),
+        );
     }
 
     /// When another member may have stayed away too long.
@@ -388,11 +480,15 @@ impl Member {
         }
         let state = self.group.state.lock();
         // Who is in a call now has its whole interval before it.
-        let checks = state.seats.values().filter_map(|seat| seat.deadline.or(seat.max_poll_interval.map(Deadline::after)));
+        let checks = state.seats.values().filter_map(|seat| {
+            seat.deadline
+                .or(seat.max_poll_interval.map(Deadline::after))
+        });
         checks.reduce(Deadline::earlier)
     }
 
-    /// Begins a commit of these partitions: until the guard is dropped, nobody takes them. `MemberFenced` if others have them.
+    /// Begins a commit of these partitions: until the guard is dropped, nobody takes them.
+    /// `MemberFenced` if others have them.
     pub(in crate::group) fn begin_commit<'a>(
         &self,
         partitions: impl IntoIterator<Item = &'a TopicPartition>,
@@ -420,7 +516,10 @@ impl Drop for Member {
         self.catalog.waiters().unregister(&self.signal);
         let mut state = self.group.state.lock();
         // One that failed to join, or was fenced, has no seat, or another has it by now.
-        let is_seated = state.seats.get(&self.id).is_some_and(|seat| Arc::ptr_eq(&seat.signal, &self.signal));
+        let is_seated = state
+            .seats
+            .get(&self.id)
+            .is_some_and(|seat| Arc::ptr_eq(&seat.signal, &self.signal));
         if !is_seated {
             return;
         }
@@ -428,7 +527,10 @@ impl Drop for Member {
             state.membership.suspend(self.id);
             if let Some(seat) = state.seats.get_mut(&self.id) {
                 // Its place is kept: from now on nobody listens.
-                *seat = Seat { deadline: Some(Deadline::after(self.session_timeout)), ..Seat::vacant() };
+                *seat = Seat {
+                    deadline: Some(Deadline::after(self.session_timeout)),
+                    ..Seat::vacant()
+                };
             }
         } else {
             state.seats.remove(&self.id);

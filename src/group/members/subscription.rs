@@ -1,6 +1,7 @@
 //! What a member wants to read: a list of topics, or all whose names match a pattern.
 //!
-//! A name in the list need not be a topic yet: the member gets its partitions once there is one. So it is with what matches.
+//! A name in the list need not be a topic yet: the member gets its partitions once there is one. So
+//! it is with what matches.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use crate::brief::Few;
 use crate::error::{Error, Result};
 use crate::format::file_name;
 
-/// The topics that a member of a group reads. Made from one name or a list: `"orders"`, `["orders", "refunds"]`, a
-/// `Vec<String>`; or from a [`pattern`](Self::pattern).
+/// The topics that a member of a group reads. Made from one name or a list: `"orders"`,
+/// `["orders", "refunds"]`, a `Vec<String>`; or from a [`pattern`](Self::pattern).
 ///
-/// A topic that does not exist (yet) is no error: its partitions are shared out as soon as it is created.
+/// A topic that does not exist (yet) is no error: its partitions are shared out as soon as it is
+/// created.
 ///
 /// ```
 /// # use annals::Subscription;
@@ -59,8 +61,8 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    /// All topics whose whole names match a regular expression (in the syntax of the `regex` crate), now and later:
-    /// `"orders-.*"`. Kafka's internal topics are not among them.
+    /// All topics whose whole names match a regular expression (in the syntax of the `regex`
+    /// crate), now and later: `"orders-.*"`. Kafka's internal topics are not among them.
     ///
     /// # Errors
     /// [`Error::InvalidConfig`] if it is no regular expression.
@@ -71,8 +73,16 @@ impl Subscription {
         };
         // Checked alone first: a parenthesis too many must not pair with those added here.
         RegexBuilder::new(pattern).build().map_err(invalid)?;
-        let regex = RegexBuilder::new(&format!("^(?:{pattern})$")).build().map_err(invalid)?;
-        Ok(Self { topics: Vec::new(), pattern: Some(Pattern { text: pattern.into(), regex }) })
+        let regex = RegexBuilder::new(&format!("^(?:{pattern})$"))
+            .build()
+            .map_err(invalid)?;
+        Ok(Self {
+            topics: Vec::new(),
+            pattern: Some(Pattern {
+                text: pattern.into(),
+                regex,
+            }),
+        })
     }
 
     /// The topics of a list, in the order of their names, each once; none for a pattern.
@@ -89,7 +99,10 @@ impl Subscription {
     pub fn contains(&self, topic: &str) -> bool {
         match &self.pattern {
             Some(pattern) => !file_name::is_internal_topic(topic) && pattern.regex.is_match(topic),
-            None => self.topics.binary_search_by(|name| (**name).cmp(topic)).is_ok(),
+            None => self
+                .topics
+                .binary_search_by(|name| (**name).cmp(topic))
+                .is_ok(),
         }
     }
 }
@@ -99,7 +112,10 @@ impl<T: Into<Arc<str>>> FromIterator<T> for Subscription {
         let mut topics: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
         topics.sort_unstable();
         topics.dedup();
-        Self { topics, pattern: None }
+        Self {
+            topics,
+            pattern: None,
+        }
     }
 }
 
@@ -158,14 +174,25 @@ mod tests {
     fn a_pattern_matches_whole_names() {
         let pattern = Subscription::pattern("t-.*|u").unwrap();
         assert!(["t-", "t-1", "u"].iter().all(|name| pattern.contains(name)));
-        assert!(["at-1", "u1", "", "t"].iter().all(|name| !pattern.contains(name)));
-        assert!(!Subscription::pattern(".*").unwrap().contains("__consumer_offsets"));
+        assert!(
+            ["at-1", "u1", "", "t"]
+                .iter()
+                .all(|name| !pattern.contains(name))
+        );
+        assert!(
+            !Subscription::pattern(".*")
+                .unwrap()
+                .contains("__consumer_offsets")
+        );
         assert_eq!(pattern, Subscription::pattern("t-.*|u").unwrap());
         assert_ne!(pattern, Subscription::pattern("t-.*").unwrap());
         assert!(pattern.is_pattern() && pattern.topics().len() == 0);
         for wrong in ["(", "a)(b", "[z-a]"] {
             let refused = Subscription::pattern(wrong);
-            assert!(matches!(refused, Err(Error::InvalidConfig { key, .. }) if key == "subscription pattern"), "{wrong}");
+            assert!(
+                matches!(refused, Err(Error::InvalidConfig { key, .. }) if key == "subscription pattern"),
+                "{wrong}"
+            );
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What every group committed, in memory: the fold of the records of `__consumer_offsets`.
 //!
-//! The records decide, not the order in which this map hears of them: an entry remembers the offset of the record that made it,
-//! and an older record never replaces a newer one. All records of a group are in one partition, so their offsets are comparable.
+//! The records decide, not the order in which this map hears of them: an entry remembers the offset
+//! of the record that made it, and an older record never replaces a newer one. All records of a
+//! group are in one partition, so their offsets are comparable.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +26,10 @@ pub struct OffsetAndMetadata {
 
 impl From<u64> for OffsetAndMetadata {
     fn from(offset: u64) -> Self {
-        Self { offset, metadata: String::new() }
+        Self {
+            offset,
+            metadata: String::new(),
+        }
     }
 }
 
@@ -38,8 +42,8 @@ pub(in crate::group) struct Commit {
     pub(in crate::group) committed_at: Timestamp,
     /// Of the topic that it is about; `None` in commits of Kafka before 4.1.
     pub(in crate::group) topic_id: Option<TopicId>,
-    /// `None` where the offset is negative, as some clients wrote it: the group is there, and has no position. `Err`: a later, or
-    /// damaged, form of it.
+    /// `None` where the offset is negative, as some clients wrote it: the group is there, and has
+    /// no position. `Err`: a later, or damaged, form of it.
     pub(in crate::group) next: Result<Option<OffsetAndMetadata>, Malformed>,
 }
 
@@ -57,7 +61,8 @@ pub(in crate::group) struct Positions {
 }
 
 impl Positions {
-    /// Takes in a record of `__consumer_offsets`, unless it is of another kind, or of a group for which `belongs` is false.
+    /// Takes in a record of `__consumer_offsets`, unless it is of another kind, or of a group for
+    /// which `belongs` is false.
     pub(in crate::group) fn replay(
         &mut self,
         written_at: u64,
@@ -65,22 +70,38 @@ impl Positions {
         value: Option<&[u8]>,
         belongs: impl FnOnce(&str) -> bool,
     ) -> Result<(), Malformed> {
-        let GroupKey::OffsetCommit(key) = GroupKey::decode(key)? else { return Ok(()) };
+        let GroupKey::OffsetCommit(key) = GroupKey::decode(key)? else {
+            return Ok(());
+        };
         if !belongs(key.group) {
             return Ok(());
         }
         let partition = TopicPartition::new(key.topic, key.partition);
         let commit = value.map(|value| match OffsetCommitValue::decode(value) {
-            Ok(OffsetCommitValue { offset, metadata, topic_id, commit_timestamp, .. }) => {
+            Ok(OffsetCommitValue {
+                offset,
+                metadata,
+                topic_id,
+                commit_timestamp,
+                ..
+            }) => {
                 let topic_id = Some(TopicId(topic_id)).filter(|id| *id != TopicId::ZERO);
                 let metadata = metadata.into_owned();
                 let committed_at = Timestamp::from_millis(commit_timestamp);
                 let next = offset.map(|offset| OffsetAndMetadata { offset, metadata });
-                Commit { written_at, committed_at, topic_id, next: Ok(next) }
+                Commit {
+                    written_at,
+                    committed_at,
+                    topic_id,
+                    next: Ok(next),
+                }
             }
-            Err(malformed) => {
-                Commit { written_at, committed_at: Timestamp::from_millis(i64::MAX), topic_id: None, next: Err(malformed) }
-            }
+            Err(malformed) => Commit {
+                written_at,
+                committed_at: Timestamp::from_millis(i64::MAX),
+                topic_id: None,
+                next: Err(malformed),
+            },
         });
         match commit {
             Some(commit) => self.set(key.group, partition, commit),
@@ -96,16 +117,28 @@ impl Positions {
             None => self.groups.entry(group.into()).or_default(),
         };
         match commits.entry(partition) {
-            Entry::Occupied(mut present) if present.get().written_at < commit.written_at => drop(present.insert(commit)),
+            Entry::Occupied(mut present) if present.get().written_at < commit.written_at => {
+                drop(present.insert(commit))
+            }
             Entry::Occupied(_) => {}
             Entry::Vacant(vacant) => drop(vacant.insert(commit)),
         }
     }
 
     /// Takes in a tombstone that was written.
-    pub(in crate::group) fn remove(&mut self, group: &str, partition: &TopicPartition, written_at: u64) {
-        let Some(commits) = self.groups.get_mut(group) else { return };
-        if commits.get(partition).is_some_and(|present| present.written_at < written_at) {
+    pub(in crate::group) fn remove(
+        &mut self,
+        group: &str,
+        partition: &TopicPartition,
+        written_at: u64,
+    ) {
+        let Some(commits) = self.groups.get_mut(group) else {
+            return;
+        };
+        if commits
+            .get(partition)
+            .is_some_and(|present| present.written_at < written_at)
+        {
             commits.remove(partition);
         }
         if commits.is_empty() {
@@ -113,7 +146,8 @@ impl Positions {
         }
     }
 
-    /// Lowers each position to the end that is given for it, if it lies above. Gives group, partition, from and to.
+    /// Lowers each position to the end that is given for it, if it lies above. Gives group,
+    /// partition, from and to.
     pub(in crate::group) fn lower(
         &mut self,
         end_of: impl Fn(&TopicPartition, &Commit) -> Option<u64>,
@@ -121,7 +155,9 @@ impl Positions {
         let mut lowered = Vec::new();
         for (group, commits) in &mut self.groups {
             for (partition, commit) in commits {
-                let Some(end) = end_of(partition, commit) else { continue };
+                let Some(end) = end_of(partition, commit) else {
+                    continue;
+                };
                 if let Ok(Some(next)) = &mut commit.next
                     && next.offset > end
                 {
@@ -138,7 +174,10 @@ impl Positions {
     }
 
     /// What one group committed.
-    pub(in crate::group) fn of(&self, group: &str) -> impl Iterator<Item = (&TopicPartition, &Commit)> {
+    pub(in crate::group) fn of(
+        &self,
+        group: &str,
+    ) -> impl Iterator<Item = (&TopicPartition, &Commit)> {
         self.groups.get(group).into_iter().flatten()
     }
 
@@ -147,7 +186,9 @@ impl Positions {
         &self,
         only: Option<&str>,
     ) -> impl Iterator<Item = (&Arc<str>, &HashMap<TopicPartition, Commit>)> {
-        let bounds = only.map_or((Bound::Unbounded, Bound::Unbounded), |group| (Bound::Included(group), Bound::Included(group)));
+        let bounds = only.map_or((Bound::Unbounded, Bound::Unbounded), |group| {
+            (Bound::Included(group), Bound::Included(group))
+        });
         self.groups.range::<str, _>(bounds)
     }
 }
@@ -157,15 +198,39 @@ mod tests {
     use super::*;
     use crate::format::offset_commit::OffsetCommitKey;
 
-    fn record(group: &str, topic: &str, partition: u32, offset: u64, topic_id: [u8; 16]) -> (Vec<u8>, Vec<u8>) {
+    fn record(
+        group: &str,
+        topic: &str,
+        partition: u32,
+        offset: u64,
+        topic_id: [u8; 16],
+    ) -> (Vec<u8>, Vec<u8>) {
         let metadata = format!("at {offset}").into();
         let offset = Some(offset);
-        let value = OffsetCommitValue { offset, leader_epoch: -1, metadata, commit_timestamp: 7, expire_timestamp: -1, topic_id };
-        (OffsetCommitKey { group, topic, partition }.encode(), value.encode())
+        let value = OffsetCommitValue {
+            offset,
+            leader_epoch: -1,
+            metadata,
+            commit_timestamp: 7,
+            expire_timestamp: -1,
+            topic_id,
+        };
+        (
+            OffsetCommitKey {
+                group,
+                topic,
+                partition,
+            }
+            .encode(),
+            value.encode(),
+        )
     }
 
     fn offset(positions: &Positions, group: &str, partition: (&str, u32)) -> Option<u64> {
-        positions.get(group, &partition.into()).and_then(Commit::position).map(|next| next.offset)
+        positions
+            .get(group, &partition.into())
+            .and_then(Commit::position)
+            .map(|next| next.offset)
     }
 
     #[test]
@@ -173,7 +238,9 @@ mod tests {
         let mut positions = Positions::default();
         for (written_at, next) in [(0, 5), (1, 9), (2, 3)] {
             let (key, value) = record("g", "t", 0, next, [1; 16]);
-            positions.replay(written_at, &key, Some(&value), |_| true).unwrap();
+            positions
+                .replay(written_at, &key, Some(&value), |_| true)
+                .unwrap();
         }
         let (key, value) = record("g", "t", 1, 4, [0; 16]);
         positions.replay(3, &key, Some(&value), |_| true).unwrap();
@@ -181,13 +248,21 @@ mod tests {
         let commit = positions.get("g", &("t", 0).into()).unwrap();
         assert_eq!(commit.topic_id, Some(TopicId([1; 16])));
         assert_eq!(commit.position().unwrap().metadata, "at 3");
-        assert_eq!(positions.get("g", &("t", 1).into()).unwrap().topic_id, None, "all zero is none");
+        assert_eq!(
+            positions.get("g", &("t", 1).into()).unwrap().topic_id,
+            None,
+            "all zero is none"
+        );
 
         positions.replay(4, &key, None, |_| true).unwrap();
         assert_eq!(offset(&positions, "g", ("t", 1)), None);
         let (key, _) = record("g", "t", 0, 0, [0; 16]);
         positions.replay(5, &key, None, |_| true).unwrap();
-        assert_eq!(positions.groups(None).count(), 0, "a group without positions is gone");
+        assert_eq!(
+            positions.groups(None).count(),
+            0,
+            "a group without positions is gone"
+        );
     }
 
     #[test]
@@ -195,7 +270,16 @@ mod tests {
         let mut positions = Positions::default();
         for (written_at, next) in [(8, 80), (7, 70)] {
             let committed_at = Timestamp::from_millis(0);
-            positions.set("g", ("t", 0).into(), Commit { written_at, committed_at, topic_id: None, next: Ok(Some(next.into())) });
+            positions.set(
+                "g",
+                ("t", 0).into(),
+                Commit {
+                    written_at,
+                    committed_at,
+                    topic_id: None,
+                    next: Ok(Some(next.into())),
+                },
+            );
         }
         assert_eq!(offset(&positions, "g", ("t", 0)), Some(80));
         positions.remove("g", &("t", 0).into(), 6);
@@ -207,9 +291,16 @@ mod tests {
         let mut positions = Positions::default();
         for (written_at, group) in (0..).zip(["f", "g", "gg", "h"]) {
             let (key, value) = record(group, "t", 0, 5, [0; 16]);
-            positions.replay(written_at, &key, Some(&value), |_| true).unwrap();
+            positions
+                .replay(written_at, &key, Some(&value), |_| true)
+                .unwrap();
         }
-        let names = |only| positions.groups(only).map(|(group, _)| &**group).collect::<Vec<_>>();
+        let names = |only| {
+            positions
+                .groups(only)
+                .map(|(group, _)| &**group)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(names(None), ["f", "g", "gg", "h"]);
         assert_eq!(names(Some("g")), ["g"]);
         assert!(names(Some("")).is_empty() && names(Some("ggg")).is_empty());
@@ -218,10 +309,14 @@ mod tests {
     #[test]
     fn records_of_other_kinds_and_other_partitions_are_passed_over() {
         let mut positions = Positions::default();
-        positions.replay(0, b"\0\x02\0\x01g", Some(b"\0\x03"), |_| true).unwrap();
+        positions
+            .replay(0, b"\0\x02\0\x01g", Some(b"\0\x03"), |_| true)
+            .unwrap();
         positions.replay(1, b"\0\x63", Some(b""), |_| true).unwrap();
         let (key, value) = record("g", "t", 0, 5, [0; 16]);
-        positions.replay(2, &key, Some(&value), |group| group != "g").unwrap();
+        positions
+            .replay(2, &key, Some(&value), |group| group != "g")
+            .unwrap();
         assert_eq!(positions.groups(None).count(), 0);
     }
 
@@ -230,8 +325,13 @@ mod tests {
         let mut positions = Positions::default();
         let (key, value) = record("g", "t", 0, 5, [0; 16]);
         positions.replay(0, &key, Some(&value), |_| true).unwrap();
-        let none = OffsetCommitValue { offset: None, ..OffsetCommitValue::decode(&value).unwrap() };
-        positions.replay(1, &key, Some(&none.encode()), |_| true).unwrap();
+        let none = OffsetCommitValue {
+            offset: None,
+            ..OffsetCommitValue::decode(&value).unwrap()
+        };
+        positions
+            .replay(1, &key, Some(&none.encode()), |_| true)
+            .unwrap();
         assert_eq!(positions.get("g", &("t", 0).into()).unwrap().next, Ok(None));
         assert_eq!(positions.groups(None).count(), 1, "the group is there");
         assert!(positions.lower(|_, _| Some(0)).is_empty());
@@ -241,7 +341,9 @@ mod tests {
     fn a_value_of_a_later_version_is_kept_as_unreadable() {
         let mut positions = Positions::default();
         let (key, _) = record("g", "t", 0, 5, [0; 16]);
-        positions.replay(2, &key, Some(b"\0\x63and more"), |_| true).unwrap();
+        positions
+            .replay(2, &key, Some(b"\0\x63and more"), |_| true)
+            .unwrap();
         assert!(positions.get("g", &("t", 0).into()).unwrap().next.is_err());
     }
 }

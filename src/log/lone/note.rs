@@ -1,7 +1,9 @@
-//! What a partition that is opened alone notes of itself, under a checksum: whether it is dense, and where it starts.
+//! What a partition that is opened alone notes of itself, under a checksum: whether it is dense,
+//! and where it starts.
 //!
-//! The note is written before the first segment, and again, durably, before the checkpoints say what has changed in it. A
-//! partition without one, of before there was such a file, is read by its checkpoints, and gaps are legal in it.
+//! The note is written before the first segment, and again, durably, before the checkpoints say
+//! what has changed in it. A partition without one, of before there was such a file, is read by its
+//! checkpoints, and gaps are legal in it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,46 +33,98 @@ impl Note {
         let path = dir.join(file_name::LONE_PARTITION);
         let bytes = match read_file(storage, &path, MAX_BYTES) {
             Ok(bytes) => bytes,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => Vec::new(),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::InvalidData
+                ) =>
+            {
+                Vec::new()
+            }
             Err(error) => return Err(Error::io("read", &path, error)),
         };
         let file = match decode_lone_file(&bytes) {
-            Err(NEWER_VERSION) => return Err(Error::Unsupported { path, what: "a later version of `lone-partition`" }),
-            // A broker, which leaves its topic id, may have compacted the partition, and moved its start.
-            decoded => decoded.ok().filter(|_| storage.metadata(&dir.join(file_name::PARTITION_METADATA)).is_err()),
+            Err(NEWER_VERSION) => {
+                return Err(Error::Unsupported {
+                    path,
+                    what: "a later version of `lone-partition`",
+                });
+            }
+            // A broker, which leaves its topic id, may have compacted the partition, and moved its
+            // start.
+            decoded => decoded.ok().filter(|_| {
+                storage
+                    .metadata(&dir.join(file_name::PARTITION_METADATA))
+                    .is_err()
+            }),
         };
-        Ok(Self { path, on_disk: Mutex::new(file) })
+        Ok(Self {
+            path,
+            on_disk: Mutex::new(file),
+        })
     }
 
     /// Where the log starts; `None` where there is no note.
     pub(in crate::log) fn log_start(&self) -> Option<u64> {
-        self.on_disk.lock().as_ref().map(|file| file.log_start.unwrap_or(0))
+        self.on_disk
+            .lock()
+            .as_ref()
+            .map(|file| file.log_start.unwrap_or(0))
     }
 
     /// Whether it said so when it was last written; see `settle_density`.
     pub(in crate::log) fn is_dense(&self) -> bool {
-        self.on_disk.lock().as_ref().is_some_and(|file| file.is_dense)
+        self.on_disk
+            .lock()
+            .as_ref()
+            .is_some_and(|file| file.is_dense)
     }
 
     /// Notes, before it has a segment, whether a new partition will have gaps.
-    pub(in crate::log) fn begin(&self, storage: &dyn Storage, settings: &TopicSettings) -> Result<bool> {
+    pub(in crate::log) fn begin(
+        &self,
+        storage: &dyn Storage,
+        settings: &TopicSettings,
+    ) -> Result<bool> {
         let is_dense = is_never_compacted(settings);
-        self.write(storage, LoneFile { is_dense, log_start: None })?;
+        self.write(
+            storage,
+            LoneFile {
+                is_dense,
+                log_start: None,
+            },
+        )?;
         Ok(is_dense)
     }
 
     /// Whether the partition is dense. Once it may be compacted it is so no more, for good.
-    pub(in crate::log) fn settle_density(&self, storage: &dyn Storage, settings: &TopicSettings) -> Result<bool> {
-        let Some(file) = self.on_disk.lock().clone().filter(|file| file.is_dense) else { return Ok(false) };
+    pub(in crate::log) fn settle_density(
+        &self,
+        storage: &dyn Storage,
+        settings: &TopicSettings,
+    ) -> Result<bool> {
+        let Some(file) = self.on_disk.lock().clone().filter(|file| file.is_dense) else {
+            return Ok(false);
+        };
         if is_never_compacted(settings) {
             return Ok(true);
         }
-        self.write(storage, LoneFile { is_dense: false, ..file })?;
+        self.write(
+            storage,
+            LoneFile {
+                is_dense: false,
+                ..file
+            },
+        )?;
         Ok(false)
     }
 
     /// Notes where the log starts, where that is not its first segment. Durable on return.
-    pub(in crate::log) fn store_log_start(&self, storage: &dyn Storage, log_start: Option<u64>) -> Result<()> {
+    pub(in crate::log) fn store_log_start(
+        &self,
+        storage: &dyn Storage,
+        log_start: Option<u64>,
+    ) -> Result<()> {
         let file = self.on_disk.lock().clone().unwrap_or_default();
         self.write(storage, LoneFile { log_start, ..file })
     }

@@ -1,4 +1,5 @@
-//! One partition opened alone to read, beside whoever writes it: no lock, no repair, nothing to close.
+//! One partition opened alone to read, beside whoever writes it: no lock, no repair, nothing to
+//! close.
 
 use std::path::Path;
 
@@ -15,17 +16,18 @@ use crate::partition::{KeepOpen, Partition, PartitionCore};
 use crate::topic::stored::unconfigured;
 
 impl Partition {
-    /// Opens the partition in `dir` to read, also beside a writer in another process: one that stands alone, or a partition of
-    /// any log. Takes no lock, writes nothing, repairs nothing, and needs no permission to write. Whatever would write is
-    /// [`Error::ReadOnly`].
+    /// Opens the partition in `dir` to read, also beside a writer in another process: one that
+    /// stands alone, or a partition of any log. Takes no lock, writes nothing, repairs nothing, and
+    /// needs no permission to write. Whatever would write is [`Error::ReadOnly`].
     ///
-    /// It sees what [`Log::open_read_only`](Log::open_read_only) sees of a partition, with two differences: the log start is
-    /// that of the moment of opening, and rises only with whole segments that the writer deletes; and a deleted topic is
-    /// noticed when its directory is gone. [`recovery`](Self::recovery) reports damage, as far as a reader beside a writer can
-    /// tell.
+    /// It sees what [`Log::open_read_only`](Log::open_read_only) sees of a partition, with two
+    /// differences: the log start is that of the moment of opening, and rises only with whole
+    /// segments that the writer deletes; and a deleted topic is noticed when its directory is gone.
+    /// [`recovery`](Self::recovery) reports damage, as far as a reader beside a writer can tell.
     ///
     /// # Errors
-    /// [`Error::NotALog`] if the directory holds nothing of a partition; [`Error::Io`] if it is not there or cannot be read.
+    /// [`Error::NotALog`] if the directory holds nothing of a partition; [`Error::Io`] if it is not
+    /// there or cannot be read.
     ///
     /// ```
     /// # use annals::{Partition, TopicConfig};
@@ -45,10 +47,18 @@ pub(in crate::log) fn open_read_only(builder: &LogBuilder) -> Result<Partition> 
     builder.check_dir()?;
     let log_settings = builder.config.resolve()?;
     let storage = &*builder.storage;
-    let dir = storage.canonical(&builder.dir).map_err(|error| Error::io("find", &builder.dir, error))?;
+    let dir = storage
+        .canonical(&builder.dir)
+        .map_err(|error| Error::io("find", &builder.dir, error))?;
     Contents::read(storage, &dir)?.check_is_partition(&dir)?;
-    if !list(storage, &dir)?.iter().any(|entry| file_name::parse_segment_file(&entry.name).is_some()) {
-        return Err(Error::NotALog { path: dir, reason: "it holds nothing of a partition".into() });
+    if !list(storage, &dir)?
+        .iter()
+        .any(|entry| file_name::parse_segment_file(&entry.name).is_some())
+    {
+        return Err(Error::NotALog {
+            path: dir,
+            reason: "it holds nothing of a partition".into(),
+        });
     }
     let id = identify(&dir);
     let log = log_around(storage, &dir);
@@ -56,7 +66,16 @@ pub(in crate::log) fn open_read_only(builder: &LogBuilder) -> Result<Partition> 
     let settings = unconfigured().over(&TopicSettings::default())?;
     let lines = Checkpoints::read(storage, home).lines();
     let is_clean = exists(storage, &home.join(file_name::CLEAN_SHUTDOWN))?;
-    let mut spec = spec(storage, home, &dir, id, settings, &lines, is_clean, log.is_some())?;
+    let mut spec = spec(
+        storage,
+        home,
+        &dir,
+        id,
+        settings,
+        &lines,
+        is_clean,
+        log.is_some(),
+    )?;
     if log.is_none() {
         let note = Note::read(storage, &dir)?;
         spec.log_start = note.log_start().unwrap_or(spec.log_start);

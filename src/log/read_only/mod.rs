@@ -30,13 +30,18 @@ pub(super) struct Beside {
 
 impl Beside {
     pub(super) fn new(catalog: &Arc<Catalog>, root: &Path) -> Self {
-        Self { catalog: Arc::downgrade(catalog), root: root.to_owned() }
+        Self {
+            catalog: Arc::downgrade(catalog),
+            root: root.to_owned(),
+        }
     }
 }
 
 impl LooksAgain for Beside {
     fn look_again(&self) -> Result<()> {
-        let Some(catalog) = self.catalog.upgrade() else { return Ok(()) };
+        let Some(catalog) = self.catalog.upgrade() else {
+            return Ok(());
+        };
         let storage = &*catalog.context().storage;
         catalog.catch_up(
             || read_contents(storage, &self.root),
@@ -45,9 +50,9 @@ impl LooksAgain for Beside {
     }
 }
 
-/// Reads the root while it may be changed: a directory that is listed and then goes, or that is not yet what it will be, is
-/// looked at again for a moment. A listing may pass over a file that is renamed beside it, and so take a topic for a broker's:
-/// two in a row have to agree on those.
+/// Reads the root while it may be changed: a directory that is listed and then goes, or that is not
+/// yet what it will be, is looked at again for a moment. A listing may pass over a file that is
+/// renamed beside it, and so take a topic for a broker's: two in a row have to agree on those.
 pub(super) fn read_contents(storage: &dyn Storage, root: &Path) -> Result<Contents> {
     let deadline = Deadline::after(PATIENCE);
     loop {

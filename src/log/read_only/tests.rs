@@ -15,12 +15,17 @@ use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage};
 fn both() -> (MemoryDisk, Log, RecordingDisk, Log) {
     let disk = MemoryDisk::new();
     let writer = Log::builder("log").storage(disk.clone()).open().unwrap();
-    let topic = writer.create_topic("t", 1, TopicConfig::new().segment_bytes(300)).unwrap();
+    let topic = writer
+        .create_topic("t", 1, TopicConfig::new().segment_bytes(300))
+        .unwrap();
     for number in 0..10 {
         topic.append(format!("value {number}")).unwrap();
     }
     let recording = RecordingDisk::over(disk.clone());
-    let reader = Log::builder("log").storage(recording.clone()).open_read_only().unwrap();
+    let reader = Log::builder("log")
+        .storage(recording.clone())
+        .open_read_only()
+        .unwrap();
     (disk, writer, recording, reader)
 }
 
@@ -41,7 +46,10 @@ fn an_idle_follower_looks_at_the_active_file_only() {
     let partition = reader.topic("t").unwrap().partition(0).unwrap();
     let mut follower = partition.follow(..).unwrap();
     for number in 0..10 {
-        assert_eq!(follower.next_record().unwrap().unwrap().text(), format!("value {number}"));
+        assert_eq!(
+            follower.next_record().unwrap().unwrap().text(),
+            format!("value {number}")
+        );
     }
     let active = partition.segments().last().unwrap().path.clone();
     let next = active.with_file_name("00000000000000000010.log");
@@ -51,7 +59,10 @@ fn an_idle_follower_looks_at_the_active_file_only() {
     let file = memory.open(&active, Access::Write).unwrap();
     file.set_len(file.bytes().unwrap() + 4096).unwrap();
     let [length, next] = idle;
-    assert_eq!(calls_of_a_look(&disk, &follower), [length, ("read", active), next]);
+    assert_eq!(
+        calls_of_a_look(&disk, &follower),
+        [length, ("read", active), next]
+    );
     writer.close().unwrap();
 }
 
@@ -65,7 +76,11 @@ fn nothing_is_locked_or_written() {
     topic.partition(0).unwrap().truncate_to(4).unwrap();
     topic.append("other").unwrap();
     assert_eq!(partition.read(..).unwrap().count(), 5);
-    topic.partition(0).unwrap().delete_records_before(5).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .delete_records_before(5)
+        .unwrap();
     assert_eq!(partition.read(..).unwrap().count(), 0);
     writer.create_topic("u", 2, TopicConfig::new()).unwrap();
     writer.delete_topic("t").unwrap();
@@ -84,11 +99,18 @@ fn a_consumer_that_waits_lists_no_directory() {
         disk.take();
         assert!(consumer.poll(timeout).unwrap().is_empty());
         let calls = disk.take();
-        (calls.iter().filter(|(call, _)| *call == "list").count(), calls.len())
+        (
+            calls.iter().filter(|(call, _)| *call == "list").count(),
+            calls.len(),
+        )
     };
     let (at_once, calls_at_once) = lists_of(Duration::ZERO);
     let (waiting, calls) = lists_of(Duration::from_millis(200));
-    assert_eq!(waiting, 2 * at_once, "it looks around when it comes and when it goes");
+    assert_eq!(
+        waiting,
+        2 * at_once,
+        "it looks around when it comes and when it goes"
+    );
     assert!(calls > 2 * calls_at_once, "it has looked meanwhile");
     writer.close().unwrap();
 }
@@ -96,8 +118,13 @@ fn a_consumer_that_waits_lists_no_directory() {
 #[test]
 fn what_a_killed_writer_left_is_read_without_a_write() {
     let simulated = SimulatedDisk::new(1);
-    let writer = Log::builder("log").storage(simulated.clone()).open().unwrap();
-    let config = TopicConfig::new().segment_bytes(300).durability(Durability::Synced);
+    let writer = Log::builder("log")
+        .storage(simulated.clone())
+        .open()
+        .unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(300)
+        .durability(Durability::Synced);
     let topic = writer.create_topic("t", 1, config).unwrap();
     for number in 0..10 {
         topic.append(format!("value {number}")).unwrap();
@@ -108,21 +135,39 @@ fn what_a_killed_writer_left_is_read_without_a_write() {
         let file = disk.open(&path, Access::OpenOrCreate).unwrap();
         file.write_all_at(bytes, file.bytes().unwrap()).unwrap();
     };
-    let [first, .., last] = &*segments else { panic!("it has rolled") };
+    let [first, .., last] = &*segments else {
+        panic!("it has rolled")
+    };
     for suffix in ["log.deleted", "log.cleaned", "index.deleted"] {
         put(first.path.with_extension(suffix), b"left");
     }
     put(first.path.with_file_name("0123456789abcdef.tmp"), b"left");
     put(PathBuf::from("log/0123456789abcdef.tmp"), b"left");
-    disk.remove_file(&segments[1].path.with_extension("index")).unwrap();
-    disk.remove_file(Path::new("log/recovery-point-offset-checkpoint")).ok();
-    disk.create_dir_all(Path::new("log/u-0.0123456789abcdef0123456789abcdef-delete")).unwrap();
+    disk.remove_file(&segments[1].path.with_extension("index"))
+        .unwrap();
+    disk.remove_file(Path::new("log/recovery-point-offset-checkpoint"))
+        .ok();
+    disk.create_dir_all(Path::new("log/u-0.0123456789abcdef0123456789abcdef-delete"))
+        .unwrap();
     put(last.path.clone(), b"torn");
     let recording = RecordingDisk::over(disk);
-    let reader = Log::builder("log").storage(recording.clone()).open_read_only().unwrap();
+    let reader = Log::builder("log")
+        .storage(recording.clone())
+        .open_read_only()
+        .unwrap();
     assert!(!reader.recovery().has_losses(), "{:?}", reader.recovery());
     assert_eq!(reader.topics().len(), 1);
-    assert_eq!(reader.topic("t").unwrap().partition(0).unwrap().read(..).unwrap().count(), 10);
+    assert_eq!(
+        reader
+            .topic("t")
+            .unwrap()
+            .partition(0)
+            .unwrap()
+            .read(..)
+            .unwrap()
+            .count(),
+        10
+    );
     assert!(reader.flush().is_ok() && matches!(reader.maintain(), Err(Error::ReadOnly)));
     drop(reader);
     assert_only_reads(&recording);
@@ -131,5 +176,8 @@ fn what_a_killed_writer_left_is_read_without_a_write() {
 fn assert_only_reads(disk: &RecordingDisk) {
     let reading = ["open to read", "metadata", "list", "read", "view"];
     let calls = disk.take();
-    assert!(!calls.is_empty() && calls.iter().all(|(call, _)| reading.contains(call)), "{calls:?}");
+    assert!(
+        !calls.is_empty() && calls.iter().all(|(call, _)| reading.contains(call)),
+        "{calls:?}"
+    );
 }

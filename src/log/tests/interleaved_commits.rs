@@ -1,5 +1,6 @@
-//! Commits while another thread cuts the partition, or deletes the topic and creates it again: whichever comes first, a group's
-//! position never passes over a record that none of its members was given.
+//! Commits while another thread cuts the partition, or deletes the topic and creates it again:
+//! whichever comes first, a group's position never passes over a record that none of its members
+//! was given.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -20,7 +21,8 @@ use crate::topic_partition::TopicPartition;
 const DELIVERED: u64 = 6;
 /// What is left of them by a cut.
 const CUT: u64 = 3;
-/// Long enough for a thread that is not blocked to reach its end, or else the lock that it waits for.
+/// Long enough for a thread that is not blocked to reach its end, or else the lock that it waits
+/// for.
 const MOMENT: Duration = Duration::from_millis(10);
 
 fn t() -> TopicPartition {
@@ -41,7 +43,12 @@ const CHANGES: [Change; 2] = [
     Change {
         name: "cut",
         run: |log| {
-            log.topic("t").unwrap().partition(0).unwrap().truncate_to(CUT).unwrap();
+            log.topic("t")
+                .unwrap()
+                .partition(0)
+                .unwrap()
+                .truncate_to(CUT)
+                .unwrap();
             append(log, "new", 2 * DELIVERED);
         },
     },
@@ -71,7 +78,11 @@ struct Commit {
 
 /// Refused, or stored: the state of the store says whether it was right.
 const COMMITS: [Commit; 6] = [
-    Commit { name: "commit", has_member: true, run: |rig| drop(rig.member.unwrap().commit()) },
+    Commit {
+        name: "commit",
+        has_member: true,
+        run: |rig| drop(rig.member.unwrap().commit()),
+    },
     Commit {
         name: "commit_record",
         has_member: true,
@@ -83,16 +94,38 @@ const COMMITS: [Commit; 6] = [
     Commit {
         name: "commit_offsets",
         has_member: true,
-        run: |rig| drop(rig.member.unwrap().commit_offsets([(t(), DELIVERED.into())])),
+        run: |rig| {
+            drop(
+                rig.member
+                    .unwrap()
+                    .commit_offsets([(t(), DELIVERED.into())]),
+            )
+        },
     },
-    Commit { name: "close", has_member: true, run: |rig| drop(rig.member.unwrap().close()) },
-    Commit { name: "group.commit", has_member: false, run: |rig| drop(rig.group.commit([(t(), DELIVERED.into())])) },
-    Commit { name: "group.reset", has_member: false, run: |rig| drop(rig.group.reset([t()], Seek::Latest)) },
+    Commit {
+        name: "close",
+        has_member: true,
+        run: |rig| drop(rig.member.unwrap().close()),
+    },
+    Commit {
+        name: "group.commit",
+        has_member: false,
+        run: |rig| drop(rig.group.commit([(t(), DELIVERED.into())])),
+    },
+    Commit {
+        name: "group.reset",
+        has_member: false,
+        run: |rig| drop(rig.group.reset([t()], Seek::Latest)),
+    },
 ];
 
 fn open(disk: impl Storage) -> Log {
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-    let log = Log::builder("log").storage(disk).clock(clock).open().unwrap();
+    let log = Log::builder("log")
+        .storage(disk)
+        .clock(clock)
+        .open()
+        .unwrap();
     log.create_topic("t", 1, TopicConfig::new()).unwrap();
     append(&log, "old", DELIVERED);
     log
@@ -108,20 +141,35 @@ fn rig(log: &Log, has_member: bool) -> Rig {
     if !has_member {
         group.delete().unwrap();
     }
-    Rig { group, member, records }
+    Rig {
+        group,
+        member,
+        records,
+    }
 }
 
 /// Every record below the group's position must be one that was delivered.
 fn check(what: &str, log: &Log) {
-    let committed = log.consumer_group("g").unwrap().committed(&t()).unwrap().map_or(0, |next| next.offset);
+    let committed = log
+        .consumer_group("g")
+        .unwrap()
+        .committed(&t())
+        .unwrap()
+        .map_or(0, |next| next.offset);
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     let mut reader = partition.read(..committed).unwrap();
     while let Some(record) = reader.next_record().unwrap() {
-        assert_eq!(record.text(), "old", "{what}: offset {} is passed over by a position of {committed}", record.offset());
+        assert_eq!(
+            record.text(),
+            "old",
+            "{what}: offset {} is passed over by a position of {committed}",
+            record.offset()
+        );
     }
 }
 
-/// Starts `run` in a thread, and waits until it has ended or, most likely, waits for a lock. The thread is left in `running`.
+/// Starts `run` in a thread, and waits until it has ended or, most likely, waits for a lock. The
+/// thread is left in `running`.
 fn start(run: impl FnOnce() + Send + 'static, running: &Mutex<Option<thread::JoinHandle<()>>>) {
     let (ended, has_ended) = mpsc::channel();
     let thread = thread::spawn(move || {
@@ -154,7 +202,10 @@ fn at_each_call(commit: &'static Commit, change: &'static Change, is_commit_firs
         }
         running.lock().take().unwrap().join().unwrap();
         let order = if is_commit_first { "in" } else { "and" };
-        check(&format!("{} {order} {} at call {call}", change.name, commit.name), &log);
+        check(
+            &format!("{} {order} {} at call {call}", change.name, commit.name),
+            &log,
+        );
     }
 }
 
@@ -177,7 +228,8 @@ fn a_commit_during_a_change_leaves_no_position_above_what_was_delivered() {
     }
 }
 
-/// The commit waits while a position is written that could not be before, and the change comes before it.
+/// The commit waits while a position is written that could not be before, and the change comes
+/// before it.
 #[test]
 fn a_change_while_a_commit_waits_for_the_store_is_heeded() {
     for commit in &COMMITS {
@@ -188,7 +240,10 @@ fn a_change_while_a_commit_waits_for_the_store_is_heeded() {
             log.create_topic("u", 1, TopicConfig::new()).unwrap();
             let other = log.topic("u").unwrap().partition(0).unwrap();
             other.append("value").unwrap();
-            log.consumer_group("h").unwrap().commit([(("u", 0).into(), 1.into())]).unwrap();
+            log.consumer_group("h")
+                .unwrap()
+                .commit([(("u", 0).into(), 1.into())])
+                .unwrap();
             simulated.set_capacity(0);
             let _without_room = other.truncate_to(0);
             simulated.set_capacity(u64::MAX);
@@ -204,8 +259,8 @@ fn a_change_while_a_commit_waits_for_the_store_is_heeded() {
     }
 }
 
-/// A poll that delivers records, finds the partition cut below them and continues at the cut: an offset that the program takes
-/// from these records is not one of the log as the poll left it.
+/// A poll that delivers records, finds the partition cut below them and continues at the cut: an
+/// offset that the program takes from these records is not one of the log as the poll left it.
 #[test]
 fn a_cut_during_a_poll_is_heeded_by_the_offsets_that_it_leads_to() {
     let mut has_delivered_more_than_is_left = false;
@@ -214,21 +269,28 @@ fn a_cut_during_a_poll_is_heeded_by_the_offsets_that_it_leads_to() {
         let log = open(disk.clone());
         let topic = log.topic("t").unwrap();
         topic.partition(0).unwrap().truncate_to(0).unwrap();
-        topic.update_config(TopicConfig::new().segment_bytes(150)).unwrap();
+        topic
+            .update_config(TopicConfig::new().segment_bytes(150))
+            .unwrap();
         (0..DELIVERED).for_each(|_| append(&log, "old", 1));
         let mut member = log.consumer_group("g").unwrap().join("t").unwrap();
         let cut = topic.partition(0).unwrap();
         disk.take();
         let running = Arc::new(Mutex::new(None));
         let second = Arc::clone(&running);
-        disk.before_call(call, move || start(move || cut.truncate_to(1).unwrap(), &second));
+        disk.before_call(call, move || {
+            start(move || cut.truncate_to(1).unwrap(), &second)
+        });
         let records = member.poll(Duration::ZERO).unwrap();
         if disk.is_pending() {
             break;
         }
         running.lock().take().unwrap().join().unwrap();
         (0..2 * DELIVERED).for_each(|_| append(&log, "new", 1));
-        let next = records.iter().last().map_or(0, |record| record.unwrap().offset() + 1);
+        let next = records
+            .iter()
+            .last()
+            .map_or(0, |record| record.unwrap().offset() + 1);
         has_delivered_more_than_is_left |= next > 1;
         member.commit_offsets([(t(), next.into())]).unwrap();
         check(&format!("a cut at call {call} of a poll"), &log);

@@ -1,5 +1,5 @@
-//! What happens to the whole engine: a disk that fills up or fails, what is mapped, a compaction that takes long, and partitions
-//! that come later.
+//! What happens to the whole engine: a disk that fills up or fails, what is mapped, a compaction
+//! that takes long, and partitions that come later.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -28,18 +28,30 @@ fn open(disk: &FaultyDisk) -> Log {
 
 fn append(log: &Log, count: u64) {
     let config = TopicConfig::new().segment_bytes(400).retention(None);
-    let partition = log.open_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let partition = log
+        .open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for _ in 0..count {
-        partition.append(format!("value {}", partition.log_end_offset())).unwrap();
+        partition
+            .append(format!("value {}", partition.log_end_offset()))
+            .unwrap();
     }
 }
 
 fn check(log: &Log, start: u64, end: u64) {
     let partition = log.topic("t").unwrap().partition(0).unwrap();
-    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (start, end));
+    assert_eq!(
+        (partition.log_start_offset(), partition.log_end_offset()),
+        (start, end)
+    );
     let mut reader = partition.read(..).unwrap();
     for offset in start..end {
-        assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("value {offset}"));
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().text(),
+            format!("value {offset}")
+        );
     }
     assert!(reader.next_record().unwrap().is_none());
 }
@@ -52,7 +64,10 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     disk.set_fault(Some(Fault::FullForGood));
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     for _ in 0..3 {
-        assert!(matches!(partition.append("value 30"), Err(Error::DiskFull { .. })));
+        assert!(matches!(
+            partition.append("value 30"),
+            Err(Error::DiskFull { .. })
+        ));
     }
     check(&log, 0, 30);
     assert_eq!(partition.delete_records_before(12).unwrap(), 12);
@@ -91,7 +106,12 @@ fn after_a_failed_deletion(go_on: fn(&Log, u64)) {
         check(&log, start, 30);
         log.maintain().unwrap();
         let segments = log.topic("t").unwrap().partition(0).unwrap().segments();
-        assert!(segments.first().is_some_and(|first| first.next_offset > start), "call {fails_at}: {segments:?}");
+        assert!(
+            segments
+                .first()
+                .is_some_and(|first| first.next_offset > start),
+            "call {fails_at}: {segments:?}"
+        );
     }
 }
 
@@ -107,7 +127,9 @@ fn a_deletion_that_failed_is_finished_by_the_next_call() {
 fn retention_finishes_a_deletion_that_failed_before_it_deletes_more() {
     after_a_failed_deletion(|log, bound| {
         let topic = log.topic("t").unwrap();
-        topic.update_config(TopicConfig::new().retention_bytes(Some(400))).unwrap();
+        topic
+            .update_config(TopicConfig::new().retention_bytes(Some(400)))
+            .unwrap();
         log.maintain().unwrap();
         assert!(topic.partition(0).unwrap().log_start_offset() > bound);
     });
@@ -118,8 +140,8 @@ fn a_deletion_that_failed_does_not_come_back_after_a_close() {
     after_a_failed_deletion(|_, _| ());
 }
 
-/// What was broken: recovery wanted room for the indexes it had built, and a log on a full disk could not even be opened to
-/// make room in it.
+/// What was broken: recovery wanted room for the indexes it had built, and a log on a full disk
+/// could not even be opened to make room in it.
 #[test]
 fn a_killed_log_on_a_full_disk_opens_reads_and_deletes() {
     let disk = FaultyDisk::failing_at(0);
@@ -150,7 +172,10 @@ fn commit_all(log: &Log) -> u64 {
 fn committed(log: &Log) -> u64 {
     let partition = TopicPartition::new("t", 0);
     let consumer = log.consumer_group("g").unwrap();
-    consumer.committed(&partition).unwrap().map_or(0, |committed| committed.offset)
+    consumer
+        .committed(&partition)
+        .unwrap()
+        .map_or(0, |committed| committed.offset)
 }
 
 #[test]
@@ -191,7 +216,14 @@ fn what_a_group_committed_above_the_recovered_end_is_lowered() {
     file.write_all_at(b"x", active.bytes - 2).unwrap();
 
     let report = partition.reopen().unwrap();
-    assert_eq!((report.damage.is_none(), report.kept.len(), partition.log_end_offset()), (true, 1, 4));
+    assert_eq!(
+        (
+            report.damage.is_none(),
+            report.kept.len(),
+            partition.log_end_offset()
+        ),
+        (true, 1, 4)
+    );
     assert_eq!(committed(&log), 4);
     append(&log, 2);
     check(&log, 0, 6);
@@ -221,8 +253,14 @@ fn one_that_was_damaged_takes_writes_again_once_it_is_put_right() {
 
 /// A partition with something to compact.
 fn dirty(log: &Log) -> Partition {
-    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(100);
-    let partition = log.open_topic("compacted", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(100);
+    let partition = log
+        .open_topic("compacted", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for _ in 0..5 {
         partition.append(("key", "value")).unwrap();
     }
@@ -237,16 +275,26 @@ fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// What was broken: while somebody compacted on demand, which can take minutes, the thread waited for that, and nothing was
-/// flushed.
+/// What was broken: while somebody compacted on demand, which can take minutes, the thread waited
+/// for that, and nothing was flushed.
 #[test]
 fn the_background_thread_flushes_while_somebody_else_compacts() {
     let often = Duration::from_millis(1);
-    let config = LogConfig::new().flush_interval(often).maintenance_interval(often);
-    let log = Log::builder("data").storage(FaultyDisk::failing_at(0)).config(config).open().unwrap();
+    let config = LogConfig::new()
+        .flush_interval(often)
+        .maintenance_interval(often);
+    let log = Log::builder("data")
+        .storage(FaultyDisk::failing_at(0))
+        .config(config)
+        .open()
+        .unwrap();
     let by_somebody_else = log.core().cleaning.lock();
     let compacted = dirty(&log);
-    let partition = log.open_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    let partition = log
+        .open_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     // It flushes twice at most before a compaction is due.
     for _ in 0..5 {
         partition.append("value").unwrap();
@@ -278,22 +326,39 @@ fn who_waits_for_another_compaction_ends_when_told() {
         assert_eq!(is_done.recv_timeout(Duration::from_secs(30)), Ok((4, 0)));
         drop(by_somebody_else);
     });
-    assert!(core.run_compaction(now, &mut || true).unwrap().records_removed > 0);
+    assert!(
+        core.run_compaction(now, &mut || true)
+            .unwrap()
+            .records_removed
+            > 0
+    );
 }
 
-/// What was broken: they were taken for ones that have no gaps until the log was opened again, and what such a one may leave to
-/// its next flush, others may not: a lost end would look like what compaction leaves.
+/// What was broken: they were taken for ones that have no gaps until the log was opened again, and
+/// what such a one may leave to its next flush, others may not: a lost end would look like what
+/// compaction leaves.
 #[test]
 fn a_partition_that_is_added_may_have_gaps_if_the_others_may() {
     let disk = SimulatedDisk::new(0);
     let open = |disk: &SimulatedDisk| Log::builder("data").storage(disk.clone()).open().unwrap();
     let may_have_gaps = |log: &Log| {
         let partitions = log.topic("t").unwrap().partitions();
-        partitions.iter().map(|partition| !partition.core().is_dense()).collect::<Vec<_>>()
+        partitions
+            .iter()
+            .map(|partition| !partition.core().is_dense())
+            .collect::<Vec<_>>()
     };
     let log = open(&disk);
-    let topic = log.create_topic("t", 1, TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
-    topic.update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Delete)).unwrap();
+    let topic = log
+        .create_topic(
+            "t",
+            1,
+            TopicConfig::new().cleanup_policy(CleanupPolicy::Compact),
+        )
+        .unwrap();
+    topic
+        .update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Delete))
+        .unwrap();
     topic.increase_partitions_to(3).unwrap();
     assert_eq!(may_have_gaps(&log), [true; 3]);
     // As a crash before the last one was created leaves it.
@@ -302,30 +367,55 @@ fn a_partition_that_is_added_may_have_gaps_if_the_others_may() {
     assert_eq!(may_have_gaps(&open(&killed)), [true; 3]);
 }
 
-/// The files that were mapped while all was read, by offset and by time, and while the log was opened before.
+/// The files that were mapped while all was read, by offset and by time, and while the log was
+/// opened before.
 fn mapped(disk: &RecordingDisk, open: impl Fn(&RecordingDisk) -> Log) -> [Vec<String>; 2] {
     let views = || {
         let views = disk.take().into_iter().filter(|(call, _)| *call == "view");
-        views.map(|(_, path)| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+        views
+            .map(|(_, path)| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect()
     };
     disk.take();
     let log = open(disk);
     let opening = views();
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     for offset in 0..partition.log_end_offset() {
-        assert_eq!(partition.read(offset..).unwrap().next_record().unwrap().unwrap().offset(), offset);
+        assert_eq!(
+            partition
+                .read(offset..)
+                .unwrap()
+                .next_record()
+                .unwrap()
+                .unwrap()
+                .offset(),
+            offset
+        );
     }
-    assert!(partition.offset_for(Timestamp::from_millis(0)).unwrap().is_some());
+    assert!(
+        partition
+            .offset_for(Timestamp::from_millis(0))
+            .unwrap()
+            .is_some()
+    );
     [opening, views()]
 }
 
-/// A device error on a mapped page is a signal. Indexes were mapped whatever the mode, and while a log was opened.
+/// A device error on a mapped page is a signal. Indexes were mapped whatever the mode, and while a
+/// log was opened.
 #[test]
 fn nothing_is_mapped_where_a_device_error_is_to_be_an_error() {
     let disk = SimulatedDisk::new(0);
     let log = Log::builder("data").storage(disk.clone()).open().unwrap();
-    let config = TopicConfig::new().segment_bytes(400).index_interval_bytes(100).retention(None);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(400)
+        .index_interval_bytes(100)
+        .retention(None);
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for number in 0..20 {
         partition.append(format!("value {number}")).unwrap();
     }
@@ -334,7 +424,12 @@ fn nothing_is_mapped_where_a_device_error_is_to_be_an_error() {
     log.close().unwrap();
     let builder = |disk: &RecordingDisk| Log::builder("data").storage(disk.clone());
     let read_only = |disk: &RecordingDisk| builder(disk).open_read_only().unwrap();
-    let copying = |disk: &RecordingDisk| builder(disk).config(LogConfig::new().read_mode(ReadMode::Copy)).open().unwrap();
+    let copying = |disk: &RecordingDisk| {
+        builder(disk)
+            .config(LogConfig::new().read_mode(ReadMode::Copy))
+            .open()
+            .unwrap()
+    };
     let mapping = |disk: &RecordingDisk| builder(disk).open().unwrap();
     for (what, left) in [("killed", killed), ("closed", disk.process_killed())] {
         let left = || RecordingDisk::over(left.fork());
@@ -344,7 +439,10 @@ fn nothing_is_mapped_where_a_device_error_is_to_be_an_error() {
         let [opening, reading] = mapped(&left(), mapping);
         assert_eq!(opening, none[0], "{what}");
         for suffix in [".log", ".index", ".timeindex"] {
-            assert!(reading.iter().any(|name| name.ends_with(suffix)), "{what}: {suffix} of {reading:?}");
+            assert!(
+                reading.iter().any(|name| name.ends_with(suffix)),
+                "{what}: {suffix} of {reading:?}"
+            );
         }
     }
 }

@@ -13,12 +13,20 @@ use crate::topic_partition::TopicPartition;
 
 fn open(disk: &SimulatedDisk) -> Log {
     let config = LogConfig::new().recovery_threads(4);
-    Log::builder("data").storage(disk.clone()).config(config).open().unwrap()
+    Log::builder("data")
+        .storage(disk.clone())
+        .config(config)
+        .open()
+        .unwrap()
 }
 
 fn open_without_threads(disk: &SimulatedDisk) -> Log {
     let log = refuse_threads(|| open(disk));
-    assert!(matches!(log.recovery().thread_refused, Some(Error::Io { .. })), "{:?}", log.recovery());
+    assert!(
+        matches!(log.recovery().thread_refused, Some(Error::Io { .. })),
+        "{:?}",
+        log.recovery()
+    );
     assert!(!log.recovery().has_losses());
     log
 }
@@ -36,11 +44,29 @@ fn partitions_are_opened_in_the_calling_thread() {
     let log = open_without_threads(&killed);
     let topic = log.topic("t").unwrap();
     for partition in topic.partitions() {
-        assert_eq!(partition.read(..).unwrap().next_record().unwrap().unwrap().text(), partition.id().to_string());
+        assert_eq!(
+            partition
+                .read(..)
+                .unwrap()
+                .next_record()
+                .unwrap()
+                .unwrap()
+                .text(),
+            partition.id().to_string()
+        );
     }
-    assert_eq!((topic.partitions().len(), log.recovery().partitions.len()), (10, 10), "all of them were scanned");
+    assert_eq!(
+        (topic.partitions().len(), log.recovery().partitions.len()),
+        (10, 10),
+        "all of them were scanned"
+    );
     log.close().unwrap();
-    let beside = refuse_threads(|| Log::builder("data").storage(killed.clone()).open_read_only().unwrap());
+    let beside = refuse_threads(|| {
+        Log::builder("data")
+            .storage(killed.clone())
+            .open_read_only()
+            .unwrap()
+    });
     assert!(beside.recovery().thread_refused.is_none(), "it needs none");
     assert_eq!(beside.topic("t").unwrap().partitions().len(), 10);
 }
@@ -53,16 +79,29 @@ fn an_append_is_on_the_device_when_it_returns() {
     let os = TopicConfig::new().durability(Durability::Os);
     let topic = log.create_topic("t", 1, os).unwrap();
     topic.append("a").unwrap();
-    log.topic("t").unwrap().partition(0).unwrap().append_batch(["b", "c"]).unwrap();
+    log.topic("t")
+        .unwrap()
+        .partition(0)
+        .unwrap()
+        .append_batch(["b", "c"])
+        .unwrap();
     // Nobody waits for the delivery.
     drop(log.producer().unwrap().send(&topic, "d").unwrap());
-    let mut consumer = log.consumer_group("g").unwrap().join_with("t", ConsumerConfig::new()).unwrap();
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join_with("t", ConsumerConfig::new())
+        .unwrap();
     while !consumer.poll(Duration::ZERO).unwrap().is_empty() {}
     consumer.commit().unwrap();
     let log = open(&disk.crash());
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     assert_eq!(partition.log_end_offset(), 4);
-    let committed = log.consumer_group("g").unwrap().committed(&TopicPartition::new("t", 0)).unwrap();
+    let committed = log
+        .consumer_group("g")
+        .unwrap()
+        .committed(&TopicPartition::new("t", 0))
+        .unwrap();
     assert_eq!(committed.map(|committed| committed.offset), Some(4));
 }
 
@@ -70,7 +109,9 @@ fn an_append_is_on_the_device_when_it_returns() {
 fn maintain_does_the_work_of_the_thread() {
     let disk = SimulatedDisk::new(0);
     let log = open_without_threads(&disk);
-    let config = TopicConfig::new().segment_bytes(100).retention_bytes(Some(200));
+    let config = TopicConfig::new()
+        .segment_bytes(100)
+        .retention_bytes(Some(200));
     let topic = log.create_topic("t", 1, config).unwrap();
     for number in 0..10 {
         topic.append(number.to_string()).unwrap();
@@ -88,6 +129,11 @@ fn a_producer_does_not_linger_without_the_timer() {
     drop(producer.send(&topic, "a").unwrap());
     assert_eq!(topic.partition(0).unwrap().log_end_offset(), 1);
     // Another may be luckier.
-    drop(log.producer_with(config()).unwrap().send(&topic, "b").unwrap());
+    drop(
+        log.producer_with(config())
+            .unwrap()
+            .send(&topic, "b")
+            .unwrap(),
+    );
     log.close().unwrap();
 }

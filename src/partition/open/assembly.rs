@@ -1,4 +1,5 @@
-//! Putting a partition together: a new one, one that was opened, and what stands for one that cannot be opened.
+//! Putting a partition together: a new one, one that was opened, and what stands for one that
+//! cannot be opened.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,37 +32,67 @@ use crate::storage::{read_file, replace_file};
 pub(in crate::partition) const MAX_METADATA_BYTES: u64 = 64 << 20;
 
 impl PartitionCore {
-    /// Creates the directory, `partition.metadata`, `leader-epoch-checkpoint` and an empty first segment. All of it is durable
-    /// but the directory's own name, which the caller syncs.
-    pub(crate) fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<Self>> {
+    /// Creates the directory, `partition.metadata`, `leader-epoch-checkpoint` and an empty first
+    /// segment. All of it is durable but the directory's own name, which the caller syncs.
+    pub(crate) fn create(
+        context: &Arc<PartitionContext>,
+        spec: &PartitionSpec,
+    ) -> Result<Arc<Self>> {
         let storage = &*context.storage;
         let at = |action, path: &Path| {
             let path = path.to_owned();
             move |error| Error::io(action, &path, error)
         };
-        storage.create_dir_all(&spec.dir).map_err(at("create", &spec.dir))?;
+        storage
+            .create_dir_all(&spec.dir)
+            .map_err(at("create", &spec.dir))?;
         if let Some(id) = spec.topic_id {
             let path = spec.dir.join(file_name::PARTITION_METADATA);
-            replace_file(storage, &path, encode_partition_metadata(id).as_bytes()).map_err(at("write", &path))?;
+            replace_file(storage, &path, encode_partition_metadata(id).as_bytes())
+                .map_err(at("write", &path))?;
         }
         let mut epochs = LeaderEpochs::default();
         epochs.assign(0, spec.log_start);
-        epochs.store(storage, &spec.dir).map_err(at("write the leader epochs of", &spec.dir))?;
+        epochs
+            .store(storage, &spec.dir)
+            .map_err(at("write the leader epochs of", &spec.dir))?;
         let home = home(context, &spec.dir);
-        let segment = Segment::create(&home, spec.log_start).map_err(at("create a segment in", &spec.dir))?;
+        let segment =
+            Segment::create(&home, spec.log_start).map_err(at("create a segment in", &spec.dir))?;
         storage.sync_dir(&spec.dir).map_err(at("sync", &spec.dir))?;
         let segments = vec![Arc::new(segment)];
-        let parts = Parts { segments, epochs, log_end: spec.log_start, was_repaired: true, ..Parts::default() };
+        let parts = Parts {
+            segments,
+            epochs,
+            log_end: spec.log_start,
+            was_repaired: true,
+            ..Parts::default()
+        };
         Ok(Arc::new(assemble(context, spec, home, parts)))
     }
 
-    /// Stands for a partition that cannot be opened: it is empty, every read and append gives `error`, and no file is touched.
-    pub(crate) fn unavailable(context: &Arc<PartitionContext>, spec: &PartitionSpec, error: Error) -> Arc<Self> {
+    /// Stands for a partition that cannot be opened: it is empty, every read and append gives
+    /// `error`, and no file is touched.
+    pub(crate) fn unavailable(
+        context: &Arc<PartitionContext>,
+        spec: &PartitionSpec,
+        error: Error,
+    ) -> Arc<Self> {
         let home = home(context, &spec.dir);
         let segment = Segment::open_scanned(&home, 0, 0, 0, MemoryIndex::default());
-        let parts = Parts { segments: vec![Arc::new(segment)], damage: Some(error.clone()), ..Parts::default() };
-        let spec = PartitionSpec { log_start: 0, ..spec.clone() };
-        Arc::new(Self { health: Health::unavailable(spec.id.clone(), error), ..assemble(context, &spec, home, parts) })
+        let parts = Parts {
+            segments: vec![Arc::new(segment)],
+            damage: Some(error.clone()),
+            ..Parts::default()
+        };
+        let spec = PartitionSpec {
+            log_start: 0,
+            ..spec.clone()
+        };
+        Arc::new(Self {
+            health: Health::unavailable(spec.id.clone(), error),
+            ..assemble(context, &spec, home, parts)
+        })
     }
 }
 
@@ -95,16 +126,35 @@ pub(in crate::partition) fn assemble(
     home: SegmentHome,
     parts: Parts,
 ) -> PartitionCore {
-    let Some(active) = parts.segments.last().map(Arc::clone) else { unreachable!("a partition has at least one segment") };
-    let first_base = parts.segments.first().map_or(0, |segment| segment.base_offset);
-    let log_start = spec.log_start.max(first_base).min(parts.log_end.max(first_base));
-    let topic_id = spec.topic_id.or_else(|| stored_topic_id(context, &spec.dir));
+    let Some(active) = parts.segments.last().map(Arc::clone) else {
+        unreachable!("a partition has at least one segment")
+    };
+    let first_base = parts
+        .segments
+        .first()
+        .map_or(0, |segment| segment.base_offset);
+    let log_start = spec
+        .log_start
+        .max(first_base)
+        .min(parts.log_end.max(first_base));
+    let topic_id = spec
+        .topic_id
+        .or_else(|| stored_topic_id(context, &spec.dir));
     let durability = spec.settings.durability.unwrap_or(context.durability);
-    let recovery_point = if spec.clean && !parts.was_repaired { parts.log_end } else { spec.recovery_point.min(parts.log_end) };
+    let recovery_point = if spec.clean && !parts.was_repaired {
+        parts.log_end
+    } else {
+        spec.recovery_point.min(parts.log_end)
+    };
     let max_decompressed_bytes = context.max_decompressed_bytes;
     let writer = Writer {
         active,
-        leader_epoch: parts.epochs.latest().unwrap_or(0).max(parts.last_epoch).max(0),
+        leader_epoch: parts
+            .epochs
+            .latest()
+            .unwrap_or(0)
+            .max(parts.last_epoch)
+            .max(0),
         epochs: parts.epochs,
         has_snapshots: parts.has_snapshots,
         first_timestamp: None,
@@ -117,7 +167,11 @@ pub(in crate::partition) fn assemble(
     PartitionCore {
         context: Arc::clone(context),
         number: context.numbers.next(),
-        origin: Arc::new(Origin { id: spec.id.clone(), dir: Arc::clone(&home.dir), max_decompressed_bytes }),
+        origin: Arc::new(Origin {
+            id: spec.id.clone(),
+            dir: Arc::clone(&home.dir),
+            max_decompressed_bytes,
+        }),
         home,
         topic_id,
         settings: RwLock::new(Arc::new(spec.settings.clone())),
@@ -128,7 +182,9 @@ pub(in crate::partition) fn assemble(
         commit: GroupCommit::at(parts.log_end),
         appended_bytes: AtomicU64::new(0),
         recovery_point: AtomicU64::new(recovery_point),
-        first_unstable: AtomicU64::new(writer.producers.first_unstable_offset().unwrap_or(u64::MAX)),
+        first_unstable: AtomicU64::new(
+            writer.producers.first_unstable_offset().unwrap_or(u64::MAX),
+        ),
         cuts: Cuts::default(),
         reopens: AtomicU64::new(0),
         reopening: Mutex::new(()),
@@ -151,6 +207,11 @@ pub(in crate::partition) fn assemble(
 }
 
 pub(crate) fn stored_topic_id(context: &PartitionContext, dir: &Path) -> Option<TopicId> {
-    let bytes = read_file(&*context.storage, &dir.join(file_name::PARTITION_METADATA), MAX_METADATA_BYTES).ok()?;
+    let bytes = read_file(
+        &*context.storage,
+        &dir.join(file_name::PARTITION_METADATA),
+        MAX_METADATA_BYTES,
+    )
+    .ok()?;
     decode_partition_metadata(&bytes).ok()
 }

@@ -1,14 +1,15 @@
 //! Ending poison: the partition is read anew from the disk while its handles and readers live on.
 //!
-//! After a failed write or fsync nobody knows what the files hold: the page cache may show what is not on the device. So all
-//! above the recovery point is synced, dropped from the cache, read again and checked, as after an unclean stop. What is found
-//! takes the place of what was in memory; readers look for their place again, as after a truncation.
+//! After a failed write or fsync nobody knows what the files hold: the page cache may show what is
+//! not on the device. So all above the recovery point is synced, dropped from the cache, read again
+//! and checked, as after an unclean stop. What is found takes the place of what was in memory;
+//! readers look for their place again, as after a truncation.
 //!
-//! Files that readers may have mapped are never shrunk: segments that recovery may cut are held open, and what stays of a file is
-//! copied. Readers that come in the meantime read what is held.
+//! Files that readers may have mapped are never shrunk: segments that recovery may cut are held
+//! open, and what stays of a file is copied. Readers that come in the meantime read what is held.
 //!
-//! Appends wait, also after the writer lock is free again, until the caller has done what has to come before them
-//! ([`Reopened::take_writes`]).
+//! Appends wait, also after the writer lock is free again, until the caller has done what has to
+//! come before them ([`Reopened::take_writes`]).
 
 use crate::partition::keeper::Reopened;
 use std::io;
@@ -40,8 +41,8 @@ impl Drop for Reopened<'_> {
 }
 
 impl PartitionCore {
-    /// Recovers the partition in place. The caller may have to do something before it takes writes again. After an error they
-    /// are refused, and reading goes on as far as it can.
+    /// Recovers the partition in place. The caller may have to do something before it takes writes
+    /// again. After an error they are refused, and reading goes on as far as it can.
     pub(crate) fn reopen(&self) -> Result<Reopened<'_>> {
         let appends_wait = self.reopening.lock();
         let _no_flush = self.flush.lock();
@@ -56,12 +57,20 @@ impl PartitionCore {
         let _removed = self.remove_leaving()?;
         let _turn = self.commit.take_turn();
         self.is_reopening.store(true, Ordering::Release);
-        let mut reopened = Reopened { core: self, report: PartitionRecovery::default(), _appends_wait: appends_wait };
+        let mut reopened = Reopened {
+            core: self,
+            report: PartitionRecovery::default(),
+            _appends_wait: appends_wait,
+        };
         // Whoever waits for a sync learns from this that his append may be gone.
         self.reopens.fetch_add(1, Ordering::SeqCst);
         let spec = self.spec_of_now();
         // A compaction that is half done is finished, and takes segments away wherever they are.
-        let untouched = if unfinished::is_pending(&self.context, self.dir())? { 0 } else { spec.recovery_point };
+        let untouched = if unfinished::is_pending(&self.context, self.dir())? {
+            0
+        } else {
+            spec.recovery_point
+        };
         let recovered = self
             .let_go(untouched)
             .and_then(|()| unfinished::finish(&self.context, self.dir()))
@@ -109,16 +118,24 @@ impl PartitionCore {
         }
     }
 
-    /// Recovery may cut, rename or remove the segments above `untouched`: they are held open for those who read. A thread that
-    /// led a sync before writes no more zeros after them, where the next batches go.
+    /// Recovery may cut, rename or remove the segments above `untouched`: they are held open for
+    /// those who read. A thread that led a sync before writes no more zeros after them, where the
+    /// next batches go.
     fn let_go(&self, untouched: u64) -> Result<()> {
-        for segment in self.segments().snapshot().iter().filter(|segment| !is_untouched(segment, untouched)) {
+        for segment in self
+            .segments()
+            .snapshot()
+            .iter()
+            .filter(|segment| !is_untouched(segment, untouched))
+        {
             // One reference is the list's; the active segment has the writer's as well.
             let references = if segment.is_sealed() { 1 } else { 2 };
             let path = segment.log_path();
             segment.end_zeros_ahead();
             // Where there are too many to be open at once, those are that somebody is on.
-            let held = segment.prepare_removal(0).or_else(|_| segment.prepare_removal(references));
+            let held = segment
+                .prepare_removal(0)
+                .or_else(|_| segment.prepare_removal(references));
             held.map_err(|error| Error::io("open", path, error))?;
         }
         Ok(())
@@ -126,18 +143,39 @@ impl PartitionCore {
 
     /// Puts what was found on the disk in the place of what was in memory.
     fn take_over(&self, writer: &mut Writer, fresh: Self, untouched: u64) {
-        let Self { segments, writer: found, log_start, log_end, recovery_point: found_point, first_unstable, .. } = fresh;
+        let Self {
+            segments,
+            writer: found,
+            log_start,
+            log_end,
+            recovery_point: found_point,
+            first_unstable,
+            ..
+        } = fresh;
         let before = self.segments().snapshot();
         let old = |new: &Arc<Segment>| {
-            let is_it = |old: &&Arc<Segment>| old.base_offset == new.base_offset && is_untouched(old, untouched);
-            before.iter().find(is_it).filter(|old| old.size() == new.size() && new.is_sealed() && old.is_named()).map(Arc::clone)
+            let is_it = |old: &&Arc<Segment>| {
+                old.base_offset == new.base_offset && is_untouched(old, untouched)
+            };
+            before
+                .iter()
+                .find(is_it)
+                .filter(|old| old.size() == new.size() && new.is_sealed() && old.is_named())
+                .map(Arc::clone)
         };
-        let segments = segments.snapshot().iter().map(|new| old(new).unwrap_or_else(|| Arc::clone(new))).collect();
+        let segments = segments
+            .snapshot()
+            .iter()
+            .map(|new| old(new).unwrap_or_else(|| Arc::clone(new)))
+            .collect();
         *writer = found.into_inner();
         let end = log_end.into_inner();
-        self.recovery_point.store(found_point.into_inner(), Ordering::Release);
-        self.log_start.store(log_start.into_inner(), Ordering::Release);
-        self.first_unstable.store(first_unstable.into_inner(), Ordering::Release);
+        self.recovery_point
+            .store(found_point.into_inner(), Ordering::Release);
+        self.log_start
+            .store(log_start.into_inner(), Ordering::Release);
+        self.first_unstable
+            .store(first_unstable.into_inner(), Ordering::Release);
         self.commit.lower(end);
         self.lower_cleaned_end(end);
         self.publish_cut(segments, end);
@@ -146,13 +184,19 @@ impl PartitionCore {
         self.has_new_digests.store(true, Ordering::Release);
     }
 
-    /// Recovery failed half-way: the segments that were let go are put in the list anew, so that they can be read.
+    /// Recovery failed half-way: the segments that were let go are put in the list anew, so that
+    /// they can be read.
     fn keep_readable(&self, writer: &mut Writer, untouched: u64) {
         let anew = |old: &Arc<Segment>| {
             if is_untouched(old, untouched) {
                 return Arc::clone(old);
             }
-            Arc::new(Segment::open_sealed(&self.home, old.base_offset, old.size(), old.next_offset()))
+            Arc::new(Segment::open_sealed(
+                &self.home,
+                old.base_offset,
+                old.size(),
+                old.next_offset(),
+            ))
         };
         let segments: Vec<_> = self.segments().snapshot().iter().map(anew).collect();
         if let Some(last) = segments.last() {

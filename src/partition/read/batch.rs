@@ -22,11 +22,12 @@ use crate::topic_partition::TopicPartition;
 /// The decompressed records of a batch, or why there are none.
 type Decompressed = OnceLock<std::result::Result<Option<Vec<u8>>, Malformed>>;
 
-/// A checked batch: its checksum and its place in the order of offsets are right. Its records are decoded (and decompressed) as
-/// they are visited.
+/// A checked batch: its checksum and its place in the order of offsets are right. Its records are
+/// decoded (and decompressed) as they are visited.
 ///
-/// A batch shares the bytes of the file; clones are cheap and may go to other threads. It stays readable when its segment is
-/// deleted or the log is closed, and keeps that segment's mapping alive: [`detach`](Self::detach) copies it out.
+/// A batch shares the bytes of the file; clones are cheap and may go to other threads. It stays
+/// readable when its segment is deleted or the log is closed, and keeps that segment's mapping
+/// alive: [`detach`](Self::detach) copies it out.
 #[derive(Clone)]
 pub struct Batch {
     origin: Arc<Origin>,
@@ -55,18 +56,29 @@ impl Batch {
         let is_plain = matches!(header.codec(), Ok(Compression::None));
         let decompressed = (!is_plain).then(Arc::default);
         let origin = Arc::clone(origin);
-        Self { origin, header, bytes, segment_base, position, cuts_seen, range, decompressed, is_sound: false }
+        Self {
+            origin,
+            header,
+            bytes,
+            segment_base,
+            position,
+            cuts_seen,
+            range,
+            decompressed,
+            is_sound: false,
+        }
     }
 
-    /// The offsets that iteration goes through: those of the batch within the range asked for. In a compacted topic not every
-    /// one of them has a record.
+    /// The offsets that iteration goes through: those of the batch within the range asked for. In a
+    /// compacted topic not every one of them has a record.
     pub fn offsets(&self) -> Range<u64> {
         self.range.clone()
     }
 
-    /// Its records, decoded as they are visited. A record that cannot be decoded is an error, [`Error::Corrupt`]; the iterator
-    /// goes on behind it where it can. A batch that decompresses to more than
-    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) is one [`Error::BatchTooLarge`].
+    /// Its records, decoded as they are visited. A record that cannot be decoded is an error,
+    /// [`Error::Corrupt`]; the iterator goes on behind it where it can. A batch that decompresses
+    /// to more than [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes)
+    /// is one [`Error::BatchTooLarge`].
     pub fn iter(&self) -> RecordIter<'_> {
         RecordIter::over(slice::from_ref(self))
     }
@@ -74,7 +86,10 @@ impl Batch {
     /// A copy that keeps no mapping and no deleted segment alive.
     #[must_use]
     pub fn detach(&self) -> Self {
-        Self { bytes: self.bytes.detach(), ..self.clone() }
+        Self {
+            bytes: self.bytes.detach(),
+            ..self.clone()
+        }
     }
 
     /// Size of the stored batch.
@@ -82,37 +97,54 @@ impl Batch {
         self.header.size_bytes
     }
 
-    /// Records in the stored batch: an upper bound of what iteration gives, for all but legacy wrappers.
+    /// Records in the stored batch: an upper bound of what iteration gives, for all but legacy
+    /// wrappers.
     pub(crate) fn record_count(&self) -> u32 {
         self.header.record_count
     }
 
-    /// How many records iteration goes through. Decodes them only where not every offset has its record.
+    /// How many records iteration goes through. Decodes them only where not every offset has its
+    /// record.
     pub(in crate::partition) fn count(&self) -> Result<u64> {
         let header = &self.header;
-        if header.magic >= 2 && u64::from(header.record_count) == header.last_offset - header.base_offset + 1 {
+        if header.magic >= 2
+            && u64::from(header.record_count) == header.last_offset - header.base_offset + 1
+        {
             return Ok(self.range.end - self.range.start);
         }
-        self.iter().try_fold(0, |count, record| record.map(|_| count + 1))
+        self.iter()
+            .try_fold(0, |count, record| record.map(|_| count + 1))
     }
 
     /// The same batch, iterating only what of `offsets` it had before.
     pub(crate) fn narrowed(&self, offsets: Range<u64>) -> Self {
         let start = self.range.start.max(offsets.start);
-        Self { range: start..self.range.end.min(offsets.end).max(start), ..self.clone() }
+        Self {
+            range: start..self.range.end.min(offsets.end).max(start),
+            ..self.clone()
+        }
     }
 
     /// The same batch up to `end`, below which every record is known to decode.
     pub(crate) fn sound_below(&self, end: u64) -> Self {
-        Self { is_sound: true, ..self.narrowed(0..end) }
+        Self {
+            is_sound: true,
+            ..self.narrowed(0..end)
+        }
     }
 
     /// The stored records, decompressed where they are compressed; `None`: in the batch itself.
     fn decompressed(&self) -> std::result::Result<Option<&[u8]>, Malformed> {
-        let Some(cell) = &self.decompressed else { return Ok(None) };
+        let Some(cell) = &self.decompressed else {
+            return Ok(None);
+        };
         let limit = self.origin.max_decompressed_bytes;
-        let decompressed = cell.get_or_init(|| batch::decompressed(&self.header, self.bytes.as_slice(), limit));
-        decompressed.as_ref().map(Option::as_deref).map_err(|malformed| *malformed)
+        let decompressed =
+            cell.get_or_init(|| batch::decompressed(&self.header, self.bytes.as_slice(), limit));
+        decompressed
+            .as_ref()
+            .map(Option::as_deref)
+            .map_err(|malformed| *malformed)
     }
 
     /// Header and bytes as they are stored.
@@ -127,7 +159,11 @@ impl Batch {
     /// As from `decompressed`, for a batch that has a cursor: of another nothing is read.
     #[inline]
     fn decompressed_or_none(&self) -> Option<&[u8]> {
-        if self.decompressed.is_some() { self.decompressed().unwrap_or_default() } else { None }
+        if self.decompressed.is_some() {
+            self.decompressed().unwrap_or_default()
+        } else {
+            None
+        }
     }
 
     /// What a cursor for v2 batches walks over; `None` where that is not at hand.
@@ -139,7 +175,8 @@ impl Batch {
         }
     }
 
-    /// The next record within the range, of those that may take long to decode and those that do not.
+    /// The next record within the range, of those that may take long to decode and those that do
+    /// not.
     #[inline(never)]
     fn next_of_any_kind(&self, cursor: &mut RecordCursor) -> Option<Result<RecordView<'_>>> {
         let (bytes, decompressed) = (self.bytes.as_slice(), self.decompressed_or_none());
@@ -162,16 +199,26 @@ impl Batch {
     /// A walk over the range. What lies in front of it is stepped over here, once.
     pub(crate) fn walk(&self) -> Result<RecordWalk> {
         let mut cursor = self.cursor().map_err(|malformed| self.corrupt(malformed))?;
-        let is_whole =
-            self.header.magic >= 2 && self.range.start <= self.header.base_offset && self.range.end > self.header.last_offset;
+        let is_whole = self.header.magic >= 2
+            && self.range.start <= self.header.base_offset
+            && self.range.end > self.header.last_offset;
         if !is_whole {
-            cursor.current.skip_quickly(&self.header, self.records().unwrap_or_default(), self.range.start);
+            cursor.current.skip_quickly(
+                &self.header,
+                self.records().unwrap_or_default(),
+                self.range.start,
+            );
         }
         Ok(RecordWalk { cursor, is_whole })
     }
 
     fn corrupt(&self, malformed: Malformed) -> Error {
-        self.origin.corrupt(self.segment_base, self.position, self.header.base_offset..self.header.last_offset + 1, malformed)
+        self.origin.corrupt(
+            self.segment_base,
+            self.position,
+            self.header.base_offset..self.header.last_offset + 1,
+            malformed,
+        )
     }
 }
 
@@ -204,18 +251,27 @@ impl RecordWalk {
         self.is_at_record() || batch.has_next(&self.cursor)
     }
 
-    /// The next record of `batch`, the one the walk was made for, if it is one that is decoded quickly. `None` says nothing
-    /// about it: then `next_of_any_kind` knows.
-    #[expect(clippy::inline_always, reason = "a call would pass a record of a dozen words through memory")]
+    /// The next record of `batch`, the one the walk was made for, if it is one that is decoded
+    /// quickly. `None` says nothing about it: then `next_of_any_kind` knows.
+    #[expect(
+        clippy::inline_always,
+        reason = "a call would pass a record of a dozen words through memory"
+    )]
     #[inline(always)]
     pub(crate) fn next_quickly<'a>(&mut self, batch: &'a Batch) -> Option<RecordView<'a>> {
-        let raw = self.cursor.current.next_quickly(&batch.header, batch.records()?, &batch.range)?;
+        let raw =
+            self.cursor
+                .current
+                .next_quickly(&batch.header, batch.records()?, &batch.range)?;
         Some(RecordView { batch, raw })
     }
 
     /// The next record of `batch` within its range.
     #[inline]
-    pub(crate) fn next_of_any_kind<'a>(&mut self, batch: &'a Batch) -> Option<Result<RecordView<'a>>> {
+    pub(crate) fn next_of_any_kind<'a>(
+        &mut self,
+        batch: &'a Batch,
+    ) -> Option<Result<RecordView<'a>>> {
         batch.next_of_any_kind(&mut self.cursor)
     }
 }
@@ -232,11 +288,17 @@ pub struct RecordIter<'a> {
 impl<'a> RecordIter<'a> {
     /// Over several batches, one after the other.
     pub(crate) fn over(batches: &'a [Batch]) -> Self {
-        Self { batch: None, records: &[], cursor: RecordCursor::default(), batches: batches.iter() }
+        Self {
+            batch: None,
+            records: &[],
+            cursor: RecordCursor::default(),
+            batches: batches.iter(),
+        }
     }
 
-    /// The next record, also where it takes long to decode or is in the next batch. The iterator goes through it by value: a
-    /// reference to it, or to a part of it, would keep a loop from holding all of it in registers.
+    /// The next record, also where it takes long to decode or is in the next batch. The iterator
+    /// goes through it by value: a reference to it, or to a part of it, would keep a loop from
+    /// holding all of it in registers.
     #[inline(never)]
     fn next_of_any_kind(mut self) -> (Self, Option<Result<RecordView<'a>>>) {
         loop {
@@ -245,14 +307,31 @@ impl<'a> RecordIter<'a> {
             {
                 return (self, Some(next));
             }
-            let Some(batch) = self.batches.next() else { return (Self::over(&[]), None) };
+            let Some(batch) = self.batches.next() else {
+                return (Self::over(&[]), None);
+            };
             match batch.cursor() {
                 Ok(mut cursor) => {
                     let records = batch.records().unwrap_or_default();
-                    cursor.current.skip_quickly(&batch.header, records, batch.range.start);
-                    self = Self { batch: Some(batch), records, cursor, ..self };
+                    cursor
+                        .current
+                        .skip_quickly(&batch.header, records, batch.range.start);
+                    self = Self {
+                        batch: Some(batch),
+                        records,
+                        cursor,
+                        ..self
+                    };
                 }
-                Err(malformed) => return (Self { batch: None, ..self }, Some(Err(batch.corrupt(malformed)))),
+                Err(malformed) => {
+                    return (
+                        Self {
+                            batch: None,
+                            ..self
+                        },
+                        Some(Err(batch.corrupt(malformed))),
+                    );
+                }
             }
         }
     }
@@ -261,11 +340,17 @@ impl<'a> RecordIter<'a> {
 impl<'a> Iterator for RecordIter<'a> {
     type Item = Result<RecordView<'a>>;
 
-    #[expect(clippy::inline_always, reason = "a call would pass a record of a dozen words through memory")]
+    #[expect(
+        clippy::inline_always,
+        reason = "a call would pass a record of a dozen words through memory"
+    )]
     #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         if let Some(batch) = self.batch
-            && let Some(raw) = self.cursor.current.next_quickly(&batch.header, self.records, &batch.range)
+            && let Some(raw) =
+                self.cursor
+                    .current
+                    .next_quickly(&batch.header, self.records, &batch.range)
         {
             return Some(Ok(RecordView { batch, raw }));
         }
@@ -275,7 +360,8 @@ impl<'a> Iterator for RecordIter<'a> {
     }
 }
 
-/// A record, read in place: it borrows from the batch it is in. [`into_owned`](Self::into_owned) copies it out.
+/// A record, read in place: it borrows from the batch it is in. [`into_owned`](Self::into_owned)
+/// copies it out.
 #[derive(Clone, Copy)]
 pub struct RecordView<'a> {
     batch: &'a Batch,
@@ -337,7 +423,8 @@ impl<'a> RecordView<'a> {
         String::from_utf8_lossy(self.raw.value.unwrap_or_default())
     }
 
-    /// Whether the record was read from this very partition, and not from an earlier one of the same name.
+    /// Whether the record was read from this very partition, and not from an earlier one of the
+    /// same name.
     pub(crate) fn is_of(&self, partition: &PartitionCore) -> bool {
         Arc::ptr_eq(&self.batch.origin, partition.origin())
     }
@@ -365,8 +452,13 @@ impl<'a> From<RecordView<'a>> for Record<'a> {
 impl fmt::Debug for RecordView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("RecordView");
-        shown.field("partition", self.topic_partition()).field("offset", &self.offset()).field("timestamp", &self.timestamp());
-        shown.field("key", &Nullable(self.key())).field("value", &Nullable(self.value()));
+        shown
+            .field("partition", self.topic_partition())
+            .field("offset", &self.offset())
+            .field("timestamp", &self.timestamp());
+        shown
+            .field("key", &Nullable(self.key()))
+            .field("value", &Nullable(self.value()));
         shown.field("headers", &self.headers()).finish()
     }
 }
@@ -374,93 +466,21 @@ impl fmt::Debug for RecordView<'_> {
 impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Batch");
-        shown.field("partition", &self.origin.id).field("offsets", &self.range).field("bytes", &self.size_bytes());
+        shown
+            .field("partition", &self.origin.id)
+            .field("offsets", &self.range)
+            .field("bytes", &self.size_bytes());
         shown.finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for RecordIter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RecordIter").field("batch", &self.batch).finish_non_exhaustive()
+        f.debug_struct("RecordIter")
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::config::TopicSettings;
-    use crate::format::batch::BatchBuilder;
-    use crate::format::control::ControlRecord;
-
-    /// Four records at offsets from 100 on.
-    fn batch(codec: Compression, range: Range<u64>) -> Batch {
-        let mut builder = BatchBuilder::new(Vec::new(), codec);
-        for key in ["a", "b", "c", "d"] {
-            builder.push(&Record::from((key, "v".repeat(50))), 7).unwrap();
-        }
-        stamped(builder, 0, range)
-    }
-
-    fn stamped(builder: BatchBuilder, attributes: u16, range: Range<u64>) -> Batch {
-        let mut bytes = builder.finish(&TopicSettings::unconfigured()).unwrap();
-        let header = BatchHeader::decode(&bytes).unwrap();
-        BatchHeader { attributes: header.attributes | attributes, ..header }.write(&mut bytes);
-        batch::stamp(&mut bytes, 100, 0);
-        let dir: Arc<Path> = Path::new("/data/t-3").into();
-        let origin = Origin { id: TopicPartition::new("t", 3), dir, max_decompressed_bytes: 1 << 20 };
-        let header = BatchHeader::decode(&bytes).unwrap();
-        let bytes = BatchBytes::Copied { start: 0, end: bytes.len(), chunk: Arc::new(bytes) };
-        Batch::new(&Arc::new(origin), (100, 0), 0, header, bytes, range)
-    }
-
-    #[test]
-    fn records_know_where_they_are() {
-        let batch = batch(Compression::None, 0..200);
-        let record = batch.iter().next().unwrap().unwrap();
-        assert_eq!((record.topic(), record.partition(), record.offset()), ("t", 3, 100));
-    }
-
-    #[test]
-    fn a_detached_batch_shares_no_bytes() {
-        let batch = batch(Compression::None, 101..103);
-        let detached = batch.detach();
-        assert_eq!((detached.stored(), detached.offsets()), (batch.stored(), 101..103));
-        assert_ne!(detached.stored().1.as_ptr(), batch.stored().1.as_ptr());
-    }
-
-    #[test]
-    fn a_walk_over_a_whole_batch_knows_at_once_that_it_is_at_a_record() {
-        for codec in [Compression::None, Compression::Lz4] {
-            let batch = batch(codec, 0..200);
-            let mut walk = batch.walk().unwrap();
-            assert!(walk.is_at_record());
-            assert_eq!(walk.next_quickly(&batch).map(|record| record.offset()), Some(100), "{codec:?}");
-            for _ in 0..3 {
-                assert!(walk.next_of_any_kind(&batch).unwrap().is_ok());
-            }
-            assert!(!walk.is_at_record() && !walk.has_next(&batch));
-        }
-    }
-
-    #[test]
-    fn a_walk_over_a_part_of_a_batch_begins_in_it() {
-        for (range, first) in [(102..103, Some(102)), (0..101, Some(100)), (103..200, Some(103)), (104..200, None)] {
-            let batch = batch(Compression::None, range.clone());
-            let mut walk = batch.walk().unwrap();
-            assert!(!walk.is_at_record(), "{range:?}: there may be none");
-            assert_eq!(walk.has_next(&batch), first.is_some());
-            assert_eq!(walk.next_quickly(&batch).map(|record| record.offset()), first, "{range:?}");
-        }
-    }
-
-    #[test]
-    fn a_control_batch_has_a_control_record() {
-        let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
-        builder.push(&Record::new([0, 0, 0, 0, 0, 3]).key([0, 0, 0, 0]), 7).unwrap();
-        let marker = stamped(builder, 0b11 << 4, 0..200);
-        assert_eq!(marker.control_record(), Some(ControlRecord::Abort { coordinator_epoch: 3 }));
-        assert_eq!(batch(Compression::None, 0..200).control_record(), None);
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
 //! Finding the last records of a partition.
 //!
-//! No file says how many records come after an offset: compaction leaves gaps, and transaction markers and aborted records take
-//! offsets too. So records are counted, in windows of offsets that go back from the end. The first window spans as many offsets
-//! as records are wanted, which is enough where every offset has its record; each further one is twice as wide.
+//! No file says how many records come after an offset: compaction leaves gaps, and transaction
+//! markers and aborted records take offsets too. So records are counted, in windows of offsets that
+//! go back from the end. The first window spans as many offsets as records are wanted, which is
+//! enough where every offset has its record; each further one is twice as wide.
 
 use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
@@ -14,11 +15,18 @@ use crate::partition::PartitionCore;
 use crate::partition::keeper::KeepOpen;
 
 /// Reads the last `records` records that a reader can see now.
-pub(in crate::partition) fn read_last(core: &Arc<PartitionCore>, keep: &KeepOpen, records: u64) -> Result<Reader> {
+pub(in crate::partition) fn read_last(
+    core: &Arc<PartitionCore>,
+    keep: &KeepOpen,
+    records: u64,
+) -> Result<Reader> {
     let partition = Counted { core, keep };
     loop {
         let end = partition.read(..)?.bound();
-        match partition.start_of_last(records, end).and_then(|start| partition.read(start..end)) {
+        match partition
+            .start_of_last(records, end)
+            .and_then(|start| partition.read(start..end))
+        {
             // Deleted, or cut, since the end was looked at.
             Err(Error::OffsetOutOfRange { .. }) => {}
             found => return found,
@@ -36,7 +44,8 @@ impl Counted<'_> {
         Reader::new(self.core, self.keep.clone(), &offsets, ReadOptions::new())
     }
 
-    /// The offset of the first of the last `records` records below `end`; the log start if there are fewer.
+    /// The offset of the first of the last `records` records below `end`; the log start if there
+    /// are fewer.
     fn start_of_last(&self, records: u64, end: u64) -> Result<u64> {
         let (mut start, mut missing, mut width) = (end, records, records);
         loop {

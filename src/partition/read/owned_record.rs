@@ -9,11 +9,12 @@ use crate::clock::Timestamp;
 use crate::format::record::{Header, Record};
 use crate::topic_partition::TopicPartition;
 
-/// A record that was read, with its place in the log and bytes of its own: it can be kept, and go to other threads.
+/// A record that was read, with its place in the log and bytes of its own: it can be kept, and go
+/// to other threads.
 ///
-/// A [`RecordView`] borrows from its batch; [`RecordView::into_owned`] copies it out. Kafka's consumers call this a
-/// `ConsumerRecord`. It converts into a [`Record`], to be appended again. To keep whole batches without copying them, see
-/// [`Batch`](crate::partition::Batch).
+/// A [`RecordView`] borrows from its batch; [`RecordView::into_owned`] copies it out. Kafka's
+/// consumers call this a `ConsumerRecord`. It converts into a [`Record`], to be appended again. To
+/// keep whole batches without copying them, see [`Batch`](crate::partition::Batch).
 ///
 /// ```
 /// use annals::{Log, OwnedRecord, TopicConfig};
@@ -122,8 +123,15 @@ impl fmt::Debug for OwnedRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headers: Vec<Header<'_>> = self.headers().collect();
         let mut shown = f.debug_struct("OwnedRecord");
-        shown.field("partition", &self.topic_partition).field("offset", &self.offset).field("timestamp", &self.timestamp);
-        shown.field("key", &Nullable(self.key())).field("value", &Nullable(self.value()));
-        shown.field("headers", &Few(&headers)).finish_non_exhaustive()
+        shown
+            .field("partition", &self.topic_partition)
+            .field("offset", &self.offset)
+            .field("timestamp", &self.timestamp);
+        shown
+            .field("key", &Nullable(self.key()))
+            .field("value", &Nullable(self.value()));
+        shown
+            .field("headers", &Few(&headers))
+            .finish_non_exhaustive()
     }
 }

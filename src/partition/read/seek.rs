@@ -1,7 +1,8 @@
 //! Finding the batch that holds an offset, and what to do when the bytes there are damaged.
 //!
-//! The index gives a place to start from; from there the batch headers are followed. An index entry that does not fit the batch
-//! it points at is not believed: the segment is walked from its start, and its index built anew.
+//! The index gives a place to start from; from there the batch headers are followed. An index entry
+//! that does not fit the batch it points at is not believed: the segment is walked from its start,
+//! and its index built anew.
 
 use crate::partition::scan::{follows, indexed};
 use std::io;
@@ -25,13 +26,19 @@ pub(crate) struct Place {
     pub(crate) position: u32,
     /// Lowest base offset that the batch here may have; in a dense log the only one.
     pub(crate) expected: u64,
-    /// Count of truncations when the place was found: after another one it must be looked for again.
+    /// Count of truncations when the place was found: after another one it must be looked for
+    /// again.
     pub(crate) truncations: u64,
 }
 
 impl Place {
     pub(crate) fn at_start(segment: Arc<Segment>, truncations: u64) -> Self {
-        Self { expected: segment.base_offset, position: 0, truncations, file: BatchFile::new(segment) }
+        Self {
+            expected: segment.base_offset,
+            position: 0,
+            truncations,
+            file: BatchFile::new(segment),
+        }
     }
 
     /// Moves behind the batch here.
@@ -43,8 +50,8 @@ impl Place {
 }
 
 impl PartitionCore {
-    /// The place of the first batch that ends at or behind `offset`; at the end of a segment where that batch is yet to come, or
-    /// stands in the next one.
+    /// The place of the first batch that ends at or behind `offset`; at the end of a segment where
+    /// that batch is yet to come, or stands in the next one.
     pub(crate) fn seek(&self, offset: u64) -> Result<Place> {
         // In a read-only log: the file that could not be read before the directory was read again.
         let mut failed_on = None;
@@ -57,7 +64,8 @@ impl PartitionCore {
             match self.seek_in(segment, offset, truncations) {
                 Ok(place) => return Ok(place),
                 Err(_) if self.is_read_only() && failed_on != Some(segment.file_id()) => {
-                    // Another process deleted, replaced or cut what is there, for all that is known here.
+                    // Another process deleted, replaced or cut what is there, for all that is known
+                    // here.
                     failed_on = Some(segment.file_id());
                     self.read_anew()?;
                     if offset < self.log_start_offset() {
@@ -78,7 +86,12 @@ impl PartitionCore {
         }
     }
 
-    pub(in crate::partition) fn seek_in(&self, segment: &Arc<Segment>, offset: u64, truncations: u64) -> io::Result<Place> {
+    pub(in crate::partition) fn seek_in(
+        &self,
+        segment: &Arc<Segment>,
+        offset: u64,
+        truncations: u64,
+    ) -> io::Result<Place> {
         let entry = segment.floor_offset(offset, &self.batches(segment))?;
         if let Some(entry) = entry {
             let mut place = Place::at_start(Arc::clone(segment), truncations);
@@ -88,8 +101,11 @@ impl PartitionCore {
             let fits = match place.file.header_at(entry.position, limit) {
                 Ok(Some(header)) => {
                     place.expected = header.base_offset;
-                    let is_its_batch =
-                        if self.is_dense() { header.stated_last_offset == indexed } else { header.stated_last_offset <= indexed };
+                    let is_its_batch = if self.is_dense() {
+                        header.stated_last_offset == indexed
+                    } else {
+                        header.stated_last_offset <= indexed
+                    };
                     is_its_batch
                         && header.base_offset >= segment.base_offset
                         && place.file.checked(entry.position, &header, limit).is_ok()
@@ -105,7 +121,8 @@ impl PartitionCore {
         self.walk_to(Place::at_start(Arc::clone(segment), truncations), offset)
     }
 
-    /// Follows the headers up to the first batch that ends at or behind `offset`, or to damage that may hide it.
+    /// Follows the headers up to the first batch that ends at or behind `offset`, or to damage that
+    /// may hide it.
     fn walk_to(&self, mut place: Place, offset: u64) -> io::Result<Place> {
         loop {
             let limit = place.file.segment().size();
@@ -115,13 +132,18 @@ impl PartitionCore {
                 Err(ReadError::Io(error)) => return Err(error),
             };
             match found {
-                Some(header) if self.check_order(&place, &header).is_err() => return self.walk_around(place, offset, limit),
+                Some(header) if self.check_order(&place, &header).is_err() => {
+                    return self.walk_around(place, offset, limit);
+                }
                 Some(header) => {
                     let is_it = header.last_offset >= offset;
-                    // A wrong last offset leads past the batch that was looked for. Where the next batch would not show it, only
-                    // the checksum does.
+                    // A wrong last offset leads past the batch that was looked for. Where the next
+                    // batch would not show it, only the checksum does.
                     let is_checked = !is_it && self.is_dense();
-                    if !is_checked && let Err(ReadError::Damaged(_)) = place.file.checked(place.position, &header, limit) {
+                    if !is_checked
+                        && let Err(ReadError::Damaged(_)) =
+                            place.file.checked(place.position, &header, limit)
+                    {
                         return self.walk_around(place, offset, limit);
                     }
                     if is_it {
@@ -134,7 +156,8 @@ impl PartitionCore {
         }
     }
 
-    /// Damage stands at the place. Where a good batch behind it holds `offset` the damage does no harm to who looks for it.
+    /// Damage stands at the place. Where a good batch behind it holds `offset` the damage does no
+    /// harm to who looks for it.
     fn walk_around(&self, mut place: Place, offset: u64, limit: u32) -> io::Result<Place> {
         let (position, expected) = (place.position, place.expected);
         let behind = self.next_good(&mut place, limit)?;
@@ -148,27 +171,43 @@ impl PartitionCore {
         Ok(place)
     }
 
-    /// Whether a header may stand where it does. Kafka's checksum covers neither its offset nor its length: this does.
+    /// Whether a header may stand where it does. Kafka's checksum covers neither its offset nor its
+    /// length: this does.
     #[inline]
-    pub(crate) fn check_order(&self, place: &Place, header: &BatchHeader) -> std::result::Result<(), Malformed> {
+    pub(crate) fn check_order(
+        &self,
+        place: &Place,
+        header: &BatchHeader,
+    ) -> std::result::Result<(), Malformed> {
         let is_in_order = if self.is_dense() && header.magic >= 2 {
             header.base_offset == place.expected && header.is_full_or_empty()
         } else {
             header.base_offset >= place.expected
         };
         if !is_in_order {
-            return Err(Malformed("the offset of a batch does not follow the one before it"));
+            return Err(Malformed(
+                "the offset of a batch does not follow the one before it",
+            ));
         }
         let segment = place.file.segment();
-        if segment.is_sealed() && header.stated_last_offset >= segment.next_offset() || header.base_offset > self.log_end_offset()
+        if segment.is_sealed() && header.stated_last_offset >= segment.next_offset()
+            || header.base_offset > self.log_end_offset()
         {
-            return Err(Malformed("the offset of a batch lies behind the end of its segment"));
+            return Err(Malformed(
+                "the offset of a batch lies behind the end of its segment",
+            ));
         }
         Ok(())
     }
 
-    /// The offsets that damage at the place takes with it: up to the next good batch, segment, or the end.
-    pub(crate) fn lost_behind(&self, place: &mut Place, next: u64, limit: u32) -> Result<Range<u64>> {
+    /// The offsets that damage at the place takes with it: up to the next good batch, segment, or
+    /// the end.
+    pub(crate) fn lost_behind(
+        &self,
+        place: &mut Place,
+        next: u64,
+        limit: u32,
+    ) -> Result<Range<u64>> {
         let position = place.position;
         let path = place.file.segment().log_path().to_owned();
         let from = place.expected;
@@ -179,7 +218,8 @@ impl PartitionCore {
             Ok(None) => {
                 let segments = self.segments().snapshot();
                 let base_offset = place.file.segment().base_offset;
-                segment_list::after(&segments, base_offset).map_or(self.log_end_offset(), |segment| segment.base_offset)
+                segment_list::after(&segments, base_offset)
+                    .map_or(self.log_end_offset(), |segment| segment.base_offset)
             }
             Err(error) => return Err(Error::io("read", &path, error)),
         };
@@ -187,14 +227,22 @@ impl PartitionCore {
     }
 
     /// The next batch behind the place whose header, order and checksum are right.
-    pub(in crate::partition) fn next_good(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, BatchHeader)>> {
+    pub(in crate::partition) fn next_good(
+        &self,
+        place: &mut Place,
+        limit: u32,
+    ) -> io::Result<Option<(u32, BatchHeader)>> {
         let end = self.end_of(place.file.segment());
         let damaged = place.position;
         let promised = self.promised_behind(place, limit)?;
         for position in damaged.saturating_add(1)..limit {
             place.position = position;
             let header = match place.file.header_at(position, limit) {
-                Ok(Some(header)) if header.base_offset >= place.expected && header.stated_last_offset < end => header,
+                Ok(Some(header))
+                    if header.base_offset >= place.expected && header.stated_last_offset < end =>
+                {
+                    header
+                }
                 Ok(_) | Err(ReadError::Damaged(_)) => continue,
                 Err(ReadError::Io(error)) => return Err(error),
             };
@@ -213,31 +261,47 @@ impl PartitionCore {
 
     /// Offset behind the last batch that the segment may have.
     fn end_of(&self, segment: &Segment) -> u64 {
-        if segment.is_sealed() { segment.next_offset() } else { self.log_end_offset() }
+        if segment.is_sealed() {
+            segment.next_offset()
+        } else {
+            self.log_end_offset()
+        }
     }
 
-    /// Position and base offset of the batch behind the damaged one at the place, where the header of that is in order.
+    /// Position and base offset of the batch behind the damaged one at the place, where the header
+    /// of that is in order.
     fn promised_behind(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, u64)>> {
         match place.file.header_at(place.position, limit) {
-            Ok(Some(header)) if self.check_order(place, &header).is_ok() => {
-                Ok(Some((place.position + header.size_bytes, header.next_base_offset())))
-            }
+            Ok(Some(header)) if self.check_order(place, &header).is_ok() => Ok(Some((
+                place.position + header.size_bytes,
+                header.next_base_offset(),
+            ))),
             Ok(_) | Err(ReadError::Damaged(_)) => Ok(None),
             Err(ReadError::Io(error)) => Err(error),
         }
     }
 
     /// The batches of a segment, for its index to be checked by or built from.
-    pub(in crate::partition) fn batches<'a>(&self, segment: &'a Arc<Segment>) -> SegmentBatches<'a> {
-        SegmentBatches { segment, interval_bytes: self.settings().index_interval_bytes, is_dense: self.is_dense() }
+    pub(in crate::partition) fn batches<'a>(
+        &self,
+        segment: &'a Arc<Segment>,
+    ) -> SegmentBatches<'a> {
+        SegmentBatches {
+            segment,
+            interval_bytes: self.settings().index_interval_bytes,
+            is_dense: self.is_dense(),
+        }
     }
 }
 
-/// Whether the batch behind this one, or the end of the segment, is where it says. Behind damage nothing before a batch
-/// shows that its base offset is right, and no checksum does.
+/// Whether the batch behind this one, or the end of the segment, is where it says. Behind damage
+/// nothing before a batch shows that its base offset is right, and no checksum does.
 fn is_followed(place: &mut Place, header: &BatchHeader, limit: u32, end: u64) -> io::Result<bool> {
     let next = header.next_base_offset();
-    match place.file.header_at(place.position + header.size_bytes, limit) {
+    match place
+        .file
+        .header_at(place.position + header.size_bytes, limit)
+    {
         Ok(Some(behind)) => Ok(behind.base_offset == next),
         Ok(None) => Ok(next == end),
         Err(ReadError::Damaged(_)) => Ok(false),
@@ -255,9 +319,15 @@ pub(in crate::partition) struct SegmentBatches<'a> {
 }
 
 impl SegmentBatches<'_> {
-    /// Visits the batches from `position` on; gives whether they go on, whole and in order, to the end of the segment.
-    fn walk(&self, mut position: u32, mut visit: impl FnMut(u32, &BatchHeader) -> bool) -> io::Result<bool> {
-        let (mut expected, mut is_exact) = (self.segment.base_offset, self.is_dense && position == 0);
+    /// Visits the batches from `position` on; gives whether they go on, whole and in order, to the
+    /// end of the segment.
+    fn walk(
+        &self,
+        mut position: u32,
+        mut visit: impl FnMut(u32, &BatchHeader) -> bool,
+    ) -> io::Result<bool> {
+        let (mut expected, mut is_exact) =
+            (self.segment.base_offset, self.is_dense && position == 0);
         let mut file = BatchFile::new(Arc::clone(self.segment));
         let limit = self.segment.size();
         loop {
@@ -267,7 +337,9 @@ impl SegmentBatches<'_> {
                 Ok(Some(header))
             });
             match found {
-                Ok(Some(header)) if follows(&header, expected, is_exact) && visit(position, &header) => {
+                Ok(Some(header))
+                    if follows(&header, expected, is_exact) && visit(position, &header) =>
+                {
                     position += header.size_bytes;
                     (expected, is_exact) = (header.next_base_offset(), self.is_dense);
                 }

@@ -1,8 +1,10 @@
-//! Reading the directory of a partition anew, beside a writer in another process that deleted, cut or replaced files.
+//! Reading the directory of a partition anew, beside a writer in another process that deleted, cut
+//! or replaced files.
 //!
-//! What is found takes the place of all that was known, as a truncation does: readers look for their place again. Files come and
-//! go while they are listed and opened; what does not fit together is tried again for a moment before it is believed. A
-//! directory that is gone, or is another topic's by now, means that the topic was deleted.
+//! What is found takes the place of all that was known, as a truncation does: readers look for
+//! their place again. Files come and go while they are listed and opened; what does not fit
+//! together is tried again for a moment before it is believed. A directory that is gone, or is
+//! another topic's by now, means that the topic was deleted.
 
 use std::io;
 use std::path::Path;
@@ -32,8 +34,12 @@ const LEAST_LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl PartitionCore {
-    /// Opens a partition that another process may be writing to: what changes meanwhile is looked at again. Nothing is repaired.
-    pub(crate) fn open_beside(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<(Arc<Self>, PartitionRecovery)> {
+    /// Opens a partition that another process may be writing to: what changes meanwhile is looked
+    /// at again. Nothing is repaired.
+    pub(crate) fn open_beside(
+        context: &Arc<PartitionContext>,
+        spec: &PartitionSpec,
+    ) -> Result<(Arc<Self>, PartitionRecovery)> {
         let deadline = Deadline::after(PATIENCE);
         let (mut spec, mut looks) = (spec.clone(), 0);
         loop {
@@ -47,11 +53,13 @@ impl PartitionCore {
                     if is_sound || is_over {
                         return Ok((Arc::new(core), report));
                     }
-                    // The checkpoint is lowered before a cut: one that is as it was has seen no cut.
+                    // The checkpoint is lowered before a cut: one that is as it was has seen no
+                    // cut.
                     let stated = Stated::read(context, &spec.dir, &spec.id);
                     let recovery_point = stated.recovery_point.unwrap_or(spec.recovery_point);
                     let is_dense = spec.is_dense && stated.is_dense;
-                    let is_as_it_was = recovery_point >= spec.recovery_point && is_dense == spec.is_dense;
+                    let is_as_it_was =
+                        recovery_point >= spec.recovery_point && is_dense == spec.is_dense;
                     if is_as_it_was && matches!(is_still_there, Ok(true)) {
                         return Ok((Arc::new(core), report));
                     }
@@ -59,7 +67,9 @@ impl PartitionCore {
                 }
                 Err(error) if !is_passing(&error) => return Err(error),
                 // Its topic was deleted since the root was listed.
-                Err(_) if is_gone(context, &spec.dir) => return Err(Error::UnknownPartition(spec.id)),
+                Err(_) if is_gone(context, &spec.dir) => {
+                    return Err(Error::UnknownPartition(spec.id));
+                }
                 Err(error) if is_over => return Err(error),
                 Err(_) => thread::sleep(PAUSE),
             }
@@ -83,13 +93,20 @@ impl PartitionCore {
         self.changes_by(look).map(drop)
     }
 
-    /// Runs `look`. In a read-only log it runs again after an error, once the directory was read again, since another process may
-    /// have deleted, replaced or cut what was looked at. An error is believed as soon as it comes from the same files twice.
-    pub(in crate::partition) fn looking_again<T>(&self, mut look: impl FnMut() -> Result<T>) -> Result<T> {
+    /// Runs `look`. In a read-only log it runs again after an error, once the directory was read
+    /// again, since another process may have deleted, replaced or cut what was looked at. An error
+    /// is believed as soon as it comes from the same files twice.
+    pub(in crate::partition) fn looking_again<T>(
+        &self,
+        mut look: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
         let mut failed_on = None;
         loop {
             let segments = self.segments().snapshot();
-            let files: Vec<_> = segments.iter().map(|segment| (segment.base_offset, segment.file_id())).collect();
+            let files: Vec<_> = segments
+                .iter()
+                .map(|segment| (segment.base_offset, segment.file_id()))
+                .collect();
             match look() {
                 Err(Error::Corrupt(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
                     if self.is_read_only() && failed_on.as_ref() != Some(&files) =>
@@ -107,19 +124,30 @@ impl PartitionCore {
         let _told_by_the_next_read = self.refresh_both_ends();
     }
 
-    /// A compaction puts one segment in the place of several, and a deletion takes the first ones away: a listing that shows
-    /// other segments than those that are known is only believed if the next one shows the same. A listing that is not atomic
-    /// may pass over a file that is renamed in the meantime.
+    /// A compaction puts one segment in the place of several, and a deletion takes the first ones
+    /// away: a listing that shows other segments than those that are known is only believed if the
+    /// next one shows the same. A listing that is not atomic may pass over a file that is renamed
+    /// in the meantime.
     fn look_at_front(&self, writer: &mut Writer) -> Result<()> {
         let contents = self.contents()?;
-        let (mut segments, active) = (self.segments().snapshot().to_vec(), writer.active.base_offset);
+        let (mut segments, active) = (
+            self.segments().snapshot().to_vec(),
+            writer.active.base_offset,
+        );
         let is_empty = contents.logs.is_empty() && contents.swaps.is_empty();
         if is_empty || is_known(&contents, &segments, active) {
             return Ok(());
         }
         let first = contents.logs.first().copied().unwrap_or_default();
-        segments.drain(..segments.partition_point(|segment| segment.base_offset < first && segment.base_offset < active));
-        if contents.swaps.is_empty() && is_known(&contents, &segments, active) && self.contents()?.logs == contents.logs {
+        segments.drain(
+            ..segments.partition_point(|segment| {
+                segment.base_offset < first && segment.base_offset < active
+            }),
+        );
+        if contents.swaps.is_empty()
+            && is_known(&contents, &segments, active)
+            && self.contents()?.logs == contents.logs
+        {
             self.raise_log_start(first);
             self.segments().replace(segments);
             return Ok(());
@@ -136,10 +164,12 @@ impl PartitionCore {
     }
 
     fn raise_log_start(&self, offset: u64) {
-        self.log_start.fetch_max(offset.min(self.log_end_offset()), Ordering::AcqRel);
+        self.log_start
+            .fetch_max(offset.min(self.log_end_offset()), Ordering::AcqRel);
     }
 
-    /// Whether the directory is gone or is of a later topic of this name: then the partition is deleted from now on.
+    /// Whether the directory is gone or is of a later topic of this name: then the partition is
+    /// deleted from now on.
     pub(crate) fn check_not_deleted(&self) -> Result<()> {
         let is_another = || {
             let stored = stored_topic_id(&self.context, self.dir());
@@ -168,7 +198,11 @@ impl PartitionCore {
             let opened = match contents.logs.last().max(contents.swaps.last()) {
                 // The writer has not yet created the first one.
                 None if self.is_without_files(writer) => return Ok(()),
-                None => Err(Error::io("find a segment in", self.dir(), io::ErrorKind::NotFound.into())),
+                None => Err(Error::io(
+                    "find a segment in",
+                    self.dir(),
+                    io::ErrorKind::NotFound.into(),
+                )),
                 Some(last) => Self::open_beside(&self.context, &self.spec_beside(*last)),
             };
             match opened {
@@ -188,8 +222,9 @@ impl PartitionCore {
         writer.active.size() == 0 && self.segments().snapshot().len() == 1
     }
 
-    /// Only the last segment is in doubt, and what is above the recovery point. The log starts where the files say: what was
-    /// known before may have come from a look at files that were on their way.
+    /// Only the last segment is in doubt, and what is above the recovery point. The log starts
+    /// where the files say: what was known before may have come from a look at files that were on
+    /// their way.
     fn spec_beside(&self, last: u64) -> PartitionSpec {
         let stated = Stated::read(&self.context, self.dir(), self.id());
         let now = self.spec_of_now();
@@ -213,10 +248,12 @@ impl PartitionCore {
             self.allow_gaps();
         }
         self.health.set_damage(fresh.health.damage());
-        // Before the list, as in a deletion: a reader that misses a segment there finds the log start raised.
+        // Before the list, as in a deletion: a reader that misses a segment there finds the log
+        // start raised.
         let log_start = fresh.log_start_offset();
         self.raise_log_start(log_start);
-        self.segments().replace(fresh.segments().snapshot().to_vec());
+        self.segments()
+            .replace(fresh.segments().snapshot().to_vec());
         self.cuts.add(fresh.log_end_offset());
         self.log_start.store(log_start, Ordering::Release);
         self.publish_end(writer);
@@ -224,16 +261,20 @@ impl PartitionCore {
 }
 
 fn is_gone(context: &PartitionContext, dir: &Path) -> bool {
-    context.storage.metadata(dir).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    context
+        .storage
+        .metadata(dir)
+        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether a file went, or got shorter, while it was looked at: at a roll the zeros ahead of the old segment are cut.
+/// Whether a file went, or got shorter, while it was looked at: at a roll the zeros ahead of the
+/// old segment are cut.
 fn is_passing(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if is_replaced(source))
 }
 
-/// The line of a partition in checkpoints that it has for itself. Its directory may be renamed, and have a name that a
-/// checkpoint cannot hold.
+/// The line of a partition in checkpoints that it has for itself. Its directory may be renamed, and
+/// have a name that a checkpoint cannot hold.
 pub(crate) fn own_line() -> TopicPartition {
     TopicPartition::new("partition", 0)
 }
@@ -243,7 +284,8 @@ pub(crate) fn own_line() -> TopicPartition {
 struct Stated {
     /// `None`: there is no line of it that can be read.
     recovery_point: Option<u64>,
-    /// 0: at its first segment. `None`: there is neither a topic file nor a checkpoint that can be read.
+    /// 0: at its first segment. `None`: there is neither a topic file nor a checkpoint that can be
+    /// read.
     log_start: Option<u64>,
     /// The writer says that a topic may have gaps before it compacts it.
     is_dense: bool,
@@ -256,33 +298,58 @@ impl Stated {
         // `None`: there is no such checkpoint. `Some(None)`: it has no line of the partition.
         let line_in = |home: &Path, id: &TopicPartition, name: &str| {
             let lines = decode_offsets(&read(&home.join(name))?).ok()?;
-            let its = lines.iter().find(|(topic, partition, _)| **topic == *id.topic && *partition == id.partition);
+            let its = lines
+                .iter()
+                .find(|(topic, partition, _)| **topic == *id.topic && *partition == id.partition);
             Some(its.map(|(_, _, offset)| *offset))
         };
         let own_line = |name: &str| line_in(dir, &own_line(), name).flatten();
-        let topic_file = read(&root.join(file_name::topic_file(&id.topic))).and_then(|bytes| decode_topic_file(&bytes).ok());
-        let lone_file = || read(&dir.join(file_name::LONE_PARTITION)).and_then(|bytes| decode_lone_file(&bytes).ok());
-        let in_file = topic_file
-            .as_ref()
-            .map(|file| file.log_starts.iter().find(|(partition, _)| *partition == id.partition).map_or(0, |(_, start)| *start));
+        let topic_file = read(&root.join(file_name::topic_file(&id.topic)))
+            .and_then(|bytes| decode_topic_file(&bytes).ok());
+        let lone_file = || {
+            read(&dir.join(file_name::LONE_PARTITION))
+                .and_then(|bytes| decode_lone_file(&bytes).ok())
+        };
+        let in_file = topic_file.as_ref().map(|file| {
+            file.log_starts
+                .iter()
+                .find(|(partition, _)| *partition == id.partition)
+                .map_or(0, |(_, start)| *start)
+        });
         let in_lone_file = || lone_file().map(|file| file.log_start.unwrap_or(0));
         let in_root = || line_in(root, id, file_name::LOG_STARTS).map(Option::unwrap_or_default);
         Self {
             recovery_point: line_in(root, id, file_name::RECOVERY_POINTS)
                 .flatten()
                 .or_else(|| own_line(file_name::RECOVERY_POINTS)),
-            log_start: in_file.or_else(in_root).or_else(in_lone_file).or_else(|| own_line(file_name::LOG_STARTS)),
-            is_dense: topic_file.map_or_else(|| lone_file().is_some_and(|file| file.is_dense), |file| file.is_dense),
+            log_start: in_file
+                .or_else(in_root)
+                .or_else(in_lone_file)
+                .or_else(|| own_line(file_name::LOG_STARTS)),
+            is_dense: topic_file.map_or_else(
+                || lone_file().is_some_and(|file| file.is_dense),
+                |file| file.is_dense,
+            ),
         }
     }
 }
 
 /// Whether a directory holds these segments, and may be some after `active`, the last of them.
 fn is_known(contents: &Contents, segments: &[Arc<Segment>], active: u64) -> bool {
-    let outputs = || segments.iter().filter(|segment| !segment.ending().is_empty());
-    let is_replaced = |base: u64| outputs().any(|output| (output.base_offset..output.next_offset()).contains(&base));
+    let outputs = || {
+        segments
+            .iter()
+            .filter(|segment| !segment.ending().is_empty())
+    };
+    let is_replaced = |base: u64| {
+        outputs().any(|output| (output.base_offset..output.next_offset()).contains(&base))
+    };
     let found = contents.segments_without(is_replaced);
     let known = segments.iter().map(|segment| segment.base_offset);
-    contents.swaps.iter().copied().eq(outputs().map(|output| output.base_offset))
+    contents
+        .swaps
+        .iter()
+        .copied()
+        .eq(outputs().map(|output| output.base_offset))
         && known.eq(found.into_iter().take_while(|base| *base <= active))
 }

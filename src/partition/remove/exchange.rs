@@ -1,5 +1,6 @@
-//! What compaction needs of a partition: its sealed segments, its producers, and a way to put cleaned segments in the place of
-//! those that they were made of. That is one segment, or several if their batches do not fit into one.
+//! What compaction needs of a partition: its sealed segments, its producers, and a way to put
+//! cleaned segments in the place of those that they were made of. That is one segment, or several
+//! if their batches do not fit into one.
 //!
 //! The exchange, each step durable before the next:
 //!
@@ -10,11 +11,13 @@
 //! | the files of the originals are removed | likewise |
 //! | `.swap` is renamed to the final names, the `.log` first | likewise: what is missing is an index |
 //!
-//! A `.swap` counts for nothing while there is a `.cleaned` at or below it. So it is the rename of the first segment that makes
-//! all of them count, and renaming it back that takes all of them back.
+//! A `.swap` counts for nothing while there is a `.cleaned` at or below it. So it is the rename of
+//! the first segment that makes all of them count, and renaming it back that takes all of them
+//! back.
 //!
-//! Readers do not notice. From the second step on the new segments, held open, are in the list; those who are on an original
-//! keep it to its end and then look for their place again. Appends wait for nothing but the change of the list.
+//! Readers do not notice. From the second step on the new segments, held open, are in the list;
+//! those who are on an original keep it to its end and then look for their place again. Appends
+//! wait for nothing but the change of the list.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -48,14 +51,20 @@ pub(crate) struct CleanedSegment {
     /// Size of the `.log`.
     pub(crate) log_bytes: u32,
     pub(crate) log: Arc<dyn StorageFile>,
-    /// Of the offset, the time and the transaction index; one of the last kind that would be empty is not written.
+    /// Of the offset, the time and the transaction index; one of the last kind that would be empty
+    /// is not written.
     pub(crate) digests: [Digest; 3],
 }
 
 impl CleanedSegment {
     /// The files that were written; the `.log` is the first.
     fn suffixes(&self) -> impl Iterator<Item = &'static str> {
-        let written = [file_name::LOG, file_name::OFFSET_INDEX, file_name::TIME_INDEX].into_iter();
+        let written = [
+            file_name::LOG,
+            file_name::OFFSET_INDEX,
+            file_name::TIME_INDEX,
+        ]
+        .into_iter();
         let [_, _, (transactions_bytes, _)] = self.digests;
         written.chain((transactions_bytes > 0).then_some(file_name::TRANSACTION_INDEX))
     }
@@ -67,13 +76,15 @@ impl CleanedSegment {
 
 /// Where the files of a segment stand while it is being cleaned.
 pub(crate) fn cleaned_path(home: &SegmentHome, base_offset: u64, suffix: &str) -> PathBuf {
-    home.dir.join(file_name::segment_file(base_offset, suffix) + CLEANED)
+    home.dir
+        .join(file_name::segment_file(base_offset, suffix) + CLEANED)
 }
 
 /// Removes what cleaning a segment has written, as far as that can be done.
 pub(crate) fn discard_cleaned(home: &SegmentHome, base_offset: u64) {
     for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
-        let _removed_at_the_next_opening = remove_if_exists(&*home.storage, &cleaned_path(home, base_offset, suffix));
+        let _removed_at_the_next_opening =
+            remove_if_exists(&*home.storage, &cleaned_path(home, base_offset, suffix));
     }
 }
 
@@ -85,7 +96,8 @@ impl PartitionCore {
         segments.iter().map(Arc::clone).zip(next).collect()
     }
 
-    /// Waits until all below `end` is on the device: a record must not go for a later one that a power cut can still take.
+    /// Waits until all below `end` is on the device: a record must not go for a later one that a
+    /// power cut can still take.
     pub(crate) fn sync_below(&self, end: u64) -> Result<()> {
         self.check_writable()?;
         self.sync_to(end)
@@ -105,10 +117,19 @@ impl PartitionCore {
         &self.home
     }
 
-    /// The batches of a sealed segment, to be read by position: a device error there is an error, and no signal.
+    /// The batches of a sealed segment, to be read by position: a device error there is an error,
+    /// and no signal.
     pub(crate) fn batches_by_position(&self, segment: &Segment) -> BatchFile {
-        let home = SegmentHome { maps: false, ..self.home.clone() };
-        BatchFile::new(Arc::new(Segment::open_sealed(&home, segment.base_offset, segment.size(), segment.next_offset())))
+        let home = SegmentHome {
+            maps: false,
+            ..self.home.clone()
+        };
+        BatchFile::new(Arc::new(Segment::open_sealed(
+            &home,
+            segment.base_offset,
+            segment.size(),
+            segment.next_offset(),
+        )))
     }
 
     /// Most bytes that one batch may decompress to.
@@ -117,20 +138,35 @@ impl PartitionCore {
     }
 
     /// A batch of a segment could not be read.
-    pub(crate) fn unreadable(&self, segment: &Segment, position: u32, next: u64, error: ReadError) -> Error {
+    pub(crate) fn unreadable(
+        &self,
+        segment: &Segment,
+        position: u32,
+        next: u64,
+        error: ReadError,
+    ) -> Error {
         match error {
             ReadError::Io(error) => Error::io("read", segment.log_path(), error),
-            ReadError::Damaged(malformed) => {
-                self.origin().corrupt(segment.base_offset, position, next..segment.next_offset().max(next + 1), malformed)
-            }
+            ReadError::Damaged(malformed) => self.origin().corrupt(
+                segment.base_offset,
+                position,
+                next..segment.next_offset().max(next + 1),
+                malformed,
+            ),
         }
     }
 
     /// Offsets only rise from batch to batch, within the segment.
-    pub(crate) fn check_follows(segment: &Segment, expected: u64, header: &BatchHeader) -> std::result::Result<(), Malformed> {
+    pub(crate) fn check_follows(
+        segment: &Segment,
+        expected: u64,
+        header: &BatchHeader,
+    ) -> std::result::Result<(), Malformed> {
         // The base of a legacy wrapper is not in its header.
         if header.base_offset < expected || header.stated_last_offset >= segment.next_offset() {
-            return Err(Malformed("the offset of a batch does not follow the one before it"));
+            return Err(Malformed(
+                "the offset of a batch does not follow the one before it",
+            ));
         }
         Ok(())
     }
@@ -138,15 +174,23 @@ impl PartitionCore {
     /// The last batch of each producer that is known.
     pub(crate) fn last_batches(&self) -> BTreeMap<i64, ProducerEntry> {
         let entries = self.writer.lock().producers.entries();
-        entries.into_iter().map(|entry| (entry.producer_id, entry)).collect()
+        entries
+            .into_iter()
+            .map(|entry| (entry.producer_id, entry))
+            .collect()
     }
 
-    /// The aborted transactions that end at or behind `from`; asks no file where there never was a producer.
+    /// The aborted transactions that end at or behind `from`; asks no file where there never was a
+    /// producer.
     pub(crate) fn aborted_from(&self, from: u64) -> Result<Vec<AbortedTransaction>> {
         let writer = self.writer.lock();
         let has_producers = writer.has_snapshots || !writer.producers.is_empty();
         drop(writer);
-        if has_producers { self.aborted_transactions(from) } else { Ok(Vec::new()) }
+        if has_producers {
+            self.aborted_transactions(from)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// Offset up to which the partition was compacted, if it was.
@@ -154,23 +198,26 @@ impl PartitionCore {
         Some(self.cleaned_end.load(Ordering::Acquire)).filter(|end| *end != NEVER)
     }
 
-    /// What the checkpoint is to say. Where a batch was left alone as too large, all from there on is new for a log that is
-    /// opened again: that may read it, and then has to learn its keys.
+    /// What the checkpoint is to say. Where a batch was left alone as too large, all from there on
+    /// is new for a log that is opened again: that may read it, and then has to learn its keys.
     pub(crate) fn cleaned_line(&self) -> Option<u64> {
-        self.cleaned_end().map(|end| end.min(self.first_left_alone.load(Ordering::Acquire)))
+        self.cleaned_end()
+            .map(|end| end.min(self.first_left_alone.load(Ordering::Acquire)))
     }
 
     /// What the checkpoint says.
     pub(crate) fn set_cleaned_end(&self, end: Option<u64>) {
-        self.cleaned_end.store(end.unwrap_or(NEVER), Ordering::Release);
+        self.cleaned_end
+            .store(end.unwrap_or(NEVER), Ordering::Release);
     }
 
-    /// All below `end` was compacted, save for the batches that were left alone from `first_left_alone` on, unless the log was
-    /// cut since there were `truncations` of them.
+    /// All below `end` was compacted, save for the batches that were left alone from
+    /// `first_left_alone` on, unless the log was cut since there were `truncations` of them.
     pub(crate) fn note_cleaned(&self, end: u64, first_left_alone: Option<u64>, truncations: u64) {
         let _no_truncation = self.replacing.lock();
         if self.truncations() == truncations {
-            self.first_left_alone.store(first_left_alone.unwrap_or(NEVER), Ordering::Release);
+            self.first_left_alone
+                .store(first_left_alone.unwrap_or(NEVER), Ordering::Release);
             self.set_cleaned_end(Some(end));
         }
     }
@@ -181,12 +228,14 @@ impl PartitionCore {
         }
     }
 
-    /// Puts cleaned segments in the place of the `originals`, both one behind the other, and gives how many bytes that freed.
-    /// `None`, and nothing is changed: one of the originals went in the meantime, the topic is no longer compacted, or the log
-    /// was cut since there were `truncations` of them. After a cut the later records may be gone for which earlier ones were
+    /// Puts cleaned segments in the place of the `originals`, both one behind the other, and gives
+    /// how many bytes that freed. `None`, and nothing is changed: one of the originals went in the
+    /// meantime, the topic is no longer compacted, or the log was cut since there were
+    /// `truncations` of them. After a cut the later records may be gone for which earlier ones were
     /// left out.
     ///
-    /// On an error the originals stay, or, if half of it is done, writes are refused until the partition is opened again.
+    /// On an error the originals stay, or, if half of it is done, writes are refused until the
+    /// partition is opened again.
     pub(crate) fn replace_segments(
         &self,
         originals: &[Arc<Segment>],
@@ -196,7 +245,9 @@ impl PartitionCore {
         let _replaces = self.replacing.lock();
         self.check_writable()?;
         let segments = self.segments().snapshot();
-        let are_listed = originals.iter().all(|segment| crate::partition::state::segment_list::contains(&segments, segment));
+        let are_listed = originals
+            .iter()
+            .all(|segment| crate::partition::state::segment_list::contains(&segments, segment));
         // Without compaction earlier records of a key count as well.
         let is_compacted = self.settings().cleanup_policy != CleanupPolicy::Delete;
         if !are_listed || !is_compacted || self.truncations() != truncations {
@@ -208,7 +259,8 @@ impl PartitionCore {
         let exchanged = self.exchange(originals, cleaned);
         self.has_new_digests.store(true, Ordering::Release);
         exchanged.map(Some).inspect_err(|error| {
-            // The next opening finishes it; whoever took a segment away before that would see it again then.
+            // The next opening finishes it; whoever took a segment away before that would see it
+            // again then.
             self.health.poison(io::Error::other(error.to_string()));
         })
     }
@@ -216,11 +268,17 @@ impl PartitionCore {
     /// From here on the output counts, whatever happens.
     fn promise(&self, cleaned: &[CleanedSegment]) -> Result<()> {
         let sync = || self.context.storage.sync_dir(self.dir());
-        // A power cut may keep any one name and lose the others that were not synced. Until the first segment is renamed, its
-        // `.cleaned` must be there to say that the rest does not count.
-        let prepared = self.remove_stale(cleaned).and_then(|()| if cleaned.len() > 1 { sync() } else { Ok(()) });
+        // A power cut may keep any one name and lose the others that were not synced. Until the
+        // first segment is renamed, its `.cleaned` must be there to say that the rest does not
+        // count.
+        let prepared = self
+            .remove_stale(cleaned)
+            .and_then(|()| if cleaned.len() > 1 { sync() } else { Ok(()) });
         let promise = |segment: &CleanedSegment| {
-            segment.suffixes().try_for_each(|suffix| self.rename_cleaned(segment, suffix, true)).and_then(|()| sync())
+            segment
+                .suffixes()
+                .try_for_each(|suffix| self.rename_cleaned(segment, suffix, true))
+                .and_then(|()| sync())
         };
         let promised = prepared.and_then(|()| cleaned.iter().rev().try_for_each(promise));
         promised.map_err(|error| {
@@ -231,17 +289,22 @@ impl PartitionCore {
         })
     }
 
-    /// Removes what an earlier compaction has left of its output. As long as a `.cleaned` of it is there, no `.swap` above it
-    /// counts, so that a stop in the middle of this exchange would lose what it replaces.
+    /// Removes what an earlier compaction has left of its output. As long as a `.cleaned` of it is
+    /// there, no `.swap` above it counts, so that a stop in the middle of this exchange would lose
+    /// what it replaces.
     fn remove_stale(&self, cleaned: &[CleanedSegment]) -> io::Result<()> {
         let storage = &*self.context.storage;
         let is_its = |path: &Path| {
             let mut segments = cleaned.iter();
-            segments
-                .any(|segment| segment.suffixes().any(|suffix| cleaned_path(&self.home, segment.base_offset, suffix) == *path))
+            segments.any(|segment| {
+                segment
+                    .suffixes()
+                    .any(|suffix| cleaned_path(&self.home, segment.base_offset, suffix) == *path)
+            })
         };
         for entry in storage.list(self.dir())? {
-            let is_output = file_name::parse_segment_file(&entry.name).is_some_and(|(_, suffix)| suffix.ends_with(CLEANED));
+            let is_output = file_name::parse_segment_file(&entry.name)
+                .is_some_and(|(_, suffix)| suffix.ends_with(CLEANED));
             let path = self.dir().join(&entry.name);
             if is_output && !entry.is_dir && !is_its(&path) {
                 storage.remove_file(&path)?;
@@ -250,7 +313,8 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Takes a promise back that was only half made. The first segment goes back first: without it no other counts.
+    /// Takes a promise back that was only half made. The first segment goes back first: without it
+    /// no other counts.
     fn take_back(&self, cleaned: &[CleanedSegment]) -> io::Result<()> {
         for (number, segment) in cleaned.iter().enumerate() {
             for suffix in segment.suffixes() {
@@ -267,38 +331,63 @@ impl PartitionCore {
     }
 
     /// Renames a file of the output from `.cleaned` to `.swap`, or back.
-    fn rename_cleaned(&self, segment: &CleanedSegment, suffix: &str, is_promised: bool) -> io::Result<()> {
+    fn rename_cleaned(
+        &self,
+        segment: &CleanedSegment,
+        suffix: &str,
+        is_promised: bool,
+    ) -> io::Result<()> {
         let cleaned = cleaned_path(&self.home, segment.base_offset, suffix);
         let swap = swap_path(self.dir(), segment.base_offset, suffix);
-        let (from, to) = if is_promised { (cleaned, swap) } else { (swap, cleaned) };
+        let (from, to) = if is_promised {
+            (cleaned, swap)
+        } else {
+            (swap, cleaned)
+        };
         self.context.storage.rename(&from, &to)
     }
 
     fn exchange(&self, originals: &[Arc<Segment>], cleaned: &[CleanedSegment]) -> Result<u64> {
         let storage = &*self.context.storage;
         let open = |cleaned: &CleanedSegment| {
-            let CleanedSegment { base_offset, next_offset, log_bytes, .. } = *cleaned;
-            let segment = Segment::open_unnamed(&self.home, base_offset, log_bytes, next_offset, Arc::clone(&cleaned.log));
+            let CleanedSegment {
+                base_offset,
+                next_offset,
+                log_bytes,
+                ..
+            } = *cleaned;
+            let segment = Segment::open_unnamed(
+                &self.home,
+                base_offset,
+                log_bytes,
+                next_offset,
+                Arc::clone(&cleaned.log),
+            );
             segment.set_digests(cleaned.digests.map(Some));
             Arc::new(segment)
         };
         let segments: Vec<_> = cleaned.iter().map(open).collect();
         self.list_instead(originals, &segments);
         for original in originals {
-            // One reference is the caller's; whoever has another may be reading. All are held before the first name goes.
+            // One reference is the caller's; whoever has another may be reading. All are held
+            // before the first name goes.
             let prepared = original.prepare_removal(1);
             prepared.map_err(|error| Error::io("open", original.log_path(), error))?;
         }
         let mut freed = 0;
         for original in originals {
-            let base_vanishes = cleaned.iter().all(|cleaned| cleaned.base_offset != original.base_offset);
+            let base_vanishes = cleaned
+                .iter()
+                .all(|cleaned| cleaned.base_offset != original.base_offset);
             freed += self.remove_original(original, base_vanishes)?;
         }
         storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
         for (cleaned, segment) in cleaned.iter().zip(&segments) {
             for suffix in cleaned.suffixes() {
                 let swap = swap_path(self.dir(), cleaned.base_offset, suffix);
-                storage.rename(&swap, &segment.path(suffix)).map_err(|error| Error::io("put in its place", &swap, error))?;
+                storage
+                    .rename(&swap, &segment.path(suffix))
+                    .map_err(|error| Error::io("put in its place", &swap, error))?;
             }
         }
         storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
@@ -312,8 +401,16 @@ impl PartitionCore {
     fn list_instead(&self, originals: &[Arc<Segment>], instead: &[Arc<Segment>]) {
         let _no_roll = self.writer.lock();
         let before = self.segments().snapshot();
-        let is_original = |listed: &&Arc<Segment>| originals.iter().any(|original| Arc::ptr_eq(original, listed));
-        let mut list: Vec<_> = before.iter().filter(|listed| !is_original(listed)).map(Arc::clone).collect();
+        let is_original = |listed: &&Arc<Segment>| {
+            originals
+                .iter()
+                .any(|original| Arc::ptr_eq(original, listed))
+        };
+        let mut list: Vec<_> = before
+            .iter()
+            .filter(|listed| !is_original(listed))
+            .map(Arc::clone)
+            .collect();
         let first = instead.first().map_or(0, |segment| segment.base_offset);
         let place = list.partition_point(|listed| listed.base_offset < first);
         list.splice(place..place, instead.iter().map(Arc::clone));
@@ -323,11 +420,24 @@ impl PartitionCore {
     /// The producer snapshot goes with its base offset.
     fn remove_original(&self, original: &Segment, base_vanishes: bool) -> Result<u64> {
         let delay_ms = self.settings().file_delete_delay_ms;
-        let due = Timestamp::from_millis(self.context.clock.now().as_millis().saturating_add(delay_ms));
+        let due = Timestamp::from_millis(
+            self.context
+                .clock
+                .now()
+                .as_millis()
+                .saturating_add(delay_ms),
+        );
         let mut freed = 0;
-        for suffix in file_name::SEGMENT.into_iter().filter(|suffix| base_vanishes || *suffix != file_name::SNAPSHOT) {
+        for suffix in file_name::SEGMENT
+            .into_iter()
+            .filter(|suffix| base_vanishes || *suffix != file_name::SNAPSHOT)
+        {
             let path = original.path(suffix);
-            let removed = if delay_ms > 0 { self.rename_to_delete(&path, due).map(|()| 0) } else { self.unlink(&path) };
+            let removed = if delay_ms > 0 {
+                self.rename_to_delete(&path, due).map(|()| 0)
+            } else {
+                self.unlink(&path)
+            };
             freed += removed.map_err(|error| Error::io("remove", &path, error))?;
         }
         Ok(freed)
@@ -335,130 +445,4 @@ impl PartitionCore {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Durability, TopicSettings};
-    use crate::format::record::Record;
-    use crate::partition::PartitionSpec;
-    use crate::partition::tests::{context, spec};
-    use crate::segment::digest;
-    use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage, read_file};
-
-    /// A log of batches of one record each, in several segments.
-    fn written(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
-        let spec = spec(0, 0, i64::MAX);
-        let cleanup_policy = CleanupPolicy::Compact;
-        let settings = TopicSettings { file_delete_delay_ms: 0, cleanup_policy, ..spec.settings.clone() };
-        let core = PartitionCore::create(&context(disk), &PartitionSpec { settings, ..spec }).unwrap();
-        for _ in 0..20 {
-            core.append(Durability::Os, [Record::new("a value").key("a key")]).unwrap();
-        }
-        assert!(core.sealed_segments().len() > 2);
-        core
-    }
-
-    /// The first two segments in one, without index entries.
-    fn cleaned(disk: &impl Storage, core: &PartitionCore) -> (Vec<Arc<Segment>>, CleanedSegment) {
-        let originals: Vec<_> = core.sealed_segments().into_iter().take(2).map(|(segment, _)| segment).collect();
-        let parts: Vec<_> = originals.iter().map(|original| read_file(disk, original.log_path(), 1 << 20).unwrap()).collect();
-        let put = |suffix, bytes: &[u8]| {
-            let file = disk.open(&cleaned_path(core.home(), 0, suffix), Access::CreateNew).unwrap();
-            file.write_all_at(bytes, 0).unwrap();
-            file
-        };
-        for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
-            drop(put(suffix, b""));
-        }
-        let log = parts.concat();
-        let cleaned = CleanedSegment {
-            base_offset: 0,
-            next_offset: originals[1].next_offset(),
-            log_bytes: u32::try_from(log.len()).unwrap(),
-            log: put(file_name::LOG, &log),
-            digests: [digest(b""); 3],
-        };
-        (originals, cleaned)
-    }
-
-    /// A stop after the originals are gone would discard the output, which is all there is then.
-    #[test]
-    fn what_an_earlier_compaction_left_is_removed_before_the_output_counts() {
-        for stale in [(0, file_name::TRANSACTION_INDEX), (1, file_name::LOG), (7, file_name::OFFSET_INDEX)] {
-            let disk = SimulatedDisk::new(1);
-            let core = written(&disk);
-            let (originals, cleaned) = cleaned(&disk, &core);
-            let (base, suffix) = stale;
-            let path = cleaned_path(core.home(), base, suffix);
-            drop(disk.open(&path, Access::CreateNew).unwrap());
-            // The first call of the exchange lists the directory, and the second removes the file.
-            disk.fail_call(disk.calls() + 1, io::Error::other("the device failed"));
-            let replace = || core.replace_segments(&originals, std::slice::from_ref(&cleaned), core.truncations());
-            assert!(replace().is_err(), "{stale:?}");
-            assert!(originals.iter().all(|original| core.lists(original)) && core.check_writable().is_ok(), "{stale:?}");
-            assert!(replace().unwrap().is_some(), "{stale:?}");
-            assert!(disk.metadata(&path).is_err(), "{stale:?}");
-        }
-    }
-
-    #[test]
-    fn a_cleaned_segment_takes_the_place_of_those_it_was_made_of() {
-        let disk = MemoryDisk::new();
-        let core = written(&disk);
-        let (originals, cleaned) = cleaned(&disk, &core);
-        let snapshots = [0, 1].map(|number: usize| originals[number].path(file_name::SNAPSHOT));
-        for snapshot in &snapshots {
-            drop(disk.open(snapshot, Access::OpenOrCreate).unwrap());
-        }
-        let cleaned = [cleaned];
-        let replaced = core.replace_segments(&originals, &cleaned, core.truncations() + 1).unwrap();
-        assert!(replaced.is_none() && originals.iter().all(|original| core.lists(original)), "the log was cut since");
-        let compacted = TopicSettings::clone(&core.settings());
-        core.set_settings(TopicSettings { cleanup_policy: CleanupPolicy::Delete, ..compacted.clone() });
-        assert!(core.replace_segments(&originals, &cleaned, 0).unwrap().is_none(), "all records count by now");
-        core.set_settings(compacted);
-        assert!(core.replace_segments(&originals, &cleaned, 0).unwrap().is_some());
-        assert_eq!(snapshots.map(|path| disk.metadata(&path).is_ok()), [true, false], "one goes with its base offset");
-        assert!(originals.iter().all(|original| !core.lists(original)));
-        let left = core.segments().snapshot();
-        assert!(core.lists(&left[0]) && left[0].is_named());
-        assert_eq!((left[0].base_offset, left[0].next_offset()), (0, left[1].base_offset));
-    }
-
-    #[test]
-    fn the_size_of_a_cleaned_segment_is_that_of_its_files() {
-        let disk = MemoryDisk::new();
-        let (_, cleaned) = cleaned(&disk, &written(&disk));
-        assert_eq!(CleanedSegment { log_bytes: 100, digests: [(16, 1), (24, 2), (34, 3)], ..cleaned }.bytes(), 174);
-    }
-
-    #[test]
-    fn one_compacts_at_a_time() {
-        let core = written(&MemoryDisk::new());
-        let turn = core.cleaning().lock();
-        assert!(core.cleaning().try_lock().is_none());
-        drop(turn);
-        assert!(core.cleaning().try_lock().is_some());
-    }
-
-    #[test]
-    fn what_is_cleaned_is_not_read_through_a_mapping() {
-        let core = written(&MemoryDisk::new());
-        let (segment, _) = core.sealed_segments().swap_remove(0);
-        assert!(segment.view().unwrap().is_some());
-        let mut file = core.batches_by_position(&segment);
-        assert!(file.segment().view().unwrap().is_none());
-        assert!(file.header_at(0, segment.size()).unwrap().is_some());
-    }
-
-    #[test]
-    fn a_batch_that_cannot_be_read_is_told_with_its_offsets() {
-        let core = written(&MemoryDisk::new());
-        let (segment, end) = core.sealed_segments().swap_remove(0);
-        for (next, lost) in [(1, 1..end), (end - 1, end - 1..end), (end, end..end + 1)] {
-            let error = core.unreadable(&segment, 7, next, Malformed("it is").into());
-            assert!(matches!(&error, Error::Corrupt(damage) if damage.offsets == lost), "{error}");
-        }
-        let error = core.unreadable(&segment, 7, 1, io::Error::other("the device failed").into());
-        assert!(matches!(error, Error::Io { .. }), "{error}");
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! How records leave a partition: deletion at the start, truncation at the end, and the exchange of compacted segments.
+//! How records leave a partition: deletion at the start, truncation at the end, and the exchange of
+//! compacted segments.
 
 pub(in crate::partition) mod delete;
 pub(crate) mod exchange;

@@ -1,4 +1,5 @@
-//! Finishing what compaction began: a crash may leave its output beside, or instead of, the segments that it replaces.
+//! Finishing what compaction began: a crash may leave its output beside, or instead of, the
+//! segments that it replaces.
 //!
 //! | file | what it is | what becomes of it |
 //! | --- | --- | --- |
@@ -6,7 +7,8 @@
 //! | `<base>.*.swap` at or above a `.cleaned` | output of which a part is not whole | removed |
 //! | `<base>.*.swap` otherwise | output that is whole and durable | takes the place of every segment in its range |
 //!
-//! Kafka renames the originals to `.deleted` before the output gets its final name: until then the output may be all there is.
+//! Kafka renames the originals to `.deleted` before the output gets its final name: until then the
+//! output may be all there is.
 
 use std::io;
 use std::ops::Range;
@@ -34,7 +36,11 @@ pub(in crate::partition) fn finish(context: &PartitionContext, dir: &Path) -> Re
 /// Base offsets, rising, of the output in a directory that is whole and has yet to take its place.
 pub(in crate::partition) fn whole_outputs(entries: &[DirEntry]) -> Vec<u64> {
     let found = Found::of(entries);
-    found.whole().filter(|(_, suffix)| *suffix == file_name::LOG).map(|(base, _)| base).collect()
+    found
+        .whole()
+        .filter(|(_, suffix)| *suffix == file_name::LOG)
+        .map(|(base, _)| base)
+        .collect()
 }
 
 /// Whether there is output to be put in its place.
@@ -51,14 +57,30 @@ struct Found {
 
 impl Found {
     fn list(storage: &dyn Storage, dir: &Path) -> Result<Self> {
-        Ok(Self::of(&storage.list(dir).map_err(|error| Error::io("list", dir, error))?))
+        Ok(Self::of(
+            &storage
+                .list(dir)
+                .map_err(|error| Error::io("list", dir, error))?,
+        ))
     }
 
     fn of(entries: &[DirEntry]) -> Self {
-        let mut found = Self { live: Vec::new(), swaps: Vec::new(), cleaned: Vec::new() };
-        let known = |suffix: &str| file_name::SEGMENT.into_iter().find(|known| *known == suffix);
+        let mut found = Self {
+            live: Vec::new(),
+            swaps: Vec::new(),
+            cleaned: Vec::new(),
+        };
+        let known = |suffix: &str| {
+            file_name::SEGMENT
+                .into_iter()
+                .find(|known| *known == suffix)
+        };
         for entry in entries {
-            let Some((base, suffix)) = file_name::parse_segment_file(&entry.name).filter(|_| !entry.is_dir) else { continue };
+            let Some((base, suffix)) =
+                file_name::parse_segment_file(&entry.name).filter(|_| !entry.is_dir)
+            else {
+                continue;
+            };
             if suffix.ends_with(CLEANED) {
                 found.cleaned.push(base);
             } else if let Some(suffix) = suffix.strip_suffix(SWAP).and_then(known) {
@@ -71,10 +93,14 @@ impl Found {
         found
     }
 
-    /// The output that is whole: of any other a part is still a `.cleaned`, its first segment at least.
+    /// The output that is whole: of any other a part is still a `.cleaned`, its first segment at
+    /// least.
     fn whole(&self) -> impl Iterator<Item = (u64, &'static str)> {
         let unfinished = self.cleaned.iter().min().copied().unwrap_or(u64::MAX);
-        self.swaps.iter().copied().filter(move |(base, _)| *base < unfinished)
+        self.swaps
+            .iter()
+            .copied()
+            .filter(move |(base, _)| *base < unfinished)
     }
 
     /// Any step may be the last before a crash: the next opening goes on from what it finds.
@@ -83,35 +109,58 @@ impl Found {
             return Ok(());
         }
         let whole: Vec<_> = self.whole().collect();
-        let remove = |path: &Path| remove_if_exists(storage, path).map_err(|error| Error::io("remove", path, error));
+        let remove = |path: &Path| {
+            remove_if_exists(storage, path).map_err(|error| Error::io("remove", path, error))
+        };
         for (base, suffix) in self.swaps.iter().filter(|swap| !whole.contains(swap)) {
             remove(&swap_path(dir, *base, suffix))?;
         }
         let logs = whole.iter().filter(|(_, suffix)| *suffix == file_name::LOG);
-        let replaced = replaced(storage, dir, &logs.map(|(base, _)| *base).collect::<Vec<_>>())?;
-        // A process that was killed may have named the output so only in memory: then it must not be all there is.
-        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+        let replaced = replaced(
+            storage,
+            dir,
+            &logs.map(|(base, _)| *base).collect::<Vec<_>>(),
+        )?;
+        // A process that was killed may have named the output so only in memory: then it must not
+        // be all there is.
+        storage
+            .sync_dir(dir)
+            .map_err(|error| Error::io("sync", dir, error))?;
         for (base, suffix) in self.live.iter().filter(|(base, _)| replaced.contains(base)) {
             remove(&dir.join(file_name::segment_file(*base, suffix)))?;
         }
         // The output has one name that says what it replaces: that goes last.
-        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))?;
+        storage
+            .sync_dir(dir)
+            .map_err(|error| Error::io("sync", dir, error))?;
         for (base, suffix) in whole {
-            let (from, to) = (swap_path(dir, base, suffix), dir.join(file_name::segment_file(base, suffix)));
-            storage.rename(&from, &to).map_err(|error| Error::io("put in its place", &from, error))?;
+            let (from, to) = (
+                swap_path(dir, base, suffix),
+                dir.join(file_name::segment_file(base, suffix)),
+            );
+            storage
+                .rename(&from, &to)
+                .map_err(|error| Error::io("put in its place", &from, error))?;
         }
-        storage.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))
+        storage
+            .sync_dir(dir)
+            .map_err(|error| Error::io("sync", dir, error))
     }
 }
 
 /// The offsets that output covers, by the base offsets of its segments.
-pub(in crate::partition) fn replaced(storage: &dyn Storage, dir: &Path, outputs: &[u64]) -> Result<Range<u64>> {
+pub(in crate::partition) fn replaced(
+    storage: &dyn Storage,
+    dir: &Path,
+    outputs: &[u64],
+) -> Result<Range<u64>> {
     let (mut start, mut end) = (u64::MAX, 0);
     for base in outputs {
         let path = swap_path(dir, *base, file_name::LOG);
         start = start.min(*base);
         // One that is empty still takes the place of the segment with its name.
-        let next = next_offset(storage, &path, *base).map_err(|error| Error::io("read", &path, error))?;
+        let next =
+            next_offset(storage, &path, *base).map_err(|error| Error::io("read", &path, error))?;
         end = end.max(next).max(base + 1);
     }
     Ok(start..end)
@@ -125,12 +174,20 @@ fn next_offset(storage: &dyn Storage, path: &Path, base: u64) -> io::Result<u64>
         let mut front = [0; HEADER_BYTES];
         let read = file.read_at(&mut front, position)?;
         let header = BatchHeader::decode(front.get(..read).unwrap_or_default());
-        let header = header.map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed.0))?;
+        let header =
+            header.map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed.0))?;
         position += u64::from(header.size_bytes);
         // As its header states: the next segment may begin before the offset of its last record.
         next = header.next_base_offset();
     }
-    if position == bytes { Ok(next) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "its last batch is cut short")) }
+    if position == bytes {
+        Ok(next)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "its last batch is cut short",
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -156,57 +213,119 @@ mod tests {
         context
     }
 
-    /// Lays files of base offset and suffix out, finishes, and gives what is there then: offset and suffix, and the end of logs.
+    /// Lays files of base offset and suffix out, finishes, and gives what is there then: offset and
+    /// suffix, and the end of logs.
     fn finished(files: &[(u64, &str, u64)]) -> Result<BTreeMap<String, u64>> {
         let context = context();
         for (base, suffix, end) in files {
             let path = Path::new("p").join(file_name::segment_file(*base, suffix));
-            let bytes = if *end > 0 { segment(*base, *end) } else { Vec::new() };
+            let bytes = if *end > 0 {
+                segment(*base, *end)
+            } else {
+                Vec::new()
+            };
             replace_file(&*context.storage, &path, &bytes).unwrap();
         }
         finish(&context, Path::new("p"))?;
-        let names = context.storage.list(Path::new("p")).unwrap().into_iter().map(|entry| entry.name);
+        let names = context
+            .storage
+            .list(Path::new("p"))
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name);
         let end = |name: &str| {
             let (base, suffix) = file_name::parse_segment_file(name).unwrap();
             let is_log = suffix.starts_with(file_name::LOG);
             let path = Path::new("p").join(name);
-            (format!("{base}.{suffix}"), if is_log { next_offset(&*context.storage, &path, base).unwrap() } else { 0 })
+            (
+                format!("{base}.{suffix}"),
+                if is_log {
+                    next_offset(&*context.storage, &path, base).unwrap()
+                } else {
+                    0
+                },
+            )
         };
         Ok(names.map(|name| end(&name)).collect())
     }
 
     fn map(files: &[(&str, u64)]) -> BTreeMap<String, u64> {
-        files.iter().map(|(name, end)| ((*name).to_owned(), *end)).collect()
+        files
+            .iter()
+            .map(|(name, end)| ((*name).to_owned(), *end))
+            .collect()
     }
 
     #[test]
     fn whole_output_takes_the_place_of_what_it_was_made_of() {
-        let after = map(&[("0.log", 200), ("0.index", 0), ("200.log", 300), ("200.snapshot", 0)]);
+        let after = map(&[
+            ("0.log", 200),
+            ("0.index", 0),
+            ("200.log", 300),
+            ("200.snapshot", 0),
+        ]);
         // Before, in the midst of, and after the originals were renamed.
-        let live = [(200, "log", 300), (200, "snapshot", 0), (0, "log.swap", 200), (0, "index.swap", 0)];
+        let live = [
+            (200, "log", 300),
+            (200, "snapshot", 0),
+            (0, "log.swap", 200),
+            (0, "index.swap", 0),
+        ];
         for originals in [
-            &[(0, "log", 100), (0, "index", 0), (100, "log", 200), (100, "snapshot", 0)][..],
+            &[
+                (0, "log", 100),
+                (0, "index", 0),
+                (100, "log", 200),
+                (100, "snapshot", 0),
+            ][..],
             &[(100, "log", 200), (100, "txnindex", 0)],
             &[],
         ] {
-            assert_eq!(finished(&[originals, &live].concat()).unwrap(), after, "{originals:?}");
+            assert_eq!(
+                finished(&[originals, &live].concat()).unwrap(),
+                after,
+                "{originals:?}"
+            );
         }
         // Half of it was put in its place.
-        assert_eq!(finished(&[(0, "log", 200), (0, "index.swap", 0), (200, "log", 300), (200, "snapshot", 0)]).unwrap(), after);
+        assert_eq!(
+            finished(&[
+                (0, "log", 200),
+                (0, "index.swap", 0),
+                (200, "log", 300),
+                (200, "snapshot", 0)
+            ])
+            .unwrap(),
+            after
+        );
     }
 
     #[test]
     fn output_that_is_not_whole_takes_no_place() {
-        let files = [(0, "log", 100), (100, "log", 200), (0, "log.cleaned", 50), (100, "log.swap", 200)];
+        let files = [
+            (0, "log", 100),
+            (100, "log", 200),
+            (0, "log.cleaned", 50),
+            (100, "log.swap", 200),
+        ];
         let left = finished(&files).unwrap();
-        assert_eq!(left, map(&[("0.log", 100), ("100.log", 200), ("0.log.cleaned", 50)]));
+        assert_eq!(
+            left,
+            map(&[("0.log", 100), ("100.log", 200), ("0.log.cleaned", 50)])
+        );
     }
 
     #[test]
     fn an_empty_output_replaces_what_has_its_name() {
         let files = [(0, "log", 100), (100, "log", 200), (0, "log.swap", 0)];
-        assert_eq!(finished(&files[1..]).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
-        assert_eq!(finished(&files).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
+        assert_eq!(
+            finished(&files[1..]).unwrap(),
+            map(&[("0.log", 0), ("100.log", 200)])
+        );
+        assert_eq!(
+            finished(&files).unwrap(),
+            map(&[("0.log", 0), ("100.log", 200)])
+        );
     }
 
     #[test]
@@ -214,29 +333,62 @@ mod tests {
         let context = context();
         let mut bytes = segment(0, 100);
         bytes.pop();
-        replace_file(&*context.storage, &Path::new("p").join("00000000000000000000.log.swap"), &bytes).unwrap();
-        replace_file(&*context.storage, &Path::new("p").join("00000000000000000000.log"), b"").unwrap();
-        assert!(matches!(finish(&context, Path::new("p")), Err(Error::Io { .. })));
+        replace_file(
+            &*context.storage,
+            &Path::new("p").join("00000000000000000000.log.swap"),
+            &bytes,
+        )
+        .unwrap();
+        replace_file(
+            &*context.storage,
+            &Path::new("p").join("00000000000000000000.log"),
+            b"",
+        )
+        .unwrap();
+        assert!(matches!(
+            finish(&context, Path::new("p")),
+            Err(Error::Io { .. })
+        ));
         assert_eq!(context.storage.list(Path::new("p")).unwrap().len(), 2);
     }
 
     #[test]
     fn output_beside_a_file_of_it_that_is_not_whole_takes_no_place() {
-        let files = [(0, "log", 100), (0, "log.cleaned", 50), (0, "index.swap", 0)];
-        assert_eq!(finished(&files).unwrap(), map(&[("0.log", 100), ("0.log.cleaned", 50)]));
+        let files = [
+            (0, "log", 100),
+            (0, "log.cleaned", 50),
+            (0, "index.swap", 0),
+        ];
+        assert_eq!(
+            finished(&files).unwrap(),
+            map(&[("0.log", 100), ("0.log.cleaned", 50)])
+        );
     }
 
     #[test]
     fn of_what_an_empty_output_replaces_no_file_stays() {
-        let files = [(0, "log", 100), (0, "txnindex", 0), (0, "log.swap", 0), (100, "log", 200)];
-        assert_eq!(finished(&files).unwrap(), map(&[("0.log", 0), ("100.log", 200)]));
+        let files = [
+            (0, "log", 100),
+            (0, "txnindex", 0),
+            (0, "log.swap", 0),
+            (100, "log", 200),
+        ];
+        assert_eq!(
+            finished(&files).unwrap(),
+            map(&[("0.log", 0), ("100.log", 200)])
+        );
     }
 
     #[test]
     fn only_output_that_is_durable_is_pending() {
         let (context, dir) = (context(), Path::new("p"));
         for (suffix, pending) in [("log", false), ("log.cleaned", false), ("log.swap", true)] {
-            replace_file(&*context.storage, &dir.join(file_name::segment_file(0, suffix)), b"").unwrap();
+            replace_file(
+                &*context.storage,
+                &dir.join(file_name::segment_file(0, suffix)),
+                b"",
+            )
+            .unwrap();
             assert_eq!(is_pending(&context, dir).unwrap(), pending, "{suffix}");
         }
     }
@@ -248,9 +400,16 @@ mod tests {
         let output = [(0, "log.swap", 50), (50, "log.swap", 100)];
         assert_eq!(finished(&[originals, output].concat()).unwrap(), after);
         assert_eq!(finished(&output).unwrap(), after);
-        assert_eq!(finished(&[(0, "log", 50), (50, "log.swap", 100)]).unwrap(), after, "the first is in its place");
+        assert_eq!(
+            finished(&[(0, "log", 50), (50, "log.swap", 100)]).unwrap(),
+            after,
+            "the first is in its place"
+        );
         let promised_by_half = [(0, "log.cleaned", 50), (50, "log.swap", 100)];
         let left = finished(&[originals, promised_by_half].concat()).unwrap();
-        assert_eq!(left, map(&[("0.log", 60), ("60.log", 100), ("0.log.cleaned", 50)]));
+        assert_eq!(
+            left,
+            map(&[("0.log", 60), ("60.log", 100), ("0.log.cleaned", 50)])
+        );
     }
 }

@@ -1,8 +1,10 @@
-//! The part that partitions take in the bound of their log, [`LogConfig::max_bytes`](crate::LogConfig::max_bytes).
+//! The part that partitions take in the bound of their log,
+//! [`LogConfig::max_bytes`](crate::LogConfig::max_bytes).
 //!
-//! Only the log knows how large all partitions are together, and counting them costs a look at every segment. So appends count
-//! down the room that was left at the last look, and the append that uses it up asks the log to look again. The room is at least
-//! an eighth of the bound, and so are active segments: sealed ones are there to be deleted.
+//! Only the log knows how large all partitions are together, and counting them costs a look at
+//! every segment. So appends count down the room that was left at the last look, and the append
+//! that uses it up asks the log to look again. The room is at least an eighth of the bound, and so
+//! are active segments: sealed ones are there to be deleted.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,7 +12,8 @@ use std::sync::{OnceLock, Weak};
 
 /// The log, which deletes old segments to keep within its bound.
 pub(crate) trait RoomKeeper: Send + Sync {
-    /// Deletes old segments until all partitions together are far enough below the bound, and sets the room that is left.
+    /// Deletes old segments until all partitions together are far enough below the bound, and sets
+    /// the room that is left.
     fn keep_within_bound(&self);
 }
 
@@ -25,7 +28,11 @@ pub(crate) struct LogBound {
 impl LogBound {
     /// The first append looks: the log may be larger than `limit` already.
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, room: AtomicI64::new(0), keeper: OnceLock::new() }
+        Self {
+            limit,
+            room: AtomicI64::new(0),
+            keeper: OnceLock::new(),
+        }
     }
 
     pub(crate) fn set_keeper(&self, keeper: Weak<dyn RoomKeeper>) {
@@ -37,16 +44,18 @@ impl LogBound {
         self.limit
     }
 
-    /// An eighth of the bound: the size at which an active segment is rolled, and the room that a look makes.
+    /// An eighth of the bound: the size at which an active segment is rolled, and the room that a
+    /// look makes.
     pub(crate) fn step(&self) -> u64 {
         (self.limit / 8).max(1)
     }
 
-    /// Sets the room after a look that found `total` bytes. Where nothing more may be deleted, the next look comes after a step
-    /// all the same.
+    /// Sets the room after a look that found `total` bytes. Where nothing more may be deleted, the
+    /// next look comes after a step all the same.
     pub(crate) fn set_room(&self, total: u64) {
         let room = self.limit.saturating_sub(total).max(self.step());
-        self.room.store(i64::try_from(room).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.room
+            .store(i64::try_from(room).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// Sets the room to any number of bytes.
@@ -55,7 +64,8 @@ impl LogBound {
         self.room.store(bytes, Ordering::Relaxed);
     }
 
-    /// Counts an append, and asks the log to make room if that used the room up. The caller holds no lock of a partition.
+    /// Counts an append, and asks the log to make room if that used the room up. The caller holds
+    /// no lock of a partition.
     #[inline]
     pub(in crate::partition) fn note_append(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -69,6 +79,9 @@ impl LogBound {
 
 impl fmt::Debug for LogBound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogBound").field("limit", &self.limit).field("room", &self.room).finish_non_exhaustive()
+        f.debug_struct("LogBound")
+            .field("limit", &self.limit)
+            .field("room", &self.room)
+            .finish_non_exhaustive()
     }
 }

@@ -24,8 +24,8 @@ pub(crate) struct PartitionContext {
     pub(crate) files: Arc<OpenFiles>,
     /// Of the log; a topic's setting goes first.
     pub(crate) durability: Durability,
-    /// Nothing flushes in the background although the log asked for it: whatever is written is synced by the thread that writes
-    /// it.
+    /// Nothing flushes in the background although the log asked for it: whatever is written is
+    /// synced by the thread that writes it.
     pub(crate) syncs_at_once: bool,
     /// `None`: the log may grow without limit.
     pub(crate) bound: Option<LogBound>,
@@ -41,9 +41,9 @@ pub(crate) struct PartitionContext {
 
 /// The process that opened the log.
 ///
-/// A process that is forked from it has a copy of every handle and shares the files and the lock, but has none of the threads: a
-/// lock that one of them held stays held for ever. So what closes or leaves something asks here first, and a child lets go of
-/// everything without touching it.
+/// A process that is forked from it has a copy of every handle and shares the files and the lock,
+/// but has none of the threads: a lock that one of them held stays held for ever. So what closes or
+/// leaves something asks here first, and a child lets go of everything without touching it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opener(u32);
 
@@ -58,19 +58,26 @@ impl Opener {
 
     /// `Forked` in another process.
     pub(crate) fn check(self) -> Result<()> {
-        if self.is_this_process() { Ok(()) } else { Err(Error::Forked { opener: self.0 }) }
+        if self.is_this_process() {
+            Ok(())
+        } else {
+            Err(Error::Forked { opener: self.0 })
+        }
     }
 }
 
 #[cfg(test)]
 impl PartitionContext {
-    /// For partitions that a test makes by hand: a clock that stands, and whatever a log has by default.
+    /// For partitions that a test makes by hand: a clock that stands, and whatever a log has by
+    /// default.
     pub(crate) fn for_tests(storage: impl Storage) -> Self {
         let storage: Arc<dyn Storage> = Arc::new(storage);
         Self {
             files: OpenFiles::new(Arc::clone(&storage), 100),
             storage,
-            clock: Arc::new(crate::clock::ManualClock::at(crate::clock::Timestamp::from_millis(1_700_000_000_000))),
+            clock: Arc::new(crate::clock::ManualClock::at(
+                crate::clock::Timestamp::from_millis(1_700_000_000_000),
+            )),
             durability: Durability::Os,
             syncs_at_once: false,
             bound: None,
@@ -85,7 +92,8 @@ impl PartitionContext {
     }
 }
 
-/// Numbers the topics and partitions of a log, each anew whenever it is opened: small names for who keeps something of each.
+/// Numbers the topics and partitions of a log, each anew whenever it is opened: small names for who
+/// keeps something of each.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers(AtomicU32);
 
@@ -118,8 +126,9 @@ impl BufferPool {
     }
 }
 
-/// The clean-shutdown marker, and whatever else must go before the first write of a run: removed once, before any partition is
-/// written, so that opening a clean log and closing it again writes nothing.
+/// The clean-shutdown marker, and whatever else must go before the first write of a run: removed
+/// once, before any partition is written, so that opening a clean log and closing it again writes
+/// nothing.
 #[derive(Debug)]
 pub(crate) struct CleanMarker {
     is_cleared: AtomicBool,
@@ -129,7 +138,10 @@ pub(crate) struct CleanMarker {
 impl CleanMarker {
     /// `paths` are removed, and their directory synced, at the first `clear`.
     pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
-        Self { is_cleared: AtomicBool::new(false), paths: Mutex::new(paths) }
+        Self {
+            is_cleared: AtomicBool::new(false),
+            paths: Mutex::new(paths),
+        }
     }
 
     /// Cheap after the first call.
@@ -145,7 +157,9 @@ impl CleanMarker {
             }
         }
         if let Some(directory) = directory {
-            storage.sync_dir(directory).map_err(|error| Error::io("sync", directory, error))?;
+            storage
+                .sync_dir(directory)
+                .map_err(|error| Error::io("sync", directory, error))?;
         }
         self.is_cleared.store(true, Ordering::Release);
         Ok(())
@@ -171,8 +185,8 @@ pub(crate) struct PartitionSpec {
     pub(crate) recovery_point: u64,
     /// Whether the log was closed cleanly: no scan, no repair but of indexes.
     pub(crate) clean: bool,
-    /// Whether every offset from the first segment's base to the end has its record: nothing was ever compacted. A gap is
-    /// damage then.
+    /// Whether every offset from the first segment's base to the end has its record: nothing was
+    /// ever compacted. A gap is damage then.
     pub(crate) is_dense: bool,
     /// Whether a broker had the directory since annals last wrote to it.
     pub(crate) broker_since: bool,

@@ -1,7 +1,7 @@
 //! Where a log was cut: from there on other records will stand than those that were handed out.
 //!
-//! Whoever holds a position in the log remembers how many cuts he knows of, and goes back to the lowest of those that came later,
-//! also when the log has grown past his position since.
+//! Whoever holds a position in the log remembers how many cuts he knows of, and goes back to the
+//! lowest of those that came later, also when the log has grown past his position since.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,7 +43,11 @@ impl Cuts {
         if self.count() == count {
             return None;
         }
-        self.lowest.lock().iter().find(|(number, _)| *number > count).map(|(_, end)| *end)
+        self.lowest
+            .lock()
+            .iter()
+            .find(|(number, _)| *number > count)
+            .map(|(_, end)| *end)
     }
 }
 
@@ -59,7 +63,10 @@ mod tests {
             cuts.add(end);
         }
         let since = [0, 1, 2, 3, 4].map(|count| cuts.lowest_since(count));
-        assert_eq!((cuts.count(), since), (4, [Some(10), Some(20), Some(20), Some(40), None]));
+        assert_eq!(
+            (cuts.count(), since),
+            (4, [Some(10), Some(20), Some(20), Some(40), None])
+        );
     }
 
     #[test]
@@ -69,9 +76,16 @@ mod tests {
             cuts.add(end);
         }
         for count in 0..200 {
-            assert!(cuts.lowest_since(count).is_some_and(|lowest| lowest <= count), "since {count}");
+            assert!(
+                cuts.lowest_since(count)
+                    .is_some_and(|lowest| lowest <= count),
+                "since {count}"
+            );
         }
-        assert_eq!((cuts.lowest_since(199), cuts.lowest.lock().len()), (Some(199), MOST));
+        assert_eq!(
+            (cuts.lowest_since(199), cuts.lowest.lock().len()),
+            (Some(199), MOST)
+        );
     }
 
     #[test]
@@ -81,6 +95,9 @@ mod tests {
             cuts.add(end);
         }
         assert_eq!(*cuts.lowest.lock(), [(1, 5), (4, 10)]);
-        assert_eq!([0, 1, 3, 4].map(|count| cuts.lowest_since(count)), [Some(5), Some(10), Some(10), None]);
+        assert_eq!(
+            [0, 1, 3, 4].map(|count| cuts.lowest_since(count)),
+            [Some(5), Some(10), Some(10), None]
+        );
     }
 }

@@ -1,16 +1,18 @@
-//! Group commit: of those who wait until what they appended is on the device, one syncs for all of them.
+//! Group commit: of those who wait until what they appended is on the device, one syncs for all of
+//! them.
 //!
-//! Whoever comes while nobody leads leads, for all that is published by then, and leads once. Who comes meanwhile waits; when the
-//! leader is done, those he covered go, and one of the others leads next. Nobody who is covered waits for the next sync. What
-//! an append must have done before it waits: published its end. This file knows no files: the leader is told what to do by his
-//! caller.
+//! Whoever comes while nobody leads leads, for all that is published by then, and leads once. Who
+//! comes meanwhile waits; when the leader is done, those he covered go, and one of the others leads
+//! next. Nobody who is covered waits for the next sync. What an append must have done before it
+//! waits: published its end. This file knows no files: the leader is told what to do by his caller.
 
 use std::mem;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex};
 
-/// Syncs are small while they cover less than this on average: then a new length of the file costs more than the bytes.
+/// Syncs are small while they cover less than this on average: then a new length of the file costs
+/// more than the bytes.
 const SMALL_SYNC_BYTES: u64 = 64 << 10;
 
 /// The synced end of a partition, and the turn to move it.
@@ -46,7 +48,11 @@ impl Drop for Turn<'_> {
 
 impl GroupCommit {
     pub(in crate::partition) fn at(synced_end: u64) -> Self {
-        Self { synced_end: AtomicU64::new(synced_end), free: Mutex::new(Some(Sizes::default())), given_back: Condvar::new() }
+        Self {
+            synced_end: AtomicU64::new(synced_end),
+            free: Mutex::new(Some(Sizes::default())),
+            given_back: Condvar::new(),
+        }
     }
 
     #[inline]
@@ -54,7 +60,8 @@ impl GroupCommit {
         self.synced_end.load(Ordering::SeqCst)
     }
 
-    /// Waits until all below `end` is on the device, or until it is on the caller to see to that: then he gets the turn.
+    /// Waits until all below `end` is on the device, or until it is on the caller to see to that:
+    /// then he gets the turn.
     pub(in crate::partition) fn wait_for(&self, end: u64) -> Option<Turn<'_>> {
         self.take_turn_unless(|| self.synced_end() >= end)
     }
@@ -78,7 +85,12 @@ impl GroupCommit {
                 return None;
             }
             match free.take() {
-                Some(sizes) => return Some(Turn { commit: self, sizes }),
+                Some(sizes) => {
+                    return Some(Turn {
+                        commit: self,
+                        sizes,
+                    });
+                }
                 None => self.given_back.wait(&mut free),
             }
         }
@@ -96,12 +108,16 @@ impl GroupCommit {
 }
 
 impl Turn<'_> {
-    /// A sync is done; `appended_bytes` were appended since the partition was opened. Whether to write zeros ahead: syncs are
-    /// small, and there were enough of them to tell.
+    /// A sync is done; `appended_bytes` were appended since the partition was opened. Whether to
+    /// write zeros ahead: syncs are small, and there were enough of them to tell.
     pub(in crate::partition) fn note(&mut self, appended_bytes: u64) -> bool {
         let sizes = &mut self.sizes;
         let bytes = appended_bytes.saturating_sub(sizes.synced_bytes);
-        sizes.average_bytes = if sizes.synced_bytes == 0 { bytes } else { (3 * sizes.average_bytes + bytes) / 4 };
+        sizes.average_bytes = if sizes.synced_bytes == 0 {
+            bytes
+        } else {
+            (3 * sizes.average_bytes + bytes) / 4
+        };
         sizes.synced_bytes = appended_bytes;
         appended_bytes >= SMALL_SYNC_BYTES && sizes.average_bytes < SMALL_SYNC_BYTES
     }
@@ -157,7 +173,10 @@ mod tests {
                 }
             })
         });
-        threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(commit.synced_end(), THREADS * APPENDS);
     }
 
@@ -172,8 +191,14 @@ mod tests {
         assert!(!note(60 << 10), "it is too early to tell");
         assert!(note(4 << 10));
         assert!(note(200));
-        assert!(!note(1 << 20), "one large sync more than makes up for the small ones");
-        assert!((0..5).all(|_| !note(200)), "more than a few small ones do for it");
+        assert!(
+            !note(1 << 20),
+            "one large sync more than makes up for the small ones"
+        );
+        assert!(
+            (0..5).all(|_| !note(200)),
+            "more than a few small ones do for it"
+        );
         let again = (0..20).fold(false, |_, _| note(200));
         assert!(again, "small again");
     }
@@ -182,7 +207,9 @@ mod tests {
     fn syncs_are_small_below_a_size_and_not_at_it() {
         for (bytes, is_small) in [(SMALL_SYNC_BYTES, false), (SMALL_SYNC_BYTES - 1, true)] {
             let commit = GroupCommit::at(0);
-            let noted: Vec<_> = (1..4).map(|number| commit.take_turn().note(number * bytes)).collect();
+            let noted: Vec<_> = (1..4)
+                .map(|number| commit.take_turn().note(number * bytes))
+                .collect();
             assert_eq!(noted, [false, is_small, is_small], "{bytes}");
         }
     }

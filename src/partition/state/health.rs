@@ -7,8 +7,9 @@
 //! | closed | [`Health::close`] | `Closed` | `Closed` |
 //! | deleted | [`Health::mark_deleted`] | `UnknownTopic` | `UnknownTopic` |
 //!
-//! Closed and deleted are final. An open partition refuses writes after damage was found below its recovery point, or after a
-//! write or an fsync failed and left the end of the log unknown; recovery and truncation lift the refusal.
+//! Closed and deleted are final. An open partition refuses writes after damage was found below its
+//! recovery point, or after a write or an fsync failed and left the end of the log unknown;
+//! recovery and truncation lift the refusal.
 
 use std::fmt;
 use std::io;
@@ -41,7 +42,8 @@ pub(in crate::partition) struct Health {
     /// The error that every call returns if the partition could not be opened.
     unavailable: Option<Error>,
     refusal: Mutex<Option<Refusal>>,
-    /// Whether `refusal` is set, so that an append need not take the lock. Changed only while the lock is held.
+    /// Whether `refusal` is set, so that an append need not take the lock. Changed only while the
+    /// lock is held.
     is_refusing: AtomicBool,
 }
 
@@ -50,12 +52,21 @@ impl Health {
     pub(in crate::partition) fn new(id: TopicPartition, damage: Option<Error>) -> Self {
         let is_refusing = AtomicBool::new(damage.is_some());
         let refusal = Mutex::new(damage.map(Refusal::Damaged));
-        Self { id, state: AtomicU8::new(OPEN), unavailable: None, refusal, is_refusing }
+        Self {
+            id,
+            state: AtomicU8::new(OPEN),
+            unavailable: None,
+            refusal,
+            is_refusing,
+        }
     }
 
     /// Returns the health of a partition that could not be opened because of `error`.
     pub(in crate::partition) fn unavailable(id: TopicPartition, error: Error) -> Self {
-        Self { unavailable: Some(error), ..Self::new(id, None) }
+        Self {
+            unavailable: Some(error),
+            ..Self::new(id, None)
+        }
     }
 
     pub(in crate::partition) fn unavailable_because(&self) -> Option<&Error> {
@@ -71,7 +82,8 @@ impl Health {
         }
     }
 
-    /// Returns `UnknownTopic` once the topic was deleted. A partition that is being closed still exists.
+    /// Returns `UnknownTopic` once the topic was deleted. A partition that is being closed still
+    /// exists.
     pub(in crate::partition) fn check_exists(&self) -> Result<()> {
         match self.state.load(Ordering::Acquire) {
             DELETED => self.check_open(),
@@ -91,7 +103,8 @@ impl Health {
         }
     }
 
-    /// Returns `Poisoned` if a write or an fsync failed. Damage is no obstacle: truncation removes it.
+    /// Returns `Poisoned` if a write or an fsync failed. Damage is no obstacle: truncation removes
+    /// it.
     pub(in crate::partition) fn check_not_poisoned(&self) -> Result<()> {
         match &*self.refusal.lock() {
             Some(Refusal::Poisoned(cause)) => Err(self.poisoned(cause)),
@@ -100,7 +113,10 @@ impl Health {
     }
 
     fn poisoned(&self, cause: &Arc<io::Error>) -> Error {
-        Error::Poisoned { partition: self.id.clone(), cause: Arc::clone(cause) }
+        Error::Poisoned {
+            partition: self.id.clone(),
+            cause: Arc::clone(cause),
+        }
     }
 
     /// Returns the damage because of which writes are refused.
@@ -120,7 +136,8 @@ impl Health {
         cause
     }
 
-    /// Replaces the refusal after recovery looked at the files again: writes are refused only if it found `damage`.
+    /// Replaces the refusal after recovery looked at the files again: writes are refused only if it
+    /// found `damage`.
     pub(in crate::partition) fn set_damage(&self, damage: Option<Error>) {
         self.change(|refusal| *refusal = damage.map(Refusal::Damaged));
     }
@@ -142,7 +159,9 @@ impl Health {
 
     /// Closes the partition and returns whether it was open. A deleted partition stays deleted.
     pub(in crate::partition) fn close(&self) -> bool {
-        self.state.compare_exchange(OPEN, CLOSED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        self.state
+            .compare_exchange(OPEN, CLOSED, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
     /// Marks the partition as deleted with its topic.
@@ -174,7 +193,13 @@ mod tests {
 
     fn damage(start: u64) -> Error {
         let path = "orders-0".into();
-        Error::Corrupt(Box::new(Corruption { partition: id(), path, position: 0, offsets: start..9, reason: "torn".to_owned() }))
+        Error::Corrupt(Box::new(Corruption {
+            partition: id(),
+            path,
+            position: 0,
+            offsets: start..9,
+            reason: "torn".to_owned(),
+        }))
     }
 
     #[test]
@@ -187,7 +212,9 @@ mod tests {
         assert!(health.check_exists().is_ok());
         health.mark_deleted();
         assert!(!health.close());
-        assert!(matches!(health.check_open(), Err(Error::UnknownTopic(topic)) if &*topic == "orders"));
+        assert!(
+            matches!(health.check_open(), Err(Error::UnknownTopic(topic)) if &*topic == "orders")
+        );
         assert!(matches!(health.check_exists(), Err(Error::UnknownTopic(_))));
     }
 
@@ -195,12 +222,18 @@ mod tests {
     fn the_first_refusal_stays_until_recovery_lifts_it() {
         let health = Health::new(id(), Some(damage(5)));
         health.poison(io::Error::other("no device"));
-        assert!(matches!(health.check_takes_writes(), Err(Error::Corrupt(_))));
+        assert!(matches!(
+            health.check_takes_writes(),
+            Err(Error::Corrupt(_))
+        ));
         assert!(health.check_not_poisoned().is_ok());
         health.set_damage(None);
         assert!(health.check_takes_writes().is_ok());
         health.poison(io::Error::other("no device"));
-        assert!(matches!(health.check_takes_writes(), Err(Error::Poisoned { .. })));
+        assert!(matches!(
+            health.check_takes_writes(),
+            Err(Error::Poisoned { .. })
+        ));
         assert!(health.damage().is_none());
     }
 

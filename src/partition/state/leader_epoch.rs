@@ -1,8 +1,9 @@
-//! Which leader epoch wrote which offsets: where each epoch starts, in memory and in `leader-epoch-checkpoint`.
+//! Which leader epoch wrote which offsets: where each epoch starts, in memory and in
+//! `leader-epoch-checkpoint`.
 //!
-//! Epochs and their first offsets rise together, always. A partition of our own has the one epoch 0; one that came from a
-//! broker brings more.
-//! When to store, and how to rebuild what is lost from the batches, is left to the partition.
+//! Epochs and their first offsets rise together, always. A partition of our own has the one epoch
+//! 0; one that came from a broker brings more. When to store, and how to rebuild what is lost from
+//! the batches, is left to the partition.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -21,11 +22,20 @@ pub(crate) struct LeaderEpochs {
 }
 
 impl LeaderEpochs {
-    /// From the checkpoint of a partition's directory. `None` where it is absent or malformed: to be rebuilt from the batches.
+    /// From the checkpoint of a partition's directory. `None` where it is absent or malformed: to
+    /// be rebuilt from the batches.
     pub(crate) fn load(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Self>> {
-        match read_file(storage, &dir.join(file_name::LEADER_EPOCHS), MAX_CHECKPOINT_BYTES) {
-            Ok(bytes) => Ok(checkpoint::decode_epochs(&bytes).ok().map(|starts| Self { starts })),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => Ok(None),
+        match read_file(
+            storage,
+            &dir.join(file_name::LEADER_EPOCHS),
+            MAX_CHECKPOINT_BYTES,
+        ) {
+            Ok(bytes) => Ok(checkpoint::decode_epochs(&bytes)
+                .ok()
+                .map(|starts| Self { starts })),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -33,7 +43,11 @@ impl LeaderEpochs {
     /// Replaces the checkpoint, durably.
     pub(crate) fn store(&self, storage: &dyn Storage, dir: &Path) -> io::Result<()> {
         let text = checkpoint::encode_epochs(&self.starts);
-        replace_file(storage, &dir.join(file_name::LEADER_EPOCHS), text.as_bytes())
+        replace_file(
+            storage,
+            &dir.join(file_name::LEADER_EPOCHS),
+            text.as_bytes(),
+        )
     }
 
     /// The greatest epoch.
@@ -41,12 +55,16 @@ impl LeaderEpochs {
         self.starts.last().map(|(epoch, _)| *epoch)
     }
 
-    /// Notes that a batch of `epoch` starts at `start_offset`, and says whether that changed anything. A negative epoch,
-    /// which is an unknown one, changes nothing.
+    /// Notes that a batch of `epoch` starts at `start_offset`, and says whether that changed
+    /// anything. A negative epoch, which is an unknown one, changes nothing.
     ///
-    /// The newest batch is right: epochs that contradict it, being as great or starting as late, are dropped.
+    /// The newest batch is right: epochs that contradict it, being as great or starting as late,
+    /// are dropped.
     pub(crate) fn assign(&mut self, epoch: i32, start_offset: u64) -> bool {
-        let known = self.starts.last().is_some_and(|&(latest, start)| epoch == latest && start_offset >= start);
+        let known = self
+            .starts
+            .last()
+            .is_some_and(|&(latest, start)| epoch == latest && start_offset >= start);
         if epoch < 0 || known {
             return false;
         }
@@ -55,18 +73,23 @@ impl LeaderEpochs {
         true
     }
 
-    /// The log now ends at `end`: drops the epochs that start there or later, and says whether there were any.
+    /// The log now ends at `end`: drops the epochs that start there or later, and says whether
+    /// there were any.
     pub(crate) fn truncate_end(&mut self, end: u64) -> bool {
         self.keep_first(|_, start| start < end)
     }
 
-    /// The log now starts at `start`: drops the epochs that ended before it and moves the one that holds it up to it. Says
-    /// whether that changed anything.
+    /// The log now starts at `start`: drops the epochs that ended before it and moves the one that
+    /// holds it up to it. Says whether that changed anything.
     pub(crate) fn truncate_start(&mut self, start: u64) -> bool {
         let begun = self.starts.partition_point(|(_, first)| *first <= start);
-        let Some(holder) = begun.checked_sub(1) else { return false };
+        let Some(holder) = begun.checked_sub(1) else {
+            return false;
+        };
         self.starts.drain(..holder);
-        let Some((_, first)) = self.starts.first_mut() else { return false };
+        let Some((_, first)) = self.starts.first_mut() else {
+            return false;
+        };
         let moved = *first != start;
         *first = start;
         moved || holder > 0
@@ -74,7 +97,9 @@ impl LeaderEpochs {
 
     /// Drops the first pair that does not hold and all behind it; whether there was one.
     fn keep_first(&mut self, holds: impl Fn(i32, u64) -> bool) -> bool {
-        let kept = self.starts.partition_point(|&(epoch, start)| holds(epoch, start));
+        let kept = self
+            .starts
+            .partition_point(|&(epoch, start)| holds(epoch, start));
         let dropped = kept < self.starts.len();
         self.starts.truncate(kept);
         dropped
@@ -89,7 +114,9 @@ mod tests {
     use crate::storage::{Access, MemoryDisk};
 
     fn epochs(starts: &[(i32, u64)]) -> LeaderEpochs {
-        LeaderEpochs { starts: starts.to_vec() }
+        LeaderEpochs {
+            starts: starts.to_vec(),
+        }
     }
 
     #[test]
@@ -146,7 +173,11 @@ mod tests {
             (15, &[(4, 15)]),
         ] {
             let mut log = epochs(&whole);
-            assert_eq!(log.truncate_start(start), expected != whole, "start {start}");
+            assert_eq!(
+                log.truncate_start(start),
+                expected != whole,
+                "start {start}"
+            );
             assert_eq!(log, epochs(expected), "start {start}");
         }
         assert!(!LeaderEpochs::default().truncate_start(5));
@@ -159,8 +190,16 @@ mod tests {
         disk.create_dir_all(dir).unwrap();
         assert_eq!(LeaderEpochs::load(&disk, dir).unwrap(), None, "absent");
         disk.open(&path, Access::CreateNew).unwrap();
-        assert_eq!(LeaderEpochs::load(&disk, dir).unwrap(), Some(LeaderEpochs::default()), "made empty by a broker");
-        for log in [epochs(&[(0, 1000), (3, 1006)]), LeaderEpochs::default(), epochs(&[(0, 0)])] {
+        assert_eq!(
+            LeaderEpochs::load(&disk, dir).unwrap(),
+            Some(LeaderEpochs::default()),
+            "made empty by a broker"
+        );
+        for log in [
+            epochs(&[(0, 1000), (3, 1006)]),
+            LeaderEpochs::default(),
+            epochs(&[(0, 0)]),
+        ] {
             log.store(&disk, dir).unwrap();
             assert_eq!(LeaderEpochs::load(&disk, dir).unwrap(), Some(log));
         }
@@ -171,21 +210,30 @@ mod tests {
     fn what_is_malformed_is_to_be_rebuilt() {
         let (disk, dir) = (MemoryDisk::new(), Path::new("/t-0"));
         disk.create_dir_all(dir).unwrap();
-        let file = disk.open(&dir.join(file_name::LEADER_EPOCHS), Access::CreateNew).unwrap();
+        let file = disk
+            .open(&dir.join(file_name::LEADER_EPOCHS), Access::CreateNew)
+            .unwrap();
         for text in ["0\n1\n0 ", "0\n2\n3 0\n1 5\n"] {
             file.set_len(0).unwrap();
             file.write_all_at(text.as_bytes(), 0).unwrap();
             assert_eq!(LeaderEpochs::load(&disk, dir).unwrap(), None, "{text:?}");
         }
         file.set_len(MAX_CHECKPOINT_BYTES + 1).unwrap();
-        assert_eq!(LeaderEpochs::load(&disk, dir).unwrap(), None, "far too large");
+        assert_eq!(
+            LeaderEpochs::load(&disk, dir).unwrap(),
+            None,
+            "far too large"
+        );
     }
 
     #[test]
     fn a_checkpoint_that_cannot_be_read_is_not_taken_for_none() {
         let (disk, dir) = (MemoryDisk::new(), Path::new("/t-0"));
         disk.open(dir, Access::CreateNew).unwrap();
-        assert_eq!(LeaderEpochs::load(&disk, dir).unwrap_err().kind(), ErrorKind::NotADirectory);
+        assert_eq!(
+            LeaderEpochs::load(&disk, dir).unwrap_err().kind(),
+            ErrorKind::NotADirectory
+        );
     }
 
     proptest! {

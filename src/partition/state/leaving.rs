@@ -16,10 +16,12 @@ pub(in crate::partition) struct Trash(pub(in crate::partition) Mutex<Vec<(PathBu
 /// What is out of the list, and may still be on the disk.
 #[derive(Debug, Default)]
 pub(in crate::partition) struct Leaving {
-    /// Segments that have yet to lose their files, or what is left of them; oldest first. They go in this order, also where it
-    /// takes several attempts: files of a later one alone gone would leave a hole.
+    /// Segments that have yet to lose their files, or what is left of them; oldest first. They go
+    /// in this order, also where it takes several attempts: files of a later one alone gone would
+    /// leave a hole.
     pub(in crate::partition) segments: Mutex<Vec<Arc<Segment>>>,
-    /// Whether a sync of the directory failed when files had gone: they may be back after a power cut, whatever later syncs say.
+    /// Whether a sync of the directory failed when files had gone: they may be back after a power
+    /// cut, whatever later syncs say.
     pub(in crate::partition) may_come_back: AtomicBool,
 }
 

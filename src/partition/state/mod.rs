@@ -1,4 +1,5 @@
-//! The small parts of a partition, each with a table or a lock protocol of its own. None of them knows the partition.
+//! The small parts of a partition, each with a table or a lock protocol of its own. None of them
+//! knows the partition.
 
 pub(in crate::partition) mod bound;
 pub(in crate::partition) mod context;

@@ -18,18 +18,42 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The error for bytes of a segment that cannot be read; the offsets up to `offsets.end` are passed over by a reader that
-    /// goes on. A batch that was checked may be whole all the same: in another codec, or over the limit of this log.
-    pub(crate) fn corrupt(&self, base_offset: u64, position: u32, offsets: Range<u64>, reason: Malformed) -> Error {
-        let path = self.dir.join(file_name::segment_file(base_offset, file_name::LOG));
+    /// The error for bytes of a segment that cannot be read; the offsets up to `offsets.end` are
+    /// passed over by a reader that goes on. A batch that was checked may be whole all the same: in
+    /// another codec, or over the limit of this log.
+    pub(crate) fn corrupt(
+        &self,
+        base_offset: u64,
+        position: u32,
+        offsets: Range<u64>,
+        reason: Malformed,
+    ) -> Error {
+        let path = self
+            .dir
+            .join(file_name::segment_file(base_offset, file_name::LOG));
         if compression::is_left_out(reason) {
-            return Error::Unsupported { path, what: reason.0 };
+            return Error::Unsupported {
+                path,
+                what: reason.0,
+            };
         }
         let partition = self.id.clone();
         if compression::is_over_limit(reason) {
             let limit = self.max_decompressed_bytes as u64;
-            return Error::BatchTooLarge(Box::new(OversizedBatch { partition, path, position, offsets, limit }));
+            return Error::BatchTooLarge(Box::new(OversizedBatch {
+                partition,
+                path,
+                position,
+                offsets,
+                limit,
+            }));
         }
-        Error::Corrupt(Box::new(Corruption { partition, path, position, offsets, reason: reason.0.to_owned() }))
+        Error::Corrupt(Box::new(Corruption {
+            partition,
+            path,
+            position,
+            offsets,
+            reason: reason.0.to_owned(),
+        }))
     }
 }

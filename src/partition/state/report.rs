@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use crate::brief::Few;
 use crate::error::Error;
 
-/// Why a log that ends whole, and too early, is damaged. No checksum covers the checkpoint: it may be what is wrong.
+/// Why a log that ends whole, and too early, is damaged. No checksum covers the checkpoint: it may
+/// be what is wrong.
 pub(in crate::partition) const MISSING_END: &str = "the records up to the recovery point are missing \
     (if there never were any, `truncate_to` the first of these offsets takes writes again)";
 
@@ -28,10 +29,22 @@ pub struct PartitionRecovery {
 
 impl fmt::Debug for PartitionRecovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes_scanned, bytes_cut, kept, indexes_rebuilt, damage } = self;
+        let Self {
+            bytes_scanned,
+            bytes_cut,
+            kept,
+            indexes_rebuilt,
+            damage,
+        } = self;
         let mut shown = f.debug_struct("PartitionRecovery");
-        shown.field("bytes_scanned", bytes_scanned).field("bytes_cut", bytes_cut).field("kept", &Few(kept));
-        shown.field("indexes_rebuilt", indexes_rebuilt).field("damage", damage).finish()
+        shown
+            .field("bytes_scanned", bytes_scanned)
+            .field("bytes_cut", bytes_cut)
+            .field("kept", &Few(kept));
+        shown
+            .field("indexes_rebuilt", indexes_rebuilt)
+            .field("damage", damage)
+            .finish()
     }
 }
 
@@ -47,12 +60,14 @@ pub struct Maintenance {
     pub segments_compacted: u64,
     /// Records that compaction left out.
     pub records_removed: u64,
-    /// Bytes of records that compaction had to leave for a later time: those in the active segment, above the last stable
-    /// offset, or younger than `min.compaction.lag.ms`. In a young partition these are all that there are, and nothing was
-    /// compacted. Counted for the partitions that were compacted.
+    /// Bytes of records that compaction had to leave for a later time: those in the active segment,
+    /// above the last stable offset, or younger than `min.compaction.lag.ms`. In a young partition
+    /// these are all that there are, and nothing was compacted. Counted for the partitions that
+    /// were compacted.
     pub bytes_not_compacted: u64,
-    /// Batches that compaction kept as they are, without looking at their records: they decompress to more than
-    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes), or this build lacks their codec.
-    /// Tombstones after such a batch stay.
+    /// Batches that compaction kept as they are, without looking at their records: they decompress
+    /// to more than
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes), or this
+    /// build lacks their codec. Tombstones after such a batch stay.
     pub batches_left_alone: u64,
 }

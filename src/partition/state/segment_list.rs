@@ -1,4 +1,5 @@
-//! The segments of a partition, in order, as readers see them: a snapshot that the writer replaces as a whole.
+//! The segments of a partition, in order, as readers see them: a snapshot that the writer replaces
+//! as a whole.
 
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use crate::segment::Segment;
 /// What a reader holds while it looks.
 pub(crate) type Segments = Arc<[Arc<Segment>]>;
 
-/// Which list it was, and how often the log had been cut: neither comes back, as long as the version is kept.
+/// Which list it was, and how often the log had been cut: neither comes back, as long as the
+/// version is kept.
 #[derive(Debug)]
 pub(crate) struct Version {
     segments: Segments,
@@ -18,7 +20,10 @@ pub(crate) struct Version {
 
 impl Version {
     pub(crate) fn new(segments: Segments, truncations: u64) -> Self {
-        Self { segments, truncations }
+        Self {
+            segments,
+            truncations,
+        }
     }
 }
 
@@ -28,7 +33,8 @@ impl PartialEq for Version {
     }
 }
 
-/// Never empty. Changed under the writer lock, read under a lock that is held for the copy of one pointer.
+/// Never empty. Changed under the writer lock, read under a lock that is held for the copy of one
+/// pointer.
 #[derive(Debug)]
 pub(crate) struct SegmentList(RwLock<Segments>);
 
@@ -44,25 +50,37 @@ impl SegmentList {
 
     pub(crate) fn replace(&self, segments: Vec<Arc<Segment>>) {
         assert!(!segments.is_empty(), "a partition has at least one segment");
-        assert!(segments.is_sorted_by(|a, b| a.base_offset < b.base_offset), "segments stand in the order of their offsets");
+        assert!(
+            segments.is_sorted_by(|a, b| a.base_offset < b.base_offset),
+            "segments stand in the order of their offsets"
+        );
         *self.0.write() = segments.into();
     }
 }
 
-/// The place of the segment that holds `offset`, or would: the last whose base is not above it, else the first.
+/// The place of the segment that holds `offset`, or would: the last whose base is not above it,
+/// else the first.
 pub(crate) fn floor(segments: &[Arc<Segment>], offset: u64) -> usize {
-    segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1)
+    segments
+        .partition_point(|segment| segment.base_offset <= offset)
+        .saturating_sub(1)
 }
 
 /// Whether this very segment is in the list.
 pub(crate) fn contains(segments: &[Arc<Segment>], segment: &Arc<Segment>) -> bool {
-    segments.get(floor(segments, segment.base_offset)).is_some_and(|listed| Arc::ptr_eq(listed, segment))
+    segments
+        .get(floor(segments, segment.base_offset))
+        .is_some_and(|listed| Arc::ptr_eq(listed, segment))
 }
 
 /// Whether all segments of an earlier list are there still, but for those that went from its front.
 pub(crate) fn still_holds(now: &Segments, before: &Segments) -> bool {
     let first = now.first().map_or(0, |segment| segment.base_offset);
-    Arc::ptr_eq(now, before) || before.iter().filter(|segment| segment.base_offset >= first).all(|segment| contains(now, segment))
+    Arc::ptr_eq(now, before)
+        || before
+            .iter()
+            .filter(|segment| segment.base_offset >= first)
+            .all(|segment| contains(now, segment))
 }
 
 /// The segment behind the one with this base.
@@ -81,20 +99,40 @@ mod tests {
 
     /// Segments of ten offsets each.
     fn segments<const N: usize>(bases: [u64; N]) -> [Arc<Segment>; N] {
-        let home = home(&PartitionContext::for_tests(MemoryDisk::new()), Path::new("/t-0"));
+        let home = home(
+            &PartitionContext::for_tests(MemoryDisk::new()),
+            Path::new("/t-0"),
+        );
         bases.map(|base| Arc::new(Segment::open_sealed(&home, base, 0, base + 10)))
     }
 
     #[test]
     fn a_list_holds_an_earlier_one_but_for_what_went_from_its_front() {
         let ([a, b, c, d], [other_a, other_b]) = (segments([0, 10, 20, 30]), segments([0, 10]));
-        let list = |segments: &[&Arc<Segment>]| segments.iter().copied().map(Arc::clone).collect::<Segments>();
+        let list = |segments: &[&Arc<Segment>]| {
+            segments
+                .iter()
+                .copied()
+                .map(Arc::clone)
+                .collect::<Segments>()
+        };
         let before = list(&[&a, &b, &c]);
         assert!(still_holds(&before, &before));
-        for now in [list(&[&a, &b, &c]), list(&[&a, &b, &c, &d]), list(&[&b, &c]), list(&[&c, &d]), list(&[&d])] {
+        for now in [
+            list(&[&a, &b, &c]),
+            list(&[&a, &b, &c, &d]),
+            list(&[&b, &c]),
+            list(&[&c, &d]),
+            list(&[&d]),
+        ] {
             assert!(still_holds(&now, &before), "{now:?}");
         }
-        for now in [list(&[&a, &b]), list(&[&a, &other_b, &c]), list(&[&other_a, &c]), list(&[&other_a, &b, &c])] {
+        for now in [
+            list(&[&a, &b]),
+            list(&[&a, &other_b, &c]),
+            list(&[&other_a, &c]),
+            list(&[&other_a, &b, &c]),
+        ] {
             assert!(!still_holds(&now, &before), "{now:?}");
         }
     }

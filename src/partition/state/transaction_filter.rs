@@ -1,7 +1,9 @@
-//! Which batches a reader of committed data is given: all but control batches and those of aborted transactions.
+//! Which batches a reader of committed data is given: all but control batches and those of aborted
+//! transactions.
 //!
-//! The filter goes along with the batches and takes the aborted transactions from the transaction index. Open transactions are
-//! not its matter: a reader of committed data ends at the last stable offset, before the first of them.
+//! The filter goes along with the batches and takes the aborted transactions from the transaction
+//! index. Open transactions are not its matter: a reader of committed data ends at the last stable
+//! offset, before the first of them.
 
 use std::collections::HashMap;
 use std::iter::Peekable;
@@ -24,17 +26,29 @@ impl TransactionFilter {
     /// `aborted` are all the aborted transactions that reach into what is to be read, in any order.
     pub(crate) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
         aborted.sort_unstable_by_key(|transaction| transaction.first_offset);
-        Self { to_come: aborted.into_iter().peekable(), aborting: HashMap::new() }
+        Self {
+            to_come: aborted.into_iter().peekable(),
+            aborting: HashMap::new(),
+        }
     }
 
-    /// Whether the records of the next batch are to be delivered. To be called for every batch in order, for control batches
-    /// too, which are never delivered; `control` is what their record says, if they have one that is known.
-    pub(crate) fn delivers(&mut self, header: &BatchHeader, control: Option<ControlRecord>) -> bool {
+    /// Whether the records of the next batch are to be delivered. To be called for every batch in
+    /// order, for control batches too, which are never delivered; `control` is what their record
+    /// says, if they have one that is known.
+    pub(crate) fn delivers(
+        &mut self,
+        header: &BatchHeader,
+        control: Option<ControlRecord>,
+    ) -> bool {
         if !header.has_producer() {
             return !header.is_control();
         }
-        while let Some(transaction) = self.to_come.next_if(|transaction| transaction.first_offset <= header.last_offset) {
-            self.aborting.insert(transaction.producer_id, transaction.last_offset);
+        while let Some(transaction) = self
+            .to_come
+            .next_if(|transaction| transaction.first_offset <= header.last_offset)
+        {
+            self.aborting
+                .insert(transaction.producer_id, transaction.last_offset);
         }
         if header.is_control() {
             if let Some(ControlRecord::Abort { .. }) = control {
@@ -42,8 +56,12 @@ impl TransactionFilter {
             }
             return false;
         }
-        // Behind the offset of its marker a transaction is over, even where compaction has taken the marker.
-        let is_aborted = self.aborting.get(&header.producer_id).is_some_and(|marker| header.base_offset < *marker);
+        // Behind the offset of its marker a transaction is over, even where compaction has taken
+        // the marker.
+        let is_aborted = self
+            .aborting
+            .get(&header.producer_id)
+            .is_some_and(|marker| header.base_offset < *marker);
         !(header.is_transactional() && is_aborted)
     }
 }
@@ -59,13 +77,20 @@ mod tests {
     type Batch = (BatchHeader, Option<ControlRecord>);
 
     fn aborted(producer_id: i64, first_offset: u64, last_offset: u64) -> AbortedTransaction {
-        AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset: last_offset + 1 }
+        AbortedTransaction {
+            producer_id,
+            first_offset,
+            last_offset,
+            last_stable_offset: last_offset + 1,
+        }
     }
 
     /// Base offsets of the batches that are delivered.
     fn delivered(aborted: Vec<AbortedTransaction>, batches: &[Batch]) -> Vec<u64> {
         let mut filter = TransactionFilter::new(aborted);
-        let delivered = batches.iter().filter(|(header, control)| filter.delivers(header, *control));
+        let delivered = batches
+            .iter()
+            .filter(|(header, control)| filter.delivers(header, *control));
         delivered.map(|(header, _)| header.base_offset).collect()
     }
 
@@ -84,25 +109,42 @@ mod tests {
             (control(2, 16), ABORT),
             (control(1, 17), COMMIT),
         ];
-        assert_eq!(delivered(vec![aborted(2, 5, 16), aborted(1, 0, 10)], &batches), [6, 7, 11]);
+        assert_eq!(
+            delivered(vec![aborted(2, 5, 16), aborted(1, 0, 10)], &batches),
+            [6, 7, 11]
+        );
         assert_eq!(delivered(vec![], &batches), [0, 5, 6, 7, 9, 11, 12]);
     }
 
     #[test]
     fn reading_may_start_within_a_transaction() {
-        let batches = [(transactional(1, 5..=9), None), (control(1, 10), ABORT), (transactional(1, 11..=12), None)];
-        assert_eq!(delivered(vec![aborted(1, 0, 10), aborted(1, 13, 20)], &batches), [11]);
+        let batches = [
+            (transactional(1, 5..=9), None),
+            (control(1, 10), ABORT),
+            (transactional(1, 11..=12), None),
+        ];
+        assert_eq!(
+            delivered(vec![aborted(1, 0, 10), aborted(1, 13, 20)], &batches),
+            [11]
+        );
     }
 
     #[test]
     fn only_the_producers_transactional_data_is_passed_over() {
-        let batches = [(transactional(1, 0..=0), None), (plain(1, 1..=1), None), (transactional(2, 2..=2), None)];
+        let batches = [
+            (transactional(1, 0..=0), None),
+            (plain(1, 1..=1), None),
+            (transactional(2, 2..=2), None),
+        ];
         assert_eq!(delivered(vec![aborted(1, 0, 9)], &batches), [1, 2]);
     }
 
     #[test]
     fn a_marker_matches_by_producer_id_alone() {
-        let next_epoch = |header| BatchHeader { producer_epoch: 1, ..header };
+        let next_epoch = |header| BatchHeader {
+            producer_epoch: 1,
+            ..header
+        };
         let batches = [
             (transactional(1, 0..=1), None),
             (next_epoch(control(1, 2)), ABORT),
@@ -114,7 +156,16 @@ mod tests {
 
     #[test]
     fn a_transaction_ends_without_its_marker_too() {
-        for end in [None, Some((BatchHeader { record_count: 0, ..control(1, 2) }, None))] {
+        for end in [
+            None,
+            Some((
+                BatchHeader {
+                    record_count: 0,
+                    ..control(1, 2)
+                },
+                None,
+            )),
+        ] {
             let batches: Vec<Batch> = [(transactional(1, 0..=1), None)]
                 .into_iter()
                 .chain(end)
@@ -135,7 +186,8 @@ mod tests {
         assert_eq!(delivered(vec![], &batches), [0; 0]);
     }
 
-    /// What one producer does next: plain data (kind 0), an end of its transaction (1 and 2), or data in a transaction.
+    /// What one producer does next: plain data (kind 0), an end of its transaction (1 and 2), or
+    /// data in a transaction.
     fn log_of(steps: &[(i64, u8, u64)]) -> Vec<Batch> {
         let mut next = 0;
         let batch = |&(producer_id, kind, records): &(i64, u8, u64)| {
@@ -154,7 +206,10 @@ mod tests {
     /// How the producer's transaction that holds the batch of this number ends, if it does.
     fn end_of(log: &[Batch], number: usize) -> Option<ControlRecord> {
         let producer_id = log[number].0.producer_id;
-        log[number..].iter().find(|(header, _)| header.is_control() && header.producer_id == producer_id)?.1
+        log[number..]
+            .iter()
+            .find(|(header, _)| header.is_control() && header.producer_id == producer_id)?
+            .1
     }
 
     proptest! {

@@ -15,7 +15,8 @@ pub(crate) struct Signal {
     pending: AtomicBool,
     /// Somebody called `wake` since the waiter last took it.
     woken: AtomicBool,
-    /// The last wait was short. So may be the next, and then to spin costs both sides less than to sleep and to wake.
+    /// The last wait was short. So may be the next, and then to spin costs both sides less than to
+    /// sleep and to wake.
     was_short: AtomicBool,
     lock: Mutex<()>,
     condvar: Condvar,
@@ -26,7 +27,8 @@ impl Signal {
         Arc::default()
     }
 
-    /// The waiter is about to look at what it waits for: what comes after this call will be noticed by `wait`.
+    /// The waiter is about to look at what it waits for: what comes after this call will be noticed
+    /// by `wait`.
     pub(crate) fn reset(&self) {
         // A swap: what came before the notification that it takes away is seen by the look.
         self.pending.swap(false, Ordering::SeqCst);
@@ -61,11 +63,14 @@ impl Signal {
     /// Waits until notified since `reset`, or until the deadline. Gives whether it was notified.
     pub(crate) fn wait(&self, deadline: Deadline) -> bool {
         let long = Deadline::after(2 * SPIN);
-        if self.was_short.load(Ordering::Relaxed) && self.spin(deadline.earlier(Deadline::after(SPIN))) {
+        if self.was_short.load(Ordering::Relaxed)
+            && self.spin(deadline.earlier(Deadline::after(SPIN)))
+        {
             return true;
         }
         let is_notified = self.sleep(deadline);
-        self.was_short.store(is_notified && !long.has_passed(), Ordering::Relaxed);
+        self.was_short
+            .store(is_notified && !long.has_passed(), Ordering::Relaxed);
         is_notified
     }
 
@@ -124,9 +129,11 @@ impl WaitList {
         self.registered.store(signals.len(), Ordering::SeqCst);
     }
 
-    /// Tells every waiter that there is more. Call it after the new end was stored and without holding the writer lock.
+    /// Tells every waiter that there is more. Call it after the new end was stored and without
+    /// holding the writer lock.
     pub(crate) fn notify(&self) {
-        // Without the fence the load below may pass the store of the new end, and a waiter that registered in between sleeps on.
+        // Without the fence the load below may pass the store of the new end, and a waiter that
+        // registered in between sleeps on.
         fence(Ordering::SeqCst);
         if self.registered.load(Ordering::Relaxed) > 0 {
             for signal in self.signals.lock().iter() {
@@ -181,7 +188,10 @@ mod tests {
         assert!(!signal.wait(Deadline::after(Duration::ZERO)));
         assert!(!signal.was_short.load(Ordering::Relaxed), "nothing came");
         let signal = busy();
-        assert!(!signal.wait(Deadline::after(2 * SPIN)), "longer than it spins");
+        assert!(
+            !signal.wait(Deadline::after(2 * SPIN)),
+            "longer than it spins"
+        );
         let signal = busy();
         thread::scope(|scope| {
             let waiting = scope.spawn(|| signal.wait(Deadline::never()));
@@ -195,7 +205,10 @@ mod tests {
         let signal = Signal::new();
         assert!(!signal.is_notified());
         signal.notify();
-        assert!(signal.is_notified() && signal.wait(Deadline::never()), "the wait is over before it begins");
+        assert!(
+            signal.is_notified() && signal.wait(Deadline::never()),
+            "the wait is over before it begins"
+        );
         signal.reset();
         assert!(!signal.is_notified() && !signal.take_woken());
         signal.wake();

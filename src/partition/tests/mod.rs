@@ -1,5 +1,5 @@
-//! A partition on a disk that fails at one call, whichever it is: what failed is absent, nothing that was acknowledged is lost,
-//! and opening again finds a log without a hole.
+//! A partition on a disk that fails at one call, whichever it is: what failed is absent, nothing
+//! that was acknowledged is lost, and opening again finds a log without a hole.
 
 mod open;
 mod read;
@@ -34,9 +34,17 @@ pub(super) fn context(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
 }
 
 pub(super) fn spec(log_start: u64, recovery_point: u64, flush_messages: i64) -> PartitionSpec {
-    let settings =
-        TopicSettings { segment_bytes: 400, index_interval_bytes: 80, flush_messages, ..TopicSettings::unconfigured() };
-    PartitionSpec { log_start, recovery_point, ..PartitionSpec::for_tests(0, settings) }
+    let settings = TopicSettings {
+        segment_bytes: 400,
+        index_interval_bytes: 80,
+        flush_messages,
+        ..TopicSettings::unconfigured()
+    };
+    PartitionSpec {
+        log_start,
+        recovery_point,
+        ..PartitionSpec::for_tests(0, settings)
+    }
 }
 
 /// A new partition, which is flushed when it is asked to be.
@@ -44,8 +52,13 @@ fn created(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap()
 }
 
-/// A new partition of so many batches of a record each, all of one size, of which the first has the offset `start`.
-pub(super) fn written(disk: &(impl Storage + Clone), start: u64, count: usize) -> Arc<PartitionCore> {
+/// A new partition of so many batches of a record each, all of one size, of which the first has the
+/// offset `start`.
+pub(super) fn written(
+    disk: &(impl Storage + Clone),
+    start: u64,
+    count: usize,
+) -> Arc<PartitionCore> {
     let core = PartitionCore::create(&context(disk), &spec(start, 0, i64::MAX)).unwrap();
     for _ in 0..count {
         write::appending::append(&core, 1).unwrap();
@@ -74,7 +87,12 @@ struct Expected {
 }
 
 fn read(core: &Arc<PartitionCore>) -> Result<Vec<(u64, String)>> {
-    let mut reader = Reader::new(core, KeepOpen::nothing(), &(..), ReadOptions::new().unsynced(true))?;
+    let mut reader = Reader::new(
+        core,
+        KeepOpen::nothing(),
+        &(..),
+        ReadOptions::new().unsynced(true),
+    )?;
     let mut records = Vec::new();
     while let Some(record) = reader.next_record()? {
         records.push((record.offset(), record.text().into_owned()));
@@ -83,10 +101,21 @@ fn read(core: &Arc<PartitionCore>) -> Result<Vec<(u64, String)>> {
 }
 
 impl Expected {
-    fn append(&mut self, core: &PartitionCore, durability: Durability, count: usize, poisoned: bool) {
-        let values: Vec<String> = (0..count).map(|n| format!("value {} {n}", self.values.len())).collect();
+    fn append(
+        &mut self,
+        core: &PartitionCore,
+        durability: Durability,
+        count: usize,
+        poisoned: bool,
+    ) {
+        let values: Vec<String> = (0..count)
+            .map(|n| format!("value {} {n}", self.values.len()))
+            .collect();
         let base = self.values.len() as u64;
-        match core.append(durability, values.iter().map(|value| Record::new(value.as_str()))) {
+        match core.append(
+            durability,
+            values.iter().map(|value| Record::new(value.as_str())),
+        ) {
             Ok(appended) => {
                 assert!(!poisoned, "a poisoned partition took a write");
                 assert_eq!(appended.offsets, base..base + count as u64);
@@ -98,7 +127,13 @@ impl Expected {
                 self.least = self.values.len();
                 self.values.extend(values);
             }
-            Err(error) => assert!(matches!(error, Error::DiskFull { .. } | Error::Io { .. } | Error::Poisoned { .. }), "{error}"),
+            Err(error) => assert!(
+                matches!(
+                    error,
+                    Error::DiskFull { .. } | Error::Io { .. } | Error::Poisoned { .. }
+                ),
+                "{error}"
+            ),
         }
     }
 
@@ -128,14 +163,26 @@ impl Expected {
     }
 
     fn check(&self, records: &[(u64, String)], what: &str) {
-        let first = records.first().map_or(self.latest_start.max(self.start), |(offset, _)| *offset);
-        assert!(self.start <= first && first <= self.latest_start.max(self.start), "{what}: starts at {first}, {self:?}");
+        let first = records
+            .first()
+            .map_or(self.latest_start.max(self.start), |(offset, _)| *offset);
+        assert!(
+            self.start <= first && first <= self.latest_start.max(self.start),
+            "{what}: starts at {first}, {self:?}"
+        );
         for (expected, (offset, text)) in (first..).zip(records) {
             assert_eq!(*offset, expected, "{what}");
-            assert_eq!(Some(text), self.values.get(usize::try_from(*offset).unwrap()), "{what}");
+            assert_eq!(
+                Some(text),
+                self.values.get(usize::try_from(*offset).unwrap()),
+                "{what}"
+            );
         }
         let end = usize::try_from(first).unwrap() + records.len();
-        assert!(self.least <= end && end <= self.values.len(), "{what}: ends at {end}, {self:?}");
+        assert!(
+            self.least <= end && end <= self.values.len(),
+            "{what}: ends at {end}, {self:?}"
+        );
     }
 }
 
@@ -170,7 +217,9 @@ fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
         |e, core| e.append(core, Durability::Os, 1, is_poisoned(core)),
     ];
     for (number, step) in steps.into_iter().enumerate() {
-        if expected.values.len() < 12 && matches!(number, 4 | 5 | 9 | 12) || is_poisoned(&core) && number == 12 {
+        if expected.values.len() < 12 && matches!(number, 4 | 5 | 9 | 12)
+            || is_poisoned(&core) && number == 12
+        {
             continue;
         }
         step(&mut expected, &core);
@@ -190,9 +239,15 @@ fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
         expected.recovery_point = core.recovery_point();
     }
     drop(core);
-    let (core, recovery) = PartitionCore::open(&context(&disk), &spec(expected.start, expected.recovery_point, i64::MAX))
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert!(recovery.damage.is_none(), "{what}: {recovery:?}, {expected:?}");
+    let (core, recovery) = PartitionCore::open(
+        &context(&disk),
+        &spec(expected.start, expected.recovery_point, i64::MAX),
+    )
+    .unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert!(
+        recovery.damage.is_none(),
+        "{what}: {recovery:?}, {expected:?}"
+    );
     let records = read(&core).unwrap_or_else(|error| panic!("{what}, opened again: {error}"));
     expected.check(&records, &format!("{what}, opened again"));
     true
@@ -200,9 +255,16 @@ fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
 
 #[test]
 fn a_call_that_fails_costs_nothing_that_was_acknowledged() {
-    for fault in [Fault::Full, Fault::FullForGood, Fault::Any, Fault::AnyForGood] {
+    for fault in [
+        Fault::Full,
+        Fault::FullForGood,
+        Fault::Any,
+        Fault::AnyForGood,
+    ] {
         for flush_messages in [i64::MAX, 2] {
-            let runs = (0..10_000).take_while(|fails_at| run(fault, *fails_at, flush_messages)).count();
+            let runs = (0..10_000)
+                .take_while(|fails_at| run(fault, *fails_at, flush_messages))
+                .count();
             assert!(runs > 20, "{fault:?}: {runs} runs");
         }
     }

@@ -11,7 +11,8 @@ use crate::partition::PartitionCore;
 use crate::format::batch::{BatchHeader, ProducerStamp, stamp_producer};
 use crate::partition::state::producers::ProducerStates;
 
-/// How large a batch may get while it is built, before it is compressed, and the setting that says so.
+/// How large a batch may get while it is built, before it is compressed, and the setting that says
+/// so.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlainLimit {
     bytes: u64,
@@ -31,7 +32,11 @@ impl PlainLimit {
     pub(crate) fn check(self, batch_bytes: usize) -> Result<()> {
         let bytes = (batch_bytes as u64).saturating_sub(self.uncounted);
         if bytes > self.bytes {
-            return Err(Error::RecordTooLarge { bytes, limit: self.bytes, key: self.key });
+            return Err(Error::RecordTooLarge {
+                bytes,
+                limit: self.bytes,
+                key: self.key,
+            });
         }
         Ok(())
     }
@@ -57,7 +62,8 @@ impl EncodedBatch {
     /// The time that the log stamped it with, if its topic is set to that.
     pub(crate) fn append_time(&self) -> Option<i64> {
         let header = BatchHeader::decode(&self.bytes).ok()?;
-        (header.timestamp_type() == Some(TimestampType::LogAppendTime)).then_some(header.max_timestamp)
+        (header.timestamp_type() == Some(TimestampType::LogAppendTime))
+            .then_some(header.max_timestamp)
     }
 
     /// Takes the batch, which has its offsets and is in the file, into the state.
@@ -71,8 +77,8 @@ impl EncodedBatch {
 }
 
 impl PartitionCore {
-    /// Encodes a batch that [`append_encoded`](Self::append_encoded) is to append; `None` if there is no record. Errors as of an
-    /// append.
+    /// Encodes a batch that [`append_encoded`](Self::append_encoded) is to append; `None` if there
+    /// is no record. Errors as of an append.
     pub(crate) fn encode_batch<'a, R: Into<Record<'a>>>(
         &self,
         now: Timestamp,
@@ -94,10 +100,12 @@ impl PartitionCore {
         let mut builder = BatchBuilder::new(self.context.buffers.take(), compression);
         for (index, record) in records.into_iter().enumerate() {
             let record = record.into();
-            check_record(settings, &record, now).map_err(|reason| Error::InvalidRecord { index, reason })?;
+            check_record(settings, &record, now)
+                .map_err(|reason| Error::InvalidRecord { index, reason })?;
             let pushed = builder.push(&record, now);
             pushed.map_err(|Malformed(reason)| Error::InvalidRecord { index, reason })?;
-            // It need not be built any further. How large it is with a codec shows when it is compressed.
+            // It need not be built any further. How large it is with a codec shows when it is
+            // compressed.
             limit.check(builder.len_bytes())?;
         }
         let record_count = builder.record_count();
@@ -105,18 +113,33 @@ impl PartitionCore {
             return Ok(None);
         }
         let max_timestamp = builder.max_timestamp();
-        let bytes = builder.finish(settings).map_err(|malformed| self.cannot_encode(malformed))?;
+        let bytes = builder
+            .finish(settings)
+            .map_err(|malformed| self.cannot_encode(malformed))?;
         if let Err(error) = check_size(settings, bytes.len()) {
             self.context.buffers.give_back(bytes);
             return Err(error);
         }
-        Ok(Some(EncodedBatch { bytes, record_count, max_timestamp, producer: None }))
+        Ok(Some(EncodedBatch {
+            bytes,
+            record_count,
+            max_timestamp,
+            producer: None,
+        }))
     }
 
     /// Most bytes that a batch may have before it is compressed with `compression`.
-    pub(crate) fn limit_of(&self, settings: &TopicSettings, compression: Compression) -> PlainLimit {
+    pub(crate) fn limit_of(
+        &self,
+        settings: &TopicSettings,
+        compression: Compression,
+    ) -> PlainLimit {
         match compression {
-            Compression::None => PlainLimit { bytes: settings.max_message_bytes.into(), uncounted: 0, key: "max.message.bytes" },
+            Compression::None => PlainLimit {
+                bytes: settings.max_message_bytes.into(),
+                uncounted: 0,
+                key: "max.message.bytes",
+            },
             // Whatever it becomes: readers of this log would refuse it.
             _ => PlainLimit {
                 bytes: self.context.max_decompressed_bytes as u64,
@@ -128,17 +151,30 @@ impl PartitionCore {
 
     pub(crate) fn cannot_encode(&self, malformed: Malformed) -> Error {
         if compression::is_left_out(malformed) {
-            return Error::Unsupported { path: self.dir().to_owned(), what: malformed.0 };
+            return Error::Unsupported {
+                path: self.dir().to_owned(),
+                what: malformed.0,
+            };
         }
-        Error::InvalidRecord { index: 0, reason: malformed.0 }
+        Error::InvalidRecord {
+            index: 0,
+            reason: malformed.0,
+        }
     }
 }
 
 /// Whether the topic takes a batch of so many bytes.
 pub(crate) fn check_size(settings: &TopicSettings, bytes: usize) -> Result<()> {
-    for (limit, key) in [(settings.max_message_bytes, "max.message.bytes"), (settings.segment_bytes, "segment.bytes")] {
+    for (limit, key) in [
+        (settings.max_message_bytes, "max.message.bytes"),
+        (settings.segment_bytes, "segment.bytes"),
+    ] {
         if bytes as u64 > u64::from(limit) {
-            return Err(Error::RecordTooLarge { bytes: bytes as u64, limit: u64::from(limit), key });
+            return Err(Error::RecordTooLarge {
+                bytes: bytes as u64,
+                limit: u64::from(limit),
+                key,
+            });
         }
     }
     Ok(())
@@ -146,14 +182,20 @@ pub(crate) fn check_size(settings: &TopicSettings, bytes: usize) -> Result<()> {
 
 /// Whether the topic takes the record at the time `now`.
 #[inline]
-pub(crate) fn check_record(settings: &TopicSettings, record: &Record<'_>, now: i64) -> std::result::Result<(), &'static str> {
+pub(crate) fn check_record(
+    settings: &TopicSettings,
+    record: &Record<'_>,
+    now: i64,
+) -> std::result::Result<(), &'static str> {
     if settings.cleanup_policy != CleanupPolicy::Delete && record.key.is_none() {
         return Err("a compacted topic needs a key");
     }
     if settings.timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
     }
-    let Some(timestamp) = record.timestamp.map(Timestamp::as_millis) else { return Ok(()) };
+    let Some(timestamp) = record.timestamp.map(Timestamp::as_millis) else {
+        return Ok(());
+    };
     if timestamp < 0 {
         return Err("its timestamp is negative");
     }

@@ -1,4 +1,5 @@
-//! Making things durable: the synced end, which acks wait for, and the recovery point, which a later open starts from.
+//! Making things durable: the synced end, which acks wait for, and the recovery point, which a
+//! later open starts from.
 
 use std::io;
 use std::path::Path;
@@ -15,13 +16,18 @@ use crate::partition::state::segment_list;
 use crate::storage::replace_file;
 
 impl PartitionCore {
-    /// Waits until all below `end`, which was appended, is on the device: one of those who wait syncs for all of them. An error
-    /// leaves the outcome unknown.
+    /// Waits until all below `end`, which was appended, is on the device: one of those who wait
+    /// syncs for all of them. An error leaves the outcome unknown.
     pub(in crate::partition) fn sync_to(&self, end: u64) -> Result<()> {
-        let Some(mut turn) = self.commit.wait_for(end) else { return Ok(()) };
+        let Some(mut turn) = self.commit.wait_for(end) else {
+            return Ok(());
+        };
         let wants_zeros = self.sync_all(&mut turn).map_err(|error| match error {
             // Another one led, and failed, for this append too.
-            Error::Poisoned { cause, .. } => Error::SyncFailed { path: self.dir().to_owned(), source: cause },
+            Error::Poisoned { cause, .. } => Error::SyncFailed {
+                path: self.dir().to_owned(),
+                source: cause,
+            },
             other => other,
         })?;
         // Those who wait get their answer first.
@@ -32,9 +38,11 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Whether [`sync_appended`](Self::sync_appended) would return at once, with or without an error.
+    /// Whether [`sync_appended`](Self::sync_appended) would return at once, with or without an
+    /// error.
     pub(crate) fn is_sync_settled(&self, appended: &Appended) -> bool {
-        self.commit.synced_end() >= appended.offsets.end || self.health.check_not_poisoned().is_err()
+        self.commit.synced_end() >= appended.offsets.end
+            || self.health.check_not_poisoned().is_err()
     }
 
     /// Syncs all that is published now.
@@ -42,8 +50,9 @@ impl PartitionCore {
         self.sync_all(&mut self.commit.take_turn()).map(drop)
     }
 
-    /// Whoever has the turn syncs what is published, and learns whether to write zeros ahead. A failed sync poisons the
-    /// partition: what it should have made durable may be lost although later syncs succeed.
+    /// Whoever has the turn syncs what is published, and learns whether to write zeros ahead. A
+    /// failed sync poisons the partition: what it should have made durable may be lost although
+    /// later syncs succeed.
     fn sync_all(&self, turn: &mut Turn<'_>) -> Result<bool> {
         self.health.check_exists()?;
         self.health.check_not_poisoned()?;
@@ -52,15 +61,25 @@ impl PartitionCore {
         let end = self.log_end_offset();
         let segments = self.segments().snapshot();
         // What lies below is synced: an append does not pay for the number of segments.
-        let unsynced = segments.get(segment_list::floor(&segments, from)..).unwrap_or_default();
+        let unsynced = segments
+            .get(segment_list::floor(&segments, from)..)
+            .unwrap_or_default();
         let failed = |path, error| self.sync_failed(path, error);
         let mut has_new = false;
-        for segment in unsynced.iter().filter(|segment| segment.next_offset() > from) {
-            segment.sync().map_err(|error| failed(segment.log_path(), error))?;
+        for segment in unsynced
+            .iter()
+            .filter(|segment| segment.next_offset() > from)
+        {
+            segment
+                .sync()
+                .map_err(|error| failed(segment.log_path(), error))?;
             has_new |= segment.is_new.load(Ordering::Acquire);
         }
         if has_new {
-            self.context.storage.sync_dir(self.dir()).map_err(|error| failed(self.dir(), error))?;
+            self.context
+                .storage
+                .sync_dir(self.dir())
+                .map_err(|error| failed(self.dir(), error))?;
             for segment in unsynced {
                 segment.is_new.store(false, Ordering::Release);
             }
@@ -75,22 +94,32 @@ impl PartitionCore {
     /// So that the next ones need not wait for a new length of the file.
     fn write_zeros_ahead(&self) {
         let settings = self.settings();
-        if let Some(active) = self.segments().snapshot().last().filter(|_| settings.preallocate) {
+        if let Some(active) = self
+            .segments()
+            .snapshot()
+            .last()
+            .filter(|_| settings.preallocate)
+        {
             active.write_zeros_ahead(settings.segment_bytes);
         }
     }
 
     pub(in crate::partition) fn sync_failed(&self, path: &Path, error: io::Error) -> Error {
-        Error::SyncFailed { path: path.to_owned(), source: self.health.poison(error) }
+        Error::SyncFailed {
+            path: path.to_owned(),
+            source: self.health.poison(error),
+        }
     }
 
     /// Whether there is anything above the recovery point.
     pub(crate) fn is_dirty(&self) -> bool {
         self.is_touched.load(Ordering::Acquire)
-            && (self.recovery_point() < self.log_end_offset() || self.has_new_digests.load(Ordering::Acquire))
+            && (self.recovery_point() < self.log_end_offset()
+                || self.has_new_digests.load(Ordering::Acquire))
     }
 
-    /// Makes all appended so far durable, with indexes and snapshots, and raises the recovery point.
+    /// Makes all appended so far durable, with indexes and snapshots, and raises the recovery
+    /// point.
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_readable()?;
         self.flush_up_to_now(false)
@@ -113,37 +142,61 @@ impl PartitionCore {
             let writer = self.writer.lock();
             let end = self.log_end_offset();
             if is_last {
-                writer.active.cut_zeros_ahead().map_err(self.io("cut the zeros behind a segment of"))?;
-                self.take_snapshot(&writer, end).map_err(self.io("write a producer snapshot in"))?;
+                writer
+                    .active
+                    .cut_zeros_ahead()
+                    .map_err(self.io("cut the zeros behind a segment of"))?;
+                self.take_snapshot(&writer, end)
+                    .map_err(self.io("write a producer snapshot in"))?;
                 // Those stay that a segment begins at, and the one of the log end.
                 let segments = self.segments().snapshot();
-                self.remove_snapshots(|at| at != end && !segments.iter().any(|segment| segment.base_offset == at))?;
+                self.remove_snapshots(|at| {
+                    at != end && !segments.iter().any(|segment| segment.base_offset == at)
+                })?;
             }
             let has_producers = !is_last && !writer.producers.is_empty();
-            let snapshot = has_producers.then(|| producer_snapshot::encode(&writer.producers.entries()));
+            let snapshot =
+                has_producers.then(|| producer_snapshot::encode(&writer.producers.entries()));
             (end, Arc::clone(&writer.active), snapshot)
         };
         self.sync_published()?;
         if let Some(snapshot) = snapshot {
-            self.store_snapshot(end, &snapshot).map_err(self.io("write a producer snapshot in"))?;
+            self.store_snapshot(end, &snapshot)
+                .map_err(self.io("write a producer snapshot in"))?;
             // The one before is of no more use, unless a segment begins there.
             let segments = self.segments().snapshot();
-            self.remove_snapshots(|at| at < end && !segments.iter().any(|segment| segment.base_offset == at))?;
+            self.remove_snapshots(|at| {
+                at < end && !segments.iter().any(|segment| segment.base_offset == at)
+            })?;
         }
         let from = self.recovery_point();
-        for segment in self.segments().snapshot().iter().filter(|segment| segment.next_offset() >= from) {
+        for segment in self
+            .segments()
+            .snapshot()
+            .iter()
+            .filter(|segment| segment.next_offset() >= from)
+        {
             let path = segment.log_path();
-            segment.sync_cut_zeros().map_err(|error| self.sync_failed(path, error))?;
+            segment
+                .sync_cut_zeros()
+                .map_err(|error| self.sync_failed(path, error))?;
             if segment.is_sealed() {
                 let written = segment.write_indexes(true, false);
                 written.map_err(|error| Error::io("write the index of", path, error))?;
-                segment.sync_indexes().map_err(|error| Error::io("sync the index of", path, error))?;
+                segment
+                    .sync_indexes()
+                    .map_err(|error| Error::io("sync the index of", path, error))?;
             }
         }
         let path = active.log_path();
-        active.write_indexes(is_last, true).map_err(|error| Error::io("write the index of", path, error))?;
+        active
+            .write_indexes(is_last, true)
+            .map_err(|error| Error::io("write the index of", path, error))?;
         self.write_digests()?;
-        self.context.storage.sync_dir(self.dir()).map_err(|error| self.sync_failed(self.dir(), error))?;
+        self.context
+            .storage
+            .sync_dir(self.dir())
+            .map_err(|error| self.sync_failed(self.dir(), error))?;
         self.recovery_point.fetch_max(end, Ordering::AcqRel);
         Ok(())
     }
@@ -153,9 +206,19 @@ impl PartitionCore {
         if !self.has_new_digests.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let digests: Vec<_> = self.segments().snapshot().iter().filter_map(|segment| segment.digests()).collect();
+        let digests: Vec<_> = self
+            .segments()
+            .snapshot()
+            .iter()
+            .filter_map(|segment| segment.digests())
+            .collect();
         let path = self.dir().join(file_name::INDEX_DIGESTS);
-        replace_file(&*self.context.storage, &path, encode_index_digests(&digests).as_bytes()).map_err(|error| {
+        replace_file(
+            &*self.context.storage,
+            &path,
+            encode_index_digests(&digests).as_bytes(),
+        )
+        .map_err(|error| {
             self.has_new_digests.store(true, Ordering::Release);
             Error::io("write", &path, error)
         })

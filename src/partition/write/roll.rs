@@ -28,16 +28,29 @@ impl PartitionCore {
         last_offset: u64,
     ) -> Result<()> {
         // A log with a bound needs segments that it can delete.
-        let most_bytes = self.context.bound.as_ref().map_or(u64::MAX, LogBound::step).min(settings.segment_bytes.into());
-        let is_full = writer.active.is_full(encoded.bytes.len(), last_offset, settings, most_bytes);
+        let most_bytes = self
+            .context
+            .bound
+            .as_ref()
+            .map_or(u64::MAX, LogBound::step)
+            .min(settings.segment_bytes.into());
+        let is_full = writer
+            .active
+            .is_full(encoded.bytes.len(), last_offset, settings, most_bytes);
         if is_full || self.is_too_old(writer, settings, encoded.max_timestamp)? {
             self.roll_durably(writer, base)?;
         }
         Ok(())
     }
 
-    /// Whether the time since the segment's first batch, by the records' own times where they have some, is over `segment.ms`.
-    fn is_too_old(&self, writer: &mut Writer, settings: &TopicSettings, max_timestamp: i64) -> Result<bool> {
+    /// Whether the time since the segment's first batch, by the records' own times where they have
+    /// some, is over `segment.ms`.
+    fn is_too_old(
+        &self,
+        writer: &mut Writer,
+        settings: &TopicSettings,
+        max_timestamp: i64,
+    ) -> Result<bool> {
         if writer.active.size() == 0 {
             return Ok(false);
         }
@@ -49,10 +62,18 @@ impl PartitionCore {
         let waited_ms = if first >= 0 && max_timestamp >= 0 {
             max_timestamp.saturating_sub(first)
         } else {
-            self.context.clock.now().as_millis().saturating_sub(writer.opened.as_millis())
+            self.context
+                .clock
+                .now()
+                .as_millis()
+                .saturating_sub(writer.opened.as_millis())
         };
         let is_compacted = settings.cleanup_policy != CleanupPolicy::Delete;
-        let limit_ms = if is_compacted { settings.segment_ms.min(settings.max_compaction_lag_ms) } else { settings.segment_ms };
+        let limit_ms = if is_compacted {
+            settings.segment_ms.min(settings.max_compaction_lag_ms)
+        } else {
+            settings.segment_ms
+        };
         Ok(waited_ms > limit_ms.saturating_sub(writer.jitter_ms))
     }
 
@@ -70,24 +91,36 @@ impl PartitionCore {
     /// Rolls at the log end.
     fn roll_durably(&self, writer: &mut MutexGuard<'_, Writer>, base: u64) -> Result<()> {
         if !self.is_dense() {
-            // A power cut that takes the end of this segment, and leaves the next, would look like what compaction leaves.
+            // A power cut that takes the end of this segment, and leaves the next, would look like
+            // what compaction leaves.
             self.sync_published()?;
         }
         self.roll(writer, base)
     }
 
-    /// Makes a new active segment at `base`, which is the log end. The new file exists before the old one is sealed, so that
-    /// running out of descriptors or room leaves the partition as it was.
-    pub(in crate::partition) fn roll(&self, writer: &mut MutexGuard<'_, Writer>, base: u64) -> Result<()> {
+    /// Makes a new active segment at `base`, which is the log end. The new file exists before the
+    /// old one is sealed, so that running out of descriptors or room leaves the partition as it
+    /// was.
+    pub(in crate::partition) fn roll(
+        &self,
+        writer: &mut MutexGuard<'_, Writer>,
+        base: u64,
+    ) -> Result<()> {
         let sealed = Arc::clone(&writer.active);
         if sealed.base_offset == base {
             return Ok(());
         }
         let path = sealed.log_path();
-        sealed.cut_zeros_ahead().map_err(|error| Error::io("cut the zeros behind", path, error))?;
-        let next = Segment::create(&self.home, base).map_err(|error| Error::io("create a segment after", path, error))?;
+        sealed
+            .cut_zeros_ahead()
+            .map_err(|error| Error::io("cut the zeros behind", path, error))?;
+        let next = Segment::create(&self.home, base)
+            .map_err(|error| Error::io("create a segment after", path, error))?;
         let next = Arc::new(next);
-        if let Err(error) = self.take_snapshot(writer, base).and_then(|()| sealed.seal()) {
+        if let Err(error) = self
+            .take_snapshot(writer, base)
+            .and_then(|()| sealed.seal())
+        {
             next.close_file();
             let _still_unused = self.context.storage.remove_file(next.log_path());
             return Err(Error::io("seal", path, error));
@@ -97,15 +130,20 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// As [`roll`](Self::roll), for a segment that is deleted next. A full disk must not keep it: then its index is not written,
-    /// and the next flush writes the snapshot of the producers.
-    pub(in crate::partition) fn roll_to_delete(&self, writer: &mut MutexGuard<'_, Writer>, base: u64) -> Result<()> {
+    /// As [`roll`](Self::roll), for a segment that is deleted next. A full disk must not keep it:
+    /// then its index is not written, and the next flush writes the snapshot of the producers.
+    pub(in crate::partition) fn roll_to_delete(
+        &self,
+        writer: &mut MutexGuard<'_, Writer>,
+        base: u64,
+    ) -> Result<()> {
         match self.roll(writer, base) {
             Err(Error::DiskFull { .. }) => {}
             rolled => return rolled,
         }
         let path = writer.active.log_path();
-        let next = Segment::create(&self.home, base).map_err(|error| Error::io("create a segment after", path, error))?;
+        let next = Segment::create(&self.home, base)
+            .map_err(|error| Error::io("create a segment after", path, error))?;
         writer.active.seal_in_memory();
         self.install_active(writer, Arc::new(next));
         Ok(())
@@ -127,11 +165,18 @@ impl PartitionCore {
     }
 
     /// Writes the producer state as of `offset`, where the directory has any.
-    pub(in crate::partition) fn take_snapshot(&self, writer: &Writer, offset: u64) -> io::Result<()> {
+    pub(in crate::partition) fn take_snapshot(
+        &self,
+        writer: &Writer,
+        offset: u64,
+    ) -> io::Result<()> {
         if writer.producers.is_empty() && !writer.has_snapshots {
             return Ok(());
         }
-        self.store_snapshot(offset, &producer_snapshot::encode(&writer.producers.entries()))
+        self.store_snapshot(
+            offset,
+            &producer_snapshot::encode(&writer.producers.entries()),
+        )
     }
 
     pub(in crate::partition) fn store_snapshot(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

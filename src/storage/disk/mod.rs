@@ -1,11 +1,19 @@
-//! The real disk: `std::fs`, read-only mappings and advisory locks. The only file with `unsafe` in it.
+//! The real disk: `std::fs`, read-only mappings and advisory locks. The only file with `unsafe` in
+//! it.
 //!
-//! Promises what [`Storage`] says, on Linux and (with `F_FULLFSYNC`, which std's syncs are there) on macOS. The lock is one of
-//! the open file description (`F_OFD_SETLK`): it shuts out a second open in the same process as well as a broker, which takes
-//! a POSIX lock on the same file, and no other close of the file drops it. Elsewhere it is `flock`.
+//! Promises what [`Storage`] says, on Linux and (with `F_FULLFSYNC`, which std's syncs are there)
+//! on macOS. The lock is one of the open file description (`F_OFD_SETLK`): it shuts out a second
+//! open in the same process as well as a broker, which takes a POSIX lock on the same file, and no
+//! other close of the file drops it. Elsewhere it is `flock`.
 
-#![expect(unsafe_code, reason = "mappings and locks are calls of the system; each block says why it is sound")]
-#![expect(clippy::disallowed_methods, reason = "this is the door that the others go through")]
+#![expect(
+    unsafe_code,
+    reason = "mappings and locks are calls of the system; each block says why it is sound"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the door that the others go through"
+)]
 
 #[cfg(not(unix))]
 compile_error!(
@@ -25,7 +33,10 @@ use crate::clock::Timestamp;
 
 use mapping::Mapping;
 
-use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, is_unsupported, sealed};
+use super::{
+    Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, is_unsupported,
+    sealed,
+};
 
 pub(super) mod mapping;
 
@@ -44,16 +55,27 @@ impl Storage for Disk {
         let metadata = fs::metadata(path)?;
         let is_dir = metadata.is_dir();
         let bytes = if is_dir { 0 } else { metadata.len() };
-        Ok(FileMetadata { bytes, modified: metadata.modified()?.into(), id: id_of(&metadata), is_dir })
+        Ok(FileMetadata {
+            bytes,
+            modified: metadata.modified()?.into(),
+            id: id_of(&metadata),
+            is_dir,
+        })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let entry = |found: io::Result<fs::DirEntry>| {
             let found = found?;
             let kind = found.file_type()?;
-            // A link may lead to a partition's directory on another disk; one that leads nowhere is no directory.
-            let is_dir = kind.is_dir() || (kind.is_symlink() && fs::metadata(found.path()).is_ok_and(|target| target.is_dir()));
-            Ok(DirEntry { name: found.file_name().to_string_lossy().into_owned(), is_dir })
+            // A link may lead to a partition's directory on another disk; one that leads nowhere is
+            // no directory.
+            let is_dir = kind.is_dir()
+                || (kind.is_symlink()
+                    && fs::metadata(found.path()).is_ok_and(|target| target.is_dir()));
+            Ok(DirEntry {
+                name: found.file_name().to_string_lossy().into_owned(),
+                is_dir,
+            })
         };
         fs::read_dir(dir)?.map(entry).collect()
     }
@@ -71,7 +93,11 @@ impl Storage for Disk {
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        if fs::symlink_metadata(dir)?.is_symlink() { remove_linked(dir) } else { fs::remove_dir_all(dir) }
+        if fs::symlink_metadata(dir)?.is_symlink() {
+            remove_linked(dir)
+        } else {
+            fs::remove_dir_all(dir)
+        }
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
@@ -86,7 +112,8 @@ impl Storage for Disk {
         loop {
             let file = open(path, Access::OpenOrCreate)?;
             advisory::lock(&file)?;
-            // A broker that stops removes the file: who opened it before and locked it after would hold a lock on nothing.
+            // A broker that stops removes the file: who opened it before and locked it after would
+            // hold a lock on nothing.
             if is_at(&file, path)? {
                 return Ok(Box::new(DiskLock(file, process::id())));
             }
@@ -102,18 +129,26 @@ impl Storage for Disk {
     }
 }
 
-/// The number of the inode, which is given out again once a file is gone, and when it was made, where that is known.
+/// The number of the inode, which is given out again once a file is gone, and when it was made,
+/// where that is known.
 fn id_of(metadata: &fs::Metadata) -> u64 {
     let born: Option<Timestamp> = metadata.created().ok().map(Into::into);
     let mut hasher = DefaultHasher::new();
-    (metadata.dev(), metadata.ino(), born.map(Timestamp::as_millis)).hash(&mut hasher);
+    (
+        metadata.dev(),
+        metadata.ino(),
+        born.map(Timestamp::as_millis),
+    )
+        .hash(&mut hasher);
     hasher.finish()
 }
 
 fn open(path: &Path, access: Access) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(access != Access::Read);
-    options.create_new(access == Access::CreateNew).create(access == Access::OpenOrCreate);
+    options
+        .create_new(access == Access::CreateNew)
+        .create(access == Access::OpenOrCreate);
     options.open(path)
 }
 
@@ -127,7 +162,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Removes a link to a directory with the directory that it leads to. The link goes last: while anything is left, it leads there.
+/// Removes a link to a directory with the directory that it leads to. The link goes last: while
+/// anything is left, it leads there.
 fn remove_linked(link: &Path) -> io::Result<()> {
     match fs::canonicalize(link) {
         Ok(target) => remove_target(&target)?,
@@ -141,11 +177,23 @@ fn remove_target(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let path = entry.path();
-        if entry.file_type()?.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(path)?
+        } else {
+            fs::remove_file(path)?
+        }
     }
     match fs::remove_dir(dir) {
-        // A mount point stays, empty, and so does a directory in a place that is not ours to change.
-        Err(error) if matches!(error.kind(), ErrorKind::ResourceBusy | ErrorKind::PermissionDenied) => Ok(()),
+        // A mount point stays, empty, and so does a directory in a place that is not ours to
+        // change.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::ResourceBusy | ErrorKind::PermissionDenied
+            ) =>
+        {
+            Ok(())
+        }
         removed => removed,
     }
 }
@@ -208,7 +256,9 @@ impl StorageFile for DiskFile {
 
     fn set_modified(&self, at: Timestamp) -> io::Result<()> {
         match u64::try_from(at.as_millis()) {
-            Ok(millis) => self.0.set_modified(UNIX_EPOCH + Duration::from_millis(millis)),
+            Ok(millis) => self
+                .0
+                .set_modified(UNIX_EPOCH + Duration::from_millis(millis)),
             // Before there were clocks.
             Err(_) => Ok(()),
         }
@@ -235,13 +285,20 @@ impl DiskFile {
 #[cfg(target_os = "linux")]
 fn drop_cache(file: &File, position: u64) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    /// Only pages that lie wholly in the range are dropped, and the cache may hold them in larger units: up to 2 MiB.
+    /// Only pages that lie wholly in the range are dropped, and the cache may hold them in larger
+    /// units: up to 2 MiB.
     const UNIT: u64 = 2 << 20;
-    let start = libc::off_t::try_from(position / UNIT * UNIT).map_err(|_| ErrorKind::InvalidInput)?;
-    // SAFETY: takes no pointer, and the descriptor is open while `file` is borrowed. It changes no content: mapped pages and
-    // those not yet written stay.
-    let code = unsafe { libc::posix_fadvise(file.as_raw_fd(), start, 0, libc::POSIX_FADV_DONTNEED) };
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+    let start =
+        libc::off_t::try_from(position / UNIT * UNIT).map_err(|_| ErrorKind::InvalidInput)?;
+    // SAFETY: takes no pointer, and the descriptor is open while `file` is borrowed. It changes no
+    // content: mapped pages and those not yet written stay.
+    let code =
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), start, 0, libc::POSIX_FADV_DONTNEED) };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(code))
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -261,8 +318,8 @@ impl Drop for DiskLock {
         if self.1 != process::id() {
             return;
         }
-        // Closing alone is not enough while a child between fork and exec has a copy of the descriptor.
-        // If this fails, the close that follows is what is left.
+        // Closing alone is not enough while a child between fork and exec has a copy of the
+        // descriptor. If this fails, the close that follows is what is left.
         let _closed_anyway = advisory::unlock(&self.0);
     }
 }
@@ -278,7 +335,10 @@ mod advisory {
     use std::path::Path;
     use std::process;
 
-    #[expect(clippy::cast_possible_truncation, reason = "the constants are 0, 1 and 2, the field is a short")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the constants are 0, 1 and 2, the field is a short"
+    )]
     fn request(kind: libc::c_int) -> libc::flock {
         // SAFETY: a plain C structure of integers, for which zeros are valid.
         let mut request: libc::flock = unsafe { mem::zeroed() };
@@ -290,9 +350,14 @@ mod advisory {
 
     fn set(file: &File, kind: libc::c_int) -> io::Result<()> {
         let request = request(kind);
-        // SAFETY: the descriptor is open while `file` is borrowed, and `request` is what this command reads.
+        // SAFETY: the descriptor is open while `file` is borrowed, and `request` is what this
+        // command reads.
         let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const request) };
-        if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     pub(super) fn lock(file: &File) -> io::Result<()> {
@@ -307,8 +372,8 @@ mod advisory {
         set(file, libc::F_UNLCK)
     }
 
-    /// The process that holds the file: one that has a POSIX lock on it, as a broker has, or this one. A lock of an open file
-    /// description in another process does not say whose it is.
+    /// The process that holds the file: one that has a POSIX lock on it, as a broker has, or this
+    /// one. A lock of an open file description in another process does not say whose it is.
     pub(super) fn holder(file: &File) -> Option<u32> {
         posix_holder(file).or_else(|| is_held_here(file).unwrap_or(false).then(process::id))
     }
@@ -319,9 +384,12 @@ mod advisory {
         for descriptor in fs::read_dir("/proc/self/fd")? {
             let descriptor = descriptor?;
             // It may be closed by now.
-            let Ok(found) = fs::metadata(descriptor.path()) else { continue };
+            let Ok(found) = fs::metadata(descriptor.path()) else {
+                continue;
+            };
             if (found.dev(), found.ino()) == (asked.dev(), asked.ino())
-                && let Ok(facts) = fs::read_to_string(Path::new("/proc/self/fdinfo").join(descriptor.file_name()))
+                && let Ok(facts) =
+                    fs::read_to_string(Path::new("/proc/self/fdinfo").join(descriptor.file_name()))
                 && facts.lines().any(|fact| fact.starts_with("lock:"))
             {
                 return Ok(true);
@@ -332,11 +400,14 @@ mod advisory {
 
     fn posix_holder(file: &File) -> Option<u32> {
         let mut request = request(libc::F_WRLCK);
-        // SAFETY: the descriptor is open while `file` is borrowed, and `request` is what this command reads and writes.
+        // SAFETY: the descriptor is open while `file` is borrowed, and `request` is what this
+        // command reads and writes.
         let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut request) };
         let is_held = code == 0 && libc::c_int::from(request.l_type) != libc::F_UNLCK;
         // -1 for a lock without a process, 0 for a process outside our namespace.
-        u32::try_from(request.l_pid).ok().filter(|pid| is_held && *pid != 0)
+        u32::try_from(request.l_pid)
+            .ok()
+            .filter(|pid| is_held && *pid != 0)
     }
 }
 
@@ -360,163 +431,4 @@ mod advisory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tempfile::TempDir;
-
-    #[test]
-    fn a_view_is_mapped_and_a_copy_is_the_fallback() {
-        let dir = TempDir::new().unwrap();
-        let file = DiskFile(open(&dir.path().join("a"), Access::CreateNew).unwrap());
-        file.write_all_at(b"records", 0).unwrap();
-        let (one, other, copy) = (file.view(7).unwrap(), file.view(7).unwrap(), file.copy(7).unwrap());
-        drop(file);
-        assert_eq!((&*one, &*other, &*copy), (&b"records"[..], &b"records"[..], &b"records"[..]));
-        assert_ne!(one.as_ptr(), other.as_ptr());
-    }
-
-    #[test]
-    fn a_copy_of_more_than_the_file_has_is_refused() {
-        let dir = TempDir::new().unwrap();
-        let file = DiskFile(open(&dir.path().join("a"), Access::CreateNew).unwrap());
-        file.write_all_at(b"records", 0).unwrap();
-        assert_eq!(file.copy(8).unwrap_err().kind(), ErrorKind::UnexpectedEof);
-        assert_eq!(&*file.copy(6).unwrap(), b"record");
-    }
-
-    #[test]
-    fn a_read_that_fails_is_an_error() {
-        let dir = TempDir::new().unwrap();
-        // It opens, as it does to be synced.
-        let file = Disk.open(dir.path(), Access::Read).unwrap();
-        assert_eq!(file.read_at(&mut [0; 4], 0).unwrap_err().kind(), ErrorKind::IsADirectory);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn what_cannot_be_synced_or_dropped_from_the_cache_is_an_error() {
-        let no_file = Disk.open(Path::new("/dev/null"), Access::Write).unwrap();
-        assert_eq!(no_file.sync_data().unwrap_err().kind(), ErrorKind::InvalidInput);
-        let dir = TempDir::new().unwrap();
-        let file = Disk.open(&dir.path().join("a"), Access::CreateNew).unwrap();
-        file.sync_data().unwrap();
-        file.drop_cache(1 << 62).unwrap();
-        assert_eq!(file.drop_cache(u64::MAX).unwrap_err().kind(), ErrorKind::InvalidInput);
-    }
-
-    /// procfs answers `EINVAL`, as autofs and some network file systems do.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_directory_that_has_no_sync_is_not_an_error() {
-        assert_eq!(File::open("/proc").unwrap().sync_all().unwrap_err().kind(), ErrorKind::InvalidInput);
-        Disk.sync_dir(Path::new("/proc")).unwrap();
-        assert_eq!(Disk.sync_dir(Path::new("/proc/none")).unwrap_err().kind(), ErrorKind::NotFound);
-    }
-
-    #[test]
-    fn a_link_is_removed_with_the_directory_that_it_leads_to() {
-        use std::os::unix::fs::symlink;
-        let dir = TempDir::new().unwrap();
-        let at = |name: &str| dir.path().join(name);
-        fs::create_dir_all(at("far/data/below")).unwrap();
-        fs::write(at("far/data/below/file"), "x").unwrap();
-        fs::write(at("kept"), "x").unwrap();
-        symlink(at("kept"), at("far/data/link")).unwrap();
-        symlink("data", at("far/second")).unwrap();
-        symlink("far/second", at("first")).unwrap();
-        Disk.remove_dir_all(&at("first")).unwrap();
-        assert!(!at("far/data").exists());
-        assert!(fs::symlink_metadata(at("first")).is_err());
-        assert!(at("kept").exists(), "links inside are not followed");
-        Disk.remove_dir_all(&at("far/second")).unwrap();
-        assert!(fs::symlink_metadata(at("far/second")).is_err(), "one that leads nowhere is removed");
-        symlink(at("kept"), at("file")).unwrap();
-        assert_eq!(Disk.remove_dir_all(&at("file")).unwrap_err().kind(), ErrorKind::NotADirectory);
-        assert!(at("kept").exists());
-    }
-
-    #[test]
-    fn links_to_directories_are_listed_as_directories() {
-        let dir = TempDir::new().unwrap();
-        let target = TempDir::new().unwrap();
-        std::os::unix::fs::symlink(target.path(), dir.path().join("orders-0")).unwrap();
-        std::os::unix::fs::symlink(target.path().join("absent"), dir.path().join("dangling")).unwrap();
-        let mut listed = Disk.list(dir.path()).unwrap();
-        listed.sort_by(|a, b| a.name.cmp(&b.name));
-        assert_eq!(
-            listed.iter().map(|entry| (&*entry.name, entry.is_dir)).collect::<Vec<_>>(),
-            [("dangling", false), ("orders-0", true)]
-        );
-        assert_eq!(Disk.canonical(&dir.path().join("orders-0")).unwrap(), target.path().canonicalize().unwrap());
-    }
-
-    #[test]
-    fn a_lock_is_given_back_although_a_copy_of_its_descriptor_lives_on() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join(".lock");
-        let file = open(&path, Access::OpenOrCreate).unwrap();
-        advisory::lock(&file).unwrap();
-        let copy = file.try_clone().unwrap();
-        drop(DiskLock(file, process::id()));
-        drop(Disk.lock(&path).unwrap());
-        drop(copy);
-    }
-
-    #[test]
-    fn a_file_that_was_replaced_is_told_from_the_one_that_is_named_now() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join(".lock");
-        let file = open(&path, Access::OpenOrCreate).unwrap();
-        assert!(is_at(&file, &path).unwrap());
-        fs::remove_file(&path).unwrap();
-        assert!(!is_at(&file, &path).unwrap());
-        let _new = open(&path, Access::OpenOrCreate).unwrap();
-        assert!(!is_at(&file, &path).unwrap());
-        assert_eq!(is_at(&file, &path.join("below")).unwrap_err().kind(), ErrorKind::NotADirectory);
-    }
-
-    /// A broker holds a POSIX lock on the same file: it shuts us out, and its process is known.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_posix_lock_shuts_us_out_and_tells_its_process() {
-        use std::os::fd::AsRawFd;
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join(".lock");
-        let broker = open(&path, Access::OpenOrCreate).unwrap();
-        let set = |kind: libc::c_int| {
-            let request = libc::flock { l_type: kind.try_into().unwrap(), l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
-            // SAFETY: the descriptor is open, and `request` is what this command reads.
-            unsafe { libc::fcntl(broker.as_raw_fd(), libc::F_SETLK, &raw const request) }
-        };
-        assert_eq!(Disk.lock_holder(&path), None);
-        assert_eq!(set(libc::F_WRLCK), 0);
-        // The question closes a descriptor of the file, and with it goes the POSIX lock of this process.
-        assert_eq!(Disk.lock_holder(&path), Some(process::id()));
-        assert_eq!(set(libc::F_WRLCK), 0);
-        assert_eq!(Disk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
-
-        let held = Disk.lock(&path).unwrap();
-        assert_eq!(set(libc::F_WRLCK), -1);
-        drop(held);
-        assert_eq!(set(libc::F_WRLCK), 0);
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_lock_of_this_process_tells_so() {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join(".lock");
-        let _other = open(&path, Access::OpenOrCreate).unwrap();
-        assert_eq!(Disk.lock_holder(&path), None, "it is open, and not locked");
-        let held = Disk.lock(&path).unwrap();
-        assert_eq!(Disk.lock_holder(&path), Some(process::id()));
-        drop(held);
-        assert_eq!(Disk.lock_holder(&path), None);
-    }
-
-    #[test]
-    fn running_out_of_descriptors_is_recognised() {
-        assert!(is_out_of_descriptors(&io::Error::from_raw_os_error(libc::EMFILE)));
-        assert!(!is_out_of_descriptors(&ErrorKind::NotFound.into()));
-    }
-}
+mod tests;

@@ -1,15 +1,19 @@
-//! A bounded number of open files: beyond it the least recently used is synced and closed, and opens again when it is used next.
+//! A bounded number of open files: beyond it the least recently used is synced and closed, and
+//! opens again when it is used next.
 //!
 //! Thousands of partitions thus work under a small limit of descriptors. Promises:
 //!
-//! - A file that was written is closed to make room only after it was synced, since a write-back error may be forgotten with
-//!   the last descriptor of the file. If that sync fails, the owner is told ([`PooledFile::take_sync_error`]).
-//! - A file that is in use (somebody holds what [`PooledFile::get`] gave) is never closed to make room: that would free no
-//!   descriptor. So there can be more files open than the bound, by as many as are in use at that moment.
+//! - A file that was written is closed to make room only after it was synced, since a write-back
+//!   error may be forgotten with the last descriptor of the file. If that sync fails, the owner is
+//!   told ([`PooledFile::take_sync_error`]).
+//! - A file that is in use (somebody holds what [`PooledFile::get`] gave) is never closed to make
+//!   room: that would free no descriptor. So there can be more files open than the bound, by as
+//!   many as are in use at that moment.
 //! - Getting a file that is open takes its own lock and no other.
 //!
-//! Locks are taken in one order: the turn to sync a file, then its state, then the list of open files; and never those of two
-//! files at once. "Recently" is what a clock hand sees: a file used since the hand last passed stays.
+//! Locks are taken in one order: the turn to sync a file, then its state, then the list of open
+//! files; and never those of two files at once. "Recently" is what a clock hand sees: a file used
+//! since the hand last passed stays.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,7 +54,8 @@ struct Slot {
     was_used: AtomicBool,
     /// Written since the last sync began.
     is_dirty: AtomicBool,
-    /// Held while the file is synced, so that an error that the system reports once reaches whoever must know.
+    /// Held while the file is synced, so that an error that the system reports once reaches whoever
+    /// must know.
     sync_turn: Mutex<()>,
     state: Mutex<State>,
 }
@@ -65,10 +70,15 @@ struct State {
 impl OpenFiles {
     /// At most `max_open` files open, those in use at the moment not counted.
     pub(crate) fn new(storage: Arc<dyn Storage>, max_open: usize) -> Arc<Self> {
-        Arc::new(Self { storage, max_open: max_open.max(1), list: Mutex::default() })
+        Arc::new(Self {
+            storage,
+            max_open: max_open.max(1),
+            list: Mutex::default(),
+        })
     }
 
-    /// Opens a file for which room was made, and closes others if the system has no descriptor left.
+    /// Opens a file for which room was made, and closes others if the system has no descriptor
+    /// left.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
         loop {
             match self.storage.open(path, access) {
@@ -95,7 +105,8 @@ impl OpenFiles {
         }
     }
 
-    /// Closes one file that is not in use, rather one that was not used for long. `false` if there is none.
+    /// Closes one file that is not in use, rather one that was not used for long. `false` if there
+    /// is none.
     fn close_one(&self) -> bool {
         // Once around to take the marks of use away, once more to find a file without.
         let attempts = 2 * self.list.lock().open.len();
@@ -118,7 +129,11 @@ impl OpenList {
     }
 
     fn remove(&mut self, slot: &Slot) {
-        if let Some(place) = self.open.iter().position(|open| std::ptr::eq(&raw const **open, slot)) {
+        if let Some(place) = self
+            .open
+            .iter()
+            .position(|open| std::ptr::eq(&raw const **open, slot))
+        {
             self.open.swap_remove(place);
         }
     }
@@ -136,10 +151,11 @@ impl Drop for Reservation<'_> {
 impl Slot {
     /// Syncs what was written and records a failure.
     fn sync(&self, file: &dyn StorageFile) -> io::Result<()> {
-        // Before the sync, so that what is written while it runs counts for the next one. The swap sees every write whose mark
-        // it takes away.
+        // Before the sync, so that what is written while it runs counts for the next one. The swap
+        // sees every write whose mark it takes away.
         self.is_dirty.swap(false, Ordering::AcqRel);
-        file.sync_data().inspect_err(|_| self.state.lock().sync_failed = true)
+        file.sync_data()
+            .inspect_err(|_| self.state.lock().sync_failed = true)
     }
 
     /// Makes room: closes the file, after syncing it if it was written. Whether it is closed now.
@@ -154,7 +170,8 @@ impl Slot {
         let Some(file) = self.state.lock().unused().cloned() else {
             return false;
         };
-        // Without the lock of the state, so that nobody who wants to read the file waits for the device.
+        // Without the lock of the state, so that nobody who wants to read the file waits for the
+        // device.
         if let Err(error) = self.sync(&*file) {
             self.state.lock().sync_error = Some(error);
         }
@@ -168,8 +185,10 @@ impl Slot {
         if state.file.is_none() {
             return true;
         }
-        // Nobody holds the file, so every mark of a write is visible here. After a failed sync another would prove nothing.
-        let is_closable = state.unused().is_some() && (state.sync_failed || !self.is_dirty.load(Ordering::Acquire));
+        // Nobody holds the file, so every mark of a write is visible here. After a failed sync
+        // another would prove nothing.
+        let is_closable = state.unused().is_some()
+            && (state.sync_failed || !self.is_dirty.load(Ordering::Acquire));
         if is_closable {
             state.close(self, files);
         }
@@ -178,7 +197,8 @@ impl Slot {
 }
 
 impl State {
-    /// The open file, if nobody but its slot holds it. As long as the state is locked, nobody can get it.
+    /// The open file, if nobody but its slot holds it. As long as the state is locked, nobody can
+    /// get it.
     fn unused(&mut self) -> Option<&Arc<dyn StorageFile>> {
         let file = self.file.as_mut()?;
         // Unlike a look at the count, this sees all that former holders did.
@@ -215,7 +235,10 @@ impl PooledFile {
             sync_turn: Mutex::default(),
             state: Mutex::default(),
         };
-        Self { files: Arc::clone(files), slot: Arc::new(slot) }
+        Self {
+            files: Arc::clone(files),
+            slot: Arc::new(slot),
+        }
     }
 
     /// Creates the file now (`Access::CreateNew`) and keeps it open.
@@ -229,8 +252,8 @@ impl PooledFile {
         &self.slot.path
     }
 
-    /// From now on the file of this [`id`](super::FileMetadata::id) is opened, and no other that takes its name: `NotFound` then.
-    /// The first call counts.
+    /// From now on the file of this [`id`](super::FileMetadata::id) is opened, and no other that
+    /// takes its name: `NotFound` then. The first call counts.
     pub(crate) fn expect(&self, id: u64) {
         let _first_wins = self.slot.id.set(id);
     }
@@ -240,13 +263,18 @@ impl PooledFile {
         self.slot.id.get().copied()
     }
 
-    /// The open file, opened now where needed; marks it as used. It stays open as long as the answer is held.
+    /// The open file, opened now where needed; marks it as used. It stays open as long as the
+    /// answer is held.
     pub(crate) fn get(&self) -> io::Result<Arc<dyn StorageFile>> {
         if let Some(file) = &self.slot.state.lock().file {
             self.slot.was_used.store(true, Ordering::Relaxed);
             return Ok(Arc::clone(file));
         }
-        self.open(if self.slot.is_read_only { Access::Read } else { Access::Write })
+        self.open(if self.slot.is_read_only {
+            Access::Read
+        } else {
+            Access::Write
+        })
     }
 
     /// Opens the file with no lock held: making room locks other files.
@@ -271,19 +299,21 @@ impl PooledFile {
         Ok(opened)
     }
 
-    /// Tells that the file was written, so that it is synced before it is closed to make room. Call it before letting go of
-    /// the file that was written through.
+    /// Tells that the file was written, so that it is synced before it is closed to make room. Call
+    /// it before letting go of the file that was written through.
     pub(crate) fn mark_dirty(&self) {
         self.slot.is_dirty.store(true, Ordering::Release);
     }
 
-    /// Makes durable all that was written before the call, and marks the file clean but for what is written meanwhile.
-    /// Fails for ever once a sync failed, this one or one that made room.
+    /// Makes durable all that was written before the call, and marks the file clean but for what is
+    /// written meanwhile. Fails for ever once a sync failed, this one or one that made room.
     pub(crate) fn sync_data(&self) -> io::Result<()> {
         let file = self.get()?;
         let _turn = self.slot.sync_turn.lock();
         if self.slot.state.lock().sync_failed {
-            return Err(self.take_sync_error().unwrap_or_else(|| io::Error::other("an earlier sync of this file failed")));
+            return Err(self
+                .take_sync_error()
+                .unwrap_or_else(|| io::Error::other("an earlier sync of this file failed")));
         }
         self.slot.sync(&*file)
     }
@@ -293,8 +323,8 @@ impl PooledFile {
         self.slot.state.lock().close(&self.slot, &self.files);
     }
 
-    /// Closes the file unless something that was written is yet to be synced: the error of a write-back can be lost with the
-    /// descriptor.
+    /// Closes the file unless something that was written is yet to be synced: the error of a
+    /// write-back can be lost with the descriptor.
     pub(crate) fn close_if_clean(&self) {
         if !self.slot.is_dirty.load(Ordering::Acquire) {
             self.close();

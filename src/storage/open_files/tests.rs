@@ -46,7 +46,10 @@ impl Storage for CountingDisk {
         counts.opens.fetch_add(1, Ordering::SeqCst);
         let open = counts.open.fetch_add(1, Ordering::SeqCst) + 1;
         counts.most_open.fetch_max(open, Ordering::SeqCst);
-        Ok(Arc::new(CountingFile { inner, counts: Arc::clone(counts) }))
+        Ok(Arc::new(CountingFile {
+            inner,
+            counts: Arc::clone(counts),
+        }))
     }
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
         self.inner.metadata(path)
@@ -95,7 +98,11 @@ impl StorageFile for CountingFile {
     }
     fn sync_data(&self) -> io::Result<()> {
         self.counts.syncs.fetch_add(1, Ordering::SeqCst);
-        if self.counts.fail_syncs.load(Ordering::SeqCst) { Err(io::Error::other("bad sector")) } else { Ok(()) }
+        if self.counts.fail_syncs.load(Ordering::SeqCst) {
+            Err(io::Error::other("bad sector"))
+        } else {
+            Ok(())
+        }
     }
     fn view(&self, bytes: usize) -> io::Result<FileView> {
         self.inner.view(bytes)
@@ -115,7 +122,9 @@ impl Drop for CountingFile {
 fn pool(max_open: usize, count: usize) -> (Arc<Counts>, Arc<OpenFiles>, Vec<PooledFile>) {
     let disk = CountingDisk::default();
     let files = OpenFiles::new(Arc::new(disk.clone()), max_open);
-    let pooled = (0..count).map(|i| PooledFile::create(&files, i.to_string().into()).unwrap()).collect();
+    let pooled = (0..count)
+        .map(|i| PooledFile::create(&files, i.to_string().into()).unwrap())
+        .collect();
     (disk.counts, files, pooled)
 }
 
@@ -128,7 +137,10 @@ fn fifty_files_need_eight_descriptors() {
     let (counts, _files, pooled) = pool(8, 50);
     for round in 0..3_u8 {
         for file in &pooled {
-            file.get().unwrap().write_all_at(&[round], u64::from(round)).unwrap();
+            file.get()
+                .unwrap()
+                .write_all_at(&[round], u64::from(round))
+                .unwrap();
         }
     }
     for file in &pooled {
@@ -136,7 +148,14 @@ fn fifty_files_need_eight_descriptors() {
         assert_eq!(file.get().unwrap().read_at(&mut read, 0).unwrap(), 3);
         assert_eq!(read, [0, 1, 2, 9]);
     }
-    assert_eq!((count(&counts.most_open), count(&counts.open), count(&counts.syncs)), (8, 8, 0));
+    assert_eq!(
+        (
+            count(&counts.most_open),
+            count(&counts.open),
+            count(&counts.syncs)
+        ),
+        (8, 8, 0)
+    );
     drop(pooled);
     assert_eq!(count(&counts.open), 0);
 }
@@ -166,7 +185,10 @@ fn a_file_opens_on_first_use_as_it_was_asked_for() {
     assert_eq!(count(&counts.opens), 1);
     assert!(reader.get().unwrap().write_all_at(b"x", 0).is_err());
     assert_eq!(absent.get().unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(PooledFile::create(&files, "0".into()).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert_eq!(
+        PooledFile::create(&files, "0".into()).unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
     assert_eq!((reader.path(), count(&counts.open)), (Path::new("0"), 2));
     reader.close();
     reader.close();
@@ -182,7 +204,9 @@ fn a_file_opens_on_first_use_as_it_was_asked_for() {
 fn a_file_that_was_written_is_synced_before_it_is_closed() {
     let (counts, _files, pooled) = pool(2, 2);
     pooled[0].mark_dirty();
-    let more: Vec<_> = (2..4).map(|i| PooledFile::create(&pooled[0].files, i.to_string().into()).unwrap()).collect();
+    let more: Vec<_> = (2..4)
+        .map(|i| PooledFile::create(&pooled[0].files, i.to_string().into()).unwrap())
+        .collect();
     assert_eq!((count(&counts.syncs), count(&counts.open)), (1, 2));
     assert!(pooled[0].take_sync_error().is_none());
     // Clean now: closing it again needs no sync.
@@ -201,13 +225,19 @@ fn a_sync_that_fails_while_making_room_reaches_the_owner_once_and_forbids_later_
     let other = PooledFile::create(&files, "other".into()).unwrap();
     assert_eq!(count(&counts.open), 1);
     assert!(other.take_sync_error().is_none());
-    assert_eq!(pooled[0].take_sync_error().unwrap().to_string(), "bad sector");
+    assert_eq!(
+        pooled[0].take_sync_error().unwrap().to_string(),
+        "bad sector"
+    );
     assert!(pooled[0].take_sync_error().is_none());
 
     // Reads go on, but no sync is believed any more, not even one that would succeed.
     counts.fail_syncs.store(false, Ordering::SeqCst);
     assert_eq!(pooled[0].get().unwrap().bytes().unwrap(), 0);
-    assert_eq!(pooled[0].sync_data().unwrap_err().to_string(), "an earlier sync of this file failed");
+    assert_eq!(
+        pooled[0].sync_data().unwrap_err().to_string(),
+        "an earlier sync of this file failed"
+    );
     other.sync_data().unwrap();
     assert_eq!(count(&counts.syncs), 2);
 }
@@ -267,7 +297,11 @@ fn without_descriptors_others_are_closed_and_only_then_it_is_an_error() {
     let other = PooledFile::create(&files, "other".into()).unwrap();
     assert_eq!(count(&counts.open), 5);
     drop(other);
-    let held: Vec<_> = pooled.iter().take(5).map(|file| file.get().unwrap()).collect();
+    let held: Vec<_> = pooled
+        .iter()
+        .take(5)
+        .map(|file| file.get().unwrap())
+        .collect();
     assert_eq!(pooled[6].get().unwrap_err().raw_os_error(), Some(EMFILE));
     drop(held);
     drop(pooled[6].get().unwrap());
@@ -297,17 +331,33 @@ fn threads_share_the_pool() {
             });
         }
     });
-    assert!(count(&counts.most_open) <= 3 + THREADS, "{} were open", count(&counts.most_open));
+    assert!(
+        count(&counts.most_open) <= 3 + THREADS,
+        "{} were open",
+        count(&counts.most_open)
+    );
     // Every file that is open is listed once, and nothing else is.
     let list = files.list.lock();
     assert_eq!((list.opening, list.open.len()), (0, count(&counts.open)));
-    assert!(list.open.iter().all(|slot| slot.state.lock().file.is_some()));
+    assert!(
+        list.open
+            .iter()
+            .all(|slot| slot.state.lock().file.is_some())
+    );
     drop(list);
     assert!(pooled.iter().all(|file| file.take_sync_error().is_none()));
-    assert!(pooled.iter().all(|file| file.get().unwrap().bytes().unwrap() > 0));
+    assert!(
+        pooled
+            .iter()
+            .all(|file| file.get().unwrap().bytes().unwrap() > 0)
+    );
 }
 
 #[test]
 fn a_file_that_was_never_used_is_small() {
-    assert!(size_of::<PooledFile>() + size_of::<Slot>() <= 96, "{}", size_of::<PooledFile>() + size_of::<Slot>());
+    assert!(
+        size_of::<PooledFile>() + size_of::<Slot>() <= 96,
+        "{}",
+        size_of::<PooledFile>() + size_of::<Slot>()
+    );
 }

@@ -1,7 +1,7 @@
 //! The bytes of one file: as programs see them, and as the device has them.
 //!
-//! A change goes to the live bytes at once, and to the durable ones only when the file is synced. What a power cut makes of the
-//! changes in between is drawn here, sector by sector.
+//! A change goes to the live bytes at once, and to the durable ones only when the file is synced.
+//! What a power cut makes of the changes in between is drawn here, sector by sector.
 
 use std::io;
 use std::sync::Arc;
@@ -34,7 +34,10 @@ impl Content {
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], position: u64) -> io::Result<()> {
-        let change = Change::Write { position, bytes: bytes.into() };
+        let change = Change::Write {
+            position,
+            bytes: bytes.into(),
+        };
         apply(&mut self.live, &change)?;
         self.unsynced.push(change);
         Ok(())
@@ -59,7 +62,8 @@ impl Content {
         self.unsynced.clear();
     }
 
-    /// Clean pages come from the device again; what is not synced stays in memory. The length is kept in memory.
+    /// Clean pages come from the device again; what is not synced stays in memory. The length is
+    /// kept in memory.
     pub(super) fn drop_cache(&mut self) -> io::Result<()> {
         let len = self.live.len();
         let mut read_back = Arc::clone(&self.durable);
@@ -92,19 +96,30 @@ impl Content {
                         apply(&mut left, change)?;
                     }
                 }
-                Change::Write { position, bytes } => cut_write(&mut left, *position, bytes, choices)?,
+                Change::Write { position, bytes } => {
+                    cut_write(&mut left, *position, bytes, choices)?
+                }
             }
         }
         // The length is kept elsewhere than the data, and may have been written first.
         if left.len() < self.live.len() && choices.choose(2) == 1 {
             Arc::make_mut(&mut left).resize(self.live.len(), 0);
         }
-        Ok(Self { live: Arc::clone(&left), durable: left, unsynced: Vec::new() })
+        Ok(Self {
+            live: Arc::clone(&left),
+            durable: left,
+            unsynced: Vec::new(),
+        })
     }
 }
 
 /// Lost, whole, or torn at the borders of sectors or of pages.
-fn cut_write(left: &mut Arc<Vec<u8>>, position: u64, bytes: &Arc<[u8]>, choices: &mut Choices) -> io::Result<()> {
+fn cut_write(
+    left: &mut Arc<Vec<u8>>,
+    position: u64,
+    bytes: &Arc<[u8]>,
+    choices: &mut Choices,
+) -> io::Result<()> {
     let end = position + bytes.len() as u64;
     let crosses = |unit: u64| end > position && position / unit != (end - 1) / unit;
     let units: &[u64] = match (crosses(SECTOR), crosses(PAGE)) {
@@ -113,7 +128,10 @@ fn cut_write(left: &mut Arc<Vec<u8>>, position: u64, bytes: &Arc<[u8]>, choices:
         (false, false) => &[],
     };
     let choice = choices.choose(2 + units.len());
-    let whole = Change::Write { position, bytes: Arc::clone(bytes) };
+    let whole = Change::Write {
+        position,
+        bytes: Arc::clone(bytes),
+    };
     let unit = match choice {
         0 => return Ok(()),
         1 => return apply(left, &whole),
@@ -123,9 +141,19 @@ fn cut_write(left: &mut Arc<Vec<u8>>, position: u64, bytes: &Arc<[u8]>, choices:
     while at < end {
         let next = end.min((at / unit + 1) * unit);
         if choices.choose(2) == 1 {
-            let part = usize::try_from(at - position).ok().zip(usize::try_from(next - position).ok());
-            let part = part.and_then(|(from, to)| bytes.get(from..to)).unwrap_or_default();
-            apply(left, &Change::Write { position: at, bytes: part.into() })?;
+            let part = usize::try_from(at - position)
+                .ok()
+                .zip(usize::try_from(next - position).ok());
+            let part = part
+                .and_then(|(from, to)| bytes.get(from..to))
+                .unwrap_or_default();
+            apply(
+                left,
+                &Change::Write {
+                    position: at,
+                    bytes: part.into(),
+                },
+            )?;
         }
         at = next;
     }
@@ -139,7 +167,9 @@ fn apply(image: &mut Arc<Vec<u8>>, change: &Change) -> io::Result<()> {
         Change::SetLen(bytes) => image.resize(index(*bytes)?, 0),
         Change::Write { position, bytes } => {
             let start = index(*position)?;
-            let end = start.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+            let end = start
+                .checked_add(bytes.len())
+                .ok_or(io::ErrorKind::FileTooLarge)?;
             if image.len() < end && !bytes.is_empty() {
                 image.resize(end, 0);
             }

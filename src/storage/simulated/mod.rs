@@ -1,8 +1,9 @@
 //! A disk in memory that fails as real ones do, for tests of programs that must not lose anything.
 //!
-//! It keeps what programs see and what the device has apart, and so knows what a power cut can leave: writes that were not
-//! synced are lost, kept or torn, each by itself; a file can be longer than what was written of it; names that were not synced
-//! are lost. Calls fail where they are told to. All that chance decides comes from the seed. Files and names behave as on
+//! It keeps what programs see and what the device has apart, and so knows what a power cut can
+//! leave: writes that were not synced are lost, kept or torn, each by itself; a file can be longer
+//! than what was written of it; names that were not synced are lost. Calls fail where they are told
+//! to. All that chance decides comes from the seed. Files and names behave as on
 //! [`MemoryDisk`](super::MemoryDisk) otherwise.
 
 use std::ffi::{OsStr, OsString};
@@ -27,7 +28,8 @@ mod plan;
 mod tests;
 mod tree;
 
-/// A disk for tests that can lose its power, fill up and fail. Clones share the files. Feature `simulation`.
+/// A disk for tests that can lose its power, fill up and fail. Clones share the files. Feature
+/// `simulation`.
 ///
 /// ```
 /// # #[cfg(feature = "simulation")]
@@ -76,21 +78,34 @@ impl SimulatedDisk {
     }
 
     fn from_tree(tree: Tree, random: u64, clock: Arc<dyn Clock>) -> Self {
-        Self { state: Arc::new(Mutex::new(State { tree, plan: Plan::default(), random })), clock }
+        Self {
+            state: Arc::new(Mutex::new(State {
+                tree,
+                plan: Plan::default(),
+                random,
+            })),
+            clock,
+        }
     }
 
-    /// Cuts the power: the disk as it is found afterwards. This one answers every call with an error from now on; asked again,
-    /// it gives another disk that the same power cut could have left.
+    /// Cuts the power: the disk as it is found afterwards. This one answers every call with an
+    /// error from now on; asked again, it gives another disk that the same power cut could have
+    /// left.
     #[must_use = "this is the disk to go on with"]
     pub fn crash(&self) -> Self {
         let mut state = self.state.lock();
         state.plan.is_over = true;
         let seed = next_random(&mut state.random);
         let left = state.tree.cut(&mut Choices::seeded(seed));
-        Self::from_tree(left.unwrap_or_else(|_| Tree::new(self.clock.now())), seed, Arc::clone(&self.clock))
+        Self::from_tree(
+            left.unwrap_or_else(|_| Tree::new(self.clock.now())),
+            seed,
+            Arc::clone(&self.clock),
+        )
     }
 
-    /// Cuts the power: each disk that could be found afterwards, one after the other. There can be very many.
+    /// Cuts the power: each disk that could be found afterwards, one after the other. There can be
+    /// very many.
     pub fn crash_states(&self) -> impl Iterator<Item = Self> + use<> {
         let mut state = self.state.lock();
         state.plan.is_over = true;
@@ -104,22 +119,24 @@ impl SimulatedDisk {
         })
     }
 
-    /// Kills the process: the disk as the next one finds it, with all that was written, and without locks. This one answers
-    /// every call with an error from now on.
+    /// Kills the process: the disk as the next one finds it, with all that was written, and without
+    /// locks. This one answers every call with an error from now on.
     #[must_use = "this is the disk to go on with"]
     pub fn process_killed(&self) -> Self {
         self.state.lock().plan.is_over = true;
         self.fork()
     }
 
-    /// Another disk with the same files, durable and not, as a new process finds them. This one goes on.
+    /// Another disk with the same files, durable and not, as a new process finds them. This one
+    /// goes on.
     #[must_use = "this is the other disk"]
     pub fn fork(&self) -> Self {
         let state = self.state.lock();
         Self::from_tree(state.tree.killed(), state.random, Arc::clone(&self.clock))
     }
 
-    /// Cuts the power when `call` is made, counted as [`calls`](Self::calls) does: it and all behind it fail and do nothing.
+    /// Cuts the power when `call` is made, counted as [`calls`](Self::calls) does: it and all
+    /// behind it fail and do nothing.
     pub fn cut_power_at(&self, call: u64) {
         self.state.lock().plan.cut_at = Some(call);
     }
@@ -129,8 +146,8 @@ impl SimulatedDisk {
         self.state.lock().plan.is_without_power()
     }
 
-    /// The files have room for this many bytes in all. A write beyond puts there what fits, and fails with
-    /// [`ErrorKind::StorageFull`]; removing files makes room.
+    /// The files have room for this many bytes in all. A write beyond puts there what fits, and
+    /// fails with [`ErrorKind::StorageFull`]; removing files makes room.
     pub fn set_capacity(&self, bytes: u64) {
         self.state.lock().plan.capacity = Some(bytes);
     }
@@ -140,21 +157,37 @@ impl SimulatedDisk {
         self.state.lock().plan.calls
     }
 
-    /// Call number `call` fails, once, and does nothing. A sync of a file that fails loses what it should have made durable: it
-    /// stays in memory, and no later sync writes it. Names stay as undurable as they were, and a later sync of their directory
-    /// makes them durable.
+    /// Call number `call` fails, once, and does nothing. A sync of a file that fails loses what it
+    /// should have made durable: it stays in memory, and no later sync writes it. Names stay as
+    /// undurable as they were, and a later sync of their directory makes them durable.
     pub fn fail_call(&self, call: u64, error: io::Error) {
-        self.add_fault(Fault { call, is_for_good: false, is_short: false, error });
+        self.add_fault(Fault {
+            call,
+            is_for_good: false,
+            is_short: false,
+            error,
+        });
     }
 
-    /// As [`fail_call`](Self::fail_call), but a write has put half of its bytes there when it fails.
+    /// As [`fail_call`](Self::fail_call), but a write has put half of its bytes there when it
+    /// fails.
     pub fn fail_call_short(&self, call: u64, error: io::Error) {
-        self.add_fault(Fault { call, is_for_good: false, is_short: true, error });
+        self.add_fault(Fault {
+            call,
+            is_for_good: false,
+            is_short: true,
+            error,
+        });
     }
 
     /// Call number `call` and all that follow fail, until [`heal`](Self::heal).
     pub fn fail_calls_from(&self, call: u64, error: io::Error) {
-        self.add_fault(Fault { call, is_for_good: true, is_short: false, error });
+        self.add_fault(Fault {
+            call,
+            is_for_good: true,
+            is_short: false,
+            error,
+        });
     }
 
     fn add_fault(&self, fault: Fault) {
@@ -174,11 +207,15 @@ impl SimulatedDisk {
         self.state.lock().plan.flips.push((call, bit));
     }
 
-    /// Flips the bits of `mask` in the byte at `position` of a file, for good. Beyond its end nothing happens.
+    /// Flips the bits of `mask` in the byte at `position` of a file, for good. Beyond its end
+    /// nothing happens.
     pub fn flip_bits(&self, path: impl AsRef<Path>, position: u64, mask: u8) -> io::Result<()> {
         let mut state = self.state.lock();
         let file = state.tree.find(names(path.as_ref()))?;
-        state.tree.file(file)?.flip(usize::try_from(position).unwrap_or(usize::MAX), mask);
+        state
+            .tree
+            .file(file)?
+            .flip(usize::try_from(position).unwrap_or(usize::MAX), mask);
         Ok(())
     }
 
@@ -215,7 +252,11 @@ impl SimulatedDisk {
         self.call(|state| {
             let (dir, name) = split(path, ErrorKind::ResourceBusy)?;
             let dir = state.tree.find(dir)?;
-            let node = *state.tree.names(dir)?.get(name).ok_or(ErrorKind::NotFound)?;
+            let node = *state
+                .tree
+                .names(dir)?
+                .get(name)
+                .ok_or(ErrorKind::NotFound)?;
             match (state.tree.is_dir(node), wants_dir) {
                 (true, false) => Err(ErrorKind::IsADirectory.into()),
                 (false, true) => Err(ErrorKind::NotADirectory.into()),
@@ -228,7 +269,9 @@ impl SimulatedDisk {
 impl State {
     /// Bytes that a file may still grow by.
     fn room(&self) -> u64 {
-        self.plan.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.tree.bytes_used()))
+        self.plan.capacity.map_or(u64::MAX, |capacity| {
+            capacity.saturating_sub(self.tree.bytes_used())
+        })
     }
 }
 
@@ -241,7 +284,11 @@ impl Storage for SimulatedDisk {
             state.tree.node(node)?.open += 1;
             Ok(node)
         })?;
-        Ok(Arc::new(SimulatedFile { disk: self.clone(), node, is_writable: access != Access::Read }))
+        Ok(Arc::new(SimulatedFile {
+            disk: self.clone(),
+            node,
+            is_writable: access != Access::Read,
+        }))
     }
 
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
@@ -252,7 +299,12 @@ impl Storage for SimulatedDisk {
                 Kind::File(content) => (content.live().len() as u64, false),
                 Kind::Directory { .. } => (0, true),
             };
-            Ok(FileMetadata { bytes, modified: node.modified, id, is_dir })
+            Ok(FileMetadata {
+                bytes,
+                modified: node.modified,
+                id,
+                is_dir,
+            })
         })
     }
 
@@ -272,9 +324,11 @@ impl Storage for SimulatedDisk {
             let now = self.clock.now();
             names(dir)
                 .into_iter()
-                .try_fold(tree::ROOT, |at, name| match state.tree.names(at)?.get(name) {
-                    Some(there) => Ok(*there),
-                    None => state.tree.create(at, name, true, now),
+                .try_fold(tree::ROOT, |at, name| {
+                    match state.tree.names(at)?.get(name) {
+                        Some(there) => Ok(*there),
+                        None => state.tree.create(at, name, true, now),
+                    }
                 })
                 .and_then(|last| state.tree.names(last).map(drop))
         })
@@ -282,13 +336,20 @@ impl Storage for SimulatedDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.call(|state| {
-            let ((from_dir, from_name), (to_dir, to_name)) =
-                (split(from, ErrorKind::ResourceBusy)?, split(to, ErrorKind::ResourceBusy)?);
+            let ((from_dir, from_name), (to_dir, to_name)) = (
+                split(from, ErrorKind::ResourceBusy)?,
+                split(to, ErrorKind::ResourceBusy)?,
+            );
             let (from_dir, to_dir) = (state.tree.find(from_dir)?, state.tree.find(to_dir)?);
-            if names(to) != names(from) && names(to).starts_with(&names(from)) && state.tree.is_dir(to_dir) {
+            if names(to) != names(from)
+                && names(to).starts_with(&names(from))
+                && state.tree.is_dir(to_dir)
+            {
                 return Err(ErrorKind::InvalidInput.into());
             }
-            state.tree.rename((from_dir, from_name), (to_dir, to_name), self.clock.now())
+            state
+                .tree
+                .rename((from_dir, from_name), (to_dir, to_name), self.clock.now())
         })
     }
 
@@ -310,9 +371,16 @@ impl Storage for SimulatedDisk {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>> {
         let node = self.call(|state| {
             let node = self.open_node(state, path, Access::OpenOrCreate)?;
-            if state.tree.locked.insert(node) { Ok(node) } else { Err(ErrorKind::WouldBlock.into()) }
+            if state.tree.locked.insert(node) {
+                Ok(node)
+            } else {
+                Err(ErrorKind::WouldBlock.into())
+            }
         })?;
-        Ok(Box::new(SimulatedLock { disk: self.clone(), node }))
+        Ok(Box::new(SimulatedLock {
+            disk: self.clone(),
+            node,
+        }))
     }
 
     fn lock_holder(&self, path: &Path) -> Option<u32> {
@@ -336,7 +404,11 @@ struct SimulatedFile {
 
 impl SimulatedFile {
     fn check_writable(&self) -> io::Result<()> {
-        if self.is_writable { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
+        if self.is_writable {
+            Ok(())
+        } else {
+            Err(ErrorKind::PermissionDenied.into())
+        }
     }
 
     fn write(&self, state: &mut State, bytes: &[u8], position: u64) -> io::Result<()> {
@@ -364,10 +436,15 @@ impl StorageFile for SimulatedFile {
         self.disk.call(|state| {
             let flip = state.plan.take_flip();
             let live = state.tree.file(self.node)?.live();
-            let found = usize::try_from(position).ok().and_then(|start| live.get(start..));
+            let found = usize::try_from(position)
+                .ok()
+                .and_then(|start| live.get(start..));
             let Some(mut found) = found else { return Ok(0) };
             let read = found.read(buffer)?;
-            if let Some(byte) = flip.filter(|_| read > 0).and_then(|bit| buffer.get_mut(bit / 8 % read)) {
+            if let Some(byte) = flip
+                .filter(|_| read > 0)
+                .and_then(|bit| buffer.get_mut(bit / 8 % read))
+            {
                 *byte ^= 1 << (flip.unwrap_or(0) % 8);
             }
             Ok(read)
@@ -383,7 +460,10 @@ impl StorageFile for SimulatedFile {
         match state.plan.take_turn() {
             Turn::Whole => self.write(&mut state, bytes, position),
             Turn::Fail { error, is_short } => {
-                if let Some(half) = bytes.get(..bytes.len() / 2).filter(|half| is_short && !half.is_empty()) {
+                if let Some(half) = bytes
+                    .get(..bytes.len() / 2)
+                    .filter(|half| is_short && !half.is_empty())
+                {
                     self.write(&mut state, half, position)?;
                 }
                 Err(error)
@@ -392,7 +472,8 @@ impl StorageFile for SimulatedFile {
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        self.disk.call(|state| Ok(state.tree.file(self.node)?.live().len() as u64))
+        self.disk
+            .call(|state| Ok(state.tree.file(self.node)?.live().len() as u64))
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
@@ -433,7 +514,8 @@ impl StorageFile for SimulatedFile {
     }
 
     fn drop_cache(&self, _position: u64) -> io::Result<()> {
-        self.disk.call(|state| state.tree.file(self.node)?.drop_cache())
+        self.disk
+            .call(|state| state.tree.file(self.node)?.drop_cache())
     }
 }
 

@@ -36,12 +36,21 @@ impl Plan {
     /// Counts a call.
     pub(super) fn take_turn(&mut self) -> Turn {
         if self.is_without_power() {
-            return Turn::Fail { error: io::Error::other("this simulated disk has lost its power"), is_short: false };
+            return Turn::Fail {
+                error: io::Error::other("this simulated disk has lost its power"),
+                is_short: false,
+            };
         }
         let call = self.calls;
         self.calls += 1;
-        let hit = self.faults.iter().find(|fault| call == fault.call || fault.is_for_good && call > fault.call);
-        hit.map_or(Turn::Whole, |fault| Turn::Fail { error: copy(&fault.error), is_short: fault.is_short })
+        let hit = self
+            .faults
+            .iter()
+            .find(|fault| call == fault.call || fault.is_for_good && call > fault.call);
+        hit.map_or(Turn::Whole, |fault| Turn::Fail {
+            error: copy(&fault.error),
+            is_short: fault.is_short,
+        })
     }
 
     pub(super) fn is_without_power(&self) -> bool {
@@ -50,11 +59,17 @@ impl Plan {
 
     /// The bit that the call just counted reads wrong.
     pub(super) fn take_flip(&mut self) -> Option<usize> {
-        let place = self.flips.iter().position(|(call, _)| call + 1 == self.calls)?;
+        let place = self
+            .flips
+            .iter()
+            .position(|(call, _)| call + 1 == self.calls)?;
         Some(self.flips.swap_remove(place).1)
     }
 }
 
 fn copy(error: &io::Error) -> io::Error {
-    error.raw_os_error().map_or_else(|| io::Error::new(error.kind(), error.to_string()), io::Error::from_raw_os_error)
+    error.raw_os_error().map_or_else(
+        || io::Error::new(error.kind(), error.to_string()),
+        io::Error::from_raw_os_error,
+    )
 }

@@ -18,9 +18,12 @@ fn states(disk: &SimulatedDisk, name: &str) -> BTreeSet<Option<Vec<u8>>> {
     states_in_order(disk, name).into_iter().collect()
 }
 
-/// What each power cut leaves, in the order in which they come: whoever says that the fifth went wrong means one of them.
+/// What each power cut leaves, in the order in which they come: whoever says that the fifth went
+/// wrong means one of them.
 fn states_in_order(disk: &SimulatedDisk, name: &str) -> Vec<Option<Vec<u8>>> {
-    disk.crash_states().map(|left| content(&left, name)).collect()
+    disk.crash_states()
+        .map(|left| content(&left, name))
+        .collect()
 }
 
 fn open(disk: &SimulatedDisk, name: &str) -> Arc<dyn StorageFile> {
@@ -50,20 +53,34 @@ fn writes_are_torn_at_the_borders_of_sectors() {
     let disk = disk_with("/f", &[0; 1024]);
     open(&disk, "/f").write_all_at(&[1; 600], 400).unwrap();
     let image = |first, second| {
-        let parts = [vec![0; 400], vec![first; 112], vec![second; 488], vec![0; 24]];
+        let parts = [
+            vec![0; 400],
+            vec![first; 112],
+            vec![second; 488],
+            vec![0; 24],
+        ];
         Some(parts.concat())
     };
-    assert_eq!(states(&disk, "/f"), [image(0, 0), image(0, 1), image(1, 0), image(1, 1)].into());
+    assert_eq!(
+        states(&disk, "/f"),
+        [image(0, 0), image(0, 1), image(1, 0), image(1, 1)].into()
+    );
 }
 
 #[test]
 fn a_write_inside_a_sector_is_there_or_not() {
     for (position, count) in [(0, 1), (0, 512), (512, 512), (1000, 24), (1535, 1)] {
         let disk = disk_with("/f", &[0; 2048]);
-        open(&disk, "/f").write_all_at(&vec![1; count], position as u64).unwrap();
+        open(&disk, "/f")
+            .write_all_at(&vec![1; count], position as u64)
+            .unwrap();
         let mut written = vec![0; 2048];
         written[position..position + count].fill(1);
-        assert_eq!(states_in_order(&disk, "/f"), [Some(vec![0; 2048]), Some(written)], "{count} bytes at {position}");
+        assert_eq!(
+            states_in_order(&disk, "/f"),
+            [Some(vec![0; 2048]), Some(written)],
+            "{count} bytes at {position}"
+        );
     }
 }
 
@@ -71,14 +88,21 @@ fn a_write_inside_a_sector_is_there_or_not() {
 fn a_write_over_the_border_of_a_page_is_torn_by_sectors_or_by_pages() {
     let disk = disk_with("/f", &[0; 8192]);
     // Two sectors of the first page, one of the second.
-    open(&disk, "/f").write_all_at(&[1; 1536], 4096 - 1024).unwrap();
+    open(&disk, "/f")
+        .write_all_at(&[1; 1536], 4096 - 1024)
+        .unwrap();
     let image = |sectors: [u8; 3]| {
         let sectors = sectors.map(|byte| vec![byte; 512]).concat();
         Some([vec![0; 4096 - 1024], sectors, vec![0; 4096 - 512]].concat())
     };
     let by_sectors = (0..8_u8).map(|way| [way / 4, way / 2 % 2, way % 2]);
     let by_pages = (0..4_u8).map(|way| [way / 2, way / 2, way % 2]);
-    let expected: Vec<_> = [[0; 3], [1; 3]].into_iter().chain(by_sectors).chain(by_pages).map(image).collect();
+    let expected: Vec<_> = [[0; 3], [1; 3]]
+        .into_iter()
+        .chain(by_sectors)
+        .chain(by_pages)
+        .map(image)
+        .collect();
     let found = states_in_order(&disk, "/f");
     assert_eq!(found.len(), 14);
     assert!(found == expected, "the images differ");
@@ -93,7 +117,10 @@ fn the_first_power_cut_leaves_what_was_synced_and_nothing_else() {
     open(&disk, "/g").write_all_at(b"new", 0).unwrap();
     disk.rename(Path::new("/f"), Path::new("/h")).unwrap();
     let left = disk.crash_states().next().unwrap();
-    assert_eq!(["/f", "/g", "/h"].map(|name| content(&left, name)), [Some(b"ab".to_vec()), None, None]);
+    assert_eq!(
+        ["/f", "/g", "/h"].map(|name| content(&left, name)),
+        [Some(b"ab".to_vec()), None, None]
+    );
 }
 
 #[test]
@@ -122,7 +149,10 @@ fn a_rename_is_the_old_or_the_new() {
     new.write_all_at(b"new", 0).unwrap();
     new.sync_data().unwrap();
     disk.rename(Path::new("/t"), Path::new("/f")).unwrap();
-    assert_eq!(states(&disk, "/f"), [b"old", b"new"].map(|state| Some(state.to_vec())).into());
+    assert_eq!(
+        states(&disk, "/f"),
+        [b"old", b"new"].map(|state| Some(state.to_vec())).into()
+    );
 }
 
 #[test]
@@ -150,9 +180,15 @@ fn a_name_is_lost_with_the_one_that_it_came_from() {
     replace_file(&disk, Path::new("/t"), b"new").unwrap();
     disk.rename(Path::new("/t"), Path::new("/f")).unwrap();
     disk.rename(Path::new("/f"), Path::new("/g")).unwrap();
-    let left = disk.crash_states().map(|left| ["/f", "/t", "/g"].map(|name| content(&left, name)));
+    let left = disk
+        .crash_states()
+        .map(|left| ["/f", "/t", "/g"].map(|name| content(&left, name)));
     let (old, new) = (Some(b"old".to_vec()), Some(b"new".to_vec()));
-    let expected = [[old, new.clone(), None], [new.clone(), None, None], [None, None, new]];
+    let expected = [
+        [old, new.clone(), None],
+        [new.clone(), None, None],
+        [None, None, new],
+    ];
     assert_eq!(left.collect::<BTreeSet<_>>(), expected.into());
 }
 
@@ -168,7 +204,8 @@ fn a_sync_of_a_directory_makes_durable_what_its_names_came_from() {
     disk.rename(Path::new("/x/t"), Path::new("/y/t")).unwrap();
     disk.rename(Path::new("/y/t"), Path::new("/z/t")).unwrap();
     disk.sync_dir(Path::new("/z")).unwrap();
-    let left = |left: SimulatedDisk| ["/x/t", "/y/t", "/z/t", "/x/other"].map(|name| content(&left, name));
+    let left =
+        |left: SimulatedDisk| ["/x/t", "/y/t", "/z/t", "/x/other"].map(|name| content(&left, name));
     let expected = [None, Some(Vec::new())].map(|other| [None, None, Some(b"abc".to_vec()), other]);
     assert_eq!(disk.crash_states().map(left).collect::<Vec<_>>(), expected);
 }
@@ -208,7 +245,10 @@ fn a_full_disk_takes_what_fits() {
     disk.set_capacity(5);
     let file = open(&disk, "/g");
     let full = file.write_all_at(b"defg", 0).unwrap_err();
-    assert_eq!((full.kind(), content(&disk, "/g").unwrap()), (ErrorKind::StorageFull, b"de".to_vec()));
+    assert_eq!(
+        (full.kind(), content(&disk, "/g").unwrap()),
+        (ErrorKind::StorageFull, b"de".to_vec())
+    );
     disk.remove_file(Path::new("/f")).unwrap();
     file.write_all_at(b"defg", 0).unwrap();
 }
@@ -221,7 +261,8 @@ fn a_disk_is_full_when_its_last_byte_is_taken() {
     new.write_all_at(b"de", 0).unwrap();
     let is_full = || {
         let end = new.bytes().unwrap();
-        let errors = [new.write_all_at(b"x", end), new.set_len(end + 1)].map(|result| result.map_err(|error| error.kind()));
+        let errors = [new.write_all_at(b"x", end), new.set_len(end + 1)]
+            .map(|result| result.map_err(|error| error.kind()));
         errors == [Err(ErrorKind::StorageFull); 2]
     };
     assert!(is_full());
@@ -241,12 +282,19 @@ fn a_killed_process_loses_locks_and_no_bytes() {
     let file = open(&disk, "/f");
     file.write_all_at(b"b", 1).unwrap();
     let _lock = disk.lock(Path::new("/l")).unwrap();
-    assert_eq!(disk.lock(Path::new("/l")).unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert_eq!(
+        disk.lock(Path::new("/l")).unwrap_err().kind(),
+        ErrorKind::WouldBlock
+    );
     let left = disk.process_killed();
     assert_eq!(content(&left, "/f").unwrap(), b"ab");
     assert!(left.lock(Path::new("/l")).is_ok());
     assert!(file.write_all_at(b"c", 2).is_err());
-    assert_eq!(states(&left, "/f").len(), 3, "what was not durable still is not");
+    assert_eq!(
+        states(&left, "/f").len(),
+        3,
+        "what was not durable still is not"
+    );
 }
 
 #[test]
@@ -254,7 +302,10 @@ fn calls_fail_where_they_are_told_to() {
     let disk = disk_with("/f", b"abcd");
     let file = open(&disk, "/f");
     disk.fail_call_short(disk.calls(), ErrorKind::QuotaExceeded.into());
-    assert_eq!(file.write_all_at(b"1234", 0).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+    assert_eq!(
+        file.write_all_at(b"1234", 0).unwrap_err().kind(),
+        ErrorKind::QuotaExceeded
+    );
     assert_eq!(content(&disk, "/f").unwrap(), b"12cd");
     disk.fail_calls_from(disk.calls() + 1, ErrorKind::Interrupted.into());
     assert!(file.bytes().is_ok() && file.bytes().is_err() && disk.list(Path::new("/")).is_err());
@@ -264,7 +315,10 @@ fn calls_fail_where_they_are_told_to() {
     file.read_at(&mut read, 0).unwrap();
     assert_eq!(&read, b"13cd");
     disk.flip_bits("/f", 3, 0xff).unwrap();
-    assert_eq!(content(&disk, "/f").unwrap(), [b'1', b'2', b'c', b'd' ^ 0xff]);
+    assert_eq!(
+        content(&disk, "/f").unwrap(),
+        [b'1', b'2', b'c', b'd' ^ 0xff]
+    );
 }
 
 #[test]
@@ -272,7 +326,10 @@ fn a_write_that_fails_puts_nothing_there_unless_it_is_to_be_short() {
     let disk = disk_with("/f", b"abcd");
     let file = open(&disk, "/f");
     disk.fail_call(disk.calls(), ErrorKind::QuotaExceeded.into());
-    assert_eq!(file.write_all_at(b"1234", 0).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+    assert_eq!(
+        file.write_all_at(b"1234", 0).unwrap_err().kind(),
+        ErrorKind::QuotaExceeded
+    );
     assert_eq!(content(&disk, "/f").unwrap(), b"abcd");
 }
 
@@ -293,7 +350,11 @@ fn each_bit_can_be_read_wrong_once() {
         assert_eq!((read(), read()), (wrong, right), "bit {bit}");
     }
     disk.flip_on_read(disk.calls(), 3);
-    assert_eq!(file.read_at(&mut [0; 2], 2).unwrap(), 0, "nothing to read wrong");
+    assert_eq!(
+        file.read_at(&mut [0; 2], 2).unwrap(),
+        0,
+        "nothing to read wrong"
+    );
     assert_eq!(read(), right);
 }
 
@@ -302,7 +363,10 @@ fn what_is_open_says_what_it_is() {
     let disk = disk_with("/f", b"abc");
     let (file, lock) = (open(&disk, "/f"), disk.lock(Path::new("/f")).unwrap());
     let node = disk.metadata(Path::new("/f")).unwrap().id;
-    assert_eq!(format!("{disk:?} {file:?} {lock:?}"), format!("SimulatedDisk {{ .. }} SimulatedFile({node}) SimulatedLock"));
+    assert_eq!(
+        format!("{disk:?} {file:?} {lock:?}"),
+        format!("SimulatedDisk {{ .. }} SimulatedFile({node}) SimulatedLock")
+    );
 }
 
 #[test]
@@ -310,7 +374,9 @@ fn a_seed_gives_the_same_disk() {
     let left = |seed| {
         let disk = SimulatedDisk::new(seed);
         for number in 0..9_u8 {
-            open(&disk, &format!("/{number}")).write_all_at(&[number; 5000], 0).unwrap();
+            open(&disk, &format!("/{number}"))
+                .write_all_at(&[number; 5000], 0)
+                .unwrap();
         }
         disk.crash().fingerprint()
     };

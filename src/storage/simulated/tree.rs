@@ -1,8 +1,8 @@
 //! Directories and files: the names as programs see them, and as the device has them.
 //!
-//! A step (creation, rename, removal) is one change of one or more names and becomes durable as a whole when a directory that
-//! it touches is synced. A power cut keeps or loses each step by itself, but never one without the earlier ones of the same
-//! name.
+//! A step (creation, rename, removal) is one change of one or more names and becomes durable as a
+//! whole when a directory that it touches is synced. A power cut keeps or loses each step by
+//! itself, but never one without the earlier ones of the same name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -47,7 +47,12 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn new(now: Timestamp) -> Self {
-        let mut tree = Self { nodes: BTreeMap::new(), next: ROOT, unsynced: Vec::new(), locked: BTreeSet::new() };
+        let mut tree = Self {
+            nodes: BTreeMap::new(),
+            next: ROOT,
+            unsynced: Vec::new(),
+            locked: BTreeSet::new(),
+        };
         tree.add(directory(), now);
         tree
     }
@@ -55,12 +60,21 @@ impl Tree {
     fn add(&mut self, kind: Kind, modified: Timestamp) -> NodeId {
         let id = self.next;
         self.next += 1;
-        self.nodes.insert(id, Node { kind, modified, open: 0 });
+        self.nodes.insert(
+            id,
+            Node {
+                kind,
+                modified,
+                open: 0,
+            },
+        );
         id
     }
 
     pub(super) fn node(&mut self, id: NodeId) -> io::Result<&mut Node> {
-        self.nodes.get_mut(&id).ok_or_else(|| ErrorKind::NotFound.into())
+        self.nodes
+            .get_mut(&id)
+            .ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     pub(super) fn file(&mut self, id: NodeId) -> io::Result<&mut Content> {
@@ -83,8 +97,12 @@ impl Tree {
     }
 
     pub(super) fn find<'a>(&self, path: impl IntoIterator<Item = &'a OsStr>) -> io::Result<NodeId> {
-        path.into_iter()
-            .try_fold(ROOT, |dir, name| self.names(dir)?.get(name).copied().ok_or_else(|| io::Error::from(ErrorKind::NotFound)))
+        path.into_iter().try_fold(ROOT, |dir, name| {
+            self.names(dir)?
+                .get(name)
+                .copied()
+                .ok_or_else(|| io::Error::from(ErrorKind::NotFound))
+        })
     }
 
     /// A step: changes the live names, and remembers that it is not durable.
@@ -100,30 +118,63 @@ impl Tree {
         Ok(())
     }
 
-    pub(super) fn create(&mut self, dir: NodeId, name: &OsStr, is_dir: bool, now: Timestamp) -> io::Result<NodeId> {
+    pub(super) fn create(
+        &mut self,
+        dir: NodeId,
+        name: &OsStr,
+        is_dir: bool,
+        now: Timestamp,
+    ) -> io::Result<NodeId> {
         self.names(dir)?;
-        let id = self.add(if is_dir { directory() } else { Kind::File(Content::default()) }, now);
+        let id = self.add(
+            if is_dir {
+                directory()
+            } else {
+                Kind::File(Content::default())
+            },
+            now,
+        );
         self.step(vec![(dir, name.to_owned(), Some(id))], now)?;
         Ok(id)
     }
 
-    pub(super) fn rename(&mut self, from: (NodeId, &OsStr), to: (NodeId, &OsStr), now: Timestamp) -> io::Result<()> {
+    pub(super) fn rename(
+        &mut self,
+        from: (NodeId, &OsStr),
+        to: (NodeId, &OsStr),
+        now: Timestamp,
+    ) -> io::Result<()> {
         let moved = *self.names(from.0)?.get(from.1).ok_or(ErrorKind::NotFound)?;
         let is_dir = self.is_dir(moved);
         match self.names(to.0)?.get(to.1).copied() {
             Some(same) if same == moved => return Ok(()),
-            Some(there) if is_dir && !self.is_dir(there) => return Err(ErrorKind::NotADirectory.into()),
-            Some(there) if !is_dir && self.is_dir(there) => return Err(ErrorKind::IsADirectory.into()),
-            Some(there) if is_dir && !self.names(there)?.is_empty() => return Err(ErrorKind::DirectoryNotEmpty.into()),
+            Some(there) if is_dir && !self.is_dir(there) => {
+                return Err(ErrorKind::NotADirectory.into());
+            }
+            Some(there) if !is_dir && self.is_dir(there) => {
+                return Err(ErrorKind::IsADirectory.into());
+            }
+            Some(there) if is_dir && !self.names(there)?.is_empty() => {
+                return Err(ErrorKind::DirectoryNotEmpty.into());
+            }
             _ => {}
         }
-        self.step(vec![(from.0, from.1.to_owned(), None), (to.0, to.1.to_owned(), Some(moved))], now)
+        self.step(
+            vec![
+                (from.0, from.1.to_owned(), None),
+                (to.0, to.1.to_owned(), Some(moved)),
+            ],
+            now,
+        )
     }
 
     /// Takes a name away, and all that is under it, the innermost first.
     pub(super) fn remove(&mut self, dir: NodeId, name: &OsStr, now: Timestamp) -> io::Result<()> {
         let id = *self.names(dir)?.get(name).ok_or(ErrorKind::NotFound)?;
-        let inside: Vec<OsString> = self.names(id).map(|names| names.keys().cloned().collect()).unwrap_or_default();
+        let inside: Vec<OsString> = self
+            .names(id)
+            .map(|names| names.keys().cloned().collect())
+            .unwrap_or_default();
         for inner in inside {
             self.remove(id, &inner, now)?;
         }
@@ -136,7 +187,11 @@ impl Tree {
         let mut wanted = BTreeSet::new();
         // Backwards: what a step builds upon becomes durable with it.
         for (number, step) in self.unsynced.iter().enumerate().rev() {
-            let builds_on = |later: &usize| self.unsynced.get(*later).is_some_and(|later| share_a_name(step, later));
+            let builds_on = |later: &usize| {
+                self.unsynced
+                    .get(*later)
+                    .is_some_and(|later| share_a_name(step, later))
+            };
             if step.iter().any(|(at, ..)| *at == dir) || wanted.iter().any(builds_on) {
                 wanted.insert(number);
             }
@@ -155,7 +210,11 @@ impl Tree {
 
     fn make_durable(&mut self, step: &[Naming]) {
         for (dir, name, target) in step {
-            if let Some(Node { kind: Kind::Directory { durable, .. }, .. }) = self.nodes.get_mut(dir) {
+            if let Some(Node {
+                kind: Kind::Directory { durable, .. },
+                ..
+            }) = self.nodes.get_mut(dir)
+            {
                 set(durable, name, *target);
             }
         }
@@ -169,8 +228,14 @@ impl Tree {
                 named.extend(live.values().chain(durable.values()));
             }
         }
-        named.extend(self.unsynced.iter().flatten().filter_map(|(.., target)| *target));
-        self.nodes.retain(|id, node| node.open > 0 || named.contains(id));
+        named.extend(
+            self.unsynced
+                .iter()
+                .flatten()
+                .filter_map(|(.., target)| *target),
+        );
+        self.nodes
+            .retain(|id, node| node.open > 0 || named.contains(id));
     }
 
     /// Bytes of all files that have a name or are open.
@@ -181,8 +246,19 @@ impl Tree {
                 named.extend(live.values().copied());
             }
         }
-        let files = self.nodes.iter().filter(|(id, node)| node.open > 0 || named.contains(id));
-        files.map(|(_, node)| if let Kind::File(content) = &node.kind { content.live().len() as u64 } else { 0 }).sum()
+        let files = self
+            .nodes
+            .iter()
+            .filter(|(id, node)| node.open > 0 || named.contains(id));
+        files
+            .map(|(_, node)| {
+                if let Kind::File(content) = &node.kind {
+                    content.live().len() as u64
+                } else {
+                    0
+                }
+            })
+            .sum()
     }
 
     /// Everything as the device has it after a power cut.
@@ -192,7 +268,8 @@ impl Tree {
         left.locked.clear();
         let mut lost: Vec<&[Naming]> = Vec::new();
         for step in &self.unsynced {
-            let is_kept = !lost.iter().any(|earlier| share_a_name(earlier, step)) && choices.choose(2) == 1;
+            let is_kept =
+                !lost.iter().any(|earlier| share_a_name(earlier, step)) && choices.choose(2) == 1;
             if is_kept {
                 left.make_durable(step);
             } else {
@@ -256,7 +333,10 @@ impl Tree {
 }
 
 fn directory() -> Kind {
-    Kind::Directory { live: Names::new(), durable: Names::new() }
+    Kind::Directory {
+        live: Names::new(),
+        durable: Names::new(),
+    }
 }
 
 fn set(names: &mut Names, name: &OsStr, target: Option<NodeId>) {
@@ -267,5 +347,9 @@ fn set(names: &mut Names, name: &OsStr, target: Option<NodeId>) {
 }
 
 fn share_a_name(one: &[Naming], other: &[Naming]) -> bool {
-    one.iter().any(|(dir, name, _)| other.iter().any(|(other_dir, other_name, _)| dir == other_dir && name == other_name))
+    one.iter().any(|(dir, name, _)| {
+        other
+            .iter()
+            .any(|(other_dir, other_name, _)| dir == other_dir && name == other_name)
+    })
 }

@@ -1,11 +1,13 @@
-//! Appending and reading back: every shape of record, the roll rules, the bounds, and what is refused.
+//! Appending and reading back: every shape of record, the roll rules, the bounds, and what is
+//! refused.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use annals::{
-    CleanupPolicy, Compression, Error, Log, ManualClock, OffsetSpec, Partition, Record, Timestamp, TimestampType, TopicConfig,
+    CleanupPolicy, Compression, Error, Log, ManualClock, OffsetSpec, Partition, Record, Timestamp,
+    TimestampType, TopicConfig,
 };
 
 mod reading;
@@ -21,21 +23,38 @@ fn at(later: i64) -> Timestamp {
 
 fn log_at(later: i64) -> (Log, ManualClock) {
     let clock = ManualClock::at(at(later));
-    let log = Log::builder("log").storage(annals::MemoryDisk::new()).clock(clock.clone()).open().unwrap();
+    let log = Log::builder("log")
+        .storage(annals::MemoryDisk::new())
+        .clock(clock.clone())
+        .open()
+        .unwrap();
     (log, clock)
 }
 
 fn partition(log: &Log, config: TopicConfig) -> Partition {
-    log.create_topic("t", 1, config).unwrap().partition(0).unwrap()
+    log.create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap()
 }
 
 fn bases(partition: &Partition) -> Vec<u64> {
-    partition.segments().iter().map(|segment| segment.base_offset).collect()
+    partition
+        .segments()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect()
 }
 
 #[test]
 fn every_shape_of_record_comes_back_with_every_codec() {
-    for codec in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+    for codec in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
         let (log, _) = log_at(0);
         let partition = partition(&log, TopicConfig::new().compression(codec));
         let wide = vec![7; 100_000];
@@ -44,15 +63,27 @@ fn every_shape_of_record_comes_back_with_every_codec() {
             Record::new("").key(""),
             Record::tombstone("gone"),
             Record::new(None::<&str>),
-            Record::new(&wide).header("a", "1").header("a", None::<&str>).header("", ""),
+            Record::new(&wide)
+                .header("a", "1")
+                .header("a", None::<&str>)
+                .header("", ""),
         ];
         assert_eq!(partition.append_batch(&records).unwrap(), 0..5);
         let read: Vec<Record<'static>> = partition
             .read(..)
             .unwrap()
-            .flat_map(|batch| batch.unwrap().iter().map(|r| Record::from(r.unwrap()).into_owned()).collect::<Vec<_>>())
+            .flat_map(|batch| {
+                batch
+                    .unwrap()
+                    .iter()
+                    .map(|r| Record::from(r.unwrap()).into_owned())
+                    .collect::<Vec<_>>()
+            })
             .collect();
-        let expected: Vec<_> = records.into_iter().map(|record| record.timestamp(at(0)).into_owned()).collect();
+        let expected: Vec<_> = records
+            .into_iter()
+            .map(|record| record.timestamp(at(0)).into_owned())
+            .collect();
         assert_eq!(read, expected, "{codec:?}");
     }
 }
@@ -62,24 +93,59 @@ fn every_kind_of_range_reads_what_it_says() {
     let (log, _) = log_at(0);
     let partition = partition(&log, TopicConfig::new().segment_bytes(400));
     for batch in 0..10 {
-        partition.append_batch((0..3).map(|n| (batch * 3 + n).to_string())).unwrap();
+        partition
+            .append_batch((0..3).map(|n| (batch * 3 + n).to_string()))
+            .unwrap();
     }
     let read = |reader: annals::Result<annals::Reader>| -> Vec<u64> {
-        reader.unwrap().flat_map(|batch| batch.unwrap().iter().map(|r| r.unwrap().offset()).collect::<Vec<_>>()).collect()
+        reader
+            .unwrap()
+            .flat_map(|batch| {
+                batch
+                    .unwrap()
+                    .iter()
+                    .map(|r| r.unwrap().offset())
+                    .collect::<Vec<_>>()
+            })
+            .collect()
     };
     assert_eq!(read(partition.read(..)), (0..30).collect::<Vec<_>>());
     for start in 0..=30 {
-        assert_eq!(read(partition.read(start..)), (start..30).collect::<Vec<_>>());
-        assert_eq!(read(partition.read(start..start + 4)), (start..(start + 4).min(30)).collect::<Vec<_>>());
-        assert_eq!(read(partition.read(..=start)), (0..(start + 1).min(30)).collect::<Vec<_>>());
+        assert_eq!(
+            read(partition.read(start..)),
+            (start..30).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            read(partition.read(start..start + 4)),
+            (start..(start + 4).min(30)).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            read(partition.read(..=start)),
+            (0..(start + 1).min(30)).collect::<Vec<_>>()
+        );
     }
     assert!(read(partition.read(5..5)).is_empty());
     let out = |reader: annals::Result<annals::Reader>| {
-        matches!(reader, Err(Error::OffsetOutOfRange { requested: 31, log_start: 0, log_end: 30, .. }))
+        matches!(
+            reader,
+            Err(Error::OffsetOutOfRange {
+                requested: 31,
+                log_start: 0,
+                log_end: 30,
+                ..
+            })
+        )
     };
     assert!(out(partition.read(31..)));
     assert_eq!(partition.delete_records_before(7).unwrap(), 7);
-    assert!(matches!(partition.read(6..), Err(Error::OffsetOutOfRange { requested: 6, log_start: 7, .. })));
+    assert!(matches!(
+        partition.read(6..),
+        Err(Error::OffsetOutOfRange {
+            requested: 6,
+            log_start: 7,
+            ..
+        })
+    ));
     assert_eq!(read(partition.read(..9)), [7, 8]);
 }
 
@@ -109,10 +175,32 @@ fn a_batch_larger_than_any_buffer_is_read_whole() {
     partition.append("small").unwrap();
     partition.append(&huge).unwrap();
     partition.append("small").unwrap();
-    let sizes: Vec<usize> =
-        partition.read(..).unwrap().map(|batch| batch.unwrap().iter().next().unwrap().unwrap().value().unwrap().len()).collect();
+    let sizes: Vec<usize> = partition
+        .read(..)
+        .unwrap()
+        .map(|batch| {
+            batch
+                .unwrap()
+                .iter()
+                .next()
+                .unwrap()
+                .unwrap()
+                .value()
+                .unwrap()
+                .len()
+        })
+        .collect();
     assert_eq!(sizes, [5, huge.len(), 5]);
-    assert_eq!(partition.read(1..2).unwrap().next_record().unwrap().unwrap().value(), Some(&huge[..]));
+    assert_eq!(
+        partition
+            .read(1..2)
+            .unwrap()
+            .next_record()
+            .unwrap()
+            .unwrap()
+            .value(),
+        Some(&huge[..])
+    );
 }
 
 #[test]
@@ -134,19 +222,33 @@ fn a_segment_rolls_when_the_next_batch_does_not_fit() {
 #[test]
 fn a_segment_rolls_by_the_time_of_its_records() {
     let (log, clock) = log_at(0);
-    let config = TopicConfig::new().segment_age(Duration::from_secs(10)).timestamp_after_max(None);
+    let config = TopicConfig::new()
+        .segment_age(Duration::from_secs(10))
+        .timestamp_after_max(None);
     let partition = partition(&log, config);
-    let append = |later: i64| partition.append(Record::new("v").timestamp(at(later))).unwrap();
+    let append = |later: i64| {
+        partition
+            .append(Record::new("v").timestamp(at(later)))
+            .unwrap()
+    };
     clock.advance(Duration::from_secs(3600));
     append(0);
     assert_eq!(bases(&partition), [0], "an empty segment is never too old");
     append(10_000);
-    assert_eq!(bases(&partition), [0], "not over the limit yet, whatever the clock says");
+    assert_eq!(
+        bases(&partition),
+        [0],
+        "not over the limit yet, whatever the clock says"
+    );
     append(10_001);
     assert_eq!(bases(&partition), [0, 2]);
     append(5_000);
     append(20_001);
-    assert_eq!(bases(&partition), [0, 2], "counted from the first record of the segment");
+    assert_eq!(
+        bases(&partition),
+        [0, 2],
+        "counted from the first record of the segment"
+    );
     append(20_002);
     assert_eq!(bases(&partition), [0, 2, 5]);
     partition.append_batch(Vec::<&str>::new()).unwrap();
@@ -156,9 +258,15 @@ fn a_segment_rolls_by_the_time_of_its_records() {
 #[test]
 fn jitter_only_brings_a_roll_forward() {
     let (log, _) = log_at(0);
-    let config = TopicConfig::new().segment_age(Duration::from_secs(10)).segment_jitter(Duration::from_secs(2));
+    let config = TopicConfig::new()
+        .segment_age(Duration::from_secs(10))
+        .segment_jitter(Duration::from_secs(2));
     let partition = partition(&log, config.timestamp_after_max(None));
-    let append = |later: i64| partition.append(Record::new("v").timestamp(at(later))).unwrap();
+    let append = |later: i64| {
+        partition
+            .append(Record::new("v").timestamp(at(later)))
+            .unwrap()
+    };
     append(0);
     append(7_999);
     assert_eq!(bases(&partition), [0]);
@@ -169,9 +277,16 @@ fn jitter_only_brings_a_roll_forward() {
 #[test]
 fn a_segment_rolls_when_its_index_is_full() {
     let (log, _) = log_at(0);
-    let partition = partition(&log, TopicConfig::new().segment_index_bytes(64).index_interval_bytes(0));
+    let partition = partition(
+        &log,
+        TopicConfig::new()
+            .segment_index_bytes(64)
+            .index_interval_bytes(0),
+    );
     for number in 0..40_i64 {
-        partition.append(Record::new("v").timestamp(at(number))).unwrap();
+        partition
+            .append(Record::new("v").timestamp(at(number)))
+            .unwrap();
     }
     assert!(bases(&partition).len() > 5, "{:?}", bases(&partition));
     assert_eq!(partition.read(..).unwrap().count(), 40);
@@ -181,38 +296,70 @@ fn a_segment_rolls_when_its_index_is_full() {
 fn timestamps_are_the_records_or_the_logs() {
     let (log, clock) = log_at(0);
     let created = log.create_topic("created", 1, TopicConfig::new()).unwrap();
-    assert_eq!(created.append(Record::new("v").timestamp(at(-5))).unwrap().timestamp, at(-5));
+    assert_eq!(
+        created
+            .append(Record::new("v").timestamp(at(-5)))
+            .unwrap()
+            .timestamp,
+        at(-5)
+    );
     assert_eq!(created.append("v").unwrap().timestamp, at(0));
     let config = TopicConfig::new().timestamp_type(TimestampType::LogAppendTime);
     let appended = log.create_topic("appended", 1, config).unwrap();
     clock.advance(Duration::from_millis(7));
-    assert_eq!(appended.append(Record::new("v").timestamp(at(-5))).unwrap().timestamp, at(7));
+    assert_eq!(
+        appended
+            .append(Record::new("v").timestamp(at(-5)))
+            .unwrap()
+            .timestamp,
+        at(7)
+    );
     let mut reader = appended.partition(0).unwrap().read(..).unwrap();
     let record = reader.next_record().unwrap().unwrap();
-    assert_eq!((record.timestamp(), record.timestamp_type()), (Some(at(7)), Some(TimestampType::LogAppendTime)));
+    assert_eq!(
+        (record.timestamp(), record.timestamp_type()),
+        (Some(at(7)), Some(TimestampType::LogAppendTime))
+    );
 }
 
 #[test]
 fn times_are_looked_up_by_kafkas_rules() {
     let (log, _) = log_at(0);
-    let config = TopicConfig::new().segment_bytes(300).index_interval_bytes(0).timestamp_after_max(None);
+    let config = TopicConfig::new()
+        .segment_bytes(300)
+        .index_interval_bytes(0)
+        .timestamp_after_max(None);
     let partition = partition(&log, config);
-    let of = |spec: OffsetSpec| partition.offset_for(spec).unwrap().map(|found| (found.offset, found.timestamp));
+    let of = |spec: OffsetSpec| {
+        partition
+            .offset_for(spec)
+            .unwrap()
+            .map(|found| (found.offset, found.timestamp))
+    };
     assert_eq!(of(OffsetSpec::MaxTimestamp), None);
     assert_eq!(of(OffsetSpec::Timestamp(at(0))), None);
     for later in [0, 10, 20, 30, 40, 60, 50] {
-        partition.append(Record::new("v").timestamp(at(later))).unwrap();
+        partition
+            .append(Record::new("v").timestamp(at(later)))
+            .unwrap();
     }
     assert_eq!(of(OffsetSpec::Earliest), Some((0, None)));
     assert_eq!(of(OffsetSpec::Latest), Some((7, None)));
     assert_eq!(of(OffsetSpec::MaxTimestamp), Some((5, Some(at(60)))));
     for (target, expected) in [(-1, 0), (0, 0), (1, 1), (30, 3), (41, 5), (50, 5), (60, 5)] {
-        assert_eq!(of(OffsetSpec::Timestamp(at(target))).map(|(offset, _)| offset), Some(expected), "{target}");
+        assert_eq!(
+            of(OffsetSpec::Timestamp(at(target))).map(|(offset, _)| offset),
+            Some(expected),
+            "{target}"
+        );
     }
     assert_eq!(of(OffsetSpec::Timestamp(at(61))), None);
     partition.delete_records_before(3).unwrap();
     assert_eq!(of(OffsetSpec::Earliest), Some((3, None)));
-    assert_eq!(of(OffsetSpec::Timestamp(at(0))).map(|(offset, _)| offset), Some(3));
+    assert_eq!(
+        of(OffsetSpec::Timestamp(at(0))).map(|(offset, _)| offset),
+        Some(3)
+    );
     partition.truncate_to(5).unwrap();
     assert_eq!(of(OffsetSpec::MaxTimestamp), Some((4, Some(at(40)))));
 }
@@ -221,9 +368,19 @@ fn times_are_looked_up_by_kafkas_rules() {
 fn an_empty_log_has_offsets_too() {
     let (log, _) = log_at(0);
     let partition = partition(&log, TopicConfig::new());
-    assert_eq!((partition.log_start_offset(), partition.log_end_offset(), partition.high_watermark()), (0, 0, 0));
+    assert_eq!(
+        (
+            partition.log_start_offset(),
+            partition.log_end_offset(),
+            partition.high_watermark()
+        ),
+        (0, 0, 0)
+    );
     assert_eq!(partition.read(0..).unwrap().count(), 0);
-    assert!(matches!(partition.read(1..), Err(Error::OffsetOutOfRange { .. })));
+    assert!(matches!(
+        partition.read(1..),
+        Err(Error::OffsetOutOfRange { .. })
+    ));
     assert_eq!(partition.append_batch(Vec::<&str>::new()).unwrap(), 0..0);
 }
 
@@ -247,33 +404,84 @@ fn what_is_refused_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(at(0));
     let log = Log::builder(dir.path()).clock(clock).open().unwrap();
-    let config = TopicConfig::new().max_message_bytes(1_000).timestamp_before_max(Duration::from_secs(60));
-    let plain = log.create_topic("plain", 1, config).unwrap().partition(0).unwrap();
-    let small = log.create_topic("small", 1, TopicConfig::new().segment_bytes(500)).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .max_message_bytes(1_000)
+        .timestamp_before_max(Duration::from_secs(60));
+    let plain = log
+        .create_topic("plain", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
+    let small = log
+        .create_topic("small", 1, TopicConfig::new().segment_bytes(500))
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let compacted = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
-    let compacted = log.create_topic("compacted", 1, compacted).unwrap().partition(0).unwrap();
+    let compacted = log
+        .create_topic("compacted", 1, compacted)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for partition in [&plain, &small, &compacted] {
         partition.append(("k", "v")).unwrap();
     }
     log.flush().unwrap();
     let before = snapshot(dir.path());
     let big = "x".repeat(2_000);
-    let timed = |timestamp: Timestamp| plain.append_batch([Record::new("a"), Record::new("b").timestamp(timestamp)]);
-    assert!(matches!(plain.append(&big), Err(Error::RecordTooLarge { limit: 1_000, key: "max.message.bytes", .. })));
-    assert!(matches!(small.append(&big), Err(Error::RecordTooLarge { limit: 500, key: "segment.bytes", .. })));
-    assert!(matches!(timed(Timestamp::from_millis(-1)), Err(Error::InvalidRecord { index: 1, .. })));
-    assert!(matches!(timed(at(-60_001)), Err(Error::InvalidRecord { index: 1, .. })));
-    assert!(matches!(timed(at(3_600_001)), Err(Error::InvalidRecord { index: 1, .. })));
+    let timed = |timestamp: Timestamp| {
+        plain.append_batch([Record::new("a"), Record::new("b").timestamp(timestamp)])
+    };
+    assert!(matches!(
+        plain.append(&big),
+        Err(Error::RecordTooLarge {
+            limit: 1_000,
+            key: "max.message.bytes",
+            ..
+        })
+    ));
+    assert!(matches!(
+        small.append(&big),
+        Err(Error::RecordTooLarge {
+            limit: 500,
+            key: "segment.bytes",
+            ..
+        })
+    ));
+    assert!(matches!(
+        timed(Timestamp::from_millis(-1)),
+        Err(Error::InvalidRecord { index: 1, .. })
+    ));
+    assert!(matches!(
+        timed(at(-60_001)),
+        Err(Error::InvalidRecord { index: 1, .. })
+    ));
+    assert!(matches!(
+        timed(at(3_600_001)),
+        Err(Error::InvalidRecord { index: 1, .. })
+    ));
     let keyless = [Record::new("v").key("k"), Record::new("v")];
-    assert!(matches!(compacted.append_batch(&keyless), Err(Error::InvalidRecord { index: 1, .. })));
-    assert!(matches!(compacted.delete_records_before(1), Err(Error::PolicyViolation { .. })));
-    assert!(matches!(plain.delete_records_before(2), Err(Error::OffsetOutOfRange { requested: 2, .. })));
+    assert!(matches!(
+        compacted.append_batch(&keyless),
+        Err(Error::InvalidRecord { index: 1, .. })
+    ));
+    assert!(matches!(
+        compacted.delete_records_before(1),
+        Err(Error::PolicyViolation { .. })
+    ));
+    assert!(matches!(
+        plain.delete_records_before(2),
+        Err(Error::OffsetOutOfRange { requested: 2, .. })
+    ));
     log.flush().unwrap();
     assert_eq!(snapshot(dir.path()), before);
     for partition in [&plain, &small, &compacted] {
         assert_eq!(partition.append(("k", "w")).unwrap().offset, 1);
     }
-    assert!(timed(at(-60_000)).is_ok() && timed(at(3_600_000)).is_ok(), "the bounds themselves are allowed");
+    assert!(
+        timed(at(-60_000)).is_ok() && timed(at(3_600_000)).is_ok(),
+        "the bounds themselves are allowed"
+    );
 }
 
 #[test]
@@ -287,10 +495,23 @@ fn the_largest_batch_that_is_accepted_is_read_after_a_kill() {
     };
     let largest = 1_048_588 - overhead;
     partition.append(vec![0; largest]).unwrap();
-    assert!(matches!(partition.append(vec![0; largest + 1]), Err(Error::RecordTooLarge { .. })));
+    assert!(matches!(
+        partition.append(vec![0; largest + 1]),
+        Err(Error::RecordTooLarge { .. })
+    ));
     crate::kafka::copy_dir(&dir.path().join("log"), &dir.path().join("copy"));
     let copy = Log::open(dir.path().join("copy")).unwrap();
-    assert_eq!(copy.topic("t").unwrap().partition(0).unwrap().read(..).unwrap().flatten().count(), 2);
+    assert_eq!(
+        copy.topic("t")
+            .unwrap()
+            .partition(0)
+            .unwrap()
+            .read(..)
+            .unwrap()
+            .flatten()
+            .count(),
+        2
+    );
 }
 
 #[test]
@@ -298,18 +519,34 @@ fn a_truncation_keeps_what_lies_below_also_inside_a_batch() {
     for end in 0..=20 {
         let dir = tempfile::tempdir().unwrap();
         let log = Log::open(dir.path()).unwrap();
-        let partition = partition(&log, TopicConfig::new().segment_bytes(400).index_interval_bytes(0));
+        let partition = partition(
+            &log,
+            TopicConfig::new()
+                .segment_bytes(400)
+                .index_interval_bytes(0),
+        );
         for batch in 0..4 {
-            partition.append_batch((0..5).map(|n| format!("value {}", batch * 5 + n))).unwrap();
+            partition
+                .append_batch((0..5).map(|n| format!("value {}", batch * 5 + n)))
+                .unwrap();
         }
         partition.truncate_to(end).unwrap();
         assert_eq!(partition.log_end_offset(), end);
         assert_eq!(partition.append("after").unwrap().offset, end);
         log.close().unwrap();
         let log = Log::open(dir.path()).unwrap();
-        let mut reader = log.topic("t").unwrap().partition(0).unwrap().read(..).unwrap();
+        let mut reader = log
+            .topic("t")
+            .unwrap()
+            .partition(0)
+            .unwrap()
+            .read(..)
+            .unwrap();
         for offset in 0..end {
-            assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("value {offset}"));
+            assert_eq!(
+                reader.next_record().unwrap().unwrap().text(),
+                format!("value {offset}")
+            );
         }
         assert_eq!(reader.next_record().unwrap().unwrap().text(), "after");
         assert!(reader.next_record().unwrap().is_none());

@@ -8,26 +8,50 @@ use annals::{Compression, Error, Log, LogConfig, Partition, ReadMode, Record, To
 use crate::kafka::copy_dir;
 
 fn value(offset: u64) -> String {
-    format!("value {offset} {}", "x".repeat(usize::try_from(offset * 37 % 900).unwrap()))
+    format!(
+        "value {offset} {}",
+        "x".repeat(usize::try_from(offset * 37 % 900).unwrap())
+    )
 }
 
 /// 300 records in batches of 1 to 5, in many small segments and with every codec.
 fn fill(partition: &Partition, set_codec: impl Fn(Compression)) {
-    let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    let codecs = [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ];
     let (mut next, mut round) = (0, 0);
     while next < 300 {
         set_codec(codecs[round % codecs.len()]);
         let count = 1 + next % 5;
-        assert_eq!(partition.append_batch((next..next + count).map(value)).unwrap(), next..next + count);
+        assert_eq!(
+            partition
+                .append_batch((next..next + count).map(value))
+                .unwrap(),
+            next..next + count
+        );
         next += count;
         round += 1;
     }
 }
 
 fn open(root: &Path, mode: ReadMode) -> (Log, Partition) {
-    let log = Log::builder(root).config(LogConfig::new().read_mode(mode)).open().unwrap();
-    let config = TopicConfig::new().segment_bytes(4_000).index_interval_bytes(500).retention(None);
-    let partition = log.open_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let log = Log::builder(root)
+        .config(LogConfig::new().read_mode(mode))
+        .open()
+        .unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(4_000)
+        .index_interval_bytes(500)
+        .retention(None);
+    let partition = log
+        .open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     (log, partition)
 }
 
@@ -37,7 +61,11 @@ fn every_offset_is_a_place_to_start_from() {
         let dir = tempfile::tempdir().unwrap();
         let (log, partition) = open(dir.path(), mode);
         let topic = log.topic("t").unwrap();
-        fill(&partition, |codec| topic.update_config(TopicConfig::new().compression(codec)).unwrap());
+        fill(&partition, |codec| {
+            topic
+                .update_config(TopicConfig::new().compression(codec))
+                .unwrap()
+        });
         assert!(partition.segments().len() > 5);
         check_starts(&partition);
         log.close().unwrap();
@@ -55,7 +83,10 @@ fn check_starts(partition: &Partition) {
         assert_eq!(reader.next_offset(), start);
         for offset in start..end.min(start + 7) {
             let record = reader.next_record().unwrap().unwrap();
-            assert_eq!((record.offset(), record.text().into_owned()), (offset, value(offset)));
+            assert_eq!(
+                (record.offset(), record.text().into_owned()),
+                (offset, value(offset))
+            );
             assert_eq!(reader.next_offset(), offset + 1);
         }
         let batches = reader.try_fold(start.saturating_add(7).min(end), |next, batch| {
@@ -70,11 +101,21 @@ fn check_starts(partition: &Partition) {
 #[test]
 fn a_range_ends_inside_a_batch_also_when_batches_are_taken() {
     let log = Log::in_memory();
-    let partition = log.create_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for batch in 0..4 {
-        partition.append_batch((batch * 5..batch * 5 + 5).map(value)).unwrap();
+        partition
+            .append_batch((batch * 5..batch * 5 + 5).map(value))
+            .unwrap();
     }
-    let batches: Vec<_> = partition.read(3..12).unwrap().map(|batch| batch.unwrap().offsets()).collect();
+    let batches: Vec<_> = partition
+        .read(3..12)
+        .unwrap()
+        .map(|batch| batch.unwrap().offsets())
+        .collect();
     assert_eq!(batches, [3..5, 5..10, 10..12]);
     let mut reader = partition.read(3..12).unwrap();
     while reader.next_record().unwrap().is_some() {}
@@ -86,19 +127,30 @@ fn a_range_ends_inside_a_batch_also_when_batches_are_taken() {
 #[test]
 fn a_reader_that_stopped_at_the_end_goes_on_once_there_is_more() {
     let log = Log::in_memory();
-    let partition = log.create_topic("t", 1, TopicConfig::new().segment_bytes(200)).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, TopicConfig::new().segment_bytes(200))
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let mut reader = partition.read(..).unwrap();
     for offset in 0..20 {
         assert!(reader.next_record().unwrap().is_none());
         partition.append(format!("value {offset}")).unwrap();
-        assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("value {offset}"));
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().text(),
+            format!("value {offset}")
+        );
     }
 }
 
 #[test]
 fn a_wake_comes_through_in_the_middle_of_a_batch() {
     let log = Log::in_memory();
-    let partition = log.create_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     partition.append_batch(["a", "b", "c", "d"]).unwrap();
     let mut reader = partition.read(..).unwrap();
     let waker = reader.waker();
@@ -106,7 +158,13 @@ fn a_wake_comes_through_in_the_middle_of_a_batch() {
     waker.wake();
     waker.wake();
     assert!(reader.next_record().unwrap().is_none());
-    assert_eq!((reader.next_offset(), reader.next_record().unwrap().unwrap().text().into_owned()), (1, "b".to_owned()));
+    assert_eq!(
+        (
+            reader.next_offset(),
+            reader.next_record().unwrap().unwrap().text().into_owned()
+        ),
+        (1, "b".to_owned())
+    );
     waker.wake();
     assert!(reader.next().is_none());
     assert_eq!(reader.next().unwrap().unwrap().offsets(), 2..4);
@@ -135,9 +193,15 @@ fn a_record_that_cannot_be_decoded_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
     let (live, root) = (dir.path().join("live"), dir.path().join("root"));
     let log = Log::open(&live).unwrap();
-    let partition = log.create_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for batch in 0..3 {
-        partition.append_batch((batch * 3..batch * 3 + 3).map(|n| format!("value {n}"))).unwrap();
+        partition
+            .append_batch((batch * 3..batch * 3 + 3).map(|n| format!("value {n}")))
+            .unwrap();
     }
     log.close().unwrap();
     copy_dir(&live, &root);
@@ -148,15 +212,33 @@ fn a_record_that_cannot_be_decoded_is_told_once() {
     for offset in 0..4 {
         assert_eq!(reader.next_record().unwrap().unwrap().offset(), offset);
     }
-    let Err(Error::Corrupt(damage)) = reader.next_record() else { panic!("the record is malformed") };
+    let Err(Error::Corrupt(damage)) = reader.next_record() else {
+        panic!("the record is malformed")
+    };
     assert_eq!(damage.offsets, 3..6);
     assert!(reader.next_record().unwrap().is_none());
     assert!(reader.next().is_none());
     assert_eq!(reader.next_offset(), 6, "a new reader gets behind it");
-    assert_eq!(partition.read(6..).unwrap().next_record().unwrap().unwrap().text(), "value 6");
+    assert_eq!(
+        partition
+            .read(6..)
+            .unwrap()
+            .next_record()
+            .unwrap()
+            .unwrap()
+            .text(),
+        "value 6"
+    );
     let batch = partition.read(3..6).unwrap().next().unwrap().unwrap();
-    let results: Vec<_> = batch.iter().map(|record| record.map(|record| record.offset()).ok()).collect();
-    assert_eq!(results, [Some(3), None, Some(5)], "the records around it can be had");
+    let results: Vec<_> = batch
+        .iter()
+        .map(|record| record.map(|record| record.offset()).ok())
+        .collect();
+    assert_eq!(
+        results,
+        [Some(3), None, Some(5)],
+        "the records around it can be had"
+    );
 }
 
 #[test]
@@ -164,7 +246,9 @@ fn what_a_reader_gave_outlives_everything() {
     let dir = tempfile::tempdir().unwrap();
     let (log, partition) = open(dir.path(), ReadMode::Map);
     for offset in 0..40 {
-        partition.append(Record::new(value(offset)).key(offset.to_string())).unwrap();
+        partition
+            .append(Record::new(value(offset)).key(offset.to_string()))
+            .unwrap();
     }
     let held: Vec<_> = partition.read(..).unwrap().map(Result::unwrap).collect();
     let detached: Vec<_> = held.iter().map(annals::Batch::detach).collect();

@@ -2,30 +2,53 @@
 
 use std::time::Duration;
 
-use annals::{CleanupPolicy, Error, Log, ManualClock, MemoryDisk, Partition, Record, Timestamp, TimestampType, TopicConfig};
+use annals::{
+    CleanupPolicy, Error, Log, ManualClock, MemoryDisk, Partition, Record, Timestamp,
+    TimestampType, TopicConfig,
+};
 
 const T: i64 = 1_700_000_000_000;
 
 fn open(disk: &MemoryDisk, clock: &ManualClock, config: TopicConfig) -> (Log, Partition) {
-    let log = Log::builder("log").storage(disk.clone()).clock(clock.clone()).open().unwrap();
-    let partition = log.open_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let log = Log::builder("log")
+        .storage(disk.clone())
+        .clock(clock.clone())
+        .open()
+        .unwrap();
+    let partition = log
+        .open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     (log, partition)
 }
 
 fn bases(partition: &Partition) -> Vec<u64> {
-    partition.segments().iter().map(|segment| segment.base_offset).collect()
+    partition
+        .segments()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect()
 }
 
 fn new() -> (MemoryDisk, ManualClock) {
-    (MemoryDisk::new(), ManualClock::at(Timestamp::from_millis(T)))
+    (
+        MemoryDisk::new(),
+        ManualClock::at(Timestamp::from_millis(T)),
+    )
 }
 
 #[test]
 fn the_age_of_a_segment_is_that_of_its_first_record_after_opening_too() {
     let (disk, clock) = new();
-    let config = TopicConfig::new().segment_age(Duration::from_secs(10)).timestamp_after_max(None).retention(None);
+    let config = TopicConfig::new()
+        .segment_age(Duration::from_secs(10))
+        .timestamp_after_max(None)
+        .retention(None);
     let append = |partition: &Partition, later: i64| {
-        partition.append(Record::new("v").timestamp(Timestamp::from_millis(T + later))).unwrap()
+        partition
+            .append(Record::new("v").timestamp(Timestamp::from_millis(T + later)))
+            .unwrap()
     };
     let (log, partition) = open(&disk, &clock, config.clone());
     append(&partition, 0);
@@ -38,7 +61,11 @@ fn the_age_of_a_segment_is_that_of_its_first_record_after_opening_too() {
     append(&partition, 10_001);
     assert_eq!(bases(&partition), [0, 3]);
     append(&partition, 1);
-    assert_eq!(bases(&partition), [0, 3], "an old record alone rolls nothing");
+    assert_eq!(
+        bases(&partition),
+        [0, 3],
+        "an old record alone rolls nothing"
+    );
     log.close().unwrap();
     let (_log, partition) = open(&disk, &clock, config);
     append(&partition, 20_001);
@@ -50,7 +77,9 @@ fn the_age_of_a_segment_is_that_of_its_first_record_after_opening_too() {
 #[test]
 fn with_append_times_the_clock_rolls() {
     let (disk, clock) = new();
-    let config = TopicConfig::new().segment_age(Duration::from_secs(10)).timestamp_type(TimestampType::LogAppendTime);
+    let config = TopicConfig::new()
+        .segment_age(Duration::from_secs(10))
+        .timestamp_type(TimestampType::LogAppendTime);
     let (_log, partition) = open(&disk, &clock, config);
     let old = Record::new("v").timestamp(Timestamp::from_millis(1));
     partition.append(&old).unwrap();
@@ -75,12 +104,19 @@ fn a_batch_that_fills_a_segment_to_the_last_byte_fits() {
     let one = u32::try_from(partition.segments()[0].bytes).unwrap();
     for (segment_bytes, expected) in [(2 * one, vec![0, 4]), (2 * one - 1, vec![0, 2, 4])] {
         let (disk, clock) = new();
-        let (log, partition) = open(&disk, &clock, TopicConfig::new().segment_bytes(segment_bytes));
+        let (log, partition) = open(
+            &disk,
+            &clock,
+            TopicConfig::new().segment_bytes(segment_bytes),
+        );
         for _ in 0..3 {
             partition.append_batch(["a", "b"]).unwrap();
         }
         assert_eq!(bases(&partition), expected);
-        log.topic("t").unwrap().update_config(TopicConfig::new().segment_bytes(one)).unwrap();
+        log.topic("t")
+            .unwrap()
+            .update_config(TopicConfig::new().segment_bytes(one))
+            .unwrap();
         partition.append_batch(["a", "b"]).unwrap();
         assert_eq!(bases(&partition).last(), Some(&6), "a change holds at once");
     }
@@ -96,9 +132,16 @@ fn segments_and_their_ends_are_told() {
         partition.append(number.to_string()).unwrap();
     }
     let segments = partition.segments();
-    assert!(segments.windows(2).all(|pair| pair[0].next_offset == pair[1].base_offset && !pair[0].is_active));
+    assert!(
+        segments
+            .windows(2)
+            .all(|pair| pair[0].next_offset == pair[1].base_offset && !pair[0].is_active)
+    );
     let last = segments.last().unwrap();
-    assert_eq!((last.is_active, last.next_offset, last.max_timestamp), (true, 9, Some(Timestamp::from_millis(T))));
+    assert_eq!(
+        (last.is_active, last.next_offset, last.max_timestamp),
+        (true, 9, Some(Timestamp::from_millis(T)))
+    );
     partition.delete_records_before(9).unwrap();
     assert_eq!(bases(&partition), [9], "an empty segment is left");
     assert_eq!(partition.append("x").unwrap().offset, 9);
@@ -121,7 +164,11 @@ fn a_roll_on_demand_seals_what_there_is() {
 #[test]
 fn a_roll_on_demand_lets_compaction_reach_the_last_record() {
     let (disk, clock) = new();
-    let (_log, partition) = open(&disk, &clock, TopicConfig::new().cleanup_policy(CleanupPolicy::Compact));
+    let (_log, partition) = open(
+        &disk,
+        &clock,
+        TopicConfig::new().cleanup_policy(CleanupPolicy::Compact),
+    );
     for value in ["old", "new"] {
         partition.append(("key", value)).unwrap();
         partition.roll().unwrap();
@@ -134,7 +181,14 @@ fn a_roll_on_demand_is_refused_where_an_append_is() {
     let (disk, clock) = new();
     let (log, partition) = open(&disk, &clock, TopicConfig::new());
     partition.append("a").unwrap();
-    let reading = Log::builder("log").storage(disk).open_read_only().unwrap().topic("t").unwrap().partition(0).unwrap();
+    let reading = Log::builder("log")
+        .storage(disk)
+        .open_read_only()
+        .unwrap()
+        .topic("t")
+        .unwrap()
+        .partition(0)
+        .unwrap();
     assert!(matches!(reading.roll(), Err(Error::ReadOnly)));
     log.close().unwrap();
     assert!(matches!(partition.roll(), Err(Error::Closed)));

@@ -1,4 +1,5 @@
-//! Cutting logs that a broker wrote, at every offset: what lies below stays exactly as it was, whatever stands in the batches.
+//! Cutting logs that a broker wrote, at every offset: what lies below stays exactly as it was,
+//! whatever stands in the batches.
 
 use annals::{Error, Isolation, Log, Partition, ReadOptions, Record};
 
@@ -11,7 +12,11 @@ fn records(partition: &Partition) -> Vec<(u64, Option<i64>, Record<'static>)> {
     let mut reader = partition.read_with(.., options).unwrap();
     while let Some(record) = reader.next_record().unwrap() {
         let timestamp = record.timestamp().map(annals::Timestamp::as_millis);
-        records.push((record.offset(), timestamp, Record::from(record).into_owned()));
+        records.push((
+            record.offset(),
+            timestamp,
+            Record::from(record).into_owned(),
+        ));
     }
     records
 }
@@ -34,35 +39,71 @@ fn check(set: &str, topic: &str, number: u32, ends: u64) {
             std::fs::copy(from, master.join(file)).unwrap();
         }
     }
-    for checkpoint in ["recovery-point-offset-checkpoint", "log-start-offset-checkpoint"] {
-        let Ok(text) = std::fs::read_to_string(fixture(set).join(checkpoint)) else { continue };
+    for checkpoint in [
+        "recovery-point-offset-checkpoint",
+        "log-start-offset-checkpoint",
+    ] {
+        let Ok(text) = std::fs::read_to_string(fixture(set).join(checkpoint)) else {
+            continue;
+        };
         // Lines of partitions that are not copied would be reported as losses.
-        let own: Vec<_> = text.lines().skip(2).filter(|line| line.starts_with(&format!("{topic} {number} "))).collect();
-        std::fs::write(master.join(checkpoint), format!("0\n{}\n{}\n", own.len(), own.join("\n"))).unwrap();
+        let own: Vec<_> = text
+            .lines()
+            .skip(2)
+            .filter(|line| line.starts_with(&format!("{topic} {number} ")))
+            .collect();
+        std::fs::write(
+            master.join(checkpoint),
+            format!("0\n{}\n{}\n", own.len(), own.join("\n")),
+        )
+        .unwrap();
     }
     copy_dir(&fixture(set).join(&name), &master.join(&name));
     let (start, end, all) = {
         let log = Log::open_read_only(&master).unwrap();
         let partition = log.topic(topic).unwrap().partition(number).unwrap();
-        (partition.log_start_offset(), partition.log_end_offset(), records(&partition))
+        (
+            partition.log_start_offset(),
+            partition.log_end_offset(),
+            records(&partition),
+        )
     };
     let step = ((end - start) / ends).max(1);
     for cut in (start..end).step_by(usize::try_from(step).unwrap()) {
         let what = format!("{set} {name} at {cut}");
         let root = dir.path().join(cut.to_string());
         copy_dir(&master, &root);
-        let expected: Vec<_> = all.iter().filter(|(offset, _, _)| *offset < cut).cloned().collect();
+        let expected: Vec<_> = all
+            .iter()
+            .filter(|(offset, _, _)| *offset < cut)
+            .cloned()
+            .collect();
         let (log, partition) = open(&root, topic, number);
-        partition.truncate_to(cut).unwrap_or_else(|error| panic!("{what}: {error}"));
+        partition
+            .truncate_to(cut)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(partition.log_end_offset(), cut, "{what}");
-        assert!(records(&partition) == expected, "{what}: {:?} and not {:?}", records(&partition).last(), expected.last());
+        assert!(
+            records(&partition) == expected,
+            "{what}: {:?} and not {:?}",
+            records(&partition).last(),
+            expected.last()
+        );
         assert_eq!(partition.append("after").unwrap().offset, cut, "{what}");
         log.close().unwrap();
         let (log, partition) = open(&root, topic, number);
-        assert!(log.recovery().clean && !log.recovery().has_losses(), "{what}: {:?}", log.recovery());
+        assert!(
+            log.recovery().clean && !log.recovery().has_losses(),
+            "{what}: {:?}",
+            log.recovery()
+        );
         let mut again = records(&partition);
         let after = again.pop().unwrap();
-        assert_eq!((after.0, after.2.clone()), (cut, Record::from(&after.2).into_owned()), "{what}");
+        assert_eq!(
+            (after.0, after.2.clone()),
+            (cut, Record::from(&after.2).into_owned()),
+            "{what}"
+        );
         assert!(again == expected, "{what}: after opening again");
         log.close().unwrap();
         std::fs::remove_dir_all(&root).unwrap();
@@ -71,7 +112,16 @@ fn check(set: &str, topic: &str, number: u32, ends: u64) {
 
 #[test]
 fn plain_and_compressed_batches() {
-    for topic in ["plain", "codec-gzip", "codec-snappy", "codec-lz4", "codec-zstd", "mixed-codecs", "shapes", "append-time"] {
+    for topic in [
+        "plain",
+        "codec-gzip",
+        "codec-snappy",
+        "codec-lz4",
+        "codec-zstd",
+        "mixed-codecs",
+        "shapes",
+        "append-time",
+    ] {
         check("clean/root", topic, 0, 8);
     }
 }
@@ -92,7 +142,16 @@ fn batches_of_idempotent_and_transactional_producers() {
 
 #[test]
 fn message_sets_of_old_formats() {
-    let topics = ["v0-none", "v0-gzip", "v0-snappy", "v0-lz4", "v0-compacted", "v1-none", "v1-gzip", "v1-compacted"];
+    let topics = [
+        "v0-none",
+        "v0-gzip",
+        "v0-snappy",
+        "v0-lz4",
+        "v0-compacted",
+        "v1-none",
+        "v1-gzip",
+        "v1-compacted",
+    ];
     for topic in topics.into_iter().chain(["v1-append-time", "upgraded"]) {
         check("legacy/root", topic, 0, 9);
     }
@@ -101,13 +160,28 @@ fn message_sets_of_old_formats() {
 #[test]
 fn below_the_log_start_and_above_the_end() {
     let log = Log::in_memory();
-    let partition = log.create_topic("t", 1, annals::TopicConfig::new()).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, annals::TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     partition.append_batch(["a", "b", "c"]).unwrap();
     partition.delete_records_before(2).unwrap();
-    assert!(matches!(partition.truncate_to(1), Err(Error::OffsetOutOfRange { requested: 1, log_start: 2, log_end: 3, .. })));
+    assert!(matches!(
+        partition.truncate_to(1),
+        Err(Error::OffsetOutOfRange {
+            requested: 1,
+            log_start: 2,
+            log_end: 3,
+            ..
+        })
+    ));
     partition.truncate_to(3).unwrap();
     partition.truncate_to(30).unwrap();
-    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (2, 3));
+    assert_eq!(
+        (partition.log_start_offset(), partition.log_end_offset()),
+        (2, 3)
+    );
     partition.truncate_to(2).unwrap();
     assert_eq!(partition.read(..).unwrap().count(), 0);
     assert_eq!(partition.append("d").unwrap().offset, 2);

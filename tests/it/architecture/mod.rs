@@ -1,6 +1,8 @@
-//! The house rules that no compiler checks, read off the text of `src/`: floors, doors, lengths, words.
+//! The house rules that no compiler checks, read off the text of `src/`: floors, doors, lengths,
+//! words.
 //!
-//! Every rule carries a text it must catch and one it must leave alone, so that none can pass by seeing nothing.
+//! Every rule carries a text it must catch and one it must leave alone, so that none can pass by
+//! seeing nothing.
 
 mod floors;
 mod shape;
@@ -34,15 +36,33 @@ const RULES: &[Rule] = &[
         caught: &[
             ("format/batch.rs", "use crate::storage::Storage;"),
             ("segment/mod.rs", "use crate::partition::Partition;"),
-            ("segment/mod.rs", "use crate::{error::Result, partition::{self}};"),
-            ("segment/index_file.rs", "fn f() { super::super::partition::roll(); }"),
-            ("segment/index_file.rs", "mod tests { use super::super::super::topic::Topic; }"),
+            (
+                "segment/mod.rs",
+                "use crate::{error::Result, partition::{self}};",
+            ),
+            (
+                "segment/index_file.rs",
+                "fn f() { super::super::partition::roll(); }",
+            ),
+            (
+                "segment/index_file.rs",
+                "mod tests { use super::super::super::topic::Topic; }",
+            ),
             ("retention.rs", "fn f() { crate::compaction::clean(); }"),
             ("catalog/load.rs", "use crate::log::open::recover;"),
-            ("partition/state/cuts.rs", "use crate::partition::core::PartitionCore;"),
-            ("partition/read/seek.rs", "use super::super::remove::delete;"),
+            (
+                "partition/state/cuts.rs",
+                "use crate::partition::core::PartitionCore;",
+            ),
+            (
+                "partition/read/seek.rs",
+                "use super::super::remove::delete;",
+            ),
             ("partition/attic.rs", "use super::state::cuts::Cuts;"),
-            ("partition/read/seek.rs", "use crate::partition::Unexported;"),
+            (
+                "partition/read/seek.rs",
+                "use crate::partition::Unexported;",
+            ),
             ("producer/mod.rs", "use crate::group::offsets::commit;"),
             ("transaction/mod.rs", "use crate::group::commit;"),
             ("log/mod.rs", "use crate::inspect::dump;"),
@@ -52,11 +72,23 @@ const RULES: &[Rule] = &[
             ("attic.rs", "fn f() {}"),
         ],
         passed: &[
-            ("format/batch.rs", "use super::record::Record; use crate::error::Result; // crate::log::Log"),
+            (
+                "format/batch.rs",
+                "use super::record::Record; use crate::error::Result; // crate::log::Log",
+            ),
             ("config.rs", "use crate::error::Result;"),
-            ("segment/mod.rs", "use crate::{format::batch, storage::{Storage, StorageFile}};"),
-            ("log/mod.rs", "use self::open::LogBuilder; use crate::group::offsets; mod tests { use super::*; }"),
-            ("partition/read/seek.rs", "use super::batch::Batch; mod tests { use crate::partition::handle::Partition; }"),
+            (
+                "segment/mod.rs",
+                "use crate::{format::batch, storage::{Storage, StorageFile}};",
+            ),
+            (
+                "log/mod.rs",
+                "use self::open::LogBuilder; use crate::group::offsets; mod tests { use super::*; }",
+            ),
+            (
+                "partition/read/seek.rs",
+                "use super::batch::Batch; mod tests { use crate::partition::handle::Partition; }",
+            ),
             ("transaction/mod.rs", "use crate::group::Consumer;"),
             ("lib.rs", "pub use log::Log; pub use crate::inspect::dump;"),
         ],
@@ -69,24 +101,43 @@ const RULES: &[Rule] = &[
             ("storage/memory.rs", "use memmap2::Mmap;"),
             ("partition/mod.rs", "fn f() { unsafe { g() } }"),
             ("partition/mod.rs", "use std::time::Instant;"),
-            ("partition/mod.rs", "fn f() { let now = SystemTime::now(); }"),
+            (
+                "partition/mod.rs",
+                "fn f() { let now = SystemTime::now(); }",
+            ),
             ("config.rs", "fn f() { std::env::var(\"A\"); }"),
             ("format/batch.rs", "use std::path::Path;"),
-            ("log/mod.rs", "#[path = \"../group/offsets.rs\"] mod offsets;"),
+            (
+                "log/mod.rs",
+                "#[path = \"../group/offsets.rs\"] mod offsets;",
+            ),
             ("log/mod.rs", "#[path = \"../group/tests.rs\"] mod tests;"),
         ],
         passed: &[
-            ("storage/disk.rs", "use std::fs; use memmap2::Mmap; fn f() { unsafe { g() } }"),
+            (
+                "storage/disk.rs",
+                "use std::fs; use memmap2::Mmap; fn f() { unsafe { g() } }",
+            ),
             ("storage/disk/tests.rs", "use std::fs;"),
             ("clock.rs", "use std::time::Instant;"),
-            ("segment/mod.rs", "use std::path::Path; use std::io; // std::fs, unsafe, Instant::now"),
+            (
+                "segment/mod.rs",
+                "use std::path::Path; use std::io; // std::fs, unsafe, Instant::now",
+            ),
             ("lib.rs", "#![deny(unsafe_code)]"),
-            ("retention.rs", "#[path = \"retention/tests.rs\"] mod tests;"),
+            (
+                "retention.rs",
+                "#[path = \"retention/tests.rs\"] mod tests;",
+            ),
         ],
     },
     Rule {
         check: shape::check_opening,
-        caught: &[("a.rs", "use std::io;"), ("a.rs", "// A comment.\n//! Late."), ("a.rs", "")],
+        caught: &[
+            ("a.rs", "use std::io;"),
+            ("a.rs", "// A comment.\n//! Late."),
+            ("a.rs", ""),
+        ],
         passed: &[("a.rs", "//! What this is.\nuse std::io;")],
     },
     Rule {
@@ -106,7 +157,10 @@ const RULES: &[Rule] = &[
             ("a.rs", "#[allow(dead_code)] fn f() {}"),
             ("a.rs", "#![expect(dead_code, unused)]"),
         ],
-        passed: &[("a.rs", "#[allow(dead_code, reason = \"a test\")]\n#![expect(unused, reason = \"[x]\")]\nfn allow(x: u8) {}")],
+        passed: &[(
+            "a.rs",
+            "#[allow(dead_code, reason = \"a test\")]\n#![expect(unused, reason = \"[x]\")]\nfn allow(x: u8) {}",
+        )],
     },
     Rule {
         check: vocabulary::check_identifiers,
@@ -124,8 +178,14 @@ const RULES: &[Rule] = &[
             ("common/mod.rs", "fn f() {}"),
         ],
         passed: &[
-            ("a.rs", "let position = x.trim().rotate_left(3); y.load(Ordering::SeqCst); out.pos = 1; // pos, lso"),
-            ("a.rs", "fn max_message_bytes() {} fn flush_messages() {} fn message_timestamp_type() {}"),
+            (
+                "a.rs",
+                "let position = x.trim().rotate_left(3); y.load(Ordering::SeqCst); out.pos = 1; // pos, lso",
+            ),
+            (
+                "a.rs",
+                "fn max_message_bytes() {} fn flush_messages() {} fn message_timestamp_type() {}",
+            ),
             ("error.rs", "fn message() {}"),
             ("format/batch/legacy.rs", "struct MessageSet;"),
         ],
@@ -139,7 +199,10 @@ const RULES: &[Rule] = &[
             ("a.rs", "// Garbage collection of segments."),
         ],
         passed: &[
-            ("a.rs", "// The error message names `max.message.bytes`; message sets are old. `hwm_x`"),
+            (
+                "a.rs",
+                "// The error message names `max.message.bytes`; message sets are old. `hwm_x`",
+            ),
             ("a.rs", "let lso = \"rotate the message\";"),
             ("error.rs", "//! Each message says what was tried."),
         ],
@@ -149,12 +212,21 @@ const RULES: &[Rule] = &[
 fn sources(dir: &Path, below: &str, into: &mut Vec<Source>) {
     let entries = fs::read_dir(dir).expect("src can be listed");
     for entry in entries.map(|entry| entry.expect("src can be listed")) {
-        let name = entry.file_name().into_string().expect("names in src are UTF-8");
+        let name = entry
+            .file_name()
+            .into_string()
+            .expect("names in src are UTF-8");
         let path = format!("{below}{name}");
         if entry.path().is_dir() {
             sources(&entry.path(), &format!("{path}/"), into);
-        } else if Path::new(&name).extension().is_some_and(|suffix| suffix == "rs") {
-            into.push(Source::new(&path, &fs::read_to_string(entry.path()).expect("source is UTF-8")));
+        } else if Path::new(&name)
+            .extension()
+            .is_some_and(|suffix| suffix == "rs")
+        {
+            into.push(Source::new(
+                &path,
+                &fs::read_to_string(entry.path()).expect("source is UTF-8"),
+            ));
         }
     }
 }
@@ -164,7 +236,10 @@ fn sources_of(dir: &str) -> Vec<Source> {
     let mut all = Vec::new();
     sources(&Path::new(&root).join(dir), "", &mut all);
     all.sort_by(|a, b| a.path.cmp(&b.path));
-    assert!(all.iter().any(|source| source.path == "lib.rs"), "the sources were found");
+    assert!(
+        all.iter().any(|source| source.path == "lib.rs"),
+        "the sources were found"
+    );
     all
 }
 
@@ -175,20 +250,37 @@ fn the_house_rules_hold() {
     let mut findings = Vec::new();
     for source in &all {
         findings.extend(
-            floors::check_floors(source, &exports).into_iter().map(|(line, what)| format!("src/{}:{line}: {what}", source.path)),
+            floors::check_floors(source, &exports)
+                .into_iter()
+                .map(|(line, what)| format!("src/{}:{line}: {what}", source.path)),
         );
         for rule in &RULES[1..] {
-            findings.extend((rule.check)(source).into_iter().map(|(line, what)| format!("src/{}:{line}: {what}", source.path)));
+            findings.extend(
+                (rule.check)(source)
+                    .into_iter()
+                    .map(|(line, what)| format!("src/{}:{line}: {what}", source.path)),
+            );
         }
-        findings
-            .extend(shape::check_lengths(source).into_iter().map(|(line, what)| format!("src/{}:{line}: {what}", source.path)));
+        findings.extend(
+            shape::check_lengths(source)
+                .into_iter()
+                .map(|(line, what)| format!("src/{}:{line}: {what}", source.path)),
+        );
     }
-    assert!(findings.is_empty(), "{} findings\n{}", findings.len(), findings.join("\n"));
+    assert!(
+        findings.is_empty(),
+        "{} findings\n{}",
+        findings.len(),
+        findings.join("\n")
+    );
 }
 
 #[test]
 fn files_do_not_name_each_other_in_circles() {
-    assert_eq!(floors::circles(&sources_of("src")), Vec::<Vec<String>>::new());
+    assert_eq!(
+        floors::circles(&sources_of("src")),
+        Vec::<Vec<String>>::new()
+    );
 }
 
 #[test]
@@ -205,7 +297,10 @@ fn a_circle_of_files_is_found_through_an_export() {
     };
     let circle = ["a::b", "a::c", "a::d"].map(str::to_owned).to_vec();
     assert_eq!(floors::circles(&house("use super::b::Other;")), [circle]);
-    assert_eq!(floors::circles(&house("mod tests { use super::super::b::Other; }")), Vec::<Vec<String>>::new());
+    assert_eq!(
+        floors::circles(&house("mod tests { use super::super::b::Other; }")),
+        Vec::<Vec<String>>::new()
+    );
 }
 
 #[test]
@@ -213,27 +308,59 @@ fn each_rule_catches_what_it_is_for_and_nothing_else() {
     for (number, rule) in RULES.iter().enumerate() {
         assert!(!rule.caught.is_empty() && !rule.passed.is_empty());
         for (path, text) in rule.caught {
-            assert!(!(rule.check)(&Source::new(path, text)).is_empty(), "rule {number} missed {path}: {text}");
+            assert!(
+                !(rule.check)(&Source::new(path, text)).is_empty(),
+                "rule {number} missed {path}: {text}"
+            );
         }
         for (path, text) in rule.passed {
-            assert_eq!((rule.check)(&Source::new(path, text)), [], "rule {number} is wrong about {path}: {text}");
+            assert_eq!(
+                (rule.check)(&Source::new(path, text)),
+                [],
+                "rule {number} is wrong about {path}: {text}"
+            );
         }
     }
 }
 
 #[test]
 fn lengths_are_counted() {
-    let of_lines = |count: usize| format!("fn long() -> [u8; 2] {{\n{}}}\n", "    step();\n\n    // why\n".repeat(count));
-    assert_eq!(shape::check_lengths(&Source::new("a.rs", &of_lines(70))), []);
-    assert_eq!(shape::check_lengths(&Source::new("a.rs", &of_lines(71))).len(), 1);
-    assert_eq!(shape::check_lengths(&Source::new("a.rs", &"\n".repeat(600))), []);
-    assert_eq!(shape::check_lengths(&Source::new("a.rs", &"\n".repeat(601))).len(), 1);
+    let of_lines = |count: usize| {
+        format!(
+            "fn long() -> [u8; 2] {{\n{}}}\n",
+            "    step();\n\n    // why\n".repeat(count)
+        )
+    };
+    assert_eq!(
+        shape::check_lengths(&Source::new("a.rs", &of_lines(70))),
+        []
+    );
+    assert_eq!(
+        shape::check_lengths(&Source::new("a.rs", &of_lines(71))).len(),
+        1
+    );
+    assert_eq!(
+        shape::check_lengths(&Source::new("a.rs", &"\n".repeat(600))),
+        []
+    );
+    assert_eq!(
+        shape::check_lengths(&Source::new("a.rs", &"\n".repeat(601))).len(),
+        1
+    );
 }
 
-/// Names of tests in the README, as `module::of::it::name` or `module::of::it`, one or more in a row.
+/// Names of tests in the README, as `module::of::it::name` or `module::of::it`, one or more in a
+/// row.
 fn tests_named(readme: &str) -> Vec<Vec<&str>> {
-    let section = readme.split("## When something fails").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap_or_default();
-    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(2);
+    let section = readme
+        .split("## When something fails")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .unwrap_or_default();
+    let rows = section
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(2);
     rows.filter_map(|row| row.trim_end_matches(" |").rsplit_once('|'))
         .flat_map(|(_, names)| names.split(','))
         .map(|name| name.trim_matches([' ', '`']).split("::").collect())
@@ -242,20 +369,26 @@ fn tests_named(readme: &str) -> Vec<Vec<&str>> {
 
 /// Whether there is such a test, or a module with one.
 fn is_test(name: &[&str]) -> bool {
-    let Some((last, modules)) = name.split_last() else { return false };
+    let Some((last, modules)) = name.split_last() else {
+        return false;
+    };
     ["tests/it", "src"].iter().any(|root| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
         let text_of = |modules: &[&str]| {
             let path = root.join(modules.join("/"));
-            fs::read_to_string(path.with_extension("rs")).or_else(|_| fs::read_to_string(path.join("mod.rs"))).unwrap_or_default()
+            fs::read_to_string(path.with_extension("rs"))
+                .or_else(|_| fs::read_to_string(path.join("mod.rs")))
+                .unwrap_or_default()
         };
-        text_of(modules).contains(&format!("#[test]\nfn {last}()")) || text_of(name).contains("#[test]\n")
+        text_of(modules).contains(&format!("#[test]\nfn {last}()"))
+            || text_of(name).contains("#[test]\n")
     })
 }
 
 #[test]
 fn every_way_to_fail_in_the_readme_names_a_test() {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let names = tests_named(&readme);
     assert!(names.len() >= 16, "{names:?}");
     let missing: Vec<_> = names.iter().filter(|name| !is_test(name)).collect();

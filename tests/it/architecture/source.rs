@@ -1,4 +1,5 @@
-//! A source file taken apart just far enough for the rules: code and prose apart, and every path with its full name.
+//! A source file taken apart just far enough for the rules: code and prose apart, and every path
+//! with its full name.
 
 use std::ops::Range;
 
@@ -14,7 +15,8 @@ pub(super) struct Source {
     pub(super) prose: String,
 }
 
-/// A path written in the code, made absolute: `crate`-rooted ones start with the first module, others with the crate.
+/// A path written in the code, made absolute: `crate`-rooted ones start with the first module,
+/// others with the crate.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) line: usize,
@@ -29,13 +31,27 @@ pub(super) struct Named {
 impl Source {
     pub(super) fn new(path: &str, text: &str) -> Self {
         let (code, prose) = split(text);
-        Self { path: path.to_owned(), text: text.to_owned(), code, prose }
+        Self {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            code,
+            prose,
+        }
     }
 
-    /// The module this file is: `log/open.rs` is `["log", "open"]`, `log/mod.rs` is `["log"]`, `lib.rs` is `[]`.
+    /// The module this file is: `log/open.rs` is `["log", "open"]`, `log/mod.rs` is `["log"]`,
+    /// `lib.rs` is `[]`.
     pub(super) fn module(&self) -> Vec<String> {
-        let mut module: Vec<String> = self.path.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
-        if module.last().is_some_and(|name| name == "mod" || name == "lib") {
+        let mut module: Vec<String> = self
+            .path
+            .trim_end_matches(".rs")
+            .split('/')
+            .map(str::to_owned)
+            .collect();
+        if module
+            .last()
+            .is_some_and(|name| name == "mod" || name == "lib")
+        {
             module.pop();
         }
         module
@@ -51,7 +67,8 @@ impl Source {
         words(&self.code)
     }
 
-    /// What stands between the braces that open first at or behind `from`; `None` if a `;` comes first.
+    /// What stands between the braces that open first at or behind `from`; `None` if a `;` comes
+    /// first.
     pub(super) fn braced(&self, from: usize) -> Option<Range<usize>> {
         let bytes = self.code.as_bytes();
         let mut nesting = 0_usize;
@@ -84,18 +101,30 @@ impl Source {
         let mut found = Vec::new();
         let mut read_up_to = 0;
         for (at, word) in self.words() {
-            // In `::std::fs` the first colons follow no path; in `Vec::<u8>::new` and `Kind::a::b` they do.
+            // In `::std::fs` the first colons follow no path; in `Vec::<u8>::new` and `Kind::a::b`
+            // they do.
             let before = self.code[..at].trim_end().strip_suffix("::");
-            let is_first = before.is_none_or(|before| !before.ends_with(|c: char| is_word(c) || c == '>'));
-            if at < read_up_to || !is_first || !self.code[at + word.len()..].trim_start().starts_with("::") {
+            let is_first =
+                before.is_none_or(|before| !before.ends_with(|c: char| is_word(c) || c == '>'));
+            if at < read_up_to
+                || !is_first
+                || !self.code[at + word.len()..].trim_start().starts_with("::")
+            {
                 continue;
             }
             let mut module = self.module();
-            module.extend(inline.iter().filter(|(_, body)| body.contains(&at)).map(|(name, _)| name.clone()));
+            module.extend(
+                inline
+                    .iter()
+                    .filter(|(_, body)| body.contains(&at))
+                    .map(|(name, _)| name.clone()),
+            );
             let base = match word {
                 "crate" => Vec::new(),
                 "self" => module.clone(),
-                "super" => module.split_last().map_or(Vec::new(), |(_, above)| above.to_vec()),
+                "super" => module
+                    .split_last()
+                    .map_or(Vec::new(), |(_, above)| above.to_vec()),
                 _ if starts_lower(word) => vec![word.to_owned()],
                 _ => continue,
             };
@@ -105,7 +134,13 @@ impl Source {
             let mut spread = Vec::new();
             read_up_to = self.spread(at + word.len(), base, &mut spread);
             let line = self.line_of(at);
-            found.extend(spread.into_iter().map(|segments| Named { line, is_local, is_in_tests, is_visibility, segments }));
+            found.extend(spread.into_iter().map(|segments| Named {
+                line,
+                is_local,
+                is_in_tests,
+                is_visibility,
+                segments,
+            }));
         }
         found
     }
@@ -115,7 +150,9 @@ impl Source {
         let all: Vec<_> = self.words().collect();
         let pairs = all.iter().zip(all.iter().skip(1));
         let modules = pairs.filter(|((_, keyword), _)| *keyword == "mod");
-        modules.filter_map(|(_, &(at, name))| Some((name.to_owned(), self.braced(at)?))).collect()
+        modules
+            .filter_map(|(_, &(at, name))| Some((name.to_owned(), self.braced(at)?)))
+            .collect()
     }
 
     /// Follows a path from `at`, which is behind `prefix`, and says where it ends.
@@ -147,7 +184,12 @@ impl Source {
         at
     }
 
-    fn spread_group(&self, mut at: usize, prefix: &[String], found: &mut Vec<Vec<String>>) -> usize {
+    fn spread_group(
+        &self,
+        mut at: usize,
+        prefix: &[String],
+        found: &mut Vec<Vec<String>>,
+    ) -> usize {
         loop {
             at = self.skip_space(at);
             match (self.code.as_bytes().get(at), word_at(&self.code, at)) {
@@ -162,7 +204,9 @@ impl Source {
                     at += word_at(&self.code, at).map_or(0, str::len);
                 }
                 (_, Some("super")) => {
-                    let above = prefix.split_last().map_or(Vec::new(), |(_, above)| above.to_vec());
+                    let above = prefix
+                        .split_last()
+                        .map_or(Vec::new(), |(_, above)| above.to_vec());
                     at = self.spread(at + "super".len(), above, found);
                 }
                 (_, Some(word)) => {
@@ -187,7 +231,9 @@ impl Source {
 /// Words of letters, digits and underscores, with their places.
 pub(super) fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_edge = |c: char| !is_word(c);
-    text.split(is_edge).filter(|word| !word.is_empty()).map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
+    text.split(is_edge)
+        .filter(|word| !word.is_empty())
+        .map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
 }
 
 fn word_at(text: &str, at: usize) -> Option<&str> {
@@ -219,8 +265,16 @@ fn split(text: &str) -> (String, String) {
             (first.len_utf8(), true, false)
         };
         for c in rest[..taken].chars() {
-            code.push(if c == '\n' || (is_code && c.is_ascii()) { c } else { ' ' });
-            prose.push(if c == '\n' || (is_prose && c.is_ascii()) { c } else { ' ' });
+            code.push(if c == '\n' || (is_code && c.is_ascii()) {
+                c
+            } else {
+                ' '
+            });
+            prose.push(if c == '\n' || (is_prose && c.is_ascii()) {
+                c
+            } else {
+                ' '
+            });
         }
         rest = &rest[taken..];
     }
@@ -252,7 +306,9 @@ fn block_comment(text: &str) -> usize {
 fn literal(text: &str, follows_word: bool) -> Option<usize> {
     if !follows_word {
         let unprefixed = text.trim_start_matches(['b', 'c']);
-        let raw = unprefixed.strip_prefix('r').filter(|_| text.len() - unprefixed.len() <= 1);
+        let raw = unprefixed
+            .strip_prefix('r')
+            .filter(|_| text.len() - unprefixed.len() <= 1);
         if let Some(raw) = raw {
             let hashes = raw.len() - raw.trim_start_matches('#').len();
             if raw[hashes..].starts_with('"') {
@@ -296,7 +352,11 @@ mod tests {
             "let a = \"// no\\\" {\"; // yes \"x\"\nlet b: &'a str = r#\"} \" \"#; /* one /* two */ */ let c = '{'; let d = b'\\'';\n",
         );
         assert_eq!(source.code.lines().count(), 2);
-        assert!(!source.code.contains(['{', '}', '"', '/']), "{}", source.code);
+        assert!(
+            !source.code.contains(['{', '}', '"', '/']),
+            "{}",
+            source.code
+        );
         assert!(source.code.contains("&'a str"));
         assert!(source.code.contains("let c"));
         let prose: Vec<_> = words(&source.prose).map(|(_, word)| word).collect();
@@ -310,7 +370,11 @@ mod tests {
             "use crate::{format::batch::{self, Frame as F}, segment::*};\nuse super::catalog::Catalog;\n\
              mod tests { use super::super::checkpoints; fn f() { ::std::fs::read(x); Vec::<u8>::new(); } }\n",
         );
-        let paths: Vec<_> = source.paths().iter().map(|path| (path.line, path.segments.join("::"))).collect();
+        let paths: Vec<_> = source
+            .paths()
+            .iter()
+            .map(|path| (path.line, path.segments.join("::")))
+            .collect();
         let expected = [
             (1, "format::batch"),
             (1, "format::batch::Frame"),

@@ -1,4 +1,5 @@
-//! One word for one idea: a record is never a message, an offset never a position, a segment never rotates.
+//! One word for one idea: a record is never a message, an offset never a position, a segment never
+//! rotates.
 
 use super::Finding;
 use super::source::{Source, words};
@@ -25,17 +26,30 @@ const PARTS: [(&str, &str); 18] = [
     ("gc", "clean or delete"),
 ];
 
-/// First parts of the names of functions and types, and what to write instead. (`str::trim`, `u32::rotate_left` are others'
-/// names.)
-const DEFINED: [(&str, &str); 4] =
-    [("rotate", "roll"), ("trim", "truncate, delete or cut"), ("message", "record"), ("messages", "records")];
+/// First parts of the names of functions and types, and what to write instead. (`str::trim`,
+/// `u32::rotate_left` are others' names.)
+const DEFINED: [(&str, &str); 4] = [
+    ("rotate", "roll"),
+    ("trim", "truncate, delete or cut"),
+    ("message", "record"),
+    ("messages", "records"),
+];
 
 /// Kafka's own keys, and the name of its old formats.
-const KEYS: [&str; 6] =
-    ["max_message_bytes", "flush_messages", "message_timestamp", "message_format", "message_downconversion", "message_set"];
+const KEYS: [&str; 6] = [
+    "max_message_bytes",
+    "flush_messages",
+    "message_timestamp",
+    "message_format",
+    "message_downconversion",
+    "message_set",
+];
 
 /// Whole identifiers.
-const WHOLE: [(&str, &str); 2] = [("flushed_offset", "recovery point"), ("consumer_id", "member")];
+const WHOLE: [(&str, &str); 2] = [
+    ("flushed_offset", "recovery point"),
+    ("consumer_id", "member"),
+];
 
 /// Words of comments, and what to write instead.
 const PROSE: [(&str, &str); 13] = [
@@ -62,7 +76,8 @@ fn may_say_message(source: &Source) -> bool {
 /// Names in the code, and of the file.
 pub(super) fn check_identifiers(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut complain = |line, name: &str, word: &str| findings.push((line, format!("`{name}`: say {word}")));
+    let mut complain =
+        |line, name: &str, word: &str| findings.push((line, format!("`{name}`: say {word}")));
     for part in source.path.trim_end_matches(".rs").split(['/', '_']) {
         if part == "common" {
             complain(1, part, "what it is");
@@ -74,20 +89,36 @@ pub(super) fn check_identifiers(source: &Source) -> Vec<Finding> {
     let mut previous = "";
     for (at, word) in source.words() {
         let line = source.line_of(at);
-        let is_definition = matches!(previous, "fn" | "struct" | "enum" | "trait" | "mod" | "type");
+        let is_definition = matches!(
+            previous,
+            "fn" | "struct" | "enum" | "trait" | "mod" | "type"
+        );
         previous = word;
-        // Behind a dot or colons a name is used; it is judged where it is made, and others' names are theirs.
+        // Behind a dot or colons a name is used; it is judged where it is made, and others' names
+        // are theirs.
         if source.code[..at].ends_with(['.', ':']) {
             continue;
         }
         let parts = parts(word);
-        let banned = |list: &[(&str, &'static str)], part: &str| list.iter().find(|(bad, _)| *bad == part).map(|(_, good)| *good);
+        let banned = |list: &[(&str, &'static str)], part: &str| {
+            list.iter()
+                .find(|(bad, _)| *bad == part)
+                .map(|(_, good)| *good)
+        };
         let is_key = KEYS.iter().any(|key| word.contains(key)) || may_say_message(source);
-        let slip = parts.iter().find_map(|part| banned(&PARTS, part)).or_else(|| banned(&WHOLE, word)).or_else(|| {
-            let is_of_text = matches!(word, "trim_start" | "trim_end");
-            let applies = is_definition && !is_of_text && !(is_key && word.to_ascii_lowercase().contains("message"));
-            applies.then(|| parts.iter().find_map(|part| banned(&DEFINED, part))).flatten()
-        });
+        let slip = parts
+            .iter()
+            .find_map(|part| banned(&PARTS, part))
+            .or_else(|| banned(&WHOLE, word))
+            .or_else(|| {
+                let is_of_text = matches!(word, "trim_start" | "trim_end");
+                let applies = is_definition
+                    && !is_of_text
+                    && !(is_key && word.to_ascii_lowercase().contains("message"));
+                applies
+                    .then(|| parts.iter().find_map(|part| banned(&DEFINED, part)))
+                    .flatten()
+            });
         if let Some(instead) = slip {
             complain(line, word, instead);
         }
@@ -105,7 +136,10 @@ fn parts(identifier: &str) -> Vec<String> {
         }
         after_small = c.is_ascii_lowercase() || c.is_ascii_digit();
         if c != '_' {
-            parts.last_mut().expect("one part at least").push(c.to_ascii_lowercase());
+            parts
+                .last_mut()
+                .expect("one part at least")
+                .push(c.to_ascii_lowercase());
         }
     }
     parts
@@ -118,15 +152,20 @@ pub(super) fn check_prose(source: &Source) -> Vec<Finding> {
         let all: Vec<_> = words(line).collect();
         for (index, (at, word)) in all.iter().enumerate() {
             let word = word.to_ascii_lowercase();
-            let Some((_, instead)) = PROSE.iter().find(|(banned, _)| *banned == word) else { continue };
+            let Some((_, instead)) = PROSE.iter().find(|(banned, _)| *banned == word) else {
+                continue;
+            };
             // Kafka's keys hang together by dots, as in `max.message.bytes`.
-            let is_key =
-                line[..*at].ends_with('.') || all.get(index + 1).is_some_and(|(next, _)| line[at + word.len()..*next] == *".");
+            let is_key = line[..*at].ends_with('.')
+                || all
+                    .get(index + 1)
+                    .is_some_and(|(next, _)| line[at + word.len()..*next] == *".");
             let before = index.checked_sub(1).map_or("", |before| all[before].1);
             let after = all.get(index + 1).map_or("", |(_, after)| *after);
             let is_of_an_error = matches!(before, "error" | "panic");
             let is_of_old_formats = matches!(after, "set" | "sets" | "format" | "formats");
-            let may_be = word.starts_with("message") && (may_say_message(source) || is_of_an_error || is_of_old_formats);
+            let may_be = word.starts_with("message")
+                && (may_say_message(source) || is_of_an_error || is_of_old_formats);
             if !may_be && !is_key {
                 findings.push((number + 1, format!("`{word}`: say {instead}")));
             }

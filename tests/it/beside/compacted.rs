@@ -1,4 +1,5 @@
-//! A read-only log that reads as fast as it can while the writer compacts: no key is ever missing, and no look fails.
+//! A read-only log that reads as fast as it can while the writer compacts: no key is ever missing,
+//! and no look fails.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,9 @@ fn append(partition: &Partition, round: usize) {
     for key in 0..KEYS {
         // The first keys are written in every round, the last in few.
         if round.is_multiple_of(key / 4 + 1) {
-            partition.append((format!("key {key}"), round.to_string())).unwrap();
+            partition
+                .append((format!("key {key}"), round.to_string()))
+                .unwrap();
         }
     }
 }
@@ -33,8 +36,14 @@ fn append(partition: &Partition, round: usize) {
 fn every_key_is_there_at_each_look_alongside_compactions() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Log::open(dir.path()).unwrap();
-    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(600);
-    let written = writer.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(600);
+    let written = writer
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     append(&written, 0);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -48,12 +57,19 @@ fn every_key_is_there_at_each_look_alongside_compactions() {
         let open = Log::open_read_only(dir.path()).unwrap();
         let (mut before, mut looks) = (latest(&super::partition(&open)), 0);
         while !is_over.load(Ordering::Acquire) {
-            let opened_now = if looks % 4 == 0 { Some(Log::open_read_only(dir.path()).unwrap()) } else { None };
+            let opened_now = if looks % 4 == 0 {
+                Some(Log::open_read_only(dir.path()).unwrap())
+            } else {
+                None
+            };
             let partition = super::partition(opened_now.as_ref().unwrap_or(&open));
             assert_eq!(partition.log_start_offset(), 0);
             let found = latest(&partition);
             assert_eq!(found.len(), KEYS, "look {looks}");
-            assert!(before.iter().all(|(key, round)| found[key] >= *round), "look {looks}: {before:?}, then {found:?}");
+            assert!(
+                before.iter().all(|(key, round)| found[key] >= *round),
+                "look {looks}: {before:?}, then {found:?}"
+            );
             (before, looks) = (found, looks + 1);
         }
         assert!(looks > 5, "{looks} looks");

@@ -1,4 +1,5 @@
-//! What stands in the files of a writer that is at work, that was killed, or that is not annals: made by hand.
+//! What stands in the files of a writer that is at work, that was killed, or that is not annals:
+//! made by hand.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -18,14 +19,23 @@ fn active(partition: &Partition) -> PathBuf {
 }
 
 fn open(path: &PathBuf) -> File {
-    OpenOptions::new().read(true).write(true).open(path).unwrap()
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap()
 }
 
-/// A log of three batches that was not closed: its directory, its active file, and the bytes of another batch that fits behind.
+/// A log of three batches that was not closed: its directory, its active file, and the bytes of
+/// another batch that fits behind.
 fn stopped() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    let writing = log.create_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    let writing = log
+        .create_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     fill(&writing, 0..3, "value");
     let path = active(&writing);
     let before = fs::metadata(&path).unwrap().len();
@@ -74,7 +84,11 @@ fn a_torn_tail_is_waited_for_and_what_the_next_writer_makes_of_it_followed() {
         open(&path).write_all_at(&batch[..torn], end).unwrap();
         let before = tree(dir.path());
         let beside = Log::open_read_only(dir.path()).unwrap();
-        assert!(!beside.recovery().has_losses(), "{torn}: {:?}", beside.recovery());
+        assert!(
+            !beside.recovery().has_losses(),
+            "{torn}: {:?}",
+            beside.recovery()
+        );
         let follower = followed(partition(&beside).follow(..).unwrap());
         for offset in 0..3 {
             assert_eq!(next(&follower).0, offset);
@@ -117,10 +131,19 @@ fn a_recovery_that_cuts_what_was_read_is_noticed() {
 fn files_that_a_compaction_replaced_are_read_as_they_are_now() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    let config = TopicConfig::new().segment_bytes(300).set("cleanup.policy", "compact").unwrap();
-    let writing = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(300)
+        .set("cleanup.policy", "compact")
+        .unwrap();
+    let writing = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for number in 0..12 {
-        writing.append(annals::Record::new(format!("value {number}")).key("k")).unwrap();
+        writing
+            .append(annals::Record::new(format!("value {number}")).key("k"))
+            .unwrap();
     }
     let segments = writing.segments();
     assert!(segments.len() > 3);
@@ -171,10 +194,15 @@ fn damage_is_still_told() {
         assert!(reader.next_record().unwrap().is_some());
     }
     match reader.next_record() {
-        Err(Error::Corrupt(found)) => assert_eq!(found.offsets, damaged.base_offset..damaged.base_offset + 1),
+        Err(Error::Corrupt(found)) => {
+            assert_eq!(found.offsets, damaged.base_offset..damaged.base_offset + 1)
+        }
         other => panic!("{other:?}"),
     }
-    assert_eq!(looking.read(damaged.base_offset + 1..).unwrap().count() as u64, 19 - damaged.base_offset);
+    assert_eq!(
+        looking.read(damaged.base_offset + 1..).unwrap().count() as u64,
+        19 - damaged.base_offset
+    );
     assert!(looking.offset_for(annals::OffsetSpec::MaxTimestamp).is_ok());
 }
 
@@ -190,7 +218,14 @@ fn may_write(dir: &Path) -> bool {
 /// Runs `the_reader` as somebody who may not write; `None` where there is no way to.
 fn read_as_nobody(dir: &Path) -> Option<Output> {
     let mut reader = Command::new(std::env::current_exe().unwrap());
-    reader.args(["--exact", "beside::files::the_reader", "--nocapture", "--include-ignored"]).env(READER, dir);
+    reader
+        .args([
+            "--exact",
+            "beside::files::the_reader",
+            "--nocapture",
+            "--include-ignored",
+        ])
+        .env(READER, dir);
     if may_write(dir) {
         reader.uid(NOBODY).gid(NOBODY);
     }
@@ -202,9 +237,16 @@ fn a_directory_without_write_permission_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     fill(&partition(&log), 0..20, "value");
-    log.consumer_group("g").unwrap().commit([(("t", 0).into(), 7.into())]).unwrap();
+    log.consumer_group("g")
+        .unwrap()
+        .commit([(("t", 0).into(), 7.into())])
+        .unwrap();
     let set = |mode: u32, file_mode: u32| {
-        for of in [dir.path().to_owned(), dir.path().join("t-0"), dir.path().join("__consumer_offsets-0")] {
+        for of in [
+            dir.path().to_owned(),
+            dir.path().join("t-0"),
+            dir.path().join("__consumer_offsets-0"),
+        ] {
             for entry in fs::read_dir(&of).unwrap() {
                 let path = entry.unwrap().path();
                 let mode = if path.is_dir() { mode } else { file_mode };
@@ -218,7 +260,10 @@ fn a_directory_without_write_permission_is_read() {
     match read_as_nobody(dir.path()) {
         Some(read) => {
             let said = String::from_utf8_lossy(&read.stdout);
-            assert!(read.status.success() && said.contains("read 20, committed 7"), "{said}");
+            assert!(
+                read.status.success() && said.contains("read 20, committed 7"),
+                "{said}"
+            );
         }
         // Then only the unit tests, which record each call, tell.
         None => println!("not checked: this user writes where nobody may, and cannot be another"),
@@ -226,7 +271,10 @@ fn a_directory_without_write_permission_is_read() {
     let beside = Log::open_read_only(dir.path()).unwrap();
     assert_eq!(texts(&partition(&beside)).unwrap(), expect("value", 0..20));
     assert_eq!(before, tree(dir.path()));
-    assert!(matches!(partition(&beside).append("x"), Err(Error::ReadOnly)));
+    assert!(matches!(
+        partition(&beside).append("x"),
+        Err(Error::ReadOnly)
+    ));
     set(0o755, 0o644);
     fill(&partition(&log), 20..22, "value");
     assert_eq!(partition(&beside).log_end_offset(), 22);
@@ -235,11 +283,25 @@ fn a_directory_without_write_permission_is_read() {
 #[test]
 #[ignore = "runs in a process that may not write"]
 fn the_reader() {
-    let Some(dir) = std::env::var_os(READER).map(PathBuf::from) else { return };
+    let Some(dir) = std::env::var_os(READER).map(PathBuf::from) else {
+        return;
+    };
     assert!(!may_write(&dir), "it may not write");
     let beside = Log::open_read_only(&dir).unwrap();
     let read = texts(&partition(&beside)).unwrap().len();
-    let committed = beside.consumer_group("g").unwrap().committed(&("t", 0).into()).unwrap().unwrap().offset;
-    assert!(matches!(Log::open(&dir), Err(Error::Io { .. } | Error::Locked { .. })), "it needs more to write");
+    let committed = beside
+        .consumer_group("g")
+        .unwrap()
+        .committed(&("t", 0).into())
+        .unwrap()
+        .unwrap()
+        .offset;
+    assert!(
+        matches!(
+            Log::open(&dir),
+            Err(Error::Io { .. } | Error::Locked { .. })
+        ),
+        "it needs more to write"
+    );
     println!("read {read}, committed {committed}");
 }

@@ -1,5 +1,6 @@
-//! A read-only log beside a writer: what it sees of appends, rolls, cuts, deletions, topics. In `process` the writer is another
-//! process, which is killed; here both are in one, since they share nothing but the directory.
+//! A read-only log beside a writer: what it sees of appends, rolls, cuts, deletions, topics. In
+//! `process` the writer is another process, which is killed; here both are in one, since they share
+//! nothing but the directory.
 
 mod compacted;
 mod consumers;
@@ -24,7 +25,8 @@ fn partition(log: &Log) -> Partition {
 
 fn writer(dir: &Path) -> Log {
     let log = Log::open(dir).unwrap();
-    log.open_topic("t", 1, TopicConfig::new().segment_bytes(300)).unwrap();
+    log.open_topic("t", 1, TopicConfig::new().segment_bytes(300))
+        .unwrap();
     log
 }
 
@@ -52,7 +54,9 @@ fn followed(mut follower: Reader) -> Receiver<Result<(u64, String)>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         loop {
-            let next = follower.next_record().map(|record| record.map(|record| (record.offset(), record.text().into_owned())));
+            let next = follower
+                .next_record()
+                .map(|record| record.map(|record| (record.offset(), record.text().into_owned())));
             let Some(next) = next.transpose() else { return };
             let is_over = next.is_err();
             if sender.send(next).is_err() || is_over {
@@ -64,7 +68,10 @@ fn followed(mut follower: Reader) -> Receiver<Result<(u64, String)>> {
 }
 
 fn next(followed: &Receiver<Result<(u64, String)>>) -> (u64, String) {
-    followed.recv_timeout(PATIENCE).expect("a follower is not forgotten").unwrap()
+    followed
+        .recv_timeout(PATIENCE)
+        .expect("a follower is not forgotten")
+        .unwrap()
 }
 
 #[test]
@@ -73,17 +80,34 @@ fn every_answer_is_of_now() {
     let log = writer(dir.path());
     let beside = Log::open_read_only(dir.path()).unwrap();
     let looking = partition(&beside);
-    assert_eq!((looking.log_start_offset(), looking.log_end_offset()), (0, 0));
+    assert_eq!(
+        (looking.log_start_offset(), looking.log_end_offset()),
+        (0, 0)
+    );
     fill(&partition(&log), 0..40, "value");
     assert_eq!(looking.log_end_offset(), 40);
     assert_eq!(looking.segments().len(), partition(&log).segments().len());
     assert_eq!(texts(&looking).unwrap(), expect("value", 0..40));
-    assert_eq!(looking.offset_for(OffsetSpec::Latest).unwrap().unwrap().offset, 40);
+    assert_eq!(
+        looking
+            .offset_for(OffsetSpec::Latest)
+            .unwrap()
+            .unwrap()
+            .offset,
+        40
+    );
     partition(&log).delete_records_before(20).unwrap();
     let first = partition(&log).segments()[0].base_offset;
     assert!(first > 10);
-    assert_eq!(looking.log_start_offset(), first, "the files that are left tell");
-    assert!(matches!(looking.read(0..), Err(Error::OffsetOutOfRange { requested: 0, .. })));
+    assert_eq!(
+        looking.log_start_offset(),
+        first,
+        "the files that are left tell"
+    );
+    assert!(matches!(
+        looking.read(0..),
+        Err(Error::OffsetOutOfRange { requested: 0, .. })
+    ));
     log.flush().unwrap();
     drop(beside.topic("t").unwrap());
     assert_eq!(looking.log_start_offset(), 20, "the topic file tells");
@@ -136,10 +160,26 @@ fn retention_takes_what_an_old_reader_has_yet_to_read() {
                 other => break other.map(|record| record.is_some()),
             }
         };
-        assert!(matches!(told, Err(Error::OffsetOutOfRange { log_start: 40, .. }) | Ok(false)), "{told:?}");
+        assert!(
+            matches!(
+                told,
+                Err(Error::OffsetOutOfRange { log_start: 40, .. }) | Ok(false)
+            ),
+            "{told:?}"
+        );
     }
-    assert!(matches!(unopened.next_record(), Err(Error::OffsetOutOfRange { requested: 12, log_start: 40, .. })));
-    assert_eq!((looking.log_start_offset(), looking.log_end_offset()), (40, 40));
+    assert!(matches!(
+        unopened.next_record(),
+        Err(Error::OffsetOutOfRange {
+            requested: 12,
+            log_start: 40,
+            ..
+        })
+    ));
+    assert_eq!(
+        (looking.log_start_offset(), looking.log_end_offset()),
+        (40, 40)
+    );
     fill(&partition(&log), 40..41, "value");
     assert_eq!(texts(&looking).unwrap(), ["value 40"]);
 }
@@ -155,25 +195,36 @@ fn topics_come_grow_and_go() {
     let topic = beside.topic("u").unwrap();
     assert_eq!(topic.id(), written.id());
     assert_eq!(beside.topics().len(), 2);
-    assert!(matches!(topic.partition(2), Err(Error::UnknownPartition(_))));
+    assert!(matches!(
+        topic.partition(2),
+        Err(Error::UnknownPartition(_))
+    ));
     written.increase_partitions_to(3).unwrap();
     written.partition(2).unwrap().append("b").unwrap();
     assert_eq!(texts(&topic.partition(2).unwrap()).unwrap(), ["b"]);
     assert_eq!(topic.partitions().len(), 3);
-    written.update_config(TopicConfig::new().segment_bytes(12_345)).unwrap();
+    written
+        .update_config(TopicConfig::new().segment_bytes(12_345))
+        .unwrap();
     assert_eq!(topic.config(), written.config());
 
     let held = topic.partition(0).unwrap();
     let follower = followed(held.follow(..).unwrap());
     assert_eq!(next(&follower).1, "a");
     log.delete_topic("u").unwrap();
-    assert!(matches!(follower.recv_timeout(PATIENCE).unwrap(), Err(Error::UnknownTopic(_))));
+    assert!(matches!(
+        follower.recv_timeout(PATIENCE).unwrap(),
+        Err(Error::UnknownTopic(_))
+    ));
     assert!(matches!(held.read(..), Err(Error::UnknownTopic(_))));
     assert!(matches!(beside.topic("u"), Err(Error::UnknownTopic(_))));
     assert!(matches!(topic.partition(0), Err(Error::UnknownTopic(_))));
     let anew = log.create_topic("u", 1, TopicConfig::new()).unwrap();
     anew.append("c").unwrap();
-    assert!(matches!(held.read(..), Err(Error::UnknownTopic(_))), "it is of the one that was deleted");
+    assert!(
+        matches!(held.read(..), Err(Error::UnknownTopic(_))),
+        "it is of the one that was deleted"
+    );
     let again = beside.topic("u").unwrap();
     assert_eq!(again.id(), anew.id());
     assert_ne!(again.id(), topic.id());
@@ -202,9 +253,15 @@ fn a_topic_that_is_another_by_the_next_look_is_not_mistaken() {
 fn a_directory_is_opened_while_it_becomes_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
-    assert!(matches!(Log::open_read_only(&root), Err(Error::NotALog { .. })));
+    assert!(matches!(
+        Log::open_read_only(&root),
+        Err(Error::NotALog { .. })
+    ));
     fs::create_dir(&root).unwrap();
-    assert!(matches!(Log::open_read_only(&root), Err(Error::NotALog { .. })), "nothing says yet that it is to be a log");
+    assert!(
+        matches!(Log::open_read_only(&root), Err(Error::NotALog { .. })),
+        "nothing says yet that it is to be a log"
+    );
     fs::write(root.join(".lock"), "").unwrap();
     let beside = Log::open_read_only(&root).unwrap();
     assert!(beside.topics().is_empty() && beside.cluster_id().is_none());
@@ -212,7 +269,10 @@ fn a_directory_is_opened_while_it_becomes_a_log() {
     fs::remove_file(root.join("meta.properties")).unwrap();
     fill(&partition(&log), 0..2, "value");
     assert_eq!(texts(&partition(&beside)).unwrap(), expect("value", 0..2));
-    assert_eq!(texts(&partition(&Log::open_read_only(&root).unwrap())).unwrap(), expect("value", 0..2));
+    assert_eq!(
+        texts(&partition(&Log::open_read_only(&root).unwrap())).unwrap(),
+        expect("value", 0..2)
+    );
 
     // Whatever is seen of a log that is being made, over and over: it is none yet, or it is one.
     for _ in 0..30 {
@@ -229,7 +289,9 @@ fn a_directory_is_opened_while_it_becomes_a_log() {
         while !made.is_finished() {
             match Log::open_read_only(&root) {
                 Ok(beside) => match beside.topic("t").and_then(|topic| topic.partition(0)) {
-                    Ok(partition) => assert!(expect("value", 0..3).starts_with(&texts(&partition).unwrap())),
+                    Ok(partition) => {
+                        assert!(expect("value", 0..3).starts_with(&texts(&partition).unwrap()))
+                    }
                     Err(Error::UnknownTopic(_) | Error::UnknownPartition(_)) => {}
                     Err(error) => panic!("{error}"),
                 },
@@ -238,6 +300,9 @@ fn a_directory_is_opened_while_it_becomes_a_log() {
             }
         }
         made.join().unwrap();
-        assert_eq!(texts(&partition(&Log::open_read_only(&root).unwrap())).unwrap(), expect("value", 0..3));
+        assert_eq!(
+            texts(&partition(&Log::open_read_only(&root).unwrap())).unwrap(),
+            expect("value", 0..3)
+        );
     }
 }

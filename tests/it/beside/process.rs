@@ -1,5 +1,5 @@
-//! The writer is another process: this binary, which runs itself again. It is killed in the midst of an append, and started anew,
-//! while a follower goes on.
+//! The writer is another process: this binary, which runs itself again. It is killed in the midst
+//! of an append, and started anew, while a follower goes on.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -20,14 +20,24 @@ pub(super) struct Writer(Child);
 impl Writer {
     pub(super) fn start(dir: &Path, task: &str) -> (Self, impl Iterator<Item = u64> + use<>) {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "beside::process::the_writer", "--nocapture", "--include-ignored"])
+            .args([
+                "--exact",
+                "beside::process::the_writer",
+                "--nocapture",
+                "--include-ignored",
+            ])
             .env(WRITER, dir)
             .env(TASK, task)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(std::io::Result::ok);
-        (Self(child), lines.filter_map(|line| line.strip_prefix("end ")?.parse().ok()))
+        let lines = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .map_while(std::io::Result::ok);
+        (
+            Self(child),
+            lines.filter_map(|line| line.strip_prefix("end ")?.parse().ok()),
+        )
     }
 
     pub(super) fn kill(mut self) {
@@ -43,7 +53,8 @@ impl Drop for Writer {
     }
 }
 
-/// Takes records up to `end` from a follower that has had those below `from`: no gap, none twice, none that was not written.
+/// Takes records up to `end` from a follower that has had those below `from`: no gap, none twice,
+/// none that was not written.
 fn check_up_to(follower: &Receiver<Result<(u64, String)>>, from: u64, end: u64) -> u64 {
     for offset in from..end {
         assert_eq!(next(follower), (offset, format!("value {offset}")));
@@ -89,7 +100,11 @@ fn retention_in_another_process_is_followed() {
     while next < end {
         let mut reader = match looking.read(next..) {
             Ok(reader) => reader,
-            Err(Error::OffsetOutOfRange { requested, log_start, .. }) if requested < log_start => {
+            Err(Error::OffsetOutOfRange {
+                requested,
+                log_start,
+                ..
+            }) if requested < log_start => {
                 (next, overtaken) = (log_start, overtaken + 1);
                 continue;
             }
@@ -98,7 +113,10 @@ fn retention_in_another_process_is_followed() {
         loop {
             match reader.next_record() {
                 Ok(Some(record)) => {
-                    assert_eq!((record.offset(), record.text().into_owned()), (next, format!("value {next}")));
+                    assert_eq!(
+                        (record.offset(), record.text().into_owned()),
+                        (next, format!("value {next}"))
+                    );
                     next += 1;
                 }
                 Ok(None) => break,
@@ -125,12 +143,20 @@ fn topics_that_another_process_makes_and_deletes_are_seen() {
     let mut deleted = 0;
     let until = std::time::Instant::now() + PATIENCE;
     while ids.len() < 5 || deleted == 0 {
-        assert!(std::time::Instant::now() < until, "{} topics, {deleted} deleted", ids.len());
+        assert!(
+            std::time::Instant::now() < until,
+            "{} topics, {deleted} deleted",
+            ids.len()
+        );
         let seen = beside.topic("u").and_then(|topic| {
             ids.extend(topic.id());
             let mut reader = topic.partition(0)?.read(..)?;
             while let Some(record) = reader.next_record()? {
-                assert_eq!(Some(record.text().into_owned()), topic.id(), "a record of another topic");
+                assert_eq!(
+                    Some(record.text().into_owned()),
+                    topic.id(),
+                    "a record of another topic"
+                );
             }
             Ok(())
         });
@@ -146,18 +172,32 @@ fn topics_that_another_process_makes_and_deletes_are_seen() {
 #[test]
 #[ignore = "runs in the process that another test kills"]
 fn the_writer() {
-    let Some(dir) = std::env::var_os(WRITER) else { return };
+    let Some(dir) = std::env::var_os(WRITER) else {
+        return;
+    };
     let task = std::env::var(TASK).unwrap();
     let log = Log::open(dir).unwrap();
     if task.starts_with("zeros") {
         return zeros::write(&log, task == "zeros-delete");
     }
-    let durability = if task == "synced" { Durability::Synced } else { Durability::Os };
-    let config = TopicConfig::new().segment_bytes(1_000).durability(durability);
-    let partition = log.open_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let durability = if task == "synced" {
+        Durability::Synced
+    } else {
+        Durability::Os
+    };
+    let config = TopicConfig::new()
+        .segment_bytes(1_000)
+        .durability(durability);
+    let partition = log
+        .open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     loop {
         let end = partition.log_end_offset();
-        let appended = partition.append_batch((end..end + 3).map(|offset| format!("value {offset}"))).unwrap();
+        let appended = partition
+            .append_batch((end..end + 3).map(|offset| format!("value {offset}")))
+            .unwrap();
         if task == "delete" && end > 60 {
             partition.delete_records_before(end - 60).unwrap();
         }

@@ -1,5 +1,6 @@
-//! A writer that syncs what it appends, and so has zeros ahead of the end of its files: they and their going are never taken for
-//! records, nor for damage. It rolls, deletes, is killed, cuts what it was killed at, and goes on.
+//! A writer that syncs what it appends, and so has zeros ahead of the end of its files: they and
+//! their going are never taken for records, nor for damage. It rolls, deletes, is killed, cuts what
+//! it was killed at, and goes on.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,18 +12,31 @@ use super::{PATIENCE, followed, partition};
 
 /// Large enough for zeros to be written ahead of them, in segments that hold some dozens.
 fn value(offset: u64) -> String {
-    format!("{offset:0>width$}", width = 1_000 + usize::try_from(offset % 7).unwrap() * 300)
+    format!(
+        "{offset:0>width$}",
+        width = 1_000 + usize::try_from(offset % 7).unwrap() * 300
+    )
 }
 
 fn config() -> TopicConfig {
-    TopicConfig::new().segment_bytes(150_000).durability(Durability::Synced).retention(None)
+    TopicConfig::new()
+        .segment_bytes(150_000)
+        .durability(Durability::Synced)
+        .retention(None)
 }
 
 /// What the other process does.
 pub(super) fn write(log: &Log, deletes: bool) {
-    let partition = log.open_topic("t", 1, config()).unwrap().partition(0).unwrap();
+    let partition = log
+        .open_topic("t", 1, config())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     loop {
-        let offset = partition.append(value(partition.log_end_offset())).unwrap().offset;
+        let offset = partition
+            .append(value(partition.log_end_offset()))
+            .unwrap()
+            .offset;
         if deletes && offset > 120 {
             partition.delete_records_before(offset - 120).unwrap();
         }
@@ -30,11 +44,16 @@ pub(super) fn write(log: &Log, deletes: bool) {
     }
 }
 
-/// Reads to the end of what is there, from `from` or from where the log starts meanwhile; where it ended.
+/// Reads to the end of what is there, from `from` or from where the log starts meanwhile; where it
+/// ended.
 fn read_on(reader: &mut Reader) -> Result<u64> {
     let mut next = None;
     while let Some(record) = reader.next_record()? {
-        assert!(next.is_none_or(|next| next == record.offset()), "{next:?}: {}", record.offset());
+        assert!(
+            next.is_none_or(|next| next == record.offset()),
+            "{next:?}: {}",
+            record.offset()
+        );
         assert_eq!(record.text(), value(record.offset()));
         next = Some(record.offset() + 1);
     }
@@ -77,15 +96,24 @@ fn zeros_ahead_of_another_process_are_never_damage() {
             let end = writer.1.nth(180 + 31 * round).unwrap();
             saw_zeros += u32::from(has_zeros(&beside));
             while had < end {
-                match follower.recv_timeout(PATIENCE).expect("a follower is not forgotten") {
+                match follower
+                    .recv_timeout(PATIENCE)
+                    .expect("a follower is not forgotten")
+                {
                     Ok((offset, text)) => {
-                        assert!(offset == had || is_anew && offset > had, "{offset} behind {had}");
+                        assert!(
+                            offset == had || is_anew && offset > had,
+                            "{offset} behind {had}"
+                        );
                         assert_eq!(text, value(offset));
                         (had, is_anew) = (offset + 1, false);
                     }
                     // It was slow, and the writer deletes.
-                    Err(Error::OffsetOutOfRange { log_start, .. }) if task == "zeros-delete" && log_start > had => {
-                        (follower, is_anew) = (followed(partition(&beside).follow(..).unwrap()), true);
+                    Err(Error::OffsetOutOfRange { log_start, .. })
+                        if task == "zeros-delete" && log_start > had =>
+                    {
+                        (follower, is_anew) =
+                            (followed(partition(&beside).follow(..).unwrap()), true);
                     }
                     Err(error) => panic!("{error}"),
                 }

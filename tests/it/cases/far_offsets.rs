@@ -1,5 +1,5 @@
-//! A segment with offsets 2^31 and more above its base, as brokers before 2.0 left it when they compacted: no index entry can speak
-//! of them, and every record is found all the same.
+//! A segment with offsets 2^31 and more above its base, as brokers before 2.0 left it when they
+//! compacted: no index entry can speak of them, and every record is found all the same.
 
 use std::fs;
 use std::path::Path;
@@ -17,8 +17,12 @@ const ALL: [u64; 5] = [0, 5, FAR, FARTHER, FARTHER + 1];
 
 /// Base offsets of the `.log` files in a directory.
 fn bases(dir: &Path) -> Vec<u64> {
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut bases: Vec<_> = names.filter_map(|name| name.strip_suffix(".log").map(|base| base.parse().unwrap())).collect();
+    let names = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut bases: Vec<_> = names
+        .filter_map(|name| name.strip_suffix(".log").map(|base| base.parse().unwrap()))
+        .collect();
     bases.sort_unstable();
     bases
 }
@@ -29,7 +33,12 @@ fn check(partition: &Partition, all: &[u64]) {
     for (number, offset) in all.iter().enumerate() {
         let before = number.checked_sub(1).map_or(0, |before| all[before] + 1);
         for from in [before, *offset] {
-            let found = partition.read(from..).unwrap().next_record().unwrap().map(|record| record.offset());
+            let found = partition
+                .read(from..)
+                .unwrap()
+                .next_record()
+                .unwrap()
+                .map(|record| record.offset());
             assert_eq!(found, Some(*offset), "from {from}");
         }
     }
@@ -37,11 +46,15 @@ fn check(partition: &Partition, all: &[u64]) {
 
 /// Gives the records times that rise with their offsets.
 fn set_times(root: &Path) {
-    for (file, starts) in [("00000000000000000000", &[0_usize, 72, 144, 225][..]), ("00000000008589934593", &[0])] {
+    for (file, starts) in [
+        ("00000000000000000000", &[0_usize, 72, 144, 225][..]),
+        ("00000000008589934593", &[0]),
+    ] {
         let path = root.join(format!("t-0/{file}.log"));
         let mut bytes = fs::read(&path).unwrap();
         for start in starts {
-            let size = 12 + u32::from_be_bytes(bytes[start + 8..start + 12].try_into().unwrap()) as usize;
+            let size =
+                12 + u32::from_be_bytes(bytes[start + 8..start + 12].try_into().unwrap()) as usize;
             let batch = &mut bytes[*start..start + size];
             let offset = i64::from_be_bytes(batch[..8].try_into().unwrap());
             super::edit(batch, 27, &(1_000 + offset).to_be_bytes());
@@ -105,13 +118,22 @@ fn a_time_is_found_in_a_batch_that_no_index_entry_speaks_of() {
             let partition = only(&log);
             for offset in &ALL[..4] {
                 let at = Timestamp::from_millis(1_000 + i64::try_from(*offset).unwrap());
-                assert_eq!(partition.offset_for(at).unwrap().map(|found| found.offset), Some(*offset));
+                assert_eq!(
+                    partition.offset_for(at).unwrap().map(|found| found.offset),
+                    Some(*offset)
+                );
             }
-            let max = partition.offset_for(OffsetSpec::MaxTimestamp).unwrap().map(|found| found.offset);
+            let max = partition
+                .offset_for(OffsetSpec::MaxTimestamp)
+                .unwrap()
+                .map(|found| found.offset);
             assert_eq!(max, Some(FARTHER));
             if partition.log_end_offset() == FARTHER + 1 {
-                // It begins a segment: from now on the one with the far offsets is sealed, and has its index in files.
-                partition.append(Record::new("old").timestamp(Timestamp::from_millis(0))).unwrap();
+                // It begins a segment: from now on the one with the far offsets is sealed, and has
+                // its index in files.
+                partition
+                    .append(Record::new("old").timestamp(Timestamp::from_millis(0)))
+                    .unwrap();
             }
             if closes {
                 log.close().unwrap();
@@ -122,7 +144,13 @@ fn a_time_is_found_in_a_batch_that_no_index_entry_speaks_of() {
 
 #[test]
 fn a_truncation_cuts_between_far_offsets() {
-    for (end, left) in [(FARTHER + 1, 4), (FARTHER, 3), (FAR + 7, 3), (FAR, 2), (3, 1)] {
+    for (end, left) in [
+        (FARTHER + 1, 4),
+        (FARTHER, 3),
+        (FAR + 7, 3),
+        (FAR, 2),
+        (3, 1),
+    ] {
         let (_dir, root) = copy_of(CASE);
         let log = Log::open(&root).unwrap();
         let partition = only(&log);
@@ -141,13 +169,25 @@ fn a_truncation_cuts_between_far_offsets() {
 fn a_compaction_writes_segments_in_which_offsets_are_near() {
     let (_dir, root) = copy_of(CASE);
     let log = Log::open(&root).unwrap();
-    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(200)).unwrap();
+    log.topic("t")
+        .unwrap()
+        .update_config(
+            TopicConfig::new()
+                .cleanup_policy(CleanupPolicy::Compact)
+                .segment_bytes(200),
+        )
+        .unwrap();
     let partition = only(&log);
-    partition.append(Record::new(vec![0; 120]).key("k5")).unwrap();
+    partition
+        .append(Record::new(vec![0; 120]).key("k5"))
+        .unwrap();
     partition.compact().unwrap();
     // The record at 2^31 has the key of the one at 2^33 + 1; the new one is in the active segment.
     let left = [0, 5, FARTHER, FARTHER + 1, FARTHER + 2];
-    assert_eq!(bases(&root.join("t-0")), [0, FARTHER, FARTHER + 1, FARTHER + 2]);
+    assert_eq!(
+        bases(&root.join("t-0")),
+        [0, FARTHER, FARTHER + 1, FARTHER + 2]
+    );
     assert_eq!(offsets(&partition), left);
     partition.compact().unwrap();
     assert_eq!(offsets(&partition), left);
@@ -163,7 +203,10 @@ fn a_compaction_writes_segments_in_which_offsets_are_near() {
 fn a_compaction_that_removes_nothing_brings_far_offsets_near() {
     let (_dir, root) = copy_of(CASE);
     let log = Log::open(&root).unwrap();
-    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    log.topic("t")
+        .unwrap()
+        .update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))
+        .unwrap();
     assert!(only(&log).compact().unwrap().segments_compacted > 0);
     assert_eq!(bases(&root.join("t-0")), [0, FAR, FARTHER, FARTHER + 1]);
     check(&only(&log), &ALL);
@@ -174,7 +217,12 @@ fn a_salvaged_partition_has_every_record_in_segments_that_can_have_it() {
     let (dir, root) = copy_of(CASE);
     let to = dir.path().join("salvaged-0");
     let salvaged = salvage(root.join("t-0"), &to).unwrap();
-    assert_eq!((salvaged.records, salvaged.lost.len()), (5, 0), "{:?}", salvaged.lost);
+    assert_eq!(
+        (salvaged.records, salvaged.lost.len()),
+        (5, 0),
+        "{:?}",
+        salvaged.lost
+    );
     check(&Partition::open(&to, TopicConfig::new()).unwrap(), &ALL);
     assert_eq!(bases(&to), [0, FAR, FARTHER, FARTHER + 1]);
     assert_eq!(verify(&to).unwrap(), []);
@@ -192,5 +240,13 @@ fn a_consumer_gets_far_offsets_and_commits_behind_them() {
     }
     assert_eq!(found, ALL);
     consumer.commit().unwrap();
-    assert_eq!(log.consumer_group("g").unwrap().committed(&("t", 0).into()).unwrap().unwrap().offset, FARTHER + 2);
+    assert_eq!(
+        log.consumer_group("g")
+            .unwrap()
+            .committed(&("t", 0).into())
+            .unwrap()
+            .unwrap()
+            .offset,
+        FARTHER + 2
+    );
 }

@@ -1,4 +1,5 @@
-//! A header whose name is not UTF-8: nothing refuses it, and whatever writes the record again keeps its bytes.
+//! A header whose name is not UTF-8: nothing refuses it, and whatever writes the record again keeps
+//! its bytes.
 
 use annals::inspect::{DumpOptions, dump, salvage, verify};
 use annals::{CleanupPolicy, Log, Partition, ReadOptions, Record, TopicConfig};
@@ -25,10 +26,15 @@ fn odd(partition: &Partition) -> Vec<u64> {
 #[test]
 fn a_record_with_such_a_header_is_read() {
     let (_dir, root) = copy_of("header-names");
-    for partition in [only(&Log::open_read_only(&root).unwrap()), only(&Log::open(&root).unwrap())] {
+    for partition in [
+        only(&Log::open_read_only(&root).unwrap()),
+        only(&Log::open(&root).unwrap()),
+    ] {
         assert_eq!(offsets(&partition), [0, 1, 2, 3]);
         assert_eq!(odd(&partition), [1]);
-        let mut reader = partition.read_with(.., ReadOptions::new().skip_corrupt(true)).unwrap();
+        let mut reader = partition
+            .read_with(.., ReadOptions::new().skip_corrupt(true))
+            .unwrap();
         while reader.next_record().unwrap().is_some() {}
         assert!(reader.take_skipped().is_empty());
     }
@@ -45,17 +51,29 @@ fn a_dump_shows_the_name_as_kafkas_tool_does() {
     let (_dir, root) = copy_of("header-names");
     let file = root.join("t-0/00000000000000000000.log");
     let (mut out, mut problems) = (Vec::new(), Vec::new());
-    let findings = dump(&[file], &DumpOptions::new().deep_iteration(true), &mut out, &mut problems).unwrap();
+    let findings = dump(
+        &[file],
+        &DumpOptions::new().deep_iteration(true),
+        &mut out,
+        &mut problems,
+    )
+    .unwrap();
     assert_eq!(findings, []);
     let out = String::from_utf8(out).unwrap();
-    assert!(out.contains("| offset: 1 ") && out.contains("headerKeys: [caf\u{fffd}]"), "{out}");
+    assert!(
+        out.contains("| offset: 1 ") && out.contains("headerKeys: [caf\u{fffd}]"),
+        "{out}"
+    );
 }
 
 #[test]
 fn a_broker_directory_with_such_a_record_is_compacted() {
     let (_dir, root) = copy_of("header-names");
     let log = Log::open(&root).unwrap();
-    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    log.topic("t")
+        .unwrap()
+        .update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))
+        .unwrap();
     let partition = only(&log);
     assert_eq!(partition.compact().unwrap().segments_compacted, 1);
     assert_eq!(offsets(&partition), [2, 3]);
@@ -65,7 +83,11 @@ fn a_broker_directory_with_such_a_record_is_compacted() {
 fn a_mirrored_record_keeps_the_bytes_of_the_name() {
     let (_dir, root) = copy_of("header-names");
     let source = only(&Log::open_read_only(&root).unwrap());
-    let target = Log::in_memory().open_topic("mirror", 1, TopicConfig::new().retention(None)).unwrap().partition(0).unwrap();
+    let target = Log::in_memory()
+        .open_topic("mirror", 1, TopicConfig::new().retention(None))
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let mut reader = source.read(..).unwrap();
     while let Some(record) = reader.next_record().unwrap() {
         target.append(Record::from(record)).unwrap();
@@ -76,23 +98,39 @@ fn a_mirrored_record_keeps_the_bytes_of_the_name() {
 /// A batch of three, of which only the middle one has no odd header.
 fn append_batch(partition: &Partition) {
     let odd = |key| Record::new("v").key(key).header_bytes(LATIN1, "1");
-    partition.append_batch([odd("a"), Record::new("v").key("b"), odd("c")]).unwrap();
+    partition
+        .append_batch([odd("a"), Record::new("v").key("b"), odd("c")])
+        .unwrap();
 }
 
 #[test]
 fn a_batch_that_is_written_again_keeps_the_bytes_of_the_name() {
-    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(200);
-    let partition = Log::in_memory().open_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(200);
+    let partition = Log::in_memory()
+        .open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     append_batch(&partition);
     append_batch(&partition);
     partition.append(Record::new("later").key("a")).unwrap();
     assert_eq!(odd(&partition), [0, 2, 3, 5]);
     partition.truncate_to(5).unwrap();
     assert_eq!(odd(&partition), [0, 2, 3]);
-    partition.append(Record::new(vec![0; 100]).key("a")).unwrap();
-    partition.append(Record::new(vec![0; 100]).key("a")).unwrap();
+    partition
+        .append(Record::new(vec![0; 100]).key("a"))
+        .unwrap();
+    partition
+        .append(Record::new(vec![0; 100]).key("a"))
+        .unwrap();
     assert!(partition.compact().unwrap().records_removed > 0);
-    assert_eq!(odd(&partition), [2], "of `c` the first is the only one that was not cut");
+    assert_eq!(
+        odd(&partition),
+        [2],
+        "of `c` the first is the only one that was not cut"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Batches of several records that state a last offset delta of 0, as a client library wrote them until 2018: a consumer gets every
-//! record at its offset, and the next record comes after them all.
+//! Batches of several records that state a last offset delta of 0, as a client library wrote them
+//! until 2018: a consumer gets every record at its offset, and the next record comes after them
+//! all.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +44,10 @@ fn texts(partition: &Partition, from: u64) -> Vec<String> {
 fn every_record_is_read_and_the_next_comes_after_them() {
     for closes in [true, false] {
         let (_dir, root) = copy_of(CASE);
-        assert_eq!(offsets(&only(&Log::open_read_only(&root).unwrap())), [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(
+            offsets(&only(&Log::open_read_only(&root).unwrap())),
+            [2, 3, 4, 5, 6, 7, 8, 9, 10]
+        );
         let log = Log::open(&root).unwrap();
         assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
         let partition = only(&log);
@@ -70,7 +74,10 @@ fn a_read_begins_at_every_record() {
         let expected: Vec<_> = (offset - 2..9).map(|number| format!("v{number}")).collect();
         assert_eq!(texts(&partition, offset), expected, "from {offset}");
         let mut batches = partition.read(offset..=offset).unwrap();
-        assert_eq!(batches.next().unwrap().unwrap().offsets(), offset..offset + 1);
+        assert_eq!(
+            batches.next().unwrap().unwrap().offsets(),
+            offset..offset + 1
+        );
         assert!(batches.next().is_none(), "after {offset}");
     }
 }
@@ -97,7 +104,15 @@ fn a_consumer_gets_each_record_once_and_commits_the_end() {
     }
     assert_eq!(found, [2, 3, 4, 5, 6, 7, 8, 9, 10]);
     consumer.commit().unwrap();
-    assert_eq!(log.consumer_group("g").unwrap().committed(&("t", 0).into()).unwrap().unwrap().offset, 11);
+    assert_eq!(
+        log.consumer_group("g")
+            .unwrap()
+            .committed(&("t", 0).into())
+            .unwrap()
+            .unwrap()
+            .offset,
+        11
+    );
 }
 
 #[test]
@@ -105,10 +120,23 @@ fn a_dump_shows_what_the_headers_state_and_every_record() {
     let (_dir, root) = copy_of(CASE);
     let (mut out, mut problems) = (Vec::new(), Vec::new());
     let file = root.join("t-0/00000000000000000000.log");
-    let findings = dump(&[file], &DumpOptions::new().deep_iteration(true), &mut out, &mut problems).unwrap();
-    assert_eq!(findings.len(), 1, "the log does not begin with offset 0: {findings:?}");
+    let findings = dump(
+        &[file],
+        &DumpOptions::new().deep_iteration(true),
+        &mut out,
+        &mut problems,
+    )
+    .unwrap();
+    assert_eq!(
+        findings.len(),
+        1,
+        "the log does not begin with offset 0: {findings:?}"
+    );
     let out = String::from_utf8(out).unwrap();
-    assert!(out.contains("baseOffset: 8 lastOffset: 8 count: 3 "), "{out}");
+    assert!(
+        out.contains("baseOffset: 8 lastOffset: 8 count: 3 "),
+        "{out}"
+    );
     for offset in 2..11 {
         assert!(out.contains(&format!("| offset: {offset} ")), "{out}");
     }
@@ -129,42 +157,76 @@ fn a_truncation_keeps_the_records_below() {
 fn a_compaction_keeps_the_latest_record_of_each_key() {
     let (_dir, root) = copy_of(CASE);
     let log = Log::open(&root).unwrap();
-    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(300)).unwrap();
+    log.topic("t")
+        .unwrap()
+        .update_config(
+            TopicConfig::new()
+                .cleanup_policy(CleanupPolicy::Compact)
+                .segment_bytes(300),
+        )
+        .unwrap();
     let partition = only(&log);
-    partition.append(Record::new(vec![0; 100]).key("other")).unwrap();
+    partition
+        .append(Record::new(vec![0; 100]).key("other"))
+        .unwrap();
     assert!(partition.segments().len() > 1);
     partition.compact().unwrap();
     assert_eq!(offsets(&partition), [10, 11]);
     for offset in 2..11 {
-        assert_eq!(partition.read(offset..).unwrap().next_record().unwrap().unwrap().offset(), 10, "from {offset}");
+        assert_eq!(
+            partition
+                .read(offset..)
+                .unwrap()
+                .next_record()
+                .unwrap()
+                .unwrap()
+                .offset(),
+            10,
+            "from {offset}"
+        );
     }
     assert_eq!(verify(root.join("t-0")).unwrap(), []);
 }
 
-/// All codecs' batches, several segments and index entries; opened with and without the indexes, cleanly and not.
+/// All codecs' batches, several segments and index entries; opened with and without the indexes,
+/// cleanly and not.
 #[test]
 fn every_look_up_in_many_such_batches_is_right() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("t-0");
-    let config = || TopicConfig::new().segment_bytes(500).index_interval_bytes(100).retention(None);
+    let config = || {
+        TopicConfig::new()
+            .segment_bytes(500)
+            .index_interval_bytes(100)
+            .retention(None)
+    };
     let partition = Partition::open(&root, config()).unwrap();
     for base in (0..60).step_by(3) {
         let record = |offset: u64| {
             let at = annals::Timestamp::from_millis(i64::try_from(offset).unwrap());
-            Record::new(format!("v{offset}")).key(offset.to_string()).timestamp(at)
+            Record::new(format!("v{offset}"))
+                .key(offset.to_string())
+                .timestamp(at)
         };
-        partition.append_batch([record(base), record(base + 1), record(base + 2)]).unwrap();
+        partition
+            .append_batch([record(base), record(base + 1), record(base + 2)])
+            .unwrap();
     }
     assert!(partition.segments().len() > 3);
     drop(partition);
     lower_deltas(&root);
-    // The log is not one of ours any more: no base offset follows on what the batch before it states.
+    // The log is not one of ours any more: no base offset follows on what the batch before it
+    // states.
     for name in ["lone-partition", ".kafka_cleanshutdown"] {
         fs::remove_file(root.join(name)).unwrap();
     }
     for entry in fs::read_dir(&root).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|suffix| suffix == "index" || suffix == "timeindex") || path.ends_with("index-digests") {
+        if path
+            .extension()
+            .is_some_and(|suffix| suffix == "index" || suffix == "timeindex")
+            || path.ends_with("index-digests")
+        {
             fs::remove_file(path).unwrap();
         }
     }
@@ -172,9 +234,17 @@ fn every_look_up_in_many_such_batches_is_right() {
         let partition = Partition::open(&root, config()).unwrap();
         for offset in 0..60 {
             let mut reader = partition.read(offset..).unwrap();
-            assert_eq!(reader.next_record().unwrap().unwrap().offset(), offset, "round {round}");
+            assert_eq!(
+                reader.next_record().unwrap().unwrap().offset(),
+                offset,
+                "round {round}"
+            );
             let at = annals::Timestamp::from_millis(i64::try_from(offset).unwrap());
-            assert_eq!(partition.offset_for(at).unwrap().map(|found| found.offset), Some(offset), "round {round}");
+            assert_eq!(
+                partition.offset_for(at).unwrap().map(|found| found.offset),
+                Some(offset),
+                "round {round}"
+            );
         }
         assert_eq!(offsets(&partition), (0..60).collect::<Vec<_>>());
         assert_eq!(partition.log_end_offset(), 60);
@@ -183,8 +253,8 @@ fn every_look_up_in_many_such_batches_is_right() {
     }
 }
 
-/// A broker gave the offsets 9 and 10 twice. What is left of the first batch that has them must state its last offset, which the
-/// next batch does not follow on: that segment stays as it is.
+/// A broker gave the offsets 9 and 10 twice. What is left of the first batch that has them must
+/// state its last offset, which the next batch does not follow on: that segment stays as it is.
 #[test]
 fn a_compaction_leaves_a_segment_alone_that_has_offsets_twice() {
     let (_dir, root) = copy_of(CASE);
@@ -192,9 +262,18 @@ fn a_compaction_leaves_a_segment_alone_that_has_offsets_twice() {
     let bytes = [fs::read(&path).unwrap(), single(9), single(10), single(11)].concat();
     fs::write(&path, &bytes).unwrap();
     let log = Log::open(&root).unwrap();
-    log.topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(600)).unwrap();
+    log.topic("t")
+        .unwrap()
+        .update_config(
+            TopicConfig::new()
+                .cleanup_policy(CleanupPolicy::Compact)
+                .segment_bytes(600),
+        )
+        .unwrap();
     let partition = only(&log);
-    partition.append(Record::new(vec![0; 300]).key("k")).unwrap();
+    partition
+        .append(Record::new(vec![0; 300]).key("k"))
+        .unwrap();
     assert_eq!(partition.segments().len(), 2);
     for _ in 0..2 {
         assert_eq!(partition.compact().unwrap().segments_compacted, 0);
@@ -205,21 +284,28 @@ fn a_compaction_leaves_a_segment_alone_that_has_offsets_twice() {
 
 /// A batch with a single record at this offset, and a key of its own.
 fn single(offset: u64) -> Vec<u8> {
-    let mut batch = fs::read(super::fixture("cases/far-offsets/root/t-0/00000000008589934593.log")).unwrap();
+    let mut batch = fs::read(super::fixture(
+        "cases/far-offsets/root/t-0/00000000008589934593.log",
+    ))
+    .unwrap();
     batch[..8].copy_from_slice(&offset.to_be_bytes());
     super::edit(&mut batch, 67, &[b'a' + u8::try_from(offset).unwrap()]);
     batch
 }
 
-/// A broker counted on from the last offset that the header states: the next batch got offsets that records had already. The
-/// first records keep them, as for a consumer.
+/// A broker counted on from the last offset that the header states: the next batch got offsets that
+/// records had already. The first records keep them, as for a consumer.
 #[test]
 fn a_batch_that_a_broker_gave_the_same_offsets_is_not_cut() {
     let (_dir, root) = copy_of(CASE);
     let path = root.join("t-0/00000000000000000000.log");
     let bytes = fs::read(&path).unwrap();
     let size = bytes.len() / 3;
-    fs::write(&path, [&bytes[..], &single(9), &single(10), &single(11)].concat()).unwrap();
+    fs::write(
+        &path,
+        [&bytes[..], &single(9), &single(10), &single(11)].concat(),
+    )
+    .unwrap();
     let before = fs::read(&path).unwrap();
     for _ in 0..2 {
         let log = Log::open(&root).unwrap();
@@ -231,7 +317,11 @@ fn a_batch_that_a_broker_gave_the_same_offsets_is_not_cut() {
     }
     // The same batches, but the last ones in a segment of their own.
     fs::write(&path, &bytes).unwrap();
-    fs::write(root.join("t-0/00000000000000000009.log"), [single(9), single(10), single(11)].concat()).unwrap();
+    fs::write(
+        root.join("t-0/00000000000000000009.log"),
+        [single(9), single(10), single(11)].concat(),
+    )
+    .unwrap();
     for suffix in ["index", "timeindex"] {
         fs::remove_file(path.with_extension(suffix)).unwrap();
     }

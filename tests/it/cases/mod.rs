@@ -1,4 +1,5 @@
-//! Small inputs that public reports describe: a broker serves them, so they are read here with the same answers.
+//! Small inputs that public reports describe: a broker serves them, so they are read here with the
+//! same answers.
 
 use std::path::PathBuf;
 

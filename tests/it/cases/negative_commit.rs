@@ -15,18 +15,33 @@ fn committed(group: &ConsumerGroup) -> Option<u64> {
 }
 
 fn polled(member: &mut Consumer) -> Vec<u64> {
-    member.poll(Duration::ZERO).unwrap().iter().map(|record| record.unwrap().offset()).collect()
+    member
+        .poll(Duration::ZERO)
+        .unwrap()
+        .iter()
+        .map(|record| record.unwrap().offset())
+        .collect()
 }
 
 #[test]
 fn a_negative_committed_offset_means_that_nothing_is_committed() {
     for damaged in [DamagedOffsets::Refuse, DamagedOffsets::PassOver] {
         let (_dir, root) = copy_of("negative-commit");
-        let log = Log::builder(&root).config(LogConfig::new().damaged_offsets(damaged)).open().unwrap();
+        let log = Log::builder(&root)
+            .config(LogConfig::new().damaged_offsets(damaged))
+            .open()
+            .unwrap();
         let groups = log.consumer_groups();
-        assert_eq!(groups.iter().map(ConsumerGroup::id).collect::<Vec<_>>(), ["g", "h"]);
-        let described = groups.iter().map(|group| group.describe().unwrap().positions.remove(0));
-        let positions: Vec<_> = described.map(|position| (position.committed, position.lag)).collect();
+        assert_eq!(
+            groups.iter().map(ConsumerGroup::id).collect::<Vec<_>>(),
+            ["g", "h"]
+        );
+        let described = groups
+            .iter()
+            .map(|group| group.describe().unwrap().positions.remove(0));
+        let positions: Vec<_> = described
+            .map(|position| (position.committed, position.lag))
+            .collect();
         assert_eq!(positions, [(None, None), (Some(2.into()), Some(3))]);
         let [g, h] = [0, 1].map(|place| groups[place].clone());
         assert_eq!((committed(&g), committed(&h)), (None, Some(2)));
@@ -45,5 +60,11 @@ fn a_group_with_a_negative_committed_offset_can_be_deleted() {
     log.consumer_group("g").unwrap().delete().unwrap();
     log.close().unwrap();
     let log = Log::open(&root).unwrap();
-    assert_eq!(log.consumer_groups().iter().map(ConsumerGroup::id).collect::<Vec<_>>(), ["h"]);
+    assert_eq!(
+        log.consumer_groups()
+            .iter()
+            .map(ConsumerGroup::id)
+            .collect::<Vec<_>>(),
+        ["h"]
+    );
 }

@@ -1,5 +1,5 @@
-//! Batches whose checksum is right and whose header looks odd, in every field: not a byte of them is ever cut, every other record is
-//! read, and what cannot be read is told.
+//! Batches whose checksum is right and whose header looks odd, in every field: not a byte of them
+//! is ever cut, every other record is read, and what cannot be read is told.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,18 @@ use crate::kafka::copy_dir;
 const BATCHES: usize = 5;
 const RECORDS: u64 = 3 * BATCHES as u64;
 
-/// What is odd, where it is in the header, and how it looks then. The first few are not under the checksum.
+/// What is odd, where it is in the header, and how it looks then. The first few are not under the
+/// checksum.
 const ODD: &[(&str, usize, &[u8])] = &[
     ("a base offset that falls", 0, &[0; 8]),
     ("a base offset that leaps", 0, &[0, 0, 0, 0, 0, 0, 7, 7]),
     ("a base offset far ahead", 0, &[0, 0, 9, 0, 0, 0, 0, 0]),
     ("a negative base offset", 0, &[0xff; 8]),
-    ("the highest base offset", 0, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+    (
+        "the highest base offset",
+        0,
+        &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ),
     ("a negative leader epoch", 12, &[0xff, 0xff, 0xff, 0xf0]),
     ("a leader epoch far ahead", 12, &[0x7f, 0, 0, 0]),
     ("magic 3", 16, &[3]),
@@ -36,13 +41,29 @@ const ODD: &[(&str, usize, &[u8])] = &[
     ("a last offset delta of 7", 23, &[0, 0, 0, 7]),
     ("a last offset delta of -1", 23, &[0xff; 4]),
     ("the lowest last offset delta", 23, &[0x80, 0, 0, 0]),
-    ("the highest last offset delta", 23, &[0x7f, 0xff, 0xff, 0xff]),
+    (
+        "the highest last offset delta",
+        23,
+        &[0x7f, 0xff, 0xff, 0xff],
+    ),
     ("a negative base timestamp", 27, &[0xff; 8]),
-    ("the lowest base timestamp", 27, &[0x80, 0, 0, 0, 0, 0, 0, 0]),
+    (
+        "the lowest base timestamp",
+        27,
+        &[0x80, 0, 0, 0, 0, 0, 0, 0],
+    ),
     ("a negative largest timestamp", 35, &[0xff; 8]),
-    ("the highest largest timestamp", 35, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+    (
+        "the highest largest timestamp",
+        35,
+        &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    ),
     ("a producer", 43, &[0, 0, 0, 0, 0, 0, 0, 9]),
-    ("a producer id below -1", 43, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]),
+    (
+        "a producer id below -1",
+        43,
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf0],
+    ),
     ("a producer epoch below -1", 51, &[0xff, 0xf0]),
     ("a sequence below -1", 53, &[0xff, 0xff, 0xff, 0xf0]),
     ("a sequence without a producer", 53, &[0, 0, 0, 9]),
@@ -57,13 +78,20 @@ fn value(offset: u64) -> String {
     format!("value {offset}")
 }
 
-/// A log of a topic without gaps, as a kill leaves it: nothing was flushed, and all that is there is above the recovery point.
+/// A log of a topic without gaps, as a kill leaves it: nothing was flushed, and all that is there
+/// is above the recovery point.
 fn killed(dir: &Path) -> PathBuf {
     let root = dir.join("killed");
     let log = Log::open(dir.join("live")).unwrap();
-    let partition = log.create_topic("t", 1, TopicConfig::new().retention(None)).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, TopicConfig::new().retention(None))
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for base in (0..RECORDS).step_by(3) {
-        partition.append_batch([value(base), value(base + 1), value(base + 2)]).unwrap();
+        partition
+            .append_batch([value(base), value(base + 1), value(base + 2)])
+            .unwrap();
     }
     copy_dir(&dir.join("live"), &root);
     root
@@ -77,12 +105,15 @@ fn log_file(root: &Path) -> PathBuf {
 fn borders(bytes: &[u8]) -> Vec<usize> {
     let mut borders = vec![0];
     while let Some(at) = borders.last().copied().filter(|at| *at < bytes.len()) {
-        borders.push(at + 12 + u32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize);
+        borders.push(
+            at + 12 + u32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize,
+        );
     }
     borders
 }
 
-/// Reads all there is. Returns the offsets that were read and those that were told to be lost, or to have a codec that is not known.
+/// Reads all there is. Returns the offsets that were read and those that were told to be lost, or
+/// to have a codec that is not known.
 fn read(partition: &Partition, what: &str) -> (Vec<u64>, Vec<u64>) {
     let (mut found, mut told) = (Vec::new(), Vec::new());
     let mut reader = partition.read(..).unwrap();
@@ -95,7 +126,9 @@ fn read(partition: &Partition, what: &str) -> (Vec<u64>, Vec<u64>) {
                 continue;
             }
             Ok(None) => return (found, told),
-            Err(Error::Corrupt(damage)) => told.extend(damage.offsets.start..damage.offsets.end.min(RECORDS)),
+            Err(Error::Corrupt(damage)) => {
+                told.extend(damage.offsets.start..damage.offsets.end.min(RECORDS))
+            }
             Err(Error::Unsupported { .. }) => told.extend(before..reader.next_offset()),
             Err(error) => panic!("{what}: {error}"),
         }
@@ -107,7 +140,9 @@ fn read(partition: &Partition, what: &str) -> (Vec<u64>, Vec<u64>) {
 
 #[test]
 fn no_byte_of_a_batch_with_a_right_checksum_is_cut() {
-    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let dir = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
     let killed = killed(dir.path());
     let sound = fs::read(log_file(&killed)).unwrap();
     let borders = borders(&sound);
@@ -131,7 +166,8 @@ fn no_byte_of_a_batch_with_a_right_checksum_is_cut() {
     }
 }
 
-/// Opens the log in every way. `others_are_read`: all records of the other batches can be, since nothing but this batch is odd.
+/// Opens the log in every way. `others_are_read`: all records of the other batches can be, since
+/// nothing but this batch is odd.
 fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, what: &str) {
     let look = |log: &Log| {
         let partition = log.topic("t").unwrap().partition(0).unwrap();
@@ -140,10 +176,18 @@ fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, what: &s
         let own = 3 * number..3 * number + 3;
         let hidden: Vec<_> = (0..RECORDS).filter(is_hidden).collect();
         if others_are_read {
-            // The records of a control batch are none of the users', and a count of 0 hides those that are there.
-            assert!(hidden.iter().all(|offset| own.contains(offset)), "{what}: {hidden:?} are hidden");
+            // The records of a control batch are none of the users', and a count of 0 hides those
+            // that are there.
+            assert!(
+                hidden.iter().all(|offset| own.contains(offset)),
+                "{what}: {hidden:?} are hidden"
+            );
         }
-        assert!(partition.log_end_offset() >= RECORDS, "{what}: ends at {}", partition.log_end_offset());
+        assert!(
+            partition.log_end_offset() >= RECORDS,
+            "{what}: ends at {}",
+            partition.log_end_offset()
+        );
         partition
     };
     let log = Log::open_read_only(root).unwrap();
@@ -152,10 +196,17 @@ fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, what: &s
     for _ in 0..2 {
         let log = Log::open(root).unwrap();
         let partition = look(&log);
-        assert_eq!(log.recovery().has_losses(), partition.append_batch([""; 0]).is_err(), "{what}: {:?}", log.recovery());
+        assert_eq!(
+            log.recovery().has_losses(),
+            partition.append_batch([""; 0]).is_err(),
+            "{what}: {:?}",
+            log.recovery()
+        );
         drop((partition, log));
         assert_eq!(fs::read(log_file(root)).unwrap(), bytes, "{what}");
-        let names = fs::read_dir(root.join("t-0")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = fs::read_dir(root.join("t-0"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let torn: Vec<_> = names.filter(|name| name.contains(".torn")).collect();
         assert!(torn.is_empty(), "{what}: {torn:?}");
     }
@@ -164,7 +215,13 @@ fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, what: &s
     let end = partition.log_end_offset();
     match partition.append("value new") {
         Ok(written) => assert_eq!(written.offset, end, "{what}"),
-        Err(error) => assert!(error.is_corruption() && log.recovery().has_losses(), "{what}: {error}"),
+        Err(error) => assert!(
+            error.is_corruption() && log.recovery().has_losses(),
+            "{what}: {error}"
+        ),
     }
-    assert!(fs::read(log_file(root)).unwrap().starts_with(bytes), "{what}");
+    assert!(
+        fs::read(log_file(root)).unwrap().starts_with(bytes),
+        "{what}"
+    );
 }

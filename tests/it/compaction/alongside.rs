@@ -13,7 +13,12 @@ fn a_reader_finishes_its_segment_and_goes_on_in_the_new_ones() {
         let bench = Bench::new(START);
         let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
         append(&partition, &"abcd".repeat(7));
-        bench.log().topic("t").unwrap().update_config(TopicConfig::new().segment_bytes(100 * record_bytes())).unwrap();
+        bench
+            .log()
+            .topic("t")
+            .unwrap()
+            .update_config(TopicConfig::new().segment_bytes(100 * record_bytes()))
+            .unwrap();
         let mut reader = partition.read(..).unwrap();
         let mut seen = Vec::new();
         for _ in 0..read_before {
@@ -25,7 +30,10 @@ fn a_reader_finishes_its_segment_and_goes_on_in_the_new_ones() {
             seen.push(record.offset());
         }
         assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
-        assert!(seen.ends_with(&[24, 25, 26, 27]) && (20..24).all(|offset| seen.contains(&offset)), "{seen:?}");
+        assert!(
+            seen.ends_with(&[24, 25, 26, 27]) && (20..24).all(|offset| seen.contains(&offset)),
+            "{seen:?}"
+        );
     }
 }
 
@@ -37,8 +45,20 @@ fn batches_stay_readable() {
     let batches: Vec<_> = partition.read(..).unwrap().map(Result::unwrap).collect();
     partition.compact().unwrap();
     partition.compact().unwrap();
-    let texts: Vec<_> = batches.iter().flat_map(|batch| batch.iter().map(|record| record.unwrap().text().into_owned())).collect();
-    assert_eq!(texts, (0..9).map(|offset: u32| offset.to_string()).collect::<Vec<_>>());
+    let texts: Vec<_> = batches
+        .iter()
+        .flat_map(|batch| {
+            batch
+                .iter()
+                .map(|record| record.unwrap().text().into_owned())
+        })
+        .collect();
+    assert_eq!(
+        texts,
+        (0..9)
+            .map(|offset: u32| offset.to_string())
+            .collect::<Vec<_>>()
+    );
 }
 
 /// Writers, readers of every kind, retention and compaction, all at once.
@@ -48,14 +68,21 @@ fn everybody_goes_on() {
     const RECORDS: u64 = 12_000;
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    let partition = log.open_topic("t", 1, compacted(3_000)).unwrap().partition(0).unwrap();
+    let partition = log
+        .open_topic("t", 1, compacted(3_000))
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let is_done = AtomicBool::new(false);
     let check = |reader: annals::Reader| {
         let (mut reader, mut last) = (reader, None);
         let mut latest = BTreeMap::new();
         while let Some(record) = reader.next_record().unwrap() {
             let offset = record.offset();
-            assert!(last.is_none_or(|last| last < offset), "{offset} behind {last:?}");
+            assert!(
+                last.is_none_or(|last| last < offset),
+                "{offset} behind {last:?}"
+            );
             assert_eq!(record.text(), offset.to_string());
             last = Some(offset);
             latest.insert(record.key().unwrap().to_vec(), offset);
@@ -65,8 +92,11 @@ fn everybody_goes_on() {
     thread::scope(|scope| {
         scope.spawn(|| {
             for offset in 0..RECORDS {
-                let written =
-                    partition.append(Record::new(offset.to_string()).key(format!("key {}", offset * 7 % KEYS))).unwrap();
+                let written = partition
+                    .append(
+                        Record::new(offset.to_string()).key(format!("key {}", offset * 7 % KEYS)),
+                    )
+                    .unwrap();
                 assert_eq!(written.offset, offset);
             }
             is_done.store(true, Ordering::SeqCst);
@@ -79,20 +109,30 @@ fn everybody_goes_on() {
         scope.spawn(|| {
             let (last, latest) = check(partition.follow(..RECORDS).unwrap());
             assert_eq!((last, latest.len() as u64), (Some(RECORDS - 1), KEYS));
-            assert!(latest.values().all(|offset| *offset >= RECORDS - KEYS), "{latest:?}");
+            assert!(
+                latest.values().all(|offset| *offset >= RECORDS - KEYS),
+                "{latest:?}"
+            );
         });
         scope.spawn(|| {
             let mut turn = 0;
             while !is_done.load(Ordering::SeqCst) {
                 let end = partition.log_end_offset();
                 let from = turn * 131 % (end + 1);
-                let options =
-                    if turn % 2 == 0 { ReadOptions::new() } else { ReadOptions::new().isolation(Isolation::ReadCommitted) };
+                let options = if turn % 2 == 0 {
+                    ReadOptions::new()
+                } else {
+                    ReadOptions::new().isolation(Isolation::ReadCommitted)
+                };
                 let (_, latest) = check(partition.read_with(from..end, options).unwrap());
-                // All that were the latest of their keys when the reader began, or later ones, are there.
+                // All that were the latest of their keys when the reader began, or later ones, are
+                // there.
                 let expected = end.saturating_sub(KEYS).max(from)..end;
                 assert_eq!(
-                    latest.values().filter(|offset| expected.contains(offset)).count() as u64,
+                    latest
+                        .values()
+                        .filter(|offset| expected.contains(offset))
+                        .count() as u64,
                     expected.end - expected.start
                 );
                 let now = Timestamp::from_millis(0);
@@ -115,8 +155,14 @@ fn everybody_goes_on() {
 fn what_is_deleted_meanwhile_stays_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    let config = compacted(2_000).cleanup_policy(CleanupPolicy::CompactAndDelete).retention(None);
-    let partition = log.open_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = compacted(2_000)
+        .cleanup_policy(CleanupPolicy::CompactAndDelete)
+        .retention(None);
+    let partition = log
+        .open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         let (compactor, is_done) = (partition.clone(), &is_done);
@@ -126,9 +172,13 @@ fn what_is_deleted_meanwhile_stays_deleted() {
             }
         });
         for offset in 0..6_000_u64 {
-            partition.append(Record::new(offset.to_string()).key((offset % 100).to_string())).unwrap();
+            partition
+                .append(Record::new(offset.to_string()).key((offset % 100).to_string()))
+                .unwrap();
             if offset % 50 == 49 {
-                let start = partition.delete_records_before(offset.saturating_sub(300)).unwrap();
+                let start = partition
+                    .delete_records_before(offset.saturating_sub(300))
+                    .unwrap();
                 assert!(offsets(&partition).iter().all(|offset| *offset >= start));
             }
         }
@@ -136,6 +186,14 @@ fn what_is_deleted_meanwhile_stays_deleted() {
     });
     let (start, left) = (partition.log_start_offset(), offsets(&partition));
     log.close().unwrap();
-    let partition = Log::open(dir.path()).unwrap().topic("t").unwrap().partition(0).unwrap();
-    assert_eq!((partition.log_start_offset(), offsets(&partition)), (start, left));
+    let partition = Log::open(dir.path())
+        .unwrap()
+        .topic("t")
+        .unwrap()
+        .partition(0)
+        .unwrap();
+    assert_eq!(
+        (partition.log_start_offset(), offsets(&partition)),
+        (start, left)
+    );
 }

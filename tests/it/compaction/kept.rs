@@ -1,4 +1,5 @@
-//! What a compaction keeps: the latest record of each key, tombstones for their time, and the answers of all look-ups.
+//! What a compaction keeps: the latest record of each key, tombstones for their time, and the
+//! answers of all look-ups.
 
 use annals::{Error, OffsetSpec};
 
@@ -16,22 +17,37 @@ fn the_latest_record_of_each_key_stays_where_it_was() {
     assert_eq!(offsets(&partition), [7, 9, 10, 11, 12, 13, 14, 15]);
     assert_eq!((done.segments_compacted, done.records_removed), (3, 8));
     assert!(done.bytes_freed > 0);
-    assert_eq!((view(&partition), partition.log_end_offset()), (before.clone(), end));
-    assert_eq!((partition.log_start_offset(), bases(&partition)), (0, vec![0, 4, 8, 12]));
+    assert_eq!(
+        (view(&partition), partition.log_end_offset()),
+        (before.clone(), end)
+    );
+    assert_eq!(
+        (partition.log_start_offset(), bases(&partition)),
+        (0, vec![0, 4, 8, 12])
+    );
     assert!(names(partition.segments()[0].path.parent().unwrap(), ".cleaned").is_empty());
-    assert_eq!(fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap(), "0\n1\nt 0 12\n");
+    assert_eq!(
+        fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap(),
+        "0\n1\nt 0 12\n"
+    );
     // Nothing is left to do, and nothing is written.
     assert_eq!(partition.compact().unwrap().records_removed, 0);
     let partition = bench.reopen();
     assert_eq!(view(&partition), before);
     append(&partition, "a");
-    assert_eq!(records(&partition).last().unwrap(), &(16, "a".to_owned(), Some("16".to_owned())));
+    assert_eq!(
+        records(&partition).last().unwrap(),
+        &(16, "a".to_owned(), Some("16".to_owned()))
+    );
 }
 
 #[test]
 fn a_tombstone_stays_for_its_time() {
     let mut bench = Bench::new(START);
-    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).delete_retention(DAY));
+    let partition = bench.partition(
+        "t",
+        compacted(4 * record_bytes() + 20).delete_retention(DAY),
+    );
     append(&partition, "abcAdddd");
     append(&partition, "eeee");
     let tombstone = (3, "a".to_owned(), None);
@@ -39,12 +55,23 @@ fn a_tombstone_stays_for_its_time() {
     assert!(records(&partition).contains(&tombstone) && !view(&partition).contains_key("a"));
     assert_eq!(offsets(&partition)[..3], [1, 2, 3]);
     // Its time runs from the first compaction, whatever its own timestamp is.
-    bench.clock.advance(Duration::from_millis(24 * 3_600_000 - 1));
+    bench
+        .clock
+        .advance(Duration::from_millis(24 * 3_600_000 - 1));
     append(&partition, "ffff");
     partition.compact().unwrap();
     assert!(records(&partition).contains(&tombstone));
     let partition = bench.reopen();
-    assert_eq!(partition.read(3..4).unwrap().next_record().unwrap().unwrap().timestamp(), Some(START));
+    assert_eq!(
+        partition
+            .read(3..4)
+            .unwrap()
+            .next_record()
+            .unwrap()
+            .unwrap()
+            .timestamp(),
+        Some(START)
+    );
     bench.clock.advance(Duration::from_millis(1));
     partition.compact().unwrap();
     assert!(!records(&partition).contains(&tombstone) && !view(&partition).contains_key("a"));
@@ -61,7 +88,10 @@ fn a_small_map_takes_several_passes() {
     let active = *bases(&partition).last().unwrap();
     partition.compact().unwrap();
     assert_eq!(view(&partition), before);
-    let sealed: Vec<_> = records(&partition).into_iter().filter(|(offset, ..)| *offset < active).collect();
+    let sealed: Vec<_> = records(&partition)
+        .into_iter()
+        .filter(|(offset, ..)| *offset < active)
+        .collect();
     let mut keys: Vec<_> = sealed.iter().map(|(_, key, _)| key).collect();
     keys.sort();
     keys.dedup();
@@ -72,14 +102,24 @@ fn a_small_map_takes_several_passes() {
 #[test]
 fn batches_are_compacted_record_by_record() {
     use annals::Compression;
-    for codec in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+    for codec in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
         let mut bench = Bench::new(START);
         let partition = bench.partition("t", compacted(2_000).compression(codec));
         for round in 0..60 {
             let batch = (0..20).map(|number| {
                 let key = format!("key {}", (number * 7 + round * 3) % 50);
-                let record = Record::new(format!("value {round} {number}")).key(key).header("round", round.to_string());
-                record.timestamp(Timestamp::from_millis(START.as_millis() + 1_000 * round + number))
+                let record = Record::new(format!("value {round} {number}"))
+                    .key(key)
+                    .header("round", round.to_string());
+                record.timestamp(Timestamp::from_millis(
+                    START.as_millis() + 1_000 * round + number,
+                ))
             });
             partition.append_batch(batch).unwrap();
         }
@@ -91,11 +131,23 @@ fn batches_are_compacted_record_by_record() {
         let mut reader = partition.read(..).unwrap();
         while let Some(record) = reader.next_record().unwrap() {
             let text = record.text();
-            let (round, number) = text.strip_prefix("value ").unwrap().split_once(' ').unwrap();
-            let at = START.as_millis() + 1_000 * round.parse::<i64>().unwrap() + number.parse::<i64>().unwrap();
+            let (round, number) = text
+                .strip_prefix("value ")
+                .unwrap()
+                .split_once(' ')
+                .unwrap();
+            let at = START.as_millis()
+                + 1_000 * round.parse::<i64>().unwrap()
+                + number.parse::<i64>().unwrap();
             assert_eq!(record.timestamp(), Some(Timestamp::from_millis(at)));
             assert_eq!(record.headers().len(), 1);
-            assert_eq!(record.headers().get("round").and_then(|header| header.value()), Some(round.as_bytes()));
+            assert_eq!(
+                record
+                    .headers()
+                    .get("round")
+                    .and_then(|header| header.value()),
+                Some(round.as_bytes())
+            );
         }
     }
 }
@@ -112,13 +164,21 @@ fn look_ups_find_what_is_left() {
     let all = records(&partition);
     partition.compact().unwrap();
     for turn in 0..2 {
-        let partition = if turn == 0 { partition.clone() } else { bench.reopen() };
+        let partition = if turn == 0 {
+            partition.clone()
+        } else {
+            bench.reopen()
+        };
         let left = offsets(&partition);
         assert!(left.len() < 20, "{left:?}");
         for from in 0..=201 {
             let expected = left.iter().copied().find(|offset| *offset >= from);
             let mut reader = partition.read(from..).unwrap();
-            assert_eq!(reader.next_record().unwrap().map(|record| record.offset()), expected, "from {from}");
+            assert_eq!(
+                reader.next_record().unwrap().map(|record| record.offset()),
+                expected,
+                "from {from}"
+            );
         }
         for second in 0..=51 {
             let at = START + Duration::from_secs(second);
@@ -126,9 +186,18 @@ fn look_ups_find_what_is_left() {
             let found = partition.offset_for(at).unwrap().map(|found| found.offset);
             assert_eq!(found, left.iter().find(written).copied(), "second {second}");
         }
-        let max = partition.offset_for(OffsetSpec::MaxTimestamp).unwrap().unwrap();
-        assert_eq!((max.offset, max.timestamp), (200, Some(START + Duration::from_secs(50))));
-        assert!(left.iter().all(|offset| all[usize::try_from(*offset).unwrap()].0 == *offset));
+        let max = partition
+            .offset_for(OffsetSpec::MaxTimestamp)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (max.offset, max.timestamp),
+            (200, Some(START + Duration::from_secs(50)))
+        );
+        assert!(
+            left.iter()
+                .all(|offset| all[usize::try_from(*offset).unwrap()].0 == *offset)
+        );
     }
 }
 
@@ -141,20 +210,42 @@ fn records_without_a_key_go_when_the_policy_changes() {
         partition.append("none").unwrap();
         append(&partition, "ab");
     }
-    assert!(matches!(partition.compact(), Err(Error::InvalidConfig { key, .. }) if key == "cleanup.policy"));
+    assert!(
+        matches!(partition.compact(), Err(Error::InvalidConfig { key, .. }) if key == "cleanup.policy")
+    );
     let file = || fs::read_to_string(bench.file("t.topic")).unwrap();
     assert!(file().contains("dense=true"));
-    bench.log().topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    bench
+        .log()
+        .topic("t")
+        .unwrap()
+        .update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))
+        .unwrap();
     assert!(!file().contains("dense=true"));
     assert!(partition.append("none").is_err());
-    let before: BTreeMap<_, _> = view(&partition).into_iter().filter(|(key, _)| !key.is_empty()).collect();
+    let before: BTreeMap<_, _> = view(&partition)
+        .into_iter()
+        .filter(|(key, _)| !key.is_empty())
+        .collect();
     partition.compact().unwrap();
     let active = *bases(&partition).last().unwrap();
-    assert!(records(&partition).iter().all(|(offset, key, _)| !key.is_empty() || *offset >= active));
-    let after: BTreeMap<_, _> = view(&partition).into_iter().filter(|(key, _)| !key.is_empty()).collect();
+    assert!(
+        records(&partition)
+            .iter()
+            .all(|(offset, key, _)| !key.is_empty() || *offset >= active)
+    );
+    let after: BTreeMap<_, _> = view(&partition)
+        .into_iter()
+        .filter(|(key, _)| !key.is_empty())
+        .collect();
     assert_eq!(after, before);
     // Back again: the gaps are still no damage.
-    bench.log().topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Delete)).unwrap();
+    bench
+        .log()
+        .topic("t")
+        .unwrap()
+        .update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Delete))
+        .unwrap();
     let left = offsets(&partition);
     assert_eq!(offsets(&bench.reopen()), left);
 }
@@ -167,11 +258,21 @@ fn a_cut_below_what_is_compacted_is_compacted_again() {
     partition.compact().unwrap();
     assert_eq!(offsets(&partition), [12, 13, 14, 15, 16]);
     partition.truncate_to(14).unwrap();
-    assert!(fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap().ends_with("t 0 14\n"));
+    assert!(
+        fs::read_to_string(bench.file("cleaner-offset-checkpoint"))
+            .unwrap()
+            .ends_with("t 0 14\n")
+    );
     append(&partition, "abababab");
     partition.compact().unwrap();
-    let keys = records(&partition).into_iter().filter(|(offset, ..)| *offset < 18);
-    assert!(keys.into_iter().all(|(offset, ..)| offset >= 14), "{:?}", records(&partition));
+    let keys = records(&partition)
+        .into_iter()
+        .filter(|(offset, ..)| *offset < 18);
+    assert!(
+        keys.into_iter().all(|(offset, ..)| offset >= 14),
+        "{:?}",
+        records(&partition)
+    );
     assert_eq!(view(&partition).len(), 2);
 }
 
@@ -185,7 +286,10 @@ fn a_lone_partition_is_compacted_on_demand() {
     let before = view(&partition);
     assert_eq!(partition.compact().unwrap().records_removed, 8);
     drop(partition);
-    assert_eq!(fs::read_to_string(path.join("cleaner-offset-checkpoint")).unwrap(), "0\n1\npartition 0 12\n");
+    assert_eq!(
+        fs::read_to_string(path.join("cleaner-offset-checkpoint")).unwrap(),
+        "0\n1\npartition 0 12\n"
+    );
     let partition = Partition::open(&path, config()).unwrap();
     assert_eq!((view(&partition), offsets(&partition).len()), (before, 8));
     assert_eq!(partition.compact().unwrap().records_removed, 0);
@@ -194,14 +298,24 @@ fn a_lone_partition_is_compacted_on_demand() {
 #[test]
 fn the_log_around_a_lone_partition_learns_of_its_gaps() {
     let mut bench = Bench::new(START);
-    append(&bench.partition("t", TopicConfig::new().segment_bytes(4 * record_bytes() + 20)), "abacabadabacabae");
+    append(
+        &bench.partition(
+            "t",
+            TopicConfig::new().segment_bytes(4 * record_bytes() + 20),
+        ),
+        "abacabadabacabae",
+    );
     bench.close();
     let partition = Partition::open(bench.file("t-0"), compacted(1_000)).unwrap();
     let before = view(&partition);
     assert!(partition.compact().unwrap().records_removed > 0);
     let left = offsets(&partition);
     drop(partition);
-    assert!(!fs::read_to_string(bench.file("t.topic")).unwrap().contains("dense=true"));
+    assert!(
+        !fs::read_to_string(bench.file("t.topic"))
+            .unwrap()
+            .contains("dense=true")
+    );
     bench.open();
     let partition = bench.log().topic("t").unwrap().partition(0).unwrap();
     assert_eq!((view(&partition), offsets(&partition)), (before, left));
@@ -214,7 +328,10 @@ fn a_deleted_topic_is_forgotten() {
     append(&partition, "aaaaaaaaa");
     partition.compact().unwrap();
     bench.log().delete_topic("t").unwrap();
-    assert_eq!(fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap(), "0\n0\n");
+    assert_eq!(
+        fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap(),
+        "0\n0\n"
+    );
     let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "aaaaaaaaa");
     assert_eq!(partition.compact().unwrap().records_removed, 7);
@@ -223,17 +340,39 @@ fn a_deleted_topic_is_forgotten() {
 #[test]
 fn the_largest_timestamp_is_that_of_a_record() {
     let bench = Bench::new(START);
-    let partition = bench.partition("t", TopicConfig::new().segment_bytes(4 * record_bytes() + 20));
+    let partition = bench.partition(
+        "t",
+        TopicConfig::new().segment_bytes(4 * record_bytes() + 20),
+    );
     let at = |seconds| START + Duration::from_secs(seconds);
     append(&partition, "abc");
     // The last of its segment: of it the header stays, and the time in it.
-    partition.append(Record::new("none").timestamp(at(100))).unwrap();
-    partition.append(Record::new("x").key("x").timestamp(at(10))).unwrap();
-    bench.log().topic("t").unwrap().update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
-    assert_eq!(partition.offset_for(OffsetSpec::MaxTimestamp).unwrap().unwrap().offset, 3);
+    partition
+        .append(Record::new("none").timestamp(at(100)))
+        .unwrap();
+    partition
+        .append(Record::new("x").key("x").timestamp(at(10)))
+        .unwrap();
+    bench
+        .log()
+        .topic("t")
+        .unwrap()
+        .update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))
+        .unwrap();
+    assert_eq!(
+        partition
+            .offset_for(OffsetSpec::MaxTimestamp)
+            .unwrap()
+            .unwrap()
+            .offset,
+        3
+    );
     partition.compact().unwrap();
     assert_eq!(offsets(&partition), [0, 1, 2, 4]);
-    let max = partition.offset_for(OffsetSpec::MaxTimestamp).unwrap().unwrap();
+    let max = partition
+        .offset_for(OffsetSpec::MaxTimestamp)
+        .unwrap()
+        .unwrap();
     assert_eq!((max.offset, max.timestamp), (4, Some(at(10))));
     assert_eq!(partition.offset_for(at(5)).unwrap().unwrap().offset, 4);
     assert_eq!(partition.offset_for(at(50)).unwrap(), None);

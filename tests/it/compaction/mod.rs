@@ -1,11 +1,14 @@
-//! Compaction through the public face: what stays, what goes, and what everybody else notices of it.
+//! Compaction through the public face: what stays, what goes, and what everybody else notices of
+//! it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use annals::{CleanupPolicy, Log, LogConfig, ManualClock, Partition, Record, Timestamp, TopicConfig};
+use annals::{
+    CleanupPolicy, Log, LogConfig, ManualClock, Partition, Record, Timestamp, TopicConfig,
+};
 
 use crate::bench::Bench;
 
@@ -21,7 +24,10 @@ const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// Segments of about `bytes`, compacted whenever anything is dirty.
 fn compacted(bytes: u32) -> TopicConfig {
-    TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(bytes).index_interval_bytes(100)
+    TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(bytes)
+        .index_interval_bytes(100)
 }
 
 /// Offset, key and value of all records.
@@ -30,13 +36,20 @@ fn records(partition: &Partition) -> Vec<(u64, String, Option<String>)> {
     let mut reader = partition.read(..).unwrap();
     let mut records = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
-        records.push((record.offset(), text(record.key().unwrap_or_default()), record.value().map(text)));
+        records.push((
+            record.offset(),
+            text(record.key().unwrap_or_default()),
+            record.value().map(text),
+        ));
     }
     records
 }
 
 fn offsets(partition: &Partition) -> Vec<u64> {
-    records(partition).into_iter().map(|(offset, ..)| offset).collect()
+    records(partition)
+        .into_iter()
+        .map(|(offset, ..)| offset)
+        .collect()
 }
 
 /// The value of each key, as who reads from the start sees it at the end.
@@ -51,31 +64,46 @@ fn view(partition: &Partition) -> BTreeMap<String, String> {
     view
 }
 
-/// Appends one record for each character: a letter is a key with its offset as the value, a capital its tombstone.
+/// Appends one record for each character: a letter is a key with its offset as the value, a capital
+/// its tombstone.
 fn append(partition: &Partition, keys: &str) {
     for key in keys.chars() {
         let value = partition.log_end_offset().to_string();
         let lower = key.to_lowercase().to_string();
-        let record = if key.is_uppercase() { Record::tombstone(lower) } else { Record::new(value).key(lower) };
+        let record = if key.is_uppercase() {
+            Record::tombstone(lower)
+        } else {
+            Record::new(value).key(lower)
+        };
         partition.append(record).unwrap();
     }
 }
 
 /// Size of a batch of one record of `append`.
 fn record_bytes() -> u32 {
-    let partition = Log::in_memory().open_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    let partition = Log::in_memory()
+        .open_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     append(&partition, "a");
     u32::try_from(partition.segments()[0].bytes).unwrap()
 }
 
 /// Base offsets of the segments.
 fn bases(partition: &Partition) -> Vec<u64> {
-    partition.segments().iter().map(|segment| segment.base_offset).collect()
+    partition
+        .segments()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect()
 }
 
 /// Names of the files in a directory that end in `suffix`, sorted.
 fn names(dir: &Path, suffix: &str) -> Vec<String> {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = entries.filter(|name| name.ends_with(suffix)).collect();
     names.sort();
     names

@@ -1,6 +1,9 @@
-//! Committed offsets do not pile up: what is on the disk stays under twice what counts, and one segment.
+//! Committed offsets do not pile up: what is on the disk stays under twice what counts, and one
+//! segment.
 
-use annals::{ConsumerGroup, Log, LogConfig, ManualClock, Partition, Topic, TopicConfig, TopicPartition};
+use annals::{
+    ConsumerGroup, Log, LogConfig, ManualClock, Partition, Topic, TopicConfig, TopicPartition,
+};
 
 use super::{START, names};
 
@@ -19,13 +22,24 @@ impl Store {
     fn new() -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let config = LogConfig::new().maintenance_interval(None);
-        let log = Log::builder(dir.path()).clock(ManualClock::at(START)).config(config).open().unwrap();
+        let log = Log::builder(dir.path())
+            .clock(ManualClock::at(START))
+            .config(config)
+            .open()
+            .unwrap();
         let topic = log.open_topic("t", PARTITIONS, TopicConfig::new()).unwrap();
         for partition in topic.partitions() {
             partition.append_batch(["x"; 1_000]).unwrap();
         }
-        let groups = (0..GROUPS).map(|number| log.consumer_group(&format!("group {number}")).unwrap()).collect();
-        let mut store = Self { dir, groups, offsets: topic, log };
+        let groups = (0..GROUPS)
+            .map(|number| log.consumer_group(&format!("group {number}")).unwrap())
+            .collect();
+        let mut store = Self {
+            dir,
+            groups,
+            offsets: topic,
+            log,
+        };
         (0..GROUPS * PARTITIONS as usize).for_each(|number| store.commit(number));
         store.offsets = store.log.topic("__consumer_offsets").unwrap();
         store
@@ -34,7 +48,12 @@ impl Store {
     /// The next commit: of each group in turn, to each partition in turn.
     fn commit(&self, number: usize) {
         let partition = u32::try_from(number / GROUPS).unwrap() % PARTITIONS;
-        self.groups[number % GROUPS].commit([(TopicPartition::from(("t", partition)), offset_of(number).into())]).unwrap();
+        self.groups[number % GROUPS]
+            .commit([(
+                TopicPartition::from(("t", partition)),
+                offset_of(number).into(),
+            )])
+            .unwrap();
     }
 
     fn partition(&self) -> Partition {
@@ -43,10 +62,15 @@ impl Store {
 
     /// Size of all its `.log` files.
     fn bytes(&self) -> u64 {
-        self.partition().segments().iter().map(|segment| segment.bytes).sum()
+        self.partition()
+            .segments()
+            .iter()
+            .map(|segment| segment.bytes)
+            .sum()
     }
 
-    /// Commits `count` times, with maintenance after each `pause`, and gives the largest size that was seen behind one.
+    /// Commits `count` times, with maintenance after each `pause`, and gives the largest size that
+    /// was seen behind one.
     fn commit_and_maintain(&self, count: usize, pause: usize) -> u64 {
         let mut most = 0;
         for number in 0..count {
@@ -61,8 +85,12 @@ impl Store {
 
     fn check(&self, count: usize) {
         for number in count - GROUPS * PARTITIONS as usize..count {
-            let partition = TopicPartition::from(("t", u32::try_from(number / GROUPS).unwrap() % PARTITIONS));
-            let committed = self.groups[number % GROUPS].committed(&partition).unwrap().unwrap();
+            let partition =
+                TopicPartition::from(("t", u32::try_from(number / GROUPS).unwrap() % PARTITIONS));
+            let committed = self.groups[number % GROUPS]
+                .committed(&partition)
+                .unwrap()
+                .unwrap();
             assert_eq!(committed.offset, offset_of(number));
         }
         assert!(names(&self.dir.path().join("__consumer_offsets-0"), ".cleaned").is_empty());
@@ -78,9 +106,15 @@ fn commits_do_not_pile_up() {
     let store = Store::new();
     let live = store.bytes();
     let segment = 4 * u32::try_from(live).unwrap();
-    store.offsets.update_config(TopicConfig::new().segment_bytes(segment)).unwrap();
+    store
+        .offsets
+        .update_config(TopicConfig::new().segment_bytes(segment))
+        .unwrap();
     let most = store.commit_and_maintain(2_000, 10);
-    assert!(most <= 2 * live + u64::from(segment), "{most} bytes, of which {live} count, in segments of {segment}");
+    assert!(
+        most <= 2 * live + u64::from(segment),
+        "{most} bytes, of which {live} count, in segments of {segment}"
+    );
     assert!(store.partition().log_end_offset() > 2_000);
     store.check(2_000);
 }
@@ -93,7 +127,13 @@ fn ten_million_commits_do_not_pile_up() {
     let store = Store::new();
     let live = store.bytes();
     let most = store.commit_and_maintain(COUNT, 10_000);
-    println!("{most} bytes at most, {} at the end, of which {live} count, in segments of {SEGMENT}", store.bytes());
-    assert!(most <= 2 * live + SEGMENT, "{most} bytes, of which {live} count");
+    println!(
+        "{most} bytes at most, {} at the end, of which {live} count, in segments of {SEGMENT}",
+        store.bytes()
+    );
+    assert!(
+        most <= 2 * live + SEGMENT,
+        "{most} bytes, of which {live} count"
+    );
     store.check(COUNT);
 }

@@ -5,16 +5,31 @@ use super::*;
 #[test]
 fn a_log_compacts_what_is_dirty_enough() {
     let bench = Bench::new(START);
-    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(0.5));
+    let partition = bench.partition(
+        "t",
+        compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(0.5),
+    );
     append(&partition, "abcdefgh");
     append(&partition, "i");
     // Everything is dirty.
     assert_eq!(bench.log().maintain().unwrap().records_removed, 0);
-    assert!(fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap().ends_with("t 0 8\n"));
+    assert!(
+        fs::read_to_string(bench.file("cleaner-offset-checkpoint"))
+            .unwrap()
+            .ends_with("t 0 8\n")
+    );
     append(&partition, "iii");
     append(&partition, "j");
-    assert_eq!(bench.log().maintain().unwrap().records_removed, 0, "a third is not enough");
-    assert_eq!(partition.compact().unwrap().records_removed, 3, "on demand it is");
+    assert_eq!(
+        bench.log().maintain().unwrap().records_removed,
+        0,
+        "a third is not enough"
+    );
+    assert_eq!(
+        partition.compact().unwrap().records_removed,
+        3,
+        "on demand it is"
+    );
     append(&partition, &"k".repeat(24));
     assert!(bench.log().maintain().unwrap().records_removed > 15);
 }
@@ -23,15 +38,26 @@ fn a_log_compacts_what_is_dirty_enough() {
 #[test]
 fn a_checkpoint_beyond_the_end_of_the_log_counts_for_nothing() {
     let mut bench = Bench::new(START);
-    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(0.5));
+    let partition = bench.partition(
+        "t",
+        compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(0.5),
+    );
     append(&partition, "aaaabbbbc");
     drop(partition);
     bench.close();
     fs::write(bench.file("cleaner-offset-checkpoint"), "0\n1\nt 0 99\n").unwrap();
     bench.open();
-    assert_eq!(bench.log().maintain().unwrap().records_removed, 6, "all of it is dirty");
+    assert_eq!(
+        bench.log().maintain().unwrap().records_removed,
+        6,
+        "all of it is dirty"
+    );
     assert_eq!(offsets(&bench.reopen()), [3, 7, 8]);
-    assert!(fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap().ends_with("t 0 8\n"));
+    assert!(
+        fs::read_to_string(bench.file("cleaner-offset-checkpoint"))
+            .unwrap()
+            .ends_with("t 0 8\n")
+    );
 }
 
 #[test]
@@ -54,7 +80,10 @@ fn what_waited_too_long_is_compacted() {
 #[test]
 fn young_records_are_left_alone() {
     let bench = Bench::new(START);
-    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).min_compaction_lag(HOUR));
+    let partition = bench.partition(
+        "t",
+        compacted(4 * record_bytes() + 20).min_compaction_lag(HOUR),
+    );
     append(&partition, "aaaa");
     bench.clock.advance(HOUR);
     append(&partition, "aaaaa");
@@ -77,23 +106,39 @@ fn small_segments_become_one() {
     assert_eq!(bases(&partition), [0, 4, 8, 12, 16, 20, 24]);
     partition.compact().unwrap();
     assert_eq!(bases(&partition), [0, 4, 20, 24]);
-    assert_eq!(offsets(&partition), [1, 2, 3, 4, 5, 6, 7, 23, 24, 25, 26, 27]);
-    bench.log().topic("t").unwrap().update_config(TopicConfig::new().segment_bytes(100 * bytes)).unwrap();
+    assert_eq!(
+        offsets(&partition),
+        [1, 2, 3, 4, 5, 6, 7, 23, 24, 25, 26, 27]
+    );
+    bench
+        .log()
+        .topic("t")
+        .unwrap()
+        .update_config(TopicConfig::new().segment_bytes(100 * bytes))
+        .unwrap();
     partition.compact().unwrap();
-    assert_eq!((bases(&partition), offsets(&partition).len()), (vec![0, 24], 12));
+    assert_eq!(
+        (bases(&partition), offsets(&partition).len()),
+        (vec![0, 24], 12)
+    );
 }
 
 #[test]
 fn both_policies_hold() {
     let bench = Bench::new(START);
-    let config = compacted(4 * record_bytes() + 20).cleanup_policy(CleanupPolicy::CompactAndDelete).retention(DAY);
+    let config = compacted(4 * record_bytes() + 20)
+        .cleanup_policy(CleanupPolicy::CompactAndDelete)
+        .retention(DAY);
     let partition = bench.partition("t", config);
     append(&partition, "abcd");
     bench.clock.advance(2 * DAY);
     append(&partition, "eeeef");
     let done = bench.log().maintain().unwrap();
     assert_eq!((done.segments_deleted, done.records_removed), (1, 3));
-    assert_eq!((partition.log_start_offset(), offsets(&partition)), (4, vec![7, 8]));
+    assert_eq!(
+        (partition.log_start_offset(), offsets(&partition)),
+        (4, vec![7, 8])
+    );
     assert_eq!(partition.delete_records_before(8).unwrap(), 8);
     assert_eq!(offsets(&partition), [8]);
 }
@@ -101,7 +146,10 @@ fn both_policies_hold() {
 #[test]
 fn without_compact_nothing_is_compacted() {
     let bench = Bench::new(START);
-    let partition = bench.partition("t", compacted(4 * record_bytes() + 20).cleanup_policy(CleanupPolicy::Delete));
+    let partition = bench.partition(
+        "t",
+        compacted(4 * record_bytes() + 20).cleanup_policy(CleanupPolicy::Delete),
+    );
     append(&partition, "aaaaaaaaaaaaa");
     assert_eq!(bench.log().maintain().unwrap().records_removed, 0);
     assert_eq!(offsets(&partition).len(), 13);
@@ -110,12 +158,23 @@ fn without_compact_nothing_is_compacted() {
 #[test]
 fn the_background_thread_compacts() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::builder(dir.path()).config(LogConfig::new().maintenance_interval(Duration::from_millis(20))).open().unwrap();
-    let partition = log.open_topic("t", 1, compacted(4 * record_bytes() + 20)).unwrap().partition(0).unwrap();
+    let log = Log::builder(dir.path())
+        .config(LogConfig::new().maintenance_interval(Duration::from_millis(20)))
+        .open()
+        .unwrap();
+    let partition = log
+        .open_topic("t", 1, compacted(4 * record_bytes() + 20))
+        .unwrap()
+        .partition(0)
+        .unwrap();
     append(&partition, "aaaaaaaaaaaaaaaaaaaaa");
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while offsets(&partition).len() > 3 {
-        assert!(std::time::Instant::now() < deadline, "{:?}", offsets(&partition));
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{:?}",
+            offsets(&partition)
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     log.close().unwrap();
@@ -136,7 +195,8 @@ fn committed_offsets_are_compacted() {
     }
     let before = store(&bench);
     drop(group);
-    // Kafka's segments of 100 MiB would keep a test waiting: a lone partition rolls where it is told to.
+    // Kafka's segments of 100 MiB would keep a test waiting: a lone partition rolls where it is
+    // told to.
     bench.close();
     let offsets = Partition::open(bench.file("__consumer_offsets-0"), compacted(500)).unwrap();
     let tombstone_of_nobody = Record::tombstone(vec![0, 1, 0, 1, b'g', 0, 1, b'x', 0, 0, 0, 0]);

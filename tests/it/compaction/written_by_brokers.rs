@@ -1,4 +1,5 @@
-//! The broker's own compactions, done again from the segments that it left as `.deleted`: the outcome is the same, byte for byte.
+//! The broker's own compactions, done again from the segments that it left as `.deleted`: the
+//! outcome is the same, byte for byte.
 
 use super::*;
 use crate::kafka::{Gaps, KafkaTools, assert_clean, fixture};
@@ -6,7 +7,14 @@ use crate::kafka::{Gaps, KafkaTools, assert_clean, fixture};
 /// The base offset and the bytes of every `.log` with this suffix.
 fn logs(dir: &Path, suffix: &str) -> BTreeMap<u64, Vec<u8>> {
     let names = names(dir, suffix).into_iter();
-    names.map(|name| (name[..20].parse().unwrap(), fs::read(dir.join(&name)).unwrap())).collect()
+    names
+        .map(|name| {
+            (
+                name[..20].parse().unwrap(),
+                fs::read(dir.join(&name)).unwrap(),
+            )
+        })
+        .collect()
 }
 
 /// Lays the segments of before the compaction out as a lone partition, and compacts it at `now`.
@@ -24,7 +32,8 @@ fn compacted_again(topic: &str, now: i64, config: TopicConfig) -> (tempfile::Tem
     (dir, partition)
 }
 
-/// The headers of all batches of a `.log`, without the length and the checksum, in which encoders of the same codec differ.
+/// The headers of all batches of a `.log`, without the length and the checksum, in which encoders
+/// of the same codec differ.
 fn headers(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut headers, mut rest) = (Vec::new(), bytes);
     while let Some(header) = rest.first_chunk::<61>() {
@@ -46,31 +55,58 @@ fn left_by_broker(topic: &str) -> (tempfile::TempDir, BTreeMap<u64, Vec<u8>>) {
     (dir, logs)
 }
 
-fn assert_same(topic: &str, now: i64, retention: Duration, segments: &[u64]) -> [BTreeMap<u64, Vec<u8>>; 2] {
-    let config = || compacted(4_096).delete_retention(retention).index_interval_bytes(4_096);
+fn assert_same(
+    topic: &str,
+    now: i64,
+    retention: Duration,
+    segments: &[u64],
+) -> [BTreeMap<u64, Vec<u8>>; 2] {
+    let config = || {
+        compacted(4_096)
+            .delete_retention(retention)
+            .index_interval_bytes(4_096)
+    };
     let (dir, partition) = compacted_again(topic, now, config());
     assert_eq!(bases(&partition), segments, "{topic}");
     let (of_broker, expected) = left_by_broker(topic);
     let found = logs(dir.path(), ".log");
-    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{topic}");
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        expected.keys().collect::<Vec<_>>(),
+        "{topic}"
+    );
     for (base, bytes) in &found {
-        assert_eq!(headers(bytes), headers(&expected[base]), "{topic}, segment {base}");
+        assert_eq!(
+            headers(bytes),
+            headers(&expected[base]),
+            "{topic}, segment {base}"
+        );
     }
-    assert_eq!(records(&partition), records(&Partition::open(of_broker.path(), config()).unwrap()), "{topic}");
+    assert_eq!(
+        records(&partition),
+        records(&Partition::open(of_broker.path(), config()).unwrap()),
+        "{topic}"
+    );
     [found, expected]
 }
 
 #[test]
 fn a_first_compaction_is_that_of_the_broker() {
     let segments = [0, 50, 95, 140, 185, 235, 280];
-    let [found, expected] = assert_same("compacted", 1_795_532_552_109 - 86_400_000, DAY, &segments);
+    let [found, expected] =
+        assert_same("compacted", 1_795_532_552_109 - 86_400_000, DAY, &segments);
     // Without compression, to the byte.
     assert!(found == expected);
 }
 
 #[test]
 fn a_second_one_too_whose_tombstones_are_over() {
-    assert_same("compacted-gone", 1_795_446_152_489 - 1, Duration::from_millis(1), &[0, 250, 295]);
+    assert_same(
+        "compacted-gone",
+        1_795_446_152_489 - 1,
+        Duration::from_millis(1),
+        &[0, 250, 295],
+    );
 }
 
 /// Compacts a topic with transactions and idempotent producers.
@@ -81,12 +117,22 @@ fn with_producers(topic: &str) -> (Bench, Partition) {
     let target = bench.file("t-0");
     fs::create_dir(&target).unwrap();
     for entry in fs::read_dir(source).unwrap().map(Result::unwrap) {
-        fs::write(target.join(entry.file_name()), fs::read(entry.path()).unwrap()).unwrap();
+        fs::write(
+            target.join(entry.file_name()),
+            fs::read(entry.path()).unwrap(),
+        )
+        .unwrap();
     }
     fs::write(bench.file("replication-offset-checkpoint"), "0\n0\n").unwrap();
     bench.open();
     let topic = bench.log().topic("t").unwrap();
-    topic.update_config(compacted(1 << 20).timestamp_after_max(None).delete_retention(HOUR)).unwrap();
+    topic
+        .update_config(
+            compacted(1 << 20)
+                .timestamp_after_max(None)
+                .delete_retention(HOUR),
+        )
+        .unwrap();
     let partition = topic.partition(0).unwrap();
     (bench, partition)
 }
@@ -98,27 +144,39 @@ fn committed(partition: &Partition, end: u64) -> BTreeMap<Vec<u8>, (u64, Option<
     let mut latest = BTreeMap::new();
     while let Some(record) = reader.next_record().unwrap() {
         if let Some(key) = record.key() {
-            latest.insert(key.to_vec(), (record.offset(), record.value().map(<[u8]>::to_vec)));
+            latest.insert(
+                key.to_vec(),
+                (record.offset(), record.value().map(<[u8]>::to_vec)),
+            );
         }
     }
     latest
 }
 
-/// What is known of producers at the end of the log, as the newest snapshot has it. Without the times: those of a batch that
-/// lost its latest record are gone with it.
+/// What is known of producers at the end of the log, as the newest snapshot has it. Without the
+/// times: those of a batch that lost its latest record are gone with it.
 fn producers(bench: &Bench) -> Vec<Vec<u8>> {
     let dir = bench.file("t-0");
     let bytes = fs::read(dir.join(names(&dir, ".snapshot").last().unwrap())).unwrap();
-    bytes[10..].chunks(46).map(|entry| [&entry[..26], &entry[34..]].concat()).collect()
+    bytes[10..]
+        .chunks(46)
+        .map(|entry| [&entry[..26], &entry[34..]].concat())
+        .collect()
 }
 
-/// Appends records that do not fit together with anything, so that all before is sealed, and compacts. Once more, and the
-/// horizons of before are over.
+/// Appends records that do not fit together with anything, so that all before is sealed, and
+/// compacts. Once more, and the horizons of before are over.
 fn compact_all(bench: &Bench, partition: &Partition, pass: u32) {
     let topic = bench.log().topic("t").unwrap();
-    topic.update_config(TopicConfig::new().segment_bytes(100)).unwrap();
-    partition.append(Record::new("x").key(format!("last {pass}"))).unwrap();
-    topic.update_config(TopicConfig::new().segment_bytes(1 << 20)).unwrap();
+    topic
+        .update_config(TopicConfig::new().segment_bytes(100))
+        .unwrap();
+    partition
+        .append(Record::new("x").key(format!("last {pass}")))
+        .unwrap();
+    topic
+        .update_config(TopicConfig::new().segment_bytes(1 << 20))
+        .unwrap();
     partition.compact().unwrap();
     bench.clock.advance(2 * HOUR);
 }
@@ -132,23 +190,45 @@ fn aborted_records_go_and_committed_ones_stay() {
         let all = offsets(&partition).len();
         for pass in 0..4 {
             compact_all(&bench, &partition, pass);
-            assert_eq!(committed(&partition, stable), before, "{topic}, pass {pass}");
+            assert_eq!(
+                committed(&partition, stable),
+                before,
+                "{topic}, pass {pass}"
+            );
             partition = bench.reopen();
-            assert_eq!(committed(&partition, stable), before, "{topic}, opened after pass {pass}");
-            assert_eq!(partition.last_stable_offset() == partition.log_end_offset(), topic == "transactions-1");
+            assert_eq!(
+                committed(&partition, stable),
+                before,
+                "{topic}, opened after pass {pass}"
+            );
+            assert_eq!(
+                partition.last_stable_offset() == partition.log_end_offset(),
+                topic == "transactions-1"
+            );
         }
         if topic == "transactions-1" {
             assert!(offsets(&partition).len() < all);
-            let sealed: Vec<_> = records(&partition).into_iter().filter(|(offset, ..)| *offset < stable).collect();
+            let sealed: Vec<_> = records(&partition)
+                .into_iter()
+                .filter(|(offset, ..)| *offset < stable)
+                .collect();
             let expected: Vec<_> = before.values().map(|(offset, _)| *offset).collect();
-            assert!(sealed.iter().all(|(offset, ..)| expected.contains(offset)), "nothing of an aborted transaction: {sealed:?}");
+            assert!(
+                sealed.iter().all(|(offset, ..)| expected.contains(offset)),
+                "nothing of an aborted transaction: {sealed:?}"
+            );
         }
     }
 }
 
 #[test]
 fn producers_are_known_from_what_is_left() {
-    for topic in ["idempotent-0", "idempotent-1", "transactions-0", "transactions-1"] {
+    for topic in [
+        "idempotent-0",
+        "idempotent-1",
+        "transactions-0",
+        "transactions-1",
+    ] {
         let (mut bench, mut partition) = with_producers(topic);
         for pass in 0..4 {
             compact_all(&bench, &partition, pass);
@@ -173,7 +253,9 @@ fn producers_are_known_from_what_is_left() {
 #[test]
 fn the_older_formats_are_compacted_too() {
     let root = fixture("legacy/root");
-    let topics = names(&root, "-0").into_iter().filter(|name| name.starts_with('v') || name.starts_with("upgraded"));
+    let topics = names(&root, "-0")
+        .into_iter()
+        .filter(|name| name.starts_with('v') || name.starts_with("upgraded"));
     let mut removed = 0;
     for topic in topics {
         let dir = tempfile::tempdir().unwrap();
@@ -184,15 +266,25 @@ fn the_older_formats_are_compacted_too() {
         let (before, last) = {
             let partition = Partition::open(dir.path(), config()).unwrap();
             let before = latest(&partition);
-            let last = partition.append(Record::new("x").key("the last")).unwrap().offset;
+            let last = partition
+                .append(Record::new("x").key("the last"))
+                .unwrap()
+                .offset;
             removed += partition.compact().unwrap().records_removed;
             (before, last)
         };
         let partition = Partition::open(dir.path(), config()).unwrap();
         let mut after = latest(&partition);
-        assert_eq!(after.remove("the last").map(|(offset, _)| offset), Some(last), "{topic}");
+        assert_eq!(
+            after.remove("the last").map(|(offset, _)| offset),
+            Some(last),
+            "{topic}"
+        );
         assert_eq!(after, before, "{topic}");
-        let sealed = records(&partition).into_iter().filter(|(offset, ..)| *offset < last).count();
+        let sealed = records(&partition)
+            .into_iter()
+            .filter(|(offset, ..)| *offset < last)
+            .count();
         assert_eq!(sealed, before.len(), "{topic}: each key once");
     }
     assert!(removed > 0);
@@ -204,8 +296,13 @@ fn latest(partition: &Partition) -> BTreeMap<String, (u64, Option<String>)> {
     let mut latest = BTreeMap::new();
     while let Some(record) = reader.next_record().unwrap() {
         if let Some(key) = record.key() {
-            let value = record.value().map(|value| String::from_utf8_lossy(value).into_owned());
-            latest.insert(String::from_utf8_lossy(key).into_owned(), (record.offset(), value));
+            let value = record
+                .value()
+                .map(|value| String::from_utf8_lossy(value).into_owned());
+            latest.insert(
+                String::from_utf8_lossy(key).into_owned(),
+                (record.offset(), value),
+            );
         }
     }
     latest
@@ -214,9 +311,17 @@ fn latest(partition: &Partition) -> BTreeMap<String, (u64, Option<String>)> {
 #[test]
 fn the_dump_tool_finds_no_fault_in_compacted_files() {
     use annals::Compression;
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let mut benches = Vec::new();
-    for topic in ["transactions-0", "transactions-1", "idempotent-1", "shapes-0", "mixed-codecs-0"] {
+    for topic in [
+        "transactions-0",
+        "transactions-1",
+        "idempotent-1",
+        "shapes-0",
+        "mixed-codecs-0",
+    ] {
         let (mut bench, partition) = with_producers(topic);
         for pass in 0..3 {
             compact_all(&bench, &partition, pass);
@@ -224,13 +329,26 @@ fn the_dump_tool_finds_no_fault_in_compacted_files() {
         bench.close();
         benches.push(bench);
     }
-    for codec in [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+    for codec in [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
         let mut bench = Bench::new(START);
-        let partition = bench.partition("t", compacted(3_000).compression(codec).delete_retention(HOUR));
+        let partition = bench.partition(
+            "t",
+            compacted(3_000).compression(codec).delete_retention(HOUR),
+        );
         for round in 0..60 {
             let batch = (0..20).map(|number| {
                 let key = format!("key {}", (number * 7 + round * 3) % 50);
-                if (number + round) % 9 == 0 { Record::tombstone(key) } else { Record::new("v".repeat(number)).key(key) }
+                if (number + round) % 9 == 0 {
+                    Record::tombstone(key)
+                } else {
+                    Record::new("v".repeat(number)).key(key)
+                }
             });
             partition.append_batch(batch).unwrap();
         }

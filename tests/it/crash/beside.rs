@@ -1,5 +1,5 @@
-//! Read-only opens of what a power cut left, before anybody repairs it: they write nothing, tell of no damage, and see what the
-//! next writer finds.
+//! Read-only opens of what a power cut left, before anybody repairs it: they write nothing, tell of
+//! no damage, and see what the next writer finds.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,11 @@ use super::{clock, run_until, states_of};
 
 fn open_read_only(disk: &SimulatedDisk) -> Result<Log> {
     let config = LogConfig::new().maintenance_interval(None);
-    Log::builder("data").storage(disk.clone()).clock(clock()).config(config).open_read_only()
+    Log::builder("data")
+        .storage(disk.clone())
+        .clock(clock())
+        .config(config)
+        .open_read_only()
 }
 
 /// All records of all topics.
@@ -24,7 +28,11 @@ fn records(log: &Log) -> Vec<(String, u64, String)> {
                 reader => reader.unwrap(),
             };
             while let Some(record) = reader.next_record().unwrap() {
-                records.push((topic.name().to_owned(), record.offset(), record.text().into_owned()));
+                records.push((
+                    topic.name().to_owned(),
+                    record.offset(),
+                    record.text().into_owned(),
+                ));
             }
         }
     }
@@ -38,9 +46,14 @@ fn visit(what: &str, left: &SimulatedDisk, model: &Model) {
             assert!(!log.recovery().has_losses(), "{what}: {:?}", log.recovery());
             check_records(what, &log, model);
             let seen = records(&log);
-            for refused in [log.flush(), log.maintain().map(drop), log.delete_topic("lines")] {
+            for refused in [
+                log.flush(),
+                log.maintain().map(drop),
+                log.delete_topic("lines"),
+            ] {
                 assert!(
-                    refused.is_ok() || matches!(refused, Err(Error::ReadOnly | Error::UnknownTopic(_))),
+                    refused.is_ok()
+                        || matches!(refused, Err(Error::ReadOnly | Error::UnknownTopic(_))),
                     "{what}: {refused:?}"
                 );
             }
@@ -53,7 +66,11 @@ fn visit(what: &str, left: &SimulatedDisk, model: &Model) {
     };
     assert_eq!(left.fingerprint(), found, "{what}: something was changed");
     let log = open(left, &clock()).unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert_eq!(seen.unwrap_or_default(), records(&log), "{what}: the next writer finds others");
+    assert_eq!(
+        seen.unwrap_or_default(),
+        records(&log),
+        "{what}: the next writer finds others"
+    );
 }
 
 #[test]
@@ -62,7 +79,9 @@ fn a_read_only_open_of_what_a_power_cut_left_is_that_of_the_next_writer() {
     for workload in WORKLOADS.iter().chain(REMOVALS) {
         let mut seen = HashSet::new();
         for call in (0..).step_by(2) {
-            let Some((disk, model)) = run_until(workload, call) else { break };
+            let Some((disk, model)) = run_until(workload, call) else {
+                break;
+            };
             for (number, left) in states_of(&disk, 3).enumerate() {
                 if !seen.insert((model.stamp(), left.fingerprint())) {
                     continue;

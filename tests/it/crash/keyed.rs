@@ -1,4 +1,5 @@
-//! Compactions until the power goes: of each key the latest record is there afterwards, and nothing that was not appended.
+//! Compactions until the power goes: of each key the latest record is there afterwards, and nothing
+//! that was not appended.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,12 +9,30 @@ use annals::{CleanupPolicy, Durability, Log, Partition, Record, Result, Topic, T
 use super::workload::{Lines, Model, Workload, flush, positions_compacted};
 
 pub(super) const COMPACTIONS: &[Workload] = &[
-    Workload { name: "segments compacted one by one", run: one_by_one },
-    Workload { name: "segments compacted into one", run: into_one },
-    Workload { name: "unflushed segments compacted", run: unflushed },
-    Workload { name: "a policy changed to compact", run: policy_changed },
-    Workload { name: "committed positions compacted", run: positions_compacted },
-    Workload { name: "the end cut off in a gap", run: cut_in_a_gap },
+    Workload {
+        name: "segments compacted one by one",
+        run: one_by_one,
+    },
+    Workload {
+        name: "segments compacted into one",
+        run: into_one,
+    },
+    Workload {
+        name: "unflushed segments compacted",
+        run: unflushed,
+    },
+    Workload {
+        name: "a policy changed to compact",
+        run: policy_changed,
+    },
+    Workload {
+        name: "committed positions compacted",
+        run: positions_compacted,
+    },
+    Workload {
+        name: "the end cut off in a gap",
+        run: cut_in_a_gap,
+    },
 ];
 
 /// The topic whose records have keys.
@@ -29,14 +48,24 @@ fn key(offset: u64) -> String {
 
 /// The record at an offset.
 pub(super) fn record(offset: u64, text: &str) -> Record<'_> {
-    if text == TOMBSTONE { Record::tombstone(key(offset)) } else { Record::new(text).key(key(offset)) }
+    if text == TOMBSTONE {
+        Record::tombstone(key(offset))
+    } else {
+        Record::new(text).key(key(offset))
+    }
 }
 
 /// In a topic whose tombstones go in the second pass that sees them.
 fn create(log: &Log, model: &mut Model) -> Result<Topic> {
-    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).delete_retention(Duration::ZERO);
+    let config = TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .delete_retention(Duration::ZERO);
     model.of(NAME).configs.push(SEGMENT);
-    let topic = log.open_topic(NAME, 1, config.segment_bytes(SEGMENT).index_interval_bytes(64))?;
+    let topic = log.open_topic(
+        NAME,
+        1,
+        config.segment_bytes(SEGMENT).index_interval_bytes(64),
+    )?;
     model.of(NAME).exists = true;
     Ok(topic)
 }
@@ -45,11 +74,22 @@ fn create(log: &Log, model: &mut Model) -> Result<Topic> {
 fn append(topic: &Topic, model: &mut Model, durability: Durability, sizes: &[usize]) -> Result<()> {
     let lines = model.of(NAME);
     let first = lines.tried.len() as u64;
-    let text = |(offset, size): (u64, &usize)| if *size == 0 { String::new() } else { format!("{offset}-{}", "z".repeat(*size)) };
+    let text = |(offset, size): (u64, &usize)| {
+        if *size == 0 {
+            String::new()
+        } else {
+            format!("{offset}-{}", "z".repeat(*size))
+        }
+    };
     lines.tried.extend((first..).zip(sizes).map(text));
-    let batch: Vec<_> = (first..).zip(&lines.tried[usize::try_from(first).unwrap()..]).collect();
+    let batch: Vec<_> = (first..)
+        .zip(&lines.tried[usize::try_from(first).unwrap()..])
+        .collect();
     let records = batch.iter().map(|(offset, text)| record(*offset, text));
-    let appended = topic.partition(0)?.with_durability(durability).append_batch(records)?;
+    let appended = topic
+        .partition(0)?
+        .with_durability(durability)
+        .append_batch(records)?;
     if durability == Durability::Synced {
         lines.durable = appended.end;
     }
@@ -92,7 +132,11 @@ fn unflushed(log: &Log, model: &mut Model) -> Result<()> {
 
 fn policy_changed(log: &Log, model: &mut Model) -> Result<()> {
     model.of(NAME).configs.push(SEGMENT);
-    let topic = log.open_topic(NAME, 1, TopicConfig::new().segment_bytes(SEGMENT).retention(None))?;
+    let topic = log.open_topic(
+        NAME,
+        1,
+        TopicConfig::new().segment_bytes(SEGMENT).retention(None),
+    )?;
     model.of(NAME).exists = true;
     append(&topic, model, Durability::Os, &[30, 40, 20])?;
     append(&topic, model, Durability::Os, &[50, 0, 60])?;
@@ -100,7 +144,8 @@ fn policy_changed(log: &Log, model: &mut Model) -> Result<()> {
     append(&topic, model, Durability::Os, &[40, 50, 10])
 }
 
-/// The end is cut in front of a batch that made those before it go: no batch tells where the log ends then.
+/// The end is cut in front of a batch that made those before it go: no batch tells where the log
+/// ends then.
 fn cut_in_a_gap(log: &Log, model: &mut Model) -> Result<()> {
     let topic = create(log, model)?;
     for sizes in [&[30, 30, 30, 0, 0][..], &[1], &[0, 0], &[0, 0], &[150]] {
@@ -118,20 +163,33 @@ fn cut_in_a_gap(log: &Log, model: &mut Model) -> Result<()> {
     append(&topic, model, Durability::Synced, &[10])
 }
 
-/// Of all that the log came to, the latest record of each key is there; a tombstone may be gone with all that it deleted.
+/// Of all that the log came to, the latest record of each key is there; a tombstone may be gone
+/// with all that it deleted.
 pub(super) fn check(what: &str, partition: &Partition, lines: &Lines) {
     let end = partition.log_end_offset();
     let mut expected: BTreeMap<_, _> = (0..end).map(|offset| (key(offset), offset)).collect();
     expected.retain(|_, offset| lines.tried[usize::try_from(*offset).unwrap()] != TOMBSTONE);
     let mut found = BTreeMap::new();
-    let mut reader = partition.read(..).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut reader = partition
+        .read(..)
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut next = 0;
-    while let Some(read) = reader.next_record().unwrap_or_else(|error| panic!("{what}, at {next}: {error}")) {
+    while let Some(read) = reader
+        .next_record()
+        .unwrap_or_else(|error| panic!("{what}, at {next}: {error}"))
+    {
         let offset = read.offset();
-        assert!(next <= offset && offset < end, "{what}: offset {offset}, between {next} and {end}");
+        assert!(
+            next <= offset && offset < end,
+            "{what}: offset {offset}, between {next} and {end}"
+        );
         let text = &lines.tried[usize::try_from(offset).unwrap()];
-        let is_it = read.key() == Some(key(offset).as_bytes()) && read.value().unwrap_or_default() == text.as_bytes();
-        assert!(is_it && read.value().is_none() == (text == TOMBSTONE), "{what}: a wrong record at {offset}");
+        let is_it = read.key() == Some(key(offset).as_bytes())
+            && read.value().unwrap_or_default() == text.as_bytes();
+        assert!(
+            is_it && read.value().is_none() == (text == TOMBSTONE),
+            "{what}: a wrong record at {offset}"
+        );
         if text == TOMBSTONE {
             found.remove(&key(offset))
         } else {

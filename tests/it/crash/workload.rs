@@ -5,7 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use annals::{
-    CleanupPolicy, Delivery, Durability, Error, Log, LogConfig, ManualClock, Partition, Producer, ProducerConfig, Result,
+    CleanupPolicy, Delivery, Durability, Error, Log, LogConfig, ManualClock, Partition, Producer,
+    ProducerConfig, Result,
 };
 use annals::{SimulatedDisk, Topic, TopicConfig, TopicPartition};
 
@@ -61,41 +62,90 @@ pub(super) struct Workload {
 }
 
 pub(super) const WORKLOADS: &[Workload] = &[
-    Workload { name: "appends of mixed sizes", run: mixed_sizes },
-    Workload { name: "rolls and flushes", run: rolls },
-    Workload { name: "topics created and deleted", run: topics },
-    Workload { name: "commits of a group", run: commits },
+    Workload {
+        name: "appends of mixed sizes",
+        run: mixed_sizes,
+    },
+    Workload {
+        name: "rolls and flushes",
+        run: rolls,
+    },
+    Workload {
+        name: "topics created and deleted",
+        run: topics,
+    },
+    Workload {
+        name: "commits of a group",
+        run: commits,
+    },
 ];
 
 /// In these, a hole in a partition that has none would be taken for what compaction leaves.
-pub(super) const ADDITIONS: &[Workload] = &[Workload { name: "a partition added to a topic with gaps", run: additions }];
+pub(super) const ADDITIONS: &[Workload] = &[Workload {
+    name: "a partition added to a topic with gaps",
+    run: additions,
+}];
 
 /// Syncs that are small, after enough was appended for zeros to be written ahead.
-pub(super) const ZEROS: &[Workload] = &[Workload { name: "appends over zeros ahead", run: over_zeros }];
+pub(super) const ZEROS: &[Workload] = &[Workload {
+    name: "appends over zeros ahead",
+    run: over_zeros,
+}];
 
 /// In these, records and files go.
-pub(super) const REMOVALS: &[Workload] =
-    &[Workload { name: "records deleted", run: deletions }, Workload { name: "the end cut off", run: truncations }];
+pub(super) const REMOVALS: &[Workload] = &[
+    Workload {
+        name: "records deleted",
+        run: deletions,
+    },
+    Workload {
+        name: "the end cut off",
+        run: truncations,
+    },
+];
 
 /// Each producer draws an id of its own, so that no two runs leave the same bytes.
-pub(super) const PRODUCERS: &[Workload] = &[Workload { name: "batches of producers", run: sends }];
+pub(super) const PRODUCERS: &[Workload] = &[Workload {
+    name: "batches of producers",
+    run: sends,
+}];
 
 pub(super) fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Result<Log> {
     let config = LogConfig::new().maintenance_interval(None);
-    Log::builder("data").storage(disk.clone()).clock(clock.clone()).config(config).open()
+    Log::builder("data")
+        .storage(disk.clone())
+        .clock(clock.clone())
+        .config(config)
+        .open()
 }
 
 fn create(log: &Log, model: &mut Model, name: &'static str, segment: u32) -> Result<Topic> {
     model.of(name).configs.push(segment);
-    let topic = log.open_topic(name, 1, TopicConfig::new().segment_bytes(segment).index_interval_bytes(64).retention(None))?;
+    let topic = log.open_topic(
+        name,
+        1,
+        TopicConfig::new()
+            .segment_bytes(segment)
+            .index_interval_bytes(64)
+            .retention(None),
+    )?;
     model.of(name).exists = true;
     Ok(topic)
 }
 
-fn append(topic: &Topic, model: &mut Model, name: &'static str, durability: Durability, sizes: &[usize]) -> Result<()> {
+fn append(
+    topic: &Topic,
+    model: &mut Model,
+    name: &'static str,
+    durability: Durability,
+    sizes: &[usize],
+) -> Result<()> {
     let lines = model.of(name);
     let first = lines.tried.len();
-    let texts = sizes.iter().enumerate().map(|(number, size)| format!("{}-{}", first + number, "x".repeat(*size)));
+    let texts = sizes
+        .iter()
+        .enumerate()
+        .map(|(number, size)| format!("{}-{}", first + number, "x".repeat(*size)));
     let batch: Vec<String> = texts.collect();
     lines.tried.extend(batch.iter().cloned());
     let partition = topic.partition(lines.partition)?;
@@ -109,7 +159,10 @@ fn append(topic: &Topic, model: &mut Model, name: &'static str, durability: Dura
 
 pub(super) fn flush(log: &Log, model: &mut Model) -> Result<()> {
     log.flush()?;
-    model.topics.values_mut().for_each(|lines| lines.durable = lines.tried.len() as u64);
+    model
+        .topics
+        .values_mut()
+        .for_each(|lines| lines.durable = lines.tried.len() as u64);
     Ok(())
 }
 
@@ -138,13 +191,19 @@ fn rolls(log: &Log, model: &mut Model) -> Result<()> {
     append(&topic, model, "lines", Durability::Os, &[100])
 }
 
-/// Batches of one size, so that what is left of one under another is as long as it; then a roll, and a close.
+/// Batches of one size, so that what is left of one under another is as long as it; then a roll,
+/// and a close.
 fn over_zeros(log: &Log, model: &mut Model) -> Result<()> {
     let topic = create(log, model, "lines", 80_000)?;
     for size in [60_000, 5_000] {
         append(&topic, model, "lines", Durability::Synced, &[size])?;
     }
-    for durability in [Durability::Synced, Durability::Os, Durability::Synced, Durability::Synced] {
+    for durability in [
+        Durability::Synced,
+        Durability::Os,
+        Durability::Synced,
+        Durability::Synced,
+    ] {
         append(&topic, model, "lines", durability, &[900])?;
     }
     append(&topic, model, "lines", Durability::Os, &[900])?;
@@ -215,7 +274,13 @@ fn truncations(log: &Log, model: &mut Model) -> Result<()> {
     let topic = create(log, model, "lines", 300)?;
     for (end, size) in [(2, 60), (3, 70), (1, 80)] {
         for _ in 0..3 {
-            append(&topic, model, "lines", Durability::Synced, &[size, size + 40])?;
+            append(
+                &topic,
+                model,
+                "lines",
+                Durability::Synced,
+                &[size, size + 40],
+            )?;
         }
         flush(log, model)?;
         let lines = model.of("lines");
@@ -255,13 +320,20 @@ fn commits(log: &Log, model: &mut Model) -> Result<()> {
     Ok(())
 }
 
-/// The topic was compacted once, so that what is not there counts as compacted; the new partition never was.
+/// The topic was compacted once, so that what is not there counts as compacted; the new partition
+/// never was.
 fn additions(log: &Log, model: &mut Model) -> Result<()> {
     let lines = model.of("lines");
     (lines.configs, lines.partition) = (vec![300], 1);
-    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(300);
+    let config = TopicConfig::new()
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(300);
     let topic = log.open_topic("lines", 1, config)?;
-    topic.update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Delete).retention(None))?;
+    topic.update_config(
+        TopicConfig::new()
+            .cleanup_policy(CleanupPolicy::Delete)
+            .retention(None),
+    )?;
     topic.increase_partitions_to(2)?;
     model.of("lines").exists = true;
     for _ in 0..3 {
@@ -270,11 +342,15 @@ fn additions(log: &Log, model: &mut Model) -> Result<()> {
     append(&topic, model, "lines", Durability::Synced, &[150])
 }
 
-/// Two groups commit, one is deleted, and the store is compacted in between, also the tombstones of the one that is gone.
+/// Two groups commit, one is deleted, and the store is compacted in between, also the tombstones of
+/// the one that is gone.
 pub(super) fn positions_compacted(log: &Log, model: &mut Model) -> Result<()> {
     let topic = create(log, model, "lines", 1 << 20)?;
     append(&topic, model, "lines", Durability::Synced, &[40; 9])?;
-    let (readers, others) = (log.consumer_group("readers")?, log.consumer_group("others")?);
+    let (readers, others) = (
+        log.consumer_group("readers")?,
+        log.consumer_group("others")?,
+    );
     for next in 1..9 {
         model.of("lines").commit_tried = next;
         readers.commit([(TopicPartition::new("lines", 0), next.into())])?;
@@ -286,7 +362,11 @@ pub(super) fn positions_compacted(log: &Log, model: &mut Model) -> Result<()> {
         }
         let store = log.topic("__consumer_offsets")?;
         if next == 1 {
-            store.update_config(TopicConfig::new().segment_bytes(400).delete_retention(Duration::ZERO))?;
+            store.update_config(
+                TopicConfig::new()
+                    .segment_bytes(400)
+                    .delete_retention(Duration::ZERO),
+            )?;
         }
         if next % 2 == 0 {
             flush(log, model)?;
@@ -306,7 +386,9 @@ pub(super) fn check(what: &str, log: &Log, model: &Model) {
     check_records(what, log, model);
     for (name, lines) in &model.topics {
         if let Ok(topic) = log.topic(name) {
-            let Ok(partition) = topic.partition(lines.partition) else { continue };
+            let Ok(partition) = topic.partition(lines.partition) else {
+                continue;
+            };
             check_commit(what, log, &partition, lines);
         }
     }
@@ -325,8 +407,14 @@ pub(super) fn check_records(what: &str, log: &Log, model: &Model) {
         };
         assert!(!lines.deleted, "{what}: {name} is back");
         let set = topic.config().entries();
-        let segment = set.iter().find(|(key, _)| *key == "segment.bytes").map(|(_, value)| value.parse::<u32>().unwrap());
-        assert!(segment.is_some_and(|segment| lines.configs.contains(&segment)), "{what}: {name} has {segment:?}");
+        let segment = set
+            .iter()
+            .find(|(key, _)| *key == "segment.bytes")
+            .map(|(_, value)| value.parse::<u32>().unwrap());
+        assert!(
+            segment.is_some_and(|segment| lines.configs.contains(&segment)),
+            "{what}: {name} has {segment:?}"
+        );
         let partition = match topic.partition(lines.partition) {
             // Its creation was cut off, and who only reads does not go on with it.
             Err(Error::UnknownPartition(_)) if !lines.exists => continue,
@@ -338,30 +426,65 @@ pub(super) fn check_records(what: &str, log: &Log, model: &Model) {
 
 fn check_partition(what: &str, partition: &Partition, lines: &Lines) {
     let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
-    assert!(end >= lines.durable, "{what}: ends at {end}, {} were acknowledged", lines.durable);
-    assert!(end <= lines.tried.len() as u64, "{what}: ends at {end}, {} were appended", lines.tried.len());
-    assert!(lines.start <= start && start <= lines.start_tried.min(end), "{what}: starts at {start}: {lines:?}");
+    assert!(
+        end >= lines.durable,
+        "{what}: ends at {end}, {} were acknowledged",
+        lines.durable
+    );
+    assert!(
+        end <= lines.tried.len() as u64,
+        "{what}: ends at {end}, {} were appended",
+        lines.tried.len()
+    );
+    assert!(
+        lines.start <= start && start <= lines.start_tried.min(end),
+        "{what}: starts at {start}: {lines:?}"
+    );
     if *partition.id().topic == *keyed::NAME {
         return keyed::check(what, partition, lines);
     }
-    let mut reader = partition.read(start..).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut reader = partition
+        .read(start..)
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     for offset in start..end {
-        let record = reader.next_record().unwrap_or_else(|error| panic!("{what}, offset {offset}: {error}"));
+        let record = reader
+            .next_record()
+            .unwrap_or_else(|error| panic!("{what}, offset {offset}: {error}"));
         let record = record.unwrap_or_else(|| panic!("{what}: nothing at {offset} below {end}"));
         let place = usize::try_from(offset).unwrap();
-        assert!(record.offset() == offset && record.text() == lines.tried[place], "{what}: a wrong record at {offset}");
+        assert!(
+            record.offset() == offset && record.text() == lines.tried[place],
+            "{what}: a wrong record at {offset}"
+        );
     }
-    assert!(reader.next_record().unwrap().is_none(), "{what}: a record at the end");
+    assert!(
+        reader.next_record().unwrap().is_none(),
+        "{what}: a record at the end"
+    );
 }
 
 fn check_commit(what: &str, log: &Log, partition: &Partition, lines: &Lines) {
-    let group = log.consumer_group("readers").unwrap_or_else(|error| panic!("{what}: {error}"));
-    let committed = group.committed(partition.id()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let group = log
+        .consumer_group("readers")
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    let committed = group
+        .committed(partition.id())
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     let next = committed.map_or(0, |committed| committed.offset);
-    assert!(next <= partition.log_end_offset(), "{what}: {next} is committed, behind the end");
-    assert!(lines.committed <= next && next <= lines.commit_tried, "{what}: {next} is committed: {lines:?}");
-    let others = log.consumer_group("others").unwrap_or_else(|error| panic!("{what}: {error}"));
-    let committed = others.committed(partition.id()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert!(
+        next <= partition.log_end_offset(),
+        "{what}: {next} is committed, behind the end"
+    );
+    assert!(
+        lines.committed <= next && next <= lines.commit_tried,
+        "{what}: {next} is committed: {lines:?}"
+    );
+    let others = log
+        .consumer_group("others")
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    let committed = others
+        .committed(partition.id())
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
     let is_possible = committed.is_none_or(|next| (1..=lines.others_tried).contains(&next.offset));
     assert!(is_possible, "{what}: what another group committed is back");
 }
@@ -370,16 +493,25 @@ fn check_commit(what: &str, log: &Log, partition: &Partition, lines: &Lines) {
 pub(super) fn append_more(what: &str, log: &Log, model: &Model) -> Model {
     let mut grown = model.clone();
     for (name, lines) in &mut grown.topics {
-        let Ok(partition) = log.topic(name).and_then(|topic| topic.partition(lines.partition)) else {
+        let Ok(partition) = log
+            .topic(name)
+            .and_then(|topic| topic.partition(lines.partition))
+        else {
             // It never was, or is gone, and stays so.
             (lines.exists, lines.deleted) = (false, lines.deleting);
             continue;
         };
         let partition = partition.with_durability(Durability::Synced);
-        lines.tried.truncate(usize::try_from(partition.log_end_offset()).unwrap());
-        lines.tried.push(format!("after the cut {}", "y".repeat(70)));
+        lines
+            .tried
+            .truncate(usize::try_from(partition.log_end_offset()).unwrap());
+        lines
+            .tried
+            .push(format!("after the cut {}", "y".repeat(70)));
         let appended = match lines.tried.last() {
-            Some(text) if *name == keyed::NAME => partition.append(keyed::record(partition.log_end_offset(), text)),
+            Some(text) if *name == keyed::NAME => {
+                partition.append(keyed::record(partition.log_end_offset(), text))
+            }
             last => partition.append(last.unwrap().as_str()),
         };
         let appended = appended.unwrap_or_else(|error| panic!("{what}: cannot append: {error}"));

@@ -1,5 +1,5 @@
-//! Every byte of every file of a small log flipped, zeroed, and the file cut there, be it a log that was closed or one that was
-//! killed: never a panic, never a wrong record, never a silent gap.
+//! Every byte of every file of a small log flipped, zeroed, and the file cut there, be it a log
+//! that was closed or one that was killed: never a panic, never a wrong record, never a silent gap.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,20 +16,29 @@ const ALL: u64 = RECORDS + 4;
 const START: u64 = 2;
 const SEGMENTS: usize = 3;
 
-/// A log as it is when it is closed, or killed: all codecs, sealed segments, records deleted, a producer, and a recovery point in
-/// between.
+/// A log as it is when it is closed, or killed: all codecs, sealed segments, records deleted, a
+/// producer, and a recovery point in between.
 fn master(dir: &Path, is_closed: bool) -> PathBuf {
     let root = dir.join("master");
     let log = Log::open(&root).unwrap();
-    let config = TopicConfig::new().segment_bytes(600).index_interval_bytes(100).retention(None);
-    let topic = log.create_topic("t", 1, config.cleanup_policy(CleanupPolicy::Delete)).unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(600)
+        .index_interval_bytes(100)
+        .retention(None);
+    let topic = log
+        .create_topic("t", 1, config.cleanup_policy(CleanupPolicy::Delete))
+        .unwrap();
     fill(&topic);
     let partition = topic.partition(0).unwrap();
     partition.delete_records_before(START).unwrap();
     log.flush().unwrap();
     let producer = log.producer().unwrap();
     for offset in RECORDS..ALL {
-        producer.send(&topic, record(offset)).unwrap().wait().unwrap();
+        producer
+            .send(&topic, record(offset))
+            .unwrap()
+            .wait()
+            .unwrap();
     }
     producer.close().unwrap();
     assert_eq!(partition.segments().len(), SEGMENTS);
@@ -59,7 +68,13 @@ type Harm = (&'static str, fn(&mut Vec<u8>, usize));
 const HARMS: &[Harm] = &[
     ("flipped", |bytes, at| flip(bytes, at)),
     ("zeroed", |bytes, at| bytes[at] = 0),
-    ("zeroed, a run", |bytes, at| bytes.iter_mut().skip(at).take(16).for_each(|byte| *byte = 0)),
+    ("zeroed, a run", |bytes, at| {
+        bytes
+            .iter_mut()
+            .skip(at)
+            .take(16)
+            .for_each(|byte| *byte = 0)
+    }),
     ("cut", Vec::truncate),
 ];
 
@@ -75,36 +90,73 @@ fn is_log(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("log"))
 }
 
-/// Whether a `.log` that is cut there has nothing behind its last batch but zeros, as many a file ends with.
+/// Whether a `.log` that is cut there has nothing behind its last batch but zeros, as many a file
+/// ends with.
 fn is_clean_cut(bytes: &[u8], at: usize) -> bool {
-    let start = batches(bytes).into_iter().take_while(|start| *start <= at).last().unwrap_or(0);
+    let start = batches(bytes)
+        .into_iter()
+        .take_while(|start| *start <= at)
+        .last()
+        .unwrap_or(0);
     bytes[start..at].iter().all(|byte| *byte == 0)
 }
 
 /// Opens the harmed log both ways. Gives how often something was told.
 fn look(root: &Path, case: &Case<'_>) -> usize {
-    let Case { what, name, may_end_early } = case;
+    let Case {
+        what,
+        name,
+        may_end_early,
+    } = case;
     let mut times_told = 0;
     for is_read_only in [true, false] {
-        let opened = if is_read_only { Log::open_read_only(root) } else { Log::open(root) };
+        let opened = if is_read_only {
+            Log::open_read_only(root)
+        } else {
+            Log::open(root)
+        };
         let log = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-        let partition = log.topic("t").unwrap().partition(0).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let (told, end) = (check_from(&partition, START, what), partition.log_end_offset());
+        let partition = log
+            .topic("t")
+            .unwrap()
+            .partition(0)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (told, end) = (
+            check_from(&partition, START, what),
+            partition.log_end_offset(),
+        );
         let is_told = told > 0 || log.recovery().has_losses();
         times_told += usize::from(is_told);
         if is_log(name) {
-            // Whoever only reads beside a writer cannot know whether the end is torn, or on its way.
-            assert!(end == ALL || is_told || is_read_only || *may_end_early, "{what}: ends at {end}, and nothing was told");
+            // Whoever only reads beside a writer cannot know whether the end is torn, or on its
+            // way.
+            assert!(
+                end == ALL || is_told || is_read_only || *may_end_early,
+                "{what}: ends at {end}, and nothing was told"
+            );
             continue;
         }
         if *name == Path::new("recovery-point-offset-checkpoint") && end > ALL {
-            assert_eq!(told, 1, "{what}: it speaks of records that are not there, and that is told");
+            assert_eq!(
+                told, 1,
+                "{what}: it speaks of records that are not there, and that is told"
+            );
         } else {
             assert_eq!((told, end), (0, ALL), "{what}");
-            assert_eq!(is_told, *name == Path::new("t.topic"), "{what}: {:?}", log.recovery());
+            assert_eq!(
+                is_told,
+                *name == Path::new("t.topic"),
+                "{what}: {:?}",
+                log.recovery()
+            );
         }
         for offset in (START..ALL).step_by(5) {
-            let found = partition.read(offset..).unwrap().next_record().unwrap().map(|record| record.offset());
+            let found = partition
+                .read(offset..)
+                .unwrap()
+                .next_record()
+                .unwrap()
+                .map(|record| record.offset());
             assert_eq!(found, Some(offset), "{what}");
         }
     }
@@ -130,16 +182,27 @@ fn visit(state: &str, stride: usize) {
                 if harmed == bytes {
                     continue;
                 }
-                let may_end_early = state == "killed" && is_active && *harm == "cut" && is_clean_cut(&bytes, at);
-                let case = Case { what: format!("{state}, {} {harm} at {at}", name.display()), name, may_end_early };
+                let may_end_early =
+                    state == "killed" && is_active && *harm == "cut" && is_clean_cut(&bytes, at);
+                let case = Case {
+                    what: format!("{state}, {} {harm} at {at}", name.display()),
+                    name,
+                    may_end_early,
+                };
                 let (_dir, root) = copy_with(&master, name, harmed);
                 told += look(&root, &case);
                 runs += 1;
             }
         }
     }
-    println!("{state}: {harmed_bytes} bytes of {} files, {runs} runs, {told} times told: {names:?}", names.len());
-    assert!(names.len() >= 13 && runs > harmed_bytes * 2, "{runs} runs over {names:?}");
+    println!(
+        "{state}: {harmed_bytes} bytes of {} files, {runs} runs, {told} times told: {names:?}",
+        names.len()
+    );
+    assert!(
+        names.len() >= 13 && runs > harmed_bytes * 2,
+        "{runs} runs over {names:?}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! A transaction index of a broker with any of its bits flipped, and cut anywhere: records of aborted transactions stay out.
+//! A transaction index of a broker with any of its bits flipped, and cut anywhere: records of
+//! aborted transactions stay out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,9 @@ fn master() -> PathBuf {
 fn committed(root: &Path, open: fn(&Path) -> annals::Result<Log>) -> Vec<u64> {
     let log = open(root).unwrap();
     let partition = log.topic("t").unwrap().partition(0).unwrap();
-    let mut reader = partition.read_with(.., ReadOptions::new().isolation(Isolation::ReadCommitted)).unwrap();
+    let mut reader = partition
+        .read_with(.., ReadOptions::new().isolation(Isolation::ReadCommitted))
+        .unwrap();
     let mut offsets = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         offsets.push(record.offset());
@@ -26,7 +29,8 @@ fn committed(root: &Path, open: fn(&Path) -> annals::Result<Log>) -> Vec<u64> {
 }
 
 fn check(root: &Path, what: &str) {
-    let opens: [fn(&Path) -> annals::Result<Log>; 2] = [|root| Log::open_read_only(root), |root| Log::open(root)];
+    let opens: [fn(&Path) -> annals::Result<Log>; 2] =
+        [|root| Log::open_read_only(root), |root| Log::open(root)];
     for open in opens {
         assert_eq!(committed(root, open), [4, 6], "{what}");
     }
@@ -44,7 +48,11 @@ fn a_damaged_transaction_index_of_a_broker_changes_no_answer() {
     for length in 0..=bytes.len() {
         let (_dir, root) = copy_with(&master(), INDEX, bytes[..length].to_vec());
         check(&root, &format!("cut to {length} bytes"));
-        assert_eq!(fs::read(root.join(INDEX)).unwrap(), bytes, "it was written again");
+        assert_eq!(
+            fs::read(root.join(INDEX)).unwrap(),
+            bytes,
+            "it was written again"
+        );
     }
     let (_dir, root) = copy_with(&master(), INDEX, [&bytes[..], &bytes[34..]].concat());
     check(&root, "an entry twice");

@@ -1,7 +1,9 @@
-//! Errors of the disk: every kind, at every call, once and for good, while a log is used and while it recovers.
+//! Errors of the disk: every kind, at every call, once and for good, while a log is used and while
+//! it recovers.
 //!
-//! A program that goes on after each error must find: what was acknowledged is there, what was refused is not, an error is
-//! never told as damage or as an end, and once the disk is well again everything works, without an open where nothing was lost.
+//! A program that goes on after each error must find: what was acknowledged is there, what was
+//! refused is not, an error is never told as damage or as an end, and once the disk is well again
+//! everything works, without an open where nothing was lost.
 
 mod session;
 
@@ -34,12 +36,21 @@ fn fail(disk: &SimulatedDisk, how: How, call: u64, error: i32) {
 }
 
 /// Every error at every call from which on `use_it` works with what `prepare` made.
-fn every_error_at_every_call(prepare: fn() -> Session, use_it: fn(&mut Session), how: How, errors: &[i32]) -> u64 {
+fn every_error_at_every_call(
+    prepare: fn() -> Session,
+    use_it: fn(&mut Session),
+    how: How,
+    errors: &[i32],
+) -> u64 {
     let mut runs = 0;
     let prepared = prepare();
     let mut well = prepared.fork();
     use_it(&mut well);
-    assert!(well.errors.is_empty(), "on a disk without fault: {:?}", well.errors);
+    assert!(
+        well.errors.is_empty(),
+        "on a disk without fault: {:?}",
+        well.errors
+    );
     let end = well.disk.calls();
     well.settle("on a disk without fault");
     for error in errors {
@@ -103,7 +114,8 @@ fn errors_that_are_rare_lose_nothing_that_was_acknowledged() {
     assert!(runs >= 1_500, "only {runs} runs");
 }
 
-/// A log whose process was killed in the middle of a write, with segments above and below the recovery point.
+/// A log whose process was killed in the middle of a write, with segments above and below the
+/// recovery point.
 fn killed() -> Session {
     let mut session = empty();
     session.append(true, &[60, 30]);

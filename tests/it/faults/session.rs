@@ -1,6 +1,9 @@
 //! A program that goes on after every error, and keeps account of what it may rely on.
 
-use annals::{Durability, Error, Log, LogConfig, ManualClock, OffsetSpec, Partition, SimulatedDisk, Timestamp, Topic};
+use annals::{
+    Durability, Error, Log, LogConfig, ManualClock, OffsetSpec, Partition, SimulatedDisk,
+    Timestamp, Topic,
+};
 use annals::{TopicConfig, TopicPartition};
 
 const NAME: &str = "lines";
@@ -43,28 +46,52 @@ pub(super) fn clock() -> ManualClock {
 
 fn open(disk: &SimulatedDisk) -> Result<Log, Error> {
     let config = LogConfig::new().maintenance_interval(None);
-    Log::builder("data").storage(disk.clone()).clock(clock()).config(config).open()
+    Log::builder("data")
+        .storage(disk.clone())
+        .clock(clock())
+        .config(config)
+        .open()
 }
 
 fn topic_config() -> TopicConfig {
-    TopicConfig::new().segment_bytes(300).index_interval_bytes(64).retention(None)
+    TopicConfig::new()
+        .segment_bytes(300)
+        .index_interval_bytes(64)
+        .retention(None)
 }
 
 impl Session {
     pub(super) fn new(disk: SimulatedDisk) -> Self {
-        Self { disk, errors: Vec::new(), has_only_been_full: false, log: None, known: Known::default(), number: 0 }
+        Self {
+            disk,
+            errors: Vec::new(),
+            has_only_been_full: false,
+            log: None,
+            known: Known::default(),
+            number: 0,
+        }
     }
 
     /// What may be told of a bad disk. Damage is not, nor that what is there is unknown.
     fn note(&mut self, error: Error) {
-        let is_of_the_disk =
-            matches!(error, Error::Io { .. } | Error::DiskFull { .. } | Error::SyncFailed { .. } | Error::Poisoned { .. });
-        assert!(is_of_the_disk, "{error} is told of a bad disk, after {:?}", self.errors);
+        let is_of_the_disk = matches!(
+            error,
+            Error::Io { .. }
+                | Error::DiskFull { .. }
+                | Error::SyncFailed { .. }
+                | Error::Poisoned { .. }
+        );
+        assert!(
+            is_of_the_disk,
+            "{error} is told of a bad disk, after {:?}",
+            self.errors
+        );
         self.known.was_told |= error.is_fatal();
         self.errors.push(error);
     }
 
-    /// Recovery reads what is on the device, and syncs it: if it cannot, what was not durable may be gone.
+    /// Recovery reads what is on the device, and syncs it: if it cannot, what was not durable may
+    /// be gone.
     fn note_of_open(&mut self, error: Error) {
         self.note(error);
         self.known.was_told = true;
@@ -84,7 +111,11 @@ impl Session {
                 }
             };
             for (_, found) in &log.recovery().partitions {
-                found.damage.clone().into_iter().for_each(|error| self.note_of_open(error));
+                found
+                    .damage
+                    .clone()
+                    .into_iter()
+                    .for_each(|error| self.note_of_open(error));
             }
             self.known.settle(&log);
             self.log = Some(log);
@@ -92,7 +123,11 @@ impl Session {
         let log = self.log.as_ref()?;
         let topic = match log.topic(NAME) {
             Err(Error::UnknownTopic(_)) => {
-                assert!(!self.known.exists, "the topic is lost after {:?}", self.errors);
+                assert!(
+                    !self.known.exists,
+                    "the topic is lost after {:?}",
+                    self.errors
+                );
                 log.open_topic(NAME, 1, topic_config())
             }
             found => found,
@@ -108,11 +143,22 @@ impl Session {
     }
 
     pub(super) fn append(&mut self, is_synced: bool, sizes: &[usize]) {
-        let Some(partition) = self.partition() else { return };
-        let durability = if is_synced { Durability::Synced } else { Durability::Os };
+        let Some(partition) = self.partition() else {
+            return;
+        };
+        let durability = if is_synced {
+            Durability::Synced
+        } else {
+            Durability::Os
+        };
         let partition = partition.with_durability(durability);
         let end = partition.log_end_offset();
-        assert!(end >= self.known.acked, "ends at {end}, {} were acknowledged: {:?}", self.known.acked, self.errors);
+        assert!(
+            end >= self.known.acked,
+            "ends at {end}, {} were acknowledged: {:?}",
+            self.known.acked,
+            self.errors
+        );
         let batch: Vec<String> = sizes.iter().map(|size| self.text(*size)).collect();
         match partition.append_batch(&batch) {
             Ok(offsets) => {
@@ -127,7 +173,11 @@ impl Session {
                 if matches!(error, Error::SyncFailed { .. }) {
                     self.known.put(end, batch);
                 } else {
-                    assert_eq!(partition.log_end_offset(), end, "a refused append is there: {error}");
+                    assert_eq!(
+                        partition.log_end_offset(),
+                        end,
+                        "a refused append is there: {error}"
+                    );
                 }
                 self.note(error);
             }
@@ -142,25 +192,36 @@ impl Session {
 
     /// All of it, or an error: never a wrong record, and never less without one.
     pub(super) fn read(&mut self) {
-        let Some(partition) = self.partition() else { return };
+        let Some(partition) = self.partition() else {
+            return;
+        };
         if let Err(error) = read_all(&partition, &self.known) {
             self.note(error);
         }
     }
 
     pub(super) fn look_up(&mut self) {
-        let Some(partition) = self.partition() else { return };
+        let Some(partition) = self.partition() else {
+            return;
+        };
         let found = partition.offset_for(OffsetSpec::Timestamp(Timestamp::from_millis(1)));
         if let Some(found) = self.ok(found) {
             let has_records = partition.log_start_offset() < partition.log_end_offset();
-            assert_eq!(found.map(|found| found.offset), has_records.then(|| partition.log_start_offset()));
+            assert_eq!(
+                found.map(|found| found.offset),
+                has_records.then(|| partition.log_start_offset())
+            );
         }
     }
 
     pub(super) fn commit(&mut self, next: u64) {
-        let Some(partition) = self.partition() else { return };
+        let Some(partition) = self.partition() else {
+            return;
+        };
         let next = next.min(partition.log_end_offset());
-        let Some(group) = self.log.as_ref().map(|log| log.consumer_group("readers")) else { return };
+        let Some(group) = self.log.as_ref().map(|log| log.consumer_group("readers")) else {
+            return;
+        };
         let Some(group) = self.ok(group) else { return };
         self.known.commit_tried = self.known.commit_tried.max(next);
         let committed = group.commit([(partition.id().clone(), next.into())]);
@@ -170,7 +231,9 @@ impl Session {
     }
 
     pub(super) fn flush(&mut self) {
-        let Some(flushed) = self.log.as_ref().map(Log::flush) else { return };
+        let Some(flushed) = self.log.as_ref().map(Log::flush) else {
+            return;
+        };
         match flushed {
             Ok(()) => self.known.durable = self.known.acked,
             Err(error) => {
@@ -181,7 +244,9 @@ impl Session {
     }
 
     pub(super) fn delete_before(&mut self, start: u64) {
-        let Some(partition) = self.partition() else { return };
+        let Some(partition) = self.partition() else {
+            return;
+        };
         let start = start.min(partition.high_watermark());
         self.known.start_tried = self.known.start_tried.max(start);
         let deleted = partition.delete_records_before(start);
@@ -192,7 +257,9 @@ impl Session {
     }
 
     pub(super) fn truncate(&mut self, end: u64) {
-        let Some(partition) = self.partition() else { return };
+        let Some(partition) = self.partition() else {
+            return;
+        };
         let end = end.min(partition.log_end_offset());
         self.known.acked = self.known.acked.min(end);
         self.known.durable = self.known.durable.min(end);
@@ -207,9 +274,17 @@ impl Session {
         let Some(topic) = self.topic() else { return };
         let before = topic.config();
         let changed = topic.update_config(TopicConfig::new().segment_bytes(segment));
-        let value = |config: &TopicConfig| config.entries().into_iter().find(|(key, _)| *key == "segment.bytes");
+        let value = |config: &TopicConfig| {
+            config
+                .entries()
+                .into_iter()
+                .find(|(key, _)| *key == "segment.bytes")
+        };
         if self.ok(changed).is_some() {
-            assert_eq!(value(&topic.config()).map(|(_, value)| value), Some(segment.to_string()));
+            assert_eq!(
+                value(&topic.config()).map(|(_, value)| value),
+                Some(segment.to_string())
+            );
         } else {
             assert_eq!(value(&topic.config()), value(&before));
         }
@@ -218,7 +293,9 @@ impl Session {
     /// A topic that comes and goes.
     pub(super) fn second_topic(&mut self) {
         let Some(log) = &self.log else { return };
-        let created = log.open_topic("second", 1, topic_config()).and_then(|topic| topic.append("x").map(drop));
+        let created = log
+            .open_topic("second", 1, topic_config())
+            .and_then(|topic| topic.append("x").map(drop));
         let deleted = log.delete_topic("second");
         let is_there = created.is_ok();
         self.ok(created);
@@ -229,7 +306,9 @@ impl Session {
     }
 
     pub(super) fn maintain(&mut self) {
-        let Some(done) = self.log.as_ref().map(Log::maintain) else { return };
+        let Some(done) = self.log.as_ref().map(Log::maintain) else {
+            return;
+        };
         if self.ok(done).is_none() {
             self.known.was_told = true;
         }
@@ -237,7 +316,9 @@ impl Session {
 
     pub(super) fn close(&mut self) {
         let Some(log) = self.log.take() else { return };
-        let is_open = log.topic(NAME).is_ok_and(|topic| topic.partition(0).is_ok());
+        let is_open = log
+            .topic(NAME)
+            .is_ok_and(|topic| topic.partition(0).is_ok());
         match log.close() {
             Ok(()) if is_open => self.known.durable = self.known.acked,
             Ok(()) => {}
@@ -253,71 +334,112 @@ impl Session {
         let active = self.partition().unwrap().segments().pop().unwrap();
         self.disk = self.disk.process_killed();
         self.log = None;
-        self.disk.flip_bits(active.path, active.bytes - 1, 0xff).unwrap();
+        self.disk
+            .flip_bits(active.path, active.bytes - 1, 0xff)
+            .unwrap();
         self.known.acked -= 1;
     }
 
     /// The same on a disk of its own, in a process of its own.
     pub(super) fn fork(&self) -> Self {
         let (errors, known) = (self.errors.clone(), self.known.clone());
-        Self { disk: self.disk.fork(), errors, has_only_been_full: false, log: None, known, number: self.number }
+        Self {
+            disk: self.disk.fork(),
+            errors,
+            has_only_been_full: false,
+            log: None,
+            known,
+            number: self.number,
+        }
     }
 
     /// The disk is well again: all that must hold then.
     pub(super) fn settle(mut self, what: &str) {
         let what = format!("{what}, after {:?}", self.errors);
         self.disk.heal();
-        self.known.check(&format!("{what}; killed"), &open_well(&what, &self.disk.fork()));
+        self.known.check(
+            &format!("{what}; killed"),
+            &open_well(&what, &self.disk.fork()),
+        );
         if let Some(log) = self.log.take() {
             self.go_on(&what, log);
         }
         let log = open_well(&what, &self.disk);
         self.known.check(&format!("{what}; opened again"), &log);
         self.append_one(&what, &log);
-        log.close().unwrap_or_else(|error| panic!("{what}: cannot close: {error}"));
+        log.close()
+            .unwrap_or_else(|error| panic!("{what}: cannot close: {error}"));
         let log = open_well(&what, &self.disk);
         assert!(log.recovery().clean, "{what}: not clean after a close");
         self.known.check(&format!("{what}; closed"), &log);
         drop(log);
         self.known.was_told = true;
-        self.known.check(&format!("{what}; power cut"), &open_well(&what, &self.disk.crash()));
+        self.known.check(
+            &format!("{what}; power cut"),
+            &open_well(&what, &self.disk.crash()),
+        );
     }
 
-    /// In the same process: without an open, unless a partition could not be opened or what is on the device is unknown.
+    /// In the same process: without an open, unless a partition could not be opened or what is on
+    /// the device is unknown.
     fn go_on(&mut self, what: &str, log: Log) {
-        let Ok(partition) = log.topic(NAME).and_then(|topic| topic.partition(0)) else { return };
+        let Ok(partition) = log.topic(NAME).and_then(|topic| topic.partition(0)) else {
+            return;
+        };
         // What was committed is not known either where that could not be opened.
-        if log.topic("__consumer_offsets").is_ok_and(|store| store.partition(0).is_err()) {
+        if log
+            .topic("__consumer_offsets")
+            .is_ok_and(|store| store.partition(0).is_err())
+        {
             return;
         }
-        read_all(&partition, &self.known).unwrap_or_else(|error| panic!("{what}: cannot read: {error}"));
+        read_all(&partition, &self.known)
+            .unwrap_or_else(|error| panic!("{what}: cannot read: {error}"));
         match partition.append("and on") {
             Ok(appended) => {
                 self.known.put(appended.offset, vec!["and on".to_owned()]);
                 self.known.acked = appended.offset + 1;
             }
             Err(error) => {
-                assert!(error.is_fatal() || error.is_retriable(), "{what}: refused: {error}");
-                assert!(!self.errors.is_empty() && !self.has_only_been_full, "{what}: refused: {error}");
-                let report = partition.reopen().unwrap_or_else(|error| panic!("{what}: cannot re-open: {error}"));
+                assert!(
+                    error.is_fatal() || error.is_retriable(),
+                    "{what}: refused: {error}"
+                );
+                assert!(
+                    !self.errors.is_empty() && !self.has_only_been_full,
+                    "{what}: refused: {error}"
+                );
+                let report = partition
+                    .reopen()
+                    .unwrap_or_else(|error| panic!("{what}: cannot re-open: {error}"));
                 assert!(report.damage.is_none(), "{what}: {:?}", report.damage);
-                self.known.check(&format!("{what}; partition re-opened"), &log);
+                self.known
+                    .check(&format!("{what}; partition re-opened"), &log);
                 self.known.keep(partition.log_end_offset());
                 self.append_one(what, &log);
             }
         }
         self.known.check(&format!("{what}; well again"), &log);
-        log.flush().unwrap_or_else(|error| panic!("{what}: cannot flush: {error}"));
+        log.flush()
+            .unwrap_or_else(|error| panic!("{what}: cannot flush: {error}"));
         self.known.durable = self.known.acked;
-        log.maintain().unwrap_or_else(|error| panic!("{what}: cannot maintain: {error}"));
+        log.maintain()
+            .unwrap_or_else(|error| panic!("{what}: cannot maintain: {error}"));
         let _closed = log.close();
     }
 
     fn append_one(&mut self, what: &str, log: &Log) {
-        let topic = log.open_topic(NAME, 1, topic_config()).unwrap_or_else(|error| panic!("{what}: no topic: {error}"));
-        let partition = topic.partition(0).unwrap().with_durability(Durability::Synced);
+        let topic = log
+            .open_topic(NAME, 1, topic_config())
+            .unwrap_or_else(|error| panic!("{what}: no topic: {error}"));
+        let partition = topic
+            .partition(0)
+            .unwrap()
+            .with_durability(Durability::Synced);
         self.known.keep(partition.log_end_offset());
-        let appended = partition.append("one more").unwrap_or_else(|error| panic!("{what}: cannot append: {error}"));
+        let appended = partition
+            .append("one more")
+            .unwrap_or_else(|error| panic!("{what}: cannot append: {error}"));
         assert_eq!(appended.offset, self.known.acked, "{what}");
         self.known.texts.push("one more".to_owned());
         self.known.exists = true;
@@ -334,9 +456,15 @@ fn read_all(partition: &Partition, known: &Known) -> Result<(), Error> {
     let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
     let mut reader = partition.read_with(start..end, annals::ReadOptions::new().unsynced(true))?;
     for offset in start..end {
-        let record = reader.next_record()?.unwrap_or_else(|| panic!("nothing at {offset} of {start}..{end}: {known:?}"));
+        let record = reader
+            .next_record()?
+            .unwrap_or_else(|| panic!("nothing at {offset} of {start}..{end}: {known:?}"));
         let text = &known.texts[usize::try_from(offset).unwrap()];
-        assert!(record.offset() == offset && record.text() == *text, "not {text} at {offset}: {}", record.text());
+        assert!(
+            record.offset() == offset && record.text() == *text,
+            "not {text} at {offset}: {}",
+            record.text()
+        );
     }
     Ok(())
 }
@@ -349,7 +477,14 @@ impl Known {
 
     /// An open found out what a failed sync has left.
     fn settle(&mut self, log: &Log) {
-        let Some(partition) = log.topic(NAME).and_then(|topic| topic.partition(0)).ok().filter(|_| self.was_told) else { return };
+        let Some(partition) = log
+            .topic(NAME)
+            .and_then(|topic| topic.partition(0))
+            .ok()
+            .filter(|_| self.was_told)
+        else {
+            return;
+        };
         let end = partition.log_end_offset();
         assert!(end >= self.durable, "ends at {end}: {self:?}");
         self.keep(end);
@@ -363,22 +498,48 @@ impl Known {
     }
 
     fn check(&self, what: &str, log: &Log) {
-        assert!(!self.is_second_gone || log.topic("second").is_err(), "{what}: a deleted topic is back");
+        assert!(
+            !self.is_second_gone || log.topic("second").is_err(),
+            "{what}: a deleted topic is back"
+        );
         let topic = match log.topic(NAME) {
             Err(Error::UnknownTopic(_)) if !self.exists => return,
             found => found.unwrap_or_else(|error| panic!("{what}: {error}")),
         };
-        let partition = topic.partition(0).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let partition = topic
+            .partition(0)
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
-        let least = if self.was_told { self.durable } else { self.acked };
-        assert!((least..=self.texts.len() as u64).contains(&end), "{what}: ends at {end}, not from {least} on: {self:?}");
+        let least = if self.was_told {
+            self.durable
+        } else {
+            self.acked
+        };
+        assert!(
+            (least..=self.texts.len() as u64).contains(&end),
+            "{what}: ends at {end}, not from {least} on: {self:?}"
+        );
         let first = if self.was_told { 0 } else { self.start };
-        assert!((first..=self.start_tried).contains(&start), "{what}: starts at {start}: {self:?}");
+        assert!(
+            (first..=self.start_tried).contains(&start),
+            "{what}: starts at {start}: {self:?}"
+        );
         read_all(&partition, self).unwrap_or_else(|error| panic!("{what}: cannot read: {error}"));
-        let group = log.consumer_group("readers").unwrap_or_else(|error| panic!("{what}: {error}"));
-        let next = group.committed(&TopicPartition::new(NAME, 0)).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let group = log
+            .consumer_group("readers")
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let next = group
+            .committed(&TopicPartition::new(NAME, 0))
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
         let next = next.map_or(0, |committed| committed.offset);
-        let first = if self.was_told { 0 } else { self.committed.min(end) };
-        assert!((first..=self.commit_tried.min(end)).contains(&next), "{what}: {next} is committed: {self:?}");
+        let first = if self.was_told {
+            0
+        } else {
+            self.committed.min(end)
+        };
+        assert!(
+            (first..=self.commit_tried.min(end)).contains(&next),
+            "{what}: {next} is committed: {self:?}"
+        );
     }
 }

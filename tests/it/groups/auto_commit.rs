@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annals::{
-    ConsumerConfig, ConsumerGroup, Error, GroupState, Log, ManualClock, Rebalance, SimulatedDisk, Timestamp, Topic, TopicConfig,
+    ConsumerConfig, ConsumerGroup, Error, GroupState, Log, ManualClock, Rebalance, SimulatedDisk,
+    Timestamp, Topic, TopicConfig,
 };
 
 use super::{SOON, committed, drain, fill, log_with, of, offsets, poll, poll_while, t};
@@ -14,7 +15,9 @@ use super::{SOON, committed, drain, fill, log_with, of, offsets, poll, poll_whil
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn every(interval: Duration) -> ConsumerConfig {
-    ConsumerConfig::new().auto_commit(interval).max_poll_records(2)
+    ConsumerConfig::new()
+        .auto_commit(interval)
+        .max_poll_records(2)
 }
 
 #[test]
@@ -40,7 +43,11 @@ fn nothing_is_committed_before_the_interval_has_passed() {
     assert_eq!(drain(&mut member), of(0, 0..6));
     assert_eq!(committed(&group, &t(0)), None);
     drop(member);
-    assert_eq!(committed(&group, &t(0)), Some(6), "who leaves commits what it polled");
+    assert_eq!(
+        committed(&group, &t(0)),
+        Some(6),
+        "who leaves commits what it polled"
+    );
 }
 
 #[test]
@@ -48,7 +55,9 @@ fn a_member_that_waits_commits_once_the_interval_has_passed() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 2);
     let group = log.consumer_group("g").unwrap();
-    let mut member = group.join_with("t", every(Duration::from_millis(10))).unwrap();
+    let mut member = group
+        .join_with("t", every(Duration::from_millis(10)))
+        .unwrap();
     assert_eq!(poll(&mut member), of(0, 0..2));
     let (records, ()) = poll_while(&mut member, || {
         let started = Instant::now();
@@ -70,10 +79,20 @@ fn what_is_about_to_go_is_committed_before() {
     let mut one = group.join_with("t", every(NEVER)).unwrap();
     assert_eq!(drain(&mut one).len(), 4);
     let mut other = group.join("t").unwrap();
-    assert_eq!(one.poll(Duration::ZERO).unwrap().rebalance(), [Rebalance::Revoking(vec![t(1)])]);
-    assert_eq!(committed(&group, &t(1)), None, "it may still be at work on it");
+    assert_eq!(
+        one.poll(Duration::ZERO).unwrap().rebalance(),
+        [Rebalance::Revoking(vec![t(1)])]
+    );
+    assert_eq!(
+        committed(&group, &t(1)),
+        None,
+        "it may still be at work on it"
+    );
     assert!(poll(&mut one).is_empty());
-    assert_eq!((committed(&group, &t(0)), committed(&group, &t(1))), (Some(2), Some(2)));
+    assert_eq!(
+        (committed(&group, &t(0)), committed(&group, &t(1))),
+        (Some(2), Some(2))
+    );
     fill(&topic, 1, 1);
     assert_eq!(drain(&mut other), of(1, [2]), "nothing comes twice");
 }
@@ -82,7 +101,11 @@ fn what_is_about_to_go_is_committed_before() {
 fn on_a_disk() -> (SimulatedDisk, Log, Topic, ConsumerGroup) {
     let disk = SimulatedDisk::new(1);
     let clock = ManualClock::at(Timestamp::from_millis(1_000));
-    let log = Log::builder("data").storage(disk.clone()).clock(clock).open().unwrap();
+    let log = Log::builder("data")
+        .storage(disk.clone())
+        .clock(clock)
+        .open()
+        .unwrap();
     let topic = log.open_topic("t", 1, TopicConfig::new()).unwrap();
     fill(&topic, 0, 6);
     let group = log.consumer_group("g").unwrap();
@@ -96,7 +119,11 @@ fn a_commit_that_fails_does_not_fail_the_poll() {
     let mut member = group.join_with("t", every(Duration::ZERO)).unwrap();
     assert_eq!(poll(&mut member), of(0, 0..2));
     disk.set_capacity(0);
-    assert_eq!(poll(&mut member), of(0, 2..4), "the records come all the same");
+    assert_eq!(
+        poll(&mut member),
+        of(0, 2..4),
+        "the records come all the same"
+    );
     assert_eq!(committed(&group, &t(0)), Some(0));
     disk.heal();
     member.close().unwrap();
@@ -110,7 +137,11 @@ fn a_close_tells_that_its_commit_failed() {
     assert_eq!(drain(&mut member), of(0, 0..6));
     disk.set_capacity(0);
     assert!(matches!(member.close(), Err(Error::DiskFull { .. })));
-    assert_eq!(group.describe().unwrap().state, GroupState::Empty, "it has left all the same");
+    assert_eq!(
+        group.describe().unwrap().state,
+        GroupState::Empty,
+        "it has left all the same"
+    );
     assert_eq!(drain(&mut group.join("t").unwrap()), of(0, 0..6));
 }
 
@@ -122,12 +153,22 @@ fn who_panics_does_not_commit_what_it_was_at() {
         let group = log.consumer_group(name).unwrap();
         let mut member = group.join_with("t", every(interval)).unwrap();
         let worker = thread::spawn(move || {
-            assert_eq!([poll(&mut member), poll(&mut member)], [of(0, 0..2), of(0, 2..4)]);
+            assert_eq!(
+                [poll(&mut member), poll(&mut member)],
+                [of(0, 0..2), of(0, 2..4)]
+            );
             let _held = member;
             resume_unwind(Box::new("a worker's bug"));
         });
         assert!(worker.join().is_err());
-        assert_eq!(committed(&group, &t(0)), expected, "what it had done when it polled again, if anything");
-        assert_eq!(drain(&mut group.join("t").unwrap()), of(0, expected.unwrap_or(0)..6));
+        assert_eq!(
+            committed(&group, &t(0)),
+            expected,
+            "what it had done when it polled again, if anything"
+        );
+        assert_eq!(
+            drain(&mut group.join("t").unwrap()),
+            of(0, expected.unwrap_or(0)..6)
+        );
     }
 }

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use annals::{ConsumerConfig, Durability, Error, Log, OffsetAndMetadata, Rebalance, Record, Seek, TopicConfig, TopicPartition};
+use annals::{
+    ConsumerConfig, Durability, Error, Log, OffsetAndMetadata, Rebalance, Record, Seek,
+    TopicConfig, TopicPartition,
+};
 
 use super::{copy_dir, drain, fill, log_with, of, poll, t};
 
@@ -25,8 +28,16 @@ fn groups_are_independent() {
     assert_eq!(drain(&mut other), all);
     assert_eq!(committed(&log, "one", &t(0)), Some(3));
     assert_eq!(committed(&log, "other", &t(0)), None);
-    let names: Vec<String> = log.consumer_groups().iter().map(|group| group.id().to_owned()).collect();
-    assert_eq!(names, ["one", "other"], "one has committed, the other has a member");
+    let names: Vec<String> = log
+        .consumer_groups()
+        .iter()
+        .map(|group| group.id().to_owned())
+        .collect();
+    assert_eq!(
+        names,
+        ["one", "other"],
+        "one has committed, the other has a member"
+    );
     drop(other);
     assert_eq!(log.consumer_groups().len(), 1);
 }
@@ -40,11 +51,17 @@ fn a_group_goes_on_where_it_committed() {
     fill(&topic, 1, 1);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     drain(&mut consumer);
-    assert!(!dir.path().join("__consumer_offsets-0").exists(), "a group is on disk from its first commit");
+    assert!(
+        !dir.path().join("__consumer_offsets-0").exists(),
+        "a group is on disk from its first commit"
+    );
     consumer.commit().unwrap();
     fill(&topic, 0, 2);
     drain(&mut consumer);
-    let note = OffsetAndMetadata { offset: 5, metadata: "up to here".into() };
+    let note = OffsetAndMetadata {
+        offset: 5,
+        metadata: "up to here".into(),
+    };
     consumer.commit_offsets([(t(0), note.clone())]).unwrap();
     fill(&topic, 1, 1);
     drop((consumer, topic));
@@ -60,14 +77,39 @@ fn a_group_goes_on_where_it_committed() {
 
     let read_only = Log::open_read_only(dir.path()).unwrap();
     let group = read_only.consumer_group("g").unwrap();
-    assert_eq!(group.committed(&t(0)).unwrap().map(|next| next.offset), Some(5));
+    assert_eq!(
+        group.committed(&t(0)).unwrap().map(|next| next.offset),
+        Some(5)
+    );
     assert!(matches!(group.join("t"), Err(Error::ReadOnly)));
-    let next = OffsetAndMetadata { offset: 6, metadata: String::new() };
-    assert!(matches!(group.commit([(t(0), next.clone())]), Err(Error::ReadOnly)));
+    let next = OffsetAndMetadata {
+        offset: 6,
+        metadata: String::new(),
+    };
+    assert!(matches!(
+        group.commit([(t(0), next.clone())]),
+        Err(Error::ReadOnly)
+    ));
     drop(consumer);
-    log.consumer_group("g").unwrap().commit([(t(0), next)]).unwrap();
-    assert_eq!(group.committed(&t(0)).unwrap().map(|next| next.offset), Some(6), "what is committed beside is seen");
-    log.consumer_group("late").unwrap().commit([(t(1), OffsetAndMetadata { offset: 1, metadata: String::new() })]).unwrap();
+    log.consumer_group("g")
+        .unwrap()
+        .commit([(t(0), next)])
+        .unwrap();
+    assert_eq!(
+        group.committed(&t(0)).unwrap().map(|next| next.offset),
+        Some(6),
+        "what is committed beside is seen"
+    );
+    log.consumer_group("late")
+        .unwrap()
+        .commit([(
+            t(1),
+            OffsetAndMetadata {
+                offset: 1,
+                metadata: String::new(),
+            },
+        )])
+        .unwrap();
     assert_eq!(read_only.consumer_groups().len(), 2);
 }
 
@@ -78,7 +120,11 @@ fn commits_survive_without_a_close() {
     let topic = log.open_topic("t", 1, TopicConfig::new()).unwrap();
     fill(&topic, 0, 4);
     let config = ConsumerConfig::new().durability(Durability::Synced);
-    let mut consumer = log.consumer_group("g").unwrap().join_with("t", config).unwrap();
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join_with("t", config)
+        .unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
     let second = records.iter().nth(1).unwrap().unwrap();
     consumer.commit_record(&second).unwrap();
@@ -88,7 +134,11 @@ fn commits_survive_without_a_close() {
     copy_dir(dir.path(), copy.path());
     let log = Log::open(copy.path()).unwrap();
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
-    assert_eq!(drain(&mut consumer), of(0, 2..4), "what was polled and not committed comes again");
+    assert_eq!(
+        drain(&mut consumer),
+        of(0, 2..4),
+        "what was polled and not committed comes again"
+    );
 }
 
 #[test]
@@ -99,7 +149,10 @@ fn a_commit_beyond_what_a_crash_left_is_lowered_to_it() {
     fill(&topic, 0, 5);
     fill(&topic, 1, 5);
     let group = log.consumer_group("g").unwrap();
-    let note = OffsetAndMetadata { offset: 5, metadata: "note".into() };
+    let note = OffsetAndMetadata {
+        offset: 5,
+        metadata: "note".into(),
+    };
     group.commit([(t(0), note), (t(1), 4.into())]).unwrap();
 
     // As after a power cut that took the last two records of partition 0 and kept the commit.
@@ -107,19 +160,32 @@ fn a_commit_beyond_what_a_crash_left_is_lowered_to_it() {
     copy_dir(dir.path(), copy.path());
     let path = copy.path().join("t-0/00000000000000000000.log");
     let file = fs::File::options().write(true).open(&path).unwrap();
-    file.set_len(file.metadata().unwrap().len() / 5 * 3).unwrap();
-    let _absent_if_nothing_was_flushed = fs::remove_file(copy.path().join("recovery-point-offset-checkpoint"));
+    file.set_len(file.metadata().unwrap().len() / 5 * 3)
+        .unwrap();
+    let _absent_if_nothing_was_flushed =
+        fs::remove_file(copy.path().join("recovery-point-offset-checkpoint"));
 
     for is_first in [true, false] {
         let log = Log::open(copy.path()).unwrap();
         let lowered = &log.recovery().lowered_commits;
         if is_first {
             assert_eq!(lowered.len(), 1);
-            assert_eq!((&*lowered[0].group, &lowered[0].partition, lowered[0].from, lowered[0].to), ("g", &t(0), 5, 3));
+            assert_eq!(
+                (
+                    &*lowered[0].group,
+                    &lowered[0].partition,
+                    lowered[0].from,
+                    lowered[0].to
+                ),
+                ("g", &t(0), 5, 3)
+            );
         } else {
             assert!(lowered.is_empty());
         }
-        let lower = OffsetAndMetadata { offset: 3, metadata: "note".into() };
+        let lower = OffsetAndMetadata {
+            offset: 3,
+            metadata: "note".into(),
+        };
         let group = log.consumer_group("g").unwrap();
         assert_eq!(group.committed(&t(0)).unwrap(), Some(lower));
         assert_eq!(group.committed(&t(1)).unwrap(), Some(4.into()));
@@ -127,7 +193,10 @@ fn a_commit_beyond_what_a_crash_left_is_lowered_to_it() {
     }
     let log = Log::open(copy.path()).unwrap();
     fill(&log.topic("t").unwrap(), 0, 1);
-    assert_eq!(drain(&mut log.consumer_group("g").unwrap().join("t").unwrap()), [of(0, [3]), of(1, [4])].concat());
+    assert_eq!(
+        drain(&mut log.consumer_group("g").unwrap().join("t").unwrap()),
+        [of(0, [3]), of(1, [4])].concat()
+    );
 }
 
 #[test]
@@ -138,12 +207,22 @@ fn a_member_sees_what_its_group_committed() {
     let mut one = group.join("t").unwrap();
     assert_eq!(one.committed(&t(0)).unwrap(), None);
     assert_eq!(drain(&mut one), of(0, 0..3));
-    let note = OffsetAndMetadata { offset: 2, metadata: "two".into() };
+    let note = OffsetAndMetadata {
+        offset: 2,
+        metadata: "two".into(),
+    };
     one.commit_offsets([(t(0), note.clone())]).unwrap();
-    assert_eq!((one.committed(&t(0)).unwrap(), one.position(&t(0)).unwrap()), (Some(note.clone()), 3));
+    assert_eq!(
+        (one.committed(&t(0)).unwrap(), one.position(&t(0)).unwrap()),
+        (Some(note.clone()), 3)
+    );
     let other = group.join("t").unwrap();
     assert!(other.assignment().is_empty());
-    assert_eq!(other.committed(&t(0)).unwrap(), Some(note), "whoever of them did, and owns it");
+    assert_eq!(
+        other.committed(&t(0)).unwrap(),
+        Some(note),
+        "whoever of them did, and owns it"
+    );
 }
 
 #[test]
@@ -162,8 +241,14 @@ fn a_commit_of_a_record_is_up_to_and_with_it() {
     drop(consumer);
     let mut consumer = group.join("t").unwrap();
     assert_eq!(poll(&mut consumer), of(0, 3..5), "dropped without a commit");
-    consumer.commit_record(&records.iter().next().unwrap().unwrap()).unwrap();
-    assert_eq!(committed(&log, "g", &t(0)), Some(1), "going back is allowed");
+    consumer
+        .commit_record(&records.iter().next().unwrap().unwrap())
+        .unwrap();
+    assert_eq!(
+        committed(&log, "g", &t(0)),
+        Some(1),
+        "going back is allowed"
+    );
     consumer.commit().unwrap();
     assert_eq!(committed(&log, "g", &t(0)), Some(5));
 }
@@ -177,11 +262,22 @@ fn a_commit_that_says_nothing_new_writes_nothing() {
     let group = log.consumer_group("g").unwrap();
     let mut consumer = group.join("t").unwrap();
     drain(&mut consumer);
-    let note = OffsetAndMetadata { offset: 1, metadata: "note".into() };
+    let note = OffsetAndMetadata {
+        offset: 1,
+        metadata: "note".into(),
+    };
     consumer.commit_offsets([(t(0), note.clone())]).unwrap();
     consumer.commit().unwrap();
-    assert_eq!(committed(&log, "g", &t(1)), Some(0), "an empty partition has a position too");
-    let written = log.topic("__consumer_offsets").unwrap().partition(0).unwrap();
+    assert_eq!(
+        committed(&log, "g", &t(1)),
+        Some(0),
+        "an empty partition has a position too"
+    );
+    let written = log
+        .topic("__consumer_offsets")
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let end = written.log_end_offset();
     for _ in 0..3 {
         drain(&mut consumer);
@@ -197,21 +293,50 @@ fn commits_that_cannot_be_are_refused_as_a_whole() {
     fill(&topic, 0, 3);
     let group = log.consumer_group("g").unwrap();
     let mut consumer = group.join("t").unwrap();
-    let mut refused = |next: (TopicPartition, OffsetAndMetadata)| consumer.commit_offsets([(t(0), 1.into()), next]).unwrap_err();
-    assert!(matches!(refused((t(0), 4.into())), Error::OffsetOutOfRange { requested: 4, log_end: 3, .. }));
-    assert!(matches!(refused((t(1), 0.into())), Error::UnknownPartition(_)));
-    assert!(matches!(refused((("u", 0).into(), 0.into())), Error::UnknownTopic(_)));
-    let too_much = OffsetAndMetadata { offset: 1, metadata: "x".repeat(4097) };
-    assert!(matches!(refused((t(0), too_much)), Error::InvalidRecord { index: 1, .. }));
+    let mut refused = |next: (TopicPartition, OffsetAndMetadata)| {
+        consumer
+            .commit_offsets([(t(0), 1.into()), next])
+            .unwrap_err()
+    };
+    assert!(matches!(
+        refused((t(0), 4.into())),
+        Error::OffsetOutOfRange {
+            requested: 4,
+            log_end: 3,
+            ..
+        }
+    ));
+    assert!(matches!(
+        refused((t(1), 0.into())),
+        Error::UnknownPartition(_)
+    ));
+    assert!(matches!(
+        refused((("u", 0).into(), 0.into())),
+        Error::UnknownTopic(_)
+    ));
+    let too_much = OffsetAndMetadata {
+        offset: 1,
+        metadata: "x".repeat(4097),
+    };
+    assert!(matches!(
+        refused((t(0), too_much)),
+        Error::InvalidRecord { index: 1, .. }
+    ));
     assert_eq!(committed(&log, "g", &t(0)), None);
-    let longest = OffsetAndMetadata { offset: 3, metadata: "x".repeat(4096) };
+    let longest = OffsetAndMetadata {
+        offset: 3,
+        metadata: "x".repeat(4096),
+    };
     consumer.commit_offsets([(t(0), longest.clone())]).unwrap();
     assert_eq!(group.committed(&t(0)).unwrap(), Some(longest));
     assert_eq!(group.committed(&t(5)).unwrap(), None);
     assert_eq!(group.committed(&("u", 0).into()).unwrap(), None);
 
     assert!(matches!(log.consumer_group(""), Err(Error::InvalidGroup)));
-    assert!(matches!(log.consumer_group(&"g".repeat(40_000)), Err(Error::InvalidGroup)));
+    assert!(matches!(
+        log.consumer_group(&"g".repeat(40_000)),
+        Err(Error::InvalidGroup)
+    ));
 }
 
 #[test]
@@ -221,7 +346,9 @@ fn positions_are_set_from_outside_only_while_there_are_no_members() {
     let group = log.consumer_group("g").unwrap();
     group.commit([(t(0), 2.into())]).unwrap();
     let mut consumer = group.join("t").unwrap();
-    assert!(matches!(group.commit([(t(0), 0.into())]), Err(Error::NonEmptyGroup { group, .. }) if &*group == "g"));
+    assert!(
+        matches!(group.commit([(t(0), 0.into())]), Err(Error::NonEmptyGroup { group, .. }) if &*group == "g")
+    );
     assert_eq!(drain(&mut consumer), of(0, [2]));
     consumer.close().unwrap();
     group.commit([(t(0), 0.into())]).unwrap();
@@ -242,16 +369,25 @@ fn a_deleted_topic_takes_its_positions_with_it() {
     consumer.commit().unwrap();
     log.delete_topic("t").unwrap();
     let late = records.of(&t(0)).next().unwrap().unwrap();
-    assert!(matches!(consumer.commit_record(&late), Err(Error::UnknownTopic(_))));
+    assert!(matches!(
+        consumer.commit_record(&late),
+        Err(Error::UnknownTopic(_))
+    ));
     consumer.commit().unwrap();
     assert_eq!(committed(&log, "g", &t(0)), None);
 
     let again = log.open_topic("t", 2, TopicConfig::new()).unwrap();
     fill(&again, 0, 3);
-    assert!(matches!(consumer.commit_record(&late), Err(Error::UnknownTopic(_))), "this topic is another one");
+    assert!(
+        matches!(consumer.commit_record(&late), Err(Error::UnknownTopic(_))),
+        "this topic is another one"
+    );
     let records = consumer.poll(Duration::ZERO).unwrap();
     let both = vec![t(0), t(1)];
-    assert_eq!(records.rebalance(), [Rebalance::Lost(both.clone()), Rebalance::Assigned(both)]);
+    assert_eq!(
+        records.rebalance(),
+        [Rebalance::Lost(both.clone()), Rebalance::Assigned(both)]
+    );
     assert_eq!(drain(&mut consumer), of(0, 0..3), "from its start");
     drop((consumer, group));
     log.close().unwrap();
@@ -272,8 +408,14 @@ fn what_a_broker_committed_is_read() {
         let mut found: Vec<String> = Vec::new();
         for group in log.consumer_groups() {
             for partition in log.topics().iter().flat_map(annals::Topic::partitions) {
-                if let Some(OffsetAndMetadata { offset, metadata }) = group.committed(partition.id()).unwrap() {
-                    found.push(format!("{}\t{}\t{offset}\t{metadata}", group.id(), partition.id()));
+                if let Some(OffsetAndMetadata { offset, metadata }) =
+                    group.committed(partition.id()).unwrap()
+                {
+                    found.push(format!(
+                        "{}\t{}\t{offset}\t{metadata}",
+                        group.id(),
+                        partition.id()
+                    ));
                 }
             }
         }
@@ -289,9 +431,15 @@ fn a_commit_in_a_brokers_directory_is_read_again() {
     copy_dir(&fixtures.join("clean/root"), dir.path());
     let plain: TopicPartition = ("plain", 0).into();
     let log = Log::open(dir.path()).unwrap();
-    let mut consumer = log.consumer_group("billing").unwrap().join("plain").unwrap();
+    let mut consumer = log
+        .consumer_group("billing")
+        .unwrap()
+        .join("plain")
+        .unwrap();
     assert_eq!(consumer.position(&plain).unwrap(), 66);
-    consumer.commit_offsets([(plain.clone(), 60.into())]).unwrap();
+    consumer
+        .commit_offsets([(plain.clone(), 60.into())])
+        .unwrap();
     drop(consumer);
     log.close().unwrap();
     let log = Log::open(dir.path()).unwrap();

@@ -1,4 +1,5 @@
-//! Consumers of a partition whose oldest records are deleted while they poll: every offset is returned or reported as skipped.
+//! Consumers of a partition whose oldest records are deleted while they poll: every offset is
+//! returned or reported as skipped.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -15,16 +16,29 @@ fn change(partition: &Partition) {
             partition.append("a value").unwrap();
         }
         let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
-        let before = if round % 3 == 0 { end - 1 } else { (start + 3).min(end) };
+        let before = if round % 3 == 0 {
+            end - 1
+        } else {
+            (start + 3).min(end)
+        };
         assert_eq!(partition.delete_records_before(before).unwrap(), before);
     }
 }
 
-/// Runs `poll` until the other thread has changed all it is to change and the consumer has caught up. Returns its last position.
+/// Runs `poll` until the other thread has changed all it is to change and the consumer has caught
+/// up. Returns its last position.
 fn alongside(config: ConsumerConfig, mut poll: impl FnMut(&mut Consumer, u64) -> u64) -> u64 {
     let log = Log::in_memory();
-    let partition = log.open_topic("t", 1, TopicConfig::new().segment_bytes(300)).unwrap().partition(0).unwrap();
-    let mut consumer = log.consumer_group("g").unwrap().join_with("t", config).unwrap();
+    let partition = log
+        .open_topic("t", 1, TopicConfig::new().segment_bytes(300))
+        .unwrap()
+        .partition(0)
+        .unwrap();
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join_with("t", config)
+        .unwrap();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -48,12 +62,24 @@ fn a_consumer_alongside_deletions_returns_every_record_or_reports_it_as_skipped(
     let mut skipped = 0;
     let end = alongside(config, |consumer, mut next| {
         let records = consumer.poll(Duration::ZERO).unwrap();
-        let mut ranges: Vec<_> = records.skipped().iter().map(|(_, offsets)| offsets.clone()).collect();
+        let mut ranges: Vec<_> = records
+            .skipped()
+            .iter()
+            .map(|(_, offsets)| offsets.clone())
+            .collect();
         skipped += ranges.len();
-        ranges.extend(records.iter().map(|record| record.unwrap().offset()).map(|offset| offset..offset + 1));
+        ranges.extend(
+            records
+                .iter()
+                .map(|record| record.unwrap().offset())
+                .map(|offset| offset..offset + 1),
+        );
         ranges.sort_by_key(|offsets| offsets.start);
         for offsets in ranges {
-            assert_eq!(offsets.start, next, "nothing is passed over, and nothing comes twice");
+            assert_eq!(
+                offsets.start, next,
+                "nothing is passed over, and nothing comes twice"
+            );
             next = offsets.end;
         }
         next
@@ -64,27 +90,38 @@ fn a_consumer_alongside_deletions_returns_every_record_or_reports_it_as_skipped(
 
 #[test]
 fn a_consumer_without_a_reset_policy_stops_at_every_deletion_that_overtakes_it() {
-    let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::None).max_poll_records(7);
+    let config = ConsumerConfig::new()
+        .auto_offset_reset(OffsetReset::None)
+        .max_poll_records(7);
     let mut errors = 0;
-    let end = alongside(config, |consumer, next| match consumer.poll(Duration::ZERO) {
-        Ok(records) => {
-            assert!(records.skipped().is_empty());
-            records.iter().map(|record| record.unwrap().offset()).fold(next, |next, offset| {
-                assert_eq!(offset, next);
-                offset + 1
-            })
+    let end = alongside(config, |consumer, next| {
+        match consumer.poll(Duration::ZERO) {
+            Ok(records) => {
+                assert!(records.skipped().is_empty());
+                records
+                    .iter()
+                    .map(|record| record.unwrap().offset())
+                    .fold(next, |next, offset| {
+                        assert_eq!(offset, next);
+                        offset + 1
+                    })
+            }
+            Err(Error::NoOffset(partition)) => {
+                consumer.seek(&partition, next).unwrap();
+                next
+            }
+            Err(Error::OffsetOutOfRange {
+                requested,
+                log_start,
+                ..
+            }) => {
+                assert_eq!(requested, next);
+                errors += 1;
+                consumer.seek(&("t", 0).into(), log_start).unwrap();
+                log_start
+            }
+            Err(error) => panic!("{error}"),
         }
-        Err(Error::NoOffset(partition)) => {
-            consumer.seek(&partition, next).unwrap();
-            next
-        }
-        Err(Error::OffsetOutOfRange { requested, log_start, .. }) => {
-            assert_eq!(requested, next);
-            errors += 1;
-            consumer.seek(&("t", 0).into(), log_start).unwrap();
-            log_start
-        }
-        Err(error) => panic!("{error}"),
     });
     assert_eq!(end, ROUNDS * 4);
     assert!(errors > 0, "deletions overtook the consumer");

@@ -1,5 +1,5 @@
-//! A commit is about the records that were delivered: never about those of a later topic of the same name, or about those that
-//! took the place of records that were cut.
+//! A commit is about the records that were delivered: never about those of a later topic of the
+//! same name, or about those that took the place of records that were cut.
 
 use std::collections::HashSet;
 use std::iter;
@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use annals::{ConsumerConfig, Error, Log, OffsetAndMetadata, Records, Seek, TopicConfig, TopicPartition};
+use annals::{
+    ConsumerConfig, Error, Log, OffsetAndMetadata, Records, Seek, TopicConfig, TopicPartition,
+};
 
 use super::{committed, drain, fill, log_with, of, poll, t};
 
@@ -23,7 +25,10 @@ fn a_record_of_a_deleted_topic_is_not_committed_for_its_successor() {
     fill(&log.create_topic("t", 1, TopicConfig::new()).unwrap(), 0, 8);
     let last = records.iter().last().unwrap().unwrap();
     for is_known in [false, true] {
-        assert!(matches!(consumer.commit_record(&last), Err(Error::UnknownTopic(_))), "the new topic is known: {is_known}");
+        assert!(
+            matches!(consumer.commit_record(&last), Err(Error::UnknownTopic(_))),
+            "the new topic is known: {is_known}"
+        );
         assert_eq!(committed(&group, &t(0)), None);
         // This poll takes the partition of the new topic.
         consumer.poll(Duration::ZERO).unwrap();
@@ -46,9 +51,19 @@ fn a_record_that_was_cut_away_is_committed_as_the_cut() {
     assert_eq!(committed(&group, &t(0)), Some(3));
     assert_eq!(poll(&mut consumer), of(0, 3..8));
     consumer.commit_record(&last).unwrap();
-    assert_eq!(committed(&group, &t(0)), Some(3), "also after a poll that has seen the cut");
-    consumer.commit_record(&records.iter().next().unwrap().unwrap()).unwrap();
-    assert_eq!(committed(&group, &t(0)), Some(1), "a record below the cut is still there");
+    assert_eq!(
+        committed(&group, &t(0)),
+        Some(3),
+        "also after a poll that has seen the cut"
+    );
+    consumer
+        .commit_record(&records.iter().next().unwrap().unwrap())
+        .unwrap();
+    assert_eq!(
+        committed(&group, &t(0)),
+        Some(1),
+        "a record below the cut is still there"
+    );
 }
 
 #[test]
@@ -61,13 +76,28 @@ fn an_offset_of_before_a_cut_is_committed_as_the_cut() {
     drain(&mut consumer);
     topic.partition(0).unwrap().truncate_to(3).unwrap();
     fill(&topic, 0, 5);
-    let note = OffsetAndMetadata { offset: 6, metadata: "six".into() };
-    consumer.commit_offsets([(t(0), note.clone()), (t(1), note.clone())]).unwrap();
-    assert_eq!(group.committed(&t(0)).unwrap(), Some(OffsetAndMetadata { offset: 3, metadata: "six".into() }));
+    let note = OffsetAndMetadata {
+        offset: 6,
+        metadata: "six".into(),
+    };
+    consumer
+        .commit_offsets([(t(0), note.clone()), (t(1), note.clone())])
+        .unwrap();
+    assert_eq!(
+        group.committed(&t(0)).unwrap(),
+        Some(OffsetAndMetadata {
+            offset: 3,
+            metadata: "six".into()
+        })
+    );
     assert_eq!(group.committed(&t(1)).unwrap(), Some(note));
     assert_eq!(drain(&mut consumer), of(0, 3..8));
     consumer.commit_offsets([(t(0), 6.into())]).unwrap();
-    assert_eq!(committed(&group, &t(0)), Some(6), "after a poll the offset is one of the log as it is now");
+    assert_eq!(
+        committed(&group, &t(0)),
+        Some(6),
+        "after a poll the offset is one of the log as it is now"
+    );
 }
 
 #[test]
@@ -98,7 +128,12 @@ fn a_commit_is_stored_again_after_the_store_was_cut() {
     let mut consumer = group.join("t").unwrap();
     drain(&mut consumer);
     consumer.commit().unwrap();
-    log.topic("__consumer_offsets").unwrap().partition(0).unwrap().truncate_to(0).unwrap();
+    log.topic("__consumer_offsets")
+        .unwrap()
+        .partition(0)
+        .unwrap()
+        .truncate_to(0)
+        .unwrap();
     assert_eq!(committed(&group, &t(0)), None);
     consumer.commit().unwrap();
     assert_eq!(committed(&group, &t(0)), Some(6));
@@ -112,26 +147,41 @@ fn a_truncation_that_is_refused_lowers_no_position() {
     group.commit([(t(0), 5.into())]).unwrap();
     let partition = topic.partition(0).unwrap();
     partition.delete_records_before(4).unwrap();
-    assert!(matches!(partition.truncate_to(2), Err(Error::OffsetOutOfRange { .. })));
+    assert!(matches!(
+        partition.truncate_to(2),
+        Err(Error::OffsetOutOfRange { .. })
+    ));
     assert_eq!(committed(&group, &t(0)), Some(5));
     log.delete_topic("t").unwrap();
     fill(&log.create_topic("t", 1, TopicConfig::new()).unwrap(), 0, 6);
     group.commit([(t(0), 5.into())]).unwrap();
-    assert!(matches!(partition.truncate_to(5), Err(Error::UnknownTopic(_))), "that partition is one of the old topic");
+    assert!(
+        matches!(partition.truncate_to(5), Err(Error::UnknownTopic(_))),
+        "that partition is one of the old topic"
+    );
     assert_eq!(committed(&group, &t(0)), Some(5));
 }
 
 /// Appends records that no one appended before, each a batch of its own.
 fn append_new(log: &Log, number: u32, count: u64, made: &AtomicU64) {
-    let Ok(partition) = log.topic("t").and_then(|topic| topic.partition(number)) else { return };
+    let Ok(partition) = log.topic("t").and_then(|topic| topic.partition(number)) else {
+        return;
+    };
     for _ in 0..count {
-        partition.append(made.fetch_add(1, Ordering::SeqCst).to_string()).unwrap();
+        partition
+            .append(made.fetch_add(1, Ordering::SeqCst).to_string())
+            .unwrap();
     }
 }
 
-/// Polls and commits in every way, also records of polls long ago. What it was given is in the set before it can be committed.
+/// Polls and commits in every way, also records of polls long ago. What it was given is in the set
+/// before it can be committed.
 fn consume(log: &Log, given: &Mutex<HashSet<String>>, stop: &AtomicBool, seed: u64) {
-    let mut consumer = log.consumer_group("g").unwrap().join_with("t", ConsumerConfig::new().max_poll_records(7)).unwrap();
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join_with("t", ConsumerConfig::new().max_poll_records(7))
+        .unwrap();
     let mut old = Vec::new();
     let mut steps = seed;
     while !stop.load(Ordering::SeqCst) {
@@ -141,20 +191,43 @@ fn consume(log: &Log, given: &Mutex<HashSet<String>>, stop: &AtomicBool, seed: u
             Err(Error::Io { .. }) => continue,
             Err(error) => panic!("poll: {error}"),
         };
-        given.lock().unwrap().extend(records.iter().map(|record| record.unwrap().text().into_owned()));
-        steps = steps.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let kept: &Records = old.get(usize::try_from(steps >> 40).unwrap() % (old.len() + 1)).unwrap_or(&records);
+        given.lock().unwrap().extend(
+            records
+                .iter()
+                .map(|record| record.unwrap().text().into_owned()),
+        );
+        steps = steps
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let kept: &Records = old
+            .get(usize::try_from(steps >> 40).unwrap() % (old.len() + 1))
+            .unwrap_or(&records);
         let committed = match steps >> 33 & 3 {
             0 => consumer.commit(),
-            1 => kept.iter().last().map_or(Ok(()), |record| consumer.commit_record(&record.unwrap())),
+            1 => kept
+                .iter()
+                .last()
+                .map_or(Ok(()), |record| consumer.commit_record(&record.unwrap())),
             2 => {
                 let positions = records.partitions().iter();
-                let next = positions.map(|id| (id.clone(), records.of(id).last().unwrap().unwrap().offset() + 1));
-                consumer.commit_offsets(next.map(|(id, next)| (id, next.into())).collect::<Vec<_>>())
+                let next = positions.map(|id| {
+                    (
+                        id.clone(),
+                        records.of(id).last().unwrap().unwrap().offset() + 1,
+                    )
+                });
+                consumer
+                    .commit_offsets(next.map(|(id, next)| (id, next.into())).collect::<Vec<_>>())
             }
             _ => Ok(()),
         };
-        assert!(matches!(committed, Ok(()) | Err(Error::UnknownTopic(_) | Error::MemberFenced { .. })), "{committed:?}");
+        assert!(
+            matches!(
+                committed,
+                Ok(()) | Err(Error::UnknownTopic(_) | Error::MemberFenced { .. })
+            ),
+            "{committed:?}"
+        );
         if old.len() < 50 && !records.is_empty() {
             old.push(records);
         }
@@ -183,7 +256,11 @@ fn check_positions(log: &Log, given: &Mutex<HashSet<String>>) {
 #[test]
 fn no_position_passes_over_a_record_however_topics_are_cut_and_made_again() {
     let (log, _topic) = log_with(2);
-    let (given, stop, made) = (Mutex::new(HashSet::new()), AtomicBool::new(false), AtomicU64::new(0));
+    let (given, stop, made) = (
+        Mutex::new(HashSet::new()),
+        AtomicBool::new(false),
+        AtomicU64::new(0),
+    );
     let (log, given, stop, made) = (&log, &given, &stop, &made);
     thread::scope(|scope| {
         for seed in 1..=2 {
@@ -197,9 +274,16 @@ fn no_position_passes_over_a_record_however_topics_are_cut_and_made_again() {
                 log.create_topic("t", 2, TopicConfig::new()).unwrap();
             } else if round % 3 == 0 {
                 let partition = log.topic("t").unwrap().partition(number).unwrap();
-                partition.truncate_to(partition.log_end_offset() * (round % 4) / 4).unwrap();
+                partition
+                    .truncate_to(partition.log_end_offset() * (round % 4) / 4)
+                    .unwrap();
             } else if round % 11 == 0 {
-                log.topic("t").unwrap().partition(number).unwrap().reopen().unwrap();
+                log.topic("t")
+                    .unwrap()
+                    .partition(number)
+                    .unwrap()
+                    .reopen()
+                    .unwrap();
             }
             append_new(log, number, 5, made);
             check_positions(log, given);
@@ -208,14 +292,27 @@ fn no_position_passes_over_a_record_however_topics_are_cut_and_made_again() {
         stop.store(true, Ordering::SeqCst);
     });
     let given = given.lock().unwrap();
-    assert!(given.len() > 200, "the members were given {} records", given.len());
+    assert!(
+        given.len() > 200,
+        "the members were given {} records",
+        given.len()
+    );
 }
 
-/// Positions to commit; the topic is deleted and created again, or cut, after the first of them was taken.
-fn positions_with(log: &Log, is_cut: bool) -> impl Iterator<Item = (TopicPartition, OffsetAndMetadata)> {
+/// Positions to commit; the topic is deleted and created again, or cut, after the first of them was
+/// taken.
+fn positions_with(
+    log: &Log,
+    is_cut: bool,
+) -> impl Iterator<Item = (TopicPartition, OffsetAndMetadata)> {
     let change = move || {
         if is_cut {
-            log.topic("t").unwrap().partition(0).unwrap().truncate_to(3).unwrap();
+            log.topic("t")
+                .unwrap()
+                .partition(0)
+                .unwrap()
+                .truncate_to(3)
+                .unwrap();
         } else {
             log.delete_topic("t").unwrap();
             log.create_topic("t", 2, TopicConfig::new()).unwrap();
@@ -240,10 +337,16 @@ fn a_position_refers_to_the_topic_that_was_there_when_it_was_taken() {
             };
             if is_cut {
                 stored.unwrap();
-                assert_eq!((committed(&group, &t(0)), committed(&group, &t(1))), (Some(3), Some(0)));
+                assert_eq!(
+                    (committed(&group, &t(0)), committed(&group, &t(1))),
+                    (Some(3), Some(0))
+                );
             } else {
                 assert!(matches!(stored, Err(Error::UnknownTopic(_))), "{stored:?}");
-                assert_eq!((committed(&group, &t(0)), committed(&group, &t(1))), (None, None));
+                assert_eq!(
+                    (committed(&group, &t(0)), committed(&group, &t(1))),
+                    (None, None)
+                );
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use annals::{
-    Assignor, ConsumerConfig, Error, GroupState, Log, LogConfig, ManualClock, MemoryDisk, OffsetReset, Rebalance, Seek,
-    Subscription, Timestamp, TopicConfig, TopicPartition,
+    Assignor, ConsumerConfig, Error, GroupState, Log, LogConfig, ManualClock, MemoryDisk,
+    OffsetReset, Rebalance, Seek, Subscription, Timestamp, TopicConfig, TopicPartition,
 };
 
 use super::{drain, fill, log_with, of, poll, poll_while, t};
@@ -17,32 +17,87 @@ fn a_group_is_described_reset_and_deleted() {
     let group = log.consumer_group("g").unwrap();
     assert_eq!(group.describe().unwrap().state, GroupState::Empty);
     assert!(matches!(group.delete(), Err(Error::UnknownGroup(name)) if &*name == "g"));
-    assert!(matches!(group.delete_offsets([t(0)]), Err(Error::UnknownGroup(name)) if &*name == "g"));
-    let mut member = group.join_with("t", ConsumerConfig::new().assignor(Assignor::Range)).unwrap();
+    assert!(
+        matches!(group.delete_offsets([t(0)]), Err(Error::UnknownGroup(name)) if &*name == "g")
+    );
+    let mut member = group
+        .join_with("t", ConsumerConfig::new().assignor(Assignor::Range))
+        .unwrap();
     assert_eq!(drain(&mut member).len(), 10);
     group.delete_offsets([("u", 0).into()]).unwrap();
     member.commit_offsets([(t(0), 3.into())]).unwrap();
 
     let description = group.describe().unwrap();
-    assert_eq!((description.state, &*description.assignor), (GroupState::Stable, "range"));
+    assert_eq!(
+        (description.state, &*description.assignor),
+        (GroupState::Stable, "range")
+    );
     assert_eq!(description.members[0].assignment, [t(0), t(1)]);
-    let lags: Vec<Option<u64>> = description.positions.iter().map(|position| position.lag).collect();
+    let lags: Vec<Option<u64>> = description
+        .positions
+        .iter()
+        .map(|position| position.lag)
+        .collect();
     assert_eq!(lags, [Some(2), None]);
-    assert_eq!(description.positions[1].member.as_ref(), Some(&description.members[0].member));
-    assert!(matches!(group.reset([t(0)], Seek::Earliest), Err(Error::NonEmptyGroup { .. })));
+    assert_eq!(
+        description.positions[1].member.as_ref(),
+        Some(&description.members[0].member)
+    );
+    assert!(matches!(
+        group.reset([t(0)], Seek::Earliest),
+        Err(Error::NonEmptyGroup { .. })
+    ));
     assert!(matches!(group.delete(), Err(Error::NonEmptyGroup { .. })));
-    assert!(matches!(group.delete_offsets([t(0)]), Err(Error::GroupSubscribed { .. })));
+    assert!(matches!(
+        group.delete_offsets([t(0)]),
+        Err(Error::GroupSubscribed { .. })
+    ));
     member.close().unwrap();
 
     let offset = |to: Seek| group.reset_plan([t(0)], to).unwrap()[0].1;
-    assert_eq!([Seek::Earliest, Seek::Latest, Seek::Committed, Seek::Offset(99)].map(offset), [0, 5, 3, 5]);
-    assert_eq!([Seek::ShiftBy(-9), Seek::ShiftBy(1), Seek::ShiftBy(9)].map(offset), [0, 4, 5]);
-    assert_eq!([Seek::Timestamp(Timestamp::from_millis(0)), Seek::Ago(Duration::from_secs(3600))].map(offset), [0, 0]);
-    assert!(matches!(group.reset([t(1)], Seek::ShiftBy(1)), Err(Error::NoOffset(_))));
-    assert_eq!(group.committed(&t(0)).unwrap(), Some(3.into()), "a plan changes nothing");
-    assert_eq!(group.reset([t(0), t(1)], Seek::Latest).unwrap(), [(t(0), 5), (t(1), 5)]);
+    assert_eq!(
+        [
+            Seek::Earliest,
+            Seek::Latest,
+            Seek::Committed,
+            Seek::Offset(99)
+        ]
+        .map(offset),
+        [0, 5, 3, 5]
+    );
+    assert_eq!(
+        [Seek::ShiftBy(-9), Seek::ShiftBy(1), Seek::ShiftBy(9)].map(offset),
+        [0, 4, 5]
+    );
+    assert_eq!(
+        [
+            Seek::Timestamp(Timestamp::from_millis(0)),
+            Seek::Ago(Duration::from_secs(3600))
+        ]
+        .map(offset),
+        [0, 0]
+    );
+    assert!(matches!(
+        group.reset([t(1)], Seek::ShiftBy(1)),
+        Err(Error::NoOffset(_))
+    ));
+    assert_eq!(
+        group.committed(&t(0)).unwrap(),
+        Some(3.into()),
+        "a plan changes nothing"
+    );
+    assert_eq!(
+        group.reset([t(0), t(1)], Seek::Latest).unwrap(),
+        [(t(0), 5), (t(1), 5)]
+    );
     group.delete_offsets([t(1)]).unwrap();
-    assert_eq!((group.committed(&t(0)).unwrap(), group.committed(&t(1)).unwrap()), (Some(5.into()), None));
+    assert_eq!(
+        (
+            group.committed(&t(0)).unwrap(),
+            group.committed(&t(1)).unwrap()
+        ),
+        (Some(5.into()), None)
+    );
     group.delete().unwrap();
     assert!(log.consumer_groups().is_empty());
 }
@@ -52,7 +107,9 @@ fn a_member_that_stays_away_too_long_keeps_no_positions() {
     let (log, _topic) = log_with(1);
     let group = log.consumer_group("g").unwrap();
     group.commit([(t(0), 0.into())]).unwrap();
-    let _overdue = group.join_with("t", ConsumerConfig::new().max_poll_interval(Duration::ZERO)).unwrap();
+    let _overdue = group
+        .join_with("t", ConsumerConfig::new().max_poll_interval(Duration::ZERO))
+        .unwrap();
     group.delete_offsets([t(0)]).unwrap();
     assert_eq!(group.committed(&t(0)).unwrap(), None);
 }
@@ -62,50 +119,99 @@ fn a_pattern_takes_topics_that_come_and_lets_go_of_those_that_went() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 1);
     log.open_topic("other", 1, TopicConfig::new()).unwrap();
-    let mut member = log.consumer_group("g").unwrap().join(Subscription::pattern("t.*").unwrap()).unwrap();
+    let mut member = log
+        .consumer_group("g")
+        .unwrap()
+        .join(Subscription::pattern("t.*").unwrap())
+        .unwrap();
     assert_eq!(member.assignment(), [t(0)]);
     log.open_topic("t2", 1, TopicConfig::new()).unwrap();
-    assert_eq!(member.poll(Duration::ZERO).unwrap().rebalance(), [Rebalance::Assigned(vec![("t2", 0).into()])]);
+    assert_eq!(
+        member.poll(Duration::ZERO).unwrap().rebalance(),
+        [Rebalance::Assigned(vec![("t2", 0).into()])]
+    );
     log.delete_topic("t").unwrap();
-    assert_eq!(member.poll(Duration::ZERO).unwrap().rebalance(), [Rebalance::Lost(vec![t(0)])]);
+    assert_eq!(
+        member.poll(Duration::ZERO).unwrap().rebalance(),
+        [Rebalance::Lost(vec![t(0)])]
+    );
 }
 
 #[test]
 fn a_static_member_gets_its_partitions_back() {
     let (log, _topic) = log_with(4);
     let group = log.consumer_group("g").unwrap();
-    let named_for = |timeout| ConsumerConfig::new().group_instance_id("one").session_timeout(timeout);
+    let named_for = |timeout| {
+        ConsumerConfig::new()
+            .group_instance_id("one")
+            .session_timeout(timeout)
+    };
     let hour = Duration::from_secs(3600);
     let first = group.join_with("t", named_for(hour)).unwrap();
-    assert!(matches!(group.join_with("t", named_for(hour)), Err(Error::InstanceInUse { .. })));
+    assert!(matches!(
+        group.join_with("t", named_for(hour)),
+        Err(Error::InstanceInUse { .. })
+    ));
     first.close().unwrap();
-    assert_eq!(group.join("t").unwrap().assignment().len(), 2, "the others wait for it");
-    assert_eq!(group.join_with("t", named_for(Duration::ZERO)).unwrap().assignment().len(), 4);
-    assert_eq!(group.join("t").unwrap().assignment().len(), 4, "it was not to be waited for");
+    assert_eq!(
+        group.join("t").unwrap().assignment().len(),
+        2,
+        "the others wait for it"
+    );
+    assert_eq!(
+        group
+            .join_with("t", named_for(Duration::ZERO))
+            .unwrap()
+            .assignment()
+            .len(),
+        4
+    );
+    assert_eq!(
+        group.join("t").unwrap().assignment().len(),
+        4,
+        "it was not to be waited for"
+    );
 }
 
 #[test]
 fn a_full_group_takes_nobody() {
-    let log = Log::builder("data").storage(MemoryDisk::new()).config(LogConfig::new().group_max_size(1)).open().unwrap();
+    let log = Log::builder("data")
+        .storage(MemoryDisk::new())
+        .config(LogConfig::new().group_max_size(1))
+        .open()
+        .unwrap();
     let group = log.consumer_group("g").unwrap();
     let _first = group.join("t").unwrap();
-    assert!(matches!(group.join("t"), Err(Error::GroupFull { limit: 1, .. })));
+    assert!(matches!(
+        group.join("t"),
+        Err(Error::GroupFull { limit: 1, .. })
+    ));
 }
 
 #[test]
 fn the_place_of_a_static_member_that_does_not_come_back_goes_to_those_who_wait() {
     let (log, topic) = log_with(4);
     let group = log.consumer_group("g").unwrap();
-    let config = ConsumerConfig::new().group_instance_id("one").session_timeout(Duration::from_millis(20));
+    let config = ConsumerConfig::new()
+        .group_instance_id("one")
+        .session_timeout(Duration::from_millis(20));
     let mut named = group.join_with("t", config).unwrap();
     let mut other = group.join("t").unwrap();
     // The first lets go of half, then the other has it.
-    assert!(poll(&mut named).is_empty() && poll(&mut named).is_empty() && poll(&mut other).is_empty());
+    assert!(
+        poll(&mut named).is_empty() && poll(&mut named).is_empty() && poll(&mut other).is_empty()
+    );
     assert_eq!((named.assignment().len(), other.assignment().len()), (2, 2));
     let kept = named.assignment().to_vec();
     let (records, ()) = poll_while(&mut other, || named.close().unwrap());
     assert_eq!(records.rebalance(), [Rebalance::Assigned(kept.clone())]);
-    assert_eq!((other.assignment().len(), group.describe().unwrap().members.len()), (4, 1));
+    assert_eq!(
+        (
+            other.assignment().len(),
+            group.describe().unwrap().members.len()
+        ),
+        (4, 1)
+    );
     fill(&topic, kept[0].partition, 1);
     assert_eq!(poll(&mut other), of(kept[0].partition, [0]));
 }
@@ -114,14 +220,25 @@ fn the_place_of_a_static_member_that_does_not_come_back_goes_to_those_who_wait()
 fn positions_in_a_topic_that_nobody_reads_can_go_while_there_are_members() {
     let (log, _topic) = log_with(1);
     log.open_topic("u", 1, TopicConfig::new()).unwrap();
-    let (group, u) = (log.consumer_group("g").unwrap(), TopicPartition::new("u", 0));
-    group.commit([(t(0), 0.into()), (u.clone(), 0.into())]).unwrap();
+    let (group, u) = (
+        log.consumer_group("g").unwrap(),
+        TopicPartition::new("u", 0),
+    );
+    group
+        .commit([(t(0), 0.into()), (u.clone(), 0.into())])
+        .unwrap();
     let _member = group.join("t").unwrap();
     let refused = group.delete_offsets([u.clone(), t(0)]);
     assert!(matches!(refused, Err(Error::GroupSubscribed { topic, .. }) if &*topic == "t"));
     assert_eq!(group.committed(&u).unwrap(), Some(0.into()), "all or none");
     group.delete_offsets([u.clone()]).unwrap();
-    assert_eq!((group.committed(&t(0)).unwrap(), group.committed(&u).unwrap()), (Some(0.into()), None));
+    assert_eq!(
+        (
+            group.committed(&t(0)).unwrap(),
+            group.committed(&u).unwrap()
+        ),
+        (Some(0.into()), None)
+    );
 }
 
 #[test]
@@ -134,26 +251,44 @@ fn a_consumer_without_a_group_reads_and_cannot_commit() {
     assert!(matches!(consumer.committed(&t(1)), Err(Error::NoGroup)));
     consumer.seek_all(1).unwrap();
     assert_eq!(drain(&mut consumer), of(1, 1..3));
-    assert!(matches!(log.assign([t(7)]), Err(Error::UnknownPartition(_))));
+    assert!(matches!(
+        log.assign([t(7)]),
+        Err(Error::UnknownPartition(_))
+    ));
 }
 
 #[test]
 fn old_positions_expire_and_a_reset_goes_by_duration() {
     let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
     let config = LogConfig::new().offsets_retention(Duration::from_secs(60));
-    let log = Log::builder("data").storage(MemoryDisk::new()).clock(clock.clone()).config(config).open().unwrap();
-    let topic = log.open_topic("t", 1, TopicConfig::new().retention(None)).unwrap();
+    let log = Log::builder("data")
+        .storage(MemoryDisk::new())
+        .clock(clock.clone())
+        .config(config)
+        .open()
+        .unwrap();
+    let topic = log
+        .open_topic("t", 1, TopicConfig::new().retention(None))
+        .unwrap();
     fill(&topic, 0, 2);
     let group = log.consumer_group("g").unwrap();
     group.commit([(t(0), 1.into())]).unwrap();
     clock.advance(Duration::from_secs(61));
     let reader = group.join("t").unwrap();
     log.maintain().unwrap();
-    assert_eq!(group.committed(&t(0)).unwrap(), Some(1.into()), "a member reads it");
+    assert_eq!(
+        group.committed(&t(0)).unwrap(),
+        Some(1.into()),
+        "a member reads it"
+    );
     drop(reader);
     log.maintain().unwrap();
     assert_eq!(group.committed(&t(0)).unwrap(), None);
     fill(&topic, 0, 1);
-    let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::ByDuration(Duration::from_secs(30)));
-    assert_eq!(drain(&mut group.join_with("t", config).unwrap()), of(0, [2]));
+    let config =
+        ConsumerConfig::new().auto_offset_reset(OffsetReset::ByDuration(Duration::from_secs(30)));
+    assert_eq!(
+        drain(&mut group.join_with("t", config).unwrap()),
+        of(0, [2])
+    );
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use annals::{Assign, Assignor, Consumer, ConsumerConfig, Error, GroupSpec, Rebalance, TopicConfig, TopicPartition};
+use annals::{
+    Assign, Assignor, Consumer, ConsumerConfig, Error, GroupSpec, Rebalance, TopicConfig,
+    TopicPartition,
+};
 
 use super::{SOON, drain, fill, log_with, of, offsets, poll, poll_while, t};
 
@@ -25,7 +28,10 @@ fn settle<const N: usize>(members: [&mut Consumer; N]) -> [Vec<u32>; N] {
         let mut is_quiet = true;
         for consumer in &mut members {
             let records = consumer.poll(Duration::ZERO).unwrap();
-            assert!(records.is_empty() || records.rebalance().is_empty(), "a poll that tells a change carries no records");
+            assert!(
+                records.is_empty() || records.rebalance().is_empty(),
+                "a poll that tells a change carries no records"
+            );
             is_quiet &= records.rebalance().is_empty();
             pause_all(consumer);
         }
@@ -36,7 +42,10 @@ fn settle<const N: usize>(members: [&mut Consumer; N]) -> [Vec<u32>; N] {
     members.map(|consumer| {
         let assigned = consumer.assignment().to_vec();
         consumer.resume(&assigned).unwrap();
-        assigned.iter().map(|partition| partition.partition).collect()
+        assigned
+            .iter()
+            .map(|partition| partition.partition)
+            .collect()
     })
 }
 
@@ -46,7 +55,9 @@ fn partitions_go_over_only_when_they_were_let_go() {
     fill(&topic, 0, 2);
     fill(&topic, 1, 4);
     let group = log.consumer_group("g").unwrap();
-    let mut one = group.join_with("t", ConsumerConfig::new().max_poll_records(4)).unwrap();
+    let mut one = group
+        .join_with("t", ConsumerConfig::new().max_poll_records(4))
+        .unwrap();
     let polled = one.poll(Duration::ZERO).unwrap();
     assert_eq!(offsets(&polled), [of(0, 0..2), of(1, 0..2)].concat());
 
@@ -64,16 +75,27 @@ fn partitions_go_over_only_when_they_were_let_go() {
     assert_eq!(one.assignment(), [t(0)]);
     let records = other.poll(Duration::ZERO).unwrap();
     assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![t(1)])]);
-    assert_eq!(drain(&mut other), of(1, 2..4), "from where the other committed");
+    assert_eq!(
+        drain(&mut other),
+        of(1, 2..4),
+        "from where the other committed"
+    );
 
     let late = polled.of(&t(1)).next().unwrap().unwrap();
-    assert!(matches!(one.commit_record(&late), Err(Error::MemberFenced { group, .. }) if &*group == "g"), "others have it now");
+    assert!(
+        matches!(one.commit_record(&late), Err(Error::MemberFenced { group, .. }) if &*group == "g"),
+        "others have it now"
+    );
     assert!(matches!(one.position(&t(1)), Err(Error::NotAssigned(_))));
     one.commit().unwrap();
 
     other.close().unwrap();
     let records = one.poll(Duration::ZERO).unwrap();
-    assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![t(1)])], "free at once");
+    assert_eq!(
+        records.rebalance(),
+        [Rebalance::Assigned(vec![t(1)])],
+        "free at once"
+    );
     assert_eq!(drain(&mut one), of(1, 2..4), "the other did not commit");
 }
 
@@ -96,11 +118,18 @@ fn a_waiting_member_hears_of_what_concerns_it() {
 fn shares_are_kafkas_ranges() {
     let (log, _topic) = log_with(10);
     let group = log.consumer_group("g").unwrap();
-    let [mut a, mut b, mut c] = [0; 3].map(|_| group.join_with("t", ConsumerConfig::new().assignor(Assignor::Range)).unwrap());
+    let [mut a, mut b, mut c] = [0; 3].map(|_| {
+        group
+            .join_with("t", ConsumerConfig::new().assignor(Assignor::Range))
+            .unwrap()
+    });
     let shares = settle([&mut a, &mut b, &mut c]);
     assert_eq!(shares, [vec![0, 1, 2, 3], vec![4, 5, 6], vec![7, 8, 9]]);
     drop(b);
-    assert_eq!(settle([&mut a, &mut c]), [vec![0, 1, 2, 3, 4], vec![5, 6, 7, 8, 9]]);
+    assert_eq!(
+        settle([&mut a, &mut c]),
+        [vec![0, 1, 2, 3, 4], vec![5, 6, 7, 8, 9]]
+    );
 }
 
 #[test]
@@ -110,9 +139,14 @@ fn a_member_that_panics_gives_its_work_to_the_others() {
         fill(&topic, number, 10);
     }
     let group = log.consumer_group("g").unwrap();
-    let config = ConsumerConfig::new().max_poll_records(3).assignor(Assignor::Range);
+    let config = ConsumerConfig::new()
+        .max_poll_records(3)
+        .assignor(Assignor::Range);
     let [mut a, mut b, mut c] = [0; 3].map(|_| group.join_with("t", config.clone()).unwrap());
-    assert_eq!(settle([&mut a, &mut b, &mut c]), [vec![0, 1], vec![2, 3], vec![4, 5]]);
+    assert_eq!(
+        settle([&mut a, &mut b, &mut c]),
+        [vec![0, 1], vec![2, 3], vec![4, 5]]
+    );
 
     let mut done: Vec<(u32, u64)> = Vec::new();
     let mut work = |consumer: &mut Consumer, polls: usize| {
@@ -130,17 +164,29 @@ fn a_member_that_panics_gives_its_work_to_the_others() {
         let polled = c.poll(Duration::ZERO).unwrap();
         assert!(polled.is_empty(), "a worker's bug");
     });
-    assert!(panicked.join().is_err(), "and its member left without a commit");
+    assert!(
+        panicked.join().is_err(),
+        "and its member left without a commit"
+    );
     a.close().unwrap();
     let mut polls = 0;
-    while group.committed(&t(5)).unwrap().is_none_or(|next| next.offset < 10) || b.lag() != Some(0) {
+    while group
+        .committed(&t(5))
+        .unwrap()
+        .is_none_or(|next| next.offset < 10)
+        || b.lag() != Some(0)
+    {
         work(&mut b, 1);
         polls += 1;
         assert!(polls < 100);
     }
     assert_eq!(b.assignment().len(), 6);
     let once: BTreeSet<(u32, u64)> = done.iter().copied().collect();
-    assert_eq!(once.len(), done.len(), "nothing is read again after its commit");
+    assert_eq!(
+        once.len(),
+        done.len(),
+        "nothing is read again after its commit"
+    );
     assert_eq!(once.len(), 60, "and nothing is lost");
 }
 
@@ -167,7 +213,12 @@ fn a_member_that_stays_away_too_long_is_fenced() {
     fill(&topic, 1, 3);
     let group = log.consumer_group("g").unwrap();
     let config = ConsumerConfig::new().assignor(Assignor::Range);
-    let mut slow = group.join_with("t", config.clone().max_poll_interval(Duration::from_millis(20))).unwrap();
+    let mut slow = group
+        .join_with(
+            "t",
+            config.clone().max_poll_interval(Duration::from_millis(20)),
+        )
+        .unwrap();
     let polled = slow.poll(Duration::ZERO).unwrap();
     let mut other = group.join_with("t", config).unwrap();
     // It waits without any sign of the other, and still notices.
@@ -176,18 +227,32 @@ fn a_member_that_stays_away_too_long_is_fenced() {
     assert_eq!(offsets(&other.poll(SOON).unwrap()).len(), 6);
 
     let first = polled.iter().next().unwrap().unwrap();
-    assert!(matches!(slow.commit_record(&first), Err(Error::MemberFenced { .. })));
+    assert!(matches!(
+        slow.commit_record(&first),
+        Err(Error::MemberFenced { .. })
+    ));
     assert!(matches!(slow.commit(), Err(Error::MemberFenced { .. })));
     assert_eq!(group.committed(&t(0)).unwrap(), None);
     let records = slow.poll(Duration::ZERO).unwrap();
-    assert_eq!(records.rebalance(), [Rebalance::Lost(vec![t(0), t(1)])], "it joins again");
+    assert_eq!(
+        records.rebalance(),
+        [Rebalance::Lost(vec![t(0), t(1)])],
+        "it joins again"
+    );
     assert!(slow.assignment().is_empty());
     slow.commit().unwrap();
 
     other.commit().unwrap();
-    assert_eq!(other.poll(Duration::ZERO).unwrap().rebalance(), [Rebalance::Revoking(vec![t(0)])]);
+    assert_eq!(
+        other.poll(Duration::ZERO).unwrap().rebalance(),
+        [Rebalance::Revoking(vec![t(0)])]
+    );
     assert!(poll(&mut other).is_empty());
-    assert_eq!(slow.poll(SOON).unwrap().rebalance(), [Rebalance::Assigned(vec![t(0)])], "its place in the order is the same");
+    assert_eq!(
+        slow.poll(SOON).unwrap().rebalance(),
+        [Rebalance::Assigned(vec![t(0)])],
+        "its place in the order is the same"
+    );
     assert!(poll(&mut slow).is_empty(), "the other has done it all");
 }
 
@@ -202,7 +267,10 @@ fn a_member_that_waits_in_a_poll_is_not_too_slow() {
         let waiting = scope.spawn(|| one.poll(SOON).unwrap());
         thread::sleep(Duration::from_millis(40));
         let mut other = group.join("t").unwrap();
-        assert_eq!(waiting.join().unwrap().rebalance(), [Rebalance::Revoking(vec![t(1)])]);
+        assert_eq!(
+            waiting.join().unwrap().rebalance(),
+            [Rebalance::Revoking(vec![t(1)])]
+        );
         drop(other.poll(Duration::ZERO).unwrap());
     });
     fill(&topic, 0, 1);
@@ -212,13 +280,26 @@ fn a_member_that_waits_in_a_poll_is_not_too_slow() {
 #[test]
 fn new_partitions_and_topics_are_shared_out() {
     let (log, topic) = log_with(1);
-    let mut consumer = log.consumer_group("g").unwrap().join(["t", "later"]).unwrap();
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join(["t", "later"])
+        .unwrap();
     assert_eq!(consumer.assignment(), [t(0)]);
     topic.increase_partitions_to(3).unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
     assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![t(1), t(2)])]);
-    let (records, ()) = poll_while(&mut consumer, || fill(&log.open_topic("later", 1, TopicConfig::new()).unwrap(), 0, 1));
-    assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![("later", 0).into()])]);
+    let (records, ()) = poll_while(&mut consumer, || {
+        fill(
+            &log.open_topic("later", 1, TopicConfig::new()).unwrap(),
+            0,
+            1,
+        )
+    });
+    assert_eq!(
+        records.rebalance(),
+        [Rebalance::Assigned(vec![("later", 0).into()])]
+    );
     assert_eq!(poll(&mut consumer), of(0, [0]));
     assert_eq!(consumer.assignment().len(), 4);
 }
@@ -233,7 +314,11 @@ fn a_deleted_topic_is_lost_to_its_members() {
     let (change, ()) = poll_while(&mut consumer, || log.delete_topic("t").unwrap());
     assert_eq!(change.rebalance(), [Rebalance::Lost(vec![t(0)])]);
     assert_eq!(consumer.assignment(), [("u", 0).into()]);
-    assert_eq!(offsets(&records), of(0, 0..3), "what was handed out stays readable");
+    assert_eq!(
+        offsets(&records),
+        of(0, 0..3),
+        "what was handed out stays readable"
+    );
     fill(&other, 0, 1);
     assert_eq!(poll(&mut consumer), of(0, [0]));
 }
@@ -248,7 +333,10 @@ fn a_pause_does_not_outlive_a_revocation() {
     let mut other = group.join("t").unwrap();
     assert_eq!(settle([&mut one, &mut other]), [vec![0], vec![1]]);
     drop(other);
-    assert_eq!(one.poll(Duration::ZERO).unwrap().rebalance(), [Rebalance::Assigned(vec![t(1)])]);
+    assert_eq!(
+        one.poll(Duration::ZERO).unwrap().rebalance(),
+        [Rebalance::Assigned(vec![t(1)])]
+    );
     assert_eq!(poll(&mut one), of(1, [0]));
 }
 
@@ -295,9 +383,14 @@ fn an_assignor_of_the_program_decides() {
     let mut last = group.join_with("t", config()).unwrap();
     assert_eq!(group.describe().unwrap().assignor, "last takes all");
     // The first lets go, then the last has them.
-    assert!(poll(&mut first).is_empty() && poll(&mut first).is_empty() && poll(&mut last).is_empty());
+    assert!(
+        poll(&mut first).is_empty() && poll(&mut first).is_empty() && poll(&mut last).is_empty()
+    );
     fill(&topic, 1, 2);
-    assert_eq!((poll(&mut first), drain(&mut last)), (Vec::new(), of(1, 0..2)));
+    assert_eq!(
+        (poll(&mut first), drain(&mut last)),
+        (Vec::new(), of(1, 0..2))
+    );
     drop(last);
     assert_eq!(drain(&mut first), of(1, 0..2), "not committed");
 }

@@ -39,7 +39,9 @@ fn t(number: u32) -> TopicPartition {
 fn fill(topic: &Topic, partition: u32, count: u64) {
     let partition = topic.partition(partition).unwrap();
     for _ in 0..count {
-        partition.append(Record::new(partition.log_end_offset().to_string())).unwrap();
+        partition
+            .append(Record::new(partition.log_end_offset().to_string()))
+            .unwrap();
     }
 }
 
@@ -47,12 +49,21 @@ fn fill(topic: &Topic, partition: u32, count: u64) {
 fn fill_batch(topic: &Topic, partition: u32, count: u64) {
     let partition = topic.partition(partition).unwrap();
     let start = partition.log_end_offset();
-    partition.append_batch((start..start + count).map(|offset| offset.to_string())).unwrap();
+    partition
+        .append_batch((start..start + count).map(|offset| offset.to_string()))
+        .unwrap();
 }
 
 /// Partition and offset of each record.
 fn offsets(records: &Records) -> Vec<(u32, u64)> {
-    records.iter().map(|record| record.map(|record| (record.partition(), record.offset())).unwrap()).collect()
+    records
+        .iter()
+        .map(|record| {
+            record
+                .map(|record| (record.partition(), record.offset()))
+                .unwrap()
+        })
+        .collect()
 }
 
 /// Where the group is in a partition, by what it committed.
@@ -79,10 +90,14 @@ fn drain(consumer: &mut Consumer) -> Vec<(u32, u64)> {
 
 /// `offsets` of one partition.
 fn of(partition: u32, offsets: impl IntoIterator<Item = u64>) -> Vec<(u32, u64)> {
-    offsets.into_iter().map(|offset| (partition, offset)).collect()
+    offsets
+        .into_iter()
+        .map(|offset| (partition, offset))
+        .collect()
 }
 
-/// Does something while the consumer waits in a poll, and gives what that poll then gave. It must end it.
+/// Does something while the consumer waits in a poll, and gives what that poll then gave. It must
+/// end it.
 fn poll_while<T>(consumer: &mut Consumer, act: impl FnOnce() -> T) -> (Records, T) {
     thread::scope(|scope| {
         let started = Instant::now();

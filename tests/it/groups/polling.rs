@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use annals::{
-    Batch, Consumer, ConsumerConfig, ConsumerGroup, Durability, Error, Isolation, Log, OffsetReset, ReadOptions, Record,
-    RecordView, Records, Result, Subscription, TopicConfig,
+    Batch, Consumer, ConsumerConfig, ConsumerGroup, Durability, Error, Isolation, Log, OffsetReset,
+    ReadOptions, Record, RecordView, Records, Result, Subscription, TopicConfig,
 };
 
 use super::{SOON, copy_dir, drain, fill, fill_batch, log_with, of, offsets, poll, poll_while, t};
@@ -35,15 +35,24 @@ fn records_come_in_order_partition_by_partition() {
     assert_eq!(offsets(&records), [of(0, 0..3), of(1, 0..2)].concat());
     assert_eq!(records.partitions(), [t(0), t(1)]);
     for number in [0, 1] {
-        let own = records.of(&t(number)).collect::<Result<Vec<RecordView<'_>>>>().unwrap();
-        assert!(own.iter().all(|record| record.partition() == number && record.text() == record.offset().to_string()));
+        let own = records
+            .of(&t(number))
+            .collect::<Result<Vec<RecordView<'_>>>>()
+            .unwrap();
+        assert!(
+            own.iter().all(|record| record.partition() == number
+                && record.text() == record.offset().to_string())
+        );
         assert_eq!(own.len(), [3, 2][number as usize]);
     }
     assert_eq!(records.of(&t(2)).count(), 0);
     assert!(records.rebalance().is_empty() && records.skipped().is_empty());
     assert!(!records.is_empty());
     assert!(poll(&mut consumer).is_empty());
-    assert_eq!([t(0), t(1)].map(|partition| consumer.position(&partition).unwrap()), [3, 2]);
+    assert_eq!(
+        [t(0), t(1)].map(|partition| consumer.position(&partition).unwrap()),
+        [3, 2]
+    );
 }
 
 #[test]
@@ -52,13 +61,19 @@ fn records_outlive_the_consumer_and_views_do_not_borrow_from_it() {
     fill(&topic, 0, 3);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     let records = consumer.poll(SOON).unwrap();
-    let views = records.iter().collect::<Result<Vec<RecordView<'_>>>>().unwrap();
+    let views = records
+        .iter()
+        .collect::<Result<Vec<RecordView<'_>>>>()
+        .unwrap();
     consumer.commit_record(&views[1]).unwrap();
     consumer.close().unwrap();
     log.close().unwrap();
     assert_eq!(views[2].text(), "2");
     let clone = records.clone();
-    assert_eq!(thread::spawn(move || offsets(&clone)).join().unwrap(), of(0, 0..3));
+    assert_eq!(
+        thread::spawn(move || offsets(&clone)).join().unwrap(),
+        of(0, 0..3)
+    );
 }
 
 #[test]
@@ -93,10 +108,25 @@ fn a_batch_larger_than_the_limits_is_given_whole_if_it_comes_first() {
     for value in [&*large, "small", "small", &*large] {
         partition.append(Record::new(value)).unwrap();
     }
-    for config in [ConsumerConfig::new().max_partition_fetch_bytes(10_000), ConsumerConfig::new().fetch_max_bytes(10_000)] {
-        let mut consumer = log.consumer_group("g").unwrap().join_with("t", config).unwrap();
-        assert_eq!(poll(&mut consumer), of(0, [0]), "nothing beside one that is too large");
-        assert_eq!(poll(&mut consumer), of(0, [1, 2]), "one that is too large waits for its turn");
+    for config in [
+        ConsumerConfig::new().max_partition_fetch_bytes(10_000),
+        ConsumerConfig::new().fetch_max_bytes(10_000),
+    ] {
+        let mut consumer = log
+            .consumer_group("g")
+            .unwrap()
+            .join_with("t", config)
+            .unwrap();
+        assert_eq!(
+            poll(&mut consumer),
+            of(0, [0]),
+            "nothing beside one that is too large"
+        );
+        assert_eq!(
+            poll(&mut consumer),
+            of(0, [1, 2]),
+            "one that is too large waits for its turn"
+        );
         assert_eq!(poll(&mut consumer), of(0, [3]));
     }
 }
@@ -105,10 +135,18 @@ fn a_batch_larger_than_the_limits_is_given_whole_if_it_comes_first() {
 fn a_large_batch_is_not_kept_back_for_ever_by_other_partitions() {
     let (log, topic) = log_with(3);
     fill(&topic, 0, 40);
-    topic.partition(1).unwrap().append(Record::new("x".repeat(20_000))).unwrap();
+    topic
+        .partition(1)
+        .unwrap()
+        .append(Record::new("x".repeat(20_000)))
+        .unwrap();
     fill(&topic, 2, 40);
     let config = ConsumerConfig::new().max_partition_fetch_bytes(500);
-    let mut consumer = log.consumer_group("g").unwrap().join_with("t", config).unwrap();
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join_with("t", config)
+        .unwrap();
     let first = poll(&mut consumer);
     assert!(first.iter().any(|(partition, _)| *partition == 2) && !first.contains(&(1, 0)));
     assert!(poll(&mut consumer).contains(&(1, 0)), "now it is its turn");
@@ -121,7 +159,11 @@ fn partitions_take_turns() {
     fill(&topic, 1, 5);
     fill(&topic, 2, 5);
     let config = ConsumerConfig::new().max_poll_records(5);
-    let mut consumer = log.consumer_group("g").unwrap().join_with("t", config).unwrap();
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join_with("t", config)
+        .unwrap();
     assert_eq!(poll(&mut consumer), of(0, 0..5));
     assert_eq!(poll(&mut consumer), of(1, 0..5));
     assert_eq!(poll(&mut consumer), of(2, 0..5));
@@ -144,7 +186,9 @@ fn a_waiting_poll_returns_as_soon_as_something_is_appended() {
 fn a_waiting_poll_returns_once_the_records_of_a_synced_topic_are_on_the_device() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    let topic = log.open_topic("t", 1, TopicConfig::new().durability(Durability::Synced)).unwrap();
+    let topic = log
+        .open_topic("t", 1, TopicConfig::new().durability(Durability::Synced))
+        .unwrap();
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     for offset in 0..5 {
         let (records, ()) = poll_while(&mut consumer, || fill(&topic, 0, 1));
@@ -169,7 +213,10 @@ fn a_wake_ends_one_call_data_or_not() {
     let waker = consumer.waker();
     waker.wake();
     waker.wake();
-    assert!(consumer.poll(Duration::MAX).unwrap().is_empty(), "though there are records");
+    assert!(
+        consumer.poll(Duration::MAX).unwrap().is_empty(),
+        "though there are records"
+    );
     assert_eq!(consumer.position(&t(0)).unwrap(), 0);
     assert_eq!(poll(&mut consumer), of(0, 0..2));
     assert!(poll_while(&mut consumer, || waker.wake()).0.is_empty());
@@ -189,7 +236,10 @@ fn closing_the_log_ends_a_poll() {
         assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
     });
     assert!(matches!(consumer.poll(Duration::ZERO), Err(Error::Closed)));
-    assert!(matches!(consumer.commit_offsets([(t(0), 0.into())]), Err(Error::Closed)));
+    assert!(matches!(
+        consumer.commit_offsets([(t(0), 0.into())]),
+        Err(Error::Closed)
+    ));
     assert!(matches!(group.join("t"), Err(Error::Closed)));
     consumer.close().unwrap();
 }
@@ -230,12 +280,24 @@ fn without_a_reset_policy_what_was_removed_is_an_error() {
     fill(&topic, 0, 5);
     let group = log.consumer_group("g").unwrap();
     group.commit([(t(0), 1.into())]).unwrap();
-    topic.partition(0).unwrap().delete_records_before(3).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .delete_records_before(3)
+        .unwrap();
     let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::None);
     let mut consumer = group.join_with("t", config).unwrap();
     for _ in 0..2 {
         let refused = consumer.poll(Duration::ZERO);
-        assert!(matches!(refused, Err(Error::OffsetOutOfRange { requested: 1, log_start: 3, log_end: 5, .. })));
+        assert!(matches!(
+            refused,
+            Err(Error::OffsetOutOfRange {
+                requested: 1,
+                log_start: 3,
+                log_end: 5,
+                ..
+            })
+        ));
     }
     consumer.seek(&t(0), 4).unwrap();
     assert_eq!(poll(&mut consumer), of(0, [4]));
@@ -250,10 +312,15 @@ fn an_error_in_one_partition_does_not_keep_the_others_back() {
     group.commit([(t(1), 0.into())]).unwrap();
     let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::None);
     let mut consumer = group.join_with("t", config).unwrap();
-    assert!(matches!(consumer.poll(Duration::ZERO), Err(Error::NoOffset(partition)) if partition == t(0)));
+    assert!(
+        matches!(consumer.poll(Duration::ZERO), Err(Error::NoOffset(partition)) if partition == t(0))
+    );
     assert_eq!(poll(&mut consumer), of(1, [0]));
     fill(&topic, 1, 1);
-    assert!(matches!(consumer.poll(Duration::ZERO), Err(Error::NoOffset(_))));
+    assert!(matches!(
+        consumer.poll(Duration::ZERO),
+        Err(Error::NoOffset(_))
+    ));
     assert_eq!(poll(&mut consumer), of(1, [1]));
     assert!(matches!(consumer.position(&t(0)), Err(Error::NoOffset(_))));
 }
@@ -270,9 +337,15 @@ fn a_paused_partition_gives_nothing_until_it_is_resumed() {
     assert_eq!(consumer.lag(), Some(2));
     consumer.resume(&[t(0), t(1)]).unwrap();
     assert_eq!(drain(&mut consumer), of(0, 0..2));
-    assert!(matches!(consumer.pause(&[t(0), t(9)]), Err(Error::NotAssigned(partition)) if partition == t(9)));
+    assert!(
+        matches!(consumer.pause(&[t(0), t(9)]), Err(Error::NotAssigned(partition)) if partition == t(9))
+    );
     fill(&topic, 0, 1);
-    assert_eq!(drain(&mut consumer), of(0, [2]), "a refused call pauses nothing");
+    assert_eq!(
+        drain(&mut consumer),
+        of(0, [2]),
+        "a refused call pauses nothing"
+    );
 }
 
 #[test]
@@ -280,11 +353,19 @@ fn lag_is_what_is_left_to_read() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 7);
     fill(&topic, 1, 3);
-    let mut consumer = log.consumer_group("g").unwrap().join_with("t", ConsumerConfig::new().max_poll_records(5)).unwrap();
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join_with("t", ConsumerConfig::new().max_poll_records(5))
+        .unwrap();
     assert_eq!(consumer.lag(), Some(10));
     poll(&mut consumer);
     assert_eq!(consumer.lag(), Some(5));
-    topic.partition(1).unwrap().delete_records_before(2).unwrap();
+    topic
+        .partition(1)
+        .unwrap()
+        .delete_records_before(2)
+        .unwrap();
     assert_eq!(consumer.lag(), Some(3));
     drain(&mut consumer);
     assert_eq!(consumer.lag(), Some(0));
@@ -297,7 +378,10 @@ fn several_topics_are_read_together() {
     fill(&topic, 0, 1);
     fill(&other, 0, 2);
     let group = log.consumer_group("g").unwrap();
-    for topics in [Subscription::from(["t", "other"]), vec![String::from("other"), String::from("t")].into()] {
+    for topics in [
+        Subscription::from(["t", "other"]),
+        vec![String::from("other"), String::from("t")].into(),
+    ] {
         let mut consumer = group.join(topics).unwrap();
         let records = consumer.poll(SOON).unwrap();
         assert_eq!(records.partitions(), [("other", 0).into(), t(0)]);
@@ -312,24 +396,39 @@ fn whatever_a_broker_wrote_is_polled_as_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
         copy_dir(&fixtures.join(set).join("root"), dir.path());
         let log = Log::open(dir.path()).unwrap();
-        for (topic, isolation) in log
-            .topics()
-            .iter()
-            .flat_map(|topic| [Isolation::ReadUncommitted, Isolation::ReadCommitted].map(|isolation| (topic, isolation)))
-        {
+        for (topic, isolation) in log.topics().iter().flat_map(|topic| {
+            [Isolation::ReadUncommitted, Isolation::ReadCommitted]
+                .map(|isolation| (topic, isolation))
+        }) {
             let options = ReadOptions::new().isolation(isolation);
             let mut expected = Vec::new();
             for partition in topic.partitions() {
                 for batch in partition.read_with(.., options.clone()).unwrap() {
-                    expected.extend(batch.unwrap().iter().map(|record| (partition.id().partition, record.unwrap().offset())));
+                    expected.extend(
+                        batch
+                            .unwrap()
+                            .iter()
+                            .map(|record| (partition.id().partition, record.unwrap().offset())),
+                    );
                 }
             }
-            let config = ConsumerConfig::new().isolation(isolation).max_poll_records(7);
-            let mut consumer = log.consumer_group("polls").unwrap().join_with(topic.name(), config).unwrap();
+            let config = ConsumerConfig::new()
+                .isolation(isolation)
+                .max_poll_records(7);
+            let mut consumer = log
+                .consumer_group("polls")
+                .unwrap()
+                .join_with(topic.name(), config)
+                .unwrap();
             let mut polled = Vec::new();
             loop {
                 let records = offsets(&consumer.poll(Duration::ZERO).unwrap());
-                assert!(records.len() <= 7, "{set} {}: {}", topic.name(), records.len());
+                assert!(
+                    records.len() <= 7,
+                    "{set} {}: {}",
+                    topic.name(),
+                    records.len()
+                );
                 if records.is_empty() {
                     break;
                 }
@@ -337,7 +436,12 @@ fn whatever_a_broker_wrote_is_polled_as_it_is_read() {
             }
             polled.sort_unstable();
             assert_eq!(polled, expected, "{set} {} {isolation:?}", topic.name());
-            assert_eq!(consumer.lag(), Some(0), "{set} {} {isolation:?}", topic.name());
+            assert_eq!(
+                consumer.lag(),
+                Some(0),
+                "{set} {} {isolation:?}",
+                topic.name()
+            );
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use annals::{ConsumerConfig, Error, Log, ManualClock, MemoryDisk, OffsetReset, Record, Seek, Timestamp, TopicConfig};
+use annals::{
+    ConsumerConfig, Error, Log, ManualClock, MemoryDisk, OffsetReset, Record, Seek, Timestamp,
+    TopicConfig,
+};
 
 use super::{drain, fill, fill_batch, log_with, of, poll, t};
 
@@ -10,10 +13,17 @@ use super::{drain, fill, fill_batch, log_with, of, poll, t};
 fn a_new_group_starts_where_its_reset_policy_says() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
-    topic.partition(0).unwrap().delete_records_before(2).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .delete_records_before(2)
+        .unwrap();
     let join = |group: &str, reset| {
         let config = ConsumerConfig::new().auto_offset_reset(reset);
-        log.consumer_group(group).unwrap().join_with("t", config).unwrap()
+        log.consumer_group(group)
+            .unwrap()
+            .join_with("t", config)
+            .unwrap()
     };
     let mut earliest = join("earliest", OffsetReset::Earliest);
     let mut latest = join("latest", OffsetReset::Latest);
@@ -21,9 +31,18 @@ fn a_new_group_starts_where_its_reset_policy_says() {
     fill(&topic, 0, 2);
     let records = earliest.poll(Duration::ZERO).unwrap();
     assert_eq!(super::offsets(&records), of(0, 2..7));
-    assert!(records.skipped().is_empty(), "a group that never committed has missed nothing");
-    assert_eq!(drain(&mut latest), of(0, 5..7), "what was appended after it joined");
-    assert!(matches!(none.poll(Duration::ZERO), Err(Error::NoOffset(partition)) if partition == t(0)));
+    assert!(
+        records.skipped().is_empty(),
+        "a group that never committed has missed nothing"
+    );
+    assert_eq!(
+        drain(&mut latest),
+        of(0, 5..7),
+        "what was appended after it joined"
+    );
+    assert!(
+        matches!(none.poll(Duration::ZERO), Err(Error::NoOffset(partition)) if partition == t(0))
+    );
     none.seek(&t(0), Seek::Earliest).unwrap();
     assert_eq!(drain(&mut none), of(0, 2..7));
 }
@@ -33,7 +52,9 @@ fn seeks_lead_where_they_say() {
     let (log, topic) = log_with(1);
     let partition = topic.partition(0).unwrap();
     for millis in [1_000, 2_000, 1_500, 3_000, 4_000] {
-        partition.append(Record::new("x").timestamp(Timestamp::from_millis(millis))).unwrap();
+        partition
+            .append(Record::new("x").timestamp(Timestamp::from_millis(millis)))
+            .unwrap();
     }
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     consumer.commit_offsets([(t(0), 1.into())]).unwrap();
@@ -60,22 +81,42 @@ fn seeks_lead_where_they_say() {
     assert_eq!(drain(&mut consumer), of(0, 3..5));
     consumer.seek_all(Seek::Committed).unwrap();
     assert_eq!(drain(&mut consumer), of(0, 1..5));
-    assert_eq!(log.consumer_group("g").unwrap().committed(&t(0)).unwrap().unwrap().offset, 1, "a seek commits nothing");
+    assert_eq!(
+        log.consumer_group("g")
+            .unwrap()
+            .committed(&t(0))
+            .unwrap()
+            .unwrap()
+            .offset,
+        1,
+        "a seek commits nothing"
+    );
 }
 
 /// Segments whose records all have time 0 were taken for segments without times.
 #[test]
 fn a_seek_to_time_0_leads_to_the_first_record_of_that_time() {
-    let log = Log::builder("data").storage(MemoryDisk::new()).open().unwrap();
+    let log = Log::builder("data")
+        .storage(MemoryDisk::new())
+        .open()
+        .unwrap();
     let config = TopicConfig::new().segment_bytes(150).retention(None);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for millis in [0, 0, 0, 0, 0, 7] {
-        partition.append(Record::new("x").timestamp(Timestamp::from_millis(millis))).unwrap();
+        partition
+            .append(Record::new("x").timestamp(Timestamp::from_millis(millis)))
+            .unwrap();
     }
     assert!(partition.segments().len() > 2);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     for (millis, expected) in [(0, 0), (1, 5), (7, 5), (8, 6)] {
-        consumer.seek(&t(0), Seek::Timestamp(Timestamp::from_millis(millis))).unwrap();
+        consumer
+            .seek(&t(0), Seek::Timestamp(Timestamp::from_millis(millis)))
+            .unwrap();
         assert_eq!(consumer.position(&t(0)).unwrap(), expected, "time {millis}");
     }
 }
@@ -83,10 +124,20 @@ fn a_seek_to_time_0_leads_to_the_first_record_of_that_time() {
 #[test]
 fn seeks_by_age_go_by_the_clock_of_the_log() {
     let clock = ManualClock::at(Timestamp::from_millis(10_000));
-    let log = Log::builder("data").storage(MemoryDisk::new()).clock(clock.clone()).open().unwrap();
-    let partition = log.open_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    let log = Log::builder("data")
+        .storage(MemoryDisk::new())
+        .clock(clock.clone())
+        .open()
+        .unwrap();
+    let partition = log
+        .open_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for millis in [1_000, 4_000, 4_000, 8_000] {
-        partition.append(Record::new("x").timestamp(Timestamp::from_millis(millis))).unwrap();
+        partition
+            .append(Record::new("x").timestamp(Timestamp::from_millis(millis)))
+            .unwrap();
     }
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     let ago = |seconds| Seek::Ago(Duration::from_secs(seconds));
@@ -108,11 +159,25 @@ fn seeks_beyond_the_end_or_elsewhere_are_refused() {
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     assert_eq!(poll(&mut consumer), of(0, 0..3));
     let refused = consumer.seek(&t(0), 4);
-    assert!(matches!(refused, Err(Error::OffsetOutOfRange { requested: 4, log_start: 0, log_end: 3, .. })));
+    assert!(matches!(
+        refused,
+        Err(Error::OffsetOutOfRange {
+            requested: 4,
+            log_start: 0,
+            log_end: 3,
+            ..
+        })
+    ));
     assert!(consumer.seek_all(2).is_err(), "one of them is empty");
     assert_eq!(consumer.position(&t(0)).unwrap(), 3, "unchanged");
-    assert!(matches!(consumer.seek(&t(7), 0), Err(Error::NotAssigned(_))));
-    assert!(matches!(consumer.position(&t(7)), Err(Error::NotAssigned(_))));
+    assert!(matches!(
+        consumer.seek(&t(7), 0),
+        Err(Error::NotAssigned(_))
+    ));
+    assert!(matches!(
+        consumer.position(&t(7)),
+        Err(Error::NotAssigned(_))
+    ));
 }
 
 #[test]
@@ -129,7 +194,11 @@ fn a_seek_into_a_batch_starts_inside_it() {
 fn a_seek_below_the_log_start_tells_what_is_missing() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
-    topic.partition(0).unwrap().delete_records_before(3).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .delete_records_before(3)
+        .unwrap();
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     consumer.seek(&t(0), 1).unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
@@ -141,16 +210,29 @@ fn a_seek_below_the_log_start_tells_what_is_missing() {
 fn a_reset_by_duration_goes_back_no_further_than_the_log() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
-    topic.partition(0).unwrap().delete_records_before(3).unwrap();
-    let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::ByDuration(Duration::from_secs(3_600)));
-    let mut consumer = log.consumer_group("g").unwrap().join_with("t", config).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .delete_records_before(3)
+        .unwrap();
+    let config = ConsumerConfig::new()
+        .auto_offset_reset(OffsetReset::ByDuration(Duration::from_secs(3_600)));
+    let mut consumer = log
+        .consumer_group("g")
+        .unwrap()
+        .join_with("t", config)
+        .unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
     assert_eq!(super::offsets(&records), of(0, 3..5));
     assert!(records.skipped().is_empty(), "it has missed nothing");
     consumer.commit_offsets([(t(0), 1.into())]).unwrap();
     consumer.seek(&t(0), Seek::Committed).unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
-    assert_eq!(records.skipped(), [(t(0), 1..3)], "what it committed lies below the start: at the start, however old that is");
+    assert_eq!(
+        records.skipped(),
+        [(t(0), 1..3)],
+        "what it committed lies below the start: at the start, however old that is"
+    );
     assert_eq!(super::offsets(&records), of(0, 3..5));
 }
 
@@ -160,7 +242,11 @@ fn a_position_above_the_end_goes_back_to_it_if_there_is_a_reset_policy() {
     fill(&topic, 0, 10);
     let join = |group: &str, reset| {
         let config = ConsumerConfig::new().auto_offset_reset(reset);
-        let mut consumer = log.consumer_group(group).unwrap().join_with("t", config).unwrap();
+        let mut consumer = log
+            .consumer_group(group)
+            .unwrap()
+            .join_with("t", config)
+            .unwrap();
         consumer.seek_all(10).unwrap();
         consumer
     };
@@ -178,7 +264,14 @@ fn a_position_above_the_end_goes_back_to_it_if_there_is_a_reset_policy() {
     }
     for _ in 0..2 {
         let refused = none.poll(Duration::ZERO);
-        assert!(matches!(refused, Err(Error::OffsetOutOfRange { requested: 10, log_end: 4, .. })));
+        assert!(matches!(
+            refused,
+            Err(Error::OffsetOutOfRange {
+                requested: 10,
+                log_end: 4,
+                ..
+            })
+        ));
     }
     none.seek(&t(0), 11).unwrap();
     assert_eq!(drain(&mut none), of(0, 11..12));

@@ -1,9 +1,10 @@
-//! Members that join, leave, stall and panic while records are appended: no two work on a partition at once, nothing is lost,
-//! and nothing comes again after its commit.
+//! Members that join, leave, stall and panic while records are appended: no two work on a partition
+//! at once, nothing is lost, and nothing comes again after its commit.
 //!
-//! Who works on what is written down by the members themselves, between their polls, so that the group is not asked about
-//! itself. Two names beside one partition are right only where one of them stayed away for so long that the group may have
-//! given its work to the other; then only one of the two can still commit.
+//! Who works on what is written down by the members themselves, between their polls, so that the
+//! group is not asked about itself. Two names beside one partition are right only where one of them
+//! stayed away for so long that the group may have given its work to the other; then only one of
+//! the two can still commit.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -28,7 +29,10 @@ struct Steps(u64);
 
 impl Steps {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
@@ -50,7 +54,8 @@ struct Work {
 /// What one poll gave a member to work on a partition.
 struct Holder {
     id: u64,
-    /// When the poll began: its member can be taken for one that stalled no earlier than an interval later.
+    /// When the poll began: its member can be taken for one that stalled no earlier than an
+    /// interval later.
     since: Instant,
     /// Another has committed beside it: the partition was not its own any more.
     is_beaten: bool,
@@ -62,8 +67,8 @@ impl Holder {
     }
 }
 
-/// What a worker has written down since its last poll. Dropped before its consumer, it is struck out before the partitions are
-/// free.
+/// What a worker has written down since its last poll. Dropped before its consumer, it is struck
+/// out before the partitions are free.
 struct Claim<'a> {
     work: &'a Mutex<Work>,
     /// `None` while it polls.
@@ -73,7 +78,11 @@ struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     fn new(work: &'a Mutex<Work>) -> Self {
-        Self { work, holder: None, since: Instant::now() }
+        Self {
+            work,
+            holder: None,
+            since: Instant::now(),
+        }
     }
 
     fn work(&self) -> MutexGuard<'a, Work> {
@@ -83,21 +92,33 @@ impl<'a> Claim<'a> {
     /// Strikes out what is written down. From now on others may have it.
     fn withdraw(&mut self) {
         if let Some(id) = self.holder.take() {
-            self.work().holders.values_mut().for_each(|holders| holders.retain(|holder| holder.id != id));
+            self.work()
+                .holders
+                .values_mut()
+                .for_each(|holders| holders.retain(|holder| holder.id != id));
         }
         self.since = Instant::now();
     }
 
-    /// Writes down what the consumer believes to own. Whoever has it too must have been away, or this worker was.
+    /// Writes down what the consumer believes to own. Whoever has it too must have been away, or
+    /// this worker was.
     fn publish(&mut self, consumer: &Consumer) {
         let mut work = self.work();
         work.holders_count += 1;
         let id = work.holders_count;
         for partition in consumer.assignment() {
             let holders = work.holders.entry(partition.partition).or_default();
-            let holder = Holder { id, since: self.since, is_beaten: false };
+            let holder = Holder {
+                id,
+                since: self.since,
+                is_beaten: false,
+            };
             let is_allowed = |other: &Holder| other.may_be_fenced() || holder.may_be_fenced();
-            assert!(holders.iter().all(is_allowed), "partition {} has two owners", partition.partition);
+            assert!(
+                holders.iter().all(is_allowed),
+                "partition {} has two owners",
+                partition.partition
+            );
             holders.push(holder);
         }
         self.holder = Some(id);
@@ -105,22 +126,33 @@ impl<'a> Claim<'a> {
 
     /// Commits a record that was done. Gives whether it still was this worker's to commit.
     fn commit(&self, consumer: &mut Consumer, record: &RecordView<'_>) -> bool {
-        // One lock around all: who commits first, counts first, and who is written down now has polled before.
+        // One lock around all: who commits first, counts first, and who is written down now has
+        // polled before.
         let mut work = self.work();
         match consumer.commit_record(record) {
             Ok(()) => {}
             Err(Error::MemberFenced { .. }) => {
-                assert!(self.since.elapsed() >= INTERVAL, "fenced, although it was not away");
+                assert!(
+                    self.since.elapsed() >= INTERVAL,
+                    "fenced, although it was not away"
+                );
                 return false;
             }
             Err(error) => panic!("{error}"),
         }
         let number = record.partition();
         let before = work.done.insert(number, record.offset() + 1).unwrap_or(0);
-        assert_eq!(before, record.offset(), "partition {number} was read out of turn");
+        assert_eq!(
+            before,
+            record.offset(),
+            "partition {number} was read out of turn"
+        );
         for holder in work.holders.entry(number).or_default() {
             if Some(holder.id) == self.holder {
-                assert!(!holder.is_beaten, "two members committed in partition {number}");
+                assert!(
+                    !holder.is_beaten,
+                    "two members committed in partition {number}"
+                );
             } else {
                 holder.is_beaten = true;
             }
@@ -135,9 +167,12 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// One life of a member: some polls, then it leaves or panics, with or without having done what it polled last.
+/// One life of a member: some polls, then it leaves or panics, with or without having done what it
+/// polled last.
 fn live(group: &ConsumerGroup, work: &Mutex<Work>, stop: &AtomicBool, steps: &mut Steps) {
-    let config = ConsumerConfig::new().max_poll_records(1 + u32::try_from(steps.below(20)).unwrap()).max_poll_interval(INTERVAL);
+    let config = ConsumerConfig::new()
+        .max_poll_records(1 + u32::try_from(steps.below(20)).unwrap())
+        .max_poll_interval(INTERVAL);
     let mut consumer = group.join_with("t", config).unwrap();
     let mut claim = Claim::new(work);
     for _ in 0..=steps.below(40) {
@@ -149,7 +184,11 @@ fn live(group: &ConsumerGroup, work: &Mutex<Work>, stop: &AtomicBool, steps: &mu
         claim.publish(&consumer);
         for change in records.rebalance() {
             if let Rebalance::Assigned(partitions) = change {
-                assert!(partitions.iter().all(|partition| consumer.assignment().contains(partition)));
+                assert!(
+                    partitions
+                        .iter()
+                        .all(|partition| consumer.assignment().contains(partition))
+                );
             }
         }
         assert!(records.skipped().is_empty());
@@ -183,7 +222,12 @@ fn produce(topic: &Topic) {
 }
 
 fn is_done(group: &ConsumerGroup) -> bool {
-    (0..PARTITIONS).all(|number| group.committed(&t(number)).unwrap().is_some_and(|next| next.offset == RECORDS))
+    (0..PARTITIONS).all(|number| {
+        group
+            .committed(&t(number))
+            .unwrap()
+            .is_some_and(|next| next.offset == RECORDS)
+    })
 }
 
 #[test]
@@ -201,7 +245,8 @@ fn members_that_come_go_stall_and_panic_lose_and_repeat_nothing() {
             scope.spawn(move || {
                 let mut steps = Steps(seed);
                 while !stop.load(Ordering::Relaxed) {
-                    let lived = catch_unwind(AssertUnwindSafe(|| live(group, work, stop, &mut steps)));
+                    let lived =
+                        catch_unwind(AssertUnwindSafe(|| live(group, work, stop, &mut steps)));
                     if let Err(panic) = lived {
                         assert!(panic.is::<OnPurpose>(), "a worker failed");
                         panics.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +259,11 @@ fn members_that_come_go_stall_and_panic_lose_and_repeat_nothing() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(is_done(&group), "{:?}", work.lock().map(|work| work.done.clone()));
+    assert!(
+        is_done(&group),
+        "{:?}",
+        work.lock().map(|work| work.done.clone())
+    );
     assert!(panics.load(Ordering::Relaxed) > 0, "nobody panicked");
     let mut last: Consumer = group.join("t").unwrap();
     assert_eq!(last.assignment().len(), PARTITIONS as usize);

@@ -1,4 +1,5 @@
-//! A partition that cannot be opened is not left out in silence: `poll` reports it, and its lag is unknown.
+//! A partition that cannot be opened is not left out in silence: `poll` reports it, and its lag is
+//! unknown.
 
 use std::fs;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use annals::{ConsumerConfig, Error, Log, OffsetReset, Rebalance, Seek, TopicConf
 
 use super::{committed, drain, fill, of, offsets, t};
 
-/// A log with topic `t` of three partitions, of which the second has lost its directory. Group `g` has committed 2 in each.
+/// A log with topic `t` of three partitions, of which the second has lost its directory. Group `g`
+/// has committed 2 in each.
 fn log_without_a_partition() -> (tempfile::TempDir, Log) {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
@@ -15,7 +17,10 @@ fn log_without_a_partition() -> (tempfile::TempDir, Log) {
     for number in 0..3 {
         fill(&topic, number, 5);
     }
-    log.consumer_group("g").unwrap().commit([0, 1, 2].map(|number| (t(number), 2.into()))).unwrap();
+    log.consumer_group("g")
+        .unwrap()
+        .commit([0, 1, 2].map(|number| (t(number), 2.into())))
+        .unwrap();
     log.close().unwrap();
     fs::remove_dir_all(dir.path().join("t-1")).unwrap();
     let log = Log::open(dir.path()).unwrap();
@@ -50,24 +55,55 @@ fn an_unopened_partition_refuses_seeks_and_commits_and_keeps_its_position() {
     let mut second = group.join("t").unwrap();
     drop(first);
     let records = second.poll(Duration::ZERO).unwrap();
-    assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![t(0), t(1), t(2)])]);
-    for to in [Seek::Earliest, Seek::Latest, Seek::Committed, Seek::Offset(0), Seek::ShiftBy(1)] {
-        assert!(matches!(second.seek(&t(1), to), Err(Error::Io { .. })), "{to:?}");
+    assert_eq!(
+        records.rebalance(),
+        [Rebalance::Assigned(vec![t(0), t(1), t(2)])]
+    );
+    for to in [
+        Seek::Earliest,
+        Seek::Latest,
+        Seek::Committed,
+        Seek::Offset(0),
+        Seek::ShiftBy(1),
+    ] {
+        assert!(
+            matches!(second.seek(&t(1), to), Err(Error::Io { .. })),
+            "{to:?}"
+        );
     }
     assert!(matches!(second.position(&t(1)), Err(Error::Io { .. })));
-    assert!(matches!(second.commit_offsets([(t(1), 0.into())]), Err(Error::Io { .. })));
-    while second.poll(Duration::ZERO).map_or(true, |records| !records.is_empty()) {}
+    assert!(matches!(
+        second.commit_offsets([(t(1), 0.into())]),
+        Err(Error::Io { .. })
+    ));
+    while second
+        .poll(Duration::ZERO)
+        .map_or(true, |records| !records.is_empty())
+    {}
     second.commit().unwrap();
-    assert_eq!([0, 1, 2].map(|number| committed(&group, &t(number))), [5, 2, 5].map(Some), "its position stays");
+    assert_eq!(
+        [0, 1, 2].map(|number| committed(&group, &t(number))),
+        [5, 2, 5].map(Some),
+        "its position stays"
+    );
 }
 
 #[test]
 fn an_unopened_partition_gets_no_position_by_a_reset_policy() {
     let (_dir, log) = log_without_a_partition();
     let group = log.consumer_group("fresh").unwrap();
-    for reset in [OffsetReset::Earliest, OffsetReset::Latest, OffsetReset::ByDuration(Duration::ZERO)] {
-        let mut member = group.join_with("t", ConsumerConfig::new().auto_offset_reset(reset)).unwrap();
-        assert!(member.poll(Duration::ZERO).is_ok() == member.poll(Duration::ZERO).is_err(), "one of two polls reports it");
+    for reset in [
+        OffsetReset::Earliest,
+        OffsetReset::Latest,
+        OffsetReset::ByDuration(Duration::ZERO),
+    ] {
+        let mut member = group
+            .join_with("t", ConsumerConfig::new().auto_offset_reset(reset))
+            .unwrap();
+        assert!(
+            member.poll(Duration::ZERO).is_ok() == member.poll(Duration::ZERO).is_err(),
+            "one of two polls reports it"
+        );
         member.commit().unwrap();
         assert_eq!(committed(&group, &t(1)), None, "{reset:?}");
         drop(member);
@@ -83,18 +119,35 @@ fn a_description_covers_every_partition_of_the_topics_with_or_without_a_commit()
     let group = log.consumer_group("g").unwrap();
     let position_of = |place: usize| group.describe().unwrap().positions[place].clone();
     let opened = position_of(0);
-    assert_eq!((opened.log_start, opened.log_end, opened.lag), (Some(0), Some(5), Some(3)));
+    assert_eq!(
+        (opened.log_start, opened.log_end, opened.lag),
+        (Some(0), Some(5), Some(3))
+    );
     assert!(opened.error.is_none());
     let unopened = position_of(1);
-    assert_eq!((&unopened.partition, unopened.committed), (&t(1), Some(2.into())));
-    assert_eq!((unopened.log_start, unopened.log_end, unopened.lag), (None, None, None));
+    assert_eq!(
+        (&unopened.partition, unopened.committed),
+        (&t(1), Some(2.into()))
+    );
+    assert_eq!(
+        (unopened.log_start, unopened.log_end, unopened.lag),
+        (None, None, None)
+    );
     assert!(matches!(unopened.error, Some(Error::Io { .. })));
     assert_eq!(group.describe().unwrap().positions.len(), 3);
-    assert_eq!(group.lag().unwrap(), None, "the lag of one partition is unknown");
+    assert_eq!(
+        group.lag().unwrap(),
+        None,
+        "the lag of one partition is unknown"
+    );
 
     let _member = group.join("u").unwrap();
     let described = group.describe().unwrap();
-    let names: Vec<String> = described.positions.iter().map(|position| position.partition.to_string()).collect();
+    let names: Vec<String> = described
+        .positions
+        .iter()
+        .map(|position| position.partition.to_string())
+        .collect();
     assert_eq!(names, ["t-0", "t-1", "t-2", "u-0", "u-1"]);
     assert!(described.positions[4].member.is_some() && described.positions[4].lag.is_none());
 
@@ -103,18 +156,30 @@ fn a_description_covers_every_partition_of_the_topics_with_or_without_a_commit()
     assert_eq!(group.lag().unwrap(), Some(0), "it has no topics");
     group.commit([(("u", 0).into(), 0.into())]).unwrap();
     assert_eq!(group.describe().unwrap().positions.len(), 2);
-    assert_eq!(group.lag().unwrap(), None, "nothing is committed for `u-1`, which has records");
+    assert_eq!(
+        group.lag().unwrap(),
+        None,
+        "nothing is committed for `u-1`, which has records"
+    );
     group.commit([(("u", 1).into(), 1.into())]).unwrap();
     assert_eq!(group.lag().unwrap(), Some(2));
     group.delete_offsets([("u", 0).into()]).unwrap();
-    assert_eq!(group.lag().unwrap(), Some(2), "an empty partition has nothing to read");
+    assert_eq!(
+        group.lag().unwrap(),
+        Some(2),
+        "an empty partition has nothing to read"
+    );
 }
 
 #[test]
 fn topics_of_a_subscription_that_do_not_exist_are_missing() {
     let log = Log::in_memory();
     fill(&log.create_topic("t", 1, TopicConfig::new()).unwrap(), 0, 1);
-    let mut member = log.consumer_group("g").unwrap().join(["t", "orders", "ordres"]).unwrap();
+    let mut member = log
+        .consumer_group("g")
+        .unwrap()
+        .join(["t", "orders", "ordres"])
+        .unwrap();
     assert_eq!(member.missing_topics(), ["orders", "ordres"]);
     log.create_topic("orders", 1, TopicConfig::new()).unwrap();
     assert_eq!(member.missing_topics(), ["ordres"]);
@@ -122,6 +187,18 @@ fn topics_of_a_subscription_that_do_not_exist_are_missing() {
     log.delete_topic("t").unwrap();
     assert_eq!(member.missing_topics(), ["ordres", "t"]);
     let pattern = annals::Subscription::pattern("x.*").unwrap();
-    assert!(log.consumer_group("p").unwrap().join(pattern).unwrap().missing_topics().is_empty());
-    assert!(log.assign([("orders", 0).into()]).unwrap().missing_topics().is_empty());
+    assert!(
+        log.consumer_group("p")
+            .unwrap()
+            .join(pattern)
+            .unwrap()
+            .missing_topics()
+            .is_empty()
+    );
+    assert!(
+        log.assign([("orders", 0).into()])
+            .unwrap()
+            .missing_topics()
+            .is_empty()
+    );
 }

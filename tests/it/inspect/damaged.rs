@@ -1,4 +1,5 @@
-//! Damaged copies of a broker's files: each kind of damage is said in the line that Kafka's tool has for it.
+//! Damaged copies of a broker's files: each kind of damage is said in the line that Kafka's tool
+//! has for it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +27,10 @@ impl Patient {
     }
 
     pub(super) fn path(&self, suffix: &str) -> PathBuf {
-        self.dir.path().join("plain-0").join(format!("{SEGMENT}.{suffix}"))
+        self.dir
+            .path()
+            .join("plain-0")
+            .join(format!("{SEGMENT}.{suffix}"))
     }
 
     pub(super) fn damage(&self, suffix: &str, damage: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
@@ -40,17 +44,32 @@ impl Patient {
 
 /// What is printed of one file, without the line that names it, and what is said of it.
 fn dump_one(path: PathBuf, options: &DumpOptions) -> (String, String, Vec<Fault>) {
-    let Dumped { out, problems, findings } = dump(&[path], options);
+    let Dumped {
+        out,
+        problems,
+        findings,
+    } = dump(&[path], options);
     let out = String::from_utf8(out).expect("text");
     let (_, out) = out.split_once('\n').expect("a line");
-    (out.to_owned(), problems, findings.into_iter().map(|finding| finding.fault).collect())
+    (
+        out.to_owned(),
+        problems,
+        findings.into_iter().map(|finding| finding.fault).collect(),
+    )
 }
 
 /// Where the batches of a log start.
 fn positions(log: &[u8]) -> Vec<usize> {
     let mut positions = vec![0];
-    while let Some(length) = log.get(positions[positions.len() - 1] + 8..).and_then(<[u8]>::first_chunk::<4>) {
-        positions.push(positions[positions.len() - 1] + 12 + usize::try_from(u32::from_be_bytes(*length)).expect("a length"));
+    while let Some(length) = log
+        .get(positions[positions.len() - 1] + 8..)
+        .and_then(<[u8]>::first_chunk::<4>)
+    {
+        positions.push(
+            positions[positions.len() - 1]
+                + 12
+                + usize::try_from(u32::from_be_bytes(*length)).expect("a length"),
+        );
     }
     positions
 }
@@ -62,9 +81,17 @@ fn a_flipped_byte_makes_its_batch_invalid_and_no_other() {
     let (out, problems, faults) = dump_one(log, &whole());
     assert_eq!(out.matches("isvalid: false").count(), 1);
     assert_eq!((problems.as_str(), faults.len()), ("", 1));
-    assert!(matches!(faults[0], Fault::InvalidChecksum { position: 0, .. }), "{faults:?}");
+    assert!(
+        matches!(faults[0], Fault::InvalidChecksum { position: 0, .. }),
+        "{faults:?}"
+    );
     // As Kafka's tool does, the records are shown nevertheless.
-    assert_eq!(out.lines().filter(|line| line.starts_with("| offset: ")).count(), 158);
+    assert_eq!(
+        out.lines()
+            .filter(|line| line.starts_with("| offset: "))
+            .count(),
+        158
+    );
 }
 
 #[test]
@@ -72,8 +99,16 @@ fn a_tail_that_is_cut_is_counted() {
     let patient = Patient::plain();
     let log = patient.damage("log", |log| log.truncate(log.len() - 3));
     let (out, _, faults) = dump_one(log, &whole());
-    assert!(out.ends_with(&format!("\nFound 234 invalid bytes at the end of {SEGMENT}.log\n")), "{out}");
-    assert!(matches!(faults[..], [Fault::InvalidTail { bytes: 234, .. }]), "{faults:?}");
+    assert!(
+        out.ends_with(&format!(
+            "\nFound 234 invalid bytes at the end of {SEGMENT}.log\n"
+        )),
+        "{out}"
+    );
+    assert!(
+        matches!(faults[..], [Fault::InvalidTail { bytes: 234, .. }]),
+        "{faults:?}"
+    );
     // Where less is read on purpose, the rest is not invalid.
     let (out, _, faults) = dump_one(patient.path("log"), &DumpOptions::new().max_bytes(5000));
     assert!(!out.contains("Found") && faults.is_empty(), "{out}");
@@ -84,16 +119,27 @@ fn batches_that_lie_in_the_wrong_order_are_not_consecutive() {
     let patient = Patient::plain();
     let log = patient.damage("log", |log| {
         let at = positions(log);
-        let batches: Vec<_> = at.windows(2).map(|ends| log[ends[0]..ends[1]].to_vec()).collect();
-        *log = [0, 3, 1, 2, 1, 4].map(|number: usize| batches[number].clone()).concat();
+        let batches: Vec<_> = at
+            .windows(2)
+            .map(|ends| log[ends[0]..ends[1]].to_vec())
+            .collect();
+        *log = [0, 3, 1, 2, 1, 4]
+            .map(|number: usize| batches[number].clone())
+            .concat();
     });
     let (_, problems, _) = dump_one(log.clone(), &DumpOptions::new().deep_iteration(true));
     let lines = "  15 is followed by 35\n  27 is followed by 51\n  34 is followed by 16\n  50 is followed by 16\n";
-    assert_eq!(problems, format!("Non-consecutive offsets in {}\n{lines}", log.display()));
+    assert_eq!(
+        problems,
+        format!("Non-consecutive offsets in {}\n{lines}", log.display())
+    );
     let (_, problems, _) = dump_one(log.clone(), &DumpOptions::new());
     assert_eq!(problems, "", "only where records are looked at");
-    let findings = inspect::verify(log.parent().expect("a directory")).expect("a directory that can be read");
-    let backwards = findings.iter().filter(|finding| matches!(finding.fault, Fault::OffsetGap { .. }));
+    let findings =
+        inspect::verify(log.parent().expect("a directory")).expect("a directory that can be read");
+    let backwards = findings
+        .iter()
+        .filter(|finding| matches!(finding.fault, Fault::OffsetGap { .. }));
     assert_eq!(backwards.count(), 2, "{findings:?}");
 }
 
@@ -105,26 +151,44 @@ fn an_index_that_leads_elsewhere_is_a_mismatch() {
         index[11] ^= 1;
     });
     let (out, problems, _) = dump_one(index.clone(), &DumpOptions::new());
-    assert_eq!(out, "offset: 62 position: 4361\noffset: 132 position: 9821\n");
+    assert_eq!(
+        out,
+        "offset: 62 position: 4361\noffset: 132 position: 9821\n"
+    );
     let lines = "  Index offset: 132, log offset: 133\n  Index offset: 62, log offset: 63\n";
-    assert_eq!(problems, format!("Mismatches in :{}\n{lines}", index.display()));
+    assert_eq!(
+        problems,
+        format!("Mismatches in :{}\n{lines}", index.display())
+    );
     let (out, same, _) = dump_one(index.clone(), &DumpOptions::new().verify_index_only(true));
     assert_eq!((out.as_str(), same), ("", problems));
     let (out, problems, _) = dump_one(index.clone(), &DumpOptions::new().index_sanity_check(true));
-    assert_eq!((out, problems.as_str()), (format!("{} passed sanity check.\n", index.display()), ""));
+    assert_eq!(
+        (out, problems.as_str()),
+        (format!("{} passed sanity check.\n", index.display()), "")
+    );
 }
 
 #[test]
 fn faults_of_a_time_index_have_their_groups() {
     let mismatch = Patient::plain().damage_time_index(|index| index[7] ^= 1);
-    assert_eq!(mismatch, "Found timestamp mismatch in :\n  Index timestamp: 1700000028312, log timestamp: 1700000028313\n");
+    assert_eq!(
+        mismatch,
+        "Found timestamp mismatch in :\n  Index timestamp: 1700000028312, log timestamp: 1700000028313\n"
+    );
 
     let not_found = Patient::plain().damage_time_index(|index| index[11] ^= 1);
-    assert_eq!(not_found, "The following indexed offsets are not found in :\nIndexed offset: 62, found log offset: 63\n");
+    assert_eq!(
+        not_found,
+        "The following indexed offsets are not found in :\nIndexed offset: 62, found log offset: 63\n"
+    );
 
     let out_of_order = Patient::plain().damage_time_index(|index| index[..24].rotate_left(12));
     let line = "  Index timestamp: 1700000028313, Previously indexed timestamp: 1700000058907\n";
-    assert_eq!(out_of_order, format!("Found out of order timestamp in :\n{line}"));
+    assert_eq!(
+        out_of_order,
+        format!("Found out of order timestamp in :\n{line}")
+    );
 }
 
 impl Patient {
@@ -143,16 +207,34 @@ fn indexes_that_fail_their_check_are_named() {
     let sanity = DumpOptions::new().index_sanity_check(true);
     let index = patient.damage("index", |index| index.extend_from_slice(b"abc"));
     let (out, problems, _) = dump_one(index.clone(), &sanity);
-    let failed = format!("{} failed sanity check: its length is no multiple of 8\n", index.display());
+    let failed = format!(
+        "{} failed sanity check: its length is no multiple of 8\n",
+        index.display()
+    );
     assert_eq!((out.as_str(), problems), ("", failed));
     let (out, _, _) = dump_one(index, &DumpOptions::new());
-    assert!(out.ends_with(&format!("Found 3 invalid bytes at the end of {SEGMENT}.index\n")), "{out}");
-    assert_eq!(fs::read(patient.path("index")).expect("an index").len(), 19, "unlike by Kafka's tool it was left as it was");
+    assert!(
+        out.ends_with(&format!(
+            "Found 3 invalid bytes at the end of {SEGMENT}.index\n"
+        )),
+        "{out}"
+    );
+    assert_eq!(
+        fs::read(patient.path("index")).expect("an index").len(),
+        19,
+        "unlike by Kafka's tool it was left as it was"
+    );
 
     let index = patient.damage("timeindex", |index| index.rotate_left(24));
     let (_, problems, faults) = dump_one(index, &sanity);
-    assert!(problems.ends_with("failed sanity check: the last timestamp is below the first\n"), "{problems}");
-    assert!(matches!(faults[..], [Fault::InvalidIndex { .. }]), "{faults:?}");
+    assert!(
+        problems.ends_with("failed sanity check: the last timestamp is below the first\n"),
+        "{problems}"
+    );
+    assert!(
+        matches!(faults[..], [Fault::InvalidIndex { .. }]),
+        "{faults:?}"
+    );
 }
 
 #[test]
@@ -167,7 +249,8 @@ fn padded_indexes_end_where_their_padding_begins() {
 
 #[test]
 fn a_snapshot_that_is_corrupt_says_how() {
-    let snapshot = fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot")).expect("a snapshot");
+    let snapshot =
+        fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot")).expect("a snapshot");
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("00000000000000000048.snapshot");
     let flip = |at: usize| {
@@ -176,24 +259,46 @@ fn a_snapshot_that_is_corrupt_says_how() {
         bytes
     };
     for (bytes, said) in [
-        (flip(4), "Snapshot is corrupt (CRC is no longer valid). Stored crc: 1214728391. Computed crc: 1214729159\n"),
-        (flip(1), "Snapshot failed schema validation: Snapshot contained an unknown file version 2\n"),
-        (snapshot[..5].to_vec(), "Snapshot failed schema validation: null\n"),
+        (
+            flip(4),
+            "Snapshot is corrupt (CRC is no longer valid). Stored crc: 1214728391. Computed crc: 1214729159\n",
+        ),
+        (
+            flip(1),
+            "Snapshot failed schema validation: Snapshot contained an unknown file version 2\n",
+        ),
+        (
+            snapshot[..5].to_vec(),
+            "Snapshot failed schema validation: null\n",
+        ),
         (Vec::new(), "Snapshot failed schema validation: null\n"),
-        (snapshot[..snapshot.len() - 3].to_vec(), "Snapshot failed schema validation: null\n"),
+        (
+            snapshot[..snapshot.len() - 3].to_vec(),
+            "Snapshot failed schema validation: null\n",
+        ),
     ] {
         fs::write(&path, bytes).expect("a damaged file");
         let (out, problems, faults) = dump_one(path.clone(), &DumpOptions::new());
         assert_eq!((out.as_str(), problems.as_str()), ("", said));
-        assert!(matches!(faults[..], [Fault::InvalidSnapshot { .. }]), "{faults:?}");
+        assert!(
+            matches!(faults[..], [Fault::InvalidSnapshot { .. }]),
+            "{faults:?}"
+        );
     }
 }
 
 #[test]
 fn files_of_no_kind_are_ignored() {
-    let (out, problems, faults) = dump_one(fixture("clean/root/meta.properties"), &DumpOptions::new());
+    let (out, problems, faults) =
+        dump_one(fixture("clean/root/meta.properties"), &DumpOptions::new());
     assert_eq!(out, "");
-    assert_eq!(problems, format!("Ignoring unknown file {}\n", fixture("clean/root/meta.properties").display()));
+    assert_eq!(
+        problems,
+        format!(
+            "Ignoring unknown file {}\n",
+            fixture("clean/root/meta.properties").display()
+        )
+    );
     assert_eq!(faults, [Fault::UnknownFile]);
 }
 
@@ -206,9 +311,19 @@ fn any_flipped_byte_leaves_the_rest_to_be_shown() {
     for position in (0..sound.len()).step_by(37) {
         let log = patient.damage("log", |log| log[position] ^= 0x81);
         let (out, _, faults) = dump_one(log, &whole());
-        assert!(!faults.is_empty() || positions(&sound).iter().any(|start| (12..16).contains(&position.wrapping_sub(*start))));
-        let is_length = positions(&sound).iter().any(|start| (8..12).contains(&position.wrapping_sub(*start)));
-        assert!(is_length || out.matches("isvalid: ").count() == batches, "byte {position}:\n{out}");
+        assert!(
+            !faults.is_empty()
+                || positions(&sound)
+                    .iter()
+                    .any(|start| (12..16).contains(&position.wrapping_sub(*start)))
+        );
+        let is_length = positions(&sound)
+            .iter()
+            .any(|start| (8..12).contains(&position.wrapping_sub(*start)));
+        assert!(
+            is_length || out.matches("isvalid: ").count() == batches,
+            "byte {position}:\n{out}"
+        );
         patient.damage("log", |log| log.clone_from(&sound));
     }
 }

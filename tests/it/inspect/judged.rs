@@ -1,4 +1,5 @@
-//! Our dump beside that of Kafka's own tool, where it can run: the same lines, of whole directories and of damaged files.
+//! Our dump beside that of Kafka's own tool, where it can run: the same lines, of whole directories
+//! and of damaged files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,13 @@ use super::damaged::Patient;
 use super::{Dumped, assert_same_lines, dump, whole};
 use crate::kafka::{KafkaTools, copy_dir, fixture};
 
-/// Runs Kafka's tool, which must come to its end, and gives what it printed and the groups of its summary.
+/// Runs Kafka's tool, which must come to its end, and gives what it printed and the groups of its
+/// summary.
 fn dump_of_kafka(tools: &KafkaTools, files: &[PathBuf], flags: &[&str]) -> (Vec<u8>, Vec<String>) {
-    let files: Vec<_> = files.iter().map(|file| file.to_str().expect("a UTF-8 path")).collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|file| file.to_str().expect("a UTF-8 path"))
+        .collect();
     let output = tools
         .command("org.apache.kafka.tools.DumpLogSegments", "warn")
         .args(flags)
@@ -50,7 +55,10 @@ fn collect(dir: &Path, wanted: &[&str], files: &mut Vec<PathBuf>) {
         let path = entry.expect("a directory").path();
         if path.is_dir() {
             collect(&path, wanted, files);
-        } else if path.extension().is_some_and(|suffix| wanted.iter().any(|wanted| suffix == *wanted)) {
+        } else if path
+            .extension()
+            .is_some_and(|suffix| wanted.iter().any(|wanted| suffix == *wanted))
+        {
             files.push(path);
         }
     }
@@ -59,28 +67,57 @@ fn collect(dir: &Path, wanted: &[&str], files: &mut Vec<PathBuf>) {
 
 #[test]
 fn whole_directories_look_the_same_to_kafka() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     for set in ["clean", "legacy"] {
         let dir = tempfile::tempdir().expect("a directory");
         copy_dir(&fixture(&format!("{set}/root")), dir.path());
         let (mut logs, mut others) = (Vec::new(), Vec::new());
         collect(dir.path(), &["log", "checkpoint"], &mut logs);
-        collect(dir.path(), &["index", "timeindex", "txnindex", "snapshot"], &mut others);
+        collect(
+            dir.path(),
+            &["index", "timeindex", "txnindex", "snapshot"],
+            &mut others,
+        );
         assert_same_dump(&tools, &logs, &whole(), &["--print-data-log"]);
         assert_same_dump(&tools, &logs, &DumpOptions::new(), &[]);
         assert_same_dump(&tools, &others, &DumpOptions::new(), &[]);
-        let flags = ["--print-data-log", "--skip-record-metadata", "--max-bytes", "1000"];
-        assert_same_dump(&tools, &logs, &whole().skip_record_metadata(true).max_bytes(1000), &flags);
-        assert_same_dump(&tools, &others, &DumpOptions::new().verify_index_only(true), &["--verify-index-only"]);
-        assert_same_dump(&tools, &others, &DumpOptions::new().index_sanity_check(true), &["--index-sanity-check"]);
+        let flags = [
+            "--print-data-log",
+            "--skip-record-metadata",
+            "--max-bytes",
+            "1000",
+        ];
+        assert_same_dump(
+            &tools,
+            &logs,
+            &whole().skip_record_metadata(true).max_bytes(1000),
+            &flags,
+        );
+        assert_same_dump(
+            &tools,
+            &others,
+            &DumpOptions::new().verify_index_only(true),
+            &["--verify-index-only"],
+        );
+        assert_same_dump(
+            &tools,
+            &others,
+            &DumpOptions::new().index_sanity_check(true),
+            &["--index-sanity-check"],
+        );
     }
 }
 
 #[test]
 fn damaged_files_look_the_same_to_kafka() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let patients: Vec<_> = (0..8).map(|_| Patient::plain()).collect();
-    let snapshot = fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot")).expect("a snapshot");
+    let snapshot =
+        fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot")).expect("a snapshot");
     let mut files = vec![
         patients[0].damage("log", |log| log[200] ^= 1),
         patients[1].damage("log", |log| log.truncate(log.len() - 3)),
@@ -106,5 +143,10 @@ fn damaged_files_look_the_same_to_kafka() {
         files.push(path);
     }
     assert_same_dump(&tools, &files, &whole(), &["--print-data-log"]);
-    assert_same_dump(&tools, &files, &DumpOptions::new().deep_iteration(true), &["--deep-iteration"]);
+    assert_same_dump(
+        &tools,
+        &files,
+        &DumpOptions::new().deep_iteration(true),
+        &["--deep-iteration"],
+    );
 }

@@ -1,5 +1,6 @@
-//! Directories that real brokers wrote, taken over: opening leaves them as they are, appending goes on where the broker stopped,
-//! and whatever else than the records is lost or damaged, the answers stay the same.
+//! Directories that real brokers wrote, taken over: opening leaves them as they are, appending goes
+//! on where the broker stopped, and whatever else than the records is lost or damaged, the answers
+//! stay the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use annals::{
-    Isolation, Log, LogConfig, ManualClock, OffsetAndMetadata, Partition, ReadOptions, Record, Timestamp, TopicConfig,
-    TopicPartition,
+    Isolation, Log, LogConfig, ManualClock, OffsetAndMetadata, Partition, ReadOptions, Record,
+    Timestamp, TopicConfig, TopicPartition,
 };
 
 use super::dump::findings;
 use super::fixtures::{
-    HARMS, SETS, check_all, check_committed, check_every_start, check_groups, check_records, check_times, copy_of, files,
-    partition, rows,
+    HARMS, SETS, check_all, check_committed, check_every_start, check_groups, check_records,
+    check_times, copy_of, files, partition, rows,
 };
 use super::{Gaps, KafkaTools, assert_clean, copy_dir, fixture};
 
@@ -28,7 +29,10 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             if path.is_dir() {
                 dirs.push(path);
             } else {
-                found.insert(path.strip_prefix(root).unwrap().to_owned(), fs::read(&path).unwrap());
+                found.insert(
+                    path.strip_prefix(root).unwrap().to_owned(),
+                    fs::read(&path).unwrap(),
+                );
             }
         }
     }
@@ -37,20 +41,35 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Names of all partitions of a set.
 fn partitions(set: &str) -> Vec<String> {
-    rows(set, "offsets.tsv").into_iter().map(|row| row[0].clone()).collect()
+    rows(set, "offsets.tsv")
+        .into_iter()
+        .map(|row| row[0].clone())
+        .collect()
 }
 
 /// Those that a user may append to.
 fn of_users(set: &str) -> Vec<String> {
-    partitions(set).into_iter().filter(|name| !name.starts_with("__")).collect()
+    partitions(set)
+        .into_iter()
+        .filter(|name| !name.starts_with("__"))
+        .collect()
 }
 
 /// Leader epoch of the last batch in a partition's directory.
 pub(super) fn last_epoch(dir: &Path) -> i32 {
-    let log = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut logs: Vec<_> = log.filter(|path| path.extension().is_some_and(|suffix| suffix == "log")).collect();
+    let log = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut logs: Vec<_> = log
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "log"))
+        .collect();
     logs.sort();
-    let bytes = logs.iter().rev().map(|path| fs::read(path).unwrap()).find(|bytes| !bytes.is_empty()).unwrap();
+    let bytes = logs
+        .iter()
+        .rev()
+        .map(|path| fs::read(path).unwrap())
+        .find(|bytes| !bytes.is_empty())
+        .unwrap();
     let int = |at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
     let (mut at, mut last) = (0, 0);
     while at + 12 < bytes.len() {
@@ -80,7 +99,10 @@ fn looking_changes_nothing() {
         check_all(&log, set);
         assert!(log.maintain().is_err());
         log.close().unwrap();
-        assert!(tree(&root) == before, "{set}: changed by an open that may only read");
+        assert!(
+            tree(&root) == before,
+            "{set}: changed by an open that may only read"
+        );
     }
     for set in ["clean", "legacy"] {
         let (_dir, root) = copy_of(set);
@@ -95,10 +117,16 @@ fn looking_changes_nothing() {
         before.retain(|path, _| path.extension().is_none_or(|suffix| suffix != "deleted"));
         before.remove(Path::new(".lock"));
         after.remove(Path::new(".lock"));
-        let changed: Vec<_> =
-            before.iter().filter(|(path, bytes)| after.get(*path) != Some(bytes)).map(|(path, _)| path).collect();
+        let changed: Vec<_> = before
+            .iter()
+            .filter(|(path, bytes)| after.get(*path) != Some(bytes))
+            .map(|(path, _)| path)
+            .collect();
         assert!(changed.is_empty(), "{set}: changed or gone {changed:?}");
-        let new: Vec<_> = after.keys().filter(|path| !before.contains_key(*path)).collect();
+        let new: Vec<_> = after
+            .keys()
+            .filter(|path| !before.contains_key(*path))
+            .collect();
         assert!(new.is_empty(), "{set}: new {new:?}");
     }
 }
@@ -112,9 +140,16 @@ fn appending_goes_on_where_the_broker_stopped() {
             let log = Log::open(&root).unwrap();
             for name in of_users(set) {
                 let partition = partition(&log, &name);
-                let end: u64 = rows(set, "offsets.tsv").iter().find(|row| row[0] == name).unwrap()[2].parse().unwrap();
+                let end: u64 = rows(set, "offsets.tsv")
+                    .iter()
+                    .find(|row| row[0] == name)
+                    .unwrap()[2]
+                    .parse()
+                    .unwrap();
                 assert_eq!(partition.log_end_offset(), end + round, "{set} {name}");
-                let written = partition.append(Record::new(format!("round {round}")).key("k")).unwrap();
+                let written = partition
+                    .append(Record::new(format!("round {round}")).key("k"))
+                    .unwrap();
                 assert_eq!(written.offset, end + round, "{set} {name}");
                 let expected: Vec<_> = (0..=round).map(|round| format!("round {round}")).collect();
                 assert_eq!(texts(&partition, end), expected, "{set} {name}");
@@ -127,30 +162,51 @@ fn appending_goes_on_where_the_broker_stopped() {
         }
         // What annals knows nothing of is as it was.
         for (path, bytes) in before {
-            let foreign = path.starts_with("__cluster_metadata-0") || path == Path::new("meta.properties");
-            let foreign = foreign || path.ends_with("partition.metadata") || path == Path::new("log-start-offset-checkpoint");
-            assert!(!foreign || fs::read(root.join(&path)).unwrap() == bytes, "{set} {}", path.display());
+            let foreign =
+                path.starts_with("__cluster_metadata-0") || path == Path::new("meta.properties");
+            let foreign = foreign
+                || path.ends_with("partition.metadata")
+                || path == Path::new("log-start-offset-checkpoint");
+            assert!(
+                !foreign || fs::read(root.join(&path)).unwrap() == bytes,
+                "{set} {}",
+                path.display()
+            );
         }
         let points = fs::read_to_string(root.join("recovery-point-offset-checkpoint")).unwrap();
         assert!(!points.contains("__cluster_metadata"), "{set}: {points}");
-        assert_eq!(points.lines().nth(1).unwrap().parse(), Ok(points.lines().count() - 2), "{set}");
-        for row in rows(set, "offsets.tsv").iter().filter(|row| !row[0].starts_with("__")) {
+        assert_eq!(
+            points.lines().nth(1).unwrap().parse(),
+            Ok(points.lines().count() - 2),
+            "{set}"
+        );
+        for row in rows(set, "offsets.tsv")
+            .iter()
+            .filter(|row| !row[0].starts_with("__"))
+        {
             let (topic, number) = row[0].rsplit_once('-').unwrap();
             let line = format!("{topic} {number} {}", row[2].parse::<u64>().unwrap() + 2);
-            assert!(points.lines().any(|found| found == line), "{set}: no {line:?} in {points}");
+            assert!(
+                points.lines().any(|found| found == line),
+                "{set}: no {line:?} in {points}"
+            );
         }
     }
 }
 
 #[test]
 fn a_directory_that_a_broker_left_is_closed_without_a_fault() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     for set in ["clean", "killed"] {
         let (_dir, root) = copy_of(set);
         let log = Log::open(&root).unwrap();
         for name in of_users(set) {
             for _ in 0..3 {
-                partition(&log, &name).append(Record::new("one more").key("k")).unwrap();
+                partition(&log, &name)
+                    .append(Record::new("one more").key("k"))
+                    .unwrap();
             }
         }
         log.close().unwrap();
@@ -163,10 +219,17 @@ fn nothing_is_deleted_for_lack_of_a_configuration() {
     for set in SETS {
         let (_dir, root) = copy_of(set);
         let clock = ManualClock::at(Timestamp::from_millis(1_900_000_000_000));
-        let strict =
-            TopicConfig::new().retention(Duration::from_millis(1)).retention_bytes(1).segment_bytes(100).max_message_bytes(1);
+        let strict = TopicConfig::new()
+            .retention(Duration::from_millis(1))
+            .retention_bytes(1)
+            .segment_bytes(100)
+            .max_message_bytes(1);
         let config = LogConfig::new().topic_defaults(strict).max_bytes(1);
-        let log = Log::builder(&root).config(config).clock(clock.clone()).open().unwrap();
+        let log = Log::builder(&root)
+            .config(config)
+            .clock(clock.clone())
+            .open()
+            .unwrap();
         clock.advance(Duration::from_secs(1_000_000_000));
         let done = log.maintain().unwrap();
         assert_eq!((done.segments_deleted, done.bytes_freed), (0, 0), "{set}");
@@ -179,7 +242,8 @@ fn nothing_is_deleted_for_lack_of_a_configuration() {
 #[test]
 fn a_leader_epoch_without_a_batch_of_its_own_goes_on() {
     let (_dir, root) = copy_of("clean");
-    // As a broker leaves it that became the leader for the sixth time and was stopped before anything was produced.
+    // As a broker leaves it that became the leader for the sixth time and was stopped before
+    // anything was produced.
     let epochs = root.join("plain-0/leader-epoch-checkpoint");
     fs::write(&epochs, "0\n2\n0 0\n5 158\n").unwrap();
     let log = Log::open(&root).unwrap();
@@ -206,7 +270,14 @@ fn harm_each(set: &str, chosen: impl Fn(&Path) -> Vec<PathBuf>, check: impl Fn(&
         for name in of_users(set) {
             let partition = partition(&log, &name);
             let end = partition.log_end_offset();
-            assert_eq!(partition.append(Record::new("more").key("k")).unwrap().offset, end, "{set} {name}");
+            assert_eq!(
+                partition
+                    .append(Record::new("more").key("k"))
+                    .unwrap()
+                    .offset,
+                end,
+                "{set} {name}"
+            );
             assert_eq!(texts(&partition, end), ["more"], "{set} {name}");
         }
         log.close().unwrap();
@@ -230,14 +301,23 @@ fn indexes_are_hints_to_those_who_only_read_and_after_a_crash() {
 
 #[test]
 fn transaction_indexes_are_hints() {
-    harm_each("clean", |root| files(root, "txnindex"), |log| check_committed(log, "clean"));
+    harm_each(
+        "clean",
+        |root| files(root, "txnindex"),
+        |log| check_committed(log, "clean"),
+    );
 }
 
 #[test]
 fn producer_snapshots_are_hints() {
     harm_each(
         "clean",
-        |root| files(root, "snapshot").into_iter().filter(|path| !path.to_string_lossy().contains("__cluster")).collect(),
+        |root| {
+            files(root, "snapshot")
+                .into_iter()
+                .filter(|path| !path.to_string_lossy().contains("__cluster"))
+                .collect()
+        },
         |log| {
             check_records(log, "clean");
             check_committed(log, "clean");
@@ -258,15 +338,27 @@ fn an_open_transaction_is_known_before_an_empty_last_segment() {
 fn checkpoints_are_hints() {
     for set in ["clean", "killed"] {
         let named = |names: &'static [&'static str]| {
-            move |root: &Path| names.iter().map(|name| root.join(name)).filter(|path| path.exists()).collect::<Vec<_>>()
+            move |root: &Path| {
+                names
+                    .iter()
+                    .map(|name| root.join(name))
+                    .filter(|path| path.exists())
+                    .collect::<Vec<_>>()
+            }
         };
-        let roots = named(&["recovery-point-offset-checkpoint", "replication-offset-checkpoint", "cleaner-offset-checkpoint"]);
+        let roots = named(&[
+            "recovery-point-offset-checkpoint",
+            "replication-offset-checkpoint",
+            "cleaner-offset-checkpoint",
+        ]);
         harm_each(set, roots, |log| {
             check_records(log, set);
             check_committed(log, set);
         });
         let epochs = |root: &Path| {
-            let dirs = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path().join("leader-epoch-checkpoint"));
+            let dirs = fs::read_dir(root)
+                .unwrap()
+                .map(|entry| entry.unwrap().path().join("leader-epoch-checkpoint"));
             dirs.filter(|path| path.exists()).collect::<Vec<_>>()
         };
         harm_each(set, epochs, |log| check_records(log, set));
@@ -300,16 +392,29 @@ fn each_partition_opens_alone() {
                 continue;
             }
             let partition = Partition::open(root.join(&row[0]), TopicConfig::new()).unwrap();
-            let bounds = [partition.log_start_offset().to_string(), partition.log_end_offset().to_string()];
+            let bounds = [
+                partition.log_start_offset().to_string(),
+                partition.log_end_offset().to_string(),
+            ];
             assert_eq!(bounds, row[1..3], "{set} {}", row[0]);
             let end = partition.log_end_offset();
-            assert_eq!(partition.append(Record::new("alone").key("k")).unwrap().offset, end);
+            assert_eq!(
+                partition
+                    .append(Record::new("alone").key("k"))
+                    .unwrap()
+                    .offset,
+                end
+            );
             assert_eq!(texts(&partition, end), ["alone"], "{set} {}", row[0]);
         }
         let log = Log::open(&root).unwrap();
         for name in of_users(set) {
             let end = partition(&log, &name).log_end_offset();
-            assert_eq!(texts(&partition(&log, &name), end - 1), ["alone"], "{set} {name}");
+            assert_eq!(
+                texts(&partition(&log, &name), end - 1),
+                ["alone"],
+                "{set} {name}"
+            );
         }
     }
 }
@@ -317,21 +422,29 @@ fn each_partition_opens_alone() {
 #[test]
 fn producers_below_the_recovery_point_are_known_after_a_crash() {
     let (_dir, root) = copy_of("killed");
-    // A flush raised the recovery point over the open transaction, and an index entry leads behind its first batch.
+    // A flush raised the recovery point over the open transaction, and an index entry leads behind
+    // its first batch.
     let dir = root.join("transactions-0");
     let lines = fs::read_to_string(fixture("killed/expected/transactions-0.dump.txt")).unwrap();
     let field = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!(" {name}: "))?;
         rest.split(' ').next()?.parse::<u32>().ok()
     };
-    let batches = lines.lines().filter(|line| line.starts_with("baseOffset: "));
-    let batches = batches.filter_map(|line| Some((field(line, "lastOffset")?, field(line, "position")?)));
+    let batches = lines
+        .lines()
+        .filter(|line| line.starts_with("baseOffset: "));
+    let batches =
+        batches.filter_map(|line| Some((field(line, "lastOffset")?, field(line, "position")?)));
     let index: Vec<u8> = batches
         .filter(|(last, position)| *last > 8 && *position > 0)
         .flat_map(|(last, position)| [(last - 8).to_be_bytes(), position.to_be_bytes()].concat())
         .collect();
     fs::write(dir.join("00000000000000000008.index"), index).unwrap();
-    fs::write(root.join("recovery-point-offset-checkpoint"), "0\n1\ntransactions 0 47\n").unwrap();
+    fs::write(
+        root.join("recovery-point-offset-checkpoint"),
+        "0\n1\ntransactions 0 47\n",
+    )
+    .unwrap();
     check_committed(&Log::open_read_only(&root).unwrap(), "killed");
     let log = Log::open(&root).unwrap();
     check_committed(&log, "killed");
@@ -339,15 +452,19 @@ fn producers_below_the_recovery_point_are_known_after_a_crash() {
     check_all(&Log::open(&root).unwrap(), "killed");
 }
 
-/// A flush raised the recovery point with no producer snapshot below it. After a crash the batches there were not replayed, and
-/// the records of an open transaction were read as if they were committed.
+/// A flush raised the recovery point with no producer snapshot below it. After a crash the batches
+/// there were not replayed, and the records of an open transaction were read as if they were
+/// committed.
 #[test]
 fn an_open_transaction_below_a_flush_is_known_after_a_crash() {
     let (dir, root) = copy_of("killed");
     fs::remove_file(root.join("transactions-0/00000000000000000008.snapshot")).unwrap();
     let log = Log::open(&root).unwrap();
     let adopted = partition(&log, "transactions-0");
-    assert_eq!((adopted.last_stable_offset(), adopted.log_end_offset()), (42, 47));
+    assert_eq!(
+        (adopted.last_stable_offset(), adopted.log_end_offset()),
+        (42, 47)
+    );
     // Large enough for the index to lead behind the transaction.
     let large = "behind ".repeat(1000);
     for end in [49, 51] {
@@ -357,17 +474,33 @@ fn an_open_transaction_below_a_flush_is_known_after_a_crash() {
         let killed = dir.path().join(format!("killed at {end}"));
         copy_dir(&root, &killed);
         let again = partition(&Log::open(&killed).unwrap(), "transactions-0");
-        assert_eq!((again.last_stable_offset(), again.log_end_offset()), (42, end));
-        assert!(root.join(format!("transactions-0/{end:020}.snapshot")).exists());
-        assert!(!root.join(format!("transactions-0/{:020}.snapshot", end - 2)).exists(), "one replaces the other");
+        assert_eq!(
+            (again.last_stable_offset(), again.log_end_offset()),
+            (42, end)
+        );
+        assert!(
+            root.join(format!("transactions-0/{end:020}.snapshot"))
+                .exists()
+        );
+        assert!(
+            !root
+                .join(format!("transactions-0/{:020}.snapshot", end - 2))
+                .exists(),
+            "one replaces the other"
+        );
     }
 }
 
-/// Joins the first two segments of `mixed-codecs` into the output of a compaction that found nothing to drop.
+/// Joins the first two segments of `mixed-codecs` into the output of a compaction that found
+/// nothing to drop.
 fn interrupted_compaction(root: &Path, suffix: &str, originals: &str) {
     let dir = root.join("mixed-codecs-0");
     let path = |base: u32, suffix: &str| dir.join(format!("{base:020}.{suffix}"));
-    let joined = [fs::read(path(0, "log")).unwrap(), fs::read(path(69, "log")).unwrap()].concat();
+    let joined = [
+        fs::read(path(0, "log")).unwrap(),
+        fs::read(path(69, "log")).unwrap(),
+    ]
+    .concat();
     fs::write(path(0, &format!("log.{suffix}")), joined).unwrap();
     fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
     for base in [0, 69] {
@@ -393,7 +526,11 @@ fn an_interrupted_compaction_is_finished_or_forgotten() {
         assert_eq!(segments, if suffix == "swap" { 3 } else { 4 });
         log.close().unwrap();
         check_all(&Log::open(&root).unwrap(), "clean");
-        assert!(files(&root, "swap").is_empty() && files(&root, "cleaned").is_empty() && files(&root, "deleted").is_empty());
+        assert!(
+            files(&root, "swap").is_empty()
+                && files(&root, "cleaned").is_empty()
+                && files(&root, "deleted").is_empty()
+        );
         if let Some(tools) = KafkaTools::find() {
             assert_clean(&tools, &[&root.join("mixed-codecs-0")], Gaps::Allowed);
         }
@@ -403,12 +540,17 @@ fn an_interrupted_compaction_is_finished_or_forgotten() {
 /// What Kafka's dump tool has to say against a directory, without the directory's name.
 fn complaints(tools: &KafkaTools, root: &Path) -> BTreeSet<String> {
     let root_name = root.to_str().unwrap();
-    findings(tools, &[root], Gaps::Allowed).into_iter().map(|line| line.replace(root_name, "")).collect()
+    findings(tools, &[root], Gaps::Allowed)
+        .into_iter()
+        .map(|line| line.replace(root_name, ""))
+        .collect()
 }
 
 #[test]
 fn old_formats_are_appended_to_without_a_new_fault() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let (_dir, root) = copy_of("legacy");
     let before = complaints(&tools, &root);
     for _ in 0..2 {
@@ -416,16 +558,22 @@ fn old_formats_are_appended_to_without_a_new_fault() {
         for name in of_users("legacy") {
             let partition = partition(&log, &name);
             for number in 0..20 {
-                partition.append(Record::new("x".repeat(500)).key(format!("key {number}"))).unwrap();
+                partition
+                    .append(Record::new("x".repeat(500)).key(format!("key {number}")))
+                    .unwrap();
             }
         }
         log.close().unwrap();
     }
-    let new: Vec<_> = complaints(&tools, &root).into_iter().filter(|line| !before.contains(line)).collect();
+    let new: Vec<_> = complaints(&tools, &root)
+        .into_iter()
+        .filter(|line| !before.contains(line))
+        .collect();
     assert!(new.is_empty(), "{}", new.join("\n"));
 }
 
-/// A batch as a transactional producer would have written it, made of one that is in no transaction.
+/// A batch as a transactional producer would have written it, made of one that is in no
+/// transaction.
 fn in_transaction(mut batch: Vec<u8>) -> Vec<u8> {
     batch[22] |= 1 << 4;
     batch[43..51].copy_from_slice(&7_000_i64.to_be_bytes());
@@ -435,7 +583,11 @@ fn in_transaction(mut batch: Vec<u8>) -> Vec<u8> {
     for byte in &batch[21..] {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                (crc >> 1) ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
         }
     }
     batch[17..21].copy_from_slice(&(!crc).to_be_bytes());
@@ -447,10 +599,17 @@ fn commits_behind_an_open_transaction_count() {
     let position = TopicPartition::new("plain", 0);
     let commit = |log: &Log, group: &str, offset: u64| {
         let next = OffsetAndMetadata::from(offset);
-        log.consumer_group(group).unwrap().commit([(position.clone(), next)]).unwrap();
+        log.consumer_group(group)
+            .unwrap()
+            .commit([(position.clone(), next)])
+            .unwrap();
     };
     let committed = |log: &Log, group: &str| {
-        log.consumer_group(group).unwrap().committed(&position).unwrap().map(|committed| committed.offset)
+        log.consumer_group(group)
+            .unwrap()
+            .committed(&position)
+            .unwrap()
+            .map(|committed| committed.offset)
     };
     let offsets = "__consumer_offsets-0/00000000000000000000.log";
     let (_dir, scratch) = copy_of("clean");
@@ -458,7 +617,9 @@ fn commits_behind_an_open_transaction_count() {
     let log = Log::open(&scratch).unwrap();
     commit(&log, "pending", 99);
     log.close().unwrap();
-    let batch = fs::read(scratch.join(offsets)).unwrap().split_off(before.len());
+    let batch = fs::read(scratch.join(offsets))
+        .unwrap()
+        .split_off(before.len());
 
     // A client committed in a transaction, and was gone before it ended.
     let (_dir, root) = copy_of("clean");
@@ -470,7 +631,10 @@ fn commits_behind_an_open_transaction_count() {
     log.close().unwrap();
     let looking = Log::open_read_only(&root).unwrap();
     for log in [looking, Log::open(&root).unwrap()] {
-        assert_eq!((committed(&log, "billing"), committed(&log, "late")), (Some(70), Some(71)));
+        assert_eq!(
+            (committed(&log, "billing"), committed(&log, "late")),
+            (Some(70), Some(71))
+        );
         assert_eq!(committed(&log, "pending"), None);
     }
 }

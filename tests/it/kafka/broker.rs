@@ -14,7 +14,8 @@ use super::tools::KafkaTools;
 
 /// As long as a start or a stop may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// The cluster of a directory that is formatted here; a directory that has a `meta.properties` keeps its own.
+/// The cluster of a directory that is formatted here; a directory that has a `meta.properties`
+/// keeps its own.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
 /// File of everything the broker prints.
 const OUTPUT: &str = "output";
@@ -38,7 +39,8 @@ pub(crate) struct Consumed {
 }
 
 impl Broker {
-    /// Formats the log directory `root`, which holds no `meta.properties` of another cluster, and starts on it.
+    /// Formats the log directory `root`, which holds no `meta.properties` of another cluster, and
+    /// starts on it.
     pub(crate) fn create(tools: &KafkaTools, root: &Path) -> Self {
         Self::launch(tools, root, true)
     }
@@ -55,7 +57,10 @@ impl Broker {
         fs::write(&config, properties(root, port, controller_port)).expect("a configuration");
         let config = config.to_str().expect("a UTF-8 path");
         if format {
-            tools.expect("kafka.tools.StorageTool", ["format", "-t", CLUSTER_ID, "-c", config]);
+            tools.expect(
+                "kafka.tools.StorageTool",
+                ["format", "-t", CLUSTER_ID, "-c", config],
+            );
         }
         let output = File::create(desk.path().join(OUTPUT)).expect("a file for the output");
         let process = tools
@@ -65,8 +70,15 @@ impl Broker {
             .stderr(output)
             .spawn()
             .expect("java runs");
-        let mut broker = Self { tools: tools.clone(), process, address: format!("127.0.0.1:{port}"), desk };
-        broker.wait_for("started", |broker| broker.output().contains("Kafka Server started"));
+        let mut broker = Self {
+            tools: tools.clone(),
+            process,
+            address: format!("127.0.0.1:{port}"),
+            desk,
+        };
+        broker.wait_for("started", |broker| {
+            broker.output().contains("Kafka Server started")
+        });
         broker
     }
 
@@ -78,8 +90,19 @@ impl Broker {
     /// Makes a topic of replication factor 1.
     pub(crate) fn create_topic(&self, name: &str, partitions: u32, config: &[(&str, &str)]) {
         let partitions = partitions.to_string();
-        let mut arguments = vec!["--create", "--replication-factor", "1", "--topic", name, "--partitions", &partitions];
-        let config: Vec<_> = config.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut arguments = vec![
+            "--create",
+            "--replication-factor",
+            "1",
+            "--topic",
+            name,
+            "--partitions",
+            &partitions,
+        ];
+        let config: Vec<_> = config
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         arguments.extend(config.iter().flat_map(|entry| ["--config", entry]));
         self.tool("org.apache.kafka.tools.TopicCommand", &arguments);
     }
@@ -88,11 +111,13 @@ impl Broker {
     pub(crate) fn end_offset(&self, topic: &str, partition: u32) -> Option<u64> {
         let printed = self.tool("org.apache.kafka.tools.GetOffsetShell", &["--topic", topic]);
         let line = format!("{topic}:{partition}:");
-        printed.lines().find_map(|printed| printed.strip_prefix(&line)?.parse().ok())
+        printed
+            .lines()
+            .find_map(|printed| printed.strip_prefix(&line)?.parse().ok())
     }
 
-    /// The first `count` records from the log start on, by Kafka's own consumer at `read_committed`; fewer, after a
-    /// while, if there are no more. Keys and values must be text.
+    /// The first `count` records from the log start on, by Kafka's own consumer at
+    /// `read_committed`; fewer, after a while, if there are no more. Keys and values must be text.
     pub(crate) fn read(&self, topic: &str, partition: u32, count: usize) -> Vec<Consumed> {
         // Control signs that no test writes: between fields, at the end of a record, and for null.
         const FIELD: &str = "\u{1f}";
@@ -106,30 +131,79 @@ impl Broker {
             format!("line.separator={RECORD}"),
             format!("null.literal={NULL}"),
         ];
-        let mut arguments = vec!["--topic", topic, "--partition", &partition, "--offset", "earliest"];
-        arguments.extend(["--isolation-level", "read_committed", "--max-messages", &count, "--timeout-ms", "20000"]);
-        arguments.extend(formatting.iter().flat_map(|property| ["--formatter-property", property]));
-        let printed = self.tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &arguments);
+        let mut arguments = vec![
+            "--topic",
+            topic,
+            "--partition",
+            &partition,
+            "--offset",
+            "earliest",
+        ];
+        arguments.extend([
+            "--isolation-level",
+            "read_committed",
+            "--max-messages",
+            &count,
+            "--timeout-ms",
+            "20000",
+        ]);
+        arguments.extend(
+            formatting
+                .iter()
+                .flat_map(|property| ["--formatter-property", property]),
+        );
+        let printed = self.tool(
+            "org.apache.kafka.tools.consumer.ConsoleConsumer",
+            &arguments,
+        );
 
         let text = |field: &str| (field != NULL).then(|| field.to_owned());
         let records = printed.split_terminator(RECORD).map(|record| {
             let fields: Vec<_> = record.splitn(3, FIELD).collect();
-            let [offset, key, value] = fields[..] else { panic!("a record of three fields: {record:?}") };
-            let offset = offset.trim_start_matches("Offset:").parse().expect("an offset");
-            Consumed { offset, key: text(key), value: text(value) }
+            let [offset, key, value] = fields[..] else {
+                panic!("a record of three fields: {record:?}")
+            };
+            let offset = offset
+                .trim_start_matches("Offset:")
+                .parse()
+                .expect("an offset");
+            Consumed {
+                offset,
+                key: text(key),
+                value: text(value),
+            }
         });
         records.collect()
     }
 
     /// Writes values without keys by Kafka's own producer, which waits for all of them.
     pub(crate) fn produce(&self, topic: &str, values: &[String]) {
-        let mut command = self.tools.command("org.apache.kafka.tools.ConsoleProducer", "warn");
-        command.args(["--bootstrap-server", &self.address, "--topic", topic, "--producer-property", "acks=all"]);
-        let mut producer = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("java runs");
+        let mut command = self
+            .tools
+            .command("org.apache.kafka.tools.ConsoleProducer", "warn");
+        command.args([
+            "--bootstrap-server",
+            &self.address,
+            "--topic",
+            topic,
+            "--producer-property",
+            "acks=all",
+        ]);
+        let mut producer = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("java runs");
         let mut input = producer.stdin.take().expect("an input");
-        input.write_all((values.join("\n") + "\n").as_bytes()).expect("the producer reads");
+        input
+            .write_all((values.join("\n") + "\n").as_bytes())
+            .expect("the producer reads");
         drop(input);
-        assert!(producer.wait().is_ok_and(|status| status.success()), "the producer failed:\n{}", self.output());
+        assert!(
+            producer.wait().is_ok_and(|status| status.success()),
+            "the producer failed:\n{}",
+            self.output()
+        );
     }
 
     /// Runs a tool of Kafka's against this broker, and gives what it printed.
@@ -145,16 +219,32 @@ impl Broker {
 
     /// Shuts the broker down in order, so that it leaves a clean directory.
     pub(crate) fn stop(mut self) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.process.id())).status();
-        assert!(sent.is_ok_and(|status| status.success()), "the broker was gone already:\n{}", self.output());
-        self.wait_for("stopped", |broker| broker.process.try_wait().is_ok_and(|status| status.is_some()));
+        let sent = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -TERM {}", self.process.id()))
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "the broker was gone already:\n{}",
+            self.output()
+        );
+        self.wait_for("stopped", |broker| {
+            broker
+                .process
+                .try_wait()
+                .is_ok_and(|status| status.is_some())
+        });
     }
 
     fn wait_for(&mut self, what: &str, is_done: impl Fn(&mut Self) -> bool) {
         let until = Instant::now() + PATIENCE;
         while !is_done(self) {
             let has_ended = self.process.try_wait().is_ok_and(|status| status.is_some());
-            assert!(!has_ended && Instant::now() < until, "the broker has not {what}:\n{}", self.output());
+            assert!(
+                !has_ended && Instant::now() < until,
+                "the broker has not {what}:\n{}",
+                self.output()
+            );
             thread::sleep(Duration::from_millis(50));
         }
     }

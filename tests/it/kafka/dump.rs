@@ -1,7 +1,8 @@
-//! Kafka's dump tool (`kafka-dump-log`) over whole directories, and what counts as a fault in its answer.
+//! Kafka's dump tool (`kafka-dump-log`) over whole directories, and what counts as a fault in its
+//! answer.
 //!
-//! The tool ends with status 0 whatever it finds, so its lines are judged instead: a line of a kind that a good file does
-//! not give is a finding, whether it is known here or not.
+//! The tool ends with status 0 whatever it finds, so its lines are judged instead: a line of a kind
+//! that a good file does not give is a finding, whether it is known here or not.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,15 +22,27 @@ const SUFFIXES: [&str; 5] = ["log", "index", "timeindex", "txnindex", "snapshot"
 const ARGUMENT_BYTES: usize = 100_000;
 
 /// How the lines begin that the tool prints for a good file.
-const GOOD: [&str; 7] =
-    ["Dumping ", "Log starting offset: ", "baseOffset: ", "offset: ", "| offset: ", "timestamp: ", "producerId: "];
+const GOOD: [&str; 7] = [
+    "Dumping ",
+    "Log starting offset: ",
+    "baseOffset: ",
+    "offset: ",
+    "| offset: ",
+    "timestamp: ",
+    "producerId: ",
+];
 /// How lines of the Java machine begin that say nothing about the files.
 const JAVA: [&str; 3] = ["Picked up ", "OpenJDK ", "WARNING: "];
 
-/// Dumps every file below `dirs` in as few runs as possible; panics with what Kafka has to say against them.
+/// Dumps every file below `dirs` in as few runs as possible; panics with what Kafka has to say
+/// against them.
 pub(crate) fn assert_clean(tools: &KafkaTools, dirs: &[&Path], gaps: Gaps) {
     let findings = findings(tools, dirs, gaps);
-    assert!(findings.is_empty(), "Kafka's dump tool complains:\n{}", findings.join("\n"));
+    assert!(
+        findings.is_empty(),
+        "Kafka's dump tool complains:\n{}",
+        findings.join("\n")
+    );
 }
 
 /// What Kafka has to say against the files below `dirs`.
@@ -39,15 +52,25 @@ pub(crate) fn findings(tools: &KafkaTools, dirs: &[&Path], gaps: Gaps) -> Vec<St
         collect(dir, &mut files);
     }
     files.sort();
-    assert!(files.iter().any(|file| suffix(file) == Some("log")), "no log to check below {dirs:?}");
+    assert!(
+        files.iter().any(|file| suffix(file) == Some("log")),
+        "no log to check below {dirs:?}"
+    );
 
     let mut findings = Vec::new();
     // The tool would put an empty offset index beside such a file.
-    let (files, lone): (Vec<_>, Vec<_>) =
-        files.into_iter().partition(|file| suffix(file) != Some("timeindex") || file.with_extension("index").exists());
-    findings.extend(lone.iter().map(|file| format!("{} has no offset index beside it", file.display())));
+    let (files, lone): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| {
+        suffix(file) != Some("timeindex") || file.with_extension("index").exists()
+    });
+    findings.extend(
+        lone.iter()
+            .map(|file| format!("{} has no offset index beside it", file.display())),
+    );
 
-    let names: Vec<_> = files.iter().map(|file| file.to_str().expect("a UTF-8 path").to_owned()).collect();
+    let names: Vec<_> = files
+        .iter()
+        .map(|file| file.to_str().expect("a UTF-8 path").to_owned())
+        .collect();
     let mut rest = names.as_slice();
     while !rest.is_empty() {
         let mut bytes = 0;
@@ -63,14 +86,20 @@ pub(crate) fn findings(tools: &KafkaTools, dirs: &[&Path], gaps: Gaps) -> Vec<St
 }
 
 fn dump(tools: &KafkaTools, files: &[String], gaps: Gaps) -> Vec<String> {
-    let output = tools.run("org.apache.kafka.tools.DumpLogSegments", ["--deep-iteration", "--files", files.join(",").as_str()]);
+    let output = tools.run(
+        "org.apache.kafka.tools.DumpLogSegments",
+        ["--deep-iteration", "--files", files.join(",").as_str()],
+    );
     let printed = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     let mut findings = judge(&printed, &complaints, gaps);
     if !output.status.success() {
         findings.push(format!("the tool ended with {}", output.status));
     }
-    let dumped = printed.lines().filter(|line| line.starts_with("Dumping ")).count();
+    let dumped = printed
+        .lines()
+        .filter(|line| line.starts_with("Dumping "))
+        .count();
     if dumped != files.len() {
         findings.push(format!("{dumped} of {} files were dumped", files.len()));
     }
@@ -80,11 +109,16 @@ fn dump(tools: &KafkaTools, files: &[String], gaps: Gaps) -> Vec<String> {
 /// Judges what the tool printed, and what it printed as an error.
 fn judge(printed: &str, complaints: &str, gaps: Gaps) -> Vec<String> {
     let is_good = |line: &str| {
-        let known = GOOD.iter().any(|start| line.starts_with(start)) || line.ends_with(".index is empty.");
+        let known =
+            GOOD.iter().any(|start| line.starts_with(start)) || line.ends_with(".index is empty.");
         let transaction = line.starts_with("version: ") && line.contains(" lastStableOffset: ");
         (known || transaction) && !line.to_ascii_lowercase().contains("isvalid: false")
     };
-    let mut findings: Vec<_> = printed.lines().filter(|line| !is_good(line)).map(str::to_owned).collect();
+    let mut findings: Vec<_> = printed
+        .lines()
+        .filter(|line| !is_good(line))
+        .map(str::to_owned)
+        .collect();
 
     let mut base_offset = None;
     for line in complaints.lines() {
@@ -94,7 +128,11 @@ fn judge(printed: &str, complaints: &str, gaps: Gaps) -> Vec<String> {
         } else if let Some((before, after)) = line.split_once(" is followed by ") {
             // The tool starts to count at -1 in every segment.
             let base = base_offset.unwrap_or(i64::MAX);
-            let is_fine = match (before.trim().parse::<i64>(), after.trim().parse::<i64>(), gaps) {
+            let is_fine = match (
+                before.trim().parse::<i64>(),
+                after.trim().parse::<i64>(),
+                gaps,
+            ) {
                 (Ok(-1), Ok(after), Gaps::Refused) => after == base,
                 (Ok(-1), Ok(after), Gaps::Allowed) => after >= base,
                 (Ok(before), Ok(after), Gaps::Allowed) => before < after,
@@ -130,8 +168,7 @@ fn lines_are_judged() {
     let good = "Dumping a/00000000000000000007.log\nLog starting offset: 7\nbaseOffset: 7 lastOffset: 7 isvalid: true\n\
                 | offset: 7 isValid: true\na/00000000000000000007.index is empty.\n\
                 version: 0 producerId: 1 firstOffset: 0 lastOffset: 1 lastStableOffset: 2\nproducerId: 1 producerEpoch: 0\n";
-    let start =
-        "Picked up JAVA_TOOL_OPTIONS: -X\nNon-consecutive offsets in /a/00000000000000000007.log\n  -1 is followed by 7\n";
+    let start = "Picked up JAVA_TOOL_OPTIONS: -X\nNon-consecutive offsets in /a/00000000000000000007.log\n  -1 is followed by 7\n";
     assert_eq!(judge(good, start, Gaps::Refused), [""; 0]);
 
     let gap = "Non-consecutive offsets in /a/00000000000000000007.log\n  -1 is followed by 8\n  8 is followed by 10\n";
@@ -140,8 +177,12 @@ fn lines_are_judged() {
     let backwards = "Non-consecutive offsets in /a/00000000000000000007.log\n  -1 is followed by 6\n  9 is followed by 9\n";
     assert_eq!(judge("", backwards, Gaps::Allowed).len(), 2);
 
-    for bad in ["baseOffset: 0 isvalid: false", "| offset: 0 isValid: false", "Found 3 invalid bytes at the end of a.log", "new"]
-    {
+    for bad in [
+        "baseOffset: 0 isvalid: false",
+        "| offset: 0 isValid: false",
+        "Found 3 invalid bytes at the end of a.log",
+        "new",
+    ] {
         assert_eq!(judge(bad, "", Gaps::Allowed), [bad]);
     }
     for bad in [

@@ -1,11 +1,15 @@
-//! Directories that real brokers wrote give exactly what a real consumer read from them: records, offsets, times, positions.
+//! Directories that real brokers wrote give exactly what a real consumer read from them: records,
+//! offsets, times, positions.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use annals::{Isolation, Log, OffsetSpec, Partition, ReadOptions, RecordView, Timestamp, TimestampType, TopicPartition};
+use annals::{
+    Isolation, Log, OffsetSpec, Partition, ReadOptions, RecordView, Timestamp, TimestampType,
+    TopicPartition,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -15,15 +19,29 @@ pub(super) const SETS: [&str; 3] = ["clean", "killed", "legacy"];
 
 /// A record in the form that `tests/fixtures/README.md` gives.
 fn json(record: &RecordView<'_>) -> String {
-    let bytes = |bytes: Option<&[u8]>| bytes.map_or("null".to_owned(), |bytes| format!("\"{}\"", STANDARD.encode(bytes)));
-    let timestamp = record.timestamp().map_or("null".to_owned(), |at| at.as_millis().to_string());
+    let bytes = |bytes: Option<&[u8]>| {
+        bytes.map_or("null".to_owned(), |bytes| {
+            format!("\"{}\"", STANDARD.encode(bytes))
+        })
+    };
+    let timestamp = record
+        .timestamp()
+        .map_or("null".to_owned(), |at| at.as_millis().to_string());
     let kind = match record.timestamp_type() {
         Some(TimestampType::CreateTime) => "\"CreateTime\"",
         Some(TimestampType::LogAppendTime) => "\"LogAppendTime\"",
         _ => "null",
     };
-    let headers: Vec<String> =
-        record.headers().map(|header| format!("[\"{}\",{}]", escaped(&header.name()), bytes(header.value()))).collect();
+    let headers: Vec<String> = record
+        .headers()
+        .map(|header| {
+            format!(
+                "[\"{}\",{}]",
+                escaped(&header.name()),
+                bytes(header.value())
+            )
+        })
+        .collect();
     format!(
         "{{\"offset\":{},\"timestamp\":{timestamp},\"timestamp_type\":{kind},\"key\":{},\"value\":{},\"headers\":[{}]}}",
         record.offset(),
@@ -51,12 +69,18 @@ fn expected(set: &str, name: &str) -> String {
 
 /// Rows of a table, split at the tabs.
 pub(super) fn rows(set: &str, name: &str) -> Vec<Vec<String>> {
-    expected(set, name).lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+    expected(set, name)
+        .lines()
+        .map(|line| line.split('\t').map(str::to_owned).collect())
+        .collect()
 }
 
 pub(super) fn partition(log: &Log, name: &str) -> Partition {
     let (topic, number) = name.rsplit_once('-').unwrap();
-    log.topic(topic).unwrap().partition(number.parse().unwrap()).unwrap()
+    log.topic(topic)
+        .unwrap()
+        .partition(number.parse().unwrap())
+        .unwrap()
 }
 
 /// A copy that may be written to.
@@ -72,12 +96,25 @@ pub(super) fn check_records(log: &Log, set: &str) {
     for row in rows(set, "offsets.tsv") {
         let partition = partition(log, &row[0]);
         let (start, end): (u64, u64) = (row[1].parse().unwrap(), row[2].parse().unwrap());
-        assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (start, end), "{set} {}", row[0]);
+        assert_eq!(
+            (partition.log_start_offset(), partition.log_end_offset()),
+            (start, end),
+            "{set} {}",
+            row[0]
+        );
         let lines = expected(set, &format!("{}.jsonl", row[0]));
         let mut expected = lines.lines();
         let mut reader = partition.read_with(.., everything()).unwrap();
-        while let Some(record) = reader.next_record().unwrap_or_else(|error| panic!("{set} {}: {error}", row[0])) {
-            assert_eq!(Some(json(&record).as_str()), expected.next(), "{set} {}", row[0]);
+        while let Some(record) = reader
+            .next_record()
+            .unwrap_or_else(|error| panic!("{set} {}: {error}", row[0]))
+        {
+            assert_eq!(
+                Some(json(&record).as_str()),
+                expected.next(),
+                "{set} {}",
+                row[0]
+            );
             seen += 1;
         }
         assert_eq!(expected.next(), None, "{set} {}", row[0]);
@@ -94,30 +131,59 @@ fn everything() -> ReadOptions {
 pub(super) fn check_every_start(log: &Log, set: &str) {
     for row in rows(set, "offsets.tsv") {
         let partition = partition(log, &row[0]);
-        let all: Vec<u64> = partition.read_with(.., everything()).unwrap().flat_map(|batch| offsets(&batch.unwrap())).collect();
+        let all: Vec<u64> = partition
+            .read_with(.., everything())
+            .unwrap()
+            .flat_map(|batch| offsets(&batch.unwrap()))
+            .collect();
         for start in partition.log_start_offset()..partition.log_end_offset() {
             let mut reader = partition.read_with(start.., everything()).unwrap();
             let first = reader.next_record().unwrap().map(|record| record.offset());
-            assert_eq!(first, all.iter().copied().find(|offset| *offset >= start), "{set} {} from {start}", row[0]);
+            assert_eq!(
+                first,
+                all.iter().copied().find(|offset| *offset >= start),
+                "{set} {} from {start}",
+                row[0]
+            );
         }
     }
 }
 
 fn offsets(batch: &annals::Batch) -> Vec<u64> {
-    batch.iter().map(|record| record.unwrap().offset()).collect()
+    batch
+        .iter()
+        .map(|record| record.unwrap().offset())
+        .collect()
 }
 
 pub(super) fn check_committed(log: &Log, set: &str) {
     for row in rows(set, "last_stable.tsv") {
         let partition = partition(log, &row[0]);
-        assert_eq!(partition.last_stable_offset().to_string(), row[1], "{set} {}", row[0]);
+        assert_eq!(
+            partition.last_stable_offset().to_string(),
+            row[1],
+            "{set} {}",
+            row[0]
+        );
         let mut reader = partition.read(..).unwrap();
         let name = format!("{}.committed.jsonl", row[0]);
         let has_own = fixture(set).join("expected").join(&name).exists();
-        let lines = expected(set, &if has_own { name } else { format!("{}.jsonl", row[0]) });
+        let lines = expected(
+            set,
+            &if has_own {
+                name
+            } else {
+                format!("{}.jsonl", row[0])
+            },
+        );
         let mut expected = lines.lines();
         while let Some(record) = reader.next_record().unwrap() {
-            assert_eq!(Some(json(&record).as_str()), expected.next(), "{set} {}", row[0]);
+            assert_eq!(
+                Some(json(&record).as_str()),
+                expected.next(),
+                "{set} {}",
+                row[0]
+            );
         }
         assert_eq!(expected.next(), None, "{set} {}", row[0]);
     }
@@ -130,8 +196,15 @@ pub(super) fn check_times(log: &Log, set: &str) {
             "max" => OffsetSpec::MaxTimestamp,
             at => OffsetSpec::Timestamp(Timestamp::from_millis(at.parse().unwrap())),
         };
-        let found = partition.offset_for(spec).unwrap_or_else(|error| panic!("{set} {row:?}: {error}"));
-        let found = found.map(|found| (found.offset.to_string(), found.timestamp.map(|at| at.as_millis().to_string())));
+        let found = partition
+            .offset_for(spec)
+            .unwrap_or_else(|error| panic!("{set} {row:?}: {error}"));
+        let found = found.map(|found| {
+            (
+                found.offset.to_string(),
+                found.timestamp.map(|at| at.as_millis().to_string()),
+            )
+        });
         let wanted = (row[2] != "none").then(|| (row[2].clone(), Some(row[3].clone())));
         assert_eq!(found, wanted, "{set} {row:?}");
     }
@@ -142,12 +215,25 @@ pub(super) fn check_groups(log: &Log, set: &str) {
     for row in rows(set, "groups.tsv") {
         let (topic, number) = row[1].rsplit_once('-').unwrap();
         let partition = TopicPartition::new(topic, number.parse().unwrap());
-        let committed = log.consumer_group(&row[0]).unwrap().committed(&partition).unwrap();
-        let committed = committed.map(|committed| (committed.offset.to_string(), committed.metadata));
-        assert_eq!(committed, Some((row[2].clone(), row[3].clone())), "{set} {row:?}");
+        let committed = log
+            .consumer_group(&row[0])
+            .unwrap()
+            .committed(&partition)
+            .unwrap();
+        let committed =
+            committed.map(|committed| (committed.offset.to_string(), committed.metadata));
+        assert_eq!(
+            committed,
+            Some((row[2].clone(), row[3].clone())),
+            "{set} {row:?}"
+        );
         groups.insert(row[0].clone());
     }
-    let known: BTreeSet<String> = log.consumer_groups().iter().map(|group| group.id().to_owned()).collect();
+    let known: BTreeSet<String> = log
+        .consumer_groups()
+        .iter()
+        .map(|group| group.id().to_owned())
+        .collect();
     assert_eq!(known, groups, "{set}");
 }
 
@@ -175,7 +261,14 @@ fn every_directory_opens_for_writing() {
     for set in SETS {
         let (_dir, root) = copy_of(set);
         let log = Log::open(&root).unwrap();
-        assert!(log.recovery().partitions.iter().all(|(_, recovery)| recovery.damage.is_none()), "{set}: {:?}", log.recovery());
+        assert!(
+            log.recovery()
+                .partitions
+                .iter()
+                .all(|(_, recovery)| recovery.damage.is_none()),
+            "{set}: {:?}",
+            log.recovery()
+        );
         check_all(&log, set);
         log.close().unwrap();
         let again = Log::open(&root).unwrap();
@@ -195,13 +288,24 @@ fn aborted_transactions_are_found_without_their_index() {
 
 /// Removes all files of this kind, and says how many.
 fn remove_files(root: &Path, suffix: &str) -> usize {
-    files(root, suffix).iter().map(|path| fs::remove_file(path).unwrap()).count()
+    files(root, suffix)
+        .iter()
+        .map(|path| fs::remove_file(path).unwrap())
+        .count()
 }
 
 pub(super) fn files(root: &Path, suffix: &str) -> Vec<PathBuf> {
-    let dirs = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-    let all = dirs.flat_map(|dir| fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()));
-    all.filter(|path| path.extension().is_some_and(|found| found == suffix)).collect()
+    let dirs = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir());
+    let all = dirs.flat_map(|dir| {
+        fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+    });
+    all.filter(|path| path.extension().is_some_and(|found| found == suffix))
+        .collect()
 }
 
 type Harm = fn(&Path);
@@ -210,7 +314,9 @@ type Harm = fn(&Path);
 pub(super) const HARMS: [(&str, Harm); 6] = [
     ("removed", |path| fs::remove_file(path).unwrap()),
     ("emptied", |path| fs::write(path, []).unwrap()),
-    ("zeroed", |path| fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()),
+    ("zeroed", |path| {
+        fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()
+    }),
     ("cut", |path| {
         let bytes = fs::read(path).unwrap();
         fs::write(path, &bytes[..bytes.len() * 2 / 3]).unwrap();
@@ -221,7 +327,9 @@ pub(super) const HARMS: [(&str, Harm); 6] = [
         fs::write(path, bytes).unwrap();
     }),
     ("replaced by garbage", |path| {
-        let bytes: Vec<u8> = (0..fs::read(path).unwrap().len()).map(|i| u8::try_from(i * 131 % 251).unwrap()).collect();
+        let bytes: Vec<u8> = (0..fs::read(path).unwrap().len())
+            .map(|i| u8::try_from(i * 131 % 251).unwrap())
+            .collect();
         fs::write(path, bytes).unwrap();
     }),
 ];
@@ -235,7 +343,8 @@ fn indexes_are_hints() {
                 for path in files(&root, suffix) {
                     harm(&path);
                 }
-                let log = Log::open(&root).unwrap_or_else(|error| panic!("{set} {suffix} {name}: {error}"));
+                let log = Log::open(&root)
+                    .unwrap_or_else(|error| panic!("{set} {suffix} {name}: {error}"));
                 check_records(&log, set);
                 check_times(&log, set);
                 if name == "zeroed" || name.starts_with("replaced") {

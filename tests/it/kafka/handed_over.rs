@@ -15,34 +15,56 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 fn lines_of(section: &str) -> String {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     let section = readme.split(section).nth(1).expect("the section is there");
-    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next());
+    let block = section
+        .split("```sh\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
     block.expect("the section has shell lines").to_owned()
 }
 
 /// A closed log with two partitions and a group that has read a part of them.
 fn closed_log(dir: &Path) -> Vec<(TopicPartition, u64)> {
     let log = Log::open(dir).unwrap();
-    let orders = log.open_topic("orders", 2, TopicConfig::new().segment_bytes(300)).unwrap();
+    let orders = log
+        .open_topic("orders", 2, TopicConfig::new().segment_bytes(300))
+        .unwrap();
     for number in 0..40 {
-        orders.append(Record::new(format!("order {number}")).key(number.to_string())).unwrap();
+        orders
+            .append(Record::new(format!("order {number}")).key(number.to_string()))
+            .unwrap();
     }
-    let next: Vec<_> = orders.partitions().iter().map(|partition| (partition.id().clone(), 7)).collect();
-    let commits = next.iter().map(|(partition, offset)| (partition.clone(), (*offset).into()));
-    log.consumer_group("billing").unwrap().commit(commits).unwrap();
+    let next: Vec<_> = orders
+        .partitions()
+        .iter()
+        .map(|partition| (partition.id().clone(), 7))
+        .collect();
+    let commits = next
+        .iter()
+        .map(|(partition, offset)| (partition.clone(), (*offset).into()));
+    log.consumer_group("billing")
+        .unwrap()
+        .commit(commits)
+        .unwrap();
     log.close().unwrap();
     next
 }
 
 #[test]
 fn the_lines_of_the_readme_move_a_topic_into_a_broker() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let [log_dir, data, scripts] = ["log", "data", "scripts"].map(|name| dir.path().join(name));
     fs::create_dir(&data).unwrap();
     fs::create_dir(&scripts).unwrap();
     let positions = closed_log(&log_dir);
     let broker = Broker::create(&tools, &data);
-    tools.write_script(&scripts, "kafka-topics.sh", "org.apache.kafka.tools.TopicCommand");
+    tools.write_script(
+        &scripts,
+        "kafka-topics.sh",
+        "org.apache.kafka.tools.TopicCommand",
+    );
     let groups = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
     tools.write_script(&scripts, "kafka-consumer-groups.sh", groups);
 
@@ -59,17 +81,38 @@ fn the_lines_of_the_readme_move_a_topic_into_a_broker() {
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{errors}\n{}", String::from_utf8_lossy(&output.stdout), broker.output());
+    assert!(
+        output.status.success(),
+        "{}\n{errors}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        broker.output()
+    );
 
-    let read: Vec<_> = [0, 1].iter().map(|partition| broker.read("orders", *partition, 40)).collect();
+    let read: Vec<_> = [0, 1]
+        .iter()
+        .map(|partition| broker.read("orders", *partition, 40))
+        .collect();
     assert_eq!(read.iter().map(Vec::len).sum::<usize>(), 40);
     for records in &read {
-        assert!(records.iter().zip(0..).all(|(record, offset)| record.offset == offset), "{records:?}");
+        assert!(
+            records
+                .iter()
+                .zip(0..)
+                .all(|(record, offset)| record.offset == offset),
+            "{records:?}"
+        );
     }
     let described = broker.tool(groups, &["--describe", "--group", "billing"]);
     for (partition, offset) in positions {
-        let words = ["billing".to_owned(), "orders".to_owned(), partition.partition.to_string(), offset.to_string()];
-        let is_there = described.lines().any(|line| line.split_whitespace().take(4).eq(words.iter()));
+        let words = [
+            "billing".to_owned(),
+            "orders".to_owned(),
+            partition.partition.to_string(),
+            offset.to_string(),
+        ];
+        let is_there = described
+            .lines()
+            .any(|line| line.split_whitespace().take(4).eq(words.iter()));
         assert!(is_there, "{partition}: {described}");
     }
     broker.stop();

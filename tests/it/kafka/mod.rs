@@ -1,7 +1,9 @@
-//! Kafka itself as the judge: its dump tool reads files of ours, and a real broker adopts our directories.
+//! Kafka itself as the judge: its dump tool reads files of ours, and a real broker adopts our
+//! directories.
 //!
-//! Both need Java and Kafka's jars, which `.ci/kafka/fetch` puts into `target/kafka`. Where either is absent the tests
-//! say so and pass, unless `ANNALS_REQUIRE_KAFKA` is set: then absence is a failure.
+//! Both need Java and Kafka's jars, which `.ci/kafka/fetch` puts into `target/kafka`. Where either
+//! is absent the tests say so and pass, unless `ANNALS_REQUIRE_KAFKA` is set: then absence is a
+//! failure.
 
 mod adopted;
 mod broker;
@@ -21,7 +23,9 @@ use std::path::{Path, PathBuf};
 
 /// A directory of `tests/fixtures`; never open one for writing.
 pub(crate) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// Copies a directory with all that is in it to a place that does not exist yet.
@@ -41,11 +45,14 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
 /// Value of the records of a fixture's partition, in their order, from what a real consumer read.
 fn expected_values(set: &str, partition: &str) -> Vec<Option<String>> {
     use base64::Engine;
-    let lines = fs::read_to_string(fixture(&format!("{set}/expected/{partition}.jsonl"))).expect("what a consumer read");
+    let lines = fs::read_to_string(fixture(&format!("{set}/expected/{partition}.jsonl")))
+        .expect("what a consumer read");
     let values = lines.lines().map(|line| {
         let record: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
         let value = record["value"].as_str()?;
-        let bytes = base64::engine::general_purpose::STANDARD.decode(value).expect("base64");
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(value)
+            .expect("base64");
         Some(String::from_utf8(bytes).expect("text"))
     });
     values.collect()
@@ -53,7 +60,9 @@ fn expected_values(set: &str, partition: &str) -> Vec<Option<String>> {
 
 #[test]
 fn the_dump_tool_finds_no_fault_in_a_brokers_own_files() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a directory");
     copy_dir(&fixture("clean/root"), dir.path());
     assert_clean(&tools, &[dir.path()], Gaps::Allowed);
@@ -61,47 +70,99 @@ fn the_dump_tool_finds_no_fault_in_a_brokers_own_files() {
 
 #[test]
 fn the_dump_tool_finds_planted_faults() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let flip = |at: usize| move |bytes: &mut Vec<u8>| bytes[at] ^= 1;
     let cut = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 3);
-    plant(&tools, "plain-0/00000000000000000000.log", flip(200), "isvalid: false");
-    plant(&tools, "plain-0/00000000000000000000.log", cut, "invalid bytes at the end");
-    plant(&tools, "plain-0/00000000000000000000.index", flip(3), "Mismatches in");
-    plant(&tools, "plain-0/00000000000000000000.timeindex", flip(7), "timestamp mismatch");
-    plant(&tools, "plain-0/00000000000000000000.timeindex", flip(11), "indexed offsets are not found");
-    plant(&tools, "keyed-0/00000000000000000048.snapshot", flip(4), "Snapshot is corrupt");
-    plant(&tools, "compacted-0/00000000000000000235.log", |_| {}, "is followed by");
+    plant(
+        &tools,
+        "plain-0/00000000000000000000.log",
+        flip(200),
+        "isvalid: false",
+    );
+    plant(
+        &tools,
+        "plain-0/00000000000000000000.log",
+        cut,
+        "invalid bytes at the end",
+    );
+    plant(
+        &tools,
+        "plain-0/00000000000000000000.index",
+        flip(3),
+        "Mismatches in",
+    );
+    plant(
+        &tools,
+        "plain-0/00000000000000000000.timeindex",
+        flip(7),
+        "timestamp mismatch",
+    );
+    plant(
+        &tools,
+        "plain-0/00000000000000000000.timeindex",
+        flip(11),
+        "indexed offsets are not found",
+    );
+    plant(
+        &tools,
+        "keyed-0/00000000000000000048.snapshot",
+        flip(4),
+        "Snapshot is corrupt",
+    );
+    plant(
+        &tools,
+        "compacted-0/00000000000000000235.log",
+        |_| {},
+        "is followed by",
+    );
 }
 
 /// Damages one file of a copy of a clean partition, whose dump must then show `expected`.
 fn plant(tools: &KafkaTools, file: &str, damage: impl Fn(&mut Vec<u8>), expected: &str) {
     let dir = tempfile::tempdir().expect("a directory");
     let (partition, _) = file.split_once('/').expect("a file in a partition");
-    copy_dir(&fixture("clean/root").join(partition), &dir.path().join(partition));
+    copy_dir(
+        &fixture("clean/root").join(partition),
+        &dir.path().join(partition),
+    );
     let path = dir.path().join(file);
     let mut bytes = fs::read(&path).expect("a file to damage");
     damage(&mut bytes);
     fs::write(&path, bytes).expect("a damaged file");
     let findings = dump::findings(tools, &[dir.path()], Gaps::Refused).join("\n");
-    assert!(!findings.is_empty() && findings.contains(expected), "{file}: looked for {expected:?}, found {findings:?}");
+    assert!(
+        !findings.is_empty() && findings.contains(expected),
+        "{file}: looked for {expected:?}, found {findings:?}"
+    );
 }
 
 #[test]
 fn a_broker_starts_on_a_copy_of_its_own_directory() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a directory");
     copy_dir(&fixture("clean/root"), dir.path());
     let broker = Broker::start(&tools, dir.path());
     assert_eq!(broker.end_offset("plain", 0), Some(158));
     let records = broker.read("plain", 0, 158);
     assert!(records.iter().map(|record| record.offset).eq(0..158));
-    assert!(records.into_iter().map(|record| record.value).eq(expected_values("clean", "plain-0")));
+    assert!(
+        records
+            .into_iter()
+            .map(|record| record.value)
+            .eq(expected_values("clean", "plain-0"))
+    );
     broker.stop();
 }
 
 #[test]
 fn a_broker_adopts_a_partition_that_was_placed_before_its_topic_was_made() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().expect("a directory");
     let broker = Broker::create(&tools, dir.path());
     let placed = dir.path().join("adopted-0");
@@ -110,8 +171,15 @@ fn a_broker_adopts_a_partition_that_was_placed_before_its_topic_was_made() {
     broker.create_topic("adopted", 1, &[("retention.ms", "-1")]);
     let expected = expected_values("clean", "mixed-codecs-0");
     let values = |broker: &Broker| {
-        assert_eq!(broker.end_offset("adopted", 0), u64::try_from(expected.len()).ok());
-        broker.read("adopted", 0, expected.len()).into_iter().map(|record| record.value).collect::<Vec<_>>()
+        assert_eq!(
+            broker.end_offset("adopted", 0),
+            u64::try_from(expected.len()).ok()
+        );
+        broker
+            .read("adopted", 0, expected.len())
+            .into_iter()
+            .map(|record| record.value)
+            .collect::<Vec<_>>()
     };
     assert_eq!(values(&broker), expected);
     broker.stop();

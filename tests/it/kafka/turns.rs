@@ -1,4 +1,5 @@
-//! A broker and annals on one directory, by turns and side by side: each goes on with what the other wrote.
+//! A broker and annals on one directory, by turns and side by side: each goes on with what the
+//! other wrote.
 
 use std::fs;
 use std::path::Path;
@@ -12,17 +13,25 @@ use super::{Broker, Gaps, KafkaTools, assert_clean, expected_values, fixture};
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 
 fn values(broker: &Broker, topic: &str, count: usize) -> Vec<String> {
-    broker.read(topic, 0, count).into_iter().map(|record| record.value.unwrap()).collect()
+    broker
+        .read(topic, 0, count)
+        .into_iter()
+        .map(|record| record.value.unwrap())
+        .collect()
 }
 
 fn lines(name: &str, count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("{name} {number}")).collect()
+    (0..count)
+        .map(|number| format!("{name} {number}"))
+        .collect()
 }
 
 /// The offset that Kafka's own tool shows for a group at `plain-0`.
 fn described(broker: &Broker, group: &str) -> Option<u64> {
     let printed = broker.tool(GROUPS, &["--describe", "--group", group]);
-    let line = printed.lines().find(|line| line.split_whitespace().nth(1) == Some("plain"))?;
+    let line = printed
+        .lines()
+        .find(|line| line.split_whitespace().nth(1) == Some("plain"))?;
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
@@ -37,11 +46,19 @@ fn epochs(dir: &Path) -> Vec<(i32, u64)> {
 
 #[test]
 fn a_broker_and_annals_take_turns() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let (_dir, root) = copy_of("clean");
     let plain = root.join("plain-0");
-    let mut expected: Vec<String> = expected_values("clean", "plain-0").into_iter().flatten().collect();
-    let committed = fs::read_to_string(fixture("clean/expected/transactions-0.committed.jsonl")).unwrap().lines().count();
+    let mut expected: Vec<String> = expected_values("clean", "plain-0")
+        .into_iter()
+        .flatten()
+        .collect();
+    let committed = fs::read_to_string(fixture("clean/expected/transactions-0.committed.jsonl"))
+        .unwrap()
+        .lines()
+        .count();
     let billing = TopicPartition::new("plain", 0);
     let mut last = 0;
     for turn in 0..2_u64 {
@@ -50,34 +67,80 @@ fn a_broker_and_annals_take_turns() {
         let partition = partition(&log, "plain-0");
         assert_eq!(texts(&partition, 0), expected, "turn {turn}");
         for line in lines("annals", 3) {
-            partition.append(Record::new(line.clone()).key("k")).unwrap();
+            partition
+                .append(Record::new(line.clone()).key("k"))
+                .unwrap();
             expected.push(line);
         }
         let to = 60 + turn;
         for group in ["billing", "new"] {
-            let position = OffsetAndMetadata { metadata: "ours".to_owned(), ..OffsetAndMetadata::from(to) };
-            log.consumer_group(group).unwrap().commit([(billing.clone(), position)]).unwrap();
+            let position = OffsetAndMetadata {
+                metadata: "ours".to_owned(),
+                ..OffsetAndMetadata::from(to)
+            };
+            log.consumer_group(group)
+                .unwrap()
+                .commit([(billing.clone(), position)])
+                .unwrap();
         }
         log.close().unwrap();
         assert_clean(&tools, &[&root], Gaps::Allowed);
-        assert!(last_epoch(&plain) >= last, "turn {turn}: the epoch went back");
+        assert!(
+            last_epoch(&plain) >= last,
+            "turn {turn}: the epoch went back"
+        );
 
         let broker = Broker::start(&tools, &root);
-        assert_eq!(values(&broker, "plain", expected.len()), expected, "turn {turn}");
-        assert_eq!((described(&broker, "billing"), described(&broker, "new")), (Some(to), Some(to)), "turn {turn}");
-        assert_eq!(broker.read("transactions", 0, committed).len(), committed, "turn {turn}");
+        assert_eq!(
+            values(&broker, "plain", expected.len()),
+            expected,
+            "turn {turn}"
+        );
+        assert_eq!(
+            (described(&broker, "billing"), described(&broker, "new")),
+            (Some(to), Some(to)),
+            "turn {turn}"
+        );
+        assert_eq!(
+            broker.read("transactions", 0, committed).len(),
+            committed,
+            "turn {turn}"
+        );
         let produced = lines("kafka", 200);
         broker.produce("plain", &produced);
         expected.extend(produced);
         let to = (7 + turn).to_string();
-        broker.tool(GROUPS, &["--reset-offsets", "--group", "by-hand", "--topic", "plain", "--to-offset", &to, "--execute"]);
+        broker.tool(
+            GROUPS,
+            &[
+                "--reset-offsets",
+                "--group",
+                "by-hand",
+                "--topic",
+                "plain",
+                "--to-offset",
+                &to,
+                "--execute",
+            ],
+        );
         broker.stop();
         last = last_epoch(&plain);
-        assert!(last > i32::try_from(turn).unwrap(), "a broker raises the epoch with each start");
+        assert!(
+            last > i32::try_from(turn).unwrap(),
+            "a broker raises the epoch with each start"
+        );
 
         let log = Log::open(&root).unwrap();
-        let found = log.consumer_group("by-hand").unwrap().committed(&billing).unwrap();
-        assert_eq!(found.map(|found| found.offset), to.parse().ok(), "turn {turn}");
+        let found = log
+            .consumer_group("by-hand")
+            .unwrap()
+            .committed(&billing)
+            .unwrap();
+        assert_eq!(
+            found.map(|found| found.offset),
+            to.parse().ok(),
+            "turn {turn}"
+        );
         log.close().unwrap();
     }
     let log = Log::open(&root).unwrap();
@@ -85,22 +148,38 @@ fn a_broker_and_annals_take_turns() {
     log.close().unwrap();
     assert_eq!(last_epoch(&plain), last);
     let epochs = epochs(&plain);
-    assert!(epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1), "{epochs:?}");
+    assert!(
+        epochs.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1),
+        "{epochs:?}"
+    );
     assert_eq!(epochs.last().map(|(epoch, _)| *epoch), Some(last));
 }
 
 #[test]
 fn what_is_deleted_here_is_deleted_for_the_broker() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let (_dir, root) = copy_of("clean");
     let log = Log::open(&root).unwrap();
-    partition(&log, "plain-0").delete_records_before(20).unwrap();
+    partition(&log, "plain-0")
+        .delete_records_before(20)
+        .unwrap();
     log.close().unwrap();
     let broker = Broker::start(&tools, &root);
-    let expected: Vec<_> = expected_values("clean", "plain-0").into_iter().flatten().skip(20).collect();
+    let expected: Vec<_> = expected_values("clean", "plain-0")
+        .into_iter()
+        .flatten()
+        .skip(20)
+        .collect();
     let read = broker.read("plain", 0, expected.len());
     assert_eq!(read.first().map(|record| record.offset), Some(20));
-    assert_eq!(read.into_iter().filter_map(|record| record.value).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        read.into_iter()
+            .filter_map(|record| record.value)
+            .collect::<Vec<_>>(),
+        expected
+    );
     broker.stop();
     let log = Log::open(&root).unwrap();
     assert_eq!(partition(&log, "plain-0").log_start_offset(), 20);
@@ -109,17 +188,26 @@ fn what_is_deleted_here_is_deleted_for_the_broker() {
 
 #[test]
 fn annals_reads_beside_a_broker_and_recovers_what_it_left_when_killed() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     fs::create_dir(&root).unwrap();
     let broker = Broker::create(&tools, &root);
-    let small = [("retention.ms", "-1"), ("internal.segment.bytes", "40000"), ("index.interval.bytes", "500")];
+    let small = [
+        ("retention.ms", "-1"),
+        ("internal.segment.bytes", "40000"),
+        ("index.interval.bytes", "500"),
+    ];
     broker.create_topic("killed", 1, &small);
     let mut expected = lines("first", 2_000);
     broker.produce("killed", &expected);
 
-    assert!(matches!(Log::open(&root), Err(Error::Locked { .. })), "the broker holds the lock");
+    assert!(
+        matches!(Log::open(&root), Err(Error::Locked { .. })),
+        "the broker holds the lock"
+    );
     let beside = Log::open_read_only(&root).unwrap();
     let followed = partition(&beside, "killed-0");
     assert_eq!(texts(&followed, 0), expected);
@@ -130,13 +218,30 @@ fn annals_reads_beside_a_broker_and_recovers_what_it_left_when_killed() {
     for line in &expected[2_000..] {
         assert_eq!(&reader.next_record().unwrap().unwrap().text(), line);
     }
-    assert_eq!(texts(&partition(&Log::open_read_only(&root).unwrap(), "killed-0"), 0), expected);
+    assert_eq!(
+        texts(
+            &partition(&Log::open_read_only(&root).unwrap(), "killed-0"),
+            0
+        ),
+        expected
+    );
     drop(broker);
 
-    assert_eq!(texts(&partition(&Log::open_read_only(&root).unwrap(), "killed-0"), 0), expected);
+    assert_eq!(
+        texts(
+            &partition(&Log::open_read_only(&root).unwrap(), "killed-0"),
+            0
+        ),
+        expected
+    );
     for round in 0..2 {
         let log = Log::open(&root).unwrap();
-        assert_eq!((log.recovery().clean, log.recovery().has_losses()), (round == 1, false), "{:?}", log.recovery());
+        assert_eq!(
+            (log.recovery().clean, log.recovery().has_losses()),
+            (round == 1, false),
+            "{:?}",
+            log.recovery()
+        );
         let partition = partition(&log, "killed-0");
         assert_eq!(texts(&partition, 0), expected);
         partition.append(format!("ours {round}")).unwrap();

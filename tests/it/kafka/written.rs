@@ -1,4 +1,5 @@
-//! What annals wrote, judged by Kafka: its dump tool finds no fault, and a broker goes on where we stopped.
+//! What annals wrote, judged by Kafka: its dump tool finds no fault, and a broker goes on where we
+//! stopped.
 
 use std::fs;
 use std::path::Path;
@@ -7,14 +8,25 @@ use annals::{Compression, Log, Partition, ProducerConfig, Record, TimestampType,
 
 use super::{Broker, Gaps, KafkaTools, assert_clean, copy_dir, fixture};
 
-const CODECS: [Compression; 5] = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
 
 fn partition(log: &Log, name: &str, config: TopicConfig) -> Partition {
-    log.open_topic(name, 1, config.retention(None)).unwrap().partition(0).unwrap()
+    log.open_topic(name, 1, config.retention(None))
+        .unwrap()
+        .partition(0)
+        .unwrap()
 }
 
 fn small() -> TopicConfig {
-    TopicConfig::new().segment_bytes(2_000).index_interval_bytes(100)
+    TopicConfig::new()
+        .segment_bytes(2_000)
+        .index_interval_bytes(100)
 }
 
 /// Every shape of record, in batches of every size, with every codec.
@@ -26,10 +38,15 @@ fn append_shapes(partition: &Partition) {
                 1 => Record::new("").key(""),
                 2 => Record::tombstone("key"),
                 3 => Record::new(None::<&str>),
-                _ => Record::new("v".repeat(size * 40)).header("a", "1").header("a", None::<&str>).header("", ""),
+                _ => Record::new("v".repeat(size * 40))
+                    .header("a", "1")
+                    .header("a", None::<&str>)
+                    .header("", ""),
             };
             if number % 3 == 0 {
-                record.timestamp(annals::Timestamp::from_millis(1_700_000_000_000 - i64::try_from(number).unwrap()))
+                record.timestamp(annals::Timestamp::from_millis(
+                    1_700_000_000_000 - i64::try_from(number).unwrap(),
+                ))
             } else {
                 record
             }
@@ -38,20 +55,35 @@ fn append_shapes(partition: &Partition) {
     }
 }
 
-/// One producer for each codec, taking turns; halfway what they wrote last is truncated, and their next epochs begin.
+/// One producer for each codec, taking turns; halfway what they wrote last is truncated, and their
+/// next epochs begin.
 fn send_shapes(log: &Log, partition: &Partition) {
-    let producer = |codec| log.producer_with(ProducerConfig::new().batch_size(500).compression(codec)).unwrap();
+    let producer = |codec| {
+        log.producer_with(ProducerConfig::new().batch_size(500).compression(codec))
+            .unwrap()
+    };
     let producers = CODECS.map(producer);
     for round in 0..40 {
         for (number, producer) in producers.iter().enumerate() {
-            producer.send_to(partition, Record::new("v".repeat(round * number)).key("key").header("a", "1")).unwrap();
-            producer.send_to(partition, Record::tombstone(format!("{round}"))).unwrap();
+            producer
+                .send_to(
+                    partition,
+                    Record::new("v".repeat(round * number))
+                        .key("key")
+                        .header("a", "1"),
+                )
+                .unwrap();
+            producer
+                .send_to(partition, Record::tombstone(format!("{round}")))
+                .unwrap();
         }
         if round == 20 {
             for producer in &producers {
                 producer.flush().unwrap();
             }
-            partition.truncate_to(partition.log_end_offset() - 30).unwrap();
+            partition
+                .truncate_to(partition.log_end_offset() - 30)
+                .unwrap();
         }
     }
     for producer in producers {
@@ -60,7 +92,8 @@ fn send_shapes(log: &Log, partition: &Partition) {
     assert!(partition.segments().len() > 2);
 }
 
-/// A directory with everything that the engine does to files: rolls, codecs, deletion, truncation, groups, producers.
+/// A directory with everything that the engine does to files: rolls, codecs, deletion, truncation,
+/// groups, producers.
 fn busy_directory(root: &Path) {
     let log = Log::open(root).unwrap();
     for (number, codec) in CODECS.into_iter().enumerate() {
@@ -69,7 +102,11 @@ fn busy_directory(root: &Path) {
             append_shapes(&partition);
         }
     }
-    append_shapes(&partition(&log, "appended", small().timestamp_type(TimestampType::LogAppendTime)));
+    append_shapes(&partition(
+        &log,
+        "appended",
+        small().timestamp_type(TimestampType::LogAppendTime),
+    ));
     let deleted = partition(&log, "deleted", small());
     let truncated = partition(&log, "truncated", small());
     for _ in 0..8 {
@@ -90,7 +127,11 @@ fn busy_directory(root: &Path) {
     append_shapes(&retained);
     partition(&log, "empty", small());
     send_shapes(&log, &partition(&log, "sent", small()));
-    let mut consumer = log.consumer_group("group").unwrap().join("appended").unwrap();
+    let mut consumer = log
+        .consumer_group("group")
+        .unwrap()
+        .join("appended")
+        .unwrap();
     consumer.poll(std::time::Duration::from_secs(10)).unwrap();
     consumer.poll(std::time::Duration::from_secs(10)).unwrap();
     consumer.commit().unwrap();
@@ -100,7 +141,9 @@ fn busy_directory(root: &Path) {
 
 #[test]
 fn the_dump_tool_finds_no_fault_in_our_files() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let busy = dir.path().join("busy");
     busy_directory(&busy);
@@ -120,8 +163,13 @@ fn the_dump_tool_finds_no_fault_in_our_files() {
         send_shapes(&log, &sent);
         copy_dir(&live, &killed);
     }
-    let last = fs::read_dir(killed.join("torn-0")).unwrap().map(|entry| entry.unwrap().path());
-    let last = last.filter(|path| path.extension().is_some_and(|suffix| suffix == "log")).max().unwrap();
+    let last = fs::read_dir(killed.join("torn-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let last = last
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "log"))
+        .max()
+        .unwrap();
     let bytes = fs::read(&last).unwrap();
     fs::write(&last, &bytes[..bytes.len() - 5]).unwrap();
     let log = Log::open(&killed).unwrap();
@@ -138,17 +186,29 @@ fn values(partition: &Partition) -> Vec<Option<String>> {
     let mut reader = partition.read(..).unwrap();
     let mut values = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
-        values.push(record.value().map(|value| String::from_utf8_lossy(value).into_owned()));
+        values.push(
+            record
+                .value()
+                .map(|value| String::from_utf8_lossy(value).into_owned()),
+        );
     }
     values
 }
 
 #[test]
 fn a_brokers_directory_goes_back_to_the_broker() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     copy_dir(&fixture("clean/root"), dir.path());
-    let names = [("plain", 0), ("idempotent", 1), ("keyed", 3), ("deleted-records", 0), ("mixed-codecs", 0)];
+    let names = [
+        ("plain", 0),
+        ("idempotent", 1),
+        ("keyed", 3),
+        ("deleted-records", 0),
+        ("mixed-codecs", 0),
+    ];
     // The console consumer prints text; the others' keys are bytes of all kinds.
     let of_text = ["plain", "idempotent"];
     let expected: Vec<_> = {
@@ -158,7 +218,12 @@ fn a_brokers_directory_goes_back_to_the_broker() {
             for value in ["from", "annals"] {
                 partition.append(Record::new(value).key("k")).unwrap();
             }
-            (topic, number, partition.log_end_offset(), values(&partition))
+            (
+                topic,
+                number,
+                partition.log_end_offset(),
+                values(&partition),
+            )
         });
         log.maintain().unwrap();
         log.close().unwrap();
@@ -170,7 +235,11 @@ fn a_brokers_directory_goes_back_to_the_broker() {
     for (topic, number, end, values) in &expected {
         assert_eq!(broker.end_offset(topic, *number), Some(*end), "{topic}");
         if of_text.contains(topic) {
-            let read: Vec<_> = broker.read(topic, *number, values.len()).into_iter().map(|record| record.value).collect();
+            let read: Vec<_> = broker
+                .read(topic, *number, values.len())
+                .into_iter()
+                .map(|record| record.value)
+                .collect();
             assert_eq!(&read, values, "{topic}");
         }
     }
@@ -180,7 +249,11 @@ fn a_brokers_directory_goes_back_to_the_broker() {
     assert!(log.recovery().clean, "the broker closed in good order");
     for (topic, number, end, expected) in expected {
         let partition = log.topic(topic).unwrap().partition(number).unwrap();
-        assert_eq!((partition.log_end_offset(), values(&partition)), (end, expected), "{topic}");
+        assert_eq!(
+            (partition.log_end_offset(), values(&partition)),
+            (end, expected),
+            "{topic}"
+        );
         assert_eq!(partition.append("again").unwrap().offset, end);
     }
 }
@@ -198,11 +271,23 @@ fn records(partition: &Partition) -> Vec<(u64, Option<String>, Option<String>)> 
 
 #[test]
 fn a_broker_adopts_everything_that_was_done_to_a_partition() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
     busy_directory(&ours);
-    let names = ["codec-0", "codec-1", "codec-2", "codec-3", "codec-4", "appended", "truncated", "retained", "sent"];
+    let names = [
+        "codec-0",
+        "codec-1",
+        "codec-2",
+        "codec-3",
+        "codec-4",
+        "appended",
+        "truncated",
+        "retained",
+        "sent",
+    ];
     let log = Log::open_read_only(&ours).unwrap();
     let expected = names.map(|name| records(&log.topic(name).unwrap().partition(0).unwrap()));
     let broker = Broker::create(&tools, &theirs);
@@ -215,7 +300,9 @@ fn a_broker_adopts_everything_that_was_done_to_a_partition() {
     let check = |broker: &Broker| {
         for (name, expected) in names.iter().zip(&expected) {
             let read = broker.read(name, 0, expected.len()).into_iter();
-            let read: Vec<_> = read.map(|record| (record.offset, record.key, record.value)).collect();
+            let read: Vec<_> = read
+                .map(|record| (record.offset, record.key, record.value))
+                .collect();
             assert_eq!(&read, expected, "{name}");
         }
     };
@@ -233,13 +320,17 @@ fn a_broker_adopts_everything_that_was_done_to_a_partition() {
 
 #[test]
 fn a_broker_adopts_a_partition_of_ours() {
-    let Some(tools) = KafkaTools::find() else { return };
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
     let log = Log::open(&ours).unwrap();
     let partition = partition(&log, "moved", small());
     for number in 0..60 {
-        partition.append(Record::new(format!("value {number}")).key("k")).unwrap();
+        partition
+            .append(Record::new(format!("value {number}")).key("k"))
+            .unwrap();
     }
     assert!(partition.segments().len() > 1);
     let expected = values(&partition);
@@ -249,7 +340,11 @@ fn a_broker_adopts_a_partition_of_ours() {
     copy_dir(&ours.join("moved-0"), &theirs.join("moved-0"));
     fs::remove_file(theirs.join("moved-0/partition.metadata")).unwrap();
     broker.create_topic("moved", 1, &[("retention.ms", "-1")]);
-    let read: Vec<_> = broker.read("moved", 0, expected.len()).into_iter().map(|record| record.value).collect();
+    let read: Vec<_> = broker
+        .read("moved", 0, expected.len())
+        .into_iter()
+        .map(|record| record.value)
+        .collect();
     assert_eq!(read, expected);
     broker.stop();
 }

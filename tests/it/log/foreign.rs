@@ -1,4 +1,5 @@
-//! What a log's directory holds and no log has: it is left alone and reported, and a new log is not created around it.
+//! What a log's directory holds and no log has: it is left alone and reported, and a new log is not
+//! created around it.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,15 @@ use annals::{Error, Log, TopicConfig};
 use super::{assert_unchanged, one_partition, texts, tree};
 use crate::kafka::copy_dir;
 
-const DIRECTORIES: [&str; 7] = ["lost+found", "src", "backup", ".git", "orders", "orders-01", "backup-20240131"];
+const DIRECTORIES: [&str; 7] = [
+    "lost+found",
+    "src",
+    "backup",
+    ".git",
+    "orders",
+    "orders-01",
+    "backup-20240131",
+];
 const FILES: [&str; 4] = ["backup-20240131", "orders-0", "notes.txt", "orders.topics"];
 
 fn closed_log(dir: &Path) {
@@ -29,16 +38,29 @@ fn put(dir: &Path, name: &str, is_dir: bool) {
 
 #[test]
 fn a_log_opens_beside_foreign_entries_and_lists_them() {
-    for (name, is_dir) in DIRECTORIES.map(|name| (name, true)).into_iter().chain(FILES.map(|name| (name, false))) {
+    for (name, is_dir) in DIRECTORIES
+        .map(|name| (name, true))
+        .into_iter()
+        .chain(FILES.map(|name| (name, false)))
+    {
         let dir = tempfile::tempdir().unwrap();
         closed_log(dir.path());
         put(dir.path(), name, is_dir);
         let before = tree(dir.path());
-        for log in [Log::open(dir.path()).unwrap(), Log::open_read_only(dir.path()).unwrap()] {
-            assert_eq!(log.recovery().foreign, [dir.path().canonicalize().unwrap().join(name)]);
+        for log in [
+            Log::open(dir.path()).unwrap(),
+            Log::open_read_only(dir.path()).unwrap(),
+        ] {
+            assert_eq!(
+                log.recovery().foreign,
+                [dir.path().canonicalize().unwrap().join(name)]
+            );
             assert!(log.recovery().clean && !log.recovery().has_losses());
             assert_eq!(log.topics().len(), 1);
-            assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a"]);
+            assert_eq!(
+                texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+                ["a"]
+            );
             log.close().unwrap();
         }
         assert_unchanged(&before, &tree(dir.path()));
@@ -49,8 +71,12 @@ fn a_log_opens_beside_foreign_entries_and_lists_them() {
 fn files_of_a_log_and_of_a_broker_are_not_foreign() {
     let dir = tempfile::tempdir().unwrap();
     closed_log(dir.path());
-    for name in ["replication-offset-checkpoint.tmp", "bootstrap.checkpoint", "0123456789abcdef.tmp", "cleaner-offset-checkpoint"]
-    {
+    for name in [
+        "replication-offset-checkpoint.tmp",
+        "bootstrap.checkpoint",
+        "0123456789abcdef.tmp",
+        "cleaner-offset-checkpoint",
+    ] {
         fs::write(dir.path().join(name), "").unwrap();
     }
     let log = Log::open(dir.path()).unwrap();
@@ -59,14 +85,21 @@ fn files_of_a_log_and_of_a_broker_are_not_foreign() {
 
 #[test]
 fn a_log_is_not_created_around_foreign_entries() {
-    for (name, is_dir) in DIRECTORIES.map(|name| (name, true)).into_iter().chain(FILES.map(|name| (name, false))) {
+    for (name, is_dir) in DIRECTORIES
+        .map(|name| (name, true))
+        .into_iter()
+        .chain(FILES.map(|name| (name, false)))
+    {
         let dir = tempfile::tempdir().unwrap();
         put(dir.path(), name, is_dir);
         let before = tree(dir.path());
         match Log::open(dir.path()) {
             Err(error @ Error::NotALog { .. }) => {
                 let text = error.to_string();
-                assert!(text.contains(name) && text.contains("choose an empty or a new directory"), "{text}");
+                assert!(
+                    text.contains(name) && text.contains("choose an empty or a new directory"),
+                    "{text}"
+                );
             }
             other => panic!("{name}: {other:?}"),
         }
@@ -85,7 +118,10 @@ fn a_topic_is_not_created_over_a_foreign_entry() {
     let before = tree(dir.path());
     for name in ["backup", "other"] {
         let refused = log.open_topic(name, 3, TopicConfig::new());
-        assert!(matches!(&refused, Err(Error::Io { .. })), "{name}: {refused:?}");
+        assert!(
+            matches!(&refused, Err(Error::Io { .. })),
+            "{name}: {refused:?}"
+        );
         assert!(refused.unwrap_err().to_string().contains("move it away"));
     }
     assert_unchanged(&before, &tree(dir.path()));
@@ -104,7 +140,12 @@ fn a_copy_with_a_date_is_not_a_partition_of_the_topic() {
     copy_dir(&dir.path().join("t-0"), &dir.path().join("t-20240131"));
     put(dir.path(), "t-1", true);
     let log = Log::open(dir.path()).unwrap();
-    let foreign: Vec<_> = log.recovery().foreign.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    let foreign: Vec<_> = log
+        .recovery()
+        .foreign
+        .iter()
+        .map(|path| path.file_name().unwrap().to_str().unwrap())
+        .collect();
     assert_eq!(foreign, ["t-1", "t-20240131"]);
     let topic = log.topic("t").unwrap();
     assert_eq!(topic.partitions().len(), 1);
@@ -124,7 +165,10 @@ fn a_partition_that_follows_on_the_known_ones_is_adopted() {
     copy_dir(&dir.path().join("t-0"), &dir.path().join("t-1"));
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().foreign.is_empty());
-    assert_eq!(texts(&log.topic("t").unwrap().partition(1).unwrap()).unwrap(), ["a"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(1).unwrap()).unwrap(),
+        ["a"]
+    );
 }
 
 #[test]
@@ -135,11 +179,27 @@ fn a_directory_that_was_renamed_by_mistake_is_a_loss_and_is_listed() {
         fs::rename(dir.path().join("t-0"), dir.path().join(wrong)).unwrap();
         let log = Log::open(dir.path()).unwrap();
         assert!(log.recovery().has_losses(), "{wrong}");
-        assert_eq!(log.recovery().foreign.iter().any(|path| path.ends_with(wrong)), is_listed, "{wrong}");
-        assert!(log.open_topic("t", 1, TopicConfig::new()).unwrap_err().to_string().contains("put it back"));
+        assert_eq!(
+            log.recovery()
+                .foreign
+                .iter()
+                .any(|path| path.ends_with(wrong)),
+            is_listed,
+            "{wrong}"
+        );
+        assert!(
+            log.open_topic("t", 1, TopicConfig::new())
+                .unwrap_err()
+                .to_string()
+                .contains("put it back")
+        );
         log.close().unwrap();
         fs::rename(dir.path().join(wrong), dir.path().join("t-0")).unwrap();
         let log = Log::open(dir.path()).unwrap();
-        assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a"], "{wrong}");
+        assert_eq!(
+            texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+            ["a"],
+            "{wrong}"
+        );
     }
 }

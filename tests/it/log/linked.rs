@@ -11,7 +11,11 @@ use super::{one_partition, texts};
 fn linked() -> (tempfile::TempDir, tempfile::TempDir) {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let log = Log::open(dir.path()).unwrap();
-    one_partition(&log, "t").partition(0).unwrap().append_batch(["a", "b"]).unwrap();
+    one_partition(&log, "t")
+        .partition(0)
+        .unwrap()
+        .append_batch(["a", "b"])
+        .unwrap();
     log.close().unwrap();
     crate::kafka::copy_dir(&dir.path().join("t-0"), &elsewhere.path().join("t-0"));
     fs::remove_dir_all(dir.path().join("t-0")).unwrap();
@@ -27,11 +31,22 @@ fn is_empty(dir: &tempfile::TempDir) -> bool {
 fn deleting_a_topic_deletes_what_its_link_leads_to() {
     let (dir, elsewhere) = linked();
     let log = Log::open(dir.path()).unwrap();
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a", "b"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["a", "b"]
+    );
     log.delete_topic("t").unwrap();
     assert!(is_empty(&elsewhere));
-    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('t')), "{left:?}");
+    let left: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        !left
+            .iter()
+            .any(|name| name.to_string_lossy().starts_with('t')),
+        "{left:?}"
+    );
     one_partition(&log, "t").append("new").unwrap();
     assert!(is_empty(&elsewhere));
 }
@@ -56,7 +71,13 @@ fn a_delete_delay_holds_for_what_a_link_leads_to() {
     let (dir, elsewhere) = linked();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.topic("t").unwrap();
-    topic.update_config(TopicConfig::new().set("file.delete.delay.ms", "3600000").unwrap()).unwrap();
+    topic
+        .update_config(
+            TopicConfig::new()
+                .set("file.delete.delay.ms", "3600000")
+                .unwrap(),
+        )
+        .unwrap();
     log.delete_topic("t").unwrap();
     assert!(elsewhere.path().join("t-0").exists());
     log.close().unwrap();
@@ -70,22 +91,46 @@ fn segments_behind_a_link_are_deleted_by_retention() {
     let log = Log::open(dir.path()).unwrap();
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     partition.delete_records_before(2).unwrap();
-    assert!(!elsewhere.path().join("t-0/00000000000000000000.log").exists());
-    assert!(elsewhere.path().join("t-0/00000000000000000002.log").exists());
+    assert!(
+        !elsewhere
+            .path()
+            .join("t-0/00000000000000000000.log")
+            .exists()
+    );
+    assert!(
+        elsewhere
+            .path()
+            .join("t-0/00000000000000000002.log")
+            .exists()
+    );
 }
 
 /// As when the disk of the link is not mounted.
 #[test]
 fn a_link_that_leads_nowhere_is_a_loss_and_is_left_alone() {
     let (dir, elsewhere) = linked();
-    fs::rename(elsewhere.path().join("t-0"), elsewhere.path().join("hidden")).unwrap();
+    fs::rename(
+        elsewhere.path().join("t-0"),
+        elsewhere.path().join("hidden"),
+    )
+    .unwrap();
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().has_losses());
-    assert!(matches!(log.open_topic("t", 1, TopicConfig::new()), Err(Error::Io { .. })));
+    assert!(matches!(
+        log.open_topic("t", 1, TopicConfig::new()),
+        Err(Error::Io { .. })
+    ));
     log.close().unwrap();
     assert!(fs::symlink_metadata(dir.path().join("t-0")).is_ok_and(|link| link.is_symlink()));
-    fs::rename(elsewhere.path().join("hidden"), elsewhere.path().join("t-0")).unwrap();
+    fs::rename(
+        elsewhere.path().join("hidden"),
+        elsewhere.path().join("t-0"),
+    )
+    .unwrap();
     let log = Log::open(dir.path()).unwrap();
     assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a", "b"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["a", "b"]
+    );
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use annals::{Durability, Error, Log, ManualClock, MemoryDisk, Partition, Record, Timestamp, TopicConfig};
+use annals::{
+    Durability, Error, Log, ManualClock, MemoryDisk, Partition, Record, Timestamp, TopicConfig,
+};
 
 use super::{assert_unchanged, killed_copy, one_partition, texts, tree};
 
@@ -16,7 +18,10 @@ fn it_is_there_when_it_is_opened_again() {
     wal.append(("a", "1")).unwrap();
     wal.append(Record::tombstone("a")).unwrap();
     drop(wal);
-    assert!(root.join(".kafka_cleanshutdown").exists() && root.join("recovery-point-offset-checkpoint").exists());
+    assert!(
+        root.join(".kafka_cleanshutdown").exists()
+            && root.join("recovery-point-offset-checkpoint").exists()
+    );
     let wal = Partition::open(&root, TopicConfig::new()).unwrap();
     assert_eq!(wal.log_end_offset(), 2);
     let before = tree(&root);
@@ -28,7 +33,11 @@ fn it_is_there_when_it_is_opened_again() {
 #[test]
 fn the_name_of_its_directory_says_what_it_is() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, topic, partition) in [("orders-7", "orders", 7), ("a b", "a b", 0), ("x-01", "x-01", 0)] {
+    for (name, topic, partition) in [
+        ("orders-7", "orders", 7),
+        ("a b", "a b", 0),
+        ("x-01", "x-01", 0),
+    ] {
         let open = || Partition::open(dir.path().join(name), TopicConfig::new()).unwrap();
         let lone = open();
         assert_eq!((&*lone.id().topic, lone.id().partition), (topic, partition));
@@ -36,7 +45,11 @@ fn the_name_of_its_directory_says_what_it_is() {
         lone.delete_records_before(1).unwrap();
         drop(lone);
         let lone = open();
-        assert_eq!((lone.log_start_offset(), lone.log_end_offset()), (1, 3), "{name}");
+        assert_eq!(
+            (lone.log_start_offset(), lone.log_end_offset()),
+            (1, 3),
+            "{name}"
+        );
     }
 }
 
@@ -61,7 +74,13 @@ fn a_kill_loses_nothing() {
     let wal = Partition::open(dir.path().join("wal"), TopicConfig::new()).unwrap();
     wal.append_batch(["a", "b"]).unwrap();
     let copy = killed_copy(dir.path());
-    assert!(!copy.path().join("wal").join(".kafka_cleanshutdown").exists());
+    assert!(
+        !copy
+            .path()
+            .join("wal")
+            .join(".kafka_cleanshutdown")
+            .exists()
+    );
     let wal = Partition::open(copy.path().join("wal"), TopicConfig::new()).unwrap();
     assert_eq!(texts(&wal).unwrap(), ["a", "b"]);
 }
@@ -74,7 +93,10 @@ fn it_is_locked_while_a_handle_lives() {
     wal.append("a").unwrap();
     let reader = wal.read(..).unwrap();
     drop(wal);
-    assert!(matches!(Partition::open(&root, TopicConfig::new()), Err(Error::Locked { .. })));
+    assert!(matches!(
+        Partition::open(&root, TopicConfig::new()),
+        Err(Error::Locked { .. })
+    ));
     drop(reader);
     Partition::open(&root, TopicConfig::new()).unwrap();
 }
@@ -84,10 +106,20 @@ fn a_partition_of_a_log_is_left_as_the_log_wants_it() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.create_topic("t", 2, TopicConfig::new()).unwrap();
-    topic.partition(0).unwrap().append_batch(["a", "b", "c"]).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .append_batch(["a", "b", "c"])
+        .unwrap();
     topic.partition(1).unwrap().append("other").unwrap();
     let member = dir.path().join("t-0");
-    assert!(matches!(Partition::open(&member, TopicConfig::new()), Err(Error::Locked { .. })), "the log has it");
+    assert!(
+        matches!(
+            Partition::open(&member, TopicConfig::new()),
+            Err(Error::Locked { .. })
+        ),
+        "the log has it"
+    );
     log.close().unwrap();
     let lone = Partition::open(&member, TopicConfig::new()).unwrap();
     assert!(matches!(Log::open(dir.path()), Err(Error::Locked { .. })));
@@ -98,10 +130,17 @@ fn a_partition_of_a_log_is_left_as_the_log_wants_it() {
     drop(lone);
 
     let log = Log::open(dir.path()).unwrap();
-    assert!(log.recovery().clean && !log.recovery().has_losses(), "{:?}", log.recovery());
+    assert!(
+        log.recovery().clean && !log.recovery().has_losses(),
+        "{:?}",
+        log.recovery()
+    );
     let topic = log.topic("t").unwrap();
     let partition = topic.partition(0).unwrap();
-    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (2, 3));
+    assert_eq!(
+        (partition.log_start_offset(), partition.log_end_offset()),
+        (2, 3)
+    );
     assert_eq!(texts(&partition).unwrap(), ["c"]);
     assert_eq!(texts(&topic.partition(1).unwrap()).unwrap(), ["other"]);
 }
@@ -124,7 +163,13 @@ fn a_name_that_the_log_around_cannot_hold_is_refused() {
 fn everything_is_kept_unless_the_config_says_otherwise() {
     let disk = MemoryDisk::default();
     let clock = ManualClock::at(Timestamp::from_millis(1_600_000_000_000));
-    let open = |config| Log::builder("wal").storage(disk.clone()).clock(clock.clone()).open_partition(config).unwrap();
+    let open = |config| {
+        Log::builder("wal")
+            .storage(disk.clone())
+            .clock(clock.clone())
+            .open_partition(config)
+            .unwrap()
+    };
     open(TopicConfig::new()).append("old").unwrap();
     clock.advance(Duration::from_secs(400 * 24 * 3600));
     let wal = open(TopicConfig::new());
@@ -149,7 +194,9 @@ fn it_keeps_in_mind_that_no_offset_may_be_missing() {
     fs::remove_file(&gone.path).unwrap();
 
     let error = texts(&open(TopicConfig::new())).unwrap_err();
-    let Error::Corrupt(damage) = error else { panic!("{error}") };
+    let Error::Corrupt(damage) = error else {
+        panic!("{error}")
+    };
     assert_eq!(damage.offsets, gone.base_offset..gone.next_offset);
 
     // A partition of before that file, or one that may be compacted: gaps are legal from then on.
@@ -157,7 +204,9 @@ fn it_keeps_in_mind_that_no_offset_may_be_missing() {
     fs::remove_file(&note).unwrap();
     assert_eq!(texts(&open(TopicConfig::new())).unwrap().len(), 3);
     fs::write(&note, kept).unwrap();
-    drop(open(TopicConfig::new().cleanup_policy(annals::CleanupPolicy::Compact)));
+    drop(open(
+        TopicConfig::new().cleanup_policy(annals::CleanupPolicy::Compact),
+    ));
     assert_eq!(texts(&open(TopicConfig::new())).unwrap().len(), 3);
 }
 
@@ -172,12 +221,17 @@ fn a_broker_that_held_it_may_have_compacted_it() {
     wal.append("e").unwrap();
     let gone = wal.segments()[1].path.clone();
     drop(wal);
-    fs::write(root.join("partition.metadata"), "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ").unwrap();
+    fs::write(
+        root.join("partition.metadata"),
+        "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ",
+    )
+    .unwrap();
     fs::remove_file(gone).unwrap();
     assert_eq!(texts(&open()).unwrap(), ["a", "b", "e"]);
 }
 
-/// Its log start stood only in a checkpoint without a checksum: one flipped digit hid records, and nothing was told.
+/// Its log start stood only in a checkpoint without a checksum: one flipped digit hid records, and
+/// nothing was told.
 #[test]
 fn where_it_starts_stands_under_a_checksum() {
     let dir = tempfile::tempdir().unwrap();
@@ -210,7 +264,9 @@ fn that_all_its_segments_are_gone_is_told() {
     for _ in 0..2 {
         let wal = open();
         assert_eq!(wal.log_end_offset(), 3);
-        let Err(Error::Corrupt(damage)) = wal.append("d") else { panic!("offsets are given twice") };
+        let Err(Error::Corrupt(damage)) = wal.append("d") else {
+            panic!("offsets are given twice")
+        };
         assert_eq!(damage.offsets, 0..3);
         assert!(texts(&wal).unwrap_err().is_corruption());
     }
@@ -229,7 +285,11 @@ fn it_says_what_opening_it_found() {
     let path = wal.segments()[0].path.clone();
     assert_eq!(wal.recovery().bytes_scanned, 0, "it was created");
     drop(wal);
-    assert_eq!(open().recovery().bytes_scanned, 0, "it was closed in good order");
+    assert_eq!(
+        open().recovery().bytes_scanned,
+        0,
+        "it was closed in good order"
+    );
     fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
     let sound = fs::read(&path).unwrap();
     fs::write(&path, [&*sound, b"torn"].concat()).unwrap();
@@ -273,10 +333,19 @@ fn it_is_read_beside_its_writer() {
         wal.append(&*long).unwrap();
     }
     for offset in 3..8 {
-        assert_eq!(follower.next_record().unwrap().map(|record| record.offset()), Some(offset));
+        assert_eq!(
+            follower
+                .next_record()
+                .unwrap()
+                .map(|record| record.offset()),
+            Some(offset)
+        );
     }
     wal.delete_records_before(8).unwrap();
-    assert_eq!((reading.log_start_offset(), reading.log_end_offset()), (8, 8));
+    assert_eq!(
+        (reading.log_start_offset(), reading.log_end_offset()),
+        (8, 8)
+    );
     let before = tree(&root);
     for refused in [
         reading.append("x").map(drop),
@@ -331,7 +400,10 @@ fn what_is_no_partition_is_not_read_as_one() {
     fs::create_dir(dir.path().join("empty")).unwrap();
     for name in ["log", "empty"] {
         let refused = Partition::open_read_only(dir.path().join(name));
-        assert!(matches!(refused, Err(Error::NotALog { .. })), "{name}: {refused:?}");
+        assert!(
+            matches!(refused, Err(Error::NotALog { .. })),
+            "{name}: {refused:?}"
+        );
     }
     let absent = Partition::open_read_only(dir.path().join("absent"));
     assert!(matches!(absent, Err(Error::Io { .. })), "{absent:?}");

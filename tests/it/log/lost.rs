@@ -1,5 +1,5 @@
-//! Topics that lost their directories: a broker that was started on the log renamed them, or they are gone. This is reported as a
-//! loss with the way back, and no empty topic takes their place.
+//! Topics that lost their directories: a broker that was started on the log renamed them, or they
+//! are gone. This is reported as a loss with the way back, and no empty topic takes their place.
 
 use std::fs;
 use std::path::Path;
@@ -18,14 +18,24 @@ fn after_a_broker(dir: &Path) {
             fs::rename(&path, format!("{}.{STRAY}", path.display())).unwrap();
         }
     }
-    for name in ["recovery-point", "log-start-offset", "replication-offset", "cleaner-offset"] {
+    for name in [
+        "recovery-point",
+        "log-start-offset",
+        "replication-offset",
+        "cleaner-offset",
+    ] {
         let name = name.trim_end_matches("-offset");
         fs::write(dir.join(format!("{name}-offset-checkpoint")), "0\n0\n").unwrap();
     }
-    fs::write(dir.join(".kafka_cleanshutdown"), "{\"version\":0,\"brokerEpoch\":7}").unwrap();
+    fs::write(
+        dir.join(".kafka_cleanshutdown"),
+        "{\"version\":0,\"brokerEpoch\":7}",
+    )
+    .unwrap();
 }
 
-/// A log with topic `t` of two partitions, whose records below offset 1 are deleted, and a position of group `g`.
+/// A log with topic `t` of two partitions, whose records below offset 1 are deleted, and a position
+/// of group `g`.
 fn closed_log(dir: &Path) {
     let log = Log::open(dir).unwrap();
     let topic = log.create_topic("t", 2, TopicConfig::new()).unwrap();
@@ -33,12 +43,18 @@ fn closed_log(dir: &Path) {
         partition.append_batch(["a", "b", "c"]).unwrap();
         partition.delete_records_before(1).unwrap();
     }
-    log.consumer_group("g").unwrap().commit([(("t", 0).into(), 2.into())]).unwrap();
+    log.consumer_group("g")
+        .unwrap()
+        .commit([(("t", 0).into(), 2.into())])
+        .unwrap();
     log.close().unwrap();
 }
 
 fn committed(log: &Log) -> Result<Option<u64>, Error> {
-    let committed = log.consumer_group("g").unwrap().committed(&("t", 0).into())?;
+    let committed = log
+        .consumer_group("g")
+        .unwrap()
+        .committed(&("t", 0).into())?;
     Ok(committed.map(|committed| committed.offset))
 }
 
@@ -46,8 +62,15 @@ fn committed(log: &Log) -> Result<Option<u64>, Error> {
 fn assert_whole(dir: &Path) {
     let log = Log::open(dir).unwrap();
     assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
-    for partition in log.open_topic("t", 2, TopicConfig::new()).unwrap().partitions() {
-        assert_eq!((texts(&partition).unwrap(), partition.log_start_offset()), (vec!["b".into(), "c".into()], 1));
+    for partition in log
+        .open_topic("t", 2, TopicConfig::new())
+        .unwrap()
+        .partitions()
+    {
+        assert_eq!(
+            (texts(&partition).unwrap(), partition.log_start_offset()),
+            (vec!["b".into(), "c".into()], 1)
+        );
         assert_eq!(partition.append("d").unwrap().offset, 3);
         partition.truncate_to(3).unwrap();
     }
@@ -61,33 +84,62 @@ fn what_a_broker_set_aside_is_a_loss_until_it_is_renamed_back() {
     closed_log(dir.path());
     after_a_broker(dir.path());
     let before = tree(dir.path());
-    for log in [Log::open(dir.path()).unwrap(), Log::open_read_only(dir.path()).unwrap()] {
+    for log in [
+        Log::open(dir.path()).unwrap(),
+        Log::open_read_only(dir.path()).unwrap(),
+    ] {
         assert!(log.recovery().has_losses());
-        let lost: Vec<_> = log.recovery().partitions.iter().map(|(id, _)| id.to_string()).collect();
+        let lost: Vec<_> = log
+            .recovery()
+            .partitions
+            .iter()
+            .map(|(id, _)| id.to_string())
+            .collect();
         assert_eq!(lost, ["__consumer_offsets-0", "t-0", "t-1"]);
         for (id, report) in &log.recovery().partitions {
             let text = report.damage.as_ref().unwrap().to_string();
             assert!(
-                text.contains(&format!("renamed it to `{id}.{STRAY}`: close the log and rename it back to `{id}`")),
+                text.contains(&format!(
+                    "renamed it to `{id}.{STRAY}`: close the log and rename it back to `{id}`"
+                )),
                 "{text}"
             );
         }
-        for refused in [log.open_topic("t", 2, TopicConfig::new()).map(drop), log.topic("t").unwrap().append("x").map(drop)] {
+        for refused in [
+            log.open_topic("t", 2, TopicConfig::new()).map(drop),
+            log.topic("t").unwrap().append("x").map(drop),
+        ] {
             assert!(refused.unwrap_err().to_string().contains("rename it back"));
         }
-        assert!(committed(&log).unwrap_err().to_string().contains("rename it back"), "not a group that never committed");
+        assert!(
+            committed(&log)
+                .unwrap_err()
+                .to_string()
+                .contains("rename it back"),
+            "not a group that never committed"
+        );
         log.close().unwrap();
     }
-    assert_eq!(tree(dir.path()).into_keys().collect::<Vec<_>>(), before.into_keys().collect::<Vec<_>>());
+    assert_eq!(
+        tree(dir.path()).into_keys().collect::<Vec<_>>(),
+        before.into_keys().collect::<Vec<_>>()
+    );
 
     // Other topics are of use, and what is lost is not forgotten meanwhile.
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "other").append("x").unwrap();
-    assert!(matches!(log.create_topic("t", 2, TopicConfig::new()), Err(Error::TopicExists(_))));
+    assert!(matches!(
+        log.create_topic("t", 2, TopicConfig::new()),
+        Err(Error::TopicExists(_))
+    ));
     log.close().unwrap();
     assert!(Log::open(dir.path()).unwrap().recovery().has_losses());
     for name in ["t-0", "t-1", "__consumer_offsets-0"] {
-        fs::rename(dir.path().join(format!("{name}.{STRAY}")), dir.path().join(name)).unwrap();
+        fs::rename(
+            dir.path().join(format!("{name}.{STRAY}")),
+            dir.path().join(name),
+        )
+        .unwrap();
     }
     assert_whole(dir.path());
 }
@@ -98,7 +150,11 @@ fn what_is_renamed_back_at_once_has_its_log_start() {
     closed_log(dir.path());
     after_a_broker(dir.path());
     for name in ["t-0", "t-1", "__consumer_offsets-0"] {
-        fs::rename(dir.path().join(format!("{name}.{STRAY}")), dir.path().join(name)).unwrap();
+        fs::rename(
+            dir.path().join(format!("{name}.{STRAY}")),
+            dir.path().join(name),
+        )
+        .unwrap();
     }
     assert_whole(dir.path());
 }
@@ -113,11 +169,26 @@ fn what_was_set_aside_is_a_loss_without_a_topic_file_too() {
         fs::remove_file(dir.path().join(name)).unwrap();
     }
     let log = Log::open(dir.path()).unwrap();
-    assert_eq!(log.recovery().partitions.iter().filter(|(_, report)| report.damage.is_some()).count(), 3);
-    assert!(log.open_topic("t", 2, TopicConfig::new()).unwrap_err().to_string().contains("rename it back"));
+    assert_eq!(
+        log.recovery()
+            .partitions
+            .iter()
+            .filter(|(_, report)| report.damage.is_some())
+            .count(),
+        3
+    );
+    assert!(
+        log.open_topic("t", 2, TopicConfig::new())
+            .unwrap_err()
+            .to_string()
+            .contains("rename it back")
+    );
     assert!(committed(&log).is_err());
     log.delete_topic("t").unwrap();
-    assert!(dir.path().join(format!("t-0.{STRAY}")).exists(), "what a broker set aside is never deleted");
+    assert!(
+        dir.path().join(format!("t-0.{STRAY}")).exists(),
+        "what a broker set aside is never deleted"
+    );
 }
 
 /// Earlier versions created an empty topic over it.
@@ -129,7 +200,11 @@ fn what_was_set_aside_is_a_loss_although_another_took_its_place() {
     log.close().unwrap();
     after_a_broker(dir.path());
     fs::remove_file(dir.path().join("t.topic")).unwrap();
-    fs::rename(dir.path().join(format!("t-0.{STRAY}")), dir.path().join("kept")).unwrap();
+    fs::rename(
+        dir.path().join(format!("t-0.{STRAY}")),
+        dir.path().join("kept"),
+    )
+    .unwrap();
     fs::remove_file(dir.path().join("replication-offset-checkpoint")).unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t").append("new").unwrap();
@@ -139,14 +214,25 @@ fn what_was_set_aside_is_a_loss_although_another_took_its_place() {
 
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().clean && log.recovery().has_losses());
-    let [(id, report)] = &*log.recovery().partitions else { panic!("{:?}", log.recovery()) };
+    let [(id, report)] = &*log.recovery().partitions else {
+        panic!("{:?}", log.recovery())
+    };
     let text = report.damage.as_ref().unwrap().to_string();
-    assert!(id.to_string() == "t-0" && text.contains(STRAY) && text.contains("move it out of the log"), "{text}");
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["new"]);
+    assert!(
+        id.to_string() == "t-0" && text.contains(STRAY) && text.contains("move it out of the log"),
+        "{text}"
+    );
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["new"]
+    );
     log.close().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     fs::rename(&stray, elsewhere.path().join("t-0")).unwrap();
-    assert_eq!(texts(&Partition::open(elsewhere.path().join("t-0"), TopicConfig::new()).unwrap()).unwrap(), ["old"]);
+    assert_eq!(
+        texts(&Partition::open(elsewhere.path().join("t-0"), TopicConfig::new()).unwrap()).unwrap(),
+        ["old"]
+    );
     assert!(!Log::open(dir.path()).unwrap().recovery().has_losses());
 }
 
@@ -159,7 +245,11 @@ fn a_topic_without_any_directory_is_a_loss() {
         if broker_since {
             after_a_broker(dir.path());
             for name in ["t-0", "t-1", "__consumer_offsets-0"] {
-                fs::rename(dir.path().join(format!("{name}.{STRAY}")), dir.path().join(name)).unwrap();
+                fs::rename(
+                    dir.path().join(format!("{name}.{STRAY}")),
+                    dir.path().join(name),
+                )
+                .unwrap();
             }
         } else {
             // What a damaged or missing checkpoint says nothing of is known by the topic file.
@@ -171,10 +261,18 @@ fn a_topic_without_any_directory_is_a_loss() {
         let log = Log::open(dir.path()).unwrap();
         assert!(log.recovery().has_losses(), "{broker_since}");
         let refused = log.open_topic("t", 2, TopicConfig::new()).unwrap_err();
-        assert!(refused.to_string().contains("put it back, or delete the topic"), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .contains("put it back, or delete the topic"),
+            "{refused}"
+        );
         one_partition(&log, "other").append("x").unwrap();
         drop(log);
-        assert!(Log::open(dir.path()).unwrap().recovery().has_losses(), "still");
+        assert!(
+            Log::open(dir.path()).unwrap().recovery().has_losses(),
+            "still"
+        );
         for name in ["t-0", "t-1"] {
             fs::rename(kept.path().join(name), dir.path().join(name)).unwrap();
         }

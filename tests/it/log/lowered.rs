@@ -1,5 +1,5 @@
-//! Positions above the end of their partition are lowered whenever a log is opened, also one that was closed in good order:
-//! records that take these offsets must be delivered.
+//! Positions above the end of their partition are lowered whenever a log is opened, also one that
+//! was closed in good order: records that take these offsets must be delivered.
 
 use std::fs;
 use std::path::Path;
@@ -12,8 +12,15 @@ use crate::kafka::copy_dir;
 /// A log whose topic `t` has the records 0 to 4, of which group `g` has read `committed`.
 fn closed_log(dir: &Path, committed: u64) {
     let log = Log::open(dir).unwrap();
-    one_partition(&log, "t").partition(0).unwrap().append_batch(["0", "1", "2", "3", "4"]).unwrap();
-    log.consumer_group("g").unwrap().commit([(("t", 0).into(), committed.into())]).unwrap();
+    one_partition(&log, "t")
+        .partition(0)
+        .unwrap()
+        .append_batch(["0", "1", "2", "3", "4"])
+        .unwrap();
+    log.consumer_group("g")
+        .unwrap()
+        .commit([(("t", 0).into(), committed.into())])
+        .unwrap();
     log.close().unwrap();
 }
 
@@ -24,21 +31,46 @@ fn alone(dir: &Path) -> Partition {
 /// What was lowered, and where the group is then, also after the next opening.
 #[track_caller]
 fn opened(dir: &Path) -> (Vec<(u64, u64)>, u64) {
-    let committed = |log: &Log| log.consumer_group("g").unwrap().committed(&("t", 0).into()).unwrap().unwrap().offset;
+    let committed = |log: &Log| {
+        log.consumer_group("g")
+            .unwrap()
+            .committed(&("t", 0).into())
+            .unwrap()
+            .unwrap()
+            .offset
+    };
     let log = Log::open(dir).unwrap();
-    assert!(log.recovery().clean && !log.recovery().has_losses(), "{:?}", log.recovery());
-    let lowered = log.recovery().lowered_commits.iter().map(|LoweredCommit { from, to, .. }| (*from, *to)).collect();
+    assert!(
+        log.recovery().clean && !log.recovery().has_losses(),
+        "{:?}",
+        log.recovery()
+    );
+    let lowered = log
+        .recovery()
+        .lowered_commits
+        .iter()
+        .map(|LoweredCommit { from, to, .. }| (*from, *to))
+        .collect();
     let position = committed(&log);
     log.close().unwrap();
     let log = Log::open(dir).unwrap();
-    assert!(log.recovery().lowered_commits.is_empty(), "{:?}", log.recovery());
+    assert!(
+        log.recovery().lowered_commits.is_empty(),
+        "{:?}",
+        log.recovery()
+    );
     assert_eq!(committed(&log), position);
     (lowered, position)
 }
 
 #[test]
 fn a_cut_by_a_partition_that_is_opened_alone_lowers_positions() {
-    for (committed, expected) in [(5, (vec![(5, 2)], 2)), (3, (vec![(3, 2)], 2)), (2, (vec![], 2)), (1, (vec![], 1))] {
+    for (committed, expected) in [
+        (5, (vec![(5, 2)], 2)),
+        (3, (vec![(3, 2)], 2)),
+        (2, (vec![], 2)),
+        (1, (vec![], 1)),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         closed_log(dir.path(), committed);
         alone(dir.path()).truncate_to(2).unwrap();
@@ -82,7 +114,10 @@ fn a_partition_that_was_exchanged_for_a_shorter_one_lowers_positions() {
     let (dir, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     closed_log(dir.path(), 5);
     copy_dir(&dir.path().join("t-0"), &older.path().join("t-0"));
-    Partition::open(older.path().join("t-0"), TopicConfig::new()).unwrap().truncate_to(3).unwrap();
+    Partition::open(older.path().join("t-0"), TopicConfig::new())
+        .unwrap()
+        .truncate_to(3)
+        .unwrap();
     fs::remove_dir_all(dir.path().join("t-0")).unwrap();
     copy_dir(&older.path().join("t-0"), &dir.path().join("t-0"));
     fs::remove_file(dir.path().join("recovery-point-offset-checkpoint")).unwrap();

@@ -24,7 +24,10 @@ pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
 #[track_caller]
 fn assert_unchanged(before: &Tree, after: &Tree) {
     let paths: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    let changed: Vec<_> = paths.into_iter().filter(|path| before.get(*path) != after.get(*path)).collect();
+    let changed: Vec<_> = paths
+        .into_iter()
+        .filter(|path| before.get(*path) != after.get(*path))
+        .collect();
     assert!(changed.is_empty(), "changed: {changed:?}");
 }
 
@@ -58,7 +61,8 @@ fn one_partition(log: &Log, name: &str) -> Topic {
     log.open_topic(name, 1, TopicConfig::new()).unwrap()
 }
 
-/// Leaves the directory as a process does that was killed: nothing is flushed, the lock dies with it.
+/// Leaves the directory as a process does that was killed: nothing is flushed, the lock dies with
+/// it.
 ///
 /// The log stays open in this process, so what is left behind is copied.
 fn killed_copy(dir: &Path) -> tempfile::TempDir {

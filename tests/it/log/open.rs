@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use annals::{
-    CleanupPolicy, Durability, Error, Isolation, Log, LogConfig, ManualClock, MemoryDisk, ReadOptions, Timestamp, TopicConfig,
+    CleanupPolicy, Durability, Error, Isolation, Log, LogConfig, ManualClock, MemoryDisk,
+    ReadOptions, Timestamp, TopicConfig,
 };
 
 use super::{assert_unchanged, killed_copy, one_partition, texts, tree};
@@ -20,17 +21,34 @@ fn what_was_written_is_there_when_the_log_is_opened_again() {
     let root = dir.path().join("new").join("data");
     let log = Log::open(&root).unwrap();
     assert!(log.recovery().clean && !log.recovery().has_losses());
-    let orders = log.create_topic("orders", 3, TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    let orders = log
+        .create_topic(
+            "orders",
+            3,
+            TopicConfig::new().cleanup_policy(CleanupPolicy::Compact),
+        )
+        .unwrap();
     let id = orders.id();
     let written = orders.append(("order-42", "paid")).unwrap();
-    assert_eq!((written.partition, written.offset), (0, 0), "order-42 hashes to 0 of 3");
+    assert_eq!(
+        (written.partition, written.offset),
+        (0, 0),
+        "order-42 hashes to 0 of 3"
+    );
     log.close().unwrap();
 
     let log = Log::open(&root).unwrap();
-    assert!(log.recovery().clean && log.recovery().partitions.is_empty(), "{:?}", log.recovery());
+    assert!(
+        log.recovery().clean && log.recovery().partitions.is_empty(),
+        "{:?}",
+        log.recovery()
+    );
     let orders = log.open_topic("orders", 99, TopicConfig::new()).unwrap();
     assert_eq!(orders.partitions().len(), 3, "the stored topic as it is");
-    assert_eq!(orders.config(), TopicConfig::new().cleanup_policy(CleanupPolicy::Compact));
+    assert_eq!(
+        orders.config(),
+        TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)
+    );
     assert_eq!(orders.id(), id);
     assert_eq!(id.unwrap().len(), 22);
     assert_eq!(texts(&orders.partition_for(b"order-42")).unwrap(), ["paid"]);
@@ -45,7 +63,10 @@ fn the_marker_stands_only_while_the_log_is_whole() {
     let topic = one_partition(&log, "t");
     assert!(!marker.exists());
     log.close().unwrap();
-    assert_eq!(fs::read_to_string(&marker).unwrap(), "{\"version\":0,\"brokerEpoch\":-1}");
+    assert_eq!(
+        fs::read_to_string(&marker).unwrap(),
+        "{\"version\":0,\"brokerEpoch\":-1}"
+    );
     drop(topic);
 
     let log = Log::open(dir.path()).unwrap();
@@ -59,7 +80,10 @@ fn the_marker_stands_only_while_the_log_is_whole() {
 
     let log = Log::open(left_by_a_kill.path()).unwrap();
     assert!(!log.recovery().clean);
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["a"]
+    );
 }
 
 #[test]
@@ -70,7 +94,10 @@ fn a_clean_log_that_nobody_writes_to_stays_byte_for_byte() {
     log.close().unwrap();
     let before = tree(dir.path());
     let log = Log::open(dir.path()).unwrap();
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["a"]
+    );
     log.flush().unwrap();
     log.close().unwrap();
     assert_unchanged(&before, &tree(dir.path()));
@@ -84,7 +111,11 @@ fn a_brokers_directory_that_nobody_writes_to_stays_byte_for_byte() {
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().clean);
     let plain = log.topic("plain").unwrap();
-    assert_eq!(plain.config().get("retention.ms").as_deref(), Some("-1"), "nothing expires");
+    assert_eq!(
+        plain.config().get("retention.ms").as_deref(),
+        Some("-1"),
+        "nothing expires"
+    );
     log.maintain().unwrap();
     log.close().unwrap();
     let (mut before, mut after) = (before, tree(dir.path()));
@@ -109,11 +140,28 @@ fn a_brokers_directory_is_ours_from_the_first_write_on() {
     let deleted = log.topic("deleted-records").unwrap().partition(0).unwrap();
     assert_eq!(deleted.log_start_offset(), 37);
     log.close().unwrap();
-    assert_eq!(fs::read(dir.path().join("cleaner-offset-checkpoint")).unwrap(), cleaner);
+    assert_eq!(
+        fs::read(dir.path().join("cleaner-offset-checkpoint")).unwrap(),
+        cleaner
+    );
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().clean);
-    assert_eq!(log.topic("deleted-records").unwrap().partition(0).unwrap().log_start_offset(), 37);
-    assert_eq!(log.topic("plain").unwrap().partition(0).unwrap().log_end_offset(), end + 1);
+    assert_eq!(
+        log.topic("deleted-records")
+            .unwrap()
+            .partition(0)
+            .unwrap()
+            .log_start_offset(),
+        37
+    );
+    assert_eq!(
+        log.topic("plain")
+            .unwrap()
+            .partition(0)
+            .unwrap()
+            .log_end_offset(),
+        end + 1
+    );
 }
 
 #[test]
@@ -121,11 +169,20 @@ fn what_a_killed_broker_left_is_recovered() {
     let dir = tempfile::tempdir().unwrap();
     copy_dir(&fixture("killed/root"), dir.path());
     let log = Log::open(dir.path()).unwrap();
-    assert!(!log.recovery().clean && !log.recovery().has_losses(), "{:?}", log.recovery());
+    assert!(
+        !log.recovery().clean && !log.recovery().has_losses(),
+        "{:?}",
+        log.recovery()
+    );
     for topic in log.topics() {
         for partition in topic.partitions() {
             let end = partition.log_end_offset();
-            assert_eq!(partition.append(("k", "ours")).unwrap().offset, end, "{}", partition.id());
+            assert_eq!(
+                partition.append(("k", "ours")).unwrap().offset,
+                end,
+                "{}",
+                partition.id()
+            );
         }
     }
     log.close().unwrap();
@@ -135,8 +192,15 @@ fn what_a_killed_broker_left_is_recovered() {
         for partition in topic.partitions() {
             // One of them has a transaction that is still open.
             let all = ReadOptions::new().isolation(Isolation::ReadUncommitted);
-            let mut last = partition.read_with(partition.log_end_offset() - 1.., all).unwrap();
-            assert_eq!(last.next_record().unwrap().unwrap().text(), "ours", "{}", partition.id());
+            let mut last = partition
+                .read_with(partition.log_end_offset() - 1.., all)
+                .unwrap();
+            assert_eq!(
+                last.next_record().unwrap().unwrap().text(),
+                "ours",
+                "{}",
+                partition.id()
+            );
         }
     }
 }
@@ -148,12 +212,17 @@ fn a_config_for_a_brokers_topic_keeps_its_records() {
     let log = Log::open(dir.path()).unwrap();
     let plain = log.topic("plain").unwrap();
     let id = plain.id();
-    plain.update_config(TopicConfig::new().max_message_bytes(4096)).unwrap();
+    plain
+        .update_config(TopicConfig::new().max_message_bytes(4096))
+        .unwrap();
     log.close().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let plain = log.topic("plain").unwrap();
     assert_eq!(plain.id(), id);
-    assert_eq!(plain.config().get("max.message.bytes").as_deref(), Some("4096"));
+    assert_eq!(
+        plain.config().get("max.message.bytes").as_deref(),
+        Some("4096")
+    );
     assert_eq!(plain.config().get("retention.ms").as_deref(), Some("-1"));
     assert_eq!(log.maintain().unwrap().segments_deleted, 0);
 }
@@ -185,7 +254,13 @@ fn a_second_opener_is_refused_until_the_first_has_closed() {
         Err(error @ Error::Locked { .. }) => {
             let text = error.to_string();
             let dir = dir.path().canonicalize().unwrap();
-            assert!(text.starts_with(&format!("{} is open in this process already", dir.display())), "{text}");
+            assert!(
+                text.starts_with(&format!(
+                    "{} is open in this process already",
+                    dir.display()
+                )),
+                "{text}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -194,7 +269,10 @@ fn a_second_opener_is_refused_until_the_first_has_closed() {
     let clone = log.clone();
     log.close().unwrap();
     let again = Log::open(dir.path()).unwrap();
-    assert!(matches!(topic.append("a"), Err(Error::Closed)), "the old handles are of no use");
+    assert!(
+        matches!(topic.append("a"), Err(Error::Closed)),
+        "the old handles are of no use"
+    );
     clone.close().unwrap();
     again.topic("t").unwrap().append("a").unwrap();
 }
@@ -202,11 +280,16 @@ fn a_second_opener_is_refused_until_the_first_has_closed() {
 #[test]
 fn the_last_handle_closes() {
     let dir = tempfile::tempdir().unwrap();
-    let partition = one_partition(&Log::open(dir.path()).unwrap(), "t").partition(0).unwrap();
+    let partition = one_partition(&Log::open(dir.path()).unwrap(), "t")
+        .partition(0)
+        .unwrap();
     partition.append("a").unwrap();
     let reader = partition.read(..).unwrap();
     drop(partition);
-    assert!(matches!(Log::open(dir.path()), Err(Error::Locked { .. })), "a reader is a handle");
+    assert!(
+        matches!(Log::open(dir.path()), Err(Error::Locked { .. })),
+        "a reader is a handle"
+    );
     drop(reader);
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().clean);
@@ -221,7 +304,8 @@ fn a_closed_log_refuses_everything() {
     let batch = partition.read(..).unwrap().next().unwrap().unwrap();
     let clone = log.clone();
     log.close().unwrap();
-    let is_closed = |result: Result<(), Error>| assert!(matches!(result, Err(Error::Closed)), "{result:?}");
+    let is_closed =
+        |result: Result<(), Error>| assert!(matches!(result, Err(Error::Closed)), "{result:?}");
     is_closed(topic.append("b").map(drop));
     is_closed(partition.append("b").map(drop));
     is_closed(partition.read(..).map(drop));
@@ -234,7 +318,11 @@ fn a_closed_log_refuses_everything() {
     is_closed(clone.delete_topic("t"));
     is_closed(clone.flush());
     is_closed(clone.maintain().map(drop));
-    assert_eq!(batch.iter().next().unwrap().unwrap().text(), "a", "what was handed out stays readable");
+    assert_eq!(
+        batch.iter().next().unwrap().unwrap().text(),
+        "a",
+        "what was handed out stays readable"
+    );
     clone.close().unwrap();
 }
 
@@ -261,7 +349,11 @@ fn background_work_moves_the_recovery_point() {
     let checkpoint = dir.path().join("recovery-point-offset-checkpoint");
     let until = Instant::now() + Duration::from_secs(10);
     while fs::read_to_string(&checkpoint).unwrap_or_default() != "0\n1\nt 0 1\n" {
-        assert!(Instant::now() < until, "{:?}", fs::read_to_string(&checkpoint));
+        assert!(
+            Instant::now() < until,
+            "{:?}",
+            fs::read_to_string(&checkpoint)
+        );
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -274,11 +366,17 @@ fn a_topic_is_flushed_by_its_own_time_and_count() {
     let config = TopicConfig::new().index_interval_bytes(1);
     // An index goes to its file with a flush.
     let is_flushed = |topic: &str| {
-        let index = dir.path().join(format!("{topic}-0/00000000000000000000.index"));
+        let index = dir
+            .path()
+            .join(format!("{topic}-0/00000000000000000000.index"));
         fs::metadata(index).is_ok_and(|metadata| metadata.len() > 0)
     };
     let append_some = |topic: &str, config: TopicConfig| {
-        let partition = log.create_topic(topic, 1, config).unwrap().partition(0).unwrap();
+        let partition = log
+            .create_topic(topic, 1, config)
+            .unwrap()
+            .partition(0)
+            .unwrap();
         for _ in 0..5 {
             partition.append("x").unwrap();
         }
@@ -307,7 +405,10 @@ fn a_kill_after_a_cut_finds_no_loss() {
     let log = Log::open(copy.path()).unwrap();
     assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     let partition = log.topic("t").unwrap().partition(0).unwrap();
-    assert_eq!((partition.log_end_offset(), texts(&partition).unwrap().len()), (50, 50));
+    assert_eq!(
+        (partition.log_end_offset(), texts(&partition).unwrap().len()),
+        (50, 50)
+    );
     assert_eq!(partition.append("y").unwrap().offset, 50);
 }
 
@@ -320,28 +421,49 @@ fn deleted_records_do_not_come_back_after_a_kill() {
     assert_eq!(partition.delete_records_before(2).unwrap(), 2);
     let copy = killed_copy(dir.path());
     // No checksum covers Kafka's own checkpoint: the topic file is believed.
-    fs::write(copy.path().join("log-start-offset-checkpoint"), "0\n1\nt 0 1\n").unwrap();
+    fs::write(
+        copy.path().join("log-start-offset-checkpoint"),
+        "0\n1\nt 0 1\n",
+    )
+    .unwrap();
     let log = Log::open(copy.path()).unwrap();
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["c"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["c"]
+    );
 }
 
 #[test]
 fn a_log_whose_clock_stands_starts_no_thread_and_maintain_does_its_work() {
     let disk = MemoryDisk::default();
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-    let log = Log::builder("data").storage(disk.clone()).clock(clock).open().unwrap();
+    let log = Log::builder("data")
+        .storage(disk.clone())
+        .clock(clock)
+        .open()
+        .unwrap();
     one_partition(&log, "t").append("a").unwrap();
     log.maintain().unwrap();
     log.close().unwrap();
     let log = Log::builder("data").storage(disk).open().unwrap();
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["a"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["a"]
+    );
 }
 
 #[test]
 fn a_log_in_memory_is_a_log() {
     let log = Log::in_memory();
     let topic = one_partition(&log, "t");
-    assert_eq!(topic.with_durability(Durability::Synced).append("a").unwrap().offset, 0);
+    assert_eq!(
+        topic
+            .with_durability(Durability::Synced)
+            .append("a")
+            .unwrap()
+            .offset,
+        0
+    );
     assert_eq!(topic.append("b").unwrap().offset, 1);
     assert_eq!(texts(&topic.partition(0).unwrap()).unwrap(), ["a", "b"]);
     let other = Log::in_memory();
@@ -355,13 +477,22 @@ const VICTIM: &str = "ANNALS_TEST_VICTIM";
 fn a_killed_process_loses_nothing_that_was_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "log::open::the_victim", "--nocapture", "--include-ignored"])
+        .args([
+            "--exact",
+            "log::open::the_victim",
+            "--nocapture",
+            "--include-ignored",
+        ])
         .env(VICTIM, dir.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(|line| line.unwrap());
-    let offsets = lines.by_ref().filter_map(|line| line.strip_prefix("offset ")?.parse().ok());
+    let mut lines = BufReader::new(victim.stdout.take().unwrap())
+        .lines()
+        .map(|line| line.unwrap());
+    let offsets = lines
+        .by_ref()
+        .filter_map(|line| line.strip_prefix("offset ")?.parse().ok());
     let acknowledged: Vec<u64> = offsets.take(500).collect();
     let locked = Log::open(dir.path());
     assert!(matches!(locked, Err(Error::Locked { .. })), "{locked:?}");
@@ -369,7 +500,11 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
     victim.wait().unwrap();
 
     let log = Log::open(dir.path()).unwrap();
-    assert!(!log.recovery().clean && !log.recovery().has_losses(), "{:?}", log.recovery());
+    assert!(
+        !log.recovery().clean && !log.recovery().has_losses(),
+        "{:?}",
+        log.recovery()
+    );
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     let end = partition.log_end_offset();
     assert!(end > *acknowledged.last().unwrap());
@@ -382,7 +517,9 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
 #[test]
 #[ignore = "runs in the process that another test kills"]
 fn the_victim() {
-    let Some(dir) = std::env::var_os(VICTIM) else { return };
+    let Some(dir) = std::env::var_os(VICTIM) else {
+        return;
+    };
     let log = Log::open(dir).unwrap();
     let topic = one_partition(&log, "t");
     for number in 0.. {

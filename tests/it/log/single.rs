@@ -1,5 +1,5 @@
-//! The directory of a single partition is not a log, and a log is not a partition: whoever mixes them up is told, and nothing
-//! changes.
+//! The directory of a single partition is not a log, and a log is not a partition: whoever mixes
+//! them up is told, and nothing changes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,10 @@ use crate::kafka::{copy_dir, fixture};
 type Stamped = BTreeMap<PathBuf, (Option<Vec<u8>>, SystemTime)>;
 
 fn stamped(dir: &Path) -> Stamped {
-    let mut found: Stamped = tree(dir).into_iter().map(|(path, bytes)| (path.clone(), (bytes, modified(&path)))).collect();
+    let mut found: Stamped = tree(dir)
+        .into_iter()
+        .map(|(path, bytes)| (path.clone(), (bytes, modified(&path))))
+        .collect();
     found.insert(dir.to_owned(), (None, modified(dir)));
     found
 }
@@ -34,7 +37,11 @@ fn assert_refused(dir: &Path, advice: &str, opens: &[Open<'_>]) {
     for open in opens {
         match open(dir) {
             Some(Error::NotALog { path, reason, .. }) => {
-                assert!(path == dir || path == dir.canonicalize().unwrap(), "{}", path.display());
+                assert!(
+                    path == dir || path == dir.canonicalize().unwrap(),
+                    "{}",
+                    path.display()
+                );
                 assert!(reason.contains(advice), "{reason}");
             }
             other => panic!("{other:?}"),
@@ -47,13 +54,21 @@ fn assert_refused(dir: &Path, advice: &str, opens: &[Open<'_>]) {
 fn assert_single(dir: &Path) {
     let open = |dir: &Path| Log::open(dir).err();
     let open_read_only = |dir: &Path| Log::open_read_only(dir).err();
-    assert_refused(dir, "this is a single partition: use `Partition::open`", &[&open, &open_read_only]);
+    assert_refused(
+        dir,
+        "this is a single partition: use `Partition::open`",
+        &[&open, &open_read_only],
+    );
 }
 
 #[track_caller]
 fn assert_whole(dir: &Path) {
     let open = |dir: &Path| Partition::open(dir, TopicConfig::new()).err();
-    assert_refused(dir, "this is a whole log, not one of its partitions: use `Log::open`", &[&open]);
+    assert_refused(
+        dir,
+        "this is a whole log, not one of its partitions: use `Log::open`",
+        &[&open],
+    );
 }
 
 #[test]
@@ -104,10 +119,20 @@ fn a_log_is_not_opened_as_a_partition() {
 fn a_partition_with_the_identity_of_a_log_is_still_a_partition() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
-    Partition::open(&root, TopicConfig::new()).unwrap().append("a").unwrap();
-    fs::write(root.join("meta.properties"), "version=1\ncluster.id=AAECAwQFBgcICQoLDA0ODw\nnode.id=1\n").unwrap();
+    Partition::open(&root, TopicConfig::new())
+        .unwrap()
+        .append("a")
+        .unwrap();
+    fs::write(
+        root.join("meta.properties"),
+        "version=1\ncluster.id=AAECAwQFBgcICQoLDA0ODw\nnode.id=1\n",
+    )
+    .unwrap();
     assert_single(&root);
-    assert_eq!(texts(&Partition::open(&root, TopicConfig::new()).unwrap()).unwrap(), ["a"]);
+    assert_eq!(
+        texts(&Partition::open(&root, TopicConfig::new()).unwrap()).unwrap(),
+        ["a"]
+    );
 }
 
 #[test]
@@ -118,9 +143,20 @@ fn a_directory_of_single_partitions_does_not_become_a_log() {
     wal.delete_records_before(1).unwrap();
     drop(wal);
     let open = |dir: &Path| Log::open(dir).err();
-    assert_refused(dir.path(), "it holds \"wal-0\" and nothing of a log", &[&open]);
-    assert_refused(dir.path(), "it holds nothing of a log", &[&|dir| Log::open_read_only(dir).err()]);
-    assert_eq!(texts(&Partition::open(dir.path().join("wal-0"), TopicConfig::new()).unwrap()).unwrap(), ["b"]);
+    assert_refused(
+        dir.path(),
+        "it holds \"wal-0\" and nothing of a log",
+        &[&open],
+    );
+    assert_refused(
+        dir.path(),
+        "it holds nothing of a log",
+        &[&|dir| Log::open_read_only(dir).err()],
+    );
+    assert_eq!(
+        texts(&Partition::open(dir.path().join("wal-0"), TopicConfig::new()).unwrap()).unwrap(),
+        ["b"]
+    );
 }
 
 #[test]
@@ -129,7 +165,10 @@ fn only_a_log_around_a_partition_has_a_say_in_it() {
     // A program's own.
     fs::write(dir.path().join(".lock"), "").unwrap();
     drop(Partition::open(dir.path().join("wal-0"), TopicConfig::new()).unwrap());
-    assert!(dir.path().join("wal-0/.kafka_cleanshutdown").exists() && !dir.path().join(".kafka_cleanshutdown").exists());
+    assert!(
+        dir.path().join("wal-0/.kafka_cleanshutdown").exists()
+            && !dir.path().join(".kafka_cleanshutdown").exists()
+    );
     // Nor is a partition inside a partition one of a log.
     let inner = Partition::open(dir.path().join("wal-0/inner-0"), TopicConfig::new()).unwrap();
     inner.append("a").unwrap();

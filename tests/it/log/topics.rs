@@ -9,7 +9,10 @@ use annals::{CleanupPolicy, Error, Log, Record, TopicConfig};
 use super::{is_unknown_topic, killed_copy, one_partition, texts, tree};
 
 fn names(dir: &Path) -> BTreeSet<String> {
-    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 #[test]
@@ -18,7 +21,11 @@ fn topics_are_listed_by_name() {
     for name in ["b", "a-1", "c.d"] {
         one_partition(&log, name);
     }
-    let listed: Vec<_> = log.topics().iter().map(|topic| topic.name().to_owned()).collect();
+    let listed: Vec<_> = log
+        .topics()
+        .iter()
+        .map(|topic| topic.name().to_owned())
+        .collect();
     assert_eq!(listed, ["a-1", "b", "c.d"]);
 }
 
@@ -26,9 +33,24 @@ fn topics_are_listed_by_name() {
 fn keys_stay_together_and_go_where_kafka_puts_them() {
     let log = Log::in_memory();
     let topic = log.create_topic("t", 10, TopicConfig::new()).unwrap();
-    for (key, partition) in [("21", 0), ("foobar", 6), ("abc", 7), ("", 1), ("user-1", 8), ("order-42", 4)] {
-        assert_eq!(topic.append((key, "v")).unwrap().partition, partition, "{key}");
-        assert_eq!(topic.partition_for(key.as_bytes()).id().partition, partition, "{key}");
+    for (key, partition) in [
+        ("21", 0),
+        ("foobar", 6),
+        ("abc", 7),
+        ("", 1),
+        ("user-1", 8),
+        ("order-42", 4),
+    ] {
+        assert_eq!(
+            topic.append((key, "v")).unwrap().partition,
+            partition,
+            "{key}"
+        );
+        assert_eq!(
+            topic.partition_for(key.as_bytes()).id().partition,
+            partition,
+            "{key}"
+        );
     }
 }
 
@@ -37,9 +59,14 @@ fn records_without_a_key_move_on_after_16_kib() {
     let log = Log::in_memory();
     let topic = log.create_topic("t", 8, TopicConfig::new()).unwrap();
     let value = vec![b'x'; 1024];
-    let runs: Vec<u32> = (0..320).map(|_| topic.append(Record::new(&value)).unwrap().partition).collect();
+    let runs: Vec<u32> = (0..320)
+        .map(|_| topic.append(Record::new(&value)).unwrap().partition)
+        .collect();
     let changes = runs.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    assert!((18..=22).contains(&changes), "320 KiB in runs of 16: {changes}");
+    assert!(
+        (18..=22).contains(&changes),
+        "320 KiB in runs of 16: {changes}"
+    );
     assert!(runs.iter().collect::<BTreeSet<_>>().len() > 2, "{runs:?}");
 }
 
@@ -63,57 +90,110 @@ fn a_deleted_topic_is_unknown_and_its_directories_are_gone() {
     assert!(is_unknown_topic(&topic.update_config(TopicConfig::new())));
     assert!(is_unknown_topic(&topic.increase_partitions_to(3)));
     assert!(is_unknown_topic(&log.delete_topic("t")));
-    assert!(reader.next().is_none_or(|next| next.is_ok() || is_unknown_topic(&next)), "what is held, or an error that says it");
-    assert_eq!(batch.iter().map(|record| record.unwrap().text().into_owned()).collect::<Vec<_>>(), ["a", "b"]);
-    assert!(names(dir.path()).iter().all(|name| !name.starts_with('t')), "{:?}", names(dir.path()));
+    assert!(
+        reader
+            .next()
+            .is_none_or(|next| next.is_ok() || is_unknown_topic(&next)),
+        "what is held, or an error that says it"
+    );
+    assert_eq!(
+        batch
+            .iter()
+            .map(|record| record.unwrap().text().into_owned())
+            .collect::<Vec<_>>(),
+        ["a", "b"]
+    );
+    assert!(
+        names(dir.path()).iter().all(|name| !name.starts_with('t')),
+        "{:?}",
+        names(dir.path())
+    );
 
     let again = log.create_topic("t", 1, TopicConfig::new()).unwrap();
     assert_ne!(again.id(), topic.id());
     assert_eq!(again.append("new").unwrap().offset, 0);
-    assert!(is_unknown_topic(&topic.append("c")), "the old handle is of the old topic");
+    assert!(
+        is_unknown_topic(&topic.append("c")),
+        "the old handle is of the old topic"
+    );
     log.close().unwrap();
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().clean);
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["new"]);
-    assert_eq!(texts(&log.topic("u").unwrap().partition(0).unwrap()).unwrap(), ["kept"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["new"]
+    );
+    assert_eq!(
+        texts(&log.topic("u").unwrap().partition(0).unwrap()).unwrap(),
+        ["kept"]
+    );
 }
 
 #[test]
 fn checkpoints_of_a_deleted_topic_do_not_haunt_the_next_of_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    one_partition(&log, "t").partition(0).unwrap().append_batch(vec!["x"; 100]).unwrap();
+    one_partition(&log, "t")
+        .partition(0)
+        .unwrap()
+        .append_batch(vec!["x"; 100])
+        .unwrap();
     log.flush().unwrap();
-    assert!(fs::read_to_string(dir.path().join("recovery-point-offset-checkpoint")).unwrap().contains("t 0 100"));
+    assert!(
+        fs::read_to_string(dir.path().join("recovery-point-offset-checkpoint"))
+            .unwrap()
+            .contains("t 0 100")
+    );
     log.delete_topic("t").unwrap();
     one_partition(&log, "t").append("new").unwrap();
     let copy = killed_copy(dir.path());
     let log = Log::open(copy.path()).unwrap();
     assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
-    assert_eq!(texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(), ["new"]);
+    assert_eq!(
+        texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
+        ["new"]
+    );
 }
 
 #[test]
 fn a_deletion_that_was_interrupted_is_finished() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    log.create_topic("t", 3, TopicConfig::new()).unwrap().append("a").unwrap();
+    log.create_topic("t", 3, TopicConfig::new())
+        .unwrap()
+        .append("a")
+        .unwrap();
     one_partition(&log, "u").append("kept").unwrap();
     log.close().unwrap();
     // As far as it got: the topic file and one directory are renamed.
     fs::rename(dir.path().join("t.topic"), dir.path().join("t.gone")).unwrap();
-    fs::rename(dir.path().join("t-1"), dir.path().join("t-1.0123456789abcdef0123456789abcdef-delete")).unwrap();
+    fs::rename(
+        dir.path().join("t-1"),
+        dir.path()
+            .join("t-1.0123456789abcdef0123456789abcdef-delete"),
+    )
+    .unwrap();
     fs::write(dir.path().join("0123456789abcdef.tmp"), "half").unwrap();
 
     let reader = Log::open_read_only(dir.path()).unwrap();
     assert!(is_unknown_topic(&reader.topic("t")));
     let log = Log::open(dir.path()).unwrap();
     assert!(is_unknown_topic(&log.topic("t")));
-    let left: Vec<_> = names(dir.path()).into_iter().filter(|name| name.starts_with('t') || name.contains(".tmp")).collect();
+    let left: Vec<_> = names(dir.path())
+        .into_iter()
+        .filter(|name| name.starts_with('t') || name.contains(".tmp"))
+        .collect();
     assert!(left.is_empty(), "{left:?}");
-    assert!(!fs::read_to_string(dir.path().join("recovery-point-offset-checkpoint")).unwrap().contains("t 0"));
+    assert!(
+        !fs::read_to_string(dir.path().join("recovery-point-offset-checkpoint"))
+            .unwrap()
+            .contains("t 0")
+    );
     one_partition(&log, "t").append("new").unwrap();
-    assert_eq!(texts(&log.topic("u").unwrap().partition(0).unwrap()).unwrap(), ["kept"]);
+    assert_eq!(
+        texts(&log.topic("u").unwrap().partition(0).unwrap()).unwrap(),
+        ["kept"]
+    );
 }
 
 #[test]
@@ -147,7 +227,10 @@ fn partitions_that_a_crash_kept_from_being_created_are_created() {
     let beside = Log::open_read_only(copy.path()).unwrap();
     assert!(!beside.recovery().has_losses());
     let unmade = beside.topic("t").unwrap().partition(1);
-    assert!(matches!(unmade, Err(Error::UnknownPartition(_))), "{unmade:?}");
+    assert!(
+        matches!(unmade, Err(Error::UnknownPartition(_))),
+        "{unmade:?}"
+    );
     fs::create_dir(copy.path().join("t-2")).unwrap();
     let log = Log::open(copy.path()).unwrap();
     let topic = log.topic("t").unwrap();
@@ -174,8 +257,16 @@ fn a_partition_that_was_lost_is_not_replaced_by_an_empty_one() {
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().has_losses());
     let topic = log.topic("t").unwrap();
-    assert_eq!(texts(&topic.partition(0).unwrap()).unwrap(), ["a"], "the other serves");
-    assert!(matches!(topic.partition(1), Err(Error::Io { .. })), "{:?}", topic.partition(1));
+    assert_eq!(
+        texts(&topic.partition(0).unwrap()).unwrap(),
+        ["a"],
+        "the other serves"
+    );
+    assert!(
+        matches!(topic.partition(1), Err(Error::Io { .. })),
+        "{:?}",
+        topic.partition(1)
+    );
     assert!(texts(&topic.partitions()[1]).is_err());
     log.close().unwrap();
     assert!(!dir.path().join("t-1").exists());
@@ -185,7 +276,13 @@ fn a_partition_that_was_lost_is_not_replaced_by_an_empty_one() {
 fn a_damaged_topic_file_costs_nothing_but_the_config() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    let topic = log.create_topic("t", 2, TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    let topic = log
+        .create_topic(
+            "t",
+            2,
+            TopicConfig::new().cleanup_policy(CleanupPolicy::Compact),
+        )
+        .unwrap();
     topic.append(("k", "v")).unwrap();
     let (id, partition) = (topic.id(), topic.partition_for(b"k").id().partition);
     log.close().unwrap();
@@ -198,15 +295,36 @@ fn a_damaged_topic_file_costs_nothing_but_the_config() {
     assert_eq!(log.recovery().topics.len(), 1);
     assert_eq!(&*log.recovery().topics[0].0, "t");
     let topic = log.topic("t").unwrap();
-    assert_eq!((topic.id(), topic.partitions().len()), (id, 2), "from the partitions");
-    assert_eq!(topic.config().get("retention.ms").as_deref(), Some("-1"), "nothing is deleted meanwhile");
+    assert_eq!(
+        (topic.id(), topic.partitions().len()),
+        (id, 2),
+        "from the partitions"
+    );
+    assert_eq!(
+        topic.config().get("retention.ms").as_deref(),
+        Some("-1"),
+        "nothing is deleted meanwhile"
+    );
     assert_eq!(texts(&topic.partition(partition).unwrap()).unwrap(), ["v"]);
-    assert_eq!(fs::read(&file).unwrap(), bytes, "kept for whoever wants to look at it");
-    topic.update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)).unwrap();
+    assert_eq!(
+        fs::read(&file).unwrap(),
+        bytes,
+        "kept for whoever wants to look at it"
+    );
+    topic
+        .update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))
+        .unwrap();
     log.close().unwrap();
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().topics.is_empty());
-    assert_eq!(log.topic("t").unwrap().config().get("cleanup.policy").as_deref(), Some("compact"));
+    assert_eq!(
+        log.topic("t")
+            .unwrap()
+            .config()
+            .get("cleanup.policy")
+            .as_deref(),
+        Some("compact")
+    );
 }
 
 #[test]
@@ -218,13 +336,25 @@ fn partitions_are_added() {
     topic.append(("order-42", "a")).unwrap();
     topic.increase_partitions_to(3).unwrap();
     assert_eq!(other_handle.partitions().len(), 3);
-    assert_eq!(other_handle.partition(2).unwrap().append("b").unwrap().offset, 0);
+    assert_eq!(
+        other_handle
+            .partition(2)
+            .unwrap()
+            .append("b")
+            .unwrap()
+            .offset,
+        0
+    );
     log.close().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.topic("t").unwrap();
     assert_eq!(topic.partitions().len(), 3);
     assert_eq!(texts(&topic.partition(2).unwrap()).unwrap(), ["b"]);
-    assert_eq!(topic.append(("user-1", "c")).unwrap().partition, 2, "of three");
+    assert_eq!(
+        topic.append(("user-1", "c")).unwrap().partition,
+        2,
+        "of three"
+    );
 }
 
 #[test]
@@ -235,18 +365,31 @@ fn adding_partitions_that_cannot_be_created_changes_nothing() {
     topic.append("a").unwrap();
     fs::write(dir.path().join("t-2"), "in the way").unwrap();
     let before = tree(dir.path());
-    assert!(matches!(topic.increase_partitions_to(4), Err(Error::Io { .. })));
-    assert_eq!(tree(dir.path()).keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
-    assert_eq!(fs::read(dir.path().join("t.topic")).unwrap(), before[&dir.path().join("t.topic")].clone().unwrap());
+    assert!(matches!(
+        topic.increase_partitions_to(4),
+        Err(Error::Io { .. })
+    ));
+    assert_eq!(
+        tree(dir.path()).keys().collect::<Vec<_>>(),
+        before.keys().collect::<Vec<_>>()
+    );
+    assert_eq!(
+        fs::read(dir.path().join("t.topic")).unwrap(),
+        before[&dir.path().join("t.topic")].clone().unwrap()
+    );
     assert_eq!(topic.partitions().len(), 1);
     fs::write(dir.path().join("u-1"), "in the way").unwrap();
-    assert!(matches!(log.create_topic("u", 2, TopicConfig::new()), Err(Error::Io { .. })));
+    assert!(matches!(
+        log.create_topic("u", 2, TopicConfig::new()),
+        Err(Error::Io { .. })
+    ));
     assert!(!dir.path().join("u.topic").exists() && !dir.path().join("u-0").exists());
     fs::remove_file(dir.path().join("u-1")).unwrap();
     log.create_topic("u", 2, TopicConfig::new()).unwrap();
 }
 
-/// A regression: a program that read every partition of a topic missed the one that could not be opened, without an error.
+/// A regression: a program that read every partition of a topic missed the one that could not be
+/// opened, without an error.
 #[test]
 fn the_partitions_of_a_topic_include_one_that_cannot_be_opened() {
     let dir = tempfile::tempdir().unwrap();

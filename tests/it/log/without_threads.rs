@@ -41,9 +41,17 @@ fn a_log_opens_where_no_further_thread_is_allowed() {
     let limit = "ulimit -u 1 2>/dev/null || ulimit -p 1 || exit 77; exec \"$@\"";
     let mut limited = Command::new("sh");
     limited.args(["-c", limit, "sh"]).arg(&program);
-    limited.args(["--exact", "log::without_threads::in_the_process_with_the_limit", "--nocapture", "--include-ignored"]);
-    limited.env(LIMITED, unclean.path()).current_dir(unclean.path());
-    let user = fs::metadata("/proc/self").map_or(1, |metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
+    limited.args([
+        "--exact",
+        "log::without_threads::in_the_process_with_the_limit",
+        "--nocapture",
+        "--include-ignored",
+    ]);
+    limited
+        .env(LIMITED, unclean.path())
+        .current_dir(unclean.path());
+    let user = fs::metadata("/proc/self")
+        .map_or(1, |metadata| std::os::unix::fs::MetadataExt::uid(&metadata));
     if user == 0 {
         limited.uid(NOBODY).gid(NOBODY);
     }
@@ -52,22 +60,46 @@ fn a_log_opens_where_no_further_thread_is_allowed() {
         return;
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("opened"), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && text.contains("opened"),
+        "{text} {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let log = Log::open(unclean.path()).unwrap();
     assert!(log.recovery().clean);
-    assert_eq!(log.topic("t").unwrap().partitions().iter().map(|partition| texts(partition).unwrap().len()).sum::<usize>(), 12);
+    assert_eq!(
+        log.topic("t")
+            .unwrap()
+            .partitions()
+            .iter()
+            .map(|partition| texts(partition).unwrap().len())
+            .sum::<usize>(),
+        12
+    );
 }
 
 #[test]
 #[ignore = "runs in the process that another test limits"]
 fn in_the_process_with_the_limit() {
-    let Some(dir) = env::var_os(LIMITED) else { return };
+    let Some(dir) = env::var_os(LIMITED) else {
+        return;
+    };
     let log = Log::open(&dir).unwrap();
-    assert!(log.recovery().thread_refused.is_some(), "the limit does not hold");
-    assert!(!log.recovery().clean && !log.recovery().has_losses(), "{:?}", log.recovery());
+    assert!(
+        log.recovery().thread_refused.is_some(),
+        "the limit does not hold"
+    );
+    assert!(
+        !log.recovery().clean && !log.recovery().has_losses(),
+        "{:?}",
+        log.recovery()
+    );
     let topic = log.topic("t").unwrap();
     assert_eq!(topic.partitions().len(), 10);
-    topic.with_durability(Durability::Synced).append("b").unwrap();
+    topic
+        .with_durability(Durability::Synced)
+        .append("b")
+        .unwrap();
     let producer = log.producer_with(ProducerConfig::new()).unwrap();
     producer.send(&topic, "c").unwrap().wait().unwrap();
     log.maintain().unwrap();

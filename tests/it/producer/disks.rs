@@ -1,17 +1,23 @@
-//! Producers and the device: what is synced and when, and disks that are full, fail, or lose their power.
+//! Producers and the device: what is synced and when, and disks that are full, fail, or lose their
+//! power.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use annals::{
-    Durability, Error, Log, LogConfig, ManualClock, Partition, ProducerConfig, SimulatedDisk, Timestamp, Topic, TopicConfig,
+    Durability, Error, Log, LogConfig, ManualClock, Partition, ProducerConfig, SimulatedDisk,
+    Timestamp, Topic, TopicConfig,
 };
 
 use super::{NOW, numbers, values};
 
 fn open(disk: &SimulatedDisk) -> Log {
     let clock = ManualClock::at(Timestamp::from_millis(NOW));
-    Log::builder("data").storage(disk.clone()).clock(clock).open().unwrap()
+    Log::builder("data")
+        .storage(disk.clone())
+        .clock(clock)
+        .open()
+        .unwrap()
 }
 
 /// Why records were not acknowledged.
@@ -24,7 +30,9 @@ fn cause_of(result: &annals::Result<()>) -> Option<&Error> {
 
 /// The topic, and its only partition.
 fn topic(log: &Log, durability: Durability) -> (Topic, Partition) {
-    let topic = log.open_topic("t", 1, TopicConfig::new().durability(durability)).unwrap();
+    let topic = log
+        .open_topic("t", 1, TopicConfig::new().durability(durability))
+        .unwrap();
     let partition = topic.partition(0).unwrap();
     (topic, partition)
 }
@@ -47,7 +55,10 @@ fn in_a_synced_topic_a_wait_and_a_flush_are_for_the_device() {
         producer.close().unwrap();
         assert_eq!(partition.high_watermark(), 4);
         let log = open(&disk.crash());
-        assert_eq!(values(&log.topic("t").unwrap().partition(0).unwrap()), ["0", "1", "2", "3"]);
+        assert_eq!(
+            values(&log.topic("t").unwrap().partition(0).unwrap()),
+            ["0", "1", "2", "3"]
+        );
     }
 }
 
@@ -59,7 +70,9 @@ fn a_handle_may_ask_for_the_device_too() {
         let (topic, _) = topic(&log, Durability::Os);
         let producer = log.producer().unwrap();
         producer.send(&topic, "with it").unwrap();
-        let delivery = producer.send(&topic.with_durability(Durability::Synced), "synced").unwrap();
+        let delivery = producer
+            .send(&topic.with_durability(Durability::Synced), "synced")
+            .unwrap();
         assert_eq!(delivery.wait().unwrap().offset, 1);
         producer.send(&topic, "perhaps").unwrap().wait().unwrap();
         let log = open(&disk.crash());
@@ -68,17 +81,27 @@ fn a_handle_may_ask_for_the_device_too() {
     }
 }
 
-/// Nobody waits, flushes, or sends more, and yet readers, who see what is on the device, get the records.
+/// Nobody waits, flushes, or sends more, and yet readers, who see what is on the device, get the
+/// records.
 #[test]
 fn what_is_sent_to_a_synced_topic_is_synced_in_the_background() {
     let config = LogConfig::new().flush_interval(Duration::from_secs(3_600));
-    let log = Log::builder("data").storage(SimulatedDisk::new(1)).config(config).open().unwrap();
+    let log = Log::builder("data")
+        .storage(SimulatedDisk::new(1))
+        .config(config)
+        .open()
+        .unwrap();
     let (topic, partition) = topic(&log, Durability::Synced);
     for (number, linger) in [0, 1, 20].into_iter().enumerate() {
-        let producer = log.producer_with(ProducerConfig::new().linger(Duration::from_millis(linger))).unwrap();
+        let producer = log
+            .producer_with(ProducerConfig::new().linger(Duration::from_millis(linger)))
+            .unwrap();
         producer.send(&topic, number.to_string()).unwrap();
         let mut reader = partition.follow(number as u64..).unwrap();
-        assert_eq!(reader.next_record().unwrap().unwrap().text(), number.to_string());
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().text(),
+            number.to_string()
+        );
     }
 }
 
@@ -86,7 +109,10 @@ fn what_is_sent_to_a_synced_topic_is_synced_in_the_background() {
 fn those_who_send_are_no_further_ahead_of_the_device_than_their_memory() {
     let log = open(&SimulatedDisk::new(1));
     let (topic, partition) = topic(&log, Durability::Synced);
-    let config = ProducerConfig::new().batch_size(1_000).buffer_memory(10_000).max_block(Duration::ZERO);
+    let config = ProducerConfig::new()
+        .batch_size(1_000)
+        .buffer_memory(10_000)
+        .max_block(Duration::ZERO);
     let producer = log.producer_with(config).unwrap();
     let mut was_behind = false;
     for _ in 0..1_000 {
@@ -95,20 +121,26 @@ fn those_who_send_are_no_further_ahead_of_the_device_than_their_memory() {
         was_behind |= ahead > 50;
         assert!(ahead <= 100, "{ahead} records");
     }
-    assert!(was_behind, "nobody waits for the device while there is room");
+    assert!(
+        was_behind,
+        "nobody waits for the device while there is room"
+    );
     log.maintain().unwrap();
     assert_eq!(partition.high_watermark(), partition.log_end_offset());
     producer.close().unwrap();
     assert_eq!(values(&partition).len(), 1_000);
 }
 
-/// A regression: the producer dropped each batch that met the full disk, though the error said to try again.
+/// A regression: the producer dropped each batch that met the full disk, though the error said to
+/// try again.
 #[test]
 fn a_full_disk_delays_records_and_loses_none() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
     let (topic, partition) = topic(&log, Durability::Os);
-    let producer = log.producer_with(ProducerConfig::new().batch_size(500)).unwrap();
+    let producer = log
+        .producer_with(ProducerConfig::new().batch_size(500))
+        .unwrap();
     producer.send(&topic, "0").unwrap().wait().unwrap();
     disk.set_capacity(4_000);
     for number in 1..1_000 {
@@ -134,7 +166,9 @@ fn records_that_are_given_up_are_counted() {
     let log = open(&disk);
     let topic = log.open_topic("t", 2, TopicConfig::new()).unwrap();
     let [first, second] = [0, 1].map(|number| topic.partition(number).unwrap());
-    let producer = log.producer_with(ProducerConfig::new().delivery_timeout(Duration::ZERO)).unwrap();
+    let producer = log
+        .producer_with(ProducerConfig::new().delivery_timeout(Duration::ZERO))
+        .unwrap();
     for partition in [&first, &second] {
         producer.send_to(partition, "0").unwrap().wait().unwrap();
     }
@@ -149,13 +183,35 @@ fn records_that_are_given_up_are_counted() {
     }
     for (partition, expected) in [("t-0", 3), ("t-1", 5)] {
         let error = producer.flush().unwrap_err();
-        let Error::NotAcknowledged { partition: found, records, cause, .. } = &error else { panic!("{error}") };
-        assert_eq!((found.to_string().as_str(), *records), (partition, expected));
+        let Error::NotAcknowledged {
+            partition: found,
+            records,
+            cause,
+            ..
+        } = &error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (found.to_string().as_str(), *records),
+            (partition, expected)
+        );
         assert!(matches!(**cause, Error::DiskFull { .. }), "{cause}");
-        assert!(!error.is_retriable(), "the same call does not send them again");
+        assert!(
+            !error.is_retriable(),
+            "the same call does not send them again"
+        );
     }
     disk.set_capacity(u64::MAX);
-    assert_eq!(producer.send_to(&first, "1").unwrap().wait().unwrap().offset, 1);
+    assert_eq!(
+        producer
+            .send_to(&first, "1")
+            .unwrap()
+            .wait()
+            .unwrap()
+            .offset,
+        1
+    );
     producer.close().unwrap();
     assert_eq!(values(&first), ["0", "1"]);
 }
@@ -166,7 +222,9 @@ fn the_delivery_timeout_ends_the_waiting() {
     let log = open(&disk);
     let (topic, partition) = topic(&log, Durability::Os);
     let timeout = Duration::from_millis(250);
-    let producer = log.producer_with(ProducerConfig::new().delivery_timeout(timeout)).unwrap();
+    let producer = log
+        .producer_with(ProducerConfig::new().delivery_timeout(timeout))
+        .unwrap();
     disk.set_capacity(0);
     let mut deliveries = ["0", "1"].map(|value| producer.send(&topic, value).unwrap());
     assert!(deliveries[0].try_wait().unwrap().is_none());
@@ -176,7 +234,10 @@ fn the_delivery_timeout_ends_the_waiting() {
     assert!(started.elapsed() >= timeout);
     drop(first);
     disk.set_capacity(u64::MAX);
-    assert!(matches!(producer.close(), Err(Error::NotAcknowledged { records: 1, .. })));
+    assert!(matches!(
+        producer.close(),
+        Err(Error::NotAcknowledged { records: 1, .. })
+    ));
     assert_eq!(partition.log_end_offset(), 0);
 }
 
@@ -186,7 +247,9 @@ fn records_are_written_once_there_is_room_without_a_call() {
         let disk = SimulatedDisk::new(1);
         let log = Log::builder("data").storage(disk.clone()).open().unwrap();
         let (topic, partition) = topic(&log, Durability::Os);
-        let producer = log.producer_with(ProducerConfig::new().linger(Duration::from_millis(linger))).unwrap();
+        let producer = log
+            .producer_with(ProducerConfig::new().linger(Duration::from_millis(linger)))
+            .unwrap();
         producer.send(&topic, "0").unwrap().wait().unwrap();
         disk.set_capacity(0);
         for value in ["1", "2"] {
@@ -204,7 +267,15 @@ fn records_are_written_once_there_is_room_without_a_call() {
 fn maintaining_frees_room_for_records_that_wait() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
-    let topic = log.open_topic("t", 1, TopicConfig::new().retention_bytes(1_000).segment_bytes(1_000)).unwrap();
+    let topic = log
+        .open_topic(
+            "t",
+            1,
+            TopicConfig::new()
+                .retention_bytes(1_000)
+                .segment_bytes(1_000),
+        )
+        .unwrap();
     let partition = topic.partition(0).unwrap();
     disk.set_capacity(10_000);
     while partition.append([b'v'; 40]).is_ok() {}
@@ -222,7 +293,10 @@ fn a_full_buffer_says_that_the_disk_is_full() {
     let log = open(&disk);
     let (topic, partition) = topic(&log, Durability::Os);
     let max_block = Duration::from_millis(50);
-    let config = ProducerConfig::new().batch_size(200).buffer_memory(600).max_block(max_block);
+    let config = ProducerConfig::new()
+        .batch_size(200)
+        .buffer_memory(600)
+        .max_block(max_block);
     let producer = log.producer_with(config).unwrap();
     producer.send(&topic, "0").unwrap().wait().unwrap();
     disk.set_capacity(0);
@@ -249,10 +323,20 @@ fn a_retried_batch_is_not_written_twice() {
         let (topic, partition) = topic(&log, Durability::Os);
         let producer = log.producer().unwrap();
         producer.send(&topic, "0").unwrap().wait().unwrap();
-        let fail = if fails_short { SimulatedDisk::fail_call_short } else { SimulatedDisk::fail_call };
+        let fail = if fails_short {
+            SimulatedDisk::fail_call_short
+        } else {
+            SimulatedDisk::fail_call
+        };
         fail(&disk, disk.calls(), io::ErrorKind::TimedOut.into());
-        assert_eq!(producer.send(&topic, "1").unwrap().wait().unwrap().offset, 1);
-        assert_eq!(producer.send(&topic, "2").unwrap().wait().unwrap().offset, 2);
+        assert_eq!(
+            producer.send(&topic, "1").unwrap().wait().unwrap().offset,
+            1
+        );
+        assert_eq!(
+            producer.send(&topic, "2").unwrap().wait().unwrap().offset,
+            2
+        );
         assert_eq!(values(&partition), numbers(3));
     }
 }
@@ -267,13 +351,17 @@ fn closing_the_log_on_a_full_disk_reports_the_records_it_gave_up() {
     disk.set_capacity(0);
     let deliveries = ["1", "2", "3"].map(|value| producer.send(&topic, value).unwrap());
     let closed = log.close();
-    assert!(matches!(closed, Err(Error::NotAcknowledged { records: 3, .. })), "{closed:?}");
+    assert!(
+        matches!(closed, Err(Error::NotAcknowledged { records: 3, .. })),
+        "{closed:?}"
+    );
     for delivery in deliveries {
         assert!(is_full(&delivery.wait()));
     }
 }
 
-/// One failed sync: the outcome of what it was for is unknown, and whoever sent it is told, by his delivery or by the next call.
+/// One failed sync: the outcome of what it was for is unknown, and whoever sent it is told, by his
+/// delivery or by the next call.
 #[test]
 fn a_failed_sync_is_told_to_all_whose_records_it_was_for() {
     for waits in [true, false] {
@@ -293,9 +381,15 @@ fn a_failed_sync_is_told_to_all_whose_records_it_was_for() {
         } else {
             drop(deliveries);
             let told = producer.flush();
-            assert!(matches!(cause_of(&told), Some(Error::SyncFailed { .. })), "{told:?}");
+            assert!(
+                matches!(cause_of(&told), Some(Error::SyncFailed { .. })),
+                "{told:?}"
+            );
         }
-        assert!(matches!(producer.send(&topic, "3"), Err(Error::Poisoned { .. })));
+        assert!(matches!(
+            producer.send(&topic, "3"),
+            Err(Error::Poisoned { .. })
+        ));
         assert_eq!(partition.high_watermark(), 1);
 
         partition.reopen().unwrap();
@@ -307,8 +401,8 @@ fn a_failed_sync_is_told_to_all_whose_records_it_was_for() {
     }
 }
 
-/// A sync failed and the partition was re-opened before the producer asked for its record: the record is reported as failed
-/// exactly if re-opening did not find it.
+/// A sync failed and the partition was re-opened before the producer asked for its record: the
+/// record is reported as failed exactly if re-opening did not find it.
 #[test]
 fn a_record_that_a_reopening_did_not_find_is_reported() {
     for seed in 0..20 {
@@ -319,7 +413,10 @@ fn a_record_that_a_reopening_did_not_find_is_reported() {
         let producer = log.producer_with(config).unwrap();
         producer.send(&topic, "0").unwrap();
         disk.fail_call(disk.calls(), io::Error::other("the device failed"));
-        assert!(matches!(partition.append("1"), Err(Error::Io { .. } | Error::SyncFailed { .. })));
+        assert!(matches!(
+            partition.append("1"),
+            Err(Error::Io { .. } | Error::SyncFailed { .. })
+        ));
         partition.reopen().unwrap();
         let is_there = values(&partition).first().is_some_and(|value| value == "0");
         producer.send(&topic, "2").unwrap();
@@ -342,7 +439,10 @@ fn after_a_failed_write_nothing_is_there_twice() {
     disk.fail_call_short(disk.calls(), io::Error::other("the device failed"));
     assert!(matches!(delivery.wait(), Err(Error::Io { .. })));
     // As many records as before: nobody is to take the one batch for the other.
-    assert_eq!(producer.send(&topic, "1").unwrap().wait().unwrap().offset, 1);
+    assert_eq!(
+        producer.send(&topic, "1").unwrap().wait().unwrap().offset,
+        1
+    );
     producer.close().unwrap();
     assert_eq!(values(&partition), ["0", "1"]);
 }

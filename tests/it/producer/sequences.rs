@@ -1,4 +1,5 @@
-//! What a producer leaves in the files beside its records: who wrote them, and where each batch stands.
+//! What a producer leaves in the files beside its records: who wrote them, and where each batch
+//! stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,7 +9,10 @@ use annals::{Log, ProducerConfig, TopicConfig};
 
 /// Producer, epoch, first and last sequence of each batch of a partition, in the order of the log.
 fn stamps(partition: &Path) -> Vec<(i64, i64, i64, i64)> {
-    let mut files: Vec<_> = std::fs::read_dir(partition).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(partition)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|suffix| suffix == "log"));
     files.sort();
     let (mut out, mut problems) = (Vec::new(), Vec::new());
@@ -22,7 +26,12 @@ fn stamps(partition: &Path) -> Vec<(i64, i64, i64, i64)> {
     let batches = text.lines().filter(|line| line.starts_with("baseOffset: "));
     let stamp = |line| {
         let field = |name| number(line, name).expect("a field of a batch");
-        (field("producerId"), field("producerEpoch"), field("baseSequence"), field("lastSequence"))
+        (
+            field("producerId"),
+            field("producerEpoch"),
+            field("baseSequence"),
+            field("lastSequence"),
+        )
     };
     batches.map(stamp).collect()
 }
@@ -31,11 +40,21 @@ fn stamps(partition: &Path) -> Vec<(i64, i64, i64, i64)> {
 fn sequences_count_the_records_of_each_producer_in_each_partition() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    let topic = log.create_topic("t", 2, TopicConfig::new().segment_bytes(4_000)).unwrap();
+    let topic = log
+        .create_topic("t", 2, TopicConfig::new().segment_bytes(4_000))
+        .unwrap();
     let config = ProducerConfig::new().batch_size(300);
-    let producers = [log.producer_with(config.clone()).unwrap(), log.producer_with(config).unwrap()];
+    let producers = [
+        log.producer_with(config.clone()).unwrap(),
+        log.producer_with(config).unwrap(),
+    ];
     for number in 0..600 {
-        producers[number % 2].send_to(&topic.partition(u32::from(number % 3 == 0)).unwrap(), format!("value {number}")).unwrap();
+        producers[number % 2]
+            .send_to(
+                &topic.partition(u32::from(number % 3 == 0)).unwrap(),
+                format!("value {number}"),
+            )
+            .unwrap();
     }
     for producer in producers {
         producer.close().unwrap();
@@ -49,7 +68,10 @@ fn sequences_count_the_records_of_each_producer_in_each_partition() {
             assert_eq!(first, *expected);
             *expected = last + 1;
         }
-        assert_eq!(next.into_values().collect::<Vec<_>>(), [records / 2, records / 2]);
+        assert_eq!(
+            next.into_values().collect::<Vec<_>>(),
+            [records / 2, records / 2]
+        );
     }
 }
 
@@ -67,7 +89,10 @@ fn no_two_producers_have_one_id_not_even_in_the_next_run() {
         }
         log.close().unwrap();
     }
-    let ids: BTreeSet<_> = stamps(&dir.path().join("t-0")).into_iter().map(|(producer, ..)| producer).collect();
+    let ids: BTreeSet<_> = stamps(&dir.path().join("t-0"))
+        .into_iter()
+        .map(|(producer, ..)| producer)
+        .collect();
     assert_eq!(ids.len(), RUNS * 4);
 }
 
@@ -76,7 +101,11 @@ fn no_two_producers_have_one_id_not_even_in_the_next_run() {
 fn behind_a_truncation_a_new_epoch_begins() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    let partition = log.create_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let producer = log.producer().unwrap();
     let send = |times| {
         for _ in 0..times {
@@ -88,16 +117,24 @@ fn behind_a_truncation_a_new_epoch_begins() {
     send(3);
     producer.close().unwrap();
     log.close().unwrap();
-    let epochs_and_sequences: Vec<_> =
-        stamps(&dir.path().join("t-0")).into_iter().map(|(_, epoch, first, _)| (epoch, first)).collect();
-    assert_eq!(epochs_and_sequences, [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]);
+    let epochs_and_sequences: Vec<_> = stamps(&dir.path().join("t-0"))
+        .into_iter()
+        .map(|(_, epoch, first, _)| (epoch, first))
+        .collect();
+    assert_eq!(
+        epochs_and_sequences,
+        [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    );
 }
 
 #[test]
 fn appends_without_a_producer_stay_without_one() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
-    log.create_topic("t", 1, TopicConfig::new()).unwrap().append("v").unwrap();
+    log.create_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .append("v")
+        .unwrap();
     log.close().unwrap();
     assert_eq!(stamps(&dir.path().join("t-0")), [(-1, -1, -1, -1)]);
 }

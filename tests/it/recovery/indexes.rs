@@ -1,4 +1,5 @@
-//! Indexes are hints: whatever became of them, offsets and times are found, and what is wrong is written anew.
+//! Indexes are hints: whatever became of them, offsets and times are found, and what is wrong is
+//! written anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,13 +20,21 @@ fn fill(root: &Path, is_closed: bool) {
     let live = root.with_extension("live");
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
     let log = Log::builder(&live).clock(clock).open().unwrap();
-    let config = TopicConfig::new().segment_bytes(900).index_interval_bytes(100).retention(None);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(900)
+        .index_interval_bytes(100)
+        .retention(None);
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for offset in 0..RECORDS {
         if offset == 45 {
             log.flush().unwrap();
         }
-        let record = Record::new(format!("value {offset}")).timestamp(Timestamp::from_millis(time(offset)));
+        let record =
+            Record::new(format!("value {offset}")).timestamp(Timestamp::from_millis(time(offset)));
         partition.append(record).unwrap();
     }
     if is_closed {
@@ -35,8 +44,14 @@ fn fill(root: &Path, is_closed: bool) {
 }
 
 fn indexes(root: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(root.join("t-0")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    found.retain(|path| path.extension().is_some_and(|suffix| suffix == "index" || suffix == "timeindex"));
+    let mut found: Vec<_> = fs::read_dir(root.join("t-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    found.retain(|path| {
+        path.extension()
+            .is_some_and(|suffix| suffix == "index" || suffix == "timeindex")
+    });
     found.sort();
     found
 }
@@ -45,10 +60,17 @@ fn check(partition: &Partition, what: &str) {
     assert_eq!(partition.log_end_offset(), RECORDS, "{what}");
     for offset in 0..RECORDS {
         let mut reader = partition.read(offset..).unwrap();
-        assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("value {offset}"), "{what}");
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().text(),
+            format!("value {offset}"),
+            "{what}"
+        );
         for at in [time(offset) - 1, time(offset), time(offset) + 1] {
             let expected = (0..RECORDS).find(|other| time(*other) >= at);
-            let found = partition.offset_for(Timestamp::from_millis(at)).unwrap().map(|found| found.offset);
+            let found = partition
+                .offset_for(Timestamp::from_millis(at))
+                .unwrap()
+                .map(|found| found.offset);
             assert_eq!(found, expected, "{what}");
         }
     }
@@ -60,17 +82,31 @@ fn whatever_becomes_of_them_answers_stay_right() {
     let harms: [(&str, Harm); 8] = [
         ("removed", |path| fs::remove_file(path).unwrap()),
         ("emptied", |path| fs::write(path, "").unwrap()),
-        ("zeroed", |path| fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()),
-        ("all ones", |path| fs::write(path, vec![255; fs::read(path).unwrap().len()]).unwrap()),
-        ("text", |path| fs::write(path, "no index at all, and not a whole number of entries").unwrap()),
+        ("zeroed", |path| {
+            fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()
+        }),
+        ("all ones", |path| {
+            fs::write(path, vec![255; fs::read(path).unwrap().len()]).unwrap()
+        }),
+        ("text", |path| {
+            fs::write(path, "no index at all, and not a whole number of entries").unwrap()
+        }),
         ("cut", |path| {
             let bytes = fs::read(path).unwrap();
             fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
         }),
-        ("padded", |path| fs::write(path, [fs::read(path).unwrap(), vec![0; 240]].concat()).unwrap()),
+        ("padded", |path| {
+            fs::write(path, [fs::read(path).unwrap(), vec![0; 240]].concat()).unwrap()
+        }),
         ("another's", |path| {
-            let other = if path.extension().unwrap() == "index" { "index" } else { "timeindex" };
-            let first = path.with_file_name("00000000000000000000").with_extension(other);
+            let other = if path.extension().unwrap() == "index" {
+                "index"
+            } else {
+                "timeindex"
+            };
+            let first = path
+                .with_file_name("00000000000000000000")
+                .with_extension(other);
             if first != *path && first.exists() {
                 fs::copy(first, path).unwrap();
             }
@@ -105,14 +141,20 @@ fn one_that_was_wrong_is_written_anew() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     fill(&root, true);
-    let right: Vec<_> = indexes(&root).iter().map(|path| fs::read(path).unwrap()).collect();
+    let right: Vec<_> = indexes(&root)
+        .iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect();
     for path in indexes(&root) {
         fs::write(path, vec![255; 24]).unwrap();
     }
     let (log, partition) = open(&root);
     check(&partition, "wrong");
     log.close().unwrap();
-    let written: Vec<_> = indexes(&root).iter().map(|path| fs::read(path).unwrap()).collect();
+    let written: Vec<_> = indexes(&root)
+        .iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect();
     assert!(written == right);
 }
 
@@ -121,7 +163,11 @@ fn an_index_without_a_log_is_no_segment() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     fill(&root, false);
-    for name in ["00000000000000009000.index", "00000000000000009000.timeindex", "00000000000000000007.log.deleted"] {
+    for name in [
+        "00000000000000009000.index",
+        "00000000000000009000.timeindex",
+        "00000000000000000007.log.deleted",
+    ] {
         fs::write(root.join("t-0").join(name), vec![1; 24]).unwrap();
     }
     let (_log, partition) = open(&root);
@@ -129,22 +175,36 @@ fn an_index_without_a_log_is_no_segment() {
     assert!(!root.join("t-0/00000000000000000007.log.deleted").exists());
 }
 
-/// The largest time of what stood before the first index entry was forgotten where a scan began there, and look-ups by time found
-/// nothing.
+/// The largest time of what stood before the first index entry was forgotten where a scan began
+/// there, and look-ups by time found nothing.
 #[test]
 fn a_scan_from_an_index_entry_knows_the_times_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let (root, copy) = (dir.path().join("wal"), dir.path().join("killed"));
-    let open = |root: &Path| Partition::open(root, TopicConfig::new().index_interval_bytes(64)).unwrap();
+    let open =
+        |root: &Path| Partition::open(root, TopicConfig::new().index_interval_bytes(64)).unwrap();
     let at = |ms: i64| Timestamp::from_millis(1_700_000_000_000 + ms);
     let wal = open(&root);
-    wal.append_batch([Record::new("a").timestamp(at(500)), Record::new("b").timestamp(at(500))]).unwrap();
-    wal.append_batch([Record::new("c").timestamp(at(100))]).unwrap();
+    wal.append_batch([
+        Record::new("a").timestamp(at(500)),
+        Record::new("b").timestamp(at(500)),
+    ])
+    .unwrap();
+    wal.append_batch([Record::new("c").timestamp(at(100))])
+        .unwrap();
     wal.flush().unwrap();
     copy_dir(&root, &copy);
     let killed = open(&copy);
     for wal in [&wal, &killed] {
-        assert_eq!(wal.offset_for(at(200)).unwrap().map(|found| found.offset), Some(0));
-        assert_eq!(wal.offset_for(OffsetSpec::MaxTimestamp).unwrap().map(|found| found.offset), Some(0));
+        assert_eq!(
+            wal.offset_for(at(200)).unwrap().map(|found| found.offset),
+            Some(0)
+        );
+        assert_eq!(
+            wal.offset_for(OffsetSpec::MaxTimestamp)
+                .unwrap()
+                .map(|found| found.offset),
+            Some(0)
+        );
     }
 }

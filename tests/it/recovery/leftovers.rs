@@ -1,4 +1,5 @@
-//! What interrupted steps and earlier crashes left in the directories, and checkpoints that say too much.
+//! What interrupted steps and earlier crashes left in the directories, and checkpoints that say too
+//! much.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,10 @@ use super::{check, killed, open, segments};
 use crate::kafka::copy_dir;
 
 fn torn_files(root: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<_> = fs::read_dir(root.join("t-0")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut found: Vec<_> = fs::read_dir(root.join("t-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     found.retain(|path| path.extension().is_some_and(|suffix| suffix == "torn"));
     found.sort();
     found
@@ -29,12 +33,20 @@ fn what_each_of_two_crashes_left_is_kept() {
         assert!(log.recovery().has_losses());
         let torn = torn_files(&root);
         assert_eq!(torn.len(), number + 1, "{torn:?}");
-        assert!(torn.iter().any(|path| fs::read(path).unwrap() == [garbage; 50]), "{torn:?}");
+        assert!(
+            torn.iter()
+                .any(|path| fs::read(path).unwrap() == [garbage; 50]),
+            "{torn:?}"
+        );
         drop((log, partition));
         fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
         // As the crash found it, so that all is scanned again.
         let checkpoint = "recovery-point-offset-checkpoint";
-        fs::copy(killed.copy(&number.to_string()).join(checkpoint), root.join(checkpoint)).unwrap();
+        fs::copy(
+            killed.copy(&number.to_string()).join(checkpoint),
+            root.join(checkpoint),
+        )
+        .unwrap();
     }
 }
 
@@ -54,8 +66,17 @@ fn segments_are_set_aside_beside_those_of_an_earlier_crash() {
     let (log, partition) = open(&root);
     assert!(log.recovery().has_losses());
     assert!(partition.log_end_offset() >= killed.flushed);
-    assert_eq!(fs::read(last.with_file_name(&name)).unwrap(), b"of an earlier crash");
-    assert!(torn_files(&root).iter().any(|path| fs::read(path).unwrap() == set_aside), "{:?}", torn_files(&root));
+    assert_eq!(
+        fs::read(last.with_file_name(&name)).unwrap(),
+        b"of an earlier crash"
+    );
+    assert!(
+        torn_files(&root)
+            .iter()
+            .any(|path| fs::read(path).unwrap() == set_aside),
+        "{:?}",
+        torn_files(&root)
+    );
 }
 
 #[test]
@@ -87,7 +108,13 @@ fn leftovers_of_every_step_go_and_harm_nothing() {
 
         let (log, partition) = open(&root);
         check(&partition, killed.all);
-        assert_eq!(partition.append(format!("value {}", killed.all)).unwrap().offset, killed.all);
+        assert_eq!(
+            partition
+                .append(format!("value {}", killed.all))
+                .unwrap()
+                .offset,
+            killed.all
+        );
         for name in in_partition {
             assert!(!root.join("t-0").join(name).exists(), "{name}");
         }
@@ -99,7 +126,8 @@ fn leftovers_of_every_step_go_and_harm_nothing() {
     }
 }
 
-/// What stood in one digit of a checkpoint without a checksum kept a sound log from taking records for ever.
+/// What stood in one digit of a checkpoint without a checksum kept a sound log from taking records
+/// for ever.
 #[test]
 fn a_recovery_point_that_says_too_much_has_a_way_out() {
     let killed = killed();
@@ -107,17 +135,31 @@ fn a_recovery_point_that_says_too_much_has_a_way_out() {
         let root = killed.copy(said);
         let all = open(&root).1.log_end_offset();
         assert_eq!(all, killed.all);
-        fs::write(root.join("recovery-point-offset-checkpoint"), format!("0\n1\nt 0 {said}\n")).unwrap();
+        fs::write(
+            root.join("recovery-point-offset-checkpoint"),
+            format!("0\n1\nt 0 {said}\n"),
+        )
+        .unwrap();
         let (log, partition) = open(&root);
         if said == "29" {
             check(&partition, all);
             continue;
         }
-        let Err(Error::Corrupt(damage)) = partition.append("x") else { panic!("{said}: records are missing") };
+        let Err(Error::Corrupt(damage)) = partition.append("x") else {
+            panic!("{said}: records are missing")
+        };
         assert_eq!(damage.offsets.start, all, "{damage}");
-        assert!(damage.to_string().contains("`truncate_to` the first of these offsets"), "{damage}");
+        assert!(
+            damage
+                .to_string()
+                .contains("`truncate_to` the first of these offsets"),
+            "{damage}"
+        );
         partition.truncate_to(damage.offsets.start).unwrap();
-        assert_eq!(partition.append(format!("value {all}")).unwrap().offset, all);
+        assert_eq!(
+            partition.append(format!("value {all}")).unwrap().offset,
+            all
+        );
         check(&partition, all + 1);
         log.close().unwrap();
         let (log, partition) = open(&root);
@@ -126,17 +168,26 @@ fn a_recovery_point_that_says_too_much_has_a_way_out() {
     }
 }
 
-/// Its checkpoint was gone as well, and only the topic file told that there had been records: it began again at 0.
+/// Its checkpoint was gone as well, and only the topic file told that there had been records: it
+/// began again at 0.
 #[test]
 fn a_partition_whose_log_had_a_start_is_not_created_anew() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     let log = Log::open(&root).unwrap();
-    let topic = log.create_topic("t", 2, TopicConfig::new().retention(None)).unwrap();
+    let topic = log
+        .create_topic("t", 2, TopicConfig::new().retention(None))
+        .unwrap();
     for partition in topic.partitions() {
-        partition.append_batch(["value 0", "value 1", "value 2"]).unwrap();
+        partition
+            .append_batch(["value 0", "value 1", "value 2"])
+            .unwrap();
     }
-    topic.partition(0).unwrap().delete_records_before(2).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .delete_records_before(2)
+        .unwrap();
     log.close().unwrap();
     fs::remove_dir_all(root.join("t-0")).unwrap();
     fs::remove_file(root.join("recovery-point-offset-checkpoint")).unwrap();
@@ -144,7 +195,11 @@ fn a_partition_whose_log_had_a_start_is_not_created_anew() {
     let log = Log::open(&root).unwrap();
     assert!(log.recovery().has_losses(), "{:?}", log.recovery());
     let topic = log.topic("t").unwrap();
-    assert!(matches!(topic.partition(0), Err(Error::Io { .. })), "{:?}", topic.partition(0));
+    assert!(
+        matches!(topic.partition(0), Err(Error::Io { .. })),
+        "{:?}",
+        topic.partition(0)
+    );
     check(&topic.partition(1).unwrap(), 3);
     assert!(!root.join("t-0").exists());
 }
@@ -156,7 +211,9 @@ fn one_bad_partition_leaves_the_others_alone() {
     let dir = tempfile::tempdir().unwrap();
     let master = dir.path().join("master");
     let log = Log::open(&master).unwrap();
-    let topic = log.create_topic("t", 3, TopicConfig::new().retention(None)).unwrap();
+    let topic = log
+        .create_topic("t", 3, TopicConfig::new().retention(None))
+        .unwrap();
     for partition in topic.partitions() {
         partition.append_batch(["value 0", "value 1"]).unwrap();
     }
@@ -168,7 +225,9 @@ fn one_bad_partition_leaves_the_others_alone() {
             bytes[70] ^= 1;
             fs::write(&path, bytes).unwrap();
         }),
-        ("no segment", |dir| fs::remove_file(dir.join("00000000000000000000.log")).unwrap()),
+        ("no segment", |dir| {
+            fs::remove_file(dir.join("00000000000000000000.log")).unwrap()
+        }),
         ("no directory", |dir| fs::remove_dir_all(dir).unwrap()),
         ("a directory for a segment", |dir| {
             fs::remove_file(dir.join("00000000000000000000.log")).unwrap();
@@ -183,7 +242,10 @@ fn one_bad_partition_leaves_the_others_alone() {
         assert!(log.recovery().has_losses(), "{what}");
         let topic = log.topic("t").unwrap();
         let bad = topic.partition(1).and_then(|bad| bad.append("x"));
-        assert!(matches!(bad, Err(Error::Corrupt(_) | Error::Io { .. })), "{what}: {bad:?}");
+        assert!(
+            matches!(bad, Err(Error::Corrupt(_) | Error::Io { .. })),
+            "{what}: {bad:?}"
+        );
         for number in [0, 2] {
             let partition = topic.partition(number).unwrap();
             check(&partition, 2);
@@ -192,15 +254,18 @@ fn one_bad_partition_leaves_the_others_alone() {
     }
 }
 
-/// Where the log starts at a segment, nothing but the names in its directory says so: the removal has to be durable before it is
-/// answered.
+/// Where the log starts at a segment, nothing but the names in its directory says so: the removal
+/// has to be durable before it is answered.
 #[test]
 fn what_was_deleted_does_not_come_back_with_a_power_cut() {
     for seed in 0..20 {
         let disk = SimulatedDisk::new(seed);
         let open = |disk: &SimulatedDisk| -> Partition {
             let config = TopicConfig::new().segment_bytes(100);
-            Log::builder("/wal").storage(disk.clone()).open_partition(config).unwrap()
+            Log::builder("/wal")
+                .storage(disk.clone())
+                .open_partition(config)
+                .unwrap()
         };
         let wal = open(&disk);
         for number in 0..9 {
@@ -210,6 +275,10 @@ fn what_was_deleted_does_not_come_back_with_a_power_cut() {
         let start = wal.segments()[3].base_offset;
         wal.delete_records_before(start).unwrap();
         let wal = open(&disk.crash());
-        assert_eq!((wal.log_start_offset(), wal.log_end_offset()), (start, 9), "seed {seed}");
+        assert_eq!(
+            (wal.log_start_offset(), wal.log_end_offset()),
+            (start, 9),
+            "seed {seed}"
+        );
     }
 }

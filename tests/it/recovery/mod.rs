@@ -1,5 +1,5 @@
-//! What a kill leaves, and what was damaged meanwhile: the tail above the recovery point is cut, kept and told; damage below it
-//! is an error, and nothing is cut.
+//! What a kill leaves, and what was damaged meanwhile: the tail above the recovery point is cut,
+//! kept and told; damage below it is an error, and nothing is cut.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,8 +25,15 @@ struct Killed {
 fn killed() -> Killed {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path().join("log")).unwrap();
-    let config = TopicConfig::new().segment_bytes(500).index_interval_bytes(100).retention(None);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(500)
+        .index_interval_bytes(100)
+        .retention(None);
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let append = |numbers: std::ops::Range<u64>| {
         for number in numbers {
             partition.append(format!("value {number}")).unwrap();
@@ -36,7 +43,11 @@ fn killed() -> Killed {
     log.flush().unwrap();
     append(20..35);
     copy_dir(&dir.path().join("log"), &dir.path().join("killed"));
-    Killed { dir, flushed: 20, all: 35 }
+    Killed {
+        dir,
+        flushed: 20,
+        all: 35,
+    }
 }
 
 impl Killed {
@@ -49,7 +60,10 @@ impl Killed {
 }
 
 fn segments(root: &Path) -> Vec<PathBuf> {
-    let mut logs: Vec<_> = fs::read_dir(root.join("t-0")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut logs: Vec<_> = fs::read_dir(root.join("t-0"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     logs.retain(|path| path.extension().is_some_and(|suffix| suffix == "log"));
     logs.sort();
     logs
@@ -65,7 +79,10 @@ fn check(partition: &Partition, end: u64) {
     assert_eq!(partition.log_end_offset(), end);
     let mut reader = partition.read(..).unwrap();
     for offset in 0..end {
-        assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("value {offset}"));
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().text(),
+            format!("value {offset}")
+        );
     }
     assert!(reader.next_record().unwrap().is_none());
 }
@@ -73,7 +90,14 @@ fn check(partition: &Partition, end: u64) {
 fn kept(root: &Path) -> usize {
     fs::read_dir(root.join("t-0"))
         .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|e| e == "torn"))
+        .filter(|entry| {
+            entry
+                .as_ref()
+                .unwrap()
+                .path()
+                .extension()
+                .is_some_and(|e| e == "torn")
+        })
         .count()
 }
 
@@ -96,19 +120,38 @@ fn a_tail_torn_anywhere_is_cut_kept_and_told() {
     let left = killed();
     let last = segments(&left.copy("measure")).pop().unwrap();
     let bytes = fs::read(&last).unwrap();
-    let in_last = left.all - open(&left.copy("count")).1.segments().last().unwrap().base_offset;
+    let in_last = left.all
+        - open(&left.copy("count"))
+            .1
+            .segments()
+            .last()
+            .unwrap()
+            .base_offset;
     for cut in 0..bytes.len() {
         let root = left.copy(&format!("cut {cut}"));
         let file = root.join("t-0").join(last.file_name().unwrap());
-        fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(cut as u64).unwrap();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_len(cut as u64)
+            .unwrap();
         let (log, partition) = open(&root);
         let end = partition.log_end_offset();
-        assert!(end < left.all && end >= left.all - in_last, "cut to {cut}: {end}");
+        assert!(
+            end < left.all && end >= left.all - in_last,
+            "cut to {cut}: {end}"
+        );
         check(&partition, end);
         let good = usize::try_from(partition.segments().last().unwrap().bytes).unwrap();
         // Zeros are no torn batch: files may be padded with them.
         let is_torn = bytes[good..cut].iter().any(|byte| *byte != 0);
-        assert_eq!(log.recovery().has_losses(), is_torn, "cut to {cut}: {:?}", log.recovery());
+        assert_eq!(
+            log.recovery().has_losses(),
+            is_torn,
+            "cut to {cut}: {:?}",
+            log.recovery()
+        );
         assert_eq!(kept(&root) > 0, is_torn);
         partition.append(format!("value {end}")).unwrap();
         check(&partition, end + 1);
@@ -118,7 +161,10 @@ fn a_tail_torn_anywhere_is_cut_kept_and_told() {
 #[test]
 fn garbage_behind_the_end_is_cut_and_zeros_are_only_padding() {
     let killed = killed();
-    for (name, tail, is_told) in [("garbage", vec![0x5a; 100], true), ("zeros", vec![0; 5000], false)] {
+    for (name, tail, is_told) in [
+        ("garbage", vec![0x5a; 100], true),
+        ("zeros", vec![0; 5000], false),
+    ] {
         let root = killed.copy(name);
         let last = segments(&root).pop().unwrap();
         let mut bytes = fs::read(&last).unwrap();
@@ -127,7 +173,11 @@ fn garbage_behind_the_end_is_cut_and_zeros_are_only_padding() {
         fs::write(&last, &bytes).unwrap();
         let (log, partition) = open(&root);
         check(&partition, killed.all);
-        assert_eq!((log.recovery().has_losses(), kept(&root) > 0), (is_told, is_told), "{name}");
+        assert_eq!(
+            (log.recovery().has_losses(), kept(&root) > 0),
+            (is_told, is_told),
+            "{name}"
+        );
         assert_eq!(fs::read(&last).unwrap().len(), good, "{name}");
     }
 }
@@ -158,7 +208,17 @@ fn damage_above_the_recovery_point_ends_the_log_there() {
     let root = killed.copy("above");
     let (base, file) = segments(&root)
         .into_iter()
-        .map(|path| (path.file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap(), path))
+        .map(|path| {
+            (
+                path.file_stem()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .parse::<u64>()
+                    .unwrap(),
+                path,
+            )
+        })
         .find(|(base, _)| *base >= killed.flushed)
         .unwrap();
     let mut bytes = fs::read(&file).unwrap();
@@ -168,8 +228,15 @@ fn damage_above_the_recovery_point_ends_the_log_there() {
     let (log, partition) = open(&root);
     check(&partition, base);
     assert!(log.recovery().has_losses());
-    assert_eq!(kept(&root), behind + 1, "the tail and every segment behind it are kept");
-    assert_eq!(partition.append(format!("value {base}")).unwrap().offset, base);
+    assert_eq!(
+        kept(&root),
+        behind + 1,
+        "the tail and every segment behind it are kept"
+    );
+    assert_eq!(
+        partition.append(format!("value {base}")).unwrap().offset,
+        base
+    );
     log.close().unwrap();
     check(&open(&root).1, base + 1);
 }
@@ -184,12 +251,24 @@ fn damage_below_the_recovery_point_is_told_and_nothing_is_cut() {
     fs::write(file, &bytes).unwrap();
     let (log, partition) = open(&root);
     let mut reader = partition.read(..).unwrap();
-    let Err(Error::Corrupt(damage)) = reader.next_record() else { panic!("the damage is told") };
-    assert_eq!((damage.path.as_path(), damage.position, damage.offsets.clone()), (file.as_path(), 0, 0..1));
+    let Err(Error::Corrupt(damage)) = reader.next_record() else {
+        panic!("the damage is told")
+    };
+    assert_eq!(
+        (
+            damage.path.as_path(),
+            damage.position,
+            damage.offsets.clone()
+        ),
+        (file.as_path(), 0, 0..1)
+    );
     assert_eq!(reader.next_offset(), 1);
     let mut reader = partition.read(1..).unwrap();
     for offset in 1..killed.all {
-        assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("value {offset}"));
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().text(),
+            format!("value {offset}")
+        );
     }
     assert_eq!(&fs::read(file).unwrap(), &bytes);
     assert_eq!(log.topics().len(), 1);
@@ -199,26 +278,48 @@ fn damage_below_the_recovery_point_is_told_and_nothing_is_cut() {
 fn a_segment_that_is_gone_from_the_middle_is_told() {
     let killed = killed();
     let root = killed.copy("gone");
-    let bases: Vec<u64> =
-        segments(&root).iter().map(|path| path.file_stem().unwrap().to_str().unwrap().parse().unwrap()).collect();
+    let bases: Vec<u64> = segments(&root)
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().parse().unwrap())
+        .collect();
     fs::remove_file(&segments(&root)[1]).unwrap();
     let (_log, partition) = open(&root);
     let mut reader = partition.read(..).unwrap();
     for offset in 0..bases[1] {
         assert_eq!(reader.next_record().unwrap().unwrap().offset(), offset);
     }
-    let Err(Error::Corrupt(damage)) = reader.next_record() else { panic!("the hole is told") };
+    let Err(Error::Corrupt(damage)) = reader.next_record() else {
+        panic!("the hole is told")
+    };
     assert_eq!(damage.offsets, bases[1]..bases[2]);
-    let first = partition.read(damage.offsets.end..).unwrap().next_record().unwrap().map(|record| record.offset());
+    let first = partition
+        .read(damage.offsets.end..)
+        .unwrap()
+        .next_record()
+        .unwrap()
+        .map(|record| record.offset());
     assert_eq!(first, Some(bases[2]));
 }
 
 #[test]
 fn metadata_that_is_missing_costs_no_record() {
     let killed = killed();
-    let names =
-        ["recovery-point-offset-checkpoint", "log-start-offset-checkpoint", "meta.properties", "t-0/leader-epoch-checkpoint"];
-    for (number, names) in [&names[..1], &names[1..2], &names[2..3], &names[3..], &names[..]].into_iter().enumerate() {
+    let names = [
+        "recovery-point-offset-checkpoint",
+        "log-start-offset-checkpoint",
+        "meta.properties",
+        "t-0/leader-epoch-checkpoint",
+    ];
+    for (number, names) in [
+        &names[..1],
+        &names[1..2],
+        &names[2..3],
+        &names[3..],
+        &names[..],
+    ]
+    .into_iter()
+    .enumerate()
+    {
         for is_torn in [false, true] {
             let root = killed.copy(&format!("without {number} {is_torn}"));
             for name in names {
@@ -259,12 +360,30 @@ fn the_log_start_survives_a_kill_once_flushed() {
     let dir = tempfile::tempdir().unwrap();
     let (live, dead) = (dir.path().join("live"), dir.path().join("dead"));
     let log = Log::open(&live).unwrap();
-    let partition = log.create_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
-    partition.append_batch((0..10).map(|n| format!("value {n}"))).unwrap();
+    let partition = log
+        .create_topic("t", 1, TopicConfig::new())
+        .unwrap()
+        .partition(0)
+        .unwrap();
+    partition
+        .append_batch((0..10).map(|n| format!("value {n}")))
+        .unwrap();
     partition.delete_records_before(4).unwrap();
     log.flush().unwrap();
     copy_dir(&live, &dead);
     let (_log, partition) = open(&dead);
-    assert_eq!((partition.log_start_offset(), partition.log_end_offset()), (4, 10));
-    assert_eq!(partition.read(..).unwrap().next_record().unwrap().unwrap().text(), "value 4");
+    assert_eq!(
+        (partition.log_start_offset(), partition.log_end_offset()),
+        (4, 10)
+    );
+    assert_eq!(
+        partition
+            .read(..)
+            .unwrap()
+            .next_record()
+            .unwrap()
+            .unwrap()
+            .text(),
+        "value 4"
+    );
 }

@@ -1,4 +1,5 @@
-//! A process that is killed while it appends: all that it was told is written, and what is there is a whole prefix.
+//! A process that is killed while it appends: all that it was told is written, and what is there is
+//! a whole prefix.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -16,26 +17,46 @@ fn what_was_acknowledged_survives_kill_after_kill() {
         let mut least = 0;
         for round in 0..4 {
             let mut victim = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "recovery::victim::the_victim", "--nocapture", "--include-ignored"])
+                .args([
+                    "--exact",
+                    "recovery::victim::the_victim",
+                    "--nocapture",
+                    "--include-ignored",
+                ])
                 .env(VICTIM, dir.path())
                 .env(SYNCED, synced)
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            let lines = BufReader::new(victim.stdout.take().unwrap()).lines().map(Result::unwrap);
+            let lines = BufReader::new(victim.stdout.take().unwrap())
+                .lines()
+                .map(Result::unwrap);
             let ends = lines.filter_map(|line| line.strip_prefix("end ")?.parse::<u64>().ok());
             least = ends.take(40 + 13 * round).last().unwrap().max(least);
             victim.kill().unwrap();
             victim.wait().unwrap();
         }
         let log = Log::open(dir.path()).unwrap();
-        assert!(!log.recovery().clean && log.recovery().partitions.iter().all(|(_, found)| found.damage.is_none()));
+        assert!(
+            !log.recovery().clean
+                && log
+                    .recovery()
+                    .partitions
+                    .iter()
+                    .all(|(_, found)| found.damage.is_none())
+        );
         let partition = log.topic("t").unwrap().partition(0).unwrap();
         let end = partition.log_end_offset();
-        assert!(end >= least && end.is_multiple_of(3), "{end} of {least}: batches are whole");
+        assert!(
+            end >= least && end.is_multiple_of(3),
+            "{end} of {least}: batches are whole"
+        );
         let mut reader = partition.read(..).unwrap();
         for offset in 0..end {
-            assert_eq!(reader.next_record().unwrap().unwrap().text(), format!("value {offset}"));
+            assert_eq!(
+                reader.next_record().unwrap().unwrap().text(),
+                format!("value {offset}")
+            );
         }
         assert!(reader.next_record().unwrap().is_none());
     }
@@ -44,16 +65,30 @@ fn what_was_acknowledged_survives_kill_after_kill() {
 #[test]
 #[ignore = "runs in the process that another test kills"]
 fn the_victim() {
-    let Some(dir) = std::env::var_os(VICTIM) else { return };
+    let Some(dir) = std::env::var_os(VICTIM) else {
+        return;
+    };
     let log = Log::open(dir).unwrap();
     assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     let is_synced = std::env::var(SYNCED).is_ok_and(|synced| synced == "yes");
-    let durability = if is_synced { Durability::Synced } else { Durability::Os };
-    let config = TopicConfig::new().segment_bytes(1_000).durability(durability);
-    let partition = log.open_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let durability = if is_synced {
+        Durability::Synced
+    } else {
+        Durability::Os
+    };
+    let config = TopicConfig::new()
+        .segment_bytes(1_000)
+        .durability(durability);
+    let partition = log
+        .open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     loop {
         let end = partition.log_end_offset();
-        let appended = partition.append_batch((end..end + 3).map(|offset| format!("value {offset}"))).unwrap();
+        let appended = partition
+            .append_batch((end..end + 3).map(|offset| format!("value {offset}")))
+            .unwrap();
         println!("end {}", appended.end);
     }
 }

@@ -1,4 +1,5 @@
-//! Batches that were written when the limit was higher: what readers get, and what compaction does with them.
+//! Batches that were written when the limit was higher: what readers get, and what compaction does
+//! with them.
 
 use annals::{OffsetSpec, OversizedBatch, ReadOptions, TopicPartition};
 
@@ -23,9 +24,15 @@ fn partition(log: &Log) -> Partition {
 fn written(codec: Compression) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (log, _clock) = open(&disk, 1 << 20);
-    let partition = log.create_topic("t", 1, compressed(codec)).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, compressed(codec))
+        .unwrap()
+        .partition(0)
+        .unwrap();
     partition.append("first").unwrap();
-    partition.append_batch([vec![b'a'; LARGE], vec![b'b'; 10], vec![b'c'; 10]]).unwrap();
+    partition
+        .append_batch([vec![b'a'; LARGE], vec![b'b'; 10], vec![b'c'; 10]])
+        .unwrap();
     partition.append("last").unwrap();
     log.close().unwrap();
     disk
@@ -39,16 +46,28 @@ fn a_reader_names_the_limit_and_goes_on_after_the_batch() {
         let mut reader = partition.read(..).unwrap();
         assert_eq!(reader.next_record().unwrap().unwrap().text(), "first");
         let error = reader.next_record().map(drop).unwrap_err();
-        assert!(error.to_string().contains("LogConfig::max_decompressed_bytes"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("LogConfig::max_decompressed_bytes"),
+            "{error}"
+        );
         assert!(!error.is_corruption() && !error.is_retriable() && !error.is_fatal());
         let batch = oversized(Err::<(), _>(error));
-        assert_eq!((&batch.partition, batch.limit), (partition.id(), LIMIT as u64));
+        assert_eq!(
+            (&batch.partition, batch.limit),
+            (partition.id(), LIMIT as u64)
+        );
         assert_eq!((batch.offsets.clone(), reader.next_offset()), (1..4, 4));
         let segment = &partition.segments()[0];
         assert_eq!(batch.path, segment.path);
         assert!(batch.position > 0 && u64::from(batch.position) < segment.bytes);
         let mut reader = partition.read(batch.offsets.end..).unwrap();
-        assert_eq!(reader.next_record().unwrap().unwrap().text(), "last", "{codec:?}");
+        assert_eq!(
+            reader.next_record().unwrap().unwrap().text(),
+            "last",
+            "{codec:?}"
+        );
     }
 }
 
@@ -57,12 +76,11 @@ fn iterating_over_batches_goes_on_after_the_batch() {
     let (log, _clock) = open(&written(Compression::Zstd), LIMIT);
     let mut found = Vec::new();
     for batch in partition(&log).read(..).unwrap() {
-        found.extend(
-            batch
-                .unwrap()
-                .iter()
-                .map(|record| record.map(|record| record.offset()).map_err(|error| oversized(Err::<(), _>(error)).offsets)),
-        );
+        found.extend(batch.unwrap().iter().map(|record| {
+            record
+                .map(|record| record.offset())
+                .map_err(|error| oversized(Err::<(), _>(error)).offsets)
+        }));
     }
     assert_eq!(found, [Ok(0), Err(1..4), Ok(4)]);
 }
@@ -70,7 +88,9 @@ fn iterating_over_batches_goes_on_after_the_batch() {
 #[test]
 fn what_is_skipped_as_corrupt_is_damage_only() {
     let (log, _clock) = open(&written(Compression::Lz4), LIMIT);
-    let mut reader = partition(&log).read_with(.., ReadOptions::new().skip_corrupt(true)).unwrap();
+    let mut reader = partition(&log)
+        .read_with(.., ReadOptions::new().skip_corrupt(true))
+        .unwrap();
     assert!(reader.next_record().unwrap().is_some());
     assert_eq!(oversized(reader.next_record().map(drop)).offsets, 1..4);
     assert!(reader.take_skipped().is_empty());
@@ -88,7 +108,10 @@ fn a_consumer_gets_the_error_once_and_then_the_next_records() {
     let (log, _clock) = open(&written(Compression::Snappy), LIMIT);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
-    let found: Vec<_> = records.iter().map(|record| record.map(|record| record.offset()).is_ok()).collect();
+    let found: Vec<_> = records
+        .iter()
+        .map(|record| record.map(|record| record.offset()).is_ok())
+        .collect();
     assert_eq!(found, [true, false, true]);
     assert_eq!(consumer.position(&TopicPartition::new("t", 0)).unwrap(), 5);
 }
@@ -97,22 +120,38 @@ fn a_consumer_gets_the_error_once_and_then_the_next_records() {
 fn a_look_up_by_time_and_a_cut_inside_the_batch_name_the_limit() {
     let disk = written(Compression::Zstd);
     let (log, _clock) = open(&disk, LIMIT);
-    let at = partition(&log).offset_for(OffsetSpec::Timestamp(now())).unwrap().unwrap();
+    let at = partition(&log)
+        .offset_for(OffsetSpec::Timestamp(now()))
+        .unwrap()
+        .unwrap();
     assert_eq!(at.offset, 0, "the batch is not needed for the answer");
     let refused = oversized(partition(&log).truncate_to(2));
-    assert_eq!((refused.offsets, partition(&log).log_end_offset()), (1..4, 5), "nothing was cut");
+    assert_eq!(
+        (refused.offsets, partition(&log).log_end_offset()),
+        (1..4, 5),
+        "nothing was cut"
+    );
     partition(&log).truncate_to(4).unwrap();
     partition(&log).truncate_to(1).unwrap();
     assert_eq!(values(&partition(&log)), [(0, b"first".to_vec())]);
 }
 
-/// Each string is a batch; a letter is a record with that key, a capital its tombstone. Batches with a `!` are over the limit.
+/// Each string is a batch; a letter is a record with that key, a capital its tombstone. Batches
+/// with a `!` are over the limit.
 fn append(partition: &Partition, batches: &[&str]) {
     for batch in batches {
-        let value = if batch.contains('!') { "x".repeat(LARGE) } else { "value".to_owned() };
+        let value = if batch.contains('!') {
+            "x".repeat(LARGE)
+        } else {
+            "value".to_owned()
+        };
         let records = batch.chars().filter(|key| *key != '!').map(|key| {
             let lower = key.to_lowercase().to_string();
-            if key.is_uppercase() { Record::tombstone(lower) } else { Record::new(&value).key(lower) }
+            if key.is_uppercase() {
+                Record::tombstone(lower)
+            } else {
+                Record::new(&value).key(lower)
+            }
         });
         partition.append_batch(records).unwrap();
     }
@@ -121,9 +160,17 @@ fn append(partition: &Partition, batches: &[&str]) {
 fn keyed(batches: &[&str]) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (log, _clock) = open(&disk, 1 << 20);
-    let config = compressed(Compression::Zstd).cleanup_policy(CleanupPolicy::Compact).segment_bytes(250);
+    let config = compressed(Compression::Zstd)
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(250);
     let config = config.set("min.cleanable.dirty.ratio", "0.01").unwrap();
-    append(&log.create_topic("t", 1, config).unwrap().partition(0).unwrap(), batches);
+    append(
+        &log.create_topic("t", 1, config)
+            .unwrap()
+            .partition(0)
+            .unwrap(),
+        batches,
+    );
     log.close().unwrap();
     disk
 }
@@ -162,9 +209,17 @@ fn compaction_leaves_the_batch_alone_and_cleans_the_rest() {
     log.close().unwrap();
 
     let (log, _clock) = open(&disk, 1 << 20);
-    assert_eq!(offsets(&partition(&log)), ([&[6, 7], &read[..]].concat(), Vec::new()), "all of it was kept");
+    assert_eq!(
+        offsets(&partition(&log)),
+        ([&[6, 7], &read[..]].concat(), Vec::new()),
+        "all of it was kept"
+    );
     assert_eq!(partition(&log).compact().unwrap().batches_left_alone, 0);
-    assert_eq!(offsets(&partition(&log)).0, [&[7], &read[..]].concat(), "and can be compacted now");
+    assert_eq!(
+        offsets(&partition(&log)).0,
+        [&[7], &read[..]].concat(),
+        "and can be compacted now"
+    );
 }
 
 #[test]
@@ -190,8 +245,14 @@ fn no_tombstone_goes_before_what_it_deletes_in_a_batch_that_was_left_alone() {
         clock.advance(2 * DAY);
     }
     let (read, _) = offsets(&partition(&log));
-    assert!(!read.contains(&2), "a tombstone before the batch goes: {read:?}");
-    assert!(read.contains(&6), "a tombstone after the batch stays: {read:?}");
+    assert!(
+        !read.contains(&2),
+        "a tombstone before the batch goes: {read:?}"
+    );
+    assert!(
+        read.contains(&6),
+        "a tombstone after the batch stays: {read:?}"
+    );
     log.close().unwrap();
 
     let (log, clock) = open(&disk, 1 << 20);
@@ -202,7 +263,10 @@ fn no_tombstone_goes_before_what_it_deletes_in_a_batch_that_was_left_alone() {
         assert_eq!(view(&log), b"bdef");
         clock.advance(2 * DAY);
     }
-    assert!(!offsets(&partition(&log)).0.contains(&6), "the tombstone went with what it deleted");
+    assert!(
+        !offsets(&partition(&log)).0.contains(&6),
+        "the tombstone went with what it deleted"
+    );
 }
 
 #[test]
@@ -210,7 +274,11 @@ fn a_tombstone_in_a_batch_that_was_left_alone_goes_after_what_it_deletes() {
     let disk = keyed(&["ab", "ab", "!AAz", "def", "def", "def", "def"]);
     let (log, clock) = open(&disk, LIMIT);
     partition(&log).compact().unwrap();
-    assert_eq!(offsets(&partition(&log)).0.first(), Some(&2), "the tombstone is not known, and its key stays");
+    assert_eq!(
+        offsets(&partition(&log)).0.first(),
+        Some(&2),
+        "the tombstone is not known, and its key stays"
+    );
     log.close().unwrap();
 
     let (log, later) = open(&disk, 1 << 20);
@@ -227,16 +295,34 @@ fn a_tombstone_in_a_batch_that_was_left_alone_goes_after_what_it_deletes() {
 fn compaction_says_what_it_could_not_touch_yet() {
     let (log, _clock) = open(&MemoryDisk::new(), LIMIT);
     let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     for number in 0..100 {
         partition.append(("key", number.to_string())).unwrap();
     }
-    let bytes: u64 = partition.segments().iter().map(|segment| segment.bytes).sum();
+    let bytes: u64 = partition
+        .segments()
+        .iter()
+        .map(|segment| segment.bytes)
+        .sum();
     let done = partition.compact().unwrap();
-    assert_eq!((done.records_removed, done.bytes_not_compacted), (0, bytes), "all is in the active segment");
-    log.topic("t").unwrap().update_config(TopicConfig::new().segment_bytes(200)).unwrap();
+    assert_eq!(
+        (done.records_removed, done.bytes_not_compacted),
+        (0, bytes),
+        "all is in the active segment"
+    );
+    log.topic("t")
+        .unwrap()
+        .update_config(TopicConfig::new().segment_bytes(200))
+        .unwrap();
     partition.append(("key", "last")).unwrap();
     let active = partition.segments().last().unwrap().bytes;
     let done = partition.compact().unwrap();
-    assert_eq!((done.records_removed, done.bytes_not_compacted), (99, active));
+    assert_eq!(
+        (done.records_removed, done.bytes_not_compacted),
+        (99, active)
+    );
 }

@@ -1,11 +1,11 @@
-//! What compressed batches unpack to: appends refuse what readers of the same log refuse, and a batch from elsewhere that is too
-//! large is not taken for damage.
+//! What compressed batches unpack to: appends refuse what readers of the same log refuse, and a
+//! batch from elsewhere that is too large is not taken for damage.
 
 use std::time::Duration;
 
 use annals::{
-    CleanupPolicy, Compression, Error, Log, LogConfig, ManualClock, MemoryDisk, Partition, ProducerConfig, Record, Timestamp,
-    TopicConfig,
+    CleanupPolicy, Compression, Error, Log, LogConfig, ManualClock, MemoryDisk, Partition,
+    ProducerConfig, Record, Timestamp, TopicConfig,
 };
 
 mod left_alone;
@@ -13,8 +13,19 @@ mod noise;
 mod properties;
 
 const NOW: i64 = 1_700_000_000_000;
-const CODECS: [Compression; 4] = [Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
-const ALL: [Compression; 5] = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+const CODECS: [Compression; 4] = [
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
+const ALL: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];
 
 fn now() -> Timestamp {
     Timestamp::from_millis(NOW)
@@ -24,7 +35,12 @@ fn now() -> Timestamp {
 fn open(disk: &MemoryDisk, limit: usize) -> (Log, ManualClock) {
     let clock = ManualClock::at(now());
     let config = LogConfig::new().max_decompressed_bytes(limit);
-    let log = Log::builder("data").storage(disk.clone()).clock(clock.clone()).config(config).open().unwrap();
+    let log = Log::builder("data")
+        .storage(disk.clone())
+        .clock(clock.clone())
+        .config(config)
+        .open()
+        .unwrap();
     (log, clock)
 }
 
@@ -62,9 +78,17 @@ fn is_refused<T: std::fmt::Debug>(result: &annals::Result<T>, over: u64) -> bool
 fn append_refuses_a_record_that_readers_would_refuse() {
     for codec in CODECS {
         let (log, _clock) = open(&MemoryDisk::new(), 10_000);
-        let partition = log.create_topic("t", 1, compressed(codec)).unwrap().partition(0).unwrap();
-        // The largest value that is taken is found by trying: it must be readable, and one byte more must not be taken.
-        let most = (9_900..10_000).rev().find(|bytes| partition.append(vec![b'a'; *bytes]).is_ok()).unwrap();
+        let partition = log
+            .create_topic("t", 1, compressed(codec))
+            .unwrap()
+            .partition(0)
+            .unwrap();
+        // The largest value that is taken is found by trying: it must be readable, and one byte
+        // more must not be taken.
+        let most = (9_900..10_000)
+            .rev()
+            .find(|bytes| partition.append(vec![b'a'; *bytes]).is_ok())
+            .unwrap();
         let refused = partition.append(vec![b'a'; most + 1]);
         assert!(is_refused(&refused, 10_000), "{codec:?}: {refused:?}");
         assert_eq!(values(&partition), [(0, vec![b'a'; most])], "{codec:?}");
@@ -75,10 +99,18 @@ fn append_refuses_a_record_that_readers_would_refuse() {
 fn append_batch_refuses_records_that_readers_would_refuse_together() {
     for codec in CODECS {
         let (log, _clock) = open(&MemoryDisk::new(), 10_000);
-        let partition = log.create_topic("t", 1, compressed(codec)).unwrap().partition(0).unwrap();
+        let partition = log
+            .create_topic("t", 1, compressed(codec))
+            .unwrap()
+            .partition(0)
+            .unwrap();
         let refused = partition.append_batch(vec![vec![b'a'; 1_000]; 10]);
         assert!(is_refused(&refused, 10_000), "{codec:?}: {refused:?}");
-        assert_eq!(partition.append_batch(vec![vec![b'a'; 1_000]; 9]).unwrap(), 0..9, "{codec:?}");
+        assert_eq!(
+            partition.append_batch(vec![vec![b'a'; 1_000]; 9]).unwrap(),
+            0..9,
+            "{codec:?}"
+        );
         assert_eq!(values(&partition).len(), 9, "{codec:?}");
     }
 }
@@ -87,8 +119,15 @@ fn append_batch_refuses_records_that_readers_would_refuse_together() {
 fn a_producer_refuses_a_record_at_once_and_keeps_its_batches_readable() {
     for codec in CODECS {
         let (log, _clock) = open(&MemoryDisk::new(), 10_000);
-        let partition = log.create_topic("t", 1, TopicConfig::new()).unwrap().partition(0).unwrap();
-        let config = ProducerConfig::new().compression(codec).batch_size(1 << 20).linger(Duration::from_secs(3600));
+        let partition = log
+            .create_topic("t", 1, TopicConfig::new())
+            .unwrap()
+            .partition(0)
+            .unwrap();
+        let config = ProducerConfig::new()
+            .compression(codec)
+            .batch_size(1 << 20)
+            .linger(Duration::from_secs(3600));
         let producer = log.producer_with(config).unwrap();
         let refused = producer.send_to(&partition, vec![b'a'; 10_000]).map(drop);
         assert!(is_refused(&refused, 10_000), "{codec:?}: {refused:?}");
@@ -103,7 +142,11 @@ fn a_producer_refuses_a_record_at_once_and_keeps_its_batches_readable() {
 #[test]
 fn the_limit_is_not_for_what_is_stored_as_it_is() {
     let (log, _clock) = open(&MemoryDisk::new(), 1_000);
-    let partition = log.create_topic("t", 1, compressed(Compression::None)).unwrap().partition(0).unwrap();
+    let partition = log
+        .create_topic("t", 1, compressed(Compression::None))
+        .unwrap()
+        .partition(0)
+        .unwrap();
     partition.append(vec![b'a'; 5_000]).unwrap();
     assert_eq!(values(&partition), [(0, vec![b'a'; 5_000])]);
 }

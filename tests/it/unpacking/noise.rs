@@ -6,21 +6,41 @@ use super::*;
 const LIMIT: u32 = 2_000;
 
 fn config(codec: Compression) -> TopicConfig {
-    compressed(codec).set("max.message.bytes", &LIMIT.to_string()).unwrap()
+    compressed(codec)
+        .set("max.message.bytes", &LIMIT.to_string())
+        .unwrap()
 }
 
 #[test]
 fn a_batch_of_noise_that_fits_before_it_is_compressed_is_appended() {
     for codec in ALL {
         let (log, _clock) = open(&MemoryDisk::new(), 64 << 20);
-        let partition = log.create_topic("t", 1, config(codec)).unwrap().partition(0).unwrap();
-        let plain = log.create_topic("plain", 1, config(Compression::None)).unwrap().partition(0).unwrap();
-        let most = (1_800..2_000).rev().find(|bytes| plain.append(noise(1, *bytes)).is_ok()).unwrap();
-        partition.append(noise(1, most)).unwrap_or_else(|error| panic!("{codec:?}: {error}"));
+        let partition = log
+            .create_topic("t", 1, config(codec))
+            .unwrap()
+            .partition(0)
+            .unwrap();
+        let plain = log
+            .create_topic("plain", 1, config(Compression::None))
+            .unwrap()
+            .partition(0)
+            .unwrap();
+        let most = (1_800..2_000)
+            .rev()
+            .find(|bytes| plain.append(noise(1, *bytes)).is_ok())
+            .unwrap();
+        partition
+            .append(noise(1, most))
+            .unwrap_or_else(|error| panic!("{codec:?}: {error}"));
         let records: Vec<_> = (0..10).map(|seed| noise(seed, 180)).collect();
-        partition.append_batch(&records).unwrap_or_else(|error| panic!("{codec:?}: {error}"));
+        partition
+            .append_batch(&records)
+            .unwrap_or_else(|error| panic!("{codec:?}: {error}"));
         let expected: Vec<_> = [noise(1, most)].into_iter().chain(records).collect();
-        let read: Vec<_> = values(&partition).into_iter().map(|(_, value)| value).collect();
+        let read: Vec<_> = values(&partition)
+            .into_iter()
+            .map(|(_, value)| value)
+            .collect();
         assert_eq!(read, expected, "{codec:?}");
     }
 }
@@ -29,14 +49,29 @@ fn a_batch_of_noise_that_fits_before_it_is_compressed_is_appended() {
 fn a_producer_loses_no_record_of_noise() {
     for codec in ALL {
         let (log, _clock) = open(&MemoryDisk::new(), 64 << 20);
-        let partition = log.create_topic("t", 1, config(codec)).unwrap().partition(0).unwrap();
-        let producer = log.producer_with(ProducerConfig::new().batch_size(1 << 20)).unwrap();
-        let records: Vec<_> = (0..1_000).map(|seed| noise(seed, usize::try_from(seed % 190).unwrap())).collect();
+        let partition = log
+            .create_topic("t", 1, config(codec))
+            .unwrap()
+            .partition(0)
+            .unwrap();
+        let producer = log
+            .producer_with(ProducerConfig::new().batch_size(1 << 20))
+            .unwrap();
+        let records: Vec<_> = (0..1_000)
+            .map(|seed| noise(seed, usize::try_from(seed % 190).unwrap()))
+            .collect();
         for record in &records {
-            producer.send_to(&partition, record).unwrap_or_else(|error| panic!("{codec:?}: {error}"));
+            producer
+                .send_to(&partition, record)
+                .unwrap_or_else(|error| panic!("{codec:?}: {error}"));
         }
-        producer.flush().unwrap_or_else(|error| panic!("{codec:?}: {error}"));
-        let read: Vec<_> = values(&partition).into_iter().map(|(_, value)| value).collect();
+        producer
+            .flush()
+            .unwrap_or_else(|error| panic!("{codec:?}: {error}"));
+        let read: Vec<_> = values(&partition)
+            .into_iter()
+            .map(|(_, value)| value)
+            .collect();
         assert_eq!(read, records, "{codec:?}");
     }
 }
@@ -45,11 +80,23 @@ fn a_producer_loses_no_record_of_noise() {
 fn noise_takes_no_more_room_than_without_a_codec() {
     for codec in CODECS {
         let (log, _clock) = open(&MemoryDisk::new(), 64 << 20);
-        let partition = log.create_topic("t", 1, compressed(codec)).unwrap().partition(0).unwrap();
-        let plain = log.create_topic("plain", 1, compressed(Compression::None)).unwrap().partition(0).unwrap();
+        let partition = log
+            .create_topic("t", 1, compressed(codec))
+            .unwrap()
+            .partition(0)
+            .unwrap();
+        let plain = log
+            .create_topic("plain", 1, compressed(Compression::None))
+            .unwrap()
+            .partition(0)
+            .unwrap();
         for partition in [&partition, &plain] {
             partition.append(noise(1, 10_000)).unwrap();
         }
-        assert_eq!(partition.segments()[0].bytes, plain.segments()[0].bytes, "{codec:?}");
+        assert_eq!(
+            partition.segments()[0].bytes,
+            plain.segments()[0].bytes,
+            "{codec:?}"
+        );
     }
 }

@@ -39,16 +39,32 @@ impl Sent {
 
 fn any_settings() -> impl Strategy<Value = Settings> {
     let codec = prop::sample::select(ALL.to_vec());
-    (codec, 40..3_000_usize, 100..3_000_u32, 200..4_000_u32)
-        .prop_map(|(codec, limit, max_message_bytes, segment_bytes)| Settings { codec, limit, max_message_bytes, segment_bytes })
+    (codec, 40..3_000_usize, 100..3_000_u32, 200..4_000_u32).prop_map(
+        |(codec, limit, max_message_bytes, segment_bytes)| Settings {
+            codec,
+            limit,
+            max_message_bytes,
+            segment_bytes,
+        },
+    )
 }
 
 fn any_record() -> impl Strategy<Value = Sent> {
-    let value = (0..1_500_usize, any::<bool>(), any::<u64>())
-        .prop_map(|(length, is_noise, seed)| if is_noise { noise(seed, length) } else { vec![b'a'; length] });
+    let value =
+        (0..1_500_usize, any::<bool>(), any::<u64>()).prop_map(|(length, is_noise, seed)| {
+            if is_noise {
+                noise(seed, length)
+            } else {
+                vec![b'a'; length]
+            }
+        });
     let timestamp = prop_oneof![Just(NOW), 0..NOW, Just(0)];
     let value = prop::option::weighted(0.8, prop_oneof![3 => value, 5 => vec(any::<u8>(), 0..20)]);
-    (0..6_u8, value, timestamp).prop_map(|(key, value, timestamp)| Sent { key, value, timestamp })
+    (0..6_u8, value, timestamp).prop_map(|(key, value, timestamp)| Sent {
+        key,
+        value,
+        timestamp,
+    })
 }
 
 fn any_appends() -> impl Strategy<Value = Vec<(How, Vec<Sent>)>> {
@@ -58,7 +74,11 @@ fn any_appends() -> impl Strategy<Value = Vec<(How, Vec<Sent>)>> {
 
 /// A record is refused for its size only, at once or when its batch is written.
 fn check_refusal(error: &Error) {
-    let error = if let Error::NotAcknowledged { cause, .. } = error { cause } else { error };
+    let error = if let Error::NotAcknowledged { cause, .. } = error {
+        cause
+    } else {
+        error
+    };
     assert!(matches!(error, Error::RecordTooLarge { .. }), "{error}");
 }
 
@@ -80,8 +100,13 @@ fn append(log: &Log, partition: &Partition, appends: &[(How, Vec<Sent>)]) -> BTr
                 Err(error) => check_refusal(&error),
             },
             How::Producer => {
-                let producer = log.producer_with(ProducerConfig::new().batch_size(1 << 20)).unwrap();
-                let sent: Vec<_> = records.iter().map(|record| producer.send_to(partition, record.record())).collect();
+                let producer = log
+                    .producer_with(ProducerConfig::new().batch_size(1 << 20))
+                    .unwrap();
+                let sent: Vec<_> = records
+                    .iter()
+                    .map(|record| producer.send_to(partition, record.record()))
+                    .collect();
                 for (record, delivery) in records.iter().zip(sent) {
                     match delivery.and_then(annals::Delivery::wait) {
                         Ok(written) => drop(accepted.insert(written.offset, record.clone())),
@@ -100,8 +125,14 @@ fn read(partition: &Partition, accepted: &BTreeMap<u64, Sent>) -> Vec<u64> {
     let mut offsets = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
         let sent = &accepted[&record.offset()];
-        assert_eq!((record.key(), record.value()), (Some(&[sent.key][..]), sent.value.as_deref()));
-        assert_eq!(record.timestamp(), Some(Timestamp::from_millis(sent.timestamp)));
+        assert_eq!(
+            (record.key(), record.value()),
+            (Some(&[sent.key][..]), sent.value.as_deref())
+        );
+        assert_eq!(
+            record.timestamp(),
+            Some(Timestamp::from_millis(sent.timestamp))
+        );
         offsets.push(record.offset());
     }
     offsets
@@ -110,22 +141,42 @@ fn read(partition: &Partition, accepted: &BTreeMap<u64, Sent>) -> Vec<u64> {
 fn check(settings: &Settings, appends: &[(How, Vec<Sent>)]) {
     let disk = MemoryDisk::new();
     let (log, clock) = open(&disk, settings.limit);
-    let config = compressed(settings.codec).cleanup_policy(CleanupPolicy::Compact).segment_bytes(settings.segment_bytes);
-    let config = config.set("max.message.bytes", &settings.max_message_bytes.to_string()).unwrap();
-    let partition = log.create_topic("t", 1, config).unwrap().partition(0).unwrap();
+    let config = compressed(settings.codec)
+        .cleanup_policy(CleanupPolicy::Compact)
+        .segment_bytes(settings.segment_bytes);
+    let config = config
+        .set("max.message.bytes", &settings.max_message_bytes.to_string())
+        .unwrap();
+    let partition = log
+        .create_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
     let accepted = append(&log, &partition, appends);
-    assert_eq!(read(&partition, &accepted), accepted.keys().copied().collect::<Vec<_>>());
+    assert_eq!(
+        read(&partition, &accepted),
+        accepted.keys().copied().collect::<Vec<_>>()
+    );
     for _ in 0..3 {
         let active = partition.segments().last().unwrap().base_offset;
         partition.compact().unwrap();
         let left = read(&partition, &accepted);
         assert!(left.is_sorted());
-        let latest: BTreeMap<u8, u64> = accepted.range(..active).map(|(offset, sent)| (sent.key, *offset)).collect();
+        let latest: BTreeMap<u8, u64> = accepted
+            .range(..active)
+            .map(|(offset, sent)| (sent.key, *offset))
+            .collect();
         for (key, offset) in &latest {
-            assert!(left.contains(offset) || accepted[offset].value.is_none(), "the latest record of key {key}");
+            assert!(
+                left.contains(offset) || accepted[offset].value.is_none(),
+                "the latest record of key {key}"
+            );
         }
         for offset in left.iter().filter(|offset| **offset < active) {
-            assert_eq!(latest[&accepted[offset].key], *offset, "a later record has the same key");
+            assert_eq!(
+                latest[&accepted[offset].key], *offset,
+                "a later record has the same key"
+            );
         }
         clock.advance(Duration::from_secs(48 * 3600));
     }
@@ -133,7 +184,10 @@ fn check(settings: &Settings, appends: &[(How, Vec<Sent>)]) {
     drop(partition);
     log.close().unwrap();
     let (log, _clock) = open(&disk, settings.limit);
-    assert_eq!(read(&log.topic("t").unwrap().partition(0).unwrap(), &accepted), left);
+    assert_eq!(
+        read(&log.topic("t").unwrap().partition(0).unwrap(), &accepted),
+        left
+    );
 }
 
 proptest! {

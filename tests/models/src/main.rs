@@ -1,5 +1,6 @@
-//! Walks through every order in which the threads of a protocol may meet, weak memory included: the files are those of the
-//! crate, the locks and atomics a model checker's. A thread that would sleep for ever, or see less than it must, ends the run.
+//! Walks through every order in which the threads of a protocol may meet, weak memory included: the
+//! files are those of the crate, the locks and atomics a model checker's. A thread that would sleep
+//! for ever, or see less than it must, ends the run.
 //!
 //! `cargo run --manifest-path tests/models/Cargo.toml`
 
@@ -15,9 +16,9 @@ use loom::thread;
 mod clock;
 #[path = "../../../src/partition/state/group_commit.rs"]
 mod group_commit;
+mod sync;
 #[path = "../../../src/partition/state/waiting.rs"]
 mod waiting;
-mod sync;
 
 use clock::Deadline;
 use group_commit::GroupCommit;
@@ -27,8 +28,12 @@ fn main() {
     model("group commit, two wait", || commit_together(2));
     model("group commit, three wait", || commit_together(3));
     model("group commit, the leader fails", the_leader_fails);
-    model("publication, one follower", || follow_one_after_the_other(1));
-    model("publication, two followers", || follow_one_after_the_other(2));
+    model("publication, one follower", || {
+        follow_one_after_the_other(1)
+    });
+    model("publication, two followers", || {
+        follow_one_after_the_other(2)
+    });
     model("a wake between looking and waiting", wake);
 }
 
@@ -44,7 +49,8 @@ fn model(name: &str, run: impl Fn() + Send + Sync + 'static) {
     println!("{name}: {} orders", orders.load(Ordering::Relaxed));
 }
 
-/// Each publishes an end and waits until it is synced; whoever leads syncs what is published by then.
+/// Each publishes an end and waits until it is synced; whoever leads syncs what is published by
+/// then.
 fn commit_together(threads: u64) {
     let commit = Arc::new(GroupCommit::at(0));
     let published = Arc::new(AtomicU64::new(0));
@@ -54,7 +60,10 @@ fn commit_together(threads: u64) {
             commit.raise(published.load(Ordering::SeqCst));
             drop(turn);
         }
-        assert!(commit.synced_end() >= end, "an append was acknowledged before it was synced");
+        assert!(
+            commit.synced_end() >= end,
+            "an append was acknowledged before it was synced"
+        );
     };
     let others: Vec<_> = (1..threads)
         .map(|_| {

@@ -1,6 +1,7 @@
 //! Message sets v0 and v1, read only. Used by `batch.rs`, which hides the difference.
 //!
-//! A message set is entries back to back, each with one record or, as a *wrapper*, a compressed message set.
+//! A message set is entries back to back, each with one record or, as a *wrapper*, a compressed
+//! message set.
 //!
 //! | offset v0 | v1 | size | field                                                                              |
 //! |-----------|----|------|------------------------------------------------------------------------------------|
@@ -13,13 +14,15 @@
 //! | 18        | 26 |      | key: length int32 and bytes; a negative length is null                             |
 //! |           |    |      | value: likewise                                                                    |
 //!
-//! A wrapper's value is the inner set, compressed; its key is null. Inner entries are not compressed again. Their offsets are
-//! absolute in v0. In v1 they count from the wrapper's first record (0, 1, 2, with holes after compaction), so the last of
-//! them is needed to find where that is: `wrapper offset - last inner offset`. A v1 wrapper at offset 0 has absolute ones.
-//! Under `LogAppendTime` every record has the wrapper's timestamp.
+//! A wrapper's value is the inner set, compressed; its key is null. Inner entries are not
+//! compressed again. Their offsets are absolute in v0. In v1 they count from the wrapper's first
+//! record (0, 1, 2, with holes after compaction), so the last of them is needed to find where that
+//! is: `wrapper offset - last inner offset`. A v1 wrapper at offset 0 has absolute ones. Under
+//! `LogAppendTime` every record has the wrapper's timestamp.
 //!
-//! As in Kafka's reader, an inner set may end in the middle of an entry, which is then ignored; one without any whole entry is
-//! malformed. Each inner entry's CRC is checked when it is read; the one of the outer entry is the caller's to check.
+//! As in Kafka's reader, an inner set may end in the middle of an entry, which is then ignored; one
+//! without any whole entry is malformed. Each inner entry's CRC is checked when it is read; the one
+//! of the outer entry is the caller's to check.
 //!
 //! Offset 7, timestamp 1700000000000, key `k1`, value `v1`, in v1:
 //! `0000000000000007 0000001a a5da6a62 01 00 0000018bcfe56800 00000002 6b31 00000002 7631`.
@@ -87,14 +90,22 @@ impl LegacyRecord<'_> {
 
 /// How many bytes at the front of an entry hold its header.
 pub(in crate::format) fn bytes_needed(magic: u8) -> usize {
-    if magic == 0 { HEADER_BYTES_V0 } else { HEADER_BYTES_V1 }
+    if magic == 0 {
+        HEADER_BYTES_V0
+    } else {
+        HEADER_BYTES_V1
+    }
 }
 
-/// Decodes the header of an entry; `bytes` may end behind it. Attributes that mean nothing here come out as 0, lest they be taken
-/// for those of a v2 batch.
+/// Decodes the header of an entry; `bytes` may end behind it. Attributes that mean nothing here
+/// come out as 0, lest they be taken for those of a v2 batch.
 pub(in crate::format) fn decode_header(bytes: &[u8]) -> Result<BatchHeader, Malformed> {
     let entry = EntryHeader::decode(bytes)?;
-    let known = if entry.magic == 0 { CODEC_MASK } else { CODEC_MASK | LOG_APPEND_TIME };
+    let known = if entry.magic == 0 {
+        CODEC_MASK
+    } else {
+        CODEC_MASK | LOG_APPEND_TIME
+    };
     let attributes = u16::from(entry.attributes & known);
     Ok(BatchHeader {
         base_offset: entry.offset,
@@ -116,13 +127,20 @@ pub(in crate::format) fn decode_header(bytes: &[u8]) -> Result<BatchHeader, Malf
 
 /// Whether the CRC of an entry is right. `batch` is exactly the entry.
 pub(in crate::format) fn crc_is_valid(batch: &[u8]) -> bool {
-    let stored = batch.get(OVERHEAD_BYTES..).and_then(<[u8]>::first_chunk::<4>).map(|crc| u32::from_be_bytes(*crc));
+    let stored = batch
+        .get(OVERHEAD_BYTES..)
+        .and_then(<[u8]>::first_chunk::<4>)
+        .map(|crc| u32::from_be_bytes(*crc));
     let checked = batch.get(CHECKED_FROM..);
     checked.is_some_and(|checked| stored == Some(crc32fast::hash(checked)))
 }
 
 /// The inner set of a wrapper, at most `limit` bytes; `None` for a plain entry.
-pub(in crate::format) fn decompressed(header: &BatchHeader, batch: &[u8], limit: usize) -> Result<Option<Vec<u8>>, Malformed> {
+pub(in crate::format) fn decompressed(
+    header: &BatchHeader,
+    batch: &[u8],
+    limit: usize,
+) -> Result<Option<Vec<u8>>, Malformed> {
     let codec = compression::codec_of(header.attributes)?;
     if codec == Compression::None {
         return Ok(None);
@@ -132,8 +150,8 @@ pub(in crate::format) fn decompressed(header: &BatchHeader, batch: &[u8], limit:
     compression::decompress(codec, header.magic, value, limit).map(Some)
 }
 
-/// The records of an entry with what a dump shows of them; their CRCs are not checked. `decompressed` as from the function of
-/// that name. Ends after the first error.
+/// The records of an entry with what a dump shows of them; their CRCs are not checked.
+/// `decompressed` as from the function of that name. Ends after the first error.
 pub(crate) fn records<'a>(
     header: &BatchHeader,
     batch: &'a [u8],
@@ -141,7 +159,9 @@ pub(crate) fn records<'a>(
 ) -> Result<impl Iterator<Item = Result<LegacyRecord<'a>, Malformed>> + use<'a>, Malformed> {
     let mut cursor = LegacyCursor::new(header, batch, decompressed)?;
     let header = *header;
-    Ok(std::iter::from_fn(move || cursor.next_legacy(&header, batch, decompressed)))
+    Ok(std::iter::from_fn(move || {
+        cursor.next_legacy(&header, batch, decompressed)
+    }))
 }
 
 /// A place among the records of an entry; borrows nothing.
@@ -155,14 +175,23 @@ pub(in crate::format) struct LegacyCursor {
 }
 
 impl LegacyCursor {
-    /// At the first record. A wrapper needs one pass over its inner entries, to find the last one's offset.
-    pub(in crate::format) fn new(header: &BatchHeader, _batch: &[u8], decompressed: Option<&[u8]>) -> Result<Self, Malformed> {
+    /// At the first record. A wrapper needs one pass over its inner entries, to find the last one's
+    /// offset.
+    pub(in crate::format) fn new(
+        header: &BatchHeader,
+        _batch: &[u8],
+        decompressed: Option<&[u8]>,
+    ) -> Result<Self, Malformed> {
         let base_offset = match decompressed {
             Some(inner_set) => base_offset(header, inner_set)?,
             None if compression::codec_of(header.attributes)? == Compression::None => 0,
             None => return Err(Malformed("compressed message set was not decompressed")),
         };
-        Ok(Self { position: 0, base_offset, is_done: false })
+        Ok(Self {
+            position: 0,
+            base_offset,
+            is_done: false,
+        })
     }
 
     /// The next record; `None` after the last, and after an error. Arguments as for `new`.
@@ -172,15 +201,31 @@ impl LegacyCursor {
         batch: &'a [u8],
         decompressed: Option<&'a [u8]>,
     ) -> Option<Result<RawRecord<'a>, Malformed>> {
-        let record = self.next_legacy(header, batch, decompressed)?.and_then(|record| {
-            // A plain entry is its own batch, whose CRC the caller has checked.
-            if decompressed.is_some() && !record.crc_is_valid() {
-                self.is_done = true;
-                return Err(Malformed("CRC of a message inside a compressed message set does not match"));
-            }
-            let LegacyRecord { offset, timestamp, key, value, .. } = record;
-            Ok(RawRecord { offset, timestamp, key, value, headers: Headers::default() })
-        });
+        let record = self
+            .next_legacy(header, batch, decompressed)?
+            .and_then(|record| {
+                // A plain entry is its own batch, whose CRC the caller has checked.
+                if decompressed.is_some() && !record.crc_is_valid() {
+                    self.is_done = true;
+                    return Err(Malformed(
+                        "CRC of a message inside a compressed message set does not match",
+                    ));
+                }
+                let LegacyRecord {
+                    offset,
+                    timestamp,
+                    key,
+                    value,
+                    ..
+                } = record;
+                Ok(RawRecord {
+                    offset,
+                    timestamp,
+                    key,
+                    value,
+                    headers: Headers::default(),
+                })
+            });
         Some(record)
     }
 
@@ -211,7 +256,11 @@ impl LegacyCursor {
     }
 
     /// Gives an inner record the offset and the timestamp that count.
-    fn place<'a>(&self, header: &BatchHeader, mut record: LegacyRecord<'a>) -> Result<LegacyRecord<'a>, Malformed> {
+    fn place<'a>(
+        &self,
+        header: &BatchHeader,
+        mut record: LegacyRecord<'a>,
+    ) -> Result<LegacyRecord<'a>, Malformed> {
         if record.attributes & CODEC_MASK != 0 {
             return Err(NOT_DECOMPRESSED);
         }
@@ -243,8 +292,10 @@ impl EntryHeader {
             return Err(SIZE_TOO_SMALL);
         }
         Ok(Self {
-            offset: u64::try_from(i64::from_be_bytes(*offset)).map_err(|_| Malformed("negative offset of a message"))?,
-            size_bytes: u32::try_from(size_bytes).map_err(|_| Malformed("size of a message is too large"))?,
+            offset: u64::try_from(i64::from_be_bytes(*offset))
+                .map_err(|_| Malformed("negative offset of a message"))?,
+            size_bytes: u32::try_from(size_bytes)
+                .map_err(|_| Malformed("size of a message is too large"))?,
             crc: u32::from_be_bytes(*crc),
             magic,
             attributes,
@@ -257,7 +308,11 @@ impl EntryHeader {
 fn entry_bytes(size: [u8; 4]) -> Result<usize, Malformed> {
     let size = usize::try_from(i32::from_be_bytes(size)).map_err(|_| SIZE_TOO_SMALL)?;
     let entry_bytes = size.saturating_add(OVERHEAD_BYTES);
-    if entry_bytes < HEADER_BYTES_V0 + NO_KEY_NO_VALUE_BYTES { Err(SIZE_TOO_SMALL) } else { Ok(entry_bytes) }
+    if entry_bytes < HEADER_BYTES_V0 + NO_KEY_NO_VALUE_BYTES {
+        Err(SIZE_TOO_SMALL)
+    } else {
+        Ok(entry_bytes)
+    }
 }
 
 /// The entry at a position of a message set; `None` where no whole one is left.
@@ -279,14 +334,17 @@ fn base_offset(wrapper: &BatchHeader, inner_set: &[u8]) -> Result<u64, Malformed
         position += entry.len();
         last = Some(entry);
     }
-    let last = EntryHeader::decode(last.ok_or(Malformed("compressed message set without a message"))?)?;
+    let last =
+        EntryHeader::decode(last.ok_or(Malformed("compressed message set without a message"))?)?;
     if wrapper.magic == 0 || wrapper.last_offset == 0 {
         return Ok(0);
     }
     wrapper
         .last_offset
         .checked_sub(last.offset)
-        .ok_or(Malformed("offset of a compressed message set is below its last message's"))
+        .ok_or(Malformed(
+            "offset of a compressed message set is below its last message's",
+        ))
 }
 
 /// Header, key and value of an entry that is whole.
@@ -312,10 +370,36 @@ fn split_field(bytes: &[u8]) -> Result<(Option<&[u8]>, &[u8]), Malformed> {
 }
 
 fn decode_record(entry: &[u8]) -> Result<LegacyRecord<'_>, Malformed> {
-    let (EntryHeader { offset, crc, magic, attributes, timestamp, .. }, key, value) = split_entry(entry)?;
+    let (
+        EntryHeader {
+            offset,
+            crc,
+            magic,
+            attributes,
+            timestamp,
+            ..
+        },
+        key,
+        value,
+    ) = split_entry(entry)?;
     let checked = entry.get(CHECKED_FROM..).ok_or(TRUNCATED)?;
-    Ok(LegacyRecord { offset, magic, attributes, timestamp, crc, key, value, checked })
+    Ok(LegacyRecord {
+        offset,
+        magic,
+        attributes,
+        timestamp,
+        crc,
+        key,
+        value,
+        checked,
+    })
 }
 
-#[cfg(all(test, feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
+#[cfg(all(
+    test,
+    feature = "gzip",
+    feature = "snappy",
+    feature = "lz4",
+    feature = "zstd"
+))]
 mod tests;

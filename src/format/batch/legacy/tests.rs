@@ -8,7 +8,8 @@ use crate::config::TopicSettings;
 const T: i64 = 1_700_000_000_000;
 const LIMIT: usize = 1 << 20;
 
-// What Kafka's own classes made: offset 7, (T, "k1", "v1"), and a wrapper of 7 and 8 (T + 1, "k2", "v2").
+// What Kafka's own classes made: offset 7, (T, "k1", "v1"), and a wrapper of 7 and 8 (T + 1, "k2",
+// "v2").
 const V1: &str = "00000000000000070000001aa5da6a6201000000018bcfe56800000000026b31000000027631";
 const V0: &str = "00000000000000070000001257e7496e0000000000026b31000000027631";
 const V1_GZIP: &str = concat!(
@@ -54,7 +55,10 @@ const V1_APPEND_TIME: &str = concat!(
 );
 
 fn hex(text: &str) -> Vec<u8> {
-    text.as_bytes().chunks(2).map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect()
+    text.as_bytes()
+        .chunks(2)
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+        .collect()
 }
 
 /// Offset, timestamp, key and value.
@@ -66,9 +70,20 @@ fn read(batch: &[u8]) -> Result<Vec<Plain>, Malformed> {
     let mut cursor = LegacyCursor::new(&header, batch, inner.as_deref())?;
     let mut records = Vec::new();
     while let Some(record) = cursor.next(&header, batch, inner.as_deref()) {
-        let RawRecord { offset, timestamp, key, value, headers } = record?;
+        let RawRecord {
+            offset,
+            timestamp,
+            key,
+            value,
+            headers,
+        } = record?;
         assert_eq!(headers.len(), 0);
-        records.push((offset, timestamp, key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec)));
+        records.push((
+            offset,
+            timestamp,
+            key.map(<[u8]>::to_vec),
+            value.map(<[u8]>::to_vec),
+        ));
     }
     Ok(records)
 }
@@ -78,17 +93,34 @@ fn record(offset: u64, timestamp: i64, key: &str, value: &str) -> Plain {
 }
 
 /// An entry with a right CRC; `timestamp` only in v1.
-fn entry(offset: u64, magic: u8, attributes: u8, timestamp: i64, key: Option<&[u8]>, value: Option<&[u8]>) -> Vec<u8> {
+fn entry(
+    offset: u64,
+    magic: u8,
+    attributes: u8,
+    timestamp: i64,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+) -> Vec<u8> {
     let mut checked = vec![magic, attributes];
     if magic > 0 {
         checked.extend(timestamp.to_be_bytes());
     }
     for field in [key, value] {
-        checked.extend(field.map_or(-1, |field| i32::try_from(field.len()).unwrap()).to_be_bytes());
+        checked.extend(
+            field
+                .map_or(-1, |field| i32::try_from(field.len()).unwrap())
+                .to_be_bytes(),
+        );
         checked.extend(field.unwrap_or_default());
     }
     let size = u32::try_from(checked.len() + 4).unwrap();
-    [&offset.to_be_bytes()[..], &size.to_be_bytes(), &crc32fast::hash(&checked).to_be_bytes(), &checked].concat()
+    [
+        &offset.to_be_bytes()[..],
+        &size.to_be_bytes(),
+        &crc32fast::hash(&checked).to_be_bytes(),
+        &checked,
+    ]
+    .concat()
 }
 
 fn wrapper(offset: u64, magic: u8, attributes: u8, timestamp: i64, inner: &[u8]) -> Vec<u8> {
@@ -128,21 +160,40 @@ fn headers_are_decoded() {
         assert_eq!(decode_header(&batch[..needed - 1]), Err(TRUNCATED));
     }
     let wrapper = decode_header(&hex(V1_APPEND_TIME)).unwrap();
-    assert_eq!((wrapper.base_offset, wrapper.last_offset, wrapper.attributes), (25, 25, 9));
+    assert_eq!(
+        (wrapper.base_offset, wrapper.last_offset, wrapper.attributes),
+        (25, 25, 9)
+    );
 }
 
 #[test]
 fn attributes_that_mean_nothing_come_out_as_0() {
-    assert_eq!(decode_header(&entry(0, 0, 0xf8, T, None, None)).unwrap().attributes, 0);
-    assert_eq!(decode_header(&entry(0, 1, 0xf8, T, None, None)).unwrap().attributes, 8);
+    assert_eq!(
+        decode_header(&entry(0, 0, 0xf8, T, None, None))
+            .unwrap()
+            .attributes,
+        0
+    );
+    assert_eq!(
+        decode_header(&entry(0, 1, 0xf8, T, None, None))
+            .unwrap()
+            .attributes,
+        8
+    );
 }
 
 #[test]
 fn an_entry_with_a_codec_that_is_not_known_has_a_header_and_no_records() {
     let entry = entry(0, 1, 5, T, None, None);
     let header = decode_header(&entry).unwrap();
-    assert_eq!(decompressed(&header, &entry, 1 << 20), Err(Malformed("a codec of a later version of Kafka")));
-    assert_eq!(records(&header, &entry, None).err(), Some(Malformed("a codec of a later version of Kafka")));
+    assert_eq!(
+        decompressed(&header, &entry, 1 << 20),
+        Err(Malformed("a codec of a later version of Kafka"))
+    );
+    assert_eq!(
+        records(&header, &entry, None).err(),
+        Some(Malformed("a codec of a later version of Kafka"))
+    );
 }
 
 #[test]
@@ -163,7 +214,18 @@ fn bad_headers_are_refused() {
 
 #[test]
 fn crcs_are_checked() {
-    for text in [V0, V1, V1_GZIP, V0_GZIP, V0_LZ4, V0_SNAPPY, V1_SNAPPY, V1_LZ4, V1_WITH_HOLES, V1_APPEND_TIME] {
+    for text in [
+        V0,
+        V1,
+        V1_GZIP,
+        V0_GZIP,
+        V0_LZ4,
+        V0_SNAPPY,
+        V1_SNAPPY,
+        V1_LZ4,
+        V1_WITH_HOLES,
+        V1_APPEND_TIME,
+    ] {
         let mut batch = hex(text);
         assert!(crc_is_valid(&batch));
         *batch.last_mut().unwrap() ^= 1;
@@ -177,18 +239,31 @@ fn crcs_are_checked() {
 fn plain_entries_hold_one_record() {
     assert_eq!(read(&hex(V0)), Ok(vec![record(7, -1, "k1", "v1")]));
     assert_eq!(read(&hex(V1)), Ok(vec![record(7, T, "k1", "v1")]));
-    assert_eq!(read(&entry(3, 1, 0, -1, Some(b""), None)), Ok(vec![(3, -1, Some(vec![]), None)]));
+    assert_eq!(
+        read(&entry(3, 1, 0, -1, Some(b""), None)),
+        Ok(vec![(3, -1, Some(vec![]), None)])
+    );
     let mut very_null = entry(3, 0, 0, 0, None, None);
     very_null[18..26].copy_from_slice(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xfe]);
-    assert_eq!(read(&very_null), Ok(vec![(3, -1, None, None)]), "any negative length is null");
+    assert_eq!(
+        read(&very_null),
+        Ok(vec![(3, -1, None, None)]),
+        "any negative length is null"
+    );
 }
 
 #[test]
 fn wrappers_of_brokers_are_read() {
     let nulls = |first, timestamps: [i64; 2]| {
-        Ok(vec![(first, timestamps[0], None, None), (first + 1, timestamps[1], Some(vec![]), Some(vec![]))])
+        Ok(vec![
+            (first, timestamps[0], None, None),
+            (first + 1, timestamps[1], Some(vec![]), Some(vec![])),
+        ])
     };
-    assert_eq!(read(&hex(V1_GZIP)), Ok(vec![record(7, T, "k1", "v1"), record(8, T + 1, "k2", "v2")]));
+    assert_eq!(
+        read(&hex(V1_GZIP)),
+        Ok(vec![record(7, T, "k1", "v1"), record(8, T + 1, "k2", "v2")])
+    );
     assert_eq!(read(&hex(V0_GZIP)), nulls(119, [-1, -1]));
     assert_eq!(read(&hex(V0_LZ4)), nulls(65, [-1, -1]));
     assert_eq!(read(&hex(V0_SNAPPY)), nulls(90, [-1, -1]));
@@ -197,10 +272,28 @@ fn wrappers_of_brokers_are_read() {
     let with_holes = read(&hex(V1_WITH_HOLES)).unwrap();
     assert_eq!(with_holes.len(), 2);
     assert_eq!((with_holes[0].0, with_holes[0].1), (170, T + 34_000));
-    assert_eq!(with_holes[1], record(173, T + 34_003, "key-15", "34 seek partition epoch seek leader "));
+    assert_eq!(
+        with_holes[1],
+        record(
+            173,
+            T + 34_003,
+            "key-15",
+            "34 seek partition epoch seek leader "
+        )
+    );
     let append_time = read(&hex(V1_APPEND_TIME)).unwrap();
-    let places: Vec<_> = append_time.iter().map(|&(offset, timestamp, ..)| (offset, timestamp)).collect();
-    assert_eq!(places, [(23, 1_795_446_289_469), (24, 1_795_446_289_469), (25, 1_795_446_289_469)]);
+    let places: Vec<_> = append_time
+        .iter()
+        .map(|&(offset, timestamp, ..)| (offset, timestamp))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            (23, 1_795_446_289_469),
+            (24, 1_795_446_289_469),
+            (25, 1_795_446_289_469)
+        ]
+    );
 }
 
 #[test]
@@ -208,40 +301,89 @@ fn a_dump_sees_each_inner_entry() {
     let batch = hex(V1_APPEND_TIME);
     let header = decode_header(&batch).unwrap();
     let inner = decompressed(&header, &batch, LIMIT).unwrap();
-    let found: Vec<_> = records(&header, &batch, inner.as_deref()).unwrap().map(Result::unwrap).collect();
-    assert!(found.iter().all(|record| record.crc_is_valid() && record.magic == 1 && record.timestamp == 1_795_446_289_469));
-    let crcs: Vec<_> = found.iter().map(|record| (record.offset, record.crc, record.key.unwrap())).collect();
-    assert_eq!(crcs, [(23, 2_839_942_611, &b"k0"[..]), (24, 1_940_906_670, b"k27"), (25, 62_507_351, b"k4")]);
+    let found: Vec<_> = records(&header, &batch, inner.as_deref())
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert!(found.iter().all(|record| record.crc_is_valid()
+        && record.magic == 1
+        && record.timestamp == 1_795_446_289_469));
+    let crcs: Vec<_> = found
+        .iter()
+        .map(|record| (record.offset, record.crc, record.key.unwrap()))
+        .collect();
+    assert_eq!(
+        crcs,
+        [
+            (23, 2_839_942_611, &b"k0"[..]),
+            (24, 1_940_906_670, b"k27"),
+            (25, 62_507_351, b"k4")
+        ]
+    );
 
     let mut plain = hex(V0);
     let header = decode_header(&plain).unwrap();
     plain[29] ^= 1;
-    let found: Vec<_> = records(&header, &plain, None).unwrap().map(Result::unwrap).collect();
-    assert_eq!((found.len(), found[0].crc, found[0].crc_is_valid()), (1, 0x57e7_496e, false));
+    let found: Vec<_> = records(&header, &plain, None)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(
+        (found.len(), found[0].crc, found[0].crc_is_valid()),
+        (1, 0x57e7_496e, false)
+    );
 }
 
 #[test]
 fn inner_offsets_count_from_the_last_one_in_v1() {
     let set = [inner(0, T), inner(2, T + 5)].concat();
-    let offsets = |batch: &[u8]| Ok(read(batch)?.iter().map(|record| record.0).collect::<Vec<_>>());
+    let offsets = |batch: &[u8]| {
+        Ok(read(batch)?
+            .iter()
+            .map(|record| record.0)
+            .collect::<Vec<_>>())
+    };
     assert_eq!(offsets(&wrapper(100, 1, 1, T, &set)), Ok(vec![98, 100]));
     assert_eq!(offsets(&wrapper(2, 1, 1, T, &set)), Ok(vec![0, 2]));
-    assert_eq!(offsets(&wrapper(0, 1, 1, T, &set)), Ok(vec![0, 2]), "absolute under a wrapper at 0");
+    assert_eq!(
+        offsets(&wrapper(0, 1, 1, T, &set)),
+        Ok(vec![0, 2]),
+        "absolute under a wrapper at 0"
+    );
     assert_eq!(
         offsets(&wrapper(1, 1, 1, T, &set)),
-        Err(Malformed("offset of a compressed message set is below its last message's"))
+        Err(Malformed(
+            "offset of a compressed message set is below its last message's"
+        ))
     );
-    assert_eq!(offsets(&wrapper(100, 0, 1, T, &set)), Ok(vec![0, 2]), "absolute in v0");
+    assert_eq!(
+        offsets(&wrapper(100, 0, 1, T, &set)),
+        Ok(vec![0, 2]),
+        "absolute in v0"
+    );
     let at_the_end = [inner(u64::MAX >> 1, T), inner(0, T)].concat();
-    assert_eq!(offsets(&wrapper(100, 1, 1, T, &at_the_end)), Err(Malformed("offset of a message is too large")));
+    assert_eq!(
+        offsets(&wrapper(100, 1, 1, T, &at_the_end)),
+        Err(Malformed("offset of a message is too large"))
+    );
 }
 
 #[test]
 fn timestamps_are_the_wrappers_under_log_append_time() {
     let set = [inner(0, T - 9), entry(1, 0, 0, 0, None, None)].concat();
-    let timestamps = |attributes| read(&wrapper(1, 1, attributes, T, &set)).unwrap().iter().map(|r| r.1).collect::<Vec<_>>();
+    let timestamps = |attributes| {
+        read(&wrapper(1, 1, attributes, T, &set))
+            .unwrap()
+            .iter()
+            .map(|r| r.1)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(timestamps(1), [T - 9, -1]);
-    assert_eq!(timestamps(1 | LOG_APPEND_TIME), [T, -1], "v0 records have none, even here");
+    assert_eq!(
+        timestamps(1 | LOG_APPEND_TIME),
+        [T, -1],
+        "v0 records have none, even here"
+    );
 }
 
 #[test]
@@ -255,27 +397,50 @@ fn bad_inner_sets_are_refused() {
     let compressed_again = wrapper(0, 1, 1, T, &good);
     for (set, why) in [
         (&b""[..], "compressed message set without a message"),
-        (&good[..good.len() - 1], "compressed message set without a message"),
-        (&damaged, "CRC of a message inside a compressed message set does not match"),
+        (
+            &good[..good.len() - 1],
+            "compressed message set without a message",
+        ),
+        (
+            &damaged,
+            "CRC of a message inside a compressed message set does not match",
+        ),
         (&size_too_small, "size of a message is too small"),
         (&negative_offset, "negative offset of a message"),
-        (&compressed_again, "compressed message set inside a compressed one"),
-        (&entry(0, 2, 0, T, None, None), "magic of a message set is neither 0 nor 1"),
+        (
+            &compressed_again,
+            "compressed message set inside a compressed one",
+        ),
+        (
+            &entry(0, 2, 0, T, None, None),
+            "magic of a message set is neither 0 nor 1",
+        ),
     ] {
         assert_eq!(read(&wrapper(100, 1, 1, T, set)), Err(Malformed(why)));
     }
-    assert_eq!(read(&entry(100, 1, 1, T, None, None)), Err(Malformed("compressed message set without a value")));
+    assert_eq!(
+        read(&entry(100, 1, 1, T, None, None)),
+        Err(Malformed("compressed message set without a value"))
+    );
     assert!(read(&entry(100, 1, 1, T, None, Some(b"not gzip"))).is_err());
     let mut zstd = wrapper(100, 1, 1, T, &good);
     zstd[17] = 4;
-    assert_eq!(read(&zstd), Err(Malformed("zstd in a message set older than record batches v2")));
+    assert_eq!(
+        read(&zstd),
+        Err(Malformed(
+            "zstd in a message set older than record batches v2"
+        ))
+    );
 }
 
 #[test]
 fn a_cut_entry_at_the_end_of_an_inner_set_is_ignored() {
     for cut in [1, 11, 12, 30] {
         let set = [&inner(0, T)[..], &inner(1, T)[..cut]].concat();
-        assert_eq!(read(&wrapper(100, 1, 1, T, &set)), Ok(vec![record(100, T, "k", "v")]));
+        assert_eq!(
+            read(&wrapper(100, 1, 1, T, &set)),
+            Ok(vec![record(100, T, "k", "v")])
+        );
     }
 }
 
@@ -288,8 +453,18 @@ fn nothing_follows_an_error() {
     let header = decode_header(&batch).unwrap();
     let set = decompressed(&header, &batch, LIMIT).unwrap();
     let mut cursor = LegacyCursor::new(&header, &batch, set.as_deref()).unwrap();
-    assert!(cursor.next(&header, &batch, set.as_deref()).unwrap().is_ok());
-    assert!(cursor.next(&header, &batch, set.as_deref()).unwrap().is_err());
+    assert!(
+        cursor
+            .next(&header, &batch, set.as_deref())
+            .unwrap()
+            .is_ok()
+    );
+    assert!(
+        cursor
+            .next(&header, &batch, set.as_deref())
+            .unwrap()
+            .is_err()
+    );
     assert!(cursor.next(&header, &batch, set.as_deref()).is_none());
 }
 
@@ -298,7 +473,10 @@ fn a_wrapper_needs_its_inner_set() {
     let batch = hex(V1_GZIP);
     let header = decode_header(&batch).unwrap();
     assert!(LegacyCursor::new(&header, &batch, None).is_err());
-    assert_eq!(decompressed(&header, &batch, 10), Err(compression::TOO_LARGE));
+    assert_eq!(
+        decompressed(&header, &batch, 10),
+        Err(compression::TOO_LARGE)
+    );
 }
 
 proptest! {
@@ -346,7 +524,13 @@ proptest! {
 fn an_entry_that_says_it_is_too_small_is_no_cut_one() {
     let mut entry = entry(0, 0, 0, 0, None, None);
     assert!(matches!(next_entry(&entry, 0), Some(Ok(whole)) if whole == entry));
-    assert!(next_entry(&entry[..entry.len() - 1], 0).is_none(), "the end is missing");
+    assert!(
+        next_entry(&entry[..entry.len() - 1], 0).is_none(),
+        "the end is missing"
+    );
     entry[11] -= 1;
-    assert!(matches!(next_entry(&entry[..20], 0), Some(Err(SIZE_TOO_SMALL))));
+    assert!(matches!(
+        next_entry(&entry[..20], 0),
+        Some(Err(SIZE_TOO_SMALL))
+    ));
 }

@@ -12,7 +12,8 @@ fn odd(at: usize, new: &[u8]) -> Vec<u8> {
     batch
 }
 
-/// What was broken: a batch whose header looked odd was no batch, and was cut from the end of a log.
+/// What was broken: a batch whose header looked odd was no batch, and was cut from the end of a
+/// log.
 #[test]
 fn a_header_with_odd_fields_is_that_of_a_batch() {
     for (what, batch) in [
@@ -22,14 +23,21 @@ fn a_header_with_odd_fields_is_that_of_a_batch() {
         ("codec 5", odd(22, &[5])),
         ("codec 7", odd(22, &[7])),
     ] {
-        let header = BatchHeader::decode(&batch).unwrap_or_else(|malformed| panic!("{what}: {malformed}"));
+        let header =
+            BatchHeader::decode(&batch).unwrap_or_else(|malformed| panic!("{what}: {malformed}"));
         assert!(header.crc_is_valid(&batch), "{what}");
-        assert!((102..=103).contains(&header.last_offset), "{what}: {}", header.last_offset);
+        assert!(
+            (102..=103).contains(&header.last_offset),
+            "{what}: {}",
+            header.last_offset
+        );
     }
     let unreadable = |batch: &[u8]| {
         let header = BatchHeader::decode(batch).unwrap();
         let decompressed = decompressed(&header, batch, 1 << 20);
-        decompressed.and_then(|decompressed| RecordCursor::new(&header, batch, decompressed.as_deref())).is_err()
+        decompressed
+            .and_then(|decompressed| RecordCursor::new(&header, batch, decompressed.as_deref()))
+            .is_err()
     };
     assert!(unreadable(&odd(57, &[0xff])));
     assert!(unreadable(&odd(22, &[5])));
@@ -51,7 +59,11 @@ fn a_last_offset_is_at_least_as_high_as_the_count_asks_for() {
     assert_eq!(offsets(-1, 3), (102, 101));
     assert_eq!(offsets(i32::MIN, 0), (100, 101));
     for count in [1_000_000, i32::MAX.unsigned_abs(), u32::MAX] {
-        assert_eq!(offsets(1, count), (101, 102), "the batch has no room for {count} records");
+        assert_eq!(
+            offsets(1, count),
+            (101, 102),
+            "the batch has no room for {count} records"
+        );
     }
 }
 
@@ -66,25 +78,47 @@ fn the_records_of_a_batch_that_states_too_low_a_last_offset_are_read() {
         batch[23..27].fill(0);
         write_crc(&mut batch);
         stamp(&mut batch, 5, 0);
-        assert_eq!(records(&batch).unwrap().into_iter().map(|record| record.0).collect::<Vec<_>>(), [5, 6, 7], "{codec:?}");
+        assert_eq!(
+            records(&batch)
+                .unwrap()
+                .into_iter()
+                .map(|record| record.0)
+                .collect::<Vec<_>>(),
+            [5, 6, 7],
+            "{codec:?}"
+        );
     }
 }
 
 #[test]
 fn a_batch_is_intact_if_its_checksum_is_right_whatever_else_it_says() {
-    let legacy = bytes("00000000000000070000001aa5da6a6201000000018bcfe56800000000026b31000000027631");
+    let legacy =
+        bytes("00000000000000070000001aa5da6a6201000000018bcfe56800000000026b31000000027631");
     for (batch, uncovered) in [(bytes(PLAIN), 0..17), (legacy, 0..12)] {
         assert!(intact_offsets(&batch).is_some());
         for at in 0..batch.len() {
             let mut batch = batch.clone();
             batch[at] ^= 0x80;
-            assert_eq!(intact_offsets(&batch).is_some(), uncovered.contains(&at), "byte {at}");
+            assert_eq!(
+                intact_offsets(&batch).is_some(),
+                uncovered.contains(&at),
+                "byte {at}"
+            );
         }
     }
-    for batch in [odd(57, &[0xff]), odd(22, &[5]), odd(0, &[0xff; 8]), odd(16, &[0x82]), odd(23, &[0; 4])] {
+    for batch in [
+        odd(57, &[0xff]),
+        odd(22, &[5]),
+        odd(0, &[0xff; 8]),
+        odd(16, &[0x82]),
+        odd(23, &[0; 4]),
+    ] {
         assert_eq!(intact_offsets(&batch), Some(3));
     }
     for short in [0, 11, 16, 20, 60] {
-        assert!(intact_offsets(&bytes(PLAIN)[..short]).is_none(), "{short} bytes");
+        assert!(
+            intact_offsets(&bytes(PLAIN)[..short]).is_none(),
+            "{short} bytes"
+        );
     }
 }

@@ -1,19 +1,26 @@
 //! Who owns what in a group: a pure state machine, without I/O, time or locks.
 //!
-//! Three things are kept apart. The *target* is what the assignor wants for the present members and topics; it changes at once
-//! when either does, and the group's epoch rises. The *owners* are who holds a partition now. And each member is led from one to
-//! the other by its own calls of [`Membership::sync`], as Kafka 4 leads its members:
+//! Three things are kept apart. The *target* is what the assignor wants for the present members and
+//! topics; it changes at once when either does, and the group's epoch rises. The *owners* are who
+//! holds a partition now. And each member is led from one to the other by its own calls of
+//! [`Membership::sync`], as Kafka 4 leads its members:
 //!
-//! 1. What the member was told to give up, it gives up now: it has had the time between two calls to finish and commit.
-//! 2. What it owns and should not is told to it as *revoking*, and stays its own until the next call.
-//! 3. Only when there is no such partition, it takes those of its target that nobody owns, and moves to the group's epoch.
+//! 1. What the member was told to give up, it gives up now: it has had the time between two calls
+//!    to finish and commit.
+//! 2. What it owns and should not is told to it as *revoking*, and stays its own until the next
+//!    call.
+//! 3. Only when there is no such partition, it takes those of its target that nobody owns, and
+//!    moves to the group's epoch.
 //!
-//! So a partition never has two owners, and its next one takes it only after the previous one let go. A member that is removed
-//! (it left, or was too slow) owns nothing from then on. If it comes back, it does so under a higher epoch; what it commits with
-//! the old one is refused ([`Membership::permits`]). When all members have called often enough, owners and target are the same.
+//! So a partition never has two owners, and its next one takes it only after the previous one let
+//! go. A member that is removed (it left, or was too slow) owns nothing from then on. If it comes
+//! back, it does so under a higher epoch; what it commits with the old one is refused
+//! ([`Membership::permits`]). When all members have called often enough, owners and target are the
+//! same.
 //!
-//! A static member that goes away for a while ([`Membership::suspend`]) owns nothing meanwhile, but what it should own is kept
-//! for it: when it is back it takes the same partitions, and no other member is concerned.
+//! A static member that goes away for a while ([`Membership::suspend`]) owns nothing meanwhile, but
+//! what it should own is kept for it: when it is back it takes the same partitions, and no other
+//! member is concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -71,7 +78,8 @@ struct Standing {
     profile: Profile,
     /// A static member that will be back.
     is_away: bool,
-    /// The group's epoch when its partitions last were what they should be; what it commits must carry it.
+    /// The group's epoch when its partitions last were what they should be; what it commits must
+    /// carry it.
     epoch: u64,
     /// Owned, told to be given up, and given up at the next sync.
     revoking: BTreeSet<TopicPartition>,
@@ -105,7 +113,13 @@ impl Membership {
 
     /// Adds a member that was removed, under the name that it had.
     pub(in crate::group) fn rejoin(&mut self, id: MemberId, profile: Profile) {
-        let standing = Standing { profile, is_away: false, epoch: 0, revoking: BTreeSet::new(), lost: BTreeSet::new() };
+        let standing = Standing {
+            profile,
+            is_away: false,
+            epoch: 0,
+            revoking: BTreeSet::new(),
+            lost: BTreeSet::new(),
+        };
         let before = self.members.insert(id, standing);
         assert!(before.is_none(), "member {id} joined twice");
         self.retarget();
@@ -134,24 +148,32 @@ impl Membership {
         }
     }
 
-    /// A member that was suspended is back. The group enters a new epoch only if it wants something else than before.
+    /// A member that was suspended is back. The group enters a new epoch only if it wants something
+    /// else than before.
     pub(in crate::group) fn resume(&mut self, id: MemberId, profile: Profile) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
         member.is_away = false;
         let before = mem::replace(&mut member.profile, profile);
-        if before.subscription != member.profile.subscription || before.assignor != member.profile.assignor {
+        if before.subscription != member.profile.subscription
+            || before.assignor != member.profile.assignor
+        {
             self.retarget();
         }
     }
 
     /// The static member of this name, and whether it is away.
     pub(in crate::group) fn instance(&self, name: &str) -> Option<(MemberId, bool)> {
-        let named = self.members.iter().find(|(_, member)| member.profile.instance_id.as_deref() == Some(name));
+        let named = self
+            .members
+            .iter()
+            .find(|(_, member)| member.profile.instance_id.as_deref() == Some(name));
         named.map(|(&id, member)| (id, member.is_away))
     }
 
-    /// The topics that there are now. Partitions of those that went are lost to their owners, even if there is a new topic of
-    /// the same name. Gives whether anything changed.
+    /// The topics that there are now. Partitions of those that went are lost to their owners, even
+    /// if there is a new topic of the same name. Gives whether anything changed.
     pub(in crate::group) fn set_topics(&mut self, topics: BTreeMap<Arc<str>, TopicShape>) -> bool {
         if self.topics == topics {
             return false;
@@ -161,7 +183,9 @@ impl Membership {
         self.owners.retain(|partition, owner| {
             let is_same = now.get(&partition.topic).is_some_and(|shape| {
                 partition.partition < shape.partitions
-                    && before.get(&partition.topic).is_some_and(|earlier| earlier.id == shape.id)
+                    && before
+                        .get(&partition.topic)
+                        .is_some_and(|earlier| earlier.id == shape.id)
             });
             if !is_same && let Some(member) = members.get_mut(owner) {
                 member.revoking.remove(partition);
@@ -173,7 +197,8 @@ impl Membership {
         true
     }
 
-    /// Leads a member one step towards its target. `None`: it is no member (any more), and has to join again.
+    /// Leads a member one step towards its target. `None`: it is no member (any more), and has to
+    /// join again.
     pub(in crate::group) fn sync(&mut self, id: MemberId) -> Option<Change> {
         let member = self.members.get_mut(&id)?;
         let released = mem::take(&mut member.revoking);
@@ -192,7 +217,8 @@ impl Membership {
                     assigned.push(partition.clone());
                 }
             }
-            self.owners.extend(assigned.iter().map(|partition| (partition.clone(), id)));
+            self.owners
+                .extend(assigned.iter().map(|partition| (partition.clone(), id)));
             member.epoch = self.epoch;
         }
         member.revoking.clone_from(&revoking);
@@ -205,15 +231,20 @@ impl Membership {
         })
     }
 
-    /// Whether the member may commit these partitions: it is one, under this epoch, and none of them is another's.
+    /// Whether the member may commit these partitions: it is one, under this epoch, and none of
+    /// them is another's.
     pub(in crate::group) fn permits<'a>(
         &self,
         id: MemberId,
         epoch: u64,
         partitions: impl IntoIterator<Item = &'a TopicPartition>,
     ) -> bool {
-        self.members.get(&id).is_some_and(|member| member.epoch == epoch)
-            && partitions.into_iter().all(|partition| self.owners.get(partition).is_none_or(|owner| *owner == id))
+        self.members
+            .get(&id)
+            .is_some_and(|member| member.epoch == epoch)
+            && partitions
+                .into_iter()
+                .all(|partition| self.owners.get(partition).is_none_or(|owner| *owner == id))
     }
 
     /// How many members there are, those that are away too.
@@ -228,7 +259,9 @@ impl Membership {
 
     /// The subscriptions of all members.
     pub(in crate::group) fn subscriptions(&self) -> impl Iterator<Item = &Subscription> {
-        self.members.values().map(|member| &member.profile.subscription)
+        self.members
+            .values()
+            .map(|member| &member.profile.subscription)
     }
 
     /// What can be seen of the group from outside.
@@ -252,24 +285,43 @@ impl Membership {
         let order = self.order();
         let spec = |id: &MemberId| {
             let profile = &self.members.get(id)?.profile;
-            let topics = topics.iter().map(|(name, _)| name).filter(|name| profile.subscription.contains(name));
+            let topics = topics
+                .iter()
+                .map(|(name, _)| name)
+                .filter(|name| profile.subscription.contains(name));
             let mut assigned = assigned.remove(id).unwrap_or_default();
             assigned.retain(|partition| {
-                let count = self.topics.get(&partition.topic).map_or(0, |shape| shape.partitions);
+                let count = self
+                    .topics
+                    .get(&partition.topic)
+                    .map_or(0, |shape| shape.partitions);
                 partition.partition < count && profile.subscription.contains(&partition.topic)
             });
-            Some(MemberSpec::new(topics.map(Arc::clone).collect(), profile.instance_id.clone(), assigned))
+            Some(MemberSpec::new(
+                topics.map(Arc::clone).collect(),
+                profile.instance_id.clone(),
+                assigned,
+            ))
         };
         let specs: Vec<MemberSpec> = order.iter().filter_map(spec).collect();
         let shares = self.assignor.assign(&GroupSpec::new(&topics, &specs));
-        let owned = |(id, share): (MemberId, Vec<TopicPartition>)| share.into_iter().map(move |partition| (partition, id));
+        let owned = |(id, share): (MemberId, Vec<TopicPartition>)| {
+            share.into_iter().map(move |partition| (partition, id))
+        };
         self.target = order.into_iter().zip(shares).flat_map(owned).collect();
     }
 
-    /// The members as assignors take them: static ones by the name of their instance, then the others as they joined.
+    /// The members as assignors take them: static ones by the name of their instance, then the
+    /// others as they joined.
     fn order(&self) -> Vec<MemberId> {
         let mut order: Vec<(bool, Option<&str>, MemberId)> = (self.members.iter())
-            .map(|(&id, member)| (member.profile.instance_id.is_none(), member.profile.instance_id.as_deref(), id))
+            .map(|(&id, member)| {
+                (
+                    member.profile.instance_id.is_none(),
+                    member.profile.instance_id.as_deref(),
+                    id,
+                )
+            })
             .collect();
         order.sort_unstable();
         order.into_iter().map(|(_, _, id)| id).collect()
@@ -277,10 +329,17 @@ impl Membership {
 
     /// What most members ask for; among equally many, the first of those that joined.
     fn preferred_assignor(&self) -> Assignor {
-        let votes = || self.members.values().filter_map(|member| member.profile.assignor.as_ref());
+        let votes = || {
+            self.members
+                .values()
+                .filter_map(|member| member.profile.assignor.as_ref())
+        };
         let count = |assignor: &Assignor| votes().filter(|other| *other == assignor).count();
         let most = votes().map(count).max();
-        votes().find(|assignor| Some(count(assignor)) == most).cloned().unwrap_or_default()
+        votes()
+            .find(|assignor| Some(count(assignor)) == most)
+            .cloned()
+            .unwrap_or_default()
     }
 }
 

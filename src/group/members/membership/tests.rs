@@ -7,22 +7,42 @@ use proptest::prelude::*;
 use super::*;
 
 fn topics(shapes: &[(&str, u32)]) -> BTreeMap<Arc<str>, TopicShape> {
-    let shape = |partitions| TopicShape { partitions, id: Some(TopicId([1; 16])) };
-    shapes.iter().map(|&(name, partitions)| (name.into(), shape(partitions))).collect()
+    let shape = |partitions| TopicShape {
+        partitions,
+        id: Some(TopicId([1; 16])),
+    };
+    shapes
+        .iter()
+        .map(|&(name, partitions)| (name.into(), shape(partitions)))
+        .collect()
 }
 
 /// By ranges, which these steps are easiest to follow with.
 fn reads<const N: usize>(topics: [&str; N]) -> Profile {
-    Profile { subscription: topics.into(), assignor: Some(Assignor::Range), instance_id: None }
+    Profile {
+        subscription: topics.into(),
+        assignor: Some(Assignor::Range),
+        instance_id: None,
+    }
 }
 
 fn names(partitions: &[TopicPartition]) -> String {
-    partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    partitions
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Released, lost, revoking, assigned.
 fn told(change: &Change) -> [String; 4] {
-    [&change.released, &change.lost, &change.revoking, &change.assigned].map(|list| names(list))
+    [
+        &change.released,
+        &change.lost,
+        &change.revoking,
+        &change.assigned,
+    ]
+    .map(|list| names(list))
 }
 
 /// One sync: epoch, and what it told.
@@ -40,12 +60,27 @@ fn three_members_that_join_one_after_another() {
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 6)])); // Epoch 1.
     let a = group.join(reads(["t"]));
-    assert_eq!(step(&mut group, a), expect(2, ["", "", "", "t-0 t-1 t-2 t-3 t-4 t-5"]));
+    assert_eq!(
+        step(&mut group, a),
+        expect(2, ["", "", "", "t-0 t-1 t-2 t-3 t-4 t-5"])
+    );
 
     let b = group.join(reads(["t"]));
-    assert_eq!(step(&mut group, b), expect(3, ["", "", "", ""]), "nothing is free yet");
-    assert_eq!(step(&mut group, a), expect(2, ["", "", "t-3 t-4 t-5", ""]), "the old epoch until it let go");
-    assert_eq!(step(&mut group, b), expect(3, ["", "", "", ""]), "still owned by the first");
+    assert_eq!(
+        step(&mut group, b),
+        expect(3, ["", "", "", ""]),
+        "nothing is free yet"
+    );
+    assert_eq!(
+        step(&mut group, a),
+        expect(2, ["", "", "t-3 t-4 t-5", ""]),
+        "the old epoch until it let go"
+    );
+    assert_eq!(
+        step(&mut group, b),
+        expect(3, ["", "", "", ""]),
+        "still owned by the first"
+    );
     assert_eq!(step(&mut group, a), expect(3, ["t-3 t-4 t-5", "", "", ""]));
     assert_eq!(step(&mut group, b), expect(3, ["", "", "", "t-3 t-4 t-5"]));
 
@@ -53,15 +88,27 @@ fn three_members_that_join_one_after_another() {
     assert_eq!(step(&mut group, c), expect(4, ["", "", "", ""]));
     assert_eq!(step(&mut group, b), expect(3, ["", "", "t-4 t-5", ""]));
     assert_eq!(step(&mut group, a), expect(3, ["", "", "t-2", ""]));
-    assert_eq!(step(&mut group, b), expect(4, ["t-4 t-5", "", "", ""]), "the first has not let go of its part");
+    assert_eq!(
+        step(&mut group, b),
+        expect(4, ["t-4 t-5", "", "", ""]),
+        "the first has not let go of its part"
+    );
     assert_eq!(step(&mut group, c), expect(4, ["", "", "", "t-4 t-5"]));
     assert_eq!(step(&mut group, a), expect(4, ["t-2", "", "", ""]));
     assert_eq!(step(&mut group, b), expect(4, ["", "", "", "t-2"]));
 
     assert!(group.remove(a));
-    assert_eq!(step(&mut group, b), expect(4, ["", "", "t-3", ""]), "gives up before it takes");
+    assert_eq!(
+        step(&mut group, b),
+        expect(4, ["", "", "t-3", ""]),
+        "gives up before it takes"
+    );
     assert_eq!(step(&mut group, c), expect(5, ["", "", "", ""]));
-    assert_eq!(step(&mut group, b), expect(5, ["t-3", "", "", "t-0 t-1"]), "what the one who left had is free at once");
+    assert_eq!(
+        step(&mut group, b),
+        expect(5, ["t-3", "", "", "t-0 t-1"]),
+        "what the one who left had is free at once"
+    );
     assert_eq!(step(&mut group, c), expect(5, ["", "", "", "t-3"]));
     assert!(!group.remove(a));
 }
@@ -74,18 +121,30 @@ fn commits_need_the_present_epoch_and_partitions_that_are_nobody_elses() {
     let first = group.sync(a).unwrap();
     let [p0, p1] = [0, 1].map(|partition| TopicPartition::new("t", partition));
     assert!(group.permits(a, first.epoch, &first.assigned));
-    assert!(group.permits(a, first.epoch, &[TopicPartition::new("other", 0)]), "nobody owns it");
+    assert!(
+        group.permits(a, first.epoch, &[TopicPartition::new("other", 0)]),
+        "nobody owns it"
+    );
 
     let b = group.join(reads(["t"]));
     let joined = group.sync(b).unwrap();
     assert_eq!(names(&group.sync(a).unwrap().revoking), "t-1");
-    assert!(group.permits(a, first.epoch, [&p0, &p1]), "still owned until the next call");
+    assert!(
+        group.permits(a, first.epoch, [&p0, &p1]),
+        "still owned until the next call"
+    );
     assert!(!group.permits(b, joined.epoch, [&p1]));
     let second = group.sync(a).unwrap();
     assert!(!group.permits(a, first.epoch, [&p0]), "an old epoch");
-    assert!(group.permits(a, second.epoch, [&p0, &p1]), "let go of, and nobody's yet");
+    assert!(
+        group.permits(a, second.epoch, [&p0, &p1]),
+        "let go of, and nobody's yet"
+    );
     group.sync(b).unwrap();
-    assert!(!group.permits(a, second.epoch, [&p0, &p1]), "one of them is another's");
+    assert!(
+        !group.permits(a, second.epoch, [&p0, &p1]),
+        "one of them is another's"
+    );
     assert!(group.permits(a, second.epoch, [&p0]));
 }
 
@@ -102,7 +161,11 @@ fn a_member_that_was_removed_comes_back_under_a_higher_epoch() {
     let after = group.sync(a).unwrap();
     assert!(after.epoch > before.epoch);
     assert!(!group.permits(a, before.epoch, &before.assigned));
-    assert_eq!(names(&after.assigned), "t-0", "its place in the order is the same");
+    assert_eq!(
+        names(&after.assigned),
+        "t-0",
+        "its place in the order is the same"
+    );
 }
 
 #[test]
@@ -118,51 +181,86 @@ fn topics_that_come_grow_and_go() {
     group.set_topics(topics(&[("u", 1)]));
     assert_eq!(told(&group.sync(a).unwrap()), ["", "t-0 t-1", "", ""]);
 
-    let again = BTreeMap::from([(Arc::from("u"), TopicShape { partitions: 1, id: Some(TopicId([2; 16])) })]);
+    let again = BTreeMap::from([(
+        Arc::from("u"),
+        TopicShape {
+            partitions: 1,
+            id: Some(TopicId([2; 16])),
+        },
+    )]);
     group.set_topics(again);
-    assert_eq!(told(&group.sync(a).unwrap()), ["", "u-0", "", "u-0"], "another topic of the same name");
+    assert_eq!(
+        told(&group.sync(a).unwrap()),
+        ["", "u-0", "", "u-0"],
+        "another topic of the same name"
+    );
 }
 
 #[test]
 fn a_partition_that_goes_over_is_nobodys_for_one_round() {
-    let sticky = || Profile { assignor: Some(Assignor::CooperativeSticky), ..reads(["t"]) };
+    let sticky = || Profile {
+        assignor: Some(Assignor::CooperativeSticky),
+        ..reads(["t"])
+    };
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 4)]));
     let [a, b] = [0, 1].map(|_| group.join(sticky()));
     let (first, second) = (group.sync(a).unwrap(), group.sync(b).unwrap());
-    assert_eq!([names(&first.assigned), names(&second.assigned)], ["t-0 t-1", "t-2 t-3"]);
+    assert_eq!(
+        [names(&first.assigned), names(&second.assigned)],
+        ["t-0 t-1", "t-2 t-3"]
+    );
     let c = group.join(sticky());
     assert_eq!(told(&group.sync(c).unwrap()), ["", "", "", ""], "round 1");
     assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", ""]);
     assert_eq!(told(&group.sync(b).unwrap()), ["", "", "t-3", ""]);
     assert_eq!(group.view().state(), GroupState::Reconciling);
     group.sync(b);
-    assert_eq!(told(&group.sync(c).unwrap()), ["", "", "", "t-3"], "round 2");
+    assert_eq!(
+        told(&group.sync(c).unwrap()),
+        ["", "", "", "t-3"],
+        "round 2"
+    );
     assert_eq!(group.view().state(), GroupState::Stable);
 }
 
 #[test]
 fn static_members_come_first_and_get_back_what_they_had() {
-    let named = |name: &str| Profile { instance_id: Some(name.into()), ..reads(["t"]) };
+    let named = |name: &str| Profile {
+        instance_id: Some(name.into()),
+        ..reads(["t"])
+    };
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 4)]));
     let dynamic = group.join(reads(["t"]));
     let [second, first] = ["i2", "i1"].map(|name| group.join(named(name)));
-    let owned: Vec<String> = [first, second, dynamic].map(|id| names(&group.sync(id).unwrap().assigned)).into();
+    let owned: Vec<String> = [first, second, dynamic]
+        .map(|id| names(&group.sync(id).unwrap().assigned))
+        .into();
     assert_eq!(owned, ["t-0 t-1", "t-2", "t-3"]);
     assert_eq!(group.instance("i1"), Some((first, false)));
 
     let epoch = group.epoch;
     group.suspend(first);
     assert_eq!(group.instance("i1"), Some((first, true)));
-    assert_eq!(told(&group.sync(dynamic).unwrap()), ["", "", "", ""], "its partitions wait for it");
+    assert_eq!(
+        told(&group.sync(dynamic).unwrap()),
+        ["", "", "", ""],
+        "its partitions wait for it"
+    );
     assert_eq!(group.view().state(), GroupState::Stable);
     group.resume(first, named("i1"));
     assert_eq!(names(&group.sync(first).unwrap().assigned), "t-0 t-1");
     assert_eq!(group.epoch, epoch, "nobody else is concerned");
 
     group.suspend(first);
-    group.resume(first, Profile { subscription: "u".into(), ..named("i1") });
+    group.resume(
+        first,
+        Profile {
+            subscription: "u".into(),
+            ..named("i1")
+        },
+    );
     assert!(group.epoch > epoch, "it wants something else");
     group.suspend(second);
     assert!(group.remove(second), "it did not come back");
@@ -171,10 +269,18 @@ fn static_members_come_first_and_get_back_what_they_had() {
 
 #[test]
 fn the_group_goes_by_what_most_members_ask_for() {
-    let asks = |assignor: Option<Assignor>| Profile { assignor, ..reads(["t"]) };
+    let asks = |assignor: Option<Assignor>| Profile {
+        assignor,
+        ..reads(["t"])
+    };
     let mut group = Membership::default();
     assert_eq!(group.view().assignor(), "uniform");
-    let wanted = [None, Some(Assignor::RoundRobin), Some(Assignor::Range), Some(Assignor::Range)];
+    let wanted = [
+        None,
+        Some(Assignor::RoundRobin),
+        Some(Assignor::Range),
+        Some(Assignor::Range),
+    ];
     let names: Vec<String> = (wanted.into_iter())
         .map(|assignor| {
             group.join(asks(assignor));
@@ -230,7 +336,10 @@ impl World {
 
     /// The topics of the bits of `wanted`.
     fn subscription(wanted: u8) -> Subscription {
-        (0..3).filter(|topic| wanted & (1 << topic) != 0).map(Self::name).collect()
+        (0..3)
+            .filter(|topic| wanted & (1 << topic) != 0)
+            .map(Self::name)
+            .collect()
     }
 
     fn nth(&self, n: usize) -> Option<MemberId> {
@@ -243,12 +352,20 @@ impl World {
         assert!(change.epoch >= *epoch, "epochs rise");
         *epoch = change.epoch;
         for gone in &change.released {
-            assert!(held.remove(gone), "{gone} was released by one who did not have it");
+            assert!(
+                held.remove(gone),
+                "{gone} was released by one who did not have it"
+            );
         }
         for lost in &change.lost {
             held.remove(lost);
         }
-        assert!(change.revoking.iter().all(|partition| held.contains(partition)));
+        assert!(
+            change
+                .revoking
+                .iter()
+                .all(|partition| held.contains(partition))
+        );
         for added in change.assigned {
             assert!(held.insert(added), "assigned twice");
         }
@@ -257,14 +374,28 @@ impl World {
     fn run(&mut self, step: Step) {
         match step {
             Step::Join(wanted, assignor, name) => {
-                let all = [Assignor::Uniform, Assignor::Range, Assignor::RoundRobin, Assignor::CooperativeSticky];
-                let instance_id = Some(name).filter(|name| *name < 3).map(|name| Arc::from(name.to_string()));
-                if instance_id.as_deref().is_some_and(|name| self.group.instance(name).is_some()) {
+                let all = [
+                    Assignor::Uniform,
+                    Assignor::Range,
+                    Assignor::RoundRobin,
+                    Assignor::CooperativeSticky,
+                ];
+                let instance_id = Some(name)
+                    .filter(|name| *name < 3)
+                    .map(|name| Arc::from(name.to_string()));
+                if instance_id
+                    .as_deref()
+                    .is_some_and(|name| self.group.instance(name).is_some())
+                {
                     return;
                 }
                 let subscription = Self::subscription(wanted);
                 let assignor = all.into_iter().nth(assignor.into());
-                let id = self.group.join(Profile { subscription, assignor, instance_id });
+                let id = self.group.join(Profile {
+                    subscription,
+                    assignor,
+                    instance_id,
+                });
                 self.held.insert(id, (0, BTreeSet::new()));
                 self.sync(id);
             }
@@ -287,7 +418,10 @@ impl World {
                 self.sync(id);
             }
             Step::Grow(topic, more) => {
-                let shape = self.shapes.entry(Self::name(topic)).or_insert(TopicShape { partitions: 0, id: None });
+                let shape = self.shapes.entry(Self::name(topic)).or_insert(TopicShape {
+                    partitions: 0,
+                    id: None,
+                });
                 shape.partitions = (shape.partitions + more).min(8);
                 self.group.set_topics(self.shapes.clone());
             }
@@ -296,7 +430,8 @@ impl World {
                 if let (Step::Recreate(_), Some(before)) = (step, before) {
                     self.next_topic += 1;
                     let id = Some(TopicId([self.next_topic; 16]));
-                    self.shapes.insert(Self::name(topic), TopicShape { id, ..before });
+                    self.shapes
+                        .insert(Self::name(topic), TopicShape { id, ..before });
                 }
                 self.group.set_topics(self.shapes.clone());
                 // Whoever still believes to own it owns something that is no more.
@@ -318,12 +453,19 @@ impl World {
         let mut owners = HashMap::new();
         for (id, (epoch, held)) in &self.held {
             for partition in held {
-                assert_eq!(owners.insert(partition, id), None, "{partition} has two owners");
+                assert_eq!(
+                    owners.insert(partition, id),
+                    None,
+                    "{partition} has two owners"
+                );
                 assert!(self.group.permits(*id, *epoch, [partition]));
             }
         }
         for (id, epoch) in &self.removed {
-            assert!(!self.group.permits(*id, *epoch, []), "a member that was removed can commit");
+            assert!(
+                !self.group.permits(*id, *epoch, []),
+                "a member that was removed can commit"
+            );
         }
     }
 
@@ -341,13 +483,27 @@ impl World {
             }
         }
         let members = self.group.members.values();
-        let wanted: BTreeSet<&str> = members.flat_map(|member| member.profile.subscription.topics()).collect();
-        let there = self.shapes.iter().filter(|(name, _)| wanted.contains(&***name));
-        let all: BTreeSet<TopicPartition> = there
-            .flat_map(|(name, shape)| (0..shape.partitions).map(|number| TopicPartition::new(Arc::clone(name), number)))
+        let wanted: BTreeSet<&str> = members
+            .flat_map(|member| member.profile.subscription.topics())
             .collect();
-        let held: BTreeSet<TopicPartition> = self.held.values().flat_map(|(_, held)| held.iter().cloned()).collect();
-        assert_eq!(held, all, "every partition that somebody wants has an owner");
+        let there = self
+            .shapes
+            .iter()
+            .filter(|(name, _)| wanted.contains(&***name));
+        let all: BTreeSet<TopicPartition> = there
+            .flat_map(|(name, shape)| {
+                (0..shape.partitions).map(|number| TopicPartition::new(Arc::clone(name), number))
+            })
+            .collect();
+        let held: BTreeSet<TopicPartition> = self
+            .held
+            .values()
+            .flat_map(|(_, held)| held.iter().cloned())
+            .collect();
+        assert_eq!(
+            held, all,
+            "every partition that somebody wants has an owner"
+        );
         assert_eq!(self.group.owners, self.group.target);
     }
 }

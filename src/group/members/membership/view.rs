@@ -47,7 +47,12 @@ impl View<'_> {
     }
 
     pub(in crate::group) fn state(self) -> GroupState {
-        let Membership { members, owners, target, .. } = self.membership;
+        let Membership {
+            members,
+            owners,
+            target,
+            ..
+        } = self.membership;
         // What is kept for a member that is away is where it should be.
         let is_away = |id: &MemberId| members.get(id).is_some_and(|member| member.is_away);
         let mut wanted = target.iter().filter(|(_, id)| !is_away(id));
@@ -66,18 +71,34 @@ impl View<'_> {
 
     /// Whether a member subscribes to the topic.
     pub(in crate::group) fn reads(self, topic: &str) -> bool {
-        self.membership.subscriptions().any(|wanted| wanted.contains(topic))
+        self.membership
+            .subscriptions()
+            .any(|wanted| wanted.contains(topic))
     }
 
     /// The members, as they joined.
     pub(in crate::group) fn members(self) -> Vec<MemberView> {
-        let Membership { members, owners, target, .. } = self.membership;
+        let Membership {
+            members,
+            owners,
+            target,
+            ..
+        } = self.membership;
         let member = |(&id, member): (&MemberId, &super::Standing)| {
             let of = |map: &std::collections::BTreeMap<TopicPartition, MemberId>| {
-                map.iter().filter(|(_, other)| **other == id).map(|(partition, _)| partition.clone()).collect()
+                map.iter()
+                    .filter(|(_, other)| **other == id)
+                    .map(|(partition, _)| partition.clone())
+                    .collect()
             };
             let instance_id = member.profile.instance_id.clone();
-            MemberView { id, instance_id, epoch: member.epoch, owned: of(owners), target: of(target) }
+            MemberView {
+                id,
+                instance_id,
+                epoch: member.epoch,
+                owned: of(owners),
+                target: of(target),
+            }
         };
         members.iter().map(member).collect()
     }

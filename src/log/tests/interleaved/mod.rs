@@ -1,15 +1,17 @@
-//! Two threads in one log: the first stops at one of its storage calls, the second runs to its end, the first goes on.
+//! Two threads in one log: the first stops at one of its storage calls, the second runs to its end,
+//! the first goes on.
 //!
-//! This is done for every pair of operations. A step that looks at something, waits for a lock and acts on what it saw is
-//! stopped in between, wherever it asks the disk for something. Where the second thread needs a lock that the first one holds,
-//! the first goes on after a moment, and both run at once.
+//! This is done for every pair of operations. A step that looks at something, waits for a lock and
+//! acts on what it saw is stopped in between, wherever it asks the disk for something. Where the
+//! second thread needs a lock that the first one holds, the first goes on after a moment, and both
+//! run at once.
 //!
-//! Judge is the log itself: the same operations, one after the other, in every order that their steps allow. Answers and
-//! what is left must be those of one of these orders. What an operation that is not one step may answer beyond that is listed
-//! ([`operations::may_also_answer`]).
+//! Judge is the log itself: the same operations, one after the other, in every order that their
+//! steps allow. Answers and what is left must be those of one of these orders. What an operation
+//! that is not one step may answer beyond that is listed ([`operations::may_also_answer`]).
 //!
-//! Run by default are some of the calls of each pair, chosen by number and not by chance, so that it takes seconds;
-//! `--ignored` runs all.
+//! Run by default are some of the calls of each pair, chosen by number and not by chance, so that
+//! it takes seconds; `--ignored` runs all.
 
 mod operations;
 mod world;
@@ -51,35 +53,55 @@ fn run(steps: Steps) -> Vec<Answer> {
     steps.into_iter().map(|step| step()).collect()
 }
 
-/// Every order in which the steps of two operations can follow each other: `true` is a step of the first.
+/// Every order in which the steps of two operations can follow each other: `true` is a step of the
+/// first.
 fn orders(first: usize, second: usize) -> Vec<Vec<bool>> {
     if first == 0 || second == 0 {
         return vec![[vec![true; first], vec![false; second]].concat()];
     }
-    let starting = |step: bool, rest: Vec<Vec<bool>>| rest.into_iter().map(move |order| [vec![step], order].concat());
-    starting(true, orders(first - 1, second)).chain(starting(false, orders(first, second - 1))).collect()
+    let starting = |step: bool, rest: Vec<Vec<bool>>| {
+        rest.into_iter()
+            .map(move |order| [vec![step], order].concat())
+    };
+    starting(true, orders(first - 1, second))
+        .chain(starting(false, orders(first, second - 1)))
+        .collect()
 }
 
 fn allowed(template: &Template, first: &Operation, second: &Operation) -> Allowed {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut allowed = Allowed { outcomes: Vec::new(), patience: Duration::ZERO };
+    let mut allowed = Allowed {
+        outcomes: Vec::new(),
+        patience: Duration::ZERO,
+    };
     for order in orders(first.steps_count, second.steps_count) {
         let world = template.world();
-        let mut steps = [(first, "a"), (second, "b")].map(|(operation, side)| (operation.prepare)(&world, side).into_iter());
+        let mut steps = [(first, "a"), (second, "b")]
+            .map(|(operation, side)| (operation.prepare)(&world, side).into_iter());
         let mut answers = [Vec::new(), Vec::new()];
         for is_first in order {
             let which = usize::from(!is_first);
             let stopwatch = Stopwatch::of(&clock);
             answers[which].push(steps[which].next().unwrap()());
-            allowed.patience = allowed.patience.max(Duration::from_micros(stopwatch.now_us()));
+            allowed.patience = allowed
+                .patience
+                .max(Duration::from_micros(stopwatch.now_us()));
         }
         drop(steps);
         let left = world.left(template);
-        left.check(&format!("{} and {}, one after the other", first.name, second.name));
+        left.check(&format!(
+            "{} and {}, one after the other",
+            first.name, second.name
+        ));
         let [first, second] = answers;
-        allowed.outcomes.push(Outcome { first, second, left });
+        allowed.outcomes.push(Outcome {
+            first,
+            second,
+            left,
+        });
     }
-    allowed.patience = (4 * allowed.patience).clamp(Duration::from_millis(1), Duration::from_millis(20));
+    allowed.patience =
+        (4 * allowed.patience).clamp(Duration::from_millis(1), Duration::from_millis(20));
     allowed
 }
 
@@ -100,7 +122,13 @@ fn begin(steps: Steps) -> Receiver<Vec<Answer>> {
 }
 
 /// The first operation stopped at its call number `call`, and the second run then.
-fn stopped_at(template: &Template, first: &Operation, second: &Operation, call: usize, patience: Duration) -> Option<Outcome> {
+fn stopped_at(
+    template: &Template,
+    first: &Operation,
+    second: &Operation,
+    call: usize,
+    patience: Duration,
+) -> Option<Outcome> {
     let what = || format!("{} at its call {call}, then {}", first.name, second.name);
     let world = template.world();
     let disk = world.disk_of(first);
@@ -108,7 +136,11 @@ fn stopped_at(template: &Template, first: &Operation, second: &Operation, call: 
     let others = (second.prepare)(&world, "b");
     disk.take();
     let other = Arc::new(Mutex::new(None));
-    let (stopped, recording, is_close) = (Arc::clone(&other), world.disk.clone(), second.name == "close");
+    let (stopped, recording, is_close) = (
+        Arc::clone(&other),
+        world.disk.clone(),
+        second.name == "close",
+    );
     let is_closed = Arc::new(Mutex::new(false));
     let closed = Arc::clone(&is_closed);
     disk.before_call(call, move || {
@@ -127,7 +159,11 @@ fn stopped_at(template: &Template, first: &Operation, second: &Operation, call: 
     let running = begin(steps);
     // A follower waits for more than there ever is where the log was cut.
     let may_wait = world.has_wakers() && [first.name, second.name].contains(&"truncate");
-    let until_woken = if may_wait { Duration::from_millis(100) } else { DEADLOCK };
+    let until_woken = if may_wait {
+        Duration::from_millis(100)
+    } else {
+        DEADLOCK
+    };
     let answered = running.recv_timeout(until_woken);
     let answered = answered.or_else(|_| {
         world.wake();
@@ -138,54 +174,101 @@ fn stopped_at(template: &Template, first: &Operation, second: &Operation, call: 
     let second = other.unwrap_or_else(|others| {
         others.recv_timeout(until_woken).unwrap_or_else(|_| {
             world.wake();
-            others.recv_timeout(DEADLOCK).unwrap_or_else(|_| panic!("{}: the second did not end", what()))
+            others
+                .recv_timeout(DEADLOCK)
+                .unwrap_or_else(|_| panic!("{}: the second did not end", what()))
         })
     });
     if *is_closed.lock() {
-        let late: Vec<_> = world.disk.take().into_iter().filter(|(call, _)| world::CHANGES.contains(call)).collect();
-        assert!(late.is_empty(), "{}: after the log was closed it was written to: {late:?}", what());
+        let late: Vec<_> = world
+            .disk
+            .take()
+            .into_iter()
+            .filter(|(call, _)| world::CHANGES.contains(call))
+            .collect();
+        assert!(
+            late.is_empty(),
+            "{}: after the log was closed it was written to: {late:?}",
+            what()
+        );
     }
-    Some(Outcome { first: answers, second, left: world.left(template) })
+    Some(Outcome {
+        first: answers,
+        second,
+        left: world.left(template),
+    })
 }
 
 /// Whether the outcome is that of one order, where an answer may be another that is listed.
 fn is_allowed(allowed: &[Outcome], got: &Outcome, first: &Operation, second: &Operation) -> bool {
     let fits = |got: &[Answer], wanted: &[Answer], operation: &Operation, other: &Operation| {
         got.len() == wanted.len()
-            && got.iter().zip(wanted).all(|(got, wanted)| got == wanted || may_also_answer(operation.name, other.name, got))
+            && got.iter().zip(wanted).all(|(got, wanted)| {
+                got == wanted || may_also_answer(operation.name, other.name, got)
+            })
     };
-    let fits_all =
-        |wanted: &Outcome| fits(&got.first, &wanted.first, first, second) && fits(&got.second, &wanted.second, second, first);
-    let fitting: Vec<_> = allowed.iter().filter(|wanted| fits_all(wanted)).map(|wanted| &wanted.left).collect();
+    let fits_all = |wanted: &Outcome| {
+        fits(&got.first, &wanted.first, first, second)
+            && fits(&got.second, &wanted.second, second, first)
+    };
+    let fitting: Vec<_> = allowed
+        .iter()
+        .filter(|wanted| fits_all(wanted))
+        .map(|wanted| &wanted.left)
+        .collect();
     let compacts = [first, second].iter().any(|operation| operation.compacts);
     fitting.iter().any(|left| **left == got.left) || compacts && got.left.is_between(&fitting)
 }
 
-/// Whether all that was read is of the log, in order; and all of it where neither operation takes any away.
-fn has_read_right(template: &Template, allowed: &[Outcome], got: &Outcome, first: &Operation, second: &Operation) -> bool {
+/// Whether all that was read is of the log, in order; and all of it where neither operation takes
+/// any away.
+fn has_read_right(
+    template: &Template,
+    allowed: &[Outcome],
+    got: &Outcome,
+    first: &Operation,
+    second: &Operation,
+) -> bool {
     let before = template.records();
-    let lefts: Vec<_> = allowed.iter().map(|outcome| outcome.left.records()).collect();
-    let stays = lefts.iter().all(|left| before.iter().all(|record| left.contains(record)));
-    let is_known = |record: &(u64, String)| before.contains(record) || lefts.iter().any(|left| left.contains(record));
+    let lefts: Vec<_> = allowed
+        .iter()
+        .map(|outcome| outcome.left.records())
+        .collect();
+    let stays = lefts
+        .iter()
+        .all(|left| before.iter().all(|record| left.contains(record)));
+    let is_known = |record: &(u64, String)| {
+        before.contains(record) || lefts.iter().any(|left| left.contains(record))
+    };
     let has_right = |(answer, operation): (&Answer, &Operation)| {
-        let Some(found) = answer.found.as_ref().filter(|_| answer.text == "()") else { return true };
+        let Some(found) = answer.found.as_ref().filter(|_| answer.text == "()") else {
+            return true;
+        };
         // A poll may give less than there is. A member of a group begins where that has committed.
         let is_poll = operation.name == "poll";
         let is_whole = is_poll || before.iter().all(|record| found.contains(record));
-        let is_dense = !is_poll || !stays || found.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
+        let is_dense =
+            !is_poll || !stays || found.windows(2).all(|pair| pair[0].0 + 1 == pair[1].0);
         let rises = found.windows(2).all(|pair| pair[0].0 < pair[1].0);
         rises && is_dense && found.iter().all(is_known) && (is_whole || !stays)
     };
-    let answers = got.first.iter().map(|answer| (answer, first)).chain(got.second.iter().map(|answer| (answer, second)));
+    let answers = got
+        .first
+        .iter()
+        .map(|answer| (answer, first))
+        .chain(got.second.iter().map(|answer| (answer, second)));
     answers.into_iter().all(has_right)
 }
 
 fn check(pairs: impl Fn(usize) -> bool, some: usize) {
     let templates = [Template::new(false), Template::new(true)];
     let (mut cases, mut wrong) = (0, String::new());
-    let counts = templates.each_ref().map(|template| OPERATIONS.map(|operation| calls_of(template, &operation)));
-    for (number, (first, second)) in
-        (0..OPERATIONS.len()).flat_map(|first| (0..OPERATIONS.len()).map(move |second| (first, second))).enumerate()
+    let counts = templates
+        .each_ref()
+        .map(|template| OPERATIONS.map(|operation| calls_of(template, &operation)));
+    for (number, (first, second)) in (0..OPERATIONS.len())
+        .flat_map(|first| (0..OPERATIONS.len()).map(move |second| (first, second)))
+        .enumerate()
     {
         if !pairs(number) {
             continue;
@@ -196,12 +279,22 @@ fn check(pairs: impl Fn(usize) -> bool, some: usize) {
         let allowed = allowed(template, one, other);
         let tried = count.min(some);
         // Spread over all calls, and others for the next pair.
-        for call in (0..tried).map(|place| (place * count + number % count.max(1)) / tried.max(1) % count.max(1)) {
-            let Some(got) = stopped_at(template, one, other, call, allowed.patience) else { continue };
+        for call in (0..tried)
+            .map(|place| (place * count + number % count.max(1)) / tried.max(1) % count.max(1))
+        {
+            let Some(got) = stopped_at(template, one, other, call, allowed.patience) else {
+                continue;
+            };
             cases += 1;
-            if !is_allowed(&allowed.outcomes, &got, one, other) || !has_read_right(template, &allowed.outcomes, &got, one, other)
+            if !is_allowed(&allowed.outcomes, &got, one, other)
+                || !has_read_right(template, &allowed.outcomes, &got, one, other)
             {
-                writeln!(wrong, "{} at its call {call} of {count}, then {}:", one.name, other.name).unwrap();
+                writeln!(
+                    wrong,
+                    "{} at its call {call} of {count}, then {}:",
+                    one.name, other.name
+                )
+                .unwrap();
                 writeln!(wrong, "  got     {got:?}").unwrap();
                 for outcome in &allowed.outcomes {
                     writeln!(wrong, "  allowed {outcome:?}").unwrap();

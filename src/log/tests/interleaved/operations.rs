@@ -1,4 +1,5 @@
-//! What a program can do to a log, and what each of it may answer while another thread does something else.
+//! What a program can do to a log, and what each of it may answer while another thread does
+//! something else.
 
 use std::time::Duration;
 
@@ -26,12 +27,20 @@ pub(super) struct Operation {
 }
 
 const fn operation(name: &'static str, prepare: fn(&World, &'static str) -> Steps) -> Operation {
-    Operation { name, prepare, steps_count: 1, compacts: false, is_beside: false }
+    Operation {
+        name,
+        prepare,
+        steps_count: 1,
+        compacts: false,
+        is_beside: false,
+    }
 }
 
 pub(super) const OPERATIONS: [Operation; 21] = [
     operation("append", |world, side| append(world, side, Durability::Os)),
-    operation("append synced", |world, side| append(world, side, Durability::Synced)),
+    operation("append synced", |world, side| {
+        append(world, side, Durability::Synced)
+    }),
     operation("read", |world, _| {
         let partition = partition(world);
         one(move || world::read(Ok(partition)))
@@ -43,7 +52,10 @@ pub(super) const OPERATIONS: [Operation; 21] = [
     }),
     operation("commit", |world, side| {
         let mut consumer = consumer(world, side);
-        while poll(&mut consumer).found.is_some_and(|found| !found.is_empty()) {}
+        while poll(&mut consumer)
+            .found
+            .is_some_and(|found| !found.is_empty())
+        {}
         one(move || Answer::of(consumer.commit()))
     }),
     operation("seek", |world, side| {
@@ -89,7 +101,10 @@ pub(super) const OPERATIONS: [Operation; 21] = [
         let (log, config) = (world.log.clone(), config(world.is_compacted));
         one(move || Answer::of(log.create_topic("t", 1, config).map(drop)))
     }),
-    Operation { steps_count: 3, ..operation("create it again", create_again) },
+    Operation {
+        steps_count: 3,
+        ..operation("create it again", create_again)
+    },
     operation("add partitions", |world, _| {
         let topic = topic(world);
         one(move || Answer::of(topic.increase_partitions_to(2)))
@@ -107,7 +122,10 @@ pub(super) const OPERATIONS: [Operation; 21] = [
         ..operation("open read-only", |world, _| {
             let disk = world.beside.clone();
             one(move || {
-                let log = Log::builder(DIR).storage(disk).clock(ManualClock::at(Timestamp::from_millis(0))).open_read_only();
+                let log = Log::builder(DIR)
+                    .storage(disk)
+                    .clock(ManualClock::at(Timestamp::from_millis(0)))
+                    .open_read_only();
                 world::read(log.and_then(|log| log.topic("t")?.partition(0)))
             })
         })
@@ -116,7 +134,11 @@ pub(super) const OPERATIONS: [Operation; 21] = [
         is_beside: true,
         ..operation("read-only read", |world, _| {
             let clock = ManualClock::at(Timestamp::from_millis(0));
-            let log = Log::builder(DIR).storage(world.beside.clone()).clock(clock).open_read_only().unwrap();
+            let log = Log::builder(DIR)
+                .storage(world.beside.clone())
+                .clock(clock)
+                .open_read_only()
+                .unwrap();
             one(move || world::read(log.topic("t").and_then(|topic| topic.partition(0))))
         })
     },
@@ -125,7 +147,8 @@ pub(super) const OPERATIONS: [Operation; 21] = [
 /// What a follower answers that waited for more, and was woken.
 const WOKEN: &str = "woken";
 
-/// What an operation may answer beside another one although in no order it would: those that are not one step.
+/// What an operation may answer beside another one although in no order it would: those that are
+/// not one step.
 pub(super) fn may_also_answer(name: &str, other: &str, answer: &Answer) -> bool {
     let deletes = ["delete topic", "create it again"].contains(&other);
     let removes = ["delete records", "truncate", "keep", "maintain"].contains(&other);
@@ -157,10 +180,17 @@ fn partition(world: &World) -> Partition {
 
 fn append(world: &World, side: &'static str, durability: Durability) -> Steps {
     let partition = partition(world).with_durability(durability);
-    one(move || Answer::of(partition.append(Record::new("appended").key(side)).map(|written| written.offset)))
+    one(move || {
+        Answer::of(
+            partition
+                .append(Record::new("appended").key(side))
+                .map(|written| written.offset),
+        )
+    })
 }
 
-/// Reads what is there when it begins. After a cut that may be more than there ever is: then it waits until it is woken.
+/// Reads what is there when it begins. After a cut that may be more than there ever is: then it
+/// waits until it is woken.
 fn follow(world: &World, _: &'static str) -> Steps {
     let partition = partition(world);
     let reader = partition.follow(..);
@@ -172,16 +202,25 @@ fn follow(world: &World, _: &'static str) -> Steps {
         let followed = reader.and_then(|mut reader| {
             let end = partition.high_watermark();
             while reader.next_offset() < end {
-                let Some(record) = reader.next_record()? else { return Ok(false) };
+                let Some(record) = reader.next_record()? else {
+                    return Ok(false);
+                };
                 found.push((
                     record.offset(),
-                    format!("{}={}", String::from_utf8_lossy(record.key().unwrap_or_default()), record.text()),
+                    format!(
+                        "{}={}",
+                        String::from_utf8_lossy(record.key().unwrap_or_default()),
+                        record.text()
+                    ),
                 ));
             }
             Ok(true)
         });
         match followed {
-            Ok(false) => Answer { text: WOKEN.to_owned(), found: Some(found) },
+            Ok(false) => Answer {
+                text: WOKEN.to_owned(),
+                found: Some(found),
+            },
             followed => Answer::of_reading(found, followed.map(drop)),
         }
     })
@@ -198,7 +237,11 @@ fn poll(consumer: &mut Consumer) -> Answer {
             let record = record?;
             found.push((
                 record.offset(),
-                format!("{}={}", String::from_utf8_lossy(record.key().unwrap_or_default()), record.text()),
+                format!(
+                    "{}={}",
+                    String::from_utf8_lossy(record.key().unwrap_or_default()),
+                    record.text()
+                ),
             ));
         }
         Ok(())
@@ -211,7 +254,9 @@ fn create_again(world: &World, side: &'static str) -> Steps {
     let (other, another) = (log.clone(), log.clone());
     let append = move || -> Result<u64> {
         let partition = another.topic("t")?.partition(0)?;
-        Ok(partition.append(Record::new("of the new topic").key(side))?.offset)
+        Ok(partition
+            .append(Record::new("of the new topic").key(side))?
+            .offset)
     };
     vec![
         Box::new(move || {

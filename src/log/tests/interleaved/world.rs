@@ -30,7 +30,14 @@ const COMMITTED: u64 = 3;
 const NOW: i64 = 1_700_000_000_000;
 
 /// Storage calls that change something.
-pub(super) const CHANGES: &[&str] = &["open to write", "create directory", "rename", "remove", "write", "set length"];
+pub(super) const CHANGES: &[&str] = &[
+    "open to write",
+    "create directory",
+    "rename",
+    "remove",
+    "write",
+    "set length",
+];
 
 pub(super) type Found = Vec<(u64, String)>;
 
@@ -38,7 +45,8 @@ pub(super) type Found = Vec<(u64, String)>;
 pub(super) type Step = Box<dyn FnOnce() -> Answer + Send>;
 pub(super) type Steps = Vec<Step>;
 
-/// What a step came to. What a reader found is not part of it: that depends on where others were by then, and is checked apart.
+/// What a step came to. What a reader found is not part of it: that depends on where others were by
+/// then, and is checked apart.
 #[derive(Clone)]
 pub(super) struct Answer {
     pub(super) text: String,
@@ -53,7 +61,10 @@ impl Answer {
     }
 
     pub(super) fn of_reading(found: Found, result: Result<()>) -> Self {
-        Self { found: Some(found), ..Self::of(result) }
+        Self {
+            found: Some(found),
+            ..Self::of(result)
+        }
     }
 }
 
@@ -66,7 +77,9 @@ impl PartialEq for Answer {
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        self.found.as_ref().map_or(Ok(()), |found| write!(f, " after {} records", found.len()))
+        self.found
+            .as_ref()
+            .map_or(Ok(()), |found| write!(f, " after {} records", found.len()))
     }
 }
 
@@ -91,11 +104,16 @@ pub(super) struct Template {
 }
 
 pub(super) fn config(is_compacted: bool) -> TopicConfig {
-    let config = TopicConfig::new().segment_bytes(400).index_interval_bytes(100).retention(Duration::from_secs(3_600));
+    let config = TopicConfig::new()
+        .segment_bytes(400)
+        .index_interval_bytes(100)
+        .retention(Duration::from_secs(3_600));
     if !is_compacted {
         return config;
     }
-    config.cleanup_policy(CleanupPolicy::CompactAndDelete).min_cleanable_dirty_ratio(0.01)
+    config
+        .cleanup_policy(CleanupPolicy::CompactAndDelete)
+        .min_cleanable_dirty_ratio(0.01)
 }
 
 pub(super) fn partition_0() -> TopicPartition {
@@ -104,15 +122,25 @@ pub(super) fn partition_0() -> TopicPartition {
 
 fn open(disk: impl Storage) -> Log {
     let clock = ManualClock::at(Timestamp::from_millis(NOW));
-    let config = LogConfig::new().max_bytes(9_600).topic_defaults(TopicConfig::new().max_message_bytes(1_000));
-    Log::builder(DIR).storage(disk).clock(clock).config(config).open().unwrap()
+    let config = LogConfig::new()
+        .max_bytes(9_600)
+        .topic_defaults(TopicConfig::new().max_message_bytes(1_000));
+    Log::builder(DIR)
+        .storage(disk)
+        .clock(clock)
+        .config(config)
+        .open()
+        .unwrap()
 }
 
 /// A record for everybody to tell apart; the first ones are old.
 fn append(partition: &Partition, offset: u64) {
     let age = if offset < 4 { 7_200_000 } else { 0 };
-    let record = Record::new(format!("value {offset} of the template")).key(format!("key {}", offset % 4));
-    partition.append(record.timestamp(Timestamp::from_millis(NOW - age))).unwrap();
+    let record =
+        Record::new(format!("value {offset} of the template")).key(format!("key {}", offset % 4));
+    partition
+        .append(record.timestamp(Timestamp::from_millis(NOW - age)))
+        .unwrap();
 }
 
 impl Template {
@@ -123,15 +151,30 @@ impl Template {
         let topic = log.create_topic("t", 1, config(is_compacted)).unwrap();
         let partition = topic.partition(0).unwrap();
         (0..CLOSED).for_each(|offset| append(&partition, offset));
-        log.create_topic("u", 1, TopicConfig::new()).unwrap().append("first").unwrap();
+        log.create_topic("u", 1, TopicConfig::new())
+            .unwrap()
+            .append("first")
+            .unwrap();
         for group in ["a", "b"] {
-            log.consumer_group(group).unwrap().commit([(partition_0(), COMMITTED.into())]).unwrap();
+            log.consumer_group(group)
+                .unwrap()
+                .commit([(partition_0(), COMMITTED.into())])
+                .unwrap();
         }
         log.close().unwrap();
-        let mut template = Self { disk, topic_id: topic.id().unwrap(), is_compacted, records: Found::new() };
+        let mut template = Self {
+            disk,
+            topic_id: topic.id().unwrap(),
+            is_compacted,
+            records: Found::new(),
+        };
         let world = template.world();
         let partition = world.log.topic("t").unwrap().partition(0).unwrap();
-        let lengths: Vec<_> = partition.segments().iter().map(|segment| segment.next_offset - segment.base_offset).collect();
+        let lengths: Vec<_> = partition
+            .segments()
+            .iter()
+            .map(|segment| segment.next_offset - segment.base_offset)
+            .collect();
         assert_eq!(lengths, [4, 4, 4]);
         template.records = read(Ok(partition)).found.unwrap();
         template
@@ -150,7 +193,14 @@ impl Template {
         (CLOSED..RECORDS).for_each(|offset| append(&partition, offset));
         log.topic("u").unwrap().append("second").unwrap();
         let beside = disk.beside();
-        World { inner, disk, beside, log, is_compacted: self.is_compacted, wakers: Arc::default() }
+        World {
+            inner,
+            disk,
+            beside,
+            log,
+            is_compacted: self.is_compacted,
+            wakers: Arc::default(),
+        }
     }
 }
 
@@ -168,7 +218,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn disk_of(&self, operation: &Operation) -> RecordingDisk {
-        if operation.is_beside { self.beside.clone() } else { self.disk.clone() }
+        if operation.is_beside {
+            self.beside.clone()
+        } else {
+            self.disk.clone()
+        }
     }
 
     pub(super) fn has_wakers(&self) -> bool {
@@ -186,10 +240,14 @@ impl World {
         let again = open(self.inner.clone());
         let mut left = look(&again, template);
         if live.topics.is_some() && live != left {
-            left.problems.push(format!("before it was opened again it was {live:?}"));
+            left.problems
+                .push(format!("before it was opened again it was {live:?}"));
         }
         if closed.is_err() || !again.recovery().clean || again.recovery().has_losses() {
-            left.problems.push(format!("closing gave {closed:?}, and opening again {:?}", again.recovery()));
+            left.problems.push(format!(
+                "closing gave {closed:?}, and opening again {:?}",
+                again.recovery()
+            ));
         }
         check_consumer(&again, &mut left);
         check_files(&self.inner, &again, &mut left);
@@ -215,7 +273,8 @@ struct TopicLeft {
 }
 
 impl Left {
-    /// Whether it has as much as is in all of those, and no more than is in any. For compaction, which may end early.
+    /// Whether it has as much as is in all of those, and no more than is in any. For compaction,
+    /// which may end early.
     pub(super) fn is_between(&self, others: &[&Self]) -> bool {
         let records = |left: &Self| {
             let (topic, _) = left.topics.as_ref()?;
@@ -224,19 +283,29 @@ impl Left {
         let without = |left: &Self| {
             let mut left = left.clone();
             if let Some((Some(topic), _)) = &mut left.topics {
-                topic.partitions.iter_mut().for_each(|(_, _, found)| found.clear());
+                topic
+                    .partitions
+                    .iter_mut()
+                    .for_each(|(_, _, found)| found.clear());
             }
             left
         };
-        let alike: Vec<_> =
-            others.iter().filter(|other| without(other) == without(self)).filter_map(|other| records(other)).collect();
-        let Some(mine) = records(self).filter(|_| !alike.is_empty()) else { return false };
+        let alike: Vec<_> = others
+            .iter()
+            .filter(|other| without(other) == without(self))
+            .filter_map(|other| records(other))
+            .collect();
+        let Some(mine) = records(self).filter(|_| !alike.is_empty()) else {
+            return false;
+        };
         mine.iter().enumerate().all(|(number, (_, _, found))| {
-            found.iter().all(|record| alike.iter().any(|other| other[number].2.contains(record)))
-                && alike[0][number]
-                    .2
-                    .iter()
-                    .all(|record| found.contains(record) || !alike.iter().all(|other| other[number].2.contains(record)))
+            found
+                .iter()
+                .all(|record| alike.iter().any(|other| other[number].2.contains(record)))
+                && alike[0][number].2.iter().all(|record| {
+                    found.contains(record)
+                        || !alike.iter().all(|other| other[number].2.contains(record))
+                })
         })
     }
 
@@ -248,14 +317,25 @@ impl Left {
     /// Every record that is there.
     pub(super) fn records(&self) -> Found {
         let topic = self.topics.iter().filter_map(|(topic, _)| topic.as_ref());
-        topic.flat_map(|topic| topic.partitions.iter().flat_map(|(_, _, found)| found.clone())).collect()
+        topic
+            .flat_map(|topic| {
+                topic
+                    .partitions
+                    .iter()
+                    .flat_map(|(_, _, found)| found.clone())
+            })
+            .collect()
     }
 }
 
 /// All that a reader gives, up to an error.
 pub(super) fn drain(reader: &mut Reader, found: &mut Found) -> Result<()> {
     while let Some(record) = reader.next_record()? {
-        let text = format!("{}={}", String::from_utf8_lossy(record.key().unwrap_or_default()), record.text());
+        let text = format!(
+            "{}={}",
+            String::from_utf8_lossy(record.key().unwrap_or_default()),
+            record.text()
+        );
         found.push((record.offset(), text));
     }
     Ok(())
@@ -277,9 +357,14 @@ fn look(log: &Log, template: &Template) -> Left {
     let mut all_of = |partition: &Partition| {
         let Answer { text, found } = read(Ok(partition.clone()));
         if text != "()" {
-            left.problems.push(format!("{} cannot be read: {text}", partition.id()));
+            left.problems
+                .push(format!("{} cannot be read: {text}", partition.id()));
         }
-        (partition.log_start_offset(), partition.log_end_offset(), found.unwrap_or_default())
+        (
+            partition.log_start_offset(),
+            partition.log_end_offset(),
+            found.unwrap_or_default(),
+        )
     };
     let others = all_of(&log.topic("u").unwrap().partition(0).unwrap()).2;
     let topic = topic.map(|topic| TopicLeft {
@@ -291,7 +376,9 @@ fn look(log: &Log, template: &Template) -> Left {
         let committed = log.consumer_group(group).unwrap().committed(&partition_0());
         match committed {
             Ok(next) => left.committed.push(next.map(|next| next.offset)),
-            Err(error) => left.problems.push(format!("what {group} committed is {error}")),
+            Err(error) => left
+                .problems
+                .push(format!("what {group} committed is {error}")),
         }
     }
     left
@@ -299,11 +386,16 @@ fn look(log: &Log, template: &Template) -> Left {
 
 /// A member that starts now gets all from the committed position on.
 fn check_consumer(log: &Log, left: &mut Left) {
-    let Some((Some(topic), _)) = &left.topics else { return };
-    let Some((start, end, found)) = topic.partitions.first() else { return };
+    let Some((Some(topic), _)) = &left.topics else {
+        return;
+    };
+    let Some((start, end, found)) = topic.partitions.first() else {
+        return;
+    };
     let from = left.committed.first().copied().flatten().unwrap_or(0);
     if from > *end {
-        left.problems.push(format!("{from} is committed of a log that ends at {end}"));
+        left.problems
+            .push(format!("{from} is committed of a log that ends at {end}"));
     }
     let mut consumer = log.consumer_group("a").unwrap().join("t").unwrap();
     let mut polled = Vec::new();
@@ -312,9 +404,17 @@ fn check_consumer(log: &Log, left: &mut Left) {
         if records.is_empty() && records.rebalance().is_empty() {
             break;
         }
-        polled.extend(records.of(&partition_0()).map(|record| record.unwrap().offset()));
+        polled.extend(
+            records
+                .of(&partition_0())
+                .map(|record| record.unwrap().offset()),
+        );
     }
-    let expected: Vec<u64> = found.iter().map(|(offset, _)| *offset).filter(|offset| *offset >= from.max(*start)).collect();
+    let expected: Vec<u64> = found
+        .iter()
+        .map(|(offset, _)| *offset)
+        .filter(|offset| *offset >= from.max(*start))
+        .collect();
     if polled != expected {
         left.problems.push(format!("a new member gets {polled:?}"));
     }
@@ -325,25 +425,46 @@ fn check_files(disk: &SimulatedDisk, log: &Log, left: &mut Left) {
     let Ok(topic) = log.topic("t") else { return };
     for partition in topic.partitions() {
         let dir = Path::new("/").join(DIR).join(partition.id().to_string());
-        let bases: Vec<u64> = partition.segments().iter().map(|segment| segment.base_offset).collect();
+        let bases: Vec<u64> = partition
+            .segments()
+            .iter()
+            .map(|segment| segment.base_offset)
+            .collect();
         for entry in disk.list(&dir).unwrap() {
             let of_segment = file_name::parse_segment_file(&entry.name);
             let is_known = of_segment.is_some_and(|(base, _)| bases.contains(&base));
-            let is_plain =
-                [file_name::PARTITION_METADATA, file_name::LEADER_EPOCHS, file_name::INDEX_DIGESTS].contains(&&*entry.name);
+            let is_plain = [
+                file_name::PARTITION_METADATA,
+                file_name::LEADER_EPOCHS,
+                file_name::INDEX_DIGESTS,
+            ]
+            .contains(&&*entry.name);
             if !is_known && !is_plain {
-                left.problems.push(format!("{} has a file {}", partition.id(), entry.name));
+                left.problems
+                    .push(format!("{} has a file {}", partition.id(), entry.name));
             }
         }
-        let Ok(digests) = read_file(disk, &dir.join(file_name::INDEX_DIGESTS), 1 << 20) else { continue };
+        let Ok(digests) = read_file(disk, &dir.join(file_name::INDEX_DIGESTS), 1 << 20) else {
+            continue;
+        };
         for segment in decode_index_digests(&digests).unwrap() {
             let indexes = segment.indexes.map(|digest| digest.map(|(bytes, _)| bytes));
-            let lines = file_name::INDEXES.into_iter().zip(indexes).chain([(file_name::LOG, segment.log_bytes)]);
-            for (name, stated) in lines.map(|(suffix, stated)| (file_name::segment_file(segment.base_offset, suffix), stated)) {
-                let bytes = disk.metadata(&dir.join(&name)).map(|metadata| metadata.bytes).ok();
+            let lines = file_name::INDEXES
+                .into_iter()
+                .zip(indexes)
+                .chain([(file_name::LOG, segment.log_bytes)]);
+            for (name, stated) in lines.map(|(suffix, stated)| {
+                (file_name::segment_file(segment.base_offset, suffix), stated)
+            }) {
+                let bytes = disk
+                    .metadata(&dir.join(&name))
+                    .map(|metadata| metadata.bytes)
+                    .ok();
                 // A transaction index without entries has no file.
                 if stated.is_some_and(|stated| bytes.unwrap_or(0) != stated) {
-                    left.problems.push(format!("{name} has {bytes:?} bytes, by its digest {stated:?}"));
+                    left.problems.push(format!(
+                        "{name} has {bytes:?} bytes, by its digest {stated:?}"
+                    ));
                 }
             }
         }

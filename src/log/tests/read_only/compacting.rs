@@ -1,5 +1,5 @@
-//! A read-only log that looks at any step of a compaction, and one whose own steps a compaction comes between: it sees the latest
-//! value of every key, in order, at each look.
+//! A read-only log that looks at any step of a compaction, and one whose own steps a compaction
+//! comes between: it sees the latest value of every key, in order, at each look.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,11 @@ struct Change {
 }
 
 const CHANGES: &[Change] = &[
-    Change { name: "compacts", file_delete_delay: Duration::ZERO, run: compact },
+    Change {
+        name: "compacts",
+        file_delete_delay: Duration::ZERO,
+        run: compact,
+    },
     Change {
         name: "compacts twice, keeping files",
         file_delete_delay: Duration::from_secs(60),
@@ -47,7 +51,10 @@ const CHANGES: &[Change] = &[
         name: "deletes and compacts",
         file_delete_delay: Duration::ZERO,
         run: |log| {
-            partition(log).unwrap().delete_records_before(DELETED).unwrap();
+            partition(log)
+                .unwrap()
+                .delete_records_before(DELETED)
+                .unwrap();
             compact(log);
         },
     },
@@ -56,7 +63,10 @@ const CHANGES: &[Change] = &[
         file_delete_delay: Duration::ZERO,
         run: |log| {
             compact(log);
-            partition(log).unwrap().delete_records_before(DELETED).unwrap();
+            partition(log)
+                .unwrap()
+                .delete_records_before(DELETED)
+                .unwrap();
             log.flush().unwrap();
         },
     },
@@ -68,7 +78,10 @@ fn partition(log: &Log) -> Result<Partition> {
 
 fn compact(log: &Log) {
     let done = partition(log).unwrap().compact().unwrap();
-    assert!(done.segments_compacted > 1 && done.records_removed > 0, "{done:?}");
+    assert!(
+        done.segments_compacted > 1 && done.records_removed > 0,
+        "{done:?}"
+    );
 }
 
 fn append(log: &Log, rounds: std::ops::Range<u64>) {
@@ -77,14 +90,16 @@ fn append(log: &Log, rounds: std::ops::Range<u64>) {
         for key in 0..KEYS {
             // Not every key in every round, so that some are last in an early segment.
             if round == 0 || round % (key + 1) == 0 {
-                partition.append(Record::new(format!("value {round}")).key(format!("key {key}"))).unwrap();
+                partition
+                    .append(Record::new(format!("value {round}")).key(format!("key {key}")))
+                    .unwrap();
             }
         }
     }
 }
 
-/// The disk of a log with many small segments, of which a compaction puts several together, in several groups; and the latest
-/// records in it.
+/// The disk of a log with many small segments, of which a compaction puts several together, in
+/// several groups; and the latest records in it.
 fn written(file_delete_delay: Duration) -> (SimulatedDisk, Latest) {
     let disk = SimulatedDisk::new(1);
     let log = writer(disk.clone());
@@ -95,15 +110,25 @@ fn written(file_delete_delay: Duration) -> (SimulatedDisk, Latest) {
         .segment_bytes(200);
     let topic = log.create_topic("t", 1, config).unwrap();
     append(&log, 0..ROUNDS);
-    topic.update_config(TopicConfig::new().segment_bytes(550)).unwrap();
-    assert!(partition(&log).unwrap().segments().len() > 4, "{:?}", partition(&log).unwrap().segments());
+    topic
+        .update_config(TopicConfig::new().segment_bytes(550))
+        .unwrap();
+    assert!(
+        partition(&log).unwrap().segments().len() > 4,
+        "{:?}",
+        partition(&log).unwrap().segments()
+    );
     let latest = latest_of(&log);
     log.close().unwrap();
     (disk, latest)
 }
 
 fn writer(disk: impl Storage) -> Log {
-    Log::builder(DIR).storage(disk).clock(clock()).open().unwrap()
+    Log::builder(DIR)
+        .storage(disk)
+        .clock(clock())
+        .open()
+        .unwrap()
 }
 
 /// It stands, so that no thread does anything by itself.
@@ -112,26 +137,40 @@ fn clock() -> ManualClock {
 }
 
 fn beside(disk: impl Storage, what: &str) -> Log {
-    let log = Log::builder(DIR).storage(disk).clock(clock()).open_read_only();
+    let log = Log::builder(DIR)
+        .storage(disk)
+        .clock(clock())
+        .open_read_only();
     let log = log.unwrap_or_else(|error| panic!("{what}: {error}"));
     assert!(!log.recovery().has_losses(), "{what}: {:?}", log.recovery());
     log
 }
 
-/// All that a reader returns, in the order of the offsets; from the log start on, where a deletion overtakes it.
+/// All that a reader returns, in the order of the offsets; from the log start on, where a deletion
+/// overtakes it.
 fn drain(partition: &Partition, mut reader: Reader, what: &str) -> Latest {
     let (mut latest, mut next) = (Latest::new(), 0);
     loop {
         match reader.next_record() {
             Ok(Some(record)) => {
-                assert!(record.offset() >= next, "{what}: {} comes after {next}", record.offset());
+                assert!(
+                    record.offset() >= next,
+                    "{what}: {} comes after {next}",
+                    record.offset()
+                );
                 next = record.offset() + 1;
                 let key = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
                 latest.insert(key, (record.offset(), record.text().into_owned()));
             }
             Ok(None) => return latest,
-            Err(Error::OffsetOutOfRange { requested, log_start, .. }) if requested < log_start && log_start <= DELETED => {
-                reader = partition.read(..).unwrap_or_else(|error| panic!("{what}: {error}"));
+            Err(Error::OffsetOutOfRange {
+                requested,
+                log_start,
+                ..
+            }) if requested < log_start && log_start <= DELETED => {
+                reader = partition
+                    .read(..)
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
             }
             Err(error) => panic!("{what}: {error}"),
         }
@@ -146,18 +185,35 @@ fn look(log: &Log, what: &str) -> Latest {
     // After the segments: what is deleted in between counts.
     let start = partition.log_start_offset();
     assert!(start <= DELETED, "{what}: starts at {start}");
-    assert!(segments.first().is_some_and(|first| first.base_offset <= start), "{what}: {segments:?}");
+    assert!(
+        segments
+            .first()
+            .is_some_and(|first| first.base_offset <= start),
+        "{what}: {segments:?}"
+    );
     for pair in segments.windows(2) {
         assert_eq!(pair[0].next_offset, pair[1].base_offset, "{what}");
     }
-    let found = |spec| partition.offset_for(spec).unwrap_or_else(|error| fail(error)).map(|found| found.offset);
+    let found = |spec| {
+        partition
+            .offset_for(spec)
+            .unwrap_or_else(|error| fail(error))
+            .map(|found| found.offset)
+    };
     assert!(found(OffsetSpec::Earliest) >= Some(start), "{what}");
-    assert!(found(OffsetSpec::Timestamp(Timestamp::from_millis(0))) >= Some(start), "{what}");
+    assert!(
+        found(OffsetSpec::Timestamp(Timestamp::from_millis(0))) >= Some(start),
+        "{what}"
+    );
     let by_consumer = {
-        let mut consumer = log.assign([("t", 0).into()]).unwrap_or_else(|error| fail(error));
+        let mut consumer = log
+            .assign([("t", 0).into()])
+            .unwrap_or_else(|error| fail(error));
         let mut latest = Latest::new();
         loop {
-            let records = consumer.poll(Duration::ZERO).unwrap_or_else(|error| fail(error));
+            let records = consumer
+                .poll(Duration::ZERO)
+                .unwrap_or_else(|error| fail(error));
             if records.is_empty() {
                 break latest;
             }
@@ -168,7 +224,11 @@ fn look(log: &Log, what: &str) -> Latest {
             }
         }
     };
-    let read = drain(&partition, partition.read(..).unwrap_or_else(|error| fail(error)), what);
+    let read = drain(
+        &partition,
+        partition.read(..).unwrap_or_else(|error| fail(error)),
+        what,
+    );
     assert_at_least(&read, &by_consumer, &format!("{what}, after the consumer"));
     read
 }
@@ -176,7 +236,11 @@ fn look(log: &Log, what: &str) -> Latest {
 /// Whether a look has every key that was there before, at its latest offset or at a later one.
 fn assert_at_least(got: &Latest, before: &Latest, what: &str) {
     for (key, latest) in before {
-        assert!(got.get(key).is_some_and(|found| found >= latest), "{what}: {key} is {:?}, not {latest:?}", got.get(key));
+        assert!(
+            got.get(key).is_some_and(|found| found >= latest),
+            "{what}: {key} is {:?}, not {latest:?}",
+            got.get(key)
+        );
     }
 }
 
@@ -185,7 +249,8 @@ fn latest_of(log: &Log) -> Latest {
     drain(&partition, partition.read(..).unwrap(), "the writer")
 }
 
-/// Before each call that the writer makes to the disk: between the steps of a compaction, or if it dies there.
+/// Before each call that the writer makes to the disk: between the steps of a compaction, or if it
+/// dies there.
 #[test]
 fn every_key_is_seen_between_the_steps_of_a_compaction() {
     for change in CHANGES {
@@ -203,10 +268,15 @@ fn every_key_is_seen_between_the_steps_of_a_compaction() {
             assert_at_least(&look(&open, &what), &before, &what);
             steps.take();
             let (known, text) = (before.clone(), what.clone());
-            let (looks, looked) = (Mutex::new(Some((on_its_way, open))), Arc::new(Mutex::new(None)));
+            let (looks, looked) = (
+                Mutex::new(Some((on_its_way, open))),
+                Arc::new(Mutex::new(None)),
+            );
             let opened = Arc::clone(&looked);
             steps.before_call(call, move || {
-                let Some((on_its_way, open)) = looks.lock().take() else { return };
+                let Some((on_its_way, open)) = looks.lock().take() else {
+                    return;
+                };
                 let anew = beside(disk, &text);
                 for (log, look_of) in [(&anew, "opened now"), (&open, "open"), (&open, "again")] {
                     let what = format!("{text}, {look_of}");
@@ -222,21 +292,34 @@ fn every_key_is_seen_between_the_steps_of_a_compaction() {
                 assert!(call > 20, "{what}: the change makes calls");
                 break;
             }
-            let Some(open) = looked.lock().take() else { panic!("{what}: a look failed") };
-            assert_eq!(look(&open, &what), latest_of(&writer), "{what}: the next look sees all there is");
+            let Some(open) = looked.lock().take() else {
+                panic!("{what}: a look failed")
+            };
+            assert_eq!(
+                look(&open, &what),
+                latest_of(&writer),
+                "{what}: the next look sees all there is"
+            );
         }
     }
 }
 
 /// The latest values at this offset or a later one.
 fn behind(latest: &Latest, offset: u64) -> Latest {
-    latest.iter().filter(|(_, (at, _))| *at >= offset).map(|(key, value)| (key.clone(), value.clone())).collect()
+    latest
+        .iter()
+        .filter(|(_, (at, _))| *at >= offset)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// A compaction as a whole comes before each call that the reader makes.
 #[test]
 fn every_key_is_seen_by_a_look_that_a_compaction_comes_between() {
-    for change in CHANGES.iter().filter(|change| change.file_delete_delay.is_zero()) {
+    for change in CHANGES
+        .iter()
+        .filter(|change| change.file_delete_delay.is_zero())
+    {
         let (written, before) = written(change.file_delete_delay);
         for kind in ["opens", "looks", "reads on"] {
             for call in 0.. {
@@ -261,7 +344,11 @@ fn every_key_is_seen_by_a_look_that_a_compaction_comes_between() {
                     if kind == "looks" {
                         assert_at_least(&look(&log, &what), &before, &what);
                     } else {
-                        assert_at_least(&drain(&partition(&log).unwrap(), on_its_way, &what), &behind(&before, 1), &what);
+                        assert_at_least(
+                            &drain(&partition(&log).unwrap(), on_its_way, &what),
+                            &behind(&before, 1),
+                            &what,
+                        );
                     }
                     log
                 };
@@ -269,7 +356,11 @@ fn every_key_is_seen_by_a_look_that_a_compaction_comes_between() {
                     assert!(call > 3, "{what}: the look makes calls");
                     break;
                 }
-                assert_eq!(look(&log, &what), latest_of(&writer), "{what}: the next look sees all there is");
+                assert_eq!(
+                    look(&log, &what),
+                    latest_of(&writer),
+                    "{what}: the next look sees all there is"
+                );
             }
         }
     }
@@ -287,7 +378,9 @@ fn every_key_is_seen_between_the_steps_of_the_recovery_of_a_compaction() {
         let killed = Arc::new(Mutex::new(None));
         let kills = Arc::clone(&killed);
         steps.take();
-        steps.before_call(call, move || *kills.lock() = Some(simulated.fork().process_killed()));
+        steps.before_call(call, move || {
+            *kills.lock() = Some(simulated.fork().process_killed())
+        });
         compact(&writer);
         let Some(killed) = killed.lock().take() else {
             assert!(call > 20, "a compaction makes calls");
@@ -302,16 +395,28 @@ fn every_key_is_seen_between_the_steps_of_the_recovery_of_a_compaction() {
             let looked = Arc::new(Mutex::new(Some(open)));
             let (looks, known, text) = (Arc::clone(&looked), before.clone(), what.clone());
             steps.before_call(step, move || {
-                let Some(open) = looks.lock().take() else { return };
+                let Some(open) = looks.lock().take() else {
+                    return;
+                };
                 for log in [&beside(disk, &text), &open, &open] {
                     assert_at_least(&look(log, &text), &known, &text);
                 }
                 *looks.lock() = Some(open);
             });
-            let recovered = Log::builder(DIR).storage(steps.clone()).clock(clock()).open().unwrap();
+            let recovered = Log::builder(DIR)
+                .storage(steps.clone())
+                .clock(clock())
+                .open()
+                .unwrap();
             let is_over = steps.is_pending();
-            let Some(open) = looked.lock().take() else { panic!("{what}: a look failed") };
-            assert_eq!(look(&open, &what), latest_of(&recovered), "{what}: the next look sees all there is");
+            let Some(open) = looked.lock().take() else {
+                panic!("{what}: a look failed")
+            };
+            assert_eq!(
+                look(&open, &what),
+                latest_of(&recovered),
+                "{what}: the next look sees all there is"
+            );
             if is_over {
                 break;
             }

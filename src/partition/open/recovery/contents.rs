@@ -25,14 +25,22 @@ pub(in crate::partition) struct Contents {
 
 impl Contents {
     pub(in crate::partition) fn list(context: &PartitionContext, dir: &Path) -> Result<Self> {
-        let entries = context.storage.list(dir).map_err(|error| Error::io("list", dir, error))?;
-        let mut contents = Self { swaps: unfinished::whole_outputs(&entries), ..Self::default() };
+        let entries = context
+            .storage
+            .list(dir)
+            .map_err(|error| Error::io("list", dir, error))?;
+        let mut contents = Self {
+            swaps: unfinished::whole_outputs(&entries),
+            ..Self::default()
+        };
         for entry in entries {
             match file_name::parse_segment_file(&entry.name) {
                 _ if entry.is_dir => {}
                 Some((base, file_name::LOG)) => contents.logs.push(base),
                 Some((offset, file_name::SNAPSHOT)) => contents.snapshots.push(offset),
-                Some((_, suffix)) if suffix.ends_with(".deleted") || suffix.ends_with(unfinished::CLEANED) => {
+                Some((_, suffix))
+                    if suffix.ends_with(".deleted") || suffix.ends_with(unfinished::CLEANED) =>
+                {
                     contents.leftovers.push(entry.name);
                 }
                 _ if file_name::is_temporary(&entry.name) => contents.leftovers.push(entry.name),
@@ -44,8 +52,13 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Base offsets of the segments: output that is whole is in the place of those that it replaces.
-    pub(in crate::partition) fn segments(&self, storage: &dyn Storage, dir: &Path) -> Result<Vec<u64>> {
+    /// Base offsets of the segments: output that is whole is in the place of those that it
+    /// replaces.
+    pub(in crate::partition) fn segments(
+        &self,
+        storage: &dyn Storage,
+        dir: &Path,
+    ) -> Result<Vec<u64>> {
         if self.swaps.is_empty() {
             return Ok(self.logs.clone());
         }
@@ -54,7 +67,10 @@ impl Contents {
     }
 
     /// The same, where it is known which segments are replaced.
-    pub(in crate::partition) fn segments_without(&self, is_replaced: impl Fn(u64) -> bool) -> Vec<u64> {
+    pub(in crate::partition) fn segments_without(
+        &self,
+        is_replaced: impl Fn(u64) -> bool,
+    ) -> Vec<u64> {
         let kept = self.logs.iter().copied().filter(|base| !is_replaced(*base));
         let mut segments: Vec<u64> = kept.chain(self.swaps.iter().copied()).collect();
         segments.sort_unstable();
@@ -72,15 +88,24 @@ pub(in crate::partition) struct Looked {
 
 impl Looked {
     pub(super) fn new(contents: Contents) -> Self {
-        Self { contents, logs: BTreeMap::new() }
+        Self {
+            contents,
+            logs: BTreeMap::new(),
+        }
     }
 
-    /// What stands under the name of the `.log` of a segment. `NotFound` if another file did before.
+    /// What stands under the name of the `.log` of a segment. `NotFound` if another file did
+    /// before.
     pub(super) fn look_at(&mut self, home: &SegmentHome, base: u64) -> Result<FileMetadata> {
         let path = home.path(base, file_name::LOG);
-        let found = home.storage.metadata(&path).map_err(|error| Error::io("look at", &path, error))?;
+        let found = home
+            .storage
+            .metadata(&path)
+            .map_err(|error| Error::io("look at", &path, error))?;
         match self.logs.get(&base) {
-            Some((_, id)) if *id != found.id => return Err(Error::io("look at", &path, io::ErrorKind::NotFound.into())),
+            Some((_, id)) if *id != found.id => {
+                return Err(Error::io("look at", &path, io::ErrorKind::NotFound.into()));
+            }
             Some(_) => {}
             // Of who writes nothing is looked at twice.
             None if !home.read_only => {}
@@ -94,13 +119,28 @@ impl Looked {
         self.logs.get(&base).map(|(_, id)| *id)
     }
 
-    /// Whether the directory holds the same segments in the same files now. What was read of them by their names in between was
-    /// of these files then: a file that loses its name does not get it back. New segments at the end do not count.
-    pub(in crate::partition) fn is_still_there(&self, context: &PartitionContext, dir: &Path) -> Result<bool> {
+    /// Whether the directory holds the same segments in the same files now. What was read of them
+    /// by their names in between was of these files then: a file that loses its name does not get
+    /// it back. New segments at the end do not count.
+    pub(in crate::partition) fn is_still_there(
+        &self,
+        context: &PartitionContext,
+        dir: &Path,
+    ) -> Result<bool> {
         let now = Contents::list(context, dir)?;
         let (before, last) = (&self.contents, self.contents.logs.last());
-        let is_same = before.swaps == now.swaps && now.logs.iter().filter(|base| Some(*base) <= last).eq(&before.logs);
-        let is_named = |path: &Path, id| context.storage.metadata(path).is_ok_and(|found| found.id == id);
+        let is_same = before.swaps == now.swaps
+            && now
+                .logs
+                .iter()
+                .filter(|base| Some(*base) <= last)
+                .eq(&before.logs);
+        let is_named = |path: &Path, id| {
+            context
+                .storage
+                .metadata(path)
+                .is_ok_and(|found| found.id == id)
+        };
         Ok(is_same && self.logs.values().all(|(path, id)| is_named(path, *id)))
     }
 }
@@ -119,22 +159,30 @@ mod tests {
     fn log(base: u64, end: u64) -> Vec<u8> {
         let disk = MemoryDisk::new();
         let core = written(&disk, base, 0);
-        let settings =
-            crate::config::TopicSettings { segment_bytes: 1 << 20, ..crate::config::TopicSettings::clone(&core.settings()) };
+        let settings = crate::config::TopicSettings {
+            segment_bytes: 1 << 20,
+            ..crate::config::TopicSettings::clone(&core.settings())
+        };
         core.set_settings(settings);
         for _ in base..end {
-            core.append(Durability::Os, [Record::new("a value")]).unwrap();
+            core.append(Durability::Os, [Record::new("a value")])
+                .unwrap();
         }
         let path = core.segments().snapshot()[0].log_path().to_owned();
         crate::storage::read_file(&disk, &path, 1 << 20).unwrap()
     }
 
-    /// Base offsets of the segments in a directory that holds these files: base offset, suffix, and the end of a `.log`.
+    /// Base offsets of the segments in a directory that holds these files: base offset, suffix, and
+    /// the end of a `.log`.
     fn segments(files: &[(u64, &str, u64)]) -> Vec<u64> {
         let disk = MemoryDisk::new();
         disk.create_dir_all(DIR.as_ref()).unwrap();
         for (base, suffix, end) in files {
-            put(&disk, Path::new(DIR).join(file_name::segment_file(*base, suffix)), &log(*base, *end));
+            put(
+                &disk,
+                Path::new(DIR).join(file_name::segment_file(*base, suffix)),
+                &log(*base, *end),
+            );
         }
         let contents = Contents::list(&context(&disk), DIR.as_ref()).unwrap();
         contents.segments(&disk, DIR.as_ref()).unwrap()
@@ -146,23 +194,50 @@ mod tests {
         let list = |files: &[(u64, &str, u64)]| segments(&[files, &[behind]].concat());
         assert_eq!(list(&[(0, "log", 3), (3, "log", 6)]), [0, 3, 6]);
         // At each step of an exchange.
-        assert_eq!(list(&[(0, "log", 3), (3, "log", 6), (0, "log.cleaned", 6)]), [0, 3, 6], "written");
         assert_eq!(
-            list(&[(0, "log", 3), (3, "log", 6), (0, "log.swap", 6), (0, "index.cleaned", 0)]),
+            list(&[(0, "log", 3), (3, "log", 6), (0, "log.cleaned", 6)]),
+            [0, 3, 6],
+            "written"
+        );
+        assert_eq!(
+            list(&[
+                (0, "log", 3),
+                (3, "log", 6),
+                (0, "log.swap", 6),
+                (0, "index.cleaned", 0)
+            ]),
             [0, 3, 6],
             "renamed by half"
         );
         let promised = [(0, "log.swap", 6), (0, "index.swap", 0)];
-        assert_eq!(list(&[&[(0, "log", 3), (3, "log", 6)], &promised[..]].concat()), [0, 6], "promised");
-        assert_eq!(list(&[&[(3, "log", 6), (3, "index", 0)], &promised[..]].concat()), [0, 6], "the first has gone");
+        assert_eq!(
+            list(&[&[(0, "log", 3), (3, "log", 6)], &promised[..]].concat()),
+            [0, 6],
+            "promised"
+        );
+        assert_eq!(
+            list(&[&[(3, "log", 6), (3, "index", 0)], &promised[..]].concat()),
+            [0, 6],
+            "the first has gone"
+        );
         assert_eq!(list(&promised), [0, 6], "all have gone");
-        assert_eq!(list(&[(0, "log", 6), (0, "index.swap", 0)]), [0, 6], "the log has its name");
+        assert_eq!(
+            list(&[(0, "log", 6), (0, "index.swap", 0)]),
+            [0, 6],
+            "the log has its name"
+        );
         // Of several segments.
         let split = [(0, "log.swap", 2), (2, "log.swap", 6)];
-        assert_eq!(list(&[&[(0, "log", 3), (3, "log", 6)], &split[..]].concat()), [0, 2, 6]);
+        assert_eq!(
+            list(&[&[(0, "log", 3), (3, "log", 6)], &split[..]].concat()),
+            [0, 2, 6]
+        );
         assert_eq!(list(&[(0, "log", 2), (2, "log.swap", 6)]), [0, 2, 6]);
         // An empty one has the place of the segment of its name.
-        assert_eq!(list(&[(0, "log", 3), (3, "log", 6), (0, "log.swap", 0)]), [0, 3, 6]);
+        assert_eq!(
+            list(&[(0, "log", 3), (3, "log", 6), (0, "log.swap", 0)]),
+            [0, 3, 6]
+        );
         assert_eq!(list(&[(3, "log", 6), (0, "log.swap", 0)]), [0, 3, 6]);
     }
 }

@@ -1,10 +1,11 @@
 //! Opening: what stands in the directory, where the log ends, and what a crash left behind.
 //!
-//! After a clean stop nothing is scanned: the end is found after the last index entry. Otherwise everything from the recovery
-//! point on is checked batch by batch. The first batch that is torn or fails its checksum ends the log there; the bytes from
-//! there on are moved to a file of their own and reported. Below the recovery point the same finding is damage: nothing is cut,
-//! and appends are refused. A batch whose checksum is right is never cut: if it does not fit in where it is, that is damage too,
-//! wherever it is. Nothing is ever deleted because metadata is missing.
+//! After a clean stop nothing is scanned: the end is found after the last index entry. Otherwise
+//! everything from the recovery point on is checked batch by batch. The first batch that is torn or
+//! fails its checksum ends the log there; the bytes from there on are moved to a file of their own
+//! and reported. Below the recovery point the same finding is damage: nothing is cut, and appends
+//! are refused. A batch whose checksum is right is never cut: if it does not fit in where it is,
+//! that is damage too, wherever it is. Nothing is ever deleted because metadata is missing.
 
 use std::io;
 use std::ops::Range;
@@ -58,17 +59,27 @@ struct Opening<'a> {
 }
 
 impl PartitionCore {
-    /// Opens a partition, recovering where the spec is not clean. Damage below the recovery point is told in the report, and
-    /// appends are refused.
-    pub(crate) fn open(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<(Arc<Self>, PartitionRecovery)> {
+    /// Opens a partition, recovering where the spec is not clean. Damage below the recovery point
+    /// is told in the report, and appends are refused.
+    pub(crate) fn open(
+        context: &Arc<PartitionContext>,
+        spec: &PartitionSpec,
+    ) -> Result<(Arc<Self>, PartitionRecovery)> {
         unfinished::finish(context, &spec.dir)?;
         let opening = Opening::new(context, spec, false)?;
         opening.tidy()?;
         let (core, report, _) = opening.recover()?;
-        Ok((Arc::new(Self { recovery: report.clone(), ..core }), report))
+        Ok((
+            Arc::new(Self {
+                recovery: report.clone(),
+                ..core
+            }),
+            report,
+        ))
     }
 
-    /// Opens a partition to read it, and changes nothing. Returns what it has looked at too: another process may write.
+    /// Opens a partition to read it, and changes nothing. Returns what it has looked at too:
+    /// another process may write.
     pub(in crate::partition) fn open_to_read(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
@@ -76,7 +87,8 @@ impl PartitionCore {
         Opening::new(context, spec, false)?.recover()
     }
 
-    /// Recovers the files of a partition that is open, and that nobody writes to: they may be read, also mapped, meanwhile.
+    /// Recovers the files of a partition that is open, and that nobody writes to: they may be read,
+    /// also mapped, meanwhile.
     pub(in crate::partition) fn recover_shared(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
@@ -87,7 +99,11 @@ impl PartitionCore {
 }
 
 impl<'a> Opening<'a> {
-    fn new(context: &'a Arc<PartitionContext>, spec: &'a PartitionSpec, is_shared: bool) -> Result<Self> {
+    fn new(
+        context: &'a Arc<PartitionContext>,
+        spec: &'a PartitionSpec,
+        is_shared: bool,
+    ) -> Result<Self> {
         let contents = Contents::list(context, &spec.dir)?;
         Ok(Self {
             context,
@@ -120,7 +136,10 @@ impl<'a> Opening<'a> {
     }
 
     fn rules(&self) -> ScanRules {
-        ScanRules { is_dense: self.spec.is_dense, interval_bytes: self.spec.settings.index_interval_bytes }
+        ScanRules {
+            is_dense: self.spec.is_dense,
+            interval_bytes: self.spec.settings.index_interval_bytes,
+        }
     }
 
     /// Removes what was on its way out already.
@@ -129,13 +148,15 @@ impl<'a> Opening<'a> {
             return Ok(());
         }
         for name in &self.contents.leftovers {
-            remove_if_exists(&*self.context.storage, &self.spec.dir.join(name)).map_err(self.io("remove leftovers in"))?;
+            remove_if_exists(&*self.context.storage, &self.spec.dir.join(name))
+                .map_err(self.io("remove leftovers in"))?;
         }
         Ok(())
     }
 
     fn load_epochs(&mut self) -> Result<()> {
-        let loaded = LeaderEpochs::load(&*self.context.storage, &self.spec.dir).map_err(self.io("read the leader epochs of"))?;
+        let loaded = LeaderEpochs::load(&*self.context.storage, &self.spec.dir)
+            .map_err(self.io("read the leader epochs of"))?;
         self.epochs = loaded.unwrap_or_default();
         Ok(())
     }
@@ -147,26 +168,37 @@ impl<'a> Opening<'a> {
     /// Who may only read reads output that has yet to take its place where it is.
     fn home_of(&self, base: u64) -> SegmentHome {
         let is_output = self.contents.swaps.contains(&base);
-        SegmentHome { ending: if is_output { unfinished::SWAP } else { "" }, ..self.home.clone() }
+        SegmentHome {
+            ending: if is_output { unfinished::SWAP } else { "" },
+            ..self.home.clone()
+        }
     }
 
     fn log_bytes(&mut self, base: u64) -> Result<u32> {
         let home = self.home_of(base);
         let found = self.looked.look_at(&home, base)?;
-        u32::try_from(found.bytes).ok().filter(|bytes| *bytes <= MAX_LOG_BYTES).ok_or_else(|| {
-            let path = home.path(base, file_name::LOG);
-            Error::NotALog { path, reason: "a `.log` of 2 GiB or more cannot be a segment".into() }
-        })
+        u32::try_from(found.bytes)
+            .ok()
+            .filter(|bytes| *bytes <= MAX_LOG_BYTES)
+            .ok_or_else(|| {
+                let path = home.path(base, file_name::LOG);
+                Error::NotALog {
+                    path,
+                    reason: "a `.log` of 2 GiB or more cannot be a segment".into(),
+                }
+            })
     }
 
     fn load_segments(&mut self) -> Result<()> {
         let logs = self.bases.clone();
         let digests = self.load_digests();
-        // The first segment that is not known to be whole: by its end if the log was closed cleanly, else by the recovery point.
+        // The first segment that is not known to be whole: by its end if the log was closed
+        // cleanly, else by the recovery point.
         let doubtful = if self.spec.clean {
             logs.len().saturating_sub(1)
         } else {
-            logs.partition_point(|base| *base <= self.spec.recovery_point).saturating_sub(1)
+            logs.partition_point(|base| *base <= self.spec.recovery_point)
+                .saturating_sub(1)
         };
         for (number, base) in logs.iter().enumerate().take(doubtful) {
             let next_offset = logs.get(number + 1).copied().unwrap_or(*base);
@@ -185,16 +217,21 @@ impl<'a> Opening<'a> {
     fn load_digests(&self) -> Vec<SegmentDigests> {
         let path = self.spec.dir.join(file_name::INDEX_DIGESTS);
         let read = read_file(&*self.context.storage, &path, MAX_METADATA_BYTES).ok();
-        read.and_then(|bytes| decode_index_digests(&bytes).ok()).unwrap_or_default()
+        read.and_then(|bytes| decode_index_digests(&bytes).ok())
+            .unwrap_or_default()
     }
 
-    /// Finds the end of a log that was closed cleanly, without looking at more than what stands behind the last index entry.
-    /// `false`: it does not end as it should, and has to be scanned.
+    /// Finds the end of a log that was closed cleanly, without looking at more than what stands
+    /// behind the last index entry. `false`: it does not end as it should, and has to be scanned.
     fn open_tail(&mut self, last: &[u64]) -> Result<bool> {
-        let Some(&base) = last.first() else { return Ok(true) };
+        let Some(&base) = last.first() else {
+            return Ok(true);
+        };
         let bytes = self.log_bytes(base)?;
         let home = self.home_of(base);
-        let Some(files) = Segment::stored_index(&home, base, bytes).map_err(self.io("read an index in"))? else {
+        let Some(files) =
+            Segment::stored_index(&home, base, bytes).map_err(self.io("read an index in"))?
+        else {
             let is_whole = bytes == 0 && !self.is_missing_end(base);
             if is_whole {
                 self.push_scanned(base, Scan::empty(base));
@@ -202,31 +239,58 @@ impl<'a> Opening<'a> {
             return Ok(is_whole);
         };
         let last_time = files.last_time_entry();
-        let start = files.last_offset_entry().map_or(0, |entry| entry.position).min(files.position_of_last_time());
-        let from = ScanStart { position: start, index: MemoryIndex::from_files(&files, start), expected: base, checks: false };
+        let start = files
+            .last_offset_entry()
+            .map_or(0, |entry| entry.position)
+            .min(files.position_of_last_time());
+        let from = ScanStart {
+            position: start,
+            index: MemoryIndex::from_files(&files, start),
+            expected: base,
+            checks: false,
+        };
         let mut batches = Vec::new();
-        let found = scan(&home, base, bytes, from, self.rules(), |segment, position, header, _| {
-            batches.push(indexed(segment, position, header));
-        })
+        let found = scan(
+            &home,
+            base,
+            bytes,
+            from,
+            self.rules(),
+            |segment, position, header, _| {
+                batches.push(indexed(segment, position, header));
+            },
+        )
         .map_err(self.io("read"))?;
         let fits = found.damage.is_none() && found.misfit.is_none();
         let is_whole = fits && found.end == bytes && !self.is_missing_end(found.next_offset);
-        if !is_whole || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last))) {
+        if !is_whole
+            || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last)))
+        {
             return Ok(false);
         }
-        if self.is_led_astray(base, bytes, files.last_offset_entry()).map_err(self.io("read"))? {
+        if self
+            .is_led_astray(base, bytes, files.last_offset_entry())
+            .map_err(self.io("read"))?
+        {
             return Ok(false);
         }
         let end = found.next_offset - base;
         let is_sound = |entry: OffsetEntry| {
-            u64::from(entry.relative_offset) < end && batches.iter().any(|batch| batch.position == entry.position)
+            u64::from(entry.relative_offset) < end
+                && batches.iter().any(|batch| batch.position == entry.position)
         };
         if !files.last_offset_entry().is_none_or(is_sound) {
             return Ok(false);
         }
         if let Some(last) = batches.last() {
-            let from = ScanStart { position: last.position, index: MemoryIndex::default(), expected: base, checks: true };
-            let last = scan(&home, base, bytes, from, self.rules(), |_, _, _, _| {}).map_err(self.io("read"))?;
+            let from = ScanStart {
+                position: last.position,
+                index: MemoryIndex::default(),
+                expected: base,
+                checks: true,
+            };
+            let last = scan(&home, base, bytes, from, self.rules(), |_, _, _, _| {})
+                .map_err(self.io("read"))?;
             if last.damage.is_some() || last.misfit.is_some() {
                 return Ok(false);
             }
@@ -239,20 +303,27 @@ impl<'a> Opening<'a> {
     fn push_scanned(&mut self, base: u64, scan: Scan) {
         self.last_epoch = self.last_epoch.max(scan.last_epoch);
         self.log_end = scan.next_offset;
-        let segment = Segment::open_scanned(&self.home_of(base), base, scan.end, scan.next_offset, scan.index);
+        let segment = Segment::open_scanned(
+            &self.home_of(base),
+            base,
+            scan.end,
+            scan.next_offset,
+            scan.index,
+        );
         self.segments.push(Arc::new(segment));
     }
 
     /// The producer state as of `log_end`: the newest snapshot below it, and what came behind that.
     fn load_producers(&mut self) -> Result<()> {
         let (storage, dir) = (&*self.context.storage, &self.spec.dir);
-        let newest =
-            newest_snapshot(storage, dir, &self.contents.snapshots, self.log_end).map_err(self.io("read a snapshot in"))?;
+        let newest = newest_snapshot(storage, dir, &self.contents.snapshots, self.log_end)
+            .map_err(self.io("read a snapshot in"))?;
         if let Some((offset, states)) = newest {
             self.producers = states;
             self.replay_from(offset)
         } else if self.spec.broker_since || !self.contents.snapshots.is_empty() {
-            // A broker's producers leave a snapshot, and so do ours: it is lost or damaged, and the batches tell.
+            // A broker's producers leave a snapshot, and so do ours: it is lost or damaged, and the
+            // batches tell.
             self.replay_from(0)
         } else {
             Ok(())
@@ -264,17 +335,27 @@ impl<'a> Opening<'a> {
         if offset >= self.log_end {
             return Ok(());
         }
-        let from = self.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
+        let from = self
+            .segments
+            .partition_point(|segment| segment.base_offset <= offset)
+            .saturating_sub(1);
         let segments: Vec<_> = self.segments.iter().skip(from).map(Arc::clone).collect();
         for segment in segments {
             let start = ScanStart::at_start(segment.base_offset, false);
             let (home, rules) = (self.home_of(segment.base_offset), self.rules());
             let states = &mut self.producers;
-            scan(&home, segment.base_offset, segment.size(), start, rules, |_, _, header, control| {
-                if header.base_offset >= offset {
-                    let _indexed_when_it_was_written = states.replay(header, control);
-                }
-            })
+            scan(
+                &home,
+                segment.base_offset,
+                segment.size(),
+                start,
+                rules,
+                |_, _, header, control| {
+                    if header.base_offset >= offset {
+                        let _indexed_when_it_was_written = states.replay(header, control);
+                    }
+                },
+            )
             .map_err(self.io("read"))?;
         }
         Ok(())
@@ -282,7 +363,9 @@ impl<'a> Opening<'a> {
 
     /// Checks every batch from the recovery point on.
     fn scan_rest(&mut self, bases: &[u64], digests: &[SegmentDigests]) -> Result<()> {
-        let Some(first) = bases.first() else { return Ok(()) };
+        let Some(first) = bases.first() else {
+            return Ok(());
+        };
         self.log_end = *first;
         self.load_producers()?;
         self.was_repaired = !self.context.read_only;
@@ -295,25 +378,47 @@ impl<'a> Opening<'a> {
         if self.context.read_only {
             return Ok(());
         }
-        // Names too are built upon: else a segment that was set aside may be back behind new records, or one that was kept gone.
-        self.context.storage.sync_dir(&self.spec.dir).map_err(self.io("sync"))
+        // Names too are built upon: else a segment that was set aside may be back behind new
+        // records, or one that was kept gone.
+        self.context
+            .storage
+            .sync_dir(&self.spec.dir)
+            .map_err(self.io("sync"))
     }
 
-    /// Scans one segment, and cuts it where the log ends: then those `behind` it are set aside first. Where there may be gaps
-    /// nothing but what ends it here shows that they do not follow. `false`: it ends here.
-    fn scan_one(&mut self, base: u64, behind: &[u64], is_first: bool, digests: &[SegmentDigests]) -> Result<bool> {
+    /// Scans one segment, and cuts it where the log ends: then those `behind` it are set aside
+    /// first. Where there may be gaps nothing but what ends it here shows that they do not follow.
+    /// `false`: it ends here.
+    fn scan_one(
+        &mut self,
+        base: u64,
+        behind: &[u64],
+        is_first: bool,
+        digests: &[SegmentDigests],
+    ) -> Result<bool> {
         let (bytes, next_base) = (self.log_bytes(base)?, behind.first().copied());
         self.distrust_cache(base)?;
         let start = self.start_of_scan(base, bytes, is_first)?;
         let from = start.position;
         let (mut states, mut aborted) = (std::mem::take(&mut self.producers), Vec::new());
         let mut epochs = self.epochs.clone();
-        let found = scan(&self.home_of(base), base, bytes, start, self.rules(), |_, _, header, control| {
-            aborted.extend(states.replay(header, control));
-            if header.leader_epoch >= 0 && epochs.latest().is_none_or(|latest| header.leader_epoch > latest) {
-                epochs.assign(header.leader_epoch, header.base_offset);
-            }
-        })
+        let found = scan(
+            &self.home_of(base),
+            base,
+            bytes,
+            start,
+            self.rules(),
+            |_, _, header, control| {
+                aborted.extend(states.replay(header, control));
+                if header.leader_epoch >= 0
+                    && epochs
+                        .latest()
+                        .is_none_or(|latest| header.leader_epoch > latest)
+                {
+                    epochs.assign(header.leader_epoch, header.base_offset);
+                }
+            },
+        )
         .map_err(self.io("read"))?;
         (self.producers, self.epochs) = (states, epochs);
         self.report.bytes_scanned += u64::from(found.end - from);
@@ -321,12 +426,24 @@ impl<'a> Opening<'a> {
         let is_hole = self.spec.is_dense && next_base.is_some_and(|next| next > found.next_offset);
         let goes_on = found.damage.is_none() && !is_hole;
         let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
-        let reason =
-            found.damage.map_or(if is_hole { "offsets are missing behind it" } else { MISSING_END }, |malformed| malformed.0);
+        let reason = found.damage.map_or(
+            if is_hole {
+                "offsets are missing behind it"
+            } else {
+                MISSING_END
+            },
+            |malformed| malformed.0,
+        );
         let misfit = found.misfit_before(next_base);
         self.push_scanned(base, found);
-        if let Some(Misfit { position, offsets, reason }) = misfit {
-            // Whatever else is wrong with the segment: there are batches in it that must not be cut.
+        if let Some(Misfit {
+            position,
+            offsets,
+            reason,
+        }) = misfit
+        {
+            // Whatever else is wrong with the segment: there are batches in it that must not be
+            // cut.
             self.damaged(base, position, offsets, reason.0);
             self.restore_behind(base, bytes, next_base, digests)?;
             return Ok(true);
@@ -353,54 +470,100 @@ impl<'a> Opening<'a> {
         Ok(goes_on)
     }
 
-    /// Index entries below the recovery point are good as a start where the files pass their checks.
+    /// Index entries below the recovery point are good as a start where the files pass their
+    /// checks.
     fn start_of_scan(&mut self, base: u64, bytes: u32, is_first: bool) -> Result<ScanStart> {
         let fresh = ScanStart::at_start(base, true);
         // The producers of what is passed over are in no snapshot, if a broker wrote it.
-        let has_producers = self.spec.broker_since || self.contents.snapshots.iter().any(|at| *at > base);
+        let has_producers =
+            self.spec.broker_since || self.contents.snapshots.iter().any(|at| *at > base);
         if !is_first || self.spec.recovery_point <= base || has_producers {
             return Ok(fresh);
         }
-        let stored = Segment::stored_index(&self.home_of(base), base, bytes).map_err(self.io("read an index in"))?;
+        let stored = Segment::stored_index(&self.home_of(base), base, bytes)
+            .map_err(self.io("read an index in"))?;
         let Some(files) = stored else {
             self.report.indexes_rebuilt += 1;
             return Ok(fresh);
         };
         let below = u32::try_from(self.spec.recovery_point - 1 - base).unwrap_or(u32::MAX);
-        let Some(entry) = files.floor_offset(below) else { return Ok(fresh) };
-        if self.is_led_astray(base, bytes, Some(entry)).map_err(self.io("read"))? {
+        let Some(entry) = files.floor_offset(below) else {
+            return Ok(fresh);
+        };
+        if self
+            .is_led_astray(base, bytes, Some(entry))
+            .map_err(self.io("read"))?
+        {
             return Ok(fresh);
         }
         let index = MemoryIndex::from_files(&files, entry.position);
-        if !self.knows_times_below(base, &files, &index, entry.position).map_err(self.io("read"))? {
+        if !self
+            .knows_times_below(base, &files, &index, entry.position)
+            .map_err(self.io("read"))?
+        {
             return Ok(fresh);
         }
-        Ok(ScanStart { position: entry.position, index, expected: base, checks: true })
+        Ok(ScanStart {
+            position: entry.position,
+            index,
+            expected: base,
+            checks: true,
+        })
     }
 
-    /// Whether the index of what lies before `end` has the largest time of all batches there. The time index may have lost
-    /// entries that the offset index has.
-    fn knows_times_below(&self, base: u64, files: &IndexFiles, index: &MemoryIndex, end: u32) -> io::Result<bool> {
+    /// Whether the index of what lies before `end` has the largest time of all batches there. The
+    /// time index may have lost entries that the offset index has.
+    fn knows_times_below(
+        &self,
+        base: u64,
+        files: &IndexFiles,
+        index: &MemoryIndex,
+        end: u32,
+    ) -> io::Result<bool> {
         let largest = index.largest_time();
         let entry = largest.and_then(|largest| files.floor_offset(largest.relative_offset));
         let position = entry.map_or(0, |entry| entry.position);
-        let from = ScanStart { position, ..ScanStart::at_start(base, false) };
+        let from = ScanStart {
+            position,
+            ..ScanStart::at_start(base, false)
+        };
         let (mut is_found, mut is_largest) = (largest.is_none(), true);
-        let scanned = scan(&self.home_of(base), base, end, from, self.rules(), |segment, position, header, _| {
-            let batch = indexed(segment, position, header);
-            is_found |= largest.is_some_and(|largest| batch.is_that_of(largest));
-            is_largest &= batch.max_timestamp <= largest.map_or(-1, |largest| largest.timestamp);
-        })?;
-        Ok(is_found && is_largest && scanned.damage.is_none() && scanned.misfit.is_none() && scanned.end == end)
+        let scanned = scan(
+            &self.home_of(base),
+            base,
+            end,
+            from,
+            self.rules(),
+            |segment, position, header, _| {
+                let batch = indexed(segment, position, header);
+                is_found |= largest.is_some_and(|largest| batch.is_that_of(largest));
+                is_largest &=
+                    batch.max_timestamp <= largest.map_or(-1, |largest| largest.timestamp);
+            },
+        )?;
+        Ok(is_found
+            && is_largest
+            && scanned.damage.is_none()
+            && scanned.misfit.is_none()
+            && scanned.end == end)
     }
 
-    /// Whether an entry leads to a batch that does not end where it says. No checksum covers the base offset of a batch: a scan
-    /// that begins at the entry sees nothing before it that would show a wrong one. Old brokers made one entry for several
-    /// batches, so in a log that may be theirs the first of them may end earlier.
+    /// Whether an entry leads to a batch that does not end where it says. No checksum covers the
+    /// base offset of a batch: a scan that begins at the entry sees nothing before it that would
+    /// show a wrong one. Old brokers made one entry for several batches, so in a log that may be
+    /// theirs the first of them may end earlier.
     fn is_led_astray(&self, base: u64, bytes: u32, entry: Option<OffsetEntry>) -> io::Result<bool> {
         let Some(entry) = entry else { return Ok(false) };
         let last_offset = base + u64::from(entry.relative_offset);
-        let segment = Arc::new(Segment::open_sealed(&SegmentHome { maps: false, ..self.home_of(base) }, base, bytes, u64::MAX));
+        let segment = Arc::new(Segment::open_sealed(
+            &SegmentHome {
+                maps: false,
+                ..self.home_of(base)
+            },
+            base,
+            bytes,
+            u64::MAX,
+        ));
         match BatchFile::new(segment).header_at(entry.position, bytes) {
             Ok(header) => Ok(header.is_none_or(|header| {
                 if self.spec.is_dense {
@@ -414,23 +577,28 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// The page cache may show bytes of a failed write-back that are not on the device: what is built upon is synced, dropped
-    /// from the cache, and read again.
+    /// The page cache may show bytes of a failed write-back that are not on the device: what is
+    /// built upon is synced, dropped from the cache, and read again.
     fn distrust_cache(&self, base: u64) -> Result<()> {
         if self.context.read_only {
             return Ok(());
         }
         let path = self.log_path(base);
-        let synced = self.context.storage.open(&path, Access::Write).and_then(|file| {
-            file.sync_data()?;
-            // A hint, which some systems and sandboxes do not have.
-            let _is_read_from_the_cache_then = file.drop_cache(0);
-            Ok(())
-        });
+        let synced = self
+            .context
+            .storage
+            .open(&path, Access::Write)
+            .and_then(|file| {
+                file.sync_data()?;
+                // A hint, which some systems and sandboxes do not have.
+                let _is_read_from_the_cache_then = file.drop_cache(0);
+                Ok(())
+            });
         synced.map_err(|error| Error::io("sync", &path, error))
     }
 
-    /// Whether a log that ends at `end` has lost records that were durable, and not only such that were deleted.
+    /// Whether a log that ends at `end` has lost records that were durable, and not only such that
+    /// were deleted.
     fn is_missing_end(&self, end: u64) -> bool {
         end < self.spec.recovery_point && self.spec.log_start < self.spec.recovery_point
     }
@@ -441,14 +609,24 @@ impl<'a> Opening<'a> {
     }
 
     fn damaged(&mut self, base: u64, position: u32, lost: Range<u64>, reason: &'static str) {
-        let origin = Origin { id: self.spec.id.clone(), dir: Arc::clone(&self.home.dir), max_decompressed_bytes: 0 };
+        let origin = Origin {
+            id: self.spec.id.clone(),
+            dir: Arc::clone(&self.home.dir),
+            max_decompressed_bytes: 0,
+        };
         let error = origin.corrupt(base, position, lost, Malformed(reason));
         self.report.damage.get_or_insert(error);
     }
 
-    /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage themselves. A transaction that
-    /// ended in the damage or after it must not keep them from it.
-    fn restore_behind(&mut self, base: u64, bytes: u32, next_base: Option<u64>, digests: &[SegmentDigests]) -> Result<()> {
+    /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage
+    /// themselves. A transaction that ended in the damage or after it must not keep them from it.
+    fn restore_behind(
+        &mut self,
+        base: u64,
+        bytes: u32,
+        next_base: Option<u64>,
+        digests: &[SegmentDigests],
+    ) -> Result<()> {
         self.segments.pop();
         let next_offset = next_base.unwrap_or(self.spec.recovery_point.max(self.log_end));
         let segment = Segment::open_sealed(&self.home_of(base), base, bytes, next_offset);
@@ -461,16 +639,30 @@ impl<'a> Opening<'a> {
 
     /// The indexes of a scanned segment, into new files.
     fn write_scanned(&mut self, aborted: &[AbortedTransaction]) -> Result<()> {
-        let Some(segment) = self.segments.last() else { return Ok(()) };
-        // A full disk keeps nobody from his records: indexes are in memory, and go to the disk once there is room.
-        unless_full(segment.write_indexes(false, true).map_err(self.io("write the indexes of")))?;
+        let Some(segment) = self.segments.last() else {
+            return Ok(());
+        };
+        // A full disk keeps nobody from his records: indexes are in memory, and go to the disk once
+        // there is room.
+        unless_full(
+            segment
+                .write_indexes(false, true)
+                .map_err(self.io("write the indexes of")),
+        )?;
         let path = segment.path(file_name::TRANSACTION_INDEX);
-        remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+        remove_if_exists(&*self.context.storage, &path)
+            .map_err(|error| Error::io("remove", &path, error))?;
         if aborted.is_empty() {
             return Ok(());
         }
-        let bytes: Vec<u8> = aborted.iter().flat_map(|transaction| transaction.encode()).collect();
-        unless_full(replace_file(&*self.context.storage, &path, &bytes).map_err(|error| Error::io("write", &path, error)))
+        let bytes: Vec<u8> = aborted
+            .iter()
+            .flat_map(|transaction| transaction.encode())
+            .collect();
+        unless_full(
+            replace_file(&*self.context.storage, &path, &bytes)
+                .map_err(|error| Error::io("write", &path, error)),
+        )
     }
 
     /// There is no segment at all: a new partition, or one that lost everything.
@@ -491,12 +683,19 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
-    /// The log starts where the checkpoint says, if the segments reach as far; behind their end a new one begins there.
+    /// The log starts where the checkpoint says, if the segments reach as far; behind their end a
+    /// new one begins there.
     fn settle_log_start(&mut self) -> Result<()> {
         if self.segments.is_empty() {
             self.begin_empty()?;
         }
-        for segment in self.segments.iter().rev().skip(1).filter(|segment| !segment.is_sealed()) {
+        for segment in self
+            .segments
+            .iter()
+            .rev()
+            .skip(1)
+            .filter(|segment| !segment.is_sealed())
+        {
             if self.context.read_only {
                 segment.seal_in_memory();
             } else if let Err(error) = segment.seal() {
@@ -504,11 +703,15 @@ impl<'a> Opening<'a> {
                 segment.seal_in_memory();
             }
         }
-        if self.log_end < self.spec.log_start && !self.context.read_only && self.report.damage.is_none() {
+        if self.log_end < self.spec.log_start
+            && !self.context.read_only
+            && self.report.damage.is_none()
+        {
             if let Some(last) = self.segments.last() {
                 last.seal().map_err(self.io("seal a segment of"))?;
             }
-            let segment = Segment::create(&self.home, self.spec.log_start).map_err(self.io("create a segment in"))?;
+            let segment = Segment::create(&self.home, self.spec.log_start)
+                .map_err(self.io("create a segment in"))?;
             self.segments.push(Arc::new(segment));
             self.log_end = self.spec.log_start;
             self.was_repaired = true;
@@ -517,12 +720,16 @@ impl<'a> Opening<'a> {
     }
 
     fn finish(mut self) -> (PartitionCore, PartitionRecovery, Looked) {
-        // A broker notes the epoch that it leads in before the first batch of it: what is appended next must not be older.
+        // A broker notes the epoch that it leads in before the first batch of it: what is appended
+        // next must not be older.
         self.last_epoch = self.last_epoch.max(self.epochs.latest().unwrap_or(-1));
         self.epochs.truncate_end(self.log_end);
         if self.context.read_only {
             for segment in &self.segments {
-                self.looked.id(segment.base_offset).into_iter().for_each(|id| segment.expect(id));
+                self.looked
+                    .id(segment.base_offset)
+                    .into_iter()
+                    .for_each(|id| segment.expect(id));
             }
         }
         let parts = Parts {
@@ -548,7 +755,8 @@ fn unless_full(written: Result<()>) -> Result<()> {
     }
 }
 
-/// Digests speak of the indexes of the `.log` that was there: a broker may have appended to it or compacted it since.
+/// Digests speak of the indexes of the `.log` that was there: a broker may have appended to it or
+/// compacted it since.
 fn set_digests(segment: &Segment, digests: &[SegmentDigests]) {
     if !segment.ending().is_empty() {
         // They are those of the segment whose place it is to take.

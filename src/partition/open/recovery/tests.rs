@@ -14,15 +14,25 @@ use crate::storage::{MemoryDisk, Storage};
 fn a_directory_of_the_name_of_a_segment_is_none() {
     let disk = MemoryDisk::new();
     drop(written(&disk, 0, 1));
-    disk.create_dir_all(&Path::new(DIR).join("00000000000000000005.log")).unwrap();
-    assert_eq!(Contents::list(&context(&disk), Path::new(DIR)).unwrap().logs, [0]);
+    disk.create_dir_all(&Path::new(DIR).join("00000000000000000005.log"))
+        .unwrap();
+    assert_eq!(
+        Contents::list(&context(&disk), Path::new(DIR))
+            .unwrap()
+            .logs,
+        [0]
+    );
 }
 
 #[test]
 fn only_a_full_disk_is_forgiven() {
-    let failed = |kind: io::ErrorKind| unless_full(Err(Error::io("write", Path::new(DIR), kind.into())));
+    let failed =
+        |kind: io::ErrorKind| unless_full(Err(Error::io("write", Path::new(DIR), kind.into())));
     assert!(failed(io::ErrorKind::StorageFull).is_ok());
-    assert!(matches!(failed(io::ErrorKind::PermissionDenied), Err(Error::Io { .. })));
+    assert!(matches!(
+        failed(io::ErrorKind::PermissionDenied),
+        Err(Error::Io { .. })
+    ));
 }
 
 #[test]
@@ -33,12 +43,28 @@ fn sealed_indexes_keep_their_digests() {
     let digests = |core: &PartitionCore| {
         let segments = core.segments().snapshot();
         assert!(segments.len() > 2);
-        segments[..segments.len() - 1].iter().map(|segment| segment.digests()).collect::<Vec<_>>()
+        segments[..segments.len() - 1]
+            .iter()
+            .map(|segment| segment.digests())
+            .collect::<Vec<_>>()
     };
     let told = digests(&core);
-    let is_whole = |digests: &SegmentDigests| digests.log_bytes.is_some() && digests.indexes.iter().all(Option::is_some);
-    assert!(told.iter().all(|digests| digests.as_ref().is_some_and(is_whole)), "{told:?}");
-    let (core, _) = PartitionCore::open(&context(&disk), &PartitionSpec { clean: true, ..spec(0, 0, i64::MAX) }).unwrap();
+    let is_whole = |digests: &SegmentDigests| {
+        digests.log_bytes.is_some() && digests.indexes.iter().all(Option::is_some)
+    };
+    assert!(
+        told.iter()
+            .all(|digests| digests.as_ref().is_some_and(is_whole)),
+        "{told:?}"
+    );
+    let (core, _) = PartitionCore::open(
+        &context(&disk),
+        &PartitionSpec {
+            clean: true,
+            ..spec(0, 0, i64::MAX)
+        },
+    )
+    .unwrap();
     assert_eq!(digests(&core), told);
 }
 
@@ -50,8 +76,18 @@ fn digests_of_a_log_of_another_length_do_not_count() {
     core.close(true).unwrap();
     let segments = core.segments().snapshot();
     let (first, second) = (&segments[0], &segments[1]);
-    disk.open(first.log_path(), Access::Write).unwrap().set_len(u64::from(first.size()) - 1).unwrap();
-    let (core, _) = PartitionCore::open(&context(&disk), &PartitionSpec { clean: true, ..spec(0, 0, i64::MAX) }).unwrap();
+    disk.open(first.log_path(), Access::Write)
+        .unwrap()
+        .set_len(u64::from(first.size()) - 1)
+        .unwrap();
+    let (core, _) = PartitionCore::open(
+        &context(&disk),
+        &PartitionSpec {
+            clean: true,
+            ..spec(0, 0, i64::MAX)
+        },
+    )
+    .unwrap();
     let opened = core.segments().snapshot();
     assert_eq!(opened[0].digests(), None);
     assert_eq!(opened[1].digests(), second.digests());
@@ -63,7 +99,9 @@ fn records_that_were_deleted_are_not_missing() {
     drop(written(&disk, 0, 1));
     let is_missing = |log_start, end| {
         let (context, spec) = (context(&disk), spec(log_start, 5, i64::MAX));
-        Opening::new(&context, &spec, false).unwrap().is_missing_end(end)
+        Opening::new(&context, &spec, false)
+            .unwrap()
+            .is_missing_end(end)
     };
     assert_eq!(
         [(0, 4), (0, 5), (4, 3), (5, 3), (6, 3)].map(|(start, end)| is_missing(start, end)),
@@ -84,8 +122,16 @@ fn a_log_that_ends_below_where_it_starts_is_no_damage() {
 fn a_closed_log_that_lost_its_end_is_damaged_though_its_index_fits() {
     let disk = MemoryDisk::new();
     written(&disk, 0, 3).close(true).unwrap();
-    let clean = |recovery_point| PartitionSpec { clean: true, ..spec(0, recovery_point, i64::MAX) };
-    let damage = |recovery_point| PartitionCore::open(&context(&disk), &clean(recovery_point)).unwrap().1.damage;
+    let clean = |recovery_point| PartitionSpec {
+        clean: true,
+        ..spec(0, recovery_point, i64::MAX)
+    };
+    let damage = |recovery_point| {
+        PartitionCore::open(&context(&disk), &clean(recovery_point))
+            .unwrap()
+            .1
+            .damage
+    };
     assert!(damage(3).is_none());
     assert!(matches!(damage(5), Some(Error::Corrupt(damage)) if damage.offsets == (3..5)));
 }
@@ -99,7 +145,9 @@ fn damage_loses_an_offset_at_least() {
         let mut opening = Opening::new(&context, &spec, false).unwrap();
         opening.log_end = 5;
         opening.damaged(0, 7, opening.lost_at_end(), "it is");
-        assert!(matches!(opening.report.damage, Some(Error::Corrupt(damage)) if damage.offsets == lost && damage.position == 7));
+        assert!(
+            matches!(opening.report.damage, Some(Error::Corrupt(damage)) if damage.offsets == lost && damage.position == 7)
+        );
     }
 }
 
@@ -110,9 +158,22 @@ fn an_entry_leads_to_the_batch_that_ends_where_it_says() {
     let bytes = core.segments().snapshot()[0].size();
     let (context, spec) = (context(&disk), spec(100, 0, i64::MAX));
     let opening = Opening::new(&context, &spec, false).unwrap();
-    let is_led_astray =
-        |relative_offset, position| opening.is_led_astray(100, bytes, Some(OffsetEntry { relative_offset, position })).unwrap();
-    assert_eq!([0, 1, 2].map(|relative| is_led_astray(relative, bytes / 3)), [true, false, true]);
+    let is_led_astray = |relative_offset, position| {
+        opening
+            .is_led_astray(
+                100,
+                bytes,
+                Some(OffsetEntry {
+                    relative_offset,
+                    position,
+                }),
+            )
+            .unwrap()
+    };
+    assert_eq!(
+        [0, 1, 2].map(|relative| is_led_astray(relative, bytes / 3)),
+        [true, false, true]
+    );
     assert!(is_led_astray(1, bytes / 3 + 1), "no batch stands there");
 }
 
@@ -127,22 +188,48 @@ fn a_scan_starts_at_the_last_entry_below_the_recovery_point() {
         let (context, spec) = (context(&disk), spec(0, recovery_point, i64::MAX));
         let mut opening = Opening::new(&context, &spec, false).unwrap();
         let start = opening.start_of_scan(0, bytes, is_first).unwrap();
-        (start.position * batches / bytes, opening.report.indexes_rebuilt)
+        (
+            start.position * batches / bytes,
+            opening.report.indexes_rebuilt,
+        )
     };
-    let files = Segment::stored_index(core.home(), 0, bytes).unwrap().unwrap();
+    let files = Segment::stored_index(core.home(), 0, bytes)
+        .unwrap()
+        .unwrap();
     let entry = files.floor_offset(u32::MAX).unwrap();
-    let (offset, number) = (u64::from(entry.relative_offset), entry.position * batches / bytes);
+    let (offset, number) = (
+        u64::from(entry.relative_offset),
+        entry.position * batches / bytes,
+    );
     assert!(number > 0);
     assert_eq!(start(offset + 1, true), (number, 0));
     assert!(start(offset, true).0 < number, "the entry is not below it");
-    assert_eq!(start(offset + 1, false), (0, 0), "there is no recovery point in a later segment");
+    assert_eq!(
+        start(offset + 1, false),
+        (0, 0),
+        "there is no recovery point in a later segment"
+    );
 
-    put(&disk, Path::new(DIR).join("00000000000000000000.snapshot"), b"");
-    assert_eq!(start(offset + 1, true), (number, 0), "it tells of nothing in the segment");
-    put(&disk, Path::new(DIR).join("00000000000000000001.snapshot"), b"");
+    put(
+        &disk,
+        Path::new(DIR).join("00000000000000000000.snapshot"),
+        b"",
+    );
+    assert_eq!(
+        start(offset + 1, true),
+        (number, 0),
+        "it tells of nothing in the segment"
+    );
+    put(
+        &disk,
+        Path::new(DIR).join("00000000000000000001.snapshot"),
+        b"",
+    );
     assert_eq!(start(offset + 1, true), (0, 0), "there are producers");
-    disk.remove_file(&Path::new(DIR).join("00000000000000000001.snapshot")).unwrap();
-    disk.remove_file(&first.path(file_name::OFFSET_INDEX)).unwrap();
+    disk.remove_file(&Path::new(DIR).join("00000000000000000001.snapshot"))
+        .unwrap();
+    disk.remove_file(&first.path(file_name::OFFSET_INDEX))
+        .unwrap();
     assert_eq!(start(offset + 1, true), (0, 1), "the index is gone");
 }
 
@@ -152,12 +239,19 @@ fn what_is_scanned_is_counted_from_where_the_scan_starts() {
     let core = written(&disk, 0, 20);
     core.close(true).unwrap();
     let first = Arc::clone(&core.segments().snapshot()[0]);
-    let files = Segment::stored_index(core.home(), 0, first.size()).unwrap().unwrap();
+    let files = Segment::stored_index(core.home(), 0, first.size())
+        .unwrap()
+        .unwrap();
     let below_last = u32::try_from(first.next_offset() - 2).unwrap();
     let entry = files.floor_offset(below_last).unwrap();
     let recovery_point = u64::from(entry.relative_offset) + 1;
-    let (_, report) = PartitionCore::open(&context(&disk), &spec(0, recovery_point, i64::MAX)).unwrap();
-    assert_eq!(report.bytes_scanned, core.log_bytes() - u64::from(entry.position), "{report:?}");
+    let (_, report) =
+        PartitionCore::open(&context(&disk), &spec(0, recovery_point, i64::MAX)).unwrap();
+    assert_eq!(
+        report.bytes_scanned,
+        core.log_bytes() - u64::from(entry.position),
+        "{report:?}"
+    );
     assert!(report.damage.is_none() && report.bytes_cut == 0);
 }
 
@@ -177,9 +271,11 @@ fn an_epoch_that_falls_takes_no_later_one_with_it() {
     let core = written(&disk, 0, 1);
     for epoch in [5, 3] {
         core.writer.lock().leader_epoch = epoch;
-        core.append(Durability::Os, [Record::new("a value")]).unwrap();
+        core.append(Durability::Os, [Record::new("a value")])
+            .unwrap();
     }
-    disk.remove_file(&Path::new(DIR).join(file_name::LEADER_EPOCHS)).unwrap();
+    disk.remove_file(&Path::new(DIR).join(file_name::LEADER_EPOCHS))
+        .unwrap();
     let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
     assert_eq!(core.writer.lock().epochs.latest(), Some(5));
 }
@@ -193,15 +289,32 @@ fn producers_whose_snapshot_is_damaged_are_known_from_the_batches() {
     let log = core.segments().snapshot()[0].log_path().to_owned();
     let mut batch = read_file(&disk, &log, 1 << 20).unwrap();
     batch.truncate(batch.len() / 2);
-    stamp_producer(&mut batch, ProducerStamp { id: 9, epoch: 0, sequence: 0 });
-    disk.open(&log, Access::Write).unwrap().write_all_at(&batch, 0).unwrap();
-    let clean = PartitionSpec { clean: true, ..spec(0, 0, i64::MAX) };
+    stamp_producer(
+        &mut batch,
+        ProducerStamp {
+            id: 9,
+            epoch: 0,
+            sequence: 0,
+        },
+    );
+    disk.open(&log, Access::Write)
+        .unwrap()
+        .write_all_at(&batch, 0)
+        .unwrap();
+    let clean = PartitionSpec {
+        clean: true,
+        ..spec(0, 0, i64::MAX)
+    };
     let knows_some = || {
         let (core, _) = PartitionCore::open(&context(&disk), &clean).unwrap();
         let writer = core.writer.lock();
         !writer.producers.is_empty()
     };
     assert!(!knows_some(), "nothing says that there are any");
-    put(&disk, Path::new(DIR).join("00000000000000000002.snapshot"), b"damaged");
+    put(
+        &disk,
+        Path::new(DIR).join("00000000000000000002.snapshot"),
+        b"damaged",
+    );
     assert!(knows_some());
 }

@@ -19,10 +19,16 @@ impl Opening<'_> {
         let storage = &*self.context.storage;
         let failed = |error| Error::io("cut the torn end of", &path, error);
         let file = storage.open(&path, Access::Read).map_err(failed)?;
-        let tail = FilePart { file: &*file, start: end, end: bytes };
+        let tail = FilePart {
+            file: &*file,
+            start: end,
+            end: bytes,
+        };
         if !is_zero(&tail).map_err(failed)? {
             let kept = self.free_path(&file_name::torn_file(base, end))?;
-            match put_copy(&tail, storage, &kept).map_err(|error| Error::io("keep the torn end in", &kept, error)) {
+            match put_copy(&tail, storage, &kept)
+                .map_err(|error| Error::io("keep the torn end in", &kept, error))
+            {
                 Ok(()) => self.report.kept.insert(0, kept),
                 // Nothing in it could be read anyway.
                 Err(Error::DiskFull { .. }) if !holds_batch(&tail).map_err(failed)? => {}
@@ -32,18 +38,24 @@ impl Opening<'_> {
         }
         if self.is_shared {
             // Whoever has the file mapped keeps the old one.
-            let start = FilePart { file: &*file, start: 0, end };
+            let start = FilePart {
+                file: &*file,
+                start: 0,
+                end,
+            };
             return match put_copy(&start, storage, &path).map_err(failed) {
                 Err(error) => self.without_room(error),
                 Ok(()) => Ok(()),
             };
         }
         let file = storage.open(&path, Access::Write).map_err(failed)?;
-        file.set_len(u64::from(end)).and_then(|()| file.sync_data()).map_err(failed)
+        file.set_len(u64::from(end))
+            .and_then(|()| file.sync_data())
+            .map_err(failed)
     }
 
-    /// There is no room to keep what is to be cut: the log is read up to there, and takes no writes until it is opened with
-    /// room.
+    /// There is no room to keep what is to be cut: the log is read up to there, and takes no writes
+    /// until it is opened with room.
     fn without_room(&mut self, error: Error) -> Result<()> {
         if matches!(error, Error::DiskFull { .. }) {
             self.report.damage.get_or_insert(error);
@@ -52,8 +64,9 @@ impl Opening<'_> {
         Err(error)
     }
 
-    /// Segments behind the end are renamed, not removed: `<base>.log.torn`. The last one goes first, and each durably before the
-    /// next: whatever a power cut leaves of them follows the end without a hole.
+    /// Segments behind the end are renamed, not removed: `<base>.log.torn`. The last one goes
+    /// first, and each durably before the next: whatever a power cut leaves of them follows the end
+    /// without a hole.
     pub(super) fn set_aside(&mut self, bases: &[u64]) -> Result<()> {
         for base in bases.iter().rev() {
             let (bytes, path) = (self.log_bytes(*base)?, self.log_path(*base));
@@ -61,23 +74,31 @@ impl Opening<'_> {
                 continue;
             }
             if bytes == 0 {
-                remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+                remove_if_exists(&*self.context.storage, &path)
+                    .map_err(|error| Error::io("remove", &path, error))?;
             } else {
                 let name = file_name::segment_file(*base, file_name::LOG);
                 let torn = self.free_path(&format!("{name}.{}", file_name::TORN))?;
-                self.context.storage.rename(&path, &torn).map_err(|error| Error::io("set aside", &path, error))?;
+                self.context
+                    .storage
+                    .rename(&path, &torn)
+                    .map_err(|error| Error::io("set aside", &path, error))?;
                 self.report.bytes_cut += u64::from(bytes);
                 self.report.kept.insert(0, torn);
             }
             self.remove_indexes(*base)?;
-            self.context.storage.sync_dir(&self.spec.dir).map_err(self.io("sync"))?;
+            self.context
+                .storage
+                .sync_dir(&self.spec.dir)
+                .map_err(self.io("sync"))?;
         }
         Ok(())
     }
 
     /// Where to keep something: what an earlier crash left under the name stays.
     fn free_path(&self, name: &str) -> Result<PathBuf> {
-        let names = std::iter::once(name.to_owned()).chain((2..).map(|number| file_name::another_torn_file(name, number)));
+        let names = std::iter::once(name.to_owned())
+            .chain((2..).map(|number| file_name::another_torn_file(name, number)));
         for name in names {
             let path = self.spec.dir.join(name);
             match self.context.storage.metadata(&path) {
@@ -86,20 +107,26 @@ impl Opening<'_> {
                 Err(error) => return Err(Error::io("look at", &path, error)),
             }
         }
-        Err(Error::io("keep the torn end in", &self.spec.dir, io::ErrorKind::AlreadyExists.into()))
+        Err(Error::io(
+            "keep the torn end in",
+            &self.spec.dir,
+            io::ErrorKind::AlreadyExists.into(),
+        ))
     }
 
     fn remove_indexes(&self, base: u64) -> Result<()> {
         for suffix in file_name::INDEXES.into_iter().chain([file_name::SNAPSHOT]) {
             let path = self.spec.dir.join(file_name::segment_file(base, suffix));
-            remove_if_exists(&*self.context.storage, &path).map_err(|error| Error::io("remove", &path, error))?;
+            remove_if_exists(&*self.context.storage, &path)
+                .map_err(|error| Error::io("remove", &path, error))?;
         }
         Ok(())
     }
 }
 
 fn is_zero(part: &FilePart<'_>) -> io::Result<bool> {
-    part.any_chunk(0, |_, chunk| Ok(chunk.iter().any(|byte| *byte != 0))).map(|is_other| !is_other)
+    part.any_chunk(0, |_, chunk| Ok(chunk.iter().any(|byte| *byte != 0)))
+        .map(|is_other| !is_other)
 }
 
 /// Puts a copy in the place of a file.
@@ -110,22 +137,27 @@ fn put_copy(part: &FilePart<'_>, storage: &dyn Storage, path: &Path) -> io::Resu
 /// Whether there is a whole batch with a right checksum anywhere in it.
 fn holds_batch(part: &FilePart<'_>) -> io::Result<bool> {
     let mut longer = Vec::new();
-    part.any_chunk(u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX), |position, chunk| {
-        for (at, rest) in (position..).zip((0..chunk.len()).filter_map(|at| chunk.get(at..))) {
-            let Ok(header) = BatchHeader::decode(rest) else { continue };
-            if header.size_bytes > part.end - at {
-                continue;
+    part.any_chunk(
+        u32::try_from(HEADER_BYTES).unwrap_or(u32::MAX),
+        |position, chunk| {
+            for (at, rest) in (position..).zip((0..chunk.len()).filter_map(|at| chunk.get(at..))) {
+                let Ok(header) = BatchHeader::decode(rest) else {
+                    continue;
+                };
+                if header.size_bytes > part.end - at {
+                    continue;
+                }
+                let batch = if let Some(batch) = rest.get(..header.size_bytes as usize) {
+                    batch
+                } else {
+                    part.read(at, header.size_bytes, &mut longer)?;
+                    &longer
+                };
+                if header.crc_is_valid(batch) {
+                    return Ok(true);
+                }
             }
-            let batch = if let Some(batch) = rest.get(..header.size_bytes as usize) {
-                batch
-            } else {
-                part.read(at, header.size_bytes, &mut longer)?;
-                &longer
-            };
-            if header.crc_is_valid(batch) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    })
+            Ok(false)
+        },
+    )
 }

@@ -1,8 +1,10 @@
-//! What a producer may append next: the batch behind its last one, or once more one of its last five.
+//! What a producer may append next: the batch behind its last one, or once more one of its last
+//! five.
 //!
-//! Every record of a producer has a sequence in its partition, and a batch says that of its first. So a batch that comes again,
-//! because whoever sent it could not know that it had arrived, is told from a new one, and one that is missing shows as a gap.
-//! A new epoch starts from 0; an older one is fenced. A producer that is not known, or no more, may start anywhere.
+//! Every record of a producer has a sequence in its partition, and a batch says that of its first.
+//! So a batch that comes again, because whoever sent it could not know that it had arrived, is told
+//! from a new one, and one that is missing shows as a gap. A new epoch starts from 0; an older one
+//! is fenced. A producer that is not known, or no more, may start anywhere.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -45,8 +47,13 @@ pub(super) struct RecentBatches {
 impl RecentBatches {
     /// The one batch that a snapshot tells of.
     pub(super) fn of(entry: &ProducerEntry) -> Self {
-        let mut recent = Self { epoch: entry.producer_epoch, batches: VecDeque::new() };
-        let Ok(last_offset) = u64::try_from(entry.last_offset) else { return recent };
+        let mut recent = Self {
+            epoch: entry.producer_epoch,
+            batches: VecDeque::new(),
+        };
+        let Ok(last_offset) = u64::try_from(entry.last_offset) else {
+            return recent;
+        };
         let count = u64::from(entry.offset_delta.unsigned_abs()) + 1;
         if entry.last_sequence >= 0 {
             recent.batches.push_back(RecentBatch {
@@ -62,7 +69,10 @@ impl RecentBatches {
     /// Takes in the next batch of the log.
     pub(super) fn take(&mut self, header: &BatchHeader) {
         if self.epoch != header.producer_epoch {
-            *self = Self { epoch: header.producer_epoch, batches: VecDeque::new() };
+            *self = Self {
+                epoch: header.producer_epoch,
+                batches: VecDeque::new(),
+            };
         }
         if self.batches.len() == RECENT_COUNT {
             self.batches.pop_front();
@@ -82,32 +92,49 @@ impl ProducerStates {
         self.by_id.contains_key(&producer_id)
     }
 
-    /// Whether a batch of so many records may be appended: `Some`, it is in the log already, and stands there.
+    /// Whether a batch of so many records may be appended: `Some`, it is in the log already, and
+    /// stands there.
     pub(in crate::partition) fn check(
         &self,
         producer: &ProducerStamp,
         record_count: u32,
     ) -> Result<Option<RecentBatch>, SequenceFault> {
-        let Some(entry) = self.by_id.get(&producer.id) else { return Ok(None) };
+        let Some(entry) = self.by_id.get(&producer.id) else {
+            return Ok(None);
+        };
         if producer.epoch < entry.producer_epoch {
             return Err(SequenceFault::Fenced);
         }
         let is_same_epoch = producer.epoch == entry.producer_epoch;
         let last_sequence = sequence_after(producer.sequence, record_count.saturating_sub(1));
-        let is_again = |batch: &&RecentBatch| (batch.first_sequence, batch.last_sequence) == (producer.sequence, last_sequence);
-        let recent = self.recent.get(&producer.id).filter(|recent| is_same_epoch && recent.epoch == producer.epoch);
+        let is_again = |batch: &&RecentBatch| {
+            (batch.first_sequence, batch.last_sequence) == (producer.sequence, last_sequence)
+        };
+        let recent = self
+            .recent
+            .get(&producer.id)
+            .filter(|recent| is_same_epoch && recent.epoch == producer.epoch);
         if let Some(again) = recent.and_then(|recent| recent.batches.iter().find(is_again)) {
             return Ok(Some(again.clone()));
         }
         // Without a batch in this epoch, -1, that is 0.
-        let expected = if is_same_epoch { sequence_after(entry.last_sequence, 1) } else { 0 };
-        if producer.sequence == expected { Ok(None) } else { Err(SequenceFault::Expected(expected)) }
+        let expected = if is_same_epoch {
+            sequence_after(entry.last_sequence, 1)
+        } else {
+            0
+        };
+        if producer.sequence == expected {
+            Ok(None)
+        } else {
+            Err(SequenceFault::Expected(expected))
+        }
     }
 
     /// Forgets producers that have not written for a day. One with an open transaction stays.
     pub(in crate::partition) fn forget_expired(&mut self, now: i64) {
         self.by_id.retain(|_, entry| {
-            entry.current_transaction_first_offset.is_some() || now.saturating_sub(entry.timestamp) < EXPIRATION_MS
+            entry.current_transaction_first_offset.is_some()
+                || now.saturating_sub(entry.timestamp) < EXPIRATION_MS
         });
         let by_id = &self.by_id;
         self.recent.retain(|id, _| by_id.contains_key(id));
@@ -122,12 +149,20 @@ mod tests {
     const ID: i64 = 7;
 
     fn stamp(epoch: i16, sequence: i32) -> ProducerStamp {
-        ProducerStamp { id: ID, epoch, sequence }
+        ProducerStamp {
+            id: ID,
+            epoch,
+            sequence,
+        }
     }
 
     /// A batch of ten records at `offset`.
     fn ten(sequence: i32, offset: u64) -> BatchHeader {
-        BatchHeader { base_sequence: sequence, record_count: 10, ..plain(ID, offset..=offset + 9) }
+        BatchHeader {
+            base_sequence: sequence,
+            record_count: 10,
+            ..plain(ID, offset..=offset + 9)
+        }
     }
 
     fn states(batches: &[BatchHeader]) -> ProducerStates {
@@ -138,20 +173,33 @@ mod tests {
         states
     }
 
-    fn offsets(states: &ProducerStates, sequence: i32, count: u32) -> Result<Option<Range<u64>>, SequenceFault> {
-        states.check(&stamp(0, sequence), count).map(|found| found.map(|batch| batch.offsets))
+    fn offsets(
+        states: &ProducerStates,
+        sequence: i32,
+        count: u32,
+    ) -> Result<Option<Range<u64>>, SequenceFault> {
+        states
+            .check(&stamp(0, sequence), count)
+            .map(|found| found.map(|batch| batch.offsets))
     }
 
     #[test]
     fn the_last_five_batches_are_known_again_and_nothing_else() {
-        let states = states(&[0, 10, 20, 30, 40, 50].map(|sequence| ten(sequence, 100 + u64::try_from(sequence).unwrap())));
+        let states = states(
+            &[0, 10, 20, 30, 40, 50]
+                .map(|sequence| ten(sequence, 100 + u64::try_from(sequence).unwrap())),
+        );
         for sequence in [10, 20, 30, 40, 50] {
             let first = 100 + u64::try_from(sequence).unwrap();
             assert_eq!(offsets(&states, sequence, 10), Ok(Some(first..first + 10)));
         }
         let refused = Err(SequenceFault::Expected(60));
         for (sequence, count) in [(0, 10), (50, 9), (50, 11), (45, 10), (61, 1), (59, 1)] {
-            assert_eq!(offsets(&states, sequence, count), refused, "{sequence} {count}");
+            assert_eq!(
+                offsets(&states, sequence, count),
+                refused,
+                "{sequence} {count}"
+            );
         }
         assert_eq!(offsets(&states, 60, 3), Ok(None));
     }
@@ -159,21 +207,46 @@ mod tests {
     #[test]
     fn an_epoch_starts_from_0_and_fences_those_before() {
         let mut states = states(&[ten(0, 0)]);
-        assert_eq!(states.check(&stamp(1, 10), 10), Err(SequenceFault::Expected(0)));
+        assert_eq!(
+            states.check(&stamp(1, 10), 10),
+            Err(SequenceFault::Expected(0))
+        );
         assert_eq!(states.check(&stamp(1, 0), 10), Ok(None));
-        states.replay(&BatchHeader { producer_epoch: 1, ..ten(0, 10) }, None);
+        states.replay(
+            &BatchHeader {
+                producer_epoch: 1,
+                ..ten(0, 10)
+            },
+            None,
+        );
         assert_eq!(states.check(&stamp(0, 10), 10), Err(SequenceFault::Fenced));
         assert_eq!(states.check(&stamp(0, 0), 10), Err(SequenceFault::Fenced));
-        assert_eq!(states.check(&stamp(1, 0), 10).unwrap().unwrap().offsets, 10..20);
+        assert_eq!(
+            states.check(&stamp(1, 0), 10).unwrap().unwrap().offsets,
+            10..20
+        );
     }
 
     /// Such a marker fences a producer, and nothing was written in its new epoch.
     #[test]
     fn behind_a_marker_of_the_next_epoch_no_batch_is_known() {
         let mut states = states(&[ten(0, 0)]);
-        assert_eq!(states.replay(&BatchHeader { producer_epoch: 1, ..control(ID, 10) }, ABORT), None);
+        assert_eq!(
+            states.replay(
+                &BatchHeader {
+                    producer_epoch: 1,
+                    ..control(ID, 10)
+                },
+                ABORT
+            ),
+            None
+        );
         assert_eq!(states.check(&stamp(0, 0), 10), Err(SequenceFault::Fenced));
-        assert_eq!(states.check(&stamp(1, 0), 10), Ok(None), "it is not the batch of the epoch before");
+        assert_eq!(
+            states.check(&stamp(1, 0), 10),
+            Ok(None),
+            "it is not the batch of the epoch before"
+        );
     }
 
     #[test]
@@ -209,7 +282,10 @@ mod tests {
         states.forget_expired(18 + EXPIRATION_MS - 1);
         assert!(states.knows(ID));
         states.forget_expired(18 + EXPIRATION_MS);
-        assert!(!states.knows(ID) && states.knows(8), "an open transaction keeps its producer");
+        assert!(
+            !states.knows(ID) && states.knows(8),
+            "an open transaction keeps its producer"
+        );
         assert_eq!(offsets(&states, 500, 1), Ok(None));
     }
 }

@@ -1,5 +1,5 @@
-//! Bits of every index flipped, every index cut, emptied, removed and extended: all answers stay right, for logs that annals or a
-//! broker wrote, and that were closed or left by a killed process.
+//! Bits of every index flipped, every index cut, emptied, removed and extended: all answers stay
+//! right, for logs that annals or a broker wrote, and that were closed or left by a killed process.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,8 @@ pub(in crate::partition::tests) enum Stored {
 
 use Stored::{Abort, Commit, Data, Plain};
 
-/// What is stored at each offset. Transactions overlap, go over several segments and reuse a producer id.
+/// What is stored at each offset. Transactions overlap, go over several segments and reuse a
+/// producer id.
 const STORED: [Stored; 22] = [
     Data(7),
     Data(8),
@@ -54,7 +55,9 @@ const STORED: [Stored; 22] = [
 ];
 
 /// The time at each offset. Times fall, and come again after a later one.
-const TIMES: [i64; 22] = [0, 5, 1, 1, 9, 1, 9, 9, 3, 9, 10, 12, 10, 11, 12, 0, 14, 12, 13, 14, 15, 15];
+const TIMES: [i64; 22] = [
+    0, 5, 1, 1, 9, 1, 9, 9, 3, 9, 10, 12, 10, 11, 12, 0, 14, 12, 13, 14, 15, 15,
+];
 
 /// So many batches were there before a broker appended the others.
 const OURS: usize = 18;
@@ -63,13 +66,30 @@ const OURS: usize = 18;
 pub(in crate::partition::tests) fn append(core: &PartitionCore, stored: Stored, time: i64) {
     let control = |producer_id, control: ControlRecord| {
         let (key, value) = control.encode().unwrap();
-        stored_batch(&[time], producer_id, TRANSACTIONAL | CONTROL, &Record::new(value).key(key))
+        stored_batch(
+            &[time],
+            producer_id,
+            TRANSACTIONAL | CONTROL,
+            &Record::new(value).key(key),
+        )
     };
     let mut batch = match stored {
         Plain => stored_batch(&[time], -1, 0, &Record::new("plain")),
-        Data(producer_id) => stored_batch(&[time], producer_id, TRANSACTIONAL, &Record::new("data")),
-        Abort(producer_id) => control(producer_id, ControlRecord::Abort { coordinator_epoch: 0 }),
-        Commit(producer_id) => control(producer_id, ControlRecord::Commit { coordinator_epoch: 0 }),
+        Data(producer_id) => {
+            stored_batch(&[time], producer_id, TRANSACTIONAL, &Record::new("data"))
+        }
+        Abort(producer_id) => control(
+            producer_id,
+            ControlRecord::Abort {
+                coordinator_epoch: 0,
+            },
+        ),
+        Commit(producer_id) => control(
+            producer_id,
+            ControlRecord::Commit {
+                coordinator_epoch: 0,
+            },
+        ),
     };
     core.append_encoded(&mut batch).unwrap();
 }
@@ -78,10 +98,18 @@ pub(in crate::partition::tests) fn append(core: &PartitionCore, stored: Stored, 
 fn committed() -> Vec<u64> {
     let is_committed = |number: &usize| match STORED[*number] {
         Plain => true,
-        Data(id) => STORED[*number..].iter().find(|end| [Abort(id), Commit(id)].contains(end)) == Some(&Commit(id)),
+        Data(id) => {
+            STORED[*number..]
+                .iter()
+                .find(|end| [Abort(id), Commit(id)].contains(end))
+                == Some(&Commit(id))
+        }
         Abort(_) | Commit(_) => false,
     };
-    (0..STORED.len()).filter(is_committed).map(|number| number as u64).collect()
+    (0..STORED.len())
+        .filter(is_committed)
+        .map(|number| number as u64)
+        .collect()
 }
 
 /// A directory as it was left, and how it is opened.
@@ -92,35 +120,68 @@ struct Left {
 }
 
 impl Left {
-    /// A log of the first `count` batches that was scanned, so that it has all its indexes, and closed.
+    /// A log of the first `count` batches that was scanned, so that it has all its indexes, and
+    /// closed.
     fn closed(count: usize) -> Self {
         let disk = MemoryDisk::new();
         let core = PartitionCore::create(&context(&disk), &Self::spec()).unwrap();
         (0..count).for_each(|number| append(&core, STORED[number], TIMES[number]));
         drop(core);
         let (core, report) = PartitionCore::open(&context(&disk), &Self::spec()).unwrap();
-        assert!(report.damage.is_none() && report.bytes_cut == 0, "{report:?}");
+        assert!(
+            report.damage.is_none() && report.bytes_cut == 0,
+            "{report:?}"
+        );
         core.close(true).unwrap();
-        let names = disk.list(DIR.as_ref()).unwrap().into_iter().map(|entry| entry.name);
-        let files = names.map(|name| (name.clone(), read_file(&disk, &Path::new(DIR).join(name), 1 << 20).unwrap()));
-        Self { files: files.collect(), spec: PartitionSpec { clean: true, recovery_point: count as u64, ..Self::spec() } }
+        let names = disk
+            .list(DIR.as_ref())
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name);
+        let files = names.map(|name| {
+            (
+                name.clone(),
+                read_file(&disk, &Path::new(DIR).join(name), 1 << 20).unwrap(),
+            )
+        });
+        Self {
+            files: files.collect(),
+            spec: PartitionSpec {
+                clean: true,
+                recovery_point: count as u64,
+                ..Self::spec()
+            },
+        }
     }
 
     fn spec() -> PartitionSpec {
-        let settings = TopicSettings { segment_bytes: 420, index_interval_bytes: 100, ..TopicSettings::unconfigured() };
-        PartitionSpec { settings, ..spec(0, 0, i64::MAX) }
+        let settings = TopicSettings {
+            segment_bytes: 420,
+            index_interval_bytes: 100,
+            ..TopicSettings::unconfigured()
+        };
+        PartitionSpec {
+            settings,
+            ..spec(0, 0, i64::MAX)
+        }
     }
 
-    /// As a broker leaves a log: without digests, and with a snapshot of the producers for each segment.
+    /// As a broker leaves a log: without digests, and with a snapshot of the producers for each
+    /// segment.
     fn by_a_broker() -> Self {
         let mut left = Self::closed(STORED.len());
         left.files.remove(file_name::INDEX_DIGESTS).unwrap();
         let mut states = ProducerStates::default();
-        let (logs, rest): (BTreeMap<_, _>, _) = left.files.clone().into_iter().partition(|(name, _)| is_log(name));
+        let (logs, rest): (BTreeMap<_, _>, _) = left
+            .files
+            .clone()
+            .into_iter()
+            .partition(|(name, _)| is_log(name));
         left.files = rest;
         for (name, mut bytes) in logs {
             let snapshot = name.replace(".log", ".snapshot");
-            left.files.insert(snapshot, producer_snapshot::encode(&states.entries()));
+            left.files
+                .insert(snapshot, producer_snapshot::encode(&states.entries()));
             left.files.insert(name, bytes.clone());
             while !bytes.is_empty() {
                 let header = BatchHeader::decode(&bytes).unwrap();
@@ -147,7 +208,8 @@ impl Left {
         disk
     }
 
-    /// Opens it both ways, and once more after it was closed. An index of this kind was harmed, if any.
+    /// Opens it both ways, and once more after it was closed. An index of this kind was harmed, if
+    /// any.
     fn check(&self, kind: Option<&str>, what: &str) {
         let disk = self.disk();
         let check = |core: &Arc<PartitionCore>, what: &str| {
@@ -159,15 +221,26 @@ impl Left {
             }
         };
         let open = |context: &Arc<PartitionContext>, spec| {
-            let (core, report) = PartitionCore::open(context, spec).unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert!(report.damage.is_none() && report.bytes_cut == 0, "{what}: {report:?}");
+            let (core, report) = PartitionCore::open(context, spec)
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(
+                report.damage.is_none() && report.bytes_cut == 0,
+                "{what}: {report:?}"
+            );
             core
         };
-        check(&open(&reading(&disk), &self.spec), &format!("{what}, read only"));
+        check(
+            &open(&reading(&disk), &self.spec),
+            &format!("{what}, read only"),
+        );
         let core = open(&context(&disk), &self.spec);
         check(&core, what);
         core.close(true).unwrap();
-        let again = PartitionSpec { clean: true, recovery_point: STORED.len() as u64, ..self.spec.clone() };
+        let again = PartitionSpec {
+            clean: true,
+            recovery_point: STORED.len() as u64,
+            ..self.spec.clone()
+        };
         check(&open(&context(&disk), &again), &format!("{what}, again"));
     }
 
@@ -175,24 +248,36 @@ impl Left {
     fn check_harms(&self, what: &str, first: usize, stride: usize) {
         self.check(None, what);
         let logs = self.files.keys().filter(|name| is_log(name));
-        let indexes: Vec<_> = logs.flat_map(|log| file_name::INDEXES.map(|suffix| log.replace(file_name::LOG, suffix))).collect();
+        let indexes: Vec<_> = logs
+            .flat_map(|log| file_name::INDEXES.map(|suffix| log.replace(file_name::LOG, suffix)))
+            .collect();
         assert!(indexes.len() >= 12, "{indexes:?}");
         for name in indexes {
             let bytes = self.files.get(&name).cloned().unwrap_or_default();
-            let mut harms = vec![("emptied".to_owned(), Some(Vec::new())), ("removed".to_owned(), None)];
+            let mut harms = vec![
+                ("emptied".to_owned(), Some(Vec::new())),
+                ("removed".to_owned(), None),
+            ];
             harms.extend((0..bytes.len() * 8).map(|bit| {
                 let mut flipped = bytes.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 (format!("bit {bit} flipped"), Some(flipped))
             }));
-            harms.extend((1..bytes.len()).map(|length| (format!("cut to {length}"), Some(bytes[..length].to_vec()))));
+            harms.extend(
+                (1..bytes.len())
+                    .map(|length| (format!("cut to {length}"), Some(bytes[..length].to_vec()))),
+            );
             for extra in extra_entries(&name, &bytes) {
-                harms.push((format!("with {extra:?} at its end"), Some([&bytes[..], &extra].concat())));
+                harms.push((
+                    format!("with {extra:?} at its end"),
+                    Some([&bytes[..], &extra].concat()),
+                ));
             }
             for (harm, harmed) in harms.into_iter().skip(first).step_by(stride) {
                 let mut left = self.clone();
                 left.files.remove(&name);
-                left.files.extend(harmed.map(|harmed| (name.clone(), harmed)));
+                left.files
+                    .extend(harmed.map(|harmed| (name.clone(), harmed)));
                 left.check(name.rsplit('.').next(), &format!("{what}, {name} {harm}"));
             }
         }
@@ -200,7 +285,10 @@ impl Left {
 }
 
 fn is_log(name: &str) -> bool {
-    matches!(file_name::parse_segment_file(name), Some((_, file_name::LOG)))
+    matches!(
+        file_name::parse_segment_file(name),
+        Some((_, file_name::LOG))
+    )
 }
 
 /// Entries of zeros, the last one again, and an aborted transaction that never was.
@@ -211,7 +299,12 @@ fn extra_entries(name: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
         _ => 34,
     };
     let mut extra = vec![vec![0; size], vec![0; 5 * size]];
-    extra.extend(bytes.len().checked_sub(size).map(|last| bytes[last..].to_vec()));
+    extra.extend(
+        bytes
+            .len()
+            .checked_sub(size)
+            .map(|last| bytes[last..].to_vec()),
+    );
     if size == 34 {
         let base: u64 = name.split('.').next().unwrap().parse().unwrap();
         let never = [7, 8].map(|producer_id| AbortedTransaction {
@@ -239,9 +332,17 @@ fn offsets(core: &Arc<PartitionCore>, from: u64, options: ReadOptions, limit: us
 fn check_committed(core: &Arc<PartitionCore>, what: &str) {
     let expected = committed();
     for from in [0, 6, 13] {
-        let behind: Vec<_> = expected.iter().copied().filter(|offset| *offset >= from).collect();
+        let behind: Vec<_> = expected
+            .iter()
+            .copied()
+            .filter(|offset| *offset >= from)
+            .collect();
         let options = ReadOptions::new().isolation(Isolation::ReadCommitted);
-        assert_eq!(offsets(core, from, options, usize::MAX), behind, "{what}: committed from {from}");
+        assert_eq!(
+            offsets(core, from, options, usize::MAX),
+            behind,
+            "{what}: committed from {from}"
+        );
     }
 }
 
@@ -249,33 +350,61 @@ fn check_committed(core: &Arc<PartitionCore>, what: &str) {
 fn check_places(core: &Arc<PartitionCore>, what: &str) {
     for from in (0..STORED.len()).filter(|number| matches!(STORED[*number], Plain | Data(_))) {
         let options = ReadOptions::new().isolation(Isolation::ReadUncommitted);
-        assert_eq!(offsets(core, from as u64, options, 1), [from as u64], "{what}: from {from}");
+        assert_eq!(
+            offsets(core, from as u64, options, 1),
+            [from as u64],
+            "{what}: from {from}"
+        );
     }
     for at in -1..17 {
         let expected = TIMES.iter().position(|time| *time >= at);
-        let found = core.offset_for(OffsetSpec::Timestamp(Timestamp::from_millis(at))).unwrap();
-        assert_eq!(found.map(|found| found.offset), expected.map(|number| number as u64), "{what}: time {at}");
+        let found = core
+            .offset_for(OffsetSpec::Timestamp(Timestamp::from_millis(at)))
+            .unwrap();
+        assert_eq!(
+            found.map(|found| found.offset),
+            expected.map(|number| number as u64),
+            "{what}: time {at}"
+        );
     }
     let largest = core.offset_for(OffsetSpec::MaxTimestamp).unwrap();
-    assert_eq!(largest.map(|found| found.offset), Some(20), "{what}: the largest time");
+    assert_eq!(
+        largest.map(|found| found.offset),
+        Some(20),
+        "{what}: the largest time"
+    );
 }
 
 /// A log of each kind.
 fn all() -> [(&'static str, Left); 5] {
     // The indexes that a killed broker was writing have room for more entries.
     let mut killed_broker = Left::by_a_broker().killed_at(12);
-    let last = killed_broker.files.keys().rfind(|name| is_log(name)).unwrap().clone();
+    let last = killed_broker
+        .files
+        .keys()
+        .rfind(|name| is_log(name))
+        .unwrap()
+        .clone();
     for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
-        let index: &mut Vec<u8> = killed_broker.files.get_mut(&last.replace(file_name::LOG, suffix)).unwrap();
+        let index: &mut Vec<u8> = killed_broker
+            .files
+            .get_mut(&last.replace(file_name::LOG, suffix))
+            .unwrap();
         index.resize(index.len() + 24, 0);
     }
     // The digests speak of a shorter log, and the broker that appended to it left no other trace.
     let (ours, mut appended_to) = (Left::closed(OURS), Left::closed(STORED.len()));
-    appended_to.files.insert(file_name::INDEX_DIGESTS.to_owned(), ours.files[file_name::INDEX_DIGESTS].clone());
+    appended_to.files.insert(
+        file_name::INDEX_DIGESTS.to_owned(),
+        ours.files[file_name::INDEX_DIGESTS].clone(),
+    );
     [
         ("ours", Left::closed(STORED.len())),
         ("of a broker", Left::by_a_broker()),
-        ("of a killed process", Left::closed(STORED.len()).killed_at(12)),
+        (
+            "of a killed process",
+            Left::closed(STORED.len()).killed_at(12),
+        ),
         ("of a killed broker", killed_broker),
         ("appended to by a broker", appended_to),
     ]

@@ -17,7 +17,8 @@ fn leader_epochs_that_no_checkpoint_has_are_known_from_the_batches() {
     }
     let known = core.writer.lock().epochs.clone();
     assert_eq!(known.latest(), Some(5));
-    disk.remove_file(format!("{DIR}/{}", file_name::LEADER_EPOCHS).as_ref()).unwrap();
+    disk.remove_file(format!("{DIR}/{}", file_name::LEADER_EPOCHS).as_ref())
+        .unwrap();
     let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
     assert_eq!(core.writer.lock().epochs, known);
     append(&core, 1).unwrap();
@@ -32,7 +33,10 @@ fn a_scan_writes_the_indexes_that_it_makes() {
         append(&core, 1).unwrap();
     }
     let index = format!("{DIR}/00000000000000000000.index");
-    let bytes = || disk.metadata(index.as_ref()).map_or(0, |metadata| metadata.bytes);
+    let bytes = || {
+        disk.metadata(index.as_ref())
+            .map_or(0, |metadata| metadata.bytes)
+    };
     assert_eq!(bytes(), 0, "it is in memory as long as the segment grows");
     drop(PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap());
     assert!(bytes() > 0);
@@ -44,9 +48,13 @@ fn a_log_that_was_closed_keeps_its_records_without_its_indexes() {
     let core = created(&disk);
     append(&core, 3).unwrap();
     core.close(true).unwrap();
-    disk.remove_file(format!("{DIR}/00000000000000000000.index").as_ref()).unwrap();
+    disk.remove_file(format!("{DIR}/00000000000000000000.index").as_ref())
+        .unwrap();
     // There is no checkpoint that would show where the end was.
-    let spec = PartitionSpec { clean: true, ..spec(0, 0, i64::MAX) };
+    let spec = PartitionSpec {
+        clean: true,
+        ..spec(0, 0, i64::MAX)
+    };
     let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
     assert!(report.damage.is_none(), "{report:?}");
     assert_eq!((read(&core).unwrap().len(), core.log_end_offset()), (3, 3));
@@ -62,20 +70,43 @@ fn a_log_that_does_not_end_as_it_was_closed_is_scanned() {
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     let whole = file.bytes().unwrap();
     file.write_all_at(b"half a batch", whole).unwrap();
-    let spec = PartitionSpec { clean: true, ..spec(0, 3, i64::MAX) };
+    let spec = PartitionSpec {
+        clean: true,
+        ..spec(0, 3, i64::MAX)
+    };
     let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
-    assert_eq!((report.bytes_scanned, report.bytes_cut, file.bytes().unwrap()), (whole, 12, whole), "{report:?}");
+    assert_eq!(
+        (
+            report.bytes_scanned,
+            report.bytes_cut,
+            file.bytes().unwrap()
+        ),
+        (whole, 12, whole),
+        "{report:?}"
+    );
     assert_eq!(append(&core, 1).unwrap(), 3..4);
     assert_eq!(read(&core).unwrap().len(), 4);
 }
 
 #[test]
 fn damage_costs_no_batch_that_stands_behind_it() {
-    for (what, at) in [("a record", 70), ("the length", 8), ("the offset", 2), ("the magic", 16)] {
+    for (what, at) in [
+        ("a record", 70),
+        ("the length", 8),
+        ("the offset", 2),
+        ("the magic", 16),
+    ] {
         for damaged in 0..5 {
             let disk = FaultyDisk::failing_at(0);
             let settings = TopicSettings::unconfigured();
-            let core = PartitionCore::create(&context(&disk), &PartitionSpec { settings, ..spec(0, 0, i64::MAX) }).unwrap();
+            let core = PartitionCore::create(
+                &context(&disk),
+                &PartitionSpec {
+                    settings,
+                    ..spec(0, 0, i64::MAX)
+                },
+            )
+            .unwrap();
             for _ in 0..5 {
                 append(&core, 1).unwrap();
             }
@@ -88,9 +119,18 @@ fn damage_costs_no_batch_that_stands_behind_it() {
             while let Some(record) = reader.next_record().unwrap() {
                 left.push(record.offset());
             }
-            assert_eq!(left, (0..5).filter(|offset| *offset != damaged).collect::<Vec<_>>(), "{what} of {damaged}");
-            let lost: Vec<_> =
-                reader.take_skipped().into_iter().map(|damage| (damage.offsets.start, damage.offsets.end)).collect();
+            assert_eq!(
+                left,
+                (0..5)
+                    .filter(|offset| *offset != damaged)
+                    .collect::<Vec<_>>(),
+                "{what} of {damaged}"
+            );
+            let lost: Vec<_> = reader
+                .take_skipped()
+                .into_iter()
+                .map(|damage| (damage.offsets.start, damage.offsets.end))
+                .collect();
             assert_eq!(lost, [(damaged, damaged + 1)], "{what} of {damaged}");
         }
     }
@@ -108,8 +148,10 @@ fn every_batch_from_the_recovery_point_on_is_checked_though_an_index_leads_beyon
     let batches = u32::try_from(second.next_offset() - second.base_offset).unwrap();
     assert!(batches > 3 && second.is_sealed());
     let file = disk.open(second.log_path(), Access::Write).unwrap();
-    file.write_all_at(b"damage", u64::from(second.size() / batches + 65)).unwrap();
-    let (core, report) = PartitionCore::open(&context(&disk), &spec(0, second.base_offset + 1, i64::MAX)).unwrap();
+    file.write_all_at(b"damage", u64::from(second.size() / batches + 65))
+        .unwrap();
+    let (core, report) =
+        PartitionCore::open(&context(&disk), &spec(0, second.base_offset + 1, i64::MAX)).unwrap();
     assert_eq!(core.log_end_offset(), second.base_offset + 1, "{report:?}");
     assert!(!report.kept.is_empty(), "{report:?}");
 }
@@ -121,7 +163,14 @@ fn a_partition_that_cannot_be_opened_says_why_and_touches_nothing() {
     let core = PartitionCore::unavailable(&context(&disk), &spec(7, 9, i64::MAX), why());
     assert!(matches!(append(&core, 1), Err(Error::UnknownPartition(_))));
     assert!(matches!(read(&core), Err(Error::UnknownPartition(_))));
-    assert_eq!((core.log_start_offset(), core.log_end_offset(), core.first_base_offset()), (0, 0, 0));
+    assert_eq!(
+        (
+            core.log_start_offset(),
+            core.log_end_offset(),
+            core.first_base_offset()
+        ),
+        (0, 0, 0)
+    );
     assert!(core.is_damaged(), "what was found on the disk is why");
     assert!(core.close(true).is_ok());
     assert!(disk.list(DIR.as_ref()).is_err(), "there is no directory");
@@ -131,7 +180,10 @@ fn a_partition_that_cannot_be_opened_says_why_and_touches_nothing() {
 fn sealed_files_are_mapped_where_the_log_says_so_but_not_to_recover_them() {
     for read_mode in [ReadMode::Map, ReadMode::Copy] {
         let disk = RecordingDisk::over(MemoryDisk::new());
-        let context = Arc::new(PartitionContext { read_mode, ..PartitionContext::for_tests(disk.clone()) });
+        let context = Arc::new(PartitionContext {
+            read_mode,
+            ..PartitionContext::for_tests(disk.clone())
+        });
         let core = PartitionCore::create(&context, &spec(0, 0, i64::MAX)).unwrap();
         for _ in 0..20 {
             append(&core, 1).unwrap();
@@ -152,14 +204,24 @@ fn only_a_log_that_was_closed_is_flushed_up_to_its_end() {
     core.close(true).unwrap();
     let read_only = reading(&disk);
     for (clean, recovery_point) in [(true, 3), (false, 1)] {
-        let spec = PartitionSpec { clean, ..spec(0, 1, i64::MAX) };
+        let spec = PartitionSpec {
+            clean,
+            ..spec(0, 1, i64::MAX)
+        };
         let (core, _) = PartitionCore::open(&read_only, &spec).unwrap();
-        assert_eq!((core.recovery_point(), core.log_end_offset()), (recovery_point, 3));
+        assert_eq!(
+            (core.recovery_point(), core.log_end_offset()),
+            (recovery_point, 3)
+        );
     }
     // What is behind its end was not there when it was closed.
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
-    file.write_all_at(b"half a batch", file.bytes().unwrap()).unwrap();
-    let spec = PartitionSpec { clean: true, ..spec(0, 1, i64::MAX) };
+    file.write_all_at(b"half a batch", file.bytes().unwrap())
+        .unwrap();
+    let spec = PartitionSpec {
+        clean: true,
+        ..spec(0, 1, i64::MAX)
+    };
     let (core, _) = PartitionCore::open(&context(&disk), &spec).unwrap();
     assert_eq!((core.recovery_point(), core.log_end_offset()), (1, 3));
 }
@@ -178,12 +240,22 @@ fn a_batch_too_far_from_the_base_of_its_segment_is_kept_and_the_next_one_begins_
     let last = BASE + u64::from(i32::MAX.unsigned_abs());
     for (offset, segments) in [(last - 1, 1), (last, 2), (last + 1, 2)] {
         let disk = FaultyDisk::failing_at(0);
-        let spec = PartitionSpec { is_dense: false, ..spec(BASE, 0, i64::MAX) };
+        let spec = PartitionSpec {
+            is_dense: false,
+            ..spec(BASE, 0, i64::MAX)
+        };
         drop(PartitionCore::create(&context(&disk), &spec).unwrap());
         let path = format!("{DIR}/{}", file_name::segment_file(BASE, file_name::LOG));
-        disk.open(path.as_ref(), Access::Write).unwrap().write_all_at(&lone_batch(offset), 0).unwrap();
+        disk.open(path.as_ref(), Access::Write)
+            .unwrap()
+            .write_all_at(&lone_batch(offset), 0)
+            .unwrap();
         let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
-        assert_eq!((core.log_end_offset(), report.bytes_cut), (offset + 1, 0), "{offset}: {report:?}");
+        assert_eq!(
+            (core.log_end_offset(), report.bytes_cut),
+            (offset + 1, 0),
+            "{offset}: {report:?}"
+        );
         append(&core, 1).unwrap();
         assert_eq!(core.segments().snapshot().len(), segments, "{offset}");
     }

@@ -1,4 +1,5 @@
-//! A reader whose next offset is deleted reports it and never passes over it, however it reads and wherever it is.
+//! A reader whose next offset is deleted reports it and never passes over it, however it reads and
+//! wherever it is.
 
 use std::ops::Bound;
 use std::thread;
@@ -14,7 +15,10 @@ const COUNT: u64 = 20;
 /// A partition of several segments with a batch of one record at each offset.
 fn filled(read_mode: ReadMode) -> (MemoryDisk, Arc<PartitionCore>) {
     let disk = MemoryDisk::new();
-    let context = PartitionContext { read_mode, ..PartitionContext::for_tests(disk.clone()) };
+    let context = PartitionContext {
+        read_mode,
+        ..PartitionContext::for_tests(disk.clone())
+    };
     let core = PartitionCore::create(&Arc::new(context), &spec(0, 0, i64::MAX)).unwrap();
     append(&core, COUNT);
     assert!(core.segments().snapshot().len() > 3);
@@ -24,7 +28,11 @@ fn filled(read_mode: ReadMode) -> (MemoryDisk, Arc<PartitionCore>) {
 
 fn append(core: &PartitionCore, count: u64) {
     for _ in 0..count {
-        core.append(Durability::Os, [Record::new(format!("value {}", core.log_end_offset()))]).unwrap();
+        core.append(
+            Durability::Os,
+            [Record::new(format!("value {}", core.log_end_offset()))],
+        )
+        .unwrap();
     }
 }
 
@@ -34,15 +42,28 @@ fn delete(core: &PartitionCore, before: u64) {
 
 fn reader(core: &Arc<PartitionCore>, from: Option<u64>, options: &ReadOptions) -> Reader {
     let start = from.map_or(Bound::Unbounded, Bound::Included);
-    Reader::new(core, KeepOpen::nothing(), &(start, Bound::Unbounded), options.clone()).unwrap()
+    Reader::new(
+        core,
+        KeepOpen::nothing(),
+        &(start, Bound::Unbounded),
+        options.clone(),
+    )
+    .unwrap()
 }
 
 /// One step of a reader: the offset of the next record, or of the first record of the next batch.
 type Step = fn(&mut Reader) -> Result<Option<u64>>;
 
 const STEPS: [(&str, Step); 2] = [
-    ("record by record", |reader| Ok(reader.next_record()?.map(|record| record.offset()))),
-    ("batch by batch", |reader| Ok(reader.next().transpose()?.map(|batch| batch.offsets().start))),
+    ("record by record", |reader| {
+        Ok(reader.next_record()?.map(|record| record.offset()))
+    }),
+    ("batch by batch", |reader| {
+        Ok(reader
+            .next()
+            .transpose()?
+            .map(|batch| batch.offsets().start))
+    }),
 ];
 
 /// Calls `check` for every way of reading, with what it is called.
@@ -50,14 +71,22 @@ fn each_way(check: impl Fn(&str, ReadMode, &ReadOptions, Step)) {
     let all = [
         ("read", ReadOptions::new()),
         ("follow", ReadOptions::new().wait(true)),
-        ("committed", ReadOptions::new().isolation(Isolation::ReadCommitted)),
+        (
+            "committed",
+            ReadOptions::new().isolation(Isolation::ReadCommitted),
+        ),
         ("unsynced", ReadOptions::new().unsynced(true)),
         ("around damage", ReadOptions::new().skip_corrupt(true)),
     ];
     for read_mode in [ReadMode::Map, ReadMode::Copy] {
         for (kind, options) in &all {
             for (by, step) in STEPS {
-                check(&format!("{kind}, {by}, {read_mode:?}"), read_mode, options, step);
+                check(
+                    &format!("{kind}, {by}, {read_mode:?}"),
+                    read_mode,
+                    options,
+                    step,
+                );
             }
         }
     }
@@ -66,23 +95,44 @@ fn each_way(check: impl Fn(&str, ReadMode, &ReadOptions, Step)) {
 /// The reader reports that `requested` is gone, and is at its end then.
 fn assert_reports(what: &str, reader: &mut Reader, step: Step, requested: u64, log_start: u64) {
     match step(reader) {
-        Err(Error::OffsetOutOfRange { requested: offset, log_start: start, .. }) => {
+        Err(Error::OffsetOutOfRange {
+            requested: offset,
+            log_start: start,
+            ..
+        }) => {
             assert_eq!((offset, start), (requested, log_start), "{what}");
         }
         other => panic!("{what}: {other:?}"),
     }
     assert_eq!(step(reader).unwrap(), None, "{what}: it reports that once");
-    assert_eq!(reader.next_offset(), log_start, "{what}: a new reader can continue there");
+    assert_eq!(
+        reader.next_offset(),
+        log_start,
+        "{what}: a new reader can continue there"
+    );
 }
 
 #[test]
 fn a_start_that_is_deleted_before_the_first_record_is_reported() {
     each_way(|what, read_mode, options, step| {
-        for (from, log_start) in [(0, 1), (0, 7), (3, 4), (3, COUNT - 1), (3, COUNT), (COUNT - 1, COUNT)] {
+        for (from, log_start) in [
+            (0, 1),
+            (0, 7),
+            (3, 4),
+            (3, COUNT - 1),
+            (3, COUNT),
+            (COUNT - 1, COUNT),
+        ] {
             let (_, core) = filled(read_mode);
             let mut reader = reader(&core, Some(from), options);
             delete(&core, log_start);
-            assert_reports(&format!("{what}, {from}.. below {log_start}"), &mut reader, step, from, log_start);
+            assert_reports(
+                &format!("{what}, {from}.. below {log_start}"),
+                &mut reader,
+                step,
+                from,
+                log_start,
+            );
         }
     });
 }
@@ -103,7 +153,11 @@ fn a_range_without_a_start_begins_at_the_log_start_of_its_first_batch() {
         append(&core, 1);
         delete(&core, COUNT + 1);
         append(&core, 1);
-        assert_eq!(step(&mut reader).unwrap(), Some(COUNT + 1), "{what}: it has not returned anything yet");
+        assert_eq!(
+            step(&mut reader).unwrap(),
+            Some(COUNT + 1),
+            "{what}: it has not returned anything yet"
+        );
     });
 }
 
@@ -122,7 +176,13 @@ fn a_next_offset_that_is_deleted_while_a_reader_is_on_its_way_is_reported() {
                         assert_eq!(step(&mut reader).unwrap(), Some(offset), "{what}");
                     }
                     delete(&core, log_start);
-                    assert_reports(&format!("{what}, at {next} below {log_start}"), &mut reader, step, next, log_start);
+                    assert_reports(
+                        &format!("{what}, at {next} below {log_start}"),
+                        &mut reader,
+                        step,
+                        next,
+                        log_start,
+                    );
                 }
             }
         }
@@ -140,7 +200,11 @@ fn a_deletion_up_to_the_next_offset_costs_a_reader_nothing() {
             }
             delete(&core, next);
             for offset in next..COUNT {
-                assert_eq!(step(&mut reader).unwrap(), Some(offset), "{what}, after a deletion before {next}");
+                assert_eq!(
+                    step(&mut reader).unwrap(),
+                    Some(offset),
+                    "{what}, after a deletion before {next}"
+                );
             }
         }
     });
@@ -162,10 +226,14 @@ fn a_batch_that_was_returned_stays_readable_and_the_rest_of_one_begins_at_the_lo
     let disk = MemoryDisk::new();
     let core = created(&disk);
     for _ in 0..3 {
-        core.append(Durability::Os, ["a", "b", "c", "d"].map(Record::new)).unwrap();
+        core.append(Durability::Os, ["a", "b", "c", "d"].map(Record::new))
+            .unwrap();
     }
     let mut on_its_way = reader(&core, Some(0), &ReadOptions::new());
-    let (mut inside, mut from_start) = (reader(&core, Some(2), &ReadOptions::new()), reader(&core, None, &ReadOptions::new()));
+    let (mut inside, mut from_start) = (
+        reader(&core, Some(2), &ReadOptions::new()),
+        reader(&core, None, &ReadOptions::new()),
+    );
     assert_eq!(on_its_way.next_record().unwrap().unwrap().offset(), 0);
     delete(&core, 6);
     for offset in 1..4 {
@@ -201,7 +269,11 @@ fn a_read_only_reader_reports_what_the_writer_has_deleted() {
             let (disk, core) = filled(ReadMode::Map);
             let boundary = core.segments().snapshot()[1].base_offset;
             let third = core.segments().snapshot()[2].base_offset;
-            let open = || PartitionCore::open_beside(&reading(&disk), &spec(0, COUNT, i64::MAX)).unwrap().0;
+            let open = || {
+                PartitionCore::open_beside(&reading(&disk), &spec(0, COUNT, i64::MAX))
+                    .unwrap()
+                    .0
+            };
             let (before, after_some, unbounded) = (open(), open(), open());
             let mut unread = reader(&before, Some(1), &options);
             let mut on_its_way = reader(&after_some, Some(0), &options);
@@ -213,12 +285,20 @@ fn a_read_only_reader_reports_what_the_writer_has_deleted() {
             assert_reports(&what, &mut unread, step, 1, third);
             assert_reports(&what, &mut on_its_way, step, boundary, third);
             assert_eq!(step(&mut from_start).unwrap(), Some(third), "{what}");
-            assert_eq!(before.offset_for(OffsetSpec::Earliest).unwrap().unwrap().offset, third);
+            assert_eq!(
+                before
+                    .offset_for(OffsetSpec::Earliest)
+                    .unwrap()
+                    .unwrap()
+                    .offset,
+                third
+            );
         }
     }
 }
 
-/// Reads as fast as it can while another thread appends and deletes: what it returns has no gap that it does not report.
+/// Reads as fast as it can while another thread appends and deletes: what it returns has no gap
+/// that it does not report.
 #[test]
 fn a_reader_alongside_deletions_returns_every_record_or_reports_its_loss() {
     for (by, step) in STEPS {
@@ -235,17 +315,28 @@ fn a_reader_alongside_deletions_returns_every_record_or_reports_its_loss() {
             });
             let (mut next, mut losses) = (None, 0);
             while !is_over.load(Ordering::Acquire) {
-                let range = (next.map_or(Bound::Unbounded, Bound::Included), Bound::Unbounded);
+                let range = (
+                    next.map_or(Bound::Unbounded, Bound::Included),
+                    Bound::Unbounded,
+                );
                 let made = Reader::new(&core, KeepOpen::nothing(), &range, ReadOptions::new());
                 let read = made.and_then(|mut reader| {
                     while let Some(offset) = step(&mut reader)? {
-                        assert_eq!(next.replace(offset + 1).unwrap_or(offset), offset, "{by}: nothing is passed over");
+                        assert_eq!(
+                            next.replace(offset + 1).unwrap_or(offset),
+                            offset,
+                            "{by}: nothing is passed over"
+                        );
                     }
                     Ok(())
                 });
                 match read {
                     Ok(()) => {}
-                    Err(Error::OffsetOutOfRange { requested, log_start, .. }) if requested < log_start => {
+                    Err(Error::OffsetOutOfRange {
+                        requested,
+                        log_start,
+                        ..
+                    }) if requested < log_start => {
                         assert_eq!(next, Some(requested), "{by}");
                         (next, losses) = (None, losses + 1);
                     }

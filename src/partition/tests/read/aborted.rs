@@ -1,4 +1,5 @@
-//! Aborted transactions: next to a broker that goes on writing, behind damage, and in a log that is cut.
+//! Aborted transactions: next to a broker that goes on writing, behind damage, and in a log that is
+//! cut.
 
 use crate::format::index_entry::AbortedTransaction;
 use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Commit, Data, Plain};
@@ -10,8 +11,16 @@ use crate::storage::{MemoryDisk, read_file};
 const TRANSACTION_INDEX: &str = "/data/t-0/00000000000000000000.txnindex";
 
 fn large(recovery_point: u64) -> PartitionSpec {
-    let settings = TopicSettings { segment_bytes: 1 << 20, index_interval_bytes: 80, ..TopicSettings::unconfigured() };
-    PartitionSpec { settings, broker_since: true, ..spec(0, recovery_point, i64::MAX) }
+    let settings = TopicSettings {
+        segment_bytes: 1 << 20,
+        index_interval_bytes: 80,
+        ..TopicSettings::unconfigured()
+    };
+    PartitionSpec {
+        settings,
+        broker_since: true,
+        ..spec(0, recovery_point, i64::MAX)
+    }
 }
 
 /// A log of these batches in one segment, scanned.
@@ -25,7 +34,9 @@ fn log_of(disk: &MemoryDisk, batches: &[Stored]) -> Arc<PartitionCore> {
 }
 
 fn read_committed(core: &Arc<PartitionCore>) -> Reader {
-    let options = ReadOptions::new().isolation(Isolation::ReadCommitted).skip_corrupt(true);
+    let options = ReadOptions::new()
+        .isolation(Isolation::ReadCommitted)
+        .skip_corrupt(true);
     Reader::new(core, KeepOpen::nothing(), &(..), options).unwrap()
 }
 
@@ -58,7 +69,11 @@ fn a_reader_learns_of_transactions_that_are_aborted_later() {
         }
         assert_eq!(offsets(&mut reader), expected);
     }
-    assert_eq!(offsets(&mut read_committed(&beside)), [2, 8, 9, 13], "from the start");
+    assert_eq!(
+        offsets(&mut read_committed(&beside)),
+        [2, 8, 9, 13],
+        "from the start"
+    );
 }
 
 /// A walk for aborted transactions ended where the first batch was damaged.
@@ -76,9 +91,16 @@ fn damage_hides_no_transaction_that_was_aborted_after_it() {
         if !has_index {
             disk.remove_file(TRANSACTION_INDEX.as_ref()).unwrap();
         }
-        let spec = PartitionSpec { clean: true, ..large(6) };
+        let spec = PartitionSpec {
+            clean: true,
+            ..large(6)
+        };
         let (core, _) = PartitionCore::open(&context(&disk), &spec).unwrap();
-        assert_eq!(offsets(&mut read_committed(&core)), [5], "has an index: {has_index}");
+        assert_eq!(
+            offsets(&mut read_committed(&core)),
+            [5],
+            "has an index: {has_index}"
+        );
     }
 }
 
@@ -86,17 +108,37 @@ fn damage_hides_no_transaction_that_was_aborted_after_it() {
 #[test]
 fn a_damaged_marker_still_ends_its_transaction() {
     let disk = MemoryDisk::new();
-    let core = log_of(&disk, &[Data(7), Abort(7), Data(7), Commit(7), Data(7), Abort(7), Plain]);
+    let core = log_of(
+        &disk,
+        &[
+            Data(7),
+            Abort(7),
+            Data(7),
+            Commit(7),
+            Data(7),
+            Abort(7),
+            Plain,
+        ],
+    );
     core.close(true).unwrap();
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     let log = read_file(&disk, LOG.as_ref(), 1 << 20).unwrap();
     let marker = 12 + usize::try_from(u32::from_be_bytes(log[8..12].try_into().unwrap())).unwrap();
-    file.write_all_at(&[log[marker + 60] ^ 1], marker as u64 + 60).unwrap();
-    let (core, _) = PartitionCore::open(&context(&disk), &PartitionSpec { clean: true, ..large(7) }).unwrap();
+    file.write_all_at(&[log[marker + 60] ^ 1], marker as u64 + 60)
+        .unwrap();
+    let (core, _) = PartitionCore::open(
+        &context(&disk),
+        &PartitionSpec {
+            clean: true,
+            ..large(7)
+        },
+    )
+    .unwrap();
     assert_eq!(offsets(&mut read_committed(&core)), [2, 6]);
 }
 
-/// The index of a segment that is cut was removed, and a broker that takes the log back believes that it had no entries.
+/// The index of a segment that is cut was removed, and a broker that takes the log back believes
+/// that it had no entries.
 #[test]
 fn a_log_that_is_cut_keeps_the_transaction_index_of_what_is_left() {
     let disk = MemoryDisk::new();
@@ -109,7 +151,12 @@ fn a_log_that_is_cut_keeps_the_transaction_index_of_what_is_left() {
     };
     let stored = || read_file(&disk, TRANSACTION_INDEX.as_ref(), 1 << 20).ok();
     let bytes = |transactions: &[AbortedTransaction]| {
-        Some(transactions.iter().flat_map(|transaction| transaction.encode()).collect::<Vec<u8>>())
+        Some(
+            transactions
+                .iter()
+                .flat_map(|transaction| transaction.encode())
+                .collect::<Vec<u8>>(),
+        )
     };
     assert_eq!(stored(), bytes(&[of(7, 0), of(8, 3)]));
     for (end, left) in [(5, Some(2)), (4, Some(1)), (2, Some(1)), (1, None)] {

@@ -1,5 +1,5 @@
-//! Offsets by time: of what is there at the end of a look-up, by an index that is held against the batches, and without reading
-//! more than it takes.
+//! Offsets by time: of what is there at the end of a look-up, by an index that is held against the
+//! batches, and without reading more than it takes.
 
 use crate::config::Compression;
 use crate::format::batch::{BatchBuilder, BatchHeader, emptied, stamp};
@@ -9,16 +9,35 @@ use crate::storage::{Access, MemoryDisk};
 
 const BATCH_BYTES: usize = 20_000;
 
-fn create(disk: &(impl Storage + Clone), log_start: u64, index_interval_bytes: u32) -> Arc<PartitionCore> {
-    let settings = TopicSettings { segment_bytes: 100 << 20, index_interval_bytes, ..TopicSettings::unconfigured() };
-    PartitionCore::create(&context(disk), &PartitionSpec { settings, ..spec(log_start, 0, i64::MAX) }).unwrap()
+fn create(
+    disk: &(impl Storage + Clone),
+    log_start: u64,
+    index_interval_bytes: u32,
+) -> Arc<PartitionCore> {
+    let settings = TopicSettings {
+        segment_bytes: 100 << 20,
+        index_interval_bytes,
+        ..TopicSettings::unconfigured()
+    };
+    PartitionCore::create(
+        &context(disk),
+        &PartitionSpec {
+            settings,
+            ..spec(log_start, 0, i64::MAX)
+        },
+    )
+    .unwrap()
 }
 
 /// A batch of one record of each of these times.
 fn append_at(core: &PartitionCore, times: impl IntoIterator<Item = i64>, value_bytes: usize) {
     let value = "v".repeat(value_bytes);
     for time in times {
-        core.append(Durability::Os, [Record::new(&value).timestamp(Timestamp::from_millis(time))]).unwrap();
+        core.append(
+            Durability::Os,
+            [Record::new(&value).timestamp(Timestamp::from_millis(time))],
+        )
+        .unwrap();
     }
 }
 
@@ -50,9 +69,16 @@ fn of_batches(batches: &[Vec<u8>]) -> Arc<PartitionCore> {
     drop(created(&disk));
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(&batches.concat(), 0).unwrap();
-    let spec = PartitionSpec { is_dense: false, settings: TopicSettings::unconfigured(), ..spec(0, 0, i64::MAX) };
+    let spec = PartitionSpec {
+        is_dense: false,
+        settings: TopicSettings::unconfigured(),
+        ..spec(0, 0, i64::MAX)
+    };
     let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
-    assert!(report.damage.is_none() && report.bytes_cut == 0, "{report:?}");
+    assert!(
+        report.damage.is_none() && report.bytes_cut == 0,
+        "{report:?}"
+    );
     core
 }
 
@@ -63,7 +89,10 @@ fn a_look_up_does_not_walk_through_the_segment() {
     let core = create(&disk, START, 80);
     append_at(&core, 0..250, BATCH_BYTES);
     assert_eq!(find_at(&core, 240), Some((START + 240, 240)));
-    assert_eq!(find(&core, OffsetSpec::MaxTimestamp), Some((START + 249, 249)));
+    assert_eq!(
+        find(&core, OffsetSpec::MaxTimestamp),
+        Some((START + 249, 249))
+    );
     assert!(disk.largest_read() <= 256 << 10, "{}", disk.largest_read());
 }
 
@@ -73,7 +102,12 @@ fn a_time_entry_that_does_not_fit_its_batch_is_not_believed() {
     let core = create(&disk, 0, 200);
     append_at(&core, (0..40).map(|number| 10 * number), 10);
     core.close(true).unwrap();
-    let file = disk.open(format!("{DIR}/00000000000000000000.timeindex").as_ref(), Access::Write).unwrap();
+    let file = disk
+        .open(
+            format!("{DIR}/00000000000000000000.timeindex").as_ref(),
+            Access::Write,
+        )
+        .unwrap();
     // Of the third entry: its time, and the offset of the batch that has it.
     let mut entry = [0; 12];
     file.read_at(&mut entry, 24).unwrap();
@@ -81,23 +115,44 @@ fn a_time_entry_that_does_not_fit_its_batch_is_not_believed() {
     let offset = u32::from_be_bytes(*entry.last_chunk().unwrap());
     assert_eq!(time, 10 * i64::from(offset));
     file.write_all_at(&(offset + 1).to_be_bytes(), 32).unwrap();
-    let settings = TopicSettings { segment_bytes: 100 << 20, index_interval_bytes: 200, ..TopicSettings::unconfigured() };
-    let spec = PartitionSpec { clean: true, settings, ..spec(0, 40, i64::MAX) };
+    let settings = TopicSettings {
+        segment_bytes: 100 << 20,
+        index_interval_bytes: 200,
+        ..TopicSettings::unconfigured()
+    };
+    let spec = PartitionSpec {
+        clean: true,
+        settings,
+        ..spec(0, 40, i64::MAX)
+    };
     let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
-    assert_eq!((report.indexes_rebuilt, report.bytes_scanned), (0, 0), "{report:?}");
-    assert_eq!(find_at(&core, time + 10), Some((u64::from(offset) + 1, time + 10)));
+    assert_eq!(
+        (report.indexes_rebuilt, report.bytes_scanned),
+        (0, 0),
+        "{report:?}"
+    );
+    assert_eq!(
+        find_at(&core, time + 10),
+        Some((u64::from(offset) + 1, time + 10))
+    );
 }
 
 #[test]
 fn an_emptied_batch_has_no_largest_time_and_of_equal_ones_the_first_counts() {
-    let core =
-        of_batches(&[batch(0, 40, false), batch(1, 100, true), batch(2, 50, false), batch(3, 50, false), batch(4, 30, false)]);
+    let core = of_batches(&[
+        batch(0, 40, false),
+        batch(1, 100, true),
+        batch(2, 50, false),
+        batch(3, 50, false),
+        batch(4, 30, false),
+    ]);
     assert_eq!(find(&core, OffsetSpec::MaxTimestamp), Some((2, 50)));
     core.delete_records_before(4).unwrap();
     assert_eq!(find(&core, OffsetSpec::MaxTimestamp), Some((4, 30)));
 }
 
-/// At each of the next calls the log is cut, at the last of `ends` first, and a record of time 100 comes behind it.
+/// At each of the next calls the log is cut, at the last of `ends` first, and a record of time 100
+/// comes behind it.
 fn cut_at_each_call(disk: &RecordingDisk, core: &Arc<PartitionCore>, mut ends: Vec<u64>) {
     let (next, core) = (disk.clone(), Arc::clone(core));
     disk.before_call(0, move || {
@@ -135,7 +190,11 @@ fn a_look_up_tells_of_what_took_the_place_of_records_that_were_cut() {
             append_at(&other, 1_003..1_080, BATCH_BYTES);
         });
         let found = find_at(&core, 50);
-        let expected = if disk.is_pending() { (50, 50) } else { (3, 1_003) };
+        let expected = if disk.is_pending() {
+            (50, 50)
+        } else {
+            (3, 1_003)
+        };
         assert_eq!(found, Some(expected), "cut at call {number}");
         cut += usize::from(!disk.is_pending());
     }
@@ -150,7 +209,10 @@ fn a_segment_without_times_has_no_first_and_no_largest_one() {
     assert_eq!(core.confirmed_max_timestamp(0).unwrap(), None);
     append_at(&core, [0], 10);
     assert_eq!(core.first_timestamp(&active).unwrap(), 0);
-    assert_eq!(core.confirmed_max_timestamp(0).unwrap(), Some(Timestamp::from_millis(0)));
+    assert_eq!(
+        core.confirmed_max_timestamp(0).unwrap(),
+        Some(Timestamp::from_millis(0))
+    );
 }
 
 #[test]
@@ -159,7 +221,10 @@ fn the_largest_time_of_a_sealed_segment_is_told_again() {
     append_at(&core, [7, 30, 20, 0, 0, 0, 0, 0, 0, 0], 10);
     assert!(core.segments().snapshot()[0].is_sealed());
     for _ in 0..2 {
-        assert_eq!(core.confirmed_max_timestamp(0).unwrap(), Some(Timestamp::from_millis(30)));
+        assert_eq!(
+            core.confirmed_max_timestamp(0).unwrap(),
+            Some(Timestamp::from_millis(30))
+        );
     }
 }
 
@@ -170,13 +235,19 @@ fn each_segment_has_its_own_time_of_change() {
     let segments = core.segments().snapshot();
     let times = (1..).map(|number| Timestamp::from_millis(1_000 * number));
     for (segment, time) in segments.iter().zip(times.clone()) {
-        disk.open(segment.log_path(), Access::Write).unwrap().set_modified(time).unwrap();
+        disk.open(segment.log_path(), Access::Write)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
     }
     assert!(segments.len() > 2);
     for (segment, time) in segments.iter().zip(times) {
         assert_eq!(core.segment_modified(segment.base_offset).unwrap(), time);
     }
-    assert!(matches!(core.segment_modified(1), Err(Error::OffsetOutOfRange { requested: 1, .. })));
+    assert!(matches!(
+        core.segment_modified(1),
+        Err(Error::OffsetOutOfRange { requested: 1, .. })
+    ));
 }
 
 #[test]

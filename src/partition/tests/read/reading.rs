@@ -1,4 +1,5 @@
-//! What a reader is told where a file has gone, the device fails, or batches are damaged, and what it gets behind them.
+//! What a reader is told where a file has gone, the device fails, or batches are damaged, and what
+//! it gets behind them.
 
 use crate::partition::tests::write::appending::lone_batch;
 use crate::partition::tests::*;
@@ -9,7 +10,10 @@ fn opened(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     let core = written(disk, 0, 20);
     core.close(true).unwrap();
     drop(core);
-    let spec = PartitionSpec { clean: true, ..spec(0, 20, i64::MAX) };
+    let spec = PartitionSpec {
+        clean: true,
+        ..spec(0, 20, i64::MAX)
+    };
     let (core, report) = PartitionCore::open(&context(disk), &spec).unwrap();
     let segments = core.segments().snapshot();
     assert!(report.damage.is_none() && segments.len() > 3);
@@ -25,7 +29,10 @@ fn a_file_that_nobody_here_deleted_is_named() {
     disk.remove_file(segment.log_path()).unwrap();
     let check = |error: Error| match error {
         Error::Io { source, path, .. } => {
-            assert_eq!((source.kind(), &*path), (io::ErrorKind::NotFound, segment.log_path()));
+            assert_eq!(
+                (source.kind(), &*path),
+                (io::ErrorKind::NotFound, segment.log_path())
+            );
         }
         error => panic!("{error}"),
     };
@@ -35,7 +42,10 @@ fn a_file_that_nobody_here_deleted_is_named() {
 
 #[test]
 fn a_device_that_fails_is_told_and_nothing_is_tried_behind_it() {
-    for look in [|core: &Arc<PartitionCore>| core.seek(9).map(drop), |core: &Arc<PartitionCore>| read(core).map(drop)] {
+    for look in [
+        |core: &Arc<PartitionCore>| core.seek(9).map(drop),
+        |core: &Arc<PartitionCore>| read(core).map(drop),
+    ] {
         for call in 0.. {
             let disk = SimulatedDisk::new(1);
             let core = opened(&disk);
@@ -54,20 +64,37 @@ fn a_device_that_fails_is_told_and_nothing_is_tried_behind_it() {
 }
 
 /// A partition of one segment with these records, each in a batch of its own, and its file.
-fn of_records<'a>(disk: &MemoryDisk, records: impl IntoIterator<Item = Record<'a>>) -> (Arc<PartitionCore>, Vec<u8>) {
+fn of_records<'a>(
+    disk: &MemoryDisk,
+    records: impl IntoIterator<Item = Record<'a>>,
+) -> (Arc<PartitionCore>, Vec<u8>) {
     let settings = TopicSettings::unconfigured();
-    let core = PartitionCore::create(&context(disk), &PartitionSpec { settings, ..spec(0, 0, i64::MAX) }).unwrap();
+    let core = PartitionCore::create(
+        &context(disk),
+        &PartitionSpec {
+            settings,
+            ..spec(0, 0, i64::MAX)
+        },
+    )
+    .unwrap();
     for record in records {
         core.append(Durability::Os, [record]).unwrap();
     }
     let mut bytes = vec![0; usize::try_from(core.log_bytes()).unwrap()];
-    let read = disk.open(LOG.as_ref(), Access::Read).unwrap().read_at(&mut bytes, 0).unwrap();
+    let read = disk
+        .open(LOG.as_ref(), Access::Read)
+        .unwrap()
+        .read_at(&mut bytes, 0)
+        .unwrap();
     assert_eq!(read, bytes.len());
     (core, bytes)
 }
 
 fn overwrite(disk: &MemoryDisk, position: usize) {
-    disk.open(LOG.as_ref(), Access::Write).unwrap().write_all_at(&[0xee], position as u64).unwrap();
+    disk.open(LOG.as_ref(), Access::Write)
+        .unwrap()
+        .write_all_at(&[0xee], position as u64)
+        .unwrap();
 }
 
 /// The offsets that a reader gets who passes over damage, and those that it is told are lost.
@@ -78,7 +105,14 @@ fn read_around(core: &Arc<PartitionCore>) -> (Vec<u64>, Vec<(u64, u64)>) {
     while let Some(record) = reader.next_record().unwrap() {
         offsets.push(record.offset());
     }
-    (offsets, reader.take_skipped().into_iter().map(|damage| (damage.offsets.start, damage.offsets.end)).collect())
+    (
+        offsets,
+        reader
+            .take_skipped()
+            .into_iter()
+            .map(|damage| (damage.offsets.start, damage.offsets.end))
+            .collect(),
+    )
 }
 
 #[test]
@@ -90,8 +124,15 @@ fn batches_in_the_value_of_a_damaged_record_are_none_of_the_log() {
             number => Record::new(format!("value {number}")),
         };
         let (core, bytes) = of_records(&disk, (0..5).map(record));
-        let key = bytes.windows(7).position(|window| window == b"outside").unwrap();
+        let key = bytes
+            .windows(7)
+            .position(|window| window == b"outside")
+            .unwrap();
         overwrite(&disk, key);
-        assert_eq!(read_around(&core), (vec![0, 1, 3, 4], vec![(2, 3)]), "{first}");
+        assert_eq!(
+            read_around(&core),
+            (vec![0, 1, 3, 4], vec![(2, 3)]),
+            "{first}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Offsets by time, compared with a plain list: whatever the times are, and however the log was appended to, deleted from, cut
-//! and opened again.
+//! Offsets by time, compared with a plain list: whatever the times are, and however the log was
+//! appended to, deleted from, cut and opened again.
 
 use proptest::prelude::*;
 
@@ -26,7 +26,10 @@ pub(in crate::partition::tests) fn stored_batch(
     for (number, time) in (0..).zip(times) {
         record::encode(&mut bytes, time - base_timestamp, number, record).unwrap();
     }
-    let (record_count, max_timestamp) = (u32::try_from(times.len()).unwrap(), *times.iter().max().unwrap());
+    let (record_count, max_timestamp) = (
+        u32::try_from(times.len()).unwrap(),
+        *times.iter().max().unwrap(),
+    );
     let header = BatchHeader {
         base_offset: 0,
         last_offset: u64::from(record_count) - 1,
@@ -44,7 +47,12 @@ pub(in crate::partition::tests) fn stored_batch(
         record_count,
     };
     header.write(&mut bytes);
-    EncodedBatch { bytes, record_count, max_timestamp, producer: None }
+    EncodedBatch {
+        bytes,
+        record_count,
+        max_timestamp,
+        producer: None,
+    }
 }
 
 /// How a log is left and opened again.
@@ -68,8 +76,14 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let reopenings =
-        [Reopening::Closed, Reopening::Killed, Reopening::Flushed, Reopening::Undigested, Reopening::Padded].to_vec();
+    let reopenings = [
+        Reopening::Closed,
+        Reopening::Killed,
+        Reopening::Flushed,
+        Reopening::Undigested,
+        Reopening::Padded,
+    ]
+    .to_vec();
     let step = prop_oneof![
         8 => prop::collection::vec(-1_i64..4, 1..4).prop_map(Step::Append),
         1 => any::<prop::sample::Index>().prop_map(Step::Delete),
@@ -91,14 +105,29 @@ struct Model {
 impl Model {
     fn new(segment_bytes: u32, index_interval_bytes: u32) -> Self {
         let disk = MemoryDisk::new();
-        let settings = TopicSettings { segment_bytes, index_interval_bytes, ..TopicSettings::unconfigured() };
-        let spec = PartitionSpec { settings: settings.clone(), ..spec(0, 0, i64::MAX) };
+        let settings = TopicSettings {
+            segment_bytes,
+            index_interval_bytes,
+            ..TopicSettings::unconfigured()
+        };
+        let spec = PartitionSpec {
+            settings: settings.clone(),
+            ..spec(0, 0, i64::MAX)
+        };
         let core = PartitionCore::create(&context(&disk), &spec).unwrap();
-        Self { disk, settings, core, times: Vec::new(), start: 0 }
+        Self {
+            disk,
+            settings,
+            core,
+            times: Vec::new(),
+            start: 0,
+        }
     }
 
     fn run(&mut self, step: &Step) {
-        let offset_at = |index: &prop::sample::Index| self.start + index.index(self.times.len() - self.start + 1);
+        let offset_at = |index: &prop::sample::Index| {
+            self.start + index.index(self.times.len() - self.start + 1)
+        };
         match step {
             Step::Append(times) => {
                 self.core.append_encoded(&mut batch_of(times)).unwrap();
@@ -125,7 +154,9 @@ impl Model {
         }
         let is_clean = matches!(reopening, Reopening::Closed | Reopening::Undigested);
         if !is_clean || matches!(reopening, Reopening::Undigested) {
-            let _there_may_be_none = self.disk.remove_file(format!("{DIR}/{}", file_name::INDEX_DIGESTS).as_ref());
+            let _there_may_be_none = self
+                .disk
+                .remove_file(format!("{DIR}/{}", file_name::INDEX_DIGESTS).as_ref());
         }
         for entry in self.disk.list(DIR.as_ref()).unwrap() {
             let path = Path::new(DIR).join(&entry.name);
@@ -141,7 +172,10 @@ impl Model {
         };
         self.check_looking(&spec, &format!("{reopening:?}, read only"));
         let (core, report) = PartitionCore::open(&context(&self.disk), &spec).unwrap();
-        assert!(report.damage.is_none() && report.bytes_cut == 0, "{report:?}");
+        assert!(
+            report.damage.is_none() && report.bytes_cut == 0,
+            "{report:?}"
+        );
         self.core = core;
     }
 
@@ -154,17 +188,37 @@ impl Model {
     fn check(&self, core: &PartitionCore, what: &str) {
         let found = |spec| {
             let found = core.offset_for(spec).unwrap();
-            found.map(|found| (usize::try_from(found.offset).unwrap(), found.timestamp.unwrap().as_millis()))
+            found.map(|found| {
+                (
+                    usize::try_from(found.offset).unwrap(),
+                    found.timestamp.unwrap().as_millis(),
+                )
+            })
         };
-        let timed = || self.times.iter().copied().enumerate().skip(self.start).filter(|(_, time)| *time >= 0);
+        let timed = || {
+            self.times
+                .iter()
+                .copied()
+                .enumerate()
+                .skip(self.start)
+                .filter(|(_, time)| *time >= 0)
+        };
         for at in -2..5 {
             let expected = timed().find(|(_, time)| *time >= at);
             let found = found(OffsetSpec::Timestamp(Timestamp::from_millis(at)));
-            assert_eq!(found, expected, "{what}: time {at} of {:?} from {}", self.times, self.start);
+            assert_eq!(
+                found, expected,
+                "{what}: time {at} of {:?} from {}",
+                self.times, self.start
+            );
         }
         let expected = timed().rev().max_by_key(|(_, time)| *time);
         let found = found(OffsetSpec::MaxTimestamp);
-        assert_eq!(found, expected, "{what}: the largest of {:?} from {}", self.times, self.start);
+        assert_eq!(
+            found, expected,
+            "{what}: the largest of {:?} from {}",
+            self.times, self.start
+        );
     }
 }
 
@@ -172,7 +226,10 @@ fn check_steps(steps: &[Step], segment_bytes: u32, index_interval_bytes: u32) {
     let mut model = Model::new(segment_bytes, index_interval_bytes);
     for (number, step) in steps.iter().enumerate() {
         model.run(step);
-        model.check(&Arc::clone(&model.core), &format!("step {number}, {step:?}"));
+        model.check(
+            &Arc::clone(&model.core),
+            &format!("step {number}, {step:?}"),
+        );
     }
 }
 
@@ -190,7 +247,13 @@ proptest! {
 /// Entries that say time 0 at the base offset of their segment were taken for padding.
 #[test]
 fn records_at_time_0_are_found_in_every_segment() {
-    for reopening in [Reopening::Closed, Reopening::Killed, Reopening::Flushed, Reopening::Undigested, Reopening::Padded] {
+    for reopening in [
+        Reopening::Closed,
+        Reopening::Killed,
+        Reopening::Flushed,
+        Reopening::Undigested,
+        Reopening::Padded,
+    ] {
         let appends = [0, 0, 0, 0, 0, 7].map(|time| Step::Append(vec![time]));
         let steps = [&appends[..], &[Step::Reopen(reopening)]].concat();
         check_steps(&steps, 150, 80);
@@ -209,19 +272,37 @@ fn the_largest_time_is_found_where_the_log_starts_within_a_batch() {
     model.check(&model.core, "one record of two is deleted");
 }
 
-/// The largest time of all was looked for, and where readers do not get its record yet, none was found.
+/// The largest time of all was looked for, and where readers do not get its record yet, none was
+/// found.
 #[test]
 fn the_largest_time_is_that_of_a_record_that_readers_get() {
     let disk = MemoryDisk::new();
-    let settings = TopicSettings { durability: Some(Durability::Synced), ..TopicSettings::unconfigured() };
-    let core = PartitionCore::create(&context(&disk), &PartitionSpec { settings, ..spec(0, 0, i64::MAX) }).unwrap();
+    let settings = TopicSettings {
+        durability: Some(Durability::Synced),
+        ..TopicSettings::unconfigured()
+    };
+    let core = PartitionCore::create(
+        &context(&disk),
+        &PartitionSpec {
+            settings,
+            ..spec(0, 0, i64::MAX)
+        },
+    )
+    .unwrap();
     for times in [&[1, 5][..], &[3]] {
         core.append_encoded(&mut batch_of(times)).unwrap();
     }
     core.flush().unwrap();
     core.append_encoded(&mut batch_of(&[9])).unwrap();
-    let largest = || core.offset_for(OffsetSpec::MaxTimestamp).unwrap().map(|found| found.offset);
-    assert_eq!((core.high_watermark(), core.log_end_offset(), largest()), (3, 4, Some(1)));
+    let largest = || {
+        core.offset_for(OffsetSpec::MaxTimestamp)
+            .unwrap()
+            .map(|found| found.offset)
+    };
+    assert_eq!(
+        (core.high_watermark(), core.log_end_offset(), largest()),
+        (3, 4, Some(1))
+    );
     core.flush().unwrap();
     assert_eq!(largest(), Some(3));
 }

@@ -1,4 +1,5 @@
-//! A reader of a partition that another process writes to: what it tells at once, and what it looks at again.
+//! A reader of a partition that another process writes to: what it tells at once, and what it looks
+//! at again.
 
 use std::thread;
 use std::time::Duration;
@@ -11,17 +12,27 @@ use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk, read_file};
 
 pub(in crate::partition::tests) fn reading(disk: &(impl Storage + Clone)) -> Arc<PartitionContext> {
-    Arc::new(PartitionContext { read_only: true, ..PartitionContext::for_tests(disk.clone()) })
+    Arc::new(PartitionContext {
+        read_only: true,
+        ..PartitionContext::for_tests(disk.clone())
+    })
 }
 
-fn beside(disk: &(impl Storage + Clone), spec: &PartitionSpec) -> Result<(Arc<PartitionCore>, PartitionRecovery)> {
+fn beside(
+    disk: &(impl Storage + Clone),
+    spec: &PartitionSpec,
+) -> Result<(Arc<PartitionCore>, PartitionRecovery)> {
     PartitionCore::open_beside(&reading(disk), spec)
 }
 
 /// So many batches of one record.
 fn append(core: &PartitionCore, text: &str, count: u64) {
     for _ in 0..count {
-        core.append(Durability::Os, [Record::new(format!("{text} {:02}", core.log_end_offset()))]).unwrap();
+        core.append(
+            Durability::Os,
+            [Record::new(format!("{text} {:02}", core.log_end_offset()))],
+        )
+        .unwrap();
     }
 }
 
@@ -37,21 +48,35 @@ fn flushed(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
 }
 
 fn put_recovery_points<const N: usize>(disk: &impl Storage, lines: [(&str, u32, u64); N]) {
-    put(disk, "/data/recovery-point-offset-checkpoint", encode_offsets(lines).as_bytes());
+    put(
+        disk,
+        "/data/recovery-point-offset-checkpoint",
+        encode_offsets(lines).as_bytes(),
+    );
 }
 
 fn put_topic_file(disk: &impl Storage, is_dense: bool) {
     let topic_id = TopicId([7; 16]);
-    let file = TopicFile { topic_id, partitions: 2, is_dense, log_starts: Vec::new(), config: Vec::new() };
+    let file = TopicFile {
+        topic_id,
+        partitions: 2,
+        is_dense,
+        log_starts: Vec::new(),
+        config: Vec::new(),
+    };
     put(disk, "/data/t.topic", encode_topic_file(&file).as_bytes());
 }
 
 fn remove_segment(disk: &impl Storage, core: &PartitionCore, number: usize) {
-    disk.remove_file(core.segments().snapshot()[number].log_path()).unwrap();
+    disk.remove_file(core.segments().snapshot()[number].log_path())
+        .unwrap();
 }
 
 fn lists(disk: &RecordingDisk) -> usize {
-    disk.take().iter().filter(|(call, _)| *call == "list").count()
+    disk.take()
+        .iter()
+        .filter(|(call, _)| *call == "list")
+        .count()
 }
 
 fn device_failed() -> io::Error {
@@ -111,7 +136,10 @@ fn a_gap_is_damage_unless_the_topic_is_compacted_by_now() {
     let third = core.segments().snapshot().get(2).map(Arc::clone).unwrap();
     let count = u32::try_from(third.next_offset() - third.base_offset).unwrap();
     assert!(count > 2);
-    disk.open(third.log_path(), Access::Write).unwrap().set_len(u64::from(third.size() / count)).unwrap();
+    disk.open(third.log_path(), Access::Write)
+        .unwrap()
+        .set_len(u64::from(third.size() / count))
+        .unwrap();
     for is_dense in [true, false] {
         put_topic_file(&disk, is_dense);
         let (found, report) = beside(&disk, &spec(0, third.base_offset + 2, i64::MAX)).unwrap();
@@ -130,8 +158,17 @@ fn a_topic_that_is_compacted_while_it_is_open_has_gaps_from_then_on() {
     remove_segment(&disk, &core, 1);
     put_topic_file(&disk, false);
     found.read_anew().unwrap();
-    let offsets: Vec<u64> = read(&found).unwrap().into_iter().map(|(offset, _)| offset).collect();
-    assert_eq!(offsets, (0..20).filter(|offset| !gone.contains(offset)).collect::<Vec<_>>());
+    let offsets: Vec<u64> = read(&found)
+        .unwrap()
+        .into_iter()
+        .map(|(offset, _)| offset)
+        .collect();
+    assert_eq!(
+        offsets,
+        (0..20)
+            .filter(|offset| !gone.contains(offset))
+            .collect::<Vec<_>>()
+    );
 }
 
 /// What the writer does at whichever call that opening makes.
@@ -156,7 +193,9 @@ fn at_each_call(
 
 #[test]
 fn segments_that_go_while_they_are_opened_are_no_error() {
-    let change = |_: &RecordingDisk, core: &PartitionCore| assert_eq!(core.delete_records_before(12).unwrap(), 12);
+    let change = |_: &RecordingDisk, core: &PartitionCore| {
+        assert_eq!(core.delete_records_before(12).unwrap(), 12)
+    };
     at_each_call(change, |what, opened| {
         let (found, report) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
         assert!(report.damage.is_none(), "{what}: {report:?}");
@@ -179,7 +218,8 @@ fn segments_that_go_while_a_look_takes_long_are_no_error() {
 
 #[test]
 fn a_directory_that_goes_while_it_is_opened_is_of_a_deleted_topic() {
-    let change = |disk: &RecordingDisk, core: &PartitionCore| disk.remove_dir_all(core.dir()).unwrap();
+    let change =
+        |disk: &RecordingDisk, core: &PartitionCore| disk.remove_dir_all(core.dir()).unwrap();
     let mut told = 0;
     at_each_call(change, |what, opened| match opened {
         Ok((found, _)) => assert_eq!(found.log_end_offset(), 20, "{what}"),
@@ -200,7 +240,8 @@ fn simulated() -> (SimulatedDisk, Arc<PartitionCore>) {
     (disk, core)
 }
 
-/// Runs `look` with each of its calls failing once. Gives how many there are, and how often it was an error.
+/// Runs `look` with each of its calls failing once. Gives how many there are, and how often it was
+/// an error.
 fn failing<T>(
     error: fn() -> io::Error,
     prepare: impl Fn(&SimulatedDisk) -> T,
@@ -217,7 +258,10 @@ fn failing<T>(
             return (usize::try_from(looks).unwrap(), errors);
         }
         errors += usize::from(matches!(looked, Err(Error::Io { .. })));
-        assert!(matches!(looked, Ok(()) | Err(Error::Io { .. })), "{looked:?}");
+        assert!(
+            matches!(looked, Ok(()) | Err(Error::Io { .. })),
+            "{looked:?}"
+        );
         looks += 1;
     }
 }
@@ -232,7 +276,11 @@ fn opened(disk: &SimulatedDisk) -> Arc<PartitionCore> {
 
 #[test]
 fn a_file_that_is_cut_while_it_is_opened_is_looked_at_again_and_a_device_that_fails_is_told() {
-    let (calls, errors) = failing(|| io::ErrorKind::UnexpectedEof.into(), |_| (), |disk, ()| open(disk));
+    let (calls, errors) = failing(
+        || io::ErrorKind::UnexpectedEof.into(),
+        |_| (),
+        |disk, ()| open(disk),
+    );
     assert!(calls > 5, "{calls}");
     assert_eq!(errors, 0);
     let (again, errors) = failing(device_failed, |_| (), |disk, ()| open(disk));
@@ -271,7 +319,10 @@ fn a_directory_without_a_segment_is_an_empty_partition_until_there_is_one() {
     disk.create_dir_all(DIR.as_ref()).unwrap();
     let (found, _) = beside(&disk, &spec(0, 0, i64::MAX)).unwrap();
     found.read_anew().unwrap();
-    assert_eq!((found.log_end_offset(), found.refresh().unwrap()), (0, false));
+    assert_eq!(
+        (found.log_end_offset(), found.refresh().unwrap()),
+        (0, false)
+    );
     let core = flushed(&disk);
     assert!(found.refresh().unwrap());
     assert_eq!(found.log_end_offset(), core.log_end_offset());
@@ -288,7 +339,10 @@ fn a_partition_whose_segments_have_gone_is_no_empty_one() {
             remove_segment(&disk, &core, number);
         }
         let error = found.read_anew().unwrap_err();
-        assert!(matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound), "{error}");
+        assert!(
+            matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound),
+            "{error}"
+        );
         assert_eq!(found.log_end_offset(), count);
     }
 }
@@ -298,12 +352,28 @@ fn segments_that_were_deleted_in_front_leave_the_others_as_they_are() {
     let disk = MemoryDisk::new();
     let core = flushed(&disk);
     let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
-    let (second, cuts) = (core.segments().snapshot()[1].base_offset, found.truncations());
+    let (second, cuts) = (
+        core.segments().snapshot()[1].base_offset,
+        found.truncations(),
+    );
     assert_eq!(core.delete_records_before(second).unwrap(), second);
     found.refresh_both_ends().unwrap();
-    assert_eq!((found.log_start_offset(), found.truncations()), (second, cuts));
-    let left: Vec<u64> = core.segments().snapshot().iter().map(|segment| segment.base_offset).collect();
-    let ours: Vec<u64> = found.segments().snapshot().iter().map(|segment| segment.base_offset).collect();
+    assert_eq!(
+        (found.log_start_offset(), found.truncations()),
+        (second, cuts)
+    );
+    let left: Vec<u64> = core
+        .segments()
+        .snapshot()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect();
+    let ours: Vec<u64> = found
+        .segments()
+        .snapshot()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect();
     assert_eq!(ours, left);
 }
 
@@ -311,9 +381,13 @@ fn last_text(core: &Arc<PartitionCore>) -> String {
     read(core).unwrap().pop().unwrap().1
 }
 
-/// Puts another record of the same size in the place of the last one, in the same file: so does a broker that cuts.
+/// Puts another record of the same size in the place of the last one, in the same file: so does a
+/// broker that cuts.
 fn replace_last(disk: &SimulatedDisk, core: &PartitionCore) {
-    let (segment, number) = (core.segments().snapshot().last().map(Arc::clone).unwrap(), core.log_end_offset() - 1);
+    let (segment, number) = (
+        core.segments().snapshot().last().map(Arc::clone).unwrap(),
+        core.log_end_offset() - 1,
+    );
     let other = MemoryDisk::new();
     let parallel = created(&other);
     append(&parallel, "value", number);
@@ -321,9 +395,16 @@ fn replace_last(disk: &SimulatedDisk, core: &PartitionCore) {
     let count = u32::try_from(core.log_end_offset() - segment.base_offset).unwrap();
     let mut batch = vec![0; (segment.size() / count) as usize];
     let position = u64::from(segment.size()) - batch.len() as u64;
-    let read = other.open(segment.log_path(), Access::Read).unwrap().read_at(&mut batch, position).unwrap();
+    let read = other
+        .open(segment.log_path(), Access::Read)
+        .unwrap()
+        .read_at(&mut batch, position)
+        .unwrap();
     assert_eq!(read, batch.len());
-    disk.open(segment.log_path(), Access::Write).unwrap().write_all_at(&batch, position).unwrap();
+    disk.open(segment.log_path(), Access::Write)
+        .unwrap()
+        .write_all_at(&batch, position)
+        .unwrap();
 }
 
 /// A file tells the time of its change less finely than a writer can change it.
@@ -382,19 +463,38 @@ fn bytes_of(disk: &MemoryDisk, segment: &Segment) -> Vec<u8> {
     read_file(disk, segment.log_path(), 1 << 20).unwrap()
 }
 
-/// Of a file with other batches under the same name, the batch at the same position may be a later one.
+/// Of a file with other batches under the same name, the batch at the same position may be a later
+/// one.
 #[test]
 fn a_reader_whose_file_was_replaced_reads_no_other_file_from_where_it_was() {
     let disk = MemoryDisk::new();
-    let settings = TopicSettings { segment_bytes: 360_000, ..TopicSettings::unconfigured() };
-    let core = PartitionCore::create(&context(&disk), &PartitionSpec { settings, ..spec(0, 0, i64::MAX) }).unwrap();
+    let settings = TopicSettings {
+        segment_bytes: 360_000,
+        ..TopicSettings::unconfigured()
+    };
+    let core = PartitionCore::create(
+        &context(&disk),
+        &PartitionSpec {
+            settings,
+            ..spec(0, 0, i64::MAX)
+        },
+    )
+    .unwrap();
     for _ in 0..6 {
         // More than is read ahead.
-        core.append(Durability::Os, [Record::new(vec![b'.'; 70_000])]).unwrap();
+        core.append(Durability::Os, [Record::new(vec![b'.'; 70_000])])
+            .unwrap();
     }
     let first = core.segments().snapshot().first().map(Arc::clone).unwrap();
     assert_eq!(first.next_offset(), 5);
-    let (found, _) = beside(&disk, &PartitionSpec { is_dense: false, ..spec(0, 6, i64::MAX) }).unwrap();
+    let (found, _) = beside(
+        &disk,
+        &PartitionSpec {
+            is_dense: false,
+            ..spec(0, 6, i64::MAX)
+        },
+    )
+    .unwrap();
     let mut reader = Reader::new(&found, KeepOpen::nothing(), &(..), ReadOptions::new()).unwrap();
     assert_eq!(reader.next_record().unwrap().unwrap().offset(), 0);
     let bytes = bytes_of(&disk, &first);
@@ -428,11 +528,19 @@ fn a_log_start_that_no_file_tells_is_corrected_by_the_next_look() {
         log_starts: vec![(0, 7), (1, 9)],
         config: Vec::new(),
     };
-    put(&disk, "/data/t.topic", encode_topic_file(&topic_file).as_bytes());
+    put(
+        &disk,
+        "/data/t.topic",
+        encode_topic_file(&topic_file).as_bytes(),
+    );
     found.read_anew().unwrap();
     assert_eq!(found.log_start_offset(), 7);
     disk.remove_file("/data/t.topic".as_ref()).unwrap();
-    put(&disk, "/data/log-start-offset-checkpoint", encode_offsets([("t", 1, 9), ("t", 0, 8)]).as_bytes());
+    put(
+        &disk,
+        "/data/log-start-offset-checkpoint",
+        encode_offsets([("t", 1, 9), ("t", 0, 8)]).as_bytes(),
+    );
     found.read_anew().unwrap();
     assert_eq!(found.log_start_offset(), 8);
 }

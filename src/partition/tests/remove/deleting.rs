@@ -1,4 +1,5 @@
-//! Deleting from the front: what goes at once, what goes later, and what tells where the log starts.
+//! Deleting from the front: what goes at once, what goes later, and what tells where the log
+//! starts.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,9 +12,15 @@ use crate::storage::{SimulatedDisk, read_file};
 const DELAY_MS: i64 = 1_000;
 
 /// A flushed partition of some segments, whose files go so long after they were deleted.
-fn filled(disk: &(impl Storage + Clone), file_delete_delay_ms: i64) -> (ManualClock, Arc<PartitionCore>) {
+fn filled(
+    disk: &(impl Storage + Clone),
+    file_delete_delay_ms: i64,
+) -> (ManualClock, Arc<PartitionCore>) {
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
-    let context = PartitionContext { clock: Arc::new(clock.clone()), ..PartitionContext::for_tests(disk.clone()) };
+    let context = PartitionContext {
+        clock: Arc::new(clock.clone()),
+        ..PartitionContext::for_tests(disk.clone())
+    };
     let mut spec = spec(0, 0, i64::MAX);
     spec.settings.file_delete_delay_ms = file_delete_delay_ms;
     let core = PartitionCore::create(&Arc::new(context), &spec).unwrap();
@@ -30,21 +37,34 @@ fn bound_of(core: &PartitionCore) -> u64 {
 }
 
 fn delete_before(core: &PartitionCore, bound: u64) -> Result<Maintenance> {
-    core.delete_segments_before(bound, core.truncations()).map(Option::unwrap)
+    core.delete_segments_before(bound, core.truncations())
+        .map(Option::unwrap)
 }
 
 /// How many files the segments below `bound` have, and how many bytes.
 fn files_below(disk: &impl Storage, bound: u64) -> (usize, u64) {
-    let names = disk.list(DIR.as_ref()).unwrap().into_iter().map(|entry| entry.name);
+    let names = disk
+        .list(DIR.as_ref())
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.name);
     let is_of_it = |name: &String| {
-        file_name::parse_segment_file(name).is_some_and(|(base, suffix)| base < bound && file_name::SEGMENT.contains(&suffix))
+        file_name::parse_segment_file(name)
+            .is_some_and(|(base, suffix)| base < bound && file_name::SEGMENT.contains(&suffix))
     };
-    let bytes: Vec<_> = names.filter(is_of_it).map(|name| disk.metadata(&Path::new(DIR).join(name)).unwrap().bytes).collect();
+    let bytes: Vec<_> = names
+        .filter(is_of_it)
+        .map(|name| disk.metadata(&Path::new(DIR).join(name)).unwrap().bytes)
+        .collect();
     (bytes.len(), bytes.iter().sum())
 }
 
 fn waiting(disk: &impl Storage) -> usize {
-    disk.list(DIR.as_ref()).unwrap().iter().filter(|entry| entry.name.ends_with(".deleted")).count()
+    disk.list(DIR.as_ref())
+        .unwrap()
+        .iter()
+        .filter(|entry| entry.name.ends_with(".deleted"))
+        .count()
 }
 
 #[test]
@@ -60,7 +80,8 @@ fn without_a_delay_files_go_at_once_and_are_counted() {
     assert_eq!(core.unlink_due().unwrap(), Maintenance::default());
 }
 
-/// Retention came to an offset, and before it got the lock the log was cut and grew again: what lies below the offset now is new.
+/// Retention came to an offset, and before it got the lock the log was cut and grew again: what
+/// lies below the offset now is new.
 #[test]
 fn what_was_appended_after_a_cut_is_not_deleted_for_what_was_there_before() {
     let disk = FaultyDisk::failing_at(0);
@@ -70,9 +91,19 @@ fn what_was_appended_after_a_cut_is_not_deleted_for_what_was_there_before() {
     for _ in 0..20 {
         append(&core, 1).unwrap();
     }
-    assert_eq!(core.delete_segments_before(bound, truncations).unwrap(), None);
-    assert_eq!((core.log_start_offset(), files_below(&disk, bound).0 > 0), (0, true));
-    assert!(core.delete_segments_before(bound, core.truncations()).unwrap().is_some());
+    assert_eq!(
+        core.delete_segments_before(bound, truncations).unwrap(),
+        None
+    );
+    assert_eq!(
+        (core.log_start_offset(), files_below(&disk, bound).0 > 0),
+        (0, true)
+    );
+    assert!(
+        core.delete_segments_before(bound, core.truncations())
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(core.log_start_offset(), bound);
 }
 
@@ -83,15 +114,29 @@ fn with_a_delay_files_go_as_soon_as_it_is_over() {
     let bound = bound_of(&core);
     let (count, bytes) = files_below(&disk, bound);
     let done = delete_before(&core, bound).unwrap();
-    assert_eq!((done.segments_deleted, done.bytes_freed), (2, 0), "they only have other names");
+    assert_eq!(
+        (done.segments_deleted, done.bytes_freed),
+        (2, 0),
+        "they only have other names"
+    );
     assert_eq!((files_below(&disk, bound), waiting(&disk)), ((0, 0), count));
     for _ in 0..2 {
-        assert_eq!(core.unlink_due().unwrap(), Maintenance::default(), "it is too early");
+        assert_eq!(
+            core.unlink_due().unwrap(),
+            Maintenance::default(),
+            "it is too early"
+        );
         assert_eq!(waiting(&disk), count);
         clock.advance(Duration::from_millis(499));
     }
     clock.advance(Duration::from_millis(2));
-    assert_eq!(core.unlink_due().unwrap(), Maintenance { bytes_freed: bytes, ..Maintenance::default() });
+    assert_eq!(
+        core.unlink_due().unwrap(),
+        Maintenance {
+            bytes_freed: bytes,
+            ..Maintenance::default()
+        }
+    );
     assert_eq!(waiting(&disk), 0);
 }
 
@@ -122,9 +167,16 @@ fn what_could_not_be_removed_goes_with_the_next_pass() {
         disk.set_fault(None);
         let (count, bytes) = files_below(&disk, bound);
         assert!(deleted.is_err() || count == 0, "call {fails_at}");
-        let expected =
-            Maintenance { segments_deleted: if deleted.is_err() { 2 } else { 0 }, bytes_freed: bytes, ..Maintenance::default() };
-        assert_eq!(core.unlink_due().unwrap(), expected, "call {fails_at}: {deleted:?}");
+        let expected = Maintenance {
+            segments_deleted: if deleted.is_err() { 2 } else { 0 },
+            bytes_freed: bytes,
+            ..Maintenance::default()
+        };
+        assert_eq!(
+            core.unlink_due().unwrap(),
+            expected,
+            "call {fails_at}: {deleted:?}"
+        );
         assert_eq!(files_below(&disk, bound), (0, 0), "call {fails_at}");
         failed += usize::from(deleted.is_err());
     }
@@ -141,7 +193,10 @@ fn what_a_failed_pass_left_is_counted_with_the_files_that_were_due() {
     let (_, due) = files_below(&disk, first);
     delete_before(&core, first).unwrap();
     clock.advance(Duration::from_secs(2));
-    core.set_settings(TopicSettings { file_delete_delay_ms: 0, ..TopicSettings::clone(&core.settings()) });
+    core.set_settings(TopicSettings {
+        file_delete_delay_ms: 0,
+        ..TopicSettings::clone(&core.settings())
+    });
     let (_, left) = files_below(&disk, second);
     disk.fail_calls_from(disk.calls(), io::Error::other("the device failed"));
     assert!(delete_before(&core, second).is_err());
@@ -163,7 +218,10 @@ fn a_deletion_moves_the_start_of_the_first_leader_epoch() {
     for start in [1, bound] {
         core.delete_records_before(start).unwrap();
         assert_eq!(text(), format!("0\n1\n0 {start}\n"));
-        assert_eq!(LeaderEpochs::load(&disk, DIR.as_ref()).unwrap().as_ref(), Some(&core.writer.lock().epochs));
+        assert_eq!(
+            LeaderEpochs::load(&disk, DIR.as_ref()).unwrap().as_ref(),
+            Some(&core.writer.lock().epochs)
+        );
     }
 }
 
@@ -185,7 +243,10 @@ fn where_there_is_nothing_to_delete_a_clean_log_stays_clean() {
     core.delete_records_before(1).unwrap();
     core.close(true).unwrap();
     let context = context(&disk);
-    let spec = PartitionSpec { clean: true, ..spec(1, 20, i64::MAX) };
+    let spec = PartitionSpec {
+        clean: true,
+        ..spec(1, 20, i64::MAX)
+    };
     let (core, _) = PartitionCore::open(&context, &spec).unwrap();
     for offset in [0, 1] {
         assert_eq!(core.delete_records_before(offset).unwrap(), 1);

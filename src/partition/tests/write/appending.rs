@@ -1,5 +1,5 @@
-//! What an append does besides writing: it flushes when the topic says so, keeps to the offsets there are and to what a segment
-//! can count, and takes what the topic takes.
+//! What an append does besides writing: it flushes when the topic says so, keeps to the offsets
+//! there are and to what a segment can count, and takes what the topic takes.
 
 use crate::config::{CleanupPolicy, Compression, CompressionType};
 use crate::format::batch::{BatchBuilder, stamp, stamp_append_time};
@@ -10,42 +10,82 @@ const MAX: u64 = i64::MAX.unsigned_abs();
 
 fn create(log_start: u64, settings: TopicSettings) -> Arc<PartitionCore> {
     let disk = FaultyDisk::failing_at(0);
-    let spec = PartitionSpec { settings, ..spec(log_start, 0, i64::MAX) };
+    let spec = PartitionSpec {
+        settings,
+        ..spec(log_start, 0, i64::MAX)
+    };
     PartitionCore::create(&context(&disk), &spec).unwrap()
 }
 
-pub(in crate::partition::tests) fn append(core: &PartitionCore, count: usize) -> Result<std::ops::Range<u64>> {
-    core.append(Durability::Os, (0..count).map(|_| Record::new("a value"))).map(|appended| appended.offsets)
+pub(in crate::partition::tests) fn append(
+    core: &PartitionCore,
+    count: usize,
+) -> Result<std::ops::Range<u64>> {
+    core.append(Durability::Os, (0..count).map(|_| Record::new("a value")))
+        .map(|appended| appended.offsets)
 }
 
-/// A batch of one record, as compaction leaves it: at an offset that does not follow on what lies before it.
+/// A batch of one record, as compaction leaves it: at an offset that does not follow on what lies
+/// before it.
 pub(in crate::partition::tests) fn lone_batch(offset: u64) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
-    builder.push(&Record::new("a value"), 1_700_000_000_000).unwrap();
+    builder
+        .push(&Record::new("a value"), 1_700_000_000_000)
+        .unwrap();
     let mut batch = builder.finish(&TopicSettings::unconfigured()).unwrap();
     stamp(&mut batch, offset, 0);
     batch
 }
 
 /// A partition that may have gaps, of a record at 0 and one at `offset`, in one segment.
-pub(in crate::partition::tests) fn with_a_gap(disk: &FaultyDisk, offset: u64) -> Arc<PartitionCore> {
+pub(in crate::partition::tests) fn with_a_gap(
+    disk: &FaultyDisk,
+    offset: u64,
+) -> Arc<PartitionCore> {
     let core = created(disk);
     append(&core, 1).unwrap();
     core.close(true).unwrap();
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
-    file.write_all_at(&lone_batch(offset), file.bytes().unwrap()).unwrap();
-    let spec = PartitionSpec { is_dense: false, ..spec(0, 0, i64::MAX) };
+    file.write_all_at(&lone_batch(offset), file.bytes().unwrap())
+        .unwrap();
+    let spec = PartitionSpec {
+        is_dense: false,
+        ..spec(0, 0, i64::MAX)
+    };
     let (core, report) = PartitionCore::open(&context(disk), &spec).unwrap();
-    assert!(report.damage.is_none() && report.bytes_cut == 0, "{report:?}");
+    assert!(
+        report.damage.is_none() && report.bytes_cut == 0,
+        "{report:?}"
+    );
     core
 }
 
 #[test]
 fn a_flush_comes_with_as_many_records_as_the_topic_says() {
-    let core = create(0, TopicSettings { flush_messages: 3, ..TopicSettings::unconfigured() });
-    for (count, recovery_point) in [(1, 0), (1, 0), (1, 3), (2, 3), (5, 10), (1, 10), (1, 10), (1, 13)] {
+    let core = create(
+        0,
+        TopicSettings {
+            flush_messages: 3,
+            ..TopicSettings::unconfigured()
+        },
+    );
+    for (count, recovery_point) in [
+        (1, 0),
+        (1, 0),
+        (1, 3),
+        (2, 3),
+        (5, 10),
+        (1, 10),
+        (1, 10),
+        (1, 13),
+    ] {
         append(&core, count).unwrap();
-        assert_eq!(core.recovery_point(), recovery_point, "at {}", core.log_end_offset());
+        assert_eq!(
+            core.recovery_point(),
+            recovery_point,
+            "at {}",
+            core.log_end_offset()
+        );
     }
 }
 
@@ -54,8 +94,15 @@ fn offsets_end_where_kafkas_do() {
     let core = create(MAX - 2, TopicSettings::unconfigured());
     assert_eq!(append(&core, 1).unwrap(), MAX - 2..MAX - 1);
     let refused = append(&core, 2);
-    assert!(matches!(refused, Err(Error::OffsetOutOfRange { log_end, .. }) if log_end == MAX - 1), "{refused:?}");
-    assert_eq!(append(&core, 1).unwrap(), MAX - 1..MAX, "the end is an offset, too");
+    assert!(
+        matches!(refused, Err(Error::OffsetOutOfRange { log_end, .. }) if log_end == MAX - 1),
+        "{refused:?}"
+    );
+    assert_eq!(
+        append(&core, 1).unwrap(),
+        MAX - 1..MAX,
+        "the end is an offset, too"
+    );
     assert!(append(&core, 1).is_err());
     assert_eq!(read(&core).unwrap().len(), 2);
 }
@@ -65,21 +112,44 @@ fn an_offset_that_a_segment_cannot_count_begins_the_next() {
     let last = u64::from(i32::MAX.unsigned_abs());
     let core = with_a_gap(&FaultyDisk::failing_at(0), last - 1);
     assert_eq!(append(&core, 1).unwrap(), last..last + 1);
-    assert_eq!(core.segment_infos().unwrap().len(), 1, "the last offset that fits");
+    assert_eq!(
+        core.segment_infos().unwrap().len(),
+        1,
+        "the last offset that fits"
+    );
     assert_eq!(append(&core, 1).unwrap(), last + 1..last + 2);
-    let bases: Vec<_> = core.segment_infos().unwrap().iter().map(|segment| segment.base_offset).collect();
+    let bases: Vec<_> = core
+        .segment_infos()
+        .unwrap()
+        .iter()
+        .map(|segment| segment.base_offset)
+        .collect();
     assert_eq!(bases, [0, last + 1]);
     assert_eq!(read(&core).unwrap().len(), 4);
 }
 
 #[test]
 fn what_is_compressed_is_measured_when_it_is() {
-    let settings = TopicSettings { max_message_bytes: 300, ..TopicSettings::unconfigured() };
+    let settings = TopicSettings {
+        max_message_bytes: 300,
+        ..TopicSettings::unconfigured()
+    };
     let long = "v".repeat(3_000);
-    let plain = create(0, settings.clone()).append(Durability::Os, [Record::new(&long)]).map(|appended| appended.offsets);
-    assert!(matches!(plain, Err(Error::RecordTooLarge { limit: 300, .. })), "{plain:?}");
+    let plain = create(0, settings.clone())
+        .append(Durability::Os, [Record::new(&long)])
+        .map(|appended| appended.offsets);
+    assert!(
+        matches!(plain, Err(Error::RecordTooLarge { limit: 300, .. })),
+        "{plain:?}"
+    );
     for compression in [Compression::Gzip, Compression::Lz4].map(CompressionType::Codec) {
-        let core = create(0, TopicSettings { compression, ..settings.clone() });
+        let core = create(
+            0,
+            TopicSettings {
+                compression,
+                ..settings.clone()
+            },
+        );
         core.append(Durability::Os, [Record::new(&long)]).unwrap();
         assert_eq!(read(&core).unwrap(), [(0, long.clone())]);
     }
@@ -90,11 +160,21 @@ fn time_begins_at_zero() {
     let core = create(0, TopicSettings::unconfigured());
     let at = |millis| {
         let record = Record::new("v").timestamp(Timestamp::from_millis(millis));
-        core.append(Durability::Os, [record]).map(|appended| appended.max_timestamp)
+        core.append(Durability::Os, [record])
+            .map(|appended| appended.max_timestamp)
     };
     assert_eq!(at(0).unwrap(), 0);
     let refused = at(-1);
-    assert!(matches!(refused, Err(Error::InvalidRecord { index: 0, reason: "its timestamp is negative" })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(Error::InvalidRecord {
+                index: 0,
+                reason: "its timestamp is negative"
+            })
+        ),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -103,9 +183,13 @@ fn the_leader_epoch_of_a_batch_is_in_the_checkpoint_before_the_batch_is_in_the_l
     let core = created(&disk);
     append(&core, 2).unwrap();
     core.close(true).unwrap();
-    disk.remove_file(format!("{DIR}/{}", file_name::LEADER_EPOCHS).as_ref()).unwrap();
+    disk.remove_file(format!("{DIR}/{}", file_name::LEADER_EPOCHS).as_ref())
+        .unwrap();
     // Closed cleanly: no batch is looked at.
-    let spec = PartitionSpec { clean: true, ..spec(0, 2, i64::MAX) };
+    let spec = PartitionSpec {
+        clean: true,
+        ..spec(0, 2, i64::MAX)
+    };
     let (core, _) = PartitionCore::open(&context(&disk), &spec).unwrap();
     assert_eq!(append(&core, 1).unwrap(), 2..3);
     let epochs = LeaderEpochs::load(&disk, DIR.as_ref()).unwrap().unwrap();
@@ -116,8 +200,15 @@ fn the_leader_epoch_of_a_batch_is_in_the_checkpoint_before_the_batch_is_in_the_l
 fn a_topic_that_becomes_synced_hides_nothing_that_was_there_to_read() {
     let core = create(0, TopicSettings::unconfigured());
     append(&core, 3).unwrap();
-    assert_eq!((core.high_watermark(), core.commit.synced_end()), (3, 0), "nothing is synced");
-    core.set_settings(TopicSettings { durability: Some(Durability::Synced), ..TopicSettings::unconfigured() });
+    assert_eq!(
+        (core.high_watermark(), core.commit.synced_end()),
+        (3, 0),
+        "nothing is synced"
+    );
+    core.set_settings(TopicSettings {
+        durability: Some(Durability::Synced),
+        ..TopicSettings::unconfigured()
+    });
     assert_eq!(core.high_watermark(), 3);
     assert!(core.is_dense(), "nothing is compacted");
 }
@@ -132,21 +223,37 @@ fn before_a_partition_may_have_gaps_all_of_it_is_synced() {
     core.sync_below(3).unwrap();
     assert_eq!(core.commit.synced_end(), 3, "it is there already");
     core.sync_below(4).unwrap();
-    assert_eq!(core.commit.synced_end(), 5, "no record goes for one that a power cut can take");
+    assert_eq!(
+        core.commit.synced_end(),
+        5,
+        "no record goes for one that a power cut can take"
+    );
 
     let core = create(0, TopicSettings::unconfigured());
-    core.set_settings(TopicSettings { cleanup_policy: CleanupPolicy::Compact, ..TopicSettings::unconfigured() });
+    core.set_settings(TopicSettings {
+        cleanup_policy: CleanupPolicy::Compact,
+        ..TopicSettings::unconfigured()
+    });
     assert!(!core.is_dense());
 }
 
 #[test]
 fn of_the_records_with_the_largest_time_the_first_is_found() {
-    let core = create(0, TopicSettings { segment_bytes: 200, ..TopicSettings::unconfigured() });
+    let core = create(
+        0,
+        TopicSettings {
+            segment_bytes: 200,
+            ..TopicSettings::unconfigured()
+        },
+    );
     for _ in 0..8 {
         append(&core, 1).unwrap();
     }
     assert!(core.segment_infos().unwrap().len() > 2);
-    let first = core.offset_for(OffsetSpec::MaxTimestamp).unwrap().map(|found| found.offset);
+    let first = core
+        .offset_for(OffsetSpec::MaxTimestamp)
+        .unwrap()
+        .map(|found| found.offset);
     assert_eq!(first, Some(0));
 }
 
@@ -159,7 +266,10 @@ fn a_partition_of_a_deleted_topic_writes_nothing_when_it_is_closed() {
     disk.remove_dir_all(DIR.as_ref()).unwrap();
     core.close(true).unwrap();
     assert!(disk.list(DIR.as_ref()).is_err());
-    assert!(matches!(append(&core, 1), Err(Error::UnknownTopic(_))), "and it stays deleted");
+    assert!(
+        matches!(append(&core, 1), Err(Error::UnknownTopic(_))),
+        "and it stays deleted"
+    );
 }
 
 #[test]
@@ -173,8 +283,12 @@ fn a_close_without_a_flush_leaves_the_recovery_point() {
 
 #[test]
 fn each_segment_rolls_earlier_by_a_time_of_its_own() {
-    let settings =
-        TopicSettings { segment_bytes: 100, segment_ms: 600_000, segment_jitter_ms: 1_000, ..TopicSettings::unconfigured() };
+    let settings = TopicSettings {
+        segment_bytes: 100,
+        segment_ms: 600_000,
+        segment_jitter_ms: 1_000,
+        ..TopicSettings::unconfigured()
+    };
     let core = create(0, settings);
     let mut times: Vec<i64> = Vec::new();
     for _ in 0..20 {
@@ -182,7 +296,10 @@ fn each_segment_rolls_earlier_by_a_time_of_its_own() {
         times.push(core.writer.lock().jitter_ms);
     }
     assert!(core.segment_infos().unwrap().len() > 9);
-    assert!(times.iter().all(|time| (0..1_000).contains(time)), "{times:?}");
+    assert!(
+        times.iter().all(|time| (0..1_000).contains(time)),
+        "{times:?}"
+    );
     times.sort_unstable();
     times.dedup();
     assert!(times.len() > 2, "{times:?}");
@@ -190,7 +307,14 @@ fn each_segment_rolls_earlier_by_a_time_of_its_own() {
 
 #[test]
 fn every_time_below_the_limit_may_be_that_of_a_segment() {
-    let core = create(0, TopicSettings { segment_bytes: 100, segment_jitter_ms: 2, ..TopicSettings::unconfigured() });
+    let core = create(
+        0,
+        TopicSettings {
+            segment_bytes: 100,
+            segment_jitter_ms: 2,
+            ..TopicSettings::unconfigured()
+        },
+    );
     let mut found = [false; 2];
     for _ in 0..100 {
         append(&core, 1).unwrap();
@@ -208,7 +332,11 @@ fn a_segment_whose_first_batch_has_no_time_ages_by_the_clock() {
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(&batch, 0).unwrap();
     let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
-    assert_eq!(core.first_timestamp(&core.segments().snapshot()[0]).unwrap(), -1);
+    assert_eq!(
+        core.first_timestamp(&core.segments().snapshot()[0])
+            .unwrap(),
+        -1
+    );
     assert_eq!(append(&core, 1).unwrap(), 1..2);
     assert_eq!(core.segment_infos().unwrap().len(), 1);
 }
@@ -216,8 +344,13 @@ fn a_segment_whose_first_batch_has_no_time_ages_by_the_clock() {
 #[test]
 fn no_records_are_appended_at_no_offset_and_have_no_time() {
     let core = create(3, TopicSettings::unconfigured());
-    let appended = core.append(Durability::Synced, Vec::<Record<'_>>::new()).unwrap();
-    assert_eq!((appended.offsets, appended.max_timestamp, core.log_bytes()), (3..3, -1, 0));
+    let appended = core
+        .append(Durability::Synced, Vec::<Record<'_>>::new())
+        .unwrap();
+    assert_eq!(
+        (appended.offsets, appended.max_timestamp, core.log_bytes()),
+        (3..3, -1, 0)
+    );
 }
 
 #[test]
@@ -227,5 +360,8 @@ fn a_handle_is_as_durable_as_it_was_asked_to_be_and_never_less() {
     assert_eq!(partition.durability(), Durability::Os);
     let synced = partition.with_durability(Durability::Synced);
     assert_eq!(synced.durability(), Durability::Synced);
-    assert_eq!(synced.with_durability(Durability::Os).durability(), Durability::Synced);
+    assert_eq!(
+        synced.with_durability(Durability::Os).durability(),
+        Durability::Synced
+    );
 }

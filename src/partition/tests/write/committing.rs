@@ -7,8 +7,8 @@ use crate::storage::recording::RecordingDisk;
 
 const THREADS: u64 = 16;
 
-/// As many appends as threads, all of which wait for one turn to sync; then the sync fails in this way, if at all. Gives the
-/// answers, and how often the log was synced.
+/// As many appends as threads, all of which wait for one turn to sync; then the sync fails in this
+/// way, if at all. Gives the answers, and how often the log was synced.
 fn wait_together(fault: Option<Fault>) -> (Vec<Result<u64>>, usize, Arc<PartitionCore>) {
     let faulty = FaultyDisk::failing_at(0);
     let disk = RecordingDisk::over(faulty.clone());
@@ -16,11 +16,15 @@ fn wait_together(fault: Option<Fault>) -> (Vec<Result<u64>>, usize, Arc<Partitio
     spec.settings.segment_bytes = 1 << 20;
     let core = PartitionCore::create(&context(&disk), &spec).unwrap();
     // A new file is synced with its directory.
-    core.append(Durability::Synced, [Record::new("first")]).unwrap();
+    core.append(Durability::Synced, [Record::new("first")])
+        .unwrap();
     disk.take();
     let turn = core.commit.take_turn();
     let answers = std::thread::scope(|scope| {
-        let append = || core.append(Durability::Synced, [Record::new("value")]).map(|appended| appended.offsets.start);
+        let append = || {
+            core.append(Durability::Synced, [Record::new("value")])
+                .map(|appended| appended.offsets.start)
+        };
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(append)).collect();
         while core.log_end_offset() <= THREADS {
             std::thread::sleep(Duration::from_millis(1));
@@ -28,9 +32,16 @@ fn wait_together(fault: Option<Fault>) -> (Vec<Result<u64>>, usize, Arc<Partitio
         faulty.set_fault(fault);
         assert_eq!(core.commit.synced_end(), 1, "nobody syncs without the turn");
         drop(turn);
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
-    let syncs = disk.take().into_iter().filter(|(call, _)| *call == "sync").count();
+    let syncs = disk
+        .take()
+        .into_iter()
+        .filter(|(call, _)| *call == "sync")
+        .count();
     (answers, syncs, core)
 }
 
@@ -50,10 +61,18 @@ fn all_who_wait_are_told_that_the_sync_failed() {
         let (answers, syncs, core) = wait_together(Some(fault));
         assert_eq!((answers.len() as u64, syncs), (THREADS, 1), "{fault:?}");
         for answer in answers {
-            assert!(matches!(answer, Err(Error::SyncFailed { .. })), "{fault:?}: {answer:?}");
+            assert!(
+                matches!(answer, Err(Error::SyncFailed { .. })),
+                "{fault:?}: {answer:?}"
+            );
         }
-        let refused = core.append(Durability::Os, [Record::new("value")]).map(drop);
-        assert!(matches!(refused, Err(Error::Poisoned { .. })), "{fault:?}: {refused:?}");
+        let refused = core
+            .append(Durability::Os, [Record::new("value")])
+            .map(drop);
+        assert!(
+            matches!(refused, Err(Error::Poisoned { .. })),
+            "{fault:?}: {refused:?}"
+        );
         assert_eq!(core.commit.synced_end(), 1);
     }
 }

@@ -17,7 +17,11 @@ fn filled() -> (RecordingDisk, Arc<PartitionCore>) {
 }
 
 fn synced(disk: &RecordingDisk) -> Vec<PathBuf> {
-    disk.take().into_iter().filter(|(call, _)| *call == "sync").map(|(_, path)| path).collect()
+    disk.take()
+        .into_iter()
+        .filter(|(call, _)| *call == "sync")
+        .map(|(_, path)| path)
+        .collect()
 }
 
 #[test]
@@ -27,7 +31,10 @@ fn a_new_partition_has_something_to_flush_and_knows_its_leader_epoch() {
     assert!(core.is_dirty());
     disk.take();
     append(&core, 1).unwrap();
-    assert!(disk.take().iter().all(|(call, _)| *call != "rename"), "the checkpoint tells of the epoch already");
+    assert!(
+        disk.take().iter().all(|(call, _)| *call != "rename"),
+        "the checkpoint tells of the epoch already"
+    );
 }
 
 #[test]
@@ -51,7 +58,11 @@ fn a_flush_syncs_the_indexes_of_the_segments_that_it_passes() {
     let segments = core.segments().snapshot();
     for segment in segments.iter().filter(|segment| segment.is_sealed()) {
         for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
-            assert!(synced.contains(&segment.path(suffix)), "{suffix} of {}", segment.base_offset);
+            assert!(
+                synced.contains(&segment.path(suffix)),
+                "{suffix} of {}",
+                segment.base_offset
+            );
         }
     }
 }
@@ -82,11 +93,17 @@ fn what_is_synced_is_not_synced_again() {
 #[test]
 fn settings_sync_only_where_the_topic_becomes_synced() {
     let (disk, core) = filled();
-    let with = |durability| TopicSettings { durability: Some(durability), ..TopicSettings::unconfigured() };
+    let with = |durability| TopicSettings {
+        durability: Some(durability),
+        ..TopicSettings::unconfigured()
+    };
     core.set_settings(with(Durability::Os));
     assert_eq!((synced(&disk), core.commit.synced_end()), (Vec::new(), 0));
     core.set_settings(with(Durability::Synced));
-    assert_eq!((synced(&disk).is_empty(), core.commit.synced_end()), (false, 20));
+    assert_eq!(
+        (synced(&disk).is_empty(), core.commit.synced_end()),
+        (false, 20)
+    );
     core.set_settings(with(Durability::Synced));
     core.set_settings(with(Durability::Os));
     assert_eq!(synced(&disk), Vec::<PathBuf>::new());

@@ -1,5 +1,5 @@
-//! A killed broker leaves files that it preallocated, 1 GiB each: recovery looks at what is behind their batches and copies it
-//! piece by piece, however long it is.
+//! A killed broker leaves files that it preallocated, 1 GiB each: recovery looks at what is behind
+//! their batches and copies it piece by piece, however long it is.
 
 use crate::partition::tests::*;
 use crate::storage::recording::RecordingDisk;
@@ -10,12 +10,14 @@ const PADDED_BYTES: u64 = 5 << 19;
 /// Most that one read may ask for.
 const MOST_AT_ONCE: usize = (1 << 20) + 100;
 
-/// What a kill leaves of three records, on a file that is longer; `harm` gets it, and where its batches end.
+/// What a kill leaves of three records, on a file that is longer; `harm` gets it, and where its
+/// batches end.
 fn left_by_a_kill(harm: impl Fn(&dyn StorageFile, u64)) -> RecordingDisk {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = created(&disk);
     for number in 0..3 {
-        core.append(Durability::Os, [Record::new(format!("record {number}"))]).unwrap();
+        core.append(Durability::Os, [Record::new(format!("record {number}"))])
+            .unwrap();
     }
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     let end = file.bytes().unwrap();
@@ -33,8 +35,15 @@ fn padding_is_cut_piece_by_piece() {
     let disk = left_by_a_kill(|_, _| {});
     let (core, report) = open(&disk);
     assert_eq!(read(&core).unwrap().len(), 3);
-    assert!(report.kept.is_empty() && report.bytes_cut == 0, "{report:?}");
-    assert!(disk.largest_read() <= MOST_AT_ONCE, "{} bytes at once", disk.largest_read());
+    assert!(
+        report.kept.is_empty() && report.bytes_cut == 0,
+        "{report:?}"
+    );
+    assert!(
+        disk.largest_read() <= MOST_AT_ONCE,
+        "{} bytes at once",
+        disk.largest_read()
+    );
     assert_eq!(core.append(Durability::Os, ["x"]).unwrap().offsets.start, 3);
     let path = format!("{DIR}/00000000000000000000.log");
     assert!(disk.metadata(path.as_ref()).unwrap().bytes < 1_000);
@@ -49,7 +58,11 @@ fn what_is_torn_is_kept_piece_by_piece() {
         let mut bytes = [0; 6];
         kept.read_at(&mut bytes[1..], at).unwrap();
         assert_eq!(&bytes, b"\0torn\0", "{at}");
-        assert!(disk.largest_read() <= MOST_AT_ONCE, "{} bytes at once", disk.largest_read());
+        assert!(
+            disk.largest_read() <= MOST_AT_ONCE,
+            "{} bytes at once",
+            disk.largest_read()
+        );
     }
 }
 
@@ -61,11 +74,16 @@ fn a_log_is_copied_piece_by_piece_where_it_is_reopened() {
     spec.settings.segment_bytes = 10 << 20;
     let core = PartitionCore::create(&context(&disk), &spec).unwrap();
     for _ in 0..30 {
-        core.append(Durability::Os, [Record::new(vec![b'x'; 100_000])]).unwrap();
+        core.append(Durability::Os, [Record::new(vec![b'x'; 100_000])])
+            .unwrap();
     }
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(b"torn", file.bytes().unwrap()).unwrap();
     assert_eq!(core.reopen().unwrap().report.bytes_cut, 4);
     assert_eq!(read(&core).unwrap().len(), 30);
-    assert!(disk.largest_read() <= MOST_AT_ONCE, "{} bytes at once", disk.largest_read());
+    assert!(
+        disk.largest_read() <= MOST_AT_ONCE,
+        "{} bytes at once",
+        disk.largest_read()
+    );
 }

@@ -7,7 +7,11 @@ use crate::storage::recording::RecordingDisk;
 /// As many batches of one record.
 fn append(core: &PartitionCore, count: usize) {
     for _ in 0..count {
-        core.append(Durability::Os, [Record::new(format!("record {}", core.log_end_offset()))]).unwrap();
+        core.append(
+            Durability::Os,
+            [Record::new(format!("record {}", core.log_end_offset()))],
+        )
+        .unwrap();
     }
 }
 
@@ -32,13 +36,21 @@ fn a_segment_that_is_deleted_before_its_turn_need_not_be_synced() {
     first.close_file();
     disk.take();
     let (deleting, end) = (Arc::clone(&core), first.next_offset());
-    disk.before_call(0, move || assert_eq!(deleting.delete_records_before(end).unwrap(), end));
+    disk.before_call(0, move || {
+        assert_eq!(deleting.delete_records_before(end).unwrap(), end)
+    });
     core.sync_published().unwrap();
     assert!(!disk.is_pending() && !is_poisoned(&core));
-    assert_eq!(core.append(Durability::Synced, [Record::new("on")]).unwrap().offsets, 12..13);
+    assert_eq!(
+        core.append(Durability::Synced, [Record::new("on")])
+            .unwrap()
+            .offsets,
+        12..13
+    );
 }
 
-/// Nobody knows what a directory holds after its sync failed: a later one that succeeds says nothing of it.
+/// Nobody knows what a directory holds after its sync failed: a later one that succeeds says
+/// nothing of it.
 #[test]
 fn a_directory_that_a_flush_cannot_sync_poisons() {
     let mut failed = 0;
@@ -49,8 +61,15 @@ fn a_directory_that_a_flush_cannot_sync_poisons() {
         faulty.set_fault(Some(Fault::Any));
         let flushed = core.flush();
         let calls = disk.take();
-        if calls.last().is_some_and(|(call, path)| *call == "sync" && path == core.dir()) && flushed.is_err() {
-            assert!(matches!(flushed, Err(Error::SyncFailed { .. })), "{flushed:?}");
+        if calls
+            .last()
+            .is_some_and(|(call, path)| *call == "sync" && path == core.dir())
+            && flushed.is_err()
+        {
+            assert!(
+                matches!(flushed, Err(Error::SyncFailed { .. })),
+                "{flushed:?}"
+            );
             assert!(is_poisoned(&core) && core.recovery_point() == 1);
             failed += 1;
         }
@@ -58,7 +77,8 @@ fn a_directory_that_a_flush_cannot_sync_poisons() {
     assert_eq!(failed, 1);
 }
 
-/// What was removed may be back after a power cut, and so the checkpoint goes on to say where the log starts.
+/// What was removed may be back after a power cut, and so the checkpoint goes on to say where the
+/// log starts.
 #[test]
 fn a_directory_that_a_deletion_cannot_sync_does_not_poison() {
     let mut failed = 0;
@@ -68,12 +88,23 @@ fn a_directory_that_a_deletion_cannot_sync_does_not_poison() {
         disk.take();
         faulty.set_fault(Some(Fault::Any));
         let deleted = core.delete_records_before(bound);
-        let is_of_directory = disk.take().last().is_some_and(|(call, path)| *call == "sync" && path == core.dir());
+        let is_of_directory = disk
+            .take()
+            .last()
+            .is_some_and(|(call, path)| *call == "sync" && path == core.dir());
         faulty.set_fault(None);
-        assert_eq!(core.log_start_line(), deleted.is_err().then_some(bound), "call {fails_at}: {deleted:?}");
+        assert_eq!(
+            core.log_start_line(),
+            deleted.is_err().then_some(bound),
+            "call {fails_at}: {deleted:?}"
+        );
         assert_eq!(core.delete_records_before(bound).unwrap(), bound);
         let is_unsure = deleted.is_err() && is_of_directory;
-        assert_eq!(core.log_start_line(), is_unsure.then_some(bound), "call {fails_at}: {deleted:?}");
+        assert_eq!(
+            core.log_start_line(),
+            is_unsure.then_some(bound),
+            "call {fails_at}: {deleted:?}"
+        );
         append(&core, 1);
         failed += usize::from(is_unsure);
     }

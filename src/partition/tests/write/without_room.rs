@@ -1,4 +1,5 @@
-//! A torn end on a full disk: where there is nothing in it to keep it is cut, otherwise the log waits for room.
+//! A torn end on a full disk: where there is nothing in it to keep it is cut, otherwise the log
+//! waits for room.
 
 use crate::partition::tests::*;
 use crate::storage::Access;
@@ -7,7 +8,8 @@ use crate::storage::Access;
 fn left_by_a_kill(disk: &FaultyDisk) -> String {
     let core = created(disk);
     for number in 0..3 {
-        core.append(Durability::Os, [Record::new(format!("record {number}"))]).unwrap();
+        core.append(Durability::Os, [Record::new(format!("record {number}"))])
+            .unwrap();
         if number == 0 {
             core.flush().unwrap();
         }
@@ -21,7 +23,12 @@ fn open(disk: &FaultyDisk) -> (Arc<PartitionCore>, PartitionRecovery) {
 
 fn torn(disk: &FaultyDisk) -> usize {
     let entries = disk.list(DIR.as_ref()).unwrap();
-    entries.iter().filter(|entry| file_name::parse_segment_file(&entry.name).is_none() && entry.name.contains(".torn")).count()
+    entries
+        .iter()
+        .filter(|entry| {
+            file_name::parse_segment_file(&entry.name).is_none() && entry.name.contains(".torn")
+        })
+        .count()
 }
 
 #[test]
@@ -33,9 +40,15 @@ fn half_a_batch_is_cut_without_a_copy() {
     file.set_len(bytes - 5).unwrap();
     disk.set_fault(Some(Fault::FullForGood));
     let (core, report) = open(&disk);
-    assert!(report.damage.is_none() && report.bytes_cut == bytes / 3 - 5 && report.kept.is_empty(), "{report:?}");
+    assert!(
+        report.damage.is_none() && report.bytes_cut == bytes / 3 - 5 && report.kept.is_empty(),
+        "{report:?}"
+    );
     assert_eq!(read(&core).unwrap().len(), 2);
-    assert!(matches!(core.append(Durability::Os, ["x"]), Err(Error::DiskFull { .. })));
+    assert!(matches!(
+        core.append(Durability::Os, ["x"]),
+        Err(Error::DiskFull { .. })
+    ));
     disk.set_fault(None);
     assert_eq!(core.append(Durability::Os, ["x"]).unwrap().offsets, 2..3);
 }
@@ -51,16 +64,36 @@ fn a_whole_batch_behind_damage_waits_for_room() {
     disk.set_fault(Some(Fault::FullForGood));
     for _ in 0..2 {
         let (core, report) = open(&disk);
-        assert!(matches!(report.damage, Some(Error::DiskFull { .. })) && core.is_damaged(), "{report:?}");
-        assert_eq!((read(&core).unwrap().len(), file.bytes().unwrap()), (1, bytes), "nothing is lost");
-        assert!(matches!(core.append(Durability::Os, ["x"]), Err(Error::DiskFull { .. })));
-        assert!(matches!(core.reopen().unwrap().report.damage, Some(Error::DiskFull { .. })), "there is still no room");
+        assert!(
+            matches!(report.damage, Some(Error::DiskFull { .. })) && core.is_damaged(),
+            "{report:?}"
+        );
+        assert_eq!(
+            (read(&core).unwrap().len(), file.bytes().unwrap()),
+            (1, bytes),
+            "nothing is lost"
+        );
+        assert!(matches!(
+            core.append(Durability::Os, ["x"]),
+            Err(Error::DiskFull { .. })
+        ));
+        assert!(
+            matches!(
+                core.reopen().unwrap().report.damage,
+                Some(Error::DiskFull { .. })
+            ),
+            "there is still no room"
+        );
     }
     let (core, _) = open(&disk);
     disk.set_fault(None);
     let report = core.reopen().unwrap().take_writes();
     assert!(!core.is_damaged());
-    assert_eq!((report.damage.is_none(), report.kept.len(), torn(&disk)), (true, 1, 1), "{report:?}");
+    assert_eq!(
+        (report.damage.is_none(), report.kept.len(), torn(&disk)),
+        (true, 1, 1),
+        "{report:?}"
+    );
     assert_eq!(core.append(Durability::Os, ["x"]).unwrap().offsets, 1..2);
     assert_eq!(read(&core).unwrap().len(), 2);
 }

@@ -12,18 +12,32 @@ use crate::partition::tests::{context, spec};
 use crate::partition::{KeepOpen, OffsetSpec, ReadOptions, Reader};
 use crate::storage::faulty::FaultyDisk;
 
-const PRODUCER: ProducerStamp = ProducerStamp { id: 1 << 62, epoch: 0, sequence: 0 };
+const PRODUCER: ProducerStamp = ProducerStamp {
+    id: 1 << 62,
+    epoch: 0,
+    sequence: 0,
+};
 
 fn batch(sequence: i32, values: &[&str]) -> EncodedBatch {
-    let producer = ProducerStamp { sequence, ..PRODUCER };
+    let producer = ProducerStamp {
+        sequence,
+        ..PRODUCER
+    };
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
     for value in values {
-        builder.push(&Record::new(*value), 1_700_000_000_000).unwrap();
+        builder
+            .push(&Record::new(*value), 1_700_000_000_000)
+            .unwrap();
     }
     builder.set_producer(producer);
     let (record_count, max_timestamp) = (builder.record_count(), builder.max_timestamp());
     let bytes = builder.finish(&TopicSettings::default()).unwrap();
-    EncodedBatch { bytes, record_count, max_timestamp, producer: Some(producer) }
+    EncodedBatch {
+        bytes,
+        record_count,
+        max_timestamp,
+        producer: Some(producer),
+    }
 }
 
 fn create(disk: &FaultyDisk) -> Arc<PartitionCore> {
@@ -32,11 +46,14 @@ fn create(disk: &FaultyDisk) -> Arc<PartitionCore> {
 }
 
 fn reopen(disk: &FaultyDisk, recovery_point: u64) -> Arc<PartitionCore> {
-    PartitionCore::open(&context(disk), &spec(0, recovery_point, i64::MAX)).unwrap().0
+    PartitionCore::open(&context(disk), &spec(0, recovery_point, i64::MAX))
+        .unwrap()
+        .0
 }
 
 fn append(core: &PartitionCore, sequence: i32, values: &[&str]) -> Result<Range<u64>> {
-    core.append_encoded(&mut batch(sequence, values)).map(|appended| appended.offsets)
+    core.append_encoded(&mut batch(sequence, values))
+        .map(|appended| appended.offsets)
 }
 
 #[test]
@@ -56,12 +73,28 @@ fn a_gap_and_an_old_epoch_are_refused_and_write_nothing() {
     let core = create(&FaultyDisk::failing_at(0));
     append(&core, 0, &["a"]).unwrap();
     let refused = append(&core, 5, &["x"]);
-    assert!(matches!(refused, Err(Error::OutOfOrderSequence { expected: 1, found: 5, .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(Error::OutOfOrderSequence {
+                expected: 1,
+                found: 5,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
     let mut next_epoch = batch(0, &["b"]);
-    next_epoch.set_producer(ProducerStamp { epoch: 1, ..PRODUCER });
+    next_epoch.set_producer(ProducerStamp {
+        epoch: 1,
+        ..PRODUCER
+    });
     assert_eq!(core.append_encoded(&mut next_epoch).unwrap().offsets, 1..2);
     let fenced = append(&core, 1, &["x"]);
-    assert!(matches!(fenced, Err(Error::ProducerFenced { epoch: 0, .. })), "{fenced:?}");
+    assert!(
+        matches!(fenced, Err(Error::ProducerFenced { epoch: 0, .. })),
+        "{fenced:?}"
+    );
     assert_eq!(core.log_end_offset(), 2);
 }
 
@@ -81,13 +114,21 @@ fn what_a_killed_or_a_closed_partition_knew_is_known_again() {
             core.close(true).unwrap();
         }
         let core = reopen(&disk, core.recovery_point());
-        assert_eq!(append(&core, 39, &["a value that makes segments roll"]).unwrap(), 39..40, "closed: {closes}");
-        assert!(matches!(append(&core, 41, &["x"]), Err(Error::OutOfOrderSequence { expected: 40, .. })));
+        assert_eq!(
+            append(&core, 39, &["a value that makes segments roll"]).unwrap(),
+            39..40,
+            "closed: {closes}"
+        );
+        assert!(matches!(
+            append(&core, 41, &["x"]),
+            Err(Error::OutOfOrderSequence { expected: 40, .. })
+        ));
         assert_eq!(append(&core, 40, &["x"]).unwrap(), 40..41);
     }
 }
 
-/// What was broken: the recovery point rose without a snapshot below it, and nobody replayed what lay beneath.
+/// What was broken: the recovery point rose without a snapshot below it, and nobody replayed what
+/// lay beneath.
 #[test]
 fn a_flush_remembers_producers_before_the_first_roll() {
     let disk = FaultyDisk::failing_at(0);
@@ -98,7 +139,11 @@ fn a_flush_remembers_producers_before_the_first_roll() {
     append(&core, 2, &["c"]).unwrap();
     core.flush().unwrap();
     append(&core, 3, &["d"]).unwrap();
-    assert_eq!(list_snapshots(&disk, core.dir()).unwrap(), [3], "one snapshot replaces the other");
+    assert_eq!(
+        list_snapshots(&disk, core.dir()).unwrap(),
+        [3],
+        "one snapshot replaces the other"
+    );
     let core = reopen(&disk, core.recovery_point());
     assert_eq!(append(&core, 3, &["d"]).unwrap(), 3..4);
     assert_eq!(append(&core, 4, &["e"]).unwrap(), 4..5);
@@ -113,7 +158,13 @@ fn a_close_keeps_the_snapshots_that_a_segment_begins_at_and_that_of_the_end() {
         core.flush().unwrap();
     }
     core.close(true).unwrap();
-    let mut kept: Vec<_> = core.segment_infos().unwrap().iter().skip(1).map(|segment| segment.base_offset).collect();
+    let mut kept: Vec<_> = core
+        .segment_infos()
+        .unwrap()
+        .iter()
+        .skip(1)
+        .map(|segment| segment.base_offset)
+        .collect();
     assert!(kept.len() > 1);
     kept.push(20);
     let mut found = list_snapshots(&disk, core.dir()).unwrap();
@@ -133,7 +184,11 @@ fn a_close_removes_the_snapshot_of_the_last_flush() {
     append(&core, 3, &["b"]).unwrap();
     assert_eq!(list_snapshots(&disk, core.dir()).unwrap(), [3]);
     core.truncation(3).make().unwrap();
-    assert_eq!(list_snapshots(&disk, core.dir()).unwrap(), [3], "it is of the end");
+    assert_eq!(
+        list_snapshots(&disk, core.dir()).unwrap(),
+        [3],
+        "it is of the end"
+    );
     append(&core, 3, &["b"]).unwrap();
     core.close(true).unwrap();
     assert_eq!(list_snapshots(&disk, core.dir()).unwrap(), [4]);
@@ -144,7 +199,8 @@ fn without_producers_there_are_no_snapshots() {
     let disk = FaultyDisk::failing_at(0);
     let core = create(&disk);
     for _ in 0..20 {
-        core.append(Durability::Os, ["a value that makes segments roll"]).unwrap();
+        core.append(Durability::Os, ["a value that makes segments roll"])
+            .unwrap();
         core.flush().unwrap();
     }
     assert!(core.segment_infos().unwrap().len() > 2);
@@ -156,7 +212,9 @@ fn without_producers_there_are_no_snapshots() {
 fn a_flush_is_due_after_as_many_records_as_the_topic_says() {
     let core = PartitionCore::create(&context(&FaultyDisk::failing_at(0)), &spec(0, 0, 3)).unwrap();
     for (sequence, recovery_point) in [(0, 0), (1, 0), (2, 3), (3, 3)] {
-        let appended = core.append_encoded(&mut batch(sequence, &["value"])).unwrap();
+        let appended = core
+            .append_encoded(&mut batch(sequence, &["value"]))
+            .unwrap();
         core.flush_if_due(&appended).unwrap();
         assert_eq!(core.recovery_point(), recovery_point, "behind {sequence}");
     }
@@ -175,11 +233,26 @@ fn what_is_not_synced_yet_is_there_for_those_only_who_ask_for_it() {
         let reader = Reader::new(&core, KeepOpen::nothing(), &(..), options).unwrap();
         reader.map(Result::unwrap).count()
     };
-    let counts = || (count(ReadOptions::new()), count(ReadOptions::new().unsynced(true)));
-    let find = || core.offset_for(OffsetSpec::MaxTimestamp).unwrap().map(|found| found.offset);
-    assert_eq!((counts(), find(), signal.is_notified()), ((0, 1), None, false));
+    let counts = || {
+        (
+            count(ReadOptions::new()),
+            count(ReadOptions::new().unsynced(true)),
+        )
+    };
+    let find = || {
+        core.offset_for(OffsetSpec::MaxTimestamp)
+            .unwrap()
+            .map(|found| found.offset)
+    };
+    assert_eq!(
+        (counts(), find(), signal.is_notified()),
+        ((0, 1), None, false)
+    );
     core.sync_published().unwrap();
-    assert_eq!((counts(), find(), signal.is_notified()), ((1, 1), Some(0), true));
+    assert_eq!(
+        (counts(), find(), signal.is_notified()),
+        ((1, 1), Some(0), true)
+    );
 }
 
 #[test]
@@ -198,7 +271,10 @@ fn what_was_truncated_may_be_written_again() {
         append(&core, number, &["value"]).unwrap();
     }
     core.truncation(6).make().unwrap();
-    assert!(matches!(append(&core, 10, &["x"]), Err(Error::OutOfOrderSequence { expected: 6, .. })));
+    assert!(matches!(
+        append(&core, 10, &["x"]),
+        Err(Error::OutOfOrderSequence { expected: 6, .. })
+    ));
     assert_eq!(append(&core, 6, &["value"]).unwrap(), 6..7);
 }
 
@@ -209,7 +285,13 @@ fn a_truncation_keeps_the_snapshots_up_to_its_end() {
     for number in 0..30 {
         append(&core, number, &["a value that makes segments roll"]).unwrap();
     }
-    let bases: Vec<_> = core.segment_infos().unwrap().iter().skip(1).map(|segment| segment.base_offset).collect();
+    let bases: Vec<_> = core
+        .segment_infos()
+        .unwrap()
+        .iter()
+        .skip(1)
+        .map(|segment| segment.base_offset)
+        .collect();
     let snapshots = || {
         let mut found = list_snapshots(&disk, core.dir()).unwrap();
         found.sort_unstable();
@@ -226,6 +308,12 @@ fn a_truncation_keeps_the_snapshots_up_to_its_end() {
 fn a_batch_that_the_topic_does_not_take_is_refused() {
     let core = create(&FaultyDisk::failing_at(0));
     let long = "v".repeat(500);
-    assert!(matches!(append(&core, 0, &[&long]), Err(Error::RecordTooLarge { key: "segment.bytes", .. })));
+    assert!(matches!(
+        append(&core, 0, &[&long]),
+        Err(Error::RecordTooLarge {
+            key: "segment.bytes",
+            ..
+        })
+    ));
     assert_eq!(core.log_end_offset(), 0);
 }

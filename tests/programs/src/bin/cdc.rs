@@ -17,7 +17,8 @@ fn transform<'a>(row: &RecordView<'a>) -> Option<Record<'a>> {
     })
 }
 
-/// At least once: `append` has written when it returns, so the order append, commit is enough for a killed process.
+/// At least once: `append` has written when it returns, so the order append, commit is enough for a
+/// killed process.
 fn at_least_once(log: &Log, clean: &Topic, consumer: &mut Consumer) -> anyhow::Result<()> {
     let mut seen: HashMap<TopicPartition, u64> = HashMap::new();
     loop {
@@ -37,7 +38,9 @@ fn at_least_once(log: &Log, clean: &Topic, consumer: &mut Consumer) -> anyhow::R
             if let Some(out) = transform(&row) {
                 clean.append(out)?;
             }
-            *seen.entry((row.topic(), row.partition()).into()).or_default() += 1;
+            *seen
+                .entry((row.topic(), row.partition()).into())
+                .or_default() += 1;
         }
         log.flush()?; // only for power cuts: output on the device before the commit can be
         consumer.commit()?;
@@ -45,7 +48,10 @@ fn at_least_once(log: &Log, clean: &Topic, consumer: &mut Consumer) -> anyhow::R
 }
 
 fn list() -> anyhow::Result<()> {
-    for partition in Log::open_read_only("cdc")?.topic("rows-clean")?.partitions() {
+    for partition in Log::open_read_only("cdc")?
+        .topic("rows-clean")?
+        .partitions()
+    {
         for batch in partition.read(..)? {
             for row in &batch? {
                 println!("{}", row?.text());

@@ -26,12 +26,19 @@ fn upload(log: &Log) -> anyhow::Result<()> {
     loop {
         let records = consumer.poll(Duration::from_millis(10))?;
         for (partition, offsets) in records.skipped() {
-            eprintln!("{partition}: {} samples aged out before they were sent", offsets.end - offsets.start);
+            eprintln!(
+                "{partition}: {} samples aged out before they were sent",
+                offsets.end - offsets.start
+            );
         }
         if records.is_empty() {
             return Ok(consumer.close()?);
         }
-        let body = records.iter().map(|r| Ok(r?.text())).collect::<Result<Vec<_>, Error>>()?.join("\n");
+        let body = records
+            .iter()
+            .map(|r| Ok(r?.text()))
+            .collect::<Result<Vec<_>, Error>>()?
+            .join("\n");
         http_post(&body)?;
         consumer.commit()?;
     }
@@ -44,9 +51,19 @@ fn http_post(body: &str) -> anyhow::Result<()> {
 }
 
 fn main() -> anyhow::Result<()> {
-    let dir = std::env::args().nth(1).unwrap_or_else(|| "/var/lib/telemetry".to_owned());
-    let log = Log::builder(dir).config(LogConfig::new().max_bytes(256 * MIB).flush_interval(Duration::from_secs(5))).open()?;
-    let config = TopicConfig::new().retention(Duration::from_secs(72 * 3600)).retention_bytes(64 * MIB);
+    let dir = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "/var/lib/telemetry".to_owned());
+    let log = Log::builder(dir)
+        .config(
+            LogConfig::new()
+                .max_bytes(256 * MIB)
+                .flush_interval(Duration::from_secs(5)),
+        )
+        .open()?;
+    let config = TopicConfig::new()
+        .retention(Duration::from_secs(72 * 3600))
+        .retention_bytes(64 * MIB);
     let telemetry = log.open_topic("telemetry", 1, config)?;
     let alarms = telemetry.with_durability(Durability::Synced); // the same topic, per handle
     store(&log, &telemetry, "t=21.5")?;

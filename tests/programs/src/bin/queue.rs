@@ -8,7 +8,10 @@ use std::{env, thread};
 
 fn work(job: &RecordView<'_>) -> anyhow::Result<()> {
     static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
-    assert!(job.text() != "boom" || HAS_PANICKED.swap(true, Ordering::Relaxed), "a worker's bug");
+    assert!(
+        job.text() != "boom" || HAS_PANICKED.swap(true, Ordering::Relaxed),
+        "a worker's bug"
+    );
     println!("{}-{} {}", job.partition(), job.offset(), job.text());
     Ok(())
 }
@@ -42,10 +45,15 @@ fn main() -> anyhow::Result<()> {
     }
     let group = log.consumer_group("workers")?;
     let stop = AtomicBool::new(false);
-    let members = (0..3).map(|_| group.join("jobs")).collect::<Result<Vec<_>, _>>()?;
+    let members = (0..3)
+        .map(|_| group.join("jobs"))
+        .collect::<Result<Vec<_>, _>>()?;
     let wakers: Vec<_> = members.iter().map(Consumer::waker).collect();
     thread::scope(|scope| {
-        let threads: Vec<_> = members.into_iter().map(|member| scope.spawn(|| run(member, &stop))).collect();
+        let threads: Vec<_> = members
+            .into_iter()
+            .map(|member| scope.spawn(|| run(member, &stop)))
+            .collect();
         thread::sleep(Duration::from_secs(seconds));
         stop.store(true, Ordering::Relaxed);
         wakers.iter().for_each(|waker| waker.wake());

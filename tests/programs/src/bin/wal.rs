@@ -14,7 +14,10 @@ struct Store {
 
 impl Store {
     fn open(dir: &Path) -> anyhow::Result<Store> {
-        let wal = Partition::open(dir.join("wal"), TopicConfig::new().durability(Durability::Synced))?;
+        let wal = Partition::open(
+            dir.join("wal"),
+            TopicConfig::new().durability(Durability::Synced),
+        )?;
         let (mut map, covered) = load_snapshot(dir)?;
         let mut replay = wal.read(covered..)?;
         while let Some(record) = replay.next_record()? {
@@ -29,7 +32,12 @@ impl Store {
             }
         }
         let next = replay.next_offset();
-        Ok(Store { dir: dir.to_owned(), map, wal, next })
+        Ok(Store {
+            dir: dir.to_owned(),
+            map,
+            wal,
+            next,
+        })
     }
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
@@ -45,7 +53,10 @@ impl Store {
     }
 
     fn put_all(&mut self, pairs: &[(Vec<u8>, Vec<u8>)]) -> Result<(), Error> {
-        self.next = self.wal.append_batch(pairs.iter().map(|(k, v)| (k, v)))?.end;
+        self.next = self
+            .wal
+            .append_batch(pairs.iter().map(|(k, v)| (k, v)))?
+            .end;
         self.map.extend(pairs.iter().cloned());
         Ok(())
     }

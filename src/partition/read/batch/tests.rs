@@ -1,0 +1,118 @@
+//! Tests of `batch`.
+
+use std::path::Path;
+
+use super::*;
+use crate::config::TopicSettings;
+use crate::format::batch::BatchBuilder;
+use crate::format::control::ControlRecord;
+
+/// Four records at offsets from 100 on.
+fn batch(codec: Compression, range: Range<u64>) -> Batch {
+    let mut builder = BatchBuilder::new(Vec::new(), codec);
+    for key in ["a", "b", "c", "d"] {
+        builder
+            .push(&Record::from((key, "v".repeat(50))), 7)
+            .unwrap();
+    }
+    stamped(builder, 0, range)
+}
+
+fn stamped(builder: BatchBuilder, attributes: u16, range: Range<u64>) -> Batch {
+    let mut bytes = builder.finish(&TopicSettings::unconfigured()).unwrap();
+    let header = BatchHeader::decode(&bytes).unwrap();
+    BatchHeader {
+        attributes: header.attributes | attributes,
+        ..header
+    }
+    .write(&mut bytes);
+    batch::stamp(&mut bytes, 100, 0);
+    let dir: Arc<Path> = Path::new("/data/t-3").into();
+    let origin = Origin {
+        id: TopicPartition::new("t", 3),
+        dir,
+        max_decompressed_bytes: 1 << 20,
+    };
+    let header = BatchHeader::decode(&bytes).unwrap();
+    let bytes = BatchBytes::Copied {
+        start: 0,
+        end: bytes.len(),
+        chunk: Arc::new(bytes),
+    };
+    Batch::new(&Arc::new(origin), (100, 0), 0, header, bytes, range)
+}
+
+#[test]
+fn records_know_where_they_are() {
+    let batch = batch(Compression::None, 0..200);
+    let record = batch.iter().next().unwrap().unwrap();
+    assert_eq!(
+        (record.topic(), record.partition(), record.offset()),
+        ("t", 3, 100)
+    );
+}
+
+#[test]
+fn a_detached_batch_shares_no_bytes() {
+    let batch = batch(Compression::None, 101..103);
+    let detached = batch.detach();
+    assert_eq!(
+        (detached.stored(), detached.offsets()),
+        (batch.stored(), 101..103)
+    );
+    assert_ne!(detached.stored().1.as_ptr(), batch.stored().1.as_ptr());
+}
+
+#[test]
+fn a_walk_over_a_whole_batch_knows_at_once_that_it_is_at_a_record() {
+    for codec in [Compression::None, Compression::Lz4] {
+        let batch = batch(codec, 0..200);
+        let mut walk = batch.walk().unwrap();
+        assert!(walk.is_at_record());
+        assert_eq!(
+            walk.next_quickly(&batch).map(|record| record.offset()),
+            Some(100),
+            "{codec:?}"
+        );
+        for _ in 0..3 {
+            assert!(walk.next_of_any_kind(&batch).unwrap().is_ok());
+        }
+        assert!(!walk.is_at_record() && !walk.has_next(&batch));
+    }
+}
+
+#[test]
+fn a_walk_over_a_part_of_a_batch_begins_in_it() {
+    for (range, first) in [
+        (102..103, Some(102)),
+        (0..101, Some(100)),
+        (103..200, Some(103)),
+        (104..200, None),
+    ] {
+        let batch = batch(Compression::None, range.clone());
+        let mut walk = batch.walk().unwrap();
+        assert!(!walk.is_at_record(), "{range:?}: there may be none");
+        assert_eq!(walk.has_next(&batch), first.is_some());
+        assert_eq!(
+            walk.next_quickly(&batch).map(|record| record.offset()),
+            first,
+            "{range:?}"
+        );
+    }
+}
+
+#[test]
+fn a_control_batch_has_a_control_record() {
+    let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
+    builder
+        .push(&Record::new([0, 0, 0, 0, 0, 3]).key([0, 0, 0, 0]), 7)
+        .unwrap();
+    let marker = stamped(builder, 0b11 << 4, 0..200);
+    assert_eq!(
+        marker.control_record(),
+        Some(ControlRecord::Abort {
+            coordinator_epoch: 3
+        })
+    );
+    assert_eq!(batch(Compression::None, 0..200).control_record(), None);
+}

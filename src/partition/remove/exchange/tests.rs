@@ -1,0 +1,190 @@
+//! Tests of `exchange`.
+
+use super::*;
+use crate::config::{Durability, TopicSettings};
+use crate::format::record::Record;
+use crate::partition::PartitionSpec;
+use crate::partition::tests::{context, spec};
+use crate::segment::digest;
+use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage, read_file};
+
+/// A log of batches of one record each, in several segments.
+fn written(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
+    let spec = spec(0, 0, i64::MAX);
+    let cleanup_policy = CleanupPolicy::Compact;
+    let settings = TopicSettings {
+        file_delete_delay_ms: 0,
+        cleanup_policy,
+        ..spec.settings.clone()
+    };
+    let core = PartitionCore::create(&context(disk), &PartitionSpec { settings, ..spec }).unwrap();
+    for _ in 0..20 {
+        core.append(Durability::Os, [Record::new("a value").key("a key")])
+            .unwrap();
+    }
+    assert!(core.sealed_segments().len() > 2);
+    core
+}
+
+/// The first two segments in one, without index entries.
+fn cleaned(disk: &impl Storage, core: &PartitionCore) -> (Vec<Arc<Segment>>, CleanedSegment) {
+    let originals: Vec<_> = core
+        .sealed_segments()
+        .into_iter()
+        .take(2)
+        .map(|(segment, _)| segment)
+        .collect();
+    let parts: Vec<_> = originals
+        .iter()
+        .map(|original| read_file(disk, original.log_path(), 1 << 20).unwrap())
+        .collect();
+    let put = |suffix, bytes: &[u8]| {
+        let file = disk
+            .open(&cleaned_path(core.home(), 0, suffix), Access::CreateNew)
+            .unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file
+    };
+    for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
+        drop(put(suffix, b""));
+    }
+    let log = parts.concat();
+    let cleaned = CleanedSegment {
+        base_offset: 0,
+        next_offset: originals[1].next_offset(),
+        log_bytes: u32::try_from(log.len()).unwrap(),
+        log: put(file_name::LOG, &log),
+        digests: [digest(b""); 3],
+    };
+    (originals, cleaned)
+}
+
+/// A stop after the originals are gone would discard the output, which is all there is then.
+#[test]
+fn what_an_earlier_compaction_left_is_removed_before_the_output_counts() {
+    for stale in [
+        (0, file_name::TRANSACTION_INDEX),
+        (1, file_name::LOG),
+        (7, file_name::OFFSET_INDEX),
+    ] {
+        let disk = SimulatedDisk::new(1);
+        let core = written(&disk);
+        let (originals, cleaned) = cleaned(&disk, &core);
+        let (base, suffix) = stale;
+        let path = cleaned_path(core.home(), base, suffix);
+        drop(disk.open(&path, Access::CreateNew).unwrap());
+        // The first call of the exchange lists the directory, and the second removes the file.
+        disk.fail_call(disk.calls() + 1, io::Error::other("the device failed"));
+        let replace = || {
+            core.replace_segments(
+                &originals,
+                std::slice::from_ref(&cleaned),
+                core.truncations(),
+            )
+        };
+        assert!(replace().is_err(), "{stale:?}");
+        assert!(
+            originals.iter().all(|original| core.lists(original)) && core.check_writable().is_ok(),
+            "{stale:?}"
+        );
+        assert!(replace().unwrap().is_some(), "{stale:?}");
+        assert!(disk.metadata(&path).is_err(), "{stale:?}");
+    }
+}
+
+#[test]
+fn a_cleaned_segment_takes_the_place_of_those_it_was_made_of() {
+    let disk = MemoryDisk::new();
+    let core = written(&disk);
+    let (originals, cleaned) = cleaned(&disk, &core);
+    let snapshots = [0, 1].map(|number: usize| originals[number].path(file_name::SNAPSHOT));
+    for snapshot in &snapshots {
+        drop(disk.open(snapshot, Access::OpenOrCreate).unwrap());
+    }
+    let cleaned = [cleaned];
+    let replaced = core
+        .replace_segments(&originals, &cleaned, core.truncations() + 1)
+        .unwrap();
+    assert!(
+        replaced.is_none() && originals.iter().all(|original| core.lists(original)),
+        "the log was cut since"
+    );
+    let compacted = TopicSettings::clone(&core.settings());
+    core.set_settings(TopicSettings {
+        cleanup_policy: CleanupPolicy::Delete,
+        ..compacted.clone()
+    });
+    assert!(
+        core.replace_segments(&originals, &cleaned, 0)
+            .unwrap()
+            .is_none(),
+        "all records count by now"
+    );
+    core.set_settings(compacted);
+    assert!(
+        core.replace_segments(&originals, &cleaned, 0)
+            .unwrap()
+            .is_some()
+    );
+    assert_eq!(
+        snapshots.map(|path| disk.metadata(&path).is_ok()),
+        [true, false],
+        "one goes with its base offset"
+    );
+    assert!(originals.iter().all(|original| !core.lists(original)));
+    let left = core.segments().snapshot();
+    assert!(core.lists(&left[0]) && left[0].is_named());
+    assert_eq!(
+        (left[0].base_offset, left[0].next_offset()),
+        (0, left[1].base_offset)
+    );
+}
+
+#[test]
+fn the_size_of_a_cleaned_segment_is_that_of_its_files() {
+    let disk = MemoryDisk::new();
+    let (_, cleaned) = cleaned(&disk, &written(&disk));
+    assert_eq!(
+        CleanedSegment {
+            log_bytes: 100,
+            digests: [(16, 1), (24, 2), (34, 3)],
+            ..cleaned
+        }
+        .bytes(),
+        174
+    );
+}
+
+#[test]
+fn one_compacts_at_a_time() {
+    let core = written(&MemoryDisk::new());
+    let turn = core.cleaning().lock();
+    assert!(core.cleaning().try_lock().is_none());
+    drop(turn);
+    assert!(core.cleaning().try_lock().is_some());
+}
+
+#[test]
+fn what_is_cleaned_is_not_read_through_a_mapping() {
+    let core = written(&MemoryDisk::new());
+    let (segment, _) = core.sealed_segments().swap_remove(0);
+    assert!(segment.view().unwrap().is_some());
+    let mut file = core.batches_by_position(&segment);
+    assert!(file.segment().view().unwrap().is_none());
+    assert!(file.header_at(0, segment.size()).unwrap().is_some());
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_is_told_with_its_offsets() {
+    let core = written(&MemoryDisk::new());
+    let (segment, end) = core.sealed_segments().swap_remove(0);
+    for (next, lost) in [(1, 1..end), (end - 1, end - 1..end), (end, end..end + 1)] {
+        let error = core.unreadable(&segment, 7, next, Malformed("it is").into());
+        assert!(
+            matches!(&error, Error::Corrupt(damage) if damage.offsets == lost),
+            "{error}"
+        );
+    }
+    let error = core.unreadable(&segment, 7, 1, io::Error::other("the device failed").into());
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+}
