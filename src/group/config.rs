@@ -78,6 +78,7 @@ impl From<Timestamp> for Seek {
 /// let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::Latest).max_poll_records(100);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a setter returns the config with the setting"]
 pub struct ConsumerConfig {
     pub(super) reset: OffsetReset,
     pub(super) max_poll_records: u32,
@@ -112,125 +113,123 @@ impl Default for ConsumerConfig {
 }
 
 impl ConsumerConfig {
-    /// The defaults.
+    /// Creates a config that leaves every setting at its default.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Where to start if the group has committed nothing (`auto.offset.reset`);
-    /// [`OffsetReset::Earliest`] by default.
-    #[must_use]
-    pub fn auto_offset_reset(self, reset: OffsetReset) -> Self {
-        Self { reset, ..self }
-    }
-
-    /// Most records of one poll (`max.poll.records`); 500 by default.
-    #[must_use]
-    pub fn max_poll_records(self, records: u32) -> Self {
-        Self {
-            max_poll_records: records,
-            ..self
-        }
-    }
-
-    /// Most bytes of one partition in one poll (`max.partition.fetch.bytes`); 1 MiB by default. The
-    /// first batch of a poll is given whole even if it is larger.
-    #[must_use]
-    pub fn max_partition_fetch_bytes(self, bytes: u32) -> Self {
-        Self {
-            max_partition_fetch_bytes: bytes,
-            ..self
-        }
-    }
-
-    /// Most bytes of one poll (`fetch.max.bytes`); 50 MiB by default. The first batch is given
-    /// whole even if it is larger.
-    #[must_use]
-    pub fn fetch_max_bytes(self, bytes: u32) -> Self {
-        Self {
-            fetch_max_bytes: bytes,
-            ..self
-        }
-    }
-
-    /// How long the program may stay away between two polls (`max.poll.interval.ms`); for ever by
-    /// default. A member that stays away longer is taken out of the group as soon as another member
-    /// polls or joins, or somebody manages the group from outside: its partitions go to others,
-    /// what it commits is refused with [`Error::MemberFenced`], and its next poll joins again.
-    #[must_use]
-    pub fn max_poll_interval(self, interval: impl Into<Option<Duration>>) -> Self {
-        Self {
-            max_poll_interval: interval.into(),
-            ..self
-        }
-    }
-
-    /// How the group should share out its partitions (`group.remote.assignor`): it goes by what
-    /// most members ask for. No wish by default, which is [`Assignor::Uniform`] if nobody has one.
-    #[must_use]
-    pub fn assignor(self, assignor: Assignor) -> Self {
-        Self {
-            assignor: Some(assignor),
-            ..self
-        }
-    }
-
-    /// Makes the consumer a static member of this name (`group.instance.id`). When it goes away,
-    /// its partitions wait for it, up to the [`session_timeout`](Self::session_timeout): one that
-    /// joins under the same name meanwhile gets the same partitions, and no other member is
-    /// concerned. A second one at the same time is refused with [`Error::InstanceInUse`].
+    /// Sets where the consumer starts if its group has committed nothing.
     ///
-    /// The place is kept as long as somebody holds the group or is a member of it; in another run
-    /// of the program all start anew.
-    #[must_use]
-    pub fn group_instance_id(self, name: &str) -> Self {
-        Self {
-            instance_id: Some(name.into()),
-            ..self
-        }
+    /// Default: [`OffsetReset::Earliest`], where Kafka has `latest`. Kafka: `auto.offset.reset`.
+    pub fn auto_offset_reset(mut self, reset: OffsetReset) -> Self {
+        self.reset = reset;
+        self
     }
 
-    /// How long the place of a static member is kept (`session.timeout.ms`); 45 seconds by default.
-    /// Has no meaning for others: they live as long as their handle.
-    #[must_use]
-    pub fn session_timeout(self, time: Duration) -> Self {
-        Self {
-            session_timeout: time,
-            ..self
-        }
-    }
-
-    /// Commits by itself (`enable.auto.commit`, `auto.commit.interval.ms`); `None`, the default,
-    /// leaves it to the program.
+    /// Sets how many records one poll may return. At least 1.
     ///
-    /// As in Kafka: a poll that finds the interval over commits what *earlier* polls gave, so
-    /// whatever is done with records before the next poll is done before they are committed. So
-    /// does the poll that gives up partitions, and [`close`], and dropping the consumer, unless its
-    /// thread panics. A commit that fails does not fail the poll; it is tried again later.
+    /// Default: 500. Kafka: `max.poll.records`.
+    pub fn max_poll_records(mut self, records: u32) -> Self {
+        self.max_poll_records = records;
+        self
+    }
+
+    /// Sets how many bytes of one partition one poll may return. The first batch of a poll is
+    /// returned whole even if it is larger.
+    ///
+    /// Default: 1 MiB. Kafka: `max.partition.fetch.bytes`.
+    pub fn max_partition_fetch_bytes(mut self, bytes: u32) -> Self {
+        self.max_partition_fetch_bytes = bytes;
+        self
+    }
+
+    /// Sets how many bytes one poll may return. The first batch is returned whole even if it is
+    /// larger.
+    ///
+    /// Default: 50 MiB. Kafka: `fetch.max.bytes`.
+    pub fn fetch_max_bytes(mut self, bytes: u32) -> Self {
+        self.fetch_max_bytes = bytes;
+        self
+    }
+
+    /// Sets how much time may pass between two polls; `None` is any time.
+    ///
+    /// A member that takes longer is removed from the group as soon as another member polls or
+    /// joins, or the group is managed from outside. Its partitions are assigned to others, its
+    /// commits are refused with [`Error::MemberFenced`], and its next poll joins again.
+    ///
+    /// Default: any time, where Kafka has 5 minutes. Kafka: `max.poll.interval.ms`.
+    pub fn max_poll_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.max_poll_interval = interval.into();
+        self
+    }
+
+    /// Asks for an assignor. The group uses the one that most of its members ask for, and
+    /// [`Assignor::Uniform`] if no member asks for one.
+    ///
+    /// Default: no request. Kafka: `group.remote.assignor`.
+    pub fn assignor(mut self, assignor: Assignor) -> Self {
+        self.assignor = Some(assignor);
+        self
+    }
+
+    /// Makes the consumer a static member with this name.
+    ///
+    /// After it leaves, its partitions are kept for it for up to the
+    /// [`session_timeout`](Self::session_timeout). A consumer that joins under the same name in the
+    /// meantime gets the same partitions, and other members notice nothing. A second consumer with
+    /// the name at the same time is refused with [`Error::InstanceInUse`].
+    ///
+    /// The place is kept as long as the group has a member or a handle. It does not survive the
+    /// process: the next run starts without static members.
+    ///
+    /// Default: none, the consumer is a dynamic member. Kafka: `group.instance.id`.
+    pub fn group_instance_id(mut self, name: &str) -> Self {
+        self.instance_id = Some(name.into());
+        self
+    }
+
+    /// Sets how long the place of a static member is kept after it leaves. Has no effect on other
+    /// members: they are members as long as their handle exists.
+    ///
+    /// Default: 45 seconds. Kafka: `session.timeout.ms`.
+    pub fn session_timeout(mut self, time: Duration) -> Self {
+        self.session_timeout = time;
+        self
+    }
+
+    /// Makes the consumer commit by itself at this interval; `None` leaves commits to the program.
+    ///
+    /// As in Kafka, a poll that finds the interval over commits the records that *earlier* polls
+    /// returned. Work that the program does before its next poll is therefore done before the
+    /// records are committed. The poll that gives up partitions commits as well, and so do
+    /// [`close`] and dropping the consumer, unless its thread panics. A commit that fails does not
+    /// fail the poll; it is tried again later.
+    ///
+    /// Default: `None`, where Kafka has 5 seconds. Kafka: `enable.auto.commit`,
+    /// `auto.commit.interval.ms`.
     ///
     /// [`close`]: crate::Consumer::close
-    #[must_use]
-    pub fn auto_commit(self, interval: impl Into<Option<Duration>>) -> Self {
-        Self {
-            auto_commit: interval.into(),
-            ..self
-        }
+    pub fn auto_commit(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.auto_commit = interval.into();
+        self
     }
 
-    /// Sets which transactional records polls return (`isolation.level`). Default:
-    /// [`Isolation::ReadCommitted`], where Kafka has `read_uncommitted`.
-    #[must_use]
-    pub fn isolation(self, isolation: Isolation) -> Self {
-        Self { isolation, ..self }
+    /// Sets which transactional records polls return.
+    ///
+    /// Default: [`Isolation::ReadCommitted`], where Kafka has `read_uncommitted`. Kafka:
+    /// `isolation.level`.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
     }
 
-    /// What a commit survives; the log's durability by default, and never less.
-    #[must_use]
-    pub fn durability(self, durability: Durability) -> Self {
-        Self {
-            durability: Some(durability),
-            ..self
-        }
+    /// Sets what a commit survives: at least as much as the log's durability.
+    ///
+    /// Default: [`LogConfig::durability`](crate::LogConfig::durability).
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
     }
 
     pub(super) fn validate(&self) -> Result<()> {

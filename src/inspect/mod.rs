@@ -43,12 +43,13 @@ const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
 /// Suffix of a snapshot of a `KRaft` metadata log: batches, as in a `.log`.
 const METADATA_SNAPSHOT: &str = "checkpoint";
 
-/// What [`dump`] prints; the options of `kafka-dump-log`. All are off at first.
+/// Options of [`dump`], as those of `kafka-dump-log`.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a switch of Kafka's tool, and any of them go together"
 )]
+#[must_use = "a setter returns the options with the setting"]
 pub struct DumpOptions {
     deep_iteration: bool,
     print_data_log: bool,
@@ -66,7 +67,7 @@ impl Default for DumpOptions {
 }
 
 impl DumpOptions {
-    /// A line for each batch and each entry of an index, and no more.
+    /// Creates options that print one line for each batch and each index entry.
     pub fn new() -> Self {
         Self {
             deep_iteration: false,
@@ -79,43 +80,51 @@ impl DumpOptions {
         }
     }
 
-    /// A line for each record as well, and a look at whether offsets follow each other.
-    #[must_use]
+    /// Sets whether each record has a line as well. Offsets that do not follow each other are then
+    /// reported.
+    ///
+    /// Default: no. Kafka: `--deep-iteration`.
     pub fn deep_iteration(mut self, on: bool) -> Self {
         self.deep_iteration = on;
         self
     }
 
-    /// Keys and values too, as text. Includes [`deep_iteration`](Self::deep_iteration).
-    #[must_use]
+    /// Sets whether keys and values are printed as text. Includes
+    /// [`deep_iteration`](Self::deep_iteration).
+    ///
+    /// Default: no. Kafka: `--print-data-log`.
     pub fn print_data_log(mut self, on: bool) -> Self {
         self.print_data_log = on;
         self
     }
 
-    /// Nothing but keys and values of the records.
-    #[must_use]
+    /// Sets whether only the keys and values of records are printed.
+    ///
+    /// Default: no. Kafka: `--skip-record-metadata`.
     pub fn skip_record_metadata(mut self, on: bool) -> Self {
         self.skip_record_metadata = on;
         self
     }
 
-    /// Checks indexes against their logs without printing their entries.
-    #[must_use]
+    /// Sets whether indexes are checked against their logs without printing their entries.
+    ///
+    /// Default: no. Kafka: `--verify-index-only`.
     pub fn verify_index_only(mut self, on: bool) -> Self {
         self.verify_index_only = on;
         self
     }
 
-    /// Checks indexes by themselves, as a broker does that opens them, and nothing else of them.
-    #[must_use]
+    /// Sets whether indexes only pass the check that a broker makes when it opens them.
+    ///
+    /// Default: no. Kafka: `--index-sanity-check`.
     pub fn index_sanity_check(mut self, on: bool) -> Self {
         self.index_sanity_check = on;
         self
     }
 
-    /// Reads no more than this from the front of each log; what is behind it is not looked at.
-    #[must_use]
+    /// Sets how many bytes are read from the start of each log. The rest is not checked.
+    ///
+    /// Default: no limit. Kafka: `--max-bytes`.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -123,8 +132,9 @@ impl DumpOptions {
 
     /// Sets how many bytes the records of a compressed batch may have when they are decompressed.
     /// Records of a larger batch are not shown, and [`Fault::BatchTooLarge`] is found in their
-    /// place. Default: 256 MiB.
-    #[must_use]
+    /// place.
+    ///
+    /// Default: 256 MiB.
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
         self.max_decompressed_bytes = bytes;
         self

@@ -39,85 +39,86 @@ impl Default for ProducerConfig {
 }
 
 impl ProducerConfig {
-    /// The defaults.
+    /// Creates a config that leaves every setting at its default.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Most bytes of a batch, before it is compressed (`batch.size`); 64 KiB by default, where
-    /// Kafka has 16: no network is to be waited for, and large writes take the operating system
-    /// half the time. A larger record has a batch of its own, and so has every record where this is 0.
-    /// No batch is larger than the topic's `max.message.bytes`.
-    pub fn batch_size(self, bytes: u32) -> Self {
-        Self {
-            batch_size: bytes,
-            ..self
-        }
-    }
-
-    /// How long a batch that is not full waits for more records at most (`linger.ms`); 5 ms by
-    /// default, as in Kafka 4. It is written sooner when it is full, when somebody waits for one of
-    /// its records, and by `flush` and `close`. A thread of the log, `annals-timer`, keeps the
-    /// time; where the clock is set by hand, `Log::maintain` and the next `send` do. If the system
-    /// refuses that thread, the producer does not linger.
+    /// Sets how many bytes a batch may have before it is compressed.
     ///
-    /// Without it, which is 0, every record is written by the call that sends it; those that other
-    /// threads send meanwhile go together. Should the write of another take longer than
-    /// [`max_block`](Self::max_block), that other writes the record behind it. Even a short linger
-    /// makes sending many times as fast. The price is what a killed process loses: the records that
-    /// are not written yet.
-    pub fn linger(self, time: Duration) -> Self {
-        Self {
-            linger: time,
-            ..self
-        }
+    /// A larger record has a batch of its own, and so has every record if this is 0. No batch is
+    /// larger than the topic's `max.message.bytes`.
+    ///
+    /// Default: 64 KiB, where Kafka has 16, since large writes take the operating system half the
+    /// time. Kafka: `batch.size`.
+    pub fn batch_size(mut self, bytes: u32) -> Self {
+        self.batch_size = bytes;
+        self
     }
 
-    /// Most bytes of batches that are not written yet (`buffer.memory`); 32 MiB by default, and at
-    /// least a batch. An open batch counts whole, as in Kafka. When there is no room, `send` writes
-    /// what is held, and waits if others are writing it. What is to be on the device
-    /// ([`Durability::Synced`](crate::Durability::Synced)) counts until it is there: so much may be
-    /// lost that was sent and not waited for.
-    pub fn buffer_memory(self, bytes: u64) -> Self {
-        Self {
-            buffer_memory: bytes,
-            ..self
-        }
+    /// Sets how long a batch that is not full waits for more records.
+    ///
+    /// The batch is written sooner when it is full, when a thread waits for one of its records, and
+    /// by `flush` and `close`. A thread of the log, `annals-timer`, keeps the time; if the clock is
+    /// set by hand, `Log::maintain` and the next `send` do. If the system refuses that thread, the
+    /// producer does not linger.
+    ///
+    /// With 0, each record is written by the call that sends it; records that other threads send in
+    /// the meantime are written together. If the write of another thread takes longer than
+    /// [`max_block`](Self::max_block), that thread writes the record after its own. Even a short
+    /// linger makes sending many times as fast. In exchange, a killed process loses the records
+    /// that are not written yet.
+    ///
+    /// Default: 5 ms, as in Kafka 4. Kafka: `linger.ms`.
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.linger = time;
+        self
     }
 
-    /// How long `send` waits at most for batches that are being written, before it gives
-    /// [`Error::BufferExhausted`] (`max.block.ms`); a minute by default. It is real time, whatever
-    /// the log's clock.
-    pub fn max_block(self, time: Duration) -> Self {
-        Self {
-            max_block: time,
-            ..self
-        }
+    /// Sets how many bytes of batches may be held that are not written yet. At least one batch.
+    ///
+    /// An open batch counts as a full one, as in Kafka. If there is no room, `send` writes what is
+    /// held, and waits if other threads are writing it. With
+    /// [`Durability::Synced`](crate::Durability::Synced) a batch counts until it is on the device:
+    /// a crash loses at most this many bytes of records that were sent and not waited for.
+    ///
+    /// Default: 32 MiB. Kafka: `buffer.memory`.
+    pub fn buffer_memory(mut self, bytes: u64) -> Self {
+        self.buffer_memory = bytes;
+        self
     }
 
-    /// Sets how long a batch is tried again that fails for a reason that may pass, such as a full
-    /// disk (`delivery.timeout.ms`). Default: two minutes. It is real time and counts from the
-    /// first try; the pause between two tries is 100 ms.
+    /// Sets how long `send` waits for batches that are being written before it fails with
+    /// [`Error::BufferExhausted`]. The time is real time, whatever the log's clock.
+    ///
+    /// Default: 1 minute. Kafka: `max.block.ms`.
+    pub fn max_block(mut self, time: Duration) -> Self {
+        self.max_block = time;
+        self
+    }
+
+    /// Sets how long the producer retries a batch whose write failed for a reason that may pass,
+    /// such as a full disk. The time is real time and counts from the first try; the pause between
+    /// two tries is 100 ms.
     ///
     /// Until then the batch, and those after it for the same partition, keep their room in
     /// [`buffer_memory`](Self::buffer_memory). A batch that is given up is reported by its
     /// deliveries, and otherwise by the producer's next call as [`Error::NotAcknowledged`], with
     /// the number of its records. Zero gives up after the first try.
-    pub fn delivery_timeout(self, time: Duration) -> Self {
-        Self {
-            delivery_timeout: time,
-            ..self
-        }
+    ///
+    /// Default: 2 minutes. Kafka: `delivery.timeout.ms`.
+    pub fn delivery_timeout(mut self, time: Duration) -> Self {
+        self.delivery_timeout = time;
+        self
     }
 
-    /// What batches are compressed with (`compression.type`), in topics that leave it to the
-    /// producer, as they do by default. A codec that a [topic](crate::TopicConfig::compression) is
-    /// set to comes first. By default none.
-    pub fn compression(self, compression: Compression) -> Self {
-        Self {
-            compression,
-            ..self
-        }
+    /// Sets the codec of batches, in topics that leave the choice to the producer. A codec that is
+    /// set on the [topic](crate::TopicConfig::compression) wins.
+    ///
+    /// Default: [`Compression::None`]. Kafka: `compression.type`.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
     }
 
     pub(super) fn validate(&self) -> Result<()> {

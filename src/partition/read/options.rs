@@ -14,12 +14,32 @@ pub enum Isolation {
     ReadCommitted,
 }
 
-/// How to read; the default is how [`Partition::read`](crate::partition::Partition::read) does.
+/// Options of a reader. By default it reads as
+/// [`Partition::read`](crate::partition::Partition::read) does.
+///
+/// ```
+/// use annals::{Log, ReadOptions, TopicConfig};
+///
+/// let log = Log::in_memory();
+/// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+/// lines.append_batch(["a", "b", "c"])?;
+///
+/// // Reads every record that is intact, and reports the damage at the end.
+/// let mut reader = lines.read_with(.., ReadOptions::new().skip_corrupt(true))?;
+/// while let Some(record) = reader.next_record()? {
+///     println!("{} {}", record.offset(), record.text());
+/// }
+/// for damage in reader.take_skipped() {
+///     eprintln!("{damage}");
+/// }
+/// # Ok::<(), annals::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is an option of its own, and any of them go together"
 )]
+#[must_use = "a setter returns the options with the setting"]
 pub struct ReadOptions {
     pub(in crate::partition) isolation: Isolation,
     pub(in crate::partition) wait: bool,
@@ -29,47 +49,55 @@ pub struct ReadOptions {
 }
 
 impl ReadOptions {
-    /// As `Partition::read` reads.
+    /// Creates options that leave every setting at its default, as `Partition::read` does.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets which transactional records the reader returns. Default: [`Isolation::ReadCommitted`].
-    #[must_use]
-    pub fn isolation(self, isolation: Isolation) -> Self {
-        Self { isolation, ..self }
-    }
-
-    /// Whether to wait at the end for more, as
-    /// [`Partition::follow`](crate::partition::Partition::follow) does. Default: no.
-    #[must_use]
-    pub fn wait(self, wait: bool) -> Self {
-        Self { wait, ..self }
-    }
-
-    /// In a `Synced` topic: whether to read also what is not on the device yet, and which a power
-    /// cut can take back. Default: no.
-    #[must_use]
-    pub fn unsynced(self, unsynced: bool) -> Self {
-        Self { unsynced, ..self }
-    }
-
-    /// Whether to go on behind damage, with the next sound batch in the segment or with the next
-    /// segment, instead of failing with [`Error::Corrupt`](crate::Error::Corrupt). What is passed
-    /// over is told by [`Reader::take_skipped`](crate::partition::Reader::take_skipped). Each batch
-    /// is looked at to its last record before it is given out, which costs about as much again as
-    /// reading it. Default: no.
+    /// Sets which transactional records the reader returns.
     ///
-    /// A device that refuses to read is an error all the same, and so is a batch that is whole but
-    /// decompresses to more than this log reads
-    /// ([`Error::BatchTooLarge`](crate::Error::BatchTooLarge)): a new reader can go on after it, at
+    /// Default: [`Isolation::ReadCommitted`], where Kafka has `read_uncommitted`. Kafka:
+    /// `isolation.level`.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// Sets whether the reader waits at the end for more records, as
+    /// [`Partition::follow`](crate::partition::Partition::follow) does.
+    ///
+    /// Default: no.
+    pub fn wait(mut self, wait: bool) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets whether the reader of a `Synced` topic also returns records that are not on the device
+    /// yet. A power cut can take them back.
+    ///
+    /// Default: no.
+    pub fn unsynced(mut self, unsynced: bool) -> Self {
+        self.unsynced = unsynced;
+        self
+    }
+
+    /// Sets whether the reader continues after damage instead of failing with
+    /// [`Error::Corrupt`](crate::Error::Corrupt). It continues with the next sound batch of the
+    /// segment, or with the next segment.
+    ///
+    /// [`Reader::take_skipped`](crate::partition::Reader::take_skipped) reports the offsets that
+    /// were skipped. Each batch is checked to its last record before it is returned, which costs
+    /// about as much as reading it a second time.
+    ///
+    /// A device that refuses to read remains an error. So does an intact batch that decompresses to
+    /// more than this log reads ([`Error::BatchTooLarge`](crate::Error::BatchTooLarge)): a new
+    /// reader can resume after it, at
     /// [`Reader::next_offset`](crate::partition::Reader::next_offset).
-    #[must_use]
-    pub fn skip_corrupt(self, skip_corrupt: bool) -> Self {
-        Self {
-            skip_corrupt,
-            ..self
-        }
+    ///
+    /// Default: no.
+    pub fn skip_corrupt(mut self, skip_corrupt: bool) -> Self {
+        self.skip_corrupt = skip_corrupt;
+        self
     }
 
     /// All that is committed, also behind the start of an open transaction: its records are passed
