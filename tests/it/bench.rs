@@ -1,4 +1,4 @@
-//! A log on disk whose clock stands, for tests in which days go by.
+//! A log on disk with a manual clock, for tests in which days pass.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ impl Bench {
         self.log.as_ref().unwrap()
     }
 
-    /// Partition 0 of a topic.
+    /// Returns partition 0 of a topic, which is created if it does not exist.
     pub(crate) fn partition(&self, topic: &str, config: TopicConfig) -> Partition {
         self.log()
             .open_topic(topic, 1, config)
@@ -52,7 +52,7 @@ impl Bench {
         self.log.take().unwrap().close().unwrap();
     }
 
-    /// Closes, opens, and gives partition 0 of `t`.
+    /// Closes the log, opens it again, and returns partition 0 of `t`.
     pub(crate) fn reopen(&mut self) -> Partition {
         self.close();
         self.open();

@@ -1,4 +1,4 @@
-//! `{:?}` of every public type is one short line, however much the value holds.
+//! `{:?}` prints one short line for every public type, however much the value holds.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Formatter};
@@ -16,11 +16,11 @@ use annals::{
     TimestampType, Topic, TopicConfig, TopicPartition,
 };
 
-/// More than any of them takes, and less than a list of everything would.
+/// The limit of a line: more than any type needs, and less than a list of everything would take.
 const MOST_BYTES: usize = 1_000;
 const PARTITIONS: u32 = 100;
 
-/// The lines, by the names of the types.
+/// The printed lines, by the name of the type.
 #[derive(Default)]
 struct Lines(BTreeMap<&'static str, String>);
 
@@ -40,7 +40,7 @@ impl Lines {
     }
 }
 
-/// What `{:?}` printed of a value that is gone.
+/// A line that `{:?}` printed earlier for a value that no longer exists.
 struct Line(String);
 
 impl Debug for Line {
@@ -49,9 +49,9 @@ impl Debug for Line {
     }
 }
 
-/// The public types, by the lists of the front page and of `inspect`.
+/// Returns the names of the public types, as `lib.rs` and `inspect` list them.
 fn public_types() -> Vec<String> {
-    /// These are no types, or have no value.
+    /// Names that are not types, or types without a value.
     const OTHERS: [&str; 6] = [
         "Assign",
         "Clock",
@@ -87,7 +87,7 @@ fn debug_prints_one_short_line_of_every_public_type() {
         .into_iter()
         .filter(|name| !lines.0.contains_key(name.as_str()))
         .collect();
-    assert!(missing.is_empty(), "no line of {missing:?}");
+    assert!(missing.is_empty(), "no line for {missing:?}");
 }
 
 fn add_settings(lines: &mut Lines) {
@@ -136,7 +136,7 @@ fn add_settings(lines: &mut Lines) {
     lines.add("DumpOptions", &DumpOptions::new());
 }
 
-/// A record that holds much of everything.
+/// Returns a record with a large key, a large value and many headers.
 fn large() -> Record<'static> {
     let record = Record::new("v".repeat(1 << 20))
         .key(vec![0xff; 1 << 16])
@@ -168,7 +168,10 @@ fn add_records(lines: &mut Lines) {
     );
     let mut reader = partition.read(..).unwrap();
     lines.add("Waker", &reader.waker());
-    let record = reader.next_record().unwrap().expect("the first record");
+    let record = reader
+        .next_record()
+        .unwrap()
+        .expect("the partition has records");
     lines.add("RecordView", &record);
     lines.add("OwnedRecord", &record.into_owned());
     lines.add("Headers", &record.headers());
@@ -178,7 +181,7 @@ fn add_records(lines: &mut Lines) {
         .read(1..)
         .unwrap()
         .next()
-        .expect("a batch")
+        .expect("the partition has a second record")
         .unwrap();
     lines.add("Batch", &batch);
     let mut records = batch.iter();
@@ -198,7 +201,7 @@ fn add_records(lines: &mut Lines) {
     lines.add("Error", &refused);
 }
 
-/// Remembers how it saw the group: group and first member.
+/// An assignor that remembers the `{:?}` lines of the group and of its first member.
 #[derive(Default)]
 struct Watching(Mutex<Option<[String; 2]>>);
 
@@ -329,13 +332,13 @@ fn add_inspected(lines: &mut Lines) {
         .read(..)
         .unwrap()
         .find_map(Result::err)
-        .expect("damage");
+        .expect("the reader reports the damage");
     assert!(matches!(damaged, Error::Corrupt(_)), "{damaged}");
     lines.add("Error", &damaged);
     lines.add("OversizedBatch", &oversized(&root.path().join("oversized")));
 }
 
-/// What a log with a low limit says of a batch that another one wrote.
+/// Returns the error of a log with a low limit that reads a batch written without that limit.
 fn oversized(dir: &Path) -> OversizedBatch {
     let partition =
         Partition::open(dir, TopicConfig::new().compression(Compression::Zstd)).unwrap();

@@ -1,4 +1,5 @@
-//! Many threads at once: records may be gone, but what is read is what was written there.
+//! Many threads at once: records may be deleted or cut, but each record that is read is the one
+//! that was appended at its offset.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use annals::{
     TopicConfig,
 };
 
-/// A directory where a sync costs nothing, if there is such a place.
+/// Returns a directory in memory, where a sync is fast, or an ordinary one if there is none.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
@@ -34,7 +35,7 @@ fn open(dir: &tempfile::TempDir, mode: ReadMode) -> (Log, Partition) {
     (log, partition)
 }
 
-/// Numbers that are the same in every run.
+/// Returns a generator of random numbers that are the same in every run.
 fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move |sides| {
@@ -45,13 +46,13 @@ fn dice(seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-/// Each record has the time of its offset.
+/// Returns the time of the record at `offset`. Each record has a time of its own.
 fn time_of(offset: u64) -> Timestamp {
     Timestamp::from_millis(1_000_000 + i64::try_from(offset).unwrap())
 }
 
-/// The offset that a value says it was appended at.
-fn says(text: &str) -> u64 {
+/// Returns the offset that the value names.
+fn offset_in(text: &str) -> u64 {
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
@@ -64,8 +65,8 @@ fn append(partition: &Partition, count: u64) {
     assert_eq!(partition.append_batch(records).unwrap(), end..end + count);
 }
 
-/// Reads from random places until `stop`: without a gap, up to where the reader reports that
-/// records were deleted.
+/// Reads from random offsets until `stop`. Every offset from there on is read, up to the first
+/// one that the reader reports as deleted. Returns the number of records.
 fn read_around(partition: &Partition, stop: &AtomicBool, seed: u64) -> u64 {
     let mut dice = dice(seed);
     let mut count = 0;
@@ -81,13 +82,13 @@ fn read_around(partition: &Partition, stop: &AtomicBool, seed: u64) -> u64 {
         for _ in 0..dice(200) {
             match reader.next_record() {
                 Ok(Some(record)) => {
-                    assert_eq!(says(&record.text()), record.offset());
+                    assert_eq!(offset_in(&record.text()), record.offset());
                     assert_eq!(record.offset(), last.map_or(from, |last| last + 1));
                     last = Some(record.offset());
                     count += 1;
                 }
                 Ok(None) | Err(Error::OffsetOutOfRange { .. }) => break,
-                Err(error) => panic!("from {from}, behind {last:?}: {error}"),
+                Err(error) => panic!("from {from}, after {last:?}: {error}"),
             }
         }
         for spec in [
@@ -106,7 +107,8 @@ fn read_around(partition: &Partition, stop: &AtomicBool, seed: u64) -> u64 {
     count
 }
 
-/// Ends the readers also where a check fails, so that it is told.
+/// Stops the readers even if a check panics. Without it the scope would wait for them for ever,
+/// and hide the panic.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -143,7 +145,7 @@ fn among_readers(mode: ReadMode, change: impl Fn(&Partition, u64)) {
 }
 
 #[test]
-fn readers_beside_deletions() {
+fn readers_stay_consistent_during_deletions() {
     for mode in [ReadMode::Map, ReadMode::Copy] {
         among_readers(mode, |partition, random| {
             if random % 8 == 0 {
@@ -156,7 +158,7 @@ fn readers_beside_deletions() {
 }
 
 #[test]
-fn readers_beside_truncations() {
+fn readers_stay_consistent_during_truncations() {
     for mode in [ReadMode::Map, ReadMode::Copy] {
         among_readers(mode, |partition, random| {
             if random % 4 == 0 {
@@ -170,7 +172,7 @@ fn readers_beside_truncations() {
 }
 
 #[test]
-fn readers_beside_everything() {
+fn readers_stay_consistent_during_deletions_truncations_and_flushes() {
     for mode in [ReadMode::Map, ReadMode::Copy] {
         among_readers(mode, |partition, random| {
             let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
@@ -191,7 +193,7 @@ fn readers_beside_everything() {
 }
 
 #[test]
-fn synced_appends_of_many_threads_are_all_there() {
+fn every_synced_append_of_many_threads_is_readable() {
     let dir = tempfile::tempdir().unwrap();
     let (_log, partition) = open(&dir, ReadMode::Map);
     let synced = partition.with_durability(Durability::Synced);
@@ -214,7 +216,7 @@ fn synced_appends_of_many_threads_are_all_there() {
 }
 
 #[test]
-fn a_synced_topic_shows_followers_what_is_on_the_device_and_all_of_it() {
+fn followers_of_a_synced_topic_get_every_acknowledged_record() {
     let dir = scratch();
     let log = Log::open(dir.path()).unwrap();
     let config = TopicConfig::new()
@@ -241,7 +243,7 @@ fn a_synced_topic_shows_followers_what_is_on_the_device_and_all_of_it() {
                     let offset = partition.append(number.to_string()).unwrap().offset;
                     assert!(
                         partition.high_watermark() > offset,
-                        "acknowledged, and so to be seen"
+                        "an acknowledged record is visible"
                     );
                 }
             });
@@ -250,7 +252,7 @@ fn a_synced_topic_shows_followers_what_is_on_the_device_and_all_of_it() {
     });
 }
 
-/// Appends until the log is closed; gives the last offset that was acknowledged.
+/// Appends until the log is closed. Returns the last offset that was acknowledged.
 fn append_until_closed(partition: &Partition) -> Option<u64> {
     let mut last = None;
     loop {
@@ -263,7 +265,7 @@ fn append_until_closed(partition: &Partition) -> Option<u64> {
 }
 
 #[test]
-fn closing_beside_appends_and_readers_loses_nothing() {
+fn close_during_appends_and_reads_loses_no_acknowledged_record() {
     let dir = scratch();
     for round in 0..10 {
         let log = Log::open(dir.path()).unwrap();

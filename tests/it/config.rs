@@ -1,4 +1,4 @@
-//! Settings of topics: stored, changed, refused.
+//! Settings of topics: how they are stored, changed and refused.
 
 use annals::{Compression, Error, Log, LogConfig, MemoryDisk, Record, TopicConfig};
 use std::time::Duration;
@@ -8,7 +8,7 @@ fn open(disk: &MemoryDisk) -> Log {
 }
 
 #[test]
-fn a_pasted_kafka_config_comes_back() {
+fn kafka_settings_are_stored_and_read_back() {
     let pairs = [
         ("cleanup.policy", "compact,delete"),
         ("retention.ms", "604800000"),
@@ -34,7 +34,7 @@ fn a_pasted_kafka_config_comes_back() {
 }
 
 #[test]
-fn unknown_keys_and_bad_values_name_the_key() {
+fn errors_about_settings_name_the_key() {
     for (key, value) in [
         ("retention.msec", "1"),
         ("retention.ms", "7d"),
@@ -51,7 +51,7 @@ fn unknown_keys_and_bad_values_name_the_key() {
 }
 
 #[test]
-fn a_change_touches_only_what_it_sets() {
+fn an_update_changes_only_the_settings_it_names() {
     let disk = MemoryDisk::default();
     let log = open(&disk);
     let config = TopicConfig::new()
@@ -68,15 +68,19 @@ fn a_change_touches_only_what_it_sets() {
     let refused = topic.append(Record::new(vec![b'x'; 1000]));
     assert!(
         matches!(refused, Err(Error::RecordTooLarge { limit: 200, .. })),
-        "it holds at once: {refused:?}"
+        "the new limit applies immediately: {refused:?}"
     );
     log.close().unwrap();
     let log = open(&disk);
-    assert_eq!(log.topic("t").unwrap().config(), changed, "and later");
+    assert_eq!(
+        log.topic("t").unwrap().config(),
+        changed,
+        "the update is stored"
+    );
 }
 
 #[test]
-fn a_bad_change_changes_nothing() {
+fn a_refused_update_changes_no_setting() {
     let disk = MemoryDisk::default();
     let log = open(&disk);
     let config = TopicConfig::new()
@@ -96,7 +100,7 @@ fn a_bad_change_changes_nothing() {
 }
 
 #[test]
-fn the_logs_defaults_hold_where_a_topic_says_nothing() {
+fn log_defaults_apply_to_settings_that_a_topic_leaves_unset() {
     let disk = MemoryDisk::default();
     let defaults = LogConfig::new().topic_defaults(TopicConfig::new().max_message_bytes(200));
     let log = Log::builder("data")
@@ -114,13 +118,16 @@ fn the_logs_defaults_hold_where_a_topic_says_nothing() {
         Err(Error::RecordTooLarge { limit: 200, .. })
     ));
     own.append(&large).unwrap();
-    assert!(plain.config().is_empty(), "they are not the topic's");
+    assert!(
+        plain.config().is_empty(),
+        "the log's defaults are not stored with the topic"
+    );
     log.close().unwrap();
     open(&disk).topic("plain").unwrap().append(&large).unwrap();
 }
 
 #[test]
-fn a_log_is_not_opened_with_settings_that_cannot_be() {
+fn opening_a_log_refuses_impossible_settings() {
     for config in [
         LogConfig::new().max_open_files(0),
         LogConfig::new().internal_partitions(0),
@@ -138,7 +145,7 @@ fn a_log_is_not_opened_with_settings_that_cannot_be() {
 }
 
 #[test]
-fn a_topic_says_which_of_its_settings_differ_from_a_config() {
+fn config_differences_lists_the_settings_that_differ() {
     let disk = MemoryDisk::default();
     let defaults = LogConfig::new().topic_defaults(TopicConfig::new().max_message_bytes(200));
     let log = Log::builder("data")
@@ -154,7 +161,7 @@ fn a_topic_says_which_of_its_settings_differ_from_a_config() {
     assert_eq!(
         differences(&TopicConfig::new()),
         [""; 0],
-        "it asks for nothing"
+        "an empty config differs in no setting"
     );
     assert_eq!(differences(&stored), [""; 0]);
     assert_eq!(
@@ -164,7 +171,7 @@ fn a_topic_says_which_of_its_settings_differ_from_a_config() {
                 .segment_bytes(1 << 30)
         ),
         [""; 0],
-        "these are in force"
+        "these values are already in force"
     );
     let wanted = TopicConfig::new()
         .retention(None)

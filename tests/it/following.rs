@@ -1,4 +1,4 @@
-//! Reading while others append: waking, stopping, and what readers hold.
+//! Reading while other threads append: waking, stopping, and the data that readers hold.
 
 use std::sync::mpsc;
 use std::thread;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use annals::{Durability, Error, Log, LogConfig, Partition, ReadMode, ReadOptions, TopicConfig};
 
-/// Long enough for any machine; nothing here waits as long unless it is broken.
+/// The limit of every wait: long enough for any machine, and reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn partition(log: &Log, config: TopicConfig) -> Partition {
@@ -16,8 +16,8 @@ fn partition(log: &Log, config: TopicConfig) -> Partition {
         .unwrap()
 }
 
-/// Runs `work` on its own thread and waits for its result, so that a lost wake-up is a failure and
-/// not a hang.
+/// Runs `work` on a thread of its own and returns a channel with its result. A lost wake-up is
+/// then a failed test, not a test that hangs.
 fn bounded<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> mpsc::Receiver<T> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send(work()));
@@ -25,7 +25,7 @@ fn bounded<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> mpsc
 }
 
 #[test]
-fn a_follower_gets_what_is_appended_later() {
+fn a_follower_receives_records_appended_later() {
     let log = Log::in_memory();
     let partition = partition(&log, TopicConfig::new());
     let mut follower = partition.follow(..).unwrap();
@@ -43,7 +43,7 @@ fn a_follower_gets_what_is_appended_later() {
 }
 
 #[test]
-fn no_hand_over_is_lost() {
+fn no_wake_up_is_lost_between_two_followers() {
     const HAND_OVERS: u64 = 50_000;
     let log = Log::in_memory();
     let (there, back) = (
@@ -75,7 +75,7 @@ fn no_hand_over_is_lost() {
 }
 
 #[test]
-fn a_wake_ends_the_present_or_the_next_call_data_or_not() {
+fn a_wake_ends_the_current_or_the_next_call_even_with_data() {
     let log = Log::in_memory();
     let partition = partition(&log, TopicConfig::new());
     partition.append("a").unwrap();
@@ -83,7 +83,7 @@ fn a_wake_ends_the_present_or_the_next_call_data_or_not() {
     follower.waker().wake();
     assert!(
         follower.next_record().unwrap().is_none(),
-        "woken although there is data"
+        "a wake ends the call although there is data"
     );
     assert_eq!(follower.next_record().unwrap().unwrap().text(), "a");
     let waker = follower.waker();
@@ -99,7 +99,7 @@ fn a_wake_ends_the_present_or_the_next_call_data_or_not() {
 }
 
 #[test]
-fn a_wait_with_a_time_out_ends_with_it_and_can_be_repeated() {
+fn a_wait_ends_at_its_timeout_and_can_be_repeated() {
     let log = Log::in_memory();
     let partition = partition(&log, TopicConfig::new());
     let mut follower = partition.follow(..).unwrap();
@@ -148,7 +148,7 @@ fn a_wait_with_a_time_out_ends_with_it_and_can_be_repeated() {
 }
 
 #[test]
-fn a_wait_with_a_time_out_ends_at_a_wake_and_at_close() {
+fn a_wait_with_a_timeout_ends_at_a_wake_and_at_close() {
     let log = Log::in_memory();
     let partition = partition(&log, TopicConfig::new());
     partition.append("a").unwrap();
@@ -156,7 +156,7 @@ fn a_wait_with_a_time_out_ends_at_a_wake_and_at_close() {
     follower.waker().wake();
     assert!(
         follower.next_record_timeout(PATIENCE).unwrap().is_none(),
-        "woken although there is data"
+        "a wake ends the call although there is data"
     );
     assert!(follower.next_record_timeout(PATIENCE).unwrap().is_some());
     let ended = bounded(move || {
@@ -173,7 +173,7 @@ fn a_wait_with_a_time_out_ends_at_a_wake_and_at_close() {
 }
 
 #[test]
-fn a_reader_that_does_not_follow_does_not_wait_for_a_time_out() {
+fn a_reader_that_does_not_follow_never_waits() {
     let log = Log::in_memory();
     let partition = partition(&log, TopicConfig::new());
     let ended = bounded(move || {
@@ -260,7 +260,7 @@ fn readers_see_whole_batches_in_order_while_others_append() {
 }
 
 #[test]
-fn appends_of_many_threads_get_offsets_of_their_own() {
+fn concurrent_appends_get_distinct_offsets_in_thread_order() {
     let log = Log::in_memory();
     let partition = partition(&log, TopicConfig::new().segment_bytes(10_000));
     let writers: Vec<_> = (0..4)
@@ -276,7 +276,10 @@ fn appends_of_many_threads_get_offsets_of_their_own() {
     let mut offsets: Vec<u64> = Vec::new();
     for (writer, work) in writers.into_iter().enumerate() {
         let own = work.recv_timeout(PATIENCE).unwrap();
-        assert!(own.is_sorted(), "each thread's appends stand in its order");
+        assert!(
+            own.is_sorted(),
+            "the appends of one thread keep their order"
+        );
         for (n, offset) in own.iter().enumerate() {
             let mut reader = partition.read(*offset..).unwrap();
             assert_eq!(
@@ -291,7 +294,7 @@ fn appends_of_many_threads_get_offsets_of_their_own() {
 }
 
 #[test]
-fn a_reader_keeps_the_batch_it_has_and_reports_what_is_deleted_after_it() {
+fn a_reader_keeps_its_batch_and_reports_deleted_offsets() {
     for read_mode in [ReadMode::Map, ReadMode::Copy] {
         let dir = tempfile::tempdir().unwrap();
         let log = Log::builder(dir.path())
@@ -302,7 +305,8 @@ fn a_reader_keeps_the_batch_it_has_and_reports_what_is_deleted_after_it() {
         for number in 0..40 {
             partition.append(format!("value {number}")).unwrap();
         }
-        assert!(partition.segments()[0].next_offset > 2 && partition.segments().len() > 3);
+        assert!(partition.segments()[0].next_offset > 2);
+        assert!(partition.segments().len() > 3);
         let mut reader = partition.read(..).unwrap();
         let held = reader.next().unwrap().unwrap();
         assert_eq!(partition.delete_records_before(40).unwrap(), 40);
@@ -321,7 +325,7 @@ fn a_reader_keeps_the_batch_it_has_and_reports_what_is_deleted_after_it() {
         );
         assert!(
             reader.next_record().unwrap().is_none(),
-            "after an error it is over"
+            "a reader ends after an error"
         );
         assert_eq!(reader.next_offset(), 40);
         assert_eq!(partition.read(..).unwrap().count(), 0);
@@ -329,7 +333,7 @@ fn a_reader_keeps_the_batch_it_has_and_reports_what_is_deleted_after_it() {
 }
 
 #[test]
-fn a_reader_goes_on_in_what_a_truncation_leaves() {
+fn a_reader_continues_after_a_truncation() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let partition = partition(&log, TopicConfig::new().segment_bytes(300));
@@ -359,7 +363,7 @@ fn a_reader_goes_on_in_what_a_truncation_leaves() {
 }
 
 #[test]
-fn what_is_not_synced_is_not_read_in_a_synced_topic() {
+fn a_synced_topic_shows_a_record_once_its_append_returns() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let partition = partition(&log, TopicConfig::new().durability(Durability::Synced));
@@ -379,13 +383,13 @@ fn what_is_not_synced_is_not_read_in_a_synced_topic() {
 }
 
 #[test]
-fn another_process_style_reader_sees_what_the_writer_publishes() {
+fn a_read_only_log_follows_the_writer_and_cannot_append() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let partition = partition(&log, TopicConfig::new().segment_bytes(400));
     partition.append("value 0").unwrap();
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let mut follower = beside
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let mut follower = read_only
         .topic("t")
         .unwrap()
         .partition(0)
@@ -406,7 +410,7 @@ fn another_process_style_reader_sees_what_the_writer_publishes() {
     got.recv_timeout(PATIENCE).unwrap();
     assert!(partition.segments().len() > 3);
     assert!(matches!(
-        beside.topic("t").unwrap().append("x"),
+        read_only.topic("t").unwrap().append("x"),
         Err(Error::ReadOnly)
     ));
 }

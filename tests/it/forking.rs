@@ -1,8 +1,9 @@
-//! A process that is forked from the opener of a log: whatever it drops or closes, the log stays
-//! the opener's, as it was.
+//! A process that is forked from the opener of a log cannot harm the log, whatever it drops or
+//! closes.
 //!
-//! It runs in a process of its own, which forks while the log has a background thread, a producer
-//! that holds a record, a consumer that commits by itself, and a reader that follows.
+//! The test runs in a process of its own, which the_process_that_forks while the log has a
+//! background thread, a producer that holds a record, a consumer that commits automatically, and a
+//! reader that follows.
 
 use std::fmt::Debug;
 use std::panic::{self, AssertUnwindSafe};
@@ -17,21 +18,21 @@ use crate::log::tree;
 const ROOT: &str = "ANNALS_TEST_FORKED";
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// Runs `child` in a forked process, and gives whether it returned without a panic.
-#[expect(unsafe_code, reason = "a fork is a call of the system")]
+/// Runs `child` in a forked process. Returns whether it returned without a panic.
+#[expect(unsafe_code, reason = "fork is a system call")]
 fn fork(child: impl FnOnce()) -> bool {
-    // SAFETY: the child calls nothing but `child` and `_exit`. Of what other threads hold during
-    // the fork it needs the allocator, which the C library keeps usable, and the lock of the
+    // SAFETY: the child calls only `child` and `_exit`. Of the locks that other threads may hold
+    // during the fork it needs two: the allocator's, which the C library keeps usable, and that of
     // standard error, which no other thread of this process uses.
     let process = unsafe { libc::fork() };
     assert!(process >= 0, "the fork failed");
     if process == 0 {
         let ended = panic::catch_unwind(AssertUnwindSafe(child));
-        // SAFETY: it ends this process, which shares nothing in memory with another.
+        // SAFETY: `_exit` ends this process, which shares no memory with its parent.
         unsafe { libc::_exit(i32::from(ended.is_err())) };
     }
     let mut status = 0;
-    // SAFETY: the process is a child that nobody waited for, and `status` may be written.
+    // SAFETY: the process is a child that has not been waited for, and `status` is writable.
     let waited = unsafe { libc::waitpid(process, &raw mut status, 0) };
     waited == process && status == 0
 }
@@ -41,9 +42,9 @@ fn assert_forked<T: Debug>(result: &Result<T, Error>) {
 }
 
 #[test]
-#[ignore = "run by `a_forked_child_leaves_the_log_to_its_opener`, in a process that forks"]
-fn forks() {
-    let root = std::env::var_os(ROOT).expect("the directory to work in");
+#[ignore = "run by `a_forked_child_leaves_the_log_to_its_opener`, in a process that the_process_that_forks"]
+fn the_process_that_forks() {
+    let root = std::env::var_os(ROOT).expect("the parent names the directory");
     let (root, alone) = (Path::new(&root).join("log"), Path::new(&root).join("alone"));
     let config = LogConfig::new().flush_interval(LONG);
     let log = Log::builder(&root).config(config.clone()).open().unwrap();
@@ -74,7 +75,7 @@ fn forks() {
             drop(lone);
         }
     });
-    assert!(returned, "the child that closed its copies");
+    assert!(returned, "the child that closed its copies failed");
     assert!(
         before == (tree(&root), tree(&alone)),
         "the child that closed its copies changed files"
@@ -84,18 +85,18 @@ fn forks() {
     let mut handles = Some(handles);
     assert!(
         fork(|| drop(handles.take())),
-        "the child that dropped everything"
+        "the child that dropped everything failed"
     );
     assert!(
         before == (tree(&root), tree(&alone)),
         "the child that dropped everything changed files"
     );
     let (log, topic, producer, group, consumer, follower, lone) =
-        handles.expect("only the child dropped them");
-    // The opener drops the consumer too, which commits.
+        handles.expect("only the child dropped the handles");
+    // The parent's copy of the consumer is moved into the closure and dropped here, which commits.
     assert!(
         fork(move || assert_forked(&consumer.close())),
-        "the child that closed its consumer"
+        "the child that closed its consumer failed"
     );
 
     assert!(
@@ -138,7 +139,12 @@ fn texts(partition: &Partition) -> Vec<String> {
 fn a_forked_child_leaves_the_log_to_its_opener() {
     let dir = tempfile::tempdir().unwrap();
     let test = std::env::current_exe().unwrap();
-    let arguments = ["--exact", "forking::forks", "--ignored", "--quiet"];
+    let arguments = [
+        "--exact",
+        "forking::the_process_that_forks",
+        "--ignored",
+        "--quiet",
+    ];
     let status = Command::new(test)
         .args(arguments)
         .env(ROOT, dir.path())

@@ -1,4 +1,4 @@
-//! The tour on the front page is one program: it is repeated here, compiled and run.
+//! The program of the tour on the front page, repeated here so that it is compiled and run.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Many partitions under few descriptors, and what handles are allowed to do.
+//! Many partitions with few file descriptors, and the threads that handles may be sent to.
 
 use std::fs;
 use std::process::Command;
@@ -11,11 +11,11 @@ use annals::{
 const PARTITIONS: u32 = 2_000;
 const ROOT: &str = "ANNALS_TEST_MANY_PARTITIONS";
 
-/// Runs in a process of its own, with 1,024 descriptors.
+/// Runs in a process of its own that may open 1,024 descriptors.
 #[test]
 #[ignore = "run by `thousands_of_partitions_need_few_descriptors`"]
 fn many_partitions() {
-    let root = std::env::var_os(ROOT).expect("the directory to work in");
+    let root = std::env::var_os(ROOT).expect("the parent names the directory");
     let open = || {
         Log::builder(&root)
             .config(LogConfig::new().maintenance_interval(None))
@@ -35,7 +35,7 @@ fn many_partitions() {
         }
     }
     let held = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-    assert!(held < 700, "{held} descriptors");
+    assert!(held < 700, "{held} descriptors after appending");
     for partition in topic.partitions() {
         let mut reader = partition.read(..).unwrap();
         while let Some(record) = reader.next_record().unwrap() {
@@ -71,7 +71,7 @@ fn thousands_of_partitions_need_few_descriptors() {
 }
 
 #[test]
-fn handles_travel_between_threads() {
+fn handles_can_be_sent_between_threads() {
     fn shared<T: Send + Sync + 'static>() {}
     fn cloned<T: Clone + Send + Sync + 'static>() {}
     cloned::<Log>();

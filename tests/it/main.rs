@@ -1,9 +1,9 @@
-//! The integration tests, as one binary: each module checks one promise from outside.
+//! The integration tests, built as one binary. Each module checks one promise through the public
+//! API.
 
 mod append_read;
 mod architecture;
 mod bench;
-mod beside;
 mod brevity;
 mod cases;
 mod compaction;
@@ -23,6 +23,7 @@ mod log;
 mod model;
 mod producer;
 mod programs;
+mod read_only;
 mod reading_last;
 mod recovery;
 mod retention;

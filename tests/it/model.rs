@@ -1,5 +1,5 @@
-//! Random operations against a list of records: whatever was appended is there, in order, until it
-//! is deleted or cut.
+//! Random operations, compared with a list of records: every appended record is read in order until
+//! it is deleted or cut.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::kafka::copy_dir;
 
 const START: i64 = 1_700_000_000_000;
 
-/// Numbers that are the same in every run with the same seed.
+/// A generator of random numbers, which are the same in every run with the same seed.
 struct Dice(u64);
 
 impl Dice {
@@ -37,7 +37,7 @@ struct Model {
     clock: ManualClock,
     log: Log,
     partition: Partition,
-    /// Record of each offset from 0 on; those below `start` are deleted.
+    /// The record at each offset, from 0. Records below `start` are deleted.
     records: Vec<Stored>,
     start: u64,
     next_value: u64,
@@ -179,7 +179,7 @@ impl Model {
         (self.log, self.partition) = open(&new, &self.clock);
         assert!(
             is_killed || self.log.recovery().clean,
-            "a log that was closed is clean"
+            "a log is clean after it was closed"
         );
         assert!(
             !self.log.recovery().has_losses(),
@@ -237,7 +237,7 @@ impl Model {
 }
 
 #[test]
-fn random_operations_keep_to_the_model() {
+fn random_operations_match_the_model() {
     for seed in 1..=20 {
         let mut model = Model::new(seed);
         for step in 0..200 {

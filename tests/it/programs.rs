@@ -1,4 +1,4 @@
-//! Pieces of programs as users write them. Whole ones, which need other crates, are in
+//! Parts of programs as users write them. Whole programs, which need other crates, are in
 //! `tests/programs`.
 
 use std::collections::HashSet;
@@ -23,14 +23,14 @@ fn ingest(log: &Log, lines: &[&str]) -> Result<u64> {
 }
 
 #[test]
-fn a_program_is_tested_in_memory() -> Result<()> {
+fn a_program_runs_on_a_log_in_memory() -> Result<()> {
     let log = Log::in_memory();
     assert_eq!(ingest(&log, &["a", "b"])?, 2);
     Ok(())
 }
 
 #[test]
-fn a_week_passes_in_a_test() -> Result<()> {
+fn a_manual_clock_lets_a_week_pass_in_a_test() -> Result<()> {
     let clock = ManualClock::at(Timestamp::from_millis(0));
     let log = Log::builder("data")
         .storage(MemoryDisk::new())
@@ -43,8 +43,8 @@ fn a_week_passes_in_a_test() -> Result<()> {
     Ok(())
 }
 
-/// Sends what is new, as one text for each poll. Gives how many samples were deleted before they
-/// were sent.
+/// Sends the new samples, one text for each poll. Returns the number of samples that were deleted
+/// before they were sent.
 fn upload(log: &Log, sent: &mut Vec<String>) -> Result<u64> {
     let mut consumer = log.consumer_group("uploader")?.join("telemetry")?;
     let mut missed = 0;
@@ -71,7 +71,7 @@ fn upload(log: &Log, sent: &mut Vec<String>) -> Result<u64> {
 }
 
 #[test]
-fn an_upload_goes_on_where_it_ended_and_tells_what_it_missed() -> Result<()> {
+fn an_upload_resumes_and_counts_the_samples_it_missed() -> Result<()> {
     let log = Log::in_memory();
     let telemetry = log.open_topic("telemetry", 1, TopicConfig::new())?;
     let mut sent = Vec::new();
@@ -88,7 +88,7 @@ fn an_upload_goes_on_where_it_ended_and_tells_what_it_missed() -> Result<()> {
     Ok(())
 }
 
-/// From an offset on, or from the log start if that has gone beyond it.
+/// Reads from `offset`, or from the log start offset if that is higher.
 fn from(partition: &Partition, offset: u64) -> Result<Reader> {
     match partition.read(offset..) {
         Err(Error::OffsetOutOfRange {
@@ -100,7 +100,7 @@ fn from(partition: &Partition, offset: u64) -> Result<Reader> {
     }
 }
 
-/// Every record that can still be read, and the offsets that cannot.
+/// Returns every record that can be read, and the offsets that cannot.
 fn all(partition: &Partition) -> Result<(Vec<String>, Vec<u64>)> {
     let (mut reader, mut good, mut lost) = (partition.read(..)?, Vec::new(), Vec::new());
     loop {
@@ -117,8 +117,8 @@ fn all(partition: &Partition) -> Result<(Vec<String>, Vec<u64>)> {
 }
 
 #[test]
-fn a_program_matches_the_errors_that_it_can_act_on() -> Result<()> {
-    let dir = tempfile::tempdir().expect("a directory");
+fn a_program_can_match_the_errors_that_it_acts_on() -> Result<()> {
+    let dir = tempfile::tempdir().expect("the system has a temporary directory");
     let log = Log::open(dir.path())?;
     let orders = log
         .open_topic("orders", 1, TopicConfig::new().segment_bytes(100))?
@@ -145,11 +145,11 @@ fn a_program_matches_the_errors_that_it_can_act_on() -> Result<()> {
     assert!(matches!(Log::open(dir.path()), Err(Error::Locked { .. })));
 
     let second = orders.segments()[1].path.clone();
-    log.close()?; // free at once, though `orders` still lives
+    log.close()?; // unlocks the directory, although `orders` exists
     assert!(matches!(orders.append("x"), Err(Error::Closed)));
-    let mut bytes = fs::read(&second).expect("the second segment");
-    *bytes.last_mut().expect("it holds a record") ^= 1;
-    fs::write(&second, bytes).expect("the second segment");
+    let mut bytes = fs::read(&second).expect("the second segment is readable");
+    *bytes.last_mut().expect("the segment has a record") ^= 1;
+    fs::write(&second, bytes).expect("the second segment is writable");
 
     let orders = Log::open(dir.path())?.topic("orders")?.partition(0)?;
     assert_eq!(
@@ -159,7 +159,8 @@ fn a_program_matches_the_errors_that_it_can_act_on() -> Result<()> {
     Ok(())
 }
 
-/// A worker of a queue: commits each job that is done, and stops when it is told and woken.
+/// Runs a worker of a queue: it commits each finished job, and stops after `stop` is set and it is
+/// woken.
 fn work(mut consumer: Consumer, stop: &AtomicBool, do_job: impl Fn(&RecordView<'_>)) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         let records = consumer.poll(Duration::MAX)?;
@@ -176,7 +177,7 @@ fn work(mut consumer: Consumer, stop: &AtomicBool, do_job: impl Fn(&RecordView<'
 }
 
 #[test]
-fn the_jobs_of_a_worker_that_panics_go_to_the_others() -> Result<()> {
+fn other_workers_take_over_the_jobs_of_a_worker_that_panics() -> Result<()> {
     let log = Log::in_memory();
     let jobs = log.open_topic("jobs", 6, TopicConfig::new())?;
     for job in 0..60 {
@@ -199,9 +200,9 @@ fn the_jobs_of_a_worker_that_panics_go_to_the_others() -> Result<()> {
             "a worker's bug"
         );
         done.lock()
-            .expect("no worker panics here")
+            .expect("no worker panics with the lock")
             .send(job.text().into_owned())
-            .expect("somebody counts");
+            .expect("the main thread receives");
     };
     thread::scope(|scope| {
         let threads: Vec<_> = members
@@ -228,7 +229,7 @@ fn the_jobs_of_a_worker_that_panics_go_to_the_others() -> Result<()> {
         assert_eq!(
             (counted, panicked),
             (Ok(()), 1),
-            "{} jobs were done",
+            "{} jobs are done",
             seen.len()
         );
     });
@@ -237,7 +238,7 @@ fn the_jobs_of_a_worker_that_panics_go_to_the_others() -> Result<()> {
 }
 
 #[test]
-fn records_are_kept_mirrored_and_passed_on() -> Result<()> {
+fn records_can_be_owned_mirrored_and_sent_to_threads() -> Result<()> {
     let log = Log::in_memory();
     let (source, copy) = (
         log.open_topic("source", 1, TopicConfig::new())?,
@@ -278,16 +279,16 @@ fn records_are_kept_mirrored_and_passed_on() -> Result<()> {
     let mut consumer = log.consumer_group("copies")?.join("copy")?;
     let records = consumer.poll(PATIENCE)?;
     let views = records.iter().collect::<Result<Vec<RecordView<'_>>>>()?;
-    consumer.seek_all(Seek::Earliest)?; // views borrow from `records`, not from the consumer
+    consumer.seek_all(Seek::Earliest)?; // the views borrow from `records` alone
     assert_eq!(
         views.last().map(|view| view.text().into_owned()).as_deref(),
         Some("v29")
     );
-    passes_on(&copy, &records)
+    send_to_a_thread(&copy, &records)
 }
 
-/// Batches and the records of a poll go to other threads, and outlive the log.
-fn passes_on(topic: &Topic, records: &Records) -> Result<()> {
+/// Sends batches and the records of a poll to another thread. They may outlive the log.
+fn send_to_a_thread(topic: &Topic, records: &Records) -> Result<()> {
     let reader = topic.partition(0)?.read(..)?;
     let batches: Vec<Batch> = reader.collect::<Result<_>>()?;
     let records = records.clone();
@@ -297,6 +298,6 @@ fn passes_on(topic: &Topic, records: &Records) -> Result<()> {
             records.iter().count(),
         )
     });
-    assert_eq!(counts.join().expect("no panic"), (30, 30));
+    assert_eq!(counts.join().expect("the thread does not panic"), (30, 30));
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The last records of a partition are the end of what a reader sees, wherever offsets have no
-//! record.
+//! `Partition::read_last` returns the end of the records that a full read returns, also where
+//! offsets have no record.
 
 use annals::{CleanupPolicy, Compression, Log, Partition, Record, Result, TopicConfig};
 
@@ -41,7 +41,7 @@ fn assert_is_tail(partition: &Partition) {
 }
 
 #[test]
-fn the_last_records_of_a_broker_s_partitions_are_the_end_of_all() {
+fn read_last_returns_the_tail_of_partitions_written_by_a_broker() {
     for set in ["clean/root", "killed/root"] {
         let log = Log::open_read_only(fixture(set)).unwrap();
         let partitions: Vec<_> = log
@@ -55,7 +55,7 @@ fn the_last_records_of_a_broker_s_partitions_are_the_end_of_all() {
 }
 
 #[test]
-fn the_last_records_are_found_within_batches() {
+fn read_last_starts_inside_a_batch() {
     let log = Log::in_memory();
     for (name, codec) in [
         ("plain", Compression::None),
@@ -80,7 +80,7 @@ fn the_last_records_are_found_within_batches() {
 }
 
 #[test]
-fn the_last_records_of_a_compacted_partition_are_counted() {
+fn read_last_counts_records_across_compaction_gaps() {
     let log = Log::in_memory();
     let config = TopicConfig::new()
         .cleanup_policy(CleanupPolicy::Compact)
@@ -91,9 +91,9 @@ fn the_last_records_of_a_compacted_partition_are_counted() {
         .partition(0)
         .unwrap();
     for number in 0..500_u64 {
-        // Of few keys, and now and then one that stays.
+        // Most records have one of three keys. Every 50th has a key of its own, and survives.
         let key = if number % 50 == 0 {
-            format!("stays {number}")
+            format!("kept {number}")
         } else {
             (number % 3).to_string()
         };
@@ -103,12 +103,12 @@ fn the_last_records_of_a_compacted_partition_are_counted() {
     }
     partition.compact().unwrap();
     let left = offsets(partition.read(..).unwrap()).len();
-    assert!(left < 100, "{left} records are left");
+    assert!(left < 100, "compaction left {left} records");
     assert_is_tail(&partition);
 }
 
 #[test]
-fn a_reader_of_the_last_records_ends_where_the_log_ended() -> Result<()> {
+fn read_last_ends_where_the_log_ended_when_it_was_called() -> Result<()> {
     let log = Log::in_memory();
     let partition = log.create_topic("t", 1, TopicConfig::new())?.partition(0)?;
     partition.append_batch(["a", "b", "c"])?;

@@ -1,4 +1,5 @@
-//! Retention through the public face: what goes, what stays, and what is left on disk.
+//! Retention through the public API: which records are deleted, which are kept, and which files
+//! remain.
 
 use std::fs;
 use std::path::Path;
@@ -13,14 +14,14 @@ use crate::bench::Bench;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Some day in 2020, so that the files of the tests lie after it.
+/// A day in 2020. The files that the tests write have later times.
 const START: Timestamp = Timestamp::from_millis(1_600_000_000_000);
 
 fn maintain(bench: &Bench) -> u64 {
     bench.log().maintain().unwrap().segments_deleted
 }
 
-/// Size of a batch of one `value()`.
+/// Returns the size of a batch with one `value()`.
 fn record_bytes() -> u32 {
     let log = Log::in_memory();
     let partition = log
@@ -36,7 +37,7 @@ fn value() -> Record<'static> {
     Record::new("a value of some length").timestamp(START)
 }
 
-/// `segments` segments of `each` records.
+/// Appends `each` records to each of `segments` segments.
 fn fill(partition: &Partition, segments: usize, each: usize) {
     for _ in 0..segments * each {
         partition.append(value()).unwrap();
@@ -63,7 +64,7 @@ fn files(dir: &Path, suffix: &str) -> usize {
 }
 
 #[test]
-fn segments_over_the_size_go() {
+fn segments_beyond_the_size_limit_are_deleted() {
     let bench = Bench::new(START);
     let limit = u64::from(record_bytes()) * 10;
     let partition = bench.partition("t", sized(5).retention_bytes(limit).retention(None));
@@ -78,7 +79,7 @@ fn segments_over_the_size_go() {
 }
 
 #[test]
-fn segments_under_the_size_stay() {
+fn segments_within_the_size_limit_are_kept() {
     let bench = Bench::new(START);
     let limit = u64::from(record_bytes()) * 15;
     let partition = bench.partition("t", sized(5).retention_bytes(limit + 1).retention(None));
@@ -88,11 +89,15 @@ fn segments_under_the_size_stay() {
 }
 
 #[test]
-fn when_all_is_old_one_empty_segment_remains() {
+fn one_empty_segment_remains_when_every_record_is_old() {
     let mut bench = Bench::new(START);
     let partition = bench.partition("t", sized(5).retention(DAY));
     fill(&partition, 3, 5);
-    assert_eq!(maintain(&bench), 0, "nothing is old yet");
+    assert_eq!(
+        maintain(&bench),
+        0,
+        "every record is younger than the limit"
+    );
     bench.clock.advance(DAY + Duration::from_millis(1));
     assert_eq!(maintain(&bench), 3);
     let segments = partition.segments();
@@ -109,12 +114,12 @@ fn when_all_is_old_one_empty_segment_remains() {
 
     drop(partition);
     let partition = bench.reopen();
-    assert_eq!(partition.log_end_offset(), 15, "offsets never start again");
+    assert_eq!(partition.log_end_offset(), 15, "offsets do not restart");
     assert_eq!(partition.append(value()).unwrap().offset, 15);
 }
 
 #[test]
-fn only_a_policy_that_deletes_deletes() {
+fn retention_spares_topics_whose_policy_is_compact_alone() {
     for (policy, deleted) in [
         (CleanupPolicy::CompactAndDelete, 3),
         (CleanupPolicy::Compact, 0),
@@ -136,7 +141,7 @@ fn only_a_policy_that_deletes_deletes() {
 }
 
 #[test]
-fn a_week_old_is_gone() {
+fn the_default_retention_deletes_records_older_than_a_week() {
     let bench = Bench::new(START);
     let partition = bench.partition("t", TopicConfig::new());
     partition.append("old").unwrap();
@@ -146,27 +151,32 @@ fn a_week_old_is_gone() {
 }
 
 #[test]
-fn files_wait_for_their_delay() {
+fn deleted_segment_files_remain_until_the_delay_ends() {
     let bench = Bench::new(START);
     let partition = bench.partition("t", sized(5).retention(DAY).file_delete_delay(HOUR));
     fill(&partition, 3, 5);
     bench.clock.advance(DAY * 2);
     assert_eq!(maintain(&bench), 3);
     let dir = bench.dir.path().join("t-0");
-    assert!(
-        files(&dir, ".log.deleted") == 3 && files(&dir, ".log") == 1,
-        "renamed first"
+    assert_eq!(
+        (files(&dir, ".log.deleted"), files(&dir, ".log")),
+        (3, 1),
+        "the files are renamed first"
     );
     bench.clock.advance(HOUR / 2);
     maintain(&bench);
-    assert_eq!(files(&dir, ".log.deleted"), 3, "half an hour is not enough");
+    assert_eq!(
+        files(&dir, ".log.deleted"),
+        3,
+        "the delay of an hour is not over"
+    );
     bench.clock.advance(HOUR);
     assert!(bench.log().maintain().unwrap().bytes_freed > 0);
     assert_eq!(files(&dir, ".deleted"), 0);
 }
 
 #[test]
-fn a_deleted_topic_waits_for_its_delay() {
+fn the_files_of_a_deleted_topic_remain_until_the_delay_ends() {
     let bench = Bench::new(START);
     bench
         .partition("t", TopicConfig::new().file_delete_delay(HOUR))
@@ -184,7 +194,7 @@ fn a_deleted_topic_waits_for_its_delay() {
 }
 
 #[test]
-fn a_pass_removes_files_and_old_reads_are_out_of_range() {
+fn maintain_removes_files_and_puts_their_offsets_out_of_range() {
     let bench = Bench::new(START);
     let bytes = u64::from(record_bytes());
     let partition = bench.partition(
@@ -213,7 +223,7 @@ fn a_pass_removes_files_and_old_reads_are_out_of_range() {
 }
 
 #[test]
-fn a_record_from_the_future_holds_nothing_back_for_ever() {
+fn a_record_from_the_future_does_not_stop_retention_for_ever() {
     let bench = Bench::new(START);
     let config = sized(1).retention(DAY).timestamp_after_max(None);
     let partition = bench.partition("t", config);
@@ -223,13 +233,14 @@ fn a_record_from_the_future_holds_nothing_back_for_ever() {
     for _ in 0..3 {
         partition.append(value()).unwrap();
     }
-    // The files were written now, which is long after the clock's day: first nothing dates them.
+    // The first record's time lies in the future, and by this clock so do the times of the files:
+    // neither can be used yet.
     bench.clock.advance(DAY * 2);
     assert_eq!(maintain(&bench), 0);
     bench
         .clock
         .set(Timestamp::from(std::time::SystemTime::now()) + HOUR);
-    assert_eq!(maintain(&bench), 0, "written an hour ago, by its file");
+    assert_eq!(maintain(&bench), 0, "the files were written an hour ago");
     bench.clock.advance(DAY * 2);
     assert_eq!(maintain(&bench), 4);
     assert_eq!(partition.log_start_offset(), 4);
@@ -250,7 +261,7 @@ fn a_clock_that_jumps_back_deletes_nothing() {
 }
 
 #[test]
-fn the_log_as_a_whole_is_bounded_and_the_oldest_go_first() {
+fn max_bytes_bounds_the_log_and_deletes_the_oldest_records() {
     let bytes = u64::from(record_bytes());
     let bench = Bench::with(
         START,
@@ -276,29 +287,32 @@ fn the_log_as_a_whole_is_bounded_and_the_oldest_go_first() {
         }
     }
     bench.clock.advance(HOUR * 4);
-    assert_eq!(maintain(&bench), 0, "a little over 19 of 20");
+    assert_eq!(maintain(&bench), 0, "the log is below its limit");
     for _ in 0..4 {
         a.append(value().timestamp(START + HOUR * 4)).unwrap();
     }
     assert_eq!(
         (a.log_start_offset(), b.log_start_offset()),
         (0, 4),
-        "b is the oldest"
+        "the oldest records are in b"
     );
     for _ in 0..20 {
         a.append(value().timestamp(START + HOUR * 4)).unwrap();
     }
     maintain(&bench);
-    assert!(
-        a.log_start_offset() > 0 && b.log_end_offset() - b.log_start_offset() == 2,
-        "active segments stay"
+    assert!(a.log_start_offset() > 0);
+    assert_eq!(
+        b.log_end_offset() - b.log_start_offset(),
+        2,
+        "active segments are kept"
     );
     let left: u64 = [&a, &b, &compacted]
         .iter()
         .flat_map(|partition| partition.segments())
         .map(|segment| segment.bytes)
         .sum();
-    assert!(left <= bytes * 20 && left > bytes * 16, "{left}");
+    assert!(left <= bytes * 20, "{left}");
+    assert!(left > bytes * 16, "{left}");
     assert_eq!(compacted.log_start_offset(), 0);
 }
 
@@ -313,9 +327,10 @@ fn log_bytes(log: &Log) -> u64 {
         .sum()
 }
 
-/// A regression: segments of 1 GiB and a look every five minutes let a log of 8 MiB grow to 36.
+/// Regression: with segments of 1 GiB and a check every five minutes, a log with a limit of 8 MiB
+/// grew to 36 MiB.
 #[test]
-fn a_log_with_default_segments_never_grows_beyond_its_bound() {
+fn a_log_with_default_segments_stays_within_max_bytes() {
     const BOUND: u64 = 8 << 20;
     let log = Log::builder("data")
         .storage(MemoryDisk::new())
@@ -333,11 +348,11 @@ fn a_log_with_default_segments_never_grows_beyond_its_bound() {
         let bytes = log_bytes(&log);
         assert!(bytes <= BOUND + 70_000, "{bytes} after {number} records");
     }
-    assert!(log_bytes(&log) > BOUND / 2, "and most of it is used");
+    assert!(log_bytes(&log) > BOUND / 2, "most of the limit is used");
 }
 
 #[test]
-fn a_bound_holds_for_many_partitions_that_are_smaller_than_a_segment() {
+fn max_bytes_holds_for_partitions_smaller_than_a_segment() {
     const BOUND: u64 = 1 << 20;
     let config = LogConfig::new()
         .max_bytes(BOUND)
@@ -362,11 +377,12 @@ fn a_bound_holds_for_many_partitions_that_are_smaller_than_a_segment() {
         .count();
     assert!(
         newest > 25,
-        "the oldest records are deleted, wherever they are: {newest}"
+        "records are left in {newest} partitions: others than the oldest were deleted"
     );
 }
 
-/// A regression: nothing was freed on a full disk, because everything was in the active segment.
+/// Regression: a pass freed no space on a full disk, because every record was in the active
+/// segment.
 #[test]
 fn maintaining_a_full_disk_frees_the_active_segment() {
     const CAPACITY: u64 = 100_000;
@@ -404,7 +420,7 @@ fn maintaining_a_full_disk_frees_the_active_segment() {
 }
 
 #[test]
-fn an_update_takes_effect_at_the_next_pass() {
+fn a_retention_update_takes_effect_at_the_next_pass() {
     let bench = Bench::new(START);
     let topic = bench
         .log()

@@ -1,5 +1,5 @@
-//! Copying what can be read of damaged partitions: every record is in the copy or told to be lost,
-//! at the offset that it had.
+//! Salvage: the copy of a damaged partition has every record at its old offset, except for those
+//! that are reported as lost.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ fn value(offset: u64) -> String {
     format!("value {offset} {}", "x".repeat(40))
 }
 
-/// A closed log with one partition: batches of two in at least three segments.
+/// Writes and closes a log with one partition, with batches of two in at least three segments.
+/// Returns the paths of the segments.
 fn filled(root: &Path, codec: Compression) -> Vec<PathBuf> {
     let log = Log::open(root).unwrap();
     let config = TopicConfig::new()
@@ -57,7 +58,7 @@ fn base(path: &Path) -> u64 {
     path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
 }
 
-/// First byte of each whole batch of a `.log`.
+/// Returns the position of each whole batch in the bytes of a `.log`.
 fn batches(bytes: &[u8]) -> Vec<usize> {
     let (mut starts, mut at) = (Vec::new(), 0);
     while at + 12 < bytes.len() {
@@ -71,7 +72,7 @@ fn batches(bytes: &[u8]) -> Vec<usize> {
     starts
 }
 
-/// Offsets of the records, each of which is what was appended.
+/// Returns the offsets of all records, after comparing each record with the one that was appended.
 fn offsets(partition: &Partition) -> Vec<u64> {
     let mut reader = partition.read(..).unwrap();
     let mut offsets = Vec::new();
@@ -90,8 +91,8 @@ fn offsets(partition: &Partition) -> Vec<u64> {
     offsets
 }
 
-/// Damages a partition in one way. The copy has all but `expected`; it can be used alone, and in
-/// the place of the damaged one.
+/// Damages a partition in one way and salvages it. The copy has every record except those in
+/// `expected`. It can be opened alone, and it can replace the damaged partition.
 fn check(codec: Compression, damage: impl FnOnce(&[PathBuf]), expected: &[[u64; 2]]) {
     let dir = tempfile::tempdir().unwrap();
     let (root, to) = (dir.path().join("log"), dir.path().join("t-0"));
@@ -126,7 +127,7 @@ fn check(codec: Compression, damage: impl FnOnce(&[PathBuf]), expected: &[[u64; 
     let copy = Partition::open(&to, TopicConfig::new()).unwrap();
     assert_eq!(offsets(&copy), left);
     let end = copy.log_end_offset();
-    assert_eq!(end, RECORDS, "no offset is given out twice");
+    assert_eq!(end, RECORDS, "no offset is used twice");
     assert_eq!(
         copy.append(Record::new("new").key("k")).unwrap().offset,
         end
@@ -152,7 +153,7 @@ fn check(codec: Compression, damage: impl FnOnce(&[PathBuf]), expected: &[[u64; 
 }
 
 #[test]
-fn what_is_sound_is_copied_byte_by_byte() {
+fn salvage_copies_sound_segments_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();
     let (root, to) = (dir.path().join("log"), dir.path().join("copy"));
     for path in filled(&root, Compression::Zstd) {
@@ -170,7 +171,7 @@ fn what_is_sound_is_copied_byte_by_byte() {
 }
 
 #[test]
-fn one_batch_of_any_codec_is_lost() {
+fn a_flipped_bit_costs_one_batch_with_any_codec() {
     for codec in [
         Compression::None,
         Compression::Gzip,
@@ -187,7 +188,7 @@ fn one_batch_of_any_codec_is_lost() {
 }
 
 #[test]
-fn wrong_lengths_and_offsets_cost_one_batch_each() {
+fn a_wrong_length_or_offset_costs_one_batch() {
     check(
         Compression::None,
         |paths| harm(&paths[0], |bytes| bytes[9] ^= 0x40),
@@ -205,7 +206,7 @@ fn wrong_lengths_and_offsets_cost_one_batch_each() {
 }
 
 #[test]
-fn whole_segments_are_lost() {
+fn salvage_reports_a_lost_segment_as_one_range() {
     let zeroed = |paths: &[PathBuf]| {
         assert_eq!((base(&paths[1]), base(&paths[2])), (4, 8));
         harm(&paths[1], |bytes| bytes.fill(0));
@@ -224,7 +225,7 @@ fn whole_segments_are_lost() {
 }
 
 #[test]
-fn the_end_is_known_by_the_recovery_point() {
+fn the_recovery_point_reveals_records_lost_at_the_end() {
     let last = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() - 3);
     check(
         Compression::None,
@@ -239,7 +240,7 @@ fn the_end_is_known_by_the_recovery_point() {
 }
 
 #[test]
-fn many_damages_are_told_one_by_one() {
+fn salvage_reports_each_damage_separately() {
     let all = |paths: &[PathBuf]| {
         for path in paths {
             harm(path, |bytes| bytes[70] ^= 1);
@@ -253,7 +254,7 @@ fn many_damages_are_told_one_by_one() {
 }
 
 #[test]
-fn where_the_log_started_is_kept() {
+fn salvage_keeps_the_log_start_offset() {
     let dir = tempfile::tempdir().unwrap();
     let (root, to) = (dir.path().join("wal"), dir.path().join("copy"));
     let wal = Partition::open(&root, TopicConfig::new()).unwrap();
@@ -266,7 +267,7 @@ fn where_the_log_started_is_kept() {
 }
 
 #[test]
-fn it_goes_to_an_empty_directory_and_from_a_partition() {
+fn salvage_refuses_a_target_with_files_and_a_source_without_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let (root, empty) = (dir.path().join("log"), dir.path().join("empty"));
     filled(&root, Compression::None);
@@ -296,7 +297,7 @@ fn partitions(root: &Path) -> Vec<PathBuf> {
 
 type Bytes = Option<Vec<u8>>;
 
-/// Offset, key and value of each record that is given out.
+/// Returns the offset, key and value of each record that a reader with `isolation` gets.
 fn records(partition: &Partition, isolation: Isolation) -> Vec<(u64, Bytes, Bytes)> {
     let mut reader = partition
         .read_with(.., ReadOptions::new().isolation(isolation))
@@ -312,10 +313,11 @@ fn records(partition: &Partition, isolation: Isolation) -> Vec<(u64, Bytes, Byte
     records
 }
 
-/// Transactions, all codecs, compacted and legacy ones: a broker's partitions are copied as they
-/// are. Of each that has a batch to spare, the first one is damaged then, and nothing else is lost.
+/// Salvages each partition of the fixtures, which have transactions, all codecs, compacted topics
+/// and old formats: the copy is complete. Then damages the first batch of a segment that has
+/// several: only that batch is lost.
 #[test]
-fn what_brokers_wrote_is_salvaged() {
+fn salvage_copies_partitions_written_by_a_broker() {
     for set in ["clean", "legacy"] {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("broker");

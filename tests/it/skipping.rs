@@ -1,8 +1,8 @@
-//! Reading on behind damage: every offset is either read or told to be lost.
+//! Reading past damage: every offset is either read or reported as lost.
 
 #![allow(
     clippy::single_range_in_vec_init,
-    reason = "a list of ranges may have one"
+    reason = "a list of ranges may have one element"
 )]
 
 use std::fs;
@@ -18,7 +18,7 @@ fn value(offset: u64) -> String {
     format!("value {offset} {}", "x".repeat(40))
 }
 
-/// Batches of two, in at least three segments.
+/// Writes batches of two records, in at least three segments.
 fn filled(dir: &Path, codec: Compression) -> Partition {
     let partition = Partition::open(
         dir,
@@ -45,7 +45,7 @@ fn harm(path: &Path, harm: impl FnOnce(&mut [u8])) {
     fs::write(path, bytes).unwrap();
 }
 
-/// First byte of each batch of a `.log`.
+/// Returns the position of each batch in a `.log` file.
 fn batches(path: &Path) -> Vec<usize> {
     crate::damage::batches(&fs::read(path).unwrap())
 }
@@ -54,8 +54,8 @@ fn skipping() -> ReadOptions {
     ReadOptions::new().skip_corrupt(true)
 }
 
-/// Reads what lies in `range`, record by record, and gives what was passed over. Whatever was not
-/// read must be among it.
+/// Reads the records of `range` one by one. Returns the offsets that the reader skipped, after
+/// checking that they include every record that was not read.
 fn read_to(reader: &mut Reader, range: Range<u64>) -> Vec<Range<u64>> {
     let (mut next, mut lost) = (range.start, Vec::<Range<u64>>::new());
     while next < range.end {
@@ -69,21 +69,25 @@ fn read_to(reader: &mut Reader, range: Range<u64>) -> Vec<Range<u64>> {
                 .into_iter()
                 .map(|damage| damage.offsets),
         );
-        assert!(reader.take_skipped().is_empty(), "it is told once");
+        assert!(
+            reader.take_skipped().is_empty(),
+            "each damage is reported once"
+        );
         while let Some(gap) = lost.iter().find(|gap| gap.contains(&next)) {
             next = gap.end;
         }
         assert_eq!(
             offset.unwrap_or(range.end),
             next,
-            "a gap that nobody told of"
+            "the gap was not reported"
         );
         next += u64::from(offset.is_some());
     }
     lost
 }
 
-/// What is passed over batch by batch; whatever is not in a batch must be among it.
+/// Reads batch by batch. Returns the offsets that the reader skipped, after checking that they
+/// include every record that was not read.
 fn lost_of_batches(partition: &Partition) -> Vec<Range<u64>> {
     let mut reader = partition.read_with(.., skipping()).unwrap();
     let mut read = vec![false; usize::try_from(RECORDS).unwrap()];
@@ -109,8 +113,8 @@ fn lost_of_batches(partition: &Partition) -> Vec<Range<u64>> {
     lost
 }
 
-/// Damages an open partition in one way and reads it in all; the offsets that are lost are those in
-/// `expected`.
+/// Damages a partition in one way and reads it record by record and batch by batch. The reader
+/// skips exactly the offsets in `expected`.
 fn check(
     codec: Compression,
     damage: impl FnOnce(&[PathBuf]),
@@ -143,12 +147,12 @@ fn check(
     assert_eq!(lost_of_batches(&partition), expected);
     assert!(
         partition.read(..).unwrap().any(|batch| batch.is_err()),
-        "who does not ask for it gets the error"
+        "a reader that does not skip gets the error"
     );
 }
 
 #[test]
-fn one_batch_in_the_middle_is_passed_over() {
+fn a_damaged_batch_in_the_middle_is_skipped() {
     for codec in [
         Compression::None,
         Compression::Gzip,
@@ -174,7 +178,7 @@ fn a_wrong_length_costs_one_batch() {
 }
 
 #[test]
-fn damage_at_the_end_of_a_sealed_segment_leads_to_the_next() {
+fn reading_continues_in_the_next_segment_after_damage_at_the_end() {
     let last = |paths: &[PathBuf]| harm(&paths[0], |bytes| *bytes.last_mut().unwrap() ^= 1);
     check(Compression::None, last, |spans| {
         vec![spans[0].end - 2..spans[0].end]
@@ -182,7 +186,7 @@ fn damage_at_the_end_of_a_sealed_segment_leads_to_the_next() {
 }
 
 #[test]
-fn a_file_of_zeros_costs_its_segment() {
+fn a_zeroed_file_costs_its_segment_alone() {
     check(
         Compression::Lz4,
         |paths| harm(&paths[1], |bytes| bytes.fill(0)),
@@ -191,7 +195,7 @@ fn a_file_of_zeros_costs_its_segment() {
 }
 
 #[test]
-fn damage_in_many_places_is_told_one_by_one() {
+fn each_damaged_place_is_reported_separately() {
     let all = |paths: &[PathBuf]| {
         for path in paths {
             harm(path, |bytes| bytes[70] ^= 1);
@@ -206,7 +210,7 @@ fn damage_in_many_places_is_told_one_by_one() {
 }
 
 #[test]
-fn a_missing_segment_is_told() {
+fn a_missing_segment_is_reported() {
     check(
         Compression::None,
         |paths| fs::remove_file(&paths[1]).unwrap(),
@@ -215,7 +219,7 @@ fn a_missing_segment_is_told() {
 }
 
 #[test]
-fn a_range_that_ends_in_damage_ends() {
+fn a_reader_ends_when_its_range_ends_in_damage() {
     let dir = tempfile::tempdir().unwrap();
     let partition = filled(&dir.path().join("p"), Compression::None);
     let first = partition.segments()[0].path.clone();
@@ -226,14 +230,14 @@ fn a_range_that_ends_in_damage_ends() {
     let skipped = reader.take_skipped();
     assert_eq!(skipped.len(), 1);
     assert_eq!(skipped[0].offsets, 2..4);
-    // From inside the damage.
+    // A reader can also start inside the damage.
     let mut reader = partition.read_with(3.., skipping()).unwrap();
     assert_eq!(reader.next_record().unwrap().unwrap().offset(), 4);
     assert_eq!(reader.take_skipped()[0].offsets, 2..4);
 }
 
 #[test]
-fn one_that_follows_goes_on_to_what_comes() {
+fn a_skipping_follower_receives_records_appended_later() {
     let dir = tempfile::tempdir().unwrap();
     let partition = filled(&dir.path().join("p"), Compression::None);
     let first = partition.segments()[0].path.clone();
@@ -247,10 +251,10 @@ fn one_that_follows_goes_on_to_what_comes() {
     });
 }
 
-/// A batch that its writer spoiled before it made the checksum: what stands before the malformed
-/// record is read.
+/// The batch was malformed before its writer computed the checksum. The records before the
+/// malformed one are read.
 #[test]
-fn a_malformed_record_in_a_sound_batch_costs_what_follows_it() {
+fn a_malformed_record_costs_the_rest_of_its_batch() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("p");
     let partition = filled(&root, Compression::None);
@@ -279,8 +283,8 @@ fn a_malformed_record_in_a_sound_batch_costs_what_follows_it() {
     assert_eq!(lost_of_batches(&partition), expected);
 }
 
-/// What stands behind it does not vouch for it; that the damaged one in front of it is as long as
-/// it says does.
+/// The batch after the good one is damaged too, so it does not confirm the good batch. The damaged
+/// batch before it does: it has the length that its header states.
 #[test]
 fn a_good_batch_between_two_damaged_ones_is_read() {
     let dir = tempfile::tempdir().unwrap();

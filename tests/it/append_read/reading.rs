@@ -1,4 +1,4 @@
-//! What a reader promises, wherever it starts and however the log is read.
+//! The promises of a reader, for every start and every way in which the log is read.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn value(offset: u64) -> String {
     )
 }
 
-/// 300 records in batches of 1 to 5, in many small segments and with every codec.
+/// Appends 300 records in batches of 1 to 5, in many small segments and with every codec.
 fn fill(partition: &Partition, set_codec: impl Fn(Compression)) {
     let codecs = [
         Compression::None,
@@ -56,7 +56,7 @@ fn open(root: &Path, mode: ReadMode) -> (Log, Partition) {
 }
 
 #[test]
-fn every_offset_is_a_place_to_start_from() {
+fn a_reader_can_start_at_every_offset() {
     for mode in [ReadMode::Map, ReadMode::Copy] {
         let dir = tempfile::tempdir().unwrap();
         let (log, partition) = open(dir.path(), mode);
@@ -75,7 +75,7 @@ fn every_offset_is_a_place_to_start_from() {
     }
 }
 
-/// Reads some records one by one from every offset on, and the rest batch by batch.
+/// From every offset, reads a few records one by one, and the rest batch by batch.
 fn check_starts(partition: &Partition) {
     let end = partition.log_end_offset();
     for start in (0..=end).rev() {
@@ -99,7 +99,7 @@ fn check_starts(partition: &Partition) {
 }
 
 #[test]
-fn a_range_ends_inside_a_batch_also_when_batches_are_taken() {
+fn a_range_ends_inside_a_batch_for_records_and_batches() {
     let log = Log::in_memory();
     let partition = log
         .create_topic("t", 1, TopicConfig::new())
@@ -125,7 +125,7 @@ fn a_range_ends_inside_a_batch_also_when_batches_are_taken() {
 }
 
 #[test]
-fn a_reader_that_stopped_at_the_end_goes_on_once_there_is_more() {
+fn a_reader_at_the_end_continues_after_an_append() {
     let log = Log::in_memory();
     let partition = log
         .create_topic("t", 1, TopicConfig::new().segment_bytes(200))
@@ -144,7 +144,7 @@ fn a_reader_that_stopped_at_the_end_goes_on_once_there_is_more() {
 }
 
 #[test]
-fn a_wake_comes_through_in_the_middle_of_a_batch() {
+fn a_wake_ends_a_call_in_the_middle_of_a_batch() {
     let log = Log::in_memory();
     let partition = log
         .create_topic("t", 1, TopicConfig::new())
@@ -173,13 +173,14 @@ fn a_wake_comes_through_in_the_middle_of_a_batch() {
     assert!(reader.next().is_none());
 }
 
-/// Harms the second record of the second batch, and makes the checksum right again.
+/// Damages the second record of the second batch, and corrects the checksum.
 fn with_malformed_record(root: &Path) {
     let path = root.join("t-0/00000000000000000000.log");
     let mut bytes = fs::read(&path).unwrap();
     let first = 12 + u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize;
     let batch = &mut bytes[first..];
-    // The length of a short record is one byte, doubled; its fourth byte is the length of the key.
+    // The length of a short record is one byte, zigzag-encoded. The record's fourth byte after it
+    // is the length of the key.
     let second = 61 + 1 + usize::from(batch[61] / 2);
     batch[second + 4] = 0x7e;
     let size = 12 + u32::from_be_bytes(batch[8..12].try_into().unwrap()) as usize;
@@ -189,7 +190,7 @@ fn with_malformed_record(root: &Path) {
 }
 
 #[test]
-fn a_record_that_cannot_be_decoded_is_told_once() {
+fn a_malformed_record_is_reported_once() {
     let dir = tempfile::tempdir().unwrap();
     let (live, root) = (dir.path().join("live"), dir.path().join("root"));
     let log = Log::open(&live).unwrap();
@@ -213,12 +214,16 @@ fn a_record_that_cannot_be_decoded_is_told_once() {
         assert_eq!(reader.next_record().unwrap().unwrap().offset(), offset);
     }
     let Err(Error::Corrupt(damage)) = reader.next_record() else {
-        panic!("the record is malformed")
+        panic!("the reader did not report the malformed record")
     };
     assert_eq!(damage.offsets, 3..6);
     assert!(reader.next_record().unwrap().is_none());
     assert!(reader.next().is_none());
-    assert_eq!(reader.next_offset(), 6, "a new reader gets behind it");
+    assert_eq!(
+        reader.next_offset(),
+        6,
+        "a new reader can start after the batch"
+    );
     assert_eq!(
         partition
             .read(6..)
@@ -237,12 +242,12 @@ fn a_record_that_cannot_be_decoded_is_told_once() {
     assert_eq!(
         results,
         [Some(3), None, Some(5)],
-        "the records around it can be had"
+        "the records around the malformed one are read"
     );
 }
 
 #[test]
-fn what_a_reader_gave_outlives_everything() {
+fn batches_outlive_the_topic_the_log_and_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (log, partition) = open(dir.path(), ReadMode::Map);
     for offset in 0..40 {

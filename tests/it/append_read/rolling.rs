@@ -1,4 +1,4 @@
-//! When a new segment begins, also after the log was opened again.
+//! The rules for starting a new segment, including after the log was opened again.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn new() -> (MemoryDisk, ManualClock) {
 }
 
 #[test]
-fn the_age_of_a_segment_is_that_of_its_first_record_after_opening_too() {
+fn a_segments_age_counts_from_its_first_record_across_openings() {
     let (disk, clock) = new();
     let config = TopicConfig::new()
         .segment_age(Duration::from_secs(10))
@@ -64,7 +64,7 @@ fn the_age_of_a_segment_is_that_of_its_first_record_after_opening_too() {
     assert_eq!(
         bases(&partition),
         [0, 3],
-        "an old record alone rolls nothing"
+        "an old record does not cause a roll"
     );
     log.close().unwrap();
     let (_log, partition) = open(&disk, &clock, config);
@@ -75,7 +75,7 @@ fn the_age_of_a_segment_is_that_of_its_first_record_after_opening_too() {
 }
 
 #[test]
-fn with_append_times_the_clock_rolls() {
+fn the_clock_decides_when_a_log_append_time_topic_rolls() {
     let (disk, clock) = new();
     let config = TopicConfig::new()
         .segment_age(Duration::from_secs(10))
@@ -89,7 +89,7 @@ fn with_append_times_the_clock_rolls() {
     clock.advance(Duration::from_millis(1));
     partition.append(&old).unwrap();
     assert_eq!(bases(&partition), [0, 2]);
-    // Back in time: nothing rolls, and offsets go on.
+    // A clock that moves back causes no roll, and offsets continue.
     clock.set(Timestamp::from_millis(T - 1_000_000));
     assert_eq!(partition.append(&old).unwrap().offset, 3);
     assert_eq!(bases(&partition), [0, 2]);
@@ -118,12 +118,16 @@ fn a_batch_that_fills_a_segment_to_the_last_byte_fits() {
             .update_config(TopicConfig::new().segment_bytes(one))
             .unwrap();
         partition.append_batch(["a", "b"]).unwrap();
-        assert_eq!(bases(&partition).last(), Some(&6), "a change holds at once");
+        assert_eq!(
+            bases(&partition).last(),
+            Some(&6),
+            "an update applies immediately"
+        );
     }
 }
 
 #[test]
-fn segments_and_their_ends_are_told() {
+fn segments_reports_offsets_and_timestamps() {
     let (disk, clock) = new();
     let (_log, partition) = open(&disk, &clock, TopicConfig::new().segment_bytes(200));
     assert_eq!(partition.segments().len(), 1);
@@ -135,7 +139,7 @@ fn segments_and_their_ends_are_told() {
     assert!(
         segments
             .windows(2)
-            .all(|pair| pair[0].next_offset == pair[1].base_offset && !pair[0].is_active)
+            .all(|pair| { pair[0].next_offset == pair[1].base_offset && !pair[0].is_active })
     );
     let last = segments.last().unwrap();
     assert_eq!(
@@ -148,7 +152,7 @@ fn segments_and_their_ends_are_told() {
 }
 
 #[test]
-fn a_roll_on_demand_seals_what_there_is() {
+fn roll_seals_a_segment_that_has_records() {
     let (disk, clock) = new();
     let (_log, partition) = open(&disk, &clock, TopicConfig::new());
     partition.roll().unwrap();
@@ -162,7 +166,7 @@ fn a_roll_on_demand_seals_what_there_is() {
 }
 
 #[test]
-fn a_roll_on_demand_lets_compaction_reach_the_last_record() {
+fn compaction_reaches_the_last_record_after_a_roll() {
     let (disk, clock) = new();
     let (_log, partition) = open(
         &disk,
@@ -177,7 +181,7 @@ fn a_roll_on_demand_lets_compaction_reach_the_last_record() {
 }
 
 #[test]
-fn a_roll_on_demand_is_refused_where_an_append_is() {
+fn roll_is_refused_when_read_only_or_closed() {
     let (disk, clock) = new();
     let (log, partition) = open(&disk, &clock, TopicConfig::new());
     partition.append("a").unwrap();

@@ -1,12 +1,12 @@
-//! Batches of a topic: each partition gets its share as one batch, and what is refused writes
-//! nothing anywhere.
+//! Batches of a topic: each partition gets its share as one batch, and a refused batch writes to no
+//! partition.
 
 use annals::{CleanupPolicy, Durability, Error, Log, Record, TimestampType, TopicConfig};
 
 use super::{at, log_at};
 
 #[test]
-fn records_of_a_batch_go_where_single_appends_put_them() {
+fn a_topic_batch_uses_the_partitions_of_single_appends() {
     let (log, _) = log_at(0);
     let topic = log.create_topic("t", 4, TopicConfig::new()).unwrap();
     let keys: Vec<String> = (0..40)
@@ -42,7 +42,7 @@ fn records_of_a_batch_go_where_single_appends_put_them() {
 }
 
 #[test]
-fn records_without_a_key_stay_together() {
+fn records_without_a_key_share_one_partition() {
     let (log, _) = log_at(0);
     let topic = log.create_topic("t", 8, TopicConfig::new()).unwrap();
     let value = "v".repeat(10_000);
@@ -57,7 +57,7 @@ fn records_without_a_key_stay_together() {
 }
 
 #[test]
-fn a_batch_without_records_writes_nothing() {
+fn an_empty_batch_writes_no_record() {
     let (log, _) = log_at(0);
     let topic = log.create_topic("t", 2, TopicConfig::new()).unwrap();
     assert_eq!(topic.append_batch(Vec::<&str>::new()).unwrap(), []);
@@ -65,7 +65,7 @@ fn a_batch_without_records_writes_nothing() {
 }
 
 #[test]
-fn timestamps_are_those_of_the_records_or_of_the_append() {
+fn a_topic_batch_is_stamped_by_the_timestamp_type() {
     let (log, _) = log_at(0);
     let records = || [Record::new("a").timestamp(at(-5)), Record::new("b")];
     for (name, stamping, expected) in [
@@ -85,7 +85,7 @@ fn timestamps_are_those_of_the_records_or_of_the_append() {
 }
 
 #[test]
-fn a_record_that_is_refused_keeps_every_partition_as_it_was() {
+fn a_refused_record_leaves_every_partition_unchanged() {
     let (log, _) = log_at(0);
     let config = TopicConfig::new()
         .cleanup_policy(CleanupPolicy::Compact)
@@ -110,7 +110,7 @@ fn a_record_that_is_refused_keeps_every_partition_as_it_was() {
 }
 
 #[test]
-fn a_synced_batch_is_on_the_device() {
+fn a_synced_topic_batch_survives_a_crash() {
     let disk = annals::SimulatedDisk::new(3);
     let log = Log::builder("log").storage(disk.clone()).open().unwrap();
     let topic = log.create_topic("t", 3, TopicConfig::new()).unwrap();
@@ -133,7 +133,7 @@ fn a_synced_batch_is_on_the_device() {
 }
 
 #[test]
-fn the_size_of_a_topic_is_that_of_its_segments() {
+fn a_topics_size_is_the_sum_of_its_segments() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log
@@ -153,5 +153,9 @@ fn the_size_of_a_topic_is_that_of_its_segments() {
     let reading = Log::open_read_only(dir.path()).unwrap().topic("t").unwrap();
     assert_eq!(reading.size(), topic.size());
     topic.append(("more", "v")).unwrap();
-    assert_eq!(reading.size(), topic.size(), "a read-only log looks again");
+    assert_eq!(
+        reading.size(),
+        topic.size(),
+        "a read-only log sees the new record"
+    );
 }

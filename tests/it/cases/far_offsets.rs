@@ -1,21 +1,20 @@
-//! A segment with offsets 2^31 and more above its base, as brokers before 2.0 left it when they
-//! compacted: no index entry can speak of them, and every record is found all the same.
+//! A segment with offsets that are 2^31 and more above its base, as brokers before 2.0 left it
+//! after a compaction. No index entry can point to such offsets, but every record is found.
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use annals::inspect::{salvage, verify};
 use annals::{CleanupPolicy, Log, OffsetSpec, Partition, Record, Timestamp, TopicConfig};
 
-use super::{copy_of, offsets, only};
+use super::{consume, copy_of, offsets, only};
 
 const CASE: &str = "far-offsets";
 const FAR: u64 = 1 << 31;
 const FARTHER: u64 = 1 << 33;
 const ALL: [u64; 5] = [0, 5, FAR, FARTHER, FARTHER + 1];
 
-/// Base offsets of the `.log` files in a directory.
+/// Returns the base offsets of the `.log` files in a directory.
 fn bases(dir: &Path) -> Vec<u64> {
     let names = fs::read_dir(dir)
         .unwrap()
@@ -27,7 +26,7 @@ fn bases(dir: &Path) -> Vec<u64> {
     bases
 }
 
-/// Every record is found from every offset before it, and by its time.
+/// Checks that every record is found from the offset after its predecessor and from its own.
 fn check(partition: &Partition, all: &[u64]) {
     assert_eq!(offsets(partition), all);
     for (number, offset) in all.iter().enumerate() {
@@ -44,7 +43,7 @@ fn check(partition: &Partition, all: &[u64]) {
     }
 }
 
-/// Gives the records times that rise with their offsets.
+/// Sets the times of the records, so that they rise with the offsets.
 fn set_times(root: &Path) {
     for (file, starts) in [
         ("00000000000000000000", &[0_usize, 72, 144, 225][..]),
@@ -65,7 +64,7 @@ fn set_times(root: &Path) {
 }
 
 #[test]
-fn every_record_is_read_and_nothing_is_cut() {
+fn every_record_is_read_and_no_byte_is_cut() {
     for closes in [true, false] {
         let (_dir, root) = copy_of(CASE);
         let first = root.join("t-0/00000000000000000000.log");
@@ -86,7 +85,7 @@ fn every_record_is_read_and_nothing_is_cut() {
 }
 
 #[test]
-fn an_append_behind_far_offsets_begins_a_segment() {
+fn an_append_after_far_offsets_begins_a_segment() {
     for closes in [true, false] {
         let (_dir, root) = copy_of(CASE);
         fs::remove_file(root.join("t-0/00000000008589934593.log")).unwrap();
@@ -108,7 +107,7 @@ fn an_append_behind_far_offsets_begins_a_segment() {
 }
 
 #[test]
-fn a_time_is_found_in_a_batch_that_no_index_entry_speaks_of() {
+fn a_time_is_found_in_a_batch_without_an_index_entry() {
     for closes in [true, false] {
         let (_dir, root) = copy_of(CASE);
         set_times(&root);
@@ -129,8 +128,8 @@ fn a_time_is_found_in_a_batch_that_no_index_entry_speaks_of() {
                 .map(|found| found.offset);
             assert_eq!(max, Some(FARTHER));
             if partition.log_end_offset() == FARTHER + 1 {
-                // It begins a segment: from now on the one with the far offsets is sealed, and has
-                // its index in files.
+                // The append begins a segment. From now on the segment with the far offsets is
+                // sealed, and its index is in files.
                 partition
                     .append(Record::new("old").timestamp(Timestamp::from_millis(0)))
                     .unwrap();
@@ -166,7 +165,7 @@ fn a_truncation_cuts_between_far_offsets() {
 }
 
 #[test]
-fn a_compaction_writes_segments_in_which_offsets_are_near() {
+fn a_compaction_splits_far_offsets_into_segments() {
     let (_dir, root) = copy_of(CASE);
     let log = Log::open(&root).unwrap();
     log.topic("t")
@@ -182,7 +181,8 @@ fn a_compaction_writes_segments_in_which_offsets_are_near() {
         .append(Record::new(vec![0; 120]).key("k5"))
         .unwrap();
     partition.compact().unwrap();
-    // The record at 2^31 has the key of the one at 2^33 + 1; the new one is in the active segment.
+    // The record at 2^31 has the same key as the one at 2^33 + 1, so it is removed. The new record
+    // is in the active segment.
     let left = [0, 5, FARTHER, FARTHER + 1, FARTHER + 2];
     assert_eq!(
         bases(&root.join("t-0")),
@@ -200,7 +200,7 @@ fn a_compaction_writes_segments_in_which_offsets_are_near() {
 }
 
 #[test]
-fn a_compaction_that_removes_nothing_brings_far_offsets_near() {
+fn a_compaction_that_removes_no_record_splits_far_offsets_too() {
     let (_dir, root) = copy_of(CASE);
     let log = Log::open(&root).unwrap();
     log.topic("t")
@@ -213,7 +213,7 @@ fn a_compaction_that_removes_nothing_brings_far_offsets_near() {
 }
 
 #[test]
-fn a_salvaged_partition_has_every_record_in_segments_that_can_have_it() {
+fn salvage_splits_far_offsets_into_segments() {
     let (dir, root) = copy_of(CASE);
     let to = dir.path().join("salvaged-0");
     let salvaged = salvage(root.join("t-0"), &to).unwrap();
@@ -229,24 +229,8 @@ fn a_salvaged_partition_has_every_record_in_segments_that_can_have_it() {
 }
 
 #[test]
-fn a_consumer_gets_far_offsets_and_commits_behind_them() {
+fn a_consumer_gets_far_offsets_and_commits_after_them() {
     let (_dir, root) = copy_of(CASE);
     let log = Log::open(&root).unwrap();
-    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
-    let mut found = Vec::new();
-    for _ in 0..5 {
-        let records = consumer.poll(Duration::from_millis(100)).unwrap();
-        found.extend(records.iter().map(|record| record.unwrap().offset()));
-    }
-    assert_eq!(found, ALL);
-    consumer.commit().unwrap();
-    assert_eq!(
-        log.consumer_group("g")
-            .unwrap()
-            .committed(&("t", 0).into())
-            .unwrap()
-            .unwrap()
-            .offset,
-        FARTHER + 2
-    );
+    assert_eq!(consume(&log), (ALL.to_vec(), FARTHER + 2));
 }

@@ -1,5 +1,5 @@
-//! A header whose name is not UTF-8: nothing refuses it, and whatever writes the record again keeps
-//! its bytes.
+//! A header whose name is not UTF-8: every operation accepts it, and each operation that rewrites
+//! the record keeps the bytes of the name.
 
 use annals::inspect::{DumpOptions, dump, salvage, verify};
 use annals::{CleanupPolicy, Log, Partition, ReadOptions, Record, TopicConfig};
@@ -9,7 +9,7 @@ use super::{copy_of, offsets, only};
 /// `café` in Latin-1.
 const LATIN1: &[u8] = b"caf\xe9";
 
-/// The offset of each record that has a header with the odd name.
+/// Returns the offset of each record that has a header with the odd name.
 fn odd(partition: &Partition) -> Vec<u64> {
     let mut reader = partition.read(..).unwrap();
     let mut odd = Vec::new();
@@ -24,7 +24,7 @@ fn odd(partition: &Partition) -> Vec<u64> {
 }
 
 #[test]
-fn a_record_with_such_a_header_is_read() {
+fn a_record_with_an_odd_header_name_is_read() {
     let (_dir, root) = copy_of("header-names");
     for partition in [
         only(&Log::open_read_only(&root).unwrap()),
@@ -41,7 +41,7 @@ fn a_record_with_such_a_header_is_read() {
 }
 
 #[test]
-fn verify_finds_no_fault_in_such_a_record() {
+fn verify_accepts_an_odd_header_name() {
     let (_dir, root) = copy_of("header-names");
     assert_eq!(verify(root.join("t-0")).unwrap(), []);
 }
@@ -60,14 +60,12 @@ fn a_dump_shows_the_name_as_kafkas_tool_does() {
     .unwrap();
     assert_eq!(findings, []);
     let out = String::from_utf8(out).unwrap();
-    assert!(
-        out.contains("| offset: 1 ") && out.contains("headerKeys: [caf\u{fffd}]"),
-        "{out}"
-    );
+    assert!(out.contains("| offset: 1 "), "{out}");
+    assert!(out.contains("headerKeys: [caf\u{fffd}]"), "{out}");
 }
 
 #[test]
-fn a_broker_directory_with_such_a_record_is_compacted() {
+fn a_record_with_an_odd_header_name_can_be_compacted() {
     let (_dir, root) = copy_of("header-names");
     let log = Log::open(&root).unwrap();
     log.topic("t")
@@ -95,7 +93,7 @@ fn a_mirrored_record_keeps_the_bytes_of_the_name() {
     assert_eq!(odd(&target), [1]);
 }
 
-/// A batch of three, of which only the middle one has no odd header.
+/// Appends a batch of three records. All but the middle one have the odd header.
 fn append_batch(partition: &Partition) {
     let odd = |key| Record::new("v").key(key).header_bytes(LATIN1, "1");
     partition
@@ -104,7 +102,7 @@ fn append_batch(partition: &Partition) {
 }
 
 #[test]
-fn a_batch_that_is_written_again_keeps_the_bytes_of_the_name() {
+fn a_rewritten_batch_keeps_the_bytes_of_the_name() {
     let config = TopicConfig::new()
         .cleanup_policy(CleanupPolicy::Compact)
         .segment_bytes(200);
@@ -129,7 +127,7 @@ fn a_batch_that_is_written_again_keeps_the_bytes_of_the_name() {
     assert_eq!(
         odd(&partition),
         [2],
-        "of `c` the first is the only one that was not cut"
+        "the second record with key `c` was cut"
     );
 }
 

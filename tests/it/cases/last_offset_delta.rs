@@ -1,19 +1,18 @@
 //! Batches of several records that state a last offset delta of 0, as a client library wrote them
-//! until 2018: a consumer gets every record at its offset, and the next record comes after them
-//! all.
+//! until 2018. A consumer gets every record at its own offset, and the next append gets the offset
+//! after the last record.
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use annals::inspect::{DumpOptions, dump, verify};
 use annals::{CleanupPolicy, Log, Partition, Record, TopicConfig};
 
-use super::{copy_of, offsets, only};
+use super::{consume, copy_of, offsets, only};
 
 const CASE: &str = "last-offset-delta";
 
-/// Gives every batch of a partition's `.log` files a last offset delta of 0.
+/// Sets the last offset delta of every batch in a partition's `.log` files to 0.
 fn lower_deltas(dir: &Path) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -41,7 +40,7 @@ fn texts(partition: &Partition, from: u64) -> Vec<String> {
 }
 
 #[test]
-fn every_record_is_read_and_the_next_comes_after_them() {
+fn every_record_is_read_and_the_next_gets_the_offset_after_them() {
     for closes in [true, false] {
         let (_dir, root) = copy_of(CASE);
         assert_eq!(
@@ -67,7 +66,7 @@ fn every_record_is_read_and_the_next_comes_after_them() {
 }
 
 #[test]
-fn a_read_begins_at_every_record() {
+fn a_read_can_begin_at_every_record() {
     let (_dir, root) = copy_of(CASE);
     let partition = only(&Log::open(&root).unwrap());
     for offset in 2..11 {
@@ -83,7 +82,7 @@ fn a_read_begins_at_every_record() {
 }
 
 #[test]
-fn a_follower_goes_on_after_the_last_record() {
+fn a_follower_continues_after_the_last_record() {
     let (_dir, root) = copy_of(CASE);
     let partition = only(&Log::open(&root).unwrap());
     let mut reader = partition.follow(10..).unwrap();
@@ -96,27 +95,11 @@ fn a_follower_goes_on_after_the_last_record() {
 fn a_consumer_gets_each_record_once_and_commits_the_end() {
     let (_dir, root) = copy_of(CASE);
     let log = Log::open(&root).unwrap();
-    let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
-    let mut found = Vec::new();
-    for _ in 0..5 {
-        let records = consumer.poll(Duration::from_millis(100)).unwrap();
-        found.extend(records.iter().map(|record| record.unwrap().offset()));
-    }
-    assert_eq!(found, [2, 3, 4, 5, 6, 7, 8, 9, 10]);
-    consumer.commit().unwrap();
-    assert_eq!(
-        log.consumer_group("g")
-            .unwrap()
-            .committed(&("t", 0).into())
-            .unwrap()
-            .unwrap()
-            .offset,
-        11
-    );
+    assert_eq!(consume(&log), ((2..11).collect(), 11));
 }
 
 #[test]
-fn a_dump_shows_what_the_headers_state_and_every_record() {
+fn a_dump_shows_the_stated_delta_and_every_record() {
     let (_dir, root) = copy_of(CASE);
     let (mut out, mut problems) = (Vec::new(), Vec::new());
     let file = root.join("t-0/00000000000000000000.log");
@@ -130,7 +113,7 @@ fn a_dump_shows_what_the_headers_state_and_every_record() {
     assert_eq!(
         findings.len(),
         1,
-        "the log does not begin with offset 0: {findings:?}"
+        "the only finding is that the log does not begin with offset 0: {findings:?}"
     );
     let out = String::from_utf8(out).unwrap();
     assert!(
@@ -188,10 +171,10 @@ fn a_compaction_keeps_the_latest_record_of_each_key() {
     assert_eq!(verify(root.join("t-0")).unwrap(), []);
 }
 
-/// All codecs' batches, several segments and index entries; opened with and without the indexes,
-/// cleanly and not.
+/// The log has batches of several segments with index entries. It is opened without the indexes
+/// after an unclean stop, and again with the indexes after a clean one.
 #[test]
-fn every_look_up_in_many_such_batches_is_right() {
+fn every_lookup_in_batches_with_lowered_deltas_is_right() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("t-0");
     let config = || {
@@ -215,8 +198,8 @@ fn every_look_up_in_many_such_batches_is_right() {
     assert!(partition.segments().len() > 3);
     drop(partition);
     lower_deltas(&root);
-    // The log is not one of ours any more: no base offset follows on what the batch before it
-    // states.
+    // Without these files the log is not recognized as written by annals, where each base offset
+    // must follow the last offset that the batch before it states.
     for name in ["lone-partition", ".kafka_cleanshutdown"] {
         fs::remove_file(root.join(name)).unwrap();
     }
@@ -253,10 +236,11 @@ fn every_look_up_in_many_such_batches_is_right() {
     }
 }
 
-/// A broker gave the offsets 9 and 10 twice. What is left of the first batch that has them must
-/// state its last offset, which the next batch does not follow on: that segment stays as it is.
+/// A broker assigned the offsets 9 and 10 twice. What compaction leaves of the first batch with
+/// those offsets must state its true last offset, and then the next batch would not follow it.
+/// Compaction therefore skips the segment.
 #[test]
-fn a_compaction_leaves_a_segment_alone_that_has_offsets_twice() {
+fn a_compaction_skips_a_segment_with_duplicate_offsets() {
     let (_dir, root) = copy_of(CASE);
     let path = root.join("t-0/00000000000000000000.log");
     let bytes = [fs::read(&path).unwrap(), single(9), single(10), single(11)].concat();
@@ -282,7 +266,7 @@ fn a_compaction_leaves_a_segment_alone_that_has_offsets_twice() {
     }
 }
 
-/// A batch with a single record at this offset, and a key of its own.
+/// Returns a batch with a single record at this offset, with a key of its own.
 fn single(offset: u64) -> Vec<u8> {
     let mut batch = fs::read(super::fixture(
         "cases/far-offsets/root/t-0/00000000008589934593.log",
@@ -293,10 +277,10 @@ fn single(offset: u64) -> Vec<u8> {
     batch
 }
 
-/// A broker counted on from the last offset that the header states: the next batch got offsets that
-/// records had already. The first records keep them, as for a consumer.
+/// A broker counted from the last offset that the header states, so it assigned offsets that
+/// records had already. The first records keep these offsets, as for a consumer.
 #[test]
-fn a_batch_that_a_broker_gave_the_same_offsets_is_not_cut() {
+fn a_batch_with_offsets_that_records_already_have_is_not_cut() {
     let (_dir, root) = copy_of(CASE);
     let path = root.join("t-0/00000000000000000000.log");
     let bytes = fs::read(&path).unwrap();
@@ -315,7 +299,7 @@ fn a_batch_that_a_broker_gave_the_same_offsets_is_not_cut() {
         assert_eq!(fs::read(&path).unwrap(), before);
         log.close().unwrap();
     }
-    // The same batches, but the last ones in a segment of their own.
+    // The same batches, with the last three in a segment of their own.
     fs::write(&path, &bytes).unwrap();
     fs::write(
         root.join("t-0/00000000000000000009.log"),

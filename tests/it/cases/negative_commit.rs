@@ -1,4 +1,4 @@
-//! A negative committed offset, as some clients wrote it: a broker serves it as none.
+//! A negative committed offset, as some clients wrote it. A broker serves it as no offset.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn polled(member: &mut Consumer) -> Vec<u64> {
 }
 
 #[test]
-fn a_negative_committed_offset_means_that_nothing_is_committed() {
+fn a_negative_committed_offset_counts_as_none() {
     for damaged in [DamagedOffsets::Refuse, DamagedOffsets::PassOver] {
         let (_dir, root) = copy_of("negative-commit");
         let log = Log::builder(&root)

@@ -1,5 +1,5 @@
-//! Batches whose checksum is right and whose header looks odd, in every field: not a byte of them
-//! is ever cut, every other record is read, and what cannot be read is told.
+//! Batches with a right checksum and an odd header, for every field. No byte of such a batch is
+//! ever cut, every other record is read, and each record that cannot be read is reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use crate::kafka::copy_dir;
 const BATCHES: usize = 5;
 const RECORDS: u64 = 3 * BATCHES as u64;
 
-/// What is odd, where it is in the header, and how it looks then. The first few are not under the
-/// checksum.
+/// The odd headers: a description, the position in the header, and the bytes at that position. The
+/// checksum does not cover the first few.
 const ODD: &[(&str, usize, &[u8])] = &[
     ("a base offset that falls", 0, &[0; 8]),
     ("a base offset that leaps", 0, &[0, 0, 0, 0, 0, 0, 7, 7]),
@@ -78,7 +78,7 @@ fn value(offset: u64) -> String {
     format!("value {offset}")
 }
 
-/// A log of a topic without gaps, as a kill leaves it: nothing was flushed, and all that is there
+/// Writes a log without gaps and copies it as a kill leaves it: it was never flushed, so all of it
 /// is above the recovery point.
 fn killed(dir: &Path) -> PathBuf {
     let root = dir.join("killed");
@@ -101,7 +101,7 @@ fn log_file(root: &Path) -> PathBuf {
     root.join("t-0/00000000000000000000.log")
 }
 
-/// Where each batch starts, and where the last one ends.
+/// Returns the position of each batch, and the end of the last one.
 fn borders(bytes: &[u8]) -> Vec<usize> {
     let mut borders = vec![0];
     while let Some(at) = borders.last().copied().filter(|at| *at < bytes.len()) {
@@ -112,10 +112,10 @@ fn borders(bytes: &[u8]) -> Vec<usize> {
     borders
 }
 
-/// Reads all there is. Returns the offsets that were read and those that were told to be lost, or
-/// to have a codec that is not known.
+/// Reads the whole partition. Returns the offsets that were read, and those that were reported as
+/// lost or as compressed with an unknown codec.
 fn read(partition: &Partition, what: &str) -> (Vec<u64>, Vec<u64>) {
-    let (mut found, mut told) = (Vec::new(), Vec::new());
+    let (mut found, mut reported) = (Vec::new(), Vec::new());
     let mut reader = partition.read(..).unwrap();
     for _ in 0..100 {
         let before = reader.next_offset();
@@ -125,11 +125,11 @@ fn read(partition: &Partition, what: &str) -> (Vec<u64>, Vec<u64>) {
                 found.push(record.offset());
                 continue;
             }
-            Ok(None) => return (found, told),
+            Ok(None) => return (found, reported),
             Err(Error::Corrupt(damage)) => {
-                told.extend(damage.offsets.start..damage.offsets.end.min(RECORDS))
+                reported.extend(damage.offsets.start..damage.offsets.end.min(RECORDS))
             }
-            Err(Error::Unsupported { .. }) => told.extend(before..reader.next_offset()),
+            Err(Error::Unsupported { .. }) => reported.extend(before..reader.next_offset()),
             Err(error) => panic!("{what}: {error}"),
         }
         let next = reader.next_offset().min(partition.log_end_offset());
@@ -166,21 +166,21 @@ fn no_byte_of_a_batch_with_a_right_checksum_is_cut() {
     }
 }
 
-/// Opens the log in every way. `others_are_read`: all records of the other batches can be, since
-/// nothing but this batch is odd.
+/// Opens the log read-only, and then for writing several times. `others_are_read` says that all
+/// records of the other batches must be read, because only this batch is odd.
 fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, what: &str) {
     let look = |log: &Log| {
         let partition = log.topic("t").unwrap().partition(0).unwrap();
-        let (found, told) = read(&partition, what);
-        let is_hidden = |offset: &u64| !found.contains(offset) && !told.contains(offset);
+        let (found, reported) = read(&partition, what);
+        let is_hidden = |offset: &u64| !found.contains(offset) && !reported.contains(offset);
         let own = 3 * number..3 * number + 3;
         let hidden: Vec<_> = (0..RECORDS).filter(is_hidden).collect();
         if others_are_read {
-            // The records of a control batch are none of the users', and a count of 0 hides those
-            // that are there.
+            // Readers do not return the records of a control batch, and a count of 0 hides the
+            // records of its batch.
             assert!(
                 hidden.iter().all(|offset| own.contains(offset)),
-                "{what}: {hidden:?} are hidden"
+                "{what}: {hidden:?} are missing"
             );
         }
         assert!(

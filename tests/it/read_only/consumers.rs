@@ -1,4 +1,4 @@
-//! Consumers of a read-only log: what another process appends and commits reaches them.
+//! Consumers of a read-only log see the records and commits of the writer.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use annals::{Error, Log, Seek, TopicConfig};
 use super::{PATIENCE, fill, partition, writer};
 
 #[test]
-fn a_consumer_without_a_group_waits_for_what_another_process_appends() {
+fn a_consumer_without_a_group_waits_for_the_writers_appends() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     fill(&partition(&log), 0..3, "value");
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let mut consumer = beside.assign([("t", 0).into()]).unwrap();
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let mut consumer = read_only.assign([("t", 0).into()]).unwrap();
     assert_eq!(consumer.poll(PATIENCE).unwrap().iter().count(), 3);
     let (begin, writing) = (Instant::now(), partition(&log));
     let appending = thread::spawn(move || {
@@ -23,7 +23,11 @@ fn a_consumer_without_a_group_waits_for_what_another_process_appends() {
     let mut next = 3;
     while next < 40 {
         let records = consumer.poll(PATIENCE).unwrap();
-        assert!(!records.is_empty(), "it waited for {:?}", begin.elapsed());
+        assert!(
+            !records.is_empty(),
+            "an empty poll after {:?}",
+            begin.elapsed()
+        );
         for record in &records {
             let record = record.unwrap();
             assert_eq!(
@@ -36,9 +40,9 @@ fn a_consumer_without_a_group_waits_for_what_another_process_appends() {
     appending.join().unwrap();
     assert!(
         begin.elapsed() < PATIENCE / 2,
-        "it was not woken, but had waited for long enough"
+        "the consumer reached its timeout and was not woken by an append"
     );
-    // One that is woken from outside, or whose time is up, comes back with nothing.
+    // A poll whose timeout ends returns no record.
     assert!(consumer.poll(Duration::from_millis(50)).unwrap().is_empty());
     fill(&partition(&log), 40..41, "value");
     assert_eq!(consumer.lag(), Some(1));
@@ -52,12 +56,12 @@ fn a_consumer_without_a_group_waits_for_what_another_process_appends() {
 }
 
 #[test]
-fn committed_positions_are_those_of_now() {
+fn committed_positions_are_current() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     fill(&partition(&log), 0..10, "value");
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let group = beside.consumer_group("g").unwrap();
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let group = read_only.consumer_group("g").unwrap();
     let committed = || {
         group
             .committed(&("t", 0).into())
@@ -65,7 +69,7 @@ fn committed_positions_are_those_of_now() {
             .map(|committed| committed.offset)
     };
     assert_eq!(committed(), None);
-    assert!(beside.consumer_groups().is_empty());
+    assert!(read_only.consumer_groups().is_empty());
     let writing = log.consumer_group("g").unwrap();
     for next in [4, 2, 10] {
         writing.commit([(("t", 0).into(), next.into())]).unwrap();
@@ -78,7 +82,7 @@ fn committed_positions_are_those_of_now() {
             1
         );
     }
-    assert_eq!(beside.consumer_groups().len(), 1);
+    assert_eq!(read_only.consumer_groups().len(), 1);
     fill(&partition(&log), 10..13, "value");
     let described = group.describe().unwrap();
     assert_eq!(described.positions.len(), 1);
@@ -89,7 +93,7 @@ fn committed_positions_are_those_of_now() {
         ),
         (10, Some(3))
     );
-    // Another topic of that name has no position of the former one's.
+    // A new topic of the same name does not inherit the committed position of the old one.
     log.delete_topic("t").unwrap();
     log.create_topic("t", 1, TopicConfig::new()).unwrap();
     assert_eq!(committed(), None);
@@ -97,5 +101,5 @@ fn committed_positions_are_those_of_now() {
     assert_eq!(committed(), Some(0));
     writing.delete().unwrap();
     assert_eq!(committed(), None);
-    assert!(beside.consumer_groups().is_empty());
+    assert!(read_only.consumer_groups().is_empty());
 }

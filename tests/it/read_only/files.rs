@@ -1,5 +1,4 @@
-//! What stands in the files of a writer that is at work, that was killed, or that is not annals:
-//! made by hand.
+//! Files as a running writer, a killed writer or another program leaves them, made by hand.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -26,8 +25,8 @@ fn open(path: &PathBuf) -> File {
         .unwrap()
 }
 
-/// A log of three batches that was not closed: its directory, its active file, and the bytes of
-/// another batch that fits behind.
+/// Returns a log of three batches that was not closed: its directory, its active file, and the
+/// bytes of another batch that fits after them.
 fn stopped() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
@@ -44,58 +43,67 @@ fn stopped() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
     log.close().unwrap();
     open(&path).set_len(before).unwrap();
     fs::remove_file(dir.path().join(".kafka_cleanshutdown")).unwrap();
-    // The checkpoint knows the fourth batch; the stopped writer's did not.
+    // The checkpoint includes the fourth batch. A writer killed before that batch has no such
+    // checkpoint.
     fs::remove_file(dir.path().join("recovery-point-offset-checkpoint")).unwrap();
     (dir, path, batch)
 }
 
 #[test]
-fn zeros_ahead_are_the_end_for_now() {
+fn zeros_ahead_are_the_end_until_a_batch_replaces_them() {
     let (dir, path, batch) = stopped();
     let end = fs::metadata(&path).unwrap().len();
     open(&path).set_len(end + 4096).unwrap();
     let before = tree(dir.path());
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    assert!(!beside.recovery().has_losses(), "{:?}", beside.recovery());
-    let looking = partition(&beside);
-    assert_eq!(texts(&looking).unwrap(), expect("value", 0..3));
-    let follower = followed(looking.follow(..).unwrap());
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    assert!(
+        !read_only.recovery().has_losses(),
+        "{:?}",
+        read_only.recovery()
+    );
+    let observed = partition(&read_only);
+    assert_eq!(texts(&observed).unwrap(), expect("value", 0..3));
+    let follower = followed(observed.follow(..).unwrap());
     for offset in 0..3 {
         assert_eq!(next(&follower).0, offset);
     }
-    assert_eq!(before, tree(dir.path()), "nothing is repaired");
-    // The next batch comes over the zeros, in pieces, its front last.
+    assert_eq!(before, tree(dir.path()), "a read-only log repairs no file");
+    // The next batch replaces the zeros in pieces, and its first bytes are written last.
     let file = open(&path);
     file.write_all_at(&batch[20..], end + 20).unwrap();
-    assert_eq!(looking.log_end_offset(), 3);
+    assert_eq!(observed.log_end_offset(), 3);
     file.write_all_at(&batch[..15], end).unwrap();
     thread::sleep(Duration::from_millis(50));
-    assert_eq!(looking.log_end_offset(), 3, "the checksum is not right yet");
+    assert_eq!(observed.log_end_offset(), 3, "the batch is incomplete");
     file.write_all_at(&batch[15..20], end + 15).unwrap();
     assert_eq!(next(&follower), (3, "value 3".to_owned()));
-    assert_eq!(texts(&looking).unwrap(), expect("value", 0..4));
+    assert_eq!(texts(&observed).unwrap(), expect("value", 0..4));
 }
 
 #[test]
-fn a_torn_tail_is_waited_for_and_what_the_next_writer_makes_of_it_followed() {
+fn a_torn_tail_is_not_reported_and_the_next_writer_is_followed() {
     for torn in [1, 12, 40, 70] {
         let (dir, path, batch) = stopped();
         let end = fs::metadata(&path).unwrap().len();
         open(&path).write_all_at(&batch[..torn], end).unwrap();
         let before = tree(dir.path());
-        let beside = Log::open_read_only(dir.path()).unwrap();
+        let read_only = Log::open_read_only(dir.path()).unwrap();
         assert!(
-            !beside.recovery().has_losses(),
+            !read_only.recovery().has_losses(),
             "{torn}: {:?}",
-            beside.recovery()
+            read_only.recovery()
         );
-        let follower = followed(partition(&beside).follow(..).unwrap());
+        let follower = followed(partition(&read_only).follow(..).unwrap());
         for offset in 0..3 {
             assert_eq!(next(&follower).0, offset);
         }
         thread::sleep(Duration::from_millis(50));
         assert!(follower.try_recv().is_err(), "{torn}");
-        assert_eq!(before, tree(dir.path()), "{torn}: nothing is repaired");
+        assert_eq!(
+            before,
+            tree(dir.path()),
+            "{torn}: a read-only log repairs no file"
+        );
         let log = Log::open(dir.path()).unwrap();
         fill(&partition(&log), 3..5, "after");
         assert_eq!(next(&follower), (3, "after 3".to_owned()), "{torn}");
@@ -104,15 +112,15 @@ fn a_torn_tail_is_waited_for_and_what_the_next_writer_makes_of_it_followed() {
 }
 
 #[test]
-fn a_recovery_that_cuts_what_was_read_is_noticed() {
+fn a_recovery_that_cuts_read_records_is_noticed() {
     let (dir, path, _) = stopped();
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let looking = partition(&beside);
-    let follower = followed(looking.follow(..).unwrap());
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let observed = partition(&read_only);
+    let follower = followed(observed.follow(..).unwrap());
     for offset in 0..3 {
         assert_eq!(next(&follower).0, offset);
     }
-    // In the same file, and as long as before: the last batch goes, another comes.
+    // The file has the same name and length as before, but another last batch.
     let whole = fs::read(&path).unwrap();
     let batch = whole.len() / 3;
     open(&path).set_len(whole.len() as u64 - 1).unwrap();
@@ -121,14 +129,14 @@ fn a_recovery_that_cuts_what_was_read_is_noticed() {
     fill(&partition(&log), 2..3, "other");
     assert_eq!(fs::metadata(&path).unwrap().len(), whole.len() as u64);
     assert!(batch > 60);
-    assert_eq!(texts(&looking).unwrap(), ["value 0", "value 1", "other 2"]);
+    assert_eq!(texts(&observed).unwrap(), ["value 0", "value 1", "other 2"]);
     fill(&partition(&log), 3..4, "value");
     assert_eq!(next(&follower), (3, "value 3".to_owned()));
-    assert_eq!(looking.log_end_offset(), 4);
+    assert_eq!(observed.log_end_offset(), 4);
 }
 
 #[test]
-fn files_that_a_compaction_replaced_are_read_as_they_are_now() {
+fn files_replaced_by_a_compaction_are_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let config = TopicConfig::new()
@@ -147,12 +155,13 @@ fn files_that_a_compaction_replaced_are_read_as_they_are_now() {
     }
     let segments = writing.segments();
     assert!(segments.len() > 3);
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let looking = partition(&beside);
-    let mut reader = looking.read(..).unwrap();
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let observed = partition(&read_only);
+    let mut reader = observed.read(..).unwrap();
     assert_eq!(reader.next_record().unwrap().unwrap().text(), "value 0");
-    let unread = looking.read(..).unwrap();
-    // As a cleaner does it: the first segment takes over the last batch of the second, which goes.
+    let unread = observed.read(..).unwrap();
+    // As a cleaner does: the first segment takes over the last batch of the second one, which is
+    // removed.
     let (first, second) = (&segments[0], &segments[1]);
     let bytes = fs::read(&second.path).unwrap();
     let batches = usize::try_from(second.next_offset - second.base_offset).unwrap();
@@ -166,8 +175,9 @@ fn files_that_a_compaction_replaced_are_read_as_they_are_now() {
     fs::remove_file(&second.path).unwrap();
     fs::rename(&swap, &first.path).unwrap();
     let kept: Vec<_> = expect("value", second.next_offset - 1..12);
-    assert_eq!(texts(&looking).unwrap(), kept);
-    // Who was on the old files may have had more of them; what follows is right, and whole.
+    assert_eq!(texts(&observed).unwrap(), kept);
+    // A reader of the old files may have got more records from them. The records after those are
+    // correct and complete.
     for mut reader in [reader, unread] {
         let mut got = Vec::new();
         while let Some(record) = reader.next_record().unwrap() {
@@ -178,18 +188,18 @@ fn files_that_a_compaction_replaced_are_read_as_they_are_now() {
 }
 
 #[test]
-fn damage_is_still_told() {
+fn a_read_only_log_reports_damage() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     fill(&partition(&log), 0..20, "value");
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let looking = partition(&beside);
-    let damaged = looking.segments()[1].clone();
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let observed = partition(&read_only);
+    let damaged = observed.segments()[1].clone();
     let file = open(&damaged.path);
     let mut byte = [0];
     file.read_exact_at(&mut byte, 66).unwrap();
     file.write_all_at(&[byte[0] ^ 1], 66).unwrap();
-    let mut reader = looking.read(..).unwrap();
+    let mut reader = observed.read(..).unwrap();
     for _ in 0..damaged.base_offset {
         assert!(reader.next_record().unwrap().is_some());
     }
@@ -200,28 +210,33 @@ fn damage_is_still_told() {
         other => panic!("{other:?}"),
     }
     assert_eq!(
-        looking.read(damaged.base_offset + 1..).unwrap().count() as u64,
+        observed.read(damaged.base_offset + 1..).unwrap().count() as u64,
         19 - damaged.base_offset
     );
-    assert!(looking.offset_for(annals::OffsetSpec::MaxTimestamp).is_ok());
+    assert!(
+        observed
+            .offset_for(annals::OffsetSpec::MaxTimestamp)
+            .is_ok()
+    );
 }
 
-/// Says where the process that may not write reads.
-const READER: &str = "ANNALS_TEST_BESIDE_READER";
-/// Whom no file belongs to.
+/// Names the directory that the process without write permission reads.
+const READER: &str = "ANNALS_TEST_READ_ONLY_READER";
+/// The user id of `nobody`, who owns no file here.
 const NOBODY: u32 = 65_534;
 
 fn may_write(dir: &Path) -> bool {
     File::create(dir.join("probe")).is_ok_and(|_| fs::remove_file(dir.join("probe")).is_ok())
 }
 
-/// Runs `the_reader` as somebody who may not write; `None` where there is no way to.
+/// Runs `the_reader` as a user without write permission. Returns `None` if the system does not
+/// allow that.
 fn read_as_nobody(dir: &Path) -> Option<Output> {
     let mut reader = Command::new(std::env::current_exe().unwrap());
     reader
         .args([
             "--exact",
-            "beside::files::the_reader",
+            "read_only::files::the_reader",
             "--nocapture",
             "--include-ignored",
         ])
@@ -233,7 +248,7 @@ fn read_as_nobody(dir: &Path) -> Option<Output> {
 }
 
 #[test]
-fn a_directory_without_write_permission_is_read() {
+fn a_directory_without_write_permission_can_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     fill(&partition(&log), 0..20, "value");
@@ -242,12 +257,12 @@ fn a_directory_without_write_permission_is_read() {
         .commit([(("t", 0).into(), 7.into())])
         .unwrap();
     let set = |mode: u32, file_mode: u32| {
-        for of in [
+        for dir in [
             dir.path().to_owned(),
             dir.path().join("t-0"),
             dir.path().join("__consumer_offsets-0"),
         ] {
-            for entry in fs::read_dir(&of).unwrap() {
+            for entry in fs::read_dir(&dir).unwrap() {
                 let path = entry.unwrap().path();
                 let mode = if path.is_dir() { mode } else { file_mode };
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -259,25 +274,28 @@ fn a_directory_without_write_permission_is_read() {
     let before = tree(dir.path());
     match read_as_nobody(dir.path()) {
         Some(read) => {
-            let said = String::from_utf8_lossy(&read.stdout);
-            assert!(
-                read.status.success() && said.contains("read 20, committed 7"),
-                "{said}"
-            );
+            let printed = String::from_utf8_lossy(&read.stdout);
+            assert!(read.status.success(), "{printed}");
+            assert!(printed.contains("read 20, committed 7"), "{printed}");
         }
-        // Then only the unit tests, which record each call, tell.
-        None => println!("not checked: this user writes where nobody may, and cannot be another"),
+        // In this case only the unit tests, which record each call, show the promise.
+        None => println!(
+            "not checked: this user ignores permissions, and cannot change to another user"
+        ),
     }
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    assert_eq!(texts(&partition(&beside)).unwrap(), expect("value", 0..20));
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    assert_eq!(
+        texts(&partition(&read_only)).unwrap(),
+        expect("value", 0..20)
+    );
     assert_eq!(before, tree(dir.path()));
     assert!(matches!(
-        partition(&beside).append("x"),
+        partition(&read_only).append("x"),
         Err(Error::ReadOnly)
     ));
     set(0o755, 0o644);
     fill(&partition(&log), 20..22, "value");
-    assert_eq!(partition(&beside).log_end_offset(), 22);
+    assert_eq!(partition(&read_only).log_end_offset(), 22);
 }
 
 #[test]
@@ -286,10 +304,10 @@ fn the_reader() {
     let Some(dir) = std::env::var_os(READER).map(PathBuf::from) else {
         return;
     };
-    assert!(!may_write(&dir), "it may not write");
-    let beside = Log::open_read_only(&dir).unwrap();
-    let read = texts(&partition(&beside)).unwrap().len();
-    let committed = beside
+    assert!(!may_write(&dir), "this process has write permission");
+    let read_only = Log::open_read_only(&dir).unwrap();
+    let read = texts(&partition(&read_only)).unwrap().len();
+    let committed = read_only
         .consumer_group("g")
         .unwrap()
         .committed(&("t", 0).into())
@@ -301,7 +319,7 @@ fn the_reader() {
             Log::open(&dir),
             Err(Error::Io { .. } | Error::Locked { .. })
         ),
-        "it needs more to write"
+        "a writer needs write permission"
     );
     println!("read {read}, committed {committed}");
 }

@@ -1,6 +1,7 @@
-//! A read-only log beside a writer: what it sees of appends, rolls, cuts, deletions, topics. In
-//! `process` the writer is another process, which is killed; here both are in one, since they share
-//! nothing but the directory.
+//! A read-only log next to a writer: it sees appends, rolls, truncations, deletions and topics.
+//!
+//! In `process` the writer is another process, which is killed. The other tests have both logs in
+//! one process, because the two share only the directory.
 
 mod compacted;
 mod consumers;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use annals::{Error, Log, OffsetSpec, Partition, Reader, Result, TopicConfig};
 
-/// Longer than anything here takes.
+/// The limit of every wait: longer than any of them takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn partition(log: &Log) -> Partition {
@@ -49,7 +50,7 @@ fn expect(text: &str, values: std::ops::Range<u64>) -> Vec<String> {
     values.map(|value| format!("{text} {value}")).collect()
 }
 
-/// What a follower gets, as it gets it.
+/// Runs the follower on a thread of its own. Returns a channel with each record as it arrives.
 fn followed(mut follower: Reader) -> Receiver<Result<(u64, String)>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -70,26 +71,26 @@ fn followed(mut follower: Reader) -> Receiver<Result<(u64, String)>> {
 fn next(followed: &Receiver<Result<(u64, String)>>) -> (u64, String) {
     followed
         .recv_timeout(PATIENCE)
-        .expect("a follower is not forgotten")
+        .expect("the follower gets the record")
         .unwrap()
 }
 
 #[test]
-fn every_answer_is_of_now() {
+fn a_read_only_log_sees_the_current_state() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let looking = partition(&beside);
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let observed = partition(&read_only);
     assert_eq!(
-        (looking.log_start_offset(), looking.log_end_offset()),
+        (observed.log_start_offset(), observed.log_end_offset()),
         (0, 0)
     );
     fill(&partition(&log), 0..40, "value");
-    assert_eq!(looking.log_end_offset(), 40);
-    assert_eq!(looking.segments().len(), partition(&log).segments().len());
-    assert_eq!(texts(&looking).unwrap(), expect("value", 0..40));
+    assert_eq!(observed.log_end_offset(), 40);
+    assert_eq!(observed.segments().len(), partition(&log).segments().len());
+    assert_eq!(texts(&observed).unwrap(), expect("value", 0..40));
     assert_eq!(
-        looking
+        observed
             .offset_for(OffsetSpec::Latest)
             .unwrap()
             .unwrap()
@@ -100,31 +101,35 @@ fn every_answer_is_of_now() {
     let first = partition(&log).segments()[0].base_offset;
     assert!(first > 10);
     assert_eq!(
-        looking.log_start_offset(),
+        observed.log_start_offset(),
         first,
-        "the files that are left tell"
+        "the first remaining file shows the log start"
     );
     assert!(matches!(
-        looking.read(0..),
+        observed.read(0..),
         Err(Error::OffsetOutOfRange { requested: 0, .. })
     ));
     log.flush().unwrap();
-    drop(beside.topic("t").unwrap());
-    assert_eq!(looking.log_start_offset(), 20, "the topic file tells");
-    assert_eq!(texts(&looking).unwrap(), expect("value", 20..40));
+    drop(read_only.topic("t").unwrap());
+    assert_eq!(
+        observed.log_start_offset(),
+        20,
+        "the topic file has the log start"
+    );
+    assert_eq!(texts(&observed).unwrap(), expect("value", 20..40));
 }
 
 #[test]
-fn a_truncation_and_other_records_at_the_same_offsets_are_followed() {
+fn a_truncation_and_new_records_at_its_offsets_are_followed() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     let writing = partition(&log);
     fill(&writing, 0..30, "first");
-    let beside = Log::open_read_only(dir.path()).unwrap();
+    let read_only = Log::open_read_only(dir.path()).unwrap();
     let third = writing.segments()[3].base_offset;
-    // Within a segment, at its start, and down to nothing.
+    // Inside a segment twice, then at the start of one, and then the whole log.
     for (round, end) in [(1, 29), (2, third + 1), (3, third), (4, 0)] {
-        let follower = followed(partition(&beside).follow(..).unwrap());
+        let follower = followed(partition(&read_only).follow(..).unwrap());
         for offset in 0..30 {
             assert_eq!(next(&follower).0, offset, "{round}");
         }
@@ -132,29 +137,30 @@ fn a_truncation_and_other_records_at_the_same_offsets_are_followed() {
         fill(&writing, end..30, &format!("again{round}"));
         let expected = texts(&writing).unwrap();
         assert_eq!(expected[29], format!("again{round} 29"));
-        assert_eq!(texts(&partition(&beside)).unwrap(), expected, "{round}");
-        // The follower stands at 30, and goes on there.
+        assert_eq!(texts(&partition(&read_only)).unwrap(), expected, "{round}");
+        // The follower is at 30, and continues there.
         fill(&writing, 30..31, "more");
         assert_eq!(next(&follower), (30, "more 30".to_owned()), "{round}");
         writing.truncate_to(30).unwrap();
-        assert_eq!(partition(&beside).log_end_offset(), 30);
+        assert_eq!(partition(&read_only).log_end_offset(), 30);
     }
 }
 
 #[test]
-fn retention_takes_what_an_old_reader_has_yet_to_read() {
+fn a_reader_reports_records_deleted_before_it_read_them() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     fill(&partition(&log), 0..40, "value");
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let looking = partition(&beside);
-    let mut reader = looking.read(..).unwrap();
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let observed = partition(&read_only);
+    let mut reader = observed.read(..).unwrap();
     assert_eq!(reader.next_record().unwrap().unwrap().text(), "value 0");
-    let mut unopened = looking.read(12..).unwrap();
+    let mut unopened = observed.read(12..).unwrap();
     partition(&log).delete_records_before(40).unwrap();
-    for mut reader in [reader, looking.read(..).unwrap()] {
-        // What it holds it may finish; then it is told, or is at the end.
-        let told = loop {
+    for mut reader in [reader, observed.read(..).unwrap()] {
+        // The reader may finish the data that it holds. Then it reports the deletion, or is at the
+        // end.
+        let last = loop {
             match reader.next_record() {
                 Ok(Some(_)) => {}
                 other => break other.map(|record| record.is_some()),
@@ -162,10 +168,10 @@ fn retention_takes_what_an_old_reader_has_yet_to_read() {
         };
         assert!(
             matches!(
-                told,
+                last,
                 Err(Error::OffsetOutOfRange { log_start: 40, .. }) | Ok(false)
             ),
-            "{told:?}"
+            "{last:?}"
         );
     }
     assert!(matches!(
@@ -177,24 +183,24 @@ fn retention_takes_what_an_old_reader_has_yet_to_read() {
         })
     ));
     assert_eq!(
-        (looking.log_start_offset(), looking.log_end_offset()),
+        (observed.log_start_offset(), observed.log_end_offset()),
         (40, 40)
     );
     fill(&partition(&log), 40..41, "value");
-    assert_eq!(texts(&looking).unwrap(), ["value 40"]);
+    assert_eq!(texts(&observed).unwrap(), ["value 40"]);
 }
 
 #[test]
-fn topics_come_grow_and_go() {
+fn created_grown_and_deleted_topics_are_seen() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    assert!(matches!(beside.topic("u"), Err(Error::UnknownTopic(_))));
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    assert!(matches!(read_only.topic("u"), Err(Error::UnknownTopic(_))));
     let written = log.create_topic("u", 1, TopicConfig::new()).unwrap();
     written.append("a").unwrap();
-    let topic = beside.topic("u").unwrap();
+    let topic = read_only.topic("u").unwrap();
     assert_eq!(topic.id(), written.id());
-    assert_eq!(beside.topics().len(), 2);
+    assert_eq!(read_only.topics().len(), 2);
     assert!(matches!(
         topic.partition(2),
         Err(Error::UnknownPartition(_))
@@ -217,40 +223,40 @@ fn topics_come_grow_and_go() {
         Err(Error::UnknownTopic(_))
     ));
     assert!(matches!(held.read(..), Err(Error::UnknownTopic(_))));
-    assert!(matches!(beside.topic("u"), Err(Error::UnknownTopic(_))));
+    assert!(matches!(read_only.topic("u"), Err(Error::UnknownTopic(_))));
     assert!(matches!(topic.partition(0), Err(Error::UnknownTopic(_))));
-    let anew = log.create_topic("u", 1, TopicConfig::new()).unwrap();
-    anew.append("c").unwrap();
+    let recreated = log.create_topic("u", 1, TopicConfig::new()).unwrap();
+    recreated.append("c").unwrap();
     assert!(
         matches!(held.read(..), Err(Error::UnknownTopic(_))),
-        "it is of the one that was deleted"
+        "the handle belongs to the deleted topic"
     );
-    let again = beside.topic("u").unwrap();
-    assert_eq!(again.id(), anew.id());
+    let again = read_only.topic("u").unwrap();
+    assert_eq!(again.id(), recreated.id());
     assert_ne!(again.id(), topic.id());
     assert_eq!(texts(&again.partition(0).unwrap()).unwrap(), ["c"]);
 }
 
 #[test]
-fn a_topic_that_is_another_by_the_next_look_is_not_mistaken() {
+fn a_recreated_topic_is_not_mistaken_for_the_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let log = writer(dir.path());
     fill(&partition(&log), 0..3, "old");
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let follower = followed(partition(&beside).follow(..).unwrap());
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let follower = followed(partition(&read_only).follow(..).unwrap());
     for offset in 0..3 {
         assert_eq!(next(&follower).0, offset);
     }
     log.delete_topic("t").unwrap();
-    let anew = log.create_topic("t", 1, TopicConfig::new()).unwrap();
-    fill(&anew.partition(0).unwrap(), 0..5, "new");
-    let told = follower.recv_timeout(PATIENCE).unwrap();
-    assert!(matches!(told, Err(Error::UnknownTopic(_))), "{told:?}");
-    assert_eq!(texts(&partition(&beside)).unwrap(), expect("new", 0..5));
+    let recreated = log.create_topic("t", 1, TopicConfig::new()).unwrap();
+    fill(&recreated.partition(0).unwrap(), 0..5, "new");
+    let last = follower.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(last, Err(Error::UnknownTopic(_))), "{last:?}");
+    assert_eq!(texts(&partition(&read_only)).unwrap(), expect("new", 0..5));
 }
 
 #[test]
-fn a_directory_is_opened_while_it_becomes_a_log() {
+fn a_directory_can_be_opened_while_it_becomes_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     assert!(matches!(
@@ -260,21 +266,25 @@ fn a_directory_is_opened_while_it_becomes_a_log() {
     fs::create_dir(&root).unwrap();
     assert!(
         matches!(Log::open_read_only(&root), Err(Error::NotALog { .. })),
-        "nothing says yet that it is to be a log"
+        "an empty directory is not a log yet"
     );
     fs::write(root.join(".lock"), "").unwrap();
-    let beside = Log::open_read_only(&root).unwrap();
-    assert!(beside.topics().is_empty() && beside.cluster_id().is_none());
+    let read_only = Log::open_read_only(&root).unwrap();
+    assert!(read_only.topics().is_empty());
+    assert!(read_only.cluster_id().is_none());
     let log = writer(&root);
     fs::remove_file(root.join("meta.properties")).unwrap();
     fill(&partition(&log), 0..2, "value");
-    assert_eq!(texts(&partition(&beside)).unwrap(), expect("value", 0..2));
+    assert_eq!(
+        texts(&partition(&read_only)).unwrap(),
+        expect("value", 0..2)
+    );
     assert_eq!(
         texts(&partition(&Log::open_read_only(&root).unwrap())).unwrap(),
         expect("value", 0..2)
     );
 
-    // Whatever is seen of a log that is being made, over and over: it is none yet, or it is one.
+    // A log that another thread creates in the meantime is either not a log yet, or complete.
     for _ in 0..30 {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_owned();
@@ -288,7 +298,7 @@ fn a_directory_is_opened_while_it_becomes_a_log() {
         });
         while !made.is_finished() {
             match Log::open_read_only(&root) {
-                Ok(beside) => match beside.topic("t").and_then(|topic| topic.partition(0)) {
+                Ok(read_only) => match read_only.topic("t").and_then(|topic| topic.partition(0)) {
                     Ok(partition) => {
                         assert!(expect("value", 0..3).starts_with(&texts(&partition).unwrap()))
                     }

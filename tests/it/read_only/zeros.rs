@@ -1,6 +1,6 @@
-//! A writer that syncs what it appends, and so has zeros ahead of the end of its files: they and
-//! their going are never taken for records, nor for damage. It rolls, deletes, is killed, cuts what
-//! it was killed at, and goes on.
+//! A writer that syncs each append keeps zeros ahead of the end of its files. A reader never takes
+//! the zeros, or their removal, for records or for damage. The writer rolls, deletes, is killed,
+//! cuts its torn end, and continues.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use annals::{Durability, Error, Log, Reader, Result, TopicConfig};
 use super::process::Writer;
 use super::{PATIENCE, followed, partition};
 
-/// Large enough for zeros to be written ahead of them, in segments that hold some dozens.
+/// Returns a value that is large enough for the writer to keep zeros ahead, and small enough for
+/// some dozens of records in a segment.
 fn value(offset: u64) -> String {
     format!(
         "{offset:0>width$}",
@@ -25,7 +26,7 @@ fn config() -> TopicConfig {
         .retention(None)
 }
 
-/// What the other process does.
+/// Appends for ever, and deletes old records if `deletes`: the work of the other process.
 pub(super) fn write(log: &Log, deletes: bool) {
     let partition = log
         .open_topic("t", 1, config())
@@ -44,8 +45,8 @@ pub(super) fn write(log: &Log, deletes: bool) {
     }
 }
 
-/// Reads to the end of what is there, from `from` or from where the log starts meanwhile; where it
-/// ended.
+/// Reads to the end of the log, and checks that there is no gap. Returns the offset after the last
+/// record, or 0 if there was none.
 fn read_on(reader: &mut Reader) -> Result<u64> {
     let mut next = None;
     while let Some(record) = reader.next_record()? {
@@ -60,15 +61,22 @@ fn read_on(reader: &mut Reader) -> Result<u64> {
     Ok(next.unwrap_or(0))
 }
 
-/// Opens the log anew and reads it, over and over.
+/// Opens and reads the log until `until`. Returns how many times it was opened.
 fn open_and_read(dir: &Path, until: Instant) -> u32 {
     let (mut rounds, mut end) = (0, 0);
     while Instant::now() < until {
-        let beside = Log::open_read_only(dir).unwrap();
-        assert!(!beside.recovery().has_losses(), "{:?}", beside.recovery());
-        let looking = partition(&beside);
-        assert!(looking.log_end_offset() >= end);
-        match looking.read(..).and_then(|mut reader| read_on(&mut reader)) {
+        let read_only = Log::open_read_only(dir).unwrap();
+        assert!(
+            !read_only.recovery().has_losses(),
+            "{:?}",
+            read_only.recovery()
+        );
+        let observed = partition(&read_only);
+        assert!(observed.log_end_offset() >= end);
+        match observed
+            .read(..)
+            .and_then(|mut reader| read_on(&mut reader))
+        {
             Ok(reached) => end = reached.max(end),
             Err(Error::OffsetOutOfRange { .. }) => {}
             Err(error) => panic!("{error}"),
@@ -84,36 +92,36 @@ fn has_zeros(log: &Log) -> bool {
 }
 
 #[test]
-fn zeros_ahead_of_another_process_are_never_damage() {
+fn zeros_ahead_in_another_process_are_never_damage() {
     for task in ["zeros", "zeros-delete"] {
         let dir = tempfile::tempdir().unwrap();
         let mut writer = Writer::start(dir.path(), task);
         writer.1.next().unwrap();
-        let beside = Log::open_read_only(dir.path()).unwrap();
-        let mut follower = followed(partition(&beside).follow(..).unwrap());
-        let (mut had, mut saw_zeros, mut is_anew) = (0, 0, false);
+        let read_only = Log::open_read_only(dir.path()).unwrap();
+        let mut follower = followed(partition(&read_only).follow(..).unwrap());
+        let (mut had, mut saw_zeros, mut has_restarted) = (0, 0, false);
         for round in 0..5 {
             let end = writer.1.nth(180 + 31 * round).unwrap();
-            saw_zeros += u32::from(has_zeros(&beside));
+            saw_zeros += u32::from(has_zeros(&read_only));
             while had < end {
                 match follower
                     .recv_timeout(PATIENCE)
-                    .expect("a follower is not forgotten")
+                    .expect("the follower gets the record")
                 {
                     Ok((offset, text)) => {
                         assert!(
-                            offset == had || is_anew && offset > had,
-                            "{offset} behind {had}"
+                            offset == had || has_restarted && offset > had,
+                            "{offset} follows {had}"
                         );
                         assert_eq!(text, value(offset));
-                        (had, is_anew) = (offset + 1, false);
+                        (had, has_restarted) = (offset + 1, false);
                     }
-                    // It was slow, and the writer deletes.
+                    // The writer deleted records before this slow follower read them.
                     Err(Error::OffsetOutOfRange { log_start, .. })
                         if task == "zeros-delete" && log_start > had =>
                     {
-                        (follower, is_anew) =
-                            (followed(partition(&beside).follow(..).unwrap()), true);
+                        follower = followed(partition(&read_only).follow(..).unwrap());
+                        has_restarted = true;
                     }
                     Err(error) => panic!("{error}"),
                 }
@@ -124,7 +132,7 @@ fn zeros_ahead_of_another_process_are_never_damage() {
             open_and_read(dir.path(), Instant::now());
             writer = Writer::start(dir.path(), task);
         }
-        assert!(saw_zeros > 0, "{task}: there were no zeros ahead");
+        assert!(saw_zeros > 0, "{task}: no zeros were seen ahead");
         writer.0.kill();
     }
 }

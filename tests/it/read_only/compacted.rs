@@ -1,5 +1,5 @@
 //! A read-only log that reads as fast as it can while the writer compacts: no key is ever missing,
-//! and no look fails.
+//! and no read fails.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use annals::{CleanupPolicy, Log, Partition, TopicConfig};
 const KEYS: usize = 20;
 const ROUNDS: usize = 25;
 
-/// The latest round of each key.
+/// Returns the latest round of each key.
 fn latest(partition: &Partition) -> BTreeMap<String, usize> {
     let mut latest = BTreeMap::new();
     let mut reader = partition.read(..).unwrap();
@@ -23,7 +23,7 @@ fn latest(partition: &Partition) -> BTreeMap<String, usize> {
 
 fn append(partition: &Partition, round: usize) {
     for key in 0..KEYS {
-        // The first keys are written in every round, the last in few.
+        // The first keys are written in every round, and the later ones less often.
         if round.is_multiple_of(key / 4 + 1) {
             partition
                 .append((format!("key {key}"), round.to_string()))
@@ -33,7 +33,7 @@ fn append(partition: &Partition, round: usize) {
 }
 
 #[test]
-fn every_key_is_there_at_each_look_alongside_compactions() {
+fn every_key_is_found_while_the_writer_compacts() {
     let dir = tempfile::tempdir().unwrap();
     let writer = Log::open(dir.path()).unwrap();
     let config = TopicConfig::new()
@@ -65,14 +65,14 @@ fn every_key_is_there_at_each_look_alongside_compactions() {
             let partition = super::partition(opened_now.as_ref().unwrap_or(&open));
             assert_eq!(partition.log_start_offset(), 0);
             let found = latest(&partition);
-            assert_eq!(found.len(), KEYS, "look {looks}");
+            assert_eq!(found.len(), KEYS, "read {looks}");
             assert!(
                 before.iter().all(|(key, round)| found[key] >= *round),
-                "look {looks}: {before:?}, then {found:?}"
+                "read {looks}: {before:?}, then {found:?}"
             );
             (before, looks) = (found, looks + 1);
         }
-        assert!(looks > 5, "{looks} looks");
+        assert!(looks > 5, "only {looks} reads");
         assert_eq!(latest(&super::partition(&open)), latest(&written));
     });
 }

@@ -1,5 +1,5 @@
-//! The writer is another process: this binary, which runs itself again. It is killed in the midst
-//! of an append, and started anew, while a follower goes on.
+//! The writer is another process: this test binary, started again. It is killed during an append
+//! and restarted, and a follower continues across the restarts.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -10,11 +10,12 @@ use annals::{Durability, Error, Log, Result, TopicConfig};
 
 use super::{PATIENCE, followed, next, partition, zeros};
 
-/// Says that this process is the writer, where it writes, and what it does.
-const WRITER: &str = "ANNALS_TEST_BESIDE_WRITER";
-const TASK: &str = "ANNALS_TEST_BESIDE_TASK";
+/// Names the directory that the writer process writes to.
+const WRITER: &str = "ANNALS_TEST_READ_ONLY_WRITER";
+/// Names the task of the writer process.
+const TASK: &str = "ANNALS_TEST_READ_ONLY_TASK";
 
-/// Another process that writes; killed with this test at the latest.
+/// A writer in another process, which is killed when this value is dropped.
 pub(super) struct Writer(Child);
 
 impl Writer {
@@ -22,7 +23,7 @@ impl Writer {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "beside::process::the_writer",
+                "read_only::process::the_writer",
                 "--nocapture",
                 "--include-ignored",
             ])
@@ -53,8 +54,8 @@ impl Drop for Writer {
     }
 }
 
-/// Takes records up to `end` from a follower that has had those below `from`: no gap, none twice,
-/// none that was not written.
+/// Receives the records from `from` to `end` from a follower. Fails at a gap, at a duplicate, and
+/// at a record that was not written.
 fn check_up_to(follower: &Receiver<Result<(u64, String)>>, from: u64, end: u64) -> u64 {
     for offset in from..end {
         assert_eq!(next(follower), (offset, format!("value {offset}")));
@@ -63,42 +64,49 @@ fn check_up_to(follower: &Receiver<Result<(u64, String)>>, from: u64, end: u64) 
 }
 
 #[test]
-fn a_follower_lives_through_the_deaths_of_the_writer() {
+fn a_follower_continues_after_the_writer_is_killed() {
     for task in ["os", "synced"] {
         let dir = tempfile::tempdir().unwrap();
         let (first, mut ends) = Writer::start(dir.path(), task);
         ends.next().unwrap();
-        let beside = Log::open_read_only(dir.path()).unwrap();
-        let follower = followed(partition(&beside).follow(..).unwrap());
+        let read_only = Log::open_read_only(dir.path()).unwrap();
+        let follower = followed(partition(&read_only).follow(..).unwrap());
         let mut had = check_up_to(&follower, 0, ends.nth(20).unwrap());
         first.kill();
         for round in 0..4 {
-            // Of a log whose writer has just been killed.
-            let looking = Log::open_read_only(dir.path()).unwrap();
-            assert!(!looking.recovery().has_losses(), "{:?}", looking.recovery());
-            assert!(partition(&looking).log_end_offset() >= had);
+            // The log of a writer that was just killed can be opened.
+            let observed = Log::open_read_only(dir.path()).unwrap();
+            assert!(
+                !observed.recovery().has_losses(),
+                "{:?}",
+                observed.recovery()
+            );
+            assert!(partition(&observed).log_end_offset() >= had);
             let (writer, mut ends) = Writer::start(dir.path(), task);
             had = check_up_to(&follower, had, ends.nth(15 + 7 * round).unwrap());
             writer.kill();
         }
-        // What the last one wrote and could not tell of any more.
-        let end = partition(&beside).log_end_offset();
+        // The last writer may have appended records that it had no time to report.
+        let end = partition(&read_only).log_end_offset();
         check_up_to(&follower, had, end);
-        assert!(partition(&beside).segments().len() > 3, "it has rolled");
+        assert!(
+            partition(&read_only).segments().len() > 3,
+            "the log has not rolled"
+        );
     }
 }
 
 #[test]
-fn retention_in_another_process_is_followed() {
+fn a_reader_follows_deletions_by_another_process() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, mut ends) = Writer::start(dir.path(), "delete");
     ends.next().unwrap();
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    let looking = partition(&beside);
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    let observed = partition(&read_only);
     let end = ends.nth(30).unwrap();
     let (mut next, mut overtaken) = (0, 0);
     while next < end {
-        let mut reader = match looking.read(next..) {
+        let mut reader = match observed.read(next..) {
             Ok(reader) => reader,
             Err(Error::OffsetOutOfRange {
                 requested,
@@ -129,16 +137,16 @@ fn retention_in_another_process_is_followed() {
             }
         }
     }
-    assert!(overtaken > 0, "what was deleted before it was read is told");
+    assert!(overtaken > 0, "no record was deleted before it was read");
     writer.kill();
 }
 
 #[test]
-fn topics_that_another_process_makes_and_deletes_are_seen() {
+fn topics_created_and_deleted_by_another_process_are_seen() {
     let dir = tempfile::tempdir().unwrap();
     let (writer, mut ends) = Writer::start(dir.path(), "topics");
     ends.next().unwrap();
-    let beside = Log::open_read_only(dir.path()).unwrap();
+    let read_only = Log::open_read_only(dir.path()).unwrap();
     let mut ids = std::collections::BTreeSet::new();
     let mut deleted = 0;
     let until = std::time::Instant::now() + PATIENCE;
@@ -148,7 +156,7 @@ fn topics_that_another_process_makes_and_deletes_are_seen() {
             "{} topics, {deleted} deleted",
             ids.len()
         );
-        let seen = beside.topic("u").and_then(|topic| {
+        let seen = read_only.topic("u").and_then(|topic| {
             ids.extend(topic.id());
             let mut reader = topic.partition(0)?.read(..)?;
             while let Some(record) = reader.next_record()? {
