@@ -1,24 +1,21 @@
-//! One producer: its lanes, and everything that they share.
+//! One producer: its lanes, and the choice of a lane for each record.
 //!
-//! A record finds its lane by number, without a lock and without looking anything up by name. The
-//! lane has a batch with room for it, most times, and that is all. Otherwise the full batch is
-//! written, by whoever finds it full, room is taken for another, and the record tries again.
+//! A record finds its lane by number, without a lock and without a lookup by name. Most of the time
+//! the lane has a batch with room for the record, and the send is done. Otherwise the thread that
+//! finds the batch full writes it, takes room for another batch, and tries the record again.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::backlog::{Effort, RETRY_PAUSE, Retries};
+use super::backlog::{Effort, RETRY_PAUSE, Writer};
 use super::config::ProducerConfig;
-use super::delivery::{BatchOutcome, Delivery, Failures};
-use super::lane::{Lane, OpenBatch, Push, Writer};
-use super::memory::Memory;
-use super::pace::Pace;
-use super::producer_id;
+use super::delivery::Delivery;
+use super::lane::{Begun, Lane, Push};
+use super::open_batch::OpenBatch;
+use super::outcome::{BatchOutcome, Settle};
+use super::sequences::producer_id;
+use super::shared::{Due, Shared};
 use super::table::Table;
 use super::timer::Timer;
 use crate::clock::Deadline;
@@ -31,7 +28,7 @@ use crate::partition::{PartitionContext, PartitionCore};
 use crate::topic::identity::unique;
 use crate::topic::{Sticky, TopicCore};
 
-/// Where records without a key go, in one topic.
+/// The lane that records without a key currently use, in one topic.
 struct StickyLane {
     rule: Sticky,
     /// Number of the lane; `NO_LANE` before the first record.
@@ -40,9 +37,11 @@ struct StickyLane {
 
 const NO_LANE: u32 = u32::MAX;
 
-/// Where a record goes: it, or its key, says so, or it has none.
+/// The destination of a record.
 enum Target<'a> {
+    /// The partition that the caller or the record's key names.
     Partition(&'a Arc<PartitionCore>),
+    /// Any partition of the topic, because the record has no key.
     Topic(&'a TopicCore, &'a StickyLane),
 }
 
@@ -54,16 +53,7 @@ pub(super) struct ProducerCore {
     lanes: Table<Lane>,
     /// By the number of the topic.
     sticky: Table<StickyLane>,
-    pub(super) pace: Pace,
-    pub(super) memory: Memory,
-    pub(super) failures: Failures,
-    pub(super) retries: Retries,
-    /// When lanes are to be looked at. Those in it are marked as timed; a lane is in it once.
-    deadlines: Mutex<BinaryHeap<Reverse<(u64, u32)>>>,
-    timer: Arc<Timer>,
-    /// To be notified when something is to be synced.
-    syncing: Arc<Signal>,
-    is_closed: AtomicBool,
+    pub(super) shared: Shared,
 }
 
 impl ProducerCore {
@@ -78,35 +68,20 @@ impl ProducerCore {
             id: producer_id(),
             lanes: Table::new(),
             sticky: Table::new(),
-            pace: Pace::new(&context.clock, timer.stopwatch(), config.linger),
-            memory: Memory::new(config.buffer_memory),
-            failures: Failures::default(),
-            retries: Retries::default(),
-            deadlines: Mutex::default(),
-            timer: Arc::clone(timer),
-            syncing: Arc::clone(syncing),
-            is_closed: AtomicBool::new(false),
+            shared: Shared::new(context, timer, syncing, &config),
             config,
         }
     }
 
-    #[inline]
-    pub(super) fn check_open(&self) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Sends to the partition of the record's key, or where records without one go for now.
+    /// Sends to the partition of the record's key. A record without a key goes to the partition
+    /// that such records currently use.
     pub(super) fn send(
         self: &Arc<Self>,
         topic: &TopicCore,
         record: &Record<'_>,
         durability: Durability,
     ) -> Result<Delivery> {
-        self.failures.report()?;
+        self.shared.failures.report()?;
         topic.check_usable()?;
         if !Arc::ptr_eq(topic.context(), &self.context) {
             return Err(Error::UnknownTopic(Arc::clone(topic.name())));
@@ -132,7 +107,7 @@ impl ProducerCore {
         record: &Record<'_>,
         durability: Durability,
     ) -> Result<Delivery> {
-        self.failures.report()?;
+        self.shared.failures.report()?;
         partition.check_readable()?;
         if !Arc::ptr_eq(partition.context(), &self.context) {
             return Err(Error::UnknownPartition(partition.id().clone()));
@@ -140,7 +115,8 @@ impl ProducerCore {
         self.deliver(&Target::Partition(partition), record, durability)
     }
 
-    /// The one caller of `push`, so that what it gives is not moved about.
+    /// Adds the record to a batch of the target, and begins one if necessary. This is the only
+    /// caller of `push`, so that `push` is inlined and its result is not copied.
     fn deliver(
         self: &Arc<Self>,
         target: &Target<'_>,
@@ -162,7 +138,7 @@ impl ProducerCore {
         }
     }
 
-    /// Begins a batch where the target says; `before` is the lane that had no room.
+    /// Begins a batch for the target, and returns its lane. `before` is the lane that had no room.
     fn begin_in(
         self: &Arc<Self>,
         target: &Target<'_>,
@@ -186,7 +162,7 @@ impl ProducerCore {
         Ok(lane)
     }
 
-    /// Adds the record to the lane's batch; `None`: there is none that has room, any more.
+    /// Adds the record to the lane's batch; `None` if there is no batch with room for it any more.
     #[inline]
     fn push(
         &self,
@@ -195,22 +171,22 @@ impl ProducerCore {
         bound: usize,
         durability: Durability,
     ) -> Result<Option<Delivery>> {
-        match lane.push(self, record, bound, durability)? {
+        match lane.push(&self.shared, record, bound, durability)? {
             Push::Taken(delivery) => Ok(Some(delivery)),
             Push::Filled(delivery, number) => {
-                // The record is taken, whatever becomes of the batch; should others be writing for
-                // so long, they go on with it.
+                // The record is in the batch, whatever happens to the batch. If other threads keep
+                // writing for longer than `max_block`, the batch is left to them.
                 let turn = lane
-                    .turn_within(self, Writer::Caller, self.config.max_block)
-                    .or_else(|| lane.leave(self, number));
+                    .turn_within(&self.shared, Writer::Caller, self.config.max_block)
+                    .or_else(|| lane.leave(&self.shared, number));
                 if let Some(mut turn) = turn {
-                    let _told_by_the_next_call = turn.write(Some(number));
+                    let _reported_by_the_next_call = turn.write(Some(number));
                 }
                 Ok(Some(delivery))
             }
             Push::Full(number) => {
-                let turn = lane.turn_within(self, Writer::Caller, self.config.max_block);
-                let _told_by_the_next_call =
+                let turn = lane.turn_within(&self.shared, Writer::Caller, self.config.max_block);
+                let _reported_by_the_next_call =
                     turn.ok_or(Error::BufferExhausted)?.write(Some(number));
                 Ok(None)
             }
@@ -218,14 +194,15 @@ impl ProducerCore {
         }
     }
 
-    /// Begins a batch that has room for a record of this size, unless somebody else just has.
+    /// Begins a batch that has room for a record of this size, unless another thread has begun one
+    /// in the meantime.
     fn begin_batch(
         self: &Arc<Self>,
         lane: &Lane,
         partition: &Arc<PartitionCore>,
         bound: usize,
     ) -> Result<()> {
-        self.check_open()?;
+        self.shared.check_open()?;
         partition.check_writable()?;
         let settings = partition.settings();
         let compression = settings.compression.codec(self.config.compression);
@@ -238,204 +215,180 @@ impl ProducerCore {
         let limit =
             usize::try_from(u64::from(limit).min(plain_limit.batch_bytes())).unwrap_or(usize::MAX);
         let reserved = limit.max(HEADER_BYTES + bound) as u64;
-        let room = self.memory.take(
-            reserved,
-            || Deadline::after(self.config.max_block),
-            || self.make_room(),
-        );
-        room.map_err(|error| match error {
-            // The buffer is full of batches that cannot be written: the caller is told why.
-            Error::BufferExhausted => self.retries.cause().unwrap_or(error),
-            error => error,
-        })?;
-        let due_us = self.pace.due_us();
+        self.take_room(reserved)?;
+        let due_us = self.shared.pace.due_us();
+        let producer = Arc::clone(self);
         let batch = OpenBatch {
             builder: BatchBuilder::new(self.context.buffers.take(), compression),
-            outcome: Arc::new(BatchOutcome::new(Arc::clone(self), Arc::clone(partition))),
+            outcome: Arc::new(BatchOutcome::new(producer, Arc::clone(partition))),
             settings,
             limit,
             plain_limit,
             reserved,
             due_us,
-            now: self.pace.now(),
-            looks_away: self.pace.records_per_look,
+            now: self.shared.pace.now(),
+            looks_away: self.shared.pace.records_per_look,
             durability: Durability::Os,
             is_left: false,
         };
-        let begun = lane.begin(self, batch);
-        if !matches!(begun, Ok(Ok(_))) {
-            self.memory.give_back(reserved);
+        let begun = lane.begin(&self.shared, batch);
+        match begun {
+            Ok(Begun::Timed) => self.shared.expect(lane.number, due_us),
+            Ok(Begun::Untimed) => {}
+            Ok(Begun::Occupied) | Err(_) => self.shared.memory.give_back(reserved),
         }
-        if let Ok(true) = begun? {
-            self.expect(lane.number, due_us);
-        }
-        Ok(())
+        begun.map(drop)
     }
 
-    /// Adds a deadline of a lane that is marked as timed.
-    pub(super) fn expect(&self, lane: u32, due_us: u64) {
-        self.deadlines.lock().push(Reverse((due_us, lane)));
-        self.timer.expect(due_us);
+    /// Takes room in the producer's memory, and waits for it at most for `max_block`.
+    fn take_room(&self, bytes: u64) -> Result<()> {
+        let deadline = || Deadline::after(self.config.max_block);
+        let taken = self
+            .shared
+            .memory
+            .take(bytes, deadline, || self.make_room());
+        taken.map_err(|error| match error {
+            // The memory is full of batches that cannot be written: return the reason instead.
+            Error::BufferExhausted => self.shared.retries.cause().unwrap_or(error),
+            error => error,
+        })
     }
 
-    pub(super) fn delivery_timeout(&self) -> Duration {
-        self.config.delivery_timeout
-    }
-
-    /// Writes what is held wherever nobody writes: those who do give back room themselves. What is
-    /// to be on the device gives it back only there. Returns how soon to call again although
-    /// nothing has changed: batches may be waiting to be tried again.
+    /// Writes the batches of every lane in which no other thread writes; writing threads free room
+    /// themselves. A batch that is to be synced frees its room only once it is on the device, so
+    /// such batches are synced as well.
+    ///
+    /// Returns how soon to call again although no room was freed: batches may be waiting for a
+    /// retry.
     fn make_room(&self) -> Option<Duration> {
         for lane in self.lanes.iter() {
-            if let Some(mut turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
-                let _told_by_the_next_call = turn.write(None);
+            if let Some(mut turn) = lane.turn_within(&self.shared, Writer::Caller, Duration::ZERO) {
+                let _reported_by_the_next_call = turn.write(None);
             }
         }
         for lane in self.lanes.iter() {
-            if let Some(turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
-                let _told_by_the_next_call = turn.sync();
+            if let Some(turn) = lane.turn_within(&self.shared, Writer::Caller, Duration::ZERO) {
+                let _reported_by_the_next_call = turn.sync();
             }
         }
-        self.retries.cause().map(|_| RETRY_PAUSE)
+        self.shared.retries.cause().map(|_| RETRY_PAUSE)
     }
 
-    /// Tries again what could not be written, now that there may be room for it.
+    /// Retries the batches that could not be written, because there may be room for them now.
     pub(super) fn retry(&self) {
-        if self.retries.cause().is_none() {
+        if self.shared.retries.cause().is_none() {
             return;
         }
         for lane in self.lanes.iter() {
-            if let Some(mut turn) = lane.turn_within(self, Writer::Caller, Duration::ZERO) {
-                let _told_by_the_next_call = turn.write_backlog(Effort::Now);
+            if let Some(mut turn) = lane.turn_within(&self.shared, Writer::Caller, Duration::ZERO) {
+                let _reported_by_the_next_call = turn.write_backlog(Effort::Now);
             }
         }
     }
 
-    /// Writes the batches that have lingered long enough, and says when the next one has.
+    /// Writes the batches that have lingered long enough, and returns the time of the next
+    /// deadline; `u64::MAX` if there is none.
     pub(super) fn send_due(&self, now_us: u64) -> u64 {
         loop {
-            let number = {
-                let mut deadlines = self.deadlines.lock();
-                match deadlines.peek() {
-                    Some(Reverse((due_us, _))) if *due_us > now_us => return *due_us,
-                    Some(Reverse((_, number))) => {
-                        let number = *number;
-                        deadlines.pop();
-                        number
-                    }
-                    None => return u64::MAX,
-                }
+            let number = match self.shared.take_due(now_us) {
+                Due::Lane(number) => number,
+                Due::At(due_us) => return due_us,
             };
             if let Some(due_us) = self
                 .lanes
                 .get(number)
-                .and_then(|lane| lane.write_if_due(self, now_us))
+                .and_then(|lane| lane.write_if_due(&self.shared, now_us))
             {
-                self.deadlines.lock().push(Reverse((due_us, number)));
+                self.shared.expect_again(number, due_us);
             }
         }
     }
 
-    /// Writes the batch, unless that is done, and waits until its outcome is known: for the
-    /// delivery timeout if need be.
-    pub(super) fn settle(&self, outcome: &BatchOutcome) {
-        let lane = self.lane(outcome.partition.number());
-        loop {
-            let mut turn = lane.turn(self, Writer::Caller);
-            if !outcome.is_known() {
-                let _told_by_the_outcome = turn.write(None);
-            }
-            if outcome.is_known() {
-                return;
-            }
-            drop(turn);
-            self.memory.wait_for_change(RETRY_PAUSE);
-        }
-    }
-
-    /// Likewise for everything that is held.
+    /// Writes every batch, and retries until each is written or given up.
     fn settle_all(&self) {
         let _reported_unless_waited_for = self.send_held();
-        while self.retries.cause().is_some() {
-            self.memory.wait_for_change(RETRY_PAUSE);
+        while self.shared.retries.cause().is_some() {
+            self.shared.memory.wait_for_change(RETRY_PAUSE);
             let _reported_unless_waited_for = self.send_held();
         }
     }
 
-    /// Writes everything that is held, and syncs what is to be synced. The first error of it is
-    /// given here, and told as well to the deliveries, or by the next call.
+    /// Writes every batch, and syncs those that are to be synced. Returns the first error; the
+    /// deliveries, or the producer's next call, report it as well.
     pub(super) fn send_held(&self) -> Result<()> {
         let mut result = Ok(());
         for lane in self.lanes.iter() {
-            result = result.and(lane.turn(self, Writer::Caller).write(None));
+            result = result.and(lane.turn(&self.shared, Writer::Caller).write(None));
         }
         result.and(self.sync_written())
     }
 
-    /// Waits until what was written is on the device, where that is asked for. Errors as of
-    /// [`send_held`](Self::send_held).
+    /// Waits until the written batches that are to be synced are on the device. Returns the errors
+    /// of [`send_held`](Self::send_held).
     pub(super) fn sync_written(&self) -> Result<()> {
         let mut result = Ok(());
         for lane in self.lanes.iter() {
-            result = result.and(lane.turn(self, Writer::Caller).sync());
+            result = result.and(lane.turn(&self.shared, Writer::Caller).sync());
         }
         result
     }
 
-    /// Whether the thread that writes a batch syncs it, since no other will.
-    pub(super) fn syncs_at_once(&self) -> bool {
-        self.context.syncs_at_once
-    }
-
-    /// There is something to be synced, and nobody who waits for it, as far as is known.
-    pub(super) fn ask_for_sync(&self) {
-        self.syncing.notify();
-    }
-
-    /// Waits until everything that was sent is written, or given up after the delivery timeout.
+    /// Waits until every record is written, or given up after the delivery timeout.
     pub(super) fn flush(&self) -> Result<()> {
-        self.check_open()?;
+        self.shared.check_open()?;
         self.settle_all();
-        self.failures.report()
+        self.shared.failures.report()
     }
 
-    /// As [`flush`](Self::flush), and then refuses everything, for good and for every clone.
+    /// Flushes, and then refuses everything, for good and for every clone.
     pub(super) fn close(&self) -> Result<()> {
         self.context.opener.check()?;
-        self.refuse();
+        self.shared.refuse();
         self.settle_all();
         self.close_now()
     }
 
-    /// As [`close`](Self::close), but tries to write each batch only once.
+    /// Closes as [`close`](Self::close) does, but tries to write each batch only once.
     pub(super) fn close_now(&self) -> Result<()> {
         self.context.opener.check()?;
-        self.refuse();
+        self.shared.refuse();
         let _reported_unless_waited_for = self.send_held();
         for lane in self.lanes.iter() {
-            lane.turn(self, Writer::Caller).give_up();
+            lane.turn(&self.shared, Writer::Caller).give_up();
         }
-        // Threads that wait for room, or for a delivery, look again.
-        self.memory.give_back(0);
-        self.failures.report()
+        // Wakes the threads that wait for room, or for a delivery, so that they look again.
+        self.shared.memory.give_back(0);
+        self.shared.failures.report()
     }
 
-    fn refuse(&self) {
-        self.is_closed.store(true, Ordering::Release);
-        // Either a lane that is being made is seen below, or whoever makes it sees that it is too
-        // late. A record that somebody adds before its lane is visited is sent; afterwards he finds
-        // the producer closed.
-        fence(Ordering::SeqCst);
-    }
-
+    /// Returns the lane of the partition of this number, and creates it if it is not there.
     pub(super) fn lane(&self, number: u32) -> &Lane {
         self.lanes.get(number).unwrap_or_else(|| {
             let lane = self
                 .lanes
                 .get_or_insert_with(number, || Lane::new(number, self.id));
+            // Pairs with the fence of `Shared::refuse`.
             fence(Ordering::SeqCst);
             lane
         })
+    }
+}
+
+impl Settle for ProducerCore {
+    /// Waits at most for the delivery timeout.
+    fn settle(&self, outcome: &BatchOutcome) {
+        let lane = self.lane(outcome.partition.number());
+        loop {
+            let mut turn = lane.turn(&self.shared, Writer::Caller);
+            if !outcome.is_known() {
+                let _reported_by_the_outcome = turn.write(None);
+            }
+            if outcome.is_known() {
+                return;
+            }
+            drop(turn);
+            self.shared.memory.wait_for_change(RETRY_PAUSE);
+        }
     }
 }
 

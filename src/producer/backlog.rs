@@ -1,80 +1,44 @@
-//! The batches of one partition that are closed and not in the partition yet, oldest first.
+//! The closed batches of one lane that are not in the partition yet, oldest first.
 //!
-//! A batch that fails for a reason that may pass, such as a full disk, stays first and is tried
-//! again after a pause, until the producer's delivery timeout is over; the batches after it wait,
-//! so that records keep their order. The batch keeps its sequence between the tries: should an
-//! earlier try have reached the file, the partition recognises the batch.
+//! If a batch fails for a reason that may pass, such as a full disk, it stays first and is retried
+//! after a pause, until the producer's delivery timeout is over. The batches after it wait, so that
+//! records keep their order. A batch keeps its sequence between tries: if an earlier try did reach
+//! the file, the partition recognises the batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
-use super::delivery::{BatchOutcome, Written};
-use super::lane::{OpenBatch, Writer};
-use super::producer_id;
+use super::open_batch::OpenBatch;
+use super::outcome::{BatchOutcome, Written};
+use super::sequences::Sequences;
 use crate::clock::Deadline;
 use crate::config::{Durability, TopicSettings};
 use crate::error::{Error, Result};
-use crate::format::batch::{BatchBuilder, ProducerStamp, sequence_after};
+use crate::format::batch::BatchBuilder;
 use crate::partition::EncodedBatch;
 
-/// Time between two tries: Kafka's `retry.backoff.ms`.
-pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Microseconds between two tries: Kafka's `retry.backoff.ms`.
 pub(super) const RETRY_US: u64 = 100_000;
+/// The same pause as a duration.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_micros(RETRY_US);
 
-/// Whether a batch is tried again at once.
+/// When a batch is tried.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effort {
+    /// At once, even if the last try was a moment ago.
     Now,
-    /// Only after the pause since the last try.
+    /// Only if the pause since the last try is over.
     IfDue,
 }
 
-/// The stamp of the next batch.
-pub(super) struct Sequences {
-    next: ProducerStamp,
-    /// The partition may or may not hold a batch that was given up: the next one must not be taken
-    /// for it.
-    is_unsure: bool,
-}
-
-impl Sequences {
-    pub(super) fn new(producer_id: i64) -> Self {
-        Self {
-            next: ProducerStamp {
-                id: producer_id,
-                epoch: 0,
-                sequence: 0,
-            },
-            is_unsure: false,
-        }
-    }
-
-    /// Jumps to an epoch. Returns the producer's id and the epoch before.
-    #[cfg(test)]
-    pub(super) fn set_epoch(&mut self, epoch: i16) -> (i64, i16) {
-        (self.next.id, std::mem::replace(&mut self.next.epoch, epoch))
-    }
-
-    /// Starts a new epoch, whose sequences begin at 0 whatever the partition remembers of older
-    /// ones.
-    fn begin_epoch(&mut self) {
-        self.next = match self.next.epoch.checked_add(1) {
-            Some(epoch) => ProducerStamp {
-                epoch,
-                sequence: 0,
-                ..self.next
-            },
-            None => ProducerStamp {
-                id: producer_id(),
-                epoch: 0,
-                sequence: 0,
-            },
-        };
-        self.is_unsure = false;
-    }
+/// The thread that writes a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// A thread of the program. It also flushes if `flush.messages` requires that.
+    Caller,
+    /// The thread that keeps deadlines. It never waits for the device.
+    Timer,
 }
 
 /// A batch that takes no more records.
@@ -82,12 +46,12 @@ pub(super) struct ClosedBatch {
     pub(super) number: u64,
     pub(super) outcome: Arc<BatchOutcome>,
     pub(super) record_count: u32,
-    /// Bytes of the producer's memory.
+    /// Bytes that the batch takes of the producer's memory.
     pub(super) reserved: u64,
     settings: Arc<TopicSettings>,
     durability: Durability,
     body: Body,
-    /// When to stop trying: set by the first failure.
+    /// When retries end. Set by the first failure.
     give_up_at: Option<Deadline>,
     cause: Option<Error>,
 }
@@ -136,11 +100,10 @@ impl ClosedBatch {
         };
         let partition = &self.outcome.partition;
         let appended = match partition.append_encoded(&mut encoded) {
-            // It was truncated, or knows this producer from a time that we have lost: it is ours to
-            // say what comes next.
+            // The partition was truncated, or remembers this producer from a time that we have
+            // lost. The lane is the only user of its id, so it decides what comes next.
             Err(Error::OutOfOrderSequence { .. } | Error::ProducerFenced { .. }) => {
-                sequences.begin_epoch();
-                encoded.set_producer(sequences.next);
+                encoded.set_producer(sequences.begin_epoch());
                 partition.append_encoded(&mut encoded)
             }
             appended => appended,
@@ -148,15 +111,16 @@ impl ClosedBatch {
         let appended = match appended {
             Ok(appended) => appended,
             Err(error) => {
-                sequences.is_unsure |= matches!(error, Error::Io { .. });
+                if matches!(error, Error::Io { .. }) {
+                    sequences.note_unsure();
+                }
                 self.body = Body::Encoded(encoded);
                 return Err(error);
             }
         };
         let append_time = encoded.append_time();
         partition.context().buffers.give_back(encoded.bytes);
-        sequences.is_unsure = false;
-        sequences.next.sequence = sequence_after(sequences.next.sequence, self.record_count);
+        sequences.note_written(self.record_count);
         if writer == Writer::Caller {
             partition.flush_if_due(&appended)?;
         }
@@ -169,10 +133,8 @@ impl ClosedBatch {
     }
 
     fn encode(&self, mut builder: BatchBuilder, sequences: &mut Sequences) -> Result<EncodedBatch> {
-        if sequences.is_unsure {
-            sequences.begin_epoch();
-        }
-        builder.set_producer(sequences.next);
+        let stamp = sequences.stamp();
+        builder.set_producer(stamp);
         let max_timestamp = builder.max_timestamp();
         let bytes = builder
             .finish(&self.settings)
@@ -181,11 +143,11 @@ impl ClosedBatch {
             bytes,
             record_count: self.record_count,
             max_timestamp,
-            producer: Some(sequences.next),
+            producer: Some(stamp),
         })
     }
 
-    /// Whether the batch is kept after this error, to be tried again for as long as the delivery
+    /// Whether the batch is kept after this error, to be retried for as long as the delivery
     /// timeout allows.
     fn is_kept(&mut self, error: &Error, delivery_timeout: Duration) -> bool {
         if !matches!(self.body, Body::Encoded(_)) || !error.is_retriable() {
@@ -203,7 +165,7 @@ impl ClosedBatch {
 #[derive(Default)]
 pub(super) struct Backlog {
     batches: VecDeque<ClosedBatch>,
-    /// While the first batch waits to be tried again: not before this.
+    /// The earliest time of the next retry. Set while the first batch waits for it.
     retry_at: Option<Deadline>,
 }
 
@@ -220,14 +182,15 @@ impl Backlog {
         self.batches.pop_front()
     }
 
-    /// Whether the first batch, which failed with this error, is kept to be tried again.
+    /// Whether the first batch, which failed with this error, is kept to be retried.
     pub(super) fn keeps_first(&mut self, error: &Error, delivery_timeout: Duration) -> bool {
         self.batches
             .front_mut()
             .is_some_and(|first| first.is_kept(error, delivery_timeout))
     }
 
-    /// Puts the next try off. Returns whether this is the first one that failed.
+    /// Starts the pause before the next retry. Returns whether this is the first failure since the
+    /// lane last wrote everything.
     pub(super) fn pause(&mut self) -> bool {
         self.retry_at
             .replace(Deadline::after(RETRY_PAUSE))
@@ -247,35 +210,10 @@ impl Backlog {
         self.retry_at.is_some_and(|at| !at.has_passed())
     }
 
-    /// Why the first batch is still here; `None` if there is none.
+    /// Returns the reason why the first batch is still here; `None` if there is no batch.
     pub(super) fn cause(&self) -> Option<Error> {
         self.batches
             .front()
             .map(|batch| batch.cause.clone().unwrap_or(Error::Closed))
-    }
-}
-
-/// The retries that are under way in all lanes of a producer.
-#[derive(Default)]
-pub(super) struct Retries(Mutex<(usize, Option<Error>)>);
-
-impl Retries {
-    /// A lane begins to try again because of this error.
-    pub(super) fn begin(&self, error: &Error) {
-        let mut retries = self.0.lock();
-        retries.0 += 1;
-        retries.1 = Some(error.clone());
-    }
-
-    /// A lane has written, or given up, all that it tried again.
-    pub(super) fn end(&self) {
-        let mut retries = self.0.lock();
-        retries.0 -= 1;
-    }
-
-    /// The last error that a lane tries again for, while any does.
-    pub(super) fn cause(&self) -> Option<Error> {
-        let retries = self.0.lock();
-        retries.1.clone().filter(|_| retries.0 > 0)
     }
 }

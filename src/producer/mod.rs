@@ -1,13 +1,22 @@
 //! Producers: many small sends become few large writes.
 //!
-//! From the bottom: [`table`] (what is kept by number), [`memory`] (how much may be held), [`pace`]
-//! (time), [`delivery`] (what became of a record), [`backlog`] (closed batches, and those that are
-//! tried again), [`lane`] (the open batch of one partition), [`accumulator`] (one producer),
-//! [`timer`] (writes what has lingered). This file holds the service of a log and the handle of a
-//! producer.
+//! | file | content, from the bottom up |
+//! | --- | --- |
+//! | [`table`] | a table by number that is read without a lock |
+//! | [`memory`] | the bytes that a producer may hold |
+//! | [`pace`], [`timer`] | timestamps and lingering; the thread that writes batches which have lingered |
+//! | [`outcome`], [`delivery`] | the outcome of a batch, and of one of its records |
+//! | [`shared`] | the state that all lanes of a producer share |
+//! | [`sequences`] | the producer id, epoch and sequence of a lane's next batch |
+//! | [`open_batch`], [`backlog`] | the batch that takes records; closed batches and their retries |
+//! | [`lane`] | the batches of one partition |
+//! | [`accumulator`] | one producer |
 //!
-//! There is no thread between a send and the disk: whoever finds a batch full writes it. Every
-//! batch says who wrote it and where it stands, as those of Kafka's idempotent producers do.
+//! This file holds the service of a log and the handle of a producer.
+//!
+//! There is no thread between a send and the disk: the thread that finds a batch full writes it.
+//! Every batch carries its producer's id and its sequence, as those of Kafka's idempotent producers
+//! do.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -21,7 +30,6 @@ use crate::format::record::Record;
 use crate::partition::state::waiting::Signal;
 use crate::partition::{KeepOpen, Partition, PartitionContext};
 use crate::topic::Topic;
-use crate::topic::identity::unique;
 
 mod accumulator;
 mod backlog;
@@ -29,7 +37,11 @@ mod config;
 mod delivery;
 mod lane;
 mod memory;
+mod open_batch;
+mod outcome;
 mod pace;
+mod sequences;
+mod shared;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,15 +52,6 @@ pub use delivery::Delivery;
 
 use accumulator::ProducerCore;
 use timer::Timer;
-
-/// A new producer's id. Brokers count theirs from 0, and ours, which are not to meet them, are from
-/// 2^62 on. As with topic ids, nobody keeps a list: of 2^62 there is one that nobody else drew,
-/// also not before the directory was closed or copied.
-fn producer_id() -> i64 {
-    const FIRST: i64 = 1 << 62;
-    const MASK: u128 = (1 << 62) - 1;
-    FIRST | i64::try_from(unique() & MASK).unwrap_or(0)
-}
 
 /// The producers of a log.
 pub(crate) struct ProducerService {

@@ -5,7 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::lane::{Lane, Turn, Writer};
+use super::backlog::Writer;
+use super::lane::{Lane, Turn};
+use super::sequences::producer_id;
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Durability, TopicSettings};
@@ -46,7 +48,7 @@ fn lane<'a>(producer: &'a Producer, partition: &Partition) -> &'a Lane {
 }
 
 fn turn<'a>(producer: &'a Producer, partition: &Partition) -> Turn<'a> {
-    lane(producer, partition).turn(&producer.handle.core, Writer::Caller)
+    lane(producer, partition).turn(&producer.handle.core.shared, Writer::Caller)
 }
 
 fn values(partition: &Partition) -> Vec<String> {
@@ -180,20 +182,20 @@ fn who_leaves_a_batch_to_a_writer_that_is_gone_writes_it() {
     let service = service();
     let partition = partition(&service, 0);
     let producer = producer(&service, ProducerConfig::new());
-    let (core, lane) = (&producer.handle.core, lane(&producer, &partition));
+    let (shared, lane) = (&producer.handle.core.shared, lane(&producer, &partition));
     producer.send_to(&partition, "0").unwrap();
-    lane.leave(core, 1)
+    lane.leave(shared, 1)
         .expect("nobody writes")
         .write(Some(1))
         .unwrap();
     assert_eq!(values(&partition), ["0"]);
     producer.send_to(&partition, "1").unwrap();
     let writing = turn(&producer, &partition);
-    assert!(lane.leave(core, 1).is_none(), "it is written");
-    assert!(lane.leave(core, 2).is_none(), "somebody writes");
+    assert!(lane.leave(shared, 1).is_none(), "it is written");
+    assert!(lane.leave(shared, 2).is_none(), "somebody writes");
     drop(writing);
     assert_eq!(values(&partition), ["0", "1"]);
-    assert!(lane.leave(core, 2).is_none(), "it is written");
+    assert!(lane.leave(shared, 2).is_none(), "it is written");
 }
 
 #[test]
