@@ -1,21 +1,21 @@
-//! What becomes of each batch: copied as it is, made anew with some of its records, left as a
-//! header, or dropped.
+//! Decides about each batch: copy it, rebuild it with some of its records, keep only its header, or
+//! drop it.
 //!
-//! | batch | stays |
+//! | batch | kept |
 //! | --- | --- |
-//! | record behind the end of the key map | yes |
-//! | batch over the limit, of a codec that this build lacks, or that could not be built again | as it is |
+//! | record at or after the end of the key map | yes |
+//! | batch that decompresses to more than the limit, has a codec that this build lacks, or is too long when rebuilt | as it is |
 //! | record without a key | no |
 //! | record of an aborted transaction | no |
 //! | record whose key has a later offset | no |
 //! | tombstone, the latest of its key | until the delete horizon that its batch got in the first pass that saw it |
-//! | tombstone after a batch that stays as it is | yes: that batch may hold what the tombstone deletes |
-//! | marker of a transaction of which nothing is left | likewise |
-//! | header of the last batch of a producer | yes: it tells the sequence number that comes next |
-//! | header of the last batch of a round | yes: it tells where the log ends |
+//! | tombstone after a batch that is kept as it is | yes: that batch may hold a record that the tombstone deletes |
+//! | marker of a transaction whose batches are all removed | until the delete horizon, likewise |
+//! | header of the last batch of a producer | yes: it holds the producer's last sequence number |
+//! | header of the last batch of a round | yes: it shows where the log ends |
 //!
-//! These are Kafka's rules. A tombstone of the older formats, which have no horizon, stays by the
-//! age of its file.
+//! These are Kafka's rules. The older formats have no delete horizon: a tombstone in them is kept
+//! or removed by the age of its file.
 
 use crate::format::control::control_of;
 use std::collections::BTreeMap;
@@ -32,36 +32,36 @@ use crate::format::producer_snapshot::ProducerEntry;
 use crate::format::record::TOO_LONG;
 use crate::segment::batch_file::ReadError;
 
-/// What is done with a batch as a whole.
+/// The decision about a batch as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Verdict {
-    /// All its records go.
+    /// All records are removed.
     drops_records: bool,
-    /// Without records its header stays.
+    /// The header is kept if no record is.
     keeps_header: bool,
-    /// It is a marker that is no longer needed, and gets a delete horizon.
+    /// The batch is a marker that is no longer needed, and gets a delete horizon.
     is_obsolete: bool,
 }
 
-/// Walks over a log from its start, batch by batch.
+/// Cleans a log from its start, batch by batch.
 #[derive(Debug)]
 pub(super) struct Cleaner<'a> {
     pub(super) map: &'a KeyMap,
     pub(super) settings: &'a TopicSettings,
     pub(super) transactions: Transactions,
     pub(super) last_batches: BTreeMap<i64, ProducerEntry>,
-    /// Where the round ends: the first offset that may not be cleaned.
+    /// End of the round: the first offset that may not be cleaned.
     pub(super) round_end: u64,
     pub(super) now: Timestamp,
-    /// Whether tombstones of the older formats stay in this segment.
+    /// Whether tombstones of the older formats are kept in this segment.
     pub(super) keeps_legacy_tombstones: bool,
     pub(super) max_decompressed_bytes: usize,
     pub(super) records_removed: u64,
-    /// Batches whose records could not be looked at, or not be built again.
+    /// Number of batches whose records could not be read or rebuilt.
     pub(super) left_alone: u64,
-    /// Where the first of them begins.
+    /// First offset of the first batch or group that was left alone.
     pub(super) first_left_alone: Option<u64>,
-    /// Whether anything of the current group changed.
+    /// Whether anything in the current group changed.
     pub(super) has_changed: bool,
     seen: Vec<Seen>,
     is_kept: Vec<bool>,
@@ -94,7 +94,7 @@ impl<'a> Cleaner<'a> {
         }
     }
 
-    /// Takes the next batch, whose checksum is right, and writes what is left of it.
+    /// Cleans the next batch, whose checksum is right, and writes what is left of it.
     pub(super) fn clean(
         &mut self,
         header: &BatchHeader,
@@ -124,7 +124,7 @@ impl<'a> Cleaner<'a> {
         if kept.count == self.is_kept.len() && !gets_horizon {
             return Ok(output.push(header, bytes)?);
         }
-        // What is left of an older format is a v2 batch, in which a tombstone has a horizon.
+        // A batch of an older format is rebuilt as a v2 batch, in which a tombstone has a horizon.
         let gets_horizon = gets_horizon || header.magic < 2 && kept.has_tombstone;
         let horizon = gets_horizon.then(|| {
             self.now
@@ -155,7 +155,7 @@ impl<'a> Cleaner<'a> {
         Ok(output.push(&made, &self.rebuilt)?)
     }
 
-    /// Keeps a batch that cannot be looked into, or not be built again, as it is.
+    /// Keeps a batch as it is, because its records cannot be read or it cannot be rebuilt.
     fn leave_alone(
         &mut self,
         header: &BatchHeader,
@@ -163,7 +163,7 @@ impl<'a> Cleaner<'a> {
         output: &mut Output,
     ) -> Result<(), ReadError> {
         self.left_alone += 1;
-        // The base of a legacy wrapper is not in its header.
+        // The header of a legacy wrapper does not contain its base offset.
         let start = if header.magic < 2 {
             output.next_offset()
         } else {
@@ -173,7 +173,7 @@ impl<'a> Cleaner<'a> {
         Ok(output.push(header, bytes)?)
     }
 
-    /// What can be said before the records are looked at.
+    /// Decides as far as possible without reading the records.
     fn judge(&mut self, header: &BatchHeader, bytes: &[u8], output: &mut Output) -> Verdict {
         let (is_obsolete, drops_records) = if header.is_control() {
             let (is_obsolete, aborted) = self
@@ -196,8 +196,8 @@ impl<'a> Cleaner<'a> {
         }
     }
 
-    /// Whether the batch tells what a producer did last: its last data, or, if there is none, a
-    /// marker of its epoch.
+    /// Returns whether the batch holds the last state of its producer: its last data or, if it has
+    /// none, a marker of its epoch.
     fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
         if !header.has_producer() {
             return false;
@@ -230,7 +230,7 @@ impl<'a> Cleaner<'a> {
         Ok(output.push(&made, &self.rebuilt)?)
     }
 
-    /// Looks at every record and fills `is_kept`.
+    /// Reads every record and fills `is_kept`.
     fn choose(
         &mut self,
         header: &BatchHeader,
@@ -293,7 +293,7 @@ impl<'a> Cleaner<'a> {
     }
 }
 
-/// What counts of a record.
+/// The facts about a record that decide whether it is kept.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     offset: u64,
@@ -301,7 +301,7 @@ struct Seen {
     is_tombstone: bool,
 }
 
-/// What is left of the records of a batch.
+/// The records of a batch that are kept.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     count: usize,

@@ -1,8 +1,8 @@
-//! Which part of a partition may be cleaned, and whether it is worth it.
+//! Which part of a partition may be cleaned, and whether a pass is worthwhile.
 //!
-//! Sealed segments, up to the last stable offset and up to the first one with a record that is
-//! younger than `min.compaction.lag.ms`. Below the offset that the last pass came to they are
-//! clean, the others dirty.
+//! The part consists of sealed segments. It ends at the last stable offset, or earlier at the first
+//! segment with a record that is younger than `min.compaction.lag.ms`. Segments below the offset
+//! that the last pass reached are clean, the others are dirty.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use crate::segment::Segment;
 pub(super) struct Extent {
     /// From the start of the log to `end`.
     pub(super) segments: Vec<Arc<Segment>>,
-    /// Where the part begins that no pass has seen.
+    /// First offset that no pass has read.
     pub(super) first_dirty: u64,
-    /// First offset that may not be cleaned; a segment begins there.
+    /// First offset that may not be cleaned; a segment begins at it.
     pub(super) end: u64,
     clean_bytes: u64,
     dirty_bytes: u64,
@@ -72,7 +72,7 @@ impl Extent {
         Ok(extent)
     }
 
-    /// Total size of the `.log` files.
+    /// Returns the total size of the `.log` files.
     pub(super) fn bytes(&self) -> u64 {
         self.segments
             .iter()
@@ -80,7 +80,7 @@ impl Extent {
             .sum()
     }
 
-    /// The segments that have something that no pass has seen.
+    /// Returns the segments that contain an offset that no pass has read.
     pub(super) fn dirty(&self) -> &[Arc<Segment>] {
         let clean = self
             .segments
@@ -88,8 +88,8 @@ impl Extent {
         self.segments.get(clean..).unwrap_or_default()
     }
 
-    /// How urgent a pass is, if it is worth it: the dirty part of all bytes, above `least`, or more
-    /// than all where records have waited too long.
+    /// Returns the dirty share of all bytes if it is above `least`, and infinity if records have
+    /// waited too long. Returns `None` if a pass is not worthwhile.
     pub(super) fn urgency(&self, least: f64) -> Option<f64> {
         if self.is_overdue {
             return Some(f64::INFINITY);
@@ -100,7 +100,8 @@ impl Extent {
     }
 }
 
-/// Whether a segment has a record that must stay as it is for a while.
+/// Returns whether the segment has a record that is younger than the lag, or was written within it
+/// if it has no timestamps.
 fn is_too_young(
     partition: &PartitionCore,
     segment: &Arc<Segment>,

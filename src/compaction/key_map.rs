@@ -1,13 +1,13 @@
-//! The latest offset of each key, within a bounded memory.
+//! The latest offset of each key, in bounded memory.
 //!
-//! Keys are known by 128 bits of hash, as in Kafka, but by a keyed one: two `SipHash`es of the key,
-//! told apart by a first byte, under a secret that is drawn anew for every map. Kafka takes MD5,
-//! for which anybody can write two keys that collide, and one of the two is lost. Without the
-//! secret nobody can; by accident it takes some 10^19 keys for an even chance.
+//! A key is identified by 128 bits of hash, as in Kafka. The hash is keyed: two `SipHash`es of the
+//! key with different first bytes, under a secret that is drawn for every map. Kafka uses MD5, for
+//! which anyone can construct two keys that collide, and one of the two is lost. Without the secret
+//! this is impossible. By accident, some 10^19 keys are needed for an even chance.
 //!
-//! A slot takes 24 bytes, as Kafka's does. The table is laid out once and never grows; who fills it
-//! goes on in a further pass. It is much larger than a cache, and what a look-up takes is the wait
-//! for its slot: keys are hashed some at a time, and their slots fetched all at once.
+//! A slot takes 24 bytes, as in Kafka. The table is allocated once and never grows; if it fills up,
+//! another pass continues. It is much larger than a processor cache, so a look-up mostly waits for
+//! its slot. Keys are therefore hashed in groups, and the slots of a group are fetched together.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::hint::black_box;
@@ -16,35 +16,35 @@ use std::hint::black_box;
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     hash: KeyHash,
-    /// The offset + 1; 0 is an empty slot.
+    /// The offset + 1; an empty slot has 0.
     next: u64,
 }
 
-/// What a key is known by.
+/// The hash that identifies a key.
 pub(super) type KeyHash = [u64; 2];
 
-/// So many slots are fetched at a time: about as many as a processor waits for at once.
+/// Number of slots that are fetched together: about as many as a processor can wait for at once.
 pub(super) const FETCHED_AT_ONCE: usize = 32;
 
 const SLOT_BYTES: usize = size_of::<Slot>();
 
-/// Maps keys to the latest offset that they were seen at.
+/// Maps each key to the latest offset at which it was seen.
 #[derive(Debug)]
 pub(super) struct KeyMap {
     secret: RandomState,
     slots: Vec<Slot>,
     count: usize,
     max_count: usize,
-    /// Offset behind all that was taken in.
+    /// End of the offsets whose keys are in the map.
     end: u64,
 }
 
 impl KeyMap {
-    /// An empty map of what lies behind `start`, for `keys` keys or as many as `budget_bytes` has
-    /// room for, at least one.
+    /// Creates an empty map for the offsets from `start`. It has room for `keys` keys, or for as
+    /// many as fit into `budget_bytes`, but for at least one.
     pub(super) fn new(keys: u64, budget_bytes: usize, start: u64) -> Self {
         let keys = usize::try_from(keys).unwrap_or(usize::MAX);
-        // One slot in five stays free, or look-ups become long.
+        // Without one free slot in five, look-ups become long.
         let slots = keys
             .saturating_add(keys / 4)
             .saturating_add(2)
@@ -59,8 +59,8 @@ impl KeyMap {
         }
     }
 
-    /// Notes keys and their offsets, which rise and are above all before. `false`: there was no
-    /// room for one, nor was it taken in what is behind it.
+    /// Adds keys with their offsets, which rise and are above all earlier ones. Returns `false` if
+    /// the map is full; then that key and all after it are not in the map.
     pub(super) fn put_all(&mut self, keys: &[(KeyHash, u64)]) -> bool {
         keys.chunks(FETCHED_AT_ONCE).all(|keys| {
             self.fetch(keys.iter().map(|(hash, _)| *hash));
@@ -87,13 +87,13 @@ impl KeyMap {
         true
     }
 
-    /// The latest offset of a key, if it was seen.
+    /// Returns the latest offset of a key, if it was seen.
     pub(super) fn get(&self, hash: KeyHash) -> Option<u64> {
         self.slots.get(find(&self.slots, hash))?.next.checked_sub(1)
     }
 
-    /// Brings the slots of keys near, so that the look-ups that follow need not wait for one after
-    /// the other.
+    /// Brings the slots of keys into the cache, so that the look-ups that follow do not wait for
+    /// them one by one.
     pub(super) fn fetch(&self, hashes: impl Iterator<Item = KeyHash>) {
         let fetched = hashes
             .filter_map(|hash| self.slots.get(first_place(&self.slots, hash)))
@@ -101,12 +101,12 @@ impl KeyMap {
         black_box(fetched);
     }
 
-    /// Offset up to which the map knows all keys.
+    /// Returns the offset below which the map knows all keys.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// All below `end` was taken in.
+    /// Notes that all keys below `end` are in the map.
     pub(super) fn advance_to(&mut self, end: u64) {
         self.end = self.end.max(end);
     }
@@ -121,7 +121,7 @@ impl KeyMap {
     }
 }
 
-/// The slot of a hash, or the empty one where it would go. There is always an empty one.
+/// Returns the slot of a hash, or the empty slot where it belongs. There is always an empty one.
 fn find(slots: &[Slot], hash: KeyHash) -> usize {
     let mut at = first_place(slots, hash);
     while let Some(slot) = slots.get(at)
@@ -133,8 +133,8 @@ fn find(slots: &[Slot], hash: KeyHash) -> usize {
     at
 }
 
-/// Where a look-up begins. The high half of the product spreads the hash over the slots without a
-/// division.
+/// Returns the slot where a look-up begins. The high half of the product spreads the hash over the
+/// slots without a division.
 fn first_place(slots: &[Slot], hash: KeyHash) -> usize {
     usize::try_from((u128::from(hash[0]) * slots.len() as u128) >> 64).unwrap_or(0)
 }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_offset_of_each_key_is_known() {
+    fn map_returns_the_latest_offset_of_each_key() {
         let mut map = KeyMap::new(1_000, 1 << 20, 7);
         assert_eq!((map.end(), get(&map, b"key 1")), (7, None));
         for offset in 0..5_000_u64 {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_put_at_once_as_far_as_there_is_room() {
+    fn put_all_stops_at_the_first_key_without_room() {
         let mut map = KeyMap::new(u64::MAX, 100 * SLOT_BYTES, 0);
         let keys: Vec<_> = (0..100_u64)
             .map(|offset| (map.hash(&offset.to_be_bytes()), offset))
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_is_kept_to() {
+    fn full_map_refuses_new_keys_but_updates_known_ones() {
         let mut map = KeyMap::new(u64::MAX, 100 * SLOT_BYTES, 0);
         assert_eq!(map.slots.len(), 100);
         let mut offset = 0;
@@ -200,7 +200,7 @@ mod tests {
             offset += 1;
         }
         assert_eq!((offset, map.end()), (80, 80));
-        assert!(put(&mut map, b"3", 90), "a key that is known needs no room");
+        assert!(put(&mut map, b"3", 90), "a known key needs no room");
         for number in 0..80 {
             assert_eq!(
                 get(&map, &number.to_string().into_bytes()),
@@ -211,10 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_one_key_whatever_the_budget() {
+    fn map_has_room_for_one_key_with_any_budget() {
         for keys in [0, 1, 2] {
             let mut map = KeyMap::new(keys, 0, 0);
-            assert!(put(&mut map, b"a", 1) && !put(&mut map, b"b", 2) && put(&mut map, b"a", 3));
+            assert!(put(&mut map, b"a", 1));
+            assert!(!put(&mut map, b"b", 2));
+            assert!(put(&mut map, b"a", 3));
             assert_eq!(
                 (get(&map, b"a"), get(&map, b"b"), map.end()),
                 (Some(3), None, 4)

@@ -1,25 +1,25 @@
-//! Compaction: of every key the latest record stays, and all others go.
+//! Compaction: keeps the latest record of each key and removes all others.
 //!
-//! A pass takes in the keys of the dirty part, as many as the key map has room for, and then writes
-//! everything from the start of the log to there anew, group by group: small neighbours become one
-//! segment, offsets stay as they are. Each group is put in its place before the next one is begun,
-//! from the oldest on, so that a tombstone is never there without what it deletes being gone
-//! already. If the keys were too many for the map, another pass goes on from there.
+//! A pass reads the keys of the dirty part, as many as the key map has room for. It then rewrites
+//! everything from the start of the log up to that point, group by group: small neighbours become
+//! one segment, and offsets stay as they are. Each group takes its place before the next one is
+//! begun, oldest first. A tombstone is therefore removed only after the records that it deletes. If
+//! the map was too small for all keys, another pass resumes from there.
 //!
-//! Appends, reads and followers go on meanwhile. What they see is a log in which some records are
-//! missing that later ones replace. Retention and truncation go first: a pass that finds a segment
-//! gone, or the log cut, ends there, and another begins. That is compared under the lock under
-//! which a group takes its place (`PartitionCore::replace_segments`).
+//! Appends, reads and followers continue in the meantime. They see a log without some of the
+//! records that later ones replace. Retention and truncation take precedence: a pass that finds a
+//! segment removed, or the log cut, ends there, and another one begins. The check is made under the
+//! lock under which a group takes its place (`PartitionCore::replace_segments`).
 //!
 //! | file | what it knows |
 //! | --- | --- |
-//! | `extent` | which part may be cleaned, and whether it is worth it |
+//! | `extent` | which part may be cleaned, and whether a pass is worthwhile |
 //! | `key_map` | the latest offset of each key |
-//! | `transactions` | what is aborted, and which markers are needed |
-//! | `cleaner` | what becomes of each batch |
-//! | `output` | writing what is left of a group |
+//! | `transactions` | which batches are aborted, and which markers are needed |
+//! | `cleaner` | which batches and records are kept |
+//! | `output` | how the rest of a group is written |
 //!
-//! Kafka's rules throughout (`LogCleaner`).
+//! All rules are Kafka's (`LogCleaner`).
 
 use std::io;
 use std::sync::Arc;
@@ -46,16 +46,16 @@ use key_map::{KeyHash, KeyMap};
 use output::Output;
 use transactions::Transactions;
 
-/// Why a walk over the segments ended.
+/// The reason why a walk over the segments ended.
 #[derive(Debug)]
 enum Stopped {
-    /// The log closes, or a segment went: no error, but no result either.
+    /// The log is closing, or a segment was removed: not an error, but there is no result either.
     Early,
     Failed(Error),
 }
 
 impl From<Error> for Stopped {
-    /// Of an error while looking at a segment.
+    /// Converts an error that occurred while reading a segment.
     fn from(error: Error) -> Self {
         match error {
             Error::OffsetOutOfRange { .. } => Self::Early,
@@ -67,36 +67,37 @@ impl From<Error> for Stopped {
 
 type Step<T> = std::result::Result<T, Stopped>;
 
-/// What a pass may use, and whom it asks whether to go on.
+/// The limits of a pass, and the callback that may end it.
 pub(crate) struct Allowance<'a> {
-    /// Memory of the key map.
+    /// Memory for the key map, in bytes.
     key_map_bytes: usize,
-    /// Largest `.log` that is written.
+    /// Size of the largest `.log` that is written.
     max_log_bytes: u32,
-    /// Asked between two batches; `false` ends the pass.
-    goes_on: &'a mut dyn FnMut() -> bool,
+    /// Called between two batches; the pass ends if it returns `false`.
+    may_continue: &'a mut dyn FnMut() -> bool,
 }
 
 impl<'a> Allowance<'a> {
-    pub(crate) fn new(key_map_bytes: usize, goes_on: &'a mut dyn FnMut() -> bool) -> Self {
+    pub(crate) fn new(key_map_bytes: usize, may_continue: &'a mut dyn FnMut() -> bool) -> Self {
         Self {
             key_map_bytes,
             max_log_bytes: MAX_LOG_BYTES,
-            goes_on,
+            may_continue,
         }
     }
 }
 
-/// Whether a topic with this policy is compacted.
+/// Returns whether a topic with this policy is compacted.
 pub(crate) fn allows_compaction(policy: CleanupPolicy) -> bool {
     policy != CleanupPolicy::Delete
 }
 
 impl PartitionCore {
-    /// How urgently the partition is to be compacted, by its settings; `None`: not now.
+    /// Returns how urgently the partition needs compaction by its settings, or `None` if it needs
+    /// none now.
     pub(crate) fn compaction_urgency(&self, now: Timestamp) -> Result<Option<f64>> {
         let settings = self.settings();
-        // Why it takes no writes is told to those who append.
+        // The next append reports why the partition is not writable.
         if !allows_compaction(settings.cleanup_policy) || self.check_writable().is_err() {
             return Ok(None);
         }
@@ -107,8 +108,8 @@ impl PartitionCore {
         }
     }
 
-    /// Compacts all that may be, however little it is. What is on the disk must say already that
-    /// the partition has gaps.
+    /// Compacts everything that may be cleaned, however little it is. The files must already state
+    /// that the partition has gaps.
     pub(crate) fn compact(
         &self,
         now: Timestamp,
@@ -116,7 +117,7 @@ impl PartitionCore {
     ) -> Result<Maintenance> {
         assert!(
             !self.is_dense(),
-            "a partition that is compacted may have gaps"
+            "a partition must be marked as having gaps before it is compacted"
         );
         let _one_at_a_time = self.cleaning().lock();
         self.check_writable()?;
@@ -125,8 +126,8 @@ impl PartitionCore {
             let bounds = self.bounds_of_pass();
             match self.clean_once(now, allowance, &mut done) {
                 Ok(false) => {}
-                // What is left of the log is yet to be compacted. Each turn needs a cut or a
-                // deletion by another thread.
+                // Another thread cut or deleted a part. The rest of the log still needs a pass.
+                // Each turn of this loop needs such a change, so it ends.
                 Err(Stopped::Early) if self.bounds_of_pass() != bounds => {}
                 Ok(true) | Err(Stopped::Early) => return Ok(done),
                 Err(Stopped::Failed(error)) => return Err(self.or_gone(error)),
@@ -134,8 +135,8 @@ impl PartitionCore {
         }
     }
 
-    /// Where the log begins, and how often it was cut: what others change under a pass, and what
-    /// ends it.
+    /// Returns the start of the log and the number of cuts. Other threads change them during a
+    /// pass, and either change ends the pass.
     fn bounds_of_pass(&self) -> (Option<u64>, u64) {
         let first = self
             .sealed_segments()
@@ -144,7 +145,7 @@ impl PartitionCore {
         (first, self.truncations())
     }
 
-    /// One pass. Whether it came to the end of what may be cleaned.
+    /// Runs one pass. Returns whether it reached the end of the part that may be cleaned.
     fn clean_once(
         &self,
         now: Timestamp,
@@ -186,17 +187,17 @@ impl PartitionCore {
 /// One pass over a partition.
 struct Pass<'a> {
     partition: &'a PartitionCore,
-    /// How often the log had been cut before the pass looked at anything.
+    /// Number of cuts of the log before the pass read anything.
     truncations: u64,
     settings: &'a TopicSettings,
     extent: &'a Extent,
     now: Timestamp,
-    /// Files that were written later keep their tombstones of the older formats.
+    /// Files that were written after this time keep their tombstones of the older formats.
     legacy_horizon: i64,
 }
 
 impl Pass<'_> {
-    /// Gives the offset that it came to.
+    /// Runs the pass and returns the offset that it reached.
     fn run(&self, allowance: &mut Allowance<'_>, done: &mut Maintenance) -> Step<u64> {
         let map = self.map_keys(allowance)?;
         let mut cleaner = Cleaner::new(
@@ -228,7 +229,7 @@ impl Pass<'_> {
         Ok(map.end())
     }
 
-    /// The keys of the dirty part, up to where the map is full.
+    /// Reads the keys of the dirty part until the map is full.
     fn map_keys(&self, allowance: &mut Allowance<'_>) -> Step<KeyMap> {
         let (dirty, first_dirty) = (self.extent.dirty(), self.extent.first_dirty);
         let mut keys = 0;
@@ -251,7 +252,7 @@ impl Pass<'_> {
         for segment in dirty {
             let has_room = self.walk(segment, true, allowance, |header, bytes| {
                 if header.is_control() {
-                    let _told_when_it_is_cleaned = transactions
+                    let _reported_when_it_is_cleaned = transactions
                         .is_obsolete(header, crate::format::control::control_of(header, bytes));
                 } else if !transactions.is_aborted(header)
                     && !self.put_keys(&mut map, &mut found, header, bytes)?
@@ -270,7 +271,7 @@ impl Pass<'_> {
         Ok(map)
     }
 
-    /// `false`: the map is full.
+    /// Adds the keys of one batch. Returns `false` if the map is full.
     fn put_keys(
         &self,
         map: &mut KeyMap,
@@ -283,7 +284,7 @@ impl Pass<'_> {
         }
         let decompressed =
             match batch::decompressed(header, bytes, self.partition.max_decompressed_bytes()) {
-                // It stays as it is, and so do earlier records of its keys.
+                // The batch stays as it is, and so do earlier records of its keys.
                 Err(malformed) if may_be_whole(malformed) => return Ok(true),
                 decompressed => decompressed?,
             };
@@ -298,9 +299,10 @@ impl Pass<'_> {
         Ok(map.put_all(found))
     }
 
-    /// Neighbours that fit into one segment, by Kafka's rule: log and indexes as large as they are
-    /// now, and all offsets within reach of the first base offset. What is left of them may still
-    /// not fit: then the output is split.
+    /// Groups neighbours that fit into one segment, by Kafka's rule: the log and the indexes count
+    /// with their present sizes, and all offsets are within reach of the first base offset. The
+    /// rest of a group may still not fit, because batches can grow when they are rebuilt. Then the
+    /// output is split.
     fn groups<'a>(&self, mut segments: &'a [Arc<Segment>]) -> Result<Vec<&'a [Arc<Segment>]>> {
         let mut groups = Vec::new();
         while let Some(first) = segments.first() {
@@ -316,8 +318,8 @@ impl Pass<'_> {
                     self.settings.segment_bytes.into(),
                     self.settings.segment_index_bytes.into(),
                 );
-                // An empty one is in nobody's way, and would stay for ever where offsets are far
-                // apart.
+                // An empty segment joins any group. Otherwise it would stay for ever if the offsets
+                // are far apart.
                 let is_near = segment.size() == 0
                     || segment.next_offset().saturating_sub(1 + first.base_offset)
                         <= u64::from(MAX_LOG_BYTES);
@@ -334,13 +336,13 @@ impl Pass<'_> {
         Ok(groups)
     }
 
-    /// Bytes of the log, the offset index and the time index.
+    /// Returns the bytes of the log, the offset index and the time index.
     fn sizes_of(&self, segment: &Segment) -> Result<[u64; 3]> {
         let bytes_of = |suffix| {
             let path = segment.path(suffix);
             match self.partition.home().storage.metadata(&path) {
                 Ok(metadata) => Ok(metadata.bytes),
-                // In memory, or to be made anew.
+                // The index is in memory, or has yet to be rebuilt.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
                 Err(error) => Err(Error::io("look at", &path, error)),
             }
@@ -352,7 +354,7 @@ impl Pass<'_> {
         ])
     }
 
-    /// Writes a group anew and puts it in its place, unless that would change nothing.
+    /// Rewrites a group and replaces it, unless the rewrite would change nothing.
     fn clean_group(
         &self,
         group: &[Arc<Segment>],
@@ -381,8 +383,8 @@ impl Pass<'_> {
             })?;
         }
         if !output.is_in_order(last.next_offset()) {
-            // It stays as it is, and as readers know it; tombstones after it stay too, since they
-            // may delete records in it.
+            // The group stays as it is, and as readers know it. Tombstones after it stay too, since
+            // they may delete records in it.
             cleaner.first_left_alone.get_or_insert(first.base_offset);
             cleaner.records_removed = 0;
             return Ok(());
@@ -407,8 +409,8 @@ impl Pass<'_> {
         Err(replaced.err().map_or(Stopped::Early, Stopped::Failed))
     }
 
-    /// Visits the batches of a segment, with their bytes where they are wanted and right. `false`:
-    /// the visitor had enough.
+    /// Visits the batches of a segment. If `is_whole`, each visit receives the bytes of the batch,
+    /// and their checksum is right. Returns `false` if the visitor stopped the walk.
     fn walk(
         &self,
         segment: &Arc<Segment>,
@@ -419,7 +421,7 @@ impl Pass<'_> {
         let mut file = self.partition.batches_by_position(segment);
         let (mut position, mut expected, limit) = (0, segment.base_offset, segment.size());
         loop {
-            if !(allowance.goes_on)() {
+            if !(allowance.may_continue)() {
                 return Err(Stopped::Early);
             }
             self.partition.check_readable()?;
@@ -440,7 +442,8 @@ impl Pass<'_> {
                     expected = header.next_base_offset();
                 }
                 Ok(None) => return Ok(true),
-                // Retention took it, or the log was cut: what is under its name is something else.
+                // Retention removed the segment, or the log was cut: the name now belongs to other
+                // data.
                 Err(_) if !self.partition.lists(segment) => return Err(Stopped::Early),
                 Err(error) => {
                     return Err(self

@@ -1,9 +1,8 @@
-//! What a group of segments becomes: the batches that stay, one after the other, with the indexes
-//! that belong to them.
+//! The output for a group of segments: the kept batches, one after the other, with their indexes.
 //!
 //! It is one segment, unless the batches do not fit into one: Kafka's files are smaller than 2 GiB,
-//! and the offsets in one file are less than 2^31 apart. A batch that compaction builds again may
-//! be larger than before, so that the sizes of the originals promise nothing.
+//! and the offsets in one file are less than 2^31 apart. A rebuilt batch may be larger than the
+//! original, so the sizes of the originals do not guarantee that the output fits.
 
 use std::io;
 use std::sync::Arc;
@@ -17,25 +16,25 @@ use crate::segment::index_file::{IndexedBatch, MemoryIndex};
 use crate::segment::{MAX_LOG_BYTES, SegmentHome, digest};
 use crate::storage::{Access, StorageFile, remove_if_exists};
 
-/// Bytes that are written at a time.
+/// Number of bytes that are written at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The segments that are written in place of a group. Their files are removed again unless they are
-/// finished.
+/// The segments that are written to replace a group. If they are not finished, their files are
+/// removed on drop.
 #[derive(Debug)]
 pub(super) struct Output {
     home: SegmentHome,
     interval_bytes: u32,
     /// Largest size of a `.log`.
     max_log_bytes: u32,
-    /// Those that are full, in order.
+    /// The full segments, in order.
     full: Vec<SegmentOutput>,
     open: SegmentOutput,
     /// Lowest offset that the next batch may have.
     next_offset: u64,
-    /// Whether every batch so far has offsets above those of the one before it.
+    /// Whether the offsets of every batch so far are above those of the one before it.
     is_in_order: bool,
-    /// Aborted transactions whose marker comes with the next batch.
+    /// Aborted transactions whose marker is in the next batch.
     aborted: Vec<AbortedTransaction>,
 }
 
@@ -58,20 +57,20 @@ impl Output {
         })
     }
 
-    /// Lowest offset that the next batch may have.
+    /// Returns the lowest offset that the next batch may have.
     pub(super) fn next_offset(&self) -> u64 {
         self.next_offset
     }
 
-    /// Whether it is more than one segment.
+    /// Returns whether the output has more than one segment.
     pub(super) fn is_split(&self) -> bool {
         !self.full.is_empty()
     }
 
-    /// Whether all batches follow one another, up to `end`, where the segment after the group
-    /// begins. If a batch states too low a last offset, a broker gave the offsets of its last
-    /// records to others as well. A batch that is built again states the right one, so that the
-    /// next batch does not follow.
+    /// Returns whether all batches follow one another up to `end`, where the segment after the
+    /// group begins. If a batch states too low a last offset, a broker assigned the offsets of its
+    /// last records a second time. The rebuilt batch states the right one, so the next batch
+    /// overlaps it.
     pub(super) fn is_in_order(&self, end: u64) -> bool {
         self.is_in_order && self.next_offset <= end
     }
@@ -90,8 +89,8 @@ impl Output {
         self.open.push(header, bytes)
     }
 
-    /// The lowest offset that a batch may have. Only v2 batches tell their first; the records of an
-    /// older one are near its last.
+    /// Returns the lowest offset that the batch may contain. Only v2 batches state their first
+    /// offset; the records of an older one are near its last offset.
     fn first_offset(&self, header: &BatchHeader) -> u64 {
         if header.magic >= 2 {
             return header.base_offset;
@@ -100,13 +99,14 @@ impl Output {
             .max(header.last_offset.saturating_sub(MAX_LOG_BYTES.into()))
     }
 
-    /// Notes an aborted transaction whose marker is the next batch.
+    /// Notes an aborted transaction whose marker is in the next batch.
     pub(super) fn push_aborted(&mut self, transaction: AbortedTransaction) {
         self.aborted.push(transaction);
     }
 
-    /// Writes what is left and makes it all durable. `next_offset` is where the segment after the
-    /// group begins, `modified` when the last of the originals was written.
+    /// Writes the rest and makes everything durable. `next_offset` is the base offset of the
+    /// segment after the group; `modified` is the time at which the last of the originals was
+    /// written.
     pub(super) fn finish(
         self,
         next_offset: u64,
@@ -130,8 +130,8 @@ impl Output {
     }
 }
 
-/// Segments that were finished. What is still in here when it is dropped is removed: one that comes
-/// after it failed.
+/// Segments that were finished. Those that are still here on drop are removed, because a later one
+/// failed.
 struct Finished {
     home: SegmentHome,
     segments: Vec<CleanedSegment>,
@@ -152,9 +152,9 @@ struct SegmentOutput {
     base_offset: u64,
     interval_bytes: u32,
     log: Arc<dyn StorageFile>,
-    /// Bytes in the file.
+    /// Number of bytes in the file.
     written: u32,
-    /// Those behind them.
+    /// The bytes that follow those in the file and are not yet written.
     buffer: Vec<u8>,
     index: MemoryIndex,
     aborted: Vec<AbortedTransaction>,
@@ -181,12 +181,13 @@ impl SegmentOutput {
         })
     }
 
-    /// Size of the `.log` so far.
+    /// Returns the size of the `.log` so far.
     fn bytes(&self) -> u64 {
         u64::from(self.written) + self.buffer.len() as u64
     }
 
-    /// Whether a batch of `bytes` fits. The first one does, whatever the limit, if its offsets do.
+    /// Returns whether a batch of `bytes` fits. The first batch fits whatever the limit, if its
+    /// offsets do.
     fn has_room(&self, header: &BatchHeader, bytes: usize, max_log_bytes: u32) -> bool {
         let is_near =
             header.last_offset.saturating_sub(self.base_offset) <= u64::from(MAX_LOG_BYTES);
@@ -227,15 +228,15 @@ impl SegmentOutput {
         Ok(())
     }
 
-    /// Writes what is left; no batch follows, and the room for more is given back.
+    /// Writes the rest of a segment that gets no more batches, and frees its buffer.
     fn flush(&mut self) -> io::Result<()> {
         self.write()?;
         self.buffer = Vec::new();
         Ok(())
     }
 
-    /// Writes what is left and makes it all durable. `next_offset` is where the next segment
-    /// begins.
+    /// Writes the rest and makes everything durable. `next_offset` is the base offset of the next
+    /// segment.
     fn finish(mut self, next_offset: u64, modified: Timestamp) -> io::Result<CleanedSegment> {
         self.write()?;
         self.index.offer_time_entry();

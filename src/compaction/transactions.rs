@@ -1,11 +1,11 @@
-//! Which batches of transactions compaction may drop, as it walks over a log.
+//! Which batches of transactions compaction may drop, in the order of the log.
 //!
-//! Data of an aborted transaction goes at once. A marker stays as long as any batch of its
-//! transaction is there, if only its header; in the pass that finds none it gets its delete
-//! horizon, and goes when that is over. The entry of an aborted transaction stays in the
-//! transaction index as long as its marker is needed.
+//! Data of an aborted transaction is dropped at once. A marker is kept as long as a batch of its
+//! transaction is in the log, even if only its header is left. In the first pass that finds no such
+//! batch, the marker gets its delete horizon; it is dropped after that time. The entry of an
+//! aborted transaction stays in the transaction index as long as its marker is needed.
 //!
-//! Kafka's `CleanedTransactionMetadata`, rule by rule.
+//! Follows Kafka's `CleanedTransactionMetadata`, rule by rule.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -13,26 +13,27 @@ use crate::format::batch::BatchHeader;
 use crate::format::control::ControlRecord;
 use crate::format::index_entry::AbortedTransaction;
 
-/// An aborted transaction whose marker is yet to come.
+/// An aborted transaction whose marker is still ahead.
 #[derive(Debug)]
 struct Ongoing {
     transaction: AbortedTransaction,
-    /// Whether a batch of it was seen.
+    /// Whether the walk has seen a batch of it.
     has_data: bool,
 }
 
-/// What was seen of transactions so far.
+/// The transactions that a walk over the log has seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
-    /// By first offset; those that began.
+    /// Aborted transactions that have not begun yet, by first offset.
     to_come: VecDeque<AbortedTransaction>,
+    /// Aborted transactions that have begun, by producer.
     aborted: HashMap<i64, Ongoing>,
-    /// Producers with data in a transaction that was not aborted.
+    /// Producers with data in a transaction that is not aborted.
     committed: HashSet<i64>,
 }
 
 impl Transactions {
-    /// At the start of a log with these aborted transactions.
+    /// Creates the state at the start of a log with these aborted transactions.
     pub(super) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
         aborted.sort_by_key(|transaction| transaction.first_offset);
         Self {
@@ -41,7 +42,7 @@ impl Transactions {
         }
     }
 
-    /// Takes in the next data batch. Whether it belongs to an aborted transaction.
+    /// Takes the next data batch. Returns whether it belongs to an aborted transaction.
     pub(super) fn is_aborted(&mut self, header: &BatchHeader) -> bool {
         self.begin_up_to(header.last_offset);
         if !header.is_transactional() {
@@ -55,8 +56,8 @@ impl Transactions {
         true
     }
 
-    /// Takes in the next control batch. Whether nothing is left of what it is about; and what the
-    /// transaction index has to go on saying.
+    /// Takes the next control batch. Returns whether no batch of its transaction is left, and the
+    /// entry that the transaction index still needs.
     pub(super) fn is_obsolete(
         &mut self,
         header: &BatchHeader,
@@ -78,7 +79,7 @@ impl Transactions {
                 (!self.committed.remove(&header.producer_id), None)
             }
             Some(ControlRecord::Other(_)) => (false, None),
-            // Emptied before.
+            // An earlier pass removed its records.
             None => (header.record_count == 0, None),
         }
     }
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_data_of_aborted_transactions_is_aborted() {
+    fn only_data_of_aborted_transactions_is_dropped() {
         let (first, second) = (aborted(1, 0, 4), aborted(1, 6, 8));
         let mut seen = Transactions::new(vec![second, first]);
         assert!(seen.is_aborted(&data(1, 0)));
@@ -158,7 +159,10 @@ mod tests {
         assert!(!seen.is_aborted(&header(1, 2, 0)), "not in a transaction");
         assert_eq!(seen.is_obsolete(&marker(2, 3), COMMIT), (false, None));
         assert_eq!(seen.is_obsolete(&marker(1, 4), ABORT), (false, Some(first)));
-        assert!(!seen.is_aborted(&data(1, 5)), "between the two");
+        assert!(
+            !seen.is_aborted(&data(1, 5)),
+            "between the two transactions"
+        );
         assert!(seen.is_aborted(&data(1, 7)));
         assert_eq!(
             seen.is_obsolete(&marker(1, 8), ABORT),
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_without_data_is_obsolete() {
+    fn marker_without_data_is_obsolete() {
         let mut seen = Transactions::new(vec![aborted(1, 0, 4)]);
         assert_eq!(seen.is_obsolete(&marker(2, 3), COMMIT), (true, None));
         assert_eq!(seen.is_obsolete(&marker(1, 4), ABORT), (true, None));
@@ -189,7 +193,7 @@ mod tests {
         assert_eq!(
             seen.is_obsolete(&marker(1, 8), None),
             (false, None),
-            "one that cannot be read stays"
+            "a marker that cannot be read is kept"
         );
     }
 }

@@ -1,9 +1,9 @@
-//! Walking over the batches of a file that may be damaged.
+//! A walk over the batches of a file that may be damaged.
 //!
-//! A batch whose header cannot be read, but whose size can, is told and stepped over; where not
-//! even that is possible the walk ends, and says what the rest of the file is. Of a batch only its
-//! header is read here; its checksum and its records are read when they are asked for, and by a
-//! size that the checksum has not confirmed no more than [`DOUBTFUL_BYTES`] are loaded.
+//! If the header of a batch cannot be read but its size can, the walk reports the batch and skips
+//! it. If the size cannot be read either, the walk ends and classifies the rest of the file. The
+//! walk reads only headers; a caller asks for the checksum and the records of a batch. If the
+//! checksum has not confirmed the size of a batch, at most [`DOUBTFUL_BYTES`] are loaded.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::format::batch::{
 use crate::format::record::Headers;
 use crate::storage::Storage;
 
-/// A larger batch is taken into memory only if its checksum is right.
+/// A batch larger than this is loaded only if its checksum is right.
 const DOUBTFUL_BYTES: u32 = 16 << 20;
 
 /// The batches of one file.
@@ -26,15 +26,15 @@ const DOUBTFUL_BYTES: u32 = 16 << 20;
 pub(super) struct Batches {
     window: Window,
     position: u64,
-    /// What a compressed batch may become.
+    /// Most bytes that a compressed batch may decompress to.
     max_decompressed_bytes: usize,
 }
 
-/// What stands at a position.
+/// The content of a position.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Found {
     Batch(StoredBatch),
-    /// A batch of which only the size is known.
+    /// A batch of which only the size can be read.
     Unreadable {
         position: u64,
         size_bytes: u32,
@@ -42,14 +42,14 @@ pub(super) enum Found {
     },
 }
 
-/// A batch by its header.
+/// A batch whose header was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoredBatch {
     pub(super) position: u64,
     pub(super) header: BatchHeader,
 }
 
-/// Where the batches end before the file does.
+/// The bytes between the last batch and the end of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
     pub(super) position: u64,
@@ -59,14 +59,15 @@ pub(super) struct Tail {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TailContent {
-    /// The beginning of a batch.
+    /// The start of a batch.
     CutShort,
     Zeros,
     Malformed(Malformed),
 }
 
 impl Batches {
-    /// At the first batch; the file ends at `limit` if it is longer.
+    /// Opens a file at its first batch. If the file is longer than `limit`, it is treated as ending
+    /// there.
     pub(super) fn open(
         storage: &dyn Storage,
         path: &Arc<Path>,
@@ -90,7 +91,7 @@ impl Batches {
         self.position = position;
     }
 
-    /// The next batch; `None` where no whole one is left.
+    /// Returns the next batch, or `None` if no whole batch is left.
     pub(super) fn next(&mut self) -> Result<Option<Found>> {
         let position = self.position;
         let found = self.at(position)?;
@@ -102,10 +103,10 @@ impl Batches {
         Ok(found)
     }
 
-    /// The batch at a position; `None` where no whole one is.
+    /// Returns the batch at a position, or `None` if there is no whole batch.
     pub(super) fn at(&mut self, position: u64) -> Result<Option<Found>> {
         let end = self.window.end();
-        // As Kafka: a front that ends with the file is no batch, whatever it says.
+        // As in Kafka, a frame that ends with the file is not a batch, whatever it contains.
         if position.saturating_add(FRAME_BYTES as u64) >= end {
             return Ok(None);
         }
@@ -124,7 +125,7 @@ impl Batches {
         Ok((position.saturating_add(size_bytes.into()) <= end).then_some(found))
     }
 
-    /// What is left behind the last batch, once there is no next one.
+    /// Returns the bytes after the last batch. Called when there is no next batch.
     pub(super) fn tail(&mut self) -> Result<Option<Tail>> {
         let position = self.position;
         let bytes = self.window.end().saturating_sub(position);
@@ -149,7 +150,7 @@ impl Batches {
         }))
     }
 
-    /// Whether the checksum of a batch is right.
+    /// Returns whether the checksum of a batch is right.
     pub(super) fn crc_is_valid(&mut self, batch: &StoredBatch) -> Result<bool> {
         let mut checksum = BatchChecksum::new(&batch.header);
         let (mut position, end) = (
@@ -158,8 +159,8 @@ impl Batches {
         );
         while position < end {
             let left = usize::try_from(end - position).unwrap_or(usize::MAX);
-            // A batch that fits into one piece is read as a whole: its records may be asked for
-            // next.
+            // If the batch fits into one piece, it is read as a whole, because the caller may load
+            // its records next.
             let piece = self.window.read(position, left.min(PIECE_BYTES))?;
             if piece.is_empty() {
                 return Ok(false);
@@ -170,7 +171,7 @@ impl Batches {
         Ok(checksum.matches())
     }
 
-    /// The records of a batch, decompressed where they are compressed.
+    /// Loads the records of a batch, and decompresses them if they are compressed.
     pub(super) fn load(
         &mut self,
         batch: &StoredBatch,
@@ -212,7 +213,7 @@ pub(super) struct ShownRecord<'a> {
     pub(super) form: Form<'a>,
 }
 
-/// What records of one format have and those of the other have not.
+/// The fields that only one of the formats has.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form<'a> {
     Current { headers: Headers<'a> },
@@ -220,7 +221,8 @@ pub(super) enum Form<'a> {
 }
 
 impl LoadedBatch<'_> {
-    /// Visits the records in order, and what cannot be decoded in its place, until a visit fails.
+    /// Calls `visit` for each record in order, or with the fault in place of a record that cannot
+    /// be decoded. Stops when a visit fails.
     pub(super) fn for_each(
         &self,
         mut visit: impl FnMut(std::result::Result<ShownRecord<'_>, Malformed>) -> Result<()>,

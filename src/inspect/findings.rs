@@ -1,4 +1,4 @@
-//! What is wrong with files, as values, and the summary that Kafka's tool prints of it.
+//! Findings about files as values, and the summary that Kafka's tool prints of them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,128 +6,130 @@ use std::io::{self, Write};
 use std::path::{self, Path};
 use std::sync::Arc;
 
-/// Something about a file that a reader of it should know.
+/// A fact about a file that a reader of the file should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
-    /// The file, as it was given.
+    /// Path of the file, as the caller passed it.
     pub path: Arc<Path>,
-    /// What was found.
+    /// The fault that was found in the file.
     pub fault: Fault,
 }
 
-/// What was found in a file. A position is that of a byte in it.
+/// A fault in a file. A position is the offset of a byte in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
     /// The checksum of a batch does not match.
     #[non_exhaustive]
     InvalidChecksum {
-        /// Where the batch starts.
+        /// Position of the first byte of the batch.
         position: u64,
-        /// Its first offset, by its header; the last one for the formats v0 and v1.
+        /// First offset of the batch by its header. For the formats v0 and v1, the last offset.
         offset: u64,
     },
-    /// The header of a batch makes no sense. The batch was stepped over.
+    /// The header of a batch is invalid. The batch was skipped.
     #[non_exhaustive]
     UnreadableBatch {
-        /// Where the batch starts.
+        /// Position of the first byte of the batch.
         position: u64,
-        /// What is wrong with it.
+        /// Why the header cannot be read.
         reason: &'static str,
     },
     /// Records of a batch cannot be decoded.
     #[non_exhaustive]
     UnreadableRecords {
-        /// Where the batch starts.
+        /// Position of the first byte of the batch.
         position: u64,
-        /// What is wrong with them.
+        /// Why the records cannot be read.
         reason: &'static str,
     },
-    /// The records of a batch were not looked at, because they have more bytes than the limit when
-    /// they are decompressed. No harm: see
+    /// The records of a batch were not checked, because they decompress to more bytes than the
+    /// limit. This is not damage: see
     /// [`DumpOptions::max_decompressed_bytes`](super::DumpOptions::max_decompressed_bytes).
     #[non_exhaustive]
     BatchTooLarge {
-        /// Where the batch starts.
+        /// Position of the first byte of the batch.
         position: u64,
-        /// The limit.
+        /// The limit, in bytes.
         limit: u64,
     },
-    /// Bytes at the end of a file that are no whole batch or entry.
+    /// The bytes at the end of a file are not a whole batch or entry.
     #[non_exhaustive]
     InvalidTail {
-        /// Where they start.
+        /// Position of the first of these bytes.
         position: u64,
-        /// How many there are.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// Zeros at the end of a log, as a killed writer leaves them that had written them ahead of its
-    /// records. No harm.
+    /// A log ends with zeros. A killed writer leaves them if it had written them ahead of its
+    /// records. This is not damage.
     #[non_exhaustive]
     ZeroTail {
-        /// Where they start.
+        /// Position of the first zero.
         position: u64,
-        /// How many there are.
+        /// Number of zeros.
         bytes: u64,
     },
-    /// A record does not follow the one before it. Compaction leaves such gaps; an `after` that is
-    /// not above `before` is damage.
+    /// The offset of a record is not the one after the previous record. Compaction leaves such
+    /// gaps. If `after` is not above `before`, it is damage.
     #[non_exhaustive]
     OffsetGap {
-        /// The offset before; `None` for the first record of a file that does not start with offset 0.
+        /// The previous offset; `None` for the first record of a file that does not start with
+        /// offset 0.
         before: Option<u64>,
-        /// The offset that follows.
+        /// The offset that follows it.
         after: u64,
     },
-    /// An entry of an offset index leads to another batch than it says.
+    /// The last offset in an entry of an offset index is not that of the batch at the entry's
+    /// position.
     ///
-    /// Brokers up to 2.8 could write one entry for several batches, with the last offset of them
-    /// all: such entries do no harm.
+    /// Brokers up to 2.8 could write one entry for several batches, with the last offset of all of
+    /// them. Such entries are harmless.
     #[non_exhaustive]
     IndexMismatch {
-        /// The last offset of the batch, by the index.
+        /// Last offset of the batch in the index.
         index_offset: i64,
-        /// That of the batch at the position of the entry; `None` if none starts there.
+        /// Last offset of the batch at the position of the entry; `None` if no batch starts there.
         log_offset: Option<u64>,
     },
-    /// The greatest timestamp of a batch is not the one that the time index has.
+    /// The greatest timestamp of a batch differs between the time index and the log.
     #[non_exhaustive]
     TimestampMismatch {
-        /// In the index.
+        /// Timestamp in the index.
         index_timestamp: i64,
-        /// In the log; -1 if the batch has none, or its records cannot be read.
+        /// Timestamp in the log; -1 if the batch has none, or its records cannot be read.
         log_timestamp: i64,
     },
-    /// A timestamp of a time index is not above the one before it.
+    /// A timestamp in a time index is not above the previous one.
     #[non_exhaustive]
     TimestampOutOfOrder {
-        /// The timestamp.
+        /// The timestamp that is too low or repeated.
         index_timestamp: i64,
-        /// The one before.
+        /// The previous timestamp.
         previous: i64,
     },
-    /// An offset of a time index is not the last one of a batch.
+    /// An offset in a time index is not the last offset of any batch.
     #[non_exhaustive]
     IndexedOffsetNotFound {
-        /// In the index.
+        /// Offset in the index.
         index_offset: i64,
-        /// The first last offset in the log that is not below it, if any.
+        /// The first last offset in the log that is not below the indexed one, if there is one.
         log_offset: Option<u64>,
     },
-    /// An index does not pass Kafka's check of it.
+    /// An index fails Kafka's check of it.
     #[non_exhaustive]
     InvalidIndex {
-        /// What is wrong with it.
+        /// Why the check fails.
         reason: &'static str,
     },
-    /// A producer snapshot is of no use.
+    /// A producer snapshot cannot be used.
     #[non_exhaustive]
     InvalidSnapshot {
-        /// In Kafka's words.
+        /// The reason, in the words of Kafka's tool.
         reason: String,
     },
-    /// The name is of no kind that can be dumped.
+    /// The suffix of the name is not that of a file that can be dumped.
     UnknownFile,
 }
 
@@ -169,23 +171,13 @@ impl fmt::Display for Fault {
             Self::ZeroTail { position, bytes } => {
                 write!(f, "{bytes} zeros from position {position} to the end")
             }
-            Self::OffsetGap {
-                before: None,
-                after,
-            } => write!(f, "the first offset is {after}"),
-            Self::OffsetGap {
-                before: Some(before),
-                after,
-            } => write!(f, "offset {before} is followed by {after}"),
+            Self::OffsetGap { before, after } => fmt_gap(f, *before, *after),
             Self::IndexMismatch {
                 index_offset,
                 log_offset,
             } => {
-                write!(
-                    f,
-                    "index offset {index_offset}, log offset {}",
-                    or_none(*log_offset)
-                )
+                let log_offset = or_none(*log_offset);
+                write!(f, "index offset {index_offset}, log offset {log_offset}")
             }
             Self::TimestampMismatch {
                 index_timestamp,
@@ -200,17 +192,14 @@ impl fmt::Display for Fault {
                 index_timestamp,
                 previous,
             } => {
-                write!(f, "timestamp {index_timestamp} stands behind {previous}")
+                write!(f, "timestamp {index_timestamp} follows {previous}")
             }
             Self::IndexedOffsetNotFound {
                 index_offset,
                 log_offset,
             } => {
-                write!(
-                    f,
-                    "indexed offset {index_offset}, found log offset {}",
-                    or_none(*log_offset)
-                )
+                let found = or_none(*log_offset);
+                write!(f, "indexed offset {index_offset}, found log offset {found}")
             }
             Self::InvalidIndex { reason } => f.write_str(reason),
             Self::InvalidSnapshot { reason } => f.write_str(reason),
@@ -219,14 +208,21 @@ impl fmt::Display for Fault {
     }
 }
 
-/// As Kafka's tool shows an offset that may be absent.
+fn fmt_gap(f: &mut fmt::Formatter<'_>, before: Option<u64>, after: u64) -> fmt::Result {
+    match before {
+        None => write!(f, "the first offset is {after}"),
+        Some(before) => write!(f, "offset {before} is followed by {after}"),
+    }
+}
+
+/// Returns an offset as Kafka's tool shows it, with -1 if there is none.
 fn or_none(offset: Option<u64>) -> i64 {
     offset
         .and_then(|offset| i64::try_from(offset).ok())
         .unwrap_or(-1)
 }
 
-/// The groups of a summary, in their order.
+/// The groups of a summary, in the order in which they are printed.
 const GROUPS: [Group; 5] = [
     Group {
         title: "Mismatches in :",
@@ -262,14 +258,14 @@ const GROUPS: [Group; 5] = [
 
 struct Group {
     title: &'static str,
-    /// The two numbers of a line, of the faults that belong here.
+    /// Returns the two numbers of a line, for a fault that belongs to the group.
     pair: fn(&Fault) -> Option<(i64, i64)>,
     line: [&'static str; 2],
     order: Order,
 }
 
-/// How the lines of one file follow each other. Where they are sorted, of those with the same first
-/// number the last one is shown.
+/// The order of the lines of one file. If they are sorted, only the last of the lines with the same
+/// first number is shown.
 #[derive(Clone, Copy)]
 enum Order {
     Found,
@@ -328,7 +324,7 @@ fn offset_gap(fault: &Fault) -> Option<(i64, i64)> {
     Some((or_none(*before), or_none(Some(*after))))
 }
 
-/// Prints the findings that Kafka's tool leaves to the end: kind by kind, and in each file by file.
+/// Prints the findings that Kafka's tool prints at the end: by kind, and within a kind by file.
 pub(super) fn print_summary(findings: &[Finding], problems: &mut dyn Write) -> io::Result<()> {
     for group in &GROUPS {
         for of_file in findings.chunk_by(|a, b| a.path == b.path) {
@@ -375,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_goes_kind_by_kind_and_file_by_file() {
+    fn summary_is_ordered_by_kind_and_then_by_file() {
         let gap = |before, after| Fault::OffsetGap { before, after };
         let mismatch = |index_offset, log_offset| Fault::IndexMismatch {
             index_offset,

@@ -1,4 +1,4 @@
-//! Dumping the indexes of a segment, and checking them against its log.
+//! Dumps the indexes of a segment, and checks them against its log.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::format::index_entry::{
     TimeEntry,
 };
 
-/// Places in a log are remembered this far apart, so that a search need not start at the front.
+/// Distance between remembered positions in a log, so that a search need not start at its front.
 const MARK_BYTES: u64 = 64 << 10;
 
 impl Dump<'_> {
@@ -29,7 +29,7 @@ impl Dump<'_> {
             self.line(format_args!("{} is empty.", path.display()))?;
             return self.partial_entry(end, OFFSET_ENTRY_BYTES as u64);
         }
-        let mut log = self.log_beside()?;
+        let mut log = self.log_of_index()?;
         let mut last = 0;
         for number in 0..count {
             let bytes = index.read(number * OFFSET_ENTRY_BYTES as u64, OFFSET_ENTRY_BYTES)?;
@@ -37,7 +37,7 @@ impl Dump<'_> {
                 break;
             }
             let entry = OffsetEntry::at(bytes, 0);
-            // Here, as in Kafka, padding begins; an entry at the base offset can only be the first.
+            // The padding begins here, as in Kafka: only the first entry can have the base offset.
             if number > 0 && entry.relative_offset == 0 {
                 break;
             }
@@ -68,7 +68,7 @@ impl Dump<'_> {
             let is_partial = !end.is_multiple_of(OFFSET_ENTRY_BYTES as u64);
             return self.sanity(match last {
                 i32::MIN..0 => Err("the last offset is below the base offset"),
-                _ if is_partial => Err("its length is no multiple of 8"),
+                _ if is_partial => Err("its length is not a multiple of 8"),
                 _ => Ok(()),
             });
         }
@@ -78,7 +78,7 @@ impl Dump<'_> {
     pub(super) fn time_index(&mut self, base_offset: i64) -> Result<()> {
         let mut index = Window::open(self.storage, &self.path)?;
         let end = index.end();
-        let mut search = Search::new(self.log_beside()?);
+        let mut search = Search::new(self.log_of_index()?);
         let mut entries = TimeEntries {
             number: 0,
             count: end / TIME_ENTRY_BYTES as u64,
@@ -145,7 +145,7 @@ impl Dump<'_> {
             Some((_, last)) if last.relative_offset.cast_signed() < 0 => {
                 Err("the last offset is below the base offset")
             }
-            _ if is_partial => Err("its length is no multiple of 12"),
+            _ if is_partial => Err("its length is not a multiple of 12"),
             _ => Ok(()),
         })
     }
@@ -200,8 +200,8 @@ impl Dump<'_> {
         self.partial_entry(end, TRANSACTION_ENTRY_BYTES as u64)
     }
 
-    /// The log that an index belongs to; `None` where it is missing.
-    fn log_beside(&self) -> Result<Option<Batches>> {
+    /// Opens the log that an index belongs to. Returns `None` if it is missing.
+    fn log_of_index(&self) -> Result<Option<Batches>> {
         let path: Arc<Path> = self
             .path
             .with_file_name(format!("{}.{LOG}", self.stem()))
@@ -226,7 +226,7 @@ fn batch_at(log: &mut Batches, position: u32) -> Result<Option<StoredBatch>> {
     })
 }
 
-/// The entries of a time index up to its padding.
+/// The entries of a time index, up to its padding.
 struct TimeEntries {
     number: u64,
     count: u64,
@@ -242,7 +242,7 @@ impl TimeEntries {
             return Ok(None);
         }
         let entry = TimeEntry::at(bytes, 0);
-        // As in the offset index.
+        // The padding begins here, as in the offset index.
         if self.number > 0 && entry.relative_offset == 0 {
             return Ok(None);
         }
@@ -251,12 +251,12 @@ impl TimeEntries {
     }
 }
 
-/// Finds batches by their last offset, in any order, without the help of an index.
+/// Finds batches by their last offset, in any order, without an index.
 struct Search {
     log: Option<Batches>,
-    /// The greatest last offset in front of the place where the log stands; -1 at its front.
+    /// The greatest last offset before the log's position; -1 at the start of the log.
     passed: i64,
-    /// Such places with what lies in front of them; both rise.
+    /// Remembered positions, each with the greatest last offset before it; both rise.
     marks: Vec<(i64, u64)>,
 }
 
@@ -269,16 +269,16 @@ impl Search {
         }
     }
 
-    /// The first batch whose last offset is `offset` or above.
+    /// Returns the first batch whose last offset is `offset` or above.
     fn first_from(&mut self, offset: i64) -> Result<Option<StoredBatch>> {
         let Some(log) = &mut self.log else {
             return Ok(None);
         };
         if self.passed >= offset {
-            let behind = self.marks.partition_point(|(passed, _)| *passed < offset);
+            let next = self.marks.partition_point(|(passed, _)| *passed < offset);
             let (passed, position) = self
                 .marks
-                .get(behind.saturating_sub(1))
+                .get(next.saturating_sub(1))
                 .copied()
                 .unwrap_or((-1, 0));
             self.passed = passed;
@@ -308,7 +308,7 @@ impl Search {
         }
     }
 
-    /// The greatest timestamp of a batch's records; -1 if there is none to be read.
+    /// Returns the greatest timestamp of the records of a batch, or -1 if none can be read.
     fn max_timestamp(&mut self, batch: &StoredBatch) -> Result<i64> {
         let Some(log) = &mut self.log else {
             return Ok(-1);
@@ -320,7 +320,7 @@ impl Search {
                 max = record.map_or(max, |record| max.max(record.timestamp));
                 Ok(())
             })?,
-            // It is whole, and its header says so.
+            // The checksum of the batch is right, so its header can be trusted.
             Err(malformed) if is_over_limit(malformed) && crc_is_valid => {
                 max = batch.header.max_timestamp
             }
@@ -329,8 +329,8 @@ impl Search {
         Ok(max)
     }
 
-    /// Whether a first entry of zeros would be true: all that lies in front of the second offset is
-    /// of the year 1970.
+    /// Returns whether a first entry of zeros is plausible: all records before the second offset
+    /// have timestamp 0.
     fn starts_at_time_zero(&mut self, base_offset: i64) -> Result<bool> {
         Ok(match self.first_from(base_offset)? {
             Some(batch) => {

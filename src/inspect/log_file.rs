@@ -1,4 +1,4 @@
-//! Dumping a `.log`, or a `.checkpoint`, which is a log too: its batches and their records.
+//! Dumps the batches and records of a `.log`, or of a `.checkpoint`, which has the same format.
 
 use super::batches::{Batches, Form, Found, LoadedBatch, ShownRecord, StoredBatch, TailContent};
 use super::text::Text;
@@ -12,8 +12,8 @@ use crate::format::control::ControlRecord;
 use crate::format::kraft_control;
 
 impl Dump<'_> {
-    /// Gives the offset of the last record, or `before` if there is none. `before` is what the
-    /// first one should follow.
+    /// Dumps the file. The first record should follow offset `before`. Returns the offset of the
+    /// last record, or `before` if there is none.
     pub(super) fn log_file(&mut self, mut before: Option<u64>) -> Result<Option<u64>> {
         self.title()?;
         let mut batches = Batches::open(
@@ -224,7 +224,7 @@ impl Dump<'_> {
             Ok(ControlRecord::Other(kind)) => {
                 match kraft_control::to_json(kind, record.value.unwrap_or_default()) {
                     None => self.print(format_args!(" controlType: UNKNOWN({kind})")),
-                    // Kafka has a colon here and behind none of the other names.
+                    // Kafka prints a colon here, but not after the other names.
                     Some(Ok((name @ "LeaderChange", json))) => {
                         self.print(format_args!(" {name}: {json}"))
                     }

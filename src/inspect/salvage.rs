@@ -1,10 +1,9 @@
-//! Copying what can be read of a damaged partition into a fresh one.
+//! Copies everything that can be read of a damaged partition into a fresh one.
 //!
-//! Every batch whose checksum is right and whose offsets fit in goes over byte by byte, under the
-//! base offsets that it had. The offsets of what is lost are never given out again: a batch without
-//! records stands for them, as compaction leaves one, so that the copy has no gap. Indexes are
-//! built anew, and nothing of what stood in them, in snapshots or in checkpoints is believed but
-//! where the log started and how far it went.
+//! Every batch whose checksum is right and whose offsets fit in is copied byte by byte, with its
+//! base offset. Lost offsets are never assigned again: a batch without records takes their place,
+//! as after compaction, so that the copy has no gap. Indexes are rebuilt. Of the old indexes,
+//! snapshots and checkpoints, the copy trusts only the log start and the recovery point.
 
 use std::fmt;
 use std::ops::Range;
@@ -23,28 +22,28 @@ use crate::log::lone::known::{Known, known};
 use crate::partition::Partition;
 use crate::storage::{Access, Disk, Storage, StorageFile, create_dirs, read_file, replace_file};
 
-/// `partition.metadata` and the epochs are small.
+/// Limit for the size of `partition.metadata` and of the leader epochs, which are small.
 const MAX_METADATA_BYTES: u64 = 64 << 20;
-/// A segment spans no more offsets.
+/// Largest difference between the offsets of one segment.
 const MAX_RELATIVE: u64 = i32::MAX.cast_unsigned() as u64;
 
-/// What [`salvage`] copied, and what it could not.
+/// The result of [`salvage`]: the copied data and the lost offsets.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Salvage {
-    /// Batches that were copied.
+    /// Number of batches that were copied.
     pub batches: u64,
-    /// Records in them, those of transaction markers not counted. A compressed batch of format v0
-    /// or v1 counts as one.
+    /// Number of records in these batches, without transaction markers. A compressed batch of
+    /// format v0 or v1 counts as one.
     pub records: u64,
-    /// Their bytes.
+    /// Size of these batches in bytes.
     pub bytes: u64,
-    /// What is lost, in the order of the offsets. Where nobody knows how far the log went, the last
-    /// one speaks of one offset.
+    /// The lost ranges, in the order of their offsets. If the old end of the log is unknown, the
+    /// last range has one offset.
     pub lost: Vec<Corruption>,
 }
 
-/// Shows the first of what is lost; `{:#?}` shows all.
+/// Shows the first of the lost ranges; `{:#?}` shows all of them.
 impl fmt::Debug for Salvage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -63,21 +62,23 @@ impl fmt::Debug for Salvage {
     }
 }
 
-/// Copies what can be read of the partition in `from` into a fresh one in `to`, and tells what is
-/// lost.
+/// Copies everything that can be read of the partition in `from` into a fresh one in `to`, and
+/// returns the losses.
 ///
-/// Offsets, timestamps, headers and compression stay as they are, also those of transactions and of
-/// the formats v0 and v1, since whole batches are copied. Lost offsets are passed over, as
-/// compacted ones are. Where the log started is kept. `from` may be a partition of any log, a
-/// broker's too; it is not changed, and must not be written meanwhile. `to` is a partition like
-/// another: it can be opened with [`Partition::open`], or take the place of the damaged directory
-/// in a closed log.
+/// Whole batches are copied, so offsets, timestamps, headers, compression, transactions and the
+/// formats v0 and v1 stay as they are. Readers skip lost offsets as they skip compacted ones. The
+/// log start is kept.
+///
+/// `from` may be a partition of any log, including a broker's. It is not changed, and must not be
+/// written during the copy. `to` becomes a normal partition: open it with [`Partition::open`], or
+/// put it in the place of the damaged directory while the log is closed.
 ///
 /// Blocks on the device: the copy is durable when this returns.
 ///
 /// # Errors
-/// [`Error::NotALog`] if `from` holds no segment, or if `to` is not empty; [`Error::Io`] and
-/// [`Error::DiskFull`], which leave a part of the copy.
+///
+/// Returns [`Error::NotALog`] if `from` has no segment or `to` is not empty. Returns [`Error::Io`]
+/// or [`Error::DiskFull`] if the disk fails or is full; a part of the copy then remains in `to`.
 ///
 /// ```no_run
 /// let salvage = annals::inspect::salvage("data/orders-0", "salvaged/orders-0")?;
@@ -102,7 +103,7 @@ pub fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Salvage> 
     Ok(salvage)
 }
 
-/// A copy under way.
+/// A copy in progress.
 struct Copy<'a> {
     storage: &'a dyn Storage,
     from: &'a Path,
@@ -113,14 +114,14 @@ struct Copy<'a> {
     salvage: Salvage,
     /// Lowest base offset that the next batch may have.
     expected: u64,
-    /// Offset after the last record: not below `expected`.
+    /// Offset after the last record, which is not below `expected`.
     next: u64,
-    /// Of the last batch.
+    /// Leader epoch of the last batch.
     leader_epoch: i32,
     output: Option<Output>,
 }
 
-/// The segment that is written.
+/// The segment that is being written.
 struct Output {
     base: u64,
     path: PathBuf,
@@ -128,7 +129,7 @@ struct Output {
     bytes: u64,
 }
 
-/// Damage that is being passed over.
+/// Damage that the copy is skipping.
 #[derive(Clone, Copy)]
 struct Damage {
     base: u64,
@@ -136,7 +137,7 @@ struct Damage {
     reason: &'static str,
 }
 
-/// A sound batch.
+/// A batch whose checksum is right and whose offsets fit in.
 struct Sound {
     header: BatchHeader,
     first_offset: u64,
@@ -175,7 +176,7 @@ impl<'a> Copy<'a> {
         {
             return Err(Error::NotALog {
                 path: to.to_owned(),
-                reason: "what is salvaged goes to an empty directory".into(),
+                reason: "a salvaged partition needs an empty directory".into(),
             });
         }
         let salvage = Salvage::default();
@@ -211,8 +212,7 @@ impl<'a> Copy<'a> {
             (self.expected, self.next) = (self.expected.max(*base), self.next.max(*base));
             let next = bases.get(number + 1).copied();
             if let Some(damage) = self.segment(*base, next)? {
-                // At the end of the log nobody knows what there was: at least that there was
-                // something.
+                // The old end of the log is unknown, but at least one record is lost.
                 self.lose(
                     damage,
                     next.unwrap_or((self.next + 1).max(self.known.recovery_point)),
@@ -282,13 +282,13 @@ impl<'a> Copy<'a> {
             let sound = match found {
                 Ok(sound) => sound,
                 Err(reason) => {
-                    // At the end of the log they were written ahead of records.
+                    // At the end of the log, a writer wrote the zeros ahead of its records.
                     if damage.is_none() && window.is_zero_from(position)? {
                         let is_lost = next.is_some_and(|next| next > self.next);
                         return Ok(is_lost.then_some(Damage {
                             base,
                             position,
-                            reason: "there is nothing but zeros",
+                            reason: "the rest of the segment is zeros",
                         }));
                     }
                     damage.get_or_insert(Damage {
@@ -311,14 +311,16 @@ impl<'a> Copy<'a> {
         Ok(damage)
     }
 
-    /// The batch at a position, if it is sound and its offsets fit in, else what is wrong. Behind
-    /// damage nothing before the batch shows that its base offset, which no checksum covers, is
-    /// right: in a log without gaps, what follows must.
+    /// Returns the batch at a position if it is sound and its offsets fit in, or the reason why
+    /// not.
+    ///
+    /// The checksum does not cover the base offset. After damage, the batch before does not confirm
+    /// it either; in a log without gaps, the batch after it must.
     fn sound_at(
         &self,
         window: &mut Window,
         position: u64,
-        is_behind_damage: bool,
+        follows_damage: bool,
         end: u64,
     ) -> Result<std::result::Result<Sound, &'static str>> {
         let header = match BatchHeader::decode(window.read(position, HEADER_BYTES)?) {
@@ -339,20 +341,18 @@ impl<'a> Copy<'a> {
         }
         let first_offset = first_offset(&header, bytes);
         let is_dense = self.known.is_dense && header.magic >= 2;
-        if is_dense && !is_behind_damage && first_offset != self.expected {
+        if is_dense && !follows_damage && first_offset != self.expected {
             return Ok(Err(
                 "the offset of a batch does not follow the one before it",
             ));
         }
-        if is_dense && is_behind_damage {
-            let behind = window.read(position + u64::from(header.size_bytes), HEADER_BYTES)?;
-            let follows = BatchHeader::decode(behind)
-                .map(|behind| behind.base_offset == header.next_base_offset());
-            let is_last = behind.is_empty() || behind.iter().all(|byte| *byte == 0);
+        if is_dense && follows_damage {
+            let next = window.read(position + u64::from(header.size_bytes), HEADER_BYTES)?;
+            let follows =
+                BatchHeader::decode(next).map(|next| next.base_offset == header.next_base_offset());
+            let is_last = next.is_empty() || next.iter().all(|byte| *byte == 0);
             if !follows.unwrap_or(is_last) {
-                return Ok(Err(
-                    "the offset of a batch is not confirmed by the one behind it",
-                ));
+                return Ok(Err("the next batch does not confirm the offset of a batch"));
             }
         }
         Ok(Ok(Sound {
@@ -374,7 +374,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Begins a segment if the open one cannot have the offsets of the batch: brokers before 2.0
+    /// Begins a segment if the open one cannot hold the offsets of the batch. Brokers before 2.0
     /// left such segments.
     fn make_room(&mut self, batch: &Sound) -> Result<()> {
         let is_near =
@@ -399,8 +399,8 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Notes that the offsets up to `end` are lost, and lets a batch without records stand for
-    /// them.
+    /// Notes that the offsets up to `end` are lost, and writes a batch without records in their
+    /// place.
     fn lose(&mut self, damage: Damage, end: u64) -> Result<()> {
         let offsets = self.next..end;
         if offsets.is_empty() {
@@ -429,7 +429,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// What else makes the directory that of this partition.
+    /// Copies the other files that identify the partition.
     fn metadata(&self) -> Result<()> {
         for name in [file_name::PARTITION_METADATA, file_name::LEADER_EPOCHS] {
             let Ok(bytes) = read_file(self.storage, &self.from.join(name), MAX_METADATA_BYTES)
@@ -444,7 +444,8 @@ impl<'a> Copy<'a> {
     }
 }
 
-/// The first offset of a batch; a legacy wrapper does not tell it.
+/// Returns the first offset of a batch. For a legacy wrapper, it is the offset of the first record
+/// that can be decoded.
 fn first_offset(header: &BatchHeader, bytes: &[u8]) -> u64 {
     if header.magic >= 2 {
         return header.base_offset;
@@ -459,7 +460,7 @@ fn first_offset(header: &BatchHeader, bytes: &[u8]) -> u64 {
         .map_or(header.base_offset, |record| record.offset)
 }
 
-/// A batch that has offsets and no records.
+/// Creates a batch that has offsets but no records.
 fn empty_batch(offsets: &Range<u64>, leader_epoch: i32) -> Vec<u8> {
     let header = BatchHeader {
         base_offset: offsets.start,

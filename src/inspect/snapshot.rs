@@ -1,4 +1,4 @@
-//! Dumping a `.snapshot`: what a partition knew of its producers.
+//! Dumps a `.snapshot`: the state of a partition's producers.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::format::producer_snapshot::{self, ProducerEntry};
 use crate::storage;
 
-/// Some millions of producers.
+/// Limit for the size of a snapshot, enough for some millions of producers.
 const MAX_BYTES: u64 = 256 << 20;
 
 impl Dump<'_> {
@@ -33,7 +33,7 @@ impl Dump<'_> {
             }
             producer_snapshot::Fault::CutShort => "Snapshot failed schema validation: null".to_owned(),
             producer_snapshot::Fault::LeftOver => {
-                "Snapshot failed schema validation: it goes on behind its last entry".to_owned()
+                "Snapshot failed schema validation: bytes follow the last entry".to_owned()
             }
         })
     }
@@ -71,7 +71,7 @@ impl Dump<'_> {
     }
 }
 
-/// As Java prints a number that may be absent.
+/// Formats a number that may be absent as Java does.
 pub(super) fn optional_long(value: Option<impl fmt::Display>) -> impl fmt::Display {
     value.map_or_else(
         || "OptionalLong.empty".to_owned(),
@@ -79,7 +79,7 @@ pub(super) fn optional_long(value: Option<impl fmt::Display>) -> impl fmt::Displ
     )
 }
 
-/// Before 0 comes `i32::MAX`.
+/// Returns the first sequence number of a batch. The number before 0 is `i32::MAX`.
 fn first_sequence(last_sequence: i32, offset_delta: i32) -> i32 {
     let first = last_sequence.wrapping_sub(offset_delta);
     if last_sequence < offset_delta {
@@ -94,16 +94,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sequences_count_backwards_over_zero() {
+    fn first_sequence_wraps_below_zero() {
         assert_eq!(first_sequence(5, 3), 2);
         assert_eq!(first_sequence(0, 1), i32::MAX);
         assert_eq!(first_sequence(2, 4), i32::MAX - 1);
-        // Nonsense in, any number out.
+        // Invalid input may return any number, but does not panic.
         assert_eq!(first_sequence(i32::MIN, i32::MAX), -i32::MAX);
     }
 
     #[test]
-    fn absent_numbers_look_as_in_java() {
+    fn absent_number_is_printed_as_in_java() {
         assert_eq!(optional_long(None::<i64>).to_string(), "OptionalLong.empty");
         assert_eq!(optional_long(Some(-1)).to_string(), "OptionalLong[-1]");
     }

@@ -1,4 +1,4 @@
-//! Damage that no writer makes: files of hand-made batches on a disk in memory.
+//! Damage that writers do not cause: files of hand-made batches on a disk in memory.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ const LOG: &str = "00000000000000000000.log";
 const INDEX: &str = "00000000000000000000.index";
 const TIME_INDEX: &str = "00000000000000000000.timeindex";
 
-/// Batches of one record each, at offsets from 0 on and as many milliseconds.
+/// Creates batches of one record each. Offsets and timestamps count from 0.
 fn batches(count: u64) -> Vec<Vec<u8>> {
     let batch = |offset: u64| {
         let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
@@ -44,7 +44,7 @@ fn write(disk: &MemoryDisk, name: &str, bytes: &[u8]) {
     file.write_all_at(bytes, 0).unwrap();
 }
 
-/// What is printed of a file, what is said of it, and what is found.
+/// Returns the output, the reported problems and the faults of one file.
 fn dump(disk: &MemoryDisk, name: &str, options: &DumpOptions) -> (String, String, Vec<Fault>) {
     let (mut out, mut problems) = (Vec::new(), Vec::new());
     let findings = dump_from(
@@ -70,9 +70,8 @@ fn dump_log(bytes: &[u8]) -> (String, Vec<Fault>) {
     (out, faults)
 }
 
-/// A batch that is not damaged, but larger than the dump may make it.
 #[test]
-fn a_batch_over_the_limit_is_stepped_over_and_no_damage() {
+fn batch_over_the_limit_is_skipped_and_is_not_damage() {
     let disk = MemoryDisk::new();
     let mut builder = BatchBuilder::new(Vec::new(), Compression::Zstd);
     for _ in 0..2 {
@@ -129,7 +128,7 @@ fn payloads(out: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_batch_that_makes_no_sense_is_told_and_stepped_over() {
+fn unreadable_batch_is_reported_and_skipped() {
     let mut log = batches(3);
     let (position, size) = (log[0].len() as u64, log[1].len());
     // A negative offset spoils the front of the batch, not its length.
@@ -147,7 +146,7 @@ fn a_batch_that_makes_no_sense_is_told_and_stepped_over() {
 }
 
 #[test]
-fn a_batch_with_a_codec_that_is_not_known_is_shown_without_its_records() {
+fn batch_with_an_unknown_codec_is_shown_without_its_records() {
     let mut log = batches(3);
     let position = log[0].len() as u64;
     let header = BatchHeader::decode(&log[1]).unwrap();
@@ -168,10 +167,10 @@ fn a_batch_with_a_codec_that_is_not_known_is_shown_without_its_records() {
 }
 
 #[test]
-fn records_that_cannot_be_decoded_are_told_in_their_place() {
+fn records_that_cannot_be_decoded_are_reported_in_their_place() {
     let mut log = batches(3);
     let position = log[0].len() as u64;
-    // The length of the record.
+    // Overwrites the length of the record.
     log[1][61] = 0x7f;
     let (out, faults) = dump_log(&log.concat());
     assert_eq!(payloads(&out), ["value 0", "value 2"]);
@@ -204,7 +203,7 @@ fn records_that_cannot_be_decoded_are_told_in_their_place() {
 }
 
 #[test]
-fn a_length_that_cannot_be_ends_the_log() {
+fn batch_with_an_impossible_length_ends_the_log() {
     let log = batches(3);
     let position = log[0].len() as u64;
     let bytes = (log[1].len() + log[2].len()) as u64;
@@ -229,7 +228,7 @@ fn a_length_that_cannot_be_ends_the_log() {
 }
 
 #[test]
-fn a_large_batch_that_its_checksum_does_not_confirm_is_not_loaded() {
+fn large_batch_with_a_wrong_checksum_is_not_loaded() {
     let (disk, bytes) = (MemoryDisk::new(), batches(1).concat());
     let mut front = bytes;
     front[8..12].copy_from_slice(&(40_u32 << 20).to_be_bytes());
@@ -249,7 +248,7 @@ fn a_large_batch_that_its_checksum_does_not_confirm_is_not_loaded() {
 }
 
 #[test]
-fn zeros_behind_the_batches_are_told_from_damage() {
+fn zeros_after_the_batches_are_not_reported_as_damage() {
     let log = batches(2).concat();
     for zeros in [1, 17, 18, 1000] {
         let (out, faults) = dump_log(&[&log[..], &vec![0; zeros]].concat());
@@ -263,7 +262,7 @@ fn zeros_behind_the_batches_are_told_from_damage() {
 }
 
 #[test]
-fn a_search_in_a_log_needs_no_order() {
+fn time_index_entries_are_found_in_any_order() {
     let disk = MemoryDisk::new();
     let log = batches(3000);
     write(&disk, LOG, &log.concat());
@@ -292,7 +291,7 @@ fn a_search_in_a_log_needs_no_order() {
 }
 
 #[test]
-fn entries_that_lead_nowhere_are_mismatches() {
+fn entries_that_lead_to_no_batch_are_mismatches() {
     let disk = MemoryDisk::new();
     let log = batches(3);
     let second = u32::try_from(log[0].len()).unwrap();
@@ -329,31 +328,32 @@ fn entries_that_lead_nowhere_are_mismatches() {
 }
 
 #[test]
-fn padding_holds_no_entries() {
+fn padding_is_not_read_as_entries() {
     let disk = MemoryDisk::new();
     write(&disk, LOG, &batches(3).concat());
     for zeros in [24, 4800] {
         write(&disk, INDEX, &vec![0; zeros]);
         let (out, problems, faults) = dump(&disk, INDEX, &DumpOptions::new());
-        assert!(
-            out.ends_with("is empty.\n") && problems.is_empty() && faults.is_empty(),
-            "{out}{problems}"
-        );
+        assert!(out.ends_with("is empty.\n"), "{out}");
+        assert_eq!(problems, "");
+        assert_eq!(faults, []);
     }
-    // Here it is an entry: the record at offset 0 has time 0.
+    // These zeros are an entry, because the record at offset 0 has timestamp 0.
     write(&disk, TIME_INDEX, &[0; 4800]);
     let (out, _, faults) = dump(&disk, TIME_INDEX, &DumpOptions::new());
     assert!(
-        out.ends_with(".timeindex\ntimestamp: 0 offset: 0\n") && faults.is_empty(),
+        out.ends_with(".timeindex\ntimestamp: 0 offset: 0\n"),
         "{out}"
     );
+    assert_eq!(faults, []);
     write(&disk, LOG, b"");
     let (out, _, faults) = dump(&disk, TIME_INDEX, &DumpOptions::new());
-    assert!(out.ends_with(".timeindex\n") && faults.is_empty(), "{out}");
+    assert!(out.ends_with(".timeindex\n"), "{out}");
+    assert_eq!(faults, []);
 }
 
 #[test]
-fn transactions_that_cannot_be_are_told() {
+fn impossible_transactions_are_reported() {
     let disk = MemoryDisk::new();
     let transaction = |last_offset| AbortedTransaction {
         producer_id: 1,
@@ -382,7 +382,7 @@ fn transactions_that_cannot_be_are_told() {
     assert_eq!(faults.len(), 3, "{faults:?}");
 }
 
-/// The files of a small partition without a fault.
+/// Returns the files of a small partition without a fault.
 fn partition() -> Vec<(&'static str, Vec<u8>)> {
     let log = batches(3);
     let second = u32::try_from(log[0].len()).unwrap();
@@ -432,7 +432,7 @@ fn findings(files: &[(&str, Vec<u8>)]) -> Vec<Finding> {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_found_where_a_checksum_covers_it() {
+fn verify_finds_any_flipped_bit_that_a_checksum_covers() {
     let files = partition();
     assert_eq!(findings(&files), []);
     let batch_bytes = files[0].1.len() / 3;
@@ -442,11 +442,11 @@ fn a_flipped_bit_anywhere_is_found_where_a_checksum_covers_it() {
             files[number].1[position] ^= 0x10;
             let found = !findings(&files).is_empty();
             let may_pass = match *name {
-                // Before what the checksum covers lie offsets, of which a gap may come, the leader
-                // epoch and the magic, of which all above 2 means the same.
+                // The checksum does not cover the offsets, which may have gaps, the leader epoch,
+                // and the magic, of which all values above 2 mean the same.
                 LOG => matches!(position % batch_bytes, 0..8 | 12..=16),
                 INDEX | TIME_INDEX => false,
-                // Whose transaction it was, and where it lay, only the log says.
+                // Only the log can confirm the producer and the offsets of a transaction.
                 name => name.ends_with(".txnindex") && position >= 2,
             };
             assert!(found || may_pass, "byte {position} of {name}");
@@ -480,8 +480,8 @@ fn segments_must_not_overlap() {
 }
 
 proptest! {
-    #[test]
-    fn any_bytes_are_dumped(bytes in prop::collection::vec(any::<u8>(), 0..300), suffix in 0_usize..6, flags in 0_u8..16) {
+        #[test]
+        fn dump_accepts_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), suffix in 0_usize..6, flags in 0_u8..16) {
         let name = ["log", "index", "timeindex", "txnindex", "snapshot", "checkpoint"][suffix];
         let name = format!("00000000000000000005.{name}");
         let disk = MemoryDisk::new();
@@ -497,9 +497,9 @@ proptest! {
         verify_on(&disk, Path::new(DIR)).unwrap();
     }
 
-    /// Batches with sound fronts and any bytes behind them, so that more is reached.
+    /// A valid frame with any bytes after it, so that more of the decoder is reached.
     #[test]
-    fn any_bytes_behind_a_header_are_dumped(
+    fn dump_accepts_any_bytes_after_a_valid_frame(
         records in prop::collection::vec(any::<u8>(), 0..200),
         attributes: u8,
         magic in 0_u8..3,
@@ -519,7 +519,7 @@ proptest! {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_an_error_and_the_rest_is_summed_up() {
+fn missing_file_is_an_error_and_the_earlier_findings_are_summed_up() {
     let disk = MemoryDisk::new();
     write(&disk, LOG, &batches(3)[1..].concat());
     let files: Vec<PathBuf> = [LOG, "absent.log", INDEX]

@@ -1,13 +1,13 @@
 //! Bytes as the text that Kafka's tools print for them.
 //!
-//! What is UTF-8 is printed as it is, control signs and line ends too; what is not becomes U+FFFD.
-//! How many of those stand for some bytes differs from what Rust does in one case: an encoded
-//! surrogate is one of them, not three.
+//! Valid UTF-8 is printed as it is, including control characters and line ends. Invalid bytes
+//! become U+FFFD. The number of U+FFFD differs from Rust's in one case: an encoded surrogate
+//! becomes one, not three.
 
 use std::fmt;
 use std::str;
 
-/// Shown as Java decodes it.
+/// Bytes that are displayed as Java decodes them.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a>(pub(super) &'a [u8]);
 
@@ -32,7 +32,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Length of the surrogate, whole or cut short, that the bytes start with.
+/// Returns the length of the surrogate, whole or cut short, at the start of the bytes.
 fn surrogate_bytes(bytes: &[u8]) -> Option<usize> {
     match bytes {
         [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..] => Some(3),
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn malformed_bytes_are_counted_as_java_counts_them() {
+    fn malformed_bytes_are_replaced_as_in_java() {
         for (bytes, expected) in [
             (&b""[..], ""),
             (b"plain\n\0", "plain\n\0"),

@@ -1,4 +1,4 @@
-//! Checking all files of a partition at once.
+//! Checks all files of a partition at once.
 
 use std::io;
 use std::path::Path;
@@ -9,18 +9,20 @@ use crate::error::{Error, Result};
 use crate::format::file_name::{self, LOG};
 use crate::storage::{Disk, Storage};
 
-/// Checks the files of a partition and gives all that is wrong with them; changes nothing, and
-/// takes no lock.
+/// Checks the files of a partition and returns everything that is wrong with them. Changes no file
+/// and takes no lock.
 ///
-/// `dir` is the directory of one partition. Every checksum is computed, every record is decoded,
-/// offsets must rise within and between the segments, indexes must lead where they say, snapshots
-/// must be whole. Gaps between offsets are no fault: compaction leaves them. [`Fault::ZeroTail`]
-/// and [`Fault::BatchTooLarge`] are told, and are none either. Where a writer is at work, its last
-/// batch may be seen half.
+/// `dir` is the directory of one partition. The check computes every checksum and decodes every
+/// record. Offsets must rise within and between the segments, index entries must lead to the
+/// batches that they name, and snapshots must be whole. Gaps between offsets are not faults,
+/// because compaction leaves them.
+///
+/// The result includes [`Fault::ZeroTail`] and [`Fault::BatchTooLarge`], which are not damage. If a
+/// writer appends during the check, its last batch may be seen half-written.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] where the directory or a file cannot be read. Damage is no error.
+/// Returns [`Error::Io`] if the directory or a file cannot be read. Damage is not an error.
 ///
 /// ```no_run
 /// for finding in annals::inspect::verify("data/orders-0")? {
@@ -32,7 +34,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Vec<Finding>> {
     verify_on(&Disk, dir.as_ref())
 }
 
-/// As [`verify`], on any disk.
+/// Does the same as [`verify`], on any disk.
 pub(super) fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<Vec<Finding>> {
     let entries = storage
         .list(dir)

@@ -1,7 +1,8 @@
-//! Reading a file by position with little memory, whatever its bytes say.
+//! Reads a file by position with bounded memory, whatever its bytes are.
 //!
-//! A [`Window`] keeps one piece of a file. Nothing is mapped, so that a file may be damaged, cut or
-//! written meanwhile: what is not there any more reads as the end.
+//! A [`Window`] keeps one piece of a file in memory. The file is not mapped, so another process may
+//! damage, cut or write it at the same time: bytes that are no longer there read as the end of the
+//! file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::storage::{Access, Storage, StorageFile};
 
-/// As much is read at once, unless more is asked for.
+/// Number of bytes that are read at once, unless more are requested.
 pub(super) const PIECE_BYTES: usize = 256 << 10;
 
 /// An open file and a piece of it.
@@ -19,7 +20,7 @@ pub(super) struct Window {
     file: Arc<dyn StorageFile>,
     end: u64,
     buffer: Vec<u8>,
-    /// Where the buffer's bytes stand in the file.
+    /// Position of the buffer's first byte in the file.
     position: u64,
 }
 
@@ -37,17 +38,17 @@ impl Window {
         })
     }
 
-    /// The length of the file when it was opened, or what `limit` made of it.
+    /// Returns the length of the file when it was opened, or the limit if that is lower.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Lets the file end at `bytes` if it is longer.
+    /// Treats the file as ending at `bytes` if it is longer.
     pub(super) fn limit(&mut self, bytes: u64) {
         self.end = self.end.min(bytes);
     }
 
-    /// `count` bytes from `position` on; fewer only at the end of the file.
+    /// Returns `count` bytes from `position` on, or fewer at the end of the file.
     pub(super) fn read(&mut self, position: u64, count: usize) -> Result<&[u8]> {
         let left = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
         let count = count.min(left);
@@ -67,7 +68,8 @@ impl Window {
     }
 
     fn fill(&mut self, position: u64, count: usize) -> Result<()> {
-        // Emptied first: after an error it must not pass for the old piece.
+        // The buffer is emptied first, so that after a failed read it cannot be mistaken for the
+        // old piece.
         self.buffer.clear();
         self.buffer.resize(count, 0);
         self.buffer.shrink_to(PIECE_BYTES);
@@ -78,7 +80,7 @@ impl Window {
             .map_err(|source| Error::io("read", &self.path, source))
     }
 
-    /// Whether there is nothing but zeros from `position` on.
+    /// Returns whether all bytes from `position` on are zero.
     pub(super) fn is_zero_from(&mut self, mut position: u64) -> Result<bool> {
         loop {
             let piece = self.read(position, PIECE_BYTES)?;
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn any_part_is_read_and_nothing_behind_the_end() {
+    fn read_returns_any_range_up_to_the_end() {
         let bytes: Vec<u8> = (0..=250).cycle().take(3 * PIECE_BYTES + 5).collect();
         let mut window = window(&bytes);
         let places = [
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_meanwhile_ends_early() {
+    fn file_that_was_cut_after_opening_ends_early() {
         let (disk, path) = (MemoryDisk::new(), Arc::from(Path::new("/f")));
         let file = disk.open(&path, Access::CreateNew).unwrap();
         file.write_all_at(&[1; 100], 0).unwrap();
@@ -152,12 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn zeros_are_told_from_others() {
+    fn is_zero_from_detects_any_other_byte() {
         let mut bytes = vec![0; PIECE_BYTES + 10];
         bytes[3] = 1;
-        assert!(
-            window(&bytes).is_zero_from(4).unwrap() && !window(&bytes).is_zero_from(3).unwrap()
-        );
+        assert!(window(&bytes).is_zero_from(4).unwrap());
+        assert!(!window(&bytes).is_zero_from(3).unwrap());
         bytes[PIECE_BYTES + 9] = 1;
         assert!(!window(&bytes).is_zero_from(4).unwrap());
         assert!(window(b"").is_zero_from(0).unwrap());

@@ -1,5 +1,5 @@
-//! Compaction on a disk that fails at one call, whichever it is: nothing is lost for it, and what a
-//! stop there leaves is finished, or taken back, by the next opening.
+//! Compaction on a disk that fails at one call, for every call: no record is lost, and the next
+//! opening finishes or undoes whatever the failure interrupted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn compact(core: &PartitionCore) -> Result<Maintenance> {
     compact_into(core, MAX_LOG_BYTES)
 }
 
-/// Compacts into segments of at most so many bytes.
+/// Compacts into segments of at most `max_log_bytes` bytes.
 fn compact_into(core: &PartitionCore, max_log_bytes: u32) -> Result<Maintenance> {
     core.compact(
         NOW,
@@ -80,7 +80,7 @@ fn leftovers(disk: &impl Storage) -> Vec<String> {
         .collect()
 }
 
-/// Records in small segments.
+/// Appends records that fill several small segments.
 fn fill(core: &Arc<PartitionCore>) {
     let partition = handle(core);
     for number in 0..30_u32 {
@@ -95,10 +95,11 @@ fn fill(core: &Arc<PartitionCore>) {
     core.flush().unwrap();
 }
 
-/// One run in which call `fails_at` fails. Gives whether it came to that.
+/// Compacts with call `fails_at` failing, and checks the records before and after a restart.
+/// Returns whether that call was reached.
 fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64, max_log_bytes: u32) -> bool {
     let disk = FaultyDisk::failing_at(fails_at);
-    let what =
+    let case =
         format!("{fault:?} at call {fails_at}, delay {delete_delay_ms}, into {max_log_bytes}");
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, delete_delay_ms)).unwrap();
     fill(&core);
@@ -108,74 +109,74 @@ fn run(fault: Fault, fails_at: usize, delete_delay_ms: i64, max_log_bytes: u32) 
     let first = reader.next_record().unwrap().unwrap().offset();
     disk.set_fault(Some(fault));
     let compacted = compact_into(&core, max_log_bytes);
-    assert_eq!(view(&core), before, "{what}");
+    assert_eq!(view(&core), before, "{case}");
     if !disk.has_failed() {
-        assert!(compacted.unwrap().records_removed > 0 && leftovers(&disk).is_empty());
+        let compacted = compacted.unwrap();
+        assert!(compacted.records_removed > 0);
+        assert!(leftovers(&disk).is_empty());
         return false;
     }
     disk.set_fault(None);
-    assert_eq!((first, view(&core)), (0, before.clone()), "{what}");
+    assert_eq!((first, view(&core)), (0, before.clone()), "{case}");
     while let Some(record) = reader.next_record().unwrap() {
-        assert!(record.offset() > 0, "{what}");
+        assert!(record.offset() > 0, "{case}");
     }
-    // What is not half done can be done now.
+    // Any change that is not half done can be repeated now.
     let again = compact_into(&core, max_log_bytes);
     let is_poisoned = matches!(again, Err(Error::Poisoned { .. }));
-    assert!(is_poisoned || again.is_ok(), "{what}: {again:?}");
+    assert!(is_poisoned || again.is_ok(), "{case}: {again:?}");
     assert_eq!(
         handle(&core).append(Record::new("x").key("more")).is_err(),
         is_poisoned,
-        "{what}"
+        "{case}"
     );
     let expected = view(&core);
     let recovery_point = core.recovery_point();
     if is_poisoned {
-        check_reopen(&core, &disk, &expected, &what);
+        check_reopen(&core, &disk, &expected, &case);
     }
     let expected = view(&core);
     drop((core, reader));
     let (core, recovery) =
         PartitionCore::open(&context(&disk), &spec(recovery_point, 900, delete_delay_ms))
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert!(recovery.damage.is_none(), "{what}: {recovery:?}");
-    assert_eq!(view(&core), expected, "{what}, opened again");
+            .unwrap_or_else(|error| panic!("{case}: {error}"));
+    assert!(recovery.damage.is_none(), "{case}: {recovery:?}");
+    assert_eq!(view(&core), expected, "{case}, after opening");
     assert!(
         leftovers(&disk).is_empty(),
-        "{what}: {:?}",
+        "{case}: {:?}",
         leftovers(&disk)
     );
     compact(&core).unwrap();
-    assert_eq!(view(&core), expected, "{what}, compacted again");
+    assert_eq!(view(&core), expected, "{case}, after another pass");
     true
 }
 
-/// Reading goes on, and writing and compacting begin again.
-fn check_reopen(core: &Arc<PartitionCore>, disk: &FaultyDisk, expected: &View, what: &str) {
+/// Checks that reading continues, and that writing and compacting work again after `reopen`.
+fn check_reopen(core: &Arc<PartitionCore>, disk: &FaultyDisk, expected: &View, case: &str) {
     let mut reader = handle(core).read(..).unwrap();
     let _on_a_segment = reader.next_record().unwrap();
     let report = core
         .reopen()
-        .unwrap_or_else(|error| panic!("{what}: {error}"))
+        .unwrap_or_else(|error| panic!("{case}: {error}"))
         .take_writes();
     let is_half_done = leftovers(disk).iter().any(|name| name.contains(".swap"));
-    assert!(
-        report.damage.is_none() && !is_half_done,
-        "{what}: {report:?}"
-    );
-    assert_eq!(view(core), *expected, "{what}, re-opened");
+    assert!(report.damage.is_none(), "{case}: {report:?}");
+    assert!(!is_half_done, "{case}: {report:?}");
+    assert_eq!(view(core), *expected, "{case}, after reopen");
     while reader
         .next_record()
-        .unwrap_or_else(|error| panic!("{what}: {error}"))
+        .unwrap_or_else(|error| panic!("{case}: {error}"))
         .is_some()
     {}
     handle(core)
         .append(Record::new("x").key("after that"))
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
-    compact(core).unwrap_or_else(|error| panic!("{what}: {error}"));
+        .unwrap_or_else(|error| panic!("{case}: {error}"));
+    compact(core).unwrap_or_else(|error| panic!("{case}: {error}"));
 }
 
 #[test]
-fn a_call_that_fails_costs_no_record() {
+fn failed_call_during_compaction_loses_no_record() {
     for fault in [
         Fault::Full,
         Fault::FullForGood,
@@ -194,18 +195,18 @@ fn a_call_that_fails_costs_no_record() {
 }
 
 #[test]
-fn a_pass_that_is_told_to_stop_stops() {
+fn pass_ends_when_the_callback_returns_false() {
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
     fill(&core);
     let before = view(&core);
     for batches in 0..200 {
         let mut left = batches;
-        let mut goes_on = || {
+        let mut may_continue = || {
             left -= 1;
             left >= 0
         };
-        core.compact(NOW, &mut Allowance::new(1 << 20, &mut goes_on))
+        core.compact(NOW, &mut Allowance::new(1 << 20, &mut may_continue))
             .unwrap();
         assert_eq!(view(&core), before);
         assert!(leftovers(&disk).is_empty());
@@ -214,7 +215,7 @@ fn a_pass_that_is_told_to_stop_stops() {
 }
 
 #[test]
-fn damage_is_told_and_stays_where_it_is() {
+fn compaction_reports_damage_and_leaves_it_in_place() {
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
     fill(&core);
@@ -224,18 +225,19 @@ fn damage_is_told_and_stays_where_it_is() {
         .unwrap();
     file.write_all_at(b"?", 70).unwrap();
     let Err(Error::Corrupt(damage)) = compact(&core) else {
-        panic!("damage was overlooked")
+        panic!("compaction did not report the damage")
     };
     assert_eq!(
         (damage.path, damage.offsets.start),
         (damaged.path, damaged.base_offset)
     );
-    assert!(leftovers(&disk).is_empty() && core.cleaned_end().is_none());
+    assert!(leftovers(&disk).is_empty());
+    assert!(core.cleaned_end().is_none());
     assert!(handle(&core).append(Record::new("x").key("more")).is_ok());
 }
 
 #[test]
-fn a_batch_in_an_unknown_codec_is_left_alone() {
+fn batch_in_an_unknown_codec_is_left_alone() {
     const CODEC_5: u16 = 5;
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
@@ -256,16 +258,14 @@ fn a_batch_in_an_unknown_codec_is_left_alone() {
     .write(&mut batch);
     file.write_all_at(&batch, 0).unwrap();
     let done = compact(&core).unwrap();
-    assert!(
-        done.batches_left_alone == 1 && done.records_removed > 0,
-        "{done:?}"
-    );
+    assert_eq!(done.batches_left_alone, 1, "{done:?}");
+    assert!(done.records_removed > 0, "{done:?}");
     let kept = crate::storage::read_file(&disk, &segment.path, 1 << 20).unwrap();
-    assert!(kept.starts_with(&batch), "byte by byte");
+    assert!(kept.starts_with(&batch), "the bytes of the batch changed");
 }
 
 #[test]
-fn segments_are_grouped_by_what_they_are_before() {
+fn segments_are_grouped_by_their_sizes_before_the_pass() {
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = PartitionCore::create(&context(&disk), &spec(0, 300, 0)).unwrap();
     fill(&core);

@@ -1,4 +1,4 @@
-//! What is left of a group of segments and does not fit into one.
+//! Groups of segments whose kept batches do not fit into one segment.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use crate::format::index_entry::AbortedTransaction;
 use crate::partition::remove::exchange::CleanedSegment;
 use crate::storage::{MemoryDisk, SimulatedDisk};
 
-/// Two batches.
+/// The size of two batches.
 const LIMIT: u32 = 160;
 
 fn bases(core: &Arc<PartitionCore>) -> Vec<u64> {
@@ -21,7 +21,7 @@ fn bases(core: &Arc<PartitionCore>) -> Vec<u64> {
         .collect()
 }
 
-/// A partition whose sealed segments are one group to compaction.
+/// Creates a partition whose sealed segments are one group to compaction.
 fn one_group(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     let core = PartitionCore::create(&context(disk), &spec(0, 300, 0)).unwrap();
     fill(&core);
@@ -44,7 +44,7 @@ fn output(disk: &(impl Storage + Clone), base_offset: u64, max_log_bytes: u32) -
     Output::create(core.home(), base_offset, 80, max_log_bytes).unwrap()
 }
 
-/// Base offset, next offset and size.
+/// Base offset, next offset and size of each segment.
 fn parts(written: &[CleanedSegment]) -> Vec<(u64, u64, u32)> {
     written
         .iter()
@@ -53,20 +53,18 @@ fn parts(written: &[CleanedSegment]) -> Vec<(u64, u64, u32)> {
 }
 
 #[test]
-fn a_group_that_does_not_fit_into_one_segment_becomes_several() {
+fn group_that_does_not_fit_into_one_segment_becomes_several() {
     let disk = MemoryDisk::new();
     let core = one_group(&disk);
     let (before, end) = (view(&core), core.log_end_offset());
     assert!(compact_into(&core, LIMIT).unwrap().records_removed > 0);
     let segments = handle(&core).segments();
     let (_active, sealed) = segments.split_last().unwrap();
-    assert!(
-        sealed.len() == 2
-            && sealed
-                .iter()
-                .all(|segment| segment.bytes > 0 && segment.bytes <= LIMIT.into()),
-        "{sealed:?}"
-    );
+    assert_eq!(sealed.len(), 2, "{sealed:?}");
+    for segment in sealed {
+        assert!(segment.bytes > 0, "{sealed:?}");
+        assert!(segment.bytes <= LIMIT.into(), "{sealed:?}");
+    }
     assert_eq!(view(&core), before);
     let left: Vec<u64> = handle(&core)
         .read(..)
@@ -90,7 +88,7 @@ fn a_group_that_does_not_fit_into_one_segment_becomes_several() {
 }
 
 #[test]
-fn a_batch_larger_than_the_limit_has_a_segment_to_itself() {
+fn batch_larger_than_the_limit_gets_its_own_segment() {
     let disk = MemoryDisk::new();
     let mut output = output(&disk, 0, 10);
     for offset in [3, 4, 9] {
@@ -115,7 +113,7 @@ fn offsets_in_one_segment_are_less_than_2_to_the_31_apart() {
         let (header, bytes) = batch(offset);
         output.push(&header, &bytes).unwrap();
     }
-    // A wrapper of an older format tells the last of its offsets only.
+    // A wrapper of an older format states only the last of its offsets.
     let (header, bytes) = batch(3 * FAR);
     output
         .push(&BatchHeader { magic: 1, ..header }, &bytes)
@@ -129,7 +127,7 @@ fn offsets_in_one_segment_are_less_than_2_to_the_31_apart() {
 }
 
 #[test]
-fn an_aborted_transaction_is_noted_in_the_segment_of_its_marker() {
+fn aborted_transaction_is_noted_in_the_segment_of_its_marker() {
     let disk = MemoryDisk::new();
     let mut output = output(&disk, 0, 10);
     for offset in [0, 1, 2] {
@@ -154,7 +152,7 @@ fn an_aborted_transaction_is_noted_in_the_segment_of_its_marker() {
 }
 
 #[test]
-fn output_that_is_given_up_leaves_no_file() {
+fn dropped_output_leaves_no_file() {
     let disk = MemoryDisk::new();
     let mut output = output(&disk, 0, 10);
     for offset in [0, 1] {
@@ -167,7 +165,7 @@ fn output_that_is_given_up_leaves_no_file() {
 }
 
 #[test]
-fn no_power_cut_while_output_is_split_costs_a_record() {
+fn power_cut_while_output_is_split_loses_no_record() {
     let clock = crate::clock::ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
     let mut seen = HashSet::new();
     for call in 0.. {
@@ -189,19 +187,19 @@ fn no_power_cut_while_output_is_split_costs_a_record() {
             if !seen.insert(left.fingerprint()) {
                 continue;
             }
-            let what = format!("call {call}, state {}", seen.len());
+            let case = format!("call {call}, state {}", seen.len());
             let (core, report) =
                 PartitionCore::open(&context(&left), &spec(recovery_point, 300, 0))
-                    .unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert!(report.damage.is_none(), "{what}: {report:?}");
-            assert_eq!(view(&core), before, "{what}");
+                    .unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert!(report.damage.is_none(), "{case}: {report:?}");
+            assert_eq!(view(&core), before, "{case}");
             assert!(
                 leftovers(&left).is_empty(),
-                "{what}: {:?}",
+                "{case}: {:?}",
                 leftovers(&left)
             );
-            compact_into(&core, LIMIT).unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert_eq!(view(&core), before, "{what}, compacted again");
+            compact_into(&core, LIMIT).unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(view(&core), before, "{case}, after another pass");
         }
     }
     assert!(seen.len() > 300, "only {} states", seen.len());

@@ -208,7 +208,7 @@ fn indexes_that_fail_their_check_are_named() {
     let index = patient.damage("index", |index| index.extend_from_slice(b"abc"));
     let (out, problems, _) = dump_one(index.clone(), &sanity);
     let failed = format!(
-        "{} failed sanity check: its length is no multiple of 8\n",
+        "{} failed sanity check: its length is not a multiple of 8\n",
         index.display()
     );
     assert_eq!((out.as_str(), problems), ("", failed));
