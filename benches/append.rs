@@ -1,7 +1,7 @@
-//! Appending, beside `pwrite` of as many bytes in as many calls.
+//! Appends batches, compared with `pwrite` of as many bytes in as many calls.
 //!
-//! Every sample starts with an empty partition, so that none pays for what another left to be
-//! written back.
+//! Every sample starts with an empty partition, so that no sample waits for the write-back of
+//! another.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ const SEGMENT_BYTES: u32 = 1 << 30;
 const RECORD_BYTES: [usize; 3] = [16, 100, 1_024];
 const RECORDS: [usize; 4] = [1, 10, 100, 1_000];
 
-/// Appends, unmeasured, before those that count: files are open and buffers have their size by
-/// then.
+/// Number of appends before the measurement. After them, the files are open and the buffers have
+/// their final size.
 const WARM_UP: usize = 3;
 
 fn to_the_system(criterion: &mut Criterion) {

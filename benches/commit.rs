@@ -1,4 +1,5 @@
-//! Commits of positions, one partition each, beside appends of the same bytes to one partition.
+//! Commits positions of one partition each, compared with appends of the same bytes to one
+//! partition.
 //!
 //! `cargo bench --bench commit`
 
@@ -8,31 +9,34 @@ use annals::{Log, Partition, Record, TopicConfig, TopicPartition};
 
 mod workload;
 
-/// As many bytes as the record of a commit has.
+/// Size of the key in the record of a commit; `VALUE_BYTES` is that of the value.
 const KEY_BYTES: usize = 26;
 const VALUE_BYTES: usize = 42;
-/// Commits a second.
+/// Target, in commits a second.
 const AIM: f64 = 500_000.0;
 
 fn main() {
     let commits = workload::sized(1_000, 500_000, 5_000_000) as u64;
-    let dir = tempfile::tempdir().expect("a directory for the bench");
-    let log = Log::open(dir.path()).expect("a fresh log");
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let log = Log::open(dir.path()).expect("a new log opens");
     let topic = log
         .open_topic("work", 8, TopicConfig::new())
-        .expect("a topic");
+        .expect("a topic is created");
     for partition in topic.partitions() {
         partition
             .append_batch((0..1_000).map(|number| number.to_string()))
-            .expect("records to commit");
+            .expect("an append works");
     }
     println!(
         "{commits} commits of one position, Durability::Os, and as many appends of records of their size"
     );
 
-    let appended = append(&topic.partition(0).expect("it has eight"), commits);
+    let appended = append(
+        &topic.partition(0).expect("the topic has eight partitions"),
+        commits,
+    );
     print_rate("append", commits, appended, None);
-    let group = log.consumer_group("outside").expect("a name");
+    let group = log.consumer_group("outside").expect("the name is valid");
     let partitions: Vec<TopicPartition> = topic
         .partitions()
         .iter()
@@ -42,7 +46,7 @@ fn main() {
     for (number, partition) in (0..commits).zip(partitions.iter().cycle()) {
         group
             .commit([(partition.clone(), (number % 1_000).into())])
-            .expect("a commit");
+            .expect("a commit works");
     }
     print_rate(
         "group without members",
@@ -54,15 +58,15 @@ fn main() {
     let mut member = log
         .consumer_group("inside")
         .and_then(|group| group.join("work"))
-        .expect("the only member");
+        .expect("a member joins");
     let started = Instant::now();
     for (number, partition) in (0..commits).zip(partitions.iter().cycle()) {
         member
             .commit_offsets([(partition.clone(), (number % 1_000).into())])
-            .expect("a commit");
+            .expect("a commit works");
     }
     print_rate("member", commits, started.elapsed(), Some(AIM));
-    log.close().expect("closed");
+    log.close().expect("the log closes");
 }
 
 fn append(partition: &Partition, count: u64) -> Duration {
@@ -71,13 +75,13 @@ fn append(partition: &Partition, count: u64) -> Duration {
     for _ in 0..count {
         partition
             .append(Record::new(&value[..]).key(&key[..]))
-            .expect("an append");
+            .expect("an append works");
     }
     started.elapsed()
 }
 
 fn print_rate(name: &str, count: u64, time: Duration, aim: Option<f64>) {
-    #[expect(clippy::cast_precision_loss, reason = "figures are for people")]
+    #[expect(clippy::cast_precision_loss, reason = "the figure is only printed")]
     let rate = count as f64 / time.as_secs_f64();
     let aim = aim
         .map(|aim| format!("  >= {aim}  {}", workload::verdict(rate >= aim)))

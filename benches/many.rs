@@ -1,8 +1,8 @@
-//! A log of many topics and groups: opening it, the memory it holds, and what it costs while
-//! nothing happens.
+//! A log of many topics and groups: the time to open it, its memory, and its processor time when
+//! idle.
 //!
-//! `cargo bench --bench many`. It fills the log in a process of its own, so that what is measured
-//! is the opened log alone.
+//! `cargo bench --bench many`. A separate process fills the log, so that only the opened log is
+//! measured.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ mod workload;
 
 const PARTITIONS: u32 = 4;
 const FILL: &str = "--fill";
-/// At most, of a log of a thousand topics and groups.
+/// Target for opening a log of a thousand topics and groups.
 const OPEN_AIM: Duration = Duration::from_secs(2);
 const RESIDENT_AIM_MIB: u64 = 256;
-/// Of a core. One tick of the kernel's count in ten seconds is as little as can be told from
-/// nothing.
+/// Target in per cent of a core. The kernel counts in ticks of 10 ms, so one tick in ten seconds is
+/// the smallest measurable value.
 const IDLE_AIM_PERCENT: f64 = 0.1;
 
 fn main() {
@@ -26,19 +26,19 @@ fn main() {
     if let Some(dir) = env::args().skip_while(|argument| argument != FILL).nth(1) {
         return fill(&dir, many);
     }
-    let dir = tempfile::tempdir().expect("a directory for the bench");
-    let filled = Command::new(env::current_exe().expect("this program"))
+    let dir = tempfile::tempdir().expect("a directory can be created");
+    let filled = Command::new(env::current_exe().expect("the path of this program is known"))
         .args(env::args().skip(1))
         .arg(FILL)
         .arg(dir.path())
         .status();
     assert!(
-        filled.expect("this program runs").success(),
+        filled.expect("this program starts").success(),
         "the log could not be filled"
     );
     let before = resident_kib();
     let started = Instant::now();
-    let log = Log::open(dir.path()).expect("what was closed opens");
+    let log = Log::open(dir.path()).expect("the closed log opens");
     let opened = started.elapsed();
     assert!(log.recovery().clean);
     assert!(log.topics().len() >= many, "{} topics", log.topics().len());
@@ -70,24 +70,24 @@ fn main() {
         "idle"
     );
     let started = Instant::now();
-    log.close().expect("closed");
+    log.close().expect("the log closes");
     println!("{:<40}{:>10.3} s", "close", started.elapsed().as_secs_f64());
 }
 
 fn fill(dir: &str, many: usize) {
-    let log = Log::open(dir).expect("a fresh log");
+    let log = Log::open(dir).expect("a new log opens");
     for number in 0..many {
         let topic = log
             .open_topic(&format!("topic-{number}"), PARTITIONS, TopicConfig::new())
-            .expect("a topic");
+            .expect("a topic is created");
         for partition in topic.partitions() {
             partition
                 .append_batch((0..10).map(|number| number.to_string()))
-                .expect("records");
+                .expect("an append works");
         }
         let group = log
             .consumer_group(&format!("group-{number}"))
-            .expect("a name");
+            .expect("the name is valid");
         group
             .commit(
                 topic
@@ -95,16 +95,16 @@ fn fill(dir: &str, many: usize) {
                     .iter()
                     .map(|partition| committed(&topic, partition.id().partition)),
             )
-            .expect("committed");
+            .expect("a commit works");
     }
-    log.close().expect("closed");
+    log.close().expect("the log closes");
 }
 
 fn committed(topic: &Topic, partition: u32) -> (TopicPartition, annals::OffsetAndMetadata) {
     ((topic.name(), partition).into(), 5.into())
 }
 
-/// Of this process, by Linux.
+/// Returns the resident memory of this process, as Linux reports it.
 fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -112,7 +112,7 @@ fn resident_kib() -> u64 {
         .unwrap_or(0)
 }
 
-/// Hundredths of a second that this process has used, by Linux.
+/// Returns the processor time of this process in hundredths of a second, as Linux reports it.
 fn cpu_ticks() -> u32 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat

@@ -1,5 +1,5 @@
-//! Opening a log, beside `stat` on its files, and beside reading them from a cold disk where
-//! everything has to be checked.
+//! Opens a clean log, compared with `stat` on its files, and an unclean one, compared with reading
+//! all its files from a cold disk.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 mod raw;
 mod workload;
 
-/// Closed in good order: nothing has to be read but names, sizes and a few small files.
+/// A log that was closed properly. Only names, sizes and a few small files are read.
 fn clean(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open a clean log");
     for segments in [1, 10, 100] {
@@ -17,7 +17,7 @@ fn clean(criterion: &mut Criterion) {
         let dir = scratch.path().join("log");
         workload::write_log(&dir, segments, 1 << 20);
         let files = raw::files(&dir);
-        let name = |what| BenchmarkId::new(what, format!("{segments} segments"));
+        let name = |side| BenchmarkId::new(side, format!("{segments} segments"));
         group.bench_function(name("annals"), |bencher| {
             bencher.iter_custom(|count| (0..count).map(|_| workload::time_open(&dir)).sum());
         });
@@ -26,7 +26,8 @@ fn clean(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Killed before anything was noted as flushed: every batch is read from the device and checked.
+/// A log of a process that was killed before it noted any flush. Every batch is read from the
+/// device and checked.
 fn unclean(criterion: &mut Criterion) {
     let scratch = workload::scratch();
     let dir = scratch.path().join("log");
@@ -42,7 +43,7 @@ fn unclean(criterion: &mut Criterion) {
     let files = raw::files(&dir);
     let bytes = files
         .iter()
-        .map(|file| std::fs::metadata(file).expect("the file is there").len())
+        .map(|file| std::fs::metadata(file).expect("the file exists").len())
         .sum();
     let mut buffer = vec![0; 1 << 20];
 

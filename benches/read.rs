@@ -1,6 +1,6 @@
-//! Reading, beside a bare check of the CRCs in the same mapped files.
+//! Reads sealed segments, compared with a bare check of the CRCs in the same mapped files.
 //!
-//! Everything is in the page cache, and all segments read are sealed.
+//! All files are in the page cache.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -14,7 +14,7 @@ mod workload;
 use raw::RawLog;
 use workload::{Random, Shape, TYPICAL};
 
-/// Every record visited, whole batches, and nothing but the check.
+/// Visits every record, then whole batches, and compares both with the check alone.
 fn sequential(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sequential read");
     for shape in [
@@ -32,7 +32,7 @@ fn sequential(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(end));
         group.bench_function(BenchmarkId::new("records", shape.name()), |bencher| {
             bencher.iter(|| {
-                let mut reader = partition.read(..end).expect("the range is there");
+                let mut reader = partition.read(..end).expect("the range can be read");
                 while let Some(record) = reader.next_record().expect("the records are sound") {
                     black_box(record.value());
                 }
@@ -40,7 +40,7 @@ fn sequential(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("batches", shape.name()), |bencher| {
             bencher.iter(|| {
-                for batch in partition.read(..end).expect("the range is there") {
+                for batch in partition.read(..end).expect("the range can be read") {
                     black_box(batch.expect("the batch is sound"));
                 }
             });
@@ -52,7 +52,8 @@ fn sequential(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One record by its offset, one by its time, and the check of a batch whose place is known.
+/// Reads one record by its offset and one by its time, compared with a check of a batch at a known
+/// position.
 fn point(criterion: &mut Criterion) {
     let shape = Shape::new(100, 100);
     let batches = workload::sized(400, 20_000, 100_000);
@@ -69,12 +70,12 @@ fn point(criterion: &mut Criterion) {
         bencher.iter(|| {
             let mut reader = partition
                 .read(random.below(end)..)
-                .expect("the offset is there");
+                .expect("the offset can be read");
             black_box(
                 reader
                     .next_record()
                     .expect("the record is sound")
-                    .expect("there is a record")
+                    .expect("the offset has a record")
                     .value(),
             );
         });
@@ -98,13 +99,16 @@ fn point(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// In milliseconds.
+/// Returns the timestamp of a record, in milliseconds.
 fn time_of(partition: &Partition, spec: OffsetSpec) -> u64 {
     let found = partition
         .offset_for(spec)
         .expect("the records are sound")
-        .expect("there are records");
-    let millis = found.timestamp.expect("records have times").as_millis();
+        .expect("the partition has records");
+    let millis = found
+        .timestamp
+        .expect("records have timestamps")
+        .as_millis();
     u64::try_from(millis).expect("the time is after 1970")
 }
 

@@ -1,8 +1,8 @@
-//! From an append to the reader that waits for it, beside a bare condition variable; and hand-overs
-//! without a lost one.
+//! Measures the time from an append to the reader that waits for it, compared with a bare condition
+//! variable. Also checks that no hand-over is lost.
 //!
 //! `cargo bench --bench wake -- --full` makes ten million hand-overs. A lost one leaves both sides
-//! waiting, and is told as such.
+//! waiting, which the bench detects and reports.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -16,12 +16,11 @@ use parking_lot::{Condvar, Mutex};
 
 mod workload;
 
-/// How long a reader is left alone before the next append, so that it really waits.
+/// Pause before each append, so that the reader is really waiting.
 const PAUSE: Duration = Duration::from_micros(100);
-/// What half of the readers that wait for annals, and all but one in a hundred, should take at
-/// most, in microseconds.
+/// Targets for the median and the 99th percentile of annals, in microseconds.
 const AIM: (f64, f64) = (10.0, 100.0);
-/// How long a hand-over may take before it counts as lost.
+/// Time after which a hand-over counts as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() {
@@ -62,8 +61,8 @@ fn print_latency(name: &str, nanos: &Histogram<u64>, aim: Option<(f64, f64)>) {
     );
 }
 
-/// When the last write began, in nanoseconds of a clock that both sides read, and how many were
-/// seen.
+/// The start of the last write, in nanoseconds of a clock that both sides read, and the number of
+/// writes that were seen.
 struct Times {
     start: Instant,
     sent: AtomicU64,
@@ -90,17 +89,17 @@ impl Times {
     fn receive(&self, nanos: &mut Histogram<u64>) {
         nanos
             .record(self.now() - self.sent.load(Ordering::SeqCst))
-            .expect("a histogram that grows takes all");
+            .expect("the histogram grows as needed");
         self.seen.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Waits until so many were seen.
+    /// Waits until `count` writes were seen.
     fn wait_for(&self, count: u64) {
         let start = Instant::now();
         while self.seen.load(Ordering::SeqCst) < count {
             assert!(
                 start.elapsed() < PATIENCE,
-                "hand-over {count} was lost: the reader waits for what is there"
+                "hand-over {count} was lost: the reader still waits for a written record"
             );
             spin_loop();
         }
@@ -118,21 +117,25 @@ fn latency_of_follow(samples: usize) -> Histogram<u64> {
     latency(samples, &partition, || receive(&mut reader))
 }
 
-/// The only member of a group, with four partitions, one of which is appended to.
+/// Measures the only member of a group with four partitions, one of which receives appends.
 fn latency_of_poll(samples: usize) -> Histogram<u64> {
     let scratch = workload::scratch();
     let log = Log::open(scratch.path()).expect("a new log opens");
     let topic = log
         .open_topic("bench", 4, TopicConfig::new())
-        .expect("a topic is made");
+        .expect("a topic is created");
     let mut member = log
         .consumer_group("bench")
         .and_then(|group| group.join("bench"))
         .expect("a member joins");
     assert_eq!(member.assignment().len(), 4);
-    latency(samples, &topic.partition(0).expect("it has four"), || {
-        while member.poll(PATIENCE).expect("a poll works").is_empty() {}
-    })
+    latency(
+        samples,
+        &topic.partition(0).expect("the topic has four partitions"),
+        || {
+            while member.poll(PATIENCE).expect("a poll works").is_empty() {}
+        },
+    )
 }
 
 fn latency(samples: usize, partition: &Partition, mut wait: impl FnMut() + Send) -> Histogram<u64> {
@@ -152,7 +155,7 @@ fn latency(samples: usize, partition: &Partition, mut wait: impl FnMut() + Send)
             partition.append("a record").expect("an append works");
             times.wait_for(count);
         }
-        receiving.join().expect("the reader ends well")
+        receiving.join().expect("the reader does not panic")
     })
 }
 
@@ -180,12 +183,12 @@ fn latency_of_condvar(samples: usize) -> Histogram<u64> {
             changed.notify_all();
             times.wait_for(count);
         }
-        receiving.join().expect("the reader ends well")
+        receiving.join().expect("the reader does not panic")
     })
 }
 
-/// One append as soon as the reader has the one before and, most of the time, is about to wait:
-/// where a wake-up could be lost.
+/// Appends as soon as the reader has the previous record. Most of the time, the reader is then
+/// about to wait, which is when a wake-up could be lost.
 fn hand_over(count: usize) -> Duration {
     let scratch = workload::scratch();
     let partition = workload::open_lone(scratch.path(), 16 << 20);
@@ -207,10 +210,10 @@ fn hand_over(count: usize) -> Duration {
         if count.is_multiple_of(1 << 20) {
             partition
                 .delete_records_before(count)
-                .expect("what was read can go");
+                .expect("records that were read can be deleted");
         }
     }
-    receiving.join().expect("the reader ends well");
+    receiving.join().expect("the reader does not panic");
     start.elapsed()
 }
 
@@ -222,5 +225,5 @@ fn follow(partition: &Partition) -> Reader {
 
 fn receive(reader: &mut Reader) {
     let record = reader.next_record().expect("the record is sound");
-    assert!(record.is_some(), "nobody wakes the reader but an append");
+    assert!(record.is_some(), "only an append wakes the reader");
 }

@@ -1,4 +1,4 @@
-//! Appending beside `pwrite` of the same bytes, in the same sizes.
+//! Appends batches, compared with `pwrite` of the same bytes in the same sizes.
 
 use std::time::{Duration, Instant};
 

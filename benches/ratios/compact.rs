@@ -1,5 +1,5 @@
-//! Compacting a log of which one record in ten is the latest of its key, beside copying its files;
-//! and appending meanwhile, beside appending alone.
+//! Compacts a log in which one record in ten is the latest of its key, compared with copying its
+//! files. Also appends during a compaction, compared with appending alone.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -31,7 +31,7 @@ pub(crate) fn measure() {
     );
 }
 
-/// Ten rounds over the same keys.
+/// Fills a partition with ten rounds over the same keys.
 fn fill(dir: &Path, batches: usize) -> Partition {
     let bytes = u32::try_from(batches * 100_000 / 4)
         .unwrap_or(u32::MAX)
@@ -48,7 +48,7 @@ fn fill(dir: &Path, batches: usize) -> Partition {
     partition
 }
 
-/// One batch, whose keys go round.
+/// Appends one batch. Its keys repeat after `keys` records.
 fn append(partition: &Partition, values: &[Vec<u8>], first: usize, keys: usize) {
     let records = values.iter().zip(first..);
     let records = records.map(|(value, number)| {
@@ -57,7 +57,7 @@ fn append(partition: &Partition, values: &[Vec<u8>], first: usize, keys: usize) 
     partition.append_batch(records).expect("an append works");
 }
 
-/// The time of an append, mean over those that a compaction takes, or over as many alone.
+/// Returns the mean time of an append: during a compaction, or over as many appends alone.
 fn time_appends(batches: usize, is_compacted: bool) -> Duration {
     let scratch = workload::scratch();
     let partition = fill(scratch.path(), batches);
@@ -79,8 +79,8 @@ fn time_appends(batches: usize, is_compacted: bool) -> Duration {
     let elapsed = start.elapsed();
     if let Some(thread) = compacting {
         assert!(
-            thread.join().expect("nothing panics").records_removed > 0,
-            "there is something to remove"
+            thread.join().expect("no thread panics").records_removed > 0,
+            "compaction removes records"
         );
     }
     elapsed / u32::try_from(count).expect("the count is small")
@@ -92,11 +92,11 @@ fn time_compact(batches: usize) -> Duration {
     let start = Instant::now();
     let done = partition.compact().expect("compaction works");
     let elapsed = start.elapsed();
-    assert!(done.records_removed > 0, "there is something to remove");
+    assert!(done.records_removed > 0, "compaction removes records");
     elapsed
 }
 
-/// Copies every segment and makes the copy durable, as compaction does with what it writes.
+/// Copies every segment and makes the copy durable, as compaction does with its output.
 fn time_copy(batches: usize, buffer: &mut [u8]) -> Duration {
     let scratch = workload::scratch();
     let partition = fill(scratch.path(), batches);
@@ -104,7 +104,7 @@ fn time_copy(batches: usize, buffer: &mut [u8]) -> Duration {
     for segment in partition.segments() {
         let mut source = File::open(&segment.path).expect("a segment opens");
         let target = scratch.path().join("copy");
-        let mut copy = File::create(&target).expect("a file can be made");
+        let mut copy = File::create(&target).expect("a file can be created");
         loop {
             let count = source.read(buffer).expect("a segment can be read");
             if count == 0 {

@@ -1,5 +1,4 @@
-//! What can be counted: allocations, and calls that read or write. Counted is what this process
-//! does, in all its threads.
+//! Counts allocations and system calls that read or write, in all threads of this process.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::read;
 use crate::workload::{self, Shape, TYPICAL};
 
-/// The system's allocator, with a count of what was asked of it.
+/// The system's allocator, with a count of its allocations.
 struct Counting;
 
 #[global_allocator]
@@ -15,31 +14,31 @@ static ALLOCATOR: Counting = Counting;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 #[expect(unsafe_code, reason = "an allocator is unsafe by its signature")]
-// SAFETY: everything is passed on to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps to the contract, which is the same.
+        // SAFETY: the caller fulfils the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps to the contract, which is the same.
+        // SAFETY: the caller fulfils the same contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps to the contract, which is the same.
+        // SAFETY: the caller fulfils the same contract.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
 
-/// How often something happened, as far as it can be known.
+/// Counts of allocations and calls.
 #[derive(Clone, Copy, Debug)]
 struct Counts {
     allocations: u64,
-    /// `None` where the system does not tell.
+    /// `None` if the system does not report calls.
     reads: Option<u64>,
     writes: Option<u64>,
 }
@@ -51,8 +50,8 @@ pub(crate) fn check() {
     check_read();
 }
 
-/// Once warm, an append allocates nothing and is one call that writes. Growing indexes allocate now
-/// and then.
+/// Checks that after warm-up an append makes no allocation and one call that writes. Growing
+/// indexes may allocate occasionally.
 fn check_append(shape: Shape) {
     let scratch = workload::scratch();
     let partition = workload::open_lone(scratch.path(), 1 << 30);
@@ -66,7 +65,10 @@ fn check_append(shape: Shape) {
         batches,
         counts,
     );
-    assert!(counts.allocations <= batches / 50, "appending allocates");
+    assert!(
+        counts.allocations <= batches / 50,
+        "an append does not allocate"
+    );
     assert!(
         counts.writes.is_none_or(|writes| writes == batches),
         "an append is one call that writes"
@@ -77,8 +79,8 @@ fn check_append(shape: Shape) {
     );
 }
 
-/// Sealed segments that are mapped are read without a call and without an allocation for each
-/// record.
+/// Checks that mapped sealed segments are read without a system call, and without an allocation for
+/// each record.
 fn check_read() {
     let scratch = workload::scratch();
     let partition = workload::filled(scratch.path(), TYPICAL, workload::sized(100, 1_000, 1_000));
@@ -124,7 +126,7 @@ fn count(work: impl FnOnce()) -> Counts {
     work();
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocated;
     let after = calls();
-    // Looking costs reads too: as many as between two looks with nothing in between.
+    // Reading the counters costs reads too: as many as between two readings in a row.
     let looking = calls().zip(after).map(|(second, first)| second.0 - first.0);
     let difference = before
         .zip(after)
@@ -139,7 +141,7 @@ fn count(work: impl FnOnce()) -> Counts {
     }
 }
 
-/// Calls of this process so far that read and that wrote.
+/// Returns how often this process has read and written so far.
 fn calls() -> Option<(u64, u64)> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
     let field = |name: &str| {

@@ -1,22 +1,22 @@
-//! One figure: two ways to do the same thing, timed in turn.
+//! A figure: annals and its raw limit do the same work and are timed alternately.
 
 use std::time::Duration;
 
 use crate::workload;
 
-/// What a ratio should be.
+/// The target for a ratio.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Aim {
-    /// Of the speed of the raw limit.
+    /// At least this share of the raw limit's speed.
     AtLeast(f64),
-    /// Of the time that the raw limit takes.
+    /// Less than this multiple of the raw limit's time.
     Under(f64),
 }
 
-/// Times both sides once unseen, then in turn, changing which goes first, and prints the median of
-/// their ratios.
+/// Runs both sides once without measuring, then alternately, changing which one is first. Prints
+/// the median of their ratios.
 ///
-/// Each side does all the work of one round and gives the time of the part that counts.
+/// Each side does all the work of one round and returns the time of the measured part.
 pub(crate) fn measure(
     name: &str,
     aim: Aim,

@@ -1,9 +1,9 @@
-//! How near annals comes to what the machine can do: each figure beside its raw limit, measured in
-//! turn, as a median of ratios.
+//! Compares annals with the raw limits of the machine. Each figure is the median of several ratios
+//! between annals and the same work done without it.
 //!
-//! `cargo bench --bench ratios` takes about a minute; `-- --full` takes the sizes for which the
-//! aims are written, and `-- read` only that part. A figure in time is printed, not asserted, since
-//! a machine may have other things to do. What can be counted, allocations and calls, is asserted.
+//! `cargo bench --bench ratios` takes about a minute. `-- --full` uses the sizes for which the
+//! targets were set, and `-- read` runs only that part. Times are printed but not asserted, because
+//! the machine may be busy. Counts of allocations and system calls are asserted.
 
 #[path = "../raw/mod.rs"]
 mod raw;
@@ -36,7 +36,7 @@ const PARTS: [(&str, fn()); 11] = [
 
 fn main() {
     if workload::is_quick() {
-        println!("a quick run: the ratios mean nothing");
+        println!("a quick run: the ratios are not meaningful");
     }
     figure::print_heading();
     let wanted = workload::names();

@@ -1,9 +1,9 @@
-//! Resident memory while much is appended and read: it must not grow with the log.
+//! Checks that resident memory does not grow with the log, during appends and reads of a large one.
 
 use crate::read;
 use crate::workload::{self, TYPICAL};
 
-/// How far memory may move.
+/// Largest difference in resident memory, in bytes.
 const BOUND: u64 = 32 << 20;
 
 pub(crate) fn check() {
@@ -22,7 +22,7 @@ pub(crate) fn check() {
         seen.extend(resident());
     }
     let (Some(least), Some(most)) = (seen.iter().min(), seen.iter().max()) else {
-        println!("resident memory: the system does not tell");
+        println!("resident memory: the system does not report it");
         return;
     };
     let moved = most - least;
@@ -31,11 +31,11 @@ pub(crate) fn check() {
         moved >> 10,
         total >> 20
     );
-    assert!(moved <= BOUND, "memory grows with the log");
+    assert!(moved <= BOUND, "memory does not grow with the log");
 }
 
-/// Bytes of this process in memory that are its own: pages of mapped files, which the system takes
-/// back as it likes, aside.
+/// Returns the bytes of anonymous memory of this process. Pages of mapped files are not included,
+/// because the system can reclaim them.
 fn resident() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let kibibytes = text.lines().find_map(|line| {

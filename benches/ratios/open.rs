@@ -1,4 +1,5 @@
-//! Opening: a clean log beside `stat` on its files, an unclean one beside a cold read of them.
+//! Opens a clean log, compared with `stat` on its files, and an unclean one, compared with a cold
+//! read of them.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ fn measure_unclean() {
         raw::read(&files, &mut buffer);
         start.elapsed()
     };
-    let name = format!("open unclean, {megabytes} MiB, beside a cold read");
+    let name = format!("open unclean, {megabytes} MiB, against a cold read");
     measure_pair(&name, Aim::AtLeast(0.8), 7, cold_read, || {
         workload::make_unclean(&dir);
         raw::cool(&raw::files(&dir));

@@ -1,5 +1,5 @@
-//! Sending one record at a time beside `pwrite` of the bytes that come of it, batch by batch; and
-//! sending while a member of a group polls, beside the slower of the two alone.
+//! Sends one record at a time, compared with `pwrite` of the resulting batches. Also sends while a
+//! group member polls, compared with the slower of the two alone.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use crate::figure::{Aim, measure as measure_pair};
 use crate::workload::{self, Shape};
 
 const RECORD_BYTES: usize = 100;
-/// Millions of records a second that one thread should send.
+/// Target for one sending thread, in millions of records a second.
 const SENT_AIM: f64 = 11.6;
 
 pub(crate) fn measure() {
     let records = workload::sized(5_000, 2_000_000, 10_000_000);
-    // As many as find room in a batch of the default size, but for the first and the last.
+    // The number of records in a full batch of the default size, as the producer fills it.
     let batch_records = records_per_batch();
     let batch = workload::batch_of(Shape::new(RECORD_BYTES, batch_records));
     let value = Shape::new(RECORD_BYTES, 1).values().remove(0);
@@ -41,9 +41,9 @@ fn records_per_batch() -> usize {
     let log = Log::in_memory();
     let topic = log
         .open_topic("bench", 1, TopicConfig::new())
-        .expect("a topic is made");
-    let producer = log.producer().expect("there may be a producer");
-    let partition = topic.partition(0).expect("there is a partition 0");
+        .expect("a topic is created");
+    let producer = log.producer().expect("a producer starts");
+    let partition = topic.partition(0).expect("partition 0 exists");
     while partition.segments()[0].next_offset == 0 {
         producer
             .send(&topic, [0; RECORD_BYTES])
@@ -51,21 +51,21 @@ fn records_per_batch() -> usize {
     }
     let first = partition
         .read(..)
-        .expect("the range is there")
+        .expect("the range can be read")
         .next()
-        .expect("there is a batch")
-        .expect("it is sound");
+        .expect("the partition has a batch")
+        .expect("the batch is sound");
     usize::try_from(first.offsets().end).expect("a count fits")
 }
 
-/// Everything is in the partition when the time ends.
+/// Returns the time until all records are in the partition.
 fn time_send(value: &[u8], records: usize) -> Duration {
     let scratch = workload::scratch();
     let log = Log::open(scratch.path()).expect("a new log opens");
     let topic = log
         .open_topic("bench", 1, TopicConfig::new())
-        .expect("a topic is made");
-    let producer = log.producer().expect("there may be a producer");
+        .expect("a topic is created");
+    let producer = log.producer().expect("a producer starts");
     producer.send(&topic, value).expect("a send works");
     producer.flush().expect("a flush works");
     let start = Instant::now();
@@ -77,25 +77,25 @@ fn time_send(value: &[u8], records: usize) -> Duration {
     assert_eq!(
         topic
             .partition(0)
-            .expect("there is a partition 0")
+            .expect("partition 0 exists")
             .log_end_offset(),
         records as u64 + 1
     );
     time
 }
 
-/// A log with the topic, and what is to be dropped last.
+/// Returns a new log with a topic, and the directory, which must be dropped last.
 fn fresh() -> (tempfile::TempDir, Log, Topic) {
     let scratch = workload::scratch();
     let log = Log::open(scratch.path()).expect("a new log opens");
     let topic = log
         .open_topic("bench", 1, TopicConfig::new())
-        .expect("a topic is made");
+        .expect("a topic is created");
     (scratch, log, topic)
 }
 
-/// Both sides check: the one that every record was taken, the other that each comes, once and in
-/// order.
+/// Measures sending and polling at the same time. The sender checks that every record was accepted.
+/// The member checks that each record arrives once and in order.
 pub(crate) fn measure_together() {
     let records = workload::sized(5_000, 2_000_000, 10_000_000) as u64;
     let alone = || {
@@ -127,23 +127,23 @@ fn time(work: impl FnOnce()) -> Duration {
 
 fn join(log: &Log) -> Consumer {
     log.consumer_group("bench")
-        .expect("a name for a group")
+        .expect("the name is valid")
         .join("bench")
         .expect("a member joins")
 }
 
 fn send_numbers(log: &Log, topic: &Topic, records: u64) {
-    let producer = log.producer().expect("there may be a producer");
+    let producer = log.producer().expect("a producer starts");
     let mut value = [b'v'; RECORD_BYTES];
     for number in 0..records {
         value[..8].copy_from_slice(&number.to_be_bytes());
         producer.send(topic, &value[..]).expect("a send works");
     }
-    producer.close().expect("everything is written");
+    producer.close().expect("all records are written");
     assert_eq!(
         topic
             .partition(0)
-            .expect("there is a partition 0")
+            .expect("partition 0 exists")
             .log_end_offset(),
         records
     );

@@ -1,5 +1,5 @@
-//! Appends that wait for the device, beside `pwrite` and `fdatasync` of the same bytes: by one
-//! thread, and by sixteen whose bytes one leader writes and syncs together.
+//! Appends that wait for the device, compared with `pwrite` and `fdatasync` of the same bytes. One
+//! thread works alone, or sixteen threads share syncs through a leader.
 
 use std::sync::{Condvar, Mutex};
 use std::thread;
@@ -13,7 +13,7 @@ use crate::workload::{self, Shape};
 
 const SHAPE: Shape = Shape::new(100, 1);
 const THREADS: usize = 16;
-/// Appended before the clock runs: so much that the file is ahead of its batches.
+/// Number of appends before the measurement: enough that the file is extended ahead of its batches.
 const WARM_UP: usize = 600;
 
 pub(crate) fn measure() {
@@ -90,7 +90,8 @@ fn raw_file(dir: &std::path::Path, zeros: Option<usize>) -> RawFile {
     file
 }
 
-/// Threads that hand their bytes to a leader: what a group commit can come to at most.
+/// A minimal group commit, which is the upper limit for annals: threads hand their bytes to a
+/// leader.
 #[derive(Debug)]
 struct Group {
     state: Mutex<GroupState>,
@@ -99,30 +100,30 @@ struct Group {
 
 #[derive(Debug)]
 struct GroupState {
-    /// What was handed over and is not written.
+    /// Bytes that were handed over and are not yet written.
     pending: Vec<u8>,
     handed: u64,
     synced: u64,
-    /// With whoever leads.
+    /// The file, or `None` while a leader uses it.
     file: Option<RawFile>,
 }
 
 impl Group {
     fn append(&self, batch: &[u8]) {
-        let mut state = self.state.lock().expect("nobody panics");
+        let mut state = self.state.lock().expect("no thread panics");
         state.pending.extend_from_slice(batch);
         state.handed += 1;
         let number = state.handed;
         while state.synced < number {
             let Some(mut file) = state.file.take() else {
-                state = self.done.wait(state).expect("nobody panics");
+                state = self.done.wait(state).expect("no thread panics");
                 continue;
             };
             let (bytes, covered) = (std::mem::take(&mut state.pending), state.handed);
             drop(state);
             file.append(&bytes);
             file.sync();
-            state = self.state.lock().expect("nobody panics");
+            state = self.state.lock().expect("no thread panics");
             state.file = Some(file);
             state.synced = covered;
             self.done.notify_all();

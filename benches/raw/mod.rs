@@ -1,7 +1,7 @@
-//! What the machine can do without annals: the same bytes written by `pwrite`, and the same files
-//! mapped and checked.
+//! The raw limits of the machine, without annals: `pwrite` of the same bytes, and CRC checks in the
+//! same files when they are mapped.
 
-#![allow(dead_code, reason = "each bench uses a part of it")]
+#![allow(dead_code, reason = "each bench uses only a part of this module")]
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use annals::Partition;
 use memmap2::Mmap;
 
-/// Where the length of a batch stands, and what comes before the bytes that it counts.
+/// Position of a batch's length, which counts the bytes that follow it.
 const LENGTH: Range<usize> = 8..12;
-/// Where its CRC stands, and what it is of follows after it.
+/// Position of a batch's CRC, which covers the bytes that follow it.
 const CRC: Range<usize> = 17..21;
 
 /// A file that is written at its end, one system call for each write.
@@ -28,12 +28,12 @@ pub(crate) struct RawFile {
 impl RawFile {
     pub(crate) fn create(path: &Path) -> Self {
         Self {
-            file: File::create_new(path).expect("a new file can be made"),
+            file: File::create_new(path).expect("a new file can be created"),
             end: 0,
         }
     }
 
-    /// A file that may be there already, to be written from its start.
+    /// Opens a file, which may exist, to write it from its start.
     pub(crate) fn open_or_create(path: &Path) -> Self {
         let options = File::options()
             .read(true)
@@ -59,7 +59,7 @@ impl RawFile {
     }
 }
 
-/// The sealed segments of a partition, mapped, and where each batch lies in them.
+/// The sealed segments of a partition, mapped, and the position of each batch.
 #[derive(Debug)]
 pub(crate) struct RawLog {
     segments: Vec<Mmap>,
@@ -94,7 +94,7 @@ impl RawLog {
         self.batches.len()
     }
 
-    /// Checks every batch, one after the other, in the order of the files.
+    /// Checks every batch in the order of the files.
     pub(crate) fn scan(&self) {
         for bytes in &self.segments {
             let mut position = 0;
@@ -104,22 +104,18 @@ impl RawLog {
         }
     }
 
-    /// Checks one batch by its number.
+    /// Checks one batch, selected by its number.
     pub(crate) fn check(&self, batch: usize) {
         let Place { segment, position } = self.batches[batch];
         black_box(check(&self.segments[segment][position..]));
     }
 }
 
-/// The batch that `bytes` start with; gives its size.
+/// Checks the batch at the start of `bytes` and returns its size.
 fn check(bytes: &[u8]) -> usize {
     let size = size_of_batch(bytes);
     let found = crc_fast::crc32_iscsi(&bytes[CRC.end..size]);
-    assert_eq!(
-        found,
-        be_u32(&bytes[CRC]),
-        "what annals wrote has the right CRC"
-    );
+    assert_eq!(found, be_u32(&bytes[CRC]), "a batch has the right CRC");
     size
 }
 
@@ -128,18 +124,18 @@ fn size_of_batch(bytes: &[u8]) -> usize {
 }
 
 fn be_u32(bytes: &[u8]) -> u32 {
-    u32::from_be_bytes(bytes.try_into().expect("there are four bytes"))
+    u32::from_be_bytes(bytes.try_into().expect("the slice has four bytes"))
 }
 
-#[expect(unsafe_code, reason = "nothing maps a file safely")]
+#[expect(unsafe_code, reason = "mapping a file is always unsafe")]
 fn map(path: &Path) -> Mmap {
     let file = File::open(path).expect("the segment opens");
-    // SAFETY: sealed segments are neither shrunk nor rewritten, and the directory is the bench's
-    // own.
+    // SAFETY: sealed segments are neither shrunk nor rewritten, and only this bench uses the
+    // directory.
     unsafe { Mmap::map(&file) }.expect("the segment can be mapped")
 }
 
-/// All files below a directory.
+/// Returns all files below a directory.
 pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("the directory can be listed") {
@@ -153,14 +149,14 @@ pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Asks the system about each file.
+/// Calls `stat` on each file.
 pub(crate) fn stat(files: &[PathBuf]) {
     for file in files {
-        black_box(fs::metadata(file).expect("the file is there"));
+        black_box(fs::metadata(file).expect("the file exists"));
     }
 }
 
-/// Reads the files from end to end.
+/// Reads each file from start to end.
 pub(crate) fn read(files: &[PathBuf], buffer: &mut [u8]) {
     for path in files {
         let mut file = File::open(path).expect("the file opens");
@@ -170,7 +166,7 @@ pub(crate) fn read(files: &[PathBuf], buffer: &mut [u8]) {
     }
 }
 
-/// Lets the system forget what it holds of the files in memory, where it can be asked to.
+/// Removes the files from the page cache, if the system supports it.
 pub(crate) fn cool(files: &[PathBuf]) {
     for path in files {
         let file = File::open(path).expect("the file opens");
@@ -180,13 +176,13 @@ pub(crate) fn cool(files: &[PathBuf]) {
 }
 
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "nothing gives this advice safely")]
+#[expect(unsafe_code, reason = "this call has no safe form")]
 fn forget_pages(file: &File) {
     use std::os::fd::AsRawFd;
-    // SAFETY: the descriptor is open for as long as `file` is borrowed, and the advice touches no
-    // memory of ours.
+    // SAFETY: the descriptor stays open while `file` is borrowed, and the call does not access
+    // memory of this process.
     let refused = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    assert_eq!(refused, 0, "the advice is taken");
+    assert_eq!(refused, 0, "the system accepts the advice");
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -1,13 +1,13 @@
-//! What the benches append and read: records of one size, and logs that are full of them.
+//! The data that benches append and read: records of one size, and logs filled with them.
 
-#![allow(dead_code, reason = "each bench uses a part of it")]
+#![allow(dead_code, reason = "each bench uses only a part of this module")]
 
 use std::path::Path;
 
 use annals::{Log, Partition, Result, TopicConfig};
 use tempfile::TempDir;
 
-/// Records of one size, so many to a batch.
+/// The size of the records and their number in a batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) record_bytes: usize,
@@ -26,12 +26,12 @@ impl Shape {
         format!("{} B x {}", self.record_bytes, self.records)
     }
 
-    /// Bytes of values in a batch: what throughput is counted in.
+    /// Returns the bytes of the values in a batch, the unit of throughput.
     pub(crate) fn value_bytes(self) -> u64 {
         (self.record_bytes * self.records) as u64
     }
 
-    /// The values of one batch, all different.
+    /// Returns the values of one batch, which are all different.
     pub(crate) fn values(self) -> Vec<Vec<u8>> {
         let mut random = Random::new(self.record_bytes as u64);
         (0..self.records)
@@ -44,7 +44,7 @@ impl Shape {
     }
 }
 
-/// A batch as annals writes it.
+/// Returns the bytes of a batch as annals writes it.
 pub(crate) fn batch_of(shape: Shape) -> Vec<u8> {
     let scratch = scratch();
     let partition = open_lone(scratch.path(), 1 << 30);
@@ -55,21 +55,21 @@ pub(crate) fn batch_of(shape: Shape) -> Vec<u8> {
     bytes
 }
 
-/// The shape that most figures are about.
+/// The shape of most figures.
 pub(crate) const TYPICAL: Shape = Shape::new(100, 1_000);
 
-/// Whether everything runs once and small, to see that it works: `cargo bench -- --test`, and
-/// `cargo test --benches`.
+/// Returns whether each bench only runs once with small sizes, to check that it works: for
+/// `cargo bench -- --test` and `cargo test --benches`.
 pub(crate) fn is_quick() -> bool {
     has_argument("--test") || !has_argument("--bench")
 }
 
-/// Whether the sizes are those of the figures that take long: `-- --full`.
+/// Returns whether the large sizes were requested with `-- --full`.
 pub(crate) fn is_full() -> bool {
     has_argument("--full")
 }
 
-/// Whether an aim is met, beside a figure; nothing in a run that is too small to tell.
+/// Returns whether a target was met, as a word to print; empty in a quick run.
 pub(crate) fn verdict(is_met: bool) -> &'static str {
     match is_met {
         _ if is_quick() => "",
@@ -82,7 +82,7 @@ fn has_argument(name: &str) -> bool {
     std::env::args().any(|argument| argument == name)
 }
 
-/// The arguments that are no options.
+/// Returns the arguments that are not options.
 pub(crate) fn names() -> Vec<String> {
     std::env::args()
         .skip(1)
@@ -90,7 +90,7 @@ pub(crate) fn names() -> Vec<String> {
         .collect()
 }
 
-/// The number that fits: of a quick run, of a run as it is, of a full one.
+/// Returns the number for a quick, a usual or a full run.
 pub(crate) fn sized(quick: usize, usual: usize, full: usize) -> usize {
     if is_quick() {
         quick
@@ -101,13 +101,14 @@ pub(crate) fn sized(quick: usize, usual: usize, full: usize) -> usize {
     }
 }
 
-/// A directory on the disk that the build is on: the system's own for temporary files may be none.
+/// Creates a directory on the disk of the build. The system's temporary directory may not be on a
+/// disk.
 pub(crate) fn scratch() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
-        .expect("a directory can be made beside the build")
+        .expect("a directory can be created next to the build")
 }
 
-/// A partition alone, which starts no thread that could disturb.
+/// Opens a partition without a log, which starts no thread that could disturb a measurement.
 pub(crate) fn open_lone(dir: &Path, segment_bytes: u32) -> Partition {
     Partition::open(
         dir.join("bench-0"),
@@ -138,7 +139,7 @@ pub(crate) fn fill(partition: &Partition, shape: Shape, batches: usize) {
     }
 }
 
-/// A partition with so many batches, at least eight, most of them in sealed segments.
+/// Creates a partition with `batches` batches, at least eight, most of them in sealed segments.
 pub(crate) fn filled(dir: &Path, shape: Shape, batches: usize) -> Partition {
     let quarter = shape.value_bytes() * batches as u64 / 4;
     let partition = open_lone(
@@ -149,23 +150,23 @@ pub(crate) fn filled(dir: &Path, shape: Shape, batches: usize) -> Partition {
     partition
 }
 
-/// Where the active segment starts: all below it is sealed.
+/// Returns the base offset of the active segment: all records below it are in sealed segments.
 pub(crate) fn sealed_end(partition: &Partition) -> u64 {
     partition
         .segments()
         .last()
-        .expect("there is an active segment")
+        .expect("a partition has an active segment")
         .base_offset
 }
 
-/// A closed log with one topic, `bench`, of one partition with so many segments of about
-/// `segment_bytes`.
+/// Creates a closed log with one topic, `bench`, of one partition with `segments` segments of about
+/// `segment_bytes` bytes.
 pub(crate) fn write_log(dir: &Path, segments: usize, segment_bytes: u32) {
     let log = Log::open(dir).expect("a new log opens");
     let topic = log
         .open_topic("bench", 1, TopicConfig::new().segment_bytes(segment_bytes))
-        .expect("a topic is made");
-    let partition = topic.partition(0).expect("there is a partition 0");
+        .expect("a topic is created");
+    let partition = topic.partition(0).expect("partition 0 exists");
     let values = Shape::new(100, 100).values();
     while partition.segments().len() < segments {
         append(&partition, &values);
@@ -173,14 +174,14 @@ pub(crate) fn write_log(dir: &Path, segments: usize, segment_bytes: u32) {
     log.close().expect("the log closes");
 }
 
-/// Makes a closed log look as if its process had been killed before anything was noted as flushed.
+/// Makes a closed log look as if its process had been killed before it noted any flush.
 pub(crate) fn make_unclean(dir: &Path) {
     for name in [".kafka_cleanshutdown", "recovery-point-offset-checkpoint"] {
         std::fs::remove_file(dir.join(name)).expect("a closed log has the file");
     }
 }
 
-/// Opens a log, which is what is timed, and closes it, which is not.
+/// Opens a log, returns the time of that, and closes the log.
 pub(crate) fn time_open(dir: &Path) -> std::time::Duration {
     let start = std::time::Instant::now();
     let log = Log::open(dir).expect("the log opens");
@@ -189,7 +190,7 @@ pub(crate) fn time_open(dir: &Path) -> std::time::Duration {
     time
 }
 
-/// Numbers without a pattern, the same in every run.
+/// Pseudo-random numbers, the same in every run.
 pub(crate) struct Random(u64);
 
 impl Random {

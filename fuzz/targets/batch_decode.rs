@@ -1,4 +1,4 @@
-//! The content of a `.log`: frames, headers, records.
+//! Decodes the content of a `.log`: frames, headers and records.
 
 #![no_main]
 

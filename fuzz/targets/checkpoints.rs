@@ -1,4 +1,4 @@
-//! Checkpoint files, of offsets and of epochs.
+//! Decodes checkpoint files with offsets or epochs.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What the gzip codec reads and writes.
+//! Decompresses and compresses with the gzip codec.
 
 #![no_main]
 

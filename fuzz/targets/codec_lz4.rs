@@ -1,4 +1,4 @@
-//! What the lz4 codec reads and writes.
+//! Decompresses and compresses with the lz4 codec.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What the snappy codec reads and writes.
+//! Decompresses and compresses with the snappy codec.
 
 #![no_main]
 

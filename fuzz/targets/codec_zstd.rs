@@ -1,4 +1,4 @@
-//! What the zstd codec reads and writes.
+//! Decompresses and compresses with the zstd codec.
 
 #![no_main]
 

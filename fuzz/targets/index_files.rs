@@ -1,4 +1,4 @@
-//! Offset, time and transaction index.
+//! Decodes offset, time and transaction indexes.
 
 #![no_main]
 

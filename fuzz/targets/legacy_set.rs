@@ -1,4 +1,4 @@
-//! Message sets of formats v0 and v1, plain and as wrappers.
+//! Decodes message sets of formats v0 and v1, plain and compressed.
 
 #![no_main]
 

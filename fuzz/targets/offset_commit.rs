@@ -1,4 +1,4 @@
-//! Keys and values of `__consumer_offsets`.
+//! Decodes keys and values of `__consumer_offsets`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Operations on a partition, against a model.
+//! Runs operations on a partition and compares it with a model.
 
 #![no_main]
 

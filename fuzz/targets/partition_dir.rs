@@ -1,4 +1,4 @@
-//! The files of a whole partition, damaged.
+//! Damages the files of a whole partition, opens it and reads it.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Producer snapshots.
+//! Decodes producer snapshots.
 
 #![no_main]
 

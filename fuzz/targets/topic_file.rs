@@ -1,4 +1,4 @@
-//! Topic files, index digests, `partition.metadata`, `meta.properties`.
+//! Decodes topic files, index digests, `partition.metadata` and `meta.properties`.
 
 #![no_main]
 

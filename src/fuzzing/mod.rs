@@ -1,16 +1,15 @@
-//! Doors for the fuzz targets in `fuzz/`. Built only with `--cfg fuzzing`; no part of the public
-//! face.
+//! Entry points for the fuzz targets in `fuzz/`. Built only with `--cfg fuzzing`, and not a part of
+//! the public API.
 //!
-//! Each function takes bytes that nobody vouches for, decodes them, and asserts what must hold
-//! whatever they are: no panic, no more output than allowed, and that what was decoded is written
-//! and read back as the same.
+//! Each function decodes untrusted bytes and asserts what must hold for any input. No input causes
+//! a panic or more output than the limit. Decoded data is written and then read back unchanged.
 
 #![allow(
     clippy::expect_used,
     clippy::missing_panics_doc,
     reason = "a broken expectation is what a fuzzer looks for"
 )]
-#![allow(clippy::panic, reason = "so is an error that has no place here")]
+#![allow(clippy::panic, reason = "an unexpected error is one, too")]
 
 mod disk_image;
 mod operations;
@@ -32,11 +31,11 @@ use crate::format::offset_commit::{GroupKey, OffsetCommitValue};
 use crate::format::producer_snapshot;
 use crate::format::record::Record;
 
-/// What a decompression may yield here; small, so that a bomb shows as an answer above it and not
-/// as a slow run.
+/// Limit for the output of a decompression. It is small, so that a decompression bomb fails an
+/// assertion instead of only being slow.
 const LIMIT_BYTES: usize = 1 << 20;
 
-/// Any bytes as the content of a `.log`, batch by batch as a reader walks it.
+/// Decodes any bytes as the content of a `.log`, batch by batch as a reader does.
 pub fn batches(bytes: &[u8]) {
     let mut rest = bytes;
     while let Ok(frame) = Frame::decode(rest) {
@@ -46,13 +45,13 @@ pub fn batches(bytes: &[u8]) {
         else {
             return;
         };
-        assert!(!batch.is_empty(), "a batch moves the reader on");
+        assert!(!batch.is_empty(), "a batch is not empty");
         records_of(batch);
         rest = rest.get(batch.len()..).unwrap_or_default();
     }
 }
 
-/// Any bytes as a message set of format v0 or v1: the magic byte is made so.
+/// Decodes any bytes as a message set of format v0 or v1, by setting the magic byte.
 pub fn legacy_sets(bytes: &[u8]) {
     let mut bytes = bytes.to_vec();
     if let Some(magic) = bytes.get_mut(16) {
@@ -61,8 +60,8 @@ pub fn legacy_sets(bytes: &[u8]) {
     batches(&bytes);
 }
 
-/// Decodes every record of one batch, whatever its checksum says, and writes those that can be
-/// written again.
+/// Decodes every record of one batch, whatever its checksum is, and encodes the decoded records
+/// again.
 fn records_of(batch: &[u8]) {
     let Ok(header) = BatchHeader::decode(batch) else {
         return;
@@ -70,7 +69,7 @@ fn records_of(batch: &[u8]) {
     header.crc_is_valid(batch);
     assert!(
         header.base_offset <= header.last_offset,
-        "a batch ends where it starts or later"
+        "a batch does not end before it starts"
     );
     let Ok(decompressed) = batch::decompressed(&header, batch, LIMIT_BYTES) else {
         return;
@@ -78,7 +77,7 @@ fn records_of(batch: &[u8]) {
     let decompressed = decompressed.as_deref();
     assert!(
         decompressed.is_none_or(|bytes| bytes.len() <= LIMIT_BYTES),
-        "no more comes out than allowed"
+        "the output is within the limit"
     );
     let Ok(mut cursor) = RecordCursor::new(&header, batch, decompressed) else {
         return;
@@ -90,14 +89,14 @@ fn records_of(batch: &[u8]) {
             malformed_count += 1;
             assert!(
                 malformed_count <= batch.len() + LIMIT_BYTES,
-                "the walk ends, and each step of it takes bytes"
+                "the walk ends, because each step consumes bytes"
             );
             continue;
         };
         let is_inside = (header.base_offset..=header.last_offset).contains(&record.offset);
         assert!(
             is_inside || header.magic < 2,
-            "records lie inside their batch"
+            "records are inside their batch"
         );
         records.push(Record {
             timestamp: None,
@@ -119,17 +118,17 @@ fn round_trip(records: &[Record<'_>]) {
     let Ok(bytes) = builder.finish(&TopicSettings::default()) else {
         return;
     };
-    let header = BatchHeader::decode(&bytes).expect("a batch of ours decodes");
+    let header = BatchHeader::decode(&bytes).expect("an encoded batch decodes");
     assert!(
         header.crc_is_valid(&bytes),
-        "a batch of ours has its checksum"
+        "an encoded batch has its checksum"
     );
-    let mut cursor = RecordCursor::new(&header, &bytes, None).expect("a batch of ours decodes");
+    let mut cursor = RecordCursor::new(&header, &bytes, None).expect("an encoded batch decodes");
     for record in records {
         let read = cursor
             .next(&header, &bytes, None)
-            .expect("a record for each")
-            .expect("a record of ours decodes");
+            .expect("every record is in the batch")
+            .expect("an encoded record decodes");
         assert_eq!(
             (read.key, read.value),
             (record.key.as_deref(), record.value.as_deref())
@@ -142,31 +141,31 @@ fn round_trip(records: &[Record<'_>]) {
     }
     assert!(
         cursor.next(&header, &bytes, None).is_none(),
-        "no record more"
+        "the batch has no further record"
     );
 }
 
-/// Any bytes as what a codec has to read, in each batch format, and as what it has to write.
+/// Decompresses any bytes with a codec in each batch format, and compresses them.
 pub fn codec(codec: Compression, bytes: &[u8]) {
     for magic in 0..=2 {
         if let Ok(plain) = compression::decompress(codec, magic, bytes, LIMIT_BYTES) {
-            assert!(plain.len() <= LIMIT_BYTES, "no more comes out than allowed");
+            assert!(plain.len() <= LIMIT_BYTES, "the output is within the limit");
         }
     }
     let mut compressed = Vec::new();
     compression::compress(codec, &TopicSettings::default(), bytes, &mut compressed)
         .expect("any bytes can be compressed");
     let plain = compression::decompress(codec, 2, &compressed, bytes.len())
-        .expect("what we compressed can be read");
+        .expect("compressed data can be read");
     assert_eq!(plain, bytes);
 }
 
-/// Any bytes as the three kinds of index file.
+/// Decodes any bytes as each of the three kinds of index file.
 pub fn index_files(bytes: &[u8]) {
     let count = OffsetEntry::count(bytes);
     assert!(
         count <= bytes.len() / OFFSET_ENTRY_BYTES,
-        "whole entries only"
+        "only whole entries count"
     );
     for (number, entry) in bytes
         .chunks_exact(OFFSET_ENTRY_BYTES)
@@ -178,7 +177,7 @@ pub fn index_files(bytes: &[u8]) {
     let count = TimeEntry::count(bytes);
     assert!(
         count <= bytes.len() / TIME_ENTRY_BYTES,
-        "whole entries only"
+        "only whole entries count"
     );
     for (number, entry) in bytes.chunks_exact(TIME_ENTRY_BYTES).take(count).enumerate() {
         assert_eq!(TimeEntry::at(bytes, number).encode(), *entry);
@@ -190,12 +189,12 @@ pub fn index_files(bytes: &[u8]) {
             .collect();
         assert!(
             bytes.starts_with(&encoded),
-            "entries are written as they were read"
+            "entries are encoded as they were decoded"
         );
     }
 }
 
-/// Any bytes as a checkpoint file.
+/// Decodes any bytes as a checkpoint file.
 pub fn checkpoints(bytes: &[u8]) {
     if let Ok(offsets) = checkpoint::decode_offsets(bytes) {
         let entries = offsets
@@ -214,8 +213,8 @@ pub fn checkpoints(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as one of the small text files: topic, digests, `partition.metadata`,
-/// `meta.properties`.
+/// Decodes any bytes as each of the small text files: topic file, index digests,
+/// `partition.metadata` and `meta.properties`.
 pub fn text_files(bytes: &[u8]) {
     if let Ok(file) = metadata_file::decode_topic_file(bytes) {
         reads_back(
@@ -248,7 +247,7 @@ pub fn text_files(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as a producer snapshot.
+/// Decodes any bytes as a producer snapshot.
 pub fn snapshot(bytes: &[u8]) {
     if let Ok(entries) = producer_snapshot::decode(bytes) {
         reads_back(
@@ -258,7 +257,7 @@ pub fn snapshot(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as key and as value of a record in `__consumer_offsets`.
+/// Decodes any bytes as the key and as the value of a record in `__consumer_offsets`.
 pub fn offset_commits(bytes: &[u8]) {
     if let Ok(GroupKey::OffsetCommit(key)) = GroupKey::decode(bytes) {
         let encoded = key.encode();
@@ -266,7 +265,7 @@ pub fn offset_commits(bytes: &[u8]) {
     }
     if let Ok(value) = OffsetCommitValue::decode(bytes) {
         let encoded = value.encode();
-        let again = OffsetCommitValue::decode(&encoded).expect("what we wrote can be read");
+        let again = OffsetCommitValue::decode(&encoded).expect("encoded data decodes");
         assert_eq!(
             (again.offset, &again.metadata),
             (value.offset, &value.metadata)
@@ -275,6 +274,6 @@ pub fn offset_commits(bytes: &[u8]) {
 }
 
 fn reads_back<T: PartialEq + std::fmt::Debug>(value: &T, again: Result<T, Malformed>) {
-    let again = again.expect("what we wrote can be read");
-    assert_eq!(&again, value, "what we wrote reads back as the same");
+    let again = again.expect("encoded data decodes");
+    assert_eq!(&again, value, "encoded data decodes to the same value");
 }

@@ -1,5 +1,5 @@
-//! A sequence of operations against a list of records: what was appended is there, in order, until
-//! it is deleted or cut.
+//! Runs a sequence of operations against a list of records: every appended record can be read, in
+//! order, until it is deleted or cut.
 
 use super::disk_image::{self, DIR};
 use crate::clock::{ManualClock, Timestamp};
@@ -10,15 +10,15 @@ use crate::partition::Partition;
 use crate::storage::MemoryDisk;
 
 const START_MS: i64 = 1_700_000_000_000;
-/// A longer sequence finds nothing that more of them do not.
+/// Limit for the length of a sequence. Longer sequences find no further faults.
 const MAX_STEPS: usize = 200;
 
-/// The partition, and what it should hold.
+/// The partition, and the records that it should hold.
 struct Run {
     disk: MemoryDisk,
     codec: Compression,
     partition: Option<Partition>,
-    /// Text and time of each offset from 0 on; those below `start` are deleted.
+    /// Text and time of each offset from 0 on. Those below `start` are deleted.
     records: Vec<(String, i64)>,
     start: u64,
 }
@@ -50,7 +50,9 @@ impl Run {
     }
 
     fn partition(&self) -> &Partition {
-        self.partition.as_ref().expect("it is open between steps")
+        self.partition
+            .as_ref()
+            .expect("the partition is open between steps")
     }
 
     fn end(&self) -> u64 {
@@ -70,7 +72,7 @@ impl Run {
         let offsets = self
             .partition()
             .append_batch(new.iter().map(record))
-            .expect("a sound partition takes records");
+            .expect("a sound partition accepts records");
         self.records.extend(new);
         assert_eq!(offsets, base as u64..self.end());
     }
@@ -89,8 +91,8 @@ impl Run {
         for offset in from..range.end.min(self.end()) {
             let record = reader
                 .next_record()
-                .expect("nothing is damaged")
-                .expect("it was appended");
+                .expect("no record is damaged")
+                .expect("the record was appended");
             let read = (
                 record.offset(),
                 record.text().into_owned(),
@@ -105,12 +107,15 @@ impl Run {
             );
         }
         assert!(
-            reader.next_record().expect("nothing is damaged").is_none(),
-            "no record more"
+            reader
+                .next_record()
+                .expect("no record is damaged")
+                .is_none(),
+            "there is no further record"
         );
     }
 
-    /// An offset between log start and end, both included.
+    /// Returns an offset from the log start to the log end, both included.
     fn inside(&self, number: u8) -> u64 {
         self.start + u64::from(number) % (self.end() - self.start + 1)
     }
@@ -126,7 +131,7 @@ impl Run {
         let found = self
             .partition()
             .offset_for(Timestamp::from_millis(at))
-            .expect("nothing is damaged");
+            .expect("no record is damaged");
         assert_eq!(
             found.map(|found| found.offset),
             (self.start..self.end()).find(is_it),
@@ -162,7 +167,7 @@ impl Run {
                 let to = self.inside(first);
                 self.partition()
                     .truncate_to(to)
-                    .expect("it is inside the log");
+                    .expect("the offset is inside the log");
                 self.records
                     .truncate(usize::try_from(to).expect("a small number"));
             }
@@ -194,7 +199,7 @@ impl Run {
     }
 }
 
-/// Any bytes as a sequence of operations.
+/// Runs any bytes as a sequence of operations.
 pub fn operations(bytes: &[u8]) {
     let mut run = Run::new();
     for step in bytes.as_chunks::<3>().0.iter().take(MAX_STEPS) {

@@ -1,9 +1,9 @@
-//! A whole partition whose files are damaged: never a wrong record, never a gap that nobody tells
-//! of.
+//! Damages the files of a whole partition: reading it returns no wrong record, and reports every
+//! gap.
 //!
-//! The bytes say what is done to the files of a small partition: single bits flipped, runs zeroed,
-//! copied or cut, files emptied, removed or swapped. Arbitrary bytes are not put in: a fuzzer that
-//! sees comparisons learns to make checksums.
+//! The input selects changes to the files of a small partition: flipped bits, ranges that are
+//! zeroed, copied or cut, and files that are extended, replaced or removed. It is not written into
+//! the files, because a fuzzer that sees comparisons learns to forge checksums.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -20,11 +20,11 @@ use crate::storage::{MemoryDisk, Storage};
 
 const RECORDS: u64 = 26;
 const START_MS: i64 = 1_700_000_000_000;
-/// One more edit finds nothing that these do not.
+/// Limit for the number of edits. Further edits find no other faults.
 const MAX_EDITS: usize = 12;
-/// Behind the base offset.
+/// End of the base offset and the length of a batch.
 const LENGTH_ENDS_AT: usize = 12;
-/// Behind the checksum.
+/// End of the checksum: the first byte that it covers.
 const COVERED_FROM: usize = 21;
 
 fn value(offset: u64) -> String {
@@ -50,7 +50,7 @@ fn open(disk: &MemoryDisk, codec: Compression) -> Result<Partition, Error> {
         .open_partition(config)
 }
 
-/// The same partition twice: as a close leaves it, and as a kill does.
+/// Returns the files of the same partition twice: after a close and after a kill.
 fn images() -> &'static [Image; 2] {
     static IMAGES: OnceLock<[Image; 2]> = OnceLock::new();
     IMAGES.get_or_init(|| {
@@ -86,15 +86,15 @@ fn append(partition: &Partition, base: u64) {
     };
     let appended = partition
         .append_batch([record(base), record(base + 1)])
-        .expect("a sound partition takes records");
+        .expect("a sound partition accepts records");
     assert_eq!(appended, base..base + 2);
 }
 
-/// What was harmed, and what that takes away.
+/// The changes that were made.
 #[derive(Debug, Default)]
 struct Harm {
     names: BTreeSet<String>,
-    /// File, action, position and number of each edit, to be told with a finding.
+    /// File, action, position and number of each edit, for the report of a finding.
     edits: Vec<(String, u8, usize, u8)>,
 }
 
@@ -104,7 +104,7 @@ impl Harm {
     }
 }
 
-/// Does to the image what one edit says.
+/// Applies one edit to the image.
 fn harm(image: &mut Image, edit: [u8; 6], done: &mut Harm) {
     let [file, action, high, low, count, other] = edit;
     let other = image
@@ -136,8 +136,8 @@ fn harm(image: &mut Image, edit: [u8; 6], done: &mut Harm) {
     }
 }
 
-/// Damages the files of a partition as `bytes` say, opens it, reads it, writes to it, and opens it
-/// again.
+/// Damages the files of a partition as `bytes` select, opens it, reads it, writes to it, and opens
+/// it again.
 pub fn partition_dir(bytes: &[u8]) {
     let [kind, action, at, edits @ ..] = bytes else {
         return;
@@ -156,11 +156,11 @@ pub fn partition_dir(bytes: &[u8]) {
     };
     let durable_end = if kind % 2 == 0 { RECORDS } else { RECORDS - 2 };
     if !check(&disk, &partition, &done, durable_end) {
-        assert!(has_forged_batch(sound, &image), "a wrong record: {done:?}");
+        assert!(has_forged_batch(sound, &image), "wrong record: {done:?}");
         return;
     }
     let to = u64::from(*at) % (RECORDS + 2);
-    let _may_be_refused = match action % 4 {
+    let _may_fail = match action % 4 {
         0 => partition.truncate_to(to),
         1 => partition.delete_records_before(to).map(|_| ()),
         2 => partition.offset_for(time(to)).map(|_| ()),
@@ -171,16 +171,16 @@ pub fn partition_dir(bytes: &[u8]) {
         .append(value(end).as_str())
         .map(|appended| appended.offset);
     if let Ok(offset) = appended {
-        assert_eq!(offset, end, "the next record comes behind the last");
+        assert_eq!(offset, end, "the next record follows the last one");
         read_last(&partition, end);
     }
     drop(partition);
-    let again = open(&disk, Compression::None).expect("what was opened opens again");
+    let again = open(&disk, Compression::None).expect("a partition that opened once opens again");
     if appended.is_ok() {
         assert_eq!(
             again.log_end_offset(),
             end + 1,
-            "what was acknowledged is there"
+            "an acknowledged record is in the log"
         );
         read_last(&again, end);
     }
@@ -190,24 +190,24 @@ fn read_last(partition: &Partition, offset: u64) {
     let mut reader = partition.read(offset..).expect("the offset is in the log");
     let record = reader
         .next_record()
-        .expect("what was appended is sound")
-        .expect("it is there");
+        .expect("an appended record is sound")
+        .expect("the appended record is in the log");
     assert_eq!(
         (record.offset(), record.text().into_owned()),
         (offset, value(offset))
     );
 }
 
-/// A batch as it was written.
+/// A batch of the sound log.
 struct StoredBatch<'a> {
     file: &'a str,
     at: usize,
     base_offset: &'a [u8],
-    /// What its checksum covers.
+    /// The bytes that its checksum covers.
     covered: &'a [u8],
 }
 
-/// The batches of the sound log in one file.
+/// Returns the batches of the sound log in one file.
 fn batches<'a>(file: &'a str, log: &'a [u8]) -> impl Iterator<Item = StoredBatch<'a>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -225,9 +225,8 @@ fn batches<'a>(file: &'a str, log: &'a [u8]) -> impl Iterator<Item = StoredBatch
     })
 }
 
-/// Whether a batch stands elsewhere than it was written and has another base offset than it was
-/// written with. Of one of the two its neighbours tell; of both at once nothing does that Kafka's
-/// format has.
+/// Returns whether a batch was both moved and given another base offset. Its neighbours reveal
+/// either change alone. Kafka's format cannot reveal both together.
 fn has_forged_batch(sound: &Image, harmed: &Image) -> bool {
     let is_forged = |batch: &StoredBatch, file: &str, at: usize, bytes: &[u8]| {
         let starts_with =
@@ -249,11 +248,12 @@ fn has_forged_batch(sound: &Image, harmed: &Image) -> bool {
         })
 }
 
-/// Reads all that can be read. False at a record that was not written at its offset.
+/// Reads everything that can be read. Returns `false` at a record that was not written at its
+/// offset.
 fn check(disk: &MemoryDisk, partition: &Partition, harm: &Harm, durable_end: u64) -> bool {
-    // Without its note a partition may have gaps, and nothing covers a base offset.
+    // Without its note, a partition may have gaps, and then no neighbour confirms a base offset.
     let is_dense = !harm.touches("lone-partition");
-    let (mut next, mut told) = (partition.log_start_offset(), 0);
+    let (mut next, mut reported) = (partition.log_start_offset(), 0);
     let mut reader = partition
         .read(..)
         .expect("a partition that opens can be read");
@@ -262,7 +262,7 @@ fn check(disk: &MemoryDisk, partition: &Partition, harm: &Harm, durable_end: u64
             Ok(Some(record)) => {
                 assert!(record.offset() >= next, "offsets rise");
                 if is_dense {
-                    assert_eq!(record.offset(), next, "a gap that nobody told of: {harm:?}");
+                    assert_eq!(record.offset(), next, "unreported gap: {harm:?}");
                     if record.text() != value(next) {
                         return false;
                     }
@@ -273,45 +273,45 @@ fn check(disk: &MemoryDisk, partition: &Partition, harm: &Harm, durable_end: u64
             Err(Error::Corrupt(damage)) => {
                 assert!(
                     damage.offsets.end > next,
-                    "reading goes on: {damage} at {next}"
+                    "reading continues: {damage} at {next}"
                 );
                 assert!(
                     !is_dense || damage.offsets.contains(&next),
                     "{damage} at {next}"
                 );
-                told += 1;
+                reported += 1;
                 next = damage.offsets.end;
                 if next > partition.log_end_offset() {
                     break;
                 }
                 reader = partition
                     .read(next..)
-                    .expect("reading can go on where the error says");
+                    .expect("reading can continue after the reported offsets");
             }
             Err(Error::BatchTooLarge(batch)) => {
                 assert!(
                     batch.offsets.end > next,
-                    "reading goes on: {batch} at {next}"
+                    "reading continues: {batch} at {next}"
                 );
                 next = batch.offsets.end;
                 reader = partition
                     .read(next..)
-                    .expect("reading can go on where the error says");
+                    .expect("reading can continue after the reported offsets");
             }
             Err(error) => panic!("{error}"),
         }
     }
     assert!(
         !is_dense || next >= partition.log_end_offset(),
-        "the end is reached"
+        "reading reaches the end"
     );
     let is_known = !harm.touches("recovery-point-offset-checkpoint");
-    if is_known && next < durable_end && told == 0 {
-        let kept = disk.list(DIR.as_ref()).expect("the directory is there");
+    if is_known && next < durable_end && reported == 0 {
+        let kept = disk.list(DIR.as_ref()).expect("the directory exists");
         let has_torn = kept.iter().any(|entry| entry.name.contains(".torn"));
         assert!(
             has_torn || partition.append("x").is_err(),
-            "an end that is gone without a word: {harm:?}"
+            "the end is lost without a report: {harm:?}"
         );
     }
     true

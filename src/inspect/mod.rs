@@ -1,16 +1,16 @@
-//! Looking into files of a log, even damaged ones: what they hold, line by line as Kafka's
-//! `kafka-dump-log` prints it, and what is wrong with them.
+//! Dumps, checks and salvages the files of a log, even damaged ones.
 //!
-//! Every file is read by position with bounded memory, nothing is mapped, written or locked, and no
-//! bytes make it panic: what cannot be decoded is told in a line of its own, and what lies behind
-//! it is shown as far as it can be found. A log may be dumped beside its writer.
+//! The output is that of Kafka's `kafka-dump-log`, line by line.
 //!
-//! - [`dump`] prints files, each by the suffix of its name.
-//! - [`verify`] checks the directory of a partition and gives what it found, without a line
-//!   printed.
-//! - [`salvage`] copies what can be read of a damaged partition into a fresh one.
+//! Files are read by position with bounded memory. They are not mapped, written or locked, and no
+//! content causes a panic. Data that cannot be decoded gets a line of its own, and the data after
+//! it is shown as far as it can be found. A log may be dumped while a writer uses it.
 //!
-//! Repair is left to others: nothing here changes a file that is looked at.
+//! - [`dump`] prints files, each according to the suffix of its name.
+//! - [`verify`] checks the directory of a partition and returns its findings without printing.
+//! - [`salvage`] copies everything that can be read of a damaged partition into a fresh one.
+//!
+//! These functions never change the files that they read, so they repair nothing in place.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -37,17 +37,17 @@ pub use findings::{Fault, Finding};
 pub use salvage::{Salvage, salvage};
 pub use verify::verify;
 
-/// What a compressed batch may become, unless the options say otherwise.
+/// Default for the size of a compressed batch when it is decompressed.
 const MAX_DECOMPRESSED_BYTES: usize = 256 << 20;
 
-/// Suffix of a snapshot of a `KRaft` metadata log: batches, as in a `.log`.
+/// Suffix of a snapshot of a `KRaft` metadata log, which contains batches as a `.log` does.
 const METADATA_SNAPSHOT: &str = "checkpoint";
 
-/// Options of [`dump`], as those of `kafka-dump-log`.
+/// Options of [`dump`], with the names that they have in `kafka-dump-log`.
 #[derive(Clone, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a switch of Kafka's tool, and any of them go together"
+    reason = "each is a switch of Kafka's tool, and they can be combined freely"
 )]
 #[must_use = "a setter returns the options with the setting"]
 pub struct DumpOptions {
@@ -131,8 +131,7 @@ impl DumpOptions {
     }
 
     /// Sets how many bytes the records of a compressed batch may have when they are decompressed.
-    /// Records of a larger batch are not shown, and [`Fault::BatchTooLarge`] is found in their
-    /// place.
+    /// The records of a larger batch are not shown; [`Fault::BatchTooLarge`] is reported instead.
     ///
     /// Default: 256 MiB.
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
@@ -141,37 +140,41 @@ impl DumpOptions {
     }
 }
 
-/// Prints what is in some files, as `kafka-dump-log` of Kafka 4.3 does, line by line.
+/// Prints the contents of files, line by line as `kafka-dump-log` of Kafka 4.3 does.
 ///
-/// Each file is dumped by its suffix: `.log` and `.checkpoint` (a snapshot of a `KRaft` metadata
-/// log), `.index`, `.timeindex`, `.txnindex` and `.snapshot`. Of others it is said on `problems`
-/// that they are ignored. An index is checked against the `.log` beside it; where that is missing,
-/// as against an empty one. Mismatches and gaps are summed up on `problems` once all files are
-/// through. Everything found, the harmless too, is also returned.
+/// The suffix of a file decides how it is dumped: `.log` and `.checkpoint` (a snapshot of a `KRaft`
+/// metadata log), `.index`, `.timeindex`, `.txnindex` or `.snapshot`. A file with another suffix is
+/// ignored, with a line on `problems`. An index is checked against the `.log` next to it, or
+/// against an empty log if that is missing. After the last file, mismatches and gaps are summed up
+/// on `problems`. All findings are also returned, including those that are not damage.
 ///
-/// Where Kafka's tool ends with an exception or looks away, this goes on and says more:
+/// If Kafka's tool would end with an exception or stay silent, this function continues and reports
+/// more:
 ///
-/// - A batch that cannot be read has its own line (`position: ... isvalid: false`) and is stepped
-///   over. So have records that cannot be decoded, behind a `|`.
-/// - Why a log ends early is told before the line that counts the bytes behind its end. Such a line
-///   is there for indexes too.
-/// - Zeros that pad the indexes of a killed broker are no entries, and an index of nothing else is
-///   empty.
+/// - A batch that cannot be read has its own line (`position: ... isvalid: false`) and is skipped.
+///   Records that cannot be decoded have a line too, which begins with `|`.
+/// - If a log ends early, a line with the reason comes before the line that counts the invalid
+///   bytes. Indexes have such a count too.
+/// - Zeros that pad the indexes of a killed broker are not entries. An index that contains only
+///   zeros is empty.
 /// - An entry that leads to no batch is a mismatch with offset -1. An index that fails its check is
 ///   named on `problems`.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] for a file that cannot be opened or read, and when `out` or `problems` cannot be
-/// written. Files behind that one are not dumped; what was found before is summed up all the same.
-/// Damage is no error.
+/// Returns [`Error::Io`] if a file cannot be opened or read, or if `out` or `problems` cannot be
+/// written. The remaining files are then not dumped, but the findings so far are still summed up.
+/// Damage is not an error.
 ///
 /// ```no_run
 /// use std::io;
 ///
 /// use annals::inspect::{self, DumpOptions};
 ///
-/// let files = ["data/orders-0/00000000000000000000.log".into(), "data/orders-0/00000000000000000000.index".into()];
+/// let files = [
+///     "data/orders-0/00000000000000000000.log".into(),
+///     "data/orders-0/00000000000000000000.index".into(),
+/// ];
 /// let options = DumpOptions::new().print_data_log(true);
 /// let findings = inspect::dump(&files, &options, &mut io::stdout(), &mut io::stderr())?;
 /// println!("{} findings", findings.len());
@@ -186,7 +189,7 @@ pub fn dump(
     dump_from(&Disk, files, options, out, problems)
 }
 
-/// As [`dump`], from any disk.
+/// Does the same as [`dump`], on any disk.
 fn dump_from(
     storage: &dyn Storage,
     files: &[PathBuf],
@@ -206,7 +209,8 @@ fn dump_from(
             findings: &mut findings,
         };
         let dumped = dump.file();
-        // What was printed of a file comes before what is said of it, and before an error.
+        // The lines of a file are written before any line about it, and before an error is
+        // returned.
         let flushed = out.flush().map_err(|source| write_error(file, source));
         dumped.and(flushed)
     });
@@ -216,7 +220,7 @@ fn dump_from(
     dumped.and(summed_up).map(|()| findings)
 }
 
-/// One file being dumped.
+/// The dump of one file.
 struct Dump<'a> {
     storage: &'a dyn Storage,
     options: &'a DumpOptions,
@@ -244,13 +248,13 @@ impl Dump<'_> {
         }
     }
 
-    /// What stands in front of the first dot of the name.
+    /// Returns the part of the name before the first dot.
     fn stem(&self) -> String {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         name.split('.').next().unwrap_or_default().to_owned()
     }
 
-    /// The offset in the name; any number of digits will do, as for Kafka's tool.
+    /// Returns the offset in the name, which may have any number of digits, as for Kafka's tool.
     fn base_offset(&self) -> Option<i64> {
         self.stem().parse().ok().filter(|&offset| offset >= 0)
     }
@@ -267,7 +271,7 @@ impl Dump<'_> {
         self.print(format_args!("{line}\n"))
     }
 
-    /// Without an end of the line.
+    /// Prints text without ending the line.
     fn print(&mut self, text: fmt::Arguments<'_>) -> Result<()> {
         self.out
             .write_fmt(text)
@@ -275,7 +279,7 @@ impl Dump<'_> {
     }
 
     fn problem(&mut self, line: fmt::Arguments<'_>) -> Result<()> {
-        // The two may be one terminal.
+        // `out` and `problems` may be the same terminal, so their order matters.
         let written = self
             .out
             .flush()
@@ -290,7 +294,7 @@ impl Dump<'_> {
         });
     }
 
-    /// A part of an entry at the end of an index.
+    /// Reports the part of an entry at the end of an index, if there is one.
     fn partial_entry(&mut self, end: u64, entry_bytes: u64) -> Result<()> {
         let bytes = end % entry_bytes;
         if bytes == 0 {
@@ -311,10 +315,11 @@ impl Dump<'_> {
     }
 }
 
-/// What is printed goes to the caller, so a full disk there is none of ours.
+/// Returns the error of a write to the caller's output. It is never `DiskFull`, since the output is
+/// not on the disk of the log.
 fn write_error(dumped: &Path, source: io::Error) -> Error {
     Error::Io {
-        action: "print what is in",
+        action: "print the contents of",
         path: dumped.to_owned(),
         source: Arc::new(source),
     }

@@ -263,7 +263,7 @@ impl<'a> Copy<'a> {
             .map_err(|error| Error::io("sync", &output.path, error))
     }
 
-    /// Copies the sound batches of one segment. Gives the damage that it ends in, if it does.
+    /// Copies the sound batches of one segment. Returns the damage at its end, if there is any.
     fn segment(&mut self, base: u64, next: Option<u64>) -> Result<Option<Damage>> {
         let path: Arc<Path> = self
             .from

@@ -131,7 +131,7 @@ fn payloads(out: &str) -> Vec<&str> {
 fn unreadable_batch_is_reported_and_skipped() {
     let mut log = batches(3);
     let (position, size) = (log[0].len() as u64, log[1].len());
-    // A negative offset spoils the front of the batch, not its length.
+    // A negative offset makes the header invalid, but not the length.
     log[1][0] = 0x80;
     let (out, faults) = dump_log(&log.concat());
     assert_eq!(payloads(&out), ["value 0", "value 2"]);
@@ -480,8 +480,8 @@ fn segments_must_not_overlap() {
 }
 
 proptest! {
-        #[test]
-        fn dump_accepts_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), suffix in 0_usize..6, flags in 0_u8..16) {
+    #[test]
+    fn dump_accepts_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..300), suffix in 0_usize..6, flags in 0_u8..16) {
         let name = ["log", "index", "timeindex", "txnindex", "snapshot", "checkpoint"][suffix];
         let name = format!("00000000000000000005.{name}");
         let disk = MemoryDisk::new();

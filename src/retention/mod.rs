@@ -1,43 +1,43 @@
-//! Retention: which segments go for their age, for their size, or because the log start passed
-//! them.
+//! Retention: deletes segments that are too old, exceed the size limit, or lie below the log start.
 //!
-//! A pass works as Kafka's does: first what lies below the log start, then what is over
-//! `retention.bytes`, then what is older than `retention.ms`; from the oldest segment on, up to the
-//! first that may stay; whole segments only, nothing at or above the high watermark, and never an
-//! empty last one. Where all of a partition is to go, the active segment is rolled first, so that
-//! the next offset stays what it was. Size and age count only where `cleanup.policy` has `delete`
-//! in it.
+//! A pass works as in Kafka. It deletes segments below the log start, then those over
+//! `retention.bytes`, then those older than `retention.ms`. Each step begins at the oldest segment
+//! and ends at the first one that must stay. Only whole segments are deleted, never a segment that
+//! reaches above the high watermark, and never an empty last one. If all segments of a partition
+//! are to be deleted, the active one is rolled first, so that the next offset does not change. Size
+//! and age count only if `cleanup.policy` contains `delete`.
 //!
 //! # Clocks that jump
 //!
-//! A segment is as old as its largest record timestamp says, but timestamps come from programs and
-//! clocks, and either may be wrong. So:
+//! The age of a segment counts from its largest record timestamp. Timestamps come from programs and
+//! clocks, and either may be wrong. Therefore:
 //!
-//! - **A timestamp after now is not believed.** Such a segment, like one without any timestamp,
-//!   counts as written when its file was last written; if that lies after now too, when the first
-//!   later segment was whose file does not; failing all, now. So one record from the future pins
-//!   nothing for ever, and the answer is never earlier than the true time of writing as long as the
-//!   clock was not behind.
-//! - **A clock that jumps back deletes nothing**: what was written before then lies after now, by
-//!   its timestamps and by its files.
-//! - **A clock that jumps ahead** makes everything look old, and cannot be told from a machine that
-//!   was off for as long. The background pass therefore lets [`SteadyTime`] hold a jump back until
-//!   the pass after it: a clock that is soon set right again destroys nothing. A pass that a
-//!   program asks for takes the time as it is.
+//! - **A timestamp in the future is ignored.** Such a segment, like one without timestamps, counts
+//!   as written at the modification time of its file. If that time is in the future too, the time
+//!   of the first later segment whose file is not from the future counts; without such a segment,
+//!   the present time does. One record from the future therefore does not keep its segment for
+//!   ever. The result is never earlier than the true time of writing, as long as the clock was not
+//!   slow.
+//! - **A clock that jumps back deletes nothing.** All data written before the jump is in the
+//!   future, by its timestamps and by its files.
+//! - **A clock that jumps ahead** makes everything look old. It cannot be distinguished from a
+//!   machine that was off for that long. The background pass therefore uses [`SteadyTime`], which
+//!   accepts a jump only if the next pass still sees it: a clock that is soon corrected deletes
+//!   nothing. A pass that a program requests takes the time as it is.
 //!
-//! Before a segment goes for its age, its largest timestamp is read from the headers of its
-//! batches: no checksum covers the time index that it came from.
+//! Before a segment is deleted for its age, its largest timestamp is read from the headers of its
+//! batches, because no checksum covers the time index.
 //!
 //! # Other threads
 //!
-//! A pass looks at the segments without a lock and deletes under one. It compares two things again:
+//! A pass reads the segments without a lock and deletes under one. It checks two things again:
 //!
-//! - **The count of cuts**, under the lock. After a cut other records may lie below the offset that
-//!   the pass came to, and they are as young as can be. The pass then decides again.
-//! - **The list of segments**, after an error. A segment that the pass asked for may have been
-//!   deleted, cut or compacted. If the list has changed, the error says nothing, and the pass
-//!   decides again; each turn of this loop needs a change by another thread. If the topic was
-//!   deleted, the pass ends with `UnknownTopic`, which [`Sum`] passes over.
+//! - **The count of cuts**, under the lock. After a cut, the offset that the pass chose may lie
+//!   above new records that must stay. The pass then decides again.
+//! - **The list of segments**, after an error. Another thread may have deleted, cut or compacted a
+//!   segment that the pass was reading. If the list has changed, the error is ignored and the pass
+//!   decides again. Each turn of this loop needs a change by another thread. If the topic was
+//!   deleted, the pass ends with `UnknownTopic`, which [`Sum`] ignores.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -50,7 +50,7 @@ use crate::config::CleanupPolicy;
 use crate::error::{Error, Result};
 use crate::partition::{Maintenance, PartitionCore, SegmentInfo};
 
-/// What several steps did, and the first error among them.
+/// The result of several steps, and the first error among them.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
     done: Maintenance,
@@ -61,7 +61,7 @@ impl Sum {
     pub(crate) fn add(&mut self, step: Result<Maintenance>) {
         match step {
             Ok(done) => self.done += done,
-            // Deleted while the pass was under way.
+            // The topic was deleted during the pass.
             Err(Error::UnknownTopic(_)) => {}
             Err(error) => drop(self.error.get_or_insert(error)),
         }
@@ -86,11 +86,11 @@ impl AddAssign for Maintenance {
     }
 }
 
-/// What a segment's files say, when they are asked.
+/// The facts about a segment that are read from its files on demand.
 trait Evidence {
-    /// When the `.log` was last written.
+    /// Returns when the `.log` was last written.
     fn modified(&self, segment: &SegmentInfo) -> Result<Timestamp>;
-    /// The largest timestamp in the batch headers.
+    /// Returns the largest timestamp in the batch headers.
     fn confirmed(&self, segment: &SegmentInfo) -> Result<Option<Timestamp>>;
 }
 
@@ -105,7 +105,8 @@ impl Evidence for PartitionCore {
 }
 
 impl PartitionCore {
-    /// One pass over the partition: deletes what its settings no longer keep at `now`.
+    /// Runs one pass over the partition: deletes the segments that its settings no longer keep at
+    /// `now`.
     pub(crate) fn apply_retention(&self, now: Timestamp) -> Result<Maintenance> {
         let settings = self.settings();
         let mut done =
@@ -132,7 +133,7 @@ impl PartitionCore {
         Ok(done)
     }
 
-    /// Deletes the segments below the offset that `decide` comes to, if it comes to one.
+    /// Deletes the segments below the offset that `decide` returns, if it returns one.
     fn delete_by(
         &self,
         decide: impl Fn(&[SegmentInfo]) -> Result<Option<u64>>,
@@ -148,7 +149,8 @@ impl PartitionCore {
         }
     }
 
-    /// Decides something by the segments; once more where they changed before it could be decided.
+    /// Decides from the segments. If that fails and the segments have changed in the meantime,
+    /// decides again.
     fn decide<T>(&self, decide: impl Fn(&[SegmentInfo]) -> Result<T>) -> Result<T> {
         loop {
             let version = self.segments_version();
@@ -160,7 +162,7 @@ impl PartitionCore {
     }
 }
 
-/// Whether size and age may delete.
+/// Returns whether the policy allows deletion by size and age.
 pub(crate) fn allows_deletion(policy: CleanupPolicy) -> bool {
     matches!(
         policy,
@@ -168,7 +170,8 @@ pub(crate) fn allows_deletion(policy: CleanupPolicy) -> bool {
     )
 }
 
-/// Segments that retention may touch: all below the high watermark, and not an empty last one.
+/// Returns the segments that retention may delete: those up to the high watermark, without an empty
+/// last one.
 fn deletable(segments: &[SegmentInfo], high_watermark: u64) -> &[SegmentInfo] {
     let is_deletable = |segment: &SegmentInfo| {
         segment.next_offset <= high_watermark && !(segment.is_active && segment.bytes == 0)
@@ -180,7 +183,7 @@ fn deletable(segments: &[SegmentInfo], high_watermark: u64) -> &[SegmentInfo] {
     segments.get(..count).unwrap_or_default()
 }
 
-/// Where the log can begin, if segments lie below the log start.
+/// Returns the new start of the log if whole segments lie below the log start.
 fn below_log_start(segments: &[SegmentInfo], log_start: u64) -> Option<u64> {
     let is_below = |segment: &&SegmentInfo| !segment.is_active && segment.next_offset <= log_start;
     segments
@@ -190,12 +193,13 @@ fn below_log_start(segments: &[SegmentInfo], log_start: u64) -> Option<u64> {
         .map(|segment| segment.next_offset)
 }
 
-/// Where the log can begin without being smaller than `limit` bytes; negative is no limit.
+/// Returns the new start of the log so that it keeps at least `limit` bytes. A negative limit means
+/// no limit.
 fn over_size(segments: &[SegmentInfo], high_watermark: u64, limit: i64) -> Option<u64> {
     let limit = u64::try_from(limit).ok()?;
     let total: u64 = segments.iter().map(|segment| segment.bytes).sum();
     let mut excess = total.checked_sub(limit)?;
-    let goes = |segment: &&SegmentInfo| match excess.checked_sub(segment.bytes) {
+    let is_excess = |segment: &&SegmentInfo| match excess.checked_sub(segment.bytes) {
         Some(rest) => {
             excess = rest;
             true
@@ -204,12 +208,13 @@ fn over_size(segments: &[SegmentInfo], high_watermark: u64, limit: i64) -> Optio
     };
     deletable(segments, high_watermark)
         .iter()
-        .take_while(goes)
+        .take_while(is_excess)
         .last()
         .map(|segment| segment.next_offset)
 }
 
-/// Where the log can begin if it keeps `retention_ms` milliseconds; negative is for ever.
+/// Returns the new start of the log so that it keeps `retention_ms` milliseconds. A negative value
+/// means for ever.
 fn expired(
     segments: &[SegmentInfo],
     high_watermark: u64,
@@ -236,7 +241,8 @@ fn expired(
         }
         let confirmed = match evidence.confirmed(segment) {
             Ok(confirmed) => confirmed,
-            // What can be known of a damaged segment is when its file was written.
+            // The timestamps of a damaged segment cannot be confirmed, but its modification time
+            // can be read.
             Err(Error::Corrupt(_)) => segment.max_timestamp.max(Some(evidence.modified(segment)?)),
             Err(error) => return Err(error),
         };
@@ -248,7 +254,8 @@ fn expired(
     Ok(end)
 }
 
-/// When the newest record of a segment counts as written. `later` are the segments behind it.
+/// Returns when the newest record of a segment counts as written. `later` are the segments after
+/// it.
 fn written(
     largest: Option<Timestamp>,
     segment: &SegmentInfo,
@@ -268,7 +275,7 @@ fn written(
     Ok(now)
 }
 
-/// A partition, and whether its segments may go to keep the whole log within its bound.
+/// A partition, and whether its segments may be deleted to keep the whole log within its limit.
 pub(crate) type Bounded = (Arc<PartitionCore>, bool);
 
 /// Returns the size of all `.log` files together, in bytes.
@@ -280,9 +287,9 @@ pub(crate) fn total_bytes(partitions: &[Bounded]) -> u64 {
 }
 
 /// Deletes sealed segments, those written longest ago first, until all partitions together have at
-/// most `limit` bytes. If that is not enough, active segments are deleted too; they are rolled
-/// first. A partition that cannot be looked at keeps its segments, and segments of the others are
-/// deleted instead. Returns the first error after all were tried.
+/// most `limit` bytes. If that is not enough, active segments are rolled and deleted too. If the
+/// segments of a partition cannot be read, it keeps them, and segments of other partitions are
+/// deleted instead. Returns the first error after all partitions were tried.
 pub(crate) fn bound_total(
     limit: u64,
     partitions: &[Bounded],
@@ -323,7 +330,7 @@ fn delete_oldest(
         partitions.iter().zip(seen).zip(oldest(&candidates, excess))
     {
         let Some(end) = end else { continue };
-        // After a cut there is less, and the next pass counts again.
+        // If the log was cut in the meantime, it is smaller; the next pass counts again.
         sum.add(
             partition
                 .delete_segments_before(end, truncations)
@@ -332,7 +339,7 @@ fn delete_oldest(
     }
 }
 
-/// A segment as [`oldest`] sees it.
+/// A segment that [`oldest`] may select.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     written: Timestamp,
@@ -361,8 +368,8 @@ fn candidates_of(
     })
 }
 
-/// For each partition where it can begin, so that at least `excess` bytes go: the oldest first,
-/// each partition from its front.
+/// Returns the new start of each partition so that at least `excess` bytes are deleted. Selects the
+/// oldest segments first, and in each partition only from its start.
 fn oldest(partitions: &[Vec<Candidate>], mut excess: u64) -> Vec<Option<u64>> {
     let mut queues: Vec<_> = partitions
         .iter()
@@ -396,19 +403,19 @@ fn oldest(partitions: &[Vec<Candidate>], mut excess: u64) -> Vec<Option<u64>> {
     ends
 }
 
-/// The time as the background pass believes it: a leap ahead is believed when the pass after it
-/// still sees it.
+/// The time that the background pass uses. A jump ahead is accepted only if the next pass still
+/// sees it.
 #[derive(Debug)]
 pub(crate) struct SteadyTime {
     last: Timestamp,
-    /// As far as the clock may move between two passes without being doubted.
+    /// Largest step of the clock between two passes that is accepted at once.
     stride: Duration,
 }
 
 impl SteadyTime {
-    /// For passes every `interval`, from `now` on.
+    /// Creates the state for passes every `interval`, starting at `now`.
     pub(crate) fn new(now: Timestamp, interval: Duration) -> Self {
-        /// Clocks are put right by less than this in the course of things.
+        /// Corrections of a clock are normally smaller than this.
         const SLACK: Duration = Duration::from_secs(3600);
         Self {
             last: now,
@@ -416,7 +423,7 @@ impl SteadyTime {
         }
     }
 
-    /// What to believe at a pass that sees `now`.
+    /// Returns the time to use in a pass that sees `now`.
     pub(crate) fn believe(&mut self, now: Timestamp) -> Timestamp {
         let leaps = now.as_millis().saturating_sub(self.last.as_millis()) > millis(self.stride);
         let believed = if leaps { self.last + self.stride } else { now };

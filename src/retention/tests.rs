@@ -1,4 +1,5 @@
-//! Retention by tables: segments and what their files say in, the new beginning of the log out.
+//! Tables of retention decisions: from segments and facts about their files to the new start of the
+//! log.
 
 use std::path::PathBuf;
 
@@ -7,11 +8,11 @@ use crate::error::Corruption;
 use crate::topic_partition::TopicPartition;
 
 const DAY: i64 = 24 * 3600 * 1000;
-/// Some day in 2023.
+/// A day in November 2023.
 const NOW: i64 = 1_700_000_000_000;
 
-/// Times of modification, and what the headers say where it differs from the index; one for each
-/// segment.
+/// Modification times of the files, and the timestamps in the headers if they differ from the
+/// index. One entry for each segment.
 #[derive(Default)]
 struct Files {
     modified: Vec<i64>,
@@ -52,7 +53,7 @@ impl Evidence for Files {
     }
 }
 
-/// Segments of ten records and 100 bytes each, the last one active.
+/// Creates segments of ten records and 100 bytes each; the last one is active.
 fn segments(largest: &[Option<i64>]) -> Vec<SegmentInfo> {
     let count = largest.len() as u64;
     let info = |(index, largest): (u64, &Option<i64>)| SegmentInfo {
@@ -75,7 +76,7 @@ fn of_age(days: &[i64]) -> Vec<SegmentInfo> {
     )
 }
 
-/// Where a log of these segments begins after a week's retention at `now`.
+/// Returns the new start of a log of these segments after retention of a week at `now`.
 fn after_a_week(segments: &[SegmentInfo], now: i64, files: &Files) -> Option<u64> {
     let high_watermark = segments.last().unwrap().next_offset;
     expired(
@@ -89,7 +90,7 @@ fn after_a_week(segments: &[SegmentInfo], now: i64, files: &Files) -> Option<u64
 }
 
 #[test]
-fn the_oldest_go_while_the_rest_is_large_enough() {
+fn size_limit_deletes_the_oldest_segments_and_keeps_at_least_the_limit() {
     let three = of_age(&[0, 0, 0]);
     for (limit, end) in [
         (200, Some(10)),
@@ -107,7 +108,7 @@ fn the_oldest_go_while_the_rest_is_large_enough() {
 }
 
 #[test]
-fn nothing_goes_at_or_above_the_high_watermark() {
+fn segment_above_the_high_watermark_is_kept() {
     let three = of_age(&[9, 9, 9]);
     for (high_watermark, end) in [
         (0, None),
@@ -134,7 +135,7 @@ fn nothing_goes_at_or_above_the_high_watermark() {
 }
 
 #[test]
-fn an_empty_last_segment_stays() {
+fn empty_last_segment_is_kept() {
     let mut two = of_age(&[9, 9]);
     two[1] = SegmentInfo {
         bytes: 0,
@@ -159,7 +160,7 @@ fn an_empty_last_segment_stays() {
 }
 
 #[test]
-fn age_counts_from_the_largest_timestamp_and_ends_at_the_first_that_stays() {
+fn age_counts_from_the_largest_timestamp_and_ends_at_the_first_kept_segment() {
     for (ages, end) in [
         (&[9, 8, 1][..], Some(20)),
         (&[9, 8, 8], Some(30)),
@@ -178,7 +179,7 @@ fn age_counts_from_the_largest_timestamp_and_ends_at_the_first_that_stays() {
     assert_eq!(
         expired(&old, 20, -1, Timestamp::from_millis(NOW), &Files::default()).unwrap(),
         None,
-        "for ever"
+        "kept for ever"
     );
     assert_eq!(
         expired(
@@ -198,7 +199,7 @@ fn age_counts_from_the_largest_timestamp_and_ends_at_the_first_that_stays() {
 }
 
 #[test]
-fn without_timestamps_the_file_counts() {
+fn segment_without_timestamps_counts_from_its_modification_time() {
     let none = segments(&[None, None, None]);
     let files = Files {
         modified: vec![NOW - 9 * DAY, NOW - 8 * DAY, NOW],
@@ -208,7 +209,7 @@ fn without_timestamps_the_file_counts() {
 }
 
 #[test]
-fn a_time_index_that_claims_too_little_deletes_nothing() {
+fn time_index_with_too_low_a_timestamp_deletes_nothing() {
     let claims = of_age(&[9, 9, 0]);
     let files = Files {
         confirmed: vec![Some(NOW - 9 * DAY), Some(NOW - DAY)],
@@ -218,7 +219,7 @@ fn a_time_index_that_claims_too_little_deletes_nothing() {
 }
 
 #[test]
-fn a_damaged_segment_goes_when_its_file_is_old_too() {
+fn damaged_segment_is_deleted_when_its_file_is_old_too() {
     let old = of_age(&[9, 9, 0]);
     let touched = |days| Files {
         modified: vec![NOW - days * DAY; 3],
@@ -230,7 +231,7 @@ fn a_damaged_segment_goes_when_its_file_is_old_too() {
 }
 
 #[test]
-fn a_timestamp_from_the_future_pins_nothing_for_ever() {
+fn timestamp_from_the_future_does_not_keep_a_segment_for_ever() {
     let bogus = segments(&[Some(NOW + 9_000 * DAY), Some(NOW - 8 * DAY), Some(NOW)]);
     let written = |days: [i64; 3]| Files {
         modified: days.map(|days| NOW - days * DAY).to_vec(),
@@ -242,7 +243,7 @@ fn a_timestamp_from_the_future_pins_nothing_for_ever() {
         "written less than a week ago"
     );
     assert_eq!(after_a_week(&bogus, NOW, &written([9, 8, 0])), Some(20));
-    // The clock was wrong when the first file was written: the next one dates it.
+    // The clock was wrong when the first file was written, so the time of the next file counts.
     assert_eq!(
         after_a_week(&bogus, NOW, &written([-9_000, 8, 0])),
         Some(20)
@@ -251,14 +252,14 @@ fn a_timestamp_from_the_future_pins_nothing_for_ever() {
     assert_eq!(
         after_a_week(&bogus, NOW, &written([-9_000, -9_000, -9_000])),
         None,
-        "nothing dates it"
+        "no file has a time that counts"
     );
 }
 
 #[test]
-fn a_clock_that_jumps_back_deletes_nothing() {
-    // The middle segment holds an import of old records: its timestamps must not date the first
-    // one.
+fn clock_that_jumps_back_deletes_nothing() {
+    // The middle segment holds imported old records. Their timestamps must not count for the first
+    // segment.
     let imported = segments(&[Some(NOW), Some(NOW - 30 * DAY), Some(NOW)]);
     let files = Files {
         modified: vec![NOW; 3],
@@ -274,7 +275,7 @@ fn a_clock_that_jumps_back_deletes_nothing() {
 }
 
 #[test]
-fn a_leap_ahead_is_believed_the_second_time() {
+fn jump_ahead_is_accepted_by_the_second_pass() {
     let at = Timestamp::from_millis;
     let minutes = |minutes: i64| minutes * 60_000;
     let mut time = SteadyTime::new(at(NOW), Duration::from_secs(300));
@@ -283,25 +284,25 @@ fn a_leap_ahead_is_believed_the_second_time() {
     assert_eq!(
         doubted,
         at(NOW + minutes(5 + 70)),
-        "no further than two passes and an hour"
+        "at most two intervals and an hour ahead"
     );
     assert_eq!(
         time.believe(at(NOW + minutes(15))),
         at(NOW + minutes(15)),
-        "set right again: nothing happened"
+        "a corrected clock is accepted"
     );
     time.believe(at(NOW + 9_000 * DAY));
     let later = at(NOW + 9_000 * DAY + minutes(5));
-    assert_eq!(time.believe(later), later, "it stayed: so it is");
+    assert_eq!(time.believe(later), later, "a lasting jump is accepted");
     assert_eq!(
         time.believe(at(0)),
         at(0),
-        "back is always believed, and deletes nothing"
+        "a jump back is accepted, because it deletes nothing"
     );
 }
 
 #[test]
-fn log_starts_free_whole_sealed_segments() {
+fn log_start_frees_whole_sealed_segments() {
     let three = of_age(&[0, 0, 0]);
     for (log_start, end) in [
         (0, None),
@@ -320,7 +321,7 @@ fn log_starts_free_whole_sealed_segments() {
 }
 
 #[test]
-fn the_whole_log_loses_its_oldest_segments_first() {
+fn limit_on_all_partitions_deletes_their_oldest_segments_first() {
     let candidate = |written, bytes, next_offset| Candidate {
         written: Timestamp::from_millis(written),
         bytes,
@@ -343,7 +344,7 @@ fn the_whole_log_loses_its_oldest_segments_first() {
     ] {
         assert_eq!(oldest(&partitions, excess), ends, "excess {excess}");
     }
-    // A newer segment in front holds back the older ones behind it.
+    // Older segments cannot be deleted before a newer segment that comes before them.
     let reversed = [
         vec![candidate(9, 10, 1), candidate(1, 10, 2)],
         vec![candidate(5, 10, 1)],
@@ -352,7 +353,7 @@ fn the_whole_log_loses_its_oldest_segments_first() {
 }
 
 #[test]
-fn passes_add_up() {
+fn maintenance_results_add_up() {
     let done = |count, bytes_freed| Maintenance {
         segments_deleted: count,
         bytes_freed,

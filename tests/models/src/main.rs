@@ -1,10 +1,10 @@
-//! Walks through every order in which the threads of a protocol may meet, weak memory included: the
-//! files are those of the crate, the locks and atomics a model checker's. A thread that would sleep
-//! for ever, or see less than it must, ends the run.
+//! Runs protocols of the crate in every possible order of their threads, including weak memory
+//! effects. The source files are those of the crate; the locks and atomics are a model checker's. A
+//! run fails if a thread would sleep for ever or miss a value that it must see.
 //!
 //! `cargo run --manifest-path tests/models/Cargo.toml`
 
-#![allow(dead_code, reason = "a model walks through a part of each file")]
+#![allow(dead_code, reason = "a model uses only a part of each file")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,16 +25,16 @@ use group_commit::GroupCommit;
 use waiting::{Signal, WaitList};
 
 fn main() {
-    model("group commit, two wait", || commit_together(2));
-    model("group commit, three wait", || commit_together(3));
-    model("group commit, the leader fails", the_leader_fails);
+    model("group commit, two threads", || commit_together(2));
+    model("group commit, three threads", || commit_together(3));
+    model("group commit, the leader fails", leader_fails);
     model("publication, one follower", || {
         follow_one_after_the_other(1)
     });
     model("publication, two followers", || {
         follow_one_after_the_other(2)
     });
-    model("a wake between looking and waiting", wake);
+    model("wake between a check and a wait", wake);
 }
 
 fn model(name: &str, run: impl Fn() + Send + Sync + 'static) {
@@ -49,8 +49,8 @@ fn model(name: &str, run: impl Fn() + Send + Sync + 'static) {
     println!("{name}: {} orders", orders.load(Ordering::Relaxed));
 }
 
-/// Each publishes an end and waits until it is synced; whoever leads syncs what is published by
-/// then.
+/// Each thread publishes an end and waits until it is synced. The leader syncs everything published
+/// by then.
 fn commit_together(threads: u64) {
     let commit = Arc::new(GroupCommit::at(0));
     let published = Arc::new(AtomicU64::new(0));
@@ -78,8 +78,8 @@ fn commit_together(threads: u64) {
     assert_eq!(commit.synced_end(), threads);
 }
 
-/// The first who leads gives the turn back with nothing synced: the other one, who waits, gets it.
-fn the_leader_fails() {
+/// The first leader gives up its turn without a sync; the waiting thread takes the turn.
+fn leader_fails() {
     let commit = Arc::new(GroupCommit::at(0));
     let failures = Arc::new(AtomicU64::new(0));
     let append = |commit: &GroupCommit, failures: &AtomicU64| {
@@ -94,10 +94,11 @@ fn the_leader_fails() {
     let other = thread::spawn(move || append(&shared, &counted));
     append(&commit, &failures);
     other.join().expect("no thread of a model panics");
-    assert_eq!(failures.load(Ordering::SeqCst), 2, "each led once");
+    assert_eq!(failures.load(Ordering::SeqCst), 2, "each thread led once");
 }
 
-/// A writer publishes twice; followers register, look, and wait until they have seen all of it.
+/// A writer publishes twice. Each follower registers, checks the end, and waits until it has seen
+/// both.
 fn follow_one_after_the_other(followers: usize) {
     let (waiters, end) = (Arc::new(WaitList::default()), Arc::new(AtomicU64::new(0)));
     let following: Vec<_> = (0..followers)
@@ -126,7 +127,7 @@ fn follow_one_after_the_other(followers: usize) {
     }
 }
 
-/// Nothing is ever published: only the wake ends the wait.
+/// A wake ends the wait although no end is ever published.
 fn wake() {
     let signal = Signal::new();
     let waker = Arc::clone(&signal);

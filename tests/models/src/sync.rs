@@ -1,4 +1,4 @@
-//! The model checker's locks, conditions and atomics, with the face that annals uses.
+//! The model checker's locks, condition variables and atomics, with the API that the crate uses.
 
 use std::time::Instant;
 
@@ -18,26 +18,26 @@ impl<T> Mutex<T> {
     }
 }
 
-/// A held lock, which a wait can take and give back.
+/// A held lock, which a wait can release and take again.
 pub(crate) struct Guard<'a, T>(Option<MutexGuard<'a, T>>);
 
 impl<T> std::ops::Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.0.as_ref().expect("only a wait takes it")
+        self.0.as_ref().expect("only a wait releases the lock")
     }
 }
 
 impl<T> std::ops::DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("only a wait takes it")
+        self.0.as_mut().expect("only a wait releases the lock")
     }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(loom::sync::Condvar);
 
-/// That of a wait which nothing but a notification ends: a model has no time.
+/// The result of a wait. Only a notification ends it, because a model has no time.
 pub(crate) struct Waited;
 
 impl Waited {
@@ -52,7 +52,7 @@ impl Condvar {
     }
 
     pub(crate) fn wait<T>(&self, guard: &mut Guard<'_, T>) {
-        let held = guard.0.take().expect("only a wait takes it");
+        let held = guard.0.take().expect("only a wait releases the lock");
         guard.0 = Some(self.0.wait(held).expect("no thread of a model panics"));
     }
 
@@ -66,5 +66,5 @@ impl Condvar {
     }
 }
 
-/// A thread that spins sees what one sees that sleeps at once.
+/// Time to spin before a sleep. A thread that spins sees no more than one that sleeps at once.
 pub(crate) const SPIN: std::time::Duration = std::time::Duration::ZERO;
