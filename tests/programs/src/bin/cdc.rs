@@ -1,6 +1,7 @@
-//! Consume, transform, produce; killed at any point and started again, nothing is lost.
+//! Consume, transform, produce: no record is lost if the program is killed at any point and
+//! restarted.
 //!
-//! `cdc ROW…` puts the rows there first; `cdc --list`, beside it, prints what came out.
+//! `cdc ROW…` first appends the rows. `cdc --list`, run at the same time, prints the output.
 use annals::{Consumer, Log, Rebalance, Record, RecordView, Topic, TopicConfig, TopicPartition};
 use std::collections::HashMap;
 use std::env;
@@ -17,15 +18,15 @@ fn transform<'a>(row: &RecordView<'a>) -> Option<Record<'a>> {
     })
 }
 
-/// At least once: `append` has written when it returns, so the order append, commit is enough for a
-/// killed process.
+/// At least once: `append` has written the record when it returns. If a process is killed, it is
+/// enough to append first and commit after that.
 fn at_least_once(log: &Log, clean: &Topic, consumer: &mut Consumer) -> anyhow::Result<()> {
     let mut seen: HashMap<TopicPartition, u64> = HashMap::new();
     loop {
         let records = consumer.poll(Duration::from_secs(1))?;
         for change in records.rebalance() {
             match change {
-                // plain &mut access to `seen`; Revoking is still ours until the next poll
+                // `seen` can be borrowed mutably; Revoking is still ours until the next poll
                 Rebalance::Revoking(gone) | Rebalance::Lost(gone) => gone.iter().for_each(|p| {
                     seen.remove(p);
                 }),
@@ -42,7 +43,7 @@ fn at_least_once(log: &Log, clean: &Topic, consumer: &mut Consumer) -> anyhow::R
                 .entry((row.topic(), row.partition()).into())
                 .or_default() += 1;
         }
-        log.flush()?; // only for power cuts: output on the device before the commit can be
+        log.flush()?; // only for power cuts: the output must be on the device before the commit
         consumer.commit()?;
     }
 }

@@ -1,4 +1,4 @@
-//! Telemetry on a small disk, uploaded when there is a line.
+//! Telemetry on a small disk, uploaded when there is a connection.
 use annals::{Durability, Error, Log, LogConfig, Record, Topic, TopicConfig};
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ const MIB: u64 = 1 << 20;
 
 fn store(log: &Log, topic: &Topic, sample: &str) -> Result<(), Error> {
     let record = Record::new(sample).key("sensor-1");
-    // By reference: still here for the second try.
+    // Passed by reference, so that a second attempt can use it.
     match topic.append(&record) {
         Err(Error::DiskFull { .. }) => {}
         other => return other.map(drop),
@@ -14,7 +14,7 @@ fn store(log: &Log, topic: &Topic, sample: &str) -> Result<(), Error> {
     if log.maintain()?.bytes_freed == 0 {
         for partition in topic.partitions() {
             let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
-            partition.delete_records_before(start + (end - start) / 4)?; // the room is there on return
+            partition.delete_records_before(start + (end - start) / 4)?; // the space is free on return
         }
     }
     topic.append(&record)?;
@@ -44,7 +44,7 @@ fn upload(log: &Log) -> anyhow::Result<()> {
     }
 }
 
-/// Stands in for a request.
+/// A placeholder for an HTTP request.
 fn http_post(body: &str) -> anyhow::Result<()> {
     println!("uploaded {body:?}");
     Ok(())
@@ -65,7 +65,7 @@ fn main() -> anyhow::Result<()> {
         .retention(Duration::from_secs(72 * 3600))
         .retention_bytes(64 * MIB);
     let telemetry = log.open_topic("telemetry", 1, config)?;
-    let alarms = telemetry.with_durability(Durability::Synced); // the same topic, per handle
+    let alarms = telemetry.with_durability(Durability::Synced); // the same topic with another handle
     store(&log, &telemetry, "t=21.5")?;
     store(&log, &alarms, "fire")?;
     upload(&log)

@@ -1,6 +1,6 @@
-//! A work queue: three members, at least once; one of them panics and its jobs go to the others.
+//! A work queue with three members, at least once. If one of them panics, the others get its jobs.
 //!
-//! `queue SECONDS JOB…` puts the jobs there first.
+//! `queue SECONDS JOB…` first appends the jobs.
 use annals::{Consumer, Error, Log, RecordView, Seek, TopicConfig};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn run(mut consumer: Consumer, stop: &AtomicBool) -> anyhow::Result<()> {
                 break;
             }
             match consumer.commit_record(&job) {
-                Err(Error::MemberFenced { .. }) => break, // too slow: another member has it now, poll joins again
+                Err(Error::MemberFenced { .. }) => break, // too slow: another member owns the partition, and `poll` joins again
                 other => other?,
             }
         }
@@ -60,7 +60,9 @@ fn main() -> anyhow::Result<()> {
         for thread in threads {
             match thread.join() {
                 Ok(done) => done?,
-                Err(_) => eprintln!("a worker panicked: its member left, its jobs went on"),
+                Err(_) => {
+                    eprintln!("a worker panicked: its member left, and other members take its jobs")
+                }
             }
         }
         anyhow::Ok(())

@@ -1,4 +1,5 @@
-//! Shapes that the face must allow: what a borrow checker or a conversion easily forbids.
+//! Uses that the API must allow, although a borrow checker or a conversion could easily forbid
+//! them.
 use annals::*;
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
@@ -26,7 +27,7 @@ fn adaptors(p: &Partition) -> Result<Vec<Record<'static>>> {
 fn keep_views(c: &mut Consumer) -> Result<usize> {
     let records = c.poll(Duration::ZERO)?;
     let views = records.iter().collect::<Result<Vec<RecordView<'_>>>>()?;
-    c.commit()?; // views borrow from `records`, not from the consumer
+    c.commit()?; // the views borrow from `records`, not from the consumer
     Ok(views.len())
 }
 async fn report(c: &Consumer) {
@@ -72,7 +73,7 @@ fn mirror(from: &Partition, to: &Partition) -> Result<()> {
 }
 fn deliveries(p: &Producer, t: &Topic) -> Result<()> {
     let last = p.send(t, "a")?;
-    p.send(t, "b")?; // dropped: fine, flush reports
+    p.send(t, "b")?; // the delivery may be dropped: `flush` reports errors
     last.wait()?;
     p.flush()
 }

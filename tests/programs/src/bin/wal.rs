@@ -68,7 +68,7 @@ impl Store {
     }
 }
 
-/// The map, and the offset up to which it covers the log.
+/// Returns the map, and the offset up to which it covers the log.
 fn load_snapshot(dir: &Path) -> anyhow::Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64)> {
     match fs::read(dir.join("snapshot")) {
         Ok(bytes) => {
@@ -80,7 +80,8 @@ fn load_snapshot(dir: &Path) -> anyhow::Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64)
     }
 }
 
-/// On the device before it returns, since what it covers is then deleted from the log.
+/// Writes the snapshot and syncs it, because the records that it covers are then deleted from the
+/// log.
 fn save_snapshot(dir: &Path, map: &BTreeMap<Vec<u8>, Vec<u8>>, next: u64) -> anyhow::Result<()> {
     let unfinished = dir.join("snapshot.new");
     let mut file = fs::File::create(&unfinished)?;
