@@ -1,4 +1,4 @@
-//! Commits that a consumer makes by itself: when it does, and when it must not.
+//! Automatic commits: when a consumer makes one, and when it must not.
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -11,7 +11,7 @@ use annals::{
 
 use super::{SOON, committed, drain, fill, log_with, of, offsets, poll, poll_while, t};
 
-/// Longer than any test takes.
+/// An interval that is longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
 
 fn every(interval: Duration) -> ConsumerConfig {
@@ -21,13 +21,17 @@ fn every(interval: Duration) -> ConsumerConfig {
 }
 
 #[test]
-fn what_earlier_polls_gave_is_committed() {
+fn a_poll_commits_the_records_of_earlier_polls() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 6);
     let group = log.consumer_group("g").unwrap();
     let mut member = group.join_with("t", every(Duration::ZERO)).unwrap();
     assert_eq!(poll(&mut member), of(0, 0..2));
-    assert_eq!(committed(&group, &t(0)), Some(0), "where it started");
+    assert_eq!(
+        committed(&group, &t(0)),
+        Some(0),
+        "the position at which the member started"
+    );
     assert_eq!(poll(&mut member), of(0, 2..4));
     assert_eq!(committed(&group, &t(0)), Some(2));
     member.close().unwrap();
@@ -35,7 +39,7 @@ fn what_earlier_polls_gave_is_committed() {
 }
 
 #[test]
-fn nothing_is_committed_before_the_interval_has_passed() {
+fn a_poll_does_not_commit_before_the_interval_has_passed() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 6);
     let group = log.consumer_group("g").unwrap();
@@ -46,7 +50,7 @@ fn nothing_is_committed_before_the_interval_has_passed() {
     assert_eq!(
         committed(&group, &t(0)),
         Some(6),
-        "who leaves commits what it polled"
+        "a member that leaves commits the records it polled"
     );
 }
 
@@ -62,7 +66,10 @@ fn a_member_that_waits_commits_once_the_interval_has_passed() {
     let (records, ()) = poll_while(&mut member, || {
         let started = Instant::now();
         while committed(&group, &t(0)) != Some(2) {
-            assert!(started.elapsed() < SOON, "nothing was committed");
+            assert!(
+                started.elapsed() < SOON,
+                "the waiting member did not commit"
+            );
             thread::yield_now();
         }
         fill(&topic, 0, 1);
@@ -71,7 +78,7 @@ fn a_member_that_waits_commits_once_the_interval_has_passed() {
 }
 
 #[test]
-fn what_is_about_to_go_is_committed_before() {
+fn a_partition_is_committed_before_it_is_revoked() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 2);
     fill(&topic, 1, 2);
@@ -86,18 +93,20 @@ fn what_is_about_to_go_is_committed_before() {
     assert_eq!(
         committed(&group, &t(1)),
         None,
-        "it may still be at work on it"
+        "the member may still be processing its records"
     );
     assert!(poll(&mut one).is_empty());
-    assert_eq!(
-        (committed(&group, &t(0)), committed(&group, &t(1))),
-        (Some(2), Some(2))
-    );
+    assert_eq!(committed(&group, &t(0)), Some(2));
+    assert_eq!(committed(&group, &t(1)), Some(2));
     fill(&topic, 1, 1);
-    assert_eq!(drain(&mut other), of(1, [2]), "nothing comes twice");
+    assert_eq!(
+        drain(&mut other),
+        of(1, [2]),
+        "no record is delivered twice"
+    );
 }
 
-/// A disk, and a log on it with six records in `t`, whose group has committed before.
+/// Creates a disk and a log on it with six records in `t`. Group `g` has committed offset 0.
 fn on_a_disk() -> (SimulatedDisk, Log, Topic, ConsumerGroup) {
     let disk = SimulatedDisk::new(1);
     let clock = ManualClock::at(Timestamp::from_millis(1_000));
@@ -122,16 +131,16 @@ fn a_commit_that_fails_does_not_fail_the_poll() {
     assert_eq!(
         poll(&mut member),
         of(0, 2..4),
-        "the records come all the same"
+        "the poll returns its records despite the failed commit"
     );
     assert_eq!(committed(&group, &t(0)), Some(0));
     disk.heal();
     member.close().unwrap();
-    assert_eq!(committed(&group, &t(0)), Some(4), "and are committed later");
+    assert_eq!(committed(&group, &t(0)), Some(4), "the close commits them");
 }
 
 #[test]
-fn a_close_tells_that_its_commit_failed() {
+fn close_returns_the_error_of_its_commit() {
     let (disk, _log, _topic, group) = on_a_disk();
     let mut member = group.join_with("t", every(NEVER)).unwrap();
     assert_eq!(drain(&mut member), of(0, 0..6));
@@ -140,13 +149,13 @@ fn a_close_tells_that_its_commit_failed() {
     assert_eq!(
         group.describe().unwrap().state,
         GroupState::Empty,
-        "it has left all the same"
+        "the member has left despite the error"
     );
     assert_eq!(drain(&mut group.join("t").unwrap()), of(0, 0..6));
 }
 
 #[test]
-fn who_panics_does_not_commit_what_it_was_at() {
+fn a_member_that_panics_does_not_commit_the_records_it_was_processing() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 6);
     for (name, interval, expected) in [("often", Duration::ZERO, Some(2)), ("never", NEVER, None)] {
@@ -164,7 +173,7 @@ fn who_panics_does_not_commit_what_it_was_at() {
         assert_eq!(
             committed(&group, &t(0)),
             expected,
-            "what it had done when it polled again, if anything"
+            "at most the records of the poll before the last one"
         );
         assert_eq!(
             drain(&mut group.join("t").unwrap()),

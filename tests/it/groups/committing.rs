@@ -1,4 +1,4 @@
-//! What is committed, by whom it may be, and what survives a restart.
+//! Commits: which ones are accepted, what they store, and what survives a restart.
 
 use std::fs;
 use std::path::Path;
@@ -36,14 +36,14 @@ fn groups_are_independent() {
     assert_eq!(
         names,
         ["one", "other"],
-        "one has committed, the other has a member"
+        "`one` has committed, and `other` has a member"
     );
     drop(other);
     assert_eq!(log.consumer_groups().len(), 1);
 }
 
 #[test]
-fn a_group_goes_on_where_it_committed() {
+fn a_group_resumes_at_its_committed_positions_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.open_topic("t", 2, TopicConfig::new()).unwrap();
@@ -53,7 +53,7 @@ fn a_group_goes_on_where_it_committed() {
     drain(&mut consumer);
     assert!(
         !dir.path().join("__consumer_offsets-0").exists(),
-        "a group is on disk from its first commit"
+        "a group is on disk only from its first commit"
     );
     consumer.commit().unwrap();
     fill(&topic, 0, 2);
@@ -98,7 +98,7 @@ fn a_group_goes_on_where_it_committed() {
     assert_eq!(
         group.committed(&t(0)).unwrap().map(|next| next.offset),
         Some(6),
-        "what is committed beside is seen"
+        "a read-only log sees later commits of the writer"
     );
     log.consumer_group("late")
         .unwrap()
@@ -114,7 +114,7 @@ fn a_group_goes_on_where_it_committed() {
 }
 
 #[test]
-fn commits_survive_without_a_close() {
+fn commits_survive_a_log_that_was_not_closed() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.open_topic("t", 1, TopicConfig::new()).unwrap();
@@ -129,7 +129,7 @@ fn commits_survive_without_a_close() {
     let second = records.iter().nth(1).unwrap().unwrap();
     consumer.commit_record(&second).unwrap();
 
-    // The files as a killed program leaves them.
+    // Copy the files in the state that a killed process leaves.
     let copy = tempfile::tempdir().unwrap();
     copy_dir(dir.path(), copy.path());
     let log = Log::open(copy.path()).unwrap();
@@ -137,12 +137,12 @@ fn commits_survive_without_a_close() {
     assert_eq!(
         drain(&mut consumer),
         of(0, 2..4),
-        "what was polled and not committed comes again"
+        "records that were polled but not committed are delivered again"
     );
 }
 
 #[test]
-fn a_commit_beyond_what_a_crash_left_is_lowered_to_it() {
+fn a_commit_above_the_end_that_a_crash_left_is_lowered_to_that_end() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.open_topic("t", 2, TopicConfig::new()).unwrap();
@@ -155,7 +155,8 @@ fn a_commit_beyond_what_a_crash_left_is_lowered_to_it() {
     };
     group.commit([(t(0), note), (t(1), 4.into())]).unwrap();
 
-    // As after a power cut that took the last two records of partition 0 and kept the commit.
+    // The files are as after a power cut that lost the last two records of partition 0 and kept the
+    // commit.
     let copy = tempfile::tempdir().unwrap();
     copy_dir(dir.path(), copy.path());
     let path = copy.path().join("t-0/00000000000000000000.log");
@@ -200,7 +201,7 @@ fn a_commit_beyond_what_a_crash_left_is_lowered_to_it() {
 }
 
 #[test]
-fn a_member_sees_what_its_group_committed() {
+fn a_member_sees_the_commits_of_its_group() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 3);
     let group = log.consumer_group("g").unwrap();
@@ -212,21 +213,19 @@ fn a_member_sees_what_its_group_committed() {
         metadata: "two".into(),
     };
     one.commit_offsets([(t(0), note.clone())]).unwrap();
-    assert_eq!(
-        (one.committed(&t(0)).unwrap(), one.position(&t(0)).unwrap()),
-        (Some(note.clone()), 3)
-    );
+    assert_eq!(one.committed(&t(0)).unwrap(), Some(note.clone()));
+    assert_eq!(one.position(&t(0)).unwrap(), 3);
     let other = group.join("t").unwrap();
     assert!(other.assignment().is_empty());
     assert_eq!(
         other.committed(&t(0)).unwrap(),
         Some(note),
-        "whoever of them did, and owns it"
+        "a member sees the commit of another member, for a partition that it does not own"
     );
 }
 
 #[test]
-fn a_commit_of_a_record_is_up_to_and_with_it() {
+fn commit_record_commits_the_offset_after_the_record() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
     let group = log.consumer_group("g").unwrap();
@@ -240,21 +239,21 @@ fn a_commit_of_a_record_is_up_to_and_with_it() {
     assert_eq!(drain(&mut consumer), of(0, 3..5));
     drop(consumer);
     let mut consumer = group.join("t").unwrap();
-    assert_eq!(poll(&mut consumer), of(0, 3..5), "dropped without a commit");
+    assert_eq!(
+        poll(&mut consumer),
+        of(0, 3..5),
+        "the earlier member was dropped without a commit"
+    );
     consumer
         .commit_record(&records.iter().next().unwrap().unwrap())
         .unwrap();
-    assert_eq!(
-        committed(&log, "g", &t(0)),
-        Some(1),
-        "going back is allowed"
-    );
+    assert_eq!(committed(&log, "g", &t(0)), Some(1), "a commit may go back");
     consumer.commit().unwrap();
     assert_eq!(committed(&log, "g", &t(0)), Some(5));
 }
 
 #[test]
-fn a_commit_that_says_nothing_new_writes_nothing() {
+fn a_commit_of_unchanged_positions_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.open_topic("t", 2, TopicConfig::new()).unwrap();
@@ -271,7 +270,7 @@ fn a_commit_that_says_nothing_new_writes_nothing() {
     assert_eq!(
         committed(&log, "g", &t(1)),
         Some(0),
-        "an empty partition has a position too"
+        "an empty partition has a position"
     );
     let written = log
         .topic("__consumer_offsets")
@@ -288,7 +287,7 @@ fn a_commit_that_says_nothing_new_writes_nothing() {
 }
 
 #[test]
-fn commits_that_cannot_be_are_refused_as_a_whole() {
+fn a_commit_with_one_invalid_position_is_refused_as_a_whole() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 3);
     let group = log.consumer_group("g").unwrap();
@@ -340,7 +339,7 @@ fn commits_that_cannot_be_are_refused_as_a_whole() {
 }
 
 #[test]
-fn positions_are_set_from_outside_only_while_there_are_no_members() {
+fn a_group_accepts_commits_of_its_handle_only_while_it_has_no_members() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 3);
     let group = log.consumer_group("g").unwrap();
@@ -356,7 +355,7 @@ fn positions_are_set_from_outside_only_while_there_are_no_members() {
 }
 
 #[test]
-fn a_deleted_topic_takes_its_positions_with_it() {
+fn deleting_a_topic_removes_its_positions() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.open_topic("t", 2, TopicConfig::new()).unwrap();
@@ -380,7 +379,7 @@ fn a_deleted_topic_takes_its_positions_with_it() {
     fill(&again, 0, 3);
     assert!(
         matches!(consumer.commit_record(&late), Err(Error::UnknownTopic(_))),
-        "this topic is another one"
+        "the record belongs to the old topic"
     );
     let records = consumer.poll(Duration::ZERO).unwrap();
     let both = vec![t(0), t(1)];
@@ -388,17 +387,25 @@ fn a_deleted_topic_takes_its_positions_with_it() {
         records.rebalance(),
         [Rebalance::Lost(both.clone()), Rebalance::Assigned(both)]
     );
-    assert_eq!(drain(&mut consumer), of(0, 0..3), "from its start");
+    assert_eq!(
+        drain(&mut consumer),
+        of(0, 0..3),
+        "the group starts at the beginning of the new topic"
+    );
     drop((consumer, group));
     log.close().unwrap();
 
     let log = Log::open(dir.path()).unwrap();
-    assert_eq!(committed(&log, "g", &t(0)), None, "also on disk");
+    assert_eq!(
+        committed(&log, "g", &t(0)),
+        None,
+        "the position is removed from the disk too"
+    );
     assert_eq!(committed(&log, "g", &("other", 0).into()), Some(1));
 }
 
 #[test]
-fn what_a_broker_committed_is_read() {
+fn commits_of_a_broker_are_read() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     for set in ["clean", "killed", "legacy"] {
         let expected = fs::read_to_string(fixtures.join(set).join("expected/groups.tsv")).unwrap();
@@ -425,7 +432,7 @@ fn what_a_broker_committed_is_read() {
 }
 
 #[test]
-fn a_commit_in_a_brokers_directory_is_read_again() {
+fn a_commit_in_the_directory_of_a_broker_survives_a_restart() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let dir = tempfile::tempdir().unwrap();
     copy_dir(&fixtures.join("clean/root"), dir.path());
@@ -448,7 +455,7 @@ fn a_commit_in_a_brokers_directory_is_read_again() {
 }
 
 #[test]
-fn records_may_be_committed_one_by_one_while_more_are_appended() {
+fn records_can_be_committed_one_by_one_while_others_are_appended() {
     let (log, topic) = log_with(1);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     for round in 0..50 {

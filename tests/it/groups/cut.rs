@@ -1,5 +1,5 @@
-//! A log that is cut under a group that reads it: what takes the place of what was lost is read,
-//! and positions say so.
+//! Partitions that lose their end while a group reads them: the members read the records that
+//! replace the lost ones, and committed positions are lowered.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -15,7 +15,7 @@ use annals::{Timestamp, TopicConfig};
 use super::{copy_dir, drain, fill, log_with, of, t};
 use crate::kafka::fixture;
 
-/// As a failed write of the last batch would leave it.
+/// Leaves the last batch as a failed write would.
 fn damage_the_last_batch(partition: &Partition) {
     let active = partition.segments().pop().unwrap();
     let file = OpenOptions::new().write(true).open(&active.path).unwrap();
@@ -34,7 +34,7 @@ fn open(dir: &Path) -> Log {
 }
 
 #[test]
-fn what_is_appended_behind_a_reopen_is_read_by_the_members_there_are() {
+fn records_appended_after_a_reopen_reach_existing_members() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
     let topic = log.open_topic("t", 1, TopicConfig::new()).unwrap();
@@ -43,25 +43,22 @@ fn what_is_appended_behind_a_reopen_is_read_by_the_members_there_are() {
     fill(&topic, 0, 2);
     let mut member = log.consumer_group("g").unwrap().join("t").unwrap();
     let mut alone = log.assign([t(0)]).unwrap();
-    assert_eq!(
-        (drain(&mut member), drain(&mut alone)),
-        (of(0, 0..5), of(0, 0..5))
-    );
+    assert_eq!(drain(&mut member), of(0, 0..5));
+    assert_eq!(drain(&mut alone), of(0, 0..5));
     member.commit().unwrap();
     let partition = topic.partition(0).unwrap();
     damage_the_last_batch(&partition);
     partition.reopen().unwrap();
-    assert_eq!((partition.log_end_offset(), committed(&log)), (4, Some(4)));
+    assert_eq!(partition.log_end_offset(), 4);
+    assert_eq!(committed(&log), Some(4));
     fill(&topic, 0, 3);
     assert_eq!(member.position(&t(0)).unwrap(), 4);
-    assert_eq!(
-        (drain(&mut member), drain(&mut alone)),
-        (of(0, 4..7), of(0, 4..7))
-    );
+    assert_eq!(drain(&mut member), of(0, 4..7));
+    assert_eq!(drain(&mut alone), of(0, 4..7));
 }
 
 #[test]
-fn what_is_appended_behind_a_truncation_is_read_whoever_reads() {
+fn records_appended_after_a_truncation_reach_old_and_new_members() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 6);
     let group = log.consumer_group("g").unwrap();
@@ -81,14 +78,14 @@ fn what_is_appended_behind_a_truncation_is_read_whoever_reads() {
     assert_eq!(
         committed(&log),
         Some(7),
-        "what stands there now was not given to anybody"
+        "no member has received the records that are there now"
     );
     drop(member);
     assert_eq!(drain(&mut group.join("t").unwrap()), of(0, 7..9));
 }
 
 #[test]
-fn positions_that_were_lost_with_the_end_of_the_store_no_longer_count() {
+fn positions_that_the_offset_store_lost_no_longer_count() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
     fill(&log.open_topic("t", 1, TopicConfig::new()).unwrap(), 0, 5);
@@ -115,7 +112,7 @@ fn positions_that_were_lost_with_the_end_of_the_store_no_longer_count() {
 }
 
 #[test]
-fn an_older_position_that_counts_again_is_lowered_too() {
+fn an_older_position_that_becomes_current_again_is_lowered_too() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
     log.consumer_group("g")
@@ -133,7 +130,7 @@ fn an_older_position_that_counts_again_is_lowered_too() {
     assert_eq!(
         committed(&log),
         Some(3),
-        "the record that said so is gone, and it is above the end none the less"
+        "the record of the lowered position is lost, and the older position is above the end"
     );
 }
 
@@ -147,9 +144,10 @@ fn on_disk(disk: &SimulatedDisk) -> Result<Log> {
         .open()
 }
 
-/// Power goes at every call of a deletion: the next topic of that name starts without positions.
+/// Cuts the power at every call of a deletion. The next topic of that name must start without
+/// positions.
 #[test]
-fn a_topic_that_is_made_again_starts_without_positions_wherever_its_deletion_was_cut_off() {
+fn a_recreated_topic_starts_without_positions_after_a_power_cut_in_the_deletion() {
     let disk = SimulatedDisk::new(7);
     let log = on_disk(&disk).unwrap();
     let topic = log.open_topic("t", 1, TopicConfig::new()).unwrap();
@@ -158,7 +156,7 @@ fn a_topic_that_is_made_again_starts_without_positions_wherever_its_deletion_was
         .unwrap()
         .commit([(t(0), 3.into())])
         .unwrap();
-    // As brokers before 4.1 write it: nothing says which topic it is about.
+    // Write the position in the format of brokers before 4.1, which does not contain the topic id.
     let store = log
         .topic("__consumer_offsets")
         .unwrap()
@@ -196,23 +194,23 @@ fn a_topic_that_is_made_again_starts_without_positions_wherever_its_deletion_was
         for left in cut.crash_states().take(50).chain([cut.fork()]) {
             let log = on_disk(&left).unwrap();
             if log.topic("t").is_ok() {
-                assert_eq!(committed(&log), Some(3), "cut at {call}");
+                assert_eq!(committed(&log), Some(3), "power cut at call {call}");
                 continue;
             }
             fill(&log.create_topic("t", 1, TopicConfig::new()).unwrap(), 0, 5);
-            assert_eq!(committed(&log), None, "cut at {call}");
+            assert_eq!(committed(&log), None, "power cut at call {call}");
             deletions += 1;
         }
         if has_ended {
             break;
         }
     }
-    assert!(deletions > 10, "{deletions} deletions were seen");
+    assert!(deletions > 10, "only {deletions} deletions were seen");
 }
 
-/// The position reached the disk, the records did not, and then there was no room for anything.
+/// The position reached the disk and the records did not. Then the disk is full.
 #[test]
-fn a_full_disk_with_a_position_above_the_end_opens_and_the_position_is_lowered() {
+fn a_position_above_the_end_is_lowered_on_a_full_disk() {
     let disk = SimulatedDisk::new(7);
     let log = on_disk(&disk).unwrap();
     let topic = log.open_topic("t", 1, TopicConfig::new()).unwrap();
@@ -229,7 +227,7 @@ fn a_full_disk_with_a_position_above_the_end_opens_and_the_position_is_lowered()
         .partition(0)
         .unwrap();
     store.flush().unwrap();
-    let is_it = |left: &SimulatedDisk| {
+    let has_lost_the_records = |left: &SimulatedDisk| {
         let log = Log::builder("data")
             .storage(left.fork())
             .open_read_only()
@@ -243,8 +241,8 @@ fn a_full_disk_with_a_position_above_the_end_opens_and_the_position_is_lowered()
     };
     let left = disk
         .crash_states()
-        .find(is_it)
-        .expect("a power cut may take what was not flushed");
+        .find(has_lost_the_records)
+        .expect("a power cut can lose records that were not flushed");
     left.set_capacity(0);
     drop(log);
     let log = on_disk(&left).unwrap();
@@ -257,16 +255,16 @@ fn a_full_disk_with_a_position_above_the_end_opens_and_the_position_is_lowered()
     assert_eq!(
         committed(&log),
         Some(3),
-        "it was written once there was room"
+        "the lowered position was written once there was room"
     );
     let mut member = log.consumer_group("g").unwrap().join("t").unwrap();
     assert_eq!(drain(&mut member), of(0, 3..7));
 }
 
-/// A store that cannot be opened keeps its positions from everybody, and nobody from opening the
-/// log.
+/// An offset store that cannot be opened makes its positions unavailable. The log opens all the
+/// same.
 #[test]
-fn no_room_for_the_store_at_any_call_is_no_reason_against_the_log() {
+fn a_full_disk_for_the_offset_store_does_not_prevent_opening_the_log() {
     let disk = SimulatedDisk::new(7);
     let log = on_disk(&disk).unwrap();
     fill(&log.open_topic("t", 1, TopicConfig::new()).unwrap(), 0, 3);
@@ -303,11 +301,11 @@ fn no_room_for_the_store_at_any_call_is_no_reason_against_the_log() {
         );
         unopened += usize::from(is_unopened);
     }
-    assert!(unopened > 0, "it could always be opened");
+    assert!(unopened > 0, "the offset store could always be opened");
 }
 
 #[test]
-fn the_store_of_a_broker_is_compacted_from_the_first_commit_on() {
+fn the_offset_store_of_a_broker_is_compacted_from_the_first_commit_on() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
     copy_dir(&fixture("clean").join("root"), &root);

@@ -1,5 +1,5 @@
-//! A damaged offset store: an error by default, passed over where that is asked for, and never
-//! position 0 by itself.
+//! A damaged offset store is an error by default, and is passed over if the configuration says so.
+//! Damage never moves a group to offset 0 silently.
 
 use std::fs;
 use std::path::Path;
@@ -20,8 +20,8 @@ fn open(dir: &Path, damaged: DamagedOffsets) -> Log {
         .unwrap()
 }
 
-/// A closed log in which group `g` has committed 1, 2 and 3 of 5; the byte this far from the end of
-/// each of these commits is flipped.
+/// Creates a closed log in which group `g` has committed 1, 2 and 3 of 5. In each of `commits`, one
+/// bit is flipped in the byte that is `from_end` bytes before the end of the commit.
 fn damaged(commits: &[usize], from_end: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path(), DamagedOffsets::Refuse);
@@ -65,7 +65,7 @@ fn a_position_that_may_be_lost_is_an_error() {
     );
     assert!(
         matches!(group.join("t"), Err(Error::Corrupt(_))),
-        "nobody reads from 0 for want of a position"
+        "a member must not start at 0 because the position is lost"
     );
     assert!(matches!(
         group.commit([(t(0), 4.into())]),
@@ -78,12 +78,12 @@ fn a_position_that_may_be_lost_is_an_error() {
             .unwrap()
             .log_end_offset(),
         5,
-        "records are not concerned"
+        "the records are unaffected"
     );
 }
 
 #[test]
-fn what_was_committed_before_the_damage_counts_where_it_is_passed_over() {
+fn a_commit_before_the_damage_counts_if_damage_is_passed_over() {
     let dir = damaged(&[2], 10);
     let log = open(dir.path(), DamagedOffsets::PassOver);
     let group = log.consumer_group("g").unwrap();
@@ -96,7 +96,7 @@ fn what_was_committed_before_the_damage_counts_where_it_is_passed_over() {
 }
 
 #[test]
-fn what_was_committed_behind_the_damage_counts_too() {
+fn a_commit_after_the_damage_counts_if_damage_is_passed_over() {
     let dir = damaged(&[0, 1], 10);
     let log = open(dir.path(), DamagedOffsets::PassOver);
     assert_eq!(
@@ -110,7 +110,7 @@ fn what_was_committed_behind_the_damage_counts_too() {
 }
 
 #[test]
-fn without_any_position_the_reset_policy_decides() {
+fn the_reset_policy_decides_if_every_position_is_damaged() {
     let dir = damaged(&[0, 1, 2], 10);
     let log = open(dir.path(), DamagedOffsets::PassOver);
     let group = log.consumer_group("g").unwrap();
@@ -121,13 +121,13 @@ fn without_any_position_the_reset_policy_decides() {
         .and_then(|mut consumer| consumer.poll(Duration::ZERO).map(drop));
     assert!(
         polled.is_err(),
-        "no position, and nobody said where to begin"
+        "the group has neither a position nor a reset policy"
     );
     assert_eq!(drain(&mut group.join("t").unwrap()), of(0, 0..5));
 }
 
-/// A closed log in which group `g` has committed 1 of 5, and then 4 in a format that a later
-/// version of Kafka may write.
+/// Creates a closed log in which group `g` has committed 1, 2 and 3 of 5, and then a position in a
+/// format that a later version of Kafka may write.
 fn later_format() -> tempfile::TempDir {
     let dir = damaged(&[], 1);
     let log = open(dir.path(), DamagedOffsets::Refuse);
@@ -170,31 +170,31 @@ fn a_position_of_a_later_format_is_an_error_for_its_partition_alone() {
     assert_eq!(
         log.consumer_group("h").unwrap().committed(&t(0)).unwrap(),
         None,
-        "others are not concerned"
+        "other groups are unaffected"
     );
     group.commit([(t(0), 2.into())]).unwrap();
     assert_eq!(
         group.committed(&t(0)).unwrap().map(|next| next.offset),
         Some(2),
-        "a commit of ours takes its place"
+        "a new commit replaces it"
     );
 }
 
 #[test]
-fn a_position_of_a_later_format_is_none_where_damage_is_passed_over() {
+fn a_position_of_a_later_format_counts_as_absent_if_damage_is_passed_over() {
     let dir = later_format();
     let log = open(dir.path(), DamagedOffsets::PassOver);
     let group = log.consumer_group("g").unwrap();
     assert_eq!(
         group.committed(&t(0)).unwrap(),
         None,
-        "not the one before it: that was replaced"
+        "the earlier position was replaced and does not count"
     );
     assert_eq!(drain(&mut group.join("t").unwrap()), of(0, 0..5));
 }
 
 #[test]
-fn a_store_whose_directory_is_gone_is_not_taken_for_an_empty_one() {
+fn an_offset_store_without_its_directory_is_not_taken_for_an_empty_one() {
     let dir = damaged(&[], 1);
     fs::remove_dir_all(dir.path().join("__consumer_offsets-0")).unwrap();
     let log = open(dir.path(), DamagedOffsets::Refuse);
@@ -206,7 +206,7 @@ fn a_store_whose_directory_is_gone_is_not_taken_for_an_empty_one() {
     );
     assert!(
         group.join("t").is_err(),
-        "nobody reads from 0 for want of a position"
+        "a member must not start at 0 because the position is lost"
     );
     drop((group, log));
     let log = open(dir.path(), DamagedOffsets::PassOver);

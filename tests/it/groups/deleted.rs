@@ -9,7 +9,7 @@ use annals::{Consumer, ConsumerConfig, Error, Log, OffsetReset, Partition, Topic
 
 const ROUNDS: u64 = 400;
 
-/// Appends and deletes until it has done so often enough.
+/// Appends four records and deletes older ones, [`ROUNDS`] times.
 fn change(partition: &Partition) {
     for round in 0..ROUNDS {
         for _ in 0..4 {
@@ -25,9 +25,12 @@ fn change(partition: &Partition) {
     }
 }
 
-/// Runs `poll` until the other thread has changed all it is to change and the consumer has caught
-/// up. Returns its last position.
-fn alongside(config: ConsumerConfig, mut poll: impl FnMut(&mut Consumer, u64) -> u64) -> u64 {
+/// Runs `poll` until the other thread has finished its changes and the consumer has caught up.
+/// Returns the last position of the consumer.
+fn poll_during_deletions(
+    config: ConsumerConfig,
+    mut poll: impl FnMut(&mut Consumer, u64) -> u64,
+) -> u64 {
     let log = Log::in_memory();
     let partition = log
         .open_topic("t", 1, TopicConfig::new().segment_bytes(300))
@@ -57,10 +60,10 @@ fn alongside(config: ConsumerConfig, mut poll: impl FnMut(&mut Consumer, u64) ->
 }
 
 #[test]
-fn a_consumer_alongside_deletions_returns_every_record_or_reports_it_as_skipped() {
+fn a_consumer_returns_every_record_or_reports_it_as_skipped_while_records_are_deleted() {
     let config = ConsumerConfig::new().max_poll_records(7);
     let mut skipped = 0;
-    let end = alongside(config, |consumer, mut next| {
+    let end = poll_during_deletions(config, |consumer, mut next| {
         let records = consumer.poll(Duration::ZERO).unwrap();
         let mut ranges: Vec<_> = records
             .skipped()
@@ -76,25 +79,22 @@ fn a_consumer_alongside_deletions_returns_every_record_or_reports_it_as_skipped(
         );
         ranges.sort_by_key(|offsets| offsets.start);
         for offsets in ranges {
-            assert_eq!(
-                offsets.start, next,
-                "nothing is passed over, and nothing comes twice"
-            );
+            assert_eq!(offsets.start, next, "every offset is covered exactly once");
             next = offsets.end;
         }
         next
     });
     assert_eq!(end, ROUNDS * 4);
-    assert!(skipped > 0, "deletions overtook the consumer");
+    assert!(skipped > 0, "no deletion overtook the consumer");
 }
 
 #[test]
-fn a_consumer_without_a_reset_policy_stops_at_every_deletion_that_overtakes_it() {
+fn a_consumer_without_a_reset_policy_returns_an_error_when_a_deletion_overtakes_it() {
     let config = ConsumerConfig::new()
         .auto_offset_reset(OffsetReset::None)
         .max_poll_records(7);
     let mut errors = 0;
-    let end = alongside(config, |consumer, next| {
+    let end = poll_during_deletions(config, |consumer, next| {
         match consumer.poll(Duration::ZERO) {
             Ok(records) => {
                 assert!(records.skipped().is_empty());
@@ -124,5 +124,5 @@ fn a_consumer_without_a_reset_policy_stops_at_every_deletion_that_overtakes_it()
         }
     });
     assert_eq!(end, ROUNDS * 4);
-    assert!(errors > 0, "deletions overtook the consumer");
+    assert!(errors > 0, "no deletion overtook the consumer");
 }

@@ -1,5 +1,5 @@
-//! A commit is about the records that were delivered: never about those of a later topic of the
-//! same name, or about those that took the place of records that were cut.
+//! A commit refers to the records that were delivered. It never covers records of a later topic
+//! with the same name, or records that replaced truncated ones.
 
 use std::collections::HashSet;
 use std::iter;
@@ -9,13 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use annals::{
-    ConsumerConfig, Error, Log, OffsetAndMetadata, Records, Seek, TopicConfig, TopicPartition,
+    Consumer, ConsumerConfig, ConsumerGroup, Error, Log, OffsetAndMetadata, Records, Seek, Topic,
+    TopicConfig, TopicPartition,
 };
 
 use super::{committed, drain, fill, log_with, of, poll, t};
 
 #[test]
-fn a_record_of_a_deleted_topic_is_not_committed_for_its_successor() {
+fn a_record_of_a_deleted_topic_is_not_committed_for_the_recreated_topic() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
     let group = log.consumer_group("g").unwrap();
@@ -24,13 +25,13 @@ fn a_record_of_a_deleted_topic_is_not_committed_for_its_successor() {
     log.delete_topic("t").unwrap();
     fill(&log.create_topic("t", 1, TopicConfig::new()).unwrap(), 0, 8);
     let last = records.iter().last().unwrap().unwrap();
-    for is_known in [false, true] {
+    for has_polled in [false, true] {
         assert!(
             matches!(consumer.commit_record(&last), Err(Error::UnknownTopic(_))),
-            "the new topic is known: {is_known}"
+            "has polled the new topic: {has_polled}"
         );
         assert_eq!(committed(&group, &t(0)), None);
-        // This poll takes the partition of the new topic.
+        // This poll assigns the partition of the new topic.
         consumer.poll(Duration::ZERO).unwrap();
     }
     consumer.seek_all(Seek::Earliest).unwrap();
@@ -38,7 +39,7 @@ fn a_record_of_a_deleted_topic_is_not_committed_for_its_successor() {
 }
 
 #[test]
-fn a_record_that_was_cut_away_is_committed_as_the_cut() {
+fn committing_a_truncated_record_commits_the_offset_of_the_cut() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 6);
     let group = log.consumer_group("g").unwrap();
@@ -54,7 +55,7 @@ fn a_record_that_was_cut_away_is_committed_as_the_cut() {
     assert_eq!(
         committed(&group, &t(0)),
         Some(3),
-        "also after a poll that has seen the cut"
+        "the same after a poll that has seen the cut"
     );
     consumer
         .commit_record(&records.iter().next().unwrap().unwrap())
@@ -62,12 +63,12 @@ fn a_record_that_was_cut_away_is_committed_as_the_cut() {
     assert_eq!(
         committed(&group, &t(0)),
         Some(1),
-        "a record below the cut is still there"
+        "a record below the cut still exists"
     );
 }
 
 #[test]
-fn an_offset_of_before_a_cut_is_committed_as_the_cut() {
+fn an_offset_from_before_a_cut_is_committed_as_the_offset_of_the_cut() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 6);
     fill(&topic, 1, 6);
@@ -96,22 +97,29 @@ fn an_offset_of_before_a_cut_is_committed_as_the_cut() {
     assert_eq!(
         committed(&group, &t(0)),
         Some(6),
-        "after a poll the offset is one of the log as it is now"
+        "after a poll the offset refers to the log after the cut"
     );
+}
+
+/// Creates a log with six records in `t`, and a member of `g` that has read and committed all of
+/// them.
+fn member_at_the_end() -> (Log, Topic, ConsumerGroup, Consumer) {
+    let (log, topic) = log_with(1);
+    fill(&topic, 0, 6);
+    let group = log.consumer_group("g").unwrap();
+    let mut consumer = group.join("t").unwrap();
+    drain(&mut consumer);
+    consumer.commit().unwrap();
+    (log, topic, group, consumer)
 }
 
 #[test]
 fn a_commit_is_stored_when_new_records_reach_the_old_end_after_a_cut() {
-    for heeds_by_seek in [false, true] {
-        let (log, topic) = log_with(1);
-        fill(&topic, 0, 6);
-        let group = log.consumer_group("g").unwrap();
-        let mut consumer = group.join("t").unwrap();
-        drain(&mut consumer);
-        consumer.commit().unwrap();
+    for seeks_to_the_cut in [false, true] {
+        let (_log, topic, group, mut consumer) = member_at_the_end();
         topic.partition(0).unwrap().truncate_to(3).unwrap();
         fill(&topic, 0, 3);
-        if heeds_by_seek {
+        if seeks_to_the_cut {
             consumer.seek(&t(0), 3).unwrap();
         }
         assert_eq!(drain(&mut consumer), of(0, 3..6));
@@ -121,13 +129,8 @@ fn a_commit_is_stored_when_new_records_reach_the_old_end_after_a_cut() {
 }
 
 #[test]
-fn a_commit_is_stored_again_after_the_store_was_cut() {
-    let (log, topic) = log_with(1);
-    fill(&topic, 0, 6);
-    let group = log.consumer_group("g").unwrap();
-    let mut consumer = group.join("t").unwrap();
-    drain(&mut consumer);
-    consumer.commit().unwrap();
+fn a_commit_is_stored_again_after_the_offset_store_was_truncated() {
+    let (log, _topic, group, mut consumer) = member_at_the_end();
     log.topic("__consumer_offsets")
         .unwrap()
         .partition(0)
@@ -140,7 +143,7 @@ fn a_commit_is_stored_again_after_the_store_was_cut() {
 }
 
 #[test]
-fn a_truncation_that_is_refused_lowers_no_position() {
+fn a_refused_truncation_does_not_lower_a_position() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 6);
     let group = log.consumer_group("g").unwrap();
@@ -157,12 +160,12 @@ fn a_truncation_that_is_refused_lowers_no_position() {
     group.commit([(t(0), 5.into())]).unwrap();
     assert!(
         matches!(partition.truncate_to(5), Err(Error::UnknownTopic(_))),
-        "that partition is one of the old topic"
+        "the handle belongs to the old topic"
     );
     assert_eq!(committed(&group, &t(0)), Some(5));
 }
 
-/// Appends records that no one appended before, each a batch of its own.
+/// Appends `count` records with values that are unique in the test, each in its own batch.
 fn append_new(log: &Log, number: u32, count: u64, made: &AtomicU64) {
     let Ok(partition) = log.topic("t").and_then(|topic| topic.partition(number)) else {
         return;
@@ -174,8 +177,8 @@ fn append_new(log: &Log, number: u32, count: u64, made: &AtomicU64) {
     }
 }
 
-/// Polls and commits in every way, also records of polls long ago. What it was given is in the set
-/// before it can be committed.
+/// Polls, and commits in every way, including records of much earlier polls. Each delivered value
+/// is in `given` before the member can commit it.
 fn consume(log: &Log, given: &Mutex<HashSet<String>>, stop: &AtomicBool, seed: u64) {
     let mut consumer = log
         .consumer_group("g")
@@ -187,7 +190,7 @@ fn consume(log: &Log, given: &Mutex<HashSet<String>>, stop: &AtomicBool, seed: u
     while !stop.load(Ordering::SeqCst) {
         let records = match consumer.poll(Duration::from_millis(1)) {
             Ok(records) => records,
-            // The files of a topic that is being deleted.
+            // The poll read files of a topic that is being deleted.
             Err(Error::Io { .. }) => continue,
             Err(error) => panic!("poll: {error}"),
         };
@@ -234,7 +237,8 @@ fn consume(log: &Log, given: &Mutex<HashSet<String>>, stop: &AtomicBool, seed: u
     }
 }
 
-/// Every record below a position was delivered. The caller is the only one who cuts and deletes.
+/// Asserts that every record below a committed position was delivered. The caller must be the only
+/// thread that truncates and deletes.
 fn check_positions(log: &Log, given: &Mutex<HashSet<String>>) {
     let group = log.consumer_group("g").unwrap();
     for partition in log.topic("t").unwrap().partitions() {
@@ -254,7 +258,7 @@ fn check_positions(log: &Log, given: &Mutex<HashSet<String>>) {
 }
 
 #[test]
-fn no_position_passes_over_a_record_however_topics_are_cut_and_made_again() {
+fn positions_skip_no_record_while_the_topic_is_truncated_and_recreated() {
     let (log, _topic) = log_with(2);
     let (given, stop, made) = (
         Mutex::new(HashSet::new()),
@@ -294,13 +298,12 @@ fn no_position_passes_over_a_record_however_topics_are_cut_and_made_again() {
     let given = given.lock().unwrap();
     assert!(
         given.len() > 200,
-        "the members were given {} records",
+        "the members received only {} records",
         given.len()
     );
 }
 
-/// Positions to commit; the topic is deleted and created again, or cut, after the first of them was
-/// taken.
+/// Returns positions to commit. After the first one is taken, the topic is truncated or recreated.
 fn positions_with(
     log: &Log,
     is_cut: bool,
@@ -324,7 +327,7 @@ fn positions_with(
 }
 
 #[test]
-fn a_position_refers_to_the_topic_that_was_there_when_it_was_taken() {
+fn a_position_refers_to_the_topic_that_existed_when_it_was_taken() {
     for has_member in [false, true] {
         for is_cut in [false, true] {
             let (log, topic) = log_with(2);
@@ -337,16 +340,12 @@ fn a_position_refers_to_the_topic_that_was_there_when_it_was_taken() {
             };
             if is_cut {
                 stored.unwrap();
-                assert_eq!(
-                    (committed(&group, &t(0)), committed(&group, &t(1))),
-                    (Some(3), Some(0))
-                );
+                assert_eq!(committed(&group, &t(0)), Some(3));
+                assert_eq!(committed(&group, &t(1)), Some(0));
             } else {
                 assert!(matches!(stored, Err(Error::UnknownTopic(_))), "{stored:?}");
-                assert_eq!(
-                    (committed(&group, &t(0)), committed(&group, &t(1))),
-                    (None, None)
-                );
+                assert_eq!(committed(&group, &t(0)), None);
+                assert_eq!(committed(&group, &t(1)), None);
             }
         }
     }

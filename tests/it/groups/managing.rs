@@ -1,4 +1,5 @@
-//! Groups managed from outside, and what members ask for beside topics.
+//! Administration of groups, and the options of members: patterns, static membership, assignment
+//! without a group.
 
 use std::time::Duration;
 
@@ -28,10 +29,8 @@ fn a_group_is_described_reset_and_deleted() {
     member.commit_offsets([(t(0), 3.into())]).unwrap();
 
     let description = group.describe().unwrap();
-    assert_eq!(
-        (description.state, &*description.assignor),
-        (GroupState::Stable, "range")
-    );
+    assert_eq!(description.state, GroupState::Stable);
+    assert_eq!(description.assignor, "range");
     assert_eq!(description.members[0].assignment, [t(0), t(1)]);
     let lags: Vec<Option<u64>> = description
         .positions
@@ -84,26 +83,21 @@ fn a_group_is_described_reset_and_deleted() {
     assert_eq!(
         group.committed(&t(0)).unwrap(),
         Some(3.into()),
-        "a plan changes nothing"
+        "a plan does not change positions"
     );
     assert_eq!(
         group.reset([t(0), t(1)], Seek::Latest).unwrap(),
         [(t(0), 5), (t(1), 5)]
     );
     group.delete_offsets([t(1)]).unwrap();
-    assert_eq!(
-        (
-            group.committed(&t(0)).unwrap(),
-            group.committed(&t(1)).unwrap()
-        ),
-        (Some(5.into()), None)
-    );
+    assert_eq!(group.committed(&t(0)).unwrap(), Some(5.into()));
+    assert_eq!(group.committed(&t(1)).unwrap(), None);
     group.delete().unwrap();
     assert!(log.consumer_groups().is_empty());
 }
 
 #[test]
-fn a_member_that_stays_away_too_long_keeps_no_positions() {
+fn positions_of_an_overdue_member_can_be_deleted() {
     let (log, _topic) = log_with(1);
     let group = log.consumer_group("g").unwrap();
     group.commit([(t(0), 0.into())]).unwrap();
@@ -115,7 +109,7 @@ fn a_member_that_stays_away_too_long_keeps_no_positions() {
 }
 
 #[test]
-fn a_pattern_takes_topics_that_come_and_lets_go_of_those_that_went() {
+fn a_pattern_follows_topics_that_are_created_and_deleted() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 1);
     log.open_topic("other", 1, TopicConfig::new()).unwrap();
@@ -138,7 +132,7 @@ fn a_pattern_takes_topics_that_come_and_lets_go_of_those_that_went() {
 }
 
 #[test]
-fn a_static_member_gets_its_partitions_back() {
+fn a_static_member_that_rejoins_gets_its_partitions_back() {
     let (log, _topic) = log_with(4);
     let group = log.consumer_group("g").unwrap();
     let named_for = |timeout| {
@@ -156,7 +150,7 @@ fn a_static_member_gets_its_partitions_back() {
     assert_eq!(
         group.join("t").unwrap().assignment().len(),
         2,
-        "the others wait for it"
+        "two partitions stay reserved for the static member"
     );
     assert_eq!(
         group
@@ -169,12 +163,12 @@ fn a_static_member_gets_its_partitions_back() {
     assert_eq!(
         group.join("t").unwrap().assignment().len(),
         4,
-        "it was not to be waited for"
+        "a session timeout of zero reserves no partitions"
     );
 }
 
 #[test]
-fn a_full_group_takes_nobody() {
+fn a_full_group_refuses_another_member() {
     let log = Log::builder("data")
         .storage(MemoryDisk::new())
         .config(LogConfig::new().group_max_size(1))
@@ -189,7 +183,7 @@ fn a_full_group_takes_nobody() {
 }
 
 #[test]
-fn the_place_of_a_static_member_that_does_not_come_back_goes_to_those_who_wait() {
+fn partitions_of_a_static_member_that_stays_away_go_to_the_waiting_members() {
     let (log, topic) = log_with(4);
     let group = log.consumer_group("g").unwrap();
     let config = ConsumerConfig::new()
@@ -197,27 +191,23 @@ fn the_place_of_a_static_member_that_does_not_come_back_goes_to_those_who_wait()
         .session_timeout(Duration::from_millis(20));
     let mut named = group.join_with("t", config).unwrap();
     let mut other = group.join("t").unwrap();
-    // The first lets go of half, then the other has it.
-    assert!(
-        poll(&mut named).is_empty() && poll(&mut named).is_empty() && poll(&mut other).is_empty()
-    );
-    assert_eq!((named.assignment().len(), other.assignment().len()), (2, 2));
+    // The first poll announces the revocation and the second one releases the partitions.
+    assert_eq!(poll(&mut named), []);
+    assert_eq!(poll(&mut named), []);
+    assert_eq!(poll(&mut other), []);
+    assert_eq!(named.assignment().len(), 2);
+    assert_eq!(other.assignment().len(), 2);
     let kept = named.assignment().to_vec();
     let (records, ()) = poll_while(&mut other, || named.close().unwrap());
     assert_eq!(records.rebalance(), [Rebalance::Assigned(kept.clone())]);
-    assert_eq!(
-        (
-            other.assignment().len(),
-            group.describe().unwrap().members.len()
-        ),
-        (4, 1)
-    );
+    assert_eq!(other.assignment().len(), 4);
+    assert_eq!(group.describe().unwrap().members.len(), 1);
     fill(&topic, kept[0].partition, 1);
     assert_eq!(poll(&mut other), of(kept[0].partition, [0]));
 }
 
 #[test]
-fn positions_in_a_topic_that_nobody_reads_can_go_while_there_are_members() {
+fn positions_of_a_topic_without_a_reader_can_be_deleted_while_the_group_has_members() {
     let (log, _topic) = log_with(1);
     log.open_topic("u", 1, TopicConfig::new()).unwrap();
     let (group, u) = (
@@ -230,19 +220,18 @@ fn positions_in_a_topic_that_nobody_reads_can_go_while_there_are_members() {
     let _member = group.join("t").unwrap();
     let refused = group.delete_offsets([u.clone(), t(0)]);
     assert!(matches!(refused, Err(Error::GroupSubscribed { topic, .. }) if &*topic == "t"));
-    assert_eq!(group.committed(&u).unwrap(), Some(0.into()), "all or none");
-    group.delete_offsets([u.clone()]).unwrap();
     assert_eq!(
-        (
-            group.committed(&t(0)).unwrap(),
-            group.committed(&u).unwrap()
-        ),
-        (Some(0.into()), None)
+        group.committed(&u).unwrap(),
+        Some(0.into()),
+        "the call deletes all of them or none"
     );
+    group.delete_offsets([u.clone()]).unwrap();
+    assert_eq!(group.committed(&t(0)).unwrap(), Some(0.into()));
+    assert_eq!(group.committed(&u).unwrap(), None);
 }
 
 #[test]
-fn a_consumer_without_a_group_reads_and_cannot_commit() {
+fn a_consumer_without_a_group_reads_but_cannot_commit() {
     let (log, topic) = log_with(2);
     fill(&topic, 1, 3);
     let mut consumer = log.assign([t(1)]).unwrap();
@@ -258,7 +247,7 @@ fn a_consumer_without_a_group_reads_and_cannot_commit() {
 }
 
 #[test]
-fn old_positions_expire_and_a_reset_goes_by_duration() {
+fn old_positions_expire_unless_a_member_reads_the_topic() {
     let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
     let config = LogConfig::new().offsets_retention(Duration::from_secs(60));
     let log = Log::builder("data")
@@ -279,7 +268,7 @@ fn old_positions_expire_and_a_reset_goes_by_duration() {
     assert_eq!(
         group.committed(&t(0)).unwrap(),
         Some(1.into()),
-        "a member reads it"
+        "a member reads the topic"
     );
     drop(reader);
     log.maintain().unwrap();

@@ -1,4 +1,4 @@
-//! How the members of a group share partitions, give them up and take them over.
+//! Members of a group: how they share partitions, release them and take them over.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,7 +18,8 @@ fn pause_all(consumer: &mut Consumer) {
     consumer.pause(&assigned).unwrap();
 }
 
-/// Lets members call until nobody is told anything any more; gives what each then owns.
+/// Polls with all members until no poll reports a rebalance. Returns the partitions that each
+/// member then owns.
 fn settle<const N: usize>(members: [&mut Consumer; N]) -> [Vec<u32>; N] {
     let mut members = members;
     for consumer in &mut members {
@@ -30,7 +31,7 @@ fn settle<const N: usize>(members: [&mut Consumer; N]) -> [Vec<u32>; N] {
             let records = consumer.poll(Duration::ZERO).unwrap();
             assert!(
                 records.is_empty() || records.rebalance().is_empty(),
-                "a poll that tells a change carries no records"
+                "a poll that reports a rebalance must not return records"
             );
             is_quiet &= records.rebalance().is_empty();
             pause_all(consumer);
@@ -50,7 +51,7 @@ fn settle<const N: usize>(members: [&mut Consumer; N]) -> [Vec<u32>; N] {
 }
 
 #[test]
-fn partitions_go_over_only_when_they_were_let_go() {
+fn a_partition_moves_only_after_its_owner_has_released_it() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 2);
     fill(&topic, 1, 4);
@@ -63,28 +64,37 @@ fn partitions_go_over_only_when_they_were_let_go() {
 
     let mut other = group.join("t").unwrap();
     assert!(other.assignment().is_empty());
-    assert!(poll(&mut other).is_empty(), "it waits");
+    assert!(poll(&mut other).is_empty(), "the new member waits");
     let records = one.poll(Duration::ZERO).unwrap();
     assert_eq!(records.rebalance(), [Rebalance::Revoking(vec![t(1)])]);
     assert!(records.is_empty());
-    assert_eq!(one.assignment(), [t(0), t(1)], "still its own");
-    assert!(poll(&mut other).is_empty() && other.assignment().is_empty());
+    assert_eq!(
+        one.assignment(),
+        [t(0), t(1)],
+        "the owner keeps the partition until its next poll"
+    );
+    assert_eq!(poll(&mut other), []);
+    assert_eq!(other.assignment(), []);
     one.commit().unwrap();
 
-    assert_eq!(poll(&mut one), [], "let go, and nothing in the other one");
+    assert_eq!(
+        poll(&mut one),
+        [],
+        "this poll releases the partition, and the other one has no records"
+    );
     assert_eq!(one.assignment(), [t(0)]);
     let records = other.poll(Duration::ZERO).unwrap();
     assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![t(1)])]);
     assert_eq!(
         drain(&mut other),
         of(1, 2..4),
-        "from where the other committed"
+        "the new owner starts at the committed position"
     );
 
     let late = polled.of(&t(1)).next().unwrap().unwrap();
     assert!(
         matches!(one.commit_record(&late), Err(Error::MemberFenced { group, .. }) if &*group == "g"),
-        "others have it now"
+        "another member owns the partition now"
     );
     assert!(matches!(one.position(&t(1)), Err(Error::NotAssigned(_))));
     one.commit().unwrap();
@@ -94,13 +104,17 @@ fn partitions_go_over_only_when_they_were_let_go() {
     assert_eq!(
         records.rebalance(),
         [Rebalance::Assigned(vec![t(1)])],
-        "free at once"
+        "a closed member releases its partitions immediately"
     );
-    assert_eq!(drain(&mut one), of(1, 2..4), "the other did not commit");
+    assert_eq!(
+        drain(&mut one),
+        of(1, 2..4),
+        "the closed member did not commit"
+    );
 }
 
 #[test]
-fn a_waiting_member_hears_of_what_concerns_it() {
+fn a_rebalance_ends_the_poll_of_a_waiting_member() {
     let (log, topic) = log_with(2);
     let group = log.consumer_group("g").unwrap();
     let mut one = group.join("t").unwrap();
@@ -115,7 +129,7 @@ fn a_waiting_member_hears_of_what_concerns_it() {
 }
 
 #[test]
-fn shares_are_kafkas_ranges() {
+fn the_range_assignor_shares_partitions_as_kafka_does() {
     let (log, _topic) = log_with(10);
     let group = log.consumer_group("g").unwrap();
     let [mut a, mut b, mut c] = [0; 3].map(|_| {
@@ -133,7 +147,7 @@ fn shares_are_kafkas_ranges() {
 }
 
 #[test]
-fn a_member_that_panics_gives_its_work_to_the_others() {
+fn the_partitions_of_a_member_that_panics_move_to_the_others() {
     let (log, topic) = log_with(6);
     for number in 0..6 {
         fill(&topic, number, 10);
@@ -164,10 +178,7 @@ fn a_member_that_panics_gives_its_work_to_the_others() {
         let polled = c.poll(Duration::ZERO).unwrap();
         assert!(polled.is_empty(), "a worker's bug");
     });
-    assert!(
-        panicked.join().is_err(),
-        "and its member left without a commit"
-    );
+    assert!(panicked.join().is_err(), "the worker did not panic");
     a.close().unwrap();
     let mut polls = 0;
     while group
@@ -185,9 +196,9 @@ fn a_member_that_panics_gives_its_work_to_the_others() {
     assert_eq!(
         once.len(),
         done.len(),
-        "nothing is read again after its commit"
+        "no record is read again after its commit"
     );
-    assert_eq!(once.len(), 60, "and nothing is lost");
+    assert_eq!(once.len(), 60, "every record is read");
 }
 
 #[test]
@@ -221,7 +232,7 @@ fn a_member_that_stays_away_too_long_is_fenced() {
         .unwrap();
     let polled = slow.poll(Duration::ZERO).unwrap();
     let mut other = group.join_with("t", config).unwrap();
-    // It waits without any sign of the other, and still notices.
+    // No event wakes this poll. It must notice by itself that the slow member is overdue.
     let (records, ()) = poll_while(&mut other, || ());
     assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![t(0), t(1)])]);
     assert_eq!(offsets(&other.poll(SOON).unwrap()).len(), 6);
@@ -237,7 +248,7 @@ fn a_member_that_stays_away_too_long_is_fenced() {
     assert_eq!(
         records.rebalance(),
         [Rebalance::Lost(vec![t(0), t(1)])],
-        "it joins again"
+        "the poll of a fenced member joins again"
     );
     assert!(slow.assignment().is_empty());
     slow.commit().unwrap();
@@ -251,13 +262,16 @@ fn a_member_that_stays_away_too_long_is_fenced() {
     assert_eq!(
         slow.poll(SOON).unwrap().rebalance(),
         [Rebalance::Assigned(vec![t(0)])],
-        "its place in the order is the same"
+        "the member keeps its place in the order of members"
     );
-    assert!(poll(&mut slow).is_empty(), "the other has done it all");
+    assert!(
+        poll(&mut slow).is_empty(),
+        "the other member has committed all records"
+    );
 }
 
 #[test]
-fn a_member_that_waits_in_a_poll_is_not_too_slow() {
+fn a_member_that_waits_in_a_poll_is_not_fenced() {
     let (log, topic) = log_with(2);
     let group = log.consumer_group("g").unwrap();
     let config = ConsumerConfig::new().max_poll_interval(Duration::from_millis(10));
@@ -278,7 +292,7 @@ fn a_member_that_waits_in_a_poll_is_not_too_slow() {
 }
 
 #[test]
-fn new_partitions_and_topics_are_shared_out() {
+fn new_partitions_and_topics_are_assigned() {
     let (log, topic) = log_with(1);
     let mut consumer = log
         .consumer_group("g")
@@ -305,7 +319,7 @@ fn new_partitions_and_topics_are_shared_out() {
 }
 
 #[test]
-fn a_deleted_topic_is_lost_to_its_members() {
+fn deleting_a_topic_takes_its_partitions_from_the_members() {
     let (log, topic) = log_with(1);
     let other = log.open_topic("u", 1, TopicConfig::new()).unwrap();
     fill(&topic, 0, 3);
@@ -317,14 +331,14 @@ fn a_deleted_topic_is_lost_to_its_members() {
     assert_eq!(
         offsets(&records),
         of(0, 0..3),
-        "what was handed out stays readable"
+        "records that were already returned stay readable"
     );
     fill(&other, 0, 1);
     assert_eq!(poll(&mut consumer), of(0, [0]));
 }
 
 #[test]
-fn a_pause_does_not_outlive_a_revocation() {
+fn a_pause_ends_with_a_revocation() {
     let (log, topic) = log_with(2);
     fill(&topic, 1, 1);
     let group = log.consumer_group("g").unwrap();
@@ -341,21 +355,22 @@ fn a_pause_does_not_outlive_a_revocation() {
 }
 
 #[test]
-fn more_members_than_partitions() {
+fn a_member_without_partitions_takes_over_when_the_owner_leaves() {
     let (log, topic) = log_with(1);
     let group = log.consumer_group("g").unwrap();
     let mut owner = group.join("t").unwrap();
     let mut idle = group.join("t").unwrap();
     fill(&topic, 0, 1);
     assert_eq!(poll(&mut owner), of(0, [0]));
-    assert!(poll(&mut idle).is_empty() && idle.assignment().is_empty());
+    assert_eq!(poll(&mut idle), []);
+    assert_eq!(idle.assignment(), []);
     idle.commit().unwrap();
     assert_eq!(idle.lag(), Some(0));
     drop(owner);
     assert_eq!(drain(&mut idle), of(0, [0]));
 }
 
-/// All to whoever joined last.
+/// An assignor that assigns all partitions to the member that joined last.
 #[derive(Debug)]
 struct LastTakesAll;
 
@@ -374,7 +389,7 @@ impl Assign for LastTakesAll {
 }
 
 #[test]
-fn an_assignor_of_the_program_decides() {
+fn a_custom_assignor_decides_the_shares() {
     let (log, topic) = log_with(3);
     let group = log.consumer_group("g").unwrap();
     let config = || ConsumerConfig::new().assignor(Assignor::Custom(Arc::new(LastTakesAll)));
@@ -382,15 +397,17 @@ fn an_assignor_of_the_program_decides() {
     assert_eq!(first.assignment().len(), 3);
     let mut last = group.join_with("t", config()).unwrap();
     assert_eq!(group.describe().unwrap().assignor, "last takes all");
-    // The first lets go, then the last has them.
-    assert!(
-        poll(&mut first).is_empty() && poll(&mut first).is_empty() && poll(&mut last).is_empty()
-    );
+    // The first poll announces the revocation and the second one releases the partitions.
+    assert_eq!(poll(&mut first), []);
+    assert_eq!(poll(&mut first), []);
+    assert_eq!(poll(&mut last), []);
     fill(&topic, 1, 2);
-    assert_eq!(
-        (poll(&mut first), drain(&mut last)),
-        (Vec::new(), of(1, 0..2))
-    );
+    assert_eq!(poll(&mut first), []);
+    assert_eq!(drain(&mut last), of(1, 0..2));
     drop(last);
-    assert_eq!(drain(&mut first), of(1, 0..2), "not committed");
+    assert_eq!(
+        drain(&mut first),
+        of(1, 0..2),
+        "the last member did not commit them"
+    );
 }

@@ -1,4 +1,5 @@
-//! Consumer groups from outside: who gets which records, what is committed, and what survives.
+//! Consumer groups through the public API: how members share records, what they commit, and which
+//! positions survive a restart.
 
 mod auto_commit;
 mod committing;
@@ -20,22 +21,23 @@ use annals::{Consumer, ConsumerGroup, Log, Record, Records, Topic, TopicConfig, 
 
 use crate::kafka::copy_dir;
 
-/// Long enough for anything that should happen at once, on however slow a machine.
+/// A timeout that no step exceeds, even on a slow machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A log in memory with one topic, `t`.
+/// Creates a log in memory with one topic, `t`.
 fn log_with(partitions: u32) -> (Log, Topic) {
     let log = Log::in_memory();
     let topic = log.open_topic("t", partitions, TopicConfig::new()).unwrap();
     (log, topic)
 }
 
-/// Partition `number` of `t`.
+/// Returns the name of partition `number` of `t`.
 fn t(number: u32) -> TopicPartition {
     ("t", number).into()
 }
 
-/// Appends `count` records to a partition, each a batch of its own; their values are their offsets.
+/// Appends `count` records to a partition, each in its own batch. The value of a record is its
+/// offset.
 fn fill(topic: &Topic, partition: u32, count: u64) {
     let partition = topic.partition(partition).unwrap();
     for _ in 0..count {
@@ -45,7 +47,7 @@ fn fill(topic: &Topic, partition: u32, count: u64) {
     }
 }
 
-/// Appends one batch of `count` records.
+/// Appends one batch of `count` records. The value of a record is its offset.
 fn fill_batch(topic: &Topic, partition: u32, count: u64) {
     let partition = topic.partition(partition).unwrap();
     let start = partition.log_end_offset();
@@ -54,7 +56,7 @@ fn fill_batch(topic: &Topic, partition: u32, count: u64) {
         .unwrap();
 }
 
-/// Partition and offset of each record.
+/// Returns the partition and the offset of each record.
 fn offsets(records: &Records) -> Vec<(u32, u64)> {
     records
         .iter()
@@ -66,7 +68,7 @@ fn offsets(records: &Records) -> Vec<(u32, u64)> {
         .collect()
 }
 
-/// Where the group is in a partition, by what it committed.
+/// Returns the offset that the group committed for a partition.
 fn committed(group: &ConsumerGroup, partition: &TopicPartition) -> Option<u64> {
     group.committed(partition).unwrap().map(|next| next.offset)
 }
@@ -76,7 +78,7 @@ fn poll(consumer: &mut Consumer) -> Vec<(u32, u64)> {
     offsets(&consumer.poll(Duration::ZERO).unwrap())
 }
 
-/// Polls without waiting until there is nothing more.
+/// Polls without waiting until a poll returns neither records nor a rebalance.
 fn drain(consumer: &mut Consumer) -> Vec<(u32, u64)> {
     let mut all = Vec::new();
     loop {
@@ -88,7 +90,7 @@ fn drain(consumer: &mut Consumer) -> Vec<(u32, u64)> {
     }
 }
 
-/// `offsets` of one partition.
+/// Pairs each of `offsets` with the partition.
 fn of(partition: u32, offsets: impl IntoIterator<Item = u64>) -> Vec<(u32, u64)> {
     offsets
         .into_iter()
@@ -96,17 +98,17 @@ fn of(partition: u32, offsets: impl IntoIterator<Item = u64>) -> Vec<(u32, u64)>
         .collect()
 }
 
-/// Does something while the consumer waits in a poll, and gives what that poll then gave. It must
-/// end it.
+/// Runs `act` while the consumer waits in a poll. Returns the records of the poll and the result of
+/// `act`, which must end the poll.
 fn poll_while<T>(consumer: &mut Consumer, act: impl FnOnce() -> T) -> (Records, T) {
     thread::scope(|scope| {
         let started = Instant::now();
         let waiting = scope.spawn(move || {
             let records = consumer.poll(SOON).unwrap();
-            assert!(started.elapsed() < SOON, "nothing ended the poll");
+            assert!(started.elapsed() < SOON, "the poll timed out");
             records
         });
-        // Most likely it waits by then; if not, the outcome must be the same.
+        // The poll is probably waiting by now. If it is not, the outcome must be the same.
         thread::sleep(Duration::from_millis(5));
         let done = act();
         (waiting.join().unwrap(), done)

@@ -1,4 +1,5 @@
-//! What a poll gives: order, turns, limits, waking, and what retention took away.
+//! Polls: the order of records, turns among partitions, limits, waking, and records that retention
+//! removed.
 
 use std::path::Path;
 use std::thread;
@@ -12,20 +13,20 @@ use annals::{
 use super::{SOON, copy_dir, drain, fill, fill_batch, log_with, of, offsets, poll, poll_while, t};
 
 #[test]
-fn handles_travel() {
-    fn travels<T: Send + Sync + 'static>() {}
+fn handles_are_send_and_sync() {
+    fn is_shared<T: Send + Sync + 'static>() {}
     fn is_cloned<T: Clone>() {}
-    travels::<Consumer>();
-    travels::<ConsumerGroup>();
-    travels::<Records>();
-    travels::<Batch>();
-    travels::<Subscription>();
+    is_shared::<Consumer>();
+    is_shared::<ConsumerGroup>();
+    is_shared::<Records>();
+    is_shared::<Batch>();
+    is_shared::<Subscription>();
     is_cloned::<ConsumerGroup>();
     is_cloned::<Records>();
 }
 
 #[test]
-fn records_come_in_order_partition_by_partition() {
+fn a_poll_returns_records_in_order_partition_by_partition() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 3);
     fill_batch(&topic, 1, 2);
@@ -39,14 +40,15 @@ fn records_come_in_order_partition_by_partition() {
             .of(&t(number))
             .collect::<Result<Vec<RecordView<'_>>>>()
             .unwrap();
-        assert!(
-            own.iter().all(|record| record.partition() == number
-                && record.text() == record.offset().to_string())
-        );
+        for record in &own {
+            assert_eq!(record.partition(), number);
+            assert_eq!(record.text(), record.offset().to_string());
+        }
         assert_eq!(own.len(), [3, 2][number as usize]);
     }
     assert_eq!(records.of(&t(2)).count(), 0);
-    assert!(records.rebalance().is_empty() && records.skipped().is_empty());
+    assert_eq!(records.rebalance(), []);
+    assert_eq!(records.skipped(), []);
     assert!(!records.is_empty());
     assert!(poll(&mut consumer).is_empty());
     assert_eq!(
@@ -56,7 +58,7 @@ fn records_come_in_order_partition_by_partition() {
 }
 
 #[test]
-fn records_outlive_the_consumer_and_views_do_not_borrow_from_it() {
+fn records_and_their_views_outlive_the_consumer_and_the_log() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 3);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
@@ -77,7 +79,7 @@ fn records_outlive_the_consumer_and_views_do_not_borrow_from_it() {
 }
 
 #[test]
-fn a_poll_gives_no_more_records_than_it_may() {
+fn a_poll_returns_at_most_max_poll_records() {
     let (log, topic) = log_with(1);
     fill_batch(&topic, 0, 10);
     fill_batch(&topic, 0, 3);
@@ -88,7 +90,7 @@ fn a_poll_gives_no_more_records_than_it_may() {
         assert_eq!(poll(&mut consumer), of(0, expected.clone()));
         assert_eq!(consumer.position(&t(0)).unwrap(), expected.end);
     }
-    // In the middle of a batch, as after a restart.
+    // Start in the middle of a batch, as after a restart.
     consumer.seek(&t(0), 3).unwrap();
     assert_eq!(poll(&mut consumer), of(0, 3..7));
     consumer.commit().unwrap();
@@ -101,7 +103,7 @@ fn a_poll_gives_no_more_records_than_it_may() {
 }
 
 #[test]
-fn a_batch_larger_than_the_limits_is_given_whole_if_it_comes_first() {
+fn a_batch_above_the_limits_is_returned_whole_if_it_is_the_first() {
     let (log, topic) = log_with(1);
     let partition = topic.partition(0).unwrap();
     let large = "x".repeat(20_000);
@@ -120,19 +122,19 @@ fn a_batch_larger_than_the_limits_is_given_whole_if_it_comes_first() {
         assert_eq!(
             poll(&mut consumer),
             of(0, [0]),
-            "nothing beside one that is too large"
+            "a batch that is too large is returned alone"
         );
         assert_eq!(
             poll(&mut consumer),
             of(0, [1, 2]),
-            "one that is too large waits for its turn"
+            "a batch that is too large waits until it is the first"
         );
         assert_eq!(poll(&mut consumer), of(0, [3]));
     }
 }
 
 #[test]
-fn a_large_batch_is_not_kept_back_for_ever_by_other_partitions() {
+fn other_partitions_do_not_hold_back_a_large_batch_forever() {
     let (log, topic) = log_with(3);
     fill(&topic, 0, 40);
     topic
@@ -148,12 +150,16 @@ fn a_large_batch_is_not_kept_back_for_ever_by_other_partitions() {
         .join_with("t", config)
         .unwrap();
     let first = poll(&mut consumer);
-    assert!(first.iter().any(|(partition, _)| *partition == 2) && !first.contains(&(1, 0)));
-    assert!(poll(&mut consumer).contains(&(1, 0)), "now it is its turn");
+    assert!(first.iter().any(|(partition, _)| *partition == 2));
+    assert!(!first.contains(&(1, 0)));
+    assert!(
+        poll(&mut consumer).contains(&(1, 0)),
+        "the large batch is the first of its poll"
+    );
 }
 
 #[test]
-fn partitions_take_turns() {
+fn a_poll_starts_with_the_partition_after_the_last_one() {
     let (log, topic) = log_with(3);
     fill(&topic, 0, 100);
     fill(&topic, 1, 5);
@@ -173,7 +179,7 @@ fn partitions_take_turns() {
 }
 
 #[test]
-fn a_waiting_poll_returns_as_soon_as_something_is_appended() {
+fn a_waiting_poll_returns_when_a_record_is_appended() {
     let (log, topic) = log_with(4);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     for number in 0..4 {
@@ -183,7 +189,7 @@ fn a_waiting_poll_returns_as_soon_as_something_is_appended() {
 }
 
 #[test]
-fn a_waiting_poll_returns_once_the_records_of_a_synced_topic_are_on_the_device() {
+fn a_waiting_poll_returns_when_a_record_of_a_synced_topic_is_durable() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log
@@ -198,7 +204,7 @@ fn a_waiting_poll_returns_once_the_records_of_a_synced_topic_are_on_the_device()
 }
 
 #[test]
-fn a_poll_ends_after_its_time() {
+fn a_poll_ends_after_its_timeout() {
     let (log, _topic) = log_with(1);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
     assert!(consumer.poll(Duration::from_millis(20)).unwrap().is_empty());
@@ -206,7 +212,7 @@ fn a_poll_ends_after_its_time() {
 }
 
 #[test]
-fn a_wake_ends_one_call_data_or_not() {
+fn a_wake_ends_one_poll_even_if_there_are_records() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 2);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
@@ -215,17 +221,17 @@ fn a_wake_ends_one_call_data_or_not() {
     waker.wake();
     assert!(
         consumer.poll(Duration::MAX).unwrap().is_empty(),
-        "though there are records"
+        "the wake comes before the records"
     );
     assert_eq!(consumer.position(&t(0)).unwrap(), 0);
     assert_eq!(poll(&mut consumer), of(0, 0..2));
     assert!(poll_while(&mut consumer, || waker.wake()).0.is_empty());
     drop(consumer);
-    waker.wake(); // Nobody is there any more.
+    waker.wake(); // The waker outlives its consumer.
 }
 
 #[test]
-fn closing_the_log_ends_a_poll() {
+fn closing_the_log_ends_a_waiting_poll() {
     let (log, _topic) = log_with(1);
     let group = log.consumer_group("g").unwrap();
     let mut consumer = group.join("t").unwrap();
@@ -245,7 +251,7 @@ fn closing_the_log_ends_a_poll() {
 }
 
 #[test]
-fn what_was_removed_before_it_was_read_is_told_once() {
+fn records_removed_before_they_were_read_are_reported_as_skipped_once() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 10);
     fill(&topic, 1, 2);
@@ -264,18 +270,23 @@ fn what_was_removed_before_it_was_read_is_told_once() {
     assert!(records.skipped().is_empty());
     assert_eq!(offsets(&records), of(0, 8..10));
 
-    // Everything went: told without any record, and to a member that comes after a restart as well.
+    // All records are removed. The poll reports it without a record of the partition, also to a
+    // member that joins later.
     drop(consumer);
     partition.delete_records_before(10).unwrap();
     let mut consumer = group.join("t").unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
     assert_eq!(records.skipped(), [(t(0), 2..10)]);
-    assert_eq!(offsets(&records), of(1, 0..2), "these were never committed");
+    assert_eq!(
+        offsets(&records),
+        of(1, 0..2),
+        "the records of partition 1 were never committed"
+    );
     assert!(consumer.poll(Duration::ZERO).unwrap().skipped().is_empty());
 }
 
 #[test]
-fn without_a_reset_policy_what_was_removed_is_an_error() {
+fn a_removed_position_is_an_error_without_a_reset_policy() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
     let group = log.consumer_group("g").unwrap();
@@ -304,7 +315,7 @@ fn without_a_reset_policy_what_was_removed_is_an_error() {
 }
 
 #[test]
-fn an_error_in_one_partition_does_not_keep_the_others_back() {
+fn an_error_in_one_partition_does_not_hold_back_the_others() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 1);
     fill(&topic, 1, 1);
@@ -326,7 +337,7 @@ fn an_error_in_one_partition_does_not_keep_the_others_back() {
 }
 
 #[test]
-fn a_paused_partition_gives_nothing_until_it_is_resumed() {
+fn a_paused_partition_returns_no_records_until_it_is_resumed() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 2);
     fill(&topic, 1, 2);
@@ -344,12 +355,12 @@ fn a_paused_partition_gives_nothing_until_it_is_resumed() {
     assert_eq!(
         drain(&mut consumer),
         of(0, [2]),
-        "a refused call pauses nothing"
+        "a refused call must not pause any partition"
     );
 }
 
 #[test]
-fn lag_is_what_is_left_to_read() {
+fn lag_counts_the_records_that_are_left_to_read() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 7);
     fill(&topic, 1, 3);
@@ -390,7 +401,7 @@ fn several_topics_are_read_together() {
 }
 
 #[test]
-fn whatever_a_broker_wrote_is_polled_as_it_is_read() {
+fn a_poll_returns_the_same_records_of_a_broker_as_a_read() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     for set in ["clean", "killed", "legacy"] {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Where a consumer starts, and where seeks lead.
+//! Start positions of consumers, and the positions that seeks set.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use annals::{
 use super::{drain, fill, fill_batch, log_with, of, poll, t};
 
 #[test]
-fn a_new_group_starts_where_its_reset_policy_says() {
+fn a_new_group_starts_at_the_position_of_its_reset_policy() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
     topic
@@ -33,12 +33,12 @@ fn a_new_group_starts_where_its_reset_policy_says() {
     assert_eq!(super::offsets(&records), of(0, 2..7));
     assert!(
         records.skipped().is_empty(),
-        "a group that never committed has missed nothing"
+        "a group that never committed has not missed records"
     );
     assert_eq!(
         drain(&mut latest),
         of(0, 5..7),
-        "what was appended after it joined"
+        "only the records appended after the member joined"
     );
     assert!(
         matches!(none.poll(Duration::ZERO), Err(Error::NoOffset(partition)) if partition == t(0))
@@ -48,7 +48,7 @@ fn a_new_group_starts_where_its_reset_policy_says() {
 }
 
 #[test]
-fn seeks_lead_where_they_say() {
+fn each_kind_of_seek_sets_its_position() {
     let (log, topic) = log_with(1);
     let partition = topic.partition(0).unwrap();
     for millis in [1_000, 2_000, 1_500, 3_000, 4_000] {
@@ -89,13 +89,13 @@ fn seeks_lead_where_they_say() {
             .unwrap()
             .offset,
         1,
-        "a seek commits nothing"
+        "a seek does not commit"
     );
 }
 
-/// Segments whose records all have time 0 were taken for segments without times.
+/// A segment in which all records have time 0 must not be taken for a segment without timestamps.
 #[test]
-fn a_seek_to_time_0_leads_to_the_first_record_of_that_time() {
+fn a_seek_to_time_0_finds_the_first_record_of_that_time() {
     let log = Log::builder("data")
         .storage(MemoryDisk::new())
         .open()
@@ -122,7 +122,7 @@ fn a_seek_to_time_0_leads_to_the_first_record_of_that_time() {
 }
 
 #[test]
-fn seeks_by_age_go_by_the_clock_of_the_log() {
+fn seeks_by_age_use_the_clock_of_the_log() {
     let clock = ManualClock::at(Timestamp::from_millis(10_000));
     let log = Log::builder("data")
         .storage(MemoryDisk::new())
@@ -153,7 +153,7 @@ fn seeks_by_age_go_by_the_clock_of_the_log() {
 }
 
 #[test]
-fn seeks_beyond_the_end_or_elsewhere_are_refused() {
+fn seeks_above_the_end_or_to_other_partitions_are_refused() {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 3);
     let mut consumer = log.consumer_group("g").unwrap().join("t").unwrap();
@@ -168,8 +168,15 @@ fn seeks_beyond_the_end_or_elsewhere_are_refused() {
             ..
         })
     ));
-    assert!(consumer.seek_all(2).is_err(), "one of them is empty");
-    assert_eq!(consumer.position(&t(0)).unwrap(), 3, "unchanged");
+    assert!(
+        consumer.seek_all(2).is_err(),
+        "one of the partitions is empty"
+    );
+    assert_eq!(
+        consumer.position(&t(0)).unwrap(),
+        3,
+        "a refused seek must not move the position"
+    );
     assert!(matches!(
         consumer.seek(&t(7), 0),
         Err(Error::NotAssigned(_))
@@ -191,7 +198,7 @@ fn a_seek_into_a_batch_starts_inside_it() {
 }
 
 #[test]
-fn a_seek_below_the_log_start_tells_what_is_missing() {
+fn a_seek_below_the_log_start_reports_the_skipped_offsets() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 5);
     topic
@@ -224,20 +231,23 @@ fn a_reset_by_duration_goes_back_no_further_than_the_log() {
         .unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
     assert_eq!(super::offsets(&records), of(0, 3..5));
-    assert!(records.skipped().is_empty(), "it has missed nothing");
+    assert!(
+        records.skipped().is_empty(),
+        "the new group has not missed records"
+    );
     consumer.commit_offsets([(t(0), 1.into())]).unwrap();
     consumer.seek(&t(0), Seek::Committed).unwrap();
     let records = consumer.poll(Duration::ZERO).unwrap();
     assert_eq!(
         records.skipped(),
         [(t(0), 1..3)],
-        "what it committed lies below the start: at the start, however old that is"
+        "the committed position is below the start, so the consumer continues at the start"
     );
     assert_eq!(super::offsets(&records), of(0, 3..5));
 }
 
 #[test]
-fn a_position_above_the_end_goes_back_to_it_if_there_is_a_reset_policy() {
+fn a_position_above_the_end_moves_to_the_end_if_there_is_a_reset_policy() {
     let (log, topic) = log_with(1);
     fill(&topic, 0, 10);
     let join = |group: &str, reset| {

@@ -1,10 +1,9 @@
-//! Members that join, leave, stall and panic while records are appended: no two work on a partition
-//! at once, nothing is lost, and nothing comes again after its commit.
-//!
-//! Who works on what is written down by the members themselves, between their polls, so that the
-//! group is not asked about itself. Two names beside one partition are right only where one of them
-//! stayed away for so long that the group may have given its work to the other; then only one of
-//! the two can still commit.
+//! Members join, leave, stall and panic while records are appended. No two members may work on a
+//! partition at once, no record may be lost, and no record may be delivered again after its commit.
+//! The members themselves note the partitions that they work on, between their polls. The test
+//! therefore does not rely on what the group reports. A partition may have two holders only if one
+//! of them stayed away for so long that the group may have fenced it. Then only one of the two can
+//! still commit.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,10 +20,10 @@ const PARTITIONS: u32 = 6;
 const RECORDS: u64 = 400;
 const WORKERS: u64 = 4;
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long a member may stay away between two polls.
+/// The longest allowed time between two polls of a member.
 const INTERVAL: Duration = Duration::from_millis(15);
 
-/// A small generator: the same steps every run, as far as threads allow.
+/// A small random generator. Its steps are the same in every run, as far as threads allow.
 struct Steps(u64);
 
 impl Steps {
@@ -37,27 +36,28 @@ impl Steps {
     }
 }
 
-/// What a worker panics with that is to panic.
+/// The payload of an intended panic.
 struct OnPurpose;
 
-/// What the workers know of each other.
+/// The shared notes of the workers.
 #[derive(Default)]
 struct Work {
-    /// How far each partition is, by committed records.
+    /// The committed position of each partition.
     done: HashMap<u32, u64>,
-    /// Who works on what, by partition.
+    /// The members that work on each partition.
     holders: HashMap<u32, Vec<Holder>>,
-    /// How many holders there were.
+    /// The number of holders so far.
     holders_count: u64,
 }
 
-/// What one poll gave a member to work on a partition.
+/// A member that works on a partition after one of its polls.
 struct Holder {
     id: u64,
-    /// When the poll began: its member can be taken for one that stalled no earlier than an
-    /// interval later.
+    /// The start of the poll. The group can fence the member one [`INTERVAL`] later at the
+    /// earliest.
     since: Instant,
-    /// Another has committed beside it: the partition was not its own any more.
+    /// Whether another member has committed since. The partition then no longer belonged to this
+    /// holder.
     is_beaten: bool,
 }
 
@@ -67,11 +67,11 @@ impl Holder {
     }
 }
 
-/// What a worker has written down since its last poll. Dropped before its consumer, it is struck
-/// out before the partitions are free.
+/// The note of a worker since its last poll. It is dropped before the consumer, so the note is
+/// removed before the partitions are released.
 struct Claim<'a> {
     work: &'a Mutex<Work>,
-    /// `None` while it polls.
+    /// The id of the holder, or `None` during a poll.
     holder: Option<u64>,
     since: Instant,
 }
@@ -89,7 +89,7 @@ impl<'a> Claim<'a> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Strikes out what is written down. From now on others may have it.
+    /// Removes the note. From now on other members may own the partitions.
     fn withdraw(&mut self) {
         if let Some(id) = self.holder.take() {
             self.work()
@@ -100,8 +100,8 @@ impl<'a> Claim<'a> {
         self.since = Instant::now();
     }
 
-    /// Writes down what the consumer believes to own. Whoever has it too must have been away, or
-    /// this worker was.
+    /// Notes the partitions that the consumer owns according to its assignment. If a partition has
+    /// another holder, one of the two must have stayed away.
     fn publish(&mut self, consumer: &Consumer) {
         let mut work = self.work();
         work.holders_count += 1;
@@ -124,17 +124,17 @@ impl<'a> Claim<'a> {
         self.holder = Some(id);
     }
 
-    /// Commits a record that was done. Gives whether it still was this worker's to commit.
+    /// Commits a processed record. Returns whether the partition still belonged to this worker.
     fn commit(&self, consumer: &mut Consumer, record: &RecordView<'_>) -> bool {
-        // One lock around all: who commits first, counts first, and who is written down now has
-        // polled before.
+        // One lock covers the commit and the note, so notes are in the order of commits, and every
+        // holder in the list polled before this commit.
         let mut work = self.work();
         match consumer.commit_record(record) {
             Ok(()) => {}
             Err(Error::MemberFenced { .. }) => {
                 assert!(
                     self.since.elapsed() >= INTERVAL,
-                    "fenced, although it was not away"
+                    "fenced, although the member polled in time"
                 );
                 return false;
             }
@@ -167,8 +167,8 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// One life of a member: some polls, then it leaves or panics, with or without having done what it
-/// polled last.
+/// Runs one member: it polls some times, then leaves or panics, with or without having processed
+/// its last records.
 fn live(group: &ConsumerGroup, work: &Mutex<Work>, stop: &AtomicBool, steps: &mut Steps) {
     let config = ConsumerConfig::new()
         .max_poll_records(1 + u32::try_from(steps.below(20)).unwrap())
@@ -193,7 +193,8 @@ fn live(group: &ConsumerGroup, work: &Mutex<Work>, stop: &AtomicBool, steps: &mu
         }
         assert!(records.skipped().is_empty());
         if steps.below(30) == 0 {
-            thread::sleep(Duration::from_millis(30)); // Too long: others take over.
+            // Stay away for too long, so that other members take over.
+            thread::sleep(Duration::from_millis(30));
         }
         for record in &records {
             let record = record.unwrap();
@@ -231,7 +232,7 @@ fn is_done(group: &ConsumerGroup) -> bool {
 }
 
 #[test]
-fn members_that_come_go_stall_and_panic_lose_and_repeat_nothing() {
+fn members_that_join_leave_stall_and_panic_lose_no_record_and_repeat_none() {
     let (log, topic): (Log, Topic) = log_with(PARTITIONS);
     let group = log.consumer_group("g").unwrap();
     let (work, stop) = (Mutex::<Work>::default(), AtomicBool::new(false));
@@ -264,7 +265,7 @@ fn members_that_come_go_stall_and_panic_lose_and_repeat_nothing() {
         "{:?}",
         work.lock().map(|work| work.done.clone())
     );
-    assert!(panics.load(Ordering::Relaxed) > 0, "nobody panicked");
+    assert!(panics.load(Ordering::Relaxed) > 0, "no worker panicked");
     let mut last: Consumer = group.join("t").unwrap();
     assert_eq!(last.assignment().len(), PARTITIONS as usize);
     assert_eq!(last.lag(), Some(0));
