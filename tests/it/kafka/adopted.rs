@@ -1,6 +1,5 @@
-//! Directories that real brokers wrote, taken over: opening leaves them as they are, appending goes
-//! on where the broker stopped, and whatever else than the records is lost or damaged, the answers
-//! stay the same.
+//! Directories that real brokers wrote, taken over by annals: opening does not change them, and
+//! appends continue where the broker stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,13 +12,10 @@ use annals::{
 };
 
 use super::dump::findings;
-use super::fixtures::{
-    HARMS, SETS, check_all, check_committed, check_every_start, check_groups, check_records,
-    check_times, copy_of, files, partition, rows,
-};
-use super::{Gaps, KafkaTools, assert_clean, copy_dir, fixture};
+use super::fixtures::{SETS, check_all, check_groups, copy_of, partition, rows};
+use super::{Gaps, KafkaTools, assert_clean, fixture};
 
-/// Every file below a directory with its content, by relative path.
+/// Returns the content of every file below a directory, by relative path.
 fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut dirs = vec![root.to_owned()];
@@ -39,7 +35,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Names of all partitions of a set.
+/// Returns the names of all partitions of a set.
 fn partitions(set: &str) -> Vec<String> {
     rows(set, "offsets.tsv")
         .into_iter()
@@ -47,15 +43,15 @@ fn partitions(set: &str) -> Vec<String> {
         .collect()
 }
 
-/// Those that a user may append to.
-fn of_users(set: &str) -> Vec<String> {
+/// Returns the names of the partitions that a user may append to.
+pub(super) fn user_partitions(set: &str) -> Vec<String> {
     partitions(set)
         .into_iter()
         .filter(|name| !name.starts_with("__"))
         .collect()
 }
 
-/// Leader epoch of the last batch in a partition's directory.
+/// Returns the leader epoch of the last batch in the directory of a partition.
 pub(super) fn last_epoch(dir: &Path) -> i32 {
     let log = fs::read_dir(dir)
         .unwrap()
@@ -76,7 +72,7 @@ pub(super) fn last_epoch(dir: &Path) -> i32 {
         last = at;
         at += 12 + usize::try_from(int(at + 8)).unwrap();
     }
-    assert_eq!(bytes[last + 16], 2, "a batch of format v2");
+    assert_eq!(bytes[last + 16], 2, "the last batch must have format v2");
     int(last + 12)
 }
 
@@ -91,7 +87,7 @@ pub(super) fn texts(partition: &Partition, from: u64) -> Vec<String> {
 }
 
 #[test]
-fn looking_changes_nothing() {
+fn opening_and_reading_do_not_change_the_directory() {
     for set in SETS {
         let root = fixture(set).join("root");
         let before = tree(&root);
@@ -99,10 +95,7 @@ fn looking_changes_nothing() {
         check_all(&log, set);
         assert!(log.maintain().is_err());
         log.close().unwrap();
-        assert!(
-            tree(&root) == before,
-            "{set}: changed by an open that may only read"
-        );
+        assert!(tree(&root) == before, "{set}: changed by a read-only open");
     }
     for set in ["clean", "legacy"] {
         let (_dir, root) = copy_of(set);
@@ -113,7 +106,8 @@ fn looking_changes_nothing() {
         log.flush().unwrap();
         log.close().unwrap();
         let mut after = tree(&root);
-        // A broker would remove them as well; the lock is nobody's content.
+        // A broker would remove `.deleted` files as well. The lock file has no content that
+        // matters.
         before.retain(|path, _| path.extension().is_none_or(|suffix| suffix != "deleted"));
         before.remove(Path::new(".lock"));
         after.remove(Path::new(".lock"));
@@ -122,23 +116,23 @@ fn looking_changes_nothing() {
             .filter(|(path, bytes)| after.get(*path) != Some(bytes))
             .map(|(path, _)| path)
             .collect();
-        assert!(changed.is_empty(), "{set}: changed or gone {changed:?}");
+        assert!(changed.is_empty(), "{set}: changed or removed: {changed:?}");
         let new: Vec<_> = after
             .keys()
             .filter(|path| !before.contains_key(*path))
             .collect();
-        assert!(new.is_empty(), "{set}: new {new:?}");
+        assert!(new.is_empty(), "{set}: new: {new:?}");
     }
 }
 
 #[test]
-fn appending_goes_on_where_the_broker_stopped() {
+fn appends_continue_where_the_broker_stopped() {
     for set in SETS {
         let (_dir, root) = copy_of(set);
         let before = tree(&root);
         for round in 0_u64..2 {
             let log = Log::open(&root).unwrap();
-            for name in of_users(set) {
+            for name in user_partitions(set) {
                 let partition = partition(&log, &name);
                 let end: u64 = rows(set, "offsets.tsv")
                     .iter()
@@ -157,10 +151,10 @@ fn appending_goes_on_where_the_broker_stopped() {
             log.close().unwrap();
         }
         assert!(root.join(".kafka_cleanshutdown").exists(), "{set}");
-        for name in of_users(set) {
+        for name in user_partitions(set) {
             assert_eq!(last_epoch(&root.join(&name)), 0, "{set} {name}");
         }
-        // What annals knows nothing of is as it was.
+        // Files that annals does not know are unchanged.
         for (path, bytes) in before {
             let foreign =
                 path.starts_with("__cluster_metadata-0") || path == Path::new("meta.properties");
@@ -195,14 +189,14 @@ fn appending_goes_on_where_the_broker_stopped() {
 }
 
 #[test]
-fn a_directory_that_a_broker_left_is_closed_without_a_fault() {
+fn appending_to_the_directory_of_a_broker_leaves_no_fault() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
     for set in ["clean", "killed"] {
         let (_dir, root) = copy_of(set);
         let log = Log::open(&root).unwrap();
-        for name in of_users(set) {
+        for name in user_partitions(set) {
             for _ in 0..3 {
                 partition(&log, &name)
                     .append(Record::new("one more").key("k"))
@@ -215,7 +209,7 @@ fn a_directory_that_a_broker_left_is_closed_without_a_fault() {
 }
 
 #[test]
-fn nothing_is_deleted_for_lack_of_a_configuration() {
+fn records_of_a_topic_without_a_stored_configuration_are_not_deleted() {
     for set in SETS {
         let (_dir, root) = copy_of(set);
         let clock = ManualClock::at(Timestamp::from_millis(1_900_000_000_000));
@@ -232,7 +226,8 @@ fn nothing_is_deleted_for_lack_of_a_configuration() {
             .unwrap();
         clock.advance(Duration::from_secs(1_000_000_000));
         let done = log.maintain().unwrap();
-        assert_eq!((done.segments_deleted, done.bytes_freed), (0, 0), "{set}");
+        assert_eq!(done.segments_deleted, 0, "{set}");
+        assert_eq!(done.bytes_freed, 0, "{set}");
         check_all(&log, set);
         log.close().unwrap();
         check_all(&Log::open(&root).unwrap(), set);
@@ -240,10 +235,9 @@ fn nothing_is_deleted_for_lack_of_a_configuration() {
 }
 
 #[test]
-fn a_leader_epoch_without_a_batch_of_its_own_goes_on() {
+fn appends_use_a_leader_epoch_that_has_no_batch_yet() {
     let (_dir, root) = copy_of("clean");
-    // As a broker leaves it that became the leader for the sixth time and was stopped before
-    // anything was produced.
+    // The broker became the leader for the sixth time and was stopped before it received records.
     let epochs = root.join("plain-0/leader-epoch-checkpoint");
     fs::write(&epochs, "0\n2\n0 0\n5 158\n").unwrap();
     let log = Log::open(&root).unwrap();
@@ -253,138 +247,8 @@ fn a_leader_epoch_without_a_batch_of_its_own_goes_on() {
     assert_eq!(fs::read_to_string(&epochs).unwrap(), "0\n2\n0 0\n5 158\n");
 }
 
-/// Harms all files that `chosen` picks in copies of the set, and checks both kinds of opening.
-fn harm_each(set: &str, chosen: impl Fn(&Path) -> Vec<PathBuf>, check: impl Fn(&Log)) {
-    for (name, harm) in HARMS {
-        let (_dir, root) = copy_of(set);
-        let chosen = chosen(&root);
-        assert!(!chosen.is_empty(), "{set} {name}");
-        for path in &chosen {
-            harm(path);
-        }
-        eprintln!("{set}: {} files {name}, read only", chosen.len());
-        check(&Log::open_read_only(&root).unwrap());
-        eprintln!("{set}: {} files {name}, for writing", chosen.len());
-        let log = Log::open(&root).unwrap();
-        check(&log);
-        for name in of_users(set) {
-            let partition = partition(&log, &name);
-            let end = partition.log_end_offset();
-            assert_eq!(
-                partition
-                    .append(Record::new("more").key("k"))
-                    .unwrap()
-                    .offset,
-                end,
-                "{set} {name}"
-            );
-            assert_eq!(texts(&partition, end), ["more"], "{set} {name}");
-        }
-        log.close().unwrap();
-    }
-}
-
 #[test]
-fn indexes_are_hints_to_those_who_only_read_and_after_a_crash() {
-    for set in ["killed", "clean"] {
-        let indexes = |root: &Path| [files(root, "index"), files(root, "timeindex")].concat();
-        harm_each(set, indexes, |log| {
-            check_records(log, set);
-            check_times(log, set);
-            check_groups(log, set);
-            if set == "killed" {
-                check_every_start(log, set);
-            }
-        });
-    }
-}
-
-#[test]
-fn transaction_indexes_are_hints() {
-    harm_each(
-        "clean",
-        |root| files(root, "txnindex"),
-        |log| check_committed(log, "clean"),
-    );
-}
-
-#[test]
-fn producer_snapshots_are_hints() {
-    harm_each(
-        "clean",
-        |root| {
-            files(root, "snapshot")
-                .into_iter()
-                .filter(|path| !path.to_string_lossy().contains("__cluster"))
-                .collect()
-        },
-        |log| {
-            check_records(log, "clean");
-            check_committed(log, "clean");
-        },
-    );
-}
-
-/// What was broken: producers were looked for only where the last segment had an index or a record.
-#[test]
-fn an_open_transaction_is_known_before_an_empty_last_segment() {
-    let (_dir, root) = copy_of("clean");
-    fs::write(root.join("transactions-0/00000000000000000066.log"), []).unwrap();
-    check_committed(&Log::open_read_only(&root).unwrap(), "clean");
-    check_committed(&Log::open(&root).unwrap(), "clean");
-}
-
-#[test]
-fn checkpoints_are_hints() {
-    for set in ["clean", "killed"] {
-        let named = |names: &'static [&'static str]| {
-            move |root: &Path| {
-                names
-                    .iter()
-                    .map(|name| root.join(name))
-                    .filter(|path| path.exists())
-                    .collect::<Vec<_>>()
-            }
-        };
-        let roots = named(&[
-            "recovery-point-offset-checkpoint",
-            "replication-offset-checkpoint",
-            "cleaner-offset-checkpoint",
-        ]);
-        harm_each(set, roots, |log| {
-            check_records(log, set);
-            check_committed(log, set);
-        });
-        let epochs = |root: &Path| {
-            let dirs = fs::read_dir(root)
-                .unwrap()
-                .map(|entry| entry.unwrap().path().join("leader-epoch-checkpoint"));
-            dirs.filter(|path| path.exists()).collect::<Vec<_>>()
-        };
-        harm_each(set, epochs, |log| check_records(log, set));
-    }
-}
-
-#[test]
-fn a_log_that_was_not_closed_is_scanned_to_the_same_end() {
-    for set in ["clean", "legacy"] {
-        let (_dir, root) = copy_of(set);
-        fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
-        fs::remove_file(root.join("recovery-point-offset-checkpoint")).unwrap();
-        check_all(&Log::open_read_only(&root).unwrap(), set);
-        let log = Log::open(&root).unwrap();
-        assert!(!log.recovery().has_losses(), "{set}: {:?}", log.recovery());
-        check_all(&log, set);
-        log.close().unwrap();
-        let log = Log::open(&root).unwrap();
-        assert!(log.recovery().clean);
-        check_all(&log, set);
-        check_groups(&log, set);
-    }
-}
-
-#[test]
-fn each_partition_opens_alone() {
+fn each_partition_of_a_broker_opens_without_its_log() {
     for set in SETS {
         let (_dir, root) = copy_of(set);
         for row in rows(set, "offsets.tsv") {
@@ -408,7 +272,7 @@ fn each_partition_opens_alone() {
             assert_eq!(texts(&partition, end), ["alone"], "{set} {}", row[0]);
         }
         let log = Log::open(&root).unwrap();
-        for name in of_users(set) {
+        for name in user_partitions(set) {
             let end = partition(&log, &name).log_end_offset();
             assert_eq!(
                 texts(&partition(&log, &name), end - 1),
@@ -419,125 +283,8 @@ fn each_partition_opens_alone() {
     }
 }
 
-#[test]
-fn producers_below_the_recovery_point_are_known_after_a_crash() {
-    let (_dir, root) = copy_of("killed");
-    // A flush raised the recovery point over the open transaction, and an index entry leads behind
-    // its first batch.
-    let dir = root.join("transactions-0");
-    let lines = fs::read_to_string(fixture("killed/expected/transactions-0.dump.txt")).unwrap();
-    let field = |line: &str, name: &str| {
-        let (_, rest) = line.split_once(&format!(" {name}: "))?;
-        rest.split(' ').next()?.parse::<u32>().ok()
-    };
-    let batches = lines
-        .lines()
-        .filter(|line| line.starts_with("baseOffset: "));
-    let batches =
-        batches.filter_map(|line| Some((field(line, "lastOffset")?, field(line, "position")?)));
-    let index: Vec<u8> = batches
-        .filter(|(last, position)| *last > 8 && *position > 0)
-        .flat_map(|(last, position)| [(last - 8).to_be_bytes(), position.to_be_bytes()].concat())
-        .collect();
-    fs::write(dir.join("00000000000000000008.index"), index).unwrap();
-    fs::write(
-        root.join("recovery-point-offset-checkpoint"),
-        "0\n1\ntransactions 0 47\n",
-    )
-    .unwrap();
-    check_committed(&Log::open_read_only(&root).unwrap(), "killed");
-    let log = Log::open(&root).unwrap();
-    check_committed(&log, "killed");
-    log.close().unwrap();
-    check_all(&Log::open(&root).unwrap(), "killed");
-}
-
-/// A flush raised the recovery point with no producer snapshot below it. After a crash the batches
-/// there were not replayed, and the records of an open transaction were read as if they were
-/// committed.
-#[test]
-fn an_open_transaction_below_a_flush_is_known_after_a_crash() {
-    let (dir, root) = copy_of("killed");
-    fs::remove_file(root.join("transactions-0/00000000000000000008.snapshot")).unwrap();
-    let log = Log::open(&root).unwrap();
-    let adopted = partition(&log, "transactions-0");
-    assert_eq!(
-        (adopted.last_stable_offset(), adopted.log_end_offset()),
-        (42, 47)
-    );
-    // Large enough for the index to lead behind the transaction.
-    let large = "behind ".repeat(1000);
-    for end in [49, 51] {
-        adopted.append(&large).unwrap();
-        adopted.append(&large).unwrap();
-        log.flush().unwrap();
-        let killed = dir.path().join(format!("killed at {end}"));
-        copy_dir(&root, &killed);
-        let again = partition(&Log::open(&killed).unwrap(), "transactions-0");
-        assert_eq!(
-            (again.last_stable_offset(), again.log_end_offset()),
-            (42, end)
-        );
-        assert!(
-            root.join(format!("transactions-0/{end:020}.snapshot"))
-                .exists()
-        );
-        assert!(
-            !root
-                .join(format!("transactions-0/{:020}.snapshot", end - 2))
-                .exists(),
-            "one replaces the other"
-        );
-    }
-}
-
-/// Joins the first two segments of `mixed-codecs` into the output of a compaction that found
-/// nothing to drop.
-fn interrupted_compaction(root: &Path, suffix: &str, originals: &str) {
-    let dir = root.join("mixed-codecs-0");
-    let path = |base: u32, suffix: &str| dir.join(format!("{base:020}.{suffix}"));
-    let joined = [
-        fs::read(path(0, "log")).unwrap(),
-        fs::read(path(69, "log")).unwrap(),
-    ]
-    .concat();
-    fs::write(path(0, &format!("log.{suffix}")), joined).unwrap();
-    fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
-    for base in [0, 69] {
-        for suffix in ["log", "index", "timeindex"] {
-            let from = path(base, suffix);
-            fs::rename(&from, path(base, &format!("{suffix}{originals}"))).unwrap();
-        }
-    }
-}
-
-#[test]
-fn an_interrupted_compaction_is_finished_or_forgotten() {
-    for (suffix, originals) in [("cleaned", ""), ("swap", ""), ("swap", ".deleted")] {
-        let (_dir, root) = copy_of("clean");
-        interrupted_compaction(&root, suffix, originals);
-        let looking = Log::open_read_only(&root).unwrap();
-        // A log that may only read reads the output where it is.
-        check_records(&looking, "clean");
-        let log = Log::open(&root).unwrap();
-        assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
-        check_all(&log, "clean");
-        let segments = partition(&log, "mixed-codecs-0").segments().len();
-        assert_eq!(segments, if suffix == "swap" { 3 } else { 4 });
-        log.close().unwrap();
-        check_all(&Log::open(&root).unwrap(), "clean");
-        assert!(
-            files(&root, "swap").is_empty()
-                && files(&root, "cleaned").is_empty()
-                && files(&root, "deleted").is_empty()
-        );
-        if let Some(tools) = KafkaTools::find() {
-            assert_clean(&tools, &[&root.join("mixed-codecs-0")], Gaps::Allowed);
-        }
-    }
-}
-
-/// What Kafka's dump tool has to say against a directory, without the directory's name.
+/// Returns the faults that Kafka's dump tool finds in a directory, without the name of the
+/// directory.
 fn complaints(tools: &KafkaTools, root: &Path) -> BTreeSet<String> {
     let root_name = root.to_str().unwrap();
     findings(tools, &[root], Gaps::Allowed)
@@ -547,7 +294,7 @@ fn complaints(tools: &KafkaTools, root: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn old_formats_are_appended_to_without_a_new_fault() {
+fn appending_to_old_formats_adds_no_fault() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -555,7 +302,7 @@ fn old_formats_are_appended_to_without_a_new_fault() {
     let before = complaints(&tools, &root);
     for _ in 0..2 {
         let log = Log::open(&root).unwrap();
-        for name in of_users("legacy") {
+        for name in user_partitions("legacy") {
             let partition = partition(&log, &name);
             for number in 0..20 {
                 partition
@@ -572,8 +319,8 @@ fn old_formats_are_appended_to_without_a_new_fault() {
     assert!(new.is_empty(), "{}", new.join("\n"));
 }
 
-/// A batch as a transactional producer would have written it, made of one that is in no
-/// transaction.
+/// Turns a batch outside of a transaction into one that a transactional producer would have
+/// written.
 fn in_transaction(mut batch: Vec<u8>) -> Vec<u8> {
     batch[22] |= 1 << 4;
     batch[43..51].copy_from_slice(&7_000_i64.to_be_bytes());
@@ -595,7 +342,7 @@ fn in_transaction(mut batch: Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn commits_behind_an_open_transaction_count() {
+fn commits_after_an_open_transaction_count() {
     let position = TopicPartition::new("plain", 0);
     let commit = |log: &Log, group: &str, offset: u64| {
         let next = OffsetAndMetadata::from(offset);
@@ -621,7 +368,7 @@ fn commits_behind_an_open_transaction_count() {
         .unwrap()
         .split_off(before.len());
 
-    // A client committed in a transaction, and was gone before it ended.
+    // A client committed in a transaction and disappeared before the end of the transaction.
     let (_dir, root) = copy_of("clean");
     fs::write(root.join(offsets), [before, in_transaction(batch)].concat()).unwrap();
     let log = Log::open(&root).unwrap();
@@ -629,12 +376,10 @@ fn commits_behind_an_open_transaction_count() {
     commit(&log, "billing", 70);
     commit(&log, "late", 71);
     log.close().unwrap();
-    let looking = Log::open_read_only(&root).unwrap();
-    for log in [looking, Log::open(&root).unwrap()] {
-        assert_eq!(
-            (committed(&log, "billing"), committed(&log, "late")),
-            (Some(70), Some(71))
-        );
+    let read_only = Log::open_read_only(&root).unwrap();
+    for log in [read_only, Log::open(&root).unwrap()] {
+        assert_eq!(committed(&log, "billing"), Some(70));
+        assert_eq!(committed(&log, "late"), Some(71));
         assert_eq!(committed(&log, "pending"), None);
     }
 }

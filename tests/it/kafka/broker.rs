@@ -1,4 +1,4 @@
-//! A real broker of one node on loopback, over a directory of the caller's.
+//! A real broker with one node, which listens on loopback and uses a directory of the caller.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,25 +12,25 @@ use tempfile::TempDir;
 
 use super::tools::KafkaTools;
 
-/// As long as a start or a stop may take on a busy machine.
+/// The longest time that a start or a stop may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// The cluster of a directory that is formatted here; a directory that has a `meta.properties`
-/// keeps its own.
+/// The cluster id of a directory that [`Broker::create`] formats. A directory that has a
+/// `meta.properties` keeps its own.
 const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
-/// File of everything the broker prints.
+/// The name of the file with the output of the broker.
 const OUTPUT: &str = "output";
 
-/// A running broker. Dropped, it is killed; `stop` lets it close its files first.
+/// A running broker. A drop kills it, and `stop` lets it close its files first.
 #[derive(Debug)]
 pub(crate) struct Broker {
     tools: KafkaTools,
     process: Child,
     address: String,
-    /// Holds configuration and output, away from the data.
-    desk: TempDir,
+    /// Configuration and output, outside the data directory.
+    scratch: TempDir,
 }
 
-/// What the broker's own consumer read.
+/// A record that Kafka's own consumer read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Consumed {
     pub(crate) offset: u64,
@@ -39,22 +39,23 @@ pub(crate) struct Consumed {
 }
 
 impl Broker {
-    /// Formats the log directory `root`, which holds no `meta.properties` of another cluster, and
-    /// starts on it.
+    /// Formats the log directory `root` and starts a broker on it. The directory must not contain
+    /// the `meta.properties` of another cluster.
     pub(crate) fn create(tools: &KafkaTools, root: &Path) -> Self {
         Self::launch(tools, root, true)
     }
 
-    /// Starts on the log directory `root` of node 1, which a broker left behind.
+    /// Starts a broker on the log directory `root`, which an earlier broker of node 1 has left.
     pub(crate) fn start(tools: &KafkaTools, root: &Path) -> Self {
         Self::launch(tools, root, false)
     }
 
     fn launch(tools: &KafkaTools, root: &Path, format: bool) -> Self {
-        let desk = tempfile::tempdir().expect("a directory");
+        let scratch = tempfile::tempdir().expect("a directory");
         let [port, controller_port] = free_ports();
-        let config = desk.path().join("server.properties");
-        fs::write(&config, properties(root, port, controller_port)).expect("a configuration");
+        let config = scratch.path().join("server.properties");
+        fs::write(&config, properties(root, port, controller_port))
+            .expect("the configuration can be written");
         let config = config.to_str().expect("a UTF-8 path");
         if format {
             tools.expect(
@@ -62,11 +63,12 @@ impl Broker {
                 ["format", "-t", CLUSTER_ID, "-c", config],
             );
         }
-        let output = File::create(desk.path().join(OUTPUT)).expect("a file for the output");
+        let output =
+            File::create(scratch.path().join(OUTPUT)).expect("the output file can be created");
         let process = tools
             .command("kafka.Kafka", "info")
             .arg(config)
-            .stdout(output.try_clone().expect("a file for the output"))
+            .stdout(output.try_clone().expect("the output file can be shared"))
             .stderr(output)
             .spawn()
             .expect("java runs");
@@ -74,7 +76,7 @@ impl Broker {
             tools: tools.clone(),
             process,
             address: format!("127.0.0.1:{port}"),
-            desk,
+            scratch,
         };
         broker.wait_for("started", |broker| {
             broker.output().contains("Kafka Server started")
@@ -82,12 +84,12 @@ impl Broker {
         broker
     }
 
-    /// Host and port.
+    /// Returns the host and port of the broker.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Makes a topic of replication factor 1.
+    /// Creates a topic with replication factor 1.
     pub(crate) fn create_topic(&self, name: &str, partitions: u32, config: &[(&str, &str)]) {
         let partitions = partitions.to_string();
         let mut arguments = vec![
@@ -107,7 +109,8 @@ impl Broker {
         self.tool("org.apache.kafka.tools.TopicCommand", &arguments);
     }
 
-    /// Where the partition ends; `None` if the broker does not know it.
+    /// Returns the end offset of the partition, or `None` if the broker does not know the
+    /// partition.
     pub(crate) fn end_offset(&self, topic: &str, partition: u32) -> Option<u64> {
         let printed = self.tool("org.apache.kafka.tools.GetOffsetShell", &["--topic", topic]);
         let line = format!("{topic}:{partition}:");
@@ -116,10 +119,12 @@ impl Broker {
             .find_map(|printed| printed.strip_prefix(&line)?.parse().ok())
     }
 
-    /// The first `count` records from the log start on, by Kafka's own consumer at
-    /// `read_committed`; fewer, after a while, if there are no more. Keys and values must be text.
+    /// Reads the first `count` records from the log start, with Kafka's own consumer at
+    /// `read_committed`. Returns fewer if the timeout passes first. Keys and values must
+    /// be text.
     pub(crate) fn read(&self, topic: &str, partition: u32, count: usize) -> Vec<Consumed> {
-        // Control signs that no test writes: between fields, at the end of a record, and for null.
+        // Control characters that no test writes: between fields, at the end of a record, and for
+        // null.
         const FIELD: &str = "\u{1f}";
         const RECORD: &str = "\u{1e}";
         const NULL: &str = "\u{1d}";
@@ -161,7 +166,7 @@ impl Broker {
         let records = printed.split_terminator(RECORD).map(|record| {
             let fields: Vec<_> = record.splitn(3, FIELD).collect();
             let [offset, key, value] = fields[..] else {
-                panic!("a record of three fields: {record:?}")
+                panic!("a record must have three fields: {record:?}")
             };
             let offset = offset
                 .trim_start_matches("Offset:")
@@ -176,7 +181,7 @@ impl Broker {
         records.collect()
     }
 
-    /// Writes values without keys by Kafka's own producer, which waits for all of them.
+    /// Writes values without keys with Kafka's own producer, and waits until all are acknowledged.
     pub(crate) fn produce(&self, topic: &str, values: &[String]) {
         let mut command = self
             .tools
@@ -194,10 +199,10 @@ impl Broker {
             .stdout(Stdio::null())
             .spawn()
             .expect("java runs");
-        let mut input = producer.stdin.take().expect("an input");
+        let mut input = producer.stdin.take().expect("stdin is piped");
         input
             .write_all((values.join("\n") + "\n").as_bytes())
-            .expect("the producer reads");
+            .expect("the producer reads its input");
         drop(input);
         assert!(
             producer.wait().is_ok_and(|status| status.success()),
@@ -206,18 +211,18 @@ impl Broker {
         );
     }
 
-    /// Runs a tool of Kafka's against this broker, and gives what it printed.
+    /// Runs one of Kafka's tools against this broker and returns its output.
     pub(crate) fn tool(&self, class: &str, arguments: &[&str]) -> String {
-        let to_here = ["--bootstrap-server", self.address.as_str()];
-        self.tools.expect(class, to_here.iter().chain(arguments))
+        let server = ["--bootstrap-server", self.address.as_str()];
+        self.tools.expect(class, server.iter().chain(arguments))
     }
 
-    /// Everything the broker has logged so far.
+    /// Returns the output of the broker so far.
     pub(crate) fn output(&self) -> String {
-        fs::read_to_string(self.desk.path().join(OUTPUT)).unwrap_or_default()
+        fs::read_to_string(self.scratch.path().join(OUTPUT)).unwrap_or_default()
     }
 
-    /// Shuts the broker down in order, so that it leaves a clean directory.
+    /// Shuts the broker down cleanly.
     pub(crate) fn stop(mut self) {
         let sent = Command::new("sh")
             .arg("-c")
@@ -225,7 +230,8 @@ impl Broker {
             .status();
         assert!(
             sent.is_ok_and(|status| status.success()),
-            "the broker was gone already:\n{}",
+            "the broker has ended already:
+{}",
             self.output()
         );
         self.wait_for("stopped", |broker| {
@@ -252,19 +258,20 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Fails only for a process that has ended, which is what is wanted.
+        // `kill` fails only if the process has ended already.
         drop(self.process.kill());
         drop(self.process.wait());
     }
 }
 
-/// Two ports that nobody has at this moment.
+/// Returns two ports that are free at this moment.
 fn free_ports() -> [u16; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
     listeners.map(|listener| listener.local_addr().expect("a free port").port())
 }
 
-/// Broker and controller in one; nothing expires, and every internal topic has one partition.
+/// Returns the configuration of a node that is broker and controller. Records never expire, and
+/// every internal topic has one partition.
 fn properties(root: &Path, port: u16, controller_port: u16) -> String {
     format!(
         "process.roles=broker,controller\n\

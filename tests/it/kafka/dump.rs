@@ -1,27 +1,26 @@
-//! Kafka's dump tool (`kafka-dump-log`) over whole directories, and what counts as a fault in its
-//! answer.
-//!
-//! The tool ends with status 0 whatever it finds, so its lines are judged instead: a line of a kind
-//! that a good file does not give is a finding, whether it is known here or not.
+//! Runs Kafka's dump tool (`kafka-dump-log`) on whole directories and finds the faults in its
+//! output. The tool exits with status 0 even if it finds faults, so the check reads its output.
+//! Every line that the tool does not print for a good file is a finding, even if this check does
+//! not know the line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::tools::KafkaTools;
 
-/// Whether offsets may be missing between two records of a segment, as compaction leaves them.
+/// Whether offsets may be missing between two records of a segment, as after a compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gaps {
     Allowed,
     Refused,
 }
 
-/// What the tool can read; it passes over all else.
+/// Suffixes of the files that the tool can read. It ignores all others.
 const SUFFIXES: [&str; 5] = ["log", "index", "timeindex", "txnindex", "snapshot"];
-/// An argument longer than 128 KiB does not reach a process on Linux.
+/// The limit for the list of files in bytes. Linux rejects an argument longer than 128 KiB.
 const ARGUMENT_BYTES: usize = 100_000;
 
-/// How the lines begin that the tool prints for a good file.
+/// The beginnings of the lines that the tool prints for a good file.
 const GOOD: [&str; 7] = [
     "Dumping ",
     "Log starting offset: ",
@@ -31,11 +30,11 @@ const GOOD: [&str; 7] = [
     "timestamp: ",
     "producerId: ",
 ];
-/// How lines of the Java machine begin that say nothing about the files.
+/// The beginnings of lines that the Java virtual machine prints, which are not about the files.
 const JAVA: [&str; 3] = ["Picked up ", "OpenJDK ", "WARNING: "];
 
-/// Dumps every file below `dirs` in as few runs as possible; panics with what Kafka has to say
-/// against them.
+/// Dumps every file below `dirs` in as few runs as possible. Panics with the list of faults if
+/// Kafka finds any.
 pub(crate) fn assert_clean(tools: &KafkaTools, dirs: &[&Path], gaps: Gaps) {
     let findings = findings(tools, dirs, gaps);
     assert!(
@@ -45,7 +44,7 @@ pub(crate) fn assert_clean(tools: &KafkaTools, dirs: &[&Path], gaps: Gaps) {
     );
 }
 
-/// What Kafka has to say against the files below `dirs`.
+/// Returns the faults that Kafka finds in the files below `dirs`.
 pub(crate) fn findings(tools: &KafkaTools, dirs: &[&Path], gaps: Gaps) -> Vec<String> {
     let mut files = Vec::new();
     for dir in dirs {
@@ -58,13 +57,13 @@ pub(crate) fn findings(tools: &KafkaTools, dirs: &[&Path], gaps: Gaps) -> Vec<St
     );
 
     let mut findings = Vec::new();
-    // The tool would put an empty offset index beside such a file.
+    // The tool would create an empty offset index for a lone time index.
     let (files, lone): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| {
         suffix(file) != Some("timeindex") || file.with_extension("index").exists()
     });
     findings.extend(
         lone.iter()
-            .map(|file| format!("{} has no offset index beside it", file.display())),
+            .map(|file| format!("{} has no offset index", file.display())),
     );
 
     let names: Vec<_> = files
@@ -106,7 +105,7 @@ fn dump(tools: &KafkaTools, files: &[String], gaps: Gaps) -> Vec<String> {
     findings
 }
 
-/// Judges what the tool printed, and what it printed as an error.
+/// Returns the faults in the output and in the error output of the tool.
 fn judge(printed: &str, complaints: &str, gaps: Gaps) -> Vec<String> {
     let is_good = |line: &str| {
         let known =
@@ -126,7 +125,7 @@ fn judge(printed: &str, complaints: &str, gaps: Gaps) -> Vec<String> {
             let name = Path::new(file).file_stem().and_then(|stem| stem.to_str());
             base_offset = name.and_then(|name| name.parse::<i64>().ok());
         } else if let Some((before, after)) = line.split_once(" is followed by ") {
-            // The tool starts to count at -1 in every segment.
+            // The tool starts counting at -1 in every segment.
             let base = base_offset.unwrap_or(i64::MAX);
             let is_fine = match (
                 before.trim().parse::<i64>(),
@@ -153,8 +152,8 @@ fn suffix(file: &Path) -> Option<&str> {
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("a directory to check") {
-        let path = entry.expect("a directory to check").path();
+    for entry in fs::read_dir(dir).expect("the directory can be read") {
+        let path = entry.expect("the directory can be read").path();
         if path.is_dir() {
             collect(&path, files);
         } else if suffix(&path).is_some_and(|suffix| SUFFIXES.contains(&suffix)) {
@@ -164,7 +163,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn lines_are_judged() {
+fn the_output_of_the_dump_tool_is_judged_line_by_line() {
     let good = "Dumping a/00000000000000000007.log\nLog starting offset: 7\nbaseOffset: 7 lastOffset: 7 isvalid: true\n\
                 | offset: 7 isValid: true\na/00000000000000000007.index is empty.\n\
                 version: 0 producerId: 1 firstOffset: 0 lastOffset: 1 lastStableOffset: 2\nproducerId: 1 producerEpoch: 0\n";

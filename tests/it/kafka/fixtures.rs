@@ -1,5 +1,5 @@
-//! Directories that real brokers wrote give exactly what a real consumer read from them: records,
-//! offsets, times, positions.
+//! Directories that real brokers wrote: annals returns the same records, offsets, times and
+//! positions that a real consumer read from them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use super::{copy_dir, fixture};
 
 pub(super) const SETS: [&str; 3] = ["clean", "killed", "legacy"];
 
-/// A record in the form that `tests/fixtures/README.md` gives.
+/// Returns a record in the form that `tests/fixtures/README.md` describes.
 fn json(record: &RecordView<'_>) -> String {
     let bytes = |bytes: Option<&[u8]>| {
         bytes.map_or("null".to_owned(), |bytes| {
@@ -67,7 +67,7 @@ fn expected(set: &str, name: &str) -> String {
     fs::read_to_string(fixture(set).join("expected").join(name)).unwrap()
 }
 
-/// Rows of a table, split at the tabs.
+/// Returns the rows of a table, split at the tabs.
 pub(super) fn rows(set: &str, name: &str) -> Vec<Vec<String>> {
     expected(set, name)
         .lines()
@@ -83,7 +83,7 @@ pub(super) fn partition(log: &Log, name: &str) -> Partition {
         .unwrap()
 }
 
-/// A copy that may be written to.
+/// Creates a copy of a set that the test may change.
 pub(super) fn copy_of(set: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("root");
@@ -96,12 +96,8 @@ pub(super) fn check_records(log: &Log, set: &str) {
     for row in rows(set, "offsets.tsv") {
         let partition = partition(log, &row[0]);
         let (start, end): (u64, u64) = (row[1].parse().unwrap(), row[2].parse().unwrap());
-        assert_eq!(
-            (partition.log_start_offset(), partition.log_end_offset()),
-            (start, end),
-            "{set} {}",
-            row[0]
-        );
+        assert_eq!(partition.log_start_offset(), start, "{set} {}", row[0]);
+        assert_eq!(partition.log_end_offset(), end, "{set} {}", row[0]);
         let lines = expected(set, &format!("{}.jsonl", row[0]));
         let mut expected = lines.lines();
         let mut reader = partition.read_with(.., everything()).unwrap();
@@ -120,10 +116,11 @@ pub(super) fn check_records(log: &Log, set: &str) {
         assert_eq!(expected.next(), None, "{set} {}", row[0]);
         assert_eq!(reader.next_offset(), end, "{set} {}", row[0]);
     }
-    assert!(seen > 400, "{set}: {seen} records");
+    assert!(seen > 400, "{set}: only {seen} records");
 }
 
-/// The expected lines of the fixtures hold the records of open and aborted transactions too.
+/// Returns options that also read open and aborted transactions. The expected lines of the fixtures
+/// contain them.
 fn everything() -> ReadOptions {
     ReadOptions::new().isolation(Isolation::ReadUncommitted)
 }
@@ -247,7 +244,7 @@ pub(super) fn check_all(log: &Log, set: &str) {
 }
 
 #[test]
-fn every_directory_reads_in_place() {
+fn every_set_is_read_in_place() {
     for set in SETS {
         let log = Log::open_read_only(fixture(set).join("root")).unwrap();
         check_all(&log, set);
@@ -257,7 +254,7 @@ fn every_directory_reads_in_place() {
 }
 
 #[test]
-fn every_directory_opens_for_writing() {
+fn every_set_opens_for_writing() {
     for set in SETS {
         let (_dir, root) = copy_of(set);
         let log = Log::open(&root).unwrap();
@@ -278,7 +275,7 @@ fn every_directory_opens_for_writing() {
 }
 
 #[test]
-fn aborted_transactions_are_found_without_their_index() {
+fn aborted_transactions_are_filtered_without_their_index() {
     for set in ["clean", "killed"] {
         let (_dir, root) = copy_of(set);
         assert!(remove_files(&root, "txnindex") > 0 || set == "killed");
@@ -286,7 +283,7 @@ fn aborted_transactions_are_found_without_their_index() {
     }
 }
 
-/// Removes all files of this kind, and says how many.
+/// Removes all files with this suffix and returns their number.
 fn remove_files(root: &Path, suffix: &str) -> usize {
     files(root, suffix)
         .iter()
@@ -310,7 +307,7 @@ pub(super) fn files(root: &Path, suffix: &str) -> Vec<PathBuf> {
 
 type Harm = fn(&Path);
 
-/// What may happen to a file that is only a hint.
+/// Ways to damage a file that is only a hint.
 pub(super) const HARMS: [(&str, Harm); 6] = [
     ("removed", |path| fs::remove_file(path).unwrap()),
     ("emptied", |path| fs::write(path, []).unwrap()),
@@ -335,7 +332,7 @@ pub(super) const HARMS: [(&str, Harm); 6] = [
 ];
 
 #[test]
-fn indexes_are_hints() {
+fn damaged_indexes_do_not_change_reads() {
     for set in ["clean", "legacy"] {
         for suffix in ["index", "timeindex"] {
             for (name, harm) in HARMS {

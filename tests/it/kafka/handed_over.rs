@@ -1,4 +1,4 @@
-//! The lines of the README that move a topic into a broker, run as they are printed there.
+//! Runs the shell lines of the README that move a topic into a broker.
 
 use std::env;
 use std::fs;
@@ -11,10 +11,13 @@ use super::{Broker, KafkaTools};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The shell lines of a section of the README.
+/// Returns the shell lines of a section of the README.
 fn lines_of(section: &str) -> String {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
-    let section = readme.split(section).nth(1).expect("the section is there");
+    let section = readme
+        .split(section)
+        .nth(1)
+        .expect("the README has the section");
     let block = section
         .split("```sh\n")
         .nth(1)
@@ -22,7 +25,8 @@ fn lines_of(section: &str) -> String {
     block.expect("the section has shell lines").to_owned()
 }
 
-/// A closed log with two partitions and a group that has read a part of them.
+/// Creates and closes a log with two partitions and a group that has read part of them. Returns the
+/// committed positions.
 fn closed_log(dir: &Path) -> Vec<(TopicPartition, u64)> {
     let log = Log::open(dir).unwrap();
     let orders = log
@@ -94,13 +98,8 @@ fn the_lines_of_the_readme_move_a_topic_into_a_broker() {
         .collect();
     assert_eq!(read.iter().map(Vec::len).sum::<usize>(), 40);
     for records in &read {
-        assert!(
-            records
-                .iter()
-                .zip(0..)
-                .all(|(record, offset)| record.offset == offset),
-            "{records:?}"
-        );
+        let offsets = records.iter().map(|record| record.offset);
+        assert!(offsets.eq((0..).take(records.len())), "{records:?}");
     }
     let described = broker.tool(groups, &["--describe", "--group", "billing"]);
     for (partition, offset) in positions {

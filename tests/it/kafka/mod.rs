@@ -1,15 +1,14 @@
-//! Kafka itself as the judge: its dump tool reads files of ours, and a real broker adopts our
-//! directories.
-//!
-//! Both need Java and Kafka's jars, which `.ci/kafka/fetch` puts into `target/kafka`. Where either
-//! is absent the tests say so and pass, unless `ANNALS_REQUIRE_KAFKA` is set: then absence is a
-//! failure.
+//! Compatibility with Kafka, checked by Kafka itself: its dump tool reads files of annals, and a
+//! real broker adopts directories of annals. Both need Java and Kafka's jars, which
+//! `.ci/kafka/fetch` puts into `target/kafka`. If either is absent, the tests print a note and
+//! pass, unless `ANNALS_REQUIRE_KAFKA` is set. Then they fail.
 
 mod adopted;
 mod broker;
 mod dump;
 mod fixtures;
 mod handed_over;
+mod hints;
 mod tools;
 mod turns;
 mod written;
@@ -21,32 +20,33 @@ pub(crate) use tools::KafkaTools;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A directory of `tests/fixtures`; never open one for writing.
+/// Returns the path of a directory in `tests/fixtures`. Never open one for writing.
 pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures")
         .join(name)
 }
 
-/// Copies a directory with all that is in it to a place that does not exist yet.
+/// Copies a directory with its contents to a path that does not exist yet.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory to copy into");
+    fs::create_dir_all(to).expect("the target directory can be created");
     for entry in fs::read_dir(from).expect("a directory to copy") {
         let entry = entry.expect("a directory to copy");
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             copy_dir(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).expect("a file is copied");
+            fs::copy(entry.path(), target).expect("the file can be copied");
         }
     }
 }
 
-/// Value of the records of a fixture's partition, in their order, from what a real consumer read.
+/// Returns the values of the records in a partition of a fixture, in order, as a real consumer read
+/// them.
 fn expected_values(set: &str, partition: &str) -> Vec<Option<String>> {
     use base64::Engine;
     let lines = fs::read_to_string(fixture(&format!("{set}/expected/{partition}.jsonl")))
-        .expect("what a consumer read");
+        .expect("the expected records can be read");
     let values = lines.lines().map(|line| {
         let record: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
         let value = record["value"].as_str()?;
@@ -59,7 +59,7 @@ fn expected_values(set: &str, partition: &str) -> Vec<Option<String>> {
 }
 
 #[test]
-fn the_dump_tool_finds_no_fault_in_a_brokers_own_files() {
+fn the_dump_tool_finds_no_fault_in_files_of_a_broker() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -119,7 +119,8 @@ fn the_dump_tool_finds_planted_faults() {
     );
 }
 
-/// Damages one file of a copy of a clean partition, whose dump must then show `expected`.
+/// Damages one file in a copy of a clean partition and asserts that the dump tool reports
+/// `expected`.
 fn plant(tools: &KafkaTools, file: &str, damage: impl Fn(&mut Vec<u8>), expected: &str) {
     let dir = tempfile::tempdir().expect("a directory");
     let (partition, _) = file.split_once('/').expect("a file in a partition");
@@ -133,8 +134,8 @@ fn plant(tools: &KafkaTools, file: &str, damage: impl Fn(&mut Vec<u8>), expected
     fs::write(&path, bytes).expect("a damaged file");
     let findings = dump::findings(tools, &[dir.path()], Gaps::Refused).join("\n");
     assert!(
-        !findings.is_empty() && findings.contains(expected),
-        "{file}: looked for {expected:?}, found {findings:?}"
+        findings.contains(expected),
+        "{file}: expected {expected:?}, found {findings:?}"
     );
 }
 
@@ -159,7 +160,7 @@ fn a_broker_starts_on_a_copy_of_its_own_directory() {
 }
 
 #[test]
-fn a_broker_adopts_a_partition_that_was_placed_before_its_topic_was_made() {
+fn a_broker_adopts_a_partition_that_was_placed_before_its_topic_was_created() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -167,7 +168,8 @@ fn a_broker_adopts_a_partition_that_was_placed_before_its_topic_was_made() {
     let broker = Broker::create(&tools, dir.path());
     let placed = dir.path().join("adopted-0");
     copy_dir(&fixture("clean/root/mixed-codecs-0"), &placed);
-    fs::remove_file(placed.join("partition.metadata")).expect("the broker writes its own");
+    fs::remove_file(placed.join("partition.metadata"))
+        .expect("the file can be removed; the broker writes its own");
     broker.create_topic("adopted", 1, &[("retention.ms", "-1")]);
     let expected = expected_values("clean", "mixed-codecs-0");
     let values = |broker: &Broker| {

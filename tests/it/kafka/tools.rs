@@ -1,4 +1,4 @@
-//! Kafka's jars and a Java to run them.
+//! Locates Kafka's jars and runs their classes with Java.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,17 +7,17 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Kafka's tools, ready to run.
+/// The location of Kafka's jars.
 #[derive(Clone, Debug)]
 pub(crate) struct KafkaTools {
     jars: PathBuf,
 }
 
 impl KafkaTools {
-    /// `None`, and a line that says so, where Java or the jars are absent.
+    /// Finds the tools. Prints a note and returns `None` if Java or the jars are absent.
     pub(crate) fn find() -> Option<Self> {
-        let beside_target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka");
-        let jars = env::var_os("ANNALS_KAFKA_JARS").map_or(beside_target, PathBuf::from);
+        let default = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka");
+        let jars = env::var_os("ANNALS_KAFKA_JARS").map_or(default, PathBuf::from);
         let has_jars = jars
             .read_dir()
             .is_ok_and(|mut entries| entries.next().is_some());
@@ -31,14 +31,14 @@ impl KafkaTools {
         }
         assert!(
             env::var_os("ANNALS_REQUIRE_KAFKA").is_none(),
-            "no Java, or no jars of Kafka in {}",
+            "Java is missing, or there are no Kafka jars in {}",
             jars.display()
         );
-        eprintln!("skipped: Kafka's own tools are not here (see .ci/kafka/fetch)");
+        eprintln!("skipped: Kafka's tools are not installed (see .ci/kafka/fetch)");
         None
     }
 
-    /// Java, about to run a class of Kafka's; tuned to start fast.
+    /// Returns a command that runs one of Kafka's classes, with Java options for a fast start.
     pub(crate) fn command(&self, class: &str, log_level: &str) -> Command {
         let mut command = Command::new("java");
         command.args(["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
@@ -53,7 +53,7 @@ impl KafkaTools {
         command
     }
 
-    /// Writes a script into `dir` that runs a class as Kafka's script of this name does.
+    /// Writes a script into `dir` that runs a class like Kafka's script of this name.
     pub(crate) fn write_script(&self, dir: &Path, name: &str, class: &str) {
         let command = self.command(class, "warn");
         let quoted = |argument: &OsStr| format!("'{}'", argument.to_str().expect("UTF-8"));
@@ -71,7 +71,7 @@ impl KafkaTools {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a script");
     }
 
-    /// Runs a class to its end.
+    /// Runs a class and returns its output.
     pub(crate) fn run(
         &self,
         class: &str,
@@ -83,7 +83,7 @@ impl KafkaTools {
             .expect("java runs")
     }
 
-    /// Runs a class that must succeed, and gives what it printed.
+    /// Runs a class that must succeed, and returns its standard output.
     pub(crate) fn expect(
         &self,
         class: &str,

@@ -1,5 +1,5 @@
-//! A broker and annals on one directory, by turns and side by side: each goes on with what the
-//! other wrote.
+//! A broker and annals on one directory, in turns and at the same time: each continues with the
+//! files of the other.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn lines(name: &str, count: usize) -> Vec<String> {
         .collect()
 }
 
-/// The offset that Kafka's own tool shows for a group at `plain-0`.
+/// Returns the offset that Kafka's own tool shows for a group in `plain-0`.
 fn described(broker: &Broker, group: &str) -> Option<u64> {
     let printed = broker.tool(GROUPS, &["--describe", "--group", group]);
     let line = printed
@@ -45,7 +45,7 @@ fn epochs(dir: &Path) -> Vec<(i32, u64)> {
 }
 
 #[test]
-fn a_broker_and_annals_take_turns() {
+fn a_broker_and_annals_take_turns_on_one_directory() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -96,11 +96,8 @@ fn a_broker_and_annals_take_turns() {
             expected,
             "turn {turn}"
         );
-        assert_eq!(
-            (described(&broker, "billing"), described(&broker, "new")),
-            (Some(to), Some(to)),
-            "turn {turn}"
-        );
+        assert_eq!(described(&broker, "billing"), Some(to), "turn {turn}");
+        assert_eq!(described(&broker, "new"), Some(to), "turn {turn}");
         assert_eq!(
             broker.read("transactions", 0, committed).len(),
             committed,
@@ -127,7 +124,7 @@ fn a_broker_and_annals_take_turns() {
         last = last_epoch(&plain);
         assert!(
             last > i32::try_from(turn).unwrap(),
-            "a broker raises the epoch with each start"
+            "a broker must raise the epoch with each start"
         );
 
         let log = Log::open(&root).unwrap();
@@ -156,7 +153,7 @@ fn a_broker_and_annals_take_turns() {
 }
 
 #[test]
-fn what_is_deleted_here_is_deleted_for_the_broker() {
+fn records_that_annals_deletes_are_deleted_for_the_broker() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -187,7 +184,7 @@ fn what_is_deleted_here_is_deleted_for_the_broker() {
 }
 
 #[test]
-fn annals_reads_beside_a_broker_and_recovers_what_it_left_when_killed() {
+fn annals_reads_alongside_a_broker_and_recovers_its_files_after_a_kill() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -206,10 +203,10 @@ fn annals_reads_beside_a_broker_and_recovers_what_it_left_when_killed() {
 
     assert!(
         matches!(Log::open(&root), Err(Error::Locked { .. })),
-        "the broker holds the lock"
+        "the broker must hold the lock"
     );
-    let beside = Log::open_read_only(&root).unwrap();
-    let followed = partition(&beside, "killed-0");
+    let read_only = Log::open_read_only(&root).unwrap();
+    let followed = partition(&read_only, "killed-0");
     assert_eq!(texts(&followed, 0), expected);
     let more = lines("second", 3_000);
     broker.produce("killed", &more);
@@ -236,19 +233,16 @@ fn annals_reads_beside_a_broker_and_recovers_what_it_left_when_killed() {
     );
     for round in 0..2 {
         let log = Log::open(&root).unwrap();
-        assert_eq!(
-            (log.recovery().clean, log.recovery().has_losses()),
-            (round == 1, false),
-            "{:?}",
-            log.recovery()
-        );
+        assert_eq!(log.recovery().clean, round == 1);
+        assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
         let partition = partition(&log, "killed-0");
         assert_eq!(texts(&partition, 0), expected);
         partition.append(format!("ours {round}")).unwrap();
         expected.push(format!("ours {round}"));
         log.close().unwrap();
     }
-    // Its own log of metadata, which a broker always scans, is left as it was.
+    // Check only this partition: annals does not touch the metadata log of the broker, which a
+    // broker always scans.
     assert_clean(&tools, &[&root.join("killed-0")], Gaps::Refused);
     let broker = Broker::start(&tools, &root);
     assert_eq!(values(&broker, "killed", expected.len()), expected);

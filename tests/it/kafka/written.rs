@@ -1,5 +1,5 @@
-//! What annals wrote, judged by Kafka: its dump tool finds no fault, and a broker goes on where we
-//! stopped.
+//! Files of annals, checked by Kafka: its dump tool finds no fault, and a broker continues where
+//! annals stopped.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn small() -> TopicConfig {
         .index_interval_bytes(100)
 }
 
-/// Every shape of record, in batches of every size, with every codec.
+/// Appends records of every shape in batches of several sizes.
 fn append_shapes(partition: &Partition) {
     for size in 1..8 {
         let records = (0..size).map(|number| {
@@ -55,8 +55,8 @@ fn append_shapes(partition: &Partition) {
     }
 }
 
-/// One producer for each codec, taking turns; halfway what they wrote last is truncated, and their
-/// next epochs begin.
+/// Sends records with one producer for each codec, in turns. Halfway the last records are
+/// truncated, so the producers continue with their next epochs.
 fn send_shapes(log: &Log, partition: &Partition) {
     let producer = |codec| {
         log.producer_with(ProducerConfig::new().batch_size(500).compression(codec))
@@ -92,8 +92,8 @@ fn send_shapes(log: &Log, partition: &Partition) {
     assert!(partition.segments().len() > 2);
 }
 
-/// A directory with everything that the engine does to files: rolls, codecs, deletion, truncation,
-/// groups, producers.
+/// Creates a directory with rolled segments, all codecs, deleted and truncated records, groups and
+/// producers.
 fn busy_directory(root: &Path) {
     let log = Log::open(root).unwrap();
     for (number, codec) in CODECS.into_iter().enumerate() {
@@ -140,7 +140,7 @@ fn busy_directory(root: &Path) {
 }
 
 #[test]
-fn the_dump_tool_finds_no_fault_in_our_files() {
+fn the_dump_tool_finds_no_fault_in_files_of_annals() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -148,7 +148,7 @@ fn the_dump_tool_finds_no_fault_in_our_files() {
     let busy = dir.path().join("busy");
     busy_directory(&busy);
 
-    // Killed in the middle of an append, recovered, and closed.
+    // A log that was killed during an append, recovered, and closed.
     let killed = dir.path().join("killed");
     {
         let live = dir.path().join("live");
@@ -181,7 +181,7 @@ fn the_dump_tool_finds_no_fault_in_our_files() {
     assert_clean(&tools, &[&busy, &killed], Gaps::Refused);
 }
 
-/// Values of a partition, in their order.
+/// Returns the values of a partition, in order.
 fn values(partition: &Partition) -> Vec<Option<String>> {
     let mut reader = partition.read(..).unwrap();
     let mut values = Vec::new();
@@ -196,7 +196,7 @@ fn values(partition: &Partition) -> Vec<Option<String>> {
 }
 
 #[test]
-fn a_brokers_directory_goes_back_to_the_broker() {
+fn a_broker_reopens_its_directory_after_annals_has_appended_to_it() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -209,8 +209,8 @@ fn a_brokers_directory_goes_back_to_the_broker() {
         ("deleted-records", 0),
         ("mixed-codecs", 0),
     ];
-    // The console consumer prints text; the others' keys are bytes of all kinds.
-    let of_text = ["plain", "idempotent"];
+    // The console consumer prints only text. The keys of the other topics are arbitrary bytes.
+    let with_text = ["plain", "idempotent"];
     let expected: Vec<_> = {
         let log = Log::open(dir.path()).unwrap();
         let expected = names.map(|(topic, number)| {
@@ -234,7 +234,7 @@ fn a_brokers_directory_goes_back_to_the_broker() {
     let broker = Broker::start(&tools, dir.path());
     for (topic, number, end, values) in &expected {
         assert_eq!(broker.end_offset(topic, *number), Some(*end), "{topic}");
-        if of_text.contains(topic) {
+        if with_text.contains(topic) {
             let read: Vec<_> = broker
                 .read(topic, *number, values.len())
                 .into_iter()
@@ -246,19 +246,19 @@ fn a_brokers_directory_goes_back_to_the_broker() {
     broker.stop();
 
     let log = Log::open(dir.path()).unwrap();
-    assert!(log.recovery().clean, "the broker closed in good order");
+    assert!(
+        log.recovery().clean,
+        "the broker must have shut down cleanly"
+    );
     for (topic, number, end, expected) in expected {
         let partition = log.topic(topic).unwrap().partition(number).unwrap();
-        assert_eq!(
-            (partition.log_end_offset(), values(&partition)),
-            (end, expected),
-            "{topic}"
-        );
+        assert_eq!(partition.log_end_offset(), end, "{topic}");
+        assert_eq!(values(&partition), expected, "{topic}");
         assert_eq!(partition.append("again").unwrap().offset, end);
     }
 }
 
-/// Offset, key and value of every record.
+/// Returns the offset, key and value of every record.
 fn records(partition: &Partition) -> Vec<(u64, Option<String>, Option<String>)> {
     let mut reader = partition.read(..).unwrap();
     let mut records = Vec::new();
@@ -270,7 +270,7 @@ fn records(partition: &Partition) -> Vec<(u64, Option<String>, Option<String>)> 
 }
 
 #[test]
-fn a_broker_adopts_everything_that_was_done_to_a_partition() {
+fn a_broker_adopts_partitions_in_every_state_that_annals_leaves() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -319,7 +319,7 @@ fn a_broker_adopts_everything_that_was_done_to_a_partition() {
 }
 
 #[test]
-fn a_broker_adopts_a_partition_of_ours() {
+fn a_broker_adopts_a_partition_with_several_segments() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
