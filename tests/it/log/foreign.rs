@@ -1,5 +1,5 @@
-//! What a log's directory holds and no log has: it is left alone and reported, and a new log is not
-//! created around it.
+//! Entries in the directory of a log that do not belong to it: the log reports them and leaves them
+//! alone, and no new log is created around them.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ fn put(dir: &Path, name: &str, is_dir: bool) {
 }
 
 #[test]
-fn a_log_opens_beside_foreign_entries_and_lists_them() {
+fn a_log_opens_alongside_foreign_entries_and_lists_them() {
     for (name, is_dir) in DIRECTORIES
         .map(|name| (name, true))
         .into_iter()
@@ -55,7 +55,8 @@ fn a_log_opens_beside_foreign_entries_and_lists_them() {
                 log.recovery().foreign,
                 [dir.path().canonicalize().unwrap().join(name)]
             );
-            assert!(log.recovery().clean && !log.recovery().has_losses());
+            assert!(log.recovery().clean);
+            assert!(!log.recovery().has_losses());
             assert_eq!(log.topics().len(), 1);
             assert_eq!(
                 texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
@@ -96,8 +97,9 @@ fn a_log_is_not_created_around_foreign_entries() {
         match Log::open(dir.path()) {
             Err(error @ Error::NotALog { .. }) => {
                 let text = error.to_string();
+                assert!(text.contains(name), "{text}");
                 assert!(
-                    text.contains(name) && text.contains("choose an empty or a new directory"),
+                    text.contains("choose an empty or a new directory"),
                     "{text}"
                 );
             }
@@ -107,7 +109,8 @@ fn a_log_is_not_created_around_foreign_entries() {
     }
 }
 
-/// Its directory would be mixed with what is there, and deleted with the topic.
+/// The files of the topic would be mixed with the existing ones, and deleting the topic would
+/// delete both.
 #[test]
 fn a_topic_is_not_created_over_a_foreign_entry() {
     let dir = tempfile::tempdir().unwrap();
@@ -132,7 +135,7 @@ fn a_topic_is_not_created_over_a_foreign_entry() {
     assert!(dir.path().join("backup-2/photo.jpg").exists());
 }
 
-/// Not so many partitions, and no key goes to one that is not there.
+/// The topic keeps its number of partitions, so no key is mapped to a missing one.
 #[test]
 fn a_copy_with_a_date_is_not_a_partition_of_the_topic() {
     let dir = tempfile::tempdir().unwrap();
@@ -157,9 +160,9 @@ fn a_copy_with_a_date_is_not_a_partition_of_the_topic() {
     assert!(dir.path().join("t-20240131").exists());
 }
 
-/// Restored with an older topic file, say.
+/// This happens if a log is restored with an older topic file.
 #[test]
-fn a_partition_that_follows_on_the_known_ones_is_adopted() {
+fn a_partition_with_the_next_number_is_adopted() {
     let dir = tempfile::tempdir().unwrap();
     closed_log(dir.path());
     copy_dir(&dir.path().join("t-0"), &dir.path().join("t-1"));
@@ -172,7 +175,7 @@ fn a_partition_that_follows_on_the_known_ones_is_adopted() {
 }
 
 #[test]
-fn a_directory_that_was_renamed_by_mistake_is_a_loss_and_is_listed() {
+fn a_partition_directory_that_was_renamed_by_mistake_is_a_loss_and_is_listed() {
     for (wrong, is_listed) in [("t_0", true), ("t-00", true), ("tt-0", false)] {
         let dir = tempfile::tempdir().unwrap();
         closed_log(dir.path());

@@ -1,4 +1,4 @@
-//! Partitions whose directory is a link to another place.
+//! Partitions whose directory is a symbolic link.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,8 @@ use annals::{Error, Log, TopicConfig};
 
 use super::{one_partition, texts};
 
-/// A log with a topic `t` of two records, whose partition is a link to a directory elsewhere.
+/// Creates a log whose topic `t` has two records in one partition, which is a link to a directory
+/// elsewhere.
 fn linked() -> (tempfile::TempDir, tempfile::TempDir) {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let log = Log::open(dir.path()).unwrap();
@@ -28,7 +29,7 @@ fn is_empty(dir: &tempfile::TempDir) -> bool {
 }
 
 #[test]
-fn deleting_a_topic_deletes_what_its_link_leads_to() {
+fn deleting_a_topic_deletes_the_target_of_its_link() {
     let (dir, elsewhere) = linked();
     let log = Log::open(dir.path()).unwrap();
     assert_eq!(
@@ -58,8 +59,10 @@ fn a_deletion_that_was_killed_is_finished_at_the_next_opening() {
     fs::rename(dir.path().join("t-0"), dir.path().join(name)).unwrap();
     fs::rename(dir.path().join("t.topic"), dir.path().join("t.gone")).unwrap();
     drop(Log::open(dir.path()).unwrap());
-    assert!(is_empty(&elsewhere) && fs::symlink_metadata(dir.path().join(name)).is_err());
-    // Killed after the data and before the link: it leads nowhere.
+    assert!(is_empty(&elsewhere));
+    assert!(fs::symlink_metadata(dir.path().join(name)).is_err());
+    // The process was killed after it had deleted the data and before it deleted the link, which is
+    // now dangling.
     symlink(elsewhere.path().join("t-0"), dir.path().join(name)).unwrap();
     let log = Log::open(dir.path()).unwrap();
     assert!(fs::symlink_metadata(dir.path().join(name)).is_err());
@@ -67,7 +70,7 @@ fn a_deletion_that_was_killed_is_finished_at_the_next_opening() {
 }
 
 #[test]
-fn a_delete_delay_holds_for_what_a_link_leads_to() {
+fn a_delete_delay_applies_to_the_target_of_a_link() {
     let (dir, elsewhere) = linked();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.topic("t").unwrap();
@@ -86,7 +89,7 @@ fn a_delete_delay_holds_for_what_a_link_leads_to() {
 }
 
 #[test]
-fn segments_behind_a_link_are_deleted_by_retention() {
+fn deleting_records_removes_segments_in_the_target_of_a_link() {
     let (dir, elsewhere) = linked();
     let log = Log::open(dir.path()).unwrap();
     let partition = log.topic("t").unwrap().partition(0).unwrap();
@@ -105,9 +108,9 @@ fn segments_behind_a_link_are_deleted_by_retention() {
     );
 }
 
-/// As when the disk of the link is not mounted.
+/// This happens if the disk of the target is not mounted.
 #[test]
-fn a_link_that_leads_nowhere_is_a_loss_and_is_left_alone() {
+fn a_dangling_link_is_a_loss_and_is_left_alone() {
     let (dir, elsewhere) = linked();
     fs::rename(
         elsewhere.path().join("t-0"),

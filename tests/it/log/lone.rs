@@ -1,4 +1,4 @@
-//! A partition without a log around it.
+//! Partitions that are opened without a log.
 
 use std::fs;
 use std::time::Duration;
@@ -10,18 +10,16 @@ use annals::{
 use super::{assert_unchanged, killed_copy, one_partition, texts, tree};
 
 #[test]
-fn it_is_there_when_it_is_opened_again() {
+fn a_lone_partition_keeps_its_records() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("kv").join("wal");
     let wal = Partition::open(&root, TopicConfig::new().durability(Durability::Synced)).unwrap();
-    assert_eq!((&*wal.id().topic, wal.id().partition), ("wal", 0));
+    assert_eq!(wal.id().to_string(), "wal-0");
     wal.append(("a", "1")).unwrap();
     wal.append(Record::tombstone("a")).unwrap();
     drop(wal);
-    assert!(
-        root.join(".kafka_cleanshutdown").exists()
-            && root.join("recovery-point-offset-checkpoint").exists()
-    );
+    assert!(root.join(".kafka_cleanshutdown").exists());
+    assert!(root.join("recovery-point-offset-checkpoint").exists());
     let wal = Partition::open(&root, TopicConfig::new()).unwrap();
     assert_eq!(wal.log_end_offset(), 2);
     let before = tree(&root);
@@ -31,7 +29,7 @@ fn it_is_there_when_it_is_opened_again() {
 }
 
 #[test]
-fn the_name_of_its_directory_says_what_it_is() {
+fn a_lone_partition_takes_its_id_from_the_name_of_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     for (name, topic, partition) in [
         ("orders-7", "orders", 7),
@@ -40,21 +38,19 @@ fn the_name_of_its_directory_says_what_it_is() {
     ] {
         let open = || Partition::open(dir.path().join(name), TopicConfig::new()).unwrap();
         let lone = open();
-        assert_eq!((&*lone.id().topic, lone.id().partition), (topic, partition));
+        assert_eq!(&*lone.id().topic, topic);
+        assert_eq!(lone.id().partition, partition);
         lone.append_batch(["x", "y", "z"]).unwrap();
         lone.delete_records_before(1).unwrap();
         drop(lone);
         let lone = open();
-        assert_eq!(
-            (lone.log_start_offset(), lone.log_end_offset()),
-            (1, 3),
-            "{name}"
-        );
+        assert_eq!(lone.log_start_offset(), 1, "{name}");
+        assert_eq!(lone.log_end_offset(), 3, "{name}");
     }
 }
 
 #[test]
-fn a_snapshot_and_a_log_from_there() {
+fn a_lone_partition_replays_the_records_after_a_deletion() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
     let wal = Partition::open(&root, TopicConfig::new()).unwrap();
@@ -69,7 +65,7 @@ fn a_snapshot_and_a_log_from_there() {
 }
 
 #[test]
-fn a_kill_loses_nothing() {
+fn a_lone_partition_keeps_its_records_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let wal = Partition::open(dir.path().join("wal"), TopicConfig::new()).unwrap();
     wal.append_batch(["a", "b"]).unwrap();
@@ -86,7 +82,7 @@ fn a_kill_loses_nothing() {
 }
 
 #[test]
-fn it_is_locked_while_a_handle_lives() {
+fn a_lone_partition_is_locked_while_a_handle_exists() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
     let wal = Partition::open(&root, TopicConfig::new()).unwrap();
@@ -102,7 +98,7 @@ fn it_is_locked_while_a_handle_lives() {
 }
 
 #[test]
-fn a_partition_of_a_log_is_left_as_the_log_wants_it() {
+fn a_log_opens_cleanly_after_one_of_its_partitions_was_changed_alone() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.create_topic("t", 2, TopicConfig::new()).unwrap();
@@ -118,7 +114,7 @@ fn a_partition_of_a_log_is_left_as_the_log_wants_it() {
             Partition::open(&member, TopicConfig::new()),
             Err(Error::Locked { .. })
         ),
-        "the log has it"
+        "the log must hold the lock"
     );
     log.close().unwrap();
     let lone = Partition::open(&member, TopicConfig::new()).unwrap();
@@ -130,23 +126,18 @@ fn a_partition_of_a_log_is_left_as_the_log_wants_it() {
     drop(lone);
 
     let log = Log::open(dir.path()).unwrap();
-    assert!(
-        log.recovery().clean && !log.recovery().has_losses(),
-        "{:?}",
-        log.recovery()
-    );
+    assert!(log.recovery().clean);
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     let topic = log.topic("t").unwrap();
     let partition = topic.partition(0).unwrap();
-    assert_eq!(
-        (partition.log_start_offset(), partition.log_end_offset()),
-        (2, 3)
-    );
+    assert_eq!(partition.log_start_offset(), 2);
+    assert_eq!(partition.log_end_offset(), 3);
     assert_eq!(texts(&partition).unwrap(), ["c"]);
     assert_eq!(texts(&topic.partition(1).unwrap()).unwrap(), ["other"]);
 }
 
 #[test]
-fn a_name_that_the_log_around_cannot_hold_is_refused() {
+fn a_lone_partition_in_a_log_is_refused_unless_its_name_is_that_of_a_partition() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t");
@@ -160,7 +151,7 @@ fn a_name_that_the_log_around_cannot_hold_is_refused() {
 }
 
 #[test]
-fn everything_is_kept_unless_the_config_says_otherwise() {
+fn a_lone_partition_keeps_all_records_unless_its_config_sets_a_retention() {
     let disk = MemoryDisk::default();
     let clock = ManualClock::at(Timestamp::from_millis(1_600_000_000_000));
     let open = |config| {
@@ -176,11 +167,12 @@ fn everything_is_kept_unless_the_config_says_otherwise() {
     assert_eq!(texts(&wal).unwrap(), ["old"]);
     drop(wal);
     let wal = open(TopicConfig::new().retention(Duration::from_secs(3600)));
-    assert_eq!((wal.log_start_offset(), wal.log_end_offset()), (1, 1));
+    assert_eq!(wal.log_start_offset(), 1);
+    assert_eq!(wal.log_end_offset(), 1);
 }
 
 #[test]
-fn it_keeps_in_mind_that_no_offset_may_be_missing() {
+fn a_lone_partition_remembers_that_no_offset_may_be_missing() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
     let note = root.join("lone-partition");
@@ -189,17 +181,18 @@ fn it_keeps_in_mind_that_no_offset_may_be_missing() {
     for text in ["a", "b", "c", "d"] {
         wal.append(text).unwrap();
     }
-    let gone = wal.segments()[1].clone();
+    let removed = wal.segments()[1].clone();
     drop(wal);
-    fs::remove_file(&gone.path).unwrap();
+    fs::remove_file(&removed.path).unwrap();
 
     let error = texts(&open(TopicConfig::new())).unwrap_err();
     let Error::Corrupt(damage) = error else {
         panic!("{error}")
     };
-    assert_eq!(damage.offsets, gone.base_offset..gone.next_offset);
+    assert_eq!(damage.offsets, removed.base_offset..removed.next_offset);
 
-    // A partition of before that file, or one that may be compacted: gaps are legal from then on.
+    // Gaps are legal in a partition without that file, which an earlier version wrote, and in one
+    // that has been opened for compaction.
     let kept = fs::read(&note).unwrap();
     fs::remove_file(&note).unwrap();
     assert_eq!(texts(&open(TopicConfig::new())).unwrap().len(), 3);
@@ -211,7 +204,7 @@ fn it_keeps_in_mind_that_no_offset_may_be_missing() {
 }
 
 #[test]
-fn a_broker_that_held_it_may_have_compacted_it() {
+fn a_lone_partition_that_a_broker_held_may_have_gaps() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal-0");
     let open = || Partition::open(&root, TopicConfig::new().segment_bytes(100)).unwrap();
@@ -219,21 +212,21 @@ fn a_broker_that_held_it_may_have_compacted_it() {
     wal.append_batch(["a", "b"]).unwrap();
     wal.append_batch(["c", "d"]).unwrap();
     wal.append("e").unwrap();
-    let gone = wal.segments()[1].path.clone();
+    let removed = wal.segments()[1].path.clone();
     drop(wal);
     fs::write(
         root.join("partition.metadata"),
         "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ",
     )
     .unwrap();
-    fs::remove_file(gone).unwrap();
+    fs::remove_file(removed).unwrap();
     assert_eq!(texts(&open()).unwrap(), ["a", "b", "e"]);
 }
 
-/// Its log start stood only in a checkpoint without a checksum: one flipped digit hid records, and
-/// nothing was told.
+/// A regression: the log start was only in a checkpoint without a checksum, so one flipped digit
+/// hid records without an error.
 #[test]
-fn where_it_starts_stands_under_a_checksum() {
+fn the_log_start_of_a_lone_partition_is_protected_by_a_checksum() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
     let open = || Partition::open(&root, TopicConfig::new()).unwrap();
@@ -249,9 +242,9 @@ fn where_it_starts_stands_under_a_checksum() {
     assert_eq!(open().log_start_offset(), 3);
 }
 
-/// It was created anew, empty, and its offsets started again at 0.
+/// A regression: the partition was created again, empty, and its offsets started at 0.
 #[test]
-fn that_all_its_segments_are_gone_is_told() {
+fn a_lone_partition_without_its_segments_is_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
     let open = || Partition::open(&root, TopicConfig::new()).unwrap();
@@ -265,7 +258,7 @@ fn that_all_its_segments_are_gone_is_told() {
         let wal = open();
         assert_eq!(wal.log_end_offset(), 3);
         let Err(Error::Corrupt(damage)) = wal.append("d") else {
-            panic!("offsets are given twice")
+            panic!("the append must not assign offsets a second time")
         };
         assert_eq!(damage.offsets, 0..3);
         assert!(texts(&wal).unwrap_err().is_corruption());
@@ -276,19 +269,19 @@ fn that_all_its_segments_are_gone_is_told() {
 }
 
 #[test]
-fn it_says_what_opening_it_found() {
+fn a_lone_partition_has_a_recovery_report() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
     let open = || Partition::open(&root, TopicConfig::new()).unwrap();
     let wal = open();
     wal.append_batch(["a", "b"]).unwrap();
     let path = wal.segments()[0].path.clone();
-    assert_eq!(wal.recovery().bytes_scanned, 0, "it was created");
+    assert_eq!(wal.recovery().bytes_scanned, 0, "the partition was created");
     drop(wal);
     assert_eq!(
         open().recovery().bytes_scanned,
         0,
-        "it was closed in good order"
+        "the partition was closed cleanly"
     );
     fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
     let sound = fs::read(&path).unwrap();
@@ -300,7 +293,7 @@ fn it_says_what_opening_it_found() {
 }
 
 #[test]
-fn a_partition_of_a_log_has_the_report_that_the_log_has() {
+fn a_partition_of_a_log_has_the_recovery_report_of_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t").append("a").unwrap();
@@ -314,20 +307,20 @@ fn a_partition_of_a_log_has_the_report_that_the_log_has() {
 }
 
 #[test]
-fn it_is_read_beside_its_writer() {
+fn a_lone_partition_is_read_alongside_its_writer() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
     let wal = Partition::open(&root, TopicConfig::new().segment_bytes(200)).unwrap();
     wal.append_batch(["a", "b", "c"]).unwrap();
     wal.delete_records_before(1).unwrap();
     let before = tree(&root);
-    let reading = Partition::open_read_only(&root).unwrap();
-    assert_eq!(reading.id(), wal.id());
-    assert_eq!(reading.log_start_offset(), 1);
-    assert_eq!(texts(&reading).unwrap(), ["b", "c"]);
+    let read_only = Partition::open_read_only(&root).unwrap();
+    assert_eq!(read_only.id(), wal.id());
+    assert_eq!(read_only.log_start_offset(), 1);
+    assert_eq!(texts(&read_only).unwrap(), ["b", "c"]);
     assert_unchanged(&before, &tree(&root));
 
-    let mut follower = reading.follow(3..).unwrap();
+    let mut follower = read_only.follow(3..).unwrap();
     let long = "v".repeat(100);
     for _ in 0..5 {
         wal.append(&*long).unwrap();
@@ -342,42 +335,40 @@ fn it_is_read_beside_its_writer() {
         );
     }
     wal.delete_records_before(8).unwrap();
-    assert_eq!(
-        (reading.log_start_offset(), reading.log_end_offset()),
-        (8, 8)
-    );
+    assert_eq!(read_only.log_start_offset(), 8);
+    assert_eq!(read_only.log_end_offset(), 8);
     let before = tree(&root);
     for refused in [
-        reading.append("x").map(drop),
-        reading.roll(),
-        reading.delete_records_before(8).map(drop),
-        reading.truncate_to(0),
-        reading.reopen().map(drop),
+        read_only.append("x").map(drop),
+        read_only.roll(),
+        read_only.delete_records_before(8).map(drop),
+        read_only.truncate_to(0),
+        read_only.reopen().map(drop),
     ] {
         assert!(matches!(refused, Err(Error::ReadOnly)), "{refused:?}");
     }
-    reading.flush().unwrap();
-    drop((reading, follower));
+    read_only.flush().unwrap();
+    drop((read_only, follower));
     assert_unchanged(&before, &tree(&root));
     wal.append("after").unwrap();
 }
 
 #[test]
-fn a_partition_of_a_log_is_read_alone_beside_the_log() {
+fn a_partition_of_an_open_log_can_be_opened_alone_for_reading() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = one_partition(&log, "t");
     topic.append("a").unwrap();
-    let reading = Partition::open_read_only(dir.path().join("t-0")).unwrap();
-    assert_eq!(reading.id(), topic.partition(0).unwrap().id());
+    let read_only = Partition::open_read_only(dir.path().join("t-0")).unwrap();
+    assert_eq!(read_only.id(), topic.partition(0).unwrap().id());
     topic.append("b").unwrap();
-    assert_eq!(texts(&reading).unwrap(), ["a", "b"]);
+    assert_eq!(texts(&read_only).unwrap(), ["a", "b"]);
     log.delete_topic("t").unwrap();
-    assert!(matches!(reading.read(..), Err(Error::UnknownTopic(_))));
+    assert!(matches!(read_only.read(..), Err(Error::UnknownTopic(_))));
 }
 
 #[test]
-fn damage_in_a_partition_that_is_read_alone_is_reported() {
+fn a_lone_partition_that_is_read_only_reports_damage() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("wal");
     let wal = Partition::open(&root, TopicConfig::new().segment_bytes(200)).unwrap();
@@ -387,13 +378,13 @@ fn damage_in_a_partition_that_is_read_alone_is_reported() {
     let middle = wal.segments()[1].path.clone();
     drop(wal);
     fs::remove_file(middle).unwrap();
-    let reading = Partition::open_read_only(&root).unwrap();
-    let error = reading.read(..).unwrap().find_map(Result::err);
+    let read_only = Partition::open_read_only(&root).unwrap();
+    let error = read_only.read(..).unwrap().find_map(Result::err);
     assert!(matches!(error, Some(Error::Corrupt(_))), "{error:?}");
 }
 
 #[test]
-fn what_is_no_partition_is_not_read_as_one() {
+fn a_directory_without_a_partition_is_refused_for_reading() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path().join("log")).unwrap();
     one_partition(&log, "t");

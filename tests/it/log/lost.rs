@@ -1,5 +1,5 @@
-//! Topics that lost their directories: a broker that was started on the log renamed them, or they
-//! are gone. This is reported as a loss with the way back, and no empty topic takes their place.
+//! Topics without their directories: a broker that was started on the log renamed them, or they
+//! were removed. Recovery reports the loss and how to undo it, and no empty topic replaces them.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::{one_partition, texts, tree};
 
 const STRAY: &str = "0123456789abcdef0123456789abcdef-stray";
 
-/// What a broker does that is started on a directory of ours: it knows none of the topics.
+/// Changes the directory like a broker that is started on it and knows none of its topics.
 fn after_a_broker(dir: &Path) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -34,8 +34,15 @@ fn after_a_broker(dir: &Path) {
     .unwrap();
 }
 
-/// A log with topic `t` of two partitions, whose records below offset 1 are deleted, and a position
-/// of group `g`.
+/// Undoes the renames of [`after_a_broker`].
+fn rename_back(dir: &Path) {
+    for name in ["t-0", "t-1", "__consumer_offsets-0"] {
+        fs::rename(dir.join(format!("{name}.{STRAY}")), dir.join(name)).unwrap();
+    }
+}
+
+/// Creates and closes a log with a topic `t` of two partitions and a position of group `g`. The
+/// records below offset 1 are deleted.
 fn closed_log(dir: &Path) {
     let log = Log::open(dir).unwrap();
     let topic = log.create_topic("t", 2, TopicConfig::new()).unwrap();
@@ -67,10 +74,8 @@ fn assert_whole(dir: &Path) {
         .unwrap()
         .partitions()
     {
-        assert_eq!(
-            (texts(&partition).unwrap(), partition.log_start_offset()),
-            (vec!["b".into(), "c".into()], 1)
-        );
+        assert_eq!(texts(&partition).unwrap(), ["b", "c"]);
+        assert_eq!(partition.log_start_offset(), 1);
         assert_eq!(partition.append("d").unwrap().offset, 3);
         partition.truncate_to(3).unwrap();
     }
@@ -79,7 +84,7 @@ fn assert_whole(dir: &Path) {
 }
 
 #[test]
-fn what_a_broker_set_aside_is_a_loss_until_it_is_renamed_back() {
+fn directories_renamed_by_a_broker_are_a_loss_until_they_are_renamed_back() {
     let dir = tempfile::tempdir().unwrap();
     closed_log(dir.path());
     after_a_broker(dir.path());
@@ -116,7 +121,7 @@ fn what_a_broker_set_aside_is_a_loss_until_it_is_renamed_back() {
                 .unwrap_err()
                 .to_string()
                 .contains("rename it back"),
-            "not a group that never committed"
+            "the group must not look like one that never committed"
         );
         log.close().unwrap();
     }
@@ -125,7 +130,7 @@ fn what_a_broker_set_aside_is_a_loss_until_it_is_renamed_back() {
         before.into_keys().collect::<Vec<_>>()
     );
 
-    // Other topics are of use, and what is lost is not forgotten meanwhile.
+    // Other topics stay usable, and a later opening still reports the loss.
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "other").append("x").unwrap();
     assert!(matches!(
@@ -134,34 +139,22 @@ fn what_a_broker_set_aside_is_a_loss_until_it_is_renamed_back() {
     ));
     log.close().unwrap();
     assert!(Log::open(dir.path()).unwrap().recovery().has_losses());
-    for name in ["t-0", "t-1", "__consumer_offsets-0"] {
-        fs::rename(
-            dir.path().join(format!("{name}.{STRAY}")),
-            dir.path().join(name),
-        )
-        .unwrap();
-    }
+    rename_back(dir.path());
     assert_whole(dir.path());
 }
 
 #[test]
-fn what_is_renamed_back_at_once_has_its_log_start() {
+fn directories_renamed_back_immediately_keep_their_log_start() {
     let dir = tempfile::tempdir().unwrap();
     closed_log(dir.path());
     after_a_broker(dir.path());
-    for name in ["t-0", "t-1", "__consumer_offsets-0"] {
-        fs::rename(
-            dir.path().join(format!("{name}.{STRAY}")),
-            dir.path().join(name),
-        )
-        .unwrap();
-    }
+    rename_back(dir.path());
     assert_whole(dir.path());
 }
 
-/// Earlier versions removed the topic files.
+/// Earlier versions removed the topic files in this case.
 #[test]
-fn what_was_set_aside_is_a_loss_without_a_topic_file_too() {
+fn directories_renamed_by_a_broker_are_a_loss_without_their_topic_files() {
     let dir = tempfile::tempdir().unwrap();
     closed_log(dir.path());
     after_a_broker(dir.path());
@@ -187,13 +180,13 @@ fn what_was_set_aside_is_a_loss_without_a_topic_file_too() {
     log.delete_topic("t").unwrap();
     assert!(
         dir.path().join(format!("t-0.{STRAY}")).exists(),
-        "what a broker set aside is never deleted"
+        "a directory that a broker renamed must not be deleted"
     );
 }
 
-/// Earlier versions created an empty topic over it.
+/// Earlier versions created an empty topic in place of the renamed one.
 #[test]
-fn what_was_set_aside_is_a_loss_although_another_took_its_place() {
+fn a_directory_renamed_by_a_broker_is_a_loss_even_if_it_was_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t").append("old").unwrap();
@@ -213,15 +206,15 @@ fn what_was_set_aside_is_a_loss_although_another_took_its_place() {
     fs::rename(dir.path().join("kept"), &stray).unwrap();
 
     let log = Log::open(dir.path()).unwrap();
-    assert!(log.recovery().clean && log.recovery().has_losses());
+    assert!(log.recovery().clean);
+    assert!(log.recovery().has_losses());
     let [(id, report)] = &*log.recovery().partitions else {
         panic!("{:?}", log.recovery())
     };
     let text = report.damage.as_ref().unwrap().to_string();
-    assert!(
-        id.to_string() == "t-0" && text.contains(STRAY) && text.contains("move it out of the log"),
-        "{text}"
-    );
+    assert_eq!(id.to_string(), "t-0");
+    assert!(text.contains(STRAY), "{text}");
+    assert!(text.contains("move it out of the log"), "{text}");
     assert_eq!(
         texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
         ["new"]
@@ -244,15 +237,9 @@ fn a_topic_without_any_directory_is_a_loss() {
         closed_log(dir.path());
         if broker_since {
             after_a_broker(dir.path());
-            for name in ["t-0", "t-1", "__consumer_offsets-0"] {
-                fs::rename(
-                    dir.path().join(format!("{name}.{STRAY}")),
-                    dir.path().join(name),
-                )
-                .unwrap();
-            }
+            rename_back(dir.path());
         } else {
-            // What a damaged or missing checkpoint says nothing of is known by the topic file.
+            // Without the checkpoint, only the topic file shows that there were partitions.
             fs::remove_file(dir.path().join("recovery-point-offset-checkpoint")).unwrap();
         }
         for name in ["t-0", "t-1"] {
@@ -271,7 +258,7 @@ fn a_topic_without_any_directory_is_a_loss() {
         drop(log);
         assert!(
             Log::open(dir.path()).unwrap().recovery().has_losses(),
-            "still"
+            "the next opening must report the loss too"
         );
         for name in ["t-0", "t-1"] {
             fs::rename(kept.path().join(name), dir.path().join(name)).unwrap();

@@ -1,5 +1,5 @@
-//! Positions above the end of their partition are lowered whenever a log is opened, also one that
-//! was closed in good order: records that take these offsets must be delivered.
+//! Opening a log lowers positions above the end of their partition, even after a clean shutdown:
+//! later records with these offsets must be delivered.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,8 @@ use annals::{Log, LoweredCommit, Partition, TopicConfig};
 use super::{one_partition, texts};
 use crate::kafka::copy_dir;
 
-/// A log whose topic `t` has the records 0 to 4, of which group `g` has read `committed`.
+/// Creates and closes a log whose topic `t` has the records 0 to 4. Group `g` has committed the
+/// offset `committed`.
 fn closed_log(dir: &Path, committed: u64) {
     let log = Log::open(dir).unwrap();
     one_partition(&log, "t")
@@ -28,7 +29,8 @@ fn alone(dir: &Path) -> Partition {
     Partition::open(dir.join("t-0"), TopicConfig::new()).unwrap()
 }
 
-/// What was lowered, and where the group is then, also after the next opening.
+/// Opens the log and returns the lowered commits and the position of the group. Asserts that the
+/// next opening keeps the position.
 #[track_caller]
 fn opened(dir: &Path) -> (Vec<(u64, u64)>, u64) {
     let committed = |log: &Log| {
@@ -40,11 +42,8 @@ fn opened(dir: &Path) -> (Vec<(u64, u64)>, u64) {
             .offset
     };
     let log = Log::open(dir).unwrap();
-    assert!(
-        log.recovery().clean && !log.recovery().has_losses(),
-        "{:?}",
-        log.recovery()
-    );
+    assert!(log.recovery().clean);
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     let lowered = log
         .recovery()
         .lowered_commits
@@ -64,7 +63,7 @@ fn opened(dir: &Path) -> (Vec<(u64, u64)>, u64) {
 }
 
 #[test]
-fn a_cut_by_a_partition_that_is_opened_alone_lowers_positions() {
+fn truncating_a_partition_that_is_opened_alone_lowers_positions() {
     for (committed, expected) in [
         (5, (vec![(5, 2)], 2)),
         (3, (vec![(3, 2)], 2)),
@@ -79,7 +78,7 @@ fn a_cut_by_a_partition_that_is_opened_alone_lowers_positions() {
 }
 
 #[test]
-fn records_that_took_the_place_of_cut_ones_do_not_hide_the_cut() {
+fn records_appended_after_a_truncation_do_not_hide_it() {
     let dir = tempfile::tempdir().unwrap();
     closed_log(dir.path(), 5);
     let partition = alone(dir.path());
@@ -87,7 +86,7 @@ fn records_that_took_the_place_of_cut_ones_do_not_hide_the_cut() {
     partition.append_batch(vec!["new"; 6]).unwrap();
     partition.flush().unwrap();
     drop(partition);
-    // Opened and closed once more in between.
+    // Open and close the partition once more before the log is opened.
     alone(dir.path()).append("newer").unwrap();
     assert_eq!(opened(dir.path()), (vec![(5, 2)], 2));
 
@@ -95,11 +94,15 @@ fn records_that_took_the_place_of_cut_ones_do_not_hide_the_cut() {
     closed_log(dir.path(), 5);
     alone(dir.path()).truncate_to(2).unwrap();
     alone(dir.path()).append_batch(vec!["new"; 6]).unwrap();
-    assert_eq!(opened(dir.path()), (vec![(5, 2)], 2), "in two steps");
+    assert_eq!(
+        opened(dir.path()),
+        (vec![(5, 2)], 2),
+        "truncated and appended in two steps"
+    );
 }
 
 #[test]
-fn appending_to_a_partition_that_is_opened_alone_lowers_nothing() {
+fn appending_to_a_partition_that_is_opened_alone_lowers_no_position() {
     let dir = tempfile::tempdir().unwrap();
     closed_log(dir.path(), 5);
     let partition = alone(dir.path());
@@ -110,7 +113,7 @@ fn appending_to_a_partition_that_is_opened_alone_lowers_nothing() {
 }
 
 #[test]
-fn a_partition_that_was_exchanged_for_a_shorter_one_lowers_positions() {
+fn replacing_a_partition_by_a_shorter_one_lowers_positions() {
     let (dir, older) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     closed_log(dir.path(), 5);
     copy_dir(&dir.path().join("t-0"), &older.path().join("t-0"));

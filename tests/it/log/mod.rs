@@ -1,4 +1,4 @@
-//! The opened directory: creating, locking, recovering, closing, and what is refused.
+//! Logs on disk: creating, locking, recovering and closing them, their topics, and refused calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,10 +17,10 @@ mod single;
 mod topics;
 mod without_threads;
 
-/// Every file below a directory with its bytes, and every directory.
+/// The paths below a directory: files with their bytes, directories with `None`.
 pub(crate) type Tree = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
-/// That nothing changed; names what did.
+/// Asserts that two trees are equal. The panic lists the paths that differ.
 #[track_caller]
 fn assert_unchanged(before: &Tree, after: &Tree) {
     let paths: BTreeSet<_> = before.keys().chain(after.keys()).collect();
@@ -46,7 +46,7 @@ pub(crate) fn tree(dir: &Path) -> Tree {
     found
 }
 
-/// The values of all records, as text.
+/// Returns the values of all records as text.
 fn texts(partition: &Partition) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for batch in partition.read(..)? {
@@ -61,10 +61,8 @@ fn one_partition(log: &Log, name: &str) -> Topic {
     log.open_topic(name, 1, TopicConfig::new()).unwrap()
 }
 
-/// Leaves the directory as a process does that was killed: nothing is flushed, the lock dies with
-/// it.
-///
-/// The log stays open in this process, so what is left behind is copied.
+/// Returns a copy of the directory of an open log, as a killed process would leave it: unflushed
+/// and without a lock.
 fn killed_copy(dir: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     crate::kafka::copy_dir(dir, copy.path());

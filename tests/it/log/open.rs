@@ -1,4 +1,4 @@
-//! Opening, closing and opening again.
+//! Opening a log, closing it, and opening it again.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,11 +16,12 @@ use super::{assert_unchanged, killed_copy, one_partition, texts, tree};
 use crate::kafka::{copy_dir, fixture};
 
 #[test]
-fn what_was_written_is_there_when_the_log_is_opened_again() {
+fn records_and_topics_survive_a_close() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("new").join("data");
     let log = Log::open(&root).unwrap();
-    assert!(log.recovery().clean && !log.recovery().has_losses());
+    assert!(log.recovery().clean);
+    assert!(!log.recovery().has_losses());
     let orders = log
         .create_topic(
             "orders",
@@ -30,21 +31,19 @@ fn what_was_written_is_there_when_the_log_is_opened_again() {
         .unwrap();
     let id = orders.id();
     let written = orders.append(("order-42", "paid")).unwrap();
-    assert_eq!(
-        (written.partition, written.offset),
-        (0, 0),
-        "order-42 hashes to 0 of 3"
-    );
+    assert_eq!(written.partition, 0, "order-42 hashes to 0 of 3");
+    assert_eq!(written.offset, 0);
     log.close().unwrap();
 
     let log = Log::open(&root).unwrap();
-    assert!(
-        log.recovery().clean && log.recovery().partitions.is_empty(),
-        "{:?}",
-        log.recovery()
-    );
+    assert!(log.recovery().clean);
+    assert!(log.recovery().partitions.is_empty(), "{:?}", log.recovery());
     let orders = log.open_topic("orders", 99, TopicConfig::new()).unwrap();
-    assert_eq!(orders.partitions().len(), 3, "the stored topic as it is");
+    assert_eq!(
+        orders.partitions().len(),
+        3,
+        "an existing topic keeps its number of partitions"
+    );
     assert_eq!(
         orders.config(),
         TopicConfig::new().cleanup_policy(CleanupPolicy::Compact)
@@ -56,7 +55,7 @@ fn what_was_written_is_there_when_the_log_is_opened_again() {
 }
 
 #[test]
-fn the_marker_stands_only_while_the_log_is_whole() {
+fn the_clean_shutdown_marker_exists_only_while_the_log_is_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let marker = dir.path().join(".kafka_cleanshutdown");
     let log = Log::open(dir.path()).unwrap();
@@ -71,14 +70,14 @@ fn the_marker_stands_only_while_the_log_is_whole() {
 
     let log = Log::open(dir.path()).unwrap();
     let topic = log.topic("t").unwrap();
-    assert!(marker.exists(), "nothing was written yet");
+    assert!(marker.exists(), "the log is unchanged so far");
     topic.append("a").unwrap();
     assert!(!marker.exists());
-    let left_by_a_kill = killed_copy(dir.path());
+    let killed = killed_copy(dir.path());
     log.close().unwrap();
     assert!(marker.exists());
 
-    let log = Log::open(left_by_a_kill.path()).unwrap();
+    let log = Log::open(killed.path()).unwrap();
     assert!(!log.recovery().clean);
     assert_eq!(
         texts(&log.topic("t").unwrap().partition(0).unwrap()).unwrap(),
@@ -87,7 +86,7 @@ fn the_marker_stands_only_while_the_log_is_whole() {
 }
 
 #[test]
-fn a_clean_log_that_nobody_writes_to_stays_byte_for_byte() {
+fn opening_a_clean_log_does_not_change_its_files() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t").append("a").unwrap();
@@ -104,7 +103,7 @@ fn a_clean_log_that_nobody_writes_to_stays_byte_for_byte() {
 }
 
 #[test]
-fn a_brokers_directory_that_nobody_writes_to_stays_byte_for_byte() {
+fn opening_the_directory_of_a_broker_does_not_change_its_files() {
     let dir = tempfile::tempdir().unwrap();
     copy_dir(&fixture("clean/root"), dir.path());
     let before = tree(dir.path());
@@ -114,19 +113,19 @@ fn a_brokers_directory_that_nobody_writes_to_stays_byte_for_byte() {
     assert_eq!(
         plain.config().get("retention.ms").as_deref(),
         Some("-1"),
-        "nothing expires"
+        "records of a broker must not expire"
     );
     log.maintain().unwrap();
     log.close().unwrap();
     let (mut before, mut after) = (before, tree(dir.path()));
     after.remove(&dir.path().join(".lock"));
-    // What the broker had deleted already goes.
+    // Files that the broker had already marked as deleted are removed.
     before.retain(|path, _| path.extension().is_none_or(|suffix| suffix != "deleted"));
     assert_unchanged(&before, &after);
 }
 
 #[test]
-fn a_brokers_directory_is_ours_from_the_first_write_on() {
+fn the_first_write_takes_over_the_directory_of_a_broker() {
     let dir = tempfile::tempdir().unwrap();
     copy_dir(&fixture("clean/root"), dir.path());
     let high_watermarks = dir.path().join("replication-offset-checkpoint");
@@ -136,7 +135,10 @@ fn a_brokers_directory_is_ours_from_the_first_write_on() {
     let plain = log.topic("plain").unwrap();
     let end = plain.partition(0).unwrap().log_end_offset();
     assert_eq!(plain.append("ours").unwrap().offset, end);
-    assert!(!high_watermarks.exists(), "a broker would write it again");
+    assert!(
+        !high_watermarks.exists(),
+        "the file would be out of date; a broker writes it again"
+    );
     let deleted = log.topic("deleted-records").unwrap().partition(0).unwrap();
     assert_eq!(deleted.log_start_offset(), 37);
     log.close().unwrap();
@@ -165,15 +167,12 @@ fn a_brokers_directory_is_ours_from_the_first_write_on() {
 }
 
 #[test]
-fn what_a_killed_broker_left_is_recovered() {
+fn the_directory_of_a_killed_broker_is_recovered() {
     let dir = tempfile::tempdir().unwrap();
     copy_dir(&fixture("killed/root"), dir.path());
     let log = Log::open(dir.path()).unwrap();
-    assert!(
-        !log.recovery().clean && !log.recovery().has_losses(),
-        "{:?}",
-        log.recovery()
-    );
+    assert!(!log.recovery().clean);
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     for topic in log.topics() {
         for partition in topic.partitions() {
             let end = partition.log_end_offset();
@@ -190,7 +189,7 @@ fn what_a_killed_broker_left_is_recovered() {
     assert!(log.recovery().clean);
     for topic in log.topics() {
         for partition in topic.partitions() {
-            // One of them has a transaction that is still open.
+            // One partition has a transaction that is still open.
             let all = ReadOptions::new().isolation(Isolation::ReadUncommitted);
             let mut last = partition
                 .read_with(partition.log_end_offset() - 1.., all)
@@ -206,7 +205,7 @@ fn what_a_killed_broker_left_is_recovered() {
 }
 
 #[test]
-fn a_config_for_a_brokers_topic_keeps_its_records() {
+fn configuring_a_topic_of_a_broker_keeps_its_records() {
     let dir = tempfile::tempdir().unwrap();
     copy_dir(&fixture("clean/root"), dir.path());
     let log = Log::open(dir.path()).unwrap();
@@ -228,7 +227,7 @@ fn a_config_for_a_brokers_topic_keeps_its_records() {
 }
 
 #[test]
-fn fixtures_open_read_only_where_they_stand() {
+fn a_read_only_open_of_a_broker_directory_does_not_change_its_files() {
     for set in ["clean/root", "killed/root", "legacy/root"] {
         let root = fixture(set);
         let before = tree(&root);
@@ -271,14 +270,14 @@ fn a_second_opener_is_refused_until_the_first_has_closed() {
     let again = Log::open(dir.path()).unwrap();
     assert!(
         matches!(topic.append("a"), Err(Error::Closed)),
-        "the old handles are of no use"
+        "a handle of the closed log must stay closed"
     );
     clone.close().unwrap();
     again.topic("t").unwrap().append("a").unwrap();
 }
 
 #[test]
-fn the_last_handle_closes() {
+fn dropping_the_last_handle_closes_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let partition = one_partition(&Log::open(dir.path()).unwrap(), "t")
         .partition(0)
@@ -288,7 +287,7 @@ fn the_last_handle_closes() {
     drop(partition);
     assert!(
         matches!(Log::open(dir.path()), Err(Error::Locked { .. })),
-        "a reader is a handle"
+        "a reader keeps the log open"
     );
     drop(reader);
     let log = Log::open(dir.path()).unwrap();
@@ -296,7 +295,7 @@ fn the_last_handle_closes() {
 }
 
 #[test]
-fn a_closed_log_refuses_everything() {
+fn a_closed_log_refuses_every_call() {
     let log = Log::in_memory();
     let topic = one_partition(&log, "t");
     let partition = topic.partition(0).unwrap();
@@ -321,13 +320,13 @@ fn a_closed_log_refuses_everything() {
     assert_eq!(
         batch.iter().next().unwrap().unwrap().text(),
         "a",
-        "what was handed out stays readable"
+        "a batch that was already read stays readable"
     );
     clone.close().unwrap();
 }
 
 #[test]
-fn closing_ends_waits() {
+fn closing_the_log_ends_waiting_readers() {
     let log = Log::in_memory();
     let partition = one_partition(&log, "t").partition(0).unwrap();
     let mut follower = partition.follow(..).unwrap();
@@ -341,7 +340,7 @@ fn closing_ends_waits() {
 }
 
 #[test]
-fn background_work_moves_the_recovery_point() {
+fn the_background_flush_raises_the_recovery_point() {
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig::new().flush_interval(Duration::from_millis(20));
     let log = Log::builder(dir.path()).config(config).open().unwrap();
@@ -359,12 +358,12 @@ fn background_work_moves_the_recovery_point() {
 }
 
 #[test]
-fn a_topic_is_flushed_by_its_own_time_and_count() {
+fn a_topic_is_flushed_by_its_own_interval_and_record_count() {
     let dir = tempfile::tempdir().unwrap();
     let config = LogConfig::new().flush_interval(Duration::from_secs(3_600));
     let log = Log::builder(dir.path()).config(config).open().unwrap();
     let config = TopicConfig::new().index_interval_bytes(1);
-    // An index goes to its file with a flush.
+    // A flush writes the index to its file.
     let is_flushed = |topic: &str| {
         let index = dir
             .path()
@@ -381,7 +380,7 @@ fn a_topic_is_flushed_by_its_own_time_and_count() {
             partition.append("x").unwrap();
         }
     };
-    append_some("by-nothing", config.clone());
+    append_some("never", config.clone());
     append_some("by-count", config.clone().flush_messages(5));
     assert!(is_flushed("by-count"));
     append_some("by-time", config.flush_after(Duration::from_millis(20)));
@@ -390,11 +389,11 @@ fn a_topic_is_flushed_by_its_own_time_and_count() {
         assert!(Instant::now() < until);
         thread::sleep(Duration::from_millis(10));
     }
-    assert!(!is_flushed("by-nothing"));
+    assert!(!is_flushed("never"));
 }
 
 #[test]
-fn a_kill_after_a_cut_finds_no_loss() {
+fn recovery_reports_no_loss_after_a_truncation_and_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let partition = one_partition(&log, "t").partition(0).unwrap();
@@ -405,10 +404,8 @@ fn a_kill_after_a_cut_finds_no_loss() {
     let log = Log::open(copy.path()).unwrap();
     assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     let partition = log.topic("t").unwrap().partition(0).unwrap();
-    assert_eq!(
-        (partition.log_end_offset(), texts(&partition).unwrap().len()),
-        (50, 50)
-    );
+    assert_eq!(partition.log_end_offset(), 50);
+    assert_eq!(texts(&partition).unwrap().len(), 50);
     assert_eq!(partition.append("y").unwrap().offset, 50);
 }
 
@@ -420,7 +417,7 @@ fn deleted_records_do_not_come_back_after_a_kill() {
     partition.append_batch(["a", "b", "c"]).unwrap();
     assert_eq!(partition.delete_records_before(2).unwrap(), 2);
     let copy = killed_copy(dir.path());
-    // No checksum covers Kafka's own checkpoint: the topic file is believed.
+    // Kafka's own checkpoint has no checksum, so the topic file takes precedence.
     fs::write(
         copy.path().join("log-start-offset-checkpoint"),
         "0\n1\nt 0 1\n",
@@ -434,7 +431,7 @@ fn deleted_records_do_not_come_back_after_a_kill() {
 }
 
 #[test]
-fn a_log_whose_clock_stands_starts_no_thread_and_maintain_does_its_work() {
+fn a_log_with_a_manual_clock_is_maintained_by_calls() {
     let disk = MemoryDisk::default();
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
     let log = Log::builder("data")
@@ -453,7 +450,7 @@ fn a_log_whose_clock_stands_starts_no_thread_and_maintain_does_its_work() {
 }
 
 #[test]
-fn a_log_in_memory_is_a_log() {
+fn a_log_in_memory_appends_and_reads() {
     let log = Log::in_memory();
     let topic = one_partition(&log, "t");
     assert_eq!(
@@ -467,14 +464,17 @@ fn a_log_in_memory_is_a_log() {
     assert_eq!(topic.append("b").unwrap().offset, 1);
     assert_eq!(texts(&topic.partition(0).unwrap()).unwrap(), ["a", "b"]);
     let other = Log::in_memory();
-    assert!(other.topics().is_empty(), "each is its own");
+    assert!(
+        other.topics().is_empty(),
+        "logs in memory must be independent"
+    );
 }
 
-/// Says that this process is the one to be killed, and where it writes.
+/// The variable that marks the process to be killed. Its value is the directory of the log.
 const VICTIM: &str = "ANNALS_TEST_VICTIM";
 
 #[test]
-fn a_killed_process_loses_nothing_that_was_acknowledged() {
+fn acknowledged_records_survive_a_killed_process() {
     let dir = tempfile::tempdir().unwrap();
     let mut victim = Command::new(std::env::current_exe().unwrap())
         .args([
@@ -500,11 +500,8 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
     victim.wait().unwrap();
 
     let log = Log::open(dir.path()).unwrap();
-    assert!(
-        !log.recovery().clean && !log.recovery().has_losses(),
-        "{:?}",
-        log.recovery()
-    );
+    assert!(!log.recovery().clean);
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     let end = partition.log_end_offset();
     assert!(end > *acknowledged.last().unwrap());

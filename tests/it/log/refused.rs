@@ -1,4 +1,4 @@
-//! Bad input: a typed error, and nothing is changed.
+//! Invalid input returns a typed error and leaves the directory unchanged.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use annals::{Error, Log, LogConfig, Partition, TopicConfig};
 use super::{assert_unchanged, one_partition, tree};
 
 #[test]
-fn names_that_no_topic_can_have() {
+fn invalid_topic_names_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let before = tree(dir.path());
@@ -46,7 +46,7 @@ fn names_that_no_topic_can_have() {
 }
 
 #[test]
-fn an_empty_path_is_refused_by_name() {
+fn an_empty_path_is_refused() {
     let refused = [
         Log::open("").map(drop),
         Log::open_read_only("").map(drop),
@@ -62,7 +62,7 @@ fn an_empty_path_is_refused_by_name() {
 }
 
 #[test]
-fn names_that_cannot_be_told_apart() {
+fn topic_names_that_differ_only_in_dots_and_underscores_are_refused() {
     let log = Log::in_memory();
     one_partition(&log, "a.b_c");
     for name in ["a_b.c", "a.b.c", "a_b_c"] {
@@ -72,7 +72,8 @@ fn names_that_cannot_be_told_apart() {
             "{result:?}"
         );
         let text = result.unwrap_err().to_string();
-        assert!(text.contains(name) && text.contains("\"a.b_c\""), "{text}");
+        assert!(text.contains(name), "{text}");
+        assert!(text.contains("\"a.b_c\""), "{text}");
     }
     assert!(matches!(
         log.create_topic("a.b_c", 1, TopicConfig::new()),
@@ -82,7 +83,7 @@ fn names_that_cannot_be_told_apart() {
 }
 
 #[test]
-fn numbers_of_partitions_that_no_topic_can_have() {
+fn invalid_numbers_of_partitions_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.open_topic("t", 3, TopicConfig::new()).unwrap();
@@ -106,7 +107,7 @@ fn numbers_of_partitions_that_no_topic_can_have() {
 }
 
 #[test]
-fn what_is_not_there() {
+fn unknown_topics_and_partitions_are_refused() {
     let log = Log::in_memory();
     let topic = one_partition(&log, "t");
     assert!(matches!(log.topic("u"), Err(Error::UnknownTopic(name)) if &*name == "u"));
@@ -119,7 +120,7 @@ fn what_is_not_there() {
 }
 
 #[test]
-fn settings_that_are_wrong_are_refused_before_the_topic_is_looked_up() {
+fn invalid_settings_are_refused_before_the_topic_is_looked_up() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t");
@@ -158,7 +159,7 @@ fn settings_that_are_wrong_are_refused_before_the_topic_is_looked_up() {
 }
 
 #[test]
-fn places_that_cannot_become_a_log() {
+fn paths_that_are_not_a_log_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("notes.txt");
     fs::write(&file, "x").unwrap();
@@ -195,12 +196,12 @@ fn places_that_cannot_become_a_log() {
 }
 
 #[test]
-fn no_permission() {
+fn a_directory_without_permission_is_an_io_error() {
     let dir = tempfile::tempdir().unwrap();
     let closed = dir.path().join("closed");
     fs::create_dir(&closed).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o0)).unwrap();
-    // A privileged user may do everything, and then there is nothing to see.
+    // A privileged user can read the directory all the same. Skip the check then.
     if fs::read_dir(&closed).is_err() {
         for result in [
             Log::open(&closed),
@@ -214,7 +215,7 @@ fn no_permission() {
     assert!(tree(&closed).is_empty());
 }
 
-/// A topic file with some of its text replaced, and the checksum put right.
+/// Replaces a part of a topic file and updates the checksum.
 fn rewrite_topic_file(text: &str, from: &str, to: &str) -> String {
     let (lines, _) = text.rsplit_once("crc=").unwrap();
     let lines = lines.replace(from, to);
@@ -222,7 +223,7 @@ fn rewrite_topic_file(text: &str, from: &str, to: &str) -> String {
 }
 
 #[test]
-fn formats_from_the_future() {
+fn topic_files_of_a_later_version_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t");
@@ -242,7 +243,7 @@ fn formats_from_the_future() {
 }
 
 #[test]
-fn a_read_only_log_refuses_what_writes() {
+fn a_read_only_log_refuses_writes() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t").append("a").unwrap();

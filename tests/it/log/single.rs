@@ -1,5 +1,5 @@
-//! The directory of a single partition is not a log, and a log is not a partition: whoever mixes
-//! them up is told, and nothing changes.
+//! The directory of a single partition is not a log, and a log is not a partition. Opening one as
+//! the other returns an error and leaves the directory unchanged.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use annals::{Error, Log, Partition, TopicConfig};
 use super::{one_partition, texts, tree};
 use crate::kafka::{copy_dir, fixture};
 
-/// Every path with its bytes and the time when it was last changed.
+/// The paths of a tree with their bytes and the time of their last change.
 type Stamped = BTreeMap<PathBuf, (Option<Vec<u8>>, SystemTime)>;
 
 fn stamped(dir: &Path) -> Stamped {
@@ -30,7 +30,7 @@ fn modified(path: &Path) -> SystemTime {
 /// A way to open a directory; returns the error.
 type Open<'a> = &'a dyn Fn(&Path) -> Option<Error>;
 
-/// Opening the directory in each of these ways is refused with this advice, and changes nothing.
+/// Asserts that each of `opens` is refused with `advice` and leaves the directory unchanged.
 #[track_caller]
 fn assert_refused(dir: &Path, advice: &str, opens: &[Open<'_>]) {
     let before = stamped(dir);
@@ -107,14 +107,14 @@ fn a_log_is_not_opened_as_a_partition() {
     assert_whole(dir.path());
     log.close().unwrap();
     assert_whole(dir.path());
-    // As it is where there was no room for it.
+    // The file may be missing because the disk was full.
     fs::remove_file(dir.path().join("meta.properties")).unwrap();
     assert_whole(dir.path());
     copy_dir(&fixture("clean/root"), &dir.path().join("broker"));
     assert_whole(&dir.path().join("broker"));
 }
 
-/// Versions that took it for a log left this behind.
+/// Earlier versions opened such a partition as a log and left this file.
 #[test]
 fn a_partition_with_the_identity_of_a_log_is_still_a_partition() {
     let dir = tempfile::tempdir().unwrap();
@@ -160,21 +160,20 @@ fn a_directory_of_single_partitions_does_not_become_a_log() {
 }
 
 #[test]
-fn only_a_log_around_a_partition_has_a_say_in_it() {
+fn a_lone_partition_ignores_a_parent_directory_that_is_not_a_log() {
     let dir = tempfile::tempdir().unwrap();
-    // A program's own.
+    // This lock file belongs to another program.
     fs::write(dir.path().join(".lock"), "").unwrap();
     drop(Partition::open(dir.path().join("wal-0"), TopicConfig::new()).unwrap());
-    assert!(
-        dir.path().join("wal-0/.kafka_cleanshutdown").exists()
-            && !dir.path().join(".kafka_cleanshutdown").exists()
-    );
-    // Nor is a partition inside a partition one of a log.
+    assert!(dir.path().join("wal-0/.kafka_cleanshutdown").exists());
+    assert!(!dir.path().join(".kafka_cleanshutdown").exists());
+    // A partition inside of a lone partition does not belong to a log either.
     let inner = Partition::open(dir.path().join("wal-0/inner-0"), TopicConfig::new()).unwrap();
     inner.append("a").unwrap();
     let outer = Partition::open(dir.path().join("wal-0"), TopicConfig::new()).unwrap();
     outer.append("b").unwrap();
-    assert_eq!((inner.log_end_offset(), outer.log_end_offset()), (1, 1));
+    assert_eq!(inner.log_end_offset(), 1);
+    assert_eq!(outer.log_end_offset(), 1);
 }
 
 #[test]

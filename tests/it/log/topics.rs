@@ -1,4 +1,4 @@
-//! Topics that come, change and go, and what a crash in between leaves.
+//! Topics that are created, changed and deleted, and crashes in between.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ fn topics_are_listed_by_name() {
 }
 
 #[test]
-fn keys_stay_together_and_go_where_kafka_puts_them() {
+fn a_key_maps_to_the_partition_that_kafka_chooses() {
     let log = Log::in_memory();
     let topic = log.create_topic("t", 10, TopicConfig::new()).unwrap();
     for (key, partition) in [
@@ -55,7 +55,7 @@ fn keys_stay_together_and_go_where_kafka_puts_them() {
 }
 
 #[test]
-fn records_without_a_key_move_on_after_16_kib() {
+fn records_without_a_key_change_the_partition_after_16_kib() {
     let log = Log::in_memory();
     let topic = log.create_topic("t", 8, TopicConfig::new()).unwrap();
     let value = vec![b'x'; 1024];
@@ -94,7 +94,7 @@ fn a_deleted_topic_is_unknown_and_its_directories_are_gone() {
         reader
             .next()
             .is_none_or(|next| next.is_ok() || is_unknown_topic(&next)),
-        "what is held, or an error that says it"
+        "the reader returns held batches or reports the deleted topic"
     );
     assert_eq!(
         batch
@@ -114,7 +114,7 @@ fn a_deleted_topic_is_unknown_and_its_directories_are_gone() {
     assert_eq!(again.append("new").unwrap().offset, 0);
     assert!(
         is_unknown_topic(&topic.append("c")),
-        "the old handle is of the old topic"
+        "the old handle must belong to the old topic"
     );
     log.close().unwrap();
     let log = Log::open(dir.path()).unwrap();
@@ -130,7 +130,7 @@ fn a_deleted_topic_is_unknown_and_its_directories_are_gone() {
 }
 
 #[test]
-fn checkpoints_of_a_deleted_topic_do_not_haunt_the_next_of_its_name() {
+fn checkpoints_of_a_deleted_topic_do_not_affect_a_new_topic_of_that_name() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     one_partition(&log, "t")
@@ -156,7 +156,7 @@ fn checkpoints_of_a_deleted_topic_do_not_haunt_the_next_of_its_name() {
 }
 
 #[test]
-fn a_deletion_that_was_interrupted_is_finished() {
+fn an_interrupted_deletion_is_finished_by_the_next_opening() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     log.create_topic("t", 3, TopicConfig::new())
@@ -165,7 +165,7 @@ fn a_deletion_that_was_interrupted_is_finished() {
         .unwrap();
     one_partition(&log, "u").append("kept").unwrap();
     log.close().unwrap();
-    // As far as it got: the topic file and one directory are renamed.
+    // The deletion was interrupted after it had renamed the topic file and one directory.
     fs::rename(dir.path().join("t.topic"), dir.path().join("t.gone")).unwrap();
     fs::rename(
         dir.path().join("t-1"),
@@ -197,7 +197,7 @@ fn a_deletion_that_was_interrupted_is_finished() {
 }
 
 #[test]
-fn directories_on_their_way_elsewhere_are_left_alone() {
+fn stray_and_future_directories_of_a_broker_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(Log::open(dir.path()).unwrap());
     let stray = "t-1.0123456789abcdef0123456789abcdef-stray";
@@ -207,7 +207,8 @@ fn directories_on_their_way_elsewhere_are_left_alone() {
         fs::write(dir.path().join(name).join("x"), "x").unwrap();
     }
     let log = Log::open(dir.path()).unwrap();
-    assert!(log.recovery().has_losses() && log.recovery().foreign.is_empty());
+    assert!(log.recovery().has_losses());
+    assert!(log.recovery().foreign.is_empty());
     one_partition(&log, "u").append("a").unwrap();
     log.close().unwrap();
     for name in [stray, future, "remote-log-index-cache"] {
@@ -216,7 +217,7 @@ fn directories_on_their_way_elsewhere_are_left_alone() {
 }
 
 #[test]
-fn partitions_that_a_crash_kept_from_being_created_are_created() {
+fn partitions_that_are_missing_after_a_crash_are_created() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     log.create_topic("t", 3, TopicConfig::new()).unwrap();
@@ -224,12 +225,12 @@ fn partitions_that_a_crash_kept_from_being_created_are_created() {
     drop(log);
     fs::remove_dir_all(copy.path().join("t-1")).unwrap();
     fs::remove_dir_all(copy.path().join("t-2")).unwrap();
-    let beside = Log::open_read_only(copy.path()).unwrap();
-    assert!(!beside.recovery().has_losses());
-    let unmade = beside.topic("t").unwrap().partition(1);
+    let read_only = Log::open_read_only(copy.path()).unwrap();
+    assert!(!read_only.recovery().has_losses());
+    let missing = read_only.topic("t").unwrap().partition(1);
     assert!(
-        matches!(unmade, Err(Error::UnknownPartition(_))),
-        "{unmade:?}"
+        matches!(missing, Err(Error::UnknownPartition(_))),
+        "{missing:?}"
     );
     fs::create_dir(copy.path().join("t-2")).unwrap();
     let log = Log::open(copy.path()).unwrap();
@@ -241,7 +242,7 @@ fn partitions_that_a_crash_kept_from_being_created_are_created() {
 }
 
 #[test]
-fn a_partition_that_was_lost_is_not_replaced_by_an_empty_one() {
+fn a_lost_partition_is_not_replaced_by_an_empty_one() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.create_topic("t", 2, TopicConfig::new()).unwrap();
@@ -249,10 +250,10 @@ fn a_partition_that_was_lost_is_not_replaced_by_an_empty_one() {
     topic.partition(1).unwrap().append("b").unwrap();
     log.close().unwrap();
     fs::remove_dir_all(dir.path().join("t-1")).unwrap();
-    // Nor is it unknown to who only reads.
-    let beside = Log::open_read_only(dir.path()).unwrap();
-    assert!(beside.recovery().has_losses());
-    let lost = beside.topic("t").unwrap().partition(1);
+    // A read-only log reports the loss too.
+    let read_only = Log::open_read_only(dir.path()).unwrap();
+    assert!(read_only.recovery().has_losses());
+    let lost = read_only.topic("t").unwrap().partition(1);
     assert!(matches!(lost, Err(Error::Io { .. })), "{lost:?}");
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().has_losses());
@@ -260,7 +261,7 @@ fn a_partition_that_was_lost_is_not_replaced_by_an_empty_one() {
     assert_eq!(
         texts(&topic.partition(0).unwrap()).unwrap(),
         ["a"],
-        "the other serves"
+        "the other partition must stay readable"
     );
     assert!(
         matches!(topic.partition(1), Err(Error::Io { .. })),
@@ -273,7 +274,7 @@ fn a_partition_that_was_lost_is_not_replaced_by_an_empty_one() {
 }
 
 #[test]
-fn a_damaged_topic_file_costs_nothing_but_the_config() {
+fn a_damaged_topic_file_loses_only_the_config() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log
@@ -295,21 +296,18 @@ fn a_damaged_topic_file_costs_nothing_but_the_config() {
     assert_eq!(log.recovery().topics.len(), 1);
     assert_eq!(&*log.recovery().topics[0].0, "t");
     let topic = log.topic("t").unwrap();
-    assert_eq!(
-        (topic.id(), topic.partitions().len()),
-        (id, 2),
-        "from the partitions"
-    );
+    assert_eq!(topic.id(), id, "the id comes from the partitions");
+    assert_eq!(topic.partitions().len(), 2);
     assert_eq!(
         topic.config().get("retention.ms").as_deref(),
         Some("-1"),
-        "nothing is deleted meanwhile"
+        "records must not expire until the topic is configured"
     );
     assert_eq!(texts(&topic.partition(partition).unwrap()).unwrap(), ["v"]);
     assert_eq!(
         fs::read(&file).unwrap(),
         bytes,
-        "kept for whoever wants to look at it"
+        "the damaged file must be kept for inspection"
     );
     topic
         .update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))
@@ -328,7 +326,7 @@ fn a_damaged_topic_file_costs_nothing_but_the_config() {
 }
 
 #[test]
-fn partitions_are_added() {
+fn added_partitions_are_seen_by_all_handles_and_survive_a_close() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.create_topic("t", 1, TopicConfig::new()).unwrap();
@@ -353,12 +351,12 @@ fn partitions_are_added() {
     assert_eq!(
         topic.append(("user-1", "c")).unwrap().partition,
         2,
-        "of three"
+        "the key must map to one of three partitions"
     );
 }
 
 #[test]
-fn adding_partitions_that_cannot_be_created_changes_nothing() {
+fn a_failed_increase_of_partitions_leaves_the_topic_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.create_topic("t", 1, TopicConfig::new()).unwrap();
@@ -383,13 +381,14 @@ fn adding_partitions_that_cannot_be_created_changes_nothing() {
         log.create_topic("u", 2, TopicConfig::new()),
         Err(Error::Io { .. })
     ));
-    assert!(!dir.path().join("u.topic").exists() && !dir.path().join("u-0").exists());
+    assert!(!dir.path().join("u.topic").exists());
+    assert!(!dir.path().join("u-0").exists());
     fs::remove_file(dir.path().join("u-1")).unwrap();
     log.create_topic("u", 2, TopicConfig::new()).unwrap();
 }
 
-/// A regression: a program that read every partition of a topic missed the one that could not be
-/// opened, without an error.
+/// A regression: a program that read every partition of a topic silently missed one that could not
+/// be opened.
 #[test]
 fn the_partitions_of_a_topic_include_one_that_cannot_be_opened() {
     let dir = tempfile::tempdir().unwrap();

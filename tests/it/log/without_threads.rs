@@ -1,4 +1,4 @@
-//! A system that allows no further thread.
+//! Logs in a process that may not start another thread.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -10,22 +10,22 @@ use annals::{Durability, Log, ProducerConfig, TopicConfig};
 
 use super::{killed_copy, texts};
 
-/// Where the process with the limit finds its log.
+/// The variable that marks the process with the limit. Its value is the directory of the log.
 const LIMITED: &str = "ANNALS_TEST_LIMITED";
-/// A user without privileges, for whom the limit counts.
+/// A user without privileges, to whom the limit applies.
 const NOBODY: u32 = 65_534;
 
-fn let_everybody_in(path: &Path) {
+fn allow_all_users(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
-            let_everybody_in(&entry.unwrap().path());
+            allow_all_users(&entry.unwrap().path());
         }
     }
 }
 
 #[test]
-fn a_log_opens_where_no_further_thread_is_allowed() {
+fn a_log_opens_if_no_further_thread_is_allowed() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let topic = log.create_topic("t", 10, TopicConfig::new()).unwrap();
@@ -33,17 +33,17 @@ fn a_log_opens_where_no_further_thread_is_allowed() {
         partition.append("a").unwrap();
     }
     let unclean = killed_copy(dir.path());
-    let_everybody_in(unclean.path());
-    // The tests may be where others may not go.
+    allow_all_users(unclean.path());
+    // The test program may be in a directory that other users cannot read.
     let program = unclean.path().join("limited");
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
-    let_everybody_in(&program);
+    allow_all_users(&program);
     let limit = "ulimit -u 1 2>/dev/null || ulimit -p 1 || exit 77; exec \"$@\"";
     let mut limited = Command::new("sh");
     limited.args(["-c", limit, "sh"]).arg(&program);
     limited.args([
         "--exact",
-        "log::without_threads::in_the_process_with_the_limit",
+        "log::without_threads::open_and_append_with_the_limit",
         "--nocapture",
         "--include-ignored",
     ]);
@@ -60,11 +60,9 @@ fn a_log_opens_where_no_further_thread_is_allowed() {
         return;
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("opened"),
-        "{text} {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text} {errors}");
+    assert!(text.contains("opened"), "{text} {errors}");
     let log = Log::open(unclean.path()).unwrap();
     assert!(log.recovery().clean);
     assert_eq!(
@@ -80,20 +78,17 @@ fn a_log_opens_where_no_further_thread_is_allowed() {
 
 #[test]
 #[ignore = "runs in the process that another test limits"]
-fn in_the_process_with_the_limit() {
+fn open_and_append_with_the_limit() {
     let Some(dir) = env::var_os(LIMITED) else {
         return;
     };
     let log = Log::open(&dir).unwrap();
     assert!(
         log.recovery().thread_refused.is_some(),
-        "the limit does not hold"
+        "the limit does not apply"
     );
-    assert!(
-        !log.recovery().clean && !log.recovery().has_losses(),
-        "{:?}",
-        log.recovery()
-    );
+    assert!(!log.recovery().clean);
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     let topic = log.topic("t").unwrap();
     assert_eq!(topic.partitions().len(), 10);
     topic

@@ -1,5 +1,5 @@
-//! Logs that end too early: whole batches, whole files are gone from the end, and only the recovery
-//! point tells.
+//! Logs that end too early: batches or whole files are missing at the end, and only the recovery
+//! point shows it.
 
 use std::fs;
 use std::path::Path;
@@ -9,8 +9,8 @@ use annals::{Error, Log, ManualClock, Partition, Timestamp, TimestampType, Topic
 use super::{check, kept, open, segments};
 use crate::kafka::copy_dir;
 
-/// A log of three segments at least, all of it below the recovery point; closed, or as a kill left
-/// it. All records have the same time, so that no index tells of the last ones.
+/// Creates a log of at least three segments below the recovery point, closed or killed. Returns the
+/// number of records. All records have the same time, so no index shows the last ones.
 fn flushed(root: &Path, is_closed: bool) -> u64 {
     let live = root.with_extension("live");
     let log = Log::builder(&live)
@@ -50,8 +50,9 @@ fn cut_last_batch(root: &Path) {
     fs::write(&last, &bytes[..at]).unwrap();
 }
 
-/// What is left is read, what is lost is told, and nothing is appended in its place.
-fn check_told(log: &Log, partition: &Partition, left: u64, all: u64) {
+/// Asserts that the remaining records are read, that the lost ones are reported, and that an append
+/// is refused.
+fn check_lost(log: &Log, partition: &Partition, left: u64, all: u64) {
     assert!(log.recovery().has_losses(), "{:?}", log.recovery());
     assert_eq!(partition.log_end_offset(), all);
     let mut reader = partition.read(..).unwrap();
@@ -62,20 +63,20 @@ fn check_told(log: &Log, partition: &Partition, left: u64, all: u64) {
         );
     }
     let Err(Error::Corrupt(damage)) = reader.next_record() else {
-        panic!("the loss is told")
+        panic!("the read must report the loss")
     };
     assert_eq!(damage.offsets, left..all);
     assert!(reader.next_record().unwrap().is_none());
     assert_eq!(reader.next_offset(), all);
     assert_eq!(partition.read(all..).unwrap().count(), 0);
     assert!(matches!(
-        partition.append("in its place"),
+        partition.append("a replacement"),
         Err(Error::Corrupt(_))
     ));
 }
 
 #[test]
-fn a_batch_that_is_gone_from_the_end_is_told() {
+fn a_missing_batch_at_the_end_is_reported() {
     for is_closed in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("log");
@@ -83,14 +84,14 @@ fn a_batch_that_is_gone_from_the_end_is_told() {
         cut_last_batch(&root);
         for _ in 0..2 {
             let (log, partition) = open(&root);
-            check_told(&log, &partition, all - 1, all);
+            check_lost(&log, &partition, all - 1, all);
             log.close().unwrap();
         }
         let log = Log::open_read_only(&root).unwrap();
         let partition = log.topic("t").unwrap().partition(0).unwrap();
         assert!(
             partition.read(..).unwrap().any(|batch| batch.is_err()),
-            "also to who only reads"
+            "a read-only log must report the loss too"
         );
         drop((partition, log));
 
@@ -111,7 +112,7 @@ fn a_batch_that_is_gone_from_the_end_is_told() {
 }
 
 #[test]
-fn a_segment_that_is_gone_from_the_end_is_told() {
+fn a_missing_segment_at_the_end_is_reported() {
     for is_closed in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("log");
@@ -120,12 +121,12 @@ fn a_segment_that_is_gone_from_the_end_is_told() {
         let base: u64 = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
         fs::remove_file(last).unwrap();
         let (log, partition) = open(&root);
-        check_told(&log, &partition, base, all);
+        check_lost(&log, &partition, base, all);
     }
 }
 
 #[test]
-fn a_partition_that_lost_every_file_does_not_begin_anew() {
+fn a_partition_that_lost_every_file_does_not_start_again_at_0() {
     for is_closed in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("log");
@@ -134,15 +135,15 @@ fn a_partition_that_lost_every_file_does_not_begin_anew() {
             fs::remove_file(file).unwrap();
         }
         let (log, partition) = open(&root);
-        check_told(&log, &partition, 0, all);
+        check_lost(&log, &partition, 0, all);
         log.close().unwrap();
         let (log, partition) = open(&root);
-        check_told(&log, &partition, 0, all);
+        check_lost(&log, &partition, 0, all);
     }
 }
 
 #[test]
-fn a_log_that_ends_below_its_start_goes_on_at_its_start() {
+fn a_log_that_ends_below_its_log_start_continues_at_its_log_start() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     let log = Log::open(dir.path().join("live")).unwrap();
@@ -157,7 +158,7 @@ fn a_log_that_ends_below_its_start_goes_on_at_its_start() {
     partition.append_batch(["d", "e", "f"]).unwrap();
     assert_eq!(partition.delete_records_before(5).unwrap(), 5);
     copy_dir(&dir.path().join("live"), &root);
-    // What was not flushed did not reach the disk, but the log start did.
+    // The unflushed records did not reach the disk, but the log start did.
     fs::OpenOptions::new()
         .write(true)
         .open(&segments(&root)[0])
@@ -165,19 +166,15 @@ fn a_log_that_ends_below_its_start_goes_on_at_its_start() {
         .set_len(bytes)
         .unwrap();
     let (log, partition) = open(&root);
-    assert_eq!(
-        (partition.log_start_offset(), partition.log_end_offset()),
-        (5, 5)
-    );
+    assert_eq!(partition.log_start_offset(), 5);
+    assert_eq!(partition.log_end_offset(), 5);
     assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     assert_eq!(partition.read(..).unwrap().count(), 0);
     assert_eq!(partition.append("g").unwrap().offset, 5);
     log.close().unwrap();
     let (_log, partition) = open(&root);
-    assert_eq!(
-        (partition.log_start_offset(), partition.log_end_offset()),
-        (5, 6)
-    );
+    assert_eq!(partition.log_start_offset(), 5);
+    assert_eq!(partition.log_end_offset(), 6);
     assert_eq!(
         partition
             .read(..)
@@ -191,7 +188,7 @@ fn a_log_that_ends_below_its_start_goes_on_at_its_start() {
 }
 
 #[test]
-fn a_truncation_below_the_damage_is_a_way_out() {
+fn a_truncation_below_the_damage_allows_appends_again() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     flushed(&root, false);
@@ -202,11 +199,11 @@ fn a_truncation_below_the_damage_is_a_way_out() {
     fs::write(&last, &bytes).unwrap();
     let (_log, partition) = open(&root);
     assert!(matches!(partition.append("x"), Err(Error::Corrupt(_))));
-    assert_eq!(fs::read(&last).unwrap(), bytes, "nothing is cut");
+    assert_eq!(fs::read(&last).unwrap(), bytes, "the file must not be cut");
     partition.truncate_to(base + 1).unwrap();
     assert!(
         matches!(partition.append("x"), Err(Error::Corrupt(_))),
-        "the damage is still there"
+        "the damage is still in the log"
     );
     partition.truncate_to(base).unwrap();
     assert_eq!(
@@ -217,10 +214,9 @@ fn a_truncation_below_the_damage_is_a_way_out() {
     assert_eq!(kept(&root), 0);
 }
 
-/// What was broken: a last segment that was empty and had no index passed as one that nobody had
-/// written to yet.
+/// A regression: an emptied last segment without indexes was taken for a new segment.
 #[test]
-fn a_last_segment_that_was_emptied_and_lost_its_indexes_is_told() {
+fn a_last_segment_that_was_emptied_and_lost_its_indexes_is_reported() {
     for is_closed in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("log");
@@ -232,6 +228,6 @@ fn a_last_segment_that_was_emptied_and_lost_its_indexes_is_told() {
         }
         let left = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
         let (log, partition) = open(&root);
-        check_told(&log, &partition, left, all);
+        check_lost(&log, &partition, left, all);
     }
 }

@@ -1,5 +1,5 @@
-//! Indexes are hints: whatever became of them, offsets and times are found, and what is wrong is
-//! written anew.
+//! Indexes are hints: offsets and times are found in spite of damaged indexes, and wrong indexes
+//! are rebuilt.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::kafka::copy_dir;
 
 const RECORDS: u64 = 60;
 
-/// Times that rise and fall a little.
+/// Returns the time of a record. The times rise, with small steps back.
 fn time(offset: u64) -> i64 {
     1_700_000_000_000 + i64::try_from(offset * 10 + offset * 7 % 40).unwrap()
 }
@@ -77,7 +77,7 @@ fn check(partition: &Partition, what: &str) {
 }
 
 #[test]
-fn whatever_becomes_of_them_answers_stay_right() {
+fn reads_and_lookups_stay_correct_with_damaged_indexes() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm); 8] = [
         ("removed", |path| fs::remove_file(path).unwrap()),
@@ -89,7 +89,11 @@ fn whatever_becomes_of_them_answers_stay_right() {
             fs::write(path, vec![255; fs::read(path).unwrap().len()]).unwrap()
         }),
         ("text", |path| {
-            fs::write(path, "no index at all, and not a whole number of entries").unwrap()
+            fs::write(
+                path,
+                "text in place of an index, not a whole number of entries",
+            )
+            .unwrap()
         }),
         ("cut", |path| {
             let bytes = fs::read(path).unwrap();
@@ -98,7 +102,7 @@ fn whatever_becomes_of_them_answers_stay_right() {
         ("padded", |path| {
             fs::write(path, [fs::read(path).unwrap(), vec![0; 240]].concat()).unwrap()
         }),
-        ("another's", |path| {
+        ("of another segment", |path| {
             let other = if path.extension().unwrap() == "index" {
                 "index"
             } else {
@@ -120,7 +124,7 @@ fn whatever_becomes_of_them_answers_stay_right() {
             let what = format!("{name}, closed: {is_closed}");
             let root = dir.path().join(&what);
             copy_dir(&master, &root);
-            // From the last on, since one harm copies the first.
+            // Start with the last one, because one harm copies the first.
             indexes(&root).iter().rev().for_each(|path| harm(path));
             let reader = Log::open_read_only(&root).unwrap();
             check(&reader.topic("t").unwrap().partition(0).unwrap(), &what);
@@ -137,7 +141,7 @@ fn whatever_becomes_of_them_answers_stay_right() {
 }
 
 #[test]
-fn one_that_was_wrong_is_written_anew() {
+fn a_wrong_index_is_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     fill(&root, true);
@@ -159,7 +163,7 @@ fn one_that_was_wrong_is_written_anew() {
 }
 
 #[test]
-fn an_index_without_a_log_is_no_segment() {
+fn an_index_without_a_segment_is_ignored() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     fill(&root, false);
@@ -171,14 +175,14 @@ fn an_index_without_a_log_is_no_segment() {
         fs::write(root.join("t-0").join(name), vec![1; 24]).unwrap();
     }
     let (_log, partition) = open(&root);
-    check(&partition, "beside strays");
+    check(&partition, "with stray files");
     assert!(!root.join("t-0/00000000000000000007.log.deleted").exists());
 }
 
-/// The largest time of what stood before the first index entry was forgotten where a scan began
-/// there, and look-ups by time found nothing.
+/// A regression: a scan that started at the first index entry ignored the largest time before it,
+/// and lookups by time failed.
 #[test]
-fn a_scan_from_an_index_entry_knows_the_times_before_it() {
+fn a_scan_from_an_index_entry_includes_the_times_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let (root, copy) = (dir.path().join("wal"), dir.path().join("killed"));
     let open =

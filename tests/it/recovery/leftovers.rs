@@ -1,5 +1,5 @@
-//! What interrupted steps and earlier crashes left in the directories, and checkpoints that say too
-//! much.
+//! Files that interrupted steps and earlier crashes leave in the directories, and checkpoints with
+//! offsets that are too high.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,15 +19,15 @@ fn torn_files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The bytes that the second crash left took the place of those of the first.
+/// A regression: the torn bytes of the second crash replaced those of the first.
 #[test]
-fn what_each_of_two_crashes_left_is_kept() {
+fn the_torn_bytes_of_each_crash_are_kept() {
     let killed = killed();
     let root = killed.copy("twice");
     let last = segments(&root).pop().unwrap();
     let sound = fs::read(&last).unwrap();
-    for (number, garbage) in [0x5a, 0x6b, 0x7c].into_iter().enumerate() {
-        fs::write(&last, [&sound[..], &[garbage; 50]].concat()).unwrap();
+    for (number, filler) in [0x5a, 0x6b, 0x7c].into_iter().enumerate() {
+        fs::write(&last, [&sound[..], &[filler; 50]].concat()).unwrap();
         let (log, partition) = open(&root);
         check(&partition, killed.all);
         assert!(log.recovery().has_losses());
@@ -35,12 +35,12 @@ fn what_each_of_two_crashes_left_is_kept() {
         assert_eq!(torn.len(), number + 1, "{torn:?}");
         assert!(
             torn.iter()
-                .any(|path| fs::read(path).unwrap() == [garbage; 50]),
+                .any(|path| fs::read(path).unwrap() == [filler; 50]),
             "{torn:?}"
         );
         drop((log, partition));
         fs::remove_file(root.join(".kafka_cleanshutdown")).unwrap();
-        // As the crash found it, so that all is scanned again.
+        // Restore the recovery point from before the crash, so that the next opening scans again.
         let checkpoint = "recovery-point-offset-checkpoint";
         fs::copy(
             killed.copy(&number.to_string()).join(checkpoint),
@@ -50,9 +50,9 @@ fn what_each_of_two_crashes_left_is_kept() {
     }
 }
 
-/// Whole segments that are set aside keep the names that earlier ones have.
+/// A segment that is set aside must not replace one of an earlier crash with the same name.
 #[test]
-fn segments_are_set_aside_beside_those_of_an_earlier_crash() {
+fn segments_are_set_aside_next_to_those_of_an_earlier_crash() {
     let killed = killed();
     let root = killed.copy("aside");
     let all = segments(&root);
@@ -80,7 +80,7 @@ fn segments_are_set_aside_beside_those_of_an_earlier_crash() {
 }
 
 #[test]
-fn leftovers_of_every_step_go_and_harm_nothing() {
+fn leftovers_of_interrupted_steps_are_removed() {
     let killed = killed();
     for is_closed in [false, true] {
         let root = killed.copy(&format!("closed {is_closed}"));
@@ -94,7 +94,7 @@ fn leftovers_of_every_step_go_and_harm_nothing() {
             "00000000000000000099.log.deleted",
             "00000000000000000000.log.cleaned",
             "00000000000000000000.timeindex.cleaned",
-            // At or above a `.cleaned`: a part of what is not whole.
+            // At or above a `.cleaned` file, so this is part of an incomplete compaction.
             "00000000000000000005.log.swap",
             "00000000000000000005.index.swap",
         ];
@@ -126,27 +126,27 @@ fn leftovers_of_every_step_go_and_harm_nothing() {
     }
 }
 
-/// What stood in one digit of a checkpoint without a checksum kept a sound log from taking records
-/// for ever.
+/// A regression: one wrong digit in a checkpoint without a checksum made a sound log refuse appends
+/// forever.
 #[test]
-fn a_recovery_point_that_says_too_much_has_a_way_out() {
+fn a_recovery_point_above_the_end_can_be_repaired_by_a_truncation() {
     let killed = killed();
-    for said in ["29", "90", "99999999999"] {
-        let root = killed.copy(said);
+    for point in ["29", "90", "99999999999"] {
+        let root = killed.copy(point);
         let all = open(&root).1.log_end_offset();
         assert_eq!(all, killed.all);
         fs::write(
             root.join("recovery-point-offset-checkpoint"),
-            format!("0\n1\nt 0 {said}\n"),
+            format!("0\n1\nt 0 {point}\n"),
         )
         .unwrap();
         let (log, partition) = open(&root);
-        if said == "29" {
+        if point == "29" {
             check(&partition, all);
             continue;
         }
         let Err(Error::Corrupt(damage)) = partition.append("x") else {
-            panic!("{said}: records are missing")
+            panic!("{point}: the append must report the missing records")
         };
         assert_eq!(damage.offsets.start, all, "{damage}");
         assert!(
@@ -168,10 +168,10 @@ fn a_recovery_point_that_says_too_much_has_a_way_out() {
     }
 }
 
-/// Its checkpoint was gone as well, and only the topic file told that there had been records: it
-/// began again at 0.
+/// A regression: the checkpoints were missing as well, and only the topic file showed that there
+/// had been records. The partition started again at 0.
 #[test]
-fn a_partition_whose_log_had_a_start_is_not_created_anew() {
+fn a_lost_partition_with_a_log_start_is_not_created_again() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");
     let log = Log::open(&root).unwrap();
@@ -207,7 +207,7 @@ fn a_partition_whose_log_had_a_start_is_not_created_anew() {
 type Harm = fn(&Path);
 
 #[test]
-fn one_bad_partition_leaves_the_others_alone() {
+fn a_damaged_partition_does_not_affect_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let master = dir.path().join("master");
     let log = Log::open(&master).unwrap();
@@ -254,10 +254,10 @@ fn one_bad_partition_leaves_the_others_alone() {
     }
 }
 
-/// Where the log starts at a segment, nothing but the names in its directory says so: the removal
-/// has to be durable before it is answered.
+/// If the log starts at a segment, only the file names in its directory show it. The removal must
+/// be durable before the call returns.
 #[test]
-fn what_was_deleted_does_not_come_back_with_a_power_cut() {
+fn deleted_records_do_not_come_back_after_a_power_cut() {
     for seed in 0..20 {
         let disk = SimulatedDisk::new(seed);
         let open = |disk: &SimulatedDisk| -> Partition {
@@ -275,10 +275,7 @@ fn what_was_deleted_does_not_come_back_with_a_power_cut() {
         let start = wal.segments()[3].base_offset;
         wal.delete_records_before(start).unwrap();
         let wal = open(&disk.crash());
-        assert_eq!(
-            (wal.log_start_offset(), wal.log_end_offset()),
-            (start, 9),
-            "seed {seed}"
-        );
+        assert_eq!(wal.log_start_offset(), start, "seed {seed}");
+        assert_eq!(wal.log_end_offset(), 9, "seed {seed}");
     }
 }

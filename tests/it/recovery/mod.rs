@@ -1,5 +1,6 @@
-//! What a kill leaves, and what was damaged meanwhile: the tail above the recovery point is cut,
-//! kept and told; damage below it is an error, and nothing is cut.
+//! Recovery after a kill, with and without damage. A torn tail above the recovery point is cut,
+//! kept in a `.torn` file and reported. Damage below the recovery point is an error, and the files
+//! are not cut.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,14 +15,16 @@ mod leftovers;
 mod victim;
 mod zeros_ahead;
 
+/// A log that was killed, in the folder `killed` of `dir`.
 struct Killed {
     dir: tempfile::TempDir,
-    /// Records that were flushed, and all.
+    /// The number of records that were flushed.
     flushed: u64,
+    /// The number of records.
     all: u64,
 }
 
-/// A log of several segments, copied while it was open: what a kill leaves.
+/// Creates a log of several segments and copies it while it is open, as a kill would leave it.
 fn killed() -> Killed {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path().join("log")).unwrap();
@@ -51,7 +54,7 @@ fn killed() -> Killed {
 }
 
 impl Killed {
-    /// A fresh copy to harm.
+    /// Creates a copy that the test may damage.
     fn copy(&self, name: &str) -> PathBuf {
         let root = self.dir.path().join(name);
         copy_dir(&self.dir.path().join("killed"), &root);
@@ -102,11 +105,12 @@ fn kept(root: &Path) -> usize {
 }
 
 #[test]
-fn a_kill_loses_nothing() {
+fn records_survive_a_kill() {
     let killed = killed();
     let root = killed.copy("a");
     let (log, partition) = open(&root);
-    assert!(!log.recovery().clean && !log.recovery().has_losses());
+    assert!(!log.recovery().clean);
+    assert!(!log.recovery().has_losses());
     check(&partition, killed.all);
     assert_eq!(partition.append("value 35").unwrap().offset, 35);
     log.close().unwrap();
@@ -116,7 +120,7 @@ fn a_kill_loses_nothing() {
 }
 
 #[test]
-fn a_tail_torn_anywhere_is_cut_kept_and_told() {
+fn a_tail_torn_at_any_byte_is_cut_kept_and_reported() {
     let left = killed();
     let last = segments(&left.copy("measure")).pop().unwrap();
     let bytes = fs::read(&last).unwrap();
@@ -138,13 +142,11 @@ fn a_tail_torn_anywhere_is_cut_kept_and_told() {
             .unwrap();
         let (log, partition) = open(&root);
         let end = partition.log_end_offset();
-        assert!(
-            end < left.all && end >= left.all - in_last,
-            "cut to {cut}: {end}"
-        );
+        assert!(end < left.all, "cut to {cut}: {end}");
+        assert!(end >= left.all - in_last, "cut to {cut}: {end}");
         check(&partition, end);
         let good = usize::try_from(partition.segments().last().unwrap().bytes).unwrap();
-        // Zeros are no torn batch: files may be padded with them.
+        // Zeros are not a torn batch: files may be padded with them.
         let is_torn = bytes[good..cut].iter().any(|byte| *byte != 0);
         assert_eq!(
             log.recovery().has_losses(),
@@ -159,10 +161,10 @@ fn a_tail_torn_anywhere_is_cut_kept_and_told() {
 }
 
 #[test]
-fn garbage_behind_the_end_is_cut_and_zeros_are_only_padding() {
+fn foreign_bytes_after_the_end_are_a_loss_and_zeros_are_not() {
     let killed = killed();
-    for (name, tail, is_told) in [
-        ("garbage", vec![0x5a; 100], true),
+    for (name, tail, is_loss) in [
+        ("bytes", vec![0x5a; 100], true),
         ("zeros", vec![0; 5000], false),
     ] {
         let root = killed.copy(name);
@@ -173,17 +175,14 @@ fn garbage_behind_the_end_is_cut_and_zeros_are_only_padding() {
         fs::write(&last, &bytes).unwrap();
         let (log, partition) = open(&root);
         check(&partition, killed.all);
-        assert_eq!(
-            (log.recovery().has_losses(), kept(&root) > 0),
-            (is_told, is_told),
-            "{name}"
-        );
+        assert_eq!(log.recovery().has_losses(), is_loss, "{name}");
+        assert_eq!(kept(&root) > 0, is_loss, "{name}");
         assert_eq!(fs::read(&last).unwrap().len(), good, "{name}");
     }
 }
 
 #[test]
-fn a_later_batch_behind_a_hole_of_zeros_does_not_rise_again() {
+fn a_batch_after_a_hole_of_zeros_does_not_come_back() {
     let killed = killed();
     let root = killed.copy("hole");
     let last = segments(&root).pop().unwrap();
@@ -224,14 +223,14 @@ fn damage_above_the_recovery_point_ends_the_log_there() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[70] ^= 1;
     fs::write(&file, bytes).unwrap();
-    let behind = segments(&root).iter().filter(|path| **path > file).count();
+    let later = segments(&root).iter().filter(|path| **path > file).count();
     let (log, partition) = open(&root);
     check(&partition, base);
     assert!(log.recovery().has_losses());
     assert_eq!(
         kept(&root),
-        behind + 1,
-        "the tail and every segment behind it are kept"
+        later + 1,
+        "the tail and every later segment are kept"
     );
     assert_eq!(
         partition.append(format!("value {base}")).unwrap().offset,
@@ -242,7 +241,7 @@ fn damage_above_the_recovery_point_ends_the_log_there() {
 }
 
 #[test]
-fn damage_below_the_recovery_point_is_told_and_nothing_is_cut() {
+fn damage_below_the_recovery_point_is_reported_and_not_cut() {
     let killed = killed();
     let root = killed.copy("below");
     let file = &segments(&root)[0];
@@ -252,16 +251,11 @@ fn damage_below_the_recovery_point_is_told_and_nothing_is_cut() {
     let (log, partition) = open(&root);
     let mut reader = partition.read(..).unwrap();
     let Err(Error::Corrupt(damage)) = reader.next_record() else {
-        panic!("the damage is told")
+        panic!("the read must report the damage")
     };
-    assert_eq!(
-        (
-            damage.path.as_path(),
-            damage.position,
-            damage.offsets.clone()
-        ),
-        (file.as_path(), 0, 0..1)
-    );
+    assert_eq!(&damage.path, file);
+    assert_eq!(damage.position, 0);
+    assert_eq!(damage.offsets, 0..1);
     assert_eq!(reader.next_offset(), 1);
     let mut reader = partition.read(1..).unwrap();
     for offset in 1..killed.all {
@@ -275,9 +269,9 @@ fn damage_below_the_recovery_point_is_told_and_nothing_is_cut() {
 }
 
 #[test]
-fn a_segment_that_is_gone_from_the_middle_is_told() {
+fn a_missing_segment_in_the_middle_is_reported() {
     let killed = killed();
-    let root = killed.copy("gone");
+    let root = killed.copy("missing");
     let bases: Vec<u64> = segments(&root)
         .iter()
         .map(|path| path.file_stem().unwrap().to_str().unwrap().parse().unwrap())
@@ -289,7 +283,7 @@ fn a_segment_that_is_gone_from_the_middle_is_told() {
         assert_eq!(reader.next_record().unwrap().unwrap().offset(), offset);
     }
     let Err(Error::Corrupt(damage)) = reader.next_record() else {
-        panic!("the hole is told")
+        panic!("the read must report the missing segment")
     };
     assert_eq!(damage.offsets, bases[1]..bases[2]);
     let first = partition
@@ -302,7 +296,7 @@ fn a_segment_that_is_gone_from_the_middle_is_told() {
 }
 
 #[test]
-fn metadata_that_is_missing_costs_no_record() {
+fn missing_or_torn_metadata_loses_no_record() {
     let killed = killed();
     let names = [
         "recovery-point-offset-checkpoint",
@@ -339,7 +333,7 @@ fn metadata_that_is_missing_costs_no_record() {
 }
 
 #[test]
-fn a_kill_during_recovery_is_one_more_kill() {
+fn recovery_can_be_killed_and_repeated() {
     let killed = killed();
     let root = killed.copy("first");
     let last = segments(&root).pop().unwrap();
@@ -356,7 +350,7 @@ fn a_kill_during_recovery_is_one_more_kill() {
 }
 
 #[test]
-fn the_log_start_survives_a_kill_once_flushed() {
+fn a_flushed_log_start_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let (live, dead) = (dir.path().join("live"), dir.path().join("dead"));
     let log = Log::open(&live).unwrap();
@@ -372,10 +366,8 @@ fn the_log_start_survives_a_kill_once_flushed() {
     log.flush().unwrap();
     copy_dir(&live, &dead);
     let (_log, partition) = open(&dead);
-    assert_eq!(
-        (partition.log_start_offset(), partition.log_end_offset()),
-        (4, 10)
-    );
+    assert_eq!(partition.log_start_offset(), 4);
+    assert_eq!(partition.log_end_offset(), 10);
     assert_eq!(
         partition
             .read(..)

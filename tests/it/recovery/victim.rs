@@ -1,17 +1,18 @@
-//! A process that is killed while it appends: all that it was told is written, and what is there is
-//! a whole prefix.
+//! A process that is killed while it appends: every acknowledged record is on disk, and the log
+//! ends at the end of a batch.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use annals::{Durability, Log, TopicConfig};
 
-/// Says that this process is the one to be killed, where it writes, and how.
+/// The variable that marks the process to be killed. Its value is the directory of the log.
 const VICTIM: &str = "ANNALS_TEST_RECOVERY_VICTIM";
+/// The variable that selects the durability: `yes` for synced appends.
 const SYNCED: &str = "ANNALS_TEST_RECOVERY_SYNCED";
 
 #[test]
-fn what_was_acknowledged_survives_kill_after_kill() {
+fn acknowledged_records_survive_repeated_kills() {
     for synced in ["no", "yes"] {
         let dir = tempfile::tempdir().unwrap();
         let mut least = 0;
@@ -37,20 +38,16 @@ fn what_was_acknowledged_survives_kill_after_kill() {
             victim.wait().unwrap();
         }
         let log = Log::open(dir.path()).unwrap();
-        assert!(
-            !log.recovery().clean
-                && log
-                    .recovery()
-                    .partitions
-                    .iter()
-                    .all(|(_, found)| found.damage.is_none())
-        );
+        assert!(!log.recovery().clean);
+        let mut reports = log.recovery().partitions.iter();
+        assert!(reports.all(|(_, found)| found.damage.is_none()));
         let partition = log.topic("t").unwrap().partition(0).unwrap();
         let end = partition.log_end_offset();
         assert!(
-            end >= least && end.is_multiple_of(3),
-            "{end} of {least}: batches are whole"
+            end >= least,
+            "the log ends at {end}, and {least} was acknowledged"
         );
+        assert!(end.is_multiple_of(3), "{end} is not the end of a batch");
         let mut reader = partition.read(..).unwrap();
         for offset in 0..end {
             assert_eq!(

@@ -1,6 +1,6 @@
-//! Zeros ahead of the end, in partitions that sync often: they are never taken for records, never
-//! for damage, and what a power cut makes of them never lets a record rise again that the log ended
-//! before.
+//! Zeros ahead of the end, in partitions that sync often. They are taken neither for records nor
+//! for damage. After a power cut they must not bring back a record above the end that recovery
+//! chose.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -12,8 +12,9 @@ use annals::{Durability, Log, Partition, TopicConfig};
 use super::{kept, open, segments};
 use crate::kafka::copy_dir;
 
-/// Batches of one size, more than zeros ahead wait for.
+/// The size of each value. All batches have one size.
 const VALUE_BYTES: usize = 1_000;
+/// The number of appends, which is enough for the partition to write zeros ahead.
 const RECORDS: u64 = 90;
 
 fn value(offset: u64) -> String {
@@ -33,7 +34,7 @@ fn check(partition: &Partition, end: u64) {
     assert!(reader.next_record().unwrap().is_none());
 }
 
-/// A log that is open, and has zeros ahead unless `config` says no.
+/// Creates an open log. Its last segment has zeros ahead unless `config` turns them off.
 fn filled(root: &Path, config: TopicConfig) -> (Log, Partition) {
     let log = Log::open(root).unwrap();
     let config = config.durability(Durability::Synced).retention(None);
@@ -46,7 +47,7 @@ fn filled(root: &Path, config: TopicConfig) -> (Log, Partition) {
     (log, partition)
 }
 
-/// Bytes of batches and of the file, of the last segment.
+/// Returns the bytes of the batches in the last segment and the size of its file.
 fn sizes(root: &Path, partition: &Partition) -> (u64, u64) {
     let file = segments(root).pop().unwrap();
     (
@@ -55,7 +56,8 @@ fn sizes(root: &Path, partition: &Partition) -> (u64, u64) {
     )
 }
 
-/// What a kill leaves of a log with zeros ahead; its file, and the size of one batch.
+/// Creates a log with zeros ahead as a kill leaves it. Returns its directory, its last segment, and
+/// the size of a batch.
 fn killed(dir: &Path) -> (PathBuf, PathBuf, u64) {
     let (_log, partition) = filled(&dir.join("log"), TopicConfig::new());
     let root = dir.join("killed");
@@ -63,13 +65,13 @@ fn killed(dir: &Path) -> (PathBuf, PathBuf, u64) {
     let (used, bytes) = sizes(&root, &partition);
     assert!(
         bytes > used,
-        "{used} of {bytes}: the file is longer than its batches"
+        "{used} of {bytes} bytes: the file must be longer than its batches"
     );
     let file = segments(&root).pop().unwrap();
     (root, file, used / RECORDS)
 }
 
-/// Writes zeros over batch `number`, as a power cut may that lost one write of several.
+/// Overwrites batch `number` with zeros, like a power cut that lost one write of several.
 fn lose_batch(file: &Path, number: u64, batch_bytes: u64) {
     let zeros = vec![0; usize::try_from(batch_bytes).unwrap()];
     OpenOptions::new()
@@ -81,21 +83,19 @@ fn lose_batch(file: &Path, number: u64, batch_bytes: u64) {
 }
 
 #[test]
-fn they_are_written_where_syncs_are_small_and_go_at_close() {
+fn zeros_ahead_are_written_for_small_syncs_and_removed_by_a_close() {
     let dir = tempfile::tempdir().unwrap();
     let (log, partition) = filled(dir.path(), TopicConfig::new());
     let (used, bytes) = sizes(dir.path(), &partition);
-    assert!(
-        bytes > used && bytes <= used + (1 << 20),
-        "{used} of {bytes}"
-    );
+    assert!(bytes > used, "{used} of {bytes}");
+    assert!(bytes <= used + (1 << 20), "{used} of {bytes}");
     check(&partition, RECORDS);
     log.close().unwrap();
     assert_eq!(sizes(dir.path(), &open(dir.path()).1), (used, used));
 }
 
 #[test]
-fn there_are_none_where_they_are_turned_off_or_nobody_waits_for_syncs() {
+fn zeros_ahead_are_not_written_if_they_are_turned_off_or_appends_do_not_sync() {
     for config in [
         TopicConfig::new().preallocate(false),
         TopicConfig::new().segment_bytes(1_100),
@@ -118,15 +118,13 @@ fn there_are_none_where_they_are_turned_off_or_nobody_waits_for_syncs() {
 }
 
 #[test]
-fn they_stay_within_the_segment_and_go_when_it_rolls() {
+fn zeros_ahead_stay_within_the_segment_and_are_removed_by_a_roll() {
     let dir = tempfile::tempdir().unwrap();
     let limit = 100_000;
     let (log, partition) = filled(dir.path(), TopicConfig::new().segment_bytes(limit));
     let (used, bytes) = sizes(dir.path(), &partition);
-    assert!(
-        used < bytes && bytes <= u64::from(limit),
-        "{used} of {bytes}"
-    );
+    assert!(used < bytes, "{used} of {bytes}");
+    assert!(bytes <= u64::from(limit), "{used} of {bytes}");
     (RECORDS..3 * RECORDS).for_each(|offset| append(&partition, offset));
     let infos = partition.segments();
     assert!(infos.len() >= 3);
@@ -139,7 +137,7 @@ fn they_stay_within_the_segment_and_go_when_it_rolls() {
 }
 
 #[test]
-fn a_kill_leaves_them_and_nothing_is_lost() {
+fn records_survive_a_kill_that_leaves_zeros_ahead() {
     let dir = tempfile::tempdir().unwrap();
     let (root, file, batch_bytes) = killed(dir.path());
     let log = Log::open_read_only(&root).unwrap();
@@ -159,22 +157,24 @@ fn a_kill_leaves_them_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_batch_behind_a_lost_one_of_its_size_never_rises_again() {
+fn a_batch_after_a_lost_batch_of_the_same_size_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let (root, file, batch_bytes) = killed(dir.path());
     let lost = RECORDS - 2;
-    // Of two writes that nobody was told of the power cut lost the first and kept the second.
+    // The power cut lost the first of two unacknowledged writes and kept the second.
     lose_batch(&file, lost, batch_bytes);
 
     let (log, partition) = open(&root);
-    assert!(log.recovery().has_losses(), "a batch behind zeros is told");
-    assert_eq!(kept(&root), 1, "and kept");
+    assert!(
+        log.recovery().has_losses(),
+        "a batch after zeros must be reported"
+    );
+    assert_eq!(kept(&root), 1, "the batch must be kept");
     check(&partition, lost);
     append(&partition, lost);
     drop((log, partition));
 
-    // Killed before it is closed: whatever stood behind the batch that took the place of the lost
-    // one is gone.
+    // The log is killed before it is closed. The batch after the replaced one must not come back.
     let after = dir.path().join("after");
     copy_dir(&root, &after);
     fs::remove_file(after.join(".kafka_cleanshutdown")).ok();
@@ -183,7 +183,7 @@ fn a_batch_behind_a_lost_one_of_its_size_never_rises_again() {
 }
 
 #[test]
-fn a_roll_whose_trim_a_power_cut_took_back_is_whole() {
+fn a_rolled_segment_is_intact_after_a_power_cut_undid_its_trim() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("killed");
     let (log, partition) = filled(
@@ -192,7 +192,7 @@ fn a_roll_whose_trim_a_power_cut_took_back_is_whole() {
     );
     assert!(partition.segments().len() > 1);
     copy_dir(&dir.path().join("log"), &root);
-    // As before the first checkpoint: nothing but the batches tells what was there.
+    // Without a checkpoint, only the batches show the end of the log.
     let checkpoint = root.join("recovery-point-offset-checkpoint");
     fs::remove_file(checkpoint).ok();
     let sealed = segments(&root).remove(0);
@@ -209,7 +209,11 @@ fn a_roll_whose_trim_a_power_cut_took_back_is_whole() {
         "{:?}",
         reopened.recovery()
     );
-    assert_eq!(fs::metadata(&sealed).unwrap().len(), length, "trimmed");
+    assert_eq!(
+        fs::metadata(&sealed).unwrap().len(),
+        length,
+        "recovery must trim the segment"
+    );
     check(&copied, RECORDS);
     drop((log, partition));
 }
