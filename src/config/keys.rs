@@ -1,9 +1,9 @@
-//! Kafka's keys of a topic's settings: the one table that ties each to its field, its type and what
-//! it may be.
+//! Kafka's keys of the settings of a topic: one table that ties each key to its field, its type and
+//! its allowed values.
 //!
-//! `TopicConfig::set`, `get`, `entries`, `updated` and `over` all walk it, so that a setting that
-//! has a row has everything. Values are written as Kafka writes them, and read as it reads them:
-//! without the white space around them.
+//! `TopicConfig::set`, `get`, `entries`, `updated` and `over` all walk the table, so a setting that
+//! has a row is complete. Values are written as Kafka writes them, and parsed as Kafka parses them:
+//! white space around them is ignored.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use super::topic::{CompressionType, TopicConfig};
 use super::{CleanupPolicy, Compression, Durability, TimestampType, TopicSettings};
 
-/// One setting.
+/// The row of one setting.
 pub(super) struct Row {
     pub(super) key: &'static str,
     allowed: Allowed,
@@ -22,8 +22,8 @@ pub(super) struct Row {
     apply: fn(&TopicConfig, &mut TopicSettings),
 }
 
-/// A setting that has a field: its name, and where its value goes if it is not the field of that
-/// name.
+/// Creates the row of a setting that has a field. The last argument stores the value in the
+/// settings, if it does not belong in the field of the same name.
 macro_rules! row {
     ($key:literal, $field:ident, $allowed:expr) => {
         row!($key, $field, $allowed, |value, settings| settings.$field =
@@ -48,8 +48,8 @@ macro_rules! row {
     };
 }
 
-/// A setting that means nothing here and is kept as it was given, so that it is there when a
-/// cluster takes the topic over.
+/// Creates the row of a setting that has no effect in annals. Its text is kept, so that a cluster
+/// that takes over the topic finds it.
 macro_rules! kept {
     ($key:literal, $allowed:expr) => {
         Row {
@@ -72,18 +72,18 @@ macro_rules! kept {
 
 const I32_MAX: i64 = i32::MAX as i64;
 
-/// Every key, in the order in which Kafka's documentation has them by subject.
+/// Every key, in the order of the subjects in Kafka's documentation.
 pub(super) const TABLE: &[Row] = &[
     row!("cleanup.policy", cleanup_policy, Allowed::Policies),
     row!(
         "retention.ms",
         retention_ms,
-        Allowed::whole("milliseconds", -1, i64::MAX).or("-1 is for ever")
+        Allowed::whole("milliseconds", -1, i64::MAX).or("-1 means for ever")
     ),
     row!(
         "retention.bytes",
         retention_bytes,
-        Allowed::whole("bytes", i64::MIN, i64::MAX).or("-1 is no limit")
+        Allowed::whole("bytes", i64::MIN, i64::MAX).or("-1 means no limit")
     ),
     row!("delete.retention.ms", delete_retention_ms, Allowed::MILLIS),
     row!(
@@ -170,7 +170,7 @@ pub(super) const TABLE: &[Row] = &[
         timestamp_type,
         Allowed::OneOf(&["CreateTime", "LogAppendTime"])
     ),
-    // Before Kafka 4 this one stood for the two that follow, and yields to them.
+    // The key of Kafka 3 for both of the settings that follow. They override it.
     row!(
         "message.timestamp.difference.max.ms",
         timestamp_difference_max_ms,
@@ -201,48 +201,59 @@ pub(super) const TABLE: &[Row] = &[
     kept!("remote.log.delete.on.disable", Allowed::Flag),
     kept!(
         "local.retention.ms",
-        Allowed::whole("milliseconds", -2, i64::MAX).or("-2 is as `retention.ms`")
+        Allowed::whole("milliseconds", -2, i64::MAX).or("-2 means the value of `retention.ms`")
     ),
     kept!(
         "local.retention.bytes",
-        Allowed::whole("bytes", -2, i64::MAX).or("-2 is as `retention.bytes`")
+        Allowed::whole("bytes", -2, i64::MAX).or("-2 means the value of `retention.bytes`")
     ),
 ];
 
-/// # By Kafka's keys
+/// # Kafka's keys
 ///
-/// All topic-level keys of Kafka are known, so that a configuration of a cluster can be pasted.
-/// Those that only a cluster needs, such as `min.insync.replicas`, are kept and do nothing.
+/// All topic-level keys of Kafka are known, so the configuration of a topic of a cluster can be
+/// used unchanged. Settings that only a cluster needs, such as `min.insync.replicas`, are kept and
+/// have no effect.
 impl TopicConfig {
-    /// Sets what `key` names to `value`, both as Kafka writes them.
+    /// Sets the setting `key` to `value`, both in Kafka's notation.
+    ///
+    /// ```
+    /// use annals::{CleanupPolicy, Error, TopicConfig};
+    ///
+    /// let config = TopicConfig::new()
+    ///     .set("cleanup.policy", "compact")?
+    ///     .set("min.insync.replicas", "2")?; // has no effect here, and is kept for a cluster
+    /// assert_eq!(config.get("cleanup.policy").as_deref(), Some("compact"));
+    ///
+    /// // Some settings can also be set with the setters.
+    /// let typed = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
+    /// assert_eq!(config, typed.set("min.insync.replicas", "2")?);
+    ///
+    /// let error = TopicConfig::new().set("retention.ms", "7d").unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "invalid setting `retention.ms`: \"7d\" is not allowed: \
+    ///      it must be a whole number of milliseconds from -1 (-1 means for ever)"
+    /// );
+    /// # Ok::<(), Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidConfig`], if no topic has such a setting or it cannot have such a value. It
-    /// says what is allowed.
-    ///
-    /// ```
-    /// use annals::{Error, TopicConfig};
-    ///
-    /// let config = TopicConfig::new().set("cleanup.policy", "compact,delete")?.set("min.insync.replicas", "2")?;
-    /// assert_eq!(config.get("cleanup.policy").as_deref(), Some("compact,delete"));
-    ///
-    /// let error = TopicConfig::new().set("retention.ms", "7d").unwrap_err();
-    /// assert!(matches!(error, Error::InvalidConfig { .. }));
-    /// # Ok::<(), Error>(())
-    /// ```
+    /// Returns [`Error::InvalidConfig`] if topics have no such setting or if the value is not
+    /// allowed. The error describes the values that are.
     pub fn set(mut self, key: &str, value: &str) -> Result<Self> {
         Row::of(key)?.set(&mut self, value)?;
         Ok(self)
     }
 
-    /// What was set for `key`, as Kafka writes it; `None` if nothing was.
+    /// Returns the value that was set for `key`, in Kafka's notation, or `None` if none was.
     pub fn get(&self, key: &str) -> Option<String> {
         Row::of(key).ok()?.get(self)
     }
 
-    /// Key and value of all that was set, as Kafka writes them. Setting them again gives an equal
-    /// config.
+    /// Returns the key and value of every setting that was set, in Kafka's notation.
+    /// [`set`](Self::set) accepts them, and then results in an equal config.
     pub fn entries(&self) -> Vec<(&'static str, String)> {
         TABLE
             .iter()
@@ -250,12 +261,13 @@ impl TopicConfig {
             .collect()
     }
 
-    /// Whether nothing was set.
+    /// Returns whether no setting was set.
     pub fn is_empty(&self) -> bool {
         TABLE.iter().all(|row| row.get(self).is_none())
     }
 
-    /// This config with what `changes` sets; the rest stays as it is.
+    /// Returns this config with the settings of `changes`, which win. The other settings stay as
+    /// they are.
     pub fn updated(mut self, changes: &Self) -> Self {
         for row in TABLE {
             row.update(&mut self, changes);
@@ -263,8 +275,8 @@ impl TopicConfig {
         self
     }
 
-    /// Keys of the settings that would change if `stored`, over `base`, were updated with this
-    /// config.
+    /// Returns the keys of the settings that would change if `stored`, over `base`, were updated
+    /// with this config.
     pub(crate) fn changes_to(
         &self,
         stored: &Self,
@@ -280,7 +292,7 @@ impl TopicConfig {
         Ok(TABLE.iter().filter(is_changed).map(|row| row.key).collect())
     }
 
-    /// Every setting with its value: what is set here, over `base`.
+    /// Returns the value of every setting: the value that is set here, or else that of `base`.
     pub(crate) fn over(&self, base: &TopicSettings) -> Result<TopicSettings> {
         let mut settings = base.clone();
         for row in TABLE {
@@ -300,7 +312,7 @@ impl TopicConfig {
 }
 
 impl Row {
-    /// The setting of that key.
+    /// Returns the setting with this key.
     pub(super) fn of(key: &str) -> Result<&'static Self> {
         TABLE
             .iter()
@@ -311,25 +323,25 @@ impl Row {
             })
     }
 
-    /// What `config` sets it to.
+    /// Returns the value of the setting in `config`, if it is set there.
     pub(super) fn get(&self, config: &TopicConfig) -> Option<String> {
         (self.get)(config)
     }
 
-    /// Sets it in `config`.
+    /// Sets the setting in `config`.
     pub(super) fn set(&self, config: &mut TopicConfig, value: &str) -> Result<()> {
         let text = value.trim();
         self.check_text(text)?;
         (self.set)(config, text).ok_or_else(|| self.refuse(text))
     }
 
-    /// Sets it in `config` if `changes` does.
+    /// Sets the setting in `config` if it is set in `changes`.
     pub(super) fn update(&self, config: &mut TopicConfig, changes: &TopicConfig) {
         (self.update)(config, changes);
     }
 
-    /// Sets it in `settings` if `config` does, and allowably: a typed setter takes more than Kafka
-    /// does.
+    /// Sets the setting in `settings` if it is set in `config`. Checks the value, since a typed
+    /// setter accepts more than Kafka does.
     pub(super) fn apply(&self, config: &TopicConfig, settings: &mut TopicSettings) -> Result<()> {
         if let Some(text) = self.get(config) {
             self.check_text(&text)?;
@@ -349,22 +361,24 @@ impl Row {
     fn refuse(&self, text: &str) -> Error {
         Error::InvalidConfig {
             key: self.key.to_owned(),
-            reason: format!("{text:?} is not allowed, only {}", self.allowed),
+            reason: format!("{text:?} is not allowed: it must be {}", self.allowed),
         }
     }
 }
 
-/// Why there is no such key, with the one that is meant where that is easy to see.
+/// Returns why `key` is refused, with the key that was probably meant if that is easy to see.
 fn unknown(key: &str) -> String {
     let spelled = key.trim().to_ascii_lowercase().replace(['_', '-'], ".");
     let spelled = spelled.strip_prefix("log.").unwrap_or(&spelled);
     match TABLE.iter().find(|row| row.key == spelled) {
-        Some(row) => format!("a topic has no such setting, but `{}`", row.key),
-        None => "a topic has no such setting; Kafka's topic-level keys are known, such as `retention.ms`".to_owned(),
+        Some(row) => format!("there is no such topic setting; use `{}`", row.key),
+        None => "there is no such topic setting; the keys are Kafka's topic-level keys, such as \
+                 `retention.ms`"
+            .to_owned(),
     }
 }
 
-/// What a value may be.
+/// The values that a setting may have.
 enum Allowed {
     Whole {
         unit: &'static str,
@@ -391,7 +405,7 @@ impl Allowed {
         }
     }
 
-    /// Names a value of the range that has a meaning of its own.
+    /// Describes a value of the range that has a special meaning.
     const fn or(self, special: &'static str) -> Self {
         match self {
             Self::Whole { unit, from, to, .. } => Self::Whole {
@@ -454,7 +468,7 @@ impl fmt::Display for Allowed {
     }
 }
 
-/// A value as Kafka writes it.
+/// A value in Kafka's notation.
 trait Value: Copy {
     fn parse(text: &str) -> Option<Self>;
     fn text(self) -> String;
@@ -475,7 +489,7 @@ macro_rules! number {
 
 number!(u32, i32, i64, f64);
 
-/// An enum by the texts of its variants.
+/// Implements [`Value`] for an enum whose variants have fixed texts.
 macro_rules! named {
     ($type:ty, $($variant:path = $text:literal),*) => {
         impl Value for $type {

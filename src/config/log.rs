@@ -1,4 +1,4 @@
-//! What a caller sets for a whole log.
+//! Settings of a whole log.
 
 use std::num::NonZero;
 use std::thread;
@@ -8,9 +8,26 @@ use crate::error::{Error, Result};
 
 use super::{DamagedOffsets, Durability, ReadMode, TopicConfig, TopicSettings};
 
-/// Settings of a whole log, for as long as it is open: unlike those of a topic they are not stored.
+/// Settings of a whole log.
 ///
-/// All of it is checked when the log is opened.
+/// They apply while the log is open and, unlike those of a topic, are not stored. They are checked
+/// when the log is opened.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use annals::{Durability, Log, LogConfig, MemoryDisk, TopicConfig};
+///
+/// let week = Duration::from_secs(7 * 24 * 60 * 60);
+/// let config = LogConfig::new()
+///     .durability(Durability::Synced)
+///     .max_bytes(10 << 30)
+///     .topic_defaults(TopicConfig::new().retention(week));
+///
+/// let log = Log::builder("data").storage(MemoryDisk::new()).config(config).open()?;
+/// # log.close()?;
+/// # Ok::<(), annals::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a setter returns the config with the setting"]
 pub struct LogConfig {
@@ -51,14 +68,14 @@ impl Default for LogConfig {
     }
 }
 
-/// # What the log does
+/// # Behavior
 impl LogConfig {
-    /// A config that leaves everything at its default.
+    /// Creates a config that leaves every setting at its default.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What an acknowledged append survives, in topics that do not say so themselves.
+    /// Sets what an acknowledged append survives, in topics that do not set it themselves.
     ///
     /// Default: [`Durability::Os`].
     pub fn durability(mut self, durability: Durability) -> Self {
@@ -66,8 +83,8 @@ impl LogConfig {
         self
     }
 
-    /// How often what was appended with [`Durability::Os`] is flushed to the device: what a power
-    /// cut can take is about as old as this. Longer than zero.
+    /// Sets how often appends with [`Durability::Os`] are flushed to the device. A power cut loses
+    /// records of about this age and younger. Longer than zero.
     ///
     /// Default: 1 second.
     pub fn flush_interval(mut self, time: Duration) -> Self {
@@ -75,71 +92,76 @@ impl LogConfig {
         self
     }
 
-    /// How often retention and compaction are looked after, from a thread of the log's own. `None`
-    /// is no such thread: then everything waits for `maintain`, flushing too.
+    /// Sets how often a background thread of the log runs retention and compaction; `None` starts
+    /// no such thread.
     ///
-    /// If the system refuses the thread, [`Log::open`](crate::Log::open) says what happens instead.
+    /// Without the thread, everything waits for [`Log::maintain`](crate::Log::maintain), flushes
+    /// included. [`Log::open`](crate::Log::open) describes what happens if the system refuses the
+    /// thread.
     ///
-    /// Default: 5 minutes. In Kafka: `log.retention.check.interval.ms`.
+    /// Default: 5 minutes. Kafka: `log.retention.check.interval.ms`.
     pub fn maintenance_interval(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.maintenance_interval = time.into();
         self
     }
 
-    /// Sets how many bytes the `.log` files of all topics together may have; `None` is no limit.
+    /// Sets how many bytes the `.log` files of all topics together may have; `None` sets no limit.
     ///
-    /// The append that would make the log larger deletes the oldest segments first, of topics whose
-    /// cleanup policy deletes, until an eighth of the bound is free; `maintain` and the background
-    /// thread do the same. For that, active segments are rolled when they reach an eighth of the
-    /// bound. If the sealed segments are not enough, active ones are deleted as well: topics that
-    /// are only compacted count towards the bound, and nothing of them is deleted for it.
+    /// An append that would make the log larger first deletes the oldest segments of topics whose
+    /// cleanup policy deletes, until an eighth of the limit is free. `maintain` and the background
+    /// thread do the same. To make this possible, active segments are rolled when they reach an
+    /// eighth of the limit. If the sealed segments are not enough, active ones are deleted as well.
+    /// Topics that are only compacted count towards the limit, but none of their segments are
+    /// deleted for it.
     ///
-    /// It is at least [`max_message_bytes`](TopicConfig::max_message_bytes) of the topic defaults,
-    /// since one batch may be so large. Default: no limit.
+    /// The limit must be at least the [`max_message_bytes`](TopicConfig::max_message_bytes) of the
+    /// topic defaults, since one batch may be that large.
+    ///
+    /// Default: no limit.
     pub fn max_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.max_bytes = bytes.into();
         self
     }
 
-    /// What topics are set to where they do not say so themselves, in place of Kafka's defaults.
-    /// Topics that a broker wrote and that have no configuration here are left alone.
+    /// Sets the defaults of topics, in place of Kafka's. A setting of the topic itself wins. Topics
+    /// that a broker wrote and that have no configuration here are not affected.
     ///
-    /// Default: nothing. In Kafka: the broker's `log.*` keys.
+    /// Default: an empty config. Kafka: the broker's `log.*` keys.
     pub fn topic_defaults(mut self, config: TopicConfig) -> Self {
         self.topic_defaults = config;
         self
     }
 
-    /// How many partitions `__consumer_offsets` and `__transaction_state` get when they are
-    /// created. At least 1.
+    /// Sets how many partitions `__consumer_offsets` and `__transaction_state` get when they are
+    /// created. At least 1. One is enough for any number of groups.
     ///
-    /// Leave it alone: one is enough for any number of groups. Default: 1 (Kafka: 50). In Kafka:
-    /// `offsets.topic.num.partitions`, `transaction.state.log.num.partitions`.
+    /// Default: 1, where Kafka has 50. Kafka: `offsets.topic.num.partitions`,
+    /// `transaction.state.log.num.partitions`.
     pub fn internal_partitions(mut self, partitions: u32) -> Self {
         self.internal_partitions = partitions;
         self
     }
 
-    /// How many members a consumer group may have; `None` is no limit. One more is refused with
-    /// `GroupFull`.
+    /// Sets how many members a consumer group may have; `None` sets no limit. The next member to
+    /// join is refused with [`Error::GroupFull`].
     ///
-    /// Default: no limit. In Kafka: `group.max.size`.
+    /// Default: no limit. Kafka: `group.max.size`.
     pub fn group_max_size(mut self, members: impl Into<Option<u32>>) -> Self {
         self.group_max_size = members.into();
         self
     }
 
-    /// How long committed offsets are kept for topics that no member of their group reads; `None`
-    /// is for ever. Looked after by `maintain` and the thread in the background.
+    /// Sets how long committed offsets are kept for topics that no member of their group reads;
+    /// `None` is for ever. `maintain` and the background thread delete them.
     ///
-    /// Default: for ever (Kafka: 7 days), since a program may be started again after weeks. In
+    /// Default: for ever, where Kafka has 7 days, since a program may be started again after weeks.
     /// Kafka: `offsets.retention.minutes`.
     pub fn offsets_retention(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.offsets_retention = time.into();
         self
     }
 
-    /// What to do if stored offsets of consumer groups are damaged.
+    /// Sets what happens if stored offsets of consumer groups are damaged.
     ///
     /// Default: [`DamagedOffsets::Refuse`].
     pub fn damaged_offsets(mut self, policy: DamagedOffsets) -> Self {
@@ -148,60 +170,66 @@ impl LogConfig {
     }
 }
 
-/// # What it costs
+/// # Resources
 impl LogConfig {
-    /// How sealed segments are read.
+    /// Sets how sealed segments are read.
     ///
-    /// [`ReadMode::Copy`] is slower; take it where a failing device must be an error and not the
-    /// end of the process. Default: [`ReadMode::Map`].
+    /// [`ReadMode::Copy`] is slower. Use it if a failing device must cause an error instead of the
+    /// end of the process.
+    ///
+    /// Default: [`ReadMode::Map`].
     pub fn read_mode(mut self, mode: ReadMode) -> Self {
         self.read_mode = mode;
         self
     }
 
-    /// How many files that are being written may be open at once. The least recently used are
-    /// closed, after a sync. At least 1.
+    /// Sets how many files may be open for writing at once. The least recently used are closed,
+    /// after a sync. At least 1.
     ///
-    /// Raise it where more partitions than that are written all the time, and `ulimit -n` allows
-    /// it. Default: 512.
+    /// Raise it if more partitions than that are written all the time and `ulimit -n` allows it.
+    ///
+    /// Default: 512.
     pub fn max_open_files(mut self, files: usize) -> Self {
         self.max_open_files = files;
         self
     }
 
-    /// How many bytes the records of a compressed batch may have when they are decompressed: a few
-    /// hostile bytes can claim to hold gigabytes. At least 1.
+    /// Sets how many bytes the records of a compressed batch may have when they are decompressed: a
+    /// few hostile bytes can claim to contain gigabytes. At least 1.
     ///
-    /// Appends to topics with a codec refuse more, with [`Error::RecordTooLarge`]. If a log holds
-    /// larger batches all the same, from a broker or from a time when the limit was higher, readers
+    /// Appends to topics with a codec refuse more, with [`Error::RecordTooLarge`]. A log may still
+    /// contain larger batches, from a broker or from a time when the limit was higher. Readers
     /// report each as [`Error::BatchTooLarge`], and compaction leaves it as it is. Raise the limit
-    /// to read and compact them. Default: 64 MiB.
+    /// to read and compact them.
+    ///
+    /// Default: 64 MiB.
     pub fn max_decompressed_bytes(mut self, bytes: usize) -> Self {
         self.max_decompressed_bytes = bytes;
         self
     }
 
-    /// How much memory the keys of a partition may take while it is compacted: 24 bytes each, and a
-    /// quarter more. A partition with more keys takes several passes, each over all of its log. At
-    /// least 1.
+    /// Sets how much memory the keys of a partition may use while it is compacted: 24 bytes for
+    /// each key, plus a quarter. At least 1.
     ///
-    /// One partition is compacted at a time, and takes no more than it needs. Default: 128 MiB,
-    /// good for 4 million keys. In Kafka: `log.cleaner.dedupe.buffer.size`.
+    /// A partition with more keys needs several passes, each over its whole log. One partition is
+    /// compacted at a time, and uses no more memory than it needs.
+    ///
+    /// Default: 128 MiB, enough for 4 million keys. Kafka: `log.cleaner.dedupe.buffer.size`.
     pub fn cleaner_dedupe_buffer_bytes(mut self, bytes: usize) -> Self {
         self.cleaner_dedupe_buffer_bytes = bytes;
         self
     }
 
-    /// How many threads check partitions while a log is opened that was not closed cleanly. At
+    /// Sets how many threads check partitions while a log is opened that was not closed cleanly. At
     /// least 1.
     ///
-    /// Default: one for each processor, at most 4. In Kafka: `num.recovery.threads.per.data.dir`.
+    /// Default: one for each processor, at most 4. Kafka: `num.recovery.threads.per.data.dir`.
     pub fn recovery_threads(mut self, threads: usize) -> Self {
         self.recovery_threads = Some(threads);
         self
     }
 
-    /// Every setting with its value, checked.
+    /// Returns the value of every setting, checked.
     pub(crate) fn resolve(&self) -> Result<LogSettings> {
         let processors = || {
             thread::available_parallelism()
@@ -268,21 +296,21 @@ impl LogConfig {
     }
 }
 
-/// Every setting of a log with its value: what the floors above read.
+/// The value of every setting of a log, as the layers above read it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LogSettings {
     pub(crate) durability: Durability,
     pub(crate) flush_interval: Duration,
-    /// `None`: no thread.
+    /// `None` for no thread.
     pub(crate) maintenance_interval: Option<Duration>,
-    /// `None`: no limit.
+    /// `None` for no limit.
     pub(crate) max_bytes: Option<u64>,
-    /// What a topic's config goes over.
+    /// The settings of a topic whose config is empty.
     pub(crate) topic_defaults: TopicSettings,
     pub(crate) internal_partitions: u32,
-    /// `None`: no limit.
+    /// `None` for no limit.
     pub(crate) group_max_size: Option<u32>,
-    /// `None`: for ever.
+    /// `None` for ever.
     pub(crate) offsets_retention: Option<Duration>,
     pub(crate) damaged_offsets: DamagedOffsets,
     pub(crate) read_mode: ReadMode,

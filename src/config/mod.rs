@@ -1,8 +1,8 @@
 //! Settings of a log and of its topics.
 //!
-//! [`TopicConfig`] and [`LogConfig`] are what a caller writes; `TopicSettings` and `LogSettings`
-//! are what the floors above read: plain values, checked once. `keys` is the one place that ties a
-//! topic's setting to its Kafka key. Nothing here is read from the environment or from a file.
+//! A caller writes [`TopicConfig`] and [`LogConfig`]. The layers above read `TopicSettings` and
+//! `LogSettings`, which are plain values that were checked once. Only `keys` knows Kafka's key of a
+//! topic setting. This module reads neither the environment nor any file.
 
 mod keys;
 mod log;
@@ -18,65 +18,68 @@ pub(crate) use settings::TopicSettings;
 pub(crate) use topic::CompressionType;
 pub use topic::TopicConfig;
 
-/// What an acknowledged append survives.
+/// The failures that an acknowledged append survives.
 ///
-/// Later ones include earlier ones, so `Os < Synced`.
+/// A later variant includes the earlier ones, so `Os < Synced`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The bytes are in the operating system: a killed process loses nothing. A power cut may lose
-    /// what was not flushed yet; what remains of each partition is a prefix of it.
+    /// The operating system has the bytes, so they survive a killed process. A power cut may lose
+    /// records that were not flushed yet. Each partition then keeps a prefix of its records.
     #[default]
     Os,
-    /// The bytes are on the device: a power cut loses nothing.
+    /// The device has the bytes, so they survive a power cut as well.
     Synced,
 }
 
-/// How batches are compressed.
+/// The codec of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
-    /// gzip: understood everywhere, slow.
+    /// gzip: slow, and supported everywhere.
     Gzip,
     /// Snappy, in xerial framing: fast, saves little.
     Snappy,
     /// LZ4 frames: fast, saves more than Snappy.
     Lz4,
-    /// Zstandard: saves most for its speed.
+    /// Zstandard: saves the most for its speed.
     Zstd,
 }
 
-/// What a record's timestamp means.
+/// The meaning of a record's timestamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimestampType {
-    /// The time that the appender gave, or the time of the append if it gave none.
+    /// The timestamp that the appender set, or the time of the append if it set none.
     #[default]
     CreateTime,
-    /// The time of the append, whatever the appender gave.
+    /// The time of the append, whatever the appender set.
     LogAppendTime,
 }
 
-/// What happens to old records.
+/// The treatment of old records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CleanupPolicy {
-    /// Whole segments go when retention says so.
+    /// Retention deletes whole segments, by age and size.
     #[default]
     Delete,
-    /// The latest record of each key stays, at its offset, and the earlier ones go; retention does
-    /// not apply. Every record must have a key. A record without a value, a
-    /// [tombstone](crate::Record::tombstone), deletes its key. See
-    /// [`Partition::compact`](crate::Partition::compact) for what is compacted when.
+    /// Compaction keeps the latest record of each key, at its offset, and removes the earlier ones.
+    /// Retention does not apply.
+    ///
+    /// Every record must have a key. A record without a value, a
+    /// [tombstone](crate::Record::tombstone), deletes its key.
+    /// [`Partition::compact`](crate::Partition::compact) describes which records are compacted, and
+    /// when.
     Compact,
-    /// Both: compacted, and deleted when retention says so.
+    /// Both: records are compacted, and retention deletes whole segments.
     CompactAndDelete,
 }
 
-/// How sealed segments are read.
+/// The way in which sealed segments are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadMode {
@@ -84,21 +87,21 @@ pub enum ReadMode {
     /// `SIGBUS`.
     #[default]
     Map,
-    /// By copying: a device error is an error.
+    /// Into buffers. A device error is returned as an error.
     Copy,
 }
 
-/// What to do about damage in the stored offsets of consumer groups, `__consumer_offsets`.
+/// The reaction to damage in the stored offsets of consumer groups, `__consumer_offsets`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DamagedOffsets {
-    /// Whoever asks for a position that could be affected gets
-    /// [`Error::Corrupt`](crate::Error::Corrupt): a batch that cannot be read may hold the position
-    /// of any group, a record that cannot be understood only that of its own.
+    /// A call that needs a position that may be affected fails with
+    /// [`Error::Corrupt`](crate::Error::Corrupt). A batch that cannot be read may contain the
+    /// position of any group. A record that cannot be decoded affects only the position of its key.
     #[default]
     Refuse,
-    /// What cannot be read is passed over. A position that it held is as it was committed before,
-    /// or is where the consumer's `auto_offset_reset` says: with `Earliest` records may be read
-    /// once more, with `Latest` some are not read.
+    /// Batches and records that cannot be read are skipped. A position that they contained falls
+    /// back to the one committed before, or to the consumer's `auto_offset_reset`: with `Earliest`
+    /// records may be read again, with `Latest` some are not read.
     PassOver,
 }

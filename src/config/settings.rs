@@ -1,9 +1,9 @@
-//! All settings of a topic as plain values: what the floors above read.
+//! All settings of a topic as plain values, as the layers above read them.
 
 use super::{CleanupPolicy, CompressionType, Durability, TimestampType};
 
-/// Every setting of a topic with its value: what a [`TopicConfig`](super::TopicConfig) sets over a
-/// base. Names and units are Kafka's; the values were checked.
+/// The value of every setting of a topic: a [`TopicConfig`](super::TopicConfig) applied to a base.
+/// Names and units are Kafka's. The values are checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TopicSettings {
     pub(crate) cleanup_policy: CleanupPolicy,
@@ -12,13 +12,13 @@ pub(crate) struct TopicSettings {
     pub(crate) segment_jitter_ms: i64,
     pub(crate) segment_index_bytes: u32,
     pub(crate) index_interval_bytes: u32,
-    /// `i64::MAX`: never by count.
+    /// `i64::MAX` for never by count.
     pub(crate) flush_messages: i64,
-    /// `i64::MAX`: never by time.
+    /// `i64::MAX` for never by time.
     pub(crate) flush_ms: i64,
-    /// Negative: no limit.
+    /// Negative for no limit.
     pub(crate) retention_bytes: i64,
-    /// Negative: for ever.
+    /// Negative for ever.
     pub(crate) retention_ms: i64,
     pub(crate) max_message_bytes: u32,
     pub(crate) file_delete_delay_ms: i64,
@@ -35,14 +35,15 @@ pub(crate) struct TopicSettings {
     pub(crate) timestamp_type: TimestampType,
     pub(crate) timestamp_before_max_ms: i64,
     pub(crate) timestamp_after_max_ms: i64,
-    /// Zeros ahead of the end, in a synced topic.
+    /// Whether zeros are written ahead of the end of a synced topic.
     pub(crate) preallocate: bool,
-    /// `None`: as the log.
+    /// `None` for the durability of the log.
     pub(crate) durability: Option<Durability>,
 }
 
 impl Default for TopicSettings {
-    /// Kafka 4's, but for `file.delete.delay.ms` and `preallocate`, which mean something else here.
+    /// Returns the defaults of Kafka 4, except for `file.delete.delay.ms` and `preallocate`, which
+    /// have a different meaning in annals.
     fn default() -> Self {
         Self {
             cleanup_policy: CleanupPolicy::Delete,
@@ -75,9 +76,10 @@ impl Default for TopicSettings {
 }
 
 impl TopicSettings {
-    /// Those of a topic that a broker wrote and that has no configuration here: a data directory
-    /// does not tell what its topics are set to, so nothing is deleted, compacted or expired in it,
-    /// and no timestamp is refused.
+    /// Returns the settings of a topic that a broker wrote and that has no configuration here.
+    ///
+    /// A data directory does not contain the configuration of its topics. Therefore no record is
+    /// deleted or compacted, and no timestamp is refused.
     pub(crate) fn unconfigured() -> Self {
         Self {
             cleanup_policy: CleanupPolicy::Delete,

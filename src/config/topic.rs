@@ -1,4 +1,4 @@
-//! What a caller sets for a topic.
+//! Settings of a topic.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,19 +8,25 @@ use super::{CleanupPolicy, Compression, Durability, TimestampType};
 
 /// Settings of a topic.
 ///
-/// Records what was set, nothing else: what was not set is the default that stands at each setter,
-/// which is Kafka 4's unless it says otherwise. All of it is checked when the config is used,
-/// before anything is written.
+/// A config contains only the settings that were set. The others have the default that is named at
+/// each setter: the default of Kafka 4, unless the setter names Kafka's as well. The config is
+/// checked when it is used, before anything is written.
 ///
-/// The setters take Rust's units. Every setting has its Kafka key too, for configurations that are
-/// text: see [`set`](Self::set).
+/// The setters take Rust types. [`set`](Self::set) sets the same settings by Kafka's key and in
+/// Kafka's notation.
 ///
 /// ```
 /// use std::time::Duration;
+///
 /// use annals::{Compression, TopicConfig};
 ///
-/// let config = TopicConfig::new().retention(Duration::from_secs(3600)).compression(Compression::Lz4);
-/// assert_eq!(config, TopicConfig::new().set("retention.ms", "3600000")?.set("compression.type", "lz4")?);
+/// let config = TopicConfig::new()
+///     .retention(Duration::from_secs(60 * 60))
+///     .compression(Compression::Lz4);
+/// let same = TopicConfig::new()
+///     .set("retention.ms", "3600000")?
+///     .set("compression.type", "lz4")?;
+/// assert_eq!(config, same);
 /// assert_eq!(config.to_string(), "retention.ms=3600000, compression.type=lz4");
 /// # Ok::<(), annals::Error>(())
 /// ```
@@ -53,11 +59,12 @@ pub struct TopicConfig {
     pub(super) timestamp_difference_max_ms: Option<i64>,
     pub(super) timestamp_before_max_ms: Option<i64>,
     pub(super) timestamp_after_max_ms: Option<i64>,
-    /// By key, what only a cluster needs.
+    /// Settings that only a cluster needs, by key.
     pub(super) kept: BTreeMap<&'static str, String>,
 }
 
-/// `compression.type`: a codec, or Kafka's `producer`, which leaves the choice to whoever appends.
+/// A value of `compression.type`: a codec, or Kafka's `producer`, which leaves the choice to the
+/// producer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum CompressionType {
     Producer,
@@ -65,8 +72,8 @@ pub(crate) enum CompressionType {
 }
 
 impl CompressionType {
-    /// What is written with, of somebody who chose `chosen`: the topic has the last word, if it
-    /// says one.
+    /// Returns the codec to write with when the producer chose `chosen`. A codec set on the topic
+    /// wins.
     pub(crate) fn codec(self, chosen: Compression) -> Compression {
         match self {
             Self::Producer => chosen,
@@ -75,38 +82,40 @@ impl CompressionType {
     }
 }
 
-/// # What is kept, and for how long
+/// # Retention and compaction
 impl TopicConfig {
-    /// A config that sets nothing.
+    /// Creates a config that sets no setting.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What happens to old records: they are deleted by age and size, or compacted so that the
-    /// latest of each key stays, or both.
+    /// Sets what happens to old records: deletion by age and size, compaction to the latest record
+    /// of each key, or both.
     ///
-    /// Default: [`CleanupPolicy::Delete`]. Kafka key: `cleanup.policy`.
+    /// Default: [`CleanupPolicy::Delete`]. Kafka: `cleanup.policy`.
     pub fn cleanup_policy(mut self, policy: CleanupPolicy) -> Self {
         self.cleanup_policy = Some(policy);
         self
     }
 
-    /// How long records are kept; `None` is for ever.
+    /// Sets how long records are kept; `None` is for ever.
     ///
-    /// Counted from the greatest timestamp of a segment. Whole segments go, so a record can stay
-    /// longer by up to [`segment_age`](Self::segment_age). Default: 7 days. Kafka key:
-    /// `retention.ms`.
+    /// The age of a segment counts from its greatest timestamp. Only whole segments are deleted, so
+    /// a record can stay longer by up to [`segment_age`](Self::segment_age).
+    ///
+    /// Default: 7 days. Kafka: `retention.ms`.
     pub fn retention(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.retention_ms = Some(time.into().map_or(-1, millis));
         self
     }
 
-    /// How many bytes of records each partition keeps; `None` is no limit.
+    /// Sets how many bytes of records each partition keeps; `None` sets no limit.
     ///
-    /// The oldest segments go while what is left still has that many, so a partition can hold up to
-    /// one segment more. To bound a whole log, see
-    /// [`LogConfig::max_bytes`](super::LogConfig::max_bytes). Default: no limit. Kafka key:
-    /// `retention.bytes`.
+    /// The oldest segment is deleted if the rest still has that many bytes, so a partition can be
+    /// larger by up to one segment. To limit a whole log, see
+    /// [`LogConfig::max_bytes`](super::LogConfig::max_bytes).
+    ///
+    /// Default: no limit. Kafka: `retention.bytes`.
     pub fn retention_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.retention_bytes = Some(
             bytes
@@ -116,121 +125,129 @@ impl TopicConfig {
         self
     }
 
-    /// How long compaction keeps a tombstone, so that whoever reads from the beginning within that
-    /// time learns of the deletion.
+    /// Sets how long compaction keeps a tombstone. A reader that reads from the beginning within
+    /// that time learns of the deletion.
     ///
-    /// Counted from the first compaction that meets it. Default: 1 day. Kafka key:
-    /// `delete.retention.ms`.
+    /// The time counts from the first compaction that meets the tombstone.
+    ///
+    /// Default: 1 day. Kafka: `delete.retention.ms`.
     pub fn delete_retention(mut self, time: Duration) -> Self {
         self.delete_retention_ms = Some(millis(time));
         self
     }
 
-    /// How long a record stays as it is before compaction may take it. Must not be above
+    /// Sets how long compaction leaves a record as it is. At most
     /// [`max_compaction_lag`](Self::max_compaction_lag).
     ///
-    /// Default: none. Kafka key: `min.compaction.lag.ms`.
+    /// Default: none. Kafka: `min.compaction.lag.ms`.
     pub fn min_compaction_lag(mut self, time: Duration) -> Self {
         self.min_compaction_lag_ms = Some(millis(time));
         self
     }
 
-    /// After what time a record is compacted however little there is to gain; `None` is never.
+    /// Sets the age at which a record is compacted even if that frees little space; `None` is
+    /// never.
     ///
-    /// Set it where old values must be gone by some time. Default: never. Kafka key:
-    /// `max.compaction.lag.ms`.
+    /// Set it if old values must be removed within a certain time.
+    ///
+    /// Default: never. Kafka: `max.compaction.lag.ms`.
     pub fn max_compaction_lag(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.max_compaction_lag_ms = Some(or_never(time));
         self
     }
 
-    /// What part of a partition must be new since the last compaction for the next to be worth its
-    /// while, from 0 to 1.
+    /// Sets which share of a partition, from 0 to 1, must be newer than the last compaction before
+    /// the next one starts.
     ///
-    /// Lower keeps the log smaller and copies more. Default: 0.5. Kafka key:
-    /// `min.cleanable.dirty.ratio`.
+    /// A lower share keeps the log smaller and copies more.
+    ///
+    /// Default: 0.5. Kafka: `min.cleanable.dirty.ratio`.
     pub fn min_cleanable_dirty_ratio(mut self, ratio: f64) -> Self {
         self.min_cleanable_dirty_ratio = Some(ratio);
         self
     }
 
-    /// How long the files of a deleted segment stay, renamed to `.deleted`.
+    /// Sets how long the files of a deleted segment are kept, renamed to `.deleted`.
     ///
-    /// Leave it alone: readers keep what they need, and room comes back at once. Default: none
-    /// (Kafka: 1 minute). Kafka key: `file.delete.delay.ms`.
+    /// The default suits almost every program: readers keep the files that they need, and the space
+    /// is free immediately.
+    ///
+    /// Default: none, where Kafka has 1 minute. Kafka: `file.delete.delay.ms`.
     pub fn file_delete_delay(mut self, time: Duration) -> Self {
         self.file_delete_delay_ms = Some(millis(time));
         self
     }
 }
 
-/// # What an append means
+/// # Appends
 impl TopicConfig {
-    /// What an acknowledged append survives.
+    /// Sets what an acknowledged append survives.
     ///
-    /// Default: that of the log, see [`LogConfig::durability`](super::LogConfig::durability). Key,
-    /// one of annals' own: `annals.durability`, `os` or `synced`.
+    /// Default: [`LogConfig::durability`](super::LogConfig::durability). Key of annals, not of
+    /// Kafka: `annals.durability`, with the values `os` and `synced`.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = Some(durability);
         self
     }
 
-    /// How many bytes a batch may have as it is stored, compressed and with its header.
+    /// Sets how many bytes a batch may have as it is stored, that is compressed and with its
+    /// header.
     ///
-    /// Default: 1 MiB and 12 bytes. Kafka key: `max.message.bytes`.
+    /// Default: 1 MiB and 12 bytes. Kafka: `max.message.bytes`.
     pub fn max_message_bytes(mut self, bytes: u32) -> Self {
         self.max_message_bytes = Some(bytes);
         self
     }
 
-    /// What batches are compressed with.
+    /// Sets the codec of batches.
     ///
-    /// Batches of many records gain most. A codec that is set, [`Compression::None`] too, is what
-    /// is written, whatever a [`Producer`](crate::Producer) chose. Default: Kafka's `producer`,
-    /// which is the producer's choice, and none where there is no producer. Kafka key:
-    /// `compression.type`.
+    /// Batches of many records gain most. A codec that is set here, [`Compression::None`] included,
+    /// is used whatever a [`Producer`](crate::Producer) chose.
+    ///
+    /// Default: Kafka's `producer`: the codec that the producer chose, or no compression if there
+    /// is no producer. Kafka: `compression.type`.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(CompressionType::Codec(compression));
         self
     }
 
-    /// How hard gzip tries, from 1 to 9, or -1 for its own choice.
+    /// Sets how hard gzip tries, from 1 to 9, or -1 for its own choice.
     ///
-    /// Default: -1. Kafka key: `compression.gzip.level`.
+    /// Default: -1. Kafka: `compression.gzip.level`.
     pub fn gzip_level(mut self, level: i32) -> Self {
         self.compression_gzip_level = Some(level);
         self
     }
 
-    /// How hard LZ4 tries, from 1 to 17. The encoder in use has one level, so this only matters to
-    /// a cluster.
+    /// Sets how hard LZ4 tries, from 1 to 17. The encoder of annals has one level, so the setting
+    /// only has an effect in a cluster.
     ///
-    /// Default: 9. Kafka key: `compression.lz4.level`.
+    /// Default: 9. Kafka: `compression.lz4.level`.
     pub fn lz4_level(mut self, level: i32) -> Self {
         self.compression_lz4_level = Some(level);
         self
     }
 
-    /// How hard Zstandard tries, from -131072 to 22.
+    /// Sets how hard Zstandard tries, from -131072 to 22.
     ///
-    /// Default: 3. Kafka key: `compression.zstd.level`.
+    /// Default: 3. Kafka: `compression.zstd.level`.
     pub fn zstd_level(mut self, level: i32) -> Self {
         self.compression_zstd_level = Some(level);
         self
     }
 
-    /// Whether a record has the time that the appender gave, or that of the append.
+    /// Sets whether a record has the timestamp of the appender or the time of the append.
     ///
-    /// Default: [`TimestampType::CreateTime`]. Kafka key: `message.timestamp.type`.
+    /// Default: [`TimestampType::CreateTime`]. Kafka: `message.timestamp.type`.
     pub fn timestamp_type(mut self, timestamp_type: TimestampType) -> Self {
         self.timestamp_type = Some(timestamp_type);
         self
     }
 
-    /// How far before now a record's time may lie; `None` is any time. Beyond it the whole batch is
-    /// refused.
+    /// Sets how far before now the timestamp of a record may be; `None` is any time. A batch with
+    /// an earlier one is refused.
     ///
-    /// Default: any time. Kafka key: `message.timestamp.before.max.ms`.
+    /// Default: any time. Kafka: `message.timestamp.before.max.ms`.
     pub fn timestamp_before_max(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.timestamp_before_max_ms = Some(or_never(time));
         self
@@ -239,80 +256,89 @@ impl TopicConfig {
     /// Sets how far after now the timestamp of a record may be; `None` is any time. A batch with a
     /// later one is refused.
     ///
-    /// Retention does not believe a timestamp that is later than now: such a segment is as old as
-    /// its file, so one record from the future keeps no segment for ever. Look-ups by time do
-    /// return such records. Default: 1 hour. Kafka key: `message.timestamp.after.max.ms`.
+    /// Retention does not believe a timestamp that is later than now: it uses the time of the
+    /// segment's file instead, so one record from the future does not keep its segment for ever.
+    /// Look-ups by time do return such records.
+    ///
+    /// Default: 1 hour. Kafka: `message.timestamp.after.max.ms`.
     pub fn timestamp_after_max(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.timestamp_after_max_ms = Some(or_never(time));
         self
     }
 }
 
-/// # How files are laid out
+/// # Files
 ///
-/// The defaults are good: smaller segments let retention and compaction work in smaller steps, and
-/// cost more files.
+/// The defaults suit almost every topic. Smaller segments let retention and compaction work in
+/// smaller steps, and cost more files.
 impl TopicConfig {
-    /// How many bytes a segment may have, from 14 to 2 GiB less one, before the next is rolled. A
-    /// larger batch is refused.
+    /// Sets how many bytes a segment may have before the next one is rolled, from 14 to 2 GiB less
+    /// one. A larger batch is refused.
     ///
-    /// Default: 1 GiB. Kafka key: `segment.bytes`, at least 1 MiB since Kafka 4.
+    /// Default: 1 GiB. Kafka: `segment.bytes`, which Kafka 4 requires to be at least 1 MiB.
     pub fn segment_bytes(mut self, bytes: u32) -> Self {
         self.segment_bytes = Some(bytes);
         self
     }
 
-    /// After what time a segment is rolled though it is not full, counted from its first record. At
-    /// least a millisecond.
+    /// Sets the age at which a segment is rolled even if it is not full, counted from its first
+    /// record. At least a millisecond.
     ///
-    /// Set it below [`retention`](Self::retention): only whole segments go. Default: 7 days. Kafka
-    /// key: `segment.ms`.
+    /// It should be shorter than [`retention`](Self::retention), which only deletes whole segments.
+    ///
+    /// Default: 7 days. Kafka: `segment.ms`.
     pub fn segment_age(mut self, time: Duration) -> Self {
         self.segment_ms = Some(millis(time));
         self
     }
 
-    /// By how much, drawn anew each time, a segment is rolled earlier than its age says, so that
-    /// many partitions do not roll at once.
+    /// Sets by how much a segment may be rolled before its [`segment_age`](Self::segment_age). The
+    /// time is drawn at random for each segment, so that many partitions do not roll at once.
     ///
-    /// Default: none. Kafka key: `segment.jitter.ms`.
+    /// Default: none. Kafka: `segment.jitter.ms`.
     pub fn segment_jitter(mut self, time: Duration) -> Self {
         self.segment_jitter_ms = Some(millis(time));
         self
     }
 
-    /// How many bytes each index of a segment may have, at least 4, before the next segment is
-    /// rolled.
+    /// Sets how many bytes each index of a segment may have before the next segment is rolled. At
+    /// least 4.
     ///
-    /// Leave it alone. Default: 10 MiB. Kafka key: `segment.index.bytes`.
+    /// The default suits almost every topic.
+    ///
+    /// Default: 10 MiB. Kafka: `segment.index.bytes`.
     pub fn segment_index_bytes(mut self, bytes: u32) -> Self {
         self.segment_index_bytes = Some(bytes);
         self
     }
 
-    /// How many bytes of records lie between two entries of an index.
+    /// Sets how many bytes of records there are between two entries of an index.
     ///
-    /// Lower makes a seek read less and the indexes larger. Default: 4096. Kafka key:
-    /// `index.interval.bytes`.
+    /// With a lower number a look-up reads less, and the indexes are larger.
+    ///
+    /// Default: 4096. Kafka: `index.interval.bytes`.
     pub fn index_interval_bytes(mut self, bytes: u32) -> Self {
         self.index_interval_bytes = Some(bytes);
         self
     }
 
-    /// Whether a topic of [`Durability::Synced`] has zeros written ahead of its end: a sync of a
-    /// file that does not grow is cheaper. Other topics do not care.
+    /// Sets whether zeros are written ahead of the end of a topic of [`Durability::Synced`]: a sync
+    /// of a file that does not grow is cheaper. Has no effect on other topics.
     ///
-    /// Default: yes (Kafka, where it means a whole segment ahead: no). Kafka key: `preallocate`.
+    /// Default: yes. Kafka: `preallocate`, which allocates a whole segment ahead and is off by
+    /// default.
     pub fn preallocate(mut self, ahead: bool) -> Self {
         self.preallocate = Some(ahead);
         self
     }
 
-    /// After how many records a topic of [`Durability::Os`] is flushed to the device; `None` is
-    /// never by count.
+    /// Sets after how many records a topic of [`Durability::Os`] is flushed to the device; `None`
+    /// is never by count.
     ///
-    /// Leave it alone: [`durability`](Self::durability) says what an append survives, and a log
-    /// flushes by time as it is. Default: never. Kafka key: `flush.messages`.
+    /// The default suits almost every topic: [`durability`](Self::durability) sets what an append
+    /// survives, and the log flushes by time.
+    ///
+    /// Default: never. Kafka: `flush.messages`.
     pub fn flush_messages(mut self, records: impl Into<Option<u64>>) -> Self {
         self.flush_messages = Some(records.into().map_or(i64::MAX, |records| {
             i64::try_from(records).unwrap_or(i64::MAX)
@@ -320,11 +346,13 @@ impl TopicConfig {
         self
     }
 
-    /// After what time at the latest a record of a topic of [`Durability::Os`] is flushed to the
-    /// device; `None` is when the log does.
+    /// Sets how long a record of a topic of [`Durability::Os`] may wait until it is flushed to the
+    /// device; `None` waits for the flush of the log.
     ///
-    /// Leave it alone: see [`LogConfig::flush_interval`](super::LogConfig::flush_interval).
-    /// Default: when the log does. Kafka key: `flush.ms`.
+    /// The default suits almost every topic: see
+    /// [`LogConfig::flush_interval`](super::LogConfig::flush_interval).
+    ///
+    /// Default: `None`. Kafka: `flush.ms`.
     pub fn flush_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.flush_ms = Some(or_never(time));
         self
@@ -332,7 +360,7 @@ impl TopicConfig {
 }
 
 impl fmt::Display for TopicConfig {
-    /// `retention.ms=60000, cleanup.policy=compact`.
+    /// Writes the settings that were set, as in `retention.ms=60000, cleanup.policy=compact`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entries()
             .iter()
@@ -345,19 +373,19 @@ impl fmt::Display for TopicConfig {
 }
 
 impl fmt::Debug for TopicConfig {
-    /// Only what was set.
+    /// Writes only the settings that were set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TopicConfig ")?;
         f.debug_map().entries(self.entries()).finish()
     }
 }
 
-/// Kafka's unit. What is left over makes one more: no time, however short, becomes none.
+/// Returns the milliseconds of `time`, rounded up, so that a time that is not zero stays so.
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
-/// Kafka has the greatest number for "never".
+/// Returns the milliseconds of `time`, or the greatest number for `None`, as in Kafka.
 fn or_never(time: impl Into<Option<Duration>>) -> i64 {
     time.into().map_or(i64::MAX, millis)
 }
