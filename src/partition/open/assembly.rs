@@ -82,7 +82,6 @@ impl PartitionCore {
         let segment = Segment::open_scanned(&home, 0, 0, 0, MemoryIndex::default());
         let parts = Parts {
             segments: vec![Arc::new(segment)],
-            damage: Some(error.clone()),
             ..Parts::default()
         };
         let spec = PartitionSpec {

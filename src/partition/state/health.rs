@@ -61,11 +61,12 @@ impl Health {
         }
     }
 
-    /// Returns the health of a partition that could not be opened because of `error`.
+    /// Returns the health of a partition that could not be opened because of `error`. It counts as
+    /// damaged, so that its log is not marked as cleanly closed.
     pub(in crate::partition) fn unavailable(id: TopicPartition, error: Error) -> Self {
         Self {
-            unavailable: Some(error),
-            ..Self::new(id, None)
+            unavailable: Some(error.clone()),
+            ..Self::new(id, Some(error))
         }
     }
 
@@ -254,6 +255,7 @@ mod tests {
     fn a_partition_that_could_not_be_opened_returns_the_reason() {
         let health = Health::unavailable(id(), Error::ReadOnly);
         assert!(matches!(health.check_open(), Err(Error::ReadOnly)));
+        assert!(health.damage().is_some());
         assert_eq!(health.name(false).to_string(), "unavailable");
     }
 
