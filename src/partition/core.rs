@@ -407,8 +407,7 @@ impl PartitionCore {
     pub(crate) fn vacate(&self) {
         self.wait_for_writers();
         for segment in self.segments.snapshot().iter() {
-            // One reference is the list's; the active segment has the writer's as well.
-            segment.give_up(if segment.is_sealed() { 1 } else { 2 });
+            segment.give_up();
         }
         self.give_up_leaving();
     }

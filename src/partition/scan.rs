@@ -4,7 +4,6 @@
 //! whole batch whose checksum is right. A batch whose checksum is right was written as it is,
 //! however odd its header looks: it is stepped over, told as a [`Misfit`], and never cut.
 
-use crate::segment::index_file::IndexedBatch;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,8 +12,9 @@ use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::format::control::ControlRecord;
 use crate::format::control::control_of;
-use crate::segment::batch_file::{BatchFile, ReadError};
+use crate::segment::batch_file::ReadError;
 use crate::segment::index_file::MemoryIndex;
+use crate::segment::walk::{Checked, Walk, indexed};
 use crate::segment::{Segment, SegmentHome};
 
 /// What holds for the batches of a partition.
@@ -140,83 +140,56 @@ pub(super) fn scan(
         ..home.clone()
     };
     let segment = Arc::new(Segment::open_sealed(&home, base, bytes, u64::MAX));
-    let mut file = BatchFile::new(Arc::clone(&segment));
+    let checked = if start.checks {
+        Checked::All
+    } else {
+        Checked::Control
+    };
+    let mut walk = Walk::new(
+        &segment,
+        start.position,
+        start.expected,
+        rules.is_dense,
+        checked,
+    );
     let mut found = Scan {
         end: start.position,
         expected: start.expected,
         index: start.index,
         ..Scan::empty(base)
     };
-    let mut is_exact = rules.is_dense && start.position == 0;
     loop {
-        let position = found.end;
-        let taken = file.header_at(position, bytes).and_then(|header| {
-            let Some(header) = header else {
-                return Ok(None);
-            };
-            if !follows(&header, found.expected, is_exact) {
-                return Err(
-                    Malformed("the offset of a batch does not follow the one before it").into(),
-                );
-            }
-            let batch = if start.checks || header.is_control() {
-                Some(file.checked(position, &header, bytes)?)
-            } else {
-                None
-            };
-            Ok(Some((
-                header,
-                batch.and_then(|batch| control_of(&header, batch)),
-            )))
-        });
-        match taken {
-            Ok(Some((header, control))) => {
-                visit(&segment, position, &header, control);
-                found
-                    .index
-                    .note(indexed(&segment, position, &header), rules.interval_bytes);
-                found.take(&header);
-                is_exact = rules.is_dense;
+        match walk.next() {
+            Ok(Some(step)) => {
+                let header = &step.header;
+                let control = step.bytes.and_then(|bytes| control_of(header, bytes));
+                visit(&segment, step.position, header, control);
+                let batch = indexed(&segment, step.position, header);
+                found.index.note(batch, rules.interval_bytes);
+                found.take(header);
             }
             Ok(None) => return Ok(found),
             Err(ReadError::Io(error)) => return Err(error),
-            Err(ReadError::Damaged(malformed)) => {
-                match file.intact_at(position, bytes) {
-                    Ok(Some((size_bytes, count))) => found.step_over(size_bytes, count, malformed),
-                    Ok(None) | Err(ReadError::Damaged(_)) => {
-                        // Only a rest that is all zeros is the end: before anything else there may
-                        // have been a batch.
-                        found.damage = (!file.is_zero(position, bytes)?).then_some(malformed);
-                        return Ok(found);
-                    }
-                    Err(ReadError::Io(error)) => return Err(error),
+            Err(ReadError::Damaged(malformed)) => match walk.step_over_misfit() {
+                Ok(Some((size_bytes, count))) => found.step_over(size_bytes, count, malformed),
+                Ok(None) | Err(ReadError::Damaged(_)) => {
+                    // Only a rest that is all zeros is the end of the log: any other rest may have
+                    // been a batch.
+                    found.damage = (!walk.is_zero_from_here()?).then_some(malformed);
+                    return Ok(found);
                 }
-                is_exact = false;
-            }
+                Err(ReadError::Io(error)) => return Err(error),
+            },
         }
-    }
-}
-
-/// Whether a batch may come next. Kafka's checksum does not cover its offset. `is_exact`: a gap
-/// between it and the batch before it, or in it, can only be damage.
-pub(in crate::partition) fn follows(header: &BatchHeader, expected: u64, is_exact: bool) -> bool {
-    if is_exact {
-        header.base_offset == expected && header.is_full_or_empty()
-    } else {
-        header.base_offset >= expected
-    }
-}
-
-/// What an index keeps of a batch.
-pub(in crate::partition) fn indexed(
-    segment: &Segment,
-    position: u32,
-    header: &BatchHeader,
-) -> IndexedBatch {
-    IndexedBatch {
-        position,
-        size_bytes: header.size_bytes,
-        relative_last_offset: segment.relative(header.stated_last_offset),
-        max_timestamp: header.max_timestamp,
+        debug_assert_eq!(
+            found.end,
+            walk.position(),
+            "both step over the same batches"
+        );
+        debug_assert_eq!(
+            found.expected,
+            walk.expected(),
+            "both expect the same offset"
+        );
     }
 }

@@ -90,7 +90,9 @@ pub(crate) struct BatchFile {
 }
 
 impl BatchFile {
+    /// Counts as a reader of the segment as long as it lives.
     pub(crate) fn new(segment: Arc<Segment>) -> Self {
+        segment.enter();
         Self {
             segment,
             view: None,
@@ -247,6 +249,12 @@ impl BatchFile {
         chunk.truncate(*read.as_ref().unwrap_or(&0));
         self.chunk_start = position;
         read.map(drop)
+    }
+}
+
+impl Drop for BatchFile {
+    fn drop(&mut self) {
+        self.segment.leave();
     }
 }
 

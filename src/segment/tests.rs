@@ -3,10 +3,15 @@
 
 use std::cell::Cell;
 
+use super::batch_file::BatchFile;
+use super::index::Batches;
+use super::index_file::IndexLookup;
 use super::*;
-use crate::storage::MemoryDisk;
+use crate::format::index_entry::TimeEntry;
+use crate::format::metadata_file::SegmentDigests;
 use crate::storage::faulty::{Fault, FaultyDisk};
 use crate::storage::recording::RecordingDisk;
+use crate::storage::{Access, MemoryDisk};
 
 pub(super) const DIR: &str = "/p";
 
@@ -25,14 +30,14 @@ pub(super) fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
     }
 }
 
-/// Walks nothing: it has its answers ready and counts the questions.
-struct Walk {
+/// Has its answers ready, without a walk, and counts the questions.
+struct Answers {
     index: MemoryIndex,
     built: Cell<usize>,
     checked: Cell<usize>,
 }
 
-impl Batches for Walk {
+impl Batches for Answers {
     fn build_index(&self) -> io::Result<MemoryIndex> {
         self.built.set(self.built.get() + 1);
         Ok(self.index.clone())
@@ -48,7 +53,7 @@ impl Batches for Walk {
     }
 }
 
-impl Walk {
+impl Answers {
     /// The index of three batches of 100 bytes and one record each, at times that begin with
     /// `time`.
     fn of_times(time: i64) -> Self {
@@ -74,7 +79,7 @@ impl Walk {
     }
 }
 
-/// A sealed segment with the batches of `Walk::of_times(10)`.
+/// A sealed segment with the batches of `Answers::of_times(10)`.
 fn sealed(home: &SegmentHome) -> Segment {
     let segment = Segment::create(home, 0).unwrap();
     for (offset, time) in (0..3).zip(10..) {
@@ -109,7 +114,7 @@ fn the_digests_are_those_of_the_files_and_spare_the_walk() {
     let opened = Segment::open_sealed(&home, 0, 300, 3);
     assert_eq!(opened.digests(), None, "they are set later");
     opened.set_digests([Some(offsets), Some(times), None]);
-    let walk = Walk::of_times(50);
+    let walk = Answers::of_times(50);
     let found = opened
         .floor_offset(2, &walk)
         .unwrap()
@@ -135,7 +140,7 @@ fn files_of_another_digest_are_replaced_by_what_the_batches_tell() {
     let files = index_bytes(&disk, &sealed(&home)).unwrap();
     let opened = Segment::open_sealed(&home, 0, 300, 3);
     opened.set_digests([Some((16, 1)), Some((36, 1)), None]);
-    let walk = Walk::of_times(50);
+    let walk = Answers::of_times(50);
     assert_eq!(
         (opened.max_timestamp(&walk).unwrap(), walk.counts()),
         (52, (1, 0))
@@ -148,7 +153,10 @@ fn files_without_a_digest_are_believed_if_the_batches_agree() {
     let disk = MemoryDisk::new();
     let home = home(&disk);
     drop(sealed(&home));
-    let (opened, walk) = (Segment::open_sealed(&home, 0, 300, 3), Walk::of_times(50));
+    let (opened, walk) = (
+        Segment::open_sealed(&home, 0, 300, 3),
+        Answers::of_times(50),
+    );
     assert_eq!(
         (opened.max_timestamp(&walk).unwrap(), walk.counts()),
         (12, (0, 1))
@@ -159,7 +167,10 @@ fn files_without_a_digest_are_believed_if_the_batches_agree() {
 fn an_index_that_led_astray_is_built_anew_once() {
     let home = home(&MemoryDisk::new());
     drop(sealed(&home));
-    let (opened, walk) = (Segment::open_sealed(&home, 0, 300, 3), Walk::of_times(50));
+    let (opened, walk) = (
+        Segment::open_sealed(&home, 0, 300, 3),
+        Answers::of_times(50),
+    );
     assert_eq!(opened.max_timestamp(&walk).unwrap(), 12);
     opened.distrust_index(&walk).unwrap();
     assert_eq!(opened.max_timestamp(&walk).unwrap(), 52);
@@ -175,7 +186,7 @@ fn an_index_that_led_astray_is_built_anew_once() {
 fn the_index_of_the_active_segment_is_never_distrusted() {
     let segment = Segment::create(&home(&MemoryDisk::new()), 0).unwrap();
     segment.append(&[7; 100], 0, 10, 0).unwrap();
-    let walk = Walk::of_times(50);
+    let walk = Answers::of_times(50);
     segment.distrust_index(&walk).unwrap();
     assert_eq!(
         (segment.max_timestamp(&walk).unwrap(), walk.counts()),
@@ -190,7 +201,10 @@ fn who_only_reads_writes_no_index() {
         read_only: true,
         ..home(&disk)
     };
-    let (opened, walk) = (Segment::open_sealed(&home, 0, 300, 3), Walk::of_times(50));
+    let (opened, walk) = (
+        Segment::open_sealed(&home, 0, 300, 3),
+        Answers::of_times(50),
+    );
     assert_eq!(
         (opened.max_timestamp(&walk).unwrap(), walk.counts()),
         (52, (1, 0))
@@ -203,7 +217,7 @@ fn an_index_of_which_one_file_could_not_be_written_is_written_later() {
     let disk = FaultyDisk::failing_at(2);
     let opened = Segment::open_sealed(&home(&disk), 0, 300, 3);
     disk.set_fault(Some(Fault::Full));
-    assert_eq!(opened.max_timestamp(&Walk::of_times(50)).unwrap(), 52);
+    assert_eq!(opened.max_timestamp(&Answers::of_times(50)).unwrap(), 52);
     assert!(disk.has_failed() && index_bytes(&disk, &opened).is_none());
     disk.set_fault(None);
     opened.write_indexes(false, false).unwrap();
@@ -302,26 +316,27 @@ fn a_descriptor_that_is_let_go_is_opened_again_when_it_is_used() {
 }
 
 #[test]
-fn before_its_files_go_a_segment_that_is_held_is_opened_for_good() {
+fn a_segment_with_a_reader_stays_open_when_its_files_are_removed() {
     let disk = MemoryDisk::new();
     let home = home(&disk);
     let (held, unheld) = (
         Arc::new(sealed(&home)),
         Arc::new(Segment::create(&home, 9).unwrap()),
     );
-    let reader = Arc::clone(&held);
+    let reader = BatchFile::new(Arc::clone(&held));
     for segment in [&held, &unheld] {
-        segment.prepare_removal(1).unwrap();
+        segment.prepare_removal().unwrap();
         assert!(!segment.is_named());
         disk.remove_file(segment.log_path()).unwrap();
         segment.sync().unwrap();
     }
-    assert_eq!(reader.file().unwrap().bytes().unwrap(), 300);
+    assert_eq!(held.file().unwrap().bytes().unwrap(), 300);
+    drop(reader);
     assert_eq!(unheld.file().unwrap_err().kind(), io::ErrorKind::NotFound);
 
-    let walk = Walk::of_times(50);
+    let walk = Answers::of_times(50);
     assert_eq!(
-        (reader.max_timestamp(&walk).unwrap(), walk.counts()),
+        (held.max_timestamp(&walk).unwrap(), walk.counts()),
         (52, (1, 0)),
         "the files may be another's"
     );
@@ -338,7 +353,7 @@ fn a_sync_that_fails_is_told_unless_the_names_went_meanwhile() {
         faulty.set_fault(Some(Fault::Any));
         if loses_names {
             let going = Arc::clone(&segment);
-            disk.before_call(0, move || going.prepare_removal(1).unwrap());
+            disk.before_call(0, move || going.prepare_removal().unwrap());
         }
         assert_eq!(segment.sync().is_ok(), loses_names);
         assert!(faulty.has_failed() && !disk.is_pending());

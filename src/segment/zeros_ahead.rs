@@ -9,7 +9,6 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::Segment;
-use crate::storage::StorageFile;
 
 /// Most that is written ahead at once.
 const STEP_BYTES: u32 = 1 << 20;
@@ -21,7 +20,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Where the file ends.
 #[derive(Debug)]
 pub(super) struct FileEnd {
-    bytes: u32,
+    pub(super) bytes: u32,
     /// Whether zeros may still be written ahead: not once they were cut.
     takes_zeros: bool,
 }
@@ -36,36 +35,6 @@ impl FileEnd {
 }
 
 impl Segment {
-    /// Writes `batch` from `position` to `end`, behind the last batch: over zeros, or beyond the
-    /// end of the file.
-    pub(super) fn write_behind(
-        &self,
-        file: &dyn StorageFile,
-        batch: &[u8],
-        position: u32,
-        end: u32,
-    ) -> io::Result<()> {
-        let mut file_end = self.file_end.lock();
-        if end <= file_end.bytes {
-            drop(file_end);
-            return file.write_all_at(batch, u64::from(position));
-        }
-        file.write_all_at(batch, u64::from(position))?;
-        file_end.bytes = end;
-        Ok(())
-    }
-
-    /// After a failed write: the file ends behind its last batch. Where there were zeros ahead that
-    /// is made durable as well, or a power cut could bring back the length, and with it a part of
-    /// what failed behind a batch that is written next.
-    pub(super) fn cut_back(&self, file: &dyn StorageFile, position: u32) -> io::Result<()> {
-        let mut file_end = self.file_end.lock();
-        let had_zeros = file_end.bytes > position;
-        file.set_len(u64::from(position))?;
-        file_end.bytes = position;
-        if had_zeros { file.sync_data() } else { Ok(()) }
-    }
-
     /// Writes zeros ahead where few are left, up to `limit`, the most that the file may come to.
     /// That there is no room for them is no failure: then the file grows with each append.
     pub(crate) fn write_zeros_ahead(&self, limit: u32) {

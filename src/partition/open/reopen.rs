@@ -128,14 +128,10 @@ impl PartitionCore {
             .iter()
             .filter(|segment| !is_untouched(segment, untouched))
         {
-            // One reference is the list's; the active segment has the writer's as well.
-            let references = if segment.is_sealed() { 1 } else { 2 };
             let path = segment.log_path();
             segment.end_zeros_ahead();
             // Where there are too many to be open at once, those are that somebody is on.
-            let held = segment
-                .prepare_removal(0)
-                .or_else(|_| segment.prepare_removal(references));
+            let held = segment.keep_open().or_else(|_| segment.prepare_removal());
             held.map_err(|error| Error::io("open", path, error))?;
         }
         Ok(())

@@ -4,7 +4,6 @@
 //! that does not fit the batch it points at is not believed: the segment is walked from its start,
 //! and its index built anew.
 
-use crate::partition::scan::{follows, indexed};
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,12 +11,11 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
-use crate::format::index_entry::TimeEntry;
 use crate::partition::PartitionCore;
 use crate::partition::state::segment_list;
+use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
-use crate::segment::index_file::MemoryIndex;
-use crate::segment::{Batches, Segment};
+use crate::segment::walk::{SegmentBatches, check_follows};
 
 /// Where a reader stands.
 #[derive(Debug)]
@@ -179,16 +177,8 @@ impl PartitionCore {
         place: &Place,
         header: &BatchHeader,
     ) -> std::result::Result<(), Malformed> {
-        let is_in_order = if self.is_dense() && header.magic >= 2 {
-            header.base_offset == place.expected && header.is_full_or_empty()
-        } else {
-            header.base_offset >= place.expected
-        };
-        if !is_in_order {
-            return Err(Malformed(
-                "the offset of a batch does not follow the one before it",
-            ));
-        }
+        let is_exact = self.is_dense() && header.magic >= 2;
+        check_follows(header, place.expected, is_exact)?;
         let segment = place.file.segment();
         if segment.is_sealed() && header.stated_last_offset >= segment.next_offset()
             || header.base_offset > self.log_end_offset()
@@ -306,77 +296,5 @@ fn is_followed(place: &mut Place, header: &BatchHeader, limit: u32, end: u64) ->
         Ok(None) => Ok(next == end),
         Err(ReadError::Damaged(_)) => Ok(false),
         Err(ReadError::Io(error)) => Err(error),
-    }
-}
-
-/// Walks the batches of one segment.
-#[derive(Debug)]
-pub(in crate::partition) struct SegmentBatches<'a> {
-    segment: &'a Arc<Segment>,
-    interval_bytes: u32,
-    /// Whether a gap is damage.
-    is_dense: bool,
-}
-
-impl SegmentBatches<'_> {
-    /// Visits the batches from `position` on; gives whether they go on, whole and in order, to the
-    /// end of the segment.
-    fn walk(
-        &self,
-        mut position: u32,
-        mut visit: impl FnMut(u32, &BatchHeader) -> bool,
-    ) -> io::Result<bool> {
-        let (mut expected, mut is_exact) =
-            (self.segment.base_offset, self.is_dense && position == 0);
-        let mut file = BatchFile::new(Arc::clone(self.segment));
-        let limit = self.segment.size();
-        loop {
-            let found = file.header_at(position, limit).and_then(|found| {
-                let Some(header) = found else { return Ok(None) };
-                file.checked(position, &header, limit)?;
-                Ok(Some(header))
-            });
-            match found {
-                Ok(Some(header))
-                    if follows(&header, expected, is_exact) && visit(position, &header) =>
-                {
-                    position += header.size_bytes;
-                    (expected, is_exact) = (header.next_base_offset(), self.is_dense);
-                }
-                Ok(None) => return Ok(true),
-                Ok(Some(_)) | Err(ReadError::Damaged(_)) => return Ok(false),
-                Err(ReadError::Io(error)) => return Err(error),
-            }
-        }
-    }
-}
-
-impl Batches for SegmentBatches<'_> {
-    fn build_index(&self) -> io::Result<MemoryIndex> {
-        let mut index = MemoryIndex::default();
-        let _up_to_damage = self.walk(0, |position, header| {
-            index.note(indexed(self.segment, position, header), self.interval_bytes);
-            true
-        })?;
-        Ok(index)
-    }
-
-    fn begin_with(&self, entry: TimeEntry) -> io::Result<bool> {
-        let mut is_its_batch = false;
-        let _only_the_first = self.walk(0, |position, header| {
-            is_its_batch = indexed(self.segment, position, header).is_that_of(entry);
-            false
-        })?;
-        Ok(is_its_batch)
-    }
-
-    fn end_with(&self, position: u32, last: Option<TimeEntry>) -> io::Result<bool> {
-        let mut is_found = last.is_none();
-        let goes_on = self.walk(position, |position, header| {
-            let batch = indexed(self.segment, position, header);
-            is_found |= last.is_some_and(|last| batch.is_that_of(last));
-            batch.max_timestamp <= last.map_or(-1, |last| last.timestamp)
-        })?;
-        Ok(is_found && goes_on)
     }
 }

@@ -18,11 +18,11 @@ use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::format::batch::{FRAME_BYTES, HEADER_BYTES};
 use crate::format::file_name;
-use crate::partition::scan::indexed;
 use crate::partition::scan::{ScanRules, ScanStart, scan};
 use crate::partition::state::seen::{LOOK_INTERVAL, Seen};
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::index_file::MemoryIndex;
+use crate::segment::walk::indexed;
 use crate::segment::{MAX_LOG_BYTES, Segment};
 use crate::storage::FileMetadata;
 

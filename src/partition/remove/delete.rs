@@ -118,7 +118,7 @@ impl PartitionCore {
             // Two references are those of the list and of this copy of it; whoever has another may
             // be reading.
             segment
-                .prepare_removal(2)
+                .prepare_removal()
                 .map_err(|error| Error::io("open", path, error))?;
             for suffix in file_name::SEGMENT {
                 let path = segment.path(suffix);
@@ -170,7 +170,7 @@ impl PartitionCore {
     /// The partition was deleted: what it did not get to remove goes with the directory.
     pub(in crate::partition) fn give_up_leaving(&self) {
         for segment in self.leaving.segments.lock().iter() {
-            segment.give_up(1);
+            segment.give_up();
         }
     }
 

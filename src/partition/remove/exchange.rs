@@ -39,6 +39,7 @@ use crate::format::metadata_file::Digest;
 use crate::format::producer_snapshot::ProducerEntry;
 use crate::partition::{NEVER, PartitionCore};
 use crate::segment::batch_file::{BatchFile, ReadError};
+use crate::segment::walk::check_follows;
 use crate::segment::{Segment, SegmentHome};
 use crate::storage::{StorageFile, remove_if_exists};
 
@@ -162,10 +163,10 @@ impl PartitionCore {
         expected: u64,
         header: &BatchHeader,
     ) -> std::result::Result<(), Malformed> {
-        // The base of a legacy wrapper is not in its header.
-        if header.base_offset < expected || header.stated_last_offset >= segment.next_offset() {
+        check_follows(header, expected, false)?;
+        if header.stated_last_offset >= segment.next_offset() {
             return Err(Malformed(
-                "the offset of a batch does not follow the one before it",
+                "the offset of a batch lies behind the end of its segment",
             ));
         }
         Ok(())
@@ -371,7 +372,7 @@ impl PartitionCore {
         for original in originals {
             // One reference is the caller's; whoever has another may be reading. All are held
             // before the first name goes.
-            let prepared = original.prepare_removal(1);
+            let prepared = original.prepare_removal();
             prepared.map_err(|error| Error::io("open", original.log_path(), error))?;
         }
         let mut freed = 0;

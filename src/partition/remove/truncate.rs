@@ -17,10 +17,10 @@ use parking_lot::MutexGuard;
 use crate::error::{Error, Result};
 use crate::format::batch::{self, BatchHeader, Packing};
 use crate::format::{Malformed, file_name};
-use crate::partition::scan::indexed;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::MemoryIndex;
+use crate::segment::walk::indexed;
 use crate::segment::{MAX_LOG_BYTES, Segment};
 use crate::storage::{Access, FilePart, remove_if_exists};
 
@@ -335,8 +335,8 @@ impl PartitionCore {
         kept: Kept,
     ) -> io::Result<Segment> {
         let storage = &*self.context.storage;
-        // Held open whoever reads: what fails from here on keeps nobody from reading.
-        cut.prepare_removal(0)?;
+        // Readers must be able to continue if a later step fails.
+        cut.keep_open()?;
         for suffix in file_name::INDEXES {
             remove_if_exists(storage, &cut.path(suffix))?;
         }
@@ -354,7 +354,7 @@ impl PartitionCore {
     fn remove_truncated(&self, segment: &Arc<Segment>) -> Result<()> {
         let path = segment.log_path();
         segment
-            .prepare_removal(1)
+            .prepare_removal()
             .map_err(|error| Error::io("open", path, error))?;
         for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
             let path = segment.path(suffix);

@@ -20,7 +20,6 @@ use crate::format::{Malformed, file_name};
 use crate::partition::PartitionCore;
 use crate::partition::read::transactions::newest_snapshot;
 use crate::partition::remove::unfinished;
-use crate::partition::scan::indexed;
 use crate::partition::scan::{Misfit, Scan, ScanRules, ScanStart, scan};
 use crate::partition::state::context::{PartitionContext, PartitionSpec};
 use crate::partition::state::leader_epoch::LeaderEpochs;
@@ -29,6 +28,7 @@ use crate::partition::state::producers::ProducerStates;
 use crate::partition::state::report::{MISSING_END, PartitionRecovery};
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
+use crate::segment::walk::indexed;
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
 use crate::storage::{Access, read_file, remove_if_exists, replace_file};
 
