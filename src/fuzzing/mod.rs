@@ -7,9 +7,9 @@
 #![allow(
     clippy::expect_used,
     clippy::missing_panics_doc,
-    reason = "a broken expectation is what a fuzzer looks for"
+    reason = "a fuzzer looks for broken expectations"
 )]
-#![allow(clippy::panic, reason = "an unexpected error is one, too")]
+#![allow(clippy::panic, reason = "an unexpected error is a finding, too")]
 
 mod disk_image;
 mod operations;

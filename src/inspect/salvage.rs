@@ -334,7 +334,7 @@ impl<'a> Copy<'a> {
         }
         let bytes = window.read(position, header.size_bytes as usize)?;
         if bytes.len() < header.size_bytes as usize {
-            return Ok(Err("a batch is longer than what is left of the file"));
+            return Ok(Err("a batch is longer than the rest of the file"));
         }
         if !header.crc_is_valid(bytes) {
             return Ok(Err("the checksum of a batch is wrong"));

@@ -1,5 +1,5 @@
-//! A partition on a disk that fails at one call, whichever it is: what failed is absent, nothing
-//! that was acknowledged is lost, and opening again finds a log without a hole.
+//! A partition on a disk that fails at one call, for every call. The failed operation has no
+//! effect, no acknowledged record is lost, and the next opening finds a log without a hole.
 
 mod open;
 mod read;
@@ -47,13 +47,13 @@ pub(super) fn spec(log_start: u64, recovery_point: u64, flush_messages: i64) -> 
     }
 }
 
-/// A new partition, which is flushed when it is asked to be.
+/// Creates a partition that is flushed only on request.
 fn created(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap()
 }
 
-/// A new partition of so many batches of a record each, all of one size, of which the first has the
-/// offset `start`.
+/// Creates a partition of `count` batches of one record each, all of the same size. The first one
+/// has the offset `start`.
 pub(super) fn written(
     disk: &(impl Storage + Clone),
     start: u64,
@@ -66,23 +66,23 @@ pub(super) fn written(
     core
 }
 
-/// Makes a file hold these bytes.
+/// Sets the content of a file.
 pub(super) fn put(disk: &impl Storage, path: impl AsRef<Path>, bytes: &[u8]) {
     let file = disk.open(path.as_ref(), Access::OpenOrCreate).unwrap();
     file.set_len(0).unwrap();
     file.write_all_at(bytes, 0).unwrap();
 }
 
-/// What the log holds, and what it may hold besides.
+/// The records that the log must hold, and those that it may also hold.
 #[derive(Debug, Default)]
 struct Expected {
-    /// Record of each offset from 0 on.
+    /// The record of each offset from 0 on.
     values: Vec<String>,
     start: u64,
     recovery_point: u64,
-    /// The shortest that the log may be: less than `values` after a cut that failed.
+    /// The smallest possible end of the log, which is below the end of `values` after a failed cut.
     least: usize,
-    /// A failed deletion may have come as far as this.
+    /// The largest possible log start, which is above `start` after a failed deletion.
     latest_start: u64,
 }
 
@@ -117,13 +117,13 @@ impl Expected {
             values.iter().map(|value| Record::new(value.as_str())),
         ) {
             Ok(appended) => {
-                assert!(!poisoned, "a poisoned partition took a write");
+                assert!(!poisoned, "a poisoned partition accepted a write");
                 assert_eq!(appended.offsets, base..base + count as u64);
                 self.values.extend(values);
                 self.least = self.values.len();
             }
             Err(Error::SyncFailed { .. }) => {
-                // Whether it is there is unknown.
+                // The record may or may not be in the log.
                 self.least = self.values.len();
                 self.values.extend(values);
             }
@@ -162,26 +162,26 @@ impl Expected {
         }
     }
 
-    fn check(&self, records: &[(u64, String)], what: &str) {
+    fn check(&self, records: &[(u64, String)], case: &str) {
         let first = records
             .first()
             .map_or(self.latest_start.max(self.start), |(offset, _)| *offset);
         assert!(
             self.start <= first && first <= self.latest_start.max(self.start),
-            "{what}: starts at {first}, {self:?}"
+            "{case}: starts at {first}, {self:?}"
         );
         for (expected, (offset, text)) in (first..).zip(records) {
-            assert_eq!(*offset, expected, "{what}");
+            assert_eq!(*offset, expected, "{case}");
             assert_eq!(
                 Some(text),
                 self.values.get(usize::try_from(*offset).unwrap()),
-                "{what}"
+                "{case}"
             );
         }
         let end = usize::try_from(first).unwrap() + records.len();
         assert!(
             self.least <= end && end <= self.values.len(),
-            "{what}: ends at {end}, {self:?}"
+            "{case}: ends at {end}, {self:?}"
         );
     }
 }
@@ -192,10 +192,10 @@ fn is_poisoned(core: &PartitionCore) -> bool {
 
 type Step = fn(&mut Expected, &PartitionCore);
 
-/// One run in which call `fails_at` fails. Gives whether it came to that.
+/// Runs all steps with call `fails_at` failing. Returns whether that call was reached.
 fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
     let disk = FaultyDisk::failing_at(fails_at);
-    let what = format!("{fault:?} at call {fails_at}, flush.messages {flush_messages}");
+    let case = format!("{fault:?} at call {fails_at}, flush.messages {flush_messages}");
     let core = PartitionCore::create(&context(&disk), &spec(0, 0, flush_messages)).unwrap();
     disk.set_fault(Some(fault));
     let mut expected = Expected::default();
@@ -209,7 +209,7 @@ fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
         |e, core| (0..4).for_each(|_| e.append(core, Durability::Os, 2, is_poisoned(core))),
         |e, core| e.flush(core),
         |e, core| e.append(core, Durability::Os, 1, is_poisoned(core)),
-        // Some segments, and part of a batch.
+        // Removes some segments and a part of a batch.
         |e, core| e.truncate(core, e.values.len() as u64 - 8),
         |e, core| e.append(core, Durability::Os, 3, is_poisoned(core)),
         |e, core| e.flush(core),
@@ -223,8 +223,8 @@ fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
             continue;
         }
         step(&mut expected, &core);
-        let records = read(&core).unwrap_or_else(|error| panic!("{what}, step {number}: {error}"));
-        expected.check(&records, &format!("{what}, step {number}"));
+        let records = read(&core).unwrap_or_else(|error| panic!("{case}, step {number}: {error}"));
+        expected.check(&records, &format!("{case}, step {number}"));
     }
     if !disk.has_failed() {
         return false;
@@ -232,10 +232,10 @@ fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
     let was_poisoned = is_poisoned(&core);
     disk.set_fault(None);
     expected.append(&core, Durability::Os, 1, was_poisoned);
-    expected.check(&read(&core).unwrap(), &what);
-    // Killed, or closed as well as it goes.
+    expected.check(&read(&core).unwrap(), &case);
+    // Half of the runs close the partition, if that is possible; the others kill the process.
     if fails_at.is_multiple_of(2) && core.close(true).is_ok() {
-        assert!(!was_poisoned, "{what}: a poisoned partition is not clean");
+        assert!(!was_poisoned, "{case}: a poisoned partition is not clean");
         expected.recovery_point = core.recovery_point();
     }
     drop(core);
@@ -243,18 +243,18 @@ fn run(fault: Fault, fails_at: usize, flush_messages: i64) -> bool {
         &context(&disk),
         &spec(expected.start, expected.recovery_point, i64::MAX),
     )
-    .unwrap_or_else(|error| panic!("{what}: {error}"));
+    .unwrap_or_else(|error| panic!("{case}: {error}"));
     assert!(
         recovery.damage.is_none(),
-        "{what}: {recovery:?}, {expected:?}"
+        "{case}: {recovery:?}, {expected:?}"
     );
-    let records = read(&core).unwrap_or_else(|error| panic!("{what}, opened again: {error}"));
-    expected.check(&records, &format!("{what}, opened again"));
+    let records = read(&core).unwrap_or_else(|error| panic!("{case}, after opening: {error}"));
+    expected.check(&records, &format!("{case}, after opening"));
     true
 }
 
 #[test]
-fn a_call_that_fails_costs_nothing_that_was_acknowledged() {
+fn failed_call_loses_no_acknowledged_record() {
     for fault in [
         Fault::Full,
         Fault::FullForGood,

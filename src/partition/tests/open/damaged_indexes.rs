@@ -1,5 +1,5 @@
-//! Bits of every index flipped, every index cut, emptied, removed and extended: all answers stay
-//! right, for logs that annals or a broker wrote, and that were closed or left by a killed process.
+//! Indexes with each bit flipped, cut, emptied, removed or extended. All reads and look-ups stay
+//! right, in logs that annals or a broker wrote and that were closed or left by a killed process.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::storage::{MemoryDisk, read_file};
 const TRANSACTIONAL: u16 = 1 << 4;
 const CONTROL: u16 = 1 << 5;
 
-/// One batch of one record: whose it is, and what.
+/// A batch of one record: its kind, and the id of its producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::partition::tests) enum Stored {
     Plain,
@@ -27,8 +27,7 @@ pub(in crate::partition::tests) enum Stored {
 
 use Stored::{Abort, Commit, Data, Plain};
 
-/// What is stored at each offset. Transactions overlap, go over several segments and reuse a
-/// producer id.
+/// The batch at each offset. Transactions overlap, span several segments and reuse a producer id.
 const STORED: [Stored; 22] = [
     Data(7),
     Data(8),
@@ -54,15 +53,15 @@ const STORED: [Stored; 22] = [
     Commit(7),
 ];
 
-/// The time at each offset. Times fall, and come again after a later one.
+/// The timestamp at each offset. Timestamps fall, and some repeat after a later one.
 const TIMES: [i64; 22] = [
     0, 5, 1, 1, 9, 1, 9, 9, 3, 9, 10, 12, 10, 11, 12, 0, 14, 12, 13, 14, 15, 15,
 ];
 
-/// So many batches were there before a broker appended the others.
+/// Number of batches that annals appended before a broker appended the others.
 const OURS: usize = 18;
 
-/// Appends a batch as it is stored, past the check of its producer.
+/// Appends a batch without checking its producer.
 pub(in crate::partition::tests) fn append(core: &PartitionCore, stored: Stored, time: i64) {
     let control = |producer_id, control: ControlRecord| {
         let (key, value) = control.encode().unwrap();
@@ -94,7 +93,7 @@ pub(in crate::partition::tests) fn append(core: &PartitionCore, stored: Stored, 
     core.append_encoded(&mut batch).unwrap();
 }
 
-/// Offsets of the records that are committed.
+/// Returns the offsets of the committed records.
 fn committed() -> Vec<u64> {
     let is_committed = |number: &usize| match STORED[*number] {
         Plain => true,
@@ -112,7 +111,7 @@ fn committed() -> Vec<u64> {
         .collect()
 }
 
-/// A directory as it was left, and how it is opened.
+/// The files that a process left, and the spec to open them with.
 #[derive(Clone)]
 struct Left {
     files: BTreeMap<String, Vec<u8>>,
@@ -120,18 +119,16 @@ struct Left {
 }
 
 impl Left {
-    /// A log of the first `count` batches that was scanned, so that it has all its indexes, and
-    /// closed.
+    /// Creates a log of the first `count` batches and closes it. It was scanned before, so that it
+    /// has all its indexes.
     fn closed(count: usize) -> Self {
         let disk = MemoryDisk::new();
         let core = PartitionCore::create(&context(&disk), &Self::spec()).unwrap();
         (0..count).for_each(|number| append(&core, STORED[number], TIMES[number]));
         drop(core);
         let (core, report) = PartitionCore::open(&context(&disk), &Self::spec()).unwrap();
-        assert!(
-            report.damage.is_none() && report.bytes_cut == 0,
-            "{report:?}"
-        );
+        assert!(report.damage.is_none(), "{report:?}");
+        assert_eq!(report.bytes_cut, 0, "{report:?}");
         core.close(true).unwrap();
         let names = disk
             .list(DIR.as_ref())
@@ -166,7 +163,7 @@ impl Left {
         }
     }
 
-    /// As a broker leaves a log: without digests, and with a snapshot of the producers for each
+    /// Creates a log as a broker leaves it: without digests, and with a producer snapshot for each
     /// segment.
     fn by_a_broker() -> Self {
         let mut left = Self::closed(STORED.len());
@@ -193,7 +190,8 @@ impl Left {
         left
     }
 
-    /// The same log after the process was killed that had flushed it up to here.
+    /// Returns the same log as a killed process leaves it, which had flushed up to
+    /// `recovery_point`.
     fn killed_at(mut self, recovery_point: u64) -> Self {
         (self.spec.clean, self.spec.recovery_point) = (false, recovery_point);
         self
@@ -208,45 +206,46 @@ impl Left {
         disk
     }
 
-    /// Opens it both ways, and once more after it was closed. An index of this kind was harmed, if
-    /// any.
-    fn check(&self, kind: Option<&str>, what: &str) {
+    /// Opens the log read-only, then for writing, and again after a close, and checks reads each
+    /// time. `kind` is the kind of the damaged index, if one is damaged.
+    fn check(&self, kind: Option<&str>, case: &str) {
         let disk = self.disk();
-        let check = |core: &Arc<PartitionCore>, what: &str| {
+        let check = |core: &Arc<PartitionCore>, case: &str| {
             if kind.is_none_or(|kind| kind == file_name::TRANSACTION_INDEX) {
-                check_committed(core, what);
+                check_committed(core, case);
             }
             if kind != Some(file_name::TRANSACTION_INDEX) {
-                check_places(core, what);
+                check_places(core, case);
             }
         };
         let open = |context: &Arc<PartitionContext>, spec| {
             let (core, report) = PartitionCore::open(context, spec)
-                .unwrap_or_else(|error| panic!("{what}: {error}"));
-            assert!(
-                report.damage.is_none() && report.bytes_cut == 0,
-                "{what}: {report:?}"
-            );
+                .unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert!(report.damage.is_none(), "{case}: {report:?}");
+            assert_eq!(report.bytes_cut, 0, "{case}: {report:?}");
             core
         };
         check(
             &open(&reading(&disk), &self.spec),
-            &format!("{what}, read only"),
+            &format!("{case}, read only"),
         );
         let core = open(&context(&disk), &self.spec);
-        check(&core, what);
+        check(&core, case);
         core.close(true).unwrap();
         let again = PartitionSpec {
             clean: true,
             recovery_point: STORED.len() as u64,
             ..self.spec.clone()
         };
-        check(&open(&context(&disk), &again), &format!("{what}, again"));
+        check(
+            &open(&context(&disk), &again),
+            &format!("{case}, after a close"),
+        );
     }
 
-    /// Harms each index in each way: in one of every `stride` of them, from the `first` on.
-    fn check_harms(&self, what: &str, first: usize, stride: usize) {
-        self.check(None, what);
+    /// Damages each index in one of every `stride` ways, beginning with way `first`.
+    fn check_harms(&self, case: &str, first: usize, stride: usize) {
+        self.check(None, case);
         let logs = self.files.keys().filter(|name| is_log(name));
         let indexes: Vec<_> = logs
             .flat_map(|log| file_name::INDEXES.map(|suffix| log.replace(file_name::LOG, suffix)))
@@ -278,7 +277,7 @@ impl Left {
                 left.files.remove(&name);
                 left.files
                     .extend(harmed.map(|harmed| (name.clone(), harmed)));
-                left.check(name.rsplit('.').next(), &format!("{what}, {name} {harm}"));
+                left.check(name.rsplit('.').next(), &format!("{case}, {name} {harm}"));
             }
         }
     }
@@ -291,7 +290,8 @@ fn is_log(name: &str) -> bool {
     )
 }
 
-/// Entries of zeros, the last one again, and an aborted transaction that never was.
+/// Returns entries of zeros, a copy of the last entry, and aborted transactions that never
+/// happened.
 fn extra_entries(name: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
     let size = match name.rsplit_once('.').unwrap().1 {
         file_name::OFFSET_INDEX => 8,
@@ -329,10 +329,10 @@ fn offsets(core: &Arc<PartitionCore>, from: u64, options: ReadOptions, limit: us
     offsets
 }
 
-fn check_committed(core: &Arc<PartitionCore>, what: &str) {
+fn check_committed(core: &Arc<PartitionCore>, case: &str) {
     let expected = committed();
     for from in [0, 6, 13] {
-        let behind: Vec<_> = expected
+        let rest: Vec<_> = expected
             .iter()
             .copied()
             .filter(|offset| *offset >= from)
@@ -340,20 +340,20 @@ fn check_committed(core: &Arc<PartitionCore>, what: &str) {
         let options = ReadOptions::new().isolation(Isolation::ReadCommitted);
         assert_eq!(
             offsets(core, from, options, usize::MAX),
-            behind,
-            "{what}: committed from {from}"
+            rest,
+            "{case}: committed from {from}"
         );
     }
 }
 
-/// By offset and by time.
-fn check_places(core: &Arc<PartitionCore>, what: &str) {
+/// Checks reads by offset and by time.
+fn check_places(core: &Arc<PartitionCore>, case: &str) {
     for from in (0..STORED.len()).filter(|number| matches!(STORED[*number], Plain | Data(_))) {
         let options = ReadOptions::new().isolation(Isolation::ReadUncommitted);
         assert_eq!(
             offsets(core, from as u64, options, 1),
             [from as u64],
-            "{what}: from {from}"
+            "{case}: from {from}"
         );
     }
     for at in -1..17 {
@@ -364,20 +364,20 @@ fn check_places(core: &Arc<PartitionCore>, what: &str) {
         assert_eq!(
             found.map(|found| found.offset),
             expected.map(|number| number as u64),
-            "{what}: time {at}"
+            "{case}: time {at}"
         );
     }
     let largest = core.offset_for(OffsetSpec::MaxTimestamp).unwrap();
     assert_eq!(
         largest.map(|found| found.offset),
         Some(20),
-        "{what}: the largest time"
+        "{case}: the largest time"
     );
 }
 
-/// A log of each kind.
+/// Returns a log of each kind.
 fn all() -> [(&'static str, Left); 5] {
-    // The indexes that a killed broker was writing have room for more entries.
+    // A killed broker leaves indexes with room for more entries.
     let mut killed_broker = Left::by_a_broker().killed_at(12);
     let last = killed_broker
         .files
@@ -392,7 +392,7 @@ fn all() -> [(&'static str, Left); 5] {
             .unwrap();
         index.resize(index.len() + 24, 0);
     }
-    // The digests speak of a shorter log, and the broker that appended to it left no other trace.
+    // The digests describe a shorter log. The broker that appended to it left no other trace.
     let (ours, mut appended_to) = (Left::closed(OURS), Left::closed(STORED.len()));
     appended_to.files.insert(
         file_name::INDEX_DIGESTS.to_owned(),
@@ -411,17 +411,17 @@ fn all() -> [(&'static str, Left); 5] {
 }
 
 #[test]
-fn a_damaged_index_changes_no_answer() {
+fn damaged_index_does_not_change_reads() {
     let stride = all().len() * 2;
-    for (number, (what, left)) in all().into_iter().enumerate() {
-        left.check_harms(what, number * 2, stride);
+    for (number, (case, left)) in all().into_iter().enumerate() {
+        left.check_harms(case, number * 2, stride);
     }
 }
 
 #[test]
 #[ignore = "every bit of every index takes a minute"]
-fn no_bit_of_an_index_changes_an_answer() {
-    for (what, left) in all() {
-        left.check_harms(what, 0, 1);
+fn damaged_index_does_not_change_reads_for_any_bit() {
+    for (case, left) in all() {
+        left.check_harms(case, 0, 1);
     }
 }

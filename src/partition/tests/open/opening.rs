@@ -1,4 +1,4 @@
-//! What is found out again when a partition is opened.
+//! The state that opening a partition recovers from its files.
 
 use crate::config::ReadMode;
 use crate::partition::tests::read_only::beside::reading;
@@ -8,7 +8,7 @@ use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk};
 
 #[test]
-fn leader_epochs_that_no_checkpoint_has_are_known_from_the_batches() {
+fn leader_epochs_without_a_checkpoint_are_recovered_from_the_batches() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     for epoch in [0, 0, 3, 3, 5] {
@@ -26,7 +26,7 @@ fn leader_epochs_that_no_checkpoint_has_are_known_from_the_batches() {
 }
 
 #[test]
-fn a_scan_writes_the_indexes_that_it_makes() {
+fn scan_writes_the_indexes_that_it_builds() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     for _ in 0..4 {
@@ -37,20 +37,20 @@ fn a_scan_writes_the_indexes_that_it_makes() {
         disk.metadata(index.as_ref())
             .map_or(0, |metadata| metadata.bytes)
     };
-    assert_eq!(bytes(), 0, "it is in memory as long as the segment grows");
+    assert_eq!(bytes(), 0, "the index of a growing segment is in memory");
     drop(PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap());
     assert!(bytes() > 0);
 }
 
 #[test]
-fn a_log_that_was_closed_keeps_its_records_without_its_indexes() {
+fn closed_log_keeps_its_records_when_its_indexes_are_missing() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     append(&core, 3).unwrap();
     core.close(true).unwrap();
     disk.remove_file(format!("{DIR}/00000000000000000000.index").as_ref())
         .unwrap();
-    // There is no checkpoint that would show where the end was.
+    // No checkpoint shows where the log ended.
     let spec = PartitionSpec {
         clean: true,
         ..spec(0, 0, i64::MAX)
@@ -62,7 +62,7 @@ fn a_log_that_was_closed_keeps_its_records_without_its_indexes() {
 }
 
 #[test]
-fn a_log_that_does_not_end_as_it_was_closed_is_scanned() {
+fn log_with_bytes_after_its_closed_end_is_scanned() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     append(&core, 3).unwrap();
@@ -89,8 +89,8 @@ fn a_log_that_does_not_end_as_it_was_closed_is_scanned() {
 }
 
 #[test]
-fn damage_costs_no_batch_that_stands_behind_it() {
-    for (what, at) in [
+fn damaged_batch_does_not_hide_the_batches_after_it() {
+    for (case, at) in [
         ("a record", 70),
         ("the length", 8),
         ("the offset", 2),
@@ -124,20 +124,20 @@ fn damage_costs_no_batch_that_stands_behind_it() {
                 (0..5)
                     .filter(|offset| *offset != damaged)
                     .collect::<Vec<_>>(),
-                "{what} of {damaged}"
+                "{case} of {damaged}"
             );
             let lost: Vec<_> = reader
                 .take_skipped()
                 .into_iter()
                 .map(|damage| (damage.offsets.start, damage.offsets.end))
                 .collect();
-            assert_eq!(lost, [(damaged, damaged + 1)], "{what} of {damaged}");
+            assert_eq!(lost, [(damaged, damaged + 1)], "{case} of {damaged}");
         }
     }
 }
 
 #[test]
-fn every_batch_from_the_recovery_point_on_is_checked_though_an_index_leads_beyond() {
+fn every_batch_above_the_recovery_point_is_checked_even_if_an_index_skips_it() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     for _ in 0..20 {
@@ -146,7 +146,8 @@ fn every_batch_from_the_recovery_point_on_is_checked_though_an_index_leads_beyon
     core.close(true).unwrap();
     let second = Arc::clone(&core.segments().snapshot()[1]);
     let batches = u32::try_from(second.next_offset() - second.base_offset).unwrap();
-    assert!(batches > 3 && second.is_sealed());
+    assert!(batches > 3);
+    assert!(second.is_sealed());
     let file = disk.open(second.log_path(), Access::Write).unwrap();
     file.write_all_at(b"damage", u64::from(second.size() / batches + 65))
         .unwrap();
@@ -157,7 +158,7 @@ fn every_batch_from_the_recovery_point_on_is_checked_though_an_index_leads_beyon
 }
 
 #[test]
-fn a_partition_that_cannot_be_opened_says_why_and_touches_nothing() {
+fn unavailable_partition_reports_the_reason_and_changes_no_file() {
     let disk = FaultyDisk::failing_at(0);
     let why = || Error::UnknownPartition(("t", 0).into());
     let core = PartitionCore::unavailable(&context(&disk), &spec(7, 9, i64::MAX), why());
@@ -171,13 +172,16 @@ fn a_partition_that_cannot_be_opened_says_why_and_touches_nothing() {
         ),
         (0, 0, 0)
     );
-    assert!(core.is_damaged(), "what was found on the disk is why");
+    assert!(core.is_damaged(), "the disk is the reason");
     assert!(core.close(true).is_ok());
-    assert!(disk.list(DIR.as_ref()).is_err(), "there is no directory");
+    assert!(
+        disk.list(DIR.as_ref()).is_err(),
+        "the directory is not created"
+    );
 }
 
 #[test]
-fn sealed_files_are_mapped_where_the_log_says_so_but_not_to_recover_them() {
+fn sealed_files_are_mapped_as_configured_but_never_during_recovery() {
     for read_mode in [ReadMode::Map, ReadMode::Copy] {
         let disk = RecordingDisk::over(MemoryDisk::new());
         let context = Arc::new(PartitionContext {
@@ -192,12 +196,12 @@ fn sealed_files_are_mapped_where_the_log_says_so_but_not_to_recover_them() {
         assert_eq!(read(&core).unwrap().len(), 20);
         assert_eq!(maps(), read_mode == ReadMode::Map);
         drop(PartitionCore::open(&context, &spec(0, 0, i64::MAX)).unwrap());
-        assert!(!maps(), "what may be cut is not mapped");
+        assert!(!maps(), "a file that may be cut is not mapped");
     }
 }
 
 #[test]
-fn only_a_log_that_was_closed_is_flushed_up_to_its_end() {
+fn only_a_closed_log_counts_as_flushed_up_to_its_end() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     append(&core, 3).unwrap();
@@ -214,7 +218,7 @@ fn only_a_log_that_was_closed_is_flushed_up_to_its_end() {
             (recovery_point, 3)
         );
     }
-    // What is behind its end was not there when it was closed.
+    // The bytes after its end were written after the close.
     let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
     file.write_all_at(b"half a batch", file.bytes().unwrap())
         .unwrap();
@@ -227,7 +231,7 @@ fn only_a_log_that_was_closed_is_flushed_up_to_its_end() {
 }
 
 #[test]
-fn a_partition_without_a_batch_goes_on_in_its_first_leader_epoch() {
+fn partition_without_batches_continues_in_its_first_leader_epoch() {
     let disk = FaultyDisk::failing_at(0);
     drop(created(&disk));
     let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
@@ -235,7 +239,7 @@ fn a_partition_without_a_batch_goes_on_in_its_first_leader_epoch() {
 }
 
 #[test]
-fn a_batch_too_far_from_the_base_of_its_segment_is_kept_and_the_next_one_begins_a_segment() {
+fn batch_too_far_from_its_base_offset_is_kept_and_the_next_one_begins_a_segment() {
     const BASE: u64 = 5;
     let last = BASE + u64::from(i32::MAX.unsigned_abs());
     for (offset, segments) in [(last - 1, 1), (last, 2), (last + 1, 2)] {

@@ -1,5 +1,5 @@
-//! Poison, and the way out of it: whichever call failed, a partition that is re-opened holds what
-//! was acknowledged, takes records again, and its readers go on.
+//! Poisoned partitions and `reopen`. After any failed call, a re-opened partition holds the
+//! acknowledged records and accepts new ones, and its readers continue.
 
 use crate::partition::tests::*;
 use crate::storage::Access;
@@ -18,24 +18,24 @@ fn reader(core: &Arc<PartitionCore>, options: ReadOptions) -> Reader {
     Reader::new(core, KeepOpen::nothing(), &(..), options).unwrap()
 }
 
-/// Call `fails_at` fails, and from it on all calls do while the records are appended. Gives whether
-/// it came to that.
+/// Appends records, with call `fails_at` failing. Re-opens the partition and checks it. Returns
+/// whether that call was reached.
 fn run(fault: Fault, fails_at: usize) -> bool {
-    let what = format!("{fault:?} at call {fails_at}");
+    let case = format!("{fault:?} at call {fails_at}");
     let disk = FaultyDisk::failing_at(fails_at);
     let core = created(&disk);
     let mut reader = reader(&core, ReadOptions::new());
-    // What is acknowledged, and what may be there besides.
+    // The acknowledged records, and those that may also be in the log.
     let (mut synced, mut unknown) = (Vec::new(), Vec::new());
     disk.set_fault(Some(fault));
     for number in 0..12 {
         let text = format!("record {number} {}", "x".repeat(40));
         match append(&core, Durability::Synced, &text) {
             Ok(offset) => {
-                assert_eq!(offset, synced.len() as u64, "{what}");
+                assert_eq!(offset, synced.len() as u64, "{case}");
                 synced.push(text);
                 let record = reader.next_record().unwrap().map(|record| record.offset());
-                assert_eq!(record, Some(offset), "{what}");
+                assert_eq!(record, Some(offset), "{case}");
             }
             Err(Error::SyncFailed { .. }) => {
                 unknown.push(text);
@@ -50,20 +50,20 @@ fn run(fault: Fault, fails_at: usize) -> bool {
     let was_poisoned = is_poisoned(&core);
     if was_poisoned {
         let refused = append(&core, Durability::Os, "x").unwrap_err();
-        assert!(refused.is_fatal(), "{what}: {refused}");
+        assert!(refused.is_fatal(), "{case}: {refused}");
         if matches!(fault, Fault::AnyForGood) {
-            assert!(core.reopen().is_err(), "{what}: the disk still refuses");
-            assert!(is_poisoned(&core), "{what}");
+            assert!(core.reopen().is_err(), "{case}: the disk still fails");
+            assert!(is_poisoned(&core), "{case}");
             assert_eq!(
                 read(&core).unwrap().len() as u64,
                 core.log_end_offset(),
-                "{what}: reads go on"
+                "{case}: reads continue"
             );
         }
     }
     disk.set_fault(None);
-    let report = reopen(&core).unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert!(report.damage.is_none(), "{what}: {report:?}");
+    let report = reopen(&core).unwrap_or_else(|error| panic!("{case}: {error}"));
+    assert!(report.damage.is_none(), "{case}: {report:?}");
     let found: Vec<String> = read(&core)
         .unwrap()
         .into_iter()
@@ -72,40 +72,38 @@ fn run(fault: Fault, fails_at: usize) -> bool {
     let all: Vec<String> = synced.iter().chain(&unknown).cloned().collect();
     assert!(
         found == synced || found == all,
-        "{what}: {found:?} for {synced:?} and {unknown:?}"
+        "{case}: {found:?} for {synced:?} and {unknown:?}"
     );
 
-    // Both go on: who appends, and who was reading.
+    // Appends and the reader both continue.
     let end = core.log_end_offset();
     assert_eq!(
         append(&core, Durability::Synced, "on").unwrap(),
         end,
-        "{what}"
+        "{case}"
     );
     let mut texts = Vec::new();
     while let Some(record) = reader
         .next_record()
-        .unwrap_or_else(|error| panic!("{what}: {error}"))
+        .unwrap_or_else(|error| panic!("{case}: {error}"))
     {
         texts.push(record.text().into_owned());
     }
-    assert_eq!(texts.last().map(String::as_str), Some("on"), "{what}");
+    assert_eq!(texts.last().map(String::as_str), Some("on"), "{case}");
     core.flush().unwrap();
     let recovery_point = core.recovery_point();
-    assert_eq!(recovery_point, end + 1, "{what}");
+    assert_eq!(recovery_point, end + 1, "{case}");
     core.close(true).unwrap();
     let (again, report) =
         PartitionCore::open(&context(&disk), &spec(0, recovery_point, i64::MAX)).unwrap();
-    assert!(
-        report.damage.is_none() && report.bytes_cut == 0,
-        "{what}: {report:?}"
-    );
-    assert_eq!(read(&again).unwrap().len() as u64, end + 1, "{what}");
+    assert!(report.damage.is_none(), "{case}: {report:?}");
+    assert_eq!(report.bytes_cut, 0, "{case}: {report:?}");
+    assert_eq!(read(&again).unwrap().len() as u64, end + 1, "{case}");
     true
 }
 
 #[test]
-fn whichever_call_failed_it_goes_on() {
+fn reopened_partition_continues_after_any_failed_call() {
     for fault in [
         Fault::Any,
         Fault::AnyForGood,
@@ -119,10 +117,10 @@ fn whichever_call_failed_it_goes_on() {
     }
 }
 
-/// A write-back that failed leaves the page cache ahead of the device: what is not there is cut,
-/// readers are told nothing wrong.
+/// A failed write-back leaves the page cache ahead of the device. Records that are not on the
+/// device are cut, and readers see no wrong data.
 #[test]
-fn what_the_device_does_not_have_is_cut_and_kept() {
+fn reopen_cuts_and_keeps_data_that_the_device_does_not_have() {
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = created(&disk);
     for number in 0..9 {
@@ -147,7 +145,7 @@ fn what_the_device_does_not_have_is_cut_and_kept() {
         .map(Result::unwrap)
         .collect();
     core.health.poison(io::Error::other("a sync failed"));
-    // Of a sealed segment above the recovery point, which readers have mapped, a page is gone.
+    // Simulates a lost page of a sealed segment above the recovery point that readers have mapped.
     let segments = core.segments().snapshot();
     let lost = segments
         .iter()
@@ -163,11 +161,12 @@ fn what_the_device_does_not_have_is_cut_and_kept() {
     drop(segments);
 
     let report = reopen(&core).unwrap();
-    assert!(report.bytes_cut > 0 && report.kept.len() >= 2, "{report:?}");
+    assert!(report.bytes_cut > 0, "{report:?}");
+    assert!(report.kept.len() >= 2, "{report:?}");
     let end = core.log_end_offset();
     assert!(durable <= end && end < 18, "{end}");
     assert_eq!(append(&core, Durability::Synced, "again").unwrap(), end);
-    // Those who read before keep what they have.
+    // Batches that were read before stay valid.
     assert_eq!(
         held.pop().unwrap().iter().next().unwrap().unwrap().offset(),
         17
@@ -181,7 +180,7 @@ fn what_the_device_does_not_have_is_cut_and_kept() {
 }
 
 #[test]
-fn an_append_that_waited_for_a_sync_succeeds_if_its_record_is_found() {
+fn append_that_waits_for_a_sync_succeeds_if_reopen_finds_its_record() {
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = created(&disk);
     let turn = core.commit.take_turn();
@@ -191,8 +190,8 @@ fn an_append_that_waited_for_a_sync_succeeds_if_its_record_is_found() {
             std::thread::yield_now();
         }
         let reopening = scope.spawn(|| reopen(&core));
-        // It has begun as soon as writes are refused or the lock is taken; the one who waits cannot
-        // be synced before.
+        // `reopen` has begun once it holds the writer lock. The waiting append cannot be synced
+        // before that.
         while core.writer.try_lock().is_some() {
             std::thread::yield_now();
         }
@@ -204,7 +203,7 @@ fn an_append_that_waited_for_a_sync_succeeds_if_its_record_is_found() {
 }
 
 #[test]
-fn one_that_is_sound_may_be_reopened_too() {
+fn sound_partition_can_be_reopened() {
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = created(&disk);
     for number in 0..12 {
@@ -218,7 +217,7 @@ fn one_that_is_sound_may_be_reopened_too() {
 }
 
 #[test]
-fn a_torn_end_is_gone_from_the_file_when_a_partition_is_opened_again() {
+fn reopen_removes_a_torn_end_from_the_file() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     for number in 0..3 {
@@ -237,10 +236,10 @@ fn a_torn_end_is_gone_from_the_file_when_a_partition_is_opened_again() {
     assert_eq!(read(&core).unwrap().len(), 4);
 }
 
-/// Whoever led a sync writes zeros ahead when he has given the turn back, which may be as late as
-/// this.
+/// The leader of a sync writes zeros ahead after it has passed the turn on, which may be as late as
+/// here.
 #[test]
-fn zeros_ahead_do_not_come_down_on_what_is_appended_after_it() {
+fn zeros_written_ahead_after_a_reopen_do_not_overwrite_records() {
     let disk = FaultyDisk::failing_at(usize::MAX);
     let core = created(&disk);
     append(&core, Durability::Synced, "a").unwrap();
@@ -257,7 +256,7 @@ fn zeros_ahead_do_not_come_down_on_what_is_appended_after_it() {
 }
 
 #[test]
-fn below_the_recovery_point_segments_stay_as_they_are() {
+fn reopen_keeps_segments_below_the_recovery_point() {
     let core = created(&FaultyDisk::failing_at(usize::MAX));
     for number in 0..40 {
         append(&core, Durability::Os, &format!("record {number}")).unwrap();
@@ -265,14 +264,16 @@ fn below_the_recovery_point_segments_stay_as_they_are() {
             core.flush().unwrap();
         }
     }
-    let (before, point) = (core.segments().snapshot(), core.recovery_point());
-    let is_untouched = |segment: &Segment| segment.is_sealed() && segment.next_offset() <= point;
+    let (before, recovery_point) = (core.segments().snapshot(), core.recovery_point());
+    let is_untouched =
+        |segment: &Segment| segment.is_sealed() && segment.next_offset() <= recovery_point;
     let expected: Vec<_> = before.iter().map(|segment| is_untouched(segment)).collect();
     let touched = before
         .iter()
         .filter(|segment| segment.is_sealed() && !is_untouched(segment))
         .count();
-    assert!(expected[..3] == [true; 3] && touched > 2, "{expected:?}");
+    assert_eq!(expected[..3], [true; 3], "{expected:?}");
+    assert!(touched > 2, "{expected:?}");
     reopen(&core).unwrap();
     let after = core.segments().snapshot();
     let stayed: Vec<_> = before
@@ -284,7 +285,7 @@ fn below_the_recovery_point_segments_stay_as_they_are() {
     let named: Vec<_> = before.iter().map(|segment| segment.is_named()).collect();
     assert_eq!(
         named, expected,
-        "of the others whoever reads them has a file of his own"
+        "readers of the replaced segments have their own files"
     );
     assert_eq!(read(&core).unwrap().len(), 40);
 }

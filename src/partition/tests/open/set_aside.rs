@@ -1,5 +1,5 @@
-//! Recovery takes segments away, and loses its power meanwhile: whatever that leaves ends where the
-//! damage is, also where gaps are no damage.
+//! Recovery sets segments aside and loses power while it does. Every state that this leaves ends at
+//! the damage, even if gaps are not damage.
 
 use crate::partition::tests::*;
 use crate::storage::{Access, SimulatedDisk};
@@ -11,7 +11,7 @@ fn spec_with_gaps() -> PartitionSpec {
     }
 }
 
-/// Some segments, all on the device.
+/// Creates some segments that are all on the device.
 fn whole() -> (SimulatedDisk, Vec<Arc<Segment>>) {
     let disk = SimulatedDisk::new(1);
     let core = PartitionCore::create(&context(&disk), &spec_with_gaps()).unwrap();
@@ -30,7 +30,7 @@ fn whole() -> (SimulatedDisk, Vec<Arc<Segment>>) {
     (disk, segments)
 }
 
-/// With damage in the second segment; how many records are before it.
+/// Damages the second segment. Returns the disk and the number of records before the damage.
 fn damaged() -> (SimulatedDisk, u64) {
     let (disk, segments) = whole();
     let second = &segments[1];
@@ -58,10 +58,8 @@ fn check_all(make: impl Fn() -> (SimulatedDisk, u64)) {
         .collect();
     let (core, report) = PartitionCore::open(&context(&disk), &spec_with_gaps()).unwrap();
     assert_eq!(read(&core).unwrap(), left);
-    assert!(
-        report.kept.len() > 1 && report.kept.len() == torn_files(&disk),
-        "{report:?}"
-    );
+    assert!(report.kept.len() > 1, "{report:?}");
+    assert_eq!(report.kept.len(), torn_files(&disk), "{report:?}");
     assert!(report.kept.is_sorted(), "{report:?}");
     let kept_bytes: u64 = report
         .kept
@@ -76,7 +74,7 @@ fn check_all(make: impl Fn() -> (SimulatedDisk, u64)) {
     for (name, suffix) in names.flat_map(|name| file_name::INDEXES.map(|suffix| (name, suffix))) {
         assert!(
             disk.metadata(format!("{name}.{suffix}").as_ref()).is_err(),
-            "what is set aside has no {suffix}"
+            "a segment that is set aside has no {suffix}"
         );
     }
     let mut states = 0;
@@ -89,17 +87,17 @@ fn check_all(make: impl Fn() -> (SimulatedDisk, u64)) {
         }
         let in_order = disk.crash_states().take(30);
         for (number, state) in in_order.chain((0..10).map(|_| disk.crash())).enumerate() {
-            let what = format!("call {call}, state {number}");
+            let case = format!("call {call}, state {number}");
             let (core, again) = PartitionCore::open(&context(&state), &spec_with_gaps()).unwrap();
-            assert_eq!(read(&core).unwrap(), left, "{what}: {again:?}");
+            assert_eq!(read(&core).unwrap(), left, "{case}: {again:?}");
             assert!(
                 torn_files(&state) >= report.kept.len(),
-                "{what}: something was not kept"
+                "{case}: a part was not kept"
             );
             assert_eq!(
                 core.append(Durability::Os, ["x"]).unwrap().offsets.start,
                 end,
-                "{what}"
+                "{case}"
             );
             states += 1;
         }
@@ -108,13 +106,13 @@ fn check_all(make: impl Fn() -> (SimulatedDisk, u64)) {
 }
 
 #[test]
-fn no_power_cut_during_recovery_leaves_a_hole_behind_damage() {
+fn power_cut_during_recovery_leaves_no_hole_after_the_damage() {
     check_all(damaged);
 }
 
-/// No crash leaves it so, and every batch is whole: none of them is set aside.
+/// No crash causes this state. Every batch is whole, so none of them is set aside.
 #[test]
-fn a_segment_that_begins_before_the_one_before_it_ends_is_damage() {
+fn segment_that_begins_before_the_end_of_the_previous_one_is_damage() {
     let (disk, segments) = whole();
     let base = segments[2].base_offset;
     let name = |base| {

@@ -1,5 +1,5 @@
-//! A reader whose next offset is deleted reports it and never passes over it, however it reads and
-//! wherever it is.
+//! A reader reports a deleted next offset and never skips it, in every way of reading and at every
+//! position.
 
 use std::ops::Bound;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::storage::MemoryDisk;
 
 const COUNT: u64 = 20;
 
-/// A partition of several segments with a batch of one record at each offset.
+/// Creates a partition of several segments with a batch of one record at each offset.
 fn filled(read_mode: ReadMode) -> (MemoryDisk, Arc<PartitionCore>) {
     let disk = MemoryDisk::new();
     let context = PartitionContext {
@@ -51,7 +51,8 @@ fn reader(core: &Arc<PartitionCore>, from: Option<u64>, options: &ReadOptions) -
     .unwrap()
 }
 
-/// One step of a reader: the offset of the next record, or of the first record of the next batch.
+/// One step of a reader. Returns the offset of the next record, or of the first record of the next
+/// batch.
 type Step = fn(&mut Reader) -> Result<Option<u64>>;
 
 const STEPS: [(&str, Step); 2] = [
@@ -66,7 +67,7 @@ const STEPS: [(&str, Step); 2] = [
     }),
 ];
 
-/// Calls `check` for every way of reading, with what it is called.
+/// Calls `check` for every way of reading, with its name.
 fn each_way(check: impl Fn(&str, ReadMode, &ReadOptions, Step)) {
     let all = [
         ("read", ReadOptions::new()),
@@ -92,29 +93,29 @@ fn each_way(check: impl Fn(&str, ReadMode, &ReadOptions, Step)) {
     }
 }
 
-/// The reader reports that `requested` is gone, and is at its end then.
-fn assert_reports(what: &str, reader: &mut Reader, step: Step, requested: u64, log_start: u64) {
+/// Checks that the reader reports `requested` as deleted and is then at its end.
+fn assert_reports(case: &str, reader: &mut Reader, step: Step, requested: u64, log_start: u64) {
     match step(reader) {
         Err(Error::OffsetOutOfRange {
             requested: offset,
             log_start: start,
             ..
         }) => {
-            assert_eq!((offset, start), (requested, log_start), "{what}");
+            assert_eq!((offset, start), (requested, log_start), "{case}");
         }
-        other => panic!("{what}: {other:?}"),
+        other => panic!("{case}: {other:?}"),
     }
-    assert_eq!(step(reader).unwrap(), None, "{what}: it reports that once");
+    assert_eq!(step(reader).unwrap(), None, "{case}: it reports this once");
     assert_eq!(
         reader.next_offset(),
         log_start,
-        "{what}: a new reader can continue there"
+        "{case}: a new reader can continue at the log start"
     );
 }
 
 #[test]
-fn a_start_that_is_deleted_before_the_first_record_is_reported() {
-    each_way(|what, read_mode, options, step| {
+fn start_that_is_deleted_before_the_first_record_is_reported() {
+    each_way(|case, read_mode, options, step| {
         for (from, log_start) in [
             (0, 1),
             (0, 7),
@@ -127,7 +128,7 @@ fn a_start_that_is_deleted_before_the_first_record_is_reported() {
             let mut reader = reader(&core, Some(from), options);
             delete(&core, log_start);
             assert_reports(
-                &format!("{what}, {from}.. below {log_start}"),
+                &format!("{case}, {from}.. below {log_start}"),
                 &mut reader,
                 step,
                 from,
@@ -138,33 +139,37 @@ fn a_start_that_is_deleted_before_the_first_record_is_reported() {
 }
 
 #[test]
-fn a_range_without_a_start_begins_at_the_log_start_of_its_first_batch() {
-    each_way(|what, read_mode, options, step| {
+fn range_without_a_start_begins_at_the_log_start_of_the_first_read() {
+    each_way(|case, read_mode, options, step| {
         for log_start in [1, 7, COUNT - 1] {
             let (_, core) = filled(read_mode);
             let mut reader = reader(&core, None, options);
             delete(&core, log_start);
-            assert_eq!(step(&mut reader).unwrap(), Some(log_start), "{what}");
+            assert_eq!(step(&mut reader).unwrap(), Some(log_start), "{case}");
         }
         let (_, core) = filled(read_mode);
         let mut reader = reader(&core, None, &options.clone().wait(false));
         delete(&core, COUNT);
-        assert_eq!(step(&mut reader).unwrap(), None, "{what}: nothing is left");
+        assert_eq!(
+            step(&mut reader).unwrap(),
+            None,
+            "{case}: all records are deleted"
+        );
         append(&core, 1);
         delete(&core, COUNT + 1);
         append(&core, 1);
         assert_eq!(
             step(&mut reader).unwrap(),
             Some(COUNT + 1),
-            "{what}: it has not returned anything yet"
+            "{case}: the reader has not returned a record yet"
         );
     });
 }
 
-/// Also at the end of a segment, and where the segment that it is in stays.
+/// Covers the end of a segment, and a segment that is not deleted itself.
 #[test]
-fn a_next_offset_that_is_deleted_while_a_reader_is_on_its_way_is_reported() {
-    each_way(|what, read_mode, options, step| {
+fn next_offset_that_is_deleted_during_a_read_is_reported() {
+    each_way(|case, read_mode, options, step| {
         for from in [None, Some(0), Some(2)] {
             let (_, core) = filled(read_mode);
             let boundary = core.segments().snapshot()[1].base_offset;
@@ -173,11 +178,11 @@ fn a_next_offset_that_is_deleted_while_a_reader_is_on_its_way_is_reported() {
                     let (_, core) = filled(read_mode);
                     let mut reader = reader(&core, from, options);
                     for offset in from.unwrap_or(0)..next {
-                        assert_eq!(step(&mut reader).unwrap(), Some(offset), "{what}");
+                        assert_eq!(step(&mut reader).unwrap(), Some(offset), "{case}");
                     }
                     delete(&core, log_start);
                     assert_reports(
-                        &format!("{what}, at {next} below {log_start}"),
+                        &format!("{case}, at {next} below {log_start}"),
                         &mut reader,
                         step,
                         next,
@@ -190,20 +195,20 @@ fn a_next_offset_that_is_deleted_while_a_reader_is_on_its_way_is_reported() {
 }
 
 #[test]
-fn a_deletion_up_to_the_next_offset_costs_a_reader_nothing() {
-    each_way(|what, read_mode, options, step| {
+fn deletion_up_to_the_next_offset_does_not_affect_the_reader() {
+    each_way(|case, read_mode, options, step| {
         for next in 0..COUNT {
             let (_, core) = filled(read_mode);
             let mut reader = reader(&core, Some(0), options);
             for offset in 0..next {
-                assert_eq!(step(&mut reader).unwrap(), Some(offset), "{what}");
+                assert_eq!(step(&mut reader).unwrap(), Some(offset), "{case}");
             }
             delete(&core, next);
             for offset in next..COUNT {
                 assert_eq!(
                     step(&mut reader).unwrap(),
                     Some(offset),
-                    "{what}, after a deletion before {next}"
+                    "{case}, after a deletion before {next}"
                 );
             }
         }
@@ -211,7 +216,7 @@ fn a_deletion_up_to_the_next_offset_costs_a_reader_nothing() {
 }
 
 #[test]
-fn what_a_range_does_not_ask_for_is_not_missed() {
+fn deletion_after_the_range_was_read_is_not_reported() {
     let (_, core) = filled(ReadMode::Map);
     let mut reader = Reader::new(&core, KeepOpen::nothing(), &(2..4), ReadOptions::new()).unwrap();
     for offset in 2..4 {
@@ -222,7 +227,7 @@ fn what_a_range_does_not_ask_for_is_not_missed() {
 }
 
 #[test]
-fn a_batch_that_was_returned_stays_readable_and_the_rest_of_one_begins_at_the_log_start() {
+fn returned_batch_stays_readable_and_a_later_read_begins_at_the_log_start() {
     let disk = MemoryDisk::new();
     let core = created(&disk);
     for _ in 0..3 {
@@ -245,9 +250,9 @@ fn a_batch_that_was_returned_stays_readable_and_the_rest_of_one_begins_at_the_lo
 }
 
 #[test]
-fn a_follower_that_waits_below_a_new_log_start_learns_of_it() {
+fn follower_that_waits_below_a_new_log_start_is_notified() {
     let (_, core) = filled(ReadMode::Map);
-    // As if a transaction were open from there on.
+    // Simulates a transaction that is open from this offset on.
     core.first_unstable.store(3, Ordering::Release);
     let signal = Signal::new();
     core.waiters().register(&signal);
@@ -256,16 +261,16 @@ fn a_follower_that_waits_below_a_new_log_start_learns_of_it() {
     assert!(signal.is_notified());
     signal.reset();
     delete(&core, 9);
-    assert!(!signal.is_notified(), "nothing has changed");
+    assert!(!signal.is_notified(), "the log start has not changed");
     assert_eq!(core.last_stable_offset(), 9);
 }
 
 #[test]
-fn a_read_only_reader_reports_what_the_writer_has_deleted() {
+fn read_only_reader_reports_offsets_that_the_writer_deleted() {
     for (by, step) in STEPS {
         for wait in [false, true] {
             let options = ReadOptions::new().wait(wait);
-            let what = format!("{by}, wait {wait}");
+            let case = format!("{by}, wait {wait}");
             let (disk, core) = filled(ReadMode::Map);
             let boundary = core.segments().snapshot()[1].base_offset;
             let third = core.segments().snapshot()[2].base_offset;
@@ -279,12 +284,12 @@ fn a_read_only_reader_reports_what_the_writer_has_deleted() {
             let mut on_its_way = reader(&after_some, Some(0), &options);
             let mut from_start = reader(&unbounded, None, &options);
             for offset in 0..boundary {
-                assert_eq!(step(&mut on_its_way).unwrap(), Some(offset), "{what}");
+                assert_eq!(step(&mut on_its_way).unwrap(), Some(offset), "{case}");
             }
             delete(&core, third);
-            assert_reports(&what, &mut unread, step, 1, third);
-            assert_reports(&what, &mut on_its_way, step, boundary, third);
-            assert_eq!(step(&mut from_start).unwrap(), Some(third), "{what}");
+            assert_reports(&case, &mut unread, step, 1, third);
+            assert_reports(&case, &mut on_its_way, step, boundary, third);
+            assert_eq!(step(&mut from_start).unwrap(), Some(third), "{case}");
             assert_eq!(
                 before
                     .offset_for(OffsetSpec::Earliest)
@@ -297,10 +302,10 @@ fn a_read_only_reader_reports_what_the_writer_has_deleted() {
     }
 }
 
-/// Reads as fast as it can while another thread appends and deletes: what it returns has no gap
-/// that it does not report.
+/// Reads as fast as possible while another thread appends and deletes. Every gap in the records is
+/// reported.
 #[test]
-fn a_reader_alongside_deletions_returns_every_record_or_reports_its_loss() {
+fn reader_during_deletions_returns_every_record_or_reports_its_loss() {
     for (by, step) in STEPS {
         let (_, core) = filled(ReadMode::Map);
         let is_over = AtomicBool::new(false);
@@ -325,7 +330,7 @@ fn a_reader_alongside_deletions_returns_every_record_or_reports_its_loss() {
                         assert_eq!(
                             next.replace(offset + 1).unwrap_or(offset),
                             offset,
-                            "{by}: nothing is passed over"
+                            "{by}: no record is skipped"
                         );
                     }
                     Ok(())
@@ -343,7 +348,7 @@ fn a_reader_alongside_deletions_returns_every_record_or_reports_its_loss() {
                     Err(error) => panic!("{by}: {error}"),
                 }
             }
-            assert!(losses > 0, "{by}: deletions overtook the reader");
+            assert!(losses > 0, "{by}: no deletion overtook the reader");
         });
     }
 }

@@ -1,5 +1,4 @@
-//! Aborted transactions: next to a broker that goes on writing, behind damage, and in a log that is
-//! cut.
+//! Aborted transactions: next to a broker that is writing, after damage, and in a log that is cut.
 
 use crate::format::index_entry::AbortedTransaction;
 use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Commit, Data, Plain};
@@ -23,7 +22,7 @@ fn large(recovery_point: u64) -> PartitionSpec {
     }
 }
 
-/// A log of these batches in one segment, scanned.
+/// Creates a log of these batches in one segment and scans it.
 fn log_of(disk: &MemoryDisk, batches: &[Stored]) -> Arc<PartitionCore> {
     let core = PartitionCore::create(&context(disk), &large(0)).unwrap();
     for stored in batches {
@@ -48,17 +47,22 @@ fn offsets(reader: &mut Reader) -> Vec<u64> {
     offsets
 }
 
-/// The transactions that were aborted after a reader had asked for them were unknown to it.
+/// Regression: transactions that were aborted after a reader had looked them up stayed unknown to
+/// it.
 #[test]
-fn a_reader_learns_of_transactions_that_are_aborted_later() {
+fn reader_learns_of_transactions_that_are_aborted_later() {
     let disk = MemoryDisk::new();
     let broker = PartitionCore::create(&context(&disk), &large(0)).unwrap();
     for stored in [Data(7), Abort(7), Data(7), Commit(7), Data(8)] {
         append(&broker, stored, 0);
     }
-    let (beside, _) = PartitionCore::open(&reading(&disk), &large(0)).unwrap();
-    let mut reader = read_committed(&beside);
-    assert_eq!(offsets(&mut reader), [2], "a transaction is open from 4 on");
+    let (looking, _) = PartitionCore::open(&reading(&disk), &large(0)).unwrap();
+    let mut reader = read_committed(&looking);
+    assert_eq!(
+        offsets(&mut reader),
+        [2],
+        "a transaction is open from offset 4 on"
+    );
     for (stored, expected) in [
         (&[Data(7), Abort(8)][..], &[][..]),
         (&[Abort(7), Plain], &[8]),
@@ -70,15 +74,15 @@ fn a_reader_learns_of_transactions_that_are_aborted_later() {
         assert_eq!(offsets(&mut reader), expected);
     }
     assert_eq!(
-        offsets(&mut read_committed(&beside)),
+        offsets(&mut read_committed(&looking)),
         [2, 8, 9, 13],
         "from the start"
     );
 }
 
-/// A walk for aborted transactions ended where the first batch was damaged.
+/// Regression: the search for aborted transactions ended at the first damaged batch.
 #[test]
-fn damage_hides_no_transaction_that_was_aborted_after_it() {
+fn damage_does_not_hide_transactions_that_are_aborted_after_it() {
     let batches = [Data(7), Abort(7), Plain, Data(8), Abort(8), Plain];
     for has_index in [true, false] {
         let disk = MemoryDisk::new();
@@ -104,9 +108,9 @@ fn damage_hides_no_transaction_that_was_aborted_after_it() {
     }
 }
 
-/// A marker that is damaged is known from the index alone.
+/// Only the index shows where a transaction with a damaged marker ends.
 #[test]
-fn a_damaged_marker_still_ends_its_transaction() {
+fn damaged_marker_still_ends_its_transaction() {
     let disk = MemoryDisk::new();
     let core = log_of(
         &disk,
@@ -137,10 +141,10 @@ fn a_damaged_marker_still_ends_its_transaction() {
     assert_eq!(offsets(&mut read_committed(&core)), [2, 6]);
 }
 
-/// The index of a segment that is cut was removed, and a broker that takes the log back believes
+/// Regression: a cut removed the index of the segment, so a broker that takes the log back assumed
 /// that it had no entries.
 #[test]
-fn a_log_that_is_cut_keeps_the_transaction_index_of_what_is_left() {
+fn cut_log_keeps_the_transaction_index_of_its_remaining_records() {
     let disk = MemoryDisk::new();
     let core = log_of(&disk, &[Data(7), Abort(7), Plain, Data(8), Abort(8), Plain]);
     let of = |producer_id, first_offset| AbortedTransaction {

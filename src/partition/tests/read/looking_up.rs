@@ -1,5 +1,5 @@
-//! Offsets by time: of what is there at the end of a look-up, by an index that is held against the
-//! batches, and without reading more than it takes.
+//! Look-ups of offsets by time. They describe the log at their end, check index entries against the
+//! batches, and read only a small part of a segment.
 
 use crate::config::Compression;
 use crate::format::batch::{BatchBuilder, BatchHeader, emptied, stamp};
@@ -29,7 +29,7 @@ fn create(
     .unwrap()
 }
 
-/// A batch of one record of each of these times.
+/// Appends a batch of one record for each of these times.
 fn append_at(core: &PartitionCore, times: impl IntoIterator<Item = i64>, value_bytes: usize) {
     let value = "v".repeat(value_bytes);
     for time in times {
@@ -50,7 +50,8 @@ fn find_at(core: &PartitionCore, time: i64) -> Option<(u64, i64)> {
     find(core, OffsetSpec::Timestamp(Timestamp::from_millis(time)))
 }
 
-/// A batch of a record at this offset and time, or of what compaction leaves of it.
+/// Creates a batch of one record with this offset and time, or the header that compaction leaves of
+/// it.
 fn batch(offset: u64, time: i64, is_emptied: bool) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
     builder.push(&Record::new("a value"), time).unwrap();
@@ -63,7 +64,7 @@ fn batch(offset: u64, time: i64, is_emptied: bool) -> Vec<u8> {
     batch
 }
 
-/// A partition of these batches, in which gaps are no damage.
+/// Creates a partition of these batches that may have gaps.
 fn of_batches(batches: &[Vec<u8>]) -> Arc<PartitionCore> {
     let disk = FaultyDisk::failing_at(0);
     drop(created(&disk));
@@ -75,15 +76,13 @@ fn of_batches(batches: &[Vec<u8>]) -> Arc<PartitionCore> {
         ..spec(0, 0, i64::MAX)
     };
     let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
-    assert!(
-        report.damage.is_none() && report.bytes_cut == 0,
-        "{report:?}"
-    );
+    assert!(report.damage.is_none(), "{report:?}");
+    assert_eq!(report.bytes_cut, 0, "{report:?}");
     core
 }
 
 #[test]
-fn a_look_up_does_not_walk_through_the_segment() {
+fn look_up_reads_only_a_small_part_of_a_segment() {
     const START: u64 = 5;
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = create(&disk, START, 80);
@@ -97,7 +96,7 @@ fn a_look_up_does_not_walk_through_the_segment() {
 }
 
 #[test]
-fn a_time_entry_that_does_not_fit_its_batch_is_not_believed() {
+fn time_entry_that_does_not_match_its_batch_is_ignored() {
     let disk = FaultyDisk::failing_at(0);
     let core = create(&disk, 0, 200);
     append_at(&core, (0..40).map(|number| 10 * number), 10);
@@ -108,7 +107,7 @@ fn a_time_entry_that_does_not_fit_its_batch_is_not_believed() {
             Access::Write,
         )
         .unwrap();
-    // Of the third entry: its time, and the offset of the batch that has it.
+    // Reads the third entry: its time, and the offset of the batch that has this time.
     let mut entry = [0; 12];
     file.read_at(&mut entry, 24).unwrap();
     let time = i64::from_be_bytes(*entry.first_chunk().unwrap());
@@ -138,7 +137,7 @@ fn a_time_entry_that_does_not_fit_its_batch_is_not_believed() {
 }
 
 #[test]
-fn an_emptied_batch_has_no_largest_time_and_of_equal_ones_the_first_counts() {
+fn emptied_batch_has_no_largest_time_and_the_first_of_equal_times_counts() {
     let core = of_batches(&[
         batch(0, 40, false),
         batch(1, 100, true),
@@ -151,8 +150,8 @@ fn an_emptied_batch_has_no_largest_time_and_of_equal_ones_the_first_counts() {
     assert_eq!(find(&core, OffsetSpec::MaxTimestamp), Some((4, 30)));
 }
 
-/// At each of the next calls the log is cut, at the last of `ends` first, and a record of time 100
-/// comes behind it.
+/// Cuts the log before each of the next calls, at the last of `ends` first, and appends a record of
+/// time 100 after each cut.
 fn cut_at_each_call(disk: &RecordingDisk, core: &Arc<PartitionCore>, mut ends: Vec<u64>) {
     let (next, core) = (disk.clone(), Arc::clone(core));
     disk.before_call(0, move || {
@@ -165,19 +164,20 @@ fn cut_at_each_call(disk: &RecordingDisk, core: &Arc<PartitionCore>, mut ends: V
 }
 
 #[test]
-fn a_look_up_begins_again_as_often_as_the_log_is_cut_under_it() {
+fn look_up_restarts_each_time_the_log_is_cut_under_it() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = create(&disk, 0, i32::MAX.unsigned_abs());
     append_at(&core, (0..59).chain([100]), BATCH_BYTES);
     disk.take();
     cut_at_each_call(&disk, &core, (1..58).step_by(3).collect());
     assert_eq!(find_at(&core, 100), Some((1, 100)));
-    assert_eq!(core.log_end_offset(), 2, "as long as anything was cut");
+    assert_eq!(core.log_end_offset(), 2, "the last cut was made");
 }
 
-/// What it went through before is not there any more, whatever was found in it.
+/// The records that the look-up has read before the cut no longer exist, even if one of them
+/// matched.
 #[test]
-fn a_look_up_tells_of_what_took_the_place_of_records_that_were_cut() {
+fn look_up_finds_records_that_replaced_the_cut_ones() {
     let mut cut = 0;
     for number in 0..12 {
         let disk = RecordingDisk::over(MemoryDisk::new());
@@ -202,7 +202,7 @@ fn a_look_up_tells_of_what_took_the_place_of_records_that_were_cut() {
 }
 
 #[test]
-fn a_segment_without_times_has_no_first_and_no_largest_one() {
+fn segment_without_timestamps_has_no_first_and_no_largest_one() {
     let core = create(&FaultyDisk::failing_at(0), 0, 80);
     let active = Arc::clone(&core.writer.lock().active);
     assert_eq!(core.first_timestamp(&active).unwrap(), -1);
@@ -216,7 +216,7 @@ fn a_segment_without_times_has_no_first_and_no_largest_one() {
 }
 
 #[test]
-fn the_largest_time_of_a_sealed_segment_is_told_again() {
+fn largest_time_of_a_sealed_segment_is_the_same_on_a_second_read() {
     let core = created(&FaultyDisk::failing_at(0));
     append_at(&core, [7, 30, 20, 0, 0, 0, 0, 0, 0, 0], 10);
     assert!(core.segments().snapshot()[0].is_sealed());
@@ -229,7 +229,7 @@ fn the_largest_time_of_a_sealed_segment_is_told_again() {
 }
 
 #[test]
-fn each_segment_has_its_own_time_of_change() {
+fn each_segment_has_its_own_modification_time() {
     let disk = FaultyDisk::failing_at(0);
     let core = written(&disk, 0, 20);
     let segments = core.segments().snapshot();
@@ -251,7 +251,7 @@ fn each_segment_has_its_own_time_of_change() {
 }
 
 #[test]
-fn the_largest_time_is_that_of_a_record_that_is_left() {
+fn largest_time_belongs_to_a_record_above_the_log_start() {
     let core = create(&FaultyDisk::failing_at(0), 0, 80);
     append_at(&core, [100, 10, 20, 15], 10);
     assert_eq!(find(&core, OffsetSpec::MaxTimestamp), Some((0, 100)));

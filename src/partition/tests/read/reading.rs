@@ -1,11 +1,11 @@
-//! What a reader is told where a file has gone, the device fails, or batches are damaged, and what
-//! it gets behind them.
+//! Errors of a reader if a file is missing, the device fails or batches are damaged, and the
+//! records that it returns after damage.
 
 use crate::partition::tests::write::appending::lone_batch;
 use crate::partition::tests::*;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk};
 
-/// A partition of some segments, opened after a clean stop: nothing of it is open yet.
+/// Creates a partition of some segments and opens it after a clean stop, with all files closed.
 fn opened(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     let core = written(disk, 0, 20);
     core.close(true).unwrap();
@@ -16,13 +16,14 @@ fn opened(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     };
     let (core, report) = PartitionCore::open(&context(disk), &spec).unwrap();
     let segments = core.segments().snapshot();
-    assert!(report.damage.is_none() && segments.len() > 3);
+    assert!(report.damage.is_none());
+    assert!(segments.len() > 3);
     segments.iter().for_each(|segment| segment.close_file());
     core
 }
 
 #[test]
-fn a_file_that_nobody_here_deleted_is_named() {
+fn missing_file_is_reported_with_its_path() {
     let disk = MemoryDisk::new();
     let core = opened(&disk);
     let segment = core.segments().snapshot().get(1).map(Arc::clone).unwrap();
@@ -41,7 +42,7 @@ fn a_file_that_nobody_here_deleted_is_named() {
 }
 
 #[test]
-fn a_device_that_fails_is_told_and_nothing_is_tried_behind_it() {
+fn device_failure_is_reported_without_further_calls() {
     for look in [
         |core: &Arc<PartitionCore>| core.seek(9).map(drop),
         |core: &Arc<PartitionCore>| read(core).map(drop),
@@ -53,7 +54,7 @@ fn a_device_that_fails_is_told_and_nothing_is_tried_behind_it() {
             disk.fail_call(at, io::Error::other("the device failed"));
             let looked = look(&core);
             if disk.calls() <= at {
-                assert!(call > 0 && looked.is_ok(), "it makes calls");
+                assert!(call > 0 && looked.is_ok(), "the look makes calls");
                 break;
             }
             let error = looked.unwrap_err();
@@ -63,7 +64,8 @@ fn a_device_that_fails_is_told_and_nothing_is_tried_behind_it() {
     }
 }
 
-/// A partition of one segment with these records, each in a batch of its own, and its file.
+/// Creates a partition of one segment with these records, each in its own batch. Returns it with
+/// the bytes of its file.
 fn of_records<'a>(
     disk: &MemoryDisk,
     records: impl IntoIterator<Item = Record<'a>>,
@@ -97,7 +99,8 @@ fn overwrite(disk: &MemoryDisk, position: usize) {
         .unwrap();
 }
 
-/// The offsets that a reader gets who passes over damage, and those that it is told are lost.
+/// Reads with `skip_corrupt`. Returns the offsets of the records, and the ranges that are reported
+/// as lost.
 fn read_around(core: &Arc<PartitionCore>) -> (Vec<u64>, Vec<(u64, u64)>) {
     let options = ReadOptions::new().unsynced(true).skip_corrupt(true);
     let mut reader = Reader::new(core, KeepOpen::nothing(), &(..), options).unwrap();
@@ -116,7 +119,7 @@ fn read_around(core: &Arc<PartitionCore>) -> (Vec<u64>, Vec<(u64, u64)>) {
 }
 
 #[test]
-fn batches_in_the_value_of_a_damaged_record_are_none_of_the_log() {
+fn batches_in_the_value_of_a_damaged_record_are_not_read_as_batches_of_the_log() {
     for first in [0, 5, 6] {
         let disk = MemoryDisk::new();
         let record = |number| match number {

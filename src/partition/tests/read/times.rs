@@ -1,5 +1,5 @@
-//! Offsets by time, compared with a plain list: whatever the times are, and however the log was
-//! appended to, deleted from, cut and opened again.
+//! Look-ups by time, compared with a plain list, for any times and after any sequence of appends,
+//! deletions, cuts and openings.
 
 use proptest::prelude::*;
 
@@ -9,12 +9,13 @@ use crate::partition::tests::read_only::beside::reading;
 use crate::partition::tests::*;
 use crate::storage::{MemoryDisk, read_file};
 
-/// A batch of a record of each of these times, of which -1 is none. Brokers store such batches.
+/// Creates a batch with a record for each of these times; -1 means no time. Brokers store such
+/// batches.
 fn batch_of(times: &[i64]) -> EncodedBatch {
     stored_batch(times, -1, 0, &Record::new("a value"))
 }
 
-/// A batch of such records, as a producer with this id had it stored.
+/// Creates a batch with such records, as stored for a producer with this id.
 pub(in crate::partition::tests) fn stored_batch(
     times: &[i64],
     producer_id: i64,
@@ -55,15 +56,15 @@ pub(in crate::partition::tests) fn stored_batch(
     }
 }
 
-/// How a log is left and opened again.
+/// How a log is left before it is opened again.
 #[derive(Clone, Copy, Debug)]
 enum Reopening {
     Closed,
     Killed,
     Flushed,
-    /// Closed, and without the digests of its indexes, as brokers leave it.
+    /// Closed, and without index digests, as brokers leave a log.
     Undigested,
-    /// Killed, with zeros after the entries of its indexes, as brokers leave them.
+    /// Killed, and with zeros after the index entries, as brokers leave a log.
     Padded,
 }
 
@@ -154,7 +155,7 @@ impl Model {
         }
         let is_clean = matches!(reopening, Reopening::Closed | Reopening::Undigested);
         if !is_clean || matches!(reopening, Reopening::Undigested) {
-            let _there_may_be_none = self
+            let _may_be_missing = self
                 .disk
                 .remove_file(format!("{DIR}/{}", file_name::INDEX_DIGESTS).as_ref());
         }
@@ -172,20 +173,18 @@ impl Model {
         };
         self.check_looking(&spec, &format!("{reopening:?}, read only"));
         let (core, report) = PartitionCore::open(&context(&self.disk), &spec).unwrap();
-        assert!(
-            report.damage.is_none() && report.bytes_cut == 0,
-            "{report:?}"
-        );
+        assert!(report.damage.is_none(), "{report:?}");
+        assert_eq!(report.bytes_cut, 0, "{report:?}");
         self.core = core;
     }
 
-    fn check_looking(&self, spec: &PartitionSpec, what: &str) {
+    fn check_looking(&self, spec: &PartitionSpec, case: &str) {
         let (core, report) = PartitionCore::open(&reading(&self.disk), spec).unwrap();
         assert!(report.damage.is_none(), "{report:?}");
-        self.check(&core, what);
+        self.check(&core, case);
     }
 
-    fn check(&self, core: &PartitionCore, what: &str) {
+    fn check(&self, core: &PartitionCore, case: &str) {
         let found = |spec| {
             let found = core.offset_for(spec).unwrap();
             found.map(|found| {
@@ -208,7 +207,7 @@ impl Model {
             let found = found(OffsetSpec::Timestamp(Timestamp::from_millis(at)));
             assert_eq!(
                 found, expected,
-                "{what}: time {at} of {:?} from {}",
+                "{case}: time {at} of {:?} from {}",
                 self.times, self.start
             );
         }
@@ -216,7 +215,7 @@ impl Model {
         let found = found(OffsetSpec::MaxTimestamp);
         assert_eq!(
             found, expected,
-            "{what}: the largest of {:?} from {}",
+            "{case}: the largest of {:?} from {}",
             self.times, self.start
         );
     }
@@ -244,9 +243,9 @@ proptest! {
     }
 }
 
-/// Entries that say time 0 at the base offset of their segment were taken for padding.
+/// Regression: an entry with time 0 at the base offset of its segment was taken for padding.
 #[test]
-fn records_at_time_0_are_found_in_every_segment() {
+fn record_at_time_0_is_found_in_every_segment() {
     for reopening in [
         Reopening::Closed,
         Reopening::Killed,
@@ -260,9 +259,9 @@ fn records_at_time_0_are_found_in_every_segment() {
     }
 }
 
-/// The largest time of a batch was taken for that of its records above the log start.
+/// Regression: the largest time of a batch was taken for that of its records above the log start.
 #[test]
-fn the_largest_time_is_found_where_the_log_starts_within_a_batch() {
+fn largest_time_is_found_if_the_log_starts_within_a_batch() {
     let mut model = Model::new(600, 80);
     for times in [&[100, 50][..], &[70]] {
         model.run(&Step::Append(times.to_vec()));
@@ -272,10 +271,10 @@ fn the_largest_time_is_found_where_the_log_starts_within_a_batch() {
     model.check(&model.core, "one record of two is deleted");
 }
 
-/// The largest time of all was looked for, and where readers do not get its record yet, none was
-/// found.
+/// Regression: the look-up searched for the largest time of all records. If readers could not read
+/// that record yet, it found none.
 #[test]
-fn the_largest_time_is_that_of_a_record_that_readers_get() {
+fn largest_time_belongs_to_a_record_that_readers_can_read() {
     let disk = MemoryDisk::new();
     let settings = TopicSettings {
         durability: Some(Durability::Synced),

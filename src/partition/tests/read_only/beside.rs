@@ -1,5 +1,5 @@
-//! A reader of a partition that another process writes to: what it tells at once, and what it looks
-//! at again.
+//! A read-only partition that another process writes to: the errors that it reports at once, and
+//! the changes after which it looks again.
 
 use std::thread;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn beside(
     PartitionCore::open_beside(&reading(disk), spec)
 }
 
-/// So many batches of one record.
+/// Appends `count` batches of one record.
 fn append(core: &PartitionCore, text: &str, count: u64) {
     for _ in 0..count {
         core.append(
@@ -84,7 +84,7 @@ fn device_failed() -> io::Error {
 }
 
 #[test]
-fn a_directory_is_listed_before_and_after_it_is_opened_sound_or_damaged() {
+fn directory_is_listed_before_and_after_opening_whether_sound_or_damaged() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = flushed(&disk);
     put_topic_file(&disk, true);
@@ -102,7 +102,7 @@ fn a_directory_is_listed_before_and_after_it_is_opened_sound_or_damaged() {
 }
 
 #[test]
-fn an_end_that_is_missing_since_the_checkpoint_was_read_was_cut() {
+fn end_below_the_recovery_point_is_not_damage_if_the_checkpoint_was_lowered() {
     let disk = MemoryDisk::new();
     let core = flushed(&disk);
     put_topic_file(&disk, true);
@@ -115,7 +115,7 @@ fn an_end_that_is_missing_since_the_checkpoint_was_read_was_cut() {
 }
 
 #[test]
-fn an_end_that_is_missing_by_the_checkpoint_of_now_is_damage() {
+fn end_below_the_current_recovery_point_is_damage() {
     let disk = MemoryDisk::new();
     let core = flushed(&disk);
     put_topic_file(&disk, true);
@@ -130,7 +130,7 @@ fn an_end_that_is_missing_by_the_checkpoint_of_now_is_damage() {
 }
 
 #[test]
-fn a_gap_is_damage_unless_the_topic_is_compacted_by_now() {
+fn gap_is_damage_unless_the_topic_has_become_compacted() {
     let disk = MemoryDisk::new();
     let core = flushed(&disk);
     let third = core.segments().snapshot().get(2).map(Arc::clone).unwrap();
@@ -149,7 +149,7 @@ fn a_gap_is_damage_unless_the_topic_is_compacted_by_now() {
 }
 
 #[test]
-fn a_topic_that_is_compacted_while_it_is_open_has_gaps_from_then_on() {
+fn topic_that_becomes_compacted_while_open_may_have_gaps() {
     let disk = MemoryDisk::new();
     let core = flushed(&disk);
     put_topic_file(&disk, true);
@@ -171,7 +171,7 @@ fn a_topic_that_is_compacted_while_it_is_open_has_gaps_from_then_on() {
     );
 }
 
-/// What the writer does at whichever call that opening makes.
+/// Makes a change before each call of an opening, one call at a time, and checks the result.
 fn at_each_call(
     change: fn(&RecordingDisk, &PartitionCore),
     mut check: impl FnMut(&str, Result<(Arc<PartitionCore>, PartitionRecovery)>),
@@ -192,47 +192,47 @@ fn at_each_call(
 }
 
 #[test]
-fn segments_that_go_while_they_are_opened_are_no_error() {
+fn segments_deleted_during_an_opening_are_not_an_error() {
     let change = |_: &RecordingDisk, core: &PartitionCore| {
         assert_eq!(core.delete_records_before(12).unwrap(), 12)
     };
-    at_each_call(change, |what, opened| {
-        let (found, report) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(report.damage.is_none(), "{what}: {report:?}");
-        assert_eq!(found.log_end_offset(), 20, "{what}");
+    at_each_call(change, |case, opened| {
+        let (found, report) = opened.unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert!(report.damage.is_none(), "{case}: {report:?}");
+        assert_eq!(found.log_end_offset(), 20, "{case}");
     });
 }
 
-/// A machine that has much to do may need longer for one look than a writer for its change.
+/// On a busy machine, one look may take longer than a change by the writer.
 #[test]
-fn segments_that_go_while_a_look_takes_long_are_no_error() {
+fn segments_deleted_during_a_slow_look_are_not_an_error() {
     let change = |_: &RecordingDisk, core: &PartitionCore| {
         thread::sleep(Duration::from_millis(110));
         core.delete_records_before(12).map(drop).unwrap();
     };
-    at_each_call(change, |what, opened| {
-        let (_, report) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(report.damage.is_none(), "{what}: {report:?}");
+    at_each_call(change, |case, opened| {
+        let (_, report) = opened.unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert!(report.damage.is_none(), "{case}: {report:?}");
     });
 }
 
 #[test]
-fn a_directory_that_goes_while_it_is_opened_is_of_a_deleted_topic() {
+fn directory_removed_during_an_opening_means_a_deleted_topic() {
     let change =
         |disk: &RecordingDisk, core: &PartitionCore| disk.remove_dir_all(core.dir()).unwrap();
-    let mut told = 0;
-    at_each_call(change, |what, opened| match opened {
-        Ok((found, _)) => assert_eq!(found.log_end_offset(), 20, "{what}"),
+    let mut reported = 0;
+    at_each_call(change, |case, opened| match opened {
+        Ok((found, _)) => assert_eq!(found.log_end_offset(), 20, "{case}"),
         Err(Error::UnknownPartition(id)) => {
             assert_eq!(&*id.topic, "t");
-            told += 1;
+            reported += 1;
         }
-        Err(error) => panic!("{what}: {error}"),
+        Err(error) => panic!("{case}: {error}"),
     });
-    assert!(told > 2);
+    assert!(reported > 2);
 }
 
-/// A simulated disk of a writer's partition, and how many calls there were.
+/// Creates a writer's partition on a simulated disk.
 fn simulated() -> (SimulatedDisk, Arc<PartitionCore>) {
     let disk = SimulatedDisk::with_clock(1, ManualClock::at(Timestamp::from_millis(1)));
     let core = flushed(&disk);
@@ -240,8 +240,8 @@ fn simulated() -> (SimulatedDisk, Arc<PartitionCore>) {
     (disk, core)
 }
 
-/// Runs `look` with each of its calls failing once. Gives how many there are, and how often it was
-/// an error.
+/// Runs `look` once for each of its calls, with that call failing. Returns the number of calls, and
+/// how many of the failures were reported as an error.
 fn failing<T>(
     error: fn() -> io::Error,
     prepare: impl Fn(&SimulatedDisk) -> T,
@@ -275,7 +275,7 @@ fn opened(disk: &SimulatedDisk) -> Arc<PartitionCore> {
 }
 
 #[test]
-fn a_file_that_is_cut_while_it_is_opened_is_looked_at_again_and_a_device_that_fails_is_told() {
+fn opening_retries_a_file_that_was_cut_and_reports_a_device_failure() {
     let (calls, errors) = failing(
         || io::ErrorKind::UnexpectedEof.into(),
         |_| (),
@@ -289,7 +289,7 @@ fn a_file_that_is_cut_while_it_is_opened_is_looked_at_again_and_a_device_that_fa
 }
 
 #[test]
-fn what_goes_on_failing_is_told_after_a_moment() {
+fn opening_reports_a_lasting_failure_after_some_retries() {
     let (disk, _writer) = simulated();
     disk.fail_calls_from(disk.calls(), io::ErrorKind::UnexpectedEof.into());
     let error = open(&disk).unwrap_err();
@@ -297,24 +297,25 @@ fn what_goes_on_failing_is_told_after_a_moment() {
 }
 
 #[test]
-fn reading_anew_looks_again_at_a_file_that_is_cut_and_tells_of_a_device_that_fails() {
+fn full_reload_retries_a_file_that_was_cut_and_reports_a_device_failure() {
     let look = |_: &SimulatedDisk, core: Arc<PartitionCore>| core.read_anew();
     let (calls, errors) = failing(|| io::ErrorKind::UnexpectedEof.into(), opened, look);
     assert!(calls > 5, "{calls}");
-    assert!(errors <= 1, "only where the list of files fails: {errors}");
+    assert!(errors <= 1, "only a failed listing is reported: {errors}");
     let (_, errors) = failing(device_failed, opened, look);
     assert!(errors > 5, "{errors} of {calls}");
 }
 
 #[test]
-fn a_look_at_the_end_that_fails_is_told() {
+fn failed_look_at_the_end_is_reported() {
     let look = |_: &SimulatedDisk, core: Arc<PartitionCore>| core.refresh().map(drop);
     let (calls, errors) = failing(device_failed, opened, look);
-    assert!(calls > 2 && errors == calls, "{errors} of {calls}");
+    assert!(calls > 2, "{calls}");
+    assert_eq!(errors, calls);
 }
 
 #[test]
-fn a_directory_without_a_segment_is_an_empty_partition_until_there_is_one() {
+fn directory_without_a_segment_is_an_empty_partition_until_it_has_one() {
     let disk = MemoryDisk::new();
     disk.create_dir_all(DIR.as_ref()).unwrap();
     let (found, _) = beside(&disk, &spec(0, 0, i64::MAX)).unwrap();
@@ -329,7 +330,7 @@ fn a_directory_without_a_segment_is_an_empty_partition_until_there_is_one() {
 }
 
 #[test]
-fn a_partition_whose_segments_have_gone_is_no_empty_one() {
+fn partition_that_lost_its_segments_is_not_an_empty_one() {
     for count in [1, 20] {
         let disk = MemoryDisk::new();
         let core = created(&disk);
@@ -348,7 +349,7 @@ fn a_partition_whose_segments_have_gone_is_no_empty_one() {
 }
 
 #[test]
-fn segments_that_were_deleted_in_front_leave_the_others_as_they_are() {
+fn deletion_of_the_first_segments_keeps_the_others() {
     let disk = MemoryDisk::new();
     let core = flushed(&disk);
     let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
@@ -381,8 +382,8 @@ fn last_text(core: &Arc<PartitionCore>) -> String {
     read(core).unwrap().pop().unwrap().1
 }
 
-/// Puts another record of the same size in the place of the last one, in the same file: so does a
-/// broker that cuts.
+/// Replaces the last record by another one of the same size, in the same file, as a broker does
+/// when it cuts.
 fn replace_last(disk: &SimulatedDisk, core: &PartitionCore) {
     let (segment, number) = (
         core.segments().snapshot().last().map(Arc::clone).unwrap(),
@@ -407,9 +408,9 @@ fn replace_last(disk: &SimulatedDisk, core: &PartitionCore) {
         .unwrap();
 }
 
-/// A file tells the time of its change less finely than a writer can change it.
+/// The modification time of a file is too coarse to show two changes in the same moment.
 #[test]
-fn another_batch_of_the_same_size_in_the_same_moment_is_seen() {
+fn replaced_batch_of_the_same_size_in_the_same_moment_is_detected() {
     let (disk, core) = simulated();
     let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
     assert!(!found.refresh().unwrap());
@@ -419,7 +420,7 @@ fn another_batch_of_the_same_size_in_the_same_moment_is_seen() {
 }
 
 #[test]
-fn a_file_that_changed_is_as_it_looks_only_once_it_has_rested() {
+fn changed_file_is_trusted_only_after_it_has_rested() {
     let (disk, core) = simulated();
     let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
     assert!(!found.refresh().unwrap());
@@ -433,7 +434,7 @@ fn a_file_that_changed_is_as_it_looks_only_once_it_has_rested() {
 }
 
 #[test]
-fn a_log_whose_end_is_missing_is_read_anew_once_it_has_grown() {
+fn log_with_a_missing_end_is_reloaded_after_it_has_grown() {
     let disk = MemoryDisk::new();
     let core = flushed(&disk);
     put_topic_file(&disk, true);
@@ -446,7 +447,7 @@ fn a_log_whose_end_is_missing_is_read_anew_once_it_has_grown() {
     for _ in 0..3 {
         assert!(!found.refresh().unwrap());
     }
-    assert_eq!(found.truncations(), cuts, "nothing has changed");
+    assert_eq!(found.truncations(), cuts, "the log has not changed");
     append(&core, "value", 1);
     assert!(found.refresh().unwrap());
     assert_eq!(last_text(&found), "value 19");
@@ -463,10 +464,10 @@ fn bytes_of(disk: &MemoryDisk, segment: &Segment) -> Vec<u8> {
     read_file(disk, segment.log_path(), 1 << 20).unwrap()
 }
 
-/// Of a file with other batches under the same name, the batch at the same position may be a later
+/// If a file with other batches takes the same name, the batch at the same position may be a later
 /// one.
 #[test]
-fn a_reader_whose_file_was_replaced_reads_no_other_file_from_where_it_was() {
+fn reader_of_a_replaced_file_does_not_continue_at_its_old_position() {
     let disk = MemoryDisk::new();
     let settings = TopicSettings {
         segment_bytes: 360_000,
@@ -481,7 +482,7 @@ fn a_reader_whose_file_was_replaced_reads_no_other_file_from_where_it_was() {
     )
     .unwrap();
     for _ in 0..6 {
-        // More than is read ahead.
+        // Each record is larger than the read-ahead.
         core.append(Durability::Os, [Record::new(vec![b'.'; 70_000])])
             .unwrap();
     }
@@ -499,7 +500,7 @@ fn a_reader_whose_file_was_replaced_reads_no_other_file_from_where_it_was() {
     assert_eq!(reader.next_record().unwrap().unwrap().offset(), 0);
     let bytes = bytes_of(&disk, &first);
     put_instead(&disk, &first, &bytes[bytes.len() / 5 * 2..]);
-    // As if it had made room for another file.
+    // Simulates a file that was closed to make room for another one.
     found.segments().snapshot()[0].close_file();
     let mut offsets = Vec::new();
     while let Some(record) = reader.next_record().unwrap() {
@@ -509,7 +510,7 @@ fn a_reader_whose_file_was_replaced_reads_no_other_file_from_where_it_was() {
 }
 
 #[test]
-fn a_log_start_that_no_file_tells_is_corrected_by_the_next_look() {
+fn log_start_that_no_file_states_is_corrected_by_the_next_look() {
     let disk = MemoryDisk::new();
     let core = flushed(&disk);
     put_topic_file(&disk, true);

@@ -1,5 +1,5 @@
-//! Deleting from the front: what goes at once, what goes later, and what tells where the log
-//! starts.
+//! Deletion from the start of the log: which files are removed at once, which later, and where the
+//! log start is stored.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use crate::storage::{SimulatedDisk, read_file};
 
 const DELAY_MS: i64 = 1_000;
 
-/// A flushed partition of some segments, whose files go so long after they were deleted.
+/// Creates a flushed partition of some segments, whose files are removed `file_delete_delay_ms`
+/// after their deletion.
 fn filled(
     disk: &(impl Storage + Clone),
     file_delete_delay_ms: i64,
@@ -31,7 +32,7 @@ fn filled(
     (clock, core)
 }
 
-/// Where the third segment begins.
+/// Returns the base offset of the third segment.
 fn bound_of(core: &PartitionCore) -> u64 {
     core.segments().snapshot()[2].base_offset
 }
@@ -41,7 +42,7 @@ fn delete_before(core: &PartitionCore, bound: u64) -> Result<Maintenance> {
         .map(Option::unwrap)
 }
 
-/// How many files the segments below `bound` have, and how many bytes.
+/// Returns the number and the bytes of the files of the segments below `bound`.
 fn files_below(disk: &impl Storage, bound: u64) -> (usize, u64) {
     let names = disk
         .list(DIR.as_ref())
@@ -68,22 +69,23 @@ fn waiting(disk: &impl Storage) -> usize {
 }
 
 #[test]
-fn without_a_delay_files_go_at_once_and_are_counted() {
+fn deletion_without_a_delay_removes_files_at_once_and_counts_them() {
     let disk = FaultyDisk::failing_at(0);
     let (_, core) = filled(&disk, 0);
     let bound = bound_of(&core);
     let (count, bytes) = files_below(&disk, bound);
-    assert!(count >= 4 && bytes > 0);
+    assert!(count >= 4);
+    assert!(bytes > 0);
     let done = delete_before(&core, bound).unwrap();
     assert_eq!((done.segments_deleted, done.bytes_freed), (2, bytes));
     assert_eq!((files_below(&disk, bound), waiting(&disk)), ((0, 0), 0));
     assert_eq!(core.unlink_due().unwrap(), Maintenance::default());
 }
 
-/// Retention came to an offset, and before it got the lock the log was cut and grew again: what
-/// lies below the offset now is new.
+/// Retention chose an offset. Before it got the lock, the log was cut and grew again, so the
+/// records below that offset are new.
 #[test]
-fn what_was_appended_after_a_cut_is_not_deleted_for_what_was_there_before() {
+fn retention_does_not_delete_records_that_were_appended_after_a_cut() {
     let disk = FaultyDisk::failing_at(0);
     let (_, core) = filled(&disk, 0);
     let (bound, truncations) = (bound_of(&core), core.truncations());
@@ -108,7 +110,7 @@ fn what_was_appended_after_a_cut_is_not_deleted_for_what_was_there_before() {
 }
 
 #[test]
-fn with_a_delay_files_go_as_soon_as_it_is_over() {
+fn deletion_with_a_delay_removes_files_when_the_delay_is_over() {
     let disk = FaultyDisk::failing_at(0);
     let (clock, core) = filled(&disk, DELAY_MS);
     let bound = bound_of(&core);
@@ -117,14 +119,14 @@ fn with_a_delay_files_go_as_soon_as_it_is_over() {
     assert_eq!(
         (done.segments_deleted, done.bytes_freed),
         (2, 0),
-        "they only have other names"
+        "the files were only renamed"
     );
     assert_eq!((files_below(&disk, bound), waiting(&disk)), ((0, 0), count));
     for _ in 0..2 {
         assert_eq!(
             core.unlink_due().unwrap(),
             Maintenance::default(),
-            "it is too early"
+            "the delay is not over"
         );
         assert_eq!(waiting(&disk), count);
         clock.advance(Duration::from_millis(499));
@@ -141,7 +143,7 @@ fn with_a_delay_files_go_as_soon_as_it_is_over() {
 }
 
 #[test]
-fn a_file_that_cannot_be_looked_at_is_tried_again() {
+fn removal_of_a_file_whose_metadata_cannot_be_read_is_retried() {
     let disk = SimulatedDisk::new(1);
     let (clock, core) = filled(&disk, DELAY_MS);
     let bound = bound_of(&core);
@@ -156,7 +158,7 @@ fn a_file_that_cannot_be_looked_at_is_tried_again() {
 }
 
 #[test]
-fn what_could_not_be_removed_goes_with_the_next_pass() {
+fn files_that_could_not_be_removed_are_removed_by_the_next_pass() {
     let mut failed = 0;
     for fails_at in 0..40 {
         let disk = FaultyDisk::failing_at(fails_at);
@@ -184,7 +186,7 @@ fn what_could_not_be_removed_goes_with_the_next_pass() {
 }
 
 #[test]
-fn what_a_failed_pass_left_is_counted_with_the_files_that_were_due() {
+fn files_left_by_a_failed_pass_are_counted_with_the_due_ones() {
     let disk = SimulatedDisk::new(1);
     let (clock, core) = filled(&disk, DELAY_MS);
     let segments = core.segments().snapshot();
@@ -206,7 +208,7 @@ fn what_a_failed_pass_left_is_counted_with_the_files_that_were_due() {
 }
 
 #[test]
-fn a_deletion_moves_the_start_of_the_first_leader_epoch() {
+fn deletion_raises_the_start_of_the_first_leader_epoch() {
     let disk = FaultyDisk::failing_at(0);
     let (_, core) = filled(&disk, 0);
     let text = || {
@@ -226,18 +228,18 @@ fn a_deletion_moves_the_start_of_the_first_leader_epoch() {
 }
 
 #[test]
-fn a_log_start_that_no_file_name_tells_is_for_the_checkpoint() {
+fn log_start_goes_to_the_checkpoint_only_if_no_file_name_states_it() {
     let (_, core) = filled(&FaultyDisk::failing_at(0), 0);
     assert_eq!(core.log_start_line(), None);
     assert_eq!(core.delete_records_before(1).unwrap(), 1);
-    assert_eq!(core.log_start_line(), Some(1), "the first segment stays");
+    assert_eq!(core.log_start_line(), Some(1), "the first segment is kept");
     let bound = bound_of(&core);
     assert_eq!(core.delete_records_before(bound).unwrap(), bound);
     assert_eq!(core.log_start_line(), None);
 }
 
 #[test]
-fn where_there_is_nothing_to_delete_a_clean_log_stays_clean() {
+fn deletion_without_effect_keeps_a_clean_log_clean() {
     let disk = FaultyDisk::failing_at(0);
     let (_, core) = filled(&disk, 0);
     core.delete_records_before(1).unwrap();

@@ -1,5 +1,5 @@
-//! What a truncation leaves: the records below its end, no byte of those above it, and an end that
-//! an opening finds again.
+//! The state after a truncation: all records below the new end, no byte of those above it, and an
+//! end that the next opening finds.
 
 use crate::format::batch::BatchHeader;
 use crate::partition::tests::write::appending::{append, lone_batch, with_a_gap};
@@ -15,15 +15,13 @@ fn reopened(disk: &FaultyDisk, is_dense: bool) -> Arc<PartitionCore> {
         },
     )
     .unwrap();
-    assert!(
-        report.damage.is_none() && report.bytes_cut == 0,
-        "{report:?}"
-    );
+    assert!(report.damage.is_none(), "{report:?}");
+    assert_eq!(report.bytes_cut, 0, "{report:?}");
     core
 }
 
 #[test]
-fn an_end_inside_a_gap_is_found_again() {
+fn end_inside_a_gap_is_found_by_the_next_opening() {
     for (end, segments) in [(6, 2), (1, 1)] {
         let disk = FaultyDisk::failing_at(0);
         let core = with_a_gap(&disk, 10);
@@ -37,7 +35,7 @@ fn an_end_inside_a_gap_is_found_again() {
         assert_eq!(
             core.log_end_offset(),
             end,
-            "its name tells, where no batch does"
+            "a file name states the end if no batch does"
         );
         assert_eq!(append(&core, 1).unwrap(), end..end + 1);
         assert_eq!(read(&core).unwrap().len(), 2);
@@ -45,7 +43,7 @@ fn an_end_inside_a_gap_is_found_again() {
 }
 
 #[test]
-fn of_a_large_segment_nothing_above_the_end_stays() {
+fn cut_of_a_large_segment_leaves_no_byte_above_the_end() {
     let disk = FaultyDisk::failing_at(0);
     let settings = TopicSettings::unconfigured();
     let core = PartitionCore::create(
@@ -66,7 +64,7 @@ fn of_a_large_segment_nothing_above_the_end_stays() {
     assert_eq!(
         (core.log_bytes(), bytes),
         (whole / 24 * 16, whole / 24 * 16),
-        "more than is copied at a time"
+        "this is more than one copied piece"
     );
     let core = reopened(&disk, true);
     assert_eq!(
@@ -76,12 +74,12 @@ fn of_a_large_segment_nothing_above_the_end_stays() {
 }
 
 #[test]
-fn what_comes_where_compacted_records_were_is_not_compacted() {
+fn records_after_a_cut_do_not_count_as_compacted() {
     let core =
         PartitionCore::create(&context(&FaultyDisk::failing_at(0)), &spec(0, 0, i64::MAX)).unwrap();
     append(&core, 10).unwrap();
     core.truncation(9).make().unwrap();
-    assert_eq!(core.cleaned_end(), None, "it never was");
+    assert_eq!(core.cleaned_end(), None, "the log was never compacted");
     core.set_cleaned_end(Some(8));
     core.truncation(8).make().unwrap();
     assert_eq!(core.cleaned_end(), Some(8));
@@ -90,7 +88,7 @@ fn what_comes_where_compacted_records_were_is_not_compacted() {
 }
 
 #[test]
-fn a_batch_that_does_not_follow_the_one_before_it_is_not_compacted() {
+fn batch_that_does_not_follow_the_previous_one_is_not_compacted() {
     let core =
         PartitionCore::create(&context(&FaultyDisk::failing_at(0)), &spec(0, 0, i64::MAX)).unwrap();
     append(&core, 3).unwrap();
@@ -104,13 +102,17 @@ fn a_batch_that_does_not_follow_the_one_before_it_is_not_compacted() {
         };
         PartitionCore::check_follows(&segment, expected, &header).is_ok()
     };
-    assert!(check(0, 1) && check(1, 2));
-    assert!(!check(2, 2), "it begins below the end of the one before");
-    assert!(!check(1, 3), "it ends behind the segment");
+    assert!(check(0, 1));
+    assert!(check(1, 2));
+    assert!(
+        !check(2, 2),
+        "the batch begins below the end of the previous one"
+    );
+    assert!(!check(1, 3), "the batch ends after the segment");
 }
 
 #[test]
-fn an_end_where_records_are_missing_is_refused_and_changes_nothing() {
+fn cut_at_missing_records_is_refused_and_changes_nothing() {
     let core = with_a_gap(&FaultyDisk::failing_at(0), 10);
     core.is_dense.store(true, Ordering::SeqCst);
     let refused = core.truncation(6).make();
@@ -124,7 +126,8 @@ fn an_end_where_records_are_missing_is_refused_and_changes_nothing() {
     );
 }
 
-/// A log of one segment and five batches of a record each, and the size of one.
+/// Creates a log of one segment with five batches of one record each. Returns it with the size of a
+/// batch.
 fn of_five(disk: &FaultyDisk) -> (Arc<PartitionCore>, u64) {
     let settings = TopicSettings::unconfigured();
     let core = PartitionCore::create(
@@ -142,10 +145,10 @@ fn of_five(disk: &FaultyDisk) -> (Arc<PartitionCore>, u64) {
     (core, size)
 }
 
-/// Where damage is told, the cut is the way out of it.
+/// A cut is the way to remove damage that was reported.
 #[test]
-fn a_batch_that_goes_need_not_be_sound() {
-    for (what, position) in [("its header", 16), ("its record", 70)] {
+fn cut_removes_a_damaged_batch() {
+    for (case, position) in [("its header", 16), ("its record", 70)] {
         let disk = FaultyDisk::failing_at(0);
         let (core, size) = of_five(&disk);
         disk.open(LOG.as_ref(), Access::Write)
@@ -156,20 +159,21 @@ fn a_batch_that_goes_need_not_be_sound() {
         assert_eq!(
             (core.log_end_offset(), read(&core).unwrap().len()),
             (3, 3),
-            "{what}"
+            "{case}"
         );
     }
 }
 
 #[test]
-fn a_cut_between_two_segments_copies_neither() {
+fn cut_between_two_segments_copies_neither() {
     let disk = FaultyDisk::failing_at(0);
     let core = written(&disk, 0, 20);
     let before = core.segments().snapshot();
     let end = before[2].base_offset;
     core.truncation(end).make().unwrap();
     let after = core.segments().snapshot();
-    assert!(Arc::ptr_eq(&before[0], &after[0]) && Arc::ptr_eq(&before[1], &after[1]));
+    assert!(Arc::ptr_eq(&before[0], &after[0]));
+    assert!(Arc::ptr_eq(&before[1], &after[1]));
     assert_eq!(
         (after.len(), after[2].base_offset, after[2].size()),
         (3, end, 0)
@@ -181,7 +185,7 @@ fn a_cut_between_two_segments_copies_neither() {
 }
 
 #[test]
-fn whoever_knows_of_no_cut_is_told_the_lowest() {
+fn lowest_cut_is_that_of_all_later_cuts() {
     let (core, _) = of_five(&FaultyDisk::failing_at(0));
     assert_eq!((core.truncations(), core.lowest_cut_since(0)), (0, None));
     core.truncation(4).make().unwrap();
@@ -193,7 +197,7 @@ fn whoever_knows_of_no_cut_is_told_the_lowest() {
 }
 
 #[test]
-fn the_recovery_point_goes_as_low_as_a_cut_may_leave_the_log() {
+fn recovery_point_of_a_cut_is_the_lowest_possible_end() {
     let core = written(&FaultyDisk::failing_at(0), 0, 20);
     let (first, second) = (
         core.segments().snapshot()[1].base_offset,
@@ -207,12 +211,12 @@ fn the_recovery_point_goes_as_low_as_a_cut_may_leave_the_log() {
     assert_eq!(
         points(),
         [0, 0, first, first, second],
-        "where there are gaps, the segment that is cut may end anywhere"
+        "with gaps, the segment that is cut may end at any offset"
     );
 }
 
 #[test]
-fn a_cut_below_the_log_start_is_refused_and_one_at_it_leaves_nothing() {
+fn cut_below_the_log_start_is_refused_and_a_cut_at_it_removes_all_records() {
     let (core, _) = of_five(&FaultyDisk::failing_at(0));
     core.delete_records_before(2).unwrap();
     let refused = core.truncation(1).make();

@@ -1,5 +1,5 @@
-//! What an append does besides writing: it flushes when the topic says so, keeps to the offsets
-//! there are and to what a segment can count, and takes what the topic takes.
+//! Effects of an append other than the write: flushes that the topic requests, the limits of
+//! offsets and segments, and the limits and formats of the topic.
 
 use crate::config::{CleanupPolicy, Compression, CompressionType};
 use crate::format::batch::{BatchBuilder, stamp, stamp_append_time};
@@ -25,8 +25,8 @@ pub(in crate::partition::tests) fn append(
         .map(|appended| appended.offsets)
 }
 
-/// A batch of one record, as compaction leaves it: at an offset that does not follow on what lies
-/// before it.
+/// Creates a batch of one record as compaction leaves it, with an offset that does not follow the
+/// batch before it.
 pub(in crate::partition::tests) fn lone_batch(offset: u64) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
     builder
@@ -37,7 +37,7 @@ pub(in crate::partition::tests) fn lone_batch(offset: u64) -> Vec<u8> {
     batch
 }
 
-/// A partition that may have gaps, of a record at 0 and one at `offset`, in one segment.
+/// Creates a partition that may have gaps, with a record at 0 and one at `offset` in one segment.
 pub(in crate::partition::tests) fn with_a_gap(
     disk: &FaultyDisk,
     offset: u64,
@@ -53,15 +53,13 @@ pub(in crate::partition::tests) fn with_a_gap(
         ..spec(0, 0, i64::MAX)
     };
     let (core, report) = PartitionCore::open(&context(disk), &spec).unwrap();
-    assert!(
-        report.damage.is_none() && report.bytes_cut == 0,
-        "{report:?}"
-    );
+    assert!(report.damage.is_none(), "{report:?}");
+    assert_eq!(report.bytes_cut, 0, "{report:?}");
     core
 }
 
 #[test]
-fn a_flush_comes_with_as_many_records_as_the_topic_says() {
+fn append_flushes_after_flush_messages_records() {
     let core = create(
         0,
         TopicSettings {
@@ -90,7 +88,7 @@ fn a_flush_comes_with_as_many_records_as_the_topic_says() {
 }
 
 #[test]
-fn offsets_end_where_kafkas_do() {
+fn offsets_end_at_the_largest_offset_of_kafka() {
     let core = create(MAX - 2, TopicSettings::unconfigured());
     assert_eq!(append(&core, 1).unwrap(), MAX - 2..MAX - 1);
     let refused = append(&core, 2);
@@ -101,14 +99,14 @@ fn offsets_end_where_kafkas_do() {
     assert_eq!(
         append(&core, 1).unwrap(),
         MAX - 1..MAX,
-        "the end is an offset, too"
+        "the end must be an offset too"
     );
     assert!(append(&core, 1).is_err());
     assert_eq!(read(&core).unwrap().len(), 2);
 }
 
 #[test]
-fn an_offset_that_a_segment_cannot_count_begins_the_next() {
+fn offset_too_far_from_the_base_offset_begins_a_segment() {
     let last = u64::from(i32::MAX.unsigned_abs());
     let core = with_a_gap(&FaultyDisk::failing_at(0), last - 1);
     assert_eq!(append(&core, 1).unwrap(), last..last + 1);
@@ -129,7 +127,7 @@ fn an_offset_that_a_segment_cannot_count_begins_the_next() {
 }
 
 #[test]
-fn what_is_compressed_is_measured_when_it_is() {
+fn size_limit_applies_to_the_compressed_batch() {
     let settings = TopicSettings {
         max_message_bytes: 300,
         ..TopicSettings::unconfigured()
@@ -156,7 +154,7 @@ fn what_is_compressed_is_measured_when_it_is() {
 }
 
 #[test]
-fn time_begins_at_zero() {
+fn negative_timestamp_is_refused() {
     let core = create(0, TopicSettings::unconfigured());
     let at = |millis| {
         let record = Record::new("v").timestamp(Timestamp::from_millis(millis));
@@ -178,14 +176,14 @@ fn time_begins_at_zero() {
 }
 
 #[test]
-fn the_leader_epoch_of_a_batch_is_in_the_checkpoint_before_the_batch_is_in_the_log() {
+fn leader_epoch_is_in_the_checkpoint_before_its_first_batch_is_in_the_log() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     append(&core, 2).unwrap();
     core.close(true).unwrap();
     disk.remove_file(format!("{DIR}/{}", file_name::LEADER_EPOCHS).as_ref())
         .unwrap();
-    // Closed cleanly: no batch is looked at.
+    // The log was closed cleanly, so no batch is read.
     let spec = PartitionSpec {
         clean: true,
         ..spec(0, 2, i64::MAX)
@@ -197,36 +195,40 @@ fn the_leader_epoch_of_a_batch_is_in_the_checkpoint_before_the_batch_is_in_the_l
 }
 
 #[test]
-fn a_topic_that_becomes_synced_hides_nothing_that_was_there_to_read() {
+fn topic_that_becomes_synced_keeps_its_records_readable() {
     let core = create(0, TopicSettings::unconfigured());
     append(&core, 3).unwrap();
     assert_eq!(
         (core.high_watermark(), core.commit.synced_end()),
         (3, 0),
-        "nothing is synced"
+        "no record is synced"
     );
     core.set_settings(TopicSettings {
         durability: Some(Durability::Synced),
         ..TopicSettings::unconfigured()
     });
     assert_eq!(core.high_watermark(), 3);
-    assert!(core.is_dense(), "nothing is compacted");
+    assert!(core.is_dense(), "the topic is not compacted");
 }
 
 #[test]
-fn before_a_partition_may_have_gaps_all_of_it_is_synced() {
+fn partition_is_synced_before_it_may_have_gaps() {
     let core = create(0, TopicSettings::unconfigured());
     append(&core, 3).unwrap();
     core.prepare_for_gaps().unwrap();
     assert_eq!((core.is_dense(), core.commit.synced_end()), (false, 3));
     append(&core, 2).unwrap();
     core.sync_below(3).unwrap();
-    assert_eq!(core.commit.synced_end(), 3, "it is there already");
+    assert_eq!(
+        core.commit.synced_end(),
+        3,
+        "the records are synced already"
+    );
     core.sync_below(4).unwrap();
     assert_eq!(
         core.commit.synced_end(),
         5,
-        "no record goes for one that a power cut can take"
+        "no record may be removed for one that a power cut can take"
     );
 
     let core = create(0, TopicSettings::unconfigured());
@@ -238,7 +240,7 @@ fn before_a_partition_may_have_gaps_all_of_it_is_synced() {
 }
 
 #[test]
-fn of_the_records_with_the_largest_time_the_first_is_found() {
+fn first_of_the_records_with_the_largest_time_is_found() {
     let core = create(
         0,
         TopicSettings {
@@ -258,7 +260,7 @@ fn of_the_records_with_the_largest_time_the_first_is_found() {
 }
 
 #[test]
-fn a_partition_of_a_deleted_topic_writes_nothing_when_it_is_closed() {
+fn close_of_a_deleted_topic_writes_nothing() {
     let disk = FaultyDisk::failing_at(0);
     let core = created(&disk);
     append(&core, 3).unwrap();
@@ -268,12 +270,12 @@ fn a_partition_of_a_deleted_topic_writes_nothing_when_it_is_closed() {
     assert!(disk.list(DIR.as_ref()).is_err());
     assert!(
         matches!(append(&core, 1), Err(Error::UnknownTopic(_))),
-        "and it stays deleted"
+        "the topic stays deleted"
     );
 }
 
 #[test]
-fn a_close_without_a_flush_leaves_the_recovery_point() {
+fn close_without_a_flush_keeps_the_recovery_point() {
     let core = create(0, TopicSettings::unconfigured());
     append(&core, 3).unwrap();
     core.close(false).unwrap();
@@ -282,7 +284,7 @@ fn a_close_without_a_flush_leaves_the_recovery_point() {
 }
 
 #[test]
-fn each_segment_rolls_earlier_by_a_time_of_its_own() {
+fn each_segment_rolls_with_its_own_jitter() {
     let settings = TopicSettings {
         segment_bytes: 100,
         segment_ms: 600_000,
@@ -306,7 +308,7 @@ fn each_segment_rolls_earlier_by_a_time_of_its_own() {
 }
 
 #[test]
-fn every_time_below_the_limit_may_be_that_of_a_segment() {
+fn jitter_covers_every_value_below_the_limit() {
     let core = create(
         0,
         TopicSettings {
@@ -324,7 +326,7 @@ fn every_time_below_the_limit_may_be_that_of_a_segment() {
 }
 
 #[test]
-fn a_segment_whose_first_batch_has_no_time_ages_by_the_clock() {
+fn segment_whose_first_batch_has_no_timestamp_ages_by_the_clock() {
     let disk = FaultyDisk::failing_at(0);
     drop(created(&disk));
     let mut batch = lone_batch(0);
@@ -342,7 +344,7 @@ fn a_segment_whose_first_batch_has_no_time_ages_by_the_clock() {
 }
 
 #[test]
-fn no_records_are_appended_at_no_offset_and_have_no_time() {
+fn append_of_no_records_returns_an_empty_range() {
     let core = create(3, TopicSettings::unconfigured());
     let appended = core
         .append(Durability::Synced, Vec::<Record<'_>>::new())
@@ -354,7 +356,7 @@ fn no_records_are_appended_at_no_offset_and_have_no_time() {
 }
 
 #[test]
-fn a_handle_is_as_durable_as_it_was_asked_to_be_and_never_less() {
+fn handle_is_never_less_durable_than_its_original() {
     let core = create(0, TopicSettings::unconfigured());
     let partition = Partition::new(core, Durability::Os, KeepOpen::nothing());
     assert_eq!(partition.durability(), Durability::Os);

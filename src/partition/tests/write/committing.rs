@@ -1,4 +1,4 @@
-//! Appends that wait for the device together: one sync is for all of them, and so is its failure.
+//! Appends that wait for the device together: they share one sync, and its failure.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use crate::storage::recording::RecordingDisk;
 
 const THREADS: u64 = 16;
 
-/// As many appends as threads, all of which wait for one turn to sync; then the sync fails in this
-/// way, if at all. Gives the answers, and how often the log was synced.
+/// Starts as many appends as threads, which all wait for one turn to sync. The sync then fails with
+/// `fault`, if there is one. Returns the results and the number of syncs.
 fn wait_together(fault: Option<Fault>) -> (Vec<Result<u64>>, usize, Arc<PartitionCore>) {
     let faulty = FaultyDisk::failing_at(0);
     let disk = RecordingDisk::over(faulty.clone());
     let mut spec = spec(0, 0, i64::MAX);
     spec.settings.segment_bytes = 1 << 20;
     let core = PartitionCore::create(&context(&disk), &spec).unwrap();
-    // A new file is synced with its directory.
+    // The first sync of a new file also syncs its directory.
     core.append(Durability::Synced, [Record::new("first")])
         .unwrap();
     disk.take();
     let turn = core.commit.take_turn();
-    let answers = std::thread::scope(|scope| {
+    let results = std::thread::scope(|scope| {
         let append = || {
             core.append(Durability::Synced, [Record::new("value")])
                 .map(|appended| appended.offsets.start)
@@ -30,7 +30,7 @@ fn wait_together(fault: Option<Fault>) -> (Vec<Result<u64>>, usize, Arc<Partitio
             std::thread::sleep(Duration::from_millis(1));
         }
         faulty.set_fault(fault);
-        assert_eq!(core.commit.synced_end(), 1, "nobody syncs without the turn");
+        assert_eq!(core.commit.synced_end(), 1, "a sync needs the turn");
         drop(turn);
         threads
             .into_iter()
@@ -42,28 +42,28 @@ fn wait_together(fault: Option<Fault>) -> (Vec<Result<u64>>, usize, Arc<Partitio
         .into_iter()
         .filter(|(call, _)| *call == "sync")
         .count();
-    (answers, syncs, core)
+    (results, syncs, core)
 }
 
 #[test]
-fn one_sync_is_for_all_who_wait() {
-    let (answers, syncs, core) = wait_together(None);
-    let mut offsets: Vec<u64> = answers.into_iter().map(Result::unwrap).collect();
+fn one_sync_covers_all_waiting_appends() {
+    let (results, syncs, core) = wait_together(None);
+    let mut offsets: Vec<u64> = results.into_iter().map(Result::unwrap).collect();
     offsets.sort_unstable();
     assert_eq!(offsets, (1..=THREADS).collect::<Vec<_>>());
     assert_eq!((syncs, core.commit.synced_end()), (1, THREADS + 1));
 }
 
-/// A second sync would succeed, and prove nothing: what the first one failed for may be lost.
+/// A second sync could succeed although the data of the first one is lost.
 #[test]
-fn all_who_wait_are_told_that_the_sync_failed() {
+fn failed_sync_is_reported_to_all_waiting_appends() {
     for fault in [Fault::Any, Fault::AnyForGood] {
-        let (answers, syncs, core) = wait_together(Some(fault));
-        assert_eq!((answers.len() as u64, syncs), (THREADS, 1), "{fault:?}");
-        for answer in answers {
+        let (results, syncs, core) = wait_together(Some(fault));
+        assert_eq!((results.len() as u64, syncs), (THREADS, 1), "{fault:?}");
+        for result in results {
             assert!(
-                matches!(answer, Err(Error::SyncFailed { .. })),
-                "{fault:?}: {answer:?}"
+                matches!(result, Err(Error::SyncFailed { .. })),
+                "{fault:?}: {result:?}"
             );
         }
         let refused = core

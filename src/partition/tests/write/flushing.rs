@@ -1,4 +1,5 @@
-//! What a flush makes durable, what it leaves alone, and what changes of settings sync.
+//! The files that a flush syncs and those that it does not, and the syncs that changes of settings
+//! cause.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use crate::partition::tests::*;
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{MemoryDisk, read_file};
 
-/// A partition of some segments, each batch of one record.
+/// Creates a partition of some segments, with one record in each batch.
 fn filled() -> (RecordingDisk, Arc<PartitionCore>) {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = written(&disk, 0, 20);
@@ -25,7 +26,7 @@ fn synced(disk: &RecordingDisk) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_new_partition_has_something_to_flush_and_knows_its_leader_epoch() {
+fn new_partition_is_dirty_and_has_its_leader_epoch_in_the_checkpoint() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = created(&disk);
     assert!(core.is_dirty());
@@ -33,12 +34,12 @@ fn a_new_partition_has_something_to_flush_and_knows_its_leader_epoch() {
     append(&core, 1).unwrap();
     assert!(
         disk.take().iter().all(|(call, _)| *call != "rename"),
-        "the checkpoint tells of the epoch already"
+        "the checkpoint already has the epoch"
     );
 }
 
 #[test]
-fn a_flush_of_what_is_flushed_does_nothing() {
+fn flush_of_a_flushed_partition_makes_no_call() {
     let (disk, core) = filled();
     assert!(core.is_dirty());
     core.flush().unwrap();
@@ -51,7 +52,7 @@ fn a_flush_of_what_is_flushed_does_nothing() {
 }
 
 #[test]
-fn a_flush_syncs_the_indexes_of_the_segments_that_it_passes() {
+fn flush_syncs_the_indexes_of_sealed_segments() {
     let (disk, core) = filled();
     core.flush().unwrap();
     let synced = synced(&disk);
@@ -68,7 +69,7 @@ fn a_flush_syncs_the_indexes_of_the_segments_that_it_passes() {
 }
 
 #[test]
-fn a_flush_writes_down_what_the_sealed_indexes_are() {
+fn flush_writes_the_digests_of_sealed_indexes() {
     let (disk, core) = filled();
     core.flush().unwrap();
     let text = || {
@@ -82,7 +83,7 @@ fn a_flush_writes_down_what_the_sealed_indexes_are() {
 }
 
 #[test]
-fn what_is_synced_is_not_synced_again() {
+fn synced_records_are_not_synced_again() {
     let (disk, core) = filled();
     core.sync_published().unwrap();
     assert!(!synced(&disk).is_empty());
@@ -91,7 +92,7 @@ fn what_is_synced_is_not_synced_again() {
 }
 
 #[test]
-fn settings_sync_only_where_the_topic_becomes_synced() {
+fn settings_sync_only_if_the_topic_becomes_synced() {
     let (disk, core) = filled();
     let with = |durability| TopicSettings {
         durability: Some(durability),
@@ -110,7 +111,7 @@ fn settings_sync_only_where_the_topic_becomes_synced() {
 }
 
 #[test]
-fn who_waits_for_records_waits_until_some_come() {
+fn waiting_reader_wakes_when_a_record_is_appended() {
     let (_, core) = filled();
     let signal = Signal::new();
     core.waiters().register(&signal);

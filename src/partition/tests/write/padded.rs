@@ -1,17 +1,17 @@
-//! A killed broker leaves files that it preallocated, 1 GiB each: recovery looks at what is behind
-//! their batches and copies it piece by piece, however long it is.
+//! Files that a killed broker preallocated, which have 1 GiB. Recovery reads and copies the bytes
+//! after the batches piece by piece, however many there are.
 
 use crate::partition::tests::*;
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk, StorageFile};
 
-/// Enough for several pieces.
+/// Enough bytes for several pieces.
 const PADDED_BYTES: u64 = 5 << 19;
-/// Most that one read may ask for.
+/// Largest number of bytes that one read may request.
 const MOST_AT_ONCE: usize = (1 << 20) + 100;
 
-/// What a kill leaves of three records, on a file that is longer; `harm` gets it, and where its
-/// batches end.
+/// Creates the files that a kill leaves of three records, with a log file that is longer. `harm`
+/// receives the file and the end of its batches.
 fn left_by_a_kill(harm: impl Fn(&dyn StorageFile, u64)) -> RecordingDisk {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = created(&disk);
@@ -31,14 +31,12 @@ fn open(disk: &RecordingDisk) -> (Arc<PartitionCore>, PartitionRecovery) {
 }
 
 #[test]
-fn padding_is_cut_piece_by_piece() {
+fn recovery_reads_and_cuts_padding_piece_by_piece() {
     let disk = left_by_a_kill(|_, _| {});
     let (core, report) = open(&disk);
     assert_eq!(read(&core).unwrap().len(), 3);
-    assert!(
-        report.kept.is_empty() && report.bytes_cut == 0,
-        "{report:?}"
-    );
+    assert_eq!(report.kept, Vec::<std::path::PathBuf>::new(), "{report:?}");
+    assert_eq!(report.bytes_cut, 0, "{report:?}");
     assert!(
         disk.largest_read() <= MOST_AT_ONCE,
         "{} bytes at once",
@@ -50,7 +48,7 @@ fn padding_is_cut_piece_by_piece() {
 }
 
 #[test]
-fn what_is_torn_is_kept_piece_by_piece() {
+fn recovery_keeps_a_torn_end_piece_by_piece() {
     for at in [0, 1 << 20, PADDED_BYTES - 400] {
         let disk = left_by_a_kill(|file, end| file.write_all_at(b"torn", end + at).unwrap());
         let (_, report) = open(&disk);
@@ -66,9 +64,9 @@ fn what_is_torn_is_kept_piece_by_piece() {
     }
 }
 
-/// What readers have mapped is not cut: a copy takes its place.
+/// A file that readers have mapped is not cut. A copy replaces it.
 #[test]
-fn a_log_is_copied_piece_by_piece_where_it_is_reopened() {
+fn reopen_copies_a_log_piece_by_piece() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let mut spec = spec(0, 0, i64::MAX);
     spec.settings.segment_bytes = 10 << 20;

@@ -1,10 +1,10 @@
-//! What happens to a segment, or to the disk, while somebody syncs.
+//! Changes to a segment, or failures of the disk, during a sync.
 
 use crate::partition::tests::*;
 use crate::storage::MemoryDisk;
 use crate::storage::recording::RecordingDisk;
 
-/// As many batches of one record.
+/// Appends `count` batches of one record.
 fn append(core: &PartitionCore, count: usize) {
     for _ in 0..count {
         core.append(
@@ -15,7 +15,8 @@ fn append(core: &PartitionCore, count: usize) {
     }
 }
 
-/// A flushed partition of so many batches, on a disk that tells of its calls and can fail at one.
+/// Creates a flushed partition of `count` batches, on a disk that records its calls and can fail at
+/// one of them.
 fn flushed(fails_at: usize, count: usize) -> (FaultyDisk, RecordingDisk, Arc<PartitionCore>) {
     let faulty = FaultyDisk::failing_at(fails_at);
     let disk = RecordingDisk::over(faulty.clone());
@@ -26,13 +27,13 @@ fn flushed(fails_at: usize, count: usize) -> (FaultyDisk, RecordingDisk, Arc<Par
 }
 
 #[test]
-fn a_segment_that_is_deleted_before_its_turn_need_not_be_synced() {
+fn segment_that_is_deleted_before_its_turn_is_not_synced() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let core = created(&disk);
     append(&core, 12);
     let first = core.segments().snapshot().first().map(Arc::clone).unwrap();
     assert!(first.is_sealed());
-    // As if it had made room for another file: it is opened by its name when it is synced.
+    // Simulates a file that was closed to make room for another one. A sync opens it by its name.
     first.close_file();
     disk.take();
     let (deleting, end) = (Arc::clone(&core), first.next_offset());
@@ -40,7 +41,8 @@ fn a_segment_that_is_deleted_before_its_turn_need_not_be_synced() {
         assert_eq!(deleting.delete_records_before(end).unwrap(), end)
     });
     core.sync_published().unwrap();
-    assert!(!disk.is_pending() && !is_poisoned(&core));
+    assert!(!disk.is_pending());
+    assert!(!is_poisoned(&core));
     assert_eq!(
         core.append(Durability::Synced, [Record::new("on")])
             .unwrap()
@@ -49,10 +51,10 @@ fn a_segment_that_is_deleted_before_its_turn_need_not_be_synced() {
     );
 }
 
-/// Nobody knows what a directory holds after its sync failed: a later one that succeeds says
-/// nothing of it.
+/// After a failed sync, the content of a directory is unknown, and a later successful sync does not
+/// prove anything.
 #[test]
-fn a_directory_that_a_flush_cannot_sync_poisons() {
+fn flush_that_cannot_sync_the_directory_poisons() {
     let mut failed = 0;
     for fails_at in 0..20 {
         let (faulty, disk, core) = flushed(fails_at, 1);
@@ -70,17 +72,17 @@ fn a_directory_that_a_flush_cannot_sync_poisons() {
                 matches!(flushed, Err(Error::SyncFailed { .. })),
                 "{flushed:?}"
             );
-            assert!(is_poisoned(&core) && core.recovery_point() == 1);
+            assert!(is_poisoned(&core));
+            assert_eq!(core.recovery_point(), 1);
             failed += 1;
         }
     }
     assert_eq!(failed, 1);
 }
 
-/// What was removed may be back after a power cut, and so the checkpoint goes on to say where the
-/// log starts.
+/// A power cut may bring removed files back, so the checkpoint keeps stating the log start.
 #[test]
-fn a_directory_that_a_deletion_cannot_sync_does_not_poison() {
+fn deletion_that_cannot_sync_the_directory_does_not_poison() {
     let mut failed = 0;
     for fails_at in 0..40 {
         let (faulty, disk, core) = flushed(fails_at, 20);
@@ -108,11 +110,14 @@ fn a_directory_that_a_deletion_cannot_sync_does_not_poison() {
         append(&core, 1);
         failed += usize::from(is_unsure);
     }
-    assert_eq!(failed, 3, "before each segment and behind the last");
+    assert_eq!(
+        failed, 3,
+        "one sync before each segment and one after the last"
+    );
 }
 
 #[test]
-fn a_deletion_poisons_where_the_name_of_a_new_segment_may_be_lost_with_it() {
+fn deletion_poisons_if_the_name_of_a_new_segment_may_be_lost() {
     let mut failed = 0;
     for fails_at in 0..40 {
         let faulty = FaultyDisk::failing_at(fails_at);
@@ -121,9 +126,16 @@ fn a_deletion_poisons_where_the_name_of_a_new_segment_may_be_lost_with_it() {
         let bound = core.segments().snapshot()[2].base_offset;
         faulty.set_fault(Some(Fault::Any));
         let deleted = core.delete_records_before(bound);
-        let is_told = matches!(deleted, Err(Error::SyncFailed { .. }));
-        assert_eq!(is_poisoned(&core), is_told, "call {fails_at}: {deleted:?}");
-        failed += usize::from(is_told);
+        let is_reported = matches!(deleted, Err(Error::SyncFailed { .. }));
+        assert_eq!(
+            is_poisoned(&core),
+            is_reported,
+            "call {fails_at}: {deleted:?}"
+        );
+        failed += usize::from(is_reported);
     }
-    assert_eq!(failed, 3, "before each segment and behind the last");
+    assert_eq!(
+        failed, 3,
+        "one sync before each segment and one after the last"
+    );
 }

@@ -1,10 +1,10 @@
-//! A torn end on a full disk: where there is nothing in it to keep it is cut, otherwise the log
-//! waits for room.
+//! A torn end on a full disk. If it contains no whole batch, it is cut. Otherwise the log waits for
+//! room to keep it.
 
 use crate::partition::tests::*;
 use crate::storage::Access;
 
-/// A log with three records, the last two of them above the recovery point.
+/// Creates a log of three records, the last two of them above the recovery point.
 fn left_by_a_kill(disk: &FaultyDisk) -> String {
     let core = created(disk);
     for number in 0..3 {
@@ -40,10 +40,9 @@ fn half_a_batch_is_cut_without_a_copy() {
     file.set_len(bytes - 5).unwrap();
     disk.set_fault(Some(Fault::FullForGood));
     let (core, report) = open(&disk);
-    assert!(
-        report.damage.is_none() && report.bytes_cut == bytes / 3 - 5 && report.kept.is_empty(),
-        "{report:?}"
-    );
+    assert!(report.damage.is_none(), "{report:?}");
+    assert_eq!(report.bytes_cut, bytes / 3 - 5, "{report:?}");
+    assert!(report.kept.is_empty(), "{report:?}");
     assert_eq!(read(&core).unwrap().len(), 2);
     assert!(matches!(
         core.append(Durability::Os, ["x"]),
@@ -54,24 +53,25 @@ fn half_a_batch_is_cut_without_a_copy() {
 }
 
 #[test]
-fn a_whole_batch_behind_damage_waits_for_room() {
+fn whole_batch_after_damage_waits_for_room() {
     let disk = FaultyDisk::failing_at(0);
     let path = left_by_a_kill(&disk);
     let file = disk.open(path.as_ref(), Access::Write).unwrap();
     let bytes = file.bytes().unwrap();
-    // In the second of three batches of the same size.
+    // Damages the second of three batches of the same size.
     file.write_all_at(b"x", bytes / 3 * 2 - 4).unwrap();
     disk.set_fault(Some(Fault::FullForGood));
     for _ in 0..2 {
         let (core, report) = open(&disk);
         assert!(
-            matches!(report.damage, Some(Error::DiskFull { .. })) && core.is_damaged(),
+            matches!(report.damage, Some(Error::DiskFull { .. })),
             "{report:?}"
         );
+        assert!(core.is_damaged());
         assert_eq!(
             (read(&core).unwrap().len(), file.bytes().unwrap()),
             (1, bytes),
-            "nothing is lost"
+            "no byte is lost"
         );
         assert!(matches!(
             core.append(Durability::Os, ["x"]),
@@ -82,7 +82,7 @@ fn a_whole_batch_behind_damage_waits_for_room() {
                 core.reopen().unwrap().report.damage,
                 Some(Error::DiskFull { .. })
             ),
-            "there is still no room"
+            "the disk is still full"
         );
     }
     let (core, _) = open(&disk);
