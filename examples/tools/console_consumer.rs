@@ -186,11 +186,13 @@ fn rewind(consumer: &mut Consumer, records: &annals::Records, last: &RecordView<
 fn columns(properties: &[String]) -> Result<BTreeSet<String>> {
     let mut columns = BTreeSet::from(["value".to_owned()]);
     for property in properties {
-        match property.split_once('=') {
-            Some((name, "true")) => {
-                drop(columns.insert(name.trim_start_matches("print.").to_owned()))
-            }
-            Some((name, "false")) => drop(columns.remove(name.trim_start_matches("print."))),
+        let Some((name, value)) = property.split_once('=') else {
+            bail!("no property: {property}")
+        };
+        let column = name.trim_start_matches("print.");
+        match value {
+            "true" => _ = columns.insert(column.to_owned()),
+            "false" => _ = columns.remove(column),
             _ => bail!("no property: {property}"),
         }
     }

@@ -1,8 +1,11 @@
-//! Prints what `append_lines` wrote, also while it runs or after it was killed; changes nothing.
+//! Prints the records that `append_lines` wrote, also while it runs or after it was killed. Changes
+//! nothing.
 //!
-//! Prints `<offset><TAB><value>` for each record, then `END <next offset>` and ends with status 0.
-//! On damage it prints the good records before it, then `CORRUPT <text>`: status 2. On any other
-//! error, `ERROR <text>`: status 3.
+//! Prints `<offset><TAB><value>` for each record, then `END <next offset>`, and ends with status 0.
+//! On damage it prints the records before the damage, then `CORRUPT <text>` (status 2); on any other
+//! error, `ERROR <text>` (status 3).
+
+mod rig;
 
 use std::fs;
 use std::io::{self, BufWriter, ErrorKind, Write};
@@ -15,9 +18,9 @@ use clap::Parser;
 /// Prints the records of the topic `lines`, with their offsets.
 #[derive(Parser)]
 struct Options {
-    /// Where the log is
+    /// Directory of the log
     dir: PathBuf,
-    /// As of `append_lines`; reading does not depend on it
+    /// As for `append_lines`; has no effect on reading
     #[arg(long, value_name = "N", default_value_t = 64 * 1024)]
     segment_bytes: u32,
 }
@@ -26,32 +29,24 @@ fn main() -> ExitCode {
     sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let mut output = BufWriter::new(io::stdout().lock());
-    let (last, status) = match print_records(&options.dir, &mut output) {
-        Ok(next_offset) => (format!("END {next_offset}"), 0),
-        Err(error) => match error.downcast_ref::<Error>() {
-            Some(Error::Corrupt(damage)) => (format!("CORRUPT {damage}"), 2),
-            _ => (format!("ERROR {error}"), 3),
-        },
-    };
-    let written = writeln!(output, "{}", last.replace('\n', " ")).and_then(|()| output.flush());
-    match written {
-        Ok(()) => ExitCode::from(status),
-        Err(_) => ExitCode::from(3),
-    }
+    let printed = print_records(&options.dir, &mut output);
+    rig::end_reader(&mut output, printed)
 }
 
-/// Gives the next offset.
+/// Returns the next offset.
 fn print_records(dir: &Path, output: &mut impl Write) -> anyhow::Result<u64> {
+    // A writer that was killed early leaves no log, no topic or no partition: there is nothing to
+    // read yet. The topic is created before its partitions.
     let log = match Log::open_read_only(dir) {
-        Err(Error::NotALog { .. }) if holds_nothing(dir) => return Ok(0), // nothing was written yet
+        Err(Error::NotALog { .. }) if is_empty(dir) => return Ok(0),
         opened => opened?,
     };
     let topic = match log.topic("lines") {
-        Err(Error::UnknownTopic(_)) => return Ok(0), // likewise
+        Err(Error::UnknownTopic(_)) => return Ok(0),
         found => found?,
     };
     let partition = match topic.partition(0) {
-        Err(Error::UnknownPartition(_)) => return Ok(0), // likewise: the topic is made before its partitions
+        Err(Error::UnknownPartition(_)) => return Ok(0),
         found => found?,
     };
     let mut reader = partition.read(..)?;
@@ -63,8 +58,8 @@ fn print_records(dir: &Path, output: &mut impl Write) -> anyhow::Result<u64> {
     Ok(reader.next_offset())
 }
 
-/// Whether the directory is absent or empty, but for what is hidden.
-fn holds_nothing(dir: &Path) -> bool {
+/// Returns whether the directory does not exist, or has only hidden entries.
+fn is_empty(dir: &Path) -> bool {
     match fs::read_dir(dir) {
         Ok(entries) => entries
             .flatten()

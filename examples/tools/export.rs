@@ -12,8 +12,7 @@
 //! Keys, values and header values are base64 or `null`. The name of a header is text; a name that
 //! is not UTF-8 is an object with the base64 of its bytes: `[{"base64":"Y2Fm6Q=="},"MQ=="]`.
 
-#[path = "tool/mod.rs"]
-mod tool;
+mod progress;
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -57,7 +56,7 @@ fn main() -> anyhow::Result<()> {
         .iter()
         .map(|partition| partition.high_watermark() - partition.log_start_offset())
         .sum();
-    let bar = tool::progress(Some(total), "records");
+    let bar = progress::bar(Some(total), "records");
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = 0;
     for partition in &partitions {

@@ -1,26 +1,22 @@
-//! What goes, and when: a topic that ages out. In memory, and on a clock that is set by hand, so
-//! that ten days take no time.
+//! Deletes old records by age, and then by hand. The log is in memory and its clock is set by the
+//! program, so ten days take no time.
+//!
+//! `cargo run --example retention`
 
 use std::time::Duration;
 
 use annals::{Log, ManualClock, MemoryDisk, Result, Timestamp, TopicConfig};
-use clap::Parser;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Shows which records retention deletes, and when.
-#[derive(Parser)]
-struct Options {}
-
 fn main() -> Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
-    Options::parse();
     let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
     let log = Log::builder("retention")
         .storage(MemoryDisk::new())
         .clock(clock.clone())
         .open()?;
-    // What is deleted is whole segments, so a segment for each day lets old days go one by one.
+    // Retention deletes whole segments. With a segment for each day, it deletes one day at a time.
     let config = TopicConfig::new().retention(3 * DAY).segment_age(DAY);
     let partition = log.open_topic("visits", 1, config)?.partition(0)?;
 
@@ -30,7 +26,7 @@ fn main() -> Result<()> {
             format!("second visit of day {day}"),
         ])?;
         clock.advance(DAY + Duration::from_millis(1));
-        let done = log.maintain()?; // a log on the usual clock has a thread that does this
+        let done = log.maintain()?; // with the system clock, a background thread calls this
         println!(
             "after day {day}: {} segments deleted, offsets {} to {} are left",
             done.segments_deleted,
@@ -39,7 +35,7 @@ fn main() -> Result<()> {
         );
     }
 
-    // Or by hand, at once: everything before an offset.
+    // A program can also delete all records before an offset, at once.
     let end = partition.log_end_offset();
     let start = partition.delete_records_before(end - 1)?;
     println!("deleted by hand before {start}");

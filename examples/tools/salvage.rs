@@ -1,7 +1,6 @@
 //! Copies what can be read of a damaged partition into a fresh one, and says what is lost.
 
-#[path = "tool/mod.rs"]
-mod tool;
+mod progress;
 
 use std::path::PathBuf;
 
@@ -20,7 +19,7 @@ struct Options {
 fn main() -> anyhow::Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
-    let spinner = tool::progress(None, "partitions");
+    let spinner = progress::bar(None, "partitions");
     let salvage = inspect::salvage(&options.from, &options.to)?;
     spinner.finish_and_clear();
     println!(

@@ -2,8 +2,7 @@
 //!
 //! `cargo run --example dump_log -- --print-data-log --files data/orders-0/00000000000000000000.log`
 
-#[path = "tool/mod.rs"]
-mod tool;
+mod progress;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -57,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     let bar = if io::stdout().is_terminal() {
         ProgressBar::hidden()
     } else {
-        tool::progress(None, "bytes")
+        progress::bar(None, "bytes")
     };
     let mut output = bar.wrap_write(io::stdout().lock());
     inspect::dump(&options.files, &dump, &mut output, &mut io::stderr())?;

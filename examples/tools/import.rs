@@ -7,8 +7,7 @@
 //! one whose timestamp is negative, which old brokers may have stored: nobody can write such a
 //! record today.
 
-#[path = "tool/mod.rs"]
-mod tool;
+mod progress;
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
@@ -70,7 +69,7 @@ fn main() -> Result<()> {
     }
     let partition = topic.partition(arguments.partition)?;
     let (mut batch, mut count) = (Vec::new(), 0_u64);
-    let spinner = tool::progress(None, "records");
+    let spinner = progress::bar(None, "records");
     for (number, line) in io::stdin().lock().lines().enumerate() {
         let record = parse(&line?).with_context(|| format!("line {}", number + 1))?;
         batch.push(record);

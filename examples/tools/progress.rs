@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Neither is drawn unless standard error is a terminal.
 ///
 /// `what` is what is counted: `records`, `lines`. For `bytes` the bar prints KiB, MiB and so on.
-pub(crate) fn progress(total: Option<u64>, what: &str) -> ProgressBar {
+pub(crate) fn bar(total: Option<u64>, what: &str) -> ProgressBar {
     let counts = match (what, total) {
         ("bytes", Some(_)) => "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}".to_owned(),
         ("bytes", None) => "{spinner} {bytes} {bytes_per_sec}".to_owned(),

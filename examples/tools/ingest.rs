@@ -3,8 +3,7 @@
 //! `ingest DIR TOPIC FILE...`; standard input when no file is named. On a terminal it shows how far
 //! it is.
 
-#[path = "tool/mod.rs"]
-mod tool;
+mod progress;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -122,7 +121,7 @@ fn progress(files: &[PathBuf]) -> anyhow::Result<ProgressBar> {
     let total = sizes
         .sum::<io::Result<u64>>()
         .context("cannot look at the files")?;
-    Ok(tool::progress(
+    Ok(progress::bar(
         Some(total).filter(|_| !files.is_empty()),
         "bytes",
     ))
