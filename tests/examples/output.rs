@@ -12,7 +12,7 @@ pub(crate) struct Output {
     status: Option<i32>,
     pub(crate) bytes: Vec<u8>,
     pub(crate) text: String,
-    errors: String,
+    pub(crate) errors: String,
 }
 
 impl Output {

@@ -349,10 +349,10 @@ fn lengths_are_counted() {
     );
 }
 
-/// Names of tests in the README, as `module::of::it::name` or `module::of::it`, one or more in a
-/// row.
-fn tests_named(readme: &str) -> Vec<Vec<&str>> {
-    let section = readme
+/// Returns the names of tests in the table of failures of a page: `module::of::it::name` or
+/// `module::of::it`, one or more in a row.
+fn tests_named(page: &str) -> Vec<Vec<&str>> {
+    let section = page
         .split("## When something fails")
         .nth(1)
         .and_then(|rest| rest.split("\n## ").next())
@@ -365,6 +365,10 @@ fn tests_named(readme: &str) -> Vec<Vec<&str>> {
         .flat_map(|(_, names)| names.split(','))
         .map(|name| name.trim_matches([' ', '`']).split("::").collect())
         .collect()
+}
+
+fn page(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("it can be read")
 }
 
 /// Whether there is such a test, or a module with one.
@@ -387,11 +391,21 @@ fn is_test(name: &[&str]) -> bool {
 
 #[test]
 fn every_way_to_fail_in_the_readme_names_a_test() {
-    let readme =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let names = tests_named(&readme);
-    assert!(names.len() >= 16, "{names:?}");
-    let missing: Vec<_> = names.iter().filter(|name| !is_test(name)).collect();
-    assert!(missing.is_empty(), "no such tests: {missing:?}");
-    assert!(!is_test(&["recovery", "no_such_test"]) && !is_test(&["no_such_module"]));
+    for (path, rows) in [("README.md", 6), ("tests/it/README.md", 22)] {
+        let page = page(path);
+        let names = tests_named(&page);
+        assert!(names.len() >= rows, "{path} has only {names:?}");
+        let missing: Vec<_> = names.iter().filter(|name| !is_test(name)).collect();
+        assert!(
+            missing.is_empty(),
+            "{path} names no such tests: {missing:?}"
+        );
+    }
+    assert!(!is_test(&["recovery", "no_such_test"]));
+    assert!(!is_test(&["no_such_module"]));
+}
+
+#[test]
+fn the_readme_has_at_most_100_lines() {
+    assert!(page("README.md").lines().count() <= 100);
 }

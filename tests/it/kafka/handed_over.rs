@@ -1,4 +1,4 @@
-//! Runs the shell lines of the README that move a topic into a broker.
+//! Runs the shell lines of `MOVING.md` that move a topic into a broker.
 
 use std::env;
 use std::fs;
@@ -11,18 +11,14 @@ use super::{Broker, KafkaTools};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Returns the shell lines of a section of the README.
-fn lines_of(section: &str) -> String {
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
-    let section = readme
-        .split(section)
-        .nth(1)
-        .expect("the README has the section");
-    let block = section
+/// Returns the shell lines of `MOVING.md`.
+fn shell_lines() -> String {
+    let page = fs::read_to_string(Path::new(ROOT).join("MOVING.md")).unwrap();
+    let block = page
         .split("```sh\n")
         .nth(1)
         .and_then(|rest| rest.split("```").next());
-    block.expect("the section has shell lines").to_owned()
+    block.expect("the page has shell lines").to_owned()
 }
 
 /// Creates and closes a log with two partitions and a group that has read part of them. Returns the
@@ -54,7 +50,7 @@ fn closed_log(dir: &Path) -> Vec<(TopicPartition, u64)> {
 }
 
 #[test]
-fn the_lines_of_the_readme_move_a_topic_into_a_broker() {
+fn the_lines_of_the_page_move_a_topic_into_a_broker() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -73,7 +69,7 @@ fn the_lines_of_the_readme_move_a_topic_into_a_broker() {
     tools.write_script(&scripts, "kafka-consumer-groups.sh", groups);
 
     let path = format!("{}:{}", scripts.display(), env::var("PATH").unwrap());
-    let lines = lines_of("## Moving a topic into Kafka");
+    let lines = shell_lines();
     let output = Command::new("bash")
         .args(["-euo", "pipefail", "-c", &lines])
         .current_dir(ROOT)
