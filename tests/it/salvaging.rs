@@ -323,16 +323,16 @@ fn salvage_copies_partitions_written_by_a_broker() {
         let root = dir.path().join("broker");
         copy_dir(&fixture(set).join("root"), &root);
         for (number, from) in partitions(&root).into_iter().enumerate() {
-            let what = from.file_name().unwrap().to_str().unwrap().to_owned();
+            let name = from.file_name().unwrap().to_str().unwrap().to_owned();
             let (whole, rest) = (
                 dir.path().join(format!("whole-{number}")),
                 dir.path().join(format!("rest-{number}")),
             );
             let salvage = inspect::salvage(&from, &whole).unwrap();
-            assert!(salvage.lost.is_empty(), "{set} {what}: {:?}", salvage.lost);
+            assert!(salvage.lost.is_empty(), "{set} {name}: {:?}", salvage.lost);
             let whole = Partition::open(&whole, TopicConfig::new()).unwrap();
             let log = Log::open_read_only(&root).unwrap();
-            let (topic, partition) = what.rsplit_once('-').unwrap();
+            let (topic, partition) = name.rsplit_once('-').unwrap();
             let before = log
                 .topic(topic)
                 .unwrap()
@@ -341,18 +341,18 @@ fn salvage_copies_partitions_written_by_a_broker() {
             assert_eq!(
                 whole.log_end_offset(),
                 before.log_end_offset(),
-                "{set} {what}"
+                "{set} {name}"
             );
             assert_eq!(
                 whole.log_start_offset(),
                 before.log_start_offset(),
-                "{set} {what}"
+                "{set} {name}"
             );
             for isolation in [Isolation::ReadUncommitted, Isolation::ReadCommitted] {
                 assert_eq!(
                     records(&whole, isolation),
                     records(&before, isolation),
-                    "{set} {what}"
+                    "{set} {name}"
                 );
             }
             let first = before
@@ -370,7 +370,7 @@ fn salvage_copies_partitions_written_by_a_broker() {
                 bytes[second - 1] ^= 1;
             });
             let salvage = inspect::salvage(&from, &rest).unwrap();
-            assert_eq!(salvage.lost.len(), 1, "{set} {what}: {:?}", salvage.lost);
+            assert_eq!(salvage.lost.len(), 1, "{set} {name}: {:?}", salvage.lost);
             let lost = &salvage.lost[0].offsets;
             let mut expected = records(&whole, Isolation::ReadUncommitted);
             expected.retain(|(offset, ..)| !lost.contains(offset));
@@ -378,7 +378,7 @@ fn salvage_copies_partitions_written_by_a_broker() {
             assert_eq!(
                 records(&rest, Isolation::ReadUncommitted),
                 expected,
-                "{set} {what}"
+                "{set} {name}"
             );
         }
     }

@@ -114,14 +114,14 @@ fn borders(bytes: &[u8]) -> Vec<usize> {
 
 /// Reads the whole partition. Returns the offsets that were read, and those that were reported as
 /// lost or as compressed with an unknown codec.
-fn read(partition: &Partition, what: &str) -> (Vec<u64>, Vec<u64>) {
+fn read(partition: &Partition, label: &str) -> (Vec<u64>, Vec<u64>) {
     let (mut found, mut reported) = (Vec::new(), Vec::new());
     let mut reader = partition.read(..).unwrap();
     for _ in 0..100 {
         let before = reader.next_offset();
         match reader.next_record() {
             Ok(Some(record)) => {
-                assert!(record.text().starts_with("value"), "{what}: {record:?}");
+                assert!(record.text().starts_with("value"), "{label}: {record:?}");
                 found.push(record.offset());
                 continue;
             }
@@ -130,12 +130,12 @@ fn read(partition: &Partition, what: &str) -> (Vec<u64>, Vec<u64>) {
                 reported.extend(damage.offsets.start..damage.offsets.end.min(RECORDS))
             }
             Err(Error::Unsupported { .. }) => reported.extend(before..reader.next_offset()),
-            Err(error) => panic!("{what}: {error}"),
+            Err(error) => panic!("{label}: {error}"),
         }
         let next = reader.next_offset().min(partition.log_end_offset());
         reader = partition.read(next..).unwrap();
     }
-    panic!("{what}: reading does not end");
+    panic!("{label}: reading does not end");
 }
 
 #[test]
@@ -147,10 +147,10 @@ fn no_byte_of_a_batch_with_a_right_checksum_is_cut() {
     let sound = fs::read(log_file(&killed)).unwrap();
     let borders = borders(&sound);
     assert_eq!(borders.len(), BATCHES + 1);
-    for (what, at, new) in ODD {
+    for (label, at, new) in ODD {
         for number in [0, 2, BATCHES - 1] {
             for is_ours in [true, false] {
-                let what = format!("{what}, batch {number}, topic of annals: {is_ours}");
+                let label = format!("{label}, batch {number}, topic of annals: {is_ours}");
                 let mut bytes = sound.clone();
                 super::edit(&mut bytes[borders[number]..borders[number + 1]], *at, new);
                 let copy = tempfile::tempdir_in(dir.path()).unwrap();
@@ -160,7 +160,7 @@ fn no_byte_of_a_batch_with_a_right_checksum_is_cut() {
                 if !is_ours {
                     fs::remove_file(root.join("t.topic")).unwrap();
                 }
-                check(&root, &bytes, number as u64, is_ours && *at != 0, &what);
+                check(&root, &bytes, number as u64, is_ours && *at != 0, &label);
             }
         }
     }
@@ -168,10 +168,10 @@ fn no_byte_of_a_batch_with_a_right_checksum_is_cut() {
 
 /// Opens the log read-only, and then for writing several times. `others_are_read` says that all
 /// records of the other batches must be read, because only this batch is odd.
-fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, what: &str) {
+fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, label: &str) {
     let look = |log: &Log| {
         let partition = log.topic("t").unwrap().partition(0).unwrap();
-        let (found, reported) = read(&partition, what);
+        let (found, reported) = read(&partition, label);
         let is_hidden = |offset: &u64| !found.contains(offset) && !reported.contains(offset);
         let own = 3 * number..3 * number + 3;
         let hidden: Vec<_> = (0..RECORDS).filter(is_hidden).collect();
@@ -180,12 +180,12 @@ fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, what: &s
             // records of its batch.
             assert!(
                 hidden.iter().all(|offset| own.contains(offset)),
-                "{what}: {hidden:?} are missing"
+                "{label}: {hidden:?} are missing"
             );
         }
         assert!(
             partition.log_end_offset() >= RECORDS,
-            "{what}: ends at {}",
+            "{label}: ends at {}",
             partition.log_end_offset()
         );
         partition
@@ -199,29 +199,29 @@ fn check(root: &Path, bytes: &[u8], number: u64, others_are_read: bool, what: &s
         assert_eq!(
             log.recovery().has_losses(),
             partition.append_batch([""; 0]).is_err(),
-            "{what}: {:?}",
+            "{label}: {:?}",
             log.recovery()
         );
         drop((partition, log));
-        assert_eq!(fs::read(log_file(root)).unwrap(), bytes, "{what}");
+        assert_eq!(fs::read(log_file(root)).unwrap(), bytes, "{label}");
         let names = fs::read_dir(root.join("t-0"))
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let torn: Vec<_> = names.filter(|name| name.contains(".torn")).collect();
-        assert!(torn.is_empty(), "{what}: {torn:?}");
+        assert!(torn.is_empty(), "{label}: {torn:?}");
     }
     let log = Log::open(root).unwrap();
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     let end = partition.log_end_offset();
     match partition.append("value new") {
-        Ok(written) => assert_eq!(written.offset, end, "{what}"),
+        Ok(written) => assert_eq!(written.offset, end, "{label}"),
         Err(error) => assert!(
             error.is_corruption() && log.recovery().has_losses(),
-            "{what}: {error}"
+            "{label}: {error}"
         ),
     }
     assert!(
         fs::read(log_file(root)).unwrap().starts_with(bytes),
-        "{what}"
+        "{label}"
     );
 }

@@ -1,4 +1,4 @@
-//! Who goes on while a partition is compacted: readers, followers, look-ups, appends, retention.
+//! Readers, followers, lookups, appends and retention continue while a partition is compacted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -8,7 +8,7 @@ use annals::{Isolation, ReadOptions};
 use super::*;
 
 #[test]
-fn a_reader_finishes_its_segment_and_goes_on_in_the_new_ones() {
+fn a_reader_finishes_its_segment_and_continues_in_the_new_ones() {
     for read_before in 0..28 {
         let bench = Bench::new(START);
         let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
@@ -30,15 +30,13 @@ fn a_reader_finishes_its_segment_and_goes_on_in_the_new_ones() {
             seen.push(record.offset());
         }
         assert!(seen.is_sorted_by(|a, b| a < b), "{seen:?}");
-        assert!(
-            seen.ends_with(&[24, 25, 26, 27]) && (20..24).all(|offset| seen.contains(&offset)),
-            "{seen:?}"
-        );
+        assert!(seen.ends_with(&[24, 25, 26, 27]), "{seen:?}");
+        assert!((20..24).all(|offset| seen.contains(&offset)), "{seen:?}");
     }
 }
 
 #[test]
-fn batches_stay_readable() {
+fn batches_stay_readable_after_compactions() {
     let bench = Bench::new(START);
     let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "aaaaaaaaa");
@@ -61,9 +59,9 @@ fn batches_stay_readable() {
     );
 }
 
-/// Writers, readers of every kind, retention and compaction, all at once.
+/// Runs a writer, several kinds of readers and compactions at the same time.
 #[test]
-fn everybody_goes_on() {
+fn appends_and_readers_continue_during_compactions() {
     const KEYS: u64 = 40;
     const RECORDS: u64 = 12_000;
     let dir = tempfile::tempdir().unwrap();
@@ -81,7 +79,7 @@ fn everybody_goes_on() {
             let offset = record.offset();
             assert!(
                 last.is_none_or(|last| last < offset),
-                "{offset} behind {last:?}"
+                "{offset} follows {last:?}"
             );
             assert_eq!(record.text(), offset.to_string());
             last = Some(offset);
@@ -125,8 +123,8 @@ fn everybody_goes_on() {
                     ReadOptions::new().isolation(Isolation::ReadCommitted)
                 };
                 let (_, latest) = check(partition.read_with(from..end, options).unwrap());
-                // All that were the latest of their keys when the reader began, or later ones, are
-                // there.
+                // The records that were the latest of their keys when the reader began are there,
+                // or later ones.
                 let expected = end.saturating_sub(KEYS).max(from)..end;
                 assert_eq!(
                     latest
@@ -152,7 +150,7 @@ fn everybody_goes_on() {
 }
 
 #[test]
-fn what_is_deleted_meanwhile_stays_deleted() {
+fn records_deleted_during_a_compaction_stay_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let config = compacted(2_000)

@@ -1,19 +1,19 @@
-//! What a compaction keeps: the latest record of each key, tombstones for their time, and the
-//! answers of all look-ups.
+//! The records that a compaction keeps: the latest of each key, and tombstones for their retention.
+//! Lookups stay correct.
 
 use annals::{Error, OffsetSpec};
 
 use super::*;
 
 #[test]
-fn the_latest_record_of_each_key_stays_where_it_was() {
+fn the_latest_record_of_each_key_keeps_its_offset() {
     let mut bench = Bench::new(START);
     let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "abacabadabacabae");
     let (before, end) = (view(&partition), partition.log_end_offset());
     assert_eq!(bases(&partition), [0, 4, 8, 12]);
     let done = partition.compact().unwrap();
-    // The active segment stays: 12 to 15, "abae".
+    // The active segment, with the offsets 12 to 15, is not compacted.
     assert_eq!(offsets(&partition), [7, 9, 10, 11, 12, 13, 14, 15]);
     assert_eq!((done.segments_compacted, done.records_removed), (3, 8));
     assert!(done.bytes_freed > 0);
@@ -30,7 +30,7 @@ fn the_latest_record_of_each_key_stays_where_it_was() {
         fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap(),
         "0\n1\nt 0 12\n"
     );
-    // Nothing is left to do, and nothing is written.
+    // A second compaction has no work.
     assert_eq!(partition.compact().unwrap().records_removed, 0);
     let partition = bench.reopen();
     assert_eq!(view(&partition), before);
@@ -42,7 +42,7 @@ fn the_latest_record_of_each_key_stays_where_it_was() {
 }
 
 #[test]
-fn a_tombstone_stays_for_its_time() {
+fn a_tombstone_is_kept_for_the_delete_retention() {
     let mut bench = Bench::new(START);
     let partition = bench.partition(
         "t",
@@ -52,9 +52,10 @@ fn a_tombstone_stays_for_its_time() {
     append(&partition, "eeee");
     let tombstone = (3, "a".to_owned(), None);
     partition.compact().unwrap();
-    assert!(records(&partition).contains(&tombstone) && !view(&partition).contains_key("a"));
+    assert!(records(&partition).contains(&tombstone));
+    assert!(!view(&partition).contains_key("a"));
     assert_eq!(offsets(&partition)[..3], [1, 2, 3]);
-    // Its time runs from the first compaction, whatever its own timestamp is.
+    // The retention counts from the first compaction, whatever the timestamp of the tombstone is.
     bench
         .clock
         .advance(Duration::from_millis(24 * 3_600_000 - 1));
@@ -74,11 +75,12 @@ fn a_tombstone_stays_for_its_time() {
     );
     bench.clock.advance(Duration::from_millis(1));
     partition.compact().unwrap();
-    assert!(!records(&partition).contains(&tombstone) && !view(&partition).contains_key("a"));
+    assert!(!records(&partition).contains(&tombstone));
+    assert!(!view(&partition).contains_key("a"));
 }
 
 #[test]
-fn a_small_map_takes_several_passes() {
+fn a_small_dedupe_buffer_takes_several_passes() {
     let mut bench = Bench::with(START, LogConfig::new().cleaner_dedupe_buffer_bytes(24 * 5));
     let partition = bench.partition("t", compacted(6 * record_bytes() + 20));
     append(&partition, &"abcdefghijklmnopqrstuvwxyz".repeat(4));
@@ -95,7 +97,7 @@ fn a_small_map_takes_several_passes() {
     let mut keys: Vec<_> = sealed.iter().map(|(_, key, _)| key).collect();
     keys.sort();
     keys.dedup();
-    assert_eq!(keys.len(), sealed.len(), "each key once: {sealed:?}");
+    assert_eq!(keys.len(), sealed.len(), "a key is there twice: {sealed:?}");
     assert_eq!(view(&bench.reopen()), before);
 }
 
@@ -153,7 +155,7 @@ fn batches_are_compacted_record_by_record() {
 }
 
 #[test]
-fn look_ups_find_what_is_left() {
+fn lookups_find_the_remaining_records() {
     let mut bench = Bench::new(START);
     let partition = bench.partition("t", compacted(10 * record_bytes() + 20));
     for _ in 0..50 {
@@ -202,7 +204,7 @@ fn look_ups_find_what_is_left() {
 }
 
 #[test]
-fn records_without_a_key_go_when_the_policy_changes() {
+fn records_without_a_key_are_removed_when_the_policy_becomes_compact() {
     let mut bench = Bench::new(START);
     let config = TopicConfig::new().segment_bytes(4 * record_bytes() + 20);
     let partition = bench.partition("t", config);
@@ -239,7 +241,7 @@ fn records_without_a_key_go_when_the_policy_changes() {
         .filter(|(key, _)| !key.is_empty())
         .collect();
     assert_eq!(after, before);
-    // Back again: the gaps are still no damage.
+    // With the old policy the gaps are still not damage.
     bench
         .log()
         .topic("t")
@@ -251,7 +253,7 @@ fn records_without_a_key_go_when_the_policy_changes() {
 }
 
 #[test]
-fn a_cut_below_what_is_compacted_is_compacted_again() {
+fn a_truncation_into_compacted_records_makes_them_dirty_again() {
     let bench = Bench::new(START);
     let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "abcdabcdabcdabcde");
@@ -296,7 +298,7 @@ fn a_lone_partition_is_compacted_on_demand() {
 }
 
 #[test]
-fn the_log_around_a_lone_partition_learns_of_its_gaps() {
+fn compacting_a_lone_partition_marks_its_topic_as_having_gaps() {
     let mut bench = Bench::new(START);
     append(
         &bench.partition(
@@ -322,7 +324,7 @@ fn the_log_around_a_lone_partition_learns_of_its_gaps() {
 }
 
 #[test]
-fn a_deleted_topic_is_forgotten() {
+fn deleting_a_topic_removes_its_cleaner_checkpoint() {
     let bench = Bench::new(START);
     let partition = bench.partition("t", compacted(4 * record_bytes() + 20));
     append(&partition, "aaaaaaaaa");
@@ -338,7 +340,7 @@ fn a_deleted_topic_is_forgotten() {
 }
 
 #[test]
-fn the_largest_timestamp_is_that_of_a_record() {
+fn the_largest_timestamp_belongs_to_a_remaining_record() {
     let bench = Bench::new(START);
     let partition = bench.partition(
         "t",
@@ -346,7 +348,7 @@ fn the_largest_timestamp_is_that_of_a_record() {
     );
     let at = |seconds| START + Duration::from_secs(seconds);
     append(&partition, "abc");
-    // The last of its segment: of it the header stays, and the time in it.
+    // This record is the last of its segment. Compaction keeps its header, which has the time.
     partition
         .append(Record::new("none").timestamp(at(100)))
         .unwrap();

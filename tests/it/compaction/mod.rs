@@ -1,5 +1,5 @@
-//! Compaction through the public face: what stays, what goes, and what everybody else notices of
-//! it.
+//! Compaction through the public API: which records it keeps and removes, and how readers, appends
+//! and settings affect it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-/// Segments of about `bytes`, compacted whenever anything is dirty.
+/// Returns the config of a topic with segments of about `bytes`, which is compacted whenever any
+/// record is dirty.
 fn compacted(bytes: u32) -> TopicConfig {
     TopicConfig::new()
         .cleanup_policy(CleanupPolicy::Compact)
@@ -30,7 +31,7 @@ fn compacted(bytes: u32) -> TopicConfig {
         .index_interval_bytes(100)
 }
 
-/// Offset, key and value of all records.
+/// Returns the offset, key and value of all records.
 fn records(partition: &Partition) -> Vec<(u64, String, Option<String>)> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut reader = partition.read(..).unwrap();
@@ -52,7 +53,7 @@ fn offsets(partition: &Partition) -> Vec<u64> {
         .collect()
 }
 
-/// The value of each key, as who reads from the start sees it at the end.
+/// Returns the latest value of each key, as a reader sees it that has read everything.
 fn view(partition: &Partition) -> BTreeMap<String, String> {
     let mut view = BTreeMap::new();
     for (_, key, value) in records(partition) {
@@ -64,8 +65,8 @@ fn view(partition: &Partition) -> BTreeMap<String, String> {
     view
 }
 
-/// Appends one record for each character: a letter is a key with its offset as the value, a capital
-/// its tombstone.
+/// Appends one record for each character. A lower-case letter is a key whose value is the offset.
+/// An upper-case letter is the tombstone of that key.
 fn append(partition: &Partition, keys: &str) {
     for key in keys.chars() {
         let value = partition.log_end_offset().to_string();
@@ -79,7 +80,7 @@ fn append(partition: &Partition, keys: &str) {
     }
 }
 
-/// Size of a batch of one record of `append`.
+/// Returns the size of a batch with one record of `append`.
 fn record_bytes() -> u32 {
     let partition = Log::in_memory()
         .open_topic("t", 1, TopicConfig::new())
@@ -90,7 +91,7 @@ fn record_bytes() -> u32 {
     u32::try_from(partition.segments()[0].bytes).unwrap()
 }
 
-/// Base offsets of the segments.
+/// Returns the base offsets of the segments.
 fn bases(partition: &Partition) -> Vec<u64> {
     partition
         .segments()
@@ -99,7 +100,7 @@ fn bases(partition: &Partition) -> Vec<u64> {
         .collect()
 }
 
-/// Names of the files in a directory that end in `suffix`, sorted.
+/// Returns the sorted names of the files in a directory that end in `suffix`.
 fn names(dir: &Path, suffix: &str) -> Vec<String> {
     let entries = fs::read_dir(dir)
         .unwrap()

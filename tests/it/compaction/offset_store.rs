@@ -1,5 +1,5 @@
-//! Committed offsets do not pile up: what is on the disk stays under twice what counts, and one
-//! segment.
+//! Committed offsets do not accumulate: the store takes at most twice the bytes of its live
+//! records, plus one segment.
 
 use annals::{
     ConsumerGroup, Log, LogConfig, ManualClock, Partition, Topic, TopicConfig, TopicPartition,
@@ -18,7 +18,8 @@ struct Store {
 }
 
 impl Store {
-    /// A log with records to commit, and one commit of every group to every partition.
+    /// Creates a log with records to commit, and commits an offset of every group in every
+    /// partition.
     fn new() -> Self {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let config = LogConfig::new().maintenance_interval(None);
@@ -45,7 +46,7 @@ impl Store {
         store
     }
 
-    /// The next commit: of each group in turn, to each partition in turn.
+    /// Makes commit `number`: of each group in turn, in each partition in turn.
     fn commit(&self, number: usize) {
         let partition = u32::try_from(number / GROUPS).unwrap() % PARTITIONS;
         self.groups[number % GROUPS]
@@ -60,7 +61,7 @@ impl Store {
         self.offsets.partition(0).unwrap()
     }
 
-    /// Size of all its `.log` files.
+    /// Returns the size of all `.log` files of the store.
     fn bytes(&self) -> u64 {
         self.partition()
             .segments()
@@ -69,8 +70,8 @@ impl Store {
             .sum()
     }
 
-    /// Commits `count` times, with maintenance after each `pause`, and gives the largest size that
-    /// was seen behind one.
+    /// Commits `count` times, and maintains the log after every `pause` commits. Returns the
+    /// largest size of the store after a maintenance.
     fn commit_and_maintain(&self, count: usize, pause: usize) -> u64 {
         let mut most = 0;
         for number in 0..count {
@@ -102,7 +103,7 @@ fn offset_of(number: usize) -> u64 {
 }
 
 #[test]
-fn commits_do_not_pile_up() {
+fn the_offset_store_stays_bounded() {
     let store = Store::new();
     let live = store.bytes();
     let segment = 4 * u32::try_from(live).unwrap();
@@ -113,7 +114,7 @@ fn commits_do_not_pile_up() {
     let most = store.commit_and_maintain(2_000, 10);
     assert!(
         most <= 2 * live + u64::from(segment),
-        "{most} bytes, of which {live} count, in segments of {segment}"
+        "the store has {most} bytes, {live} of them live, in segments of {segment}"
     );
     assert!(store.partition().log_end_offset() > 2_000);
     store.check(2_000);
@@ -121,19 +122,19 @@ fn commits_do_not_pile_up() {
 
 #[test]
 #[ignore = "ten million commits take a minute"]
-fn ten_million_commits_do_not_pile_up() {
+fn the_offset_store_stays_bounded_over_ten_million_commits() {
     const COUNT: usize = 10_000_000;
     const SEGMENT: u64 = 100 << 20;
     let store = Store::new();
     let live = store.bytes();
     let most = store.commit_and_maintain(COUNT, 10_000);
     println!(
-        "{most} bytes at most, {} at the end, of which {live} count, in segments of {SEGMENT}",
+        "{most} bytes at most, {} at the end, {live} of them live, in segments of {SEGMENT}",
         store.bytes()
     );
     assert!(
         most <= 2 * live + SEGMENT,
-        "{most} bytes, of which {live} count"
+        "the store has {most} bytes, {live} of them live"
     );
     store.check(COUNT);
 }

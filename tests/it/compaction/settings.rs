@@ -1,9 +1,9 @@
-//! When a log compacts by itself, and what it leaves alone.
+//! The settings that decide when a log is compacted, and which records are not compacted yet.
 
 use super::*;
 
 #[test]
-fn a_log_compacts_what_is_dirty_enough() {
+fn maintain_compacts_a_partition_that_is_dirty_enough() {
     let bench = Bench::new(START);
     let partition = bench.partition(
         "t",
@@ -11,7 +11,7 @@ fn a_log_compacts_what_is_dirty_enough() {
     );
     append(&partition, "abcdefgh");
     append(&partition, "i");
-    // Everything is dirty.
+    // Every record is dirty, so the partition is compacted, but no record has a successor.
     assert_eq!(bench.log().maintain().unwrap().records_removed, 0);
     assert!(
         fs::read_to_string(bench.file("cleaner-offset-checkpoint"))
@@ -23,20 +23,20 @@ fn a_log_compacts_what_is_dirty_enough() {
     assert_eq!(
         bench.log().maintain().unwrap().records_removed,
         0,
-        "a third is not enough"
+        "a third of the bytes is not dirty enough"
     );
     assert_eq!(
         partition.compact().unwrap().records_removed,
         3,
-        "on demand it is"
+        "compact ignores the ratio"
     );
     append(&partition, &"k".repeat(24));
     assert!(bench.log().maintain().unwrap().records_removed > 15);
 }
 
-/// It can come with the files of another disk, or name a topic that was made anew.
+/// The checkpoint may come with the files of another disk, or name a topic that was created again.
 #[test]
-fn a_checkpoint_beyond_the_end_of_the_log_counts_for_nothing() {
+fn a_cleaner_checkpoint_beyond_the_log_end_is_ignored() {
     let mut bench = Bench::new(START);
     let partition = bench.partition(
         "t",
@@ -50,7 +50,7 @@ fn a_checkpoint_beyond_the_end_of_the_log_counts_for_nothing() {
     assert_eq!(
         bench.log().maintain().unwrap().records_removed,
         6,
-        "all of it is dirty"
+        "every record is dirty"
     );
     assert_eq!(offsets(&bench.reopen()), [3, 7, 8]);
     assert!(
@@ -61,7 +61,7 @@ fn a_checkpoint_beyond_the_end_of_the_log_counts_for_nothing() {
 }
 
 #[test]
-fn what_waited_too_long_is_compacted() {
+fn records_older_than_the_max_compaction_lag_are_compacted() {
     let bench = Bench::new(START);
     let config = compacted(4 * record_bytes() + 20).min_cleanable_dirty_ratio(1.0);
     let partition = bench.partition("t", config.max_compaction_lag(HOUR));
@@ -71,14 +71,14 @@ fn what_waited_too_long_is_compacted() {
     assert_eq!(bench.log().maintain().unwrap().records_removed, 0);
     bench.clock.advance(Duration::from_millis(1));
     assert_eq!(bench.log().maintain().unwrap().records_removed, 3);
-    // And rolled, as soon as something is appended behind it.
+    // The old active segment is compacted too: it rolls at the next append.
     assert_eq!(bases(&partition), [0, 4]);
     append(&partition, "a");
     assert_eq!(bases(&partition), [0, 4, 5]);
 }
 
 #[test]
-fn young_records_are_left_alone() {
+fn records_younger_than_the_min_compaction_lag_are_kept() {
     let bench = Bench::new(START);
     let partition = bench.partition(
         "t",
@@ -95,14 +95,15 @@ fn young_records_are_left_alone() {
 }
 
 #[test]
-fn small_segments_become_one() {
+fn compaction_merges_small_segments() {
     let bench = Bench::new(START);
     let bytes = record_bytes();
     let partition = bench.partition("t", compacted(4 * bytes + 20));
     append(&partition, "abcdefghaaaaaaaaaaaaaaaaaaaa");
     assert_eq!(bases(&partition), [0, 4, 8, 12, 16, 20, 24]);
     partition.compact().unwrap();
-    // By the sizes before: nothing fits together yet, but for what this pass left.
+    // The segments are grouped by their sizes before the pass, so the small ones are still
+    // separate.
     assert_eq!(bases(&partition), [0, 4, 8, 12, 16, 20, 24]);
     partition.compact().unwrap();
     assert_eq!(bases(&partition), [0, 4, 20, 24]);
@@ -124,7 +125,7 @@ fn small_segments_become_one() {
 }
 
 #[test]
-fn both_policies_hold() {
+fn compact_and_delete_applies_both_policies() {
     let bench = Bench::new(START);
     let config = compacted(4 * record_bytes() + 20)
         .cleanup_policy(CleanupPolicy::CompactAndDelete)
@@ -144,7 +145,7 @@ fn both_policies_hold() {
 }
 
 #[test]
-fn without_compact_nothing_is_compacted() {
+fn a_topic_with_policy_delete_is_not_compacted() {
     let bench = Bench::new(START);
     let partition = bench.partition(
         "t",
@@ -195,12 +196,12 @@ fn committed_offsets_are_compacted() {
     }
     let before = store(&bench);
     drop(group);
-    // Kafka's segments of 100 MiB would keep a test waiting: a lone partition rolls where it is
-    // told to.
+    // Kafka's segments of 100 MiB would make this test slow. A lone partition rolls at the size
+    // that it is given.
     bench.close();
     let offsets = Partition::open(bench.file("__consumer_offsets-0"), compacted(500)).unwrap();
-    let tombstone_of_nobody = Record::tombstone(vec![0, 1, 0, 1, b'g', 0, 1, b'x', 0, 0, 0, 0]);
-    offsets.append(tombstone_of_nobody).unwrap();
+    let unrelated_tombstone = Record::tombstone(vec![0, 1, 0, 1, b'g', 0, 1, b'x', 0, 0, 0, 0]);
+    offsets.append(unrelated_tombstone).unwrap();
     assert_eq!(offsets.compact().unwrap().records_removed, 199);
     drop(offsets);
     assert!(store(&bench) * 50 < before);

@@ -1,10 +1,10 @@
-//! The broker's own compactions, done again from the segments that it left as `.deleted`: the
-//! outcome is the same, byte for byte.
+//! Repeats the broker's own compactions, from the segments that it left as `.deleted`. The results
+//! are equal, byte for byte.
 
 use super::*;
 use crate::kafka::{Gaps, KafkaTools, assert_clean, fixture};
 
-/// The base offset and the bytes of every `.log` with this suffix.
+/// Returns the base offset and the bytes of every `.log` file with this suffix.
 fn logs(dir: &Path, suffix: &str) -> BTreeMap<u64, Vec<u8>> {
     let names = names(dir, suffix).into_iter();
     names
@@ -17,7 +17,8 @@ fn logs(dir: &Path, suffix: &str) -> BTreeMap<u64, Vec<u8>> {
         .collect()
 }
 
-/// Lays the segments of before the compaction out as a lone partition, and compacts it at `now`.
+/// Writes the segments as they were before the compaction to a lone partition, and compacts it at
+/// `now`.
 fn compacted_again(topic: &str, now: i64, config: TopicConfig) -> (tempfile::TempDir, Partition) {
     let dir = tempfile::tempdir().unwrap();
     let source = fixture("clean/root").join(format!("{topic}-0"));
@@ -32,8 +33,8 @@ fn compacted_again(topic: &str, now: i64, config: TopicConfig) -> (tempfile::Tem
     (dir, partition)
 }
 
-/// The headers of all batches of a `.log`, without the length and the checksum, in which encoders
-/// of the same codec differ.
+/// Returns the headers of all batches of a `.log`, without the length and the checksum. Those
+/// depend on the encoder, even with the same codec.
 fn headers(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut headers, mut rest) = (Vec::new(), bytes);
     while let Some(header) = rest.first_chunk::<61>() {
@@ -45,7 +46,7 @@ fn headers(bytes: &[u8]) -> Vec<Vec<u8>> {
     headers
 }
 
-/// The partition as the broker left it.
+/// Returns the partition as the broker left it.
 fn left_by_broker(topic: &str) -> (tempfile::TempDir, BTreeMap<u64, Vec<u8>>) {
     let source = fixture("clean/root").join(format!("{topic}-0"));
     let (dir, logs) = (tempfile::tempdir().unwrap(), logs(&source, ".log"));
@@ -91,16 +92,16 @@ fn assert_same(
 }
 
 #[test]
-fn a_first_compaction_is_that_of_the_broker() {
+fn a_first_compaction_equals_the_brokers() {
     let segments = [0, 50, 95, 140, 185, 235, 280];
     let [found, expected] =
         assert_same("compacted", 1_795_532_552_109 - 86_400_000, DAY, &segments);
-    // Without compression, to the byte.
+    // Without compression the files are equal to the byte.
     assert!(found == expected);
 }
 
 #[test]
-fn a_second_one_too_whose_tombstones_are_over() {
+fn a_second_compaction_with_expired_tombstones_equals_the_brokers() {
     assert_same(
         "compacted-gone",
         1_795_446_152_489 - 1,
@@ -109,7 +110,7 @@ fn a_second_one_too_whose_tombstones_are_over() {
     );
 }
 
-/// Compacts a topic with transactions and idempotent producers.
+/// Opens a copy of a fixture with transactions or idempotent producers, with compaction enabled.
 fn with_producers(topic: &str) -> (Bench, Partition) {
     let mut bench = Bench::new(START);
     bench.close();
@@ -137,7 +138,7 @@ fn with_producers(topic: &str) -> (Bench, Partition) {
     (bench, partition)
 }
 
-/// The latest value of each key among the committed records below `end`.
+/// Returns the latest value of each key among the committed records below `end`.
 fn committed(partition: &Partition, end: u64) -> BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)> {
     let options = annals::ReadOptions::new().isolation(annals::Isolation::ReadCommitted);
     let mut reader = partition.read_with(..end, options).unwrap();
@@ -153,8 +154,8 @@ fn committed(partition: &Partition, end: u64) -> BTreeMap<Vec<u8>, (u64, Option<
     latest
 }
 
-/// What is known of producers at the end of the log, as the newest snapshot has it. Without the
-/// times: those of a batch that lost its latest record are gone with it.
+/// Returns the state of the producers at the end of the log, as the newest snapshot has it. The
+/// times are left out: the time of a batch is removed together with its latest record.
 fn producers(bench: &Bench) -> Vec<Vec<u8>> {
     let dir = bench.file("t-0");
     let bytes = fs::read(dir.join(names(&dir, ".snapshot").last().unwrap())).unwrap();
@@ -164,8 +165,8 @@ fn producers(bench: &Bench) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Appends records that do not fit together with anything, so that all before is sealed, and
-/// compacts. Once more, and the horizons of before are over.
+/// Seals all records and compacts them. The new records are appended with tiny segments, so that
+/// compaction does not merge them with others. Then lets the delete horizons pass.
 fn compact_all(bench: &Bench, partition: &Partition, pass: u32) {
     let topic = bench.log().topic("t").unwrap();
     topic
@@ -182,7 +183,7 @@ fn compact_all(bench: &Bench, partition: &Partition, pass: u32) {
 }
 
 #[test]
-fn aborted_records_go_and_committed_ones_stay() {
+fn compaction_removes_aborted_records_and_keeps_committed_ones() {
     for topic in ["transactions-0", "transactions-1"] {
         let (mut bench, mut partition) = with_producers(topic);
         let stable = partition.last_stable_offset();
@@ -215,14 +216,14 @@ fn aborted_records_go_and_committed_ones_stay() {
             let expected: Vec<_> = before.values().map(|(offset, _)| *offset).collect();
             assert!(
                 sealed.iter().all(|(offset, ..)| expected.contains(offset)),
-                "nothing of an aborted transaction: {sealed:?}"
+                "a record of an aborted transaction is left: {sealed:?}"
             );
         }
     }
 }
 
 #[test]
-fn producers_are_known_from_what_is_left() {
+fn producer_state_can_be_rebuilt_from_compacted_batches() {
     for topic in [
         "idempotent-0",
         "idempotent-1",
@@ -237,7 +238,7 @@ fn producers_are_known_from_what_is_left() {
         bench.close();
         let expected = producers(&bench);
         assert!(!expected.is_empty(), "{topic}");
-        // Without a snapshot the batches tell.
+        // Without a snapshot the state is rebuilt from the batches.
         for name in names(&bench.file("t-0"), ".snapshot") {
             fs::remove_file(bench.file("t-0").join(name)).unwrap();
         }
@@ -251,7 +252,7 @@ fn producers_are_known_from_what_is_left() {
 }
 
 #[test]
-fn the_older_formats_are_compacted_too() {
+fn the_older_formats_are_compacted() {
     let root = fixture("legacy/root");
     let topics = names(&root, "-0")
         .into_iter()
@@ -285,12 +286,12 @@ fn the_older_formats_are_compacted_too() {
             .into_iter()
             .filter(|(offset, ..)| *offset < last)
             .count();
-        assert_eq!(sealed, before.len(), "{topic}: each key once");
+        assert_eq!(sealed, before.len(), "{topic}: a key is there twice");
     }
     assert!(removed > 0);
 }
 
-/// Offset and value of the latest record of each key.
+/// Returns the offset and value of the latest record of each key.
 fn latest(partition: &Partition) -> BTreeMap<String, (u64, Option<String>)> {
     let mut reader = partition.read(..).unwrap();
     let mut latest = BTreeMap::new();
@@ -309,7 +310,7 @@ fn latest(partition: &Partition) -> BTreeMap<String, (u64, Option<String>)> {
 }
 
 #[test]
-fn the_dump_tool_finds_no_fault_in_compacted_files() {
+fn kafkas_dump_tool_accepts_compacted_files() {
     use annals::Compression;
     let Some(tools) = KafkaTools::find() else {
         return;

@@ -1,5 +1,5 @@
-//! Compactions until the power goes: of each key the latest record is there afterwards, and nothing
-//! that was not appended.
+//! Compactions interrupted by a power cut: afterwards the latest record of each key is there, and
+//! no record that was not appended.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,14 +39,14 @@ pub(super) const COMPACTIONS: &[Workload] = &[
 pub(super) const NAME: &str = "keyed";
 const SEGMENT: u32 = 260;
 
-/// What stands for a tombstone among the texts.
+/// The text that stands for a tombstone in the model.
 const TOMBSTONE: &str = "";
 
 fn key(offset: u64) -> String {
     format!("key {}", offset * offset % 5)
 }
 
-/// The record at an offset.
+/// Returns the record at an offset.
 pub(super) fn record(offset: u64, text: &str) -> Record<'_> {
     if text == TOMBSTONE {
         Record::tombstone(key(offset))
@@ -55,24 +55,24 @@ pub(super) fn record(offset: u64, text: &str) -> Record<'_> {
     }
 }
 
-/// In a topic whose tombstones go in the second pass that sees them.
+/// Creates a topic in which the second compaction that sees a tombstone removes it.
 fn create(log: &Log, model: &mut Model) -> Result<Topic> {
     let config = TopicConfig::new()
         .cleanup_policy(CleanupPolicy::Compact)
         .delete_retention(Duration::ZERO);
-    model.of(NAME).configs.push(SEGMENT);
+    model.lines(NAME).configs.push(SEGMENT);
     let topic = log.open_topic(
         NAME,
         1,
         config.segment_bytes(SEGMENT).index_interval_bytes(64),
     )?;
-    model.of(NAME).exists = true;
+    model.lines(NAME).exists = true;
     Ok(topic)
 }
 
-/// Appends records of these sizes, in one batch; an empty one is a tombstone.
+/// Appends records of these sizes in one batch. Size 0 is a tombstone.
 fn append(topic: &Topic, model: &mut Model, durability: Durability, sizes: &[usize]) -> Result<()> {
-    let lines = model.of(NAME);
+    let lines = model.lines(NAME);
     let first = lines.tried.len() as u64;
     let text = |(offset, size): (u64, &usize)| {
         if *size == 0 {
@@ -114,9 +114,9 @@ fn into_one(log: &Log, model: &mut Model) -> Result<()> {
     }
     flush(log, model)?;
     topic.partition(0)?.compact()?;
-    model.of(NAME).configs.push(4 * SEGMENT);
+    model.lines(NAME).configs.push(4 * SEGMENT);
     topic.update_config(TopicConfig::new().segment_bytes(4 * SEGMENT))?;
-    // All that was in the way of the tombstones is gone, and they go as well.
+    // No older record needs the tombstones any more, so this compaction removes them.
     topic.partition(0)?.compact()?;
     Ok(())
 }
@@ -131,21 +131,21 @@ fn unflushed(log: &Log, model: &mut Model) -> Result<()> {
 }
 
 fn policy_changed(log: &Log, model: &mut Model) -> Result<()> {
-    model.of(NAME).configs.push(SEGMENT);
+    model.lines(NAME).configs.push(SEGMENT);
     let topic = log.open_topic(
         NAME,
         1,
         TopicConfig::new().segment_bytes(SEGMENT).retention(None),
     )?;
-    model.of(NAME).exists = true;
+    model.lines(NAME).exists = true;
     append(&topic, model, Durability::Os, &[30, 40, 20])?;
     append(&topic, model, Durability::Os, &[50, 0, 60])?;
     topic.update_config(TopicConfig::new().cleanup_policy(CleanupPolicy::Compact))?;
     append(&topic, model, Durability::Os, &[40, 50, 10])
 }
 
-/// The end is cut in front of a batch that made those before it go: no batch tells where the log
-/// ends then.
+/// Truncates the log before a batch whose keys made compaction remove the batches before it. No
+/// batch then shows where the log ends.
 fn cut_in_a_gap(log: &Log, model: &mut Model) -> Result<()> {
     let topic = create(log, model)?;
     for sizes in [&[30, 30, 30, 0, 0][..], &[1], &[0, 0], &[0, 0], &[150]] {
@@ -154,41 +154,41 @@ fn cut_in_a_gap(log: &Log, model: &mut Model) -> Result<()> {
     flush(log, model)?;
     topic.partition(0)?.compact()?;
     flush(log, model)?;
-    // As long as it is not done, the log may end where the gap begins.
-    model.of(NAME).durable = 6;
+    // Until the truncation is complete, the log may end where the gap begins.
+    model.lines(NAME).durable = 6;
     topic.partition(0)?.truncate_to(8)?;
-    let lines = model.of(NAME);
+    let lines = model.lines(NAME);
     lines.tried.truncate(8);
     lines.durable = 8;
     append(&topic, model, Durability::Synced, &[10])
 }
 
-/// Of all that the log came to, the latest record of each key is there; a tombstone may be gone
-/// with all that it deleted.
-pub(super) fn check(what: &str, partition: &Partition, lines: &Lines) {
+/// Checks that the latest record of each key is there. A tombstone may be gone together with the
+/// records that it deleted.
+pub(super) fn check(label: &str, partition: &Partition, lines: &Lines) {
     let end = partition.log_end_offset();
     let mut expected: BTreeMap<_, _> = (0..end).map(|offset| (key(offset), offset)).collect();
     expected.retain(|_, offset| lines.tried[usize::try_from(*offset).unwrap()] != TOMBSTONE);
     let mut found = BTreeMap::new();
     let mut reader = partition
         .read(..)
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
+        .unwrap_or_else(|error| panic!("{label}: {error}"));
     let mut next = 0;
     while let Some(read) = reader
         .next_record()
-        .unwrap_or_else(|error| panic!("{what}, at {next}: {error}"))
+        .unwrap_or_else(|error| panic!("{label}, at {next}: {error}"))
     {
         let offset = read.offset();
         assert!(
             next <= offset && offset < end,
-            "{what}: offset {offset}, between {next} and {end}"
+            "{label}: offset {offset}, between {next} and {end}"
         );
         let text = &lines.tried[usize::try_from(offset).unwrap()];
         let is_it = read.key() == Some(key(offset).as_bytes())
             && read.value().unwrap_or_default() == text.as_bytes();
         assert!(
             is_it && read.value().is_none() == (text == TOMBSTONE),
-            "{what}: a wrong record at {offset}"
+            "{label}: a wrong record at {offset}"
         );
         if text == TOMBSTONE {
             found.remove(&key(offset))
@@ -197,5 +197,5 @@ pub(super) fn check(what: &str, partition: &Partition, lines: &Lines) {
         };
         next = offset + 1;
     }
-    assert_eq!(found, expected, "{what}: {lines:?}");
+    assert_eq!(found, expected, "{label}: {lines:?}");
 }

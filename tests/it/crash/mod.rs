@@ -1,13 +1,13 @@
-//! Power cuts and kills: at every call to the disk of a workload, and during the recovery from
-//! that, whatever the disk then holds.
+//! Power cuts and kills at every disk call of a workload, and at every call of the recovery after
+//! them.
 //!
-//! From each stop all disks that the cut can leave are visited up to a bound, and a sample drawn
-//! from a seed beyond it; each distinct one is opened and held against what was acknowledged.
-//! `cargo test` visits some ten thousands; all of it, a million and more, is
-//! `cargo test --release --test it crash::crash_full -- --ignored --nocapture`.
+//! A power cut can leave many disks. Each test visits them in order up to a bound, and then a
+//! sample drawn from a seed. Each distinct disk is opened and compared with the acknowledged
+//! operations. `cargo test` visits some tens of thousands of disks. The full run visits more than a
+//! million: `cargo test --release --test it crash::crash_full -- --ignored --nocapture`.
 
-mod beside;
 mod keyed;
+mod read_only;
 mod workload;
 
 use std::collections::HashSet;
@@ -16,12 +16,13 @@ use annals::{ManualClock, SimulatedDisk, Storage, Timestamp};
 use keyed::COMPACTIONS;
 use workload::{ADDITIONS, Model, PRODUCERS, REMOVALS, WORKLOADS, Workload, ZEROS, check, open};
 
-/// How much is visited.
+/// The number of disks to visit.
 #[derive(Clone, Copy)]
 struct Bounds {
-    /// Disks from each stop, in order, and as many again drawn at random.
+    /// Disks for each power cut in order, and as many again at random.
     states: usize,
-    /// Every which state has its recovery cut off as well, and disks from each stop of that.
+    /// Every how many states a recovery is cut as well, and the number of disks for each of its
+    /// cuts.
     recoveries: (usize, usize),
 }
 
@@ -29,7 +30,7 @@ fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(1_700_000_000_000))
 }
 
-/// The workload until the power goes at `call`; `None` once it ends before that.
+/// Runs the workload until power is cut at `call`. Returns `None` if the workload ends before that.
 fn run_until(workload: &Workload, call: u64) -> Option<(SimulatedDisk, Model)> {
     let disk = SimulatedDisk::with_clock(call, clock());
     disk.cut_power_at(call);
@@ -43,8 +44,8 @@ fn run_until(workload: &Workload, call: u64) -> Option<(SimulatedDisk, Model)> {
     disk.has_lost_power().then_some((disk, model))
 }
 
-/// The disk that a kill leaves, and those that a power cut can: in order up to a bound, then at
-/// random.
+/// Returns the disk that a kill leaves, and the disks that a power cut can leave: in order up to a
+/// bound, and then at random.
 fn states_of(disk: &SimulatedDisk, bound: usize) -> impl Iterator<Item = SimulatedDisk> {
     let mut in_order = disk.crash_states();
     let first: Vec<_> = in_order.by_ref().take(bound).collect();
@@ -55,9 +56,10 @@ fn states_of(disk: &SimulatedDisk, bound: usize) -> impl Iterator<Item = Simulat
         .chain((0..more).map(move |_| disk.crash()))
 }
 
-/// Opens what is left and checks it, appends, and loses power again at each call of that.
+/// Opens a disk, checks it, appends, and checks again after another power cut. With `deeper`, also
+/// cuts power at every third call of the recovery.
 fn visit(
-    what: &str,
+    label: &str,
     left: &SimulatedDisk,
     model: &Model,
     deeper: Option<usize>,
@@ -76,7 +78,7 @@ fn visit(
             for state in states_of(&again, bound) {
                 if seen.insert((model.stamp(), state.fingerprint())) {
                     visit(
-                        &format!("{what}, recovery cut at {call}"),
+                        &format!("{label}, recovery cut at {call}"),
                         &state,
                         model,
                         None,
@@ -86,13 +88,13 @@ fn visit(
             }
         }
     }
-    let log = open(left, &clock()).unwrap_or_else(|error| panic!("{what}: {error}"));
-    check(what, &log, model);
-    let grown = workload::append_more(what, &log, model);
+    let log = open(left, &clock()).unwrap_or_else(|error| panic!("{label}: {error}"));
+    check(label, &log, model);
+    let grown = workload::append_more(label, &log, model);
     let left = left.crash();
     drop(log);
-    let log = open(&left, &clock()).unwrap_or_else(|error| panic!("{what}, again: {error}"));
-    check(&format!("{what}, again"), &log, &grown);
+    let log = open(&left, &clock()).unwrap_or_else(|error| panic!("{label}, again: {error}"));
+    check(&format!("{label}, again"), &log, &grown);
 }
 
 fn visit_all(workloads: &[Workload], bounds: Bounds) -> usize {
@@ -107,12 +109,12 @@ fn visit_all(workloads: &[Workload], bounds: Bounds) -> usize {
                 if !seen.insert((model.stamp(), left.fingerprint())) {
                     continue;
                 }
-                let what = format!("{}, seed and call {call}, state {number}", workload.name);
+                let label = format!("{}, seed and call {call}, state {number}", workload.name);
                 let deeper = seen
                     .len()
                     .is_multiple_of(bounds.recoveries.0)
                     .then_some(bounds.recoveries.1);
-                visit(&what, &left, &model, deeper, &mut seen);
+                visit(&label, &left, &model, deeper, &mut seen);
             }
         }
         println!("{}: {} distinct states", workload.name, seen.len());
@@ -122,7 +124,7 @@ fn visit_all(workloads: &[Workload], bounds: Bounds) -> usize {
 }
 
 #[test]
-fn no_power_cut_loses_what_was_acknowledged() {
+fn no_power_cut_loses_an_acknowledged_record() {
     let states = visit_all(
         WORKLOADS,
         Bounds {
@@ -135,7 +137,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
 }
 
 #[test]
-#[ignore = "a million states take long"]
+#[ignore = "a million states take a long time"]
 fn crash_full() {
     let bounds = Bounds {
         states: 3_000,
@@ -158,7 +160,7 @@ fn crash_full() {
 }
 
 #[test]
-fn no_power_cut_loses_what_a_producer_was_promised() {
+fn no_power_cut_loses_an_acknowledged_record_of_a_producer() {
     let states = visit_all(
         PRODUCERS,
         Bounds {
@@ -170,10 +172,10 @@ fn no_power_cut_loses_what_a_producer_was_promised() {
 }
 
 #[test]
-fn no_power_cut_over_zeros_ahead_loses_what_was_acknowledged() {
+fn no_power_cut_over_zeros_ahead_loses_an_acknowledged_record() {
     let first = "data/lines-0/00000000000000000000.log".as_ref();
     let disks = (0..).map_while(|call| run_until(&ZEROS[0], call));
-    // As long as a segment may be, which its records alone never are.
+    // With zeros ahead the file is as long as a segment may be. The records alone never fill it.
     let with_zeros = disks
         .filter(|(disk, _)| {
             disk.fork()
@@ -194,7 +196,7 @@ fn no_power_cut_over_zeros_ahead_loses_what_was_acknowledged() {
 }
 
 #[test]
-fn no_power_cut_while_records_go_leaves_a_hole() {
+fn no_power_cut_during_a_removal_leaves_a_hole() {
     let states = visit_all(
         REMOVALS,
         Bounds {
@@ -206,7 +208,7 @@ fn no_power_cut_while_records_go_leaves_a_hole() {
 }
 
 #[test]
-fn no_power_cut_leaves_a_hole_in_a_partition_that_was_added() {
+fn no_power_cut_leaves_a_hole_in_an_added_partition() {
     let states = visit_all(
         ADDITIONS,
         Bounds {
@@ -218,7 +220,7 @@ fn no_power_cut_leaves_a_hole_in_a_partition_that_was_added() {
 }
 
 #[test]
-fn no_power_cut_while_a_partition_is_compacted_costs_the_latest_record_of_a_key() {
+fn no_power_cut_during_a_compaction_loses_the_latest_record_of_a_key() {
     let states = visit_all(
         COMPACTIONS,
         Bounds {

@@ -1,4 +1,4 @@
-//! What is done until the power goes, and what must hold afterwards.
+//! The operations that run until a power cut, and the checks after it.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,46 +12,47 @@ use annals::{SimulatedDisk, Topic, TopicConfig, TopicPartition};
 
 use super::keyed;
 
-/// What is known of a topic that has records in one partition.
+/// The expected state of a topic that has records in one partition.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Lines {
-    /// Number of that partition.
+    /// The number of that partition.
     partition: u32,
-    /// What was handed to `append`, acknowledged or not.
+    /// The records that were passed to `append`, acknowledged or not.
     pub(super) tried: Vec<String>,
-    /// So many are on the device for certain.
+    /// The number of records that must survive.
     pub(super) durable: u64,
-    /// The log start is here at least, and not behind what was asked for.
+    /// The lowest and highest log start offset that are possible.
     start: u64,
     start_tried: u64,
-    /// The creation of both was acknowledged.
+    /// The creation of the topic and the partition was acknowledged.
     pub(super) exists: bool,
-    /// Its deletion was begun, or acknowledged.
+    /// The deletion of the topic was begun, or acknowledged.
     deleting: bool,
     deleted: bool,
-    /// Segment sizes in its config that may be found.
+    /// The possible values of `segment.bytes` in the config.
     pub(super) configs: Vec<u32>,
     committed: u64,
     commit_tried: u64,
-    /// Another group may have committed up to here; 0 once what it had is removed for certain.
+    /// The highest offset that another group may have committed. It is 0 once the removal of that
+    /// group's offsets is durable.
     others_tried: u64,
 }
 
-/// What is known of a log.
+/// The expected state of a log.
 #[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Model {
     topics: BTreeMap<&'static str, Lines>,
 }
 
 impl Model {
-    /// The same for the same knowledge.
+    /// Returns a hash of the expected state.
     pub(super) fn stamp(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
     }
 
-    pub(super) fn of(&mut self, name: &'static str) -> &mut Lines {
+    pub(super) fn lines(&mut self, name: &'static str) -> &mut Lines {
         self.topics.entry(name).or_default()
     }
 }
@@ -80,19 +81,19 @@ pub(super) const WORKLOADS: &[Workload] = &[
     },
 ];
 
-/// In these, a hole in a partition that has none would be taken for what compaction leaves.
+/// Workloads in which a hole would look like the result of a compaction.
 pub(super) const ADDITIONS: &[Workload] = &[Workload {
     name: "a partition added to a topic with gaps",
     run: additions,
 }];
 
-/// Syncs that are small, after enough was appended for zeros to be written ahead.
+/// Workloads with small syncs, after enough was appended for the log to keep zeros ahead.
 pub(super) const ZEROS: &[Workload] = &[Workload {
     name: "appends over zeros ahead",
     run: over_zeros,
 }];
 
-/// In these, records and files go.
+/// Workloads that remove records and files.
 pub(super) const REMOVALS: &[Workload] = &[
     Workload {
         name: "records deleted",
@@ -104,7 +105,7 @@ pub(super) const REMOVALS: &[Workload] = &[
     },
 ];
 
-/// Each producer draws an id of its own, so that no two runs leave the same bytes.
+/// Workloads with producers. Each producer draws an id, so no two runs leave the same bytes.
 pub(super) const PRODUCERS: &[Workload] = &[Workload {
     name: "batches of producers",
     run: sends,
@@ -120,7 +121,7 @@ pub(super) fn open(disk: &SimulatedDisk, clock: &ManualClock) -> Result<Log> {
 }
 
 fn create(log: &Log, model: &mut Model, name: &'static str, segment: u32) -> Result<Topic> {
-    model.of(name).configs.push(segment);
+    model.lines(name).configs.push(segment);
     let topic = log.open_topic(
         name,
         1,
@@ -129,7 +130,7 @@ fn create(log: &Log, model: &mut Model, name: &'static str, segment: u32) -> Res
             .index_interval_bytes(64)
             .retention(None),
     )?;
-    model.of(name).exists = true;
+    model.lines(name).exists = true;
     Ok(topic)
 }
 
@@ -140,7 +141,7 @@ fn append(
     durability: Durability,
     sizes: &[usize],
 ) -> Result<()> {
-    let lines = model.of(name);
+    let lines = model.lines(name);
     let first = lines.tried.len();
     let texts = sizes
         .iter()
@@ -191,8 +192,8 @@ fn rolls(log: &Log, model: &mut Model) -> Result<()> {
     append(&topic, model, "lines", Durability::Os, &[100])
 }
 
-/// Batches of one size, so that what is left of one under another is as long as it; then a roll,
-/// and a close.
+/// Appends batches of one size, so that a new batch is as long as the torn one that it replaces.
+/// Then rolls and closes the log.
 fn over_zeros(log: &Log, model: &mut Model) -> Result<()> {
     let topic = create(log, model, "lines", 80_000)?;
     for size in [60_000, 5_000] {
@@ -211,7 +212,7 @@ fn over_zeros(log: &Log, model: &mut Model) -> Result<()> {
     append(&topic, model, "lines", Durability::Synced, &[300])?;
     append(&topic, model, "lines", Durability::Os, &[300])?;
     log.clone().close()?;
-    model.of("lines").durable = model.of("lines").tried.len() as u64;
+    model.lines("lines").durable = model.lines("lines").tried.len() as u64;
     Ok(())
 }
 
@@ -242,15 +243,15 @@ fn sends(log: &Log, model: &mut Model) -> Result<()> {
 }
 
 fn send(producer: &Producer, topic: &Topic, model: &mut Model, size: usize) -> Result<Delivery> {
-    let lines = model.of("lines");
+    let lines = model.lines("lines");
     let text = format!("{}-{}", lines.tried.len(), "x".repeat(size));
     lines.tried.push(text.clone());
     producer.send(topic, text)
 }
 
-/// All that was sent is on the device.
+/// Notes that every record that was sent is durable.
 fn settle(model: &mut Model) {
-    let lines = model.of("lines");
+    let lines = model.lines("lines");
     lines.durable = lines.tried.len() as u64;
 }
 
@@ -259,13 +260,13 @@ fn deletions(log: &Log, model: &mut Model) -> Result<()> {
     for start in [2, 5, 9] {
         append(&topic, model, "lines", Durability::Os, &[60, 30])?;
         append(&topic, model, "lines", Durability::Synced, &[100, 90])?;
-        model.of("lines").start_tried = start;
+        model.lines("lines").start_tried = start;
         topic.partition(0)?.delete_records_before(start)?;
         flush(log, model)?;
-        model.of("lines").start = start;
+        model.lines("lines").start = start;
     }
     topic.update_config(TopicConfig::new().retention_bytes(Some(300)))?;
-    model.of("lines").start_tried = u64::MAX;
+    model.lines("lines").start_tried = u64::MAX;
     let _found = log.maintain()?;
     append(&topic, model, "lines", Durability::Synced, &[10])
 }
@@ -283,7 +284,7 @@ fn truncations(log: &Log, model: &mut Model) -> Result<()> {
             )?;
         }
         flush(log, model)?;
-        let lines = model.of("lines");
+        let lines = model.lines("lines");
         lines.durable = end;
         topic.partition(0)?.truncate_to(end)?;
         lines.tried.truncate(usize::try_from(end).unwrap());
@@ -296,12 +297,12 @@ fn topics(log: &Log, model: &mut Model) -> Result<()> {
     append(&kept, model, "kept", Durability::Synced, &[50])?;
     let gone = create(log, model, "gone", 300)?;
     append(&gone, model, "gone", Durability::Synced, &[100, 50])?;
-    model.of("kept").configs.push(400);
+    model.lines("kept").configs.push(400);
     kept.update_config(TopicConfig::new().segment_bytes(400))?;
-    model.of("kept").configs = vec![400];
-    model.of("gone").deleting = true;
+    model.lines("kept").configs = vec![400];
+    model.lines("gone").deleting = true;
     log.delete_topic("gone")?;
-    model.of("gone").deleted = true;
+    model.lines("gone").deleted = true;
     append(&kept, model, "kept", Durability::Synced, &[200])
 }
 
@@ -310,20 +311,20 @@ fn commits(log: &Log, model: &mut Model) -> Result<()> {
     let group = log.consumer_group("readers")?;
     for next in 1..5 {
         append(&topic, model, "lines", Durability::Os, &[40])?;
-        model.of("lines").commit_tried = next;
+        model.lines("lines").commit_tried = next;
         group.commit([(TopicPartition::new("lines", 0), next.into())])?;
         if next == 3 {
             flush(log, model)?;
-            model.of("lines").committed = next;
+            model.lines("lines").committed = next;
         }
     }
     Ok(())
 }
 
-/// The topic was compacted once, so that what is not there counts as compacted; the new partition
-/// never was.
+/// Adds a partition to a topic that was compacted once. A gap in the new partition would look like
+/// the result of a compaction, although the partition was never compacted.
 fn additions(log: &Log, model: &mut Model) -> Result<()> {
-    let lines = model.of("lines");
+    let lines = model.lines("lines");
     (lines.configs, lines.partition) = (vec![300], 1);
     let config = TopicConfig::new()
         .cleanup_policy(CleanupPolicy::Compact)
@@ -335,15 +336,15 @@ fn additions(log: &Log, model: &mut Model) -> Result<()> {
             .retention(None),
     )?;
     topic.increase_partitions_to(2)?;
-    model.of("lines").exists = true;
+    model.lines("lines").exists = true;
     for _ in 0..3 {
         append(&topic, model, "lines", Durability::Os, &[150])?;
     }
     append(&topic, model, "lines", Durability::Synced, &[150])
 }
 
-/// Two groups commit, one is deleted, and the store is compacted in between, also the tombstones of
-/// the one that is gone.
+/// Commits offsets in two groups and deletes one group. The store is compacted in between,
+/// including the tombstones of the deleted group.
 pub(super) fn positions_compacted(log: &Log, model: &mut Model) -> Result<()> {
     let topic = create(log, model, "lines", 1 << 20)?;
     append(&topic, model, "lines", Durability::Synced, &[40; 9])?;
@@ -352,12 +353,12 @@ pub(super) fn positions_compacted(log: &Log, model: &mut Model) -> Result<()> {
         log.consumer_group("others")?,
     );
     for next in 1..9 {
-        model.of("lines").commit_tried = next;
+        model.lines("lines").commit_tried = next;
         readers.commit([(TopicPartition::new("lines", 0), next.into())])?;
         if next == 4 {
             others.delete()?;
         } else if next < 4 {
-            model.of("lines").others_tried = next;
+            model.lines("lines").others_tried = next;
             others.commit([(TopicPartition::new("lines", 0), next.into())])?;
         }
         let store = log.topic("__consumer_offsets")?;
@@ -370,7 +371,7 @@ pub(super) fn positions_compacted(log: &Log, model: &mut Model) -> Result<()> {
         }
         if next % 2 == 0 {
             flush(log, model)?;
-            let lines = model.of("lines");
+            let lines = model.lines("lines");
             lines.committed = next;
             if next >= 4 {
                 lines.others_tried = 0;
@@ -381,31 +382,33 @@ pub(super) fn positions_compacted(log: &Log, model: &mut Model) -> Result<()> {
     Ok(())
 }
 
-/// What is there is what was appended, as far as it is, and what was committed is below its end.
-pub(super) fn check(what: &str, log: &Log, model: &Model) {
-    check_records(what, log, model);
+/// Checks that the log has a prefix of the appended records, with at least the durable ones, and
+/// that committed offsets do not exceed its end.
+pub(super) fn check(label: &str, log: &Log, model: &Model) {
+    check_records(label, log, model);
     for (name, lines) in &model.topics {
         if let Ok(topic) = log.topic(name) {
             let Ok(partition) = topic.partition(lines.partition) else {
                 continue;
             };
-            check_commit(what, log, &partition, lines);
+            check_commit(label, log, &partition, lines);
         }
     }
 }
 
-/// As [`check`], of a log that nobody has recovered: commits were not lowered to what is left.
-pub(super) fn check_records(what: &str, log: &Log, model: &Model) {
+/// Checks the records as [`check`] does, in a log without recovery. There, committed offsets were
+/// not lowered to the log end.
+pub(super) fn check_records(label: &str, log: &Log, model: &Model) {
     for (name, lines) in &model.topics {
         let topic = match log.topic(name) {
             Ok(topic) => topic,
             Err(Error::UnknownTopic(_)) => {
-                assert!(!lines.exists || lines.deleting, "{what}: {name} is lost");
+                assert!(!lines.exists || lines.deleting, "{label}: {name} is lost");
                 continue;
             }
-            Err(error) => panic!("{what}: {error}"),
+            Err(error) => panic!("{label}: {error}"),
         };
-        assert!(!lines.deleted, "{what}: {name} is back");
+        assert!(!lines.deleted, "{label}: {name} is back");
         let set = topic.config().entries();
         let segment = set
             .iter()
@@ -413,91 +416,94 @@ pub(super) fn check_records(what: &str, log: &Log, model: &Model) {
             .map(|(_, value)| value.parse::<u32>().unwrap());
         assert!(
             segment.is_some_and(|segment| lines.configs.contains(&segment)),
-            "{what}: {name} has {segment:?}"
+            "{label}: {name} has {segment:?}"
         );
         let partition = match topic.partition(lines.partition) {
-            // Its creation was cut off, and who only reads does not go on with it.
+            // The creation was interrupted, and a read-only log does not complete it.
             Err(Error::UnknownPartition(_)) if !lines.exists => continue,
-            partition => partition.unwrap_or_else(|error| panic!("{what}: {name}: {error}")),
+            partition => partition.unwrap_or_else(|error| panic!("{label}: {name}: {error}")),
         };
-        check_partition(what, &partition, lines);
+        check_partition(label, &partition, lines);
     }
 }
 
-fn check_partition(what: &str, partition: &Partition, lines: &Lines) {
+fn check_partition(label: &str, partition: &Partition, lines: &Lines) {
     let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
     assert!(
         end >= lines.durable,
-        "{what}: ends at {end}, {} were acknowledged",
+        "{label}: ends at {end}, {} were acknowledged",
         lines.durable
     );
     assert!(
         end <= lines.tried.len() as u64,
-        "{what}: ends at {end}, {} were appended",
+        "{label}: ends at {end}, {} were appended",
         lines.tried.len()
     );
     assert!(
         lines.start <= start && start <= lines.start_tried.min(end),
-        "{what}: starts at {start}: {lines:?}"
+        "{label}: starts at {start}: {lines:?}"
     );
     if *partition.id().topic == *keyed::NAME {
-        return keyed::check(what, partition, lines);
+        return keyed::check(label, partition, lines);
     }
     let mut reader = partition
         .read(start..)
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
+        .unwrap_or_else(|error| panic!("{label}: {error}"));
     for offset in start..end {
         let record = reader
             .next_record()
-            .unwrap_or_else(|error| panic!("{what}, offset {offset}: {error}"));
-        let record = record.unwrap_or_else(|| panic!("{what}: nothing at {offset} below {end}"));
+            .unwrap_or_else(|error| panic!("{label}, offset {offset}: {error}"));
+        let record =
+            record.unwrap_or_else(|| panic!("{label}: no record at {offset}, below {end}"));
         let place = usize::try_from(offset).unwrap();
-        assert!(
-            record.offset() == offset && record.text() == lines.tried[place],
-            "{what}: a wrong record at {offset}"
+        assert_eq!(record.offset(), offset, "{label}");
+        assert_eq!(
+            record.text(),
+            lines.tried[place],
+            "{label}, offset {offset}"
         );
     }
     assert!(
         reader.next_record().unwrap().is_none(),
-        "{what}: a record at the end"
+        "{label}: a record after the end"
     );
 }
 
-fn check_commit(what: &str, log: &Log, partition: &Partition, lines: &Lines) {
+fn check_commit(label: &str, log: &Log, partition: &Partition, lines: &Lines) {
     let group = log
         .consumer_group("readers")
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
+        .unwrap_or_else(|error| panic!("{label}: {error}"));
     let committed = group
         .committed(partition.id())
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
+        .unwrap_or_else(|error| panic!("{label}: {error}"));
     let next = committed.map_or(0, |committed| committed.offset);
     assert!(
         next <= partition.log_end_offset(),
-        "{what}: {next} is committed, behind the end"
+        "{label}: the committed offset {next} is beyond the log end"
     );
     assert!(
         lines.committed <= next && next <= lines.commit_tried,
-        "{what}: {next} is committed: {lines:?}"
+        "{label}: the committed offset is {next}: {lines:?}"
     );
     let others = log
         .consumer_group("others")
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
+        .unwrap_or_else(|error| panic!("{label}: {error}"));
     let committed = others
         .committed(partition.id())
-        .unwrap_or_else(|error| panic!("{what}: {error}"));
+        .unwrap_or_else(|error| panic!("{label}: {error}"));
     let is_possible = committed.is_none_or(|next| (1..=lines.others_tried).contains(&next.offset));
-    assert!(is_possible, "{what}: what another group committed is back");
+    assert!(is_possible, "{label}: the offset of another group is back");
 }
 
-/// Goes on writing, and says what is known then.
-pub(super) fn append_more(what: &str, log: &Log, model: &Model) -> Model {
+/// Appends one record to each partition, and returns the new expected state.
+pub(super) fn append_more(label: &str, log: &Log, model: &Model) -> Model {
     let mut grown = model.clone();
     for (name, lines) in &mut grown.topics {
         let Ok(partition) = log
             .topic(name)
             .and_then(|topic| topic.partition(lines.partition))
         else {
-            // It never was, or is gone, and stays so.
+            // The topic was never created, or its deletion is complete.
             (lines.exists, lines.deleted) = (false, lines.deleting);
             continue;
         };
@@ -514,7 +520,7 @@ pub(super) fn append_more(what: &str, log: &Log, model: &Model) -> Model {
             }
             last => partition.append(last.unwrap().as_str()),
         };
-        let appended = appended.unwrap_or_else(|error| panic!("{what}: cannot append: {error}"));
+        let appended = appended.unwrap_or_else(|error| panic!("{label}: cannot append: {error}"));
         lines.durable = appended.offset + 1;
         lines.start = partition.log_start_offset();
     }

@@ -1,5 +1,5 @@
-//! Every byte of every file of a small log flipped, zeroed, and the file cut there, be it a log
-//! that was closed or one that was killed: never a panic, never a wrong record, never a silent gap.
+//! Flips and zeroes bytes of every file of a small log, and cuts the file there, after a close and
+//! after a kill. No damage causes a panic, a wrong record or an unreported gap.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,14 +10,14 @@ use annals::{CleanupPolicy, Log, TopicConfig};
 use super::{RECORDS, batches, check_from, copy_with, fill, flip, record, scratch};
 use crate::kafka::copy_dir;
 
-/// With those of a producer.
+/// The log end offset, after the records of the producer.
 const ALL: u64 = RECORDS + 4;
-/// What lies before it was deleted.
+/// The log start offset: the records before it were deleted.
 const START: u64 = 2;
 const SEGMENTS: usize = 3;
 
-/// A log as it is when it is closed, or killed: all codecs, sealed segments, records deleted, a
-/// producer, and a recovery point in between.
+/// Writes a log and returns it as a close or a kill leaves it. It has all codecs, sealed segments,
+/// deleted records, a producer, and a recovery point in the middle.
 fn master(dir: &Path, is_closed: bool) -> PathBuf {
     let root = dir.join("master");
     let log = Log::open(&root).unwrap();
@@ -48,7 +48,7 @@ fn master(dir: &Path, is_closed: bool) -> PathBuf {
     if is_closed { root } else { killed }
 }
 
-/// All but the lock, which holds nothing.
+/// Returns all files below `dir`, except for the lock file, which is empty.
 fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -78,11 +78,11 @@ const HARMS: &[Harm] = &[
     ("cut", Vec::truncate),
 ];
 
-/// What was done to which file.
+/// One damaged file.
 struct Case<'a> {
-    what: String,
+    label: String,
     name: &'a Path,
-    /// The log may end before the harm, for nothing says how long it was.
+    /// The log may end before the damage, because no other file has its length.
     may_end_early: bool,
 }
 
@@ -90,8 +90,8 @@ fn is_log(path: &Path) -> bool {
     path.extension() == Some(OsStr::new("log"))
 }
 
-/// Whether a `.log` that is cut there has nothing behind its last batch but zeros, as many a file
-/// ends with.
+/// Returns whether a `.log` that is cut at `at` has only zeros after its last batch. Intact files
+/// may end with zeros too.
 fn is_clean_cut(bytes: &[u8], at: usize) -> bool {
     let start = batches(bytes)
         .into_iter()
@@ -101,52 +101,52 @@ fn is_clean_cut(bytes: &[u8], at: usize) -> bool {
     bytes[start..at].iter().all(|byte| *byte == 0)
 }
 
-/// Opens the harmed log both ways. Gives how often something was told.
+/// Opens the damaged log read-only and for writing. Returns the number of opens that reported
+/// damage.
 fn look(root: &Path, case: &Case<'_>) -> usize {
     let Case {
-        what,
+        label,
         name,
         may_end_early,
     } = case;
-    let mut times_told = 0;
+    let mut times_reported = 0;
     for is_read_only in [true, false] {
         let opened = if is_read_only {
             Log::open_read_only(root)
         } else {
             Log::open(root)
         };
-        let log = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let log = opened.unwrap_or_else(|error| panic!("{label}: {error}"));
         let partition = log
             .topic("t")
             .unwrap()
             .partition(0)
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
-        let (told, end) = (
-            check_from(&partition, START, what),
+            .unwrap_or_else(|error| panic!("{label}: {error}"));
+        let (reported, end) = (
+            check_from(&partition, START, label),
             partition.log_end_offset(),
         );
-        let is_told = told > 0 || log.recovery().has_losses();
-        times_told += usize::from(is_told);
+        let is_reported = reported > 0 || log.recovery().has_losses();
+        times_reported += usize::from(is_reported);
         if is_log(name) {
-            // Whoever only reads beside a writer cannot know whether the end is torn, or on its
-            // way.
+            // A read-only log cannot know whether a torn end is damage or an append in progress.
             assert!(
-                end == ALL || is_told || is_read_only || *may_end_early,
-                "{what}: ends at {end}, and nothing was told"
+                end == ALL || is_reported || is_read_only || *may_end_early,
+                "{label}: the log ends at {end}, and no damage was reported"
             );
             continue;
         }
         if *name == Path::new("recovery-point-offset-checkpoint") && end > ALL {
             assert_eq!(
-                told, 1,
-                "{what}: it speaks of records that are not there, and that is told"
+                reported, 1,
+                "{label}: the checkpoint names records that are missing, which must be reported"
             );
         } else {
-            assert_eq!((told, end), (0, ALL), "{what}");
+            assert_eq!((reported, end), (0, ALL), "{label}");
             assert_eq!(
-                is_told,
+                is_reported,
                 *name == Path::new("t.topic"),
-                "{what}: {:?}",
+                "{label}: {:?}",
                 log.recovery()
             );
         }
@@ -157,17 +157,17 @@ fn look(root: &Path, case: &Case<'_>) -> usize {
                 .next_record()
                 .unwrap()
                 .map(|record| record.offset());
-            assert_eq!(found, Some(offset), "{what}");
+            assert_eq!(found, Some(offset), "{label}");
         }
     }
-    times_told
+    times_reported
 }
 
-/// Harms every file of this log at every byte, or at every so many of them.
+/// Damages every file of this log at every `stride`th byte.
 fn visit(state: &str, stride: usize) {
     let dir = scratch();
     let master = master(dir.path(), state == "closed");
-    let (mut harmed_bytes, mut runs, mut told, mut names, mut logs) = (0, 0, 0, Vec::new(), 0);
+    let (mut harmed_bytes, mut runs, mut reported, mut names, mut logs) = (0, 0, 0, Vec::new(), 0);
     for file in files_below(&master) {
         let name = file.strip_prefix(&master).unwrap();
         names.push(name.display().to_string());
@@ -185,39 +185,40 @@ fn visit(state: &str, stride: usize) {
                 let may_end_early =
                     state == "killed" && is_active && *harm == "cut" && is_clean_cut(&bytes, at);
                 let case = Case {
-                    what: format!("{state}, {} {harm} at {at}", name.display()),
+                    label: format!("{state}, {} {harm} at {at}", name.display()),
                     name,
                     may_end_early,
                 };
                 let (_dir, root) = copy_with(&master, name, harmed);
-                told += look(&root, &case);
+                reported += look(&root, &case);
                 runs += 1;
             }
         }
     }
     println!(
-        "{state}: {harmed_bytes} bytes of {} files, {runs} runs, {told} times told: {names:?}",
+        "{state}: {harmed_bytes} bytes of {} files, {runs} runs, damage reported {reported} times: {names:?}",
         names.len()
     );
+    assert!(names.len() >= 13, "{names:?}");
     assert!(
-        names.len() >= 13 && runs > harmed_bytes * 2,
-        "{runs} runs over {names:?}"
+        runs > harmed_bytes * 2,
+        "only {runs} runs for {harmed_bytes} bytes"
     );
 }
 
 #[test]
-fn whatever_is_harmed_in_a_closed_log_is_told_or_costs_nothing() {
+fn damage_to_a_closed_log_is_reported_or_harmless() {
     visit("closed", 7);
 }
 
 #[test]
-fn whatever_is_harmed_in_a_killed_log_is_told_or_costs_nothing() {
+fn damage_to_a_killed_log_is_reported_or_harmless() {
     visit("killed", 7);
 }
 
 #[test]
 #[ignore = "every byte takes some minutes"]
-fn every_byte_of_every_file() {
+fn damage_to_any_byte_is_reported_or_harmless() {
     visit("closed", 1);
     visit("killed", 1);
 }

@@ -1,5 +1,5 @@
-//! Every byte of a small log flipped, every file cut: never a panic, never a wrong record, never a
-//! silent gap.
+//! Flips every byte of a small log and cuts its files at every byte. No damage causes a panic, a
+//! wrong record or an unreported gap.
 
 mod every_file;
 mod transaction_index;
@@ -22,15 +22,15 @@ fn value(offset: u64) -> String {
     )
 }
 
-/// A directory where a sync costs nothing, if there is such a place.
+/// Returns a directory in memory, where a sync is fast, or an ordinary one if there is none.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .unwrap()
 }
 
-/// A copy of a directory in which one file, of this name below it, has other bytes. It is there as
-/// long as the first value.
+/// Copies a directory and replaces the content of one file, which is named relative to it. The copy
+/// exists as long as the first value.
 fn copy_with(
     master: &Path,
     name: impl AsRef<Path>,
@@ -43,7 +43,7 @@ fn copy_with(
     (dir, root)
 }
 
-/// A closed log with all codecs, two sealed segments and an active one.
+/// Writes and closes a log with all codecs, at least two sealed segments and an active one.
 fn small_log(root: &Path, policy: CleanupPolicy) {
     let log = Log::open(root).unwrap();
     let config = TopicConfig::new()
@@ -65,7 +65,7 @@ fn record(offset: u64) -> Record<'static> {
     ))
 }
 
-/// Two records to a batch, and each batch with the next codec.
+/// Appends batches of two records, each batch with the next codec.
 fn fill(topic: &Topic) {
     let partition = topic.partition(0).unwrap();
     let codecs = [
@@ -94,41 +94,45 @@ fn fill(topic: &Topic) {
     );
 }
 
-/// Reads all that can be read: what was lost is told, and every other record is what was appended.
-fn check(partition: &Partition, what: &str) -> u64 {
-    check_from(partition, 0, what)
+/// Reads the whole partition, which must start at 0. See [`check_from`].
+fn check(partition: &Partition, label: &str) -> u64 {
+    check_from(partition, 0, label)
 }
 
-/// The same for a log that starts there.
-fn check_from(partition: &Partition, start: u64, what: &str) -> u64 {
-    let (mut next, mut told) = (start, 0);
+/// Reads the whole partition, which must start at `start`. Every record must be read as it was
+/// appended, or be reported as damaged. Returns the number of damage reports.
+fn check_from(partition: &Partition, start: u64, label: &str) -> u64 {
+    let (mut next, mut reported) = (start, 0);
     let mut reader = partition.read(..).unwrap();
     loop {
         match reader.next_record() {
             Ok(Some(record)) => {
-                assert_eq!(record.offset(), next, "{what}: a gap that nobody told of");
-                assert_eq!(record.text(), value(next), "{what}");
-                assert_eq!(record.key(), Some(next.to_string().as_bytes()), "{what}");
+                assert_eq!(record.offset(), next, "{label}: an unreported gap");
+                assert_eq!(record.text(), value(next), "{label}");
+                assert_eq!(record.key(), Some(next.to_string().as_bytes()), "{label}");
                 next += 1;
             }
             Ok(None) => break,
             Err(Error::Corrupt(damage)) => {
-                assert!(damage.offsets.contains(&next), "{what}: {damage} at {next}");
-                assert!(damage.offsets.end > next, "{what}: {damage}");
-                told += 1;
+                assert!(
+                    damage.offsets.contains(&next),
+                    "{label}: {damage} at {next}"
+                );
+                assert!(damage.offsets.end > next, "{label}: {damage}");
+                reported += 1;
                 next = damage.offsets.end;
                 if next > partition.log_end_offset() {
                     break;
                 }
                 reader = partition
                     .read(next..)
-                    .unwrap_or_else(|error| panic!("{what}: {error} behind {damage}"));
+                    .unwrap_or_else(|error| panic!("{label}: {error} after {damage}"));
             }
-            Err(error) => panic!("{what}: {error}"),
+            Err(error) => panic!("{label}: {error}"),
         }
     }
-    assert_eq!(next, partition.log_end_offset(), "{what}");
-    told
+    assert_eq!(next, partition.log_end_offset(), "{label}");
+    reported
 }
 
 fn files(root: &Path, suffixes: &[&str]) -> Vec<PathBuf> {
@@ -149,9 +153,9 @@ fn files_in(dir: &Path, suffixes: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// Harms each file of these kinds at each of its bytes, in a fresh copy of a small log, and opens
-/// that both ways. `check` gets the log and its partition, the bytes of the file as they were, the
-/// place of the harm, and what to say of it.
+/// Damages each file of these kinds at each of its bytes, in a copy of a small log, and opens the
+/// copy read-only and for writing. `check` gets the log, its partition, the intact bytes of the
+/// file, the position of the damage, and a label for messages.
 fn for_each_byte(
     policy: CleanupPolicy,
     suffixes: &[&str],
@@ -164,7 +168,7 @@ fn for_each_byte(
     for file in files(&master, suffixes) {
         let bytes = fs::read(&file).unwrap();
         for at in 0..bytes.len() {
-            let what = format!("{} byte {at}", file.display());
+            let label = format!("{} byte {at}", file.display());
             let mut harmed = bytes.clone();
             harm(&mut harmed, at);
             let (_dir, root) = copy_with(&master, file.strip_prefix(&master).unwrap(), harmed);
@@ -175,14 +179,14 @@ fn for_each_byte(
                     &log.topic("t").unwrap().partition(0).unwrap(),
                     &bytes,
                     at,
-                    &what,
+                    &label,
                 );
             }
         }
     }
 }
 
-/// A partition opened alone and closed again: two sealed segments and an active one.
+/// Writes and closes a lone partition with at least two sealed segments and an active one.
 fn small_lone(dir: &Path) {
     let config = TopicConfig::new()
         .segment_bytes(400)
@@ -201,10 +205,11 @@ fn small_lone(dir: &Path) {
     );
 }
 
-/// A gap was legal in a lone partition: with a flipped base offset its records came under wrong
-/// offsets, and nothing was told. It says in a file of its own that it has none.
+/// Regression: gaps were legal in a lone partition, so after a flip in a base offset its records
+/// had wrong offsets, and no damage was reported. The partition now notes in a file that it has no
+/// gaps.
 #[test]
-fn a_flipped_bit_in_a_lone_partition_is_told() {
+fn a_flipped_bit_in_a_lone_partition_is_reported() {
     let dir = scratch();
     let master = dir.path().join("master");
     small_lone(&master);
@@ -219,19 +224,19 @@ fn a_flipped_bit_in_a_lone_partition_is_told() {
     for name in names.iter().filter(|name| *name != ".lock") {
         let bytes = fs::read(master.join(name)).unwrap();
         for at in 0..bytes.len() {
-            let what = format!("{} byte {at}", name.display());
+            let label = format!("{} byte {at}", name.display());
             let mut harmed = bytes.clone();
             flip(&mut harmed, at);
             let (_dir, root) = copy_with(&master, name, harmed);
-            check(&Partition::open(&root, TopicConfig::new()).unwrap(), &what);
+            check(&Partition::open(&root, TopicConfig::new()).unwrap(), &label);
         }
     }
 }
 
-/// The end was looked for from the last index entry on: a batch there with a wrong base offset had
-/// nothing before it to show that, and its records came under that offset.
+/// Regression: recovery looked for the end from the last index entry. No batch before that one
+/// showed that its base offset was wrong, so its records had wrong offsets.
 #[test]
-fn a_wrong_base_offset_where_the_index_ends_is_told() {
+fn a_wrong_base_offset_after_the_last_index_entry_is_reported() {
     let dir = scratch();
     let master = dir.path().join("master");
     let config = || TopicConfig::new().index_interval_bytes(1);
@@ -246,7 +251,7 @@ fn a_wrong_base_offset_where_the_index_ends_is_told() {
     let bytes = fs::read(&log).unwrap();
     let last = *batches(&bytes).last().unwrap();
     for bit in 0..64 {
-        let what = format!("bit {bit} of the base offset");
+        let label = format!("bit {bit} of the base offset");
         let mut harmed = bytes.clone();
         harmed[last + 7 - bit / 8] ^= 1 << (bit % 8);
         for is_killed in [false, true] {
@@ -256,17 +261,17 @@ fn a_wrong_base_offset_where_the_index_ends_is_told() {
             }
             let partition = Partition::open(&root, config()).unwrap();
             assert_eq!(
-                (check(&partition, &what), partition.log_end_offset()),
+                (check(&partition, &label), partition.log_end_offset()),
                 (1, 4),
-                "{what}, killed: {is_killed}"
+                "{label}, killed: {is_killed}"
             );
         }
     }
 }
 
-/// Behind a batch that was damaged, one with a wrong base offset was taken for what stands there.
+/// Regression: after a damaged batch, a batch with a wrong base offset was accepted.
 #[test]
-fn a_wrong_base_offset_behind_damage_gives_no_wrong_record() {
+fn a_wrong_base_offset_after_damage_yields_no_wrong_record() {
     let dir = scratch();
     let master = dir.path().join("master");
     small_lone(&master);
@@ -285,10 +290,9 @@ fn a_wrong_base_offset_behind_damage_gives_no_wrong_record() {
     }
 }
 
-/// An index that was built anew led to a batch with a wrong base offset, as if it were the right
-/// one.
+/// Regression: a rebuilt index pointed to a batch with a wrong base offset, as if it were correct.
 #[test]
-fn an_index_that_is_built_anew_leads_to_no_wrong_base_offset() {
+fn a_rebuilt_index_leads_to_no_wrong_record() {
     let dir = scratch();
     let master = dir.path().join("master");
     small_lone(&master);
@@ -323,35 +327,35 @@ fn flip(bytes: &mut [u8], at: usize) {
 }
 
 #[test]
-fn a_flipped_bit_in_a_log_file_is_told() {
+fn a_flipped_bit_in_a_log_file_is_reported() {
     for_each_byte(
         CleanupPolicy::Delete,
         &["log"],
         |bytes, at| flip(bytes, at),
-        |log, partition, _, _, what| {
-            let told = check(partition, what);
+        |log, partition, _, _, label| {
+            let reported = check(partition, label);
             let recovery = log.recovery();
             let lost = partition.log_end_offset() < RECORDS;
-            // The leader epoch is the one field that nothing covers; no record depends on it.
+            // The leader epoch is the only field without a check, and no record depends on it.
             assert!(
-                told > 0 || recovery.has_losses() || !lost,
-                "{what}: {recovery:?}"
+                reported > 0 || recovery.has_losses() || !lost,
+                "{label}: {recovery:?}"
             );
         },
     );
 }
 
 #[test]
-fn a_flipped_bit_in_an_index_harms_nothing() {
+fn a_flipped_bit_in_an_index_is_harmless() {
     for_each_byte(
         CleanupPolicy::Delete,
         &["index", "timeindex"],
         |bytes, at| flip(bytes, at),
-        |_, partition, _, _, what| {
+        |_, partition, _, _, label| {
             assert_eq!(
-                (check(partition, what), partition.log_end_offset()),
+                (check(partition, label), partition.log_end_offset()),
                 (0, RECORDS),
-                "{what}"
+                "{label}"
             );
             for offset in 0..RECORDS {
                 let first = partition
@@ -360,33 +364,33 @@ fn a_flipped_bit_in_an_index_harms_nothing() {
                     .next_record()
                     .unwrap()
                     .map(|record| record.offset());
-                assert_eq!(first, Some(offset), "{what}");
+                assert_eq!(first, Some(offset), "{label}");
                 let at = Timestamp::from_millis(1_700_000_000_000 + i64::try_from(offset).unwrap());
                 let found = partition.offset_for(at).unwrap().map(|found| found.offset);
-                assert_eq!(found, Some(offset), "{what}");
+                assert_eq!(found, Some(offset), "{label}");
             }
         },
     );
 }
 
 #[test]
-fn a_log_file_that_is_cut_anywhere_gives_what_is_left() {
+fn a_log_file_cut_anywhere_keeps_the_records_before_the_cut() {
     for_each_byte(
         CleanupPolicy::Delete,
         &["log"],
         Vec::truncate,
-        |log, partition, _, _, what| {
-            let told = check(partition, what);
+        |log, partition, _, _, label| {
+            let reported = check(partition, label);
             assert!(
-                told > 0 || log.recovery().has_losses(),
-                "{what}: {:?}",
+                reported > 0 || log.recovery().has_losses(),
+                "{label}: {:?}",
                 log.recovery()
             );
         },
     );
 }
 
-/// First byte of each batch of a `.log`.
+/// Returns the position of each batch in the bytes of a `.log`.
 pub(super) fn batches(bytes: &[u8]) -> Vec<usize> {
     let (mut starts, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
@@ -396,8 +400,8 @@ pub(super) fn batches(bytes: &[u8]) -> Vec<usize> {
     starts
 }
 
-/// Reads all that can be read: no record is wrong, and none comes again.
-fn check_rising(partition: &Partition, what: &str) {
+/// Reads the whole partition: every record must be right, and none may be read twice.
+fn check_rising(partition: &Partition, label: &str) {
     let mut reader = partition.read(..).unwrap();
     let mut last: Option<(u64, u64)> = None;
     loop {
@@ -406,11 +410,11 @@ fn check_rising(partition: &Partition, what: &str) {
                 let number = String::from_utf8_lossy(record.key().unwrap())
                     .parse()
                     .unwrap();
-                assert_eq!(record.text(), value(number), "{what}");
+                assert_eq!(record.text(), value(number), "{label}");
                 let rises = last.is_none_or(|last| last.0 < record.offset() && last.1 < number);
                 assert!(
                     rises,
-                    "{what}: {last:?}, then {number} at {}",
+                    "{label}: {last:?}, then {number} at {}",
                     record.offset()
                 );
                 last = Some((record.offset(), number));
@@ -419,41 +423,41 @@ fn check_rising(partition: &Partition, what: &str) {
             Err(Error::Corrupt(damage)) => {
                 assert!(
                     damage.offsets.end > damage.offsets.start,
-                    "{what}: {damage}"
+                    "{label}: {damage}"
                 );
                 reader = partition
                     .read(damage.offsets.end..)
-                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+                    .unwrap_or_else(|error| panic!("{label}: {error}"));
             }
-            Err(error) => panic!("{what}: {error}"),
+            Err(error) => panic!("{label}: {error}"),
         }
     }
 }
 
 #[test]
-fn a_flipped_bit_in_a_topic_that_may_have_gaps_gives_no_wrong_record() {
+fn a_flipped_bit_in_a_topic_with_gaps_yields_no_wrong_record() {
     for_each_byte(
         CleanupPolicy::CompactAndDelete,
         &["log"],
         |bytes, at| flip(bytes, at),
-        |_, partition, bytes, at, what| {
-            // Nothing covers the base offset, and a gap may be what compaction left.
+        |_, partition, bytes, at, label| {
+            // The base offset has no check here, because a gap may be the result of a compaction.
             let is_base_offset = batches(bytes)
                 .iter()
                 .any(|start| (*start..start + 8).contains(&at));
             if is_base_offset {
-                check_rising(partition, what);
+                check_rising(partition, label);
             } else {
-                check(partition, what);
+                check(partition, label);
             }
         },
     );
 }
 
-/// Readers and writers hold few files open: whoever deletes one by hand takes its records away, and
-/// nothing else.
+/// A log keeps few files open, so a file that is deleted by hand is missed. Only its records are
+/// lost.
 #[test]
-fn a_file_that_is_deleted_under_an_open_log_costs_its_records_alone() {
+fn a_file_deleted_under_an_open_log_costs_only_its_records() {
     let dir = scratch();
     small_log(dir.path(), CleanupPolicy::Delete);
     let log = Log::open(dir.path()).unwrap();
@@ -466,23 +470,23 @@ fn a_file_that_is_deleted_under_an_open_log_costs_its_records_alone() {
     for offset in 0..second.base_offset {
         assert_eq!(reader.next_record().unwrap().unwrap().offset(), offset);
     }
-    let told = reader
+    let reported = reader
         .next_record()
         .map(|record| record.map(|record| record.offset()));
     assert!(
-        matches!(&told, Err(Error::Io { path, .. }) if *path == second.path),
-        "{told:?}"
+        matches!(&reported, Err(Error::Io { path, .. }) if *path == second.path),
+        "{reported:?}"
     );
-    let behind = partition.segments()[2].base_offset;
+    let next = partition.segments()[2].base_offset;
     assert_eq!(
         partition
-            .read(behind..)
+            .read(next..)
             .unwrap()
             .next_record()
             .unwrap()
             .unwrap()
             .offset(),
-        behind
+        next
     );
     assert_eq!(
         partition

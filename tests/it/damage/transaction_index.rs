@@ -1,5 +1,5 @@
-//! A transaction index of a broker with any of its bits flipped, and cut anywhere: records of
-//! aborted transactions stay out.
+//! A broker's transaction index with each of its bits flipped, and cut at each byte. Readers of
+//! committed records never get a record of an aborted transaction.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,16 +28,16 @@ fn committed(root: &Path, open: fn(&Path) -> annals::Result<Log>) -> Vec<u64> {
     offsets
 }
 
-fn check(root: &Path, what: &str) {
+fn check(root: &Path, label: &str) {
     let opens: [fn(&Path) -> annals::Result<Log>; 2] =
         [|root| Log::open_read_only(root), |root| Log::open(root)];
     for open in opens {
-        assert_eq!(committed(root, open), [4, 6], "{what}");
+        assert_eq!(committed(root, open), [4, 6], "{label}");
     }
 }
 
 #[test]
-fn a_damaged_transaction_index_of_a_broker_changes_no_answer() {
+fn a_damaged_transaction_index_changes_no_read() {
     let bytes = fs::read(master().join(INDEX)).unwrap();
     for bit in 0..bytes.len() * 8 {
         let mut flipped = bytes.clone();
@@ -51,7 +51,7 @@ fn a_damaged_transaction_index_of_a_broker_changes_no_answer() {
         assert_eq!(
             fs::read(root.join(INDEX)).unwrap(),
             bytes,
-            "it was written again"
+            "the index is written again"
         );
     }
     let (_dir, root) = copy_with(&master(), INDEX, [&bytes[..], &bytes[34..]].concat());
@@ -59,14 +59,17 @@ fn a_damaged_transaction_index_of_a_broker_changes_no_answer() {
 }
 
 #[test]
-fn a_transaction_index_that_is_missing_is_written_again() {
+fn a_missing_transaction_index_is_written_again() {
     let dir = scratch();
     let root = dir.path().join("log");
     copy_dir(&master(), &root);
     let bytes = fs::read(root.join(INDEX)).unwrap();
     fs::remove_file(root.join(INDEX)).unwrap();
     assert_eq!(committed(&root, |root| Log::open_read_only(root)), [4, 6]);
-    assert!(!root.join(INDEX).exists(), "a look changes nothing");
+    assert!(
+        !root.join(INDEX).exists(),
+        "a read-only open writes no file"
+    );
     assert_eq!(committed(&root, |root| Log::open(root)), [4, 6]);
     assert_eq!(fs::read(root.join(INDEX)).unwrap(), bytes);
 }

@@ -1,9 +1,9 @@
-//! Errors of the disk: every kind, at every call, once and for good, while a log is used and while
-//! it recovers.
+//! Errors of the disk: each kind at each call, once and from then on, in normal use and during
+//! recovery.
 //!
-//! A program that goes on after each error must find: what was acknowledged is there, what was
-//! refused is not, an error is never told as damage or as an end, and once the disk is well again
-//! everything works, without an open where nothing was lost.
+//! The program continues after each error. Then acknowledged records must be there, and refused
+//! ones must not. An error must never be reported as damage or as the end of the log. Once the disk
+//! works again, everything must work, and without opening the log again unless records were lost.
 
 mod session;
 
@@ -21,7 +21,7 @@ const OTHERS: &[i32] = &[122, 27, 4, 24, 30];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
     Once,
-    /// Of a write, half was done.
+    /// Half of a write is done before it fails.
     OnceShort,
     ForGood,
 }
@@ -35,7 +35,8 @@ fn fail(disk: &SimulatedDisk, how: How, call: u64, error: i32) {
     }
 }
 
-/// Every error at every call from which on `use_it` works with what `prepare` made.
+/// Runs `use_it` after `prepare`, once for every error and every call at which that error can
+/// occur. Returns the number of runs.
 fn every_error_at_every_call(
     prepare: fn() -> Session,
     use_it: fn(&mut Session),
@@ -44,15 +45,15 @@ fn every_error_at_every_call(
 ) -> u64 {
     let mut runs = 0;
     let prepared = prepare();
-    let mut well = prepared.fork();
-    use_it(&mut well);
+    let mut sound = prepared.fork();
+    use_it(&mut sound);
     assert!(
-        well.errors.is_empty(),
-        "on a disk without fault: {:?}",
-        well.errors
+        sound.errors.is_empty(),
+        "an error without a fault: {:?}",
+        sound.errors
     );
-    let end = well.disk.calls();
-    well.settle("on a disk without fault");
+    let end = sound.disk.calls();
+    sound.settle("without a fault");
     for error in errors {
         for call in 0..end {
             let mut session = prepared.fork();
@@ -91,30 +92,30 @@ fn everything(session: &mut Session) {
 }
 
 #[test]
-fn an_error_loses_nothing_that_was_acknowledged() {
+fn a_single_error_loses_no_acknowledged_record() {
     let runs = every_error_at_every_call(empty, everything, How::Once, COMMON);
     assert!(runs >= 600, "only {runs} runs");
 }
 
 #[test]
-fn a_short_write_loses_nothing_that_was_acknowledged() {
+fn a_short_write_loses_no_acknowledged_record() {
     let runs = every_error_at_every_call(empty, everything, How::OnceShort, COMMON);
     assert!(runs >= 600, "only {runs} runs");
 }
 
 #[test]
-fn a_disk_that_fails_for_good_loses_nothing_that_was_acknowledged() {
+fn a_disk_that_fails_for_ever_loses_no_acknowledged_record() {
     let runs = every_error_at_every_call(empty, everything, How::ForGood, COMMON);
     assert!(runs >= 600, "only {runs} runs");
 }
 
 #[test]
-fn errors_that_are_rare_lose_nothing_that_was_acknowledged() {
+fn a_rare_error_loses_no_acknowledged_record() {
     let runs = every_error_at_every_call(empty, everything, How::Once, OTHERS);
     assert!(runs >= 1_500, "only {runs} runs");
 }
 
-/// A log whose process was killed in the middle of a write, with segments above and below the
+/// Returns a log whose process was killed during a write, with segments above and below the
 /// recovery point.
 fn killed() -> Session {
     let mut session = empty();
@@ -138,7 +139,7 @@ fn recover(session: &mut Session) {
 }
 
 #[test]
-fn no_error_in_a_recovery_loses_what_was_acknowledged() {
+fn an_error_during_recovery_loses_no_acknowledged_record() {
     for how in [How::Once, How::OnceShort, How::ForGood] {
         for errors in [COMMON, OTHERS] {
             let runs = every_error_at_every_call(killed, recover, how, errors);
@@ -148,7 +149,7 @@ fn no_error_in_a_recovery_loses_what_was_acknowledged() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_any_byte_goes_on_once_there_is_room() {
+fn a_log_on_a_full_disk_works_again_once_there_is_space() {
     let mut room = 0;
     loop {
         let mut session = empty();
@@ -162,5 +163,5 @@ fn a_disk_that_is_full_at_any_byte_goes_on_once_there_is_room() {
         }
         room += 7;
     }
-    assert!(room > 1_000, "all had room in {room} bytes");
+    assert!(room > 1_000, "every append fitted into {room} bytes");
 }

@@ -1,4 +1,4 @@
-//! A program that goes on after every error, and keeps account of what it may rely on.
+//! A program that continues after every error, and tracks the state that it may rely on.
 
 use annals::{
     Durability, Error, Log, LogConfig, ManualClock, OffsetSpec, Partition, SimulatedDisk,
@@ -8,32 +8,32 @@ use annals::{TopicConfig, TopicPartition};
 
 const NAME: &str = "lines";
 
-/// What is known of the records.
+/// The expected state of the log.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// Text of each offset, acknowledged below `acked`, possibly there above.
+    /// The text at each offset. Records below `acked` are acknowledged; those above may be there.
     texts: Vec<String>,
     acked: u64,
-    /// So many survive a failed sync as well.
+    /// The number of records that survive even a failed sync.
     durable: u64,
-    /// The log start is one of these or between them.
+    /// The lowest and highest log start offset that are possible.
     start: u64,
     start_tried: u64,
-    /// The topic's creation was acknowledged.
+    /// The creation of the topic was acknowledged.
     exists: bool,
     committed: u64,
     commit_tried: u64,
-    /// A sync failed, and the program was told: what was not yet durable may be gone.
-    was_told: bool,
+    /// A failed sync or open was reported, so records that were not durable may be gone.
+    may_have_lost: bool,
     /// The deletion of the second topic was acknowledged.
     is_second_gone: bool,
 }
 
 pub(super) struct Session {
     pub(super) disk: SimulatedDisk,
-    /// What went wrong, in order.
+    /// The errors so far, in order.
     pub(super) errors: Vec<Error>,
-    /// No call failed but those that wanted room.
+    /// The only fault of the disk is that it is full.
     pub(super) has_only_been_full: bool,
     log: Option<Log>,
     known: Known,
@@ -72,7 +72,7 @@ impl Session {
         }
     }
 
-    /// What may be told of a bad disk. Damage is not, nor that what is there is unknown.
+    /// Records an error. A bad disk must not be reported as damage or as an unknown topic.
     fn note(&mut self, error: Error) {
         let is_of_the_disk = matches!(
             error,
@@ -83,18 +83,18 @@ impl Session {
         );
         assert!(
             is_of_the_disk,
-            "{error} is told of a bad disk, after {:?}",
+            "a bad disk was reported as {error}, after {:?}",
             self.errors
         );
-        self.known.was_told |= error.is_fatal();
+        self.known.may_have_lost |= error.is_fatal();
         self.errors.push(error);
     }
 
-    /// Recovery reads what is on the device, and syncs it: if it cannot, what was not durable may
-    /// be gone.
-    fn note_of_open(&mut self, error: Error) {
+    /// Records an error of an open. Recovery syncs what it reads from the device. If it cannot,
+    /// records that were not durable may be gone.
+    fn note_open_error(&mut self, error: Error) {
         self.note(error);
-        self.known.was_told = true;
+        self.known.may_have_lost = true;
     }
 
     fn ok<T>(&mut self, result: Result<T, Error>) -> Option<T> {
@@ -106,7 +106,7 @@ impl Session {
             let log = match open(&self.disk) {
                 Ok(log) => log,
                 Err(error) => {
-                    self.note_of_open(error);
+                    self.note_open_error(error);
                     return None;
                 }
             };
@@ -115,7 +115,7 @@ impl Session {
                     .damage
                     .clone()
                     .into_iter()
-                    .for_each(|error| self.note_of_open(error));
+                    .for_each(|error| self.note_open_error(error));
             }
             self.known.settle(&log);
             self.log = Some(log);
@@ -155,7 +155,7 @@ impl Session {
         let end = partition.log_end_offset();
         assert!(
             end >= self.known.acked,
-            "ends at {end}, {} were acknowledged: {:?}",
+            "the log ends at {end}, but {} records were acknowledged: {:?}",
             self.known.acked,
             self.errors
         );
@@ -176,7 +176,7 @@ impl Session {
                     assert_eq!(
                         partition.log_end_offset(),
                         end,
-                        "a refused append is there: {error}"
+                        "a refused append left records: {error}"
                     );
                 }
                 self.note(error);
@@ -190,7 +190,7 @@ impl Session {
         format!("{}-{}", self.number, "x".repeat(size))
     }
 
-    /// All of it, or an error: never a wrong record, and never less without one.
+    /// Reads the whole partition. A read may fail, but must not return a wrong record or end early.
     pub(super) fn read(&mut self) {
         let Some(partition) = self.partition() else {
             return;
@@ -237,7 +237,7 @@ impl Session {
         match flushed {
             Ok(()) => self.known.durable = self.known.acked,
             Err(error) => {
-                self.known.was_told = true;
+                self.known.may_have_lost = true;
                 self.note(error);
             }
         }
@@ -290,7 +290,7 @@ impl Session {
         }
     }
 
-    /// A topic that comes and goes.
+    /// Creates a second topic and deletes it.
     pub(super) fn second_topic(&mut self) {
         let Some(log) = &self.log else { return };
         let created = log
@@ -310,7 +310,7 @@ impl Session {
             return;
         };
         if self.ok(done).is_none() {
-            self.known.was_told = true;
+            self.known.may_have_lost = true;
         }
     }
 
@@ -323,13 +323,13 @@ impl Session {
             Ok(()) if is_open => self.known.durable = self.known.acked,
             Ok(()) => {}
             Err(error) => {
-                self.known.was_told = true;
+                self.known.may_have_lost = true;
                 self.note(error);
             }
         }
     }
 
-    /// The process is killed while the last record is being written.
+    /// Kills the process during the write of the last record.
     pub(super) fn kill(&mut self) {
         let active = self.partition().unwrap().segments().pop().unwrap();
         self.disk = self.disk.process_killed();
@@ -340,7 +340,7 @@ impl Session {
         self.known.acked -= 1;
     }
 
-    /// The same on a disk of its own, in a process of its own.
+    /// Returns the same session on a copy of the disk, in a new process.
     pub(super) fn fork(&self) -> Self {
         let (errors, known) = (self.errors.clone(), self.known.clone());
         Self {
@@ -353,40 +353,40 @@ impl Session {
         }
     }
 
-    /// The disk is well again: all that must hold then.
-    pub(super) fn settle(mut self, what: &str) {
-        let what = format!("{what}, after {:?}", self.errors);
+    /// Repairs the disk and checks everything that must hold from then on.
+    pub(super) fn settle(mut self, label: &str) {
+        let label = format!("{label}, after {:?}", self.errors);
         self.disk.heal();
         self.known.check(
-            &format!("{what}; killed"),
-            &open_well(&what, &self.disk.fork()),
+            &format!("{label}; killed"),
+            &open_repaired(&label, &self.disk.fork()),
         );
         if let Some(log) = self.log.take() {
-            self.go_on(&what, log);
+            self.continue_in_process(&label, log);
         }
-        let log = open_well(&what, &self.disk);
-        self.known.check(&format!("{what}; opened again"), &log);
-        self.append_one(&what, &log);
+        let log = open_repaired(&label, &self.disk);
+        self.known.check(&format!("{label}; opened again"), &log);
+        self.append_one(&label, &log);
         log.close()
-            .unwrap_or_else(|error| panic!("{what}: cannot close: {error}"));
-        let log = open_well(&what, &self.disk);
-        assert!(log.recovery().clean, "{what}: not clean after a close");
-        self.known.check(&format!("{what}; closed"), &log);
+            .unwrap_or_else(|error| panic!("{label}: cannot close: {error}"));
+        let log = open_repaired(&label, &self.disk);
+        assert!(log.recovery().clean, "{label}: not clean after a close");
+        self.known.check(&format!("{label}; closed"), &log);
         drop(log);
-        self.known.was_told = true;
+        self.known.may_have_lost = true;
         self.known.check(
-            &format!("{what}; power cut"),
-            &open_well(&what, &self.disk.crash()),
+            &format!("{label}; power cut"),
+            &open_repaired(&label, &self.disk.crash()),
         );
     }
 
-    /// In the same process: without an open, unless a partition could not be opened or what is on
-    /// the device is unknown.
-    fn go_on(&mut self, what: &str, log: Log) {
+    /// Continues in the same process. The log is not opened again, unless a partition could not be
+    /// opened or the state on the device is unknown.
+    fn continue_in_process(&mut self, label: &str, log: Log) {
         let Ok(partition) = log.topic(NAME).and_then(|topic| topic.partition(0)) else {
             return;
         };
-        // What was committed is not known either where that could not be opened.
+        // The committed offsets are also unknown if their store could not be opened.
         if log
             .topic("__consumer_offsets")
             .is_ok_and(|store| store.partition(0).is_err())
@@ -394,44 +394,43 @@ impl Session {
             return;
         }
         read_all(&partition, &self.known)
-            .unwrap_or_else(|error| panic!("{what}: cannot read: {error}"));
-        match partition.append("and on") {
+            .unwrap_or_else(|error| panic!("{label}: cannot read: {error}"));
+        match partition.append("continued") {
             Ok(appended) => {
-                self.known.put(appended.offset, vec!["and on".to_owned()]);
+                self.known
+                    .put(appended.offset, vec!["continued".to_owned()]);
                 self.known.acked = appended.offset + 1;
             }
             Err(error) => {
                 assert!(
                     error.is_fatal() || error.is_retriable(),
-                    "{what}: refused: {error}"
+                    "{label}: refused: {error}"
                 );
-                assert!(
-                    !self.errors.is_empty() && !self.has_only_been_full,
-                    "{what}: refused: {error}"
-                );
+                assert!(!self.errors.is_empty(), "{label}: refused: {error}");
+                assert!(!self.has_only_been_full, "{label}: refused: {error}");
                 let report = partition
                     .reopen()
-                    .unwrap_or_else(|error| panic!("{what}: cannot re-open: {error}"));
-                assert!(report.damage.is_none(), "{what}: {:?}", report.damage);
+                    .unwrap_or_else(|error| panic!("{label}: cannot re-open: {error}"));
+                assert!(report.damage.is_none(), "{label}: {:?}", report.damage);
                 self.known
-                    .check(&format!("{what}; partition re-opened"), &log);
+                    .check(&format!("{label}; partition re-opened"), &log);
                 self.known.keep(partition.log_end_offset());
-                self.append_one(what, &log);
+                self.append_one(label, &log);
             }
         }
-        self.known.check(&format!("{what}; well again"), &log);
+        self.known.check(&format!("{label}; repaired"), &log);
         log.flush()
-            .unwrap_or_else(|error| panic!("{what}: cannot flush: {error}"));
+            .unwrap_or_else(|error| panic!("{label}: cannot flush: {error}"));
         self.known.durable = self.known.acked;
         log.maintain()
-            .unwrap_or_else(|error| panic!("{what}: cannot maintain: {error}"));
+            .unwrap_or_else(|error| panic!("{label}: cannot maintain: {error}"));
         let _closed = log.close();
     }
 
-    fn append_one(&mut self, what: &str, log: &Log) {
+    fn append_one(&mut self, label: &str, log: &Log) {
         let topic = log
             .open_topic(NAME, 1, topic_config())
-            .unwrap_or_else(|error| panic!("{what}: no topic: {error}"));
+            .unwrap_or_else(|error| panic!("{label}: no topic: {error}"));
         let partition = topic
             .partition(0)
             .unwrap()
@@ -439,8 +438,8 @@ impl Session {
         self.known.keep(partition.log_end_offset());
         let appended = partition
             .append("one more")
-            .unwrap_or_else(|error| panic!("{what}: cannot append: {error}"));
-        assert_eq!(appended.offset, self.known.acked, "{what}");
+            .unwrap_or_else(|error| panic!("{label}: cannot append: {error}"));
+        assert_eq!(appended.offset, self.known.acked, "{label}");
         self.known.texts.push("one more".to_owned());
         self.known.exists = true;
         self.known.acked += 1;
@@ -448,8 +447,8 @@ impl Session {
     }
 }
 
-fn open_well(what: &str, disk: &SimulatedDisk) -> Log {
-    open(disk).unwrap_or_else(|error| panic!("{what}: cannot open: {error}"))
+fn open_repaired(label: &str, disk: &SimulatedDisk) -> Log {
+    open(disk).unwrap_or_else(|error| panic!("{label}: cannot open: {error}"))
 }
 
 fn read_all(partition: &Partition, known: &Known) -> Result<(), Error> {
@@ -458,13 +457,10 @@ fn read_all(partition: &Partition, known: &Known) -> Result<(), Error> {
     for offset in start..end {
         let record = reader
             .next_record()?
-            .unwrap_or_else(|| panic!("nothing at {offset} of {start}..{end}: {known:?}"));
+            .unwrap_or_else(|| panic!("no record at {offset} of {start}..{end}: {known:?}"));
         let text = &known.texts[usize::try_from(offset).unwrap()];
-        assert!(
-            record.offset() == offset && record.text() == *text,
-            "not {text} at {offset}: {}",
-            record.text()
-        );
+        assert_eq!(record.offset(), offset);
+        assert_eq!(record.text(), *text, "at {offset}");
     }
     Ok(())
 }
@@ -475,71 +471,71 @@ impl Known {
         self.texts.extend(batch);
     }
 
-    /// An open found out what a failed sync has left.
+    /// Updates the expected state after an open, which showed what a failed sync left.
     fn settle(&mut self, log: &Log) {
         let Some(partition) = log
             .topic(NAME)
             .and_then(|topic| topic.partition(0))
             .ok()
-            .filter(|_| self.was_told)
+            .filter(|_| self.may_have_lost)
         else {
             return;
         };
         let end = partition.log_end_offset();
         assert!(end >= self.durable, "ends at {end}: {self:?}");
         self.keep(end);
-        (self.start, self.committed, self.was_told) = (partition.log_start_offset(), 0, false);
+        (self.start, self.committed, self.may_have_lost) = (partition.log_start_offset(), 0, false);
     }
 
-    /// What ends here is what there is.
+    /// Sets the end of the log, as it was found.
     fn keep(&mut self, end: u64) {
         self.texts.truncate(usize::try_from(end).unwrap());
         (self.acked, self.durable) = (end, self.durable.min(end));
     }
 
-    fn check(&self, what: &str, log: &Log) {
+    fn check(&self, label: &str, log: &Log) {
         assert!(
             !self.is_second_gone || log.topic("second").is_err(),
-            "{what}: a deleted topic is back"
+            "{label}: the deleted topic is back"
         );
         let topic = match log.topic(NAME) {
             Err(Error::UnknownTopic(_)) if !self.exists => return,
-            found => found.unwrap_or_else(|error| panic!("{what}: {error}")),
+            found => found.unwrap_or_else(|error| panic!("{label}: {error}")),
         };
         let partition = topic
             .partition(0)
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
+            .unwrap_or_else(|error| panic!("{label}: {error}"));
         let (start, end) = (partition.log_start_offset(), partition.log_end_offset());
-        let least = if self.was_told {
+        let least = if self.may_have_lost {
             self.durable
         } else {
             self.acked
         };
         assert!(
             (least..=self.texts.len() as u64).contains(&end),
-            "{what}: ends at {end}, not from {least} on: {self:?}"
+            "{label}: the log ends at {end}, below {least} or above the appended records: {self:?}"
         );
-        let first = if self.was_told { 0 } else { self.start };
+        let first = if self.may_have_lost { 0 } else { self.start };
         assert!(
             (first..=self.start_tried).contains(&start),
-            "{what}: starts at {start}: {self:?}"
+            "{label}: the log starts at {start}: {self:?}"
         );
-        read_all(&partition, self).unwrap_or_else(|error| panic!("{what}: cannot read: {error}"));
+        read_all(&partition, self).unwrap_or_else(|error| panic!("{label}: cannot read: {error}"));
         let group = log
             .consumer_group("readers")
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
+            .unwrap_or_else(|error| panic!("{label}: {error}"));
         let next = group
             .committed(&TopicPartition::new(NAME, 0))
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
+            .unwrap_or_else(|error| panic!("{label}: {error}"));
         let next = next.map_or(0, |committed| committed.offset);
-        let first = if self.was_told {
+        let first = if self.may_have_lost {
             0
         } else {
             self.committed.min(end)
         };
         assert!(
             (first..=self.commit_tried.min(end)).contains(&next),
-            "{what}: {next} is committed: {self:?}"
+            "{label}: the committed offset is {next}: {self:?}"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Read-only opens of what a power cut left, before anybody repairs it: they write nothing, tell of
-//! no damage, and see what the next writer finds.
+//! Read-only opens after a power cut, before a writer repairs the disk. They write to no file,
+//! report no damage, and see the same records as the next writer.
 
 use std::collections::HashSet;
 
@@ -17,13 +17,13 @@ fn open_read_only(disk: &SimulatedDisk) -> Result<Log> {
         .open_read_only()
 }
 
-/// All records of all topics.
+/// Returns all records of all topics.
 fn records(log: &Log) -> Vec<(String, u64, String)> {
     let mut records = Vec::new();
     for topic in log.topics() {
         for partition in topic.partitions() {
             let mut reader = match partition.read(..) {
-                // The writer had yet to create it.
+                // The writer was stopped before it created the partition.
                 Err(Error::UnknownPartition(_)) => continue,
                 reader => reader.unwrap(),
             };
@@ -39,12 +39,16 @@ fn records(log: &Log) -> Vec<(String, u64, String)> {
     records
 }
 
-fn visit(what: &str, left: &SimulatedDisk, model: &Model) {
+fn visit(label: &str, left: &SimulatedDisk, model: &Model) {
     let found = left.fingerprint();
     let seen = match open_read_only(left) {
         Ok(log) => {
-            assert!(!log.recovery().has_losses(), "{what}: {:?}", log.recovery());
-            check_records(what, &log, model);
+            assert!(
+                !log.recovery().has_losses(),
+                "{label}: {:?}",
+                log.recovery()
+            );
+            check_records(label, &log, model);
             let seen = records(&log);
             for refused in [
                 log.flush(),
@@ -54,7 +58,7 @@ fn visit(what: &str, left: &SimulatedDisk, model: &Model) {
                 assert!(
                     refused.is_ok()
                         || matches!(refused, Err(Error::ReadOnly | Error::UnknownTopic(_))),
-                    "{what}: {refused:?}"
+                    "{label}: {refused:?}"
                 );
             }
             drop(log.consumer_groups());
@@ -62,19 +66,23 @@ fn visit(what: &str, left: &SimulatedDisk, model: &Model) {
             Some(seen)
         }
         Err(Error::NotALog { .. }) => None,
-        Err(error) => panic!("{what}: {error}"),
+        Err(error) => panic!("{label}: {error}"),
     };
-    assert_eq!(left.fingerprint(), found, "{what}: something was changed");
-    let log = open(left, &clock()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(
+        left.fingerprint(),
+        found,
+        "{label}: the read-only open changed the disk"
+    );
+    let log = open(left, &clock()).unwrap_or_else(|error| panic!("{label}: {error}"));
     assert_eq!(
         seen.unwrap_or_default(),
         records(&log),
-        "{what}: the next writer finds others"
+        "{label}: the next writer sees other records"
     );
 }
 
 #[test]
-fn a_read_only_open_of_what_a_power_cut_left_is_that_of_the_next_writer() {
+fn a_read_only_open_after_a_power_cut_sees_what_the_next_writer_sees() {
     let mut count = 0;
     for workload in WORKLOADS.iter().chain(REMOVALS) {
         let mut seen = HashSet::new();
@@ -86,14 +94,18 @@ fn a_read_only_open_of_what_a_power_cut_left_is_that_of_the_next_writer() {
                 if !seen.insert((model.stamp(), left.fingerprint())) {
                     continue;
                 }
-                let what = format!("{}, seed and call {call}, state {number}", workload.name);
+                let label = format!("{}, seed and call {call}, state {number}", workload.name);
                 if seen.len().is_multiple_of(7) {
                     let again = left.fork();
                     again.cut_power_at(again.calls() + call % 40);
                     drop(open(&again, &clock()));
-                    visit(&format!("{what}, its recovery cut"), &again.crash(), &model);
+                    visit(
+                        &format!("{label}, its recovery cut"),
+                        &again.crash(),
+                        &model,
+                    );
                 }
-                visit(&what, &left, &model);
+                visit(&label, &left, &model);
             }
         }
         count += seen.len();
