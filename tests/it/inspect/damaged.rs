@@ -1,5 +1,5 @@
-//! Damaged copies of a broker's files: each kind of damage is said in the line that Kafka's tool
-//! has for it.
+//! Damaged copies of a broker's files: each kind of damage is reported in the words of Kafka's
+//! tool.
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,10 +10,11 @@ use tempfile::TempDir;
 use super::{Dumped, dump, whole};
 use crate::kafka::{copy_dir, fixture};
 
-/// `plain-0` has 158 offsets, its indexes the entries (63, 4361), (133, 9821) and three timestamps.
+/// The first segment. `plain-0` has 158 offsets; its indexes have the entries (63, 4361) and
+/// (133, 9821), and three timestamps.
 pub(super) const SEGMENT: &str = "00000000000000000000";
 
-/// A copy of a broker's partition to damage.
+/// A copy of a broker's partition, which a test damages.
 #[derive(Debug)]
 pub(super) struct Patient {
     dir: TempDir,
@@ -21,7 +22,7 @@ pub(super) struct Patient {
 
 impl Patient {
     pub(super) fn plain() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         copy_dir(&fixture("clean/root/plain-0"), &dir.path().join("plain-0"));
         Self { dir }
     }
@@ -35,22 +36,23 @@ impl Patient {
 
     pub(super) fn damage(&self, suffix: &str, damage: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
         let path = self.path(suffix);
-        let mut bytes = fs::read(&path).expect("a file to damage");
+        let mut bytes = fs::read(&path).expect("the file is readable");
         damage(&mut bytes);
-        fs::write(&path, bytes).expect("a damaged file");
+        fs::write(&path, bytes).expect("the file is writable");
         path
     }
 }
 
-/// What is printed of one file, without the line that names it, and what is said of it.
+/// Dumps one file. Returns the output without the line that names the file, the reported problems,
+/// and the faults.
 fn dump_one(path: PathBuf, options: &DumpOptions) -> (String, String, Vec<Fault>) {
     let Dumped {
         out,
         problems,
         findings,
     } = dump(&[path], options);
-    let out = String::from_utf8(out).expect("text");
-    let (_, out) = out.split_once('\n').expect("a line");
+    let out = String::from_utf8(out).expect("the output is UTF-8");
+    let (_, out) = out.split_once('\n').expect("the first line names the file");
     (
         out.to_owned(),
         problems,
@@ -58,7 +60,7 @@ fn dump_one(path: PathBuf, options: &DumpOptions) -> (String, String, Vec<Fault>
     )
 }
 
-/// Where the batches of a log start.
+/// Returns the positions of the batches in a log, and the end of the last one.
 fn positions(log: &[u8]) -> Vec<usize> {
     let mut positions = vec![0];
     while let Some(length) = log
@@ -68,14 +70,14 @@ fn positions(log: &[u8]) -> Vec<usize> {
         positions.push(
             positions[positions.len() - 1]
                 + 12
-                + usize::try_from(u32::from_be_bytes(*length)).expect("a length"),
+                + usize::try_from(u32::from_be_bytes(*length)).expect("the length fits"),
         );
     }
     positions
 }
 
 #[test]
-fn a_flipped_byte_makes_its_batch_invalid_and_no_other() {
+fn a_flipped_byte_invalidates_its_batch_alone() {
     let patient = Patient::plain();
     let log = patient.damage("log", |log| log[200] ^= 1);
     let (out, problems, faults) = dump_one(log, &whole());
@@ -85,7 +87,7 @@ fn a_flipped_byte_makes_its_batch_invalid_and_no_other() {
         matches!(faults[0], Fault::InvalidChecksum { position: 0, .. }),
         "{faults:?}"
     );
-    // As Kafka's tool does, the records are shown nevertheless.
+    // As in Kafka's tool, the records are shown despite the fault.
     assert_eq!(
         out.lines()
             .filter(|line| line.starts_with("| offset: "))
@@ -95,7 +97,7 @@ fn a_flipped_byte_makes_its_batch_invalid_and_no_other() {
 }
 
 #[test]
-fn a_tail_that_is_cut_is_counted() {
+fn the_bytes_of_a_cut_tail_are_counted() {
     let patient = Patient::plain();
     let log = patient.damage("log", |log| log.truncate(log.len() - 3));
     let (out, _, faults) = dump_one(log, &whole());
@@ -109,13 +111,14 @@ fn a_tail_that_is_cut_is_counted() {
         matches!(faults[..], [Fault::InvalidTail { bytes: 234, .. }]),
         "{faults:?}"
     );
-    // Where less is read on purpose, the rest is not invalid.
+    // With a limit on the bytes to read, the rest is not invalid.
     let (out, _, faults) = dump_one(patient.path("log"), &DumpOptions::new().max_bytes(5000));
-    assert!(!out.contains("Found") && faults.is_empty(), "{out}");
+    assert!(!out.contains("Found"), "{out}");
+    assert_eq!(faults, []);
 }
 
 #[test]
-fn batches_that_lie_in_the_wrong_order_are_not_consecutive() {
+fn batches_in_the_wrong_order_are_reported_as_non_consecutive() {
     let patient = Patient::plain();
     let log = patient.damage("log", |log| {
         let at = positions(log);
@@ -134,9 +137,12 @@ fn batches_that_lie_in_the_wrong_order_are_not_consecutive() {
         format!("Non-consecutive offsets in {}\n{lines}", log.display())
     );
     let (_, problems, _) = dump_one(log.clone(), &DumpOptions::new());
-    assert_eq!(problems, "", "only where records are looked at");
-    let findings =
-        inspect::verify(log.parent().expect("a directory")).expect("a directory that can be read");
+    assert_eq!(
+        problems, "",
+        "without deep iteration the records are not checked"
+    );
+    let findings = inspect::verify(log.parent().expect("the log is in a directory"))
+        .expect("the directory is readable");
     let backwards = findings
         .iter()
         .filter(|finding| matches!(finding.fault, Fault::OffsetGap { .. }));
@@ -144,7 +150,7 @@ fn batches_that_lie_in_the_wrong_order_are_not_consecutive() {
 }
 
 #[test]
-fn an_index_that_leads_elsewhere_is_a_mismatch() {
+fn a_wrong_index_entry_is_reported_as_a_mismatch() {
     let patient = Patient::plain();
     let index = patient.damage("index", |index| {
         index[3] ^= 1;
@@ -170,7 +176,7 @@ fn an_index_that_leads_elsewhere_is_a_mismatch() {
 }
 
 #[test]
-fn faults_of_a_time_index_have_their_groups() {
+fn faults_of_a_time_index_are_reported_in_groups() {
     let mismatch = Patient::plain().damage_time_index(|index| index[7] ^= 1);
     assert_eq!(
         mismatch,
@@ -192,17 +198,17 @@ fn faults_of_a_time_index_have_their_groups() {
 }
 
 impl Patient {
-    /// What is said of the time index once it is damaged, without its path.
+    /// Damages the time index. Returns the reported problems, without the path.
     fn damage_time_index(&self, damage: impl FnOnce(&mut Vec<u8>)) -> String {
         let path = self.damage("timeindex", damage);
         let (out, problems, _) = dump_one(path.clone(), &DumpOptions::new());
         assert_eq!(out.matches("timestamp: ").count(), 3);
-        problems.replace(path.to_str().expect("a UTF-8 path"), "")
+        problems.replace(path.to_str().expect("the path is UTF-8"), "")
     }
 }
 
 #[test]
-fn indexes_that_fail_their_check_are_named() {
+fn indexes_that_fail_the_sanity_check_are_named() {
     let patient = Patient::plain();
     let sanity = DumpOptions::new().index_sanity_check(true);
     let index = patient.damage("index", |index| index.extend_from_slice(b"abc"));
@@ -220,9 +226,11 @@ fn indexes_that_fail_their_check_are_named() {
         "{out}"
     );
     assert_eq!(
-        fs::read(patient.path("index")).expect("an index").len(),
+        fs::read(patient.path("index"))
+            .expect("the index is readable")
+            .len(),
         19,
-        "unlike by Kafka's tool it was left as it was"
+        "the dump, unlike Kafka's, does not change the file"
     );
 
     let index = patient.damage("timeindex", |index| index.rotate_left(24));
@@ -248,17 +256,17 @@ fn padded_indexes_end_where_their_padding_begins() {
 }
 
 #[test]
-fn a_snapshot_that_is_corrupt_says_how() {
-    let snapshot =
-        fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot")).expect("a snapshot");
-    let dir = tempfile::tempdir().expect("a directory");
+fn a_corrupt_snapshot_is_reported_with_its_cause() {
+    let snapshot = fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot"))
+        .expect("the fixture is readable");
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("00000000000000000048.snapshot");
     let flip = |at: usize| {
         let mut bytes = snapshot.clone();
         bytes[at] ^= 3;
         bytes
     };
-    for (bytes, said) in [
+    for (bytes, expected) in [
         (
             flip(4),
             "Snapshot is corrupt (CRC is no longer valid). Stored crc: 1214728391. Computed crc: 1214729159\n",
@@ -277,9 +285,9 @@ fn a_snapshot_that_is_corrupt_says_how() {
             "Snapshot failed schema validation: null\n",
         ),
     ] {
-        fs::write(&path, bytes).expect("a damaged file");
+        fs::write(&path, bytes).expect("the file is writable");
         let (out, problems, faults) = dump_one(path.clone(), &DumpOptions::new());
-        assert_eq!((out.as_str(), problems.as_str()), ("", said));
+        assert_eq!((out.as_str(), problems.as_str()), ("", expected));
         assert!(
             matches!(faults[..], [Fault::InvalidSnapshot { .. }]),
             "{faults:?}"
@@ -288,7 +296,7 @@ fn a_snapshot_that_is_corrupt_says_how() {
 }
 
 #[test]
-fn files_of_no_kind_are_ignored() {
+fn unknown_files_are_ignored() {
     let (out, problems, faults) =
         dump_one(fixture("clean/root/meta.properties"), &DumpOptions::new());
     assert_eq!(out, "");
@@ -302,11 +310,11 @@ fn files_of_no_kind_are_ignored() {
     assert_eq!(faults, [Fault::UnknownFile]);
 }
 
-/// The tool promises not to panic and to come to an end, whatever it is given.
+/// A dump must end without a panic for any input.
 #[test]
-fn any_flipped_byte_leaves_the_rest_to_be_shown() {
+fn a_dump_shows_every_batch_despite_a_flipped_byte() {
     let patient = Patient::plain();
-    let sound = fs::read(patient.path("log")).expect("a log");
+    let sound = fs::read(patient.path("log")).expect("the log is readable");
     let batches = positions(&sound).len() - 1;
     for position in (0..sound.len()).step_by(37) {
         let log = patient.damage("log", |log| log[position] ^= 0x81);

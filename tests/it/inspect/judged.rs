@@ -1,5 +1,5 @@
-//! Our dump beside that of Kafka's own tool, where it can run: the same lines, of whole directories
-//! and of damaged files.
+//! Compares our dump with that of Kafka's own tool, if it can run: whole directories and damaged
+//! files give the same lines.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,11 @@ use super::damaged::Patient;
 use super::{Dumped, assert_same_lines, dump, whole};
 use crate::kafka::{KafkaTools, copy_dir, fixture};
 
-/// Runs Kafka's tool, which must come to its end, and gives what it printed and the groups of its
-/// summary.
+/// Runs Kafka's tool, which must succeed. Returns its output and the groups of its summary.
 fn dump_of_kafka(tools: &KafkaTools, files: &[PathBuf], flags: &[&str]) -> (Vec<u8>, Vec<String>) {
     let files: Vec<_> = files
         .iter()
-        .map(|file| file.to_str().expect("a UTF-8 path"))
+        .map(|file| file.to_str().expect("the path is UTF-8"))
         .collect();
     let output = tools
         .command("org.apache.kafka.tools.DumpLogSegments", "warn")
@@ -24,15 +23,19 @@ fn dump_of_kafka(tools: &KafkaTools, files: &[PathBuf], flags: &[&str]) -> (Vec<
         .env("LC_ALL", "C.UTF-8")
         .output()
         .expect("java runs");
-    let said = String::from_utf8(output.stderr).expect("text");
-    assert!(output.status.success(), "{said}");
-    (output.stdout, groups(&said))
+    let summary = String::from_utf8(output.stderr).expect("the summary is UTF-8");
+    assert!(output.status.success(), "{summary}");
+    (output.stdout, groups(&summary))
 }
 
-/// A summary cut before each of its titles, and sorted: Kafka's tool has the files in any order.
-fn groups(said: &str) -> Vec<String> {
+/// Splits a summary before each of its titles and sorts the parts, because Kafka's tool visits the
+/// files in any order.
+fn groups(summary: &str) -> Vec<String> {
     let mut groups: Vec<String> = Vec::new();
-    for line in said.lines().filter(|line| !line.starts_with("Picked up ")) {
+    for line in summary
+        .lines()
+        .filter(|line| !line.starts_with("Picked up "))
+    {
         let is_of_group = line.starts_with("  ") || line.starts_with("Indexed offset: ");
         match groups.last_mut().filter(|_| is_of_group) {
             Some(group) => group.extend(["\n", line]),
@@ -51,8 +54,8 @@ fn assert_same_dump(tools: &KafkaTools, files: &[PathBuf], options: &DumpOptions
 }
 
 fn collect(dir: &Path, wanted: &[&str], files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(dir).expect("a directory") {
-        let path = entry.expect("a directory").path();
+    for entry in fs::read_dir(dir).expect("the directory is readable") {
+        let path = entry.expect("the directory is readable").path();
         if path.is_dir() {
             collect(&path, wanted, files);
         } else if path
@@ -66,12 +69,12 @@ fn collect(dir: &Path, wanted: &[&str], files: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn whole_directories_look_the_same_to_kafka() {
+fn kafkas_tool_dumps_whole_directories_the_same_way() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
     for set in ["clean", "legacy"] {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = tempfile::tempdir().expect("a temporary directory");
         copy_dir(&fixture(&format!("{set}/root")), dir.path());
         let (mut logs, mut others) = (Vec::new(), Vec::new());
         collect(dir.path(), &["log", "checkpoint"], &mut logs);
@@ -111,13 +114,13 @@ fn whole_directories_look_the_same_to_kafka() {
 }
 
 #[test]
-fn damaged_files_look_the_same_to_kafka() {
+fn kafkas_tool_dumps_damaged_files_the_same_way() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
     let patients: Vec<_> = (0..8).map(|_| Patient::plain()).collect();
-    let snapshot =
-        fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot")).expect("a snapshot");
+    let snapshot = fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot"))
+        .expect("the fixture is readable");
     let mut files = vec![
         patients[0].damage("log", |log| log[200] ^= 1),
         patients[1].damage("log", |log| log.truncate(log.len() - 3)),
@@ -134,12 +137,12 @@ fn damaged_files_look_the_same_to_kafka() {
         let path = patients[number].path("snapshot");
         let mut bytes = snapshot.clone();
         bytes[damage] ^= 3;
-        fs::write(&path, bytes).expect("a damaged file");
+        fs::write(&path, bytes).expect("the file is writable");
         files.push(path);
     }
     for (number, bytes) in [0, 5, snapshot.len() - 3].into_iter().enumerate() {
         let path = patients[number + 2].path("snapshot");
-        fs::write(&path, &snapshot[..bytes]).expect("a damaged file");
+        fs::write(&path, &snapshot[..bytes]).expect("the file is writable");
         files.push(path);
     }
     assert_same_dump(&tools, &files, &whole(), &["--print-data-log"]);

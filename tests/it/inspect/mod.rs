@@ -1,5 +1,5 @@
-//! What `inspect` prints of files, against what Kafka's dump tool printed of them, and prints here
-//! where it can run.
+//! Compares the output of `inspect` with the output of Kafka's dump tool: with the recorded one,
+//! and with that of the tool itself if it can run.
 
 mod damaged;
 mod judged;
@@ -11,7 +11,7 @@ use annals::inspect::{self, DumpOptions, Finding};
 
 use crate::kafka::fixture;
 
-/// What a dump gave.
+/// The result of a dump.
 #[derive(Debug)]
 struct Dumped {
     out: Vec<u8>,
@@ -22,26 +22,26 @@ struct Dumped {
 fn dump(files: &[PathBuf], options: &DumpOptions) -> Dumped {
     let (mut out, mut problems) = (Vec::new(), Vec::new());
     let findings =
-        inspect::dump(files, options, &mut out, &mut problems).expect("files that can be read");
+        inspect::dump(files, options, &mut out, &mut problems).expect("the files are readable");
     Dumped {
         out,
-        problems: String::from_utf8(problems).expect("text"),
+        problems: String::from_utf8(problems).expect("the problems are UTF-8"),
         findings,
     }
 }
 
-/// Everything of everything.
+/// Returns the options that print every record in full.
 fn whole() -> DumpOptions {
     DumpOptions::new().print_data_log(true).deep_iteration(true)
 }
 
-/// Whether the dumps of fixtures show this topic's records as their schema has them, which is not
-/// done here.
+/// Returns whether the recorded dump of this partition shows its records decoded by their schema.
+/// `inspect` does not decode them.
 fn has_decoder(partition: &str) -> bool {
     matches!(partition, "__consumer_offsets-0" | "__transaction_state-0")
 }
 
-/// The lines of the dump of a fixture, with paths relative to the root.
+/// Returns the dump of files of a fixture, with paths relative to the root.
 fn dump_fixture(root: &Path, partition: &str, names: &[&str]) -> Vec<u8> {
     let mut printed = Vec::new();
     for name in names {
@@ -74,7 +74,7 @@ fn replaced(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     replaced
 }
 
-/// Without the keys and values of records.
+/// Returns the line without the key and value of a record.
 fn without_data(line: &[u8]) -> &[u8] {
     let starts = [" key: ", " payload: "].into_iter();
     let data = starts
@@ -86,7 +86,7 @@ fn without_data(line: &[u8]) -> &[u8] {
     &line[..data.unwrap_or(line.len())]
 }
 
-fn assert_same_lines(found: &[u8], expected: &[u8], what: &str) {
+fn assert_same_lines(found: &[u8], expected: &[u8], label: &str) {
     let (found, expected) = (
         found.split(|byte| *byte == b'\n'),
         expected.split(|byte| *byte == b'\n'),
@@ -98,28 +98,30 @@ fn assert_same_lines(found: &[u8], expected: &[u8], what: &str) {
         );
         assert!(
             found == expected,
-            "{what}, line {}:\n{shown}\ninstead of\n{wanted}",
+            "{label}, line {}:\n{shown}\ninstead of\n{wanted}",
             number + 1
         );
     }
-    assert_eq!(found.count(), expected.count(), "{what}: number of lines");
+    assert_eq!(found.count(), expected.count(), "{label}: number of lines");
 }
 
-/// Compares the dump of every partition of a set with what Kafka's tool printed. Gives the number
-/// of partitions.
+/// Compares the dump of every partition of a set with the recorded output of Kafka's tool. Returns
+/// the number of partitions.
 fn compare(set: &str) -> usize {
     let root = fixture(&format!("{set}/root"));
     let mut compared = 0;
-    for entry in fs::read_dir(fixture(&format!("{set}/expected"))).expect("what is expected") {
-        let entry = entry.expect("what is expected");
-        let name = entry.file_name().into_string().expect("a UTF-8 name");
+    for entry in
+        fs::read_dir(fixture(&format!("{set}/expected"))).expect("the recorded output is readable")
+    {
+        let entry = entry.expect("the recorded output is readable");
+        let name = entry.file_name().into_string().expect("the name is UTF-8");
         let Some(partition) = name
             .strip_suffix(".dump.txt")
             .filter(|partition| *partition != "ahead-0")
         else {
             continue;
         };
-        let expected = fs::read(entry.path()).expect("what is expected");
+        let expected = fs::read(entry.path()).expect("the recorded output is readable");
         let text = String::from_utf8_lossy(&expected).into_owned();
         let names: Vec<_> = text
             .lines()
@@ -141,30 +143,31 @@ fn compare(set: &str) -> usize {
 }
 
 #[test]
-fn files_of_a_broker_look_as_kafka_shows_them() {
+fn dumps_of_a_brokers_files_equal_kafkas() {
     assert_eq!(compare("clean"), 29);
 }
 
 #[test]
-fn files_of_a_killed_broker_look_as_kafka_shows_them() {
+fn dumps_of_a_killed_brokers_files_equal_kafkas() {
     assert_eq!(compare("killed"), 7);
 }
 
 #[test]
-fn files_of_an_old_broker_look_as_kafka_shows_them() {
+fn dumps_of_an_old_brokers_files_equal_kafkas() {
     assert_eq!(compare("legacy"), 13);
 }
 
-/// Kafka's tool ends with an exception there.
+/// Kafka's tool ends with an exception at the zeros.
 #[test]
 fn a_log_with_zeros_ahead_is_dumped_to_its_end() {
     let root = fixture("killed/root");
-    let expected = fs::read(fixture("killed/expected/ahead-0.dump.txt")).expect("what is expected");
+    let expected = fs::read(fixture("killed/expected/ahead-0.dump.txt"))
+        .expect("the recorded output is readable");
     let exception = b"Exception in thread";
     let end = expected
         .windows(exception.len())
         .position(|window| window == exception)
-        .expect("an exception");
+        .expect("the recorded output ends with an exception");
     let found = dump_fixture(&root, "ahead-0", &["00000000000000000000.log"]);
     assert_eq!(found.get(..end), expected.get(..end));
     let rest = String::from_utf8_lossy(&found[end..]).into_owned();
@@ -174,15 +177,15 @@ fn a_log_with_zeros_ahead_is_dumped_to_its_end() {
     );
 }
 
-/// They end where their padding begins.
+/// The output ends where the padding of the indexes begins.
 #[test]
-fn indexes_of_a_killed_broker_show_no_padding() {
-    for entry in fs::read_dir(fixture("killed/root")).expect("a set") {
-        let dir = entry.expect("a set").path();
+fn dumps_of_padded_indexes_show_no_padding() {
+    for entry in fs::read_dir(fixture("killed/root")).expect("the fixture is readable") {
+        let dir = entry.expect("the fixture is readable").path();
         let name = dir
             .file_name()
             .and_then(|name| name.to_str())
-            .expect("a UTF-8 name")
+            .expect("the name is UTF-8")
             .to_owned();
         if !dir.is_dir() || name == "never-written-0" {
             continue;
@@ -196,22 +199,21 @@ fn indexes_of_a_killed_broker_show_no_padding() {
                 problems,
                 findings,
             } = dump(&[dir.join(index)], &whole());
-            assert!(
-                out.len() < 2000 && problems.is_empty() && findings.is_empty(),
-                "{name}/{index}: {findings:?}"
-            );
+            assert!(out.len() < 2000, "{name}/{index}: {} bytes", out.len());
+            assert_eq!(problems, "", "{name}/{index}");
+            assert_eq!(findings, [], "{name}/{index}");
         }
     }
 }
 
 #[test]
-fn a_metadata_log_and_its_snapshots_are_logs() {
+fn metadata_logs_and_snapshots_are_dumped_as_logs() {
     let root = fixture("clean/root");
     let Dumped { out, .. } = dump(
         &[root.join("bootstrap.checkpoint")],
         &DumpOptions::new().deep_iteration(true),
     );
-    let out = String::from_utf8(out).expect("text");
+    let out = String::from_utf8(out).expect("the output is UTF-8");
     let second = out.lines().nth(1);
     assert_eq!(second, Some("KRaft bootstrap snapshot"));
     assert!(
@@ -228,17 +230,18 @@ fn a_metadata_log_and_its_snapshots_are_logs() {
 }
 
 #[test]
-fn directories_of_brokers_are_verified() {
+fn verify_accepts_the_directories_of_brokers() {
     for set in ["clean", "killed", "legacy"] {
-        for entry in fs::read_dir(fixture(&format!("{set}/root"))).expect("a set") {
-            let dir = entry.expect("a set").path();
+        for entry in fs::read_dir(fixture(&format!("{set}/root"))).expect("the fixture is readable")
+        {
+            let dir = entry.expect("the fixture is readable").path();
             if !dir.is_dir() {
                 continue;
             }
-            let findings = inspect::verify(&dir).expect("a directory that can be read");
+            let findings = inspect::verify(&dir).expect("the directory is readable");
             let is_harmless = |finding: &Finding| match finding.fault {
                 inspect::Fault::ZeroTail { .. } => set == "killed",
-                // An old broker's entries, of several batches each.
+                // Index entries of an old broker can cover several batches.
                 inspect::Fault::IndexMismatch {
                     index_offset,
                     log_offset,

@@ -1,5 +1,5 @@
-//! Producers and the device: what is synced and when, and disks that are full, fail, or lose their
-//! power.
+//! Producers and the device: which records are synced and when, and disks that are full, fail, or
+//! lose power.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn open(disk: &SimulatedDisk) -> Log {
         .unwrap()
 }
 
-/// Why records were not acknowledged.
+/// Returns the cause of an error that reports unacknowledged records.
 fn cause_of(result: &annals::Result<()>) -> Option<&Error> {
     match result {
         Err(Error::NotAcknowledged { cause, .. }) => Some(cause),
@@ -28,7 +28,7 @@ fn cause_of(result: &annals::Result<()>) -> Option<&Error> {
     }
 }
 
-/// The topic, and its only partition.
+/// Opens the topic. Returns it and its only partition.
 fn topic(log: &Log, durability: Durability) -> (Topic, Partition) {
     let topic = log
         .open_topic("t", 1, TopicConfig::new().durability(durability))
@@ -38,7 +38,7 @@ fn topic(log: &Log, durability: Durability) -> (Topic, Partition) {
 }
 
 #[test]
-fn in_a_synced_topic_a_wait_and_a_flush_are_for_the_device() {
+fn waits_and_flushes_in_a_synced_topic_wait_for_the_device() {
     for seed in 0..10 {
         let disk = SimulatedDisk::new(seed);
         let log = open(&disk);
@@ -63,28 +63,27 @@ fn in_a_synced_topic_a_wait_and_a_flush_are_for_the_device() {
 }
 
 #[test]
-fn a_handle_may_ask_for_the_device_too() {
+fn a_send_through_a_synced_handle_waits_for_the_device() {
     for seed in 0..10 {
         let disk = SimulatedDisk::new(seed);
         let log = open(&disk);
         let (topic, _) = topic(&log, Durability::Os);
         let producer = log.producer().unwrap();
-        producer.send(&topic, "with it").unwrap();
+        producer.send(&topic, "earlier").unwrap();
         let delivery = producer
             .send(&topic.with_durability(Durability::Synced), "synced")
             .unwrap();
         assert_eq!(delivery.wait().unwrap().offset, 1);
-        producer.send(&topic, "perhaps").unwrap().wait().unwrap();
+        producer.send(&topic, "unsynced").unwrap().wait().unwrap();
         let log = open(&disk.crash());
         let left = values(&log.topic("t").unwrap().partition(0).unwrap());
-        assert_eq!(left[..2], ["with it", "synced"], "seed {seed}");
+        assert_eq!(left[..2], ["earlier", "synced"], "seed {seed}");
     }
 }
 
-/// Nobody waits, flushes, or sends more, and yet readers, who see what is on the device, get the
-/// records.
+/// There is no wait, no flush and no further send. Readers see only synced records, and get them.
 #[test]
-fn what_is_sent_to_a_synced_topic_is_synced_in_the_background() {
+fn sends_to_a_synced_topic_are_synced_in_the_background() {
     let config = LogConfig::new().flush_interval(Duration::from_secs(3_600));
     let log = Log::builder("data")
         .storage(SimulatedDisk::new(1))
@@ -106,7 +105,7 @@ fn what_is_sent_to_a_synced_topic_is_synced_in_the_background() {
 }
 
 #[test]
-fn those_who_send_are_no_further_ahead_of_the_device_than_their_memory() {
+fn unsynced_sends_never_exceed_the_buffer_memory() {
     let log = open(&SimulatedDisk::new(1));
     let (topic, partition) = topic(&log, Durability::Synced);
     let config = ProducerConfig::new()
@@ -119,20 +118,17 @@ fn those_who_send_are_no_further_ahead_of_the_device_than_their_memory() {
         producer.send(&topic, [b'v'; 100]).unwrap();
         let ahead = partition.log_end_offset() - partition.high_watermark();
         was_behind |= ahead > 50;
-        assert!(ahead <= 100, "{ahead} records");
+        assert!(ahead <= 100, "{ahead} records are not synced");
     }
-    assert!(
-        was_behind,
-        "nobody waits for the device while there is room"
-    );
+    assert!(was_behind, "sends waited although there was space");
     log.maintain().unwrap();
     assert_eq!(partition.high_watermark(), partition.log_end_offset());
     producer.close().unwrap();
     assert_eq!(values(&partition).len(), 1_000);
 }
 
-/// A regression: the producer dropped each batch that met the full disk, though the error said to
-/// try again.
+/// Regression: the producer dropped each batch that met the full disk, although the error was
+/// retriable.
 #[test]
 fn a_full_disk_delays_records_and_loses_none() {
     let disk = SimulatedDisk::new(1);
@@ -146,7 +142,7 @@ fn a_full_disk_delays_records_and_loses_none() {
     for number in 1..1_000 {
         producer.send(&topic, number.to_string()).unwrap();
     }
-    assert!(is_full(&log.flush()), "not everything is on the device");
+    assert!(is_full(&log.flush()), "a flush must report the full disk");
     let end = partition.log_end_offset();
     assert!(end < 1_000, "the disk is full at {end}");
     disk.set_capacity(u64::MAX);
@@ -161,7 +157,7 @@ fn is_full<T>(result: &annals::Result<T>) -> bool {
 }
 
 #[test]
-fn records_that_are_given_up_are_counted() {
+fn abandoned_records_are_counted() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
     let topic = log.open_topic("t", 2, TopicConfig::new()).unwrap();
@@ -199,7 +195,7 @@ fn records_that_are_given_up_are_counted() {
         assert!(matches!(**cause, Error::DiskFull { .. }), "{cause}");
         assert!(
             !error.is_retriable(),
-            "the same call does not send them again"
+            "flush does not send the records again"
         );
     }
     disk.set_capacity(u64::MAX);
@@ -217,7 +213,7 @@ fn records_that_are_given_up_are_counted() {
 }
 
 #[test]
-fn the_delivery_timeout_ends_the_waiting() {
+fn the_delivery_timeout_ends_a_wait() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
     let (topic, partition) = topic(&log, Durability::Os);
@@ -242,7 +238,7 @@ fn the_delivery_timeout_ends_the_waiting() {
 }
 
 #[test]
-fn records_are_written_once_there_is_room_without_a_call() {
+fn held_records_are_written_in_the_background_once_there_is_space() {
     for linger in [0, 5] {
         let disk = SimulatedDisk::new(1);
         let log = Log::builder("data").storage(disk.clone()).open().unwrap();
@@ -264,7 +260,7 @@ fn records_are_written_once_there_is_room_without_a_call() {
 }
 
 #[test]
-fn maintaining_frees_room_for_records_that_wait() {
+fn maintain_frees_space_for_held_records() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
     let topic = log
@@ -288,7 +284,7 @@ fn maintaining_frees_room_for_records_that_wait() {
 }
 
 #[test]
-fn a_full_buffer_says_that_the_disk_is_full() {
+fn a_full_buffer_reports_the_full_disk() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
     let (topic, partition) = topic(&log, Durability::Os);
@@ -308,13 +304,13 @@ fn a_full_buffer_says_that_the_disk_is_full() {
         }
     };
     assert!(is_full(&refused), "{refused:?}");
-    assert!(sent > 20, "the buffer takes some first");
+    assert!(sent > 20, "the buffer accepts records first");
     disk.set_capacity(u64::MAX);
     producer.close().unwrap();
     assert_eq!(values(&partition), numbers(sent));
 }
 
-/// A write that may have reached the file is repeated with the same sequence.
+/// The producer repeats a write that may have reached the file with the same sequence.
 #[test]
 fn a_retried_batch_is_not_written_twice() {
     for fails_short in [false, true] {
@@ -342,7 +338,7 @@ fn a_retried_batch_is_not_written_twice() {
 }
 
 #[test]
-fn closing_the_log_on_a_full_disk_reports_the_records_it_gave_up() {
+fn closing_the_log_on_a_full_disk_reports_abandoned_records() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
     let (topic, _partition) = topic(&log, Durability::Os);
@@ -360,10 +356,10 @@ fn closing_the_log_on_a_full_disk_reports_the_records_it_gave_up() {
     }
 }
 
-/// One failed sync: the outcome of what it was for is unknown, and whoever sent it is told, by his
-/// delivery or by the next call.
+/// After a failed sync it is unknown whether its records are on the device. Each sender learns that
+/// from its delivery or from its next call.
 #[test]
-fn a_failed_sync_is_told_to_all_whose_records_it_was_for() {
+fn a_failed_sync_is_reported_for_every_record_it_covered() {
     for waits in [true, false] {
         let disk = SimulatedDisk::new(1);
         let log = open(&disk);
@@ -371,19 +367,22 @@ fn a_failed_sync_is_told_to_all_whose_records_it_was_for() {
         let producer = log.producer().unwrap();
         producer.send(&topic, "0").unwrap().wait().unwrap();
         let deliveries = ["1", "2"].map(|value| producer.send(&topic, value).unwrap());
-        // The write comes first.
+        // The first call is the write, and the second one is the sync.
         disk.fail_call(disk.calls() + 1, io::Error::other("the device failed"));
         if waits {
             for delivery in deliveries {
-                let told = delivery.wait();
-                assert!(matches!(told, Err(Error::SyncFailed { .. })), "{told:?}");
+                let result = delivery.wait();
+                assert!(
+                    matches!(result, Err(Error::SyncFailed { .. })),
+                    "{result:?}"
+                );
             }
         } else {
             drop(deliveries);
-            let told = producer.flush();
+            let result = producer.flush();
             assert!(
-                matches!(cause_of(&told), Some(Error::SyncFailed { .. })),
-                "{told:?}"
+                matches!(cause_of(&result), Some(Error::SyncFailed { .. })),
+                "{result:?}"
             );
         }
         assert!(matches!(
@@ -401,10 +400,10 @@ fn a_failed_sync_is_told_to_all_whose_records_it_was_for() {
     }
 }
 
-/// A sync failed and the partition was re-opened before the producer asked for its record: the
-/// record is reported as failed exactly if re-opening did not find it.
+/// A sync fails, and the partition is reopened before the producer asks for its record. The record
+/// is reported as failed exactly if reopening did not find it.
 #[test]
-fn a_record_that_a_reopening_did_not_find_is_reported() {
+fn a_record_that_reopen_did_not_find_is_reported() {
     for seed in 0..20 {
         let disk = SimulatedDisk::new(seed);
         let log = open(&disk);
@@ -420,16 +419,16 @@ fn a_record_that_a_reopening_did_not_find_is_reported() {
         partition.reopen().unwrap();
         let is_there = values(&partition).first().is_some_and(|value| value == "0");
         producer.send(&topic, "2").unwrap();
-        let told = producer.flush();
-        let is_reported = matches!(cause_of(&told), Some(Error::SyncFailed { .. }));
-        assert_eq!(is_reported, !is_there, "seed {seed}: {told:?}");
-        assert_eq!(told.is_ok(), is_there, "seed {seed}: {told:?}");
+        let result = producer.flush();
+        let is_reported = matches!(cause_of(&result), Some(Error::SyncFailed { .. }));
+        assert_eq!(is_reported, !is_there, "seed {seed}: {result:?}");
+        assert_eq!(result.is_ok(), is_there, "seed {seed}: {result:?}");
         producer.close().unwrap();
     }
 }
 
 #[test]
-fn after_a_failed_write_nothing_is_there_twice() {
+fn a_failed_write_leaves_no_record_and_no_duplicate() {
     let disk = SimulatedDisk::new(1);
     let log = open(&disk);
     let (topic, partition) = topic(&log, Durability::Os);
@@ -438,7 +437,7 @@ fn after_a_failed_write_nothing_is_there_twice() {
     let delivery = producer.send(&topic, "absent").unwrap();
     disk.fail_call_short(disk.calls(), io::Error::other("the device failed"));
     assert!(matches!(delivery.wait(), Err(Error::Io { .. })));
-    // As many records as before: nobody is to take the one batch for the other.
+    // The next batch has as many records as the failed one. The producer must not confuse the two.
     assert_eq!(
         producer.send(&topic, "1").unwrap().wait().unwrap().offset,
         1

@@ -1,21 +1,22 @@
-//! Sending in batches: order, lingering, room, failures, and the many ways in which a producer
-//! ends.
+//! Sending with a producer: order, partitions, timestamps, compression and failures.
 
 use std::sync::Barrier;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use annals::{
     Compression, Delivery, Error, Log, ManualClock, MemoryDisk, Partition, Producer,
     ProducerConfig, Record, Result, Timestamp, TimestampType, Topic, TopicConfig,
 };
 
+mod batching;
+mod closing;
 mod disks;
 mod sequences;
 
 const NOW: i64 = 1_700_000_000_000;
 
-/// A log whose time stands still, so that nothing is written but by a call.
+/// Opens a log whose clock does not advance, so that no record is written without a call.
 fn still() -> (Log, ManualClock) {
     let clock = ManualClock::at(Timestamp::from_millis(NOW));
     (
@@ -42,7 +43,7 @@ fn values(partition: &Partition) -> Vec<String> {
     values
 }
 
-/// How many records each batch has.
+/// Returns the number of records in each batch.
 fn batches(partition: &Partition) -> Vec<u64> {
     partition
         .read(..)
@@ -57,7 +58,7 @@ fn numbers(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn records_get_offsets_in_the_order_of_their_sends() {
+fn offsets_follow_the_order_of_sends() {
     let (log, _clock) = still();
     let partition = topic(&log, 1).partition(0).unwrap();
     let producer = log.producer().unwrap();
@@ -73,7 +74,7 @@ fn records_get_offsets_in_the_order_of_their_sends() {
 }
 
 #[test]
-fn many_threads_keep_their_order_in_every_partition() {
+fn sends_of_each_thread_keep_their_order_in_every_partition() {
     const THREADS: usize = 4;
     const RECORDS: usize = 5_000;
     let log = Log::in_memory();
@@ -110,7 +111,7 @@ fn many_threads_keep_their_order_in_every_partition() {
             );
             assert!(
                 last[thread] < Some(number),
-                "{value} behind {:?}",
+                "{value} follows {:?}",
                 last[thread]
             );
             last[thread] = Some(number);
@@ -118,172 +119,6 @@ fn many_threads_keep_their_order_in_every_partition() {
         }
     }
     assert_eq!(seen, THREADS * RECORDS);
-}
-
-#[test]
-fn a_batch_lingers_by_the_clock_of_the_log() {
-    let (log, clock) = still();
-    let partition = topic(&log, 1).partition(0).unwrap();
-    let producer = log
-        .producer_with(ProducerConfig::new().linger(Duration::from_millis(5)))
-        .unwrap();
-    producer.send_to(&partition, "0").unwrap();
-    clock.advance(Duration::from_millis(4));
-    log.maintain().unwrap();
-    producer.send_to(&partition, "1").unwrap();
-    assert_eq!(partition.log_end_offset(), 0, "it lingers");
-    clock.advance(Duration::from_millis(1));
-    assert_eq!(
-        partition.log_end_offset(),
-        0,
-        "and nobody looks at the clock by himself"
-    );
-    log.maintain().unwrap();
-    assert_eq!(batches(&partition), [2]);
-
-    producer.send_to(&partition, "2").unwrap();
-    clock.advance(Duration::from_millis(5));
-    producer.send_to(&partition, "3").unwrap();
-    assert_eq!(batches(&partition), [2, 2], "the next record looks too");
-    clock.advance(Duration::from_secs(1));
-    log.maintain().unwrap();
-    assert_eq!(values(&partition), numbers(4));
-}
-
-#[test]
-fn a_batch_that_lingers_is_written_by_itself() {
-    let log = Log::in_memory();
-    let partition = topic(&log, 1).partition(0).unwrap();
-    let producer = log
-        .producer_with(ProducerConfig::new().linger(Duration::from_millis(20)))
-        .unwrap();
-    for number in 0..5 {
-        let sent = Instant::now();
-        producer.send_to(&partition, number.to_string()).unwrap();
-        let end = partition.log_end_offset();
-        let mut reader = partition.follow(number..).unwrap();
-        assert_eq!(
-            reader.next_record().unwrap().unwrap().text(),
-            number.to_string()
-        );
-        assert!(
-            sent.elapsed() >= Duration::from_millis(20) || end > number,
-            "not before its time"
-        );
-    }
-}
-
-#[test]
-fn waiting_writes_what_lingers() {
-    let (log, _clock) = still();
-    let partition = topic(&log, 1).partition(0).unwrap();
-    let producer = log
-        .producer_with(ProducerConfig::new().linger(Duration::MAX))
-        .unwrap();
-    let first = producer.send_to(&partition, "0").unwrap();
-    let second = producer.send_to(&partition, "1").unwrap();
-    assert_eq!(second.wait().unwrap().offset, 1);
-    assert_eq!(first.wait().unwrap().offset, 0);
-    producer.send_to(&partition, "2").unwrap();
-    producer.flush().unwrap();
-    producer.send_to(&partition, "3").unwrap();
-    log.flush().unwrap();
-    assert_eq!(batches(&partition), [2, 1, 1]);
-}
-
-#[test]
-fn without_lingering_every_send_is_written() {
-    let (log, _clock) = still();
-    let partition = topic(&log, 1).partition(0).unwrap();
-    for (config, sent) in [
-        (ProducerConfig::new().linger(Duration::ZERO), 3),
-        (ProducerConfig::new().batch_size(0), 6),
-    ] {
-        let producer = log.producer_with(config).unwrap();
-        for _ in 0..3 {
-            producer.send_to(&partition, "v").unwrap();
-        }
-        assert_eq!(batches(&partition), vec![1; sent]);
-    }
-}
-
-#[test]
-fn a_full_batch_is_written_and_a_large_record_has_its_own() {
-    let (log, _clock) = still();
-    let partition = topic(&log, 1).partition(0).unwrap();
-    let producer = log
-        .producer_with(ProducerConfig::new().batch_size(1_000))
-        .unwrap();
-    for _ in 0..9 {
-        producer.send_to(&partition, [b'v'; 200]).unwrap();
-    }
-    assert_eq!(batches(&partition), [4, 4], "the ninth finds no room");
-    producer.send_to(&partition, [b'v'; 5_000]).unwrap();
-    assert_eq!(
-        batches(&partition),
-        [4, 4, 1, 1],
-        "what came before it goes first"
-    );
-}
-
-#[test]
-fn no_batch_is_larger_than_the_topic_takes() {
-    let (log, _clock) = still();
-    let config = TopicConfig::new().set("max.message.bytes", "400").unwrap();
-    let partition = log
-        .create_topic("small", 1, config)
-        .unwrap()
-        .partition(0)
-        .unwrap();
-    let producer = log.producer().unwrap();
-    for _ in 0..20 {
-        producer.send_to(&partition, [b'v'; 100]).unwrap();
-    }
-    producer.flush().unwrap();
-    assert!(
-        batches(&partition)
-            .into_iter()
-            .all(|records| records == 2 || records == 3)
-    );
-
-    // The limit is taken, one more is refused, and what is refused is gone.
-    let fits = |bytes| producer.send_to(&partition, vec![b'v'; bytes]);
-    let most = (300..400).rev().find(|bytes| fits(*bytes).is_ok()).unwrap();
-    assert!(matches!(
-        fits(most + 1),
-        Err(Error::RecordTooLarge {
-            bytes: 401,
-            limit: 400,
-            key: "max.message.bytes",
-            ..
-        })
-    ));
-    assert_eq!(fits(most).unwrap().wait().unwrap().offset, 21);
-}
-
-#[test]
-fn records_without_a_key_move_on_batch_by_batch() {
-    let (log, _clock) = still();
-    let topic = topic(&log, 3);
-    let producer = log
-        .producer_with(ProducerConfig::new().batch_size(500))
-        .unwrap();
-    for _ in 0..300 {
-        producer.send(&topic, [b'v'; 100]).unwrap();
-    }
-    producer.flush().unwrap();
-    let all: Vec<Vec<u64>> = topic.partitions().iter().map(batches).collect();
-    assert!(all.iter().flatten().all(|records| *records == 3), "{all:?}");
-    assert!(all.iter().all(|batches| batches.len() > 10), "{all:?}");
-    topic.increase_partitions_to(4).unwrap();
-    for _ in 0..300 {
-        producer.send(&topic, [b'v'; 100]).unwrap();
-    }
-    producer.flush().unwrap();
-    assert!(
-        topic.partition(3).unwrap().log_end_offset() > 0,
-        "new partitions have their turn"
-    );
 }
 
 #[test]
@@ -314,7 +149,7 @@ fn a_key_decides_the_partition_unless_the_caller_does() {
 }
 
 #[test]
-fn timestamps_are_the_records_own_the_clocks_or_the_topics() {
+fn a_timestamp_comes_from_the_record_the_send_or_the_append() {
     let (log, clock) = still();
     let producer = log.producer().unwrap();
     let partition = topic(&log, 1).partition(0).unwrap();
@@ -351,7 +186,7 @@ fn timestamps_are_the_records_own_the_clocks_or_the_topics() {
 }
 
 #[test]
-fn what_cannot_be_a_record_of_the_topic_is_refused_at_once() {
+fn a_compacted_topic_refuses_a_record_without_a_key() {
     let (log, _clock) = still();
     let compacted = TopicConfig::new().cleanup_policy(annals::CleanupPolicy::Compact);
     let compacted = log.create_topic("compacted", 1, compacted).unwrap();
@@ -370,7 +205,7 @@ fn what_cannot_be_a_record_of_the_topic_is_refused_at_once() {
 }
 
 #[test]
-fn batches_are_compressed_as_the_topic_says_or_else_the_producer() {
+fn the_topics_codec_wins_over_the_producers() {
     let (log, _clock) = still();
     let bytes = |partition: &Partition| partition.segments()[0].bytes;
     let zstd = TopicConfig::new().compression(Compression::Zstd);
@@ -423,64 +258,18 @@ fn batches_are_compressed_as_the_topic_says_or_else_the_producer() {
         ProducerConfig::new().compression(Compression::Lz4),
         &plain_over_producer,
     );
-    assert!(bytes(&of_topic) < bytes(&of_producer) && bytes(&of_producer) < bytes(&plain) / 2);
+    assert!(bytes(&of_topic) < bytes(&of_producer));
+    assert!(bytes(&of_producer) < bytes(&plain) / 2);
     assert_eq!(
         bytes(&over_producer),
         bytes(&of_topic),
-        "the topic has the last word"
+        "the topic's codec wins"
     );
     assert_eq!(bytes(&plain_over_producer), bytes(&plain));
 }
 
 #[test]
-fn memory_that_is_full_is_made_free_by_writing() {
-    let (log, _clock) = still();
-    let topic = topic(&log, 10);
-    let config = ProducerConfig::new()
-        .batch_size(1_000)
-        .buffer_memory(3_500)
-        .max_block(Duration::ZERO);
-    let producer = log.producer_with(config).unwrap();
-    let written = || {
-        topic
-            .partitions()
-            .iter()
-            .filter(|partition| partition.log_end_offset() > 0)
-            .count()
-    };
-    for number in 0..10 {
-        producer
-            .send_to(&topic.partition(number).unwrap(), "v")
-            .unwrap();
-        assert_eq!(
-            written(),
-            if number < 3 {
-                0
-            } else {
-                number as usize / 3 * 3
-            }
-        );
-    }
-    let refused = producer.send_to(&topic.partition(0).unwrap(), [b'v'; 4_000]);
-    assert!(
-        matches!(
-            refused,
-            Err(Error::RecordTooLarge {
-                limit: 3_500,
-                key: "buffer.memory",
-                ..
-            })
-        ),
-        "{refused:?}"
-    );
-    assert!(matches!(
-        log.producer_with(ProducerConfig::new().buffer_memory(10)),
-        Err(Error::InvalidConfig { .. })
-    ));
-}
-
-#[test]
-fn a_failure_comes_out_once_if_nobody_waits() {
+fn a_failure_is_reported_once_by_a_wait_or_the_next_call() {
     let (log, _clock) = still();
     let doomed = topic(&log, 1);
     let sound = log.create_topic("sound", 1, TopicConfig::new()).unwrap();
@@ -504,14 +293,13 @@ fn a_failure_comes_out_once_if_nobody_waits() {
         let doomed = topic(&log, 1);
         drop(producer.send(&doomed, "0").unwrap());
         log.delete_topic("t").unwrap();
-        // The topic is gone, and with it what a flush of the log is about; the producer reports its
-        // records.
+        // The log has no record of a deleted topic to flush. The producer reports its records.
         log.flush().unwrap();
         assert!(gone(next(&producer, &sound)));
         next(&producer, &sound).unwrap();
     }
 
-    // Of two that share a batch one is waited for: the other one is still to be told.
+    // Two records share a batch, and one of them is waited for. The other is still to be reported.
     let doomed = topic(&log, 1);
     let waited = producer.send(&doomed, "0").unwrap();
     drop(producer.send(&doomed, "1").unwrap());
@@ -522,7 +310,7 @@ fn a_failure_comes_out_once_if_nobody_waits() {
 }
 
 #[test]
-fn a_topic_that_is_gone_or_of_another_log_takes_nothing() {
+fn sends_to_a_deleted_or_foreign_topic_are_refused() {
     let (log, _clock) = still();
     let (other, _clock) = still();
     let producer = log.producer().unwrap();
@@ -550,120 +338,7 @@ fn a_topic_that_is_gone_or_of_another_log_takes_nothing() {
 }
 
 #[test]
-fn dropping_the_last_clone_writes_what_is_held() {
-    let (log, _clock) = still();
-    let partition = topic(&log, 1).partition(0).unwrap();
-    let producer = log.producer().unwrap();
-    let clone = producer.clone();
-    let delivery = producer.send_to(&partition, "0").unwrap();
-    drop(producer);
-    assert_eq!(partition.log_end_offset(), 0);
-    drop(clone);
-    assert_eq!(values(&partition), ["0"]);
-    assert_eq!(delivery.wait().unwrap().offset, 0);
-}
-
-#[test]
-fn closing_one_clone_closes_all() {
-    let (log, _clock) = still();
-    let topic = topic(&log, 1);
-    let producer = log.producer().unwrap();
-    let clone = producer.clone();
-    producer.send(&topic, "0").unwrap();
-    producer.close().unwrap();
-    assert_eq!(values(&topic.partition(0).unwrap()), ["0"]);
-    assert!(matches!(clone.send(&topic, "1"), Err(Error::Closed)));
-    assert!(matches!(clone.flush(), Err(Error::Closed)));
-    clone.close().unwrap();
-}
-
-#[test]
-fn closing_the_log_sends_what_is_held_and_closes_producers() {
-    let disk = MemoryDisk::new();
-    let open = || Log::builder("data").storage(disk.clone()).open().unwrap();
-    let log = open();
-    let topic = topic(&log, 1);
-    let producer = log
-        .producer_with(ProducerConfig::new().linger(Duration::from_secs(3_600)))
-        .unwrap();
-    let delivery = producer.send(&topic, "0").unwrap();
-    drop(producer.send(&topic, "1").unwrap());
-    log.close().unwrap();
-    assert_eq!(delivery.wait().unwrap().offset, 0);
-    assert!(matches!(producer.send(&topic, "2"), Err(Error::Closed)));
-    producer.close().unwrap();
-    let log = open();
-    assert!(log.recovery().clean);
-    assert_eq!(
-        values(&log.topic("t").unwrap().partition(0).unwrap()),
-        ["0", "1"]
-    );
-    assert!(matches!(
-        Log::builder("data")
-            .storage(disk.clone())
-            .open_read_only()
-            .unwrap()
-            .producer(),
-        Err(Error::ReadOnly)
-    ));
-}
-
-#[test]
-fn the_last_handle_may_be_a_producer() {
-    let disk = MemoryDisk::new();
-    let producer = {
-        let log = Log::builder("data").storage(disk.clone()).open().unwrap();
-        let producer = log.producer().unwrap();
-        producer.send(&topic(&log, 1), "0").unwrap();
-        producer
-    };
-    assert!(matches!(
-        Log::builder("data").storage(disk.clone()).open(),
-        Err(Error::Locked { .. })
-    ));
-    drop(producer);
-    let log = Log::builder("data").storage(disk).open().unwrap();
-    assert_eq!(values(&topic(&log, 1).partition(0).unwrap()), ["0"]);
-}
-
-#[test]
-fn threads_that_send_while_it_closes_lose_nothing_they_were_promised() {
-    for _ in 0..20 {
-        let log = Log::in_memory();
-        let topic = topic(&log, 4);
-        let producer = log
-            .producer_with(ProducerConfig::new().batch_size(300))
-            .unwrap();
-        let taken: usize = thread::scope(|scope| {
-            let send = |producer: Producer| {
-                let topic = &topic;
-                move || {
-                    (0..usize::MAX)
-                        .take_while(|number| producer.send(topic, number.to_string()).is_ok())
-                        .count()
-                }
-            };
-            let senders: Vec<_> = (0..3)
-                .map(|_| scope.spawn(send(producer.clone())))
-                .collect();
-            thread::sleep(Duration::from_millis(2));
-            producer.close().unwrap();
-            senders
-                .into_iter()
-                .map(|sender| sender.join().unwrap())
-                .sum()
-        });
-        let written: u64 = topic
-            .partitions()
-            .iter()
-            .map(Partition::log_end_offset)
-            .sum();
-        assert_eq!(written, taken as u64);
-    }
-}
-
-#[test]
-fn two_producers_may_write_to_one_partition() {
+fn two_producers_can_write_to_one_partition() {
     let (log, _clock) = still();
     let partition = topic(&log, 1).partition(0).unwrap();
     let producers = [log.producer().unwrap(), log.producer().unwrap()];
@@ -677,7 +352,7 @@ fn two_producers_may_write_to_one_partition() {
 }
 
 #[test]
-fn a_producer_goes_on_behind_a_truncation() {
+fn a_producer_continues_after_a_truncation() {
     let (log, _clock) = still();
     let partition = topic(&log, 1).partition(0).unwrap();
     let producer = log.producer().unwrap();
@@ -704,7 +379,7 @@ fn a_producer_goes_on_behind_a_truncation() {
 }
 
 #[test]
-fn a_producer_and_its_deliveries_travel() {
+fn producers_and_deliveries_can_be_sent_between_threads() {
     fn is_shared<T: Clone + Send + Sync + 'static>() {}
     fn is_sent<T: Send + 'static>() {}
     is_shared::<Producer>();

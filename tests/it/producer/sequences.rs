@@ -1,5 +1,5 @@
-//! What a producer leaves in the files beside its records: who wrote them, and where each batch
-//! stands.
+//! The fields that a producer adds to its batches: its id and epoch, and the sequence of each
+//! batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::path::Path;
 use annals::inspect::{self, DumpOptions};
 use annals::{Log, ProducerConfig, TopicConfig};
 
-/// Producer, epoch, first and last sequence of each batch of a partition, in the order of the log.
+/// Returns the producer id, the epoch, and the first and last sequence of each batch of a
+/// partition, in log order.
 fn stamps(partition: &Path) -> Vec<(i64, i64, i64, i64)> {
     let mut files: Vec<_> = std::fs::read_dir(partition)
         .unwrap()
@@ -25,7 +26,7 @@ fn stamps(partition: &Path) -> Vec<(i64, i64, i64, i64)> {
     };
     let batches = text.lines().filter(|line| line.starts_with("baseOffset: "));
     let stamp = |line| {
-        let field = |name| number(line, name).expect("a field of a batch");
+        let field = |name| number(line, name).expect("the line has the field");
         (
             field("producerId"),
             field("producerEpoch"),
@@ -63,7 +64,8 @@ fn sequences_count_the_records_of_each_producer_in_each_partition() {
     for (partition, records) in [("t-0", 400), ("t-1", 200)] {
         let mut next = BTreeMap::new();
         for (producer, epoch, first, last) in stamps(&dir.path().join(partition)) {
-            assert!(producer >= 1 << 62 && epoch == 0, "{producer} {epoch}");
+            assert!(producer >= 1 << 62, "{producer}");
+            assert_eq!(epoch, 0);
             let expected = next.entry(producer).or_insert(0);
             assert_eq!(first, *expected);
             *expected = last + 1;
@@ -76,7 +78,7 @@ fn sequences_count_the_records_of_each_producer_in_each_partition() {
 }
 
 #[test]
-fn no_two_producers_have_one_id_not_even_in_the_next_run() {
+fn producer_ids_are_unique_across_runs() {
     const RUNS: usize = 3;
     let dir = tempfile::tempdir().unwrap();
     for _ in 0..RUNS {
@@ -96,9 +98,10 @@ fn no_two_producers_have_one_id_not_even_in_the_next_run() {
     assert_eq!(ids.len(), RUNS * 4);
 }
 
-/// After a truncation the sequences of a producer would leave a gap: it goes on in a new epoch.
+/// A truncation would leave a gap in the sequences of a producer, so the producer begins a new
+/// epoch.
 #[test]
-fn behind_a_truncation_a_new_epoch_begins() {
+fn a_new_epoch_begins_after_a_truncation() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     let partition = log
@@ -128,7 +131,7 @@ fn behind_a_truncation_a_new_epoch_begins() {
 }
 
 #[test]
-fn appends_without_a_producer_stay_without_one() {
+fn appends_without_a_producer_have_no_producer_id() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path()).unwrap();
     log.create_topic("t", 1, TopicConfig::new())

@@ -1,5 +1,5 @@
-//! What compressed batches unpack to: appends refuse what readers of the same log refuse, and a
-//! batch from elsewhere that is too large is not taken for damage.
+//! The size of compressed batches after unpacking. An append refuses batches that readers of the
+//! log would refuse, and an oversized batch from another log is not reported as damage.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use annals::{
     ProducerConfig, Record, Timestamp, TopicConfig,
 };
 
-mod left_alone;
 mod noise;
+mod oversized;
 mod properties;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -48,7 +48,7 @@ fn compressed(codec: Compression) -> TopicConfig {
     TopicConfig::new().compression(codec)
 }
 
-/// Bytes that no codec makes smaller.
+/// Returns bytes that no codec can compress.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -60,7 +60,7 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// Offset and value of all records.
+/// Returns the offset and value of all records.
 fn values(partition: &Partition) -> Vec<(u64, Vec<u8>)> {
     let mut reader = partition.read(..).unwrap();
     let mut values = Vec::new();
@@ -83,8 +83,8 @@ fn append_refuses_a_record_that_readers_would_refuse() {
             .unwrap()
             .partition(0)
             .unwrap();
-        // The largest value that is taken is found by trying: it must be readable, and one byte
-        // more must not be taken.
+        // Finds the largest value that is accepted. It must be readable, and a value with one more
+        // byte must be refused.
         let most = (9_900..10_000)
             .rev()
             .find(|bytes| partition.append(vec![b'a'; *bytes]).is_ok())
@@ -116,7 +116,7 @@ fn append_batch_refuses_records_that_readers_would_refuse_together() {
 }
 
 #[test]
-fn a_producer_refuses_a_record_at_once_and_keeps_its_batches_readable() {
+fn a_producer_refuses_a_large_record_and_keeps_its_batches_readable() {
     for codec in CODECS {
         let (log, _clock) = open(&MemoryDisk::new(), 10_000);
         let partition = log
@@ -140,7 +140,7 @@ fn a_producer_refuses_a_record_at_once_and_keeps_its_batches_readable() {
 }
 
 #[test]
-fn the_limit_is_not_for_what_is_stored_as_it_is() {
+fn the_limit_does_not_apply_to_uncompressed_batches() {
     let (log, _clock) = open(&MemoryDisk::new(), 1_000);
     let partition = log
         .create_topic("t", 1, compressed(Compression::None))

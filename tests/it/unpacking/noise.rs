@@ -1,8 +1,8 @@
-//! Batches of which a codec makes more bytes than they had.
+//! Batches that a codec would make larger.
 
 use super::*;
 
-/// As large as a batch may be when its records are stored as they are.
+/// The largest size of a batch without compression.
 const LIMIT: u32 = 2_000;
 
 fn config(codec: Compression) -> TopicConfig {
@@ -12,7 +12,7 @@ fn config(codec: Compression) -> TopicConfig {
 }
 
 #[test]
-fn a_batch_of_noise_that_fits_before_it_is_compressed_is_appended() {
+fn noise_that_fits_uncompressed_is_accepted_with_every_codec() {
     for codec in ALL {
         let (log, _clock) = open(&MemoryDisk::new(), 64 << 20);
         let partition = log
@@ -46,7 +46,7 @@ fn a_batch_of_noise_that_fits_before_it_is_compressed_is_appended() {
 }
 
 #[test]
-fn a_producer_loses_no_record_of_noise() {
+fn a_producer_writes_every_record_of_noise() {
     for codec in ALL {
         let (log, _clock) = open(&MemoryDisk::new(), 64 << 20);
         let partition = log
@@ -77,7 +77,7 @@ fn a_producer_loses_no_record_of_noise() {
 }
 
 #[test]
-fn noise_takes_no_more_room_than_without_a_codec() {
+fn noise_takes_as_much_space_as_without_a_codec() {
     for codec in CODECS {
         let (log, _clock) = open(&MemoryDisk::new(), 64 << 20);
         let partition = log

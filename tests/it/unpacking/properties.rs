@@ -1,4 +1,5 @@
-//! Whatever the codec, the sizes and the settings: what append accepts can be read and compacted.
+//! Every record that an append accepts can be read and compacted, for all codecs, sizes and
+//! settings.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ struct Settings {
 #[derive(Clone, Debug)]
 struct Sent {
     key: u8,
-    /// `None`: a tombstone.
+    /// `None` stands for a tombstone.
     value: Option<Vec<u8>>,
     timestamp: i64,
 }
@@ -72,7 +73,7 @@ fn any_appends() -> impl Strategy<Value = Vec<(How, Vec<Sent>)>> {
     vec((how, vec(any_record(), 1..12)), 1..12)
 }
 
-/// A record is refused for its size only, at once or when its batch is written.
+/// Checks that the size is the only reason for refusing a record, in the call or in its delivery.
 fn check_refusal(error: &Error) {
     let error = if let Error::NotAcknowledged { cause, .. } = error {
         cause
@@ -82,7 +83,7 @@ fn check_refusal(error: &Error) {
     assert!(matches!(error, Error::RecordTooLarge { .. }), "{error}");
 }
 
-/// Appends them; returns what was accepted, by offset.
+/// Makes the appends. Returns the accepted records by offset.
 fn append(log: &Log, partition: &Partition, appends: &[(How, Vec<Sent>)]) -> BTreeMap<u64, Sent> {
     let mut accepted = BTreeMap::new();
     for (how, records) in appends {
@@ -119,7 +120,7 @@ fn append(log: &Log, partition: &Partition, appends: &[(How, Vec<Sent>)]) -> BTr
     accepted
 }
 
-/// Offsets of all records, each of which is checked.
+/// Checks all records, and returns their offsets.
 fn read(partition: &Partition, accepted: &BTreeMap<u64, Sent>) -> Vec<u64> {
     let mut reader = partition.read(..).unwrap();
     let mut offsets = Vec::new();
@@ -169,13 +170,13 @@ fn check(settings: &Settings, appends: &[(How, Vec<Sent>)]) {
         for (key, offset) in &latest {
             assert!(
                 left.contains(offset) || accepted[offset].value.is_none(),
-                "the latest record of key {key}"
+                "the latest record of key {key} is lost"
             );
         }
         for offset in left.iter().filter(|offset| **offset < active) {
             assert_eq!(
                 latest[&accepted[offset].key], *offset,
-                "a later record has the same key"
+                "a record before the latest one of its key is left"
             );
         }
         clock.advance(Duration::from_secs(48 * 3600));
@@ -194,7 +195,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_append_accepts_can_be_read_and_compacted(settings in any_settings(), appends in any_appends()) {
+    fn accepted_records_can_be_read_and_compacted(settings in any_settings(), appends in any_appends()) {
         check(&settings, &appends);
     }
 }

@@ -1,5 +1,5 @@
-//! Batches that were written when the limit was higher: what readers get, and what compaction does
-//! with them.
+//! Batches written under a higher limit, which are now too large to unpack: readers report them,
+//! and compaction leaves them alone.
 
 use annals::{OffsetSpec, OversizedBatch, ReadOptions, TopicPartition};
 
@@ -20,7 +20,7 @@ fn partition(log: &Log) -> Partition {
     log.topic("t").unwrap().partition(0).unwrap()
 }
 
-/// Offset 0 is small, 1 to 3 are one batch over the limit, 4 is small.
+/// Writes offset 0 as a small batch, 1 to 3 as one batch over the limit, and 4 as a small batch.
 fn written(codec: Compression) -> MemoryDisk {
     let disk = MemoryDisk::new();
     let (log, _clock) = open(&disk, 1 << 20);
@@ -39,7 +39,7 @@ fn written(codec: Compression) -> MemoryDisk {
 }
 
 #[test]
-fn a_reader_names_the_limit_and_goes_on_after_the_batch() {
+fn a_reader_reports_the_limit_and_continues_after_the_batch() {
     for codec in CODECS {
         let (log, _clock) = open(&written(codec), LIMIT);
         let partition = partition(&log);
@@ -52,7 +52,9 @@ fn a_reader_names_the_limit_and_goes_on_after_the_batch() {
                 .contains("LogConfig::max_decompressed_bytes"),
             "{error}"
         );
-        assert!(!error.is_corruption() && !error.is_retriable() && !error.is_fatal());
+        assert!(!error.is_corruption(), "{error}");
+        assert!(!error.is_retriable(), "{error}");
+        assert!(!error.is_fatal(), "{error}");
         let batch = oversized(Err::<(), _>(error));
         assert_eq!(
             (&batch.partition, batch.limit),
@@ -61,7 +63,8 @@ fn a_reader_names_the_limit_and_goes_on_after_the_batch() {
         assert_eq!((batch.offsets.clone(), reader.next_offset()), (1..4, 4));
         let segment = &partition.segments()[0];
         assert_eq!(batch.path, segment.path);
-        assert!(batch.position > 0 && u64::from(batch.position) < segment.bytes);
+        assert!(batch.position > 0);
+        assert!(u64::from(batch.position) < segment.bytes);
         let mut reader = partition.read(batch.offsets.end..).unwrap();
         assert_eq!(
             reader.next_record().unwrap().unwrap().text(),
@@ -72,7 +75,7 @@ fn a_reader_names_the_limit_and_goes_on_after_the_batch() {
 }
 
 #[test]
-fn iterating_over_batches_goes_on_after_the_batch() {
+fn an_iterator_over_batches_continues_after_the_batch() {
     let (log, _clock) = open(&written(Compression::Zstd), LIMIT);
     let mut found = Vec::new();
     for batch in partition(&log).read(..).unwrap() {
@@ -86,7 +89,7 @@ fn iterating_over_batches_goes_on_after_the_batch() {
 }
 
 #[test]
-fn what_is_skipped_as_corrupt_is_damage_only() {
+fn skip_corrupt_does_not_skip_an_oversized_batch() {
     let (log, _clock) = open(&written(Compression::Lz4), LIMIT);
     let mut reader = partition(&log)
         .read_with(.., ReadOptions::new().skip_corrupt(true))
@@ -98,7 +101,7 @@ fn what_is_skipped_as_corrupt_is_damage_only() {
 }
 
 #[test]
-fn a_higher_limit_reads_the_batch() {
+fn a_reader_with_a_higher_limit_reads_the_batch() {
     let (log, _clock) = open(&written(Compression::Gzip), LIMIT + LARGE);
     assert_eq!(values(&partition(&log)).len(), 5);
 }
@@ -117,27 +120,27 @@ fn a_consumer_gets_the_error_once_and_then_the_next_records() {
 }
 
 #[test]
-fn a_look_up_by_time_and_a_cut_inside_the_batch_name_the_limit() {
+fn a_time_lookup_avoids_the_batch_and_a_truncation_inside_it_is_refused() {
     let disk = written(Compression::Zstd);
     let (log, _clock) = open(&disk, LIMIT);
     let at = partition(&log)
         .offset_for(OffsetSpec::Timestamp(now()))
         .unwrap()
         .unwrap();
-    assert_eq!(at.offset, 0, "the batch is not needed for the answer");
+    assert_eq!(at.offset, 0, "the lookup does not need the batch");
     let refused = oversized(partition(&log).truncate_to(2));
     assert_eq!(
         (refused.offsets, partition(&log).log_end_offset()),
         (1..4, 5),
-        "nothing was cut"
+        "a refused truncation cuts no record"
     );
     partition(&log).truncate_to(4).unwrap();
     partition(&log).truncate_to(1).unwrap();
     assert_eq!(values(&partition(&log)), [(0, b"first".to_vec())]);
 }
 
-/// Each string is a batch; a letter is a record with that key, a capital its tombstone. Batches
-/// with a `!` are over the limit.
+/// Appends one batch for each string. A lower-case letter is a record with that key, and an
+/// upper-case letter is the tombstone of that key. A batch with a `!` is over the limit.
 fn append(partition: &Partition, batches: &[&str]) {
     for batch in batches {
         let value = if batch.contains('!') {
@@ -175,7 +178,7 @@ fn keyed(batches: &[&str]) -> MemoryDisk {
     disk
 }
 
-/// Offsets of what can be read, and of the batches that cannot.
+/// Returns the offsets that can be read, and those of the batches that cannot.
 fn offsets(partition: &Partition) -> (Vec<u64>, Vec<u64>) {
     let (mut read, mut refused) = (Vec::new(), Vec::new());
     for batch in partition.read(..).unwrap() {
@@ -190,8 +193,8 @@ fn offsets(partition: &Partition) -> (Vec<u64>, Vec<u64>) {
 }
 
 #[test]
-fn compaction_leaves_the_batch_alone_and_cleans_the_rest() {
-    // Offsets 0 to 2, 3 to 5, 6 and 7, 8 to 10, and so on.
+fn compaction_keeps_the_oversized_batch_and_cleans_the_rest() {
+    // The batches have the offsets 0 to 2, 3 to 5, 6 and 7, 8 to 10, and so on.
     let disk = keyed(&["abc", "abc", "!dd", "abc", "abc", "efg", "efg", "efg"]);
     let (log, _clock) = open(&disk, LIMIT);
     let before = partition(&log).segments();
@@ -212,19 +215,20 @@ fn compaction_leaves_the_batch_alone_and_cleans_the_rest() {
     assert_eq!(
         offsets(&partition(&log)),
         ([&[6, 7], &read[..]].concat(), Vec::new()),
-        "all of it was kept"
+        "compaction kept the whole batch"
     );
     assert_eq!(partition(&log).compact().unwrap().batches_left_alone, 0);
     assert_eq!(
         offsets(&partition(&log)).0,
         [&[7], &read[..]].concat(),
-        "and can be compacted now"
+        "under a higher limit the batch is compacted"
     );
 }
 
 #[test]
-fn no_tombstone_goes_before_what_it_deletes_in_a_batch_that_was_left_alone() {
-    // The first deletes what comes before the large batch, the second what is in it.
+fn a_tombstone_is_kept_while_an_oversized_batch_may_have_its_key() {
+    // The first tombstone deletes a record before the large batch, and the second one deletes a
+    // record in it.
     let disk = keyed(&["ab", "A", "!bc", "C", "C", "def", "def", "def", "def"]);
     let view = |log: &Log| {
         let mut keys = std::collections::BTreeSet::new();
@@ -247,11 +251,11 @@ fn no_tombstone_goes_before_what_it_deletes_in_a_batch_that_was_left_alone() {
     let (read, _) = offsets(&partition(&log));
     assert!(
         !read.contains(&2),
-        "a tombstone before the batch goes: {read:?}"
+        "the tombstone before the batch is not removed: {read:?}"
     );
     assert!(
         read.contains(&6),
-        "a tombstone after the batch stays: {read:?}"
+        "the tombstone after the batch is removed: {read:?}"
     );
     log.close().unwrap();
 
@@ -265,19 +269,19 @@ fn no_tombstone_goes_before_what_it_deletes_in_a_batch_that_was_left_alone() {
     }
     assert!(
         !offsets(&partition(&log)).0.contains(&6),
-        "the tombstone went with what it deleted"
+        "the tombstone outlives the record that it deleted"
     );
 }
 
 #[test]
-fn a_tombstone_in_a_batch_that_was_left_alone_goes_after_what_it_deletes() {
+fn a_tombstone_in_an_oversized_batch_outlives_the_records_it_deletes() {
     let disk = keyed(&["ab", "ab", "!AAz", "def", "def", "def", "def"]);
     let (log, clock) = open(&disk, LIMIT);
     partition(&log).compact().unwrap();
     assert_eq!(
         offsets(&partition(&log)).0.first(),
         Some(&2),
-        "the tombstone is not known, and its key stays"
+        "compaction cannot see the tombstone, so it keeps the record"
     );
     log.close().unwrap();
 
@@ -286,13 +290,13 @@ fn a_tombstone_in_a_batch_that_was_left_alone_goes_after_what_it_deletes() {
     for _ in 0..4 {
         partition(&log).compact().unwrap();
         let (read, _) = offsets(&partition(&log));
-        assert!(!read.contains(&2), "its key comes back: {read:?}");
+        assert!(!read.contains(&2), "the deleted record is back: {read:?}");
         later.advance(2 * DAY);
     }
 }
 
 #[test]
-fn compaction_says_what_it_could_not_touch_yet() {
+fn compaction_reports_the_bytes_it_could_not_compact_yet() {
     let (log, _clock) = open(&MemoryDisk::new(), LIMIT);
     let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
     let partition = log
@@ -312,7 +316,7 @@ fn compaction_says_what_it_could_not_touch_yet() {
     assert_eq!(
         (done.records_removed, done.bytes_not_compacted),
         (0, bytes),
-        "all is in the active segment"
+        "all records are in the active segment"
     );
     log.topic("t")
         .unwrap()
