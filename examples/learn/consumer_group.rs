@@ -1,5 +1,5 @@
-//! Three members of a group share a topic. One leaves and one panics. The group loses no record, and
-//! processes no record again once it is committed.
+//! Three members of a group share a topic. One leaves and one panics. The group loses no record,
+//! and processes no record again once it is committed.
 //!
 //! `cargo run --example consumer_group`
 

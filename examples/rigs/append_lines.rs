@@ -1,8 +1,8 @@
 //! Appends lines to a log, and acknowledges each once it is on the device. Tests kill this process,
 //! cut its power or fill its disk.
 //!
-//! Prints `READY <next offset>`. Then it answers each line of standard input with `ACK <offset>`, or
-//! with `ERR <text>` if the log refused the line, for example at a limit of the size of files
+//! Prints `READY <next offset>`. For each line of standard input it then prints `ACK <offset>`, or
+//! `ERR <text>` if the log refused the line, for example at a limit of the size of files
 //! (`ulimit -f`). If it cannot continue, it prints `ERROR <text>` and ends with status 1.
 
 mod rig;

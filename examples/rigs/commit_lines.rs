@@ -1,9 +1,9 @@
 //! Commits positions of groups, and acknowledges each once it is on the device. Tests kill this
 //! process or cut its power.
 //!
-//! Each line of standard input is `<group> <offset>`, a position in the topic `lines`. The answer is
-//! `ACK 0`, or `ERR <text>` if the commit was refused, for example at a limit of the size of files
-//! (`ulimit -f`). If it cannot continue, it prints `ERROR <text>` and ends with status 1.
+//! Each line of standard input is `<group> <offset>`, a position in the topic `lines`. For each it
+//! prints `ACK 0`, or `ERR <text>` if the commit was refused, for example at a limit of the size of
+//! files (`ulimit -f`). If it cannot continue, it prints `ERROR <text>` and ends with status 1.
 
 mod rig;
 

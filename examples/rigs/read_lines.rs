@@ -2,8 +2,8 @@
 //! nothing.
 //!
 //! Prints `<offset><TAB><value>` for each record, then `END <next offset>`, and ends with status 0.
-//! On damage it prints the records before the damage, then `CORRUPT <text>` (status 2); on any other
-//! error, `ERROR <text>` (status 3).
+//! On damage it prints the records before the damage, then `CORRUPT <text>` (status 2); on any
+//! other error, `ERROR <text>` (status 3).
 
 mod rig;
 

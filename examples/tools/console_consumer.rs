@@ -1,4 +1,4 @@
-//! `kafka-console-consumer` for a directory: prints records as that does, with the same properties.
+//! Prints records as `kafka-console-consumer` does, from a directory and with the same properties.
 //!
 //! `cargo run --example console_consumer -- --dir data --topic orders --from-beginning --property print.key=true`
 
@@ -14,34 +14,34 @@ use annals::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 
-/// Prints records of a topic, one a line. Ctrl-C ends it, and it says how many there were.
+/// Prints records of a topic, one on each line. Ctrl-C ends it, and it reports how many it printed.
 #[derive(Parser)]
 struct Options {
-    /// Where the log is
+    /// Directory of the log
     #[arg(long)]
     dir: PathBuf,
-    /// Which topic
+    /// Topic to read
     #[arg(long, required_unless_present = "include", conflicts_with = "include")]
     topic: Option<String>,
-    /// All topics whose names match
+    /// Read all topics whose names match
     #[arg(long, value_name = "REGEX")]
     include: Option<String>,
-    /// Only this partition
+    /// Read this partition only
     #[arg(long, requires = "topic", conflicts_with = "group")]
     partition: Option<u32>,
-    /// Where to begin in it: earliest, latest or a number
+    /// Offset to begin at: earliest, latest or a number
     #[arg(long, requires = "partition")]
     offset: Option<String>,
-    /// Begin at the first record where nothing was committed
+    /// Begin at the first record if no position is committed
     #[arg(long)]
     from_beginning: bool,
-    /// Go on where this group is, and commit; else as a reader of its own
+    /// Read as a member of this group, and commit; by default as a reader without a group
     #[arg(long)]
     group: Option<String>,
-    /// End after as many records
+    /// End after this number of records
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     max_messages: u64,
-    /// End when nothing came for so long
+    /// End when no record has arrived for this time
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
     /// `read_uncommitted` or `read_committed`
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
     let columns = columns(&options.property)?;
-    // With a group something is written; without one, whoever writes is not disturbed.
+    // Only a group commits. A read-only log works next to the program that writes it.
     let log = if options.group.is_some() {
         Log::open(&options.dir)?
     } else {
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
     };
     let mut consumer = consumer(&log, &options)?;
     let waker = consumer.waker();
-    ctrlc::set_handler(move || waker.wake())?; // a woken poll gives nothing
+    ctrlc::set_handler(move || waker.wake())?; // a poll that is woken returns no records
     let count = print(&mut consumer, &options, &columns)?;
     eprintln!("Processed a total of {count} messages");
     Ok(consumer.close()?)
@@ -75,7 +75,7 @@ fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
     let isolation = match &*options.isolation_level {
         "read_uncommitted" => Isolation::ReadUncommitted,
         "read_committed" => Isolation::ReadCommitted,
-        other => bail!("no isolation level: {other}"),
+        other => bail!("unknown isolation level: {other}"),
     };
     let reset = if options.from_beginning {
         OffsetReset::Earliest
@@ -88,20 +88,20 @@ fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
     let subscription = match (&options.topic, &options.include) {
         (Some(topic), _) => Subscription::from(topic),
         (None, Some(pattern)) => Subscription::pattern(pattern)?,
-        (None, None) => bail!("which topic?"),
+        (None, None) => bail!("name a topic: --topic or --include"),
     };
     if let Some(group) = &options.group {
         let config = config.auto_commit(Duration::from_secs(5));
         return Ok(log.consumer_group(group)?.join_with(subscription, config)?);
     }
     let Some(partition) = options.partition else {
-        // All partitions that there are now: there is nobody to share them with.
+        // A reader without a group reads all partitions that exist now.
         let topics: Vec<Topic> = log
             .topics()
             .into_iter()
             .filter(|topic| subscription.contains(topic.name()))
             .collect();
-        ensure!(!topics.is_empty(), "there is no such topic");
+        ensure!(!topics.is_empty(), "the topic does not exist");
         let partitions = topics
             .iter()
             .flat_map(Topic::partitions)
@@ -112,7 +112,7 @@ fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
         options
             .topic
             .as_deref()
-            .context("a partition of which topic?")?,
+            .context("--partition needs --topic")?,
         partition,
     );
     let mut consumer = log.assign_with([id.clone()], config)?;
@@ -130,7 +130,7 @@ fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
     Ok(consumer)
 }
 
-/// Gives how many records there were.
+/// Prints records until the end of the options is reached, and returns their number.
 fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>) -> Result<u64> {
     let patience = options
         .timeout_ms
@@ -142,7 +142,7 @@ fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>)
         let records = consumer.poll(patience)?;
         if records.is_empty() && records.rebalance().is_empty() && records.skipped().is_empty() {
             if asked.elapsed() >= patience {
-                eprintln!("Nothing came for {} ms", patience.as_millis());
+                eprintln!("No record arrived for {} ms", patience.as_millis());
             }
             break;
         }
@@ -151,7 +151,8 @@ fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>)
             writeln!(output, "{}", line(&record, columns))?;
             count += 1;
             if count == options.max_messages {
-                // What was polled beyond this is not printed, so it must not be committed.
+                // The poll returned more records. They are not printed, so they must not be
+                // committed.
                 consumer.seek(
                     &(record.topic(), record.partition()).into(),
                     record.offset() + 1,
@@ -165,17 +166,17 @@ fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>)
     Ok(count)
 }
 
-/// Sets back the partitions of which nothing was printed, in the order of the poll: those behind
-/// the last record's.
+/// Moves the positions of the partitions that come after the last printed record, in the order of
+/// the poll, back to their first records: none of these was printed.
 fn rewind(consumer: &mut Consumer, records: &annals::Records, last: &RecordView<'_>) -> Result<()> {
     let is_last =
         |partition: &&TopicPartition| **partition == (last.topic(), last.partition()).into();
-    let behind = records
+    let unprinted = records
         .partitions()
         .iter()
         .skip_while(|partition| !is_last(partition))
         .skip(1);
-    for partition in behind {
+    for partition in unprinted {
         if let Some(first) = records.of(partition).next() {
             consumer.seek(partition, first?.offset())?;
         }
@@ -187,19 +188,19 @@ fn columns(properties: &[String]) -> Result<BTreeSet<String>> {
     let mut columns = BTreeSet::from(["value".to_owned()]);
     for property in properties {
         let Some((name, value)) = property.split_once('=') else {
-            bail!("no property: {property}")
+            bail!("unknown property: {property}")
         };
         let column = name.trim_start_matches("print.");
         match value {
             "true" => _ = columns.insert(column.to_owned()),
             "false" => _ = columns.remove(column),
-            _ => bail!("no property: {property}"),
+            _ => bail!("unknown property: {property}"),
         }
     }
     Ok(columns)
 }
 
-/// In Kafka's order, with tabs between.
+/// Returns the columns of a record in Kafka's order, separated by tabs.
 fn line(record: &RecordView<'_>, columns: &BTreeSet<String>) -> String {
     let text = |bytes: Option<&[u8]>| {
         bytes

@@ -1,4 +1,4 @@
-//! `kafka-console-producer` for a directory: each line of the input is a record.
+//! Makes each line of its input a record, as `kafka-console-producer` does, in a directory.
 //!
 //! `cargo run --example console_producer -- --dir data --topic orders --reader-property parse.key=true`
 
@@ -10,25 +10,25 @@ use annals::{Compression, Log, ProducerConfig, Record, TopicConfig};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-/// Sends each line of the input as a record, until it ends.
+/// Sends each line of standard input as a record.
 #[derive(Parser)]
 struct Options {
-    /// Where the log is; it is created if need be
+    /// Directory of the log; created if it does not exist
     #[arg(long)]
     dir: PathBuf,
-    /// To which topic; it is created, with one partition, if need be
+    /// Topic to write to; created with one partition if it does not exist
     #[arg(long)]
     topic: String,
-    /// Wait for each record before the next one is read
+    /// Wait for each record before reading the next line
     #[arg(long)]
     sync: bool,
-    /// Most bytes of a batch
+    /// Largest size of a batch
     #[arg(long, value_name = "BYTES", default_value_t = 16_384)]
     batch_size: u32,
-    /// How long a batch that is not full waits for more
+    /// Time that a batch waits for more records before it is full
     #[arg(long, value_name = "MS", default_value_t = 1_000)]
     timeout: u64,
-    /// none, gzip, snappy, lz4 or zstd; gzip where nothing follows
+    /// none, gzip, snappy, lz4 or zstd; gzip if no codec follows
     #[arg(long, value_name = "CODEC", num_args = 0..=1, default_value = "none", default_missing_value = "gzip")]
     compression_codec: String,
     /// parse.key, parse.headers, ignore.error = true or false; key.separator, headers.delimiter,
@@ -79,11 +79,11 @@ fn codec(name: &str) -> Result<Compression> {
         "snappy" => Compression::Snappy,
         "lz4" => Compression::Lz4,
         "zstd" => Compression::Zstd,
-        other => bail!("no codec: {other}"),
+        other => bail!("unknown codec: {other}"),
     })
 }
 
-/// Takes lines apart: headers, then the key, then the value, with what separates them.
+/// Splits lines into headers, key and value, in this order, at their separators.
 #[derive(Debug)]
 struct LineReader {
     parses_key: bool,
@@ -93,7 +93,7 @@ struct LineReader {
     headers_delimiter: String,
     headers_separator: String,
     headers_key_separator: String,
-    /// A key, a value, or the value of a header that is this is null.
+    /// A key, a value or the value of a header is null if it is equal to this.
     null_marker: Option<String>,
 }
 
@@ -112,7 +112,7 @@ impl LineReader {
         for property in properties {
             let (name, value) = property
                 .split_once('=')
-                .with_context(|| format!("no property: {property}"))?;
+                .with_context(|| format!("unknown property: {property}"))?;
             match name {
                 "parse.key" => reader.parses_key = value.parse()?,
                 "parse.headers" => reader.parses_headers = value.parse()?,
@@ -122,13 +122,14 @@ impl LineReader {
                 "headers.separator" => value.clone_into(&mut reader.headers_separator),
                 "headers.key.separator" => value.clone_into(&mut reader.headers_key_separator),
                 "null.marker" => reader.null_marker = Some(value.to_owned()),
-                other => bail!("no property: {other}"),
+                other => bail!("unknown property: {other}"),
             }
         }
         Ok(reader)
     }
 
-    /// Lines are bytes: a record may hold text in any encoding.
+    /// Returns the record of a line. Lines are bytes, because a record may hold text in any
+    /// encoding.
     fn record<'a>(&self, line: &'a [u8]) -> Result<Record<'a>> {
         let (headers, rest) = self.split(
             line,
@@ -159,7 +160,7 @@ impl LineReader {
         Ok(record)
     }
 
-    /// Returns the part before the first separator, if that is to be parsed, and the part after it.
+    /// Returns the part before the first separator, if it is to be parsed, and the part after it.
     fn split<'a>(
         &self,
         line: &'a [u8],
@@ -182,7 +183,7 @@ impl LineReader {
     }
 }
 
-/// As `str::split_once`, for bytes.
+/// Splits bytes as `str::split_once` splits text.
 fn split_once<'a>(bytes: &'a [u8], separator: &str) -> Option<(&'a [u8], &'a [u8])> {
     let separator = separator.as_bytes();
     let at = bytes

@@ -1,4 +1,4 @@
-//! Prints what is in files of a log, also damaged ones, as Kafka's `kafka-dump-log` does.
+//! Prints the contents of log files, damaged ones too, as `kafka-dump-log` does.
 //!
 //! `cargo run --example dump_log -- --print-data-log --files data/orders-0/00000000000000000000.log`
 
@@ -11,33 +11,33 @@ use annals::inspect;
 use clap::Parser;
 use indicatif::ProgressBar;
 
-/// Prints what is in files of a log, by their suffix: .log, .index, .timeindex, .txnindex,
+/// Prints the contents of log files by their suffix: .log, .index, .timeindex, .txnindex,
 /// .snapshot, .checkpoint.
 ///
-/// Ends with status 0 whatever is wrong with the files, as Kafka's tool does: look at the lines,
-/// and at standard error. A file that cannot be read is an error.
+/// Ends with status 0 even if a file is damaged, as Kafka's tool does, and reports the damage in
+/// the lines and on standard error. A file that cannot be read is an error.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch")]
 struct Options {
-    /// The files, with commas between them
+    /// The files, separated by commas
     #[arg(long, required = true, value_delimiter = ',', value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print keys and values, as text (includes --deep-iteration)
     #[arg(long)]
     print_data_log: bool,
-    /// Print each record, not batches alone
+    /// Print each record in addition to the batches
     #[arg(long)]
     deep_iteration: bool,
-    /// Print nothing but keys and values of records
+    /// Print only the keys and values of records
     #[arg(long)]
     skip_record_metadata: bool,
     /// Check indexes against their logs without printing them
     #[arg(long)]
     verify_index_only: bool,
-    /// Check indexes by themselves, as a broker does
+    /// Check indexes without their logs, as a broker does
     #[arg(long)]
     index_sanity_check: bool,
-    /// Read this much of each log
+    /// Read at most this much of each log
     #[arg(long, value_name = "BYTES", default_value_t = u64::MAX, hide_default_value = true)]
     max_bytes: u64,
 }
@@ -52,7 +52,7 @@ fn main() -> anyhow::Result<()> {
         .verify_index_only(options.verify_index_only)
         .index_sanity_check(options.index_sanity_check)
         .max_bytes(options.max_bytes);
-    // On a terminal the output itself shows how far it is.
+    // On a terminal, the output itself shows the progress.
     let bar = if io::stdout().is_terminal() {
         ProgressBar::hidden()
     } else {

@@ -1,9 +1,9 @@
-//! Prints every record of a topic as one line of JSON, and nothing else.
+//! Prints each record of a topic as one line of JSON.
 //!
-//! `export DIR TOPIC [--partition P] [--read-committed]` opens read-only, so that it works beside a
-//! writer and on the directory of a stopped broker, internal topics included. A partition that
-//! cannot be read whole is reported on standard error, and the exit status is then 1. `import`
-//! reads the lines that it prints:
+//! `export DIR TOPIC [--partition P] [--read-committed]` opens the log read-only. It works next to
+//! a writer and on the directory of a stopped broker, also for internal topics. If a partition
+//! cannot be read completely, `export` reports it on standard error and ends with status 1.
+//! `import` reads the lines that it prints:
 //!
 //! ```json
 //! {"offset":3,"timestamp":1700000001000,"timestamp_type":"CreateTime","key":"azE=","value":null,"headers":[["a","MQ=="]]}
@@ -24,16 +24,16 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
 use indicatif::ProgressBar;
 
-/// Prints every record of a topic as one line of JSON.
+/// Prints each record of a topic as one line of JSON.
 #[derive(Parser)]
 struct Arguments {
     /// Directory of the log.
     dir: PathBuf,
     topic: String,
-    /// Only this partition; otherwise all, one after the other.
+    /// Print this partition only; by default all, one after the other.
     #[arg(long)]
     partition: Option<u32>,
-    /// Leave out what belongs to open and aborted transactions.
+    /// Leave out the records of open and aborted transactions.
     #[arg(long)]
     read_committed: bool,
 }
@@ -60,8 +60,7 @@ fn main() -> anyhow::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut failed = 0;
     for partition in &partitions {
-        // A partition that cannot be read must not keep the others back, and must not be missed in
-        // silence.
+        // The other partitions are exported too, and the failure is reported.
         if let Err(error) = export(partition, options.clone(), &mut out, &bar) {
             bar.suspend(|| eprintln!("{} is not whole in the output: {error:#}", partition.id()));
             failed += 1;
@@ -120,14 +119,14 @@ fn print(out: &mut impl Write, record: &RecordView<'_>) -> io::Result<()> {
     out.write_all(b"]}\n")
 }
 
-/// Bytes as JSON: base64 in quotes, or null.
+/// Returns bytes as JSON: base64 in quotes, or null.
 fn base64(bytes: Option<&[u8]>) -> String {
     bytes.map_or("null".to_owned(), |bytes| {
         format!("\"{}\"", STANDARD.encode(bytes))
     })
 }
 
-/// The name of a header as JSON: text, or `{"base64":"..."}` if it is not UTF-8.
+/// Returns the name of a header as JSON: text, or `{"base64":"..."}` if it is not UTF-8.
 fn name(bytes: &[u8]) -> String {
     match str::from_utf8(bytes) {
         Ok(text) => quoted(text),
@@ -135,7 +134,7 @@ fn name(bytes: &[u8]) -> String {
     }
 }
 
-/// Text as JSON: only the signs that JSON does not allow as they are become escapes.
+/// Returns text as JSON. Only the characters that JSON does not allow in text are escaped.
 fn quoted(text: &str) -> String {
     let escaped = |letter: char| match letter {
         '"' | '\\' => format!("\\{letter}"),

@@ -1,11 +1,11 @@
-//! Appends what `export` printed: one record for each line of standard input, with its timestamp
-//! and headers.
+//! Appends the records that `export` printed: one for each line of standard input, with its
+//! timestamp and headers.
 //!
 //! `import DIR TOPIC [--partition P] [--batch N] [--codec none|gzip|snappy|lz4|zstd]` creates the
-//! topic if it is not there, to be kept for ever, since what is imported may be old. It appends to
-//! a broker's directory as well. A record without a timestamp gets the present time, and so does
-//! one whose timestamp is negative, which old brokers may have stored: nobody can write such a
-//! record today.
+//! topic if it does not exist. A new topic keeps its records for ever, because imported records may
+//! be old. `import` appends to a broker's directory as well. A record without a timestamp gets the
+//! current time. So does a record with a negative timestamp: old brokers may have stored one, but
+//! it can no longer be written.
 
 mod progress;
 
@@ -19,19 +19,19 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Parser, ValueEnum};
 use serde_json::{Map, Value};
 
-/// Appends records that `export` printed, from standard input.
+/// Appends the records that `export` printed, from standard input.
 #[derive(Parser)]
 struct Arguments {
     /// Directory of the log.
     dir: PathBuf,
     topic: String,
-    /// Partition that the records go to.
+    /// Partition to append to.
     #[arg(long, default_value_t = 0)]
     partition: u32,
-    /// Records in a batch.
+    /// Number of records in a batch.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
-    /// How batches are compressed, from now on; otherwise as the topic has it.
+    /// Codec of the topic from now on; by default the topic keeps its codec.
     #[arg(long)]
     codec: Option<Codec>,
 }
@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
     let arguments = Arguments::parse();
     let log = Log::open(&arguments.dir)?;
-    // Old records are welcome, and so are times that lie ahead.
+    // Imported records may be old, and their timestamps may be in the future.
     let config = TopicConfig::new().retention(None).timestamp_after_max(None);
     let topic = log.open_topic(&arguments.topic, arguments.partition + 1, config)?;
     if let Some(codec) = arguments.codec {
@@ -89,8 +89,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The fields that `export` prints. Offset and timestamp type are those of the old record, and are
-/// not imported.
+/// The fields that `export` prints. The offset and the timestamp type belong to the old record, and
+/// are not imported.
 const FIELDS: [&str; 6] = [
     "offset",
     "timestamp",
@@ -138,7 +138,7 @@ fn parse(line: &str) -> Result<Record<'static>> {
     Ok(record)
 }
 
-/// Text, or `{"base64":"..."}` if it is not UTF-8.
+/// Returns the bytes of a name: text, or `{"base64":"..."}` if it is not UTF-8.
 fn header_name(name: &Value) -> Result<Vec<u8>> {
     match (name.as_str(), name.get("base64").and_then(Value::as_str)) {
         (Some(text), _) => Ok(text.as_bytes().to_vec()),
@@ -147,7 +147,7 @@ fn header_name(name: &Value) -> Result<Vec<u8>> {
     }
 }
 
-/// Base64 or null.
+/// Returns the bytes of base64, or `None` for null.
 fn bytes(value: &Value) -> Result<Option<Vec<u8>>> {
     match value {
         Value::Null => Ok(None),

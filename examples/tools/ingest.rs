@@ -1,7 +1,8 @@
-//! Puts files of lines into a topic: each line a record, the file's name its key.
+//! Appends the lines of text files to a topic. Each line is a record with the file's name as its
+//! key.
 //!
-//! `ingest DIR TOPIC FILE...`; standard input when no file is named. On a terminal it shows how far
-//! it is.
+//! `ingest DIR TOPIC FILE...` reads standard input if no file is named. On a terminal it shows its
+//! progress.
 
 mod progress;
 
@@ -15,22 +16,22 @@ use anyhow::Context as _;
 use clap::Parser;
 use indicatif::ProgressBar;
 
-/// A batch is appended when it has so many lines, or so many bytes.
+/// A batch is appended when it has this number of lines or bytes.
 const BATCH_LINES: usize = 1_000;
 const BATCH_BYTES: usize = 256 << 10;
 
-/// Puts each line of each file into a topic.
+/// Appends each line of each file to a topic.
 #[derive(Parser)]
 struct Arguments {
-    /// Directory of the log; created when absent.
+    /// Directory of the log; created if it does not exist.
     dir: PathBuf,
-    /// Topic; created when absent.
+    /// Topic to append to; created if it does not exist.
     topic: String,
-    /// Files to read; standard input when none is named.
+    /// Files to read; standard input by default.
     files: Vec<PathBuf>,
 }
 
-/// What was put in so far.
+/// The number and size of the records appended so far.
 #[derive(Default)]
 struct Totals {
     records: u64,
@@ -59,7 +60,7 @@ fn main() -> anyhow::Result<()> {
             .unwrap_or(path.as_os_str())
             .to_string_lossy();
         let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        // All lines of a file have one key, and stand in one partition in their order.
+        // All lines of a file have the same key, so one partition has them in their order.
         ingest(
             &topic.partition_for(name.as_bytes()),
             &name,
@@ -73,7 +74,10 @@ fn main() -> anyhow::Result<()> {
     log.close()?;
     progress.finish_and_clear();
     let Totals { records, bytes } = totals;
-    #[expect(clippy::cast_precision_loss, reason = "a rate is told to three digits")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a rate of three digits is exact enough"
+    )]
     let rate = records as f64 / seconds;
     println!(
         "{records} records, {bytes} bytes, {seconds:.3} seconds, {rate:.0} records per second"

@@ -1,4 +1,4 @@
-//! Progress on a terminal, for tools that may run for more than a second.
+//! Shows progress on a terminal, for tools that may run for more than a second.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Returns a bar on standard error that counts up to `total`, or a spinner if the total is unknown.
 /// Neither is drawn unless standard error is a terminal.
 ///
-/// `what` is what is counted: `records`, `lines`. For `bytes` the bar prints KiB, MiB and so on.
+/// `what` names the unit, such as `records`. For `bytes`, the bar prints KiB, MiB and so on.
 pub(crate) fn bar(total: Option<u64>, what: &str) -> ProgressBar {
     let counts = match (what, total) {
         ("bytes", Some(_)) => "{bar:40} {bytes}/{total_bytes} {bytes_per_sec}".to_owned(),

@@ -1,4 +1,5 @@
-//! Copies what can be read of a damaged partition into a fresh one, and says what is lost.
+//! Copies the readable records of a damaged partition to a new directory, and reports the lost
+//! ones.
 
 mod progress;
 
@@ -7,12 +8,12 @@ use std::path::PathBuf;
 use annals::inspect;
 use clap::Parser;
 
-/// Salvages a partition; close its log first.
+/// Copies the readable records of a damaged partition. Close its log first.
 #[derive(Parser)]
 struct Options {
-    /// Directory of the damaged partition, as in `data/orders-0`; it is not changed
+    /// Directory of the damaged partition, for example `data/orders-0`; it is not changed
     from: PathBuf,
-    /// Directory for the copy: empty, or not there yet
+    /// Directory for the copy; it must be empty or not exist
     to: PathBuf,
 }
 

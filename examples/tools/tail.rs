@@ -1,5 +1,5 @@
-//! Prints a partition, and what comes in, as `tail -f` does; the log may be written by another
-//! process meanwhile.
+//! Prints the records of a partition, and new ones as they arrive, as `tail -f` does. Another
+//! process may write the log at the same time.
 //!
 //! `cargo run --example tail -- data orders --follow`
 
@@ -11,23 +11,23 @@ use std::str::FromStr;
 use annals::{Log, Partition, ReadOptions, Timestamp};
 use clap::Parser;
 
-/// Prints the values of records, one a line. Ctrl-C ends it, and it says where to go on.
+/// Prints the values of records, one on each line. Ctrl-C ends it, and it reports the next offset.
 #[derive(Parser)]
 struct Options {
-    /// Where the log is
+    /// Directory of the log
     dir: PathBuf,
-    /// Which topic
+    /// Topic to read
     topic: String,
-    /// Which of its partitions
+    /// Partition to read
     #[arg(long, default_value_t = 0)]
     partition: u32,
-    /// Where to begin: beginning, end, an offset, or @ and milliseconds since 1970
+    /// First record: beginning, end, an offset, or @ and milliseconds since 1970
     #[arg(long, default_value_t = From::Beginning)]
     from: From,
-    /// End after as many records
+    /// End after this number of records
     #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
     max: u64,
-    /// Wait for more
+    /// Wait for new records
     #[arg(long, short)]
     follow: bool,
 }
@@ -67,7 +67,7 @@ impl fmt::Display for From {
 fn main() -> anyhow::Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
     let options = Options::parse();
-    // Read-only takes no lock, so whoever writes is not disturbed.
+    // A read-only log takes no lock, so it works next to a writer.
     let partition = Log::open_read_only(&options.dir)?
         .topic(&options.topic)?
         .partition(options.partition)?;
@@ -77,7 +77,7 @@ fn main() -> anyhow::Result<()> {
 fn print(options: &Options, partition: &Partition) -> anyhow::Result<()> {
     let reading = ReadOptions::new().wait(options.follow);
     let mut reader = match options.from {
-        From::Beginning => partition.read_with(.., reading)?, // wherever that is by now
+        From::Beginning => partition.read_with(.., reading)?, // the log start at the time of the first batch
         From::End => partition.read_with(partition.high_watermark().., reading)?,
         From::Offset(offset) => partition.read_with(offset.., reading)?,
         From::Time(at) => {
@@ -88,7 +88,7 @@ fn print(options: &Options, partition: &Partition) -> anyhow::Result<()> {
         }
     };
     let waker = reader.waker();
-    ctrlc::set_handler(move || waker.wake())?; // a woken reader gives `None`
+    ctrlc::set_handler(move || waker.wake())?; // a reader that is woken returns `None`
 
     let mut output = BufWriter::new(io::stdout().lock());
     for _ in 0..options.max {

@@ -89,7 +89,7 @@ fn groups_resets_only_when_it_is_told_to_execute() {
 }
 
 /// A plan for several groups has a column for the group. A file that is wrong for one group, or in
-/// one line, changes nothing.
+/// one line, changes no group.
 #[test]
 fn groups_resets_all_groups_of_a_file_or_none() {
     let shell = shell();

@@ -28,7 +28,10 @@ fn errors_after_one_line(shell: &Shell, command: &str) -> String {
 #[test]
 fn a_closed_pipe_is_not_an_error() {
     let shell = Shell::new();
-    let lines: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
+    let lines = (1..=20_000)
+        .map(|number| format!("{number}\n"))
+        .collect::<Vec<_>>()
+        .concat();
     shell.run_with("ingest pipe-log lines", lines);
     for command in [
         "export pipe-log lines",

@@ -16,9 +16,10 @@ fn append_lines_acknowledges_each_line() {
 #[test]
 fn append_lines_survives_a_limit_of_the_size_of_files() {
     let shell = Shell::new();
-    let lines: String = (1..=1000)
+    let lines = (1..=1000)
         .map(|line| format!("{line} of some length\n"))
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     let answers = shell.run_limited(20, "append_lines log", lines);
     answers.expect_lines(1001);
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
 
 use crate::shell::{Shell, fixture, signal};
 
@@ -113,8 +114,8 @@ fn import_takes_what_export_prints_with_every_codec() {
 fn import_refuses_a_line_that_is_not_a_record() {
     let shell = Shell::new();
     for line in [
-        r#"{}"#,
-        r#"[]"#,
+        "{}",
+        "[]",
         r#"{"key":null}"#,
         r#"{"key":null,"value":"AA==","timestamp":null,"headers":[],"extra":1}"#,
         r#"{"key":null,"value":"AA==","timestamp":1.5,"headers":[]}"#,
@@ -147,9 +148,9 @@ fn dump_log_prints_the_lines_of_kafka_dump_log() {
         .collect();
     names.sort();
     let here = format!("{}/", fs::canonicalize(shell.path(".")).unwrap().display());
-    let mut dumped = String::new();
+    let mut dumped = Vec::new();
     for name in names {
-        let options = if name.ends_with(".log") {
+        let options = if Path::new(&name).extension() == Some("log".as_ref()) {
             " --print-data-log --deep-iteration"
         } else {
             ""
@@ -157,10 +158,10 @@ fn dump_log_prints_the_lines_of_kafka_dump_log() {
         let output = shell.run(&format!("dump_log{options} --files times-0/{name}"));
         // The messages name absolute paths; the expected lines have them after the output.
         let messages = output.errors.replace(&here, "");
-        dumped.push_str(&format!("== {name}\n{}{messages}", output.text));
+        dumped.push(format!("== {name}\n{}{messages}", output.text));
     }
     let expected = fs::read_to_string(fixture("clean/expected/times-0.dump.txt")).unwrap();
-    assert_eq!(dumped, expected);
+    assert_eq!(dumped.concat(), expected);
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! `kafka-consumer-groups` for a directory: lists, describes, deletes and resets consumer groups,
-//! with the same columns.
+//! Lists, describes, deletes and resets the consumer groups of a directory, with the columns of
+//! `kafka-consumer-groups`.
 //!
-//! Members live in the program that writes the log, and only it knows them: from here a group has
-//! positions and no members.
+//! Members exist only in the program that writes the log. This tool sees the positions of a group,
+//! and no members.
 //!
 //! `cargo run --example groups -- --dir data --describe --group billing`
 
@@ -18,58 +18,58 @@ use clap::{ArgGroup, Parser};
 
 use table::Table;
 
-/// Looks at and changes the consumer groups of a log. Only what changes something needs the log for
-/// itself.
+/// Shows and changes the consumer groups of a log. Options that change a group need the log to be
+/// closed in other programs.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "the options of Kafka's tool")]
 #[command(group(ArgGroup::new("action").required(true).args(["list", "describe", "delete", "delete_offsets", "reset_offsets"])))]
 #[command(group(ArgGroup::new("to").args(reset::TARGETS)))]
 struct Options {
-    /// Where the log is
+    /// Directory of the log
     #[arg(long)]
     dir: PathBuf,
-    /// Print the names of all groups
+    /// List the names of all groups
     #[arg(long)]
     list: bool,
-    /// Print where groups are
+    /// Show the positions of groups
     #[arg(long)]
     describe: bool,
     /// Delete groups
     #[arg(long)]
     delete: bool,
-    /// Delete the positions of topics
+    /// Delete positions of a group in topics
     #[arg(long)]
     delete_offsets: bool,
-    /// Set positions anew; only with --execute, else it is tried
+    /// Reset positions; without --execute, only show the result
     #[arg(long)]
     reset_offsets: bool,
-    /// Which group; may be given again
+    /// Group; can be repeated
     #[arg(long)]
     group: Vec<String>,
     /// All groups
     #[arg(long)]
     all_groups: bool,
-    /// With --describe: members in place of positions
+    /// With --describe: show members instead of positions
     #[arg(long, conflicts_with = "state")]
     members: bool,
-    /// With --describe or --list: the state
+    /// With --describe or --list: show the state
     #[arg(long)]
     state: bool,
-    /// More columns
+    /// Show more columns
     #[arg(long)]
     verbose: bool,
-    /// Which topic, or TOPIC:0,2; may be given again
+    /// Topic, or partitions as in TOPIC:0,2; can be repeated
     #[arg(long)]
     topic: Vec<String>,
-    /// All topics that the group has positions for
+    /// All topics in which the group has positions
     #[arg(long)]
     all_topics: bool,
     #[command(flatten)]
     target: reset::Target,
-    /// Really do it
+    /// Execute the reset
     #[arg(long, conflicts_with = "dry_run")]
     execute: bool,
-    /// Only try
+    /// Only show the result of the reset
     #[arg(long)]
     dry_run: bool,
     /// Print the plan as CSV, for --from-file
@@ -82,7 +82,7 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let changes =
         options.delete || options.delete_offsets || (options.reset_offsets && options.execute);
-    // Without the lock where nothing is written, so that it works beside a program that runs.
+    // A read-only log takes no lock, so it works while the program that writes is running.
     let log = if changes {
         Log::open(&options.dir)?
     } else {
@@ -101,7 +101,7 @@ fn main() -> Result<()> {
     if changes { Ok(log.close()?) } else { Ok(()) }
 }
 
-/// The groups that were asked for; they must be there.
+/// Returns the groups of the options; each must exist.
 fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
     let known = log.consumer_groups();
     if options.all_groups {
@@ -109,7 +109,7 @@ fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
     }
     ensure!(
         !options.group.is_empty(),
-        "which group? --group or --all-groups"
+        "name a group: --group or --all-groups"
     );
     let find = |name: &String| match known.iter().find(|group| group.id() == name) {
         Some(group) => Ok(group.clone()),
@@ -118,7 +118,7 @@ fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
     options.group.iter().map(find).collect()
 }
 
-/// The partitions that `--topic` and `--all-topics` name.
+/// Returns the partitions that `--topic` and `--all-topics` name.
 fn scope(log: &Log, group: &ConsumerGroup, options: &Options) -> Result<Vec<TopicPartition>> {
     if options.all_topics {
         let positions = group.describe()?.positions.into_iter();
@@ -129,7 +129,7 @@ fn scope(log: &Log, group: &ConsumerGroup, options: &Options) -> Result<Vec<Topi
     }
     ensure!(
         !options.topic.is_empty(),
-        "which topic? --topic or --all-topics"
+        "name a topic: --topic or --all-topics"
     );
     let mut partitions = Vec::new();
     for topic in &options.topic {
@@ -172,7 +172,7 @@ fn describe(log: &Log, options: &Options) -> Result<()> {
         let group = match group.describe() {
             Ok(group) => group,
             Err(error) => {
-                // One group that cannot be described must not hide the others.
+                // The other groups are described too.
                 eprintln!(
                     "\nConsumer group '{}' cannot be described: {error}",
                     group.id()
@@ -197,13 +197,13 @@ fn describe(log: &Log, options: &Options) -> Result<()> {
     }
     ensure!(
         failed == 0,
-        "{failed} of {} groups could not be described, or only in part",
+        "{failed} of {} groups could not be described completely",
         groups.len()
     );
     Ok(())
 }
 
-/// Prints the errors of single partitions, and returns whether there are any.
+/// Prints the errors of partitions, and returns whether there are any.
 fn report_errors(group: &GroupDescription) -> bool {
     let mut has_errors = false;
     for position in &group.positions {

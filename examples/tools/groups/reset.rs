@@ -1,4 +1,4 @@
-//! `--reset-offsets`: where to, and from a file of an earlier `--export`.
+//! Resets positions: `--reset-offsets`, to a target or from a file that `--export` printed.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -11,7 +11,7 @@ use clap::Args;
 use super::table::Table;
 use super::{Options, chosen, scope, time};
 
-/// One of them says where to.
+/// The options that set a target; a reset needs one of them.
 pub(crate) const TARGETS: [&str; 9] = [
     "to_earliest",
     "to_latest",
@@ -32,7 +32,7 @@ pub(crate) struct Target {
     /// To the log end
     #[arg(long)]
     to_latest: bool,
-    /// To where it is; the log end where it is nowhere
+    /// To the committed position, or to the log end if none is committed
     #[arg(long)]
     to_current: bool,
     /// To this offset
@@ -44,13 +44,14 @@ pub(crate) struct Target {
     /// To the first record at or after this time, in milliseconds since 1970
     #[arg(long, value_name = "MS")]
     to_timestamp: Option<i64>,
-    /// The same, as in 2026-02-03T04:05:06.789 for UTC, or with Z or +01:00 behind
+    /// The same for a time such as 2026-02-03T04:05:06.789; UTC, or followed by Z or +01:00
     #[arg(long, value_name = "TIME")]
     to_datetime: Option<String>,
-    /// To the first record that is not older, as in P1DT2H3M4S
+    /// To the first record that is not older than a duration such as P1DT2H3M4S
     #[arg(long, value_name = "DURATION")]
     by_duration: Option<String>,
-    /// To what an --export says: topic,partition,offset, or all of that behind the group
+    /// To the positions that --export printed: topic,partition,offset or
+    /// group,topic,partition,offset
     #[arg(long, value_name = "FILE")]
     from_file: Option<PathBuf>,
 }
@@ -89,18 +90,18 @@ impl Target {
             } => Some(Seek::Ago(time::parse_duration(text)?)),
             _ => None,
         };
-        seek.context("where to? one of --to-earliest, --to-latest, --to-offset, --shift-by …")
+        seek.context("name a target: --to-earliest, --to-latest, --to-offset, --shift-by …")
     }
 }
 
-/// What is wanted of which partitions.
+/// Partitions, and the position to reset them to.
 type Wish = (Vec<TopicPartition>, Seek);
 
 /// The new positions of a group.
 type Plan = (ConsumerGroup, Vec<(TopicPartition, u64)>);
 
 pub(crate) fn run(log: &Log, options: &Options) -> Result<()> {
-    // First for all, so that a mistake in the last line changes nothing.
+    // All plans come first, so that an error in the last one changes no group.
     let plans: Vec<Plan> = groups(log, options)?
         .into_iter()
         .map(|group| plan(log, group, options))
@@ -113,7 +114,7 @@ pub(crate) fn run(log: &Log, options: &Options) -> Result<()> {
             )?;
         }
     }
-    // As Kafka does: the group is a column unless one was asked for by its name.
+    // As in Kafka, the group is a column unless the options name exactly one.
     let is_of_one = options.group.len() == 1 && !options.all_groups;
     let mut table = Table::new(["GROUP", "TOPIC", "PARTITION", "NEW-OFFSET"]);
     for (group, next) in &plans {
@@ -136,7 +137,7 @@ pub(crate) fn run(log: &Log, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Where a group would be. Changes nothing.
+/// Returns the positions that a group would have. Changes nothing.
 fn plan(log: &Log, group: ConsumerGroup, options: &Options) -> Result<Plan> {
     let wishes = match &options.target.from_file {
         Some(file) => read_wishes(file, group.id())?,
@@ -152,7 +153,7 @@ fn plan(log: &Log, group: ConsumerGroup, options: &Options) -> Result<Plan> {
     Ok((group, all))
 }
 
-/// Says that what was asked for is not in the log.
+/// Warns if the requested offset is not in the log.
 fn warn_if_moved(
     group: &ConsumerGroup,
     partition: &TopicPartition,
@@ -180,7 +181,7 @@ fn warn_if_moved(
     Ok(())
 }
 
-/// A group that never committed can be given its first positions.
+/// Returns the groups to reset. A named group does not have to exist: a reset can create it.
 fn groups(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
     if options.all_groups || options.group.is_empty() {
         return chosen(log, options);
@@ -192,7 +193,7 @@ fn groups(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
         .collect::<annals::Result<_>>()?)
 }
 
-/// The lines for a group: those that name it, and those that name none.
+/// Returns the resets of the lines for a group: those that name it, and those that name no group.
 fn read_wishes(file: &Path, group: &str) -> Result<Vec<Wish>> {
     let text =
         fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -204,7 +205,7 @@ fn read_wishes(file: &Path, group: &str) -> Result<Vec<Wish>> {
             [named, topic, partition, offset] => (named, topic, partition, offset),
             _ => bail!("neither topic,partition,offset nor group,topic,partition,offset: {line}"),
         };
-        let wrong = || format!("no numbers: {line}");
+        let wrong = || format!("the partition and the offset must be numbers: {line}");
         let partition = TopicPartition::new(topic, partition.parse().with_context(wrong)?);
         let wish = (
             vec![partition],

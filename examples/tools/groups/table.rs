@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use annals::{GroupDescription, TopicPartition};
 
-/// Stands for what is not there.
+/// Printed for a missing value.
 const MISSING: &str = "-";
 
-/// Rows under a head, each column as wide as it must be.
+/// Rows below a header. Each column is as wide as its widest cell.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
@@ -44,7 +44,7 @@ impl Table {
         }
     }
 
-    /// Without a column that a shorter form does not have.
+    /// Removes a column that the short form does not have.
     fn without(mut self, column: usize) -> Self {
         self.rows
             .iter_mut()
@@ -74,7 +74,7 @@ pub(crate) fn positions(group: &GroupDescription, verbose: bool) -> Table {
             .count()
     };
     let mut rows: Vec<_> = group.positions.iter().collect();
-    // Members with most partitions first, and what nobody owns last.
+    // Members with the most partitions come first, and partitions without an owner last.
     rows.sort_by_key(|position| {
         (
             position.member.is_none(),
@@ -171,7 +171,7 @@ fn or_missing(value: Option<impl ToString>) -> String {
     value.map_or_else(|| MISSING.to_owned(), |value| value.to_string())
 }
 
-/// `t:0,1;u:2`
+/// Returns partitions as in `t:0,1;u:2`.
 fn assignment(partitions: &[TopicPartition]) -> String {
     let mut topics: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for TopicPartition { topic, partition } in partitions {

@@ -1,11 +1,11 @@
-//! Durations and times as Kafka's tools take them, in ISO 8601.
+//! Parses durations and times in ISO 8601, as Kafka's tools do.
 
 use std::time::Duration;
 
 use annals::Timestamp;
 use anyhow::{Context, Result, ensure};
 
-/// `PnDTnHnMnS`
+/// Parses `PnDTnHnMnS`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration> {
     let wrong = || format!("no duration like P1DT2H3M4S: {text}");
     let rest = text.strip_prefix('P').with_context(wrong)?;
@@ -30,7 +30,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// `YYYY-MM-DDTHH:MM:SS.sss` with `Z`, `+HH:MM` or `-HH:MM` behind; without, it is UTC.
+/// Parses `YYYY-MM-DDTHH:MM:SS.sss`, followed by `Z`, `+HH:MM`, `-HH:MM` or nothing, which is UTC.
 pub(crate) fn parse_datetime(text: &str) -> Result<Timestamp> {
     let wrong = || format!("no time like 2026-02-03T04:05:06.789+01:00: {text}");
     let (date, rest) = text.split_once('T').with_context(wrong)?;
@@ -51,7 +51,7 @@ pub(crate) fn parse_datetime(text: &str) -> Result<Timestamp> {
     ))
 }
 
-/// The time without its zone, and by how many minutes that is ahead of UTC.
+/// Returns the time without its zone, and the minutes by which the zone is ahead of UTC.
 fn split_zone(time: &str) -> Option<(&str, i64)> {
     if let Some(time) = time.strip_suffix('Z') {
         return Some((time, 0));
@@ -90,8 +90,8 @@ fn numbers<const N: usize>(text: &str, separator: char) -> Option<[i64; N]> {
         .ok()
 }
 
-/// Counts years from March on, so that a leap day is the last of its year. Month 13 is the next
-/// January.
+/// Counts the days of a proleptic Gregorian date. Years start in March, so that a leap day is the
+/// last day of its year. Month 13 is the next January.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 {
         (year, month - 3)
