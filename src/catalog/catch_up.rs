@@ -1,9 +1,9 @@
-//! A read-only log beside a writer in another process: topics that were created, grew, were changed
-//! or deleted since.
+//! Updating a read-only log to the writer's changes: topics that were created, extended, changed or
+//! deleted.
 //!
-//! A look lists the root and asks for the topic files. Only topics of which a name or a file
-//! changed are read, so that asking for a topic costs no more where nothing happened. A topic that
-//! was deleted and created again is another topic, by its id.
+//! A look lists the root and the metadata of the topic files. Only topics with a changed name or
+//! file are read, so a look without a change is cheap. A topic that was deleted and created again
+//! has another id, and counts as another topic.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,30 +11,31 @@ use std::sync::Arc;
 
 use super::Catalog;
 use super::contents::Contents;
-use super::load::{Known, Loaded, Plan, Root, run_all};
+use super::jobs::run_all;
+use super::load::{Known, Loaded, Plan, Root};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::storage::FileMetadata;
 use crate::topic::{Slot, TopicCore};
 
-/// What was there when the root was looked at last.
+/// The state of the root at the last look.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// `None`: not looked at yet.
+    /// `None` before the first look.
     contents: Option<Contents>,
     topic_files: BTreeMap<String, FileMetadata>,
 }
 
 impl Catalog {
-    /// Brings the topics of a read-only log up to what stands at the root: its `contents`, and what
-    /// is `known` of partitions by the checkpoints, which is asked only where something changed.
+    /// Updates the topics of a read-only log. `contents` lists the root, and `known` reads the
+    /// checkpoints; `known` is called only if a topic has changed.
     pub(crate) fn catch_up(
         &self,
         contents: impl FnOnce() -> Result<Contents>,
         known: impl FnOnce(&Contents) -> Known,
     ) -> Result<()> {
         let mut seen = self.seen.lock();
-        // The files first: what changes behind this look differs at the next one.
+        // Listed before the topics are read: a later change then differs at the next look.
         let mut contents = contents()?;
         let topic_files = self.look_at_topic_files(&contents)?;
         let is_same = seen.contents.as_ref() == Some(&contents) && seen.topic_files == topic_files;
@@ -121,7 +122,7 @@ impl Catalog {
             }
         }
         for name in gone {
-            // A listing beside a rename may pass over a name that is there.
+            // A listing may miss a name that is being renamed.
             if !contents.gone.contains(&*name)
                 && self
                     .known_topic(&name)
@@ -143,7 +144,8 @@ impl Catalog {
     }
 }
 
-/// Whether a topic that is known is the one that stands there: by its id, else by its partitions.
+/// Returns whether a known topic is the one that is on disk now: by its id, or else by its
+/// partitions.
 fn is_still(topic: &TopicCore, planned: &Plan, known: &Known) -> bool {
     let in_file = planned
         .file
@@ -152,12 +154,12 @@ fn is_still(topic: &TopicCore, planned: &Plan, known: &Known) -> bool {
         .map(|file| file.topic_id);
     match (topic.id(), in_file) {
         (Some(id), Some(stored)) => id == stored,
-        // One of which no partition could be opened says nothing against it.
+        // A topic of which no partition could be opened counts as the same.
         _ => have_directories(topic),
     }
 }
 
-/// Whether its partitions, as far as they were opened, still have their directories.
+/// Returns whether all opened partitions of the topic still have their directories.
 fn have_directories(topic: &TopicCore) -> bool {
     topic
         .partitions()

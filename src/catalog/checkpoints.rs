@@ -1,17 +1,18 @@
-//! The small files at the root of a log that speak of all its partitions.
+//! The small files at the root of a log that cover all its partitions.
 //!
-//! | file | written | read |
+//! | file | written | if damaged or missing |
 //! | --- | --- | --- |
-//! | `recovery-point-offset-checkpoint` | whenever a recovery point moved | damaged or missing: everything is scanned |
-//! | `log-start-offset-checkpoint` | whenever a log start in a segment moved | damaged or missing: at the first segment |
-//! | `cleaner-offset-checkpoint` | behind a compaction, before a cut | damaged or missing: all is compacted again |
-//! | `replication-offset-checkpoint` | never; removed before the first write of a run | its presence: a broker was here |
-//! | `.kafka_cleanshutdown` | at a close that left nothing open; removed before the first write of a run | its presence |
-//! | `meta.properties` | once, where there is none | - |
+//! | `recovery-point-offset-checkpoint` | when a recovery point has moved | all segments are scanned |
+//! | `log-start-offset-checkpoint` | when a log start inside a segment has moved | the log starts at the first segment |
+//! | `cleaner-offset-checkpoint` | after a compaction, before a cut | everything is compacted again |
+//! | `replication-offset-checkpoint` | never; removed before the first write of a run | a broker did not use the log since annals last wrote to it |
+//! | `.kafka_cleanshutdown` | when the log is closed completely; removed before the first write of a run | the log was not closed cleanly |
+//! | `meta.properties` | once, if it is missing | the log has no cluster id |
 //!
-//! A checkpoint only ever claims too little. What it claims is gathered while no other write of it
-//! is under way, so that an older state never replaces a newer one. Nothing is written that stands
-//! there already, and nothing once the log is closed: the files may be another process's by then.
+//! The offsets in a checkpoint may be too low, and are never too high. They are gathered under the
+//! lock of the checkpoints, so that an older state never replaces a newer one. A file is written
+//! only if its lines have changed. After the log was closed no file is written, because another
+//! process may own the directory.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,10 +29,10 @@ use crate::format::metadata_file::{
 use crate::storage::{Storage, read_file, replace_file};
 use crate::topic_partition::TopicPartition;
 
-/// More than a line for each of a million partitions.
+/// The greatest size of a checkpoint: more than a line for each of a million partitions.
 const MAX_BYTES: u64 = 512 << 20;
 
-/// An offset for each partition that has a line.
+/// The offset of each partition that has a line.
 pub(crate) type Offsets = BTreeMap<TopicPartition, u64>;
 
 /// The lines of the checkpoints.
@@ -39,7 +40,7 @@ pub(crate) type Offsets = BTreeMap<TopicPartition, u64>;
 pub(crate) struct Lines {
     pub(crate) recovery_points: Offsets,
     pub(crate) log_starts: Offsets,
-    /// Below is compacted.
+    /// The end of the compacted part.
     pub(crate) cleaned: Offsets,
 }
 
@@ -72,7 +73,7 @@ struct OnDisk {
 }
 
 impl Checkpoints {
-    /// Reads what is there; a file that is missing or damaged has no lines.
+    /// Reads the checkpoints in `dir`. A missing or damaged file has no lines.
     pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Self {
         let read = |name| read_offsets(storage, &dir.join(name)).unwrap_or_default();
         let lines = Lines {
@@ -89,17 +90,17 @@ impl Checkpoints {
         }
     }
 
-    /// As they stand on disk.
+    /// Returns the lines as they are on disk.
     pub(crate) fn lines(&self) -> Lines {
         self.on_disk.lock().lines.clone()
     }
 
-    /// From now on nothing is written: who still wants to write something gets `Closed`.
+    /// Closes the checkpoints. A later write that would change a line returns `Closed`.
     pub(crate) fn close(&self) {
         self.on_disk.lock().is_closed = true;
     }
 
-    /// Makes the files say what `gather` makes of what they say. Durable on return.
+    /// Replaces the lines by those that `gather` computes from the current ones. Durable on return.
     pub(crate) fn write(
         &self,
         storage: &dyn Storage,
@@ -108,7 +109,7 @@ impl Checkpoints {
         self.write_then(storage, gather, || Ok(()))
     }
 
-    /// As [`write`](Self::write), then does `step` before anybody else may write.
+    /// Writes as [`write`](Self::write) does, then runs `step` before another thread may write.
     pub(crate) fn write_then<T>(
         &self,
         storage: &dyn Storage,
@@ -160,8 +161,8 @@ fn write(storage: &dyn Storage, path: &Path, text: &str) -> Result<()> {
     replace_file(storage, path, text.as_bytes()).map_err(|error| Error::io("write", path, error))
 }
 
-/// Says that everything in the directory is whole and durable. The next run takes it back before it
-/// writes.
+/// Writes the marker which states that everything in the directory is complete and durable. The
+/// next run removes it before its first write.
 pub(crate) fn write_clean_shutdown(storage: &dyn Storage, dir: &Path) -> Result<()> {
     write(
         storage,
@@ -170,8 +171,8 @@ pub(crate) fn write_clean_shutdown(storage: &dyn Storage, dir: &Path) -> Result<
     )
 }
 
-/// Gives the directory an identity of its own, if it has none, so that a broker can be formatted
-/// with it.
+/// Writes a `meta.properties` with a new identity if there is none, so that a broker can be
+/// formatted with it.
 pub(crate) fn ensure_meta_properties(
     storage: &dyn Storage,
     dir: &Path,
@@ -191,7 +192,7 @@ pub(crate) fn ensure_meta_properties(
     write(storage, &path, &encode_meta_properties(&properties))
 }
 
-/// What `meta.properties` says of the cluster; `None` where it is not there or says nothing.
+/// Returns the cluster id in `meta.properties`. `None` if the file is missing or has none.
 pub(crate) fn cluster_id(storage: &dyn Storage, dir: &Path) -> Option<String> {
     let bytes = read_file(storage, &dir.join(file_name::META_PROPERTIES), MAX_BYTES).ok()?;
     decode_meta_properties(&bytes)
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_back() {
+    fn lines_that_were_written_are_read_again() {
         let disk = disk_with(&[]);
         let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
         assert_eq!(checkpoints.lines(), Lines::default());
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_there_is_not_written_again() {
+    fn unchanged_files_are_not_written_again() {
         let disk = disk_with(&[
             (file_name::RECOVERY_POINTS, "0\n1\na  0\t5\n"),
             (file_name::LOG_STARTS, ""),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_claims_nothing() {
+    fn a_damaged_file_has_no_lines() {
         for damaged in [
             "0\n2\na 0 5\n",
             "1\n1\na 0 5\n",
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_made_once() {
+    fn meta_properties_is_written_once() {
         let disk = disk_with(&[]);
         let id = || TopicId([7; 16]);
         ensure_meta_properties(&disk, Path::new("/data"), id).unwrap();
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn the_marker_is_what_a_broker_writes() {
+    fn the_clean_shutdown_marker_equals_that_of_a_broker() {
         let disk = disk_with(&[]);
         write_clean_shutdown(&disk, Path::new("/data")).unwrap();
         assert_eq!(

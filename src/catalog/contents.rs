@@ -1,9 +1,9 @@
-//! What stands in the directory of a log, told apart by name; nothing is opened or changed.
+//! The names in the directory of a log, sorted by their meaning. No file is opened or changed.
 //!
-//! A directory that holds anything of a log is one, and whatever else it holds is foreign: it is
-//! left alone and reported. A directory without anything of a log can only become one while it is
-//! empty, since a broker takes every subdirectory of a log for a partition. The directory of a
-//! single partition is neither.
+//! A directory that has a file of a log is a log. Its other files are *foreign*: they are left
+//! alone and reported. A directory without a file of a log can become a log only while it is empty,
+//! because a broker takes every subdirectory of a log for a partition. The directory of a single
+//! partition is not a log, and cannot become one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,12 +14,13 @@ use crate::format::file_name;
 use crate::storage::Storage;
 use crate::topic_partition::TopicPartition;
 
-/// Where tiered storage keeps index files; brokers pass it over.
+/// The directory in which tiered storage keeps index files. Brokers ignore it, and so does annals.
 const REMOTE_INDEXES: &str = "remote-log-index-cache";
-/// What a broker that keeps its own metadata log beside its topics was formatted with.
+/// The file with which a broker in KRaft mode was formatted. It is at the root if the metadata log
+/// is in the same directory as the topics.
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
 
-/// Files of which one says that a directory is a log.
+/// Files of a log. Each of them shows that a directory is a log.
 const MARKS: [&str; 7] = [
     file_name::META_PROPERTIES,
     file_name::LOCK,
@@ -33,32 +34,33 @@ const MARKS: [&str; 7] = [
 /// The names in a log's directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
-    /// By topic: numbers of the partitions that have a directory.
+    /// The numbers of the partitions that have a directory, by topic.
     pub(crate) partitions: BTreeMap<String, BTreeSet<u32>>,
-    /// Topics that have a topic file.
+    /// The topics that have a topic file.
     pub(crate) topic_files: BTreeSet<String>,
-    /// Topics whose deletion is under way.
+    /// The topics that are being deleted.
     pub(crate) gone: BTreeSet<String>,
-    /// Directories of partitions that were deleted.
+    /// The directories of deleted partitions.
     pub(crate) deleted_dirs: Vec<String>,
-    /// Directories that a broker set aside because it did not know their topic, by the partition
-    /// that they were.
+    /// The directories that a broker set aside because it did not know their topic, by the
+    /// partition that they contain.
     pub(crate) stray: BTreeMap<TopicPartition, BTreeSet<String>>,
-    /// Those of which the name of the topic was cut to fit.
+    /// The directories set aside whose name contains only a prefix of the topic, because the topic
+    /// name was too long.
     pub(crate) cut_stray: BTreeMap<String, TopicPartition>,
-    /// What a killed writer of a small file left.
+    /// Temporary files that a killed process left.
     pub(crate) temporary: Vec<String>,
-    /// Other files of a log.
+    /// The other files of a log.
     pub(crate) files: BTreeSet<String>,
-    /// What no log has, and whether it is a directory.
+    /// The names that do not belong to a log, and whether each is a directory.
     pub(crate) foreign: BTreeMap<String, bool>,
-    /// Whether there is a partition that was opened alone and belongs to no log.
+    /// Whether there is a partition that was opened alone and does not belong to this log.
     has_single_partition: bool,
     has_other_partition_dirs: bool,
 }
 
 impl Contents {
-    /// Reads a directory. `NotALog` where there is none.
+    /// Lists the directory `root`. Returns `NotALog` if it does not exist.
     pub(crate) fn read(storage: &dyn Storage, root: &Path) -> Result<Self> {
         let entries = storage.list(root).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => not_a_log(root, "there is no such directory"),
@@ -111,7 +113,7 @@ impl Contents {
         } else if file_name::is_temporary(&name) {
             self.temporary.push(name);
         } else if file_name::parse_leaving_dir(&name) == Some(file_name::DELETED_DIR) {
-            // A link to what was deleted already.
+            // A link whose target was deleted already.
             self.deleted_dirs.push(name);
         } else if MARKS.contains(&name.strip_suffix(".tmp").unwrap_or(&name)) || name == BOOTSTRAP {
             self.files.insert(name);
@@ -120,9 +122,9 @@ impl Contents {
         }
     }
 
-    /// A directory that is named as a partition, of a topic without a topic file, must look like
-    /// one inside. An empty one is a partition if another one of its topic is: a broker that was
-    /// killed leaves it so.
+    /// Moves directories that only look like partitions to `foreign`. If a topic has no topic file,
+    /// the directory of a partition must contain files of a partition. An empty directory counts if
+    /// another partition of the topic does: a broker that was killed leaves it empty.
     fn set_strangers_aside(&mut self, storage: &dyn Storage, root: &Path) -> Result<()> {
         let strangers: BTreeSet<String> = self.without_file().into_iter().cloned().collect();
         for topic in strangers {
@@ -155,7 +157,8 @@ impl Contents {
         Ok(())
     }
 
-    /// Topics that have directories and no topic file: a broker's, or one in the midst of a change.
+    /// Returns the topics that have directories and no topic file. They are a broker's, or a change
+    /// is in progress.
     pub(crate) fn without_file(&self) -> BTreeSet<&String> {
         let has_file =
             |topic: &&String| self.topic_files.contains(*topic) || self.gone.contains(*topic);
@@ -165,7 +168,8 @@ impl Contents {
             .collect()
     }
 
-    /// The directory that a broker made of this partition's when it did not know its topic.
+    /// Returns the directory to which a broker renamed partition `id` when it did not know the
+    /// topic.
     pub(crate) fn stray_of(&self, id: &TopicPartition) -> Option<&str> {
         let is_cut_of = |(_, stray): &(&String, &TopicPartition)| {
             stray.partition == id.partition && id.topic.starts_with(&*stray.topic)
@@ -176,7 +180,8 @@ impl Contents {
             .map(String::as_str)
     }
 
-    /// Whether the directory is a log, or can become one. `NotALog` says what is in the way.
+    /// Checks that the directory is a log or can become one. Otherwise returns `NotALog` with the
+    /// reason.
     pub(crate) fn check_is_log(&self, root: &Path) -> Result<()> {
         self.check_not_a_partition(root)?;
         let others = self.in_the_way();
@@ -193,7 +198,7 @@ impl Contents {
         })
     }
 
-    /// Whether the directory is a log, also one in the making.
+    /// Checks that the directory is a log, also one that is still being created.
     pub(crate) fn check_is_log_already(&self, root: &Path) -> Result<()> {
         self.check_not_a_partition(root)?;
         if self.is_log() {
@@ -203,8 +208,8 @@ impl Contents {
         }
     }
 
-    /// Whether the directory is that of one partition, or can become one. `NotALog` says what is in
-    /// the way.
+    /// Checks that the directory is that of one partition or can become one. Otherwise returns
+    /// `NotALog` with the reason.
     pub(crate) fn check_is_partition(&self, dir: &Path) -> Result<()> {
         if self.is_partition() {
             return Ok(());
@@ -241,8 +246,8 @@ impl Contents {
         }
     }
 
-    /// Whether the names are those of one partition's directory. A `meta.properties` says nothing
-    /// against it: annals once wrote one into such directories.
+    /// Returns whether the directory is that of one partition. A `meta.properties` does not exclude
+    /// it: early versions of annals wrote one into such directories.
     fn is_partition(&self) -> bool {
         const STATE: [&str; 3] = [
             file_name::LONE_PARTITION,
@@ -265,7 +270,8 @@ impl Contents {
         !(self.partitions.is_empty() && self.topic_files.is_empty() && self.gone.is_empty())
     }
 
-    /// Whether anything here is a log's. A partition that was opened alone is not.
+    /// Returns whether the directory has a file of a log. A partition that was opened alone does
+    /// not count.
     fn is_log(&self) -> bool {
         let has_files = !(self.topic_files.is_empty() && self.gone.is_empty());
         let has_partitions = !self.partitions.is_empty() && !self.has_single_partition;
@@ -275,7 +281,7 @@ impl Contents {
             || MARKS.iter().any(|mark| self.files.contains(*mark))
     }
 
-    /// Names of what would be in a new log: all but hidden files.
+    /// Returns the names that a new log in this directory would contain: all except hidden files.
     fn in_the_way(&self) -> Vec<String> {
         let foreign = self
             .foreign
@@ -293,11 +299,11 @@ impl Contents {
     }
 }
 
-/// What the directory of a partition holds.
+/// The kind of contents of a directory that is named as a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Inside {
     Nothing,
-    /// Files of a partition; of one that was opened alone, if it `is_single`.
+    /// Files of a partition. `is_single` if it was opened alone.
     Partition {
         is_single: bool,
     },
@@ -330,7 +336,7 @@ pub(super) fn look_inside(storage: &dyn Storage, dir: &Path) -> Result<Inside> {
     })
 }
 
-/// The first names, and how many more there are.
+/// Returns the first names, and how many more there are.
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 3;
     let shown: Vec<_> = names

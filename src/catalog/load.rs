@@ -1,67 +1,66 @@
-//! Opening all topics of a directory, in parallel over their partitions.
+//! Opening all topics of a directory. The partitions are opened in parallel.
 //!
-//! First what a crash left half done is finished, then each topic is planned from its topic file,
-//! its directories and the checkpoints, then every partition is opened, recovered or created. A
-//! partition that cannot be opened keeps its place and its error; the others do not mind. A
-//! broker's topics, those without a topic file, are opened as they are.
+//! Opening has three steps:
 //!
-//! A directory that should be there and is not is created only if the partition never was: a
-//! checkpoint that knows it means that records were lost, and offsets that start again at 0 would
-//! hide it.
+//! 1. Finish the deletions that a crash interrupted.
+//! 2. Plan each topic from its topic file, its directories and the checkpoints. Topics without a
+//!    topic file are a broker's, and are opened as they are.
+//! 3. Open, recover or create every partition. If one cannot be opened, its slot contains the
+//!    error, and the others are opened.
+//!
+//! A missing directory is created only if the partition never existed. If a checkpoint knows the
+//! partition, its records were lost, and a new partition with offsets from 0 would hide that.
 
-use super::checkpoints::Lines;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::checkpoints::Lines;
 use super::contents::{Contents, Inside, look_inside};
+use super::jobs::{Job, run_all};
+use super::stated::{Covered, Stated, is_of_topic};
 use super::{Catalog, Leaving, Structure, of_deleted, rename_deleted};
 use crate::config::{TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::TopicFile;
-use crate::partition::{PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec};
-use crate::storage::{directory_of, remove_if_exists};
-use crate::threads;
-use crate::topic::stored::{
-    Found, Home, TopicParts, is_never_compacted, new_partition, read_topic_file, unconfigured,
-};
+use crate::partition::PartitionRecovery;
+use crate::storage::remove_if_exists;
+use crate::topic::stored::{Home, TopicParts, new_partition};
+use crate::topic::topic_file::{Found, is_never_compacted, read_topic_file, unconfigured};
 use crate::topic::{Slot, TopicCore, partition_dir};
 use crate::topic_partition::TopicPartition;
 
-/// Kafka's own metadata log. It is no topic of anybody's: only a read-only log shows it.
+/// Kafka's own metadata log. It is not a topic of an application, and only a read-only log shows
+/// it.
 const CLUSTER_METADATA: &str = "__cluster_metadata";
 
-/// What the root says of its partitions.
+/// The facts that the files at the root state about the log.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    pub(crate) recovery_points: BTreeMap<TopicPartition, u64>,
-    pub(crate) log_starts: BTreeMap<TopicPartition, u64>,
+    /// The lines of its checkpoints.
+    pub(crate) lines: Lines,
     /// Whether the log was closed cleanly, or has no partition.
     pub(crate) clean: bool,
-    /// Whether a marker says that it was closed cleanly: then all its topics had their directories.
+    /// Whether the clean-shutdown marker exists. Then all topics had their directories.
     pub(crate) was_closed: bool,
-    /// Whether a broker held the directory last: then its files are right where they and a topic
-    /// file disagree.
+    /// Whether a broker used the directory last. Then its files count if they and a topic file
+    /// disagree.
     pub(crate) broker_since: bool,
-    /// How many partitions are opened at the same time.
+    /// The number of partitions that are opened at the same time.
     pub(crate) threads: usize,
 }
 
 impl Known {
-    /// Returns what the root says: its files, and the lines of its checkpoints. At most `threads`
-    /// partitions are opened at once.
+    /// Collects the facts from the files at the root and the lines of the checkpoints. At most
+    /// `threads` partitions are opened at once.
     pub(crate) fn of(contents: &Contents, lines: Lines, threads: usize) -> Self {
         let has = |name| contents.files.contains(name);
         Self {
-            recovery_points: lines.recovery_points,
-            log_starts: lines.log_starts,
+            lines,
             clean: has(file_name::CLEAN_SHUTDOWN) || contents.partitions.is_empty(),
             was_closed: has(file_name::CLEAN_SHUTDOWN),
             broker_since: has(file_name::HIGH_WATERMARKS),
@@ -70,23 +69,23 @@ impl Known {
     }
 }
 
-/// What opening found.
+/// A report of what opening the topics found.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    /// Of partitions where something was cut, rebuilt or damaged.
+    /// The partitions in which something was scanned, cut, rebuilt or found damaged.
     pub(crate) partitions: Vec<(TopicPartition, PartitionRecovery)>,
-    /// Topics whose topic file is damaged: they are treated as if they had none.
+    /// The topics whose topic file is damaged. They are treated as if they had none.
     pub(crate) topics: Vec<(Arc<str>, Error)>,
-    /// Names in the directory that no log has.
+    /// The names in the directory that do not belong to a log.
     pub(crate) foreign: Vec<String>,
 }
 
-/// What stands at the root, and what it says of partitions.
+/// The files at the root, and the facts that they state.
 pub(super) struct Root<'a> {
     pub(super) home: &'a Home,
     pub(super) contents: &'a Contents,
     pub(super) known: &'a Known,
-    /// By topic: partitions of which nothing is left but a directory that a broker set aside.
+    /// The partitions of which only a directory that a broker set aside is left, by topic.
     missing: BTreeMap<Arc<str>, BTreeSet<u32>>,
 }
 
@@ -97,7 +96,7 @@ impl<'a> Root<'a> {
             contents
                 .partitions
                 .get(&*id.topic)
-                .is_some_and(|them| them.contains(&id.partition))
+                .is_some_and(|numbers| numbers.contains(&id.partition))
         };
         for id in contents
             .stray
@@ -118,13 +117,13 @@ impl<'a> Root<'a> {
     }
 }
 
-/// Opens everything in `contents`. Errors are those that concern the log as a whole.
+/// Opens all topics in `contents`. Returns only errors that concern the log as a whole.
 pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<(Catalog, Loaded)> {
     if !home.context.read_only {
         contents.partitions.remove(CLUSTER_METADATA);
     }
     let root = Root::new(&home, &contents, known);
-    // Before anything is changed: a log of a later version is none of our business.
+    // Before the first change: a log of a later version must stay as it is.
     let files = root.read_topic_files()?;
     let structure = if home.context.read_only {
         Structure::default()
@@ -172,7 +171,7 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
     ))
 }
 
-/// Goes on with deletions, and removes what killed writers of small files left. What does not work
+/// Continues the deletions, and removes the temporary files of killed processes. A step that fails
 /// is tried again later.
 fn finish_deletions(home: &Home, contents: &Contents) -> Structure {
     let now = home.context.clock.now();
@@ -246,8 +245,8 @@ impl Plan {
             },
         );
         if !home.context.read_only && (known.broker_since || may_lose_density) {
-            // Before the sign that a broker was here goes, and before anything is compacted by the
-            // log's defaults.
+            // Before the mark of a broker is removed, and before the log's defaults make compaction
+            // possible.
             topic.store_state()?;
         }
         if !home.context.read_only && may_lose_density {
@@ -261,7 +260,7 @@ impl Plan {
 }
 
 impl Root<'_> {
-    /// All topics that are not being deleted, with what stands where their topic files belong.
+    /// Returns all topics that are not being deleted, each with its topic file.
     pub(super) fn read_topic_files(&self) -> Result<Vec<(Arc<str>, Found)>> {
         let (home, contents) = (self.home, self.contents);
         let stored = contents
@@ -280,8 +279,8 @@ impl Root<'_> {
             ))
         };
         let files: Vec<(Arc<str>, Found)> = present.map(read).collect::<Result<_>>()?;
-        // Beside a writer: a topic file that was listed and is gone is that of a topic on its way
-        // out, and not a broker's.
+        // In a read-only log: if a topic file was listed and is missing now, the writer is deleting
+        // the topic. It is not a broker's topic.
         let is_leaving = |name: &Arc<str>, found: &Found| {
             home.context.read_only
                 && matches!(found, Found::Nothing)
@@ -293,7 +292,8 @@ impl Root<'_> {
             .collect())
     }
 
-    /// Adds what is to be done for the topic to `jobs`. `None` if there is no such topic any more.
+    /// Plans how to open a topic, and adds the jobs of its partitions to `jobs`. Returns `None` if
+    /// the topic does not exist any more.
     pub(super) fn plan(
         &self,
         name: Arc<str>,
@@ -319,7 +319,7 @@ impl Root<'_> {
             Found::Damaged(error) => {
                 loaded.topics.push((Arc::clone(&name), error));
                 if numbers.is_empty() && missing.is_empty() {
-                    // There is nothing that it could speak of.
+                    // The topic has no partition.
                     return Ok(None);
                 }
                 (None, unconfigured())
@@ -329,12 +329,9 @@ impl Root<'_> {
             Some(_) => config.over(&home.defaults)?,
             None => TopicSettings::unconfigured(),
         };
-        // A broker may have deleted the topic and created another one of its name.
         let first = numbers.first().filter(|_| known.broker_since);
         let on_disk = first.and_then(|number| home.stored_id(&id(*number)));
-        let promise = file
-            .as_ref()
-            .filter(|file| on_disk.is_none_or(|on_disk| on_disk == file.topic_id));
+        let promise = file.as_ref().filter(|file| is_of_topic(file, on_disk));
         let promised = promise.map_or(0, |file| file.partitions);
         if file.is_some() && !known.broker_since {
             let others = self.split_off_others(&id, promised, &mut numbers)?;
@@ -360,9 +357,9 @@ impl Root<'_> {
         Ok(Some(Plan { name, file, config }))
     }
 
-    /// Takes out the numbers of directories that only look like partitions of the topic, such as
-    /// `orders-20240131`: beyond those that the topic file knows, a partition follows on the one
-    /// before it and has files of a partition.
+    /// Removes the numbers of directories that only look like partitions of the topic, such as
+    /// `orders-20240131`, and returns them. A number above those of the topic file counts if it
+    /// follows on the one before it and its directory has files of a partition.
     fn split_off_others(
         &self,
         id: &impl Fn(u32) -> TopicPartition,
@@ -393,30 +390,13 @@ impl Root<'_> {
         settings: &TopicSettings,
     ) -> Job {
         let known = self.known;
-        let in_file = file.map(|file| start_in(file, &id).unwrap_or(0));
-        let in_checkpoint = known.log_starts.get(&id).copied();
-        // Where a broker was since, its files count. It knows no start of a partition that it had
-        // set aside.
-        let log_start = if known.broker_since {
-            in_file.max(in_checkpoint)
-        } else {
-            in_file.or(in_checkpoint)
-        };
-        let file = file.filter(|_| !known.broker_since);
-        Job::Open(PartitionSpec {
-            dir: self.dir(&id),
-            settings: settings.clone(),
-            topic_id: file.map(|file| file.topic_id),
-            log_start: log_start.unwrap_or(0),
-            recovery_point: known.recovery_points.get(&id).copied().unwrap_or(0),
-            clean: known.clean,
-            is_dense: file.is_some_and(|file| file.is_dense),
-            broker_since: known.broker_since,
-            id,
-        })
+        let file = file.map(|file| Covered::of_topic(file, &id));
+        let stated = Stated::of(&id, &known.lines, file, known.broker_since);
+        let dir = self.dir(&id);
+        Job::Open(stated.spec(id, dir, settings.clone(), known.clean))
     }
 
-    /// What to do for a partition without a directory: create it only if it never had one.
+    /// Returns the job for a partition without a directory. It is created only if it never had one.
     fn missing_job(
         &self,
         id: TopicPartition,
@@ -432,22 +412,22 @@ impl Root<'_> {
                 ),
             );
         }
-        let had_records =
-            file.is_some_and(|file| start_in(file, &id).is_some_and(|start| start > 0));
+        let had_records = file.is_some_and(|file| Covered::of_topic(file, &id).log_start > 0);
+        let lines = &known.lines;
         let has_line =
-            known.recovery_points.contains_key(&id) || known.log_starts.contains_key(&id);
+            lines.recovery_points.contains_key(&id) || lines.log_starts.contains_key(&id);
         let was_there =
             had_records || has_line || file.is_some() && (known.was_closed || known.broker_since);
-        // Beside a writer the listing may be older than the directory.
+        // In a read-only log, the writer may have created the directory after it was listed.
         if was_there && !(context.read_only && context.storage.metadata(&self.dir(&id)).is_ok()) {
-            let reason = "the directory is gone, and with it all its records: put it back, or delete the topic";
+            let reason = "the directory is missing, and with it all its records: put it back, or delete the topic";
             return self.refuse(&id, reason.to_owned());
         }
         match file {
             Some(_) if !context.read_only => {
                 Job::Create(new_partition(&self.home.root, id, settings, file))
             }
-            // A broker has it elsewhere, or the writer has yet to create it.
+            // A broker keeps it in another log directory, or the writer has yet to create it.
             _ => Job::Refuse(id.clone(), Error::UnknownPartition(id)),
         }
     }
@@ -463,8 +443,8 @@ impl Root<'_> {
         )
     }
 
-    /// Reports the directories that a broker set aside and that no job speaks of: another partition
-    /// has taken their place, or their topic is not known since its name was cut.
+    /// Reports the directories that a broker set aside and that no job refers to. Either another
+    /// partition has taken their place, or their topic is not known because its name was cut.
     fn report_strays(&self, jobs: &[Job], loaded: &mut Loaded) {
         let refused = jobs.iter().filter(|job| matches!(job, Job::Refuse(..)));
         let reported: BTreeSet<&str> = refused
@@ -497,104 +477,7 @@ impl Root<'_> {
     }
 }
 
-/// Where the topic file says that a partition starts, if not at its first segment.
-fn start_in(file: &TopicFile, id: &TopicPartition) -> Option<u64> {
-    file.log_starts
-        .iter()
-        .find(|(number, _)| *number == id.partition)
-        .map(|(_, start)| *start)
-}
-
-/// What is to be done for one partition.
-#[derive(Debug)]
-pub(super) enum Job {
-    Open(PartitionSpec),
-    Create(PartitionSpec),
-    Refuse(TopicPartition, Error),
-}
-
-impl Job {
-    pub(super) fn id(&self) -> &TopicPartition {
-        match self {
-            Self::Open(spec) | Self::Create(spec) => &spec.id,
-            Self::Refuse(id, _) => id,
-        }
-    }
-
-    fn run(&self, context: &Arc<PartitionContext>) -> (Slot, PartitionRecovery) {
-        let done = match self {
-            Self::Open(spec) if context.read_only => PartitionCore::open_beside(context, spec),
-            Self::Open(spec) => PartitionCore::open(context, spec),
-            Self::Create(spec) => {
-                create(context, spec).map(|core| (core, PartitionRecovery::default()))
-            }
-            Self::Refuse(_, error) => Err(error.clone()),
-        };
-        match done {
-            Ok((core, recovery)) => (Ok(core), recovery),
-            Err(error) => {
-                let damage = (!matches!(error, Error::UnknownPartition(_))).then(|| error.clone());
-                (
-                    Err(error),
-                    PartitionRecovery {
-                        damage,
-                        ..PartitionRecovery::default()
-                    },
-                )
-            }
-        }
-    }
-}
-
-fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<PartitionCore>> {
-    let core = PartitionCore::create(context, spec)?;
-    let root = directory_of(&spec.dir);
-    context
-        .storage
-        .sync_dir(root)
-        .map_err(|error| Error::io("sync", root, error))?;
-    Ok(core)
-}
-
-/// Runs all jobs; the results are in the order of the jobs.
-pub(super) fn run_all(
-    context: &Arc<PartitionContext>,
-    jobs: &[Job],
-    parallel: usize,
-) -> Vec<(Slot, PartitionRecovery)> {
-    let parallel = parallel.min(jobs.len());
-    if parallel <= 1 {
-        return jobs.iter().map(|job| job.run(context)).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(job) = jobs.get(index) else {
-                return done;
-            };
-            done.push((index, job.run(context)));
-        }
-    };
-    let mut done: Vec<_> = thread::scope(|scope| {
-        // The calling thread works too, alone where the system refuses all others.
-        let others: Vec<_> = (1..parallel)
-            .map_while(|_| threads::spawn_scoped(scope, "annals-open", work).ok())
-            .collect();
-        let mut done = work();
-        done.extend(
-            others
-                .into_iter()
-                .flat_map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))),
-        );
-        done
-    });
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, outcome)| outcome).collect()
-}
-
-/// Whether there is anything to tell.
+/// Returns whether opening a partition found anything to report.
 fn is_notable(recovery: &PartitionRecovery) -> bool {
     let PartitionRecovery {
         bytes_scanned,

@@ -1,23 +1,31 @@
-//! The topics of a log: which there are, creating and deleting them, and what is done to all of
-//! them.
+//! The topics of a log: finding, creating and deleting them, and operations on all of them.
 //!
-//! A topic appears and goes as a whole: [`TopicCore`](crate::topic::TopicCore) says in which steps,
-//! and whatever a crash left half done is finished when the log is opened next. What several topics
-//! share, the checkpoints at the root, is for the floor above: a deletion tells it when to forget a
-//! topic there.
+//! | file | task |
+//! | --- | --- |
+//! | `mod` | [`Catalog`], the topics of an open log |
+//! | `contents` | the names in the directory of a log, sorted by their meaning |
+//! | `checkpoints` | the small files at the root that all partitions share |
+//! | `stated` | the facts that these files state about one partition |
+//! | `load` | plans how to open all topics |
+//! | `jobs` | opens the partitions in parallel |
+//! | `catch_up` | updates a read-only log to the changes of the writer |
 //!
-//! A deletion has three steps, and threads that work in the topic may wait for the locks of each
-//! other in between:
+//! A topic is created or deleted as a whole; [`TopicCore`](crate::topic::TopicCore) documents the
+//! steps. The next opening finishes the steps that a crash interrupted. The checkpoints at the root
+//! are written by the `log`, which also removes the lines of a deleted topic from them.
 //!
-//! | step | `structure` is | afterwards |
+//! A deletion has three steps. Between them, threads that work in the topic may wait for each
+//! other's locks:
+//!
+//! | step | lock `structure` | state afterwards |
 //! | --- | --- | --- |
-//! | [`begin_delete`](Catalog::begin_delete) | held | no call finds the topic; earlier ones may still write to its directories |
-//! | [`vacate`](Catalog::vacate) | held only at its end | nothing writes there, and the directories have other names |
+//! | [`begin_delete`](Catalog::begin_delete) | held | calls do not find the topic; earlier calls may still write to its directories |
+//! | [`vacate`](Catalog::vacate) | held only at the end | no thread writes to the directories, and they are renamed |
 //! | [`end_delete`](Catalog::end_delete) | held | the name is free |
 //!
-//! Any thread may take the last two. So each compares again, under `structure`, that the topic
-//! which it vacated is the one that stands among those that are gone, and that the log is open:
-//! otherwise the directories are those of another topic, or of another process.
+//! Any thread may do the last two steps. So each of them checks again, under `structure`, that the
+//! vacated topic is still the deleted one and that the log is open. Otherwise the directories
+//! belong to another topic, or to another process.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -35,20 +43,24 @@ use crate::partition::state::waiting::WaitList;
 use crate::partition::{Maintenance, PartitionContext, PartitionCore};
 use crate::storage::remove_if_exists;
 use crate::topic::identity::unique;
-use crate::topic::stored::{self, Home, check_partition_count};
+use crate::topic::stored::{Home, check_partition_count};
+use crate::topic::topic_file::partitions_of_deleted;
 use crate::topic::{Changes, TopicCore};
 use crate::topic_partition::TopicPartition;
 
 mod catch_up;
 pub(crate) mod checkpoints;
 pub(crate) mod contents;
+mod jobs;
 mod load;
+pub(crate) mod stated;
 
 use catch_up::Seen;
 use contents::{Inside, look_inside};
 pub(crate) use load::{Known, Loaded, load};
 
-/// Where committed offsets are kept: flushed and closed after everything that they speak of.
+/// The topic of the committed offsets. It is flushed and closed after the partitions that the
+/// offsets refer to.
 const COMMITTED_OFFSETS: &str = "__consumer_offsets";
 
 /// The topics of a log.
@@ -56,19 +68,18 @@ const COMMITTED_OFFSETS: &str = "__consumer_offsets";
 pub(crate) struct Catalog {
     home: Home,
     topics: RwLock<BTreeMap<Arc<str>, Arc<TopicCore>>>,
-    /// Held while a topic is created or deleted.
+    /// Locked while a topic is created or deleted.
     structure: Mutex<Structure>,
-    /// In a read-only log: what was there when it was looked at last.
+    /// In a read-only log: the state of the directory at the last look.
     seen: Mutex<Seen>,
 }
 
-/// What is under way.
+/// The deletions in progress.
 #[derive(Debug, Default)]
 struct Structure {
-    /// Topics that are deleted and whose `.gone` file still exists; each until it is vacated with
-    /// what is open of it.
+    /// Deleted topics whose `.gone` file still exists. Each has its topic until that is vacated.
     gone: BTreeMap<String, Option<Arc<TopicCore>>>,
-    /// Directories that wait to be removed.
+    /// Directories that will be removed when their delay has passed.
     leaving: Vec<Leaving>,
 }
 
@@ -80,8 +91,8 @@ struct Leaving {
 }
 
 impl Catalog {
-    /// `UnknownTopic` where there is none of this name. In a read-only log, looks what there is by
-    /// now.
+    /// Returns the topic `name`, or `UnknownTopic`. In a read-only log, looks for changes of the
+    /// writer first.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<TopicCore>> {
         self.check_open()?;
         self.home.changes.look_again()?;
@@ -97,7 +108,7 @@ impl Catalog {
             .ok_or_else(|| Error::UnknownTopic(name.into()))
     }
 
-    /// In a read-only log: looks what topics there are by now, as far as can be found out.
+    /// Updates the topics of a read-only log, and ignores errors.
     pub(crate) fn try_look_again(&self) {
         let _as_known_so_far = self.home.changes.look_again();
     }
@@ -106,13 +117,13 @@ impl Catalog {
         &self.home.changes
     }
 
-    /// All topics, internal ones too, by name.
+    /// Returns all topics by name, internal topics included.
     pub(crate) fn topics(&self) -> Vec<Arc<TopicCore>> {
         self.topics.read().values().map(Arc::clone).collect()
     }
 
-    /// The topic as it is, else a new one. Internal names are allowed. Where none of its partitions
-    /// could be opened, says why.
+    /// Returns the topic if it exists, and creates it otherwise. Allows internal names. If no
+    /// partition of the topic could be opened, returns the reason.
     pub(crate) fn open_topic(
         &self,
         name: &str,
@@ -131,8 +142,8 @@ impl Catalog {
         }
     }
 
-    /// A new topic; `TopicExists` if there is one of this name, `TopicCollides` if there is one
-    /// that cannot be told from it.
+    /// Creates a topic. Returns `TopicExists` if there is a topic of this name, and `TopicCollides`
+    /// if there is one whose name differs only in `.` and `_`.
     pub(crate) fn create_topic(
         &self,
         name: &str,
@@ -157,8 +168,7 @@ impl Catalog {
             });
         }
         if structure.gone.contains_key(name) {
-            // The directory still says that it is deleted, and the next open would delete the new
-            // one.
+            // The `.gone` file still exists, and the next opening would delete the new topic.
             return Err(Error::TopicExists(name.to_owned()));
         }
         let topic = TopicCore::create(&self.home, name, partitions, config)?;
@@ -170,9 +180,9 @@ impl Catalog {
         Ok(topic)
     }
 
-    /// Takes a topic away: from now on it is unknown, also after a crash. [`vacate`](Self::vacate)
-    /// must follow, then [`end_delete`](Self::end_delete) once nothing at the root names it;
-    /// [`unlink_due`](Self::unlink_due) gives the room back.
+    /// Removes a topic: it is unknown from now on, also after a crash. [`vacate`](Self::vacate)
+    /// must follow, and then [`end_delete`](Self::end_delete), after the topic was removed from the
+    /// checkpoints. [`unlink_due`](Self::unlink_due) frees the space.
     pub(crate) fn begin_delete(&self, name: &str) -> Result<()> {
         let mut structure = self.structure.lock();
         let topic = self.known_topic(name)?;
@@ -184,9 +194,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// Waits until nothing writes to the directories of a deleted topic any more, and puts them out
-    /// of the way. The caller holds no lock that a call on one of its partitions may wait for.
-    /// `Closed` if the log was closed in the meantime: the next open does it.
+    /// Waits until no thread writes to the directories of a deleted topic, and renames them. The
+    /// caller must hold no lock that a call on one of its partitions may wait for. Returns `Closed`
+    /// if the log was closed in the meantime: the next opening then does this step.
     pub(crate) fn vacate(&self, name: &str, now: Timestamp) -> Result<()> {
         let Some(topic) = self.structure.lock().gone.get(name).and_then(Option::clone) else {
             return Ok(());
@@ -199,7 +209,7 @@ impl Catalog {
             Some(gone) if gone.as_ref().is_some_and(|gone| Arc::ptr_eq(gone, &topic)) => {
                 *gone = None
             }
-            // Another thread did it. By now the directories may be those of another topic.
+            // Another thread has done it. The directories may belong to another topic now.
             _ => return Ok(()),
         }
         let delay = topic
@@ -209,8 +219,8 @@ impl Catalog {
         let due = Timestamp::from_millis(now.as_millis().saturating_add(delay));
         for (number, slot) in topic.slots().iter() {
             let bytes = slot.as_ref().map_or(0, |partition| partition.log_bytes());
-            // What cannot be renamed now is found by its `.gone` file, by `end_delete` or at the
-            // next open.
+            // A directory that cannot be renamed now is found later because of the `.gone` file: by
+            // `end_delete`, or at the next opening.
             if let Ok(Some(dir)) = rename_deleted(&self.home, &topic.partition_id(number)) {
                 leaving.push(Leaving { dir, bytes, due });
             }
@@ -218,18 +228,18 @@ impl Catalog {
         Ok(())
     }
 
-    /// Topics that were taken away and still have a file that says so.
+    /// Returns the names of the deleted topics whose `.gone` file still exists.
     pub(crate) fn gone(&self) -> Vec<String> {
         self.structure.lock().gone.keys().cloned().collect()
     }
 
-    /// Whether a topic of this name was taken away, and its name cannot be used yet.
+    /// Returns whether a topic of this name was deleted, and its name is not free yet.
     pub(crate) fn is_gone(&self, name: &str) -> bool {
         self.structure.lock().gone.contains_key(name)
     }
 
-    /// Forgets a deleted topic that is vacated for good, so that its name can be used again. On an
-    /// error it stays as it was.
+    /// Removes the last files of a deleted and vacated topic, so that its name is free. On an error
+    /// the state is unchanged.
     pub(crate) fn end_delete(&self, name: &str) -> Result<()> {
         let mut structure = self.structure.lock();
         self.check_open()?;
@@ -258,7 +268,7 @@ impl Catalog {
             let path = root.join(file);
             remove_if_exists(storage, &path).map_err(|error| Error::io("remove", &path, error))
         };
-        // A power cut may have kept the old name beside the new one.
+        // After a power cut, both the old and the new name may exist.
         remove(file_name::topic_file(name))?;
         storage
             .sync_dir(root)
@@ -268,8 +278,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes the directories of deleted partitions whose time has come. Those that cannot be
-    /// removed are tried again.
+    /// Removes the directories of deleted partitions whose delay has passed. Directories that
+    /// cannot be removed are tried again at the next call.
     pub(crate) fn unlink_due(&self, now: Timestamp) -> Result<Maintenance> {
         let mut structure = self.structure.lock();
         let mut done = Maintenance::default();
@@ -295,12 +305,13 @@ impl Catalog {
         failed.map(|()| done)
     }
 
-    /// Rises whenever a topic or partition appears or goes.
+    /// Returns a number that rises whenever a topic or partition is added or removed.
     pub(crate) fn version(&self) -> u64 {
         self.home.changes.version()
     }
 
-    /// Signals registered here are notified at every such change, and at close.
+    /// Returns the list of waiting threads. Signals in it are notified at every such change, and at
+    /// close.
     pub(crate) fn waiters(&self) -> &WaitList {
         self.home.changes.waiters()
     }
@@ -313,16 +324,16 @@ impl Catalog {
         self.home.changes.is_closed()
     }
 
-    /// All partitions, those of `__consumer_offsets` last: what they say of others must not be
-    /// durable before it is true.
+    /// Returns all partitions, those of `__consumer_offsets` last: a committed offset must not be
+    /// durable before the records that it refers to.
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionCore>> {
         let mut topics = self.topics();
         topics.sort_by_key(|topic| (&**topic.name() == COMMITTED_OFFSETS, topic.is_internal()));
         topics.iter().flat_map(|topic| topic.partitions()).collect()
     }
 
-    /// Makes everything so far durable. Goes on after an error, except to `__consumer_offsets`, and
-    /// gives the first.
+    /// Makes everything appended so far durable. Continues after an error, but then leaves out
+    /// `__consumer_offsets`. Returns the first error.
     pub(crate) fn flush(&self) -> Result<()> {
         let mut result = Ok(());
         for partition in self.partitions() {
@@ -336,7 +347,7 @@ impl Catalog {
         result
     }
 
-    /// The smallest `flush.ms` of all topics, if any has one.
+    /// Returns the shortest `flush.ms` of all topics, if a topic has one.
     pub(crate) fn shortest_flush_time(&self) -> Option<Duration> {
         self.topics()
             .iter()
@@ -344,8 +355,8 @@ impl Catalog {
             .min()
     }
 
-    /// Flushes the partitions of those topics that are to be flushed more often than `interval`.
-    /// Gives the first error.
+    /// Flushes the partitions of the topics whose `flush.ms` is shorter than `interval`. Returns
+    /// the first error.
     pub(crate) fn flush_within(&self, interval: Duration) -> Result<()> {
         let often = |topic: &TopicCore| topic.flush_time().is_some_and(|time| time < interval);
         let partitions = self
@@ -360,10 +371,10 @@ impl Catalog {
         result
     }
 
-    /// Ends all waits with `Closed`, and flushes and closes every partition. On return no thread
-    /// writes to any of them. Gives the first error.
+    /// Ends all waits with `Closed`, and closes every partition, flushed if `flush` is set. When it
+    /// returns, no thread writes to a partition. Returns the first error.
     pub(crate) fn close(&self, flush: bool) -> Result<()> {
-        // Nobody creates or deletes a topic meanwhile or afterwards.
+        // Under this lock, no topic is created or deleted. Later calls find the log closed.
         let structure = self.structure.lock();
         self.home.changes.close();
         let gone: Vec<_> = structure.gone.values().flatten().map(Arc::clone).collect();
@@ -381,8 +392,8 @@ impl Catalog {
         result
     }
 
-    /// Name, number and config, before anything is looked up or written: a wrong call is wrong
-    /// whether the topic exists or not.
+    /// Checks name, number and config before anything is looked up or written. An invalid call
+    /// returns the same error whether the topic exists or not.
     fn check_request(&self, name: &str, partitions: u32, config: &TopicConfig) -> Result<()> {
         file_name::check_topic(name).map_err(|reason| Error::InvalidTopic {
             name: name.to_owned(),
@@ -401,7 +412,7 @@ impl Catalog {
     }
 }
 
-/// A partition that was deleted meanwhile needs no flush.
+/// Flushes a partition. A partition that was deleted in the meantime needs no flush.
 fn flush_unless_deleted(partition: &PartitionCore) -> Result<()> {
     match partition.flush() {
         Err(Error::UnknownTopic(_)) => Ok(()),
@@ -409,15 +420,15 @@ fn flush_unless_deleted(partition: &PartitionCore) -> Result<()> {
     }
 }
 
-/// Those of the directories that are named as partitions of a deleted topic which are partitions of
-/// it: others may have had such a name before.
+/// Returns the partitions among `named` that belong to a deleted topic. Other directories may have
+/// had such a name before.
 fn of_deleted(
     home: &Home,
     topic: &str,
     named: impl Iterator<Item = TopicPartition>,
 ) -> Result<Vec<TopicPartition>> {
     let storage = &*home.context.storage;
-    let known = stored::partitions_of_deleted(storage, &home.root, topic);
+    let known = partitions_of_deleted(storage, &home.root, topic);
     let is_ours = |id: &TopicPartition| match known {
         Some(known) => Ok(id.partition < known),
         None => Ok(look_inside(storage, &home.root.join(id.to_string()))? != Inside::Other),
@@ -431,7 +442,8 @@ fn of_deleted(
         .collect()
 }
 
-/// Renames a partition's directory so that nobody takes it for one; `None` if it is not there.
+/// Renames the directory of a partition, so that it does not count as one. Returns `None` if it
+/// does not exist.
 fn rename_deleted(home: &Home, id: &TopicPartition) -> Result<Option<PathBuf>> {
     let dir = home.root.join(id.to_string());
     let deleted = home

@@ -1,8 +1,8 @@
-//! Compaction of the partitions of a log: which ones, the dirtiest first, one at a time, and on
+//! Compaction of the partitions of a log: the dirtiest first, one at a time; or one partition on
 //! demand.
 //!
-//! One key map is in memory at a time, whoever asks. Where a pass came to is noted in
-//! `cleaner-offset-checkpoint` behind it: a stop in between costs that pass to be made again.
+//! Only one key map is in memory at a time. After each pass, `cleaner-offset-checkpoint` notes how
+//! far it has compacted. A crash in between means that the pass is repeated.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use crate::error::{Error, Result};
 use crate::partition::{Maintenance, PartitionCore};
 use crate::retention::Sum;
 
-/// So often who waits for the compaction of another looks after what else is due.
+/// The interval at which a thread that waits for another compaction does the work that is due.
 const LOOK: Duration = Duration::from_millis(10);
 
 impl LogCore {
-    /// Compacts what is due, the most urgent first. `goes_on` is asked all the time. Gives the
-    /// first error, after all was tried.
+    /// Compacts the partitions that are due, the most urgent first. Calls `continues` all the time,
+    /// and stops when it returns `false`. Tries all partitions, and returns the first error.
     pub(super) fn run_compaction(
         &self,
         now: Timestamp,
-        goes_on: &mut dyn FnMut() -> bool,
+        continues: &mut dyn FnMut() -> bool,
     ) -> Result<Maintenance> {
         let mut sum = Sum::default();
         let mut due = Vec::new();
@@ -37,10 +37,10 @@ impl LogCore {
         }
         due.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         for (_, partition) in due {
-            if !goes_on() {
+            if !continues() {
                 break;
             }
-            sum.add(self.compact(&partition, now, goes_on));
+            sum.add(self.compact(&partition, now, continues));
         }
         sum.result()
     }
@@ -49,20 +49,20 @@ impl LogCore {
         &self,
         partition: &PartitionCore,
         now: Timestamp,
-        goes_on: &mut dyn FnMut() -> bool,
+        continues: &mut dyn FnMut() -> bool,
     ) -> Result<Maintenance> {
         if self.context().read_only {
             return Err(Error::ReadOnly);
         }
         let mut was_stopped = false;
-        let mut goes_on = || {
+        let mut continues = || {
             was_stopped |= self.is_stopping.load(Ordering::SeqCst);
-            !was_stopped && goes_on()
+            !was_stopped && continues()
         };
-        let done = match self.begin_cleaning(&mut goes_on) {
+        let done = match self.begin_cleaning(&mut continues) {
             None => Maintenance::default(),
             Some(_one_map_at_a_time) => {
-                let mut allowance = Allowance::new(self.cleaner_buffer_bytes, &mut goes_on);
+                let mut allowance = Allowance::new(self.cleaner_buffer_bytes, &mut continues);
                 partition.compact(now, &mut allowance)?
             }
         };
@@ -70,19 +70,19 @@ impl LogCore {
             return Err(Error::Closed);
         }
         match self.write_checkpoints() {
-            // It was compacted, and the checkpoint can wait.
+            // The compaction is complete, and the checkpoint can wait.
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(done),
             Err(error) => Err(error),
         }
     }
 
-    /// Waits until nobody else compacts. That may be minutes, in which `goes_on` is asked all the
-    /// time, as it is while a compaction runs: who is to flush meanwhile does so there. `None` once
-    /// it says no.
-    fn begin_cleaning(&self, goes_on: &mut dyn FnMut() -> bool) -> Option<MutexGuard<'_, ()>> {
+    /// Waits until no other thread compacts, which may take minutes. Calls `continues` all the
+    /// time, as a running compaction does, so that the background thread can flush. Returns `None`
+    /// when `continues` returns `false`.
+    fn begin_cleaning(&self, continues: &mut dyn FnMut() -> bool) -> Option<MutexGuard<'_, ()>> {
         loop {
             let turn = self.cleaning.try_lock_for(LOOK);
-            if turn.is_some() || !goes_on() {
+            if turn.is_some() || !continues() {
                 return turn;
             }
         }
@@ -97,7 +97,7 @@ mod tests {
     use crate::log::Log;
     use crate::storage::MemoryDisk;
 
-    /// Each of them has ten records that an earlier pass has seen, and so many more.
+    /// Each partition has ten records that an earlier pass has compacted, and `dirty` more.
     #[test]
     fn the_dirtiest_partition_is_compacted_first() {
         let clock = ManualClock::at(Timestamp::from_millis(1_000));

@@ -1,5 +1,5 @@
-//! The log itself, shared by all handles: catalog, checkpoints and services, and closing them in
-//! the right order.
+//! The log that all handles share: catalog, checkpoints and services, and closing them in the right
+//! order.
 
 use crate::catalog::Catalog;
 use crate::catalog::checkpoints::{self, Checkpoints, Lines};
@@ -23,7 +23,7 @@ use crate::topic_partition::TopicPartition;
 
 use super::recovery::Recovery;
 
-/// The log itself.
+/// The log that all handles share.
 pub(super) struct LogCore {
     pub(super) dir: PathBuf,
     pub(super) catalog: Arc<Catalog>,
@@ -31,31 +31,31 @@ pub(super) struct LogCore {
     pub(super) producers: Arc<ProducerService>,
     pub(super) checkpoints: Checkpoints,
     pub(super) recovery: Recovery,
-    /// Memory for the keys of a partition that is compacted.
+    /// The memory for keys during a compaction, in bytes.
     pub(super) cleaner_buffer_bytes: usize,
-    /// Held by the one who compacts.
+    /// Locked while a partition is compacted, so that only one key map is in memory.
     pub(super) cleaning: Mutex<()>,
-    /// Held by the one who finishes deletions. Taken before any lock of a topic, the catalog, the
+    /// Locked while a deletion is finished. Taken before any lock of a topic, the catalog, the
     /// groups or the checkpoints.
     pub(super) finishing: Mutex<()>,
-    /// Something is to be done in the background, at once.
+    /// Wakes the background thread to work immediately.
     pub(super) wake: Arc<Signal>,
-    /// Ends the background thread.
+    /// Makes the background thread end.
     pub(super) is_stopping: AtomicBool,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
-    /// `None`: read-only, or closed.
+    /// `None` if the log is read-only or closed.
     pub(super) lock: Mutex<Option<Box<dyn FileLock>>>,
-    /// How closing went. Held while it is under way.
+    /// The result of closing. Locked while the log is being closed.
     pub(super) closed: Mutex<Option<Result<()>>>,
 }
 
 impl LogCore {
-    /// Ends the maintenance thread and waits for it.
+    /// Stops the maintenance thread, and waits until it has ended.
     fn stop_thread(&self) {
         self.is_stopping.store(true, Ordering::SeqCst);
         self.wake.notify();
         if let Some(thread) = self.thread.lock().take() {
-            // Its panic hook has reported a panic. Closing does what the thread would have done.
+            // The panic hook has reported a panic. Closing then does the work of the thread.
             let _panicked = thread.join();
         }
     }
@@ -77,20 +77,20 @@ impl LogCore {
         }
     }
 
-    /// Whether the directory differs from what it was when it was found clean.
+    /// Returns whether the directory has changed since it was opened clean.
     pub(super) fn is_touched(&self) -> bool {
         !self.context().read_only
             && (!self.recovery.clean || self.context().clean_marker.is_cleared())
     }
 
-    /// Makes everything durable, then says so in the checkpoints.
+    /// Makes everything durable, then updates the checkpoints.
     pub(super) fn flush(&self) -> Result<()> {
         let flushed = self.catalog.flush();
         flushed.and(self.write_checkpoints())
     }
 
-    /// Brings topic files and checkpoints up to date. `Closed` if the log was closed before that,
-    /// and could not do it either.
+    /// Updates topic files and checkpoints. Returns `Closed` if the log was closed in the meantime,
+    /// and closing could not update them either.
     pub(super) fn write_checkpoints(&self) -> Result<()> {
         self.write_checkpoints_after(TopicCore::store_state)
     }
@@ -109,7 +109,8 @@ impl LogCore {
             .write(self.storage(), |before| self.checkpoint_lines(before))
     }
 
-    /// A line for every partition; those that could not be opened keep theirs.
+    /// Returns a line for every partition. Partitions that could not be opened keep their lines in
+    /// `before`.
     pub(super) fn checkpoint_lines(&self, before: &Lines) -> Lines {
         let mut lines = Lines::default();
         for topic in self.catalog.topics() {
@@ -121,8 +122,8 @@ impl LogCore {
                 };
                 let (recovery_point, log_start) = match slot {
                     Ok(partition) => (Some(partition.recovery_point()), partition.log_start_line()),
-                    // That its directory was there must not be forgotten, or the next opening would
-                    // create an empty one.
+                    // The line records that the directory existed. Without it the next opening
+                    // would create an empty one.
                     Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => (
                         before.recovery_points.get(&id).copied().or(Some(0)),
                         before.log_starts.get(&id).copied(),
@@ -149,8 +150,9 @@ impl LogCore {
     pub(super) fn delete_topic(&self, name: &str) -> Result<()> {
         let now = self.context().clock.now();
         self.catalog.begin_delete(name)?;
-        // The topic is gone. What cannot be tidied now is tidied before its name is used again, at
-        // the next pass or opening. Room first: on a full disk no checkpoint can be written.
+        // The topic is deleted. If a later step fails, it is done before the name is used again, at
+        // the next maintenance pass, or at the next opening. Free space comes first: on a full disk
+        // the checkpoints cannot be written.
         let _tried_again_later = self
             .catalog
             .vacate(name, now)
@@ -160,19 +162,19 @@ impl LogCore {
         Ok(())
     }
 
-    /// Ends all deletions that are under way. What does not work is tried again at the next pass.
+    /// Finishes all deletions in progress. A step that fails is tried again at the next pass.
     pub(super) fn finish_deletions(&self) {
         for name in self.catalog.gone() {
             let _tried_again_later = self.finish_deletion(&name);
         }
     }
 
-    /// Forgets the deleted topic `name` for good, so that the name is free.
+    /// Removes the last traces of the deleted topic `name`, so that the name is free.
     pub(super) fn finish_deletion(&self, name: &str) -> Result<()> {
         if self.context().read_only || !self.catalog.is_gone(name) {
             return Ok(());
         }
-        // For two at once the second might forget what is known of the next topic of this name.
+        // Of two threads, the second might remove the state of the next topic of this name.
         let _one_at_a_time = self.finishing.lock();
         if !self.catalog.is_gone(name) {
             return Ok(());
@@ -185,12 +187,12 @@ impl LogCore {
             lines.cleaned.retain(|id, _| *id.topic != *name);
             lines
         })?;
-        // Those without a topic's id would be taken for commits to the next topic of this name.
+        // Commits without a topic id would count as commits of the next topic of this name.
         self.groups.forget_topic(name)?;
         self.catalog.end_delete(name)
     }
 
-    /// Closes everything, once; later calls wait for the first and give what it gave.
+    /// Closes everything once. Later calls wait for the first, and return its result.
     pub(super) fn close(&self) -> Result<()> {
         self.context().opener.check()?;
         let mut closed = self.closed.lock();
@@ -200,15 +202,15 @@ impl LogCore {
         self.stop_thread();
         let sent = self.producers.close();
         let closed_partitions = self.close_partitions();
-        // Lost records come before files that the next opening repairs.
+        // An error that loses records is reported before one that the next opening repairs.
         let result = sent.and(closed_partitions);
         drop(self.lock.lock().take());
         *closed = Some(result.clone());
         result
     }
 
-    /// Whether anything is in a state that must not be called clean: damaged now, or not open at
-    /// all because of damage.
+    /// Returns whether a partition must not be marked clean: it is damaged, or could not be opened
+    /// because of damage.
     pub(super) fn has_damage(&self) -> bool {
         let partitions = self.catalog.partitions();
         let is_open = |id: &TopicPartition| partitions.iter().any(|partition| partition.id() == id);
@@ -226,7 +228,7 @@ impl LogCore {
         self.checkpoints.close();
         stored?;
         if !self.is_touched() || self.has_damage() {
-            // As clean as it was, or to be looked at again next time.
+            // Either the marker is unchanged, or the next opening must check the log again.
             return Ok(());
         }
         checkpoints::write_clean_shutdown(self.storage(), &self.dir)

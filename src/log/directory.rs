@@ -1,4 +1,4 @@
-//! The directory of a log: creating it, and holding its lock.
+//! The directory of a log: creating it, and taking its lock.
 
 use std::io;
 use std::path::Path;
@@ -10,12 +10,12 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::storage::{FileLock, Storage, create_dirs};
 
-/// How long a held lock is tried again: a child between fork and exec may still hold a descriptor
-/// that its parent closed.
+/// How long to retry a lock that is held. A child between fork and exec may still hold a descriptor
+/// that its parent has closed.
 const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// Takes the lock of a directory.
+/// Takes the lock of a directory. Returns `Locked` if it is held elsewhere.
 pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn FileLock>> {
     let path = dir.join(file_name::LOCK);
     let deadline = Deadline::after(LOCK_PATIENCE);
@@ -36,8 +36,8 @@ pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Fil
     }
 }
 
-/// Creates a directory, durably, if there is none, and says whether it did. `NotALog` if it is
-/// something else.
+/// Creates a directory durably if it does not exist, and returns whether it did. Returns `NotALog`
+/// if the path is a file.
 pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool> {
     for ancestor in dir
         .ancestors()

@@ -17,28 +17,34 @@ use super::core::LogCore;
 use super::keeper::Guard;
 use super::recovery::Recovery;
 
-/// An open log: a directory of topics. Clones are the same log; all are usable from any thread.
+/// An open log: a directory of topics. Clones share the log, and every clone may be used from any
+/// thread.
 ///
-/// Opening takes the directory's lock. It stays locked until [`close`](Self::close), or until the
-/// last handle of any kind (topics, partitions, readers, consumers) is dropped; dropping may write
-/// and sync.
+/// Opening takes the directory's lock. The directory stays locked until [`close`](Self::close), or
+/// until the last handle of any kind (topics, partitions, readers, consumers) is dropped. Dropping
+/// the last handle may write and sync.
 ///
 /// # Copies of a directory
-/// A copy of the directory of a closed log is the same log. A copy of the directory of an open log,
-/// made file by file with `cp` or `rsync`, opens as after a power cut, but its files are of
-/// different moments. Each partition holds a prefix of its records, as of when its last file was
-/// copied. Partitions may not match each other; positions of groups above the copied end are
-/// lowered when the copy is opened; and a segment that was deleted or compacted during the copy can
-/// be missing, which [`recovery`](Self::recovery) reports. A snapshot of the file system, which
-/// takes all files at one moment, has none of this.
+/// A copy of the directory of a closed log is the same log.
+///
+/// A copy of the directory of an open log, made file by file with `cp` or `rsync`, opens as after a
+/// power cut, but each file was copied at a different moment:
+///
+/// * Each partition holds a prefix of its records, as of the moment when its last file was copied.
+///   The partitions may not match each other.
+/// * Positions of groups above the copied end are lowered when the copy is opened.
+/// * A segment that was deleted or compacted during the copy can be missing.
+///   [`recovery`](Self::recovery) reports it.
+///
+/// A snapshot of the file system takes all files at the same moment, and has none of these effects.
 ///
 /// # In an async program
-/// Every call blocks its thread: for a moment in the page cache, and for the device where
-/// [`Durability::Synced`](crate::Durability::Synced) is asked for. In tokio, wrap single calls in
-/// `tokio::task::spawn_blocking`, and give a consumer or a following reader a thread of its own
-/// that sends what it reads into a channel; a [`Waker`](crate::Waker) ends its wait. Handles can be
-/// cloned and sent into tasks. Close the log, or drop its last handle, in `spawn_blocking` too,
-/// since closing may sync.
+/// Every call blocks its thread: briefly while it uses the page cache, and longer when it waits for
+/// the device because of [`Durability::Synced`](crate::Durability::Synced). In tokio, wrap single
+/// calls in `tokio::task::spawn_blocking`. Give a consumer or a following reader a thread of its
+/// own that sends the records it reads into a channel; a [`Waker`](crate::Waker) ends its wait.
+/// Handles can be cloned and sent into tasks. Close the log, or drop its last handle, in
+/// `spawn_blocking` too, since closing may sync.
 ///
 /// ```
 /// # fn main() -> annals::Result<()> {
@@ -46,8 +52,9 @@ use super::recovery::Recovery;
 /// # let orders = log.open_topic("orders", 1, annals::TopicConfig::new())?;
 /// # orders.append("paid")?;
 /// let mut reader = orders.partition(0)?.follow(..)?;
-/// let waker = reader.waker(); // for the task that stops it
-/// let (sender, receiver) = std::sync::mpsc::channel(); // in tokio: `mpsc::channel`, and `blocking_send` below
+/// let waker = reader.waker(); // for the task that stops the reader
+/// // In tokio: `tokio::sync::mpsc::channel`, and `blocking_send` below.
+/// let (sender, receiver) = std::sync::mpsc::channel();
 /// let reading = std::thread::spawn(move || {
 ///     while let Ok(Some(record)) = reader.next_record() {
 ///         if sender.send(record.text().into_owned()).is_err() {
@@ -66,16 +73,16 @@ use super::recovery::Recovery;
 /// A process that is forked from the opener (`fork` without `exec`) gets a copy of every handle.
 /// The log still belongs to the opener. The child may:
 ///
-/// - drop the handles, or [`close`](Self::close) the log, which returns [`Error::Forked`]: nothing
-///   is written, no place in a group is given up, and the opener's lock stays;
-/// - read batches that it holds ([`Batch`](crate::Batch), [`Records`](crate::Records));
+/// - drop the handles, or [`close`](Self::close) the log, which returns [`Error::Forked`]: the
+///   child writes no file, leaves no group, and does not release the opener's lock;
+/// - read batches that it already holds ([`Batch`](crate::Batch), [`Records`](crate::Records));
 /// - open the same directory with [`open_read_only`](Self::open_read_only), and any other log as
 ///   usual.
 ///
-/// It must use the handles for nothing else. An append in the child is not refused, and damages the
-/// log, because the opener does not know of it. Readers and consumers may wait for ever for a lock
-/// that a thread of the opener held during the fork. A program that forks to become a daemon opens
-/// the log after the fork.
+/// It must not use the handles in any other way. An append in the child is not refused, and it
+/// damages the log, because the opener does not know about it. Readers and consumers may wait
+/// forever for a lock that a thread of the opener held during the fork. A program that forks to
+/// become a daemon must open the log after the fork.
 ///
 /// ```
 /// # fn main() -> annals::Result<()> {
@@ -94,16 +101,34 @@ pub struct Log {
 }
 
 impl Log {
-    /// The topic `name`: the stored one as it is, whatever `partitions` and `config` say, or else a
-    /// new one.
+    /// Opens the topic `name` if it exists, and then ignores `partitions` and `config`; creates it
+    /// otherwise.
     ///
-    /// [`Error::InvalidTopic`] for names that no topic can have (Kafka's rules: 1 to 249 of
-    /// `[a-zA-Z0-9._-]`, not `.` or `..`), [`Error::TopicCollides`] where another topic's name
-    /// differs only in `.` and `_`, [`Error::InvalidConfig`] for a wrong setting or no partitions
-    /// at all.
+    /// To change a topic that exists, call [`Topic::update_config`] or
+    /// [`Topic::increase_partitions_to`]. A topic that was created is durable when the call
+    /// returns.
+    ///
+    /// # Errors
+    ///
+    /// * Returns [`Error::InvalidTopic`] if no topic can have this name. Kafka's rules apply: 1 to
+    ///   249 characters of `[a-zA-Z0-9._-]`, not `.` or `..`. The names of Kafka's internal topics
+    ///   are refused too.
+    /// * Returns [`Error::TopicCollides`] if the name of another topic differs only in `.` and `_`.
+    /// * Returns [`Error::InvalidConfig`] if a setting is invalid or `partitions` is 0.
+    /// * Returns [`Error::ReadOnly`] if the topic does not exist and the log is read-only.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
+    /// orders.append(("order-42", "paid"))?;
+    /// // The topic exists now, and keeps its four partitions.
+    /// assert_eq!(log.open_topic("orders", 1, TopicConfig::new())?.partitions().len(), 4);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "a config is made where it is passed"
+        reason = "callers build a config where they pass it"
     )]
     pub fn open_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<Topic> {
         self.with_free_name(name, |catalog| {
@@ -111,11 +136,15 @@ impl Log {
         })
     }
 
-    /// A new topic; [`Error::TopicExists`] if it is there. Otherwise as
+    /// Creates the topic `name`. It is durable when the call returns.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::TopicExists`] if there is a topic of this name, and otherwise the errors of
     /// [`open_topic`](Self::open_topic).
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "a config is made where it is passed"
+        reason = "callers build a config where they pass it"
     )]
     pub fn create_topic(&self, name: &str, partitions: u32, config: TopicConfig) -> Result<Topic> {
         self.with_free_name(name, |catalog| {
@@ -123,7 +152,12 @@ impl Log {
         })
     }
 
-    /// The topic `name`; [`Error::UnknownTopic`] if there is none.
+    /// Returns the topic `name`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownTopic`] if there is no topic of this name, and [`Error::Closed`] if
+    /// the log is closed.
     pub fn topic(&self, name: &str) -> Result<Topic> {
         self.core()
             .catalog
@@ -131,7 +165,7 @@ impl Log {
             .map(|core| self.topic_of(core))
     }
 
-    /// All topics by name, without Kafka's internal ones.
+    /// Returns all topics, sorted by name, without Kafka's internal topics.
     pub fn topics(&self) -> Vec<Topic> {
         self.core().catalog.try_look_again();
         let topics = self.core().catalog.topics().into_iter();
@@ -141,47 +175,82 @@ impl Log {
             .collect()
     }
 
-    /// Deletes a topic with all its records. Its handles give [`Error::UnknownTopic`] from then on;
-    /// batches that were handed out stay readable. A topic of the same name may be created at once,
-    /// and is another topic.
+    /// Deletes the topic `name` with all its records. The deletion is durable when the call
+    /// returns.
+    ///
+    /// Every later call on a handle of the topic returns [`Error::UnknownTopic`]. Batches that were
+    /// returned before stay readable. A topic of the same name may be created immediately; it is a
+    /// different topic. The files are removed
+    /// [`file.delete.delay.ms`](crate::TopicConfig::file_delete_delay) later.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownTopic`] if there is no topic of this name, [`Error::InvalidTopic`]
+    /// for one of Kafka's internal topics, and [`Error::ReadOnly`] if the log is read-only.
+    ///
+    /// ```
+    /// # use annals::{Error, Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?;
+    /// log.delete_topic("orders")?;
+    /// assert!(matches!(orders.append("late"), Err(Error::UnknownTopic(_))));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.check_name(name)?;
         self.core().delete_topic(name)
     }
 
-    /// A producer: it sends in batches, and many threads may share it.
+    /// Creates a producer with default settings. A producer sends records in batches, and many
+    /// threads may share it.
     ///
-    /// [`Error::ReadOnly`] in a log that is open to read.
+    /// # Errors
+    ///
+    /// Returns [`Error::ReadOnly`] if the log is read-only, and [`Error::Closed`] if it is closed.
     pub fn producer(&self) -> Result<Producer> {
         self.producer_with(ProducerConfig::new())
     }
 
-    /// As [`producer`](Self::producer), with settings; [`Error::InvalidConfig`] if they do not go
-    /// together.
+    /// Creates a producer with the settings in `config`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::InvalidConfig`] if the settings contradict each other, and otherwise the
+    /// errors of [`producer`](Self::producer).
     pub fn producer_with(&self, config: ProducerConfig) -> Result<Producer> {
         self.core().check_open()?;
         self.core().producers.producer(config, self.keep())
     }
 
-    /// The consumer group `id`: whatever it committed before, or nothing yet. It is on disk from
-    /// its first commit.
+    /// Returns the consumer group `id`, with the positions that it has committed so far. A new
+    /// group is stored on disk with its first commit.
     ///
-    /// [`Error::InvalidGroup`] for an empty name or one of more than 32767 bytes.
+    /// # Errors
+    ///
+    /// Returns [`Error::InvalidGroup`] if `id` is empty or longer than 32767 bytes.
     pub fn consumer_group(&self, id: &str) -> Result<ConsumerGroup> {
         self.core().groups.group(id, self.keep())
     }
 
-    /// A consumer of these partitions that has no group: nobody shares them with it, it starts
-    /// where its [`auto_offset_reset`](ConsumerConfig::auto_offset_reset) says, and a commit is
-    /// [`Error::NoGroup`].
+    /// Creates a consumer that reads all of `partitions` without a group. It starts at the position
+    /// that [`auto_offset_reset`](ConsumerConfig::auto_offset_reset) selects, and it cannot commit:
+    /// a commit returns [`Error::NoGroup`].
     ///
-    /// [`Error::UnknownTopic`] or [`Error::UnknownPartition`] if one of them is not there.
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownTopic`] or [`Error::UnknownPartition`] if one of the partitions does
+    /// not exist.
     pub fn assign(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<Consumer> {
         self.assign_with(partitions, ConsumerConfig::new())
     }
 
-    /// As [`assign`](Self::assign), with settings; those that are about groups are
-    /// [`Error::InvalidConfig`].
+    /// Creates a consumer without a group, as [`assign`](Self::assign) does, with the settings in
+    /// `config`.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::InvalidConfig`] if `config` has a setting that only a member of a group can
+    /// use, and otherwise the errors of [`assign`](Self::assign).
     pub fn assign_with(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,
@@ -190,18 +259,39 @@ impl Log {
         self.core().groups.assign(partitions, config, self.keep())
     }
 
-    /// All groups by name that have committed offsets or members; none if their offsets cannot be
-    /// read, which [`consumer_group`](Self::consumer_group) tells.
+    /// Returns all groups that have members or committed offsets, sorted by name. The list is empty
+    /// if the committed offsets cannot be read; [`consumer_group`](Self::consumer_group) then
+    /// returns the error.
     pub fn consumer_groups(&self) -> Vec<ConsumerGroup> {
         self.core().groups.groups(&self.keep()).unwrap_or_default()
     }
 
-    /// Does now what the background thread does from time to time: retention, compaction, removing
-    /// what is due, keeping within [`LogConfig::max_bytes`](crate::LogConfig::max_bytes), writing
-    /// what producers held long enough, flushing. Says what went.
+    /// Does immediately the work that the background thread does at intervals, and reports what was
+    /// removed. It:
     ///
-    /// Works on a full disk. Goes on after an error in one partition, and gives the first. Passes
-    /// over topics that are deleted in the meantime.
+    /// * applies retention, compacts, and removes files whose delay has passed;
+    /// * keeps the log within [`LogConfig::max_bytes`](crate::LogConfig::max_bytes);
+    /// * sends the batches that producers have held long enough, and flushes.
+    ///
+    /// Works on a full disk. Topics that are deleted in the meantime are skipped.
+    ///
+    /// # Errors
+    ///
+    /// Continues after an error in one partition, and returns the first error at the end. Returns
+    /// [`Error::ReadOnly`] if the log is read-only, and [`Error::Closed`] if it is closed.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let config = TopicConfig::new().segment_bytes(1_000).retention_bytes(Some(5_000));
+    /// let orders = log.open_topic("orders", 1, config)?;
+    /// for _ in 0..100 {
+    ///     orders.append("paid for with a very long message")?;
+    /// }
+    /// let done = log.maintain()?;
+    /// assert!(done.segments_deleted > 0);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn maintain(&self) -> Result<Maintenance> {
         self.core().check_open()?;
         self.core().producers.send_due();
@@ -211,36 +301,54 @@ impl Log {
         synced.and(done)
     }
 
-    /// Writes what producers hold, then makes everything appended so far durable, committed offsets
-    /// last: they never speak of records that are not. What of the records that producers held
-    /// cannot be written is an error here too. Passes over topics that are deleted in the meantime:
-    /// what a producer held for one is reported by its delivery, or by the next call of the
-    /// producer.
+    /// Writes the records that producers hold, then makes everything appended so far durable.
+    /// Blocks until the device has confirmed it.
+    ///
+    /// Committed offsets are made durable last, so they never refer to records that are not
+    /// durable. Topics that are deleted in the meantime are skipped: the delivery of a record that
+    /// a producer held for such a topic reports the error, or else the producer's next call.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first error of a write or a sync, including records that producers held and
+    /// could not write. Returns [`Error::Closed`] if the log is closed.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?;
+    /// orders.append("paid")?; // survives a crash of the process
+    /// log.flush()?; // and now a power cut too
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn flush(&self) -> Result<()> {
         self.core().check_open()?;
         let sent = unless_deleted(self.core().producers.send_held());
         self.core().flush().and(sent)
     }
 
-    /// The cluster that the directory is of, as `meta.properties` says: what a broker that is to
-    /// take the directory over must be formatted with. `None` where the file is missing or
-    /// malformed, and for a log in memory that has none.
+    /// Returns the id of the Kafka cluster that the directory belongs to, from `meta.properties`. A
+    /// broker that is to take over the directory must be formatted with this id. Returns `None` if
+    /// the file is missing or malformed.
     pub fn cluster_id(&self) -> Option<String> {
         checkpoints::cluster_id(self.core().storage(), &self.core().dir)
     }
 
-    /// What opening cut or rebuilt.
+    /// Returns a report of what was scanned, cut or rebuilt when the log was opened.
     pub fn recovery(&self) -> &Recovery {
         &self.core().recovery
     }
 
-    /// Sends what producers hold, flushes and closes the log, for all its handles: waits end with
-    /// [`Error::Closed`], and so does every later call. Batches that were handed out stay readable.
-    /// On return the directory is free, whatever the result.
+    /// Sends the records that producers hold, flushes, and closes the log for all its handles.
+    /// Threads that wait get [`Error::Closed`], and so does every later call. Batches that were
+    /// returned before stay readable. The directory is unlocked when the call returns, even if it
+    /// returns an error.
     ///
-    /// The first error of a flush is given. Then the next opening recovers the log. In a process
-    /// that was [forked](Self#in-a-forked-child) from the opener this is [`Error::Forked`], and the
-    /// log stays as it is.
+    /// # Errors
+    ///
+    /// Returns the first error of a flush; the next opening then recovers the log. Returns
+    /// [`Error::Forked`] in a process that was [forked](Self#in-a-forked-child) from the opener,
+    /// and leaves the log as it is.
     pub fn close(self) -> Result<()> {
         self.core().close()
     }
@@ -253,8 +361,8 @@ impl Log {
         KeepOpen::new(Arc::<Guard>::clone(&self.guard))
     }
 
-    /// Makes a topic of this name; once more, after the deletion, where another thread deletes one
-    /// in the meantime.
+    /// Calls `make` for a topic of this name. Calls it again if another thread is deleting a topic
+    /// of this name, after that deletion is complete.
     fn with_free_name(
         &self,
         name: &str,
@@ -280,7 +388,7 @@ impl Log {
         }
     }
 
-    /// Kafka's internal topics are made and deleted by the services that need them.
+    /// Refuses Kafka's internal topics: only the services that need them create and delete them.
     fn check_name(&self, name: &str) -> Result<()> {
         self.core().check_open()?;
         if file_name::is_internal_topic(name) {
@@ -293,7 +401,7 @@ impl Log {
     }
 }
 
-/// What a deletion took needs nothing done.
+/// Treats a topic that was deleted in the meantime as success.
 fn unless_deleted(done: Result<()>) -> Result<()> {
     match done {
         Err(Error::UnknownTopic(_)) => Ok(()),

@@ -1,10 +1,10 @@
-//! Moving the bounds of a partition, where the checkpoints have to know at once.
+//! Changes to the bounds of a partition that the checkpoints must know immediately.
 //!
-//! A cut lowers the stored recovery point first: a stop in between must find a log that is longer
-//! than the checkpoint claims, never one that is shorter, which would look like a loss. A raised
-//! log start is stored before the call returns: what was deleted does not come back.
+//! A cut lowers the stored recovery point first. So a crash in between leaves a log that is longer
+//! than the checkpoint states, and never a shorter one, which would look like a loss. A raised log
+//! start is stored before the call returns, so that deleted records do not come back.
 //!
-//! [`Guard`] keeps the log open, and is what the log's partitions ask.
+//! [`Guard`] keeps the log open. The partitions of the log call it through [`Keeper`].
 
 use std::mem;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::partition::{
 };
 use crate::topic_partition::TopicPartition;
 
-/// Closes the log when the last handle goes.
+/// Closes the log when the last handle is dropped.
 pub(super) struct Guard {
     pub(super) core: Arc<LogCore>,
 }
@@ -25,12 +25,12 @@ pub(super) struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if !self.core.context().opener.is_this_process() {
-            // Nothing of it is taken apart in a forked child.
+            // In a forked child nothing is closed: the files belong to the opener.
             mem::forget(Arc::clone(&self.core));
             return;
         }
-        // Who wants to know calls `close`.
-        let _nobody_is_left_to_tell = self.core.close();
+        // A program that wants to know the result calls `close`.
+        let _no_caller_left = self.core.close();
     }
 }
 
@@ -49,13 +49,13 @@ impl Keeper for Guard {
         reopened: Reopened<'_>,
     ) -> PartitionRecovery {
         if file_name::is_internal_topic(&partition.id().topic) {
-            // The lowered positions are appended to this topic.
+            // The lowered offsets are appended to this topic, so it must accept writes first.
             let report = reopened.take_writes();
             self.core.lower_commits_of(partition.id());
             return report;
         }
-        // Before anything else is appended: a group would pass over records that take these
-        // offsets. We do not ask whether any records are gone: another thread may have appended and
+        // Before any record is appended: otherwise a group would skip the records that get these
+        // offsets. We do not check whether records were lost: another thread may have appended and
         // committed up to the moment at which appends had to wait.
         self.core.lower_commits_of(partition.id());
         reopened.take_writes()
@@ -72,9 +72,9 @@ impl Keeper for Guard {
 }
 
 impl LogCore {
-    /// Lowers the commits above the end of a partition that was recovered or cut. Where it is the
-    /// one that holds the commits, those that are left are read anew first: they are older ones,
-    /// and may lie above a cut that a lost one knew of.
+    /// Lowers the committed offsets above the end of a partition that was recovered or cut. If it
+    /// is the partition that stores the commits, the commits that are left are read again first:
+    /// they are older, and may be above a cut that a lost commit knew of.
     fn lower_commits_of(&self, id: &TopicPartition) {
         if file_name::is_internal_topic(&id.topic) {
             self.groups.offsets_were_cut();
@@ -82,7 +82,7 @@ impl LogCore {
         self.groups.lower_commits(|_| u64::MAX);
     }
 
-    /// Cuts a partition, after what was committed and stored of it.
+    /// Cuts a partition, after lowering its committed offsets and its lines in the checkpoints.
     fn truncate(&self, partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()> {
         let (id, end) = (partition.id(), cut.end());
         if file_name::is_internal_topic(&id.topic) {

@@ -1,22 +1,28 @@
-//! What a log does from time to time: flushing, checkpoints, retention, compaction, removing what
-//! is due.
+//! The work that a log does at intervals: flushing, checkpoints, retention, compaction, removing
+//! files.
 //!
-//! [`Log::maintain`](super::Log::maintain) does all of it at once. A thread, `annals-maintain`,
-//! does it in the background: every `flush_interval` it flushes what is dirty, brings the
-//! checkpoints up to date and keeps the log within its bound; every `maintenance_interval` it runs
-//! retention and then compaction, during which it goes on flushing. Topics with a shorter
-//! `flush.ms` are flushed by that, and what a producer wrote that is to be on the device is synced
-//! at once. It does nothing else, starts no other thread, and ends at close, at once when it waits,
-//! and between two batches when it compacts. What fails in the background is tried again next time;
-//! a failed fsync has told its partition, which tells its callers.
+//! [`Log::maintain`](super::Log::maintain) does all of it in one call. A background thread,
+//! `annals-maintain`, does it at intervals:
 //!
-//! There is no thread for a log that is read-only, has its clock set by hand, or has no
+//! | when | work |
+//! | --- | --- |
+//! | every `flush_interval` | flushes, updates the checkpoints, keeps the log within its bound |
+//! | every `flush.ms` of a topic, if that is shorter | flushes the topics that are due |
+//! | when a producer has written records that must be durable | syncs them immediately |
+//! | every `maintenance_interval` | applies retention, then compacts; flushes continue in the meantime |
+//!
+//! The thread starts no other thread. It ends when the log is closed: immediately if it waits, and
+//! between two batches if it compacts. An error in the background is ignored, and the work is tried
+//! again at the next interval. A failed fsync also marks its partition, which then reports it to
+//! its callers.
+//!
+//! A log has no thread if it is read-only, its clock is set by hand, or it has no
 //! `maintenance_interval`.
 //!
-//! A system may refuse the thread. Then nothing flushes a second after an append, so every append
-//! through the log waits for the device itself, and retention and compaction wait for `maintain`.
-//! This is decided before anything is opened, since it is part of what the partitions share, and
-//! holds until the log is opened again.
+//! The system may refuse the thread. Then appends would not be flushed within a second, so every
+//! append through the log waits for the device, and retention and compaction wait for `maintain`.
+//! This is decided before any partition is opened, because the partitions share it. It holds until
+//! the log is opened again.
 
 use std::io;
 use std::sync::Arc;
@@ -33,13 +39,13 @@ use crate::partition::{Maintenance, RoomKeeper};
 use crate::retention::{Bounded, SteadyTime, Sum, allows_deletion, bound_total, total_bytes};
 use crate::threads;
 
-/// The first pass comes no later than this, so that programs which run briefly delete too.
+/// The latest time of the first pass, so that programs which run briefly also delete old records.
 const FIRST_PASS: Duration = Duration::from_secs(30);
 
-/// So often the thread looks whether a topic has got a `flush.ms` of its own.
+/// The interval at which the thread checks whether a topic has a new `flush.ms`.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The thread of a log that is being opened. It ends if this is dropped.
+/// The thread of a log that is being opened. The thread ends if this value is dropped.
 pub(super) struct Idle {
     thread: JoinHandle<()>,
     log: Sender<Arc<LogCore>>,
@@ -64,11 +70,11 @@ impl Idle {
         }))
     }
 
-    /// Lets the thread work on a log that is open. Its reference to the core keeps nothing open:
-    /// that is for the guard.
+    /// Sets the thread to work on an open log. Its reference to the core does not keep the log
+    /// open; only the guard does.
     pub(super) fn begin(self, core: &Arc<LogCore>) {
         let sent = self.log.send(Arc::clone(core));
-        debug_assert!(sent.is_ok(), "the thread waits for it");
+        debug_assert!(sent.is_ok(), "the thread is waiting for the log");
         *core.thread.lock() = Some(self.thread);
     }
 }
@@ -76,53 +82,88 @@ impl Idle {
 fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
     let now = || core.context().clock.now();
     let mut time = SteadyTime::new(now(), interval);
-    let mut flush_at = Deadline::after(flush_interval);
-    let mut flush_some_at = Deadline::never();
-    let mut pass_at = Deadline::after(interval.min(FIRST_PASS));
-    // Asked before each wait as well: a compaction takes away the notification, and ends.
+    let mut schedule = Schedule::new(flush_interval, interval);
+    // Checked before each wait too: a compaction that is stopped consumes the notification.
     while !core.is_stopping.load(Ordering::SeqCst) {
-        let shortest = core
-            .catalog
-            .shortest_flush_time()
-            .filter(|time| *time < flush_interval);
-        flush_some_at = flush_some_at.earlier(shortest.map_or(Deadline::never(), Deadline::after));
-        core.wake.wait(
-            flush_at
-                .earlier(flush_some_at)
-                .earlier(pass_at)
-                .earlier(Deadline::after(LOOK)),
-        );
+        schedule.look_at_topics(core);
+        core.wake
+            .wait(schedule.next().earlier(Deadline::after(LOOK)));
         if core.is_stopping.load(Ordering::SeqCst) {
             return;
         }
-        let mut flush_if_due = || {
-            if core.wake.is_notified() {
-                core.wake.reset();
-                // What fails is told by those who wrote it.
-                let _told_to_their_callers = core.producers.sync_written();
-            }
-            if flush_some_at.has_passed() {
-                let _tried_again_next_time = core.catalog.flush_within(flush_interval);
-                flush_some_at = Deadline::after(shortest.unwrap_or(Duration::MAX));
-            }
-            if flush_at.has_passed() {
-                let _tried_again_next_time = core.flush_and_bound(now());
-                flush_at = Deadline::after(flush_interval);
-            }
-            true
-        };
-        flush_if_due();
-        if pass_at.has_passed() {
+        schedule.flush_if_due(core);
+        if schedule.pass_at.has_passed() {
             let now = time.believe(now());
             let _tried_again_next_time = core.run_retention(now);
-            let _tried_again_next_time = core.run_compaction(now, &mut flush_if_due);
-            pass_at = Deadline::after(interval);
+            let _tried_again_next_time = core.run_compaction(now, &mut || {
+                schedule.flush_if_due(core);
+                true
+            });
+            schedule.pass_at = Deadline::after(interval);
+        }
+    }
+}
+
+/// The times at which the background thread has work.
+struct Schedule {
+    flush_interval: Duration,
+    /// The shortest `flush.ms` of a topic, if it is shorter than `flush_interval`.
+    shortest: Option<Duration>,
+    /// The next flush of everything.
+    flush_at: Deadline,
+    /// The next flush of the topics with a shorter `flush.ms`.
+    flush_some_at: Deadline,
+    /// The next retention and compaction.
+    pass_at: Deadline,
+}
+
+impl Schedule {
+    fn new(flush_interval: Duration, interval: Duration) -> Self {
+        Self {
+            flush_interval,
+            shortest: None,
+            flush_at: Deadline::after(flush_interval),
+            flush_some_at: Deadline::never(),
+            pass_at: Deadline::after(interval.min(FIRST_PASS)),
+        }
+    }
+
+    /// Looks for a topic that must be flushed more often than the others.
+    fn look_at_topics(&mut self, core: &LogCore) {
+        let shortest = core.catalog.shortest_flush_time();
+        self.shortest = shortest.filter(|time| *time < self.flush_interval);
+        let due = self.shortest.map_or(Deadline::never(), Deadline::after);
+        self.flush_some_at = self.flush_some_at.earlier(due);
+    }
+
+    /// Returns the time of the next step.
+    fn next(&self) -> Deadline {
+        self.flush_at
+            .earlier(self.flush_some_at)
+            .earlier(self.pass_at)
+    }
+
+    /// Syncs what a producer waits for, and flushes what is due. A compaction calls this too, so
+    /// that flushes do not wait for its end.
+    fn flush_if_due(&mut self, core: &LogCore) {
+        if core.wake.is_notified() {
+            core.wake.reset();
+            // The producers report an error to their callers.
+            let _reported_by_producers = core.producers.sync_written();
+        }
+        if self.flush_some_at.has_passed() {
+            let _tried_again_next_time = core.catalog.flush_within(self.flush_interval);
+            self.flush_some_at = Deadline::after(self.shortest.unwrap_or(Duration::MAX));
+        }
+        if self.flush_at.has_passed() {
+            let _tried_again_next_time = core.flush_and_bound(core.context().clock.now());
+            self.flush_at = Deadline::after(self.flush_interval);
         }
     }
 }
 
 impl LogCore {
-    /// Everything that is due now.
+    /// Does all work that is due now.
     pub(super) fn maintain(&self) -> Result<Maintenance> {
         if self.context().read_only {
             return Err(Error::ReadOnly);
@@ -133,21 +174,21 @@ impl LogCore {
         sum.add(self.run_compaction(now, &mut || true));
         let done = sum.result();
         match self.flush() {
-            // It was full before, and what retention freed is the news.
+            // The disk was full before. The caller needs the report of what retention freed.
             Ok(()) | Err(Error::DiskFull { .. }) => done,
             Err(error) => done.and(Err(error)),
         }
     }
 
-    /// Flushes, and keeps the log within its bound: also where a partition cannot be flushed. Gives
+    /// Flushes, and keeps the log within its bound, even if a partition cannot be flushed. Returns
     /// the first error.
     fn flush_and_bound(&self, now: Timestamp) -> Result<()> {
         let flushed = self.flush();
         flushed.and(self.keep_within_bound(now).map(drop))
     }
 
-    /// Retention in every partition, the bound of the whole, and removing what is due. Gives the
-    /// first error, after all was tried.
+    /// Applies retention to every partition, keeps the log within its bound, and removes files
+    /// whose delay has passed. Tries everything, and returns the first error.
     fn run_retention(&self, now: Timestamp) -> Result<Maintenance> {
         let mut sum = Sum::default();
         for partition in self.catalog.partitions() {
@@ -161,7 +202,7 @@ impl LogCore {
         sum.result()
     }
 
-    /// Deletes the oldest segments of all while the log is larger than `max_bytes`.
+    /// Deletes the oldest segments of the whole log while it is larger than `max_bytes`.
     fn keep_within_bound(&self, now: Timestamp) -> Result<Maintenance> {
         match &self.context().bound {
             Some(bound) => bound_total(bound.limit(), &self.bounded(), now),
@@ -169,8 +210,8 @@ impl LogCore {
         }
     }
 
-    /// The partitions that count towards the bound, and whether their segments may be deleted for
-    /// it.
+    /// Returns the partitions that count towards the bound, and whether their segments may be
+    /// deleted to keep it.
     fn bounded(&self) -> Vec<Bounded> {
         let mut partitions = Vec::new();
         for topic in self.catalog.topics() {
@@ -213,7 +254,8 @@ mod tests {
 
     const LIMIT: u64 = 2_000;
 
-    /// A log that is not over its bound yet: its appends do not look before a test does.
+    /// A log that believes it is below its bound, so that an append does not check the bound before
+    /// the test does.
     fn open(disk: impl Storage) -> (ManualClock, Log) {
         let clock = ManualClock::at(Timestamp::from_millis(1_000_000));
         let builder = Log::builder("data").storage(disk).clock(clock.clone());
@@ -230,7 +272,7 @@ mod tests {
         (clock, log)
     }
 
-    /// A partition that is larger than the whole log may be.
+    /// A partition that is larger than the bound of the log.
     fn filled(log: &Log, topic: &str, at: Timestamp) -> Partition {
         let topic = log
             .create_topic(topic, 1, TopicConfig::new().segment_bytes(400))
@@ -245,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_cannot_be_flushed_does_not_let_the_log_grow() {
+    fn the_log_stays_within_its_bound_if_a_partition_cannot_be_flushed() {
         let disk = FaultyDisk::failing_at(0);
         let (clock, log) = open(disk.clone());
         let poisoned = log
@@ -274,10 +316,11 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_cannot_be_looked_at_keeps_what_it_has_and_the_others_go() {
+    fn retention_continues_after_a_partition_that_cannot_be_read() {
         let disk = SimulatedDisk::new(1);
         let (clock, log) = open(disk.clone());
-        // The file is asked how old a segment is whose records are of a time to come.
+        // The age of a segment with timestamps in the future is the age of its file, which is
+        // missing below.
         let broken = filled(&log, "broken", clock.now() + Duration::from_secs(60));
         let good = filled(&log, "t", clock.now());
         let before = broken.core().log_bytes();

@@ -1,12 +1,25 @@
-//! The opened directory: ties catalog, checkpoints and services together, and closes them in the
+//! An open log: it connects the catalog, the checkpoints and the services, and closes them in the
 //! right order.
 //!
-//! [`Log`] is a handle; what it stands for is a [`LogCore`], kept alive by everybody who uses it
-//! and kept *open* by a guard that every public handle shares: with the last of them, or at
-//! [`Log::close`], everything is flushed, the checkpoints and the clean-shutdown marker are
-//! written, and the lock is given back.
+//! | file | task |
+//! | --- | --- |
+//! | `open` | opens or creates a log, and starts its services |
+//! | `directory` | creates the directory and takes its lock |
+//! | `recovery` | reports what opening found and repaired |
+//! | `handle` | [`Log`], the public handle |
+//! | `core` | [`LogCore`], the log that all handles share: checkpoints, deletions, closing |
+//! | `keeper` | the guard that keeps the log open, and the changes that the checkpoints must know immediately |
+//! | `maintenance` | the background thread: flushing, retention, the bound on the size |
+//! | `compacting` | selects the partitions to compact, and compacts one at a time |
+//! | `read_only` | a read-only log: sees the changes that the writer makes to topics |
+//! | `lone` | one partition that is opened without a log |
 //!
-//! A log that was opened clean and never written to is left byte for byte as it was.
+//! A [`LogCore`] is kept alive by all its users. It is kept *open* by a guard that every public
+//! handle shares. When the last handle is dropped, or [`Log::close`] is called, the log flushes
+//! everything, writes the checkpoints and the clean-shutdown marker, and releases the lock.
+//!
+//! If a log was clean when it was opened and is not written to, its files stay byte for byte the
+//! same.
 
 mod compacting;
 mod core;

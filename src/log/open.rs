@@ -1,6 +1,7 @@
-//! Opening a log: look, lock, look again, recover, start.
+//! Opening a log, in this order: check the directory, lock it, check it again, recover, start the
+//! services.
 //!
-//! Nothing is changed before the directory has been found to be a log, or empty, and its lock is
+//! The first change is made after the directory was found to be a log or empty, and its lock is
 //! held.
 
 use super::directory::{ensure_directory, take_lock};
@@ -19,7 +20,7 @@ use super::{maintenance, read_only};
 use crate::catalog;
 use crate::catalog::checkpoints::{Checkpoints, ensure_meta_properties};
 use crate::catalog::contents::Contents;
-use crate::catalog::{Catalog, Known};
+use crate::catalog::{Catalog, Known, Loaded};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Durability, LogConfig, LogSettings};
 use crate::error::{Error, Result};
@@ -35,59 +36,88 @@ use crate::topic::stored::Home;
 use crate::topic_partition::TopicPartition;
 
 impl Log {
-    /// Opens the log in `dir`, or creates it, and locks it. After an unclean stop it is recovered:
-    /// see [`recovery`](Self::recovery).
-    ///
-    /// Where the system refuses a thread (`ulimit -u`, a limit of a container), opening continues
-    /// in the calling thread. Without its background thread nothing would flush a second after an
-    /// append. So every append, commit and batch of a producer waits for the device, as with
-    /// [`Durability::Synced`], and retention and compaction wait for [`maintain`](Self::maintain),
-    /// until the log is opened again. [`Recovery::thread_refused`] reports this.
-    ///
-    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotALog`] if the directory holds
-    /// something that no log has; then nothing was changed. A damaged partition does not keep the
+    /// Opens the log in `dir`, or creates it, and locks it. After an unclean stop the log is
+    /// recovered; [`recovery`](Self::recovery) reports how. A damaged partition does not keep the
     /// log from opening.
+    ///
+    /// If the system refuses to start a thread (`ulimit -u`, a limit of a container), the calling
+    /// thread does the work of opening. Without the background thread, appends would not be flushed
+    /// within a second. So every append, commit and batch of a producer waits for the device, as
+    /// with [`Durability::Synced`]. Retention and compaction wait for [`maintain`](Self::maintain).
+    /// Both hold until the log is opened again. [`Recovery::thread_refused`] reports this.
+    ///
+    /// # Errors
+    ///
+    /// * Returns [`Error::Locked`] if the log is open elsewhere.
+    /// * Returns [`Error::NotALog`] if `dir` holds other files and no log.
+    /// * Returns [`Error::InvalidConfig`] if the path is empty.
+    /// * Returns [`Error::Unsupported`] if a later version of annals wrote the log.
+    ///
+    /// The directory is unchanged in each of these cases.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let log = Log::open(dir.path().join("data"))?;
+    /// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
+    /// orders.append(("order-42", "paid"))?;
+    /// log.close()?;
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder(dir).open()
     }
 
-    /// Opens the log in `dir` to read, also beside a writer in another process: takes no lock,
-    /// writes nothing, repairs nothing, and needs no permission to write. What would write, and
-    /// joining a group, gives [`Error::ReadOnly`].
+    /// Opens the log in `dir` to read, also while another process writes to it. Takes no lock,
+    /// writes and repairs no file, and needs no permission to write. Calls that would write, and
+    /// joining a group, return [`Error::ReadOnly`].
     ///
-    /// It sees all that the writer has published, also what a `Synced` topic has yet to put on the
-    /// device. What is torn at the end of a log, and zeros written ahead there, are the end for
-    /// now: they are looked at again, and are no damage.
+    /// A read-only log sees every record that the writer has published, also those of a
+    /// [`Durability::Synced`] topic that are not yet on the device. A torn batch at the end of a
+    /// partition, and zeros that were written ahead there, are not damage: they count as the end of
+    /// the partition, and are checked again at each look.
     ///
-    /// | what the writer does | what is seen |
+    /// | the writer | a read-only log |
     /// | --- | --- |
-    /// | appends, rolls | readers and questions begin with what is there; a follower looks every 20 ms |
-    /// | deletes segments | the log start rises, at the next question or where a reader comes upon it |
-    /// | deletes records inside a segment | the log start rises once the writer has flushed, as the topic is asked for |
-    /// | truncates, also in recovery | readers go on in what is there now, those behind the new end once it reaches them |
-    /// | compacts | files that were replaced are read as they are now, at any step, also of a compaction that was interrupted |
-    /// | creates topics, adds partitions, changes a config | is there at the next call that asks for the topic |
-    /// | deletes a topic | handles and followers get [`Error::UnknownTopic`]; another of its name is another topic |
-    /// | commits offsets | [`ConsumerGroup::committed`] gives what is committed now |
-    /// | dies, starts again | followers wait, and go on |
+    /// | appends, rolls | new readers and calls see the new records; a follower looks every 20 ms |
+    /// | deletes segments | the log start rises at the next call, or when a reader reaches the gap |
+    /// | deletes records inside a segment | the log start rises after the writer has flushed, at the next call that looks up the topic |
+    /// | truncates, also in recovery | readers continue in the new records; a reader above the new end continues when the partition has grown to its position |
+    /// | compacts | readers read the replaced files, at any step of a compaction, also of an interrupted one |
+    /// | creates topics, adds partitions, changes a config | the next call that looks up the topic sees the change |
+    /// | deletes a topic | handles and followers get [`Error::UnknownTopic`]; a new topic of the same name is a different topic |
+    /// | commits offsets | [`ConsumerGroup::committed`] returns the current offsets |
+    /// | stops, starts again | followers wait, and then continue |
     ///
-    /// An idle follower asks for the length of the active file and whether one follows it; it lists
-    /// no directory. Opening a reader, and asking a partition, a topic or the log, do. At the end
-    /// of a log, damage cannot be told from an append under way: a follower waits there, and
-    /// opening the log to write tells. So with commits that a power cut left above the end of their
-    /// partition: only a writer lowers them.
+    /// An idle follower looks up the length of the active file and whether another file follows it;
+    /// it does not list the directory. Opening a reader lists the directory, and so does a call on
+    /// a partition, a topic or the log.
     ///
-    /// [`Error::NotALog`] where there is nothing of a log yet, not even its `.lock`. A log in the
-    /// making is opened as far as it is made.
+    /// At the end of a partition, damage looks the same as an append in progress: a follower waits
+    /// there. Opening the log to write finds out which it is. In the same way, committed offsets
+    /// that a power cut left above the end of their partition stay until a writer lowers them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::NotALog`] if the directory has no file of a log yet, not even `.lock`. A
+    /// log that is being created is opened with the topics that exist so far.
     pub fn open_read_only(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder(dir).open_read_only()
     }
 
-    /// A new log in memory: the same engine, and nothing is touched.
+    /// Creates a log in memory. It runs the same code as a log on disk, and touches no files.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?;
+    /// assert_eq!(orders.append("paid")?.offset, 0);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     #[expect(
         clippy::expect_used,
         clippy::missing_panics_doc,
-        reason = "a new disk in memory has room and no lock"
+        reason = "a new disk in memory has free space and is not locked"
     )]
     pub fn in_memory() -> Self {
         Self::builder("log")
@@ -96,13 +126,22 @@ impl Log {
             .expect("an empty log in memory opens")
     }
 
-    /// Says more about how to open the log in `dir`.
+    /// Returns a builder that opens the log in `dir` with other settings, another disk or another
+    /// clock.
+    ///
+    /// ```
+    /// # use annals::{Log, LogConfig};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let config = LogConfig::new().max_bytes(10 << 30); // 10 GiB for the whole log
+    /// let log = Log::builder(&dir).config(config).open()?;
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn builder(dir: impl AsRef<Path>) -> LogBuilder {
         LogBuilder::new(dir.as_ref())
     }
 }
 
-/// How to open a log: settings, disk and clock. From [`Log::builder`].
+/// A builder that opens a log with settings, a disk and a clock. From [`Log::builder`].
 pub struct LogBuilder {
     pub(super) dir: PathBuf,
     pub(super) config: LogConfig,
@@ -120,13 +159,13 @@ impl LogBuilder {
         }
     }
 
-    /// Settings of the log as a whole.
+    /// Sets the settings of the whole log.
     #[must_use]
     pub fn config(self, config: LogConfig) -> Self {
         Self { config, ..self }
     }
 
-    /// The disk it is on; the machine's own if not set.
+    /// Sets the disk that holds the log. Default: the file system of the machine.
     #[must_use]
     pub fn storage(self, storage: impl Storage) -> Self {
         Self {
@@ -135,8 +174,8 @@ impl LogBuilder {
         }
     }
 
-    /// The clock that records and retention go by; the machine's own if not set. With a clock that
-    /// is set by hand the log starts no thread.
+    /// Sets the clock that timestamps records and drives retention. Default: the clock of the
+    /// system. With a clock that is set by hand, the log starts no thread.
     #[must_use]
     pub fn clock(self, clock: impl Clock) -> Self {
         Self {
@@ -146,6 +185,11 @@ impl LogBuilder {
     }
 
     /// Opens or creates the log, as [`Log::open`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Log::open`], and [`Error::InvalidConfig`] if a setting of the log is
+    /// invalid.
     pub fn open(self) -> Result<Log> {
         self.check_dir()?;
         let settings = self.config.resolve()?;
@@ -158,7 +202,7 @@ impl LogBuilder {
             .canonical(&self.dir)
             .map_err(|error| Error::io("find", &self.dir, error))?;
         let lock = take_lock(&*self.storage, &dir)?;
-        // What another process did before it gave the lock back counts.
+        // Read again: another process may have changed the directory before it released the lock.
         let contents = Contents::read(&*self.storage, &dir)?;
         contents.check_is_log(&dir)?;
         let has = |name| contents.files.contains(name);
@@ -166,8 +210,8 @@ impl LogBuilder {
             sync_found(&*self.storage, &dir);
         }
         if !has(file_name::CLEAN_SHUTDOWN) {
-            // Topics that a killed process made are in the directory, and perhaps not on the
-            // device.
+            // A killed process may have created topics whose directory entries are not on the
+            // device yet.
             self.storage
                 .sync_dir(&dir)
                 .map_err(|error| Error::io("sync", &dir, error))?;
@@ -176,6 +220,11 @@ impl LogBuilder {
     }
 
     /// Opens the log to read, as [`Log::open_read_only`] does.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Log::open_read_only`], and [`Error::InvalidConfig`] if a setting of
+    /// the log is invalid.
     pub fn open_read_only(self) -> Result<Log> {
         self.check_dir()?;
         let settings = self.config.resolve()?;
@@ -188,7 +237,7 @@ impl LogBuilder {
         self.load(&settings, dir, contents, None)
     }
 
-    /// An empty path is usually a setting that was left out.
+    /// Refuses an empty path: usually a setting is missing.
     pub(super) fn check_dir(&self) -> Result<()> {
         if self.dir.as_os_str().is_empty() {
             let reason = "the path is empty; `.` is the current directory".to_owned();
@@ -200,8 +249,8 @@ impl LogBuilder {
         Ok(())
     }
 
-    /// What the partitions share. The files in `marks` go before the first write. With
-    /// `syncs_at_once` nothing is left to a later flush.
+    /// Returns the context that the partitions share. The first write removes the files in `marks`.
+    /// With `syncs_at_once` every append is synced, because no thread will flush later.
     pub(super) fn context(
         &self,
         settings: &LogSettings,
@@ -238,65 +287,32 @@ impl LogBuilder {
         lock: Option<Box<dyn FileLock>>,
     ) -> Result<Log> {
         let read_only = lock.is_none();
+        // Before the partitions are opened: they share whether appends wait for the device.
+        let (thread, thread_refused) = self.start_thread(settings, &dir, read_only);
         let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS]
             .map(|name| dir.join(name))
             .to_vec();
-        let has_thread = !read_only && !self.clock.is_manual();
-        let thread = if has_thread {
-            maintenance::Idle::start(settings)
-        } else {
-            Ok(None)
-        };
-        let thread =
-            thread.map_err(|error| Error::io("start the maintenance thread of", &dir, error));
-        let context = self.context(settings, marks, read_only, thread.is_err());
-        let (thread, thread_refused) =
-            thread.map_or_else(|error| (None, Some(error)), |thread| (thread, None));
-        let checkpoints = Checkpoints::read(&*self.storage, &dir);
-        // Tests that stand the clock still want the same steps each time.
-        let threads = if self.clock.is_manual() {
-            1
-        } else {
-            settings.recovery_threads
-        };
-        let lines = checkpoints.lines();
-        let cleaned_ends = lines.cleaned.clone();
-        let known = Known::of(&contents, lines, threads);
-        let clean = known.clean;
         let home = Home {
             root: dir.clone(),
             defaults: settings.topic_defaults.clone(),
-            context,
+            context: self.context(settings, marks, read_only, thread_refused.is_some()),
             changes: Arc::default(),
         };
-        let (catalog, loaded) = catalog::load(home, contents, &known)?;
-        let catalog = Arc::new(catalog);
-        for partition in catalog.partitions() {
-            partition.set_cleaned_end(cleaned_ends.get(partition.id()).copied());
-        }
-        if read_only {
-            catalog
-                .changes()
-                .set_beside(Box::new(read_only::Beside::new(&catalog, &dir)));
-        }
+        let checkpoints = Checkpoints::read(&*self.storage, &dir);
+        let known = Known::of(&contents, checkpoints.lines(), self.threads(settings));
+        let (catalog, loaded) = open_catalog(home, contents, &known)?;
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
-        // Before anything else can be appended.
+        // Before anything can be appended at the offsets that are lowered.
         let lowered_commits = if read_only {
             Vec::new()
         } else {
             lower_commits(&groups, &catalog, &known)
         };
-        let catalog::Loaded {
-            partitions,
-            topics,
-            foreign,
-        } = loaded;
-        let foreign = foreign.iter().map(|name| dir.join(name)).collect();
         let recovery = Recovery {
-            clean,
-            partitions,
-            topics,
-            foreign,
+            clean: known.clean,
+            partitions: loaded.partitions,
+            topics: loaded.topics,
+            foreign: loaded.foreign.iter().map(|name| dir.join(name)).collect(),
             lowered_commits,
             thread_refused,
         };
@@ -322,39 +338,96 @@ impl LogBuilder {
             let core: Weak<LogCore> = Arc::downgrade(&core);
             bound.set_keeper(core);
         }
-        // From here on a failure closes what was opened.
+        // From now on an error drops the guard, which closes everything that was opened.
         let log = Log {
             guard: Arc::new(Guard { core }),
         };
         if !read_only {
-            log.core().finish_deletions();
-            // What cannot be removed now is tried again at each pass.
-            let _tried_again_later = log.core().catalog.unlink_due(self.clock.now());
-            match ensure_meta_properties(&*self.storage, &log.core().dir, unique_id) {
-                // An identity can wait; reading and making room cannot.
-                Ok(()) | Err(Error::DiskFull { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            if let Some(thread) = thread {
-                thread.begin(log.core());
-            }
+            self.begin(log.core(), thread)?;
         }
         Ok(log)
     }
+
+    /// Starts the background thread, if the log needs one. If the system refuses it, returns the
+    /// error.
+    fn start_thread(
+        &self,
+        settings: &LogSettings,
+        dir: &Path,
+        read_only: bool,
+    ) -> (Option<maintenance::Idle>, Option<Error>) {
+        if read_only || self.clock.is_manual() {
+            return (None, None);
+        }
+        match maintenance::Idle::start(settings) {
+            Ok(thread) => (thread, None),
+            Err(error) => {
+                let refused = Error::io("start the maintenance thread of", dir, error);
+                (None, Some(refused))
+            }
+        }
+    }
+
+    /// Returns how many threads open partitions. One if the clock is set by hand: such tests expect
+    /// the same steps in every run.
+    fn threads(&self, settings: &LogSettings) -> usize {
+        if self.clock.is_manual() {
+            1
+        } else {
+            settings.recovery_threads
+        }
+    }
+
+    /// Finishes the deletions that a crash interrupted, writes the identity of the directory if it
+    /// is missing, and sets the background thread to work.
+    fn begin(&self, core: &Arc<LogCore>, thread: Option<maintenance::Idle>) -> Result<()> {
+        core.finish_deletions();
+        // Each maintenance pass tries again to remove the directories that are left.
+        let _tried_again_later = core.catalog.unlink_due(self.clock.now());
+        match ensure_meta_properties(&*self.storage, &core.dir, unique_id) {
+            // The identity can wait. Reading, and making room, cannot.
+            Ok(()) | Err(Error::DiskFull { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if let Some(thread) = thread {
+            thread.begin(core);
+        }
+        Ok(())
+    }
 }
 
-/// Lowers the positions that lie above the end of their partition: records that take these offsets
-/// later would be passed over.
+/// Opens all topics in `contents`. A read-only catalog then looks for the writer's changes.
+fn open_catalog(home: Home, contents: Contents, known: &Known) -> Result<(Arc<Catalog>, Loaded)> {
+    let (root, read_only) = (home.root.clone(), home.context.read_only);
+    let (catalog, loaded) = catalog::load(home, contents, known)?;
+    let catalog = Arc::new(catalog);
+    for partition in catalog.partitions() {
+        partition.set_cleaned_end(known.lines.cleaned.get(partition.id()).copied());
+    }
+    if read_only {
+        let writer = read_only::WriterChanges::new(&catalog, &root);
+        catalog.changes().set_looks_again(Box::new(writer));
+    }
+    Ok((catalog, loaded))
+}
+
+/// Lowers the committed offsets that are above the end of their partition. Otherwise the group
+/// would skip the records that get these offsets later.
 ///
-/// This reads `__consumer_offsets`, which a log that was closed in good order need not do. A commit
-/// above the end is refused, and a cut lowers the positions first. So none lies above the end when
-/// a log is closed, and as long as each partition ends where the close noted, none does when it is
-/// opened. Where an end differs, the partition was cut or exchanged in the meantime: then what was
-/// committed above the noted end, or the one that is found, is about other records. A note of a
-/// broker says nothing: its positions may lie anywhere.
+/// Finding these offsets means reading `__consumer_offsets`, which is not needed after a clean
+/// close:
+///
+/// * A commit above the end is refused, and a cut lowers the committed offsets first. So no
+///   committed offset is above the end when a log is closed.
+/// * If each partition still ends where the close noted, this also holds when the log is opened.
+///
+/// If an end differs, the partition was cut or replaced in the meantime. Then every offset
+/// committed above the noted end, or above the end found now, refers to other records. The note of
+/// a broker does not help: its committed offsets may be anywhere.
 fn lower_commits(groups: &GroupService, catalog: &Catalog, known: &Known) -> Vec<LoweredCommit> {
     let noted = |id: &TopicPartition| {
         known
+            .lines
             .recovery_points
             .get(id)
             .copied()

@@ -1,4 +1,4 @@
-//! What opening a log found and repaired.
+//! The report of what opening a log found and repaired.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,40 +9,41 @@ use crate::error::Error;
 use crate::partition::PartitionRecovery;
 use crate::topic_partition::TopicPartition;
 
-/// What opening a log found, cut and rebuilt.
+/// A report of what opening a log found, cut and rebuilt. From
+/// [`Log::recovery`](crate::Log::recovery).
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Recovery {
-    /// Whether the log had been closed in good order, so that nothing had to be scanned.
+    /// Whether the log had been closed cleanly, so that no partition had to be scanned.
     pub clean: bool,
-    /// Partitions where anything was scanned, cut, rebuilt or found damaged.
+    /// The partitions in which anything was scanned, cut, rebuilt or found damaged.
     pub partitions: Vec<(TopicPartition, PartitionRecovery)>,
-    /// Topics whose `.topic` file is damaged, and how. They keep all their records until they are
-    /// configured anew.
+    /// The topics whose `.topic` file is damaged, each with the error. Such a topic keeps all its
+    /// records until [`Topic::update_config`](crate::Topic::update_config) writes a new file.
     pub topics: Vec<(Arc<str>, Error)>,
-    /// What the directory holds that no log has. It is left alone, and nothing of it is served:
-    /// look here for a directory that was renamed by mistake. Inside a partition's directory other
-    /// files are passed over.
+    /// Files and directories that do not belong to a log. They are left alone, and no record is
+    /// read from them. If a partition is missing, look here for a directory that was renamed by
+    /// mistake. Unknown files inside a partition's directory are ignored and not listed.
     pub foreign: Vec<PathBuf>,
-    /// Positions of groups that lay beyond what is left of their partition.
+    /// The positions of groups that were above the recovered end of their partition.
     pub lowered_commits: Vec<LoweredCommit>,
-    /// Why the system refused the log's background thread; `None` if the thread runs, or the log
-    /// needs none. See [`Log::open`].
+    /// Why the system refused to start the log's background thread. `None` if the thread runs, or
+    /// if the log needs no thread. See [`Log::open`](crate::Log::open).
     pub thread_refused: Option<Error>,
 }
 
-/// A committed offset that pointed beyond the recovered end of its partition and was lowered to it:
-/// otherwise the records that get these offsets next would be passed over.
+/// A committed offset that was above the recovered end of its partition, and was lowered to it.
+/// Otherwise the group would skip the records that get these offsets next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoweredCommit {
-    /// The group.
+    /// The id of the group.
     pub group: String,
-    /// The partition.
+    /// The partition that the offset refers to.
     pub partition: TopicPartition,
-    /// What it had committed.
+    /// The offset that the group had committed.
     pub from: u64,
-    /// The end of the partition, which is its position now.
+    /// The end of the partition, which is the group's committed offset now.
     pub to: u64,
 }
 
@@ -70,7 +71,8 @@ impl fmt::Debug for Recovery {
 }
 
 impl Recovery {
-    /// Whether anything was lost, or may have been: bytes that were cut, or damage.
+    /// Returns whether records were lost or may have been lost: bytes were cut, or a file is
+    /// damaged.
     pub fn has_losses(&self) -> bool {
         let is_loss =
             |recovery: &PartitionRecovery| recovery.bytes_cut > 0 || recovery.damage.is_some();

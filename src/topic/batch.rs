@@ -1,7 +1,7 @@
-//! Appending many records to a topic at once: one batch for each partition that they go to.
+//! Appending many records to a topic at once, as one batch for each partition.
 //!
-//! All batches are encoded before the first is written, so that a record that cannot be appended
-//! keeps every one from being written.
+//! All batches are encoded before the first is written. So if one record cannot be appended, none
+//! is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,14 +13,15 @@ use crate::error::{Error, Result};
 use crate::format::record::Record;
 use crate::partition::{Appended, EncodedBatch, PartitionCore, RecordMetadata};
 
-/// The records that go to one partition, with their places among those given.
+/// The records that go to one partition, each with its index among all records.
 struct Share<'a> {
     partition: Arc<PartitionCore>,
     records: Vec<(usize, &'a Record<'a>)>,
 }
 
 impl TopicCore {
-    /// Appends each share as one batch. Returns where each record is, in the order of the records.
+    /// Appends each share as one batch. Returns the metadata of each record, in the order of
+    /// `records`.
     pub(super) fn append_batch(
         &self,
         durability: Durability,
@@ -63,7 +64,8 @@ impl TopicCore {
         Ok(found.into_iter().map(|(_, metadata)| metadata).collect())
     }
 
-    /// Records with a key go where the key says; those without one go together.
+    /// Splits the records by partition. A key selects its partition; all records without a key go
+    /// to one partition.
     fn shares<'a>(&self, records: &'a [Record<'a>]) -> Result<Vec<Share<'a>>> {
         let keyless_bytes = records
             .iter()
@@ -103,7 +105,7 @@ impl Share<'_> {
         })
     }
 
-    /// Waits for the device, where that is asked for.
+    /// Waits for the device if the durability asks for it.
     fn settle(&self, durability: Durability, appended: &Appended) -> Result<()> {
         if self.partition.is_to_be_synced(durability) {
             self.partition.sync_appended(appended)?;

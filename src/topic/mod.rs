@@ -1,15 +1,23 @@
-//! Topics: a set of partitions under one name, with one config, and the partitioner.
+//! Topics: a topic is a set of partitions with one name, one config and one partitioner.
 //!
-//! [`TopicCore`] is the topic itself, shared by all its handles; [`Topic`] is what a program holds.
-//! A topic's partitions are opened all at once and stay; their number only grows. A partition that
-//! could not be opened keeps its place: asking for it gives the reason, and the others serve.
+//! | file | task |
+//! | --- | --- |
+//! | `mod` | [`TopicCore`], the topic that all handles share, and [`Topic`], the public handle |
+//! | `stored` | the topic on disk: creating it, changing it, deleting it, each step safe against a crash |
+//! | `topic_file` | the topic file: reading it, and changing one fact in it |
+//! | `partitioner` | selects the partition of a record |
+//! | `batch` | appends many records as one batch for each partition |
+//! | `identity` | random ids that differ from all others |
 //!
-//! What a topic is on disk, and how that changes without ever being half done, stands in `stored`.
-//! Which topics there are, and the files that all of them share, is for the floors above.
+//! All partitions of a topic are opened with the log, and their number only grows. A partition that
+//! could not be opened keeps its number: calls for it return the reason, and the other partitions
+//! work.
 //!
-//! Another topic may have the name of one that was deleted. So a step that waits for a lock keeps
-//! the [`TopicCore`] and asks it again, under the lock, whether it [is
-//! deleted](TopicCore::is_deleted); it never looks the name up a second time.
+//! The `catalog` knows which topics a log has; the `log` owns the files that all topics share.
+//!
+//! A new topic may have the name of a deleted one. So a step that waits for a lock keeps the
+//! [`TopicCore`]. Under the lock it asks again whether that topic [is
+//! deleted](TopicCore::is_deleted). It never looks up the name a second time.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -34,48 +42,51 @@ mod batch;
 pub(crate) mod identity;
 mod partitioner;
 pub(crate) mod stored;
+pub(crate) mod topic_file;
 
 pub(crate) use partitioner::Sticky;
 use partitioner::partition_of;
 use stored::{Home, Stored};
 
-/// In a read-only log: who looks what the writer, in another process, has done to topics.
+/// The part of a read-only log that finds the changes a writer in another process has made to
+/// topics.
 pub(crate) trait LooksAgain: fmt::Debug + Send + Sync {
-    /// Brings the topics up to what the directory holds.
+    /// Updates the topics to the current contents of the directory.
     fn look_again(&self) -> Result<()>;
 }
 
-/// What tells of topics and partitions that appear and go, and of the end of it all. One for a log.
+/// The announcements of a log: a topic or partition was added or removed, or the log was closed.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     version: AtomicU64,
     is_closed: AtomicBool,
     waiters: WaitList,
-    /// Empty in a log that is written to.
-    beside: OnceLock<Box<dyn LooksAgain>>,
+    /// Set only in a read-only log.
+    looks_again: OnceLock<Box<dyn LooksAgain>>,
 }
 
 impl Changes {
-    /// From now on `look_again` asks it.
-    pub(crate) fn set_beside(&self, beside: Box<dyn LooksAgain>) {
-        let _only_once = self.beside.set(beside);
+    /// Makes [`look_again`](Self::look_again) call `looks_again` from now on.
+    pub(crate) fn set_looks_again(&self, looks_again: Box<dyn LooksAgain>) {
+        let _set_once = self.looks_again.set(looks_again);
     }
 
-    /// In a read-only log: looks what there is now. Whoever calls it holds no lock of a topic or of
-    /// the catalog.
+    /// Updates the topics of a read-only log to what the writer has written. The caller must hold
+    /// no lock of a topic or of the catalog.
     pub(crate) fn look_again(&self) -> Result<()> {
-        match self.beside.get() {
-            Some(beside) if !self.is_closed() => beside.look_again(),
+        match self.looks_again.get() {
+            Some(looks_again) if !self.is_closed() => looks_again.look_again(),
             _ => Ok(()),
         }
     }
 
-    /// Rises whenever a topic or partition appears or goes.
+    /// Returns a number that rises whenever a topic or partition is added or removed.
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Signals registered here are notified at every such change, and at close.
+    /// Returns the list of waiting threads. Signals in it are notified at every such change, and at
+    /// close.
     pub(crate) fn waiters(&self) -> &WaitList {
         &self.waiters
     }
@@ -84,13 +95,13 @@ impl Changes {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Tells of a change that is in place.
+    /// Announces a change, after it was made.
     pub(crate) fn announce(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
         self.waiters.notify();
     }
 
-    /// Nothing changes any more.
+    /// Announces that the log is closed. No change follows.
     pub(crate) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.announce();
@@ -105,15 +116,16 @@ impl Changes {
     }
 }
 
-/// A partition, or why it could not be opened.
+/// A partition, or the error with which opening it failed.
 pub(crate) type Slot = Result<Arc<PartitionCore>>;
 
-/// The places of a topic's partitions.
+/// The partitions of a topic by number, also those that could not be opened.
 #[derive(Debug)]
 pub(crate) struct Slots {
     /// One more than the greatest number.
     count: u32,
-    /// A broker with several log directories leaves numbers out.
+    /// Some numbers can be missing: a broker with several log directories keeps those partitions
+    /// elsewhere.
     by_number: BTreeMap<u32, Slot>,
 }
 
@@ -127,27 +139,27 @@ impl Slots {
         }
     }
 
-    /// One more than the greatest number.
+    /// Returns one more than the greatest number.
     pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
-    /// Number and partition, or why there is none.
+    /// Iterates over the partitions with their numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
         self.by_number.iter().map(|(number, slot)| (*number, slot))
     }
 }
 
-/// A topic; its handles share it.
+/// A topic, shared by all its handles.
 #[derive(Debug)]
 pub(crate) struct TopicCore {
     name: Arc<str>,
-    /// Among the topics and partitions of the log, while it is open.
+    /// The number of this topic among the topics and partitions of the open log.
     number: u32,
     home: Home,
     /// Replaced as a whole when partitions are added.
     slots: RwLock<Arc<Slots>>,
-    /// Held while the topic's file is rewritten.
+    /// Locked while the topic file is rewritten.
     stored: Mutex<Stored>,
     sticky: Sticky,
     is_deleted: AtomicBool,
@@ -162,12 +174,12 @@ impl TopicCore {
         self.number
     }
 
-    /// Of the log that the topic is in.
+    /// Returns the context of the log that contains the topic.
     pub(crate) fn context(&self) -> &Arc<PartitionContext> {
         &self.home.context
     }
 
-    /// `None`: a broker's directory without `partition.metadata`.
+    /// Returns the topic id. `None` for a broker's directory without `partition.metadata`.
     pub(crate) fn id(&self) -> Option<TopicId> {
         self.stored.lock().id()
     }
@@ -180,13 +192,13 @@ impl TopicCore {
         self.is_deleted.load(Ordering::Acquire)
     }
 
-    /// Whether anybody said how to treat its records. A broker's topic without a config here keeps
-    /// all it has.
+    /// Returns whether the topic has a config. A broker's topic without a config here keeps all its
+    /// records.
     pub(crate) fn is_configured(&self) -> bool {
         self.stored.lock().is_configured()
     }
 
-    /// Its `flush.ms`, if it has one.
+    /// Returns the `flush.ms` of the topic, if it is set.
     pub(crate) fn flush_time(&self) -> Option<Duration> {
         let flush_ms = self
             .slots
@@ -204,7 +216,8 @@ impl TopicCore {
         self.slots.read().count
     }
 
-    /// `UnknownPartition`, `UnknownTopic` once deleted, or why the partition could not be opened.
+    /// Returns partition `index`. Errors: `UnknownPartition`, `UnknownTopic` after a deletion, or
+    /// the error with which opening the partition failed.
     pub(crate) fn partition(&self, index: u32) -> Result<Arc<PartitionCore>> {
         self.check_usable()?;
         match self.slots.read().by_number.get(&index) {
@@ -213,8 +226,8 @@ impl TopicCore {
         }
     }
 
-    /// Why none of its partitions could be opened, if none could. That a writer has yet to create
-    /// them is not an error.
+    /// Returns an error if no partition of the topic could be opened. It is not an error that the
+    /// writer has yet to create the partitions.
     pub(crate) fn check_has_partitions(&self) -> Result<()> {
         let slots = self.slots();
         let is_there = |slot: &Slot| matches!(slot, Ok(_) | Err(Error::UnknownPartition(_)));
@@ -224,7 +237,7 @@ impl TopicCore {
         }
     }
 
-    /// Those that could be opened, by number.
+    /// Returns the partitions that could be opened, by number.
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionCore>> {
         self.slots
             .read()
@@ -235,19 +248,19 @@ impl TopicCore {
             .collect()
     }
 
-    /// In a read-only log: what the writer has added or changed counts from now on.
+    /// Updates a topic of a read-only log to what the writer has added or changed.
     fn look_again(&self) -> Result<()> {
         self.home.changes.look_again()
     }
 
-    /// All places, by number.
+    /// Returns all partitions by number, also those that could not be opened.
     pub(crate) fn slots(&self) -> Arc<Slots> {
         Arc::clone(&self.slots.read())
     }
 
-    /// The topic goes: every call on it, its partitions and their readers returns `UnknownTopic`
-    /// from now on. Earlier calls may still write to its directories until [`vacate`](Self::vacate)
-    /// returns.
+    /// Marks the topic as deleted. From now on every call on it, its partitions and their readers
+    /// returns `UnknownTopic`. Earlier calls may still write to its directories until
+    /// [`vacate`](Self::vacate) returns.
     pub(crate) fn mark_deleted(&self) {
         self.is_deleted.store(true, Ordering::Release);
         for partition in self.partitions() {
@@ -255,9 +268,9 @@ impl TopicCore {
         }
     }
 
-    /// After [`mark_deleted`](Self::mark_deleted): waits until nothing writes to the directories
-    /// any more. The caller holds no lock of a topic or of the catalog: a thread that writes may
-    /// wait for one.
+    /// Waits, after [`mark_deleted`](Self::mark_deleted), until no thread writes to the
+    /// directories. The caller must hold no lock of a topic or of the catalog: a thread that writes
+    /// may wait for one.
     pub(crate) fn vacate(&self) {
         for partition in self.partitions() {
             partition.vacate();
@@ -279,7 +292,7 @@ impl TopicCore {
         self.home.changes.check_open()
     }
 
-    /// Where records with this key go; why it could not be opened, if it could not.
+    /// Returns the partition of records with this key, or the error with which opening it failed.
     pub(crate) fn partition_of_key(&self, key: &[u8]) -> Result<Arc<PartitionCore>> {
         let slots = self.slots.read();
         let index = partition_of(key, slots.count);
@@ -290,8 +303,9 @@ impl TopicCore {
             .unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
     }
 
-    /// Where the next batch of records without a key goes, by a rule of the caller's, who put
-    /// `bytes` where it said last.
+    /// Selects the partition of the next batch of records without a key, for a caller with its own
+    /// `sticky`. `bytes` went to the partition selected before; after `limit` bytes another one
+    /// follows.
     pub(crate) fn partition_of_batch(
         &self,
         sticky: &Sticky,
@@ -308,7 +322,7 @@ impl TopicCore {
             .unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
     }
 
-    /// Where a record goes.
+    /// Selects the partition of a record.
     fn choose(&self, record: &Record<'_>) -> Result<Arc<PartitionCore>> {
         let index = if let Some(key) = &record.key {
             partition_of(key, self.partition_count())
@@ -318,7 +332,7 @@ impl TopicCore {
         self.partition(index)
     }
 
-    /// Where so many bytes of records without a key go.
+    /// Selects the partition of records without a key that take `bytes` together.
     fn choose_keyless(&self, bytes: u64) -> Result<Arc<PartitionCore>> {
         let slots = self.slots.read();
         let is_available = |index| matches!(slots.by_number.get(&index), Some(Ok(_)));
@@ -327,18 +341,18 @@ impl TopicCore {
         self.partition(index)
     }
 
-    /// Keys of the settings that `update_config(wanted)` would change.
+    /// Returns the keys of the settings that `update_config(wanted)` would change.
     fn config_differences(&self, wanted: &TopicConfig) -> Result<Vec<&'static str>> {
         wanted.changes_to(&self.config(), &self.home.defaults)
     }
 }
 
-/// Directory of a partition below a root.
+/// Returns the directory of a partition below `root`.
 pub(crate) fn partition_dir(root: &Path, partition: &TopicPartition) -> PathBuf {
     root.join(partition.to_string())
 }
 
-/// About as many bytes as the record takes up as a batch of its own.
+/// Returns about how many bytes the record takes as a batch of its own.
 fn stored_bytes(record: &Record<'_>) -> u64 {
     const BATCH_BYTES: usize = 70;
     let length = |bytes: &Option<Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
@@ -350,9 +364,9 @@ fn stored_bytes(record: &Record<'_>) -> u64 {
     (BATCH_BYTES + length(&record.key) + length(&record.value) + headers) as u64
 }
 
-/// A topic of an open log. Clones are the same topic; all are usable from any thread.
+/// A topic of an open log. Clones share the topic, and every clone may be used from any thread.
 ///
-/// It keeps the log open, as every handle does, until [`Log::close`](crate::Log::close).
+/// A handle keeps the log open until [`Log::close`](crate::Log::close).
 #[derive(Clone)]
 pub struct Topic {
     core: Arc<TopicCore>,
@@ -365,7 +379,7 @@ impl Topic {
         &self.core
     }
 
-    /// What appends through this handle survive at least.
+    /// Returns the least durability of appends through this handle.
     pub(crate) fn durability(&self) -> Durability {
         self.durability
     }
@@ -378,52 +392,72 @@ impl Topic {
         }
     }
 
-    /// Its name.
+    /// Returns the name of the topic.
     pub fn name(&self) -> &str {
         &self.core.name
     }
 
-    /// Its id, as Kafka writes it: 22 characters. A topic that is deleted and created again gets
-    /// another one. `None` where an old broker (before Kafka 3) gave it none.
+    /// Returns the topic id, as Kafka writes it: 22 characters. A topic that is deleted and created
+    /// again gets another id. Returns `None` if an old broker (before Kafka 3) created the topic
+    /// without an id.
     pub fn id(&self) -> Option<String> {
         self.core.id().map(TopicId::to_text)
     }
 
-    /// Appends a record to the partition of its key, or, without a key, to the one that such
-    /// records go to for now: after 16 KiB they move on to another.
+    /// Appends a record, and returns its partition, offset and timestamp. Creates one batch with
+    /// one record.
+    ///
+    /// A record with a key is appended to the [partition of its key](Self::partition_for). Records
+    /// without a key go to one partition until it has received 16 KiB of them, and then to another,
+    /// selected at random.
     ///
     /// | durability | process killed | machine loses power |
     /// | --- | --- | --- |
     /// | [`Durability::Os`] | the record stays | the record may be lost until the next flush (every second by default) |
     /// | [`Durability::Synced`] | the record stays | the record stays |
     ///
-    /// The greatest of what the log, the topic and this handle ask for holds. See
-    /// [`Partition::append`](crate::Partition::append) for what can go wrong.
+    /// The strongest durability that the log, the topic or this handle asks for applies.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Partition::append`](crate::Partition::append), and
+    /// [`Error::UnknownTopic`] if the topic was deleted.
+    ///
+    /// ```
+    /// # use annals::{Log, Record, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
+    /// let written = orders.append(Record::new("paid").key("order-42"))?;
+    /// assert_eq!(written.offset, 0);
+    /// assert_eq!(written.partition, orders.partition_for(b"order-42").id().partition);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<RecordMetadata> {
         let record = record.into();
         self.handle(self.core.choose(&record)?).append(record)
     }
 
-    /// Appends many records at once: one batch for each partition that they go to. Returns where
-    /// each record is, in the order of the records.
+    /// Appends many records at once, as one batch for each partition. Returns the partition, offset
+    /// and timestamp of each record, in the order of `records`.
     ///
-    /// Each record goes where [`append`](Self::append) would put it, and records of one key stay in
-    /// order; those without a key stay together. The batch of each partition is written whole or
-    /// not at all, and must not be larger than
+    /// Records go to the same partitions as with [`append`](Self::append). Records of one key stay
+    /// in order, and all records without a key go to one partition. The batch of each partition is
+    /// written completely or not at all, and must not be larger than
     /// [`max_message_bytes`](TopicConfig::max_message_bytes). Batches of different partitions are
-    /// not one step: a reader, or a power cut, can meet some of them without the others.
+    /// separate steps: a reader, or a power cut, can find some of them without the others.
     ///
     /// # Errors
-    /// As of [`Partition::append_batch`](crate::Partition::append_batch), with the place of a
-    /// record among all of them. Nothing is written if any record, or the batch of any partition,
-    /// is refused. If the disk fails between two partitions, the batches before it stay.
+    /// Returns the errors of [`Partition::append_batch`](crate::Partition::append_batch); the index
+    /// in [`Error::InvalidRecord`] is the index in `records`. If a record or the batch of a
+    /// partition is refused, no record is written. If the disk fails between two partitions, the
+    /// batches that were written before stay.
     ///
     /// ```
     /// # use annals::{Log, TopicConfig};
     /// # let log = Log::in_memory();
     /// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
     /// let written = orders.append_batch([("order-1", "paid"), ("order-1", "sent")])?;
-    /// assert_eq!((written[0].offset, written[1].offset), (0, 1)); // of one key, so in one partition
+    /// assert_eq!((written[0].offset, written[1].offset), (0, 1)); // one key, so one partition
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn append_batch<'a, R: Into<Record<'a>>>(
@@ -434,7 +468,7 @@ impl Topic {
         self.core.append_batch(self.durability, &records)
     }
 
-    /// The same topic; appends through this handle are at least this durable.
+    /// Returns a handle of the same topic whose appends are at least this durable.
     #[must_use]
     pub fn with_durability(&self, durability: Durability) -> Self {
         Self {
@@ -443,23 +477,27 @@ impl Topic {
         }
     }
 
-    /// Partition `index`, from 0. [`Error::UnknownPartition`] where there is none; if it is there
-    /// and could not be opened, why.
+    /// Returns partition `index`, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownPartition`] if there is no such partition, [`Error::UnknownTopic`]
+    /// if the topic was deleted, and the original error if the partition could not be opened.
     pub fn partition(&self, index: u32) -> Result<Partition> {
         self.core.look_again()?;
         Ok(self.handle(self.core.partition(index)?))
     }
 
-    /// The partition where [`append`](Self::append) puts records with this key, as Kafka's own
-    /// clients do. Adding partitions moves keys. If that partition could not be opened, reads and
-    /// appends say why.
+    /// Returns the partition of records with this key, as Kafka's own clients select it. Adding
+    /// partitions changes the partition of a key. If the partition could not be opened, reads and
+    /// appends return the reason.
     pub fn partition_for(&self, key: &[u8]) -> Partition {
         let _as_known_so_far = self.core.look_again();
         self.handle(self.core.partition_for(key))
     }
 
-    /// Returns the partitions of the topic, by number. None is left out: reads and appends of one
-    /// that could not be opened (see [`Recovery`](crate::Recovery)) return the reason.
+    /// Returns all partitions of the topic, by number, also those that could not be opened (see
+    /// [`Recovery`](crate::Recovery)): reads and appends of such a partition return the reason.
     pub fn partitions(&self) -> Vec<Partition> {
         let _as_known_so_far = self.core.look_again();
         self.core
@@ -469,8 +507,8 @@ impl Topic {
             .collect()
     }
 
-    /// Returns how many bytes the records of all partitions take on the disk: the sizes of their
-    /// `.log` files, without the indexes. Partitions that could not be opened do not count.
+    /// Returns how many bytes the records of all partitions take on the disk. These are the sizes
+    /// of the `.log` files, without the indexes. Partitions that could not be opened do not count.
     pub fn size(&self) -> u64 {
         let partitions = self.partitions().into_iter();
         partitions
@@ -478,47 +516,67 @@ impl Topic {
             .sum()
     }
 
-    /// Adds partitions up to `total`. Keys may hash to other partitions from then on; groups see
-    /// the new ones at once.
+    /// Adds partitions until the topic has `total`. They are durable when the call returns. Some
+    /// keys then belong to other partitions. Groups see the new partitions immediately.
     ///
-    /// [`Error::InvalidConfig`] unless `total` is more than there are.
+    /// # Errors
+    ///
+    /// Returns [`Error::InvalidConfig`] if `total` is not greater than the current number of
+    /// partitions, and [`Error::ReadOnly`] if the log is read-only. On an error the topic is
+    /// unchanged.
     pub fn increase_partitions_to(&self, total: u32) -> Result<()> {
         self.core.increase_partitions_to(total)
     }
 
-    /// What was set for the topic; everything else is the default. A topic that a broker made, and
-    /// that got no config here, keeps its records for ever.
+    /// Returns the settings that were set for the topic; the log's defaults apply to all others. A
+    /// topic that a broker created, and that has no config here, keeps its records forever.
     pub fn config(&self) -> TopicConfig {
         let _as_known_so_far = self.core.look_again();
         self.core.config()
     }
 
-    /// Changes the settings that `changes` sets, and no other, now and for later openings. All or
-    /// nothing.
+    /// Changes the settings that are set in `changes`, and leaves all others. The new config is
+    /// durable when the call returns, and applies to the running log immediately.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::InvalidConfig`] if a setting is invalid, and [`Error::ReadOnly`] if the log
+    /// is read-only. On an error the topic is unchanged.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// # let orders = log.open_topic("orders", 1, TopicConfig::new())?;
+    /// let day = Duration::from_secs(24 * 60 * 60);
+    /// orders.update_config(TopicConfig::new().retention(day))?;
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "a config is made where it is passed"
+        reason = "callers build a config where they pass it"
     )]
     pub fn update_config(&self, changes: TopicConfig) -> Result<()> {
         self.core.update_config(&changes)
     }
 
     /// Returns the keys of the settings that [`update_config`](Self::update_config)`(config)` would
-    /// change. Compares values that are in force: a setting that is spelled out here, and was left
-    /// to the same default when the topic was created, is not one.
+    /// change. Only values that differ in effect count: a setting in `config` that equals the
+    /// default which the topic uses is not returned.
     ///
-    /// [`Log::open_topic`](crate::Log::open_topic) does not change a stored topic; this is how a
-    /// program sees that its config and the stored one differ.
+    /// [`Log::open_topic`](crate::Log::open_topic) does not change a topic that exists. A program
+    /// can use this method to find out whether its config and the stored config differ.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] if `config` has a wrong setting.
+    /// Returns [`Error::InvalidConfig`] if `config` has an invalid setting.
     ///
     /// ```
     /// # use std::time::Duration;
     /// # use annals::{Log, TopicConfig};
     /// # let log = Log::in_memory();
     /// log.create_topic("orders", 4, TopicConfig::new())?;
-    /// let config = TopicConfig::new().retention(Duration::from_secs(3_600)).segment_bytes(1 << 30);
+    /// let config = TopicConfig::new().retention(Duration::from_secs(3_600));
+    /// let config = config.segment_bytes(1 << 30);
     /// let orders = log.open_topic("orders", 4, config.clone())?;
     /// assert_eq!(orders.config_differences(&config)?, ["retention.ms"]);
     /// orders.update_config(config.clone())?;
@@ -535,7 +593,7 @@ impl Topic {
     }
 }
 
-/// Shows the topic as it is known so far.
+/// Shows the last known state. In a read-only log it does not look for changes of the writer.
 impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.core.check_usable() {

@@ -1,23 +1,24 @@
-//! Which partition a record goes to: Kafka's murmur2 of the key, or, without a key, the sticky
-//! partition.
+//! The partition of a record: Kafka's murmur2 of the key, or, without a key, the sticky partition.
 //!
-//! A key goes where Kafka's Java client would send it. The hash covers the key's bytes alone, so an
-//! empty key is a key. Records without a key stay together on one partition until 16 KiB went to
-//! it, then move to another, drawn uniformly: batches of neighbours compress and read better than
-//! records dealt out one by one.
+//! A key goes to the partition to which Kafka's Java client would send it. The hash covers only the
+//! bytes of the key, so an empty key is a key too.
+//!
+//! Records without a key stay on one partition until it has received 16 KiB. Then they move to
+//! another, drawn uniformly. Batches of neighbouring records compress and read better than records
+//! that are spread one by one.
 
 use parking_lot::Mutex;
 
-/// After as many bytes a record without a key moves on.
+/// Bytes after which records without a key move to another partition.
 const STICKY_BYTES: u64 = 16 * 1024;
 
 const SEED: u32 = 0x9747_b28c;
 const MULTIPLIER: u32 = 0x5bd1_e995;
 
-/// 32-bit murmur2 with Kafka's seed.
+/// Returns the 32-bit murmur2 hash of `bytes` with Kafka's seed.
 pub(crate) fn murmur2(bytes: &[u8]) -> u32 {
-    // Only keys of less than 2 GiB can be stored, so nothing is lost; the reference hashes the
-    // length's low 32 bits too.
+    // Keys of 2 GiB or more cannot be stored, so the fallback is not used. The reference
+    // implementation also hashes the low 32 bits of the length.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let mut hash = SEED ^ length;
     let (words, rest) = bytes.as_chunks::<4>();
@@ -40,12 +41,13 @@ pub(crate) fn murmur2(bytes: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// The partition of a key. Kafka drops the sign bit; it does not negate.
+/// Returns the partition of a key. Like Kafka, clears the sign bit of the hash and does not negate
+/// it.
 pub(crate) fn partition_of(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions.max(1)
 }
 
-/// The partition that records without a key go to for now.
+/// The partition that currently receives records without a key.
 #[derive(Debug)]
 pub(crate) struct Sticky(Mutex<State>);
 
@@ -57,9 +59,9 @@ struct State {
 }
 
 impl Sticky {
-    /// Draws its choices from `seed`.
+    /// Creates a state that draws partitions from `seed`.
     pub(crate) fn new(seed: u64) -> Self {
-        // A xorshift of zero stays zero.
+        // The xorshift of zero is zero.
         Self(Mutex::new(State {
             random: seed.max(1),
             current: None,
@@ -67,8 +69,8 @@ impl Sticky {
         }))
     }
 
-    /// The partition of a record of `bytes` bytes. One that is not available is chosen only if none
-    /// is.
+    /// Returns the partition of a record of `bytes` bytes. An unavailable partition is returned
+    /// only if none is available.
     pub(crate) fn choose(
         &self,
         partitions: u32,
@@ -88,8 +90,9 @@ impl Sticky {
         current
     }
 
-    /// As [`choose`](Self::choose), for who counts in batches: `bytes` went to the present
-    /// partition since the last call, and after `limit` of them it is another's turn.
+    /// Returns a partition like [`choose`](Self::choose), for callers that count in batches.
+    /// `bytes` went to the current partition since the last call; after `limit` bytes another one
+    /// follows.
     pub(crate) fn choose_after(
         &self,
         bytes: u64,
@@ -125,7 +128,7 @@ impl State {
         other.or(current).unwrap_or(0)
     }
 
-    /// xorshift64*.
+    /// Returns the next number of xorshift64*.
     fn next_random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
@@ -139,14 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batches_go_on_to_another_partition_once_enough_went_to_one() {
+    fn batches_move_to_another_partition_after_the_limit() {
         let sticky = Sticky::new(3);
         let choose = |bytes| sticky.choose_after(bytes, 100, 3, |index| index != 1);
         let first = choose(0);
         assert_eq!((choose(60), choose(39)), (first, first));
         let second = choose(1);
         assert_eq!(second, 2 - first);
-        assert_eq!(choose(100), first, "of two that can be had");
+        assert_eq!(choose(100), first, "two are available");
         assert_eq!(Sticky::new(3).choose_after(500, 100, 1, |_| true), 0);
     }
 
@@ -196,10 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_a_key_stays_until_16_kib_went_there() {
+    fn records_without_a_key_stay_on_a_partition_for_16_kib() {
         let sticky = Sticky::new(7);
         let first = sticky.choose(4, 16 * 1024 - 1, |_| true);
-        assert_eq!(sticky.choose(4, 1, |_| true), first, "one byte was missing");
+        assert_eq!(
+            sticky.choose(4, 1, |_| true),
+            first,
+            "one byte below the limit"
+        );
         let second = sticky.choose(4, 5, |_| true);
         assert_ne!(second, first);
         assert_eq!(sticky.choose(4, 5, |_| true), second);
@@ -227,12 +234,12 @@ mod tests {
         assert_eq!(
             Sticky::new(0).choose(1, 1, |_| true),
             0,
-            "one partition is all there is"
+            "there is only one partition"
         );
     }
 
     #[test]
-    fn seeds_differ() {
+    fn different_seeds_draw_different_partitions() {
         let choices = |seed| {
             let sticky = Sticky::new(seed);
             (0..32)

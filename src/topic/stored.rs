@@ -1,23 +1,26 @@
-//! A topic on disk: `<topic>.topic` at the root, and a directory for each partition beside it.
+//! A topic on disk: the file `<topic>.topic` at the root, and next to it a directory for each
+//! partition.
 //!
-//! The topic file says how many partitions there are. It is always written as a whole and before
-//! what it speaks of:
+//! The topic file contains the number of partitions. It is always written as a whole, and before
+//! the partitions that it mentions:
 //!
 //! | change | steps, each durable before the next | after a crash in between |
 //! | --- | --- | --- |
-//! | create | topic file, then the directories | the next open creates the missing directories, empty |
-//! | add partitions | topic file, then the directories | likewise |
+//! | create | topic file, then the directories | the next opening creates the missing directories, empty |
+//! | add partitions | topic file, then the directories | the same |
 //! | change the config | topic file | the old or the new config |
-//! | delete | topic file renamed to `<topic>.gone`, directories renamed and removed, `.gone` removed | the next open goes on |
+//! | delete | topic file renamed to `<topic>.gone`, directories renamed and removed, `.gone` removed | the next opening continues |
 //!
-//! So directories without a topic file are a broker's, whose topics have no config here: they keep
-//! all they have ([`unconfigured`]), until the first change writes a topic file that says so.
+//! So directories without a topic file were created by a broker. Their topics have no config here
+//! and keep all their records ([`unconfigured`](super::topic_file::unconfigured)), until the first
+//! change of the config writes a topic file.
 //!
-//! `stored` is locked while the topic file changes. Under it each change asks again whether the
-//! topic was deleted or the log closed: after `begin_delete`, and after the `settle` of a log that
-//! closes, nobody writes the file of this topic any more.
+//! The lock `stored` is held while the topic file changes. Under it, each change asks again whether
+//! the topic was deleted or the log closed. So no thread writes the topic file after
+//! `begin_delete`, or after the `settle` of a log that closes.
 //!
-//! The topic file repeats topic id and log starts because no checksum covers Kafka's own files.
+//! The topic file repeats the topic id and the log starts, because Kafka's own files have no
+//! checksum.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,26 +33,22 @@ use parking_lot::{Mutex, RwLock};
 
 use super::identity::{unique, unique_id};
 use super::partitioner::{Sticky, partition_of};
+use super::topic_file::{entries_of, is_never_compacted};
 use super::{Changes, Slot, Slots, TopicCore, partition_dir};
-use crate::config::{CleanupPolicy, TopicConfig, TopicSettings};
+use crate::config::{TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::format::metadata_file::{
-    NEWER_VERSION, TopicFile, TopicId, decode_topic_file, encode_topic_file,
-};
+use crate::format::metadata_file::{TopicFile, TopicId, encode_topic_file};
 use crate::partition::open::assembly::stored_topic_id;
 use crate::partition::{PartitionContext, PartitionCore, PartitionSpec};
-use crate::storage::{Access, Storage, read_file, remove_if_exists, replace_file};
+use crate::storage::{Access, Storage, remove_if_exists, replace_file};
 use crate::topic_partition::TopicPartition;
 
-/// A topic file is small: its longest part is a line per partition.
-const MAX_FILE_BYTES: u64 = 64 << 20;
-
-/// What is on disk of a topic, beside its partitions.
+/// The state of a topic on disk, without its partitions.
 #[derive(Debug)]
 pub(super) struct Stored {
     id: Option<TopicId>,
-    /// As it stands on disk; `None`: there is none, or it is damaged.
+    /// The topic file as it is on disk. `None` if it is missing or damaged.
     file: Option<TopicFile>,
     config: TopicConfig,
 }
@@ -64,86 +63,7 @@ impl Stored {
     }
 }
 
-/// The config of a topic that nobody configured, with all that keeps its records spelled out: it
-/// holds too when other things are set later, whatever the defaults are then.
-pub(crate) fn unconfigured() -> TopicConfig {
-    TopicConfig::new()
-        .cleanup_policy(CleanupPolicy::Delete)
-        .retention(None)
-        .retention_bytes(None)
-        .timestamp_after_max(None)
-}
-
-/// What stands where a topic file belongs.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
-pub(crate) enum Found {
-    Nothing,
-    /// The file and the config in it.
-    Sound(TopicFile, TopicConfig),
-    /// Its bytes are damaged, or its settings mean nothing to this build.
-    Damaged(Error),
-}
-
-/// Reads a topic file. `Unsupported` for one of a later version.
-pub(crate) fn read_topic_file(storage: &dyn Storage, root: &Path, topic: &str) -> Result<Found> {
-    let path = root.join(file_name::topic_file(topic));
-    let bytes = match read_file(storage, &path, MAX_FILE_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(error) => return Ok(Found::Damaged(Error::io("read", &path, error))),
-    };
-    let file = match decode_topic_file(&bytes) {
-        Ok(file) => file,
-        Err(NEWER_VERSION) => {
-            return Err(Error::Unsupported {
-                path,
-                what: "a later version of topic files",
-            });
-        }
-        Err(malformed) => {
-            let source = io::Error::new(io::ErrorKind::InvalidData, malformed);
-            return Ok(Found::Damaged(Error::io("read", &path, source)));
-        }
-    };
-    let config = config_of(&file.config)
-        .and_then(|config| config.over(&TopicSettings::default()).map(|_| config));
-    Ok(config.map_or_else(Found::Damaged, |config| Found::Sound(file, config)))
-}
-
-/// How many partitions a topic had that is being deleted, if its file says so: a broker's topic has
-/// none.
-pub(crate) fn partitions_of_deleted(
-    storage: &dyn Storage,
-    root: &Path,
-    topic: &str,
-) -> Option<u32> {
-    let bytes = read_file(
-        storage,
-        &root.join(file_name::gone_file(topic)),
-        MAX_FILE_BYTES,
-    )
-    .ok()?;
-    decode_topic_file(&bytes).ok().map(|file| file.partitions)
-}
-
-fn config_of(entries: &[(String, String)]) -> Result<TopicConfig> {
-    entries
-        .iter()
-        .try_fold(TopicConfig::new(), |config, (key, value)| {
-            config.set(key, value)
-        })
-}
-
-fn entries_of(config: &TopicConfig) -> Vec<(String, String)> {
-    config
-        .entries()
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
-}
-
-/// A topic that was read from disk.
+/// The parts of a topic that was read from disk or created.
 #[derive(Debug)]
 pub(crate) struct TopicParts {
     pub(crate) name: Arc<str>,
@@ -153,11 +73,11 @@ pub(crate) struct TopicParts {
     pub(crate) slots: BTreeMap<u32, Slot>,
 }
 
-/// Where topics live: what all of a log share.
+/// The part of a log that all its topics share.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
     pub(crate) root: PathBuf,
-    /// What topics are set to where they do not say so.
+    /// The values of settings that a topic does not set.
     pub(crate) defaults: TopicSettings,
     pub(crate) context: Arc<PartitionContext>,
     pub(crate) changes: Arc<Changes>,
@@ -168,7 +88,7 @@ impl Home {
         &*self.context.storage
     }
 
-    /// The topic id in the directory of a partition.
+    /// Returns the topic id in the directory of a partition.
     pub(crate) fn stored_id(&self, id: &TopicPartition) -> Option<TopicId> {
         stored_topic_id(&self.context, &partition_dir(&self.root, id))
     }
@@ -191,7 +111,7 @@ impl Home {
         }
     }
 
-    /// What has to happen before anything is written.
+    /// Prepares the directory for a write: removes the clean-shutdown marker.
     fn prepare_write(&self) -> Result<()> {
         self.check_writable()?;
         self.context.clean_marker.clear(self.storage())
@@ -199,7 +119,7 @@ impl Home {
 }
 
 impl TopicCore {
-    /// The topic as it was read.
+    /// Creates the topic from its parts.
     pub(crate) fn from_parts(home: &Home, parts: TopicParts) -> Arc<Self> {
         let TopicParts {
             name,
@@ -221,8 +141,9 @@ impl TopicCore {
         })
     }
 
-    /// A new topic. On an error nothing of it stays. The caller has checked name and number, and
-    /// holds off others.
+    /// Creates a new topic on disk. On an error, removes everything that it created. The caller has
+    /// checked the name and the number of partitions, and keeps other threads from creating a
+    /// topic.
     pub(crate) fn create(
         home: &Home,
         name: &str,
@@ -257,7 +178,8 @@ impl TopicCore {
                 Ok(Self::from_parts(home, parts))
             }
             Err(error) => {
-                let _told_already = remove_if_exists(home.storage(), &home.topic_path(&name));
+                let _first_error_is_returned =
+                    remove_if_exists(home.storage(), &home.topic_path(&name));
                 Err(error)
             }
         }
@@ -278,7 +200,7 @@ impl TopicCore {
     /// reason.
     pub(crate) fn all_partitions(&self) -> Vec<Arc<PartitionCore>> {
         let slots = self.slots();
-        // In a read-only log: the writer has yet to create it.
+        // In a read-only log: a partition that the writer has yet to create.
         let is_to_come = |number: &u32| {
             matches!(
                 slots.by_number.get(number),
@@ -291,8 +213,8 @@ impl TopicCore {
             .collect()
     }
 
-    /// Returns a partition; every call on it returns the reason if it could not be opened, or is
-    /// not in this directory.
+    /// Returns a partition. If it could not be opened, or is not in this directory, every call on
+    /// it returns the reason.
     pub(crate) fn opened_or_not(&self, slots: &Slots, number: u32) -> Arc<PartitionCore> {
         let error = match slots.by_number.get(&number) {
             Some(Ok(partition)) => return Arc::clone(partition),
@@ -302,7 +224,7 @@ impl TopicCore {
         self.unavailable(number, error)
     }
 
-    /// Returns a partition in place of one that could not be opened: every call of it returns
+    /// Returns a placeholder for a partition that could not be opened. Every call on it returns
     /// `error`.
     fn unavailable(&self, number: u32, error: Error) -> Arc<PartitionCore> {
         let spec = new_partition(
@@ -314,8 +236,8 @@ impl TopicCore {
         PartitionCore::unavailable(&self.home.context, &spec, error)
     }
 
-    /// `InvalidConfig` unless `total` is greater than the number of partitions. On an error all is
-    /// as it was.
+    /// Adds partitions until there are `total`. Returns `InvalidConfig` if that is not more than
+    /// there are. On an error the topic is unchanged.
     pub(crate) fn increase_partitions_to(&self, total: u32) -> Result<()> {
         let mut stored = self.stored.lock();
         self.check_usable()?;
@@ -358,7 +280,7 @@ impl TopicCore {
         Ok(())
     }
 
-    /// Applies what `changes` sets. On an error all is as it was.
+    /// Applies the settings in `changes`. On an error the topic is unchanged.
     pub(crate) fn update_config(&self, changes: &TopicConfig) -> Result<()> {
         let mut stored = self.stored.lock();
         self.check_usable()?;
@@ -370,8 +292,8 @@ impl TopicCore {
         let old = self.file_of(&stored);
         let is_dense = old.is_dense && is_never_compacted(&settings);
         if old.is_dense && !is_dense {
-            // What a power cut takes from now on is told from what compaction leaves by where it
-            // may be: at the end.
+            // From now on compaction may leave gaps between segments, so a missing segment is
+            // noticed only at the end of the log. Everything before it must be durable.
             self.partitions()
                 .iter()
                 .try_for_each(|partition| partition.prepare_for_gaps())?;
@@ -396,9 +318,9 @@ impl TopicCore {
         Ok(())
     }
 
-    /// Brings the topic file up to what the partitions say: topic id, number, and log starts inside
-    /// a segment; and that they may be compacted, before they are. Writes only where something
-    /// differs; a topic without a file gets none.
+    /// Updates the topic file to the state of the partitions: topic id, number of partitions, log
+    /// starts inside a segment, and whether gaps are allowed. The last must be on disk before the
+    /// partition is compacted. Writes only if a fact has changed. A topic without a file gets none.
     pub(crate) fn store_state(&self) -> Result<()> {
         let mut stored = self.stored.lock();
         if self.is_deleted() || self.home.changes.is_closed() {
@@ -407,8 +329,8 @@ impl TopicCore {
         self.store(&mut stored)
     }
 
-    /// As [`store_state`](Self::store_state), once more when the log is closed, by the thread that
-    /// closes it.
+    /// Updates the topic file as [`store_state`](Self::store_state) does, a last time. Called by
+    /// the thread that closes the log.
     pub(crate) fn store_last_state(&self) -> Result<()> {
         self.store(&mut self.stored.lock())
     }
@@ -431,7 +353,8 @@ impl TopicCore {
         Ok(())
     }
 
-    /// The point of no return of a deletion. On an error the topic is as it was.
+    /// Renames the topic file, after which the deletion cannot be undone. On an error the topic is
+    /// unchanged.
     pub(crate) fn begin_delete(&self) -> Result<()> {
         let stored = self.stored.lock();
         self.check_usable()?;
@@ -452,7 +375,7 @@ impl TopicCore {
             renamed => renamed.map_err(|error| Error::io("rename", &file, error))?,
         }
         if let Err(error) = storage.sync_dir(&self.home.root) {
-            let _told_already = if stored.file.is_some() {
+            let _first_error_is_returned = if stored.file.is_some() {
                 storage.rename(&gone, &file)
             } else {
                 storage.remove_file(&gone)
@@ -463,8 +386,8 @@ impl TopicCore {
         Ok(())
     }
 
-    /// In a read-only log: takes over what the writer's topic file says by now, and partitions that
-    /// were not known or could not be opened before.
+    /// Updates a topic of a read-only log to the writer's topic file, and adds the partitions in
+    /// `added`, which were not known or could not be opened before.
     pub(crate) fn take_over(
         &self,
         file: Option<TopicFile>,
@@ -496,13 +419,13 @@ impl TopicCore {
         Ok(())
     }
 
-    /// Waits until a change of the topic that is under way is done; none begins once the log is
-    /// closed.
+    /// Waits until a running change of the topic is complete. After the log is closed, no new
+    /// change begins.
     pub(crate) fn settle(&self) {
         drop(self.stored.lock());
     }
 
-    /// The topic file as it is, or the first one of a topic that had none.
+    /// Returns the topic file as it is on disk, or the first one of a topic that had none.
     fn file_of(&self, stored: &Stored) -> TopicFile {
         stored.file.clone().unwrap_or_else(|| TopicFile {
             topic_id: stored.id.unwrap_or_else(unique_id),
@@ -513,8 +436,8 @@ impl TopicCore {
         })
     }
 
-    /// Log starts above the first segment's base; of partitions that could not be opened, what was
-    /// known before.
+    /// Returns the log starts that are above the base offset of the first segment. A partition that
+    /// could not be opened keeps its line in `before`.
     fn log_starts(&self, before: &[(u32, u64)]) -> Vec<(u32, u64)> {
         let line = |(index, slot): (&u32, &Slot)| match slot {
             Ok(partition) => partition.log_start_line().map(|offset| (*index, offset)),
@@ -523,31 +446,27 @@ impl TopicCore {
         self.slots().by_number.iter().filter_map(line).collect()
     }
 
-    /// After a failed write: the directory may hold the new file, if only its sync failed.
+    /// Restores the former topic file after a failed write. If only the sync failed, the directory
+    /// may contain the new file.
     fn write_back(&self, stored: &Stored) {
         if let Some(file) = &stored.file {
-            let _told_already = self.home.write(&self.name, file);
+            let _first_error_is_returned = self.home.write(&self.name, file);
         } else {
-            let _told_already =
+            let _first_error_is_returned =
                 remove_if_exists(self.home.storage(), &self.home.topic_path(&self.name));
         }
     }
 }
 
-/// Whether a gap between two offsets can only be damage.
-pub(crate) fn is_never_compacted(settings: &TopicSettings) -> bool {
-    settings.cleanup_policy == CleanupPolicy::Delete
-}
-
-/// What the number of partitions is called in errors.
+/// The key for the number of partitions in errors.
 const PARTITIONS_KEY: &str = "partitions";
 
-/// `InvalidConfig` for a number of partitions that no topic can have.
+/// Returns `InvalidConfig` for a number of partitions that no topic can have.
 pub(crate) fn check_partition_count(partitions: u32) -> Result<()> {
     let reason = match i32::try_from(partitions) {
-        Ok(0) => "a topic has at least one",
+        Ok(0) => "a topic has at least one partition",
         Ok(_) => return Ok(()),
-        Err(_) => "Kafka counts them in 31 bits",
+        Err(_) => "the number of partitions must fit into 31 bits",
     };
     Err(Error::InvalidConfig {
         key: PARTITIONS_KEY.to_owned(),
@@ -555,8 +474,8 @@ pub(crate) fn check_partition_count(partitions: u32) -> Result<()> {
     })
 }
 
-/// That the directories of partitions to come are free. What they held would be mixed with the
-/// partition, and deleted with it.
+/// Checks that the directories of the new partitions do not exist or are empty. Otherwise their
+/// files would be mixed with those of the partition, and deleted with it.
 fn check_free(home: &Home, topic: &Arc<str>, numbers: Range<u32>) -> Result<()> {
     home.check_writable()?;
     for partition in numbers {
@@ -574,7 +493,7 @@ fn check_free(home: &Home, topic: &Arc<str>, numbers: Range<u32>) -> Result<()> 
                 return Err(Error::io("list", &dir, error));
             }
             _ => {
-                let reason = "something else has this name: move it away, or choose another name for the topic";
+                let reason = "another file or directory has this name: move it away, or choose another name for the topic";
                 return Err(Error::io(
                     "create",
                     &dir,
@@ -586,8 +505,8 @@ fn check_free(home: &Home, topic: &Arc<str>, numbers: Range<u32>) -> Result<()> 
     Ok(())
 }
 
-/// Creates directories and first segments of partitions that `file` speaks of. On an error those
-/// that were created are removed again.
+/// Creates the directories and first segments of the partitions that `file` mentions. On an error,
+/// removes those that it created.
 fn create_partitions(
     home: &Home,
     topic: &Arc<str>,
@@ -622,16 +541,16 @@ fn create_partitions(
         core.mark_deleted();
         core.vacate();
     }
-    // A link that leads nowhere is not ours.
+    // A dangling link at this path was not created here, so it is left alone.
     for dir in tried.iter().filter(|dir| storage.metadata(dir).is_ok()) {
-        let _told_already = storage.remove_dir_all(dir);
+        let _first_error_is_returned = storage.remove_dir_all(dir);
     }
     Err(error)
 }
 
-/// How a partition is created that was never there. Whether it may have gaps is for `file`, the
-/// topic's, to say, as it will be when the partition is opened again: the settings may forbid them
-/// by now where they did not always.
+/// Returns the spec of a partition that never existed. Whether it may have gaps is taken from the
+/// topic file, as it will be when the partition is opened again. The settings alone are not enough:
+/// they may forbid gaps now and have allowed them before.
 pub(crate) fn new_partition(
     root: &Path,
     id: TopicPartition,
@@ -655,46 +574,4 @@ pub(crate) fn new_partition(
         is_dense,
         broker_since,
     }
-}
-
-/// Brings the topic file of `id` up to the log start of one partition; does nothing where there is
-/// no sound one.
-pub(crate) fn store_log_start(
-    storage: &dyn Storage,
-    root: &Path,
-    id: &TopicPartition,
-    log_start: Option<u64>,
-) -> Result<()> {
-    let Found::Sound(mut file, _) = read_topic_file(storage, root, &id.topic)? else {
-        return Ok(());
-    };
-    let before = file.log_starts.clone();
-    file.log_starts
-        .retain(|(number, _)| *number != id.partition);
-    file.log_starts
-        .extend(log_start.map(|offset| (id.partition, offset)));
-    file.log_starts.sort_unstable();
-    if file.log_starts == before {
-        return Ok(());
-    }
-    let path = root.join(file_name::topic_file(&id.topic));
-    replace_file(storage, &path, encode_topic_file(&file).as_bytes())
-        .map_err(|error| Error::io("write", &path, error))
-}
-
-/// Makes the topic file say that partitions have gaps, which are no damage then; does nothing where
-/// there is no sound one.
-pub(crate) fn store_gaps(storage: &dyn Storage, root: &Path, topic: &str) -> Result<()> {
-    let Found::Sound(file, _) = read_topic_file(storage, root, topic)? else {
-        return Ok(());
-    };
-    if !file.is_dense {
-        return Ok(());
-    }
-    let path = root.join(file_name::topic_file(topic));
-    let text = encode_topic_file(&TopicFile {
-        is_dense: false,
-        ..file
-    });
-    replace_file(storage, &path, text.as_bytes()).map_err(|error| Error::io("write", &path, error))
 }

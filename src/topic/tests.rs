@@ -1,8 +1,9 @@
-//! What is stored of a topic, and what is told of it.
+//! Tests of topic files, and of the announcements of changes.
 
 use std::path::Path;
 
-use super::stored::{Found, check_partition_count, read_topic_file, store_log_start, unconfigured};
+use super::stored::check_partition_count;
+use super::topic_file::{Found, read_topic_file, store_log_start, unconfigured};
 use super::*;
 use crate::config::TopicSettings;
 use crate::format::metadata_file::{TopicFile, decode_topic_file, encode_topic_file};
@@ -32,7 +33,7 @@ fn read(disk: &MemoryDisk) -> Result<Found> {
 }
 
 #[test]
-fn a_topic_file_gives_the_config_back() {
+fn a_topic_file_returns_the_config_that_was_written() {
     let Found::Sound(found, config) = read(&disk_with(&encode_topic_file(&file()))).unwrap() else {
         panic!()
     };
@@ -44,7 +45,7 @@ fn a_topic_file_gives_the_config_back() {
 }
 
 #[test]
-fn no_topic_file_is_no_error() {
+fn a_missing_topic_file_is_not_an_error() {
     assert!(matches!(
         read_topic_file(&MemoryDisk::default(), Path::new("/"), "t"),
         Ok(Found::Nothing)
@@ -52,7 +53,7 @@ fn no_topic_file_is_no_error() {
 }
 
 #[test]
-fn damage_is_told_apart_from_the_future() {
+fn a_damaged_topic_file_is_found_damaged() {
     let text = encode_topic_file(&file());
     for damaged in [
         String::new(),
@@ -80,7 +81,7 @@ fn damage_is_told_apart_from_the_future() {
 }
 
 #[test]
-fn a_topic_that_nobody_configured_keeps_its_records_whatever_is_set_later() {
+fn an_unconfigured_topic_keeps_its_records_after_a_later_change() {
     let defaults = TopicConfig::new()
         .retention(Duration::from_secs(1))
         .over(&TopicSettings::default())
@@ -132,7 +133,7 @@ fn the_log_start_of_one_partition_is_stored() {
 }
 
 #[test]
-fn numbers_of_partitions_are_kafkas() {
+fn partition_counts_are_limited_as_in_kafka() {
     for (count, is_right) in [
         (0, false),
         (1, true),
@@ -144,7 +145,7 @@ fn numbers_of_partitions_are_kafkas() {
 }
 
 #[test]
-fn changes_are_told() {
+fn waiting_threads_are_notified_of_changes() {
     let changes = Changes::default();
     let signal = crate::partition::state::waiting::Signal::new();
     changes.waiters().register(&signal);
@@ -153,13 +154,15 @@ fn changes_are_told() {
     assert_eq!(changes.version(), 1);
     assert!(signal.wait(crate::clock::Deadline::never()));
     changes.close();
-    assert!(changes.is_closed() && changes.version() == 2);
+    assert!(changes.is_closed());
+    assert_eq!(changes.version(), 2);
 }
 
 #[test]
-fn slots_may_leave_numbers_out() {
+fn slots_may_skip_numbers() {
     let missing = || Err(Error::Closed);
     let slots = Slots::new(BTreeMap::from([(0, missing()), (20_240_101, missing())]));
-    assert_eq!((slots.count, slots.iter().count()), (20_240_102, 2));
+    assert_eq!(slots.count, 20_240_102);
+    assert_eq!(slots.iter().count(), 2);
     assert_eq!(Slots::new(BTreeMap::new()).count, 0);
 }

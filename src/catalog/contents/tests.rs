@@ -27,7 +27,7 @@ fn read(dirs: &[&str], files: &[impl AsRef<str>]) -> Result<Contents> {
 }
 
 #[test]
-fn names_are_told_apart() {
+fn names_in_a_directory_are_sorted_by_their_meaning() {
     let deleted = "orders-1.0123456789abcdef0123456789abcdef-delete";
     let stray = "orders-2.0123456789abcdef0123456789abcdef-stray";
     let contents = read(
@@ -75,7 +75,7 @@ fn names_are_told_apart() {
 }
 
 #[test]
-fn what_no_log_has_is_foreign() {
+fn unknown_directories_are_foreign() {
     let dirs = [
         "lost+found",
         "src",
@@ -112,13 +112,13 @@ fn a_partition_without_a_topic_must_look_like_one() {
     assert!(!is_foreign(&inside("backup.topic")));
     assert!(
         is_foreign(&read(&["backup-2024"], &[] as &[&str]).unwrap()),
-        "an empty one is nothing"
+        "an empty directory"
     );
-    let beside = read(&["backup-0", "backup-1"], &["backup-0/partition.metadata"]).unwrap();
+    let neighbours = read(&["backup-0", "backup-1"], &["backup-0/partition.metadata"]).unwrap();
     assert_eq!(
-        beside.partitions["backup"],
+        neighbours.partitions["backup"],
         BTreeSet::from([0, 1]),
-        "a broker that was killed leaves it empty"
+        "a killed broker leaves an empty directory"
     );
 }
 
@@ -228,7 +228,7 @@ fn a_stray_directory_is_found_by_its_partition() {
 }
 
 #[test]
-fn what_is_not_there_or_no_directory_is_no_log() {
+fn a_missing_directory_or_a_file_is_not_a_log() {
     let disk = disk(&[], &["file"]);
     for path in ["/nowhere", "/data/file"] {
         assert!(

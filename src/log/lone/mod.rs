@@ -1,14 +1,21 @@
-//! One partition opened alone, without a log around it: a write-ahead log, or a partition of a log
-//! that nobody has open.
+//! One partition opened alone: a write-ahead log of its own, or one partition of a log that is not
+//! open.
 //!
-//! It has a lock, the checkpoints and the clean-shutdown marker in its own directory. Where its
-//! parent is a log, it is a partition of that log: the parent's lock is taken too, and the parent's
-//! checkpoints, marker and topic file are the ones that count, so that the log finds everything
-//! right when it is opened next.
+//! Outside of a log, the partition has its lock, its checkpoints and its clean-shutdown marker in
+//! its own directory. If the parent directory is a log, it is a partition of that log. Then the
+//! lock of the log is taken too, and the checkpoints, the marker and the topic file of the log are
+//! used. So the log finds all of them right when it is opened next.
 //!
-//! No thread runs. Checkpoints are written by `flush` and `delete_records_before`, and at closing,
-//! which comes with the last handle. Retention, where the config asks for any, is applied at
-//! opening and at closing. Unless the config says otherwise, all records are kept.
+//! No thread runs. `flush` and `delete_records_before` write the checkpoints, and so does closing,
+//! which happens when the last handle is dropped. Retention, if the config sets any, is applied
+//! when the partition is opened and closed. By default all records are kept.
+//!
+//! | file | task |
+//! | --- | --- |
+//! | `mod` | opens a partition to write, and closes it |
+//! | `read_only` | opens a partition to read |
+//! | `note` | the facts about the partition that it stores in its own directory |
+//! | `known` | the facts that a tool needs to copy a partition out of its log |
 
 use std::io;
 use std::mem;
@@ -22,6 +29,7 @@ use super::handle::Log;
 use super::open::LogBuilder;
 use crate::catalog::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
 use crate::catalog::contents::Contents;
+use crate::catalog::stated::{Covered, Stated};
 use crate::compaction::Allowance;
 use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
@@ -30,8 +38,8 @@ use crate::partition::{
     KeepOpen, Keeper, Maintenance, Partition, PartitionContext, PartitionCore, PartitionRecovery,
     PartitionSpec, Reopened, Truncation, own_line,
 };
-use crate::storage::{DirEntry, FileLock, Storage, directory_of, sync_found};
-use crate::topic::stored::{Found, read_topic_file, store_gaps, store_log_start, unconfigured};
+use crate::storage::{FileLock, Storage, directory_of, sync_found};
+use crate::topic::topic_file::{store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
 
 pub(crate) mod known;
@@ -39,72 +47,100 @@ mod note;
 mod read_only;
 
 impl Partition {
-    /// Opens the partition in `dir` alone, or creates it, and locks it. Dropping its last handle
-    /// closes it, and may sync.
+    /// Opens the partition in `dir`, or creates it, and locks it. No log is needed around it.
+    /// Dropping its last handle closes it, and may sync.
     ///
-    /// The directory may have any name; one like `orders-0` says which topic and partition it is.
-    /// No thread runs, and all records are kept unless `config` says otherwise. After an unclean
-    /// stop it is recovered: a torn end is cut and kept beside in `.torn` files.
+    /// The directory may have any name; a name like `orders-0` states topic and number. No thread
+    /// runs, and all records are kept unless `config` sets a retention. After an unclean stop the
+    /// partition is recovered: a torn end is cut, and kept in `.torn` files.
     ///
     /// A process that is forked from the opener may drop the handle, and must not append: see
     /// [`Log`](super::Log#in-a-forked-child).
     ///
-    /// [`Error::Locked`] if it, or the log that it belongs to, is open elsewhere;
-    /// [`Error::NotALog`] if the directory is a whole log or holds something else. Then nothing was
-    /// changed.
+    /// # Errors
+    ///
+    /// * Returns [`Error::Locked`] if the partition, or the log that it belongs to, is open
+    ///   elsewhere.
+    /// * Returns [`Error::NotALog`] if the directory is a whole log or holds other files.
+    /// * Returns [`Error::InvalidConfig`] if a setting in `config` is invalid.
+    ///
+    /// The directory is unchanged in each of these cases.
+    ///
+    /// ```
+    /// use annals::{Durability, Partition, TopicConfig};
+    ///
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let wal = Partition::open(dir.path().join("wal"), TopicConfig::new())?;
+    /// let wal = wal.with_durability(Durability::Synced);
+    /// let written = wal.append("debit 5")?; // on the device when the call returns
+    /// for record in wal.read(..)? {
+    ///     let record = record?;
+    ///     println!("{}: {}", record.offset(), record.text());
+    /// }
+    /// wal.delete_records_before(written.offset + 1)?; // after a checkpoint of the program
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn open(dir: impl AsRef<Path>, config: TopicConfig) -> Result<Self> {
         Log::builder(dir).open_partition(config)
     }
 }
 
 impl LogBuilder {
-    /// Opens one partition alone, as [`Partition::open`] does; the builder's directory is the
-    /// partition's.
+    /// Opens one partition without a log, as [`Partition::open`] does. The directory of the builder
+    /// is that of the partition.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Partition::open`].
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "a config is made where it is passed"
+        reason = "callers build a config where they pass it"
     )]
     pub fn open_partition(self, config: TopicConfig) -> Result<Partition> {
         open(&self, &config)
     }
 
-    /// Opens one partition alone to read, as [`Partition::open_read_only`] does; the builder's
-    /// directory is the partition's.
+    /// Opens one partition to read, as [`Partition::open_read_only`] does. The directory of the
+    /// builder is that of the partition.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Partition::open_read_only`].
     pub fn open_partition_read_only(self) -> Result<Partition> {
         read_only::open_read_only(&self)
     }
 }
 
-/// An open lone partition; closes with the last handle.
+/// A partition that is open without a log. It is closed when the last handle is dropped.
 #[derive(Debug)]
 pub(super) struct Lone {
     core: Arc<PartitionCore>,
     context: Arc<PartitionContext>,
-    /// Where checkpoints and marker are.
+    /// The directory of the checkpoints and the marker.
     home: PathBuf,
     is_in_log: bool,
     checkpoints: Checkpoints,
     note: Note,
-    /// Memory for the keys while it is compacted.
+    /// The memory for keys during a compaction, in bytes.
     cleaner_buffer_bytes: usize,
     was_clean: bool,
-    /// The lowest offset at which the partition of a log was cut and that log has yet to hear of;
-    /// `u64::MAX` if there is none.
+    /// In a log: the lowest offset at which the partition was cut without the knowledge of the log.
+    /// `u64::MAX` if it was not cut.
     cut: AtomicU64,
-    /// Given back last.
+    /// Released last.
     _locks: Vec<Box<dyn FileLock>>,
 }
 
 impl Drop for Lone {
     fn drop(&mut self) {
         if !self.context.opener.is_this_process() {
-            // Nothing of it is taken apart in a forked child.
+            // In a forked child nothing is closed: the files belong to the opener.
             mem::forget(Arc::clone(&self.core));
             return;
         }
-        // Appends that asked to be durable are; for the others a failure here is what a crash would
-        // be.
-        let _nobody_is_left_to_tell = self.close();
+        // Appends that asked to be durable are durable. For the others, an error here has the
+        // effect of a crash.
+        let _no_caller_left = self.close();
     }
 }
 
@@ -115,153 +151,190 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     builder.check_dir()?;
     let log_settings = builder.config.resolve()?;
     let storage = &*builder.storage;
-    let (dir, is_there) = locate(storage, &builder.dir)?;
-    let id = identify(&dir);
-    let log = log_around(storage, &dir);
-    if is_there {
-        Contents::read(storage, &dir)?.check_is_partition(&dir)?;
-    }
-    if log.is_some()
-        && file_name::parse_partition_dir(&id.to_string())
-            .is_none_or(|parsed| !dir.ends_with(parsed.to_string()))
-    {
-        return Err(Error::NotALog {
-            path: dir,
-            reason: "no partition of the log around it can have this name".into(),
-        });
-    }
-    let home = log.unwrap_or(&dir).to_owned();
-    // Before anything is created in a log that somebody else has open.
-    let mut locks = if log.is_some() {
-        vec![take_lock(storage, &home)?]
-    } else {
-        Vec::new()
-    };
-    let created = ensure_directory(storage, &dir)?;
-    locks.push(take_lock(storage, &dir)?);
-    let checkpoints = Checkpoints::read(storage, &home);
-    let has_segments = list(storage, &dir)?
-        .iter()
-        .any(|entry| file_name::parse_segment_file(&entry.name).is_some());
-    let was_clean = !has_segments || exists(storage, &home.join(file_name::CLEAN_SHUTDOWN))?;
-    let note = Note::read(storage, &dir)?;
-    let mut spec = spec(
-        storage,
-        &home,
-        &dir,
-        id,
-        settings,
-        &checkpoints.lines(),
-        was_clean,
-        log.is_some(),
-    )?;
-    if log.is_none() {
-        spec.log_start = note.log_start().unwrap_or(spec.log_start);
-        spec.is_dense = note.is_dense();
-    }
-    let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS]
-        .map(|name| home.join(name))
-        .to_vec();
-    let context = builder.context(&log_settings, marks, false, false);
-    // Where there were records, a directory without any has lost them: offsets that start again
-    // would hide it.
-    let core = if !has_segments && spec.recovery_point <= spec.log_start {
+    let place = Place::find(storage, &builder.dir)?;
+    let (locks, created) = place.lock(storage)?;
+    let checkpoints = Checkpoints::read(storage, &place.home);
+    let note = Note::read(storage, &place.dir)?;
+    let has_segments = has_segments(storage, &place.dir)?;
+    let was_clean = !has_segments || exists(storage, &place.home.join(file_name::CLEAN_SHUTDOWN))?;
+    let stated = place.stated(storage, &checkpoints.lines(), Some(&note))?;
+    let spec = stated.spec(place.id.clone(), place.dir.clone(), settings, was_clean);
+    let context = builder.context(&log_settings, place.marks(), false, false);
+    // If the files state that there were records, a directory without segments has lost them. A new
+    // partition, whose offsets start at 0 again, would hide the loss.
+    let is_new = !has_segments && spec.recovery_point <= spec.log_start;
+    let core = if is_new {
         context.clean_marker.clear(storage)?;
         if !created {
-            sync_found(storage, &dir);
+            sync_found(storage, &place.dir);
         }
-        if log.is_none() {
-            spec.is_dense = note.begin(storage, &spec.settings)?;
-        }
-        PartitionCore::create(&context, &spec)?
+        create(&context, spec, &place, &note)?
     } else {
-        PartitionCore::open(&context, &spec)?.0
+        recover(&context, &spec, &place, &note)?
     };
-    // Not before it was recovered: until now a gap was damage.
-    if log.is_none() && !note.settle_density(storage, &spec.settings)? {
-        core.allow_gaps();
-    }
-    let is_in_log = home != dir;
-    let cleaner_buffer_bytes = log_settings.cleaner_dedupe_buffer_bytes;
-    let cut = AtomicU64::new(if is_in_log && was_clean {
+    let cut = if place.is_in_log && was_clean {
         earlier_cut(&core, &checkpoints.lines())
     } else {
         u64::MAX
-    });
+    };
     let lone = Lone {
-        core,
+        core: Arc::clone(&core),
         context,
-        home,
-        is_in_log,
+        home: place.home,
+        is_in_log: place.is_in_log,
         checkpoints,
         note,
-        cleaner_buffer_bytes,
+        cleaner_buffer_bytes: log_settings.cleaner_dedupe_buffer_bytes,
         was_clean,
-        cut,
+        cut: AtomicU64::new(cut),
         _locks: locks,
     };
-    lone.core
-        .set_cleaned_end(lone.checkpoints.lines().cleaned.get(&lone.line()).copied());
+    let cleaned_end = lone.checkpoints.lines().cleaned.get(&lone.line()).copied();
+    core.set_cleaned_end(cleaned_end);
     lone.apply_retention();
-    let core = Arc::clone(&lone.core);
-    Ok(Partition::new(
-        core,
-        Durability::Os,
-        KeepOpen::new(Arc::new(lone)),
-    ))
+    let keep = KeepOpen::new(Arc::new(lone));
+    Ok(Partition::new(core, Durability::Os, keep))
 }
 
-/// What the directory's name says, or the name itself.
+/// Creates a partition that has no records yet.
+fn create(
+    context: &Arc<PartitionContext>,
+    mut spec: PartitionSpec,
+    place: &Place,
+    note: &Note,
+) -> Result<Arc<PartitionCore>> {
+    let storage = &*context.storage;
+    if !place.is_in_log {
+        spec.is_dense = note.begin(storage, &spec.settings)?;
+    }
+    let core = PartitionCore::create(context, &spec)?;
+    settle_density(storage, &core, &spec, place, note)?;
+    Ok(core)
+}
+
+/// Opens a partition that has records, and recovers it if it was not closed cleanly.
+fn recover(
+    context: &Arc<PartitionContext>,
+    spec: &PartitionSpec,
+    place: &Place,
+    note: &Note,
+) -> Result<Arc<PartitionCore>> {
+    let (core, _recovery) = PartitionCore::open(context, spec)?;
+    settle_density(&*context.storage, &core, spec, place, note)?;
+    Ok(core)
+}
+
+/// Allows gaps if the settings do. Must come after recovery, for which a gap in a dense partition
+/// is damage.
+fn settle_density(
+    storage: &dyn Storage,
+    core: &PartitionCore,
+    spec: &PartitionSpec,
+    place: &Place,
+    note: &Note,
+) -> Result<()> {
+    if !place.is_in_log && !note.settle_density(storage, &spec.settings)? {
+        core.allow_gaps();
+    }
+    Ok(())
+}
+
+/// The directory of a partition, and the files around it.
+#[derive(Debug)]
+pub(super) struct Place {
+    dir: PathBuf,
+    id: TopicPartition,
+    /// The directory of the checkpoints and the marker: the log around the partition, or `dir`.
+    home: PathBuf,
+    is_in_log: bool,
+}
+
+impl Place {
+    /// Returns the place of the partition in `dir`, a canonical path.
+    pub(super) fn of(storage: &dyn Storage, dir: PathBuf) -> Self {
+        let log = log_around(storage, &dir);
+        Self {
+            id: identify(&dir),
+            is_in_log: log.is_some(),
+            home: log.unwrap_or(&dir).to_owned(),
+            dir,
+        }
+    }
+
+    /// Finds the place of a partition that is to be opened or created in `dir`. Returns `NotALog`
+    /// if `dir` holds other files, or cannot be a partition of the log around it.
+    fn find(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+        let (dir, is_there) = locate(storage, dir)?;
+        let place = Self::of(storage, dir);
+        let dir = &place.dir;
+        if is_there {
+            Contents::read(storage, dir)?.check_is_partition(dir)?;
+        }
+        let is_named_as_partition = || {
+            file_name::parse_partition_dir(&place.id.to_string())
+                .is_some_and(|parsed| dir.ends_with(parsed.to_string()))
+        };
+        if place.is_in_log && !is_named_as_partition() {
+            return Err(Error::NotALog {
+                path: dir.clone(),
+                reason: "a partition of the log around it cannot have this name".into(),
+            });
+        }
+        Ok(place)
+    }
+
+    /// Takes the locks, and creates the directory if it is missing. Returns the locks, and whether
+    /// the directory was created. The lock of the log comes first: nothing may be created in a log
+    /// that is open elsewhere.
+    fn lock(&self, storage: &dyn Storage) -> Result<(Vec<Box<dyn FileLock>>, bool)> {
+        let mut locks = Vec::new();
+        if self.is_in_log {
+            locks.push(take_lock(storage, &self.home)?);
+        }
+        let created = ensure_directory(storage, &self.dir)?;
+        locks.push(take_lock(storage, &self.dir)?);
+        Ok((locks, created))
+    }
+
+    /// Returns the files that the first write removes.
+    fn marks(&self) -> Vec<PathBuf> {
+        [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS]
+            .map(|name| self.home.join(name))
+            .to_vec()
+    }
+
+    /// Returns the facts that the files around the partition state about it. `lines` are those of
+    /// the checkpoints in its home. `note` counts only outside of a log.
+    fn stated(&self, storage: &dyn Storage, lines: &Lines, note: Option<&Note>) -> Result<Stated> {
+        let broker_since = exists(storage, &self.home.join(file_name::HIGH_WATERMARKS))?;
+        if self.is_in_log {
+            let file = Covered::read(storage, &self.home, &self.dir, &self.id, broker_since)?;
+            return Ok(Stated::of(&self.id, lines, file, broker_since));
+        }
+        // A note is not read if a broker has left its topic id next to it.
+        let file = note.and_then(Note::covered);
+        Ok(Stated {
+            broker_since,
+            ..Stated::of(&own_line(), lines, file, false)
+        })
+    }
+}
+
+fn has_segments(storage: &dyn Storage, dir: &Path) -> Result<bool> {
+    let entries = storage
+        .list(dir)
+        .map_err(|error| Error::io("list", dir, error))?;
+    Ok(entries
+        .iter()
+        .any(|entry| file_name::parse_segment_file(&entry.name).is_some()))
+}
+
+/// Returns the topic and number in the name of the directory, or else the name itself and 0.
 pub(super) fn identify(dir: &Path) -> TopicPartition {
     let name = dir
         .file_name()
         .map_or_else(|| "partition".into(), |name| name.to_string_lossy());
     file_name::parse_partition_dir(&name).unwrap_or_else(|| TopicPartition::new(&*name, 0))
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is a different thing, used once"
-)]
-pub(super) fn spec(
-    storage: &dyn Storage,
-    home: &Path,
-    dir: &Path,
-    id: TopicPartition,
-    settings: TopicSettings,
-    lines: &Lines,
-    clean: bool,
-    is_in_log: bool,
-) -> Result<PartitionSpec> {
-    let line = if is_in_log { id.clone() } else { own_line() };
-    let mut log_start = lines.log_starts.get(&line).copied().unwrap_or(0);
-    let recovery_point = lines.recovery_points.get(&line).copied().unwrap_or(0);
-    let (mut topic_id, mut is_dense) = (None, false);
-    let broker_since = exists(storage, &home.join(file_name::HIGH_WATERMARKS))?;
-    if is_in_log
-        && !broker_since
-        && let Found::Sound(file, _) = read_topic_file(storage, home, &id.topic)?
-    {
-        log_start = file
-            .log_starts
-            .iter()
-            .find(|(number, _)| *number == id.partition)
-            .map_or(0, |(_, start)| *start);
-        topic_id = Some(file.topic_id);
-        is_dense = file.is_dense;
-    }
-    let dir = dir.to_owned();
-    Ok(PartitionSpec {
-        id,
-        dir,
-        settings,
-        topic_id,
-        log_start,
-        recovery_point,
-        clean,
-        is_dense,
-        broker_since,
-    })
 }
 
 impl Keeper for Lone {
@@ -293,22 +366,23 @@ impl Keeper for Lone {
         self.store_bounds()
     }
 
-    /// Compacts now. The log around it learns first that the partition has gaps.
+    /// Compacts the partition. The topic file notes first that the partition may have gaps.
     fn compact(&self, _partition: &PartitionCore) -> Result<Maintenance> {
         let storage = &*self.context.storage;
         if self.core.is_dense() {
-            // From then on what a power cut takes from between two segments is not missed.
+            // Flushed first: once gaps are legal, a segment that a power cut takes from the middle
+            // is not noticed.
             self.core.flush()?;
             store_gaps(storage, &self.home, &self.core.id().topic)?;
             self.core.allow_gaps();
         }
-        let mut goes_on = || true;
-        let mut allowance = Allowance::new(self.cleaner_buffer_bytes, &mut goes_on);
+        let mut continues = || true;
+        let mut allowance = Allowance::new(self.cleaner_buffer_bytes, &mut continues);
         let done = self
             .core
             .compact(self.context.clock.now(), &mut allowance)?;
         match self.checkpoint() {
-            // It was compacted, and the checkpoint can wait.
+            // The compaction is complete, and the checkpoint can wait.
             Ok(()) | Err(Error::DiskFull { .. }) => Ok(done),
             Err(error) => Err(error),
         }
@@ -324,14 +398,14 @@ impl Lone {
             return Ok(());
         }
         self.store_bounds()?;
-        // The partitions beside it are as clean as they were.
+        // The marker covers the other partitions of the log too, and they are as clean as before.
         if self.core.is_damaged() || (self.is_in_log && !self.was_clean) {
             return Ok(());
         }
         write_clean_shutdown(&*self.context.storage, &self.home)
     }
 
-    /// Its line in the checkpoints.
+    /// Returns the id of the line in the checkpoints.
     fn line(&self) -> TopicPartition {
         if self.is_in_log {
             self.core.id().clone()
@@ -340,12 +414,12 @@ impl Lone {
         }
     }
 
-    /// Makes everything durable and stores where the partition begins and what of it is safe.
+    /// Makes everything durable, then stores the log start and the recovery point.
     fn checkpoint(&self) -> Result<()> {
         self.core.flush().and(self.store_bounds())
     }
 
-    /// Stores where the partition begins and what of it is durable.
+    /// Stores the log start and the recovery point.
     fn store_bounds(&self) -> Result<()> {
         if self.was_clean && !self.context.clean_marker.is_cleared() {
             return Ok(());
@@ -379,20 +453,23 @@ impl Lone {
         })
     }
 
-    /// The line for the recovery point. In a log it must differ from the end where the partition
-    /// was cut: that makes the log lower the positions of its groups when it is opened. So it stays
-    /// at the cut, or is left out while nothing follows the cut.
+    /// Returns the recovery point for the checkpoint.
+    ///
+    /// In a log the line must differ from the end if the partition was cut: the difference makes
+    /// the log lower the committed offsets of its groups when it is opened. So the line stays at
+    /// the cut, or is left out while the cut is the end.
     fn recovery_point_line(&self) -> Option<u64> {
         let (cut, end) = (self.cut.load(Ordering::SeqCst), self.core.log_end_offset());
-        let is_told = !self.is_in_log || cut != end;
-        is_told.then(|| {
+        let has_line = !self.is_in_log || cut != end;
+        has_line.then(|| {
             self.core
                 .recovery_point()
                 .min(if self.is_in_log { cut } else { u64::MAX })
         })
     }
 
-    /// Old segments can wait: what fails here is tried again next time.
+    /// Deletes old segments. They can wait: an error here is ignored, and the next opening or close
+    /// tries again.
     fn apply_retention(&self) {
         let _tried_again_next_time = self
             .core
@@ -401,8 +478,8 @@ impl Lone {
     }
 }
 
-/// Where a partition of a log that was closed in good order does not end where its line says, it
-/// was cut there before.
+/// Returns the offset of an earlier cut that the log does not know of; `u64::MAX` if there was
+/// none. After a clean close, the partition ends at its line unless it was cut.
 fn earlier_cut(core: &PartitionCore, lines: &Lines) -> u64 {
     let end = core.log_end_offset();
     let line = lines.recovery_points.get(core.id()).copied();
@@ -413,7 +490,7 @@ fn earlier_cut(core: &PartitionCore, lines: &Lines) -> u64 {
     }
 }
 
-/// The directory under its one name, and whether it is there.
+/// Returns the canonical path of the directory, and whether it exists.
 fn locate(storage: &dyn Storage, dir: &Path) -> Result<(PathBuf, bool)> {
     let found = |dir: &Path| {
         storage
@@ -427,7 +504,7 @@ fn locate(storage: &dyn Storage, dir: &Path) -> Result<(PathBuf, bool)> {
         Some(name) if exists(storage, directory_of(dir))? => {
             Ok((found(directory_of(dir))?.join(name), false))
         }
-        // Below a directory that is not there either, there is no log around it.
+        // If the parent directory does not exist either, there is no log around the partition.
         _ => {
             ensure_directory(storage, dir)?;
             Ok((found(dir)?, true))
@@ -435,8 +512,9 @@ fn locate(storage: &dyn Storage, dir: &Path) -> Result<(PathBuf, bool)> {
     }
 }
 
-/// The log that holds the directory of a partition, if one does. Another partition is not a log,
-/// and a `.lock` alone may be that of any program.
+/// Returns the log that contains the directory of a partition, if there is one. A parent that is a
+/// partition itself is not a log. A `.lock` alone does not count, since any program may have
+/// created it.
 pub(super) fn log_around<'a>(storage: &dyn Storage, dir: &'a Path) -> Option<&'a Path> {
     const MARKS: [&str; 3] = [
         file_name::META_PROPERTIES,
@@ -447,15 +525,9 @@ pub(super) fn log_around<'a>(storage: &dyn Storage, dir: &'a Path) -> Option<&'a
     let root = dir.parent()?;
     let has = |name: &str| storage.metadata(&root.join(name)).is_ok();
     let is_partition = OF_PARTITIONS.iter().any(|name| has(name));
-    let is_in_the_making =
+    let is_being_created =
         || has(file_name::LOCK) && has(&file_name::topic_file(&identify(dir).topic));
-    (!is_partition && (MARKS.iter().any(|mark| has(mark)) || is_in_the_making())).then_some(root)
-}
-
-pub(super) fn list(storage: &dyn Storage, dir: &Path) -> Result<Vec<DirEntry>> {
-    storage
-        .list(dir)
-        .map_err(|error| Error::io("list", dir, error))
+    (!is_partition && (MARKS.iter().any(|mark| has(mark)) || is_being_created())).then_some(root)
 }
 
 pub(super) fn exists(storage: &dyn Storage, path: &Path) -> Result<bool> {

@@ -1,8 +1,8 @@
-//! What a partition that is opened alone notes of itself, under a checksum: whether it is dense,
-//! and where it starts.
+//! The note of a partition that is opened alone: whether it is dense, and where it starts. It has a
+//! checksum.
 //!
-//! The note is written before the first segment, and again, durably, before the checkpoints say
-//! what has changed in it. A partition without one, of before there was such a file, is read by its
+//! The note is written before the first segment. When a fact changes, the note is written durably
+//! before the checkpoints are. A partition created by a version without notes is read by its
 //! checkpoints, and gaps are legal in it.
 
 use std::io;
@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use crate::catalog::stated::Covered;
 use crate::config::TopicSettings;
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{LoneFile, NEWER_VERSION, decode_lone_file, encode_lone_file};
 use crate::storage::{Storage, read_file, replace_file};
-use crate::topic::stored::is_never_compacted;
+use crate::topic::topic_file::is_never_compacted;
 
-/// The file has a few lines.
+/// The greatest size of a note, which has a few lines.
 const MAX_BYTES: u64 = 1 << 16;
 
-/// The note as it stands in the directory.
+/// The note as it is on disk.
 #[derive(Debug)]
 pub(in crate::log) struct Note {
     path: PathBuf,
@@ -28,7 +29,8 @@ pub(in crate::log) struct Note {
 }
 
 impl Note {
-    /// Reads it. `Unsupported` for one of a later version; one that is damaged says nothing.
+    /// Reads the note. Returns `Unsupported` if a later version wrote it. A damaged note counts as
+    /// missing.
     pub(in crate::log) fn read(storage: &dyn Storage, dir: &Path) -> Result<Self> {
         let path = dir.join(file_name::LONE_PARTITION);
         let bytes = match read_file(storage, &path, MAX_BYTES) {
@@ -50,8 +52,8 @@ impl Note {
                     what: "a later version of `lone-partition`",
                 });
             }
-            // A broker, which leaves its topic id, may have compacted the partition, and moved its
-            // start.
+            // A broker may have compacted the partition and moved its start. It leaves its topic id
+            // in the directory.
             decoded => decoded.ok().filter(|_| {
                 storage
                     .metadata(&dir.join(file_name::PARTITION_METADATA))
@@ -64,23 +66,13 @@ impl Note {
         })
     }
 
-    /// Where the log starts; `None` where there is no note.
-    pub(in crate::log) fn log_start(&self) -> Option<u64> {
-        self.on_disk
-            .lock()
-            .as_ref()
-            .map(|file| file.log_start.unwrap_or(0))
+    /// Returns the facts in the note. `None` if there is no note.
+    pub(in crate::log) fn covered(&self) -> Option<Covered> {
+        self.on_disk.lock().as_ref().map(Covered::of_note)
     }
 
-    /// Whether it said so when it was last written; see `settle_density`.
-    pub(in crate::log) fn is_dense(&self) -> bool {
-        self.on_disk
-            .lock()
-            .as_ref()
-            .is_some_and(|file| file.is_dense)
-    }
-
-    /// Notes, before it has a segment, whether a new partition will have gaps.
+    /// Writes the first note of a new partition, before its first segment. Returns whether the
+    /// partition is dense.
     pub(in crate::log) fn begin(
         &self,
         storage: &dyn Storage,
@@ -97,7 +89,8 @@ impl Note {
         Ok(is_dense)
     }
 
-    /// Whether the partition is dense. Once it may be compacted it is so no more, for good.
+    /// Returns whether the partition is dense. As soon as the settings allow compaction, it is
+    /// noted as not dense, permanently.
     pub(in crate::log) fn settle_density(
         &self,
         storage: &dyn Storage,
@@ -119,7 +112,8 @@ impl Note {
         Ok(false)
     }
 
-    /// Notes where the log starts, where that is not its first segment. Durable on return.
+    /// Notes the log start; `None` if it is the base offset of the first segment. Durable on
+    /// return.
     pub(in crate::log) fn store_log_start(
         &self,
         storage: &dyn Storage,

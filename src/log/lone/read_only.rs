@@ -1,10 +1,10 @@
-//! One partition opened alone to read, beside whoever writes it: no lock, no repair, nothing to
-//! close.
+//! One partition opened alone to read, also while another process writes to it: no lock, no repair,
+//! no close.
 
 use std::path::Path;
 
 use super::note::Note;
-use super::{exists, identify, list, log_around, spec};
+use super::{Place, exists, has_segments};
 use crate::catalog::checkpoints::Checkpoints;
 use crate::catalog::contents::Contents;
 use crate::config::{Durability, TopicSettings};
@@ -13,21 +13,27 @@ use crate::format::file_name;
 use crate::log::Log;
 use crate::log::open::LogBuilder;
 use crate::partition::{KeepOpen, Partition, PartitionCore};
-use crate::topic::stored::unconfigured;
+use crate::topic::topic_file::unconfigured;
 
 impl Partition {
-    /// Opens the partition in `dir` to read, also beside a writer in another process: one that
-    /// stands alone, or a partition of any log. Takes no lock, writes nothing, repairs nothing, and
-    /// needs no permission to write. Whatever would write is [`Error::ReadOnly`].
+    /// Opens the partition in `dir` to read, also while another process writes to it. The partition
+    /// may be one that was opened with [`Partition::open`], or a partition of any log. Takes no
+    /// lock, writes and repairs no file, and needs no permission to write. Calls that would write
+    /// return [`Error::ReadOnly`].
     ///
-    /// It sees what [`Log::open_read_only`](Log::open_read_only) sees of a partition, with two
-    /// differences: the log start is that of the moment of opening, and rises only with whole
-    /// segments that the writer deletes; and a deleted topic is noticed when its directory is gone.
-    /// [`recovery`](Self::recovery) reports damage, as far as a reader beside a writer can tell.
+    /// It sees the same changes of the writer as a log that is opened with [`Log::open_read_only`],
+    /// with two differences:
+    ///
+    /// * The log start is read when the partition is opened. Later it rises only when the writer
+    ///   deletes whole segments.
+    /// * A deleted topic is noticed when its directory is gone.
+    ///
+    /// [`recovery`](Self::recovery) reports damage, as far as it can be found while another process
+    /// writes.
     ///
     /// # Errors
-    /// [`Error::NotALog`] if the directory holds nothing of a partition; [`Error::Io`] if it is not
-    /// there or cannot be read.
+    /// Returns [`Error::NotALog`] if the directory has no segment of a partition, and [`Error::Io`]
+    /// if it does not exist or cannot be read.
     ///
     /// ```
     /// # use annals::{Partition, TopicConfig};
@@ -51,36 +57,23 @@ pub(in crate::log) fn open_read_only(builder: &LogBuilder) -> Result<Partition> 
         .canonical(&builder.dir)
         .map_err(|error| Error::io("find", &builder.dir, error))?;
     Contents::read(storage, &dir)?.check_is_partition(&dir)?;
-    if !list(storage, &dir)?
-        .iter()
-        .any(|entry| file_name::parse_segment_file(&entry.name).is_some())
-    {
+    if !has_segments(storage, &dir)? {
         return Err(Error::NotALog {
             path: dir,
             reason: "it holds nothing of a partition".into(),
         });
     }
-    let id = identify(&dir);
-    let log = log_around(storage, &dir);
-    let home = log.unwrap_or(&dir);
+    let place = Place::of(storage, dir);
     let settings = unconfigured().over(&TopicSettings::default())?;
-    let lines = Checkpoints::read(storage, home).lines();
-    let is_clean = exists(storage, &home.join(file_name::CLEAN_SHUTDOWN))?;
-    let mut spec = spec(
-        storage,
-        home,
-        &dir,
-        id,
-        settings,
-        &lines,
-        is_clean,
-        log.is_some(),
-    )?;
-    if log.is_none() {
-        let note = Note::read(storage, &dir)?;
-        spec.log_start = note.log_start().unwrap_or(spec.log_start);
-        spec.is_dense = note.is_dense();
-    }
+    let lines = Checkpoints::read(storage, &place.home).lines();
+    let is_clean = exists(storage, &place.home.join(file_name::CLEAN_SHUTDOWN))?;
+    let note = if place.is_in_log {
+        None
+    } else {
+        Some(Note::read(storage, &place.dir)?)
+    };
+    let stated = place.stated(storage, &lines, note.as_ref())?;
+    let spec = stated.spec(place.id, place.dir, settings, is_clean);
     let context = builder.context(&log_settings, Vec::new(), true, false);
     let core = PartitionCore::open_beside(&context, &spec)?.0;
     Ok(Partition::new(core, Durability::Os, KeepOpen::nothing()))

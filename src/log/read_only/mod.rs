@@ -1,4 +1,4 @@
-//! A read-only log beside a writer in another process: looking at the root again.
+//! A read-only log: it looks for the changes that a writer in another process makes to topics.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use crate::topic::LooksAgain;
 #[cfg(test)]
 mod tests;
 
-/// A writer needs less between two steps of one change.
+/// A writer takes less time between two steps of one change.
 const PATIENCE: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Looks what the writer did to topics.
+/// Updates the catalog to the changes that the writer has made to topics.
 #[derive(Debug)]
-pub(super) struct Beside {
+pub(super) struct WriterChanges {
     catalog: Weak<Catalog>,
     root: PathBuf,
 }
 
-impl Beside {
+impl WriterChanges {
     pub(super) fn new(catalog: &Arc<Catalog>, root: &Path) -> Self {
         Self {
             catalog: Arc::downgrade(catalog),
@@ -37,7 +37,7 @@ impl Beside {
     }
 }
 
-impl LooksAgain for Beside {
+impl LooksAgain for WriterChanges {
     fn look_again(&self) -> Result<()> {
         let Some(catalog) = self.catalog.upgrade() else {
             return Ok(());
@@ -50,9 +50,10 @@ impl LooksAgain for Beside {
     }
 }
 
-/// Reads the root while it may be changed: a directory that is listed and then goes, or that is not
-/// yet what it will be, is looked at again for a moment. A listing may pass over a file that is
-/// renamed beside it, and so take a topic for a broker's: two in a row have to agree on those.
+/// Reads the root while a writer may change it. If a directory disappears after it was listed, or
+/// is not complete yet, reads again for a moment. A listing may miss a file that is being renamed,
+/// and the topic would then look like a broker's. So two listings in a row must agree on the topics
+/// without a file.
 pub(super) fn read_contents(storage: &dyn Storage, root: &Path) -> Result<Contents> {
     let deadline = Deadline::after(PATIENCE);
     loop {

@@ -1,4 +1,4 @@
-//! What a read-only log asks of the disk.
+//! Tests of the storage calls that a read-only log makes.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,7 +11,7 @@ use crate::partition::Reader;
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage};
 
-/// A writer and, over a disk that records, a reader.
+/// A writer, and a read-only log on a disk that records its calls.
 fn both() -> (MemoryDisk, Log, RecordingDisk, Log) {
     let disk = MemoryDisk::new();
     let writer = Log::builder("log").storage(disk.clone()).open().unwrap();
@@ -30,7 +30,7 @@ fn both() -> (MemoryDisk, Log, RecordingDisk, Log) {
 }
 
 fn calls_of_a_look(disk: &RecordingDisk, follower: &Reader) -> Vec<(&'static str, PathBuf)> {
-    // The first looks find out what the file is; then it has been as it is for long enough.
+    // The first looks learn the state of the file. Then it has been unchanged for long enough.
     for _ in 0..2 {
         assert!(!follower.look().unwrap());
         thread::sleep(Duration::from_millis(25));
@@ -55,7 +55,7 @@ fn an_idle_follower_looks_at_the_active_file_only() {
     let next = active.with_file_name("00000000000000000010.log");
     let idle = [("metadata", active.clone()), ("metadata", next)];
     assert_eq!(calls_of_a_look(&disk, &follower), idle);
-    // Zeros ahead: their length field is read, and nothing else.
+    // Zeros were written ahead: only the length field of the next batch is read.
     let file = memory.open(&active, Access::Write).unwrap();
     file.set_len(file.bytes().unwrap() + 4096).unwrap();
     let [length, next] = idle;
@@ -67,7 +67,7 @@ fn an_idle_follower_looks_at_the_active_file_only() {
 }
 
 #[test]
-fn nothing_is_locked_or_written() {
+fn a_read_only_log_takes_no_lock_and_writes_no_file() {
     let (_, writer, disk, reader) = both();
     let partition = reader.topic("t").unwrap().partition(0).unwrap();
     let topic = writer.topic("t").unwrap();
@@ -91,7 +91,7 @@ fn nothing_is_locked_or_written() {
 }
 
 #[test]
-fn a_consumer_that_waits_lists_no_directory() {
+fn a_waiting_consumer_does_not_list_directories() {
     let (_, writer, disk, reader) = both();
     let mut consumer = reader.assign([("t", 0).into()]).unwrap();
     assert_eq!(consumer.poll(Duration::ZERO).unwrap().iter().count(), 10);
@@ -109,14 +109,17 @@ fn a_consumer_that_waits_lists_no_directory() {
     assert_eq!(
         waiting,
         2 * at_once,
-        "it looks around when it comes and when it goes"
+        "a poll lists the directory when it starts and when it ends"
     );
-    assert!(calls > 2 * calls_at_once, "it has looked meanwhile");
+    assert!(
+        calls > 2 * calls_at_once,
+        "the poll has looked at the files in the meantime"
+    );
     writer.close().unwrap();
 }
 
 #[test]
-fn what_a_killed_writer_left_is_read_without_a_write() {
+fn the_files_of_a_killed_writer_are_read_without_a_write() {
     let simulated = SimulatedDisk::new(1);
     let writer = Log::builder("log")
         .storage(simulated.clone())
@@ -136,7 +139,7 @@ fn what_a_killed_writer_left_is_read_without_a_write() {
         file.write_all_at(bytes, file.bytes().unwrap()).unwrap();
     };
     let [first, .., last] = &*segments else {
-        panic!("it has rolled")
+        panic!("there are several segments")
     };
     for suffix in ["log.deleted", "log.cleaned", "index.deleted"] {
         put(first.path.with_extension(suffix), b"left");
@@ -168,7 +171,8 @@ fn what_a_killed_writer_left_is_read_without_a_write() {
             .count(),
         10
     );
-    assert!(reader.flush().is_ok() && matches!(reader.maintain(), Err(Error::ReadOnly)));
+    assert!(reader.flush().is_ok());
+    assert!(matches!(reader.maintain(), Err(Error::ReadOnly)));
     drop(reader);
     assert_only_reads(&recording);
 }
