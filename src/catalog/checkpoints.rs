@@ -292,10 +292,8 @@ mod tests {
             cluster_id(&disk, Path::new("/data"))
                 .is_some_and(|id| first.contains(&format!("cluster.id={id}")))
         );
-        assert!(
-            first.contains("node.id=1") && first.contains("cluster.id="),
-            "{first}"
-        );
+        assert!(first.contains("node.id=1"), "{first}");
+        assert!(first.contains("cluster.id="), "{first}");
         ensure_meta_properties(&disk, Path::new("/data"), || TopicId([9; 16])).unwrap();
         assert_eq!(text(&disk, file_name::META_PROPERTIES), first);
     }

@@ -286,7 +286,7 @@ impl Log {
     /// let config = TopicConfig::new().segment_bytes(1_000).retention_bytes(Some(5_000));
     /// let orders = log.open_topic("orders", 1, config)?;
     /// for _ in 0..100 {
-    ///     orders.append("paid for with a very long message")?;
+    ///     orders.append("paid on the first day of the month")?;
     /// }
     /// let done = log.maintain()?;
     /// assert!(done.segments_deleted > 0);

@@ -1,6 +1,6 @@
-//! Commits while another thread cuts the partition, or deletes the topic and creates it again:
-//! whichever comes first, a group's position never passes over a record that none of its members
-//! was given.
+//! Commits while another thread cuts the partition, or deletes the topic and creates it again. In
+//! every order, a group's position never skips a record that was not delivered to one of its
+//! members.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -17,12 +17,11 @@ use crate::storage::recording::RecordingDisk;
 use crate::storage::{MemoryDisk, SimulatedDisk, Storage};
 use crate::topic_partition::TopicPartition;
 
-/// So many records are there, and were delivered, before the change.
+/// The number of records that exist and were delivered before the change.
 const DELIVERED: u64 = 6;
-/// What is left of them by a cut.
+/// The number of these records that a cut keeps.
 const CUT: u64 = 3;
-/// Long enough for a thread that is not blocked to reach its end, or else the lock that it waits
-/// for.
+/// Long enough for a thread to reach its end, or the lock that it waits for.
 const MOMENT: Duration = Duration::from_millis(10);
 
 fn t() -> TopicPartition {
@@ -62,10 +61,10 @@ const CHANGES: [Change; 2] = [
     },
 ];
 
-/// What one who commits has at hand.
+/// The handles that a commit needs.
 struct Rig {
     group: ConsumerGroup,
-    /// A member that was given all records; `None` where the group is managed from outside.
+    /// A member that has received all records. `None` if the group is managed from outside.
     member: Option<Consumer>,
     records: Records,
 }
@@ -76,7 +75,7 @@ struct Commit {
     run: fn(Rig),
 }
 
-/// Refused, or stored: the state of the store says whether it was right.
+/// A commit may be refused or stored. `check` decides whether that was right.
 const COMMITS: [Commit; 6] = [
     Commit {
         name: "commit",
@@ -88,7 +87,7 @@ const COMMITS: [Commit; 6] = [
         has_member: true,
         run: |rig| {
             let last = rig.records.iter().last().unwrap().unwrap();
-            let _refused_where_the_topic_is_gone = rig.member.unwrap().commit_record(&last);
+            let _refused_if_the_topic_was_deleted = rig.member.unwrap().commit_record(&last);
         },
     },
     Commit {
@@ -148,8 +147,8 @@ fn rig(log: &Log, has_member: bool) -> Rig {
     }
 }
 
-/// Every record below the group's position must be one that was delivered.
-fn check(what: &str, log: &Log) {
+/// Checks that every record below the group's position was delivered.
+fn check(case: &str, log: &Log) {
     let committed = log
         .consumer_group("g")
         .unwrap()
@@ -162,25 +161,26 @@ fn check(what: &str, log: &Log) {
         assert_eq!(
             record.text(),
             "old",
-            "{what}: offset {} is passed over by a position of {committed}",
+            "{case}: the position {committed} skips offset {}",
             record.offset()
         );
     }
 }
 
-/// Starts `run` in a thread, and waits until it has ended or, most likely, waits for a lock. The
-/// thread is left in `running`.
+/// Starts `run` in a thread, and waits until the thread has ended or, most likely, waits for a
+/// lock. Stores the thread in `running`.
 fn start(run: impl FnOnce() + Send + 'static, running: &Mutex<Option<thread::JoinHandle<()>>>) {
     let (ended, has_ended) = mpsc::channel();
     let thread = thread::spawn(move || {
         run();
-        let _nobody_waits_any_more = ended.send(());
+        let _may_have_no_receiver = ended.send(());
     });
     let _still_running = has_ended.recv_timeout(MOMENT);
     *running.lock() = Some(thread);
 }
 
-/// Runs `first`, with `second` in another thread from storage call 0, 1, 2 and so on.
+/// Runs the commit and the change. The second one starts in another thread, at storage call 0, 1, 2
+/// and so on of the first.
 fn at_each_call(commit: &'static Commit, change: &'static Change, is_commit_first: bool) {
     for call in 0.. {
         let disk = RecordingDisk::over(MemoryDisk::new());
@@ -210,7 +210,7 @@ fn at_each_call(commit: &'static Commit, change: &'static Change, is_commit_firs
 }
 
 #[test]
-fn a_change_during_a_commit_leaves_no_position_above_what_was_delivered() {
+fn a_change_during_a_commit_leaves_no_position_above_the_delivered_records() {
     for commit in &COMMITS {
         for change in &CHANGES {
             at_each_call(commit, change, true);
@@ -219,8 +219,8 @@ fn a_change_during_a_commit_leaves_no_position_above_what_was_delivered() {
 }
 
 #[test]
-fn a_commit_during_a_change_leaves_no_position_above_what_was_delivered() {
-    // From outside, a position is one of the log as the call finds it, which may be the new one.
+fn a_commit_during_a_change_leaves_no_position_above_the_delivered_records() {
+    // A commit from outside refers to the log as the call finds it, which may be the new one.
     for commit in COMMITS.iter().filter(|commit| commit.has_member) {
         for change in &CHANGES {
             at_each_call(commit, change, false);
@@ -228,10 +228,10 @@ fn a_commit_during_a_change_leaves_no_position_above_what_was_delivered() {
     }
 }
 
-/// The commit waits while a position is written that could not be before, and the change comes
-/// before it.
+/// The commit waits while a position is written that could not be written before. The change
+/// happens before the commit.
 #[test]
-fn a_change_while_a_commit_waits_for_the_store_is_heeded() {
+fn a_commit_that_waits_for_the_store_respects_a_change_in_the_meantime() {
     for commit in &COMMITS {
         for change in &CHANGES {
             let simulated = SimulatedDisk::new(1);
@@ -259,10 +259,10 @@ fn a_change_while_a_commit_waits_for_the_store_is_heeded() {
     }
 }
 
-/// A poll that delivers records, finds the partition cut below them and continues at the cut: an
-/// offset that the program takes from these records is not one of the log as the poll left it.
+/// A poll delivers records, finds the partition cut below them, and continues at the cut. The
+/// offsets that the program takes from these records are not offsets of the log after the poll.
 #[test]
-fn a_cut_during_a_poll_is_heeded_by_the_offsets_that_it_leads_to() {
+fn a_commit_of_offsets_from_a_poll_respects_a_cut_during_the_poll() {
     let mut has_delivered_more_than_is_left = false;
     for call in 0.. {
         let disk = RecordingDisk::over(MemoryDisk::new());

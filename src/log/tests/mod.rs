@@ -1,5 +1,5 @@
-//! What happens to the whole engine: a disk that fills up or fails, what is mapped, a compaction
-//! that takes long, and partitions that come later.
+//! Tests of a whole log: a disk that fills up or fails, files that are mapped, long compactions,
+//! and partitions that are added later.
 
 use std::path::Path;
 use std::sync::mpsc;
@@ -79,25 +79,25 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     check(&open(&disk), 12, 33);
 }
 
-/// A deletion of three segments has failed at any of its calls, and the program goes on.
-fn after_a_failed_deletion(go_on: fn(&Log, u64)) {
+/// Lets a deletion of three segments fail at each of its storage calls, then runs `next`.
+fn after_a_failed_deletion(next: fn(&Log, u64)) {
     for fails_at in 0.. {
         let disk = FaultyDisk::failing_at(fails_at);
         let log = open(&disk);
         append(&log, 30);
         log.flush().unwrap();
         let partition = log.topic("t").unwrap().partition(0).unwrap();
-        // Where a segment begins, its name alone tells where the log starts.
+        // The bound is the base of a segment, so the file names alone determine the log start.
         let bound = partition.segments()[3].base_offset;
         disk.set_fault(Some(Fault::Any));
-        // The old leader epochs may stay, and their failure is none of the deletion.
+        // Removing old leader epochs may fail without failing the deletion.
         let _may_have_failed = partition.delete_records_before(bound);
         disk.set_fault(None);
         if !disk.has_failed() {
             assert!(fails_at > 12, "only {fails_at} calls");
             break;
         }
-        go_on(&log, bound);
+        next(&log, bound);
         let start = partition.log_start_offset();
         drop(partition);
         log.close().unwrap();
@@ -140,15 +140,15 @@ fn a_deletion_that_failed_does_not_come_back_after_a_close() {
     after_a_failed_deletion(|_, _| ());
 }
 
-/// What was broken: recovery wanted room for the indexes it had built, and a log on a full disk
-/// could not even be opened to make room in it.
+/// Recovery once needed free space for the indexes it rebuilt. So a log on a full disk could not be
+/// opened to delete records.
 #[test]
 fn a_killed_log_on_a_full_disk_opens_reads_and_deletes() {
     let disk = FaultyDisk::failing_at(0);
     let log = open(&disk);
     append(&log, 30);
     disk.set_fault(Some(Fault::FullForGood));
-    assert!(log.close().is_err(), "what is not flushed is told");
+    assert!(log.close().is_err(), "closing reports the failed flush");
     let log = open(&disk);
     assert!(!log.recovery().clean);
     check(&log, 0, 30);
@@ -179,7 +179,7 @@ fn committed(log: &Log) -> u64 {
 }
 
 #[test]
-fn a_partition_that_is_reopened_goes_on_and_the_log_closes_cleanly() {
+fn a_reopened_partition_accepts_appends_and_the_log_closes_cleanly() {
     let disk = FaultyDisk::failing_at(0);
     let log = open(&disk);
     append(&log, 5);
@@ -201,9 +201,9 @@ fn a_partition_that_is_reopened_goes_on_and_the_log_closes_cleanly() {
     check(&log, 0, 8);
 }
 
-/// Records that take the offsets of those that were lost must not be passed over.
+/// Otherwise the group would skip the records that get the offsets of the lost ones.
 #[test]
-fn what_a_group_committed_above_the_recovered_end_is_lowered() {
+fn commits_above_the_recovered_end_are_lowered() {
     let disk = FaultyDisk::failing_at(0);
     let log = open(&disk);
     append(&log, 3);
@@ -230,7 +230,7 @@ fn what_a_group_committed_above_the_recovered_end_is_lowered() {
 }
 
 #[test]
-fn one_that_was_damaged_takes_writes_again_once_it_is_put_right() {
+fn a_damaged_partition_accepts_appends_after_a_repair_and_a_reopen() {
     let disk = FaultyDisk::failing_at(0);
     let log = open(&disk);
     append(&log, 5);
@@ -251,7 +251,7 @@ fn one_that_was_damaged_takes_writes_again_once_it_is_put_right() {
     check(&log, 0, 6);
 }
 
-/// A partition with something to compact.
+/// Creates a partition that is due for compaction.
 fn dirty(log: &Log) -> Partition {
     let config = TopicConfig::new()
         .cleanup_policy(CleanupPolicy::Compact)
@@ -275,10 +275,10 @@ fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// What was broken: while somebody compacted on demand, which can take minutes, the thread waited
-/// for that, and nothing was flushed.
+/// The background thread once waited for a compaction on demand, which can take minutes, and did
+/// not flush in the meantime.
 #[test]
-fn the_background_thread_flushes_while_somebody_else_compacts() {
+fn the_background_thread_flushes_while_another_thread_compacts() {
     let often = Duration::from_millis(1);
     let config = LogConfig::new()
         .flush_interval(often)
@@ -288,43 +288,44 @@ fn the_background_thread_flushes_while_somebody_else_compacts() {
         .config(config)
         .open()
         .unwrap();
-    let by_somebody_else = log.core().cleaning.lock();
+    let other_compaction = log.core().cleaning.lock();
     let compacted = dirty(&log);
     let partition = log
         .open_topic("t", 1, TopicConfig::new())
         .unwrap()
         .partition(0)
         .unwrap();
-    // It flushes twice at most before a compaction is due.
+    // The thread flushes at most twice before a compaction is due.
     for _ in 0..5 {
         partition.append("value").unwrap();
         wait_until(|| partition.core().recovery_point() == partition.log_end_offset());
     }
     assert_eq!(compacted.read(..).unwrap().count(), 5);
-    drop(by_somebody_else);
+    drop(other_compaction);
     wait_until(|| compacted.read(..).unwrap().count() < 5);
     log.close().unwrap();
 }
 
 #[test]
-fn who_waits_for_another_compaction_ends_when_told() {
+fn a_thread_that_waits_for_a_compaction_can_be_stopped() {
     let log = open(&FaultyDisk::failing_at(0));
     dirty(&log);
     let core = log.core();
     let now = core.context().clock.now();
     thread::scope(|scope| {
-        let by_somebody_else = core.cleaning.lock();
-        let (told, is_done) = mpsc::channel();
+        let other_compaction = core.cleaning.lock();
+        let (done_sender, is_done) = mpsc::channel();
         scope.spawn(move || {
             let mut asked = 0;
             let done = core.run_compaction(now, &mut || {
                 asked += 1;
                 asked < 4
             });
-            told.send((asked, done.unwrap().records_removed)).unwrap();
+            let removed = done.unwrap().records_removed;
+            done_sender.send((asked, removed)).unwrap();
         });
         assert_eq!(is_done.recv_timeout(Duration::from_secs(30)), Ok((4, 0)));
-        drop(by_somebody_else);
+        drop(other_compaction);
     });
     assert!(
         core.run_compaction(now, &mut || true)
@@ -334,11 +335,11 @@ fn who_waits_for_another_compaction_ends_when_told() {
     );
 }
 
-/// What was broken: they were taken for ones that have no gaps until the log was opened again, and
-/// what such a one may leave to its next flush, others may not: a lost end would look like what
-/// compaction leaves.
+/// Added partitions were once treated as dense until the log was opened again. A dense partition
+/// may leave work to its next flush that others may not: in a partition with gaps, a lost end looks
+/// like the gaps that compaction leaves.
 #[test]
-fn a_partition_that_is_added_may_have_gaps_if_the_others_may() {
+fn an_added_partition_may_have_gaps_if_the_others_may() {
     let disk = SimulatedDisk::new(0);
     let open = |disk: &SimulatedDisk| Log::builder("data").storage(disk.clone()).open().unwrap();
     let may_have_gaps = |log: &Log| {
@@ -361,14 +362,14 @@ fn a_partition_that_is_added_may_have_gaps_if_the_others_may() {
         .unwrap();
     topic.increase_partitions_to(3).unwrap();
     assert_eq!(may_have_gaps(&log), [true; 3]);
-    // As a crash before the last one was created leaves it.
+    // The state after a crash before the last partition was created.
     let killed = disk.process_killed();
     killed.remove_dir_all(Path::new("data/t-2")).unwrap();
     assert_eq!(may_have_gaps(&open(&killed)), [true; 3]);
 }
 
-/// The files that were mapped while all was read, by offset and by time, and while the log was
-/// opened before.
+/// Returns the names of the files that were mapped while the log was opened, and while all records
+/// were read by offset and by time.
 fn mapped(disk: &RecordingDisk, open: impl Fn(&RecordingDisk) -> Log) -> [Vec<String>; 2] {
     let views = || {
         let views = disk.take().into_iter().filter(|(call, _)| *call == "view");
@@ -401,10 +402,10 @@ fn mapped(disk: &RecordingDisk, open: impl Fn(&RecordingDisk) -> Log) -> [Vec<St
     [opening, views()]
 }
 
-/// A device error on a mapped page is a signal. Indexes were mapped whatever the mode, and while a
-/// log was opened.
+/// A device error on a mapped page kills the process with a signal. Indexes were once mapped in
+/// every mode, and while a log was opened.
 #[test]
-fn nothing_is_mapped_where_a_device_error_is_to_be_an_error() {
+fn files_are_not_mapped_if_a_device_error_must_be_reported() {
     let disk = SimulatedDisk::new(0);
     let log = Log::builder("data").storage(disk.clone()).open().unwrap();
     let config = TopicConfig::new()
@@ -431,17 +432,17 @@ fn nothing_is_mapped_where_a_device_error_is_to_be_an_error() {
             .unwrap()
     };
     let mapping = |disk: &RecordingDisk| builder(disk).open().unwrap();
-    for (what, left) in [("killed", killed), ("closed", disk.process_killed())] {
+    for (state, left) in [("killed", killed), ("closed", disk.process_killed())] {
         let left = || RecordingDisk::over(left.fork());
         let none = [Vec::<String>::new(), Vec::new()];
-        assert_eq!(mapped(&left(), read_only), none, "read only, {what}");
-        assert_eq!(mapped(&left(), copying), none, "by copying, {what}");
+        assert_eq!(mapped(&left(), read_only), none, "read only, {state}");
+        assert_eq!(mapped(&left(), copying), none, "by copying, {state}");
         let [opening, reading] = mapped(&left(), mapping);
-        assert_eq!(opening, none[0], "{what}");
+        assert_eq!(opening, none[0], "{state}");
         for suffix in [".log", ".index", ".timeindex"] {
             assert!(
                 reading.iter().any(|name| name.ends_with(suffix)),
-                "{what}: {suffix} of {reading:?}"
+                "{state}: {suffix} of {reading:?}"
             );
         }
     }

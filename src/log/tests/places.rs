@@ -1,5 +1,5 @@
-//! Tests of where a log may be: below directories that refuse to be synced, on systems that lack a
-//! call, in directories that a killed process has begun to create.
+//! Tests of the places in which a log works: below directories that refuse to be synced, on systems
+//! that lack a call, and in directories that a killed process has begun to create.
 
 use std::io::{Error as IoError, ErrorKind};
 use std::path::Path;
@@ -80,7 +80,7 @@ fn a_refused_sync_of_a_directory_that_was_created_is_an_error() {
 }
 
 #[test]
-fn only_what_was_created_is_synced_from_then_on() {
+fn only_created_directories_are_synced_and_only_once() {
     let disk = RecordingDisk::over(FaultyDisk::failing_at(usize::MAX));
     let log = open(disk.clone(), "/a/b/c");
     let syncs = || {
@@ -104,7 +104,8 @@ fn only_what_was_created_is_synced_from_then_on() {
     assert_eq!(syncs(), []);
 }
 
-/// Whichever step the process did not come back from, the next one makes all directories durable.
+/// The process is killed at each of its storage calls. The next process makes all directories
+/// durable.
 #[test]
 fn directories_that_a_killed_process_created_are_made_durable() {
     for call in 0.. {
@@ -138,11 +139,8 @@ fn an_unclean_log_opens_where_the_cache_cannot_be_dropped() {
     disk.remove_file(Path::new("data/.kafka_cleanshutdown"))
         .unwrap();
     let log = open(disk, "data");
-    assert!(
-        !log.recovery().clean && !log.recovery().has_losses(),
-        "{:?}",
-        log.recovery()
-    );
+    assert!(!log.recovery().clean);
+    assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
     assert_eq!(append(&log, Durability::Os), 1);
     let partition: Partition = log.topic("t").unwrap().partition(0).unwrap();
     assert!(partition.reopen().unwrap().damage.is_none());
@@ -178,5 +176,8 @@ fn a_log_that_was_closed_opens_without_reading_what_groups_committed() {
         .committed(partition.id())
         .unwrap();
     assert_eq!(committed.map(|committed| committed.offset), Some(1_499));
-    assert!(recording.largest_read() > 60_000, "it is read on first use");
+    assert!(
+        recording.largest_read() > 60_000,
+        "commits are read on first use"
+    );
 }

@@ -58,20 +58,23 @@ fn partitions_are_opened_in_the_calling_thread() {
     assert_eq!(
         (topic.partitions().len(), log.recovery().partitions.len()),
         (10, 10),
-        "all of them were scanned"
+        "all partitions were scanned"
     );
     log.close().unwrap();
-    let beside = refuse_threads(|| {
+    let reader = refuse_threads(|| {
         Log::builder("data")
             .storage(killed.clone())
             .open_read_only()
             .unwrap()
     });
-    assert!(beside.recovery().thread_refused.is_none(), "it needs none");
-    assert_eq!(beside.topic("t").unwrap().partitions().len(), 10);
+    assert!(
+        reader.recovery().thread_refused.is_none(),
+        "a read-only log needs no thread"
+    );
+    assert_eq!(reader.topic("t").unwrap().partitions().len(), 10);
 }
 
-/// With its thread it would be flushed a second later.
+/// With its thread, the log would flush a second later.
 #[test]
 fn an_append_is_on_the_device_when_it_returns() {
     let disk = SimulatedDisk::new(0);
@@ -85,7 +88,7 @@ fn an_append_is_on_the_device_when_it_returns() {
         .unwrap()
         .append_batch(["b", "c"])
         .unwrap();
-    // Nobody waits for the delivery.
+    // The delivery is dropped without waiting for it.
     drop(log.producer().unwrap().send(&topic, "d").unwrap());
     let mut consumer = log
         .consumer_group("g")
@@ -106,7 +109,7 @@ fn an_append_is_on_the_device_when_it_returns() {
 }
 
 #[test]
-fn maintain_does_the_work_of_the_thread() {
+fn maintain_does_the_work_of_the_refused_thread() {
     let disk = SimulatedDisk::new(0);
     let log = open_without_threads(&disk);
     let config = TopicConfig::new()
@@ -128,7 +131,7 @@ fn a_producer_does_not_linger_without_the_timer() {
     let producer = refuse_threads(|| log.producer_with(config()).unwrap());
     drop(producer.send(&topic, "a").unwrap());
     assert_eq!(topic.partition(0).unwrap().log_end_offset(), 1);
-    // Another may be luckier.
+    // The next producer gets its thread.
     drop(
         log.producer_with(config())
             .unwrap()

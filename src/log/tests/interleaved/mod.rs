@@ -1,17 +1,18 @@
 //! Two threads in one log: the first stops at one of its storage calls, the second runs to its end,
-//! the first goes on.
+//! and the first continues.
 //!
-//! This is done for every pair of operations. A step that looks at something, waits for a lock and
-//! acts on what it saw is stopped in between, wherever it asks the disk for something. Where the
-//! second thread needs a lock that the first one holds, the first goes on after a moment, and both
-//! run at once.
+//! This is done for every pair of operations. So a step that reads some state, waits for a lock and
+//! acts on the state is stopped in between, wherever it makes a storage call. If the second thread
+//! needs a lock that the first one holds, the first continues after a moment, and both run at the
+//! same time.
 //!
-//! Judge is the log itself: the same operations, one after the other, in every order that their
-//! steps allow. Answers and what is left must be those of one of these orders. What an operation
-//! that is not one step may answer beyond that is listed ([`operations::may_also_answer`]).
+//! The log itself defines the right results. The same operations run one after the other, in every
+//! order that their steps allow. The results and the final state of a case must be those of one of
+//! these orders. An operation with several steps may also return the results that
+//! [`operations::may_also_answer`] lists.
 //!
-//! Run by default are some of the calls of each pair, chosen by number and not by chance, so that
-//! it takes seconds; `--ignored` runs all.
+//! By default only some of the calls of each pair are tested, selected by number and not at random,
+//! so that the test takes seconds. `--ignored` tests all.
 
 mod operations;
 mod world;
@@ -29,12 +30,12 @@ use world::{Answer, Left, Steps, Template};
 
 use crate::clock::{Clock, Stopwatch, SystemClock};
 
-/// So many calls of each operation are tried with each other one.
+/// The number of calls at which an operation is stopped, for each other operation.
 const SOME: usize = 4;
-/// Whoever takes longer waits for something that never comes.
+/// A thread that takes longer is in a deadlock.
 const DEADLOCK: Duration = Duration::from_secs(60);
 
-/// What one order of the steps came to.
+/// The results and the final state of one order of the steps.
 #[derive(Clone, Debug)]
 struct Outcome {
     first: Vec<Answer>,
@@ -42,19 +43,18 @@ struct Outcome {
     left: Left,
 }
 
-/// What all orders of the steps came to, and how long the second operation takes.
+/// The outcomes of all orders of the steps, and how long to wait for the second operation.
 struct Allowed {
     outcomes: Vec<Outcome>,
     patience: Duration,
 }
 
-/// Runs steps one by one.
+/// Runs the steps one after the other.
 fn run(steps: Steps) -> Vec<Answer> {
     steps.into_iter().map(|step| step()).collect()
 }
 
-/// Every order in which the steps of two operations can follow each other: `true` is a step of the
-/// first.
+/// Returns every order of the steps of two operations. `true` is a step of the first.
 fn orders(first: usize, second: usize) -> Vec<Vec<bool>> {
     if first == 0 || second == 0 {
         return vec![[vec![true; first], vec![false; second]].concat()];
@@ -105,7 +105,7 @@ fn allowed(template: &Template, first: &Operation, second: &Operation) -> Allowe
     allowed
 }
 
-/// How many storage calls the operation makes where nobody disturbs it.
+/// Returns the number of storage calls that the operation makes when it runs alone.
 fn calls_of(template: &Template, operation: &Operation) -> usize {
     let world = template.world();
     let steps = (operation.prepare)(&world, "a");
@@ -114,14 +114,15 @@ fn calls_of(template: &Template, operation: &Operation) -> usize {
     world.disk_of(operation).take().len()
 }
 
-/// Runs the steps in a thread of their own, and hears of their end.
+/// Runs the steps in a new thread, which sends the results at the end.
 fn begin(steps: Steps) -> Receiver<Vec<Answer>> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || send.send(run(steps)));
     receive
 }
 
-/// The first operation stopped at its call number `call`, and the second run then.
+/// Stops the first operation at its storage call number `call`, and runs the second one there.
+/// Returns `None` if the first makes fewer calls.
 fn stopped_at(
     template: &Template,
     first: &Operation,
@@ -129,7 +130,7 @@ fn stopped_at(
     call: usize,
     patience: Duration,
 ) -> Option<Outcome> {
-    let what = || format!("{} at its call {call}, then {}", first.name, second.name);
+    let case = || format!("{} at its call {call}, then {}", first.name, second.name);
     let world = template.world();
     let disk = world.disk_of(first);
     let steps = (first.prepare)(&world, "a");
@@ -157,7 +158,7 @@ fn stopped_at(
         }
     });
     let running = begin(steps);
-    // A follower waits for more than there ever is where the log was cut.
+    // After a cut, a follower may wait for records that never arrive.
     let may_wait = world.has_wakers() && [first.name, second.name].contains(&"truncate");
     let until_woken = if may_wait {
         Duration::from_millis(100)
@@ -169,14 +170,14 @@ fn stopped_at(
         world.wake();
         running.recv_timeout(DEADLOCK)
     });
-    let answers = answered.unwrap_or_else(|_| panic!("{}: the first did not end", what()));
+    let answers = answered.unwrap_or_else(|_| panic!("{}: the first did not end", case()));
     let other = other.lock().take()?;
     let second = other.unwrap_or_else(|others| {
         others.recv_timeout(until_woken).unwrap_or_else(|_| {
             world.wake();
             others
                 .recv_timeout(DEADLOCK)
-                .unwrap_or_else(|_| panic!("{}: the second did not end", what()))
+                .unwrap_or_else(|_| panic!("{}: the second did not end", case()))
         })
     });
     if *is_closed.lock() {
@@ -188,8 +189,8 @@ fn stopped_at(
             .collect();
         assert!(
             late.is_empty(),
-            "{}: after the log was closed it was written to: {late:?}",
-            what()
+            "{}: files were written after the log was closed: {late:?}",
+            case()
         );
     }
     Some(Outcome {
@@ -199,7 +200,8 @@ fn stopped_at(
     })
 }
 
-/// Whether the outcome is that of one order, where an answer may be another that is listed.
+/// Returns whether the outcome is that of one order. An answer may also be one that is listed for
+/// its operation.
 fn is_allowed(allowed: &[Outcome], got: &Outcome, first: &Operation, second: &Operation) -> bool {
     let fits = |got: &[Answer], wanted: &[Answer], operation: &Operation, other: &Operation| {
         got.len() == wanted.len()
@@ -220,8 +222,8 @@ fn is_allowed(allowed: &[Outcome], got: &Outcome, first: &Operation, second: &Op
     fitting.iter().any(|left| **left == got.left) || compacts && got.left.is_between(&fitting)
 }
 
-/// Whether all that was read is of the log, in order; and all of it where neither operation takes
-/// any away.
+/// Returns whether all records that were read belong to the log and are in order. If neither
+/// operation removes records, all of them must be read.
 fn has_read_right(
     template: &Template,
     allowed: &[Outcome],
@@ -244,7 +246,7 @@ fn has_read_right(
         let Some(found) = answer.found.as_ref().filter(|_| answer.text == "()") else {
             return true;
         };
-        // A poll may give less than there is. A member of a group begins where that has committed.
+        // A poll may return fewer records. A member of a group begins at the committed offset.
         let is_poll = operation.name == "poll";
         let is_whole = is_poll || before.iter().all(|record| found.contains(record));
         let is_dense =
@@ -278,7 +280,7 @@ fn check(pairs: impl Fn(usize) -> bool, some: usize) {
         let (template, count) = (&templates[which], counts[which][first]);
         let allowed = allowed(template, one, other);
         let tried = count.min(some);
-        // Spread over all calls, and others for the next pair.
+        // The calls are spread evenly, and differ from pair to pair.
         for call in (0..tried)
             .map(|place| (place * count + number % count.max(1)) / tried.max(1) % count.max(1))
         {
@@ -307,17 +309,17 @@ fn check(pairs: impl Fn(usize) -> bool, some: usize) {
 }
 
 #[test]
-fn two_operations_at_once_are_as_one_after_the_other_in_even_pairs() {
+fn even_pairs_of_operations_have_the_outcome_of_a_sequence() {
     check(|number| number % 2 == 0, SOME);
 }
 
 #[test]
-fn two_operations_at_once_are_as_one_after_the_other_in_odd_pairs() {
+fn odd_pairs_of_operations_have_the_outcome_of_a_sequence() {
     check(|number| number % 2 == 1, SOME);
 }
 
 #[test]
 #[ignore = "takes minutes"]
-fn two_operations_at_once_at_every_call() {
+fn all_pairs_of_operations_at_every_call_have_the_outcome_of_a_sequence() {
     check(|_| true, usize::MAX);
 }

@@ -1,5 +1,5 @@
-//! What a program can do to a log, and what each of it may answer while another thread does
-//! something else.
+//! The operations of a program on a log, and the results that each may return while another thread
+//! works.
 
 use std::time::Duration;
 
@@ -13,17 +13,18 @@ use crate::log::Log;
 use crate::partition::Partition;
 use crate::topic::Topic;
 
-/// Something that a program does.
+/// An operation of a program.
 #[derive(Clone, Copy)]
 pub(super) struct Operation {
     pub(super) name: &'static str,
-    /// Gets what it needs and does nothing yet; the side tells who does it.
+    /// Creates the handles that the operation needs, and returns its steps. `side` names the thread
+    /// that runs it.
     pub(super) prepare: fn(&World, &'static str) -> Steps,
     pub(super) steps_count: usize,
-    /// Whether it compacts, or needs a topic that is compacted.
+    /// Whether the operation compacts, or needs a compacted topic.
     pub(super) compacts: bool,
-    /// Whether it reads beside the writer.
-    pub(super) is_beside: bool,
+    /// Whether the operation uses a read-only log.
+    pub(super) is_read_only: bool,
 }
 
 const fn operation(name: &'static str, prepare: fn(&World, &'static str) -> Steps) -> Operation {
@@ -32,7 +33,7 @@ const fn operation(name: &'static str, prepare: fn(&World, &'static str) -> Step
         prepare,
         steps_count: 1,
         compacts: false,
-        is_beside: false,
+        is_read_only: false,
     }
 }
 
@@ -118,9 +119,9 @@ pub(super) const OPERATIONS: [Operation; 21] = [
         one(move || Answer::of(log.close()))
     }),
     Operation {
-        is_beside: true,
+        is_read_only: true,
         ..operation("open read-only", |world, _| {
-            let disk = world.beside.clone();
+            let disk = world.reader_disk.clone();
             one(move || {
                 let log = Log::builder(DIR)
                     .storage(disk)
@@ -131,11 +132,11 @@ pub(super) const OPERATIONS: [Operation; 21] = [
         })
     },
     Operation {
-        is_beside: true,
+        is_read_only: true,
         ..operation("read-only read", |world, _| {
             let clock = ManualClock::at(Timestamp::from_millis(0));
             let log = Log::builder(DIR)
-                .storage(world.beside.clone())
+                .storage(world.reader_disk.clone())
                 .clock(clock)
                 .open_read_only()
                 .unwrap();
@@ -144,22 +145,22 @@ pub(super) const OPERATIONS: [Operation; 21] = [
     },
 ];
 
-/// What a follower answers that waited for more, and was woken.
+/// The answer of a follower that waited for more records and was woken.
 const WOKEN: &str = "woken";
 
-/// What an operation may answer beside another one although in no order it would: those that are
-/// not one step.
+/// Returns whether an operation with several steps may return `answer` while `other` runs, even if
+/// it never does in a sequence.
 pub(super) fn may_also_answer(name: &str, other: &str, answer: &Answer) -> bool {
     let deletes = ["delete topic", "create it again"].contains(&other);
     let removes = ["delete records", "truncate", "keep", "maintain"].contains(&other);
     match (name, &*answer.text) {
-        // It had read some of it.
+        // It had read some of the records.
         ("read" | "follow" | "open read-only" | "read-only read", "OffsetOutOfRange") => removes,
         ("open read-only" | "read-only read", text) if deletes || other == "create topic" => {
             ["UnknownTopic", "UnknownPartition"].contains(&text)
         }
         ("follow", WOKEN) => other == "truncate",
-        // Between two of its steps.
+        // The topic is missing between two of its steps.
         ("create it again", "UnknownTopic") => deletes,
         ("maintain" | "keep" | "compact", "Closed") => other == "close",
         _ => false,
@@ -189,8 +190,8 @@ fn append(world: &World, side: &'static str, durability: Durability) -> Steps {
     })
 }
 
-/// Reads what is there when it begins. After a cut that may be more than there ever is: then it
-/// waits until it is woken.
+/// Reads up to the end at the time of the call. After a cut, the log may never reach this end: then
+/// the follower waits until it is woken.
 fn follow(world: &World, _: &'static str) -> Steps {
     let partition = partition(world);
     let reader = partition.follow(..);

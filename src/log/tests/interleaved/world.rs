@@ -1,4 +1,5 @@
-//! A log with some of everything, as often as it is needed, and what is left of it in the end.
+//! A log with records, groups and several segments, as often as a test needs it, and its final
+//! state.
 
 use std::fmt;
 use std::path::Path;
@@ -21,15 +22,15 @@ use crate::storage::{SimulatedDisk, Storage, read_file};
 use crate::topic_partition::TopicPartition;
 
 pub(super) const DIR: &str = "log";
-/// Records of the topic `t`: in three segments, the last of which is full.
+/// The records of the topic `t`: in three segments, the last of which is full.
 const RECORDS: u64 = 12;
-/// So many of them were written, flushed and closed in an earlier run.
+/// The records that were written and closed in an earlier run.
 const CLOSED: u64 = 9;
-/// What both groups have committed.
+/// The offset that both groups have committed.
 const COMMITTED: u64 = 3;
 const NOW: i64 = 1_700_000_000_000;
 
-/// Storage calls that change something.
+/// The storage calls that change a file or directory.
 pub(super) const CHANGES: &[&str] = &[
     "open to write",
     "create directory",
@@ -45,8 +46,8 @@ pub(super) type Found = Vec<(u64, String)>;
 pub(super) type Step = Box<dyn FnOnce() -> Answer + Send>;
 pub(super) type Steps = Vec<Step>;
 
-/// What a step came to. What a reader found is not part of it: that depends on where others were by
-/// then, and is checked apart.
+/// The result of a step. The records that a reader found are not compared: they depend on the
+/// progress of the other thread, and are checked separately.
 #[derive(Clone)]
 pub(super) struct Answer {
     pub(super) text: String,
@@ -54,7 +55,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The answer as it is debugged, or the kind of the error and its text.
+    /// Returns the debug text of the result, or the kind or text of the error.
     pub(super) fn of<T: fmt::Debug>(result: Result<T>) -> Self {
         let text = result.map_or_else(|error| kind(&error), |answer| format!("{answer:?}"));
         Self { text, found: None }
@@ -83,7 +84,7 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What an error is; of those that nobody expects, the text.
+/// Returns the kind of an expected error, or the text of any other.
 pub(super) fn kind(error: &Error) -> String {
     match error {
         Error::OffsetOutOfRange { .. } => "OffsetOutOfRange".to_owned(),
@@ -94,12 +95,12 @@ pub(super) fn kind(error: &Error) -> String {
     }
 }
 
-/// A disk with a log that was closed in good order.
+/// A disk with a log that was closed cleanly.
 pub(super) struct Template {
     disk: SimulatedDisk,
     topic_id: String,
     is_compacted: bool,
-    /// What every world of it begins with.
+    /// The records with which every world begins.
     records: Found,
 }
 
@@ -133,7 +134,7 @@ fn open(disk: impl Storage) -> Log {
         .unwrap()
 }
 
-/// A record for everybody to tell apart; the first ones are old.
+/// Appends a record that differs from all others. The first records are old.
 fn append(partition: &Partition, offset: u64) {
     let age = if offset < 4 { 7_200_000 } else { 0 };
     let record =
@@ -184,7 +185,7 @@ impl Template {
         &self.records
     }
 
-    /// The log, open, with records that are yet to be flushed.
+    /// Opens the log, and appends records that are not flushed.
     pub(super) fn world(&self) -> World {
         let inner = self.disk.fork();
         let disk = RecordingDisk::over(inner.clone());
@@ -192,11 +193,11 @@ impl Template {
         let partition = log.topic("t").unwrap().partition(0).unwrap();
         (CLOSED..RECORDS).for_each(|offset| append(&partition, offset));
         log.topic("u").unwrap().append("second").unwrap();
-        let beside = disk.beside();
+        let reader_disk = disk.beside();
         World {
             inner,
             disk,
-            beside,
+            reader_disk,
             log,
             is_compacted: self.is_compacted,
             wakers: Arc::default(),
@@ -204,22 +205,22 @@ impl Template {
     }
 }
 
-/// An open log, on a disk that stops its callers.
+/// An open log on a disk that can stop its callers.
 pub(super) struct World {
     inner: SimulatedDisk,
     pub(super) disk: RecordingDisk,
-    /// The same disk for those who read beside the writer.
-    pub(super) beside: RecordingDisk,
+    /// The same disk for read-only logs.
+    pub(super) reader_disk: RecordingDisk,
     pub(super) log: Log,
     pub(super) is_compacted: bool,
-    /// Of readers that may wait for ever.
+    /// The wakers of readers that may wait forever.
     pub(super) wakers: Arc<Mutex<Vec<Waker>>>,
 }
 
 impl World {
     pub(super) fn disk_of(&self, operation: &Operation) -> RecordingDisk {
-        if operation.is_beside {
-            self.beside.clone()
+        if operation.is_read_only {
+            self.reader_disk.clone()
         } else {
             self.disk.clone()
         }
@@ -233,7 +234,7 @@ impl World {
         self.wakers.lock().iter().for_each(Waker::wake);
     }
 
-    /// What there is now, and once more after closing and opening.
+    /// Returns the final state of the log, which must be the same after closing and opening it.
     pub(super) fn left(self, template: &Template) -> Left {
         let live = look(&self.log, template);
         let closed = self.log.close();
@@ -241,11 +242,11 @@ impl World {
         let mut left = look(&again, template);
         if live.topics.is_some() && live != left {
             left.problems
-                .push(format!("before it was opened again it was {live:?}"));
+                .push(format!("before it was closed the state was {live:?}"));
         }
         if closed.is_err() || !again.recovery().clean || again.recovery().has_losses() {
             left.problems.push(format!(
-                "closing gave {closed:?}, and opening again {:?}",
+                "closing returned {closed:?}, and opening again {:?}",
                 again.recovery()
             ));
         }
@@ -256,10 +257,10 @@ impl World {
     }
 }
 
-/// What is left of the log.
+/// The final state of a log, and the problems that were found in it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Left {
-    /// `None`: the log was closed, and could not be asked.
+    /// `None` if the log was closed and could not be read.
     topics: Option<(Option<TopicLeft>, Found)>,
     committed: Vec<Option<u64>>,
     problems: Vec<String>,
@@ -268,13 +269,13 @@ pub(super) struct Left {
 #[derive(Clone, Debug, PartialEq)]
 struct TopicLeft {
     is_new: bool,
-    /// Start, end and records of each partition.
+    /// The start, end and records of each partition.
     partitions: Vec<(u64, u64, Found)>,
 }
 
 impl Left {
-    /// Whether it has as much as is in all of those, and no more than is in any. For compaction,
-    /// which may end early.
+    /// Returns whether this state has all records that are in every other state, and no record that
+    /// is in none. For compaction, which may end early.
     pub(super) fn is_between(&self, others: &[&Self]) -> bool {
         let records = |left: &Self| {
             let (topic, _) = left.topics.as_ref()?;
@@ -309,12 +310,12 @@ impl Left {
         })
     }
 
-    /// What is left is in order.
-    pub(super) fn check(&self, what: &str) {
-        assert!(self.problems.is_empty(), "{what}: {:?}", self.problems);
+    /// Asserts that the state has no problems.
+    pub(super) fn check(&self, case: &str) {
+        assert!(self.problems.is_empty(), "{case}: {:?}", self.problems);
     }
 
-    /// Every record that is there.
+    /// Returns all records.
     pub(super) fn records(&self) -> Found {
         let topic = self.topics.iter().filter_map(|(topic, _)| topic.as_ref());
         topic
@@ -328,7 +329,7 @@ impl Left {
     }
 }
 
-/// All that a reader gives, up to an error.
+/// Reads all records of a reader, up to an error.
 pub(super) fn drain(reader: &mut Reader, found: &mut Found) -> Result<()> {
     while let Some(record) = reader.next_record()? {
         let text = format!(
@@ -378,13 +379,13 @@ fn look(log: &Log, template: &Template) -> Left {
             Ok(next) => left.committed.push(next.map(|next| next.offset)),
             Err(error) => left
                 .problems
-                .push(format!("what {group} committed is {error}")),
+                .push(format!("the commits of {group} cannot be read: {error}")),
         }
     }
     left
 }
 
-/// A member that starts now gets all from the committed position on.
+/// Checks that a new member gets all records from the committed offset.
 fn check_consumer(log: &Log, left: &mut Left) {
     let Some((Some(topic), _)) = &left.topics else {
         return;
@@ -420,7 +421,7 @@ fn check_consumer(log: &Log, left: &mut Left) {
     }
 }
 
-/// Every file is one of the partition that is there.
+/// Checks that every file belongs to a partition, and that the digests of its indexes are right.
 fn check_files(disk: &SimulatedDisk, log: &Log, left: &mut Left) {
     let Ok(topic) = log.topic("t") else { return };
     for partition in topic.partitions() {

@@ -1,5 +1,5 @@
-//! A read-only log that looks at any step of a compaction, and one whose own steps a compaction
-//! comes between: it sees the latest value of every key, in order, at each look.
+//! A read-only log that looks at each step of a compaction, and a compaction at each step of a
+//! look. At each look the log returns the latest value of every key, in order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::storage::{SimulatedDisk, Storage};
 const DIR: &str = "log";
 const KEYS: u64 = 3;
 const ROUNDS: u64 = 6;
-/// What the first segments hold, and what each key is overwritten with.
+/// The records in the first segments. Each of their keys is overwritten later.
 const DELETED: u64 = 5;
 
-/// Offset and value by key.
+/// The offset and value of each key.
 type Latest = BTreeMap<String, (u64, String)>;
 
-/// What the writer does.
+/// An operation of the writer.
 struct Change {
     name: &'static str,
     file_delete_delay: Duration,
@@ -78,17 +78,16 @@ fn partition(log: &Log) -> Result<Partition> {
 
 fn compact(log: &Log) {
     let done = partition(log).unwrap().compact().unwrap();
-    assert!(
-        done.segments_compacted > 1 && done.records_removed > 0,
-        "{done:?}"
-    );
+    assert!(done.segments_compacted > 1, "{done:?}");
+    assert!(done.records_removed > 0, "{done:?}");
 }
 
 fn append(log: &Log, rounds: std::ops::Range<u64>) {
     let partition = partition(log).unwrap();
     for round in rounds {
         for key in 0..KEYS {
-            // Not every key in every round, so that some are last in an early segment.
+            // Not every key in every round, so that the latest value of some keys is in an early
+            // segment.
             if round == 0 || round % (key + 1) == 0 {
                 partition
                     .append(Record::new(format!("value {round}")).key(format!("key {key}")))
@@ -98,8 +97,8 @@ fn append(log: &Log, rounds: std::ops::Range<u64>) {
     }
 }
 
-/// The disk of a log with many small segments, of which a compaction puts several together, in
-/// several groups; and the latest records in it.
+/// Returns the disk of a log with many small segments, and its latest records. A compaction merges
+/// the segments in several groups.
 fn written(file_delete_delay: Duration) -> (SimulatedDisk, Latest) {
     let disk = SimulatedDisk::new(1);
     let log = writer(disk.clone());
@@ -131,23 +130,23 @@ fn writer(disk: impl Storage) -> Log {
         .unwrap()
 }
 
-/// It stands, so that no thread does anything by itself.
+/// Returns a clock that is set by hand, so that no background thread runs.
 fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(1_700_000_000_000))
 }
 
-fn beside(disk: impl Storage, what: &str) -> Log {
+fn open_read_only(disk: impl Storage, case: &str) -> Log {
     let log = Log::builder(DIR)
         .storage(disk)
         .clock(clock())
         .open_read_only();
-    let log = log.unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert!(!log.recovery().has_losses(), "{what}: {:?}", log.recovery());
+    let log = log.unwrap_or_else(|error| panic!("{case}: {error}"));
+    assert!(!log.recovery().has_losses(), "{case}: {:?}", log.recovery());
     log
 }
 
-/// All that a reader returns, in the order of the offsets; from the log start on, where a deletion
-/// overtakes it.
+/// Returns all records of a reader, which must be in the order of their offsets. If a deletion
+/// overtakes the reader, continues at the log start.
 fn drain(partition: &Partition, mut reader: Reader, what: &str) -> Latest {
     let (mut latest, mut next) = (Latest::new(), 0);
     loop {
@@ -177,12 +176,13 @@ fn drain(partition: &Partition, mut reader: Reader, what: &str) -> Latest {
     }
 }
 
-/// Looks at everything that a read-only log says of the partition.
+/// Makes all calls on a partition of a read-only log, checks their results, and returns the
+/// records.
 fn look(log: &Log, what: &str) -> Latest {
     let fail = |error: Error| -> ! { panic!("{what}: {error}") };
     let partition = partition(log).unwrap_or_else(|error| fail(error));
     let segments = partition.segments();
-    // After the segments: what is deleted in between counts.
+    // Read after the segments, because segments may be deleted in between.
     let start = partition.log_start_offset();
     assert!(start <= DELETED, "{what}: starts at {start}");
     assert!(
@@ -233,7 +233,7 @@ fn look(log: &Log, what: &str) -> Latest {
     read
 }
 
-/// Whether a look has every key that was there before, at its latest offset or at a later one.
+/// Asserts that a look has every earlier key, at its latest offset or a later one.
 fn assert_at_least(got: &Latest, before: &Latest, what: &str) {
     for (key, latest) in before {
         assert!(
@@ -249,10 +249,10 @@ fn latest_of(log: &Log) -> Latest {
     drain(&partition, partition.read(..).unwrap(), "the writer")
 }
 
-/// Before each call that the writer makes to the disk: between the steps of a compaction, or if it
-/// dies there.
+/// The looks happen before each storage call of the writer: between the steps of a compaction, or
+/// after the writer has died there.
 #[test]
-fn every_key_is_seen_between_the_steps_of_a_compaction() {
+fn a_read_only_log_sees_every_key_between_the_steps_of_a_compaction() {
     for change in CHANGES {
         let (written, before) = written(change.file_delete_delay);
         for call in 0.. {
@@ -260,31 +260,31 @@ fn every_key_is_seen_between_the_steps_of_a_compaction() {
             let writer = writer(steps.clone());
             let disk = steps.beside();
             let what = format!("{} before its call {call}", change.name);
-            let open = beside(disk.clone(), &what);
-            let mut on_its_way = partition(&open).unwrap().read(..).unwrap();
+            let open = open_read_only(disk.clone(), &what);
+            let mut half_read = partition(&open).unwrap().read(..).unwrap();
             for _ in 0..3 {
-                on_its_way.next_record().unwrap().unwrap();
+                half_read.next_record().unwrap().unwrap();
             }
             assert_at_least(&look(&open, &what), &before, &what);
             steps.take();
             let (known, text) = (before.clone(), what.clone());
             let (looks, looked) = (
-                Mutex::new(Some((on_its_way, open))),
+                Mutex::new(Some((half_read, open))),
                 Arc::new(Mutex::new(None)),
             );
             let opened = Arc::clone(&looked);
             steps.before_call(call, move || {
-                let Some((on_its_way, open)) = looks.lock().take() else {
+                let Some((half_read, open)) = looks.lock().take() else {
                     return;
                 };
-                let anew = beside(disk, &text);
-                for (log, look_of) in [(&anew, "opened now"), (&open, "open"), (&open, "again")] {
+                let fresh = open_read_only(disk, &text);
+                for (log, look_of) in [(&fresh, "opened now"), (&open, "open"), (&open, "again")] {
                     let what = format!("{text}, {look_of}");
                     assert_at_least(&look(log, &what), &known, &what);
                 }
-                let what = format!("{text}, on its way");
-                let read_on = drain(&partition(&open).unwrap(), on_its_way, &what);
-                assert_at_least(&read_on, &behind(&known, 3), &what);
+                let what = format!("{text}, half read");
+                let read_on = drain(&partition(&open).unwrap(), half_read, &what);
+                assert_at_least(&read_on, &from_offset(&known, 3), &what);
                 *opened.lock() = Some(open);
             });
             (change.run)(&writer);
@@ -298,14 +298,14 @@ fn every_key_is_seen_between_the_steps_of_a_compaction() {
             assert_eq!(
                 look(&open, &what),
                 latest_of(&writer),
-                "{what}: the next look sees all there is"
+                "{what}: the next look sees all records"
             );
         }
     }
 }
 
-/// The latest values at this offset or a later one.
-fn behind(latest: &Latest, offset: u64) -> Latest {
+/// Returns the latest values that are at `offset` or above it.
+fn from_offset(latest: &Latest, offset: u64) -> Latest {
     latest
         .iter()
         .filter(|(_, (at, _))| *at >= offset)
@@ -313,9 +313,9 @@ fn behind(latest: &Latest, offset: u64) -> Latest {
         .collect()
 }
 
-/// A compaction as a whole comes before each call that the reader makes.
+/// A complete compaction happens before each storage call of the reader.
 #[test]
-fn every_key_is_seen_by_a_look_that_a_compaction_comes_between() {
+fn a_look_sees_every_key_if_a_compaction_happens_during_it() {
     for change in CHANGES
         .iter()
         .filter(|change| change.file_delete_delay.is_zero())
@@ -333,20 +333,20 @@ fn every_key_is_seen_by_a_look_that_a_compaction_comes_between() {
                 };
                 let log = if kind == "opens" {
                     change_at_call();
-                    let log = beside(disk.clone(), &what);
+                    let log = open_read_only(disk.clone(), &what);
                     assert_at_least(&look(&log, &what), &before, &what);
                     log
                 } else {
-                    let log = beside(disk.clone(), &what);
-                    let mut on_its_way = partition(&log).unwrap().read(..).unwrap();
-                    on_its_way.next_record().unwrap().unwrap();
+                    let log = open_read_only(disk.clone(), &what);
+                    let mut half_read = partition(&log).unwrap().read(..).unwrap();
+                    half_read.next_record().unwrap().unwrap();
                     change_at_call();
                     if kind == "looks" {
                         assert_at_least(&look(&log, &what), &before, &what);
                     } else {
                         assert_at_least(
-                            &drain(&partition(&log).unwrap(), on_its_way, &what),
-                            &behind(&before, 1),
+                            &drain(&partition(&log).unwrap(), half_read, &what),
+                            &from_offset(&before, 1),
                             &what,
                         );
                     }
@@ -359,18 +359,18 @@ fn every_key_is_seen_by_a_look_that_a_compaction_comes_between() {
                 assert_eq!(
                     look(&log, &what),
                     latest_of(&writer),
-                    "{what}: the next look sees all there is"
+                    "{what}: the next look sees all records"
                 );
             }
         }
     }
 }
 
-/// The writer dies at any step of a compaction, and the next one at any step of its recovery.
+/// The writer dies at each step of a compaction, and the next writer at each step of its recovery.
 #[test]
-fn every_key_is_seen_between_the_steps_of_the_recovery_of_a_compaction() {
+fn a_read_only_log_sees_every_key_between_the_steps_of_a_recovery() {
     let (written, before) = written(Duration::ZERO);
-    // Every fourth is enough to meet each kind of call.
+    // Every fourth call is enough to reach each kind of call.
     for call in (0..).step_by(4) {
         let simulated = written.fork();
         let steps = RecordingDisk::over(simulated.clone());
@@ -390,7 +390,7 @@ fn every_key_is_seen_between_the_steps_of_the_recovery_of_a_compaction() {
             let what = format!("killed at call {call}, before call {step} of the recovery");
             let steps = RecordingDisk::over(killed.fork());
             let disk = steps.beside();
-            let open = beside(disk.clone(), &what);
+            let open = open_read_only(disk.clone(), &what);
             assert_at_least(&look(&open, &what), &before, &what);
             let looked = Arc::new(Mutex::new(Some(open)));
             let (looks, known, text) = (Arc::clone(&looked), before.clone(), what.clone());
@@ -398,7 +398,7 @@ fn every_key_is_seen_between_the_steps_of_the_recovery_of_a_compaction() {
                 let Some(open) = looks.lock().take() else {
                     return;
                 };
-                for log in [&beside(disk, &text), &open, &open] {
+                for log in [&open_read_only(disk, &text), &open, &open] {
                     assert_at_least(&look(log, &text), &known, &text);
                 }
                 *looks.lock() = Some(open);
@@ -415,7 +415,7 @@ fn every_key_is_seen_between_the_steps_of_the_recovery_of_a_compaction() {
             assert_eq!(
                 look(&open, &what),
                 latest_of(&recovered),
-                "{what}: the next look sees all there is"
+                "{what}: the next look sees all records"
             );
             if is_over {
                 break;

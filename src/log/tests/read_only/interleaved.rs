@@ -1,5 +1,5 @@
-//! Whatever the writer does between any two calls that a reader makes to the disk: no damage is
-//! told, no record is wrong, and the next look sees all there is.
+//! The writer changes the log between any two storage calls of a reader. The reader reports no
+//! damage, returns no wrong record, and sees all records at the next look.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use crate::partition::{Partition, Reader};
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage};
 
-/// As many as zeros ahead wait for, and some segments.
+/// Enough records for zeros to be written ahead, and for some segments.
 const RECORDS: u64 = 20;
 const DIR: &str = "log";
 
 type Found = Vec<(u64, String)>;
 
-/// What becomes of the records that were there.
+/// The effect of a change on the records before it.
 #[derive(Clone, Copy, PartialEq)]
 enum Effect {
     Stay,
-    /// Some go, and others may come in their place.
-    Go,
-    /// They were those of another topic.
-    TopicGoes,
+    /// Some records are removed, and others may take their offsets.
+    Remove,
+    /// All records belong to a deleted topic.
+    RemoveTopic,
 }
 
-/// What the writer does.
+/// An operation of the writer.
 struct Change {
     name: &'static str,
     effect: Effect,
@@ -65,17 +65,17 @@ const CHANGES: &[Change] = &[
     },
     Change {
         name: "deletes segments",
-        effect: Effect::Go,
+        effect: Effect::Remove,
         run: |log| delete_before(log, 12),
     },
     Change {
         name: "deletes all",
-        effect: Effect::Go,
+        effect: Effect::Remove,
         run: |log| delete_before(log, RECORDS),
     },
     Change {
         name: "deletes and rolls",
-        effect: Effect::Go,
+        effect: Effect::Remove,
         run: |log| {
             append(log, "more", 10);
             delete_before(log, RECORDS + 4);
@@ -83,20 +83,20 @@ const CHANGES: &[Change] = &[
     },
     Change {
         name: "cuts the last record",
-        effect: Effect::Go,
+        effect: Effect::Remove,
         run: |log| cut(log, RECORDS - 1),
     },
     Change {
-        name: "puts others in the place of the last ones",
-        effect: Effect::Go,
+        name: "replaces the last records",
+        effect: Effect::Remove,
         run: |log| {
             cut(log, RECORDS - 2);
             append(log, "other", 2);
         },
     },
     Change {
-        name: "puts others in the place of segments",
-        effect: Effect::Go,
+        name: "replaces segments",
+        effect: Effect::Remove,
         run: |log| {
             cut(log, 5);
             append(log, "other", 16);
@@ -104,7 +104,7 @@ const CHANGES: &[Change] = &[
     },
     Change {
         name: "cuts all",
-        effect: Effect::Go,
+        effect: Effect::Remove,
         run: |log| {
             cut(log, 0);
             append(log, "other", 2);
@@ -112,20 +112,20 @@ const CHANGES: &[Change] = &[
     },
     Change {
         name: "deletes the topic",
-        effect: Effect::TopicGoes,
+        effect: Effect::RemoveTopic,
         run: |log| log.delete_topic("t").unwrap(),
     },
     Change {
-        name: "makes the topic anew",
-        effect: Effect::TopicGoes,
+        name: "creates the topic again",
+        effect: Effect::RemoveTopic,
         run: |log| {
             log.delete_topic("t").unwrap();
             log.create_topic("t", 1, config()).unwrap();
-            append(log, "anew", 5);
+            append(log, "again", 5);
         },
     },
     Change {
-        name: "makes and changes topics",
+        name: "creates and changes topics",
         effect: Effect::Stay,
         run: |log| {
             log.create_topic("u", 2, config()).unwrap();
@@ -169,7 +169,7 @@ fn cut(log: &Log, end: u64) {
     partition(log).unwrap().truncate_to(end).unwrap();
 }
 
-/// All that a reader gives, up to an error.
+/// Reads all records of a reader, up to an error.
 fn drain(reader: &mut Reader, found: &mut Found) -> Result<()> {
     while let Some(record) = reader.next_record()? {
         found.push((
@@ -186,7 +186,7 @@ fn read(log: &Log) -> (Found, Result<()>) {
     (found, result)
 }
 
-/// A writer with zeros ahead, and its disk.
+/// Returns a writer whose active segment has zeros ahead, and its disk.
 fn writer() -> (RecordingDisk, Log) {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let log = Log::builder(DIR)
@@ -199,12 +199,12 @@ fn writer() -> (RecordingDisk, Log) {
     let active = partition(&log).unwrap().segments().pop().unwrap();
     assert!(
         disk.metadata(&active.path).unwrap().bytes > active.bytes,
-        "there are zeros ahead"
+        "zeros are written ahead"
     );
     (disk, log)
 }
 
-fn beside(disk: &RecordingDisk) -> Log {
+fn open_read_only(disk: &RecordingDisk) -> Log {
     let log = Log::builder(DIR)
         .storage(disk.clone())
         .clock(clock())
@@ -214,15 +214,15 @@ fn beside(disk: &RecordingDisk) -> Log {
     log
 }
 
-/// It stands, so that no thread does anything by itself.
+/// Returns a clock that is set by hand, so that no background thread runs.
 fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(1_700_000_000_000))
 }
 
-/// Every record is one that was there before or after the change, and none is passed over; where
-/// those stay, it has them all.
+/// Checks that every record existed before or after the change, and that none is skipped. If the
+/// change removes no records, all of them are there.
 fn check(
-    what: &str,
+    case: &str,
     change: &Change,
     got: &(Found, Result<()>),
     before: &Found,
@@ -231,33 +231,33 @@ fn check(
     let (found, result) = got;
     let stays = change.effect == Effect::Stay;
     for pair in found.windows(2) {
-        assert_eq!(pair[0].0 + 1, pair[1].0, "{what}: a gap");
+        assert_eq!(pair[0].0 + 1, pair[1].0, "{case}: a gap");
     }
     for record in found {
-        // Of those that came and went again all with the change, too.
+        // Records that the change itself has added and removed count too.
         let came = record
             .0
             .checked_sub(RECORDS)
             .is_some_and(|number| record.1 == format!("more {number}"));
         assert!(
             came || before.contains(record) || after.0.contains(record),
-            "{what}: {record:?} was never there"
+            "{case}: {record:?} was never there"
         );
     }
     match result {
         Ok(()) if stays => assert!(
             found.starts_with(before),
-            "{what}: only {} records",
+            "{case}: only {} records",
             found.len()
         ),
         Ok(()) => {}
-        // A range without a start begins wherever the log starts: it misses nothing before its
-        // first record.
+        // A range without a start begins at the log start, so an error before its first record
+        // would be wrong.
         Err(Error::OffsetOutOfRange { .. }) if !stays && !found.is_empty() => {}
         Err(Error::UnknownTopic(_)) if !stays => {}
-        // Of the new topic there is none yet.
-        Err(Error::UnknownPartition(_)) if change.effect == Effect::TopicGoes => {}
-        Err(error) => panic!("{what}: {error}"),
+        // The new topic does not have the partition yet.
+        Err(Error::UnknownPartition(_)) if change.effect == Effect::RemoveTopic => {}
+        Err(error) => panic!("{case}: {error}"),
     }
 }
 
@@ -267,10 +267,10 @@ fn before() -> Found {
         .collect()
 }
 
-/// What a look gave, and what one behind the change gave, where that is another.
+/// The result of a look, and of another look after the change, if there was one.
 type Looks = ((Found, Result<()>), Option<Found>);
 
-/// Runs `look` with each change before its call 0, 1, 2 and so on.
+/// Runs `look` with each change, which happens before storage call 0, 1, 2 and so on of the look.
 fn at_each_call<T>(
     prepare: impl Fn(&RecordingDisk) -> T,
     look: impl Fn(&RecordingDisk, T, &Change, &Log) -> Looks,
@@ -289,19 +289,19 @@ fn at_each_call<T>(
                 break;
             }
             let what = format!("{} at call {call}", change.name);
-            let anew = beside(&disk);
-            let after = read(&anew);
+            let fresh = open_read_only(&disk);
+            let after = read(&fresh);
             check(&what, change, &got, &before(), &after);
             assert!(
                 again.is_none_or(|again| again == after.0),
-                "{what}: the next look sees all there is"
+                "{what}: the next look sees all records"
             );
             if let Ok(partition) = partition(&writer) {
                 let mut written = Found::new();
                 drain(&mut partition.read(..).unwrap(), &mut written).unwrap();
                 assert!(
                     written == after.0,
-                    "{what}: opened anew it is {:?}",
+                    "{what}: a fresh look finds {:?}",
                     after.1
                 );
             }
@@ -316,19 +316,22 @@ fn read_twice(disk: &RecordingDisk, log: &Log) -> Looks {
 }
 
 #[test]
-fn of_opening_and_reading() {
-    at_each_call(|_| (), |disk, (), _, _| read_twice(disk, &beside(disk)));
+fn opening_and_reading_return_no_wrong_record_during_a_change() {
+    at_each_call(
+        |_| (),
+        |disk, (), _, _| read_twice(disk, &open_read_only(disk)),
+    );
 }
 
 #[test]
-fn of_reading_what_is_open() {
-    at_each_call(beside, |disk, log, _, _| read_twice(disk, &log));
+fn an_open_log_returns_no_wrong_record_during_a_change() {
+    at_each_call(open_read_only, |disk, log, _, _| read_twice(disk, &log));
 }
 
 #[test]
-fn of_following() {
+fn a_follower_returns_no_wrong_record_during_a_change() {
     let prepare = |disk: &RecordingDisk| {
-        let log = beside(disk);
+        let log = open_read_only(disk);
         let mut reader = partition(&log).unwrap().read(..).unwrap();
         let mut found = Found::new();
         drain(&mut reader, &mut found).unwrap();
@@ -339,7 +342,7 @@ fn of_following() {
         |disk, (_log, mut reader, mut found), change, writer| {
             let mut result = drain(&mut reader, &mut found);
             if result.is_ok() && !disk.is_pending() {
-                // What comes behind all that it has had.
+                // Append until the partition ends above the follower's position.
                 let grown = partition(writer).and_then(|written| {
                     while written.log_end_offset() <= reader.next_offset() {
                         written.append("last")?;
@@ -350,14 +353,14 @@ fn of_following() {
                 let is_short = result.is_ok() && grown.is_ok_and(|end| end != reader.next_offset());
                 assert!(
                     !is_short,
-                    "{}: {} is all it got",
+                    "{}: the follower stops at {}",
                     change.name,
                     reader.next_offset()
                 );
             }
-            let is_told = matches!(result, Err(Error::UnknownTopic(_)));
+            let is_reported = matches!(result, Err(Error::UnknownTopic(_)));
             assert!(
-                is_told || disk.is_pending() || change.effect != Effect::TopicGoes,
+                is_reported || disk.is_pending() || change.effect != Effect::RemoveTopic,
                 "{}: {result:?}",
                 change.name
             );
@@ -366,22 +369,22 @@ fn of_following() {
     );
 }
 
-/// What a reader gets before each call that the writer makes to the disk: between the steps of a
-/// change, or if it dies there.
+/// A reader looks before each storage call of the writer: between the steps of a change, or after
+/// the writer has died there.
 #[test]
-fn between_the_steps_of_the_writer() {
+fn a_reader_returns_no_wrong_record_between_the_steps_of_a_change() {
     for change in CHANGES {
         for call in 0.. {
             let (steps, writer) = writer();
             let disk = steps.beside();
-            let (open, reading) = (beside(&disk), disk.clone());
+            let (open, reading) = (open_read_only(&disk), disk.clone());
             let looks = Arc::new(Mutex::new(Vec::new()));
             let looked = Arc::clone(&looks);
             steps.take();
             steps.before_call(call, move || {
-                let anew = beside(&reading);
+                let fresh = open_read_only(&reading);
                 looked.lock().extend([
-                    ("anew", read(&anew)),
+                    ("fresh", read(&fresh)),
                     ("open", read(&open)),
                     ("again", read(&open)),
                 ]);
@@ -391,7 +394,7 @@ fn between_the_steps_of_the_writer() {
                 assert!(call > 0, "{}: the change makes calls", change.name);
                 break;
             }
-            let after = read(&beside(&disk));
+            let after = read(&open_read_only(&disk));
             for (look, got) in looks.lock().iter() {
                 check(
                     &format!("{} before its call {call}, {look}", change.name),
@@ -405,10 +408,10 @@ fn between_the_steps_of_the_writer() {
     }
 }
 
-/// A writer was killed, and what it had written is damaged in the midst of a segment: the next one
-/// cuts there, and sets the segments behind aside.
+/// A writer was killed, and its records are damaged in the middle of a segment. The next writer
+/// cuts there, and sets the later segments aside.
 #[test]
-fn between_the_steps_of_a_recovery() {
+fn a_reader_returns_no_wrong_record_between_the_steps_of_a_recovery() {
     let simulated = SimulatedDisk::new(1);
     let log = Log::builder(DIR)
         .storage(simulated.clone())
@@ -425,7 +428,7 @@ fn between_the_steps_of_a_recovery() {
         let disk = killed.fork();
         let steps = RecordingDisk::over(disk.clone());
         let reading = steps.beside();
-        let open = beside(&reading);
+        let open = open_read_only(&reading);
         let mut follower = partition(&open).unwrap().read(..).unwrap();
         let mut found = Found::new();
         drain(&mut follower, &mut found).unwrap();
@@ -438,7 +441,7 @@ fn between_the_steps_of_a_recovery() {
         steps.before_call(call, move || {
             looked
                 .lock()
-                .extend([read(&beside(&reading)), read(&open), read(&open)])
+                .extend([read(&open_read_only(&reading)), read(&open), read(&open)])
         });
         let recovered = Log::builder(DIR)
             .storage(steps.clone())
@@ -450,15 +453,16 @@ fn between_the_steps_of_a_recovery() {
             break;
         }
         for (look, (got, result)) in looks.lock().iter().enumerate() {
-            // Who has the log open may know of records that were damaged since, and says so where
-            // he is asked for one of them.
-            let is_told = matches!(result, Err(Error::Corrupt(_))) && look > 0;
+            // An open log may know of records that were damaged since. It reports the damage when
+            // it is asked for one of them.
+            let is_reported = matches!(result, Err(Error::Corrupt(_))) && look > 0;
             assert!(
-                result.is_ok() || is_told,
+                result.is_ok() || is_reported,
                 "call {call}, look {look}: {result:?}"
             );
+            assert_eq!(got.len() as u64, end, "call {call}, look {look}");
             assert!(
-                before().starts_with(got) && got.len() as u64 == end,
+                before().starts_with(got),
                 "call {call}, look {look}: {got:?}"
             );
         }

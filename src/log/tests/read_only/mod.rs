@@ -1,4 +1,4 @@
-//! Tests of a log that is opened to be read while another process writes to it.
+//! Tests of a read-only log while another process writes.
 
 mod compacting;
 mod interleaved;
