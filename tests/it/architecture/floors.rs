@@ -1,6 +1,5 @@
-//! Which module is on which floor. A module imports only from the floors below its own.
-//!
-//! A name that a `mod.rs` re-exports is judged by the module that defines it.
+//! The floors of the crate. A module may import only from the floors below its own.
+//! For a name that a `mod.rs` re-exports, the module that defines it counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,7 +80,7 @@ const ROOMS: [(&str, Floors); 3] = [
 const GROUND: usize = 0;
 const SERVICES: usize = 6;
 
-/// Where names that a `mod.rs` re-exports are defined.
+/// The definitions of the names that a `mod.rs` re-exports.
 #[derive(Debug, Default)]
 pub(super) struct Exports(BTreeMap<Vec<String>, Vec<String>>);
 
@@ -97,7 +96,7 @@ impl Exports {
                 let Some(name) = path.segments.last() else {
                     continue;
                 };
-                // `pub use write::append::Appended` starts at a child of the module.
+                // `pub use write::append::Appended` starts at a child module.
                 let full = if path.is_local {
                     path.segments.clone()
                 } else {
@@ -132,7 +131,7 @@ impl Exports {
     }
 }
 
-/// Floor and room of a module, or of an item in one.
+/// Returns the floor and the room of a module.
 fn place(floors: Floors, name: &str) -> Option<(usize, &'static str)> {
     floors
         .iter()
@@ -145,10 +144,7 @@ pub(super) fn check_floors(source: &Source, exports: &Exports) -> Vec<Finding> {
     let module = source.module();
     let name = module.first().map_or("lib", String::as_str);
     let Some((floor, room)) = place(CRATE, name) else {
-        return found(
-            1,
-            "this module is on no floor; give it one in the table of floors",
-        );
+        return found(1, "this module has no floor; add it to the table of floors");
     };
     if room == "lib" {
         return Vec::new();
@@ -172,7 +168,7 @@ fn check_path(path: &Named, floor: usize, room: &str) -> Option<Finding> {
     let Some((target_floor, target_room)) = target.filter(|(_, room)| *room != "lib") else {
         return Some((
             path.line,
-            format!("`{name}` is named through the crate's root; name the module it lives in"),
+            format!("`{name}` is named through the root of the crate; name its module"),
         ));
     };
     let is_face =
@@ -189,8 +185,8 @@ fn check_path(path: &Named, floor: usize, room: &str) -> Option<Finding> {
     })
 }
 
-/// Checks a path from one room of a large room to another. The `mod.rs` of the large room is on top
-/// of all of them.
+/// Checks a path between two rooms inside of a large room. The `mod.rs` of the large room is above
+/// all of them.
 fn check_inside(
     path: &Named,
     module: &[String],
@@ -205,7 +201,7 @@ fn check_inside(
     let Some((floor, room)) = place(floors, own) else {
         return Some((
             1,
-            format!("`{own}` is on no floor of `{house}`; give it one in the table of floors"),
+            format!("`{own}` has no floor in `{house}`; add it to the table of floors"),
         ));
     };
     let name = target.join("::");
@@ -225,7 +221,8 @@ fn check_inside(
     })
 }
 
-/// Returns circles of files: each file of a circle names the next one, directly or through others.
+/// Returns the circles of files. In a circle, each file names every other one, directly or through
+/// others.
 pub(super) fn circles(sources: &[Source]) -> Vec<Vec<String>> {
     let exports = Exports::of(sources);
     let files: BTreeMap<Vec<String>, &Source> = sources

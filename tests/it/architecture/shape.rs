@@ -1,4 +1,5 @@
-//! Doors and shape: who may touch the disk and the clock, how files open, how long things may be.
+//! Doors and shape: the only files that may use the disk and the clock, and how files begin and how
+//! long they and their functions may be.
 
 use super::source::Source;
 use super::{Finding, found};
@@ -7,7 +8,8 @@ const FILE_LINES: usize = 600;
 const FUNCTION_LINES: usize = 70;
 const LINE_COLUMNS: usize = 100;
 
-/// Where a path starts and the one file that may name it; an empty name means nobody.
+/// The start of a path and the only file that may name such paths. No file may if the name is
+/// empty.
 const DOORS: [(&[&str], &str); 6] = [
     (&["std", "fs"], "storage/disk"),
     (&["memmap2"], "storage/disk"),
@@ -17,10 +19,11 @@ const DOORS: [(&[&str], &str); 6] = [
     (&["std", "env"], ""),
 ];
 
-/// What `format` has no business with: it turns bytes into values and back.
+/// Modules of `std` that `format` may not use: it only converts bytes to values and back.
 const IMPURE: [&str; 6] = ["fs", "net", "path", "process", "sync", "thread"];
 
-/// The disk, `unsafe` and the time are reached through one file each; `format` reaches nothing.
+/// Finds uses of the disk, of `unsafe` and of the clock outside of their files, and impure paths in
+/// `format`.
 pub(super) fn check_doors(source: &Source) -> Vec<Finding> {
     let is_file = |name: &str| {
         let rest = source.path.strip_prefix(name).filter(|_| !name.is_empty());
@@ -44,7 +47,10 @@ pub(super) fn check_doors(source: &Source) -> Vec<Finding> {
         if closed || impure {
             findings.push((
                 path.line,
-                format!("`{}` is not for this file", path.segments.join("::")),
+                format!(
+                    "`{}` may not be used in this file",
+                    path.segments.join("::")
+                ),
             ));
         }
     }
@@ -53,7 +59,7 @@ pub(super) fn check_doors(source: &Source) -> Vec<Finding> {
         let is_closed = match word {
             "unsafe" => !is_file("storage/disk"),
             "SystemTime" | "Instant" => rest.starts_with("::now") && !is_file("clock"),
-            // A path that leads elsewhere would let a file stand on two floors.
+            // A path to another folder would put one file on two floors.
             "path" => {
                 let line = source
                     .text
@@ -66,26 +72,30 @@ pub(super) fn check_doors(source: &Source) -> Vec<Finding> {
             _ => false,
         };
         if is_closed {
-            findings.push((source.line_of(at), format!("`{word}` is not for this file")));
+            findings.push((
+                source.line_of(at),
+                format!("`{word}` may not be used in this file"),
+            ));
         }
     }
     findings
 }
 
-/// Every file says first what it is.
+/// Requires that every file begins with its documentation.
 pub(super) fn check_opening(source: &Source) -> Vec<Finding> {
     if source.text.starts_with("//! ") {
         Vec::new()
     } else {
-        found(1, "the file does not open with `//! `")
+        found(1, "the file does not begin with `//! `")
     }
 }
 
-/// Line by line: width, signs, unfinished business, lints switched off without a reason.
+/// Checks single lines: the width of comments, ASCII, unfinished work, and lints that are turned
+/// off without a reason.
 pub(super) fn check_lines(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in source.text.lines().enumerate() {
-        // `rustfmt` takes care of code. A table row and a single long word cannot be wrapped.
+        // `rustfmt` wraps code. Table rows and single long words cannot be wrapped.
         let comment = line
             .trim_start()
             .strip_prefix("//")
@@ -103,7 +113,7 @@ pub(super) fn check_lines(source: &Source) -> Vec<Finding> {
             .iter()
             .any(|word| line.contains(word))
         {
-            findings.push((number + 1, "unfinished business".to_owned()));
+            findings.push((number + 1, "unfinished work".to_owned()));
         }
     }
     for (at, word) in source.words() {
@@ -114,24 +124,24 @@ pub(super) fn check_lines(source: &Source) -> Vec<Finding> {
         if is_attribute && !inside.contains("reason") {
             findings.push((
                 source.line_of(at),
-                "a lint is switched off without a reason".to_owned(),
+                "a lint is turned off without a reason".to_owned(),
             ));
         }
     }
     findings
 }
 
-/// Files and functions that one cannot take in at a glance.
+/// Finds files and functions that are too long.
 pub(super) fn check_lengths(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let lines = source.text.lines().count();
     if lines > FILE_LINES {
-        findings.push((lines, format!("{lines} lines; {FILE_LINES} are the limit")));
+        findings.push((lines, format!("{lines} lines; the limit is {FILE_LINES}")));
     }
     let all: Vec<_> = source.words().collect();
     for pair in all.windows(2).filter(|pair| pair[0].1 == "fn") {
         let (at, name) = pair[1];
-        // A function pointer has no name: a parenthesis stands between the two words.
+        // A function pointer has a parenthesis between `fn` and the next word.
         if source.code[pair[0].0 + 2..at].trim() != "" {
             continue;
         }
@@ -145,7 +155,7 @@ pub(super) fn check_lengths(source: &Source) -> Vec<Finding> {
         if lines > FUNCTION_LINES {
             findings.push((
                 source.line_of(at),
-                format!("`{name}` has {lines} lines; {FUNCTION_LINES} are the limit"),
+                format!("`{name}` has {lines} lines; the limit is {FUNCTION_LINES}"),
             ));
         }
     }

@@ -1,29 +1,30 @@
-//! A source file taken apart just far enough for the rules: code and prose apart, and every path
-//! with its full name.
+//! A source file split as far as the rules need it: code and comments, and every path with its full
+//! name.
 
 use std::ops::Range;
 
-/// A file below `src/`.
+/// A source file.
 #[derive(Debug)]
 pub(super) struct Source {
-    /// Its path below `src/`, with `/`.
+    /// The path below `src/`, with `/` between the names.
     pub(super) path: String,
     pub(super) text: String,
-    /// The text with comments, strings and character literals blanked out, line for line.
+    /// The text with blanks in place of comments, strings and character literals. Lines and columns
+    /// are those of the text.
     pub(super) code: String,
-    /// The comments alone, line for line.
+    /// The comments, with blanks in place of everything else.
     pub(super) prose: String,
 }
 
-/// A path written in the code, made absolute: `crate`-rooted ones start with the first module,
-/// others with the crate.
+/// A path in the code, made absolute: a path into this crate starts with its first module, and
+/// others start with the name of the crate.
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) line: usize,
     pub(super) is_local: bool,
     /// Whether the path is in a module of tests.
     pub(super) is_in_tests: bool,
-    /// Whether it says who may see an item, as in `pub(in crate::log)`.
+    /// Whether the path is part of a visibility, as in `pub(in crate::log)`.
     pub(super) is_visibility: bool,
     pub(super) segments: Vec<String>,
 }
@@ -39,8 +40,8 @@ impl Source {
         }
     }
 
-    /// The module this file is: `log/open.rs` is `["log", "open"]`, `log/mod.rs` is `["log"]`,
-    /// `lib.rs` is `[]`.
+    /// Returns the module of this file: `log/open.rs` is `["log", "open"]`, `log/mod.rs` is
+    /// `["log"]`, `lib.rs` is `[]`.
     pub(super) fn module(&self) -> Vec<String> {
         let mut module: Vec<String> = self
             .path
@@ -57,18 +58,18 @@ impl Source {
         module
     }
 
-    /// Number of the line, from 1, that holds a byte of `code`.
+    /// Returns the number of the line, from 1, that contains a byte of `code`.
     pub(super) fn line_of(&self, at: usize) -> usize {
         1 + self.code[..at].matches('\n').count()
     }
 
-    /// Every identifier and keyword of the code with its place.
+    /// Returns every identifier and keyword of the code with its position.
     pub(super) fn words(&self) -> impl Iterator<Item = (usize, &str)> {
         words(&self.code)
     }
 
-    /// What stands between the braces that open first at or behind `from`; `None` if a `;` comes
-    /// first.
+    /// Returns the range between the first braces at or after `from`, or `None` if a `;` is before
+    /// them.
     pub(super) fn braced(&self, from: usize) -> Option<Range<usize>> {
         let bytes = self.code.as_bytes();
         let mut nesting = 0_usize;
@@ -95,14 +96,15 @@ impl Source {
         Some(open + 1..close)
     }
 
-    /// All paths that start at a crate, `self` or `super`, with groups (`a::{b, c}`) spread out.
+    /// Returns all paths that start at a crate, `self` or `super`. A group (`a::{b, c}`) becomes
+    /// one path per member.
     pub(super) fn paths(&self) -> Vec<Named> {
         let inline = self.inline_modules();
         let mut found = Vec::new();
         let mut read_up_to = 0;
         for (at, word) in self.words() {
-            // In `::std::fs` the first colons follow no path; in `Vec::<u8>::new` and `Kind::a::b`
-            // they do.
+            // The first colons of `::std::fs` do not continue a path. In `Vec::<u8>::new` and
+            // `Kind::a::b` all colons do.
             let before = self.code[..at].trim_end().strip_suffix("::");
             let is_first =
                 before.is_none_or(|before| !before.ends_with(|c: char| is_word(c) || c == '>'));
@@ -145,7 +147,7 @@ impl Source {
         found
     }
 
-    /// Modules written inside this file, with what is between their braces, outer ones first.
+    /// Returns the inline modules with the ranges between their braces, outer ones first.
     fn inline_modules(&self) -> Vec<(String, Range<usize>)> {
         let all: Vec<_> = self.words().collect();
         let pairs = all.iter().zip(all.iter().skip(1));
@@ -155,7 +157,21 @@ impl Source {
             .collect()
     }
 
-    /// Follows a path from `at`, which is behind `prefix`, and says where it ends.
+    /// Returns the ranges of test code: modules that are named `tests`, and items that are compiled
+    /// only for tests.
+    pub(super) fn tests(&self) -> Vec<Range<usize>> {
+        let modules = self.inline_modules().into_iter();
+        let modules = modules.filter(|(name, _)| name == "tests");
+        let items = self.code.match_indices("#[cfg(test)]");
+        let items = items.filter_map(|(at, attribute)| {
+            let from = at + attribute.len();
+            self.braced(from).map(|body| from..body.end)
+        });
+        modules.map(|(_, body)| body).chain(items).collect()
+    }
+
+    /// Follows a path from `at`, which is after `prefix`, and adds the full paths to `found`.
+    /// Returns the end of the path.
     fn spread(&self, at: usize, mut prefix: Vec<String>, found: &mut Vec<Vec<String>>) -> usize {
         let mut at = self.skip_space(at);
         while self.code[at..].starts_with("::") {
@@ -228,7 +244,7 @@ impl Source {
     }
 }
 
-/// Words of letters, digits and underscores, with their places.
+/// Returns the words of letters, digits and underscores with their positions.
 pub(super) fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_edge = |c: char| !is_word(c);
     text.split(is_edge)
@@ -250,7 +266,8 @@ fn starts_lower(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
 }
 
-/// Code and prose of a file. Whatever is left out leaves blanks, so that lines and columns stay.
+/// Splits a text into code and comments. Blanks replace the omitted parts, so lines and columns
+/// stay the same.
 fn split(text: &str) -> (String, String) {
     let (mut code, mut prose) = (String::new(), String::new());
     let mut rest = text;
@@ -281,7 +298,7 @@ fn split(text: &str) -> (String, String) {
     (code, prose)
 }
 
-/// Bytes of the block comment, with those nested in it, that `text` starts with.
+/// Returns the length of the block comment at the start of `text`, including nested comments.
 fn block_comment(text: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -302,7 +319,8 @@ fn block_comment(text: &str) -> usize {
     at
 }
 
-/// Bytes of the string or character literal that `text` starts with. A lifetime is none.
+/// Returns the length of the string or character literal at the start of `text`. A lifetime is not
+/// a literal.
 fn literal(text: &str, follows_word: bool) -> Option<usize> {
     if !follows_word {
         let unprefixed = text.trim_start_matches(['b', 'c']);
@@ -346,7 +364,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_and_prose_are_told_apart() {
+    fn code_and_comments_are_separated() {
         let source = Source::new(
             "a.rs",
             "let a = \"// no\\\" {\"; // yes \"x\"\nlet b: &'a str = r#\"} \" \"#; /* one /* two */ */ let c = '{'; let d = b'\\'';\n",
@@ -364,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_spread_and_made_absolute() {
+    fn groups_of_paths_become_absolute_paths() {
         let source = Source::new(
             "log/open.rs",
             "use crate::{format::batch::{self, Frame as F}, segment::*};\nuse super::catalog::Catalog;\n\

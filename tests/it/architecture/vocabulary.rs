@@ -1,10 +1,10 @@
-//! One word for one idea: a record is never a message, an offset never a position, a segment never
+//! One word for one idea: a record is never called a message, and a segment rolls and never
 //! rotates.
 
 use super::Finding;
 use super::source::{Source, words};
 
-/// Parts of identifiers, and what to write instead.
+/// Parts of identifiers with their replacements.
 const PARTS: [(&str, &str); 18] = [
     ("leo", "log end offset"),
     ("lso", "log start or last stable offset"),
@@ -26,8 +26,8 @@ const PARTS: [(&str, &str); 18] = [
     ("gc", "clean or delete"),
 ];
 
-/// First parts of the names of functions and types, and what to write instead. (`str::trim`,
-/// `u32::rotate_left` are others' names.)
+/// Parts of the names of defined functions and types with their replacements. Uses of `str::trim`
+/// and `u32::rotate_left` are fine, because the standard library defines them.
 const DEFINED: [(&str, &str); 4] = [
     ("rotate", "roll"),
     ("trim", "truncate, delete or cut"),
@@ -35,7 +35,7 @@ const DEFINED: [(&str, &str); 4] = [
     ("messages", "records"),
 ];
 
-/// Kafka's own keys, and the name of its old formats.
+/// Names of Kafka's configuration keys and of its old formats, in which these parts are allowed.
 const KEYS: [&str; 6] = [
     "max_message_bytes",
     "flush_messages",
@@ -45,13 +45,13 @@ const KEYS: [&str; 6] = [
     "message_set",
 ];
 
-/// Whole identifiers.
+/// Whole identifiers with their replacements.
 const WHOLE: [(&str, &str); 2] = [
     ("flushed_offset", "recovery point"),
     ("consumer_id", "member"),
 ];
 
-/// Words of comments, and what to write instead.
+/// Words of comments with their replacements.
 const PROSE: [(&str, &str); 13] = [
     ("lso", "log start or last stable offset"),
     ("leo", "log end offset"),
@@ -68,12 +68,13 @@ const PROSE: [(&str, &str); 13] = [
     ("skeleton", "what it is"),
 ];
 
-/// What the word is called there: errors have messages, and the old formats are sets of them.
+/// Returns whether the file may use the word: errors have messages, and the old formats consist of
+/// message sets.
 fn may_say_message(source: &Source) -> bool {
     source.path == "error.rs" || source.path.starts_with("format/batch/legacy")
 }
 
-/// Names in the code, and of the file.
+/// Checks the identifiers in the code and the name of the file.
 pub(super) fn check_identifiers(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut complain =
@@ -94,8 +95,7 @@ pub(super) fn check_identifiers(source: &Source) -> Vec<Finding> {
             "fn" | "struct" | "enum" | "trait" | "mod" | "type"
         );
         previous = word;
-        // Behind a dot or colons a name is used; it is judged where it is made, and others' names
-        // are theirs.
+        // A name after a dot or colons is used and not defined. Only definitions are checked.
         if source.code[..at].ends_with(['.', ':']) {
             continue;
         }
@@ -126,7 +126,7 @@ pub(super) fn check_identifiers(source: &Source) -> Vec<Finding> {
     findings
 }
 
-/// The parts of `snake_case` and `CamelCase`, in small letters.
+/// Returns the parts of a name in `snake_case` or `CamelCase`, in lower case.
 fn parts(identifier: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut after_small = false;
@@ -138,14 +138,14 @@ fn parts(identifier: &str) -> Vec<String> {
         if c != '_' {
             parts
                 .last_mut()
-                .expect("one part at least")
+                .expect("there is at least one part")
                 .push(c.to_ascii_lowercase());
         }
     }
     parts
 }
 
-/// Words in the comments.
+/// Checks the words of the comments.
 pub(super) fn check_prose(source: &Source) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (number, line) in source.prose.lines().enumerate() {
@@ -155,7 +155,7 @@ pub(super) fn check_prose(source: &Source) -> Vec<Finding> {
             let Some((_, instead)) = PROSE.iter().find(|(banned, _)| *banned == word) else {
                 continue;
             };
-            // Kafka's keys hang together by dots, as in `max.message.bytes`.
+            // Kafka's keys contain dots, as in `max.message.bytes`.
             let is_key = line[..*at].ends_with('.')
                 || all
                     .get(index + 1)
