@@ -382,10 +382,11 @@ fn tests_named(page: &str) -> Vec<Vec<&str>> {
 }
 
 fn page(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect("it can be read")
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .expect("the page can be read")
 }
 
-/// Whether there is such a test, or a module with one.
+/// Returns whether the sources contain such a test, or a module with a test.
 fn is_test(name: &[&str]) -> bool {
     let Some((last, modules)) = name.split_last() else {
         return false;
