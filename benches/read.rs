@@ -46,7 +46,7 @@ fn sequential(criterion: &mut Criterion) {
             });
         });
         group.bench_function(BenchmarkId::new("CRC alone", shape.name()), |bencher| {
-            bencher.iter(|| raw.scan())
+            bencher.iter(|| raw.scan());
         });
     }
     group.finish();
@@ -93,7 +93,7 @@ fn point(criterion: &mut Criterion) {
         bencher.iter(|| {
             raw.check(
                 usize::try_from(random.below(raw.batches_count() as u64)).expect("a number fits"),
-            )
+            );
         });
     });
     group.finish();
