@@ -1,7 +1,8 @@
-//! Groups seen and managed from outside: describing, deleting, setting positions anew.
+//! The management of groups from outside: describe, delete, reset positions.
 //!
-//! Kafka's rules: what a group has committed can be changed from outside only while it has no
-//! members, and the positions of a topic can be deleted only while no member reads it.
+//! The rules are Kafka's. The committed positions of a group can be changed from outside only while
+//! the group has no members, and those of a topic can be deleted only while no member subscribes to
+//! the topic.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use crate::brief::Few;
 use crate::config::Durability;
 use crate::error::{Error, Result};
-use crate::partition::{OffsetSpec, Partition, PartitionCore};
+use crate::partition::{Partition, PartitionCore};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
@@ -21,61 +22,62 @@ use super::offsets::claim::Claim;
 use super::offsets::positions::OffsetAndMetadata;
 use super::offsets::store::Gone;
 
-/// What a group is at one moment.
+/// The state of a group at one moment: members, assignment, positions and lag.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GroupDescription {
-    /// Its name.
+    /// The name of the group.
     pub group: String,
-    /// How far it is.
+    /// Whether the group is empty, stable, or moving partitions.
     pub state: GroupState,
-    /// How it shares out partitions.
+    /// The name of the assignor that distributes its partitions.
     pub assignor: String,
-    /// Rises with each change of members, subscriptions or topics.
+    /// A number that rises with each change of members, subscriptions or topics.
     pub epoch: u64,
-    /// Its members, as they joined.
+    /// The members, in the order in which they joined.
     pub members: Vec<MemberDescription>,
-    /// Where it is in each partition of its topics, in order. Its topics are those that a member
-    /// subscribes to, and those for which it has committed anything.
+    /// The position in each partition of the group's topics, in order. These are the topics that a
+    /// member subscribes to, and the topics for which the group has committed a position.
     pub positions: Vec<GroupPosition>,
 }
 
-/// A member at one moment.
+/// The state of a member at one moment.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct MemberDescription {
-    /// Names it in its group.
+    /// The id of the member in its group.
     pub member: String,
-    /// Its name as a static member.
+    /// The member's name, if it is a static member.
     pub instance_id: Option<String>,
-    /// The group's epoch up to which it has everything that it should.
+    /// The last epoch of the group that the member has reached: by then it had given up every
+    /// partition outside its target.
     pub epoch: u64,
-    /// What it owns, in order.
+    /// The partitions that the member owns, in order.
     pub assignment: Vec<TopicPartition>,
-    /// What it should own, in order.
+    /// The partitions that the member should own, in order.
     pub target: Vec<TopicPartition>,
 }
 
-/// Where a group is in a partition.
+/// The position of a group in a partition.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct GroupPosition {
     /// The partition.
     pub partition: TopicPartition,
-    /// The committed position; `None` if nothing is committed, or it cannot be read.
+    /// The committed position; `None` if none is committed or it cannot be read.
     pub committed: Option<OffsetAndMetadata>,
-    /// First offset that is there; `None` if the partition could not be opened.
+    /// The first offset of the log; `None` if the partition could not be opened.
     pub log_start: Option<u64>,
-    /// Where reading ends, as Kafka's tools count it: the [high
-    /// watermark](crate::Partition::high_watermark), which is below the next offset to be written
-    /// while a sync is awaited. `None` if the partition could not be opened.
+    /// The end of the readable records, as Kafka's tools count it: the [high
+    /// watermark](crate::Partition::high_watermark). It is below the log end offset while records
+    /// wait to be synced. `None` if the partition could not be opened.
     pub log_end: Option<u64>,
-    /// How many offsets there are from the committed position to `log_end`; `None` if one of them
-    /// is not known. Kafka's tools print `-` then.
+    /// The number of offsets from the committed position to `log_end`; `None` if one of the two is
+    /// unknown. Kafka's tools print `-` then.
     pub lag: Option<u64>,
-    /// The member that owns it, by [`MemberDescription::member`].
+    /// The [id](MemberDescription::member) of the member that owns the partition.
     pub member: Option<String>,
-    /// Why the partition could not be opened, or its committed position cannot be read.
+    /// The reason if the partition could not be opened or its committed position cannot be read.
     pub error: Option<Error>,
 }
 
@@ -103,7 +105,7 @@ impl fmt::Debug for GroupDescription {
     }
 }
 
-/// Shows what is known, and of the committed position the offset.
+/// Shows the known fields, and only the offset of the committed position.
 impl fmt::Debug for GroupPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -160,22 +162,40 @@ impl fmt::Debug for MemberDescription {
     }
 }
 
-/// # From outside
+/// # Managing the group from outside
 impl ConsumerGroup {
-    /// Returns members, assignment, committed offsets and lag, as they are now. A group that was
-    /// never heard of is empty.
+    /// Returns the current members, assignment, committed offsets and lag. A group that does not
+    /// exist yet is empty.
     ///
-    /// It covers every partition of the group's topics, with or without a commit. A partition that
-    /// could not be opened, or whose committed position cannot be read, is among them with its
-    /// [error](GroupPosition::error).
+    /// The description covers every partition of the group's topics, with or without a commit. A
+    /// partition that could not be opened, or whose committed position cannot be read, is included
+    /// with its [error](GroupPosition::error).
     ///
-    /// Members are of the process that writes the log, and known to it alone: in a log that was
-    /// opened to read, every group is [`Empty`](GroupState::Empty), whoever reads for it elsewhere.
-    /// Its positions are those of all.
+    /// Only the process that writes the log knows the members. In a read-only log, every group is
+    /// [`Empty`](GroupState::Empty), whatever members it has in the writing process; its positions
+    /// are those that the members have committed.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # fn main() -> annals::Result<()> {
+    /// # let log = Log::in_memory();
+    /// # let orders = log.open_topic("orders", 1, TopicConfig::new())?;
+    /// # orders.append_batch(["two apples", "one pear"])?;
+    /// let group = log.consumer_group("billing")?;
+    /// group.commit([(("orders", 0).into(), 1.into())])?;
+    ///
+    /// for position in group.describe()?.positions {
+    ///     println!("{}: lag {:?}", position.partition, position.lag);
+    ///     assert_eq!(position.lag, Some(1));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Closed`]; [`Error::Corrupt`] and [`Error::Io`] if `__consumer_offsets` cannot be
-    /// read.
+    ///
+    /// Returns [`Error::Closed`] once the log is closed, and [`Error::Corrupt`] or [`Error::Io`] if
+    /// `__consumer_offsets` cannot be read.
     pub fn describe(&self) -> Result<GroupDescription> {
         self.service.catalog.try_look_again();
         let topics = self.service.catalog.topics();
@@ -213,7 +233,8 @@ impl ConsumerGroup {
         })
     }
 
-    /// Returns where the group is in a partition; `None` if its topic was deleted in the meantime.
+    /// Returns the group's position in a partition; `None` if the topic was deleted in the
+    /// meantime.
     fn position(
         &self,
         topic: &TopicCore,
@@ -263,16 +284,18 @@ impl ConsumerGroup {
         }))
     }
 
-    /// Returns how many offsets there are, over every partition of the group's topics, from its
-    /// committed positions to the ends of what can be read: the records that it has yet to process.
+    /// Returns the number of offsets, over every partition of the group's topics, from the
+    /// committed positions to the ends of the readable records. These records are still to be
+    /// processed.
     ///
-    /// `None` if it is not known for one of them: the partition could not be opened, its committed
-    /// position cannot be read, or nothing is committed although the partition has records, so that
-    /// it is up to each member's [reset policy](crate::OffsetReset) where it begins.
-    /// [`describe`](Self::describe) returns the lag of each partition.
+    /// `None` if the lag of a partition is unknown: the partition could not be opened, or its
+    /// committed position cannot be read. The lag is also unknown if the partition has records but
+    /// no committed position, because each member's [reset policy](crate::OffsetReset) then decides
+    /// where it starts. [`describe`](Self::describe) returns the lag of each partition.
     ///
     /// # Errors
-    /// As [`describe`](Self::describe).
+    ///
+    /// Returns the errors of [`describe`](Self::describe).
     pub fn lag(&self) -> Result<Option<u64>> {
         let positions = self.describe()?.positions;
         let lag = |position: &GroupPosition| {
@@ -282,11 +305,12 @@ impl ConsumerGroup {
         Ok(positions.iter().map(lag).sum())
     }
 
-    /// Deletes the group: everything that it committed.
+    /// Deletes the group, with everything that it has committed.
     ///
     /// # Errors
-    /// [`Error::NonEmptyGroup`] while it has members; [`Error::UnknownGroup`] if it has never
-    /// committed.
+    ///
+    /// Returns [`Error::NonEmptyGroup`] while the group has members, and [`Error::UnknownGroup`] if
+    /// it has never committed.
     pub fn delete(&self) -> Result<()> {
         self.group.while_empty(|| {
             if !self.service.store.knows(self.id())? {
@@ -296,11 +320,13 @@ impl ConsumerGroup {
         })
     }
 
-    /// Deletes what was committed for these partitions. Nothing is deleted after an error.
+    /// Deletes the committed positions of these partitions.
     ///
     /// # Errors
-    /// [`Error::GroupSubscribed`] if a member subscribes to one of the topics;
-    /// [`Error::UnknownGroup`] if the group has never committed and has no members.
+    ///
+    /// Returns [`Error::GroupSubscribed`] if a member subscribes to one of the topics, and
+    /// [`Error::UnknownGroup`] if the group has neither commits nor members. No position is deleted
+    /// then.
     pub fn delete_offsets(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,
@@ -321,19 +347,39 @@ impl ConsumerGroup {
         })
     }
 
-    /// Moves the group's positions while it has no members, all or none, and gives the new ones.
-    /// What was noted beside a position goes.
+    /// Moves the group's committed positions in these partitions, and returns the new ones. The
+    /// group must have no members. All positions are moved, or none. Their metadata is removed.
     ///
-    /// The end is the [high watermark](Partition::high_watermark) here, for `Seek::Latest` too:
-    /// offsets above it, or below the log start, become the nearest there is. `Seek::Committed`
-    /// leaves a position as it is; where there is none it is the end. `Seek::ShiftBy` starts from
-    /// what was committed. If another thread cuts a partition in the meantime
-    /// ([`Partition::truncate_to`]), its position is at most at the cut.
+    /// * `Seek::Latest` is the [high watermark](Partition::high_watermark). Offsets above it become
+    ///   the high watermark, and offsets below the log start become the log start.
+    /// * `Seek::Committed` keeps a position; if there is none, it is the high watermark.
+    /// * `Seek::ShiftBy` counts from the committed position.
+    /// * If another thread cuts a partition in the meantime ([`Partition::truncate_to`]), the new
+    ///   position is at most at the cut.
+    ///
+    /// ```
+    /// # use annals::{Log, Seek, TopicConfig};
+    /// # fn main() -> annals::Result<()> {
+    /// # let log = Log::in_memory();
+    /// # let orders = log.open_topic("orders", 1, TopicConfig::new())?;
+    /// # orders.append_batch(["two apples", "one pear"])?;
+    /// let group = log.consumer_group("billing")?;
+    /// group.commit([(("orders", 0).into(), 2.into())])?;
+    ///
+    /// let moved = group.reset([("orders", 0).into()], Seek::Earliest)?; // process all again
+    /// assert_eq!(moved, [(("orders", 0).into(), 0)]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::NonEmptyGroup`] if it has members; [`Error::NoOffset`] if a position is to be
-    /// shifted that there is not; [`Error::UnknownTopic`], also if the topic is deleted in the
-    /// meantime; [`Error::UnknownPartition`].
+    ///
+    /// * [`Error::NonEmptyGroup`] if the group has members.
+    /// * [`Error::NoOffset`] if `Seek::ShiftBy` is used in a partition without a committed
+    ///   position.
+    /// * [`Error::UnknownTopic`] if a topic does not exist, or is deleted in the meantime.
+    /// * [`Error::UnknownPartition`] if a partition does not exist.
+    /// * [`Error::ReadOnly`] in a read-only log.
     pub fn reset(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,
@@ -354,8 +400,13 @@ impl ConsumerGroup {
         })
     }
 
-    /// What [`reset`](Self::reset) would do now; changes nothing. It may be asked while the group
-    /// has members.
+    /// Returns the positions that [`reset`](Self::reset) would set now, without changing them. The
+    /// group may have members.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`reset`](Self::reset), except [`Error::NonEmptyGroup`] and
+    /// [`Error::ReadOnly`].
     pub fn reset_plan(
         &self,
         partitions: impl IntoIterator<Item = TopicPartition>,
@@ -369,7 +420,7 @@ impl ConsumerGroup {
         self.places(partitions)?.iter().map(target).collect()
     }
 
-    /// The partitions as they are now, in order, each once.
+    /// Returns a claim in each of the partitions as they are now, in order, each once.
     fn places(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<Vec<Claim>> {
         let partitions: BTreeSet<TopicPartition> = partitions.into_iter().collect();
         partitions
@@ -378,6 +429,7 @@ impl ConsumerGroup {
             .collect()
     }
 
+    /// Returns the offset that a reset leads to, moved into the log if it is outside.
     fn reset_target(&self, place: &Claim, to: Seek) -> Result<u64> {
         let id = place.id();
         let partition = Partition::new(Arc::clone(place.core()), Durability::Os, self.keep.clone());
@@ -389,22 +441,12 @@ impl ConsumerGroup {
                 .committed_in(self.id(), place.topic(), id);
             committed.map(|next| next.map(|next| next.offset))
         };
-        let first_since = |at| {
-            Ok(partition
-                .offset_for(OffsetSpec::Timestamp(at))?
-                .map_or(log_end, |found| found.offset))
-        };
-        let target = match to {
-            Seek::Earliest => log_start,
-            Seek::Latest => log_end,
-            Seek::Committed => committed()?.unwrap_or(log_end),
-            Seek::Offset(offset) => offset,
-            Seek::Timestamp(at) => first_since(at)?,
-            Seek::Ago(age) => first_since(self.service.store.now() - age)?,
-            Seek::ShiftBy(offsets) => committed()?
-                .ok_or_else(|| Error::NoOffset(id.clone()))?
-                .saturating_add_signed(offsets),
-        };
+        let target = to.resolve(
+            (&partition, log_end),
+            self.service.store.now(),
+            || Ok(committed()?.unwrap_or(log_end)),
+            || committed()?.ok_or_else(|| Error::NoOffset(id.clone())),
+        )?;
         Ok(target.min(log_end).max(log_start))
     }
 }
@@ -419,7 +461,7 @@ impl From<MemberView> for MemberDescription {
             target,
         } = view;
         let instance_id = instance_id.map(|name| name.to_string());
-        // Unlike a static member's name this one is not known before.
+        // The number tells two members apart that had the same name one after the other.
         let member = instance_id
             .as_ref()
             .map_or_else(|| format!("consumer-{id}"), |name| format!("{name}-{id}"));

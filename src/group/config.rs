@@ -1,4 +1,4 @@
-//! How a consumer reads: its settings, and where it starts.
+//! The settings of a consumer, and the positions from which it can start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,35 +6,39 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::config::Durability;
 use crate::error::{Error, Result};
-use crate::partition::Isolation;
+use crate::partition::{Isolation, OffsetSpec, Partition};
 
 use super::assignor::Assignor;
 
-/// Longest name of a static member: Kafka writes its length as an `i16`.
+/// Greatest length of a static member's name: Kafka writes the length as an `i16`.
 const INSTANCE_ID_MAX_BYTES: usize = 32_767;
 
-/// Where a consumer starts if its group has committed nothing, or what was committed is not in the
-/// log. Where the log is cut in front of its position, it goes on at the cut, unless there is no
-/// policy at all.
+/// The position from which a consumer starts if its group has no usable committed offset.
+///
+/// The policy applies if the group has committed nothing, or if the committed offset is above the
+/// log end. With every policy but [`None`](Self::None), a consumer whose next records were removed
+/// by retention continues at the log start, and a consumer whose position is above a cut of the log
+/// continues at the cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OffsetReset {
-    /// At the log start: nothing that is there is passed over.
+    /// The log start: no record of the log is passed over.
     #[default]
     Earliest,
-    /// At the end: only what is appended from now on. As in Kafka that holds for partitions that
-    /// are added later too: what is appended to one before a member first looks at it is passed
-    /// over.
+    /// The end of the log: only records that are appended from now on are read.
+    ///
+    /// As in Kafka, this also holds for partitions that are added later: records that are appended
+    /// to such a partition before a member first reads it are passed over.
     Latest,
-    /// At the first record that is not older than this; at the end if there is none
-    /// (`by_duration`).
+    /// The first record that is not older than this; the end if there is none. Kafka:
+    /// `by_duration`.
     ByDuration(Duration),
-    /// Nowhere: `poll` gives [`Error::NoOffset`] or [`Error::OffsetOutOfRange`] until the caller
-    /// seeks.
+    /// No position: `poll` returns [`Error::NoOffset`] or [`Error::OffsetOutOfRange`] until the
+    /// program seeks.
     None,
 }
 
-/// Where [`seek`](crate::Consumer::seek) goes.
+/// The target of a [`seek`](crate::Consumer::seek) or [`reset`](crate::ConsumerGroup::reset).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Seek {
@@ -42,18 +46,52 @@ pub enum Seek {
     Earliest,
     /// The end of what this consumer can read.
     Latest,
-    /// Where the group committed, or else where [`OffsetReset`] says.
+    /// The committed offset of the group; the position of [`OffsetReset`] if there is none.
     Committed,
-    /// This offset. One that was removed already is reported by
-    /// [`Records::skipped`](crate::Records::skipped).
+    /// This offset. If its record has been removed, [`Records::skipped`](crate::Records::skipped)
+    /// reports that.
     Offset(u64),
     /// The first record at or after this time; the end if there is none.
     Timestamp(Timestamp),
     /// The first record that is not older than this; the end if there is none.
     Ago(Duration),
-    /// So many offsets forward (or back, if negative) from the present position, as far as there
-    /// are records.
+    /// This many offsets after the current position, or before it if negative, but not outside the
+    /// log.
     ShiftBy(i64),
+}
+
+impl Seek {
+    /// Returns the offset that this target has in a partition that is read up to `end`.
+    ///
+    /// `committed` returns the offset of `Committed`, and `position` the offset that `ShiftBy`
+    /// counts from. The result of `Committed` and `Offset` may be outside the log.
+    pub(super) fn resolve(
+        self,
+        (partition, end): (&Partition, u64),
+        now: Timestamp,
+        committed: impl FnOnce() -> Result<u64>,
+        position: impl FnOnce() -> Result<u64>,
+    ) -> Result<u64> {
+        let log_start = partition.log_start_offset();
+        match self {
+            Self::Earliest => Ok(log_start),
+            Self::Latest => Ok(end),
+            Self::Committed => committed(),
+            Self::Offset(offset) => Ok(offset),
+            Self::Timestamp(at) => first_since(partition, at, end),
+            Self::Ago(age) => first_since(partition, now - age, end),
+            Self::ShiftBy(offsets) => {
+                let shifted = position()?.saturating_add_signed(offsets);
+                Ok(shifted.min(end).max(log_start))
+            }
+        }
+    }
+}
+
+/// Returns the offset of the first record at or after a time; `end` if there is none below it.
+pub(super) fn first_since(partition: &Partition, at: Timestamp, end: u64) -> Result<u64> {
+    let found = partition.offset_for(OffsetSpec::Timestamp(at))?;
+    Ok(found.map_or(end, |found| found.offset.min(end)))
 }
 
 impl From<u64> for Seek {
@@ -68,14 +106,19 @@ impl From<Timestamp> for Seek {
     }
 }
 
-/// Settings of a consumer. A setting that is not set has Kafka's default, with three exceptions: a
-/// group without a committed offset starts at the log start, nothing is committed unless the
-/// program says so, and polls return no records of open or aborted transactions.
+/// Settings of a consumer. Most defaults are Kafka's. These differ:
+///
+/// * A group without a committed offset starts at the log start.
+/// * The consumer commits only when the program asks for it.
+/// * Polls return no records of open or aborted transactions.
+/// * A member may take any time between two polls.
 ///
 /// ```
 /// use annals::{ConsumerConfig, OffsetReset};
 ///
-/// let config = ConsumerConfig::new().auto_offset_reset(OffsetReset::Latest).max_poll_records(100);
+/// let config = ConsumerConfig::new()
+///     .auto_offset_reset(OffsetReset::Latest)
+///     .max_poll_records(100);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a setter returns the config with the setting"]
@@ -90,7 +133,7 @@ pub struct ConsumerConfig {
     pub(super) session_timeout: Duration,
     pub(super) auto_commit: Option<Duration>,
     pub(super) isolation: Isolation,
-    /// `None`: the log's.
+    /// `None` is the log's durability.
     pub(super) durability: Option<Durability>,
 }
 
@@ -236,7 +279,7 @@ impl ConsumerConfig {
         if self.max_poll_records == 0 {
             let (key, reason) = (
                 "max.poll.records".into(),
-                "a poll must be able to give a record".into(),
+                "a poll must be able to return a record".into(),
             );
             return Err(Error::InvalidConfig { key, reason });
         }
@@ -254,7 +297,7 @@ impl ConsumerConfig {
         Ok(())
     }
 
-    /// The same for a consumer without a group.
+    /// Checks the settings of a consumer without a group.
     pub(super) fn validate_alone(&self) -> Result<()> {
         self.validate()?;
         let only_in_groups = [
@@ -280,19 +323,15 @@ mod tests {
     #[test]
     fn defaults_are_kafkas_except_where_they_would_surprise() {
         let config = ConsumerConfig::new();
-        assert_eq!(
-            (config.max_poll_records, config.max_partition_fetch_bytes),
-            (500, 1_048_576)
-        );
-        assert_eq!(
-            (config.fetch_max_bytes, config.reset),
-            (52_428_800, OffsetReset::Earliest)
-        );
+        assert_eq!(config.max_poll_records, 500);
+        assert_eq!(config.max_partition_fetch_bytes, 1_048_576);
+        assert_eq!(config.fetch_max_bytes, 52_428_800);
+        assert_eq!(config.reset, OffsetReset::Earliest);
         config.validate().unwrap();
     }
 
     #[test]
-    fn a_poll_of_no_records_is_refused() {
+    fn settings_that_no_consumer_can_work_with_are_refused() {
         let refused = ConsumerConfig::new().max_poll_records(0).validate();
         assert!(
             matches!(refused, Err(Error::InvalidConfig { key, .. }) if key == "max.poll.records")
@@ -306,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_group_is_refused_without_one() {
+    fn a_setting_that_needs_a_group_is_refused_without_one() {
         ConsumerConfig::new()
             .max_poll_records(7)
             .validate_alone()

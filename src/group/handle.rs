@@ -18,18 +18,19 @@ use super::offsets::positions::OffsetAndMetadata;
 use super::offsets::store::Gone;
 use super::service::GroupService;
 
-/// Longest name of a group: Kafka writes its length as an `i16`.
+/// Greatest length of a group's name: Kafka writes the length as an `i16`.
 const ID_MAX_BYTES: usize = 32_767;
 
-/// A consumer group: its members share the partitions of what they subscribe to, and its committed
-/// offsets say where it goes on after a restart. Groups know nothing of each other. Clones are the
-/// same group.
+/// A consumer group: its members share the partitions of the topics that they subscribe to.
+///
+/// The group commits offsets, and resumes there after a restart. Groups do not affect each other.
+/// Clones are the same group.
 ///
 /// Each partition is read by one member at a time, so a topic keeps as many members busy as it has
-/// partitions: members beyond that number are idle. Create the topic with as many partitions as
-/// there will ever be workers.
+/// partitions; further members are idle. Create the topic with as many partitions as there will
+/// ever be workers.
 ///
-/// A group is on disk from its first commit.
+/// The first commit stores the group on disk.
 #[derive(Clone)]
 pub struct ConsumerGroup {
     pub(super) service: Arc<GroupService>,
@@ -46,24 +47,37 @@ impl fmt::Debug for ConsumerGroup {
 }
 
 impl ConsumerGroup {
-    /// Its name.
+    /// Returns the name of the group.
     pub fn id(&self) -> &str {
         self.group.id()
     }
 
-    /// Joins as a member that reads these topics, with the default settings: `"orders"`,
-    /// `["orders", "refunds"]`.
+    /// Joins the group as a member that reads these topics, with the default settings. `topics` is
+    /// one name or a list: `"orders"`, `["orders", "refunds"]`.
     ///
-    /// The partitions are shared out by the group's [`Assignor`]. Those of the new member's share
-    /// that nobody owns are its own at once ([`Consumer::assignment`]); those that others have to
-    /// give up first come with a later poll, which tells ([`Records::rebalance`]).
-    /// [`Error::ReadOnly`] in a log that was opened to read: there is nobody to share with, and
-    /// nothing could be committed.
+    /// The group's [`Assignor`](crate::Assignor) distributes the partitions. The new member owns
+    /// the free partitions of its share immediately ([`Consumer::assignment`]). Partitions that
+    /// another member must first give up arrive with a later poll, which reports them in
+    /// [`Records::rebalance`](crate::Records::rebalance).
+    ///
+    /// # Errors
+    ///
+    /// * [`Error::ReadOnly`] in a read-only log, where a member could neither share partitions with
+    ///   those of the writing process nor commit.
+    /// * [`Error::GroupFull`] if the group has as many members as it may have.
+    /// * [`Error::Corrupt`] or [`Error::Io`] if `__consumer_offsets` cannot be read.
+    /// * [`Error::Closed`] once the log is closed.
     pub fn join(&self, topics: impl Into<Subscription>) -> Result<Consumer> {
         self.join_with(topics, ConsumerConfig::new())
     }
 
-    /// As [`join`](Self::join), with settings.
+    /// Joins the group as [`join`](Self::join) does, with settings.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`join`](Self::join), [`Error::InvalidConfig`] for a setting that no
+    /// consumer can work with, and [`Error::InstanceInUse`] if a member with the static name
+    /// exists.
     pub fn join_with(
         &self,
         topics: impl Into<Subscription>,
@@ -78,25 +92,38 @@ impl ConsumerGroup {
         )
     }
 
-    /// What the group committed for a partition: the offset of the next record to read.
+    /// Returns the group's committed position in a partition: the offset of the next record to
+    /// read. `None` if none is committed, or if the topic does not exist.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Corrupt`] or [`Error::Io`] if `__consumer_offsets` cannot be read, and
+    /// [`Error::Closed`] once the log is closed.
     pub fn committed(&self, partition: &TopicPartition) -> Result<Option<OffsetAndMetadata>> {
         self.service.store.committed(self.id(), partition)
     }
 
-    /// Sets the group's positions while it has no members.
+    /// Commits positions for the group, each the offset of the next record to read. The group must
+    /// have no members.
     ///
-    /// They refer to the topics as they are when the call begins. If another thread cuts a
-    /// partition in the meantime ([`Partition::truncate_to`](crate::Partition::truncate_to)),
-    /// nothing above the cut is stored.
+    /// The positions refer to the topics as they are when the call begins. If another thread cuts a
+    /// partition in the meantime ([`Partition::truncate_to`](crate::Partition::truncate_to)), no
+    /// position above the cut is stored.
     ///
     /// # Errors
-    /// [`Error::NonEmptyGroup`] if it has members; [`Error::ReadOnly`]; otherwise as
-    /// [`Consumer::commit_offsets`].
+    ///
+    /// * [`Error::NonEmptyGroup`] if the group has members.
+    /// * [`Error::OffsetOutOfRange`] if an offset is above the log end.
+    /// * [`Error::UnknownTopic`] and [`Error::UnknownPartition`] if a partition does not exist.
+    /// * [`Error::InvalidRecord`] if the metadata has more than 4096 bytes.
+    /// * [`Error::ReadOnly`] in a read-only log.
+    ///
+    /// No position is committed after an error.
     pub fn commit(
         &self,
         next: impl IntoIterator<Item = (TopicPartition, OffsetAndMetadata)>,
     ) -> Result<()> {
-        // Before anything waits for a lock: these are the topics that the caller speaks of.
+        // Looked up before any wait for a lock, because the caller means the topics of this moment.
         let claims = next
             .into_iter()
             .map(|(partition, next)| Claim::by_name(&self.service.catalog, &partition, next));
@@ -111,7 +138,7 @@ impl ConsumerGroup {
 }
 
 impl GroupService {
-    /// A consumer of these partitions without a group.
+    /// Creates a consumer of these partitions without a group.
     pub(crate) fn assign(
         self: &Arc<Self>,
         partitions: impl IntoIterator<Item = TopicPartition>,
@@ -135,7 +162,7 @@ impl GroupService {
         )
     }
 
-    /// The group of this name, which need not have been heard of before.
+    /// Returns the group of this name, which need not exist yet.
     pub(crate) fn group(self: &Arc<Self>, id: &str, keep: KeepOpen) -> Result<ConsumerGroup> {
         if self.catalog.is_closed() {
             return Err(Error::Closed);
@@ -150,7 +177,7 @@ impl GroupService {
         })
     }
 
-    /// Every group that has committed or has members, in the order of their names.
+    /// Returns every group that has commits or members, in the order of their names.
     pub(crate) fn groups(self: &Arc<Self>, keep: &KeepOpen) -> Result<Vec<ConsumerGroup>> {
         let with_commits = self.store.groups()?;
         let with_members = self.live().into_iter().filter(|group| group.has_members());

@@ -14,7 +14,8 @@ use crate::partition::PartitionCore;
 use crate::topic_partition::TopicPartition;
 
 use super::members::member::Group;
-use super::offsets::store::{LoweredCommit, OffsetStore};
+use super::offsets::lower::LoweredCommit;
+use super::offsets::store::OffsetStore;
 
 /// The consumer groups of a log.
 #[derive(Debug)]
@@ -23,14 +24,15 @@ pub(crate) struct GroupService {
     pub(super) store: OffsetStore,
     /// Most members of one group.
     pub(super) max_size: Option<u32>,
-    /// How long positions are kept that nobody uses.
+    /// How long a position is kept after its commit if no member subscribes to its topic; `None` is
+    /// for ever.
     pub(super) retention: Option<Duration>,
-    /// Those that somebody has a handle of.
+    /// The groups that have a handle or a member.
     pub(super) groups: Mutex<HashMap<Arc<str>, Weak<Group>>>,
 }
 
 impl GroupService {
-    /// Reads nothing yet.
+    /// Creates the service. It reads the committed positions on first use.
     pub(crate) fn new(catalog: Arc<Catalog>, settings: &LogSettings) -> Self {
         let store = OffsetStore::new(Arc::clone(&catalog), settings);
         Self {
@@ -42,24 +44,24 @@ impl GroupService {
         }
     }
 
-    /// A topic is no longer in the catalog: members let go of it.
+    /// Makes every group give up topics that are no longer in the catalog.
     pub(crate) fn topic_deleted(&self) {
         for group in self.live() {
             group.refresh(&self.catalog);
         }
     }
 
-    /// The positions in a topic that was deleted go, also from the disk.
+    /// Removes the positions in a deleted topic, also from the disk.
     pub(crate) fn forget_topic(&self, name: &str) -> Result<()> {
         match self.store.forget_topic(name) {
-            // What cannot be read is of no use to the next topic of this name either.
+            // A position that cannot be read cannot affect the next topic of this name either.
             Err(Error::Corrupt(_) | Error::BatchTooLarge(_)) => Ok(()),
             forgotten => forgotten,
         }
     }
 
-    /// Writes what could not be written before, and removes positions that are older than they may
-    /// get, save where a member reads their topic.
+    /// Writes the lowered positions that a full disk kept from being written. Removes positions
+    /// that have expired, unless a member subscribes to their topic.
     pub(crate) fn maintain(&self, now: Timestamp) -> Result<()> {
         self.store.retry_lowered();
         let Some(retention) = self.retention else {
@@ -74,7 +76,7 @@ impl GroupService {
         Ok(())
     }
 
-    /// Lowers what was committed for a partition above `end`, and then does what cuts it there.
+    /// Lowers the positions above `end` in a partition, and then calls `cut`, which cuts it there.
     pub(crate) fn lower_commits_then(
         &self,
         partition: &Arc<PartitionCore>,
@@ -84,14 +86,14 @@ impl GroupService {
         self.store.lower_then(partition, end, cut)
     }
 
-    /// Records of `__consumer_offsets` may be gone.
+    /// Notes that records of `__consumer_offsets` may have been cut off.
     pub(crate) fn offsets_were_cut(&self) {
         self.store.forget_loaded();
     }
 
-    /// Lowers, durably, each committed offset that lies above the end of its partition, or above
-    /// what `at_most` returns for it, to the lower of the two. Returns group, partition, from and
-    /// to.
+    /// Lowers each committed offset that is above the end of its partition, or above the result of
+    /// `at_most` for it, to the lower of the two. The change is durable. Returns group, partition,
+    /// old and new offset.
     pub(crate) fn lower_commits(
         &self,
         at_most: impl Fn(&TopicPartition) -> u64,
@@ -99,20 +101,21 @@ impl GroupService {
         self.store.lower_commits(at_most)
     }
 
-    /// The log closes: waits end.
+    /// Ends all waits, because the log closes.
     pub(crate) fn close(&self) {
         for group in self.live() {
             group.notify_all();
         }
     }
 
+    /// Returns the group of this name, which all its handles and members share.
     pub(super) fn shared(&self, id: &str) -> Arc<Group> {
         let mut groups = self.groups.lock();
         if let Some(group) = groups.get(id).and_then(Weak::upgrade) {
             return group;
         }
         if groups.len() == groups.capacity() {
-            // About to grow: first forget those that nobody has any more.
+            // The map is about to grow, so drop the groups that are no longer in use first.
             groups.retain(|_, group| group.strong_count() > 0);
         }
         let group = Arc::new(Group::new(id.into(), self.max_size));
@@ -120,6 +123,7 @@ impl GroupService {
         group
     }
 
+    /// Returns the groups that have a handle or a member.
     pub(super) fn live(&self) -> Vec<Arc<Group>> {
         self.groups
             .lock()

@@ -162,7 +162,8 @@ impl ProducerCore {
         Ok(lane)
     }
 
-    /// Adds the record to the lane's batch; `None` if there is no batch with room for it any more.
+    /// Adds the record to the lane's batch; `None` if the lane has no batch with room for it any
+    /// more.
     #[inline]
     fn push(
         &self,

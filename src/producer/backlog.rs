@@ -210,7 +210,7 @@ impl Backlog {
         self.retry_at.is_some_and(|at| !at.has_passed())
     }
 
-    /// Returns the reason why the first batch is still here; `None` if there is no batch.
+    /// Returns the reason why the first batch is still here; `None` if the backlog is empty.
     pub(super) fn cause(&self) -> Option<Error> {
         self.batches
             .front()

@@ -1,18 +1,20 @@
-//! How a producer batches: its settings, by Kafka's names.
+//! The settings of a producer, by Kafka's names.
 
 use std::time::Duration;
 
 use crate::config::Compression;
 use crate::error::{Error, Result};
 
-/// Settings of a producer. What is not set is Kafka's default, save for
+/// Settings of a producer. Every default is Kafka's, except that of
 /// [`batch_size`](Self::batch_size).
 ///
 /// ```
 /// use std::time::Duration;
 /// use annals::{Compression, ProducerConfig};
 ///
-/// let config = ProducerConfig::new().linger(Duration::from_millis(50)).compression(Compression::Lz4);
+/// let config = ProducerConfig::new()
+///     .linger(Duration::from_millis(50))
+///     .compression(Compression::Lz4);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a setter returns the config with the setting"]
@@ -75,7 +77,7 @@ impl ProducerConfig {
         self
     }
 
-    /// Sets how many bytes of batches may be held that are not written yet. At least one batch.
+    /// Sets how many bytes of unwritten batches the producer may hold: at least one batch.
     ///
     /// An open batch counts as a full one, as in Kafka. If there is no room, `send` writes what is
     /// held, and waits if other threads are writing it. With
@@ -125,7 +127,7 @@ impl ProducerConfig {
         if self.buffer_memory < u64::from(self.batch_size).max(1) {
             let (key, reason) = (
                 "buffer.memory".into(),
-                "a batch, of `batch.size`, must find room in it".into(),
+                "it must have room for a batch of `batch.size`".into(),
             );
             return Err(Error::InvalidConfig { key, reason });
         }
@@ -138,22 +140,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_are_kafkas_but_for_the_size_of_a_batch() {
+    fn every_default_but_the_batch_size_is_kafkas() {
         let config = ProducerConfig::new();
-        assert_eq!(
-            (config.batch_size, config.buffer_memory),
-            (65_536, 33_554_432)
-        );
-        assert_eq!(
-            (config.linger.as_millis(), config.max_block.as_millis()),
-            (5, 60_000)
-        );
+        assert_eq!(config.batch_size, 65_536);
+        assert_eq!(config.buffer_memory, 33_554_432);
+        assert_eq!(config.linger.as_millis(), 5);
+        assert_eq!(config.max_block.as_millis(), 60_000);
         assert_eq!(config.delivery_timeout.as_millis(), 120_000);
         config.validate().unwrap();
     }
 
     #[test]
-    fn a_batch_must_find_room() {
+    fn a_buffer_memory_below_one_batch_is_refused() {
         for config in [
             ProducerConfig::new().buffer_memory(65_535),
             ProducerConfig::new().batch_size(0).buffer_memory(0),

@@ -41,7 +41,7 @@ pub(super) enum Push {
     Filled(Delivery, u64),
     /// The record does not fit into the batch of this number.
     Full(u64),
-    /// There is no open batch.
+    /// The lane has no open batch.
     Nothing,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Tries to write the first batch of the backlog; `None` if there is no batch.
+    /// Tries to write the first batch of the backlog; `None` if the backlog is empty.
     fn try_first(&mut self, writer: Writer) -> Option<Result<Written>> {
         let batch = self.backlog.front()?;
         Some(batch.append(&mut self.sequences, writer))

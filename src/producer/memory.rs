@@ -1,4 +1,4 @@
-//! How much a producer may hold that is not written yet, and waiting until there is room.
+//! The bytes of unwritten batches that a producer may hold, and the wait for room.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 
-/// The room of one producer, in bytes. It is taken by the batch, not by the record.
+/// The room of one producer, in bytes. A batch takes its room when it begins, not record by record.
 #[derive(Debug)]
 pub(super) struct Memory {
     limit: u64,
@@ -18,7 +18,7 @@ pub(super) struct Memory {
 #[derive(Debug)]
 struct Room {
     free: u64,
-    /// How often somebody gave back, or told that he had come as far as others wait for.
+    /// How often room was given back, or waiting threads were asked to look again.
     changes: u64,
 }
 
@@ -34,12 +34,12 @@ impl Memory {
         }
     }
 
-    /// Takes room. While there is none, calls `make_room` without a lock: it returns room or leaves
-    /// that to other threads. Then waits until something changes, or for as long as `make_room`
-    /// said, and tries again.
+    /// Takes room. While there is not enough, calls `make_room` without a lock: that frees room, or
+    /// leaves it to other threads. Then waits until something changes, or for as long as
+    /// `make_room` returned, and tries again.
     ///
-    /// Fails with `BufferExhausted` after the deadline, and with `RecordTooLarge` if there can
-    /// never be so much room.
+    /// Fails with `BufferExhausted` after the deadline, and with `RecordTooLarge` if `bytes`
+    /// exceeds the whole memory.
     pub(super) fn take(
         &self,
         bytes: u64,
@@ -92,7 +92,8 @@ impl Memory {
         }
     }
 
-    /// Nothing, too, may be given back: those who wait see for themselves whether they can go on.
+    /// Gives room back, and wakes the threads that wait. With 0 bytes, it only makes them look
+    /// again.
     pub(super) fn give_back(&self, bytes: u64) {
         let mut room = self.room.lock();
         room.free += bytes;
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_waited_for_and_no_longer_than_that() {
+    fn a_thread_waits_for_room_until_its_deadline() {
         let memory = Memory::new(10);
         memory
             .take(10, Deadline::never, || unreachable!("there is room"))
@@ -135,9 +136,10 @@ mod tests {
             None
         });
         assert!(
-            matches!(refused, Err(Error::BufferExhausted)) && asked.get() == 1,
+            matches!(refused, Err(Error::BufferExhausted)),
             "{refused:?}"
         );
+        assert_eq!(asked.get(), 1);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| memory.take(6, Deadline::never, || None));
             memory.give_back(3);
@@ -152,10 +154,10 @@ mod tests {
             .unwrap();
     }
 
-    /// Who waits asked for room while another was at it; when the other is done, room is there for
-    /// the asking.
+    /// A thread may ask for room while another thread is freeing some. It must ask again when that
+    /// thread is done.
     #[test]
-    fn whoever_waits_asks_again_when_something_changed() {
+    fn a_waiting_thread_asks_for_room_again_after_each_change() {
         let memory = Memory::new(10);
         memory.take(10, Deadline::never, || None).unwrap();
         let asked = Cell::new(0);
@@ -169,9 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn what_can_never_fit_is_refused_at_once() {
+    fn a_request_beyond_the_whole_memory_is_refused_at_once() {
         let refused = Memory::new(10).take(11, Deadline::never, || {
-            unreachable!("it would be of no use")
+            unreachable!("no room would be enough")
         });
         assert!(matches!(
             refused,

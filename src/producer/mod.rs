@@ -14,7 +14,7 @@
 //!
 //! This file holds the service of a log and the handle of a producer.
 //!
-//! There is no thread between a send and the disk: the thread that finds a batch full writes it.
+//! No thread sits between a send and the disk: the thread that finds a batch full writes it.
 //! Every batch carries its producer's id and its sequence, as those of Kafka's idempotent producers
 //! do.
 
@@ -57,14 +57,15 @@ use timer::Timer;
 pub(crate) struct ProducerService {
     context: Arc<PartitionContext>,
     timer: Arc<Timer>,
-    /// Notified when something is to be synced.
+    /// Notified when there is something to sync.
     syncing: Arc<Signal>,
-    /// `None`: closed.
+    /// `None` once the service is closed.
     producers: Mutex<Option<Vec<Weak<ProducerCore>>>>,
 }
 
 impl ProducerService {
-    /// `syncing` is notified when [`sync_written`](Self::sync_written) has something to do.
+    /// Creates the service. It notifies `syncing` when [`sync_written`](Self::sync_written) has
+    /// something to sync.
     pub(crate) fn new(context: &Arc<PartitionContext>, syncing: &Arc<Signal>) -> Self {
         let timer = Arc::new(Timer::new(Stopwatch::of(&context.clock)));
         let (context, syncing) = (Arc::clone(context), Arc::clone(syncing));
@@ -85,7 +86,7 @@ impl ProducerService {
             return Err(Error::ReadOnly);
         }
         config.validate()?;
-        // Without a thread that keeps deadlines nothing may wait for one.
+        // A batch must not linger if no thread keeps its deadline.
         let config = if self.has_timer() {
             config
         } else {
@@ -110,11 +111,11 @@ impl ProducerService {
         })
     }
 
-    /// Whether deadlines are kept: by a clock that is set by hand, or by the timer's thread, which
-    /// is started unless the system refuses it.
+    /// Whether deadlines are kept: by a clock that is set by hand, or by the timer's thread. Starts
+    /// that thread, and returns false if the system refuses it.
     fn has_timer(self: &Arc<Self>) -> bool {
         let service = Arc::downgrade(self);
-        // Without the service there is nothing to wait for.
+        // Deadlines end with the service.
         let work = move || {
             service
                 .upgrade()
@@ -123,7 +124,8 @@ impl ProducerService {
         self.context.clock.is_manual() || self.timer.start(work).is_ok()
     }
 
-    /// Writes the batches that have lingered long enough. Gives the time of the next deadline.
+    /// Writes the batches that have lingered long enough. Returns the time of the next deadline;
+    /// `u64::MAX` if there is none.
     pub(crate) fn send_due(&self) -> u64 {
         let now_us = self.timer.stopwatch().now_us();
         self.live()
@@ -133,8 +135,8 @@ impl ProducerService {
             .unwrap_or(u64::MAX)
     }
 
-    /// Writes everything that producers hold, and syncs what is to be synced. The first error of it
-    /// is given here, and told as well to the deliveries, or by the producer's next call.
+    /// Writes every batch that producers hold, and syncs those that are to be synced. Returns the
+    /// first error; the deliveries, or the producer's next call, report it as well.
     pub(crate) fn send_held(&self) -> Result<()> {
         let mut result = Ok(());
         for producer in self.live() {
@@ -143,7 +145,7 @@ impl ProducerService {
         result
     }
 
-    /// Waits until what producers have written is on the device, where that is asked for. Errors as
+    /// Waits until the written batches that are to be synced are on the device. Returns the errors
     /// of [`send_held`](Self::send_held).
     pub(crate) fn sync_written(&self) -> Result<()> {
         let mut result = Ok(());
@@ -153,17 +155,17 @@ impl ProducerService {
         result
     }
 
-    /// Tries again what could not be written because the disk was full, now that there may be room.
+    /// Retries the batches that a full disk kept from being written, because there may be room now.
     pub(crate) fn retry(&self) {
         for producer in self.live() {
             producer.retry();
         }
     }
 
-    /// Sends what is held, trying each batch once, and closes all producers. Returns the first
-    /// failure that no delivery was waited for.
+    /// Tries once to write each batch, and closes all producers. Returns the first failure whose
+    /// deliveries were not waited for.
     pub(crate) fn close(&self) -> Result<()> {
-        // At once: one that is made from now on is refused.
+        // First, so that a producer that is requested from now on is refused.
         let producers = self.producers.lock().take();
         self.timer.stop();
         let mut result = Ok(());
@@ -183,20 +185,23 @@ impl ProducerService {
     }
 }
 
-/// Sends records in batches: a [`send`](Self::send) adds to the batch of a partition and returns,
-/// and the batch is written when it is full, or has lingered. Clones are the same producer; all are
-/// usable from any thread.
+/// Sends records in batches.
 ///
-/// Records of one thread to one partition, and so those of one key, stay in the order in which they
-/// were sent. What is sent is in the program's memory until it is written: [`flush`](Self::flush),
-/// [`close`](Self::close) or [`Delivery::wait`] make sure, and dropping the last clone writes what
-/// is held.
+/// A [`send`](Self::send) adds the record to the batch of a partition and returns. The batch is
+/// written when it is full or has lingered. Clones are the same producer; all are usable from any
+/// thread.
 ///
-/// What goes to a topic or through a handle that is [`Synced`](crate::Durability::Synced) is synced
-/// in the background as soon as it is written, many batches at once; `send` does not wait for the
-/// device, unless [`buffer_memory`](ProducerConfig::buffer_memory) is full. In a log without a
-/// background thread it is synced by [`Log::maintain`](crate::Log::maintain), and by those who wait
-/// for it.
+/// The records that one thread sends to one partition keep their order, and so do the records of
+/// one key. A record is in the program's memory until its batch is written, and is lost if the
+/// process is killed before that. [`flush`](Self::flush), [`close`](Self::close) and
+/// [`Delivery::wait`] write it and report errors. Dropping the last clone writes every batch, but
+/// cannot report an error.
+///
+/// Records for a topic or through a handle that is [`Synced`](crate::Durability::Synced) are synced
+/// in the background as soon as they are written, many batches at once. `send` does not wait for
+/// the device, unless [`buffer_memory`](ProducerConfig::buffer_memory) is full. In a log without a
+/// background thread, they are synced by [`Log::maintain`](crate::Log::maintain) and by threads
+/// that wait for them.
 ///
 /// ```
 /// # use annals::{Log, Record, TopicConfig};
@@ -217,39 +222,67 @@ pub struct Producer {
     handle: Arc<Handle>,
 }
 
-/// What the clones of a producer share.
+/// The part of a producer that its clones share.
 struct Handle {
     core: Arc<ProducerCore>,
-    #[expect(
-        dead_code,
-        reason = "it is there to be dropped, behind the core's last writes"
-    )]
+    #[expect(dead_code, reason = "it is dropped after the core's last writes")]
     keep: KeepOpen,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Who wants to know calls `close`.
-        let _nobody_is_left_to_tell = self.core.close_now();
+        // A program that needs the error calls `close`.
+        let _cannot_be_reported = self.core.close_now();
     }
 }
 
 impl Producer {
-    /// Sends a record to the partition of its key, as [`Topic::append`] does; without a key to the
-    /// partition that such records go to for now, which changes when a batch's worth went there.
+    /// Adds a record to a batch of this topic, and returns its delivery.
     ///
-    /// Returns as soon as the record is in a batch. If that fills it, it is written first, by this
-    /// thread; if there is no room for another batch, others are, or this waits for those who write
-    /// them. A record without a timestamp gets the time of its send, give or take the linger where
-    /// that is 10 ms or less.
+    /// A record with a key goes to the partition of its key, as with [`Topic::append`]. Records
+    /// without a key go to one partition until it has received
+    /// [`batch_size`](ProducerConfig::batch_size) bytes, and then to another.
+    ///
+    /// Returns as soon as the record is in a batch. If the record fills the batch, this thread
+    /// writes it first. If there is no room for another batch, this thread writes other batches, or
+    /// waits for threads that write them, at most for [`max_block`](ProducerConfig::max_block).
+    ///
+    /// A record without a timestamp gets the time of its send. With a linger of at most 10 ms, that
+    /// time may be early by as much as the linger.
+    ///
+    /// ```
+    /// # use annals::{Log, Record, TopicConfig};
+    /// # fn main() -> annals::Result<()> {
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
+    /// let producer = log.producer()?;
+    ///
+    /// // Drop the delivery: if the write fails, a later call of the producer returns the error.
+    /// producer.send(&orders, Record::new("two apples").key("user-1"))?;
+    ///
+    /// // Or wait for it, to learn where the record was written.
+    /// let delivery = producer.send(&orders, Record::new("one pear").key("user-1"))?;
+    /// let written = delivery.wait()?;
+    /// assert_eq!(written.offset, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// `InvalidRecord` and `RecordTooLarge`; `BufferExhausted` after
-    /// [`max_block`](ProducerConfig::max_block); `UnknownTopic` also for a topic of another log;
-    /// `Poisoned`, `Corrupt`, `Closed`. `DiskFull` if the memory is full of batches that a full
-    /// disk keeps from being written. And, once for each partition,
-    /// [`NotAcknowledged`](Error::NotAcknowledged) for earlier records that failed and were not
-    /// waited for. After any of them the record was not taken.
+    ///
+    /// The record was not taken after any of these errors:
+    ///
+    /// * [`Error::InvalidRecord`] and [`Error::RecordTooLarge`] if the topic does not accept the
+    ///   record.
+    /// * [`Error::BufferExhausted`] if there was no room within
+    ///   [`max_block`](ProducerConfig::max_block).
+    /// * [`Error::DiskFull`] if the memory is full of batches that a full disk keeps from being
+    ///   written.
+    /// * [`Error::UnknownTopic`] if the topic was deleted or belongs to another log.
+    /// * [`Error::Poisoned`] and [`Error::Corrupt`] if the partition cannot be written.
+    /// * [`Error::NotAcknowledged`], once for each partition, if earlier records failed and their
+    ///   deliveries were not waited for.
+    /// * [`Error::Closed`] once the producer or the log is closed.
     #[inline]
     pub fn send<'a>(&self, topic: &Topic, record: impl Into<Record<'a>>) -> Result<Delivery> {
         self.handle
@@ -257,7 +290,13 @@ impl Producer {
             .send(topic.core(), &record.into(), topic.durability())
     }
 
-    /// Sends a record to this partition, whatever its key. Otherwise as [`send`](Self::send).
+    /// Adds a record to a batch of this partition, whatever its key. Otherwise works as
+    /// [`send`](Self::send).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`send`](Self::send), and [`Error::UnknownPartition`] if the partition
+    /// belongs to another log.
     #[inline]
     pub fn send_to<'a>(
         &self,
@@ -269,25 +308,33 @@ impl Producer {
             .send_to(partition.core(), &record.into(), partition.durability())
     }
 
-    /// Writes everything that was sent before, and waits until it is as durable as was asked for:
-    /// in the operating system, or on the device. While the disk is full this waits for room, for
-    /// the [`delivery_timeout`](ProducerConfig::delivery_timeout) at most.
-    /// [`Log::flush`](crate::Log::flush) tries only once, and brings everything else to the device.
+    /// Writes every record that was sent before, and waits until it is as durable as requested: in
+    /// the operating system, or on the device.
+    ///
+    /// While the disk is full, this waits for room, at most for the
+    /// [`delivery_timeout`](ProducerConfig::delivery_timeout). [`Log::flush`](crate::Log::flush)
+    /// tries only once, and syncs everything else in the log.
     ///
     /// # Errors
-    /// [`NotAcknowledged`](Error::NotAcknowledged) for records of one partition that failed and
-    /// were not waited for: those of other partitions are reported by the next call. `Closed`.
+    ///
+    /// Returns [`Error::NotAcknowledged`] if records of a partition failed and their deliveries
+    /// were not waited for, and [`Error::Closed`] once the producer or the log is closed. If
+    /// several partitions failed, each call reports one of them.
     pub fn flush(&self) -> Result<()> {
         self.handle.core.flush()
     }
 
     /// Flushes, and closes the producer for all its clones: a later send or flush returns
-    /// [`Error::Closed`]. Closing again, or after the log, is not an error. Dropping the last
-    /// clone, and [`Log::close`](crate::Log::close), close as well, but try to write each batch
-    /// only once.
+    /// [`Error::Closed`].
+    ///
+    /// Closing again, or after the log, is not an error. Dropping the last clone and
+    /// [`Log::close`](crate::Log::close) also close the producer, but try to write each batch only
+    /// once.
     ///
     /// # Errors
-    /// As of [`flush`](Self::flush).
+    ///
+    /// Returns [`Error::NotAcknowledged`] if records of a partition failed and their deliveries
+    /// were not waited for.
     pub fn close(self) -> Result<()> {
         self.handle.core.close()
     }

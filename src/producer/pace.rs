@@ -1,14 +1,14 @@
-//! Time, as a producer needs it: what records are stamped with, and when a batch has lingered long
-//! enough.
+//! Time, as a producer needs it: the timestamps of records, and the end of lingering.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Clock, Stopwatch};
 
-/// A clock that is looked at for every record costs as much as all the rest of a send. Within a
-/// batch that lingers for so short a time, a record goes by a look that one shortly before it took.
+/// Reading the clock for every record would cost as much as all the rest of a send. In a batch that
+/// lingers no longer than this, several records share one reading of the clock.
 const SHORT_LINGER: Duration = Duration::from_millis(10);
+/// How many records share one reading.
 const RECORDS_PER_LOOK: u32 = 16;
 
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Pace {
     clock: Arc<dyn Clock>,
     stopwatch: Arc<Stopwatch>,
     linger_us: u64,
-    /// At least 1.
+    /// How many records share one reading of the clock. At least 1.
     pub(super) records_per_look: u32,
 }
 
@@ -39,17 +39,17 @@ impl Pace {
         self.linger_us > 0
     }
 
-    /// What records without a timestamp get.
+    /// Returns the timestamp of a record that has none of its own, in milliseconds.
     pub(super) fn now(&self) -> i64 {
         self.clock.now().as_millis()
     }
 
-    /// Microseconds on the stopwatch that deadlines are counted in.
+    /// Returns the time of the stopwatch, in microseconds. Deadlines are counted by it.
     pub(super) fn now_us(&self) -> u64 {
         self.stopwatch.now_us()
     }
 
-    /// When a batch that begins now is due; never by itself where none lingers.
+    /// Returns when a batch that begins now is due; `u64::MAX` if batches do not linger.
     pub(super) fn due_us(&self) -> u64 {
         if self.lingers() {
             self.now_us().saturating_add(self.linger_us)
@@ -58,8 +58,8 @@ impl Pace {
         }
     }
 
-    /// Whether who sends is to write the batch himself: it does not linger, or time is moved by
-    /// hand and nobody else keeps the deadline.
+    /// Whether the thread that sends must write the batch: batches do not linger, or the clock is
+    /// set by hand, so that no other thread keeps the deadline, and the deadline has passed.
     #[inline]
     pub(super) fn is_due(&self, due_us: u64, now: i64) -> bool {
         self.linger_us == 0

@@ -5,9 +5,9 @@ use crate::topic::identity::unique;
 
 /// Returns the id of a new producer.
 ///
-/// Brokers count their ids up from 0. Ours start at 2^62, so that the two never meet. There is no
-/// list of ids in use: a random one of 2^62 is as good as unique, also among earlier runs and among
-/// copies of the directory.
+/// Brokers count their ids up from 0. Ours start at 2^62, so that the two never meet. A random id
+/// out of 2^62 needs no list of ids in use: it is also unlike the ids of earlier runs and of copies
+/// of the directory.
 pub(super) fn producer_id() -> i64 {
     const FIRST: i64 = 1 << 62;
     const MASK: u128 = (1 << 62) - 1;

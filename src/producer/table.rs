@@ -1,7 +1,7 @@
-//! A table by number that only grows: reading it takes no lock.
+//! A table by number that only grows. Reading it takes no lock.
 //!
-//! Bucket `n` holds the numbers from `2^n - 1` on, `2^n` of them, and is made when the first of
-//! them is. So nothing that is in the table ever moves.
+//! Bucket `n` has `2^n` slots, for the numbers from `2^n - 1` on. It is allocated with its first
+//! entry. So an entry never moves.
 
 use std::sync::OnceLock;
 
@@ -24,19 +24,19 @@ impl<T> Table<T> {
         self.buckets.get(bucket)?.get()?.get(slot)?.get()
     }
 
-    /// What is there, or else what `make` makes, which is there from now on.
+    /// Returns the entry of this number, and first creates it with `make` if it is not there.
     pub(super) fn get_or_insert_with(&self, number: u32, make: impl FnOnce() -> T) -> &T {
         let (bucket, slot) = place(number);
         let slots = self.buckets.get(bucket).map(|slots| {
             slots.get_or_init(|| (0..1_u64 << bucket).map(|_| OnceLock::new()).collect())
         });
         let Some(slot) = slots.and_then(|slots| slots.get(slot)) else {
-            unreachable!("every number has its place")
+            unreachable!("every number has a slot")
         };
         slot.get_or_init(make)
     }
 
-    /// All that are there, by number.
+    /// Returns all entries, in the order of their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.buckets
             .iter()
@@ -47,7 +47,7 @@ impl<T> Table<T> {
 
 #[inline]
 fn place(number: u32) -> (usize, usize) {
-    // The last number has a bucket for itself.
+    // The last number has a bucket of its own.
     let Some(at) = number.checked_add(1) else {
         return (BUCKETS - 1, 0);
     };
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_number_has_a_place_of_its_own() {
+    fn every_number_has_a_slot_of_its_own() {
         assert_eq!(
             [0, 1, 2, 3, 6, 7].map(place),
             [(0, 0), (1, 0), (1, 1), (2, 0), (2, 3), (3, 0)]
@@ -73,7 +73,7 @@ mod tests {
             assert_eq!(
                 *table.get_or_insert_with(number, || 0),
                 number,
-                "what is there stays"
+                "an entry is not replaced"
             );
         }
         let expected: Vec<u32> = (0..200).filter(|number| (199 - number) % 3 == 0).collect();

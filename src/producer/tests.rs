@@ -1,5 +1,5 @@
-//! What cannot be brought about from outside: a writer that is held up, and a producer's epochs
-//! running out.
+//! Cases that no caller of the public API can bring about: a writer that is held up, and a producer
+//! that runs out of epochs.
 
 use std::sync::mpsc;
 use std::thread;
@@ -61,7 +61,7 @@ fn values(partition: &Partition) -> Vec<String> {
 }
 
 #[test]
-fn who_finds_no_room_waits_and_no_longer_than_that() {
+fn a_send_without_room_waits_for_max_block_and_then_fails() {
     let service = service();
     let partition = partition(&service, 0);
     let max_block = Duration::from_millis(50);
@@ -80,7 +80,7 @@ fn who_finds_no_room_waits_and_no_longer_than_that() {
             "{refused:?}"
         );
         assert!(stopwatch.now_us() >= 50_000);
-        // What has room is not held up.
+        // The open batch still has room for this one.
         producer.send_to(&partition, "1").unwrap();
     }
     producer.send_to(&partition, "2").unwrap();
@@ -89,7 +89,7 @@ fn who_finds_no_room_waits_and_no_longer_than_that() {
 }
 
 #[test]
-fn who_waits_for_room_goes_on_once_the_writer_does() {
+fn a_send_that_waits_for_room_continues_once_the_writer_does() {
     let service = service();
     let [first, second] = [0, 1].map(|number| partition(&service, number));
     let config = ProducerConfig::new()
@@ -100,9 +100,9 @@ fn who_waits_for_room_goes_on_once_the_writer_does() {
     producer.send_to(&first, "0").unwrap();
     thread::scope(|scope| {
         let mut turn = turn(&producer, &first);
-        let (told, is_done) = mpsc::channel();
+        let (done, is_done) = mpsc::channel();
         let (waiting, to) = (producer.clone(), &second);
-        scope.spawn(move || told.send(waiting.send_to(to, "1").map(drop)).unwrap());
+        scope.spawn(move || done.send(waiting.send_to(to, "1").map(drop)).unwrap());
         assert!(
             is_done.recv_timeout(Duration::from_millis(50)).is_err(),
             "there is no room"
@@ -111,14 +111,12 @@ fn who_waits_for_room_goes_on_once_the_writer_does() {
         is_done.recv_timeout(PATIENCE).unwrap().unwrap();
     });
     producer.close().unwrap();
-    assert_eq!(
-        (values(&first), values(&second)),
-        (vec!["0".to_owned()], vec!["1".to_owned()])
-    );
+    assert_eq!(values(&first), ["0"]);
+    assert_eq!(values(&second), ["1"]);
 }
 
 #[test]
-fn others_fill_the_next_batch_while_one_is_written() {
+fn other_threads_fill_the_next_batch_while_one_is_written() {
     let service = service();
     let partition = partition(&service, 0);
     let producer = producer(
@@ -129,23 +127,23 @@ fn others_fill_the_next_batch_while_one_is_written() {
     );
     producer.send_to(&partition, "0").unwrap().wait().unwrap();
     let mut turn = turn(&producer, &partition);
-    // This one fills the batch and is taken, though nobody can write it now.
+    // This record fills the batch. It is taken, although no thread can write the batch now.
     let first = producer.send_to(&partition, [b'v'; 300]).unwrap();
     assert!(matches!(
         producer.send_to(&partition, "v"),
         Err(Error::BufferExhausted)
     ));
     turn.write(None).unwrap();
-    // The writer has it in hand still.
+    // The writer still holds the lane.
     let second = producer.send_to(&partition, "v").unwrap();
     drop(turn);
     let offsets = [second, first].map(|delivery| delivery.wait().unwrap().offset);
     assert_eq!(offsets, [2, 1]);
 }
 
-/// What was broken: nobody came back for the record of who had not waited for the writer.
+/// A record whose sender had not waited for the writer used to stay unwritten.
 #[test]
-fn a_writer_writes_what_others_left_to_him() {
+fn a_writer_writes_the_batches_that_were_left_to_it() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let service = service_on(disk.clone());
     let partition = partition(&service, 0);
@@ -168,38 +166,41 @@ fn a_writer_writes_what_others_left_to_him() {
         for value in ["2", "3"] {
             producer.send_to(&partition, value).unwrap();
         }
-        assert_eq!(partition.log_end_offset(), 1, "neither was waited for");
+        assert_eq!(
+            partition.log_end_offset(),
+            1,
+            "neither sender waited for the writer"
+        );
         go_on.send(()).unwrap();
         writer.join().unwrap();
     });
     assert_eq!(values(&partition), ["0", "1", "2", "3"]);
 }
 
-/// Whether the writer gives up his right before a batch is left to him or behind that, it is
-/// written.
+/// The batch is written whether the writer releases its turn before the batch is left, or after.
 #[test]
-fn who_leaves_a_batch_to_a_writer_that_is_gone_writes_it() {
+fn a_batch_left_to_a_writer_that_is_gone_is_written_by_the_thread_that_left_it() {
     let service = service();
     let partition = partition(&service, 0);
     let producer = producer(&service, ProducerConfig::new());
     let (shared, lane) = (&producer.handle.core.shared, lane(&producer, &partition));
     producer.send_to(&partition, "0").unwrap();
     lane.leave(shared, 1)
-        .expect("nobody writes")
+        .expect("no thread is writing")
         .write(Some(1))
         .unwrap();
     assert_eq!(values(&partition), ["0"]);
     producer.send_to(&partition, "1").unwrap();
     let writing = turn(&producer, &partition);
-    assert!(lane.leave(shared, 1).is_none(), "it is written");
-    assert!(lane.leave(shared, 2).is_none(), "somebody writes");
+    assert!(lane.leave(shared, 1).is_none(), "batch 1 is written");
+    assert!(lane.leave(shared, 2).is_none(), "a thread is writing");
     drop(writing);
     assert_eq!(values(&partition), ["0", "1"]);
-    assert!(lane.leave(shared, 2).is_none(), "it is written");
+    assert!(lane.leave(shared, 2).is_none(), "batch 2 is written");
 }
 
 #[test]
-fn a_producer_without_epochs_left_goes_on_as_another() {
+fn a_producer_that_runs_out_of_epochs_continues_under_a_new_id() {
     let service = service();
     let partition = partition(&service, 0);
     let producer = producer(&service, ProducerConfig::new());
@@ -211,22 +212,21 @@ fn a_producer_without_epochs_left_goes_on_as_another() {
     partition.truncate_to(1).unwrap();
     producer.send_to(&partition, "1").unwrap().wait().unwrap();
     let (another, epoch) = lane(&producer, &partition).set_epoch(0);
-    assert!(
-        another != id && another >= 1 << 62 && epoch == 0,
-        "{another} {epoch}"
-    );
+    assert_ne!(another, id);
+    assert!(another >= 1 << 62, "{another}");
+    assert_eq!(epoch, 0);
     assert_eq!(values(&partition), ["0", "1"]);
 }
 
 #[test]
-fn ids_are_out_of_a_brokers_reach_and_drawn_anew() {
+fn producer_ids_are_unique_and_above_those_of_brokers() {
     let ids: std::collections::BTreeSet<i64> = (0..1_000).map(|_| producer_id()).collect();
     assert_eq!(ids.len(), 1_000);
     assert!(ids.iter().all(|id| *id >= 1 << 62));
 }
 
 #[test]
-fn a_producer_that_is_dropped_is_forgotten() {
+fn a_delivery_that_was_waited_for_does_not_keep_a_dropped_producer() {
     let service = service();
     let partition = partition(&service, 0);
     let producer = producer(&service, ProducerConfig::new());
@@ -234,10 +234,13 @@ fn a_producer_that_is_dropped_is_forgotten() {
     let delivery = producer.send_to(&partition, "0").unwrap();
     drop(producer);
     assert_eq!(delivery.wait().unwrap().offset, 0);
-    assert!(core.upgrade().is_none(), "what it held pins it no more");
+    assert!(
+        core.upgrade().is_none(),
+        "the batches no longer hold the producer"
+    );
 }
 
-/// What was broken: one that was made while the service closed was not closed.
+/// A producer that was created while the service closed used to stay open.
 #[test]
 fn no_producer_outlives_its_service() {
     for _ in 0..300 {
@@ -249,7 +252,7 @@ fn no_producer_outlives_its_service() {
                 let mut made = Vec::new();
                 while let Ok(producer) = service.producer(ProducerConfig::new(), keep()) {
                     made.push(producer);
-                    let _heard_once = first.send(());
+                    let _received_once = first.send(());
                 }
                 made
             });

@@ -1,10 +1,10 @@
-//! Keeps the deadlines of batches that linger, or wait to be tried again: a thread of the log,
-//! `annals-timer`.
+//! A thread of the log, `annals-timer`, that keeps the deadlines of batches which linger or wait
+//! for a retry.
 //!
-//! The first producer starts it. It sleeps while no batch is due, and never syncs. A log whose
-//! clock is set by hand has no such thread: there `maintain` or the next record writes the batches
-//! that are due. Where the system refuses the thread, the producer does not linger, and the next
-//! record, `flush` or `maintain` tries a batch again.
+//! The first producer starts the thread. It sleeps while no batch is due, and never syncs. A log
+//! whose clock is set by hand has no such thread: `maintain` or the next record writes the batches
+//! that are due. If the system refuses the thread, the producer does not linger, and the next
+//! record, `flush` or `maintain` retries a batch.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::threads;
 
 pub(super) struct Timer {
     stopwatch: Arc<Stopwatch>,
-    /// When the thread wakes up next, at the latest; `u64::MAX`: when it is told to.
+    /// When the thread wakes up at the latest; with `u64::MAX` it waits for the signal.
     next_us: AtomicU64,
     signal: Arc<Signal>,
     is_stopped: AtomicBool,
@@ -40,8 +40,8 @@ impl Timer {
         &self.stopwatch
     }
 
-    /// Starts the thread, if it is not there. It calls `work`, which gives the time of the next
-    /// deadline.
+    /// Starts the thread, unless it runs or was stopped. The thread calls `work`, which returns the
+    /// time of the next deadline.
     pub(super) fn start(
         self: &Arc<Self>,
         work: impl Fn() -> u64 + Send + 'static,
@@ -54,8 +54,8 @@ impl Timer {
         Ok(())
     }
 
-    /// There is a deadline that `work` may not have seen. While another comes first, which is so
-    /// most times, this is one load.
+    /// Notes a deadline that `work` may not have seen. Most of the time an earlier one is known
+    /// already, and this is a single load.
     pub(super) fn expect(&self, due_us: u64) {
         if due_us < self.next_us.load(Ordering::SeqCst) {
             self.next_us.fetch_min(due_us, Ordering::SeqCst);
@@ -63,13 +63,14 @@ impl Timer {
         }
     }
 
-    /// Ends the thread, and waits until it has.
+    /// Ends the thread, and waits until it has ended.
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
         self.signal.notify();
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
-            // A panic in it has been reported by its hook; what it would have done, closing does.
+            // The panic hook has reported a panic of the thread, and closing writes the batches
+            // that the thread would have written.
             let _panicked = thread.join();
         }
     }
@@ -80,8 +81,7 @@ impl Timer {
             if self.is_stopped.load(Ordering::SeqCst) {
                 return;
             }
-            // A deadline that comes while `work` looks elsewhere is earlier than this, and
-            // notifies.
+            // A deadline that is added while `work` runs is earlier than this, so it notifies.
             self.next_us.store(u64::MAX, Ordering::SeqCst);
             let next_us = work();
             self.next_us.fetch_min(next_us, Ordering::SeqCst);
@@ -100,7 +100,7 @@ mod tests {
     use crate::clock::{Clock, SystemClock};
 
     #[test]
-    fn it_wakes_for_what_comes_first_and_ends_when_told() {
+    fn the_timer_wakes_for_the_first_deadline_and_ends_when_stopped() {
         let timer = Arc::new(Timer::new(Stopwatch::of(
             &(Arc::new(SystemClock) as Arc<dyn Clock>),
         )));
@@ -116,7 +116,7 @@ mod tests {
         called.recv_timeout(patience).unwrap();
         assert!(
             called.recv_timeout(Duration::from_millis(30)).is_err(),
-            "nothing is due"
+            "no deadline has passed"
         );
         timer.expect(timer.stopwatch().now_us() + 20_000);
         called.recv_timeout(patience).unwrap();

@@ -1,39 +1,39 @@
-//! One partition that a consumer owns: where it reads next, and what it gives to a poll.
+//! The position of a consumer in one partition, and the records that it adds to a poll.
 //!
-//! A cursor always has a place to go on from, or finds one: what was committed, else what the reset
-//! policy says. It keeps its reader between polls, and a batch that did not fit the last one. What
-//! retention removed in front of it is told once, and it goes on at the log start. It knows neither
-//! the group's members nor what others commit.
+//! A cursor has a position, or finds one: the committed position, or else that of the reset policy.
+//! Between polls it keeps its reader, and a batch that did not fit into the last poll. If retention
+//! removed records before the cursor read them, it reports their offsets once and continues at the
+//! log start. It knows neither the group's members nor the commits of others.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::clock::Timestamp;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::partition::state::waiting::Signal;
-use crate::partition::{Batch, Isolation, KeepOpen, OffsetSpec, Partition, ReadOptions, Reader};
+use crate::partition::{Batch, Isolation, KeepOpen, Partition, ReadOptions, Reader};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
 use super::records::Polled;
-use crate::group::config::{ConsumerConfig, OffsetReset, Seek};
+use crate::group::config::{ConsumerConfig, OffsetReset, Seek, first_since};
 use crate::group::members::member::Owned;
 use crate::group::offsets::claim::Claim;
 use crate::group::offsets::positions::OffsetAndMetadata;
 use crate::group::offsets::store::OffsetStore;
 
-/// What a cursor has to know of its consumer.
+/// The part of a consumer that its cursors need.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::group) struct Setting<'a> {
     pub(in crate::group) store: &'a OffsetStore,
-    /// `None`: nothing is ever committed.
+    /// `None` for a consumer without a group, which has no committed positions.
     pub(in crate::group) group: Option<&'a str>,
     pub(in crate::group) config: &'a ConsumerConfig,
 }
 
-/// What a poll may still take.
+/// The records and bytes that a poll may still take.
 #[derive(Debug)]
 pub(in crate::group) struct Budget {
     records: u64,
@@ -53,43 +53,43 @@ impl Budget {
     }
 }
 
-/// Where a seek leads.
+/// The position that a seek leads to.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::group) struct Target {
     position: u64,
-    /// How often the log had been cut when it was looked for.
+    /// How often the log had been cut when the position was looked up.
     cuts_seen: u64,
 }
 
-/// A place in a partition. Its consumer's signal hears of what is appended.
+/// A position in a partition. Appends to the partition notify the consumer's signal.
 pub(in crate::group) struct Cursor {
     topic: Arc<TopicCore>,
     partition: Partition,
     signal: Arc<Signal>,
-    /// Next offset to give; `None` until it could be found.
+    /// Offset of the next record to return; `None` until a position could be found.
     position: Option<u64>,
     /// How often the log had been cut when the position was found.
     cuts_seen: u64,
-    /// The same for the first record of the last poll that returned any, or for the last seek: what
-    /// the program knows.
+    /// How often the log had been cut when the last poll that returned records read the first of
+    /// them, or at the last seek. The program's offsets refer to the log as it was then.
     cuts_delivered: u64,
     is_paused: bool,
-    /// Whether a poll has returned why the partition could not be opened.
+    /// Whether a poll has returned the reason why the partition could not be opened.
     has_reported: bool,
-    /// Reads from the position on, or from behind `held`.
+    /// Reads from the position on, or from the end of `held`.
     reader: Option<Reader>,
-    /// Was read, starts at the position, and did not fit.
+    /// A batch that starts at the position, was read, and did not fit into the last poll.
     held: Option<Held>,
 }
 
 #[derive(Debug)]
 struct Held {
     batch: Batch,
-    /// How many records it gives, at most; exactly, unless `is_trimmed`.
+    /// How many records the batch has in its range: exactly, or at most if `is_trimmed`.
     records: u64,
-    /// Whether its range may leave out some of its records.
+    /// Whether the range may leave out some of the batch's records.
     is_trimmed: bool,
-    /// Whether every offset of its range is a record's.
+    /// Whether every offset of the range has a record.
     is_dense: bool,
 }
 
@@ -98,7 +98,8 @@ impl Held {
         let Range { start, end } = batch.offsets();
         let (header, _) = batch.stored();
         if header.magic < 2 {
-            // A message set of old does not tell how many records it holds, nor where it begins.
+            // The header of an old format does not say how many records follow, nor the first
+            // offset.
             let records = batch.iter().count() as u64;
             return Self {
                 batch,
@@ -117,7 +118,7 @@ impl Held {
         }
     }
 
-    /// What is left of a batch from an offset on.
+    /// Returns the rest of the batch, from an offset on.
     fn rest(&self, start: u64) -> Self {
         let rest = Self::new(self.batch.narrowed(start..u64::MAX), true);
         Self {
@@ -131,8 +132,8 @@ impl Held {
             || (self.is_trimmed && !self.is_dense && self.batch.iter().next().is_none())
     }
 
-    /// The offset behind its first so many records, if there are more.
-    fn offset_behind(&self, records: u64) -> Option<u64> {
+    /// Returns the offset after this many records of the batch, if it has more.
+    fn offset_after(&self, records: u64) -> Option<u64> {
         let Range { start, end } = self.batch.offsets();
         if records >= self.records {
             return None;
@@ -140,8 +141,8 @@ impl Held {
         let cut = if self.is_dense {
             start + records
         } else {
-            // A malformed record ends the count: the batch is then given whole, for the caller to
-            // come upon it.
+            // A malformed record ends the count. The batch is then returned whole, so that the
+            // program finds the malformed record.
             let last = usize::try_from(records.checked_sub(1)?).ok()?;
             self.batch.iter().nth(last)?.ok()?.offset() + 1
         };
@@ -150,7 +151,8 @@ impl Held {
 }
 
 impl Cursor {
-    /// Starts where the group committed. An error in finding that place comes out of the next poll.
+    /// Creates a cursor at the committed position. If that cannot be found, the next poll returns
+    /// the error.
     pub(in crate::group) fn new(
         owned: Owned,
         signal: &Arc<Signal>,
@@ -177,7 +179,7 @@ impl Cursor {
         cursor
     }
 
-    /// In a read-only log: looks what the writer has appended.
+    /// Looks for records that the writing process has appended, in a read-only log.
     pub(in crate::group) fn look(&self) -> Result<bool> {
         self.partition.core().refresh()
     }
@@ -194,12 +196,12 @@ impl Cursor {
         self.is_paused
     }
 
-    /// A poll has returned the error of this partition.
+    /// Notes that a poll has returned the error of this partition.
     pub(in crate::group) fn note_reported(&mut self) {
         self.has_reported = true;
     }
 
-    /// Why the partition could not be opened, if it could not: then it has no position either.
+    /// Returns the reason if the partition could not be opened. It has no position then.
     fn check_available(&self) -> Result<()> {
         self.partition
             .core()
@@ -211,8 +213,8 @@ impl Cursor {
         self.topic.is_deleted()
     }
 
-    /// The claim that all below the position is done; `None` while the position is not known, or
-    /// once the topic is deleted.
+    /// Returns the claim that every record below the position is done; `None` while the position is
+    /// unknown, or once the topic is deleted.
     pub(in crate::group) fn claim(&self) -> Option<Claim> {
         let position = self.position.filter(|_| !self.is_deleted())?;
         Some(Claim::new(
@@ -223,9 +225,10 @@ impl Cursor {
         ))
     }
 
-    /// The claim of a position that the program took from records that were delivered. One poll may
-    /// deliver some, find the log cut below them, and continue at the cut: so the cuts that the
-    /// cursor has seen do not matter here.
+    /// Returns the claim of a position that the program took from delivered records.
+    ///
+    /// One poll may deliver records, find that the log was cut below them, and continue at the cut.
+    /// So this counts cuts from the delivery, not from the cursor's last look.
     pub(in crate::group) fn claim_of(&self, next: OffsetAndMetadata) -> Claim {
         Claim::new(
             &self.topic,
@@ -235,18 +238,19 @@ impl Cursor {
         )
     }
 
-    /// The position, or where the log was cut in front of it: what stands there now was not given
-    /// yet, however long the log is.
+    /// Returns the position, or the lowest cut below it: the records that are there now have not
+    /// been returned yet, however long the log is.
     fn place(&self) -> Option<u64> {
         let cut = self.partition.core().lowest_cut_since(self.cuts_seen);
         self.position
             .map(|position| cut.map_or(position, |end| position.min(end)))
     }
 
-    /// Goes back to where the log was cut, if it was, and looks for everything anew. Without a
-    /// reset policy the program says where to go on.
+    /// Moves back to the cut if the log was cut below the position, and drops everything that was
+    /// read. Without a reset policy it returns an error, so that the program decides where to
+    /// continue.
     fn heed_cuts(&mut self, reset: OffsetReset) -> Result<()> {
-        // Before the place is found: what is cut behind this look is noticed by the next one.
+        // Read before the cut is looked up, so that the next call notices a cut in between.
         let cuts_seen = self.partition.core().truncations();
         if cuts_seen == self.cuts_seen {
             return Ok(());
@@ -275,8 +279,8 @@ impl Cursor {
         self.place().map_or_else(|| self.start(setting), Ok)
     }
 
-    /// Records (counted by offsets) between the position and the end of what can be read; `None`
-    /// while the position is not known.
+    /// Returns the number of offsets between the position and the end of the readable records;
+    /// `None` while the position is unknown.
     pub(in crate::group) fn lag(&self, setting: Setting<'_>) -> Option<u64> {
         let position = self.position(setting).ok()?;
         Some(
@@ -285,7 +289,7 @@ impl Cursor {
         )
     }
 
-    /// Where a seek would lead.
+    /// Returns the position that a seek leads to.
     pub(in crate::group) fn seek_target(&self, to: Seek, setting: Setting<'_>) -> Result<Target> {
         let cuts_seen = self.partition.core().truncations();
         let position = self.sought(to, setting)?;
@@ -301,25 +305,20 @@ impl Cursor {
             self.partition.log_start_offset(),
             self.partition.log_end_offset(),
         );
-        let visible_end = self.visible_end(setting);
-        match to {
-            Seek::Earliest => Ok(log_start),
-            Seek::Latest => Ok(visible_end),
-            Seek::Committed => self.start(setting),
-            Seek::Offset(requested) if requested > log_end => {
-                Err(self.out_of_range(requested, log_start, log_end))
-            }
-            Seek::Offset(offset) => Ok(offset),
-            Seek::Timestamp(at) => self.first_since(at, setting),
-            Seek::Ago(age) => self.first_since(setting.store.now() - age, setting),
-            Seek::ShiftBy(offsets) => {
-                let shifted = self.position(setting)?.saturating_add_signed(offsets);
-                Ok(shifted.min(visible_end).max(log_start))
-            }
+        if let Seek::Offset(requested) = to
+            && requested > log_end
+        {
+            return Err(self.out_of_range(requested, log_start, log_end));
         }
+        to.resolve(
+            (&self.partition, self.visible_end(setting)),
+            setting.store.now(),
+            || self.start(setting),
+            || self.position(setting),
+        )
     }
 
-    /// Goes on from there.
+    /// Moves to the position of a seek.
     pub(in crate::group) fn seek(&mut self, target: Target) {
         self.go_to(Some(target.position), target.cuts_seen);
         self.cuts_delivered = target.cuts_seen;
@@ -329,7 +328,7 @@ impl Cursor {
         (self.position, self.cuts_seen, self.reader, self.held) = (position, cuts_seen, None, None);
     }
 
-    /// What the group committed, or where the reset policy says.
+    /// Returns the committed position, or that of the reset policy.
     fn start(&self, setting: Setting<'_>) -> Result<u64> {
         self.check_available()?;
         let committed = |group| setting.store.committed_in(group, &self.topic, self.id());
@@ -339,18 +338,19 @@ impl Cursor {
         match setting.config.reset {
             OffsetReset::Earliest => Ok(self.partition.log_start_offset()),
             OffsetReset::Latest => Ok(self.visible_end(setting)),
-            OffsetReset::ByDuration(age) => self.first_since(setting.store.now() - age, setting),
+            OffsetReset::ByDuration(age) => self.first_not_older(age, setting),
             OffsetReset::None => Err(Error::NoOffset(self.id().clone())),
         }
     }
 
-    /// The first record at or after a time; the end if there is none that can be read.
-    fn first_since(&self, at: Timestamp, setting: Setting<'_>) -> Result<u64> {
-        let visible_end = self.visible_end(setting);
-        let found = self.partition.offset_for(OffsetSpec::Timestamp(at))?;
-        Ok(found.map_or(visible_end, |found| found.offset.min(visible_end)))
+    /// Returns the offset of the first record that is not older than this; the end of the readable
+    /// records if there is none.
+    fn first_not_older(&self, age: Duration, setting: Setting<'_>) -> Result<u64> {
+        let since = setting.store.now() - age;
+        first_since(&self.partition, since, self.visible_end(setting))
     }
 
+    /// Returns the end of the records that the consumer can read.
     fn visible_end(&self, setting: Setting<'_>) -> u64 {
         match setting.config.isolation {
             Isolation::ReadUncommitted => self.partition.high_watermark(),
@@ -358,11 +358,11 @@ impl Cursor {
         }
     }
 
-    /// Gives a poll what there is and fits: whole batches, the last one perhaps cut. Gives whether
-    /// something had to be left although the poll took nothing from here.
+    /// Adds the next records to a poll, as far as they fit: whole batches, of which the last one
+    /// may be cut. Returns true if a batch did not fit and the poll has taken no records from here.
     ///
-    /// Of a partition that could not be opened it returns the reason until a poll has reported it,
-    /// and nothing from then on.
+    /// If the partition could not be opened, returns the reason until a poll has reported it, and
+    /// adds no records from then on.
     pub(in crate::group) fn poll(
         &mut self,
         setting: Setting<'_>,
@@ -377,7 +377,7 @@ impl Cursor {
             };
         }
         let mut room = u64::from(setting.config.max_partition_fetch_bytes);
-        let mut has_given = false;
+        let mut has_added = false;
         while !budget.is_spent() {
             let position = self.settle(setting, polled)?;
             let held = self.next_batch(position, setting);
@@ -385,7 +385,8 @@ impl Cursor {
                 continue;
             }
             let held = match held {
-                // Deleted since the position was looked at: `settle` reports it.
+                // The record was removed after `settle` looked at the log start. The next `settle`
+                // reports that.
                 Err(Error::OffsetOutOfRange { .. })
                     if self.partition.log_start_offset() > position =>
                 {
@@ -397,27 +398,27 @@ impl Cursor {
             let bytes = u64::from(held.batch.size_bytes());
             if !polled.is_empty() && bytes > room.min(budget.bytes) {
                 self.held = Some(held);
-                return Ok(!has_given);
+                return Ok(!has_added);
             }
             if let Some(batch) = self.take(held, budget) {
                 room = room.saturating_sub(bytes);
                 polled.push(self.partition.id(), batch);
-                if !has_given {
+                if !has_added {
                     self.cuts_delivered = self.cuts_seen;
                 }
-                has_given = true;
+                has_added = true;
             }
         }
         Ok(false)
     }
 
-    /// Takes of a batch as many records as a poll may have, and moves behind them. `None`: it has
-    /// none.
+    /// Takes as many records of a batch as the poll may have, and moves the position past them.
+    /// `None` if the batch has no records.
     fn take(&mut self, held: Held, budget: &mut Budget) -> Option<Batch> {
-        let cut = held.offset_behind(budget.records);
+        let cut = held.offset_after(budget.records);
         let Range { start, end } = held.batch.offsets();
-        let behind = self.reader.as_ref().map_or(end, Reader::next_offset);
-        self.position = Some(cut.unwrap_or(behind));
+        let next = self.reader.as_ref().map_or(end, Reader::next_offset);
+        self.position = Some(cut.unwrap_or(next));
         if held.is_void() {
             return None;
         }
@@ -430,13 +431,15 @@ impl Cursor {
         Some(held.batch.narrowed(start..cut))
     }
 
-    /// The position, inside the log. What was removed in front of it is told.
+    /// Returns the position, moved into the log if it is outside. Reports the records that were
+    /// removed before the cursor read them.
     fn settle(&mut self, setting: Setting<'_>, polled: &mut Polled) -> Result<u64> {
         let (log_start, log_end) = (
             self.partition.log_start_offset(),
             self.partition.log_end_offset(),
         );
-        // Behind the look at the end: an end that was cut is never seen without the cut.
+        // After the ends are read, so that an end below the position is never seen without the cut
+        // that made it so.
         self.heed_cuts(setting.config.reset)?;
         let requested = if let Some(position) = self.position {
             position
@@ -448,11 +451,11 @@ impl Cursor {
         }
         let position = match setting.config.reset {
             OffsetReset::None => return Err(self.out_of_range(requested, log_start, log_end)),
-            // Retention must not make a reader pass over what is still there: only a position that
-            // never was is reset to the end.
+            // Only a position above the log end is reset to the end. Below the log start, retention
+            // has removed records, and the ones that remain must not be passed over.
             OffsetReset::Latest if requested > log_end => self.visible_end(setting),
             OffsetReset::ByDuration(age) if requested > log_end => {
-                self.first_since(setting.store.now() - age, setting)?
+                self.first_not_older(age, setting)?
             }
             OffsetReset::Latest | OffsetReset::Earliest | OffsetReset::ByDuration(_) => log_start,
         };
@@ -482,7 +485,7 @@ impl Cursor {
                 Err(error)
             }
             None => {
-                // Behind what is given to nobody, such as control batches.
+                // Past batches that no reader returns, such as control batches.
                 self.position = Some(position.max(reader.next_offset()));
                 Ok(None)
             }
@@ -490,7 +493,7 @@ impl Cursor {
     }
 }
 
-/// The partition, and the next offset once it is known.
+/// Shows the partition, and the next offset once it is known.
 impl fmt::Debug for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.position {

@@ -1,5 +1,7 @@
-//! What a member does with the partitions it owns: poll, seek, pause, commit.
+//! The consumer: poll, seek, pause and commit in the partitions that a member owns.
 
+mod committing;
 pub(super) mod consumer;
 pub(super) mod cursor;
+mod cursors;
 pub(super) mod records;

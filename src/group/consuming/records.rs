@@ -1,4 +1,4 @@
-//! What one poll gives: batches of several partitions, and what happened to the assignment.
+//! The result of a poll: batches of several partitions, and changes of the assignment.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,18 +9,18 @@ use crate::error::Result;
 use crate::partition::{Batch, RecordIter, RecordView};
 use crate::topic_partition::TopicPartition;
 
-/// A change of what a consumer owns, told by the poll that made it.
+/// A change of the partitions that a consumer owns, reported by the poll that made it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rebalance {
-    /// These partitions go to other members. They are still owned, and can be committed, until the
-    /// next `poll`, which lets go of them.
+    /// These partitions move to other members. The consumer still owns them and can commit them,
+    /// until its next `poll` gives them up.
     Revoking(Vec<TopicPartition>),
-    /// These partitions are owned from now on. The next `poll` starts them where the group
-    /// committed.
+    /// The consumer owns these partitions from now on. The next `poll` starts at the committed
+    /// positions.
     Assigned(Vec<TopicPartition>),
-    /// These partitions are no longer owned: their topic was deleted, or the member was too slow
-    /// and others have them.
+    /// The consumer no longer owns these partitions: their topic was deleted, or the member stayed
+    /// away too long and others own them.
     Lost(Vec<TopicPartition>),
 }
 
@@ -34,23 +34,24 @@ impl Rebalance {
     }
 }
 
-/// The records of one poll. Iterate over it by reference; each item is a `Result`, since a batch
-/// with a good checksum can still hold a malformed record.
+/// The records of one poll.
 ///
-/// Records of one partition come in the order of their offsets. Clones share the records, which
-/// stay readable whatever happens to the consumer or the log.
+/// Iterate over it by reference. Each item is a `Result`, because a batch with a good checksum can
+/// still hold a malformed record. Records of one partition come in the order of their offsets.
+///
+/// Clones share the records, which stay readable whatever happens to the consumer or the log.
 #[derive(Clone)]
 pub struct Records {
     shared: Arc<Polled>,
 }
 
-/// What a poll gathered.
+/// The records and reports that a poll has gathered.
 #[derive(Default)]
 pub(in crate::group) struct Polled {
     batches: Vec<Batch>,
-    /// Those that have batches here, in the order of the batches.
+    /// The partitions that have batches here, in the order of the batches.
     partitions: Vec<TopicPartition>,
-    /// For each of `partitions`, where its batches end.
+    /// For each of `partitions`, the end of its batches in `batches`.
     ends: Vec<usize>,
     rebalance: Vec<Rebalance>,
     skipped: Vec<(TopicPartition, Range<u64>)>,
@@ -88,7 +89,7 @@ impl fmt::Debug for Records {
 }
 
 impl Records {
-    /// Nothing at all.
+    /// Returns records without any content.
     pub(in crate::group) fn none() -> Self {
         static NONE: LazyLock<Arc<Polled>> = LazyLock::new(Arc::default);
         Self {
@@ -96,7 +97,7 @@ impl Records {
         }
     }
 
-    /// Only the news that the assignment changed.
+    /// Creates a result that reports only changes of the assignment.
     pub(in crate::group) fn rebalanced(rebalance: Vec<Rebalance>) -> Self {
         Polled {
             rebalance,
@@ -105,23 +106,23 @@ impl Records {
         .into()
     }
 
-    /// All records, partition by partition.
+    /// Returns an iterator over all records, partition by partition.
     pub fn iter(&self) -> RecordIter<'_> {
         RecordIter::over(&self.shared.batches)
     }
 
-    /// Whether there are no records. There may still be a [`rebalance`](Self::rebalance) or
-    /// something [`skipped`](Self::skipped).
+    /// Returns whether there are no records. There may still be a [`rebalance`](Self::rebalance) or
+    /// [`skipped`](Self::skipped) offsets.
     pub fn is_empty(&self) -> bool {
         self.shared.batches.is_empty()
     }
 
-    /// The partitions that have records here.
+    /// Returns the partitions that have records here.
     pub fn partitions(&self) -> &[TopicPartition] {
         &self.shared.partitions
     }
 
-    /// The records of one partition; none if it has none here.
+    /// Returns an iterator over the records of one partition; empty if it has no records here.
     pub fn of(&self, partition: &TopicPartition) -> RecordIter<'_> {
         let Polled {
             batches,
@@ -139,16 +140,17 @@ impl Records {
         RecordIter::over(batches.unwrap_or_default())
     }
 
-    /// What changed in the assignment. A poll that reports a change carries no records, and what is
-    /// [`Revoking`](Rebalance::Revoking) is owned until the next poll. What
-    /// [`join`](crate::ConsumerGroup::join) gave is not reported: it is in
-    /// [`assignment`](crate::Consumer::assignment).
+    /// Returns the changes of the assignment. A poll that reports a change returns no records.
+    ///
+    /// The consumer owns [`Revoking`](Rebalance::Revoking) partitions until its next poll. The
+    /// partitions that it got from [`join`](crate::ConsumerGroup::join) are not reported: they are
+    /// in [`assignment`](crate::Consumer::assignment).
     pub fn rebalance(&self) -> &[Rebalance] {
         &self.shared.rebalance
     }
 
-    /// Offsets that retention or `delete_records_before` removed before this group read them. Each
-    /// range is told once; the records that follow it are the next that there are.
+    /// Returns the offsets that retention or `delete_records_before` removed before this consumer
+    /// read them. Each range is reported once; reading continues after it.
     pub fn skipped(&self) -> &[(TopicPartition, Range<u64>)] {
         &self.shared.skipped
     }
@@ -172,7 +174,7 @@ impl From<Polled> for Records {
 }
 
 impl Polled {
-    /// Adds a batch. The batches of one partition must come together.
+    /// Adds a batch. The batches of one partition must be added one after another.
     pub(in crate::group) fn push(&mut self, partition: &TopicPartition, batch: Batch) {
         self.batches.push(batch);
         match self.ends.last_mut() {
@@ -184,12 +186,12 @@ impl Polled {
         }
     }
 
-    /// Adds a range that was removed before it was read.
+    /// Adds a range of offsets that were removed before they were read.
     pub(in crate::group) fn skip(&mut self, partition: &TopicPartition, offsets: Range<u64>) {
         self.skipped.push((partition.clone(), offsets));
     }
 
-    /// Whether a poll has nothing to tell.
+    /// Whether there is neither a batch nor a skipped range.
     pub(in crate::group) fn is_nothing(&self) -> bool {
         self.batches.is_empty() && self.skipped.is_empty()
     }

@@ -1,28 +1,28 @@
-//! Committed positions, kept as Kafka keeps them: records of the topic `__consumer_offsets`.
+//! Stores committed positions as Kafka does: as records of the topic `__consumer_offsets`.
 //!
 //! The topic is read once, on first use, and created by the first commit. A commit is one batch in
-//! the partition that Kafka would choose for the group, so it is there as a whole or not at all,
-//! and survives what its durability says. It carries the id of the topic that it is about: once the
-//! topic is deleted, it says nothing about a later one of the same name.
+//! the partition that Kafka would choose for the group. So it is stored as a whole or not at all,
+//! and its durability decides what it survives. It contains the id of the topic that it refers to:
+//! once the topic is deleted, the commit does not apply to a later topic of the same name.
 //!
-//! Callers look at a topic, and then wait for locks here. So each step below compares again, under
-//! the lock, what it was asked for (the same topic and partition, not only the same name; the cuts
-//! since):
+//! Callers look up a topic, and then wait for locks here. So each step below checks again, under
+//! the lock, that topic and partition are still the same ones, not only that the names are, and
+//! whether the partition was cut in the meantime:
 //!
-//! | step | compares again | under |
+//! | step | checks again | under |
 //! | --- | --- | --- |
-//! | `commit` | topic, partition and cuts of each [`Claim`] | `removal`, shared, until it is in force |
-//! | `committed_in` | that the topic is still there, after the commit was looked up | no lock |
-//! | `lower_then` | that the partition is still the one to be cut | `removal`, alone, until the cut is made |
-//! | `lower_commits` | topic and log end of each commit, by the catalog | `removal`, alone |
+//! | `commit` | topic, partition and cuts of each [`Claim`] | `removal`, shared, until the commit applies |
+//! | `committed_in` | that the topic still exists, after the commit was looked up | no lock |
+//! | `lower_then` | that the partition is still the one to be cut | `removal`, exclusive, until the cut is made |
+//! | `lower_commits` | topic and log end of each commit, in the catalog | `removal`, exclusive |
 //!
-//! A deletion takes `removal` alone before it frees the topic's name, and every cut before or after
-//! it is made. So a commit is in force before either, and is then removed or lowered; or it begins
-//! after, and sees it.
+//! A deletion takes `removal` exclusively before it frees the topic's name, and a cut takes it
+//! before or after it is made. So a commit either applies before them, and is then removed or
+//! lowered; or it begins after them, and sees them.
 //!
-//! This room neither knows members nor asks whether somebody may commit: that is for its callers.
+//! The store does not know members, and does not check whether a commit is allowed: its callers do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -30,68 +30,54 @@ use parking_lot::{Mutex, RwLock};
 use crate::catalog::Catalog;
 use crate::clock::Timestamp;
 use crate::config::{DamagedOffsets, Durability, LogSettings, TopicConfig};
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::metadata_file::TopicId;
 use crate::format::offset_commit::{self, OffsetCommitKey, OffsetCommitValue};
 use crate::format::record::Record;
-use crate::partition::{KeepOpen, Partition, PartitionCore, ReadOptions, Reader};
+use crate::partition::{KeepOpen, Partition};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
 use super::claim::Claim;
-use super::positions::{Commit, OffsetAndMetadata, Positions};
+use super::load::{Loaded, Loader, TOPIC, corrupt};
+use super::positions::{Commit, OffsetAndMetadata};
 
-/// Where positions are kept.
-const TOPIC: &str = "__consumer_offsets";
 /// Kafka's `offset.metadata.max.bytes`.
 const METADATA_MAX_BYTES: usize = 4096;
 
-/// A position that `lower_commits` lowered: group, partition, from, to.
-pub(crate) type LoweredCommit = (String, TopicPartition, u64, u64);
-
-/// What becomes of a commit that has claims of topics that are gone.
+/// The treatment of claims whose topic was deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::group) enum Gone {
-    /// They are left out: their partitions are no longer the member's, and its next poll reports
-    /// that.
+    /// The claims are left out. The member no longer owns their partitions, and its next poll
+    /// reports that.
     PassedOver,
-    /// `UnknownTopic`, and nothing is committed.
+    /// The commit fails with `UnknownTopic`, and no claim is stored.
     Refused,
 }
 
-/// A position as it is written.
-struct Placed {
-    partition: TopicPartition,
-    next: OffsetAndMetadata,
-    topic_id: Option<TopicId>,
+/// A position that was checked and is ready to be written.
+pub(super) struct Placed {
+    pub(super) partition: TopicPartition,
+    pub(super) next: OffsetAndMetadata,
+    pub(super) topic_id: Option<TopicId>,
 }
 
 /// The committed positions of all groups of a log.
 #[derive(Debug)]
 pub(in crate::group) struct OffsetStore {
-    catalog: Arc<Catalog>,
-    /// Of [`TOPIC`], if it is created here.
+    pub(super) catalog: Arc<Catalog>,
+    /// The number of partitions with which [`TOPIC`] is created.
     partitions: u32,
     damaged: DamagedOffsets,
-    /// Shared by commits, from looking at a topic to being in force; alone for whoever removes what
-    /// it found to be of no more use, so that no commit comes between.
-    removal: RwLock<()>,
+    /// Held shared by a commit, from the look at its topic until it applies. Held exclusively by a
+    /// thread that removes or lowers positions, so that no commit happens between its look and the
+    /// change. Taken before `loaded`.
+    pub(super) removal: RwLock<()>,
     /// `None` until first use.
-    loaded: Mutex<Option<Loaded>>,
-    /// Handles that the store makes for itself need not keep the log open: who calls holds it.
+    pub(super) loaded: Mutex<Option<Loaded>>,
+    /// For handles of the store's own. They need not keep the log open, because each caller does.
     keep: KeepOpen,
-}
-
-#[derive(Debug, Default)]
-struct Loaded {
-    /// [`TOPIC`], once there is one.
-    topic: Option<Arc<TopicCore>>,
-    positions: Positions,
-    /// Positions that were lowered here and not yet on the disk, which was full.
-    unwritten: BTreeSet<(Arc<str>, TopicPartition)>,
-    /// In a read-only log: how far each partition was read, and how often it had been cut.
-    ends: Vec<(u64, u64)>,
 }
 
 impl OffsetStore {
@@ -106,18 +92,18 @@ impl OffsetStore {
         }
     }
 
-    /// The time of the log's clock.
+    /// Returns the time of the log's clock.
     pub(in crate::group) fn now(&self) -> Timestamp {
         self.catalog.context().clock.now()
     }
 
-    /// Reads what is on disk, unless it was read before.
+    /// Reads the positions from disk, unless they were read before.
     pub(in crate::group) fn ensure_loaded(&self) -> Result<()> {
         self.with_loaded(|_| Ok(()))
     }
 
-    /// Returns the group's committed position in the topic that has this name now; `None` if there
-    /// is no such topic.
+    /// Returns the group's committed position in the topic that has this name now; `None` if no
+    /// topic has the name.
     pub(in crate::group) fn committed(
         &self,
         group: &str,
@@ -133,8 +119,8 @@ impl OffsetStore {
         }
     }
 
-    /// Returns the group's committed position in this topic; `None` if the last commit was about
-    /// another one of that name. `UnknownTopic` once it is deleted.
+    /// Returns the group's committed position in this topic; `None` if the last commit refers to
+    /// another topic of that name. Fails with `UnknownTopic` once the topic is deleted.
     pub(in crate::group) fn committed_in(
         &self,
         group: &str,
@@ -143,8 +129,8 @@ impl OffsetStore {
     ) -> Result<Option<OffsetAndMetadata>> {
         let commit =
             self.with_loaded(|loaded| Ok(loaded.positions.get(group, partition).cloned()))?;
-        // Of two topics of one name, a commit that has no id is about the one that was there when
-        // it was looked at.
+        // A commit without an id refers to the topic that has the name at the time of the lookup.
+        // So the topic must still exist after the lookup.
         topic.check_usable()?;
         let Some(Commit {
             written_at, next, ..
@@ -158,7 +144,7 @@ impl OffsetStore {
         }
     }
 
-    /// Returns those of the claims that are not committed already.
+    /// Returns the claims that are not committed yet.
     pub(in crate::group) fn uncommitted(
         &self,
         group: &str,
@@ -185,9 +171,9 @@ impl OffsetStore {
     }
 
     /// Writes the claims of a group, all or none, and returns the positions that were stored. They
-    /// are in force on return.
+    /// apply on return.
     ///
-    /// Of a partition that was cut since its claim was made, nothing above the cut is stored.
+    /// If a partition was cut since its claim was made, the position is stored at most at the cut.
     pub(in crate::group) fn commit(
         &self,
         group: &str,
@@ -200,7 +186,7 @@ impl OffsetStore {
         }
         self.check_writable()?;
         self.retry_lowered();
-        let _nothing_is_removed = self.removal.read();
+        let _no_removal_in_between = self.removal.read();
         let mut placed = Vec::with_capacity(claims.len());
         for (index, claim) in claims.iter().enumerate() {
             match self.place(index, claim) {
@@ -216,8 +202,13 @@ impl OffsetStore {
         Ok(stored)
     }
 
-    /// Writes positions of a group, and puts them in force.
-    fn write(&self, group: &str, placed: Vec<Placed>, durability: Durability) -> Result<()> {
+    /// Writes positions of a group, and applies them. `removal` is held.
+    pub(super) fn write(
+        &self,
+        group: &str,
+        placed: Vec<Placed>,
+        durability: Durability,
+    ) -> Result<()> {
         if placed.is_empty() {
             return Ok(());
         }
@@ -270,11 +261,12 @@ impl OffsetStore {
         })
     }
 
-    /// Compares a claim with what is there now, and returns the position to be stored for it.
-    /// `removal` is held.
+    /// Compares a claim with the present topic and partition, and returns the position to store for
+    /// it. `removal` is held.
     fn place(&self, index: usize, claim: &Claim) -> Result<Placed> {
         claim.check_topic(&self.catalog)?;
-        // The end before the cuts: an end that was cut is never seen without the cut.
+        // The end is read before the cuts, so that an end that was cut is never seen without the
+        // cut.
         let (log_start, log_end) = (
             claim.core().log_start_offset(),
             claim.core().log_end_offset(),
@@ -316,7 +308,7 @@ impl OffsetStore {
         }
     }
 
-    /// Returns the names of the topics for which the group committed something that counts.
+    /// Returns the names of the existing topics for which the group has committed.
     pub(in crate::group) fn topics_of(&self, group: &str) -> Result<BTreeSet<Arc<str>>> {
         self.with_loaded(|loaded| {
             let commits = loaded.positions.of(group);
@@ -327,19 +319,19 @@ impl OffsetStore {
         })
     }
 
-    /// Whether a commit is about a topic that there is.
+    /// Whether a commit refers to a topic that exists.
     fn is_in_force(&self, partition: &TopicPartition, commit: &Commit) -> bool {
         self.catalog
             .topic(&partition.topic)
             .is_ok_and(|topic| is_about(commit, topic.id()))
     }
 
-    /// Whether the group has committed anything, also for topics that are gone.
+    /// Whether the group has any commit, including those for deleted topics.
     pub(in crate::group) fn knows(&self, group: &str) -> Result<bool> {
         self.with_loaded(|loaded| Ok(loaded.positions.of(group).next().is_some()))
     }
 
-    /// The names of all groups that have committed, in order.
+    /// Returns the names of all groups that have commits, in order.
     pub(in crate::group) fn groups(&self) -> Result<Vec<Arc<str>>> {
         self.with_loaded(|loaded| {
             Ok(loaded
@@ -350,13 +342,13 @@ impl OffsetStore {
         })
     }
 
-    /// Every topic of this name is gone: removes what any group committed for one, also from the
-    /// disk.
+    /// Removes the positions of all groups for topics of this name, also from the disk. No topic
+    /// has the name any more.
     pub(in crate::group) fn forget_topic(&self, name: &str) -> Result<()> {
         self.remove(None, |partition, _| *partition.topic == *name)
     }
 
-    /// Removes what a group committed; all of it if `partitions` is `None`.
+    /// Removes the positions of a group in these partitions; all of them if `partitions` is `None`.
     pub(in crate::group) fn forget(
         &self,
         group: &str,
@@ -368,7 +360,8 @@ impl OffsetStore {
         })
     }
 
-    /// Removes what a group committed before `since`, save for topics that are still read.
+    /// Removes the positions that a group committed before `since`, except for topics for which
+    /// `is_read` returns true.
     pub(in crate::group) fn expire(
         &self,
         group: &str,
@@ -380,21 +373,22 @@ impl OffsetStore {
         })
     }
 
-    /// Writes a tombstone for each commit that is to go, of one group or of all, and forgets it.
+    /// Writes a tombstone for each commit for which `is_gone` returns true, and removes it from
+    /// memory. `group` limits this to one group.
     fn remove(
         &self,
         group: Option<&str>,
         is_gone: impl Fn(&TopicPartition, &Commit) -> bool,
     ) -> Result<()> {
-        let _nobody_commits = self.removal.write();
+        let _no_commit_in_between = self.removal.write();
         let gone: Vec<(Arc<str>, Vec<TopicPartition>, Durability)> =
             self.with_loaded(|loaded| {
                 let of_group = loaded.positions.groups(group).map(|(group, commits)| {
                     let gone = commits
                         .iter()
                         .filter(|(partition, commit)| is_gone(partition, commit));
-                    // One that does not say which topic it is about must not come back for the next
-                    // one of that name.
+                    // A commit without a topic id must not come back after a crash: it would apply
+                    // to the next topic of that name.
                     let has_no_id = gone.clone().any(|(_, commit)| commit.topic_id.is_none());
                     let durability = if has_no_id {
                         Durability::Synced
@@ -430,124 +424,14 @@ impl OffsetStore {
         Ok(())
     }
 
-    /// Lowers every position that lies above the end of its log, or above what `at_most` returns
-    /// for it, to the lower of the two: records that are appended there later would be passed over.
-    pub(in crate::group) fn lower_commits(
-        &self,
-        at_most: impl Fn(&TopicPartition) -> u64,
-    ) -> Vec<LoweredCommit> {
-        let _nobody_commits = self.removal.write();
-        self.lower(|partition, commit| {
-            self.log_end(partition, commit)
-                .map(|end| end.min(at_most(partition)))
-        })
-    }
-
-    /// Lowers what was committed for a partition above `end`, and then does what cuts it there.
-    /// Nobody commits in between. `UnknownTopic` if the partition is no longer there: one of its
-    /// name keeps its positions.
-    pub(in crate::group) fn lower_then(
-        &self,
-        partition: &Arc<PartitionCore>,
-        end: u64,
-        cut: impl FnOnce() -> Result<()>,
-    ) -> Result<()> {
-        let _nobody_commits = self.removal.write();
-        let id = partition.id();
-        if !Arc::ptr_eq(
-            &self.catalog.topic(&id.topic)?.partition(id.partition)?,
-            partition,
-        ) {
-            return Err(Error::UnknownTopic(Arc::clone(&id.topic)));
-        }
-        self.lower(|other, _| (other == id).then_some(end));
-        cut()
-    }
-
-    /// Lowers positions to the end that is given for them, where they lie above it. They are in
-    /// force at once, and durable unless the disk is full or refuses: then they are written later.
-    /// Where the store cannot be read there are none: nobody can use a position until that is
-    /// repaired.
-    fn lower(
-        &self,
-        end_of: impl Fn(&TopicPartition, &Commit) -> Option<u64>,
-    ) -> Vec<LoweredCommit> {
-        let lowered = self.with_loaded(|loaded| {
-            let lowered = loaded.positions.lower(end_of);
-            loaded.unwritten.extend(
-                lowered
-                    .iter()
-                    .map(|(group, partition, ..)| (Arc::clone(group), partition.clone())),
-            );
-            Ok(lowered)
-        });
-        let mut lowered = lowered.unwrap_or_default();
-        self.write_lowered();
-        lowered.sort();
-        lowered
-            .into_iter()
-            .map(|(group, partition, from, to)| (group.to_string(), partition, from, to))
-            .collect()
-    }
-
-    /// Writes positions that were lowered while the disk was full, if there are any.
-    pub(in crate::group) fn retry_lowered(&self) {
-        if self
-            .loaded
-            .lock()
-            .as_ref()
-            .is_some_and(|loaded| !loaded.unwritten.is_empty())
-        {
-            let _nobody_commits = self.removal.write();
-            self.write_lowered();
-        }
-    }
-
-    /// Writes positions that were lowered, as far as the disk takes them.
-    fn write_lowered(&self) {
-        let unwritten = self.with_loaded(|loaded| {
-            let mut of_groups = BTreeMap::<Arc<str>, Vec<Placed>>::new();
-            for (group, partition) in &loaded.unwritten {
-                let Some(commit) = loaded.positions.get(group, partition) else {
-                    continue;
-                };
-                let Some(next) = commit.position() else {
-                    continue;
-                };
-                let placed = Placed {
-                    partition: partition.clone(),
-                    next: next.clone(),
-                    topic_id: commit.topic_id,
-                };
-                of_groups.entry(Arc::clone(group)).or_default().push(placed);
-            }
-            Ok(of_groups)
-        });
-        for (group, placed) in unwritten.into_iter().flatten() {
-            let _tried_again_later = self.write(&group, placed, Durability::Synced);
-        }
-    }
-
-    /// [`TOPIC`] was cut: what is known of it is read anew.
+    /// Drops the positions in memory because [`TOPIC`] was cut. They are read again on next use.
     pub(in crate::group) fn forget_loaded(&self) {
-        let _nobody_commits = self.removal.write();
+        let _no_commit_in_between = self.removal.write();
         *self.loaded.lock() = None;
     }
 
-    /// The end of the log that a commit is about.
-    fn log_end(&self, partition: &TopicPartition, commit: &Commit) -> Option<u64> {
-        let topic = self
-            .catalog
-            .topic(&partition.topic)
-            .ok()
-            .filter(|topic| is_about(commit, topic.id()))?;
-        topic
-            .partition(partition.partition)
-            .ok()
-            .map(|partition| partition.log_end_offset())
-    }
-
-    /// The partition of [`TOPIC`] that holds the group's records; creates the topic.
+    /// Returns the partition of [`TOPIC`] that holds the group's records. Creates the topic if it
+    /// does not exist.
     fn home_of(&self, group: &str) -> Result<Partition> {
         self.with_loaded(|loaded| {
             let config = || {
@@ -557,7 +441,7 @@ impl OffsetStore {
             };
             let topic = match &loaded.topic {
                 Some(topic) if topic.is_configured() || self.catalog.context().read_only => topic,
-                // A broker made it, and kept to itself how.
+                // A broker created the topic, and its config is not in the files.
                 Some(topic) => {
                     topic.update_config(&config()?)?;
                     topic
@@ -578,111 +462,30 @@ impl OffsetStore {
         })
     }
 
-    fn with_loaded<T>(&self, with: impl FnOnce(&mut Loaded) -> Result<T>) -> Result<T> {
+    /// Calls `with` with the positions in memory. Reads them first if that has not been done, or if
+    /// another process has committed since.
+    pub(super) fn with_loaded<T>(&self, with: impl FnOnce(&mut Loaded) -> Result<T>) -> Result<T> {
+        let loader = Loader {
+            catalog: &self.catalog,
+            damaged: self.damaged,
+            keep: &self.keep,
+        };
         let mut guard = self.loaded.lock();
         if self.catalog.context().read_only
             && guard
                 .as_ref()
-                .is_some_and(|loaded| self.is_outdated(loaded))
+                .is_some_and(|loaded| loader.is_outdated(loaded))
         {
-            // Another process commits.
             *guard = None;
         }
         let loaded = match &mut *guard {
             Some(loaded) => loaded,
-            None => guard.insert(self.load()?),
+            None => guard.insert(loader.load()?),
         };
         with(loaded)
     }
 
-    fn is_outdated(&self, loaded: &Loaded) -> bool {
-        match (self.catalog.topic(TOPIC), &loaded.topic) {
-            (Ok(now), Some(topic)) => {
-                !Arc::ptr_eq(&now, topic) || ends_of(&now).ok().as_ref() != Some(&loaded.ends)
-            }
-            (Err(_), None) => false,
-            _ => true,
-        }
-    }
-
-    fn load(&self) -> Result<Loaded> {
-        let topic = match self.catalog.topic(TOPIC) {
-            Ok(topic) => topic,
-            Err(Error::UnknownTopic(_)) => return Ok(Loaded::default()),
-            Err(error) => return Err(error),
-        };
-        let mut positions = Positions::default();
-        // Before it is read: what comes meanwhile may be read twice.
-        let ends = if self.catalog.context().read_only {
-            ends_of(&topic)?
-        } else {
-            Vec::new()
-        };
-        for (_, slot) in topic.slots().iter() {
-            match slot {
-                Ok(core) => {
-                    self.replay(&mut positions, Arc::clone(core), topic.partition_count())?
-                }
-                // Whose positions it holds is not known.
-                Err(_) if self.damaged == DamagedOffsets::PassOver => {}
-                Err(error) => return Err(error.clone()),
-            }
-        }
-        Ok(Loaded {
-            topic: Some(topic),
-            positions,
-            ends,
-            ..Loaded::default()
-        })
-    }
-
-    fn replay(
-        &self,
-        positions: &mut Positions,
-        core: Arc<PartitionCore>,
-        partitions: u32,
-    ) -> Result<()> {
-        let number = core.id().partition;
-        let partition = Partition::new(core, Durability::Os, self.keep.clone());
-        // Nobody may be left to end a transaction that is open here, and others commit behind it.
-        let mut from = partition.log_start_offset();
-        loop {
-            let mut reader = partition.read_with(from.., ReadOptions::all_committed())?;
-            let read = self.replay_from(&mut reader, positions, partition.core(), |group| {
-                offset_commit::partition_of(group, partitions) == number
-            });
-            match read {
-                // Forward in any case, or this would never end.
-                Err(Error::Corrupt(damage))
-                    if self.damaged == DamagedOffsets::PassOver && damage.offsets.end > from =>
-                {
-                    from = damage.offsets.end;
-                }
-                read => return read,
-            }
-        }
-    }
-
-    fn replay_from(
-        &self,
-        reader: &mut Reader,
-        positions: &mut Positions,
-        core: &PartitionCore,
-        belongs: impl Fn(&str) -> bool,
-    ) -> Result<()> {
-        while let Some(record) = reader.next_record()? {
-            let Some(key) = record.key() else { continue };
-            match positions.replay(record.offset(), key, record.value(), &belongs) {
-                Err(_) if self.damaged == DamagedOffsets::PassOver => {}
-                replayed => {
-                    replayed.map_err(|malformed| corrupt(core, record.offset(), malformed))?
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Why a commit that was found cannot be used.
+    /// Returns the error for a commit whose value cannot be read.
     fn unreadable(&self, group: &str, written_at: u64, malformed: Malformed) -> Error {
         self.home_of(group).map_or_else(
             |error| error,
@@ -691,16 +494,8 @@ impl OffsetStore {
     }
 }
 
-fn ends_of(topic: &TopicCore) -> Result<Vec<(u64, u64)>> {
-    let end_of = |core: Arc<PartitionCore>| {
-        core.refresh()?;
-        Ok((core.log_end_offset(), core.truncations()))
-    };
-    topic.partitions().into_iter().map(end_of).collect()
-}
-
-/// Whether a commit is about the topic of this id. Ids are compared where both are known.
-fn is_about(commit: &Commit, topic: Option<TopicId>) -> bool {
+/// Whether a commit refers to the topic of this id. An unknown id on either side counts as equal.
+pub(super) fn is_about(commit: &Commit, topic: Option<TopicId>) -> bool {
     commit.topic_id.is_none() || topic.is_none() || commit.topic_id == topic
 }
 
@@ -711,14 +506,4 @@ fn encode_key(group: &str, partition: &TopicPartition) -> Vec<u8> {
         partition: partition.partition,
     }
     .encode()
-}
-
-fn corrupt(core: &PartitionCore, offset: u64, malformed: Malformed) -> Error {
-    Error::Corrupt(Box::new(Corruption {
-        partition: core.id().clone(),
-        path: core.dir().to_owned(),
-        position: 0,
-        offsets: offset..offset + 1,
-        reason: malformed.to_string(),
-    }))
 }
