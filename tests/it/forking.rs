@@ -1,7 +1,7 @@
 //! A process that is forked from the opener of a log cannot harm the log, whatever it drops or
 //! closes.
 //!
-//! The test runs in a process of its own, which the_process_that_forks while the log has a
+//! The test runs in a process of its own, which forks while the log has a
 //! background thread, a producer that holds a record, a consumer that commits automatically, and a
 //! reader that follows.
 

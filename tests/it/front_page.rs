@@ -88,7 +88,7 @@ fn the_tour_runs() -> annals::Result<()> {
     main()
 }
 
-/// The lines that a reader of the page sees as code, without their indentation.
+/// Returns the lines of code that a reader of the page sees, without their indentation.
 fn tour() -> Vec<&'static str> {
     let page = include_str!("../../src/lib.rs");
     let (_, tour) = page

@@ -198,8 +198,8 @@ fn every_lookup_in_batches_with_lowered_deltas_is_right() {
     assert!(partition.segments().len() > 3);
     drop(partition);
     lower_deltas(&root);
-    // Without these files the log is not recognized as written by annals, where each base offset
-    // must follow the last offset that the batch before it states.
+    // Without these files annals does not recognize the log as its own. In its own logs each base
+    // offset must follow the last offset that the previous batch states.
     for name in ["lone-partition", ".kafka_cleanshutdown"] {
         fs::remove_file(root.join(name)).unwrap();
     }
@@ -278,7 +278,7 @@ fn single(offset: u64) -> Vec<u8> {
 }
 
 /// A broker counted from the last offset that the header states, so it assigned offsets that
-/// records had already. The first records keep these offsets, as for a consumer.
+/// records had already. A consumer gets the first record with each of these offsets.
 #[test]
 fn a_batch_with_offsets_that_records_already_have_is_not_cut() {
     let (_dir, root) = copy_of(CASE);

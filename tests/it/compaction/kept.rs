@@ -30,7 +30,7 @@ fn the_latest_record_of_each_key_keeps_its_offset() {
         fs::read_to_string(bench.file("cleaner-offset-checkpoint")).unwrap(),
         "0\n1\nt 0 12\n"
     );
-    // A second compaction has no work.
+    // A second compaction removes no record.
     assert_eq!(partition.compact().unwrap().records_removed, 0);
     let partition = bench.reopen();
     assert_eq!(view(&partition), before);

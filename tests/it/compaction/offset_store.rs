@@ -46,7 +46,7 @@ impl Store {
         store
     }
 
-    /// Makes commit `number`: of each group in turn, in each partition in turn.
+    /// Makes one commit. Successive numbers go through the groups, and then to the next partition.
     fn commit(&self, number: usize) {
         let partition = u32::try_from(number / GROUPS).unwrap() % PARTITIONS;
         self.groups[number % GROUPS]

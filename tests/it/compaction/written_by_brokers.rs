@@ -165,8 +165,8 @@ fn producers(bench: &Bench) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Seals all records and compacts them. The new records are appended with tiny segments, so that
-/// compaction does not merge them with others. Then lets the delete horizons pass.
+/// Rolls by appending a record while segments are tiny, compacts the records before it, and lets
+/// the delete horizons pass.
 fn compact_all(bench: &Bench, partition: &Partition, pass: u32) {
     let topic = bench.log().topic("t").unwrap();
     topic

@@ -184,12 +184,13 @@ pub(super) fn check(label: &str, partition: &Partition, lines: &Lines) {
             "{label}: offset {offset}, between {next} and {end}"
         );
         let text = &lines.tried[usize::try_from(offset).unwrap()];
-        let is_it = read.key() == Some(key(offset).as_bytes())
-            && read.value().unwrap_or_default() == text.as_bytes();
-        assert!(
-            is_it && read.value().is_none() == (text == TOMBSTONE),
-            "{label}: a wrong record at {offset}"
+        let value = (text != TOMBSTONE).then_some(text.as_bytes());
+        assert_eq!(
+            read.key(),
+            Some(key(offset).as_bytes()),
+            "{label}: at {offset}"
         );
+        assert_eq!(read.value(), value, "{label}: at {offset}");
         if text == TOMBSTONE {
             found.remove(&key(offset))
         } else {

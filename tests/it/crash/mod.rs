@@ -21,8 +21,8 @@ use workload::{ADDITIONS, Model, PRODUCERS, REMOVALS, WORKLOADS, Workload, ZEROS
 struct Bounds {
     /// Disks for each power cut in order, and as many again at random.
     states: usize,
-    /// Every how many states a recovery is cut as well, and the number of disks for each of its
-    /// cuts.
+    /// A pair `(n, disks)`: after one state in `n`, power is also cut during the recovery, and that
+    /// many disks are visited for each cut.
     recoveries: (usize, usize),
 }
 

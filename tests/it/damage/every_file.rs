@@ -82,7 +82,7 @@ const HARMS: &[Harm] = &[
 struct Case<'a> {
     label: String,
     name: &'a Path,
-    /// The log may end before the damage, because no other file has its length.
+    /// The log may end before the damage, because no other file records its length.
     may_end_early: bool,
 }
 
@@ -163,7 +163,7 @@ fn look(root: &Path, case: &Case<'_>) -> usize {
     times_reported
 }
 
-/// Damages every file of this log at every `stride`th byte.
+/// Damages every file of this log at every `stride`th byte, and small files at every byte.
 fn visit(state: &str, stride: usize) {
     let dir = scratch();
     let master = master(dir.path(), state == "closed");

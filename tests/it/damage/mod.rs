@@ -454,7 +454,7 @@ fn a_flipped_bit_in_a_topic_with_gaps_yields_no_wrong_record() {
     );
 }
 
-/// A log keeps few files open, so a file that is deleted by hand is missed. Only its records are
+/// A log keeps few files open, so reads fail after a file was deleted by hand. Only its records are
 /// lost.
 #[test]
 fn a_file_deleted_under_an_open_log_costs_only_its_records() {

@@ -35,8 +35,8 @@ fn fail(disk: &SimulatedDisk, how: How, call: u64, error: i32) {
     }
 }
 
-/// Runs `use_it` after `prepare`, once for every error and every call at which that error can
-/// occur. Returns the number of runs.
+/// Runs `use_it` on a copy of the prepared session, once for each error at each call. Returns the
+/// number of runs.
 fn every_error_at_every_call(
     prepare: fn() -> Session,
     use_it: fn(&mut Session),

@@ -380,8 +380,8 @@ impl Session {
         );
     }
 
-    /// Continues in the same process. The log is not opened again, unless a partition could not be
-    /// opened or the state on the device is unknown.
+    /// Continues in the same process, without opening the log again. Stops if a partition could not
+    /// be opened. Reopens the partition if the state on the device is unknown.
     fn continue_in_process(&mut self, label: &str, log: Log) {
         let Ok(partition) = log.topic(NAME).and_then(|topic| topic.partition(0)) else {
             return;

@@ -16,11 +16,11 @@ pub(super) const SEGMENT: &str = "00000000000000000000";
 
 /// A copy of a broker's partition, which a test damages.
 #[derive(Debug)]
-pub(super) struct Patient {
+pub(super) struct BrokerCopy {
     dir: TempDir,
 }
 
-impl Patient {
+impl BrokerCopy {
     pub(super) fn plain() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         copy_dir(&fixture("clean/root/plain-0"), &dir.path().join("plain-0"));
@@ -78,8 +78,8 @@ fn positions(log: &[u8]) -> Vec<usize> {
 
 #[test]
 fn a_flipped_byte_invalidates_its_batch_alone() {
-    let patient = Patient::plain();
-    let log = patient.damage("log", |log| log[200] ^= 1);
+    let copy = BrokerCopy::plain();
+    let log = copy.damage("log", |log| log[200] ^= 1);
     let (out, problems, faults) = dump_one(log, &whole());
     assert_eq!(out.matches("isvalid: false").count(), 1);
     assert_eq!((problems.as_str(), faults.len()), ("", 1));
@@ -98,8 +98,8 @@ fn a_flipped_byte_invalidates_its_batch_alone() {
 
 #[test]
 fn the_bytes_of_a_cut_tail_are_counted() {
-    let patient = Patient::plain();
-    let log = patient.damage("log", |log| log.truncate(log.len() - 3));
+    let copy = BrokerCopy::plain();
+    let log = copy.damage("log", |log| log.truncate(log.len() - 3));
     let (out, _, faults) = dump_one(log, &whole());
     assert!(
         out.ends_with(&format!(
@@ -112,15 +112,15 @@ fn the_bytes_of_a_cut_tail_are_counted() {
         "{faults:?}"
     );
     // With a limit on the bytes to read, the rest is not invalid.
-    let (out, _, faults) = dump_one(patient.path("log"), &DumpOptions::new().max_bytes(5000));
+    let (out, _, faults) = dump_one(copy.path("log"), &DumpOptions::new().max_bytes(5000));
     assert!(!out.contains("Found"), "{out}");
     assert_eq!(faults, []);
 }
 
 #[test]
 fn batches_in_the_wrong_order_are_reported_as_non_consecutive() {
-    let patient = Patient::plain();
-    let log = patient.damage("log", |log| {
+    let copy = BrokerCopy::plain();
+    let log = copy.damage("log", |log| {
         let at = positions(log);
         let batches: Vec<_> = at
             .windows(2)
@@ -151,8 +151,8 @@ fn batches_in_the_wrong_order_are_reported_as_non_consecutive() {
 
 #[test]
 fn a_wrong_index_entry_is_reported_as_a_mismatch() {
-    let patient = Patient::plain();
-    let index = patient.damage("index", |index| {
+    let copy = BrokerCopy::plain();
+    let index = copy.damage("index", |index| {
         index[3] ^= 1;
         index[11] ^= 1;
     });
@@ -177,19 +177,19 @@ fn a_wrong_index_entry_is_reported_as_a_mismatch() {
 
 #[test]
 fn faults_of_a_time_index_are_reported_in_groups() {
-    let mismatch = Patient::plain().damage_time_index(|index| index[7] ^= 1);
+    let mismatch = BrokerCopy::plain().damage_time_index(|index| index[7] ^= 1);
     assert_eq!(
         mismatch,
         "Found timestamp mismatch in :\n  Index timestamp: 1700000028312, log timestamp: 1700000028313\n"
     );
 
-    let not_found = Patient::plain().damage_time_index(|index| index[11] ^= 1);
+    let not_found = BrokerCopy::plain().damage_time_index(|index| index[11] ^= 1);
     assert_eq!(
         not_found,
         "The following indexed offsets are not found in :\nIndexed offset: 62, found log offset: 63\n"
     );
 
-    let out_of_order = Patient::plain().damage_time_index(|index| index[..24].rotate_left(12));
+    let out_of_order = BrokerCopy::plain().damage_time_index(|index| index[..24].rotate_left(12));
     let line = "  Index timestamp: 1700000028313, Previously indexed timestamp: 1700000058907\n";
     assert_eq!(
         out_of_order,
@@ -197,7 +197,7 @@ fn faults_of_a_time_index_are_reported_in_groups() {
     );
 }
 
-impl Patient {
+impl BrokerCopy {
     /// Damages the time index. Returns the reported problems, without the path.
     fn damage_time_index(&self, damage: impl FnOnce(&mut Vec<u8>)) -> String {
         let path = self.damage("timeindex", damage);
@@ -209,9 +209,9 @@ impl Patient {
 
 #[test]
 fn indexes_that_fail_the_sanity_check_are_named() {
-    let patient = Patient::plain();
+    let copy = BrokerCopy::plain();
     let sanity = DumpOptions::new().index_sanity_check(true);
-    let index = patient.damage("index", |index| index.extend_from_slice(b"abc"));
+    let index = copy.damage("index", |index| index.extend_from_slice(b"abc"));
     let (out, problems, _) = dump_one(index.clone(), &sanity);
     let failed = format!(
         "{} failed sanity check: its length is not a multiple of 8\n",
@@ -226,14 +226,14 @@ fn indexes_that_fail_the_sanity_check_are_named() {
         "{out}"
     );
     assert_eq!(
-        fs::read(patient.path("index"))
+        fs::read(copy.path("index"))
             .expect("the index is readable")
             .len(),
         19,
         "the dump, unlike Kafka's, does not change the file"
     );
 
-    let index = patient.damage("timeindex", |index| index.rotate_left(24));
+    let index = copy.damage("timeindex", |index| index.rotate_left(24));
     let (_, problems, faults) = dump_one(index, &sanity);
     assert!(
         problems.ends_with("failed sanity check: the last timestamp is below the first\n"),
@@ -247,10 +247,10 @@ fn indexes_that_fail_the_sanity_check_are_named() {
 
 #[test]
 fn padded_indexes_end_where_their_padding_begins() {
-    let patient = Patient::plain();
+    let copy = BrokerCopy::plain();
     for suffix in ["index", "timeindex"] {
-        let whole = dump_one(patient.path(suffix), &DumpOptions::new());
-        let padded = patient.damage(suffix, |index| index.resize(index.len() + 240, 0));
+        let whole = dump_one(copy.path(suffix), &DumpOptions::new());
+        let padded = copy.damage(suffix, |index| index.resize(index.len() + 240, 0));
         assert_eq!(dump_one(padded, &DumpOptions::new()), whole);
     }
 }
@@ -313,11 +313,11 @@ fn unknown_files_are_ignored() {
 /// A dump must end without a panic for any input.
 #[test]
 fn a_dump_shows_every_batch_despite_a_flipped_byte() {
-    let patient = Patient::plain();
-    let sound = fs::read(patient.path("log")).expect("the log is readable");
+    let copy = BrokerCopy::plain();
+    let sound = fs::read(copy.path("log")).expect("the log is readable");
     let batches = positions(&sound).len() - 1;
     for position in (0..sound.len()).step_by(37) {
-        let log = patient.damage("log", |log| log[position] ^= 0x81);
+        let log = copy.damage("log", |log| log[position] ^= 0x81);
         let (out, _, faults) = dump_one(log, &whole());
         assert!(
             !faults.is_empty()
@@ -332,6 +332,6 @@ fn a_dump_shows_every_batch_despite_a_flipped_byte() {
             is_length || out.matches("isvalid: ").count() == batches,
             "byte {position}:\n{out}"
         );
-        patient.damage("log", |log| log.clone_from(&sound));
+        copy.damage("log", |log| log.clone_from(&sound));
     }
 }

@@ -2,7 +2,7 @@
 //! and with that of the tool itself if it can run.
 
 mod damaged;
-mod judged;
+mod kafka_tool;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -81,7 +81,7 @@ fn a_send_through_a_synced_handle_waits_for_the_device() {
     }
 }
 
-/// There is no wait, no flush and no further send. Readers see only synced records, and get them.
+/// No call waits, flushes or sends more. Readers see only synced records, and still get them.
 #[test]
 fn sends_to_a_synced_topic_are_synced_in_the_background() {
     let config = LogConfig::new().flush_interval(Duration::from_secs(3_600));

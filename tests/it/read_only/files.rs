@@ -278,7 +278,7 @@ fn a_directory_without_write_permission_can_be_read() {
             assert!(read.status.success(), "{printed}");
             assert!(printed.contains("read 20, committed 7"), "{printed}");
         }
-        // In this case only the unit tests, which record each call, show the promise.
+        // Without such a user only the unit tests check this: they record each storage call.
         None => println!(
             "not checked: this user ignores permissions, and cannot change to another user"
         ),

@@ -1,7 +1,7 @@
 //! A read-only log next to a writer: it sees appends, rolls, truncations, deletions and topics.
 //!
-//! In `process` the writer is another process, which is killed. The other tests have both logs in
-//! one process, because the two share only the directory.
+//! In `process` the writer is another process, which is killed. The other tests open both
+//! logs in one process, which makes no difference: the two share only the directory.
 
 mod compacted;
 mod consumers;
@@ -127,7 +127,7 @@ fn a_truncation_and_new_records_at_its_offsets_are_followed() {
     fill(&writing, 0..30, "first");
     let read_only = Log::open_read_only(dir.path()).unwrap();
     let third = writing.segments()[3].base_offset;
-    // Inside a segment twice, then at the start of one, and then the whole log.
+    // The log is cut inside a segment twice, then at the start of a segment, and then at 0.
     for (round, end) in [(1, 29), (2, third + 1), (3, third), (4, 0)] {
         let follower = followed(partition(&read_only).follow(..).unwrap());
         for offset in 0..30 {

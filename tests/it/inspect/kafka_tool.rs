@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use annals::inspect::DumpOptions;
 
-use super::damaged::Patient;
+use super::damaged::BrokerCopy;
 use super::{Dumped, assert_same_lines, dump, whole};
 use crate::kafka::{KafkaTools, copy_dir, fixture};
 
@@ -118,30 +118,30 @@ fn kafkas_tool_dumps_damaged_files_the_same_way() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
-    let patients: Vec<_> = (0..8).map(|_| Patient::plain()).collect();
+    let copies: Vec<_> = (0..8).map(|_| BrokerCopy::plain()).collect();
     let snapshot = fs::read(fixture("clean/root/keyed-0/00000000000000000048.snapshot"))
         .expect("the fixture is readable");
     let mut files = vec![
-        patients[0].damage("log", |log| log[200] ^= 1),
-        patients[1].damage("log", |log| log.truncate(log.len() - 3)),
-        patients[2].damage("log", |log| log.rotate_left(4361)),
-        patients[3].damage("index", |index| index[3] ^= 1),
-        patients[4].damage("timeindex", |index| index[7] ^= 1),
-        patients[5].damage("timeindex", |index| index[11] ^= 1),
-        patients[6].damage("timeindex", |index| index[..24].rotate_left(12)),
-        patients[7].damage("index", |index| index.resize(index.len() + 80, 0)),
-        patients[7].damage("timeindex", |index| index.resize(index.len() + 120, 0)),
+        copies[0].damage("log", |log| log[200] ^= 1),
+        copies[1].damage("log", |log| log.truncate(log.len() - 3)),
+        copies[2].damage("log", |log| log.rotate_left(4361)),
+        copies[3].damage("index", |index| index[3] ^= 1),
+        copies[4].damage("timeindex", |index| index[7] ^= 1),
+        copies[5].damage("timeindex", |index| index[11] ^= 1),
+        copies[6].damage("timeindex", |index| index[..24].rotate_left(12)),
+        copies[7].damage("index", |index| index.resize(index.len() + 80, 0)),
+        copies[7].damage("timeindex", |index| index.resize(index.len() + 120, 0)),
         fixture("clean/root/meta.properties"),
     ];
     for (number, damage) in [4, 1].into_iter().enumerate() {
-        let path = patients[number].path("snapshot");
+        let path = copies[number].path("snapshot");
         let mut bytes = snapshot.clone();
         bytes[damage] ^= 3;
         fs::write(&path, bytes).expect("the file is writable");
         files.push(path);
     }
     for (number, bytes) in [0, 5, snapshot.len() - 3].into_iter().enumerate() {
-        let path = patients[number + 2].path("snapshot");
+        let path = copies[number + 2].path("snapshot");
         fs::write(&path, &snapshot[..bytes]).expect("the file is writable");
         files.push(path);
     }
