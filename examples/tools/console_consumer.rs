@@ -130,7 +130,7 @@ fn consumer(log: &Log, options: &Options) -> Result<Consumer> {
     Ok(consumer)
 }
 
-/// Prints records until the end of the options is reached, and returns their number.
+/// Prints records up to the limits in `options`, and returns their number.
 fn print(consumer: &mut Consumer, options: &Options, columns: &BTreeSet<String>) -> Result<u64> {
     let patience = options
         .timeout_ms

@@ -1,8 +1,8 @@
-//! The tool `groups`: it has the columns of `kafka-consumer-groups`.
+//! Checks the tool `groups`, which has the columns of `kafka-consumer-groups`.
 
 use crate::shell::Shell;
 
-/// A log in which group `a` is at offset 2 of 3, and group `b` at 3.
+/// Creates a log in which group `a` is at offset 2 of 3, and group `b` at 3.
 fn shell() -> Shell {
     let shell = Shell::new();
     shell.run_with("append_lines log", "one\ntwo\nthree\n");

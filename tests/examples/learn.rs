@@ -1,4 +1,4 @@
-//! The examples to learn from.
+//! Checks the examples to learn from.
 
 use crate::shell::Shell;
 

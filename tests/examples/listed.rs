@@ -1,4 +1,4 @@
-//! Every example has a test here, and a line in `examples/README.md`.
+//! Checks that each example has a test here, and a line in `examples/README.md`.
 
 use std::fs;
 use std::path::Path;

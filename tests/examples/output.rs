@@ -30,17 +30,17 @@ impl Output {
         assert_eq!(self.status, Some(status), "{self:#?}");
     }
 
-    /// The example ended with an error.
+    /// Asserts that the example ended with an error.
     pub(crate) fn expect_failure(&self) {
         assert_ne!(self.status, Some(0), "{self:#?}");
     }
 
-    /// Standard output is this text.
+    /// Asserts that standard output is this text.
     pub(crate) fn expect(&self, text: &str) {
         assert_eq!(self.text, text, "{} printed this", self.command);
     }
 
-    /// Standard output is the content of this file.
+    /// Asserts that standard output is the content of this file.
     pub(crate) fn expect_file(&self, path: &Path) {
         let expected = fs::read_to_string(path).expect("the expected output can be read");
         for (number, (line, expected)) in self.text.lines().zip(expected.lines()).enumerate() {
@@ -53,12 +53,12 @@ impl Output {
         assert_eq!(self.text.lines().count(), count, "{self:#?}");
     }
 
-    /// The pattern matches a whole line of standard output.
+    /// Asserts that the pattern matches a whole line of standard output.
     pub(crate) fn expect_line(&self, pattern: &str) {
         assert!(self.matching(pattern) > 0, "no line {pattern}: {self:#?}");
     }
 
-    /// The pattern matches a whole line of standard error.
+    /// Asserts that the pattern matches a whole line of standard error.
     pub(crate) fn expect_error(&self, pattern: &str) {
         assert!(
             lines_like(pattern, &self.errors) > 0,

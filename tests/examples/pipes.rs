@@ -1,4 +1,4 @@
-//! An example whose output is closed ends without an error message.
+//! Checks that an example whose output is closed ends without an error message.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! The rigs: a log that a driver writes and reads line by line.
+//! Checks the rigs, with which a driver writes and reads a log line by line.
 
 use crate::shell::Shell;
 

@@ -1,4 +1,4 @@
-//! The tools for a directory.
+//! Checks the tools for the directory of a log.
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
