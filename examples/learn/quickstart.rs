@@ -9,9 +9,7 @@ use annals::{Log, Record, TopicConfig};
 
 fn main() -> annals::Result<()> {
     sigpipe::reset(); // `| head` ends the program without an error
-    let dir = env::args_os()
-        .nth(1)
-        .unwrap_or_else(|| "target/quickstart".into());
+    let dir = env::args().nth(1).unwrap_or("target/quickstart".to_owned());
     let log = Log::open(&dir)?; // creates the directory, or recovers it after a crash; locks it
     let orders = log.open_topic("orders", 2, TopicConfig::new())?; // opens the topic, or creates it
     for state in ["paid", "packed", "sent"] {
