@@ -1,32 +1,48 @@
-//! One partition: ordered segments and the offsets that bound them.
+//! The core of a partition: the parts it owns, its invariants and its locks.
 //!
-//! `append` goes encode, lock, stamp, roll, write, publish, unlock, wake, sync; `reader` goes seek
-//! once, then batch by batch. Readers meet the writer only in atomics and in the segment list. What
-//! opening repairs is in `recovery`.
+//! # Invariants
 //!
-//! # Who may touch the directory
+//! Debug builds check them under the writer lock after each write, roll, cut, deletion, exchange and
+//! re-opening ([`PartitionCore::assert_bounds`], [`PartitionCore::assert_segments`]):
+//!
+//! * `log_start <= log_end`, `recovery_point <= log_end`, `last_stable <= high_watermark <= log_end`.
+//! * The list of segments is never empty, base offsets rise, and only the last segment is active.
+//! * A sealed segment ends at or below the base offset of the next one; exactly there if the
+//!   partition is dense and undamaged. The last segment ends at the log end.
+//! * What readers can see was written before it was published: first the bytes, then
+//!   [`Segment::size`], then the log end. Readers use only these atomics and the segment list.
+//!
+//! # Locks
 //!
 //! A thread writes, renames or removes a file of the partition only while it holds one of five
 //! locks, and only after it has found, under that lock, that the partition is open. `mark_deleted`
 //! and `close` change the state first and then take each lock once
-//! ([`PartitionCore::wait_for_writers`]). So no thread touches the directory after that: it may be
-//! renamed, another topic may take its name, another process may open it. A thread that takes
-//! several of the locks takes them in this order, and `reopening`, which only makes appends wait,
-//! before all of them:
+//! ([`PartitionCore::wait_for_writers`]). After that no thread touches the directory: it may be
+//! renamed, another topic may take its name, and another process may open it.
 //!
-//! | lock | held to | what its holder compares again |
+//! A thread that takes several locks takes them in this order. `reopening`, which only makes appends
+//! wait, comes before all of them. The locks inside the parts (`health`, `leaving`, `settings`, the
+//! segment list) come last and are held for a moment.
+//!
+//! | lock | held to | the holder compares again |
 //! | --- | --- | --- |
 //! | `cleaning` | compact | state; for each exchange the segments and the count of cuts, under `replacing` |
 //! | `flush` | raise the recovery point, cut, re-open | state |
-//! | `replacing` | take segments out of the list and remove their files | state; the count of cuts, or the segments themselves |
+//! | `replacing` | take segments out of the list and remove their files | state; the count of cuts, or the segments |
 //! | `writer` | append, roll, change the list of segments | state, refusal |
 //! | the turn of `commit` | sync | that the topic was not deleted, refusal |
 //!
-//! Readers hold none of them. A reader opens a file by its name only while the segment is
-//! [named](Segment::is_named), and a deletion takes the names away ([`PartitionCore::vacate`])
-//! before it renames the directory. Whatever a reader fails at, it first asks whether the partition
-//! was deleted or closed in the meantime ([`PartitionCore::or_gone`]), and then whether the
-//! segments or the count of cuts have changed since it looked.
+//! A log that cuts a partition holds `flush` and `replacing` of it
+//! ([`Truncation`](super::Truncation)) and then takes the lock of the committed positions, the
+//! writer lock of the partition that stores them, and the lock of the checkpoints, before `writer`
+//! of the partition that is cut. No append waits for the device while it holds a lock, except when a
+//! partition that may have gaps rolls.
+//!
+//! Readers hold no lock. A reader opens a file by its name only while the segment is
+//! [named](Segment::is_named). A deletion takes the names away ([`PartitionCore::vacate`]) before it
+//! renames the directory. If a reader fails, it first asks whether the partition was deleted or
+//! closed in the meantime ([`PartitionCore::or_gone`]), and then whether the segments or the count of
+//! cuts have changed since it looked.
 
 use std::fmt;
 use std::io;
@@ -43,6 +59,8 @@ use crate::format::metadata_file::TopicId;
 use crate::segment::{Segment, SegmentHome};
 use crate::topic_partition::TopicPartition;
 
+use super::state::bounds::Bounds;
+use super::state::compacted::Compacted;
 use super::state::cuts::Cuts;
 use super::state::group_commit::GroupCommit;
 use super::state::health::Health;
@@ -50,94 +68,76 @@ use super::state::leader_epoch::LeaderEpochs;
 use super::state::leaving::{Leaving, Trash};
 use super::state::origin::Origin;
 use super::state::producers::ProducerStates;
+use super::state::reopening::Reopening;
 use super::state::seen::Seen;
 use super::state::segment_list::{self, SegmentList};
 use super::state::waiting::{Signal, WaitList};
 use super::{LOOK_INTERVAL, PartitionContext, PartitionRecovery};
 
-/// No offset.
-pub(super) const NEVER: u64 = u64::MAX;
-
-/// The partition itself; handles share it.
+/// A partition. All its handles and readers share it.
 #[derive(Debug)]
 pub(crate) struct PartitionCore {
+    /// What all partitions of the log share.
     pub(super) context: Arc<PartitionContext>,
-    /// Among the topics and partitions of the log, while it is open.
+    /// Unique among the topics and partitions of the log while it is open.
     pub(super) number: u32,
     pub(super) home: SegmentHome,
+    /// Shared by all batches that are read from the partition.
     pub(super) origin: Arc<Origin>,
     pub(super) topic_id: Option<TopicId>,
     pub(super) settings: RwLock<Arc<TopicSettings>>,
-    /// Whether readers end at the synced end: the topic's durability.
+    /// Whether readers end at the synced end, because of the durability of the topic.
     pub(super) is_synced_topic: AtomicBool,
+    /// Whether a gap between two offsets can only be damage: the partition was never compacted.
+    pub(super) is_dense: AtomicBool,
+    pub(super) health: Health,
+    pub(super) bounds: Bounds,
     pub(super) segments: SegmentList,
     pub(super) writer: Mutex<Writer>,
-    pub(super) log_start: AtomicU64,
-    /// Next offset to be written. Stored after the batch is in the file and its segment has
-    /// published it.
-    pub(super) log_end: AtomicU64,
     pub(super) commit: GroupCommit,
-    /// Of this run. Moved under the writer lock.
+    /// Bytes appended since the partition was opened. Changed under the writer lock.
     pub(super) appended_bytes: AtomicU64,
-    /// All below is on the device, indexes and snapshots included.
-    pub(super) recovery_point: AtomicU64,
-    /// First offset of the earliest open transaction; `u64::MAX` where there is none.
-    pub(super) first_unstable: AtomicU64,
-    /// After each one readers must look for their place again.
+    /// Counts truncations. After each one a reader looks for its place again.
     pub(super) cuts: Cuts,
-    /// Rises with every `reopen`: what was appended before and not synced may be gone.
-    pub(super) reopens: AtomicU64,
-    /// Held by the one who re-opens, until appends may go on. Taken before every other lock of the
-    /// partition.
-    pub(super) reopening: Mutex<()>,
-    /// Whether appends have to wait for that. Set under the writer lock.
-    pub(super) is_reopening: AtomicBool,
-    /// Whether a gap between two offsets can only be damage.
-    pub(super) is_dense: AtomicBool,
-    /// All below was compacted; [`NEVER`] where nothing was.
-    pub(super) cleaned_end: AtomicU64,
-    /// Offset of the first batch that the last pass of compaction could not look into; [`NEVER`] if
-    /// there was none.
-    pub(super) first_left_alone: AtomicU64,
+    pub(super) reopening: Reopening,
+    pub(super) compacted: Compacted,
     pub(super) waiters: WaitList,
-    pub(super) health: Health,
-    /// What opening it found.
+    /// What opening the partition found.
     pub(super) recovery: PartitionRecovery,
-    /// Held by the one who compacts.
+    /// Held while the partition is compacted.
     pub(super) cleaning: Mutex<()>,
-    /// Held by the one who takes segments out of the list, until their files are gone.
+    /// Held from taking segments out of the list until their files are removed.
     pub(super) replacing: Mutex<()>,
-    /// Held by the one who moves the recovery point.
+    /// Held while the recovery point is moved.
     pub(super) flush: Mutex<()>,
-    /// Whether anything of the partition was written or repaired in this run: otherwise closing it
-    /// writes nothing.
+    /// Whether a file of the partition was written or repaired since it was opened. If not, closing
+    /// it writes nothing.
     pub(super) is_touched: AtomicBool,
-    /// Whether `index-digests` no longer says what the sealed indexes are.
+    /// Whether `index-digests` is out of date.
     pub(super) has_new_digests: AtomicBool,
     pub(super) leaving: Leaving,
     pub(super) trash: Trash,
 }
 
-/// What only the one who writes may touch.
+/// What only the holder of the writer lock may touch.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) active: Arc<Segment>,
     pub(super) epochs: LeaderEpochs,
-    /// Stamped on every batch.
+    /// The epoch that is stamped on every batch.
     pub(super) leader_epoch: i32,
     pub(super) producers: ProducerStates,
-    /// Whether the directory has producer snapshots, so that new ones are owed.
+    /// Whether the directory has producer snapshots, so that new ones must be written.
     pub(super) has_snapshots: bool,
-    /// Largest timestamp of the active segment's first batch; `None` where it was not looked at
-    /// yet.
+    /// Largest timestamp of the first batch in the active segment; `None` until it was looked up.
     pub(super) first_timestamp: Option<i64>,
     /// When the active segment was created or opened.
     pub(super) opened: Timestamp,
-    /// By how much earlier the active segment rolls.
+    /// The active segment rolls earlier by this much.
     pub(super) jitter_ms: i64,
-    /// Records appended since the last flush that `flush.messages` asked for.
+    /// Records appended since the last flush because of `flush.messages`.
     pub(super) unflushed: u64,
-    /// In a read-only log: what the active file was when it was looked at last.
+    /// In a read-only log: what was seen of the active file.
     pub(super) seen: Seen,
 }
 
@@ -196,11 +196,11 @@ impl PartitionCore {
     }
 
     pub(crate) fn log_start_offset(&self) -> u64 {
-        self.log_start.load(Ordering::Acquire)
+        self.bounds.log_start()
     }
 
     pub(crate) fn log_end_offset(&self) -> u64 {
-        self.log_end.load(Ordering::SeqCst)
+        self.bounds.log_end()
     }
 
     /// Where readers end: the log end, in a `Synced` topic what of it is on the device.
@@ -220,16 +220,12 @@ impl PartitionCore {
 
     /// Returns `end`, or the first offset of the earliest open transaction if that comes first.
     pub(super) fn stable_end(&self, end: u64) -> u64 {
-        end.min(
-            self.first_unstable
-                .load(Ordering::Acquire)
-                .max(self.log_start_offset()),
-        )
+        end.min(self.bounds.first_unstable().max(self.log_start_offset()))
     }
 
     /// What the checkpoint may say: all below is on the device, with its indexes.
     pub(crate) fn recovery_point(&self) -> u64 {
-        self.recovery_point.load(Ordering::Acquire)
+        self.bounds.recovery_point()
     }
 
     /// Base offset of the first segment.
@@ -410,6 +406,61 @@ impl PartitionCore {
             segment.give_up();
         }
         self.give_up_leaving();
+    }
+
+    /// Checks the invariants of the bounds. The writer lock is held.
+    pub(super) fn assert_bounds(&self) {
+        let (start, end) = (self.log_start_offset(), self.log_end_offset());
+        debug_assert!(
+            start <= end,
+            "{}: starts at {start}, ends at {end}",
+            self.id()
+        );
+        let recovery_point = self.recovery_point();
+        debug_assert!(
+            recovery_point <= end,
+            "{}: recovery point {recovery_point}, ends at {end}",
+            self.id()
+        );
+        let high_watermark = self.high_watermark();
+        debug_assert!(
+            high_watermark <= end,
+            "{}: high watermark {high_watermark}, ends at {end}",
+            self.id()
+        );
+    }
+
+    /// Checks the invariants of the segment list and of the bounds. The writer lock is held.
+    pub(super) fn assert_segments(&self, writer: &Writer) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        self.assert_bounds();
+        let segments = self.segments.snapshot();
+        let Some(last) = segments.last() else {
+            unreachable!("a partition has at least one segment")
+        };
+        debug_assert!(
+            Arc::ptr_eq(last, &writer.active),
+            "the last segment is the active one"
+        );
+        debug_assert!(
+            last.next_offset() <= self.log_end_offset(),
+            "{}: the last segment ends at {}, the log at {}",
+            self.id(),
+            last.next_offset(),
+            self.log_end_offset()
+        );
+        for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
+            let (end, base) = (segment.next_offset(), next.base_offset);
+            debug_assert!(segment.base_offset < base, "base offsets rise");
+            debug_assert!(segment.is_sealed(), "only the last segment is active");
+            let is_exact = self.is_dense() && !self.is_damaged();
+            debug_assert!(
+                end == base || end < base && !is_exact,
+                "{end} is followed by {base}"
+            );
+        }
     }
 
     /// The state is no longer `OPEN`: each thread that saw it open under one of these locks is done

@@ -44,7 +44,7 @@ pub(crate) use write::append::Appended;
 pub use write::append::RecordMetadata;
 pub(crate) use write::encode::{EncodedBatch, PlainLimit, check_record, check_size};
 
-use core::{NEVER, Writer};
+use core::Writer;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,8 @@ use crate::config::{Durability, ReadMode};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{TopicId, decode_partition_metadata, encode_partition_metadata};
+use crate::partition::state::bounds::Bounds;
+use crate::partition::state::compacted::Compacted;
 use crate::partition::state::context::{PartitionContext, PartitionSpec};
 use crate::partition::state::cuts::Cuts;
 use crate::partition::state::group_commit::GroupCommit;
@@ -19,11 +21,12 @@ use crate::partition::state::leader_epoch::LeaderEpochs;
 use crate::partition::state::leaving::{Leaving, Trash};
 use crate::partition::state::origin::Origin;
 use crate::partition::state::producers::ProducerStates;
+use crate::partition::state::reopening::Reopening;
 use crate::partition::state::report::PartitionRecovery;
 use crate::partition::state::seen::Seen;
 use crate::partition::state::segment_list::SegmentList;
 use crate::partition::state::waiting::WaitList;
-use crate::partition::{NEVER, PartitionCore, Writer};
+use crate::partition::{PartitionCore, Writer};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::{Segment, SegmentHome};
 use crate::storage::{read_file, replace_file};
@@ -176,21 +179,18 @@ pub(in crate::partition) fn assemble(
         settings: RwLock::new(Arc::new(spec.settings.clone())),
         is_synced_topic: AtomicBool::new(durability == Durability::Synced),
         segments: SegmentList::new(parts.segments),
-        log_start: AtomicU64::new(log_start),
-        log_end: AtomicU64::new(parts.log_end),
+        bounds: Bounds::new(
+            log_start,
+            parts.log_end,
+            recovery_point,
+            writer.producers.first_unstable_offset(),
+        ),
         commit: GroupCommit::at(parts.log_end),
         appended_bytes: AtomicU64::new(0),
-        recovery_point: AtomicU64::new(recovery_point),
-        first_unstable: AtomicU64::new(
-            writer.producers.first_unstable_offset().unwrap_or(u64::MAX),
-        ),
         cuts: Cuts::default(),
-        reopens: AtomicU64::new(0),
-        reopening: Mutex::new(()),
-        is_reopening: AtomicBool::new(false),
+        reopening: Reopening::default(),
         is_dense: AtomicBool::new(spec.is_dense),
-        cleaned_end: AtomicU64::new(NEVER),
-        first_left_alone: AtomicU64::new(NEVER),
+        compacted: Compacted::default(),
         waiters: WaitList::default(),
         recovery: PartitionRecovery::default(),
         health: Health::new(spec.id.clone(), parts.damage),

@@ -36,7 +36,7 @@ impl Reopened<'_> {
 
 impl Drop for Reopened<'_> {
     fn drop(&mut self) {
-        self.core.is_reopening.store(false, Ordering::Release);
+        self.core.reopening.end();
     }
 }
 
@@ -44,7 +44,7 @@ impl PartitionCore {
     /// Recovers the partition in place. The caller may have to do something before it takes writes
     /// again. After an error they are refused, and reading goes on as far as it can.
     pub(crate) fn reopen(&self) -> Result<Reopened<'_>> {
-        let appends_wait = self.reopening.lock();
+        let appends_wait = self.reopening.take_turn();
         let _no_flush = self.flush.lock();
         let _replaces = self.replacing.lock();
         let mut writer = self.writer.lock();
@@ -56,14 +56,14 @@ impl PartitionCore {
         // Else they would be found again, and be in both lists.
         let _removed = self.remove_leaving()?;
         let _turn = self.commit.take_turn();
-        self.is_reopening.store(true, Ordering::Release);
+        self.reopening.begin();
         let mut reopened = Reopened {
             core: self,
             report: PartitionRecovery::default(),
             _appends_wait: appends_wait,
         };
         // Whoever waits for a sync learns from this that his append may be gone.
-        self.reopens.fetch_add(1, Ordering::SeqCst);
+        self.reopening.count_one();
         let spec = self.spec_of_now();
         // A compaction that is half done is finished, and takes segments away wherever they are.
         let untouched = if unfinished::is_pending(&self.context, self.dir())? {
@@ -95,11 +95,11 @@ impl PartitionCore {
     pub(in crate::partition) fn lock_to_append(&self) -> MutexGuard<'_, Writer> {
         loop {
             let writer = self.writer.lock();
-            if !self.is_reopening.load(Ordering::Acquire) {
+            if !self.reopening.is_under_way() {
                 return writer;
             }
             drop(writer);
-            drop(self.reopening.lock());
+            self.reopening.wait();
         }
     }
 
@@ -142,10 +142,7 @@ impl PartitionCore {
         let Self {
             segments,
             writer: found,
-            log_start,
-            log_end,
-            recovery_point: found_point,
-            first_unstable,
+            bounds,
             ..
         } = fresh;
         let before = self.segments().snapshot();
@@ -159,25 +156,25 @@ impl PartitionCore {
                 .filter(|old| old.size() == new.size() && new.is_sealed() && old.is_named())
                 .map(Arc::clone)
         };
-        let segments = segments
+        let segments: Vec<Arc<Segment>> = segments
             .snapshot()
             .iter()
             .map(|new| old(new).unwrap_or_else(|| Arc::clone(new)))
             .collect();
         *writer = found.into_inner();
-        let end = log_end.into_inner();
-        self.recovery_point
-            .store(found_point.into_inner(), Ordering::Release);
-        self.log_start
-            .store(log_start.into_inner(), Ordering::Release);
-        self.first_unstable
-            .store(first_unstable.into_inner(), Ordering::Release);
+        if let Some(last) = segments.last() {
+            // The last segment of a damaged log may be a sealed one that readers are on.
+            writer.active = Arc::clone(last);
+        }
+        let end = bounds.log_end();
+        self.bounds.take_over(&bounds);
         self.commit.lower(end);
         self.lower_cleaned_end(end);
         self.publish_cut(segments, end);
         // Recovery has synced what it read.
         self.commit.raise(end);
         self.has_new_digests.store(true, Ordering::Release);
+        self.assert_segments(writer);
     }
 
     /// Recovery failed half-way: the segments that were let go are put in the list anew, so that

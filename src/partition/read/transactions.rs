@@ -355,10 +355,8 @@ impl PartitionCore {
                 let _indexed_when_it_was_written = states.replay(header, control);
             },
         )?;
-        self.first_unstable.store(
-            states.first_unstable_offset().unwrap_or(u64::MAX),
-            Ordering::Release,
-        );
+        self.bounds
+            .set_first_unstable(states.first_unstable_offset());
         writer.producers = states;
         Ok(())
     }

@@ -12,7 +12,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
@@ -90,12 +89,10 @@ impl PartitionCore {
 
     /// In this order: whoever sees the end finds what is below it.
     pub(in crate::partition) fn publish_end(&self, writer: &Writer) {
-        self.first_unstable.store(
-            writer.producers.first_unstable_offset().unwrap_or(u64::MAX),
-            Ordering::Release,
-        );
+        self.bounds
+            .set_first_unstable(writer.producers.first_unstable_offset());
         let end = writer.active.next_offset();
-        self.log_end.store(end, Ordering::SeqCst);
+        self.bounds.set_log_end(end);
         // A cut in the writer takes back what was published here.
         self.commit.lower(end);
         self.commit.raise(end);

@@ -9,7 +9,6 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -164,8 +163,7 @@ impl PartitionCore {
     }
 
     fn raise_log_start(&self, offset: u64) {
-        self.log_start
-            .fetch_max(offset.min(self.log_end_offset()), Ordering::AcqRel);
+        self.bounds.raise_log_start(offset);
     }
 
     /// Whether the directory is gone or is of a later topic of this name: then the partition is
@@ -255,7 +253,7 @@ impl PartitionCore {
         self.segments()
             .replace(fresh.segments().snapshot().to_vec());
         self.cuts.add(fresh.log_end_offset());
-        self.log_start.store(log_start, Ordering::Release);
+        self.bounds.set_log_start(log_start);
         self.publish_end(writer);
     }
 }

@@ -73,7 +73,7 @@ impl PartitionCore {
         let (gone, left) = (gone.to_vec(), left.to_vec());
         drop(segments);
         // Before the list: a reader that misses a segment there finds the log start raised.
-        let former_start = self.log_start.fetch_max(offset.min(end), Ordering::AcqRel);
+        let former_start = self.bounds.raise_log_start(offset);
         if !gone.is_empty() {
             self.leaving.segments.lock().extend(gone);
             self.segments().replace(left);
@@ -85,6 +85,7 @@ impl PartitionCore {
             // Without room for it the old checkpoint stays, which only tells more than is left.
             writer.epochs = epochs;
         }
+        self.assert_segments(&writer);
         drop(writer);
         if former_start < self.log_start_offset() {
             // A reader that waits below the new start learns of it now.

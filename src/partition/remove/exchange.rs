@@ -37,7 +37,7 @@ use crate::format::file_name;
 use crate::format::index_entry::AbortedTransaction;
 use crate::format::metadata_file::Digest;
 use crate::format::producer_snapshot::ProducerEntry;
-use crate::partition::{NEVER, PartitionCore};
+use crate::partition::PartitionCore;
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::walk::check_follows;
 use crate::segment::{Segment, SegmentHome};
@@ -196,20 +196,18 @@ impl PartitionCore {
 
     /// Offset up to which the partition was compacted, if it was.
     pub(crate) fn cleaned_end(&self) -> Option<u64> {
-        Some(self.cleaned_end.load(Ordering::Acquire)).filter(|end| *end != NEVER)
+        self.compacted.end()
     }
 
     /// What the checkpoint is to say. Where a batch was left alone as too large, all from there on
     /// is new for a log that is opened again: that may read it, and then has to learn its keys.
     pub(crate) fn cleaned_line(&self) -> Option<u64> {
-        self.cleaned_end()
-            .map(|end| end.min(self.first_left_alone.load(Ordering::Acquire)))
+        self.compacted.line()
     }
 
     /// What the checkpoint says.
     pub(crate) fn set_cleaned_end(&self, end: Option<u64>) {
-        self.cleaned_end
-            .store(end.unwrap_or(NEVER), Ordering::Release);
+        self.compacted.set_end(end);
     }
 
     /// All below `end` was compacted, save for the batches that were left alone from
@@ -217,16 +215,12 @@ impl PartitionCore {
     pub(crate) fn note_cleaned(&self, end: u64, first_left_alone: Option<u64>, truncations: u64) {
         let _no_truncation = self.replacing.lock();
         if self.truncations() == truncations {
-            self.first_left_alone
-                .store(first_left_alone.unwrap_or(NEVER), Ordering::Release);
-            self.set_cleaned_end(Some(end));
+            self.compacted.note(end, first_left_alone);
         }
     }
 
     pub(in crate::partition) fn lower_cleaned_end(&self, end: u64) {
-        if self.cleaned_end().is_some() {
-            self.cleaned_end.fetch_min(end, Ordering::AcqRel);
-        }
+        self.compacted.lower(end);
     }
 
     /// Puts cleaned segments in the place of the `originals`, both one behind the other, and gives

@@ -112,8 +112,7 @@ impl PartitionCore {
         } else {
             Some(self.write_kept(&cut, kept)?)
         };
-        self.recovery_point
-            .fetch_min(recovery_point, Ordering::AcqRel);
+        self.bounds.lower_recovery_point(recovery_point);
         self.commit.lower(end);
         self.lower_cleaned_end(end);
         self.cut(&mut writer, left, &gone, replacement, end)
@@ -122,6 +121,7 @@ impl PartitionCore {
                 self.health.poison(io::Error::other(error.to_string()));
             })?;
         self.health.forget_damage_from(end);
+        self.assert_segments(&writer);
         drop(writer);
         self.waiters.notify();
         Ok(())
@@ -206,7 +206,7 @@ impl PartitionCore {
     pub(in crate::partition) fn publish_cut(&self, segments: Vec<Arc<Segment>>, end: u64) {
         self.segments().replace(segments);
         self.cuts.add(end);
-        self.log_end.store(end, Ordering::SeqCst);
+        self.bounds.set_log_end(end);
     }
 
     /// Walks the segment up to `end`.

@@ -2,6 +2,8 @@
 //! knows the partition.
 
 pub(in crate::partition) mod bound;
+pub(in crate::partition) mod bounds;
+pub(in crate::partition) mod compacted;
 pub(in crate::partition) mod context;
 pub(in crate::partition) mod cuts;
 pub(in crate::partition) mod group_commit;
@@ -10,6 +12,7 @@ pub(in crate::partition) mod leader_epoch;
 pub(in crate::partition) mod leaving;
 pub(in crate::partition) mod origin;
 pub(in crate::partition) mod producers;
+pub(in crate::partition) mod reopening;
 pub(in crate::partition) mod report;
 pub(in crate::partition) mod seen;
 pub(in crate::partition) mod segment_list;

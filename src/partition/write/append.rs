@@ -84,7 +84,7 @@ impl PartitionCore {
             stamp_append_time(&mut encoded.bytes, now);
             encoded.max_timestamp = now;
         }
-        let base = self.log_end.load(Ordering::Relaxed);
+        let base = self.bounds.log_end();
         let end = base + u64::from(encoded.record_count);
         if end > i64::MAX.unsigned_abs() {
             return Err(self.out_of_range(end));
@@ -116,8 +116,9 @@ impl PartitionCore {
         let appended_bytes =
             self.appended_bytes.load(Ordering::Relaxed) + encoded.bytes.len() as u64;
         self.appended_bytes.store(appended_bytes, Ordering::Relaxed);
-        self.log_end.store(end, Ordering::SeqCst);
-        let (reopens, truncations) = (self.reopens.load(Ordering::Relaxed), self.truncations());
+        self.bounds.set_log_end(end);
+        self.assert_bounds();
+        let (reopens, truncations) = (self.reopening.count(), self.truncations());
         Ok(Appended {
             offsets: base..end,
             max_timestamp: encoded.max_timestamp,
@@ -180,7 +181,7 @@ impl PartitionCore {
     pub(crate) fn sync_appended(&self, appended: &Appended) -> Result<()> {
         let end = appended.offsets.end;
         self.sync_to(end)?;
-        if self.reopens.load(Ordering::SeqCst) == appended.reopens {
+        if self.reopening.count() == appended.reopens {
             return Ok(());
         }
         if self
@@ -265,8 +266,7 @@ impl PartitionCore {
         match writer.producers.check(&producer, encoded.record_count) {
             Ok(None) => Ok(None),
             Ok(Some(batch)) => {
-                let (reopens, truncations) =
-                    (self.reopens.load(Ordering::Relaxed), self.truncations());
+                let (reopens, truncations) = (self.reopening.count(), self.truncations());
                 Ok(Some(Appended {
                     offsets: batch.offsets,
                     max_timestamp: batch.timestamp,

@@ -197,7 +197,7 @@ impl PartitionCore {
             .storage
             .sync_dir(self.dir())
             .map_err(|error| self.sync_failed(self.dir(), error))?;
-        self.recovery_point.fetch_max(end, Ordering::AcqRel);
+        self.bounds.raise_recovery_point(end);
         Ok(())
     }
 

@@ -154,6 +154,7 @@ impl PartitionCore {
         segments.push(Arc::clone(&next));
         self.segments.replace(segments);
         self.start_active(writer, next);
+        self.assert_segments(writer);
     }
 
     pub(in crate::partition) fn start_active(&self, writer: &mut Writer, active: Arc<Segment>) {

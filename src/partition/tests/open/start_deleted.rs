@@ -253,7 +253,7 @@ fn returned_batch_stays_readable_and_a_later_read_begins_at_the_log_start() {
 fn follower_that_waits_below_a_new_log_start_is_notified() {
     let (_, core) = filled(ReadMode::Map);
     // Simulates a transaction that is open from this offset on.
-    core.first_unstable.store(3, Ordering::Release);
+    core.bounds.set_first_unstable(Some(3));
     let signal = Signal::new();
     core.waiters().register(&signal);
     signal.reset();

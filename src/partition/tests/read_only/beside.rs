@@ -515,7 +515,7 @@ fn log_start_that_no_file_states_is_corrected_by_the_next_look() {
     let core = flushed(&disk);
     put_topic_file(&disk, true);
     let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
-    found.log_start.store(9, Ordering::Release);
+    found.bounds.set_log_start(9);
     found.read_anew().unwrap();
     assert_eq!(found.log_start_offset(), 0);
     core.delete_records_before(7).unwrap();
