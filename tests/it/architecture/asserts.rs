@@ -6,7 +6,7 @@ use super::source::Source;
 /// The rooms that must assert: folders of `src`.
 const ROOMS: [&str; 4] = ["segment", "partition", "catalog", "log"];
 
-/// One assert per this many functions is the least, which is 0.2 per function.
+/// The most functions per assert: a room needs at least 0.2 asserts per function.
 const FUNCTIONS_PER_ASSERT: usize = 5;
 
 const ASSERTS: [&str; 7] = [
@@ -77,7 +77,7 @@ fn check_asserts(rooms: &[&str], sources: &[Source]) -> Vec<String> {
         }
         if asserts * FUNCTIONS_PER_ASSERT < functions {
             complaints.push(format!(
-                "`{room}` has {asserts} asserts in {functions} functions; {} are the least",
+                "`{room}` has {asserts} asserts in {functions} functions; it needs at least {}",
                 functions.div_ceil(FUNCTIONS_PER_ASSERT)
             ));
         }

@@ -1,4 +1,5 @@
 //! The floors of the crate. A module may import only from the floors below its own.
+//!
 //! For a name that a `mod.rs` re-exports, the module that defines it counts.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::source::{Named, Source};
 use super::{Finding, found};
 
-/// The floors of a room from the ground up: each line a floor, each word a room on it. A room is a
-/// file, or a folder with all its files. The rooms of the ground floor of the crate may name each
-/// other; so may the public faces of the services.
+/// The floors of a room, from the ground up. Each line is a floor, and each word is a room on it. A
+/// room is a file, or a folder with all its files. Rooms on the ground floor of the crate may name
+/// each other, and so may the public types of the services.
 type Floors = &'static [&'static [&'static str]];
 
 const CRATE: Floors = &[
@@ -139,7 +140,7 @@ fn place(floors: Floors, name: &str) -> Option<(usize, &'static str)> {
         .find_map(|(floor, rooms)| Some((floor, *rooms.iter().find(|room| **room == name)?)))
 }
 
-/// Returns the paths that lead to the same floor or up.
+/// Returns a complaint for each path that leads to the same floor or up.
 pub(super) fn check_floors(source: &Source, exports: &Exports) -> Vec<Finding> {
     let module = source.module();
     let name = module.first().map_or("lib", String::as_str);

@@ -1,6 +1,8 @@
 //! Rules about the text of `src/` that no compiler checks: floors, doors, lengths, asserts and
-//! words. Every rule has texts that it must catch and similar ones that it must pass, so a rule
-//! that matches no text at all fails.
+//! words.
+//!
+//! Every rule has texts that it must catch and similar ones that it must pass, so a rule that
+//! matches no text at all fails.
 
 mod asserts;
 mod floors;

@@ -261,8 +261,8 @@ fn a_position_above_the_end_is_lowered_on_a_full_disk() {
     assert_eq!(drain(&mut member), of(0, 3..7));
 }
 
-/// An offset store that cannot be opened makes its positions unavailable. The log opens all the
-/// same.
+/// An offset store that cannot be opened makes its positions unavailable. The log opens
+/// nevertheless.
 #[test]
 fn a_full_disk_for_the_offset_store_does_not_prevent_opening_the_log() {
     let disk = SimulatedDisk::new(7);

@@ -60,7 +60,7 @@ fn poll_during_deletions(
 }
 
 #[test]
-fn a_consumer_returns_every_record_or_reports_it_as_skipped_while_records_are_deleted() {
+fn a_consumer_returns_each_record_or_reports_it_as_skipped_during_deletions() {
     let config = ConsumerConfig::new().max_poll_records(7);
     let mut skipped = 0;
     let end = poll_during_deletions(config, |consumer, mut next| {

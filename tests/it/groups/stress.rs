@@ -1,9 +1,10 @@
 //! Members join, leave, stall and panic while records are appended. No two members may work on a
 //! partition at once, no record may be lost, and no record may be delivered again after its commit.
-//! The members themselves note the partitions that they work on, between their polls. The test
-//! therefore does not rely on what the group reports. A partition may have two holders only if one
-//! of them stayed away for so long that the group may have fenced it. Then only one of the two can
-//! still commit.
+//!
+//! The members themselves note the partitions that they work on, between their polls, so the test
+//! does not rely on what the group reports. A partition may have two holders only if one of them
+//! stayed away for so long that the group may have fenced it. Then only one of the two can still
+//! commit.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -106,8 +106,8 @@ fn opening_and_reading_do_not_change_the_directory() {
         log.flush().unwrap();
         log.close().unwrap();
         let mut after = tree(&root);
-        // A broker would remove `.deleted` files as well. The lock file has no content that
-        // matters.
+        // A broker would remove `.deleted` files as well. The content of the lock file does not
+        // matter.
         before.retain(|path, _| path.extension().is_none_or(|suffix| suffix != "deleted"));
         before.remove(Path::new(".lock"));
         after.remove(Path::new(".lock"));

@@ -1,7 +1,9 @@
 //! Runs Kafka's dump tool (`kafka-dump-log`) on whole directories and finds the faults in its
-//! output. The tool exits with status 0 even if it finds faults, so the check reads its output.
-//! Every line that the tool does not print for a good file is a finding, even if this check does
-//! not know the line.
+//! output.
+//!
+//! The tool exits with status 0 even if it finds faults, so the check reads its output. Every line
+//! that the tool does not print for a good file is a finding, even if this check does not know the
+//! line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +32,7 @@ const GOOD: [&str; 7] = [
     "timestamp: ",
     "producerId: ",
 ];
-/// The beginnings of lines that the Java virtual machine prints, which are not about the files.
+/// The beginnings of lines that the Java virtual machine prints. They are not about the files.
 const JAVA: [&str; 3] = ["Picked up ", "OpenJDK ", "WARNING: "];
 
 /// Dumps every file below `dirs` in as few runs as possible. Panics with the list of faults if

@@ -1,7 +1,8 @@
 //! Compatibility with Kafka, checked by Kafka itself: its dump tool reads files of annals, and a
-//! real broker adopts directories of annals. Both need Java and Kafka's jars, which
-//! `.ci/kafka/fetch` puts into `target/kafka`. If either is absent, the tests print a note and
-//! pass, unless `ANNALS_REQUIRE_KAFKA` is set. Then they fail.
+//! real broker adopts directories of annals.
+//!
+//! Both need Java and Kafka's jars, which `.ci/kafka/fetch` puts into `target/kafka`. If either is
+//! absent, the tests print a note and pass. If `ANNALS_REQUIRE_KAFKA` is set, they fail instead.
 
 mod adopted;
 mod broker;

@@ -191,8 +191,8 @@ fn a_lone_partition_remembers_that_no_offset_may_be_missing() {
     };
     assert_eq!(damage.offsets, removed.base_offset..removed.next_offset);
 
-    // Gaps are legal in a partition without that file, which an earlier version wrote, and in one
-    // that has been opened for compaction.
+    // Gaps are legal in a partition of an earlier version, which has no such note, and in one that
+    // has been opened for compaction.
     let kept = fs::read(&note).unwrap();
     fs::remove_file(&note).unwrap();
     assert_eq!(texts(&open(TopicConfig::new())).unwrap().len(), 3);

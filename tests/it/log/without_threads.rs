@@ -12,7 +12,7 @@ use super::{killed_copy, texts};
 
 /// The variable that marks the process with the limit. Its value is the directory of the log.
 const LIMITED: &str = "ANNALS_TEST_LIMITED";
-/// A user without privileges, to whom the limit applies.
+/// The id of a user without privileges, to whom the limit applies.
 const NOBODY: u32 = 65_534;
 
 fn allow_all_users(path: &Path) {
