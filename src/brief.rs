@@ -1,20 +1,21 @@
-//! Values in the output of `Debug`: on one short line, however much they hold.
+//! Values in the output of `Debug`, cut so that they fit on one short line.
 
 use std::fmt;
 
-/// Bytes as text in quotation marks, or, if they are not UTF-8, as a byte string that shows each of
-/// them. Long ones are cut, with their length after the cut.
+/// Bytes that `Debug` shows as quoted text, or as an escaped byte string if they are not UTF-8.
+///
+/// Long values are cut, and their length follows the cut.
 pub(crate) struct Excerpt<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Debug for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// As many bytes are shown.
+        /// The greatest number of bytes that are shown.
         const MOST_BYTES: usize = 40;
         let shown = self.0.get(..MOST_BYTES).unwrap_or(self.0);
         let is_cut = shown.len() < self.0.len();
         match str::from_utf8(shown) {
             Ok(text) => write!(f, "{text:?}")?,
-            // The cut is inside a character.
+            // The cut splits a character, which is left out.
             Err(error) if is_cut && error.error_len().is_none() => {
                 let text = shown.get(..error.valid_up_to()).unwrap_or_default();
                 write!(f, "{:?}", String::from_utf8_lossy(text))?;
@@ -29,7 +30,7 @@ impl fmt::Debug for Excerpt<'_> {
     }
 }
 
-/// Bytes, or null, as an [`Excerpt`].
+/// Bytes or null; the bytes appear as an [`Excerpt`].
 pub(crate) struct Nullable<'a>(pub(crate) Option<&'a [u8]>);
 
 impl fmt::Debug for Nullable<'_> {
@@ -41,7 +42,8 @@ impl fmt::Debug for Nullable<'_> {
     }
 }
 
-/// The first items of a list, and how many more it has. `{:#?}` shows them all.
+/// A list of which `{:?}` shows the first items and the number of the others. `{:#?}` shows them
+/// all.
 pub(crate) struct Few<T>(pub(crate) T);
 
 impl<T> fmt::Debug for Few<T>
@@ -49,7 +51,7 @@ where
     T: IntoIterator<IntoIter: ExactSizeIterator, Item: fmt::Debug> + Copy,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// As many items are shown.
+        /// The greatest number of items that are shown.
         const MOST: usize = 3;
         let items = self.0.into_iter();
         let more = if f.alternate() {
@@ -71,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excerpt_is_text_or_escapes_and_says_how_long_the_whole_is() {
+    fn an_excerpt_shows_text_or_escapes_and_the_whole_length() {
         for (bytes, shown) in [
             (&b""[..], r#""""#),
             (b"paid", r#""paid""#),
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn null_is_not_empty() {
+    fn null_and_empty_bytes_look_different() {
         assert_eq!(
             format!("{:?} {:?}", Nullable(None), Nullable(Some(b""))),
             r#"null """#
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_shows_its_first_items_and_in_full_all() {
+    fn a_long_list_is_cut_unless_it_is_shown_in_full() {
         assert_eq!(format!("{:?}", Few(&[1, 2, 3])), "[1, 2, 3]");
         assert_eq!(
             format!("{:?}", Few(&[1, 2, 3, 4, 5, 6])),

@@ -1,19 +1,30 @@
-//! The name of a partition: topic and number.
+//! The name of a partition: its topic and its number.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// One partition of one topic. Displays as its directory is named, `orders-0`, also in `{:?}`.
+/// The name of a partition: its topic and its number.
+///
+/// `Display` and `Debug` print it like the name of the partition's directory. Kafka has a class of
+/// the same name.
+///
+/// ```
+/// use annals::TopicPartition;
+///
+/// let partition = TopicPartition::new("orders", 0);
+/// assert_eq!(partition, ("orders", 0).into());
+/// assert_eq!(partition.to_string(), "orders-0");
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
-    /// Name of the topic.
+    /// The name of the topic.
     pub topic: Arc<str>,
-    /// Number of the partition, from 0.
+    /// The number of the partition, starting at 0.
     pub partition: u32,
 }
 
 impl TopicPartition {
-    /// Names partition `partition` of `topic`.
+    /// Creates the name of partition `partition` of `topic`, without checking that it exists.
     pub fn new(topic: impl Into<Arc<str>>, partition: u32) -> Self {
         Self {
             topic: topic.into(),

@@ -1,22 +1,23 @@
-//! Checkpoint files: text, version 0.
+//! Kafka's checkpoint files, which are text of version 0.
 //!
 //! | line | content |
 //! | --- | --- |
 //! | 1 | `0`, the version |
-//! | 2 | how many entries follow |
+//! | 2 | the number of entries |
 //! | then | `<topic> <partition> <offset>`, or `<epoch> <first offset>` in `leader-epoch-checkpoint` |
 //!
-//! Every line ends with `\n`; a reader takes any white space between fields. An empty file holds
-//! nothing: a broker makes it so. Example: `0\n1\norders 0 1012\n`.
+//! Every line ends with `\n`. A reader accepts any white space between fields. An empty file has no
+//! entries; brokers create such files. Example: `0\n1\norders 0 1012\n`.
 //!
-//! No checksum covers these files, so a text that is cut short anywhere is malformed. What a
-//! missing or malformed checkpoint means is for the floors above: it must only ever under-claim.
+//! These files have no checksum, so the decoder refuses a text that is cut anywhere. Callers decide
+//! how to treat a missing or malformed checkpoint. A checkpoint may claim less than is true, but
+//! never more: a recovery point that is too low costs time, and one that is too high hides damage.
 
 use super::Malformed;
 
 const VERSION: u32 = 0;
 
-/// `<topic> <partition> <offset>` lines.
+/// Encodes lines of the form `<topic> <partition> <offset>`.
 pub(crate) fn encode_offsets<'a>(entries: impl IntoIterator<Item = (&'a str, u32, u64)>) -> String {
     encode(
         entries
@@ -25,7 +26,7 @@ pub(crate) fn encode_offsets<'a>(entries: impl IntoIterator<Item = (&'a str, u32
     )
 }
 
-/// An empty file holds nothing.
+/// Decodes lines of the form `<topic> <partition> <offset>`. An empty file has no entries.
 pub(crate) fn decode_offsets(bytes: &[u8]) -> Result<Vec<(String, u32, u64)>, Malformed> {
     decode(bytes, |line| {
         let [topic, partition, offset] = fields(line)?;
@@ -37,7 +38,7 @@ pub(crate) fn decode_offsets(bytes: &[u8]) -> Result<Vec<(String, u32, u64)>, Ma
     })
 }
 
-/// `<epoch> <start offset>` lines.
+/// Encodes lines of the form `<epoch> <start offset>`.
 pub(crate) fn encode_epochs(entries: &[(i32, u64)]) -> String {
     encode(
         entries
@@ -46,7 +47,8 @@ pub(crate) fn encode_epochs(entries: &[(i32, u64)]) -> String {
     )
 }
 
-/// An empty file holds nothing. Malformed too: epochs or offsets that do not rise.
+/// Decodes lines of the form `<epoch> <start offset>`. An empty file has no entries. Returns
+/// `Malformed` also if epochs or offsets do not rise strictly.
 pub(crate) fn decode_epochs(bytes: &[u8]) -> Result<Vec<(i32, u64)>, Malformed> {
     let entries = decode(bytes, |line| {
         let [epoch, start_offset] = fields(line)?;
@@ -91,11 +93,13 @@ fn decode<T>(bytes: &[u8], parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, 
     if entries.len() == count {
         Ok(entries)
     } else {
-        Err(Malformed("the checkpoint's count is not that of its lines"))
+        Err(Malformed(
+            "the checkpoint's count differs from its number of lines",
+        ))
     }
 }
 
-/// Exactly `N` fields with white space between.
+/// Splits a line into exactly `N` fields at white space.
 fn fields<const N: usize>(line: &str) -> Option<[&str; N]> {
     let mut fields = line.split_ascii_whitespace();
     let mut found = [""; N];
@@ -105,8 +109,8 @@ fn fields<const N: usize>(line: &str) -> Option<[&str; N]> {
     fields.next().is_none().then_some(found)
 }
 
-/// A number from 0 to `max`, which is what Kafka's type of the field holds, as the type that we
-/// hold it in.
+/// Parses a number from 0 to `max`, the greatest value of Kafka's type, and converts it to our
+/// type.
 fn number<T: TryFrom<u64>, M: TryInto<u64>>(text: &str, max: M) -> Option<T> {
     let number = text.parse::<u64>().ok()?;
     if number <= max.try_into().ok()? {
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checkpoints_of_kafka() {
+    fn checkpoints_have_kafkas_text() {
         assert_eq!(encode_offsets([("t", 0, 1012)]), "0\n1\nt 0 1012\n");
         assert_eq!(
             decode_offsets(b"0\n1\nt 0 1012\n"),
@@ -140,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_an_empty_file_or_a_count_of_zero() {
+    fn an_empty_file_and_a_count_of_zero_have_no_entries() {
         assert_eq!(encode_offsets([]), "0\n0\n");
         for empty in [&b""[..], b"0\n0\n"] {
             assert_eq!(decode_offsets(empty), Ok(vec![]));
@@ -149,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_stand_apart_by_any_white_space() {
+    fn any_white_space_separates_fields() {
         assert_eq!(
             decode_offsets(b"0\r\n1\r\n a\t 7   9 \r\n"),
             Ok(vec![("a".to_owned(), 7, 9)])
@@ -192,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_checkpoint_is_never_taken_for_a_whole_one() {
+    fn a_checkpoint_that_is_cut_anywhere_is_refused() {
         let whole = encode_offsets([("orders", 0, 1012), ("orders", 1, 77)]);
         for length in 1..whole.len() {
             assert!(
@@ -208,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn offsets_survive(
+        fn offsets_round_trip(
             entries in prop::collection::vec(("[a-zA-Z0-9._-]{1,20}", 0..=i32::MAX.unsigned_abs(), offsets()), 0..20),
         ) {
             let text = encode_offsets(entries.iter().map(|(topic, partition, offset)| (topic.as_str(), *partition, *offset)));
@@ -216,7 +220,7 @@ mod tests {
         }
 
         #[test]
-        fn epochs_survive(
+        fn epochs_round_trip(
             epochs in prop::collection::btree_set(0..=i32::MAX, 0..20),
             start in 0_u64..1 << 40,
             step in 1_u64..1 << 20,
@@ -226,7 +230,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100), text in "[0-9a-z \n-]{0,60}") {
+        fn decoding_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), text in "[0-9a-z \n-]{0,60}") {
             for bytes in [bytes, text.into_bytes()] {
                 drop((decode_offsets(&bytes), decode_epochs(&bytes)));
             }

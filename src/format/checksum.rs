@@ -1,14 +1,13 @@
-//! CRC-32C (Castagnoli), the checksum of batches, producer snapshots and index digests.
-//!
-//! All at once or in pieces, here alone, so that one place says which implementation computes it.
+//! CRC-32C (Castagnoli), the checksum of batches, producer snapshots and index digests, computed in
+//! one call or in pieces.
 
-/// The CRC-32C of `bytes`.
+/// Returns the CRC-32C of `bytes`.
 #[inline]
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// The CRC-32C of bytes that come in pieces.
+/// The CRC-32C of bytes that arrive in pieces.
 pub(crate) struct Crc32c(crc_fast::Digest);
 
 impl Crc32c {
@@ -21,7 +20,7 @@ impl Crc32c {
     }
 
     pub(crate) fn value(&self) -> u32 {
-        // The digest of a 32-bit checksum has nothing above them.
+        // The digest returns a `u64` whose upper half is 0 for a 32-bit checksum.
         u32::try_from(self.0.finalize()).unwrap_or_default()
     }
 }
@@ -30,18 +29,19 @@ impl Crc32c {
 mod tests {
     use super::*;
 
-    /// RFC 3720, B.4.
+    /// The vectors are from RFC 3720, B.4.
     #[test]
-    fn known_checksums() {
+    fn the_checksum_matches_published_vectors() {
         assert_eq!(crc32c(&[]), 0);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
     }
 
-    /// The implementation is picked by length and processor: compares each with a bit-by-bit one.
+    /// The library chooses an implementation by length and processor, so we compare many lengths
+    /// with a bit-by-bit computation.
     #[test]
-    fn every_length_agrees_with_the_definition() {
+    fn the_checksum_matches_the_definition_at_every_length() {
         fn by_definition(bytes: &[u8]) -> u32 {
             let mut crc = u32::MAX;
             for &byte in bytes {

@@ -1,26 +1,28 @@
-//! Control records: transaction markers, and those of a `KRaft` metadata log.
+//! Control records: transaction markers, and the records that a `KRaft` metadata log uses.
 //!
-//! A control batch holds, normally, one record; consumers never see it.
+//! A control batch normally contains one record, and consumers never see it.
 //!
 //! | key    | size | field                                                                      |
 //! |--------|------|----------------------------------------------------------------------------|
-//! | 0      | 2    | version, 0; greater ones are read as 0                                     |
+//! | 0      | 2    | version, 0; greater versions are read like 0                               |
 //! | 2      | 2    | type: 0 abort, 1 commit, 2 leader change, 3 and 4 snapshot header and      |
 //! |        |      | footer, 5 `KRaft` version, 6 `KRaft` voters                                |
 //!
-//! | value  | size | field, of types 0 and 1                                                    |
+//! | value  | size | field, in types 0 and 1                                                    |
 //! |--------|------|----------------------------------------------------------------------------|
-//! | 0      | 2    | version, 0; greater ones are read as 0, and may be longer                  |
+//! | 0      | 2    | version, 0; greater versions are read like 0, and may be longer            |
 //! | 2      | 4    | coordinator epoch                                                          |
 //!
-//! A commit at coordinator epoch 3: key `00 00 00 01`, value `00 00 00 00 00 03`.
-//! The values of the other types are not looked at here: whoever wants them has the record.
+//! Example: a commit at coordinator epoch 3 has the key `00 00 00 01` and the value
+//! `00 00 00 00 00 03`.
+//!
+//! This file does not decode the values of the other types; `kraft_control.rs` shows them.
 
 use super::Malformed;
 use super::batch::{BatchHeader, RecordCursor};
 
-/// The control record of a control batch; `None` for data, for a batch that compaction emptied, and
-/// for one that is malformed.
+/// Returns the control record of a control batch. Returns `None` for a batch of data, a batch that
+/// compaction emptied, and a malformed batch.
 pub(crate) fn control_of(header: &BatchHeader, bytes: &[u8]) -> Option<ControlRecord> {
     if !header.is_control() || header.record_count == 0 {
         return None;
@@ -37,25 +39,25 @@ const VERSION: [u8; 2] = [0, 0];
 const ABORT: i16 = 0;
 const COMMIT: i16 = 1;
 
-/// What a control record says.
+/// A decoded control record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlRecord {
-    /// The transaction of the batch's producer did not happen.
+    /// The transaction of the batch's producer was aborted.
     Abort {
-        /// Epoch of the transaction coordinator that wrote the marker.
+        /// The epoch of the transaction coordinator that wrote the marker.
         coordinator_epoch: i32,
     },
-    /// The transaction of the batch's producer happened.
+    /// The transaction of the batch's producer was committed.
     Commit {
-        /// Epoch of the transaction coordinator that wrote the marker.
+        /// The epoch of the transaction coordinator that wrote the marker.
         coordinator_epoch: i32,
     },
-    /// Types 2 to 6 and those still unknown, to be skipped.
+    /// Types 2 to 6 and unknown types, which readers skip.
     Other(i16),
 }
 
 impl ControlRecord {
-    /// Reads key and value of a record in a control batch.
+    /// Decodes the key and the value of a record in a control batch.
     pub(crate) fn decode(key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Self, Malformed> {
         let key = key
             .and_then(<[u8]>::first_chunk::<4>)
@@ -75,8 +77,9 @@ impl ControlRecord {
         }
     }
 
+    /// Returns the key and the value of a transaction marker, or `None` for the other types, which
+    /// we never write.
     #[cfg(test)]
-    /// Key and value of a transaction marker; `None` for the other types, which are never written.
     pub(crate) fn encode(self) -> Option<([u8; 4], [u8; 6])> {
         let (kind, coordinator_epoch) = match self {
             Self::Abort { coordinator_epoch } => (ABORT, coordinator_epoch),
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn markers_go_both_ways() {
+    fn transaction_markers_round_trip() {
         let commit = ControlRecord::Commit {
             coordinator_epoch: 3,
         };
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn higher_versions_and_longer_values_are_read() {
+    fn higher_versions_and_longer_keys_and_values_are_accepted() {
         let commit = Ok(ControlRecord::Commit {
             coordinator_epoch: 3,
         });
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_are_told_whatever_their_value() {
+    fn other_types_are_recognized_whatever_their_value() {
         for (kind, key) in [
             (2, [0, 0, 0, 2]),
             (6, [0, 0, 0, 6]),
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_negative_is_refused() {
+    fn cut_markers_and_negative_versions_are_refused() {
         assert!(ControlRecord::decode(None, Some(&COMMIT_3.1)).is_err());
         assert!(ControlRecord::decode(Some(&COMMIT_3.0), None).is_err());
         for end in 0..4 {

@@ -1,72 +1,75 @@
-//! Names of files and directories, made and parsed in this one place.
+//! Names of files and directories. All of them are made and parsed here.
 //!
-//! | name | what it is |
+//! | name | file or directory |
 //! | --- | --- |
-//! | `<topic>-<partition>/` | a partition, split at the last dash: a topic's name may hold dashes |
-//! | `<topic>-<partition>.<32 hex digits>-delete/` | a partition on its way out (or `-stray`, `-future`), topic cut to fit |
-//! | `<base offset, 20 digits>.log` | a segment; `.index`, `.timeindex`, `.txnindex` beside it |
-//! | `<offset, 20 digits>.snapshot` | producer state up to that offset |
-//! | `<base offset>-<position>.torn` | bytes that an unclean stop left behind the end of the log, kept |
-//! | `<base offset>.log.torn` | a segment behind the end of the log, kept; `.2.torn` and so on where a name is taken |
-//! | `<topic>.topic` | what annals knows of a topic |
-//! | `<topic>.gone` | a topic whose deletion is under way |
-//! | `<16 hex digits>.tmp` | a file that is being written and will be renamed |
+//! | `<topic>-<partition>/` | a partition, split at the last dash, because a topic name may contain dashes |
+//! | `<topic>-<partition>.<32 hex digits>-delete/` | a partition that is being deleted (or `-stray`, `-future`), its topic cut to fit |
+//! | `<base offset, 20 digits>.log` | the records of a segment; `.index`, `.timeindex` and `.txnindex` are its indexes |
+//! | `<offset, 20 digits>.snapshot` | the producer state up to that offset |
+//! | `<base offset>-<position>.torn` | bytes that recovery cut off the end of the log, and kept |
+//! | `<base offset>.log.torn` | a segment after the end of the log, kept by recovery; `.2.torn` and so on if the name is taken |
+//! | `<topic>.topic` | the topic file of annals |
+//! | `<topic>.gone` | the topic file of a topic that is being deleted |
+//! | `<16 hex digits>.tmp` | a file that is being written, to be renamed when it is complete |
 //!
-//! A parser takes exactly what its maker makes and what a broker writes. Every other name is not
-//! ours and answers `None`: such files are left alone.
+//! A parser accepts exactly the names that its maker makes and that a broker writes. It returns
+//! `None` for every other name: such files do not belong to us, and callers leave them alone.
 
 use crate::topic_partition::TopicPartition;
 
-/// Suffix of a segment's records.
+/// The suffix of a segment's records.
 pub(crate) const LOG: &str = "log";
-/// Suffix of a segment's offset index.
+/// The suffix of a segment's offset index.
 pub(crate) const OFFSET_INDEX: &str = "index";
-/// Suffix of a segment's time index.
+/// The suffix of a segment's time index.
 pub(crate) const TIME_INDEX: &str = "timeindex";
-/// Suffix of a segment's transaction index.
+/// The suffix of a segment's transaction index.
 pub(crate) const TRANSACTION_INDEX: &str = "txnindex";
-/// Suffix of a producer snapshot.
+/// The suffix of a producer snapshot.
 pub(crate) const SNAPSHOT: &str = "snapshot";
-/// Suffix of what was cut off the end of a log.
+/// The suffix of bytes and files that recovery cut off the end of a log.
 pub(crate) const TORN: &str = "torn";
-/// Suffixes of the indexes of a segment.
+/// The suffixes of a segment's indexes.
 pub(crate) const INDEXES: [&str; 3] = [OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX];
-/// Suffixes of all that a segment has, the one that says that it exists first.
+/// The suffixes of all files of a segment. The first is that of the `.log`, without which the
+/// segment does not exist.
 pub(crate) const SEGMENT: [&str; 5] = [LOG, OFFSET_INDEX, TIME_INDEX, TRANSACTION_INDEX, SNAPSHOT];
-/// Present only while the directory was closed cleanly.
+/// A marker that exists only while the directory is closed after a clean shutdown.
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
-/// Held locked while the directory is open.
+/// The file that a process holds locked while it has the directory open.
 pub(crate) const LOCK: &str = ".lock";
-/// Cluster, node and directory identity.
+/// The ids of cluster, node and directory.
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
-/// Checkpoint: below these offsets everything is on the device.
+/// A checkpoint of the recovery points: everything below these offsets is on the device.
 pub(crate) const RECOVERY_POINTS: &str = "recovery-point-offset-checkpoint";
-/// Checkpoint: log starts above the first segment's base offset.
+/// A checkpoint of the log starts that lie above the first segment's base offset.
 pub(crate) const LOG_STARTS: &str = "log-start-offset-checkpoint";
-/// Checkpoint that only brokers write: where it is, a broker held the directory last.
+/// A checkpoint that only brokers write. If it exists, a broker was the last to use the directory.
 pub(crate) const HIGH_WATERMARKS: &str = "replication-offset-checkpoint";
-/// Checkpoint: first offsets that were never compacted.
+/// A checkpoint of the first offset that was never compacted, for each partition.
 pub(crate) const CLEANER_OFFSETS: &str = "cleaner-offset-checkpoint";
-/// In a partition's directory: first offset of each leader epoch.
+/// The first offset of each leader epoch, in a partition's directory.
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
-/// In a partition's directory: the topic id.
+/// The topic id, in a partition's directory.
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
-/// In a partition's directory: length and checksum of its sealed indexes.
+/// The lengths and checksums of sealed indexes, in a partition's directory.
 pub(crate) const INDEX_DIGESTS: &str = "index-digests";
-/// In the directory of a partition that is opened alone: what a topic file would say of it.
+/// The settings that a topic file would hold, in the directory of a partition that is opened
+/// without a log.
 pub(crate) const LONE_PARTITION: &str = "lone-partition";
-/// Ends the name of a topic file, `<topic>.topic`.
+/// The suffix of a topic file, `<topic>.topic`.
 pub(crate) const TOPIC: &str = "topic";
-/// Ends the name of what was the topic file of a topic that is being deleted.
+/// The suffix that a topic file has while its topic is being deleted.
 pub(crate) const GONE: &str = "gone";
-/// Ends the name of a partition's directory that is being deleted.
+/// The end of the name of a partition's directory that is being deleted.
 pub(crate) const DELETED_DIR: &str = "-delete";
-/// Ends the name of a partition's directory that a broker's controller did not know.
+/// The end of the name of a partition's directory that a broker's controller did not know.
 pub(crate) const STRAY_DIR: &str = "-stray";
-/// Ends the name of a partition's directory that a broker was moving between its log directories.
+/// The end of the name of a partition's directory that a broker was moving between its log
+/// directories.
 pub(crate) const FUTURE_DIR: &str = "-future";
 
-/// Characters that a topic's name may have, so that `<name>-<partition>` and `<name>.topic` fit
+/// The greatest length of a topic name. It ensures that `<name>-<partition>` and `<name>.topic` fit
 /// into a file name.
 pub(crate) const MAX_TOPIC_BYTES: usize = 249;
 
@@ -75,12 +78,12 @@ const UNIQUE_DIGITS: usize = 32;
 const TEMPORARY_DIGITS: usize = 16;
 const MAX_NAME_BYTES: usize = 255;
 
-/// `00000000000000000042.log`.
+/// Returns the name of a segment's file, such as `00000000000000000042.log`.
 pub(crate) fn segment_file(base_offset: u64, suffix: &str) -> String {
     format!("{base_offset:020}.{suffix}")
 }
 
-/// A file of a segment or snapshot by its name: base offset and the rest after the first dot
+/// Splits the name of a segment's file or snapshot into the offset and the rest after the first dot
 /// (`log`, `index.deleted`).
 pub(crate) fn parse_segment_file(name: &str) -> Option<(u64, &str)> {
     let (offset, suffix) = name.split_once('.')?;
@@ -92,12 +95,13 @@ pub(crate) fn parse_segment_file(name: &str) -> Option<(u64, &str)> {
     Some((offset, suffix))
 }
 
-/// `00000000000000000042-1234.torn`: what stood at `position` of a segment and behind it.
+/// Returns the name for the bytes of a segment from `position` on, such as
+/// `00000000000000000042-1234.torn`.
 pub(crate) fn torn_file(base_offset: u64, position: u32) -> String {
     format!("{base_offset:020}-{position}.{TORN}")
 }
 
-/// What is kept under `name` where that is taken: `<stem>.<number>.torn`.
+/// Returns the name to use if `name` is taken: `<stem>.<number>.torn`.
 pub(crate) fn another_torn_file(name: &str, number: u32) -> String {
     let stem = name
         .strip_suffix(TORN)
@@ -106,17 +110,18 @@ pub(crate) fn another_torn_file(name: &str, number: u32) -> String {
     format!("{stem}.{number}.{TORN}")
 }
 
-/// `orders-0` as topic and partition, split at the last dash; `None` if it is no partition's
-/// directory (illegal topic, `+1`, `01`, too large, `-delete`, `-stray`, `-future` ones).
+/// Splits the name of a partition's directory, such as `orders-0`, at its last dash.
+///
+/// Returns `None` for every other name: an illegal topic, a number such as `+1`, `01` or one that
+/// is too large, and the directories that end with `-delete`, `-stray` or `-future`.
 pub(crate) fn parse_partition_dir(name: &str) -> Option<TopicPartition> {
     let (topic, partition) = name.rsplit_once('-')?;
     check_topic(topic).ok()?;
     Some(TopicPartition::new(topic, parse_partition(partition)?))
 }
 
-/// Whether the name is that of a partition's directory on its way out:
-/// `<topic>-<p>.<32 hex>-delete`, `-stray`, `-future`. Gives the suffix, dash included:
-/// [`DELETED_DIR`], [`STRAY_DIR`] or [`FUTURE_DIR`].
+/// Returns [`DELETED_DIR`], [`STRAY_DIR`] or [`FUTURE_DIR`] for the name of a partition's directory
+/// that ends with it: `<topic>-<p>.<32 hex>-delete`, `-stray` or `-future`.
 pub(crate) fn parse_leaving_dir(name: &str) -> Option<&'static str> {
     let suffix = [DELETED_DIR, STRAY_DIR, FUTURE_DIR]
         .into_iter()
@@ -124,13 +129,13 @@ pub(crate) fn parse_leaving_dir(name: &str) -> Option<&'static str> {
     let (partition_dir, unique) = name.strip_suffix(suffix)?.rsplit_once('.')?;
     let (topic, partition) = partition_dir.rsplit_once('-')?;
     parse_partition(partition)?;
-    // What is left of a topic that was cut to fit may be a name that no topic can have, such as
-    // `.`.
+    // A topic that was cut to fit may have become a name that is illegal for a topic, such as `.`,
+    // so we check only its characters.
     (topic.bytes().all(is_legal) && is_hex(unique, UNIQUE_DIGITS)).then_some(suffix)
 }
 
-/// The partition of a directory that a broker set aside, `<topic>-<p>.<32 hex>-stray`, and whether
-/// its topic was cut to fit.
+/// Returns the partition of a directory that a broker set aside, `<topic>-<p>.<32 hex>-stray`, and
+/// whether its topic may have been cut to fit.
 pub(crate) fn parse_stray_dir(name: &str) -> Option<(TopicPartition, bool)> {
     parse_leaving_dir(name).filter(|suffix| *suffix == STRAY_DIR)?;
     let (partition_dir, _) = name.strip_suffix(STRAY_DIR)?.rsplit_once('.')?;
@@ -141,7 +146,8 @@ pub(crate) fn parse_stray_dir(name: &str) -> Option<(TopicPartition, bool)> {
     ))
 }
 
-/// `<topic>-<p>.<32 hex>-delete`, the topic cut so that the name has at most 255 bytes.
+/// Returns `<topic>-<p>.<32 hex>-delete`, with the topic cut so that the name has at most 255
+/// bytes.
 pub(crate) fn deleted_partition_dir(partition: &TopicPartition, unique: u128) -> String {
     let end = format!("-{}.{unique:032x}{DELETED_DIR}", partition.partition);
     let room = MAX_NAME_BYTES.saturating_sub(end.len());
@@ -149,29 +155,29 @@ pub(crate) fn deleted_partition_dir(partition: &TopicPartition, unique: u128) ->
     format!("{topic}{end}")
 }
 
-/// `orders.topic`.
+/// Returns the name of a topic file, such as `orders.topic`.
 pub(crate) fn topic_file(topic: &str) -> String {
     format!("{topic}.{TOPIC}")
 }
 
-/// The topic of a topic file by its name.
+/// Returns the topic of a topic file.
 pub(crate) fn parse_topic_file(name: &str) -> Option<&str> {
     let topic = name.strip_suffix(TOPIC)?.strip_suffix('.')?;
     check_topic(topic).ok().map(|()| topic)
 }
 
-/// `orders.gone`.
+/// Returns the name that a topic file has while its topic is being deleted, such as `orders.gone`.
 pub(crate) fn gone_file(topic: &str) -> String {
     format!("{topic}.{GONE}")
 }
 
-/// The topic whose deletion is under way, by the name of the file that says so.
+/// Returns the topic of a file that marks a topic as being deleted.
 pub(crate) fn parse_gone_file(name: &str) -> Option<&str> {
     let topic = name.strip_suffix(GONE)?.strip_suffix('.')?;
     check_topic(topic).ok().map(|()| topic)
 }
 
-/// Why a name cannot be a topic's, or `Ok`.
+/// Returns `Ok` for a legal topic name, or else the reason why it is illegal.
 pub(crate) fn check_topic(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         Err("it is empty")
@@ -186,8 +192,10 @@ pub(crate) fn check_topic(name: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Whether two names cannot both be topics of one log: Kafka's metrics do not tell `.` from `_`,
-/// and the files of a system that does not tell `a` from `A` would be shared.
+/// Returns whether two names cannot both be topics of one log.
+///
+/// Kafka's metrics do not distinguish `.` from `_`. A file system that does not distinguish `a`
+/// from `A` would store both topics in the same files.
 pub(crate) fn collides(a: &str, b: &str) -> bool {
     let fold = |byte: u8| match byte {
         b'.' => b'_',
@@ -197,19 +205,19 @@ pub(crate) fn collides(a: &str, b: &str) -> bool {
     a.bytes().map(fold).eq(b.bytes().map(fold))
 }
 
-/// `<16 hex digits>.tmp`.
+/// Returns the name of a temporary file, `<16 hex digits>.tmp`.
 pub(crate) fn temporary(unique: u64) -> String {
     format!("{unique:016x}.tmp")
 }
 
-/// Whether the name is one of [`temporary`]'s: what a stop in the middle of a replacement leaves
-/// behind.
+/// Returns whether [`temporary`] makes such a name. A file with this name is left over if the
+/// process stops while it replaces a file.
 pub(crate) fn is_temporary(name: &str) -> bool {
     name.strip_suffix(".tmp")
         .is_some_and(|unique| is_hex(unique, TEMPORARY_DIGITS))
 }
 
-/// Whether the topic is one that Kafka keeps for itself.
+/// Returns whether Kafka reserves the topic for itself.
 pub(crate) fn is_internal_topic(name: &str) -> bool {
     matches!(
         name,
@@ -228,7 +236,8 @@ fn is_hex(text: &str, digits: usize) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A partition's number, at most `i32::MAX`, without padding: each directory has one name.
+/// Parses the number of a partition, at most `i32::MAX`. Leading zeros are refused, so that each
+/// partition has only one possible directory.
 fn parse_partition(text: &str) -> Option<u32> {
     if text.len() > 1 && text.starts_with('0') {
         return None;
@@ -237,7 +246,7 @@ fn parse_partition(text: &str) -> Option<u32> {
     i32::try_from(number).ok().map(|_| number)
 }
 
-/// Digits only: `str::parse` takes a sign too.
+/// Parses a number that consists of digits only; `str::parse` also accepts a sign.
 fn parse_decimal(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         text.parse().ok()
@@ -276,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_segment_file_is_left_alone() {
+    fn other_names_do_not_parse_as_segment_files() {
         for name in [
             "",
             ".",
@@ -294,6 +303,10 @@ mod tests {
         ] {
             assert_eq!(parse_segment_file(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_torn_file_is_named_by_offset_and_position() {
         assert_eq!(torn_file(42, 17), "00000000000000000042-17.torn");
         assert_eq!(
             another_torn_file("00000000000000000042-17.torn", 2),
@@ -317,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_partition_directory_is_refused() {
+    fn other_names_do_not_parse_as_partition_directories() {
         let deleted = deleted_partition_dir(&TopicPartition::new("t", 0), UNIQUE);
         for name in [
             "",
@@ -343,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_on_its_way_out_is_known_by_its_suffix() {
+    fn a_leaving_directory_is_recognized_by_its_suffix() {
         let partition = TopicPartition::new("a-b", 7);
         let deleted = deleted_partition_dir(&partition, UNIQUE);
         assert_eq!(deleted, "a-b-7.00ff00000000000000000000000000aa-delete");
@@ -371,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_directory_says_whose_it_was() {
+    fn a_stray_directory_parses_to_its_partition() {
         let stray = |topic: &str| {
             deleted_partition_dir(&TopicPartition::new(topic, 7), UNIQUE)
                 .replace("-delete", "-stray")
@@ -380,7 +393,7 @@ mod tests {
             parse_stray_dir(&stray("a-b")),
             Some((TopicPartition::new("a-b", 7), false))
         );
-        // `-delete` is longer by one.
+        // `-stray` is one byte shorter than `-delete`.
         let cut = format!("{}-7.{UNIQUE:032x}-stray", "x".repeat(214));
         assert_eq!(
             parse_stray_dir(&cut),
@@ -396,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_topic_is_cut_when_it_is_deleted() {
+    fn the_longest_topic_is_cut_in_the_name_of_a_deleted_directory() {
         let topic = "x".repeat(MAX_TOPIC_BYTES);
         let deleted = deleted_partition_dir(
             &TopicPartition::new(topic.as_str(), 2_147_483_647),
@@ -408,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_be_topics_are_refused() {
+    fn illegal_topic_names_are_refused() {
         let longest = "x".repeat(249);
         for good in [
             "t",
@@ -441,14 +454,18 @@ mod tests {
     }
 
     #[test]
-    fn dots_and_underscores_collide() {
-        assert!(collides("a.b", "a_b") && collides("a.b.c", "a.b_c") && collides("same", "same"));
-        assert!(!collides("a-b", "a_b") && !collides("a.b", "a_bc") && !collides("", "."));
+    fn names_that_differ_only_in_dots_and_underscores_collide() {
+        for (a, b) in [("a.b", "a_b"), ("a.b.c", "a.b_c"), ("same", "same")] {
+            assert!(collides(a, b), "{a} and {b}");
+        }
+        for (a, b) in [("a-b", "a_b"), ("a.b", "a_bc"), ("", ".")] {
+            assert!(!collides(a, b), "{a} and {b}");
+        }
         assert_eq!(collides("Orders", "orders"), cfg!(target_vendor = "apple"));
     }
 
     #[test]
-    fn topic_files_and_temporary_files_are_known() {
+    fn topic_files_are_recognized_by_their_suffix() {
         assert_eq!(parse_topic_file("orders.topic"), Some("orders"));
         assert_eq!(parse_topic_file("a.topic.topic"), Some("a.topic"));
         for name in [
@@ -461,18 +478,20 @@ mod tests {
         ] {
             assert_eq!(parse_topic_file(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn only_our_own_temporary_files_are_recognized() {
         assert_eq!(temporary(255), "00000000000000ff.tmp");
         assert!(is_temporary("00000000000000ff.tmp"));
-        assert!(
-            !is_temporary("ff.tmp")
-                && !is_temporary("meta.properties.tmp")
-                && !is_temporary("00000000000000FF.tmp")
-        );
+        for name in ["ff.tmp", "meta.properties.tmp", "00000000000000FF.tmp"] {
+            assert!(!is_temporary(name), "{name}");
+        }
     }
 
     proptest! {
         #[test]
-        fn what_is_made_is_parsed(
+        fn every_name_that_is_made_is_parsed_back(
             topic in "[a-zA-Z0-9._-]{1,249}",
             partition in 0..=i32::MAX.unsigned_abs(),
             unique: u128,
@@ -491,7 +510,7 @@ mod tests {
         }
 
         #[test]
-        fn any_name_is_parsed_or_refused(
+        fn a_name_that_parses_is_the_one_that_would_be_made(
             name in "\\PC{0,300}",
             dashed in "[a-z0-9.-]{0,60}(-delete|-stray|-future|-[0-9]{0,12})",
         ) {

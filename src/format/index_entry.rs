@@ -1,6 +1,6 @@
-//! Entries of the three indexes of a segment, and the search among them.
+//! The entries of a segment's three indexes, and the search in them.
 //!
-//! No index file has a header. All numbers are big-endian.
+//! An index file consists of entries only, without a header. All numbers are big-endian.
 //!
 //! | file | bytes | at | field | type |
 //! | --- | --- | --- | --- | --- |
@@ -14,63 +14,65 @@
 //! | | | 18 | last offset | int64 |
 //! | | | 26 | last stable offset | int64 |
 //!
-//! - An offset entry says that the batch whose **last** offset is `base + relative` **starts** at
+//! - An offset entry means: the batch whose **last** offset is `base + relative` **starts** at
 //!   `position`. Offsets and positions rise strictly. The first batch of a segment has no entry, so
 //!   no entry has position 0.
-//! - A time entry says that `timestamp` is the greatest up to and including offset
+//! - A time entry means: `timestamp` is the greatest timestamp up to and including offset
 //!   `base + relative`. Timestamps rise strictly.
-//! - A transaction entry is one aborted transaction; `last offset` is that of its marker, and rises
-//!   strictly.
+//! - A transaction entry describes one aborted transaction. Its `last offset` is that of the ABORT
+//!   marker. Last offsets rise strictly.
 //!
 //! Example: the offset entry 5 -> 158 is `00000005 0000009e`.
 //!
-//! A broker that was killed leaves the first two padded with zeros. Whether the entries are true is
-//! for the segment to check: an index only says where to look.
+//! A broker that was killed leaves `.index` and `.timeindex` padded with zeros. This file does not
+//! check whether an entry is true. An index only says where to look, and the segment checks what it
+//! finds there.
 
 use byteorder::{BigEndian, ByteOrder};
 
 use super::Malformed;
 
-/// Size of an [`OffsetEntry`].
+/// The size of an [`OffsetEntry`].
 pub(crate) const OFFSET_ENTRY_BYTES: usize = 8;
-/// Size of a [`TimeEntry`].
+/// The size of a [`TimeEntry`].
 pub(crate) const TIME_ENTRY_BYTES: usize = 12;
-/// Size of an [`AbortedTransaction`].
+/// The size of an [`AbortedTransaction`].
 pub(crate) const TRANSACTION_ENTRY_BYTES: usize = 34;
 
-/// Where a batch starts.
+/// The position of a batch in the `.log`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OffsetEntry {
-    /// Last offset of the batch, from the segment's base offset.
+    /// The last offset of the batch, relative to the segment's base offset.
     pub(crate) relative_offset: u32,
-    /// Where the batch starts in the `.log`.
+    /// The position in the `.log` at which the batch starts.
     pub(crate) position: u32,
 }
 
-/// The greatest timestamp so far.
+/// The greatest timestamp of a segment up to some offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimeEntry {
-    /// The greatest up to `relative_offset`.
+    /// The greatest timestamp up to `relative_offset`, in milliseconds.
     pub(crate) timestamp: i64,
-    /// Last offset of the first batch with that timestamp, from the segment's base offset.
+    /// The last offset of the first batch with that timestamp, relative to the segment's base
+    /// offset.
     pub(crate) relative_offset: u32,
 }
 
-/// A transaction whose records readers of committed data pass over.
+/// An aborted transaction, whose records readers of committed data skip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AbortedTransaction {
-    /// Whose transaction it was.
+    /// The id of the producer that began the transaction.
     pub(crate) producer_id: i64,
-    /// Its first record.
+    /// The offset of its first record.
     pub(crate) first_offset: u64,
-    /// Its ABORT marker.
+    /// The offset of its ABORT marker.
     pub(crate) last_offset: u64,
-    /// The last stable offset once it was over.
+    /// The last stable offset after it was aborted.
     pub(crate) last_stable_offset: u64,
 }
 
 impl OffsetEntry {
-    /// The entry as it stands in the file.
+    /// Returns the bytes of the entry.
     #[inline]
     pub(crate) fn encode(self) -> [u8; OFFSET_ENTRY_BYTES] {
         let mut entry = [0; OFFSET_ENTRY_BYTES];
@@ -87,23 +89,23 @@ impl OffsetEntry {
         }
     }
 
-    /// Entry `number` of a whole index file's bytes. The caller keeps within
+    /// Returns entry `number` of a whole index file. The caller ensures that `number` is less than
     /// `bytes.len() / OFFSET_ENTRY_BYTES`.
     #[inline]
     #[expect(
         clippy::indexing_slicing,
-        reason = "the caller keeps within the entries"
+        reason = "the caller ensures that the entry exists"
     )]
     pub(crate) fn at(bytes: &[u8], number: usize) -> Self {
         Self::decode(bytes.as_chunks().0[number])
     }
 
-    /// How many entries the bytes hold: all, or up to the zero padding of a file that was not
-    /// closed. A partial entry at the end is ignored.
+    /// Returns the number of entries before the zero padding of a file that was not closed. A
+    /// partial entry at the end does not count.
     pub(crate) fn count(bytes: &[u8]) -> usize {
         let entries = bytes.as_chunks().0;
         let is_padding = |entry: &[u8; OFFSET_ENTRY_BYTES]| Self::decode(*entry).position == 0;
-        // A closed file ends with an entry: one look, not a walk over pages that nobody needs.
+        // A closed file ends with an entry. Checking that first avoids reading all of its pages.
         if entries.last().is_some_and(|last| !is_padding(last)) {
             return entries.len();
         }
@@ -113,9 +115,9 @@ impl OffsetEntry {
             .count()
     }
 
-    /// The greatest entry among the first `count` whose relative offset is at most
-    /// `relative_offset`: the scan for that offset starts at its position, or at 0 if there is
-    /// none.
+    /// Returns the greatest of the first `count` entries whose relative offset is at most
+    /// `relative_offset`. The scan for that offset starts at its position, or at position 0 if
+    /// there is no such entry.
     #[inline]
     pub(crate) fn floor(bytes: &[u8], count: usize, relative_offset: u32) -> Option<Self> {
         let entries = first(bytes, count);
@@ -127,7 +129,7 @@ impl OffsetEntry {
 }
 
 impl TimeEntry {
-    /// The entry as it stands in the file.
+    /// Returns the bytes of the entry.
     #[inline]
     pub(crate) fn encode(self) -> [u8; TIME_ENTRY_BYTES] {
         let mut entry = [0; TIME_ENTRY_BYTES];
@@ -144,38 +146,40 @@ impl TimeEntry {
         }
     }
 
-    /// Entry `number` of a whole index file's bytes. The caller keeps within
+    /// Returns entry `number` of a whole index file. The caller ensures that `number` is less than
     /// `bytes.len() / TIME_ENTRY_BYTES`.
     #[inline]
     #[expect(
         clippy::indexing_slicing,
-        reason = "the caller keeps within the entries"
+        reason = "the caller ensures that the entry exists"
     )]
     pub(crate) fn at(bytes: &[u8], number: usize) -> Self {
         Self::decode(bytes.as_chunks().0[number])
     }
 
-    /// As for the offset index. An entry 0 of zeros that no other follows is not counted: it may be
-    /// padding, or say that the batch that ends at the base offset has time 0. Only that batch can
-    /// tell.
+    /// Returns the number of entries before the zero padding, as for the offset index.
+    ///
+    /// A first entry of zeros counts only if another entry follows. Alone it may be padding, or it
+    /// may mean that the batch that ends at the base offset has time 0. Only that batch shows which
+    /// is true.
     pub(crate) fn count(bytes: &[u8]) -> usize {
         let entries = bytes.as_chunks().0;
         let is_padding = |entry: &[u8; TIME_ENTRY_BYTES]| *entry == [0; TIME_ENTRY_BYTES];
         if entries.last().is_some_and(|last| !is_padding(last)) {
             return entries.len();
         }
-        // Timestamp 0 at the base offset is a possible entry 0, and only there.
-        let behind_first = entries
+        // Zeros are a valid entry only at the start: timestamp 0 at the base offset.
+        let after_first = entries
             .iter()
             .skip(1)
             .take_while(|entry| !is_padding(entry))
             .count();
-        let has_first = behind_first > 0 || entries.first().is_some_and(|first| !is_padding(first));
-        behind_first + usize::from(has_first)
+        let has_first = after_first > 0 || entries.first().is_some_and(|first| !is_padding(first));
+        after_first + usize::from(has_first)
     }
 
-    /// The number of the greatest entry among the first `count` whose timestamp is at most
-    /// `timestamp`: the first record later than that comes after its offset.
+    /// Returns the number of the greatest of the first `count` entries whose timestamp is at most
+    /// `timestamp`. The first record with a later timestamp comes after that entry's offset.
     #[inline]
     pub(crate) fn floor_number(bytes: &[u8], count: usize, timestamp: i64) -> Option<usize> {
         floor_number(first(bytes, count), |entry| {
@@ -184,15 +188,15 @@ impl TimeEntry {
     }
 }
 
-/// The first `count` entries, or as many as there are.
+/// Returns the first `count` entries, or all of them if there are fewer.
 #[inline]
 fn first<const SIZE: usize>(bytes: &[u8], count: usize) -> &[[u8; SIZE]] {
     let entries = bytes.as_chunks().0;
     entries.get(..count).unwrap_or(entries)
 }
 
-/// The number of the last entry that is `within`. Of entries that do not rise it is any one: a
-/// wrong answer, never a panic.
+/// Returns the number of the last entry that is `within`. If the entries do not rise, it returns
+/// the number of any of them, but does not panic.
 #[inline]
 fn floor_number<const SIZE: usize>(
     entries: &[[u8; SIZE]],
@@ -204,7 +208,7 @@ fn floor_number<const SIZE: usize>(
 }
 
 impl AbortedTransaction {
-    /// The entry as it stands in the file.
+    /// Returns the bytes of the entry.
     pub(crate) fn encode(self) -> [u8; TRANSACTION_ENTRY_BYTES] {
         let mut entry = [0; TRANSACTION_ENTRY_BYTES];
         BigEndian::write_i64(&mut entry[2..10], self.producer_id);
@@ -214,8 +218,10 @@ impl AbortedTransaction {
         entry
     }
 
-    /// All entries of a file; a partial one at the end is ignored. Malformed: a version that is not
-    /// 0, negative offsets, last offsets that do not increase.
+    /// Decodes all entries of a file, and ignores a partial one at the end.
+    ///
+    /// Returns `Malformed` for a version other than 0, for negative offsets, and for last offsets
+    /// that do not rise strictly.
     pub(crate) fn decode_all(bytes: &[u8]) -> Result<Vec<Self>, Malformed> {
         let entries = bytes.as_chunks().0;
         let mut transactions: Vec<Self> = Vec::with_capacity(entries.len());
@@ -285,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_index_of_kafka() {
+    fn an_offset_index_has_kafkas_bytes() {
         assert_eq!(
             offset_entries()
                 .into_iter()
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_index_of_kafka() {
+    fn a_time_index_has_kafkas_bytes() {
         assert_eq!(
             time_entries()
                 .into_iter()
@@ -321,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_index_of_kafka() {
+    fn a_transaction_index_has_kafkas_bytes() {
         let entry = AbortedTransaction {
             producer_id: 4000,
             first_offset: 1000,
@@ -356,12 +362,12 @@ mod tests {
         }
         assert!(
             AbortedTransaction::decode_all(&[entry.encode(), entry.encode()].concat()).is_err(),
-            "twice the same"
+            "the same entry twice"
         );
     }
 
     #[test]
-    fn padding_is_no_entry() {
+    fn zero_padding_does_not_count_as_entries() {
         for zeros in [0, 8, 12, 24, 4096] {
             let padding = vec![0; zeros];
             assert_eq!(OffsetEntry::count(&padding), 0);
@@ -396,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_is_the_greatest_entry_that_is_not_above() {
+    fn the_floor_is_the_greatest_entry_at_or_below_the_target() {
         let offset =
             |target| OffsetEntry::floor(OFFSET_INDEX, 2, target).map(|entry| entry.position);
         assert_eq!(
@@ -412,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_floor_keeps_within_the_count() {
+    fn the_floor_ignores_entries_beyond_the_count() {
         assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 0, 9), None);
         assert_eq!(
             OffsetEntry::floor(OFFSET_INDEX, 1, 9),
@@ -431,7 +437,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_survive(relative_offset: u32, position: u32, timestamp: i64) {
+        fn offset_and_time_entries_round_trip(relative_offset: u32, position: u32, timestamp: i64) {
             let entry = OffsetEntry { relative_offset, position };
             prop_assert_eq!(OffsetEntry::at(&entry.encode(), 0), entry);
             let entry = TimeEntry { timestamp, relative_offset };
@@ -439,7 +445,7 @@ mod tests {
         }
 
         #[test]
-        fn transactions_survive(
+        fn aborted_transactions_round_trip(
             producer_id: i64,
             first_offset in offsets(),
             last_offset in offsets(),
@@ -450,7 +456,7 @@ mod tests {
         }
 
         #[test]
-        fn the_floor_is_that_of_a_walk(
+        fn the_floor_is_the_one_that_a_linear_search_finds(
             offsets in prop::collection::btree_set(0_u32..1000, 0..40),
             zeros in 0_usize..40,
             target in 0_u32..1000,
@@ -460,12 +466,12 @@ mod tests {
             bytes.resize(bytes.len() + zeros, 0);
             let count = OffsetEntry::count(&bytes);
             prop_assert_eq!(count, offsets.len());
-            let walked = offsets.range(..=target).next_back().copied();
-            prop_assert_eq!(OffsetEntry::floor(&bytes, count, target).map(|entry| entry.relative_offset), walked);
+            let expected = offsets.range(..=target).next_back().copied();
+            prop_assert_eq!(OffsetEntry::floor(&bytes, count, target).map(|entry| entry.relative_offset), expected);
         }
 
         #[test]
-        fn any_bytes_are_counted_and_searched(bytes in prop::collection::vec(any::<u8>(), 0..300), target: u32, timestamp: i64) {
+        fn counting_and_searching_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), target: u32, timestamp: i64) {
             let count = OffsetEntry::count(&bytes);
             prop_assert!(count <= bytes.len() / OFFSET_ENTRY_BYTES);
             let _ = OffsetEntry::floor(&bytes, count, target);

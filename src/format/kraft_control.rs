@@ -1,8 +1,8 @@
-//! Values of the control records of a `KRaft` metadata log, for showing them.
+//! Values of the control records of a `KRaft` metadata log, shown as JSON.
 //!
-//! Each is a flexible struct: its fields in order, then a count of tagged fields (none is known;
-//! they are passed over). Strings and arrays have a length in front, an unsigned varint, one too
-//! large (0: null).
+//! Each value is a flexible struct: its fields in order, then a count of tagged fields. No tags are
+//! known, so the tagged fields are skipped. Strings and arrays start with their length plus one as
+//! an unsigned varint; 0 means null.
 //!
 //! | type | record | fields |
 //! |---|---|---|
@@ -14,7 +14,7 @@
 //! | | *voter* | id int32; from version 1 on directory uuid |
 //! | | *endpoint* | name and host string, port uint16 |
 //!
-//! A footer: `0000 00`.
+//! Example: a snapshot footer is `0000 00`.
 
 use std::fmt::Write;
 
@@ -23,7 +23,7 @@ use super::{Malformed, varint};
 
 const CUT_SHORT: Malformed = Malformed("the value of a control record is cut short");
 
-/// How a field is stored. Structs end in tagged fields.
+/// The encoding of a field. Structs end with tagged fields.
 enum Kind {
     I16,
     U16,
@@ -36,10 +36,10 @@ enum Kind {
 }
 
 struct Field {
-    /// As Kafka's JSON has it.
+    /// The name in Kafka's JSON.
     name: &'static str,
     kind: Kind,
-    /// The first version that has it.
+    /// The first version that has the field.
     since: i16,
 }
 
@@ -91,8 +91,8 @@ const KRAFT_VOTERS: &[Field] = &[
     ),
 ];
 
-/// Kafka's name of a type and its value as JSON, fields in the order of the table; `None` for types
-/// that are not here.
+/// Returns Kafka's name of a record type, and the value as JSON with its fields in the order of the
+/// table. Returns `None` for a type that is not in the table.
 pub(crate) fn to_json(
     kind: i16,
     value: &[u8],
@@ -186,7 +186,7 @@ fn write_value(
     Ok(())
 }
 
-/// A string of JSON.
+/// Appends a JSON string.
 fn write_text(text: &str, json: &mut String) {
     json.push('"');
     for sign in text.chars() {
@@ -205,14 +205,14 @@ fn push(json: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: u32) -> Result<&'a [u8], Malformed> {
-    let (taken, behind) = rest.split_at_checked(length as usize).ok_or(CUT_SHORT)?;
-    *rest = behind;
+    let (taken, after) = rest.split_at_checked(length as usize).ok_or(CUT_SHORT)?;
+    *rest = after;
     Ok(taken)
 }
 
 fn take_array<const SIZE: usize>(rest: &mut &[u8]) -> Result<[u8; SIZE], Malformed> {
-    let (taken, behind) = rest.split_first_chunk().ok_or(CUT_SHORT)?;
-    *rest = behind;
+    let (taken, after) = rest.split_first_chunk().ok_or(CUT_SHORT)?;
+    *rest = after;
     Ok(*taken)
 }
 
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_kafka() {
+    fn values_are_shown_as_kafkas_json() {
         let leader = r#"LeaderChange {"version":0,"leaderId":1,"voters":[{"voterId":1}],"grantingVoters":[{"voterId":1}]}"#;
         assert_eq!(json(2, LEADER).unwrap(), leader);
         let header = json(3, b"\0\0\0\0\0\0\0\0\0\0\0").unwrap();
@@ -252,11 +252,12 @@ mod tests {
             + r#""endpoints":[{"name":"C","host":"a\"","port":9090}],"#
             + r#""kRaftVersionFeature":{"minSupportedVersion":0,"maxSupportedVersion":1}}]}"#;
         assert_eq!(json(6, VOTERS).unwrap(), voters);
-        assert!(to_json(0, LEADER).is_none() && to_json(7, LEADER).is_none());
+        assert!(to_json(0, LEADER).is_none());
+        assert!(to_json(7, LEADER).is_none());
     }
 
     #[test]
-    fn later_versions_have_more_fields() {
+    fn version_1_of_a_leader_change_has_directory_ids() {
         let leader = [
             &b"\0\x01\0\0\0\x01\x02\0\0\0\x01"[..],
             &[0xff; 16],
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn null_tags_and_odd_signs() {
+    fn nulls_tagged_fields_and_escapes_are_handled() {
         assert_eq!(
             json(6, b"\0\0\0\0").unwrap(),
             r#"KRaftVoters {"version":0,"voters":null}"#
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_is_refused() {
+    fn cut_values_are_refused() {
         for (kind, value) in [(2, LEADER), (6, VOTERS)] {
             for end in 0..value.len() {
                 assert!(
@@ -297,7 +298,7 @@ mod tests {
                 );
             }
         }
-        // A count without its items takes no memory.
+        // A count without its items must not allocate memory.
         assert!(json(6, b"\0\0\xff\xff\xff\xff\x0f").is_err());
     }
 }

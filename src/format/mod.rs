@@ -1,7 +1,8 @@
-//! Bytes on disk, as values and back: pure, big-endian, without I/O.
+//! Encoders and decoders of everything that is stored on disk. They do no I/O.
 //!
-//! Nothing here knows files or takes memory on the word of a length field. Every decoder answers
-//! malformed bytes with a [`Malformed`] and never panics.
+//! - Numbers are big-endian, except inside some compressed streams.
+//! - A decoder returns [`Malformed`] for malformed bytes, and never panics.
+//! - A decoder never allocates memory because a length field asks for it.
 
 use std::fmt;
 
@@ -19,7 +20,7 @@ pub(crate) mod producer_snapshot;
 pub(crate) mod record;
 pub(crate) mod varint;
 
-/// What is wrong with some bytes. The floors above add the file and the position.
+/// The reason why bytes could not be decoded. Callers add the file and the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(pub(crate) &'static str);
 
@@ -36,7 +37,7 @@ mod tests {
     use super::Malformed;
 
     #[test]
-    fn what_is_wrong_is_told_in_words() {
+    fn malformed_displays_its_reason() {
         assert_eq!(
             Malformed("the header is cut short").to_string(),
             "the header is cut short"

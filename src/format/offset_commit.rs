@@ -1,26 +1,27 @@
-//! Keys and values of `__consumer_offsets`, as far as they say which offset a group committed.
+//! Keys and values of the records in `__consumer_offsets` that hold committed offsets.
 //!
 //! | key | type |
 //! | --- | --- |
-//! | type: 1 (0 is the same, and read) | int16 |
+//! | type: 1 (0 is accepted and means the same) | int16 |
 //! | group, topic | string: int16 length, UTF-8 |
 //! | partition | int32 |
 //!
 //! | value | type | in versions |
 //! | --- | --- | --- |
-//! | version | int16 | 0 to 4; 4 is written |
-//! | offset: the next to be read | int64 | all |
+//! | version | int16 | 0 to 4; we write 4 |
+//! | offset: the next one to read | int64 | all |
 //! | leader epoch, -1 if unknown | int32 | 3, 4 |
 //! | metadata | string; compact string in 4: unsigned varint length + 1, UTF-8 | all |
 //! | commit timestamp | int64 | all |
 //! | expire timestamp, -1 if none | int64 | 1 |
 //! | tagged fields: unsigned varint count, then tag, size, bytes of each | tag 0, size 16: topic id | 4 |
 //!
-//! Numbers are big-endian. A record without a value deletes what was committed under its key.
-//! Example: group "g", topic "t", partition 0 is `0001 0001 67 0001 74 00000000`; offset 42 there
-//! is `0004 000000000000002a ffffffff 01 0000018bcfe56800 00`.
+//! Numbers are big-endian. A record without a value deletes the commit with the same key.
+//! Example: the key of group "g", topic "t", partition 0 is `0001 0001 67 0001 74 00000000`. The
+//! value for offset 42 is `0004 000000000000002a ffffffff 01 0000018bcfe56800 00`.
 //!
-//! Groups have records of other types too; they are told apart and left to others.
+//! The topic also contains records of other types. This file recognizes them, but does not decode
+//! them.
 
 use std::borrow::Cow;
 
@@ -33,55 +34,57 @@ const VALUE_VERSION: i16 = 4;
 const TOPIC_ID_TAG: u32 = 0;
 const TOPIC_ID_BYTES: u32 = 16;
 
-/// Of a key, without its names.
+/// The size of a key without its names.
 const KEY_BYTES: usize = 10;
-/// Of a value, without its metadata, at the most.
+/// The greatest size of a value without its metadata.
 const VALUE_MAX_BYTES: usize = 46;
 
-/// Kafka's invalid offset, -1.
+/// Kafka's `INVALID_OFFSET`, -1.
 const NO_OFFSET: [u8; 8] = (-1_i64).to_be_bytes();
 
 const CUT_SHORT: Malformed = Malformed("the offset commit is cut short");
 
-/// Whose committed position of which partition.
+/// The key of a committed position: a group and a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OffsetCommitKey<'a> {
-    /// The group: at most `i16::MAX` bytes.
+    /// The name of the group, at most `i16::MAX` bytes.
     pub(crate) group: &'a str,
-    /// The topic.
+    /// The name of the topic.
     pub(crate) topic: &'a str,
-    /// The partition.
+    /// The number of the partition.
     pub(crate) partition: u32,
 }
 
-/// A committed position.
+/// The value of a committed position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OffsetCommitValue<'a> {
-    /// The next offset to be read; `None` where a negative one is stored, which commits nothing.
+    /// The next offset to read. `None` stands for a stored negative offset, which means that no
+    /// offset is committed.
     pub(crate) offset: Option<u64>,
-    /// -1 where it is not known.
+    /// The leader epoch of the last record that was read; -1 if it is unknown.
     pub(crate) leader_epoch: i32,
-    /// The committer's own words.
+    /// Text that the committer stored with the offset.
     pub(crate) metadata: Cow<'a, str>,
-    /// When it was committed.
+    /// The time of the commit, in milliseconds.
     pub(crate) commit_timestamp: i64,
-    /// -1 where the version has none, as that which is written.
+    /// -1 in the version that we write, and in every other version without this field.
     pub(crate) expire_timestamp: i64,
-    /// All zero where the version has none.
+    /// All zeros if the value has no topic id.
     pub(crate) topic_id: [u8; 16],
 }
 
-/// What the key of a record in `__consumer_offsets` names.
+/// The key of a record in `__consumer_offsets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum GroupKey<'a> {
-    /// A committed position.
+    /// The key of a committed position.
     OffsetCommit(OffsetCommitKey<'a>),
-    /// Any other record type, with its number: skipped by the offset store.
+    /// The number of any other record type. The offset store skips these records.
     Other(i16),
 }
 
 impl<'a> GroupKey<'a> {
-    /// Malformed only if it has no type, or is an offset commit and not whole.
+    /// Decodes a key. Returns `Malformed` if the type is missing, and if the key of an offset
+    /// commit is malformed.
     pub(crate) fn decode(mut key: &'a [u8]) -> Result<Self, Malformed> {
         let bytes = &mut key;
         match i16::from_be_bytes(read(bytes)?) {
@@ -103,7 +106,7 @@ impl<'a> GroupKey<'a> {
 }
 
 impl OffsetCommitKey<'_> {
-    /// Type 1: the old type is another key to compaction.
+    /// Returns a key of type 1. The old type 0 would be a different key for compaction.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(KEY_BYTES + self.group.len() + self.topic.len());
         out.extend_from_slice(&KEY_TYPE.to_be_bytes());
@@ -115,7 +118,7 @@ impl OffsetCommitKey<'_> {
 }
 
 impl<'a> OffsetCommitValue<'a> {
-    /// Version 4, which has no expire timestamp.
+    /// Returns a value of version 4, which has no expire timestamp.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(VALUE_MAX_BYTES + self.metadata.len());
         out.extend_from_slice(&VALUE_VERSION.to_be_bytes());
@@ -134,12 +137,12 @@ impl<'a> OffsetCommitValue<'a> {
         out
     }
 
-    /// Malformed too: a version that is not known.
+    /// Decodes a value of any known version. Returns `Malformed` for an unknown one.
     pub(crate) fn decode(mut value: &'a [u8]) -> Result<Self, Malformed> {
         let bytes = &mut value;
         let version = i16::from_be_bytes(read(bytes)?);
         if !(0..=VALUE_VERSION).contains(&version) {
-            return Err(Malformed("the version of the offset commit is not known"));
+            return Err(Malformed("the version of the offset commit is unknown"));
         }
         let offset = u64::try_from(i64::from_be_bytes(read(bytes)?)).ok();
         let leader_epoch = if version >= 3 {
@@ -164,7 +167,7 @@ impl<'a> OffsetCommitValue<'a> {
             [0; 16]
         };
         end(bytes)?;
-        // Metadata is for people: better with a sign replaced than not at all.
+        // People read the metadata, so text with a replaced character is better than an error.
         let metadata = String::from_utf8_lossy(metadata);
         Ok(Self {
             offset,
@@ -177,14 +180,16 @@ impl<'a> OffsetCommitValue<'a> {
     }
 }
 
-/// The partition of `__consumer_offsets` that holds a group, and that of `__transaction_state` that
-/// holds a transactional id: Java's string hash.
+/// Returns the partition of `__consumer_offsets` that stores a group, or the partition of
+/// `__transaction_state` that stores a transactional id.
+///
+/// Like Kafka, it uses Java's `String.hashCode` modulo the number of partitions.
 pub(crate) fn partition_of(group: &str, partitions: u32) -> u32 {
     assert!(partitions > 0, "an internal topic has partitions");
     let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
-    // The least number has no absolute value; Kafka takes 0.
+    // `i32::MIN` has no absolute value; Kafka uses 0.
     hash.checked_abs().map_or(0, i32::unsigned_abs) % partitions
 }
 
@@ -204,7 +209,7 @@ fn end(bytes: &[u8]) -> Result<(), Malformed> {
     if bytes.is_empty() {
         Ok(())
     } else {
-        Err(Malformed("bytes are left over behind the offset commit"))
+        Err(Malformed("bytes are left over after the offset commit"))
     }
 }
 
@@ -228,7 +233,7 @@ fn read_compact_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
     take(bytes, usize::try_from(length).map_err(|_| CUT_SHORT)?)
 }
 
-/// The topic id among the tagged fields; those of other tags are passed over.
+/// Reads the topic id from the tagged fields, and skips all other tags.
 fn read_topic_id(bytes: &mut &[u8]) -> Result<[u8; 16], Malformed> {
     let mut topic_id = [0; 16];
     for _ in 0..varint::read_u32(bytes)? {
@@ -238,26 +243,20 @@ fn read_topic_id(bytes: &mut &[u8]) -> Result<[u8; 16], Malformed> {
         if tag == TOPIC_ID_TAG {
             topic_id = field
                 .try_into()
-                .map_err(|_| Malformed("the topic id of the offset commit has not 16 bytes"))?;
+                .map_err(|_| Malformed("the topic id of the offset commit is not 16 bytes long"))?;
         }
     }
     Ok(topic_id)
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "names are checked before they come here"
-)]
+#[expect(clippy::expect_used, reason = "callers check the length of names")]
 fn write_string(out: &mut Vec<u8>, text: &str) {
     let length = i16::try_from(text.len()).expect("groups and topics have at most 32767 bytes");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "metadata is checked before it comes here"
-)]
+#[expect(clippy::expect_used, reason = "callers check the length of metadata")]
 fn write_compact_string(out: &mut Vec<u8>, text: &str) {
     varint::write_u32(
         out,
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_of_kafka() {
+    fn a_commit_has_kafkas_bytes() {
         let key = key("g", "t", 0);
         let out = key.encode();
         assert_eq!(out, bytes("0001 0001 67 0001 74 00000000"));
@@ -320,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_of_a_broker() {
+    fn a_commit_that_a_broker_wrote_round_trips() {
         let key_bytes = bytes("0001 0007 62792d68616e64 0005 706c61696e 00000000");
         assert_eq!(
             GroupKey::decode(&key_bytes),
@@ -341,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn older_versions_are_read() {
+    fn older_versions_of_the_value_are_accepted() {
         let plain = OffsetCommitValue {
             metadata: "m".into(),
             ..value()
@@ -371,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_offset_commits_nothing() {
+    fn a_negative_offset_decodes_to_no_offset() {
         for offset in [
             "ffffffffffffffff",
             "fffffffffffffffe",
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn other_records_are_told_apart() {
+    fn other_record_types_are_recognized() {
         assert_eq!(
             GroupKey::decode(&bytes("0002 0001 67")),
             Ok(GroupKey::Other(2))
@@ -413,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_tagged_fields_are_passed_over() {
+    fn unknown_tagged_fields_are_skipped() {
         let value = "0004 000000000000002a ffffffff 01 0000018bcfe56800";
         let tagged = format!("{value} 02 00 10 {} 07 03 010203", "11".repeat(16));
         assert_eq!(
@@ -463,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_has_the_partition_that_kafka_gives_it() {
+    fn a_group_is_assigned_the_same_partition_as_in_kafka() {
         for (group, partition) in [
             ("g", 3),
             ("my-group", 12),
@@ -476,15 +475,15 @@ mod tests {
             assert_eq!(partition_of(group, 50), partition, "{group}");
             assert_eq!(partition_of(group, 1), 0);
         }
-        // One sign outside of the first plane is two units to Java: 31 * 0xd83d + 0xde00.
+        // Java hashes a character outside of the first plane as two units: 31 * 0xd83d + 0xde00.
         assert_eq!(partition_of("\u{1f600}", u32::MAX), 31 * 0xd83d + 0xde00);
-        // Its hash is the least number.
+        // The hash of this name is `i32::MIN`.
         assert_eq!(partition_of("polygenelubricants", 50), 0);
     }
 
     proptest! {
         #[test]
-        fn commits_survive(
+        fn keys_and_values_round_trip_and_cut_values_are_refused(
             group in "\\PC{0,40}",
             topic in "[a-zA-Z0-9._-]{1,249}",
             partition in 0..=i32::MAX.unsigned_abs(),
@@ -507,14 +506,14 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(version in 0..6_u8, rest in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn decoding_any_bytes_does_not_panic(version in 0..6_u8, rest in prop::collection::vec(any::<u8>(), 0..80)) {
             let bytes = [&[0, version][..], &rest].concat();
             drop((GroupKey::decode(&bytes), OffsetCommitValue::decode(&bytes)));
             drop((GroupKey::decode(&rest), OffsetCommitValue::decode(&rest)));
         }
 
         #[test]
-        fn a_partition_is_one_of_them(group in "\\PC{0,40}", partitions in 1..=u32::MAX) {
+        fn the_partition_of_a_group_is_below_the_partition_count(group in "\\PC{0,40}", partitions in 1..=u32::MAX) {
             prop_assert!(partition_of(&group, partitions) < partitions);
         }
     }

@@ -1,4 +1,4 @@
-//! `.snapshot` files: what a partition knows of its producers, as of the offset in the file's name.
+//! `.snapshot` files: the state of a partition's producers at the offset in the file's name.
 //!
 //! | at | field | type |
 //! | --- | --- | --- |
@@ -13,15 +13,15 @@
 //! | 8 | producer epoch | int16 |
 //! | 10 | last sequence of its last batch | int32 |
 //! | 14 | last offset of that batch | int64 |
-//! | 22 | offset delta: last sequence less first one | int32 |
+//! | 22 | offset delta: last sequence minus first sequence | int32 |
 //! | 26 | timestamp | int64 |
 //! | 34 | coordinator epoch | int32 |
-//! | 38 | first offset of the transaction under way, -1 if there is none | int64 |
+//! | 38 | first offset of the open transaction, -1 if there is none | int64 |
 //!
-//! Numbers are big-endian; entries stand in any order. A snapshot without producers is
+//! Numbers are big-endian. Entries are in any order. A snapshot without producers is
 //! `0001 48674bc7 00000000`.
 //!
-//! A snapshot that is malformed is worth nothing: an older one and the log behind it say the same.
+//! A malformed snapshot is ignored. An older snapshot and the log after it contain the same state.
 
 use byteorder::{BigEndian, ByteOrder};
 
@@ -33,30 +33,30 @@ const CHECKED_FROM: usize = 6;
 const HEADER_BYTES: usize = 10;
 const ENTRY_BYTES: usize = 46;
 
-/// What is known of one producer.
+/// The state of one producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProducerEntry {
-    /// Its id.
+    /// The id of the producer.
     pub(crate) producer_id: i64,
-    /// Its epoch: lower ones are fenced.
+    /// The epoch of the producer. Writers with a lower epoch are fenced.
     pub(crate) producer_epoch: i16,
-    /// -1 where no batch is known, as the next field.
+    /// The sequence number of the last record of its last batch; -1 if no batch is known.
     pub(crate) last_sequence: i32,
-    /// Last offset of its last batch.
+    /// The last offset of its last batch; -1 if no batch is known.
     pub(crate) last_offset: i64,
-    /// Last sequence less first sequence of that batch; 0 where no batch is known.
+    /// Last sequence minus first sequence of that batch; 0 if no batch is known.
     pub(crate) offset_delta: i32,
-    /// When it last wrote.
+    /// The time of its last write, in milliseconds.
     pub(crate) timestamp: i64,
-    /// Epoch of the transaction coordinator that last wrote a marker for it; -1 before the first.
+    /// The epoch of the transaction coordinator that wrote its last marker; -1 before the first.
     pub(crate) coordinator_epoch: i32,
-    /// Where its transaction under way starts.
+    /// The first offset of its open transaction, if there is one.
     pub(crate) current_transaction_first_offset: Option<u64>,
 }
 
-/// A whole snapshot file.
+/// Returns the bytes of a snapshot file.
 pub(crate) fn encode(entries: &[ProducerEntry]) -> Vec<u8> {
-    // So many producers fit into no memory.
+    // More than `i32::MAX` entries do not fit into memory.
     let count = i32::try_from(entries.len()).unwrap_or(i32::MAX);
     let mut checked = Vec::with_capacity(HEADER_BYTES - CHECKED_FROM + entries.len() * ENTRY_BYTES);
     checked.extend_from_slice(&count.to_be_bytes());
@@ -69,30 +69,30 @@ pub(crate) fn encode(entries: &[ProducerEntry]) -> Vec<u8> {
     .concat()
 }
 
-/// Why a snapshot is worth nothing, for whoever has to say it in full.
+/// The reason why a snapshot is malformed, with the details that a dump prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Its version is this one.
+    /// Its version is this one, and not 1.
     Version(i16),
-    /// It has no whole header, or fewer entries than it counts.
+    /// Its header is incomplete, or it has fewer entries than its count.
     CutShort,
-    /// Its bytes are not those that the checksum was computed of.
+    /// Its checksum does not match its bytes.
     Checksum { stored: u32, computed: u32 },
-    /// It goes on behind its last entry.
+    /// It has bytes after its last entry.
     LeftOver,
 }
 
-/// The entries of a snapshot file, in its order.
+/// Decodes a snapshot file, and returns its entries in the order of the file.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<ProducerEntry>, Malformed> {
     decode_or_fault(bytes).map_err(|fault| match fault {
         Fault::Version(_) => Malformed("the version of the snapshot is not 1"),
         Fault::CutShort => Malformed("the snapshot is cut short"),
         Fault::Checksum { .. } => Malformed("the checksum of the snapshot does not match"),
-        Fault::LeftOver => Malformed("the snapshot goes on behind its last entry"),
+        Fault::LeftOver => Malformed("the snapshot has bytes after its last entry"),
     })
 }
 
-/// As `decode`; of several faults the first in the order in which Kafka looks for them.
+/// Decodes a snapshot file like [`decode`], and returns the fault that Kafka would find first.
 pub(crate) fn decode_or_fault(bytes: &[u8]) -> Result<Vec<ProducerEntry>, Fault> {
     let version = BigEndian::read_i16(bytes.first_chunk::<2>().ok_or(Fault::CutShort)?);
     if version != VERSION {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn snapshots_of_kafka() {
+    fn snapshots_have_kafkas_bytes() {
         assert_eq!(encode(&[entry()]), ONE);
         assert_eq!(decode(ONE), Ok(vec![entry()]));
         assert_eq!(encode(&[]), NONE);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_and_any_cut_is_noticed() {
+    fn every_flipped_bit_and_every_cut_is_detected() {
         for position in 0..ONE.len() {
             for bit in 0..8 {
                 let mut bytes = ONE.to_vec();
@@ -188,14 +188,14 @@ mod tests {
             }
             assert!(decode(&ONE[..position]).is_err(), "cut to {position} bytes");
         }
-        assert!(decode(&[ONE, b"\0"].concat()).is_err(), "an old tail");
+        assert!(decode(&[ONE, b"\0"].concat()).is_err(), "an extra byte");
     }
 
     #[test]
-    fn what_a_right_checksum_covers_behind_the_last_entry_is_too_much() {
+    fn bytes_after_the_last_entry_are_refused_despite_a_right_checksum() {
         let count = |entries: i32| entries.to_be_bytes();
         let entries = &ONE[HEADER_BYTES..];
-        for (what, checked) in [
+        for (extra, checked) in [
             ("a byte", [&count(1)[..], entries, &[0]].concat()),
             (
                 "an entry that is not counted",
@@ -210,13 +210,13 @@ mod tests {
             .concat();
             assert!(
                 matches!(decode_or_fault(&bytes), Err(Fault::LeftOver)),
-                "{what}"
+                "{extra}"
             );
         }
     }
 
     #[test]
-    fn a_count_without_entries_takes_no_memory() {
+    fn a_count_without_entries_is_refused_before_it_takes_memory() {
         for count in [1, i32::MAX, -1, i32::MIN] {
             let checked = count.to_be_bytes();
             let bytes = [
@@ -231,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn entries_survive(
+        fn entries_round_trip(
             ids in prop::collection::vec(any::<(i64, i16, i32, i64)>(), 0..20),
             transaction in prop::option::of(0..=i64::MAX.unsigned_abs()),
         ) {
@@ -250,9 +250,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn decoding_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             drop(decode(&bytes));
-            // The same behind a checksum that fits.
+            // With a right checksum, so that the decoder reads further.
             drop(decode(&[&VERSION.to_be_bytes()[..], &crc32c(&bytes).to_be_bytes(), &bytes].concat()));
         }
     }

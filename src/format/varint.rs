@@ -1,22 +1,24 @@
-//! Integers of one to ten bytes, as records and Kafka's newer schemas use them.
+//! Integers of one to ten bytes, which records and Kafka's newer schemas use.
 //!
 //! | function | value | before the groups |
 //! |---|---|---|
 //! | `i32`, `i64` | signed: Kafka's varint and varlong | zig-zag, `(n << 1) ^ (n >> 31)` or `(n >> 63)` |
-//! | `u32` | Kafka's unsigned varint | as it is |
+//! | `u32` | Kafka's unsigned varint | unchanged |
 //!
-//! Groups of 7 bits follow, the lowest first; bit `0x80` says that another comes: at most 5 for 32
-//! bits and 10 for 64. Example: 300 is `d8 04` signed and `ac 02` unsigned.
+//! The value is then written in groups of 7 bits, the lowest group first. Bit `0x80` of a byte is
+//! set if another group follows. A 32-bit value has at most 5 groups, a 64-bit value at most 10.
+//! Example: 300 is `d8 04` signed and `ac 02` unsigned.
 //!
-//! Writers use as few bytes as possible. Readers also take more, up to the limit, and drop what is
-//! above the top bit of the value, as Kafka's do. After an error the bytes are where they were.
+//! Writers use as few bytes as possible. Readers accept longer encodings up to the limit, and drop
+//! bits above the value's top bit, as Kafka does. After an error, the reader's position in the
+//! bytes is unchanged.
 
 use super::Malformed;
 
 const CUT_SHORT: Malformed = Malformed("a varint is cut short");
 const TOO_LONG: Malformed = Malformed("a varint is too long");
 
-/// Appends a varint.
+/// Appends `value` as a varint.
 #[inline]
 pub(crate) fn write_i32(out: &mut Vec<u8>, value: i32) {
     write_groups(
@@ -25,62 +27,62 @@ pub(crate) fn write_i32(out: &mut Vec<u8>, value: i32) {
     );
 }
 
-/// Appends a varlong.
+/// Appends `value` as a varlong.
 #[inline]
 pub(crate) fn write_i64(out: &mut Vec<u8>, value: i64) {
     write_groups(out, zigzag(value));
 }
 
-/// Appends an unsigned varint.
+/// Appends `value` as an unsigned varint.
 #[inline]
 pub(crate) fn write_u32(out: &mut Vec<u8>, value: u32) {
     write_groups(out, u64::from(value));
 }
 
-/// Appends a length or count as a varint (a varlong, where no varint could hold it).
+/// Appends a length or count as a varint, or as a varlong if it does not fit into a varint.
 #[inline]
 pub(crate) fn write_length(out: &mut Vec<u8>, length: usize) {
     write_groups(out, (length as u64) << 1);
 }
 
-/// How many bytes `write_length` writes.
+/// Returns the number of bytes that [`write_length`] writes.
 #[inline]
 pub(crate) fn size_of_length(length: usize) -> usize {
     size_of_groups((length as u64) << 1)
 }
 
-/// How many bytes `value` takes as a varint or varlong, whose bytes are the same where both can
-/// hold it.
+/// Returns the number of bytes of `value` as a varlong. As a varint it has the same bytes.
 #[inline]
 pub(crate) fn size_of_i64(value: i64) -> usize {
     size_of_groups(zigzag(value))
 }
 
-/// Reads a varint from the front of `bytes`, which moves behind it.
+/// Reads a varint from the front of `bytes`, and moves `bytes` past it.
 #[inline]
 pub(crate) fn read_i32(bytes: &mut &[u8]) -> Result<i32, Malformed> {
     let value = read_u32(bytes)?;
     Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
 }
 
-/// Reads a varlong from the front of `bytes`, which moves behind it.
+/// Reads a varlong from the front of `bytes`, and moves `bytes` past it.
 #[inline]
 pub(crate) fn read_i64(bytes: &mut &[u8]) -> Result<i64, Malformed> {
     Ok(signed(read_groups::<10>(bytes)?))
 }
 
-/// Reads an unsigned varint from the front of `bytes`, which moves behind it.
+/// Reads an unsigned varint from the front of `bytes`, and moves `bytes` past it.
 #[inline]
 pub(crate) fn read_u32(bytes: &mut &[u8]) -> Result<u32, Malformed> {
     Ok((read_groups::<5>(bytes)? & 0xffff_ffff) as u32)
 }
 
-/// Undoes the zig-zag.
+/// Decodes the zig-zag encoding.
 #[inline]
 pub(super) fn signed(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
+/// Encodes a value in zig-zag.
 #[inline]
 pub(super) fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)).cast_unsigned()
@@ -111,8 +113,9 @@ fn read_groups<const MOST: usize>(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     Ok(value)
 }
 
-/// Up to three groups, not yet made signed, and what follows. Nearly all there is in a log is so
-/// short, and reading it calls nothing.
+/// Returns the value of up to three groups, before the zig-zag is decoded, and the bytes after it.
+///
+/// Nearly all numbers in a log are that short. Reading them here takes no call.
 #[inline]
 fn few_groups(bytes: &[u8]) -> Option<(u32, &[u8])> {
     let joined = |low, middle, high| {
@@ -126,8 +129,11 @@ fn few_groups(bytes: &[u8]) -> Option<(u32, &[u8])> {
     }
 }
 
-/// As `few_groups`, at a place among bytes; gives the place behind. Where the compiler knows how
-/// far `at` can be, it need not check it.
+/// Reads up to three groups at position `at`, and returns the value, before the zig-zag is decoded,
+/// and the position after it.
+///
+/// The length of `bytes` is a constant, so that the compiler can drop the bounds checks for which
+/// it knows a limit of `at`.
 #[inline]
 pub(super) fn few_groups_at<const N: usize>(bytes: &[u8; N], at: usize) -> Option<(u32, usize)> {
     let low = u32::from(*bytes.get(at)?);
@@ -142,8 +148,8 @@ pub(super) fn few_groups_at<const N: usize>(bytes: &[u8; N], at: usize) -> Optio
     (high < 0x80).then_some((low & 0x7f | (middle & 0x7f) << 7 | high << 14, at + 3))
 }
 
-/// The up to three groups that a value is written in, as the lowest bytes of a word, the first of
-/// them highest, and how many.
+/// Returns the groups of a value in the lowest bytes of a word, the first group highest, and their
+/// number. Returns `None` if there are more than three groups.
 #[inline]
 pub(super) fn to_few_groups(value: u64) -> Option<(u64, usize)> {
     let group = |number: u32| value >> (7 * number) & 0x7f;
@@ -186,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn kafkas_varints() {
+    fn varints_have_kafkas_bytes() {
         let vectors: [(i32, &[u8]); 10] = [
             (-1, &[0x01]),
             (0, &[0x00]),
@@ -210,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_a_varlong() {
+    fn the_least_and_the_greatest_varlong_round_trip() {
         let most = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
         assert_eq!(signed(i64::MAX), most);
         assert_eq!(read_i64(&mut &most[..]), Ok(i64::MAX));
@@ -218,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn unsigned_varints_are_not_folded() {
+    fn unsigned_varints_are_not_zig_zag_encoded() {
         let mut out = Vec::new();
         write_u32(&mut out, 300);
         write_u32(&mut out, u32::MAX);
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_than_needed_is_read() {
+    fn readers_accept_longer_encodings_than_needed() {
         assert_eq!(read_i32(&mut &[0x82, 0x00][..]), Ok(1));
         assert_eq!(read_i32(&mut &[0x82, 0x80, 0x80, 0x80, 0x00][..]), Ok(1));
         assert_eq!(
@@ -246,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn three_groups_are_few_and_four_are_not() {
+    fn the_quick_reader_stops_at_three_groups() {
         assert_eq!(
             few_groups_at(&[0x80, 0x80, 0x7f, 0], 0),
             Some((0x7f << 14, 3))
@@ -254,13 +260,13 @@ mod tests {
         assert_eq!(
             few_groups_at(&[0x80, 0x80, 0x80, 1], 0),
             None,
-            "no bit is set in the first three"
+            "no value bit is set in the first three groups"
         );
         assert_eq!(few_groups(&[0x80, 0x80, 0x80, 1]), None);
     }
 
     #[test]
-    fn malformed_varints_stay_where_they_are() {
+    fn malformed_varints_are_refused_and_the_position_is_unchanged() {
         for short in [&[][..], &[0x80], &[0x80, 0x80, 0x80, 0x80]] {
             let mut bytes = short;
             assert_eq!(read_i32(&mut bytes), Err(CUT_SHORT));
@@ -276,15 +282,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(signed in any::<i64>(), shift in 0..64_u32, behind in any::<u8>()) {
+        fn values_round_trip(signed in any::<i64>(), shift in 0..64_u32, next in any::<u8>()) {
             let value = signed >> shift;
             let mut out = Vec::new();
             write_i64(&mut out, value);
             prop_assert_eq!(out.len(), size_of_i64(value));
-            out.push(behind);
+            out.push(next);
             let mut bytes = &*out;
             prop_assert_eq!(read_i64(&mut bytes), Ok(value));
-            prop_assert_eq!(bytes, [behind]);
+            prop_assert_eq!(bytes, [next]);
             if let Ok(value) = i32::try_from(value) {
                 out.clear();
                 write_i32(&mut out, value);
@@ -296,14 +302,15 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
+        fn reading_any_bytes_moves_the_position_only_on_success(bytes in proptest::collection::vec(any::<u8>(), 0..12)) {
             type Read = fn(&mut &[u8]) -> Result<i64, Malformed>;
             let reads: [Read; 3] =
                 [|bytes| read_i32(bytes).map(i64::from), |bytes| read_i64(bytes), |bytes| read_u32(bytes).map(i64::from)];
             for read in reads {
                 let mut rest = &*bytes;
                 let is_read = read(&mut rest).is_ok();
-                prop_assert!(bytes.ends_with(rest) && is_read == (rest.len() < bytes.len()));
+                prop_assert!(bytes.ends_with(rest));
+                prop_assert_eq!(is_read, rest.len() < bytes.len());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The front part of a batch, as a batch of its own.
+//! The first part of a batch, made into a batch of its own.
 
 use super::packing::Packing;
 use super::{
@@ -8,11 +8,16 @@ use crate::config::TimestampType;
 use crate::format::Malformed;
 use crate::format::record::{self, Record};
 
-/// The records of a batch that lie below offset `end`, which is in the batch: with their offsets
-/// and timestamps, the producer and its first sequence number, and the codec unless readers would
-/// refuse the new batch. `None` if there are none. The new batch ends at `end`, also if compaction
-/// left no record there; it is a v2 batch, whatever the old one was. `decompressed` is as from the
-/// function of that name.
+/// Returns a batch with the records below offset `end`, which is an offset of the old batch.
+/// Returns `None` if no record is below it.
+///
+/// - The records keep their offsets and timestamps. The batch keeps the producer and its first
+///   sequence number.
+/// - The last offset of the new batch is `end - 1`, even if compaction has removed that record.
+/// - It keeps the codec, unless readers would refuse to decompress it.
+/// - It is a v2 batch, even if the old batch was a legacy one.
+///
+/// `decompressed` is the result of [`decompressed`](super::decompressed).
 pub(crate) fn below(
     header: &BatchHeader,
     batch: &[u8],

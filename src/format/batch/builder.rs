@@ -1,4 +1,4 @@
-//! Making a batch.
+//! Building one batch from records.
 
 use super::packing::Packing;
 use super::{BatchHeader, HEADER_BYTES, ProducerStamp, TOO_LONG, codec_bits};
@@ -7,11 +7,12 @@ use crate::config::{Compression, TopicSettings};
 use crate::format::Malformed;
 use crate::format::record::{self, Record};
 
-/// Makes one batch in a buffer that can be used again: base offset 0, leader epoch 0, no producer
-/// unless one is set.
+/// Builds one batch in a buffer that can be reused.
+///
+/// The batch has base offset 0 and leader epoch 0, and no producer unless one is set.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
-    /// Room for the header, and the records so far.
+    /// Space for the header, and the records that were added so far.
     buffer: Vec<u8>,
     compression: Compression,
     record_count: u32,
@@ -20,7 +21,7 @@ pub(crate) struct BatchBuilder {
     producer: ProducerStamp,
 }
 
-/// What stands in a batch that no producer vouches for.
+/// The fields of a batch without a producer.
 const NO_PRODUCER: ProducerStamp = ProducerStamp {
     id: -1,
     epoch: -1,
@@ -28,7 +29,7 @@ const NO_PRODUCER: ProducerStamp = ProducerStamp {
 };
 
 impl BatchBuilder {
-    /// Starts a batch in `buffer` (which is cleared; `finish` gives it back).
+    /// Clears `buffer`, and starts a batch in it. [`finish`](Self::finish) returns the buffer.
     pub(crate) fn new(mut buffer: Vec<u8>, compression: Compression) -> Self {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
@@ -42,8 +43,10 @@ impl BatchBuilder {
         }
     }
 
-    /// Adds a record. `now` is its timestamp if it has none. Malformed, and the batch is as before:
-    /// a negative timestamp, over `i32::MAX` bytes or records.
+    /// Adds a record. If it has no timestamp, it gets `now`.
+    ///
+    /// Returns `Malformed`, and leaves the batch unchanged, if the timestamp is negative, or if the
+    /// batch would have more than `i32::MAX` bytes or records.
     #[inline]
     pub(crate) fn push(&mut self, record: &Record<'_>, now: i64) -> Result<(), Malformed> {
         let timestamp = record.timestamp.map_or(now, Timestamp::as_millis);
@@ -70,7 +73,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Says who writes the batch.
+    /// Sets the producer of the batch.
     pub(crate) fn set_producer(&mut self, producer: ProducerStamp) {
         self.producer = producer;
     }
@@ -83,26 +86,29 @@ impl BatchBuilder {
         self.record_count
     }
 
-    /// Bytes so far, header included, before compression.
+    /// Returns the size of the batch so far in bytes, with its header and before compression.
     pub(crate) fn len_bytes(&self) -> usize {
         self.buffer.len()
     }
 
-    /// The greatest timestamp so far, -1 before the first record.
+    /// Returns the greatest timestamp so far, or -1 before the first record.
     pub(crate) fn max_timestamp(&self) -> i64 {
         self.max_timestamp
     }
 
-    /// Compresses with the settings' level if a codec was asked for and makes the batch smaller,
-    /// fills in the header and the CRC. The buffer is exactly the batch. Malformed: no records, or
-    /// over `i32::MAX` bytes. That readers accept what the batch decompresses to is checked by the
-    /// caller.
+    /// Compresses the records, writes the header with its CRC, and returns the buffer, which then
+    /// is exactly the batch.
+    ///
+    /// Uses the settings' level for the codec. If the codec does not make the records smaller, they
+    /// stay uncompressed. The caller has checked that readers accept the decompressed size.
+    ///
+    /// Returns `Malformed` if there are no records, or more than `i32::MAX` bytes.
     pub(crate) fn finish(mut self, settings: &TopicSettings) -> Result<Vec<u8>, Malformed> {
         let Some(last_offset) = self.record_count.checked_sub(1) else {
             return Err(Malformed("a batch needs a record"));
         };
-        // So that no limit is passed because of the codec, and reading what it cannot compress
-        // costs nothing.
+        // With `must_shrink`, the codec never makes a batch exceed a limit, and readers do not
+        // waste time on records that cannot be compressed.
         let packing = Packing {
             settings,
             max_decompressed_bytes: usize::MAX,

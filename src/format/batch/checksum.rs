@@ -1,5 +1,5 @@
-//! The checksum of a batch that comes in pieces, so that a large one need not be in memory to be
-//! checked.
+//! The checksum of a batch that arrives in pieces. A large batch can be checked without having all
+//! of it in memory.
 
 use super::legacy;
 use super::{BatchHeader, CHECKED_FROM, HEADER_BYTES};
@@ -7,13 +7,13 @@ use crate::format::checksum::{Crc32c, crc32c};
 
 const OFFSET_BYTES: usize = 8;
 const MAGIC_AT: usize = 16;
-/// In a v2 batch.
+/// The position of the CRC in a v2 batch.
 const CRC_AT: usize = 17;
 
-/// Sees the bytes of a batch one after the other.
+/// Computes the checksum of a batch from successive pieces.
 pub(crate) struct BatchChecksum {
     stored: u32,
-    /// Bytes still to come that are not under the checksum.
+    /// The number of bytes still to come that the checksum does not cover.
     unchecked: usize,
     state: State,
 }
@@ -24,7 +24,7 @@ enum State {
 }
 
 impl BatchChecksum {
-    /// Before the first byte of the batch.
+    /// Starts before the first byte of the batch.
     pub(crate) fn new(header: &BatchHeader) -> Self {
         let (unchecked, state) = match header.magic {
             0 | 1 => (
@@ -40,7 +40,7 @@ impl BatchChecksum {
         }
     }
 
-    /// The next bytes of the batch.
+    /// Adds the next bytes of the batch.
     pub(crate) fn update(&mut self, piece: &[u8]) {
         let (unchecked, checked) = piece.split_at(self.unchecked.min(piece.len()));
         self.unchecked -= unchecked.len();
@@ -50,7 +50,7 @@ impl BatchChecksum {
         }
     }
 
-    /// Whether the batch, all of which was seen, is what its checksum says.
+    /// Returns whether the checksum matches, after all bytes of the batch were added.
     pub(crate) fn matches(self) -> bool {
         let computed = match self.state {
             State::Current(crc) => crc.value(),
@@ -60,9 +60,10 @@ impl BatchChecksum {
     }
 }
 
-/// How many offsets `batch` has, which is a batch by its length field, if its checksum is right,
-/// whatever else its header says; `None` if the checksum is wrong. Of the fields that the checksum
-/// does not cover only the magic matters.
+/// Returns the number of offsets of `batch` if its checksum is right, or `None` if it is wrong.
+///
+/// `batch` is exactly as long as its length field states. All other fields that the checksum does
+/// not cover may be wrong, except that the magic selects the checksum.
 pub(crate) fn intact_offsets(batch: &[u8]) -> Option<u64> {
     if !is_intact(batch) {
         return None;
@@ -70,7 +71,8 @@ pub(crate) fn intact_offsets(batch: &[u8]) -> Option<u64> {
     let Some(mut front) = batch.first_chunk::<HEADER_BYTES>().copied() else {
         return Some(1);
     };
-    // A base offset, or a magic, that makes no sense says nothing of how many there are.
+    // The number of offsets does not depend on the base offset and the exact magic. We replace
+    // them, because they may be wrong and would make the header malformed.
     front[..OFFSET_BYTES].fill(0);
     front[MAGIC_AT] = front[MAGIC_AT].min(2);
     Some(
@@ -96,16 +98,17 @@ fn is_intact(batch: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Key `k1`, value `v1`: in v2 at offset 0, in v1 at offset 7.
+    /// Key `k1` and value `v1` in a v2 batch at offset 0.
     const CURRENT: &[u8] = b"\0\0\0\0\0\0\0\0\0\0\0\x3c\0\0\0\0\x02\x6b\xa4\x8e\x85\0\0\0\0\0\0\0\0\x01\x8b\xcf\xe5\x68\0\
         \0\0\x01\x8b\xcf\xe5\x68\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\x01\
         \x14\0\0\0\x04k1\x04v1\0";
+    /// Key `k1` and value `v1` in a v1 entry at offset 7.
     const LEGACY: &[u8] =
         b"\0\0\0\0\0\0\0\x07\0\0\0\x1a\xa5\xda\x6a\x62\x01\0\0\0\x01\x8b\xcf\xe5\x68\0\
         \0\0\0\x02k1\0\0\0\x02v1";
 
     #[test]
-    fn pieces_of_any_size_give_the_checksum_of_the_whole() {
+    fn pieces_of_any_size_have_the_checksum_of_the_whole() {
         for batch in [CURRENT, LEGACY] {
             let header = BatchHeader::decode(batch).unwrap();
             let is_valid = |batch: &[u8], size| {
@@ -116,10 +119,8 @@ mod tests {
             let mut damaged = batch.to_vec();
             *damaged.last_mut().unwrap() ^= 1;
             for size in 1..=batch.len() {
-                assert!(
-                    is_valid(batch, size) && !is_valid(&damaged, size),
-                    "pieces of {size}"
-                );
+                assert!(is_valid(batch, size), "pieces of {size}");
+                assert!(!is_valid(&damaged, size), "damaged, pieces of {size}");
             }
         }
     }

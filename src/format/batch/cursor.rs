@@ -1,4 +1,4 @@
-//! Walking over the records of a batch.
+//! Iterating over the records of a batch.
 
 use std::ops::Range;
 
@@ -8,34 +8,38 @@ use crate::config::TimestampType;
 use crate::format::Malformed;
 use crate::format::record::{self, Fields, RawRecord};
 
-/// A place among the records of a batch; borrows nothing, so that a reader can own batch and
-/// cursor.
+/// A position among the records of a batch. It does not borrow from the batch, so that a reader can
+/// own both.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordCursor {
-    /// The place in a v2 batch; at the end of a legacy one from the start.
+    /// The position in a v2 batch. For a legacy batch it is at the end from the start.
     pub(crate) current: CurrentCursor,
     legacy: Option<Box<LegacyCursor>>,
 }
 
-/// A place in a v2 batch. Small and `Copy`, for a loop over records to keep it in registers.
+/// A position in a v2 batch. It is small and `Copy`, so that a loop over records can keep it in
+/// registers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct CurrentCursor {
-    /// Where the next record starts, counted from the first.
+    /// The position of the next record, in bytes from the first record.
     position: usize,
-    /// Records still to come.
+    /// The number of records still to come.
     remaining: u32,
 }
 
-/// The bytes that a `CurrentCursor` walks over. `decompressed` as from the function of that name.
+/// Returns the records of a v2 batch. `decompressed` is the result of
+/// [`decompressed`](super::decompressed).
 #[inline]
 fn records_of<'a>(batch: &'a [u8], decompressed: Option<&'a [u8]>) -> &'a [u8] {
     decompressed.unwrap_or_else(|| batch.get(HEADER_BYTES..).unwrap_or_default())
 }
 
 impl RecordCursor {
-    /// At the first record. `decompressed` as from the function of that name. Works for v2 and
-    /// legacy alike; a legacy wrapper's absolute offsets are worked out here (it needs one pass
-    /// over the inner entries). Malformed: a count of records that makes no sense.
+    /// Creates a cursor before the first record of a v2 or legacy batch. `decompressed` is the
+    /// result of [`decompressed`](super::decompressed).
+    ///
+    /// For a legacy wrapper, makes one pass over the inner entries to compute their absolute
+    /// offsets. Returns `Malformed` for a negative record count.
     pub(crate) fn new(
         header: &BatchHeader,
         batch: &[u8],
@@ -60,9 +64,13 @@ impl RecordCursor {
         })
     }
 
-    /// The next record; `None` after the last. Too few, too many, left-over bytes: Malformed, then
-    /// `None`. A record that is wrong inside but ends where it should is Malformed, and the one
-    /// behind it comes next. `header`, `batch` and `decompressed` are those of `new`.
+    /// Returns the next record, or `None` after the last. The arguments are those of
+    /// [`new`](Self::new).
+    ///
+    /// - If there are too few or too many records, or bytes are left over, returns `Malformed`
+    ///   once, and then `None`.
+    /// - If a record is malformed but its length is right, returns `Malformed`, and continues with
+    ///   the next record.
     #[inline]
     pub(crate) fn next<'a>(
         &mut self,
@@ -78,16 +86,18 @@ impl RecordCursor {
 }
 
 impl CurrentCursor {
-    /// Whether there are records to come; behind them there may still be bytes that do not belong
-    /// there.
+    /// Returns whether there are more records. Even after the last record there may be bytes that
+    /// make the batch malformed.
     #[inline]
     pub(crate) fn has_records(&self) -> bool {
         self.remaining > 0
     }
 
-    /// The next record, if it is one that is decoded quickly and its offset is in `wanted`, a part
-    /// of the batch's offsets. `None` says nothing about it, and the place stays: then
-    /// `RecordCursor::next` knows.
+    /// Returns the next record if the quick decoder accepts it and its offset is in `wanted`, which
+    /// is a part of the batch's offsets.
+    ///
+    /// Otherwise returns `None` and does not move. That may be any other record, the end, or an
+    /// error: the caller then calls [`RecordCursor::next`].
     #[expect(
         clippy::inline_always,
         reason = "a call would pass a record of a dozen words through memory"
@@ -119,8 +129,8 @@ impl CurrentCursor {
         })
     }
 
-    /// Steps over the records below `offset`, without looking inside them, up to the first of which
-    /// that cannot be told at once.
+    /// Steps over records below `offset` without decoding them. Stops before the first record at or
+    /// above `offset`, and before one that the quick decoder does not accept.
     pub(crate) fn skip_quickly(&mut self, header: &BatchHeader, records: &[u8], offset: u64) {
         while let Some(remaining) = self.remaining.checked_sub(1)
             && let Some((delta, size)) = records

@@ -1,31 +1,31 @@
-//! Record batches: what a `.log` file is a sequence of.
+//! Record batches. A `.log` file is a sequence of them.
 //!
-//! This room knows the header of a v2 batch, makes batches and walks over their records. What a
-//! record looks like is told in `record.rs`; the older message sets v0 and v1 are in `legacy.rs`,
-//! and nobody above needs to know which it was. That offsets go on from batch to batch is checked
-//! by the floors above.
+//! This folder decodes and writes the header of a v2 batch, makes batches, and iterates over their
+//! records. The layout of a record is in `record/`. The older message sets v0 and v1 are in
+//! `legacy/`; callers use the same functions for all versions. Callers also check that the offsets
+//! of successive batches rise.
 //!
 //! | at | bytes | field | notes |
 //! |---|---|---|---|
 //! | 0 | 8 | base offset | of the first record as first written; compaction does not change it |
-//! | 8 | 4 | length | of all that follows |
+//! | 8 | 4 | length | of everything after this field |
 //! | 12 | 4 | leader epoch | -1: unknown |
 //! | 16 | 1 | magic | 2 |
-//! | 17 | 4 | CRC | CRC-32C of all that follows |
+//! | 17 | 4 | CRC | CRC-32C of everything after this field |
 //! | 21 | 2 | attributes | bits 0-2 codec, 3 `LogAppendTime`, 4 transactional, 5 control, 6 base timestamp is a delete horizon |
 //! | 23 | 4 | last offset delta | last offset - base offset, as first written; some clients wrote 0 for several records |
-//! | 27 | 8 | base timestamp | what the records' timestamps are relative to; -1 in an empty batch |
+//! | 27 | 8 | base timestamp | the records' timestamps are relative to it; -1 in an empty batch |
 //! | 35 | 8 | max timestamp | greatest of the records, or the time of the append; -1: none |
 //! | 43 | 8 | producer id | -1: none |
 //! | 51 | 2 | producer epoch | -1: none |
 //! | 53 | 4 | base sequence | of the first record as first written; -1: none |
-//! | 57 | 4 | record count | of the records that are there; compaction leaves fewer, or none |
+//! | 57 | 4 | record count | of the records in the batch; compaction leaves fewer, or none |
 //! | 61 | | records | one after the other; with a codec, one compressed stream of them |
 //!
-//! Offset, length, leader epoch and magic lie before the CRC, so that a log can number a finished
-//! batch.
+//! The CRC does not cover offset, length, leader epoch and magic, so that a log can set the offset
+//! of a finished batch.
 //!
-//! Example, record `k1`, `v1` at offset 0 and time 1700000000000:
+//! Example, with the record `k1`, `v1` at offset 0 and time 1700000000000:
 //! ```text
 //! 0000000000000000 0000003c 00000000 02 6ba48e85 0000 00000000 0000018bcfe56800 0000018bcfe56800
 //! ffffffffffffffff ffff ffffffff 00000001 14000000046b3104763100
@@ -56,20 +56,21 @@ pub(crate) use cursor::RecordCursor;
 pub(crate) use packing::Packing;
 pub(crate) use retained::{emptied, retained};
 
-/// Size of the header of a v2 batch.
+/// The size of the header of a v2 batch.
 pub(crate) const HEADER_BYTES: usize = 61;
-/// Offset and length, in front of every batch and legacy entry; the length counts what follows.
+/// The size of the offset and length fields, with which every batch and legacy entry starts. The
+/// length field counts the bytes after them.
 pub(crate) const OVERHEAD_BYTES: usize = 12;
-/// As many bytes as `Frame::decode` needs.
+/// The number of bytes that [`Frame::decode`] needs.
 pub(crate) const FRAME_BYTES: usize = 17;
 
 const OVERHEAD: u32 = 12;
 const _: () = assert!(OVERHEAD as usize == OVERHEAD_BYTES);
-/// Where the bytes under the CRC start.
+/// The position of the first byte that the CRC covers.
 const CHECKED_FROM: usize = 21;
-/// A legacy entry without key and value, behind its first 12 bytes; nothing smaller is a batch.
+/// The least value of a length field: that of a v0 entry without key and value.
 const MIN_LENGTH: u32 = 14;
-/// A v2 batch without a record.
+/// The size of a v2 batch without records.
 const MIN_V2_BYTES: u32 = 61;
 const _: () = assert!(MIN_V2_BYTES as usize == HEADER_BYTES);
 
@@ -82,26 +83,27 @@ const DELETE_HORIZON: u16 = 1 << 6;
 const MAX_I32: u32 = i32::MAX.cast_unsigned();
 const MAX_OFFSET: u64 = i64::MAX.cast_unsigned();
 
-/// The front of any batch: enough to step over it.
+/// The first fields of a batch of any version, with which a reader can step over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
-    /// The offset field: base offset of a v2 batch, LAST offset of a legacy entry.
+    /// The offset field: the base offset of a v2 batch, or the LAST offset of a legacy entry.
     pub(crate) offset: u64,
-    /// The whole batch with its first 12 bytes.
+    /// The size of the whole batch, including its first 12 bytes.
     pub(crate) size_bytes: u32,
-    /// 0, 1, or 2 (greater ones are read as 2, as Kafka does).
+    /// 0, 1 or 2. Like Kafka, we read greater values as 2.
     pub(crate) magic: u8,
 }
 
-/// The decoded header of a v2 batch, or of a legacy (v0, v1) entry with the fields it lacks set to
-/// "none".
+/// The decoded header of a v2 batch, or of a legacy (v0, v1) entry, in which the missing fields are
+/// set to "none".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BatchHeader {
-    /// For a legacy wrapper: equal to `last_offset` (its true base needs decompression).
+    /// The base offset. For a legacy wrapper it equals `last_offset`, because its true base is only
+    /// known after decompression.
     pub(crate) base_offset: u64,
-    /// At least as high as the count of records asks for: see [`last_offset_delta`].
+    /// The last offset, raised if the record count requires it; see [`last_offset_delta`].
     pub(crate) last_offset: u64,
-    /// What the header says, and so the indexes do.
+    /// The last offset that the header states. The indexes use it.
     pub(crate) stated_last_offset: u64,
     pub(crate) size_bytes: u32,
     pub(crate) magic: u8,
@@ -115,29 +117,30 @@ pub(crate) struct BatchHeader {
     pub(crate) producer_id: i64,
     pub(crate) producer_epoch: i16,
     pub(crate) base_sequence: i32,
-    /// Records present; for legacy 1 (a wrapper's count needs decompression). Above `i32::MAX` the
-    /// header is wrong.
+    /// The number of records in the batch. For a legacy entry it is 1, because the number of
+    /// records in a wrapper is only known after decompression. A header with a count above
+    /// `i32::MAX` is wrong.
     pub(crate) record_count: u32,
 }
 
-/// Who wrote a batch, and where it stands among all that he wrote into the partition.
+/// The producer of a batch, and the position of the batch in the producer's sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProducerStamp {
     pub(crate) id: i64,
     pub(crate) epoch: i16,
-    /// Of the first record.
+    /// The sequence number of the first record.
     pub(crate) sequence: i32,
 }
 
-/// The sequence `count` records behind `sequence`. Behind `i32::MAX` comes 0.
+/// Returns the sequence number `count` records after `sequence`. After `i32::MAX` comes 0.
 pub(crate) fn sequence_after(sequence: i32, count: u32) -> i32 {
     let sum = i64::from(sequence) + i64::from(count);
     i32::try_from(sum & i64::from(i32::MAX)).unwrap_or(0)
 }
 
 impl Frame {
-    /// Decodes the first `FRAME_BYTES` bytes. Malformed: negative offset, size below 14 after the
-    /// first 12, or a negative magic.
+    /// Decodes the first `FRAME_BYTES` bytes. Returns `Malformed` for a negative offset, a length
+    /// below 14, and a negative magic.
     #[inline]
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let front: &[u8; FRAME_BYTES] = bytes
@@ -162,8 +165,8 @@ impl Frame {
         })
     }
 
-    /// The whole size alone, for stepping over a batch whose front is malformed otherwise; `None`
-    /// if that is what is wrong.
+    /// Returns the size of the whole batch, with which a reader can step over a batch whose other
+    /// fields are malformed. Returns `None` if the length field itself is malformed.
     pub(crate) fn size_bytes_of(bytes: &[u8]) -> Option<u32> {
         let front: &[u8; OVERHEAD_BYTES] = bytes.first_chunk()?;
         let length = BigEndian::read_u32(&front[8..]);
@@ -174,9 +177,8 @@ impl Frame {
 }
 
 impl BatchHeader {
+    /// Returns the size of the header of a batch with this frame.
     #[cfg(test)]
-    /// How many bytes at the front of a batch of this frame hold its header (61 for v2, 34 or 26
-    /// for legacy).
     pub(crate) fn bytes_needed(frame: &Frame) -> usize {
         if frame.magic < 2 {
             legacy::bytes_needed(frame.magic)
@@ -185,9 +187,11 @@ impl BatchHeader {
         }
     }
 
-    /// Decodes the header, and checks that the batch has a place among the offsets and is not
-    /// smaller than its header. Whether the other fields make sense is left to those who decode the
-    /// records. Does not check the CRC. `bytes` starts at the batch and may end after the header.
+    /// Decodes the header. `bytes` starts with the batch and may end after the header.
+    ///
+    /// Checks that the offsets of the batch are in range, and that it is not smaller than its
+    /// header. Does not check the CRC. The functions that decode the records check the other
+    /// fields.
     #[inline]
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let frame = Frame::decode(bytes)?;
@@ -231,29 +235,31 @@ impl BatchHeader {
         })
     }
 
-    /// The lowest base offset that the next batch may have. Goes by what the header states: after a
-    /// batch that states too low a last offset, a broker gave the offsets of its last records to
-    /// the next batch once more.
+    /// Returns the lowest base offset that the next batch may have.
+    ///
+    /// It depends on the last offset that the header states. If that is too low, a broker has used
+    /// the offsets of the batch's last records again for the next batch.
     #[inline]
     pub(crate) fn next_base_offset(&self) -> u64 {
         self.stated_last_offset.max(self.base_offset) + 1
     }
 
-    /// Whether every offset of the batch has a record, as where nothing was compacted, or none has:
-    /// then the batch stands for offsets that are lost.
+    /// Returns whether every offset of the batch has a record, as in a batch that was not
+    /// compacted, or none has one, as in a batch that replaces lost offsets.
     #[inline]
     pub(crate) fn is_full_or_empty(&self) -> bool {
         let count = u64::from(self.record_count);
         self.magic < 2 || count == 0 || self.last_offset - self.base_offset + 1 == count
     }
 
-    /// Writes the header of a v2 batch over the first bytes of `batch`, which is exactly the batch,
-    /// with the right CRC in place of `self.crc`. It states `self.last_offset`.
+    /// Writes the header of a v2 batch over the first bytes of `batch`, which is exactly the batch.
+    ///
+    /// Computes the CRC and ignores `self.crc`. The header states `self.last_offset`.
     pub(crate) fn write(&self, batch: &mut [u8]) {
         assert_eq!(
             batch.len(),
             self.size_bytes as usize,
-            "the size in the header is that of the batch"
+            "the header states the size of the batch"
         );
         let last_offset_delta =
             u32::try_from(self.last_offset - self.base_offset).unwrap_or(u32::MAX);
@@ -277,7 +283,7 @@ impl BatchHeader {
         write_crc(batch);
     }
 
-    /// Whether the checksum over the whole batch is right. `batch` is exactly the batch.
+    /// Returns whether the checksum of the batch is right. `batch` is exactly the batch.
     #[inline]
     pub(crate) fn crc_is_valid(&self, batch: &[u8]) -> bool {
         if self.magic < 2 {
@@ -301,7 +307,7 @@ impl BatchHeader {
         self.magic >= 2 && self.attributes & CONTROL != 0
     }
 
-    /// `None` for v0.
+    /// Returns the type of the timestamps, or `None` for v0, which has no timestamps.
     #[inline]
     pub(crate) fn timestamp_type(&self) -> Option<TimestampType> {
         match self.attributes & LOG_APPEND_TIME {
@@ -311,18 +317,19 @@ impl BatchHeader {
         }
     }
 
-    /// From when on the cleaner may drop the tombstones and markers of this batch, if it has seen
-    /// them.
+    /// Returns the time from which on compaction may drop the tombstones and markers of this batch.
+    /// Returns `None` if compaction has not set it yet.
     pub(crate) fn delete_horizon(&self) -> Option<i64> {
         (self.magic >= 2 && self.attributes & DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
-    /// The sequence of the last record; -1 where there is none.
+    /// Returns the sequence number of the last record, or -1 if the batch has no sequence numbers.
     pub(crate) fn last_sequence(&self) -> i32 {
         self.sequence_at(self.last_offset)
     }
 
-    /// The sequence of the record at an offset; -1 where there is none. After `i32::MAX` comes 0.
+    /// Returns the sequence number of the record at an offset, or -1 if the batch has no sequence
+    /// numbers. After `i32::MAX` comes 0.
     pub(crate) fn sequence_at(&self, offset: u64) -> i32 {
         if self.base_sequence < 0 {
             return -1;
@@ -337,13 +344,16 @@ impl BatchHeader {
     }
 }
 
-/// How far the last offset of a v2 batch is from its base: what its header states, or more if the
-/// batch has more records than that. A client library wrote 0 for batches of any size until 2018,
-/// and brokers took that; every record has its right offset delta all the same. A count that the
-/// bytes of the batch have no room for says nothing.
+/// Returns the distance from the base offset of a v2 batch to its last offset: the one that its
+/// header states, or more if the batch has more records than that.
+///
+/// Until 2018, a client library stated 0 for batches of any size, and brokers accepted them. The
+/// offset deltas of their records are right. A record count that does not fit into the bytes of the
+/// batch is ignored.
 #[inline]
 fn last_offset_delta(stated: i32, record_count: u32, attributes: u16, size_bytes: u32) -> u32 {
-    /// Length, attributes, two deltas, two lengths and a count.
+    /// The size of a record of one-byte fields: length, attributes, two deltas, two lengths and a
+    /// count.
     const MIN_RECORD_BYTES: u32 = 7;
     let stated = u32::try_from(stated).unwrap_or(0);
     if record_count <= stated.saturating_add(1) || record_count > MAX_I32 {
@@ -355,9 +365,8 @@ fn last_offset_delta(stated: i32, record_count: u32, attributes: u16, size_bytes
     if has_room { record_count - 1 } else { stated }
 }
 
-/// The record bytes of a batch, decompressed where they were compressed. Plain v2 batches and plain
-/// legacy entries need no copy: `None` means "read the batch itself". At most `limit` bytes come
-/// out.
+/// Returns the decompressed records of a batch, at most `limit` bytes. Returns `None` if they are
+/// not compressed, so that callers read them from the batch itself, without a copy.
 pub(crate) fn decompressed(
     header: &BatchHeader,
     batch: &[u8],
@@ -376,7 +385,7 @@ pub(crate) fn decompressed(
     compression::decompress(codec, header.magic, records, limit).map(Some)
 }
 
-/// Sets base offset and leader epoch, which the CRC does not cover.
+/// Sets the base offset and the leader epoch of a batch. The CRC does not cover them.
 #[inline]
 pub(crate) fn stamp(batch: &mut [u8], base_offset: u64, leader_epoch: i32) {
     debug_assert!(base_offset <= MAX_OFFSET, "offsets are not negative");
@@ -385,7 +394,7 @@ pub(crate) fn stamp(batch: &mut [u8], base_offset: u64, leader_epoch: i32) {
     BigEndian::write_i32(&mut header[12..16], leader_epoch);
 }
 
-/// Says who wrote the batch, and computes its CRC anew.
+/// Sets the producer of a batch, and recomputes its CRC.
 pub(crate) fn stamp_producer(batch: &mut [u8], producer: ProducerStamp) {
     let header = header_of(batch);
     BigEndian::write_i64(&mut header[43..51], producer.id);
@@ -394,7 +403,8 @@ pub(crate) fn stamp_producer(batch: &mut [u8], producer: ProducerStamp) {
     write_crc(batch);
 }
 
-/// Makes the batch a `LogAppendTime` one of `now`, and computes its CRC anew.
+/// Sets the timestamp type of a batch to `LogAppendTime` and its max timestamp to `now`, and
+/// recomputes its CRC.
 pub(crate) fn stamp_append_time(batch: &mut [u8], now: i64) {
     let header = header_of(batch);
     let attributes = BigEndian::read_u16(&header[21..23]) | LOG_APPEND_TIME;
@@ -413,11 +423,8 @@ fn codec_bits(codec: Compression) -> u16 {
     }
 }
 
-/// The header of a batch that we made.
-#[expect(
-    clippy::expect_used,
-    reason = "the batch is ours, not bytes from a disk"
-)]
+/// Returns the header of a batch that we made.
+#[expect(clippy::expect_used, reason = "we made the batch, so it has a header")]
 #[inline]
 fn header_of(batch: &mut [u8]) -> &mut [u8; HEADER_BYTES] {
     batch.first_chunk_mut().expect("a batch has a header")

@@ -1,25 +1,27 @@
-//! Compressing the records of a batch that was built.
+//! Compressing the records of a new batch.
 
 use super::HEADER_BYTES;
 use crate::config::{Compression, TopicSettings};
 use crate::format::{Malformed, compression};
 
-/// How batches are compressed.
+/// The rules by which batches are compressed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Packing<'a> {
-    /// For the levels of the codecs.
+    /// The settings that contain the levels of the codecs.
     pub(crate) settings: &'a TopicSettings,
-    /// Readers refuse a compressed batch whose records have more bytes than this.
+    /// The greatest size of decompressed records that readers accept in a compressed batch.
     pub(crate) max_decompressed_bytes: usize,
-    /// Whether records that the codec makes larger stay as they are. A batch that is built from
-    /// another one keeps its codec all the same, as in Kafka.
+    /// Whether records stay uncompressed if the codec does not make them smaller. This is `false`
+    /// for a batch that is built from another one, because Kafka keeps the codec there.
     pub(crate) must_shrink: bool,
 }
 
 impl Packing<'_> {
-    /// Compresses the records in `batch`, which are all bytes after the header, and returns the
-    /// codec to name there: none if the records stay as they are. They do if readers would refuse
-    /// to decompress them.
+    /// Compresses the records in `batch`, which are all bytes after the header. Returns the codec
+    /// that the header must name.
+    ///
+    /// The records stay uncompressed, and the codec is `None`, if readers would refuse to
+    /// decompress them.
     pub(super) fn pack(
         self,
         codec: Compression,
@@ -34,7 +36,8 @@ impl Packing<'_> {
         if self.must_shrink && compressed.len() >= records.len() {
             return Ok(Compression::None);
         }
-        // Copied back, so that the caller's buffer keeps its room for the next batch.
+        // We copy the compressed bytes back, so that the caller can reuse its buffer, with its
+        // capacity, for the next batch.
         batch.truncate(HEADER_BYTES);
         batch.extend_from_slice(&compressed);
         Ok(codec)

@@ -1,4 +1,4 @@
-//! What compaction leaves of a batch: some of its records, or nothing but its header.
+//! The batch that compaction leaves: some of the records, or only the header.
 
 use super::packing::Packing;
 use super::{
@@ -9,14 +9,18 @@ use crate::config::TimestampType;
 use crate::format::Malformed;
 use crate::format::record::{self, Record};
 
-/// Makes the batch anew in `out`, which is cleared, with those of its records that `is_kept` names,
-/// in their order: offsets, timestamps, producer and sequence numbers stay, and so does the codec
-/// unless readers would refuse the new batch. It covers the offsets of the old one, so that nobody
-/// takes the gaps for damage.
+/// Clears `out`, and writes a batch with the records that `is_kept` selects. It must select at
+/// least one.
 ///
-/// With a `delete_horizon` that becomes the base timestamp, as one that is there already stays. The
-/// new batch is a v2 batch, whatever the old one was. `decompressed` is as from the function of
-/// that name; at least one record is kept.
+/// - The records keep their order, offsets, timestamps, producer and sequence numbers.
+/// - The new batch covers the offsets of the old one, so that readers do not report the gaps as
+///   damage.
+/// - It keeps the codec, unless readers would refuse to decompress it.
+/// - A `delete_horizon` becomes the base timestamp. A batch that already has one keeps it if
+///   `delete_horizon` is `None`.
+/// - It is a v2 batch, even if the old batch was a legacy one.
+///
+/// `decompressed` is the result of [`decompressed`](super::decompressed).
 pub(crate) fn retained(
     header: &BatchHeader,
     batch: &[u8],
@@ -29,7 +33,8 @@ pub(crate) fn retained(
     out.clear();
     out.resize(HEADER_BYTES, 0);
     let delete_horizon = delete_horizon.or_else(|| header.delete_horizon());
-    // A legacy wrapper does not tell its base; its first record may.
+    // The header of a legacy wrapper does not state the base offset, so we take that of the first
+    // record that we keep.
     let (mut base, mut record_count, mut max_timestamp) = (None, 0, -1);
     let mut cursor = RecordCursor::new(header, batch, decompressed)?;
     let mut is_kept = is_kept.iter();
@@ -59,7 +64,7 @@ pub(crate) fn retained(
         record_count += 1;
         max_timestamp = raw.timestamp.max(max_timestamp);
     }
-    let (base_offset, base_timestamp) = base.ok_or(Malformed("nothing is left of a batch"))?;
+    let (base_offset, base_timestamp) = base.ok_or(Malformed("no record of a batch is left"))?;
     let codec = packing.pack(header.codec()?, out)?;
     let is_append_time = header.timestamp_type() == Some(TimestampType::LogAppendTime);
     let attributes = codec_bits(codec) | header.attributes & lasting(header);
@@ -89,7 +94,8 @@ pub(crate) fn retained(
     Ok(())
 }
 
-/// The header alone, in `out`: it tells of the offsets and of the producer's last sequence number.
+/// Clears `out`, and writes only the header. It preserves the offsets of the batch and the
+/// producer's last sequence number.
 pub(crate) fn emptied(header: &BatchHeader, out: &mut Vec<u8>) {
     out.clear();
     out.resize(HEADER_BYTES, 0);
@@ -106,9 +112,9 @@ pub(crate) fn emptied(header: &BatchHeader, out: &mut Vec<u8>) {
     .write(out);
 }
 
-/// The attributes that a batch keeps whatever becomes of its records.
+/// Returns the attributes that a batch keeps, whichever of its records are removed.
 fn lasting(header: &BatchHeader) -> u16 {
-    // Of v0 the bit of the timestamp type means nothing.
+    // In v0 the bit of the timestamp type has no meaning.
     match header.magic {
         0 => 0,
         1 => LOG_APPEND_TIME,
@@ -137,7 +143,7 @@ mod tests {
         let mut builder = BatchBuilder::new(Vec::new(), codec);
         for (number, key) in ["a", "b", "c", "d"].into_iter().enumerate() {
             let at = Timestamp::from_millis(T + 10 * i64::try_from(number).unwrap());
-            // Long enough for a codec to make it smaller.
+            // The value is long enough for a codec to make it smaller.
             let record = Record::new((key != "c").then(|| "value".repeat(20)))
                 .key(key)
                 .header("h", key)
@@ -160,7 +166,7 @@ mod tests {
         (BatchHeader::decode(&bytes).unwrap(), bytes)
     }
 
-    /// Offset, timestamp and key of each record.
+    /// Returns offset, timestamp and key of each record.
     fn records(bytes: &[u8]) -> Vec<(u64, i64, String)> {
         let header = BatchHeader::decode(bytes).unwrap();
         assert!(header.crc_is_valid(bytes));
@@ -203,12 +209,14 @@ mod tests {
             (made.leader_epoch, made.producer_id, made.producer_epoch),
             (4, 9, 2)
         );
-        assert!(made.is_transactional() && !made.is_control() && made.codec() == Ok(codec));
+        assert!(made.is_transactional());
+        assert!(!made.is_control());
+        assert_eq!(made.codec(), Ok(codec));
         (made, out)
     }
 
     #[test]
-    fn records_keep_offset_and_time() {
+    fn kept_records_keep_offset_and_timestamp() {
         for codec in [Compression::None, Compression::Lz4] {
             let (header, bytes) = keep([false, true, false, true], None, codec);
             assert_eq!(
@@ -227,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_horizon_is_the_base_timestamp_and_stays() {
+    fn a_delete_horizon_becomes_the_base_timestamp_and_is_kept() {
         let (header, bytes) = keep([true, false, true, false], Some(T + 500), Compression::None);
         let expected = [(100, T, "a".to_owned()), (102, T + 20, "c".to_owned())];
         assert_eq!(records(&bytes), expected);
@@ -254,12 +262,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_batch_is_as_kafka_writes_it() {
+    fn an_emptied_batch_keeps_offsets_producer_and_sequence() {
         let (header, _) = batch(Compression::Gzip);
         let mut out = Vec::new();
         emptied(&header, &mut out);
         let made = BatchHeader::decode(&out).unwrap();
-        assert!(made.crc_is_valid(&out) && made.is_transactional());
+        assert!(made.crc_is_valid(&out));
+        assert!(made.is_transactional());
         let expected = BatchHeader {
             size_bytes: 61,
             attributes: TRANSACTIONAL,
@@ -273,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_legacy_batch_only_what_its_attributes_mean_is_kept() {
+    fn attributes_that_mean_nothing_in_a_legacy_batch_are_dropped() {
         let (header, _) = batch(Compression::None);
         for (magic, kept) in [
             (0, 0),
@@ -290,13 +299,13 @@ mod tests {
                 &mut out,
             );
             let made = BatchHeader::decode(&out).unwrap();
-            assert_eq!((made.magic, made.attributes), (2, kept), "of magic {magic}");
+            assert_eq!((made.magic, made.attributes), (2, kept), "magic {magic}");
         }
     }
 
     #[test]
-    fn what_is_kept_of_a_legacy_batch_is_a_current_one() {
-        // Offset 7, "k1" and "v1".
+    fn a_legacy_batch_becomes_a_v2_batch() {
+        // A v0 entry at offset 7 with "k1" and "v1".
         let v0 = b"\0\0\0\0\0\0\0\x07\0\0\0\x12\x57\xe7\x49\x6e\0\0\0\0\0\x02k1\0\0\0\x02v1";
         let (header, mut out) = (BatchHeader::decode(v0).unwrap(), Vec::new());
         retained(
@@ -323,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_get_too_large_for_readers_are_not_compressed() {
+    fn records_that_readers_would_refuse_to_decompress_are_not_compressed() {
         let (header, bytes) = batch(Compression::Lz4);
         let plain = decompressed(&header, &bytes, 1 << 20).unwrap().unwrap();
         let settings = TopicSettings::default();
@@ -350,7 +359,7 @@ mod tests {
             BatchHeader::decode(&out).unwrap().codec().unwrap()
         };
         assert_eq!(codec_of(None, plain.len()), Compression::Lz4);
-        // The timestamps of the records are counted from the horizon, which takes more bytes.
+        // The timestamps of the records are now relative to the horizon, and take more bytes.
         assert_eq!(codec_of(Some(0), plain.len()), Compression::None);
         assert_eq!(codec_of(Some(0), 2 * plain.len()), Compression::Lz4);
     }

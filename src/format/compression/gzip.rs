@@ -1,19 +1,20 @@
-//! gzip (RFC 1952): members of a header, a raw deflate stream, and a trailer.
+//! gzip (RFC 1952): a sequence of members, each with a header, a raw deflate stream and a trailer.
 //!
 //! | offset | size | field                                                                       |
 //! |--------|------|-----------------------------------------------------------------------------|
 //! | 0      | 2    | magic `1f 8b`                                                               |
 //! | 2      | 1    | method, 8 (deflate)                                                         |
 //! | 3      | 1    | flags: bit 1 header CRC, bit 2 extra field, bit 3 name, bit 4 comment       |
-//! | 4      | 6    | time, extra flags, operating system: not looked at                          |
-//! | 10     |      | as flagged: extra (u16 length and bytes), name\0, comment\0, header CRC u16 |
+//! | 4      | 6    | time, extra flags, operating system: ignored                                |
+//! | 10     |      | if flagged: extra (u16 length, bytes), name\0, comment\0, header CRC u16    |
 //! |        |      | deflate stream                                                              |
-//! |        | 4    | CRC-32 of what comes out                                                    |
-//! |        | 4    | length of what comes out, modulo 2^32                                       |
+//! |        | 4    | CRC-32 of the decompressed bytes                                            |
+//! |        | 4    | length of the decompressed bytes, modulo 2^32                               |
 //!
-//! Numbers are little-endian. One member is written. Read are any number of members, back to back;
-//! as Java's reader does, whatever follows a whole member is ignored where it does not begin with a
-//! member's header or is too short for a member.
+//! Numbers are little-endian. The encoder writes one member.
+//!
+//! The decoder accepts any number of concatenated members. Like Java's reader, it ignores the bytes
+//! after a whole member if they do not start with a member's header, or are too short for a member.
 
 use byteorder::{ByteOrder, LittleEndian};
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
@@ -27,24 +28,20 @@ const EXTRA: u8 = 1 << 2;
 const NAME: u8 = 1 << 3;
 const COMMENT: u8 = 1 << 4;
 const WINDOW_BITS: u8 = 15;
-/// Header and trailer around nothing.
+/// The size of a header and a trailer. Bytes after a member must be longer to be another member.
 const TOO_SHORT_BYTES: usize = 18;
 
 const TRUNCATED: Malformed = Malformed("gzip stream ends too early");
 const DAMAGED: Malformed = Malformed("damaged gzip stream");
 
-/// Levels 1 to 9; -1 is zlib's default.
+/// Compresses at a level from 1 to 9; -1 is zlib's default level.
 pub(super) fn compress(bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let level = u32::try_from(level)
         .map_or_else(|_| flate2::Compression::default(), flate2::Compression::new);
     let mut deflate = Compress::new_gzip(level, WINDOW_BITS);
     loop {
         out.reserve(bytes.len() / 4 + 256);
-        match deflate.compress_vec(
-            behind(bytes, deflate.total_in()),
-            out,
-            FlushCompress::Finish,
-        ) {
+        match deflate.compress_vec(after(bytes, deflate.total_in()), out, FlushCompress::Finish) {
             Ok(Status::StreamEnd) => return Ok(()),
             Ok(Status::Ok | Status::BufError) => {}
             Err(_) => return Err(Malformed("gzip could not compress")),
@@ -66,7 +63,7 @@ pub(super) fn decompress(bytes: &[u8], _magic: u8, limit: usize) -> Result<Vec<u
     }
 }
 
-/// Inflates what follows a header and checks the trailer; gives what lies behind it.
+/// Inflates the stream after a header, checks the trailer, and returns the bytes after it.
 fn read_member<'a>(
     inflate: &mut Decompress,
     stream: &'a [u8],
@@ -75,7 +72,7 @@ fn read_member<'a>(
     let start = out.bytes.len();
     loop {
         out.make_room()?;
-        let rest = behind(stream, inflate.total_in());
+        let rest = after(stream, inflate.total_in());
         match inflate.decompress_vec(rest, &mut out.bytes, FlushDecompress::None) {
             Ok(Status::StreamEnd) => break,
             Ok(Status::Ok | Status::BufError) if out.is_full() => {}
@@ -85,7 +82,7 @@ fn read_member<'a>(
     }
     out.check()?;
     let member = out.bytes.get(start..).unwrap_or_default();
-    let (trailer, rest) = behind(stream, inflate.total_in())
+    let (trailer, rest) = after(stream, inflate.total_in())
         .split_first_chunk::<8>()
         .ok_or(TRUNCATED)?;
     let length = u64::from(LittleEndian::read_u32(&trailer[4..]));
@@ -97,7 +94,8 @@ fn read_member<'a>(
     Ok(rest)
 }
 
-/// What follows a member's header; `None` where there is none, or not a whole one.
+/// Returns the bytes after a member's header, or `None` if `bytes` does not start with a whole
+/// header.
 fn skip_header(bytes: &[u8]) -> Option<&[u8]> {
     let (fixed, mut rest) = bytes.split_first_chunk::<10>()?;
     let [a, b, method, flags, ..] = *fixed;
@@ -125,7 +123,8 @@ fn skip_header(bytes: &[u8]) -> Option<&[u8]> {
     Some(rest)
 }
 
-fn behind(bytes: &[u8], consumed: u64) -> &[u8] {
+/// Returns the bytes after the first `consumed` ones.
+fn after(bytes: &[u8], consumed: u64) -> &[u8] {
     usize::try_from(consumed)
         .ok()
         .and_then(|consumed| bytes.get(consumed..))
@@ -144,7 +143,8 @@ mod tests {
         out
     }
 
-    /// A member with every optional field; `damage` is mixed into its header CRC.
+    /// Returns a member with every optional field, and flips the bits of `damage` in its header
+    /// CRC.
     fn decorated(bytes: &[u8], damage: u8) -> Vec<u8> {
         let mut out = vec![
             0x1f,
@@ -169,15 +169,15 @@ mod tests {
     }
 
     #[test]
-    fn one_member_with_a_plain_header_is_written() {
+    fn the_encoder_writes_one_member_with_a_plain_header() {
         let written = member(b"some records");
         assert_eq!(written[..8], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0]);
         assert_eq!(decompress(&written, 2, 12).unwrap(), b"some records");
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "too much for an interpreter")]
-    fn levels_are_taken() {
+    #[cfg_attr(miri, ignore = "too slow in an interpreter")]
+    fn streams_of_every_level_round_trip() {
         let text: Vec<u8> = (0..200_000_u32)
             .flat_map(|n| (n % 1000).to_be_bytes())
             .collect();
@@ -189,22 +189,22 @@ mod tests {
     }
 
     #[test]
-    fn members_may_follow_each_other() {
+    fn concatenated_members_are_accepted() {
         let two = [member(b"one, "), member(b""), decorated(b"two", 0)].concat();
         assert_eq!(decompress(&two, 2, LIMIT).unwrap(), b"one, two");
     }
 
     #[test]
-    fn whatever_is_no_header_is_ignored_behind_a_member() {
-        for garbage in [
+    fn bytes_after_a_member_that_are_not_a_header_are_ignored() {
+        for rest in [
             &b"\0"[..],
             &[0; 40],
             b"\x1f\x8b",
             b"\x1f\x8b\x08",
-            b"garbage that is quite a bit longer",
+            b"bytes that are long enough for a member",
             &decorated(b"x", 1),
         ] {
-            let bytes = [&member(b"whole")[..], garbage].concat();
+            let bytes = [&member(b"whole")[..], rest].concat();
             assert_eq!(decompress(&bytes, 2, LIMIT).unwrap(), b"whole");
         }
         let next = member(b"next");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn other_streams_are_refused() {
+    fn streams_without_a_gzip_header_are_refused() {
         let mut zlib = Vec::with_capacity(100);
         Compress::new(flate2::Compression::default(), true)
             .compress_vec(b"zlib", &mut zlib, FlushCompress::Finish)
@@ -243,14 +243,15 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_found() {
-        let whole = member(b"what is damaged here is not believed there");
+    fn a_cut_or_damaged_member_is_refused() {
+        let whole = member(b"a member that is cut and damaged at every byte");
         for end in 0..whole.len() {
             assert!(decompress(&whole[..end], 2, LIMIT).is_err(), "cut at {end}");
         }
         for at in 10..whole.len() {
             let mut damaged = whole.clone();
-            damaged[at] ^= 0x40;
+            // The last byte of the deflate stream may have unused bits, but never its lowest one.
+            damaged[at] ^= 1;
             assert!(decompress(&damaged, 2, LIMIT).is_err(), "flipped at {at}");
         }
     }

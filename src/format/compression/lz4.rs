@@ -1,4 +1,4 @@
-//! LZ4 frames, as far as Kafka knows them.
+//! LZ4 frames, with the options that Kafka supports.
 //!
 //! | size | field                                                                                             |
 //! |------|---------------------------------------------------------------------------------------------------|
@@ -6,16 +6,18 @@
 //! | 1    | FLG: bits 7-6 version 01, 5 independent blocks, 4 block checksums, 3 content size, 2 content      |
 //! |      | checksum, 1-0 zero                                                                                |
 //! | 1    | BD: bits 6-4 largest block, 4 to 7 for 64 KiB, 256 KiB, 1 MiB, 4 MiB; the others zero             |
-//! | 8    | content size, if flagged: skipped                                                                 |
+//! | 8    | content size, if flagged: ignored                                                                 |
 //! | 1    | HC: second byte of the xxHash32 of FLG to content size                                            |
-//! |      | blocks: length u32, top bit set for stored ones; as many bytes; 4 bytes of checksum, if flagged   |
+//! |      | blocks: length u32, top bit set if stored; that many bytes; 4 bytes of checksum, if flagged       |
 //! | 4    | end mark 0                                                                                        |
-//! | 4    | content checksum, if flagged: skipped                                                             |
+//! | 4    | content checksum, if flagged: ignored                                                             |
 //!
-//! Numbers are little-endian. Written is a frame without any optional field, of blocks of 64 KiB,
-//! stored where they do not shrink. Refused are linked blocks, dictionaries, and a frame without
-//! its end mark; block checksums are skipped and what follows the frame is ignored. Message sets v0
-//! carry an HC that was computed wrongly: there it is not looked at.
+//! Numbers are little-endian. The encoder writes a frame without optional fields and with blocks of
+//! 64 KiB. It stores a block uncompressed if compression does not make it smaller.
+//!
+//! - The decoder refuses linked blocks, dictionaries, and a frame without an end mark.
+//! - It ignores block checksums and everything after the frame.
+//! - It does not check HC in message sets v0, because their writers computed it wrongly.
 
 use byteorder::{ByteOrder, LittleEndian};
 use lz4_flex::block::{
@@ -27,13 +29,13 @@ use super::TOO_LARGE;
 use super::output::{FIRST_GUESS, Output};
 use crate::format::Malformed;
 
-/// Magic, FLG, BD and HC of every frame written.
+/// The magic, FLG, BD and HC of every frame that we write.
 const HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const END_MARK: [u8; 4] = [0; 4];
 const BLOCK_BYTES: usize = 64 * 1024;
 const STORED: u32 = 1 << 31;
-/// A length byte of 255 adds as many bytes; nothing else in a block makes more.
+/// The greatest ratio of decompressed to compressed bytes: a length byte of 255 adds 255 bytes.
 const LARGEST_RATIO: usize = 255;
 
 const TRUNCATED: Malformed = Malformed("lz4 frame ends too early");
@@ -41,7 +43,7 @@ const DAMAGED: Malformed = Malformed("damaged lz4 block");
 const BLOCK_TOO_LARGE: Malformed = Malformed("lz4 block is larger than its frame allows");
 const COMPRESSOR_FAILED: Malformed = Malformed("lz4 could not compress");
 
-/// What a frame's descriptor says.
+/// The options in the descriptor of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Descriptor {
     largest_block: usize,
@@ -49,7 +51,7 @@ struct Descriptor {
     content_checksum: bool,
 }
 
-/// All levels are the fast compressor.
+/// Compresses with the fast compressor, whatever the level.
 pub(super) fn compress(bytes: &[u8], _level: i32, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let mut table = CompressTable::default();
     let mut room = vec![0; get_maximum_output_size(bytes.len().min(BLOCK_BYTES))];
@@ -91,24 +93,24 @@ pub(super) fn decompress(bytes: &[u8], magic: u8, limit: usize) -> Result<Vec<u8
         if length > descriptor.largest_block {
             return Err(BLOCK_TOO_LARGE);
         }
-        let (block, behind) = blocks.split_at_checked(length).ok_or(TRUNCATED)?;
+        let (block, after) = blocks.split_at_checked(length).ok_or(TRUNCATED)?;
         if word & STORED == 0 {
             append_block(block, descriptor.largest_block, &mut out)?;
         } else {
             out.append(block)?;
         }
-        rest = behind
+        rest = after
             .get(if descriptor.block_checksums { 4 } else { 0 }..)
             .ok_or(TRUNCATED)?;
     }
 }
 
-/// The descriptor, checked, and the blocks behind it.
+/// Checks the descriptor, and returns it and the blocks after it.
 fn read_descriptor(bytes: &[u8], magic: u8) -> Result<(Descriptor, &[u8]), Malformed> {
-    let behind_magic = bytes
+    let after_magic = bytes
         .strip_prefix(&MAGIC)
         .ok_or(Malformed("not an lz4 frame"))?;
-    let &[flags, sizes, ..] = behind_magic else {
+    let &[flags, sizes, ..] = after_magic else {
         return Err(TRUNCATED);
     };
     if flags >> 6 != 1 {
@@ -128,7 +130,7 @@ fn read_descriptor(bytes: &[u8], magic: u8) -> Result<(Descriptor, &[u8]), Malfo
         _ => return Err(Malformed("lz4 frame with an unknown block size")),
     };
     let hashed_bytes = if flags & 1 << 3 == 0 { 2 } else { 10 };
-    let (hashed, rest) = behind_magic
+    let (hashed, rest) = after_magic
         .split_at_checked(hashed_bytes)
         .ok_or(TRUNCATED)?;
     let (&checksum, blocks) = rest.split_first().ok_or(TRUNCATED)?;
@@ -144,8 +146,8 @@ fn read_descriptor(bytes: &[u8], magic: u8) -> Result<(Descriptor, &[u8]), Malfo
     Ok((descriptor, blocks))
 }
 
-/// A block does not say how long it gets: room is made for the usual, and where that is too small
-/// for more, up to what its bytes can make.
+/// Decompresses a block. The block does not state its decompressed length, so we start with the
+/// usual ratio, and retry with more room, up to the most that its bytes can produce.
 fn append_block(block: &[u8], largest: usize, out: &mut Output) -> Result<(), Malformed> {
     let possible = block.len().saturating_mul(LARGEST_RATIO).min(largest);
     let allowed = possible.min(out.left());
@@ -169,7 +171,7 @@ fn append_block(block: &[u8], largest: usize, out: &mut Output) -> Result<(), Ma
     }
 }
 
-/// xxHash32 with seed 0 of fewer than 16 bytes, which descriptors are.
+/// Returns the xxHash32 with seed 0 of fewer than 16 bytes. A descriptor has at most 10.
 fn xxhash32_of_few(bytes: &[u8]) -> u32 {
     const PRIME_1: u32 = 0x9e37_79b1;
     const PRIME_2: u32 = 0x85eb_ca77;
@@ -199,11 +201,11 @@ mod tests {
 
     const LIMIT: usize = 16 << 20;
 
-    /// A frame of any descriptor; its HC is right.
-    fn frame(flags: u8, sizes: u8, content_size: &[u8], behind: &[&[u8]]) -> Vec<u8> {
+    /// Returns a frame with this descriptor and the right HC.
+    fn frame(flags: u8, sizes: u8, content_size: &[u8], blocks: &[&[u8]]) -> Vec<u8> {
         let descriptor = [&[flags, sizes], content_size].concat();
         let checksum = xxhash32_of_few(&descriptor).to_be_bytes()[2];
-        [&MAGIC[..], &descriptor, &[checksum], &behind.concat()].concat()
+        [&MAGIC[..], &descriptor, &[checksum], &blocks.concat()].concat()
     }
 
     fn block(bytes: &[u8]) -> Vec<u8> {
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn xxhash32_gives_the_known_values() {
+    fn the_hash_matches_published_vectors() {
         assert_eq!(xxhash32_of_few(b""), 0x02cc_5d05);
         assert_eq!(xxhash32_of_few(b"a"), 0x550d_7456);
         assert_eq!(xxhash32_of_few(b"abc"), 0x32d1_53ff);
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_written_as_kafka_writes_them() {
+    fn the_encoder_writes_frames_like_kafka() {
         let mut out = Vec::new();
         compress(b"", 9, &mut out).unwrap();
         assert_eq!(out, [&HEADER[..], &END_MARK].concat());
@@ -252,17 +254,17 @@ mod tests {
     }
 
     #[test]
-    fn optional_fields_are_skipped() {
+    fn optional_fields_are_ignored() {
         let (size, checksum) = (&[9; 8][..], &[8; 4][..]);
         let content = block(&[6; 100]);
-        for (flags, size, behind) in [
+        for (flags, size, blocks) in [
             (0x60, &b""[..], vec![&content[..], &END_MARK]),
             (0x68, size, vec![&content, &END_MARK]),
             (0x70, b"", vec![&content, checksum, &END_MARK]),
             (0x64, b"", vec![&content, &END_MARK, checksum]),
             (0x7c, size, vec![&content, checksum, &END_MARK, checksum]),
         ] {
-            let bytes = frame(flags, 0x40, size, &behind);
+            let bytes = frame(flags, 0x40, size, &blocks);
             assert_eq!(
                 decompress(&bytes, 2, LIMIT).unwrap(),
                 [6; 100],
@@ -277,8 +279,8 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "too much for an interpreter")]
-    fn every_block_size_is_read_and_kept_to() {
+    #[cfg_attr(miri, ignore = "too slow in an interpreter")]
+    fn every_block_size_is_accepted_and_larger_blocks_are_refused() {
         for (sizes, largest) in [
             (0x40, 64 << 10),
             (0x50, 256 << 10),
@@ -302,26 +304,26 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_frame_is_ignored() {
+    fn bytes_after_the_frame_are_ignored() {
         let one = frame(0x60, 0x40, b"", &[&stored(b"one"), &END_MARK]);
         assert_eq!(
             decompress(&[&one[..], &one].concat(), 2, LIMIT).unwrap(),
             b"one"
         );
         assert_eq!(
-            decompress(&[&one[..], b"garbage"].concat(), 2, LIMIT).unwrap(),
+            decompress(&[&one[..], b"not a frame"].concat(), 2, LIMIT).unwrap(),
             b"one"
         );
         let stored_nothing = frame(0x60, 0x40, b"", &[&stored(b"one"), &stored(b"")]);
         assert_eq!(
             decompress(&stored_nothing, 2, LIMIT).unwrap(),
             b"one",
-            "a stored block of no bytes is an end mark to Kafka"
+            "Kafka treats a stored block of no bytes as an end mark"
         );
     }
 
     #[test]
-    fn other_frames_are_refused() {
+    fn unsupported_frames_are_refused() {
         let content = [&stored(b"x")[..], &END_MARK];
         for (flags, sizes, why) in [
             (0x40, 0x40, "lz4 frame of linked blocks"),
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_checksum_counts_from_v1_on() {
+    fn the_header_checksum_is_checked_from_v1_on() {
         let mut bytes = frame(0x60, 0x40, b"", &[&stored(b"x"), &END_MARK]);
         bytes[6] ^= 0xff;
         assert_eq!(decompress(&bytes, 0, LIMIT).unwrap(), b"x");
@@ -368,8 +370,8 @@ mod tests {
     }
 
     #[test]
-    fn a_block_cannot_reach_into_the_one_before() {
-        // One literal, then a match four bytes back: two of them would lie in the block before.
+    fn a_match_that_reaches_into_the_previous_block_is_refused() {
+        // One literal, then a match four bytes back, which starts in the previous block.
         let reaches_back = b"\x11a\x04\0\x50aaaaa";
         let length = [u8::try_from(reaches_back.len()).unwrap(), 0, 0, 0];
         let bytes = frame(
@@ -382,8 +384,8 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "too much for an interpreter")]
-    fn the_limit_holds_inside_a_block() {
+    #[cfg_attr(miri, ignore = "too slow in an interpreter")]
+    fn a_block_that_passes_the_limit_is_refused() {
         let bytes = frame(0x60, 0x70, b"", &[&block(&vec![0; 1 << 20]), &END_MARK]);
         assert_eq!(decompress(&bytes, 2, 1 << 20).unwrap().len(), 1 << 20);
         assert_eq!(decompress(&bytes, 2, (1 << 20) - 1), Err(TOO_LARGE));

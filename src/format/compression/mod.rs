@@ -1,7 +1,7 @@
-//! The four codecs, in the framings that Kafka gives them.
+//! The four codecs, in the framings that Kafka uses.
 //!
-//! Bits 0 to 2 of a batch's attributes name the codec. What is compressed is everything behind the
-//! header of a v2 batch, or the value of a legacy wrapper; one stream each.
+//! Bits 0 to 2 of a batch's attributes name the codec. One compressed stream replaces everything
+//! after the header of a v2 batch, or the value of a legacy wrapper.
 //!
 //! | id | codec  | file        | framing                                      |
 //! |----|--------|-------------|----------------------------------------------|
@@ -11,13 +11,16 @@
 //! | 3  | lz4    | `lz4.rs`    | an LZ4 frame of independent blocks           |
 //! | 4  | zstd   | `zstd.rs`   | a Zstandard frame; only in record batches v2 |
 //!
-//! Each file says what its reader takes beyond what its writer makes; together they take what
-//! Kafka's readers take.
+//! The decoders accept every stream that Kafka's decoders accept. The head of each file lists the
+//! streams that its decoder accepts although its encoder does not write them.
 //!
-//! Promises: at most `limit` bytes come out, memory grows by what was really decoded and never on
-//! the word of a length field, and no input makes a decoder panic. A codec that the build leaves
-//! out answers with its own error ([`is_left_out`]). Checksums of batches and what the decoded
-//! bytes mean are left to `batch.rs` and `legacy`.
+//! - A decoder returns at most `limit` bytes.
+//! - Its memory grows with the bytes that it really decoded, and never because of a length field.
+//! - No input makes it panic.
+//! - A codec that is not part of the build returns an error of its own, see [`is_left_out`].
+//!
+//! The decoders do not check the checksum of the batch, nor the decoded records. `batch/` does
+//! both.
 
 use crate::config::{Compression, TopicSettings};
 
@@ -34,7 +37,7 @@ mod lz4;
         feature = "lz4",
         feature = "zstd"
     )),
-    allow(dead_code, reason = "each codec uses its part")
+    allow(dead_code, reason = "each codec uses only some of it")
 )]
 mod output;
 #[cfg(feature = "snappy")]
@@ -42,7 +45,7 @@ mod snappy;
 #[cfg(feature = "zstd")]
 mod zstd;
 
-/// More bytes than the limit would come out.
+/// The error for a stream that decompresses to more bytes than the limit.
 pub(crate) const TOO_LARGE: Malformed = Malformed("more decompressed bytes than allowed");
 
 const UNKNOWN: Malformed = Malformed("a codec of a later version of Kafka");
@@ -57,7 +60,7 @@ const NO_ZSTD: Malformed =
 
 const CODEC_MASK: u16 = 0b111;
 
-/// Stands in for a codec that the build leaves out.
+/// Defines the module of a codec that is not part of the build. It returns `$error` always.
 #[cfg(not(all(
     feature = "gzip",
     feature = "snappy",
@@ -65,7 +68,7 @@ const CODEC_MASK: u16 = 0b111;
     feature = "zstd"
 )))]
 macro_rules! left_out {
-    ($codec:ident, $answer:expr) => {
+    ($codec:ident, $error:expr) => {
         mod $codec {
             use super::Malformed;
 
@@ -74,7 +77,7 @@ macro_rules! left_out {
                 _level: i32,
                 _out: &mut Vec<u8>,
             ) -> Result<(), Malformed> {
-                Err($answer)
+                Err($error)
             }
 
             pub(super) fn decompress(
@@ -82,7 +85,7 @@ macro_rules! left_out {
                 _magic: u8,
                 _limit: usize,
             ) -> Result<Vec<u8>, Malformed> {
-                Err($answer)
+                Err($error)
             }
         }
     };
@@ -97,23 +100,23 @@ left_out!(lz4, super::NO_LZ4);
 #[cfg(not(feature = "zstd"))]
 left_out!(zstd, super::NO_ZSTD);
 
-/// Whether nothing is wrong with the bytes but that they decompress to more than was allowed.
+/// Returns whether the only fault of the bytes is that they decompress to more than the limit.
 pub(crate) fn is_over_limit(malformed: Malformed) -> bool {
     malformed == TOO_LARGE
 }
 
-/// Whether the bytes may be whole although they cannot be decompressed here.
+/// Returns whether the bytes may be undamaged although they cannot be decompressed here.
 pub(crate) fn may_be_whole(malformed: Malformed) -> bool {
     is_over_limit(malformed) || is_left_out(malformed)
 }
 
-/// Whether nothing is wrong with the bytes but that this build lacks their codec, or that no
-/// version has it yet.
+/// Returns whether the only fault of the bytes is that this build, or this version of annals, does
+/// not have their codec.
 pub(crate) fn is_left_out(malformed: Malformed) -> bool {
     [UNKNOWN, NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD].contains(&malformed)
 }
 
-/// The codec that a batch's attributes name.
+/// Returns the codec that a batch's attributes name.
 pub(crate) fn codec_of(attributes: u16) -> Result<Compression, Malformed> {
     match attributes & CODEC_MASK {
         0 => Ok(Compression::None),
@@ -125,10 +128,11 @@ pub(crate) fn codec_of(attributes: u16) -> Result<Compression, Malformed> {
     }
 }
 
-/// Appends the compressed `bytes` to `out`, at the level that the settings have for the codec.
+/// Compresses `bytes` at the level that the settings contain for the codec, and appends the result
+/// to `out`.
 ///
-/// LZ4 has only its fast compressor here, which is Kafka's default (its level 9); other levels give
-/// the same bytes.
+/// LZ4 has only its fast compressor here, which is also Kafka's default (its level 9). Every other
+/// level produces the same bytes.
 pub(crate) fn compress(
     codec: Compression,
     settings: &TopicSettings,
@@ -147,8 +151,10 @@ pub(crate) fn compress(
     }
 }
 
-/// At most `limit` bytes come out; more is [`TOO_LARGE`]. `magic` matters for lz4 (v0 frames carry
-/// a wrong header checksum) and zstd (not below 2).
+/// Returns the decompressed bytes, or [`TOO_LARGE`] if they are more than `limit`.
+///
+/// `magic` matters for two codecs: lz4 frames in message sets v0 have a wrong header checksum, and
+/// zstd is refused below magic 2.
 pub(crate) fn decompress(
     codec: Compression,
     magic: u8,

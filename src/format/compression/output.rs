@@ -1,14 +1,15 @@
-//! Where decoders write to: memory that grows with what was decoded, up to a limit.
+//! The buffer to which decoders write. It grows with the decoded bytes, up to a limit.
 
 use super::TOO_LARGE;
 use crate::format::Malformed;
 
-/// Records commonly shrink to a quarter; whatever needs more room than that grows into it.
+/// The first size of the buffer as a multiple of the compressed size. Records commonly shrink to a
+/// quarter; if the output is larger, the buffer grows.
 pub(super) const FIRST_GUESS: usize = 4;
 const LEAST_GROWTH: usize = 1024;
 
-/// What a decoder has made so far. There may be one byte more than the limit, so that too much is
-/// told from just enough.
+/// The bytes that a decoder has produced so far. They may exceed the limit by one byte, which shows
+/// that the output is too large and not just large enough.
 pub(super) struct Output {
     pub(super) bytes: Vec<u8>,
     limit: usize,
@@ -23,12 +24,13 @@ impl Output {
         }
     }
 
-    /// Whether a decoder of streams had no room left to write more.
+    /// Returns whether the buffer is full, so that the decoder may have more bytes to write.
     pub(super) fn is_full(&self) -> bool {
         self.bytes.len() == self.bytes.capacity()
     }
 
-    /// Gives a decoder of streams spare capacity to write to. `TOO_LARGE` once the limit is passed.
+    /// Ensures that the buffer has spare capacity. Returns [`TOO_LARGE`] once the output exceeds
+    /// the limit.
     pub(super) fn make_room(&mut self) -> Result<(), Malformed> {
         self.check()?;
         if self.is_full() {
@@ -37,8 +39,8 @@ impl Output {
         Ok(())
     }
 
-    /// Lets `decode` fill at most `most` bytes, no more than are `left`, and keeps as many as it
-    /// says it made.
+    /// Calls `decode` with `most` bytes to fill, and keeps as many as it returns. The caller
+    /// ensures that `most` is at most [`left`](Self::left).
     pub(super) fn append_block<E>(
         &mut self,
         most: usize,
@@ -55,7 +57,7 @@ impl Output {
         made.map(|_| ())
     }
 
-    /// `TOO_LARGE` for more bytes than are `left`.
+    /// Appends bytes. Returns [`TOO_LARGE`] if they are more than [`left`](Self::left).
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         if bytes.len() > self.left() {
             return Err(TOO_LARGE);
@@ -64,12 +66,12 @@ impl Output {
         Ok(())
     }
 
-    /// How many bytes the limit still allows.
+    /// Returns the number of bytes that the limit still allows.
     pub(super) fn left(&self) -> usize {
         self.limit.saturating_sub(self.bytes.len())
     }
 
-    /// Whether the limit still holds.
+    /// Returns [`TOO_LARGE`] if the output exceeds the limit.
     pub(super) fn check(&self) -> Result<(), Malformed> {
         if self.bytes.len() > self.limit {
             Err(TOO_LARGE)
@@ -83,7 +85,8 @@ impl Output {
         Ok(self.bytes)
     }
 
-    /// Doubles, or grows by `least` where that is more; to one byte beyond the limit at most.
+    /// Doubles the buffer, or grows it by `least` if that is more, but to at most one byte beyond
+    /// the limit.
     fn grow(&mut self, least: usize) {
         let most = self
             .limit
@@ -106,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_not_taken_before_it_is_needed() {
+    fn the_buffer_does_not_grow_before_it_is_full() {
         let mut out = Output::new(1000, 100 << 20);
         assert!(out.bytes.capacity() <= 8000);
         assert!(Output::new(1000, 10).bytes.capacity() <= 16);
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_block_leaves_nothing() {
+    fn a_failed_block_leaves_the_output_unchanged() {
         let mut out = Output::new(10, 100);
         out.append(b"before").unwrap();
         assert_eq!(
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_kept() {
+    fn output_beyond_the_limit_is_refused() {
         let mut out = Output::new(10, 100);
         out.append(&[1; 100]).unwrap();
         assert_eq!(
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_no_overflow() {
+    fn the_greatest_limit_does_not_overflow() {
         let mut out = Output::new(usize::MAX, 0);
         out.limit = usize::MAX;
         out.make_room().unwrap();
@@ -153,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_fits_takes_no_more_and_one_that_does_not_no_more_than_the_limit() {
+    fn the_buffer_grows_only_for_blocks_that_do_not_fit_and_never_past_the_limit() {
         let mut out = Output {
             bytes: Vec::with_capacity(40),
             limit: 45,

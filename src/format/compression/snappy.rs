@@ -1,17 +1,20 @@
-//! Snappy as the xerial stream of snappy-java.
+//! Snappy, in the xerial stream format of snappy-java.
 //!
 //! | offset | size | field                                                                          |
 //! |--------|------|--------------------------------------------------------------------------------|
 //! | 0      | 8    | magic: 0x82, `SNAPPY`, 0                                                       |
 //! | 8      | 4    | version, 1                                                                     |
 //! | 12     | 4    | oldest version that can read it, 1                                             |
-//! | 16     |      | chunks: length int32 and as many bytes of one raw snappy block; no end mark    |
+//! | 16     |      | chunks: length int32, and one raw snappy block of that length; no end mark     |
 //!
-//! Numbers are big-endian. A chunk is written for every 32 KiB. Read are chunks of any size, and
-//! streams back to back: where a chunk's length should be, the first four bytes of the magic begin
-//! another header. Fewer than four bytes there are the end. Versions are not looked at. A payload
-//! without the magic is one raw snappy block (old producers write it). Google's own framing is
-//! neither.
+//! Numbers are big-endian. The encoder writes a chunk for every 32 KiB.
+//!
+//! - The decoder accepts chunks of any size, and ignores the versions.
+//! - It accepts concatenated streams: the first four bytes of the magic in place of a length start
+//!   another header.
+//! - Fewer than four remaining bytes mean the end.
+//! - A payload without the magic is one raw snappy block, which old producers write.
+//! - Google's own framing format is refused.
 
 use snap::raw::{Decoder, Encoder, decompress_len, max_compress_len};
 
@@ -23,14 +26,15 @@ const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const VERSION: u32 = 1;
 const HEADER_BYTES: usize = 16;
 const CHUNK_BYTES: usize = 32 * 1024;
-/// No block element makes more of its bytes than a copy of 64 bytes, three bytes long.
+/// The greatest ratio of decompressed to compressed bytes. The most efficient element of a block is
+/// a copy of 64 bytes, which takes three bytes.
 const LARGEST_RATIO: usize = 64 / 3 + 1;
 
 const TRUNCATED: Malformed = Malformed("snappy stream ends too early");
 const DAMAGED: Malformed = Malformed("damaged snappy block");
 const COMPRESSOR_FAILED: Malformed = Malformed("snappy could not compress");
 
-/// Snappy has no levels.
+/// Compresses; Snappy has no levels.
 pub(super) fn compress(bytes: &[u8], _level: i32, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let mut encoder = Encoder::new();
     let mut block = vec![0; max_compress_len(bytes.len().min(CHUNK_BYTES))];
@@ -66,14 +70,15 @@ pub(super) fn decompress(bytes: &[u8], _magic: u8, limit: usize) -> Result<Vec<u
         }
         let length = usize::try_from(i32::from_be_bytes(*length))
             .map_err(|_| Malformed("negative length of a snappy chunk"))?;
-        let (block, behind) = chunks.split_at_checked(length).ok_or(TRUNCATED)?;
+        let (block, after) = chunks.split_at_checked(length).ok_or(TRUNCATED)?;
         append_block(block, &mut out)?;
-        rest = behind;
+        rest = after;
     }
     out.finish()
 }
 
-/// A block says itself how long it gets; what its bytes cannot make is not believed.
+/// Decompresses a block. The block states its decompressed length; a length that its bytes cannot
+/// produce is refused before memory is allocated for it.
 fn append_block(block: &[u8], out: &mut Output) -> Result<(), Malformed> {
     let length = decompress_len(block).map_err(|_| DAMAGED)?;
     if length.div_ceil(LARGEST_RATIO) > block.len() {
@@ -107,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_of_32_kib_are_written() {
+    fn the_encoder_writes_chunks_of_32_kib() {
         let bytes = vec![7; CHUNK_BYTES + 1];
         let mut out = Vec::new();
         compress(&bytes, 0, &mut out).unwrap();
@@ -122,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_of_any_size_are_read() {
+    fn chunks_of_any_size_are_accepted() {
         let large: Vec<u8> = (0..300_000_u32)
             .map(|n| u8::try_from(n % 251).unwrap())
             .collect();
@@ -134,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_may_follow_each_other() {
+    fn concatenated_streams_are_accepted() {
         let other_version = [&HEADER[..8], &[9; 8]].concat();
         let stream = [
             &HEADER[..],
@@ -153,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_magic_it_is_one_raw_block() {
+    fn a_payload_without_the_magic_is_one_raw_block() {
         assert_eq!(decompress(&block(b"raw"), 2, LIMIT).unwrap(), b"raw");
         assert_eq!(
             decompress(&block(&vec![5; 100_000]), 2, LIMIT).unwrap(),
@@ -162,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn fewer_than_four_bytes_are_the_end() {
+    fn fewer_than_four_remaining_bytes_are_ignored() {
         let stream = [&HEADER[..], &chunk(b"chunk"), &[0, 0, 1]].concat();
         assert_eq!(decompress(&stream, 2, LIMIT).unwrap(), b"chunk");
     }
@@ -174,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_found() {
+    fn a_cut_or_malformed_stream_is_refused() {
         let stream = [&HEADER[..], &chunk(b"chunk")].concat();
         for end in (0..16).chain(20..stream.len()) {
             assert!(
@@ -192,12 +197,15 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "too much for an interpreter")]
-    fn a_length_that_the_block_cannot_hold_is_not_believed() {
+    #[cfg_attr(miri, ignore = "too slow in an interpreter")]
+    fn a_length_that_a_block_cannot_produce_is_refused() {
         let claims_4_gib = b"\xff\xff\xff\xff\x0f\0a";
         assert_eq!(decompress(claims_4_gib, 2, usize::MAX), Err(DAMAGED));
         let zeros = block(&vec![0; 1 << 20]);
-        assert!(zeros.len() < (1 << 20) / 20, "the ratio would be too small");
+        assert!(
+            zeros.len() < (1 << 20) / 20,
+            "the block tests the greatest ratio"
+        );
         assert_eq!(decompress(&zeros, 2, 1 << 20).unwrap().len(), 1 << 20);
     }
 }

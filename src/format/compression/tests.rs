@@ -1,10 +1,10 @@
-//! What holds for all codecs alike. The rules of each framing are tested beside it.
+//! Tests of rules that all codecs share. The tests of each framing are in its own file.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Two records as Kafka's own classes compressed them with each codec (behind the batch's header).
+/// Two records, compressed by Kafka's own classes with each codec, without the header of the batch.
 const FROM_KAFKA: [(Compression, &str); 4] = [
     (
         Compression::Gzip,
@@ -28,7 +28,7 @@ fn is_built(codec: Compression) -> bool {
     !decompress(codec, 2, b"", 0).is_err_and(is_left_out)
 }
 
-/// The codecs of this build, and `None`.
+/// Returns the codecs of this build, including `None`.
 fn codecs() -> Vec<Compression> {
     let all = FROM_KAFKA
         .into_iter()
@@ -50,7 +50,7 @@ fn compressed(codec: Compression, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Bytes that no codec makes smaller.
+/// Returns bytes that no codec makes smaller.
 fn incompressible(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = || {
@@ -63,7 +63,7 @@ fn incompressible(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn streams_of_kafka_decode_to_the_same_records() {
+fn kafkas_streams_decode_to_the_same_records() {
     let records = [
         &hex("14000000046b31047631008001000202046b3270")[..],
         &[b'a'; 56],
@@ -80,13 +80,13 @@ fn streams_of_kafka_decode_to_the_same_records() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "too much for an interpreter")]
-fn sizes_at_the_borders_round_trip() {
-    let borders = [
+#[cfg_attr(miri, ignore = "too slow in an interpreter")]
+fn sizes_around_block_boundaries_round_trip() {
+    let sizes = [
         0, 1, 2, 15, 16, 32_767, 32_768, 32_769, 65_535, 65_536, 65_537, 131_072, 200_000,
     ];
     for codec in codecs() {
-        for length in borders {
+        for length in sizes {
             let text: Vec<u8> = b"offset fetch poll "
                 .iter()
                 .copied()
@@ -118,7 +118,7 @@ fn sizes_at_the_borders_round_trip() {
 }
 
 #[test]
-fn compressing_appends() {
+fn compress_appends_to_the_buffer() {
     for codec in codecs() {
         let mut out = b"header".to_vec();
         compress(codec, &TopicSettings::default(), b"records", &mut out).unwrap();
@@ -128,8 +128,8 @@ fn compressing_appends() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "too much for an interpreter")]
-fn levels_come_from_the_settings() {
+#[cfg_attr(miri, ignore = "too slow in an interpreter")]
+fn compress_uses_the_levels_of_the_settings() {
     let text: Vec<u8> = (0..50_000_u32)
         .flat_map(|n| (n * n % 7919).to_be_bytes())
         .collect();
@@ -157,8 +157,8 @@ fn levels_come_from_the_settings() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "too much for an interpreter")]
-fn a_bomb_stops_at_the_limit() {
+#[cfg_attr(miri, ignore = "too slow in an interpreter")]
+fn a_decompression_bomb_stops_at_the_limit() {
     const LIMIT: usize = 100_000;
     let zeros = vec![0; 16 << 20];
     for codec in codecs()
@@ -176,7 +176,7 @@ fn a_bomb_stops_at_the_limit() {
 }
 
 #[test]
-fn codecs_are_named_by_the_low_three_bits() {
+fn the_low_three_bits_of_the_attributes_name_the_codec() {
     let names = [
         Compression::None,
         Compression::Gzip,
@@ -194,12 +194,10 @@ fn codecs_are_named_by_the_low_three_bits() {
 }
 
 #[test]
-fn a_codec_that_is_left_out_is_told_from_damage() {
-    assert!(
-        [NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD]
-            .into_iter()
-            .all(is_left_out)
-    );
+fn a_missing_codec_is_distinguished_from_damage() {
+    for error in [NO_GZIP, NO_SNAPPY, NO_LZ4, NO_ZSTD] {
+        assert!(is_left_out(error), "{error}");
+    }
     assert!(!is_left_out(TOO_LARGE));
     for (codec, _) in FROM_KAFKA {
         let refused = decompress(codec, 2, b"damaged", 10).unwrap_err();
@@ -217,8 +215,8 @@ fn a_codec_that_is_left_out_is_told_from_damage() {
 
 proptest! {
     #[test]
-    #[cfg_attr(miri, ignore = "too much for an interpreter")]
-    fn all_bytes_round_trip(
+    #[cfg_attr(miri, ignore = "too slow in an interpreter")]
+    fn any_bytes_round_trip(
         runs in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..300), 0_usize..200), 0..20),
         codec in proptest::sample::select(codecs()),
     ) {
@@ -228,12 +226,15 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400), front in 0_usize..20) {
+    fn decoding_any_bytes_does_not_panic_or_pass_the_limit(
+        bytes in proptest::collection::vec(any::<u8>(), 0..400),
+        front in 0_usize..20,
+    ) {
         for (codec, text) in FROM_KAFKA {
             let stream = hex(text);
-            let behind_a_header = [&stream[..front.min(stream.len())], &bytes].concat();
+            let after_a_header = [&stream[..front.min(stream.len())], &bytes].concat();
             for magic in 0..3 {
-                for bytes in [&bytes, &behind_a_header] {
+                for bytes in [&bytes, &after_a_header] {
                     if let Ok(decoded) = decompress(codec, magic, bytes, 10_000) {
                         prop_assert!(decoded.len() <= 10_000);
                     }
@@ -243,7 +244,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_streams_decode_or_are_refused(
+    fn decoding_damaged_streams_does_not_panic_or_pass_the_limit(
         length in 0_usize..3000,
         damage in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
         codec in proptest::sample::select(codecs()),

@@ -1,12 +1,20 @@
 //! Zstandard frames (RFC 8878).
 //!
-//! Written is one frame as Kafka's streaming writer makes it, without content size and checksum
-//! (frame header descriptor 0). Its window is as large as the bytes need, not the level's
-//! megabytes, which spares both sides that much memory. Read are frames back to back, with or
-//! without content size and checksum (which is verified), and skippable ones. A window above 2^27
-//! bytes is refused; up to that the decoder allocates what the frame asks for (its content size,
-//! where that is less). No bytes at all are no frames, and decode to nothing, as for Kafka's
-//! reader. Before record batches v2 there was no Zstandard: below magic 2 it is refused.
+//! The encoder writes one frame like Kafka's streaming writer, without content size and checksum
+//! (frame header descriptor 0). The window is only as large as the bytes need, instead of the
+//! megabytes of the level. That saves memory for the encoder and the decoder.
+//!
+//! The decoder accepts:
+//!
+//! - any number of concatenated frames, including none, as Kafka does;
+//! - frames with a content size or a checksum, which it verifies;
+//! - skippable frames.
+//!
+//! It refuses:
+//!
+//! - windows above 2^27 bytes. Below that it allocates the window that the frame asks for, or the
+//!   content size if that is less;
+//! - a magic below 2, because message sets older than record batches v2 had no Zstandard.
 
 use std::io::Cursor;
 
@@ -21,7 +29,7 @@ const DAMAGED: Malformed = Malformed("damaged zstd frame");
 const NO_DECODER: Malformed = Malformed("zstd could not set up its decoder");
 const COMPRESSOR_FAILED: Malformed = Malformed("zstd could not compress");
 
-/// Levels -131072 to 22.
+/// Compresses at a level from -131072 to 22.
 pub(super) fn compress(bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<(), Malformed> {
     let mut context = CCtx::try_create().ok_or(COMPRESSOR_FAILED)?;
     for parameter in [
@@ -47,6 +55,7 @@ pub(super) fn decompress(bytes: &[u8], magic: u8, limit: usize) -> Result<Vec<u8
             "zstd in a message set older than record batches v2",
         ));
     }
+    // The loop would report that a frame ends too early. Kafka accepts a stream without frames.
     if bytes.is_empty() {
         return Ok(Vec::new());
     }
@@ -90,7 +99,7 @@ mod tests {
         out
     }
 
-    /// A frame of one raw block, with a window of 2^log bytes.
+    /// Returns a frame of one raw block, with a window of `2^window_log` bytes.
     fn raw_frame(window_log: u8, bytes: &[u8]) -> Vec<u8> {
         let block = u32::try_from(bytes.len()).unwrap() << 3 | 1;
         let [_, high, middle, low] = block.to_be_bytes();
@@ -112,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_have_neither_content_size_nor_checksum() {
+    fn the_encoder_writes_no_content_size_and_no_checksum() {
         let mut out = b"before".to_vec();
         compress(b"some records, some records", 3, &mut out).unwrap();
         assert_eq!(out[..11], *b"before\x28\xb5\x2f\xfd\0");
@@ -123,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_are_taken() {
+    fn streams_of_every_level_round_trip() {
         let text: Vec<u8> = (0..100_000_u32)
             .flat_map(|n| (n % 1000).to_be_bytes())
             .collect();
@@ -135,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn content_size_and_checksum_are_read() {
+    fn the_checksum_of_a_frame_is_verified() {
         let bytes = frame(
             &[1; 1000],
             &[
@@ -150,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_may_follow_each_other() {
+    fn concatenated_and_skippable_frames_are_accepted() {
         let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0abc";
         let two = [
             &frame(b"one, ", &[])[..],
@@ -161,13 +170,13 @@ mod tests {
         .concat();
         assert_eq!(decompress(&two, 2, LIMIT).unwrap(), b"one, two");
         assert_eq!(
-            decompress(&[&two[..], b"garbage"].concat(), 2, LIMIT),
+            decompress(&[&two[..], b"not a frame"].concat(), 2, LIMIT),
             Err(DAMAGED)
         );
     }
 
     #[test]
-    fn windows_are_limited() {
+    fn windows_above_2_to_the_27th_are_refused() {
         assert_eq!(
             decompress(&raw_frame(27, b"raw"), 2, LIMIT).unwrap(),
             b"raw"
@@ -176,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn message_sets_have_no_zstd() {
+    fn zstd_in_a_message_set_is_refused() {
         let bytes = frame(b"x", &[]);
         assert!(decompress(&bytes, 2, LIMIT).is_ok());
         for magic in [0, 1] {
@@ -190,8 +199,8 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_frame_is_refused() {
-        let whole = frame(b"what is damaged here is not believed there", &[]);
+    fn a_cut_frame_is_refused_and_no_frame_is_empty() {
+        let whole = frame(b"a frame that is cut at every byte", &[]);
         for end in 1..whole.len() {
             assert!(decompress(&whole[..end], 2, LIMIT).is_err(), "cut at {end}");
         }
@@ -199,8 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn a_content_size_that_is_too_large_is_not_believed() {
-        // One segment of 2^32 - 1 bytes, in fact a raw block of 1.
+    fn a_false_or_large_content_size_is_refused() {
+        // The frame claims one segment of 2^32 - 1 bytes, but has a raw block of one byte.
         let claims_4_gib = b"\x28\xb5\x2f\xfd\xa0\xff\xff\xff\xff\x09\0\0x";
         assert!(decompress(claims_4_gib, 2, usize::MAX).is_err());
         let bytes = frame(&[0; 1000], &[CParameter::ContentSizeFlag(true)]);

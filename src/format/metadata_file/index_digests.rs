@@ -1,16 +1,20 @@
-//! `index-digests`, in each partition's directory: what the sealed indexes were when they were
-//! written.
+//! `index-digests`: lengths and checksums of the sealed indexes, in each partition's directory.
 //!
-//! `version=1`, then a line `<file name> <bytes> <CRC-32C, 8 hex digits>` for each file, then
-//! `crc=<8 hex digits>`: CRC-32 (IEEE) of all bytes before that line. Example of a line:
-//! `00000000000000000000.index 16 0a1b2c3d`.
+//! | line | occurrence |
+//! | --- | --- |
+//! | `version=1` | the first line |
+//! | `<file name> <bytes> <CRC-32C, 8 hex digits>` | once for each file |
+//! | `crc=<8 hex digits>` | the last line: CRC-32 (IEEE) of all bytes before it |
 //!
-//! The lines of a segment follow each other, in the order of the segments. The line of the `.log`
-//! is the first; it has the length, and 0 for a checksum. If the `.log` has another length now, the
-//! lines of its indexes do not count. A transaction index that does not exist has 0 bytes.
+//! Example of a line: `00000000000000000000.index 16 0a1b2c3d`.
 //!
-//! Kafka's indexes have no checksum. An index that differs from its line is built again from the
-//! log, so a digest file that is lost or malformed costs time and nothing else.
+//! The lines of a segment follow one another, in the order of the segments. The line of the `.log`
+//! comes first. It has the length of the `.log`, and 0 for a checksum. If the `.log` now has
+//! another length, the lines of its indexes are invalid. A transaction index that does not exist
+//! has 0 bytes.
+//!
+//! Kafka's indexes have no checksum. An index that differs from its line is rebuilt from the log.
+//! If this file is lost or malformed, that costs time, but no data.
 
 use std::fmt::Write as _;
 
@@ -21,22 +25,22 @@ use super::checked_text;
 const VERSION: u32 = 1;
 const MALFORMED_LINE: Malformed = Malformed("a line of the index digests is malformed");
 
-/// Length and CRC-32C of a file.
+/// The length and the CRC-32C of a file.
 pub(crate) type Digest = (u64, u32);
 
 /// The lines of one sealed segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentDigests {
     pub(crate) base_offset: u64,
-    /// Length of the `.log` that the indexes describe. A file written by an early version of annals
-    /// has no such line.
+    /// The length of the `.log` that the indexes describe. Early versions of annals did not write
+    /// this line.
     pub(crate) log_bytes: Option<u64>,
-    /// In the order of [`file_name::INDEXES`].
+    /// The digests of the indexes, in the order of [`file_name::INDEXES`].
     pub(crate) indexes: [Option<Digest>; 3],
 }
 
 impl SegmentDigests {
-    /// Takes one line. Returns `false` if the segment has no file with that suffix.
+    /// Stores the digest of one line. Returns `false` if the suffix is unknown.
     fn note(&mut self, suffix: &str, digest: Digest) -> bool {
         if suffix == file_name::LOG {
             self.log_bytes = Some(digest.0);
@@ -48,7 +52,7 @@ impl SegmentDigests {
     }
 }
 
-/// Returns the whole file.
+/// Returns the text of the file.
 pub(crate) fn encode_index_digests(segments: &[SegmentDigests]) -> String {
     let mut lines = String::new();
     for SegmentDigests {
@@ -70,7 +74,7 @@ pub(crate) fn encode_index_digests(segments: &[SegmentDigests]) -> String {
     checked_text::seal(VERSION, &[lines])
 }
 
-/// Reads what [`encode_index_digests`] wrote.
+/// Decodes a file that [`encode_index_digests`] wrote.
 pub(crate) fn decode_index_digests(bytes: &[u8]) -> Result<Vec<SegmentDigests>, Malformed> {
     let lines = checked_text::unseal(bytes, VERSION)?;
     let mut segments = Vec::<SegmentDigests>::new();
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_noticed() {
+    fn a_flipped_bit_in_any_byte_and_any_cut_is_detected() {
         let text = encode_index_digests(&digests()).into_bytes();
         for position in 0..text.len() {
             let mut bytes = text.clone();
@@ -161,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_lines_are_refused() {
+    fn malformed_lines_are_refused_despite_a_right_checksum() {
         let read =
             |line: &str| decode_index_digests(checked_text::seal(1, &[line, "\n"]).as_bytes());
         let name = "00000000000000000000.index";
@@ -190,14 +194,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn digests_survive(entries in prop::collection::btree_map(0..1_u64 << 63, any::<(u64, [Option<Digest>; 3])>(), 0..8)) {
+        fn digests_round_trip(entries in prop::collection::btree_map(0..1_u64 << 63, any::<(u64, [Option<Digest>; 3])>(), 0..8)) {
             let of = |(base_offset, (bytes, indexes))| SegmentDigests { base_offset, log_bytes: Some(bytes), indexes };
             let digests: Vec<_> = entries.into_iter().map(of).collect();
             prop_assert_eq!(decode_index_digests(encode_index_digests(&digests).as_bytes()), Ok(digests));
         }
 
         #[test]
-        fn any_lines_are_read_or_refused(lines in "[0-9a-f .\n]{0,60}") {
+        fn decoding_any_lines_does_not_panic(lines in "[0-9a-f .\n]{0,60}") {
             drop(decode_index_digests(checked_text::seal(1, &[lines.as_str()]).as_bytes()));
             drop(decode_index_digests(lines.as_bytes()));
         }

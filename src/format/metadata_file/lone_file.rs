@@ -1,16 +1,18 @@
-//! `lone-partition`, in the directory of a partition that is opened alone: what the topic file says
-//! for those of a log.
+//! `lone-partition`: facts about a partition that is opened without a log, in its directory. For
+//! the partitions of a log, the topic file has them.
 //!
-//! | line | how often |
+//! | line | occurrence |
 //! | --- | --- |
-//! | `version=1` | the first |
-//! | `dense=true` | once, where no offset was ever left out between log start and end, so that a gap is damage |
-//! | `log.start=<offset>` | once, where the log does not start at its first segment |
-//! | `crc=<8 hex digits>` | the last: CRC-32 (IEEE) of all bytes before it |
+//! | `version=1` | the first line |
+//! | `dense=true` | once, if no offset was ever left out between log start and end |
+//! | `log.start=<offset>` | once, if the log does not start at its first segment |
+//! | `crc=<8 hex digits>` | the last line: CRC-32 (IEEE) of all bytes before it |
 //!
-//! Kafka's checksum leaves out the base offset of a batch: only density tells a flipped one from
-//! what compaction leaves. Kafka's checkpoint of log starts has no checksum at all. Where the file
-//! is missing or damaged, gaps are legal and the checkpoint counts.
+//! In a dense partition a gap is damage. That matters because the checksum of a batch does not
+//! cover its base offset: a flipped bit there looks like a gap that compaction left. The log start
+//! is here because Kafka's checkpoint of log starts has no checksum.
+//!
+//! If the file is missing or damaged, gaps are legal and the checkpoint is used.
 
 use crate::format::Malformed;
 
@@ -19,18 +21,18 @@ use super::checked_text;
 const VERSION: u32 = 1;
 const DENSE: &str = "dense=true\n";
 const LOG_START: &str = "log.start=";
-const MALFORMED_LINE: Malformed = Malformed("a line of the file is not known, or malformed");
+const MALFORMED_LINE: Malformed = Malformed("a line of the file is unknown or malformed");
 
-/// What the file holds.
+/// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LoneFile {
     /// Whether a gap is damage.
     pub(crate) is_dense: bool,
-    /// Only where it lies above the base offset of the first segment.
+    /// The log start, if it is above the base offset of the first segment.
     pub(crate) log_start: Option<u64>,
 }
 
-/// The whole file.
+/// Returns the text of the file.
 pub(crate) fn encode_lone_file(file: &LoneFile) -> String {
     let dense = if file.is_dense { DENSE } else { "" };
     let log_start = file
@@ -39,8 +41,8 @@ pub(crate) fn encode_lone_file(file: &LoneFile) -> String {
     checked_text::seal(VERSION, &[dense, log_start.as_str()])
 }
 
-/// `Malformed` for damage; a greater version is [`NEWER_VERSION`](super::NEWER_VERSION), told apart
-/// by the caller.
+/// Decodes the file. Returns `Malformed` for a damaged file, and in particular
+/// [`NEWER_VERSION`](super::NEWER_VERSION) for a sound file of a higher version.
 pub(crate) fn decode_lone_file(bytes: &[u8]) -> Result<LoneFile, Malformed> {
     let lines = checked_text::unseal(bytes, VERSION)?;
     let (is_dense, rest) = lines
@@ -73,7 +75,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_text_with_a_line_for_each_thing() {
+    fn the_table_at_the_head_lists_the_lines_of_the_file() {
+        let text = encode_lone_file(&LoneFile {
+            is_dense: true,
+            log_start: Some(37),
+        });
+        checked_text::assert_lines_are_documented(include_str!("lone_file.rs"), &text);
+    }
+
+    #[test]
+    fn the_file_has_a_line_for_each_fact() {
         let file = LoneFile {
             is_dense: true,
             log_start: Some(37),
@@ -99,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_noticed() {
+    fn a_flipped_bit_in_any_byte_and_any_cut_is_detected() {
         let text = encode_lone_file(&LoneFile {
             is_dense: true,
             log_start: Some(37),
@@ -117,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_says_something_else_is_refused() {
+    fn malformed_lines_are_refused_despite_a_right_checksum() {
         for lines in [
             "dense=no\n",
             "log.start=\n",

@@ -1,15 +1,16 @@
-//! `meta.properties`: which cluster, node and directory this is. A text of Java properties.
+//! `meta.properties`: the ids of cluster, node and directory, in a Java properties file.
 //!
 //! | key | value | in versions |
 //! | --- | --- | --- |
-//! | `version` | 1; 0 is read | |
-//! | `cluster.id` | text, as a rule 22 characters of base64 | 0, 1 |
-//! | `node.id` (0: `broker.id`) | int32 | |
+//! | `version` | 1; 0 is accepted | 0, 1 |
+//! | `cluster.id` | text, usually 22 characters of base64 | 0 (may be absent), 1 |
+//! | `node.id` (`broker.id` in version 0) | int32 | 0, 1 |
 //! | `directory.id` | 22 characters of base64 | 1, may be absent |
 //!
-//! Keys stand in any order; of one that is there twice the last counts, and those that are not
-//! known are passed over. Of the syntax all is read: comments after `#` or `!`, a key that ends at
-//! `=`, `:` or white space, lines that go on after a backslash, and `\uxxxx`. The bytes are
+//! Keys are in any order. If a key occurs twice, the last value counts. Unknown keys are ignored.
+//!
+//! The reader accepts the whole syntax of Java properties: comments after `#` or `!`, keys that end
+//! at `=`, `:` or white space, lines that continue after a backslash, and `\uxxxx`. The bytes are
 //! Latin-1.
 
 use std::fmt::Write;
@@ -20,19 +21,19 @@ use super::{NEWER_VERSION, TopicId};
 
 const CUT_SHORT: Malformed = Malformed("an escape of the properties is cut short");
 
-/// `meta.properties`, version 1.
+/// The content of `meta.properties`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_field_names, reason = "these are their names")]
+#[expect(clippy::struct_field_names, reason = "Kafka uses these names")]
 pub(crate) struct MetaProperties {
-    /// Empty where a file of version 0 has none.
+    /// The id of the cluster; empty if a file of version 0 has none.
     pub(crate) cluster_id: String,
-    /// The node that owns the directory.
+    /// The id of the node that owns the directory.
     pub(crate) node_id: i32,
-    /// Told apart from other directories of the node.
+    /// The id of the directory, which distinguishes it from other directories of the node.
     pub(crate) directory_id: Option<TopicId>,
 }
 
-/// The whole file.
+/// Returns the text of a file of version 1.
 pub(crate) fn encode_meta_properties(properties: &MetaProperties) -> String {
     let mut text = format!(
         "version=1\ncluster.id={}\nnode.id={}\n",
@@ -47,8 +48,7 @@ pub(crate) fn encode_meta_properties(properties: &MetaProperties) -> String {
     text
 }
 
-/// Versions 0 and 1, as a Java properties file: comments, escapes, `=` or `:`. [`NEWER_VERSION`]
-/// for a later one.
+/// Decodes a file of version 0 or 1. Returns [`NEWER_VERSION`] for a higher version.
 pub(crate) fn decode_meta_properties(bytes: &[u8]) -> Result<MetaProperties, Malformed> {
     let properties = parse(bytes)?;
     let get = |key: &str| {
@@ -83,7 +83,8 @@ pub(crate) fn decode_meta_properties(bytes: &[u8]) -> Result<MetaProperties, Mal
     })
 }
 
-/// As Java writes a value: what is not plain ASCII as units of UTF-16.
+/// Escapes a value like Java. Characters other than printable ASCII become `\uxxxx` escapes of
+/// their UTF-16 units.
 fn escape(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for (number, sign) in value.chars().enumerate() {
@@ -102,7 +103,7 @@ fn escape(value: &str) -> String {
     text
 }
 
-/// Keys and values in the order of the file.
+/// Returns keys and values in the order of the file.
 fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, Malformed> {
     let text: String = bytes.iter().copied().map(char::from).collect();
     let mut lines = text.split(['\n', '\r']).map(trim_start);
@@ -112,7 +113,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, Malformed> {
             continue;
         }
         let mut logical = line.to_owned();
-        while goes_on(&logical) {
+        while continues(&logical) {
             logical.pop();
             match lines.next() {
                 Some(line) => logical += line,
@@ -133,12 +134,13 @@ fn trim_start(line: &str) -> &str {
     line.trim_start_matches(is_space)
 }
 
-/// Whether the last backslash of the line escapes its end, and is not escaped itself.
-fn goes_on(line: &str) -> bool {
+/// Returns whether the line ends with a backslash that is not itself escaped, so that the next line
+/// continues it.
+fn continues(line: &str) -> bool {
     line.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1
 }
 
-/// Key and value, both still escaped: apart by white space, by `=` or `:`, or by both.
+/// Splits a line into key and value, both still escaped, at white space, at `=` or `:`, or at both.
 fn split(line: &str) -> (&str, &str) {
     let mut escaped = false;
     let key_end = line.find(|sign| {
@@ -174,10 +176,11 @@ fn unescape(text: &str) -> Result<String, Malformed> {
         };
         units.extend_from_slice(sign.encode_utf16(&mut [0; 2]));
     }
-    String::from_utf16(&units).map_err(|_| Malformed("an escape of the properties is no character"))
+    String::from_utf16(&units)
+        .map_err(|_| Malformed("an escape of the properties is not a character"))
 }
 
-/// The four hex digits of an escape.
+/// Reads the four hex digits of an escape.
 fn unit(signs: &mut impl Iterator<Item = char>) -> Result<u16, Malformed> {
     let value = signs
         .take(4)
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_brokers() {
+    fn files_that_brokers_wrote_are_accepted() {
         let kraft = "#\n#Mon Nov 23 15:02:21 UTC 2026\nnode.id=1\ndirectory.id=hF7owPFl8ANbKZcAgNJQwg\nversion=1\n\
                      cluster.id=MkU3OEVBNTcwNTJENDM2Qg\n";
         let expected = properties("MkU3OEVBNTcwNTJENDM2Qg", 1, Some("hF7owPFl8ANbKZcAgNJQwg"));
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written() {
+    fn the_encoder_writes_version_1_and_escapes_values() {
         let text = "version=1\ncluster.id=c\nnode.id=7\n";
         assert_eq!(encode_meta_properties(&properties("c", 7, None)), text);
         let id = "hF7owPFl8ANbKZcAgNJQwg";
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_syntax_is_that_of_java() {
+    fn the_decoder_accepts_java_syntax() {
         let text = "  ! a comment\r\n\n\tversion : 1\nnode.id 3\\\n   4\ncluster\\.id=a\\tb\\u00E9\\\\ \nnode\\:id=5\nlonely\n";
         assert_eq!(
             decode_meta_properties(text.as_bytes()),
@@ -272,7 +275,8 @@ mod tests {
             "version=1\ncluster.id=\\ud83d\nnode.id=1",
         ] {
             let found = decode_meta_properties(text.as_bytes());
-            assert!(found.is_err() && found != Err(NEWER_VERSION), "{text:?}");
+            assert!(found.is_err(), "{text:?}");
+            assert_ne!(found, Err(NEWER_VERSION), "{text:?}");
         }
         assert_eq!(decode_meta_properties(b"version=2\n"), Err(NEWER_VERSION));
         assert_eq!(
@@ -283,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn properties_survive(
+        fn properties_round_trip(
             cluster_id in "\\PC{0,40}",
             controls in "[\\x00-\\x20\\\\]{0,10}",
             node_id: i32,
@@ -295,7 +299,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100), text in "[ a=:#!u0\\\\\\n]{0,60}") {
+        fn decoding_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), text in "[ a=:#!u0\\\\\\n]{0,60}") {
             for bytes in [&bytes[..], text.as_bytes()] {
                 drop(parse(bytes));
                 drop(decode_meta_properties(bytes));
@@ -304,14 +308,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_space_in_front_is_escaped() {
+    fn only_a_leading_space_is_escaped() {
         assert!(
             encode_meta_properties(&properties(" a b", 7, None)).contains("cluster.id=\\ a b\n")
         );
     }
 
     #[test]
-    fn comments_have_no_escapes_and_do_not_go_on() {
+    fn comments_have_no_escapes_and_end_with_their_line() {
         let text = "# of C:\\users\\me\\\n! and of \\u12\nversion=1\n\nnode.id=7\ncluster.id=c\n";
         assert_eq!(
             decode_meta_properties(text.as_bytes()),
@@ -320,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn before_version_1_directories_had_no_id() {
+    fn version_0_has_no_directory_id() {
         let text = "version=0\nbroker.id=7\ncluster.id=c\ndirectory.id=short\n";
         assert_eq!(
             decode_meta_properties(text.as_bytes()),

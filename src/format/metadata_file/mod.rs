@@ -1,16 +1,16 @@
-//! Small text files, Kafka's and our own.
+//! Small text files: three of Kafka and three of annals.
 //!
-//! | file | whose | in |
-//! | --- | --- | --- |
-//! | `partition.metadata` | Kafka's: the topic id of a partition | `partition_metadata.rs` |
-//! | `meta.properties` | Kafka's: cluster, node and directory | `meta_properties.rs` |
-//! | `.kafka_cleanshutdown` | Kafka's: there only while the directory is closed | here |
-//! | `<topic>.topic` | ours: what Kafka has no place for in a data directory | `topic_file.rs` |
-//! | `index-digests` | ours: checksums of sealed indexes | `index_digests.rs` |
-//! | `lone-partition` | ours: what a partition without a topic file has to say | `lone_file.rs` |
+//! | file | owner | content | code |
+//! | --- | --- | --- | --- |
+//! | `partition.metadata` | Kafka | the topic id of a partition | `partition_metadata.rs` |
+//! | `meta.properties` | Kafka | the ids of cluster, node and directory | `meta_properties.rs` |
+//! | `.kafka_cleanshutdown` | Kafka | a marker that exists only while the directory is closed | this file |
+//! | `<topic>.topic` | annals | facts about a topic that Kafka does not store in a data directory | `topic_file.rs` |
+//! | `index-digests` | annals | checksums of sealed indexes | `index_digests.rs` |
+//! | `lone-partition` | annals | facts about a partition that has no topic file | `lone_file.rs` |
 //!
-//! Kafka's have no checksum. Ours end with one (`checked_text.rs`), so that damage is told from
-//! content.
+//! Kafka's files have no checksum. Those of annals end with one (`checked_text.rs`), so that a
+//! reader detects damage.
 
 mod checked_text;
 mod index_digests;
@@ -31,13 +31,14 @@ pub(crate) use partition_metadata::{decode_partition_metadata, encode_partition_
 pub(crate) use topic_file::{TopicFile, decode_topic_file, encode_topic_file};
 pub(crate) use topic_id::TopicId;
 
-/// A file of a version that is not known yet.
+/// The error for a file whose version is newer than this code.
 pub(crate) const NEWER_VERSION: Malformed = Malformed("a newer version of this file");
 
-/// What `.kafka_cleanshutdown` holds: no epoch of a broker. That the file is there is what counts.
+/// The content of `.kafka_cleanshutdown`, without the epoch of a broker. Readers check only that
+/// the file exists.
 pub(crate) const CLEAN_SHUTDOWN_TEXT: &str = r#"{"version":0,"brokerEpoch":-1}"#;
 
-/// CRC-32C, as in batches, snapshots and index digests.
+/// Returns the CRC-32C of `bytes`, the checksum of snapshots and index digests.
 #[inline]
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crc32c_is_castagnoli() {
+    fn the_checksum_matches_published_vectors() {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(b""), 0);
     }

@@ -1,18 +1,18 @@
-//! `partition.metadata`: the id of the topic that a partition's directory belongs to.
+//! `partition.metadata`: the id of the topic to which a partition's directory belongs.
 //!
-//! Two lines, the second without an end: `version: 0` and `topic_id: <topic id>`. A reader takes
-//! any version from 0 on, and what follows the second line.
+//! The file has two lines, `version: 0` and `topic_id: <topic id>`. The second has no line feed. A
+//! reader accepts any version from 0 on, and ignores everything after the second line.
 
 use crate::format::Malformed;
 
 use super::TopicId;
 
-/// The whole file.
+/// Returns the text of the file.
 pub(crate) fn encode_partition_metadata(id: TopicId) -> String {
     format!("version: 0\ntopic_id: {}", id.to_text())
 }
 
-/// Malformed too: the id that is none.
+/// Decodes the file. The id of zeros is malformed too, because it stands for no id.
 pub(crate) fn decode_partition_metadata(bytes: &[u8]) -> Result<TopicId, Malformed> {
     let text =
         str::from_utf8(bytes).map_err(|_| Malformed("the partition's metadata is not text"))?;
@@ -39,13 +39,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_kafka() {
+    fn the_file_has_kafkas_text() {
         let text = "version: 0\ntopic_id: AAECAwQFBgcICQoLDA0ODw";
         let id = TopicId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         assert_eq!(encode_partition_metadata(id), text);
         assert_eq!(decode_partition_metadata(text.as_bytes()), Ok(id));
-        let later = format!("version:  7\r\ntopic_id:\t{}\nmore: 1\n", id.to_text());
-        assert_eq!(decode_partition_metadata(later.as_bytes()), Ok(id));
+    }
+
+    #[test]
+    fn a_higher_version_with_more_lines_is_accepted() {
+        let text = "version:  7\r\ntopic_id:\tAAECAwQFBgcICQoLDA0ODw\nmore: 1\n";
+        let id = TopicId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+        assert_eq!(decode_partition_metadata(text.as_bytes()), Ok(id));
     }
 
     #[test]
@@ -72,14 +77,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_survive(bytes: [u8; 16]) {
+        fn ids_round_trip(bytes: [u8; 16]) {
             prop_assume!(bytes != [0; 16]);
             let text = encode_partition_metadata(TopicId(bytes));
             prop_assert_eq!(decode_partition_metadata(text.as_bytes()), Ok(TopicId(bytes)));
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn decoding_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = decode_partition_metadata(&bytes);
         }
     }

@@ -1,22 +1,23 @@
-//! `<topic>.topic`: what annals knows of a topic and Kafka has no place for in a data directory.
+//! `<topic>.topic`: facts about a topic that Kafka does not store in a data directory.
 //!
-//! | line | how often |
+//! | line | occurrence |
 //! | --- | --- |
-//! | `version=1` | the first |
+//! | `version=1` | the first line |
 //! | `topic.id=<topic id>` | once |
 //! | `partitions=<count>` | once |
-//! | `log.start.<partition>=<offset>` | for each partition whose log does not start at 0 |
-//! | `config.<Kafka key>=<value>` | for each setting |
-//! | `crc=<8 hex digits>` | the last: CRC-32 (IEEE) of all bytes before it |
+//! | `dense=true` | once, if no offset was ever left out between a log start and its end |
+//! | `log.start.<partition>=<offset>` | once for each partition whose log does not start at 0 |
+//! | `config.<Kafka key>=<value>` | once for each setting |
+//! | `crc=<8 hex digits>` | the last line: CRC-32 (IEEE) of all bytes before it |
 //!
-//! In a value `\\` is a backslash, `\n` a line feed, `\r` a carriage return. Nothing else may be in
-//! the file: a later annals that has more to say writes a later version.
+//! In a value, `\\` is a backslash, `\n` a line feed, and `\r` a carriage return. A reader refuses
+//! every other line. If a later release of annals needs more lines, it writes a higher version.
 
 use crate::format::Malformed;
 
 use super::{TopicId, checked_text};
 
-/// The version that is written, and the last that is read.
+/// The version that we write, and the only one that we read.
 pub(crate) const TOPIC_FILE_VERSION: u32 = 1;
 
 const TOPIC_ID: &str = "topic.id";
@@ -25,23 +26,23 @@ const DENSE: &str = "dense";
 const LOG_START: &str = "log.start.";
 const CONFIG: &str = "config.";
 
-/// What a topic file holds.
+/// The content of a topic file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopicFile {
-    /// The topic's id, as in the `partition.metadata` of each partition.
+    /// The id of the topic, which is also in the `partition.metadata` of each partition.
     pub(crate) topic_id: TopicId,
-    /// How many partitions it has, at least one.
+    /// The number of partitions, at least one.
     pub(crate) partitions: u32,
-    /// Whether no offset was ever left out between a log start and its end: the topic was created
-    /// here and never compacted, so that a gap is damage.
+    /// Whether no offset was ever left out between a log start and its end. That holds for a topic
+    /// that annals created and never compacted. In such a topic a gap is damage.
     pub(crate) is_dense: bool,
-    /// Partition and log start, only where it is not 0.
+    /// Partitions and their log starts, without those that start at 0.
     pub(crate) log_starts: Vec<(u32, u64)>,
-    /// Kafka key and value of what was set, in the order of the file.
+    /// Kafka keys and values of the settings that were set, in the order of the file.
     pub(crate) config: Vec<(String, String)>,
 }
 
-/// The whole file.
+/// Returns the text of a topic file.
 pub(crate) fn encode_topic_file(file: &TopicFile) -> String {
     let mut lines = vec![
         format!("{TOPIC_ID}={}\n", file.topic_id.to_text()),
@@ -56,15 +57,15 @@ pub(crate) fn encode_topic_file(file: &TopicFile) -> String {
     lines.extend(file.config.iter().map(|(key, value)| {
         assert!(
             !key.contains(['=', '\n']),
-            "a Kafka key has letters and dots"
+            "a Kafka key consists of letters and dots"
         );
         format!("{CONFIG}{key}={}\n", escape(value))
     }));
     checked_text::seal(TOPIC_FILE_VERSION, &lines)
 }
 
-/// `Malformed` for damage; a greater version is [`NEWER_VERSION`](super::NEWER_VERSION), told apart
-/// by the caller.
+/// Decodes a topic file. Returns `Malformed` for a damaged file, and in particular
+/// [`NEWER_VERSION`](super::NEWER_VERSION) for a sound file of a higher version.
 pub(crate) fn decode_topic_file(bytes: &[u8]) -> Result<TopicFile, Malformed> {
     let lines = checked_text::unseal(bytes, TOPIC_FILE_VERSION)?;
     let (mut topic_id, mut partitions, mut is_dense) = (None, None, false);
@@ -95,7 +96,7 @@ pub(crate) fn decode_topic_file(bytes: &[u8]) -> Result<TopicFile, Malformed> {
             };
             if !is_new {
                 return Err(Malformed(
-                    "the topic file has a line that is not known, or one twice",
+                    "the topic file has a line that is unknown or repeated",
                 ));
             }
         }
@@ -112,7 +113,7 @@ pub(crate) fn decode_topic_file(bytes: &[u8]) -> Result<TopicFile, Malformed> {
         .any(|(partition, _)| *partition >= partitions)
     {
         return Err(Malformed(
-            "the topic file has a log start of a partition that is not there",
+            "the topic file has a log start of a partition that does not exist",
         ));
     }
     Ok(TopicFile {
@@ -176,7 +177,13 @@ mod tests {
     }
 
     #[test]
-    fn it_is_text_that_says_what_it_means() {
+    fn the_table_at_the_head_lists_the_lines_of_a_topic_file() {
+        let text = encode_topic_file(&file());
+        checked_text::assert_lines_are_documented(include_str!("topic_file.rs"), &text);
+    }
+
+    #[test]
+    fn a_topic_file_is_readable_text() {
         let text = "version=1\ntopic.id=AAECAwQFBgcICQoLDA0ODw\npartitions=4\ndense=true\nlog.start.0=120\nlog.start.3=7\n\
                     config.retention.ms=-1\nconfig.cleanup.policy=compact,delete\n\
                     config.message.format.version=a=b\\\\\\n\\r\ncrc=88bcee90\n";
@@ -196,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_and_any_cut_is_noticed() {
+    fn a_flipped_bit_in_any_byte_and_any_cut_is_detected() {
         let text = encode_topic_file(&file()).into_bytes();
         for position in 0..text.len() {
             let mut bytes = text.clone();
@@ -214,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_told_apart() {
+    fn a_higher_version_is_not_reported_as_damage() {
         assert_eq!(
             decode_topic_file(checked_text::seal(2, &["anything"]).as_bytes()),
             Err(NEWER_VERSION)
@@ -222,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_make_sense_is_refused_though_its_checksum_is_right() {
+    fn malformed_lines_are_refused_despite_a_right_checksum() {
         let id = "topic.id=AAECAwQFBgcICQoLDA0ODw\n";
         for lines in [
             "",
@@ -252,7 +259,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn files_survive(
+        fn topic_files_round_trip(
             id: [u8; 16],
             partitions in 1..=u32::MAX,
             log_starts in prop::collection::vec((0..1_u32, 0..=i64::MAX.unsigned_abs()), 0..4),
@@ -263,7 +270,7 @@ mod tests {
         }
 
         #[test]
-        fn any_lines_are_read_or_refused(
+        fn lines_that_are_accepted_round_trip(
             lines in "((log\\.start\\.0|config\\.[a\r]?|partitions)=[0-9a\r\\\\]{0,6}\n){0,5}",
         ) {
             let whole = ["topic.id=AAECAwQFBgcICQoLDA0ODw\npartitions=7\n", lines.as_str()];

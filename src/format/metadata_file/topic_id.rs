@@ -1,34 +1,36 @@
 //! The id of a topic: 16 bytes, written as 22 characters of URL-safe base64 (RFC 4648) without
 //! padding.
 //!
-//! A topic that is deleted and made again under its name has another id. Example: the bytes 00 to
-//! 0f are `AAECAwQFBgcICQoLDA0ODw`.
+//! A topic that is deleted and created again with the same name has a different id. Example: the
+//! bytes 00 to 0f are `AAECAwQFBgcICQoLDA0ODw`.
 
 const TEXT_BYTES: usize = 22;
 const DIGIT_BITS: u32 = 6;
-/// 22 digits hold 132 bits; the last four are zero.
+/// The number of unused bits: 22 digits have 132 bits, of which the last four are zero.
 const SPARE_BITS: u32 = 4;
 
-/// A topic id, or the id of a directory, which is made alike.
+/// The id of a topic, or of a directory, which has the same form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TopicId(pub(crate) [u8; 16]);
 
 impl TopicId {
-    /// No id.
+    /// The value that stands for no id.
     pub(crate) const ZERO: Self = Self([0; 16]);
 
-    /// Makes a version-4 UUID of random bytes; `None` for those whose text starts with `-`, which
-    /// Kafka's tools would take for an option: draw again.
+    /// Makes a version-4 UUID from random bytes.
+    ///
+    /// Returns `None` if its text would start with `-`, because Kafka's tools would read that as an
+    /// option. The caller then tries again with other bytes.
     pub(crate) fn from_random(random: [u8; 16]) -> Option<Self> {
-        // Version and variant leave none of the ids that Kafka reserves: those have nearly all bits
-        // zero.
+        // The version and variant bits are set, so the id cannot be one of those that Kafka
+        // reserves: they have nearly all bits zero.
         let fixed = 0xf000_u128 << 64 | 0b11 << 62;
         let id = u128::from_be_bytes(random) & !fixed | 0x4000 << 64 | 0b10 << 62;
         let id = Self(id.to_be_bytes());
         (!id.to_text().starts_with('-')).then_some(id)
     }
 
-    /// 22 characters.
+    /// Returns the text of the id, 22 characters.
     pub(crate) fn to_text(self) -> String {
         let id = u128::from_be_bytes(self.0);
         let first_digits = (0..21)
@@ -37,7 +39,7 @@ impl TopicId {
         first_digits.chain([id << SPARE_BITS]).map(digit).collect()
     }
 
-    /// Of what [`to_text`](Self::to_text) gives.
+    /// Parses the text that [`to_text`](Self::to_text) returns.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() != TEXT_BYTES {
             return None;
@@ -49,12 +51,12 @@ impl TopicId {
         let last = value(*last.first()?)?;
         let id = id << (DIGIT_BITS - SPARE_BITS) | last >> SPARE_BITS;
         let id = Self(id.to_be_bytes());
-        // Bits that are spare but not zero would be another text of the same id.
+        // Nonzero spare bits would be a second text of the same id.
         (last.trailing_zeros() >= SPARE_BITS).then_some(id)
     }
 }
 
-/// The digit of the lowest six bits.
+/// Returns the digit for the lowest six bits.
 fn digit(bits: u128) -> char {
     let [.., low] = bits.to_be_bytes();
     let value = low & 0b11_1111;
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_of_kafka() {
+    fn ids_have_kafkas_text() {
         let id = TopicId(std::array::from_fn(|number| u8::try_from(number).unwrap()));
         assert_eq!(id.to_text(), "AAECAwQFBgcICQoLDA0ODw");
         assert_eq!(TopicId::parse("AAECAwQFBgcICQoLDA0ODw"), Some(id));
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_id_is_refused() {
+    fn malformed_ids_are_refused() {
         for text in [
             "",
             "AAECAwQFBgcICQoLDA0OD",
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn random_ids_are_of_version_4_and_no_option_of_a_tool() {
+    fn random_ids_have_version_4_and_do_not_start_with_a_dash() {
         let id = TopicId::from_random([0xff; 16]).unwrap();
         assert_eq!((id.0[6], id.0[8]), (0x4f, 0xbf));
         let id = TopicId::from_random([0; 16]).unwrap();
@@ -133,16 +135,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ids_survive(bytes: [u8; 16]) {
+        fn ids_round_trip(bytes: [u8; 16]) {
             prop_assert_eq!(TopicId::parse(&TopicId(bytes).to_text()), Some(TopicId(bytes)));
             if let Some(id) = TopicId::from_random(bytes) {
-                prop_assert!(!id.to_text().starts_with('-') && id != TopicId::ZERO);
+                prop_assert!(!id.to_text().starts_with('-'));
+                prop_assert_ne!(id, TopicId::ZERO);
                 prop_assert_eq!((id.0[6] >> 4, id.0[8] >> 6), (4, 0b10));
             }
         }
 
         #[test]
-        fn a_text_is_that_of_its_id(text in "[A-Za-z0-9_-]{22}", other in "\\PC{0,30}") {
+        fn an_id_has_only_one_text(text in "[A-Za-z0-9_-]{22}", other in "\\PC{0,30}") {
             for text in [text, other] {
                 if let Some(id) = TopicId::parse(&text) {
                     prop_assert_eq!(id.to_text(), text);

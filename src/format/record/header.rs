@@ -1,18 +1,18 @@
 //! The headers of a record: pairs of a name and a value.
 //!
-//! Kafka's format keeps names as bytes. Its Java client writes UTF-8; other clients write any
-//! bytes. So a name is carried as bytes, and becomes text only when it is shown.
+//! Kafka's format stores names as bytes. Its Java client writes UTF-8; other clients write any
+//! bytes. We therefore keep a name as bytes, and turn it into text only to show it.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use super::read_bytes;
+use super::bytes::read_bytes;
 use crate::brief::{Excerpt, Few, Nullable};
 use crate::format::{Malformed, varint};
 
 /// A header of a record: a name and a value.
 ///
-/// The name is bytes that are usually text. Names may occur more than once in a record.
+/// The name consists of bytes that are usually text. A name may occur more than once in a record.
 ///
 /// ```
 /// use annals::{Log, Record, TopicConfig};
@@ -23,7 +23,8 @@ use crate::format::{Malformed, varint};
 /// let mut reader = partition.read(..)?;
 /// while let Some(record) = reader.next_record()? {
 ///     for header in record.headers() {
-///         assert_eq!((header.name().as_ref(), header.value()), ("trace", Some(&b"4bf92f35"[..])));
+///         assert_eq!(header.name(), "trace");
+///         assert_eq!(header.value(), Some(&b"4bf92f35"[..]));
 ///     }
 /// }
 /// # Ok::<(), annals::Error>(())
@@ -35,14 +36,14 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Returns the name as text; bytes that are not UTF-8 become U+FFFD.
-    /// [`name_bytes`](Self::name_bytes) has them all.
+    /// Returns the name as text. Bytes that are not UTF-8 become U+FFFD; to get them unchanged, use
+    /// [`name_bytes`](Self::name_bytes).
     #[inline]
     pub fn name(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.name)
     }
 
-    /// Returns the name as it is stored.
+    /// Returns the bytes of the name as they are stored.
     #[inline]
     pub fn name_bytes(&self) -> &'a [u8] {
         self.name
@@ -69,7 +70,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Shows name and value as text where they are text, and not more than their first bytes.
+/// Shows name and value as text if they are text, and at most their first bytes.
 impl fmt::Debug for Header<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Header")
@@ -79,7 +80,23 @@ impl fmt::Debug for Header<'_> {
     }
 }
 
-/// The headers of a record, in their order: an iterator over [`Header`]s.
+/// An iterator over the headers of a record, in the order in which they were added.
+///
+/// It is `Copy`, and [`get`](Self::get) looks up one header by its name.
+///
+/// ```
+/// use annals::{Log, Record, TopicConfig};
+///
+/// let log = Log::in_memory();
+/// let partition = log.open_topic("events", 1, TopicConfig::new())?.partition(0)?;
+/// partition.append(Record::new("paid").header("source", "web").header("trace", "4bf92f35"))?;
+/// let mut reader = partition.read(..)?;
+/// let record = reader.next_record()?.expect("the record");
+/// assert_eq!(record.headers().len(), 2);
+/// let names: Vec<_> = record.headers().map(|header| header.name()).collect();
+/// assert_eq!(names, ["source", "trace"]);
+/// # Ok::<(), annals::Error>(())
+/// ```
 #[derive(Clone, Copy, Default)]
 pub struct Headers<'a> {
     count: u32,
@@ -87,8 +104,8 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
-    /// Returns the last header with this name, as Kafka's `lastHeader` does; `None` if the record
-    /// has none.
+    /// Returns the last header with this name, or `None` if the record has none. Kafka calls this
+    /// `lastHeader`.
     ///
     /// ```
     /// use annals::{Log, Record, TopicConfig};
@@ -107,8 +124,8 @@ impl<'a> Headers<'a> {
         self.filter(|header| header.name == name.as_ref()).last()
     }
 
-    /// Decodes the count and the headers, which are all of `bytes`. Iterating over an `Ok` value
-    /// meets no error.
+    /// Decodes the count and the headers, which must fill `bytes` exactly. All headers are checked
+    /// here, so that iterating over them cannot fail.
     pub(super) fn decode(mut bytes: &'a [u8]) -> Result<Self, Malformed> {
         let count = u32::try_from(varint::read_i32(&mut bytes)?)
             .map_err(|_| Malformed("a negative count of headers"))?;
@@ -126,7 +143,7 @@ impl<'a> Headers<'a> {
 
 #[expect(
     clippy::copy_iterator,
-    reason = "a record view is `Copy` and hands its headers out by value"
+    reason = "a record view is `Copy` and returns its headers by value"
 )]
 impl<'a> Iterator for Headers<'a> {
     type Item = Header<'a>;

@@ -1,7 +1,7 @@
-//! What may be appended, the bytes it becomes, and bytes that are no record.
+//! Values that can be appended, their encoding, and bytes that are not a record.
 #![expect(
     clippy::needless_borrows_for_generic_args,
-    reason = "what may be passed is what is tested"
+    reason = "the tests pass each type that callers may pass"
 )]
 
 use std::time::{Duration, UNIX_EPOCH};
@@ -9,7 +9,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::decode::LOOK_AHEAD_BYTES;
+use super::encode::{MAX_BYTES, encode_any, encode_plain};
 use super::*;
+use crate::format::varint;
 
 fn value_of<'a>(record: impl Into<Record<'a>>) -> Option<Vec<u8>> {
     let record = record.into();
@@ -34,7 +37,7 @@ fn count<'a, R: Into<Record<'a>>>(records: impl IntoIterator<Item = R>) -> usize
 }
 
 #[test]
-fn whatever_has_bytes_is_a_record() {
+fn every_byte_type_and_option_converts_to_a_record() {
     let (text, bytes) = (String::from("abc"), b"abc".to_vec());
     let (slice, three): (&[u8], &&str) = (&bytes, &"abc");
     for value in [
@@ -66,7 +69,7 @@ fn whatever_has_bytes_is_a_record() {
 }
 
 #[test]
-fn pairs_are_key_and_value() {
+fn a_pair_converts_to_a_record_with_key_and_value() {
     let (text, bytes) = (String::from("v"), b"v".to_vec());
     let slice: &[u8] = &bytes;
     let both = (Some(b"k".to_vec()), Some(b"v".to_vec()));
@@ -80,7 +83,7 @@ fn pairs_are_key_and_value() {
 }
 
 #[test]
-fn batches_of_anything() {
+fn iterators_of_many_kinds_yield_records() {
     let lines: &[&str] = &["a", "b"];
     let pairs = vec![(b"k".to_vec(), b"v".to_vec()); 2];
     let records = [Record::new("a"), Record::new("b")];
@@ -99,7 +102,7 @@ fn batches_of_anything() {
 }
 
 #[test]
-fn types_of_the_callers_own() {
+fn a_callers_own_types_convert_to_records() {
     struct Reading(u8);
     impl<'a> IntoBytes<'a> for Reading {
         fn into_bytes(self) -> Option<Cow<'a, [u8]>> {
@@ -124,7 +127,7 @@ fn types_of_the_callers_own() {
 }
 
 #[test]
-fn a_record_borrowed_for_another_try_is_the_same() {
+fn a_borrowed_and_an_owned_copy_equal_the_record() {
     let value = String::from("v");
     let record = Record::new(&value)
         .key(Some("k"))
@@ -143,9 +146,9 @@ fn a_record_borrowed_for_another_try_is_the_same() {
     assert_eq!(Record::tombstone("k"), Record::new(None::<&str>).key("k"));
 }
 
-/// What stands in the table above.
+/// The example comes from the head of `record/mod.rs`.
 #[test]
-fn the_example_of_the_layout() {
+fn the_documented_example_encodes_and_decodes() {
     let bytes = [0x14, 0, 0, 0, 0x04, b'k', b'1', 0x04, b'v', b'1', 0];
     let mut out = Vec::new();
     encode(&mut out, 0, 0, &Record::from(("k1", "v1"))).unwrap();
@@ -161,7 +164,7 @@ fn the_example_of_the_layout() {
 #[test]
 fn malformed_records_are_refused() {
     let cases: [(&str, &[u8]); 13] = [
-        ("nothing at all", &[]),
+        ("no bytes", &[]),
         ("no deltas", &[0]),
         (
             "a timestamp delta of 11 groups",
@@ -180,30 +183,30 @@ fn malformed_records_are_refused() {
             &[0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0x0f, 1, 0],
         ),
         ("a value longer than the record", &[0, 0, 0, 1, 6, b'v', 0]),
-        ("no headers, not even none", &[0, 0, 0, 1, 1]),
+        ("no count of headers", &[0, 0, 0, 1, 1]),
         ("-1 headers", &[0, 0, 0, 1, 1, 1]),
         (
-            "2^31 - 1 headers that are not there",
+            "a count of 2^31 - 1 headers without headers",
             &[0, 0, 0, 1, 1, 0xfe, 0xff, 0xff, 0xff, 0x0f],
         ),
         ("a header with a null name", &[0, 0, 0, 1, 1, 2, 1, 1]),
-        ("a byte behind the last header", &[0, 0, 0, 1, 1, 0, 0]),
+        ("a byte after the last header", &[0, 0, 0, 1, 1, 0, 0]),
     ];
-    for (what, record) in cases {
-        assert!(decode(record).is_err(), "{what}");
+    for (fault, record) in cases {
+        assert!(decode(record).is_err(), "{fault}");
     }
-    for (what, records) in [
+    for (fault, records) in [
         ("no length", &[][..]),
         ("a negative length", &[1, 0, 0, 0, 1, 1, 0]),
         ("a length beyond the end", &[14, 0, 0, 0, 1, 1, 0]),
         ("a length of 2^31 - 1", &[0xfe, 0xff, 0xff, 0xff, 0x0f, 0]),
     ] {
-        assert!(split_first(records).is_err(), "{what}");
+        assert!(split_first(records).is_err(), "{fault}");
     }
 }
 
 #[test]
-fn what_kafka_reads_too() {
+fn the_decoder_accepts_the_odd_records_that_kafka_accepts() {
     let fields = decode(&[0x7f, 0, 0, 3, 5, 0]).unwrap();
     assert_eq!(
         (fields.key, fields.value),
@@ -226,7 +229,7 @@ fn what_kafka_reads_too() {
 }
 
 #[test]
-fn headers_keep_their_order_and_their_repetitions() {
+fn headers_keep_their_order_and_repeated_names() {
     let record = Record::new("")
         .header("b", "1")
         .header("a", None::<&str>)
@@ -252,7 +255,7 @@ fn headers_keep_their_order_and_their_repetitions() {
 }
 
 #[test]
-fn a_header_is_found_by_the_last_occurrence_of_its_name() {
+fn get_returns_the_last_header_with_the_name() {
     let record = Record::new("")
         .header("b", "1")
         .header("a", None::<&str>)
@@ -268,7 +271,7 @@ fn a_header_is_found_by_the_last_occurrence_of_its_name() {
 }
 
 #[test]
-fn the_name_of_a_header_need_not_be_text() {
+fn a_header_name_may_be_any_bytes() {
     let latin1: &[u8] = b"caf\xe9";
     let record = Record::new("v").header_bytes(latin1, "1").into_owned();
     let mut out = Vec::new();
@@ -289,9 +292,9 @@ fn the_name_of_a_header_need_not_be_text() {
 }
 
 proptest! {
-    /// There are two decoders: the quick one must not know anything better.
+    /// The quick decoder may decline a record, but must not decode it differently.
     #[test]
-    fn the_quick_decoder_agrees(
+    fn the_quick_decoder_agrees_with_the_full_one(
         front in vec(prop_oneof![0..4_u8, 0x7c..0x84_u8, any::<u8>()], 3..8),
         key in prop_oneof![0..4_u8, any::<u8>()],
         lengths in (0..80_usize, 0..300_usize),
@@ -321,9 +324,9 @@ proptest! {
     }
 }
 
-/// Every shape that the quick decoder knows, and the null key and value.
+/// Tries deltas of one to three bytes, and null keys and values.
 #[test]
-fn the_quick_decoder_takes_the_common_shapes() {
+fn the_quick_decoder_accepts_the_common_records() {
     for delta in [0, 1, -1, 63, -64, 64, 8_191, -8_192, 8_192, 1_000_000] {
         for offset_delta in [0, 63, 64, 8_191] {
             for record in [
@@ -351,9 +354,9 @@ fn the_quick_decoder_takes_the_common_shapes() {
 }
 
 proptest! {
-    /// There are two encoders too: what the quick one takes, it writes as the other does.
+    /// The quick encoder may decline a record, but must not encode it differently.
     #[test]
-    fn the_quick_encoder_agrees(
+    fn the_quick_encoder_agrees_with_the_full_one(
         delta in prop_oneof![-70..70_i64, -10_000..10_000_i64, -2_000_000..2_000_000_i64, any::<i64>()],
         offset_delta in prop_oneof![0..70_u32, 0..10_000_u32, any::<u32>()],
         key in proptest::option::of(0..9_000_usize),
@@ -372,9 +375,9 @@ proptest! {
 }
 
 proptest! {
-    /// What is set aside for a record is enough, and no more than the numbers in it may take.
+    /// The bound exceeds the size by at most what the variable-length numbers can take.
     #[test]
-    fn the_bound_of_a_size_is_near_it(
+    fn the_size_bound_is_close_to_the_encoded_size(
         delta in any::<i64>(),
         offset_delta in any::<u32>(),
         key in proptest::option::of(0..9_000_usize),
@@ -391,9 +394,9 @@ proptest! {
     }
 }
 
-/// Every part of a record counts for the bound.
+/// The record is large in every part, so that the bound must count each of them.
 #[test]
-fn the_bound_of_a_size_is_near_that_of_a_record_with_headers() {
+fn the_size_bound_counts_keys_values_and_headers() {
     let (name, bytes) = ("n".repeat(200), vec![7; 300]);
     let record = Record::new(&bytes)
         .key(&bytes)
@@ -409,10 +412,10 @@ fn the_bound_of_a_size_is_near_that_of_a_record_with_headers() {
     );
 }
 
-/// The length of a record that has headers counts, too.
+/// The size of the record's own length field counts too.
 #[test]
 #[cfg_attr(miri, ignore = "2 GiB are too much for an interpreter")]
-fn a_record_ends_where_a_batch_may_end_at_the_latest() {
+fn a_record_that_passes_the_largest_batch_by_a_byte_is_refused() {
     let record = Record::new("value").header("name", "x");
     let mut encoded = Vec::new();
     encode(&mut encoded, 0, 0, &record).unwrap();

@@ -1,30 +1,34 @@
-//! Message sets v0 and v1, read only. Used by `batch.rs`, which hides the difference.
+//! Message sets v0 and v1, which we read but never write. The functions of `batch/` hide the
+//! difference from v2 batches.
 //!
-//! A message set is entries back to back, each with one record or, as a *wrapper*, a compressed
-//! message set.
+//! A message set is a sequence of entries. An entry has one record, or it is a *wrapper*, which
+//! contains a compressed message set.
 //!
 //! | offset v0 | v1 | size | field                                                                              |
 //! |-----------|----|------|------------------------------------------------------------------------------------|
-//! | 0         | 0  | 8    | offset; of a wrapper the last one inside                                           |
-//! | 8         | 8  | 4    | size of what follows, at least 14 (v0) or 22 (v1)                                  |
+//! | 0         | 0  | 8    | offset; in a wrapper, that of its last record                                      |
+//! | 8         | 8  | 4    | size of everything after this field, at least 14 (v0) or 22 (v1)                   |
 //! | 12        | 12 | 4    | CRC-32 (IEEE) from the magic to the end                                            |
 //! | 16        | 16 | 1    | magic, 0 or 1                                                                      |
-//! | 17        | 17 | 1    | attributes: bits 0 to 2 codec; bit 3 timestamp type, v1 only; others mean nothing  |
+//! | 17        | 17 | 1    | attributes: bits 0 to 2 codec; bit 3 timestamp type, v1 only; others unused        |
 //! |           | 18 | 8    | timestamp, v1 only                                                                 |
 //! | 18        | 26 |      | key: length int32 and bytes; a negative length is null                             |
 //! |           |    |      | value: likewise                                                                    |
 //!
-//! A wrapper's value is the inner set, compressed; its key is null. Inner entries are not
-//! compressed again. Their offsets are absolute in v0. In v1 they count from the wrapper's first
-//! record (0, 1, 2, with holes after compaction), so the last of them is needed to find where that
-//! is: `wrapper offset - last inner offset`. A v1 wrapper at offset 0 has absolute ones. Under
-//! `LogAppendTime` every record has the wrapper's timestamp.
+//! The value of a wrapper is the compressed inner set, and its key is null. Inner entries are not
+//! compressed again. Under `LogAppendTime`, every record has the wrapper's timestamp.
 //!
-//! As in Kafka's reader, an inner set may end in the middle of an entry, which is then ignored; one
-//! without any whole entry is malformed. Each inner entry's CRC is checked when it is read; the one
-//! of the outer entry is the caller's to check.
+//! - In v0, inner offsets are absolute.
+//! - In v1, they are relative to the wrapper's first record (0, 1, 2, with gaps after compaction).
+//!   The offset of that record is `wrapper offset - last inner offset`, so a reader must find the
+//!   last inner entry first.
+//! - In a v1 wrapper at offset 0, they are absolute.
 //!
-//! Offset 7, timestamp 1700000000000, key `k1`, value `v1`, in v1:
+//! As in Kafka's reader, an inner set may end in the middle of an entry, which is then ignored. An
+//! inner set without a whole entry is malformed. The CRC of an inner entry is checked when it is
+//! read. Callers check the CRC of the outer entry.
+//!
+//! Example, in v1: offset 7, timestamp 1700000000000, key `k1` and value `v1` are
 //! `0000000000000007 0000001a a5da6a62 01 00 0000018bcfe56800 00000002 6b31 00000002 7631`.
 
 use crate::config::Compression;
@@ -34,13 +38,13 @@ use crate::format::Malformed;
 use crate::format::compression;
 use crate::format::record::{Headers, RawRecord};
 
-/// Offset and size, which the size does not count.
+/// The size of the offset and size fields, which the size field does not count.
 const OVERHEAD_BYTES: usize = 12;
 const HEADER_BYTES_V0: usize = 18;
 const HEADER_BYTES_V1: usize = 26;
-/// Lengths of a null key and a null value.
+/// The size of a null key and a null value, which have only their length fields.
 const NO_KEY_NO_VALUE_BYTES: usize = 8;
-/// Where the CRC's range begins.
+/// The position of the first byte that the CRC covers.
 pub(in crate::format) const CHECKED_FROM: usize = 16;
 
 const CODEC_MASK: u8 = 0b111;
@@ -49,14 +53,14 @@ const NO_TIMESTAMP: i64 = -1;
 
 const TRUNCATED: Malformed = Malformed("message set ends too early");
 const SIZE_TOO_SMALL: Malformed = Malformed("size of a message is too small");
-const FIELD_TOO_LONG: Malformed = Malformed("key or value passes the end of its message");
+const FIELD_TOO_LONG: Malformed = Malformed("key or value extends past the end of its message");
 const NOT_DECOMPRESSED: Malformed = Malformed("compressed message set inside a compressed one");
 
-/// What precedes the key of an entry.
+/// The fields of an entry before its key.
 #[derive(Clone, Copy, Debug)]
 struct EntryHeader {
     offset: u64,
-    /// With the first 12 bytes.
+    /// The size of the whole entry, including its first 12 bytes.
     size_bytes: u32,
     crc: u32,
     magic: u8,
@@ -64,17 +68,17 @@ struct EntryHeader {
     timestamp: i64,
 }
 
-/// A record with what a dump shows of its entry.
+/// A record, with the fields of its entry that a dump shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LegacyRecord<'a> {
-    /// Absolute, also where the entry has a relative one.
+    /// The absolute offset, even if the entry stores a relative one.
     pub(crate) offset: u64,
-    /// Of this entry; it may differ from its wrapper's.
+    /// The magic of this entry, which may differ from that of its wrapper.
     pub(crate) magic: u8,
     pub(crate) attributes: u8,
-    /// The wrapper's under `LogAppendTime`, -1 in v0.
+    /// The timestamp in milliseconds: that of the wrapper under `LogAppendTime`, and -1 in v0.
     pub(crate) timestamp: i64,
-    /// As stored.
+    /// The CRC that is stored in the entry.
     pub(crate) crc: u32,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
@@ -82,13 +86,13 @@ pub(crate) struct LegacyRecord<'a> {
 }
 
 impl LegacyRecord<'_> {
-    /// Whether this entry's own CRC is right.
+    /// Returns whether the CRC of this entry is right.
     pub(crate) fn crc_is_valid(&self) -> bool {
         crc32fast::hash(self.checked) == self.crc
     }
 }
 
-/// How many bytes at the front of an entry hold its header.
+/// Returns the size of the header of an entry.
 pub(in crate::format) fn bytes_needed(magic: u8) -> usize {
     if magic == 0 {
         HEADER_BYTES_V0
@@ -97,8 +101,9 @@ pub(in crate::format) fn bytes_needed(magic: u8) -> usize {
     }
 }
 
-/// Decodes the header of an entry; `bytes` may end behind it. Attributes that mean nothing here
-/// come out as 0, lest they be taken for those of a v2 batch.
+/// Decodes the header of an entry. `bytes` may end after the header.
+///
+/// Unused attributes become 0, so that callers do not mistake them for attributes of a v2 batch.
 pub(in crate::format) fn decode_header(bytes: &[u8]) -> Result<BatchHeader, Malformed> {
     let entry = EntryHeader::decode(bytes)?;
     let known = if entry.magic == 0 {
@@ -125,7 +130,7 @@ pub(in crate::format) fn decode_header(bytes: &[u8]) -> Result<BatchHeader, Malf
     })
 }
 
-/// Whether the CRC of an entry is right. `batch` is exactly the entry.
+/// Returns whether the CRC of an entry is right. `batch` is exactly the entry.
 pub(in crate::format) fn crc_is_valid(batch: &[u8]) -> bool {
     let stored = batch
         .get(OVERHEAD_BYTES..)
@@ -135,7 +140,8 @@ pub(in crate::format) fn crc_is_valid(batch: &[u8]) -> bool {
     checked.is_some_and(|checked| stored == Some(crc32fast::hash(checked)))
 }
 
-/// The inner set of a wrapper, at most `limit` bytes; `None` for a plain entry.
+/// Returns the decompressed inner set of a wrapper, at most `limit` bytes, or `None` for an entry
+/// with one record.
 pub(in crate::format) fn decompressed(
     header: &BatchHeader,
     batch: &[u8],
@@ -150,8 +156,8 @@ pub(in crate::format) fn decompressed(
     compression::decompress(codec, header.magic, value, limit).map(Some)
 }
 
-/// The records of an entry with what a dump shows of them; their CRCs are not checked.
-/// `decompressed` as from the function of that name. Ends after the first error.
+/// Returns the records of an entry with the fields that a dump shows, up to the first error. Their
+/// CRCs are not checked. `decompressed` is the result of [`decompressed`].
 pub(crate) fn records<'a>(
     header: &BatchHeader,
     batch: &'a [u8],
@@ -164,19 +170,19 @@ pub(crate) fn records<'a>(
     }))
 }
 
-/// A place among the records of an entry; borrows nothing.
+/// A position among the records of an entry. It does not borrow from the entry.
 #[derive(Clone, Debug)]
 pub(in crate::format) struct LegacyCursor {
-    /// In the inner set; a plain entry is at 0.
+    /// The position in the inner set; 0 for an entry with one record.
     position: usize,
-    /// What inner offsets count from.
+    /// The offset to which inner offsets are relative.
     base_offset: u64,
     is_done: bool,
 }
 
 impl LegacyCursor {
-    /// At the first record. A wrapper needs one pass over its inner entries, to find the last one's
-    /// offset.
+    /// Creates a cursor before the first record. For a wrapper, makes one pass over the inner
+    /// entries to find the offset of the last one.
     pub(in crate::format) fn new(
         header: &BatchHeader,
         _batch: &[u8],
@@ -194,7 +200,8 @@ impl LegacyCursor {
         })
     }
 
-    /// The next record; `None` after the last, and after an error. Arguments as for `new`.
+    /// Returns the next record, or `None` after the last and after an error. The arguments are
+    /// those of [`new`](Self::new).
     pub(in crate::format) fn next<'a>(
         &mut self,
         header: &BatchHeader,
@@ -204,7 +211,8 @@ impl LegacyCursor {
         let record = self
             .next_legacy(header, batch, decompressed)?
             .and_then(|record| {
-                // A plain entry is its own batch, whose CRC the caller has checked.
+                // An entry with one record is a batch of its own, and the caller has checked its
+                // CRC.
                 if decompressed.is_some() && !record.crc_is_valid() {
                     self.is_done = true;
                     return Err(Malformed(
@@ -246,7 +254,7 @@ impl LegacyCursor {
             Some(inner_set) => match next_entry(inner_set, self.position)? {
                 Ok(entry) => {
                     self.position += entry.len();
-                    decode_record(entry).and_then(|record| self.place(header, record))
+                    decode_record(entry).and_then(|record| self.resolve(header, record))
                 }
                 Err(malformed) => Err(malformed),
             },
@@ -255,8 +263,8 @@ impl LegacyCursor {
         Some(record)
     }
 
-    /// Gives an inner record the offset and the timestamp that count.
-    fn place<'a>(
+    /// Replaces the offset and the timestamp of an inner record by the effective ones.
+    fn resolve<'a>(
         &self,
         header: &BatchHeader,
         mut record: LegacyRecord<'a>,
@@ -304,7 +312,7 @@ impl EntryHeader {
     }
 }
 
-/// The whole size of an entry, by its size field.
+/// Returns the size of a whole entry, computed from its size field.
 fn entry_bytes(size: [u8; 4]) -> Result<usize, Malformed> {
     let size = usize::try_from(i32::from_be_bytes(size)).map_err(|_| SIZE_TOO_SMALL)?;
     let entry_bytes = size.saturating_add(OVERHEAD_BYTES);
@@ -315,7 +323,7 @@ fn entry_bytes(size: [u8; 4]) -> Result<usize, Malformed> {
     }
 }
 
-/// The entry at a position of a message set; `None` where no whole one is left.
+/// Returns the entry at a position of a message set, or `None` if no whole entry is left.
 fn next_entry(set: &[u8], position: usize) -> Option<Result<&[u8], Malformed>> {
     let rest = set.get(position..)?;
     let overhead = rest.first_chunk::<OVERHEAD_BYTES>()?;
@@ -326,7 +334,7 @@ fn next_entry(set: &[u8], position: usize) -> Option<Result<&[u8], Malformed>> {
     }
 }
 
-/// What the offsets inside a wrapper count from.
+/// Returns the offset to which the offsets in a wrapper are relative.
 fn base_offset(wrapper: &BatchHeader, inner_set: &[u8]) -> Result<u64, Malformed> {
     let (mut position, mut last) = (0, None);
     while let Some(entry) = next_entry(inner_set, position) {
@@ -347,7 +355,7 @@ fn base_offset(wrapper: &BatchHeader, inner_set: &[u8]) -> Result<u64, Malformed
         ))
 }
 
-/// Header, key and value of an entry that is whole.
+/// The header, key and value of a whole entry.
 type SplitEntry<'a> = (EntryHeader, Option<&'a [u8]>, Option<&'a [u8]>);
 
 fn split_entry(entry: &[u8]) -> Result<SplitEntry<'_>, Malformed> {

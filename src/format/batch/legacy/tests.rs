@@ -1,4 +1,4 @@
-//! Legacy message sets: Kafka's own vectors, and what is refused.
+//! Legacy message sets: vectors from Kafka, and malformed entries.
 
 use proptest::prelude::*;
 
@@ -8,8 +8,8 @@ use crate::config::TopicSettings;
 const T: i64 = 1_700_000_000_000;
 const LIMIT: usize = 1 << 20;
 
-// What Kafka's own classes made: offset 7, (T, "k1", "v1"), and a wrapper of 7 and 8 (T + 1, "k2",
-// "v2").
+// Kafka's own classes made these: (T, "k1", "v1") at offset 7, and a wrapper of that record and of
+// (T + 1, "k2", "v2") at offset 8.
 const V1: &str = "00000000000000070000001aa5da6a6201000000018bcfe56800000000026b31000000027631";
 const V0: &str = "00000000000000070000001257e7496e0000000000026b31000000027631";
 const V1_GZIP: &str = concat!(
@@ -17,12 +17,12 @@ const V1_GZIP: &str = concat!(
     "eef34f3340224cd98620b2cc10aa0224297561ed8f0370558c60554660554600fd75920d4c000000"
 );
 
-// From the logs of a 2.8 broker.
+// A 2.8 broker wrote these.
 const V0_GZIP: &str = concat!(
     "00000000000000780000003ed97a64700001ffffffff000000301f8b08000000000000ff636000837220e65bfe26839981e13f144024182a4032",
     "8fbb32ca18e00000e4c0437234000000"
 );
-/// Its header checksum is of the old, wrong kind.
+/// The header checksum of its lz4 frame is computed in the old, wrong way.
 const V0_LZ4: &str = concat!(
     "0000000000000042000000479c73ecf40003ffffffff0000003904224d1860401a2a00000012000100c3410000000ea7ec68030000ff01000219",
     "002000421a00e0e38a68760000000000000000000000000000"
@@ -39,13 +39,13 @@ const V1_LZ4: &str = concat!(
     "000000000000005000000058870a200a01030000018bcfe56809ffffffff0000004204224d186040823300000016000100f301160c42b8400100",
     "0000018bcfe56809ff01000321000019005016dd0a32ab09000122009003000000000000000000000000"
 );
-/// Compacted: of its offsets only 170 and 173 are left.
+/// After compaction, only offsets 170 and 173 are left.
 const V1_WITH_HOLES: &str = concat!(
     "00000000000000ad0000009472c7764401010000018bcfe5ecd3ffffffff0000007e1f8b08000000000000ff63608003e735f7598418810cc6ee",
     "f34fdf5c0032d8b2532b758d0c802c7563138582c4f45485373bb7bc9dd2022415f2d3d28a534b1472521353528b603ca851cc40ec502e227315",
     "6edc65987186a640960ad0b8e2d4d46ca0994525992599f9790aa905f9c9191041a891003602eec69b000000"
 );
-/// Three records under `LogAppendTime`, whose own timestamps differ.
+/// Three records under `LogAppendTime`; their own timestamps differ from it.
 const V1_APPEND_TIME: &str = concat!(
     "000000000000001900000116dbe6ed450109000001a208f0343dffffffff000001001f8b08000000000000ff63608083092bdd442f3372303030",
     "2ee2f860620b1461ca360092154945f9d9a9450a498925c9190ac5a9e9b9a979250a0589e9a90aa905f940a1f4a2fcd202a8747e5a5a716a0954",
@@ -92,7 +92,7 @@ fn record(offset: u64, timestamp: i64, key: &str, value: &str) -> Plain {
     (offset, timestamp, Some(key.into()), Some(value.into()))
 }
 
-/// An entry with a right CRC; `timestamp` only in v1.
+/// Returns an entry with a right CRC. `timestamp` is used only in v1.
 fn entry(
     offset: u64,
     magic: u8,
@@ -135,7 +135,7 @@ fn inner(offset: u64, timestamp: i64) -> Vec<u8> {
 }
 
 #[test]
-fn headers_are_decoded() {
+fn a_header_decodes_from_exactly_its_own_bytes() {
     for (text, magic, timestamp, crc) in [(V0, 0, -1, 0x57e7_496e), (V1, 1, T, 0xa5da_6a62)] {
         let batch = hex(text);
         let expected = BatchHeader {
@@ -167,7 +167,7 @@ fn headers_are_decoded() {
 }
 
 #[test]
-fn attributes_that_mean_nothing_come_out_as_0() {
+fn unused_attributes_decode_as_0() {
     assert_eq!(
         decode_header(&entry(0, 0, 0xf8, T, None, None))
             .unwrap()
@@ -183,7 +183,7 @@ fn attributes_that_mean_nothing_come_out_as_0() {
 }
 
 #[test]
-fn an_entry_with_a_codec_that_is_not_known_has_a_header_and_no_records() {
+fn an_entry_with_an_unknown_codec_has_a_header_but_no_records() {
     let entry = entry(0, 1, 5, T, None, None);
     let header = decode_header(&entry).unwrap();
     assert_eq!(
@@ -197,7 +197,7 @@ fn an_entry_with_a_codec_that_is_not_known_has_a_header_and_no_records() {
 }
 
 #[test]
-fn bad_headers_are_refused() {
+fn malformed_headers_are_refused() {
     let good = hex(V1);
     let with = |at: usize, byte: u8| {
         let mut bytes = good.clone();
@@ -213,7 +213,7 @@ fn bad_headers_are_refused() {
 }
 
 #[test]
-fn crcs_are_checked() {
+fn the_crc_of_an_entry_detects_a_flipped_bit() {
     for text in [
         V0,
         V1,
@@ -236,7 +236,7 @@ fn crcs_are_checked() {
 }
 
 #[test]
-fn plain_entries_hold_one_record() {
+fn an_entry_that_is_not_a_wrapper_has_one_record() {
     assert_eq!(read(&hex(V0)), Ok(vec![record(7, -1, "k1", "v1")]));
     assert_eq!(read(&hex(V1)), Ok(vec![record(7, T, "k1", "v1")]));
     assert_eq!(
@@ -253,7 +253,7 @@ fn plain_entries_hold_one_record() {
 }
 
 #[test]
-fn wrappers_of_brokers_are_read() {
+fn wrappers_that_brokers_wrote_are_accepted() {
     let nulls = |first, timestamps: [i64; 2]| {
         Ok(vec![
             (first, timestamps[0], None, None),
@@ -297,7 +297,7 @@ fn wrappers_of_brokers_are_read() {
 }
 
 #[test]
-fn a_dump_sees_each_inner_entry() {
+fn a_dump_shows_the_fields_of_each_inner_entry() {
     let batch = hex(V1_APPEND_TIME);
     let header = decode_header(&batch).unwrap();
     let inner = decompressed(&header, &batch, LIMIT).unwrap();
@@ -305,9 +305,10 @@ fn a_dump_sees_each_inner_entry() {
         .unwrap()
         .map(Result::unwrap)
         .collect();
-    assert!(found.iter().all(|record| record.crc_is_valid()
-        && record.magic == 1
-        && record.timestamp == 1_795_446_289_469));
+    for record in &found {
+        assert!(record.crc_is_valid());
+        assert_eq!((record.magic, record.timestamp), (1, 1_795_446_289_469));
+    }
     let crcs: Vec<_> = found
         .iter()
         .map(|record| (record.offset, record.crc, record.key.unwrap()))
@@ -335,7 +336,7 @@ fn a_dump_sees_each_inner_entry() {
 }
 
 #[test]
-fn inner_offsets_count_from_the_last_one_in_v1() {
+fn inner_offsets_are_resolved_from_the_last_one_in_v1() {
     let set = [inner(0, T), inner(2, T + 5)].concat();
     let offsets = |batch: &[u8]| {
         Ok(read(batch)?
@@ -348,7 +349,7 @@ fn inner_offsets_count_from_the_last_one_in_v1() {
     assert_eq!(
         offsets(&wrapper(0, 1, 1, T, &set)),
         Ok(vec![0, 2]),
-        "absolute under a wrapper at 0"
+        "absolute in a wrapper at offset 0"
     );
     assert_eq!(
         offsets(&wrapper(1, 1, 1, T, &set)),
@@ -369,7 +370,7 @@ fn inner_offsets_count_from_the_last_one_in_v1() {
 }
 
 #[test]
-fn timestamps_are_the_wrappers_under_log_append_time() {
+fn records_have_the_wrappers_timestamp_under_log_append_time() {
     let set = [inner(0, T - 9), entry(1, 0, 0, 0, None, None)].concat();
     let timestamps = |attributes| {
         read(&wrapper(1, 1, attributes, T, &set))
@@ -382,12 +383,12 @@ fn timestamps_are_the_wrappers_under_log_append_time() {
     assert_eq!(
         timestamps(1 | LOG_APPEND_TIME),
         [T, -1],
-        "v0 records have none, even here"
+        "v0 records have no timestamp, even in this wrapper"
     );
 }
 
 #[test]
-fn bad_inner_sets_are_refused() {
+fn malformed_inner_sets_are_refused() {
     let good = inner(0, T);
     let mut damaged = good.clone();
     *damaged.last_mut().unwrap() ^= 1;
@@ -445,7 +446,7 @@ fn a_cut_entry_at_the_end_of_an_inner_set_is_ignored() {
 }
 
 #[test]
-fn nothing_follows_an_error() {
+fn iteration_ends_after_an_error() {
     let good = inner(0, T);
     let mut damaged = good.clone();
     *damaged.last_mut().unwrap() ^= 1;
@@ -469,7 +470,7 @@ fn nothing_follows_an_error() {
 }
 
 #[test]
-fn a_wrapper_needs_its_inner_set() {
+fn a_wrapper_without_its_decompressed_set_is_refused() {
     let batch = hex(V1_GZIP);
     let header = decode_header(&batch).unwrap();
     assert!(LegacyCursor::new(&header, &batch, None).is_err());
@@ -481,7 +482,7 @@ fn a_wrapper_needs_its_inner_set() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), magic in 0_u8..3) {
+    fn reading_any_bytes_does_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), magic in 0_u8..3) {
         let mut bytes = bytes;
         if let Some(byte) = bytes.get_mut(16) {
             *byte = magic;
@@ -497,7 +498,7 @@ proptest! {
     }
 
     #[test]
-    fn damaged_entries_are_read_or_refused(sample in 0_usize..6, at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
+    fn reading_damaged_entries_does_not_panic(sample in 0_usize..6, at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
         let mut batch = hex([V0, V1, V1_GZIP, V0_LZ4, V0_SNAPPY, V1_WITH_HOLES][sample]);
         let at = at.index(batch.len());
         batch[at] = byte;
@@ -521,7 +522,7 @@ proptest! {
 }
 
 #[test]
-fn an_entry_that_says_it_is_too_small_is_no_cut_one() {
+fn an_entry_with_too_small_a_size_is_malformed_and_not_just_cut() {
     let mut entry = entry(0, 0, 0, 0, None, None);
     assert!(matches!(next_entry(&entry, 0), Some(Ok(whole)) if whole == entry));
     assert!(

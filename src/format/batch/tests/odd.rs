@@ -1,9 +1,10 @@
-//! Headers whose checksum is right and whose fields look odd.
+//! Batches with a right checksum and unusual fields in the header.
 
 use super::super::checksum::intact_offsets;
 use super::*;
 
-/// Three records at the offsets 100 to 102, with other bytes in the header and the right checksum.
+/// Returns three records at offsets 100 to 102, with some bytes of the header replaced, and the
+/// right checksum.
 fn odd(at: usize, new: &[u8]) -> Vec<u8> {
     let mut batch = bytes(PLAIN);
     stamp(&mut batch, 100, 0);
@@ -12,11 +13,10 @@ fn odd(at: usize, new: &[u8]) -> Vec<u8> {
     batch
 }
 
-/// What was broken: a batch whose header looked odd was no batch, and was cut from the end of a
-/// log.
+/// If such a header were malformed, recovery would cut the batch off the end of a log.
 #[test]
-fn a_header_with_odd_fields_is_that_of_a_batch() {
-    for (what, batch) in [
+fn a_header_with_unusual_fields_is_accepted_although_records_may_not_be() {
+    for (oddity, batch) in [
         ("a negative last offset delta", odd(23, &[0xff])),
         ("a negative record count", odd(57, &[0xff])),
         ("more records than offsets", odd(57, &[0, 0, 0, 4])),
@@ -24,11 +24,11 @@ fn a_header_with_odd_fields_is_that_of_a_batch() {
         ("codec 7", odd(22, &[7])),
     ] {
         let header =
-            BatchHeader::decode(&batch).unwrap_or_else(|malformed| panic!("{what}: {malformed}"));
-        assert!(header.crc_is_valid(&batch), "{what}");
+            BatchHeader::decode(&batch).unwrap_or_else(|malformed| panic!("{oddity}: {malformed}"));
+        assert!(header.crc_is_valid(&batch), "{oddity}");
         assert!(
             (102..=103).contains(&header.last_offset),
-            "{what}: {}",
+            "{oddity}: {}",
             header.last_offset
         );
     }
@@ -44,14 +44,14 @@ fn a_header_with_odd_fields_is_that_of_a_batch() {
 }
 
 #[test]
-fn a_last_offset_is_at_least_as_high_as_the_count_asks_for() {
+fn the_record_count_raises_a_last_offset_that_is_too_low() {
     let offsets = |delta: i32, count: u32| {
         let mut batch = odd(23, &delta.to_be_bytes());
         batch[57..61].copy_from_slice(&count.to_be_bytes());
         let header = BatchHeader::decode(&batch).unwrap();
         (header.last_offset, header.next_base_offset())
     };
-    assert_eq!(offsets(2, 3), (102, 103), "as it should be");
+    assert_eq!(offsets(2, 3), (102, 103), "the count fits");
     assert_eq!(offsets(0, 3), (102, 101));
     assert_eq!(offsets(1, 3), (102, 102));
     assert_eq!(offsets(9, 3), (109, 110), "compaction leaves fewer records");
@@ -68,7 +68,7 @@ fn a_last_offset_is_at_least_as_high_as_the_count_asks_for() {
 }
 
 #[test]
-fn the_records_of_a_batch_that_states_too_low_a_last_offset_are_read() {
+fn all_records_are_read_if_the_stated_last_offset_is_too_low() {
     for codec in [Compression::None, Compression::Lz4] {
         let mut builder = BatchBuilder::new(Vec::new(), codec);
         for key in ["a", "b", "c"] {
@@ -91,7 +91,7 @@ fn the_records_of_a_batch_that_states_too_low_a_last_offset_are_read() {
 }
 
 #[test]
-fn a_batch_is_intact_if_its_checksum_is_right_whatever_else_it_says() {
+fn a_batch_is_intact_if_its_checksum_is_right_whatever_its_fields() {
     let legacy =
         bytes("00000000000000070000001aa5da6a6201000000018bcfe56800000000026b31000000027631");
     for (batch, uncovered) in [(bytes(PLAIN), 0..17), (legacy, 0..12)] {
