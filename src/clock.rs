@@ -1,11 +1,11 @@
-//! Where time comes from: the only file that reads it.
+//! The clock of a log. No other file reads the time.
 //!
-//! Record timestamps, retention and file ages take it from a [`Clock`]; time-outs of blocking calls
-//! are always real time (`Deadline`), so that a test with a [`ManualClock`] cannot hang.
+//! Record timestamps, retention and file ages use a [`Clock`]. Time-outs of blocking calls use
+//! real time (`Deadline`), so that a test with a [`ManualClock`] cannot hang.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "this is the file they are kept for"
+    reason = "this file may call the disallowed methods"
 )]
 
 use std::fmt;
@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A moment, in whole milliseconds since 1970-01-01 UTC, as Kafka stores it. Earlier moments are
-/// negative; no record can carry one.
+/// A moment in whole milliseconds since 1970-01-01 UTC, as Kafka stores it. Earlier moments are
+/// negative, and a record cannot have one.
 ///
-/// Displays in the format of RFC 3339, with milliseconds, in UTC; so does `{:?}`. A year that RFC
-/// 3339 cannot write, before 0 or after 9999, has a sign. Converts from and to [`SystemTime`].
+/// `{}` and `{:?}` print it in the format of RFC 3339, in UTC and with milliseconds. Years before 0
+/// and after 9999, which RFC 3339 cannot express, have a sign. A timestamp converts from and to
+/// [`SystemTime`].
 ///
 /// ```
 /// use std::time::SystemTime;
@@ -32,28 +33,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment `millis` milliseconds after 1970-01-01 UTC.
+    /// Creates the timestamp `millis` milliseconds after 1970-01-01 UTC.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since 1970-01-01 UTC.
+    /// Returns the milliseconds since 1970-01-01 UTC.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Returns the present moment by the clock of the machine, as [`SystemClock`] does.
+    /// Returns the present time of the machine, as [`SystemClock`] does.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 }
 
-/// Whole milliseconds of a duration, as many as an `i64` holds.
+/// Returns the whole milliseconds of a duration, or the largest `i64` if there are more.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Drops what is below a millisecond.
+/// Drops fractions of a millisecond.
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
@@ -63,7 +64,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// Panics if the clock of the system cannot hold the moment; on Unix it can hold each.
+/// Panics if the system's type cannot represent the moment. On Unix it can represent all of them.
 impl From<Timestamp> for SystemTime {
     fn from(at: Timestamp) -> Self {
         let distance = Duration::from_millis(at.0.unsigned_abs());
@@ -116,8 +117,8 @@ impl fmt::Debug for Timestamp {
 
 /// Returns year, month and day of the Gregorian calendar, for a day counted from 1970-01-01.
 ///
-/// Years are taken to begin in March, so that a leap day is the last day of its year, its four
-/// years and its four centuries.
+/// The calculation lets years begin in March, so that a leap day is the last day of its year, of
+/// its four years and of its four centuries.
 fn date_of(day: i64) -> (i64, i64, i64) {
     const CYCLE_DAYS: i64 = 400 * 365 + 97;
     const CENTURY_DAYS: i64 = 100 * 365 + 24;
@@ -152,12 +153,14 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Tells the time of day. Sealed: use [`SystemClock`] (the default) or, in tests, [`ManualClock`].
+/// A source of the present time. Sealed: use [`SystemClock`], the default, or [`ManualClock`] in
+/// tests.
 pub trait Clock: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
-    /// The present moment.
+    /// Returns the present time.
     fn now(&self) -> Timestamp;
 
-    /// Whether time passes only when somebody says so. A log with such a clock starts no thread.
+    /// Returns whether the time changes only when the program changes it. A log with such a clock
+    /// does not start a background thread.
     fn is_manual(&self) -> bool;
 }
 
@@ -177,22 +180,22 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move. Clones share the time.
+/// A clock whose time changes only when the program changes it. Clones share the time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicI64>);
 
 impl ManualClock {
-    /// A clock that stands at `time`.
+    /// Creates a clock whose time is `time`.
     pub fn at(time: Timestamp) -> Self {
         Self(Arc::new(AtomicI64::new(time.0)))
     }
 
-    /// Moves the clock, and all its clones, forward.
+    /// Moves the time of the clock and all its clones forward by `by`.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(millis(by), Ordering::SeqCst);
     }
 
-    /// Sets the clock, and all its clones, to `time`, which may lie in its past.
+    /// Sets the time of the clock and all its clones to `time`, which may be earlier than before.
     pub fn set(&self, time: Timestamp) {
         self.0.store(time.0, Ordering::SeqCst);
     }
@@ -210,12 +213,12 @@ impl Clock for ManualClock {
     }
 }
 
-/// The end of a blocking call, in real time. `None` inside means never.
+/// The end of a blocking call, in real time. `None` for never.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// `timeout` from now; never if that is beyond what the machine can count.
+    /// Returns the deadline `timeout` from now, or never if the system cannot represent it.
     pub(crate) fn after(timeout: Duration) -> Self {
         Self(Instant::now().checked_add(timeout))
     }
@@ -228,7 +231,7 @@ impl Deadline {
         self.0
     }
 
-    /// The one that comes first.
+    /// Returns the earlier of both deadlines.
     pub(crate) fn earlier(self, other: Self) -> Self {
         match (self.0, other.0) {
             (Some(at), Some(other)) => Self(Some(at.min(other))),
@@ -241,8 +244,8 @@ impl Deadline {
     }
 }
 
-/// What deadlines that a log keeps by itself are counted in: microseconds that only go forward, or,
-/// where the clock is set by hand, what it shows.
+/// Measures the deadlines of a log's own work in microseconds. They increase in real time, or
+/// follow the clock of the log if it is set by hand.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     manual: Option<Arc<dyn Clock>>,
@@ -271,7 +274,8 @@ impl Stopwatch {
         }
     }
 
-    /// When it shows `at_us`, in real time; never for a clock that is set by hand.
+    /// Returns the real time at which [`now_us`](Self::now_us) will return `at_us`. It is never for
+    /// a clock that is set by hand.
     pub(crate) fn deadline(&self, at_us: u64) -> Deadline {
         let counts = self.manual.is_none() && at_us < u64::MAX;
         Deadline(if counts {
@@ -326,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_follow_each_other_over_two_cycles_of_the_calendar() {
+    fn dates_are_consecutive_over_two_cycles_of_the_calendar() {
         let is_leap = |year: i64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
         let mut expected = (1_600, 1, 1);
         for day in -135_140..160_000 {
@@ -377,14 +381,15 @@ mod tests {
     }
 
     #[test]
-    fn a_stopwatch_goes_by_the_clock_that_is_set_by_hand() {
+    fn a_stopwatch_follows_a_manual_clock() {
         let clock = ManualClock::at(Timestamp::from_millis(2));
         let stopwatch = Stopwatch::of(&(Arc::new(clock.clone()) as Arc<dyn Clock>));
         clock.advance(Duration::from_millis(3));
         assert_eq!(stopwatch.now_us(), 5_000);
         assert!(stopwatch.deadline(0).instant().is_none());
         let real = Stopwatch::of(&(Arc::new(SystemClock) as Arc<dyn Clock>));
-        assert!(real.deadline(0).has_passed() && real.deadline(u64::MAX).instant().is_none());
+        assert!(real.deadline(0).has_passed());
+        assert!(real.deadline(u64::MAX).instant().is_none());
         assert!(!real.deadline(real.now_us() + 60_000_000).has_passed());
     }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, one variant for each thing that a caller would do differently.
+//! Errors, one variant for each thing that a caller would do differently.
 
 use std::borrow::Cow;
 use std::error::Error as _;
@@ -14,14 +14,15 @@ use crate::topic_partition::TopicPartition;
 /// The result of a call to annals: a [`std::result::Result`] whose error is an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a call failed. After any error the log is as it was before the call, unless the variant says
-/// otherwise.
+/// The reason why a call failed. After an error the log is as it was before the call, unless the
+/// docs of the variant differ.
 ///
-/// Errors are cheap to clone, since one failed fsync reaches every caller that waited for it.
+/// Errors are cheap to clone, since one failed fsync is returned to every caller that waited for
+/// it.
 ///
-/// `{}` and `{:?}` print the same text: what was tried, on what, why it failed and, if there is a
-/// way out, what to do. So a `main` that returns [`Result`] prints it. `{:#?}` prints the variant
-/// with its fields.
+/// `{}` and `{:?}` print the same text: the action, the file or topic, the reason and, if the
+/// caller can do something about it, what to do. A `main` that returns [`Result`] therefore prints
+/// this text. `{:#?}` prints the variant with its fields.
 ///
 /// ```
 /// let error = annals::Log::in_memory().topic("orders").unwrap_err();
@@ -31,51 +32,50 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused something. `action` says what was tried.
+    /// The operating system returned an error.
     #[error("cannot {action} {}: {source}", path.display())]
     #[non_exhaustive]
     Io {
-        /// What was tried, as a verb: `open`, `append to`, `sync`.
+        /// The action that failed, as a verb: `open`, `append to`, `sync`.
         action: &'static str,
-        /// On which file or directory.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// The disk or a quota is full. Nothing was written; reads, retention and deletion still work,
-    /// and appends work again once there is room.
+    /// The disk or a quota is full. No record was written. Reads, retention and deletion still
+    /// work, and appends work again once there is room.
     #[error("no room for {}: delete records or files, or run `maintain`, then try again", path.display())]
     #[non_exhaustive]
     DiskFull {
         /// The file that could not grow.
         path: PathBuf,
     },
-    /// Stored bytes are damaged. What lies behind can still be read, from
+    /// Stored bytes are damaged. Records after the damage can still be read, from
     /// [`Corruption::offsets`]`.end` on.
     #[error(transparent)]
     Corrupt(Box<Corruption>),
-    /// A batch is whole, but its records have more bytes when they are decompressed than this log
-    /// was opened to read. Later batches can still be read, from [`OversizedBatch::offsets`]`.end`
-    /// on; a log that is opened with a larger
-    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) reads this
-    /// one as well.
+    /// A batch is intact, but its records have more bytes when they are decompressed than
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) allows. A
+    /// log that is opened with a larger limit can read it. Later batches can be read anyway, from
+    /// [`OversizedBatch::offsets`]`.end` on.
     #[error(transparent)]
     BatchTooLarge(Box<OversizedBatch>),
-    /// An fsync failed: whether what was waiting for it is durable is unknown. The partition
-    /// refuses further writes.
+    /// An fsync failed. It is unknown whether the records that were waiting for it are durable. The
+    /// partition refuses writes until it is [re-opened](crate::Partition::reopen).
     #[error(
-        "cannot sync {}: {source}; whether the last records survive a power cut is unknown, re-open the partition",
+        "cannot sync {}: {source}; the last records may not survive a power cut: call `Partition::reopen`",
         path.display()
     )]
     #[non_exhaustive]
     SyncFailed {
         /// The file that was synced.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// An earlier write or fsync of this partition failed in a way that leaves its end unknown: it
-    /// refuses writes until [re-opened](crate::Partition::reopen).
+    /// An earlier write or fsync of this partition failed, so the state of its end is unknown. The
+    /// partition refuses writes until it is [re-opened](crate::Partition::reopen).
     #[error(
         "{partition} refuses writes after an earlier failure ({cause}): call `Partition::reopen`"
     )]
@@ -86,21 +86,21 @@ pub enum Error {
         /// The earlier failure.
         cause: Arc<io::Error>,
     },
-    /// The offset asked for is not in the log.
+    /// The requested offset is not in the log.
     #[error("offset {requested} is out of range: {partition} holds {log_start}..{log_end}")]
     #[non_exhaustive]
     OffsetOutOfRange {
         /// The partition.
         partition: TopicPartition,
-        /// The offset asked for.
+        /// The requested offset.
         requested: u64,
         /// First readable offset.
         log_start: u64,
         /// Next offset to be written.
         log_end: u64,
     },
-    /// The topic is only compacted, so its records cannot be deleted by offset. Nothing was
-    /// changed. Kafka's `POLICY_VIOLATION`.
+    /// The topic is only compacted, so its records cannot be deleted by offset. Kafka's
+    /// `POLICY_VIOLATION`.
     #[error(
         "records of {partition} cannot be deleted: its topic is only compacted; append tombstones, \
          or set `cleanup.policy` to `compact,delete`"
@@ -110,69 +110,69 @@ pub enum Error {
         /// The partition.
         partition: TopicPartition,
     },
-    /// There is no such topic, or it was deleted.
+    /// The topic does not exist, or it was deleted.
     #[error("there is no topic {0:?}")]
     UnknownTopic(Arc<str>),
-    /// The topic has no such partition.
+    /// The topic does not have this partition.
     #[error("there is no partition {0}")]
     UnknownPartition(TopicPartition),
-    /// A topic of this name exists.
+    /// A topic with this name exists.
     #[error("topic {0:?} exists already")]
     TopicExists(String),
-    /// A topic exists whose name differs only in `.` and `_`. Kafka refuses the second: its metrics
-    /// do not tell them apart.
+    /// A topic exists whose name differs only in `.` and `_`. Kafka refuses such a name, since its
+    /// metrics replace `.` with `_`.
     #[error(
-        "topic {name:?} cannot be told from {existing:?}, which exists (`.` and `_` count as the same): choose another name"
+        "topic {name:?} is too similar to the existing {existing:?} (`.` and `_` count as the same): \
+         choose another name"
     )]
     #[non_exhaustive]
     TopicCollides {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
         /// The topic that exists.
         existing: String,
     },
-    /// The name cannot be a topic's.
+    /// The name is not allowed for a topic.
     #[error("{name:?} cannot be the name of a topic: {reason}")]
     #[non_exhaustive]
     InvalidTopic {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The rule that the name breaks.
         reason: &'static str,
     },
-    /// A record cannot be appended. Nothing of its batch was.
+    /// A record cannot be appended. None of the records of its batch was appended.
     #[error("record {index} of the batch cannot be appended: {reason}")]
     #[non_exhaustive]
     InvalidRecord {
-        /// Its place in the batch, from 0.
+        /// The place of the record in the batch, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// The rule that the record breaks.
         reason: &'static str,
     },
-    /// A record, or a batch, is larger than the topic, the producer or the readers of this log
-    /// allow. Nothing of it was appended.
-    #[error("a batch of {bytes} bytes is over {limit}, which `{key}` allows")]
+    /// A record or a batch is larger than the topic, the producer or the log allows. None of its
+    /// records was appended.
+    #[error("a batch of {bytes} bytes is larger than the {limit} that `{key}` allows")]
     #[non_exhaustive]
     RecordTooLarge {
-        /// Size of the batch as it would be written; for `max_decompressed_bytes` that of its
-        /// records before they are compressed.
+        /// The size of the batch as it would be written. For `max_decompressed_bytes`, the size of
+        /// its records before they are compressed.
         bytes: u64,
         /// The limit.
         limit: u64,
         /// The setting that the limit comes from: the topic's `max.message.bytes` or
-        /// `segment.bytes`, the producer's `buffer.memory`, or
-        /// [`max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) of the log.
+        /// `segment.bytes`, the producer's `buffer.memory`, or the log's
+        /// [`max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes).
         key: &'static str,
     },
-    /// A producer's buffer stayed full for its `max.block.ms`: what was sent before is still being
-    /// written. The record was not taken.
+    /// A producer's buffer stayed full for its `max.block.ms`, because earlier records are still
+    /// being written. The record was not accepted.
     #[error(
-        "the producer's buffer stayed full for its `max.block.ms`: what was sent before is still being written"
+        "the producer's buffer stayed full for its `max.block.ms`: earlier records are still being written"
     )]
     BufferExhausted,
-    /// Records that were sent earlier failed, and no delivery was waited for. They have to be sent
-    /// again, unless `cause` leaves open whether they were written
-    /// ([`SyncFailed`](Self::SyncFailed)).
+    /// The write of earlier records failed, and no thread waited for their deliveries. Send them
+    /// again, unless `cause` is [`SyncFailed`](Self::SyncFailed): then they may have been written.
     #[error("{records} records sent to {partition} were not acknowledged: {cause}")]
     #[non_exhaustive]
     NotAcknowledged {
@@ -180,10 +180,11 @@ pub enum Error {
         partition: TopicPartition,
         /// The number of records.
         records: u64,
-        /// Why the first of them failed.
+        /// The error of the first of them.
         cause: Arc<Self>,
     },
-    /// The batch does not follow on the last one of its producer. Nothing was appended.
+    /// The sequence of the batch does not follow the last batch of its producer. The batch was not
+    /// appended.
     #[error("{partition} expects sequence {expected} of producer {producer_id} next, not {found}")]
     #[non_exhaustive]
     OutOfOrderSequence {
@@ -193,10 +194,10 @@ pub enum Error {
         producer_id: i64,
         /// The sequence that would follow.
         expected: i32,
-        /// That of the batch.
+        /// The sequence of the batch.
         found: i32,
     },
-    /// A later epoch of the same producer has written to the partition. Nothing was appended.
+    /// A later epoch of the same producer has written to the partition. The batch was not appended.
     #[error(
         "epoch {epoch} of producer {producer_id} is fenced from {partition}: a later one has written to it"
     )]
@@ -209,61 +210,62 @@ pub enum Error {
         /// The epoch of the batch.
         epoch: i16,
     },
-    /// A setting is unknown, or its value is not allowed. Nothing was changed.
+    /// A setting is unknown, or its value is not allowed. No setting was changed.
     #[error("invalid setting `{key}`: {reason}")]
     #[non_exhaustive]
     InvalidConfig {
-        /// The setting, by its Kafka key where it has one.
+        /// The setting, by its Kafka key if it has one.
         key: String,
-        /// What is wrong.
+        /// The rule that the setting breaks.
         reason: String,
     },
-    /// The directory is not what it was to be opened as, or cannot become it. Nothing was changed.
+    /// The directory does not contain what the call opens, and cannot become it. No file was
+    /// changed.
     #[error("cannot open {}: {reason}", path.display())]
     #[non_exhaustive]
     NotALog {
         /// The directory, or the file that is in its place.
         path: PathBuf,
-        /// What was found there, and what to do.
+        /// The reason, and what to do.
         reason: Cow<'static, str>,
     },
-    /// The file is of a version, or uses a codec, that this build does not know.
+    /// The file has a version or uses a codec that this build of annals does not support.
     #[error("{} needs {what}, which this build of annals does not have", path.display())]
     #[non_exhaustive]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it needs.
+        /// The version or codec.
         what: &'static str,
     },
-    /// Another opener holds the directory.
+    /// The directory is open elsewhere, in this process or another.
     #[error("{} is open {}", path.display(), where_it_is_open(*holder))]
     #[non_exhaustive]
     Locked {
         /// The directory.
         path: PathBuf,
-        /// Process id of the holder, where it can be known: always where the holder is this
+        /// The process id of the holder, if it is known. It is always known if the holder is this
         /// process.
         holder: Option<u32>,
     },
-    /// The member no longer owns what it commits: others have the work. The next `poll` joins
-    /// again.
+    /// The member no longer owns the partitions that it commits for: they were assigned to others.
+    /// Its next `poll` joins the group again.
     #[error(
-        "the member was fenced from group {group:?}: its partitions went to others; poll again to rejoin"
+        "the member was removed from group {group:?} and its partitions were assigned to others: poll again to rejoin"
     )]
     #[non_exhaustive]
     MemberFenced {
         /// The group.
         group: Arc<str>,
     },
-    /// The group still has members, and the call needs one without.
+    /// The group has members, and the call needs a group without members.
     #[error("group {group:?} has members: close them first")]
     #[non_exhaustive]
     NonEmptyGroup {
         /// The group.
         group: Arc<str>,
     },
-    /// There is no such group: it never committed and has no members.
+    /// The group does not exist: it never committed and has no members.
     #[error("there is no group {0:?}")]
     UnknownGroup(Arc<str>),
     /// The positions of a topic cannot be deleted while members of the group read it.
@@ -275,17 +277,17 @@ pub enum Error {
         /// The topic.
         topic: Arc<str>,
     },
-    /// The group has as many members as it may have; those that are in it stay.
-    #[error("group {group:?} has {limit} members already, which is its limit")]
+    /// The group has as many members as it may have. Its members stay.
+    #[error("group {group:?} already has {limit} members, which is its limit")]
     #[non_exhaustive]
     GroupFull {
         /// The group.
         group: Arc<str>,
-        /// Most members that it may have.
+        /// The largest number of members.
         limit: u32,
     },
-    /// Another member of the group has this name as a static member.
-    #[error("group {group:?} has a member named {instance:?} already: close it first")]
+    /// The group already has a static member with this name.
+    #[error("group {group:?} already has a member named {instance:?}: close it first")]
     #[non_exhaustive]
     InstanceInUse {
         /// The group.
@@ -293,29 +295,29 @@ pub enum Error {
         /// The name.
         instance: Arc<str>,
     },
-    /// The name cannot be a group's.
+    /// The name is not allowed for a group.
     #[error("the group id must not be empty or longer than 32767 bytes")]
     InvalidGroup,
-    /// No committed offset and `auto_offset_reset` is `None`.
+    /// The group has no committed offset for the partition, and `auto_offset_reset` is `None`.
     #[error("the group has no committed offset for {0} and no reset policy: seek first")]
     NoOffset(TopicPartition),
     /// The partition is not assigned to this consumer.
     #[error("{0} is not assigned to this consumer")]
     NotAssigned(TopicPartition),
-    /// The consumer has no group, so it has nowhere to commit.
+    /// The consumer has no group, so it cannot commit.
     #[error("this consumer has no group to commit to")]
     NoGroup,
-    /// The log was closed, or the producer was.
+    /// The log or the producer was closed.
     #[error("the log is closed")]
     Closed,
-    /// This process was forked from the one that opened the log. The log is left as it is: only its
-    /// opener can use it and close it.
+    /// This process was forked from the one that opened the log. Only the process that opened it
+    /// can use it and close it.
     #[error(
-        "the log belongs to process {opener}, from which this one was forked: close it there; here, `open_read_only` reads it"
+        "the log belongs to process {opener}, which forked this one: use it there, or open it read-only here"
     )]
     #[non_exhaustive]
     Forked {
-        /// Process id of the opener.
+        /// The process id of the opener.
         opener: u32,
     },
     /// The log was opened read-only.
@@ -323,11 +325,12 @@ pub enum Error {
     ReadOnly,
 }
 
+/// Describes where the directory is open, and what to do about it.
 fn where_it_is_open(holder: Option<u32>) -> String {
     match holder {
         Some(pid) if pid == process::id() => {
-            "in this process already: use that handle or a clone of it; it closes with \
-             `Log::close`, or with the last topic, partition, reader and consumer that came from it"
+            "in this process already: use that handle or a clone of it, or close it with \
+             `Log::close` or by dropping everything that came from it"
                 .to_owned()
         }
         Some(pid) => format!("elsewhere (process {pid}): close it there, or open it read-only"),
@@ -335,10 +338,10 @@ fn where_it_is_open(holder: Option<u32>) -> String {
     }
 }
 
-/// Where stored bytes are damaged.
+/// A place where stored bytes are damaged.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "{partition} is damaged at position {position} of {}: {reason}; offsets {} to {} are lost, reading can go on at {}",
+    "{partition} is damaged at position {position} of {}: {reason}; offsets {} to {} are lost, reading can resume at {}",
     path.display(), offsets.start, offsets.end.saturating_sub(1), offsets.end
 )]
 #[non_exhaustive]
@@ -349,9 +352,9 @@ pub struct Corruption {
     pub path: PathBuf,
     /// Byte position in the file where the damage starts.
     pub position: u32,
-    /// The offsets that cannot be read. Reading can go on at its end.
+    /// The offsets that cannot be read. Reading can resume at the end of the range.
     pub offsets: Range<u64>,
-    /// What is wrong.
+    /// The kind of damage.
     pub reason: String,
 }
 
@@ -359,7 +362,7 @@ pub struct Corruption {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "the batch of {partition} at position {position} of {}, offsets {} to {}, decompresses to more than {limit} bytes: open the \
-     log with a larger `LogConfig::max_decompressed_bytes`, or read on at {}",
+     log with a larger `LogConfig::max_decompressed_bytes`, or resume reading at {}",
     path.display(), offsets.start, offsets.end.saturating_sub(1), offsets.end
 )]
 #[non_exhaustive]
@@ -370,14 +373,15 @@ pub struct OversizedBatch {
     pub path: PathBuf,
     /// Byte position in the file where the batch starts.
     pub position: u32,
-    /// The offsets of the batch. Reading can go on at its end.
+    /// The offsets of the batch. Reading can resume at the end of the range.
     pub offsets: Range<u64>,
-    /// How many bytes this log decompresses a batch to.
+    /// The largest number of bytes to which this log decompresses a batch.
     pub limit: u64,
 }
 
 impl Error {
-    /// An I/O error with what was tried, told apart from a full disk.
+    /// Returns [`DiskFull`](Self::DiskFull) if `source` reports a full disk or quota, and
+    /// [`Io`](Self::Io) otherwise.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull {
@@ -391,8 +395,9 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed later without anything being repaired: the disk or a
-    /// buffer was full, or the directory locked.
+    /// Returns whether the same call may succeed later although nothing is repaired: the disk or a
+    /// buffer was full, the directory was locked, the member was fenced and can rejoin, or the
+    /// system call was interrupted or timed out.
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::DiskFull { .. }
@@ -411,7 +416,8 @@ impl Error {
         }
     }
 
-    /// Whether the handle is of no further use for writing: it must be closed and opened again.
+    /// Returns whether the handle can no longer be used to write, until it is closed and opened
+    /// again.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::NotAcknowledged { cause, .. } => cause.is_fatal(),
@@ -425,14 +431,14 @@ impl Error {
         }
     }
 
-    /// Whether stored bytes are damaged.
+    /// Returns whether stored bytes are damaged.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Corrupt(_))
     }
 }
 
-/// The text, as `Display` has it, with the causes that it does not contain yet; `{:#?}` prints the
-/// variant with its fields.
+/// Prints the text of `Display` and the causes that it does not contain. `{:#?}` prints the variant
+/// with its fields.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -452,7 +458,7 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Prints the variant that `$error` is, with its fields, as `derive(Debug)` would.
+/// Prints the variant of `$error` with its fields, as `derive(Debug)` would.
 macro_rules! show_fields {
     ($error:expr, $f:expr, $($variant:ident $({ $($field:ident),+ })? $(($only:ident))?),+ $(,)?) => {
         match $error {

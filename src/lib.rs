@@ -1,8 +1,8 @@
 //! Kafka's log as a library: the same files, the same meaning, no broker.
 //!
 //! A program opens a directory and has topics, partitions and consumer groups behind a synchronous
-//! API. What it writes are the files of a Kafka broker, byte for byte in Kafka's format, so that a
-//! broker can take them over, and a directory that a broker wrote can be read here.
+//! API. The files are those of a Kafka broker. A broker can take over a directory that annals
+//! wrote, and annals reads and appends to a directory that a broker wrote.
 //!
 //! # Quick start
 //!
@@ -11,31 +11,34 @@
 //! use std::time::Duration;
 //!
 //! # fn main() -> annals::Result<()> {
-//! let log = Log::open("data")?; // creates the directory, or recovers what a crash left; locks it
-//! let orders = log.open_topic("orders", 4, TopicConfig::new())?; // the stored topic as it is, or else a new one
+//! let log = Log::open("data")?; // creates the directory, or recovers it after a crash; locks it
+//! let orders = log.open_topic("orders", 4, TopicConfig::new())?; // opens the topic, or creates it
 //! orders.append(Record::new("paid").key("order-42"))?; // records of one key stay in order
 //!
 //! let mut billing = log.consumer_group("billing")?.join("orders")?;
 //! for record in &billing.poll(Duration::from_secs(1))? {
 //!     println!("{}", record?.text());
 //! }
-//! billing.commit()?; // the next start goes on behind these
+//! billing.commit()?; // the next run resumes after these records
 //! log.close()
 //! # }
 //! ```
 //!
-//! It runs any number of times. In a test, [`Log::in_memory`] is the same engine and touches no
-//! file.
+//! The program can run any number of times. For tests, [`Log::in_memory`] creates a log that
+//! touches no files.
+//!
+//! The tour below takes five minutes. Two more pages go deeper: [`guide::directory`] shows the
+//! files of a log and the bytes of a batch, and [`guide::design`] explains the design.
 //!
 //! # In five minutes
 //!
-//! The pieces of code that follow, pasted one after the other into `main.rs`, are one program.
+//! The following pieces of code form one program, if you paste them into `main.rs` in order.
 //!
 //! ## Topics and partitions
 //!
-//! A topic is a name for a number of partitions. A partition is what is called a log elsewhere:
-//! records in the order in which they were appended, each with its *offset*, counted from 0.
-//! Offsets are never reused, and nothing is ever changed in place.
+//! A topic is a set of partitions under one name. A partition is a sequence of records in the order
+//! of their appends. Each record has an *offset* that counts from 0. An offset is never used twice,
+//! and a record never changes.
 //!
 //! ```
 //! use std::time::Duration;
@@ -50,32 +53,33 @@
 //! # }
 //! ```
 //!
-//! The order of records holds within a partition, so what must stay in order gets one key:
-//! [`Topic::append`] sends all records of a key to one partition, the one that Kafka's clients
-//! would choose. A program that wants one order of everything, such as a write-ahead log, opens a
-//! single partition without a log around it: [`Partition::open`].
+//! Records keep their order within a partition. [`Topic::append`] chooses the partition by the
+//! record's key, as Kafka's clients do, so give the same key to records that must stay in order. A
+//! program that needs one sequence and no topics, such as a write-ahead log, opens a single
+//! partition with [`Partition::open`].
 //!
 //! ## Appending
 //!
-//! A [`Record`] has a value and, where wanted, a key, headers and a time. Anything that is bytes
-//! will do for one: `append("paid")`, `append((key, value))`. A batch is written whole or not at
-//! all, and is one call to the system:
+//! A [`Record`] has a value and optionally a key, headers and a timestamp. Everything that converts
+//! to bytes is a record too: `append("paid")`, `append((key, value))`. A batch is appended whole or
+//! not at all, with one system call.
 //!
 //! ```
 //! # use annals::{Log, Record, TopicConfig};
 //! # fn main() -> annals::Result<()> {
 //! # let log = Log::in_memory();
 //! # let orders = log.open_topic("orders", 2, TopicConfig::new())?;
-//! let written = orders.append(Record::new("paid").key("order-42").header("source", "web"))?;
+//! let paid = Record::new("paid").key("order-42");
+//! let written = orders.append(paid.header("source", "web"))?;
 //! let partition = orders.partition(written.partition)?;
 //! assert_eq!(partition.append_batch(["packed", "sent"])?, 1..3);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Many small records go faster through a [`Producer`], which sends them in batches from any number
-//! of threads. A [`Delivery`] tells where a record came to stand; one that is dropped costs
-//! nothing, and the failure comes out of the next call.
+//! A [`Producer`] is faster for many small records: it collects the records of any number of
+//! threads into batches. A [`Delivery`] reports where a record was written. You may drop it: if the
+//! write fails, the producer's next call returns the error.
 //!
 //! ```
 //! # use annals::{Log, Record, TopicConfig};
@@ -93,10 +97,10 @@
 //!
 //! ## Reading
 //!
-//! A [`Reader`] goes through a range of offsets: `..` is all there is, `n..` goes on where somebody
-//! stopped. It gives whole [`Batch`]es, each checked against its checksum, or, with
-//! [`Reader::next_record`], record by record. A [`RecordView`] borrows from the batch, which for
-//! sealed segments is the mapped file: nothing is copied.
+//! A [`Reader`] reads a range of offsets: `..` is the whole partition, `n..` resumes at offset `n`.
+//! It returns whole [`Batch`]es whose checksums it has verified, or with [`Reader::next_record`]
+//! single records. A [`RecordView`] borrows its bytes from the batch. An uncompressed batch of a
+//! sealed segment borrows them from the mapped file, so they are not copied.
 //!
 //! ```
 //! # use annals::{Log, Timestamp, TopicConfig};
@@ -112,18 +116,17 @@
 //!     }
 //! }
 //!
-//! let since = partition.offset_for(Timestamp::from_millis(1_700_000_000_000))?; // the first at that time or later
-//! assert_eq!(since.map(|found| found.offset), Some(0));
+//! let time = Timestamp::from_millis(1_700_000_000_000);
+//! let first = partition.offset_for(time)?; // the first record at that time or later
+//! assert_eq!(first.map(|found| found.offset), Some(0));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Readers never wait for writers, and any number of them read at once.
-//!
 //! ## Following
 //!
-//! [`Partition::follow`] reads in the same way and then waits for more. Waiting is ended from any
-//! thread by its [`Waker`], which gives `None`, or by [`Log::close`], which gives
+//! [`Partition::follow`] reads in the same way and then waits for new records. A [`Waker`] ends the
+//! wait from any thread, and the reader returns `None`. [`Log::close`] ends it too, with
 //! [`Error::Closed`].
 //!
 //! ```
@@ -143,12 +146,12 @@
 //! # }
 //! ```
 //!
-//! ## Groups
+//! ## Consumer groups
 //!
-//! A reader's place is its own affair. A [`ConsumerGroup`] keeps it in the log: members share the
-//! partitions of the topics that they [`join`](ConsumerGroup::join), and what they
-//! [`commit`](Consumer::commit) is where the group goes on after a restart. Commit after the work
-//! is done, and every record is worked on at least once.
+//! A reader does not store its position, but a [`ConsumerGroup`] does, in the log. Its members
+//! share the partitions of the topics that they [`join`](ConsumerGroup::join). After a restart, the
+//! group resumes after the records that it [committed](Consumer::commit). Commit after the work is
+//! done, and each record is processed at least once.
 //!
 //! ```
 //! # use annals::{Log, Record, TopicConfig};
@@ -161,7 +164,7 @@
 //! let mut member = group.join("orders")?;
 //! for record in &member.poll(Duration::from_secs(1))? {
 //!     let record = record?;
-//!     println!("{}-{} {}", record.topic(), record.partition(), record.text());
+//!     println!("{}: {}", record.partition(), record.text());
 //!     member.commit_record(&record)?;
 //! }
 //! assert_eq!(member.lag(), Some(0));
@@ -169,47 +172,48 @@
 //! # }
 //! ```
 //!
-//! When members come and go, a poll says which partitions are given up and which are new
-//! ([`Records::rebalance`]). How they are shared out is up to an [`Assignor`]. Groups live in one
-//! process; their positions are Kafka's `__consumer_offsets`, and can be seen and changed from
-//! outside: [`ConsumerGroup::describe`], [`ConsumerGroup::reset`]. A reader that needs neither a
-//! group nor positions is made by [`Log::assign`].
+//! When members join or leave, [`Records::rebalance`] reports which partitions a member gained and
+//! lost. An [`Assignor`] shares them out. All members of a group are in one process. Positions are
+//! stored in Kafka's `__consumer_offsets`; [`ConsumerGroup::describe`] and [`ConsumerGroup::reset`]
+//! show and change them. [`Log::assign`] creates a consumer that has no group.
 //!
 //! ## Durability
 //!
-//! What an acknowledged append survives is said by [`Durability`]: of the log
-//! ([`LogConfig::durability`]), of a topic ([`TopicConfig::durability`]), or of a handle
-//! ([`Topic::with_durability`]), whichever asks for most.
+//! [`Durability`] names the failures that an acknowledged append survives. The setting of a topic
+//! ([`TopicConfig::durability`]) overrides that of the log ([`LogConfig::durability`]), and a
+//! handle can raise it ([`Topic::with_durability`]).
 //!
 //! | | process killed | machine loses power |
 //! | --- | --- | --- |
-//! | [`Durability::Os`], the default | nothing acknowledged is lost | what was not flushed yet may be lost |
-//! | [`Durability::Synced`] | nothing acknowledged is lost | nothing acknowledged is lost |
+//! | [`Durability::Os`], the default | no acknowledged record is lost | records that were not flushed yet may be lost |
+//! | [`Durability::Synced`] | no acknowledged record is lost | no acknowledged record is lost |
 //!
-//! Flushing is done every [`flush_interval`](LogConfig::flush_interval), a second by default, and
-//! by [`Log::flush`]. What a power cut leaves of a partition is a prefix of it.
+//! Records are flushed every [`flush_interval`](LogConfig::flush_interval), 1 second by default,
+//! and by [`Log::flush`]. After a power cut, a partition contains a prefix of its records.
 //!
 //! ```
 //! # use annals::{Durability, Log, TopicConfig};
 //! # fn main() -> annals::Result<()> {
 //! # let log = Log::in_memory();
 //! # let orders = log.open_topic("orders", 2, TopicConfig::new())?;
-//! orders.with_durability(Durability::Synced).append("paid for dearly")?; // on the device when this returns
-//! log.flush()?; // and now everything is
+//! let synced = orders.with_durability(Durability::Synced);
+//! synced.append("refunded")?; // on the device when this returns
+//! log.flush()?; // and now every record is
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Appends from many threads that ask for `Synced` share one sync. In a topic that is `Synced`
-//! itself, readers see a record once it is on the device, so that nobody acts on one that a power
-//! cut takes back.
+//! Threads that append with `Synced` share their syncs. In a topic whose setting is `Synced`,
+//! readers return a record only once it is on the device, so that a program never acts on a record
+//! that a power cut takes back.
 //!
-//! ## Retention
+//! ## Retention and compaction
 //!
-//! Records go by age ([`TopicConfig::retention`], 7 days by default), by size
-//! ([`TopicConfig::retention_bytes`], [`LogConfig::max_bytes`]), or when told to
-//! ([`Partition::delete_records_before`]). Whole segments are deleted, the oldest first, from a
-//! thread in the background or by [`Log::maintain`]; batches that somebody holds stay readable.
+//! Records are deleted by age ([`TopicConfig::retention`], 7 days by default), by size
+//! ([`TopicConfig::retention_bytes`], [`LogConfig::max_bytes`]) or on request
+//! ([`Partition::delete_records_before`]). A background thread or [`Log::maintain`] deletes whole
+//! segments, the oldest first. A batch that a program holds stays readable. In a topic with
+//! [`CleanupPolicy::Compact`], compaction keeps the latest record of each key instead.
 //!
 //! ```
 //! # use annals::{Log, TopicConfig};
@@ -217,21 +221,24 @@
 //! # fn main() -> annals::Result<()> {
 //! # let log = Log::in_memory();
 //! let day = Duration::from_secs(24 * 60 * 60);
-//! log.open_topic("clicks", 1, TopicConfig::new().retention(day).segment_age(day / 24))?;
-//! log.open_topic("audit", 1, TopicConfig::new().retention(None))?; // for ever
-//! assert_eq!(TopicConfig::new().set("retention.ms", "86400000")?, TopicConfig::new().retention(day)); // as Kafka writes it
+//! let a_day = TopicConfig::new().retention(day).segment_age(day / 24);
+//! log.open_topic("clicks", 1, a_day)?;
+//! let for_ever = TopicConfig::new().set("retention.ms", "-1")?; // Kafka's notation works too
+//! log.open_topic("audit", 1, for_ever)?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! ## Errors
 //!
-//! There is one [`Error`], with a variant for each thing that a caller would do differently; its
-//! text says what was tried, on what, and what to do. A failed append left nothing in the log,
-//! except where a sync failed ([`Error::SyncFailed`]): then it is unknown, and the partition
-//! refuses writes until it is opened again. A program that has a limit on the size of its files
-//! (`ulimit -f`) must ignore `SIGXFSZ` to be told so by an error. Damage is an error that says
-//! which offsets are lost, and reading goes on behind them:
+//! [`Error`] has one variant for each thing that a caller would do differently. Its text names the
+//! action, the file or topic, the reason, and what to do. After a failed append none of its records
+//! are in the log, with one exception: after [`Error::SyncFailed`] this is unknown, and the
+//! partition refuses writes until it is [re-opened](Partition::reopen). A process with a limit on
+//! the size of its files (`ulimit -f`) must ignore `SIGXFSZ` to get an error.
+//!
+//! [`Error::Corrupt`] and [`Error::BatchTooLarge`] name offsets that cannot be read, because they
+//! are damaged or would take too much memory to decompress. Reading can resume after them:
 //!
 //! ```
 //! # use annals::{Error, Log, TopicConfig};
@@ -243,7 +250,7 @@
 //!     match partition.read(next..)?.next() {
 //!         Some(Ok(batch)) => next = batch.offsets().end,
 //!         Some(Err(Error::Corrupt(damage))) => {
-//!             eprintln!("{damage}"); // which file, where in it, which offsets
+//!             eprintln!("{damage}"); // the file, the position in it, the offsets
 //!             next = damage.offsets.end;
 //!         }
 //!         Some(Err(error)) => return Err(error),
@@ -256,50 +263,32 @@
 //!
 //! # Guarantees
 //!
-//! 1. The files are Kafka's. Directories that brokers wrote can be read, message formats v0, v1 and
-//!    v2 in all four codecs, and be appended to; directories that annals wrote can be adopted by a
-//!    broker.
-//! 2. An acknowledgement says what it survives; see [durability](#durability).
-//! 3. Damage is reported, never cut away in silence. An end that was torn by a crash is cut, kept
-//!    beside in a `.torn` file and reported by [`Log::recovery`]; damage in what was flushed is
-//!    [`Error::Corrupt`], and what lies behind it stays readable. A batch whose checksum is right
-//!    is never cut, however odd its header looks.
-//! 4. Readers never wait for writers.
-//! 5. The log is the truth. An index that is missing or wrong is built anew from the records.
-//! 6. Bad input is an error before anything is written, and bytes from a disk never lead to a
-//!    panic.
-//! 7. No runtime, no output, no environment variables, no global state; one thread for each
-//!    [`Log`], and one more once a [`Producer`] lingers. Both can be done without
-//!    ([`LogConfig::maintenance_interval`], [`ProducerConfig::linger`]) and do nothing that
-//!    [`Log::maintain`] and [`Log::flush`] do not do.
+//! 1. **The files are Kafka's.** annals reads directories of brokers, in message formats v0, v1 and
+//!    v2 with all four codecs, and writes v2. A broker can adopt a directory that annals wrote.
+//! 2. **An acknowledgement states what it survives**: see [durability](#durability).
+//! 3. **Damage is reported.** Recovery cuts the torn end of a partition, keeps its bytes in a
+//!    `.torn` file and reports it ([`Log::recovery`]). Damage in flushed records is
+//!    [`Error::Corrupt`], and records after it stay readable. A batch with a correct checksum is
+//!    never cut.
+//! 4. **Readers never wait for writers.**
+//! 5. **The records are the truth.** An index that is missing or wrong is rebuilt from them.
+//! 6. **Invalid input is refused** before anything is written. Bytes on a disk never cause a panic.
+//! 7. **No surprises.** No async runtime, no output, no environment variables, no global state. A
+//!    [`Log`] has one thread, and a second one once a [`Producer`] lingers. Both are optional
+//!    ([`LogConfig::maintenance_interval`], [`ProducerConfig::linger`]) and only do what
+//!    [`Log::maintain`] and [`Log::flush`] do. While a log is opened, a few `annals-open` threads
+//!    check its partitions ([`LogConfig::recovery_threads`]).
 //!
-//! Not promised: replication, access over a network, more than one process that writes. Not there
-//! yet: transactions.
-//!
-//! # A map
-//!
-//! Each floor uses only those below it.
-//!
-//! | floor | what is there |
-//! | --- | --- |
-//! | `log` | [`Log`]: the open directory, its topics on disk, checkpoints, recovery, the background thread |
-//! | `group` | [`ConsumerGroup`], [`Consumer`]: who reads what, and how far they are |
-//! | `producer` | [`Producer`]: many small sends become few large writes |
-//! | `topic` | [`Topic`]: partitions under a name, and where a key goes |
-//! | `retention`, `compaction` | what is due to be deleted; what later records replace |
-//! | `partition` | [`Partition`], [`Reader`], [`Batch`]: segments in order, appending, reading, waiting, recovery |
-//! | `segment` | the files of one base offset: records, offset index, time index |
-//! | `format` | every byte of every file, as values; no I/O. [`Record`] |
-//! | `storage` | the disk, the only place that knows of one: [`Disk`], [`MemoryDisk`] |
-//! | `config`, `error`, `clock` | [`LogConfig`], [`TopicConfig`], [`Error`], [`Clock`] |
+//! annals has no replication and no network access, and only one process may write. Transactions
+//! are not implemented yet; those that a broker wrote can be read and compacted.
 //!
 //! # Features
 //!
-//! `gzip`, `snappy`, `lz4` and `zstd`, all on by default, are Kafka's codecs ([`Compression`]).
-//! Without one of them, batches that it compressed cannot be read, which is [`Error::Unsupported`].
+//! `gzip`, `snappy`, `lz4` and `zstd` are Kafka's codecs ([`Compression`]) and are on by default.
+//! Without one of them, its batches cannot be read ([`Error::Unsupported`]).
 //!
-//! `simulation`, off by default, has `SimulatedDisk`, which loses its power, fills up and fails:
-//! for tests.
+//! `simulation` is off by default. It adds `SimulatedDisk`, a disk for tests that loses power, runs
+//! full and fails.
 
 #![deny(
     missing_docs,
@@ -366,11 +355,21 @@ pub use storage::{Disk, MemoryDisk, Storage};
 pub use topic::Topic;
 pub use topic_partition::TopicPartition;
 
+/// Further pages: the directory on disk, and the design. Exists only in the documentation.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("guide/directory.md")]
+    pub mod directory {}
+
+    #[doc = include_str!("guide/design.md")]
+    pub mod design {}
+}
+
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
 
-/// Compiles the examples of the README.
+/// Compiles the examples of the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,11 +1,11 @@
-//! What the protocols between threads are made of: locks, conditions, atomics.
+//! The primitives from which the protocols between threads are built: locks, conditions, atomics.
 //!
-//! The files that hold such a protocol take them from here and import nothing else, so that
-//! `tests/models` can put a model checker's in their place and walk through every order in which
-//! threads may meet.
+//! Files with such a protocol import the primitives from here and no others. `tests/models`
+//! replaces this module with that of a model checker, which runs the protocol in every possible
+//! order of threads.
 
 pub(crate) use parking_lot::{Condvar, Mutex};
 pub(crate) use std::sync::atomic;
 
-/// How long it may be worth to spin before a thread sleeps: about what it takes to be woken again.
+/// How long a thread may spin before it sleeps: about the time that it takes to be woken again.
 pub(crate) const SPIN: std::time::Duration = std::time::Duration::from_micros(50);

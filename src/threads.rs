@@ -1,8 +1,8 @@
-//! The one place that starts threads.
+//! Starts all threads of the crate.
 //!
-//! A system may refuse a thread: `ulimit -u`, a container's limit on processes, no memory.
-//! `std::thread::spawn` panics then. These functions return the refusal, and every caller continues
-//! without that thread: see where each is called.
+//! The system may refuse a thread because of `ulimit -u`, the limit of a container on processes, or
+//! a lack of memory. `std::thread::spawn` then panics. The functions of this module return the
+//! refusal, and each caller continues without the thread: see the calls.
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
@@ -29,7 +29,7 @@ pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
 }
 
 #[cfg(not(test))]
-#[expect(clippy::unnecessary_wraps, reason = "tests have one that refuses")]
+#[expect(clippy::unnecessary_wraps, reason = "the one for tests can refuse")]
 fn check_allowed() -> io::Result<()> {
     Ok(())
 }
@@ -48,7 +48,7 @@ mod refusing {
         static IS_REFUSED: Cell<bool> = const { Cell::new(false) };
     }
 
-    /// Runs `work` on a system that refuses each thread that the calling thread asks for.
+    /// Runs `work` while the system refuses every thread that the calling thread starts.
     pub(crate) fn refuse_threads<T>(work: impl FnOnce() -> T) -> T {
         IS_REFUSED.set(true);
         let done = work();
@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_has_its_name() {
-        let (tell, told) = std::sync::mpsc::channel();
+    fn a_thread_has_the_name_that_was_passed() {
+        let (sender, receiver) = std::sync::mpsc::channel();
         let name = || std::thread::current().name().map(str::to_owned);
-        spawn("annals-test", move || tell.send(name()).unwrap())
+        spawn("annals-test", move || sender.send(name()).unwrap())
             .unwrap()
             .join()
             .unwrap();
-        assert_eq!(told.recv().unwrap().as_deref(), Some("annals-test"));
+        assert_eq!(receiver.recv().unwrap().as_deref(), Some("annals-test"));
         let scoped = std::thread::scope(|scope| {
             spawn_scoped(scope, "annals-scoped", name)
                 .unwrap()
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_an_error() {
+    fn a_refused_thread_is_an_error() {
         let refused = refuse_threads(|| spawn("annals-test", || ()));
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let refused = refuse_threads(|| {

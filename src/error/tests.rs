@@ -1,16 +1,16 @@
-//! Tests of `error`.
+//! Size, texts and kinds of errors.
 
 use super::*;
 
 #[test]
-fn an_error_is_small_and_travels() {
-    fn travels<T: Clone + Send + Sync + 'static>() {}
-    travels::<Error>();
+fn an_error_is_small_and_can_be_sent_to_other_threads() {
+    fn assert_sendable<T: Clone + Send + Sync + 'static>() {}
+    assert_sendable::<Error>();
     assert!(size_of::<Error>() <= 64, "{}", size_of::<Error>());
 }
 
 #[test]
-fn debug_prints_the_text_with_its_causes_and_alternate_debug_the_fields() {
+fn debug_prints_the_text_and_alternate_debug_prints_the_fields() {
     #[derive(Debug, thiserror::Error)]
     #[error("the cable is out")]
     struct Deep;
@@ -35,13 +35,13 @@ fn debug_prints_the_text_with_its_causes_and_alternate_debug_the_fields() {
 }
 
 #[test]
-fn result_has_one_error_type_next_to_anyhow() -> anyhow::Result<()> {
+fn result_has_one_error_type_next_to_anyhow_result() -> anyhow::Result<()> {
     assert_eq!(Result::Ok(1)?, 1);
     Ok(())
 }
 
 #[test]
-fn an_error_out_of_range_names_the_partition() {
+fn offset_out_of_range_names_the_partition_and_its_bounds() {
     let error = Error::OffsetOutOfRange {
         partition: ("orders", 3).into(),
         requested: 9,
@@ -55,13 +55,14 @@ fn an_error_out_of_range_names_the_partition() {
 }
 
 #[test]
-fn a_full_disk_is_told_apart() {
+fn a_full_disk_is_an_error_of_its_own() {
     let full = Error::io(
         "append to",
         Path::new("x"),
         io::ErrorKind::StorageFull.into(),
     );
-    assert!(matches!(full, Error::DiskFull { .. }) && full.is_retriable());
+    assert!(matches!(full, Error::DiskFull { .. }));
+    assert!(full.is_retriable());
     let other = Error::io("append to", Path::new("x"), io::Error::other("boom"));
     assert_eq!(other.to_string(), "cannot append to x: boom");
     assert!(!other.is_retriable());

@@ -9,7 +9,8 @@ fn main() -> annals::Result<()> {
     let orders = log.open_topic("orders", 2, TopicConfig::new())?;
     assert_eq!(orders.partitions().len(), 2);
 
-    let written = orders.append(Record::new("paid").key("order-42").header("source", "web"))?;
+    let paid = Record::new("paid").key("order-42");
+    let written = orders.append(paid.header("source", "web"))?;
     let partition = orders.partition(written.partition)?;
     assert_eq!(partition.append_batch(["packed", "sent"])?, 1..3);
 
@@ -26,8 +27,9 @@ fn main() -> annals::Result<()> {
         }
     }
 
-    let since = partition.offset_for(Timestamp::from_millis(1_700_000_000_000))?; // the first at that time or later
-    assert_eq!(since.map(|found| found.offset), Some(0));
+    let time = Timestamp::from_millis(1_700_000_000_000);
+    let first = partition.offset_for(time)?; // the first record at that time or later
+    assert_eq!(first.map(|found| found.offset), Some(0));
 
     let mut reader = partition.follow(partition.log_end_offset()..)?;
     let following = std::thread::spawn(move || {
@@ -41,39 +43,27 @@ fn main() -> annals::Result<()> {
     let mut member = group.join("orders")?;
     for record in &member.poll(Duration::from_secs(1))? {
         let record = record?;
-        println!(
-            "{}-{} {}",
-            record.topic(),
-            record.partition(),
-            record.text()
-        );
+        println!("{}: {}", record.partition(), record.text());
         member.commit_record(&record)?;
     }
     assert_eq!(member.lag(), Some(0));
 
-    orders
-        .with_durability(Durability::Synced)
-        .append("paid for dearly")?; // on the device when this returns
-    log.flush()?; // and now everything is
+    let synced = orders.with_durability(Durability::Synced);
+    synced.append("refunded")?; // on the device when this returns
+    log.flush()?; // and now every record is
 
     let day = Duration::from_secs(24 * 60 * 60);
-    log.open_topic(
-        "clicks",
-        1,
-        TopicConfig::new().retention(day).segment_age(day / 24),
-    )?;
-    log.open_topic("audit", 1, TopicConfig::new().retention(None))?; // for ever
-    assert_eq!(
-        TopicConfig::new().set("retention.ms", "86400000")?,
-        TopicConfig::new().retention(day)
-    ); // as Kafka writes it
+    let a_day = TopicConfig::new().retention(day).segment_age(day / 24);
+    log.open_topic("clicks", 1, a_day)?;
+    let for_ever = TopicConfig::new().set("retention.ms", "-1")?; // Kafka's notation works too
+    log.open_topic("audit", 1, for_ever)?;
 
     let mut next = 0;
     while next < partition.high_watermark() {
         match partition.read(next..)?.next() {
             Some(Ok(batch)) => next = batch.offsets().end,
             Some(Err(Error::Corrupt(damage))) => {
-                eprintln!("{damage}"); // which file, where in it, which offsets
+                eprintln!("{damage}"); // the file, the position in it, the offsets
                 next = damage.offsets.end;
             }
             Some(Err(error)) => return Err(error),
