@@ -39,7 +39,7 @@ pub(super) const COMPACTIONS: &[Workload] = &[
 pub(super) const NAME: &str = "keyed";
 const SEGMENT: u32 = 260;
 
-/// The text that stands for a tombstone in the model.
+/// The text of a tombstone in the model.
 const TOMBSTONE: &str = "";
 
 fn key(offset: u64) -> String {

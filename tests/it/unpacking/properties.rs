@@ -26,7 +26,7 @@ struct Settings {
 #[derive(Clone, Debug)]
 struct Sent {
     key: u8,
-    /// `None` stands for a tombstone.
+    /// The value, or `None` for a tombstone.
     value: Option<Vec<u8>>,
     timestamp: i64,
 }
