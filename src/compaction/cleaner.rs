@@ -4,7 +4,7 @@
 //! | batch | kept |
 //! | --- | --- |
 //! | record at or after the end of the key map | yes |
-//! | batch that decompresses to more than the limit, has a codec that this build lacks, or is too long when rebuilt | as it is |
+//! | batch that decompresses to more than the limit, has a codec that this build lacks, or cannot be rebuilt | as it is |
 //! | record without a key | no |
 //! | record of an aborted transaction | no |
 //! | record whose key has a later offset | no |

@@ -1,4 +1,4 @@
-//! Which part of a partition may be cleaned, and whether a pass is worthwhile.
+//! Finds the part of a partition that may be cleaned, and decides whether a pass is worthwhile.
 //!
 //! The part consists of sealed segments. It ends at the last stable offset, or earlier at the first
 //! segment with a record that is younger than `min.compaction.lag.ms`. Segments below the offset
@@ -14,7 +14,7 @@ use crate::segment::Segment;
 /// The part of a partition that may be cleaned.
 #[derive(Debug)]
 pub(super) struct Extent {
-    /// From the start of the log to `end`.
+    /// The sealed segments from the start of the log to `end`.
     pub(super) segments: Vec<Arc<Segment>>,
     /// First offset that no pass has read.
     pub(super) first_dirty: u64,
@@ -100,8 +100,8 @@ impl Extent {
     }
 }
 
-/// Returns whether the segment has a record that is younger than the lag, or was written within it
-/// if it has no timestamps.
+/// Returns whether the newest record of a segment is younger than `lag_ms`. If the records have no
+/// timestamps, the modification time of the file counts.
 fn is_too_young(
     partition: &PartitionCore,
     segment: &Arc<Segment>,

@@ -187,7 +187,7 @@ impl PartitionCore {
 /// One pass over a partition.
 struct Pass<'a> {
     partition: &'a PartitionCore,
-    /// Number of cuts of the log before the pass read anything.
+    /// Number of cuts of the log when the pass began.
     truncations: u64,
     settings: &'a TopicSettings,
     extent: &'a Extent,

@@ -1,4 +1,4 @@
-//! Which batches of transactions compaction may drop, in the order of the log.
+//! Decides which batches of transactions compaction may drop, while it reads a log in order.
 //!
 //! Data of an aborted transaction is dropped at once. A marker is kept as long as a batch of its
 //! transaction is in the log, even if only its header is left. In the first pass that finds no such
@@ -13,7 +13,7 @@ use crate::format::batch::BatchHeader;
 use crate::format::control::ControlRecord;
 use crate::format::index_entry::AbortedTransaction;
 
-/// An aborted transaction whose marker is still ahead.
+/// An aborted transaction that has begun, and whose marker the walk has not reached yet.
 #[derive(Debug)]
 struct Ongoing {
     transaction: AbortedTransaction,

@@ -114,7 +114,8 @@ impl DumpOptions {
         self
     }
 
-    /// Sets whether indexes only pass the check that a broker makes when it opens them.
+    /// Sets whether indexes only get the check that a broker makes when it opens them. Their
+    /// entries are then neither printed nor compared with the log.
     ///
     /// Default: no. Kafka: `--index-sanity-check`.
     pub fn index_sanity_check(mut self, on: bool) -> Self {

@@ -1,9 +1,9 @@
 //! Copies everything that can be read of a damaged partition into a fresh one.
 //!
-//! Every batch whose checksum is right and whose offsets fit in is copied byte by byte, with its
-//! base offset. Lost offsets are never assigned again: a batch without records takes their place,
-//! as after compaction, so that the copy has no gap. Indexes are rebuilt. Of the old indexes,
-//! snapshots and checkpoints, the copy trusts only the log start and the recovery point.
+//! Every batch whose checksum is right and whose offsets are in order is copied byte by byte, with
+//! its base offset. Lost offsets are never assigned again: a batch without records takes their
+//! place, as after compaction, so that the copy has no gap. Indexes are rebuilt. Of the old
+//! indexes, snapshots and checkpoints, the copy trusts only the log start and the recovery point.
 
 use std::fmt;
 use std::ops::Range;
@@ -137,7 +137,7 @@ struct Damage {
     reason: &'static str,
 }
 
-/// A batch whose checksum is right and whose offsets fit in.
+/// A batch whose checksum is right and whose offsets are in order.
 struct Sound {
     header: BatchHeader,
     first_offset: u64,
@@ -311,8 +311,7 @@ impl<'a> Copy<'a> {
         Ok(damage)
     }
 
-    /// Returns the batch at a position if it is sound and its offsets fit in, or the reason why
-    /// not.
+    /// Returns the batch at a position if it is sound, or the reason why it is not.
     ///
     /// The checksum does not cover the base offset. After damage, the batch before does not confirm
     /// it either; in a log without gaps, the batch after it must.

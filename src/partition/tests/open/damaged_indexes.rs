@@ -1,5 +1,6 @@
-//! Indexes with each bit flipped, cut, emptied, removed or extended. All reads and look-ups stay
-//! right, in logs that annals or a broker wrote and that were closed or left by a killed process.
+//! Every index with each bit flipped, and cut, emptied, removed or extended. All reads and look-ups
+//! stay right, in logs that annals or a broker wrote and that were closed or left by a killed
+//! process.
 
 use std::collections::BTreeMap;
 

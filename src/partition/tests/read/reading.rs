@@ -54,7 +54,7 @@ fn device_failure_is_reported_without_further_calls() {
             disk.fail_call(at, io::Error::other("the device failed"));
             let looked = look(&core);
             if disk.calls() <= at {
-                assert!(call > 0 && looked.is_ok(), "the look makes calls");
+                assert!(call > 0 && looked.is_ok(), "reading makes calls");
                 break;
             }
             let error = looked.unwrap_err();

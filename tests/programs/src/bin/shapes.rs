@@ -1,5 +1,4 @@
-//! Uses that the API must allow, although a borrow checker or a conversion could easily forbid
-//! them.
+//! Uses of the API that must compile, although lifetimes or conversions could easily forbid them.
 use annals::*;
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
