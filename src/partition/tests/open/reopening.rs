@@ -75,10 +75,16 @@ fn run(fault: Fault, fails_at: usize) -> bool {
         "{case}: {found:?} for {synced:?} and {unknown:?}"
     );
 
-    // Appends and the reader both continue.
+    check_continues(&core, &disk, reader, &case);
+    true
+}
+
+/// Checks that appends and the reader both continue, and that the partition can be opened after a
+/// close.
+fn check_continues(core: &Arc<PartitionCore>, disk: &FaultyDisk, mut reader: Reader, case: &str) {
     let end = core.log_end_offset();
     assert_eq!(
-        append(&core, Durability::Synced, "on").unwrap(),
+        append(core, Durability::Synced, "on").unwrap(),
         end,
         "{case}"
     );
@@ -95,11 +101,10 @@ fn run(fault: Fault, fails_at: usize) -> bool {
     assert_eq!(recovery_point, end + 1, "{case}");
     core.close(true).unwrap();
     let (again, report) =
-        PartitionCore::open(&context(&disk), &spec(0, recovery_point, i64::MAX)).unwrap();
+        PartitionCore::open(&context(disk), &spec(0, recovery_point, i64::MAX)).unwrap();
     assert!(report.damage.is_none(), "{case}: {report:?}");
     assert_eq!(report.bytes_cut, 0, "{case}: {report:?}");
     assert_eq!(read(&again).unwrap().len() as u64, end + 1, "{case}");
-    true
 }
 
 #[test]
