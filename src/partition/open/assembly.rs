@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::clock::Timestamp;
 use crate::config::{Durability, ReadMode};
 use crate::error::{Error, Result};
 use crate::format::file_name;
@@ -122,78 +123,81 @@ pub(in crate::partition) struct Parts {
     pub(in crate::partition) damage: Option<Error>,
 }
 
+impl Parts {
+    /// Returns the bounds of a partition that was opened as `spec` says.
+    fn bounds(&self, spec: &PartitionSpec) -> Bounds {
+        let first_base = self.segments.first().map_or(0, |first| first.base_offset);
+        let log_start = spec
+            .log_start
+            .max(first_base)
+            .min(self.log_end.max(first_base));
+        let recovery_point = if spec.clean && !self.was_repaired {
+            self.log_end
+        } else {
+            spec.recovery_point.min(self.log_end)
+        };
+        let first_unstable = self.producers.first_unstable_offset();
+        Bounds::new(log_start, self.log_end, recovery_point, first_unstable)
+    }
+
+    /// Returns what the first writer of the partition starts with.
+    fn writer(&mut self, opened: Timestamp) -> Writer {
+        let Some(active) = self.segments.last().map(Arc::clone) else {
+            unreachable!("a partition has at least one segment")
+        };
+        let epochs = std::mem::take(&mut self.epochs);
+        Writer {
+            active,
+            leader_epoch: epochs.latest().unwrap_or(0).max(self.last_epoch).max(0),
+            epochs,
+            has_snapshots: self.has_snapshots,
+            first_timestamp: None,
+            opened,
+            jitter_ms: 0,
+            unflushed: 0,
+            seen: Seen::default(),
+            producers: std::mem::take(&mut self.producers),
+        }
+    }
+}
+
+/// Puts the parts of a partition together.
 pub(in crate::partition) fn assemble(
     context: &Arc<PartitionContext>,
     spec: &PartitionSpec,
     home: SegmentHome,
-    parts: Parts,
+    mut parts: Parts,
 ) -> PartitionCore {
-    let Some(active) = parts.segments.last().map(Arc::clone) else {
-        unreachable!("a partition has at least one segment")
-    };
-    let first_base = parts
-        .segments
-        .first()
-        .map_or(0, |segment| segment.base_offset);
-    let log_start = spec
-        .log_start
-        .max(first_base)
-        .min(parts.log_end.max(first_base));
+    let bounds = parts.bounds(spec);
+    let writer = parts.writer(context.clock.now());
     let topic_id = spec
         .topic_id
         .or_else(|| stored_topic_id(context, &spec.dir));
     let durability = spec.settings.durability.unwrap_or(context.durability);
-    let recovery_point = if spec.clean && !parts.was_repaired {
-        parts.log_end
-    } else {
-        spec.recovery_point.min(parts.log_end)
-    };
-    let max_decompressed_bytes = context.max_decompressed_bytes;
-    let writer = Writer {
-        active,
-        leader_epoch: parts
-            .epochs
-            .latest()
-            .unwrap_or(0)
-            .max(parts.last_epoch)
-            .max(0),
-        epochs: parts.epochs,
-        has_snapshots: parts.has_snapshots,
-        first_timestamp: None,
-        opened: context.clock.now(),
-        jitter_ms: 0,
-        unflushed: 0,
-        seen: Seen::default(),
-        producers: parts.producers,
-    };
     PartitionCore {
         context: Arc::clone(context),
         number: context.numbers.next(),
         origin: Arc::new(Origin {
             id: spec.id.clone(),
             dir: Arc::clone(&home.dir),
-            max_decompressed_bytes,
+            max_decompressed_bytes: context.max_decompressed_bytes,
         }),
         home,
         topic_id,
         settings: RwLock::new(Arc::new(spec.settings.clone())),
         is_synced_topic: AtomicBool::new(durability == Durability::Synced),
+        is_dense: AtomicBool::new(spec.is_dense),
+        health: Health::new(spec.id.clone(), parts.damage),
+        bounds,
         segments: SegmentList::new(parts.segments),
-        bounds: Bounds::new(
-            log_start,
-            parts.log_end,
-            recovery_point,
-            writer.producers.first_unstable_offset(),
-        ),
+        writer: Mutex::new(writer),
         commit: GroupCommit::at(parts.log_end),
         appended_bytes: AtomicU64::new(0),
         cuts: Cuts::default(),
         reopening: Reopening::default(),
-        is_dense: AtomicBool::new(spec.is_dense),
         compacted: Compacted::default(),
         waiters: WaitList::default(),
         recovery: PartitionRecovery::default(),
-        health: Health::new(spec.id.clone(), parts.damage),
         cleaning: Mutex::new(()),
         replacing: Mutex::new(()),
         flush: Mutex::new(()),
@@ -201,7 +205,6 @@ pub(in crate::partition) fn assemble(
         has_new_digests: AtomicBool::new(parts.was_repaired),
         leaving: Leaving::default(),
         trash: Trash::default(),
-        writer: Mutex::new(writer),
     }
 }
 

@@ -14,26 +14,26 @@ use std::sync::Arc;
 
 use super::assembly::{MAX_METADATA_BYTES, Parts, assemble, home};
 use crate::error::{Error, Result};
-use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
+use crate::format::index_entry::AbortedTransaction;
 use crate::format::metadata_file::{SegmentDigests, decode_index_digests};
 use crate::format::{Malformed, file_name};
 use crate::partition::PartitionCore;
 use crate::partition::read::transactions::newest_snapshot;
 use crate::partition::remove::unfinished;
-use crate::partition::scan::{Misfit, Scan, ScanRules, ScanStart, scan};
+use crate::partition::scan::{Scan, ScanRules, ScanStart, scan};
 use crate::partition::state::context::{PartitionContext, PartitionSpec};
 use crate::partition::state::leader_epoch::LeaderEpochs;
 use crate::partition::state::origin::Origin;
 use crate::partition::state::producers::ProducerStates;
 use crate::partition::state::report::{MISSING_END, PartitionRecovery};
-use crate::segment::batch_file::{BatchFile, ReadError};
-use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
-use crate::segment::walk::indexed;
+use crate::segment::index_file::MemoryIndex;
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
-use crate::storage::{Access, read_file, remove_if_exists, replace_file};
+use crate::storage::{read_file, remove_if_exists, replace_file};
 
+mod clean;
 mod contents;
 mod torn;
+mod unclean;
 
 pub(in crate::partition) use contents::{Contents, Looked};
 
@@ -123,19 +123,19 @@ impl<'a> Opening<'a> {
         })
     }
 
-    fn recover(mut self) -> Result<(PartitionCore, PartitionRecovery, Looked)> {
+    pub(super) fn recover(mut self) -> Result<(PartitionCore, PartitionRecovery, Looked)> {
         self.load_epochs()?;
         self.load_segments()?;
         self.settle_log_start()?;
         Ok(self.finish())
     }
 
-    fn io(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
+    pub(super) fn io(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
         let dir = self.spec.dir.clone();
         move |error| Error::io(action, &dir, error)
     }
 
-    fn rules(&self) -> ScanRules {
+    pub(super) fn rules(&self) -> ScanRules {
         ScanRules {
             is_dense: self.spec.is_dense,
             interval_bytes: self.spec.settings.index_interval_bytes,
@@ -143,7 +143,7 @@ impl<'a> Opening<'a> {
     }
 
     /// Removes what was on its way out already.
-    fn tidy(&self) -> Result<()> {
+    pub(super) fn tidy(&self) -> Result<()> {
         if self.context.read_only {
             return Ok(());
         }
@@ -154,19 +154,19 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
-    fn load_epochs(&mut self) -> Result<()> {
+    pub(super) fn load_epochs(&mut self) -> Result<()> {
         let loaded = LeaderEpochs::load(&*self.context.storage, &self.spec.dir)
             .map_err(self.io("read the leader epochs of"))?;
         self.epochs = loaded.unwrap_or_default();
         Ok(())
     }
 
-    fn log_path(&self, base: u64) -> PathBuf {
+    pub(super) fn log_path(&self, base: u64) -> PathBuf {
         self.home_of(base).path(base, file_name::LOG)
     }
 
     /// Who may only read reads output that has yet to take its place where it is.
-    fn home_of(&self, base: u64) -> SegmentHome {
+    pub(super) fn home_of(&self, base: u64) -> SegmentHome {
         let is_output = self.contents.swaps.contains(&base);
         SegmentHome {
             ending: if is_output { unfinished::SWAP } else { "" },
@@ -174,7 +174,7 @@ impl<'a> Opening<'a> {
         }
     }
 
-    fn log_bytes(&mut self, base: u64) -> Result<u32> {
+    pub(super) fn log_bytes(&mut self, base: u64) -> Result<u32> {
         let home = self.home_of(base);
         let found = self.looked.look_at(&home, base)?;
         u32::try_from(found.bytes)
@@ -189,7 +189,7 @@ impl<'a> Opening<'a> {
             })
     }
 
-    fn load_segments(&mut self) -> Result<()> {
+    pub(super) fn load_segments(&mut self) -> Result<()> {
         let logs = self.bases.clone();
         let digests = self.load_digests();
         // The first segment that is not known to be whole: by its end if the log was closed
@@ -214,93 +214,14 @@ impl<'a> Opening<'a> {
         self.scan_rest(rest, &digests)
     }
 
-    fn load_digests(&self) -> Vec<SegmentDigests> {
+    pub(super) fn load_digests(&self) -> Vec<SegmentDigests> {
         let path = self.spec.dir.join(file_name::INDEX_DIGESTS);
         let read = read_file(&*self.context.storage, &path, MAX_METADATA_BYTES).ok();
         read.and_then(|bytes| decode_index_digests(&bytes).ok())
             .unwrap_or_default()
     }
 
-    /// Finds the end of a log that was closed cleanly, without looking at more than what stands
-    /// behind the last index entry. `false`: it does not end as it should, and has to be scanned.
-    fn open_tail(&mut self, last: &[u64]) -> Result<bool> {
-        let Some(&base) = last.first() else {
-            return Ok(true);
-        };
-        let bytes = self.log_bytes(base)?;
-        let home = self.home_of(base);
-        let Some(files) =
-            Segment::stored_index(&home, base, bytes).map_err(self.io("read an index in"))?
-        else {
-            let is_whole = bytes == 0 && !self.is_missing_end(base);
-            if is_whole {
-                self.push_scanned(base, Scan::empty(base));
-            }
-            return Ok(is_whole);
-        };
-        let last_time = files.last_time_entry();
-        let start = files
-            .last_offset_entry()
-            .map_or(0, |entry| entry.position)
-            .min(files.position_of_last_time());
-        let from = ScanStart {
-            position: start,
-            index: MemoryIndex::from_files(&files, start),
-            expected: base,
-            checks: false,
-        };
-        let mut batches = Vec::new();
-        let found = scan(
-            &home,
-            base,
-            bytes,
-            from,
-            self.rules(),
-            |segment, position, header, _| {
-                batches.push(indexed(segment, position, header));
-            },
-        )
-        .map_err(self.io("read"))?;
-        let fits = found.damage.is_none() && found.misfit.is_none();
-        let is_whole = fits && found.end == bytes && !self.is_missing_end(found.next_offset);
-        if !is_whole
-            || last_time.is_some_and(|last| !batches.iter().any(|batch| batch.is_that_of(last)))
-        {
-            return Ok(false);
-        }
-        if self
-            .is_led_astray(base, bytes, files.last_offset_entry())
-            .map_err(self.io("read"))?
-        {
-            return Ok(false);
-        }
-        let end = found.next_offset - base;
-        let is_sound = |entry: OffsetEntry| {
-            u64::from(entry.relative_offset) < end
-                && batches.iter().any(|batch| batch.position == entry.position)
-        };
-        if !files.last_offset_entry().is_none_or(is_sound) {
-            return Ok(false);
-        }
-        if let Some(last) = batches.last() {
-            let from = ScanStart {
-                position: last.position,
-                index: MemoryIndex::default(),
-                expected: base,
-                checks: true,
-            };
-            let last = scan(&home, base, bytes, from, self.rules(), |_, _, _, _| {})
-                .map_err(self.io("read"))?;
-            if last.damage.is_some() || last.misfit.is_some() {
-                return Ok(false);
-            }
-        }
-        let index = MemoryIndex::resume(&files, &batches);
-        self.push_scanned(base, Scan { index, ..found });
-        Ok(true)
-    }
-
-    fn push_scanned(&mut self, base: u64, scan: Scan) {
+    pub(super) fn push_scanned(&mut self, base: u64, scan: Scan) {
         self.last_epoch = self.last_epoch.max(scan.last_epoch);
         self.log_end = scan.next_offset;
         let segment = Segment::open_scanned(
@@ -314,7 +235,7 @@ impl<'a> Opening<'a> {
     }
 
     /// The producer state as of `log_end`: the newest snapshot below it, and what came behind that.
-    fn load_producers(&mut self) -> Result<()> {
+    pub(super) fn load_producers(&mut self) -> Result<()> {
         let (storage, dir) = (&*self.context.storage, &self.spec.dir);
         let newest = newest_snapshot(storage, dir, &self.contents.snapshots, self.log_end)
             .map_err(self.io("read a snapshot in"))?;
@@ -331,7 +252,7 @@ impl<'a> Opening<'a> {
     }
 
     /// Replays the batches from `offset` on into the producer state.
-    fn replay_from(&mut self, offset: u64) -> Result<()> {
+    pub(super) fn replay_from(&mut self, offset: u64) -> Result<()> {
         if offset >= self.log_end {
             return Ok(());
         }
@@ -361,254 +282,24 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
-    /// Checks every batch from the recovery point on.
-    fn scan_rest(&mut self, bases: &[u64], digests: &[SegmentDigests]) -> Result<()> {
-        let Some(first) = bases.first() else {
-            return Ok(());
-        };
-        self.log_end = *first;
-        self.load_producers()?;
-        self.was_repaired = !self.context.read_only;
-        for (number, base) in bases.iter().enumerate() {
-            let behind = bases.get(number + 1..).unwrap_or_default();
-            if !self.scan_one(*base, behind, number == 0, digests)? {
-                break;
-            }
-        }
-        if self.context.read_only {
-            return Ok(());
-        }
-        // Names too are built upon: else a segment that was set aside may be back behind new
-        // records, or one that was kept gone.
-        self.context
-            .storage
-            .sync_dir(&self.spec.dir)
-            .map_err(self.io("sync"))
-    }
-
-    /// Scans one segment, and cuts it where the log ends: then those `behind` it are set aside
-    /// first. Where there may be gaps nothing but what ends it here shows that they do not follow.
-    /// `false`: it ends here.
-    fn scan_one(
-        &mut self,
-        base: u64,
-        behind: &[u64],
-        is_first: bool,
-        digests: &[SegmentDigests],
-    ) -> Result<bool> {
-        let (bytes, next_base) = (self.log_bytes(base)?, behind.first().copied());
-        self.distrust_cache(base)?;
-        let start = self.start_of_scan(base, bytes, is_first)?;
-        let from = start.position;
-        let (mut states, mut aborted) = (std::mem::take(&mut self.producers), Vec::new());
-        let mut epochs = self.epochs.clone();
-        let found = scan(
-            &self.home_of(base),
-            base,
-            bytes,
-            start,
-            self.rules(),
-            |_, _, header, control| {
-                aborted.extend(states.replay(header, control));
-                if header.leader_epoch >= 0
-                    && epochs
-                        .latest()
-                        .is_none_or(|latest| header.leader_epoch > latest)
-                {
-                    epochs.assign(header.leader_epoch, header.base_offset);
-                }
-            },
-        )
-        .map_err(self.io("read"))?;
-        (self.producers, self.epochs) = (states, epochs);
-        self.report.bytes_scanned += u64::from(found.end - from);
-        let end = found.end;
-        let is_hole = self.spec.is_dense && next_base.is_some_and(|next| next > found.next_offset);
-        let goes_on = found.damage.is_none() && !is_hole;
-        let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
-        let reason = found.damage.map_or(
-            if is_hole {
-                "offsets are missing behind it"
-            } else {
-                MISSING_END
-            },
-            |malformed| malformed.0,
-        );
-        let misfit = found.misfit_before(next_base);
-        self.push_scanned(base, found);
-        if let Some(Misfit {
-            position,
-            offsets,
-            reason,
-        }) = misfit
-        {
-            // Whatever else is wrong with the segment: there are batches in it that must not be
-            // cut.
-            self.damaged(base, position, offsets, reason.0);
-            self.restore_behind(base, bytes, next_base, digests)?;
-            return Ok(true);
-        }
-        if from == 0
-            && let Some(segment) = self.segments.last()
-        {
-            segment.set_aborted(aborted.clone());
-        }
-        if ends_early || !goes_on && self.log_end < self.spec.recovery_point {
-            self.damaged(base, end, self.lost_at_end(), reason);
-            self.restore_behind(base, bytes, next_base, digests)?;
-            return Ok(true);
-        }
-        if !goes_on {
-            self.set_aside(behind)?;
-        }
-        if end < bytes {
-            self.cut(base, end, bytes)?;
-        }
-        if !self.context.read_only {
-            self.write_scanned(&aborted)?;
-        }
-        Ok(goes_on)
-    }
-
-    /// Index entries below the recovery point are good as a start where the files pass their
-    /// checks.
-    fn start_of_scan(&mut self, base: u64, bytes: u32, is_first: bool) -> Result<ScanStart> {
-        let fresh = ScanStart::at_start(base, true);
-        // The producers of what is passed over are in no snapshot, if a broker wrote it.
-        let has_producers =
-            self.spec.broker_since || self.contents.snapshots.iter().any(|at| *at > base);
-        if !is_first || self.spec.recovery_point <= base || has_producers {
-            return Ok(fresh);
-        }
-        let stored = Segment::stored_index(&self.home_of(base), base, bytes)
-            .map_err(self.io("read an index in"))?;
-        let Some(files) = stored else {
-            self.report.indexes_rebuilt += 1;
-            return Ok(fresh);
-        };
-        let below = u32::try_from(self.spec.recovery_point - 1 - base).unwrap_or(u32::MAX);
-        let Some(entry) = files.floor_offset(below) else {
-            return Ok(fresh);
-        };
-        if self
-            .is_led_astray(base, bytes, Some(entry))
-            .map_err(self.io("read"))?
-        {
-            return Ok(fresh);
-        }
-        let index = MemoryIndex::from_files(&files, entry.position);
-        if !self
-            .knows_times_below(base, &files, &index, entry.position)
-            .map_err(self.io("read"))?
-        {
-            return Ok(fresh);
-        }
-        Ok(ScanStart {
-            position: entry.position,
-            index,
-            expected: base,
-            checks: true,
-        })
-    }
-
-    /// Whether the index of what lies before `end` has the largest time of all batches there. The
-    /// time index may have lost entries that the offset index has.
-    fn knows_times_below(
-        &self,
-        base: u64,
-        files: &IndexFiles,
-        index: &MemoryIndex,
-        end: u32,
-    ) -> io::Result<bool> {
-        let largest = index.largest_time();
-        let entry = largest.and_then(|largest| files.floor_offset(largest.relative_offset));
-        let position = entry.map_or(0, |entry| entry.position);
-        let from = ScanStart {
-            position,
-            ..ScanStart::at_start(base, false)
-        };
-        let (mut is_found, mut is_largest) = (largest.is_none(), true);
-        let scanned = scan(
-            &self.home_of(base),
-            base,
-            end,
-            from,
-            self.rules(),
-            |segment, position, header, _| {
-                let batch = indexed(segment, position, header);
-                is_found |= largest.is_some_and(|largest| batch.is_that_of(largest));
-                is_largest &=
-                    batch.max_timestamp <= largest.map_or(-1, |largest| largest.timestamp);
-            },
-        )?;
-        Ok(is_found
-            && is_largest
-            && scanned.damage.is_none()
-            && scanned.misfit.is_none()
-            && scanned.end == end)
-    }
-
-    /// Whether an entry leads to a batch that does not end where it says. No checksum covers the
-    /// base offset of a batch: a scan that begins at the entry sees nothing before it that would
-    /// show a wrong one. Old brokers made one entry for several batches, so in a log that may be
-    /// theirs the first of them may end earlier.
-    fn is_led_astray(&self, base: u64, bytes: u32, entry: Option<OffsetEntry>) -> io::Result<bool> {
-        let Some(entry) = entry else { return Ok(false) };
-        let last_offset = base + u64::from(entry.relative_offset);
-        let segment = Arc::new(Segment::open_sealed(
-            &SegmentHome {
-                maps: false,
-                ..self.home_of(base)
-            },
-            base,
-            bytes,
-            u64::MAX,
-        ));
-        match BatchFile::new(segment).header_at(entry.position, bytes) {
-            Ok(header) => Ok(header.is_none_or(|header| {
-                if self.spec.is_dense {
-                    header.stated_last_offset != last_offset
-                } else {
-                    header.stated_last_offset > last_offset
-                }
-            })),
-            Err(ReadError::Damaged(_)) => Ok(true),
-            Err(ReadError::Io(error)) => Err(error),
-        }
-    }
-
-    /// The page cache may show bytes of a failed write-back that are not on the device: what is
-    /// built upon is synced, dropped from the cache, and read again.
-    fn distrust_cache(&self, base: u64) -> Result<()> {
-        if self.context.read_only {
-            return Ok(());
-        }
-        let path = self.log_path(base);
-        let synced = self
-            .context
-            .storage
-            .open(&path, Access::Write)
-            .and_then(|file| {
-                file.sync_data()?;
-                // A hint, which some systems and sandboxes do not have.
-                let _is_read_from_the_cache_then = file.drop_cache(0);
-                Ok(())
-            });
-        synced.map_err(|error| Error::io("sync", &path, error))
-    }
-
     /// Whether a log that ends at `end` has lost records that were durable, and not only such that
     /// were deleted.
-    fn is_missing_end(&self, end: u64) -> bool {
+    pub(super) fn is_missing_end(&self, end: u64) -> bool {
         end < self.spec.recovery_point && self.spec.log_start < self.spec.recovery_point
     }
 
     /// The offsets that are lost if the log ends too early.
-    fn lost_at_end(&self) -> Range<u64> {
+    pub(super) fn lost_at_end(&self) -> Range<u64> {
         self.log_end..self.spec.recovery_point.max(self.log_end + 1)
     }
 
-    fn damaged(&mut self, base: u64, position: u32, lost: Range<u64>, reason: &'static str) {
+    pub(super) fn damaged(
+        &mut self,
+        base: u64,
+        position: u32,
+        lost: Range<u64>,
+        reason: &'static str,
+    ) {
         let origin = Origin {
             id: self.spec.id.clone(),
             dir: Arc::clone(&self.home.dir),
@@ -620,7 +311,7 @@ impl<'a> Opening<'a> {
 
     /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage
     /// themselves. A transaction that ended in the damage or after it must not keep them from it.
-    fn restore_behind(
+    pub(super) fn restore_behind(
         &mut self,
         base: u64,
         bytes: u32,
@@ -638,7 +329,7 @@ impl<'a> Opening<'a> {
     }
 
     /// The indexes of a scanned segment, into new files.
-    fn write_scanned(&mut self, aborted: &[AbortedTransaction]) -> Result<()> {
+    pub(super) fn write_scanned(&mut self, aborted: &[AbortedTransaction]) -> Result<()> {
         let Some(segment) = self.segments.last() else {
             return Ok(());
         };
@@ -666,7 +357,7 @@ impl<'a> Opening<'a> {
     }
 
     /// There is no segment at all: a new partition, or one that lost everything.
-    fn begin_empty(&mut self) -> Result<()> {
+    pub(super) fn begin_empty(&mut self) -> Result<()> {
         let start = self.spec.log_start;
         self.log_end = start;
         let segment = if self.context.read_only {
@@ -685,7 +376,7 @@ impl<'a> Opening<'a> {
 
     /// The log starts where the checkpoint says, if the segments reach as far; behind their end a
     /// new one begins there.
-    fn settle_log_start(&mut self) -> Result<()> {
+    pub(super) fn settle_log_start(&mut self) -> Result<()> {
         if self.segments.is_empty() {
             self.begin_empty()?;
         }
@@ -719,7 +410,7 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> (PartitionCore, PartitionRecovery, Looked) {
+    pub(super) fn finish(mut self) -> (PartitionCore, PartitionRecovery, Looked) {
         // A broker notes the epoch that it leads in before the first batch of it: what is appended
         // next must not be older.
         self.last_epoch = self.last_epoch.max(self.epochs.latest().unwrap_or(-1));
@@ -748,7 +439,7 @@ impl<'a> Opening<'a> {
 }
 
 /// A full disk is no failure where what could not be written can be written later.
-fn unless_full(written: Result<()>) -> Result<()> {
+pub(super) fn unless_full(written: Result<()>) -> Result<()> {
     match written {
         Err(Error::DiskFull { .. }) => Ok(()),
         other => other,

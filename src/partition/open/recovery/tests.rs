@@ -5,8 +5,11 @@ use std::path::Path;
 use super::*;
 use crate::config::Durability;
 use crate::format::batch::{ProducerStamp, stamp_producer};
+use crate::format::index_entry::OffsetEntry;
 use crate::format::record::Record;
 use crate::partition::tests::{DIR, context, put, spec, written};
+use crate::segment::index_file::IndexLookup;
+use crate::storage::Access;
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{MemoryDisk, Storage};
 

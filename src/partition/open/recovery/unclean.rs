@@ -1,0 +1,265 @@
+//! Scanning the segments that may not be whole, after an unclean stop.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::index_entry::OffsetEntry;
+use crate::format::metadata_file::SegmentDigests;
+use crate::partition::scan::{Misfit, ScanStart, scan};
+use crate::partition::state::report::MISSING_END;
+use crate::segment::batch_file::{BatchFile, ReadError};
+use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
+use crate::segment::walk::indexed;
+use crate::segment::{Segment, SegmentHome};
+use crate::storage::Access;
+
+use super::Opening;
+
+impl Opening<'_> {
+    /// Checks every batch from the recovery point on.
+    pub(super) fn scan_rest(&mut self, bases: &[u64], digests: &[SegmentDigests]) -> Result<()> {
+        let Some(first) = bases.first() else {
+            return Ok(());
+        };
+        self.log_end = *first;
+        self.load_producers()?;
+        self.was_repaired = !self.context.read_only;
+        for (number, base) in bases.iter().enumerate() {
+            let behind = bases.get(number + 1..).unwrap_or_default();
+            if !self.scan_one(*base, behind, number == 0, digests)? {
+                break;
+            }
+        }
+        if self.context.read_only {
+            return Ok(());
+        }
+        // Names too are built upon: else a segment that was set aside may be back behind new
+        // records, or one that was kept gone.
+        self.context
+            .storage
+            .sync_dir(&self.spec.dir)
+            .map_err(self.io("sync"))
+    }
+
+    /// Scans one segment, and cuts it where the log ends: then those `behind` it are set aside
+    /// first. Where there may be gaps nothing but what ends it here shows that they do not follow.
+    /// `false`: it ends here.
+    fn scan_one(
+        &mut self,
+        base: u64,
+        behind: &[u64],
+        is_first: bool,
+        digests: &[SegmentDigests],
+    ) -> Result<bool> {
+        let (bytes, next_base) = (self.log_bytes(base)?, behind.first().copied());
+        self.distrust_cache(base)?;
+        let start = self.start_of_scan(base, bytes, is_first)?;
+        let from = start.position;
+        let (mut states, mut aborted) = (std::mem::take(&mut self.producers), Vec::new());
+        let mut epochs = self.epochs.clone();
+        let found = scan(
+            &self.home_of(base),
+            base,
+            bytes,
+            start,
+            self.rules(),
+            |_, _, header, control| {
+                aborted.extend(states.replay(header, control));
+                if header.leader_epoch >= 0
+                    && epochs
+                        .latest()
+                        .is_none_or(|latest| header.leader_epoch > latest)
+                {
+                    epochs.assign(header.leader_epoch, header.base_offset);
+                }
+            },
+        )
+        .map_err(self.io("read"))?;
+        (self.producers, self.epochs) = (states, epochs);
+        self.report.bytes_scanned += u64::from(found.end - from);
+        let end = found.end;
+        let is_hole = self.spec.is_dense && next_base.is_some_and(|next| next > found.next_offset);
+        let goes_on = found.damage.is_none() && !is_hole;
+        let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
+        let reason = found.damage.map_or(
+            if is_hole {
+                "offsets are missing behind it"
+            } else {
+                MISSING_END
+            },
+            |malformed| malformed.0,
+        );
+        let misfit = found.misfit_before(next_base);
+        self.push_scanned(base, found);
+        if let Some(Misfit {
+            position,
+            offsets,
+            reason,
+        }) = misfit
+        {
+            // Whatever else is wrong with the segment: there are batches in it that must not be
+            // cut.
+            self.damaged(base, position, offsets, reason.0);
+            self.restore_behind(base, bytes, next_base, digests)?;
+            return Ok(true);
+        }
+        if from == 0
+            && let Some(segment) = self.segments.last()
+        {
+            segment.set_aborted(aborted.clone());
+        }
+        if ends_early || !goes_on && self.log_end < self.spec.recovery_point {
+            self.damaged(base, end, self.lost_at_end(), reason);
+            self.restore_behind(base, bytes, next_base, digests)?;
+            return Ok(true);
+        }
+        if !goes_on {
+            self.set_aside(behind)?;
+        }
+        if end < bytes {
+            self.cut(base, end, bytes)?;
+        }
+        if !self.context.read_only {
+            self.write_scanned(&aborted)?;
+        }
+        Ok(goes_on)
+    }
+
+    /// Index entries below the recovery point are good as a start where the files pass their
+    /// checks.
+    pub(super) fn start_of_scan(
+        &mut self,
+        base: u64,
+        bytes: u32,
+        is_first: bool,
+    ) -> Result<ScanStart> {
+        let fresh = ScanStart::at_start(base, true);
+        // The producers of what is passed over are in no snapshot, if a broker wrote it.
+        let has_producers =
+            self.spec.broker_since || self.contents.snapshots.iter().any(|at| *at > base);
+        if !is_first || self.spec.recovery_point <= base || has_producers {
+            return Ok(fresh);
+        }
+        let stored = Segment::stored_index(&self.home_of(base), base, bytes)
+            .map_err(self.io("read an index in"))?;
+        let Some(files) = stored else {
+            self.report.indexes_rebuilt += 1;
+            return Ok(fresh);
+        };
+        let below = u32::try_from(self.spec.recovery_point - 1 - base).unwrap_or(u32::MAX);
+        let Some(entry) = files.floor_offset(below) else {
+            return Ok(fresh);
+        };
+        if self
+            .is_led_astray(base, bytes, Some(entry))
+            .map_err(self.io("read"))?
+        {
+            return Ok(fresh);
+        }
+        let index = MemoryIndex::from_files(&files, entry.position);
+        if !self
+            .knows_times_below(base, &files, &index, entry.position)
+            .map_err(self.io("read"))?
+        {
+            return Ok(fresh);
+        }
+        Ok(ScanStart {
+            position: entry.position,
+            index,
+            expected: base,
+            checks: true,
+        })
+    }
+
+    /// Whether the index of what lies before `end` has the largest time of all batches there. The
+    /// time index may have lost entries that the offset index has.
+    fn knows_times_below(
+        &self,
+        base: u64,
+        files: &IndexFiles,
+        index: &MemoryIndex,
+        end: u32,
+    ) -> io::Result<bool> {
+        let largest = index.largest_time();
+        let entry = largest.and_then(|largest| files.floor_offset(largest.relative_offset));
+        let position = entry.map_or(0, |entry| entry.position);
+        let from = ScanStart {
+            position,
+            ..ScanStart::at_start(base, false)
+        };
+        let (mut is_found, mut is_largest) = (largest.is_none(), true);
+        let scanned = scan(
+            &self.home_of(base),
+            base,
+            end,
+            from,
+            self.rules(),
+            |segment, position, header, _| {
+                let batch = indexed(segment, position, header);
+                is_found |= largest.is_some_and(|largest| batch.is_that_of(largest));
+                is_largest &=
+                    batch.max_timestamp <= largest.map_or(-1, |largest| largest.timestamp);
+            },
+        )?;
+        Ok(is_found
+            && is_largest
+            && scanned.damage.is_none()
+            && scanned.misfit.is_none()
+            && scanned.end == end)
+    }
+
+    /// Whether an entry leads to a batch that does not end where it says. No checksum covers the
+    /// base offset of a batch: a scan that begins at the entry sees nothing before it that would
+    /// show a wrong one. Old brokers made one entry for several batches, so in a log that may be
+    /// theirs the first of them may end earlier.
+    pub(super) fn is_led_astray(
+        &self,
+        base: u64,
+        bytes: u32,
+        entry: Option<OffsetEntry>,
+    ) -> io::Result<bool> {
+        let Some(entry) = entry else { return Ok(false) };
+        let last_offset = base + u64::from(entry.relative_offset);
+        let segment = Arc::new(Segment::open_sealed(
+            &SegmentHome {
+                maps: false,
+                ..self.home_of(base)
+            },
+            base,
+            bytes,
+            u64::MAX,
+        ));
+        match BatchFile::new(segment).header_at(entry.position, bytes) {
+            Ok(header) => Ok(header.is_none_or(|header| {
+                if self.spec.is_dense {
+                    header.stated_last_offset != last_offset
+                } else {
+                    header.stated_last_offset > last_offset
+                }
+            })),
+            Err(ReadError::Damaged(_)) => Ok(true),
+            Err(ReadError::Io(error)) => Err(error),
+        }
+    }
+
+    /// The page cache may show bytes of a failed write-back that are not on the device: what is
+    /// built upon is synced, dropped from the cache, and read again.
+    pub(super) fn distrust_cache(&self, base: u64) -> Result<()> {
+        if self.context.read_only {
+            return Ok(());
+        }
+        let path = self.log_path(base);
+        let synced = self
+            .context
+            .storage
+            .open(&path, Access::Write)
+            .and_then(|file| {
+                file.sync_data()?;
+                // A hint, which some systems and sandboxes do not have.
+                let _is_read_from_the_cache_then = file.drop_cache(0);
+                Ok(())
+            });
+        synced.map_err(|error| Error::io("sync", &path, error))
+    }
+}
