@@ -236,9 +236,8 @@ fn every_lookup_in_batches_with_lowered_deltas_is_right() {
     }
 }
 
-/// A broker assigned the offsets 9 and 10 twice. A
-/// compacted batch states its true last offset, so the next batch would not follow it. Compaction
-/// therefore skips the segment.
+/// A broker assigned the offsets 9 and 10 twice. A compacted batch states its true last offset, so
+/// the next batch would not follow it. Compaction therefore skips the segment.
 #[test]
 fn a_compaction_skips_a_segment_with_duplicate_offsets() {
     let (_dir, root) = copy_of(CASE);
