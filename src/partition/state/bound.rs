@@ -1,16 +1,16 @@
-//! The part that partitions take in the bound of their log,
+//! The part of a partition in keeping the bound of its log,
 //! [`LogConfig::max_bytes`](crate::LogConfig::max_bytes).
 //!
-//! Only the log knows how large all partitions are together, and counting them costs a look at
-//! every segment. So appends count down the room that was left at the last look, and the append
-//! that uses it up asks the log to look again. The room is at least an eighth of the bound, and so
-//! are active segments: sealed ones are there to be deleted.
+//! Only the log knows how large all partitions are together, and to count them it has to visit
+//! every segment. So appends count down the room that was left at the last count, and the append
+//! that uses it up asks the log to count again. The room is at least an eighth of the bound. Active
+//! segments are rolled at the same size, because only sealed segments can be deleted.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{OnceLock, Weak};
 
-/// The log, which deletes old segments to keep within its bound.
+/// The log, which deletes old segments to stay within its bound.
 pub(crate) trait RoomKeeper: Send + Sync {
     /// Deletes old segments until all partitions together are far enough below the bound, and sets
     /// the room that is left.
@@ -20,13 +20,14 @@ pub(crate) trait RoomKeeper: Send + Sync {
 /// The bound of a log.
 pub(crate) struct LogBound {
     limit: u64,
-    /// Bytes that may be appended before the log looks again.
+    /// Bytes that may be appended before the log counts again.
     room: AtomicI64,
     keeper: OnceLock<Weak<dyn RoomKeeper>>,
 }
 
 impl LogBound {
-    /// The first append looks: the log may be larger than `limit` already.
+    /// Creates a bound without room: the log may already be larger than `limit`, so the first
+    /// append asks it to count.
     pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,
@@ -44,14 +45,14 @@ impl LogBound {
         self.limit
     }
 
-    /// An eighth of the bound: the size at which an active segment is rolled, and the room that a
-    /// look makes.
+    /// Returns an eighth of the bound: the size at which an active segment is rolled, and the room
+    /// that a count makes.
     pub(crate) fn step(&self) -> u64 {
         (self.limit / 8).max(1)
     }
 
-    /// Sets the room after a look that found `total` bytes. Where nothing more may be deleted, the
-    /// next look comes after a step all the same.
+    /// Sets the room after a count that found `total` bytes. The room is at least one step, even if
+    /// no more may be deleted.
     pub(crate) fn set_room(&self, total: u64) {
         let room = self.limit.saturating_sub(total).max(self.step());
         self.room
@@ -64,8 +65,8 @@ impl LogBound {
         self.room.store(bytes, Ordering::Relaxed);
     }
 
-    /// Counts an append, and asks the log to make room if that used the room up. The caller holds
-    /// no lock of a partition.
+    /// Counts an append, and asks the log to make room if the append used the room up. The caller
+    /// holds no lock of a partition.
     #[inline]
     pub(in crate::partition) fn note_append(&self, bytes: usize) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);

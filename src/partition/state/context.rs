@@ -1,4 +1,5 @@
-//! What the partitions of a log share, and what is known of one before it is opened.
+//! The settings and services that all partitions of a log share, and the specification of one
+//! before it is opened.
 
 use std::path::PathBuf;
 use std::process;
@@ -16,18 +17,18 @@ use crate::storage::open_files::OpenFiles;
 use crate::storage::{Storage, directory_of, remove_if_exists};
 use crate::topic_partition::TopicPartition;
 
-/// What all partitions of a log share.
+/// The settings and services that all partitions of a log share.
 #[derive(Debug)]
 pub(crate) struct PartitionContext {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) files: Arc<OpenFiles>,
-    /// Of the log; a topic's setting goes first.
+    /// Durability of the log; a setting of the topic overrides it.
     pub(crate) durability: Durability,
-    /// Nothing flushes in the background although the log asked for it: whatever is written is
-    /// synced by the thread that writes it.
+    /// Whether the thread that writes also syncs each write, because the flusher that the log asked
+    /// for could not be started.
     pub(crate) syncs_at_once: bool,
-    /// `None`: the log may grow without limit.
+    /// The bound of the log; `None` if it may grow without limit.
     pub(crate) bound: Option<LogBound>,
     pub(crate) read_mode: ReadMode,
     /// Most bytes that one batch may decompress to.
@@ -41,9 +42,10 @@ pub(crate) struct PartitionContext {
 
 /// The process that opened the log.
 ///
-/// A process that is forked from it has a copy of every handle and shares the files and the lock,
-/// but has none of the threads: a lock that one of them held stays held for ever. So what closes or
-/// leaves something asks here first, and a child lets go of everything without touching it.
+/// A process that is forked from it has a copy of every handle and shares the files and the lock.
+/// It has none of the threads, so a lock that one of them held stays held for ever. Code that
+/// closes or leaves something therefore asks here first, and a child releases everything without
+/// touching it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opener(u32);
 
@@ -56,7 +58,7 @@ impl Opener {
         self.0 == process::id()
     }
 
-    /// `Forked` in another process.
+    /// Returns [`Error::Forked`] in another process.
     pub(crate) fn check(self) -> Result<()> {
         if self.is_this_process() {
             Ok(())
@@ -68,8 +70,8 @@ impl Opener {
 
 #[cfg(test)]
 impl PartitionContext {
-    /// For partitions that a test makes by hand: a clock that stands, and whatever a log has by
-    /// default.
+    /// Returns a context for partitions that a test opens on its own: a clock that does not
+    /// advance, and the defaults of a log.
     pub(crate) fn for_tests(storage: impl Storage) -> Self {
         let storage: Arc<dyn Storage> = Arc::new(storage);
         Self {
@@ -92,26 +94,26 @@ impl PartitionContext {
     }
 }
 
-/// Numbers the topics and partitions of a log, each anew whenever it is opened: small names for who
-/// keeps something of each.
+/// Numbers the topics and partitions of a log. Each gets a new number whenever it is opened: a
+/// short name for code that keeps something for each.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers(AtomicU32);
 
 impl Numbers {
-    /// One that nothing else of this log has.
+    /// Returns a number that no other topic or partition of this log has.
     pub(crate) fn next(&self) -> u32 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// Buffers in which batches are encoded, lent to whoever appends: an idle partition has none.
+/// Buffers in which appends encode batches. They belong to the log, so an idle partition has none.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool(Mutex<Vec<Vec<u8>>>);
 
 impl BufferPool {
-    /// More threads than this that append at the same time allocate.
+    /// If more threads than this append at the same time, the others allocate.
     const MAX_BUFFERS: usize = 16;
-    /// A buffer that one huge batch has grown beyond this is not kept.
+    /// A buffer that a huge batch has grown beyond this size is not kept.
     const MAX_BUFFER_BYTES: usize = 4 << 20;
 
     pub(crate) fn take(&self) -> Vec<u8> {
@@ -126,9 +128,10 @@ impl BufferPool {
     }
 }
 
-/// The clean-shutdown marker, and whatever else must go before the first write of a run: removed
-/// once, before any partition is written, so that opening a clean log and closing it again writes
-/// nothing.
+/// The clean-shutdown marker, and other files to be removed before the first write of a run.
+///
+/// They are removed once, before any partition is written. So opening a clean log and closing it
+/// again does not write.
 #[derive(Debug)]
 pub(crate) struct CleanMarker {
     is_cleared: AtomicBool,
@@ -136,7 +139,7 @@ pub(crate) struct CleanMarker {
 }
 
 impl CleanMarker {
-    /// `paths` are removed, and their directory synced, at the first `clear`.
+    /// Creates a marker that removes `paths` at the first `clear`, and then syncs their directory.
     pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
         Self {
             is_cleared: AtomicBool::new(false),
@@ -144,7 +147,7 @@ impl CleanMarker {
         }
     }
 
-    /// Cheap after the first call.
+    /// Removes the files. Calls after the first one are cheap.
     pub(crate) fn clear(&self, storage: &dyn Storage) -> Result<()> {
         if self.is_cleared.load(Ordering::Acquire) {
             return Ok(());
@@ -165,36 +168,38 @@ impl CleanMarker {
         Ok(())
     }
 
-    /// Whether anything was written in this run.
+    /// Returns whether this run has written anything.
     pub(crate) fn is_cleared(&self) -> bool {
         self.is_cleared.load(Ordering::Acquire)
     }
 }
 
-/// How a partition is to be opened.
+/// The parameters with which a partition is opened.
 #[derive(Clone, Debug)]
 pub(crate) struct PartitionSpec {
     pub(crate) id: TopicPartition,
     pub(crate) dir: PathBuf,
     pub(crate) settings: TopicSettings,
-    /// What `partition.metadata` must say; `None` where it is not known (a broker's directory).
+    /// The id that `partition.metadata` must hold; `None` if it is unknown (in a broker's
+    /// directory).
     pub(crate) topic_id: Option<TopicId>,
-    /// From the checkpoint or the topic file; 0 where there is no line.
+    /// Log start offset from the checkpoint or the topic file; 0 without an entry there.
     pub(crate) log_start: u64,
-    /// From the checkpoint; 0 where there is no line.
+    /// Recovery point from the checkpoint; 0 without an entry there.
     pub(crate) recovery_point: u64,
-    /// Whether the log was closed cleanly: no scan, no repair but of indexes.
+    /// Whether the log was closed cleanly: recovery then neither scans nor repairs, except for
+    /// indexes.
     pub(crate) clean: bool,
-    /// Whether every offset from the first segment's base to the end has its record: nothing was
-    /// ever compacted. A gap is damage then.
+    /// Whether every offset from the first segment's base to the end has its record, because no
+    /// segment was ever compacted. In such a partition a gap is damage.
     pub(crate) is_dense: bool,
-    /// Whether a broker had the directory since annals last wrote to it.
+    /// Whether a broker used the directory since annals last wrote to it.
     pub(crate) broker_since: bool,
 }
 
 #[cfg(test)]
 impl PartitionSpec {
-    /// A new partition of topic `t`, under `/data`.
+    /// Returns the parameters of a new partition of topic `t`, under `/data`.
     pub(crate) fn for_tests(partition: u32, settings: TopicSettings) -> Self {
         Self {
             id: TopicPartition::new("t", partition),
@@ -214,35 +219,32 @@ impl PartitionSpec {
 mod tests {
     use super::*;
 
-    fn of_bytes(capacity: usize) -> Vec<u8> {
+    fn buffer_of_bytes(capacity: usize) -> Vec<u8> {
         Vec::with_capacity(capacity)
     }
 
     #[test]
-    fn a_buffer_that_was_given_back_is_lent_again() {
+    fn a_returned_buffer_is_reused() {
         let pool = BufferPool::default();
         assert_eq!(pool.take(), []);
-        pool.give_back(of_bytes(100));
+        pool.give_back(buffer_of_bytes(100));
         assert!(pool.take().capacity() >= 100);
         assert_eq!(pool.take().capacity(), 0, "it was the only one");
     }
 
     #[test]
-    fn huge_buffers_and_those_of_a_crowd_are_not_kept() {
+    fn the_pool_does_not_keep_huge_buffers_or_too_many() {
         let pool = BufferPool::default();
         let kept = |pool: &BufferPool| pool.0.lock().len();
-        pool.give_back(of_bytes(BufferPool::MAX_BUFFER_BYTES + 1));
+        pool.give_back(buffer_of_bytes(BufferPool::MAX_BUFFER_BYTES + 1));
         assert_eq!(kept(&pool), 0);
-        let largest = of_bytes(BufferPool::MAX_BUFFER_BYTES);
+        let largest = buffer_of_bytes(BufferPool::MAX_BUFFER_BYTES);
         assert_eq!(largest.capacity(), BufferPool::MAX_BUFFER_BYTES);
         pool.give_back(largest);
         assert_eq!(kept(&pool), 1);
         for _ in 0..BufferPool::MAX_BUFFERS {
-            pool.give_back(of_bytes(10));
+            pool.give_back(buffer_of_bytes(10));
         }
         assert_eq!(kept(&pool), BufferPool::MAX_BUFFERS);
     }
-
-    #[test]
-    fn a_token_says_what_it_is() {}
 }

@@ -1,21 +1,22 @@
-//! Where a log was cut: from there on other records will stand than those that were handed out.
+//! The places where a log was cut: from there on, other records follow than those already returned.
 //!
-//! Whoever holds a position in the log remembers how many cuts he knows of, and goes back to the
-//! lowest of those that came later, also when the log has grown past his position since.
+//! A reader that holds a position in the log remembers how many cuts it knows of. It returns to the
+//! lowest of the cuts made since, even if the log has grown past its position again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// So many are told apart.
+/// Most cuts that are kept apart.
 const MOST: usize = 64;
 
 /// The cuts of one partition.
 #[derive(Debug, Default)]
 pub(in crate::partition) struct Cuts {
-    /// How many there were.
+    /// Number of cuts made so far.
     count: AtomicU64,
-    /// Number and end of each, but for those that a later one went below or came to: both rise.
+    /// Number and end of each cut, in rising order of both. A cut replaces earlier ones at or above
+    /// its end.
     lowest: Mutex<Vec<(u64, u64)>>,
 }
 
@@ -24,13 +25,14 @@ impl Cuts {
         self.count.load(Ordering::Acquire)
     }
 
-    /// One more, which left what is below `end`. It is found by whoever finds the count risen.
+    /// Adds a cut that kept the records below `end`. A thread that sees the raised count also finds
+    /// the cut.
     pub(in crate::partition) fn add(&self, end: u64) {
         let mut lowest = self.lowest.lock();
         let number = self.count.load(Ordering::Acquire) + 1;
         lowest.retain(|(_, other)| *other < end);
         if lowest.len() == MOST {
-            // The oldest two become one: that sends somebody too far back, and nobody too little.
+            // The oldest two become one. A reader may then return too far, but never too little.
             let (_, end) = lowest.remove(0);
             lowest.iter_mut().take(1).for_each(|oldest| oldest.1 = end);
         }
@@ -38,7 +40,7 @@ impl Cuts {
         self.count.store(number, Ordering::SeqCst);
     }
 
-    /// The lowest end of those that came after the first `count`.
+    /// Returns the lowest end among the cuts after the first `count`.
     pub(in crate::partition) fn lowest_since(&self, count: u64) -> Option<u64> {
         if self.count() == count {
             return None;
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_end_since_then_is_told() {
+    fn the_lowest_end_since_a_count_is_returned() {
         let cuts = Cuts::default();
         assert_eq!(cuts.lowest_since(0), None);
         for end in [10, 30, 20, 40] {
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_it_tells_none_too_high_and_forgets_none() {
+    fn with_many_cuts_no_end_is_forgotten_or_reported_too_high() {
         let cuts = Cuts::default();
         for end in 0..200 {
             cuts.add(end);
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_at_one_place_are_kept_as_one() {
+    fn cuts_at_the_same_offset_are_kept_as_one() {
         let cuts = Cuts::default();
         for end in [5, 10, 10, 10] {
             cuts.add(end);

@@ -1,31 +1,34 @@
-//! Group commit: of those who wait until what they appended is on the device, one syncs for all of
-//! them.
+//! Group commit: threads that wait until their appends are on the device share one sync.
 //!
-//! Whoever comes while nobody leads leads, for all that is published by then, and leads once. Who
-//! comes meanwhile waits; when the leader is done, those he covered go, and one of the others leads
-//! next. Nobody who is covered waits for the next sync. What an append must have done before it
-//! waits: published its end. This file knows no files: the leader is told what to do by his caller.
+//! 1. An append publishes its end before it waits.
+//! 2. The first thread to arrive while no thread leads takes the turn and leads. It syncs
+//!    everything published by then, raises the synced end, and hands the turn back.
+//! 3. Threads that arrive during the sync wait. When the turn is given back, those that are covered
+//!    return, and one of the others leads the next sync. A covered thread never waits for that one.
+//!
+//! This file does not touch files: the caller that leads does the sync.
 
 use std::mem;
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex};
 
-/// Syncs are small while they cover less than this on average: then a new length of the file costs
-/// more than the bytes.
+/// Syncs count as small while they cover less than this on average. Then changing the length of the
+/// file costs more than writing the bytes.
 const SMALL_SYNC_BYTES: u64 = 64 << 10;
 
 /// The synced end of a partition, and the turn to move it.
 #[derive(Debug)]
 pub(in crate::partition) struct GroupCommit {
-    /// All below is on the device. Serves acks and the high watermark; never stored on the disk.
+    /// Everything below this offset is on the device. Serves acks and the high watermark; never
+    /// stored on the disk.
     synced_end: AtomicU64,
-    /// `None` while somebody has the turn.
+    /// `None` while a thread has the turn.
     free: Mutex<Option<Sizes>>,
     given_back: Condvar,
 }
 
-/// How much is synced at a time, as the one who leads keeps it for the next.
+/// The size of recent syncs, passed from each leader to the next.
 #[derive(Debug, Default)]
 pub(in crate::partition) struct Sizes {
     synced_bytes: u64,
@@ -60,17 +63,17 @@ impl GroupCommit {
         self.synced_end.load(Ordering::SeqCst)
     }
 
-    /// Waits until all below `end` is on the device, or until it is on the caller to see to that:
-    /// then he gets the turn.
+    /// Waits until everything below `end` is on the device, and returns `None`; or returns the
+    /// turn, and then the caller has to sync.
     pub(in crate::partition) fn wait_for(&self, end: u64) -> Option<Turn<'_>> {
         self.take_turn_unless(|| self.synced_end() >= end)
     }
 
-    /// Waits for the turn, whatever is synced by then.
+    /// Waits for the turn, even if everything is synced by then.
     pub(in crate::partition) fn take_turn(&self) -> Turn<'_> {
         match self.take_turn_unless(|| false) {
             Some(turn) => turn,
-            None => unreachable!("nothing but the turn ends the wait"),
+            None => unreachable!("only the turn ends this wait"),
         }
     }
 
@@ -80,7 +83,7 @@ impl GroupCommit {
         }
         let mut free = self.free.lock();
         loop {
-            // The end is raised before the turn is given back.
+            // The leader raises the end before it hands the turn back.
             if is_covered() {
                 return None;
             }
@@ -96,20 +99,20 @@ impl GroupCommit {
         }
     }
 
-    /// All below `end` is on the device. Whoever says so has the turn.
+    /// Raises the synced end: everything below `end` is on the device. The caller has the turn.
     pub(in crate::partition) fn raise(&self, end: u64) {
         self.synced_end.fetch_max(end, Ordering::SeqCst);
     }
 
-    /// The log was cut at `end`. Whoever says so has the turn.
+    /// Lowers the synced end after the log was cut at `end`. The caller has the turn.
     pub(in crate::partition) fn lower(&self, end: u64) {
         self.synced_end.fetch_min(end, Ordering::SeqCst);
     }
 }
 
 impl Turn<'_> {
-    /// A sync is done; `appended_bytes` were appended since the partition was opened. Whether to
-    /// write zeros ahead: syncs are small, and there were enough of them to tell.
+    /// Notes a sync; `appended_bytes` were appended since the partition was opened. Returns whether
+    /// to write zeros ahead: syncs are small, and enough bytes were appended to judge that.
     pub(in crate::partition) fn note(&mut self, appended_bytes: u64) -> bool {
         let sizes = &mut self.sizes;
         let bytes = appended_bytes.saturating_sub(sizes.synced_bytes);
@@ -132,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_covered_does_not_lead() {
+    fn a_covered_thread_does_not_lead() {
         let commit = GroupCommit::at(5);
         for (end, is_leader) in [(5, false), (6, true), (7, false), (8, false), (9, true)] {
             let turn = commit.wait_for(end);
@@ -147,14 +150,14 @@ mod tests {
     }
 
     #[test]
-    fn after_one_who_failed_the_next_one_leads() {
+    fn the_next_thread_leads_after_a_leader_that_failed() {
         let commit = GroupCommit::at(0);
         drop(commit.wait_for(1).unwrap());
         assert!(commit.wait_for(1).is_some());
     }
 
     #[test]
-    fn each_is_covered_when_its_wait_ends_and_none_sleeps_on() {
+    fn every_thread_is_covered_when_its_wait_ends_and_none_sleeps_on() {
         const THREADS: u64 = 8;
         const APPENDS: u64 = 500;
         let (commit, published) = (Arc::new(GroupCommit::at(0)), Arc::new(AtomicU64::new(0)));
@@ -181,30 +184,27 @@ mod tests {
     }
 
     #[test]
-    fn zeros_pay_for_small_syncs_once_there_were_enough() {
+    fn zeros_are_written_ahead_once_enough_syncs_were_small() {
         let commit = GroupCommit::at(0);
         let mut appended = 0;
         let mut note = |bytes| {
             appended += bytes;
             commit.take_turn().note(appended)
         };
-        assert!(!note(60 << 10), "it is too early to tell");
+        assert!(!note(60 << 10), "too little was appended to judge");
         assert!(note(4 << 10));
         assert!(note(200));
-        assert!(
-            !note(1 << 20),
-            "one large sync more than makes up for the small ones"
-        );
+        assert!(!note(1 << 20), "one large sync outweighs the small ones");
         assert!(
             (0..5).all(|_| !note(200)),
-            "more than a few small ones do for it"
+            "a few small syncs do not outweigh the large one"
         );
         let again = (0..20).fold(false, |_, _| note(200));
-        assert!(again, "small again");
+        assert!(again, "many small syncs outweigh the large one");
     }
 
     #[test]
-    fn syncs_are_small_below_a_size_and_not_at_it() {
+    fn a_sync_of_the_limit_is_not_small_and_one_byte_less_is() {
         for (bytes, is_small) in [(SMALL_SYNC_BYTES, false), (SMALL_SYNC_BYTES - 1, true)] {
             let commit = GroupCommit::at(0);
             let noted: Vec<_> = (1..4)

@@ -1,9 +1,8 @@
-//! Which leader epoch wrote which offsets: where each epoch starts, in memory and in
-//! `leader-epoch-checkpoint`.
+//! The first offset of each leader epoch, in memory and in `leader-epoch-checkpoint`.
 //!
-//! Epochs and their first offsets rise together, always. A partition of our own has the one epoch
-//! 0; one that came from a broker brings more. When to store, and how to rebuild what is lost from
-//! the batches, is left to the partition.
+//! Epochs and their first offsets always rise together. A partition created by annals has the one
+//! epoch 0; a partition that came from a broker may have more. The partition decides when to store
+//! them, and how to rebuild lost ones from the batches.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -11,7 +10,7 @@ use std::path::Path;
 use crate::format::{checkpoint, file_name};
 use crate::storage::{Storage, read_file, replace_file};
 
-/// Room for more than a hundred thousand epochs; what is larger is no checkpoint.
+/// Largest checkpoint that is read: room for more than a hundred thousand epochs.
 const MAX_CHECKPOINT_BYTES: u64 = 4 << 20;
 
 /// The first offset of every leader epoch.
@@ -22,8 +21,8 @@ pub(crate) struct LeaderEpochs {
 }
 
 impl LeaderEpochs {
-    /// From the checkpoint of a partition's directory. `None` where it is absent or malformed: to
-    /// be rebuilt from the batches.
+    /// Loads the checkpoint from a partition's directory. Returns `None` if it is absent or
+    /// malformed: then it has to be rebuilt from the batches.
     pub(crate) fn load(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Self>> {
         match read_file(
             storage,
@@ -40,7 +39,7 @@ impl LeaderEpochs {
         }
     }
 
-    /// Replaces the checkpoint, durably.
+    /// Replaces the checkpoint durably.
     pub(crate) fn store(&self, storage: &dyn Storage, dir: &Path) -> io::Result<()> {
         let text = checkpoint::encode_epochs(&self.starts);
         replace_file(
@@ -50,16 +49,16 @@ impl LeaderEpochs {
         )
     }
 
-    /// The greatest epoch.
+    /// Returns the greatest epoch.
     pub(crate) fn latest(&self) -> Option<i32> {
         self.starts.last().map(|(epoch, _)| *epoch)
     }
 
-    /// Notes that a batch of `epoch` starts at `start_offset`, and says whether that changed
-    /// anything. A negative epoch, which is an unknown one, changes nothing.
+    /// Notes that a batch of `epoch` starts at `start_offset`. Returns whether that changed
+    /// anything. A negative epoch stands for an unknown one and is ignored.
     ///
-    /// The newest batch is right: epochs that contradict it, being as great or starting as late,
-    /// are dropped.
+    /// The newest batch is right. Known epochs that contradict it are dropped: those that are as
+    /// great, or that start as late.
     pub(crate) fn assign(&mut self, epoch: i32, start_offset: u64) -> bool {
         let known = self
             .starts
@@ -73,14 +72,13 @@ impl LeaderEpochs {
         true
     }
 
-    /// The log now ends at `end`: drops the epochs that start there or later, and says whether
-    /// there were any.
+    /// Drops the epochs that start at the new log end or later. Returns whether there were any.
     pub(crate) fn truncate_end(&mut self, end: u64) -> bool {
         self.keep_first(|_, start| start < end)
     }
 
-    /// The log now starts at `start`: drops the epochs that ended before it and moves the one that
-    /// holds it up to it. Says whether that changed anything.
+    /// Drops the epochs that ended before the new log start, and moves the start of the epoch that
+    /// holds it. Returns whether that changed anything.
     pub(crate) fn truncate_start(&mut self, start: u64) -> bool {
         let begun = self.starts.partition_point(|(_, first)| *first <= start);
         let Some(holder) = begun.checked_sub(1) else {
@@ -95,7 +93,7 @@ impl LeaderEpochs {
         moved || holder > 0
     }
 
-    /// Drops the first pair that does not hold and all behind it; whether there was one.
+    /// Drops the first pair that does not hold and all later ones. Returns whether there was one.
     fn keep_first(&mut self, holds: impl Fn(i32, u64) -> bool) -> bool {
         let kept = self
             .starts
@@ -124,8 +122,9 @@ mod tests {
         let mut log = LeaderEpochs::default();
         assert_eq!(log.latest(), None);
         assert!(log.assign(0, 0));
-        assert!(!log.assign(0, 0) && !log.assign(0, 10), "known");
-        assert!(!log.assign(-1, 20), "unknown epoch");
+        assert!(!log.assign(0, 0), "the epoch is known");
+        assert!(!log.assign(0, 10), "the epoch is known");
+        assert!(!log.assign(-1, 20), "the epoch is unknown");
         assert!(log.assign(3, 20));
         assert!(!log.assign(3, 30));
         assert_eq!(log, epochs(&[(0, 0), (3, 20)]));
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_batch_is_right() {
+    fn epochs_that_contradict_the_newest_batch_are_dropped() {
         for (epoch, start, expected) in [
             (2, 15, &[(1, 5), (2, 15)][..]),
             (2, 25, &[(1, 5), (2, 25)]),
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_truncated() {
+    fn truncating_the_end_drops_the_epochs_above_it() {
         let whole = [(2, 6), (3, 8), (4, 11)];
         for (end, kept) in [(12, 3), (11, 2), (9, 2), (8, 1), (7, 1), (6, 0), (0, 0)] {
             let mut log = epochs(&whole);
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_is_truncated() {
+    fn truncating_the_start_moves_the_epoch_that_holds_it() {
         let whole = [(2, 6), (3, 8), (4, 11)];
         for (start, expected) in [
             (0, &whole[..]),
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checkpoint_keeps_them() {
+    fn the_checkpoint_restores_the_epochs() {
         let (disk, dir) = (MemoryDisk::new(), Path::new("/t-0"));
         let path = dir.join(file_name::LEADER_EPOCHS);
         disk.create_dir_all(dir).unwrap();
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_to_be_rebuilt() {
+    fn a_malformed_checkpoint_is_loaded_as_none() {
         let (disk, dir) = (MemoryDisk::new(), Path::new("/t-0"));
         disk.create_dir_all(dir).unwrap();
         let file = disk
@@ -222,12 +221,12 @@ mod tests {
         assert_eq!(
             LeaderEpochs::load(&disk, dir).unwrap(),
             None,
-            "far too large"
+            "it is far too large"
         );
     }
 
     #[test]
-    fn a_checkpoint_that_cannot_be_read_is_not_taken_for_none() {
+    fn a_checkpoint_that_cannot_be_read_is_an_error() {
         let (disk, dir) = (MemoryDisk::new(), Path::new("/t-0"));
         disk.open(dir, Access::CreateNew).unwrap();
         assert_eq!(
@@ -238,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn epochs_and_starts_rise_whatever_comes(calls in prop::collection::vec((0..3, -1..6_i32, 0..30_u64), 0..40)) {
+        fn epochs_and_starts_rise_after_any_calls(calls in prop::collection::vec((0..3, -1..6_i32, 0..30_u64), 0..40)) {
             let mut log = LeaderEpochs::default();
             for (kind, epoch, offset) in calls {
                 let before = log.clone();

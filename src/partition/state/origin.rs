@@ -1,4 +1,4 @@
-//! What all batches of a partition share, and the error for bytes that cannot be read.
+//! The identity that all batches of a partition share, and the error for bytes that cannot be read.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::error::{Corruption, Error, OversizedBatch};
 use crate::format::{Malformed, compression, file_name};
 use crate::topic_partition::TopicPartition;
 
-/// Where the batches of one partition come from; shared by all of them.
+/// The partition that a batch comes from; shared by all its batches.
 #[derive(Debug)]
 pub(crate) struct Origin {
     pub(crate) id: TopicPartition,
@@ -18,9 +18,11 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// The error for bytes of a segment that cannot be read; the offsets up to `offsets.end` are
-    /// passed over by a reader that goes on. A batch that was checked may be whole all the same: in
-    /// another codec, or over the limit of this log.
+    /// Returns the error for bytes of a segment that cannot be read. A reader that continues skips
+    /// the offsets up to `offsets.end`.
+    ///
+    /// A batch that passed its checksum may be intact all the same: its codec is not in this build,
+    /// or it exceeds the limit of this log.
     pub(crate) fn corrupt(
         &self,
         base_offset: u64,

@@ -1,4 +1,4 @@
-//! What opening a partition, and a maintenance pass, did to it.
+//! Reports on the opening of a partition and on a maintenance pass.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,24 +6,24 @@ use std::path::PathBuf;
 use crate::brief::Few;
 use crate::error::Error;
 
-/// Why a log that ends whole, and too early, is damaged. No checksum covers the checkpoint: it may
-/// be what is wrong.
+/// The reason given for a log whose files are intact but end too early. No checksum covers the
+/// checkpoint, so the checkpoint itself may be wrong.
 pub(in crate::partition) const MISSING_END: &str = "the records up to the recovery point are missing \
     (if there never were any, `truncate_to` the first of these offsets takes writes again)";
 
-/// What opening a partition cut or rebuilt. Part of [`Recovery`](crate::Recovery).
+/// The repairs that opening a partition made. Part of [`Recovery`](crate::Recovery).
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct PartitionRecovery {
     /// Bytes of batches that were checked.
     pub bytes_scanned: u64,
-    /// Bytes that were cut from the end. Padding is not counted.
+    /// Bytes that were cut from the end, without padding.
     pub bytes_cut: u64,
-    /// Files in which the bytes that were cut are kept, in the order of the log.
+    /// Files that keep the bytes that were cut, in the order of the log.
     pub kept: Vec<PathBuf>,
-    /// Segments whose indexes were missing or wrong and were built anew.
+    /// Segments whose indexes were missing or wrong, and were rebuilt.
     pub indexes_rebuilt: u32,
-    /// Why appends are refused, if they are: damage below the recovery point.
+    /// The damage below the recovery point because of which appends are refused, if there is any.
     pub damage: Option<Error>,
 }
 
@@ -48,7 +48,7 @@ impl fmt::Debug for PartitionRecovery {
     }
 }
 
-/// What a maintenance pass did.
+/// The work that a maintenance pass did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Maintenance {
@@ -56,18 +56,17 @@ pub struct Maintenance {
     pub segments_deleted: u64,
     /// Bytes of files that were removed, less those that compaction wrote in their place.
     pub bytes_freed: u64,
-    /// Segments that compaction made anew.
+    /// Segments that compaction wrote.
     pub segments_compacted: u64,
-    /// Records that compaction left out.
+    /// Records that compaction removed.
     pub records_removed: u64,
-    /// Bytes of records that compaction had to leave for a later time: those in the active segment,
+    /// Bytes of records that compaction had to leave for a later pass: those in the active segment,
     /// above the last stable offset, or younger than `min.compaction.lag.ms`. In a young partition
-    /// these are all that there are, and nothing was compacted. Counted for the partitions that
-    /// were compacted.
+    /// these are all the records, and compaction does not run. Counted for the partitions that were
+    /// compacted.
     pub bytes_not_compacted: u64,
-    /// Batches that compaction kept as they are, without looking at their records: they decompress
-    /// to more than
-    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes), or this
-    /// build lacks their codec. Tombstones after such a batch stay.
+    /// Batches that compaction kept unchanged, without reading their records: they decompress to
+    /// more than [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes),
+    /// or this build lacks their codec. Tombstones after such a batch stay.
     pub batches_left_alone: u64,
 }

@@ -1,20 +1,21 @@
-//! What a read-only partition has seen of the active file.
+//! The state of the active file as a read-only partition last saw it.
 
 use std::time::Duration;
 
 use crate::clock::Deadline;
 use crate::storage::FileMetadata;
 
-/// How often a waiting reader looks. Files tell the time of a change less finely than its half.
+/// How often a waiting reader looks at the files. File systems note the time of a change with a
+/// granularity of at most half of this interval.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What the active file was when it was looked at last.
+/// The active file at the last look.
 #[derive(Debug, Default)]
 pub(in crate::partition) struct Seen {
-    /// `None`: not looked at yet.
+    /// `None` before the first look.
     pub(in crate::partition) file: Option<FileMetadata>,
-    /// Where the last published batch stands, and the first bytes of it.
+    /// Position of the last published batch, and its first bytes.
     pub(in crate::partition) last: Option<(u32, Vec<u8>)>,
-    /// When a file that looks as it did has not changed.
+    /// From this time on, a file with unchanged metadata has unchanged contents.
     pub(in crate::partition) settled: Option<Deadline>,
 }

@@ -1,5 +1,5 @@
-//! The segments of a partition, in order, as readers see them: a snapshot that the writer replaces
-//! as a whole.
+//! The segments of a partition, in order. Readers see a snapshot, which the writer replaces as a
+//! whole.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use parking_lot::RwLock;
 
 use crate::segment::Segment;
 
-/// What a reader holds while it looks.
+/// The snapshot that a reader holds while it searches.
 pub(crate) type Segments = Arc<[Arc<Segment>]>;
 
-/// Which list it was, and how often the log had been cut: neither comes back, as long as the
-/// version is kept.
+/// A list of segments, and how often the log had been cut by then. As long as the version is kept,
+/// no later list equals it.
 #[derive(Debug)]
 pub(crate) struct Version {
     segments: Segments,
@@ -33,8 +33,8 @@ impl PartialEq for Version {
     }
 }
 
-/// Never empty. Changed under the writer lock, read under a lock that is held for the copy of one
-/// pointer.
+/// The current list, which is never empty. It changes under the writer lock. Readers take a lock
+/// only to copy one pointer.
 #[derive(Debug)]
 pub(crate) struct SegmentList(RwLock<Segments>);
 
@@ -52,28 +52,29 @@ impl SegmentList {
         assert!(!segments.is_empty(), "a partition has at least one segment");
         assert!(
             segments.is_sorted_by(|a, b| a.base_offset < b.base_offset),
-            "segments stand in the order of their offsets"
+            "segments are in the order of their offsets"
         );
         *self.0.write() = segments.into();
     }
 }
 
-/// The place of the segment that holds `offset`, or would: the last whose base is not above it,
-/// else the first.
+/// Returns the index of the segment that holds `offset`, or would hold it: the last one whose base
+/// is not above `offset`, or else the first.
 pub(crate) fn floor(segments: &[Arc<Segment>], offset: u64) -> usize {
     segments
         .partition_point(|segment| segment.base_offset <= offset)
         .saturating_sub(1)
 }
 
-/// Whether this very segment is in the list.
+/// Returns whether this very segment is in the list.
 pub(crate) fn contains(segments: &[Arc<Segment>], segment: &Arc<Segment>) -> bool {
     segments
         .get(floor(segments, segment.base_offset))
         .is_some_and(|listed| Arc::ptr_eq(listed, segment))
 }
 
-/// Whether all segments of an earlier list are there still, but for those that went from its front.
+/// Returns whether the list still has all segments of an earlier one, except those removed from its
+/// front.
 pub(crate) fn still_holds(now: &Segments, before: &Segments) -> bool {
     let first = now.first().map_or(0, |segment| segment.base_offset);
     Arc::ptr_eq(now, before)
@@ -83,7 +84,7 @@ pub(crate) fn still_holds(now: &Segments, before: &Segments) -> bool {
             .all(|segment| contains(now, segment))
 }
 
-/// The segment behind the one with this base.
+/// Returns the segment that follows the one with this base offset.
 pub(crate) fn after(segments: &[Arc<Segment>], base_offset: u64) -> Option<&Arc<Segment>> {
     segments.get(segments.partition_point(|segment| segment.base_offset <= base_offset))
 }
@@ -97,7 +98,7 @@ mod tests {
     use crate::partition::open::assembly::home;
     use crate::storage::MemoryDisk;
 
-    /// Segments of ten offsets each.
+    /// Returns segments of ten offsets each.
     fn segments<const N: usize>(bases: [u64; N]) -> [Arc<Segment>; N] {
         let home = home(
             &PartitionContext::for_tests(MemoryDisk::new()),
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_holds_an_earlier_one_but_for_what_went_from_its_front() {
+    fn a_list_still_holds_an_earlier_one_after_segments_were_removed_from_the_front() {
         let ([a, b, c, d], [other_a, other_b]) = (segments([0, 10, 20, 30]), segments([0, 10]));
         let list = |segments: &[&Arc<Segment>]| {
             segments

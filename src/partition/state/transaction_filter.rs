@@ -1,8 +1,8 @@
-//! Which batches a reader of committed data is given: all but control batches and those of aborted
-//! transactions.
+//! Selects the batches that a reader of committed data receives: all except control batches and
+//! those of aborted transactions.
 //!
-//! The filter goes along with the batches and takes the aborted transactions from the transaction
-//! index. Open transactions are not its matter: a reader of committed data ends at the last stable
+//! The filter follows the batches in order and takes the aborted transactions from the transaction
+//! index. It does not see open transactions: a reader of committed data ends at the last stable
 //! offset, before the first of them.
 
 use std::collections::HashMap;
@@ -13,17 +13,18 @@ use crate::format::batch::BatchHeader;
 use crate::format::control::ControlRecord;
 use crate::format::index_entry::AbortedTransaction;
 
-/// Tells the batches of aborted transactions from the others, on one way through the log.
+/// Separates the batches of aborted transactions from the others, on one pass through the log.
 #[derive(Debug)]
 pub(crate) struct TransactionFilter {
-    /// By first offset; those that start behind the batches seen so far.
+    /// Aborted transactions that start after the batches seen so far, by first offset.
     to_come: Peekable<vec::IntoIter<AbortedTransaction>>,
     /// Offset of the ABORT marker that is still to come, by producer id.
     aborting: HashMap<i64, u64>,
 }
 
 impl TransactionFilter {
-    /// `aborted` are all the aborted transactions that reach into what is to be read, in any order.
+    /// Creates a filter. `aborted` holds all aborted transactions that reach into the part to be
+    /// read, in any order.
     pub(crate) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
         aborted.sort_unstable_by_key(|transaction| transaction.first_offset);
         Self {
@@ -32,9 +33,10 @@ impl TransactionFilter {
         }
     }
 
-    /// Whether the records of the next batch are to be delivered. To be called for every batch in
-    /// order, for control batches too, which are never delivered; `control` is what their record
-    /// says, if they have one that is known.
+    /// Returns whether the records of the next batch are to be delivered.
+    ///
+    /// The caller passes every batch in order, control batches included: they are never delivered.
+    /// `control` is the content of their record, if the record is there and known.
     pub(crate) fn delivers(
         &mut self,
         header: &BatchHeader,
@@ -56,8 +58,8 @@ impl TransactionFilter {
             }
             return false;
         }
-        // Behind the offset of its marker a transaction is over, even where compaction has taken
-        // the marker.
+        // A transaction ends at the offset of its marker, even if compaction has removed the
+        // marker.
         let is_aborted = self
             .aborting
             .get(&header.producer_id)
@@ -85,7 +87,7 @@ mod tests {
         }
     }
 
-    /// Base offsets of the batches that are delivered.
+    /// Returns the base offsets of the batches that are delivered.
     fn delivered(aborted: Vec<AbortedTransaction>, batches: &[Batch]) -> Vec<u64> {
         let mut filter = TransactionFilter::new(aborted);
         let delivered = batches
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_transactions_are_told_apart() {
+    fn overlapping_transactions_are_filtered_independently() {
         let batches = [
             (transactional(1, 0..=4), None),
             (transactional(2, 5..=5), None),
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_producers_transactional_data_is_passed_over() {
+    fn only_transactional_data_of_the_aborted_producer_is_skipped() {
         let batches = [
             (transactional(1, 0..=0), None),
             (plain(1, 1..=1), None),
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_ends_without_its_marker_too() {
+    fn a_transaction_ends_at_its_markers_offset_even_if_the_marker_is_gone() {
         for end in [
             None,
             Some((
@@ -186,8 +188,8 @@ mod tests {
         assert_eq!(delivered(vec![], &batches), [0; 0]);
     }
 
-    /// What one producer does next: plain data (kind 0), an end of its transaction (1 and 2), or
-    /// data in a transaction.
+    /// Builds a log from the steps of producers. A step is plain data (kind 0), the end of the
+    /// producer's transaction (1 and 2), or data in a transaction.
     fn log_of(steps: &[(i64, u8, u64)]) -> Vec<Batch> {
         let mut next = 0;
         let batch = |&(producer_id, kind, records): &(i64, u8, u64)| {
@@ -203,7 +205,7 @@ mod tests {
         steps.iter().map(batch).collect()
     }
 
-    /// How the producer's transaction that holds the batch of this number ends, if it does.
+    /// Returns how the transaction that holds batch `number` ends, if it does.
     fn end_of(log: &[Batch], number: usize) -> Option<ControlRecord> {
         let producer_id = log[number].0.producer_id;
         log[number..]
@@ -214,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_log_is_read_as_if_the_future_were_known(
+        fn the_filter_agrees_with_a_reader_that_knows_how_each_transaction_ends(
             steps in prop::collection::vec((0..4_i64, 0..6_u8, 1..4_u64), 1..60),
             start: prop::sample::Index,
             snapshot: prop::sample::Index,

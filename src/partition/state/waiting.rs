@@ -1,4 +1,4 @@
-//! Waiting for more to read, and being woken.
+//! Lets readers and consumers wait for more records, and wakes them.
 
 use std::fmt;
 use std::hint;
@@ -13,10 +13,10 @@ use crate::sync::{Condvar, Mutex, SPIN};
 pub(crate) struct Signal {
     /// Something may have changed since the waiter last looked.
     pending: AtomicBool,
-    /// Somebody called `wake` since the waiter last took it.
+    /// A thread called `wake` since the waiter last took the call.
     woken: AtomicBool,
-    /// The last wait was short. So may be the next, and then to spin costs both sides less than to
-    /// sleep and to wake.
+    /// The last wait was short. The next one may be short too, and then spinning costs both sides
+    /// less than to sleep and to be woken.
     was_short: AtomicBool,
     lock: Mutex<()>,
     condvar: Condvar,
@@ -27,15 +27,16 @@ impl Signal {
         Arc::default()
     }
 
-    /// The waiter is about to look at what it waits for: what comes after this call will be noticed
-    /// by `wait`.
+    /// Prepares a look at the condition that the waiter waits for: `wait` notices every change
+    /// after this call.
     pub(crate) fn reset(&self) {
-        // A swap: what came before the notification that it takes away is seen by the look.
+        // A swap, not a store: the waiter sees every change that came before the notification it
+        // clears.
         self.pending.swap(false, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// Something changed.
+    /// Notifies the waiter that something changed.
     pub(crate) fn notify(&self) {
         if !self.pending.swap(true, Ordering::SeqCst) {
             drop(self.lock.lock());
@@ -43,24 +44,25 @@ impl Signal {
         }
     }
 
-    /// Ends the current or the next wait, data or not.
+    /// Ends the current or the next wait, even without new data.
     pub(crate) fn wake(&self) {
         self.woken.store(true, Ordering::SeqCst);
         self.notify();
     }
 
-    /// Whether something changed since `reset`.
+    /// Returns whether something changed since `reset`.
     pub(crate) fn is_notified(&self) -> bool {
         self.pending.load(Ordering::SeqCst)
     }
 
-    /// Whether somebody called `wake`; once.
+    /// Returns whether a thread called `wake` since the last call of this function.
     #[inline]
     pub(crate) fn take_woken(&self) -> bool {
         self.woken.load(Ordering::Relaxed) && self.woken.swap(false, Ordering::SeqCst)
     }
 
-    /// Waits until notified since `reset`, or until the deadline. Gives whether it was notified.
+    /// Waits until the signal is notified or the deadline passes. Returns whether it was notified
+    /// since `reset`.
     pub(crate) fn wait(&self, deadline: Deadline) -> bool {
         let long = Deadline::after(2 * SPIN);
         if self.was_short.load(Ordering::Relaxed)
@@ -75,7 +77,7 @@ impl Signal {
     }
 
     fn spin(&self, deadline: Deadline) -> bool {
-        /// The time is looked at less often.
+        /// Reading the clock is slower than a look at the flag, so it happens less often.
         const ROUNDS: u32 = 32;
         while !deadline.has_passed() {
             for _ in 0..ROUNDS {
@@ -112,7 +114,7 @@ pub(crate) struct WaitList {
 }
 
 impl WaitList {
-    /// Adds a waiter. After it, the waiter must look once more at what it waits for.
+    /// Adds a waiter. Afterwards the waiter must look once more at the condition that it waits for.
     pub(crate) fn register(&self, signal: &Arc<Signal>) {
         let mut signals = self.signals.lock();
         signals.push(Arc::clone(signal));
@@ -120,7 +122,7 @@ impl WaitList {
         fence(Ordering::SeqCst);
     }
 
-    /// Takes a waiter out again.
+    /// Removes a waiter.
     pub(crate) fn unregister(&self, signal: &Arc<Signal>) {
         let mut signals = self.signals.lock();
         if let Some(place) = signals.iter().position(|other| Arc::ptr_eq(other, signal)) {
@@ -129,10 +131,10 @@ impl WaitList {
         self.registered.store(signals.len(), Ordering::SeqCst);
     }
 
-    /// Tells every waiter that there is more. Call it after the new end was stored and without
-    /// holding the writer lock.
+    /// Notifies every waiter that there is more to read. The caller has stored the new end, and
+    /// does not hold the writer lock.
     pub(crate) fn notify(&self) {
-        // Without the fence the load below may pass the store of the new end, and a waiter that
+        // Without the fence, the load below may pass the store of the new end, and a waiter that
         // registered in between sleeps on.
         fence(Ordering::SeqCst);
         if self.registered.load(Ordering::Relaxed) > 0 {
@@ -143,7 +145,7 @@ impl WaitList {
     }
 }
 
-/// Wakes a reader or a consumer from any thread. Clones wake the same one.
+/// Wakes a reader or a consumer from any thread. All clones wake the same one.
 #[derive(Clone)]
 pub struct Waker(Arc<Signal>);
 
@@ -158,7 +160,7 @@ impl Waker {
         Self(signal)
     }
 
-    /// The reader's current or next call returns at once, with nothing, data or not.
+    /// Makes the reader's current or next call return at once and empty, even if there is data.
     pub fn wake(&self) {
         self.0.wake();
     }
@@ -171,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    /// What was waited for each time was there at once, and one wait was as short as it may be.
+    /// Returns a signal whose last wait was short.
     fn busy() -> Arc<Signal> {
         let signal = Signal::new();
         signal.notify();
@@ -183,14 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn who_spins_is_told_and_keeps_the_deadline() {
+    fn a_spinning_waiter_notices_a_notification_and_keeps_its_deadline() {
         let signal = busy();
         assert!(!signal.wait(Deadline::after(Duration::ZERO)));
-        assert!(!signal.was_short.load(Ordering::Relaxed), "nothing came");
+        assert!(
+            !signal.was_short.load(Ordering::Relaxed),
+            "no notification came"
+        );
         let signal = busy();
         assert!(
             !signal.wait(Deadline::after(2 * SPIN)),
-            "longer than it spins"
+            "it spins for less time than this"
         );
         let signal = busy();
         thread::scope(|scope| {
@@ -210,21 +215,27 @@ mod tests {
             "the wait is over before it begins"
         );
         signal.reset();
-        assert!(!signal.is_notified() && !signal.take_woken());
+        assert!(!signal.is_notified());
+        assert!(!signal.take_woken());
         signal.wake();
-        assert!(signal.is_notified() && signal.take_woken());
-        assert!(!signal.take_woken(), "once");
+        assert!(signal.is_notified());
+        assert!(signal.take_woken());
+        assert!(!signal.take_woken(), "a call is taken once");
     }
 
     #[test]
-    fn who_has_gone_is_not_notified_and_the_others_are() {
-        let (list, stays, goes) = (WaitList::default(), Signal::new(), Signal::new());
+    fn an_unregistered_waiter_is_not_notified_and_the_others_are() {
+        let (list, stays, leaves) = (WaitList::default(), Signal::new(), Signal::new());
         list.notify();
         list.register(&stays);
-        list.register(&goes);
-        list.unregister(&goes);
+        list.register(&leaves);
+        list.unregister(&leaves);
         list.notify();
-        assert_eq!((stays.is_notified(), goes.is_notified()), (true, false));
-        assert_eq!(Arc::strong_count(&goes), 1, "nothing of it is kept");
+        assert_eq!((stays.is_notified(), leaves.is_notified()), (true, false));
+        assert_eq!(
+            Arc::strong_count(&leaves),
+            1,
+            "the list keeps no reference to it"
+        );
     }
 }

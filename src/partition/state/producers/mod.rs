@@ -1,12 +1,10 @@
-//! What a partition knows of the producers that wrote into it: the last batch of each, and its open
-//! transaction.
+//! The producers that wrote into a partition: the last batch of each, and its open transaction.
 //!
-//! The state is what a `.snapshot` file stores, and what replaying the batches behind a snapshot
-//! makes of it: the same as replaying the whole log. A transaction is open from its first batch to
-//! its marker; the earliest open one bounds what readers of committed data see. Where the state
-//! comes from and when it is stored is left to the partition. Replaying refuses nothing: a batch
-//! that lies in the log has been taken. What is yet to be appended is held against the state in
-//! [`sequence`].
+//! A `.snapshot` file stores this state. Replaying the batches after a snapshot leads to the same
+//! state as replaying the whole log. A transaction is open from its first batch to its marker; the
+//! earliest open one bounds what readers of committed data see. The partition decides where the
+//! state comes from and when it is stored. Replaying refuses no batch: a batch in the log has been
+//! accepted. Batches that are yet to be appended are checked against the state in [`sequence`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,14 +24,14 @@ pub(in crate::partition) use sequence::SequenceFault;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProducerStates {
     by_id: BTreeMap<i64, ProducerEntry>,
-    /// Of those in `by_id`: what may come again.
+    /// The batches of each producer in `by_id` that may be sent again.
     recent: BTreeMap<i64, RecentBatches>,
     /// First offset and producer of every open transaction: exactly those in `by_id`.
     open_transactions: BTreeSet<(u64, i64)>,
 }
 
 impl ProducerStates {
-    /// The state that a snapshot stores.
+    /// Creates the state that a snapshot stores.
     pub(crate) fn from_snapshot(entries: Vec<ProducerEntry>) -> Self {
         let by_id: BTreeMap<_, _> = entries
             .into_iter()
@@ -54,16 +52,17 @@ impl ProducerStates {
         }
     }
 
-    /// Takes in the next batch of the log. `control` is what the record of a control batch says;
-    /// `None` there, for one that is empty (compacted) or unknown, is no marker.
+    /// Takes in the next batch of the log. `control` is the content of a control batch's record. It
+    /// is `None` if the batch is empty (compacted) or unknown; such a batch is not a marker.
     ///
-    /// Gives the transaction that an ABORT marker ended, for the transaction index.
+    /// Returns the transaction that an ABORT marker ended, for the transaction index.
     pub(crate) fn replay(
         &mut self,
         header: &BatchHeader,
         control: Option<ControlRecord>,
     ) -> Option<AbortedTransaction> {
-        // A group coordinator of Kafka writes a sequence without a producer: no state.
+        // A group coordinator of Kafka writes a sequence without a producer. Such a batch has no
+        // state.
         if !header.has_producer() {
             return None;
         }
@@ -93,7 +92,7 @@ impl ProducerStates {
         }
     }
 
-    /// The open transactions, with an end behind everything.
+    /// Returns the open transactions, each with an end after every batch.
     pub(crate) fn open_transactions(&self) -> impl Iterator<Item = AbortedTransaction> {
         self.open_transactions
             .iter()
@@ -105,20 +104,20 @@ impl ProducerStates {
             })
     }
 
-    /// First offset of the earliest open transaction. It may lie below the log start offset, if
-    /// records of the transaction were deleted.
+    /// Returns the first offset of the earliest open transaction. It may be below the log start
+    /// offset, if records of the transaction were deleted.
     pub(crate) fn first_unstable_offset(&self) -> Option<u64> {
         self.open_transactions
             .first()
             .map(|(first_offset, _)| *first_offset)
     }
 
-    /// Whether no producer is known.
+    /// Returns whether no producer is known.
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// What a snapshot is to store, by producer id.
+    /// Returns the entries for a snapshot, by producer id.
     pub(crate) fn entries(&self) -> Vec<ProducerEntry> {
         self.by_id.values().copied().collect()
     }
@@ -138,8 +137,8 @@ impl ProducerStates {
         }
     }
 
-    /// Ends the producer's transaction and gives its first offset. The marker matches by producer
-    /// id alone: it may come with an epoch one higher than that of the data.
+    /// Ends the producer's transaction and returns its first offset. The marker matches by producer
+    /// id alone: its epoch may be one higher than that of the data.
     fn take_marker(&mut self, header: &BatchHeader, coordinator_epoch: i32) -> Option<u64> {
         let entry = entry_of_epoch(&mut self.by_id, header);
         entry.coordinator_epoch = coordinator_epoch;
@@ -150,8 +149,8 @@ impl ProducerStates {
     }
 }
 
-/// The entry of the batch's producer, brought to the batch's epoch and time. In a new epoch no
-/// batch is known; a transaction stays open.
+/// Returns the entry of the batch's producer, brought to the batch's epoch and time. In a new epoch
+/// no batch is known, but an open transaction stays open.
 fn entry_of_epoch<'a>(
     by_id: &'a mut BTreeMap<i64, ProducerEntry>,
     header: &BatchHeader,

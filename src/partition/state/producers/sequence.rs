@@ -1,10 +1,9 @@
-//! What a producer may append next: the batch behind its last one, or once more one of its last
-//! five.
+//! Checks which batch a producer may append: the one after its last, or one of its last five again.
 //!
-//! Every record of a producer has a sequence in its partition, and a batch says that of its first.
-//! So a batch that comes again, because whoever sent it could not know that it had arrived, is told
-//! from a new one, and one that is missing shows as a gap. A new epoch starts from 0; an older one
-//! is fenced. A producer that is not known, or no more, may start anywhere.
+//! Every record of a producer has a sequence in its partition, and a batch states the sequence of
+//! its first record. A producer that does not know whether a batch arrived sends it again, and the
+//! sequence identifies the repeated batch. A missing batch shows as a gap. A new epoch starts from
+//! 0; an older one is fenced. A producer that is unknown or forgotten may start anywhere.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -13,18 +12,18 @@ use super::ProducerStates;
 use crate::format::batch::{BatchHeader, ProducerStamp, sequence_after};
 use crate::format::producer_snapshot::ProducerEntry;
 
-/// So many batches of each producer are known again, as in Kafka.
+/// Number of batches of each producer that are recognized when they are sent again, as in Kafka.
 const RECENT_COUNT: usize = 5;
 
-/// A producer that has not written for so long is forgotten: Kafka's `producer.id.expiration.ms`.
+/// A producer that has not written for this long is forgotten: Kafka's `producer.id.expiration.ms`.
 const EXPIRATION_MS: i64 = 86_400_000;
 
 /// Why a batch is not the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::partition) enum SequenceFault {
-    /// A later epoch has written.
+    /// The producer has written in a later epoch.
     Fenced,
-    /// This sequence would be the next.
+    /// The next sequence would be this one.
     Expected(i32),
 }
 
@@ -37,7 +36,7 @@ pub(in crate::partition) struct RecentBatch {
     pub(in crate::partition) timestamp: i64,
 }
 
-/// The last batches of one producer in its present epoch, the oldest first.
+/// The last batches of one producer in its present epoch, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RecentBatches {
     epoch: i16,
@@ -45,7 +44,7 @@ pub(super) struct RecentBatches {
 }
 
 impl RecentBatches {
-    /// The one batch that a snapshot tells of.
+    /// Returns the one batch that a snapshot describes.
     pub(super) fn of(entry: &ProducerEntry) -> Self {
         let mut recent = Self {
             epoch: entry.producer_epoch,
@@ -87,13 +86,13 @@ impl RecentBatches {
 }
 
 impl ProducerStates {
-    /// Whether the producer has written, as far as is remembered.
+    /// Returns whether the producer has written, as far as the partition remembers.
     pub(in crate::partition) fn knows(&self, producer_id: i64) -> bool {
         self.by_id.contains_key(&producer_id)
     }
 
-    /// Whether a batch of so many records may be appended: `Some`, it is in the log already, and
-    /// stands there.
+    /// Checks whether a batch of `record_count` records may be appended. Returns the batch if it is
+    /// already in the log.
     pub(in crate::partition) fn check(
         &self,
         producer: &ProducerStamp,
@@ -117,7 +116,7 @@ impl ProducerStates {
         if let Some(again) = recent.and_then(|recent| recent.batches.iter().find(is_again)) {
             return Ok(Some(again.clone()));
         }
-        // Without a batch in this epoch, -1, that is 0.
+        // Without a batch in this epoch the last sequence is -1, so 0 is expected.
         let expected = if is_same_epoch {
             sequence_after(entry.last_sequence, 1)
         } else {
@@ -130,7 +129,7 @@ impl ProducerStates {
         }
     }
 
-    /// Forgets producers that have not written for a day. One with an open transaction stays.
+    /// Forgets producers that have not written for a day, except those with an open transaction.
     pub(in crate::partition) fn forget_expired(&mut self, now: i64) {
         self.by_id.retain(|_, entry| {
             entry.current_transaction_first_offset.is_some()
@@ -156,7 +155,7 @@ mod tests {
         }
     }
 
-    /// A batch of ten records at `offset`.
+    /// Returns the header of a batch of ten records at `offset`.
     fn ten(sequence: i32, offset: u64) -> BatchHeader {
         BatchHeader {
             base_sequence: sequence,
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_five_batches_are_known_again_and_nothing_else() {
+    fn only_the_last_five_batches_are_recognized_again() {
         let states = states(
             &[0, 10, 20, 30, 40, 50]
                 .map(|sequence| ten(sequence, 100 + u64::try_from(sequence).unwrap())),
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_epoch_starts_from_0_and_fences_those_before() {
+    fn an_epoch_starts_from_0_and_fences_earlier_epochs() {
         let mut states = states(&[ten(0, 0)]);
         assert_eq!(
             states.check(&stamp(1, 10), 10),
@@ -227,9 +226,9 @@ mod tests {
         );
     }
 
-    /// Such a marker fences a producer, and nothing was written in its new epoch.
+    /// Such a marker fences a producer before the producer writes in its new epoch.
     #[test]
-    fn behind_a_marker_of_the_next_epoch_no_batch_is_known() {
+    fn no_batch_is_known_after_a_marker_of_the_next_epoch() {
         let mut states = states(&[ten(0, 0)]);
         assert_eq!(
             states.replay(
@@ -245,12 +244,12 @@ mod tests {
         assert_eq!(
             states.check(&stamp(1, 0), 10),
             Ok(None),
-            "it is not the batch of the epoch before"
+            "the batch of the earlier epoch does not count"
         );
     }
 
     #[test]
-    fn behind_the_greatest_sequence_comes_0() {
+    fn the_greatest_sequence_is_followed_by_0() {
         let last = states(&[ten(i32::MAX - 9, 0)]);
         assert_eq!(offsets(&last, 1, 1), Err(SequenceFault::Expected(0)));
         assert_eq!(offsets(&last, 0, 1), Ok(None));
@@ -260,12 +259,12 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_known_starts_anywhere() {
+    fn an_unknown_producer_may_start_anywhere() {
         assert_eq!(offsets(&ProducerStates::default(), 12_345, 3), Ok(None));
     }
 
     #[test]
-    fn a_snapshot_tells_of_the_last_batch() {
+    fn a_snapshot_keeps_the_last_batch() {
         for sequence in [0, 77, i32::MAX - 4] {
             let before = states(&[ten(0, 0), ten(sequence, 40)]);
             let after = ProducerStates::from_snapshot(before.entries());
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_without_a_batch_and_the_producer_is_forgotten() {
+    fn a_producer_is_forgotten_after_a_day_without_a_batch() {
         let mut states = states(&[ten(0, 0)]);
         states.replay(&transactional(8, 10..=10), None);
         states.forget_expired(18 + EXPIRATION_MS - 1);

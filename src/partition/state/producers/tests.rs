@@ -1,4 +1,4 @@
-//! Batches replayed one by one, and the headers that this takes.
+//! Replays batches one by one, and builds the headers for that.
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +12,7 @@ pub(in crate::partition) const COMMIT: Option<ControlRecord> = Some(ControlRecor
     coordinator_epoch: 7,
 });
 
-/// A batch of plain data of epoch 0, which was written at a time of twice its last offset.
+/// Returns the header of a batch of plain data in epoch 0. Its timestamp is twice its last offset.
 pub(in crate::partition) fn plain(producer_id: i64, offsets: RangeInclusive<u64>) -> BatchHeader {
     BatchHeader {
         base_offset: *offsets.start(),
@@ -118,7 +118,7 @@ fn the_last_batch_of_each_producer_is_known() {
 }
 
 #[test]
-fn without_a_producer_there_is_no_state() {
+fn a_batch_without_a_producer_leaves_no_state() {
     let mut states = ProducerStates::default();
     states.replay(&plain(-1, 0..=4), None);
     states.replay(
@@ -133,7 +133,7 @@ fn without_a_producer_there_is_no_state() {
 }
 
 #[test]
-fn a_transactional_batch_may_be_without_sequence() {
+fn a_transactional_batch_may_have_no_sequence() {
     let mut states = ProducerStates::default();
     states.replay(
         &BatchHeader {
@@ -190,7 +190,7 @@ fn overlapping_transactions_end_in_any_order() {
 }
 
 #[test]
-fn only_aborted_transactions_are_given() {
+fn only_aborted_transactions_are_returned() {
     let mut states = ProducerStates::default();
     states.replay(&transactional(1, 0..=4), None);
     assert_eq!(states.replay(&control(1, 5), COMMIT), None);
@@ -204,7 +204,7 @@ fn only_aborted_transactions_are_given() {
     assert_eq!(
         states.replay(&control(1, 8), ABORT),
         None,
-        "nothing was open"
+        "no transaction was open"
     );
 }
 
@@ -237,7 +237,11 @@ fn a_marker_may_have_the_next_epoch() {
         coordinator_epoch: 7,
         ..entry(4)
     };
-    assert_eq!(states.entries(), [expected], "no batch of the new epoch");
+    assert_eq!(
+        states.entries(),
+        [expected],
+        "no batch of the new epoch is known"
+    );
     states.replay(
         &BatchHeader {
             producer_epoch: 1,
@@ -292,7 +296,7 @@ fn a_marker_of_the_same_epoch_leaves_the_last_batch() {
 }
 
 #[test]
-fn what_is_no_marker_ends_nothing() {
+fn a_control_batch_that_is_not_a_marker_ends_no_transaction() {
     let mut states = ProducerStates::default();
     states.replay(&transactional(4, 0..=1), None);
     let before = states.entries();
@@ -315,7 +319,7 @@ fn what_is_no_marker_ends_nothing() {
     assert_eq!(
         states.entries(),
         before,
-        "nothing of an unknown producer either"
+        "an unknown producer stays unknown"
     );
 }
 
