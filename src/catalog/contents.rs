@@ -189,7 +189,7 @@ impl Contents {
             return Ok(());
         }
         let reason = format!(
-            "it holds {} and nothing of a log: choose an empty or a new directory",
+            "it contains {} and no log: choose an empty or a new directory",
             listed(&others)
         );
         Err(Error::NotALog {
@@ -204,7 +204,7 @@ impl Contents {
         if self.is_log() {
             Ok(())
         } else {
-            Err(not_a_log(root, "it holds nothing of a log"))
+            Err(not_a_log(root, "it contains no file of a log"))
         }
     }
 
@@ -226,7 +226,7 @@ impl Contents {
             return Ok(());
         }
         let reason = format!(
-            "it holds {} and nothing of a partition: choose an empty or a new directory",
+            "it contains {} and no partition: choose an empty or a new directory",
             listed(&others)
         );
         Err(Error::NotALog {

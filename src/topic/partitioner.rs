@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unavailable_partition_is_the_last_resort() {
+    fn an_unavailable_partition_is_chosen_only_if_none_is_available() {
         let sticky = Sticky::new(1);
         assert!((0..100).all(|_| sticky.choose(3, STICKY_BYTES, |index| index == 2) == 2));
         let none = Sticky::new(1);

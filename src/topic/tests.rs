@@ -53,7 +53,7 @@ fn a_missing_topic_file_is_not_an_error() {
 }
 
 #[test]
-fn a_damaged_topic_file_is_found_damaged() {
+fn a_topic_file_with_an_unknown_setting_counts_as_damaged() {
     let text = encode_topic_file(&file());
     for damaged in [
         String::new(),

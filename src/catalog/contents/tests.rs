@@ -98,7 +98,7 @@ fn unknown_directories_are_foreign() {
 }
 
 #[test]
-fn a_partition_without_a_topic_must_look_like_one() {
+fn a_directory_without_a_topic_must_have_files_of_a_partition() {
     let inside = |file| {
         let disk = disk(&["backup-2024"], &[file]);
         Contents::read(&disk, Path::new("/data")).unwrap()
@@ -133,7 +133,7 @@ fn only_an_empty_directory_can_become_a_log() {
         Err(Error::NotALog { path, reason }) if path == Path::new("/data") => reason.into_owned(),
         other => panic!("{other:?}"),
     };
-    assert!(reason(&[], &["notes.txt"]).starts_with("it holds \"notes.txt\" and nothing of a log"));
+    assert!(reason(&[], &["notes.txt"]).starts_with("it contains \"notes.txt\" and no log"));
     assert!(
         reason(&[".git", "b", "c"], &["backup-20240131", ".x"])
             .contains("\".git\", \"b\", \"backup-20240131\" and 1 more")
@@ -205,7 +205,7 @@ fn a_single_partition_is_not_a_log() {
     assert!(
         other
             .to_string()
-            .contains("\"notes.txt\", \"photos\" and nothing of a partition"),
+            .contains("\"notes.txt\", \"photos\" and no partition"),
         "{other}"
     );
 }

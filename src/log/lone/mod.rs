@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::partition::{
     KeepOpen, Keeper, Maintenance, Partition, PartitionContext, PartitionCore, PartitionRecovery,
-    PartitionSpec, Reopened, Truncation, own_line,
+    Reopened, Truncation, own_line,
 };
 use crate::storage::{FileLock, Storage, directory_of, sync_found};
 use crate::topic::topic_file::{store_gaps, store_log_start, unconfigured};
@@ -73,8 +73,8 @@ impl Partition {
     /// let wal = Partition::open(dir.path().join("wal"), TopicConfig::new())?;
     /// let wal = wal.with_durability(Durability::Synced);
     /// let written = wal.append("debit 5")?; // on the device when the call returns
-    /// for record in wal.read(..)? {
-    ///     let record = record?;
+    /// let mut reader = wal.read(..)?;
+    /// while let Some(record) = reader.next_record()? {
     ///     println!("{}: {}", record.offset(), record.text());
     /// }
     /// wal.delete_records_before(written.offset + 1)?; // after a checkpoint of the program
@@ -158,7 +158,7 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     let has_segments = has_segments(storage, &place.dir)?;
     let was_clean = !has_segments || exists(storage, &place.home.join(file_name::CLEAN_SHUTDOWN))?;
     let stated = place.stated(storage, &checkpoints.lines(), Some(&note))?;
-    let spec = stated.spec(place.id.clone(), place.dir.clone(), settings, was_clean);
+    let mut spec = stated.spec(place.id.clone(), place.dir.clone(), settings, was_clean);
     let context = builder.context(&log_settings, place.marks(), false, false);
     // If the files state that there were records, a directory without segments has lost them. A new
     // partition, whose offsets start at 0 again, would hide the loss.
@@ -168,10 +168,17 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
         if !created {
             sync_found(storage, &place.dir);
         }
-        create(&context, spec, &place, &note)?
+        if !place.is_in_log {
+            spec.is_dense = note.begin(storage, &spec.settings)?;
+        }
+        PartitionCore::create(&context, &spec)?
     } else {
-        recover(&context, &spec, &place, &note)?
+        PartitionCore::open(&context, &spec)?.0
     };
+    // After recovery, for which a gap in a dense partition is damage.
+    if !place.is_in_log && !note.settle_density(storage, &spec.settings)? {
+        core.allow_gaps();
+    }
     let cut = if place.is_in_log && was_clean {
         earlier_cut(&core, &checkpoints.lines())
     } else {
@@ -194,49 +201,6 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     lone.apply_retention();
     let keep = KeepOpen::new(Arc::new(lone));
     Ok(Partition::new(core, Durability::Os, keep))
-}
-
-/// Creates a partition that has no records yet.
-fn create(
-    context: &Arc<PartitionContext>,
-    mut spec: PartitionSpec,
-    place: &Place,
-    note: &Note,
-) -> Result<Arc<PartitionCore>> {
-    let storage = &*context.storage;
-    if !place.is_in_log {
-        spec.is_dense = note.begin(storage, &spec.settings)?;
-    }
-    let core = PartitionCore::create(context, &spec)?;
-    settle_density(storage, &core, &spec, place, note)?;
-    Ok(core)
-}
-
-/// Opens a partition that has records, and recovers it if it was not closed cleanly.
-fn recover(
-    context: &Arc<PartitionContext>,
-    spec: &PartitionSpec,
-    place: &Place,
-    note: &Note,
-) -> Result<Arc<PartitionCore>> {
-    let (core, _recovery) = PartitionCore::open(context, spec)?;
-    settle_density(&*context.storage, &core, spec, place, note)?;
-    Ok(core)
-}
-
-/// Allows gaps if the settings do. Must come after recovery, for which a gap in a dense partition
-/// is damage.
-fn settle_density(
-    storage: &dyn Storage,
-    core: &PartitionCore,
-    spec: &PartitionSpec,
-    place: &Place,
-    note: &Note,
-) -> Result<()> {
-    if !place.is_in_log && !note.settle_density(storage, &spec.settings)? {
-        core.allow_gaps();
-    }
-    Ok(())
 }
 
 /// The directory of a partition, and the files around it.

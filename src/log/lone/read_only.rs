@@ -60,7 +60,7 @@ pub(in crate::log) fn open_read_only(builder: &LogBuilder) -> Result<Partition> 
     if !has_segments(storage, &dir)? {
         return Err(Error::NotALog {
             path: dir,
-            reason: "it holds nothing of a partition".into(),
+            reason: "it contains no segment of a partition".into(),
         });
     }
     let place = Place::of(storage, dir);

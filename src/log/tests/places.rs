@@ -130,7 +130,7 @@ fn directories_that_a_killed_process_created_are_made_durable() {
 }
 
 #[test]
-fn an_unclean_log_opens_where_the_cache_cannot_be_dropped() {
+fn an_unclean_log_opens_if_the_cache_cannot_be_dropped() {
     let disk = FaultyDisk::failing_at(usize::MAX).without_drop_cache();
     let log = open(disk.clone(), "data");
     append(&log, Durability::Os);
@@ -147,7 +147,7 @@ fn an_unclean_log_opens_where_the_cache_cannot_be_dropped() {
 }
 
 #[test]
-fn a_log_that_was_closed_opens_without_reading_what_groups_committed() {
+fn a_closed_log_opens_without_reading_the_commits_of_groups() {
     let disk = SimulatedDisk::new(0);
     let log = open(disk.clone(), "data");
     let partition = log
