@@ -154,7 +154,7 @@ fn is_still(topic: &TopicCore, planned: &Plan, known: &Known) -> bool {
         .map(|file| file.topic_id);
     match (topic.id(), in_file) {
         (Some(id), Some(stored)) => id == stored,
-        // A topic of which no partition could be opened counts as the same.
+        // A topic of which no partition could be opened counts as the same topic.
         _ => have_directories(topic),
     }
 }

@@ -281,7 +281,7 @@ impl Contents {
             || MARKS.iter().any(|mark| self.files.contains(*mark))
     }
 
-    /// Returns the names that a new log in this directory would contain: all except hidden files.
+    /// Returns the names that would end up inside a new log: all except hidden files.
     fn in_the_way(&self) -> Vec<String> {
         let foreign = self
             .foreign

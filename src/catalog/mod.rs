@@ -371,8 +371,8 @@ impl Catalog {
         result
     }
 
-    /// Ends all waits with `Closed`, and closes every partition, flushed if `flush` is set. When it
-    /// returns, no thread writes to a partition. Returns the first error.
+    /// Ends all waits with `Closed`, and closes every partition. Flushes them first if `flush` is
+    /// set. When it returns, no thread writes to a partition. Returns the first error.
     pub(crate) fn close(&self, flush: bool) -> Result<()> {
         // Under this lock, no topic is created or deleted. Later calls find the log closed.
         let structure = self.structure.lock();

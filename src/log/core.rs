@@ -40,7 +40,7 @@ pub(super) struct LogCore {
     pub(super) finishing: Mutex<()>,
     /// Wakes the background thread to work immediately.
     pub(super) wake: Arc<Signal>,
-    /// Makes the background thread end.
+    /// Set to stop the background thread.
     pub(super) is_stopping: AtomicBool,
     pub(super) thread: Mutex<Option<JoinHandle<()>>>,
     /// `None` if the log is read-only or closed.
@@ -174,7 +174,7 @@ impl LogCore {
         if self.context().read_only || !self.catalog.is_gone(name) {
             return Ok(());
         }
-        // Of two threads, the second might remove the state of the next topic of this name.
+        // One thread at a time: a second one might remove the state of the next topic of this name.
         let _one_at_a_time = self.finishing.lock();
         if !self.catalog.is_gone(name) {
             return Ok(());

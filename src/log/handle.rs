@@ -25,6 +25,7 @@ use super::recovery::Recovery;
 /// the last handle may write and sync.
 ///
 /// # Copies of a directory
+///
 /// A copy of the directory of a closed log is the same log.
 ///
 /// A copy of the directory of an open log, made file by file with `cp` or `rsync`, opens as after a
@@ -39,6 +40,7 @@ use super::recovery::Recovery;
 /// A snapshot of the file system takes all files at the same moment, and has none of these effects.
 ///
 /// # In an async program
+///
 /// Every call blocks its thread: briefly while it uses the page cache, and longer when it waits for
 /// the device because of [`Durability::Synced`](crate::Durability::Synced). In tokio, wrap single
 /// calls in `tokio::task::spawn_blocking`. Give a consumer or a following reader a thread of its
@@ -66,10 +68,12 @@ use super::recovery::Recovery;
 /// waker.wake();
 /// reading.join().unwrap();
 /// # Ok(())
+///
 /// # }
 /// ```
 ///
 /// # In a forked child
+///
 /// A process that is forked from the opener (`fork` without `exec`) gets a copy of every handle.
 /// The log still belongs to the opener. The child may:
 ///
@@ -125,6 +129,7 @@ impl Log {
     /// // The topic exists now, and keeps its four partitions.
     /// assert_eq!(log.open_topic("orders", 1, TopicConfig::new())?.partitions().len(), 4);
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     #[expect(
         clippy::needless_pass_by_value,
@@ -180,8 +185,8 @@ impl Log {
     ///
     /// Every later call on a handle of the topic returns [`Error::UnknownTopic`]. Batches that were
     /// returned before stay readable. A topic of the same name may be created immediately; it is a
-    /// different topic. The files are removed
-    /// [`file.delete.delay.ms`](crate::TopicConfig::file_delete_delay) later.
+    /// different topic. The files are removed after
+    /// [`file.delete.delay.ms`](crate::TopicConfig::file_delete_delay).
     ///
     /// # Errors
     ///
@@ -195,6 +200,7 @@ impl Log {
     /// log.delete_topic("orders")?;
     /// assert!(matches!(orders.append("late"), Err(Error::UnknownTopic(_))));
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         self.check_name(name)?;
@@ -291,6 +297,7 @@ impl Log {
     /// let done = log.maintain()?;
     /// assert!(done.segments_deleted > 0);
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn maintain(&self) -> Result<Maintenance> {
         self.core().check_open()?;
@@ -305,8 +312,9 @@ impl Log {
     /// Blocks until the device has confirmed it.
     ///
     /// Committed offsets are made durable last, so they never refer to records that are not
-    /// durable. Topics that are deleted in the meantime are skipped: the delivery of a record that
-    /// a producer held for such a topic reports the error, or else the producer's next call.
+    /// durable. Topics that are deleted in the meantime are skipped. If a producer held a record
+    /// for such a topic, the delivery of the record reports the error; if the delivery was dropped,
+    /// the producer's next call returns it.
     ///
     /// # Errors
     ///
@@ -320,6 +328,7 @@ impl Log {
     /// orders.append("paid")?; // survives a crash of the process
     /// log.flush()?; // and now a power cut too
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn flush(&self) -> Result<()> {
         self.core().check_open()?;

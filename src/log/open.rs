@@ -63,6 +63,7 @@ impl Log {
     /// orders.append(("order-42", "paid"))?;
     /// log.close()?;
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         Self::builder(dir).open()
@@ -113,6 +114,7 @@ impl Log {
     /// let orders = log.open_topic("orders", 1, TopicConfig::new())?;
     /// assert_eq!(orders.append("paid")?.offset, 0);
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     #[expect(
         clippy::expect_used,
@@ -135,6 +137,7 @@ impl Log {
     /// let config = LogConfig::new().max_bytes(10 << 30); // 10 GiB for the whole log
     /// let log = Log::builder(&dir).config(config).open()?;
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn builder(dir: impl AsRef<Path>) -> LogBuilder {
         LogBuilder::new(dir.as_ref())
@@ -302,7 +305,8 @@ impl LogBuilder {
         let known = Known::of(&contents, checkpoints.lines(), self.threads(settings));
         let (catalog, loaded) = open_catalog(home, contents, &known)?;
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
-        // Before anything can be appended at the offsets that are lowered.
+        // Before any record can be appended: it could get an offset that a group has committed
+        // already.
         let lowered_commits = if read_only {
             Vec::new()
         } else {
@@ -396,7 +400,8 @@ impl LogBuilder {
     }
 }
 
-/// Opens all topics in `contents`. A read-only catalog then looks for the writer's changes.
+/// Opens all topics in `contents`. For a read-only log, also sets up the looks for the writer's
+/// changes.
 fn open_catalog(home: Home, contents: Contents, known: &Known) -> Result<(Arc<Catalog>, Loaded)> {
     let (root, read_only) = (home.root.clone(), home.context.read_only);
     let (catalog, loaded) = catalog::load(home, contents, known)?;

@@ -365,6 +365,7 @@ impl Topic {
     /// assert_eq!(written.offset, 0);
     /// assert_eq!(written.partition, orders.partition_for(b"order-42").id().partition);
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<RecordMetadata> {
         let record = record.into();
@@ -381,6 +382,7 @@ impl Topic {
     /// separate steps: a reader, or a power cut, can find some of them without the others.
     ///
     /// # Errors
+    ///
     /// Returns the errors of [`Partition::append_batch`](crate::Partition::append_batch); the index
     /// in [`Error::InvalidRecord`] is the index in `records`. If a record or the batch of a
     /// partition is refused, no record is written. If the disk fails between two partitions, the
@@ -393,6 +395,7 @@ impl Topic {
     /// let written = orders.append_batch([("order-1", "paid"), ("order-1", "sent")])?;
     /// assert_eq!((written[0].offset, written[1].offset), (0, 1)); // one key, so one partition
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn append_batch<'a, R: Into<Record<'a>>>(
         &self,
@@ -485,6 +488,7 @@ impl Topic {
     /// let day = Duration::from_secs(24 * 60 * 60);
     /// orders.update_config(TopicConfig::new().retention(day))?;
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     #[expect(
         clippy::needless_pass_by_value,
@@ -502,6 +506,7 @@ impl Topic {
     /// can use this method to find out whether its config and the stored config differ.
     ///
     /// # Errors
+    ///
     /// Returns [`Error::InvalidConfig`] if `config` has an invalid setting.
     ///
     /// ```
@@ -516,6 +521,7 @@ impl Topic {
     /// orders.update_config(config.clone())?;
     /// assert!(orders.config_differences(&config)?.is_empty());
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn config_differences(&self, config: &TopicConfig) -> Result<Vec<&'static str>> {
         let _as_known_so_far = self.core.look_again();

@@ -21,7 +21,7 @@ pub(crate) struct Known {
     pub(crate) is_dense: bool,
     /// 0 if no file states it.
     pub(crate) log_start: u64,
-    /// The partition once reached at least this offset. 0 if no file states it.
+    /// An offset that the end of the partition once reached. 0 if no file states it.
     pub(crate) recovery_point: u64,
 }
 

@@ -79,6 +79,7 @@ impl Partition {
     /// }
     /// wal.delete_records_before(written.offset + 1)?; // after a checkpoint of the program
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn open(dir: impl AsRef<Path>, config: TopicConfig) -> Result<Self> {
         Log::builder(dir).open_partition(config)
@@ -334,8 +335,8 @@ impl Keeper for Lone {
     fn compact(&self, _partition: &PartitionCore) -> Result<Maintenance> {
         let storage = &*self.context.storage;
         if self.core.is_dense() {
-            // Flushed first: once gaps are legal, a segment that a power cut takes from the middle
-            // is not noticed.
+            // Flushed first: once gaps are legal, recovery does not notice that a power cut has
+            // removed a segment from the middle.
             self.core.flush()?;
             store_gaps(storage, &self.home, &self.core.id().topic)?;
             self.core.allow_gaps();
@@ -442,8 +443,9 @@ impl Lone {
     }
 }
 
-/// Returns the offset of an earlier cut that the log does not know of; `u64::MAX` if there was
-/// none. After a clean close, the partition ends at its line unless it was cut.
+/// Returns the offset at which the partition was cut in an earlier run, if the log has not been
+/// opened since; else `u64::MAX`. After a clean close the partition ends at its line, unless it was
+/// cut.
 fn earlier_cut(core: &PartitionCore, lines: &Lines) -> u64 {
     let end = core.log_end_offset();
     let line = lines.recovery_points.get(core.id()).copied();

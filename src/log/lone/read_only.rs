@@ -32,6 +32,7 @@ impl Partition {
     /// writes.
     ///
     /// # Errors
+    ///
     /// Returns [`Error::NotALog`] if the directory has no segment of a partition, and [`Error::Io`]
     /// if it does not exist or cannot be read.
     ///
@@ -43,6 +44,7 @@ impl Partition {
     /// writer.append("seen")?;
     /// assert_eq!(reading.log_end_offset(), 1);
     /// # Ok::<(), annals::Error>(())
+    ///
     /// ```
     pub fn open_read_only(dir: impl AsRef<Path>) -> Result<Self> {
         Log::builder(dir).open_partition_read_only()
