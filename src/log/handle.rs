@@ -24,6 +24,18 @@ use super::recovery::Recovery;
 /// until the last handle of any kind (topics, partitions, readers, consumers) is dropped. Dropping
 /// the last handle may write and sync.
 ///
+/// ```
+/// # fn main() -> annals::Result<()> {
+/// use annals::{Log, Record, TopicConfig};
+///
+/// let log = Log::in_memory();
+/// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
+/// let written = orders.append(Record::new("paid").key("order-42"))?;
+/// assert_eq!(written.offset, 0);
+/// log.close()
+/// # }
+/// ```
+///
 /// # Copies of a directory
 ///
 /// A copy of the directory of a closed log is the same log.
@@ -87,18 +99,6 @@ use super::recovery::Recovery;
 /// damages the log, because the opener does not know about it. Readers and consumers may wait
 /// forever for a lock that a thread of the opener held during the fork. A program that forks to
 /// become a daemon must open the log after the fork.
-///
-/// ```
-/// # fn main() -> annals::Result<()> {
-/// use annals::{Log, Record, TopicConfig};
-///
-/// let log = Log::in_memory();
-/// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
-/// let written = orders.append(Record::new("paid").key("order-42"))?;
-/// assert_eq!(written.offset, 0);
-/// log.close()
-/// # }
-/// ```
 #[derive(Clone)]
 pub struct Log {
     pub(super) guard: Arc<Guard>,
@@ -213,6 +213,18 @@ impl Log {
     /// # Errors
     ///
     /// Returns [`Error::ReadOnly`] if the log is read-only, and [`Error::Closed`] if it is closed.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 4, TopicConfig::new())?;
+    /// let producer = log.producer()?;
+    /// for number in 0..1_000 {
+    ///     producer.send(&orders, format!("order {number}"))?;
+    /// }
+    /// producer.flush()?;
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn producer(&self) -> Result<Producer> {
         self.producer_with(ProducerConfig::new())
     }
@@ -234,6 +246,19 @@ impl Log {
     /// # Errors
     ///
     /// Returns [`Error::InvalidGroup`] if `id` is empty or longer than 32767 bytes.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # use std::time::Duration;
+    /// # let log = Log::in_memory();
+    /// # log.open_topic("orders", 4, TopicConfig::new())?.append("paid")?;
+    /// let mut consumer = log.consumer_group("billing")?.join("orders")?;
+    /// for record in &consumer.poll(Duration::from_secs(1))? {
+    ///     println!("{}", record?.text());
+    /// }
+    /// consumer.commit()?;
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn consumer_group(&self, id: &str) -> Result<ConsumerGroup> {
         self.core().groups.group(id, self.keep())
     }
@@ -246,6 +271,17 @@ impl Log {
     ///
     /// Returns [`Error::UnknownTopic`] or [`Error::UnknownPartition`] if one of the partitions does
     /// not exist.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # use std::time::Duration;
+    /// # let log = Log::in_memory();
+    /// # log.open_topic("orders", 1, TopicConfig::new())?.append("paid")?;
+    /// let mut consumer = log.assign([("orders", 0).into()])?;
+    /// let records = consumer.poll(Duration::from_secs(1))?;
+    /// assert_eq!(records.iter().count(), 1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn assign(&self, partitions: impl IntoIterator<Item = TopicPartition>) -> Result<Consumer> {
         self.assign_with(partitions, ConsumerConfig::new())
     }
