@@ -145,12 +145,12 @@ fn a_directory_of_single_partitions_does_not_become_a_log() {
     let open = |dir: &Path| Log::open(dir).err();
     assert_refused(
         dir.path(),
-        "it holds \"wal-0\" and nothing of a log",
+        "it contains \"wal-0\" and no log",
         &[&open],
     );
     assert_refused(
         dir.path(),
-        "it holds nothing of a log",
+        "it contains no file of a log",
         &[&|dir| Log::open_read_only(dir).err()],
     );
     assert_eq!(
