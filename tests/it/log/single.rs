@@ -143,11 +143,7 @@ fn a_directory_of_single_partitions_does_not_become_a_log() {
     wal.delete_records_before(1).unwrap();
     drop(wal);
     let open = |dir: &Path| Log::open(dir).err();
-    assert_refused(
-        dir.path(),
-        "it contains \"wal-0\" and no log",
-        &[&open],
-    );
+    assert_refused(dir.path(), "it contains \"wal-0\" and no log", &[&open]);
     assert_refused(
         dir.path(),
         "it contains no file of a log",
