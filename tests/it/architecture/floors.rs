@@ -104,7 +104,7 @@ impl Exports {
                     [&module[..], &path.segments].concat()
                 };
                 exports
-                    .entry([&module[..], &[name.clone()]].concat())
+                    .entry([&module[..], std::slice::from_ref(name)].concat())
                     .or_insert(full);
             }
         }

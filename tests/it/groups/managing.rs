@@ -4,30 +4,42 @@
 use std::time::Duration;
 
 use annals::{
-    Assignor, ConsumerConfig, Error, GroupState, Log, LogConfig, ManualClock, MemoryDisk,
-    OffsetReset, Rebalance, Seek, Subscription, Timestamp, TopicConfig, TopicPartition,
+    Assignor, Consumer, ConsumerConfig, ConsumerGroup, Error, GroupState, Log, LogConfig,
+    ManualClock, MemoryDisk, OffsetReset, Rebalance, Seek, Subscription, Timestamp, TopicConfig,
+    TopicPartition,
 };
 
 use super::{drain, fill, log_with, of, poll, poll_while, t};
 
-#[test]
-fn a_group_is_described_reset_and_deleted() {
+/// Creates a log with five records in each of two partitions, and a member of `g` that has read all
+/// of them. The group has committed offset 3 in partition 0.
+fn group_with_a_member() -> (Log, ConsumerGroup, Consumer) {
     let (log, topic) = log_with(2);
     fill(&topic, 0, 5);
     fill(&topic, 1, 5);
+    let group = log.consumer_group("g").unwrap();
+    let mut member = group
+        .join_with("t", ConsumerConfig::new().assignor(Assignor::Range))
+        .unwrap();
+    assert_eq!(drain(&mut member).len(), 10);
+    member.commit_offsets([(t(0), 3.into())]).unwrap();
+    (log, group, member)
+}
+
+#[test]
+fn a_group_without_members_and_positions_is_empty_and_cannot_be_deleted() {
+    let (log, _topic) = log_with(2);
     let group = log.consumer_group("g").unwrap();
     assert_eq!(group.describe().unwrap().state, GroupState::Empty);
     assert!(matches!(group.delete(), Err(Error::UnknownGroup(name)) if &*name == "g"));
     assert!(
         matches!(group.delete_offsets([t(0)]), Err(Error::UnknownGroup(name)) if &*name == "g")
     );
-    let mut member = group
-        .join_with("t", ConsumerConfig::new().assignor(Assignor::Range))
-        .unwrap();
-    assert_eq!(drain(&mut member).len(), 10);
-    group.delete_offsets([("u", 0).into()]).unwrap();
-    member.commit_offsets([(t(0), 3.into())]).unwrap();
+}
 
+#[test]
+fn a_group_is_described_with_its_members_and_lags() {
+    let (_log, group, _member) = group_with_a_member();
     let description = group.describe().unwrap();
     assert_eq!(description.state, GroupState::Stable);
     assert_eq!(description.assignor, "range");
@@ -42,6 +54,11 @@ fn a_group_is_described_reset_and_deleted() {
         description.positions[1].member.as_ref(),
         Some(&description.members[0].member)
     );
+}
+
+#[test]
+fn a_group_with_members_refuses_resets_and_deletions() {
+    let (_log, group, _member) = group_with_a_member();
     assert!(matches!(
         group.reset([t(0)], Seek::Earliest),
         Err(Error::NonEmptyGroup { .. })
@@ -51,40 +68,38 @@ fn a_group_is_described_reset_and_deleted() {
         group.delete_offsets([t(0)]),
         Err(Error::GroupSubscribed { .. })
     ));
-    member.close().unwrap();
+    group.delete_offsets([("u", 0).into()]).unwrap();
+}
 
-    let offset = |to: Seek| group.reset_plan([t(0)], to).unwrap()[0].1;
-    assert_eq!(
-        [
-            Seek::Earliest,
-            Seek::Latest,
-            Seek::Committed,
-            Seek::Offset(99)
-        ]
-        .map(offset),
-        [0, 5, 3, 5]
-    );
-    assert_eq!(
-        [Seek::ShiftBy(-9), Seek::ShiftBy(1), Seek::ShiftBy(9)].map(offset),
-        [0, 4, 5]
-    );
-    assert_eq!(
-        [
-            Seek::Timestamp(Timestamp::from_millis(0)),
-            Seek::Ago(Duration::from_secs(3600))
-        ]
-        .map(offset),
-        [0, 0]
-    );
+#[test]
+fn a_reset_plan_resolves_each_kind_of_seek_and_changes_no_position() {
+    let (_log, group, member) = group_with_a_member();
+    member.close().unwrap();
+    for (to, expected) in [
+        (Seek::Earliest, 0),
+        (Seek::Latest, 5),
+        (Seek::Committed, 3),
+        (Seek::Offset(99), 5),
+        (Seek::ShiftBy(-9), 0),
+        (Seek::ShiftBy(1), 4),
+        (Seek::ShiftBy(9), 5),
+        (Seek::Timestamp(Timestamp::from_millis(0)), 0),
+        (Seek::Ago(Duration::from_secs(3600)), 0),
+    ] {
+        let plan = group.reset_plan([t(0)], to).unwrap();
+        assert_eq!(plan, [(t(0), expected)], "{to:?}");
+    }
+    assert_eq!(group.committed(&t(0)).unwrap(), Some(3.into()));
+}
+
+#[test]
+fn a_group_without_members_is_reset_and_deleted() {
+    let (log, group, member) = group_with_a_member();
+    member.close().unwrap();
     assert!(matches!(
         group.reset([t(1)], Seek::ShiftBy(1)),
         Err(Error::NoOffset(_))
     ));
-    assert_eq!(
-        group.committed(&t(0)).unwrap(),
-        Some(3.into()),
-        "a plan does not change positions"
-    );
     assert_eq!(
         group.reset([t(0), t(1)], Seek::Latest).unwrap(),
         [(t(0), 5), (t(1), 5)]

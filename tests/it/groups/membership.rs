@@ -304,11 +304,8 @@ fn new_partitions_and_topics_are_assigned() {
     let records = consumer.poll(Duration::ZERO).unwrap();
     assert_eq!(records.rebalance(), [Rebalance::Assigned(vec![t(1), t(2)])]);
     let (records, ()) = poll_while(&mut consumer, || {
-        fill(
-            &log.open_topic("later", 1, TopicConfig::new()).unwrap(),
-            0,
-            1,
-        )
+        let later = log.open_topic("later", 1, TopicConfig::new()).unwrap();
+        fill(&later, 0, 1);
     });
     assert_eq!(
         records.rebalance(),

@@ -312,7 +312,7 @@ pub(super) const HARMS: [(&str, Harm); 6] = [
     ("removed", |path| fs::remove_file(path).unwrap()),
     ("emptied", |path| fs::write(path, []).unwrap()),
     ("zeroed", |path| {
-        fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()
+        fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap();
     }),
     ("cut", |path| {
         let bytes = fs::read(path).unwrap();

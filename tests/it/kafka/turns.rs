@@ -44,6 +44,52 @@ fn epochs(dir: &Path) -> Vec<(i32, u64)> {
     text.lines().skip(2).map(pair).collect()
 }
 
+/// Appends to `plain-0` with annals and commits an offset for two groups. Adds the appended values
+/// to `expected`.
+fn append_and_commit(root: &Path, offset: u64, expected: &mut Vec<String>) {
+    let log = Log::open(root).unwrap();
+    assert!(log.recovery().clean);
+    let partition = partition(&log, "plain-0");
+    assert_eq!(&texts(&partition, 0), expected);
+    for line in lines("annals", 3) {
+        partition
+            .append(Record::new(line.clone()).key("k"))
+            .unwrap();
+        expected.push(line);
+    }
+    for group in ["billing", "new"] {
+        let position = OffsetAndMetadata {
+            metadata: "ours".to_owned(),
+            ..OffsetAndMetadata::from(offset)
+        };
+        log.consumer_group(group)
+            .unwrap()
+            .commit([(TopicPartition::new("plain", 0), position)])
+            .unwrap();
+    }
+    log.close().unwrap();
+}
+
+/// Produces to `plain-0` with a broker, resets the group `by-hand` to an offset, and adds the
+/// produced values to `expected`.
+fn produce_and_reset(broker: &Broker, offset: u64, expected: &mut Vec<String>) {
+    let produced = lines("kafka", 200);
+    broker.produce("plain", &produced);
+    expected.extend(produced);
+    let offset = offset.to_string();
+    let arguments = [
+        "--reset-offsets",
+        "--group",
+        "by-hand",
+        "--topic",
+        "plain",
+        "--to-offset",
+        &offset,
+        "--execute",
+    ];
+    broker.tool(GROUPS, &arguments);
+}
+
 #[test]
 fn a_broker_and_annals_take_turns_on_one_directory() {
     let Some(tools) = KafkaTools::find() else {
@@ -59,31 +105,10 @@ fn a_broker_and_annals_take_turns_on_one_directory() {
         .unwrap()
         .lines()
         .count();
-    let billing = TopicPartition::new("plain", 0);
     let mut last = 0;
     for turn in 0..2_u64 {
-        let log = Log::open(&root).unwrap();
-        assert!(log.recovery().clean);
-        let partition = partition(&log, "plain-0");
-        assert_eq!(texts(&partition, 0), expected, "turn {turn}");
-        for line in lines("annals", 3) {
-            partition
-                .append(Record::new(line.clone()).key("k"))
-                .unwrap();
-            expected.push(line);
-        }
-        let to = 60 + turn;
-        for group in ["billing", "new"] {
-            let position = OffsetAndMetadata {
-                metadata: "ours".to_owned(),
-                ..OffsetAndMetadata::from(to)
-            };
-            log.consumer_group(group)
-                .unwrap()
-                .commit([(billing.clone(), position)])
-                .unwrap();
-        }
-        log.close().unwrap();
+        let (ours, theirs) = (60 + turn, 7 + turn);
+        append_and_commit(&root, ours, &mut expected);
         assert_clean(&tools, &[&root], Gaps::Allowed);
         assert!(
             last_epoch(&plain) >= last,
@@ -96,30 +121,14 @@ fn a_broker_and_annals_take_turns_on_one_directory() {
             expected,
             "turn {turn}"
         );
-        assert_eq!(described(&broker, "billing"), Some(to), "turn {turn}");
-        assert_eq!(described(&broker, "new"), Some(to), "turn {turn}");
+        assert_eq!(described(&broker, "billing"), Some(ours), "turn {turn}");
+        assert_eq!(described(&broker, "new"), Some(ours), "turn {turn}");
         assert_eq!(
             broker.read("transactions", 0, committed).len(),
             committed,
             "turn {turn}"
         );
-        let produced = lines("kafka", 200);
-        broker.produce("plain", &produced);
-        expected.extend(produced);
-        let to = (7 + turn).to_string();
-        broker.tool(
-            GROUPS,
-            &[
-                "--reset-offsets",
-                "--group",
-                "by-hand",
-                "--topic",
-                "plain",
-                "--to-offset",
-                &to,
-                "--execute",
-            ],
-        );
+        produce_and_reset(&broker, theirs, &mut expected);
         broker.stop();
         last = last_epoch(&plain);
         assert!(
@@ -128,16 +137,9 @@ fn a_broker_and_annals_take_turns_on_one_directory() {
         );
 
         let log = Log::open(&root).unwrap();
-        let found = log
-            .consumer_group("by-hand")
-            .unwrap()
-            .committed(&billing)
-            .unwrap();
-        assert_eq!(
-            found.map(|found| found.offset),
-            to.parse().ok(),
-            "turn {turn}"
-        );
+        let by_hand = log.consumer_group("by-hand").unwrap();
+        let found = by_hand.committed(&TopicPartition::new("plain", 0)).unwrap();
+        assert_eq!(found.map(|found| found.offset), Some(theirs), "turn {turn}");
         log.close().unwrap();
     }
     let log = Log::open(&root).unwrap();

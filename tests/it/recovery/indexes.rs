@@ -83,24 +83,24 @@ fn reads_and_lookups_stay_correct_with_damaged_indexes() {
         ("removed", |path| fs::remove_file(path).unwrap()),
         ("emptied", |path| fs::write(path, "").unwrap()),
         ("zeroed", |path| {
-            fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap()
+            fs::write(path, vec![0; fs::read(path).unwrap().len()]).unwrap();
         }),
         ("all ones", |path| {
-            fs::write(path, vec![255; fs::read(path).unwrap().len()]).unwrap()
+            fs::write(path, vec![255; fs::read(path).unwrap().len()]).unwrap();
         }),
         ("text", |path| {
             fs::write(
                 path,
                 "text in place of an index, not a whole number of entries",
             )
-            .unwrap()
+            .unwrap();
         }),
         ("cut", |path| {
             let bytes = fs::read(path).unwrap();
             fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
         }),
         ("padded", |path| {
-            fs::write(path, [fs::read(path).unwrap(), vec![0; 240]].concat()).unwrap()
+            fs::write(path, [fs::read(path).unwrap(), vec![0; 240]].concat()).unwrap();
         }),
         ("of another segment", |path| {
             let other = if path.extension().unwrap() == "index" {

@@ -226,7 +226,7 @@ fn a_damaged_partition_does_not_affect_the_others() {
             fs::write(&path, bytes).unwrap();
         }),
         ("no segment", |dir| {
-            fs::remove_file(dir.join("00000000000000000000.log")).unwrap()
+            fs::remove_file(dir.join("00000000000000000000.log")).unwrap();
         }),
         ("no directory", |dir| fs::remove_dir_all(dir).unwrap()),
         ("a directory for a segment", |dir| {
