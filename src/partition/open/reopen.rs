@@ -1,15 +1,16 @@
-//! Ending poison: the partition is read anew from the disk while its handles and readers live on.
+//! Ends poison: reads the partition again from the disk while its handles and readers stay alive.
 //!
-//! After a failed write or fsync nobody knows what the files hold: the page cache may show what is
-//! not on the device. So all above the recovery point is synced, dropped from the cache, read again
-//! and checked, as after an unclean stop. What is found takes the place of what was in memory;
-//! readers look for their place again, as after a truncation.
+//! After a failed write or fsync the contents of the files are unknown: the page cache may show
+//! data that is not on the device. So everything above the recovery point is synced, dropped from
+//! the cache, read again and checked, as after an unclean stop. The result replaces the state in
+//! memory; readers search for their place again, as after a truncation.
 //!
 //! Files that readers may have mapped are never shrunk: segments that recovery may cut are held
-//! open, and what stays of a file is copied. Readers that come in the meantime read what is held.
+//! open, and the part that stays is copied to a new file. Readers that arrive in the meantime read
+//! the open files.
 //!
-//! Appends wait, also after the writer lock is free again, until the caller has done what has to
-//! come before them ([`Reopened::take_writes`]).
+//! Appends wait until the caller has done what must precede them ([`Reopened::take_writes`]). They
+//! wait even after the writer lock is free again.
 
 use crate::partition::keeper::Reopened;
 use std::io;
@@ -41,8 +42,8 @@ impl Drop for Reopened<'_> {
 }
 
 impl PartitionCore {
-    /// Recovers the partition in place. The caller may have to do something before it takes writes
-    /// again. After an error they are refused, and reading goes on as far as it can.
+    /// Recovers the partition in place, and returns it before it takes writes again. After an
+    /// error, writes are refused, and the readable part stays readable.
     pub(crate) fn reopen(&self) -> Result<Reopened<'_>> {
         let appends_wait = self.reopening.take_turn();
         let _no_flush = self.flush.lock();
@@ -53,7 +54,7 @@ impl PartitionCore {
             return Err(Error::ReadOnly);
         }
         self.begin_change()?;
-        // Else they would be found again, and be in both lists.
+        // Otherwise recovery would find these segments again, and both lists would hold them.
         let _removed = self.remove_leaving()?;
         let _turn = self.commit.take_turn();
         self.reopening.begin();
@@ -62,17 +63,17 @@ impl PartitionCore {
             report: PartitionRecovery::default(),
             _appends_wait: appends_wait,
         };
-        // Whoever waits for a sync learns from this that his append may be gone.
+        // A thread that waits for a sync learns from this that its append may be gone.
         self.reopening.count_one();
         let spec = self.spec_of_now();
-        // A compaction that is half done is finished, and takes segments away wherever they are.
+        // A half-done compaction is finished first. It may replace segments at any offset.
         let untouched = if unfinished::is_pending(&self.context, self.dir())? {
             0
         } else {
             spec.recovery_point
         };
         let recovered = self
-            .let_go(untouched)
+            .hold_open(untouched)
             .and_then(|()| unfinished::finish(&self.context, self.dir()))
             .and_then(|()| Self::recover_shared(&self.context, &spec));
         match recovered {
@@ -91,7 +92,7 @@ impl PartitionCore {
         Ok(reopened)
     }
 
-    /// The writer lock, once no re-opening is under way.
+    /// Takes the writer lock, once no re-opening is under way.
     pub(in crate::partition) fn lock_to_append(&self) -> MutexGuard<'_, Writer> {
         loop {
             let writer = self.writer.lock();
@@ -103,7 +104,7 @@ impl PartitionCore {
         }
     }
 
-    /// What opening it as it is now would be told.
+    /// Returns the parameters with which the partition would be opened now.
     pub(in crate::partition) fn spec_of_now(&self) -> PartitionSpec {
         PartitionSpec {
             id: self.id().clone(),
@@ -118,10 +119,10 @@ impl PartitionCore {
         }
     }
 
-    /// Recovery may cut, rename or remove the segments above `untouched`: they are held open for
-    /// those who read. A thread that led a sync before writes no more zeros after them, where the
-    /// next batches go.
-    fn let_go(&self, untouched: u64) -> Result<()> {
+    /// Holds the segments above `untouched` open for their readers: recovery may cut, rename or
+    /// remove the files. Also stops a thread that led a sync from writing more zeros after a
+    /// segment, where the next batches are written.
+    fn hold_open(&self, untouched: u64) -> Result<()> {
         for segment in self
             .segments()
             .snapshot()
@@ -130,14 +131,14 @@ impl PartitionCore {
         {
             let path = segment.log_path();
             segment.end_zeros_ahead();
-            // Where there are too many to be open at once, those are that somebody is on.
+            // If there are too many segments to hold all of them open, only those with readers are.
             let held = segment.keep_open().or_else(|_| segment.prepare_removal());
             held.map_err(|error| Error::io("open", path, error))?;
         }
         Ok(())
     }
 
-    /// Puts what was found on the disk in the place of what was in memory.
+    /// Replaces the state in memory by the state found on the disk.
     fn take_over(&self, writer: &mut Writer, fresh: Self, untouched: u64) {
         let Self {
             segments,
@@ -163,7 +164,7 @@ impl PartitionCore {
             .collect();
         *writer = found.into_inner();
         if let Some(last) = segments.last() {
-            // The last segment of a damaged log may be a sealed one that readers are on.
+            // The last segment of a damaged log may be a sealed one with readers.
             writer.active = Arc::clone(last);
         }
         let end = bounds.log_end();
@@ -177,10 +178,10 @@ impl PartitionCore {
         self.assert_segments(writer);
     }
 
-    /// Recovery failed half-way: the segments that were let go are put in the list anew, so that
-    /// they can be read.
+    /// Makes the segments readable again after recovery failed half-way: those that lost their
+    /// names are opened again and put in the list.
     fn keep_readable(&self, writer: &mut Writer, untouched: u64) {
-        let anew = |old: &Arc<Segment>| {
+        let opened = |old: &Arc<Segment>| {
             if is_untouched(old, untouched) {
                 return Arc::clone(old);
             }
@@ -191,7 +192,7 @@ impl PartitionCore {
                 old.next_offset(),
             ))
         };
-        let segments: Vec<_> = self.segments().snapshot().iter().map(anew).collect();
+        let segments: Vec<_> = self.segments().snapshot().iter().map(opened).collect();
         if let Some(last) = segments.last() {
             writer.active = Arc::clone(last);
         }
@@ -199,7 +200,7 @@ impl PartitionCore {
     }
 }
 
-/// Whether recovery leaves the segment alone.
+/// Returns whether recovery leaves the segment alone.
 fn is_untouched(segment: &Segment, end: u64) -> bool {
     segment.is_sealed() && segment.next_offset() <= end
 }

@@ -1,14 +1,13 @@
-//! A read-only opener beside a writer in another process: what that one has published since.
+//! Finds the batches that a writer in another process has published since the last look.
 //!
-//! Only whole batches with a right checksum count: what is torn, or zeros that were written ahead,
-//! is the end for now, and is looked at again the next time. A look asks for the length of the
-//! active file and whether there is a file that follows it; the directory is not listed. What does
-//! not fit what was seen before, since the writer cut, replaced or removed the active file, is for
-//! `reload`.
+//! Only whole batches with a valid checksum count. A torn batch, or zeros written ahead, are the
+//! end for now; the next look checks there again. A look asks for the length of the active file and
+//! for the file that would follow it, and does not list the directory. If the active file no longer
+//! fits, the writer has cut, replaced or removed it, and `reload` reads the directory again.
 //!
-//! That a file which is as long as before, or longer, still holds what was read of it is told by
-//! its last published batch. After a cut other batches stand there: their checksum, offset or time
-//! differ.
+//! A file that has not shrunk may still have been cut and written again. To detect that, a look
+//! compares the first bytes of the last batch it published. After a cut another batch is there,
+//! with a different checksum, offset or time.
 
 use std::io;
 use std::sync::Arc;
@@ -25,11 +24,11 @@ use crate::segment::walk::indexed;
 use crate::segment::{MAX_LOG_BYTES, Segment};
 use crate::storage::FileMetadata;
 
-/// What stands under the name of the active file.
+/// The state of the file with the name of the active segment.
 enum Look {
-    /// What was published before, and maybe more.
-    GoesOn,
-    /// Something else, or nothing.
+    /// The file holds all that was published, and maybe more.
+    Continues,
+    /// The file is another one, was cut, or is gone.
     Replaced,
 }
 
@@ -38,17 +37,21 @@ impl PartitionCore {
         self.context.read_only
     }
 
-    /// Whether there is more than before, or something else. Always `false` for the one who writes.
-    /// `UnknownTopic` once the writer has deleted the topic.
+    /// Looks for changes of the files. Returns whether the log has grown or was cut, and always
+    /// `false` for the writer.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::UnknownTopic`] once the writer has deleted the topic.
     pub(crate) fn refresh(&self) -> Result<bool> {
         if !self.context.read_only {
             return Ok(false);
         }
-        self.changes_by(|writer| self.look_at_end(writer))
+        self.notify_if_changed(|writer| self.look_at_end(writer))
     }
 
-    /// Runs `look`, tells those who wait if it found anything, and gives whether it did.
-    pub(in crate::partition) fn changes_by(
+    /// Runs `look`, and notifies the waiters if it found a change. Returns whether it did.
+    pub(in crate::partition) fn notify_if_changed(
         &self,
         look: impl FnOnce(&mut Writer) -> Result<()>,
     ) -> Result<bool> {
@@ -64,12 +67,12 @@ impl PartitionCore {
         Ok(has_changed)
     }
 
-    /// Reads on at the end, over all rolls.
+    /// Reads the new batches at the end, across all rolls.
     pub(in crate::partition) fn look_at_end(&self, writer: &mut Writer) -> Result<()> {
         loop {
             let active = Arc::clone(&writer.active);
             match self.look_at_active(writer, &active)? {
-                Look::GoesOn => {}
+                Look::Continues => {}
                 Look::Replaced => return self.reload(writer),
             }
             self.publish_end(writer);
@@ -77,23 +80,26 @@ impl PartitionCore {
             if end == active.base_offset || self.metadata_of(end)?.is_none() {
                 return Ok(());
             }
-            // The writer rolled: what it wrote before it did is read above or now.
+            // The writer rolled. All that it wrote to the segment before is read by now, or by the
+            // next look.
             writer.seen.settled = None;
             match self.look_at_active(writer, &active)? {
-                Look::GoesOn if active.next_offset() == end => self.roll_in_memory(writer, &active),
-                Look::GoesOn => {}
+                Look::Continues if active.next_offset() == end => {
+                    self.roll_in_memory(writer, &active)
+                }
+                Look::Continues => {}
                 Look::Replaced => return self.reload(writer),
             }
         }
     }
 
-    /// In this order: whoever sees the end finds what is below it.
+    /// Publishes the log end last: a reader that sees it finds all records below it.
     pub(in crate::partition) fn publish_end(&self, writer: &Writer) {
         self.bounds
             .set_first_unstable(writer.producers.first_unstable_offset());
         let end = writer.active.next_offset();
         self.bounds.set_log_end(end);
-        // A cut in the writer takes back what was published here.
+        // A cut in the writer lowers the end again.
         self.commit.lower(end);
         self.commit.raise(end);
     }
@@ -115,7 +121,7 @@ impl PartitionCore {
         writer.seen = Seen::default();
     }
 
-    /// What stands under the name of segment `base`, if anything does.
+    /// Returns the metadata of the `.log` of segment `base`, if it exists.
     fn metadata_of(&self, base: u64) -> Result<Option<FileMetadata>> {
         let path = self
             .dir()
@@ -147,8 +153,8 @@ impl PartitionCore {
         if bytes < active.size() || active.file_id().is_some_and(|id| id != found.id) {
             return Ok(Look::Replaced);
         }
-        // A sealed one that stands last has lost its end: it is not read on, and tells of it
-        // itself.
+        // If the last segment is sealed, it has lost its end. Its new batches are not read; a read
+        // of the missing ones reports the loss.
         if active.is_sealed() {
             let has_grown = writer
                 .seen
@@ -158,12 +164,12 @@ impl PartitionCore {
             return Ok(if has_grown {
                 Look::Replaced
             } else {
-                Look::GoesOn
+                Look::Continues
             });
         }
         if writer.seen.file.is_none() {
             if active.file_id().is_none() {
-                // Opened before this look it may be an earlier file of this name.
+                // A file opened before this look may be an earlier one of this name.
                 active.expect(found.id);
                 active.close_file();
             }
@@ -180,13 +186,13 @@ impl PartitionCore {
         }
         writer.seen.file = Some(found);
         if bytes > active.size() && !is_zero_length(active)? {
-            self.read_on(writer, active, bytes)?;
+            self.read_new_batches(writer, active, bytes)?;
         }
-        Ok(Look::GoesOn)
+        Ok(Look::Continues)
     }
 
-    /// The last batch of a segment, whose end must be where it was published. `NotFound` where the
-    /// file holds something else.
+    /// Returns the last batch of a segment, whose end must be where it was published. Fails with
+    /// `NotFound` if the file holds something else.
     fn last_batch(&self, active: &Arc<Segment>) -> io::Result<Option<(u32, Vec<u8>)>> {
         let size = active.size();
         if size == 0 {
@@ -216,7 +222,7 @@ impl PartitionCore {
         else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        front_of(active, position, size_bytes).map(Some)
+        first_bytes(active, position, size_bytes).map(Some)
     }
 
     fn scan_rules(&self) -> ScanRules {
@@ -226,8 +232,13 @@ impl PartitionCore {
         }
     }
 
-    /// Publishes the whole batches behind the end of the active segment.
-    fn read_on(&self, writer: &mut Writer, active: &Arc<Segment>, bytes: u32) -> io::Result<()> {
+    /// Publishes the whole batches after the end of the active segment.
+    fn read_new_batches(
+        &self,
+        writer: &mut Writer,
+        active: &Arc<Segment>,
+        bytes: u32,
+    ) -> io::Result<()> {
         let (position, expected) = (active.size(), active.next_offset());
         let start = ScanStart {
             position,
@@ -249,13 +260,13 @@ impl PartitionCore {
             },
         )?;
         if found.misfit.is_some() {
-            // It is for opening to tell of it, not for a look.
+            // The opening reports such damage; a look does not.
             return Err(io::ErrorKind::NotFound.into());
         }
         let Some(last) = batches.last() else {
             return Ok(());
         };
-        writer.seen.last = Some(front_of(active, last.position, last.size_bytes)?);
+        writer.seen.last = Some(first_bytes(active, last.position, last.size_bytes)?);
         active.add_aborted(aborted);
         active.publish(
             &batches,
@@ -267,7 +278,7 @@ impl PartitionCore {
     }
 }
 
-/// Whether the file was cut or taken away while it was read.
+/// Returns whether the error means that the file was cut or removed while it was read.
 pub(in crate::partition) fn is_replaced(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -275,8 +286,8 @@ pub(in crate::partition) fn is_replaced(error: &io::Error) -> bool {
     )
 }
 
-/// Where a batch stands, and its first bytes.
-fn front_of(active: &Segment, position: u32, size_bytes: u32) -> io::Result<(u32, Vec<u8>)> {
+/// Returns the position of a batch and its first bytes.
+fn first_bytes(active: &Segment, position: u32, size_bytes: u32) -> io::Result<(u32, Vec<u8>)> {
     let mut front = vec![0; HEADER_BYTES.min(size_bytes as usize)];
     let read = active.file()?.read_at(&mut front, u64::from(position))?;
     front.truncate(read);
@@ -292,7 +303,7 @@ fn still_holds(active: &Segment, last: Option<&(u32, Vec<u8>)>) -> io::Result<bo
     Ok(read == now.len() && now == *front)
 }
 
-/// Whether a batch has yet to be written behind the end, over zeros.
+/// Returns whether no batch is written after the end yet, only zeros.
 fn is_zero_length(active: &Segment) -> io::Result<bool> {
     let mut frame = [0; FRAME_BYTES];
     let read = active

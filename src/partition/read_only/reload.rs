@@ -1,10 +1,10 @@
-//! Reading the directory of a partition anew, beside a writer in another process that deleted, cut
-//! or replaced files.
+//! Reads the directory of a read-only partition again, after a writer in another process deleted,
+//! cut or replaced files.
 //!
-//! What is found takes the place of all that was known, as a truncation does: readers look for
-//! their place again. Files come and go while they are listed and opened; what does not fit
-//! together is tried again for a moment before it is believed. A directory that is gone, or is
-//! another topic's by now, means that the topic was deleted.
+//! The result replaces all that was known, as after a truncation: readers search for their place
+//! again. Files appear and vanish while they are listed and opened. So a result that does not fit
+//! together is retried for a moment before it is accepted. A directory that is gone, or that holds
+//! another topic by now, means that the topic was deleted.
 
 use std::io;
 use std::path::Path;
@@ -26,15 +26,16 @@ use crate::segment::Segment;
 use crate::storage::{directory_of, read_file};
 use crate::topic_partition::TopicPartition;
 
-/// A writer needs less between two steps of one change.
+/// Longer than a writer needs between two steps of one change.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Where a look takes longer than that, what it saw may be of two times: then another decides.
+/// If one look takes longer than `PATIENCE`, it may see the files at two different times. So at
+/// least this many looks are made.
 const LEAST_LOOKS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl PartitionCore {
-    /// Opens a partition that another process may be writing to: what changes meanwhile is looked
-    /// at again. Nothing is repaired.
+    /// Opens a partition that another process may be writing to. Files that change in the meantime
+    /// are looked at again. Repairs nothing.
     pub(crate) fn open_beside(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
@@ -52,8 +53,8 @@ impl PartitionCore {
                     if is_sound || is_over {
                         return Ok((Arc::new(core), report));
                     }
-                    // The checkpoint is lowered before a cut: one that is as it was has seen no
-                    // cut.
+                    // The writer lowers the checkpoint before a cut. If the checkpoint is
+                    // unchanged, there was no cut.
                     let stated = Stated::read(context, &spec.dir, &spec.id);
                     let recovery_point = stated.recovery_point.unwrap_or(spec.recovery_point);
                     let is_dense = spec.is_dense && stated.is_dense;
@@ -65,7 +66,7 @@ impl PartitionCore {
                     (spec.recovery_point, spec.is_dense) = (recovery_point, is_dense);
                 }
                 Err(error) if !is_passing(&error) => return Err(error),
-                // Its topic was deleted since the root was listed.
+                // The topic was deleted after the root was listed.
                 Err(_) if is_gone(context, &spec.dir) => {
                     return Err(Error::UnknownPartition(spec.id));
                 }
@@ -75,12 +76,13 @@ impl PartitionCore {
         }
     }
 
-    /// Reads the directory anew, whatever the files look like.
+    /// Reads the directory again, whatever the files look like.
     pub(crate) fn read_anew(&self) -> Result<()> {
-        self.changes_by(|writer| self.reload(writer)).map(drop)
+        self.notify_if_changed(|writer| self.reload(writer))
+            .map(drop)
     }
 
-    /// Looks at the end, and at the front for what the writer has deleted.
+    /// Looks at the end for new batches, and at the front for segments that the writer has deleted.
     pub(crate) fn refresh_both_ends(&self) -> Result<()> {
         if !self.context.read_only {
             return Ok(());
@@ -89,12 +91,12 @@ impl PartitionCore {
             self.look_at_end(writer)?;
             self.look_at_front(writer)
         };
-        self.changes_by(look).map(drop)
+        self.notify_if_changed(look).map(drop)
     }
 
-    /// Runs `look`. In a read-only log it runs again after an error, once the directory was read
-    /// again, since another process may have deleted, replaced or cut what was looked at. An error
-    /// is believed as soon as it comes from the same files twice.
+    /// Runs `look`. In a read-only log, runs it again after an error, once the directory was read
+    /// again: another process may have deleted, replaced or cut the files. An error is returned if
+    /// it occurs twice with the same files.
     pub(in crate::partition) fn looking_again<T>(
         &self,
         mut look: impl FnMut() -> Result<T>,
@@ -118,15 +120,18 @@ impl PartitionCore {
         }
     }
 
-    /// As `refresh_both_ends`, for answers that cannot say what went wrong: they stay as they were.
+    /// Does the same as [`refresh_both_ends`](Self::refresh_both_ends) for callers that return no
+    /// error. After a failure the state stays as it was.
     pub(crate) fn try_refresh(&self) {
-        let _told_by_the_next_read = self.refresh_both_ends();
+        let _reported_by_the_next_read = self.refresh_both_ends();
     }
 
-    /// A compaction puts one segment in the place of several, and a deletion takes the first ones
-    /// away: a listing that shows other segments than those that are known is only believed if the
-    /// next one shows the same. A listing that is not atomic may pass over a file that is renamed
-    /// in the meantime.
+    /// Looks for segments that the writer has removed or replaced.
+    ///
+    /// Compaction replaces several segments by one, and a deletion removes the first ones. A
+    /// listing that is not atomic may also miss a file that is renamed in the meantime. So a
+    /// listing that shows other segments than the known ones is accepted only if the next one shows
+    /// the same.
     fn look_at_front(&self, writer: &mut Writer) -> Result<()> {
         let contents = self.contents()?;
         let (mut segments, active) = (
@@ -154,10 +159,11 @@ impl PartitionCore {
         self.reload(writer)
     }
 
-    /// The log starts here, by the writer's word; it had written up to there by then.
+    /// Raises the log start to `offset`, as the writer reported it. The writer had written up to
+    /// `offset` by then.
     pub(crate) fn follow_log_start(&self, offset: u64) {
         if offset > self.log_end_offset() {
-            let _told_by_the_next_read = self.refresh();
+            let _reported_by_the_next_read = self.refresh();
         }
         self.raise_log_start(offset);
     }
@@ -166,8 +172,8 @@ impl PartitionCore {
         self.bounds.raise_log_start(offset);
     }
 
-    /// Whether the directory is gone or is of a later topic of this name: then the partition is
-    /// deleted from now on.
+    /// Marks the partition as deleted if the directory is gone or belongs to a later topic of this
+    /// name.
     pub(crate) fn check_not_deleted(&self) -> Result<()> {
         let is_another = || {
             let stored = stored_topic_id(&self.context, self.dir());
@@ -194,18 +200,18 @@ impl PartitionCore {
             self.check_not_deleted()?;
             let contents = self.contents()?;
             let opened = match contents.logs.last().max(contents.swaps.last()) {
-                // The writer has not yet created the first one.
+                // The writer has not yet created the first segment.
                 None if self.is_without_files(writer) => return Ok(()),
                 None => Err(Error::io(
                     "find a segment in",
                     self.dir(),
                     io::ErrorKind::NotFound.into(),
                 )),
-                Some(last) => Self::open_beside(&self.context, &self.spec_beside(*last)),
+                Some(last) => Self::open_beside(&self.context, &self.spec_to_reload(*last)),
             };
             match opened {
                 Ok((fresh, _)) => {
-                    // Of the topic that was here when it began.
+                    // The topic may have been deleted while the files were read.
                     self.check_not_deleted()?;
                     self.take_place(writer, &fresh);
                     return Ok(());
@@ -220,10 +226,10 @@ impl PartitionCore {
         writer.active.size() == 0 && self.segments().snapshot().len() == 1
     }
 
-    /// Only the last segment is in doubt, and what is above the recovery point. The log starts
-    /// where the files say: what was known before may have come from a look at files that were on
-    /// their way.
-    fn spec_beside(&self, last: u64) -> PartitionSpec {
+    /// Returns the parameters for the reload. Only the last segment and the records above the
+    /// recovery point are in doubt. The log start comes from the files, because the known one may
+    /// come from a look at files that were being changed.
+    fn spec_to_reload(&self, last: u64) -> PartitionSpec {
         let stated = Stated::read(&self.context, self.dir(), self.id());
         let now = self.spec_of_now();
         PartitionSpec {
@@ -234,7 +240,7 @@ impl PartitionCore {
         }
     }
 
-    /// Takes the place of all that was known, in the order of a truncation.
+    /// Replaces all that was known, in the order of a truncation.
     fn take_place(&self, writer: &mut Writer, fresh: &Self) {
         let mut found = fresh.writer.lock();
         writer.active = Arc::clone(&found.active);
@@ -246,8 +252,8 @@ impl PartitionCore {
             self.allow_gaps();
         }
         self.health.set_damage(fresh.health.damage());
-        // Before the list, as in a deletion: a reader that misses a segment there finds the log
-        // start raised.
+        // Raise the log start before the list changes, as a deletion does: a reader that misses a
+        // segment in the list must find the log start raised.
         let log_start = fresh.log_start_offset();
         self.raise_log_start(log_start);
         self.segments()
@@ -265,27 +271,29 @@ fn is_gone(context: &PartitionContext, dir: &Path) -> bool {
         .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether a file went, or got shorter, while it was looked at: at a roll the zeros ahead of the
-/// old segment are cut.
+/// Returns whether a file vanished or shrank while it was read. A roll, for example, cuts the zeros
+/// ahead of the old segment.
 fn is_passing(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if is_replaced(source))
 }
 
-/// The line of a partition in checkpoints that it has for itself. Its directory may be renamed, and
-/// have a name that a checkpoint cannot hold.
+/// Returns the topic and partition under which a lone partition has its line in its checkpoints.
+/// Its directory may be renamed, and may have a name that a checkpoint cannot hold.
 pub(crate) fn own_line() -> TopicPartition {
     TopicPartition::new("partition", 0)
 }
 
-/// What the files at the root of a log say of a partition, or its own files if it is alone.
+/// The state of a partition according to the files at the root of its log, or according to its own
+/// files if it is alone.
 #[derive(Debug, Default)]
 struct Stated {
-    /// `None`: there is no line of it that can be read.
+    /// `None` if no line for it can be read.
     recovery_point: Option<u64>,
-    /// 0: at its first segment. `None`: there is neither a topic file nor a checkpoint that can be
+    /// 0 if it starts at its first segment. `None` if neither a topic file nor a checkpoint can be
     /// read.
     log_start: Option<u64>,
-    /// The writer says that a topic may have gaps before it compacts it.
+    /// Whether the log has no gaps. The writer notes that a topic may have gaps before it compacts
+    /// the topic.
     is_dense: bool,
 }
 
@@ -293,7 +301,7 @@ impl Stated {
     fn read(context: &PartitionContext, dir: &Path, id: &TopicPartition) -> Self {
         let root = directory_of(dir);
         let read = |path: &Path| read_file(&*context.storage, path, MAX_METADATA_BYTES).ok();
-        // `None`: there is no such checkpoint. `Some(None)`: it has no line of the partition.
+        // `None`: the checkpoint does not exist. `Some(None)`: it has no line for the partition.
         let line_in = |home: &Path, id: &TopicPartition, name: &str| {
             let lines = decode_offsets(&read(&home.join(name))?).ok()?;
             let its = lines
@@ -332,7 +340,8 @@ impl Stated {
     }
 }
 
-/// Whether a directory holds these segments, and may be some after `active`, the last of them.
+/// Returns whether a directory holds exactly these segments. It may hold more after `active`, the
+/// last of them.
 fn is_known(contents: &Contents, segments: &[Arc<Segment>], active: u64) -> bool {
     let outputs = || {
         segments

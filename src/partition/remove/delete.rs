@@ -1,8 +1,8 @@
-//! Deleting from the front: the log start moves first, files go after.
+//! Deletes records from the front: the log start moves first, then files are removed.
 //!
-//! The base offset of the first segment that is left says where the log starts, so that deleting
-//! needs no room on the disk. As long as files stand below it (some could not be removed) or may
-//! come back, the checkpoint says it instead.
+//! The base offset of the first remaining segment shows where the log starts, so deleting needs no
+//! room on the disk. As long as files below the log start are there, because they could not be
+//! removed, or may come back, the checkpoint states the log start.
 
 use crate::partition::state::report::Maintenance;
 use std::io;
@@ -33,10 +33,11 @@ impl PartitionCore {
         Ok(self.log_start_offset())
     }
 
-    /// Raises the log start to `offset`, to which the caller came when the log had been cut
-    /// `truncations` times. Deletes the segments that lie below it as a whole. Where even the
-    /// active one does, an empty one takes its place first. Returns `None`, and changes nothing, if
-    /// the log was cut in the meantime: other records may lie below `offset` by now.
+    /// Raises the log start to `offset`, and deletes the segments that are entirely below it. If
+    /// that includes the active segment, an empty one replaces it first.
+    ///
+    /// Returns `None`, and changes nothing, if the log was cut after the caller had counted
+    /// `truncations` cuts: other records may be below `offset` by now.
     pub(crate) fn delete_segments_before(
         &self,
         offset: u64,
@@ -45,8 +46,8 @@ impl PartitionCore {
         self.delete_if(offset, || Ok(self.truncations() == truncations))
     }
 
-    /// Deletes what lies below `offset`, if `is_due` says so while nobody else deletes, cuts,
-    /// compacts or appends.
+    /// Deletes the records below `offset` if `is_due` returns true. While `is_due` runs, no other
+    /// thread deletes, cuts, compacts or appends.
     fn delete_if(
         &self,
         offset: u64,
@@ -72,7 +73,8 @@ impl PartitionCore {
         let (gone, left) = segments.split_at(kept);
         let (gone, left) = (gone.to_vec(), left.to_vec());
         drop(segments);
-        // Before the list: a reader that misses a segment there finds the log start raised.
+        // Raise the log start before the list changes: a reader that misses a segment in the list
+        // must find the log start raised.
         let former_start = self.bounds.raise_log_start(offset);
         if !gone.is_empty() {
             self.leaving.segments.lock().extend(gone);
@@ -82,21 +84,23 @@ impl PartitionCore {
         if epochs.truncate_start(self.log_start_offset())
             && epochs.store(&*self.context.storage, self.dir()).is_ok()
         {
-            // Without room for it the old checkpoint stays, which only tells more than is left.
+            // If the disk is full, the old checkpoint stays. It only covers more epochs than are
+            // left.
             writer.epochs = epochs;
         }
         self.assert_segments(&writer);
         drop(writer);
         if former_start < self.log_start_offset() {
-            // A reader that waits below the new start learns of it now.
+            // Wakes readers that wait below the new start.
             self.waiters.notify();
         }
         self.remove_leaving().map(Some)
     }
 
-    /// Removes the files of all segments that are leaving. What is not removed when it fails is
-    /// tried again with the next ones, at the next pass, or after the next open, for which the
-    /// checkpoint says where the log starts. `replacing` is held.
+    /// Removes the files of all segments that are leaving. The caller holds `replacing`.
+    ///
+    /// Files that are not removed because of an error are tried again with the next ones, at the
+    /// next pass, or after the next opening. The checkpoint then states where the log starts.
     pub(in crate::partition) fn remove_leaving(&self) -> Result<Maintenance> {
         let mut done = Maintenance::default();
         let leaving = self.leaving.segments.lock().clone();
@@ -112,12 +116,11 @@ impl PartitionCore {
                 .saturating_add(delay_ms),
         );
         for segment in &leaving {
-            // What came before is durable first, the new end as well: of removals that a power cut
-            // may keep or lose one by one, a later one alone would leave a hole.
+            // Earlier removals are made durable first, and so is the new end. A power cut may keep
+            // some removals and lose others, and a later one alone would leave a hole.
             self.sync_removals()?;
             let path = segment.log_path();
-            // Two references are those of the list and of this copy of it; whoever has another may
-            // be reading.
+            // A reader that is on the segment keeps its `.log` open.
             segment
                 .prepare_removal()
                 .map_err(|error| Error::io("open", path, error))?;
@@ -132,18 +135,20 @@ impl PartitionCore {
             }
             done.segments_deleted += 1;
         }
-        // The log start may stand nowhere but in the names that are left: what is deleted must not
-        // come back.
+        // Only the remaining names may show where the log starts, so the removals must be durable.
         self.sync_removals()?;
         self.leaving.segments.lock().clear();
         self.has_new_digests.store(true, Ordering::Release);
         Ok(done)
     }
 
-    /// Nothing that was acknowledged rests on names that go, so that a failure does not poison. But
-    /// nor does a later success say that they are gone: from then on the checkpoint says where the
-    /// log starts. Where a new segment's name was to become durable with it, a later success would
-    /// say nothing of that either, and it poisons as a failed sync of records does.
+    /// Syncs the directory after a removal.
+    ///
+    /// Acknowledged records do not depend on removed names, so a failure does not poison the
+    /// partition. A later success does not prove that the names are gone, so from then on the
+    /// checkpoint states the log start. If the sync was also to make the name of a new segment
+    /// durable, a later success does not prove that either. Such a failure poisons, as a failed
+    /// sync of records does.
     fn sync_removals(&self) -> Result<()> {
         self.context.storage.sync_dir(self.dir()).map_err(|error| {
             self.leaving.may_come_back.store(true, Ordering::Release);
@@ -159,16 +164,19 @@ impl PartitionCore {
         })
     }
 
-    /// The log start, where the name of the first file does not tell it: what
-    /// `log-start-offset-checkpoint` has a line for.
+    /// Returns the log start if the name of the first file does not show it: the partition then
+    /// needs a line in `log-start-offset-checkpoint`.
     pub(crate) fn log_start_line(&self) -> Option<u64> {
         let (log_start, leaving) = (self.log_start_offset(), &self.leaving);
-        let is_untold = log_start > self.first_base_offset();
-        (is_untold || leaving.may_come_back.load(Ordering::Acquire) || !leaving.is_empty())
-            .then_some(log_start)
+        let is_above_first_base = log_start > self.first_base_offset();
+        (is_above_first_base
+            || leaving.may_come_back.load(Ordering::Acquire)
+            || !leaving.is_empty())
+        .then_some(log_start)
     }
 
-    /// The partition was deleted: what it did not get to remove goes with the directory.
+    /// Releases the files that are not removed yet, because the partition was deleted: they are
+    /// removed with the directory.
     pub(in crate::partition) fn give_up_leaving(&self) {
         for segment in self.leaving.segments.lock().iter() {
             segment.give_up();
@@ -191,7 +199,7 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Removes a file if it is there, and says how long it was.
+    /// Removes a file if it exists, and returns its length.
     pub(in crate::partition) fn unlink(&self, path: &Path) -> io::Result<u64> {
         let storage = &self.context.storage;
         let bytes = match storage.metadata(path) {
@@ -211,7 +219,7 @@ impl PartitionCore {
         }
         let _replaces = self.replacing.lock();
         self.check_readable()?;
-        // Goes on with a deletion that failed half-way.
+        // Continues a deletion that failed half-way.
         let retried = self.remove_leaving();
         let now = self.context.clock.now();
         let mut trash = self.trash.0.lock();

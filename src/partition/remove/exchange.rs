@@ -1,23 +1,22 @@
-//! What compaction needs of a partition: its sealed segments, its producers, and a way to put
-//! cleaned segments in the place of those that they were made of. That is one segment, or several
-//! if their batches do not fit into one.
+//! The operations that compaction needs: it reads sealed segments and producers, and replaces
+//! segments by cleaned ones. The output is one segment, or several if the batches do not fit into
+//! one.
 //!
-//! The exchange, each step durable before the next:
+//! Each step of the exchange is durable before the next:
 //!
-//! | step | a stop behind it |
+//! | step | recovery after a crash that follows the step |
 //! | --- | --- |
-//! | `<base>.*.cleaned` are written | they are removed |
-//! | they are renamed to `.swap`, the last segment first | the next opening goes on (`replacement`) |
-//! | the files of the originals are removed | likewise |
-//! | `.swap` is renamed to the final names, the `.log` first | likewise: what is missing is an index |
+//! | `<base>.*.cleaned` are written | the next opening removes them |
+//! | they are renamed to `.swap`, the last segment first | the next opening continues (`unfinished`) |
+//! | the files of the originals are removed | the next opening continues |
+//! | `.swap` is renamed to the final names, the `.log` first | the next opening continues; only indexes can be missing |
 //!
-//! A `.swap` counts for nothing while there is a `.cleaned` at or below it. So it is the rename of
-//! the first segment that makes all of them count, and renaming it back that takes all of them
-//! back.
+//! A `.swap` does not count while there is a `.cleaned` at or below it. So renaming the first
+//! segment makes all of them count, and renaming it back takes all of them back.
 //!
-//! Readers do not notice. From the second step on the new segments, held open, are in the list;
-//! those who are on an original keep it to its end and then look for their place again. Appends
-//! wait for nothing but the change of the list.
+//! Readers do not notice the exchange. From the second step on the new segments are in the list and
+//! are held open. A reader that is on an original reads it to its end and then searches for its
+//! place again. Appends wait only while the list changes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -43,22 +42,22 @@ use crate::segment::walk::check_follows;
 use crate::segment::{Segment, SegmentHome};
 use crate::storage::{StorageFile, remove_if_exists};
 
-/// A segment as compaction wrote it, whole and durable under the names `<base>.*.cleaned`.
+/// A segment that compaction wrote: complete, and durable under the names `<base>.*.cleaned`.
 #[derive(Debug)]
 pub(crate) struct CleanedSegment {
     pub(crate) base_offset: u64,
-    /// Where the next segment begins.
+    /// Offset at which the next segment begins.
     pub(crate) next_offset: u64,
     /// Size of the `.log`.
     pub(crate) log_bytes: u32,
     pub(crate) log: Arc<dyn StorageFile>,
-    /// Of the offset, the time and the transaction index; one of the last kind that would be empty
-    /// is not written.
+    /// Digests of the offset, the time and the transaction index. An empty transaction index is not
+    /// written.
     pub(crate) digests: [Digest; 3],
 }
 
 impl CleanedSegment {
-    /// The files that were written; the `.log` is the first.
+    /// Returns the suffixes of the files that were written; the `.log` is the first.
     fn suffixes(&self) -> impl Iterator<Item = &'static str> {
         let written = [
             file_name::LOG,
@@ -75,13 +74,13 @@ impl CleanedSegment {
     }
 }
 
-/// Where the files of a segment stand while it is being cleaned.
+/// Returns the path of a file of a segment while the segment is being cleaned.
 pub(crate) fn cleaned_path(home: &SegmentHome, base_offset: u64, suffix: &str) -> PathBuf {
     home.dir
         .join(file_name::segment_file(base_offset, suffix) + CLEANED)
 }
 
-/// Removes what cleaning a segment has written, as far as that can be done.
+/// Removes the files that cleaning a segment has written. Those that cannot be removed stay.
 pub(crate) fn discard_cleaned(home: &SegmentHome, base_offset: u64) {
     for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
         let _removed_at_the_next_opening =
@@ -90,26 +89,27 @@ pub(crate) fn discard_cleaned(home: &SegmentHome, base_offset: u64) {
 }
 
 impl PartitionCore {
-    /// All but the active segment, each with the base offset of the one behind it.
+    /// Returns all segments except the active one, each with the base offset of the next one.
     pub(crate) fn sealed_segments(&self) -> Vec<(Arc<Segment>, u64)> {
         let segments = self.segments().snapshot();
         let next = segments.iter().skip(1).map(|segment| segment.base_offset);
         segments.iter().map(Arc::clone).zip(next).collect()
     }
 
-    /// Waits until all below `end` is on the device: a record must not go for a later one that a
-    /// power cut can still take.
+    /// Waits until everything below `end` is on the device. Compaction may remove a record in
+    /// favour of a later one only if a power cut can no longer take the later one.
     pub(crate) fn sync_below(&self, end: u64) -> Result<()> {
         self.check_writable()?;
         self.sync_to(end)
     }
 
-    /// Whether a segment is in the list still.
+    /// Returns whether a segment is still in the list.
     pub(crate) fn lists(&self, segment: &Arc<Segment>) -> bool {
         crate::partition::state::segment_list::contains(&self.segments().snapshot(), segment)
     }
 
-    /// Held by the one who compacts: two would write the same files.
+    /// Returns the lock that a compaction of this partition holds: two compactions would write the
+    /// same files.
     pub(crate) fn cleaning(&self) -> &Mutex<()> {
         &self.cleaning
     }
@@ -118,8 +118,8 @@ impl PartitionCore {
         &self.home
     }
 
-    /// The batches of a sealed segment, to be read by position: a device error there is an error,
-    /// and no signal.
+    /// Returns the batches of a sealed segment, read by position: a device error is then returned
+    /// as an error, and does not raise a signal.
     pub(crate) fn batches_by_position(&self, segment: &Segment) -> BatchFile {
         let home = SegmentHome {
             maps: false,
@@ -133,12 +133,12 @@ impl PartitionCore {
         )))
     }
 
-    /// Most bytes that one batch may decompress to.
+    /// Returns the most bytes that one batch may decompress to.
     pub(crate) fn max_decompressed_bytes(&self) -> usize {
         self.context.max_decompressed_bytes
     }
 
-    /// A batch of a segment could not be read.
+    /// Returns the error for a batch of a segment that could not be read.
     pub(crate) fn unreadable(
         &self,
         segment: &Segment,
@@ -157,7 +157,7 @@ impl PartitionCore {
         }
     }
 
-    /// Offsets only rise from batch to batch, within the segment.
+    /// Checks that the batch starts at or above `expected` and ends within its segment.
     pub(crate) fn check_follows(
         segment: &Segment,
         expected: u64,
@@ -166,13 +166,13 @@ impl PartitionCore {
         check_follows(header, expected, false)?;
         if header.stated_last_offset >= segment.next_offset() {
             return Err(Malformed(
-                "the offset of a batch lies behind the end of its segment",
+                "the offset of a batch is after the end of its segment",
             ));
         }
         Ok(())
     }
 
-    /// The last batch of each producer that is known.
+    /// Returns the last known batch of each producer.
     pub(crate) fn last_batches(&self) -> BTreeMap<i64, ProducerEntry> {
         let entries = self.writer.lock().producers.entries();
         entries
@@ -181,8 +181,8 @@ impl PartitionCore {
             .collect()
     }
 
-    /// The aborted transactions that end at or behind `from`; asks no file where there never was a
-    /// producer.
+    /// Returns the aborted transactions that end at or after `from`. Reads no file if the partition
+    /// never had a producer.
     pub(crate) fn aborted_from(&self, from: u64) -> Result<Vec<AbortedTransaction>> {
         let writer = self.writer.lock();
         let has_producers = writer.has_snapshots || !writer.producers.is_empty();
@@ -194,24 +194,26 @@ impl PartitionCore {
         }
     }
 
-    /// Offset up to which the partition was compacted, if it was.
+    /// Returns the offset up to which the partition was compacted, if it was.
     pub(crate) fn cleaned_end(&self) -> Option<u64> {
         self.compacted.end()
     }
 
-    /// What the checkpoint is to say. Where a batch was left alone as too large, all from there on
-    /// is new for a log that is opened again: that may read it, and then has to learn its keys.
+    /// Returns the offset for the checkpoint. If a batch was left alone as too large, everything
+    /// from there on counts as new for a log that is opened again: that log may be able to read the
+    /// batch, and then has to learn its keys.
     pub(crate) fn cleaned_line(&self) -> Option<u64> {
         self.compacted.line()
     }
 
-    /// What the checkpoint says.
+    /// Sets the end from the checkpoint.
     pub(crate) fn set_cleaned_end(&self, end: Option<u64>) {
         self.compacted.set_end(end);
     }
 
-    /// All below `end` was compacted, save for the batches that were left alone from
-    /// `first_left_alone` on, unless the log was cut since there were `truncations` of them.
+    /// Notes that everything below `end` was compacted, except for the batches that were left alone
+    /// from `first_left_alone` on. Does nothing if the log was cut after the caller had counted
+    /// `truncations` cuts.
     pub(crate) fn note_cleaned(&self, end: u64, first_left_alone: Option<u64>, truncations: u64) {
         let _no_truncation = self.replacing.lock();
         if self.truncations() == truncations {
@@ -223,14 +225,16 @@ impl PartitionCore {
         self.compacted.lower(end);
     }
 
-    /// Puts cleaned segments in the place of the `originals`, both one behind the other, and gives
-    /// how many bytes that freed. `None`, and nothing is changed: one of the originals went in the
-    /// meantime, the topic is no longer compacted, or the log was cut since there were
-    /// `truncations` of them. After a cut the later records may be gone for which earlier ones were
-    /// left out.
+    /// Replaces `originals` by `cleaned`, both in rising order and without a segment between them.
+    /// Returns the number of bytes that this freed.
     ///
-    /// On an error the originals stay, or, if half of it is done, writes are refused until the
-    /// partition is opened again.
+    /// Returns `None`, and changes nothing, if one of the originals was removed in the meantime, if
+    /// the topic is not compacted any more, or if the log was cut after the caller had counted
+    /// `truncations` cuts. After a cut, the later records because of which earlier ones were
+    /// removed may be gone.
+    ///
+    /// After an error the originals stay. If the exchange is half done, writes are refused until
+    /// the partition is opened again.
     pub(crate) fn replace_segments(
         &self,
         originals: &[Arc<Segment>],
@@ -243,7 +247,7 @@ impl PartitionCore {
         let are_listed = originals
             .iter()
             .all(|segment| crate::partition::state::segment_list::contains(&segments, segment));
-        // Without compaction earlier records of a key count as well.
+        // Without compaction, earlier records of a key count as well.
         let is_compacted = self.settings().cleanup_policy != CleanupPolicy::Delete;
         if !are_listed || !is_compacted || self.truncations() != truncations {
             return Ok(None);
@@ -254,17 +258,17 @@ impl PartitionCore {
         let exchanged = self.exchange(originals, cleaned);
         self.has_new_digests.store(true, Ordering::Release);
         exchanged.map(Some).inspect_err(|error| {
-            // The next opening finishes it; whoever took a segment away before that would see it
-            // again then.
+            // The next opening finishes the exchange. A caller that removed a segment before that
+            // would find it again afterwards.
             self.health.poison(io::Error::other(error.to_string()));
         })
     }
 
-    /// From here on the output counts, whatever happens.
+    /// Makes the output count, durably: from here on the exchange is only completed.
     fn promise(&self, cleaned: &[CleanedSegment]) -> Result<()> {
         let sync = || self.context.storage.sync_dir(self.dir());
-        // A power cut may keep any one name and lose the others that were not synced. Until the
-        // first segment is renamed, its `.cleaned` must be there to say that the rest does not
+        // A power cut may keep any one new name and lose the others that were not synced. Until the
+        // first segment is renamed, its `.cleaned` must be there to show that the rest does not
         // count.
         let prepared = self
             .remove_stale(cleaned)
@@ -284,9 +288,9 @@ impl PartitionCore {
         })
     }
 
-    /// Removes what an earlier compaction has left of its output. As long as a `.cleaned` of it is
-    /// there, no `.swap` above it counts, so that a stop in the middle of this exchange would lose
-    /// what it replaces.
+    /// Removes the leftover output of an earlier compaction. As long as one `.cleaned` of it is
+    /// there, no `.swap` above it counts. A crash in the middle of this exchange would then lose
+    /// the records that the output replaces.
     fn remove_stale(&self, cleaned: &[CleanedSegment]) -> io::Result<()> {
         let storage = &*self.context.storage;
         let is_its = |path: &Path| {
@@ -308,8 +312,8 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Takes a promise back that was only half made. The first segment goes back first: without it
-    /// no other counts.
+    /// Takes back a promise that is only half made. The first segment is renamed back first:
+    /// without it, no other counts.
     fn take_back(&self, cleaned: &[CleanedSegment]) -> io::Result<()> {
         for (number, segment) in cleaned.iter().enumerate() {
             for suffix in segment.suffixes() {
@@ -364,8 +368,8 @@ impl PartitionCore {
         let segments: Vec<_> = cleaned.iter().map(open).collect();
         self.list_instead(originals, &segments);
         for original in originals {
-            // One reference is the caller's; whoever has another may be reading. All are held
-            // before the first name goes.
+            // Readers may be on the originals. All of those are held open before the first name is
+            // removed.
             let prepared = original.prepare_removal();
             prepared.map_err(|error| Error::io("open", original.log_path(), error))?;
         }
@@ -392,7 +396,7 @@ impl PartitionCore {
         Ok(freed.saturating_sub(cleaned.iter().map(CleanedSegment::bytes).sum()))
     }
 
-    /// `instead` are at the same offsets as the originals.
+    /// Replaces the originals in the list by `instead`, which cover the same offsets.
     fn list_instead(&self, originals: &[Arc<Segment>], instead: &[Arc<Segment>]) {
         let _no_roll = self.writer.lock();
         let before = self.segments().snapshot();
@@ -412,7 +416,8 @@ impl PartitionCore {
         self.segments().replace(list);
     }
 
-    /// The producer snapshot goes with its base offset.
+    /// Removes the files of an original. The producer snapshot is removed only if no new segment
+    /// has the same base offset.
     fn remove_original(&self, original: &Segment, base_vanishes: bool) -> Result<u64> {
         let delay_ms = self.settings().file_delete_delay_ms;
         let due = Timestamp::from_millis(

@@ -1,10 +1,10 @@
-//! Cutting the end.
+//! Cuts the end of a log.
 //!
 //! A file that readers may have mapped is never shrunk: the part that stays is copied to a new
-//! file, which is renamed into place. The recovery point is lowered first, so that it never claims
-//! what is gone. Then files go from the last one on: whatever a crash leaves is a longer log, never
-//! one with a hole. Where there may be gaps, what is left may end in front of `end`, and only the
-//! name of an empty segment behind it says how far the log goes.
+//! file, which is renamed over the old one. The recovery point is lowered first, so that it never
+//! covers records that are gone. Then files are removed, starting with the last one: a crash may
+//! leave a longer log, but never a hole. If the log may have gaps, its remaining records may end
+//! before `end`. Then only the name of an empty segment after them shows where the log ends.
 
 use crate::partition::keeper::Truncation;
 use std::io;
@@ -24,12 +24,12 @@ use crate::segment::walk::indexed;
 use crate::segment::{MAX_LOG_BYTES, Segment};
 use crate::storage::{Access, FilePart, remove_if_exists};
 
-/// What stays of the segment that is cut.
+/// The part of the cut segment that stays.
 struct Kept {
     bytes: u32,
     next_offset: u64,
     index: MemoryIndex,
-    /// The batch that `end` lies in, made anew with the records below it.
+    /// The batch that contains `end`, rebuilt from the records below it.
     rest: Option<Vec<u8>>,
 }
 
@@ -39,23 +39,23 @@ impl Truncation<'_> {
         self.end
     }
 
-    /// The highest recovery point that the log bears at every step of the cut. What is stored is
+    /// Returns the highest recovery point that is valid at every step of the cut. The stored one is
     /// lowered to it first.
     pub(crate) fn recovery_point(&self) -> u64 {
         let (core, end) = (self.core, self.end);
         if core.is_dense() {
             return end;
         }
-        // The segment that is cut may end anywhere from here on: what was in the gap went with a
-        // compaction.
+        // The cut segment may end anywhere from here on, because a compaction may have removed the
+        // records before `end`.
         let segments = core.segments().snapshot();
         segments
             .get(last_below(&segments, end))
             .map_or(end, |cut| end.min(cut.base_offset))
     }
 
-    /// Whether there is anything to cut. `OffsetOutOfRange` below the log start; otherwise why no
-    /// cut can be made.
+    /// Returns whether there is anything to cut. Fails with [`Error::OffsetOutOfRange`] below the
+    /// log start, or with the reason why no cut can be made.
     pub(crate) fn is_due(&self) -> Result<bool> {
         self.core.check_truncatable()?;
         if self.end < self.core.log_start_offset() {
@@ -69,7 +69,7 @@ impl Truncation<'_> {
     }
 }
 
-/// The place of the segment that `end` cuts.
+/// Returns the index of the segment that a cut at `end` shortens.
 fn last_below(segments: &[Arc<Segment>], end: u64) -> usize {
     segments
         .partition_point(|segment| segment.base_offset < end)
@@ -117,7 +117,8 @@ impl PartitionCore {
         self.lower_cleaned_end(end);
         self.cut(&mut writer, left, &gone, replacement, end)
             .inspect_err(|error| {
-                // Half of it is done: only opening the partition again can tell where its end is.
+                // The cut is half done. Only opening the partition again can find the end of the
+                // log.
                 self.health.poison(io::Error::other(error.to_string()));
             })?;
         self.health.forget_damage_from(end);
@@ -128,7 +129,7 @@ impl PartitionCore {
     }
 
     fn check_truncatable(&self) -> Result<()> {
-        // A damaged partition may be truncated: that is one of the ways out of it.
+        // A damaged partition may be truncated, which is one way to repair it.
         self.check_readable()?;
         if self.context.read_only {
             return Err(Error::ReadOnly);
@@ -136,8 +137,7 @@ impl PartitionCore {
         self.health.check_not_poisoned()
     }
 
-    /// Takes the segments in `gone` away, and puts `replacement`, if there is one, in the place of
-    /// the last of `left`.
+    /// Removes the segments in `gone`. If there is a `replacement`, it replaces the last of `left`.
     fn cut(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
@@ -151,8 +151,8 @@ impl PartitionCore {
             self.publish_cut(left.clone(), end);
             for segment in gone.iter().rev() {
                 self.remove_truncated(segment)?;
-                // Each durably: of removals that a power cut may keep or lose one by one, an
-                // earlier one alone leaves a hole.
+                // Each removal is made durable before the next. A power cut may keep some removals
+                // and lose others, and an earlier one alone would leave a hole.
                 self.context
                     .storage
                     .sync_dir(self.dir())
@@ -161,7 +161,7 @@ impl PartitionCore {
         }
         let is_replaced = replacement.is_some();
         if let (Some((temporary, kept)), Some(cut)) = (replacement, left.last_mut()) {
-            let replaced = self.put_in_place(cut, &temporary, kept);
+            let replaced = self.replace_log(cut, &temporary, kept);
             *cut =
                 Arc::new(replaced.map_err(|error| Error::io("truncate", cut.log_path(), error))?);
         }
@@ -185,13 +185,13 @@ impl PartitionCore {
         self.has_new_digests.store(true, Ordering::Release);
         self.rebuild_producers(writer)?;
         if is_replaced && (writer.has_snapshots || !writer.producers.is_empty()) {
-            // The cut took the transaction index with it, and a broker believes that one which is
-            // not there has no entries.
+            // The cut removed the transaction index, and a broker takes a missing index for an
+            // empty one.
             let segments = self.segments().snapshot();
             self.learn_aborted(&segments, segments.len().saturating_sub(1), &mut None)?;
         }
         if last.is_sealed() || last.next_offset() < end {
-            // Its name tells where the log ends, where no batch does.
+            // No batch shows where the log ends, so the name of an empty segment has to.
             self.roll(writer, end)?;
             self.context
                 .storage
@@ -201,15 +201,15 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// In this order: a reader that finds the log end below its place finds as well that it must
-    /// look for its place again, and then finds the new segments.
+    /// Publishes a cut in this order: a reader that finds the log end below its place also finds
+    /// that it must search again, and then finds the new segments.
     pub(in crate::partition) fn publish_cut(&self, segments: Vec<Arc<Segment>>, end: u64) {
         self.segments().replace(segments);
         self.cuts.add(end);
         self.bounds.set_log_end(end);
     }
 
-    /// Walks the segment up to `end`.
+    /// Finds the part of the segment below `end`.
     fn kept_below(&self, cut: &Arc<Segment>, end: u64) -> Result<Kept> {
         let mut kept = Kept {
             bytes: 0,
@@ -245,7 +245,7 @@ impl PartitionCore {
         Ok(Kept { rest, ..kept })
     }
 
-    /// Walks up to `end`. Returns the batch that it lies in, if it lies in one.
+    /// Walks the batches up to `end`. Returns the batch that contains `end`, if there is one.
     fn walk_below<'f>(
         &self,
         file: &'f mut BatchFile,
@@ -254,12 +254,12 @@ impl PartitionCore {
     ) -> std::result::Result<Option<(BatchHeader, &'f [u8])>, ReadError> {
         let interval_bytes = self.settings().index_interval_bytes;
         let (limit, mut expected) = (file.segment().size(), kept.next_offset);
-        // What goes need not be sound: damage is cut away from where it begins.
+        // The batches to be removed need not be valid: a cut also removes damage.
         while expected < end
             && let Some(header) = file.header_at(kept.bytes, limit)?
         {
             if header.last_offset >= end {
-                // The base of a legacy wrapper is not in its header.
+                // The header of a legacy wrapper does not hold its base offset.
                 if header.base_offset < end || header.magic < 2 {
                     return Ok(Some((header, file.checked(kept.bytes, &header, limit)?)));
                 }
@@ -274,7 +274,7 @@ impl PartitionCore {
         Ok(None)
     }
 
-    /// The records of a batch below `end`, as a batch.
+    /// Returns a batch of the records below `end`.
     fn below(
         &self,
         header: &BatchHeader,
@@ -291,12 +291,12 @@ impl PartitionCore {
         batch::below(header, bytes, decompressed.as_deref(), end, packing)
     }
 
-    /// Writes what stays into a new file beside the old one, durably.
+    /// Writes the part that stays to a temporary file, durably.
     fn write_kept(&self, cut: &Arc<Segment>, mut kept: Kept) -> Result<(PathBuf, Kept)> {
         let temporary = self.dir().join(file_name::temporary(cut.base_offset));
         if let Err(error) = self.copy_kept(cut, &mut kept, &temporary) {
-            // The first error is the one to tell; a file that stays is recognised by its name.
-            let _told_already = self.context.storage.remove_file(&temporary);
+            // The first error is returned. A leftover file is recognised by its name.
+            let _first_error_is_returned = self.context.storage.remove_file(&temporary);
             return Err(Error::io("truncate", cut.log_path(), error));
         }
         Ok((temporary, kept))
@@ -328,12 +328,7 @@ impl PartitionCore {
         file.sync_data()
     }
 
-    fn put_in_place(
-        &self,
-        cut: &Arc<Segment>,
-        temporary: &Path,
-        kept: Kept,
-    ) -> io::Result<Segment> {
+    fn replace_log(&self, cut: &Arc<Segment>, temporary: &Path, kept: Kept) -> io::Result<Segment> {
         let storage = &*self.context.storage;
         // Readers must be able to continue if a later step fails.
         cut.keep_open()?;

@@ -1,14 +1,14 @@
-//! Finishing what compaction began: a crash may leave its output beside, or instead of, the
-//! segments that it replaces.
+//! Finishes the exchange of an interrupted compaction. A crash may leave the output next to the
+//! segments that it replaces, or leave only the output.
 //!
-//! | file | what it is | what becomes of it |
+//! | file | state of the output | action |
 //! | --- | --- | --- |
-//! | `<base>.*.cleaned` | output that is not whole | removed |
-//! | `<base>.*.swap` at or above a `.cleaned` | output of which a part is not whole | removed |
-//! | `<base>.*.swap` otherwise | output that is whole and durable | takes the place of every segment in its range |
+//! | `<base>.*.cleaned` | incomplete | removed |
+//! | `<base>.*.swap` at or above a `.cleaned` | a part of it is incomplete | removed |
+//! | `<base>.*.swap` otherwise | complete and durable | replaces every segment in its range |
 //!
-//! Kafka renames the originals to `.deleted` before the output gets its final name: until then the
-//! output may be all there is.
+//! Kafka renames the originals to `.deleted` before the output has its final name. Until then the
+//! output may be the only copy of the records.
 
 use std::io;
 use std::ops::Range;
@@ -23,17 +23,18 @@ use crate::storage::{Access, DirEntry, Storage, remove_if_exists};
 pub(in crate::partition) const SWAP: &str = ".swap";
 pub(in crate::partition) const CLEANED: &str = ".cleaned";
 
-/// Where a file of the output stands until it takes its place.
+/// Returns the path of a file of complete output, until the file gets its final name.
 pub(in crate::partition) fn swap_path(dir: &Path, base_offset: u64, suffix: &str) -> PathBuf {
     dir.join(file_name::segment_file(base_offset, suffix) + SWAP)
 }
 
-/// Puts output that is whole in its place.
+/// Gives complete output its final names, and removes the files that it replaces.
 pub(in crate::partition) fn finish(context: &PartitionContext, dir: &Path) -> Result<()> {
     Found::list(&*context.storage, dir)?.put_in_place(&*context.storage, dir)
 }
 
-/// Base offsets, rising, of the output in a directory that is whole and has yet to take its place.
+/// Returns the base offsets, rising, of the complete output in a directory that does not have its
+/// final names yet.
 pub(in crate::partition) fn whole_outputs(entries: &[DirEntry]) -> Vec<u64> {
     let found = Found::of(entries);
     found
@@ -43,7 +44,7 @@ pub(in crate::partition) fn whole_outputs(entries: &[DirEntry]) -> Vec<u64> {
         .collect()
 }
 
-/// Whether there is output to be put in its place.
+/// Returns whether there is output that does not have its final names yet.
 pub(in crate::partition) fn is_pending(context: &PartitionContext, dir: &Path) -> Result<bool> {
     Found::list(&*context.storage, dir).map(|found| !found.swaps.is_empty())
 }
@@ -93,8 +94,8 @@ impl Found {
         found
     }
 
-    /// The output that is whole: of any other a part is still a `.cleaned`, its first segment at
-    /// least.
+    /// Returns the files of complete output. Of incomplete output, at least the first segment still
+    /// has a `.cleaned`.
     fn whole(&self) -> impl Iterator<Item = (u64, &'static str)> {
         let unfinished = self.cleaned.iter().min().copied().unwrap_or(u64::MAX);
         self.swaps
@@ -103,7 +104,7 @@ impl Found {
             .filter(move |(base, _)| *base < unfinished)
     }
 
-    /// Any step may be the last before a crash: the next opening goes on from what it finds.
+    /// Finishes the exchange. A crash may follow any step; the next opening continues from there.
     fn put_in_place(&self, storage: &dyn Storage, dir: &Path) -> Result<()> {
         if self.swaps.is_empty() {
             return Ok(());
@@ -121,15 +122,16 @@ impl Found {
             dir,
             &logs.map(|(base, _)| *base).collect::<Vec<_>>(),
         )?;
-        // A process that was killed may have named the output so only in memory: then it must not
-        // be all there is.
+        // If the process was killed, the rename of the output may not be on the device yet. It must
+        // be before the originals are removed.
         storage
             .sync_dir(dir)
             .map_err(|error| Error::io("sync", dir, error))?;
         for (base, suffix) in self.live.iter().filter(|(base, _)| replaced.contains(base)) {
             remove(&dir.join(file_name::segment_file(*base, suffix)))?;
         }
-        // The output has one name that says what it replaces: that goes last.
+        // The names of the output show which segments it replaces. So they change only after the
+        // originals are durably removed.
         storage
             .sync_dir(dir)
             .map_err(|error| Error::io("sync", dir, error))?;
@@ -148,7 +150,7 @@ impl Found {
     }
 }
 
-/// The offsets that output covers, by the base offsets of its segments.
+/// Returns the offsets that the output covers. `outputs` are the base offsets of its segments.
 pub(in crate::partition) fn replaced(
     storage: &dyn Storage,
     dir: &Path,
@@ -158,7 +160,7 @@ pub(in crate::partition) fn replaced(
     for base in outputs {
         let path = swap_path(dir, *base, file_name::LOG);
         start = start.min(*base);
-        // One that is empty still takes the place of the segment with its name.
+        // An empty segment still replaces the original of the same name.
         let next =
             next_offset(storage, &path, *base).map_err(|error| Error::io("read", &path, error))?;
         end = end.max(next).max(base + 1);
@@ -177,7 +179,8 @@ fn next_offset(storage: &dyn Storage, path: &Path, base: u64) -> io::Result<u64>
         let header =
             header.map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed.0))?;
         position += u64::from(header.size_bytes);
-        // As its header states: the next segment may begin before the offset of its last record.
+        // The end that the header states: the next segment may begin before the offset of the last
+        // record.
         next = header.next_base_offset();
     }
     if position == bytes {
@@ -185,7 +188,7 @@ fn next_offset(storage: &dyn Storage, path: &Path, base: u64) -> io::Result<u64>
     } else {
         Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "its last batch is cut short",
+            "the last batch is cut short",
         ))
     }
 }
@@ -197,7 +200,7 @@ mod tests {
     use crate::storage::{MemoryDisk, replace_file};
     use std::collections::BTreeMap;
 
-    /// A segment with one batch of the offsets `base..end`.
+    /// Returns a segment with one batch of the offsets `base..end`.
     fn segment(base: u64, end: u64) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&base.to_be_bytes());
@@ -213,8 +216,8 @@ mod tests {
         context
     }
 
-    /// Lays files of base offset and suffix out, finishes, and gives what is there then: offset and
-    /// suffix, and the end of logs.
+    /// Creates files of a base offset, a suffix and an end offset, and finishes the exchange.
+    /// Returns the name and the end of each `.log`, and the names of the other files with 0.
     fn finished(files: &[(u64, &str, u64)]) -> Result<BTreeMap<String, u64>> {
         let context = context();
         for (base, suffix, end) in files {
@@ -257,14 +260,14 @@ mod tests {
     }
 
     #[test]
-    fn whole_output_takes_the_place_of_what_it_was_made_of() {
+    fn complete_output_replaces_its_originals() {
         let after = map(&[
             ("0.log", 200),
             ("0.index", 0),
             ("200.log", 300),
             ("200.snapshot", 0),
         ]);
-        // Before, in the midst of, and after the originals were renamed.
+        // Before, during and after the removal of the originals.
         let live = [
             (200, "log", 300),
             (200, "snapshot", 0),
@@ -287,7 +290,7 @@ mod tests {
                 "{originals:?}"
             );
         }
-        // Half of it was put in its place.
+        // A part of the output has its final name.
         assert_eq!(
             finished(&[
                 (0, "log", 200),
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn output_that_is_not_whole_takes_no_place() {
+    fn incomplete_output_replaces_no_segment() {
         let files = [
             (0, "log", 100),
             (100, "log", 200),
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_output_replaces_what_has_its_name() {
+    fn an_empty_output_replaces_the_original_of_its_name() {
         let files = [(0, "log", 100), (100, "log", 200), (0, "log.swap", 0)];
         assert_eq!(
             finished(&files[1..]).unwrap(),
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_output_changes_nothing() {
+    fn damaged_output_is_an_error_and_leaves_the_files_unchanged() {
         let context = context();
         let mut bytes = segment(0, 100);
         bytes.pop();
@@ -353,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn output_beside_a_file_of_it_that_is_not_whole_takes_no_place() {
+    fn output_with_one_incomplete_file_replaces_no_segment() {
         let files = [
             (0, "log", 100),
             (0, "log.cleaned", 50),
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_an_empty_output_replaces_no_file_stays() {
+    fn all_files_of_a_segment_replaced_by_an_empty_output_are_removed() {
         let files = [
             (0, "log", 100),
             (0, "txnindex", 0),
@@ -380,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn only_output_that_is_durable_is_pending() {
+    fn only_durable_output_is_pending() {
         let (context, dir) = (context(), Path::new("p"));
         for (suffix, pending) in [("log", false), ("log.cleaned", false), ("log.swap", true)] {
             replace_file(
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn output_of_several_segments_takes_its_place_as_a_whole() {
+    fn output_of_several_segments_replaces_the_originals_as_a_whole() {
         let after = map(&[("0.log", 50), ("50.log", 100)]);
         let originals = [(0, "log", 60), (60, "log", 100)];
         let output = [(0, "log.swap", 50), (50, "log.swap", 100)];
@@ -403,10 +406,10 @@ mod tests {
         assert_eq!(
             finished(&[(0, "log", 50), (50, "log.swap", 100)]).unwrap(),
             after,
-            "the first is in its place"
+            "the first segment has its final name"
         );
-        let promised_by_half = [(0, "log.cleaned", 50), (50, "log.swap", 100)];
-        let left = finished(&[originals, promised_by_half].concat()).unwrap();
+        let half_promised = [(0, "log.cleaned", 50), (50, "log.swap", 100)];
+        let left = finished(&[originals, half_promised].concat()).unwrap();
         assert_eq!(
             left,
             map(&[("0.log", 60), ("60.log", 100), ("0.log.cleaned", 50)])

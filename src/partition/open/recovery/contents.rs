@@ -1,4 +1,4 @@
-//! The files of a partition's directory, and whether they are still those that a look found.
+//! The files of a partition's directory, and whether they are still the same ones later.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,12 +14,12 @@ use crate::storage::{FileMetadata, Storage};
 /// The files of a partition's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::partition) struct Contents {
-    /// Base offsets, rising.
+    /// Base offsets of the segments, rising.
     pub(in crate::partition) logs: Vec<u64>,
-    /// Base offsets, rising, of output of a compaction that is whole and has yet to take its place.
+    /// Base offsets, rising, of complete compaction output that does not have its final names yet.
     pub(in crate::partition) swaps: Vec<u64>,
     pub(in crate::partition) snapshots: Vec<u64>,
-    /// What an interrupted step left.
+    /// Files that an interrupted step left.
     pub(super) leftovers: Vec<String>,
 }
 
@@ -52,8 +52,8 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Base offsets of the segments: output that is whole is in the place of those that it
-    /// replaces.
+    /// Returns the base offsets of the segments. Complete output replaces the originals in its
+    /// range.
     pub(in crate::partition) fn segments(
         &self,
         storage: &dyn Storage,
@@ -66,7 +66,7 @@ impl Contents {
         Ok(self.segments_without(|base| replaced.contains(&base)))
     }
 
-    /// The same, where it is known which segments are replaced.
+    /// Returns the same as `segments`, for a caller that knows which segments are replaced.
     pub(in crate::partition) fn segments_without(
         &self,
         is_replaced: impl Fn(u64) -> bool,
@@ -79,7 +79,7 @@ impl Contents {
     }
 }
 
-/// Which `.log` files an opening has looked at.
+/// The `.log` files that an opening has looked at.
 #[derive(Debug, Default)]
 pub(in crate::partition) struct Looked {
     contents: Contents,
@@ -94,8 +94,8 @@ impl Looked {
         }
     }
 
-    /// What stands under the name of the `.log` of a segment. `NotFound` if another file did
-    /// before.
+    /// Returns the metadata of the `.log` of a segment. Fails with `NotFound` if it is another file
+    /// than at the first look.
     pub(super) fn look_at(&mut self, home: &SegmentHome, base: u64) -> Result<FileMetadata> {
         let path = home.path(base, file_name::LOG);
         let found = home
@@ -107,21 +107,23 @@ impl Looked {
                 return Err(Error::io("look at", &path, io::ErrorKind::NotFound.into()));
             }
             Some(_) => {}
-            // Of who writes nothing is looked at twice.
+            // The writer does not compare files: no other process replaces them.
             None if !home.read_only => {}
             None => drop(self.logs.insert(base, (path, found.id))),
         }
         Ok(found)
     }
 
-    /// Which file the `.log` of a segment is.
+    /// Returns the file id of the `.log` of a segment, if it was looked at.
     pub(super) fn id(&self, base: u64) -> Option<u64> {
         self.logs.get(&base).map(|(_, id)| *id)
     }
 
-    /// Whether the directory holds the same segments in the same files now. What was read of them
-    /// by their names in between was of these files then: a file that loses its name does not get
-    /// it back. New segments at the end do not count.
+    /// Returns whether the directory still holds the same segments in the same files. New segments
+    /// at the end do not count.
+    ///
+    /// A file that loses its name does not get it back. So everything that was read by name in
+    /// between came from these files.
     pub(in crate::partition) fn is_still_there(
         &self,
         context: &PartitionContext,
@@ -155,7 +157,7 @@ mod tests {
 
     const DIR: &str = "/p";
 
-    /// A log of one record at each offset from `base` to `end`.
+    /// Returns a log of one record at each offset from `base` to `end`.
     fn log(base: u64, end: u64) -> Vec<u8> {
         let disk = MemoryDisk::new();
         let core = written(&disk, base, 0);
@@ -172,8 +174,8 @@ mod tests {
         crate::storage::read_file(&disk, &path, 1 << 20).unwrap()
     }
 
-    /// Base offsets of the segments in a directory that holds these files: base offset, suffix, and
-    /// the end of a `.log`.
+    /// Returns the base offsets of the segments in a directory that holds these files: base offset,
+    /// suffix, and the end of a `.log`.
     fn segments(files: &[(u64, &str, u64)]) -> Vec<u64> {
         let disk = MemoryDisk::new();
         disk.create_dir_all(DIR.as_ref()).unwrap();
@@ -189,11 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn output_that_is_whole_is_in_the_place_of_what_it_replaces() {
-        let behind = (6, "log", 8);
-        let list = |files: &[(u64, &str, u64)]| segments(&[files, &[behind]].concat());
+    fn complete_output_is_listed_instead_of_its_originals() {
+        let next = (6, "log", 8);
+        let list = |files: &[(u64, &str, u64)]| segments(&[files, &[next]].concat());
         assert_eq!(list(&[(0, "log", 3), (3, "log", 6)]), [0, 3, 6]);
-        // At each step of an exchange.
+        // Each step of an exchange.
         assert_eq!(
             list(&[(0, "log", 3), (3, "log", 6), (0, "log.cleaned", 6)]),
             [0, 3, 6],
@@ -207,7 +209,7 @@ mod tests {
                 (0, "index.cleaned", 0)
             ]),
             [0, 3, 6],
-            "renamed by half"
+            "half renamed"
         );
         let promised = [(0, "log.swap", 6), (0, "index.swap", 0)];
         assert_eq!(
@@ -218,22 +220,22 @@ mod tests {
         assert_eq!(
             list(&[&[(3, "log", 6), (3, "index", 0)], &promised[..]].concat()),
             [0, 6],
-            "the first has gone"
+            "the first original is removed"
         );
-        assert_eq!(list(&promised), [0, 6], "all have gone");
+        assert_eq!(list(&promised), [0, 6], "all originals are removed");
         assert_eq!(
             list(&[(0, "log", 6), (0, "index.swap", 0)]),
             [0, 6],
-            "the log has its name"
+            "the log has its final name"
         );
-        // Of several segments.
+        // Output of several segments.
         let split = [(0, "log.swap", 2), (2, "log.swap", 6)];
         assert_eq!(
             list(&[&[(0, "log", 3), (3, "log", 6)], &split[..]].concat()),
             [0, 2, 6]
         );
         assert_eq!(list(&[(0, "log", 2), (2, "log.swap", 6)]), [0, 2, 6]);
-        // An empty one has the place of the segment of its name.
+        // An empty output replaces the original of its name.
         assert_eq!(
             list(&[(0, "log", 3), (3, "log", 6), (0, "log.swap", 0)]),
             [0, 3, 6]

@@ -1,4 +1,4 @@
-//! The steps of opening, one by one.
+//! Tests of the single steps of opening.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::storage::recording::RecordingDisk;
 use crate::storage::{MemoryDisk, Storage};
 
 #[test]
-fn a_directory_of_the_name_of_a_segment_is_none() {
+fn a_directory_with_the_name_of_a_segment_is_not_a_segment() {
     let disk = MemoryDisk::new();
     drop(written(&disk, 0, 1));
     disk.create_dir_all(&Path::new(DIR).join("00000000000000000005.log"))
@@ -51,14 +51,15 @@ fn sealed_indexes_keep_their_digests() {
             .map(|segment| segment.digests())
             .collect::<Vec<_>>()
     };
-    let told = digests(&core);
+    let stored = digests(&core);
     let is_whole = |digests: &SegmentDigests| {
         digests.log_bytes.is_some() && digests.indexes.iter().all(Option::is_some)
     };
     assert!(
-        told.iter()
+        stored
+            .iter()
             .all(|digests| digests.as_ref().is_some_and(is_whole)),
-        "{told:?}"
+        "{stored:?}"
     );
     let (core, _) = PartitionCore::open(
         &context(&disk),
@@ -68,10 +69,10 @@ fn sealed_indexes_keep_their_digests() {
         },
     )
     .unwrap();
-    assert_eq!(digests(&core), told);
+    assert_eq!(digests(&core), stored);
 }
 
-/// A broker may have appended to the segment or compacted it since the digests were written.
+/// A broker may have appended to the segment, or compacted it, after the digests were written.
 #[test]
 fn digests_of_a_log_of_another_length_do_not_count() {
     let disk = MemoryDisk::new();
@@ -113,7 +114,7 @@ fn records_that_were_deleted_are_not_missing() {
 }
 
 #[test]
-fn a_log_that_ends_below_where_it_starts_is_no_damage() {
+fn a_log_that_ends_below_its_start_is_not_damaged() {
     let disk = MemoryDisk::new();
     drop(written(&disk, 0, 2));
     let (core, report) = PartitionCore::open(&context(&disk), &spec(9, 9, i64::MAX)).unwrap();
@@ -122,7 +123,7 @@ fn a_log_that_ends_below_where_it_starts_is_no_damage() {
 }
 
 #[test]
-fn a_closed_log_that_lost_its_end_is_damaged_though_its_index_fits() {
+fn a_closed_log_that_lost_its_end_is_damaged_even_if_its_index_fits() {
     let disk = MemoryDisk::new();
     written(&disk, 0, 3).close(true).unwrap();
     let clean = |recovery_point| PartitionSpec {
@@ -140,7 +141,7 @@ fn a_closed_log_that_lost_its_end_is_damaged_though_its_index_fits() {
 }
 
 #[test]
-fn damage_loses_an_offset_at_least() {
+fn damage_loses_at_least_one_offset() {
     let disk = MemoryDisk::new();
     drop(written(&disk, 0, 1));
     for (recovery_point, lost) in [(0, 5..6), (5, 5..6), (9, 5..9)] {
@@ -155,7 +156,7 @@ fn damage_loses_an_offset_at_least() {
 }
 
 #[test]
-fn an_entry_leads_to_the_batch_that_ends_where_it_says() {
+fn an_index_entry_leads_to_the_batch_that_ends_at_its_offset() {
     let disk = MemoryDisk::new();
     let core = written(&disk, 100, 3);
     let bytes = core.segments().snapshot()[0].size();
@@ -177,7 +178,7 @@ fn an_entry_leads_to_the_batch_that_ends_where_it_says() {
         [0, 1, 2].map(|relative| is_led_astray(relative, bytes / 3)),
         [true, false, true]
     );
-    assert!(is_led_astray(1, bytes / 3 + 1), "no batch stands there");
+    assert!(is_led_astray(1, bytes / 3 + 1), "no batch starts there");
 }
 
 #[test]
@@ -206,7 +207,10 @@ fn a_scan_starts_at_the_last_entry_below_the_recovery_point() {
     );
     assert!(number > 0);
     assert_eq!(start(offset + 1, true), (number, 0));
-    assert!(start(offset, true).0 < number, "the entry is not below it");
+    assert!(
+        start(offset, true).0 < number,
+        "the entry is not below the recovery point"
+    );
     assert_eq!(
         start(offset + 1, false),
         (0, 0),
@@ -221,7 +225,7 @@ fn a_scan_starts_at_the_last_entry_below_the_recovery_point() {
     assert_eq!(
         start(offset + 1, true),
         (number, 0),
-        "it tells of nothing in the segment"
+        "the snapshot covers no batch of the segment"
     );
     put(
         &disk,
@@ -237,7 +241,7 @@ fn a_scan_starts_at_the_last_entry_below_the_recovery_point() {
 }
 
 #[test]
-fn what_is_scanned_is_counted_from_where_the_scan_starts() {
+fn scanned_bytes_are_counted_from_the_start_of_the_scan() {
     let disk = MemoryDisk::new();
     let core = written(&disk, 0, 20);
     core.close(true).unwrap();
@@ -259,7 +263,7 @@ fn what_is_scanned_is_counted_from_where_the_scan_starts() {
 }
 
 #[test]
-fn a_log_that_is_whole_is_not_cut() {
+fn a_whole_log_is_not_cut() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     drop(written(&disk, 0, 2));
     drop(disk.take());
@@ -269,7 +273,7 @@ fn a_log_that_is_whole_is_not_cut() {
 }
 
 #[test]
-fn an_epoch_that_falls_takes_no_later_one_with_it() {
+fn a_lower_epoch_in_a_later_batch_does_not_remove_a_higher_one() {
     let disk = MemoryDisk::new();
     let core = written(&disk, 0, 1);
     for epoch in [5, 3] {
@@ -284,7 +288,7 @@ fn an_epoch_that_falls_takes_no_later_one_with_it() {
 }
 
 #[test]
-fn producers_whose_snapshot_is_damaged_are_known_from_the_batches() {
+fn producers_are_rebuilt_from_the_batches_if_the_snapshot_is_damaged() {
     let disk = MemoryDisk::new();
     let core = written(&disk, 0, 2);
     core.close(true).unwrap();
@@ -313,7 +317,10 @@ fn producers_whose_snapshot_is_damaged_are_known_from_the_batches() {
         let writer = core.writer.lock();
         !writer.producers.is_empty()
     };
-    assert!(!knows_some(), "nothing says that there are any");
+    assert!(
+        !knows_some(),
+        "without a snapshot no producers are expected"
+    );
     put(
         &disk,
         Path::new(DIR).join("00000000000000000002.snapshot"),

@@ -1,4 +1,4 @@
-//! What an unclean stop left behind the end of a log: kept beside it, then cut.
+//! Cuts the torn end that an unclean stop left, and keeps the bytes in a file of their own.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use crate::format::file_name;
 use crate::storage::{Access, FilePart, Storage, remove_if_exists, replace_file_by};
 
 impl Opening<'_> {
-    /// Cuts the file at `end`. What is not padding is kept beside it first.
+    /// Cuts the file at `end`. If the rest is more than padding, it is copied to a file of its own
+    /// first.
     pub(super) fn cut(&mut self, base: u64, end: u32, bytes: u32) -> Result<()> {
         if self.context.read_only {
             return Ok(());
@@ -30,14 +31,14 @@ impl Opening<'_> {
                 .map_err(|error| Error::io("keep the torn end in", &kept, error))
             {
                 Ok(()) => self.report.kept.insert(0, kept),
-                // Nothing in it could be read anyway.
+                // The rest holds no batch that could be read.
                 Err(Error::DiskFull { .. }) if !holds_batch(&tail).map_err(failed)? => {}
                 Err(error) => return self.without_room(error),
             }
             self.report.bytes_cut += u64::from(bytes - end);
         }
         if self.is_shared {
-            // Whoever has the file mapped keeps the old one.
+            // Readers that have the file mapped keep the old one.
             let start = FilePart {
                 file: &*file,
                 start: 0,
@@ -54,8 +55,8 @@ impl Opening<'_> {
             .map_err(failed)
     }
 
-    /// There is no room to keep what is to be cut: the log is read up to there, and takes no writes
-    /// until it is opened with room.
+    /// Handles a failed copy. If the disk has no room for the bytes to be cut, the log can be read
+    /// up to them, and refuses writes until it is opened with enough room.
     fn without_room(&mut self, error: Error) -> Result<()> {
         if matches!(error, Error::DiskFull { .. }) {
             self.report.damage.get_or_insert(error);
@@ -64,9 +65,9 @@ impl Opening<'_> {
         Err(error)
     }
 
-    /// Segments behind the end are renamed, not removed: `<base>.log.torn`. The last one goes
-    /// first, and each durably before the next: whatever a power cut leaves of them follows the end
-    /// without a hole.
+    /// Renames the segments after the end to `<base>.log.torn` instead of removing them. Starts
+    /// with the last one, and makes each rename durable before the next. After a power cut, the
+    /// segments that are left then follow the end without a hole.
     pub(super) fn set_aside(&mut self, bases: &[u64]) -> Result<()> {
         for base in bases.iter().rev() {
             let (bytes, path) = (self.log_bytes(*base)?, self.log_path(*base));
@@ -95,7 +96,7 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Where to keep something: what an earlier crash left under the name stays.
+    /// Returns a path that is free: a file that an earlier crash left under the name stays.
     fn free_path(&self, name: &str) -> Result<PathBuf> {
         let names = std::iter::once(name.to_owned())
             .chain((2..).map(|number| file_name::another_torn_file(name, number)));
@@ -129,12 +130,12 @@ fn is_zero(part: &FilePart<'_>) -> io::Result<bool> {
         .map(|is_other| !is_other)
 }
 
-/// Puts a copy in the place of a file.
+/// Replaces a file by a copy of the part.
 fn put_copy(part: &FilePart<'_>, storage: &dyn Storage, path: &Path) -> io::Result<()> {
     replace_file_by(storage, path, |copy| part.copy_to(copy))
 }
 
-/// Whether there is a whole batch with a right checksum anywhere in it.
+/// Returns whether the part contains a whole batch with a valid checksum anywhere.
 fn holds_batch(part: &FilePart<'_>) -> io::Result<bool> {
     let mut longer = Vec::new();
     part.any_chunk(

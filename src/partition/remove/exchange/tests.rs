@@ -8,7 +8,7 @@ use crate::partition::tests::{context, spec};
 use crate::segment::digest;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage, read_file};
 
-/// A log of batches of one record each, in several segments.
+/// Returns a log of batches of one record each, in several segments.
 fn written(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     let spec = spec(0, 0, i64::MAX);
     let cleanup_policy = CleanupPolicy::Compact;
@@ -26,7 +26,7 @@ fn written(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     core
 }
 
-/// The first two segments in one, without index entries.
+/// Returns the first two segments, and one without index entries that replaces them.
 fn cleaned(disk: &impl Storage, core: &PartitionCore) -> (Vec<Arc<Segment>>, CleanedSegment) {
     let originals: Vec<_> = core
         .sealed_segments()
@@ -59,9 +59,10 @@ fn cleaned(disk: &impl Storage, core: &PartitionCore) -> (Vec<Arc<Segment>>, Cle
     (originals, cleaned)
 }
 
-/// A stop after the originals are gone would discard the output, which is all there is then.
+/// A crash after the removal of the originals would discard the output, which is then all that is
+/// left.
 #[test]
-fn what_an_earlier_compaction_left_is_removed_before_the_output_counts() {
+fn leftovers_of_an_earlier_compaction_are_removed_before_the_output_counts() {
     for stale in [
         (0, file_name::TRANSACTION_INDEX),
         (1, file_name::LOG),
@@ -93,7 +94,7 @@ fn what_an_earlier_compaction_left_is_removed_before_the_output_counts() {
 }
 
 #[test]
-fn a_cleaned_segment_takes_the_place_of_those_it_was_made_of() {
+fn a_cleaned_segment_replaces_its_originals() {
     let disk = MemoryDisk::new();
     let core = written(&disk);
     let (originals, cleaned) = cleaned(&disk, &core);
@@ -107,7 +108,7 @@ fn a_cleaned_segment_takes_the_place_of_those_it_was_made_of() {
         .unwrap();
     assert!(
         replaced.is_none() && originals.iter().all(|original| core.lists(original)),
-        "the log was cut since"
+        "the log was cut in the meantime"
     );
     let compacted = TopicSettings::clone(&core.settings());
     core.set_settings(TopicSettings {
@@ -118,7 +119,7 @@ fn a_cleaned_segment_takes_the_place_of_those_it_was_made_of() {
         core.replace_segments(&originals, &cleaned, 0)
             .unwrap()
             .is_none(),
-        "all records count by now"
+        "the topic is no longer compacted"
     );
     core.set_settings(compacted);
     assert!(
@@ -129,7 +130,7 @@ fn a_cleaned_segment_takes_the_place_of_those_it_was_made_of() {
     assert_eq!(
         snapshots.map(|path| disk.metadata(&path).is_ok()),
         [true, false],
-        "one goes with its base offset"
+        "a snapshot is removed if its base offset is"
     );
     assert!(originals.iter().all(|original| !core.lists(original)));
     let left = core.segments().snapshot();
@@ -141,7 +142,7 @@ fn a_cleaned_segment_takes_the_place_of_those_it_was_made_of() {
 }
 
 #[test]
-fn the_size_of_a_cleaned_segment_is_that_of_its_files() {
+fn the_size_of_a_cleaned_segment_is_the_sum_of_its_files() {
     let disk = MemoryDisk::new();
     let (_, cleaned) = cleaned(&disk, &written(&disk));
     assert_eq!(
@@ -156,7 +157,7 @@ fn the_size_of_a_cleaned_segment_is_that_of_its_files() {
 }
 
 #[test]
-fn one_compacts_at_a_time() {
+fn only_one_compaction_runs_at_a_time() {
     let core = written(&MemoryDisk::new());
     let turn = core.cleaning().lock();
     assert!(core.cleaning().try_lock().is_none());
@@ -165,7 +166,7 @@ fn one_compacts_at_a_time() {
 }
 
 #[test]
-fn what_is_cleaned_is_not_read_through_a_mapping() {
+fn a_segment_is_cleaned_without_a_mapping() {
     let core = written(&MemoryDisk::new());
     let (segment, _) = core.sealed_segments().swap_remove(0);
     assert!(segment.view().unwrap().is_some());
@@ -175,7 +176,7 @@ fn what_is_cleaned_is_not_read_through_a_mapping() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_read_is_told_with_its_offsets() {
+fn the_error_for_an_unreadable_batch_names_its_offsets() {
     let core = written(&MemoryDisk::new());
     let (segment, end) = core.sealed_segments().swap_remove(0);
     for (next, lost) in [(1, 1..end), (end - 1, end - 1..end), (end, end..end + 1)] {
