@@ -189,11 +189,11 @@ fn write_value(
 /// Appends a JSON string.
 fn write_text(text: &str, json: &mut String) {
     json.push('"');
-    for sign in text.chars() {
-        match sign {
-            '"' | '\\' => json.extend(['\\', sign]),
-            '\0'..'\x20' => push(json, format_args!("\\u{:04X}", u32::from(sign))),
-            _ => json.push(sign),
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => json.extend(['\\', character]),
+            '\0'..'\x20' => push(json, format_args!("\\u{:04X}", u32::from(character))),
+            _ => json.push(character),
         }
     }
     json.push('"');

@@ -62,8 +62,8 @@ impl BatchChecksum {
 
 /// Returns the number of offsets of `batch` if its checksum is right, or `None` if it is wrong.
 ///
-/// `batch` is exactly as long as its length field states. All other fields that the checksum does
-/// not cover may be wrong, except that the magic selects the checksum.
+/// `batch` is exactly as long as its length field states. The other fields that the checksum does
+/// not cover may be wrong. Of them only the magic matters, because it selects the checksum.
 pub(crate) fn intact_offsets(batch: &[u8]) -> Option<u64> {
     if !is_intact(batch) {
         return None;

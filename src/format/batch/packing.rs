@@ -21,7 +21,7 @@ impl Packing<'_> {
     /// that the header must name.
     ///
     /// The records stay uncompressed, and the codec is `None`, if readers would refuse to
-    /// decompress them.
+    /// decompress them. With `must_shrink`, they also do if the codec does not make them smaller.
     pub(super) fn pack(
         self,
         codec: Compression,

@@ -87,13 +87,13 @@ pub(crate) fn decode_meta_properties(bytes: &[u8]) -> Result<MetaProperties, Mal
 /// their UTF-16 units.
 fn escape(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
-    for (number, sign) in value.chars().enumerate() {
-        match sign {
-            '\\' | '=' | ':' | '#' | '!' => text.extend(['\\', sign]),
+    for (number, character) in value.chars().enumerate() {
+        match character {
+            '\\' | '=' | ':' | '#' | '!' => text.extend(['\\', character]),
             ' ' if number == 0 => text += "\\ ",
-            ' '..='~' => text.push(sign),
+            ' '..='~' => text.push(character),
             _ => {
-                for unit in sign.encode_utf16(&mut [0; 2]) {
+                for unit in character.encode_utf16(&mut [0; 2]) {
                     // Writing to a string does not fail.
                     let _ = write!(text, "\\u{unit:04x}");
                 }
@@ -126,8 +126,8 @@ fn parse(bytes: &[u8]) -> Result<Vec<(String, String)>, Malformed> {
     Ok(properties)
 }
 
-fn is_space(sign: char) -> bool {
-    matches!(sign, ' ' | '\t' | '\x0c')
+fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\x0c')
 }
 
 fn trim_start(line: &str) -> &str {
@@ -143,9 +143,9 @@ fn continues(line: &str) -> bool {
 /// Splits a line into key and value, both still escaped, at white space, at `=` or `:`, or at both.
 fn split(line: &str) -> (&str, &str) {
     let mut escaped = false;
-    let key_end = line.find(|sign| {
-        let ends = !escaped && (is_space(sign) || matches!(sign, '=' | ':'));
-        escaped = sign == '\\' && !escaped;
+    let key_end = line.find(|character| {
+        let ends = !escaped && (is_space(character) || matches!(character, '=' | ':'));
+        escaped = character == '\\' && !escaped;
         ends
     });
     let (key, rest) = line.split_at(key_end.unwrap_or(line.len()));
@@ -158,33 +158,33 @@ fn split(line: &str) -> (&str, &str) {
 
 fn unescape(text: &str) -> Result<String, Malformed> {
     let mut units = Vec::with_capacity(text.len());
-    let mut signs = text.chars();
-    while let Some(sign) = signs.next() {
-        let sign = match sign {
-            '\\' => match signs.next().ok_or(CUT_SHORT)? {
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        let character = match character {
+            '\\' => match characters.next().ok_or(CUT_SHORT)? {
                 't' => '\t',
                 'n' => '\n',
                 'r' => '\r',
                 'f' => '\x0c',
                 'u' => {
-                    units.push(unit(&mut signs)?);
+                    units.push(unit(&mut characters)?);
                     continue;
                 }
                 other => other,
             },
             plain => plain,
         };
-        units.extend_from_slice(sign.encode_utf16(&mut [0; 2]));
+        units.extend_from_slice(character.encode_utf16(&mut [0; 2]));
     }
     String::from_utf16(&units)
         .map_err(|_| Malformed("an escape of the properties is not a character"))
 }
 
 /// Reads the four hex digits of an escape.
-fn unit(signs: &mut impl Iterator<Item = char>) -> Result<u16, Malformed> {
-    let value = signs
+fn unit(characters: &mut impl Iterator<Item = char>) -> Result<u16, Malformed> {
+    let value = characters
         .take(4)
-        .map(|sign| sign.to_digit(16))
+        .map(|character| character.to_digit(16))
         .try_fold((0, 0), |(value, digits), digit| {
             Some((value << 4 | digit?, digits + 1))
         });

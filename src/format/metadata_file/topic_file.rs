@@ -138,10 +138,10 @@ fn escape(value: &str) -> String {
 
 fn unescape(text: &str) -> Option<String> {
     let mut value = String::with_capacity(text.len());
-    let mut signs = text.chars();
-    while let Some(sign) = signs.next() {
-        value.push(match sign {
-            '\\' => match signs.next()? {
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        value.push(match character {
+            '\\' => match characters.next()? {
                 '\\' => '\\',
                 'n' => '\n',
                 'r' => '\r',

@@ -27,8 +27,8 @@ pub(crate) fn encode(
     }
 }
 
-/// Does the work of [`encode`] for the records that fill most logs: no headers, a short key, and
-/// deltas of few bytes.
+/// Does the work of [`encode`] for the records that fill most logs: those without headers, with a
+/// short key and small deltas.
 ///
 /// Returns `None`, and leaves `out` unchanged, for every other record. It packs the fields before
 /// the key into one word and takes half the time of [`encode_any`].
