@@ -1,5 +1,6 @@
 //! How records are read: find the place once, then read batch by batch.
 
+pub(in crate::partition) mod advance;
 pub(crate) mod batch;
 pub(in crate::partition) mod last;
 pub(in crate::partition) mod lookup;

@@ -1,0 +1,375 @@
+//! How a reader comes from one batch to the next: within a segment, to the next segment, past
+//! damage, and around deletions and cuts that happen in the meantime.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::options::Isolation;
+use super::reader::Reader;
+use super::seek::Place;
+use crate::clock::Deadline;
+use crate::error::{Error, Result};
+use crate::format::Malformed;
+use crate::format::batch::BatchHeader;
+use crate::partition::state::report::MISSING_END;
+use crate::partition::state::segment_list;
+use crate::partition::state::transaction_filter::TransactionFilter;
+use crate::segment::batch_file::ReadError;
+
+/// The result of one step.
+enum Step {
+    Batch(Batch),
+    /// No batch to hand out here. The next step may find one.
+    Again,
+    End,
+}
+
+/// Whether the records of a batch are handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    Wanted,
+    /// Markers, aborted records, or a batch that compaction emptied.
+    PassedOver,
+    /// The segment was replaced or deleted before that was known.
+    Unknown,
+}
+
+impl Delivery {
+    fn wanted_if(is_wanted: bool) -> Self {
+        if is_wanted {
+            Self::Wanted
+        } else {
+            Self::PassedOver
+        }
+    }
+}
+
+impl Reader {
+    /// Finds the next batch. Returns `None` at the end; a reader that waits returns it when it is
+    /// woken, or at `until`.
+    pub(super) fn find_batch(&mut self, until: Deadline) -> Result<Option<Batch>> {
+        loop {
+            if self.signal.take_woken() {
+                return Ok(None);
+            }
+            if self.options.wait {
+                self.signal.reset();
+            }
+            self.core.check_readable()?;
+            let bound = self.bound();
+            if self.next < bound.min(self.end) {
+                let from = self.next;
+                let step = self.step(bound);
+                if self.has_lost_start(from)? {
+                    continue;
+                }
+                match step {
+                    Ok(Step::Batch(batch)) => match self.sound_part(batch)? {
+                        Some(batch) => {
+                            self.is_at_log_start = false;
+                            return Ok(Some(batch));
+                        }
+                        None => continue,
+                    },
+                    Ok(Step::Again) => continue,
+                    Ok(Step::End) => {}
+                    Err(error) => {
+                        self.skip(from, self.core.or_gone(error))?;
+                        continue;
+                    }
+                }
+            }
+            if self.next < self.end && self.core.refresh()? {
+                continue;
+            }
+            if !self.options.wait || self.next >= self.end || until.has_passed() {
+                return Ok(None);
+            }
+            self.core.wait(&self.signal, until);
+        }
+    }
+
+    /// Whether `from`, the offset that a step looked for, was deleted, so that whatever the step
+    /// found does not count. A range without a start then begins at the log start; for any other
+    /// range this is an error.
+    ///
+    /// A deletion raises the log start before it changes the list of segments. So a step that has
+    /// missed records because of a deletion is always noticed here, after the step.
+    fn has_lost_start(&mut self, from: u64) -> Result<bool> {
+        let log_start = self.core.log_start_offset();
+        if from >= log_start {
+            return Ok(false);
+        }
+        let error = self.core.out_of_range(from);
+        self.next = log_start;
+        (self.place, self.filter) = (None, None);
+        if self.is_at_log_start {
+            Ok(true)
+        } else {
+            Err(error)
+        }
+    }
+
+    /// Passes over the damage if the options say so. `from` is the offset that the step looked for.
+    fn skip(&mut self, from: u64, error: Error) -> Result<()> {
+        let damage = match error {
+            Error::Corrupt(damage) if self.options.skip_corrupt => damage,
+            error => return Err(error),
+        };
+        let end = damage.offsets.end.min(self.core.log_end_offset());
+        if end <= from {
+            return Err(Error::Corrupt(damage));
+        }
+        self.next = end;
+        // Transaction markers may be among the records that are passed over, so the filter is
+        // built again as well.
+        (self.place, self.filter) = (None, None);
+        self.skipped.push(*damage);
+        Ok(())
+    }
+
+    /// Returns the records before the first malformed one, if damage is to be passed over. The
+    /// checksum of the batch is right.
+    fn sound_part(&mut self, batch: Batch) -> Result<Option<Batch>> {
+        if !self.options.skip_corrupt {
+            return Ok(Some(batch));
+        }
+        let mut end = batch.offsets().start;
+        for record in &batch {
+            match record {
+                Ok(record) => end = record.offset() + 1,
+                Err(Error::Corrupt(mut damage)) => {
+                    damage.offsets.start = end;
+                    self.skipped.push(*damage);
+                    let rest = batch.sound_below(end);
+                    return Ok(Some(rest).filter(|rest| !rest.offsets().is_empty()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(batch))
+    }
+
+    /// Returns the offset that this reader may not pass now.
+    pub(in crate::partition) fn bound(&self) -> u64 {
+        let end = if self.options.unsynced {
+            self.core.log_end_offset()
+        } else {
+            self.core.high_watermark()
+        };
+        match self.options.isolation {
+            Isolation::ReadCommitted if !self.options.past_open => self.core.stable_end(end),
+            Isolation::ReadCommitted | Isolation::ReadUncommitted => end,
+        }
+    }
+
+    /// Reads the batch at the place, and moves after it.
+    fn step(&mut self, bound: u64) -> Result<Step> {
+        if self
+            .place
+            .as_ref()
+            .is_none_or(|place| place.truncations != self.core.truncations())
+        {
+            self.place = Some(self.core.seek(self.next)?);
+            // After a cut other transactions may have the same offsets.
+            self.filter = None;
+        }
+        let Some(place) = &mut self.place else {
+            unreachable!("the reader has just looked for its place")
+        };
+        // In this order: the size of a sealed segment no longer changes.
+        let is_sealed = place.file.segment().is_sealed();
+        let limit = place.file.segment().size();
+        let header = match place.file.header_at(place.position, limit) {
+            Ok(Some(header)) => header,
+            Ok(None) if is_sealed => return self.go_to_next_segment(),
+            Ok(None) => return Ok(Step::End),
+            Err(error) => return self.failed(error, limit),
+        };
+        if let Err(malformed) = self.core.check_order(place, &header) {
+            return self.failed(malformed.into(), limit);
+        }
+        if header.base_offset >= bound {
+            return Ok(Step::End);
+        }
+        if let Err(error) = place.file.checked(place.position, &header, limit) {
+            return self.failed(error, limit);
+        }
+        let bytes = place.file.share(place.position, &header);
+        let (at, cuts_seen) = (
+            (place.file.segment().base_offset, place.position),
+            place.truncations,
+        );
+        place.step_over(&header);
+        let range = self.range_of(&header);
+        let batch = Batch::new(
+            self.core.origin(),
+            at,
+            cuts_seen,
+            header,
+            bytes,
+            range.clone(),
+        );
+        let delivery = self.delivery_of(&header, &batch, bound)?;
+        if delivery == Delivery::Unknown {
+            // The indexes no longer describe the segment that this batch is from.
+            (self.place, self.filter) = (None, None);
+            return Ok(Step::Again);
+        }
+        self.next = self
+            .next
+            .max(header.last_offset + 1)
+            .min(self.end.max(self.next));
+        Ok(if delivery == Delivery::Wanted && !range.is_empty() {
+            Step::Batch(batch)
+        } else {
+            Step::Again
+        })
+    }
+
+    /// Returns the offsets of the batch that were asked for. The header of a legacy wrapper does not
+    /// have its base offset: it begins where the last batch ended.
+    fn range_of(&self, header: &BatchHeader) -> Range<u64> {
+        let base = if header.magic < 2 {
+            self.next.min(header.base_offset)
+        } else {
+            header.base_offset
+        };
+        let start = base.max(self.next);
+        start..(header.last_offset + 1).min(self.end).max(start)
+    }
+
+    /// Returns whether the records of the batch are handed out. Every transaction with records below
+    /// `bound` has ended, or is passed over.
+    fn delivery_of(&mut self, header: &BatchHeader, batch: &Batch, bound: u64) -> Result<Delivery> {
+        if self.options.isolation == Isolation::ReadUncommitted || !header.is_transactional() {
+            let has_records = !header.is_control() && header.record_count > 0;
+            return Ok(Delivery::wanted_if(has_records));
+        }
+        if self.filter.is_none() || header.base_offset >= self.filter_end {
+            let (mut passed_over, end) = match self.core.aborted_around(header.base_offset) {
+                Err(_) if self.looks_again()? => return Ok(Delivery::Unknown),
+                found => found?,
+            };
+            self.filter_end = end.min(bound);
+            if self.options.past_open {
+                passed_over.extend(self.core.open_transactions());
+            }
+            // The transactions may be those of a later topic with this name.
+            self.core.check_readable()?;
+            self.filter = Some(TransactionFilter::new(passed_over));
+            let segments = self.core.segments().snapshot();
+            let is_listed = self
+                .place
+                .as_ref()
+                .is_some_and(|place| segment_list::contains(&segments, place.file.segment()));
+            if !is_listed {
+                return Ok(Delivery::Unknown);
+            }
+        }
+        let Some(filter) = &mut self.filter else {
+            unreachable!("the filter was built for this segment")
+        };
+        let is_wanted = filter.delivers(header, batch.control_record());
+        Ok(Delivery::wanted_if(is_wanted && header.record_count > 0))
+    }
+
+    /// Moves from the end of a segment to the next one.
+    fn go_to_next_segment(&mut self) -> Result<Step> {
+        let Some(place) = &self.place else {
+            unreachable!("the reader is at the end of a segment")
+        };
+        let base_offset = place.file.segment().base_offset;
+        let segments = self.core.segments().snapshot();
+        if place.truncations != self.core.truncations() {
+            return Ok(Step::Again);
+        }
+        if !segment_list::contains(&segments, place.file.segment()) {
+            // It was deleted, or compaction replaced it with a segment that may end later.
+            self.place = None;
+            return Ok(Step::Again);
+        }
+        let Some(next) = segment_list::after(&segments, base_offset) else {
+            let lost = place.expected..place.file.segment().next_offset();
+            if lost.is_empty() {
+                return Ok(Step::End);
+            }
+            // A log ends in a sealed segment only if its end was lost.
+            let (position, malformed) = (place.position, Malformed(MISSING_END));
+            self.next = lost.end;
+            return Err(self
+                .core
+                .origin()
+                .corrupt(base_offset, position, lost, malformed));
+        };
+        if next.base_offset > place.expected {
+            // Deleted records may be missing, even within the segment that the log starts in.
+            let lost = place.expected.max(self.core.log_start_offset())..next.base_offset;
+            if self.core.is_dense() && !lost.is_empty() {
+                let position = place.position;
+                if self.looks_again()? {
+                    return Ok(Step::Again);
+                }
+                self.next = lost.end;
+                let malformed = Malformed("segments are missing behind it");
+                return Err(self
+                    .core
+                    .origin()
+                    .corrupt(base_offset, position, lost, malformed));
+            }
+        }
+        // With the count from before the snapshot: the segment may be older than a later cut.
+        self.place = Some(Place::at_start(Arc::clone(next), place.truncations));
+        Ok(Step::Again)
+    }
+
+    /// In a read-only log, once for each place in each file: reads the directory again, since
+    /// another process may have deleted, replaced or cut what is here, and looks for the place
+    /// again.
+    fn looks_again(&mut self) -> Result<bool> {
+        let file = self
+            .place
+            .as_ref()
+            .and_then(|place| place.file.segment().file_id());
+        if !self.core.is_read_only() || self.looked_again == Some((self.next, file)) {
+            return Ok(false);
+        }
+        self.looked_again = Some((self.next, file));
+        self.core.read_anew()?;
+        self.place = None;
+        Ok(true)
+    }
+
+    /// Handles a batch that could not be read: its file is gone, the disk refused, or it is damaged.
+    fn failed(&mut self, error: ReadError, limit: u32) -> Result<Step> {
+        if self.looks_again()? {
+            return Ok(Step::Again);
+        }
+        let Some(place) = &mut self.place else {
+            unreachable!("the batch was read at the place")
+        };
+        match error {
+            ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The segment was removed before the reader could open it: look the offset up in
+                // the segments that are there now.
+                self.place = None;
+                Ok(Step::Again)
+            }
+            ReadError::Io(error) => Err(Error::io("read", place.file.segment().log_path(), error)),
+            ReadError::Damaged(_) if place.truncations != self.core.truncations() => {
+                Ok(Step::Again)
+            }
+            ReadError::Damaged(malformed) => {
+                let lost = self.core.lost_behind(place, self.next, limit)?;
+                let (base_offset, position) = (place.file.segment().base_offset, place.position);
+                self.next = lost.end;
+                Err(self
+                    .core
+                    .origin()
+                    .corrupt(base_offset, position, lost, malformed))
+            }
+        }
+    }
+}
