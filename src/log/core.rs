@@ -77,7 +77,8 @@ impl LogCore {
         }
     }
 
-    /// Returns whether the directory has changed since it was opened clean.
+    /// Returns whether the checkpoints may need an update: the log was not clean when it was
+    /// opened, or was written to since.
     pub(super) fn is_touched(&self) -> bool {
         !self.context().read_only
             && (!self.recovery.clean || self.context().clean_marker.is_cleared())

@@ -443,9 +443,8 @@ impl Lone {
     }
 }
 
-/// Returns the offset at which the partition was cut in an earlier run, if the log has not been
-/// opened since; else `u64::MAX`. After a clean close the partition ends at its line, unless it was
-/// cut.
+/// Returns the offset of a cut that the log does not know of yet, because it has not been opened
+/// since; else `u64::MAX`. After a clean close the partition ends at its line, unless it was cut.
 fn earlier_cut(core: &PartitionCore, lines: &Lines) -> u64 {
     let end = core.log_end_offset();
     let line = lines.recovery_points.get(core.id()).copied();
