@@ -87,7 +87,7 @@ impl Log {
     /// | compacts | readers read the replaced files, at any step of a compaction, also of an interrupted one |
     /// | creates topics, adds partitions, changes a config | the next call that looks up the topic sees the change |
     /// | deletes a topic | handles and followers get [`Error::UnknownTopic`]; a new topic of the same name is a different topic |
-    /// | commits offsets | [`ConsumerGroup::committed`] returns the current offsets |
+    /// | commits offsets | [`ConsumerGroup::committed`](crate::ConsumerGroup::committed) returns the current offsets |
     /// | stops, starts again | followers wait, and then continue |
     ///
     /// An idle follower looks up the length of the active file and whether another file follows it;
