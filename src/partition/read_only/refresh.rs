@@ -99,7 +99,7 @@ impl PartitionCore {
             .set_first_unstable(writer.producers.first_unstable_offset());
         let end = writer.active.next_offset();
         self.bounds.set_log_end(end);
-        // A cut in the writer lowers the end again.
+        // Lower first: if the writer has cut the log, the synced end is above the new end.
         self.commit.lower(end);
         self.commit.raise(end);
     }

@@ -135,7 +135,8 @@ impl PartitionCore {
             }
             done.segments_deleted += 1;
         }
-        // Only the remaining names may show where the log starts, so the removals must be durable.
+        // From here on, possibly only the remaining names show where the log starts. So the
+        // removals must be durable.
         self.sync_removals()?;
         self.leaving.segments.lock().clear();
         self.has_new_digests.store(true, Ordering::Release);

@@ -1,4 +1,4 @@
-//! The part of a partition in keeping the bound of its log,
+//! Counts appends against the bound of their log,
 //! [`LogConfig::max_bytes`](crate::LogConfig::max_bytes).
 //!
 //! Only the log knows how large all partitions are together, and to count them it has to visit

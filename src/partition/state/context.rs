@@ -25,8 +25,8 @@ pub(crate) struct PartitionContext {
     pub(crate) files: Arc<OpenFiles>,
     /// Durability of the log; a setting of the topic overrides it.
     pub(crate) durability: Durability,
-    /// Whether the thread that writes also syncs each write, because the flusher that the log asked
-    /// for could not be started.
+    /// Whether the thread that writes also syncs each write, because the system refused to start
+    /// the background thread that would flush.
     pub(crate) syncs_at_once: bool,
     /// The bound of the log; `None` if it may grow without limit.
     pub(crate) bound: Option<LogBound>,
@@ -44,8 +44,8 @@ pub(crate) struct PartitionContext {
 ///
 /// A process that is forked from it has a copy of every handle and shares the files and the lock.
 /// It has none of the threads, so a lock that one of them held stays held for ever. Code that
-/// closes or leaves something therefore asks here first, and a child releases everything without
-/// touching it.
+/// closes or leaves something therefore checks the process first, and a child releases everything
+/// without touching it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Opener(u32);
 
