@@ -30,7 +30,7 @@ impl Job {
 
     fn run(&self, context: &Arc<PartitionContext>) -> (Slot, PartitionRecovery) {
         let done = match self {
-            Self::Open(spec) if context.read_only => PartitionCore::open_beside(context, spec),
+            Self::Open(spec) if context.read_only => PartitionCore::open_read_only(context, spec),
             Self::Open(spec) => PartitionCore::open(context, spec),
             Self::Create(spec) => {
                 create(context, spec).map(|core| (core, PartitionRecovery::default()))

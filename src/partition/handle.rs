@@ -253,7 +253,7 @@ impl Partition {
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.core.try_refresh();
         self.core
-            .looking_again(|| self.core.segment_infos())
+            .retry_after_reread(|| self.core.segment_infos())
             .unwrap_or_default()
     }
 

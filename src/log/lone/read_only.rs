@@ -77,6 +77,6 @@ pub(in crate::log) fn open_read_only(builder: &LogBuilder) -> Result<Partition> 
     let stated = place.stated(storage, &lines, note.as_ref())?;
     let spec = stated.spec(place.id, place.dir, settings, is_clean);
     let context = builder.context(&log_settings, Vec::new(), true, false);
-    let core = PartitionCore::open_beside(&context, &spec)?.0;
+    let core = PartitionCore::open_read_only(&context, &spec)?.0;
     Ok(Partition::new(core, Durability::Os, KeepOpen::nothing()))
 }

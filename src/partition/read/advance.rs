@@ -337,7 +337,7 @@ impl Reader {
             return Ok(false);
         }
         self.looked_again = Some((self.next, file));
-        self.core.read_anew()?;
+        self.core.reread()?;
         self.place = None;
         Ok(true)
     }

@@ -62,7 +62,7 @@ impl PartitionCore {
         self.refresh_both_ends()?;
         loop {
             let (segments, truncations) = (self.segments().snapshot(), self.truncations());
-            match self.looking_again(|| self.find(spec)) {
+            match self.retry_after_reread(|| self.find(spec)) {
                 // What it went through was deleted or cut meanwhile.
                 Err(
                     Error::Corrupt(_)

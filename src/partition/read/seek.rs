@@ -65,7 +65,7 @@ impl PartitionCore {
                     // Another process deleted, replaced or cut what is there, for all that is known
                     // here.
                     failed_on = Some(segment.file_id());
-                    self.read_anew()?;
+                    self.reread()?;
                     if offset < self.log_start_offset() {
                         return Err(self.out_of_range(offset));
                     }

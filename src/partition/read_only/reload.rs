@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 impl PartitionCore {
     /// Opens a partition that another process may be writing to. Files that change in the meantime
     /// are looked at again. Repairs nothing.
-    pub(crate) fn open_beside(
+    pub(crate) fn open_read_only(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
     ) -> Result<(Arc<Self>, PartitionRecovery)> {
@@ -58,9 +58,9 @@ impl PartitionCore {
                     let stated = Stated::read(context, &spec.dir, &spec.id);
                     let recovery_point = stated.recovery_point.unwrap_or(spec.recovery_point);
                     let is_dense = spec.is_dense && stated.is_dense;
-                    let is_as_it_was =
+                    let is_unchanged =
                         recovery_point >= spec.recovery_point && is_dense == spec.is_dense;
-                    if is_as_it_was && matches!(is_still_there, Ok(true)) {
+                    if is_unchanged && matches!(is_still_there, Ok(true)) {
                         return Ok((Arc::new(core), report));
                     }
                     (spec.recovery_point, spec.is_dense) = (recovery_point, is_dense);
@@ -77,7 +77,7 @@ impl PartitionCore {
     }
 
     /// Reads the directory again, whatever the files look like.
-    pub(crate) fn read_anew(&self) -> Result<()> {
+    pub(crate) fn reread(&self) -> Result<()> {
         self.notify_if_changed(|writer| self.reload(writer))
             .map(drop)
     }
@@ -97,7 +97,7 @@ impl PartitionCore {
     /// Runs `look`. In a read-only log, runs it again after an error, once the directory was read
     /// again: another process may have deleted, replaced or cut the files. An error is returned if
     /// it occurs twice with the same files.
-    pub(in crate::partition) fn looking_again<T>(
+    pub(in crate::partition) fn retry_after_reread<T>(
         &self,
         mut look: impl FnMut() -> Result<T>,
     ) -> Result<T> {
@@ -113,7 +113,7 @@ impl PartitionCore {
                     if self.is_read_only() && failed_on.as_ref() != Some(&files) =>
                 {
                     failed_on = Some(files);
-                    self.read_anew()?;
+                    self.reread()?;
                 }
                 looked => return looked,
             }
@@ -207,7 +207,7 @@ impl PartitionCore {
                     self.dir(),
                     io::ErrorKind::NotFound.into(),
                 )),
-                Some(last) => Self::open_beside(&self.context, &self.spec_to_reload(*last)),
+                Some(last) => Self::open_read_only(&self.context, &self.spec_to_reload(*last)),
             };
             match opened {
                 Ok((fresh, _)) => {

@@ -7,9 +7,9 @@
 //! | step | recovery after a crash that follows the step |
 //! | --- | --- |
 //! | `<base>.*.cleaned` are written | the next opening removes them |
-//! | they are renamed to `.swap`, the last segment first | the next opening continues (`unfinished`) |
+//! | they are renamed to `.swap`, the last first | the next opening continues (`unfinished`) |
 //! | the files of the originals are removed | the next opening continues |
-//! | `.swap` gets the final name, the `.log` first | the next opening continues; indexes may be missing |
+//! | `.swap` gets the final name, the `.log` first | it continues; indexes may be missing |
 //!
 //! A `.swap` does not count while there is a `.cleaned` at or below it. So renaming the first
 //! segment makes all of them count, and renaming it back takes all of them back.

@@ -275,7 +275,7 @@ fn read_only_reader_reports_offsets_that_the_writer_deleted() {
             let boundary = core.segments().snapshot()[1].base_offset;
             let third = core.segments().snapshot()[2].base_offset;
             let open = || {
-                PartitionCore::open_beside(&reading(&disk), &spec(0, COUNT, i64::MAX))
+                PartitionCore::open_read_only(&reading(&disk), &spec(0, COUNT, i64::MAX))
                     .unwrap()
                     .0
             };

@@ -22,7 +22,7 @@ fn beside(
     disk: &(impl Storage + Clone),
     spec: &PartitionSpec,
 ) -> Result<(Arc<PartitionCore>, PartitionRecovery)> {
-    PartitionCore::open_beside(&reading(disk), spec)
+    PartitionCore::open_read_only(&reading(disk), spec)
 }
 
 /// Appends `count` batches of one record.
@@ -157,7 +157,7 @@ fn topic_that_becomes_compacted_while_open_may_have_gaps() {
     let gone = core.segments().snapshot()[1].base_offset..core.segments().snapshot()[2].base_offset;
     remove_segment(&disk, &core, 1);
     put_topic_file(&disk, false);
-    found.read_anew().unwrap();
+    found.reread().unwrap();
     let offsets: Vec<u64> = read(&found)
         .unwrap()
         .into_iter()
@@ -298,7 +298,7 @@ fn opening_reports_a_lasting_failure_after_some_retries() {
 
 #[test]
 fn full_reload_retries_a_file_that_was_cut_and_reports_a_device_failure() {
-    let look = |_: &SimulatedDisk, core: Arc<PartitionCore>| core.read_anew();
+    let look = |_: &SimulatedDisk, core: Arc<PartitionCore>| core.reread();
     let (calls, errors) = failing(|| io::ErrorKind::UnexpectedEof.into(), opened, look);
     assert!(calls > 5, "{calls}");
     assert!(errors <= 1, "only a failed listing is reported: {errors}");
@@ -319,7 +319,7 @@ fn directory_without_a_segment_is_an_empty_partition_until_it_has_one() {
     let disk = MemoryDisk::new();
     disk.create_dir_all(DIR.as_ref()).unwrap();
     let (found, _) = beside(&disk, &spec(0, 0, i64::MAX)).unwrap();
-    found.read_anew().unwrap();
+    found.reread().unwrap();
     assert_eq!(
         (found.log_end_offset(), found.refresh().unwrap()),
         (0, false)
@@ -339,7 +339,7 @@ fn partition_that_lost_its_segments_is_not_an_empty_one() {
         for number in 0..core.segments().snapshot().len() {
             remove_segment(&disk, &core, number);
         }
-        let error = found.read_anew().unwrap_err();
+        let error = found.reread().unwrap_err();
         assert!(
             matches!(&error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound),
             "{error}"
@@ -516,7 +516,7 @@ fn log_start_that_no_file_states_is_corrected_by_the_next_look() {
     put_topic_file(&disk, true);
     let (found, _) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
     found.bounds.set_log_start(9);
-    found.read_anew().unwrap();
+    found.reread().unwrap();
     assert_eq!(found.log_start_offset(), 0);
     core.delete_records_before(7).unwrap();
     found.refresh_both_ends().unwrap();
@@ -534,7 +534,7 @@ fn log_start_that_no_file_states_is_corrected_by_the_next_look() {
         "/data/t.topic",
         encode_topic_file(&topic_file).as_bytes(),
     );
-    found.read_anew().unwrap();
+    found.reread().unwrap();
     assert_eq!(found.log_start_offset(), 7);
     disk.remove_file("/data/t.topic".as_ref()).unwrap();
     put(
@@ -542,6 +542,6 @@ fn log_start_that_no_file_states_is_corrected_by_the_next_look() {
         "/data/log-start-offset-checkpoint",
         encode_offsets([("t", 1, 9), ("t", 0, 8)]).as_bytes(),
     );
-    found.read_anew().unwrap();
+    found.reread().unwrap();
     assert_eq!(found.log_start_offset(), 8);
 }
