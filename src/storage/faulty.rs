@@ -15,13 +15,13 @@ use super::{
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
-    /// Any call that changes something fails, once.
+    /// One call that changes something fails.
     Any,
-    /// As `Any`, and so does everything behind it.
+    /// One call that changes something fails, and all later ones.
     AnyForGood,
-    /// What needs room fails, once; a write has put half of its bytes there.
+    /// One call that needs room fails. A write that fails writes half of its bytes.
     Full,
-    /// As `Full`, until there is room again.
+    /// One call that needs room fails, and all later ones.
     FullForGood,
 }
 
@@ -38,7 +38,7 @@ impl Fault {
     }
 }
 
-/// Whether a call on this path is refused.
+/// Returns whether a call on this path is refused.
 type Refuses = fn(&Path) -> bool;
 
 /// Counts the calls that may fail, and fails one of them.
@@ -47,7 +47,7 @@ struct Plan {
     fault: Mutex<Option<Fault>>,
     calls: AtomicUsize,
     fails_at: usize,
-    /// Directories that cannot be synced, and how the system says so.
+    /// Directories that cannot be synced, and the kind of the error.
     unsyncable: Mutex<Option<(Refuses, ErrorKind)>>,
     has_no_drop_cache: AtomicBool,
 }
@@ -66,7 +66,8 @@ impl Plan {
     }
 }
 
-/// A disk in memory of which call `fails_at` fails, counted from 0 while a fault is set.
+/// A disk in memory whose call number `fails_at` fails. Calls are counted from 0, while a fault is
+/// set.
 #[derive(Clone, Debug)]
 pub(crate) struct FaultyDisk {
     inner: MemoryDisk,
@@ -94,19 +95,19 @@ impl FaultyDisk {
         }
     }
 
-    /// Directories for which `refuses` is true cannot be synced.
+    /// Makes syncs fail of the directories for which `refuses` returns `true`.
     pub(crate) fn without_sync_of(self, refuses: Refuses, kind: ErrorKind) -> Self {
         *self.plan.unsyncable.lock() = Some((refuses, kind));
         self
     }
 
-    /// The system has no `posix_fadvise`.
+    /// Makes the disk behave as a system without `posix_fadvise`.
     pub(crate) fn without_drop_cache(self) -> Self {
         self.plan.has_no_drop_cache.store(true, Ordering::SeqCst);
         self
     }
 
-    /// From now on calls fail in this way, or no more.
+    /// Sets the way in which calls fail from now on; `None` for no more failures.
     pub(crate) fn set_fault(&self, fault: Option<Fault>) {
         *self.plan.fault.lock() = fault;
     }

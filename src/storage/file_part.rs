@@ -1,10 +1,10 @@
-//! A part of a file, looked at and copied in chunks: it may be longer than memory is.
+//! A part of a file that is read and copied in chunks, since it may be larger than the memory.
 
 use std::io;
 
 use super::StorageFile;
 
-/// Most that is read at once, but for what a visitor wants to see of the next chunk.
+/// The largest chunk, without the bytes of the next one that a visitor asks for.
 const CHUNK_BYTES: u32 = 1 << 20;
 
 /// The bytes of a file from `start` to `end`.
@@ -15,8 +15,8 @@ pub(crate) struct FilePart<'a> {
 }
 
 impl FilePart<'_> {
-    /// Hands out the part chunk by chunk, with the position of each and up to `more` bytes of the
-    /// next one behind it, until `visit` says that it is enough. Gives whether it did.
+    /// Calls `visit` with each chunk and its position until it returns `true`, and returns whether
+    /// it did. A chunk includes up to `more` bytes of the next one.
     pub(crate) fn any_chunk(
         &self,
         more: u32,
@@ -33,7 +33,7 @@ impl FilePart<'_> {
         Ok(false)
     }
 
-    /// So many bytes at a position of the file, in the place of what was in `into`.
+    /// Replaces the content of `into` with `count` bytes at `position` of the file.
     pub(crate) fn read(&self, position: u32, count: u32, into: &mut Vec<u8>) -> io::Result<()> {
         into.resize(count as usize, 0);
         let read = self.file.read_at(into, u64::from(position))?;
@@ -44,7 +44,7 @@ impl FilePart<'_> {
         }
     }
 
-    /// Writes it at the beginning of another file.
+    /// Copies the part to the start of another file.
     pub(crate) fn copy_to(&self, copy: &dyn StorageFile) -> io::Result<()> {
         let write = |position, chunk: &[u8]| {
             copy.write_all_at(chunk, u64::from(position - self.start))
@@ -64,7 +64,7 @@ mod tests {
 
     const CHUNK: usize = CHUNK_BYTES as usize;
     const START: u32 = 3;
-    /// Two whole chunks and a bit.
+    /// Two chunks and nine bytes.
     const PART_BYTES: usize = 2 * CHUNK + 9;
 
     fn file(name: &str, content: &[u8]) -> Arc<dyn StorageFile> {
@@ -75,7 +75,7 @@ mod tests {
         file
     }
 
-    /// Three bytes, the part, and two more; no two of its chunks are alike.
+    /// Returns three bytes, the part, and two more bytes. The chunks of the part differ.
     fn content() -> Vec<u8> {
         (0_u8..251).cycle().take(3 + PART_BYTES + 2).collect()
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_comes_in_chunks_with_the_beginning_of_the_next() {
+    fn a_chunk_includes_the_requested_bytes_of_the_next_chunk() {
         let content = content();
         let file = file("a", &content);
         let chunks = |more: u32| {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_behind_the_chunk_that_is_enough() {
+    fn reading_stops_at_the_chunk_for_which_visit_returns_true() {
         let file = file("a", &content());
         let mut positions = Vec::new();
         let visit = |position, _: &[u8]| {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_copied_to_the_beginning_of_another_file() {
+    fn copy_to_writes_the_part_at_the_start_of_another_file() {
         let content = content();
         let copy = file("copy", b"");
         part(&*file("a", &content)).copy_to(&*copy).unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_became_shorter_than_its_part_is_an_error() {
+    fn a_file_that_is_shorter_than_its_part_is_an_error() {
         let file = file("a", &content());
         file.set_len(u64::from(START) + PART_BYTES as u64 - 1)
             .unwrap();

@@ -1,8 +1,8 @@
-//! The bytes of a file as one slice, without saying where they lie: mapped, or in memory.
+//! The bytes of a file as one slice, mapped or in memory.
 //!
-//! A view never changes and outlives its file's name and descriptor. That a mapped part of a file
-//! is neither shrunk nor rewritten is promised by whoever asks for the view
-//! ([`StorageFile::view`](super::StorageFile::view)).
+//! A view never changes, and stays valid after its file is removed or closed. The caller of
+//! [`StorageFile::view`](super::StorageFile::view) promises that the mapped part of the file is
+//! neither shortened nor rewritten.
 
 use std::fmt;
 use std::ops::Deref;
@@ -18,8 +18,8 @@ pub struct FileView(Source);
 enum Source {
     Mapped(Arc<Mapping>),
     Copied(Arc<[u8]>),
-    /// The content of a file in memory, of which the first `bytes` are seen. The file copies it
-    /// before it writes again.
+    /// The first `bytes` of the content of a file in memory. The file copies the content before it
+    /// writes again.
     Shared {
         content: Arc<Vec<u8>>,
         bytes: usize,
@@ -27,7 +27,7 @@ enum Source {
 }
 
 impl FileView {
-    /// A view of bytes in memory.
+    /// Creates a view of bytes in memory.
     pub(crate) fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(Source::Copied(bytes.into()))
     }
@@ -36,11 +36,11 @@ impl FileView {
         Self(Source::Mapped(Arc::new(mapping)))
     }
 
-    /// The first `bytes` of a content that has at least as many.
+    /// Creates a view of the first `bytes` of a content that has at least as many.
     pub(super) fn from_shared(content: Arc<Vec<u8>>, bytes: usize) -> Self {
         assert!(
             bytes <= content.len(),
-            "a view of {bytes} bytes needs as many, not {}",
+            "a view of {bytes} bytes needs a content of as many, not of {}",
             content.len()
         );
         Self(Source::Shared { content, bytes })
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn views_of_memory_see_their_part_and_share_it() {
+    fn a_view_of_memory_shares_the_content() {
         let content = Arc::new(b"records".to_vec());
         let view = FileView::from_shared(Arc::clone(&content), 3);
         assert_eq!(&*view, b"rec");
@@ -82,8 +82,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a view of 4 bytes needs as many, not 3")]
-    fn a_view_beyond_its_content_is_refused() {
+    #[should_panic(expected = "a view of 4 bytes needs a content of as many, not of 3")]
+    fn a_view_that_is_longer_than_its_content_panics() {
         let _view = FileView::from_shared(Arc::new(b"abc".to_vec()), 4);
     }
 }

@@ -1,10 +1,9 @@
-//! A disk in memory, for tests and for logs that need not outlive the process: the same engine,
-//! nothing is touched.
+//! A disk in memory, for tests and for logs that need not outlive the process.
 //!
-//! Behaves as [`Disk`](super::Disk) does, down to the kinds of error, with one tree of directories
-//! under `/` (relative paths start there too) and without links. The content of a file is copied on
-//! write, so a view of it costs nothing and never changes. Syncing does nothing: all is lost
-//! together.
+//! It behaves as [`Disk`](super::Disk) does, including the kinds of its errors. It has one tree of
+//! directories under `/`, to which relative paths refer as well, and no links. The content of a
+//! file is copied when it is written while a view shares it, so views cost nothing and never
+//! change. A sync has no effect: the end of the process loses all files.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,7 +18,21 @@ use parking_lot::{Mutex, RwLock};
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
 use crate::clock::{Clock, SystemClock, Timestamp};
 
-/// A disk in memory: the same engine, nothing is touched. Clones share the files.
+/// A disk in memory, for tests and for logs that need not outlive the process. Clones share the
+/// files.
+///
+/// ```
+/// use annals::{Log, MemoryDisk, TopicConfig};
+///
+/// let disk = MemoryDisk::new();
+/// let log = Log::builder("data").storage(disk.clone()).open()?;
+/// log.open_topic("orders", 1, TopicConfig::new())?.append("paid")?;
+/// log.close()?;
+///
+/// let log = Log::builder("data").storage(disk).open()?; // the same files
+/// assert_eq!(log.topic("orders")?.partition(0)?.log_end_offset(), 1);
+/// # Ok::<(), annals::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct MemoryDisk {
     root: Arc<Mutex<Directory>>,
@@ -27,12 +40,12 @@ pub struct MemoryDisk {
 }
 
 impl MemoryDisk {
-    /// An empty disk.
+    /// Creates an empty disk.
     pub fn new() -> Self {
         Self::with_clock(SystemClock)
     }
 
-    /// An empty disk whose files take their times of modification from `clock`.
+    /// Creates an empty disk whose files take their times of modification from `clock`.
     pub fn with_clock(clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
         Self {
@@ -54,7 +67,7 @@ impl fmt::Debug for MemoryDisk {
     }
 }
 
-/// What stands under a name.
+/// A directory or a file.
 enum Node {
     Directory(Directory),
     File(Arc<Content>),
@@ -73,7 +86,7 @@ impl Directory {
         }
     }
 
-    /// The directory below this one under `names`.
+    /// Returns the directory at the path `names` below this one.
     fn descend<'a>(&mut self, names: impl IntoIterator<Item = &'a OsStr>) -> io::Result<&mut Self> {
         names
             .into_iter()
@@ -85,10 +98,10 @@ impl Directory {
     }
 }
 
-/// Of the next file on any disk.
+/// The id of the next file on any disk.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// A file, whatever its names: it lives while it has one or is open.
+/// A file. It exists as long as it has a name or is open.
 struct Content {
     id: u64,
     data: RwLock<Data>,
@@ -100,13 +113,13 @@ struct Data {
     modified: Timestamp,
 }
 
-/// The names on the way from the root to `path`.
+/// Returns the names on the way from the root to `path`.
 pub(super) fn names(path: &Path) -> Vec<&OsStr> {
     let mut names = Vec::new();
     for component in path.components() {
         match component {
             Component::Normal(name) => names.push(name),
-            // Above the root is the root.
+            // The parent of the root is the root.
             Component::ParentDir => drop(names.pop()),
             Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
         }
@@ -114,8 +127,8 @@ pub(super) fn names(path: &Path) -> Vec<&OsStr> {
     names
 }
 
-/// The names of the directory that holds `path`, and the name in it; `on_root` for the root, which
-/// no directory holds.
+/// Returns the names on the way to the directory of `path`, and the name in it. Fails with
+/// `on_root` for the root, which is in no directory.
 pub(super) fn split(path: &Path, on_root: ErrorKind) -> io::Result<(Vec<&OsStr>, &OsStr)> {
     let mut names = names(path);
     let name = names.pop().ok_or(on_root)?;
@@ -151,7 +164,7 @@ impl MemoryDisk {
         }
     }
 
-    /// Removes what stands at `path`, if `check` lets it.
+    /// Removes the file or directory at `path`, if `check` allows it.
     fn remove(&self, path: &Path, check: impl FnOnce(&Node) -> io::Result<()>) -> io::Result<()> {
         let (dir, name) = split(path, ErrorKind::ResourceBusy)?;
         let mut root = self.root.lock();
@@ -159,7 +172,7 @@ impl MemoryDisk {
         check(dir.nodes.get(name).ok_or(ErrorKind::NotFound)?)?;
         let removed = dir.nodes.remove(name);
         dir.modified = self.clock.now();
-        // Large trees are freed outside the lock.
+        // A large tree is freed after the lock is released.
         drop(root);
         drop(removed);
         Ok(())
@@ -249,7 +262,7 @@ impl Storage for MemoryDisk {
             None => return Err(ErrorKind::NotFound.into()),
         };
         if is_dir && names(to).starts_with(&names(from)) {
-            // Onto itself is nothing to do, into itself cannot be.
+            // A directory can be renamed to itself, and cannot be moved into itself.
             return if names(to) == names(from) {
                 Ok(())
             } else {
@@ -323,7 +336,7 @@ struct MemoryFile {
 }
 
 impl MemoryFile {
-    /// Changes the content, after copying it if a view shares it.
+    /// Changes the content. If a view shares it, the content is copied before.
     fn change(&self, change: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
         if !self.is_writable {
             return Err(io::Error::new(
@@ -337,7 +350,7 @@ impl MemoryFile {
     }
 }
 
-/// Makes `bytes` at least `len` long, with zeros.
+/// Extends `bytes` with zeros to at least `len` bytes.
 fn extend(bytes: &mut Vec<u8>, len: usize) -> io::Result<()> {
     if let Some(more) = len.checked_sub(bytes.len()) {
         bytes.try_reserve(more)?;
@@ -367,7 +380,7 @@ impl StorageFile for MemoryFile {
         else {
             return Ok(0);
         };
-        // A slice reads as many of its bytes as the buffer takes.
+        // `read` of a slice copies as many bytes as fit into the buffer.
         found.read(buffer)
     }
 
@@ -428,7 +441,7 @@ impl StorageFile for MemoryFile {
     }
 }
 
-/// A locked file. The lock is the file's, not the name's, as on a real disk.
+/// A locked file. As on a real disk, the lock belongs to the file and not to its name.
 struct MemoryLock(Arc<Content>);
 
 impl FileLock for MemoryLock {}

@@ -1,10 +1,10 @@
-//! The one door to the disk: whatever touches a file goes through [`Storage`] and [`StorageFile`].
+//! All access to files: the traits [`Storage`] and [`StorageFile`].
 //!
-//! Two disks stand behind it: [`Disk`], the machine's, and [`MemoryDisk`], which touches nothing.
-//! Both keep to the rules of POSIX: a file that was removed or replaced lives on for whoever has it
-//! open, renames are atomic, writes are positional. Two small protocols stand here because they
-//! must not be done by hand anywhere else: [`read_file`] and [`replace_file`]. What the bytes mean,
-//! and when they must be durable, is left to the floors above.
+//! [`Disk`] implements them for the machine, [`MemoryDisk`] in memory, and `SimulatedDisk` for
+//! tests with faults. All of them follow the rules of POSIX: a file that was removed or replaced
+//! stays as it is while it is open, renames are atomic, and writes are positional. [`read_file`]
+//! and [`replace_file`] are here so that no other code reads or replaces a whole file by hand. The
+//! layers above decide what the bytes mean and when they must be durable.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -40,117 +40,120 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
-/// How a file is opened.
+/// The way in which a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// An existing file, to read.
+    /// An existing file, for reading.
     Read,
-    /// An existing file, to read and write.
+    /// An existing file, for reading and writing.
     Write,
-    /// A new file, to read and write; `AlreadyExists` if it is there.
+    /// A new file, for reading and writing. Fails with `AlreadyExists` if the file exists.
     CreateNew,
-    /// An existing or a new file, to read and write.
+    /// An existing or a new file, for reading and writing.
     OpenOrCreate,
 }
 
-/// What a directory holds under one name.
+/// An entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its name. Names that are not UTF-8 come with replacement characters.
+    /// The name of the entry. A name that is not UTF-8 has replacement characters.
     pub name: String,
-    /// Whether it is a directory, or a link to one.
+    /// Whether the entry is a directory, or a link to one.
     pub is_dir: bool,
 }
 
-/// What is known of a file without opening it.
+/// The metadata of a file, which is read without opening the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileMetadata {
-    /// Its length in bytes; 0 for a directory.
+    /// The length in bytes, or 0 for a directory.
     pub bytes: u64,
-    /// When it was last written.
+    /// The time of the last write.
     pub modified: Timestamp,
-    /// Tells files apart that stand under one name one after the other.
+    /// An id of the file. Files that have the same name one after the other have different ids.
     pub id: u64,
-    /// Whether it is a directory.
+    /// Whether the file is a directory.
     pub is_dir: bool,
 }
 
-/// A disk. Sealed: the crate's [`Disk`] and [`MemoryDisk`] are what there is, and `SimulatedDisk`
-/// behind the feature `simulation`.
+/// A disk. Sealed: it is implemented by [`Disk`], [`MemoryDisk`] and, with the feature
+/// `simulation`, `SimulatedDisk`.
 ///
-/// Every call may run at the same time as every other, from any thread. Calls on one name are
-/// atomic: who opens a file that is being replaced gets the old one or the new one. An open file
-/// stays what it is when its name is renamed, replaced or removed. Nothing is durable before it is
-/// synced: the content of a file by `StorageFile::sync_data`, the names in a directory by
-/// `sync_dir`.
+/// Calls may run at the same time, from any threads. Calls on one name are atomic: a thread that
+/// opens a file while it is replaced gets the old file or the new one. An open file stays the same
+/// file when its name is renamed, replaced or removed. Changes are durable only after a sync:
+/// `StorageFile::sync_data` syncs the content of a file, and `sync_dir` the names in a directory.
 pub trait Storage: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
     /// Opens a file.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>>;
-    /// Length, time and kind; `NotFound` where there is nothing.
+    /// Returns length, time, id and kind of a file. Fails with `NotFound` if it does not exist.
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata>;
-    /// Everything in a directory, in no order. What is created or removed meanwhile may or may not
-    /// be in it.
+    /// Returns the entries of a directory, in any order. Entries that are created or removed during
+    /// the call may be missing or included.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
-    /// Creates a directory and those above it that are missing.
+    /// Creates a directory and its missing parents.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// Renames a file or directory; replaces an existing file.
+    /// Renames a file or directory. Replaces an existing file.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
-    /// Removes a directory with all that is in it. Of a link to a directory, removes the directory
-    /// that it leads to as well.
+    /// Removes a directory and its content. If `dir` is a link to a directory, removes both the
+    /// link and the directory.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// Makes creations, renames and removals in a directory durable, those that returned before
-    /// this call. Where the file system cannot sync directories, names are as durable as it makes
-    /// them.
+    /// Makes the creations, renames and removals in a directory durable that returned before this
+    /// call. Succeeds without effect if the file system cannot sync directories.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the exclusive lock of a file, which is created when absent; `WouldBlock` when another
-    /// opener has it, be it in this process or in another. Given back on drop; the file stays. The
-    /// lock dies with the process.
+    /// Takes the exclusive lock of a file, which is created if it does not exist. Fails with
+    /// `WouldBlock` if another opener holds the lock, in this process or another.
+    ///
+    /// Dropping the result releases the lock and keeps the file. The end of the process releases
+    /// the lock as well.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn FileLock>>;
-    /// Process id of the holder of a lock, where it can be known.
+    /// Returns the process id of the holder of a lock, if it is known.
     fn lock_holder(&self, path: &Path) -> Option<u32>;
-    /// The same directory under one name: absolute, without links.
+    /// Returns the absolute path of a directory, without links.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
 }
 
-/// An open file. Positional, so that threads can share it; closed when the last holder drops it.
+/// An open file. Reads and writes name their position, so threads can share it. It is closed when
+/// the last holder drops it.
 ///
-/// Calls may run at the same time. A read beside a write of the same bytes may see any mix of old
-/// and new: readers keep below an end that the writer published after its write returned.
+/// Calls may run at the same time. A read during a write of the same bytes may return any mix of
+/// old and new bytes. Readers therefore stay below an end that the writer published after its write
+/// returned.
 pub trait StorageFile: sealed::Sealed + fmt::Debug + Send + Sync {
-    /// Reads at `position`; fewer bytes than asked for only at the end of the file. Retries
-    /// `EINTR`.
+    /// Reads at `position` and returns the number of bytes. It fills the buffer unless the file
+    /// ends. Retries after `EINTR`.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
-    /// Writes all of `bytes` at `position`. On an error some of it may have been written.
+    /// Writes all `bytes` at `position`. After an error, some of them may have been written.
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
-    /// Length in bytes.
+    /// Returns the length in bytes.
     fn bytes(&self) -> io::Result<u64>;
-    /// Cuts or extends (with zeros) the file.
+    /// Shortens the file, or extends it with zeros.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
-    /// Makes the content durable, and the length as far as it is needed to read it: all writes that
-    /// returned before this call. After an error nothing is known of them, and a second call that
-    /// succeeds proves nothing.
+    /// Makes all writes durable that returned before this call, and the length as far as it is
+    /// needed to read them. After an error it is unknown which writes are durable, and a later call
+    /// that succeeds does not prove that they are.
     fn sync_data(&self) -> io::Result<()>;
-    /// The first `bytes` bytes, mapped where the disk can; stays valid after the file is closed or
-    /// removed. `UnexpectedEof` where the file is shorter. The caller promises that nobody shrinks
-    /// or rewrites that part of the file.
+    /// Returns the first `bytes` bytes, mapped if the disk supports it. The view stays valid after
+    /// the file is closed or removed. Fails with `UnexpectedEof` if the file is shorter.
+    ///
+    /// The caller promises that this part of the file is never shortened or rewritten.
     fn view(&self, bytes: usize) -> io::Result<FileView>;
     /// Drops cached pages from `position` on (and some before), so that a later read comes from the
-    /// device. A hint; pages that are mapped, or written and not yet synced, stay.
+    /// device. This is a hint: pages that are mapped or not yet synced stay in the cache.
     fn drop_cache(&self, position: u64) -> io::Result<()>;
-    /// Sets when the file was last written, as `Storage::metadata` tells it. A hint; a disk may
-    /// keep its own time.
+    /// Sets the time of the last write that `Storage::metadata` returns. This is a hint: a disk may
+    /// ignore it.
     fn set_modified(&self, _at: Timestamp) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// A held lock; dropping it gives it back.
+/// A lock that is held until it is dropped.
 pub trait FileLock: fmt::Debug + Send + Sync {}
 
-/// A whole small file; `NotFound` where there is none, `InvalidData` where it is larger than
-/// `limit` bytes.
+/// Returns the content of a small file. Fails with `NotFound` if it does not exist, and with
+/// `InvalidData` if it is larger than `limit` bytes.
 pub(crate) fn read_file(storage: &dyn Storage, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let file = storage.open(path, Access::Read)?;
     let bytes = file.bytes()?;
@@ -169,15 +172,18 @@ pub(crate) fn read_file(storage: &dyn Storage, path: &Path, limit: u64) -> io::R
     Ok(content)
 }
 
-/// Replaces (or creates) a file as a whole: writes a temporary file beside it, syncs it, renames it
-/// over `path`, syncs the directory. On an error the temporary file is removed and the old file
-/// stands as it was; only when the last step, the sync of the directory, fails, the new file is in
-/// place already, and a power cut may still bring the old one back.
+/// Replaces or creates a whole file: writes a temporary file in the same directory, syncs it,
+/// renames it to `path` and syncs the directory.
+///
+/// After an error the temporary file is removed and the old file is unchanged. The sync of the
+/// directory is an exception: if it fails, the new file has replaced the old one, and a power cut
+/// may undo this.
 pub(crate) fn replace_file(storage: &dyn Storage, path: &Path, bytes: &[u8]) -> io::Result<()> {
     replace_file_by(storage, path, |file| file.write_all_at(bytes, 0))
 }
 
-/// The same for a content that is not in memory as a whole: `write` fills the new file.
+/// Replaces a file as [`replace_file`] does. `write` fills the new file, so that the content need
+/// not be in memory.
 pub(crate) fn replace_file_by(
     storage: &dyn Storage,
     path: &Path,
@@ -186,18 +192,18 @@ pub(crate) fn replace_file_by(
     let (temporary, file) = create_temporary(storage, path)?;
     let written = write(&*file).and_then(|()| file.sync_data());
     if let Err(error) = written.and_then(|()| storage.rename(&temporary, path)) {
-        // The first error is the one to tell; a file that stays is recognised by its name.
-        let _told_already = storage.remove_file(&temporary);
+        // We report the first error. If the file cannot be removed, its name marks it as temporary.
+        let _ignored = storage.remove_file(&temporary);
         return Err(error);
     }
     storage.sync_dir(directory_of(path))
 }
 
-/// Creates a directory and those above it that are missing, durably: the name of each is synced
-/// before the next is created.
+/// Creates a directory and its missing parents durably: the name of each is synced before the next
+/// is created.
 ///
-/// A run that is killed in between leaves at most one name that is not synced, that of the lowest
-/// directory. So the next run syncs the name of the lowest directory that it finds as well.
+/// If the process is killed, at most the name of the lowest directory is not synced. Therefore the
+/// next run also syncs the name of the lowest directory that exists.
 pub(crate) fn create_dirs(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     for level in dir.ancestors().filter(|level| *level != Path::new("")) {
@@ -213,7 +219,7 @@ pub(crate) fn create_dirs(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
     for level in missing.into_iter().rev() {
         storage.create_dir_all(level)?;
         match storage.sync_dir(directory_of(level)) {
-            // A directory that may be changed and not read cannot be opened to be synced.
+            // A directory that we may change but not read cannot be opened, so it cannot be synced.
             Err(error) if error.kind() == ErrorKind::PermissionDenied || is_unsupported(&error) => {
             }
             synced => synced?,
@@ -222,16 +228,16 @@ pub(crate) fn create_dirs(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Syncs the name of a directory that was there before. Whoever created it may have been killed
-/// before they synced it. If that was not annals, the directory above is none of our business: what
-/// it answers does not matter.
+/// Syncs the name of a directory that existed before. The process that created it may have been
+/// killed before it synced the name. Errors are ignored, since another program may have created the
+/// directory, and its parent may not be ours to sync.
 pub(crate) fn sync_found(storage: &dyn Storage, dir: &Path) {
     if dir.parent().is_some() {
         let _may_not_be_ours = storage.sync_dir(directory_of(dir));
     }
 }
 
-/// Whether the file system does not have what it was asked for.
+/// Returns whether the file system does not support the call.
 pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -239,12 +245,13 @@ pub(crate) fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// A new file beside `path`, under the first free name behind one that depends on `path` alone.
+/// Creates a temporary file in the directory of `path`. Its name is the first free one, counted
+/// from a number that depends only on `path`.
 fn create_temporary(
     storage: &dyn Storage,
     path: &Path,
 ) -> io::Result<(PathBuf, Arc<dyn StorageFile>)> {
-    /// More leftovers than this are no accident.
+    /// Killed processes do not leave more files than this.
     const ATTEMPTS: u64 = 1_000;
     let mut hasher = DefaultHasher::new();
     path.file_name().hash(&mut hasher);
@@ -261,15 +268,16 @@ fn create_temporary(
     Err(taken)
 }
 
+/// Returns whether the name is that of a temporary file of [`replace_file`].
 #[cfg(test)]
-/// Whether a file of this name was left behind by a [`replace_file`] that was killed.
 pub(crate) fn is_temporary(name: &str) -> bool {
     name.strip_suffix(".tmp").is_some_and(|stem| {
         stem.len() == 16 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     })
 }
 
-/// Removes a file if it is there, and says whether it was. Durable once the directory is synced.
+/// Removes a file if it exists, and returns whether it did. The removal is durable once the
+/// directory is synced.
 pub(crate) fn remove_if_exists(storage: &dyn Storage, path: &Path) -> io::Result<bool> {
     match storage.remove_file(path) {
         Ok(()) => Ok(true),
@@ -278,7 +286,7 @@ pub(crate) fn remove_if_exists(storage: &dyn Storage, path: &Path) -> io::Result
     }
 }
 
-/// The directory that holds `path`.
+/// Returns the directory that contains `path`.
 pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(dir) if dir.as_os_str() != OsStr::new("") => dir,

@@ -1,5 +1,4 @@
-//! A disk for tests that writes down which calls it got, and lets something happen between two of
-//! them.
+//! A disk for tests that records its calls and can run an action before one of them.
 
 use std::fmt;
 use std::io;
@@ -11,14 +10,14 @@ use parking_lot::Mutex;
 
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
 
-type Happening = Box<dyn FnOnce() + Send>;
+type Action = Box<dyn FnOnce() + Send>;
 
-/// What was asked, and what is to happen before a later call.
+/// The calls so far, and an action to run before a later one.
 #[derive(Default)]
 struct Calls {
     made: Mutex<Vec<(&'static str, PathBuf)>>,
     largest_read: AtomicUsize,
-    pending: Mutex<Option<(usize, Happening)>>,
+    pending: Mutex<Option<(usize, Action)>>,
 }
 
 impl fmt::Debug for Calls {
@@ -37,13 +36,13 @@ impl Calls {
             made.len() - 1
         };
         let due = self.pending.lock().take_if(|(at, _)| *at <= number);
-        if let Some((_, happens)) = due {
-            happens();
+        if let Some((_, action)) = due {
+            action();
         }
     }
 }
 
-/// Another disk, and what was asked of it through this handle: the call, and the path.
+/// Another disk, and the calls that were made through this handle, with their paths.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordingDisk {
     inner: Arc<dyn Storage>,
@@ -65,7 +64,7 @@ impl RecordingDisk {
         }
     }
 
-    /// Another handle of the same disk, with calls of its own.
+    /// Returns another handle of the same disk, which records its own calls.
     pub(crate) fn beside(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
@@ -73,23 +72,23 @@ impl RecordingDisk {
         }
     }
 
-    /// The calls since the last time.
+    /// Returns the calls since they were last taken.
     pub(crate) fn take(&self) -> Vec<(&'static str, PathBuf)> {
         std::mem::take(&mut self.calls.made.lock())
     }
 
-    /// Most bytes that one read asked for, since the disk was made.
+    /// Returns the largest number of bytes that one read requested.
     pub(crate) fn largest_read(&self) -> usize {
         self.calls.largest_read.load(Ordering::SeqCst)
     }
 
-    /// Something happens before the call of this number, counted from the last time they were
-    /// taken.
-    pub(crate) fn before_call(&self, number: usize, happens: impl FnOnce() + Send + 'static) {
-        *self.calls.pending.lock() = Some((number, Box::new(happens)));
+    /// Runs `action` before the call with this number, counted from the last call of
+    /// [`take`](Self::take).
+    pub(crate) fn before_call(&self, number: usize, action: impl FnOnce() + Send + 'static) {
+        *self.calls.pending.lock() = Some((number, Box::new(action)));
     }
 
-    /// Whether that has yet to happen.
+    /// Returns whether the action has not run yet.
     pub(crate) fn is_pending(&self) -> bool {
         self.calls.pending.lock().is_some()
     }

@@ -2,7 +2,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "a mapping is a call of the system; the block says why it is sound"
+    reason = "a mapping is a system call; the block explains why it is sound"
 )]
 
 use std::fs::File;
@@ -11,16 +11,16 @@ use std::ops::Deref;
 
 use memmap2::{Mmap, MmapOptions};
 
-/// The first bytes of a file, mapped read-only. Holds no descriptor.
+/// The first bytes of a file, mapped read-only. Does not keep a descriptor open.
 pub(in crate::storage) struct Mapping(Mmap);
 
 impl Mapping {
     pub(super) fn new(file: &File, bytes: usize) -> io::Result<Self> {
-        // SAFETY: a mapping is sound while nobody shrinks the file or writes to the mapped part. Of
-        // those who could: annals maps only what is sealed, and replaces a sealed file by renaming
-        // another over it, never in place (`StorageFile::view` asks its callers for that promise);
-        // other annals processes and brokers are kept out by the lock of the directory. Whoever
-        // edits the files of a running log by hand breaks every reader of them anyhow.
+        // SAFETY: A mapping is sound as long as no process shortens the file or writes to the
+        // mapped part. annals maps only sealed files. It replaces a sealed file by renaming another
+        // over it, and callers of `StorageFile::view` promise the same. The lock of the directory
+        // excludes other annals processes and brokers. A program that edits the files of an open
+        // log breaks every reader of them, mapped or not.
         let mapping = unsafe { MmapOptions::new().len(bytes).map(file) };
         mapping.map(Self)
     }

@@ -1,10 +1,10 @@
-//! Tests of `disk`.
+//! The file system of the machine: views, syncs, links, locks.
 
 use super::*;
 use tempfile::TempDir;
 
 #[test]
-fn a_view_is_mapped_and_a_copy_is_the_fallback() {
+fn a_view_is_mapped_and_a_copy_has_the_same_bytes() {
     let dir = TempDir::new().unwrap();
     let file = DiskFile(open(&dir.path().join("a"), Access::CreateNew).unwrap());
     file.write_all_at(b"records", 0).unwrap();
@@ -22,7 +22,7 @@ fn a_view_is_mapped_and_a_copy_is_the_fallback() {
 }
 
 #[test]
-fn a_copy_of_more_than_the_file_has_is_refused() {
+fn a_copy_of_more_bytes_than_the_file_has_is_refused() {
     let dir = TempDir::new().unwrap();
     let file = DiskFile(open(&dir.path().join("a"), Access::CreateNew).unwrap());
     file.write_all_at(b"records", 0).unwrap();
@@ -33,7 +33,7 @@ fn a_copy_of_more_than_the_file_has_is_refused() {
 #[test]
 fn a_read_that_fails_is_an_error() {
     let dir = TempDir::new().unwrap();
-    // It opens, as it does to be synced.
+    // A directory can be opened, since it is opened to be synced.
     let file = Disk.open(dir.path(), Access::Read).unwrap();
     assert_eq!(
         file.read_at(&mut [0; 4], 0).unwrap_err().kind(),
@@ -43,7 +43,7 @@ fn a_read_that_fails_is_an_error() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_cannot_be_synced_or_dropped_from_the_cache_is_an_error() {
+fn a_sync_or_cache_drop_that_is_refused_is_an_error() {
     let no_file = Disk.open(Path::new("/dev/null"), Access::Write).unwrap();
     assert_eq!(
         no_file.sync_data().unwrap_err().kind(),
@@ -59,10 +59,10 @@ fn what_cannot_be_synced_or_dropped_from_the_cache_is_an_error() {
     );
 }
 
-/// procfs answers `EINVAL`, as autofs and some network file systems do.
+/// procfs returns `EINVAL`, as autofs and some network file systems do.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_directory_that_has_no_sync_is_not_an_error() {
+fn a_directory_that_cannot_be_synced_is_not_an_error() {
     assert_eq!(
         File::open("/proc").unwrap().sync_all().unwrap_err().kind(),
         ErrorKind::InvalidInput
@@ -75,7 +75,7 @@ fn a_directory_that_has_no_sync_is_not_an_error() {
 }
 
 #[test]
-fn a_link_is_removed_with_the_directory_that_it_leads_to() {
+fn remove_dir_all_removes_a_link_and_the_directory_that_it_leads_to() {
     use std::os::unix::fs::symlink;
     let dir = TempDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);
@@ -92,7 +92,7 @@ fn a_link_is_removed_with_the_directory_that_it_leads_to() {
     Disk.remove_dir_all(&at("far/second")).unwrap();
     assert!(
         fs::symlink_metadata(at("far/second")).is_err(),
-        "one that leads nowhere is removed"
+        "a link that leads nowhere is removed"
     );
     symlink(at("kept"), at("file")).unwrap();
     assert_eq!(
@@ -124,11 +124,11 @@ fn links_to_directories_are_listed_as_directories() {
 }
 
 #[test]
-fn a_lock_is_given_back_although_a_copy_of_its_descriptor_lives_on() {
+fn a_dropped_lock_is_released_although_a_copy_of_its_descriptor_is_open() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(".lock");
     let file = open(&path, Access::OpenOrCreate).unwrap();
-    advisory::lock(&file).unwrap();
+    system::lock(&file).unwrap();
     let copy = file.try_clone().unwrap();
     drop(DiskLock(file, process::id()));
     drop(Disk.lock(&path).unwrap());
@@ -136,7 +136,7 @@ fn a_lock_is_given_back_although_a_copy_of_its_descriptor_lives_on() {
 }
 
 #[test]
-fn a_file_that_was_replaced_is_told_from_the_one_that_is_named_now() {
+fn is_at_recognizes_a_file_that_was_removed_or_replaced() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(".lock");
     let file = open(&path, Access::OpenOrCreate).unwrap();
@@ -151,10 +151,11 @@ fn a_file_that_was_replaced_is_told_from_the_one_that_is_named_now() {
     );
 }
 
-/// A broker holds a POSIX lock on the same file: it shuts us out, and its process is known.
+/// A broker holds a POSIX lock on the same file.
 #[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "no safe function takes a POSIX lock")]
 #[test]
-fn a_posix_lock_shuts_us_out_and_tells_its_process() {
+fn a_posix_lock_excludes_us_and_reports_its_process() {
     use std::os::fd::AsRawFd;
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(".lock");
@@ -167,13 +168,12 @@ fn a_posix_lock_shuts_us_out_and_tells_its_process() {
             l_len: 0,
             l_pid: 0,
         };
-        // SAFETY: the descriptor is open, and `request` is what this command reads.
+        // SAFETY: The descriptor is open, and `request` has the type that this command reads.
         unsafe { libc::fcntl(broker.as_raw_fd(), libc::F_SETLK, &raw const request) }
     };
     assert_eq!(Disk.lock_holder(&path), None);
     assert_eq!(set(libc::F_WRLCK), 0);
-    // The question closes a descriptor of the file, and with it goes the POSIX lock of this
-    // process.
+    // `lock_holder` closes a descriptor of the file, which releases the POSIX lock of this process.
     assert_eq!(Disk.lock_holder(&path), Some(process::id()));
     assert_eq!(set(libc::F_WRLCK), 0);
     assert_eq!(Disk.lock(&path).unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -186,11 +186,15 @@ fn a_posix_lock_shuts_us_out_and_tells_its_process() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_lock_of_this_process_tells_so() {
+fn a_lock_of_this_process_reports_this_process() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(".lock");
     let _other = open(&path, Access::OpenOrCreate).unwrap();
-    assert_eq!(Disk.lock_holder(&path), None, "it is open, and not locked");
+    assert_eq!(
+        Disk.lock_holder(&path),
+        None,
+        "the file is open and not locked"
+    );
     let held = Disk.lock(&path).unwrap();
     assert_eq!(Disk.lock_holder(&path), Some(process::id()));
     drop(held);
@@ -198,7 +202,7 @@ fn a_lock_of_this_process_tells_so() {
 }
 
 #[test]
-fn running_out_of_descriptors_is_recognised() {
+fn running_out_of_descriptors_is_recognized() {
     assert!(is_out_of_descriptors(&io::Error::from_raw_os_error(
         libc::EMFILE
     )));

@@ -1,19 +1,19 @@
-//! A bounded number of open files: beyond it the least recently used is synced and closed, and
-//! opens again when it is used next.
+//! A bounded number of open files. If more are needed, the least recently used file is synced and
+//! closed, and is opened again when it is used next.
 //!
-//! Thousands of partitions thus work under a small limit of descriptors. Promises:
+//! Thousands of partitions thus work with a small limit of descriptors. Guarantees:
 //!
-//! - A file that was written is closed to make room only after it was synced, since a write-back
-//!   error may be forgotten with the last descriptor of the file. If that sync fails, the owner is
-//!   told ([`PooledFile::take_sync_error`]).
-//! - A file that is in use (somebody holds what [`PooledFile::get`] gave) is never closed to make
-//!   room: that would free no descriptor. So there can be more files open than the bound, by as
-//!   many as are in use at that moment.
-//! - Getting a file that is open takes its own lock and no other.
+//! - A file that was written is closed to make room only after a sync, since the system may forget
+//!   a write-back error with the last descriptor of the file. If the sync fails, the owner gets the
+//!   error ([`PooledFile::take_sync_error`]).
+//! - A file in use, which means that a caller holds the result of [`PooledFile::get`], is never
+//!   closed to make room, since that would not free its descriptor. The number of open files can
+//!   therefore exceed the bound by the number of files in use.
+//! - Getting a file that is open takes the lock of its state, and no other lock.
 //!
-//! Locks are taken in one order: the turn to sync a file, then its state, then the list of open
-//! files; and never those of two files at once. "Recently" is what a clock hand sees: a file used
-//! since the hand last passed stays.
+//! Locks are taken in this order: the turn to sync a file, its state, the list of open files. A
+//! thread never holds such locks of two files. A clock hand decides which file was used recently: a
+//! file that was used since the hand last passed it stays open.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ use super::{Access, Storage, StorageFile, disk};
 #[cfg(test)]
 mod tests;
 
-/// All files of a log that are open for long.
+/// The files of a log that stay open between calls.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     storage: Arc<dyn Storage>,
@@ -38,24 +38,24 @@ pub(crate) struct OpenFiles {
 #[derive(Debug, Default)]
 struct OpenList {
     open: Vec<Arc<Slot>>,
-    /// Files that are about to open, for which room was made.
+    /// The number of files that are being opened, for which room was made.
     opening: usize,
-    /// Where in `open` the hand of the clock stands.
+    /// The place of the clock hand in `open`.
     hand: usize,
 }
 
-/// The part of a pooled file that the list of open files shares.
+/// The part of a [`PooledFile`] that is shared with the list of open files.
 #[derive(Debug)]
 struct Slot {
     path: Box<Path>,
     is_read_only: bool,
-    /// The file that it is to be, by `FileMetadata::id`. Unset: whichever has the name.
+    /// The `FileMetadata::id` of the file. If unset, any file with the name is opened.
     id: OnceLock<u64>,
     was_used: AtomicBool,
-    /// Written since the last sync began.
+    /// Whether the file was written since the last sync began.
     is_dirty: AtomicBool,
-    /// Held while the file is synced, so that an error that the system reports once reaches whoever
-    /// must know.
+    /// Held while the file is synced. The system reports an error once, and the thread that has the
+    /// turn records it before another thread can sync.
     sync_turn: Mutex<()>,
     state: Mutex<State>,
 }
@@ -68,7 +68,7 @@ struct State {
 }
 
 impl OpenFiles {
-    /// At most `max_open` files open, those in use at the moment not counted.
+    /// Creates a pool with at most `max_open` open files, not counting files in use.
     pub(crate) fn new(storage: Arc<dyn Storage>, max_open: usize) -> Arc<Self> {
         Arc::new(Self {
             storage,
@@ -77,8 +77,8 @@ impl OpenFiles {
         })
     }
 
-    /// Opens a file for which room was made, and closes others if the system has no descriptor
-    /// left.
+    /// Opens a file for which room was made. Closes other files if the system has no free
+    /// descriptor.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {
         loop {
             match self.storage.open(path, access) {
@@ -88,7 +88,8 @@ impl OpenFiles {
         }
     }
 
-    /// Reserves the place of one open file, closing others until there is room or all are in use.
+    /// Reserves a place for one open file. Closes other files until there is room or all are in
+    /// use.
     fn make_room(&self) -> Reservation<'_> {
         loop {
             let mut list = self.list.lock();
@@ -105,10 +106,10 @@ impl OpenFiles {
         }
     }
 
-    /// Closes one file that is not in use, rather one that was not used for long. `false` if there
-    /// is none.
+    /// Closes one file that is not in use, if possible one that was not used recently. Returns
+    /// `false` if all files are in use.
     fn close_one(&self) -> bool {
-        // Once around to take the marks of use away, once more to find a file without.
+        // The first round clears the marks of use, the second finds a file without a mark.
         let attempts = 2 * self.list.lock().open.len();
         (0..attempts).any(|_| {
             let slot = self.list.lock().pass();
@@ -118,7 +119,8 @@ impl OpenFiles {
 }
 
 impl OpenList {
-    /// Moves the hand over one file, and returns it if it was not used since the last time.
+    /// Moves the hand over one file, and returns the file if it was not used since the hand last
+    /// passed it.
     fn pass(&mut self) -> Option<Arc<Slot>> {
         if self.hand >= self.open.len() {
             self.hand = 0;
@@ -139,7 +141,8 @@ impl OpenList {
     }
 }
 
-/// The place of a file that is about to open; given back on drop, whether or not it did.
+/// The place of a file that is being opened. Dropping it releases the place, whether or not the
+/// file was opened.
 struct Reservation<'a>(&'a OpenFiles);
 
 impl Drop for Reservation<'_> {
@@ -149,29 +152,28 @@ impl Drop for Reservation<'_> {
 }
 
 impl Slot {
-    /// Syncs what was written and records a failure.
+    /// Syncs the file and records a failure.
     fn sync(&self, file: &dyn StorageFile) -> io::Result<()> {
-        // Before the sync, so that what is written while it runs counts for the next one. The swap
-        // sees every write whose mark it takes away.
+        // We clear the mark before the sync, so that a write during the sync leaves a mark for the
+        // next one. The swap synchronizes with each write whose mark it clears.
         self.is_dirty.swap(false, Ordering::AcqRel);
         file.sync_data()
             .inspect_err(|_| self.state.lock().sync_failed = true)
     }
 
-    /// Makes room: closes the file, after syncing it if it was written. Whether it is closed now.
+    /// Closes the file to make room, after a sync if it was written. Returns whether it is closed.
     fn close_if_unused(&self, files: &OpenFiles) -> bool {
         if self.close_if_clean(files) {
             return true;
         }
-        // Whoever else syncs the file is using it.
+        // Another thread that syncs the file also uses it.
         let Some(_turn) = self.sync_turn.try_lock() else {
             return false;
         };
         let Some(file) = self.state.lock().unused().cloned() else {
             return false;
         };
-        // Without the lock of the state, so that nobody who wants to read the file waits for the
-        // device.
+        // The state is not locked here, so that readers of the file do not wait for the device.
         if let Err(error) = self.sync(&*file) {
             self.state.lock().sync_error = Some(error);
         }
@@ -179,14 +181,14 @@ impl Slot {
         self.close_if_clean(files)
     }
 
-    /// Closes the file unless it is in use or dirty. Whether it is closed now.
+    /// Closes the file unless it is in use or dirty. Returns whether it is closed.
     fn close_if_clean(&self, files: &OpenFiles) -> bool {
         let mut state = self.state.lock();
         if state.file.is_none() {
             return true;
         }
-        // Nobody holds the file, so every mark of a write is visible here. After a failed sync
-        // another would prove nothing.
+        // The file has no other holder, so every mark of a write is visible here. After a failed
+        // sync the file is closed even if it is dirty, since another sync would prove nothing.
         let is_closable = state.unused().is_some()
             && (state.sync_failed || !self.is_dirty.load(Ordering::Acquire));
         if is_closable {
@@ -197,16 +199,16 @@ impl Slot {
 }
 
 impl State {
-    /// The open file, if nobody but its slot holds it. As long as the state is locked, nobody can
-    /// get it.
+    /// Returns the open file if only its slot holds it. No thread can get the file while the state
+    /// is locked.
     fn unused(&mut self) -> Option<&Arc<dyn StorageFile>> {
         let file = self.file.as_mut()?;
-        // Unlike a look at the count, this sees all that former holders did.
+        // Unlike `Arc::strong_count`, this synchronizes with everything that former holders did.
         Arc::get_mut(file)?;
         Some(file)
     }
 
-    /// The descriptor is gone before the place in the list is.
+    /// Closes the file, and then removes it from the list.
     fn close(&mut self, slot: &Slot, files: &OpenFiles) {
         if self.file.take().is_some() {
             files.list.lock().remove(slot);
@@ -214,7 +216,8 @@ impl State {
     }
 }
 
-/// A file that is open only while it is used. Costs no descriptor before its first use.
+/// A file that the pool opens on use and closes to make room. It has no descriptor before its first
+/// use.
 ///
 /// Dropping it closes the file without a sync.
 #[derive(Debug)]
@@ -224,7 +227,8 @@ pub(crate) struct PooledFile {
 }
 
 impl PooledFile {
-    /// For a file that exists (`Access::Write`, or `Access::Read` for `read_only`).
+    /// Creates a handle of an existing file. It opens with `Access::Write`, or with `Access::Read`
+    /// if `read_only` is set.
     pub(crate) fn new(files: &Arc<OpenFiles>, path: PathBuf, read_only: bool) -> Self {
         let slot = Slot {
             path: path.into_boxed_path(),
@@ -241,7 +245,7 @@ impl PooledFile {
         }
     }
 
-    /// Creates the file now (`Access::CreateNew`) and keeps it open.
+    /// Creates the file with `Access::CreateNew` and opens it.
     pub(crate) fn create(files: &Arc<OpenFiles>, path: PathBuf) -> io::Result<Self> {
         let created = Self::new(files, path, false);
         created.open(Access::CreateNew)?;
@@ -252,19 +256,19 @@ impl PooledFile {
         &self.slot.path
     }
 
-    /// From now on the file of this [`id`](super::FileMetadata::id) is opened, and no other that
-    /// takes its name: `NotFound` then. The first call counts.
+    /// Restricts the handle to the file with this [`id`](super::FileMetadata::id). If another file
+    /// has the name, opening fails with `NotFound`. Later calls have no effect.
     pub(crate) fn expect(&self, id: u64) {
         let _first_wins = self.slot.id.set(id);
     }
 
-    /// The id of the file that is expected, if one is.
+    /// Returns the id of the expected file, if it was set.
     pub(crate) fn id(&self) -> Option<u64> {
         self.slot.id.get().copied()
     }
 
-    /// The open file, opened now where needed; marks it as used. It stays open as long as the
-    /// answer is held.
+    /// Returns the file, opens it if necessary, and marks it as used. The file stays open as long
+    /// as the result is held.
     pub(crate) fn get(&self) -> io::Result<Arc<dyn StorageFile>> {
         if let Some(file) = &self.slot.state.lock().file {
             self.slot.was_used.store(true, Ordering::Relaxed);
@@ -277,12 +281,12 @@ impl PooledFile {
         })
     }
 
-    /// Opens the file with no lock held: making room locks other files.
+    /// Opens the file. The caller holds no lock of a file, since making room locks other files.
     #[cold]
     fn open(&self, access: Access) -> io::Result<Arc<dyn StorageFile>> {
         let _place = self.files.make_room();
         let opened = self.files.open(&self.slot.path, access)?;
-        // After it was opened: a file that lost its name does not get it back.
+        // We compare ids after opening: a file that has lost its name does not get it back.
         if let Some(id) = self.id()
             && self.files.storage.metadata(&self.slot.path)?.id != id
         {
@@ -299,14 +303,16 @@ impl PooledFile {
         Ok(opened)
     }
 
-    /// Tells that the file was written, so that it is synced before it is closed to make room. Call
-    /// it before letting go of the file that was written through.
+    /// Marks the file as written, so that it is synced before it is closed to make room. The caller
+    /// must still hold the result of [`get`](Self::get) through which it wrote.
     pub(crate) fn mark_dirty(&self) {
         self.slot.is_dirty.store(true, Ordering::Release);
     }
 
-    /// Makes durable all that was written before the call, and marks the file clean but for what is
-    /// written meanwhile. Fails for ever once a sync failed, this one or one that made room.
+    /// Makes all writes before the call durable. The file is clean afterwards, unless it was
+    /// written in the meantime.
+    ///
+    /// Once a sync of the file has failed, this one or one that made room, all later calls fail.
     pub(crate) fn sync_data(&self) -> io::Result<()> {
         let file = self.get()?;
         let _turn = self.slot.sync_turn.lock();
@@ -318,20 +324,20 @@ impl PooledFile {
         self.slot.sync(&*file)
     }
 
-    /// Closes the file now (no sync), if it is open. It opens again when used.
+    /// Closes the file without a sync, if it is open. It is opened again on its next use.
     pub(crate) fn close(&self) {
         self.slot.state.lock().close(&self.slot, &self.files);
     }
 
-    /// Closes the file unless something that was written is yet to be synced: the error of a
-    /// write-back can be lost with the descriptor.
+    /// Closes the file unless it has writes that are not synced: the system may forget a write-back
+    /// error with the descriptor.
     pub(crate) fn close_if_clean(&self) {
         if !self.slot.is_dirty.load(Ordering::Acquire) {
             self.close();
         }
     }
 
-    /// A sync that had to be done while making room failed: the error, once.
+    /// Returns the error of a sync that failed while making room. Returns it once.
     pub(crate) fn take_sync_error(&self) -> Option<io::Error> {
         self.slot.state.lock().sync_error.take()
     }
