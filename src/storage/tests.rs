@@ -1,4 +1,4 @@
-//! One behaviour, on all disks.
+//! Behaviour that all disks share.
 
 use tempfile::TempDir;
 
@@ -51,7 +51,7 @@ fn names(disk: &dyn Storage, dir: &Path) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn access_says_what_must_be_there_and_what_is_allowed() {
+fn access_decides_whether_a_file_must_exist_and_may_be_written() {
     on_each_disk(|disk, dir| {
         let path = dir.join("a");
         for access in [Access::Read, Access::Write] {
@@ -141,7 +141,7 @@ fn a_view_outlives_its_file() {
 }
 
 #[test]
-fn an_open_file_stays_itself_when_its_name_goes() {
+fn an_open_file_survives_the_loss_of_its_name() {
     on_each_disk(|disk, dir| {
         let (a, b) = (dir.join("a"), dir.join("b"));
         let old = create(disk, &a, b"old");
@@ -161,7 +161,7 @@ fn an_open_file_stays_itself_when_its_name_goes() {
 }
 
 #[test]
-fn directories_are_made_listed_renamed_and_removed() {
+fn directories_are_created_listed_renamed_and_removed() {
     on_each_disk(|disk, dir| {
         let orders = dir.join("logs").join("orders-0");
         disk.create_dir_all(&orders).unwrap();
@@ -203,7 +203,7 @@ fn directories_are_made_listed_renamed_and_removed() {
 }
 
 #[test]
-fn a_rename_loses_nothing_but_the_file_it_replaces() {
+fn a_rename_replaces_a_file_and_no_full_directory() {
     on_each_disk(|disk, dir| {
         let (full, empty, file) = (dir.join("full"), dir.join("empty"), dir.join("file"));
         disk.create_dir_all(&full.join("below")).unwrap();
@@ -247,7 +247,7 @@ fn a_rename_loses_nothing_but_the_file_it_replaces() {
 }
 
 #[test]
-fn a_directory_has_one_canonical_name() {
+fn a_directory_has_one_canonical_path() {
     on_each_disk(|disk, dir| {
         let canonical = disk.canonical(dir).unwrap();
         disk.create_dir_all(&dir.join("a").join("b")).unwrap();
@@ -272,7 +272,7 @@ fn a_lock_has_one_holder_until_it_is_dropped() {
         let held = disk.lock(&path).unwrap();
         assert_eq!(disk.metadata(&path).unwrap().bytes, 0);
         assert_eq!(kind(disk.lock(&path)), ErrorKind::WouldBlock);
-        // Neither the attempt nor another open and close of the file takes it away.
+        // Neither the failed attempt nor another open and close of the file releases the lock.
         drop(disk.open(&path, Access::Write).unwrap());
         assert_eq!(kind(disk.lock(&path)), ErrorKind::WouldBlock);
         drop(held);
@@ -286,7 +286,7 @@ fn a_lock_has_one_holder_until_it_is_dropped() {
 }
 
 #[test]
-fn a_lock_in_memory_tells_its_process() {
+fn a_lock_in_memory_reports_this_process() {
     for disk in in_memory() {
         let path = Path::new(".lock");
         drop(create(&*disk, path, b""));
@@ -299,7 +299,7 @@ fn a_lock_in_memory_tells_its_process() {
 }
 
 #[test]
-fn a_lock_is_of_the_file_that_the_path_names() {
+fn a_lock_belongs_to_the_file_that_the_path_names() {
     on_each_disk(|disk, dir| {
         let path = dir.join(".lock");
         let old = disk.lock(&path).unwrap();
@@ -313,7 +313,7 @@ fn a_lock_is_of_the_file_that_the_path_names() {
 }
 
 #[test]
-fn a_small_file_is_read_whole_and_a_larger_one_refused() {
+fn read_file_refuses_a_file_above_its_limit() {
     on_each_disk(|disk, dir| {
         let path = dir.join("a");
         assert_eq!(kind(read_file(disk, &path, 9)), ErrorKind::NotFound);
@@ -324,7 +324,7 @@ fn a_small_file_is_read_whole_and_a_larger_one_refused() {
 }
 
 #[test]
-fn a_replaced_file_is_the_new_one_or_the_old_one() {
+fn replace_file_leaves_the_new_file_or_the_old_one() {
     on_each_disk(|disk, dir| {
         let path = dir.join("recovery-point-offset-checkpoint");
         replace_file(disk, &path, b"one").unwrap();
@@ -334,7 +334,7 @@ fn a_replaced_file_is_the_new_one_or_the_old_one() {
         assert_eq!(read_file(disk, &path, 9).unwrap(), b"two");
         assert_eq!(names(disk, dir).len(), 1);
 
-        // A directory cannot be replaced by a file: the rename fails, and nothing is left.
+        // A directory cannot be replaced by a file: the rename fails, and no temporary file stays.
         disk.create_dir_all(&dir.join("orders-0")).unwrap();
         assert_eq!(
             kind(replace_file(disk, &dir.join("orders-0"), b"x")),
@@ -349,7 +349,7 @@ fn a_replaced_file_is_the_new_one_or_the_old_one() {
 }
 
 #[test]
-fn a_replacement_that_cannot_begin_says_so_at_once() {
+fn a_replacement_that_cannot_create_its_file_fails_at_once() {
     let disk = SimulatedDisk::new(1);
     disk.fail_call(0, ErrorKind::PermissionDenied.into());
     assert_eq!(
@@ -361,7 +361,7 @@ fn a_replacement_that_cannot_begin_says_so_at_once() {
 }
 
 #[test]
-fn leftovers_of_a_killed_replacement_are_stepped_over_and_recognised() {
+fn temporary_files_of_killed_replacements_are_recognized_and_not_reused() {
     on_each_disk(|disk, dir| {
         let path = dir.join("a");
         let (first, _) = create_temporary(disk, &path).unwrap();
@@ -388,7 +388,7 @@ fn leftovers_of_a_killed_replacement_are_stepped_over_and_recognised() {
 }
 
 #[test]
-fn every_path_has_a_directory() {
+fn directory_of_returns_a_directory_for_every_path() {
     assert_eq!(directory_of(Path::new("data/a")), Path::new("data"));
     assert_eq!(directory_of(Path::new("a")), Path::new("."));
     assert_eq!(directory_of(Path::new("/")), Path::new("/"));
@@ -417,12 +417,12 @@ fn threads_write_and_read_their_parts_of_one_file() {
 }
 
 #[test]
-fn a_file_can_be_given_the_time_of_another() {
+fn set_modified_sets_the_time_of_a_file() {
     let (dir, memory) = (TempDir::new().unwrap(), MemoryDisk::new());
     let disks: [(&dyn Storage, PathBuf); 2] =
         [(&Disk, dir.path().join("a")), (&memory, "a".into())];
     for (disk, path) in disks {
-        // Whole seconds, which every file system keeps.
+        // Every file system stores whole seconds.
         let past = Timestamp::from_millis(1_600_000_000_000);
         create(disk, &path, b"abc").set_modified(past).unwrap();
         assert_eq!(disk.metadata(&path).unwrap().modified, past);
@@ -430,7 +430,7 @@ fn a_file_can_be_given_the_time_of_another() {
 }
 
 #[test]
-fn memory_takes_its_times_from_its_clock_and_clones_share_it() {
+fn a_memory_disk_takes_its_times_from_its_clock() {
     let clock = ManualClock::at(Timestamp::from_millis(7));
     let disk = MemoryDisk::with_clock(clock.clone());
     let path = Path::new("data/a");
@@ -457,7 +457,7 @@ fn memory_takes_its_times_from_its_clock_and_clones_share_it() {
 }
 
 #[test]
-fn a_view_of_memory_costs_a_copy_only_when_the_file_changes() {
+fn a_view_of_memory_is_copied_only_when_the_file_changes() {
     let disk = MemoryDisk::new();
     let file = create(&disk, Path::new("a"), b"abc");
     let view = file.view(3).unwrap();

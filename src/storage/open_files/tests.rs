@@ -1,4 +1,4 @@
-//! The pool over a disk that counts what is open and fails on demand.
+//! The pool over a disk that counts open files and fails on demand.
 
 use std::io::ErrorKind;
 use std::sync::atomic::AtomicUsize;
@@ -16,7 +16,7 @@ struct Counts {
     opens: AtomicUsize,
     syncs: AtomicUsize,
     fail_syncs: AtomicBool,
-    /// As a limit on descriptors; 0 for none.
+    /// The largest number of descriptors; 0 for no limit.
     limit: AtomicUsize,
 }
 
@@ -118,7 +118,7 @@ impl Drop for CountingFile {
     }
 }
 
-/// A pool of at most `max_open`, and `count` new files `0`, `1`, ... in it.
+/// Returns a pool of at most `max_open` files, and `count` new files `0`, `1`, ... in it.
 fn pool(max_open: usize, count: usize) -> (Arc<Counts>, Arc<OpenFiles>, Vec<PooledFile>) {
     let disk = CountingDisk::default();
     let files = OpenFiles::new(Arc::new(disk.clone()), max_open);
@@ -161,7 +161,7 @@ fn fifty_files_need_eight_descriptors() {
 }
 
 #[test]
-fn a_file_that_is_used_again_and_again_stays_open() {
+fn a_file_that_is_used_often_stays_open() {
     let (counts, _files, pooled) = pool(4, 20);
     drop(pooled[0].get().unwrap());
     let opens = count(&counts.opens);
@@ -169,7 +169,7 @@ fn a_file_that_is_used_again_and_again_stays_open() {
         drop(pooled[0].get().unwrap());
         drop(file.get().unwrap());
     }
-    // 16 to 19 may have been open since they were created.
+    // Files 16 to 19 may still be open since they were created.
     assert!(count(&counts.opens) - opens <= 19);
     let opens = count(&counts.opens);
     drop(pooled[0].get().unwrap());
@@ -177,7 +177,7 @@ fn a_file_that_is_used_again_and_again_stays_open() {
 }
 
 #[test]
-fn a_file_opens_on_first_use_as_it_was_asked_for() {
+fn a_file_opens_on_first_use_with_its_access() {
     let (counts, files, pooled) = pool(8, 1);
     pooled[0].get().unwrap().write_all_at(b"abc", 0).unwrap();
     let reader = PooledFile::new(&files, "0".into(), true);
@@ -194,7 +194,7 @@ fn a_file_opens_on_first_use_as_it_was_asked_for() {
     reader.close();
     assert_eq!(count(&counts.open), 1);
     assert_eq!(reader.get().unwrap().bytes().unwrap(), 3);
-    // Failed opens gave their places back.
+    // Failed opens released their places.
     let list = files.list.lock();
     assert_eq!((list.opening, list.open.len()), (0, 2));
     drop(list);
@@ -209,7 +209,7 @@ fn a_file_that_was_written_is_synced_before_it_is_closed() {
         .collect();
     assert_eq!((count(&counts.syncs), count(&counts.open)), (1, 2));
     assert!(pooled[0].take_sync_error().is_none());
-    // Clean now: closing it again needs no sync.
+    // The file is clean now, so closing it again needs no sync.
     drop(pooled[0].get().unwrap());
     for file in &more {
         drop(file.get().unwrap());
@@ -218,7 +218,7 @@ fn a_file_that_was_written_is_synced_before_it_is_closed() {
 }
 
 #[test]
-fn a_sync_that_fails_while_making_room_reaches_the_owner_once_and_forbids_later_syncs() {
+fn a_sync_failure_while_making_room_is_reported_once_and_fails_later_syncs() {
     let (counts, files, pooled) = pool(1, 1);
     pooled[0].mark_dirty();
     counts.fail_syncs.store(true, Ordering::SeqCst);
@@ -231,7 +231,7 @@ fn a_sync_that_fails_while_making_room_reaches_the_owner_once_and_forbids_later_
     );
     assert!(pooled[0].take_sync_error().is_none());
 
-    // Reads go on, but no sync is believed any more, not even one that would succeed.
+    // Reads continue to work, but a later sync fails even if the disk would accept it.
     counts.fail_syncs.store(false, Ordering::SeqCst);
     assert_eq!(pooled[0].get().unwrap().bytes().unwrap(), 0);
     assert_eq!(
@@ -243,7 +243,7 @@ fn a_sync_that_fails_while_making_room_reaches_the_owner_once_and_forbids_later_
 }
 
 #[test]
-fn an_own_sync_marks_clean_and_its_failure_lasts() {
+fn a_sync_marks_the_file_clean_and_a_failed_sync_is_permanent() {
     let (counts, files, pooled) = pool(1, 1);
     pooled[0].mark_dirty();
     pooled[0].sync_data().unwrap();
@@ -264,13 +264,13 @@ fn a_file_in_use_is_not_closed_to_make_room() {
     assert!(Arc::ptr_eq(&held[0], &pooled[0].get().unwrap()));
     assert_eq!(count(&counts.opens), opens);
     drop(held);
-    // The next that opens brings the pool back to its bound.
+    // The next open closes files until the pool is within its bound.
     let _other = PooledFile::create(&files, "other".into()).unwrap();
     assert_eq!(count(&counts.open), 2);
 }
 
 #[test]
-fn the_one_file_that_is_not_in_use_is_found_behind_those_that_are() {
+fn the_only_file_that_is_not_in_use_is_closed() {
     let (counts, files, pooled) = pool(5, 5);
     let held: Vec<_> = pooled[..4].iter().map(|file| file.get().unwrap()).collect();
     drop(pooled[4].get().unwrap());
@@ -280,7 +280,7 @@ fn the_one_file_that_is_not_in_use_is_found_behind_those_that_are() {
 }
 
 #[test]
-fn a_file_is_closed_on_demand_unless_it_is_yet_to_be_synced() {
+fn close_if_clean_keeps_a_file_with_unsynced_writes_open() {
     let (counts, _files, pooled) = pool(8, 1);
     pooled[0].mark_dirty();
     pooled[0].close_if_clean();
@@ -291,7 +291,7 @@ fn a_file_is_closed_on_demand_unless_it_is_yet_to_be_synced() {
 }
 
 #[test]
-fn without_descriptors_others_are_closed_and_only_then_it_is_an_error() {
+fn without_free_descriptors_other_files_are_closed_before_an_open_fails() {
     let (counts, files, pooled) = pool(8, 8);
     counts.limit.store(5, Ordering::SeqCst);
     let other = PooledFile::create(&files, "other".into()).unwrap();
@@ -309,7 +309,7 @@ fn without_descriptors_others_are_closed_and_only_then_it_is_an_error() {
 }
 
 #[test]
-fn threads_share_the_pool() {
+fn threads_share_the_pool_within_its_bound() {
     const THREADS: usize = 4;
     let (counts, files, pooled) = pool(3, 12);
     std::thread::scope(|scope| {
@@ -336,7 +336,7 @@ fn threads_share_the_pool() {
         "{} were open",
         count(&counts.most_open)
     );
-    // Every file that is open is listed once, and nothing else is.
+    // The list has each open file once, and no other file.
     let list = files.list.lock();
     assert_eq!((list.opening, list.open.len()), (0, count(&counts.open)));
     assert!(
@@ -354,7 +354,7 @@ fn threads_share_the_pool() {
 }
 
 #[test]
-fn a_file_that_was_never_used_is_small() {
+fn a_file_that_was_never_used_needs_little_memory() {
     assert!(
         size_of::<PooledFile>() + size_of::<Slot>() <= 96,
         "{}",

@@ -1,10 +1,11 @@
-//! Where chance decides: by a seed, or each way in turn.
+//! Random choices: drawn from a seed, or enumerated one after the other.
 
-/// A stream of choices: those that are given, and behind them drawn from a seed, or else 0.
+/// A sequence of choices. The given ones come first; later ones are drawn from a seed, or are 0
+/// without a seed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Choices {
     given: Vec<usize>,
-    /// What was chosen, and out of how many.
+    /// The choices so far, each with its number of options.
     made: Vec<(usize, usize)>,
     random: Option<u64>,
 }
@@ -17,7 +18,7 @@ impl Choices {
         }
     }
 
-    /// One of `0..options`.
+    /// Returns one of `0..options`.
     pub(super) fn choose(&mut self, options: usize) -> usize {
         let chosen = match (self.given.get(self.made.len()), &mut self.random) {
             (Some(given), _) => *given,
@@ -30,8 +31,8 @@ impl Choices {
         chosen
     }
 
-    /// The next way after this one, the last choice that was made changing first; `None` after the
-    /// last.
+    /// Returns the next sequence of choices, in which the last choice changes first, or `None`
+    /// after the last sequence.
     pub(super) fn next(mut self) -> Option<Self> {
         while let Some((chosen, options)) = self.made.pop() {
             if chosen + 1 < options {
@@ -48,7 +49,7 @@ impl Choices {
     }
 }
 
-/// `SplitMix64`.
+/// Returns the next number of the generator `SplitMix64`.
 pub(super) fn next_random(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
@@ -99,8 +100,8 @@ mod tests {
         assert!((0..7).all(|option| draw(3).contains(&option)));
     }
 
-    /// A seed that a failed run printed must lead to the same disk in every version: the numbers of
-    /// the reference implementation, for the seeds 0 and 1234567.
+    /// A seed that a failed run printed must lead to the same disk in every version. These are the
+    /// numbers of the reference implementation for the seeds 0 and 1234567.
     #[test]
     fn random_numbers_are_those_of_the_published_algorithm() {
         let draw = |mut seed: u64| [(); 5].map(|()| next_random(&mut seed));

@@ -1,16 +1,17 @@
 //! The bytes of one file: as programs see them, and as the device has them.
 //!
-//! A change goes to the live bytes at once, and to the durable ones only when the file is synced.
-//! What a power cut makes of the changes in between is drawn here, sector by sector.
+//! A change applies to the live bytes immediately, and to the durable ones when the file is synced.
+//! For the changes in between, [`Content::cut`] decides for each sector whether a power cut keeps
+//! it.
 
 use std::io;
 use std::sync::Arc;
 
 use super::choice::Choices;
 
-/// What a device writes at one go, whatever happens.
+/// The number of bytes that a device always writes together.
 const SECTOR: u64 = 512;
-/// What a file system writes at one go, mostly.
+/// The number of bytes that a file system usually writes together.
 const PAGE: u64 = 4096;
 
 /// A change that is not durable yet.
@@ -20,7 +21,7 @@ enum Change {
     SetLen(u64),
 }
 
-/// A file, whatever its names.
+/// The content of a file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
     live: Arc<Vec<u8>>,
@@ -57,13 +58,13 @@ impl Content {
         Ok(())
     }
 
-    /// A write-back that failed: the pages count as clean, and the device does not have them.
+    /// Simulates a failed write-back: the pages count as clean, and the device does not have them.
     pub(super) fn forget_unsynced(&mut self) {
         self.unsynced.clear();
     }
 
-    /// Clean pages come from the device again; what is not synced stays in memory. The length is
-    /// kept in memory.
+    /// Reads clean pages from the device again. Bytes that are not synced and the length stay as
+    /// they are in memory.
     pub(super) fn drop_cache(&mut self) -> io::Result<()> {
         let len = self.live.len();
         let mut read_back = Arc::clone(&self.durable);
@@ -77,7 +78,7 @@ impl Content {
         Ok(())
     }
 
-    /// Flips one bit, in memory and on the device.
+    /// Flips the bits of `mask` in one byte, in memory and on the device.
     pub(super) fn flip(&mut self, position: usize, mask: u8) {
         for image in [&mut self.live, &mut self.durable] {
             if let Some(byte) = Arc::make_mut(image).get_mut(position) {
@@ -86,7 +87,7 @@ impl Content {
         }
     }
 
-    /// What the device has after a power cut.
+    /// Returns the content that the device has after a power cut.
     pub(super) fn cut(&self, choices: &mut Choices) -> io::Result<Self> {
         let mut left = Arc::clone(&self.durable);
         for change in &self.unsynced {
@@ -101,7 +102,7 @@ impl Content {
                 }
             }
         }
-        // The length is kept elsewhere than the data, and may have been written first.
+        // A file system stores the length apart from the data, and may have written it first.
         if left.len() < self.live.len() && choices.choose(2) == 1 {
             Arc::make_mut(&mut left).resize(self.live.len(), 0);
         }
@@ -113,7 +114,8 @@ impl Content {
     }
 }
 
-/// Lost, whole, or torn at the borders of sectors or of pages.
+/// Applies a write that was not synced: not at all, whole, or torn at the borders of sectors or
+/// pages.
 fn cut_write(
     left: &mut Arc<Vec<u8>>,
     position: u64,

@@ -1,10 +1,10 @@
-//! A disk in memory that fails as real ones do, for tests of programs that must not lose anything.
+//! A disk in memory that fails as real disks do, for tests of programs that must not lose records.
 //!
-//! It keeps what programs see and what the device has apart, and so knows what a power cut can
-//! leave: writes that were not synced are lost, kept or torn, each by itself; a file can be longer
-//! than what was written of it; names that were not synced are lost. Calls fail where they are told
-//! to. All that chance decides comes from the seed. Files and names behave as on
-//! [`MemoryDisk`](super::MemoryDisk) otherwise.
+//! It stores the state that programs see and the state of the device separately. From both it
+//! derives what a power cut can leave. Each write that was not synced is lost, kept or torn,
+//! independently of the others. A file can be longer than what was written of it. Names that were
+//! not synced are lost. Calls fail as the test demands. A seed decides everything random. Apart
+//! from that, files and names behave as on [`MemoryDisk`](super::MemoryDisk).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -28,8 +28,9 @@ mod plan;
 mod tests;
 mod tree;
 
-/// A disk for tests that can lose its power, fill up and fail. Clones share the files. Feature
-/// `simulation`.
+/// A disk for tests that can lose power, run full and fail. Clones share the files.
+///
+/// Needs the feature `simulation`.
 ///
 /// ```
 /// # #[cfg(feature = "simulation")]
@@ -66,12 +67,13 @@ struct State {
 }
 
 impl SimulatedDisk {
-    /// An empty disk. The same seed and the same calls give the same disk after every crash.
+    /// Creates an empty disk. With the same seed and the same calls, each crash leaves the same
+    /// disk.
     pub fn new(seed: u64) -> Self {
         Self::with_clock(seed, SystemClock)
     }
 
-    /// An empty disk whose files take their times of modification from `clock`.
+    /// Creates an empty disk whose files take their times of modification from `clock`.
     pub fn with_clock(seed: u64, clock: impl Clock) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(clock);
         Self::from_tree(Tree::new(clock.now()), seed, clock)
@@ -88,10 +90,11 @@ impl SimulatedDisk {
         }
     }
 
-    /// Cuts the power: the disk as it is found afterwards. This one answers every call with an
-    /// error from now on; asked again, it gives another disk that the same power cut could have
-    /// left.
-    #[must_use = "this is the disk to go on with"]
+    /// Cuts the power and returns a disk as the power cut may have left it.
+    ///
+    /// All later calls on this disk fail. A second call of `crash` returns another disk that the
+    /// same power cut may have left.
+    #[must_use = "a test continues with the disk that is returned"]
     pub fn crash(&self) -> Self {
         let mut state = self.state.lock();
         state.plan.is_over = true;
@@ -104,8 +107,8 @@ impl SimulatedDisk {
         )
     }
 
-    /// Cuts the power: each disk that could be found afterwards, one after the other. There can be
-    /// very many.
+    /// Cuts the power and returns every disk that the power cut may have left. There can be very
+    /// many.
     pub fn crash_states(&self) -> impl Iterator<Item = Self> + use<> {
         let mut state = self.state.lock();
         state.plan.is_over = true;
@@ -119,47 +122,49 @@ impl SimulatedDisk {
         })
     }
 
-    /// Kills the process: the disk as the next one finds it, with all that was written, and without
-    /// locks. This one answers every call with an error from now on.
-    #[must_use = "this is the disk to go on with"]
+    /// Kills the process and returns the disk as the next process finds it: with everything that
+    /// was written, and without locks. All later calls on this disk fail.
+    #[must_use = "a test continues with the disk that is returned"]
     pub fn process_killed(&self) -> Self {
         self.state.lock().plan.is_over = true;
         self.fork()
     }
 
-    /// Another disk with the same files, durable and not, as a new process finds them. This one
-    /// goes on.
-    #[must_use = "this is the other disk"]
+    /// Returns another disk with the same files, as a new process finds them. Bytes and names that
+    /// are not durable here are not durable there. This disk can still be used.
+    #[must_use = "the copy is the disk that is returned"]
     pub fn fork(&self) -> Self {
         let state = self.state.lock();
         Self::from_tree(state.tree.killed(), state.random, Arc::clone(&self.clock))
     }
 
-    /// Cuts the power when `call` is made, counted as [`calls`](Self::calls) does: it and all
-    /// behind it fail and do nothing.
+    /// Cuts the power at call number `call`, counted as by [`calls`](Self::calls): this call and
+    /// all later ones fail without effect.
     pub fn cut_power_at(&self, call: u64) {
         self.state.lock().plan.cut_at = Some(call);
     }
 
-    /// Whether the power is gone: every call fails.
+    /// Returns whether the disk has lost power, so that every call fails.
     pub fn has_lost_power(&self) -> bool {
         self.state.lock().plan.is_without_power()
     }
 
-    /// The files have room for this many bytes in all. A write beyond puts there what fits, and
-    /// fails with [`ErrorKind::StorageFull`]; removing files makes room.
+    /// Sets how many bytes the files may have in total. A write that exceeds them writes the bytes
+    /// that fit, and fails with [`ErrorKind::StorageFull`]. Removing files makes room.
     pub fn set_capacity(&self, bytes: u64) {
         self.state.lock().plan.capacity = Some(bytes);
     }
 
-    /// How many calls were made, of all kinds. The first is call 0.
+    /// Returns the number of calls so far, of all kinds. The first is call 0.
     pub fn calls(&self) -> u64 {
         self.state.lock().plan.calls
     }
 
-    /// Call number `call` fails, once, and does nothing. A sync of a file that fails loses what it
-    /// should have made durable: it stays in memory, and no later sync writes it. Names stay as
-    /// undurable as they were, and a later sync of their directory makes them durable.
+    /// Makes call number `call` fail once, without effect.
+    ///
+    /// A failed sync of a file loses the writes that it should have made durable: they stay in
+    /// memory, and no later sync writes them. After a failed sync of a directory, a later sync
+    /// makes the names durable.
     pub fn fail_call(&self, call: u64, error: io::Error) {
         self.add_fault(Fault {
             call,
@@ -169,8 +174,8 @@ impl SimulatedDisk {
         });
     }
 
-    /// As [`fail_call`](Self::fail_call), but a write has put half of its bytes there when it
-    /// fails.
+    /// Makes call number `call` fail once, as [`fail_call`](Self::fail_call) does. If the call is a
+    /// write, it writes half of its bytes before it fails.
     pub fn fail_call_short(&self, call: u64, error: io::Error) {
         self.add_fault(Fault {
             call,
@@ -180,7 +185,7 @@ impl SimulatedDisk {
         });
     }
 
-    /// Call number `call` and all that follow fail, until [`heal`](Self::heal).
+    /// Makes call number `call` and all later calls fail, until [`heal`](Self::heal).
     pub fn fail_calls_from(&self, call: u64, error: io::Error) {
         self.add_fault(Fault {
             call,
@@ -194,7 +199,8 @@ impl SimulatedDisk {
         self.state.lock().plan.faults.push(fault);
     }
 
-    /// No call fails any more, and there is room without end.
+    /// Removes the planned failures and flips, and the limit of
+    /// [`set_capacity`](Self::set_capacity). Power that is lost stays lost.
     pub fn heal(&self) {
         let mut state = self.state.lock();
         state.plan.faults.clear();
@@ -202,13 +208,18 @@ impl SimulatedDisk {
         state.plan.capacity = None;
     }
 
-    /// If call number `call` reads, bit `bit` of what it reads is wrong, this once.
+    /// Flips bit `bit` of the bytes that call number `call` reads, if it is a read. The file does
+    /// not change.
     pub fn flip_on_read(&self, call: u64, bit: usize) {
         self.state.lock().plan.flips.push((call, bit));
     }
 
-    /// Flips the bits of `mask` in the byte at `position` of a file, for good. Beyond its end
-    /// nothing happens.
+    /// Flips the bits of `mask` in the byte at `position` of a file, permanently. Has no effect
+    /// after the end of the file.
+    ///
+    /// # Errors
+    ///
+    /// Returns `NotFound` if the file does not exist, and `IsADirectory` if it is a directory.
     pub fn flip_bits(&self, path: impl AsRef<Path>, position: u64, mask: u8) -> io::Result<()> {
         let mut state = self.state.lock();
         let file = state.tree.find(names(path.as_ref()))?;
@@ -219,12 +230,12 @@ impl SimulatedDisk {
         Ok(())
     }
 
-    /// A number that is the same for disks with the same files.
+    /// Returns a number that is equal for disks with equal files.
     pub fn fingerprint(&self) -> u64 {
         self.state.lock().tree.fingerprint()
     }
 
-    /// One call: counted, and failed where it is to fail.
+    /// Counts a call, and runs `work` unless the call is to fail.
     fn call<T>(&self, work: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
         let mut state = self.state.lock();
         match state.plan.take_turn() {
@@ -267,7 +278,7 @@ impl SimulatedDisk {
 }
 
 impl State {
-    /// Bytes that a file may still grow by.
+    /// Returns the number of bytes that are free.
     fn room(&self) -> u64 {
         self.plan.capacity.map_or(u64::MAX, |capacity| {
             capacity.saturating_sub(self.tree.bytes_used())
@@ -395,7 +406,7 @@ impl Storage for SimulatedDisk {
     }
 }
 
-/// An open file. Once its disk has crashed, all it gives is an error.
+/// An open file. After a crash of its disk, all calls fail.
 struct SimulatedFile {
     disk: SimulatedDisk,
     node: NodeId,
@@ -494,7 +505,8 @@ impl StorageFile for SimulatedFile {
         match state.plan.take_turn() {
             Turn::Whole => state.tree.file(self.node)?.sync(),
             Turn::Fail { error, .. } => {
-                // Without power nothing reports a write-back.
+                // Only a failed write-back forgets the bytes. After a power cut they may still be
+                // on the device.
                 if !state.plan.is_without_power() {
                     state.tree.file(self.node)?.forget_unsynced();
                 }
@@ -527,7 +539,7 @@ impl Drop for SimulatedFile {
     }
 }
 
-/// A locked file. The lock is the file's, not the name's, as on a real disk.
+/// A locked file. As on a real disk, the lock belongs to the file and not to its name.
 struct SimulatedLock {
     disk: SimulatedDisk,
     node: NodeId,

@@ -1,39 +1,39 @@
-//! Which calls fail, and how.
+//! The plan of a test: which calls fail, and how.
 
 use std::io;
 
-/// What one call does instead of what it should.
+/// A failure of one call.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) call: u64,
     pub(super) is_for_good: bool,
-    /// A write puts half of its bytes there before it fails.
+    /// Whether a write writes half of its bytes before it fails.
     pub(super) is_short: bool,
     pub(super) error: io::Error,
 }
 
-/// How a call goes on.
+/// The outcome of a call.
 #[derive(Debug)]
 pub(super) enum Turn {
     Whole,
     Fail { error: io::Error, is_short: bool },
 }
 
-/// The calls so far, and what is to happen at those that come.
+/// The number of calls so far, and the failures of later ones.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) calls: u64,
     pub(super) faults: Vec<Fault>,
-    /// From this call on there is no power.
+    /// The first call without power.
     pub(super) cut_at: Option<u64>,
-    /// The disk went on as another: by a power cut, or with the process.
+    /// Whether another disk has taken the place of this one, after a power cut or a killed process.
     pub(super) is_over: bool,
     pub(super) flips: Vec<(u64, usize)>,
     pub(super) capacity: Option<u64>,
 }
 
 impl Plan {
-    /// Counts a call.
+    /// Counts a call, and returns its outcome.
     pub(super) fn take_turn(&mut self) -> Turn {
         if self.is_without_power() {
             return Turn::Fail {
@@ -57,7 +57,7 @@ impl Plan {
         self.is_over || self.cut_at.is_some_and(|at| self.calls >= at)
     }
 
-    /// The bit that the call just counted reads wrong.
+    /// Returns the bit that the call counted last reads wrong.
     pub(super) fn take_flip(&mut self) -> Option<usize> {
         let place = self
             .flips

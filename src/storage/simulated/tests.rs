@@ -1,4 +1,4 @@
-//! Each way in which the disk loses, tears, fills up and fails.
+//! The ways in which the simulated disk loses, tears and fails.
 
 use super::*;
 use crate::storage::{read_file, replace_file};
@@ -18,8 +18,8 @@ fn states(disk: &SimulatedDisk, name: &str) -> BTreeSet<Option<Vec<u8>>> {
     states_in_order(disk, name).into_iter().collect()
 }
 
-/// What each power cut leaves, in the order in which they come: whoever says that the fifth went
-/// wrong means one of them.
+/// Returns the content of the file after each power cut, in the order of `crash_states`. The order
+/// matters, since a test reports the number of the state that failed.
 fn states_in_order(disk: &SimulatedDisk, name: &str) -> Vec<Option<Vec<u8>>> {
     disk.crash_states()
         .map(|left| content(&left, name))
@@ -31,7 +31,7 @@ fn open(disk: &SimulatedDisk, name: &str) -> Arc<dyn StorageFile> {
 }
 
 #[test]
-fn unsynced_writes_are_lost_kept_or_longer_than_they_are() {
+fn an_unsynced_write_is_lost_kept_or_only_extends_the_file() {
     let disk = disk_with("/f", b"ab");
     open(&disk, "/f").write_all_at(b"c", 2).unwrap();
     let expected = [&b"ab"[..], b"ab\0", b"abc"].map(|state| Some(state.to_vec()));
@@ -39,7 +39,7 @@ fn unsynced_writes_are_lost_kept_or_longer_than_they_are() {
 }
 
 #[test]
-fn later_writes_may_be_there_without_earlier_ones() {
+fn a_power_cut_may_keep_later_writes_without_earlier_ones() {
     let disk = disk_with("/f", b"--");
     let file = open(&disk, "/f");
     file.write_all_at(b"1", 0).unwrap();
@@ -68,7 +68,7 @@ fn writes_are_torn_at_the_borders_of_sectors() {
 }
 
 #[test]
-fn a_write_inside_a_sector_is_there_or_not() {
+fn a_write_inside_a_sector_is_never_torn() {
     for (position, count) in [(0, 1), (0, 512), (512, 512), (1000, 24), (1535, 1)] {
         let disk = disk_with("/f", &[0; 2048]);
         open(&disk, "/f")
@@ -85,9 +85,9 @@ fn a_write_inside_a_sector_is_there_or_not() {
 }
 
 #[test]
-fn a_write_over_the_border_of_a_page_is_torn_by_sectors_or_by_pages() {
+fn a_write_across_pages_is_torn_at_sectors_or_at_pages() {
     let disk = disk_with("/f", &[0; 8192]);
-    // Two sectors of the first page, one of the second.
+    // The write covers two sectors of the first page and one of the second.
     open(&disk, "/f")
         .write_all_at(&[1; 1536], 4096 - 1024)
         .unwrap();
@@ -109,7 +109,7 @@ fn a_write_over_the_border_of_a_page_is_torn_by_sectors_or_by_pages() {
 }
 
 #[test]
-fn the_first_power_cut_leaves_what_was_synced_and_nothing_else() {
+fn the_first_crash_state_has_only_the_synced_bytes() {
     let disk = disk_with("/f", b"ab");
     let file = open(&disk, "/f");
     file.set_len(1).unwrap();
@@ -124,7 +124,7 @@ fn the_first_power_cut_leaves_what_was_synced_and_nothing_else() {
 }
 
 #[test]
-fn what_is_synced_stays() {
+fn synced_bytes_survive_every_power_cut() {
     let disk = disk_with("/f", b"a");
     let file = open(&disk, "/f");
     file.write_all_at(b"b", 1).unwrap();
@@ -134,7 +134,7 @@ fn what_is_synced_stays() {
 }
 
 #[test]
-fn names_need_a_sync_of_their_directory() {
+fn a_name_is_durable_after_a_sync_of_its_directory() {
     let disk = SimulatedDisk::new(1);
     let file = open(&disk, "/f");
     file.write_all_at(b"a", 0).unwrap();
@@ -143,7 +143,7 @@ fn names_need_a_sync_of_their_directory() {
 }
 
 #[test]
-fn a_rename_is_the_old_or_the_new() {
+fn a_power_cut_leaves_a_rename_done_or_not_done() {
     let disk = disk_with("/f", b"old");
     let new = open(&disk, "/t");
     new.write_all_at(b"new", 0).unwrap();
@@ -156,7 +156,7 @@ fn a_rename_is_the_old_or_the_new() {
 }
 
 #[test]
-fn a_lost_name_takes_its_file_along() {
+fn a_lost_name_loses_its_file() {
     let disk = SimulatedDisk::new(1);
     open(&disk, "/f").write_all_at(b"a", 0).unwrap();
     let kept = [&b""[..], b"\0", b"a"].map(|state| Some(state.to_vec()));
@@ -164,7 +164,7 @@ fn a_lost_name_takes_its_file_along() {
 }
 
 #[test]
-fn what_no_name_leads_to_after_a_power_cut_takes_no_room() {
+fn files_without_a_name_use_no_room_after_a_power_cut() {
     let disk = SimulatedDisk::new(1);
     disk.create_dir_all(Path::new("/d")).unwrap();
     replace_file(&disk, Path::new("/d/f"), b"abc").unwrap();
@@ -175,7 +175,7 @@ fn what_no_name_leads_to_after_a_power_cut_takes_no_room() {
 }
 
 #[test]
-fn a_name_is_lost_with_the_one_that_it_came_from() {
+fn a_lost_name_loses_the_names_that_it_was_renamed_to() {
     let disk = disk_with("/f", b"old");
     replace_file(&disk, Path::new("/t"), b"new").unwrap();
     disk.rename(Path::new("/t"), Path::new("/f")).unwrap();
@@ -193,7 +193,7 @@ fn a_name_is_lost_with_the_one_that_it_came_from() {
 }
 
 #[test]
-fn a_sync_of_a_directory_makes_durable_what_its_names_came_from() {
+fn a_directory_sync_makes_earlier_steps_of_its_names_durable() {
     let disk = SimulatedDisk::new(1);
     for dir in ["/x", "/y", "/z"] {
         disk.create_dir_all(Path::new(dir)).unwrap();
@@ -225,7 +225,7 @@ fn a_file_without_a_name_is_freed_when_it_is_closed() {
 }
 
 #[test]
-fn a_failed_sync_leaves_nothing_on_the_device() {
+fn a_failed_sync_writes_no_bytes_to_the_device() {
     let disk = disk_with("/f", b"a");
     let file = open(&disk, "/f");
     file.write_all_at(b"b", 1).unwrap();
@@ -240,7 +240,7 @@ fn a_failed_sync_leaves_nothing_on_the_device() {
 }
 
 #[test]
-fn a_full_disk_takes_what_fits() {
+fn a_full_disk_accepts_the_bytes_that_fit() {
     let disk = disk_with("/f", b"abc");
     disk.set_capacity(5);
     let file = open(&disk, "/g");
@@ -254,7 +254,7 @@ fn a_full_disk_takes_what_fits() {
 }
 
 #[test]
-fn a_disk_is_full_when_its_last_byte_is_taken() {
+fn a_disk_is_full_when_its_last_byte_is_used() {
     let disk = disk_with("/f", b"abc");
     disk.set_capacity(5);
     let (old, new) = (open(&disk, "/f"), open(&disk, "/g"));
@@ -267,7 +267,7 @@ fn a_disk_is_full_when_its_last_byte_is_taken() {
     };
     assert!(is_full());
     old.write_all_at(b"ABC", 0).unwrap();
-    // A file that is open keeps its room when its name goes.
+    // An open file keeps its bytes when its name is removed.
     disk.remove_file(Path::new("/f")).unwrap();
     assert!(is_full());
     drop(old);
@@ -277,7 +277,7 @@ fn a_disk_is_full_when_its_last_byte_is_taken() {
 }
 
 #[test]
-fn a_killed_process_loses_locks_and_no_bytes() {
+fn a_killed_process_loses_its_locks_and_no_bytes() {
     let disk = disk_with("/f", b"a");
     let file = open(&disk, "/f");
     file.write_all_at(b"b", 1).unwrap();
@@ -298,7 +298,7 @@ fn a_killed_process_loses_locks_and_no_bytes() {
 }
 
 #[test]
-fn calls_fail_where_they_are_told_to() {
+fn calls_fail_at_the_planned_numbers() {
     let disk = disk_with("/f", b"abcd");
     let file = open(&disk, "/f");
     disk.fail_call_short(disk.calls(), ErrorKind::QuotaExceeded.into());
@@ -308,7 +308,9 @@ fn calls_fail_where_they_are_told_to() {
     );
     assert_eq!(content(&disk, "/f").unwrap(), b"12cd");
     disk.fail_calls_from(disk.calls() + 1, ErrorKind::Interrupted.into());
-    assert!(file.bytes().is_ok() && file.bytes().is_err() && disk.list(Path::new("/")).is_err());
+    assert!(file.bytes().is_ok());
+    assert!(file.bytes().is_err());
+    assert!(disk.list(Path::new("/")).is_err());
     disk.heal();
     let mut read = [0; 4];
     disk.flip_on_read(disk.calls(), 8);
@@ -322,7 +324,7 @@ fn calls_fail_where_they_are_told_to() {
 }
 
 #[test]
-fn a_write_that_fails_puts_nothing_there_unless_it_is_to_be_short() {
+fn a_failed_write_has_no_effect_unless_it_is_planned_as_short() {
     let disk = disk_with("/f", b"abcd");
     let file = open(&disk, "/f");
     disk.fail_call(disk.calls(), ErrorKind::QuotaExceeded.into());
@@ -334,7 +336,7 @@ fn a_write_that_fails_puts_nothing_there_unless_it_is_to_be_short() {
 }
 
 #[test]
-fn each_bit_can_be_read_wrong_once() {
+fn flip_on_read_flips_one_bit_of_one_read() {
     let disk = disk_with("/f", &[0b0101_0011, 0b1010_1100]);
     let file = open(&disk, "/f");
     let read = || {
@@ -359,7 +361,7 @@ fn each_bit_can_be_read_wrong_once() {
 }
 
 #[test]
-fn what_is_open_says_what_it_is() {
+fn debug_names_the_kind_of_an_open_file_or_lock() {
     let disk = disk_with("/f", b"abc");
     let (file, lock) = (open(&disk, "/f"), disk.lock(Path::new("/f")).unwrap());
     let node = disk.metadata(Path::new("/f")).unwrap().id;
@@ -370,7 +372,7 @@ fn what_is_open_says_what_it_is() {
 }
 
 #[test]
-fn a_seed_gives_the_same_disk() {
+fn a_seed_determines_the_disk_after_a_crash() {
     let left = |seed| {
         let disk = SimulatedDisk::new(seed);
         for number in 0..9_u8 {

@@ -1,8 +1,8 @@
 //! Directories and files: the names as programs see them, and as the device has them.
 //!
-//! A step (creation, rename, removal) is one change of one or more names and becomes durable as a
-//! whole when a directory that it touches is synced. A power cut keeps or loses each step by
-//! itself, but never one without the earlier ones of the same name.
+//! A step (creation, rename, removal) changes one or more names. It becomes durable as a whole when
+//! a directory that it changes is synced. A power cut keeps or loses each step independently, but
+//! keeps a step only with the earlier steps that changed the same name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -13,7 +13,7 @@ use super::choice::Choices;
 use super::content::Content;
 use crate::clock::Timestamp;
 
-/// A file or directory, whatever its names.
+/// A number for a file or directory, whatever its names.
 pub(super) type NodeId = u64;
 pub(super) const ROOT: NodeId = 0;
 
@@ -29,14 +29,14 @@ type Names = BTreeMap<OsString, NodeId>;
 pub(super) struct Node {
     pub(super) kind: Kind,
     pub(super) modified: Timestamp,
-    /// How often it is open.
+    /// The number of handles that have it open.
     pub(super) open: usize,
 }
 
-/// A name in a directory, and what it stands for from now on.
+/// A name in a directory, and the node that gets this name; `None` removes the name.
 type Naming = (NodeId, OsString, Option<NodeId>);
 
-/// All there is on a disk.
+/// The directories and files of a disk.
 #[derive(Clone, Debug)]
 pub(super) struct Tree {
     pub(super) nodes: BTreeMap<NodeId, Node>,
@@ -105,7 +105,7 @@ impl Tree {
         })
     }
 
-    /// A step: changes the live names, and remembers that it is not durable.
+    /// Changes live names in one step that is not durable yet.
     fn step(&mut self, namings: Vec<Naming>, now: Timestamp) -> io::Result<()> {
         for (dir, name, target) in &namings {
             let node = self.node(*dir)?;
@@ -168,7 +168,7 @@ impl Tree {
         )
     }
 
-    /// Takes a name away, and all that is under it, the innermost first.
+    /// Removes a name and everything below it, the innermost first.
     pub(super) fn remove(&mut self, dir: NodeId, name: &OsStr, now: Timestamp) -> io::Result<()> {
         let id = *self.names(dir)?.get(name).ok_or(ErrorKind::NotFound)?;
         let inside: Vec<OsString> = self
@@ -185,7 +185,7 @@ impl Tree {
     pub(super) fn sync_dir(&mut self, dir: NodeId) -> io::Result<()> {
         self.names(dir)?;
         let mut wanted = BTreeSet::new();
-        // Backwards: what a step builds upon becomes durable with it.
+        // We go backwards, since the earlier steps that a step builds on become durable with it.
         for (number, step) in self.unsynced.iter().enumerate().rev() {
             let builds_on = |later: &usize| {
                 self.unsynced
@@ -220,7 +220,7 @@ impl Tree {
         }
     }
 
-    /// Frees what has no name any more, in memory or on the device, and is not open.
+    /// Frees nodes that are not open and have no name, neither in memory nor on the device.
     fn collect(&mut self) {
         let mut named: BTreeSet<NodeId> = BTreeSet::from([ROOT]);
         for node in self.nodes.values() {
@@ -238,7 +238,7 @@ impl Tree {
             .retain(|id, node| node.open > 0 || named.contains(id));
     }
 
-    /// Bytes of all files that have a name or are open.
+    /// Returns the bytes of all files that have a name or are open.
     pub(super) fn bytes_used(&self) -> u64 {
         let mut named = BTreeSet::new();
         for node in self.nodes.values() {
@@ -261,7 +261,7 @@ impl Tree {
             .sum()
     }
 
-    /// Everything as the device has it after a power cut.
+    /// Returns the tree that the device has after a power cut.
     pub(super) fn cut(&self, choices: &mut Choices) -> io::Result<Self> {
         let mut left = self.clone();
         left.unsynced.clear();
@@ -291,7 +291,7 @@ impl Tree {
         Ok(left)
     }
 
-    /// Everything as it is, but nothing is open or locked.
+    /// Returns the same tree without open or locked files.
     pub(super) fn killed(&self) -> Self {
         let mut left = self.clone();
         left.locked.clear();
@@ -299,7 +299,7 @@ impl Tree {
         left
     }
 
-    /// Drops what no name leads to.
+    /// Removes nodes that cannot be reached by a name.
     fn keep_reachable(&mut self) {
         let (mut reached, mut next) = (BTreeSet::new(), vec![ROOT]);
         while let Some(id) = next.pop() {
@@ -310,7 +310,7 @@ impl Tree {
         self.nodes.retain(|id, _| reached.contains(id));
     }
 
-    /// The same for two disks that hold the same, as programs see it.
+    /// Returns a number that is equal for trees that programs see as equal.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash_below(ROOT, &mut hasher);
