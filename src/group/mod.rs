@@ -1,16 +1,20 @@
-//! Consumer groups: members share the partitions of topics, and the group's positions are kept in
-//! the log.
+//! Consumer groups: members share the partitions of topics, and the log stores the group's
+//! positions.
 //!
-//! From the bottom: [`subscription`] (what a member wants), [`assignor`] (who should own what),
-//! [`membership`] (who owns what, a pure state machine) and [`member`] (the same, shared between
-//! threads); [`positions`] (what was committed, in memory) and [`offset_store`] (the same, in
-//! `__consumer_offsets`); [`cursor`] (one partition being read), [`records`] (what a poll gives)
-//! and [`consumer`], which ties them together. This file holds the service of a log and the handle
-//! of a group.
+//! | room | content, from the bottom up |
+//! | --- | --- |
+//! | [`assignor`] | the rules by which partitions are distributed, as pure functions |
+//! | [`config`] | the settings of a consumer, and the targets of a seek |
+//! | [`members`] | the members of a group and the partitions that each of them owns |
+//! | [`offsets`] | the committed positions, in memory and in `__consumer_offsets` |
+//! | [`service`] | the groups of a log |
+//! | [`consuming`] | the consumer: it polls, seeks and commits in the partitions that it owns |
+//! | [`handle`] | the handle of a group: join, and commit from outside |
+//! | [`admin`] | the rest of that handle: describe, delete and reset a group |
 //!
-//! Groups live in one process. A member lives as long as its handle, so there are no heartbeats;
-//! only a member that stays away from `poll` longer than it said
-//! ([`ConsumerConfig::max_poll_interval`]) is taken out.
+//! A group's members live in one process. A member lives as long as its handle, so heartbeats are
+//! not needed. Only a member that takes longer between two polls than
+//! [`ConsumerConfig::max_poll_interval`] allows is removed.
 
 mod admin;
 mod assignor;

@@ -1,5 +1,5 @@
-//! What Kafka's `uniform` and sticky rules do for members that want different topics: the shares
-//! are made as equal as the subscriptions allow, and what need not move for that stays.
+//! Kafka's `uniform` and sticky rules for members that want different topics: the shares become as
+//! equal as the subscriptions allow, and partitions that need not move for that stay.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::topic_partition::TopicPartition;
 
 use super::{GroupSpec, partitions_of, unassigned};
 
-/// How often Kafka goes over all partitions to find one to move.
+/// The greatest number of passes over all partitions to find one to move, as in Kafka.
 const PASSES_MAX: usize = 16;
 
 pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
@@ -20,7 +20,7 @@ pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
     let topics = topics_in_turn(group);
     let left = unassigned(group, &shares);
     for (topic, _, wanting) in &topics {
-        // Among the equally loaded, whoever was less loaded before this topic comes first.
+        // Among equally loaded members, the one that was less loaded before this topic comes first.
         let mut wanting = wanting.clone();
         wanting.sort_by_key(|&place| load(&shares, place));
         for partition in left.iter().filter(|partition| partition.topic == *topic) {
@@ -47,7 +47,8 @@ pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
     shares
 }
 
-/// The topics with who wants them: those first that put most on each of those.
+/// Returns the topics with the members that want them. Topics with the most partitions for each of
+/// these members come first.
 fn topics_in_turn(group: &GroupSpec<'_>) -> Vec<(Arc<str>, u32, Vec<usize>)> {
     let wanting = |topic: &str| -> Vec<usize> {
         let members = group.members.iter().enumerate();
@@ -65,7 +66,7 @@ fn topics_in_turn(group: &GroupSpec<'_>) -> Vec<(Arc<str>, u32, Vec<usize>)> {
     topics.sort_by(
         |(one, count, wanting), (other, other_count, other_wanting)| -> Ordering {
             let (left, right) = (wanting.len() as u64, other_wanting.len() as u64);
-            // count / left against other_count / right, in whole numbers.
+            // Compares other_count / right with count / left in whole numbers.
             let most_first = (u64::from(*other_count) * left).cmp(&(u64::from(*count) * right));
             most_first
                 .then(left.cmp(&right))
@@ -79,7 +80,8 @@ fn load(shares: &[Vec<TopicPartition>], place: usize) -> usize {
     shares.get(place).map_or(0, Vec::len)
 }
 
-/// Moves a partition to the least loaded member that wants it, if that makes the two more equal.
+/// Moves a partition to the least loaded member that wants it, if that makes the shares of the two
+/// members more equal. Returns whether it moved.
 fn move_to_lighter(
     shares: &mut [Vec<TopicPartition>],
     partition: &TopicPartition,

@@ -1,13 +1,14 @@
-//! Who should own what: Kafka's assignors, and a program's own, as pure functions.
+//! The rules by which partitions are distributed, as pure functions: Kafka's assignors, and the
+//! program's own.
 //!
-//! An assignor is given the members in their order and the topics that they want, and gives each
-//! member its share. It is asked anew whenever members, subscriptions or topics change, and is told
-//! who was assigned what before, so that it can leave in place what need not move. It says only how
-//! things *should* be: that nobody gets a partition before its owner let go of it is for
-//! [`membership`](super::membership).
+//! An assignor receives the members in their order and the topics that they want, and returns the
+//! share of each member. It runs again whenever members, subscriptions or topics change. It
+//! receives the previous assignment as well, so that it can leave partitions in place. It decides
+//! only how the assignment *should* be: `members::membership` makes sure that a member gets a
+//! partition only after its owner has given it up.
 //!
-//! Members come in Kafka's order: static ones first, by the names of their instances, then the
-//! others as they joined.
+//! Members are in Kafka's order: static members first, by their names, then the others in the order
+//! in which they joined.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,40 +23,42 @@ mod round_robin;
 mod sticky;
 mod uniform;
 
-/// How a group shares out partitions among its members.
+/// The rule by which a group distributes partitions among its members.
 ///
-/// A group goes by what most of its members ask for
-/// ([`ConsumerConfig::assignor`](crate::ConsumerConfig::assignor)); among equally many, by the
-/// first that joined. What nobody asks for is [`Uniform`](Self::Uniform).
+/// A group uses the assignor that most of its members ask for
+/// ([`ConsumerConfig::assignor`](crate::ConsumerConfig::assignor)). On a tie, the earliest member
+/// wins. If no member asks for one, the group uses [`Uniform`](Self::Uniform).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum Assignor {
-    /// All shares are equally large, or differ by one, and as few partitions move as possible.
+    /// All shares are equally large or differ by one, and as few partitions move as possible.
     /// Kafka's default.
     #[default]
     Uniform,
-    /// Each topic is cut into consecutive ranges: partition `n` of topics with equally many
-    /// partitions goes to the same member.
+    /// Each topic is divided into consecutive ranges. Partition `n` of topics with equally many
+    /// partitions is assigned to the same member.
     Range,
-    /// All partitions of all topics are dealt in turn. Many move when a member comes or goes.
+    /// All partitions of all topics are dealt in turn. Many partitions move when a member joins or
+    /// leaves.
     RoundRobin,
-    /// As `Uniform`, with what is new dealt in turn, as Kafka's clients do it.
+    /// Shares are balanced as with `Uniform`, and new partitions are dealt in turn, as Kafka's
+    /// clients do it.
     CooperativeSticky,
     /// A rule of the program's own.
     Custom(Arc<dyn Assign>),
 }
 
-/// A rule by which a group shares out partitions: implement it for a rule of your own.
+/// A rule by which a group distributes partitions. Implement it for a rule of your own.
 ///
-/// It is called while the group is held, so it must return soon, call nothing of annals and not
-/// panic. What it gives is checked: a partition that is given twice stays with the first, one that
-/// its member did not subscribe to is nobody's.
+/// The rule runs while the group is locked, so it must return soon, must not call annals, and must
+/// not panic. Its result is checked: a partition that is assigned twice stays with the first
+/// member, and a partition that its member did not subscribe to is not assigned.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use annals::{Assign, Assignor, ConsumerConfig, GroupSpec, TopicPartition};
 ///
-/// /// The first member has it all.
+/// /// The first member gets all partitions.
 /// #[derive(Debug)]
 /// struct First;
 ///
@@ -72,25 +75,25 @@ pub enum Assignor {
 /// let config = ConsumerConfig::new().assignor(Assignor::Custom(Arc::new(First)));
 /// ```
 pub trait Assign: fmt::Debug + Send + Sync + 'static {
-    /// What it is called. Assignors of one name are one assignor.
+    /// Returns the name of the rule. Assignors with the same name are the same assignor.
     fn name(&self) -> &str;
 
-    /// The share of each member, in the order of [`GroupSpec::members`]; members behind the end of
-    /// the list get nothing.
+    /// Returns the share of each member, in the order of [`GroupSpec::members`]. Members after the
+    /// end of the list get no partitions.
     fn assign(&self, group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>>;
 }
 
-/// A group, as an assignor sees it.
+/// A group as an assignor sees it.
 #[derive(Clone, Copy)]
 pub struct GroupSpec<'a> {
     topics: &'a [(Arc<str>, u32)],
     members: &'a [MemberSpec],
 }
 
-/// A member, as an assignor sees it.
+/// A member as an assignor sees it.
 #[derive(Clone)]
 pub struct MemberSpec {
-    /// Those that there are, in order.
+    /// The existing topics that the member subscribes to, in order.
     topics: Vec<Arc<str>>,
     instance_id: Option<Arc<str>>,
     assigned: Vec<TopicPartition>,
@@ -122,25 +125,26 @@ impl fmt::Debug for MemberSpec {
 }
 
 impl<'a> GroupSpec<'a> {
-    /// Topics and members come in their orders.
+    /// Creates the spec of topics and members that are in order.
     pub(in crate::group) fn new(topics: &'a [(Arc<str>, u32)], members: &'a [MemberSpec]) -> Self {
         Self { topics, members }
     }
 
-    /// The topics that some member wants, in the order of their names, with how many partitions
-    /// they have.
+    /// Returns the topics that a member subscribes to, in the order of their names, with their
+    /// numbers of partitions.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = (&'a str, u32)> + use<'a> {
         self.topics
             .iter()
             .map(|(name, partitions)| (&**name, *partitions))
     }
 
-    /// The members in their order: static ones by their instance, then the others as they joined.
+    /// Returns the members in order: static members by their names, then the others in the order in
+    /// which they joined.
     pub fn members(&self) -> &'a [MemberSpec] {
         self.members
     }
 
-    /// Every partition of every topic, in order.
+    /// Returns every partition of every topic, in order.
     pub fn partitions(&self) -> impl Iterator<Item = TopicPartition> + use<'a> {
         self.topics
             .iter()
@@ -155,7 +159,7 @@ impl<'a> GroupSpec<'a> {
 }
 
 impl MemberSpec {
-    /// `topics` in order.
+    /// Creates the spec of a member. `topics` are in order.
     pub(in crate::group) fn new(
         topics: Vec<Arc<str>>,
         instance_id: Option<Arc<str>>,
@@ -168,31 +172,32 @@ impl MemberSpec {
         }
     }
 
-    /// Whether the member subscribes to this topic.
+    /// Returns whether the member subscribes to this topic.
     pub fn wants(&self, topic: &str) -> bool {
         self.topics
             .binary_search_by(|name| (**name).cmp(topic))
             .is_ok()
     }
 
-    /// The topics that it subscribes to and that there are, in order.
+    /// Returns the existing topics that the member subscribes to, in order.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &str> {
         self.topics.iter().map(|topic| &**topic)
     }
 
-    /// Its name, if it is a static member.
+    /// Returns the member's name, if it is a static member.
     pub fn instance_id(&self) -> Option<&str> {
         self.instance_id.as_deref()
     }
 
-    /// What it was assigned before, in order, as far as it is still there and wanted.
+    /// Returns the partitions that the member was assigned before, in order, as far as they still
+    /// exist and the member still subscribes to them.
     pub fn assigned(&self) -> &[TopicPartition] {
         &self.assigned
     }
 }
 
 impl Assignor {
-    /// What Kafka, or the program, calls it.
+    /// Returns the name that Kafka, or the program, has for the assignor.
     pub fn name(&self) -> &str {
         match self {
             Self::Uniform => "uniform",
@@ -203,7 +208,8 @@ impl Assignor {
         }
     }
 
-    /// The shares of the members. None has what is another's or what it did not ask for.
+    /// Returns the shares of the members. They do not overlap, and contain only topics that their
+    /// members subscribe to.
     pub(in crate::group) fn assign(&self, group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
         match self {
             Self::Uniform if group.are_subscriptions_equal() => uniform::assign(group),
@@ -228,7 +234,7 @@ fn partitions_of(topic: &Arc<str>, count: u32) -> impl Iterator<Item = TopicPart
     (0..count).map(move |number| TopicPartition::new(Arc::clone(topic), number))
 }
 
-/// Of what a rule of the program's gave, what may be.
+/// Returns the shares of a program's rule without the partitions that it must not assign.
 fn admitted(
     group: &GroupSpec<'_>,
     mut shares: Vec<Vec<TopicPartition>>,
@@ -241,7 +247,8 @@ fn admitted(
     shares
 }
 
-/// The partitions that are nobody's yet, in order; those whose topic nobody wants are among them.
+/// Returns the partitions that are in no share yet, in order, including those of topics that no
+/// member wants.
 fn unassigned(group: &GroupSpec<'_>, shares: &[Vec<TopicPartition>]) -> Vec<TopicPartition> {
     let taken: BTreeSet<&TopicPartition> = shares.iter().flatten().collect();
     group

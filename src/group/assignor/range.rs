@@ -1,6 +1,6 @@
-//! Kafka's `range`: for each topic on its own, the partitions in their order are cut into as many
-//! consecutive ranges as there are members that want it; where that does not come out even, the
-//! first members get one more.
+//! Kafka's `range`: the partitions of each topic are divided, in order, into as many consecutive
+//! ranges as there are members that want the topic. If the division leaves a remainder, the first
+//! members get one partition more.
 
 use crate::topic_partition::TopicPartition;
 
@@ -21,7 +21,7 @@ pub(super) fn assign(group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
             count.checked_div(members_count),
             count.checked_rem(members_count),
         ) else {
-            continue; // Nobody wants it.
+            continue; // No member wants the topic.
         };
         let mut partitions = partitions_of(topic, *count);
         for (share, place) in wanting.into_iter().zip(0..) {

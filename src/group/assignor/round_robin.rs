@@ -1,6 +1,6 @@
-//! Kafka's `roundrobin`: all partitions in order are dealt to the members in a circle. Who does not
-//! want a topic is passed over, and the next partition goes to whoever comes behind the last that
-//! got one.
+//! Kafka's `roundrobin`: all partitions are dealt, in order, to the members in a circle. A member
+//! that does not want the topic is passed over. The next partition goes to the member after the one
+//! that got the last partition.
 
 use crate::topic_partition::TopicPartition;
 

@@ -1,8 +1,8 @@
-//! Kafka's `cooperative-sticky` for members that all want the same.
+//! Kafka's `cooperative-sticky` for members that all want the same topics.
 //!
-//! Shares are equally large, or differ by one. Each member keeps what it had, up to the larger size
-//! while others may still have that, else up to the smaller. What is left is dealt in turn to those
-//! below the smaller size, and then to those at it.
+//! Shares are equally large or differ by one. Each member keeps its partitions, up to the larger
+//! size while shares of that size are left, and up to the smaller size after that. The remaining
+//! partitions are dealt in turn to the members below the smaller size, and then to those at it.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! The shares that Kafka's own classes gave for the same members, and any groups against what every
-//! assignor owes.
+//! Checks the assignors against the shares that Kafka's own classes compute for the same members,
+//! and any group against the rules that every assignor must keep.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Topics, and members with what they want.
+/// Topics, and members with their subscriptions.
 #[derive(Clone, Debug, Default)]
 struct Case {
     topics: BTreeMap<String, u32>,
-    /// By their order: name, topics, what was assigned before.
+    /// In order: name, topics, previous assignment.
     members: Vec<(String, Vec<String>, Vec<TopicPartition>)>,
 }
 
@@ -31,7 +31,7 @@ impl Case {
         }
     }
 
-    /// All members want all topics.
+    /// Creates a case in which all members want all topics.
     fn equal(topics: &[(&str, u32)], members: &[&str]) -> Self {
         let names: Vec<&str> = topics.iter().map(|&(name, _)| name).collect();
         Self::of(
@@ -78,7 +78,7 @@ impl Case {
         self.members.iter().map(spec).collect()
     }
 
-    /// Asks the assignor, and goes on from what it said.
+    /// Runs the assignor, and keeps its result as the present assignment.
     fn run(&mut self, assignor: &Assignor) -> String {
         let (topics, specs) = (self.topics(), self.specs());
         let shares = assignor.assign(&GroupSpec::new(&topics, &specs));
@@ -86,11 +86,11 @@ impl Case {
             share.sort();
             *assigned = share;
         }
-        self.told()
+        self.shares()
     }
 
-    /// `A: t-0 t-1, B: t-2`
-    fn told(&self) -> String {
+    /// Returns the assignment as text: `A: t-0 t-1, B: t-2`.
+    fn shares(&self) -> String {
         let line = |(name, _, assigned): &(String, Vec<String>, Vec<TopicPartition>)| {
             let names: Vec<String> = assigned.iter().map(ToString::to_string).collect();
             format!("{name}: {}", names.join(" "))
@@ -109,7 +109,7 @@ impl Case {
 }
 
 #[test]
-fn range_gives_the_first_members_of_each_topic_what_is_left_over() {
+fn range_assigns_the_remainder_of_each_topic_to_its_first_members() {
     let range = Assignor::Range;
     assert_eq!(
         Case::equal(&[("t0", 3), ("t1", 3)], &["A", "B"]).run(&range),
@@ -138,7 +138,7 @@ fn range_gives_the_first_members_of_each_topic_what_is_left_over() {
 }
 
 #[test]
-fn round_robin_deals_and_passes_over() {
+fn round_robin_passes_over_members_that_do_not_want_the_topic() {
     let deal = Assignor::RoundRobin;
     assert_eq!(
         Case::equal(&[("t0", 3), ("t1", 3)], &["A", "B"]).run(&deal),
@@ -157,7 +157,7 @@ fn round_robin_deals_and_passes_over() {
 }
 
 #[test]
-fn sticky_keeps_what_it_can() {
+fn sticky_moves_only_the_partitions_that_must_move() {
     let sticky = Assignor::CooperativeSticky;
     let topics = [("t0", 2), ("t1", 2), ("t2", 2), ("t3", 2)];
     let mut case = Case::equal(&topics, &["A", "B", "C"]);
@@ -179,7 +179,7 @@ fn sticky_keeps_what_it_can() {
 }
 
 #[test]
-fn sticky_with_different_subscriptions() {
+fn sticky_balances_different_subscriptions_as_kafka_does() {
     let topics = [("t0", 1), ("t1", 2), ("t2", 3)];
     let members: [(&str, &[&str]); 3] = [
         ("A", &["t0"]),
@@ -199,7 +199,7 @@ fn sticky_with_different_subscriptions() {
 }
 
 #[test]
-fn cooperative_members_give_up_only_what_goes() {
+fn sticky_takes_from_each_member_only_the_surplus() {
     let held = |case: &mut Case, place: usize, numbers: &[u32]| {
         case.members[place].2 = numbers
             .iter()
@@ -223,7 +223,7 @@ fn cooperative_members_give_up_only_what_goes() {
 }
 
 #[test]
-fn uniform_fills_in_order_and_cuts_what_is_over() {
+fn uniform_keeps_each_share_up_to_its_size_and_fills_in_order() {
     let uniform = Assignor::Uniform;
     let mut case = Case::equal(&[("t", 4)], &["A", "B"]);
     assert_eq!(case.run(&uniform), "A: t-0 t-1, B: t-2 t-3");
@@ -245,7 +245,7 @@ fn uniform_fills_in_order_and_cuts_what_is_over() {
 }
 
 #[test]
-fn uniform_with_different_subscriptions() {
+fn uniform_balances_different_subscriptions_as_kafka_does() {
     let mut case = Case::of(
         &[("T1", 3), ("T2", 2)],
         &[("A", &["T1"]), ("B", &["T1", "T2"]), ("C", &["T2"])],
@@ -257,7 +257,7 @@ fn uniform_with_different_subscriptions() {
 }
 
 #[test]
-fn what_a_rule_of_a_program_gives_is_checked() {
+fn the_shares_of_a_custom_rule_are_checked() {
     #[derive(Debug)]
     struct Greedy;
     impl Assign for Greedy {
@@ -267,10 +267,8 @@ fn what_a_rule_of_a_program_gives_is_checked() {
         fn assign(&self, group: &GroupSpec<'_>) -> Vec<Vec<TopicPartition>> {
             assert_eq!(group.topics().collect::<Vec<_>>(), [("t", 2), ("u", 1)]);
             assert_eq!(group.members()[0].topics().collect::<Vec<_>>(), ["t"]);
-            assert!(
-                group.members()[0].instance_id().is_none()
-                    && group.members()[0].assigned().is_empty()
-            );
+            assert_eq!(group.members()[0].instance_id(), None);
+            assert!(group.members()[0].assigned().is_empty());
             let all: Vec<TopicPartition> = group
                 .partitions()
                 .chain([TopicPartition::new("t", 9)])
@@ -308,7 +306,7 @@ fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-/// Every partition that somebody wants has one owner, who wants it.
+/// Checks that every partition that a member wants has one owner, which wants it.
 fn check(case: &Case, assignor: &Assignor) {
     let mut owned = BTreeSet::new();
     for (name, wanted, assigned) in &case.members {
@@ -334,13 +332,13 @@ fn check(case: &Case, assignor: &Assignor) {
 
 proptest! {
     #[test]
-    fn every_partition_has_one_owner_also_when_members_come_and_go(case in cases(), gone in 0..7_usize) {
+    fn every_partition_keeps_one_owner_when_members_join_and_leave(case in cases(), gone in 0..7_usize) {
         for assignor in [Assignor::Uniform, Assignor::Range, Assignor::RoundRobin, Assignor::CooperativeSticky] {
             let mut case = case.clone();
             case.run(&assignor);
             check(&case, &assignor);
-            let before = case.told();
-            prop_assert_eq!(case.run(&assignor), before, "asked again, nothing moves");
+            let before = case.shares();
+            prop_assert_eq!(case.run(&assignor), before, "a second run moves no partition");
             case.leave(&format!("m{gone}"));
             case.run(&assignor);
             check(&case, &assignor);

@@ -1,6 +1,8 @@
-//! Kafka's `uniform` for members that all want the same: everybody gets as many, the first ones one
-//! more where that does not come out even. Each keeps what it had, up to that; what is cut off or
-//! new goes to the members that have room, in order.
+//! Kafka's `uniform` for members that all want the same topics.
+//!
+//! All members get equally many partitions; if the division leaves a remainder, the first members
+//! get one more. Each member keeps its partitions up to that number. The other partitions go to the
+//! members that have room, in order.
 
 use crate::topic_partition::TopicPartition;
 

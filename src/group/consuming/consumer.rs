@@ -3,7 +3,7 @@
 //! A poll checks, in this order, for a wake-up, for news of the group, and for records. If there is
 //! none of them, it waits for a signal: from an append to one of its partitions, from the group,
 //! from the catalog, or from a waker. Only in a read-only log does it look for records from time to
-//! time, because the writing process gives no signal.
+//! time, because the writing process sends no signal.
 
 use std::fmt;
 use std::sync::Arc;
@@ -225,7 +225,7 @@ impl Consumer {
         }
     }
 
-    /// Waits in a read-only log. The writing process gives no signal, so this looks from time to
+    /// Waits in a read-only log. The writing process sends no signal, so this looks from time to
     /// time, at the ends of the partitions only. A change that it finds notifies the waiting
     /// threads.
     fn wait_for_writer(&self, until: Deadline) {

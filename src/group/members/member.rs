@@ -1,9 +1,8 @@
 //! A group as its members share it, and one member's place in it.
 //!
-//! [`Membership`] decides; this room gives it what it has no part in: the lock, the topics that
-//! there are, real time for members that stay away too long, and the signals that end a wait when
-//! there is news. A member asks for news without the lock: it compares two counters. Nothing here
-//! reads records or commits.
+//! [`Membership`] decides. This file adds the parts that a pure state machine cannot have: the
+//! lock, the existing topics, the time limit for members that stay away, and the signals that end a
+//! wait when there is news. A member checks for news without the lock, by comparing two counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -29,12 +28,12 @@ use crate::group::config::ConsumerConfig;
 #[derive(Debug)]
 pub(in crate::group) struct Group {
     id: Arc<str>,
-    /// Most members that it may have.
+    /// The greatest number of members; `None` is any number.
     max_size: Option<u32>,
-    /// Rises, under the lock, whenever there may be news for some member.
+    /// A number that rises, under the lock, whenever there may be news for a member.
     news: AtomicU64,
-    /// Whether any member ever had a limit on its time between polls. If not, polls need not look
-    /// for those who exceeded it.
+    /// Whether a member ever had a limit on its time between polls, or a static name. If not, polls
+    /// need not look for members that have exceeded their time.
     is_timed: AtomicBool,
     state: Mutex<State>,
 }
@@ -43,9 +42,9 @@ pub(in crate::group) struct Group {
 struct State {
     membership: Membership,
     seats: BTreeMap<MemberId, Seat>,
-    /// Those that members subscribe to.
+    /// The existing topics that members subscribe to.
     topics: BTreeMap<Arc<str>, Subscribed>,
-    /// Of the catalog, when `topics` was taken from it.
+    /// The version of the catalog from which `topics` was taken.
     catalog_version: u64,
 }
 
@@ -55,32 +54,33 @@ struct Subscribed {
     slots: Arc<Slots>,
 }
 
-/// What the group has to know of a member beside what it owns.
+/// The facts about a member that [`Membership`] does not keep.
 #[derive(Debug)]
 struct Seat {
     signal: Arc<Signal>,
-    /// How long it may stay away between two polls.
+    /// The greatest time between two polls; `None` is any time.
     max_poll_interval: Option<Duration>,
-    /// When it will have stayed away too long; `None` while it is in a call. Of a static member
-    /// whose handle is gone: until when its place is kept.
+    /// When the member will have stayed away too long; `None` while it is in a call. For a static
+    /// member whose handle was dropped, the time until which its place is kept.
     deadline: Option<Deadline>,
-    /// In a commit, which nobody may overtake by taking its partitions.
+    /// Whether the member is in a commit. Its partitions must not be taken in the meantime.
     is_committing: bool,
 }
 
-/// A partition that a member owns from now on.
+/// A partition that was assigned to a member.
 #[derive(Debug)]
 pub(in crate::group) struct Owned {
     pub(in crate::group) topic: Arc<TopicCore>,
     pub(in crate::group) core: Arc<PartitionCore>,
 }
 
-/// What changed for a member.
+/// The changes for one member.
 #[derive(Debug, Default)]
 pub(in crate::group) struct News {
-    /// Whether everything that it owned is gone: it was removed, and joined again.
+    /// Whether the member had been removed and has joined again. It has lost everything that it
+    /// owned.
     pub(in crate::group) is_fenced: bool,
-    /// Given up or lost; of the latter, `lost` tells which.
+    /// The partitions that were given up or lost. The lost ones are also in `lost`.
     pub(in crate::group) gone: Vec<TopicPartition>,
     pub(in crate::group) lost: Vec<TopicPartition>,
     pub(in crate::group) revoking: Vec<TopicPartition>,
@@ -88,7 +88,7 @@ pub(in crate::group) struct News {
 }
 
 impl Seat {
-    /// Of a static member whose handle is gone.
+    /// Creates the seat of a static member whose handle was dropped.
     fn vacant() -> Self {
         Self {
             signal: Signal::new(),
@@ -126,21 +126,22 @@ impl Group {
         !state.membership.is_empty()
     }
 
-    /// Runs `with` while nobody joins or leaves. Who stayed away too long has left.
+    /// Calls `with` while no member can join or leave. Members that stayed away too long are
+    /// removed first.
     pub(in crate::group) fn look<T>(&self, with: impl FnOnce(View<'_>) -> T) -> T {
         let mut state = self.state.lock();
         self.remove_overdue(&mut state);
         with(state.membership.view())
     }
 
-    /// Takes out who stayed away too long, and tells the others.
+    /// Removes the members that stayed away too long, and announces that to the others.
     fn remove_overdue(&self, state: &mut State) {
         if state.remove_overdue() {
             self.announce(state, None);
         }
     }
 
-    /// Runs `with` while nobody can join. `NonEmptyGroup` if somebody has.
+    /// Calls `with` while no member can join. Fails with `NonEmptyGroup` if the group has members.
     pub(in crate::group) fn while_empty<T>(&self, with: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut state = self.state.lock();
         self.remove_overdue(&mut state);
@@ -152,7 +153,7 @@ impl Group {
         with()
     }
 
-    /// Looks at the catalog anew: topics came or went.
+    /// Reads the catalog again, because topics were created or deleted.
     pub(in crate::group) fn refresh(&self, catalog: &Catalog) {
         let mut state = self.state.lock();
         if state.refresh(catalog) {
@@ -160,13 +161,13 @@ impl Group {
         }
     }
 
-    /// Ends every wait, so that it looks around.
+    /// Wakes every member that waits, so that it looks again.
     pub(in crate::group) fn notify_all(&self) {
         self.announce(&self.state.lock(), None);
     }
 
-    /// There may be news for everybody, save for the member that made them. The lock is held, so no
-    /// news are overlooked.
+    /// Announces that there may be news for every member except the one that caused them. The lock
+    /// is held, so that no member overlooks them.
     fn announce(&self, state: &State, except: Option<MemberId>) {
         self.news.fetch_add(1, Ordering::SeqCst);
         for (_, seat) in state.seats.iter().filter(|(id, _)| Some(**id) != except) {
@@ -176,9 +177,10 @@ impl Group {
 }
 
 impl State {
-    /// Takes the topics that members subscribe to from the catalog. Gives whether anything changed.
+    /// Takes the topics that members subscribe to from the catalog. Returns whether any of them
+    /// changed.
     fn refresh(&mut self, catalog: &Catalog) -> bool {
-        // The version first: what changes after it was read is noticed next time.
+        // The version is read first, so that the next call notices a change from here on.
         self.catalog_version = catalog.version();
         let mut topics = BTreeMap::new();
         for topic in self.wanted_topics(catalog) {
@@ -201,7 +203,7 @@ impl State {
         self.membership.set_topics(shapes)
     }
 
-    /// Those of the catalog that some member subscribes to.
+    /// Returns the topics of the catalog that a member subscribes to.
     fn wanted_topics(&self, catalog: &Catalog) -> Vec<Arc<TopicCore>> {
         if self
             .membership
@@ -226,7 +228,7 @@ impl State {
             .collect()
     }
 
-    /// Takes out members that stayed away too long. Gives whether there were any.
+    /// Removes the members that stayed away too long. Returns whether there were any.
     fn remove_overdue(&mut self) -> bool {
         let is_overdue =
             |seat: &Seat| !seat.is_committing && seat.deadline.is_some_and(Deadline::has_passed);
@@ -243,8 +245,8 @@ impl State {
         !overdue.is_empty()
     }
 
-    /// Returns a partition for its owner to read. One that could not be opened is owned like the
-    /// others: the owner's `poll` reports it.
+    /// Returns a partition for its owner to read. A partition that could not be opened is owned
+    /// like the others, and the owner's `poll` reports it.
     fn owned(&self, partition: &TopicPartition) -> Option<Owned> {
         let Subscribed { topic, slots } = self.topics.get(&partition.topic)?;
         Some(Owned {
@@ -254,33 +256,34 @@ impl State {
     }
 }
 
-/// A consumer's place in its group. Dropped: it leaves, and its partitions are free.
+/// A consumer's place in its group. Dropping it leaves the group and frees its partitions.
 #[derive(Debug)]
 pub(in crate::group) struct Member {
     group: Arc<Group>,
     catalog: Arc<Catalog>,
     signal: Arc<Signal>,
     profile: Profile,
-    /// How long it may stay away between two polls.
+    /// The greatest time between two polls; `None` is any time.
     max_poll_interval: Option<Duration>,
-    /// How long its place is kept if it is a static member.
+    /// How long the place of a static member is kept after it leaves.
     session_timeout: Duration,
     id: MemberId,
-    /// What its commits carry.
+    /// The epoch of the member's commits.
     epoch: u64,
-    /// The group's news that it knows.
+    /// The value of the group's `news` when the member last took its news.
     known_news: u64,
+    /// The version of the catalog at that time.
     known_catalog: u64,
-    /// Whether it was told to give something up, which it does when it next asks for news.
+    /// Whether the member has partitions to give up. It releases them when it next takes its news.
     is_revoking: bool,
 }
 
 impl Member {
-    /// Joins, and takes what is free of its share at once. A static member takes the place that was
-    /// kept for it.
+    /// Joins the group, and takes the free partitions of its share at once. A static member takes
+    /// the place that was kept for it.
     ///
-    /// `GroupFull` if there are as many members as there may be; `InstanceInUse` if another has the
-    /// name of this static member.
+    /// Fails with `GroupFull` if the group has as many members as it may have, and with
+    /// `InstanceInUse` if another member has the static name.
     pub(in crate::group) fn join(
         group: &Arc<Group>,
         catalog: &Arc<Catalog>,
@@ -319,7 +322,7 @@ impl Member {
         Ok((member, news))
     }
 
-    /// Becomes a member under a new id, or under that which was kept.
+    /// Becomes a member under a new id, or under the id that was kept for it.
     fn take_place(&mut self, state: &mut State) -> Result<()> {
         self.group.remove_overdue(state);
         let kept = self
@@ -338,7 +341,7 @@ impl Member {
         Ok(())
     }
 
-    /// Whether there is room for one more member, and nobody has its name.
+    /// Checks that the group has room for one more member, and that no member has its static name.
     fn check_place(&self, state: &State) -> Result<()> {
         let group = Arc::clone(&self.group.id);
         if let Some(instance) = &self.profile.instance_id
@@ -357,7 +360,7 @@ impl Member {
         }
     }
 
-    /// Whether it was told to give something up, and has not yet.
+    /// Whether the member has partitions to give up.
     pub(in crate::group) fn is_revoking(&self) -> bool {
         self.is_revoking
     }
@@ -374,10 +377,10 @@ impl Member {
         &self.signal
     }
 
-    /// What changed for this member since it last asked, if anything did. What it was told is
-    /// revoking is given up.
+    /// Returns the changes for this member since the last call; `None` if there are none. Gives up
+    /// the partitions that the last call reported as revoking.
     ///
-    /// It can fail only for a member that was fenced and finds its place taken: `GroupFull`,
+    /// Fails only for a member that was fenced and finds its place taken: `GroupFull`,
     /// `InstanceInUse`.
     pub(in crate::group) fn news(&mut self) -> Result<Option<News>> {
         let is_quiet = !self.is_revoking
@@ -392,7 +395,8 @@ impl Member {
         self.step(&mut state).map(Some)
     }
 
-    /// Leads the member one step on, and tells the others if that is news for them.
+    /// Moves the member one step towards its target, and announces that to the others if it
+    /// concerns them.
     fn step(&mut self, state: &mut State) -> Result<News> {
         let mut is_news =
             state.catalog_version != self.catalog.version() && state.refresh(&self.catalog);
@@ -431,8 +435,8 @@ impl Member {
         Ok(news)
     }
 
-    /// Takes a seat among the members: from now on it is told of news. The membership has it
-    /// already.
+    /// Takes a seat among the members, so that the member is notified of news. The membership has
+    /// the member already.
     fn take_seat(&self, state: &mut State) {
         let (signal, max_poll_interval) = (Arc::clone(&self.signal), self.max_poll_interval);
         state.seats.insert(
@@ -444,13 +448,13 @@ impl Member {
                 is_committing: false,
             },
         );
-        // Topics that only this member subscribes to are not among the group's yet.
+        // Adds the topics that only this member subscribes to.
         state.refresh(&self.catalog);
         self.group.announce(state, Some(self.id));
     }
 
-    /// The member is in a call of `poll` until the guard is dropped; the time until its next one
-    /// runs from then.
+    /// Marks the member as being in a call of `poll` until the guard is dropped. The time until its
+    /// next poll is counted from then.
     pub(in crate::group) fn enter(&self) -> InCall {
         let timed = self
             .max_poll_interval
@@ -463,8 +467,8 @@ impl Member {
         InCall { timed }
     }
 
-    /// Waits until there may be something new, or until `deadline`; no longer than until somebody
-    /// may have stayed away too long.
+    /// Waits until there may be news or records, until another member may have stayed away too
+    /// long, or until `deadline`.
     pub(in crate::group) fn wait(&self, deadline: Deadline) {
         self.signal.wait(
             self.next_check()
@@ -473,13 +477,13 @@ impl Member {
         );
     }
 
-    /// When another member may have stayed away too long.
+    /// Returns when another member may have stayed away too long.
     fn next_check(&self) -> Option<Deadline> {
         if !self.group.is_timed.load(Ordering::Relaxed) {
             return None;
         }
         let state = self.group.state.lock();
-        // Who is in a call now has its whole interval before it.
+        // A member that is in a call now has its whole interval left.
         let checks = state.seats.values().filter_map(|seat| {
             seat.deadline
                 .or(seat.max_poll_interval.map(Deadline::after))
@@ -487,8 +491,8 @@ impl Member {
         checks.reduce(Deadline::earlier)
     }
 
-    /// Begins a commit of these partitions: until the guard is dropped, nobody takes them.
-    /// `MemberFenced` if others have them.
+    /// Begins a commit of these partitions: no other member takes them until the guard is dropped.
+    /// Fails with `MemberFenced` if others own them.
     pub(in crate::group) fn begin_commit<'a>(
         &self,
         partitions: impl IntoIterator<Item = &'a TopicPartition>,
@@ -515,7 +519,8 @@ impl Drop for Member {
         }
         self.catalog.waiters().unregister(&self.signal);
         let mut state = self.group.state.lock();
-        // One that failed to join, or was fenced, has no seat, or another has it by now.
+        // A member that failed to join, or was fenced, has no seat; another member may have it by
+        // now.
         let is_seated = state
             .seats
             .get(&self.id)
@@ -526,7 +531,7 @@ impl Drop for Member {
         if self.profile.instance_id.is_some() && !self.session_timeout.is_zero() {
             state.membership.suspend(self.id);
             if let Some(seat) = state.seats.get_mut(&self.id) {
-                // Its place is kept: from now on nobody listens.
+                // The place is kept, but no thread waits for its signal any more.
                 *seat = Seat {
                     deadline: Some(Deadline::after(self.session_timeout)),
                     ..Seat::vacant()
@@ -540,10 +545,10 @@ impl Drop for Member {
     }
 }
 
-/// A member is in a call of `poll`.
+/// A guard: the member is in a call of `poll`.
 #[derive(Debug)]
 pub(in crate::group) struct InCall {
-    /// If its time between polls is limited.
+    /// `None` if the time between polls is not limited.
     timed: Option<(Arc<Group>, MemberId, Duration)>,
 }
 
@@ -557,7 +562,7 @@ impl Drop for InCall {
     }
 }
 
-/// A member is in a commit.
+/// A guard: the member is in a commit.
 #[derive(Debug)]
 pub(in crate::group) struct Committing<'a>(&'a Member);
 

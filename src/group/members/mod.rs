@@ -1,4 +1,4 @@
-//! Who is a member of a group, and which partitions each member owns.
+//! The members of a group, and the partitions that each of them owns.
 
 pub(super) mod member;
 pub(super) mod membership;

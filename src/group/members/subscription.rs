@@ -1,7 +1,6 @@
-//! What a member wants to read: a list of topics, or all whose names match a pattern.
+//! The topics that a member wants to read: a list, or all topics whose names match a pattern.
 //!
-//! A name in the list need not be a topic yet: the member gets its partitions once there is one. So
-//! it is with what matches.
+//! The topics need not exist yet. The member gets their partitions once they are created.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,10 +11,12 @@ use crate::brief::Few;
 use crate::error::{Error, Result};
 use crate::format::file_name;
 
-/// The topics that a member of a group reads. Made from one name or a list: `"orders"`,
-/// `["orders", "refunds"]`, a `Vec<String>`; or from a [`pattern`](Self::pattern).
+/// The topics that a member of a group reads.
 ///
-/// A topic that does not exist (yet) is no error: its partitions are shared out as soon as it is
+/// It is made from one name or a list (`"orders"`, `["orders", "refunds"]`, a `Vec<String>`), or
+/// from a [`pattern`](Self::pattern).
+///
+/// A topic that does not exist yet is not an error: its partitions are assigned as soon as it is
 /// created.
 ///
 /// ```
@@ -28,16 +29,16 @@ use crate::format::file_name;
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Subscription {
-    /// In order, each once.
+    /// In order, each once. Empty for a pattern.
     topics: Vec<Arc<str>>,
     pattern: Option<Pattern>,
 }
 
-/// A pattern of names.
+/// A pattern of topic names.
 #[derive(Clone, Debug)]
 struct Pattern {
     text: Arc<str>,
-    /// Matches whole names only.
+    /// Anchored, so that it matches whole names only.
     regex: Regex,
 }
 
@@ -61,17 +62,19 @@ impl fmt::Debug for Subscription {
 }
 
 impl Subscription {
-    /// All topics whose whole names match a regular expression (in the syntax of the `regex`
-    /// crate), now and later: `"orders-.*"`. Kafka's internal topics are not among them.
+    /// Subscribes to all topics, now and later, whose whole names match a regular expression:
+    /// `"orders-.*"`. The syntax is that of the `regex` crate. Kafka's internal topics never match.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] if it is no regular expression.
+    ///
+    /// Returns [`Error::InvalidConfig`] if `pattern` is not a regular expression.
     pub fn pattern(pattern: &str) -> Result<Self> {
         let invalid = |error: regex_lite::Error| Error::InvalidConfig {
             key: "subscription pattern".to_owned(),
             reason: format!("{pattern:?}: {error}"),
         };
-        // Checked alone first: a parenthesis too many must not pair with those added here.
+        // The pattern is checked alone first, so that its parentheses cannot pair with the ones
+        // that are added here.
         RegexBuilder::new(pattern).build().map_err(invalid)?;
         let regex = RegexBuilder::new(&format!("^(?:{pattern})$"))
             .build()
@@ -85,17 +88,17 @@ impl Subscription {
         })
     }
 
-    /// The topics of a list, in the order of their names, each once; none for a pattern.
+    /// Returns the topics of a list, in the order of their names, each once; none for a pattern.
     pub fn topics(&self) -> impl ExactSizeIterator<Item = &str> + use<'_> {
         self.topics.iter().map(|topic| &**topic)
     }
 
-    /// Whether the topics that there are have to be looked through.
+    /// Whether this is a pattern, which has to be compared with every existing topic.
     pub(in crate::group) fn is_pattern(&self) -> bool {
         self.pattern.is_some()
     }
 
-    /// Whether a topic of this name is meant.
+    /// Returns whether the subscription includes a topic of this name.
     pub fn contains(&self, topic: &str) -> bool {
         match &self.pattern {
             Some(pattern) => !file_name::is_internal_topic(topic) && pattern.regex.is_match(topic),
@@ -160,18 +163,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_subscription_is_made_from_what_names_topics() {
+    fn a_subscription_is_made_from_one_name_or_a_list() {
         let both = Subscription::from(["b", "a", "b"]);
         assert_eq!(both.topics().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(both, vec![String::from("a"), String::from("b")].into());
         assert_eq!(both, ["a", "b"][..].into());
         assert_eq!(Subscription::from("a"), String::from("a").into());
         assert_eq!(Subscription::from("a"), (&String::from("a")).into());
-        assert!(both.contains("b") && !both.contains("c"));
+        assert!(both.contains("b"));
+        assert!(!both.contains("c"));
         assert_eq!(Subscription::from(Vec::<String>::new()).topics().len(), 0);
     }
+
     #[test]
-    fn a_pattern_matches_whole_names() {
+    fn a_pattern_matches_whole_names_and_no_internal_topic() {
         let pattern = Subscription::pattern("t-.*|u").unwrap();
         assert!(["t-", "t-1", "u"].iter().all(|name| pattern.contains(name)));
         assert!(
@@ -186,7 +191,8 @@ mod tests {
         );
         assert_eq!(pattern, Subscription::pattern("t-.*|u").unwrap());
         assert_ne!(pattern, Subscription::pattern("t-.*").unwrap());
-        assert!(pattern.is_pattern() && pattern.topics().len() == 0);
+        assert!(pattern.is_pattern());
+        assert_eq!(pattern.topics().len(), 0);
         for wrong in ["(", "a)(b", "[z-a]"] {
             let refused = Subscription::pattern(wrong);
             assert!(

@@ -1,22 +1,23 @@
-//! A position that is to be committed, with the identity of the records that it speaks of.
+//! A position that is to be committed, with the identity of the records that it refers to.
 //!
-//! A position is taken at one moment and stored at a later one: the commit waits for the locks of
-//! the group and of the store. In between another thread may delete the topic and create one of the
-//! same name, or cut the partition and append other records in place of those that were delivered.
-//! Name and offset look the same then, and mean records that no member has seen. So a claim keeps
-//! what its position was taken from, and the store compares it again under the lock that deletions
-//! and truncations hold alone ([`OffsetStore`](super::store::OffsetStore)):
+//! A position is taken at one moment and stored at a later one, because a commit waits for the
+//! locks of the group and of the store. In between, another thread may delete the topic and create
+//! one of the same name, or cut the partition and append other records in place of the delivered
+//! ones. The name and the offset are then the same, but refer to records that no member has seen.
+//! So a claim keeps the topic and partition that its position was taken from, and the store
+//! compares them again under the lock that deletions and truncations hold exclusively
+//! (`OffsetStore` in `store`):
 //!
-//! | committed by | topic and partition are those | cuts count from |
+//! | committed by | topic and partition | cuts are counted from |
 //! | --- | --- | --- |
-//! | `Consumer::commit`, auto-commit, close | of the cursor | when the cursor found its position |
-//! | `Consumer::commit_record` | that the record was read from | when its batch was read |
-//! | `Consumer::commit_offsets`, assigned | of the cursor | the last poll that delivered any of it, or the last seek |
-//! | the same, not assigned | of the name at the start of the call | the start of the call |
-//! | `ConsumerGroup::commit`, `reset` | of the name at the start of the call | the start of the call |
+//! | `Consumer::commit`, auto-commit, close | those of the cursor | the moment when the cursor found its position |
+//! | `Consumer::commit_record` | those that the record was read from | the moment when its batch was read |
+//! | `Consumer::commit_offsets`, assigned partition | those of the cursor | the last poll that delivered records of it, or the last seek |
+//! | `Consumer::commit_offsets`, other partition | those of the name at the start of the call | the start of the call |
+//! | `ConsumerGroup::commit`, `reset` | those of the name at the start of the call | the start of the call |
 //!
 //! If the topic is no longer the same, the claim is void. If the partition was cut since then, the
-//! claim ends at the lowest cut, because every record below it is still the one that was delivered.
+//! claim ends at the lowest cut, because every record below that cut is still the delivered one.
 
 use std::sync::Arc;
 
@@ -28,12 +29,12 @@ use crate::topic_partition::TopicPartition;
 
 use super::positions::OffsetAndMetadata;
 
-/// The claim that everything below a position is done.
+/// The claim that every record below a position is done.
 #[derive(Clone, Debug)]
 pub(in crate::group) struct Claim {
     topic: Arc<TopicCore>,
     core: Arc<PartitionCore>,
-    /// How often the partition had been cut when the position was taken, or before.
+    /// How often the partition had been cut when the position was taken, or earlier.
     cuts_seen: u64,
     next: OffsetAndMetadata,
 }
@@ -53,7 +54,7 @@ impl Claim {
         }
     }
 
-    /// A claim in the partition that has this name now.
+    /// Creates a claim in the partition that has this name now.
     pub(in crate::group) fn by_name(
         catalog: &Catalog,
         id: &TopicPartition,
@@ -70,8 +71,8 @@ impl Claim {
         })
     }
 
-    /// The claim that a record and all before it are done. `UnknownTopic` if its topic was deleted,
-    /// whatever has its name now.
+    /// Creates the claim that a record and all records before it are done. Fails with
+    /// `UnknownTopic` if the record's topic was deleted, even if another topic has its name now.
     pub(in crate::group) fn by_record(catalog: &Catalog, record: &RecordView<'_>) -> Result<Self> {
         let claim = Self::by_name(
             catalog,
@@ -95,7 +96,7 @@ impl Claim {
         &self.topic
     }
 
-    /// The same place, with another position in it.
+    /// Returns a claim in the same partition with another position.
     pub(in crate::group) fn at(self, offset: u64) -> Self {
         Self {
             next: offset.into(),
@@ -107,7 +108,8 @@ impl Claim {
         &self.core
     }
 
-    /// The position, or the lowest end that the partition was cut to since it was taken.
+    /// Returns the position, or the lowest end that the partition was cut to since the position was
+    /// taken, if that is lower.
     pub(in crate::group) fn offset(&self) -> u64 {
         self.core
             .lowest_cut_since(self.cuts_seen)
@@ -118,8 +120,8 @@ impl Claim {
         &self.next.metadata
     }
 
-    /// Whether the name still means the topic that the position was taken from. `UnknownTopic` if
-    /// not; why the partition could not be opened, if it could not.
+    /// Checks that the name still refers to the topic that the position was taken from. Fails with
+    /// `UnknownTopic` if it does not, and with the reason if the partition could not be opened.
     pub(in crate::group) fn check_topic(&self, catalog: &Catalog) -> Result<()> {
         let name = &self.id().topic;
         if !Arc::ptr_eq(&catalog.topic(name)?, &self.topic) {

@@ -1,8 +1,9 @@
-//! What every group committed, in memory: the fold of the records of `__consumer_offsets`.
+//! The committed positions of every group in memory: the result of all records of
+//! `__consumer_offsets`.
 //!
-//! The records decide, not the order in which this map hears of them: an entry remembers the offset
-//! of the record that made it, and an older record never replaces a newer one. All records of a
-//! group are in one partition, so their offsets are comparable.
+//! The order of the records decides, not the order in which this map receives them. An entry keeps
+//! the offset of its record, and an older record never replaces a newer one. All records of a group
+//! are in one partition, so their offsets are comparable.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -15,12 +16,12 @@ use crate::format::metadata_file::TopicId;
 use crate::format::offset_commit::{GroupKey, OffsetCommitValue};
 use crate::topic_partition::TopicPartition;
 
-/// A position of a group: the offset of the next record to read, and a note.
+/// A position of a group: the offset of the next record to read, and metadata of the program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffsetAndMetadata {
     /// Offset of the next record to read.
     pub offset: u64,
-    /// Whatever the program notes beside it, up to 4096 bytes.
+    /// A text that the program stores with the offset, of up to 4096 bytes.
     pub metadata: String,
 }
 
@@ -33,22 +34,22 @@ impl From<u64> for OffsetAndMetadata {
     }
 }
 
-/// A commit, as it was last written.
+/// The last commit of a group in a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::group) struct Commit {
-    /// Offset of its record in `__consumer_offsets`.
+    /// Offset of the commit's record in `__consumer_offsets`.
     pub(in crate::group) written_at: u64,
-    /// When it was committed.
+    /// The time of the commit.
     pub(in crate::group) committed_at: Timestamp,
-    /// Of the topic that it is about; `None` in commits of Kafka before 4.1.
+    /// The id of the topic that the commit refers to; `None` in commits of Kafka before 4.1.
     pub(in crate::group) topic_id: Option<TopicId>,
-    /// `None` where the offset is negative, as some clients wrote it: the group is there, and has
-    /// no position. `Err`: a later, or damaged, form of it.
+    /// The position. `None` if the stored offset is negative, as some clients write it: the group
+    /// exists and has no position. An error if the value is damaged or of a later version.
     pub(in crate::group) next: Result<Option<OffsetAndMetadata>, Malformed>,
 }
 
 impl Commit {
-    /// The position, if it can be read and there is one.
+    /// Returns the position, if there is one and it can be read.
     pub(in crate::group) fn position(&self) -> Option<&OffsetAndMetadata> {
         self.next.as_ref().ok()?.as_ref()
     }
@@ -61,8 +62,8 @@ pub(in crate::group) struct Positions {
 }
 
 impl Positions {
-    /// Takes in a record of `__consumer_offsets`, unless it is of another kind, or of a group for
-    /// which `belongs` is false.
+    /// Applies a record of `__consumer_offsets`. Records of other kinds are ignored, and so are
+    /// those of groups for which `belongs` returns false.
     pub(in crate::group) fn replay(
         &mut self,
         written_at: u64,
@@ -110,7 +111,7 @@ impl Positions {
         Ok(())
     }
 
-    /// Takes in a commit that was written.
+    /// Applies a commit that was written.
     pub(in crate::group) fn set(&mut self, group: &str, partition: TopicPartition, commit: Commit) {
         let commits = match self.groups.get_mut(group) {
             Some(commits) => commits,
@@ -125,7 +126,7 @@ impl Positions {
         }
     }
 
-    /// Takes in a tombstone that was written.
+    /// Applies a tombstone that was written.
     pub(in crate::group) fn remove(
         &mut self,
         group: &str,
@@ -146,8 +147,8 @@ impl Positions {
         }
     }
 
-    /// Lowers each position to the end that is given for it, if it lies above. Gives group,
-    /// partition, from and to.
+    /// Lowers each position that is above the result of `end_of` for it. Returns group, partition,
+    /// old and new offset.
     pub(in crate::group) fn lower(
         &mut self,
         end_of: impl Fn(&TopicPartition, &Commit) -> Option<u64>,
@@ -173,7 +174,7 @@ impl Positions {
         self.groups.get(group)?.get(partition)
     }
 
-    /// What one group committed.
+    /// Returns the commits of one group.
     pub(in crate::group) fn of(
         &self,
         group: &str,
@@ -181,7 +182,8 @@ impl Positions {
         self.groups.get(group).into_iter().flatten()
     }
 
-    /// Every group that has commits, in the order of their names; or one of them, if it has.
+    /// Returns every group that has commits, in the order of their names; at most the group `only`
+    /// if that is set.
     pub(in crate::group) fn groups(
         &self,
         only: Option<&str>,
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_record_of_a_key_wins_and_a_tombstone_removes_it() {
+    fn the_last_record_of_a_key_wins_and_a_tombstone_removes_the_key() {
         let mut positions = Positions::default();
         for (written_at, next) in [(0, 5), (1, 9), (2, 3)] {
             let (key, value) = record("g", "t", 0, next, [1; 16]);
@@ -251,7 +253,7 @@ mod tests {
         assert_eq!(
             positions.get("g", &("t", 1).into()).unwrap().topic_id,
             None,
-            "all zero is none"
+            "an id of zeros is unknown"
         );
 
         positions.replay(4, &key, None, |_| true).unwrap();
@@ -261,12 +263,12 @@ mod tests {
         assert_eq!(
             positions.groups(None).count(),
             0,
-            "a group without positions is gone"
+            "a group without commits is removed"
         );
     }
 
     #[test]
-    fn a_commit_heard_of_late_does_not_replace_a_newer_one() {
+    fn an_older_commit_that_arrives_late_does_not_replace_a_newer_one() {
         let mut positions = Positions::default();
         for (written_at, next) in [(8, 80), (7, 70)] {
             let committed_at = Timestamp::from_millis(0);
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn one_group_is_found_among_others() {
+    fn groups_are_listed_by_name_or_one_alone() {
         let mut positions = Positions::default();
         for (written_at, group) in (0..).zip(["f", "g", "gg", "h"]) {
             let (key, value) = record(group, "t", 0, 5, [0; 16]);
@@ -303,11 +305,12 @@ mod tests {
         };
         assert_eq!(names(None), ["f", "g", "gg", "h"]);
         assert_eq!(names(Some("g")), ["g"]);
-        assert!(names(Some("")).is_empty() && names(Some("ggg")).is_empty());
+        assert!(names(Some("")).is_empty());
+        assert!(names(Some("ggg")).is_empty());
     }
 
     #[test]
-    fn records_of_other_kinds_and_other_partitions_are_passed_over() {
+    fn records_of_other_kinds_and_of_foreign_groups_are_ignored() {
         let mut positions = Positions::default();
         positions
             .replay(0, b"\0\x02\0\x01g", Some(b"\0\x03"), |_| true)
@@ -321,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_offset_replaces_a_position_by_none() {
+    fn a_negative_offset_removes_the_position_and_keeps_the_group() {
         let mut positions = Positions::default();
         let (key, value) = record("g", "t", 0, 5, [0; 16]);
         positions.replay(0, &key, Some(&value), |_| true).unwrap();
@@ -333,7 +336,7 @@ mod tests {
             .replay(1, &key, Some(&none.encode()), |_| true)
             .unwrap();
         assert_eq!(positions.get("g", &("t", 0).into()).unwrap().next, Ok(None));
-        assert_eq!(positions.groups(None).count(), 1, "the group is there");
+        assert_eq!(positions.groups(None).count(), 1, "the group still exists");
         assert!(positions.lower(|_, _| Some(0)).is_empty());
     }
 

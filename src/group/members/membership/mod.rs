@@ -1,26 +1,26 @@
-//! Who owns what in a group: a pure state machine, without I/O, time or locks.
+//! The owner of each partition in a group: a pure state machine, without I/O, time or locks.
 //!
-//! Three things are kept apart. The *target* is what the assignor wants for the present members and
-//! topics; it changes at once when either does, and the group's epoch rises. The *owners* are who
-//! holds a partition now. And each member is led from one to the other by its own calls of
-//! [`Membership::sync`], as Kafka 4 leads its members:
+//! Three things are kept apart. The *target* is the assignment that the assignor wants for the
+//! present members and topics. It changes at once when either of them does, and the group's epoch
+//! rises. The *owners* are the members that own the partitions now. And each member moves from its
+//! present partitions to its target by its own calls of [`Membership::sync`], as in Kafka 4:
 //!
-//! 1. What the member was told to give up, it gives up now: it has had the time between two calls
-//!    to finish and commit.
-//! 2. What it owns and should not is told to it as *revoking*, and stays its own until the next
-//!    call.
-//! 3. Only when there is no such partition, it takes those of its target that nobody owns, and
+//! 1. The member releases the partitions that the last call reported as *revoking*. It has had the
+//!    time between two calls to finish and commit.
+//! 2. The call reports partitions that the member owns outside its target as *revoking*. It owns
+//!    them until the next call.
+//! 3. If there are none of these, the member takes the partitions of its target that are free, and
 //!    moves to the group's epoch.
 //!
-//! So a partition never has two owners, and its next one takes it only after the previous one let
-//! go. A member that is removed (it left, or was too slow) owns nothing from then on. If it comes
-//! back, it does so under a higher epoch; what it commits with the old one is refused
-//! ([`Membership::permits`]). When all members have called often enough, owners and target are the
-//! same.
+//! So a partition never has two owners, and the next owner takes it only after the previous one has
+//! given it up. A member that is removed, because it left or stayed away too long, owns no
+//! partition from then on. If it joins again, it has a higher epoch, and commits with the old epoch
+//! are refused ([`Membership::permits`]). When all members have called often enough, owners and
+//! target are the same.
 //!
-//! A static member that goes away for a while ([`Membership::suspend`]) owns nothing meanwhile, but
-//! what it should own is kept for it: when it is back it takes the same partitions, and no other
-//! member is concerned.
+//! A static member that goes away for a while ([`Membership::suspend`]) owns no partition in the
+//! meantime, but its target is kept for it. When it returns, it takes the same partitions, and
+//! other members notice nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -37,73 +37,73 @@ mod view;
 pub use view::GroupState;
 pub(in crate::group) use view::{MemberView, View};
 
-/// Names a member of its group: how many joined before it.
+/// The id of a member in its group: the number of members that joined before it.
 pub(in crate::group) type MemberId = u64;
 
-/// What a member says of itself when it joins.
+/// The facts that a member states when it joins.
 #[derive(Clone, Debug, Default)]
 pub(in crate::group) struct Profile {
     pub(in crate::group) subscription: Subscription,
-    /// The rule that it would share out by, if it has a preference.
+    /// The assignor that the member asks for, if any.
     pub(in crate::group) assignor: Option<Assignor>,
     /// The name of a static member.
     pub(in crate::group) instance_id: Option<Arc<str>>,
 }
 
-/// What membership has to know of a topic.
+/// The facts about a topic that membership needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::group) struct TopicShape {
     pub(in crate::group) partitions: u32,
-    /// Tells a topic from a later one of the same name.
+    /// Distinguishes a topic from a later one of the same name.
     pub(in crate::group) id: Option<TopicId>,
 }
 
-/// The members of a group and what they own.
+/// The members of a group and the partitions that they own.
 #[derive(Debug, Default)]
 pub(in crate::group) struct Membership {
-    /// Rises whenever members, subscriptions or topics change.
+    /// A number that rises whenever members, subscriptions or topics change.
     epoch: u64,
     joined_count: u64,
     topics: BTreeMap<Arc<str>, TopicShape>,
     members: BTreeMap<MemberId, Standing>,
-    /// What the target was made by.
+    /// The assignor that made the target.
     assignor: Assignor,
     target: BTreeMap<TopicPartition, MemberId>,
     owners: BTreeMap<TopicPartition, MemberId>,
 }
 
-/// Where one member stands.
+/// The state of one member.
 #[derive(Debug)]
 struct Standing {
     profile: Profile,
-    /// A static member that will be back.
+    /// Whether this is a static member whose handle was dropped and whose place is kept.
     is_away: bool,
-    /// The group's epoch when its partitions last were what they should be; what it commits must
-    /// carry it.
+    /// The last group epoch that the member has reached: it has given up every partition outside
+    /// its target of that epoch. Its commits must carry this epoch.
     epoch: u64,
-    /// Owned, told to be given up, and given up at the next sync.
+    /// Partitions that were reported as revoking. The member owns them until its next sync.
     revoking: BTreeSet<TopicPartition>,
-    /// Owned until the topic went, and not yet told.
+    /// Partitions that the member owned until their topic was deleted. Its next sync reports them.
     lost: BTreeSet<TopicPartition>,
 }
 
-/// What one call of [`Membership::sync`] changed for the member.
+/// The changes for a member by one call of [`Membership::sync`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::group) struct Change {
-    /// Given up with this call; it was told at an earlier one.
+    /// Partitions that this call gave up. The call before reported them as revoking.
     pub(in crate::group) released: Vec<TopicPartition>,
-    /// Gone without a chance to commit.
+    /// Partitions that were lost without a chance to commit.
     pub(in crate::group) lost: Vec<TopicPartition>,
-    /// To be given up at the next call; owned until then.
+    /// Partitions that the next call will give up. The member owns them until then.
     pub(in crate::group) revoking: Vec<TopicPartition>,
-    /// Owned from now on.
+    /// Partitions that the member owns from now on.
     pub(in crate::group) assigned: Vec<TopicPartition>,
-    /// What commits have to carry from now on.
+    /// The epoch that commits must carry from now on.
     pub(in crate::group) epoch: u64,
 }
 
 impl Membership {
-    /// Adds a member. It owns nothing until it calls `sync`.
+    /// Adds a member. It owns no partition until it calls `sync`.
     pub(in crate::group) fn join(&mut self, profile: Profile) -> MemberId {
         let id = self.joined_count;
         self.joined_count += 1;
@@ -111,7 +111,7 @@ impl Membership {
         id
     }
 
-    /// Adds a member that was removed, under the name that it had.
+    /// Adds a member that was removed, under its previous id.
     pub(in crate::group) fn rejoin(&mut self, id: MemberId, profile: Profile) {
         let standing = Standing {
             profile,
@@ -128,7 +128,7 @@ impl Membership {
         }
     }
 
-    /// Takes a member out: what it owned is free at once. Gives whether it was there.
+    /// Removes a member, which frees its partitions at once. Returns whether it was a member.
     pub(in crate::group) fn remove(&mut self, id: MemberId) -> bool {
         if self.members.remove(&id).is_none() {
             return false;
@@ -138,7 +138,8 @@ impl Membership {
         true
     }
 
-    /// A static member goes away and will be back: what it owned is free, and kept for it.
+    /// Notes that a static member is away for a while. Its partitions are free, and its target is
+    /// kept for it.
     pub(in crate::group) fn suspend(&mut self, id: MemberId) {
         if let Some(member) = self.members.get_mut(&id) {
             member.is_away = true;
@@ -148,8 +149,8 @@ impl Membership {
         }
     }
 
-    /// A member that was suspended is back. The group enters a new epoch only if it wants something
-    /// else than before.
+    /// Notes that a suspended member is back. The group enters a new epoch only if the member asks
+    /// for other topics or another assignor than before.
     pub(in crate::group) fn resume(&mut self, id: MemberId, profile: Profile) {
         let Some(member) = self.members.get_mut(&id) else {
             return;
@@ -163,7 +164,7 @@ impl Membership {
         }
     }
 
-    /// The static member of this name, and whether it is away.
+    /// Returns the static member of this name, and whether it is away.
     pub(in crate::group) fn instance(&self, name: &str) -> Option<(MemberId, bool)> {
         let named = self
             .members
@@ -172,8 +173,8 @@ impl Membership {
         named.map(|(&id, member)| (id, member.is_away))
     }
 
-    /// The topics that there are now. Partitions of those that went are lost to their owners, even
-    /// if there is a new topic of the same name. Gives whether anything changed.
+    /// Sets the existing topics. The owners lose the partitions of deleted topics, even if there is
+    /// a new topic of the same name. Returns whether any topic changed.
     pub(in crate::group) fn set_topics(&mut self, topics: BTreeMap<Arc<str>, TopicShape>) -> bool {
         if self.topics == topics {
             return false;
@@ -197,7 +198,7 @@ impl Membership {
         true
     }
 
-    /// Leads a member one step towards its target. `None`: it is no member (any more), and has to
+    /// Moves a member one step towards its target. `None` if it is not a member any more and has to
     /// join again.
     pub(in crate::group) fn sync(&mut self, id: MemberId) -> Option<Change> {
         let member = self.members.get_mut(&id)?;
@@ -231,8 +232,8 @@ impl Membership {
         })
     }
 
-    /// Whether the member may commit these partitions: it is one, under this epoch, and none of
-    /// them is another's.
+    /// Whether the member may commit these partitions: it is a member, at this epoch, and no other
+    /// member owns one of them.
     pub(in crate::group) fn permits<'a>(
         &self,
         id: MemberId,
@@ -247,7 +248,7 @@ impl Membership {
                 .all(|partition| self.owners.get(partition).is_none_or(|owner| *owner == id))
     }
 
-    /// How many members there are, those that are away too.
+    /// Returns the number of members, including those that are away.
     pub(in crate::group) fn members_count(&self) -> usize {
         self.members.len()
     }
@@ -257,19 +258,19 @@ impl Membership {
         self.members.is_empty()
     }
 
-    /// The subscriptions of all members.
+    /// Returns the subscriptions of all members.
     pub(in crate::group) fn subscriptions(&self) -> impl Iterator<Item = &Subscription> {
         self.members
             .values()
             .map(|member| &member.profile.subscription)
     }
 
-    /// What can be seen of the group from outside.
+    /// Returns the group as seen from outside.
     pub(in crate::group) fn view(&self) -> View<'_> {
         View { membership: self }
     }
 
-    /// Asks the assignor anew: the group enters its next epoch.
+    /// Makes a new target with the assignor. The group enters its next epoch.
     fn retarget(&mut self) {
         self.epoch += 1;
         self.assignor = self.preferred_assignor();
@@ -311,8 +312,8 @@ impl Membership {
         self.target = order.into_iter().zip(shares).flat_map(owned).collect();
     }
 
-    /// The members as assignors take them: static ones by the name of their instance, then the
-    /// others as they joined.
+    /// Returns the members in the order that assignors expect: static members by their names, then
+    /// the others in the order in which they joined.
     fn order(&self) -> Vec<MemberId> {
         let mut order: Vec<(bool, Option<&str>, MemberId)> = (self.members.iter())
             .map(|(&id, member)| {
@@ -327,7 +328,8 @@ impl Membership {
         order.into_iter().map(|(_, _, id)| id).collect()
     }
 
-    /// What most members ask for; among equally many, the first of those that joined.
+    /// Returns the assignor that most members ask for. On a tie, the earliest member
+    /// wins.
     fn preferred_assignor(&self) -> Assignor {
         let votes = || {
             self.members

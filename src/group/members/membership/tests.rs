@@ -1,4 +1,4 @@
-//! Members step by step, and any steps at all against what must always hold.
+//! Follows members step by step, and checks random steps against the rules that always hold.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ fn topics(shapes: &[(&str, u32)]) -> BTreeMap<Arc<str>, TopicShape> {
         .collect()
 }
 
-/// By ranges, which these steps are easiest to follow with.
+/// The profile of a member that asks for `range`, whose assignments are easy to follow.
 fn reads<const N: usize>(topics: [&str; N]) -> Profile {
     Profile {
         subscription: topics.into(),
@@ -34,8 +34,8 @@ fn names(partitions: &[TopicPartition]) -> String {
         .join(" ")
 }
 
-/// Released, lost, revoking, assigned.
-fn told(change: &Change) -> [String; 4] {
+/// Returns the change as text: released, lost, revoking, assigned.
+fn parts(change: &Change) -> [String; 4] {
     [
         &change.released,
         &change.lost,
@@ -45,18 +45,18 @@ fn told(change: &Change) -> [String; 4] {
     .map(|list| names(list))
 }
 
-/// One sync: epoch, and what it told.
+/// Calls `sync` once. Returns the epoch and the parts of the change.
 fn step(group: &mut Membership, id: MemberId) -> (u64, [String; 4]) {
     let change = group.sync(id).unwrap();
-    (change.epoch, told(&change))
+    (change.epoch, parts(&change))
 }
 
-fn expect(epoch: u64, told: [&str; 4]) -> (u64, [String; 4]) {
-    (epoch, told.map(str::to_owned))
+fn expect(epoch: u64, parts: [&str; 4]) -> (u64, [String; 4]) {
+    (epoch, parts.map(str::to_owned))
 }
 
 #[test]
-fn three_members_that_join_one_after_another() {
+fn partitions_move_only_after_their_owner_has_given_them_up() {
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 6)])); // Epoch 1.
     let a = group.join(reads(["t"]));
@@ -69,12 +69,12 @@ fn three_members_that_join_one_after_another() {
     assert_eq!(
         step(&mut group, b),
         expect(3, ["", "", "", ""]),
-        "nothing is free yet"
+        "no partition is free yet"
     );
     assert_eq!(
         step(&mut group, a),
         expect(2, ["", "", "t-3 t-4 t-5", ""]),
-        "the old epoch until it let go"
+        "the old epoch until it has given up its partitions"
     );
     assert_eq!(
         step(&mut group, b),
@@ -91,7 +91,7 @@ fn three_members_that_join_one_after_another() {
     assert_eq!(
         step(&mut group, b),
         expect(4, ["t-4 t-5", "", "", ""]),
-        "the first has not let go of its part"
+        "the first has not given up its partition"
     );
     assert_eq!(step(&mut group, c), expect(4, ["", "", "", "t-4 t-5"]));
     assert_eq!(step(&mut group, a), expect(4, ["t-2", "", "", ""]));
@@ -107,14 +107,14 @@ fn three_members_that_join_one_after_another() {
     assert_eq!(
         step(&mut group, b),
         expect(5, ["t-3", "", "", "t-0 t-1"]),
-        "what the one who left had is free at once"
+        "the partitions of a member that left are free at once"
     );
     assert_eq!(step(&mut group, c), expect(5, ["", "", "", "t-3"]));
     assert!(!group.remove(a));
 }
 
 #[test]
-fn commits_need_the_present_epoch_and_partitions_that_are_nobody_elses() {
+fn a_commit_needs_the_present_epoch_and_no_other_owner() {
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 2)]));
     let a = group.join(reads(["t"]));
@@ -123,7 +123,7 @@ fn commits_need_the_present_epoch_and_partitions_that_are_nobody_elses() {
     assert!(group.permits(a, first.epoch, &first.assigned));
     assert!(
         group.permits(a, first.epoch, &[TopicPartition::new("other", 0)]),
-        "nobody owns it"
+        "it has no owner"
     );
 
     let b = group.join(reads(["t"]));
@@ -138,18 +138,18 @@ fn commits_need_the_present_epoch_and_partitions_that_are_nobody_elses() {
     assert!(!group.permits(a, first.epoch, [&p0]), "an old epoch");
     assert!(
         group.permits(a, second.epoch, [&p0, &p1]),
-        "let go of, and nobody's yet"
+        "given up, and without an owner yet"
     );
     group.sync(b).unwrap();
     assert!(
         !group.permits(a, second.epoch, [&p0, &p1]),
-        "one of them is another's"
+        "another member owns one of them"
     );
     assert!(group.permits(a, second.epoch, [&p0]));
 }
 
 #[test]
-fn a_member_that_was_removed_comes_back_under_a_higher_epoch() {
+fn a_removed_member_returns_with_a_higher_epoch() {
     let mut group = Membership::default();
     group.set_topics(topics(&[("t", 2)]));
     let [a, b] = [0, 1].map(|_| group.join(reads(["t"])));
@@ -169,17 +169,17 @@ fn a_member_that_was_removed_comes_back_under_a_higher_epoch() {
 }
 
 #[test]
-fn topics_that_come_grow_and_go() {
+fn members_follow_topics_that_are_created_grown_deleted_and_recreated() {
     let mut group = Membership::default();
     let a = group.join(reads(["t", "u"]));
-    assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", ""]);
+    assert_eq!(parts(&group.sync(a).unwrap()), ["", "", "", ""]);
     assert!(group.set_topics(topics(&[("t", 1)])));
     assert!(!group.set_topics(topics(&[("t", 1)])));
-    assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", "t-0"]);
+    assert_eq!(parts(&group.sync(a).unwrap()), ["", "", "", "t-0"]);
     group.set_topics(topics(&[("t", 2), ("u", 1)]));
-    assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", "t-1 u-0"]);
+    assert_eq!(parts(&group.sync(a).unwrap()), ["", "", "", "t-1 u-0"]);
     group.set_topics(topics(&[("u", 1)]));
-    assert_eq!(told(&group.sync(a).unwrap()), ["", "t-0 t-1", "", ""]);
+    assert_eq!(parts(&group.sync(a).unwrap()), ["", "t-0 t-1", "", ""]);
 
     let again = BTreeMap::from([(
         Arc::from("u"),
@@ -190,14 +190,14 @@ fn topics_that_come_grow_and_go() {
     )]);
     group.set_topics(again);
     assert_eq!(
-        told(&group.sync(a).unwrap()),
+        parts(&group.sync(a).unwrap()),
         ["", "u-0", "", "u-0"],
         "another topic of the same name"
     );
 }
 
 #[test]
-fn a_partition_that_goes_over_is_nobodys_for_one_round() {
+fn a_partition_that_moves_has_no_owner_for_one_round() {
     let sticky = || Profile {
         assignor: Some(Assignor::CooperativeSticky),
         ..reads(["t"])
@@ -211,13 +211,13 @@ fn a_partition_that_goes_over_is_nobodys_for_one_round() {
         ["t-0 t-1", "t-2 t-3"]
     );
     let c = group.join(sticky());
-    assert_eq!(told(&group.sync(c).unwrap()), ["", "", "", ""], "round 1");
-    assert_eq!(told(&group.sync(a).unwrap()), ["", "", "", ""]);
-    assert_eq!(told(&group.sync(b).unwrap()), ["", "", "t-3", ""]);
+    assert_eq!(parts(&group.sync(c).unwrap()), ["", "", "", ""], "round 1");
+    assert_eq!(parts(&group.sync(a).unwrap()), ["", "", "", ""]);
+    assert_eq!(parts(&group.sync(b).unwrap()), ["", "", "t-3", ""]);
     assert_eq!(group.view().state(), GroupState::Reconciling);
     group.sync(b);
     assert_eq!(
-        told(&group.sync(c).unwrap()),
+        parts(&group.sync(c).unwrap()),
         ["", "", "", "t-3"],
         "round 2"
     );
@@ -225,7 +225,7 @@ fn a_partition_that_goes_over_is_nobodys_for_one_round() {
 }
 
 #[test]
-fn static_members_come_first_and_get_back_what_they_had() {
+fn static_members_come_first_and_get_their_partitions_back() {
     let named = |name: &str| Profile {
         instance_id: Some(name.into()),
         ..reads(["t"])
@@ -244,14 +244,14 @@ fn static_members_come_first_and_get_back_what_they_had() {
     group.suspend(first);
     assert_eq!(group.instance("i1"), Some((first, true)));
     assert_eq!(
-        told(&group.sync(dynamic).unwrap()),
+        parts(&group.sync(dynamic).unwrap()),
         ["", "", "", ""],
         "its partitions wait for it"
     );
     assert_eq!(group.view().state(), GroupState::Stable);
     group.resume(first, named("i1"));
     assert_eq!(names(&group.sync(first).unwrap().assigned), "t-0 t-1");
-    assert_eq!(group.epoch, epoch, "nobody else is concerned");
+    assert_eq!(group.epoch, epoch, "other members notice nothing");
 
     group.suspend(first);
     group.resume(
@@ -261,14 +261,14 @@ fn static_members_come_first_and_get_back_what_they_had() {
             ..named("i1")
         },
     );
-    assert!(group.epoch > epoch, "it wants something else");
+    assert!(group.epoch > epoch, "it subscribes to another topic");
     group.suspend(second);
-    assert!(group.remove(second), "it did not come back");
+    assert!(group.remove(second), "it did not return");
     assert_eq!(names(&group.sync(dynamic).unwrap().assigned), "t-0 t-1 t-2");
 }
 
 #[test]
-fn the_group_goes_by_what_most_members_ask_for() {
+fn the_group_uses_the_assignor_that_most_members_ask_for() {
     let asks = |assignor: Option<Assignor>| Profile {
         assignor,
         ..reads(["t"])
@@ -295,12 +295,12 @@ enum Step {
     /// Topics, assignor, and the name of a static member if it is below 3.
     Join(u8, u8, u8),
     Remove(usize),
-    /// A static member goes away, or comes back.
+    /// A static member goes away, or returns.
     Away(u8),
     Sync(usize),
-    /// Topic, partitions that it has more.
+    /// Topic, and the number of partitions that are added.
     Grow(u8, u32),
-    /// Another topic of that name.
+    /// The topic is deleted, and another one of that name is created.
     Recreate(u8),
     Drop(u8),
 }
@@ -318,13 +318,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
-/// What members believe to own, by what they were told, beside the group.
+/// The group, and the partitions that members own according to the changes reported to them.
 #[derive(Default)]
 struct World {
     group: Membership,
     shapes: BTreeMap<Arc<str>, TopicShape>,
     next_topic: u8,
-    /// Each present member: its epoch, and what it holds.
+    /// The epoch and the partitions of each present member.
     held: BTreeMap<MemberId, (u64, BTreeSet<TopicPartition>)>,
     removed: Vec<(MemberId, u64)>,
 }
@@ -334,7 +334,7 @@ impl World {
         format!("t{topic}").into()
     }
 
-    /// The topics of the bits of `wanted`.
+    /// Subscribes to the topics whose bits are set in `wanted`.
     fn subscription(wanted: u8) -> Subscription {
         (0..3)
             .filter(|topic| wanted & (1 << topic) != 0)
@@ -354,7 +354,7 @@ impl World {
         for gone in &change.released {
             assert!(
                 held.remove(gone),
-                "{gone} was released by one who did not have it"
+                "{gone} was released by a member that did not own it"
             );
         }
         for lost in &change.lost {
@@ -404,7 +404,7 @@ impl World {
                     self.group.suspend(id);
                     self.held.remove(&id);
                 }
-                Some((id, true)) => self.come_back(id),
+                Some((id, true)) => self.return_member(id),
                 None => {}
             },
             Step::Remove(n) => {
@@ -434,7 +434,7 @@ impl World {
                         .insert(Self::name(topic), TopicShape { id, ..before });
                 }
                 self.group.set_topics(self.shapes.clone());
-                // Whoever still believes to own it owns something that is no more.
+                // Members that still count the deleted partitions as theirs do not own them.
                 for (_, held) in self.held.values_mut() {
                     held.retain(|partition| *partition.topic != *Self::name(topic));
                 }
@@ -442,7 +442,7 @@ impl World {
         }
     }
 
-    fn come_back(&mut self, id: MemberId) {
+    fn return_member(&mut self, id: MemberId) {
         let profile = self.group.members[&id].profile.clone();
         self.group.resume(id, profile);
         self.held.insert(id, (0, BTreeSet::new()));
@@ -469,11 +469,11 @@ impl World {
         }
     }
 
-    /// Lets every member call until nothing moves any more.
+    /// Lets every member call `sync` until no partition moves any more.
     fn settle(&mut self) {
         for name in 0..3u8 {
             if let Some((id, true)) = self.group.instance(&name.to_string()) {
-                self.come_back(id);
+                self.return_member(id);
             }
         }
         for _ in 0..3 {
@@ -502,7 +502,7 @@ impl World {
             .collect();
         assert_eq!(
             held, all,
-            "every partition that somebody wants has an owner"
+            "every partition that a member wants has an owner"
         );
         assert_eq!(self.group.owners, self.group.target);
     }
@@ -510,7 +510,7 @@ impl World {
 
 proptest! {
     #[test]
-    fn no_partition_ever_has_two_owners_and_all_get_one(steps in steps()) {
+    fn no_partition_ever_has_two_owners_and_each_gets_one(steps in steps()) {
         let mut world = World::default();
         let mut epoch = 0;
         for step in steps {

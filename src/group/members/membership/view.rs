@@ -1,4 +1,4 @@
-//! A group as it looks from outside: what describing it tells.
+//! A group as seen from outside: the facts that describe it.
 
 use std::sync::Arc;
 
@@ -6,33 +6,33 @@ use crate::topic_partition::TopicPartition;
 
 use super::{MemberId, Membership};
 
-/// How far a group is.
+/// The state of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GroupState {
-    /// It has no members. Its positions are kept.
+    /// The group has no members. Its positions are kept.
     Empty,
-    /// Partitions are on their way from one member to another.
+    /// Partitions are moving from one member to another.
     Reconciling,
-    /// Every member owns what it should.
+    /// Every member owns the partitions that it should own.
     Stable,
 }
 
-/// What can be seen of a group.
+/// A group as seen from outside.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::group) struct View<'a> {
     pub(super) membership: &'a Membership,
 }
 
-/// What can be seen of a member.
+/// A member as seen from outside.
 #[derive(Debug)]
 pub(in crate::group) struct MemberView {
     pub(in crate::group) id: MemberId,
     pub(in crate::group) instance_id: Option<Arc<str>>,
     pub(in crate::group) epoch: u64,
-    /// What it owns, in order.
+    /// The partitions that the member owns, in order.
     pub(in crate::group) owned: Vec<TopicPartition>,
-    /// What it should own, in order.
+    /// The partitions that the member should own, in order.
     pub(in crate::group) target: Vec<TopicPartition>,
 }
 
@@ -41,7 +41,7 @@ impl View<'_> {
         self.membership.epoch
     }
 
-    /// The name of the rule that the target was made by.
+    /// Returns the name of the assignor that made the target.
     pub(in crate::group) fn assignor(&self) -> &str {
         self.membership.assignor.name()
     }
@@ -53,7 +53,7 @@ impl View<'_> {
             target,
             ..
         } = self.membership;
-        // What is kept for a member that is away is where it should be.
+        // Partitions that are kept for a member that is away need not have an owner.
         let is_away = |id: &MemberId| members.get(id).is_some_and(|member| member.is_away);
         let mut wanted = target.iter().filter(|(_, id)| !is_away(id));
         if members.is_empty() {
@@ -76,7 +76,7 @@ impl View<'_> {
             .any(|wanted| wanted.contains(topic))
     }
 
-    /// The members, as they joined.
+    /// Returns the members, in the order in which they joined.
     pub(in crate::group) fn members(self) -> Vec<MemberView> {
         let Membership {
             members,
