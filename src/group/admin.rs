@@ -461,7 +461,7 @@ impl From<MemberView> for MemberDescription {
             target,
         } = view;
         let instance_id = instance_id.map(|name| name.to_string());
-        // The number tells two members apart that had the same name one after the other.
+        // The number differs for two members that have the same name one after the other.
         let member = instance_id
             .as_ref()
             .map_or_else(|| format!("consumer-{id}"), |name| format!("{name}-{id}"));

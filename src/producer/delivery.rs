@@ -1,8 +1,8 @@
 //! The delivery of one record that was sent.
 //!
 //! All records of a batch share one [`BatchOutcome`]; a [`Delivery`] is an index into it. Creating
-//! and dropping a delivery each cost one atomic count. A delivery that is dropped unregisters
-//! nowhere.
+//! or dropping a delivery costs no more than counting a reference, because the batch counts only
+//! the deliveries that are waited for.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::partition::RecordMetadata;
 
 /// A record on its way to its partition.
 ///
-/// Wait for it to learn where the record was written, or drop it. If the write fails and no
-/// delivery of the batch was waited for, the producer's next call returns the error.
+/// Wait for it to learn where the record was written, or drop it. If the write of a batch fails,
+/// the producer's next call reports how many of its records were lost and not waited for.
 pub struct Delivery {
     outcome: Arc<BatchOutcome>,
     /// Index of the record in its batch.

@@ -20,8 +20,8 @@ use crate::group::members::member::News;
 #[derive(Default)]
 pub(in crate::group) struct Cursors {
     /// In the order of their partitions.
-    cursors: Vec<Cursor>,
-    /// The partitions of `cursors`.
+    all: Vec<Cursor>,
+    /// The partitions of `all`.
     assignment: Vec<TopicPartition>,
     /// Index of the cursor that the next poll starts with.
     turn: usize,
@@ -34,24 +34,24 @@ impl Cursors {
     }
 
     pub(in crate::group) fn iter(&self) -> std::slice::Iter<'_, Cursor> {
-        self.cursors.iter()
+        self.all.iter()
     }
 
     pub(in crate::group) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Cursor> {
-        self.cursors.iter_mut()
+        self.all.iter_mut()
     }
 
     /// Returns the cursor of a partition; `NotAssigned` if there is none.
     pub(in crate::group) fn get(&self, partition: &TopicPartition) -> Result<&Cursor> {
         self.place_of(partition)
-            .and_then(|place| self.cursors.get(place))
+            .and_then(|place| self.all.get(place))
             .ok_or_else(|| Error::NotAssigned(partition.clone()))
     }
 
     /// Returns the cursor of a partition; `NotAssigned` if there is none.
     pub(in crate::group) fn get_mut(&mut self, partition: &TopicPartition) -> Result<&mut Cursor> {
         self.place_of(partition)
-            .and_then(|place| self.cursors.get_mut(place))
+            .and_then(|place| self.all.get_mut(place))
             .ok_or_else(|| Error::NotAssigned(partition.clone()))
     }
 
@@ -76,26 +76,22 @@ impl Cursors {
         } = news;
         if is_fenced {
             lost.clone_from(&self.assignment);
-            self.cursors.clear();
+            self.all.clear();
         } else if !gone.is_empty() {
-            self.cursors.retain(|cursor| !gone.contains(cursor.id()));
+            self.all.retain(|cursor| !gone.contains(cursor.id()));
         }
         let added: Vec<TopicPartition> = assigned
             .iter()
             .map(|owned| owned.core.id().clone())
             .collect();
         for owned in assigned {
-            self.cursors
+            self.all
                 .push(Cursor::new(owned, signal, keep.clone(), setting));
         }
         if is_fenced || !(gone.is_empty() && added.is_empty()) {
-            self.cursors
+            self.all
                 .sort_unstable_by(|one, other| one.id().cmp(other.id()));
-            self.assignment = self
-                .cursors
-                .iter()
-                .map(|cursor| cursor.id().clone())
-                .collect();
+            self.assignment = self.all.iter().map(|cursor| cursor.id().clone()).collect();
         }
         let changes = [
             Rebalance::Lost(lost),
@@ -111,14 +107,10 @@ impl Cursors {
     /// Visits the cursors, from the one whose turn it is, until the poll's budget is spent.
     pub(in crate::group) fn gather(&mut self, setting: Setting<'_>) -> Result<Polled> {
         let (mut polled, mut budget) = (Polled::default(), Budget::new(setting.config));
-        let count = self.cursors.len();
+        let count = self.all.len();
         let (mut left, mut last) = (None, None);
         for place in (self.turn..count).chain(0..self.turn.min(count)) {
-            let Some(cursor) = self
-                .cursors
-                .get_mut(place)
-                .filter(|cursor| !cursor.is_paused())
-            else {
+            let Some(cursor) = self.all.get_mut(place).filter(|cursor| !cursor.is_paused()) else {
                 continue;
             };
             match cursor.poll(setting, &mut budget, &mut polled) {
@@ -154,6 +146,6 @@ impl Cursors {
 /// Shows the first of the cursors.
 impl fmt::Debug for Cursors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Few(&self.cursors).fmt(f)
+        Few(&self.all).fmt(f)
     }
 }

@@ -30,16 +30,16 @@ pub(super) struct Loaded {
     ends: Vec<(u64, u64)>,
 }
 
-/// Reads [`TOPIC`] in one go.
-pub(super) struct Loader<'a> {
+/// The commits that are stored in [`TOPIC`].
+pub(super) struct Stored<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) damaged: DamagedOffsets,
     pub(super) keep: &'a KeepOpen,
 }
 
-impl Loader<'_> {
-    /// Whether another process has committed since the positions were read.
-    pub(super) fn is_outdated(&self, loaded: &Loaded) -> bool {
+impl Stored<'_> {
+    /// Whether another process has committed since the positions were loaded.
+    pub(super) fn have_changed_since(&self, loaded: &Loaded) -> bool {
         match (self.catalog.topic(TOPIC), &loaded.topic) {
             (Ok(now), Some(topic)) => {
                 !Arc::ptr_eq(&now, topic) || ends_of(&now).ok().as_ref() != Some(&loaded.ends)
@@ -49,6 +49,7 @@ impl Loader<'_> {
         }
     }
 
+    /// Reads all commits.
     pub(super) fn load(&self) -> Result<Loaded> {
         let topic = match self.catalog.topic(TOPIC) {
             Ok(topic) => topic,
@@ -66,7 +67,7 @@ impl Loader<'_> {
         for (_, slot) in topic.slots().iter() {
             match slot {
                 Ok(core) => {
-                    self.replay(&mut positions, Arc::clone(core), topic.partition_count())?
+                    self.replay(&mut positions, Arc::clone(core), topic.partition_count())?;
                 }
                 // It is unknown whose positions this partition holds.
                 Err(_) if self.damaged == DamagedOffsets::PassOver => {}
@@ -121,7 +122,7 @@ impl Loader<'_> {
             match positions.replay(record.offset(), key, record.value(), &belongs) {
                 Err(_) if self.damaged == DamagedOffsets::PassOver => {}
                 replayed => {
-                    replayed.map_err(|malformed| corrupt(core, record.offset(), malformed))?
+                    replayed.map_err(|malformed| corrupt(core, record.offset(), malformed))?;
                 }
             }
         }

@@ -119,7 +119,7 @@ impl Positions {
         };
         match commits.entry(partition) {
             Entry::Occupied(mut present) if present.get().written_at < commit.written_at => {
-                drop(present.insert(commit))
+                drop(present.insert(commit));
             }
             Entry::Occupied(_) => {}
             Entry::Vacant(vacant) => drop(vacant.insert(commit)),

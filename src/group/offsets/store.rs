@@ -40,7 +40,7 @@ use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
 use super::claim::Claim;
-use super::load::{Loaded, Loader, TOPIC, corrupt};
+use super::load::{Loaded, Stored, TOPIC, corrupt};
 use super::positions::{Commit, OffsetAndMetadata};
 
 /// Kafka's `offset.metadata.max.bytes`.
@@ -465,7 +465,7 @@ impl OffsetStore {
     /// Calls `with` with the positions in memory. Reads them first if that has not been done, or if
     /// another process has committed since.
     pub(super) fn with_loaded<T>(&self, with: impl FnOnce(&mut Loaded) -> Result<T>) -> Result<T> {
-        let loader = Loader {
+        let stored = Stored {
             catalog: &self.catalog,
             damaged: self.damaged,
             keep: &self.keep,
@@ -474,13 +474,13 @@ impl OffsetStore {
         if self.catalog.context().read_only
             && guard
                 .as_ref()
-                .is_some_and(|loaded| loader.is_outdated(loaded))
+                .is_some_and(|loaded| stored.have_changed_since(loaded))
         {
             *guard = None;
         }
         let loaded = match &mut *guard {
             Some(loaded) => loaded,
-            None => guard.insert(loader.load()?),
+            None => guard.insert(stored.load()?),
         };
         with(loaded)
     }
