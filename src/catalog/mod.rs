@@ -207,7 +207,7 @@ impl Catalog {
         let Structure { gone, leaving } = &mut *structure;
         match gone.get_mut(name) {
             Some(gone) if gone.as_ref().is_some_and(|gone| Arc::ptr_eq(gone, &topic)) => {
-                *gone = None
+                *gone = None;
             }
             // Another thread has done it. The directories may belong to another topic now.
             _ => return Ok(()),

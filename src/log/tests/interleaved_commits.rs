@@ -98,7 +98,7 @@ const COMMITS: [Commit; 6] = [
                 rig.member
                     .unwrap()
                     .commit_offsets([(t(), DELIVERED.into())]),
-            )
+            );
         },
     },
     Commit {
@@ -279,7 +279,7 @@ fn a_commit_of_offsets_from_a_poll_respects_a_cut_during_the_poll() {
         let running = Arc::new(Mutex::new(None));
         let second = Arc::clone(&running);
         disk.before_call(call, move || {
-            start(move || cut.truncate_to(1).unwrap(), &second)
+            start(move || cut.truncate_to(1).unwrap(), &second);
         });
         let records = member.poll(Duration::ZERO).unwrap();
         if disk.is_pending() {

@@ -235,12 +235,12 @@ fn check(
     }
     for record in found {
         // Records that the change itself has added and removed count too.
-        let came = record
+        let is_added = record
             .0
             .checked_sub(RECORDS)
             .is_some_and(|number| record.1 == format!("more {number}"));
         assert!(
-            came || before.contains(record) || after.0.contains(record),
+            is_added || before.contains(record) || after.0.contains(record),
             "{case}: {record:?} was never there"
         );
     }

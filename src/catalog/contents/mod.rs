@@ -16,8 +16,8 @@ use crate::topic_partition::TopicPartition;
 
 /// The directory in which tiered storage keeps index files. Brokers ignore it, and so does annals.
 const REMOTE_INDEXES: &str = "remote-log-index-cache";
-/// The file with which a broker in KRaft mode was formatted. It is at the root if the metadata log
-/// is in the same directory as the topics.
+/// The file with which a broker was formatted. It is at the root if the broker keeps its metadata
+/// log in the same directory as the topics.
 const BOOTSTRAP: &str = "bootstrap.checkpoint";
 
 /// Files of a log. Each of them shows that a directory is a log.
