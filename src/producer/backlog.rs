@@ -147,8 +147,8 @@ impl ClosedBatch {
         })
     }
 
-    /// Whether the batch is kept after this error, to be retried for as long as the delivery
-    /// timeout allows.
+    /// Returns whether the batch is kept after this error, to be retried for as long as the
+    /// delivery timeout allows.
     fn is_kept(&mut self, error: &Error, delivery_timeout: Duration) -> bool {
         if !matches!(self.body, Body::Encoded(_)) || !error.is_retriable() {
             return false;
@@ -182,7 +182,7 @@ impl Backlog {
         self.batches.pop_front()
     }
 
-    /// Whether the first batch, which failed with this error, is kept to be retried.
+    /// Returns whether the first batch, which failed with this error, is kept to be retried.
     pub(super) fn keeps_first(&mut self, error: &Error, delivery_timeout: Duration) -> bool {
         self.batches
             .front_mut()

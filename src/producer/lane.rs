@@ -406,7 +406,7 @@ impl Turn<'_> {
         result
     }
 
-    /// Whether a batch waits for its retry.
+    /// Returns whether a batch waits for its retry.
     pub(super) fn is_retrying(&self) -> bool {
         self.progress
             .as_ref()

@@ -111,8 +111,8 @@ impl ProducerService {
         })
     }
 
-    /// Whether deadlines are kept: by a clock that is set by hand, or by the timer's thread. Starts
-    /// that thread, and returns false if the system refuses it.
+    /// Returns whether deadlines are kept: by a clock that is set by hand, or by the timer's
+    /// thread. Starts that thread, and returns false if the system refuses it.
     fn has_timer(self: &Arc<Self>) -> bool {
         let service = Arc::downgrade(self);
         // Deadlines end with the service.

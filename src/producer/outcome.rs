@@ -62,7 +62,7 @@ impl BatchOutcome {
         }
     }
 
-    /// Whether a wait would end at once: the batch failed, or is as durable as requested.
+    /// Returns whether a wait would end at once: the batch failed, or is as durable as requested.
     pub(super) fn is_settled(&self) -> bool {
         match self.result.get() {
             Some(Ok(written)) => {

@@ -58,8 +58,9 @@ impl Pace {
         }
     }
 
-    /// Whether the thread that sends must write the batch: batches do not linger, or the clock is
-    /// set by hand, so that no other thread keeps the deadline, and the deadline has passed.
+    /// Returns whether the thread that sends must write the batch: batches do not linger, or the
+    /// clock is set by hand, so that no other thread keeps the deadline, and the deadline has
+    /// passed.
     #[inline]
     pub(super) fn is_due(&self, due_us: u64, now: i64) -> bool {
         self.linger_us == 0

@@ -165,7 +165,7 @@ impl Consumer {
         self.member.as_ref().ok_or(Error::NoGroup)
     }
 
-    /// With `auto_commit`, commits the records of earlier polls if the interval is over, or if
+    /// Commits the records of earlier polls, if `auto_commit` is set and its interval is over or
     /// partitions are about to be given up.
     pub(super) fn commit_if_due(&mut self) {
         let (Some(at), Some(interval)) = (self.commit_at, self.config.auto_commit) else {

@@ -28,7 +28,7 @@ pub(in crate::group) struct Cursors {
 }
 
 impl Cursors {
-    /// The partitions, in order.
+    /// Returns the partitions, in order.
     pub(in crate::group) fn assignment(&self) -> &[TopicPartition] {
         &self.assignment
     }

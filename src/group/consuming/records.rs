@@ -191,12 +191,12 @@ impl Polled {
         self.skipped.push((partition.clone(), offsets));
     }
 
-    /// Whether there is neither a batch nor a skipped range.
+    /// Returns whether there is neither a batch nor a skipped range.
     pub(in crate::group) fn is_nothing(&self) -> bool {
         self.batches.is_empty() && self.skipped.is_empty()
     }
 
-    /// Whether no batch was gathered.
+    /// Returns whether no batch was gathered.
     pub(in crate::group) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }

@@ -360,7 +360,7 @@ impl Member {
         }
     }
 
-    /// Whether the member has partitions to give up.
+    /// Returns whether the member has partitions to give up.
     pub(in crate::group) fn is_revoking(&self) -> bool {
         self.is_revoking
     }

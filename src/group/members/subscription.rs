@@ -93,7 +93,7 @@ impl Subscription {
         self.topics.iter().map(|topic| &**topic)
     }
 
-    /// Whether this is a pattern, which has to be compared with every existing topic.
+    /// Returns whether this is a pattern, which has to be compared with every existing topic.
     pub(in crate::group) fn is_pattern(&self) -> bool {
         self.pattern.is_some()
     }

@@ -38,7 +38,7 @@ pub(super) struct Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// Whether another process has committed since the positions were loaded.
+    /// Returns whether another process has committed since the positions were loaded.
     pub(super) fn have_changed_since(&self, loaded: &Loaded) -> bool {
         match (self.catalog.topic(TOPIC), &loaded.topic) {
             (Ok(now), Some(topic)) => {

@@ -319,14 +319,14 @@ impl OffsetStore {
         })
     }
 
-    /// Whether a commit refers to a topic that exists.
+    /// Returns whether a commit refers to a topic that exists.
     fn is_in_force(&self, partition: &TopicPartition, commit: &Commit) -> bool {
         self.catalog
             .topic(&partition.topic)
             .is_ok_and(|topic| is_about(commit, topic.id()))
     }
 
-    /// Whether the group has any commit, including those for deleted topics.
+    /// Returns whether the group has any commit, including those for deleted topics.
     pub(in crate::group) fn knows(&self, group: &str) -> Result<bool> {
         self.with_loaded(|loaded| Ok(loaded.positions.of(group).next().is_some()))
     }
@@ -494,7 +494,8 @@ impl OffsetStore {
     }
 }
 
-/// Whether a commit refers to the topic of this id. An unknown id on either side counts as equal.
+/// Returns whether a commit refers to the topic of this id. An unknown id on either side counts as
+/// equal.
 pub(super) fn is_about(commit: &Commit, topic: Option<TopicId>) -> bool {
     commit.topic_id.is_none() || topic.is_none() || commit.topic_id == topic
 }

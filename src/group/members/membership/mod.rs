@@ -232,8 +232,8 @@ impl Membership {
         })
     }
 
-    /// Whether the member may commit these partitions: it is a member, at this epoch, and no other
-    /// member owns one of them.
+    /// Returns whether the member may commit these partitions: it is a member, at this epoch, and
+    /// no other member owns one of them.
     pub(in crate::group) fn permits<'a>(
         &self,
         id: MemberId,
@@ -253,7 +253,7 @@ impl Membership {
         self.members.len()
     }
 
-    /// Whether the group has no member.
+    /// Returns whether the group has no member.
     pub(in crate::group) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

@@ -69,7 +69,7 @@ impl View<'_> {
         self.membership.is_empty()
     }
 
-    /// Whether a member subscribes to the topic.
+    /// Returns whether a member subscribes to the topic.
     pub(in crate::group) fn reads(self, topic: &str) -> bool {
         self.membership
             .subscriptions()
