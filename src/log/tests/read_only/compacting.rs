@@ -379,7 +379,7 @@ fn a_read_only_log_sees_every_key_between_the_steps_of_a_recovery() {
         let kills = Arc::clone(&killed);
         steps.take();
         steps.before_call(call, move || {
-            *kills.lock() = Some(simulated.fork().process_killed())
+            *kills.lock() = Some(simulated.fork().process_killed());
         });
         compact(&writer);
         let Some(killed) = killed.lock().take() else {

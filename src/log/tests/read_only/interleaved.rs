@@ -441,7 +441,7 @@ fn a_reader_returns_no_wrong_record_between_the_steps_of_a_recovery() {
         steps.before_call(call, move || {
             looked
                 .lock()
-                .extend([read(&open_read_only(&reading)), read(&open), read(&open)])
+                .extend([read(&open_read_only(&reading)), read(&open), read(&open)]);
         });
         let recovered = Log::builder(DIR)
             .storage(steps.clone())
