@@ -37,7 +37,7 @@
 //! ## Topics and partitions
 //!
 //! A topic is a set of partitions under one name. A partition is a sequence of records in the order
-//! of their appends. Each record has an *offset* that counts from 0. An offset is never used twice,
+//! of their appends. Its records have *offsets*, which count from 0. An offset is never used twice,
 //! and a record never changes.
 //!
 //! ```
@@ -183,10 +183,10 @@
 //! ([`TopicConfig::durability`]) overrides that of the log ([`LogConfig::durability`]), and a
 //! handle can raise it ([`Topic::with_durability`]).
 //!
-//! | | process killed | machine loses power |
+//! | acknowledged records | process killed | machine loses power |
 //! | --- | --- | --- |
-//! | [`Durability::Os`], the default | no acknowledged record is lost | records that were not flushed yet may be lost |
-//! | [`Durability::Synced`] | no acknowledged record is lost | no acknowledged record is lost |
+//! | [`Durability::Os`], the default | none are lost | those not flushed yet may be lost |
+//! | [`Durability::Synced`] | none are lost | none are lost |
 //!
 //! Records are flushed every [`flush_interval`](LogConfig::flush_interval), 1 second by default,
 //! and by [`Log::flush`]. After a power cut, a partition contains a prefix of its records.
@@ -268,8 +268,8 @@
 //! 2. **An acknowledgement states what it survives**: see [durability](#durability).
 //! 3. **Damage is reported.** Recovery cuts the torn end of a partition, keeps its bytes in a
 //!    `.torn` file and reports it ([`Log::recovery`]). Damage in flushed records is
-//!    [`Error::Corrupt`], and records after it stay readable. A batch with a correct checksum is
-//!    never cut.
+//!    [`Error::Corrupt`], and records after it stay readable. A batch with a correct checksum
+//!    never counts as a torn end.
 //! 4. **Readers never wait for writers.**
 //! 5. **The records are the truth.** An index that is missing or wrong is rebuilt from them.
 //! 6. **Invalid input is refused** before anything is written. Bytes on a disk never cause a panic.
@@ -277,7 +277,7 @@
 //!    [`Log`] has one thread, and a second one once a [`Producer`] lingers. Both are optional
 //!    ([`LogConfig::maintenance_interval`], [`ProducerConfig::linger`]) and only do what
 //!    [`Log::maintain`] and [`Log::flush`] do. While a log is opened, a few `annals-open` threads
-//!    check its partitions ([`LogConfig::recovery_threads`]).
+//!    open its partitions ([`LogConfig::recovery_threads`]).
 //!
 //! annals has no replication and no network access, and only one process may write. Transactions
 //! are not implemented yet; those that a broker wrote can be read and compacted.

@@ -220,8 +220,8 @@ impl LogConfig {
         self
     }
 
-    /// Sets how many threads check partitions while a log is opened that was not closed cleanly. At
-    /// least 1.
+    /// Sets how many threads open partitions while a log is opened, and check them if it was not
+    /// closed cleanly. At least 1. They end before the log is open.
     ///
     /// Default: one for each processor, at most 4. Kafka: `num.recovery.threads.per.data.dir`.
     pub fn recovery_threads(mut self, threads: usize) -> Self {

@@ -39,13 +39,14 @@ pub enum Compression {
     /// No compression.
     #[default]
     None,
-    /// gzip: slow, and supported everywhere.
+    /// gzip: slow, and supported everywhere. Needs the feature `gzip`, which is on by default.
     Gzip,
-    /// Snappy, in xerial framing: fast, saves little.
+    /// Snappy in xerial framing: fast, saves little. Needs the feature `snappy`, which is on by
+    /// default.
     Snappy,
-    /// LZ4 frames: fast, saves more than Snappy.
+    /// LZ4 frames: fast, saves more than Snappy. Needs the feature `lz4`, which is on by default.
     Lz4,
-    /// Zstandard: saves the most for its speed.
+    /// Zstandard: saves the most for its speed. Needs the feature `zstd`, which is on by default.
     Zstd,
 }
 

@@ -98,7 +98,7 @@ impl Content {
                     }
                 }
                 Change::Write { position, bytes } => {
-                    cut_write(&mut left, *position, bytes, choices)?
+                    cut_write(&mut left, *position, bytes, choices)?;
                 }
             }
         }

@@ -71,7 +71,7 @@ const PROSE: [(&str, &str); 13] = [
 /// Returns whether the file may use the word: errors have messages, and the old formats consist of
 /// message sets.
 fn may_say_message(source: &Source) -> bool {
-    source.path == "error.rs" || source.path.starts_with("format/batch/legacy")
+    source.path == "error/mod.rs" || source.path.starts_with("format/batch/legacy")
 }
 
 /// Checks the identifiers in the code and the name of the file.
