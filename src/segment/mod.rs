@@ -253,6 +253,11 @@ impl Segment {
         self.is_sealed.load(Ordering::Acquire)
     }
 
+    /// Lowers the end to where the log is cut. The batches end there or below it.
+    pub(crate) fn lower_end(&self, end: u64) {
+        self.next_offset.fetch_min(end, Ordering::AcqRel);
+    }
+
     /// The offset counted from the base; saturates beyond [`MAX_RELATIVE_OFFSET`]. Brokers before
     /// 2.0 left segments with such offsets when they compacted: batches there have no index entry,
     /// and are found from the entry before them.

@@ -115,6 +115,10 @@ impl PartitionCore {
         self.bounds.lower_recovery_point(recovery_point);
         self.commit.lower(end);
         self.lower_cleaned_end(end);
+        if is_whole {
+            // The segment may end above its batches: the end of the log was lost.
+            cut.lower_end(end);
+        }
         self.cut(&mut writer, left, &gone, replacement, end)
             .inspect_err(|error| {
                 // The cut is half done. Only opening the partition again can find the end of the

@@ -4,7 +4,7 @@
 use crate::format::batch::BatchHeader;
 use crate::partition::tests::write::appending::{append, lone_batch, with_a_gap};
 use crate::partition::tests::*;
-use crate::storage::Access;
+use crate::storage::{Access, MemoryDisk};
 
 fn reopened(disk: &FaultyDisk, is_dense: bool) -> Arc<PartitionCore> {
     let (core, report) = PartitionCore::open(
@@ -235,4 +235,22 @@ fn cut_below_the_log_start_is_refused_and_a_cut_at_it_removes_all_records() {
     core.truncation(2).make().unwrap();
     assert_eq!((core.log_end_offset(), read(&core).unwrap().len()), (2, 0));
     assert_eq!(append(&core, 1).unwrap(), 2..3);
+}
+
+#[test]
+fn cut_of_a_log_that_lost_its_end_lowers_the_end_of_its_last_segment() {
+    let disk = MemoryDisk::new();
+    let core = created(&disk);
+    append(&core, 3).unwrap();
+    core.close(true).unwrap();
+    drop(core);
+    let (core, report) = PartitionCore::open(&context(&disk), &spec(0, 9, i64::MAX)).unwrap();
+    assert!(report.damage.is_some());
+    core.truncation(3).make().unwrap();
+    let segments = core.segments().snapshot();
+    assert_eq!(segments[0].next_offset(), 3);
+    assert_eq!(segments[1].base_offset, 3);
+    append(&core, 1).unwrap();
+    core.delete_records_before(4).unwrap();
+    assert_eq!(core.segments().snapshot().len(), 1);
 }
