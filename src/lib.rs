@@ -1,8 +1,8 @@
 //! Kafka's log as a library: the same files, the same meaning, no broker.
 //!
-//! A program opens a directory and has topics, partitions and consumer groups behind a synchronous
-//! API. The files are those of a Kafka broker. A broker can take over a directory that annals
-//! wrote, and annals reads and appends to a directory that a broker wrote.
+//! A program opens a directory and uses topics, partitions and consumer groups through a
+//! synchronous API. The files are those of a Kafka broker. A broker can take over a directory that
+//! annals wrote, and annals reads and appends to a directory that a broker wrote.
 //!
 //! # Quick start
 //!

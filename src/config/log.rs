@@ -288,7 +288,7 @@ impl LogConfig {
             Some(most) if most < batch_bytes.into() => invalid(
                 "max_bytes",
                 format!(
-                    "{most} is less than one batch may have: `max.message.bytes` is {batch_bytes}"
+                    "it must be at least {batch_bytes}, the `max.message.bytes` of the topic defaults, and is {most}"
                 ),
             ),
             _ => Ok(settings),

@@ -94,9 +94,9 @@ pub enum Error {
         partition: TopicPartition,
         /// The requested offset.
         requested: u64,
-        /// First readable offset.
+        /// The first readable offset.
         log_start: u64,
-        /// Next offset to be written.
+        /// The next offset to be written.
         log_end: u64,
     },
     /// The topic is only compacted, so its records cannot be deleted by offset. Kafka's
@@ -350,7 +350,7 @@ pub struct Corruption {
     pub partition: TopicPartition,
     /// The file.
     pub path: PathBuf,
-    /// Byte position in the file where the damage starts.
+    /// The byte position in the file where the damage starts.
     pub position: u32,
     /// The offsets that cannot be read. Reading can resume at the end of the range.
     pub offsets: Range<u64>,
@@ -371,7 +371,7 @@ pub struct OversizedBatch {
     pub partition: TopicPartition,
     /// The file.
     pub path: PathBuf,
-    /// Byte position in the file where the batch starts.
+    /// The byte position in the file where the batch starts.
     pub position: u32,
     /// The offsets of the batch. Reading can resume at the end of the range.
     pub offsets: Range<u64>,

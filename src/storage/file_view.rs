@@ -40,7 +40,7 @@ impl FileView {
     pub(super) fn from_shared(content: Arc<Vec<u8>>, bytes: usize) -> Self {
         assert!(
             bytes <= content.len(),
-            "a view of {bytes} bytes needs a content of as many, not of {}",
+            "a view of {bytes} bytes is longer than its content of {}",
             content.len()
         );
         Self(Source::Shared { content, bytes })
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a view of 4 bytes needs a content of as many, not of 3")]
+    #[should_panic(expected = "a view of 4 bytes is longer than its content of 3")]
     fn a_view_that_is_longer_than_its_content_panics() {
         let _view = FileView::from_shared(Arc::new(b"abc".to_vec()), 4);
     }

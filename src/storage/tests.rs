@@ -1,4 +1,4 @@
-//! Behaviour that all disks share.
+//! Behavior that all disks share.
 
 use tempfile::TempDir;
 
@@ -21,7 +21,7 @@ fn in_memory() -> [Box<dyn Storage>; 2] {
 
 fn kind<T>(result: io::Result<T>) -> ErrorKind {
     match result {
-        Ok(_) => panic!("this must fail"),
+        Ok(_) => panic!("the call must fail"),
         Err(error) => error.kind(),
     }
 }

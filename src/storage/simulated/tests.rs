@@ -130,7 +130,10 @@ fn synced_bytes_survive_every_power_cut() {
     file.write_all_at(b"b", 1).unwrap();
     file.sync_data().unwrap();
     assert_eq!(states(&disk, "/f"), [Some(b"ab".to_vec())].into());
-    assert!(file.bytes().is_err(), "a handle of before the crash");
+    assert!(
+        file.bytes().is_err(),
+        "a handle from before the crash fails"
+    );
 }
 
 #[test]
@@ -293,7 +296,7 @@ fn a_killed_process_loses_its_locks_and_no_bytes() {
     assert_eq!(
         states(&left, "/f").len(),
         3,
-        "what was not durable still is not"
+        "unsynced bytes are still not durable"
     );
 }
 
@@ -355,7 +358,7 @@ fn flip_on_read_flips_one_bit_of_one_read() {
     assert_eq!(
         file.read_at(&mut [0; 2], 2).unwrap(),
         0,
-        "nothing to read wrong"
+        "no bytes are read, so none are flipped"
     );
     assert_eq!(read(), right);
 }
