@@ -1,7 +1,7 @@
 //! Kafka's log as a library: the same files, the same meaning, no broker.
 //!
 //! A program opens a directory and uses topics, partitions and consumer groups through a
-//! synchronous API. The files are those of a Kafka broker. A broker can take over a directory that
+//! synchronous API. The files are those of a Kafka broker. A broker can take over topics that
 //! annals wrote, and annals reads and appends to a directory that a broker wrote.
 //!
 //! # Quick start
@@ -37,8 +37,8 @@
 //! ## Topics and partitions
 //!
 //! A topic is a set of partitions under one name. A partition is a sequence of records in the order
-//! of their appends. Its records have *offsets*, which count from 0. An offset is never used twice,
-//! and a record never changes.
+//! of their appends. Its records have *offsets*, which count from 0. A record never changes, and
+//! keeps its offset.
 //!
 //! ```
 //! use std::time::Duration;
@@ -264,7 +264,7 @@
 //! # Guarantees
 //!
 //! 1. **The files are Kafka's.** annals reads directories of brokers, in message formats v0, v1 and
-//!    v2 with all four codecs, and writes v2. A broker can adopt a directory that annals wrote.
+//!    v2 with all four codecs, and writes v2. A broker can take over topics that annals wrote.
 //! 2. **An acknowledgement states what it survives**: see [durability](#durability).
 //! 3. **Damage is reported.** Recovery cuts the torn end of a partition, keeps its bytes in a
 //!    `.torn` file and reports it ([`Log::recovery`]). Damage in flushed records is
@@ -276,8 +276,8 @@
 //! 7. **No surprises.** No async runtime, no output, no environment variables, no global state. A
 //!    [`Log`] has one thread, and a second one once a [`Producer`] lingers. Both are optional
 //!    ([`LogConfig::maintenance_interval`], [`ProducerConfig::linger`]) and only do what
-//!    [`Log::maintain`] and [`Log::flush`] do. While a log is opened, a few `annals-open` threads
-//!    open its partitions ([`LogConfig::recovery_threads`]).
+//!    [`Log::maintain`] and [`Log::flush`] do. Opening a log starts a few
+//!    short-lived `annals-open` threads ([`LogConfig::recovery_threads`]).
 //!
 //! annals has no replication and no network access, and only one process may write. Transactions
 //! are not implemented yet; those that a broker wrote can be read and compacted.
