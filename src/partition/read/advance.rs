@@ -1,5 +1,5 @@
-//! How a reader comes from one batch to the next: within a segment, to the next segment, past
-//! damage, and around deletions and cuts that happen in the meantime.
+//! Moves a reader from one batch to the next: within a segment, to the next segment, past damage,
+//! and around deletions and cuts that happen in the meantime.
 
 use std::io;
 use std::ops::Range;
@@ -21,18 +21,19 @@ use crate::segment::batch_file::ReadError;
 /// The result of one step.
 enum Step {
     Batch(Batch),
-    /// No batch to hand out here. The next step may find one.
+    /// This step found no batch to return. The next one may.
     Again,
+    /// The reader may not pass this place now.
     End,
 }
 
-/// Whether the records of a batch are handed out.
+/// Whether the reader returns the records of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delivery {
     Wanted,
-    /// Markers, aborted records, or a batch that compaction emptied.
+    /// The batch has only markers or aborted records, or compaction emptied it.
     PassedOver,
-    /// The segment was replaced or deleted before that was known.
+    /// The segment was replaced or deleted before the transactions in it were known.
     Unknown,
 }
 
@@ -47,8 +48,8 @@ impl Delivery {
 }
 
 impl Reader {
-    /// Finds the next batch. Returns `None` at the end; a reader that waits returns it when it is
-    /// woken, or at `until`.
+    /// Finds the next batch. Returns `None` at the end. A reader that waits returns `None` when it
+    /// is woken, or when `until` has passed.
     pub(super) fn find_batch(&mut self, until: Deadline) -> Result<Option<Batch>> {
         loop {
             if self.signal.take_woken() {
@@ -91,12 +92,12 @@ impl Reader {
         }
     }
 
-    /// Whether `from`, the offset that a step looked for, was deleted, so that whatever the step
-    /// found does not count. A range without a start then begins at the log start; for any other
-    /// range this is an error.
+    /// Returns whether `from`, the offset that a step looked for, was deleted in the meantime. The
+    /// result of the step then does not count: a range without a start begins again at the log
+    /// start, and any other range fails.
     ///
-    /// A deletion raises the log start before it changes the list of segments. So a step that has
-    /// missed records because of a deletion is always noticed here, after the step.
+    /// A deletion raises the log start before it changes the list of segments. So this check, which
+    /// follows the step, always notices a step that missed records because of a deletion.
     fn has_lost_start(&mut self, from: u64) -> Result<bool> {
         let log_start = self.core.log_start_offset();
         if from >= log_start {
@@ -123,15 +124,14 @@ impl Reader {
             return Err(Error::Corrupt(damage));
         }
         self.next = end;
-        // Transaction markers may be among the records that are passed over, so the filter is
-        // built again as well.
+        // The damage may contain transaction markers, so the filter is built again as well.
         (self.place, self.filter) = (None, None);
         self.skipped.push(*damage);
         Ok(())
     }
 
-    /// Returns the records before the first malformed one, if damage is to be passed over. The
-    /// checksum of the batch is right.
+    /// Returns the part of a batch that decodes, if damage is to be passed over: the records before
+    /// the first malformed one. The checksum of the batch is right even so.
     fn sound_part(&mut self, batch: Batch) -> Result<Option<Batch>> {
         if !self.options.skip_corrupt {
             return Ok(Some(batch));
@@ -165,7 +165,8 @@ impl Reader {
         }
     }
 
-    /// Reads the batch at the place, and moves after it.
+    /// Reads the batch at the place, and moves after it. Searches for the place first if there is
+    /// none, or if the log was cut.
     fn step(&mut self, bound: u64) -> Result<Step> {
         if self
             .place
@@ -173,13 +174,13 @@ impl Reader {
             .is_none_or(|place| place.truncations != self.core.truncations())
         {
             self.place = Some(self.core.seek(self.next)?);
-            // After a cut other transactions may have the same offsets.
+            // After a cut, other transactions may have the same offsets.
             self.filter = None;
         }
         let Some(place) = &mut self.place else {
-            unreachable!("the reader has just looked for its place")
+            unreachable!("the reader has just found its place")
         };
-        // In this order: the size of a sealed segment no longer changes.
+        // The size is read second: it no longer changes once the segment is sealed.
         let is_sealed = place.file.segment().is_sealed();
         let limit = place.file.segment().size();
         let header = match place.file.header_at(place.position, limit) {
@@ -194,7 +195,11 @@ impl Reader {
         if header.base_offset >= bound {
             return Ok(Step::End);
         }
-        if let Err(error) = place.file.checked(place.position, &header, limit) {
+        debug_assert!(
+            header.size_bytes <= limit - place.position,
+            "the whole batch is below the published size"
+        );
+        if let Err(error) = place.check(&header, limit) {
             return self.failed(error, limit);
         }
         let bytes = place.file.share(place.position, &header);
@@ -229,8 +234,8 @@ impl Reader {
         })
     }
 
-    /// Returns the offsets of the batch that were asked for. The header of a legacy wrapper does not
-    /// have its base offset: it begins where the last batch ended.
+    /// Returns the offsets of the batch that are in the range of the reader. The header of a legacy
+    /// wrapper does not contain its base offset: the wrapper begins at the end of the last batch.
     fn range_of(&self, header: &BatchHeader) -> Range<u64> {
         let base = if header.magic < 2 {
             self.next.min(header.base_offset)
@@ -241,9 +246,13 @@ impl Reader {
         start..(header.last_offset + 1).min(self.end).max(start)
     }
 
-    /// Returns whether the records of the batch are handed out. Every transaction with records below
+    /// Returns whether the records of the batch are returned. Every transaction with records below
     /// `bound` has ended, or is passed over.
     fn delivery_of(&mut self, header: &BatchHeader, batch: &Batch, bound: u64) -> Result<Delivery> {
+        debug_assert!(
+            header.base_offset < bound,
+            "the transactions are known only below the bound"
+        );
         if self.options.isolation == Isolation::ReadUncommitted || !header.is_transactional() {
             let has_records = !header.is_control() && header.record_count > 0;
             return Ok(Delivery::wanted_if(has_records));
@@ -257,7 +266,7 @@ impl Reader {
             if self.options.past_open {
                 passed_over.extend(self.core.open_transactions());
             }
-            // The transactions may be those of a later topic with this name.
+            // The directory may belong to a later topic with the same name by now.
             self.core.check_readable()?;
             self.filter = Some(TransactionFilter::new(passed_over));
             let segments = self.core.segments().snapshot();
@@ -287,7 +296,7 @@ impl Reader {
             return Ok(Step::Again);
         }
         if !segment_list::contains(&segments, place.file.segment()) {
-            // It was deleted, or compaction replaced it with a segment that may end later.
+            // The segment was deleted, or compaction replaced it with one that may end later.
             self.place = None;
             return Ok(Step::Again);
         }
@@ -296,7 +305,7 @@ impl Reader {
             if lost.is_empty() {
                 return Ok(Step::End);
             }
-            // A log ends in a sealed segment only if its end was lost.
+            // The last segment is sealed only if the end of the log was lost.
             let (position, malformed) = (place.position, Malformed(MISSING_END));
             self.next = lost.end;
             return Err(self
@@ -304,8 +313,12 @@ impl Reader {
                 .origin()
                 .corrupt(base_offset, position, lost, malformed));
         };
+        debug_assert!(
+            next.base_offset > base_offset,
+            "the list is in the order of the base offsets"
+        );
         if next.base_offset > place.expected {
-            // Deleted records may be missing, even within the segment that the log starts in.
+            // Records below the log start may be missing, even in the segment that contains it.
             let lost = place.expected.max(self.core.log_start_offset())..next.base_offset;
             if self.core.is_dense() && !lost.is_empty() {
                 let position = place.position;
@@ -313,21 +326,22 @@ impl Reader {
                     return Ok(Step::Again);
                 }
                 self.next = lost.end;
-                let malformed = Malformed("segments are missing behind it");
+                let malformed = Malformed("segments are missing after it");
                 return Err(self
                     .core
                     .origin()
                     .corrupt(base_offset, position, lost, malformed));
             }
         }
-        // With the count from before the snapshot: the segment may be older than a later cut.
+        // The place keeps the count of truncations from before the snapshot. A cut after the
+        // snapshot is then noticed by the next step.
         self.place = Some(Place::at_start(Arc::clone(next), place.truncations));
         Ok(Step::Again)
     }
 
-    /// In a read-only log, once for each place in each file: reads the directory again, since
-    /// another process may have deleted, replaced or cut what is here, and looks for the place
-    /// again.
+    /// Reads the directory of a read-only log again, and drops the place: another process may have
+    /// deleted, replaced or cut the file. Returns `false` if it was already read again for this
+    /// offset and file, or if the log is not read-only.
     fn looks_again(&mut self) -> Result<bool> {
         let file = self
             .place
@@ -342,7 +356,8 @@ impl Reader {
         Ok(true)
     }
 
-    /// Handles a batch that could not be read: its file is gone, the disk refused, or it is damaged.
+    /// Handles a batch that could not be read because its file is gone, the disk refused, or it is
+    /// damaged.
     fn failed(&mut self, error: ReadError, limit: u32) -> Result<Step> {
         if self.looks_again()? {
             return Ok(Step::Again);
@@ -352,8 +367,8 @@ impl Reader {
         };
         match error {
             ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-                // The segment was removed before the reader could open it: look the offset up in
-                // the segments that are there now.
+                // The segment was removed before the reader could open it. The next step searches
+                // for the offset in the current segments.
                 self.place = None;
                 Ok(Step::Again)
             }
@@ -362,7 +377,7 @@ impl Reader {
                 Ok(Step::Again)
             }
             ReadError::Damaged(malformed) => {
-                let lost = self.core.lost_behind(place, self.next, limit)?;
+                let lost = self.core.lost_after(place, self.next, limit)?;
                 let (base_offset, position) = (place.file.segment().base_offset, place.position);
                 self.next = lost.end;
                 Err(self

@@ -1,7 +1,7 @@
-//! Looking offsets up by time.
+//! Looks offsets up by time.
 //!
-//! The answer to a time is the earliest *offset* whose record has that time or a later one.
-//! Segments are asked oldest first; a segment without timestamps is passed over.
+//! A look-up returns the lowest *offset* whose record has the given time or a later one. It
+//! searches the segments oldest first, and passes over segments without timestamps.
 
 use std::cmp::Reverse;
 use std::io;
@@ -19,13 +19,13 @@ use crate::segment::Segment;
 use crate::segment::batch_file::ReadError;
 use crate::segment::index_file::TimeFloor;
 
-/// What [`Partition::offset_for`](crate::partition::Partition::offset_for) looks for.
+/// A target of [`Partition::offset_for`](crate::partition::Partition::offset_for).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OffsetSpec {
-    /// The log start.
+    /// The log start: the lowest offset that can be read.
     Earliest,
-    /// The high watermark: what a reader that starts there gets is new.
+    /// The high watermark: a reader that starts there returns only new records.
     Latest,
     /// The first record with the largest timestamp.
     MaxTimestamp,
@@ -39,21 +39,24 @@ impl From<Timestamp> for OffsetSpec {
     }
 }
 
-/// What [`Partition::offset_for`](crate::partition::Partition::offset_for) answers.
+/// A result of [`Partition::offset_for`](crate::partition::Partition::offset_for).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OffsetAndTimestamp {
-    /// The offset.
+    /// The offset that was looked up.
     pub offset: u64,
-    /// The timestamp of the record there; `None` for the earliest and the latest offset.
+    /// The timestamp of the record at that offset, or `None` for [`OffsetSpec::Earliest`] and
+    /// [`OffsetSpec::Latest`].
     pub timestamp: Option<Timestamp>,
 }
 
-/// Timestamp and offset of a record, in the order of their times. Of equal times the first record
-/// is the largest.
+/// The timestamp and the offset of a record, ordered by time. Among records with the same time the
+/// first one is the largest.
 type ByTime = (i64, Reverse<u64>);
 
 impl PartitionCore {
+    /// Looks up an offset. Searches again if segments were deleted, cut or compacted during the
+    /// search.
     pub(in crate::partition) fn offset_for(
         &self,
         spec: OffsetSpec,
@@ -63,7 +66,7 @@ impl PartitionCore {
         loop {
             let (segments, truncations) = (self.segments().snapshot(), self.truncations());
             match self.retry_after_reread(|| self.find(spec)) {
-                // What it went through was deleted or cut meanwhile.
+                // The searched segments were deleted or cut in the meantime.
                 Err(
                     Error::Corrupt(_)
                     | Error::BatchTooLarge(_)
@@ -72,9 +75,9 @@ impl PartitionCore {
                 ) if !self.is_read_only()
                     && (truncations != self.truncations()
                         || !Arc::ptr_eq(&segments, &self.segments().snapshot())) => {}
-                // The record that it found was deleted in the meantime.
+                // The record was deleted after it was found.
                 Ok(Some(found)) if found.offset < self.log_start_offset() => {}
-                // A part of it may have been looked for in segments that were compacted meanwhile.
+                // The search may have seen segments that compaction replaced in the meantime.
                 Ok(_) if !segment_list::still_holds(&self.segments().snapshot(), &segments) => {}
                 found => return found.map_err(|error| self.or_gone(error)),
             }
@@ -82,22 +85,22 @@ impl PartitionCore {
     }
 
     fn find(&self, spec: OffsetSpec) -> Result<Option<OffsetAndTimestamp>> {
-        let plain = |offset| {
+        let without_time = |offset| {
             Some(OffsetAndTimestamp {
                 offset,
                 timestamp: None,
             })
         };
         let found = match spec {
-            OffsetSpec::Earliest => plain(self.log_start_offset()),
-            OffsetSpec::Latest => plain(self.high_watermark()),
+            OffsetSpec::Earliest => without_time(self.log_start_offset()),
+            OffsetSpec::Latest => without_time(self.high_watermark()),
             OffsetSpec::MaxTimestamp => self.offset_of_max()?,
             OffsetSpec::Timestamp(at) => self.first_at_or_after(at.as_millis())?,
         };
         Ok(found.filter(|found| found.timestamp.is_none() || found.offset < self.high_watermark()))
     }
 
-    /// Largest timestamp of a segment by its index; -1: none.
+    /// Returns the largest timestamp of a segment by its index, or -1 if there is none.
     pub(crate) fn max_timestamp_of(&self, segment: &Arc<Segment>) -> Result<i64> {
         if segment.size() == 0 {
             return Ok(-1);
@@ -106,6 +109,7 @@ impl PartitionCore {
         max.map_err(|error| Error::io("read the index of", segment.log_path(), error))
     }
 
+    /// Finds the first record at or after `timestamp`.
     fn first_at_or_after(&self, timestamp: i64) -> Result<Option<OffsetAndTimestamp>> {
         let log_start = self.log_start_offset();
         let segments = self.segments().snapshot();
@@ -122,9 +126,11 @@ impl PartitionCore {
         Ok(None)
     }
 
-    /// The offset after which the first record at or after `timestamp` is: a time entry says that
-    /// all up to its offset is at or below its time. An entry that is not proven is compared with
-    /// the batches first.
+    /// Returns the offset at which to start the search for the first record at or after
+    /// `timestamp`.
+    ///
+    /// A time entry states that all records up to its offset are at or below its time. An entry
+    /// that is not proven is compared with the batches first.
     fn start_of_search(&self, segment: &Arc<Segment>, timestamp: i64) -> Result<u64> {
         let floor = segment.floor_time(timestamp.saturating_sub(1), &self.batches(segment));
         let floor =
@@ -132,7 +138,7 @@ impl PartitionCore {
         let Some(floor) = floor else {
             return Ok(segment.base_offset);
         };
-        if self.is_true(segment, &floor)? {
+        if self.matches_batches(segment, &floor)? {
             return Ok(segment.base_offset + u64::from(floor.entry.relative_offset) + 1);
         }
         let distrusted = segment.distrust_index(&self.batches(segment));
@@ -140,9 +146,9 @@ impl PartitionCore {
         Ok(segment.base_offset)
     }
 
-    /// Whether the batch that a time entry speaks of has its time, and, unless the entry is proven,
-    /// none since the entry before it has a later one.
-    fn is_true(&self, segment: &Arc<Segment>, floor: &TimeFloor) -> Result<bool> {
+    /// Returns whether the batch of a time entry has the time that the entry states. Unless the
+    /// entry is proven, no batch since the entry before it may have a later time either.
+    fn matches_batches(&self, segment: &Arc<Segment>, floor: &TimeFloor) -> Result<bool> {
         let last_offset = segment.base_offset + u64::from(floor.entry.relative_offset);
         let start = match floor.before {
             _ if floor.is_proven => last_offset,
@@ -153,7 +159,7 @@ impl PartitionCore {
         if place.file.segment().base_offset != segment.base_offset {
             return Ok(false);
         }
-        while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
+        while let Some(header) = self.next_header(&mut place)? {
             if header.stated_last_offset >= last_offset {
                 return Ok(header.stated_last_offset == last_offset
                     && header.max_timestamp == floor.entry.timestamp);
@@ -165,10 +171,11 @@ impl PartitionCore {
         Ok(false)
     }
 
-    /// The first record with the largest timestamp of those that readers get. The index of a
-    /// segment says no less than the largest timestamp in it, and more where records were deleted
-    /// or compacted since: the segments are searched from the largest on, until none can have a
-    /// larger one.
+    /// Finds the first record with the largest timestamp among those that readers can see.
+    ///
+    /// The timestamp in the index of a segment is at least the largest one in the segment. It is
+    /// larger if records were deleted or compacted since. So the segments are searched in falling
+    /// order of that timestamp, until no other segment can have a larger one.
     fn offset_of_max(&self) -> Result<Option<OffsetAndTimestamp>> {
         let readable = self.log_start_offset()..self.high_watermark();
         let segments = self.segments().snapshot();
@@ -195,13 +202,14 @@ impl PartitionCore {
         )
     }
 
-    /// The first record with the largest timestamp in a segment; that is `max` or an earlier time.
+    /// Finds the first record with the largest timestamp in a segment. It is at most `max`.
     fn largest_in(
         &self,
         segment: &Arc<Segment>,
         max: i64,
         readable: &Range<u64>,
     ) -> Result<Option<ByTime>> {
+        debug_assert!(max >= 0, "a segment without timestamps is not searched");
         let start = self.start_of_search(segment, max)?.max(readable.start);
         let found = self
             .first_in(segment, start, max)?
@@ -214,20 +222,20 @@ impl PartitionCore {
         {
             return Ok(Some((max, Reverse(offset))));
         }
-        let promised = self.promised_max(segment, readable)?;
-        match self.largest_from(segment, readable, promised)? {
-            Some(found) if found.0 >= promised => Ok(Some(found)),
-            // A header promised more than its records keep.
+        let stated = self.stated_max(segment, readable)?;
+        match self.largest_from(segment, readable, stated)? {
+            Some(found) if found.0 >= stated => Ok(Some(found)),
+            // The header of a batch stated a larger time than its records have.
             _ => self.largest_from(segment, readable, -1),
         }
     }
 
-    /// Largest timestamp by the headers of the batches that have a record and are readable as a
-    /// whole; -1: none.
-    fn promised_max(&self, segment: &Arc<Segment>, readable: &Range<u64>) -> Result<i64> {
+    /// Returns the largest timestamp in the headers of the batches that have a record and can be
+    /// read as a whole, or -1 if there is none.
+    fn stated_max(&self, segment: &Arc<Segment>, readable: &Range<u64>) -> Result<i64> {
         let mut place = Place::at_start(Arc::clone(segment), self.truncations());
         let (mut max, mut start) = (-1, place.expected);
-        while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
+        while let Some(header) = self.next_header(&mut place)? {
             if header.record_count > 0
                 && readable.start <= start
                 && header.last_offset < readable.end
@@ -239,8 +247,8 @@ impl PartitionCore {
         Ok(max)
     }
 
-    /// The first record with the largest timestamp, in batches whose largest timestamp is `least`
-    /// or later.
+    /// Finds the first record with the largest timestamp, in batches whose largest timestamp is at
+    /// least `least`.
     fn largest_from(
         &self,
         segment: &Arc<Segment>,
@@ -249,12 +257,11 @@ impl PartitionCore {
     ) -> Result<Option<ByTime>> {
         let mut place = Place::at_start(Arc::clone(segment), self.truncations());
         let mut largest: Option<ByTime> = None;
-        while place.expected < readable.end {
+        loop {
             let may_be_larger = |max| max >= least && largest.is_none_or(|(found, _)| found < max);
-            let Some((_, batch)) = self.next_if(&mut place, &may_be_larger)? else {
-                break;
+            let Some(batch) = self.next_fitting(&mut place, readable.end, &may_be_larger)? else {
+                return Ok(largest);
             };
-            let Some(batch) = batch else { continue };
             for record in &batch.narrowed(readable.clone()) {
                 let record = record?;
                 let found = record
@@ -263,11 +270,10 @@ impl PartitionCore {
                 largest = largest.max(found);
             }
         }
-        Ok(largest)
     }
 
-    /// The first record from `start` on in this segment at or after `from`; only batches that have
-    /// such a one are decoded.
+    /// Finds the first record of this segment, from the offset `start` on, whose time is at or
+    /// after `from`. Decodes only batches that have such a record.
     fn first_in(
         &self,
         segment: &Arc<Segment>,
@@ -281,8 +287,9 @@ impl PartitionCore {
         if place.file.segment().base_offset != segment.base_offset {
             return Ok(None);
         }
-        while let Some((_, batch)) = self.next_if(&mut place, &|largest| largest >= from)? {
-            let Some(batch) = batch else { continue };
+        while let Some(batch) =
+            self.next_fitting(&mut place, u64::MAX, &|largest| largest >= from)?
+        {
             for record in &batch.narrowed(start..u64::MAX) {
                 let record = record?;
                 if let Some(timestamp) = record.timestamp()
@@ -298,71 +305,91 @@ impl PartitionCore {
         Ok(None)
     }
 
-    /// The header at the place, and the batch too if its largest timestamp fits; the place moves
-    /// behind it.
-    fn next_if(
+    /// Reads the header at the place, and moves after its batch. The checksum is not compared.
+    /// Returns `None` at the end of the segment.
+    fn next_header(&self, place: &mut Place) -> Result<Option<BatchHeader>> {
+        let header = self.header_at(place)?;
+        if let Some(header) = &header {
+            place.step_over(header);
+        }
+        Ok(header)
+    }
+
+    /// Reads the next batch whose largest timestamp fits and that begins below `end`, and moves
+    /// after it. Of the batches before it only the headers are read.
+    fn next_fitting(
         &self,
         place: &mut Place,
+        end: u64,
         fits: &impl Fn(i64) -> bool,
-    ) -> Result<Option<(BatchHeader, Option<Batch>)>> {
-        let limit = place.file.segment().size();
-        let position = place.position;
-        let found = place.file.header_at(position, limit).and_then(|found| {
-            let Some(header) = found else { return Ok(None) };
-            self.check_order(place, &header)?;
+    ) -> Result<Option<Batch>> {
+        while place.expected < end
+            && let Some(header) = self.header_at(place)?
+        {
             if !fits(header.max_timestamp) {
-                return Ok(Some((header, None)));
+                place.step_over(&header);
+                continue;
             }
-            place.file.checked(position, &header, limit)?;
+            let limit = place.file.segment().size();
+            if let Err(error) = place.check(&header, limit) {
+                return Err(self.unreadable_at(place, error, limit));
+            }
             let range = if header.magic < 2 {
                 0..u64::MAX
             } else {
                 header.base_offset..header.last_offset + 1
             };
-            let bytes = place.file.share(position, &header);
-            let at = (place.file.segment().base_offset, position);
-            Ok(Some((
-                header,
-                Some(Batch::new(
-                    self.origin(),
-                    at,
-                    place.truncations,
-                    header,
-                    bytes,
-                    range,
-                )),
-            )))
-        });
-        match found {
-            Ok(Some((header, batch))) => {
-                place.step_over(&header);
-                Ok(Some((header, batch)))
+            let at = (place.file.segment().base_offset, place.position);
+            let bytes = place.file.share(place.position, &header);
+            let batch = Batch::new(self.origin(), at, place.truncations, header, bytes, range);
+            place.step_over(&header);
+            return Ok(Some(batch));
+        }
+        Ok(None)
+    }
+
+    /// Reads the header at the place. Its offsets are in order.
+    fn header_at(&self, place: &mut Place) -> Result<Option<BatchHeader>> {
+        let limit = place.file.segment().size();
+        let found = place
+            .file
+            .header_at(place.position, limit)
+            .and_then(|found| {
+                if let Some(header) = &found {
+                    self.check_order(place, header)?;
+                }
+                Ok(found)
+            });
+        found.map_err(|error| self.unreadable_at(place, error, limit))
+    }
+
+    /// Returns the error for a batch at the place that could not be read.
+    fn unreadable_at(&self, place: &mut Place, error: ReadError, limit: u32) -> Error {
+        let malformed = match error {
+            ReadError::Io(error) => {
+                return Error::io("read", place.file.segment().log_path(), error);
             }
-            Ok(None) => Ok(None),
-            Err(ReadError::Io(error)) => {
-                Err(Error::io("read", place.file.segment().log_path(), error))
-            }
-            Err(ReadError::Damaged(malformed)) => {
-                let lost = self.lost_behind(place, place.expected, limit)?;
-                Err(self.origin().corrupt(
-                    place.file.segment().base_offset,
-                    position,
-                    lost,
-                    malformed,
-                ))
-            }
+            ReadError::Damaged(malformed) => malformed,
+        };
+        let (base_offset, position) = (place.file.segment().base_offset, place.position);
+        match self.lost_after(place, place.expected, limit) {
+            Ok(lost) => self
+                .origin()
+                .corrupt(base_offset, position, lost, malformed),
+            Err(error) => error,
         }
     }
 
-    /// Largest timestamp of the first batch of a segment; -1: none.
+    /// Returns the largest timestamp of the first batch of a segment, or -1 if there is none.
     pub(crate) fn first_timestamp(&self, segment: &Arc<Segment>) -> Result<i64> {
         let mut place = Place::at_start(Arc::clone(segment), self.truncations());
-        let found = self.next_if(&mut place, &|_| false)?;
-        Ok(found.map_or(-1, |(header, _)| header.max_timestamp))
+        let first = self.next_header(&mut place)?;
+        Ok(first.map_or(-1, |header| header.max_timestamp))
     }
 
-    /// Largest timestamp of segment `base_offset` by all its batch headers, as retention wants to
-    /// know it before it deletes; `None`: no record has one, or the segment is not there.
+    /// Returns the largest timestamp in the batch headers of the segment at `base_offset`, which
+    /// retention needs before it deletes the segment. Returns `None` if no record has a timestamp,
+    /// or if the segment is not in the list.
     pub(crate) fn confirmed_max_timestamp(&self, base_offset: u64) -> Result<Option<Timestamp>> {
         let segments = self.segments().snapshot();
         let Some(segment) = segments
@@ -376,7 +403,7 @@ impl PartitionCore {
         }
         let mut place = Place::at_start(Arc::clone(segment), self.truncations());
         let mut max = -1;
-        while let Some((header, _)) = self.next_if(&mut place, &|_| false)? {
+        while let Some(header) = self.next_header(&mut place)? {
             max = max.max(header.max_timestamp);
         }
         if segment.is_sealed() {
@@ -385,12 +412,12 @@ impl PartitionCore {
         Ok((max >= 0).then_some(Timestamp::from_millis(max)))
     }
 
-    /// When the `.log` of the segment was last written. `OffsetOutOfRange` if it is not in the
-    /// list.
+    /// Returns the time at which the `.log` of the segment was last written, or
+    /// [`Error::OffsetOutOfRange`] if the segment is not in the list.
     pub(crate) fn segment_modified(&self, base_offset: u64) -> Result<Timestamp> {
         match self.modified_of(base_offset) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                // Compaction, which puts it in its place, has yet to give it its name.
+                // Compaction is exchanging the segment and has not renamed its file yet.
                 let _replaced = self.replacing.lock();
                 self.modified_of(base_offset)
             }

@@ -1,8 +1,8 @@
-//! Finding the batch that holds an offset, and what to do when the bytes there are damaged.
+//! Finds the batch that contains an offset, and steps around damage on the way.
 //!
-//! The index gives a place to start from; from there the batch headers are followed. An index entry
-//! that does not fit the batch it points at is not believed: the segment is walked from its start,
-//! and its index built anew.
+//! A search starts at the batch that the index names, and follows the batch headers from there. If
+//! the index entry does not match the batch, the index is rebuilt, and the search starts at the
+//! beginning of the segment.
 
 use std::io;
 use std::ops::Range;
@@ -17,53 +17,86 @@ use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::walk::{SegmentBatches, check_follows};
 
-/// Where a reader stands.
+/// The position of a reader in a segment.
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) file: BatchFile,
     pub(crate) position: u32,
-    /// Lowest base offset that the batch here may have; in a dense log the only one.
+    /// Lowest base offset that the batch at the position may have. In a dense log it is the only
+    /// one.
     pub(crate) expected: u64,
-    /// Count of truncations when the place was found: after another one it must be looked for
-    /// again.
+    /// Number of truncations when the search for the place began. After another one the place must
+    /// be searched again.
     pub(crate) truncations: u64,
+    /// Position of the batch whose checksum was found right last, if `file` still holds its bytes.
+    checked: Option<u32>,
 }
 
 impl Place {
+    /// Returns the place at the start of a segment.
     pub(crate) fn at_start(segment: Arc<Segment>, truncations: u64) -> Self {
         Self {
             expected: segment.base_offset,
             position: 0,
             truncations,
             file: BatchFile::new(segment),
+            checked: None,
         }
     }
 
-    /// Moves behind the batch here.
+    /// Compares the checksum of the batch at the place, whose header is `header`, unless it was
+    /// just found right. The bytes are read in either case, so that they can be shared.
+    ///
+    /// A search compares the checksum of the batch that it finds, and the reader asks again before
+    /// it returns the batch. Published bytes of a segment do not change, so once is enough.
+    #[inline]
+    pub(crate) fn check(
+        &mut self,
+        header: &BatchHeader,
+        limit: u32,
+    ) -> std::result::Result<(), ReadError> {
+        if self.checked == Some(self.position) {
+            self.file
+                .bytes(self.position, header.size_bytes as usize, limit)?;
+        } else {
+            self.file.checked(self.position, header, limit)?;
+            self.checked = Some(self.position);
+        }
+        Ok(())
+    }
+
+    /// Moves after the batch at the place, whose offsets are in order.
     #[inline]
     pub(crate) fn step_over(&mut self, header: &BatchHeader) {
+        debug_assert!(
+            header.base_offset >= self.expected,
+            "the batch at {} follows the batches before {}",
+            header.base_offset,
+            self.expected
+        );
+        debug_assert!(header.size_bytes > 0, "each step moves the place");
         self.position += header.size_bytes;
         self.expected = header.next_base_offset();
     }
 }
 
 impl PartitionCore {
-    /// The place of the first batch that ends at or behind `offset`; at the end of a segment where
-    /// that batch is yet to come, or stands in the next one.
+    /// Finds the first batch that ends at or after `offset`. Returns the end of a segment if that
+    /// batch is in the next segment, or is not written yet.
     pub(crate) fn seek(&self, offset: u64) -> Result<Place> {
-        // In a read-only log: the file that could not be read before the directory was read again.
+        // In a read-only log: the file that could not be read when the directory was last read
+        // again.
         let mut failed_on = None;
         loop {
             let truncations = self.truncations();
             let segments = self.segments().snapshot();
             let Some(segment) = segments.get(segment_list::floor(&segments, offset)) else {
-                return Err(self.out_of_range(offset));
+                unreachable!("a partition has at least one segment")
             };
             match self.seek_in(segment, offset, truncations) {
                 Ok(place) => return Ok(place),
                 Err(_) if self.is_read_only() && failed_on != Some(segment.file_id()) => {
-                    // Another process deleted, replaced or cut what is there, for all that is known
-                    // here.
+                    // Another process may have deleted, replaced or cut the file.
                     failed_on = Some(segment.file_id());
                     self.reread()?;
                     if offset < self.log_start_offset() {
@@ -71,7 +104,8 @@ impl PartitionCore {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // Deleted since the list was taken; the list has changed by now.
+                    // The segment was deleted after the list was read. The deletion changes the
+                    // list before it removes the file.
                     if offset < self.log_start_offset() {
                         return Err(self.out_of_range(offset));
                     }
@@ -84,6 +118,8 @@ impl PartitionCore {
         }
     }
 
+    /// Finds the first batch of a segment that ends at or after `offset`, or the end of the
+    /// segment.
     pub(in crate::partition) fn seek_in(
         &self,
         segment: &Arc<Segment>,
@@ -104,9 +140,11 @@ impl PartitionCore {
                     } else {
                         header.stated_last_offset <= indexed
                     };
-                    is_its_batch
-                        && header.base_offset >= segment.base_offset
-                        && place.file.checked(entry.position, &header, limit).is_ok()
+                    if is_its_batch && header.base_offset >= segment.base_offset {
+                        is_intact(place.check(&header, limit))?
+                    } else {
+                        false
+                    }
                 }
                 Ok(None) | Err(ReadError::Damaged(_)) => false,
                 Err(ReadError::Io(error)) => return Err(error),
@@ -119,11 +157,15 @@ impl PartitionCore {
         self.walk_to(Place::at_start(Arc::clone(segment), truncations), offset)
     }
 
-    /// Follows the headers up to the first batch that ends at or behind `offset`, or to damage that
-    /// may hide it.
+    /// Follows the headers to the first batch that ends at or after `offset`, or to damage that may
+    /// hide it.
     fn walk_to(&self, mut place: Place, offset: u64) -> io::Result<Place> {
         loop {
             let limit = place.file.segment().size();
+            debug_assert!(
+                place.position <= limit,
+                "a place is within the published bytes"
+            );
             let found = match place.file.header_at(place.position, limit) {
                 Ok(found) => found,
                 Err(ReadError::Damaged(_)) => return self.walk_around(place, offset, limit),
@@ -135,13 +177,11 @@ impl PartitionCore {
                 }
                 Some(header) => {
                     let is_it = header.last_offset >= offset;
-                    // A wrong last offset leads past the batch that was looked for. Where the next
-                    // batch would not show it, only the checksum does.
-                    let is_checked = !is_it && self.is_dense();
-                    if !is_checked
-                        && let Err(ReadError::Damaged(_)) =
-                            place.file.checked(place.position, &header, limit)
-                    {
+                    // A wrong last offset would lead past the batch that is searched. In a dense
+                    // log the base offset of the next batch shows it. Otherwise only the checksum
+                    // does.
+                    let next_shows_it = !is_it && self.is_dense();
+                    if !next_shows_it && !is_intact(place.check(&header, limit))? {
                         return self.walk_around(place, offset, limit);
                     }
                     if is_it {
@@ -154,12 +194,13 @@ impl PartitionCore {
         }
     }
 
-    /// Damage stands at the place. Where a good batch behind it holds `offset` the damage does no
-    /// harm to who looks for it.
+    /// Searches on after the damage at the place. If a good batch after it begins at or below
+    /// `offset`, the damage can be stepped over. Otherwise the damage may hide `offset`, and the
+    /// place remains where it is.
     fn walk_around(&self, mut place: Place, offset: u64, limit: u32) -> io::Result<Place> {
         let (position, expected) = (place.position, place.expected);
-        let behind = self.next_good(&mut place, limit)?;
-        if let Some((good, header)) = behind
+        let next = self.next_good(&mut place, limit)?;
+        if let Some((good, header)) = next
             && header.base_offset <= offset
         {
             (place.position, place.expected) = (good, header.base_offset);
@@ -169,8 +210,8 @@ impl PartitionCore {
         Ok(place)
     }
 
-    /// Whether a header may stand where it does. Kafka's checksum covers neither its offset nor its
-    /// length: this does.
+    /// Checks that a batch with this header may be at the place. Kafka's checksum covers neither
+    /// the offset nor the length of a batch, so this check has to.
     #[inline]
     pub(crate) fn check_order(
         &self,
@@ -184,15 +225,15 @@ impl PartitionCore {
             || header.base_offset > self.log_end_offset()
         {
             return Err(Malformed(
-                "the offset of a batch lies behind the end of its segment",
+                "the offset of a batch is after the end of its segment",
             ));
         }
         Ok(())
     }
 
-    /// The offsets that damage at the place takes with it: up to the next good batch, segment, or
-    /// the end.
-    pub(crate) fn lost_behind(
+    /// Returns the offsets that are lost to damage at the place: up to the next good batch, the
+    /// next segment or the end of the log, and at least up to `next`.
+    pub(crate) fn lost_after(
         &self,
         place: &mut Place,
         next: u64,
@@ -201,9 +242,9 @@ impl PartitionCore {
         let position = place.position;
         let path = place.file.segment().log_path().to_owned();
         let from = place.expected;
-        let behind = self.next_good(place, limit);
+        let next_good = self.next_good(place, limit);
         place.position = position;
-        let end = match behind {
+        let end = match next_good {
             Ok(Some((_, header))) => header.base_offset,
             Ok(None) => {
                 let segments = self.segments().snapshot();
@@ -216,7 +257,8 @@ impl PartitionCore {
         Ok(from..end.max(from + 1).max(next))
     }
 
-    /// The next batch behind the place whose header, order and checksum are right.
+    /// Finds the next batch after the place whose header, order and checksum are right. Moves the
+    /// position of the place.
     pub(in crate::partition) fn next_good(
         &self,
         place: &mut Place,
@@ -224,7 +266,10 @@ impl PartitionCore {
     ) -> io::Result<Option<(u32, BatchHeader)>> {
         let end = self.end_of(place.file.segment());
         let damaged = place.position;
-        let promised = self.promised_behind(place, limit)?;
+        debug_assert!(damaged <= limit, "the damage is within the published bytes");
+        // The file reads other bytes from here on.
+        place.checked = None;
+        let stated = self.stated_next(place, limit)?;
         for position in damaged.saturating_add(1)..limit {
             place.position = position;
             let header = match place.file.header_at(position, limit) {
@@ -241,15 +286,15 @@ impl PartitionCore {
                 Err(ReadError::Damaged(_)) => continue,
                 Err(ReadError::Io(error)) => return Err(error),
             }
-            let is_promised = promised == Some((position, header.base_offset));
-            if !self.is_dense() || is_promised || is_followed(place, &header, limit, end)? {
+            let is_stated = stated == Some((position, header.base_offset));
+            if !self.is_dense() || is_stated || is_followed(place, &header, limit, end)? {
                 return Ok(Some((position, header)));
             }
         }
         Ok(None)
     }
 
-    /// Offset behind the last batch that the segment may have.
+    /// Returns the offset after the last batch that the segment may have.
     fn end_of(&self, segment: &Segment) -> u64 {
         if segment.is_sealed() {
             segment.next_offset()
@@ -258,9 +303,9 @@ impl PartitionCore {
         }
     }
 
-    /// Position and base offset of the batch behind the damaged one at the place, where the header
-    /// of that is in order.
-    fn promised_behind(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, u64)>> {
+    /// Returns the position and the base offset of the next batch as the damaged batch at the place
+    /// states them, if its header is in order.
+    fn stated_next(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, u64)>> {
         match place.file.header_at(place.position, limit) {
             Ok(Some(header)) if self.check_order(place, &header).is_ok() => Ok(Some((
                 place.position + header.size_bytes,
@@ -271,7 +316,7 @@ impl PartitionCore {
         }
     }
 
-    /// The batches of a segment, for its index to be checked by or built from.
+    /// Returns the batches of a segment, with which its index is checked or rebuilt.
     pub(in crate::partition) fn batches<'a>(
         &self,
         segment: &'a Arc<Segment>,
@@ -284,17 +329,125 @@ impl PartitionCore {
     }
 }
 
-/// Whether the batch behind this one, or the end of the segment, is where it says. Behind damage
-/// nothing before a batch shows that its base offset is right, and no checksum does.
+/// Returns whether a batch is not damaged. Fails if it could not be read.
+fn is_intact(checked: std::result::Result<(), ReadError>) -> io::Result<bool> {
+    match checked {
+        Ok(()) => Ok(true),
+        Err(ReadError::Damaged(_)) => Ok(false),
+        Err(ReadError::Io(error)) => Err(error),
+    }
+}
+
+/// Returns whether the batch after this one, or the end of the segment, is where this header
+/// states.
+///
+/// After damage, no batch before this one confirms its base offset, and the checksum does not cover
+/// it. Only the next batch can.
 fn is_followed(place: &mut Place, header: &BatchHeader, limit: u32, end: u64) -> io::Result<bool> {
     let next = header.next_base_offset();
     match place
         .file
         .header_at(place.position + header.size_bytes, limit)
     {
-        Ok(Some(behind)) => Ok(behind.base_offset == next),
+        Ok(Some(following)) => Ok(following.base_offset == next),
         Ok(None) => Ok(next == end),
         Err(ReadError::Damaged(_)) => Ok(false),
         Err(ReadError::Io(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Durability, TopicSettings};
+    use crate::format::record::Record;
+    use crate::partition::PartitionSpec;
+    use crate::partition::tests::{context, spec, written};
+    use crate::storage::{MemoryDisk, SimulatedDisk};
+
+    /// Returns the header at the place, and the same header with another checksum.
+    fn right_and_wrong(place: &mut Place) -> (BatchHeader, BatchHeader) {
+        let limit = place.file.segment().size();
+        let right = place
+            .file
+            .header_at(place.position, limit)
+            .unwrap()
+            .unwrap();
+        let wrong = BatchHeader {
+            crc: !right.crc,
+            ..right
+        };
+        (right, wrong)
+    }
+
+    #[test]
+    fn batch_that_a_search_found_is_not_checked_again() {
+        let core = written(&MemoryDisk::new(), 0, 12);
+        let segment = core.segments().snapshot().first().map(Arc::clone).unwrap();
+        for offset in segment.base_offset..segment.next_offset() {
+            let mut place = core.seek(offset).unwrap();
+            let limit = segment.size();
+            let (_, wrong) = right_and_wrong(&mut place);
+            place.check(&wrong, limit).unwrap();
+        }
+    }
+
+    #[test]
+    fn batch_after_the_one_that_was_checked_is_checked() {
+        let core = written(&MemoryDisk::new(), 0, 12);
+        let segment = core.segments().snapshot().first().map(Arc::clone).unwrap();
+        let limit = segment.size();
+        let mut place = Place::at_start(segment, core.truncations());
+        let (right, wrong) = right_and_wrong(&mut place);
+        assert!(matches!(
+            place.check(&wrong, limit),
+            Err(ReadError::Damaged(_))
+        ));
+        place.check(&right, limit).unwrap();
+        place.step_over(&right);
+        let (right, wrong) = right_and_wrong(&mut place);
+        assert!(matches!(
+            place.check(&wrong, limit),
+            Err(ReadError::Damaged(_))
+        ));
+        place.check(&right, limit).unwrap();
+    }
+
+    #[test]
+    fn device_failure_while_a_long_batch_is_checked_is_reported() {
+        for call in 0.. {
+            let disk = SimulatedDisk::new(1);
+            let settings = TopicSettings::unconfigured();
+            let spec = PartitionSpec {
+                settings,
+                ..spec(0, 0, i64::MAX)
+            };
+            let core = PartitionCore::create(&context(&disk), &spec).unwrap();
+            core.append(Durability::Os, [Record::new(vec![7; 100_000])])
+                .unwrap();
+            let at = disk.calls() + call;
+            disk.fail_call(at, io::Error::other("the device failed"));
+            let found = core.seek(0);
+            if disk.calls() <= at {
+                assert!(call > 1, "a search reads the header and the batch");
+                found.unwrap();
+                break;
+            }
+            found.expect_err("the call failed");
+            assert_eq!(disk.calls(), at + 1, "call {call}");
+        }
+    }
+
+    #[test]
+    fn batch_is_checked_again_after_the_file_read_other_bytes() {
+        let core = written(&MemoryDisk::new(), 0, 12);
+        let mut place = core.seek(0).unwrap();
+        let limit = place.file.segment().size();
+        let (_, wrong) = right_and_wrong(&mut place);
+        core.lost_after(&mut place, 0, limit).unwrap();
+        assert!(matches!(
+            place.check(&wrong, limit),
+            Err(ReadError::Damaged(_))
+        ));
     }
 }
