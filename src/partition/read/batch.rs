@@ -1,4 +1,4 @@
-//! A batch as a reader gives it, and its records.
+//! A batch that a reader returns, and its records.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,15 +19,29 @@ use crate::partition::state::origin::Origin;
 use crate::segment::batch_file::BatchBytes;
 use crate::topic_partition::TopicPartition;
 
-/// The decompressed records of a batch, or why there are none.
+/// The records of a batch after decompression, or the reason why it failed. `None` if they are not
+/// compressed.
 type Decompressed = OnceLock<std::result::Result<Option<Vec<u8>>, Malformed>>;
 
 /// A checked batch: its checksum and its place in the order of offsets are right. Its records are
-/// decoded (and decompressed) as they are visited.
+/// decompressed and decoded when they are visited.
 ///
-/// A batch shares the bytes of the file; clones are cheap and may go to other threads. It stays
-/// readable when its segment is deleted or the log is closed, and keeps that segment's mapping
-/// alive: [`detach`](Self::detach) copies it out.
+/// A batch shares the bytes of the file. Clones are cheap and can be moved to other threads. It
+/// stays readable after its segment is deleted or the log is closed, and keeps the mapping of that
+/// segment alive. [`detach`](Self::detach) copies it.
+///
+/// ```
+/// # use annals::{Batch, Log, TopicConfig};
+/// # let log = Log::in_memory();
+/// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+/// orders.append_batch(["paid", "packed"])?;
+/// let batches: Vec<Batch> = orders.read(..)?.collect::<Result<_, _>>()?;
+/// for record in batches.iter().flatten() {
+///     let record = record?;
+///     println!("{}: {}", record.offset(), record.text());
+/// }
+/// # Ok::<(), annals::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Batch {
     origin: Arc<Origin>,
@@ -35,12 +49,13 @@ pub struct Batch {
     bytes: BatchBytes,
     segment_base: u64,
     position: u32,
-    /// How often the partition had been cut before the batch was read.
+    /// Number of cuts of the partition before the batch was read.
     cuts_seen: u64,
     range: Range<u64>,
-    /// For a compressed batch: its records, once somebody looked.
+    /// The records of a compressed batch, filled at the first visit. `None` for any other batch.
     decompressed: Option<Arc<Decompressed>>,
-    /// Whether every record in the range decodes, so that one that does not lies behind it.
+    /// Whether every record in the range is known to decode. Then a record that does not decode is
+    /// after the range.
     is_sound: bool,
 }
 
@@ -53,6 +68,12 @@ impl Batch {
         bytes: BatchBytes,
         range: Range<u64>,
     ) -> Self {
+        debug_assert!(range.start <= range.end, "{range:?} is a range of offsets");
+        debug_assert_eq!(
+            bytes.as_slice().len(),
+            header.size_bytes as usize,
+            "the bytes are exactly the batch"
+        );
         let is_plain = matches!(header.codec(), Ok(Compression::None));
         let decompressed = (!is_plain).then(Arc::default);
         let origin = Arc::clone(origin);
@@ -69,21 +90,61 @@ impl Batch {
         }
     }
 
-    /// The offsets that iteration goes through: those of the batch within the range asked for. In a
-    /// compacted topic not every one of them has a record.
+    /// Returns the offsets that iteration covers: those of the batch within the range of the
+    /// reader. In a compacted topic some of them have no record.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// orders.append_batch(["paid", "packed", "sent"])?;
+    /// let batch = orders.read(1..)?.next().expect("there is a batch")?;
+    /// assert_eq!(batch.offsets(), 1..3);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn offsets(&self) -> Range<u64> {
         self.range.clone()
     }
 
-    /// Its records, decoded as they are visited. A record that cannot be decoded is an error,
-    /// [`Error::Corrupt`]; the iterator goes on behind it where it can. A batch that decompresses
-    /// to more than [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes)
-    /// is one [`Error::BatchTooLarge`].
+    /// Returns an iterator over the records. It decodes each record when it is visited.
+    ///
+    /// # Errors
+    ///
+    /// The iterator returns [`Error::Corrupt`] for a record that cannot be decoded, and continues
+    /// after it if it can. It returns [`Error::BatchTooLarge`] once, instead of all records, if the
+    /// batch decompresses to more than
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes).
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// orders.append_batch(["paid", "packed"])?;
+    /// let batch = orders.read(..)?.next().expect("there is a batch")?;
+    /// let mut values = Vec::new();
+    /// for record in batch.iter() {
+    ///     values.push(record?.text());
+    /// }
+    /// assert_eq!(values, ["paid", "packed"]);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn iter(&self) -> RecordIter<'_> {
         RecordIter::over(slice::from_ref(self))
     }
 
-    /// A copy that keeps no mapping and no deleted segment alive.
+    /// Returns a copy that owns its bytes, and so keeps neither a mapping nor a deleted segment
+    /// alive.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// # let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// # orders.append("paid")?;
+    /// // Kept for as long as the program runs, while the log deletes old segments.
+    /// let first = orders.read(..)?.next().expect("there is a batch")?.detach();
+    /// assert_eq!(first.offsets(), 0..1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     #[must_use]
     pub fn detach(&self) -> Self {
         Self {
@@ -92,19 +153,18 @@ impl Batch {
         }
     }
 
-    /// Size of the stored batch.
+    /// Returns the size of the stored batch.
     pub(crate) fn size_bytes(&self) -> u32 {
         self.header.size_bytes
     }
 
-    /// Records in the stored batch: an upper bound of what iteration gives, for all but legacy
-    /// wrappers.
+    /// Returns the number of records in the stored batch. Iteration returns at most as many, except
+    /// from a legacy wrapper.
     pub(crate) fn record_count(&self) -> u32 {
         self.header.record_count
     }
 
-    /// How many records iteration goes through. Decodes them only where not every offset has its
-    /// record.
+    /// Counts the records that iteration returns. Decodes them only if some offsets have no record.
     pub(in crate::partition) fn count(&self) -> Result<u64> {
         let header = &self.header;
         if header.magic >= 2
@@ -116,7 +176,7 @@ impl Batch {
             .try_fold(0, |count, record| record.map(|_| count + 1))
     }
 
-    /// The same batch, iterating only what of `offsets` it had before.
+    /// Returns the same batch with a range that contains only its offsets within `offsets`.
     pub(crate) fn narrowed(&self, offsets: Range<u64>) -> Self {
         let start = self.range.start.max(offsets.start);
         Self {
@@ -125,15 +185,21 @@ impl Batch {
         }
     }
 
-    /// The same batch up to `end`, below which every record is known to decode.
+    /// Returns the same batch up to `end`. Every record of its range below `end` is known to
+    /// decode.
     pub(crate) fn sound_below(&self, end: u64) -> Self {
+        debug_assert!(
+            end <= self.range.end,
+            "{end} is within {:?}, of which the records were decoded",
+            self.range
+        );
         Self {
             is_sound: true,
             ..self.narrowed(0..end)
         }
     }
 
-    /// The stored records, decompressed where they are compressed; `None`: in the batch itself.
+    /// Returns the decompressed records, or `None` if the batch itself contains them uncompressed.
     fn decompressed(&self) -> std::result::Result<Option<&[u8]>, Malformed> {
         let Some(cell) = &self.decompressed else {
             return Ok(None);
@@ -147,7 +213,7 @@ impl Batch {
             .map_err(|malformed| *malformed)
     }
 
-    /// Header and bytes as they are stored.
+    /// Returns the header and the bytes as they are stored.
     pub(crate) fn stored(&self) -> (&BatchHeader, &[u8]) {
         (&self.header, self.bytes.as_slice())
     }
@@ -156,17 +222,20 @@ impl Batch {
         RecordCursor::new(&self.header, self.bytes.as_slice(), self.decompressed()?)
     }
 
-    /// As from `decompressed`, for a batch that has a cursor: of another nothing is read.
+    /// Returns the decompressed records of a batch that has a cursor.
     #[inline]
-    fn decompressed_or_none(&self) -> Option<&[u8]> {
-        if self.decompressed.is_some() {
-            self.decompressed().unwrap_or_default()
-        } else {
-            None
+    fn decompressed_for_cursor(&self) -> Option<&[u8]> {
+        if self.decompressed.is_none() {
+            return None;
         }
+        let Ok(decompressed) = self.decompressed() else {
+            unreachable!("a cursor is created only after the records were decompressed")
+        };
+        decompressed
     }
 
-    /// What a cursor for v2 batches walks over; `None` where that is not at hand.
+    /// Returns the bytes that the cursor of a v2 batch walks over, or `None` if they are not
+    /// decompressed yet.
     #[inline]
     fn records(&self) -> Option<&[u8]> {
         match &self.decompressed {
@@ -175,11 +244,10 @@ impl Batch {
         }
     }
 
-    /// The next record within the range, of those that may take long to decode and those that do
-    /// not.
+    /// Returns the next record within the range, whether the quick decoder accepts it or not.
     #[inline(never)]
     fn next_of_any_kind(&self, cursor: &mut RecordCursor) -> Option<Result<RecordView<'_>>> {
-        let (bytes, decompressed) = (self.bytes.as_slice(), self.decompressed_or_none());
+        let (bytes, decompressed) = (self.bytes.as_slice(), self.decompressed_for_cursor());
         loop {
             match cursor.next(&self.header, bytes, decompressed)? {
                 Ok(raw) if raw.offset < self.range.start => {}
@@ -196,7 +264,7 @@ impl Batch {
         self.next_of_any_kind(&mut cursor.clone()).is_some()
     }
 
-    /// A walk over the range. What lies in front of it is stepped over here, once.
+    /// Returns a walk over the range. Steps over the records before the range, once.
     pub(crate) fn walk(&self) -> Result<RecordWalk> {
         let mut cursor = self.cursor().map_err(|malformed| self.corrupt(malformed))?;
         let is_whole = self.header.magic >= 2
@@ -230,29 +298,30 @@ impl<'a> IntoIterator for &'a Batch {
     }
 }
 
-/// A place among the records of a batch that somebody else holds; by default, of none.
+/// A position among the records of a batch, which the owner of the walk passes to each method. The
+/// default has no records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RecordWalk {
     cursor: RecordCursor,
-    /// Whether it is over a v2 batch all of whose records are in the range.
+    /// Whether the batch is a v2 batch whose records are all in the range.
     is_whole: bool,
 }
 
 impl RecordWalk {
-    /// Whether there is a record in the range, as far as that can be told at once.
+    /// Returns whether another record in the range is certain without decoding it.
     #[inline]
     pub(crate) fn is_at_record(&self) -> bool {
         self.is_whole && self.cursor.current.has_records()
     }
 
-    /// Whether there is a record in the range.
+    /// Returns whether there is another record in the range.
     #[inline]
     pub(crate) fn has_next(&self, batch: &Batch) -> bool {
         self.is_at_record() || batch.has_next(&self.cursor)
     }
 
-    /// The next record of `batch`, the one the walk was made for, if it is one that is decoded
-    /// quickly. `None` says nothing about it: then `next_of_any_kind` knows.
+    /// Returns the next record of `batch`, for which the walk was created, if the quick decoder
+    /// accepts it. After `None` the caller asks `next_of_any_kind`, which may still find a record.
     #[expect(
         clippy::inline_always,
         reason = "a call would pass a record of a dozen words through memory"
@@ -263,10 +332,14 @@ impl RecordWalk {
             self.cursor
                 .current
                 .next_quickly(&batch.header, batch.records()?, &batch.range)?;
+        debug_assert!(
+            batch.range.contains(&raw.offset),
+            "the decoder stays within the range"
+        );
         Some(RecordView { batch, raw })
     }
 
-    /// The next record of `batch` within its range.
+    /// Returns the next record of `batch` within its range.
     #[inline]
     pub(crate) fn next_of_any_kind<'a>(
         &mut self,
@@ -276,17 +349,17 @@ impl RecordWalk {
     }
 }
 
-/// Iterates over the records of one batch, or of several.
+/// An iterator over the records of one or several batches.
 pub struct RecordIter<'a> {
     batch: Option<&'a Batch>,
-    /// What the cursor walks over in `batch`, if that is a v2 batch.
+    /// The bytes that the cursor walks over if `batch` is a v2 batch.
     records: &'a [u8],
     cursor: RecordCursor,
     batches: slice::Iter<'a, Batch>,
 }
 
 impl<'a> RecordIter<'a> {
-    /// Over several batches, one after the other.
+    /// Creates an iterator over several batches, one after the other.
     pub(crate) fn over(batches: &'a [Batch]) -> Self {
         Self {
             batch: None,
@@ -296,9 +369,11 @@ impl<'a> RecordIter<'a> {
         }
     }
 
-    /// The next record, also where it takes long to decode or is in the next batch. The iterator
-    /// goes through it by value: a reference to it, or to a part of it, would keep a loop from
-    /// holding all of it in registers.
+    /// Returns the next record, even if the quick decoder does not accept it or it is in the next
+    /// batch.
+    ///
+    /// The iterator is passed and returned by value. A reference to it, or to a part of it, would
+    /// keep the compiler from holding all of it in registers during a loop.
     #[inline(never)]
     fn next_of_any_kind(mut self) -> (Self, Option<Result<RecordView<'a>>>) {
         loop {
@@ -360,8 +435,24 @@ impl<'a> Iterator for RecordIter<'a> {
     }
 }
 
-/// A record, read in place: it borrows from the batch it is in. [`into_owned`](Self::into_owned)
-/// copies it out.
+/// A record that borrows its bytes from its batch. [`into_owned`](Self::into_owned) copies it.
+///
+/// ```
+/// # use annals::{Log, Record, TopicConfig};
+/// # let log = Log::in_memory();
+/// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+/// orders.append(Record::new("paid").key("order 7").header("source", "shop"))?;
+/// let mut reader = orders.read(..)?;
+/// let record = reader.next_record()?.expect("there is a record");
+/// assert_eq!((record.topic(), record.partition(), record.offset()), ("orders", 0, 0));
+/// assert_eq!(record.key(), Some(&b"order 7"[..]));
+/// assert_eq!(record.value(), Some(&b"paid"[..]));
+/// assert_eq!(record.text(), "paid");
+/// for header in record.headers() {
+///     println!("{:?}: {:?}", header.name(), header.value());
+/// }
+/// # Ok::<(), annals::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct RecordView<'a> {
     batch: &'a Batch,
@@ -369,86 +460,87 @@ pub struct RecordView<'a> {
 }
 
 impl<'a> RecordView<'a> {
-    /// Its topic.
+    /// Returns the name of the record's topic.
     #[inline]
     pub fn topic(&self) -> &'a str {
         &self.batch.origin.id.topic
     }
 
-    /// Its partition.
+    /// Returns the number of the record's partition.
     #[inline]
     pub fn partition(&self) -> u32 {
         self.batch.origin.id.partition
     }
 
-    /// Topic and partition together.
+    /// Returns the topic and the number of the partition together.
     #[inline]
     pub fn topic_partition(&self) -> &'a TopicPartition {
         &self.batch.origin.id
     }
 
-    /// Its offset.
+    /// Returns the offset of the record in its partition.
     #[inline]
     pub fn offset(&self) -> u64 {
         self.raw.offset
     }
 
-    /// Its timestamp; `None` where Kafka stores -1.
+    /// Returns the timestamp, or `None` if it has none (Kafka stores -1).
     #[inline]
     pub fn timestamp(&self) -> Option<Timestamp> {
         (self.raw.timestamp != -1).then_some(Timestamp::from_millis(self.raw.timestamp))
     }
 
-    /// What the timestamp means; `None` for records of format v0, which have none.
+    /// Returns the meaning of the timestamp, or `None` for a record of format v0, which has no
+    /// timestamp.
     #[inline]
     pub fn timestamp_type(&self) -> Option<TimestampType> {
         self.batch.header.timestamp_type()
     }
 
-    /// Its key; `None` is null, which is not the same as empty.
+    /// Returns the key, or `None` if it is null. An empty key is not null.
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
         self.raw.key
     }
 
-    /// Its value; `None` is null, a tombstone in a compacted topic.
+    /// Returns the value, or `None` if it is null: a tombstone in a compacted topic.
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
         self.raw.value
     }
 
-    /// The value as lossy UTF-8; `""` for null.
+    /// Returns the value as text, or `""` if it is null. Bytes that are not UTF-8 become `U+FFFD`.
     #[inline]
     pub fn text(&self) -> Cow<'a, str> {
         String::from_utf8_lossy(self.raw.value.unwrap_or_default())
     }
 
-    /// Whether the record was read from this very partition, and not from an earlier one of the
+    /// Returns whether the record was read from this very partition, not from an earlier one of the
     /// same name.
     pub(crate) fn is_of(&self, partition: &PartitionCore) -> bool {
         Arc::ptr_eq(&self.batch.origin, partition.origin())
     }
 
-    /// How often its partition had been cut before it was read.
+    /// Returns the number of cuts of the partition before the record was read.
     pub(crate) fn cuts_seen(&self) -> u64 {
         self.batch.cuts_seen
     }
 
-    /// Its headers, in their order.
+    /// Returns the headers, in their order.
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
         self.raw.headers
     }
 }
 
-/// To append it elsewhere: key, value, headers and timestamp, borrowed.
+/// Borrows the key, value, headers and timestamp, so that the record can be appended elsewhere.
 impl<'a> From<RecordView<'a>> for Record<'a> {
     fn from(view: RecordView<'a>) -> Self {
         Self::from_raw(&view.raw)
     }
 }
 
-/// Shows key and value as text where they are text, and not more than their first bytes.
+/// Shows the first bytes of the key and of the value, as text if they are text.
 impl fmt::Debug for RecordView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("RecordView");

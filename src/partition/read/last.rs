@@ -1,9 +1,9 @@
-//! Finding the last records of a partition.
+//! Finds the last records of a partition.
 //!
-//! No file says how many records come after an offset: compaction leaves gaps, and transaction
-//! markers and aborted records take offsets too. So records are counted, in windows of offsets that
-//! go back from the end. The first window spans as many offsets as records are wanted, which is
-//! enough where every offset has its record; each further one is twice as wide.
+//! No file states how many records follow an offset: compaction leaves gaps, and transaction
+//! markers and aborted records take offsets too. So the records are counted in windows of offsets,
+//! starting at the end. The first window spans as many offsets as records are wanted, which is
+//! enough if every offset has a record. Each further window is twice as wide.
 
 use std::ops::{Range, RangeBounds};
 use std::sync::Arc;
@@ -27,13 +27,14 @@ pub(in crate::partition) fn read_last(
             .start_of_last(records, end)
             .and_then(|start| partition.read(start..end))
         {
-            // Deleted, or cut, since the end was looked at.
+            // The records were deleted or cut after the end was read.
             Err(Error::OffsetOutOfRange { .. }) => {}
             found => return found,
         }
     }
 }
 
+/// A partition whose records are counted.
 struct Counted<'a> {
     core: &'a Arc<PartitionCore>,
     keep: &'a KeepOpen,
@@ -44,8 +45,8 @@ impl Counted<'_> {
         Reader::new(self.core, self.keep.clone(), &offsets, ReadOptions::new())
     }
 
-    /// The offset of the first of the last `records` records below `end`; the log start if there
-    /// are fewer.
+    /// Returns the offset of the first of the last `records` records below `end`, or the log start
+    /// if there are fewer.
     fn start_of_last(&self, records: u64, end: u64) -> Result<u64> {
         let (mut start, mut missing, mut width) = (end, records, records);
         loop {
@@ -54,6 +55,10 @@ impl Counted<'_> {
                 return Ok(start);
             }
             let window = start.saturating_sub(width).max(log_start)..start;
+            debug_assert!(
+                window.start < window.end,
+                "each window is closer to the log start"
+            );
             let found = self.count(window.clone())?;
             if found >= missing {
                 return self.nth(window, found - missing);
@@ -62,11 +67,13 @@ impl Counted<'_> {
         }
     }
 
+    /// Returns the number of records in the range.
     fn count(&self, offsets: Range<u64>) -> Result<u64> {
         self.read(offsets)?.map(|batch| batch?.count()).sum()
     }
 
-    /// The offset of the record that has `before` records before it in the range.
+    /// Returns the offset of the record that has `before` records before it in the range. Returns
+    /// the end of the range if compaction has removed records since they were counted.
     fn nth(&self, offsets: Range<u64>, mut before: u64) -> Result<u64> {
         if before == 0 {
             return Ok(offsets.start);

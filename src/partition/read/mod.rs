@@ -1,4 +1,4 @@
-//! How records are read: find the place once, then read batch by batch.
+//! Reading a partition. A reader finds its place once and then reads batch by batch.
 
 pub(in crate::partition) mod advance;
 pub(crate) mod batch;

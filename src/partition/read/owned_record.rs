@@ -1,4 +1,4 @@
-//! A record that was read, with bytes of its own.
+//! A record that owns its bytes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,11 +9,11 @@ use crate::clock::Timestamp;
 use crate::format::record::{Header, Record};
 use crate::topic_partition::TopicPartition;
 
-/// A record that was read, with its place in the log and bytes of its own: it can be kept, and go
-/// to other threads.
+/// A record that was read, with its partition and offset. It owns its bytes, so it can be kept or
+/// moved to another thread.
 ///
-/// A [`RecordView`] borrows from its batch; [`RecordView::into_owned`] copies it out. Kafka's
-/// consumers call this a `ConsumerRecord`. It converts into a [`Record`], to be appended again. To
+/// A [`RecordView`] borrows from its batch; [`RecordView::into_owned`] copies it. Kafka's consumers
+/// call this a `ConsumerRecord`. It converts into a [`Record`], which can be appended again. To
 /// keep whole batches without copying them, see [`Batch`](crate::partition::Batch).
 ///
 /// ```
@@ -43,7 +43,22 @@ pub struct OwnedRecord {
 }
 
 impl RecordView<'_> {
-    /// Copies the record, so that it can be kept when its batch is gone, or go to another thread.
+    /// Copies the record, so that it can be kept after its batch is dropped, or moved to another
+    /// thread.
+    ///
+    /// ```
+    /// # use annals::{Log, OwnedRecord, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// orders.append("paid")?;
+    /// let mut last: Option<OwnedRecord> = None;
+    /// let mut reader = orders.read(..)?;
+    /// while let Some(record) = reader.next_record()? {
+    ///     last = Some(record.into_owned());
+    /// }
+    /// assert_eq!(last.expect("there is a record").text(), "paid");
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn into_owned(self) -> OwnedRecord {
         OwnedRecord::new(&self)
     }
@@ -59,60 +74,60 @@ impl OwnedRecord {
         }
     }
 
-    /// Returns the name of its topic.
+    /// Returns the name of the record's topic.
     pub fn topic(&self) -> &str {
         &self.topic_partition.topic
     }
 
-    /// Returns the number of its partition.
+    /// Returns the number of the record's partition.
     pub fn partition(&self) -> u32 {
         self.topic_partition.partition
     }
 
-    /// Returns topic and partition together.
+    /// Returns the topic and the number of the partition together.
     pub fn topic_partition(&self) -> &TopicPartition {
         &self.topic_partition
     }
 
-    /// Returns its offset.
+    /// Returns the offset of the record in its partition.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Returns its timestamp; `None` where Kafka stores -1.
+    /// Returns the timestamp, or `None` if it has none (Kafka stores -1).
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.timestamp
     }
 
-    /// Returns its key; `None` is null, which is not the same as empty.
+    /// Returns the key, or `None` if it is null. An empty key is not null.
     pub fn key(&self) -> Option<&[u8]> {
         self.record.get_key()
     }
 
-    /// Returns its value; `None` is null, a tombstone in a compacted topic.
+    /// Returns the value, or `None` if it is null: a tombstone in a compacted topic.
     pub fn value(&self) -> Option<&[u8]> {
         self.record.get_value()
     }
 
-    /// Returns the value as lossy UTF-8; `""` for null.
+    /// Returns the value as text, or `""` if it is null. Bytes that are not UTF-8 become `U+FFFD`.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(self.value().unwrap_or_default())
     }
 
-    /// Returns its headers, in their order.
+    /// Returns the headers, in their order.
     pub fn headers(&self) -> impl ExactSizeIterator<Item = Header<'_>> {
         self.record.get_headers()
     }
 }
 
-/// To append it elsewhere: key, value, headers and timestamp.
+/// Keeps the key, value, headers and timestamp, so that the record can be appended elsewhere.
 impl From<OwnedRecord> for Record<'static> {
     fn from(owned: OwnedRecord) -> Self {
         owned.record
     }
 }
 
-/// To append it elsewhere, borrowed.
+/// Borrows the key, value, headers and timestamp, so that the record can be appended elsewhere.
 impl<'a> From<&'a OwnedRecord> for Record<'a> {
     fn from(owned: &'a OwnedRecord) -> Self {
         Self::from(&owned.record)

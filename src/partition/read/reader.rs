@@ -1,7 +1,7 @@
-//! The reader of a partition: batch by batch, or record by record.
+//! The reader of a partition. It reads batch by batch or record by record.
 //!
-//! A reader looks its place up once ([`seek`](super::seek)) and then walks from batch to batch and
-//! from segment to segment ([`advance`](super::advance)). It takes no lock of the writer.
+//! A reader searches for its place once ([`seek`](super::seek)), and then follows the batches and
+//! the segments ([`advance`](super::advance)). It takes no lock of the writer.
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Batch, RecordView, RecordWalk};
-use super::options::ReadOptions;
+use super::options::{Isolation, ReadOptions};
 use super::seek::Place;
 use crate::clock::Deadline;
 use crate::error::{Corruption, Error, Result};
@@ -17,27 +17,41 @@ use crate::partition::state::transaction_filter::TransactionFilter;
 use crate::partition::state::waiting::{Signal, Waker};
 use crate::partition::{KeepOpen, PartitionCore};
 
-/// Reads a partition: an iterator over checked [`Batch`]es, or [record by
+/// A reader of one partition: an iterator over checked [`Batch`]es, which also reads [record by
 /// record](Self::next_record).
 ///
-/// A reader finds its place once and then walks on; it takes no lock that an append holds while it
-/// writes. It outlives the handle it came from. After an error it returns `None`;
-/// [`next_offset`](Self::next_offset) is then the offset at which a new reader can continue.
+/// A reader finds its place once and then follows the batches. It takes no lock that an append
+/// holds while it writes. It outlives the handle that created it. After an error it returns `None`,
+/// and [`next_offset`](Self::next_offset) is the offset at which a new reader can continue.
+///
+/// ```
+/// # use annals::{Log, TopicConfig};
+/// # let log = Log::in_memory();
+/// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+/// orders.append_batch(["paid", "packed"])?;
+/// for batch in orders.read(..)? {
+///     for record in &batch? {
+///         println!("{}", record?.text());
+///     }
+/// }
+/// # Ok::<(), annals::Error>(())
+/// ```
 ///
 /// # When records are deleted
+///
 /// Retention and [`delete_records_before`](crate::partition::Partition::delete_records_before) may
 /// raise the log start while a reader is open. A reader never returns a batch that begins below the
 /// log start, and it never passes over deleted records in silence:
 ///
 /// - If the log start has passed the next offset of the reader, its next call returns
-///   [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange) with that offset. After it the
-///   reader is at its end, and [`next_offset`](Self::next_offset) is the log start.
-/// - A range without a start (`..`) begins wherever the log starts when the first batch is
-///   returned, so it fails on a deletion only after that.
-/// - A batch that was returned before the deletion stays readable, also record by record.
+///   [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange) with that offset. After the error
+///   the reader is at its end, and [`next_offset`](Self::next_offset) returns the log start.
+/// - A range without a start (`..`) begins at the log start of the moment at which the first batch
+///   is returned. A deletion before that is not an error.
+/// - A batch that was returned before the deletion stays readable, record by record as well.
 ///
-/// Records that compaction removed are not deleted in this sense: the reader continues with the
-/// next record that is left.
+/// Compaction does not delete records in this sense: the reader continues with the next record that
+/// is left.
 pub struct Reader {
     pub(super) core: Arc<PartitionCore>,
     pub(super) _keep: KeepOpen,
@@ -45,17 +59,17 @@ pub struct Reader {
     /// Offset of the next record to return.
     pub(super) next: u64,
     /// Whether the range has no start and no batch was returned yet. Until then the range begins
-    /// wherever the log starts.
+    /// at the current log start.
     pub(super) is_at_log_start: bool,
-    /// Offset to stop before.
+    /// End of the range: no offset at or above it is returned.
     pub(super) end: u64,
     pub(super) place: Option<Place>,
     pub(super) signal: Arc<Signal>,
     pub(super) filter: Option<TransactionFilter>,
-    /// Offset up to which the filter knows the transactions.
+    /// The filter knows the transactions up to this offset.
     pub(super) filter_end: u64,
-    /// The batch that `next_record` reads from. `walk` is its place there, which is empty once the
-    /// reader has failed.
+    /// The batch that `next_record` reads from. `walk` is the position in it, and is empty if there
+    /// is no such batch or the reader has failed.
     pub(super) current: Option<Batch>,
     pub(super) walk: RecordWalk,
     pub(super) has_failed: bool,
@@ -73,6 +87,14 @@ impl Reader {
         offsets: &impl RangeBounds<u64>,
         options: ReadOptions,
     ) -> Result<Self> {
+        debug_assert!(
+            !options.past_open || options.isolation == Isolation::ReadCommitted,
+            "only a reader of committed records leaves out open transactions"
+        );
+        debug_assert!(
+            !options.past_open || !options.wait,
+            "a reader that leaves out open transactions would miss them later"
+        );
         core.check_readable()?;
         core.refresh_both_ends()?;
         let (log_start, log_end) = (core.log_start_offset(), core.log_end_offset());
@@ -121,18 +143,20 @@ impl Reader {
     /// Reads the next record. Returns `None` at the end of the range, or when the reader is
     /// [woken](Waker::wake). The record borrows from the reader until the next call.
     ///
-    /// A reader that [follows](crate::partition::Partition::follow) waits for records; any other
-    /// does not block, except on the disk.
+    /// A reader that [follows](crate::partition::Partition::follow) waits for records. Any other
+    /// reader blocks only on the disk.
     ///
     /// # Errors
     ///
-    /// * [`Error::Corrupt`] if a batch or a record is damaged, unless
+    /// * Returns [`Error::Corrupt`] if a batch or a record is damaged, unless
     ///   [`skip_corrupt`](ReadOptions::skip_corrupt) is set.
-    /// * [`Error::OffsetOutOfRange`] if the next record was deleted.
-    /// * [`Error::BatchTooLarge`] if a batch decompresses to more than the limit of this log, and
-    ///   [`Error::Unsupported`] if this build lacks its codec.
-    /// * [`Error::Closed`] or [`Error::UnknownTopic`] if the log was closed or the topic deleted, and
-    ///   [`Error::Io`] if the disk refuses.
+    /// * Returns [`Error::OffsetOutOfRange`] if the next record was deleted.
+    /// * Returns [`Error::BatchTooLarge`] if a batch decompresses to more than
+    ///   [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes).
+    /// * Returns [`Error::Unsupported`] if this build does not contain the codec of a batch.
+    /// * Returns [`Error::Closed`] if the log was closed, and [`Error::UnknownTopic`] if the topic
+    ///   was deleted.
+    /// * Returns [`Error::Io`] if the disk refuses to read.
     ///
     /// ```
     /// # use annals::{Log, TopicConfig};
@@ -153,14 +177,14 @@ impl Reader {
     )]
     #[inline(always)]
     pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>> {
-        // First make sure that there is a record, then borrow it: a borrow that a loop returns on
-        // one path would last on all paths.
+        // This first makes sure that there is a record, and then borrows it: a borrow that a loop
+        // returns on one path would last on all paths.
         let has_next = self.walk.is_at_record() || self.has_next_of_any_kind();
         if !has_next && !self.load_batch(Deadline::never())? || self.signal.take_woken() {
             return Ok(None);
         }
         let Some(batch) = &self.current else {
-            return Ok(None);
+            unreachable!("the record that was found is in the current batch")
         };
         if let Some(record) = self.walk.next_quickly(batch) {
             self.next = record.offset() + 1;
@@ -172,7 +196,7 @@ impl Reader {
                 Ok(Some(record))
             }
             Some(Err(error)) => {
-                // The error is about the whole batch.
+                // A new reader would meet the same error again, so it continues after the batch.
                 self.next = self.next.max(batch.offsets().end);
                 self.has_failed = true;
                 self.walk = RecordWalk::default();
@@ -182,15 +206,15 @@ impl Reader {
         }
     }
 
-    /// Reads the next record as [`next_record`](Self::next_record) does, and waits for it at most
-    /// `timeout`. Returns `None` as well if the time is over; the reader can be asked again.
+    /// Reads the next record as [`next_record`](Self::next_record) does, but waits for it at most
+    /// `timeout`. Returns `None` after that time too; the next call waits again.
     ///
-    /// Only a reader that [follows](crate::partition::Partition::follow) waits; any other returns
-    /// `None` at its end immediately.
+    /// Only a reader that [follows](crate::partition::Partition::follow) waits. Any other reader
+    /// returns `None` at its end immediately.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`next_record`](Self::next_record).
+    /// Returns the same errors as [`next_record`](Self::next_record).
     ///
     /// ```
     /// # use annals::{Log, TopicConfig};
@@ -211,6 +235,7 @@ impl Reader {
         self.next_record()
     }
 
+    /// Returns whether the current batch has another record.
     #[inline(never)]
     fn has_next_of_any_kind(&self) -> bool {
         !self.has_failed
@@ -232,6 +257,10 @@ impl Reader {
                 return Ok(false);
             };
             let batch = batch?;
+            debug_assert!(
+                batch.offsets().end <= self.next,
+                "the reader has moved after the batch that it found"
+            );
             self.walk = batch.walk().inspect_err(|_| self.has_failed = true)?;
             self.next = batch.offsets().start;
             let has_next = self.walk.has_next(&batch);
@@ -243,22 +272,45 @@ impl Reader {
     }
 
     /// Returns the offset at which a later read continues: after the last record or batch that was
-    /// returned, and after any transaction markers and aborted records that followed it.
+    /// returned, and after the transaction markers and aborted records that follow it.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// orders.append_batch(["paid", "packed"])?;
+    /// let mut reader = orders.read(..)?;
+    /// reader.next_record()?;
+    /// assert_eq!(reader.next_offset(), 1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn next_offset(&self) -> u64 {
         self.next
     }
 
     /// Returns a handle that wakes this reader from any thread.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// let mut reader = orders.follow(..)?;
+    /// let waker = reader.waker();
+    /// std::thread::spawn(move || waker.wake());
+    /// assert!(reader.next_record()?.is_none());
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn waker(&self) -> Waker {
         Waker::new(Arc::clone(&self.signal))
     }
 
-    /// Looks at the files as a follower of a read-only log does from time to time.
+    /// Reads the files again, as a follower of a read-only log does from time to time.
     #[cfg(test)]
     pub(crate) fn look(&self) -> Result<bool> {
         self.core.refresh()
     }
 
+    /// Finds the next batch, unless the reader has failed.
     fn next_batch(&mut self, until: Deadline) -> Option<Result<Batch>> {
         if self.has_failed {
             return None;
@@ -271,9 +323,9 @@ impl Reader {
     /// Returns the damage that this reader passed over since the last call, in the order of the
     /// offsets, if [`skip_corrupt`](ReadOptions::skip_corrupt) is set.
     ///
-    /// Damage is reported with the batch after it at the latest. Offsets between two records that
-    /// were read and that are not reported here never had a record to return, or compaction removed
-    /// it.
+    /// Damage is reported no later than the batch after it. An offset between two records that is
+    /// not reported here had no record to return, or compaction removed it. The example of
+    /// [`ReadOptions`] uses this method.
     pub fn take_skipped(&mut self) -> Vec<Corruption> {
         std::mem::take(&mut self.skipped)
     }

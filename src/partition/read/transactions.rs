@@ -1,8 +1,9 @@
-//! What readers of transactional partitions need: open transactions, and which ones were aborted.
+//! The transactions that readers of committed records leave out: those that were aborted, and those
+//! that are open.
 //!
-//! A `.txnindex` says which aborted transactions have their marker in its segment. It is believed
-//! where its digest proves it. Otherwise the batches are walked for markers when the segment is
-//! first asked, and an index that says something else is replaced.
+//! A `.txnindex` lists the aborted transactions whose marker is in its segment. It is used if its
+//! digest proves it. Otherwise the first reader of the segment walks the batches for markers, and
+//! replaces an index that differs from them.
 
 use std::io;
 use std::path::Path;
@@ -27,7 +28,7 @@ use crate::storage::{Storage, read_file, remove_if_exists};
 /// Largest producer snapshot that is read.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// The newest producer snapshot at or below `offset` that is whole, with the offset that it is of.
+/// Reads the newest valid producer snapshot at or below `offset`. Returns it with its offset.
 pub(in crate::partition) fn newest_snapshot(
     storage: &dyn Storage,
     dir: &Path,
@@ -59,7 +60,7 @@ pub(in crate::partition) fn newest_snapshot(
     Ok(None)
 }
 
-/// Offsets of the producer snapshots in a directory.
+/// Returns the offsets of the producer snapshots in a directory.
 pub(in crate::partition) fn list_snapshots(
     storage: &dyn Storage,
     dir: &Path,
@@ -75,11 +76,14 @@ pub(in crate::partition) fn list_snapshots(
 }
 
 impl PartitionCore {
-    /// Removes the producer snapshots that `goes` chooses by their offset.
-    pub(in crate::partition) fn remove_snapshots(&self, goes: impl Fn(u64) -> bool) -> Result<()> {
+    /// Removes the producer snapshots whose offset `is_removed` selects.
+    pub(in crate::partition) fn remove_snapshots(
+        &self,
+        is_removed: impl Fn(u64) -> bool,
+    ) -> Result<()> {
         let storage = &*self.context.storage;
         for offset in list_snapshots(storage, self.dir()).map_err(self.io("list"))? {
-            if goes(offset) {
+            if is_removed(offset) {
                 let path = self
                     .dir()
                     .join(file_name::segment_file(offset, file_name::SNAPSHOT));
@@ -92,26 +96,28 @@ impl PartitionCore {
 }
 
 impl Batch {
+    /// Returns the content of a control batch, or `None` for any other batch, or if compaction
+    /// emptied it.
     pub(in crate::partition) fn control_record(&self) -> Option<ControlRecord> {
         let (header, bytes) = self.stored();
         control_of(header, bytes)
     }
 }
 
-/// What a walk over batches found out.
+/// The result of a walk over batches.
 struct Walked {
     aborted: Vec<AbortedTransaction>,
-    /// The producers as of the end.
+    /// The state of the producers at the end of the walk.
     states: ProducerStates,
     /// Whether no batch on the way was damaged.
     is_whole: bool,
 }
 
-/// Producers as of an offset.
+/// An offset, and the state of the producers at it.
 type StatesAt = Option<(u64, ProducerStates)>;
 
 impl PartitionCore {
-    /// The aborted transactions that end at or after `from`.
+    /// Returns the aborted transactions that end at or after `from`.
     pub(in crate::partition) fn aborted_transactions(
         &self,
         from: u64,
@@ -119,8 +125,8 @@ impl PartitionCore {
         self.aborted_until(from, |_, _| Ok(false))
     }
 
-    /// The aborted transactions that reach into what is stored between `from` and the end of its
-    /// segment, and that end; more may be among them.
+    /// Returns the aborted transactions that have records between `from` and the end of its
+    /// segment, and that end. The list may contain others as well.
     pub(in crate::partition) fn aborted_around(
         &self,
         from: u64,
@@ -128,10 +134,11 @@ impl PartitionCore {
         let segments = self.segments().snapshot();
         let next = segments.get(segment_list::floor(&segments, from) + 1);
         let end = next.map_or(u64::MAX, |next| next.base_offset);
+        debug_assert!(from < end, "{from} is in a segment before {end}");
         let storage = &*self.context.storage;
         let aborted = self.aborted_until(from, |at, states| {
-            // The snapshot of a segment's first offset shows which transactions were open before
-            // it, as the walk does.
+            // The snapshot at the base offset of a segment shows which transactions were open
+            // before it. A walk up to there shows the same.
             let first_unstable =
                 |states: &ProducerStates| states.first_unstable_offset().unwrap_or(at);
             let stable_end = match states {
@@ -145,8 +152,10 @@ impl PartitionCore {
         Ok((aborted, end))
     }
 
-    /// Those that end at or after `from`, segment by segment, until it `is_enough`, which sees
-    /// where each segment ends and the producers as of some offset.
+    /// Collects the aborted transactions that end at or after `from`, segment by segment.
+    ///
+    /// Stops at the end of the first segment for which `is_enough` returns `true`. It is called
+    /// with that end, and with the state of the producers at some offset.
     fn aborted_until(
         &self,
         from: u64,
@@ -155,7 +164,7 @@ impl PartitionCore {
         loop {
             let segments = self.segments().snapshot();
             match self.aborted_in(&segments, from, &is_enough) {
-                // A segment was deleted or replaced in the meantime.
+                // A segment was deleted or replaced after the list was read.
                 Err(Error::Io { source, .. })
                     if source.kind() == io::ErrorKind::NotFound
                         && !Arc::ptr_eq(&segments, &self.segments().snapshot()) => {}
@@ -164,6 +173,7 @@ impl PartitionCore {
         }
     }
 
+    /// Collects them as `aborted_until` does, from these segments.
     fn aborted_in(
         &self,
         segments: &[Arc<Segment>],
@@ -171,12 +181,12 @@ impl PartitionCore {
         is_enough: impl Fn(u64, &StatesAt) -> Result<bool>,
     ) -> Result<Vec<AbortedTransaction>> {
         let (mut aborted, mut states) = (Vec::new(), None);
-        for number in segment_list::floor(segments, from)..segments.len() {
-            let Some(segment) = segments.get(number) else {
-                break;
-            };
+        let first = segment_list::floor(segments, from);
+        for (number, segment) in segments.iter().enumerate().skip(first) {
             self.learn_aborted(segments, number, &mut states)?;
-            let found = segment.known_aborted().unwrap_or_default();
+            let Some(found) = segment.known_aborted() else {
+                unreachable!("the segment has just learned its aborted transactions")
+            };
             aborted.extend(
                 found
                     .into_iter()
@@ -191,20 +201,22 @@ impl PartitionCore {
         Ok(aborted)
     }
 
-    /// Makes a segment know its aborted transactions. `states` are the producers as of the end of a
-    /// segment before it that was walked, and afterwards of this one if it was.
+    /// Makes sure that a segment knows its aborted transactions.
+    ///
+    /// `states` is the state of the producers at the end of an earlier segment, if that segment was
+    /// walked. If this segment is walked, `states` becomes the state at its end.
     pub(in crate::partition) fn learn_aborted(
         &self,
         segments: &[Arc<Segment>],
         number: usize,
         states: &mut StatesAt,
     ) -> Result<()> {
-        let Some(segment) = segments
-            .get(number)
-            .filter(|segment| segment.known_aborted().is_none())
-        else {
-            return Ok(());
+        let Some(segment) = segments.get(number) else {
+            unreachable!("the caller passes the number of a segment in the list")
         };
+        if segment.known_aborted().is_some() {
+            return Ok(());
+        }
         let failed = |error| Error::io("read", &segment.path(file_name::TRANSACTION_INDEX), error);
         if let Some(proven) = segment.proven_aborted().map_err(failed)? {
             segment.set_aborted(proven);
@@ -222,28 +234,33 @@ impl PartitionCore {
                 .get(number + 1)
                 .map(|next| (next.base_offset, walked.states));
         }
-        // Damage may hide markers from the walk that the index knows.
+        // Damage may hide markers from the walk that the index lists.
         let hidden = stored.filter(|stored| !walked.is_whole && names_all(stored, &walked.aborted));
         segment.set_aborted(hidden.unwrap_or(walked.aborted));
         Ok(())
     }
 
-    /// The aborted transactions whose marker was in the segment when it was opened, by the batches.
+    /// Walks the batches for the aborted transactions whose marker was in the segment when it was
+    /// opened.
     fn walk_for_aborted(
         &self,
         segments: &[Arc<Segment>],
         number: usize,
         states: StatesAt,
     ) -> Result<Walked> {
-        let (base, end) = segments.get(number).map_or((0, 0), |segment| {
-            (segment.base_offset, segment.opened_end())
-        });
+        let (Some(segment), Some(upto)) = (segments.get(number), segments.get(..=number)) else {
+            unreachable!("the caller passes the number of a segment in the list")
+        };
+        let (base, end) = (segment.base_offset, segment.opened_end());
+        debug_assert!(
+            base <= end,
+            "a segment that starts at {base} was opened with the end {end}"
+        );
         let (start, mut states) = match states.filter(|(at, _)| *at == base) {
             Some(states) => states,
             None => self.producers_below(base)?,
         };
         let mut aborted = Vec::new();
-        let upto = segments.get(..=number).unwrap_or_default();
         let is_whole = self.replay(upto, start, end, |header, control| {
             aborted.extend(
                 states
@@ -258,7 +275,8 @@ impl PartitionCore {
         })
     }
 
-    /// The producers of the newest snapshot at or below `offset`, or none as of the first offset.
+    /// Returns the newest snapshot of the producers at or below `offset`, or a state without
+    /// producers at the first offset.
     fn producers_below(&self, offset: u64) -> Result<(u64, ProducerStates)> {
         let storage = &*self.context.storage;
         let snapshots = list_snapshots(storage, self.dir()).map_err(self.io("list"))?;
@@ -267,13 +285,13 @@ impl PartitionCore {
         Ok(newest.unwrap_or((self.first_base_offset(), ProducerStates::default())))
     }
 
-    /// The open transactions, as if they were to be aborted behind all that can be appended.
+    /// Returns the open transactions as if they were aborted, with an end after every batch.
     pub(in crate::partition) fn open_transactions(&self) -> Vec<AbortedTransaction> {
         self.writer.lock().producers.open_transactions().collect()
     }
 
-    /// Visits the batches of the segments from `start` to `end` that are not damaged; whether all
-    /// were.
+    /// Visits the batches between `start` and `end` that are not damaged. Returns whether there was
+    /// no damage.
     fn replay(
         &self,
         segments: &[Arc<Segment>],
@@ -292,6 +310,7 @@ impl PartitionCore {
         Ok(is_whole)
     }
 
+    /// Visits the batches of one segment as `replay` does.
     fn replay_segment(
         &self,
         segment: &Arc<Segment>,
@@ -299,6 +318,10 @@ impl PartitionCore {
         end: u64,
         mut visit: impl FnMut(&BatchHeader, Option<ControlRecord>),
     ) -> io::Result<bool> {
+        debug_assert!(
+            segment.base_offset < end && start < end,
+            "the segment has offsets between {start} and {end}"
+        );
         let mut is_whole = true;
         let mut place = if start > segment.base_offset {
             self.seek_in(segment, start, self.truncations())?
@@ -310,7 +333,7 @@ impl PartitionCore {
             let step = place.file.header_at(position, limit).and_then(|found| {
                 let Some(header) = found else { return Ok(None) };
                 self.check_order(&place, &header)?;
-                // Nothing else shows whose data and whose marker it is.
+                // Only the checksum confirms which transaction the batch belongs to.
                 let is_checked = header.is_transactional() || header.is_control();
                 let bytes = if is_checked {
                     place.file.checked(position, &header, limit)?
@@ -339,20 +362,21 @@ impl PartitionCore {
         }
     }
 
-    /// Works the producer state out anew from the newest snapshot below the log end. After a
-    /// truncation.
+    /// Rebuilds the state of the producers after a truncation, from the newest snapshot at or below
+    /// the log end.
     pub(in crate::partition) fn rebuild_producers(&self, writer: &mut Writer) -> Result<()> {
         let end = self.log_end_offset();
         if !writer.has_snapshots && writer.producers.is_empty() {
             return Ok(());
         }
         let (start, mut states) = self.producers_below(end)?;
+        debug_assert!(start <= end, "the snapshot at {start} is not after {end}");
         self.replay(
             &self.segments().snapshot(),
             start,
             end,
             |header, control| {
-                let _indexed_when_it_was_written = states.replay(header, control);
+                let _is_in_the_index = states.replay(header, control);
             },
         )?;
         self.bounds
@@ -362,7 +386,7 @@ impl PartitionCore {
     }
 }
 
-/// Whether an index has an entry for each marker that was found.
+/// Returns whether an index has an entry for each marker that was found.
 fn names_all(stored: &[AbortedTransaction], found: &[AbortedTransaction]) -> bool {
     let marker =
         |transaction: &AbortedTransaction| (transaction.producer_id, transaction.last_offset);
@@ -382,7 +406,7 @@ mod tests {
     use crate::storage::recording::RecordingDisk;
 
     #[test]
-    fn only_a_control_batch_has_a_control_record() {
+    fn control_record_is_decoded_only_from_a_control_batch_with_a_record() {
         let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
         builder
             .push(&Record::new([0, 0, 0, 0, 0, 3]).key([0, 0, 0, 1]), 0)
@@ -410,12 +434,12 @@ mod tests {
                 &bytes
             ),
             None,
-            "compaction emptied it"
+            "compaction emptied the batch"
         );
     }
 
     #[test]
-    fn the_newest_snapshot_that_is_whole_is_taken() {
+    fn newest_valid_snapshot_is_read() {
         let (disk, dir) = (MemoryDisk::new(), Path::new("/p"));
         disk.create_dir_all(dir).unwrap();
         let path = |at| dir.join(file_name::segment_file(at, file_name::SNAPSHOT));
@@ -441,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_of_transactions_is_believed_only_by_its_digest() {
+    fn transaction_index_is_used_only_if_its_digest_matches() {
         let disk = MemoryDisk::new();
         let of = |first_offset, last_offset| AbortedTransaction {
             producer_id: 9,
@@ -456,7 +480,7 @@ mod tests {
         let found = |digest, stored: &[u8]| {
             let core = written(&disk, 0, 12);
             let (segment, end) = core.sealed_segments().swap_remove(0);
-            // No batch is of a transaction, so that nothing but the index can say so.
+            // No batch belongs to a transaction, so the entries can only come from the index.
             let opened = Segment::open_sealed(core.home(), 0, segment.size(), end);
             opened.set_digests([None, None, digest]);
             put(&disk, opened.path(file_name::TRANSACTION_INDEX), stored);
@@ -474,12 +498,12 @@ mod tests {
         assert_eq!(
             found(right, b""),
             (vec![], true),
-            "one that is empty says so too"
+            "an empty index matches the batches and is kept"
         );
     }
 
     #[test]
-    fn a_transaction_index_that_cannot_be_read_is_an_error() {
+    fn unreadable_transaction_index_is_an_error() {
         let disk = MemoryDisk::new();
         let core = written(&disk, 0, 12);
         let (segment, end) = core.sealed_segments().swap_remove(0);
@@ -493,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_goes_from_start_to_end() {
+    fn replay_visits_the_batches_from_start_to_end() {
         let core = written(&MemoryDisk::new(), 0, 12);
         assert!(core.segments().snapshot().len() > 1);
         let replayed = |start, end| {
@@ -511,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_producer_no_file_is_asked() {
+    fn rebuild_without_producers_reads_no_file() {
         let disk = RecordingDisk::over(MemoryDisk::new());
         let core = written(&disk, 0, 2);
         drop(disk.take());

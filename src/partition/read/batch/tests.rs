@@ -7,7 +7,7 @@ use crate::config::TopicSettings;
 use crate::format::batch::BatchBuilder;
 use crate::format::control::ControlRecord;
 
-/// Four records at offsets from 100 on.
+/// Returns a batch of four records with the offsets from 100 to 103.
 fn batch(codec: Compression, range: Range<u64>) -> Batch {
     let mut builder = BatchBuilder::new(Vec::new(), codec);
     for key in ["a", "b", "c", "d"] {
@@ -18,6 +18,7 @@ fn batch(codec: Compression, range: Range<u64>) -> Batch {
     stamped(builder, 0, range)
 }
 
+/// Finishes a batch, sets these attributes as well, and gives it the base offset 100.
 fn stamped(builder: BatchBuilder, attributes: u16, range: Range<u64>) -> Batch {
     let mut bytes = builder.finish(&TopicSettings::unconfigured()).unwrap();
     let header = BatchHeader::decode(&bytes).unwrap();
@@ -43,7 +44,7 @@ fn stamped(builder: BatchBuilder, attributes: u16, range: Range<u64>) -> Batch {
 }
 
 #[test]
-fn records_know_where_they_are() {
+fn record_has_the_topic_partition_and_offset_it_was_read_from() {
     let batch = batch(Compression::None, 0..200);
     let record = batch.iter().next().unwrap().unwrap();
     assert_eq!(
@@ -53,7 +54,7 @@ fn records_know_where_they_are() {
 }
 
 #[test]
-fn a_detached_batch_shares_no_bytes() {
+fn detached_batch_shares_no_bytes() {
     let batch = batch(Compression::None, 101..103);
     let detached = batch.detach();
     assert_eq!(
@@ -64,7 +65,7 @@ fn a_detached_batch_shares_no_bytes() {
 }
 
 #[test]
-fn a_walk_over_a_whole_batch_knows_at_once_that_it_is_at_a_record() {
+fn walk_over_a_whole_batch_is_at_a_record_without_decoding() {
     for codec in [Compression::None, Compression::Lz4] {
         let batch = batch(codec, 0..200);
         let mut walk = batch.walk().unwrap();
@@ -77,12 +78,13 @@ fn a_walk_over_a_whole_batch_knows_at_once_that_it_is_at_a_record() {
         for _ in 0..3 {
             assert!(walk.next_of_any_kind(&batch).unwrap().is_ok());
         }
-        assert!(!walk.is_at_record() && !walk.has_next(&batch));
+        assert!(!walk.is_at_record());
+        assert!(!walk.has_next(&batch));
     }
 }
 
 #[test]
-fn a_walk_over_a_part_of_a_batch_begins_in_it() {
+fn walk_over_a_part_of_a_batch_starts_at_the_first_record_of_the_range() {
     for (range, first) in [
         (102..103, Some(102)),
         (0..101, Some(100)),
@@ -91,7 +93,7 @@ fn a_walk_over_a_part_of_a_batch_begins_in_it() {
     ] {
         let batch = batch(Compression::None, range.clone());
         let mut walk = batch.walk().unwrap();
-        assert!(!walk.is_at_record(), "{range:?}: there may be none");
+        assert!(!walk.is_at_record(), "{range:?}: there may be no record");
         assert_eq!(walk.has_next(&batch), first.is_some());
         assert_eq!(
             walk.next_quickly(&batch).map(|record| record.offset()),
@@ -102,7 +104,7 @@ fn a_walk_over_a_part_of_a_batch_begins_in_it() {
 }
 
 #[test]
-fn a_control_batch_has_a_control_record() {
+fn only_control_batch_has_a_control_record() {
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
     builder
         .push(&Record::new([0, 0, 0, 0, 0, 3]).key([0, 0, 0, 0]), 7)
