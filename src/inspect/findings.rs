@@ -342,7 +342,7 @@ pub(super) fn print_summary(findings: &[Finding], problems: &mut dyn Write) -> i
                         .into_iter()
                         .collect::<BTreeMap<_, _>>()
                         .into_iter()
-                        .collect()
+                        .collect();
                 }
                 Order::Falling => {
                     pairs = pairs
@@ -350,7 +350,7 @@ pub(super) fn print_summary(findings: &[Finding], problems: &mut dyn Write) -> i
                         .collect::<BTreeMap<_, _>>()
                         .into_iter()
                         .rev()
-                        .collect()
+                        .collect();
                 }
             }
             if !pairs.is_empty() {

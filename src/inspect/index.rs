@@ -322,7 +322,7 @@ impl Search {
             })?,
             // The checksum of the batch is right, so its header can be trusted.
             Err(malformed) if is_over_limit(malformed) && crc_is_valid => {
-                max = batch.header.max_timestamp
+                max = batch.header.max_timestamp;
             }
             Err(_) => {}
         }

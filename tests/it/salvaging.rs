@@ -273,7 +273,7 @@ fn salvage_refuses_a_target_with_files_and_a_source_without_a_log() {
     filled(&root, Compression::None);
     fs::create_dir(&empty).unwrap();
     let refused = |salvage: annals::Result<Salvage>| {
-        assert!(matches!(salvage, Err(Error::NotALog { .. })), "{salvage:?}")
+        assert!(matches!(salvage, Err(Error::NotALog { .. })), "{salvage:?}");
     };
     refused(inspect::salvage(root.join("t-0"), &root));
     refused(inspect::salvage(&empty, dir.path().join("copy")));

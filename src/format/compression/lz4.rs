@@ -160,7 +160,7 @@ fn append_block(block: &[u8], largest: usize, out: &mut Output) -> Result<(), Ma
         match out.append_block(room, |room| decompress_into(block, room)) {
             Ok(()) => return Ok(()),
             Err(DecompressError::OutputTooSmall { .. }) if room < allowed => {
-                room = room.saturating_mul(4).min(allowed)
+                room = room.saturating_mul(4).min(allowed);
             }
             Err(DecompressError::OutputTooSmall { .. }) if allowed < possible => {
                 return Err(TOO_LARGE);

@@ -85,7 +85,7 @@ impl PartitionCore {
             writer.seen.settled = None;
             match self.look_at_active(writer, &active)? {
                 Look::Continues if active.next_offset() == end => {
-                    self.roll_in_memory(writer, &active)
+                    self.roll_in_memory(writer, &active);
                 }
                 Look::Continues => {}
                 Look::Replaced => return self.reload(writer),

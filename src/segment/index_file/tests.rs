@@ -408,7 +408,7 @@ fn an_index_that_is_cut_while_it_is_read_is_an_error() {
             .open(PATHS[0].as_ref(), Access::Write)
             .unwrap()
             .set_len(8)
-            .unwrap()
+            .unwrap();
     });
     assert_eq!(
         load(&disk, false, &UNCHECKED).unwrap_err().kind(),

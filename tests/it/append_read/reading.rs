@@ -64,7 +64,7 @@ fn a_reader_can_start_at_every_offset() {
         fill(&partition, |codec| {
             topic
                 .update_config(TopicConfig::new().compression(codec))
-                .unwrap()
+                .unwrap();
         });
         assert!(partition.segments().len() > 5);
         check_starts(&partition);

@@ -127,7 +127,7 @@ fn read(partition: &Partition, label: &str) -> (Vec<u64>, Vec<u64>) {
             }
             Ok(None) => return (found, reported),
             Err(Error::Corrupt(damage)) => {
-                reported.extend(damage.offsets.start..damage.offsets.end.min(RECORDS))
+                reported.extend(damage.offsets.start..damage.offsets.end.min(RECORDS));
             }
             Err(Error::Unsupported { .. }) => reported.extend(before..reader.next_offset()),
             Err(error) => panic!("{label}: {error}"),

@@ -73,7 +73,7 @@ const HARMS: &[Harm] = &[
             .iter_mut()
             .skip(at)
             .take(16)
-            .for_each(|byte| *byte = 0)
+            .for_each(|byte| *byte = 0);
     }),
     ("cut", Vec::truncate),
 ];

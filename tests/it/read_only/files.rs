@@ -205,7 +205,7 @@ fn a_read_only_log_reports_damage() {
     }
     match reader.next_record() {
         Err(Error::Corrupt(found)) => {
-            assert_eq!(found.offsets, damaged.base_offset..damaged.base_offset + 1)
+            assert_eq!(found.offsets, damaged.base_offset..damaged.base_offset + 1);
         }
         other => panic!("{other:?}"),
     }

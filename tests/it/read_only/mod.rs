@@ -300,7 +300,7 @@ fn a_directory_can_be_opened_while_it_becomes_a_log() {
             match Log::open_read_only(&root) {
                 Ok(read_only) => match read_only.topic("t").and_then(|topic| topic.partition(0)) {
                     Ok(partition) => {
-                        assert!(expect("value", 0..3).starts_with(&texts(&partition).unwrap()))
+                        assert!(expect("value", 0..3).starts_with(&texts(&partition).unwrap()));
                     }
                     Err(Error::UnknownTopic(_) | Error::UnknownPartition(_)) => {}
                     Err(error) => panic!("{error}"),

@@ -194,7 +194,7 @@ fn at_each_call(
 #[test]
 fn segments_deleted_during_an_opening_are_not_an_error() {
     let change = |_: &RecordingDisk, core: &PartitionCore| {
-        assert_eq!(core.delete_records_before(12).unwrap(), 12)
+        assert_eq!(core.delete_records_before(12).unwrap(), 12);
     };
     at_each_call(change, |case, opened| {
         let (found, report) = opened.unwrap_or_else(|error| panic!("{case}: {error}"));

@@ -38,7 +38,7 @@ fn segment_that_is_deleted_before_its_turn_is_not_synced() {
     disk.take();
     let (deleting, end) = (Arc::clone(&core), first.next_offset());
     disk.before_call(0, move || {
-        assert_eq!(deleting.delete_records_before(end).unwrap(), end)
+        assert_eq!(deleting.delete_records_before(end).unwrap(), end);
     });
     core.sync_published().unwrap();
     assert!(!disk.is_pending());
