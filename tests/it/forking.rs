@@ -114,14 +114,19 @@ fn the_process_that_forks() {
     producer.close().unwrap();
     log.close().unwrap();
     drop(lone);
-    let log = Log::open(&root).unwrap();
+    check_reopened(&root, &alone);
+}
+
+/// Checks that only the opener has written to the log and to the lone partition.
+fn check_reopened(root: &Path, alone: &Path) {
+    let log = Log::open(root).unwrap();
     assert!(log.recovery().clean);
     assert_eq!(
         texts(&log.topic("t").unwrap().partition(0).unwrap()),
         ["first", "last", "held"]
     );
     assert_eq!(
-        texts(&Partition::open(&alone, TopicConfig::new()).unwrap()),
+        texts(&Partition::open(alone, TopicConfig::new()).unwrap()),
         ["first", "last"]
     );
 }

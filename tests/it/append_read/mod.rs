@@ -407,22 +407,14 @@ fn a_refused_append_or_deletion_changes_no_file() {
     let config = TopicConfig::new()
         .max_message_bytes(1_000)
         .timestamp_before_max(Duration::from_secs(60));
-    let plain = log
-        .create_topic("plain", 1, config)
-        .unwrap()
-        .partition(0)
-        .unwrap();
-    let small = log
-        .create_topic("small", 1, TopicConfig::new().segment_bytes(500))
-        .unwrap()
-        .partition(0)
-        .unwrap();
+    let create = |name: &str, config| {
+        let topic = log.create_topic(name, 1, config).unwrap();
+        topic.partition(0).unwrap()
+    };
+    let plain = create("plain", config);
+    let small = create("small", TopicConfig::new().segment_bytes(500));
     let compacted = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
-    let compacted = log
-        .create_topic("compacted", 1, compacted)
-        .unwrap()
-        .partition(0)
-        .unwrap();
+    let compacted = create("compacted", compacted);
     for partition in [&plain, &small, &compacted] {
         partition.append(("k", "v")).unwrap();
     }

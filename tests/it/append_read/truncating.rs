@@ -1,6 +1,8 @@
 //! Truncating logs that a broker wrote, at many offsets: the records below stay exactly as they
 //! were, whatever the batches contain.
 
+use std::path::Path;
+
 use annals::{Error, Isolation, Log, Partition, ReadOptions, Record, Timestamp};
 
 use crate::kafka::{copy_dir, fixture};
@@ -27,12 +29,10 @@ fn open(root: &std::path::Path, topic: &str, number: u32) -> (Log, Partition) {
     (log, partition)
 }
 
-/// Copies one partition of a fixture about `ends` times, and truncates each copy at another offset.
-fn check(set: &str, topic: &str, number: u32, ends: u64) {
+/// Copies one partition of a fixture, and what the root says about it.
+fn copy_partition(set: &str, topic: &str, number: u32, master: &Path) {
     let name = format!("{topic}-{number}");
-    let dir = tempfile::tempdir().unwrap();
-    let master = dir.path().join("master");
-    std::fs::create_dir_all(&master).unwrap();
+    std::fs::create_dir_all(master).unwrap();
     for file in ["meta.properties", ".kafka_cleanshutdown"] {
         let from = fixture(set).join(file);
         if from.exists() {
@@ -58,7 +58,15 @@ fn check(set: &str, topic: &str, number: u32, ends: u64) {
         )
         .unwrap();
     }
-    copy_dir(&fixture(set).join(&name), &master.join(&name));
+    copy_dir(&fixture(set).join(&name), master.join(&name));
+}
+
+/// Copies one partition of a fixture about `ends` times, and truncates each copy at another offset.
+fn check(set: &str, topic: &str, number: u32, ends: u64) {
+    let name = format!("{topic}-{number}");
+    let dir = tempfile::tempdir().unwrap();
+    let master = dir.path().join("master");
+    copy_partition(set, topic, number, &master);
     let (start, end, all) = {
         let log = Log::open_read_only(&master).unwrap();
         let partition = log.topic(topic).unwrap().partition(number).unwrap();

@@ -59,6 +59,23 @@ fn batches_stay_readable_after_compactions() {
     );
 }
 
+/// Reads to the end and checks that offsets rise and values fit. Returns the last offset, and the
+/// latest offset of each key.
+fn check(mut reader: annals::Reader) -> (Option<u64>, BTreeMap<Vec<u8>, u64>) {
+    let (mut last, mut latest) = (None, BTreeMap::new());
+    while let Some(record) = reader.next_record().unwrap() {
+        let offset = record.offset();
+        assert!(
+            last.is_none_or(|last| last < offset),
+            "{offset} follows {last:?}"
+        );
+        assert_eq!(record.text(), offset.to_string());
+        last = Some(offset);
+        latest.insert(record.key().unwrap().to_vec(), offset);
+    }
+    (last, latest)
+}
+
 /// Runs a writer, several kinds of readers and compactions at the same time.
 #[test]
 fn appends_and_readers_continue_during_compactions() {
@@ -72,21 +89,6 @@ fn appends_and_readers_continue_during_compactions() {
         .partition(0)
         .unwrap();
     let is_done = AtomicBool::new(false);
-    let check = |reader: annals::Reader| {
-        let (mut reader, mut last) = (reader, None);
-        let mut latest = BTreeMap::new();
-        while let Some(record) = reader.next_record().unwrap() {
-            let offset = record.offset();
-            assert!(
-                last.is_none_or(|last| last < offset),
-                "{offset} follows {last:?}"
-            );
-            assert_eq!(record.text(), offset.to_string());
-            last = Some(offset);
-            latest.insert(record.key().unwrap().to_vec(), offset);
-        }
-        (last, latest)
-    };
     thread::scope(|scope| {
         scope.spawn(|| {
             for offset in 0..RECORDS {
