@@ -23,7 +23,7 @@ fn records(partition: &Partition) -> Vec<(u64, Option<i64>, Record<'static>)> {
     records
 }
 
-fn open(root: &std::path::Path, topic: &str, number: u32) -> (Log, Partition) {
+fn open(root: &Path, topic: &str, number: u32) -> (Log, Partition) {
     let log = Log::open(root).unwrap();
     let partition = log.topic(topic).unwrap().partition(number).unwrap();
     (log, partition)
@@ -58,7 +58,7 @@ fn copy_partition(set: &str, topic: &str, number: u32, master: &Path) {
         )
         .unwrap();
     }
-    copy_dir(&fixture(set).join(&name), master.join(&name));
+    copy_dir(&fixture(set).join(&name), &master.join(&name));
 }
 
 /// Copies one partition of a fixture about `ends` times, and truncates each copy at another offset.
