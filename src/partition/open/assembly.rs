@@ -1,5 +1,5 @@
-//! Putting a partition together: a new one, one that was opened, and what stands for one that
-//! cannot be opened.
+//! Puts a partition together: a new one, one that was opened, or a substitute for one that cannot
+//! be opened.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub(in crate::partition) const MAX_METADATA_BYTES: u64 = 64 << 20;
 
 impl PartitionCore {
     /// Creates the directory, `partition.metadata`, `leader-epoch-checkpoint` and an empty first
-    /// segment. All of it is durable but the directory's own name, which the caller syncs.
+    /// segment. All of it is durable, except for the name of the directory, which the caller syncs.
     pub(crate) fn create(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
@@ -75,8 +75,8 @@ impl PartitionCore {
         Ok(Arc::new(assemble(context, spec, home, parts)))
     }
 
-    /// Stands for a partition that cannot be opened: it is empty, every read and append gives
-    /// `error`, and no file is touched.
+    /// Returns a substitute for a partition that cannot be opened. It is empty, every read and
+    /// append returns `error`, and no file is touched.
     pub(crate) fn unavailable(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
@@ -110,7 +110,7 @@ pub(in crate::partition) fn home(context: &PartitionContext, dir: &Path) -> Segm
     }
 }
 
-/// What opening or creating found, to be put together.
+/// The parts of a partition that an opening found or a creation made.
 #[derive(Default)]
 pub(in crate::partition) struct Parts {
     pub(in crate::partition) segments: Vec<Arc<Segment>>,
@@ -140,7 +140,7 @@ impl Parts {
         Bounds::new(log_start, self.log_end, recovery_point, first_unstable)
     }
 
-    /// Returns what the first writer of the partition starts with.
+    /// Returns the state with which the writer of the partition starts.
     fn writer(&mut self, opened: Timestamp) -> Writer {
         let Some(active) = self.segments.last().map(Arc::clone) else {
             unreachable!("a partition has at least one segment")

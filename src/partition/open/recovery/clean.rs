@@ -1,4 +1,4 @@
-//! Finding the end of a log that was closed cleanly.
+//! Finds the end of a log that was closed cleanly.
 
 use super::Opening;
 use crate::error::Result;
@@ -10,8 +10,8 @@ use crate::segment::walk::indexed;
 use crate::segment::{Segment, SegmentHome};
 
 impl Opening<'_> {
-    /// Finds the end of a log that was closed cleanly, from the last index entries on. Returns
-    /// `false` if the log does not end as it should, and has to be scanned.
+    /// Finds the end of a log that was closed cleanly, starting from the last index entries.
+    /// Returns `false` if the log does not end as it should, and has to be scanned.
     pub(super) fn open_tail(&mut self, last: &[u64]) -> Result<bool> {
         debug_assert!(last.len() <= 1, "only the last segment is in doubt");
         let Some(&base) = last.first() else {
@@ -32,7 +32,7 @@ impl Opening<'_> {
         };
         let last_entry = files.last_offset_entry();
         if self
-            .is_led_astray(base, bytes, last_entry)
+            .is_misleading(base, bytes, last_entry)
             .map_err(self.io("read"))?
             || !is_confirmed(&files, found.next_offset - base, &batches)
         {
@@ -49,7 +49,7 @@ impl Opening<'_> {
     }
 
     /// Follows the headers from the last index entries to the end. Returns `None` if they do not
-    /// lead to the end of the file, or the log ends too early.
+    /// lead to the end of the file, or if the log ends too early.
     fn scan_tail(
         &self,
         home: &SegmentHome,
@@ -77,7 +77,7 @@ impl Opening<'_> {
         Ok(is_whole.then_some((found, batches)))
     }
 
-    /// Returns whether the last batch has a right checksum.
+    /// Returns whether the last batch has a valid checksum.
     fn is_last_batch_sound(
         &self,
         home: &SegmentHome,
@@ -97,8 +97,8 @@ impl Opening<'_> {
     }
 }
 
-/// Returns whether the last index entries are those of batches that were found. The segment ends
-/// `end` offsets after its base.
+/// Returns whether the last index entries belong to batches that were found. The segment ends `end`
+/// offsets after its base.
 fn is_confirmed(files: &IndexFiles, end: u64, batches: &[IndexedBatch]) -> bool {
     let is_that_of_a_batch = |last| batches.iter().any(|batch| batch.is_that_of(last));
     let is_sound = |entry: OffsetEntry| {

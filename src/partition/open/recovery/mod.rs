@@ -1,11 +1,14 @@
-//! Opening: what stands in the directory, where the log ends, and what a crash left behind.
+//! Opens a partition: lists the directory, finds the end of the log, and repairs what a crash left.
 //!
-//! After a clean stop nothing is scanned: the end is found after the last index entry. Otherwise
-//! everything from the recovery point on is checked batch by batch. The first batch that is torn or
-//! fails its checksum ends the log there; the bytes from there on are moved to a file of their own
-//! and reported. Below the recovery point the same finding is damage: nothing is cut, and appends
-//! are refused. A batch whose checksum is right is never cut: if it does not fit in where it is,
-//! that is damage too, wherever it is. Nothing is ever deleted because metadata is missing.
+//! * After a clean stop no batch is checked except the last: the end is found from the last index
+//!   entries.
+//! * Otherwise every batch from the recovery point on is checked. The first one that is torn or
+//!   fails its checksum ends the log. The bytes from there on are moved to a file of their own and
+//!   reported.
+//! * Below the recovery point such a batch is damage: the log is not cut, and appends are refused.
+//! * A batch with a valid checksum is never cut. If it does not fit into its place, that is damage
+//!   too, at any offset.
+//! * No record is ever deleted because metadata is missing.
 
 use std::io;
 use std::ops::Range;
@@ -37,30 +40,30 @@ mod unclean;
 
 pub(in crate::partition) use contents::{Contents, Looked};
 
-/// What opening works out, step by step.
+/// The state of an opening while it runs its steps.
 struct Opening<'a> {
     context: &'a Arc<PartitionContext>,
     spec: &'a PartitionSpec,
     home: SegmentHome,
     contents: Contents,
-    /// Base offsets of the segments that there are, rising.
+    /// Base offsets of the segments, rising.
     bases: Vec<u64>,
     looked: Looked,
     report: PartitionRecovery,
     segments: Vec<Arc<Segment>>,
     epochs: LeaderEpochs,
     producers: ProducerStates,
-    /// Leader epoch of the last batch that was looked at.
+    /// Greatest leader epoch of the batches that were scanned.
     last_epoch: i32,
     log_end: u64,
     was_repaired: bool,
-    /// Whether somebody reads the partition meanwhile.
+    /// Whether the partition has readers during the recovery.
     is_shared: bool,
 }
 
 impl PartitionCore {
-    /// Opens a partition, recovering where the spec is not clean. Damage below the recovery point
-    /// is told in the report, and appends are refused.
+    /// Opens a partition, and recovers it unless the spec says that it was closed cleanly. Damage
+    /// below the recovery point is reported, and appends are then refused.
     pub(crate) fn open(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
@@ -78,8 +81,8 @@ impl PartitionCore {
         ))
     }
 
-    /// Opens a partition to read it, and changes nothing. Returns what it has looked at too:
-    /// another process may write.
+    /// Opens a partition for reading, and changes no file. Also returns the files that it looked
+    /// at, because another process may write to them.
     pub(in crate::partition) fn open_to_read(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
@@ -87,8 +90,8 @@ impl PartitionCore {
         Opening::new(context, spec, false)?.recover()
     }
 
-    /// Recovers the files of a partition that is open, and that nobody writes to: they may be read,
-    /// also mapped, meanwhile.
+    /// Recovers the files of an open partition that takes no writes. Its files may be read and
+    /// mapped in the meantime.
     pub(in crate::partition) fn recover_shared(
         context: &Arc<PartitionContext>,
         spec: &PartitionSpec,
@@ -142,7 +145,7 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// Removes what was on its way out already.
+    /// Removes files that an interrupted removal or compaction left.
     pub(super) fn tidy(&self) -> Result<()> {
         if self.context.read_only {
             return Ok(());
@@ -165,7 +168,8 @@ impl<'a> Opening<'a> {
         self.home_of(base).path(base, file_name::LOG)
     }
 
-    /// Who may only read reads output that has yet to take its place where it is.
+    /// Returns the home of a segment. A read-only log reads complete compaction output under the
+    /// name that the output has until it replaces the originals.
     pub(super) fn home_of(&self, base: u64) -> SegmentHome {
         let is_output = self.contents.swaps.contains(&base);
         SegmentHome {
@@ -192,8 +196,8 @@ impl<'a> Opening<'a> {
     pub(super) fn load_segments(&mut self) -> Result<()> {
         let logs = self.bases.clone();
         let digests = self.load_digests();
-        // The first segment that is not known to be whole: by its end if the log was closed
-        // cleanly, else by the recovery point.
+        // The first segment that may be incomplete: the last one if the log was closed cleanly,
+        // otherwise the one that holds the recovery point.
         let doubtful = if self.spec.clean {
             logs.len().saturating_sub(1)
         } else {
@@ -234,7 +238,8 @@ impl<'a> Opening<'a> {
         self.segments.push(Arc::new(segment));
     }
 
-    /// The producer state as of `log_end`: the newest snapshot below it, and what came behind that.
+    /// Restores the producer state as of `log_end`: from the newest snapshot below it, and the
+    /// batches after that snapshot.
     pub(super) fn load_producers(&mut self) -> Result<()> {
         let (storage, dir) = (&*self.context.storage, &self.spec.dir);
         let newest = newest_snapshot(storage, dir, &self.contents.snapshots, self.log_end)
@@ -243,8 +248,8 @@ impl<'a> Opening<'a> {
             self.producers = states;
             self.replay_from(offset)
         } else if self.spec.broker_since || !self.contents.snapshots.is_empty() {
-            // A broker's producers leave a snapshot, and so do ours: it is lost or damaged, and the
-            // batches tell.
+            // Producers leave a snapshot, those of a broker and those of annals. This one is lost
+            // or damaged, so the batches are replayed.
             self.replay_from(0)
         } else {
             Ok(())
@@ -282,13 +287,13 @@ impl<'a> Opening<'a> {
         Ok(())
     }
 
-    /// Whether a log that ends at `end` has lost records that were durable, and not only such that
-    /// were deleted.
+    /// Returns whether a log that ends at `end` has lost durable records, and not only deleted
+    /// ones.
     pub(super) fn is_missing_end(&self, end: u64) -> bool {
         end < self.spec.recovery_point && self.spec.log_start < self.spec.recovery_point
     }
 
-    /// The offsets that are lost if the log ends too early.
+    /// Returns the offsets that are lost if the log ends too early.
     pub(super) fn lost_at_end(&self) -> Range<u64> {
         self.log_end..self.spec.recovery_point.max(self.log_end + 1)
     }
@@ -309,9 +314,10 @@ impl<'a> Opening<'a> {
         self.report.damage.get_or_insert(error);
     }
 
-    /// A damaged segment stays as it is, to be read as far as it can be: readers find the damage
-    /// themselves. A transaction that ended in the damage or after it must not keep them from it.
-    pub(super) fn restore_behind(
+    /// Keeps a damaged segment unchanged, so that it can be read as far as possible: readers find
+    /// the damage themselves. A transaction that ended in the damage or after it must not keep
+    /// readers away from it, so the producer state is loaded again.
+    pub(super) fn keep_damaged(
         &mut self,
         base: u64,
         bytes: u32,
@@ -328,12 +334,12 @@ impl<'a> Opening<'a> {
         self.load_producers()
     }
 
-    /// The indexes of a scanned segment, into new files.
+    /// Writes the indexes of the last scanned segment into new files.
     pub(super) fn write_scanned(&mut self, aborted: &[AbortedTransaction]) -> Result<()> {
         let Some(segment) = self.segments.last() else {
             return Ok(());
         };
-        // A full disk keeps nobody from his records: indexes are in memory, and go to the disk once
+        // A full disk does not prevent reading: the indexes are in memory, and are written once
         // there is room.
         unless_full(
             segment
@@ -356,7 +362,8 @@ impl<'a> Opening<'a> {
         )
     }
 
-    /// There is no segment at all: a new partition, or one that lost everything.
+    /// Creates the first segment of a partition without segments: the partition is new, or lost
+    /// everything.
     pub(super) fn begin_empty(&mut self) -> Result<()> {
         let start = self.spec.log_start;
         self.log_end = start;
@@ -369,13 +376,13 @@ impl<'a> Opening<'a> {
         self.segments.push(Arc::new(segment));
         if self.is_missing_end(start) {
             self.damaged(start, 0, self.lost_at_end(), MISSING_END);
-            self.restore_behind(start, 0, None, &[])?;
+            self.keep_damaged(start, 0, None, &[])?;
         }
         Ok(())
     }
 
-    /// The log starts where the checkpoint says, if the segments reach as far; behind their end a
-    /// new one begins there.
+    /// Makes the log start at the offset of the checkpoint. If the segments end below that offset,
+    /// a new segment begins there.
     pub(super) fn settle_log_start(&mut self) -> Result<()> {
         if self.segments.is_empty() {
             self.begin_empty()?;
@@ -411,8 +418,8 @@ impl<'a> Opening<'a> {
     }
 
     pub(super) fn finish(mut self) -> (PartitionCore, PartitionRecovery, Looked) {
-        // A broker notes the epoch that it leads in before the first batch of it: what is appended
-        // next must not be older.
+        // A broker notes the epoch in which it leads before it writes the first batch of that
+        // epoch. The next append must not have an older epoch.
         self.last_epoch = self.last_epoch.max(self.epochs.latest().unwrap_or(-1));
         self.epochs.truncate_end(self.log_end);
         if self.context.read_only {
@@ -438,7 +445,7 @@ impl<'a> Opening<'a> {
     }
 }
 
-/// A full disk is no failure where what could not be written can be written later.
+/// Forgives a full disk, for files that can be written later.
 pub(super) fn unless_full(written: Result<()>) -> Result<()> {
     match written {
         Err(Error::DiskFull { .. }) => Ok(()),
@@ -446,11 +453,11 @@ pub(super) fn unless_full(written: Result<()>) -> Result<()> {
     }
 }
 
-/// Digests speak of the indexes of the `.log` that was there: a broker may have appended to it or
-/// compacted it since.
+/// Sets the digests of the segment's indexes, if they belong to this `.log`. A broker may have
+/// appended to the `.log`, or compacted it, after the digests were written.
 fn set_digests(segment: &Segment, digests: &[SegmentDigests]) {
     if !segment.ending().is_empty() {
-        // They are those of the segment whose place it is to take.
+        // These digests belong to the segment that this output will replace.
         return;
     }
     let place = digests.binary_search_by_key(&segment.base_offset, |digests| digests.base_offset);

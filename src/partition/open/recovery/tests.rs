@@ -162,9 +162,9 @@ fn an_index_entry_leads_to_the_batch_that_ends_at_its_offset() {
     let bytes = core.segments().snapshot()[0].size();
     let (context, spec) = (context(&disk), spec(100, 0, i64::MAX));
     let opening = Opening::new(&context, &spec, false).unwrap();
-    let is_led_astray = |relative_offset, position| {
+    let is_misleading = |relative_offset, position| {
         opening
-            .is_led_astray(
+            .is_misleading(
                 100,
                 bytes,
                 Some(OffsetEntry {
@@ -175,10 +175,10 @@ fn an_index_entry_leads_to_the_batch_that_ends_at_its_offset() {
             .unwrap()
     };
     assert_eq!(
-        [0, 1, 2].map(|relative| is_led_astray(relative, bytes / 3)),
+        [0, 1, 2].map(|relative| is_misleading(relative, bytes / 3)),
         [true, false, true]
     );
-    assert!(is_led_astray(1, bytes / 3 + 1), "no batch starts there");
+    assert!(is_misleading(1, bytes / 3 + 1), "no batch starts there");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Scanning the segments that may not be whole, after an unclean stop.
+//! Scans the segments that may be incomplete after an unclean stop.
 
 use std::io;
 use std::sync::Arc;
@@ -26,33 +26,33 @@ impl Opening<'_> {
         self.load_producers()?;
         self.was_repaired = !self.context.read_only;
         for (number, base) in bases.iter().enumerate() {
-            let behind = bases.get(number + 1..).unwrap_or_default();
-            if !self.scan_one(*base, behind, number == 0, digests)? {
+            let later = bases.get(number + 1..).unwrap_or_default();
+            if !self.scan_one(*base, later, number == 0, digests)? {
                 break;
             }
         }
         if self.context.read_only {
             return Ok(());
         }
-        // Names too are built upon: else a segment that was set aside may be back behind new
-        // records, or one that was kept gone.
+        // Later writes rely on the names, so they are synced. Otherwise a power cut could bring
+        // back a segment that was set aside, after new records, or lose one that was kept.
         self.context
             .storage
             .sync_dir(&self.spec.dir)
             .map_err(self.io("sync"))
     }
 
-    /// Scans one segment, and cuts it where the log ends: then those `behind` it are set aside
-    /// first. Where there may be gaps nothing but what ends it here shows that they do not follow.
-    /// `false`: it ends here.
+    /// Scans one segment, and cuts it if the log ends in it. In that case the `later` segments are
+    /// set aside first. In a log that may have gaps, only the end found here shows that the later
+    /// segments do not follow. Returns `false` if the log ends in this segment.
     fn scan_one(
         &mut self,
         base: u64,
-        behind: &[u64],
+        later: &[u64],
         is_first: bool,
         digests: &[SegmentDigests],
     ) -> Result<bool> {
-        let (bytes, next_base) = (self.log_bytes(base)?, behind.first().copied());
+        let (bytes, next_base) = (self.log_bytes(base)?, later.first().copied());
         self.distrust_cache(base)?;
         let start = self.start_of_scan(base, bytes, is_first)?;
         let from = start.position;
@@ -80,11 +80,11 @@ impl Opening<'_> {
         self.report.bytes_scanned += u64::from(found.end - from);
         let end = found.end;
         let is_hole = self.spec.is_dense && next_base.is_some_and(|next| next > found.next_offset);
-        let goes_on = found.damage.is_none() && !is_hole;
+        let continues = found.damage.is_none() && !is_hole;
         let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
         let reason = found.damage.map_or(
             if is_hole {
-                "offsets are missing behind it"
+                "offsets are missing after it"
             } else {
                 MISSING_END
             },
@@ -98,10 +98,9 @@ impl Opening<'_> {
             reason,
         }) = misfit
         {
-            // Whatever else is wrong with the segment: there are batches in it that must not be
-            // cut.
+            // Whatever else is wrong with the segment, it has batches that must not be cut.
             self.damaged(base, position, offsets, reason.0);
-            self.restore_behind(base, bytes, next_base, digests)?;
+            self.keep_damaged(base, bytes, next_base, digests)?;
             return Ok(true);
         }
         if from == 0
@@ -109,13 +108,13 @@ impl Opening<'_> {
         {
             segment.set_aborted(aborted.clone());
         }
-        if ends_early || !goes_on && self.log_end < self.spec.recovery_point {
+        if ends_early || !continues && self.log_end < self.spec.recovery_point {
             self.damaged(base, end, self.lost_at_end(), reason);
-            self.restore_behind(base, bytes, next_base, digests)?;
+            self.keep_damaged(base, bytes, next_base, digests)?;
             return Ok(true);
         }
-        if !goes_on {
-            self.set_aside(behind)?;
+        if !continues {
+            self.set_aside(later)?;
         }
         if end < bytes {
             self.cut(base, end, bytes)?;
@@ -123,11 +122,11 @@ impl Opening<'_> {
         if !self.context.read_only {
             self.write_scanned(&aborted)?;
         }
-        Ok(goes_on)
+        Ok(continues)
     }
 
-    /// Index entries below the recovery point are good as a start where the files pass their
-    /// checks.
+    /// Returns the start of a scan: an index entry below the recovery point if the index files pass
+    /// their checks, or else the start of the segment.
     pub(super) fn start_of_scan(
         &mut self,
         base: u64,
@@ -135,7 +134,7 @@ impl Opening<'_> {
         is_first: bool,
     ) -> Result<ScanStart> {
         let fresh = ScanStart::at_start(base, true);
-        // The producers of what is passed over are in no snapshot, if a broker wrote it.
+        // If a broker wrote the skipped batches, their producers are in no snapshot.
         let has_producers =
             self.spec.broker_since || self.contents.snapshots.iter().any(|at| *at > base);
         if !is_first || self.spec.recovery_point <= base || has_producers {
@@ -152,7 +151,7 @@ impl Opening<'_> {
             return Ok(fresh);
         };
         if self
-            .is_led_astray(base, bytes, Some(entry))
+            .is_misleading(base, bytes, Some(entry))
             .map_err(self.io("read"))?
         {
             return Ok(fresh);
@@ -172,8 +171,8 @@ impl Opening<'_> {
         })
     }
 
-    /// Whether the index of what lies before `end` has the largest time of all batches there. The
-    /// time index may have lost entries that the offset index has.
+    /// Returns whether the index of the batches before `end` has their largest time. The time index
+    /// may have lost entries that the offset index still has.
     fn knows_times_below(
         &self,
         base: u64,
@@ -209,11 +208,12 @@ impl Opening<'_> {
             && scanned.end == end)
     }
 
-    /// Whether an entry leads to a batch that does not end where it says. No checksum covers the
-    /// base offset of a batch: a scan that begins at the entry sees nothing before it that would
-    /// show a wrong one. Old brokers made one entry for several batches, so in a log that may be
-    /// theirs the first of them may end earlier.
-    pub(super) fn is_led_astray(
+    /// Returns whether an entry leads to a batch that does not end at the entry's offset.
+    ///
+    /// No checksum covers the base offset of a batch, and a scan that begins at the entry sees no
+    /// earlier batch that would expose a wrong one. Old brokers made one entry for several batches.
+    /// So in a log that may come from them, the first of these batches may end earlier.
+    pub(super) fn is_misleading(
         &self,
         base: u64,
         bytes: u32,
@@ -243,8 +243,9 @@ impl Opening<'_> {
         }
     }
 
-    /// The page cache may show bytes of a failed write-back that are not on the device: what is
-    /// built upon is synced, dropped from the cache, and read again.
+    /// Syncs the file, drops it from the cache and so has it read again. The page cache may show
+    /// bytes of a failed write-back that are not on the device, and later writes must not rely on
+    /// them.
     pub(super) fn distrust_cache(&self, base: u64) -> Result<()> {
         if self.context.read_only {
             return Ok(());
@@ -256,8 +257,8 @@ impl Opening<'_> {
             .open(&path, Access::Write)
             .and_then(|file| {
                 file.sync_data()?;
-                // A hint, which some systems and sandboxes do not have.
-                let _is_read_from_the_cache_then = file.drop_cache(0);
+                // A hint that some systems and sandboxes do not support.
+                let _may_be_read_from_the_cache = file.drop_cache(0);
                 Ok(())
             });
         synced.map_err(|error| Error::io("sync", &path, error))
