@@ -160,7 +160,8 @@ impl Waker {
         Self(signal)
     }
 
-    /// Makes the reader's current or next call return at once and empty, even if there is data.
+    /// Makes the current or next call of the reader or consumer return at once and empty, even if
+    /// there is data.
     pub fn wake(&self) {
         self.0.wake();
     }
@@ -210,8 +211,9 @@ mod tests {
         let signal = Signal::new();
         assert!(!signal.is_notified());
         signal.notify();
+        assert!(signal.is_notified());
         assert!(
-            signal.is_notified() && signal.wait(Deadline::never()),
+            signal.wait(Deadline::never()),
             "the wait is over before it begins"
         );
         signal.reset();
