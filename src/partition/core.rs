@@ -2,10 +2,11 @@
 //!
 //! # Invariants
 //!
-//! Debug builds check them under the writer lock after each write, roll, cut, deletion, exchange and
-//! re-opening ([`PartitionCore::assert_bounds`], [`PartitionCore::assert_segments`]):
+//! Debug builds check them under the writer lock after each write, roll, cut, deletion, exchange
+//! and re-opening ([`PartitionCore::assert_bounds`], [`PartitionCore::assert_segments`]):
 //!
-//! * `log_start <= log_end`, `recovery_point <= log_end`, `last_stable <= high_watermark <= log_end`.
+//! * `log_start <= log_end`, `recovery_point <= log_end`,
+//!   `last_stable <= high_watermark <= log_end`.
 //! * The list of segments is never empty, base offsets rise, and only the last segment is active.
 //! * A sealed segment ends at or below the base offset of the next one; exactly there if the
 //!   partition is dense and undamaged. The last segment ends at the log end.
@@ -20,9 +21,9 @@
 //! ([`PartitionCore::wait_for_writers`]). After that no thread touches the directory: it may be
 //! renamed, another topic may take its name, and another process may open it.
 //!
-//! A thread that takes several locks takes them in this order. `reopening`, which only makes appends
-//! wait, comes before all of them. The locks inside the parts (`health`, `leaving`, `settings`, the
-//! segment list) come last and are held for a moment.
+//! A thread that takes several locks takes them in this order. `reopening`, which only makes
+//! appends wait, comes before all of them. The locks inside the parts (`health`, `leaving`,
+//! `settings`, the segment list) come last and are held for a moment.
 //!
 //! | lock | held to | the holder compares again |
 //! | --- | --- | --- |
@@ -35,14 +36,14 @@
 //! A log that cuts a partition holds `flush` and `replacing` of it
 //! ([`Truncation`](super::Truncation)) and then takes the lock of the committed positions, the
 //! writer lock of the partition that stores them, and the lock of the checkpoints, before `writer`
-//! of the partition that is cut. No append waits for the device while it holds a lock, except when a
-//! partition that may have gaps rolls.
+//! of the partition that is cut. No append waits for the device while it holds a lock, except when
+//! a partition that may have gaps rolls.
 //!
 //! Readers hold no lock. A reader opens a file by its name only while the segment is
-//! [named](Segment::is_named). A deletion takes the names away ([`PartitionCore::vacate`]) before it
-//! renames the directory. If a reader fails, it first asks whether the partition was deleted or
-//! closed in the meantime ([`PartitionCore::or_gone`]), and then whether the segments or the count of
-//! cuts have changed since it looked.
+//! [named](Segment::is_named). A deletion takes the names away ([`PartitionCore::vacate`]) before
+//! it renames the directory. If a reader fails, it first asks whether the partition was deleted or
+//! closed in the meantime ([`PartitionCore::or_gone`]), and then whether the segments or the count
+//! of cuts have changed since it looked.
 
 use std::fmt;
 use std::io;
@@ -77,7 +78,7 @@ use super::{LOOK_INTERVAL, PartitionContext, PartitionRecovery};
 /// A partition. All its handles and readers share it.
 #[derive(Debug)]
 pub(crate) struct PartitionCore {
-    /// What all partitions of the log share.
+    /// The parts that all partitions of the log share.
     pub(super) context: Arc<PartitionContext>,
     /// Unique among the topics and partitions of the log while it is open.
     pub(super) number: u32,
@@ -102,7 +103,7 @@ pub(crate) struct PartitionCore {
     pub(super) reopening: Reopening,
     pub(super) compacted: Compacted,
     pub(super) waiters: WaitList,
-    /// What opening the partition found.
+    /// The report of opening the partition.
     pub(super) recovery: PartitionRecovery,
     /// Held while the partition is compacted.
     pub(super) cleaning: Mutex<()>,
@@ -119,7 +120,7 @@ pub(crate) struct PartitionCore {
     pub(super) trash: Trash,
 }
 
-/// What only the holder of the writer lock may touch.
+/// The state that only the holder of the writer lock may touch.
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) active: Arc<Segment>,
@@ -131,13 +132,13 @@ pub(super) struct Writer {
     pub(super) has_snapshots: bool,
     /// Largest timestamp of the first batch in the active segment; `None` until it was looked up.
     pub(super) first_timestamp: Option<i64>,
-    /// When the active segment was created or opened.
+    /// The time at which the active segment was created or opened.
     pub(super) opened: Timestamp,
     /// The active segment rolls earlier by this much.
     pub(super) jitter_ms: i64,
     /// Records appended since the last flush because of `flush.messages`.
     pub(super) unflushed: u64,
-    /// In a read-only log: what was seen of the active file.
+    /// In a read-only log: the part of the active file that was read so far.
     pub(super) seen: Seen,
 }
 
@@ -162,7 +163,7 @@ impl PartitionCore {
         &self.recovery
     }
 
-    /// From `partition.metadata`.
+    /// Returns the id of the topic, from `partition.metadata`.
     pub(crate) fn topic_id(&self) -> Option<TopicId> {
         self.topic_id
     }
@@ -182,11 +183,11 @@ impl PartitionCore {
             && durability == Durability::Synced
             && !self.is_synced_topic.load(Ordering::SeqCst)
         {
-            // What readers have seen so far must not vanish again behind a synced end that lags.
+            // Records that readers have seen must not disappear because the synced end is lower.
             let _reported_by_the_next_sync = self.sync_published();
         }
         if settings.cleanup_policy != CleanupPolicy::Delete {
-            // The topic's file says so already.
+            // The file of the topic already says that there may be gaps.
             self.allow_gaps();
         }
         *self.settings.write() = Arc::new(settings);
@@ -203,7 +204,8 @@ impl PartitionCore {
         self.bounds.log_end()
     }
 
-    /// Where readers end: the log end, in a `Synced` topic what of it is on the device.
+    /// Returns the offset at which readers stop: the log end, or in a `Synced` topic the synced
+    /// end.
     #[inline]
     pub(crate) fn high_watermark(&self) -> u64 {
         if self.is_synced_topic.load(Ordering::Relaxed) {
@@ -213,7 +215,8 @@ impl PartitionCore {
         }
     }
 
-    /// Where `read_committed` readers end: the high watermark, or the earliest open transaction.
+    /// Returns the offset at which `read_committed` readers stop: the high watermark, or the first
+    /// offset of the earliest open transaction.
     pub(crate) fn last_stable_offset(&self) -> u64 {
         self.stable_end(self.high_watermark())
     }
@@ -223,12 +226,13 @@ impl PartitionCore {
         end.min(self.bounds.first_unstable().max(self.log_start_offset()))
     }
 
-    /// What the checkpoint may say: all below is on the device, with its indexes.
+    /// Returns the offset that the checkpoint may state: all records below it are on the device,
+    /// with their indexes.
     pub(crate) fn recovery_point(&self) -> u64 {
         self.bounds.recovery_point()
     }
 
-    /// Base offset of the first segment.
+    /// Returns the base offset of the first segment.
     pub(super) fn first_base_offset(&self) -> u64 {
         self.segments
             .snapshot()
@@ -236,7 +240,7 @@ impl PartitionCore {
             .map_or(0, |segment| segment.base_offset)
     }
 
-    /// Total size of the `.log` files in bytes.
+    /// Returns the total size of the `.log` files in bytes.
     pub(crate) fn log_bytes(&self) -> u64 {
         self.segments
             .snapshot()
@@ -245,13 +249,14 @@ impl PartitionCore {
             .sum()
     }
 
-    /// As `log_bytes`, in a read-only log by what the writer has done by now.
+    /// Returns [`log_bytes`](Self::log_bytes). In a read-only log, it first reads what the writer
+    /// has changed.
     pub(crate) fn refreshed_bytes(&self) -> u64 {
         self.try_refresh();
         self.log_bytes()
     }
 
-    /// Waiters that are notified whenever more can be read, and at close.
+    /// Returns the waiters that are notified whenever more can be read, and at close.
     pub(crate) fn waiters(&self) -> &WaitList {
         &self.waiters
     }
@@ -260,40 +265,44 @@ impl PartitionCore {
         &self.segments
     }
 
-    /// Changes whenever a segment comes, goes or is replaced, and with every cut.
+    /// Returns a version that changes whenever a segment is added, removed or replaced, and with
+    /// every cut.
     pub(crate) fn segments_version(&self) -> segment_list::Version {
         let truncations = self.truncations();
         segment_list::Version::new(self.segments.snapshot(), truncations)
     }
 
-    /// Rises with every truncation, and whenever the directory was read anew.
+    /// Returns the number of truncations. It also rises when the directory was read again.
     pub(crate) fn truncations(&self) -> u64 {
         self.cuts.count()
     }
 
-    /// The lowest end that the log was cut to since there were so many truncations; from there on
-    /// it holds other records.
+    /// Returns the lowest end to which the log was cut since the count of truncations was
+    /// `truncations`. At and above this end the log may hold other records than before.
     pub(crate) fn lowest_cut_since(&self, truncations: u64) -> Option<u64> {
         self.cuts.lowest_since(truncations)
     }
 
-    /// Whether a gap between two offsets can only be damage.
+    /// Returns whether a gap between two offsets can only be damage.
     pub(crate) fn is_dense(&self) -> bool {
         self.is_dense.load(Ordering::Acquire)
     }
 
-    /// Before the topic's file says that the partition may have gaps: from then on nothing but the
-    /// order in which segments become durable shows whether one has lost its end.
+    /// Prepares the partition for gaps. Called before the file of the topic says that it may have
+    /// them.
+    ///
+    /// From then on, a segment that lost its end in a power cut looks like one that was compacted.
+    /// Only the order in which segments become durable prevents that, so this call syncs.
     pub(crate) fn prepare_for_gaps(&self) -> Result<()> {
-        // No roll is under way that has not heard of it.
+        // The lock is taken so that no roll is in progress that still counts on a dense log.
         let writer = self.writer.lock();
         self.allow_gaps();
         drop(writer);
         self.sync_published()
     }
 
-    /// The partition may be compacted from now on. What is on the disk of its topic must say so
-    /// before.
+    /// Allows gaps from now on, so the partition may be compacted. The file of the topic must say
+    /// so first.
     pub(crate) fn allow_gaps(&self) {
         self.is_dense.store(false, Ordering::Release);
     }
@@ -308,8 +317,8 @@ impl PartitionCore {
         }
     }
 
-    /// Blocks until the signal was notified since its last reset, and no longer than until `until`
-    /// or until it is time to look what another process did.
+    /// Blocks until the signal is notified (or was, since its last reset), but not after `until`.
+    /// In a read-only log it also returns when it is time to look for changes by the writer.
     pub(super) fn wait(&self, signal: &Signal, until: Deadline) {
         signal.wait(if self.context.read_only {
             until.earlier(Deadline::after(LOOK_INTERVAL))
@@ -335,7 +344,7 @@ impl PartitionCore {
         self.check_readable().err().unwrap_or(error)
     }
 
-    /// Returns an error unless the partition takes writes. The answer stays right only while the
+    /// Returns an error unless the partition takes writes. The result stays valid only while the
     /// writer lock is held.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_readable()?;
@@ -350,9 +359,13 @@ impl PartitionCore {
         self.health.name(self.context.read_only)
     }
 
-    /// The writer lock, or that of the one who replaces segments, is held, and a file is about to
-    /// change: the log is not clean any more, and the partition has something to flush.
+    /// Notes that a file is about to change: the log loses its clean mark, and the partition needs
+    /// a flush. The caller holds `writer` or `replacing`.
     pub(super) fn begin_change(&self) -> Result<()> {
+        debug_assert!(
+            self.writer.is_locked() || self.replacing.is_locked(),
+            "a change needs a lock"
+        );
         self.context.clean_marker.clear(&*self.context.storage)?;
         self.is_touched.store(true, Ordering::Relaxed);
         Ok(())
@@ -367,9 +380,11 @@ impl PartitionCore {
         move |error| Error::io(action, self.dir(), error)
     }
 
-    /// For good: waits end with `Closed`, appends and reads are refused. Flushes unless `flush` is
-    /// false. Idempotent. On return no thread writes to the directory any more. After an error no
-    /// clean marker may be written.
+    /// Closes the partition, and flushes it if `flush` is set. From then on waits end with
+    /// `Closed`, and appends and reads are refused. On return no thread writes to the directory any
+    /// more.
+    ///
+    /// Idempotent. After an error no clean marker may be written.
     pub(crate) fn close(&self, flush: bool) -> Result<()> {
         let was_open = self.health.close();
         self.waiters.notify();
@@ -389,17 +404,20 @@ impl PartitionCore {
         done
     }
 
-    /// The topic was deleted: from now on reads and appends return `UnknownTopic`, and waits end.
-    /// Threads that write to the directory may still do so until [`vacate`](Self::vacate) returns.
+    /// Marks the partition as deleted with its topic: from now on reads and appends return
+    /// `UnknownTopic`, and waits end. Threads that write to the directory may still do so until
+    /// [`vacate`](Self::vacate) returns.
     pub(crate) fn mark_deleted(&self) {
         self.health.mark_deleted();
         self.waiters.notify();
     }
 
-    /// After [`mark_deleted`](Self::mark_deleted): waits for the threads that write to the
-    /// directory, and takes the names of its files away from the segments. On return the directory
-    /// may be renamed and its name used again. Readers keep what they hold. The caller holds no
-    /// lock that such a thread may wait for: none of a topic, of the catalog or of the checkpoints.
+    /// Waits for the threads that write to the directory, and takes the names of their files away
+    /// from the segments. Called after [`mark_deleted`](Self::mark_deleted).
+    ///
+    /// On return the directory may be renamed and its name used again. Readers keep the files that
+    /// they hold. The caller must not hold a lock that such a thread may wait for: none of a topic,
+    /// of the catalog or of the checkpoints.
     pub(crate) fn vacate(&self) {
         self.wait_for_writers();
         for segment in self.segments.snapshot().iter() {
@@ -408,8 +426,9 @@ impl PartitionCore {
         self.give_up_leaving();
     }
 
-    /// Checks the invariants of the bounds. The writer lock is held.
+    /// Checks the invariants of the bounds. The caller holds the writer lock.
     pub(super) fn assert_bounds(&self) {
+        debug_assert!(self.writer.is_locked(), "only the writer moves the bounds");
         let (start, end) = (self.log_start_offset(), self.log_end_offset());
         debug_assert!(
             start <= end,
@@ -430,7 +449,8 @@ impl PartitionCore {
         );
     }
 
-    /// Checks the invariants of the segment list and of the bounds. The writer lock is held.
+    /// Checks the invariants of the segment list and of the bounds. The caller holds the writer
+    /// lock.
     pub(super) fn assert_segments(&self, writer: &Writer) {
         if !cfg!(debug_assertions) {
             return;
@@ -463,9 +483,13 @@ impl PartitionCore {
         }
     }
 
-    /// The state is no longer `OPEN`: each thread that saw it open under one of these locks is done
-    /// when they were all taken.
+    /// Waits for each thread that saw the partition open under one of its locks. The state was
+    /// changed before, so once each lock was taken here, no such thread is left.
     pub(super) fn wait_for_writers(&self) {
+        debug_assert!(
+            self.health.check_open().is_err(),
+            "an open partition gets new writers"
+        );
         drop(self.cleaning.lock());
         drop(self.flush.lock());
         drop(self.replacing.lock());

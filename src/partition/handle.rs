@@ -19,31 +19,32 @@ use crate::error::{Error, Result};
 use crate::format::record::Record;
 use crate::topic_partition::TopicPartition;
 
-/// A handle on one partition: an ordered, append-only sequence of records, each known by its
-/// offset. Clones share it, and keep the log open.
+/// A handle on one partition: an ordered, append-only sequence of records, each with an offset.
+///
+/// Clones share the partition, and every clone keeps the log open. Any thread may use a handle.
 #[derive(Clone)]
 pub struct Partition {
     core: Arc<PartitionCore>,
-    /// What appends through this handle survive at least.
+    /// The least durability of appends through this handle.
     durability: Durability,
     keep: KeepOpen,
 }
 
-/// A segment of a partition, as its files stand.
+/// A segment of a partition, as its files are now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentInfo {
-    /// Base offset, which names the files.
+    /// The base offset, which names the files.
     pub base_offset: u64,
-    /// Base offset of the next segment; of the active one the log end offset.
+    /// The base offset of the next segment. For the active segment, the log end offset.
     pub next_offset: u64,
-    /// Size of the `.log` in bytes.
+    /// The size of the `.log` file in bytes.
     pub bytes: u64,
-    /// Largest timestamp of its records, by its index; `None` if none has a timestamp.
+    /// The largest timestamp of the records, by the index. `None` if no record has a timestamp.
     pub max_timestamp: Option<Timestamp>,
-    /// Whether it is the one that is appended to.
+    /// Whether this is the active segment, to which records are appended.
     pub is_active: bool,
-    /// The `.log` file.
+    /// The path of the `.log` file.
     pub path: PathBuf,
 }
 
@@ -60,32 +61,53 @@ impl Partition {
         &self.core
     }
 
-    /// What appends through this handle survive at least.
+    /// Returns the least durability of appends through this handle.
     pub(crate) fn durability(&self) -> Durability {
         self.durability
     }
 
-    /// Its topic and number.
+    /// Returns the topic and the number of the partition.
     pub fn id(&self) -> &TopicPartition {
         self.core.id()
     }
+}
 
-    /// Appends one record and answers where it stands.
+/// # Appending
+impl Partition {
+    /// Appends one record and returns its offset and timestamp.
     ///
-    /// | | process killed | machine loses power |
+    /// An acknowledged record survives:
+    ///
+    /// | | if the process is killed | if the machine loses power |
     /// | --- | --- | --- |
-    /// | [`Durability::Os`] (default) | kept | may be lost until the next flush (every second by default) |
-    /// | [`Durability::Synced`] | kept | kept |
+    /// | [`Durability::Os`] (default) | yes | after a flush (by default every second) |
+    /// | [`Durability::Synced`] | yes | yes |
     ///
-    /// Blocks on other appends to this partition for the time of one write, with `Synced` until the
-    /// device has answered.
+    /// Waits while another thread writes to this partition. With `Synced` it also waits for the
+    /// device.
     ///
     /// # Errors
-    /// `InvalidRecord` and [`RecordTooLarge`](crate::Error::RecordTooLarge) before anything is
-    /// written; `DiskFull` and `Io` with the log as it was before; `SyncFailed`, after which the
-    /// outcome is unknown and the partition refuses writes with `Poisoned`; `Corrupt` where damage
-    /// was found when the partition was opened; `ReadOnly`, `Closed`, `UnknownTopic` once the topic
-    /// was deleted.
+    ///
+    /// * Returns [`Error::InvalidRecord`] or [`Error::RecordTooLarge`] if the topic does not accept
+    ///   the record.
+    /// * Returns [`Error::DiskFull`] or [`Error::Io`] if the record could not be written. The log
+    ///   is as it was before. If a part of the write could not be cut off again, the partition
+    ///   refuses writes from then on.
+    /// * Returns [`Error::SyncFailed`] if it is unknown whether the record is durable. From then on
+    ///   the partition refuses writes with [`Error::Poisoned`], until it is
+    ///   [re-opened](Self::reopen).
+    /// * Returns [`Error::Corrupt`] if damage was found when the partition was opened.
+    /// * Returns [`Error::ReadOnly`] in a read-only log, [`Error::Closed`] after the log was
+    ///   closed, and [`Error::UnknownTopic`] after the topic was deleted.
+    ///
+    /// ```
+    /// # use annals::{Log, Record, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.create_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// assert_eq!(orders.append("paid")?.offset, 0);
+    /// assert_eq!(orders.append(Record::new("sent").key("order-42"))?.offset, 1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<RecordMetadata> {
         let appended = self.core.append(self.durability, [record.into()])?;
         let timestamp = Timestamp::from_millis(appended.max_timestamp);
@@ -96,9 +118,15 @@ impl Partition {
         })
     }
 
-    /// Appends records as one batch: all of them or, after an error, none. Gives their offsets; no
-    /// records, an empty range at the log end. Durability and errors are those of
+    /// Appends records as one batch and returns their offsets.
+    ///
+    /// Either all records are appended or, after an error, none of them. Without any records
+    /// the call returns an empty range at the log end. The durability is that of
     /// [`append`](Self::append).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`append`](Self::append).
     ///
     /// ```
     /// # use annals::{Log, TopicConfig};
@@ -114,8 +142,10 @@ impl Partition {
         Ok(self.core.append(self.durability, records)?.offsets)
     }
 
-    /// The same partition; appends through the new handle survive at least what `durability` says,
-    /// never less than the topic's.
+    /// Returns a handle on the same partition whose appends have at least this durability.
+    ///
+    /// The durability of the topic and of this handle are lower limits: the new handle never
+    /// promises less.
     #[must_use]
     pub fn with_durability(&self, durability: Durability) -> Self {
         Self {
@@ -124,30 +154,91 @@ impl Partition {
         }
     }
 
-    /// Reads the records at `offsets`, up to the high watermark of the moment. The reader stops at
-    /// the end; [`follow`](Self::follow) waits.
+    /// Makes everything that was appended so far durable, with its indexes. Blocks on the device.
     ///
-    /// `..` is all there is: it begins wherever the log starts when the first batch is returned,
-    /// and never fails because of where that is. `n..` begins at offset `n`, or at the next offset
-    /// that is left after compaction. If records are deleted while the reader is open, it reports
-    /// those that it can no longer return: see [`Reader`].
+    /// A log flushes in the background, every second by default. The next start checks only what
+    /// was appended after the last flush.
     ///
     /// # Errors
-    /// [`OffsetOutOfRange`](crate::Error::OffsetOutOfRange) if the range starts below the log start
-    /// or above the log end; [`Closed`](crate::Error::Closed);
-    /// [`UnknownTopic`](crate::Error::UnknownTopic) once the topic was deleted.
+    ///
+    /// * Returns [`Error::SyncFailed`] if the device refused. From then on the partition refuses
+    ///   writes.
+    /// * Returns [`Error::Poisoned`] if an earlier write or sync failed.
+    /// * Returns [`Error::DiskFull`] or [`Error::Io`] if an index or a checkpoint could not be
+    ///   written.
+    /// * Returns [`Error::Closed`] after the log was closed, and [`Error::UnknownTopic`] after the
+    ///   topic was deleted.
+    pub fn flush(&self) -> Result<()> {
+        self.core.flush()?;
+        // A log has a thread, or `Log::flush`, to write one checkpoint for all its partitions.
+        self.keep.keeper().store_flushed()
+    }
+}
+
+/// # Reading
+impl Partition {
+    /// Reads the records at `offsets`, and stops at the end that the partition has at that moment.
+    /// To wait there for more records, use [`follow`](Self::follow).
+    ///
+    /// The end is the [high watermark](Self::high_watermark).
+    ///
+    /// `..` reads all records. It begins wherever the log starts when the first batch is returned,
+    /// so it never fails because records were deleted before. `n..` begins at offset `n`, or at the
+    /// next offset that compaction left. If records are deleted while the reader is open, it
+    /// reports those that it can no longer return: see [`Reader`].
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::OffsetOutOfRange`] if the range starts below the log start or above the log
+    /// end. Returns [`Error::Closed`] after the log was closed, and [`Error::UnknownTopic`] after
+    /// the topic was deleted.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// lines.append_batch(["a", "b", "c"])?;
+    /// let mut reader = lines.read(1..)?;
+    /// while let Some(record) = reader.next_record()? {
+    ///     println!("{}: {}", record.offset(), record.text()); // "1: b", then "2: c"
+    /// }
+    /// assert_eq!(reader.next_offset(), 3);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn read(&self, offsets: impl RangeBounds<u64>) -> Result<Reader> {
         self.read_with(offsets, ReadOptions::new())
     }
 
-    /// Reads as [`read`](Self::read) does and then waits for more: it blocks at the end and goes on
-    /// as soon as there is something. It gives `None` when it is [woken](super::Waker::wake) or at
-    /// the end of a bounded range, and the error `Closed` when the log closes.
+    /// Reads as [`read`](Self::read) does, and waits at the end until there are more records.
+    ///
+    /// The reader returns `None` only when it is [woken](super::Waker::wake), or at the end of a
+    /// bounded range. When the log is closed, it returns [`Error::Closed`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`read`](Self::read).
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// let mut reader = lines.follow(..)?;
+    /// let writer = std::thread::spawn(move || lines.append("a"));
+    /// // Blocks until the thread has appended the record.
+    /// assert_eq!(reader.next_record()?.map(|record| record.offset()), Some(0));
+    /// # writer.join().unwrap()?;
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn follow(&self, offsets: impl RangeBounds<u64>) -> Result<Reader> {
         self.read_with(offsets, ReadOptions::new().wait(true))
     }
 
-    /// Reads with options: isolation, waiting, unsynced records. Errors as of [`read`](Self::read).
+    /// Reads with [options](ReadOptions), for example for committed transactions only, or for
+    /// records that are not synced yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`read`](Self::read).
     pub fn read_with(
         &self,
         offsets: impl RangeBounds<u64>,
@@ -156,16 +247,19 @@ impl Partition {
         Reader::new(&self.core, self.keep.clone(), &offsets, options)
     }
 
-    /// Reads the last `records` records that there are now, or all if there are fewer. To follow
-    /// from there, pass its [`next_offset`](Reader::next_offset) to [`follow`](Self::follow).
+    /// Reads the last `records` records that the partition has now, or all if it has fewer.
     ///
-    /// The call reads the batches of these records once to count them. If offsets have no record,
-    /// because the topic is compacted or has transactions, it goes further back in steps that
-    /// double, until it has found enough: in a partition of which compaction left one record in a
-    /// hundred, it reads up to about two hundred times as many offsets.
+    /// To wait for later records, pass the [`next_offset`](Reader::next_offset) of the reader to
+    /// [`follow`](Self::follow).
+    ///
+    /// The call reads the batches of these records once to count them. Compaction and transactions
+    /// leave offsets without a record. Then the call looks further back, in steps that double,
+    /// until it has found enough. If compaction left one record in a hundred, it reads up to about
+    /// two hundred times as many offsets.
     ///
     /// # Errors
-    /// [`Error::Corrupt`](crate::Error::Corrupt) if a batch among them is damaged; otherwise as
+    ///
+    /// Returns [`Error::Corrupt`] if one of the batches is damaged, and the errors of
     /// [`read`](Self::read) of `..`.
     ///
     /// ```
@@ -181,53 +275,94 @@ impl Partition {
         last::read_last(&self.core, &self.keep, records)
     }
 
-    /// Looks an offset up: the log start, the end for readers, the record with the largest
-    /// timestamp, or the first record with a timestamp at or after a given one (the earliest
-    /// *offset* of those, as Kafka's `offsetsForTimes`). `None` where there is no such record.
-    /// Reads at most one index and a few batches of a segment.
+    /// Finds the offset of a point in the log, for example of the first record at or after a
+    /// timestamp.
+    ///
+    /// [`OffsetSpec`](lookup::OffsetSpec) lists the points. For a timestamp the call returns the
+    /// lowest *offset* whose record has this timestamp or a later one, as Kafka's `offsetsForTimes`
+    /// does. Returns `None` if all records are older.
+    ///
+    /// Reads at most one index and a few batches of each segment.
+    ///
+    /// # Errors
+    ///
+    /// * Returns [`Error::Corrupt`] if a batch that decides is damaged.
+    /// * Returns [`Error::BatchTooLarge`] if such a batch decompresses to more than the limit of
+    ///   this log, and [`Error::Unsupported`] if this build lacks its codec.
+    /// * Returns [`Error::Io`] if a file could not be read.
+    /// * Returns [`Error::Closed`] after the log was closed, and [`Error::UnknownTopic`] after the
+    ///   topic was deleted.
+    ///
+    /// ```
+    /// # use annals::{Log, Record, Timestamp, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// for (text, millis) in [("a", 1_000), ("b", 2_000), ("c", 3_000)] {
+    ///     lines.append(Record::new(text).timestamp(Timestamp::from_millis(millis)))?;
+    /// }
+    /// let found = lines.offset_for(Timestamp::from_millis(1_500))?;
+    /// assert_eq!(found.map(|found| found.offset), Some(1));
+    /// assert_eq!(lines.offset_for(Timestamp::from_millis(3_001))?, None);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn offset_for(
         &self,
         spec: impl Into<lookup::OffsetSpec>,
     ) -> Result<Option<lookup::OffsetAndTimestamp>> {
         self.core.offset_for(spec.into())
     }
+}
 
-    /// First offset that can be read.
+/// # Bounds and segments
+impl Partition {
+    /// Returns the first offset that can be read.
     pub fn log_start_offset(&self) -> u64 {
         self.core.try_refresh();
         self.core.log_start_offset()
     }
 
-    /// Offset that the next record gets.
+    /// Returns the offset that the next record gets.
     pub fn log_end_offset(&self) -> u64 {
         self.core.try_refresh();
         self.core.log_end_offset()
     }
 
-    /// Where readers end: the log end offset, or in a `Synced` topic the end of what is on the
-    /// device.
+    /// Returns the offset at which readers stop: the log end, or in a `Synced` topic the end of the
+    /// records that are on the device.
     pub fn high_watermark(&self) -> u64 {
         self.core.try_refresh();
         self.core.high_watermark()
     }
 
-    /// Where readers with [`Isolation::ReadCommitted`](super::Isolation::ReadCommitted) end: the
-    /// high watermark, or the first record of the earliest transaction that is still open.
+    /// Returns the offset at which readers with
+    /// [`Isolation::ReadCommitted`](super::Isolation::ReadCommitted) stop.
+    ///
+    /// This is the first record of the earliest transaction that is still open. Without an open
+    /// transaction it is the [high watermark](Self::high_watermark).
     pub fn last_stable_offset(&self) -> u64 {
         self.core.try_refresh();
         self.core.last_stable_offset()
     }
 
-    /// Seals the active segment and begins the next one, as an append does when the segment is full
-    /// or old. Retention deletes and compaction goes through sealed segments only. Does nothing if
-    /// the active segment is empty.
+    /// Returns the segments in order; the last is the active one. Returns an empty list if an index
+    /// cannot be read.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.core.try_refresh();
+        self.core
+            .retry_after_reread(|| self.core.segment_infos())
+            .unwrap_or_default()
+    }
+
+    /// Seals the active segment and creates the next one, as an append does when the segment is
+    /// full or old. An empty active segment stays as it is.
     ///
-    /// Waits for an append that is under way.
+    /// Only sealed segments are deleted by retention and compacted. Waits for an append in
+    /// progress.
     ///
     /// # Errors
-    /// [`Error::DiskFull`](crate::Error::DiskFull) and [`Error::Io`](crate::Error::Io), which leave
-    /// the partition as it was, and those of a partition that refuses writes, as
-    /// [`append`](Self::append) has them.
+    ///
+    /// Returns [`Error::DiskFull`] or [`Error::Io`], which leave the partition as it was, and the
+    /// errors of [`append`](Self::append) to a partition that refuses writes.
     ///
     /// ```
     /// # use annals::{Log, TopicConfig};
@@ -241,37 +376,41 @@ impl Partition {
     pub fn roll(&self) -> Result<()> {
         self.core.roll_now()
     }
+}
 
-    /// Returns what opening this partition cut, rebuilt or found damaged: nothing, if it had been
-    /// closed in good order. For a partition of a log, [`Log::recovery`](crate::Log::recovery) has
-    /// the same.
-    pub fn recovery(&self) -> &PartitionRecovery {
-        self.core.recovery()
-    }
-
-    /// Its segments, in order; the last is the active one.
-    pub fn segments(&self) -> Vec<SegmentInfo> {
-        self.core.try_refresh();
-        self.core
-            .retry_after_reread(|| self.core.segment_infos())
-            .unwrap_or_default()
-    }
-
-    /// Raises the log start to `offset`, and returns the log start from now on. An offset below the
-    /// log start changes nothing.
+/// # Removing records
+impl Partition {
+    /// Raises the log start to `offset`, and returns the log start from then on. An offset below
+    /// the log start changes nothing. Kafka's `deleteRecords`.
     ///
-    /// Segments that lie below `offset` as a whole are unlinked before this returns (or
-    /// `file.delete.delay.ms` later), also on a full disk. A segment that holds `offset` stays
-    /// whole, so room comes back segment by segment.
+    /// Segments that are entirely below `offset` are deleted before the call returns, or
+    /// `file.delete.delay.ms` later. This also works on a full disk. The segment that contains
+    /// `offset` keeps all its bytes, so space is freed one segment at a time.
     ///
-    /// A call writes the log start to a checkpoint, syncs it, and syncs the directory once more for
-    /// each segment that goes: a few milliseconds on a disk. A program that works records off one
-    /// by one should call it once for many of them, for example each time a segment is done
-    /// ([`Partition::segments`]), or leave it to retention.
+    /// Each call writes the log start to a checkpoint and syncs it, and it syncs the directory once
+    /// more for each segment that it removes. On a disk this takes a few milliseconds. A program
+    /// that handles records one by one should call this once for many of them, for example after
+    /// each segment ([`segments`](Self::segments)), or leave the deletion to retention.
+    ///
+    /// The new log start survives a crash once the call has returned. The exception is a full disk:
+    /// then the log start is stored as soon as there is space again.
     ///
     /// # Errors
-    /// [`Error::OffsetOutOfRange`] above the high watermark; [`Error::PolicyViolation`] if the
-    /// topic is only compacted.
+    ///
+    /// * Returns [`Error::OffsetOutOfRange`] if `offset` is above the high watermark.
+    /// * Returns [`Error::PolicyViolation`] if the topic is only compacted.
+    /// * Returns [`Error::Io`] if a file could not be removed or the log start could not be stored.
+    /// * Returns the errors of [`append`](Self::append) to a partition that refuses writes.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// lines.append_batch(["a", "b", "c"])?;
+    /// assert_eq!(lines.delete_records_before(2)?, 2);
+    /// assert_eq!(lines.read(..)?.next_offset(), 2);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn delete_records_before(&self, offset: u64) -> Result<u64> {
         let log_start = self.core.delete_records_before(offset)?;
         match self.keep.keeper().store_log_start() {
@@ -281,86 +420,94 @@ impl Partition {
         }
     }
 
-    /// Cuts the log so that `end` is the next offset to be written; records at and above it are
-    /// gone, for good once this returns. An `end` at or above the log end changes nothing. Readers
-    /// go on in what is left, and members of groups at the cut; what was committed above it is
-    /// lowered to it. If the partition of a log is [opened alone](Partition::open), that happens
-    /// when the log is opened next. If the program is killed before the partition is closed, only
-    /// what then lies above its end is lowered.
+    /// Cuts the log at `end`: removes all records at and above it, so that `end` is the next offset
+    /// to be written. An `end` at or above the log end changes nothing.
+    ///
+    /// The removed records stay removed after a crash once the call has returned. Blocks on the
+    /// device.
+    ///
+    /// Readers continue with the records that are left. Positions that groups committed above `end`
+    /// are lowered to it, and members continue there.
+    ///
+    /// If the partition belongs to a log and was [opened alone](Partition::open), the positions are
+    /// lowered when the log is opened next. If the program is killed before it closes the
+    /// partition, only the positions above the log end of that time are lowered.
+    ///
+    /// If opening found damage, a cut at or below the damage makes the partition take writes again.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` below the log start.
+    ///
+    /// * Returns [`Error::OffsetOutOfRange`] if `end` is below the log start.
+    /// * Returns [`Error::DiskFull`] or [`Error::Io`] if the disk refuses.
+    /// * Returns [`Error::Poisoned`] if an earlier write or sync failed.
+    /// * Returns [`Error::ReadOnly`] in a read-only log, [`Error::Closed`] after the log was
+    ///   closed, and [`Error::UnknownTopic`] after the topic was deleted.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// lines.append_batch(["a", "b", "c"])?;
+    /// lines.truncate_to(1)?;
+    /// assert_eq!(lines.append("d")?.offset, 1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     pub fn truncate_to(&self, end: u64) -> Result<()> {
         let cut = self.core.truncation(end);
-        // Before anything is lowered. Appends go on: of what they add from now on nothing is cut
-        // here without that either.
+        // Checked before the committed positions are lowered. If the cut is not due now, records
+        // that are appended after this check stay, even above `end`.
         if !cut.is_due()? {
             return Ok(());
         }
         self.keep.keeper().truncate(&self.core, cut)
     }
 
-    /// Reads the partition anew from the disk and, where it is sound, takes writes again: the way
-    /// on after [`Error::Poisoned`], and after what damaged or filled the disk was put right. All
-    /// above the recovery point is synced, read back past the cache and checked, as after an
-    /// unclean stop: a torn end is cut, kept beside and reported. Handles and readers go on with
-    /// what was found. An append that waits for a sync in the meantime succeeds if its records were
-    /// found, and returns [`Error::SyncFailed`] otherwise.
+    /// Compacts the partition now: keeps the latest record of each key and removes the earlier
+    /// ones, however few they are. Returns a report.
     ///
-    /// Blocks appends, and on the device. Damage below the recovery point is in the report, and
-    /// appends stay refused.
+    /// The records that are left keep their offsets, with gaps between them. A reader that starts
+    /// at a removed offset continues with the next record. A tombstone stays for
+    /// `delete.retention.ms` after the first pass that saw it. In that time a reader from the start
+    /// still learns of the deletion. Appends and readers continue during the compaction.
     ///
-    /// # Errors
-    /// `Io` and `DiskFull` where the disk still refuses: nothing is lost by that, and it can be
-    /// tried again; `ReadOnly`, `Closed`, `UnknownTopic`.
-    pub fn reopen(&self) -> Result<PartitionRecovery> {
-        let reopened = self.core.reopen()?;
-        Ok(self.keep.keeper().finish_reopen(&self.core, reopened))
-    }
-
-    /// Makes everything appended so far durable, indexes included. Blocks on the device.
-    pub fn flush(&self) -> Result<()> {
-        self.core.flush()?;
-        // A log has a thread, or `Log::flush`, to write one checkpoint for all its partitions.
-        self.keep.keeper().store_flushed()
-    }
-
-    /// Compacts now: of every key the latest record stays, and all earlier ones go, however few
-    /// they are. Says what it did.
+    /// As in Kafka, a pass does not touch:
     ///
-    /// Offsets stay what they were, with gaps between them: reading from an offset that is gone
-    /// gives the next one. A tombstone stays for `delete.retention.ms` after the first pass that
-    /// saw it, so that who reads from the start meanwhile learns of it. Appends and readers go on.
-    /// As in Kafka some things are left alone: the active segment, what lies above the [last stable
-    /// offset](Self::last_stable_offset), and segments with a record younger than
-    /// `min.compaction.lag.ms`.
+    /// * the active segment: call [`roll`](Self::roll) before, to compact its records too;
+    /// * records above the [last stable offset](Self::last_stable_offset);
+    /// * segments with a record younger than `min.compaction.lag.ms`.
     ///
-    /// Without this call a log compacts by itself, in [`maintain`](crate::Log::maintain) and in the
-    /// background, what is dirty enough for `min.cleanable.dirty.ratio` or has waited for
-    /// `max.compaction.lag.ms`. A partition that is opened alone is only compacted on demand.
-    /// Blocks for as long as it takes, also on the compaction of another partition.
+    /// [`Maintenance::bytes_not_compacted`] counts their bytes. In a young partition this can be
+    /// everything.
     ///
-    /// Nothing is compacted in a partition that is so young that all of it is in the active
-    /// segment: [`Maintenance::bytes_not_compacted`] says how much was left for later. A batch that
-    /// decompresses to more than
-    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes), or whose
-    /// codec this build lacks, stays as it is, with the tombstones after it, and is counted in
-    /// [`Maintenance::batches_left_alone`].
+    /// A batch is kept unchanged, with the tombstones after it, if it decompresses to more than
+    /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) or if this
+    /// build lacks its codec. [`Maintenance::batches_left_alone`] counts such batches.
+    ///
+    /// Without this call a log compacts in the background and in
+    /// [`maintain`](crate::Log::maintain). It selects the partitions that are dirty enough for
+    /// `min.cleanable.dirty.ratio` or have waited for `max.compaction.lag.ms`. A partition that is
+    /// [opened alone](Partition::open) is compacted only by this call.
+    ///
+    /// Blocks until the compaction is done. If another partition is being compacted, it waits for
+    /// that first.
     ///
     /// # Errors
-    /// `InvalidConfig` where the topic's `cleanup.policy` lacks `compact`; `Corrupt` where a
-    /// segment is damaged: it stays as it is. `DiskFull` leaves everything as it was: a group of
-    /// segments is written anew before the old ones go.
+    ///
+    /// * Returns [`Error::InvalidConfig`] if the topic's `cleanup.policy` lacks `compact`.
+    /// * Returns [`Error::Corrupt`] if a segment is damaged. The segment stays as it is.
+    /// * Returns [`Error::DiskFull`] if the disk lacks room for the compacted segments, which are
+    ///   written before the old ones are removed. The partition is as it was before.
     ///
     /// ```
     /// # use annals::{CleanupPolicy, Log, TopicConfig};
     /// # let log = Log::in_memory();
-    /// let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact).segment_bytes(100);
+    /// let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
     /// let colours = log.create_topic("colours", 1, config)?.partition(0)?;
     /// for colour in ["red", "green", "blue"] {
     ///     colours.append(("sky", colour))?;
     /// }
-    /// assert_eq!(colours.compact()?.records_removed, 1); // "blue" is in the active segment
+    /// colours.roll()?;
+    /// assert_eq!(colours.compact()?.records_removed, 2); // "blue" is left
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn compact(&self) -> Result<Maintenance> {
@@ -372,6 +519,43 @@ impl Partition {
             });
         }
         self.keep.keeper().compact(&self.core)
+    }
+}
+
+/// # Recovery
+impl Partition {
+    /// Returns the repairs that opening this partition made, and the damage that it found.
+    ///
+    /// Both are empty if the partition had been closed properly. For a partition of a log,
+    /// [`Log::recovery`](crate::Log::recovery) contains the same report.
+    pub fn recovery(&self) -> &PartitionRecovery {
+        self.core.recovery()
+    }
+
+    /// Reads the partition from the disk again and, if it is sound, takes writes again. Returns the
+    /// repairs.
+    ///
+    /// Call it after [`Error::Poisoned`], or after the cause of a damaged or full disk was removed.
+    ///
+    /// Recovery works as after an unclean stop. Everything above the recovery point is synced, read
+    /// past the page cache, and checked. A torn end is cut, kept in `.torn` files, and reported.
+    /// Damage below the recovery point is reported too, and appends are still refused.
+    ///
+    /// Handles and readers continue with the records that were found. An append that waits for its
+    /// sync in the meantime succeeds if its records were found, and returns [`Error::SyncFailed`]
+    /// otherwise.
+    ///
+    /// Appends wait until the call is done. The call blocks on the device.
+    ///
+    /// # Errors
+    ///
+    /// * Returns [`Error::Io`] or [`Error::DiskFull`] if the disk still refuses. No record is lost
+    ///   by that, and the call can be repeated.
+    /// * Returns [`Error::ReadOnly`] in a read-only log, [`Error::Closed`] after the log was
+    ///   closed, and [`Error::UnknownTopic`] after the topic was deleted.
+    pub fn reopen(&self) -> Result<PartitionRecovery> {
+        let reopened = self.core.reopen()?;
+        Ok(self.keep.keeper().finish_reopen(&self.core, reopened))
     }
 }
 
@@ -388,8 +572,8 @@ impl fmt::Debug for Partition {
 }
 
 impl PartitionCore {
-    /// Segments in order; the last is the active one. Loads each index once, for the largest
-    /// timestamp.
+    /// Returns the segments in order; the last is the active one. Loads each index once, for the
+    /// largest timestamp.
     pub(crate) fn segment_infos(&self) -> Result<Vec<SegmentInfo>> {
         let segments = self.segments().snapshot();
         let mut infos: Vec<SegmentInfo> = Vec::with_capacity(segments.len());

@@ -1,4 +1,4 @@
-//! One partition: ordered segments, and the offsets that bound them.
+//! One partition: its segments in order, and the offsets that bound them.
 //!
 //! | room | subject |
 //! | --- | --- |
@@ -6,9 +6,11 @@
 //! | `core` | [`PartitionCore`], which owns the parts: its invariants and its locks |
 //! | `write` | how records reach the log: encode, append, roll, flush |
 //! | `read` | how records are read: find the place once, then read batch by batch |
-//! | `remove` | how records leave: deletion, truncation, the exchange of compacted segments |
-//! | `open` | how a partition is opened, and what recovery repairs |
+//! | `remove` | how records are removed: deletion, truncation, the exchange of compacted segments |
+//! | `open` | how a partition is opened, and how recovery repairs it |
 //! | `read_only` | how a read-only partition follows the files that another process writes |
+//! | `scan` | how opening checks a segment, batch by batch |
+//! | `keeper` | the tasks that a partition leaves to its log |
 //! | `handle` | [`Partition`], the public handle |
 
 mod core;

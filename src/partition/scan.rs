@@ -1,8 +1,8 @@
-//! Walking a segment from a place to its end, checking every batch on the way.
+//! A scan walks a segment from a given position to its end and checks every batch.
 //!
-//! This is where opening learns what it may cut: only a rest of the file that does not begin with a
-//! whole batch whose checksum is right. A batch whose checksum is right was written as it is,
-//! however odd its header looks: it is stepped over, told as a [`Misfit`], and never cut.
+//! It decides how much opening may cut: only a rest of the file that does not begin with a whole
+//! batch with a valid checksum. A batch with a valid checksum was written exactly so, however odd
+//! its header looks. The scan steps over it, reports it as a [`Misfit`], and never lets it be cut.
 
 use std::io;
 use std::ops::Range;
@@ -17,22 +17,23 @@ use crate::segment::index_file::MemoryIndex;
 use crate::segment::walk::{Checked, Walk, indexed};
 use crate::segment::{Segment, SegmentHome};
 
-/// What holds for the batches of a partition.
+/// The rules for the batches of a partition.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ScanRules {
     /// Whether a gap is damage.
     pub(super) is_dense: bool,
+    /// Bytes between two index entries.
     pub(super) interval_bytes: u32,
 }
 
-/// Where a scan starts.
+/// The start of a scan.
 pub(super) struct ScanStart {
     pub(super) position: u32,
-    /// The entries of what lies before.
+    /// The index entries of the batches before it.
     pub(super) index: MemoryIndex,
     /// Lowest base offset that the first batch may have.
     pub(super) expected: u64,
-    /// Whether checksums are looked at, or headers only.
+    /// Whether all checksums are compared. If not, only those of control batches are.
     pub(super) checks: bool,
 }
 
@@ -47,30 +48,29 @@ impl ScanStart {
     }
 }
 
-/// What a scan found.
+/// The result of a scan.
 pub(super) struct Scan {
-    /// Byte after the last whole batch. What comes after it in the file is zeros, where there is no
-    /// damage.
+    /// The position after the last whole batch. Without damage, the rest of the file is zeros.
     pub(super) end: u32,
     /// Offset after the last record.
     pub(super) next_offset: u64,
     /// Lowest base offset that the next batch may have: not above `next_offset`.
     pub(super) expected: u64,
     pub(super) index: MemoryIndex,
-    /// Leader epoch of the last batch; -1 where there is none.
+    /// Leader epoch of the last batch; -1 for an empty segment.
     pub(super) last_epoch: i32,
-    /// Why it ended before the end of the file, if it did. Nothing else may be cut than what comes
-    /// after `end` then.
+    /// The reason why the scan ended before the end of the file, if it did. In that case, only the
+    /// bytes after `end` may be cut.
     pub(super) damage: Option<Malformed>,
     /// The first batch that was stepped over.
     pub(super) misfit: Option<Misfit>,
 }
 
-/// A whole batch with a right checksum whose header does not fit in where it is.
+/// A whole batch with a valid checksum whose header does not fit its place in the log.
 #[derive(Clone, Debug)]
 pub(super) struct Misfit {
     pub(super) position: u32,
-    /// The offsets that it would have, had it followed the batch before it.
+    /// The offsets that the batch would have if it followed the one before it.
     pub(super) offsets: Range<u64>,
     pub(super) reason: Malformed,
 }
@@ -88,8 +88,8 @@ impl Scan {
         }
     }
 
-    /// What does not fit in a segment that the one at `next_base` follows: a batch, or the segment
-    /// itself, if both have the same offsets.
+    /// Returns the first misfit of a segment that is followed by one at `next_base`: a batch, or
+    /// the end of the segment if both segments have the same offsets.
     pub(super) fn misfit_before(&self, next_base: Option<u64>) -> Option<Misfit> {
         let overlap = || {
             let next = next_base.filter(|next| *next < self.expected)?;
@@ -104,17 +104,21 @@ impl Scan {
     }
 
     fn take(&mut self, header: &BatchHeader) {
+        debug_assert!(
+            header.next_base_offset() >= self.expected,
+            "the walk checks that offsets rise"
+        );
         self.last_epoch = header.leader_epoch;
         self.next_offset = self.next_offset.max(header.last_offset + 1);
         self.expected = header.next_base_offset();
         self.end += header.size_bytes;
     }
 
-    /// Steps over a batch of so many offsets that does not fit in.
+    /// Steps over a misfit that has `count` offsets.
     fn step_over(&mut self, size_bytes: u32, count: u64, reason: Malformed) {
         let offsets = self.next_offset..self.next_offset.saturating_add(count);
-        // The log ends after the offsets that are missing, so that a reader that comes there is
-        // told.
+        // The missing offsets count as part of the log, so that a reader that reaches them gets an
+        // error.
         self.next_offset = offsets.end;
         self.misfit.get_or_insert(Misfit {
             position: self.end,
@@ -125,8 +129,8 @@ impl Scan {
     }
 }
 
-/// Scans the first `bytes` bytes of segment `base`; `visit` sees every batch that fits in, with its
-/// control record.
+/// Scans the first `bytes` bytes of the segment at `base`. Calls `visit` with every batch that
+/// fits, and with its control record.
 pub(super) fn scan(
     home: &SegmentHome,
     base: u64,

@@ -1,9 +1,9 @@
 //! The aborted transactions whose marker is in a segment.
 //!
-//! Kafka's `.txnindex` has no checksum, and an entry that is missing or wrong changes what readers
-//! of committed data get. So a segment takes its word only where the file has the digest that
-//! annals noted for it. Otherwise the partition walks the batches and tells the segment what it
-//! found, once for as long as the segment is open.
+//! Kafka's `.txnindex` has no checksum, and a missing or wrong entry would change the records that
+//! readers of committed data get. So a segment trusts the file only if it has the digest that
+//! annals noted for it. Otherwise the partition walks the batches and sets the result in the
+//! segment, once for as long as the segment is open.
 
 use std::io;
 use std::sync::OnceLock;
@@ -15,17 +15,17 @@ use crate::format::file_name;
 use crate::format::index_entry::{AbortedTransaction, TRANSACTION_ENTRY_BYTES};
 use crate::storage::{read_file, remove_if_exists};
 
-/// Largest transaction index that is read.
+/// The largest transaction index that is read.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
-/// What a segment knows of aborted transactions.
+/// The aborted transactions that a segment knows.
 #[derive(Debug)]
 pub(super) struct Aborted {
-    /// Where the segment ended when it was opened or created.
+    /// The end of the segment when it was opened or created.
     opened_end: u64,
-    /// Those whose marker is below `opened_end`, once they are known.
+    /// The transactions whose marker is below `opened_end`, once they are known.
     earlier: OnceLock<Vec<AbortedTransaction>>,
-    /// Those whose marker was published since.
+    /// The transactions whose marker was published later.
     later: Mutex<Vec<AbortedTransaction>>,
 }
 
@@ -45,13 +45,14 @@ impl Aborted {
 }
 
 impl Segment {
-    /// Where the segment ended when it was opened: a walk for aborted transactions goes as far.
+    /// Returns the end of the segment when it was opened. A walk for aborted transactions ends
+    /// here.
     pub(crate) fn opened_end(&self) -> u64 {
         self.aborted.opened_end
     }
 
-    /// All aborted transactions whose marker is in the segment, if they are known, by the offset of
-    /// the marker.
+    /// Returns all aborted transactions whose marker is in the segment, in the order of the
+    /// markers. Returns `None` if they are not known yet.
     pub(crate) fn known_aborted(&self) -> Option<Vec<AbortedTransaction>> {
         let earlier = self.aborted.earlier.get()?;
         Some(
@@ -63,17 +64,18 @@ impl Segment {
         )
     }
 
-    /// Notes those whose marker was there when the segment was opened.
+    /// Sets the transactions whose marker was in the segment when it was opened.
     pub(crate) fn set_aborted(&self, transactions: Vec<AbortedTransaction>) {
         self.aborted.earlier.get_or_init(|| transactions);
     }
 
-    /// Notes those whose marker is about to be published.
+    /// Adds the transactions whose marker is about to be published.
     pub(crate) fn add_aborted(&self, transactions: Vec<AbortedTransaction>) {
+        debug_assert!(!self.is_sealed(), "a sealed segment gets no more markers");
         self.aborted.later.lock().extend(transactions);
     }
 
-    /// What the transaction index says, if its digest proves it.
+    /// Returns the transactions in the transaction index, if its digest proves them.
     pub(crate) fn proven_aborted(&self) -> io::Result<Option<Vec<AbortedTransaction>>> {
         let [_, _, Some(expected)] = *self.digests.lock() else {
             return Ok(None);
@@ -84,7 +86,8 @@ impl Segment {
             .and_then(|bytes| decode(&bytes)))
     }
 
-    /// What the transaction index says, if it can be read. One that is missing has no entries.
+    /// Returns the transactions in the transaction index, if it can be read. A missing index has no
+    /// entries.
     pub(crate) fn stored_aborted(&self) -> io::Result<Option<Vec<AbortedTransaction>>> {
         Ok(self.transaction_index()?.and_then(|bytes| decode(&bytes)))
     }
@@ -102,8 +105,9 @@ impl Segment {
         }
     }
 
-    /// Replaces a transaction index that does not say what the batches do, if files may be written;
-    /// it does no harm that it cannot be written (a full disk). From now on its digest is known.
+    /// Replaces a transaction index that differs from the batches, if files may be written. The
+    /// digest of the index is known afterwards. A write that fails, as on a full disk, is not an
+    /// error.
     pub(crate) fn correct_transaction_index(
         &self,
         transactions: &[AbortedTransaction],
@@ -132,8 +136,8 @@ impl Segment {
         *transactions = Some(digest(&bytes));
     }
 
-    /// The digest of the transaction index of a segment that is being sealed, if it is known what
-    /// the index says.
+    /// Returns the digest of the transaction index of a segment that is being sealed, if its
+    /// transactions are known.
     pub(super) fn transactions_digest(&self) -> Option<Digest> {
         self.known_aborted()
             .map(|transactions| digest(&encode(&transactions)))
@@ -147,7 +151,7 @@ fn encode(transactions: &[AbortedTransaction]) -> Vec<u8> {
         .collect()
 }
 
-/// An index is written entry by entry: one with a part of an entry was cut.
+/// Decodes a transaction index. Returns `None` if it is malformed or ends within an entry.
 fn decode(bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
     AbortedTransaction::decode_all(bytes)
         .ok()

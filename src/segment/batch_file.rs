@@ -1,9 +1,8 @@
-//! Reading the batches of one segment: in place where the `.log` is mapped, in chunks where it is
-//! not.
+//! Reads the batches of one segment: in place if the `.log` is mapped, otherwise in chunks.
 //!
-//! A [`BatchFile`] belongs to one reader. It never reads beyond the position it is given as the
-//! limit, which its owner takes from what the writer published, and it takes no memory on the word
-//! of a length field that passes that limit.
+//! A [`BatchFile`] belongs to one reader. It never reads beyond the limit that its owner passes,
+//! which is a position that the writer has published. It also never allocates memory for a length
+//! field that exceeds this limit.
 
 use std::io;
 use std::sync::Arc;
@@ -13,12 +12,12 @@ use crate::format::Malformed;
 use crate::format::batch::{BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, intact_offsets};
 use crate::storage::FileView;
 
-/// First and largest read of a reader that copies: it starts small for a single look-up and grows
-/// for one that goes on.
+/// The first read of a reader that copies: small, because it may be a single look-up.
 const MIN_CHUNK_BYTES: usize = 16 << 10;
+/// The largest read of a reader that copies. A sequential reader reaches it in steps.
 const MAX_CHUNK_BYTES: usize = 1 << 20;
 
-/// Why a batch could not be read.
+/// The reason why a batch could not be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {
     Io(io::Error),
@@ -37,7 +36,7 @@ impl From<Malformed> for ReadError {
     }
 }
 
-/// The bytes of one batch, shared with the mapping or the chunk they lie in.
+/// The bytes of one batch, shared with the mapping or the chunk that contains them.
 #[derive(Clone, Debug)]
 pub(crate) enum BatchBytes {
     Mapped {
@@ -55,19 +54,19 @@ pub(crate) enum BatchBytes {
 impl BatchBytes {
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
-        self.behind(0).unwrap_or_default()
+        self.after(0).unwrap_or_default()
     }
 
-    /// All but the first `count` bytes, if there are as many.
+    /// Returns the bytes after the first `count`, or `None` if there are fewer.
     #[inline]
-    pub(crate) fn behind(&self, count: usize) -> Option<&[u8]> {
+    pub(crate) fn after(&self, count: usize) -> Option<&[u8]> {
         match self {
             Self::Mapped { view, start, end } => view.get(start + count..*end),
             Self::Copied { chunk, start, end } => chunk.get(start + count..*end),
         }
     }
 
-    /// A copy of its own.
+    /// Returns a copy that shares no memory with other batches.
     pub(crate) fn detach(&self) -> Self {
         let bytes = self.as_slice().to_vec();
         Self::Copied {
@@ -82,7 +81,7 @@ impl BatchBytes {
 #[derive(Debug)]
 pub(crate) struct BatchFile {
     segment: Arc<Segment>,
-    /// The whole `.log`, where it is mapped.
+    /// The whole `.log`, if it is mapped.
     view: Option<FileView>,
     chunk: Arc<Vec<u8>>,
     chunk_start: u32,
@@ -90,7 +89,7 @@ pub(crate) struct BatchFile {
 }
 
 impl BatchFile {
-    /// Counts as a reader of the segment as long as it lives.
+    /// Returns a reader of the segment. The segment counts it as a reader until it is dropped.
     pub(crate) fn new(segment: Arc<Segment>) -> Self {
         segment.enter();
         Self {
@@ -106,8 +105,8 @@ impl BatchFile {
         &self.segment
     }
 
-    /// The header of the batch at `position`; `None` at the limit. The batch lies below the limit
-    /// as a whole.
+    /// Returns the header of the batch at `position`, or `None` at the limit. The whole batch is
+    /// below the limit.
     #[inline]
     pub(crate) fn header_at(
         &mut self,
@@ -124,12 +123,12 @@ impl BatchFile {
         let bytes = self.bytes(position, left.min(HEADER_BYTES), limit)?;
         let frame = Frame::decode(bytes)?;
         if frame.size_bytes as usize > left {
-            return Err(Malformed("a batch is longer than what is left of the file").into());
+            return Err(Malformed("a batch is longer than the rest of the file").into());
         }
         Ok(Some(BatchHeader::decode(bytes)?))
     }
 
-    /// The whole batch, whose checksum is right.
+    /// Returns the whole batch, after its checksum was compared.
     #[inline]
     pub(crate) fn checked(
         &mut self,
@@ -145,8 +144,8 @@ impl BatchFile {
         }
     }
 
-    /// Size of the batch at `position`, and how many offsets it has, if all of it is below the
-    /// limit and its checksum is right, whatever else its header says; `None` otherwise.
+    /// Returns the size of the batch at `position` and its number of offsets, if the whole batch is
+    /// below the limit and its checksum is valid. The rest of the header is not checked.
     pub(crate) fn intact_at(
         &mut self,
         position: u32,
@@ -162,7 +161,7 @@ impl BatchFile {
         Ok(offsets.map(|offsets| (size_bytes, offsets)))
     }
 
-    /// The bytes of a batch that was just read, to be handed out.
+    /// Returns the bytes of a batch that was just read, in a form that outlives the next read.
     #[inline]
     pub(crate) fn share(&self, position: u32, header: &BatchHeader) -> BatchBytes {
         let size = header.size_bytes as usize;
@@ -174,7 +173,15 @@ impl BatchFile {
                 end: start + size,
             };
         }
+        debug_assert!(
+            self.chunk_start <= position,
+            "the chunk contains the batch that was just read"
+        );
         let start = position.saturating_sub(self.chunk_start) as usize;
+        debug_assert!(
+            start + size <= self.chunk.len(),
+            "the chunk contains the whole batch"
+        );
         BatchBytes::Copied {
             chunk: Arc::clone(&self.chunk),
             start,
@@ -182,8 +189,8 @@ impl BatchFile {
         }
     }
 
-    /// Whether all from `position` up to `limit` is zeros, as a file has them that is longer than
-    /// its batches.
+    /// Returns whether all bytes from `position` up to `limit` are zeros, as after the batches of a
+    /// preallocated file.
     pub(crate) fn is_zero(&mut self, mut position: u32, limit: u32) -> io::Result<bool> {
         while position < limit {
             let count = (limit - position).min(16 << 10);
@@ -196,7 +203,7 @@ impl BatchFile {
         Ok(true)
     }
 
-    /// `count` bytes at `position`, which lie below `limit`.
+    /// Returns `count` bytes at `position`, all of them below `limit`.
     #[inline]
     pub(crate) fn bytes(
         &mut self,
@@ -204,6 +211,14 @@ impl BatchFile {
         count: usize,
         limit: u32,
     ) -> Result<&[u8], ReadError> {
+        debug_assert!(
+            position as usize + count <= limit as usize,
+            "a reader stays below its limit"
+        );
+        debug_assert!(
+            limit <= self.segment.size(),
+            "the limit was published before"
+        );
         if self.view.is_none() {
             self.view = self.segment.view()?;
         }
@@ -221,28 +236,29 @@ impl BatchFile {
         bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
     }
 
-    /// Brings `count` bytes at `position` into the chunk, with as much behind them as the reader is
-    /// likely to want.
+    /// Reads `count` bytes at `position` into the chunk, and as many bytes after them as the reader
+    /// is likely to need.
     fn fill(&mut self, position: u32, count: usize, limit: u32) -> io::Result<()> {
+        debug_assert!(self.view.is_none(), "a mapped file is not copied");
         let end = position as usize + count;
         let holds =
             self.chunk_start <= position && end <= self.chunk_start as usize + self.chunk.len();
         if holds && !self.chunk.is_empty() {
             return Ok(());
         }
-        let goes_on = !self.chunk.is_empty() && position >= self.chunk_start;
-        if goes_on {
+        let is_sequential = !self.chunk.is_empty() && position >= self.chunk_start;
+        if is_sequential {
             self.next_chunk_bytes = (self.next_chunk_bytes * 4).min(MAX_CHUNK_BYTES);
         }
         let wanted = count
             .max(self.next_chunk_bytes)
             .min(limit.saturating_sub(position) as usize);
-        // A batch that was handed out may still use the old chunk: then a new one is made.
+        // A batch that was returned may still use the old chunk. Then a new one is made.
         if Arc::get_mut(&mut self.chunk).is_none() {
             self.chunk = Arc::default();
         }
         let Some(chunk) = Arc::get_mut(&mut self.chunk) else {
-            return Ok(());
+            unreachable!("no batch uses a new chunk")
         };
         chunk.resize(wanted, 0);
         let read = self.segment.file()?.read_at(chunk, u64::from(position));
@@ -265,7 +281,7 @@ mod tests {
     use crate::storage::MemoryDisk;
     use crate::storage::recording::RecordingDisk;
 
-    /// A file that is not mapped, on a disk that tells what is read of it.
+    /// A file that is not mapped, on a disk that records the reads.
     fn file_of(content: &[u8]) -> (RecordingDisk, BatchFile) {
         let disk = RecordingDisk::over(MemoryDisk::new());
         let segment = Segment::create(&home(&disk), 0).unwrap();
@@ -274,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_goes_on_reads_more_at_once() {
+    fn a_sequential_reader_reads_larger_chunks() {
         let content: Vec<u8> = (0..=250).cycle().take(3 << 20).collect();
         let limit = u32::try_from(content.len()).unwrap();
         let (disk, mut file) = file_of(&content);
@@ -291,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_looks_back_reads_no_more_than_before() {
+    fn a_reader_that_moves_back_reads_chunks_of_the_same_size() {
         let (disk, mut file) = file_of(&vec![7; 1 << 20]);
         for position in [500_000, 300_000, 0] {
             assert_eq!(file.bytes(position, 100, 1 << 20).unwrap(), [7; 100]);
@@ -300,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_not_read_again() {
+    fn bytes_in_the_chunk_are_not_read_again() {
         let (disk, mut file) = file_of(&vec![7; 1 << 20]);
         drop(disk.take());
         for position in [0, 100, 16_284] {
@@ -315,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rest_is_zero_if_all_of_it_is_up_to_the_limit() {
+    fn a_rest_is_zero_if_each_byte_below_the_limit_is() {
         let mut content = vec![0; 40_000];
         content[99] = 1;
         content[30_000] = 1;
@@ -324,6 +340,6 @@ mod tests {
         assert!(!file.is_zero(100, 30_001).unwrap());
         assert!(!file.is_zero(99, 200).unwrap());
         assert!(file.is_zero(30_001, 40_000).unwrap());
-        assert!(file.is_zero(99, 99).unwrap(), "nothing is left");
+        assert!(file.is_zero(99, 99).unwrap(), "an empty rest is zero");
     }
 }

@@ -8,23 +8,30 @@ use crate::storage::{FileView, StorageFile};
 
 use super::Segment;
 
-/// Whether the file still stands under its name.
+/// Whether the `.log` still has its name.
 #[derive(Debug)]
 pub(super) enum Hold {
+    /// The file has its name, and is opened by it when it is used.
     Named,
-    /// Renamed, replaced or removed, and held open for the readers that were on it.
+    /// The file was renamed, replaced or removed, and is kept open for its readers.
     Kept(Arc<dyn StorageFile>),
-    /// Removed while nobody held it: a reader that comes upon it looks its offset up anew.
+    /// The file was removed while no reader was on it. A reader that meets such a segment looks up
+    /// its offset again.
     Gone,
 }
 
 impl Segment {
-    /// The files of an unnamed segment have their names.
+    /// Notes that the files of a segment without names now have them.
     pub(crate) fn settle(&self) {
-        *self.hold.lock() = Hold::Named;
+        let mut hold = self.hold.lock();
+        debug_assert!(
+            !matches!(&*hold, Hold::Gone),
+            "a file that is gone gets no name"
+        );
+        *hold = Hold::Named;
     }
 
-    /// The whole `.log` of a sealed segment, mapped; `None` where it is to be read by position.
+    /// Returns the mapped `.log` of a sealed segment, or `None` if it must be read by position.
     pub(crate) fn view(&self) -> io::Result<Option<FileView>> {
         if let Some(view) = self.view.get() {
             return Ok(Some(view.clone()));
@@ -48,7 +55,7 @@ impl Segment {
         Ok(Some(view))
     }
 
-    /// The open `.log`, to be read by position; `NotFound` once it is gone.
+    /// Returns the open `.log`, to be read by position. Returns `NotFound` once it is gone.
     pub(crate) fn file(&self) -> io::Result<Arc<dyn StorageFile>> {
         match &*self.hold.lock() {
             Hold::Named => self.log.get(),
@@ -57,15 +64,15 @@ impl Segment {
         }
     }
 
-    /// Makes the `.log` durable; nothing to do for one that is on its way out.
+    /// Makes the `.log` durable. A file that lost its name is not synced.
     pub(crate) fn sync(&self) -> io::Result<()> {
         match &*self.hold.lock() {
             Hold::Named => {}
             Hold::Kept(_) | Hold::Gone => return Ok(()),
         }
         match self.log.sync_data() {
-            // Its names went in between: it could not be opened by them, or nobody needs to know
-            // what became of its bytes.
+            // The segment lost its names in the meantime, so the file could not be opened by its
+            // name, or its bytes are no longer needed.
             Err(_) if !self.is_named() => return Ok(()),
             synced => synced?,
         }
@@ -75,12 +82,13 @@ impl Segment {
         Ok(())
     }
 
-    /// Lets the descriptor go; it opens again when used.
+    /// Closes the descriptor. The next use opens the file again.
     pub(crate) fn close_file(&self) {
         self.log.close();
     }
 
-    /// Whether the files under its names are its own. With `index_files` held it stays so.
+    /// Returns whether the files with the names of the segment are its own. While `index_files` is
+    /// held, the segment does not lose its names.
     pub(crate) fn is_named(&self) -> bool {
         matches!(&*self.hold.lock(), Hold::Named)
     }
@@ -91,14 +99,14 @@ impl Segment {
         self.lose_names(self.readers.load(Ordering::SeqCst) > 0)
     }
 
-    /// Loses the names as [`prepare_removal`](Self::prepare_removal) does, and keeps the `.log` open
-    /// although no reader is on the segment: the caller reads it, or may give the names back.
+    /// Loses the names as [`prepare_removal`](Self::prepare_removal) does, but keeps the `.log`
+    /// open even if no reader is on the segment. The caller reads it, or may give the names back.
     pub(crate) fn keep_open(&self) -> io::Result<()> {
         self.lose_names(true)
     }
 
-    /// Loses the names because the directory is removed or renamed. A file that cannot be opened for
-    /// its readers is lost to them.
+    /// Loses the names because the directory is removed or renamed. If the file cannot be opened
+    /// for its readers, they lose it.
     pub(crate) fn give_up(&self) {
         if self.prepare_removal().is_err() {
             *self.hold.lock() = Hold::Gone;
@@ -107,6 +115,7 @@ impl Segment {
     }
 
     fn lose_names(&self, is_kept: bool) -> io::Result<()> {
+        // While this lock is held, no index is written under the names.
         let _no_index_is_written = self.index_files.lock();
         let mut hold = self.hold.lock();
         if matches!(&*hold, Hold::Named) {
@@ -132,7 +141,8 @@ impl Segment {
         debug_assert!(before > 0, "each reader leaves once");
     }
 
-    /// From now on nothing is written to the files of the segment: they may be another process's.
+    /// Ends all writes to the files of the segment, because they may belong to another process from
+    /// now on.
     pub(crate) fn end_writes(&self) {
         *self.index_files.lock() = false;
         self.end_zeros_ahead();

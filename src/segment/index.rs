@@ -16,31 +16,34 @@ use super::index_file::{
 };
 use super::{Segment, SegmentHome, digest};
 
-/// Where the index entries are.
+/// The index of a segment, by the place of its entries.
 #[derive(Debug)]
 pub(super) enum Index {
+    /// In memory: the segment is active, or its index was rebuilt.
     Memory(MemoryIndex),
-    /// On disk, not looked at yet.
+    /// In files that were not loaded yet.
     Unloaded,
+    /// In files that were loaded and checked.
     Files(IndexFiles),
 }
 
-/// Who can walk the batches of a segment where its index does not help.
+/// A walk over the batches of a segment, to check its index or to build it.
 pub(crate) trait Batches {
-    /// The index by all batches, up to damage.
+    /// Builds the index from all batches up to the first damage.
     fn build_index(&self) -> io::Result<MemoryIndex>;
 
-    /// Whether the first batch is the one that the time entry speaks of.
+    /// Returns whether `entry` belongs to the first batch.
     fn begin_with(&self, entry: TimeEntry) -> io::Result<bool>;
 
-    /// Whether `last`, the last time entry, fits: the batches from `position` on have one with its
-    /// offset and time, and none with a later time. `None`: none has a time at all.
+    /// Returns whether `last` can be the last time entry: of the batches from `position` on, one
+    /// has its offset and time, and none has a later time. If `last` is `None`, no batch may have a
+    /// time.
     fn end_with(&self, position: u32, last: Option<TimeEntry>) -> io::Result<bool>;
 }
 
 impl Segment {
-    /// Appends the index entries that the files do not have yet; `is_last` offers the last time
-    /// entry first, as at close. Appends and look-ups go on meanwhile.
+    /// Appends the entries that the index files do not have yet. With `is_last`, as at close, it
+    /// adds the last time entry first. Appends and look-ups continue in the meantime.
     pub(crate) fn write_indexes(&self, is_last: bool, sync: bool) -> io::Result<()> {
         let _one_at_a_time = self.index_files.lock();
         if !self.is_named() {
@@ -62,6 +65,10 @@ impl Segment {
                 memory.time_bytes(written.1),
             )
         };
+        debug_assert!(
+            written.0 <= counts.0 && written.1 <= counts.1,
+            "the files have entries of this index only"
+        );
         self.extend_index(
             file_name::OFFSET_INDEX,
             written.0 * OFFSET_ENTRY_BYTES,
@@ -80,7 +87,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Makes the index files durable, where `write_indexes` did not.
+    /// Makes the index files durable, if `write_indexes` did not sync them.
     pub(crate) fn sync_indexes(&self) -> io::Result<()> {
         for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
             match self.home.storage.open(&self.path(suffix), Access::Write) {
@@ -92,8 +99,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Adds bytes to an index file whose first `written` bytes stand; a file that has none yet is
-    /// made anew.
+    /// Appends `bytes` to an index file that has `written` bytes. If it has none, the whole file is
+    /// replaced. The caller holds `index_files`.
     fn extend_index(
         &self,
         suffix: &str,
@@ -101,6 +108,7 @@ impl Segment {
         bytes: &[u8],
         sync: bool,
     ) -> io::Result<()> {
+        debug_assert!(self.index_files.is_locked(), "one thread writes at a time");
         let path = self.path(suffix);
         if written == 0 {
             return self.replace_index(&path, bytes, sync);
@@ -113,15 +121,18 @@ impl Segment {
         if sync { file.sync_data() } else { Ok(()) }
     }
 
+    /// Replaces an index file. The caller holds `index_files`.
     pub(super) fn replace_index(&self, path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+        debug_assert!(self.index_files.is_locked(), "one thread writes at a time");
+        debug_assert!(!self.home.read_only, "a read-only log writes no files");
         let unique = self.base_offset ^ u64::from(crc32c(path.as_os_str().as_encoded_bytes()));
         let temporary = self.home.dir.join(file_name::temporary(unique));
         index_file::write_new(&*self.home.storage, path, &temporary, bytes, sync)
     }
 
-    /// Returns the lines of this segment in `index-digests`, once it is sealed and its digests are
-    /// known. They hold as long as the `.log` has the length that they state: every change to the
-    /// batches of a sealed segment changes it.
+    /// Returns the lines of this segment in `index-digests`, if it is sealed and its digests are
+    /// known. The lines are valid while the `.log` has the length that they state, because every
+    /// change to the batches of a sealed segment changes the length.
     pub(crate) fn digests(&self) -> Option<SegmentDigests> {
         let indexes = if self.is_sealed() {
             *self.digests.lock()
@@ -136,13 +147,14 @@ impl Segment {
         })
     }
 
-    /// What `index-digests` says of this segment's indexes.
+    /// Sets the digests that `index-digests` states for this segment.
     pub(crate) fn set_digests(&self, digests: [Option<Digest>; 3]) {
+        debug_assert!(self.is_sealed(), "an active segment has no digests");
         *self.digests.lock() = digests;
     }
 
-    /// Runs `look` on the index, which is loaded first, or built anew from the `batches` where it
-    /// is missing or wrong.
+    /// Runs `look` on the index. If necessary, the index is loaded first, or built from the
+    /// `batches` if its files are missing or wrong.
     fn with_index<T>(
         &self,
         batches: &dyn Batches,
@@ -163,16 +175,21 @@ impl Segment {
         match &*index {
             Index::Memory(index) => Ok(look(index)),
             Index::Files(files) => Ok(look(files)),
-            Index::Unloaded => Err(io::ErrorKind::Interrupted.into()),
+            Index::Unloaded => unreachable!("the index was loaded under this lock"),
         }
     }
 
-    /// Writes an index that was built anew; that it cannot be written (a full disk, a read-only
-    /// one) does no harm.
+    /// Writes an index that was built from the batches, and returns it. A write that fails, as on a
+    /// full disk, is not an error. The caller holds the index for writing.
     fn rebuilt(&self, mut index: MemoryIndex) -> MemoryIndex {
+        debug_assert!(
+            self.index.is_locked_exclusive(),
+            "one thread rebuilds the index"
+        );
         index.offer_time_entry();
-        // Whoever holds the lock may wait for the index; what is not written now is written by the
-        // next flush. A segment that went has lost its names to the next one at this offset.
+        // The holder of `index_files` may wait for the index, so this thread must not wait for it:
+        // the next flush writes the files instead. A segment without names writes no files, because
+        // the next segment at this offset may have the names.
         let turn = self.index_files.try_lock();
         if turn.as_ref().is_some_and(|may_write| **may_write)
             && !self.home.read_only
@@ -200,11 +217,16 @@ impl Segment {
         index
     }
 
-    /// The index files, if they can be believed: by their digest, otherwise by their order and by
-    /// the batches after the last time entry, none of which may have a later time.
+    /// Returns the index files if they can be trusted: because of their digest, or because their
+    /// entries are in order and no batch after the last time entry has a later time. The caller
+    /// holds the index for writing.
     fn load_index(&self, batches: &dyn Batches) -> io::Result<Option<IndexFiles>> {
-        // The files cannot tell the times of batches that are too far from the base offset for an
-        // entry.
+        debug_assert!(
+            self.index.is_locked_exclusive(),
+            "one thread loads the index"
+        );
+        // Batches that are too far from the base offset have no entries, so the files lack their
+        // times.
         let has_far_offsets =
             self.relative(self.next_offset().saturating_sub(1)) > MAX_RELATIVE_OFFSET;
         if !self.is_named() || has_far_offsets {
@@ -227,7 +249,7 @@ impl Segment {
             [&offsets, &times],
             &checks,
         )?;
-        // Those of another may have taken their names while they were loaded.
+        // If the segment lost its names in the meantime, these may be the files of another segment.
         let Some(files) = loaded.filter(|_| self.is_named()) else {
             return Ok(None);
         };
@@ -238,8 +260,8 @@ impl Segment {
         Ok(covers.then_some(files))
     }
 
-    /// The index files of a segment that is being opened, if both pass the checks that need no
-    /// walk; `None` otherwise. They are not mapped, so that a device error is an error now.
+    /// Returns the index files of a segment that is being opened, if both pass the checks that need
+    /// no walk. They are not mapped, so a device error is returned here and not at a look-up.
     pub(crate) fn stored_index(
         home: &SegmentHome,
         base_offset: u64,
@@ -276,7 +298,7 @@ impl Segment {
         IndexFiles::load(&*home.storage, false, [&offsets, &times], &checks)
     }
 
-    /// The last index entry at or below `offset`: a hint where to start looking.
+    /// Returns the last offset entry at or below `offset`, as a hint where to start a search.
     pub(crate) fn floor_offset(
         &self,
         offset: u64,
@@ -286,7 +308,7 @@ impl Segment {
         self.with_index(batches, |index| index.floor_offset(relative))
     }
 
-    /// The last time entry at or below `timestamp`.
+    /// Returns the last time entry at or below `timestamp`.
     pub(crate) fn floor_time(
         &self,
         timestamp: i64,
@@ -295,12 +317,13 @@ impl Segment {
         self.with_index(batches, |index| index.floor_time(timestamp))
     }
 
-    /// Largest timestamp by the index; -1: none.
+    /// Returns the largest timestamp by the index, or -1 if no batch has one.
     pub(crate) fn max_timestamp(&self, batches: &dyn Batches) -> io::Result<i64> {
         self.with_index(batches, |index| index.max_timestamp())
     }
 
-    /// The index led astray: it is built again from the batches, whatever its digest says.
+    /// Rebuilds an index that has led to a wrong batch, even if its digest matches. An index that
+    /// comes from the batches themselves is kept.
     pub(crate) fn distrust_index(&self, batches: &dyn Batches) -> io::Result<()> {
         let mut index = self.index.write();
         if !matches!(&*index, Index::Memory(memory) if memory.is_proven()) {

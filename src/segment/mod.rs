@@ -1,9 +1,9 @@
-//! One segment: the batches from one base offset on, in a `.log` with its indexes beside it.
+//! One segment: the batches from one base offset on, in a `.log` file with index files next to it.
 //!
-//! A segment is active (the one that is appended to) or sealed. Its size is published after the
-//! bytes are written, so that readers, which take no lock of the writer's, never see half a batch.
-//! A sealed `.log` is mapped when it is first read and keeps no descriptor; an active one is read
-//! by position.
+//! A segment is active, which means that records are appended to it, or sealed. Its size is
+//! published after the bytes were written. So readers, which take no lock of the writer, never see
+//! a part of a batch. A sealed `.log` is mapped when it is first read, and keeps no descriptor. An
+//! active one is read by position.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ use index::Index;
 use index_file::{IndexedBatch, MAX_RELATIVE_OFFSET, MemoryIndex};
 use zeros_ahead::FileEnd;
 
-/// Largest size of a `.log`: Kafka cannot open a larger one.
+/// The largest size of a `.log`: Kafka cannot open a larger one.
 pub(crate) const MAX_LOG_BYTES: u32 = i32::MAX.unsigned_abs();
 
 /// Returns the length and the CRC-32C of a file with these bytes.
@@ -42,22 +42,22 @@ pub(crate) fn digest(bytes: &[u8]) -> Digest {
     (bytes.len() as u64, crc32c(bytes))
 }
 
-/// What a segment's files need of the log they are in.
+/// The parts of a log that the files of a segment need.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentHome {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) files: Arc<OpenFiles>,
     pub(crate) dir: Arc<Path>,
-    /// What follows the names of the files: nothing, or `.swap` as long as output of a compaction
-    /// has yet to take its place.
+    /// The end of the file names: empty, or `.swap` for the output of a compaction that does not
+    /// have its final name yet.
     pub(crate) ending: &'static str,
-    /// Whether sealed files are mapped: `.log` files and indexes.
+    /// Whether the `.log` and the index files of sealed segments are mapped.
     pub(crate) maps: bool,
     pub(crate) read_only: bool,
 }
 
 impl SegmentHome {
-    /// Where a file of a segment is.
+    /// Returns the path of a file of a segment.
     pub(crate) fn path(&self, base_offset: u64, suffix: &str) -> PathBuf {
         self.dir
             .join(file_name::segment_file(base_offset, suffix) + self.ending)
@@ -68,41 +68,42 @@ impl SegmentHome {
 #[derive(Debug)]
 pub(crate) struct AppendError {
     pub(crate) source: io::Error,
-    /// Whether what was written of it could not be cut off again: the end of the file is unknown.
+    /// Whether the bytes that were written could not be cut off again, so that the end of the file
+    /// is unknown.
     pub(crate) end_is_unknown: bool,
 }
 
-/// One segment. Shared by the writer and all readers.
+/// One segment. The writer and all readers share it.
 #[derive(Debug)]
 pub(crate) struct Segment {
     pub(crate) base_offset: u64,
     home: SegmentHome,
     log: PooledFile,
-    /// Bytes of whole batches; readers go no further.
+    /// Bytes of whole batches. Readers do not read beyond them.
     size: AtomicU32,
-    /// Length of the `.log` with the zeros ahead. Held while anything is written from there on, so
-    /// that zeros never come down on a batch.
+    /// Length of the `.log` with the zeros ahead. The lock is held during each write that extends
+    /// the file, so that zeros never overwrite a batch.
     file_end: Mutex<FileEnd>,
-    /// Whether the zeros ahead were cut and that is yet to be synced.
+    /// Whether the zeros ahead were cut and the cut was not synced yet.
     is_cut_unsynced: AtomicBool,
-    /// Offset behind the last batch.
+    /// Offset after the last batch.
     next_offset: AtomicU64,
     is_sealed: AtomicBool,
     view: OnceLock<FileView>,
     hold: Mutex<Hold>,
-    /// How many readers have a [`BatchFile`](batch_file::BatchFile) of the segment.
+    /// Number of readers that have a [`BatchFile`](batch_file::BatchFile) of the segment.
     readers: AtomicUsize,
     index: RwLock<Index>,
-    /// Held while index files are written, and while the segment loses its names. Whether they may
-    /// be written: not once the partition was closed.
+    /// Whether index files may be written, which ends when the partition is closed. The lock is
+    /// held while index files are written, and while the segment loses its names.
     index_files: Mutex<bool>,
-    /// What the offset, the time and the transaction index of a sealed segment are, as far as that
-    /// is known.
+    /// The digests of the offset, the time and the transaction index of a sealed segment, as far as
+    /// they are known.
     digests: Mutex<[Option<Digest>; 3]>,
     aborted: Aborted,
-    /// Whether the directory entry of the `.log` is yet to be synced.
+    /// Whether the directory entry of the `.log` was not synced yet.
     pub(crate) is_new: AtomicBool,
-    /// Largest timestamp over all batch headers, once somebody had to know.
+    /// Largest timestamp in all batch headers, once a caller needed it.
     pub(crate) confirmed_max_timestamp: OnceLock<i64>,
 }
 
@@ -115,6 +116,10 @@ impl Segment {
         next_offset: u64,
         index: Index,
     ) -> Self {
+        debug_assert!(
+            base_offset <= next_offset,
+            "a segment ends at or above its base offset"
+        );
         Self {
             base_offset,
             home,
@@ -136,8 +141,10 @@ impl Segment {
         }
     }
 
-    /// Creates an empty active segment. What an interrupted step left under its names is removed.
+    /// Creates an empty active segment. Files with its names, which an interrupted step left, are
+    /// removed.
     pub(crate) fn create(home: &SegmentHome, base_offset: u64) -> io::Result<Self> {
+        debug_assert!(!home.read_only, "a read-only log creates no files");
         let path = |suffix| home.path(base_offset, suffix);
         for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
             remove_if_exists(&*home.storage, &path(suffix))?;
@@ -155,7 +162,7 @@ impl Segment {
         Ok(segment)
     }
 
-    /// A sealed segment whose files stand on the disk. Nothing is read.
+    /// Returns a sealed segment whose files are on the disk. No file is read.
     pub(crate) fn open_sealed(
         home: &SegmentHome,
         base_offset: u64,
@@ -175,8 +182,8 @@ impl Segment {
         segment
     }
 
-    /// A sealed segment whose `.log` is open already, and has yet to get its name: it is read from
-    /// `file` until it is settled.
+    /// Returns a sealed segment whose `.log` does not have its name yet. It is read from `file`
+    /// until it is settled.
     pub(crate) fn open_unnamed(
         home: &SegmentHome,
         base_offset: u64,
@@ -189,7 +196,7 @@ impl Segment {
         segment
     }
 
-    /// A segment whose batches were walked: `index` is what that gave.
+    /// Returns an active segment whose batches were walked. `index` was built on the way.
     pub(crate) fn open_scanned(
         home: &SegmentHome,
         base_offset: u64,
@@ -220,53 +227,58 @@ impl Segment {
         self.log.path()
     }
 
-    /// What follows the names of its files.
+    /// Returns the end of the file names.
     pub(crate) fn ending(&self) -> &'static str {
         self.home.ending
     }
 
-    /// The `.log` has this [`FileMetadata::id`](crate::storage::FileMetadata::id). Another process
-    /// may put another file in its place: the segment is gone then.
+    /// Sets the [`FileMetadata::id`](crate::storage::FileMetadata::id) of the `.log`. If another
+    /// process replaces the file, the segment is gone.
     pub(crate) fn expect(&self, id: u64) {
         self.log.expect(id);
     }
 
-    /// Which file the `.log` is, where that is known.
+    /// Returns the id of the `.log`, if it is known.
     pub(crate) fn file_id(&self) -> Option<u64> {
         self.log.id()
     }
 
-    /// Bytes that readers may read. What was appended before is in the file.
+    /// Returns the bytes that readers may read. All of them are in the file.
     #[inline]
     pub(crate) fn size(&self) -> u32 {
         self.size.load(Ordering::Acquire)
     }
 
-    /// Offset behind the last batch.
+    /// Returns the offset after the last batch.
     pub(crate) fn next_offset(&self) -> u64 {
         self.next_offset.load(Ordering::Acquire)
     }
 
-    /// Once true, `size` no longer moves: load it after this.
+    /// Returns whether the segment is sealed. From then on its size no longer changes, so a caller
+    /// that needs both loads the size after this.
     #[inline]
     pub(crate) fn is_sealed(&self) -> bool {
         self.is_sealed.load(Ordering::Acquire)
     }
 
-    /// Lowers the end to where the log is cut. The batches end there or below it.
+    /// Lowers the end of the segment to `end`, where the log is cut. The batches end at or below it.
     pub(crate) fn lower_end(&self, end: u64) {
+        debug_assert!(end >= self.base_offset, "a cut leaves the base offset");
         self.next_offset.fetch_min(end, Ordering::AcqRel);
     }
 
-    /// The offset counted from the base; saturates beyond [`MAX_RELATIVE_OFFSET`]. Brokers before
-    /// 2.0 left segments with such offsets when they compacted: batches there have no index entry,
-    /// and are found from the entry before them.
+    /// Returns the offset counted from the base offset. It saturates beyond
+    /// [`MAX_RELATIVE_OFFSET`].
+    ///
+    /// Brokers before 2.0 left segments with such offsets when they compacted. Batches there have
+    /// no index entry, and are found from the entry before them.
     pub(crate) fn relative(&self, offset: u64) -> u32 {
         u32::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX)
     }
 
-    /// Writes a stamped batch behind the last one and publishes it. The writer lock is held. On an
-    /// error the file is cut back to the last batch, zeros ahead included.
+    /// Writes a stamped batch after the last one and publishes it. The caller holds the writer
+    /// lock. After an error the file is cut back to the last batch, and the zeros ahead are gone
+    /// too.
     pub(crate) fn append(
         &self,
         batch: &[u8],
@@ -274,6 +286,11 @@ impl Segment {
         max_timestamp: i64,
         interval_bytes: u32,
     ) -> Result<(), AppendError> {
+        debug_assert!(!self.is_sealed(), "a sealed segment does not grow");
+        debug_assert!(
+            last_offset >= self.base_offset,
+            "offsets of a segment rise from its base"
+        );
         let position = self.size.load(Ordering::Relaxed);
         let known = |source| AppendError {
             source,
@@ -281,6 +298,10 @@ impl Segment {
         };
         let size_bytes =
             u32::try_from(batch.len()).map_err(|_| known(io::ErrorKind::FileTooLarge.into()))?;
+        debug_assert!(
+            u64::from(position) + u64::from(size_bytes) <= u64::from(MAX_LOG_BYTES),
+            "the writer rolls before a segment is too large"
+        );
         let file = self.log.get().map_err(known)?;
         self.log.mark_dirty();
         if let Err(source) = self.write_at_end(&*file, batch, position, position + size_bytes) {
@@ -304,8 +325,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Writes `batch` from `position` to `end`, behind the last batch: over zeros, or beyond the
-    /// end of the file.
+    /// Writes `batch` from `position` to `end`, after the last batch: over zeros ahead, or beyond
+    /// the end of the file.
     fn write_at_end(
         &self,
         file: &dyn StorageFile,
@@ -314,6 +335,11 @@ impl Segment {
         end: u32,
     ) -> io::Result<()> {
         let mut file_end = self.file_end.lock();
+        debug_assert!(position < end, "a batch has a header");
+        debug_assert!(
+            position <= file_end.bytes,
+            "a file has no hole between batches"
+        );
         if end <= file_end.bytes {
             drop(file_end);
             return file.write_all_at(batch, u64::from(position));
@@ -323,10 +349,11 @@ impl Segment {
         Ok(())
     }
 
-    /// After a failed write: the file ends behind its last batch. Where there were zeros ahead that
-    /// is made durable as well, or a power cut could bring back the length, and with it a part of
-    /// what failed behind a batch that is written next.
+    /// Cuts the file at the end of its last batch, after a write failed. If there were zeros ahead,
+    /// the cut is also synced. Otherwise a power cut could restore the old length, and with it a
+    /// part of the failed write after the next batch.
     fn cut_back(&self, file: &dyn StorageFile, position: u32) -> io::Result<()> {
+        debug_assert_eq!(position, self.size(), "the cut is after the last batch");
         let mut file_end = self.file_end.lock();
         let had_zeros = file_end.bytes > position;
         file.set_len(u64::from(position))?;
@@ -334,7 +361,7 @@ impl Segment {
         if had_zeros { file.sync_data() } else { Ok(()) }
     }
 
-    /// Another process appended these batches: readers may read them from now on.
+    /// Publishes batches that another process appended, so that readers may read them.
     pub(crate) fn publish(
         &self,
         batches: &[IndexedBatch],
@@ -342,6 +369,14 @@ impl Segment {
         next_offset: u64,
         interval_bytes: u32,
     ) {
+        debug_assert!(
+            self.home.read_only,
+            "the writer publishes each batch that it appends"
+        );
+        debug_assert!(
+            size >= self.size(),
+            "bytes that readers may read are not taken back"
+        );
         if let Index::Memory(index) = &mut *self.index.write() {
             for batch in batches {
                 index.note(*batch, interval_bytes);
@@ -351,8 +386,8 @@ impl Segment {
         self.size.store(size, Ordering::Release);
     }
 
-    /// Whether the next append must go to a new segment: no room, no index slot, or an offset too
-    /// far from the base.
+    /// Returns whether the next batch needs a new segment, because the `.log` or an index has no
+    /// room for it, or because its offset is too far from the base offset.
     pub(crate) fn is_full(
         &self,
         batch_bytes: usize,
@@ -366,8 +401,7 @@ impl Segment {
         end > most_bytes || index_is_full || self.relative(last_offset) > MAX_RELATIVE_OFFSET
     }
 
-    /// Closes the segment for writes: its indexes go to their files, with the last time entry and a
-    /// digest.
+    /// Seals the segment: writes its indexes with the last time entry, and notes their digests.
     pub(crate) fn seal(&self) -> io::Result<()> {
         self.write_indexes(true, false)?;
         let mut index = self.index.write();
@@ -383,7 +417,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Seals without writing: a read-only opener knows the segment's end, and no more comes.
+    /// Seals the segment without writing its indexes, because the log is read-only or the disk is
+    /// full. No more batches are added.
     pub(crate) fn seal_in_memory(&self) {
         self.is_sealed.store(true, Ordering::Release);
     }

@@ -1,5 +1,5 @@
-//! A segment with an index that is walked only where its files do not help, and the ways in which
-//! it loses its names.
+//! Tests of a segment: its batches are walked only if its index files do not help, and it can lose
+//! its names.
 
 use std::cell::Cell;
 
@@ -15,7 +15,7 @@ use crate::storage::{Access, MemoryDisk};
 
 pub(super) const DIR: &str = "/p";
 
-/// A directory of segments, which are not mapped.
+/// Returns a directory of segments, which are not mapped.
 pub(super) fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     storage.create_dir_all(Path::new(DIR)).unwrap();
@@ -30,14 +30,14 @@ pub(super) fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
     }
 }
 
-/// Has its answers ready, without a walk, and counts the questions.
-struct Answers {
+/// A walk with prepared results, which counts the calls.
+struct Prepared {
     index: MemoryIndex,
     built: Cell<usize>,
     checked: Cell<usize>,
 }
 
-impl Batches for Answers {
+impl Batches for Prepared {
     fn build_index(&self) -> io::Result<MemoryIndex> {
         self.built.set(self.built.get() + 1);
         Ok(self.index.clone())
@@ -53,10 +53,10 @@ impl Batches for Answers {
     }
 }
 
-impl Answers {
-    /// The index of three batches of 100 bytes and one record each, at times that begin with
-    /// `time`.
-    fn of_times(time: i64) -> Self {
+impl Prepared {
+    /// Returns a walk over three batches of 100 bytes and one record each, with timestamps from
+    /// `time` on.
+    fn with_times(time: i64) -> Self {
         let mut index = MemoryIndex::default();
         for (number, max_timestamp) in (0..3).zip(time..) {
             let batch = IndexedBatch {
@@ -79,7 +79,7 @@ impl Answers {
     }
 }
 
-/// A sealed segment with the batches of `Answers::of_times(10)`.
+/// Returns a sealed segment with the batches of `Prepared::with_times(10)`.
 fn sealed(home: &SegmentHome) -> Segment {
     let segment = Segment::create(home, 0).unwrap();
     for (offset, time) in (0..3).zip(10..) {
@@ -95,7 +95,7 @@ fn index_bytes(disk: &impl Storage, segment: &Segment) -> Option<[Vec<u8>; 2]> {
 }
 
 #[test]
-fn the_digests_are_those_of_the_files_and_spare_the_walk() {
+fn index_files_with_a_matching_digest_need_no_walk() {
     let disk = MemoryDisk::new();
     let home = home(&disk);
     let segment = sealed(&home);
@@ -112,9 +112,9 @@ fn the_digests_are_those_of_the_files_and_spare_the_walk() {
     );
 
     let opened = Segment::open_sealed(&home, 0, 300, 3);
-    assert_eq!(opened.digests(), None, "they are set later");
+    assert_eq!(opened.digests(), None, "the digests are set later");
     opened.set_digests([Some(offsets), Some(times), None]);
-    let walk = Answers::of_times(50);
+    let walk = Prepared::with_times(50);
     let found = opened
         .floor_offset(2, &walk)
         .unwrap()
@@ -134,13 +134,13 @@ fn the_digests_are_those_of_the_files_and_spare_the_walk() {
 }
 
 #[test]
-fn files_of_another_digest_are_replaced_by_what_the_batches_tell() {
+fn index_files_with_another_digest_are_rebuilt_from_the_batches() {
     let disk = MemoryDisk::new();
     let home = home(&disk);
     let files = index_bytes(&disk, &sealed(&home)).unwrap();
     let opened = Segment::open_sealed(&home, 0, 300, 3);
     opened.set_digests([Some((16, 1)), Some((36, 1)), None]);
-    let walk = Answers::of_times(50);
+    let walk = Prepared::with_times(50);
     assert_eq!(
         (opened.max_timestamp(&walk).unwrap(), walk.counts()),
         (52, (1, 0))
@@ -149,13 +149,13 @@ fn files_of_another_digest_are_replaced_by_what_the_batches_tell() {
 }
 
 #[test]
-fn files_without_a_digest_are_believed_if_the_batches_agree() {
+fn index_files_without_a_digest_are_trusted_if_the_batches_agree() {
     let disk = MemoryDisk::new();
     let home = home(&disk);
     drop(sealed(&home));
     let (opened, walk) = (
         Segment::open_sealed(&home, 0, 300, 3),
-        Answers::of_times(50),
+        Prepared::with_times(50),
     );
     assert_eq!(
         (opened.max_timestamp(&walk).unwrap(), walk.counts()),
@@ -164,12 +164,12 @@ fn files_without_a_digest_are_believed_if_the_batches_agree() {
 }
 
 #[test]
-fn an_index_that_led_astray_is_built_anew_once() {
+fn a_distrusted_index_is_rebuilt_once() {
     let home = home(&MemoryDisk::new());
     drop(sealed(&home));
     let (opened, walk) = (
         Segment::open_sealed(&home, 0, 300, 3),
-        Answers::of_times(50),
+        Prepared::with_times(50),
     );
     assert_eq!(opened.max_timestamp(&walk).unwrap(), 12);
     opened.distrust_index(&walk).unwrap();
@@ -178,7 +178,7 @@ fn an_index_that_led_astray_is_built_anew_once() {
     assert_eq!(
         walk.counts(),
         (1, 1),
-        "what was built from the batches is not built again"
+        "an index that was built from the batches is kept"
     );
 }
 
@@ -186,7 +186,7 @@ fn an_index_that_led_astray_is_built_anew_once() {
 fn the_index_of_the_active_segment_is_never_distrusted() {
     let segment = Segment::create(&home(&MemoryDisk::new()), 0).unwrap();
     segment.append(&[7; 100], 0, 10, 0).unwrap();
-    let walk = Answers::of_times(50);
+    let walk = Prepared::with_times(50);
     segment.distrust_index(&walk).unwrap();
     assert_eq!(
         (segment.max_timestamp(&walk).unwrap(), walk.counts()),
@@ -195,7 +195,7 @@ fn the_index_of_the_active_segment_is_never_distrusted() {
 }
 
 #[test]
-fn who_only_reads_writes_no_index() {
+fn a_read_only_segment_writes_no_index() {
     let disk = MemoryDisk::new();
     let home = SegmentHome {
         read_only: true,
@@ -203,7 +203,7 @@ fn who_only_reads_writes_no_index() {
     };
     let (opened, walk) = (
         Segment::open_sealed(&home, 0, 300, 3),
-        Answers::of_times(50),
+        Prepared::with_times(50),
     );
     assert_eq!(
         (opened.max_timestamp(&walk).unwrap(), walk.counts()),
@@ -213,12 +213,13 @@ fn who_only_reads_writes_no_index() {
 }
 
 #[test]
-fn an_index_of_which_one_file_could_not_be_written_is_written_later() {
+fn an_index_with_a_file_that_could_not_be_written_is_written_later() {
     let disk = FaultyDisk::failing_at(2);
     let opened = Segment::open_sealed(&home(&disk), 0, 300, 3);
     disk.set_fault(Some(Fault::Full));
-    assert_eq!(opened.max_timestamp(&Answers::of_times(50)).unwrap(), 52);
-    assert!(disk.has_failed() && index_bytes(&disk, &opened).is_none());
+    assert_eq!(opened.max_timestamp(&Prepared::with_times(50)).unwrap(), 52);
+    assert!(disk.has_failed());
+    assert_eq!(index_bytes(&disk, &opened), None);
     disk.set_fault(None);
     opened.write_indexes(false, false).unwrap();
     assert_eq!(
@@ -230,7 +231,7 @@ fn an_index_of_which_one_file_could_not_be_written_is_written_later() {
 }
 
 #[test]
-fn index_files_that_are_there_are_synced() {
+fn existing_index_files_are_synced() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let home = home(&disk);
     let segment = Segment::create(&home, 0).unwrap();
@@ -275,7 +276,7 @@ fn no_two_indexes_share_a_temporary_file() {
             .map(|(_, from)| from)
             .collect();
         assert_eq!(renamed.len(), 2);
-        assert_ne!(renamed[0], renamed[1], "of the segment at {base}");
+        assert_ne!(renamed[0], renamed[1], "segment at {base}");
     }
 }
 
@@ -295,13 +296,15 @@ fn a_segment_without_names_is_read_from_its_file_until_it_is_settled() {
         let count = file.read_at(&mut bytes, 0).unwrap();
         bytes[..count].to_vec()
     };
-    assert_eq!((segment.is_named(), content()), (false, b"made".to_vec()));
+    assert!(!segment.is_named());
+    assert_eq!(content(), b"made");
     segment.settle();
-    assert_eq!((segment.is_named(), content()), (true, b"named".to_vec()));
+    assert!(segment.is_named());
+    assert_eq!(content(), b"named");
 }
 
 #[test]
-fn a_descriptor_that_is_let_go_is_opened_again_when_it_is_used() {
+fn a_closed_file_is_opened_again_when_it_is_used() {
     let disk = RecordingDisk::over(MemoryDisk::new());
     let segment = Segment::create(&home(&disk), 0).unwrap();
     drop(disk.take());
@@ -334,16 +337,16 @@ fn a_segment_with_a_reader_stays_open_when_its_files_are_removed() {
     drop(reader);
     assert_eq!(unheld.file().unwrap_err().kind(), io::ErrorKind::NotFound);
 
-    let walk = Answers::of_times(50);
+    let walk = Prepared::with_times(50);
     assert_eq!(
         (held.max_timestamp(&walk).unwrap(), walk.counts()),
         (52, (1, 0)),
-        "the files may be another's"
+        "the files may belong to another segment"
     );
 }
 
 #[test]
-fn a_sync_that_fails_is_told_unless_the_names_went_meanwhile() {
+fn a_failed_sync_is_reported_unless_the_segment_loses_its_names() {
     for loses_names in [false, true] {
         let faulty = FaultyDisk::failing_at(0);
         let disk = RecordingDisk::over(faulty.clone());
@@ -352,16 +355,17 @@ fn a_sync_that_fails_is_told_unless_the_names_went_meanwhile() {
         drop(disk.take());
         faulty.set_fault(Some(Fault::Any));
         if loses_names {
-            let going = Arc::clone(&segment);
-            disk.before_call(0, move || going.prepare_removal().unwrap());
+            let removed = Arc::clone(&segment);
+            disk.before_call(0, move || removed.prepare_removal().unwrap());
         }
         assert_eq!(segment.sync().is_ok(), loses_names);
-        assert!(faulty.has_failed() && !disk.is_pending());
+        assert!(faulty.has_failed());
+        assert!(!disk.is_pending());
     }
 }
 
 #[test]
-fn a_batch_too_far_from_the_base_has_no_index_entry_and_its_time_counts() {
+fn a_batch_too_far_from_the_base_has_no_index_entry_but_its_time_counts() {
     let mut index = MemoryIndex::default();
     for (position, offset, max_timestamp) in [
         (0, 1, 5),

@@ -35,7 +35,7 @@ pub(crate) fn check_follows(
     if follows { Ok(()) } else { Err(OUT_OF_ORDER) }
 }
 
-/// Returns what an index keeps of a batch.
+/// Returns the facts about a batch that an index needs.
 pub(crate) fn indexed(segment: &Segment, position: u32, header: &BatchHeader) -> IndexedBatch {
     IndexedBatch {
         position,
@@ -76,8 +76,8 @@ pub(crate) struct Step<'a> {
 }
 
 impl Walk {
-    /// Starts at `position`, where a batch with a base offset of at least `expected` is, and ends at
-    /// the current end of the segment.
+    /// Starts at `position`, where a batch with a base offset of at least `expected` is, and ends
+    /// at the current end of the segment.
     pub(crate) fn new(
         segment: &Arc<Segment>,
         position: u32,
@@ -89,6 +89,7 @@ impl Walk {
             expected >= segment.base_offset,
             "offsets of a segment rise from its base"
         );
+        debug_assert!(position <= segment.size(), "the start is in the segment");
         Self {
             limit: segment.size(),
             file: BatchFile::new(Arc::clone(segment)),
@@ -124,6 +125,7 @@ impl Walk {
         debug_assert!(header.size_bytes > 0, "a batch has a header");
         self.position += header.size_bytes;
         self.expected = header.next_base_offset();
+        debug_assert!(self.position <= self.limit, "the batch is below the limit");
         self.is_exact = self.is_dense;
         Ok(Some(Step {
             position,
@@ -198,7 +200,7 @@ impl Batches for SegmentBatches<'_> {
     fn begin_with(&self, entry: TimeEntry) -> io::Result<bool> {
         let mut is_its_batch = false;
         let _only_the_first = self.walk(0, |batch| {
-            is_its_batch = batch.is_that_of(entry);
+            is_its_batch = batch.has_entry(entry);
             false
         })?;
         Ok(is_its_batch)
@@ -207,7 +209,7 @@ impl Batches for SegmentBatches<'_> {
     fn end_with(&self, position: u32, last: Option<TimeEntry>) -> io::Result<bool> {
         let mut is_found = last.is_none();
         let is_whole = self.walk(position, |batch| {
-            is_found |= last.is_some_and(|last| batch.is_that_of(last));
+            is_found |= last.is_some_and(|last| batch.has_entry(last));
             batch.max_timestamp <= last.map_or(-1, |last| last.timestamp)
         })?;
         Ok(is_found && is_whole)
@@ -223,7 +225,7 @@ mod tests {
     use crate::segment::tests::home;
     use crate::storage::MemoryDisk;
 
-    /// A segment with a batch of one record at each of these offsets.
+    /// Returns a segment with a batch of one record at each of these offsets.
     fn segment(offsets: &[u64]) -> Arc<Segment> {
         let segment = Segment::create(&home(&MemoryDisk::new()), 0).unwrap();
         for offset in offsets {
@@ -236,7 +238,8 @@ mod tests {
         Arc::new(segment)
     }
 
-    /// Base offsets of the batches up to the end or the first damage, and whether the end came.
+    /// Returns the base offsets of the batches up to the end or the first damage, and whether the
+    /// walk reached the end.
     fn walked(walk: &mut Walk) -> (Vec<u64>, bool) {
         let mut offsets = Vec::new();
         loop {
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_of_a_compacted_segment_passes_gaps_and_ends_where_offsets_fall() {
+    fn a_walk_of_a_compacted_segment_passes_gaps_and_ends_at_a_lower_offset() {
         let mut walk = Walk::new(&segment(&[0, 3, 7]), 0, 0, false, Checked::All);
         assert_eq!(walked(&mut walk), (vec![0, 3, 7], true));
         let mut walk = Walk::new(&segment(&[0, 3, 2]), 0, 0, false, Checked::All);

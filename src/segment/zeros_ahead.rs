@@ -1,27 +1,27 @@
 //! Zeros ahead: the active `.log` of a partition that syncs often is longer than its batches, so
-//! that a sync need not commit a new length with every append. Kafka's own `preallocate`, in
-//! smaller steps.
+//! that not every sync has to commit a new file length. This is Kafka's `preallocate`, in smaller
+//! steps.
 //!
-//! Only the file's length is ahead: nothing of it is published, and what ends a log is a rest that
-//! is all zeros. The zeros go before the next segment appears, and at close.
+//! Only the length of the file is ahead. The zeros are not published, and a rest of zeros is the
+//! end of a log. They are cut before the next segment is created, and at close.
 
 use std::io;
 use std::sync::atomic::Ordering;
 
 use super::Segment;
 
-/// Most that is written ahead at once.
+/// The most bytes that are written ahead at once.
 const STEP_BYTES: u32 = 1 << 20;
-/// Fewer are not worth a write of their own.
+/// The fewest bytes that are worth a write.
 const LEAST_BYTES: u32 = 4 << 10;
-/// Zeros that one write takes.
+/// The zeros of one write.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Where the file ends.
+/// The end of the file.
 #[derive(Debug)]
 pub(super) struct FileEnd {
     pub(super) bytes: u32,
-    /// Whether zeros may still be written ahead: not once they were cut.
+    /// Whether zeros may be written ahead. This ends when they are cut.
     takes_zeros: bool,
 }
 
@@ -35,10 +35,15 @@ impl FileEnd {
 }
 
 impl Segment {
-    /// Writes zeros ahead where few are left, up to `limit`, the most that the file may come to.
-    /// That there is no room for them is no failure: then the file grows with each append.
+    /// Writes zeros ahead if few are left, until the file has at most `limit` bytes. A full disk is
+    /// not an error: then the file grows with each append.
     pub(crate) fn write_zeros_ahead(&self, limit: u32) {
+        debug_assert!(!self.home.read_only, "a read-only log writes no files");
         let mut file_end = self.file_end.lock();
+        debug_assert!(
+            file_end.bytes >= self.size(),
+            "the file has all of its batches"
+        );
         let (from, left) = (file_end.bytes, file_end.bytes.saturating_sub(self.size()));
         let end = from
             .saturating_add(STEP_BYTES - left.min(STEP_BYTES))
@@ -53,8 +58,8 @@ impl Segment {
         while position < end {
             let zeros = ZEROS.get(..(end - position) as usize).unwrap_or(&ZEROS);
             if file.write_all_at(zeros, u64::from(position)).is_err() {
-                // What was written of them is as good as none: whatever stays is zero, and goes
-                // with them when they are cut.
+                // If this cut fails too, the file is only longer by some zeros, which are removed
+                // when the zeros ahead are cut.
                 let _as_long_as_it_is = file.set_len(u64::from(from));
                 return;
             }
@@ -63,18 +68,19 @@ impl Segment {
         file_end.bytes = end;
     }
 
-    /// From now on no zeros are written ahead, and who was about to has done it: another may write
-    /// to the file then.
+    /// Ends the writing of zeros, and waits for a thread that is writing them. On return another
+    /// process may write to the file.
     pub(crate) fn end_zeros_ahead(&self) {
         self.file_end.lock().takes_zeros = false;
     }
 
-    /// Takes the zeros ahead away, for good; [`sync_cut_zeros`](Self::sync_cut_zeros) makes that
-    /// durable. No append is under way.
+    /// Cuts the zeros ahead. From then on no more are written. The caller makes sure that no append
+    /// is in progress. [`sync_cut_zeros`](Self::sync_cut_zeros) makes the cut durable.
     pub(crate) fn cut_zeros_ahead(&self) -> io::Result<()> {
         let mut file_end = self.file_end.lock();
         file_end.takes_zeros = false;
         let size = self.size();
+        debug_assert!(file_end.bytes >= size, "the file has all of its batches");
         if file_end.bytes > size {
             let file = self.file()?;
             self.log.mark_dirty();
@@ -85,8 +91,8 @@ impl Segment {
         Ok(())
     }
 
-    /// makes the cut durable: before the recovery point passes the segment, beyond which nobody
-    /// looks where its batches end.
+    /// Syncs the cut. This must happen before the recovery point passes the segment, because
+    /// recovery does not search for the end of segments below it.
     pub(crate) fn sync_cut_zeros(&self) -> io::Result<()> {
         if self.is_cut_unsynced.load(Ordering::Acquire) {
             self.sync()?;
@@ -122,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn appends_go_over_them_and_beyond() {
+    fn appends_overwrite_the_zeros_ahead_and_extend_the_file() {
         let segment = segment(&FaultyDisk::failing_at(0));
         assert!(append(&segment, 1));
         segment.write_zeros_ahead(5_000);
@@ -130,7 +136,8 @@ mod tests {
             file_bytes(&segment),
             [vec![1; 100], vec![0; 4_900]].concat()
         );
-        assert!(append(&segment, 2) && append(&segment, 3));
+        assert!(append(&segment, 2));
+        assert!(append(&segment, 3));
         assert_eq!(
             file_bytes(&segment)[..300],
             [[1; 100], [2; 100], [3; 100]].concat()
@@ -139,7 +146,7 @@ mod tests {
         assert_eq!(
             file_bytes(&segment).len(),
             5_000,
-            "the limit is reached already"
+            "the file already has the largest size"
         );
         segment.write_zeros_ahead(u32::MAX);
         assert_eq!(file_bytes(&segment).len(), 300 + (1 << 20));
@@ -147,7 +154,7 @@ mod tests {
         assert_eq!(
             file_bytes(&segment).len(),
             300 + (1 << 20),
-            "there is enough"
+            "enough zeros are left"
         );
         segment.cut_zeros_ahead().unwrap();
         segment.sync_cut_zeros().unwrap();
@@ -155,12 +162,12 @@ mod tests {
         assert_eq!(
             file_bytes(&segment).len(),
             300,
-            "once cut there are no more"
+            "after the cut no zeros are written"
         );
     }
 
     #[test]
-    fn that_there_is_no_room_for_them_is_no_failure() {
+    fn a_full_disk_has_no_zeros_ahead_and_takes_appends() {
         for fails_at in 0..17 {
             let disk = FaultyDisk::failing_at(fails_at);
             let segment = segment(&disk);
@@ -176,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_over_them_leaves_nothing_behind_the_last_batch() {
+    fn a_failed_append_over_zeros_ahead_cuts_the_file_after_the_last_batch() {
         let disk = FaultyDisk::failing_at(0);
         let segment = segment(&disk);
         assert!(append(&segment, 1));
@@ -189,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_written_where_no_more_than_half_a_step_is_left_and_a_write_is_worth_it() {
+    fn zeros_are_written_ahead_if_at_most_half_a_step_is_left() {
         const HALF: usize = 512 << 10;
         let fresh = || {
             let segment = segment(&FaultyDisk::failing_at(0));
@@ -197,18 +204,18 @@ mod tests {
             assert_eq!(file_bytes(&segment).len(), 2 * HALF);
             segment
         };
-        let zeros_behind = |count: usize| {
+        let zeros_after = |count: usize| {
             let segment = fresh();
             segment.append(&vec![1; count], 0, 0, 4096).unwrap();
             segment.write_zeros_ahead(u32::MAX);
             file_bytes(&segment).len() - count
         };
         assert_eq!(
-            zeros_behind(HALF - 1),
+            zeros_after(HALF - 1),
             HALF + 1,
             "more than half a step is left"
         );
-        assert_eq!(zeros_behind(HALF), 2 * HALF);
+        assert_eq!(zeros_after(HALF), 2 * HALF);
 
         let up_to = |limit: u32| {
             let segment = segment(&FaultyDisk::failing_at(0));
@@ -219,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn none_are_written_once_they_are_at_an_end() {
+    fn no_zeros_are_written_after_their_end() {
         let segment = segment(&FaultyDisk::failing_at(0));
         assert!(append(&segment, 1));
         segment.end_zeros_ahead();
@@ -228,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_behind_a_failed_write_is_durable_where_there_were_zeros() {
+    fn the_cut_after_a_failed_append_is_synced_if_there_were_zeros_ahead() {
         for (has_zeros, calls) in [
             (false, &["write", "set length"][..]),
             (true, &["write", "set length", "sync"]),
@@ -249,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_of_them_is_synced_once() {
+    fn a_cut_of_zeros_is_synced_once() {
         let disk = RecordingDisk::over(FaultyDisk::failing_at(0));
         let segment = segment(&disk);
         let syncs = || {
@@ -260,7 +267,7 @@ mod tests {
                 .count()
         };
         segment.write_zeros_ahead(u32::MAX);
-        assert_eq!(syncs(), 0, "nothing was cut");
+        assert_eq!(syncs(), 0, "no zeros were cut");
         segment.cut_zeros_ahead().unwrap();
         assert_eq!((syncs(), syncs()), (1, 0));
     }

@@ -1,33 +1,31 @@
-//! Encoding a batch outside any lock, and what the topic takes.
+//! Encodes a batch without a lock, and checks that the topic accepts its records.
 
 use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, Compression, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchBuilder, HEADER_BYTES};
+use crate::format::batch::{BatchHeader, ProducerStamp, stamp_producer};
 use crate::format::record::Record;
 use crate::format::{Malformed, compression};
 use crate::partition::PartitionCore;
-
-use crate::format::batch::{BatchHeader, ProducerStamp, stamp_producer};
 use crate::partition::state::producers::ProducerStates;
 
-/// How large a batch may get while it is built, before it is compressed, and the setting that says
-/// so.
+/// The largest size of a batch before it is compressed, and the setting that limits it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlainLimit {
     bytes: u64,
-    /// Bytes of the batch that the setting is not about.
+    /// Bytes of the batch to which the setting does not apply.
     uncounted: u64,
     key: &'static str,
 }
 
 impl PlainLimit {
-    /// Most bytes that the batch may have.
+    /// Returns the largest size of the batch in bytes.
     pub(crate) fn batch_bytes(self) -> u64 {
         self.bytes.saturating_add(self.uncounted)
     }
 
-    /// `RecordTooLarge` for a batch with this many bytes.
+    /// Returns [`Error::RecordTooLarge`] if a batch of `batch_bytes` bytes is too large.
     #[inline]
     pub(crate) fn check(self, batch_bytes: usize) -> Result<()> {
         let bytes = (batch_bytes as u64).saturating_sub(self.uncounted);
@@ -42,31 +40,32 @@ impl PlainLimit {
     }
 }
 
-/// A batch that was encoded and is yet to get its offsets.
+/// A batch that was encoded and does not have its offsets yet.
 #[derive(Debug)]
 pub(crate) struct EncodedBatch {
     pub(crate) bytes: Vec<u8>,
     pub(crate) record_count: u32,
     pub(crate) max_timestamp: i64,
-    /// As its header says.
+    /// The producer that the header states.
     pub(crate) producer: Option<ProducerStamp>,
 }
 
 impl EncodedBatch {
-    /// Gives it another epoch or sequence.
+    /// Changes the epoch or the sequence of the producer in the header.
     pub(crate) fn set_producer(&mut self, producer: ProducerStamp) {
         stamp_producer(&mut self.bytes, producer);
         self.producer = Some(producer);
     }
 
-    /// The time that the log stamped it with, if its topic is set to that.
+    /// Returns the time of the append that the log stamped into the batch, if its topic uses
+    /// `LogAppendTime`.
     pub(crate) fn append_time(&self) -> Option<i64> {
         let header = BatchHeader::decode(&self.bytes).ok()?;
         (header.timestamp_type() == Some(TimestampType::LogAppendTime))
             .then_some(header.max_timestamp)
     }
 
-    /// Takes the batch, which has its offsets and is in the file, into the state.
+    /// Adds the batch to the state of its producer. The batch has its offsets and is in the file.
     pub(in crate::partition) fn note_producer(&self, states: &mut ProducerStates) {
         if self.producer.is_some()
             && let Ok(header) = BatchHeader::decode(&self.bytes)
@@ -77,8 +76,8 @@ impl EncodedBatch {
 }
 
 impl PartitionCore {
-    /// Encodes a batch that [`append_encoded`](Self::append_encoded) is to append; `None` if there
-    /// is no record. Errors as of an append.
+    /// Encodes a batch for [`append_encoded`](Self::append_encoded). Returns `None` for an
+    /// empty batch, and the errors of an append.
     pub(crate) fn encode_batch<'a, R: Into<Record<'a>>>(
         &self,
         now: Timestamp,
@@ -88,7 +87,7 @@ impl PartitionCore {
         self.encode(&self.settings(), now.as_millis(), records)
     }
 
-    /// Encodes a batch in a lent buffer; `None` where there is no record.
+    /// Encodes a batch in a buffer from the pool. Returns `None` for an empty batch.
     pub(super) fn encode<'a, R: Into<Record<'a>>>(
         &self,
         settings: &TopicSettings,
@@ -104,8 +103,7 @@ impl PartitionCore {
                 .map_err(|reason| Error::InvalidRecord { index, reason })?;
             let pushed = builder.push(&record, now);
             pushed.map_err(|Malformed(reason)| Error::InvalidRecord { index, reason })?;
-            // It need not be built any further. How large it is with a codec shows when it is
-            // compressed.
+            // Stops a batch that is already too large. Its compressed size is checked later.
             limit.check(builder.len_bytes())?;
         }
         let record_count = builder.record_count();
@@ -120,6 +118,7 @@ impl PartitionCore {
             self.context.buffers.give_back(bytes);
             return Err(error);
         }
+        debug_assert!(bytes.len() >= HEADER_BYTES, "a batch has a header");
         Ok(Some(EncodedBatch {
             bytes,
             record_count,
@@ -128,7 +127,7 @@ impl PartitionCore {
         }))
     }
 
-    /// Most bytes that a batch may have before it is compressed with `compression`.
+    /// Returns the largest size of a batch before it is compressed with `compression`.
     pub(crate) fn limit_of(
         &self,
         settings: &TopicSettings,
@@ -140,7 +139,7 @@ impl PartitionCore {
                 uncounted: 0,
                 key: "max.message.bytes",
             },
-            // Whatever it becomes: readers of this log would refuse it.
+            // The compressed size does not matter: readers of this log would refuse the batch.
             _ => PlainLimit {
                 bytes: self.context.max_decompressed_bytes as u64,
                 uncounted: HEADER_BYTES as u64,
@@ -149,6 +148,7 @@ impl PartitionCore {
         }
     }
 
+    /// Returns the error for a batch that could not be encoded.
     pub(crate) fn cannot_encode(&self, malformed: Malformed) -> Error {
         if compression::is_left_out(malformed) {
             return Error::Unsupported {
@@ -163,7 +163,7 @@ impl PartitionCore {
     }
 }
 
-/// Whether the topic takes a batch of so many bytes.
+/// Returns an error unless the topic accepts a batch of `bytes` bytes.
 pub(crate) fn check_size(settings: &TopicSettings, bytes: usize) -> Result<()> {
     for (limit, key) in [
         (settings.max_message_bytes, "max.message.bytes"),
@@ -180,7 +180,7 @@ pub(crate) fn check_size(settings: &TopicSettings, bytes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Whether the topic takes the record at the time `now`.
+/// Returns the reason if the topic does not accept the record at the time `now`.
 #[inline]
 pub(crate) fn check_record(
     settings: &TopicSettings,

@@ -1,5 +1,5 @@
-//! Making things durable: the synced end, which acks wait for, and the recovery point, which a
-//! later open starts from.
+//! Makes records durable, up to two offsets: the synced end, for which acknowledgements wait, and
+//! the recovery point, from which the next opening checks the log.
 
 use std::io;
 use std::path::Path;
@@ -16,21 +16,22 @@ use crate::partition::state::segment_list;
 use crate::storage::replace_file;
 
 impl PartitionCore {
-    /// Waits until all below `end`, which was appended, is on the device: one of those who wait
-    /// syncs for all of them. An error leaves the outcome unknown.
+    /// Waits until all records below `end` are on the device. Threads that wait at the same time
+    /// share one sync, which one of them does. After an error it is unknown whether the records are
+    /// durable.
     pub(in crate::partition) fn sync_to(&self, end: u64) -> Result<()> {
         let Some(mut turn) = self.commit.wait_for(end) else {
             return Ok(());
         };
         let wants_zeros = self.sync_all(&mut turn).map_err(|error| match error {
-            // Another one led, and failed, for this append too.
+            // Another thread led the sync for this append too, and failed.
             Error::Poisoned { cause, .. } => Error::SyncFailed {
                 path: self.dir().to_owned(),
                 source: cause,
             },
             other => other,
         })?;
-        // Those who wait get their answer first.
+        // The waiting threads return first.
         drop(turn);
         if wants_zeros {
             self.write_zeros_ahead();
@@ -38,21 +39,23 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Whether [`sync_appended`](Self::sync_appended) would return at once, with or without an
-    /// error.
+    /// Returns whether [`sync_appended`](Self::sync_appended) would return immediately, with or
+    /// without an error.
     pub(crate) fn is_sync_settled(&self, appended: &Appended) -> bool {
         self.commit.synced_end() >= appended.offsets.end
             || self.health.check_not_poisoned().is_err()
     }
 
-    /// Syncs all that is published now.
+    /// Syncs all records that are published now.
     pub(in crate::partition) fn sync_published(&self) -> Result<()> {
         self.sync_all(&mut self.commit.take_turn()).map(drop)
     }
 
-    /// Whoever has the turn syncs what is published, and learns whether to write zeros ahead. A
-    /// failed sync poisons the partition: what it should have made durable may be lost although
-    /// later syncs succeed.
+    /// Syncs all published records, and returns whether to write zeros ahead. The caller has the
+    /// turn.
+    ///
+    /// A failed sync poisons the partition: the records that it covered may be lost even if a later
+    /// sync succeeds.
     fn sync_all(&self, turn: &mut Turn<'_>) -> Result<bool> {
         self.health.check_exists()?;
         self.health.check_not_poisoned()?;
@@ -60,7 +63,8 @@ impl PartitionCore {
         let appended_bytes = self.appended_bytes.load(Ordering::Relaxed);
         let end = self.log_end_offset();
         let segments = self.segments().snapshot();
-        // What lies below is synced: an append does not pay for the number of segments.
+        // Earlier segments are synced. Skipping them keeps the cost of an append independent of the
+        // number of segments.
         let unsynced = segments
             .get(segment_list::floor(&segments, from)..)
             .unwrap_or_default();
@@ -84,6 +88,10 @@ impl PartitionCore {
                 segment.is_new.store(false, Ordering::Release);
             }
         }
+        debug_assert!(
+            end <= self.log_end_offset(),
+            "a cut needs the turn, so the log end has not fallen"
+        );
         self.commit.raise(end);
         if self.is_synced_topic.load(Ordering::Relaxed) {
             self.waiters.notify();
@@ -91,7 +99,8 @@ impl PartitionCore {
         Ok(turn.note(appended_bytes))
     }
 
-    /// So that the next ones need not wait for a new length of the file.
+    /// Writes zeros after the last batch, so that the next syncs need not wait for a new length of
+    /// the file.
     fn write_zeros_ahead(&self) {
         let settings = self.settings();
         if let Some(active) = self
@@ -104,6 +113,7 @@ impl PartitionCore {
         }
     }
 
+    /// Poisons the partition after a failed sync, and returns the error.
     pub(in crate::partition) fn sync_failed(&self, path: &Path, error: io::Error) -> Error {
         Error::SyncFailed {
             path: path.to_owned(),
@@ -111,15 +121,15 @@ impl PartitionCore {
         }
     }
 
-    /// Whether there is anything above the recovery point.
+    /// Returns whether a flush has anything to do.
     pub(crate) fn is_dirty(&self) -> bool {
         self.is_touched.load(Ordering::Acquire)
             && (self.recovery_point() < self.log_end_offset()
                 || self.has_new_digests.load(Ordering::Acquire))
     }
 
-    /// Makes all appended so far durable, with indexes and snapshots, and raises the recovery
-    /// point.
+    /// Makes all records that were appended so far durable, with indexes and snapshots, and raises
+    /// the recovery point.
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_readable()?;
         self.flush_up_to_now(false)
@@ -145,10 +155,10 @@ impl PartitionCore {
                 writer
                     .active
                     .cut_zeros_ahead()
-                    .map_err(self.io("cut the zeros behind a segment of"))?;
+                    .map_err(self.io("cut the zeros after a segment of"))?;
                 self.take_snapshot(&writer, end)
                     .map_err(self.io("write a producer snapshot in"))?;
-                // Those stay that a segment begins at, and the one of the log end.
+                // The snapshots at the log end and at the base of each segment stay.
                 let segments = self.segments().snapshot();
                 self.remove_snapshots(|at| {
                     at != end && !segments.iter().any(|segment| segment.base_offset == at)
@@ -163,7 +173,7 @@ impl PartitionCore {
         if let Some(snapshot) = snapshot {
             self.store_snapshot(end, &snapshot)
                 .map_err(self.io("write a producer snapshot in"))?;
-            // The one before is of no more use, unless a segment begins there.
+            // Earlier snapshots are only needed at the base of a segment.
             let segments = self.segments().snapshot();
             self.remove_snapshots(|at| {
                 at < end && !segments.iter().any(|segment| segment.base_offset == at)
@@ -201,7 +211,7 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Writes `index-digests` anew where a segment was sealed or went.
+    /// Writes `index-digests` again if a segment was sealed or removed since the last time.
     fn write_digests(&self) -> Result<()> {
         if !self.has_new_digests.swap(false, Ordering::AcqRel) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Rolling: when the active segment is full or old, a new one takes its place.
+//! Rolls the log: seals the active segment when it is full or old, and starts a new one.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -18,7 +18,7 @@ use crate::storage::replace_file;
 use super::encode::EncodedBatch;
 
 impl PartitionCore {
-    /// Kafka's rules: the batch does not fit, an index is full, or the segment is old.
+    /// Rolls by Kafka's rules: if the batch does not fit, an index is full, or the segment is old.
     pub(super) fn roll_if_due(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
@@ -27,7 +27,7 @@ impl PartitionCore {
         base: u64,
         last_offset: u64,
     ) -> Result<()> {
-        // A log with a bound needs segments that it can delete.
+        // A log with a size limit needs segments that are small enough to be deleted one by one.
         let most_bytes = self
             .context
             .bound
@@ -43,8 +43,8 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Whether the time since the segment's first batch, by the records' own times where they have
-    /// some, is over `segment.ms`.
+    /// Returns whether more than `segment.ms` has passed since the first batch of the segment. The
+    /// timestamps of the records decide, or the clock if they have none.
     fn is_too_old(
         &self,
         writer: &mut Writer,
@@ -77,7 +77,7 @@ impl PartitionCore {
         Ok(waited_ms > limit_ms.saturating_sub(writer.jitter_ms))
     }
 
-    /// Rolls now, if the active segment has anything.
+    /// Rolls now, unless the active segment is empty.
     pub(in crate::partition) fn roll_now(&self) -> Result<()> {
         let mut writer = self.writer.lock();
         self.check_writable()?;
@@ -88,19 +88,20 @@ impl PartitionCore {
         self.roll_durably(&mut writer, self.log_end_offset())
     }
 
-    /// Rolls at the log end.
+    /// Rolls at the log end, after a sync if the partition may have gaps.
     fn roll_durably(&self, writer: &mut MutexGuard<'_, Writer>, base: u64) -> Result<()> {
+        debug_assert_eq!(base, self.log_end_offset(), "a roll starts at the log end");
         if !self.is_dense() {
-            // A power cut that takes the end of this segment, and leaves the next, would look like
-            // what compaction leaves.
+            // Otherwise a power cut could remove the end of this segment and leave the next one.
+            // That would look like a gap from compaction.
             self.sync_published()?;
         }
         self.roll(writer, base)
     }
 
-    /// Makes a new active segment at `base`, which is the log end. The new file exists before the
-    /// old one is sealed, so that running out of descriptors or room leaves the partition as it
-    /// was.
+    /// Starts a new active segment at `base`, which is the log end. The new file is created before
+    /// the old segment is sealed. So an error, such as no free descriptor or a full disk, leaves
+    /// the partition as it was.
     pub(in crate::partition) fn roll(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
@@ -113,7 +114,7 @@ impl PartitionCore {
         let path = sealed.log_path();
         sealed
             .cut_zeros_ahead()
-            .map_err(|error| Error::io("cut the zeros behind", path, error))?;
+            .map_err(|error| Error::io("cut the zeros after", path, error))?;
         let next = Segment::create(&self.home, base)
             .map_err(|error| Error::io("create a segment after", path, error))?;
         let next = Arc::new(next);
@@ -130,8 +131,9 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// As [`roll`](Self::roll), for a segment that is deleted next. A full disk must not keep it:
-    /// then its index is not written, and the next flush writes the snapshot of the producers.
+    /// Rolls as [`roll`](Self::roll) does, for a segment that is deleted next. A full disk must not
+    /// prevent that: then the index is not written, and the next flush writes the producer
+    /// snapshot.
     pub(in crate::partition) fn roll_to_delete(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
@@ -149,7 +151,13 @@ impl PartitionCore {
         Ok(())
     }
 
+    /// Adds `next` to the segment list and makes it the active segment.
     fn install_active(&self, writer: &mut Writer, next: Arc<Segment>) {
+        debug_assert!(
+            writer.active.base_offset < next.base_offset,
+            "base offsets rise"
+        );
+        debug_assert!(writer.active.is_sealed(), "only the last segment is active");
         let mut segments = self.segments.snapshot().to_vec();
         segments.push(Arc::clone(&next));
         self.segments.replace(segments);
@@ -157,6 +165,7 @@ impl PartitionCore {
         self.assert_segments(writer);
     }
 
+    /// Makes `active` the segment to append to, and restarts the time after which it rolls.
     pub(in crate::partition) fn start_active(&self, writer: &mut Writer, active: Arc<Segment>) {
         let settings = self.settings();
         writer.jitter_ms = jitter(settings.segment_jitter_ms.min(settings.segment_ms));
@@ -165,7 +174,8 @@ impl PartitionCore {
         writer.active = active;
     }
 
-    /// Writes the producer state as of `offset`, where the directory has any.
+    /// Writes a snapshot of the producers as of `offset`, if there are any producers or earlier
+    /// snapshots.
     pub(in crate::partition) fn take_snapshot(
         &self,
         writer: &Writer,
@@ -180,13 +190,15 @@ impl PartitionCore {
         )
     }
 
+    /// Writes a snapshot file for `offset`.
     pub(in crate::partition) fn store_snapshot(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let name = file_name::segment_file(offset, file_name::SNAPSHOT);
         replace_file(&*self.context.storage, &self.dir().join(name), bytes)
     }
 }
 
-/// A random number of milliseconds below `limit`, so that partitions do not all roll at once.
+/// Returns a random number of milliseconds below `limit`, so that partitions do not all roll at the
+/// same time.
 fn jitter(limit: i64) -> i64 {
     if limit <= 0 {
         return 0;

@@ -1,11 +1,13 @@
-//! The offset and time index of one segment: a hint that spares a scan, never the truth.
+//! The offset index and the time index of one segment. They are hints that save a scan; the batches
+//! are the truth.
 //!
-//! While a segment is active its entries live in memory ([`MemoryIndex`]) and are appended to the
-//! files when the recovery point moves and at close; nothing that may be mapped is rewritten.
-//! Sealed indexes are mapped when they are first used, or read where `.log` files are not mapped
-//! either, and checked then: by the digest that annals wrote when it sealed them, else by their own
-//! order. An index that fails the check is built anew from the batches, into a new file that is
-//! renamed into place.
+//! While a segment is active, its entries are in memory ([`MemoryIndex`]). They are appended to the
+//! files when the recovery point moves, and at close. A file that may be mapped is never rewritten.
+//!
+//! The index files of a sealed segment are mapped when they are first used, or read if `.log` files
+//! are not mapped either. They are checked at that moment: by the digest that annals wrote when it
+//! sealed them, or else by their own order. An index that fails the check is built from the
+//! batches, into a new file that is renamed into place.
 
 use std::io;
 use std::path::Path;
@@ -18,42 +20,44 @@ use crate::storage::{Access, FileView, Storage};
 /// The highest offset, counted from the base offset of the segment, that an entry can have.
 pub(crate) const MAX_RELATIVE_OFFSET: u32 = i32::MAX.unsigned_abs();
 
-/// Largest index file that is read: far above Kafka's 10 MiB default, far below what would hurt.
+/// The largest index file that is read: far above Kafka's default of 10 MiB, and small enough for
+/// memory.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
 
-/// What the indexes need to know of a batch that was appended.
+/// The facts about a batch that the indexes need.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IndexedBatch {
     pub(crate) position: u32,
     pub(crate) size_bytes: u32,
-    /// As the header states it. Above [`MAX_RELATIVE_OFFSET`]: too far from the base offset for an
-    /// entry.
+    /// The last offset that the header states, counted from the base offset of the segment. A batch
+    /// above [`MAX_RELATIVE_OFFSET`] cannot have an entry.
     pub(crate) relative_last_offset: u32,
-    /// -1: none.
+    /// -1 if the batch has no timestamp.
     pub(crate) max_timestamp: i64,
 }
 
 impl IndexedBatch {
-    /// Whether this is the batch that a time entry speaks of.
-    pub(crate) fn is_that_of(&self, entry: TimeEntry) -> bool {
+    /// Returns whether `entry` belongs to this batch.
+    pub(crate) fn has_entry(&self, entry: TimeEntry) -> bool {
         self.relative_last_offset == entry.relative_offset && self.max_timestamp == entry.timestamp
     }
 }
 
-/// The index entries of a segment that grows.
+/// The index entries of a segment, in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryIndex {
     offsets: Vec<OffsetEntry>,
     times: Vec<TimeEntry>,
-    /// Largest timestamp so far of batches that entries can speak of, with the last offset of the
-    /// first one that has it.
+    /// Largest timestamp so far of the batches that can have an entry, and the last offset of the
+    /// first batch with this timestamp.
     max: TimeEntry,
     /// Largest timestamp so far of all batches.
     max_timestamp: i64,
     bytes_since_entry: u64,
-    /// How many entries of each kind the files hold already.
+    /// The number of offset and of time entries that the files already contain.
     pub(crate) written: (usize, usize),
-    /// Whether all entries come from batches that were walked, or from files with the right digest.
+    /// Whether all entries come from batches that were walked, or from files with a matching
+    /// digest.
     is_proven: bool,
 }
 
@@ -75,14 +79,17 @@ impl Default for MemoryIndex {
 }
 
 impl MemoryIndex {
-    /// Notes a batch that stands in the file now. An entry is added by Kafka's rule: the check
-    /// comes before this batch's bytes are counted, so the first batch of a segment never gets one.
-    /// Neither does one that is too far from the base offset.
+    /// Notes a batch that is now in the file, and adds an entry for it if one is due.
+    ///
+    /// An entry is due by Kafka's rule: more than `interval_bytes` bytes of batches lie between the
+    /// last entry and this batch. So the first batch of a segment never gets one. A batch that is
+    /// too far from the base offset gets none either.
     pub(crate) fn note(&mut self, batch: IndexedBatch, interval_bytes: u32) {
+        debug_assert!(batch.size_bytes > 0, "a batch has a header");
         self.note_time(batch);
         let is_near = batch.relative_last_offset <= MAX_RELATIVE_OFFSET;
-        // What was read from a damaged file may stand in the way: an index out of order leads
-        // astray, a thin one does not.
+        // Entries from a damaged file may be higher than this batch. Then the batch gets no entry:
+        // an index that is out of order leads to wrong batches, one with few entries does not.
         let rises = is_near
             && self
                 .offsets
@@ -111,8 +118,8 @@ impl MemoryIndex {
         }
     }
 
-    /// Adds the largest timestamp so far unless the index has it: at every offset entry, at the
-    /// roll and at close.
+    /// Adds a time entry for the largest timestamp so far, unless the index has one. This happens
+    /// at every offset entry, at a roll and at close.
     pub(crate) fn offer_time_entry(&mut self) {
         if self.max.timestamp >= 0
             && self
@@ -124,15 +131,17 @@ impl MemoryIndex {
         }
     }
 
-    /// Whether a roll is due because an index may not take another entry. One slot of the time
-    /// index stays free for the last entry.
+    /// Returns whether a roll is due because an index has no room for another entry. One slot of
+    /// the time index stays free for the last entry.
     pub(crate) fn is_full(&self, settings: &TopicSettings) -> bool {
         let bytes = usize::try_from(settings.segment_index_bytes).unwrap_or(usize::MAX);
         self.offsets.len() >= bytes / OFFSET_ENTRY_BYTES
             || self.times.len() >= (bytes / TIME_ENTRY_BYTES).saturating_sub(1)
     }
 
+    /// Returns the offset entries from number `from` on, encoded.
     pub(crate) fn offset_bytes(&self, from: usize) -> Vec<u8> {
+        debug_assert!(from <= self.offsets.len(), "the file has no other entries");
         self.offsets
             .iter()
             .skip(from)
@@ -140,7 +149,9 @@ impl MemoryIndex {
             .collect()
     }
 
+    /// Returns the time entries from number `from` on, encoded.
     pub(crate) fn time_bytes(&self, from: usize) -> Vec<u8> {
+        debug_assert!(from <= self.times.len(), "the file has no other entries");
         self.times
             .iter()
             .skip(from)
@@ -148,7 +159,7 @@ impl MemoryIndex {
             .collect()
     }
 
-    /// The largest timestamp so far, with the last offset of the first batch that has it.
+    /// Returns the largest timestamp so far, with the last offset of the first batch that has it.
     pub(crate) fn largest_time(&self) -> Option<TimeEntry> {
         Some(self.max).filter(|max| max.timestamp >= 0)
     }
@@ -157,12 +168,13 @@ impl MemoryIndex {
         self.is_proven
     }
 
+    /// Returns the number of offset and of time entries.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.offsets.len(), self.times.len())
     }
 
-    /// The entries of a pair of files that speak of what lies before `position`, as the start of a
-    /// scan from there: the place of an offset entry, or one behind them all.
+    /// Returns the entries of a pair of files for the batches before `position`, from which a scan
+    /// can continue. `position` is that of an offset entry, or after all of them.
     pub(crate) fn from_files(files: &IndexFiles, position: u32) -> Self {
         let mut index = Self::default();
         let mut end = None;
@@ -176,8 +188,7 @@ impl MemoryIndex {
         }
         for number in 0..files.time_count {
             let entry = TimeEntry::at(&files.times, number);
-            // The batch at the position ends at `end`; what lies between it and the entry before
-            // counts.
+            // The batch at `position` ends at `end`. Time entries of earlier batches count.
             if end.is_some_and(|end| entry.relative_offset >= end) {
                 break;
             }
@@ -189,12 +200,12 @@ impl MemoryIndex {
         index
     }
 
-    /// All entries of a pair of files, to go on appending to a segment that was closed cleanly.
-    /// `scanned` tells of the batches from the last offset entry's on, or from before it.
+    /// Returns all entries of a pair of files, for appends to a segment that was closed cleanly.
+    /// `scanned` contains the batches from the last offset entry on, and maybe some before it.
     pub(crate) fn resume(files: &IndexFiles, scanned: &[IndexedBatch]) -> Self {
         let mut index = Self::from_files(files, u32::MAX);
-        // Padding behind the entries (a broker's preallocated file) must go: such files are written
-        // anew.
+        // Files with padding after the entries, such as the preallocated ones of a broker, are
+        // written from scratch.
         let is_exact = files.offsets.len() == files.offset_count * OFFSET_ENTRY_BYTES
             && files.times.len() == files.time_count * TIME_ENTRY_BYTES;
         index.written = if is_exact { index.counts() } else { (0, 0) };
@@ -212,31 +223,31 @@ impl MemoryIndex {
     }
 }
 
-/// A pair of index files, mapped (or read), that passed its checks.
+/// A pair of index files that passed the checks, mapped or read.
 #[derive(Clone, Debug)]
 pub(crate) struct IndexFiles {
     offsets: FileView,
     times: FileView,
     offset_count: usize,
     time_count: usize,
-    /// Whether both files have the digest that they were sealed with.
+    /// Whether both files have the digest of the moment when they were sealed.
     is_proven: bool,
 }
 
-/// What index files are checked by, besides their own order.
+/// The facts with which index files are compared, apart from their own order.
 pub(crate) struct Checks<'a> {
     /// Size of the `.log`, which bounds positions.
     pub(crate) log_bytes: u32,
-    /// Length and checksum of the offset and the time index, where they are known.
+    /// Length and checksum of the offset index and of the time index, if they are known.
     pub(crate) digests: Option<[Digest; 2]>,
-    /// Whether the first batch is the one that a time entry speaks of.
+    /// Returns whether a time entry belongs to the first batch.
     pub(crate) begins_with: &'a dyn Fn(TimeEntry) -> io::Result<bool>,
 }
 
 impl IndexFiles {
-    /// Loads and checks a pair, the offset index first. `None`: a file is missing or wrong, and the
-    /// index must be built again. Unless it `maps`, a device error is an error now, and not at a
-    /// look-up.
+    /// Loads and checks a pair of files; the first path is that of the offset index. Returns `None`
+    /// if a file is missing or wrong, so that the index must be rebuilt. Unless `maps` is set, a
+    /// device error is returned here and not at a look-up.
     pub(crate) fn load(
         storage: &dyn Storage,
         maps: bool,
@@ -277,8 +288,8 @@ impl IndexFiles {
         Ok(files.is_in_order(checks.log_bytes).then_some(files))
     }
 
-    /// What Kafka's own check and a scan of the entries can tell: whole entries, offsets, positions
-    /// and timestamps that rise, positions inside the log.
+    /// Returns whether the files consist of whole entries, whose offsets, positions and timestamps
+    /// rise, and whose positions are inside the log. This includes Kafka's own check.
     fn is_in_order(&self, log_bytes: u32) -> bool {
         if !self.offsets.len().is_multiple_of(OFFSET_ENTRY_BYTES)
             || !self.times.len().is_multiple_of(TIME_ENTRY_BYTES)
@@ -318,7 +329,7 @@ impl IndexFiles {
         ))
     }
 
-    /// Where the batch of the last time entry stands, or before it.
+    /// Returns the position of the batch of the last time entry, or an earlier one.
     pub(crate) fn position_of_last_time(&self) -> u32 {
         let entry = self
             .last_time_entry()
@@ -331,26 +342,25 @@ impl IndexFiles {
     }
 }
 
-/// The last time entry at or below a time, and what it takes to believe it.
+/// The last time entry at or below a time, and whether it can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimeFloor {
     pub(crate) entry: TimeEntry,
-    /// The entry before it.
+    /// The entry before `entry`.
     pub(crate) before: Option<TimeEntry>,
-    /// Whether the entry is true. Otherwise the batches that come after the entry before it have to
-    /// show that.
+    /// Whether the entry is known to be right. If not, the batches after `before` must confirm it.
     pub(crate) is_proven: bool,
 }
 
-/// What a look-up needs of either form of an index.
+/// The look-ups in an index, in memory or in files.
 pub(crate) trait IndexLookup {
-    /// The last offset entry at or below `relative_offset`.
+    /// Returns the last offset entry at or below `relative_offset`.
     fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry>;
 
-    /// The last time entry at or below `timestamp`.
+    /// Returns the last time entry at or below `timestamp`.
     fn floor_time(&self, timestamp: i64) -> Option<TimeFloor>;
 
-    /// Largest timestamp; -1: none.
+    /// Returns the largest timestamp, or -1 if there is none.
     fn max_timestamp(&self) -> i64;
 }
 
@@ -405,6 +415,7 @@ impl IndexLookup for IndexFiles {
     }
 }
 
+/// Maps or reads an index file. Returns `None` if it is missing or too large.
 fn load_view(storage: &dyn Storage, maps: bool, path: &Path) -> io::Result<Option<FileView>> {
     let file = match storage.open(path, Access::Read) {
         Ok(file) => file,
@@ -428,8 +439,8 @@ fn load_view(storage: &dyn Storage, maps: bool, path: &Path) -> io::Result<Optio
     Ok(Some(FileView::from_bytes(content)))
 }
 
-/// Writes a whole index into a new file and renames it into place; `sync` makes it durable (the
-/// directory is the caller's).
+/// Writes a whole index to a new file and renames it into place. With `sync`, the file is durable;
+/// the caller syncs the directory.
 pub(crate) fn write_new(
     storage: &dyn Storage,
     path: &Path,
@@ -437,6 +448,7 @@ pub(crate) fn write_new(
     bytes: &[u8],
     sync: bool,
 ) -> io::Result<()> {
+    debug_assert_ne!(path, temporary, "the new file has another name");
     let file = storage.open(temporary, Access::OpenOrCreate)?;
     file.set_len(0)?;
     file.write_all_at(bytes, 0)?;

@@ -100,7 +100,7 @@ impl Opening<'_> {
 /// Returns whether the last index entries belong to batches that were found. The segment ends `end`
 /// offsets after its base.
 fn is_confirmed(files: &IndexFiles, end: u64, batches: &[IndexedBatch]) -> bool {
-    let is_that_of_a_batch = |last| batches.iter().any(|batch| batch.is_that_of(last));
+    let is_that_of_a_batch = |last| batches.iter().any(|batch| batch.has_entry(last));
     let is_sound = |entry: OffsetEntry| {
         u64::from(entry.relative_offset) < end
             && batches.iter().any(|batch| batch.position == entry.position)

@@ -196,7 +196,7 @@ impl Opening<'_> {
             self.rules(),
             |segment, position, header, _| {
                 let batch = indexed(segment, position, header);
-                is_found |= largest.is_some_and(|largest| batch.is_that_of(largest));
+                is_found |= largest.is_some_and(|largest| batch.has_entry(largest));
                 is_largest &=
                     batch.max_timestamp <= largest.map_or(-1, |largest| largest.timestamp);
             },

@@ -239,7 +239,7 @@ impl Batch {
     #[inline]
     fn records(&self) -> Option<&[u8]> {
         match &self.decompressed {
-            None => self.bytes.behind(HEADER_BYTES),
+            None => self.bytes.after(HEADER_BYTES),
             Some(cell) => cell.get()?.as_ref().ok()?.as_deref(),
         }
     }

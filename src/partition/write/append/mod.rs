@@ -1,7 +1,9 @@
-//! Appending: encode outside any lock, then lock, stamp, roll if due, write once, publish, unlock,
-//! wake, sync.
+//! Appends records to the log.
+//!
+//! An append encodes its batch without a lock. Under the writer lock it rolls if that is due,
+//! stamps the batch with its offsets, writes it in one call and publishes it. After the lock it
+//! wakes readers and, if the caller asked for it, waits for a sync.
 
-use crate::partition::state::producers::SequenceFault;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,33 +16,35 @@ use crate::error::{Error, Result};
 use crate::format::batch::{stamp, stamp_append_time};
 use crate::format::file_name;
 use crate::format::record::Record;
+use crate::partition::state::producers::SequenceFault;
 use crate::partition::{PartitionCore, Writer};
 
-/// What an append answers.
+/// The place and the timestamp of an appended record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RecordMetadata {
-    /// Partition that the record went to.
+    /// The number of the partition.
     pub partition: u32,
-    /// Its offset.
+    /// The offset of the record.
     pub offset: u64,
-    /// The timestamp that was stored with it.
+    /// The timestamp that was stored with the record.
     pub timestamp: Timestamp,
 }
 
-/// What was appended.
+/// A batch that was appended.
 pub(crate) struct Appended {
     pub(crate) offsets: Range<u64>,
-    /// Largest timestamp of the batch: the record's own where there is one record.
+    /// Largest timestamp of the batch. For one record, its own timestamp.
     pub(crate) max_timestamp: i64,
-    /// How often the partition had been re-opened, and how often it had been cut.
+    /// The number of times that the partition had been re-opened.
     pub(in crate::partition) reopens: u64,
+    /// The number of times that the partition had been cut.
     pub(in crate::partition) truncations: u64,
 }
 
 impl PartitionCore {
-    /// Appends the records as one batch, all or nothing, and waits until it is as durable as the
-    /// topic or `durability` asks.
+    /// Appends the records as one batch, either all or none, and waits until the batch is as
+    /// durable as the topic or `durability` asks.
     pub(in crate::partition) fn append<'a, R: Into<Record<'a>>>(
         &self,
         durability: Durability,
@@ -67,7 +71,7 @@ impl PartitionCore {
         Ok(appended)
     }
 
-    /// The part under the writer lock.
+    /// Writes the batch and publishes it, all under the writer lock.
     pub(in crate::partition) fn write(
         &self,
         settings: &TopicSettings,
@@ -84,12 +88,17 @@ impl PartitionCore {
             stamp_append_time(&mut encoded.bytes, now);
             encoded.max_timestamp = now;
         }
+        debug_assert!(encoded.record_count > 0, "a batch has records");
         let base = self.bounds.log_end();
         let end = base + u64::from(encoded.record_count);
         if end > i64::MAX.unsigned_abs() {
             return Err(self.out_of_range(end));
         }
         self.roll_if_due(&mut writer, settings, encoded, base, end - 1)?;
+        debug_assert!(
+            writer.active.base_offset <= base,
+            "the active segment begins at or below the log end"
+        );
         self.assign_epoch(&mut writer, base)?;
         stamp(&mut encoded.bytes, base, writer.leader_epoch);
         let appended = writer.active.append(
@@ -127,7 +136,8 @@ impl PartitionCore {
         })
     }
 
-    /// The part behind the writer lock: wake readers, and sync as far as it was asked for.
+    /// Wakes readers after a batch was published, and syncs it if that was asked for. The caller
+    /// holds no lock.
     fn after_append(
         &self,
         settings: &TopicSettings,
@@ -144,8 +154,8 @@ impl PartitionCore {
         self.flush_if_many(settings, appended)
     }
 
-    /// Counts an append towards the bound of the log. Internal topics do not look: their appends
-    /// hold locks of the groups.
+    /// Counts an append towards the size limit of the log. An internal topic does not count here,
+    /// because its appends hold locks of the groups.
     #[inline]
     pub(in crate::partition) fn note_append(&self, bytes: usize) {
         if let Some(bound) = &self.context.bound
@@ -155,7 +165,7 @@ impl PartitionCore {
         }
     }
 
-    /// Flushes where `flush.messages` says so.
+    /// Flushes if `flush.messages` records were appended since the last time.
     pub(in crate::partition) fn flush_if_many(
         &self,
         settings: &TopicSettings,
@@ -169,15 +179,16 @@ impl PartitionCore {
                 writer.unflushed = 0;
                 drop(writer);
                 self.sync_appended(appended)?;
-                // The records are on the device: that their indexes are not, or the disk is full,
-                // is no failure of theirs.
+                // The records are on the device. The append succeeds even if the indexes could not
+                // be written.
                 let _tried_again_later = self.flush();
             }
         }
         Ok(())
     }
 
-    /// Waits until what was appended is on the device.
+    /// Waits until the batch is on the device. Returns an error if a re-opening has cut it off in
+    /// the meantime.
     pub(crate) fn sync_appended(&self, appended: &Appended) -> Result<()> {
         let end = appended.offsets.end;
         self.sync_to(end)?;
@@ -188,10 +199,10 @@ impl PartitionCore {
             .lowest_cut_since(appended.truncations)
             .is_none_or(|lowest| lowest >= end)
         {
-            // It was found in its place, and synced there.
+            // The re-opening found the batch in its place and synced it.
             return Ok(());
         }
-        // Others may have these offsets by now.
+        // Other records may have these offsets by now.
         let source = Arc::new(io::Error::other(
             "the partition was re-opened before the sync was done, and had lost its end",
         ));
@@ -201,7 +212,8 @@ impl PartitionCore {
         })
     }
 
-    /// A new leader epoch begins with this batch: the checkpoint says so before it is written.
+    /// Starts the writer's leader epoch at `base`, unless the log is already in it. The checkpoint
+    /// is written before the first batch of the epoch.
     fn assign_epoch(&self, writer: &mut Writer, base: u64) -> Result<()> {
         if writer.epochs.latest() == Some(writer.leader_epoch) {
             return Ok(());
@@ -216,13 +228,14 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Writes the batch, all or nothing, and wakes readers that need not wait for a sync. A batch
-    /// that its producer has written already is answered with where it stands, and is not written
-    /// again.
+    /// Writes the batch, either all of it or none, and wakes readers that need not wait for a sync.
+    /// If the producer has written the batch before, it is not written again, and its first offsets
+    /// are returned.
     ///
     /// # Errors
-    /// As of an append; `OutOfOrderSequence` and `ProducerFenced` where the batch does not follow
-    /// on its producer's last.
+    ///
+    /// Returns the errors of an append, and [`Error::OutOfOrderSequence`] or
+    /// [`Error::ProducerFenced`] if the batch does not follow the last one of its producer.
     pub(crate) fn append_encoded(&self, encoded: &mut EncodedBatch) -> Result<Appended> {
         self.check_writable()?;
         let settings = self.settings();
@@ -235,18 +248,19 @@ impl PartitionCore {
         Ok(appended)
     }
 
-    /// Whether what is appended with `durability` is acknowledged only once it is on the device:
-    /// see [`sync_appended`](Self::sync_appended).
+    /// Returns whether a batch with this durability is acknowledged only once it is on the device.
+    /// Then the caller must wait with [`sync_appended`](Self::sync_appended).
     pub(crate) fn is_to_be_synced(&self, durability: Durability) -> bool {
         durability == Durability::Synced || self.is_synced_topic.load(Ordering::Relaxed)
     }
 
-    /// Flushes if as many records were appended as `flush.messages` says.
+    /// Flushes if `flush.messages` of the topic asks for it.
     pub(crate) fn flush_if_due(&self, appended: &Appended) -> Result<()> {
         self.flush_if_many(&self.settings(), appended)
     }
 
-    /// The writer lock is held. Gives where the batch stands, if it is in the log already.
+    /// Checks that the batch follows the last one of its producer. Returns the place of the batch
+    /// if the log contains it already. The caller holds the writer lock.
     pub(in crate::partition) fn check_producer(
         &self,
         writer: &mut Writer,
@@ -256,7 +270,7 @@ impl PartitionCore {
             return Ok(None);
         };
         if !writer.producers.knows(producer.id) {
-            // Before there is one more.
+            // This batch adds a producer, so the expired ones make room for it.
             writer
                 .producers
                 .forget_expired(self.context.clock.now().as_millis());

@@ -1,4 +1,5 @@
-//! A batch that comes again is written once, whatever happened to the partition meanwhile.
+//! A batch that is sent again is written once, even if the partition was closed, recovered or cut
+//! in the meantime.
 
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ fn append(core: &PartitionCore, sequence: i32, values: &[&str]) -> Result<Range<
 }
 
 #[test]
-fn a_batch_that_comes_again_is_acknowledged_with_its_first_offsets() {
+fn a_repeated_batch_is_acknowledged_with_its_first_offsets() {
     let core = create(&FaultyDisk::failing_at(0));
     assert_eq!(append(&core, 0, &["a", "b"]).unwrap(), 0..2);
     assert_eq!(append(&core, 2, &["c"]).unwrap(), 2..3);
@@ -69,7 +70,7 @@ fn a_batch_that_comes_again_is_acknowledged_with_its_first_offsets() {
 }
 
 #[test]
-fn a_gap_and_an_old_epoch_are_refused_and_write_nothing() {
+fn a_batch_after_a_gap_or_of_an_old_epoch_is_not_written() {
     let core = create(&FaultyDisk::failing_at(0));
     append(&core, 0, &["a"]).unwrap();
     let refused = append(&core, 5, &["x"]);
@@ -99,7 +100,7 @@ fn a_gap_and_an_old_epoch_are_refused_and_write_nothing() {
 }
 
 #[test]
-fn what_a_killed_or_a_closed_partition_knew_is_known_again() {
+fn producers_are_known_again_after_a_kill_or_a_close() {
     for closes in [false, true] {
         let disk = FaultyDisk::failing_at(0);
         let core = create(&disk);
@@ -127,8 +128,8 @@ fn what_a_killed_or_a_closed_partition_knew_is_known_again() {
     }
 }
 
-/// What was broken: the recovery point rose without a snapshot below it, and nobody replayed what
-/// lay beneath.
+/// A regression: the recovery point rose without a snapshot below it, and the batches below it were
+/// not replayed.
 #[test]
 fn a_flush_remembers_producers_before_the_first_roll() {
     let disk = FaultyDisk::failing_at(0);
@@ -150,7 +151,7 @@ fn a_flush_remembers_producers_before_the_first_roll() {
 }
 
 #[test]
-fn a_close_keeps_the_snapshots_that_a_segment_begins_at_and_that_of_the_end() {
+fn a_close_keeps_the_snapshots_at_segment_bases_and_at_the_log_end() {
     let disk = FaultyDisk::failing_at(0);
     let core = create(&disk);
     for number in 0..20 {
@@ -172,7 +173,8 @@ fn a_close_keeps_the_snapshots_that_a_segment_begins_at_and_that_of_the_end() {
     assert_eq!(found, kept);
 }
 
-/// That of a flush is at neither, once there is more.
+/// After more appends, the snapshot of a flush is neither at the base of a segment nor at the log
+/// end.
 #[test]
 fn a_close_removes_the_snapshot_of_the_last_flush() {
     let disk = FaultyDisk::failing_at(0);
@@ -187,7 +189,7 @@ fn a_close_removes_the_snapshot_of_the_last_flush() {
     assert_eq!(
         list_snapshots(&disk, core.dir()).unwrap(),
         [3],
-        "it is of the end"
+        "the snapshot at the log end stays"
     );
     append(&core, 3, &["b"]).unwrap();
     core.close(true).unwrap();
@@ -195,7 +197,7 @@ fn a_close_removes_the_snapshot_of_the_last_flush() {
 }
 
 #[test]
-fn without_producers_there_are_no_snapshots() {
+fn a_partition_without_producers_has_no_snapshots() {
     let disk = FaultyDisk::failing_at(0);
     let core = create(&disk);
     for _ in 0..20 {
@@ -209,19 +211,19 @@ fn without_producers_there_are_no_snapshots() {
 }
 
 #[test]
-fn a_flush_is_due_after_as_many_records_as_the_topic_says() {
+fn a_flush_is_due_after_flush_messages_records() {
     let core = PartitionCore::create(&context(&FaultyDisk::failing_at(0)), &spec(0, 0, 3)).unwrap();
     for (sequence, recovery_point) in [(0, 0), (1, 0), (2, 3), (3, 3)] {
         let appended = core
             .append_encoded(&mut batch(sequence, &["value"]))
             .unwrap();
         core.flush_if_due(&appended).unwrap();
-        assert_eq!(core.recovery_point(), recovery_point, "behind {sequence}");
+        assert_eq!(core.recovery_point(), recovery_point, "after {sequence}");
     }
 }
 
 #[test]
-fn what_is_not_synced_yet_is_there_for_those_only_who_ask_for_it() {
+fn only_readers_of_unsynced_records_see_a_record_before_its_sync() {
     let disk = FaultyDisk::failing_at(0);
     let mut spec = spec(0, 0, i64::MAX);
     spec.settings.durability = Some(Durability::Synced);
@@ -256,7 +258,7 @@ fn what_is_not_synced_yet_is_there_for_those_only_who_ask_for_it() {
 }
 
 #[test]
-fn who_waits_is_told_of_a_batch() {
+fn an_append_notifies_waiting_readers() {
     let core = create(&FaultyDisk::failing_at(0));
     let signal = Signal::new();
     core.waiters().register(&signal);
@@ -265,7 +267,7 @@ fn who_waits_is_told_of_a_batch() {
 }
 
 #[test]
-fn what_was_truncated_may_be_written_again() {
+fn a_producer_may_write_truncated_records_again() {
     let core = create(&FaultyDisk::failing_at(0));
     for number in 0..10 {
         append(&core, number, &["value"]).unwrap();
@@ -299,13 +301,14 @@ fn a_truncation_keeps_the_snapshots_up_to_its_end() {
     };
     assert_eq!(snapshots(), bases);
     let (kept, gone) = bases.split_at(bases.len() / 2);
-    assert!(kept.len() > 1 && gone.len() > 1);
+    assert!(kept.len() > 1);
+    assert!(gone.len() > 1);
     core.truncation(*kept.last().unwrap()).make().unwrap();
     assert_eq!(snapshots(), kept);
 }
 
 #[test]
-fn a_batch_that_the_topic_does_not_take_is_refused() {
+fn a_batch_larger_than_a_segment_is_refused() {
     let core = create(&FaultyDisk::failing_at(0));
     let long = "v".repeat(500);
     assert!(matches!(
