@@ -131,7 +131,7 @@ impl Reader {
     }
 
     /// Returns the part of a batch that decodes, if damage is to be passed over: the records before
-    /// the first malformed one. The checksum of the batch is right even so.
+    /// the first malformed one. The checksum of such a batch is right.
     fn sound_part(&mut self, batch: Batch) -> Result<Option<Batch>> {
         if !self.options.skip_corrupt {
             return Ok(Some(batch));
@@ -246,8 +246,8 @@ impl Reader {
         start..(header.last_offset + 1).min(self.end).max(start)
     }
 
-    /// Returns whether the records of the batch are returned. Every transaction with records below
-    /// `bound` has ended, or is passed over.
+    /// Returns whether the reader returns the records of the batch. Every transaction with records
+    /// below `bound` has ended, or is one that the reader leaves out.
     fn delivery_of(&mut self, header: &BatchHeader, batch: &Batch, bound: u64) -> Result<Delivery> {
         debug_assert!(
             header.base_offset < bound,

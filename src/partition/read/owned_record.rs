@@ -94,7 +94,7 @@ impl OwnedRecord {
         self.offset
     }
 
-    /// Returns the timestamp, or `None` if it has none (Kafka stores -1).
+    /// Returns the timestamp, or `None` if the record has none (Kafka stores -1).
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.timestamp
     }

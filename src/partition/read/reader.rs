@@ -46,8 +46,8 @@ use crate::partition::{KeepOpen, PartitionCore};
 /// - If the log start has passed the next offset of the reader, its next call returns
 ///   [`Error::OffsetOutOfRange`](crate::Error::OffsetOutOfRange) with that offset. After the error
 ///   the reader is at its end, and [`next_offset`](Self::next_offset) returns the log start.
-/// - A range without a start (`..`) begins at the log start of the moment at which the first batch
-///   is returned. A deletion before that is not an error.
+/// - A range without a start (`..`) begins at the log start, which is read when the first batch is
+///   returned. A deletion before that is not an error.
 /// - A batch that was returned before the deletion stays readable, record by record as well.
 ///
 /// Compaction does not delete records in this sense: the reader continues with the next record that
@@ -177,7 +177,7 @@ impl Reader {
     )]
     #[inline(always)]
     pub fn next_record(&mut self) -> Result<Option<RecordView<'_>>> {
-        // This first makes sure that there is a record, and then borrows it: a borrow that a loop
+        // The search for a record comes first, and the borrow after it: a borrow that a loop
         // returns on one path would last on all paths.
         let has_next = self.walk.is_at_record() || self.has_next_of_any_kind();
         if !has_next && !self.load_batch(Deadline::never())? || self.signal.take_woken() {
@@ -196,7 +196,7 @@ impl Reader {
                 Ok(Some(record))
             }
             Some(Err(error)) => {
-                // A new reader would meet the same error again, so it continues after the batch.
+                // The error covers the whole batch: a new reader continues after it.
                 self.next = self.next.max(batch.offsets().end);
                 self.has_failed = true;
                 self.walk = RecordWalk::default();

@@ -47,8 +47,8 @@ impl Place {
     /// Compares the checksum of the batch at the place, whose header is `header`, unless it was
     /// just found right. The bytes are read in either case, so that they can be shared.
     ///
-    /// A search compares the checksum of the batch that it finds, and the reader asks again before
-    /// it returns the batch. Published bytes of a segment do not change, so once is enough.
+    /// A search compares the checksum of the batch that it finds, and the reader asks for the same
+    /// before it returns the batch. Published bytes of a segment do not change, so once is enough.
     #[inline]
     pub(crate) fn check(
         &mut self,
@@ -177,9 +177,9 @@ impl PartitionCore {
                 }
                 Some(header) => {
                     let is_it = header.last_offset >= offset;
-                    // A wrong last offset would lead past the batch that is searched. In a dense
-                    // log the base offset of the next batch shows it. Otherwise only the checksum
-                    // does.
+                    // A wrong last offset would lead past the batch that the search is for. In a
+                    // dense log the base offset of the next batch reveals it. Otherwise only the
+                    // checksum does.
                     let next_shows_it = !is_it && self.is_dense();
                     if !next_shows_it && !is_intact(place.check(&header, limit))? {
                         return self.walk_around(place, offset, limit);

@@ -96,8 +96,8 @@ impl PartitionCore {
 }
 
 impl Batch {
-    /// Returns the content of a control batch, or `None` for any other batch, or if compaction
-    /// emptied it.
+    /// Returns the content of a control batch. Returns `None` for any other batch, and for one that
+    /// compaction emptied.
     pub(in crate::partition) fn control_record(&self) -> Option<ControlRecord> {
         let (header, bytes) = self.stored();
         control_of(header, bytes)
@@ -125,8 +125,8 @@ impl PartitionCore {
         self.aborted_until(from, |_, _| Ok(false))
     }
 
-    /// Returns the aborted transactions that have records between `from` and the end of its
-    /// segment, and that end. The list may contain others as well.
+    /// Returns the aborted transactions that have records between `from` and the end of the segment
+    /// that contains it, and the offset of that end. The list may contain others as well.
     pub(in crate::partition) fn aborted_around(
         &self,
         from: u64,
@@ -173,7 +173,7 @@ impl PartitionCore {
         }
     }
 
-    /// Collects them as `aborted_until` does, from these segments.
+    /// Collects aborted transactions from these segments, as `aborted_until` does.
     fn aborted_in(
         &self,
         segments: &[Arc<Segment>],
@@ -285,7 +285,7 @@ impl PartitionCore {
         Ok(newest.unwrap_or((self.first_base_offset(), ProducerStates::default())))
     }
 
-    /// Returns the open transactions as if they were aborted, with an end after every batch.
+    /// Returns the open transactions as aborted ones that end after every batch.
     pub(in crate::partition) fn open_transactions(&self) -> Vec<AbortedTransaction> {
         self.writer.lock().producers.open_transactions().collect()
     }

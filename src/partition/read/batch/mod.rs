@@ -140,7 +140,7 @@ impl Batch {
     /// # let log = Log::in_memory();
     /// # let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
     /// # orders.append("paid")?;
-    /// // Kept for as long as the program runs, while the log deletes old segments.
+    /// // The copy does not keep the file, so the log can delete it and free the space.
     /// let first = orders.read(..)?.next().expect("there is a batch")?.detach();
     /// assert_eq!(first.offsets(), 0..1);
     /// # Ok::<(), annals::Error>(())
@@ -308,7 +308,7 @@ pub(crate) struct RecordWalk {
 }
 
 impl RecordWalk {
-    /// Returns whether another record in the range is certain without decoding it.
+    /// Returns whether there certainly is another record in the range. Decodes none.
     #[inline]
     pub(crate) fn is_at_record(&self) -> bool {
         self.is_whole && self.cursor.current.has_records()
@@ -441,16 +441,13 @@ impl<'a> Iterator for RecordIter<'a> {
 /// # use annals::{Log, Record, TopicConfig};
 /// # let log = Log::in_memory();
 /// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
-/// orders.append(Record::new("paid").key("order 7").header("source", "shop"))?;
+/// orders.append(Record::new("paid").key("order 7"))?;
 /// let mut reader = orders.read(..)?;
 /// let record = reader.next_record()?.expect("there is a record");
 /// assert_eq!((record.topic(), record.partition(), record.offset()), ("orders", 0, 0));
 /// assert_eq!(record.key(), Some(&b"order 7"[..]));
 /// assert_eq!(record.value(), Some(&b"paid"[..]));
 /// assert_eq!(record.text(), "paid");
-/// for header in record.headers() {
-///     println!("{:?}: {:?}", header.name(), header.value());
-/// }
 /// # Ok::<(), annals::Error>(())
 /// ```
 #[derive(Clone, Copy)]
@@ -484,7 +481,7 @@ impl<'a> RecordView<'a> {
         self.raw.offset
     }
 
-    /// Returns the timestamp, or `None` if it has none (Kafka stores -1).
+    /// Returns the timestamp, or `None` if the record has none (Kafka stores -1).
     #[inline]
     pub fn timestamp(&self) -> Option<Timestamp> {
         (self.raw.timestamp != -1).then_some(Timestamp::from_millis(self.raw.timestamp))
@@ -504,6 +501,15 @@ impl<'a> RecordView<'a> {
     }
 
     /// Returns the value, or `None` if it is null: a tombstone in a compacted topic.
+    ///
+    /// ```
+    /// # use annals::{Log, Record, TopicConfig};
+    /// # let users = Log::in_memory().open_topic("users", 1, TopicConfig::new())?.partition(0)?;
+    /// users.append(Record::tombstone("user 7"))?;
+    /// let mut reader = users.read(..)?;
+    /// assert!(reader.next_record()?.is_some_and(|record| record.value().is_none()));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
         self.raw.value
@@ -527,6 +533,17 @@ impl<'a> RecordView<'a> {
     }
 
     /// Returns the headers, in their order.
+    ///
+    /// ```
+    /// # use annals::{Log, Record, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// # let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// orders.append(Record::new("paid").header("source", "shop"))?;
+    /// let mut reader = orders.read(..)?;
+    /// let record = reader.next_record()?.expect("there is a record");
+    /// assert_eq!(record.headers().next().expect("one").value(), Some(&b"shop"[..]));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
     #[inline]
     pub fn headers(&self) -> Headers<'a> {
         self.raw.headers
