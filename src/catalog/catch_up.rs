@@ -34,6 +34,10 @@ impl Catalog {
         contents: impl FnOnce() -> Result<Contents>,
         known: impl FnOnce(&Contents) -> Known,
     ) -> Result<()> {
+        debug_assert!(
+            self.home.context.read_only,
+            "a log that is open for writing makes all changes itself"
+        );
         let mut seen = self.seen.lock();
         // Listed before the topics are read: a later change then differs at the next look.
         let mut contents = contents()?;
@@ -77,6 +81,10 @@ impl Catalog {
     }
 
     fn take_over(&self, contents: &Contents, known: &Known) -> Result<()> {
+        debug_assert!(
+            self.seen.is_locked(),
+            "one thread at a time changes the topics of a read-only log"
+        );
         let mut gone: BTreeSet<Arc<str>> = self.topics.read().keys().map(Arc::clone).collect();
         let mut has_changed = false;
         let mut loaded = Loaded::default();
@@ -131,11 +139,11 @@ impl Catalog {
                 continue;
             }
             has_changed = true;
-            let former = self.topics.write().remove(&name);
-            if let Some(former) = former {
-                former.mark_deleted();
-                former.vacate();
-            }
+            let Some(former) = self.topics.write().remove(&name) else {
+                unreachable!("{name} was in the catalog when this look began");
+            };
+            former.mark_deleted();
+            former.vacate();
         }
         if has_changed {
             self.home.changes.announce();

@@ -48,6 +48,10 @@ impl Lines {
     /// Returns these lines for a partition that is about to be cut at `end`: its recovery point is
     /// at most `recovery_point`, and nothing at or above `end` counts as compacted.
     pub(crate) fn lowered(&self, id: &TopicPartition, end: u64, recovery_point: u64) -> Self {
+        debug_assert!(
+            recovery_point <= end,
+            "{id}: a cut at {end} leaves no records up to {recovery_point}"
+        );
         let mut lines = self.clone();
         if let Some(point) = lines.recovery_points.get_mut(id) {
             *point = recovery_point.min(*point);
@@ -138,6 +142,16 @@ impl Checkpoints {
     }
 
     fn replace(&self, storage: &dyn Storage, name: &str, offsets: &Offsets) -> Result<()> {
+        debug_assert!(
+            self.on_disk.is_locked(),
+            "lines are gathered and written under one lock"
+        );
+        debug_assert!(
+            offsets
+                .keys()
+                .all(|id| !id.topic.contains(char::is_whitespace)),
+            "white space in a name would split its line"
+        );
         let text = encode_offsets(
             offsets
                 .iter()

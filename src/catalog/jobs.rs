@@ -54,6 +54,12 @@ impl Job {
 }
 
 fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<PartitionCore>> {
+    debug_assert!(!context.read_only, "a read-only log creates no partition");
+    debug_assert!(
+        spec.dir.ends_with(spec.id.to_string()),
+        "{}: the next opening finds a partition by the name of its directory",
+        spec.id
+    );
     let core = PartitionCore::create(context, spec)?;
     let root = directory_of(&spec.dir);
     context
@@ -98,5 +104,9 @@ pub(super) fn run_all(
         done
     });
     done.sort_by_key(|(index, _)| *index);
+    debug_assert!(
+        done.iter().map(|(index, _)| *index).eq(0..jobs.len()),
+        "each job runs once"
+    );
     done.into_iter().map(|(_, outcome)| outcome).collect()
 }

@@ -148,17 +148,20 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
         if is_notable(&recovery) {
             loaded.partitions.push((id.clone(), recovery));
         }
-        slots
+        let former = slots
             .entry(Arc::clone(&id.topic))
             .or_default()
             .insert(id.partition, slot);
+        debug_assert!(former.is_none(), "{id} is opened once");
     }
     let mut topics = BTreeMap::new();
     for plan in plans {
         let slots = slots.remove(&plan.name).unwrap_or_default();
         let topic = plan.topic(&home, slots, known)?;
-        topics.insert(Arc::clone(topic.name()), topic);
+        let former = topics.insert(Arc::clone(topic.name()), topic);
+        debug_assert!(former.is_none(), "a topic is planned once");
     }
+    debug_assert!(slots.is_empty(), "each job belongs to a planned topic");
     let seen = Mutex::default();
     Ok((
         Catalog {
@@ -174,6 +177,10 @@ pub(crate) fn load(home: Home, mut contents: Contents, known: &Known) -> Result<
 /// Continues the deletions, and removes the temporary files of killed processes. A step that fails
 /// is tried again later.
 fn finish_deletions(home: &Home, contents: &Contents) -> Structure {
+    debug_assert!(
+        !home.context.read_only,
+        "a read-only log leaves deletions to the writer"
+    );
     let now = home.context.clock.now();
     let mut leaving: Vec<_> = contents
         .deleted_dirs
@@ -188,6 +195,10 @@ fn finish_deletions(home: &Home, contents: &Contents) -> Structure {
         }
     }
     for name in &contents.temporary {
+        debug_assert!(
+            file_name::is_temporary(name),
+            "{name}: only temporary files are removed unread"
+        );
         let _may_be_tried_again = remove_if_exists(&*home.context.storage, &home.root.join(name));
     }
     let leaving = leaving
@@ -222,6 +233,15 @@ impl Plan {
         slots: BTreeMap<u32, Slot>,
         known: &Known,
     ) -> Result<Arc<TopicCore>> {
+        // After a broker, the topic file may be that of an earlier topic.
+        debug_assert!(
+            self.file
+                .as_ref()
+                .filter(|_| !known.broker_since)
+                .is_none_or(|file| (0..file.partitions).all(|at| slots.contains_key(&at))),
+            "{}: each partition that the topic file promises has a slot",
+            self.name
+        );
         let on_disk = slots
             .values()
             .flatten()
@@ -404,6 +424,13 @@ impl Root<'_> {
         settings: &TopicSettings,
     ) -> Job {
         let (known, context) = (self.known, &self.home.context);
+        debug_assert!(
+            self.contents
+                .partitions
+                .get(&*id.topic)
+                .is_none_or(|numbers| !numbers.contains(&id.partition)),
+            "{id} has a directory, and is opened instead"
+        );
         if let Some(stray) = self.contents.stray_of(&id) {
             return self.refuse(
                 &id,

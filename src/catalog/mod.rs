@@ -28,8 +28,9 @@
 //! belong to another topic, or to another process.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,9 +173,15 @@ impl Catalog {
             return Err(Error::TopicExists(name.to_owned()));
         }
         let topic = TopicCore::create(&self.home, name, partitions, config)?;
-        self.topics
+        debug_assert!(
+            !self.home.context.read_only,
+            "a read-only log creates no topic"
+        );
+        let former = self
+            .topics
             .write()
             .insert(Arc::clone(topic.name()), Arc::clone(&topic));
+        debug_assert!(former.is_none(), "{name}: the name was free");
         drop(structure);
         self.home.changes.announce();
         Ok(topic)
@@ -187,8 +194,16 @@ impl Catalog {
         let mut structure = self.structure.lock();
         let topic = self.known_topic(name)?;
         topic.begin_delete()?;
-        self.topics.write().remove(name);
-        structure.gone.insert(name.to_owned(), Some(topic));
+        let removed = self.topics.write().remove(name);
+        debug_assert!(
+            removed.is_some_and(|removed| Arc::ptr_eq(&removed, &topic)),
+            "{name}: the topic that was marked as deleted leaves the catalog"
+        );
+        let former = structure.gone.insert(name.to_owned(), Some(topic));
+        debug_assert!(
+            former.is_none(),
+            "{name}: a topic is created only after the last deletion of its name has ended"
+        );
         drop(structure);
         self.home.changes.announce();
         Ok(())
@@ -247,6 +262,10 @@ impl Catalog {
         if !is_vacated {
             return Ok(());
         }
+        debug_assert!(
+            !self.topics.read().contains_key(name),
+            "{name}: the files of a topic in the catalog are kept"
+        );
         let (storage, root) = (&*self.home.context.storage, &self.home.root);
         let entries = storage
             .list(root)
@@ -291,6 +310,11 @@ impl Catalog {
             if leaving.due > now {
                 return true;
             }
+            debug_assert!(
+                is_deleted_dir(&self.home, &leaving.dir),
+                "{}: only directories of deleted partitions are removed",
+                leaving.dir.display()
+            );
             match self.home.context.storage.remove_dir_all(&leaving.dir) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -375,6 +399,10 @@ impl Catalog {
     /// set. When it returns, no thread writes to a partition. Returns the first error.
     pub(crate) fn close(&self, flush: bool) -> Result<()> {
         // Under this lock, no topic is created or deleted. Later calls find the log closed.
+        debug_assert_eq!(
+            flush, !self.home.context.read_only,
+            "a log is flushed when it is closed, unless it is read-only"
+        );
         let structure = self.structure.lock();
         self.home.changes.close();
         let gone: Vec<_> = structure.gone.values().flatten().map(Arc::clone).collect();
@@ -429,9 +457,15 @@ fn of_deleted(
 ) -> Result<Vec<TopicPartition>> {
     let storage = &*home.context.storage;
     let known = partitions_of_deleted(storage, &home.root, topic);
-    let is_ours = |id: &TopicPartition| match known {
-        Some(known) => Ok(id.partition < known),
-        None => Ok(look_inside(storage, &home.root.join(id.to_string()))? != Inside::Other),
+    let is_ours = |id: &TopicPartition| {
+        debug_assert_eq!(
+            &*id.topic, topic,
+            "a deletion concerns only the partitions of its topic"
+        );
+        match known {
+            Some(known) => Ok(id.partition < known),
+            None => Ok(look_inside(storage, &home.root.join(id.to_string()))? != Inside::Other),
+        }
     };
     named
         .filter_map(|id| {
@@ -442,13 +476,29 @@ fn of_deleted(
         .collect()
 }
 
+/// Returns whether a directory is named as that of a deleted partition of this log.
+fn is_deleted_dir(home: &Home, dir: &Path) -> bool {
+    let name = dir.file_name().and_then(OsStr::to_str);
+    dir.parent() == Some(&*home.root)
+        && name.and_then(file_name::parse_leaving_dir) == Some(file_name::DELETED_DIR)
+}
+
 /// Renames the directory of a partition, so that it does not count as one. Returns `None` if it
 /// does not exist.
 fn rename_deleted(home: &Home, id: &TopicPartition) -> Result<Option<PathBuf>> {
+    debug_assert!(
+        !home.context.read_only,
+        "a read-only log renames no directory"
+    );
     let dir = home.root.join(id.to_string());
     let deleted = home
         .root
         .join(file_name::deleted_partition_dir(id, unique()));
+    debug_assert!(
+        is_deleted_dir(home, &deleted),
+        "{}: the next opening finds the directory by its new name",
+        deleted.display()
+    );
     match home.context.storage.rename(&dir, &deleted) {
         Ok(()) => Ok(Some(deleted)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -129,7 +129,7 @@ impl Contents {
         let strangers: BTreeSet<String> = self.without_file().into_iter().cloned().collect();
         for topic in strangers {
             let Some(numbers) = self.partitions.remove(&topic) else {
-                continue;
+                unreachable!("each of the strangers has a directory");
             };
             let (mut ours, mut empty) = (BTreeSet::new(), BTreeSet::new());
             for number in numbers {
@@ -339,6 +339,10 @@ pub(super) fn look_inside(storage: &dyn Storage, dir: &Path) -> Result<Inside> {
 /// Returns the first names, and how many more there are.
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 3;
+    debug_assert!(
+        !names.is_empty(),
+        "a directory is refused because of a name in it"
+    );
     let shown: Vec<_> = names
         .iter()
         .take(SHOWN)
