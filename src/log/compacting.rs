@@ -27,6 +27,10 @@ impl LogCore {
         now: Timestamp,
         continues: &mut dyn FnMut() -> bool,
     ) -> Result<Maintenance> {
+        debug_assert!(
+            !self.context().read_only,
+            "a read-only log compacts no partition"
+        );
         let mut sum = Sum::default();
         let mut due = Vec::new();
         for partition in self.catalog.partitions() {
@@ -35,6 +39,10 @@ impl LogCore {
                 Err(error) => sum.add(Err(error)),
             }
         }
+        debug_assert!(
+            due.iter().all(|(urgency, _)| !urgency.is_nan()),
+            "the urgencies have an order"
+        );
         due.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         for (_, partition) in due {
             if !continues() {

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::format::file_name;
 use crate::group::GroupService;
 use crate::partition::PartitionContext;
 use crate::partition::state::waiting::Signal;
@@ -52,9 +53,18 @@ pub(super) struct LogCore {
 impl LogCore {
     /// Stops the maintenance thread, and waits until it has ended.
     fn stop_thread(&self) {
+        debug_assert!(
+            self.closed.is_locked(),
+            "only the thread that closes the log stops the background thread"
+        );
         self.is_stopping.store(true, Ordering::SeqCst);
         self.wake.notify();
         if let Some(thread) = self.thread.lock().take() {
+            debug_assert_ne!(
+                thread.thread().id(),
+                thread::current().id(),
+                "the background thread does not close the log, because it would wait for itself"
+            );
             // The panic hook has reported a panic. Closing then does the work of the thread.
             let _panicked = thread.join();
         }
@@ -149,8 +159,16 @@ impl LogCore {
     }
 
     pub(super) fn delete_topic(&self, name: &str) -> Result<()> {
+        debug_assert!(
+            !file_name::is_internal_topic(name),
+            "the caller has refused the names of internal topics"
+        );
         let now = self.context().clock.now();
         self.catalog.begin_delete(name)?;
+        debug_assert!(
+            self.context().clean_marker.is_cleared(),
+            "a deletion removes the mark of a clean close first"
+        );
         // The topic is deleted. If a later step fails, it is done before the name is used again, at
         // the next maintenance pass, or at the next opening. Free space comes first: on a full disk
         // the checkpoints cannot be written.
@@ -205,6 +223,10 @@ impl LogCore {
         let closed_partitions = self.close_partitions();
         // An error that loses records is reported before one that the next opening repairs.
         let result = sent.and(closed_partitions);
+        debug_assert!(
+            self.catalog.is_closed(),
+            "every call finds the log closed before another process can lock it"
+        );
         drop(self.lock.lock().take());
         *closed = Some(result.clone());
         result
@@ -221,7 +243,16 @@ impl LogCore {
     }
 
     pub(super) fn close_partitions(&self) -> Result<()> {
+        debug_assert!(
+            self.thread.lock().is_none(),
+            "the background thread has ended before the partitions are closed"
+        );
         let writable = !self.context().read_only;
+        debug_assert_eq!(
+            self.lock.lock().is_some(),
+            writable,
+            "the directory is locked until all its files are written"
+        );
         let closed = self.catalog.close(writable);
         self.groups.close();
         let stored =
@@ -231,6 +262,18 @@ impl LogCore {
         if !self.is_touched() || self.has_damage() {
             // Either the marker is unchanged, or the next opening must check the log again.
             return Ok(());
+        }
+        for partition in self.catalog.partitions() {
+            debug_assert!(
+                !partition.is_dirty(),
+                "{}: everything is durable before the log is marked clean",
+                partition.id()
+            );
+            debug_assert!(
+                partition.recovery_point() <= partition.log_end_offset(),
+                "{}: the stored recovery point is not above the log end",
+                partition.id()
+            );
         }
         checkpoints::write_clean_shutdown(self.storage(), &self.dir)
     }

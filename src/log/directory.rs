@@ -39,6 +39,10 @@ pub(super) fn take_lock(storage: &dyn Storage, dir: &Path) -> Result<Box<dyn Fil
 /// Creates a directory durably if it does not exist, and returns whether it did. Returns `NotALog`
 /// if the path is a file.
 pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool> {
+    debug_assert!(
+        !dir.as_os_str().is_empty(),
+        "the caller has refused an empty path"
+    );
     for ancestor in dir
         .ancestors()
         .filter(|ancestor| !ancestor.as_os_str().is_empty())

@@ -36,6 +36,10 @@ impl Drop for Guard {
 
 impl Keeper for Guard {
     fn store_log_start(&self) -> Result<()> {
+        debug_assert!(
+            !self.core.context().read_only,
+            "a read-only log deletes no records"
+        );
         self.core.write_checkpoints()
     }
 
@@ -48,6 +52,10 @@ impl Keeper for Guard {
         partition: &PartitionCore,
         reopened: Reopened<'_>,
     ) -> PartitionRecovery {
+        debug_assert!(
+            !self.core.context().read_only,
+            "a read-only log repairs no partition"
+        );
         if file_name::is_internal_topic(&partition.id().topic) {
             // The lowered offsets are appended to this topic, so it must accept writes first.
             let report = reopened.take_writes();
@@ -95,6 +103,10 @@ impl LogCore {
     }
 
     fn store_and_cut(&self, id: &TopicPartition, cut: Truncation<'_>) -> Result<()> {
+        debug_assert!(
+            !self.context().read_only,
+            "a read-only log cuts no partition"
+        );
         self.context().clean_marker.clear(self.storage())?;
         let (end, recovery_point) = (cut.end(), cut.recovery_point());
         self.checkpoints.write_then(

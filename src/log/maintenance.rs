@@ -75,11 +75,20 @@ impl Idle {
     pub(super) fn begin(self, core: &Arc<LogCore>) {
         let sent = self.log.send(Arc::clone(core));
         debug_assert!(sent.is_ok(), "the thread is waiting for the log");
-        *core.thread.lock() = Some(self.thread);
+        let former = core.thread.lock().replace(self.thread);
+        debug_assert!(former.is_none(), "a log has one background thread");
     }
 }
 
 fn run(core: &LogCore, flush_interval: Duration, interval: Duration) {
+    debug_assert!(
+        !core.context().read_only,
+        "a read-only log has no background thread"
+    );
+    debug_assert!(
+        !core.context().clock.is_manual(),
+        "with a clock that is set by hand, the caller does the work of the thread"
+    );
     let now = || core.context().clock.now();
     let mut time = SteadyTime::new(now(), interval);
     let mut schedule = Schedule::new(flush_interval, interval);
@@ -119,6 +128,14 @@ struct Schedule {
 
 impl Schedule {
     fn new(flush_interval: Duration, interval: Duration) -> Self {
+        debug_assert!(
+            !flush_interval.is_zero(),
+            "the config refuses a flush interval of zero"
+        );
+        debug_assert!(
+            !interval.is_zero(),
+            "the config refuses a maintenance interval of zero"
+        );
         Self {
             flush_interval,
             shortest: None,
@@ -190,6 +207,10 @@ impl LogCore {
     /// Applies retention to every partition, keeps the log within its bound, and removes files
     /// whose delay has passed. Tries everything, and returns the first error.
     fn run_retention(&self, now: Timestamp) -> Result<Maintenance> {
+        debug_assert!(
+            !self.context().read_only,
+            "a read-only log deletes no records"
+        );
         let mut sum = Sum::default();
         for partition in self.catalog.partitions() {
             sum.add(partition.apply_retention(now));
@@ -229,7 +250,7 @@ impl LogCore {
 impl RoomKeeper for LogCore {
     fn keep_within_bound(&self) {
         let Some(bound) = &self.context().bound else {
-            return;
+            unreachable!("the bound itself asks for room");
         };
         let partitions = self.bounded();
         let now = self.context().clock.now();

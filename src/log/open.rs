@@ -261,6 +261,14 @@ impl LogBuilder {
         read_only: bool,
         syncs_at_once: bool,
     ) -> Arc<PartitionContext> {
+        debug_assert!(
+            read_only || !marks.is_empty(),
+            "the first write of a run must remove the mark of a clean close"
+        );
+        debug_assert!(
+            !(read_only && syncs_at_once),
+            "a read-only log has no appends to sync"
+        );
         Arc::new(PartitionContext {
             storage: Arc::clone(&self.storage),
             clock: Arc::clone(&self.clock),
@@ -292,6 +300,10 @@ impl LogBuilder {
         let read_only = lock.is_none();
         // Before the partitions are opened: they share whether appends wait for the device.
         let (thread, thread_refused) = self.start_thread(settings, &dir, read_only);
+        debug_assert!(
+            thread.is_none() || !read_only,
+            "a read-only log has no background thread"
+        );
         let marks = [file_name::CLEAN_SHUTDOWN, file_name::HIGH_WATERMARKS]
             .map(|name| dir.join(name))
             .to_vec();
@@ -385,6 +397,10 @@ impl LogBuilder {
     /// Finishes the deletions that a crash interrupted, writes the identity of the directory if it
     /// is missing, and sets the background thread to work.
     fn begin(&self, core: &Arc<LogCore>, thread: Option<maintenance::Idle>) -> Result<()> {
+        debug_assert!(
+            core.lock.lock().is_some(),
+            "the directory is locked before the first change to it"
+        );
         core.finish_deletions();
         // Each maintenance pass tries again to remove the directories that are left.
         let _tried_again_later = core.catalog.unlink_due(self.clock.now());
@@ -430,6 +446,10 @@ fn open_catalog(home: Home, contents: Contents, known: &Known) -> Result<(Arc<Ca
 /// committed above the noted end, or above the end found now, refers to other records. The note of
 /// a broker does not help: its committed offsets may be anywhere.
 fn lower_commits(groups: &GroupService, catalog: &Catalog, known: &Known) -> Vec<LoweredCommit> {
+    debug_assert!(
+        !catalog.context().read_only,
+        "a read-only log leaves the commits as they are"
+    );
     let noted = |id: &TopicPartition| {
         known
             .lines
@@ -449,11 +469,17 @@ fn lower_commits(groups: &GroupService, catalog: &Catalog, known: &Known) -> Vec
         .lower_commits(|id| noted(id).unwrap_or(u64::MAX))
         .into_iter();
     lowered
-        .map(|(group, partition, from, to)| LoweredCommit {
-            group,
-            partition,
-            from,
-            to,
+        .map(|(group, partition, from, to)| {
+            debug_assert!(
+                to < from,
+                "{group}: a commit in {partition} was lowered from {from} to {to}"
+            );
+            LoweredCommit {
+                group,
+                partition,
+                from,
+                to,
+            }
         })
         .collect()
 }

@@ -20,6 +20,7 @@
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -307,7 +308,8 @@ impl Keeper for Lone {
         self.checkpoint()
     }
 
-    fn truncate(&self, _partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()> {
+    fn truncate(&self, partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()> {
+        self.check_is_own(partition);
         let (storage, end) = (&*self.context.storage, cut.end());
         self.context.clean_marker.clear(storage)?;
         self.cut.fetch_min(end, Ordering::SeqCst);
@@ -321,9 +323,10 @@ impl Keeper for Lone {
 
     fn finish_reopen(
         &self,
-        _partition: &PartitionCore,
+        partition: &PartitionCore,
         reopened: Reopened<'_>,
     ) -> PartitionRecovery {
+        self.check_is_own(partition);
         reopened.take_writes()
     }
 
@@ -332,9 +335,14 @@ impl Keeper for Lone {
     }
 
     /// Compacts the partition. The topic file notes first that the partition may have gaps.
-    fn compact(&self, _partition: &PartitionCore) -> Result<Maintenance> {
+    fn compact(&self, partition: &PartitionCore) -> Result<Maintenance> {
+        self.check_is_own(partition);
         let storage = &*self.context.storage;
         if self.core.is_dense() {
+            debug_assert!(
+                self.is_in_log,
+                "outside of a log, settings that allow compaction end the density at the opening"
+            );
             // Flushed first: once gaps are legal, recovery does not notice that a power cut has
             // removed a segment from the middle.
             self.core.flush()?;
@@ -355,6 +363,16 @@ impl Keeper for Lone {
 }
 
 impl Lone {
+    /// Checks that a call concerns the only partition that this keeps open.
+    fn check_is_own(&self, partition: &PartitionCore) {
+        debug_assert!(
+            ptr::eq(partition, &raw const *self.core),
+            "{} keeps no other partition open, and {} was asked for",
+            self.core.id(),
+            partition.id()
+        );
+    }
+
     fn close(&self) -> Result<()> {
         self.context.opener.check()?;
         self.apply_retention();
@@ -367,6 +385,14 @@ impl Lone {
         if self.core.is_damaged() || (self.is_in_log && !self.was_clean) {
             return Ok(());
         }
+        debug_assert!(
+            !self.core.is_dirty(),
+            "everything is durable before the partition is marked clean"
+        );
+        debug_assert!(
+            self.core.recovery_point() <= self.core.log_end_offset(),
+            "the stored recovery point is not above the log end"
+        );
         write_clean_shutdown(&*self.context.storage, &self.home)
     }
 
@@ -389,6 +415,14 @@ impl Lone {
         if self.was_clean && !self.context.clean_marker.is_cleared() {
             return Ok(());
         }
+        debug_assert!(
+            !self.context.read_only,
+            "a partition that is opened to read stores nothing"
+        );
+        debug_assert!(
+            !self._locks.is_empty(),
+            "the directory is locked while its files are written"
+        );
         let storage = &*self.context.storage;
         let line = self.line();
         let log_start = self.core.log_start_line();

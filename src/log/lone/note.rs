@@ -126,7 +126,13 @@ impl Note {
     fn write(&self, storage: &dyn Storage, file: LoneFile) -> Result<()> {
         let mut on_disk = self.on_disk.lock();
         if on_disk.as_ref() != Some(&file) {
-            let written = replace_file(storage, &self.path, encode_lone_file(&file).as_bytes());
+            let text = encode_lone_file(&file);
+            debug_assert_eq!(
+                decode_lone_file(text.as_bytes()).as_ref(),
+                Ok(&file),
+                "the next opening reads the note as it was written"
+            );
+            let written = replace_file(storage, &self.path, text.as_bytes());
             written.map_err(|error| Error::io("write", &self.path, error))?;
             *on_disk = Some(file);
         }

@@ -30,6 +30,10 @@ pub(super) struct WriterChanges {
 
 impl WriterChanges {
     pub(super) fn new(catalog: &Arc<Catalog>, root: &Path) -> Self {
+        debug_assert!(
+            catalog.context().read_only,
+            "only a read-only log follows a writer"
+        );
         Self {
             catalog: Arc::downgrade(catalog),
             root: root.to_owned(),
