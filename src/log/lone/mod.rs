@@ -24,6 +24,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use self::note::Note;
 use super::directory::{ensure_directory, take_lock};
 use super::handle::Log;
@@ -129,8 +131,12 @@ pub(super) struct Lone {
     /// In a log: the lowest offset at which the partition was cut without the knowledge of the log.
     /// `u64::MAX` if it was not cut.
     cut: AtomicU64,
+    /// Locked while the topic file or the note is read and replaced, with the log start that is
+    /// stored there. So no thread replaces a log start by an earlier one. Taken before the lock of
+    /// the checkpoints.
+    storing: Mutex<()>,
     /// Released last.
-    _locks: Vec<Box<dyn FileLock>>,
+    locks: Vec<Box<dyn FileLock>>,
 }
 
 impl Drop for Lone {
@@ -196,7 +202,8 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
         cleaner_buffer_bytes: log_settings.cleaner_dedupe_buffer_bytes,
         was_clean,
         cut: AtomicU64::new(cut),
-        _locks: locks,
+        storing: Mutex::new(()),
+        locks,
     };
     let cleaned_end = lone.checkpoints.lines().cleaned.get(&lone.line()).copied();
     core.set_cleaned_end(cleaned_end);
@@ -346,7 +353,9 @@ impl Keeper for Lone {
             // Flushed first: once gaps are legal, recovery does not notice that a power cut has
             // removed a segment from the middle.
             self.core.flush()?;
+            let storing = self.storing.lock();
             store_gaps(storage, &self.home, &self.core.id().topic)?;
+            drop(storing);
             self.core.allow_gaps();
         }
         let mut continues = || true;
@@ -420,11 +429,12 @@ impl Lone {
             "a partition that is opened to read stores nothing"
         );
         debug_assert!(
-            !self._locks.is_empty(),
+            !self.locks.is_empty(),
             "the directory is locked while its files are written"
         );
         let storage = &*self.context.storage;
         let line = self.line();
+        let _no_earlier_start_after_this = self.storing.lock();
         let log_start = self.core.log_start_line();
         if self.is_in_log {
             store_log_start(storage, &self.home, &line, log_start)?;

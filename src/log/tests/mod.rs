@@ -16,6 +16,7 @@ use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, SimulatedDisk, Storage};
 use crate::topic_partition::TopicPartition;
 
+mod alone;
 mod interleaved;
 mod interleaved_commits;
 mod places;
