@@ -225,9 +225,7 @@ impl Batch {
     /// Returns the decompressed records of a batch that has a cursor.
     #[inline]
     fn decompressed_for_cursor(&self) -> Option<&[u8]> {
-        if self.decompressed.is_none() {
-            return None;
-        }
+        self.decompressed.as_ref()?;
         let Ok(decompressed) = self.decompressed() else {
             unreachable!("a cursor is created only after the records were decompressed")
         };
