@@ -234,10 +234,9 @@ impl PartitionCore {
 
     /// Returns the base offset of the first segment.
     pub(super) fn first_base_offset(&self) -> u64 {
-        self.segments
-            .snapshot()
-            .first()
-            .map_or(0, |segment| segment.base_offset)
+        let segments = self.segments.snapshot();
+        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
+        segments.first().map_or(0, |segment| segment.base_offset)
     }
 
     /// Returns the total size of the `.log` files in bytes.
@@ -442,6 +441,12 @@ impl PartitionCore {
             self.id()
         );
         let high_watermark = self.high_watermark();
+        debug_assert!(
+            self.last_stable_offset() <= end,
+            "{}: last stable offset {}, ends at {end}",
+            self.id(),
+            self.last_stable_offset()
+        );
         debug_assert!(
             high_watermark <= end,
             "{}: high watermark {high_watermark}, ends at {end}",

@@ -576,6 +576,7 @@ impl PartitionCore {
     /// largest timestamp.
     pub(crate) fn segment_infos(&self) -> Result<Vec<SegmentInfo>> {
         let segments = self.segments().snapshot();
+        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
         let mut infos: Vec<SegmentInfo> = Vec::with_capacity(segments.len());
         for (number, segment) in segments.iter().enumerate() {
             let next = segments.get(number + 1);

@@ -1,8 +1,8 @@
-//! What a partition needs of the log that opened it, or of the lone partition around it.
+//! The tasks that a partition leaves to the log that opened it, or to the lone partition around it.
 //!
-//! A partition moves its own bounds, but checkpoints and committed positions belong to the log. Every
-//! handle holds a [`Keeper`], which keeps the log open. The handle asks it for what has to happen at
-//! the log together with a change here.
+//! A partition moves its own bounds, but checkpoints and committed positions belong to the log.
+//! Every handle holds a [`Keeper`], which keeps the log open. The handle asks it for what has to
+//! happen at the log together with a change here.
 
 use std::fmt;
 use std::sync::Arc;

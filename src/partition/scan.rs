@@ -116,6 +116,7 @@ impl Scan {
 
     /// Steps over a misfit that has `count` offsets.
     fn step_over(&mut self, size_bytes: u32, count: u64, reason: Malformed) {
+        debug_assert!(size_bytes > 0, "a batch has a header");
         let offsets = self.next_offset..self.next_offset.saturating_add(count);
         // The missing offsets count as part of the log, so that a reader that reaches them gets an
         // error.

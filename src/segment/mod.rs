@@ -261,7 +261,8 @@ impl Segment {
         self.is_sealed.load(Ordering::Acquire)
     }
 
-    /// Lowers the end of the segment to `end`, where the log is cut. The batches end at or below it.
+    /// Lowers the end of the segment to `end`, where the log is cut. The batches end at or below
+    /// it.
     pub(crate) fn lower_end(&self, end: u64) {
         debug_assert!(end >= self.base_offset, "a cut leaves the base offset");
         self.next_offset.fetch_min(end, Ordering::AcqRel);

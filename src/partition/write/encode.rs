@@ -67,9 +67,12 @@ impl EncodedBatch {
 
     /// Adds the batch to the state of its producer. The batch has its offsets and is in the file.
     pub(in crate::partition) fn note_producer(&self, states: &mut ProducerStates) {
-        if self.producer.is_some()
-            && let Ok(header) = BatchHeader::decode(&self.bytes)
-        {
+        if self.producer.is_none() {
+            return;
+        }
+        let header = BatchHeader::decode(&self.bytes);
+        debug_assert!(header.is_ok(), "an encoded batch has a valid header");
+        if let Ok(header) = header {
             let _data_ends_no_transaction = states.replay(&header, None);
         }
     }

@@ -207,6 +207,10 @@ impl PartitionCore {
             .storage
             .sync_dir(self.dir())
             .map_err(|error| self.sync_failed(self.dir(), error))?;
+        debug_assert!(
+            end <= self.log_end_offset(),
+            "a cut needs the flush lock, so the log end has not fallen"
+        );
         self.bounds.raise_recovery_point(end);
         Ok(())
     }

@@ -111,6 +111,10 @@ impl PartitionCore {
         if sealed.base_offset == base {
             return Ok(());
         }
+        debug_assert!(
+            sealed.next_offset() <= base,
+            "a sealed segment ends at or below the base of the next one"
+        );
         let path = sealed.log_path();
         sealed
             .cut_zeros_ahead()

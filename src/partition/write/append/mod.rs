@@ -215,6 +215,7 @@ impl PartitionCore {
     /// Starts the writer's leader epoch at `base`, unless the log is already in it. The checkpoint
     /// is written before the first batch of the epoch.
     fn assign_epoch(&self, writer: &mut Writer, base: u64) -> Result<()> {
+        debug_assert_eq!(base, self.log_end_offset(), "a batch is at the log end");
         if writer.epochs.latest() == Some(writer.leader_epoch) {
             return Ok(());
         }
@@ -266,6 +267,10 @@ impl PartitionCore {
         writer: &mut Writer,
         encoded: &EncodedBatch,
     ) -> Result<Option<Appended>> {
+        debug_assert!(
+            self.writer.is_locked(),
+            "no batch comes between the check and the write"
+        );
         let Some(producer) = encoded.producer else {
             return Ok(None);
         };
