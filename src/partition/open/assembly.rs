@@ -126,6 +126,10 @@ pub(in crate::partition) struct Parts {
 impl Parts {
     /// Returns the bounds of a partition that was opened as `spec` says.
     fn bounds(&self, spec: &PartitionSpec) -> Bounds {
+        debug_assert!(
+            !self.segments.is_empty(),
+            "a partition has at least one segment"
+        );
         let first_base = self.segments.first().map_or(0, |first| first.base_offset);
         let log_start = spec
             .log_start

@@ -123,6 +123,8 @@ impl PartitionCore {
     /// remove the files. Also stops a thread that led a sync from writing more zeros after a
     /// segment, where the next batches are written.
     fn hold_open(&self, untouched: u64) -> Result<()> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
         for segment in self
             .segments()
             .snapshot()
@@ -140,6 +142,9 @@ impl PartitionCore {
 
     /// Replaces the state in memory by the state found on the disk.
     fn take_over(&self, writer: &mut Writer, fresh: Self, untouched: u64) {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
+        debug_assert!(self.reopening.is_under_way(), "appends wait");
         let Self {
             segments,
             writer: found,
@@ -181,6 +186,7 @@ impl PartitionCore {
     /// Makes the segments readable again after recovery failed half-way: those that lost their
     /// names are opened again and put in the list.
     fn keep_readable(&self, writer: &mut Writer, untouched: u64) {
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
         let opened = |old: &Arc<Segment>| {
             if is_untouched(old, untouched) {
                 return Arc::clone(old);

@@ -69,6 +69,7 @@ impl PartitionCore {
 
     /// Reads the new batches at the end, across all rolls.
     pub(in crate::partition) fn look_at_end(&self, writer: &mut Writer) -> Result<()> {
+        debug_assert!(self.context.read_only, "the writer knows its own end");
         loop {
             let active = Arc::clone(&writer.active);
             match self.look_at_active(writer, &active)? {
@@ -95,6 +96,7 @@ impl PartitionCore {
 
     /// Publishes the log end last: a reader that sees it finds all records below it.
     pub(in crate::partition) fn publish_end(&self, writer: &Writer) {
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
         self.bounds
             .set_first_unstable(writer.producers.first_unstable_offset());
         let end = writer.active.next_offset();
@@ -105,8 +107,13 @@ impl PartitionCore {
     }
 
     fn roll_in_memory(&self, writer: &mut Writer, active: &Arc<Segment>) {
+        debug_assert!(
+            Arc::ptr_eq(active, &writer.active),
+            "only the active segment rolls"
+        );
         active.seal_in_memory();
         let base = active.next_offset();
+        debug_assert!(base > active.base_offset, "an empty segment does not roll");
         let next = Arc::new(Segment::open_scanned(
             &self.home,
             base,

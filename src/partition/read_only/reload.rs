@@ -78,6 +78,7 @@ impl PartitionCore {
 
     /// Reads the directory again, whatever the files look like.
     pub(crate) fn reread(&self) -> Result<()> {
+        debug_assert!(self.context.read_only, "the writer knows its own files");
         self.notify_if_changed(|writer| self.reload(writer))
             .map(drop)
     }
@@ -133,6 +134,7 @@ impl PartitionCore {
     /// listing that shows other segments than the known ones is accepted only if the next one shows
     /// the same.
     fn look_at_front(&self, writer: &mut Writer) -> Result<()> {
+        debug_assert!(self.context.read_only, "the writer knows its own start");
         let contents = self.contents()?;
         let (mut segments, active) = (
             self.segments().snapshot().to_vec(),
@@ -162,6 +164,7 @@ impl PartitionCore {
     /// Raises the log start to `offset`, as the writer reported it. The writer had written up to
     /// `offset` by then.
     pub(crate) fn follow_log_start(&self, offset: u64) {
+        debug_assert!(self.context.read_only, "the writer moves its own start");
         if offset > self.log_end_offset() {
             let _reported_by_the_next_read = self.refresh();
         }
@@ -195,6 +198,8 @@ impl PartitionCore {
     }
 
     pub(in crate::partition) fn reload(&self, writer: &mut Writer) -> Result<()> {
+        debug_assert!(self.context.read_only, "the writer recovers in place");
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
         let deadline = Deadline::after(PATIENCE);
         loop {
             self.check_not_deleted()?;
@@ -242,6 +247,8 @@ impl PartitionCore {
 
     /// Replaces all that was known, in the order of a truncation.
     fn take_place(&self, writer: &mut Writer, fresh: &Self) {
+        debug_assert!(self.context.read_only, "the writer recovers in place");
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
         let mut found = fresh.writer.lock();
         writer.active = Arc::clone(&found.active);
         writer.epochs = found.epochs.clone();

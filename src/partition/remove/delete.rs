@@ -70,12 +70,17 @@ impl PartitionCore {
         let segments = self.segments().snapshot();
         let kept = segments
             .partition_point(|segment| segment.next_offset() <= offset && segment.is_sealed());
+        debug_assert!(kept < segments.len(), "the active segment stays");
         let (gone, left) = segments.split_at(kept);
         let (gone, left) = (gone.to_vec(), left.to_vec());
         drop(segments);
         // Raise the log start before the list changes: a reader that misses a segment in the list
         // must find the log start raised.
         let former_start = self.bounds.raise_log_start(offset);
+        debug_assert!(
+            former_start <= self.log_start_offset(),
+            "a log start only rises"
+        );
         if !gone.is_empty() {
             self.leaving.segments.lock().extend(gone);
             self.segments().replace(left);
@@ -102,6 +107,7 @@ impl PartitionCore {
     /// Files that are not removed because of an error are tried again with the next ones, at the
     /// next pass, or after the next opening. The checkpoint then states where the log starts.
     pub(in crate::partition) fn remove_leaving(&self) -> Result<Maintenance> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         let mut done = Maintenance::default();
         let leaving = self.leaving.segments.lock().clone();
         if leaving.is_empty() {
@@ -151,6 +157,7 @@ impl PartitionCore {
     /// durable, a later success does not prove that either. Such a failure poisons, as a failed
     /// sync of records does.
     fn sync_removals(&self) -> Result<()> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         self.context.storage.sync_dir(self.dir()).map_err(|error| {
             self.leaving.may_come_back.store(true, Ordering::Release);
             if self
@@ -179,6 +186,7 @@ impl PartitionCore {
     /// Releases the files that are not removed yet, because the partition was deleted: they are
     /// removed with the directory.
     pub(in crate::partition) fn give_up_leaving(&self) {
+        debug_assert!(self.check_readable().is_err(), "the partition was deleted");
         for segment in self.leaving.segments.lock().iter() {
             segment.give_up();
         }
@@ -189,6 +197,7 @@ impl PartitionCore {
         path: &Path,
         due: Timestamp,
     ) -> io::Result<()> {
+        debug_assert!(path.starts_with(self.dir()), "a file of this partition");
         let mut renamed = path.as_os_str().to_owned();
         renamed.push(".deleted");
         let renamed = PathBuf::from(renamed);
@@ -202,6 +211,7 @@ impl PartitionCore {
 
     /// Removes a file if it exists, and returns its length.
     pub(in crate::partition) fn unlink(&self, path: &Path) -> io::Result<u64> {
+        debug_assert!(path.starts_with(self.dir()), "a file of this partition");
         let storage = &self.context.storage;
         let bytes = match storage.metadata(path) {
             Ok(metadata) => metadata.bytes,

@@ -100,9 +100,13 @@ impl PartitionCore {
         let segments = self.segments().snapshot();
         let (left, gone) = segments.split_at(last_below(&segments, end) + 1);
         let (left, gone) = (left.to_vec(), gone.to_vec());
+        debug_assert!(
+            gone.iter().all(|gone| gone.base_offset >= end),
+            "only whole segments above the cut are removed"
+        );
         drop(segments);
         let Some(cut) = left.last().map(Arc::clone) else {
-            return Ok(());
+            unreachable!("a partition has at least one segment")
         };
         let kept = self.kept_below(&cut, end)?;
         // Up to here nothing has changed.
@@ -112,6 +116,7 @@ impl PartitionCore {
         } else {
             Some(self.write_kept(&cut, kept)?)
         };
+        debug_assert!(recovery_point <= end, "no recovery point is above the cut");
         self.bounds.lower_recovery_point(recovery_point);
         self.commit.lower(end);
         self.lower_cleaned_end(end);
@@ -171,7 +176,7 @@ impl PartitionCore {
         }
         self.publish_cut(left.clone(), end);
         let Some(last) = left.pop() else {
-            return Ok(());
+            unreachable!("the segment that was cut is left")
         };
         self.start_active(writer, Arc::clone(&last));
         let mut epochs = writer.epochs.clone();
@@ -208,6 +213,8 @@ impl PartitionCore {
     /// Publishes a cut in this order: a reader that finds the log end below its place also finds
     /// that it must search again, and then finds the new segments.
     pub(in crate::partition) fn publish_cut(&self, segments: Vec<Arc<Segment>>, end: u64) {
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
+        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
         self.segments().replace(segments);
         self.cuts.add(end);
         self.bounds.set_log_end(end);
@@ -246,6 +253,8 @@ impl PartitionCore {
         if self.is_dense() && rest.is_none() && kept.next_offset < end {
             return Err(unreadable(lost, Malformed("records are missing")));
         }
+        debug_assert!(kept.next_offset <= end, "nothing above the cut is kept");
+        debug_assert!(kept.bytes <= cut.size(), "a cut only shortens a segment");
         Ok(Kept { rest, ..kept })
     }
 
@@ -333,6 +342,8 @@ impl PartitionCore {
     }
 
     fn replace_log(&self, cut: &Arc<Segment>, temporary: &Path, kept: Kept) -> io::Result<Segment> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
+        debug_assert!(kept.rest.is_none(), "the rest was written to the file");
         let storage = &*self.context.storage;
         // Readers must be able to continue if a later step fails.
         cut.keep_open()?;
@@ -351,6 +362,7 @@ impl PartitionCore {
     }
 
     fn remove_truncated(&self, segment: &Arc<Segment>) -> Result<()> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         let path = segment.log_path();
         segment
             .prepare_removal()

@@ -29,6 +29,7 @@ impl LogBound {
     /// Creates a bound without room: the log may already be larger than `limit`, so the first
     /// append asks it to count.
     pub(crate) fn new(limit: u64) -> Self {
+        debug_assert!(limit > 0, "the configuration refuses a bound of 0");
         Self {
             limit,
             room: AtomicI64::new(0),

@@ -37,6 +37,8 @@ impl Cuts {
             lowest.iter_mut().take(1).for_each(|oldest| oldest.1 = end);
         }
         lowest.push((number, end));
+        debug_assert!(lowest.len() <= MOST, "the oldest cuts become one");
+        debug_assert!(lowest.is_sorted(), "numbers and ends of the cuts rise");
         self.count.store(number, Ordering::SeqCst);
     }
 

@@ -40,6 +40,7 @@ pub(crate) struct SegmentList(RwLock<Segments>);
 
 impl SegmentList {
     pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
+        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
         assert!(!segments.is_empty(), "a partition has at least one segment");
         Self(RwLock::new(segments.into()))
     }
@@ -49,6 +50,11 @@ impl SegmentList {
     }
 
     pub(crate) fn replace(&self, segments: Vec<Arc<Segment>>) {
+        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
+        debug_assert!(
+            segments.is_sorted_by_key(|segment| segment.base_offset),
+            "base offsets rise"
+        );
         assert!(!segments.is_empty(), "a partition has at least one segment");
         assert!(
             segments.is_sorted_by(|a, b| a.base_offset < b.base_offset),
@@ -61,6 +67,7 @@ impl SegmentList {
 /// Returns the index of the segment that holds `offset`, or would hold it: the last one whose base
 /// is not above `offset`, or else the first.
 pub(crate) fn floor(segments: &[Arc<Segment>], offset: u64) -> usize {
+    debug_assert!(!segments.is_empty(), "a partition has at least one segment");
     segments
         .partition_point(|segment| segment.base_offset <= offset)
         .saturating_sub(1)

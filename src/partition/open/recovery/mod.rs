@@ -226,6 +226,16 @@ impl<'a> Opening<'a> {
     }
 
     pub(super) fn push_scanned(&mut self, base: u64, scan: Scan) {
+        debug_assert!(
+            scan.next_offset >= base,
+            "a segment ends at or above its base"
+        );
+        debug_assert!(
+            self.segments
+                .last()
+                .is_none_or(|last| last.base_offset < base),
+            "segments are opened in order"
+        );
         self.last_epoch = self.last_epoch.max(scan.last_epoch);
         self.log_end = scan.next_offset;
         let segment = Segment::open_scanned(
@@ -258,6 +268,10 @@ impl<'a> Opening<'a> {
 
     /// Replays the batches from `offset` on into the producer state.
     pub(super) fn replay_from(&mut self, offset: u64) -> Result<()> {
+        debug_assert!(
+            offset <= self.log_end,
+            "a snapshot is at or below the log end"
+        );
         if offset >= self.log_end {
             return Ok(());
         }
@@ -305,6 +319,7 @@ impl<'a> Opening<'a> {
         lost: Range<u64>,
         reason: &'static str,
     ) {
+        debug_assert!(!lost.is_empty(), "damage costs at least one offset");
         let origin = Origin {
             id: self.spec.id.clone(),
             dir: Arc::clone(&self.home.dir),
@@ -365,6 +380,7 @@ impl<'a> Opening<'a> {
     /// Creates the first segment of a partition without segments: the partition is new, or lost
     /// everything.
     pub(super) fn begin_empty(&mut self) -> Result<()> {
+        debug_assert!(self.segments.is_empty(), "the partition has no segment yet");
         let start = self.spec.log_start;
         self.log_end = start;
         let segment = if self.context.read_only {
@@ -418,6 +434,16 @@ impl<'a> Opening<'a> {
     }
 
     pub(super) fn finish(mut self) -> (PartitionCore, PartitionRecovery, Looked) {
+        debug_assert!(
+            !self.segments.is_empty(),
+            "a partition has at least one segment"
+        );
+        debug_assert!(
+            self.log_end >= self.spec.log_start
+                || self.report.damage.is_some()
+                || self.context.read_only,
+            "the log ends at or above its start"
+        );
         // A broker notes the epoch in which it leads before it writes the first batch of that
         // epoch. The next append must not have an older epoch.
         self.last_epoch = self.last_epoch.max(self.epochs.latest().unwrap_or(-1));

@@ -16,6 +16,7 @@ impl Opening<'_> {
         if self.context.read_only {
             return Ok(());
         }
+        debug_assert!(end <= bytes, "a cut only shortens the file");
         let path = self.log_path(base);
         let storage = &*self.context.storage;
         let failed = |error| Error::io("cut the torn end of", &path, error);
@@ -116,6 +117,7 @@ impl Opening<'_> {
     }
 
     fn remove_indexes(&self, base: u64) -> Result<()> {
+        debug_assert!(!self.context.read_only, "a read-only log changes no file");
         for suffix in file_name::INDEXES.into_iter().chain([file_name::SNAPSHOT]) {
             let path = self.spec.dir.join(file_name::segment_file(base, suffix));
             remove_if_exists(&*self.context.storage, &path)

@@ -217,6 +217,10 @@ impl PartitionCore {
     pub(crate) fn note_cleaned(&self, end: u64, first_left_alone: Option<u64>, truncations: u64) {
         let _no_truncation = self.replacing.lock();
         if self.truncations() == truncations {
+            debug_assert!(
+                end <= self.log_end_offset(),
+                "only records that exist are compacted"
+            );
             self.compacted.note(end, first_left_alone);
         }
     }
@@ -241,6 +245,17 @@ impl PartitionCore {
         cleaned: &[CleanedSegment],
         truncations: u64,
     ) -> Result<Option<u64>> {
+        debug_assert!(
+            !originals.is_empty(),
+            "an exchange replaces at least one segment"
+        );
+        debug_assert!(
+            cleaned
+                .iter()
+                .zip(cleaned.iter().skip(1))
+                .all(|(one, next)| one.next_offset <= next.base_offset),
+            "the output has no offset twice"
+        );
         let _replaces = self.replacing.lock();
         self.check_writable()?;
         let segments = self.segments().snapshot();
@@ -266,6 +281,7 @@ impl PartitionCore {
 
     /// Makes the output count, durably: from here on the exchange is only completed.
     fn promise(&self, cleaned: &[CleanedSegment]) -> Result<()> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         let sync = || self.context.storage.sync_dir(self.dir());
         // A power cut may keep any one new name and lose the others that were not synced. Until the
         // first segment is renamed, its `.cleaned` must be there to show that the rest does not
@@ -315,6 +331,7 @@ impl PartitionCore {
     /// Takes back a promise that is only half made. The first segment is renamed back first:
     /// without it, no other counts.
     fn take_back(&self, cleaned: &[CleanedSegment]) -> io::Result<()> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         for (number, segment) in cleaned.iter().enumerate() {
             for suffix in segment.suffixes() {
                 match self.rename_cleaned(segment, suffix, false) {
@@ -347,6 +364,7 @@ impl PartitionCore {
     }
 
     fn exchange(&self, originals: &[Arc<Segment>], cleaned: &[CleanedSegment]) -> Result<u64> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         let storage = &*self.context.storage;
         let open = |cleaned: &CleanedSegment| {
             let CleanedSegment {
@@ -413,6 +431,12 @@ impl PartitionCore {
         let first = instead.first().map_or(0, |segment| segment.base_offset);
         let place = list.partition_point(|listed| listed.base_offset < first);
         list.splice(place..place, instead.iter().map(Arc::clone));
+        debug_assert!(
+            list.iter()
+                .zip(list.iter().skip(1))
+                .all(|(one, next)| one.base_offset < next.base_offset),
+            "base offsets rise"
+        );
         self.segments().replace(list);
     }
 
