@@ -71,7 +71,7 @@ fn read_lines_reports_a_partition_that_was_lost() {
     shell.remove("log/lines-0");
     let read = shell.end_of("read_lines log", "");
     read.expect_status(3);
-    read.expect_line("ERROR .*lines-0.* the directory is gone.*");
+    read.expect_line("ERROR .*lines-0.* the directory is missing.*");
 }
 
 #[test]
