@@ -179,7 +179,27 @@ impl PartitionCore {
                 at < end && !segments.iter().any(|segment| segment.base_offset == at)
             })?;
         }
-        let from = self.recovery_point();
+        self.sync_indexes_from(self.recovery_point())?;
+        let path = active.log_path();
+        active
+            .write_indexes(is_last, true)
+            .map_err(|error| Error::io("write the index of", path, error))?;
+        self.write_digests()?;
+        self.context
+            .storage
+            .sync_dir(self.dir())
+            .map_err(|error| self.sync_failed(self.dir(), error))?;
+        debug_assert!(
+            end <= self.log_end_offset(),
+            "a cut needs the flush lock, so the log end has not fallen"
+        );
+        self.bounds.raise_recovery_point(end);
+        Ok(())
+    }
+
+    /// Syncs the indexes of the sealed segments that end at or above `from`, and the end of those
+    /// that lost their padding.
+    fn sync_indexes_from(&self, from: u64) -> Result<()> {
         for segment in self
             .segments()
             .snapshot()
@@ -198,20 +218,6 @@ impl PartitionCore {
                     .map_err(|error| Error::io("sync the index of", path, error))?;
             }
         }
-        let path = active.log_path();
-        active
-            .write_indexes(is_last, true)
-            .map_err(|error| Error::io("write the index of", path, error))?;
-        self.write_digests()?;
-        self.context
-            .storage
-            .sync_dir(self.dir())
-            .map_err(|error| self.sync_failed(self.dir(), error))?;
-        debug_assert!(
-            end <= self.log_end_offset(),
-            "a cut needs the flush lock, so the log end has not fallen"
-        );
-        self.bounds.raise_recovery_point(end);
         Ok(())
     }
 

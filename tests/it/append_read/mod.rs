@@ -413,8 +413,8 @@ fn a_refused_append_or_deletion_changes_no_file() {
     };
     let plain = create("plain", config);
     let small = create("small", TopicConfig::new().segment_bytes(500));
-    let compacted = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
-    let compacted = create("compacted", compacted);
+    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
+    let compacted = create("compacted", config);
     for partition in [&plain, &small, &compacted] {
         partition.append(("k", "v")).unwrap();
     }
@@ -452,9 +452,8 @@ fn a_refused_append_or_deletion_changes_no_file() {
         timed(at(3_600_001)),
         Err(Error::InvalidRecord { index: 1, .. })
     ));
-    let keyless = [Record::new("v").key("k"), Record::new("v")];
     assert!(matches!(
-        compacted.append_batch(&keyless),
+        compacted.append_batch(&[Record::new("v").key("k"), Record::new("v")]),
         Err(Error::InvalidRecord { index: 1, .. })
     ));
     assert!(matches!(
@@ -470,9 +469,9 @@ fn a_refused_append_or_deletion_changes_no_file() {
     for partition in [&plain, &small, &compacted] {
         assert_eq!(partition.append(("k", "w")).unwrap().offset, 1);
     }
-    // The limits themselves are allowed.
-    timed(at(-60_000)).unwrap();
-    timed(at(3_600_000)).unwrap();
+    for limit in [-60_000, 3_600_000] {
+        timed(at(limit)).unwrap();
+    }
 }
 
 #[test]

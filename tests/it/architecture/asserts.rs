@@ -86,7 +86,6 @@ fn check_asserts(rooms: &[&str], sources: &[Source]) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "the rooms do not have enough asserts yet"]
 fn each_room_asserts_in_one_of_five_functions() {
     let complaints = check_asserts(&ROOMS, &super::sources_of("src"));
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
