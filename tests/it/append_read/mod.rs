@@ -440,18 +440,13 @@ fn a_refused_append_or_deletion_changes_no_file() {
             ..
         })
     ));
-    assert!(matches!(
-        timed(Timestamp::from_millis(-1)),
-        Err(Error::InvalidRecord { index: 1, .. })
-    ));
-    assert!(matches!(
-        timed(at(-60_001)),
-        Err(Error::InvalidRecord { index: 1, .. })
-    ));
-    assert!(matches!(
-        timed(at(3_600_001)),
-        Err(Error::InvalidRecord { index: 1, .. })
-    ));
+    for timestamp in [Timestamp::from_millis(-1), at(-60_001), at(3_600_001)] {
+        let refused = timed(timestamp);
+        assert!(
+            matches!(refused, Err(Error::InvalidRecord { index: 1, .. })),
+            "{timestamp:?}: {refused:?}"
+        );
+    }
     assert!(matches!(
         compacted.append_batch(&[Record::new("v").key("k"), Record::new("v")]),
         Err(Error::InvalidRecord { index: 1, .. })
