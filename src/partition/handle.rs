@@ -177,10 +177,9 @@ impl Partition {
 
 /// # Reading
 impl Partition {
-    /// Reads the records at `offsets`, and stops at the end that the partition has at that moment.
-    /// To wait there for more records, use [`follow`](Self::follow).
-    ///
-    /// The end is the [high watermark](Self::high_watermark).
+    /// Reads the records at `offsets`, and stops when it reaches the end of the partition, which is
+    /// its [high watermark](Self::high_watermark). To wait there for more records, use
+    /// [`follow`](Self::follow).
     ///
     /// `..` reads all records. It begins wherever the log starts when the first batch is returned,
     /// so it never fails because records were deleted before. `n..` begins at offset `n`, or at the
@@ -356,7 +355,7 @@ impl Partition {
     /// Seals the active segment and creates the next one, as an append does when the segment is
     /// full or old. An empty active segment stays as it is.
     ///
-    /// Only sealed segments are deleted by retention and compacted. Waits for an append in
+    /// Retention and compaction work on sealed segments only. Waits for an append in
     /// progress.
     ///
     /// # Errors
@@ -524,7 +523,7 @@ impl Partition {
 
 /// # Recovery
 impl Partition {
-    /// Returns the repairs that opening this partition made, and the damage that it found.
+    /// Returns the report of opening this partition: the repairs, and the damage that was found.
     ///
     /// Both are empty if the partition had been closed properly. For a partition of a log,
     /// [`Log::recovery`](crate::Log::recovery) contains the same report.

@@ -416,7 +416,8 @@ impl PartitionCore {
 
     /// Replaces the originals in the list by `instead`, which cover the same offsets.
     fn list_instead(&self, originals: &[Arc<Segment>], instead: &[Arc<Segment>]) {
-        let _no_roll = self.writer.lock();
+        // While this lock is held, no segment is added at the end.
+        let writer = self.writer.lock();
         let before = self.segments().snapshot();
         let is_original = |listed: &&Arc<Segment>| {
             originals
@@ -438,6 +439,7 @@ impl PartitionCore {
             "base offsets rise"
         );
         self.segments().replace(list);
+        self.assert_segments(&writer);
     }
 
     /// Removes the files of an original. The producer snapshot is removed only if no new segment
