@@ -379,6 +379,18 @@ pub struct OversizedBatch {
     pub limit: u64,
 }
 
+/// Names the action and the file of an I/O error.
+pub(crate) trait At<T> {
+    /// Turns an I/O error into the [`Error`] of an `action` on `path`: "remove", "sync".
+    fn at(self, action: &'static str, path: &Path) -> Result<T>;
+}
+
+impl<T> At<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: &Path) -> Result<T> {
+        self.map_err(|error| Error::io(action, path, error))
+    }
+}
+
 impl Error {
     /// Returns [`DiskFull`](Self::DiskFull) if `source` reports a full disk or quota, and
     /// [`Io`](Self::Io) otherwise.

@@ -154,10 +154,7 @@ impl TopicCore {
     /// the error with which opening the partition failed.
     pub(crate) fn partition(&self, index: u32) -> Result<Arc<PartitionCore>> {
         self.check_usable()?;
-        match self.slots.read().by_number.get(&index) {
-            Some(slot) => slot.clone(),
-            None => Err(Error::UnknownPartition(self.partition_id(index))),
-        }
+        self.in_slot(&self.slots.read(), index)
     }
 
     /// Returns an error if no partition of the topic could be opened. It is not an error that the
@@ -230,11 +227,7 @@ impl TopicCore {
     pub(crate) fn partition_of_key(&self, key: &[u8]) -> Result<Arc<PartitionCore>> {
         let slots = self.slots.read();
         let index = partition_of(key, slots.count);
-        slots
-            .by_number
-            .get(&index)
-            .cloned()
-            .unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
+        self.in_slot(&slots, index)
     }
 
     /// Selects the partition of the next batch of records without a key, for a caller with its own
@@ -249,30 +242,33 @@ impl TopicCore {
         let slots = self.slots.read();
         let is_available = |index| matches!(slots.by_number.get(&index), Some(Ok(_)));
         let index = sticky.choose_after(bytes, limit, slots.count, is_available);
-        slots
-            .by_number
-            .get(&index)
-            .cloned()
-            .unwrap_or_else(|| Err(Error::UnknownPartition(self.partition_id(index))))
+        self.in_slot(&slots, index)
     }
 
     /// Selects the partition of a record.
     fn choose(&self, record: &Record<'_>) -> Result<Arc<PartitionCore>> {
-        let index = if let Some(key) = &record.key {
-            partition_of(key, self.partition_count())
-        } else {
+        let Some(key) = &record.key else {
             return self.choose_keyless(stored_bytes(record));
         };
-        self.partition(index)
+        self.check_usable()?;
+        self.partition_of_key(key)
     }
 
     /// Selects the partition of records without a key that take `bytes` together.
     fn choose_keyless(&self, bytes: u64) -> Result<Arc<PartitionCore>> {
+        self.check_usable()?;
         let slots = self.slots.read();
         let is_available = |index| matches!(slots.by_number.get(&index), Some(Ok(_)));
         let index = self.sticky.choose(slots.count, bytes, is_available);
-        drop(slots);
-        self.partition(index)
+        self.in_slot(&slots, index)
+    }
+
+    /// Returns the partition in a slot, or why it could not be opened.
+    fn in_slot(&self, slots: &Slots, index: u32) -> Result<Arc<PartitionCore>> {
+        match slots.by_number.get(&index) {
+            Some(slot) => slot.clone(),
+            None => Err(Error::UnknownPartition(self.partition_id(index))),
+        }
     }
 
     /// Returns the keys of the settings that `update_config(wanted)` would change.

@@ -36,7 +36,7 @@ use super::partitioner::{Sticky, partition_of};
 use super::topic_file::{entries_of, is_never_compacted};
 use super::{Changes, Slot, Slots, TopicCore, partition_dir};
 use crate::config::{TopicConfig, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{TopicFile, TopicId, encode_topic_file};
 use crate::partition::open::assembly::stored_topic_id;
@@ -99,8 +99,7 @@ impl Home {
 
     fn write(&self, topic: &str, file: &TopicFile) -> Result<()> {
         let path = self.topic_path(topic);
-        replace_file(self.storage(), &path, encode_topic_file(file).as_bytes())
-            .map_err(|error| Error::io("write", &path, error))
+        replace_file(self.storage(), &path, encode_topic_file(file).as_bytes()).at("write", &path)
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -369,10 +368,10 @@ impl TopicCore {
                 drop(
                     storage
                         .open(&gone, Access::OpenOrCreate)
-                        .map_err(|error| Error::io("create", &gone, error))?,
+                        .at("create", &gone)?,
                 );
             }
-            renamed => renamed.map_err(|error| Error::io("rename", &file, error))?,
+            renamed => renamed.at("rename", &file)?,
         }
         if let Err(error) = storage.sync_dir(&self.home.root) {
             let _first_error_is_returned = if stored.file.is_some() {
@@ -531,11 +530,7 @@ fn create_partitions(
         created.insert(partition, Ok(PartitionCore::create(&home.context, &spec)?));
         Ok(())
     });
-    let done = done.and_then(|()| {
-        storage
-            .sync_dir(&home.root)
-            .map_err(|error| Error::io("sync", &home.root, error))
-    });
+    let done = done.and_then(|()| storage.sync_dir(&home.root).at("sync", &home.root));
     let Err(error) = done else { return Ok(created) };
     for core in created.values().flatten() {
         core.mark_deleted();

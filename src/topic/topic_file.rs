@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use crate::config::{CleanupPolicy, TopicConfig, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{
     NEWER_VERSION, TopicFile, decode_topic_file, encode_topic_file,
@@ -123,8 +123,7 @@ pub(crate) fn store_log_start(
         return Ok(());
     }
     let path = root.join(file_name::topic_file(&id.topic));
-    replace_file(storage, &path, encode_topic_file(&file).as_bytes())
-        .map_err(|error| Error::io("write", &path, error))
+    replace_file(storage, &path, encode_topic_file(&file).as_bytes()).at("write", &path)
 }
 
 /// Notes in the topic file that partitions may have gaps, so that a gap is not damage. Does nothing
@@ -141,5 +140,5 @@ pub(crate) fn store_gaps(storage: &dyn Storage, root: &Path, topic: &str) -> Res
         is_dense: false,
         ..file
     });
-    replace_file(storage, &path, text.as_bytes()).map_err(|error| Error::io("write", &path, error))
+    replace_file(storage, &path, text.as_bytes()).at("write", &path)
 }
