@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::checkpoint::{decode_offsets, encode_offsets};
 use crate::format::file_name;
 use crate::format::metadata_file::{
@@ -172,7 +172,7 @@ fn read_offsets(storage: &dyn Storage, path: &Path) -> Option<Offsets> {
 }
 
 fn write(storage: &dyn Storage, path: &Path, text: &str) -> Result<()> {
-    replace_file(storage, path, text.as_bytes()).map_err(|error| Error::io("write", path, error))
+    replace_file(storage, path, text.as_bytes()).at("write", path)
 }
 
 /// Writes the marker which states that everything in the directory is complete and durable. The

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::partition::{PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec};
 use crate::storage::directory_of;
 use crate::threads;
@@ -62,10 +62,7 @@ fn create(context: &Arc<PartitionContext>, spec: &PartitionSpec) -> Result<Arc<P
     );
     let core = PartitionCore::create(context, spec)?;
     let root = directory_of(&spec.dir);
-    context
-        .storage
-        .sync_dir(root)
-        .map_err(|error| Error::io("sync", root, error))?;
+    context.storage.sync_dir(root).at("sync", root)?;
     Ok(core)
 }
 

@@ -38,7 +38,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Timestamp;
 use crate::config::TopicConfig;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::state::waiting::WaitList;
 use crate::partition::{Maintenance, PartitionContext, PartitionCore};
@@ -59,10 +59,6 @@ pub(crate) mod stated;
 use catch_up::Seen;
 use contents::{Inside, look_inside};
 pub(crate) use load::{Known, Loaded, load};
-
-/// The topic of the committed offsets. It is flushed and closed after the partitions that the
-/// offsets refer to.
-const COMMITTED_OFFSETS: &str = "__consumer_offsets";
 
 /// The topics of a log.
 #[derive(Debug)]
@@ -267,9 +263,7 @@ impl Catalog {
             "{name}: the files of a topic in the catalog are kept"
         );
         let (storage, root) = (&*self.home.context.storage, &self.home.root);
-        let entries = storage
-            .list(root)
-            .map_err(|error| Error::io("list", root, error))?;
+        let entries = storage.list(root).at("list", root)?;
         let left = entries
             .iter()
             .filter(|entry| entry.is_dir)
@@ -285,13 +279,11 @@ impl Catalog {
         }
         let remove = |file: String| {
             let path = root.join(file);
-            remove_if_exists(storage, &path).map_err(|error| Error::io("remove", &path, error))
+            remove_if_exists(storage, &path).at("remove", &path)
         };
         // After a power cut, both the old and the new name may exist.
         remove(file_name::topic_file(name))?;
-        storage
-            .sync_dir(root)
-            .map_err(|error| Error::io("sync", root, error))?;
+        storage.sync_dir(root).at("sync", root)?;
         remove(file_name::gone_file(name))?;
         structure.gone.remove(name);
         Ok(())
@@ -352,7 +344,12 @@ impl Catalog {
     /// durable before the records that it refers to.
     pub(crate) fn partitions(&self) -> Vec<Arc<PartitionCore>> {
         let mut topics = self.topics();
-        topics.sort_by_key(|topic| (&**topic.name() == COMMITTED_OFFSETS, topic.is_internal()));
+        topics.sort_by_key(|topic| {
+            (
+                &**topic.name() == file_name::COMMITTED_OFFSETS,
+                topic.is_internal(),
+            )
+        });
         topics.iter().flat_map(|topic| topic.partitions()).collect()
     }
 
@@ -361,7 +358,7 @@ impl Catalog {
     pub(crate) fn flush(&self) -> Result<()> {
         let mut result = Ok(());
         for partition in self.partitions() {
-            if *partition.id().topic == *COMMITTED_OFFSETS && result.is_err() {
+            if *partition.id().topic == *file_name::COMMITTED_OFFSETS && result.is_err() {
                 break;
             }
             if partition.is_dirty() {

@@ -17,6 +17,14 @@
 
 use crate::topic_partition::TopicPartition;
 
+/// The topic of the committed positions.
+pub(crate) const COMMITTED_OFFSETS: &str = "__consumer_offsets";
+/// The ending of a file that waits for its removal.
+pub(crate) const DELETED: &str = ".deleted";
+/// The ending of the output of a compaction until it counts.
+pub(crate) const CLEANED: &str = ".cleaned";
+/// The ending of the output of a compaction that counts, and has yet to get its name.
+pub(crate) const SWAP: &str = ".swap";
 /// The suffix of a segment's records.
 pub(crate) const LOG: &str = "log";
 /// The suffix of a segment's offset index.
@@ -221,7 +229,7 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 pub(crate) fn is_internal_topic(name: &str) -> bool {
     matches!(
         name,
-        "__consumer_offsets" | "__transaction_state" | "__share_group_state" | "__cluster_metadata"
+        COMMITTED_OFFSETS | "__transaction_state" | "__share_group_state" | "__cluster_metadata"
     )
 }
 

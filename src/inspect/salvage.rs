@@ -14,7 +14,7 @@ use super::MAX_DECOMPRESSED_BYTES;
 use super::window::Window;
 use crate::brief::Few;
 use crate::config::TopicConfig;
-use crate::error::{Corruption, Error, Result};
+use crate::error::{At, Corruption, Error, Result};
 use crate::format::batch::legacy;
 use crate::format::batch::{self, BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
@@ -150,9 +150,7 @@ impl<'a> Copy<'a> {
         to: &'a Path,
         known: &'a Known,
     ) -> Result<Self> {
-        let entries = storage
-            .list(from)
-            .map_err(|error| Error::io("list", from, error))?;
+        let entries = storage.list(from).at("list", from)?;
         let logs = entries
             .iter()
             .filter(|entry| !entry.is_dir)
@@ -168,12 +166,8 @@ impl<'a> Copy<'a> {
                 reason: "it holds no segment".into(),
             });
         };
-        create_dirs(storage, to).map_err(|error| Error::io("create", to, error))?;
-        if !storage
-            .list(to)
-            .map_err(|error| Error::io("list", to, error))?
-            .is_empty()
-        {
+        create_dirs(storage, to).at("create", to)?;
+        if !storage.list(to).at("list", to)?.is_empty() {
             return Err(Error::NotALog {
                 path: to.to_owned(),
                 reason: "a salvaged partition needs an empty directory".into(),
@@ -234,9 +228,7 @@ impl<'a> Copy<'a> {
             }
         }
         self.finish_output()?;
-        self.storage
-            .sync_dir(self.to)
-            .map_err(|error| Error::io("sync", self.to, error))
+        self.storage.sync_dir(self.to).at("sync", self.to)
     }
 
     fn create(&self, base: u64) -> Result<Output> {
@@ -244,7 +236,7 @@ impl<'a> Copy<'a> {
         let file = self
             .storage
             .open(&path, Access::CreateNew)
-            .map_err(|error| Error::io("create", &path, error))?;
+            .at("create", &path)?;
         Ok(Output {
             base,
             path,
@@ -257,10 +249,7 @@ impl<'a> Copy<'a> {
         let Some(output) = self.output.take() else {
             return Ok(());
         };
-        output
-            .file
-            .sync_data()
-            .map_err(|error| Error::io("sync", &output.path, error))
+        output.file.sync_data().at("sync", &output.path)
     }
 
     /// Copies the sound batches of one segment. Returns the damage at its end, if there is any.
@@ -393,7 +382,7 @@ impl<'a> Copy<'a> {
         output
             .file
             .write_all_at(bytes, output.bytes)
-            .map_err(|error| Error::io("write", &output.path, error))?;
+            .at("write", &output.path)?;
         output.bytes += bytes.len() as u64;
         Ok(())
     }
@@ -436,8 +425,7 @@ impl<'a> Copy<'a> {
                 continue;
             };
             let path = self.to.join(name);
-            replace_file(self.storage, &path, &bytes)
-                .map_err(|error| Error::io("write", &path, error))?;
+            replace_file(self.storage, &path, &bytes).at("write", &path)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::clock::Deadline;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::storage::{FileLock, Storage, create_dirs};
 
@@ -64,6 +64,6 @@ pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool
             Err(error) => return Err(Error::io("look at", ancestor, error)),
         }
     }
-    create_dirs(storage, dir).map_err(|error| Error::io("create", dir, error))?;
+    create_dirs(storage, dir).at("create", dir)?;
     Ok(true)
 }

@@ -23,7 +23,7 @@ use crate::catalog::contents::Contents;
 use crate::catalog::{Catalog, Known, Loaded};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Durability, LogConfig, LogSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::group::GroupService;
 use crate::partition::state::waiting::Signal;
@@ -200,10 +200,7 @@ impl LogBuilder {
         if !created {
             Contents::read(&*self.storage, &self.dir)?.check_is_log(&self.dir)?;
         }
-        let dir = self
-            .storage
-            .canonical(&self.dir)
-            .map_err(|error| Error::io("find", &self.dir, error))?;
+        let dir = self.storage.canonical(&self.dir).at("find", &self.dir)?;
         let lock = take_lock(&*self.storage, &dir)?;
         // Read again: another process may have changed the directory before it released the lock.
         let contents = Contents::read(&*self.storage, &dir)?;
@@ -215,9 +212,7 @@ impl LogBuilder {
         if !has(file_name::CLEAN_SHUTDOWN) {
             // A killed process may have created topics whose directory entries are not on the
             // device yet.
-            self.storage
-                .sync_dir(&dir)
-                .map_err(|error| Error::io("sync", &dir, error))?;
+            self.storage.sync_dir(&dir).at("sync", &dir)?;
         }
         self.load(&settings, dir, contents, Some(lock))
     }
@@ -233,10 +228,7 @@ impl LogBuilder {
         let settings = self.config.resolve()?;
         let contents = read_only::read_contents(&*self.storage, &self.dir)?;
         contents.check_is_log_already(&self.dir)?;
-        let dir = self
-            .storage
-            .canonical(&self.dir)
-            .map_err(|error| Error::io("find", &self.dir, error))?;
+        let dir = self.storage.canonical(&self.dir).at("find", &self.dir)?;
         self.load(&settings, dir, contents, None)
     }
 

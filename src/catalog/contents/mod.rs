@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::storage::Storage;
 use crate::topic_partition::TopicPartition;
@@ -311,9 +311,7 @@ pub(super) enum Inside {
 }
 
 pub(super) fn look_inside(storage: &dyn Storage, dir: &Path) -> Result<Inside> {
-    let entries = storage
-        .list(dir)
-        .map_err(|error| Error::io("list", dir, error))?;
+    let entries = storage.list(dir).at("list", dir)?;
     let has = |name: &str| {
         entries
             .iter()

@@ -15,7 +15,7 @@ use crate::topic_partition::TopicPartition;
 use super::positions::Positions;
 
 /// The topic of the committed positions.
-pub(super) const TOPIC: &str = "__consumer_offsets";
+pub(super) use crate::format::file_name::COMMITTED_OFFSETS as TOPIC;
 
 /// The committed positions in memory.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use super::identify;
 use super::note::Note;
 use crate::catalog::checkpoints::Checkpoints;
 use crate::catalog::stated::{Covered, Stated};
-use crate::error::{Error, Result};
+use crate::error::{At, Result};
 use crate::format::file_name;
 use crate::partition::own_line;
 use crate::storage::Storage;
@@ -28,9 +28,7 @@ pub(crate) struct Known {
 /// Reads the files in the directory, and in the log around it, if there is one. Damaged files count
 /// as missing.
 pub(crate) fn known(storage: &dyn Storage, dir: &Path) -> Result<Known> {
-    let dir = storage
-        .canonical(dir)
-        .map_err(|error| Error::io("find", dir, error))?;
+    let dir = storage.canonical(dir).at("find", dir)?;
     let id = identify(&dir);
     let note = Note::read(storage, &dir)?;
     let own_lines = Checkpoints::read(storage, &dir).lines();

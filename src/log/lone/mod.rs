@@ -35,7 +35,7 @@ use crate::catalog::contents::Contents;
 use crate::catalog::stated::{Covered, Stated};
 use crate::compaction::Allowance;
 use crate::config::{Durability, TopicConfig, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::{
     KeepOpen, Keeper, Maintenance, Partition, PartitionContext, PartitionCore, PartitionRecovery,
@@ -294,9 +294,7 @@ impl Place {
 }
 
 fn has_segments(storage: &dyn Storage, dir: &Path) -> Result<bool> {
-    let entries = storage
-        .list(dir)
-        .map_err(|error| Error::io("list", dir, error))?;
+    let entries = storage.list(dir).at("list", dir)?;
     Ok(entries
         .iter()
         .any(|entry| file_name::parse_segment_file(&entry.name).is_some()))
@@ -501,11 +499,7 @@ fn earlier_cut(core: &PartitionCore, lines: &Lines) -> u64 {
 
 /// Returns the canonical path of the directory, and whether it exists.
 fn locate(storage: &dyn Storage, dir: &Path) -> Result<(PathBuf, bool)> {
-    let found = |dir: &Path| {
-        storage
-            .canonical(dir)
-            .map_err(|error| Error::io("find", dir, error))
-    };
+    let found = |dir: &Path| storage.canonical(dir).at("find", dir);
     if exists(storage, dir)? {
         return Ok((found(dir)?, true));
     }

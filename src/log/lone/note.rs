@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::catalog::stated::Covered;
 use crate::config::TopicSettings;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{LoneFile, NEWER_VERSION, decode_lone_file, encode_lone_file};
 use crate::storage::{Storage, read_file, replace_file};
@@ -133,7 +133,7 @@ impl Note {
                 "the next opening reads the note as it was written"
             );
             let written = replace_file(storage, &self.path, text.as_bytes());
-            written.map_err(|error| Error::io("write", &self.path, error))?;
+            written.at("write", &self.path)?;
             *on_disk = Some(file);
         }
         Ok(())

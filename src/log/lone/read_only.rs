@@ -8,7 +8,7 @@ use super::{Place, exists, has_segments};
 use crate::catalog::checkpoints::Checkpoints;
 use crate::catalog::contents::Contents;
 use crate::config::{Durability, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::log::Log;
 use crate::log::open::LogBuilder;
@@ -55,9 +55,7 @@ pub(in crate::log) fn open_read_only(builder: &LogBuilder) -> Result<Partition> 
     builder.check_dir()?;
     let log_settings = builder.config.resolve()?;
     let storage = &*builder.storage;
-    let dir = storage
-        .canonical(&builder.dir)
-        .map_err(|error| Error::io("find", &builder.dir, error))?;
+    let dir = storage.canonical(&builder.dir).at("find", &builder.dir)?;
     Contents::read(storage, &dir)?.check_is_partition(&dir)?;
     if !has_segments(storage, &dir)? {
         return Err(Error::NotALog {

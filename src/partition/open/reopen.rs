@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use crate::config::TopicSettings;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::partition::remove::unfinished;
 use crate::partition::state::context::PartitionSpec;
 use crate::partition::state::report::PartitionRecovery;
@@ -135,7 +135,7 @@ impl PartitionCore {
             segment.end_zeros_ahead();
             // If there are too many segments to hold all of them open, only those with readers are.
             let held = segment.keep_open().or_else(|_| segment.prepare_removal());
-            held.map_err(|error| Error::io("open", path, error))?;
+            held.at("open", path)?;
         }
         Ok(())
     }

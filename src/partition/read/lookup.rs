@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::batch::Batch;
 use super::seek::Place;
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::batch::BatchHeader;
 use crate::partition::PartitionCore;
 use crate::partition::state::segment_list;
@@ -106,7 +106,7 @@ impl PartitionCore {
             return Ok(-1);
         }
         let max = segment.max_timestamp(&self.batches(segment));
-        max.map_err(|error| Error::io("read the index of", segment.log_path(), error))
+        max.at("read the index of", segment.log_path())
     }
 
     /// Finds the first record at or after `timestamp`.
@@ -133,8 +133,7 @@ impl PartitionCore {
     /// that is not proven is compared with the batches first.
     fn start_of_search(&self, segment: &Arc<Segment>, timestamp: i64) -> Result<u64> {
         let floor = segment.floor_time(timestamp.saturating_sub(1), &self.batches(segment));
-        let floor =
-            floor.map_err(|error| Error::io("read the index of", segment.log_path(), error))?;
+        let floor = floor.at("read the index of", segment.log_path())?;
         let Some(floor) = floor else {
             return Ok(segment.base_offset);
         };
@@ -142,7 +141,7 @@ impl PartitionCore {
             return Ok(segment.base_offset + u64::from(floor.entry.relative_offset) + 1);
         }
         let distrusted = segment.distrust_index(&self.batches(segment));
-        distrusted.map_err(|error| Error::io("read the index of", segment.log_path(), error))?;
+        distrusted.at("read the index of", segment.log_path())?;
         Ok(segment.base_offset)
     }
 
@@ -434,11 +433,7 @@ impl PartitionCore {
             return Err(self.out_of_range(base_offset));
         };
         let path = segment.log_path();
-        let metadata = self
-            .context
-            .storage
-            .metadata(path)
-            .map_err(|error| Error::io("look at", path, error))?;
+        let metadata = self.context.storage.metadata(path).at("look at", path)?;
         Ok(metadata.modified)
     }
 }

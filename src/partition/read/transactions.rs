@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use super::batch::Batch;
 use super::seek::Place;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::batch::BatchHeader;
 use crate::format::control::ControlRecord;
 use crate::format::control::control_of;
@@ -87,8 +87,7 @@ impl PartitionCore {
                 let path = self
                     .dir()
                     .join(file_name::segment_file(offset, file_name::SNAPSHOT));
-                remove_if_exists(storage, &path)
-                    .map_err(|error| Error::io("remove", &path, error))?;
+                remove_if_exists(storage, &path).at("remove", &path)?;
             }
         }
         Ok(())
@@ -305,7 +304,7 @@ impl PartitionCore {
                 break;
             }
             let replayed = self.replay_segment(segment, start, end, &mut visit);
-            is_whole &= replayed.map_err(|error| Error::io("read", segment.log_path(), error))?;
+            is_whole &= replayed.at("read", segment.log_path())?;
         }
         Ok(is_whole)
     }

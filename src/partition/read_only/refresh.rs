@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::clock::Deadline;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::batch::{FRAME_BYTES, HEADER_BYTES};
 use crate::format::file_name;
 use crate::partition::scan::{ScanRules, ScanStart, scan};
@@ -146,7 +146,7 @@ impl PartitionCore {
         };
         match self.compare(writer, active, found) {
             Err(error) if is_replaced(&error) => Ok(Look::Replaced),
-            compared => compared.map_err(|error| Error::io("read", active.log_path(), error)),
+            compared => compared.at("read", active.log_path()),
         }
     }
 

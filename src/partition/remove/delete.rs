@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::clock::Timestamp;
 use crate::config::CleanupPolicy;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::PartitionCore;
 
@@ -127,9 +127,7 @@ impl PartitionCore {
             self.sync_removals()?;
             let path = segment.log_path();
             // A reader that is on the segment keeps its `.log` open.
-            segment
-                .prepare_removal()
-                .map_err(|error| Error::io("open", path, error))?;
+            segment.prepare_removal().at("open", path)?;
             for suffix in file_name::SEGMENT {
                 let path = segment.path(suffix);
                 let removed = if delay_ms > 0 {
@@ -137,7 +135,7 @@ impl PartitionCore {
                 } else {
                     self.unlink(&path)
                 };
-                done.bytes_freed += removed.map_err(|error| Error::io("remove", &path, error))?;
+                done.bytes_freed += removed.at("remove", &path)?;
             }
             done.segments_deleted += 1;
         }
@@ -199,7 +197,7 @@ impl PartitionCore {
     ) -> io::Result<()> {
         debug_assert!(path.starts_with(self.dir()), "a file of this partition");
         let mut renamed = path.as_os_str().to_owned();
-        renamed.push(".deleted");
+        renamed.push(file_name::DELETED);
         let renamed = PathBuf::from(renamed);
         match self.context.storage.rename(path, &renamed) {
             Ok(()) => self.trash.0.lock().push((renamed, due)),

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::batch::{self, BatchHeader, Packing};
 use crate::format::{Malformed, file_name};
 use crate::partition::{PartitionCore, Writer};
@@ -171,8 +171,7 @@ impl PartitionCore {
         let is_replaced = replacement.is_some();
         if let (Some((temporary, kept)), Some(cut)) = (replacement, left.last_mut()) {
             let replaced = self.replace_log(cut, &temporary, kept);
-            *cut =
-                Arc::new(replaced.map_err(|error| Error::io("truncate", cut.log_path(), error))?);
+            *cut = Arc::new(replaced.at("truncate", cut.log_path())?);
         }
         self.publish_cut(left.clone(), end);
         let Some(last) = left.pop() else {
@@ -364,13 +363,10 @@ impl PartitionCore {
     fn remove_truncated(&self, segment: &Arc<Segment>) -> Result<()> {
         debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         let path = segment.log_path();
-        segment
-            .prepare_removal()
-            .map_err(|error| Error::io("open", path, error))?;
+        segment.prepare_removal().at("open", path)?;
         for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
             let path = segment.path(suffix);
-            remove_if_exists(&*self.context.storage, &path)
-                .map_err(|error| Error::io("remove", &path, error))?;
+            remove_if_exists(&*self.context.storage, &path).at("remove", &path)?;
         }
         Ok(())
     }

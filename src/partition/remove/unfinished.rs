@@ -14,18 +14,15 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{At, Result};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
 use crate::partition::state::context::PartitionContext;
 use crate::storage::{Access, DirEntry, Storage, remove_if_exists};
 
-pub(in crate::partition) const SWAP: &str = ".swap";
-pub(in crate::partition) const CLEANED: &str = ".cleaned";
-
 /// Returns the path of a file of complete output, until the file gets its final name.
 pub(in crate::partition) fn swap_path(dir: &Path, base_offset: u64, suffix: &str) -> PathBuf {
-    dir.join(file_name::segment_file(base_offset, suffix) + SWAP)
+    dir.join(file_name::segment_file(base_offset, suffix) + file_name::SWAP)
 }
 
 /// Gives complete output its final names, and removes the files that it replaces.
@@ -58,11 +55,7 @@ struct Found {
 
 impl Found {
     fn list(storage: &dyn Storage, dir: &Path) -> Result<Self> {
-        Ok(Self::of(
-            &storage
-                .list(dir)
-                .map_err(|error| Error::io("list", dir, error))?,
-        ))
+        Ok(Self::of(&storage.list(dir).at("list", dir)?))
     }
 
     fn of(entries: &[DirEntry]) -> Self {
@@ -82,9 +75,9 @@ impl Found {
             else {
                 continue;
             };
-            if suffix.ends_with(CLEANED) {
+            if suffix.ends_with(file_name::CLEANED) {
                 found.cleaned.push(base);
-            } else if let Some(suffix) = suffix.strip_suffix(SWAP).and_then(known) {
+            } else if let Some(suffix) = suffix.strip_suffix(file_name::SWAP).and_then(known) {
                 found.swaps.push((base, suffix));
             } else if let Some(suffix) = known(suffix) {
                 found.live.push((base, suffix));
@@ -110,9 +103,7 @@ impl Found {
             return Ok(());
         }
         let whole: Vec<_> = self.whole().collect();
-        let remove = |path: &Path| {
-            remove_if_exists(storage, path).map_err(|error| Error::io("remove", path, error))
-        };
+        let remove = |path: &Path| remove_if_exists(storage, path).at("remove", path);
         for (base, suffix) in self.swaps.iter().filter(|swap| !whole.contains(swap)) {
             remove(&swap_path(dir, *base, suffix))?;
         }
@@ -124,29 +115,21 @@ impl Found {
         )?;
         // If the process was killed, the rename of the output may not be on the device yet. It must
         // be before the originals are removed.
-        storage
-            .sync_dir(dir)
-            .map_err(|error| Error::io("sync", dir, error))?;
+        storage.sync_dir(dir).at("sync", dir)?;
         for (base, suffix) in self.live.iter().filter(|(base, _)| replaced.contains(base)) {
             remove(&dir.join(file_name::segment_file(*base, suffix)))?;
         }
         // The names of the output show which segments it replaces. So they change only after the
         // originals are durably removed.
-        storage
-            .sync_dir(dir)
-            .map_err(|error| Error::io("sync", dir, error))?;
+        storage.sync_dir(dir).at("sync", dir)?;
         for (base, suffix) in whole {
             let (from, to) = (
                 swap_path(dir, base, suffix),
                 dir.join(file_name::segment_file(base, suffix)),
             );
-            storage
-                .rename(&from, &to)
-                .map_err(|error| Error::io("put in its place", &from, error))?;
+            storage.rename(&from, &to).at("put in its place", &from)?;
         }
-        storage
-            .sync_dir(dir)
-            .map_err(|error| Error::io("sync", dir, error))
+        storage.sync_dir(dir).at("sync", dir)
     }
 }
 
@@ -161,8 +144,7 @@ pub(in crate::partition) fn replaced(
         let path = swap_path(dir, *base, file_name::LOG);
         start = start.min(*base);
         // An empty segment still replaces the original of the same name.
-        let next =
-            next_offset(storage, &path, *base).map_err(|error| Error::io("read", &path, error))?;
+        let next = next_offset(storage, &path, *base).at("read", &path)?;
         end = end.max(next).max(base + 1);
     }
     Ok(start..end)
@@ -196,6 +178,7 @@ fn next_offset(storage: &dyn Storage, path: &Path, base: u64) -> io::Result<u64>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     use crate::storage::{MemoryDisk, replace_file};
     use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::bound::LogBound;
 use crate::clock::Clock;
 use crate::config::{Durability, ReadMode, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::metadata_file::TopicId;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::{Storage, directory_of, remove_if_exists};
@@ -155,14 +155,12 @@ impl CleanMarker {
         let paths = self.paths.lock();
         let mut directory = None;
         for path in paths.iter() {
-            if remove_if_exists(storage, path).map_err(|error| Error::io("remove", path, error))? {
+            if remove_if_exists(storage, path).at("remove", path)? {
                 directory = Some(directory_of(path));
             }
         }
         if let Some(directory) = directory {
-            storage
-                .sync_dir(directory)
-                .map_err(|error| Error::io("sync", directory, error))?;
+            storage.sync_dir(directory).at("sync", directory)?;
         }
         self.is_cleared.store(true, Ordering::Release);
         Ok(())

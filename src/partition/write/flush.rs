@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::append::Appended;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::metadata_file::encode_index_digests;
 use crate::format::{file_name, producer_snapshot};
 use crate::partition::PartitionCore;
@@ -183,7 +183,7 @@ impl PartitionCore {
         let path = active.log_path();
         active
             .write_indexes(is_last, true)
-            .map_err(|error| Error::io("write the index of", path, error))?;
+            .at("write the index of", path)?;
         self.write_digests()?;
         self.context
             .storage
@@ -212,10 +212,8 @@ impl PartitionCore {
                 .map_err(|error| self.sync_failed(path, error))?;
             if segment.is_sealed() {
                 let written = segment.write_indexes(true, false);
-                written.map_err(|error| Error::io("write the index of", path, error))?;
-                segment
-                    .sync_indexes()
-                    .map_err(|error| Error::io("sync the index of", path, error))?;
+                written.at("write the index of", path)?;
+                segment.sync_indexes().at("sync the index of", path)?;
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use crate::config::{CleanupPolicy, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::{file_name, producer_snapshot};
 use crate::partition::state::bound::LogBound;
 use crate::partition::{PartitionCore, Writer};
@@ -116,11 +116,8 @@ impl PartitionCore {
             "a sealed segment ends at or below the base of the next one"
         );
         let path = sealed.log_path();
-        sealed
-            .cut_zeros_ahead()
-            .map_err(|error| Error::io("cut the zeros after", path, error))?;
-        let next = Segment::create(&self.home, base)
-            .map_err(|error| Error::io("create a segment after", path, error))?;
+        sealed.cut_zeros_ahead().at("cut the zeros after", path)?;
+        let next = Segment::create(&self.home, base).at("create a segment after", path)?;
         let next = Arc::new(next);
         if let Err(error) = self
             .take_snapshot(writer, base)
@@ -148,8 +145,7 @@ impl PartitionCore {
             rolled => return rolled,
         }
         let path = writer.active.log_path();
-        let next = Segment::create(&self.home, base)
-            .map_err(|error| Error::io("create a segment after", path, error))?;
+        let next = Segment::create(&self.home, base).at("create a segment after", path)?;
         writer.active.seal_in_memory();
         self.install_active(writer, Arc::new(next));
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::PartitionContext;
 use crate::partition::remove::unfinished;
@@ -25,10 +25,7 @@ pub(in crate::partition) struct Contents {
 
 impl Contents {
     pub(in crate::partition) fn list(context: &PartitionContext, dir: &Path) -> Result<Self> {
-        let entries = context
-            .storage
-            .list(dir)
-            .map_err(|error| Error::io("list", dir, error))?;
+        let entries = context.storage.list(dir).at("list", dir)?;
         let mut contents = Self {
             swaps: unfinished::whole_outputs(&entries),
             ..Self::default()
@@ -39,7 +36,8 @@ impl Contents {
                 Some((base, file_name::LOG)) => contents.logs.push(base),
                 Some((offset, file_name::SNAPSHOT)) => contents.snapshots.push(offset),
                 Some((_, suffix))
-                    if suffix.ends_with(".deleted") || suffix.ends_with(unfinished::CLEANED) =>
+                    if suffix.ends_with(file_name::DELETED)
+                        || suffix.ends_with(file_name::CLEANED) =>
                 {
                     contents.leftovers.push(entry.name);
                 }
@@ -98,10 +96,7 @@ impl Looked {
     /// than at the first look.
     pub(super) fn look_at(&mut self, home: &SegmentHome, base: u64) -> Result<FileMetadata> {
         let path = home.path(base, file_name::LOG);
-        let found = home
-            .storage
-            .metadata(&path)
-            .map_err(|error| Error::io("look at", &path, error))?;
+        let found = home.storage.metadata(&path).at("look at", &path)?;
         match self.logs.get(&base) {
             Some((_, id)) if *id != found.id => {
                 return Err(Error::io("look at", &path, io::ErrorKind::NotFound.into()));

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::assembly::{MAX_METADATA_BYTES, Parts, assemble, home};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::index_entry::AbortedTransaction;
 use crate::format::metadata_file::{SegmentDigests, decode_index_digests};
 use crate::format::{Malformed, file_name};
@@ -173,7 +173,7 @@ impl<'a> Opening<'a> {
     pub(super) fn home_of(&self, base: u64) -> SegmentHome {
         let is_output = self.contents.swaps.contains(&base);
         SegmentHome {
-            ending: if is_output { unfinished::SWAP } else { "" },
+            ending: if is_output { file_name::SWAP } else { "" },
             ..self.home.clone()
         }
     }
@@ -362,8 +362,7 @@ impl<'a> Opening<'a> {
                 .map_err(self.io("write the indexes of")),
         )?;
         let path = segment.path(file_name::TRANSACTION_INDEX);
-        remove_if_exists(&*self.context.storage, &path)
-            .map_err(|error| Error::io("remove", &path, error))?;
+        remove_if_exists(&*self.context.storage, &path).at("remove", &path)?;
         if aborted.is_empty() {
             return Ok(());
         }
@@ -371,10 +370,7 @@ impl<'a> Opening<'a> {
             .iter()
             .flat_map(|transaction| transaction.encode())
             .collect();
-        unless_full(
-            replace_file(&*self.context.storage, &path, &bytes)
-                .map_err(|error| Error::io("write", &path, error)),
-        )
+        unless_full(replace_file(&*self.context.storage, &path, &bytes).at("write", &path))
     }
 
     /// Creates the first segment of a partition without segments: the partition is new, or lost

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Opening;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
 use crate::storage::{Access, FilePart, Storage, remove_if_exists, replace_file_by};
@@ -28,9 +28,7 @@ impl Opening<'_> {
         };
         if !is_zero(&tail).map_err(failed)? {
             let kept = self.free_path(&file_name::torn_file(base, end))?;
-            match put_copy(&tail, storage, &kept)
-                .map_err(|error| Error::io("keep the torn end in", &kept, error))
-            {
+            match put_copy(&tail, storage, &kept).at("keep the torn end in", &kept) {
                 Ok(()) => self.report.kept.insert(0, kept),
                 // The rest holds no batch that could be read.
                 Err(Error::DiskFull { .. }) if !holds_batch(&tail).map_err(failed)? => {}
@@ -76,15 +74,14 @@ impl Opening<'_> {
                 continue;
             }
             if bytes == 0 {
-                remove_if_exists(&*self.context.storage, &path)
-                    .map_err(|error| Error::io("remove", &path, error))?;
+                remove_if_exists(&*self.context.storage, &path).at("remove", &path)?;
             } else {
                 let name = file_name::segment_file(*base, file_name::LOG);
                 let torn = self.free_path(&format!("{name}.{}", file_name::TORN))?;
                 self.context
                     .storage
                     .rename(&path, &torn)
-                    .map_err(|error| Error::io("set aside", &path, error))?;
+                    .at("set aside", &path)?;
                 self.report.bytes_cut += u64::from(bytes);
                 self.report.kept.insert(0, torn);
             }
@@ -120,8 +117,7 @@ impl Opening<'_> {
         debug_assert!(!self.context.read_only, "a read-only log changes no file");
         for suffix in file_name::INDEXES.into_iter().chain([file_name::SNAPSHOT]) {
             let path = self.spec.dir.join(file_name::segment_file(base, suffix));
-            remove_if_exists(&*self.context.storage, &path)
-                .map_err(|error| Error::io("remove", &path, error))?;
+            remove_if_exists(&*self.context.storage, &path).at("remove", &path)?;
         }
         Ok(())
     }

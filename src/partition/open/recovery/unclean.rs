@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Result};
 use crate::format::index_entry::OffsetEntry;
 use crate::format::metadata_file::SegmentDigests;
 use crate::partition::scan::{Misfit, ScanStart, scan};
@@ -261,6 +261,6 @@ impl Opening<'_> {
                 let _may_be_read_from_the_cache = file.drop_cache(0);
                 Ok(())
             });
-        synced.map_err(|error| Error::io("sync", &path, error))
+        synced.at("sync", &path)
     }
 }

@@ -26,10 +26,10 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::unfinished::{CLEANED, swap_path};
+use super::unfinished::swap_path;
 use crate::clock::Timestamp;
 use crate::config::CleanupPolicy;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::format::file_name;
@@ -77,7 +77,7 @@ impl CleanedSegment {
 /// Returns the path of a file of a segment while the segment is being cleaned.
 pub(crate) fn cleaned_path(home: &SegmentHome, base_offset: u64, suffix: &str) -> PathBuf {
     home.dir
-        .join(file_name::segment_file(base_offset, suffix) + CLEANED)
+        .join(file_name::segment_file(base_offset, suffix) + file_name::CLEANED)
 }
 
 /// Removes the files that cleaning a segment has written. Those that cannot be removed stay.
@@ -319,7 +319,7 @@ impl PartitionCore {
         };
         for entry in storage.list(self.dir())? {
             let is_output = file_name::parse_segment_file(&entry.name)
-                .is_some_and(|(_, suffix)| suffix.ends_with(CLEANED));
+                .is_some_and(|(_, suffix)| suffix.ends_with(file_name::CLEANED));
             let path = self.dir().join(&entry.name);
             if is_output && !entry.is_dir && !is_its(&path) {
                 storage.remove_file(&path)?;
@@ -389,7 +389,7 @@ impl PartitionCore {
             // Readers may be on the originals. All of those are held open before the first name is
             // removed.
             let prepared = original.prepare_removal();
-            prepared.map_err(|error| Error::io("open", original.log_path(), error))?;
+            prepared.at("open", original.log_path())?;
         }
         let mut freed = 0;
         for original in originals {
@@ -404,7 +404,7 @@ impl PartitionCore {
                 let swap = swap_path(self.dir(), cleaned.base_offset, suffix);
                 storage
                     .rename(&swap, &segment.path(suffix))
-                    .map_err(|error| Error::io("put in its place", &swap, error))?;
+                    .at("put in its place", &swap)?;
             }
         }
         storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
@@ -464,7 +464,7 @@ impl PartitionCore {
             } else {
                 self.unlink(&path)
             };
-            freed += removed.map_err(|error| Error::io("remove", &path, error))?;
+            freed += removed.at("remove", &path)?;
         }
         Ok(freed)
     }
