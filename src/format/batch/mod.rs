@@ -45,6 +45,7 @@ mod checksum;
 mod cursor;
 pub(crate) mod legacy;
 mod packing;
+mod rebuilt;
 mod retained;
 #[cfg(test)]
 mod tests;

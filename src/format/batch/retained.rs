@@ -1,13 +1,12 @@
 //! The batch that compaction leaves: some of the records, or only the header.
 
 use super::packing::Packing;
+use super::rebuilt::Rebuilt;
 use super::{
-    BatchHeader, CONTROL, DELETE_HORIZON, HEADER_BYTES, LOG_APPEND_TIME, RecordCursor, TOO_LONG,
-    TRANSACTIONAL, codec_bits,
+    BatchHeader, CONTROL, DELETE_HORIZON, HEADER_BYTES, LOG_APPEND_TIME, RecordCursor,
+    TRANSACTIONAL,
 };
-use crate::config::TimestampType;
 use crate::format::Malformed;
-use crate::format::record::{self, Record};
 
 /// Clears `out`, and writes a batch with the records that `is_kept` selects. It must select at
 /// least one.
@@ -30,68 +29,28 @@ pub(crate) fn retained(
     packing: Packing<'_>,
     out: &mut Vec<u8>,
 ) -> Result<(), Malformed> {
-    out.clear();
-    out.resize(HEADER_BYTES, 0);
     let delete_horizon = delete_horizon.or_else(|| header.delete_horizon());
-    // The header of a legacy wrapper does not state the base offset, so we take that of the first
-    // record that we keep.
-    let (mut base, mut record_count, mut max_timestamp) = (None, 0, -1);
+    let mut rebuilt = Rebuilt::new(header, out);
     let mut cursor = RecordCursor::new(header, batch, decompressed)?;
     let mut is_kept = is_kept.iter();
     while let Some(raw) = cursor.next(header, batch, decompressed) {
         let raw = raw?;
-        if !is_kept.next().copied().unwrap_or(false) {
-            continue;
+        if is_kept.next().copied().unwrap_or(false) {
+            rebuilt.push(&raw, delete_horizon.unwrap_or(raw.timestamp))?;
         }
-        let base_offset = if header.magic >= 2 {
-            header.base_offset
-        } else {
-            raw.offset
-        };
-        let (base_offset, base_timestamp) =
-            *base.get_or_insert((base_offset, delete_horizon.unwrap_or(raw.timestamp)));
-        let delta = raw
-            .offset
-            .checked_sub(base_offset)
-            .and_then(|delta| u32::try_from(delta).ok());
-        let delta = delta.ok_or(Malformed("the offset of a record is out of range"))?;
-        record::encode(
-            out,
-            raw.timestamp.wrapping_sub(base_timestamp),
-            delta,
-            &Record::from_raw(&raw),
-        )?;
-        record_count += 1;
-        max_timestamp = raw.timestamp.max(max_timestamp);
     }
-    let (base_offset, base_timestamp) = base.ok_or(Malformed("no record of a batch is left"))?;
-    let codec = packing.pack(header.codec()?, out)?;
-    let is_append_time = header.timestamp_type() == Some(TimestampType::LogAppendTime);
-    let attributes = codec_bits(codec) | header.attributes & lasting(header);
-    let size_bytes = u32::try_from(out.len())
-        .ok()
-        .filter(|size| *size <= i32::MAX.cast_unsigned());
-    let made = BatchHeader {
-        base_offset,
-        size_bytes: size_bytes.ok_or(TOO_LONG)?,
-        magic: 2,
-        attributes: attributes
-            | if delete_horizon.is_some() {
-                DELETE_HORIZON
-            } else {
-                0
-            },
-        base_timestamp,
-        max_timestamp: if is_append_time {
-            header.max_timestamp
-        } else {
-            max_timestamp
-        },
-        record_count,
-        ..*header
+    let horizon = if delete_horizon.is_some() {
+        DELETE_HORIZON
+    } else {
+        0
     };
-    made.write(out);
-    Ok(())
+    let attributes = header.attributes & lasting(header) | horizon;
+    let has_records = rebuilt.finish(attributes, header.last_offset, packing)?;
+    if has_records {
+        Ok(())
+    } else {
+        Err(Malformed("no record of a batch is left"))
+    }
 }
 
 /// Clears `out`, and writes only the header. It preserves the offsets of the batch and the
@@ -128,6 +87,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::config::{Compression, TopicSettings};
+    use crate::format::record::Record;
 
     const T: i64 = 1_700_000_000_000;
 
