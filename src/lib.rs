@@ -339,10 +339,10 @@ pub use error::{Corruption, Error, OversizedBatch, Result};
 pub use format::record::{Header, Headers, IntoBytes, Record};
 pub use group::{
     Assign, Assignor, Consumer, ConsumerConfig, ConsumerGroup, GroupDescription, GroupPosition,
-    GroupSpec, GroupState, MemberDescription, MemberSpec, OffsetAndMetadata, OffsetReset,
-    Rebalance, Records, Seek, Subscription,
+    GroupSpec, GroupState, LoweredCommit, MemberDescription, MemberSpec, OffsetAndMetadata,
+    OffsetReset, Rebalance, Records, Seek, Subscription,
 };
-pub use log::{Log, LogBuilder, LoweredCommit, Recovery};
+pub use log::{Log, LogBuilder, Recovery};
 pub use partition::{
     Batch, Isolation, Maintenance, OffsetAndTimestamp, OffsetSpec, OwnedRecord, Partition,
     PartitionRecovery, ReadOptions, Reader, RecordIter, RecordMetadata, RecordView, SegmentInfo,

@@ -33,5 +33,6 @@ pub use consuming::records::{Rebalance, Records};
 pub use handle::ConsumerGroup;
 pub use members::membership::GroupState;
 pub use members::subscription::Subscription;
+pub use offsets::lower::LoweredCommit;
 pub use offsets::positions::OffsetAndMetadata;
 pub(crate) use service::GroupService;

@@ -34,7 +34,7 @@ mod recovery;
 
 pub use handle::Log;
 pub use open::LogBuilder;
-pub use recovery::{LoweredCommit, Recovery};
+pub use recovery::Recovery;
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::core::LogCore;
 use super::handle::Log;
 use super::keeper::Guard;
-use super::recovery::{LoweredCommit, Recovery};
+use super::recovery::Recovery;
 use super::{maintenance, read_only};
 use crate::catalog;
 use crate::catalog::checkpoints::{Checkpoints, ensure_meta_properties};
@@ -25,7 +25,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Durability, LogConfig, LogSettings};
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
-use crate::group::GroupService;
+use crate::group::{GroupService, LoweredCommit};
 use crate::partition::state::waiting::Signal;
 use crate::partition::{BufferPool, CleanMarker, LogBound, Numbers, Opener, PartitionContext};
 use crate::producer::ProducerService;
@@ -457,23 +457,7 @@ fn lower_commits(groups: &GroupService, catalog: &Catalog, known: &Known) -> Vec
     {
         return Vec::new();
     }
-    let lowered = groups
-        .lower_commits(|id| noted(id).unwrap_or(u64::MAX))
-        .into_iter();
-    lowered
-        .map(|(group, partition, from, to)| {
-            debug_assert!(
-                to < from,
-                "{group}: a commit in {partition} was lowered from {from} to {to}"
-            );
-            LoweredCommit {
-                group,
-                partition,
-                from,
-                to,
-            }
-        })
-        .collect()
+    groups.lower_commits(|id| noted(id).unwrap_or(u64::MAX))
 }
 
 impl fmt::Debug for LogBuilder {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::brief::Few;
 use crate::error::Error;
+use crate::group::LoweredCommit;
 use crate::partition::PartitionRecovery;
 use crate::topic_partition::TopicPartition;
 
@@ -30,21 +31,6 @@ pub struct Recovery {
     /// Why the system refused to start the log's background thread. `None` if the thread runs, or
     /// if the log needs no thread. See [`Log::open`](crate::Log::open).
     pub thread_refused: Option<Error>,
-}
-
-/// A committed offset that was above the recovered end of its partition, and was lowered to it.
-/// Otherwise the group would skip the records that get these offsets next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LoweredCommit {
-    /// The id of the group.
-    pub group: String,
-    /// The partition that the offset refers to.
-    pub partition: TopicPartition,
-    /// The offset that the group had committed.
-    pub from: u64,
-    /// The end of the partition, which is the group's committed offset now.
-    pub to: u64,
 }
 
 impl fmt::Debug for Recovery {

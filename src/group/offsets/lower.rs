@@ -14,8 +14,20 @@ use crate::topic_partition::TopicPartition;
 use super::positions::Commit;
 use super::store::{OffsetStore, Placed, is_about};
 
-/// A position that was lowered: group, partition, old and new offset.
-pub(crate) type LoweredCommit = (String, TopicPartition, u64, u64);
+/// A committed offset that was above the recovered end of its partition, and was lowered to it.
+/// Otherwise the group would skip the records that get these offsets next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoweredCommit {
+    /// The id of the group.
+    pub group: String,
+    /// The partition that the offset refers to.
+    pub partition: TopicPartition,
+    /// The offset that the group had committed.
+    pub from: u64,
+    /// The end of the partition, which is the group's committed offset now.
+    pub to: u64,
+}
 
 impl OffsetStore {
     /// Lowers every position that is above the end of its log, or above the result of `at_most` for
@@ -77,7 +89,18 @@ impl OffsetStore {
         lowered.sort();
         lowered
             .into_iter()
-            .map(|(group, partition, from, to)| (group.to_string(), partition, from, to))
+            .map(|(group, partition, from, to)| {
+                debug_assert!(
+                    to < from,
+                    "{group}: {partition} was lowered from {from} to {to}"
+                );
+                LoweredCommit {
+                    group: group.to_string(),
+                    partition,
+                    from,
+                    to,
+                }
+            })
             .collect()
     }
 
