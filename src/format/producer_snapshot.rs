@@ -26,7 +26,7 @@
 use byteorder::{BigEndian, ByteOrder};
 
 use super::Malformed;
-use super::metadata_file::crc32c;
+use super::checksum::crc32c;
 
 const VERSION: i16 = 1;
 const CHECKED_FROM: usize = 6;

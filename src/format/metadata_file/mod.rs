@@ -37,20 +37,3 @@ pub(crate) const NEWER_VERSION: Malformed = Malformed("a newer version of this f
 /// The content of `.kafka_cleanshutdown`, without the epoch of a broker. Readers check only that
 /// the file exists.
 pub(crate) const CLEAN_SHUTDOWN_TEXT: &str = r#"{"version":0,"brokerEpoch":-1}"#;
-
-/// Returns the CRC-32C of `bytes`, the checksum of snapshots and index digests.
-#[inline]
-pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
-    crc_fast::crc32_iscsi(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_checksum_matches_published_vectors() {
-        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        assert_eq!(crc32c(b""), 0);
-    }
-}
