@@ -183,15 +183,12 @@ impl Reader {
         // The size is read second: it no longer changes once the segment is sealed.
         let is_sealed = place.file.segment().is_sealed();
         let limit = place.file.segment().size();
-        let header = match place.file.header_at(place.position, limit) {
+        let header = match self.core.header_in_order(place, limit) {
             Ok(Some(header)) => header,
             Ok(None) if is_sealed => return self.go_to_next_segment(),
             Ok(None) => return Ok(Step::End),
             Err(error) => return self.failed(error, limit),
         };
-        if let Err(malformed) = self.core.check_order(place, &header) {
-            return self.failed(malformed.into(), limit);
-        }
         if header.base_offset >= bound {
             return Ok(Step::End);
         }

@@ -350,16 +350,8 @@ impl PartitionCore {
     /// Reads the header at the place. Its offsets are in order.
     fn header_at(&self, place: &mut Place) -> Result<Option<BatchHeader>> {
         let limit = place.file.segment().size();
-        let found = place
-            .file
-            .header_at(place.position, limit)
-            .and_then(|found| {
-                if let Some(header) = &found {
-                    self.check_order(place, header)?;
-                }
-                Ok(found)
-            });
-        found.map_err(|error| self.unreadable_at(place, error, limit))
+        self.header_in_order(place, limit)
+            .map_err(|error| self.unreadable_at(place, error, limit))
     }
 
     /// Returns the error for a batch at the place that could not be read.

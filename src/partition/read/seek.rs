@@ -166,31 +166,23 @@ impl PartitionCore {
                 place.position <= limit,
                 "a place is within the published bytes"
             );
-            let found = match place.file.header_at(place.position, limit) {
-                Ok(found) => found,
+            let header = match self.header_in_order(&mut place, limit) {
+                Ok(Some(header)) => header,
+                Ok(None) => return Ok(place),
                 Err(ReadError::Damaged(_)) => return self.walk_around(place, offset, limit),
                 Err(ReadError::Io(error)) => return Err(error),
             };
-            match found {
-                Some(header) if self.check_order(&place, &header).is_err() => {
-                    return self.walk_around(place, offset, limit);
-                }
-                Some(header) => {
-                    let is_it = header.last_offset >= offset;
-                    // A wrong last offset would lead past the batch that the search is for. In a
-                    // dense log the base offset of the next batch reveals it. Otherwise only the
-                    // checksum does.
-                    let next_shows_it = !is_it && self.is_dense();
-                    if !next_shows_it && !is_intact(place.check(&header, limit))? {
-                        return self.walk_around(place, offset, limit);
-                    }
-                    if is_it {
-                        return Ok(place);
-                    }
-                    place.step_over(&header);
-                }
-                None => return Ok(place),
+            let is_it = header.last_offset >= offset;
+            // A wrong last offset would lead past the batch that the search is for. In a dense log
+            // the base offset of the next batch reveals it. Otherwise only the checksum does.
+            let next_shows_it = !is_it && self.is_dense();
+            if !next_shows_it && !is_intact(place.check(&header, limit))? {
+                return self.walk_around(place, offset, limit);
             }
+            if is_it {
+                return Ok(place);
+            }
+            place.step_over(&header);
         }
     }
 
@@ -210,10 +202,25 @@ impl PartitionCore {
         Ok(place)
     }
 
+    /// Returns the header of the batch at the place, if its offsets are in order. Returns `None` at
+    /// the end of the published bytes. Every reader of the partition takes its steps by this.
+    #[inline]
+    pub(in crate::partition) fn header_in_order(
+        &self,
+        place: &mut Place,
+        limit: u32,
+    ) -> std::result::Result<Option<BatchHeader>, ReadError> {
+        let Some(header) = place.file.header_at(place.position, limit)? else {
+            return Ok(None);
+        };
+        self.check_order(place, &header)?;
+        Ok(Some(header))
+    }
+
     /// Checks that a batch with this header may be at the place. Kafka's checksum covers neither
     /// the offset nor the length of a batch, so this check has to.
     #[inline]
-    pub(crate) fn check_order(
+    fn check_order(
         &self,
         place: &Place,
         header: &BatchHeader,
@@ -306,12 +313,12 @@ impl PartitionCore {
     /// Returns the position and the base offset of the next batch as the damaged batch at the place
     /// states them, if its header is in order.
     fn stated_next(&self, place: &mut Place, limit: u32) -> io::Result<Option<(u32, u64)>> {
-        match place.file.header_at(place.position, limit) {
-            Ok(Some(header)) if self.check_order(place, &header).is_ok() => Ok(Some((
+        match self.header_in_order(place, limit) {
+            Ok(Some(header)) => Ok(Some((
                 place.position + header.size_bytes,
                 header.next_base_offset(),
             ))),
-            Ok(_) | Err(ReadError::Damaged(_)) => Ok(None),
+            Ok(None) | Err(ReadError::Damaged(_)) => Ok(None),
             Err(ReadError::Io(error)) => Err(error),
         }
     }

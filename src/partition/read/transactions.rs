@@ -329,9 +329,8 @@ impl PartitionCore {
         };
         loop {
             let (position, limit) = (place.position, segment.size());
-            let step = place.file.header_at(position, limit).and_then(|found| {
+            let step = self.header_in_order(&mut place, limit).and_then(|found| {
                 let Some(header) = found else { return Ok(None) };
-                self.check_order(&place, &header)?;
                 // Only the checksum confirms which transaction the batch belongs to.
                 let is_checked = header.is_transactional() || header.is_control();
                 let bytes = if is_checked {
