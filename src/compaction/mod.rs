@@ -32,6 +32,7 @@ use crate::format::compression::may_be_whole;
 use crate::format::file_name;
 use crate::partition::{Maintenance, PartitionCore, discard_cleaned};
 use crate::segment::batch_file::ReadError;
+use crate::segment::walk::{Checked, Walk};
 use crate::segment::{MAX_LOG_BYTES, Segment};
 
 mod cleaner;
@@ -418,29 +419,27 @@ impl Pass<'_> {
         allowance: &mut Allowance<'_>,
         mut visit: impl FnMut(&BatchHeader, &[u8]) -> std::result::Result<bool, ReadError>,
     ) -> Step<bool> {
-        let mut file = self.partition.batches_by_position(segment);
-        let (mut position, mut expected, limit) = (0, segment.base_offset, segment.size());
+        let checked = if is_whole {
+            Checked::All
+        } else {
+            Checked::Nothing
+        };
+        let by_position = self.partition.read_by_position(segment);
+        let mut walk = Walk::new(&by_position, 0, segment.base_offset, false, checked);
         loop {
             if !(allowance.may_continue)() {
                 return Err(Stopped::Early);
             }
             self.partition.check_readable()?;
-            let visited = file.header_at(position, limit).and_then(|found| {
-                let Some(header) = found else { return Ok(None) };
-                PartitionCore::check_follows(segment, expected, &header)?;
-                let bytes = if is_whole {
-                    file.checked(position, &header, limit)?
-                } else {
-                    &[]
-                };
-                Ok(Some((header, visit(&header, bytes)?)))
+            let (position, expected) = (walk.position(), walk.expected());
+            let visited = walk.next().and_then(|step| {
+                let Some(step) = step else { return Ok(None) };
+                PartitionCore::check_within(segment, &step.header)?;
+                visit(&step.header, step.bytes.unwrap_or_default()).map(Some)
             });
             match visited {
-                Ok(Some((_, false))) => return Ok(false),
-                Ok(Some((header, true))) => {
-                    position += header.size_bytes;
-                    expected = header.next_base_offset();
-                }
+                Ok(Some(false)) => return Ok(false),
+                Ok(Some(true)) => {}
                 Ok(None) => return Ok(true),
                 // Retention removed the segment, or the log was cut: the name now belongs to other
                 // data.

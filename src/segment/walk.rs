@@ -51,6 +51,8 @@ pub(crate) enum Checked {
     All,
     /// Only control batches: a marker must not be believed without its checksum.
     Control,
+    /// No batch: the walk needs only headers.
+    Nothing,
 }
 
 /// A walk over the first bytes of a segment.
@@ -117,7 +119,12 @@ impl Walk {
             return Ok(None);
         };
         check_follows(&header, self.expected, self.is_exact)?;
-        let bytes = if self.checked == Checked::All || header.is_control() {
+        let is_checked = match self.checked {
+            Checked::All => true,
+            Checked::Control => header.is_control(),
+            Checked::Nothing => false,
+        };
+        let bytes = if is_checked {
             Some(self.file.checked(position, &header, self.limit)?)
         } else {
             None
@@ -280,7 +287,11 @@ mod tests {
     #[test]
     fn only_checked_batches_have_bytes() {
         let segment = segment(&[0]);
-        for (checked, has_bytes) in [(Checked::All, true), (Checked::Control, false)] {
+        for (checked, has_bytes) in [
+            (Checked::All, true),
+            (Checked::Control, false),
+            (Checked::Nothing, false),
+        ] {
             let mut walk = Walk::new(&segment, 0, 0, true, checked);
             let step = walk.next().unwrap().unwrap();
             assert_eq!(step.bytes.is_some(), has_bytes, "{checked:?}");

@@ -37,8 +37,7 @@ use crate::format::index_entry::AbortedTransaction;
 use crate::format::metadata_file::Digest;
 use crate::format::producer_snapshot::ProducerEntry;
 use crate::partition::PartitionCore;
-use crate::segment::batch_file::{BatchFile, ReadError};
-use crate::segment::walk::check_follows;
+use crate::segment::batch_file::ReadError;
 use crate::segment::{Segment, SegmentHome};
 use crate::storage::{StorageFile, remove_if_exists};
 
@@ -118,19 +117,19 @@ impl PartitionCore {
         &self.home
     }
 
-    /// Returns the batches of a sealed segment, read by position: a device error is then returned
-    /// as an error, and does not raise a signal.
-    pub(crate) fn batches_by_position(&self, segment: &Segment) -> BatchFile {
+    /// Returns a sealed segment that is read by position: a device error is then returned as an
+    /// error, and does not raise a signal.
+    pub(crate) fn read_by_position(&self, segment: &Segment) -> Arc<Segment> {
         let home = SegmentHome {
             maps: false,
             ..self.home.clone()
         };
-        BatchFile::new(Arc::new(Segment::open_sealed(
+        Arc::new(Segment::open_sealed(
             &home,
             segment.base_offset,
             segment.size(),
             segment.next_offset(),
-        )))
+        ))
     }
 
     /// Returns the most bytes that one batch may decompress to.
@@ -157,13 +156,11 @@ impl PartitionCore {
         }
     }
 
-    /// Checks that the batch starts at or above `expected` and ends within its segment.
-    pub(crate) fn check_follows(
+    /// Checks that the batch ends within its segment.
+    pub(crate) fn check_within(
         segment: &Segment,
-        expected: u64,
         header: &BatchHeader,
     ) -> std::result::Result<(), Malformed> {
-        check_follows(header, expected, false)?;
         if header.stated_last_offset >= segment.next_offset() {
             return Err(Malformed(
                 "the offset of a batch is after the end of its segment",

@@ -5,6 +5,7 @@ use crate::config::{Durability, TopicSettings};
 use crate::format::record::Record;
 use crate::partition::PartitionSpec;
 use crate::partition::tests::{context, spec};
+use crate::segment::batch_file::BatchFile;
 use crate::segment::digest;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage, read_file};
 
@@ -170,9 +171,28 @@ fn a_segment_is_cleaned_without_a_mapping() {
     let core = written(&MemoryDisk::new());
     let (segment, _) = core.sealed_segments().swap_remove(0);
     assert!(segment.view().unwrap().is_some());
-    let mut file = core.batches_by_position(&segment);
+    let mut file = BatchFile::new(core.read_by_position(&segment));
     assert!(file.segment().view().unwrap().is_none());
     assert!(file.header_at(0, segment.size()).unwrap().is_some());
+}
+
+#[test]
+fn batch_that_ends_after_its_segment_is_not_compacted() {
+    let core = written(&MemoryDisk::new());
+    let (segment, end) = core.sealed_segments().swap_remove(0);
+    let header = BatchFile::new(Arc::clone(&segment))
+        .header_at(0, segment.size())
+        .unwrap()
+        .unwrap();
+    let ends_at = |stated_last_offset| {
+        let header = BatchHeader {
+            stated_last_offset,
+            ..header
+        };
+        PartitionCore::check_within(&segment, &header).is_ok()
+    };
+    assert!(ends_at(end - 1));
+    assert!(!ends_at(end));
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! The state after a truncation: all records below the new end, no byte of those above it, and an
 //! end that the next opening finds.
 
-use crate::format::batch::BatchHeader;
-use crate::partition::tests::write::appending::{append, lone_batch, with_a_gap};
+use crate::partition::tests::write::appending::{append, with_a_gap};
 use crate::partition::tests::*;
 use crate::storage::{Access, MemoryDisk};
 
@@ -85,30 +84,6 @@ fn records_after_a_cut_do_not_count_as_compacted() {
     assert_eq!(core.cleaned_end(), Some(8));
     core.truncation(5).make().unwrap();
     assert_eq!(core.cleaned_end(), Some(5));
-}
-
-#[test]
-fn batch_that_does_not_follow_the_previous_one_is_not_compacted() {
-    let core =
-        PartitionCore::create(&context(&FaultyDisk::failing_at(0)), &spec(0, 0, i64::MAX)).unwrap();
-    append(&core, 3).unwrap();
-    let segment = Arc::clone(&core.segments().snapshot()[0]);
-    let header = BatchHeader::decode(&lone_batch(1)).unwrap();
-    let check = |expected, last_offset| {
-        let header = BatchHeader {
-            last_offset,
-            stated_last_offset: last_offset,
-            ..header
-        };
-        PartitionCore::check_follows(&segment, expected, &header).is_ok()
-    };
-    assert!(check(0, 1));
-    assert!(check(1, 2));
-    assert!(
-        !check(2, 2),
-        "the batch begins below the end of the previous one"
-    );
-    assert!(!check(1, 3), "the batch ends after the segment");
 }
 
 #[test]
