@@ -99,6 +99,22 @@ pub enum Error {
         /// The next offset to be written.
         log_end: u64,
     },
+    /// The log does not end at the offset that [`append_batch_at`] expected: another writer has
+    /// appended in the meantime, or the log was cut. Nothing was appended.
+    ///
+    /// [`append_batch_at`]: crate::Partition::append_batch_at
+    #[error(
+        "{partition} ends at {log_end}, not at {expected}: read the new records, then try again"
+    )]
+    #[non_exhaustive]
+    EndMoved {
+        /// The partition.
+        partition: TopicPartition,
+        /// The expected log end.
+        expected: u64,
+        /// The log end at the time of the call.
+        log_end: u64,
+    },
     /// The topic is only compacted, so its records cannot be deleted by offset. Kafka's
     /// `POLICY_VIOLATION`.
     #[error(
@@ -503,6 +519,11 @@ impl Error {
                 partition,
                 requested,
                 log_start,
+                log_end
+            },
+            EndMoved {
+                partition,
+                expected,
                 log_end
             },
             PolicyViolation { partition },

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::{Range, RangeBounds};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::PartitionCore;
@@ -10,8 +9,7 @@ use super::keeper::KeepOpen;
 use super::read::options::ReadOptions;
 use super::read::reader::Reader;
 use super::read::{last, lookup};
-use super::state::report::Maintenance;
-use super::state::report::PartitionRecovery;
+use super::state::report::{Maintenance, PartitionRecovery, SegmentInfo};
 use super::write::append::RecordMetadata;
 use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, Durability};
@@ -28,24 +26,6 @@ pub struct Partition {
     /// The least durability of appends through this handle.
     durability: Durability,
     keep: KeepOpen,
-}
-
-/// A segment of a partition, as its files are now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SegmentInfo {
-    /// The base offset, which names the files.
-    pub base_offset: u64,
-    /// The base offset of the next segment. For the active segment, the log end offset.
-    pub next_offset: u64,
-    /// The size of the `.log` file in bytes.
-    pub bytes: u64,
-    /// The largest timestamp of the records, by the index. `None` if no record has a timestamp.
-    pub max_timestamp: Option<Timestamp>,
-    /// Whether this is the active segment, to which records are appended.
-    pub is_active: bool,
-    /// The path of the `.log` file.
-    pub path: PathBuf,
 }
 
 impl Partition {
@@ -140,6 +120,41 @@ impl Partition {
         records: impl IntoIterator<Item = R>,
     ) -> Result<Range<u64>> {
         Ok(self.core.append(self.durability, records)?.offsets)
+    }
+
+    /// Appends records as one batch, but only if the log still ends at `expected_end`. Returns
+    /// their offsets.
+    ///
+    /// Several writers can then take decisions from the same records: each reads up to the log end,
+    /// decides, and appends at that end. The append of every writer but the first fails, and those
+    /// writers read the new records and decide again. The comparison and the append are one step:
+    /// no other append comes between them. Apart from that the call works as
+    /// [`append_batch`](Self::append_batch).
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::EndMoved`] if the log ends elsewhere, also without any records, and
+    /// otherwise the errors of [`append`](Self::append).
+    ///
+    /// ```
+    /// # use annals::{Error, Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let seats = log.create_topic("seats", 1, TopicConfig::new())?.partition(0)?;
+    /// let end = seats.log_end_offset();
+    /// assert_eq!(seats.append_batch_at(end, ["seat 7 for Ada"])?, 0..1);
+    /// let late = seats.append_batch_at(end, ["seat 7 for Bob"]);
+    /// assert!(matches!(late, Err(Error::EndMoved { log_end: 1, .. })));
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn append_batch_at<'a, R: Into<Record<'a>>>(
+        &self,
+        expected_end: u64,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Range<u64>> {
+        let appended = self
+            .core
+            .append_if(self.durability, Some(expected_end), records)?;
+        Ok(appended.offsets)
     }
 
     /// Returns a handle on the same partition whose appends have at least this durability.
@@ -567,29 +582,5 @@ impl fmt::Debug for Partition {
             .field("offsets", &offsets)
             .field("state", &self.core.state_name());
         shown.finish_non_exhaustive()
-    }
-}
-
-impl PartitionCore {
-    /// Returns the segments in order; the last is the active one. Loads each index once, for the
-    /// largest timestamp.
-    pub(crate) fn segment_infos(&self) -> Result<Vec<SegmentInfo>> {
-        let segments = self.segments().snapshot();
-        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
-        let mut infos: Vec<SegmentInfo> = Vec::with_capacity(segments.len());
-        for (number, segment) in segments.iter().enumerate() {
-            let next = segments.get(number + 1);
-            let max_timestamp = self.max_timestamp_of(segment)?;
-            infos.push(SegmentInfo {
-                base_offset: segment.base_offset,
-                next_offset: next.map_or_else(|| segment.next_offset(), |next| next.base_offset),
-                bytes: u64::from(segment.size()),
-                max_timestamp: (max_timestamp >= 0)
-                    .then_some(Timestamp::from_millis(max_timestamp)),
-                is_active: next.is_none(),
-                path: segment.log_path().to_owned(),
-            });
-        }
-        Ok(infos)
     }
 }

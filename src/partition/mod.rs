@@ -25,7 +25,7 @@ pub(crate) mod state;
 mod write;
 
 pub(crate) use core::PartitionCore;
-pub use handle::{Partition, SegmentInfo};
+pub use handle::Partition;
 pub(crate) use keeper::{KeepOpen, Keeper, Reopened, Truncation};
 pub use read::batch::{Batch, RecordIter, RecordView};
 pub use read::lookup::{OffsetAndTimestamp, OffsetSpec};
@@ -39,7 +39,7 @@ pub(crate) use state::context::{
     BufferPool, CleanMarker, Numbers, Opener, PartitionContext, PartitionSpec,
 };
 pub use state::report::Maintenance;
-pub use state::report::PartitionRecovery;
+pub use state::report::{PartitionRecovery, SegmentInfo};
 pub(crate) use state::seen::LOOK_INTERVAL;
 pub use state::waiting::Waker;
 pub(crate) use write::append::Appended;

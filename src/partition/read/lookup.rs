@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::error::{At, Error, Result};
 use crate::format::batch::BatchHeader;
 use crate::partition::PartitionCore;
+use crate::partition::state::report::SegmentInfo;
 use crate::partition::state::segment_list;
 use crate::segment::Segment;
 use crate::segment::batch_file::ReadError;
@@ -369,6 +370,28 @@ impl PartitionCore {
                 .corrupt(base_offset, position, lost, malformed),
             Err(error) => error,
         }
+    }
+
+    /// Returns the segments in order; the last is the active one. Loads each index once, for the
+    /// largest timestamp.
+    pub(crate) fn segment_infos(&self) -> Result<Vec<SegmentInfo>> {
+        let segments = self.segments().snapshot();
+        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
+        let mut infos: Vec<SegmentInfo> = Vec::with_capacity(segments.len());
+        for (number, segment) in segments.iter().enumerate() {
+            let next = segments.get(number + 1);
+            let max_timestamp = self.max_timestamp_of(segment)?;
+            infos.push(SegmentInfo {
+                base_offset: segment.base_offset,
+                next_offset: next.map_or_else(|| segment.next_offset(), |next| next.base_offset),
+                bytes: u64::from(segment.size()),
+                max_timestamp: (max_timestamp >= 0)
+                    .then_some(Timestamp::from_millis(max_timestamp)),
+                is_active: next.is_none(),
+                path: segment.log_path().to_owned(),
+            });
+        }
+        Ok(infos)
     }
 
     /// Returns the largest timestamp of the first batch of a segment, or -1 if there is none.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::brief::Few;
+use crate::clock::Timestamp;
 use crate::error::Error;
 
 /// The reason given for a log whose files are intact but end too early. No checksum covers the
@@ -69,4 +70,22 @@ pub struct Maintenance {
     /// more than [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes),
     /// or this build lacks their codec. Tombstones after such a batch stay.
     pub batches_left_alone: u64,
+}
+
+/// A segment of a partition, as its files are now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// The base offset, which names the files.
+    pub base_offset: u64,
+    /// The base offset of the next segment. For the active segment, the log end offset.
+    pub next_offset: u64,
+    /// The size of the `.log` file in bytes.
+    pub bytes: u64,
+    /// The largest timestamp of the records, by the index. `None` if no record has a timestamp.
+    pub max_timestamp: Option<Timestamp>,
+    /// Whether this is the active segment, to which records are appended.
+    pub is_active: bool,
+    /// The path of the `.log` file.
+    pub path: PathBuf,
 }

@@ -367,3 +367,54 @@ fn handle_is_never_less_durable_than_its_original() {
         Durability::Synced
     );
 }
+
+#[test]
+fn append_at_an_expected_end_fails_once_the_end_has_moved() {
+    let core = created(&FaultyDisk::failing_at(0));
+    let at = |end, records: &[&str]| {
+        let records = records.iter().map(|value| Record::new(*value));
+        core.append_if(Durability::Os, Some(end), records)
+            .map(|appended| appended.offsets)
+    };
+    assert_eq!(at(0, &["a", "b"]).unwrap(), 0..2);
+    for (expected, records) in [(0, &["c"][..]), (3, &["c"]), (0, &[])] {
+        let refused = at(expected, records);
+        assert!(
+            matches!(&refused, Err(Error::EndMoved { expected: found, log_end: 2, .. }) if *found == expected),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(at(2, &[]).unwrap(), 2..2);
+    assert_eq!(at(2, &["c"]).unwrap(), 2..3);
+}
+
+#[test]
+fn of_several_threads_that_append_at_the_same_end_one_succeeds() {
+    const THREADS: usize = 4;
+    const ROUNDS: u64 = 200;
+    let core = created(&FaultyDisk::failing_at(0));
+    let wins: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    (0..ROUNDS)
+                        .filter(|end| {
+                            let won =
+                                core.append_if(Durability::Os, Some(*end), [Record::new("won")]);
+                            while core.log_end_offset() <= *end {
+                                std::thread::yield_now();
+                            }
+                            won.is_ok()
+                        })
+                        .count()
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
+    });
+    assert_eq!(wins as u64, ROUNDS);
+    assert_eq!(core.log_end_offset(), ROUNDS);
+}

@@ -50,11 +50,23 @@ impl PartitionCore {
         durability: Durability,
         records: impl IntoIterator<Item = R>,
     ) -> Result<Appended> {
+        self.append_if(durability, None, records)
+    }
+
+    /// Appends as [`append`](Self::append) does, but only if the log still ends at `expected_end`,
+    /// unless that is `None`.
+    pub(in crate::partition) fn append_if<'a, R: Into<Record<'a>>>(
+        &self,
+        durability: Durability,
+        expected_end: Option<u64>,
+        records: impl IntoIterator<Item = R>,
+    ) -> Result<Appended> {
         self.check_writable()?;
         let settings = self.settings();
         let now = self.context.clock.now().as_millis();
         let Some(mut encoded) = self.encode(&settings, now, records)? else {
             let end = self.log_end_offset();
+            self.check_end(expected_end, end)?;
             return Ok(Appended {
                 offsets: end..end,
                 max_timestamp: -1,
@@ -62,7 +74,7 @@ impl PartitionCore {
                 truncations: 0,
             });
         };
-        let appended = self.write(&settings, &mut encoded);
+        let appended = self.write(&settings, expected_end, &mut encoded);
         let bytes = encoded.bytes.len();
         self.context.buffers.give_back(encoded.bytes);
         let appended = appended?;
@@ -71,14 +83,28 @@ impl PartitionCore {
         Ok(appended)
     }
 
+    /// Checks that the log ends where the caller of an append expects it to.
+    fn check_end(&self, expected: Option<u64>, log_end: u64) -> Result<()> {
+        match expected {
+            Some(expected) if expected != log_end => Err(Error::EndMoved {
+                partition: self.id().clone(),
+                expected,
+                log_end,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the batch and publishes it, all under the writer lock.
     pub(in crate::partition) fn write(
         &self,
         settings: &TopicSettings,
+        expected_end: Option<u64>,
         encoded: &mut EncodedBatch,
     ) -> Result<Appended> {
         let mut writer = self.lock_to_append();
         self.check_writable()?;
+        self.check_end(expected_end, self.bounds.log_end())?;
         if let Some(repeated) = self.check_producer(&mut writer, encoded)? {
             return Ok(repeated);
         }
@@ -241,7 +267,7 @@ impl PartitionCore {
         self.check_writable()?;
         let settings = self.settings();
         check_size(&settings, encoded.bytes.len())?;
-        let appended = self.write(&settings, encoded)?;
+        let appended = self.write(&settings, None, encoded)?;
         if !self.is_synced_topic.load(Ordering::Relaxed) {
             self.waiters.notify();
         }
