@@ -33,6 +33,13 @@ fn consumer_group_loses_no_job() {
 }
 
 #[test]
+fn event_sourcing_sells_each_seat_once() {
+    let shown = Shell::new().run("event_sourcing");
+    shown.expect_line("400 of 400 seats sold, none twice");
+    shown.expect_line("[0-9]+ decisions came too late and were made again");
+}
+
+#[test]
 fn retention_deletes_by_age() {
     let shown = Shell::new().run("retention");
     shown.expect_line("after day 2: 0 segments deleted, .*");
