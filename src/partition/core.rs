@@ -427,6 +427,9 @@ impl PartitionCore {
 
     /// Checks the invariants of the bounds. The caller holds the writer lock.
     pub(super) fn assert_bounds(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
         debug_assert!(self.writer.is_locked(), "only the writer moves the bounds");
         let (start, end) = (self.log_start_offset(), self.log_end_offset());
         debug_assert!(

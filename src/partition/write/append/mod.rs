@@ -104,7 +104,8 @@ impl PartitionCore {
     ) -> Result<Appended> {
         let mut writer = self.lock_to_append();
         self.check_writable()?;
-        self.check_end(expected_end, self.bounds.log_end())?;
+        let base = self.bounds.log_end();
+        self.check_end(expected_end, base)?;
         if let Some(repeated) = self.check_producer(&mut writer, encoded)? {
             return Ok(repeated);
         }
@@ -115,7 +116,6 @@ impl PartitionCore {
             encoded.max_timestamp = now;
         }
         debug_assert!(encoded.record_count > 0, "a batch has records");
-        let base = self.bounds.log_end();
         let end = base + u64::from(encoded.record_count);
         if end > i64::MAX.unsigned_abs() {
             return Err(self.out_of_range(end));
