@@ -17,7 +17,6 @@
 //! These are Kafka's rules. The older formats have no delete horizon: a tombstone in them is kept
 //! or removed by the age of its file.
 
-use crate::format::control::control_of;
 use std::collections::BTreeMap;
 
 use super::key_map::{FETCHED_AT_ONCE, KeyHash, KeyMap};
@@ -28,6 +27,7 @@ use crate::config::TopicSettings;
 use crate::format::Malformed;
 use crate::format::batch::{self, BatchHeader, Packing, RecordCursor};
 use crate::format::compression::may_be_whole;
+use crate::format::control::control_of;
 use crate::format::producer_snapshot::ProducerEntry;
 use crate::format::record::TOO_LONG;
 use crate::segment::batch_file::ReadError;

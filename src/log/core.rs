@@ -1,17 +1,17 @@
 //! The log that all handles share: catalog, checkpoints and services, and closing them in the right
 //! order.
 
-use crate::catalog::Catalog;
-use crate::catalog::checkpoints::{self, Checkpoints, Lines};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::Mutex;
 
+use super::recovery::Recovery;
+use crate::catalog::Catalog;
+use crate::catalog::checkpoints::{self, Checkpoints, Lines};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::group::GroupService;
@@ -21,8 +21,6 @@ use crate::producer::ProducerService;
 use crate::storage::{FileLock, Storage};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
-
-use super::recovery::Recovery;
 
 /// The log that all handles share.
 pub(super) struct LogCore {

@@ -1,9 +1,12 @@
 //! The public handle of a log.
 
-use crate::catalog::{Catalog, checkpoints};
 use std::fmt;
 use std::sync::Arc;
 
+use super::core::LogCore;
+use super::keeper::Guard;
+use super::recovery::Recovery;
+use crate::catalog::{Catalog, checkpoints};
 use crate::config::{Durability, TopicConfig};
 use crate::error::{Error, Result};
 use crate::format::file_name;
@@ -12,10 +15,6 @@ use crate::partition::{KeepOpen, Maintenance};
 use crate::producer::{Producer, ProducerConfig};
 use crate::topic::{Topic, TopicCore};
 use crate::topic_partition::TopicPartition;
-
-use super::core::LogCore;
-use super::keeper::Guard;
-use super::recovery::Recovery;
 
 /// An open log: a directory of topics. Clones share the log, and every clone may be used from any
 /// thread.

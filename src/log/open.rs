@@ -4,7 +4,6 @@
 //! The first change is made after the directory was found to be a log or empty, and its lock is
 //! held.
 
-use super::directory::{ensure_directory, take_lock};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -13,6 +12,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::core::LogCore;
+use super::directory::{ensure_directory, take_lock};
 use super::handle::Log;
 use super::keeper::Guard;
 use super::recovery::Recovery;

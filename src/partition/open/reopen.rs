@@ -12,7 +12,6 @@
 //! Appends wait until the caller has done what must precede them ([`Reopened::take_writes`]). They
 //! wait even after the writer lock is free again.
 
-use crate::partition::keeper::Reopened;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +20,7 @@ use parking_lot::MutexGuard;
 
 use crate::config::TopicSettings;
 use crate::error::{At, Error, Result};
+use crate::partition::keeper::Reopened;
 use crate::partition::remove::unfinished;
 use crate::partition::state::context::PartitionSpec;
 use crate::partition::state::report::PartitionRecovery;

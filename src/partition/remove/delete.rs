@@ -4,7 +4,6 @@
 //! room on the disk. As long as files below the log start are there, because they could not be
 //! removed, or may come back, the checkpoint states the log start.
 
-use crate::partition::state::report::Maintenance;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -14,6 +13,7 @@ use crate::config::CleanupPolicy;
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::PartitionCore;
+use crate::partition::state::report::Maintenance;
 
 impl PartitionCore {
     pub(crate) fn delete_records_before(&self, offset: u64) -> Result<u64> {

@@ -6,7 +6,6 @@
 //! leave a longer log, but never a hole. If the log may have gaps, its remaining records may end
 //! before `end`. Then only the name of an empty segment after them shows where the log ends.
 
-use crate::partition::keeper::Truncation;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use parking_lot::MutexGuard;
 use crate::error::{At, Error, Result};
 use crate::format::batch::{self, BatchHeader, Packing};
 use crate::format::{Malformed, file_name};
+use crate::partition::keeper::Truncation;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::MemoryIndex;

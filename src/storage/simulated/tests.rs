@@ -1,8 +1,9 @@
 //! The ways in which the simulated disk loses, tears and fails.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::storage::{read_file, replace_file};
-use std::collections::BTreeSet;
 
 fn disk_with(name: &str, bytes: &[u8]) -> SimulatedDisk {
     let disk = SimulatedDisk::new(7);
