@@ -11,6 +11,10 @@ fn config(codec: Compression) -> TopicConfig {
         .unwrap()
 }
 
+fn without_offsets(values: Vec<(u64, Vec<u8>)>) -> Vec<Vec<u8>> {
+    values.into_iter().map(|(_, value)| value).collect()
+}
+
 #[test]
 fn noise_that_fits_uncompressed_is_accepted_with_every_codec() {
     for codec in ALL {
@@ -37,10 +41,7 @@ fn noise_that_fits_uncompressed_is_accepted_with_every_codec() {
             .append_batch(&records)
             .unwrap_or_else(|error| panic!("{codec:?}: {error}"));
         let expected: Vec<_> = [noise(1, most)].into_iter().chain(records).collect();
-        let read: Vec<_> = values(&partition)
-            .into_iter()
-            .map(|(_, value)| value)
-            .collect();
+        let read = without_offsets(values(&partition));
         assert_eq!(read, expected, "{codec:?}");
     }
 }
@@ -68,10 +69,7 @@ fn a_producer_writes_every_record_of_noise() {
         producer
             .flush()
             .unwrap_or_else(|error| panic!("{codec:?}: {error}"));
-        let read: Vec<_> = values(&partition)
-            .into_iter()
-            .map(|(_, value)| value)
-            .collect();
+        let read = without_offsets(values(&partition));
         assert_eq!(read, records, "{codec:?}");
     }
 }
