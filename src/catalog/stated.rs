@@ -17,15 +17,12 @@ use std::path::{Path, PathBuf};
 use super::checkpoints::Lines;
 use crate::config::TopicSettings;
 use crate::error::Result;
-use crate::format::file_name;
-use crate::format::metadata_file::{LoneFile, TopicFile, TopicId, decode_partition_metadata};
+use crate::format::metadata_file::{LoneFile, TopicFile, TopicId};
 use crate::partition::PartitionSpec;
-use crate::storage::{Storage, read_file};
+use crate::partition::open::assembly::stored_topic_id;
+use crate::storage::Storage;
 use crate::topic::topic_file::{Found, read_topic_file};
 use crate::topic_partition::TopicPartition;
-
-/// The greatest size of a `partition.metadata` that is read.
-const MAX_METADATA_BYTES: u64 = 1 << 16;
 
 /// The facts that a file under a checksum states about one partition.
 #[derive(Clone, Copy, Debug)]
@@ -80,12 +77,6 @@ impl Covered {
 /// deleted the topic of the file, and created another one of the same name.
 pub(super) fn is_of_topic(file: &TopicFile, on_disk: Option<TopicId>) -> bool {
     on_disk.is_none_or(|on_disk| on_disk == file.topic_id)
-}
-
-fn stored_topic_id(storage: &dyn Storage, dir: &Path) -> Option<TopicId> {
-    let path = dir.join(file_name::PARTITION_METADATA);
-    let bytes = read_file(storage, &path, MAX_METADATA_BYTES).ok()?;
-    decode_partition_metadata(&bytes).ok()
 }
 
 /// The facts that all files together state about one partition.

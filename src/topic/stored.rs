@@ -90,7 +90,7 @@ impl Home {
 
     /// Returns the topic id in the directory of a partition.
     pub(crate) fn stored_id(&self, id: &TopicPartition) -> Option<TopicId> {
-        stored_topic_id(&self.context, &partition_dir(&self.root, id))
+        stored_topic_id(&*self.context.storage, &partition_dir(&self.root, id))
     }
 
     fn topic_path(&self, topic: &str) -> PathBuf {

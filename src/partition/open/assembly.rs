@@ -30,7 +30,7 @@ use crate::partition::state::waiting::WaitList;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::{Segment, SegmentHome};
-use crate::storage::{read_file, replace_file};
+use crate::storage::{Storage, read_file, replace_file};
 
 /// Largest metadata file that is read.
 pub(in crate::partition) const MAX_METADATA_BYTES: u64 = 64 << 20;
@@ -176,7 +176,7 @@ pub(in crate::partition) fn assemble(
     let writer = parts.writer(context.clock.now());
     let topic_id = spec
         .topic_id
-        .or_else(|| stored_topic_id(context, &spec.dir));
+        .or_else(|| stored_topic_id(&*context.storage, &spec.dir));
     let durability = spec.settings.durability.unwrap_or(context.durability);
     PartitionCore {
         context: Arc::clone(context),
@@ -212,9 +212,10 @@ pub(in crate::partition) fn assemble(
     }
 }
 
-pub(crate) fn stored_topic_id(context: &PartitionContext, dir: &Path) -> Option<TopicId> {
+/// Returns the topic id in `partition.metadata`, if the file can be read.
+pub(crate) fn stored_topic_id(storage: &dyn Storage, dir: &Path) -> Option<TopicId> {
     let bytes = read_file(
-        &*context.storage,
+        storage,
         &dir.join(file_name::PARTITION_METADATA),
         MAX_METADATA_BYTES,
     )

@@ -179,7 +179,7 @@ impl PartitionCore {
     /// name.
     pub(crate) fn check_not_deleted(&self) -> Result<()> {
         let is_another = || {
-            let stored = stored_topic_id(&self.context, self.dir());
+            let stored = stored_topic_id(&*self.context.storage, self.dir());
             stored.is_some_and(|stored| self.topic_id.is_some_and(|id| id != stored))
         };
         if is_gone(&self.context, self.dir()) || is_another() {
