@@ -6,6 +6,8 @@ use super::*;
 use crate::config::TopicSettings;
 use crate::format::batch::BatchBuilder;
 use crate::format::control::ControlRecord;
+use crate::format::record::Record;
+use crate::topic_partition::TopicPartition;
 
 /// Returns a batch of four records with the offsets from 100 to 103.
 fn batch(codec: Compression, range: Range<u64>) -> Batch {
