@@ -1,15 +1,18 @@
 //! Errors, one variant for each thing that a caller would do differently.
 
+mod damage;
+
 use std::borrow::Cow;
 use std::error::Error as _;
 use std::fmt;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 
 use crate::topic_partition::TopicPartition;
+
+pub use damage::{Corruption, OversizedBatch};
 
 /// The result of a call to annals: a [`std::result::Result`] whose error is an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -352,47 +355,6 @@ fn where_it_is_open(holder: Option<u32>) -> String {
         Some(pid) => format!("elsewhere (process {pid}): close it there, or open it read-only"),
         None => "elsewhere: close it there, or open it read-only".to_owned(),
     }
-}
-
-/// A place where stored bytes are damaged.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "{partition} is damaged at position {position} of {}: {reason}; offsets {} to {} are lost, reading can resume at {}",
-    path.display(), offsets.start, offsets.end.saturating_sub(1), offsets.end
-)]
-#[non_exhaustive]
-pub struct Corruption {
-    /// The partition.
-    pub partition: TopicPartition,
-    /// The file.
-    pub path: PathBuf,
-    /// The byte position in the file where the damage starts.
-    pub position: u32,
-    /// The offsets that cannot be read. Reading can resume at the end of the range.
-    pub offsets: Range<u64>,
-    /// The kind of damage.
-    pub reason: String,
-}
-
-/// A batch that decompresses to more bytes than the log was opened to read.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "the batch of {partition} at position {position} of {}, offsets {} to {}, decompresses to more than {limit} bytes: open the \
-     log with a larger `LogConfig::max_decompressed_bytes`, or resume reading at {}",
-    path.display(), offsets.start, offsets.end.saturating_sub(1), offsets.end
-)]
-#[non_exhaustive]
-pub struct OversizedBatch {
-    /// The partition.
-    pub partition: TopicPartition,
-    /// The file.
-    pub path: PathBuf,
-    /// The byte position in the file where the batch starts.
-    pub position: u32,
-    /// The offsets of the batch. Reading can resume at the end of the range.
-    pub offsets: Range<u64>,
-    /// The largest number of bytes to which this log decompresses a batch.
-    pub limit: u64,
 }
 
 /// Names the action and the file of an I/O error.
