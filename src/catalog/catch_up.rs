@@ -6,16 +6,15 @@
 //! has another id, and counts as another topic.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::Arc;
 
 use super::Catalog;
 use super::contents::Contents;
 use super::jobs::run_all;
 use super::load::{Known, Loaded, Plan, Root};
-use crate::error::{Error, Result};
+use crate::error::{At, Result};
 use crate::format::file_name;
-use crate::storage::FileMetadata;
+use crate::storage::{FileMetadata, IfExists};
 use crate::topic::{Slot, TopicCore};
 
 /// The state of the root at the last look.
@@ -71,11 +70,9 @@ impl Catalog {
         let mut found = BTreeMap::new();
         for topic in &contents.topic_files {
             let path = self.home.root.join(file_name::topic_file(topic));
-            match self.home.context.storage.metadata(&path) {
-                Ok(metadata) => drop(found.insert(topic.clone(), metadata)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io("look at", &path, error)),
-            }
+            let metadata = self.home.context.storage.metadata(&path).if_exists();
+            let metadata = metadata.at("look at", &path)?;
+            found.extend(metadata.map(|metadata| (topic.clone(), metadata)));
         }
         Ok(found)
     }

@@ -15,7 +15,6 @@
 //! process may own the directory.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -26,7 +25,7 @@ use crate::format::file_name;
 use crate::format::metadata_file::{
     CLEAN_SHUTDOWN_TEXT, MetaProperties, TopicId, decode_meta_properties, encode_meta_properties,
 };
-use crate::storage::{Storage, read_file, replace_file};
+use crate::storage::{IfExists, Storage, read_file, replace_file};
 use crate::topic_partition::TopicPartition;
 
 /// The greatest size of a checkpoint: more than a line for each of a million partitions.
@@ -193,10 +192,9 @@ pub(crate) fn ensure_meta_properties(
     new_id: impl Fn() -> TopicId,
 ) -> Result<()> {
     let path = dir.join(file_name::META_PROPERTIES);
-    match storage.metadata(&path) {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io("look at", &path, error)),
+    let found = storage.metadata(&path).if_exists();
+    if found.at("look at", &path)?.is_some() {
+        return Ok(());
     }
     let properties = MetaProperties {
         cluster_id: new_id().to_text(),

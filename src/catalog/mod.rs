@@ -29,7 +29,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +41,7 @@ use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::state::waiting::WaitList;
 use crate::partition::{Maintenance, PartitionContext, PartitionCore};
-use crate::storage::remove_if_exists;
+use crate::storage::{IfExists, remove_if_exists};
 use crate::topic::identity::unique;
 use crate::topic::stored::{Home, check_partition_count};
 use crate::topic::topic_file::partitions_of_deleted;
@@ -307,13 +306,10 @@ impl Catalog {
                 "{}: only directories of deleted partitions are removed",
                 leaving.dir.display()
             );
-            match self.home.context.storage.remove_dir_all(&leaving.dir) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    failed = Err(Error::io("remove", &leaving.dir, error));
-                    return true;
-                }
+            let removed = self.home.context.storage.remove_dir_all(&leaving.dir);
+            if let Err(error) = removed.if_exists() {
+                failed = Err(Error::io("remove", &leaving.dir, error));
+                return true;
             }
             done.bytes_freed += leaving.bytes;
             false
@@ -496,9 +492,6 @@ fn rename_deleted(home: &Home, id: &TopicPartition) -> Result<Option<PathBuf>> {
         "{}: the next opening finds the directory by its new name",
         deleted.display()
     );
-    match home.context.storage.rename(&dir, &deleted) {
-        Ok(()) => Ok(Some(deleted)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io("rename", &dir, error)),
-    }
+    let renamed = home.context.storage.rename(&dir, &deleted).if_exists();
+    Ok(renamed.at("rename", &dir)?.map(|()| deleted))
 }

@@ -21,12 +21,11 @@
 //!
 //! All rules are Kafka's (`LogCleaner`).
 
-use std::io;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::batch::{self, BatchHeader, RecordCursor};
 use crate::format::compression::may_be_whole;
 use crate::format::file_name;
@@ -34,6 +33,7 @@ use crate::partition::{Maintenance, PartitionCore, discard_cleaned};
 use crate::segment::batch_file::ReadError;
 use crate::segment::walk::{Checked, Walk};
 use crate::segment::{MAX_LOG_BYTES, Segment};
+use crate::storage::IfExists;
 
 mod cleaner;
 mod extent;
@@ -60,7 +60,7 @@ impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
         match error {
             Error::OffsetOutOfRange { .. } => Self::Early,
-            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => Self::Early,
+            error if error.is_not_found() => Self::Early,
             error => Self::Failed(error),
         }
     }
@@ -341,12 +341,9 @@ impl Pass<'_> {
     fn sizes_of(&self, segment: &Segment) -> Result<[u64; 3]> {
         let bytes_of = |suffix| {
             let path = segment.path(suffix);
-            match self.partition.home().storage.metadata(&path) {
-                Ok(metadata) => Ok(metadata.bytes),
-                // The index is in memory, or has yet to be rebuilt.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-                Err(error) => Err(Error::io("look at", &path, error)),
-            }
+            let found = self.partition.home().storage.metadata(&path).if_exists();
+            // A missing index is in memory, or has yet to be rebuilt.
+            Ok(found.at("look at", &path)?.map_or(0, |found| found.bytes))
         };
         Ok([
             u64::from(segment.size()),

@@ -385,6 +385,11 @@ impl Error {
         }
     }
 
+    /// Returns whether a file or directory does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Returns whether the same call may succeed later although nothing is repaired: the disk or a
     /// buffer was full, the directory was locked, the member was fenced and can rejoin, or the
     /// system call was interrupted or timed out.

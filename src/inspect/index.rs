@@ -1,13 +1,12 @@
 //! Dumps the indexes of a segment, and checks them against its log.
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::batches::{Batches, Found, StoredBatch};
 use super::window::Window;
 use super::{Dump, Fault};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::Malformed;
 use crate::format::compression::is_over_limit;
 use crate::format::file_name::LOG;
@@ -213,7 +212,7 @@ impl Dump<'_> {
             self.options.max_decompressed_bytes,
         ) {
             Ok(log) => Ok(Some(log)),
-            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -1,7 +1,6 @@
 //! The log that all handles share: catalog, checkpoints and services, and closing them in the right
 //! order.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,7 +132,7 @@ impl LogCore {
                     Ok(partition) => (Some(partition.recovery_point()), partition.log_start_line()),
                     // The line records that the directory existed. Without it the next opening
                     // would create an empty one.
-                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => (
+                    Err(error) if error.is_not_found() => (
                         before.recovery_points.get(&id).copied().or(Some(0)),
                         before.log_starts.get(&id).copied(),
                     ),

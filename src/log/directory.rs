@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Deadline;
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
-use crate::storage::{FileLock, Storage, create_dirs};
+use crate::storage::{FileLock, FileMetadata, IfExists, Storage, create_dirs};
 
 /// How long to retry a lock that is held. A child between fork and exec may still hold a descriptor
 /// that its parent has closed.
@@ -47,23 +47,27 @@ pub(super) fn ensure_directory(storage: &dyn Storage, dir: &Path) -> Result<bool
         .ancestors()
         .filter(|ancestor| !ancestor.as_os_str().is_empty())
     {
-        match storage.metadata(ancestor) {
-            Ok(found) if found.is_dir && ancestor == dir => return Ok(false),
-            Ok(found) if found.is_dir => break,
-            Ok(_) => {
+        match find(storage, ancestor)? {
+            Some(found) if found.is_dir && ancestor == dir => return Ok(false),
+            Some(found) if found.is_dir => break,
+            Some(_) => {
                 return Err(Error::NotALog {
                     path: ancestor.to_owned(),
                     reason: "it is a file, not a directory".into(),
                 });
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) => {}
-            Err(error) => return Err(Error::io("look at", ancestor, error)),
+            None => {}
         }
     }
     create_dirs(storage, dir).at("create", dir)?;
     Ok(true)
+}
+
+/// Returns the metadata of a file or directory. Returns `None` if it does not exist, or if a part
+/// of its path is a file.
+pub(super) fn find(storage: &dyn Storage, path: &Path) -> Result<Option<FileMetadata>> {
+    match storage.metadata(path).if_exists() {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(None),
+        found => found.at("look at", path),
+    }
 }

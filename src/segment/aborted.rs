@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::{Digest, Segment, digest};
 use crate::format::file_name;
 use crate::format::index_entry::{AbortedTransaction, TRANSACTION_ENTRY_BYTES};
-use crate::storage::{read_file, remove_if_exists};
+use crate::storage::{IfExists, read_file, remove_if_exists};
 
 /// The largest transaction index that is read.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -93,13 +93,9 @@ impl Segment {
     }
 
     fn transaction_index(&self) -> io::Result<Option<Vec<u8>>> {
-        match read_file(
-            &*self.home.storage,
-            &self.path(file_name::TRANSACTION_INDEX),
-            MAX_FILE_BYTES,
-        ) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(Vec::new())),
+        let path = self.path(file_name::TRANSACTION_INDEX);
+        match read_file(&*self.home.storage, &path, MAX_FILE_BYTES).if_exists() {
+            Ok(bytes) => Ok(Some(bytes.unwrap_or_default())),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
             Err(error) => Err(error),
         }

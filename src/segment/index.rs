@@ -8,7 +8,7 @@ use crate::format::checksum::crc32c;
 use crate::format::file_name;
 use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
 use crate::format::metadata_file::{Digest, SegmentDigests};
-use crate::storage::Access;
+use crate::storage::{Access, IfExists};
 
 use super::batch_file::{BatchFile, ReadError};
 use super::index_file::{
@@ -90,10 +90,9 @@ impl Segment {
     /// Makes the index files durable, if `write_indexes` did not sync them.
     pub(crate) fn sync_indexes(&self) -> io::Result<()> {
         for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
-            match self.home.storage.open(&self.path(suffix), Access::Write) {
-                Ok(file) => file.sync_data()?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            let opened = self.home.storage.open(&self.path(suffix), Access::Write);
+            if let Some(file) = opened.if_exists()? {
+                file.sync_data()?;
             }
         }
         Ok(())

@@ -152,6 +152,21 @@ pub trait StorageFile: sealed::Sealed + fmt::Debug + Send + Sync {
 /// A lock that is held until it is dropped.
 pub trait FileLock: fmt::Debug + Send + Sync {}
 
+/// Tells a file that does not exist from one that cannot be used.
+pub(crate) trait IfExists<T> {
+    /// Returns `None` if the call failed because the file does not exist.
+    fn if_exists(self) -> io::Result<Option<T>>;
+}
+
+impl<T> IfExists<T> for io::Result<T> {
+    fn if_exists(self) -> io::Result<Option<T>> {
+        match self {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            found => found.map(Some),
+        }
+    }
+}
+
 /// Returns the content of a small file. Fails with `NotFound` if it does not exist, and with
 /// `InvalidData` if it is larger than `limit` bytes.
 pub(crate) fn read_file(storage: &dyn Storage, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
@@ -170,6 +185,19 @@ pub(crate) fn read_file(storage: &dyn Storage, path: &Path, limit: u64) -> io::R
     let read = file.read_at(&mut content, 0)?;
     content.truncate(read);
     Ok(content)
+}
+
+/// Returns the content of a small file. Returns `None` if it does not exist or is larger than
+/// `limit` bytes.
+pub(crate) fn read_if_fits(
+    storage: &dyn Storage,
+    path: &Path,
+    limit: u64,
+) -> io::Result<Option<Vec<u8>>> {
+    match read_file(storage, path, limit).if_exists() {
+        Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
+        read => read,
+    }
 }
 
 /// Replaces or creates a whole file: writes a temporary file in the same directory, syncs it,
@@ -207,14 +235,11 @@ pub(crate) fn replace_file_by(
 pub(crate) fn create_dirs(storage: &dyn Storage, dir: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     for level in dir.ancestors().filter(|level| *level != Path::new("")) {
-        match storage.metadata(level) {
-            Err(error) if error.kind() == ErrorKind::NotFound => missing.push(level),
-            Err(error) => return Err(error),
-            Ok(_) => {
-                sync_found(storage, level);
-                break;
-            }
+        if storage.metadata(level).if_exists()?.is_some() {
+            sync_found(storage, level);
+            break;
         }
+        missing.push(level);
     }
     for level in missing.into_iter().rev() {
         storage.create_dir_all(level)?;
@@ -279,11 +304,7 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 /// Removes a file if it exists, and returns whether it did. The removal is durable once the
 /// directory is synced.
 pub(crate) fn remove_if_exists(storage: &dyn Storage, path: &Path) -> io::Result<bool> {
-    match storage.remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(storage.remove_file(path).if_exists()?.is_some())
 }
 
 /// Returns the directory that contains `path`.

@@ -324,6 +324,36 @@ fn read_file_refuses_a_file_above_its_limit() {
 }
 
 #[test]
+fn read_if_fits_returns_none_for_a_missing_and_for_a_larger_file() {
+    on_each_disk(|disk, dir| {
+        let path = dir.join("small");
+        assert_eq!(read_if_fits(disk, &path, 3).unwrap(), None);
+        create(disk, &path, b"abc");
+        assert_eq!(read_if_fits(disk, &path, 3).unwrap().unwrap(), b"abc");
+        assert_eq!(read_if_fits(disk, &path, 2).unwrap(), None);
+        let below_a_file = path.join("b");
+        let refused = kind(read_if_fits(disk, &below_a_file, 3));
+        assert_eq!(refused, ErrorKind::NotADirectory);
+    });
+}
+
+#[test]
+fn if_exists_turns_only_the_error_of_a_missing_file_into_none() {
+    on_each_disk(|disk, dir| {
+        let (file, missing) = (dir.join("a"), dir.join("b"));
+        create(disk, &file, b"abc");
+        let found = disk.metadata(&file).if_exists().unwrap();
+        assert_eq!(found.map(|found| found.bytes), Some(3));
+        assert_eq!(disk.metadata(&missing).if_exists().unwrap(), None);
+        assert_eq!(disk.remove_file(&missing).if_exists().unwrap(), None);
+        let taken = kind(disk.open(&file, Access::CreateNew).if_exists());
+        assert_eq!(taken, ErrorKind::AlreadyExists);
+        let not_a_dir = kind(disk.metadata(&file.join("b")).if_exists());
+        assert_eq!(not_a_dir, ErrorKind::NotADirectory);
+    });
+}
+
+#[test]
 fn replace_file_leaves_the_new_file_or_the_old_one() {
     on_each_disk(|disk, dir| {
         let path = dir.join("recovery-point-offset-checkpoint");

@@ -41,7 +41,7 @@ use crate::format::file_name;
 use crate::format::metadata_file::{TopicFile, TopicId, encode_topic_file};
 use crate::partition::open::assembly::stored_topic_id;
 use crate::partition::{PartitionContext, PartitionCore, PartitionSpec};
-use crate::storage::{Access, Storage, remove_if_exists, replace_file};
+use crate::storage::{Access, IfExists, Storage, remove_if_exists, replace_file};
 use crate::topic_partition::TopicPartition;
 
 /// The state of a topic on disk, without its partitions.
@@ -363,15 +363,10 @@ impl TopicCore {
             self.home.topic_path(&self.name),
             self.home.root.join(file_name::gone_file(&self.name)),
         );
-        match storage.rename(&file, &gone) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                drop(
-                    storage
-                        .open(&gone, Access::OpenOrCreate)
-                        .at("create", &gone)?,
-                );
-            }
-            renamed => renamed.at("rename", &file)?,
+        let renamed = storage.rename(&file, &gone).if_exists();
+        if renamed.at("rename", &file)?.is_none() {
+            let created = storage.open(&gone, Access::OpenOrCreate);
+            drop(created.at("create", &gone)?);
         }
         if let Err(error) = storage.sync_dir(&self.home.root) {
             let _first_error_is_returned = if stored.file.is_some() {
@@ -485,9 +480,8 @@ fn check_free(home: &Home, topic: &Arc<str>, numbers: Range<u32>) -> Result<()> 
                 partition,
             },
         );
-        match home.storage().list(&dir) {
-            Ok(entries) if entries.is_empty() => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        match home.storage().list(&dir).if_exists() {
+            Ok(entries) if entries.as_ref().is_none_or(Vec::is_empty) => {}
             Err(error) if error.kind() != io::ErrorKind::NotADirectory => {
                 return Err(Error::io("list", &dir, error));
             }

@@ -12,7 +12,7 @@ use crate::format::file_name;
 use crate::format::metadata_file::{
     NEWER_VERSION, TopicFile, decode_topic_file, encode_topic_file,
 };
-use crate::storage::{Storage, read_file, replace_file};
+use crate::storage::{IfExists, Storage, read_file, replace_file};
 use crate::topic_partition::TopicPartition;
 
 /// The greatest size of a topic file. Its longest part has one line for each partition.
@@ -47,9 +47,9 @@ pub(crate) enum Found {
 /// Reads a topic file. Returns `Unsupported` if a later version wrote it.
 pub(crate) fn read_topic_file(storage: &dyn Storage, root: &Path, topic: &str) -> Result<Found> {
     let path = root.join(file_name::topic_file(topic));
-    let bytes = match read_file(storage, &path, MAX_FILE_BYTES) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+    let bytes = match read_file(storage, &path, MAX_FILE_BYTES).if_exists() {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Ok(Found::Nothing),
         Err(error) => return Ok(Found::Damaged(Error::io("read", &path, error))),
     };
     let file = match decode_topic_file(&bytes) {

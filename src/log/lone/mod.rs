@@ -17,7 +17,6 @@
 //! | `note` | the facts about the partition that it stores in its own directory |
 //! | `known` | the facts that a tool needs to copy a partition out of its log |
 
-use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -27,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use self::note::Note;
-use super::directory::{ensure_directory, take_lock};
+use super::directory::{ensure_directory, find, take_lock};
 use super::handle::Log;
 use super::open::LogBuilder;
 use crate::catalog::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
@@ -164,7 +163,8 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     let checkpoints = Checkpoints::read(storage, &place.home);
     let note = Note::read(storage, &place.dir)?;
     let has_segments = has_segments(storage, &place.dir)?;
-    let was_clean = !has_segments || exists(storage, &place.home.join(file_name::CLEAN_SHUTDOWN))?;
+    let was_clean =
+        !has_segments || find(storage, &place.home.join(file_name::CLEAN_SHUTDOWN))?.is_some();
     let stated = place.stated(storage, &checkpoints.lines(), Some(&note))?;
     let mut spec = stated.spec(place.id.clone(), place.dir.clone(), settings, was_clean);
     let context = builder.context(&log_settings, place.marks(), false, false);
@@ -279,7 +279,7 @@ impl Place {
     /// Returns the facts that the files around the partition state about it. `lines` are those of
     /// the checkpoints in its home. `note` counts only outside of a log.
     fn stated(&self, storage: &dyn Storage, lines: &Lines, note: Option<&Note>) -> Result<Stated> {
-        let broker_since = exists(storage, &self.home.join(file_name::HIGH_WATERMARKS))?;
+        let broker_since = find(storage, &self.home.join(file_name::HIGH_WATERMARKS))?.is_some();
         if self.is_in_log {
             let file = Covered::read(storage, &self.home, &self.dir, &self.id, broker_since)?;
             return Ok(Stated::of(&self.id, lines, file, broker_since));
@@ -500,11 +500,11 @@ fn earlier_cut(core: &PartitionCore, lines: &Lines) -> u64 {
 /// Returns the canonical path of the directory, and whether it exists.
 fn locate(storage: &dyn Storage, dir: &Path) -> Result<(PathBuf, bool)> {
     let found = |dir: &Path| storage.canonical(dir).at("find", dir);
-    if exists(storage, dir)? {
+    if find(storage, dir)?.is_some() {
         return Ok((found(dir)?, true));
     }
     match dir.file_name() {
-        Some(name) if exists(storage, directory_of(dir))? => {
+        Some(name) if find(storage, directory_of(dir))?.is_some() => {
             Ok((found(directory_of(dir))?.join(name), false))
         }
         // If the parent directory does not exist either, there is no log around the partition.
@@ -531,19 +531,4 @@ pub(super) fn log_around<'a>(storage: &dyn Storage, dir: &'a Path) -> Option<&'a
     let is_being_created =
         || has(file_name::LOCK) && has(&file_name::topic_file(&identify(dir).topic));
     (!is_partition && (MARKS.iter().any(|mark| has(mark)) || is_being_created())).then_some(root)
-}
-
-pub(super) fn exists(storage: &dyn Storage, path: &Path) -> Result<bool> {
-    match storage.metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(Error::io("look at", path, error)),
-    }
 }

@@ -5,7 +5,6 @@
 //! before the checkpoints are. A partition created by a version without notes is read by its
 //! checkpoints, and gaps are legal in it.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -15,7 +14,7 @@ use crate::config::TopicSettings;
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{LoneFile, NEWER_VERSION, decode_lone_file, encode_lone_file};
-use crate::storage::{Storage, read_file, replace_file};
+use crate::storage::{Storage, read_if_fits, replace_file};
 use crate::topic::topic_file::is_never_compacted;
 
 /// The greatest size of a note, which has a few lines.
@@ -33,19 +32,8 @@ impl Note {
     /// missing.
     pub(in crate::log) fn read(storage: &dyn Storage, dir: &Path) -> Result<Self> {
         let path = dir.join(file_name::LONE_PARTITION);
-        let bytes = match read_file(storage, &path, MAX_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::InvalidData
-                ) =>
-            {
-                Vec::new()
-            }
-            Err(error) => return Err(Error::io("read", &path, error)),
-        };
-        let file = match decode_lone_file(&bytes) {
+        let bytes = read_if_fits(storage, &path, MAX_BYTES).at("read", &path)?;
+        let file = match decode_lone_file(&bytes.unwrap_or_default()) {
             Err(NEWER_VERSION) => {
                 return Err(Error::Unsupported {
                     path,

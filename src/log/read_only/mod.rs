@@ -1,6 +1,5 @@
 //! A read-only log: it looks for the changes that a writer in another process makes to topics.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -10,7 +9,7 @@ use crate::catalog::checkpoints::Checkpoints;
 use crate::catalog::contents::Contents;
 use crate::catalog::{Catalog, Known};
 use crate::clock::Deadline;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::storage::Storage;
 use crate::topic::LooksAgain;
 
@@ -62,7 +61,7 @@ pub(super) fn read_contents(storage: &dyn Storage, root: &Path) -> Result<Conten
     let deadline = Deadline::after(PATIENCE);
     loop {
         match Contents::read(storage, root) {
-            Err(error) if is_passing(&error) && !deadline.has_passed() => thread::sleep(PAUSE),
+            Err(error) if error.is_not_found() && !deadline.has_passed() => thread::sleep(PAUSE),
             Ok(contents) if !contents.without_file().is_empty() && !deadline.has_passed() => {
                 let again = Contents::read(storage, root);
                 if again.is_ok_and(|again| again.without_file() == contents.without_file()) {
@@ -72,8 +71,4 @@ pub(super) fn read_contents(storage: &dyn Storage, root: &Path) -> Result<Conten
             read => return read,
         }
     }
-}
-
-fn is_passing(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }

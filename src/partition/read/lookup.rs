@@ -4,7 +4,6 @@
 //! searches the segments oldest first, and passes over segments without timestamps.
 
 use std::cmp::Reverse;
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -430,7 +429,7 @@ impl PartitionCore {
     /// [`Error::OffsetOutOfRange`] if the segment is not in the list.
     pub(crate) fn segment_modified(&self, base_offset: u64) -> Result<Timestamp> {
         match self.modified_of(base_offset) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.is_not_found() => {
                 // Compaction is exchanging the segment and has not renamed its file yet.
                 let _replaced = self.replacing.lock();
                 self.modified_of(base_offset)

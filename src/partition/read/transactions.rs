@@ -23,7 +23,7 @@ use crate::partition::state::segment_list;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::Segment;
 use crate::segment::batch_file::ReadError;
-use crate::storage::{Storage, read_file, remove_if_exists};
+use crate::storage::{Storage, read_if_fits, remove_if_exists};
 
 /// Largest producer snapshot that is read.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -43,18 +43,9 @@ pub(in crate::partition) fn newest_snapshot(
     candidates.sort_unstable();
     for at in candidates.into_iter().rev() {
         let path = dir.join(file_name::segment_file(at, file_name::SNAPSHOT));
-        match read_file(storage, &path, MAX_FILE_BYTES) {
-            Ok(bytes) => {
-                if let Ok(entries) = producer_snapshot::decode(&bytes) {
-                    return Ok(Some((at, ProducerStates::from_snapshot(entries))));
-                }
-            }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::InvalidData
-                ) => {}
-            Err(error) => return Err(error),
+        let bytes = read_if_fits(storage, &path, MAX_FILE_BYTES)?;
+        if let Some(Ok(entries)) = bytes.map(|bytes| producer_snapshot::decode(&bytes)) {
+            return Ok(Some((at, ProducerStates::from_snapshot(entries))));
         }
     }
     Ok(None)
@@ -164,8 +155,8 @@ impl PartitionCore {
             let segments = self.segments().snapshot();
             match self.aborted_in(&segments, from, &is_enough) {
                 // A segment was deleted or replaced after the list was read.
-                Err(Error::Io { source, .. })
-                    if source.kind() == io::ErrorKind::NotFound
+                Err(error)
+                    if error.is_not_found()
                         && !Arc::ptr_eq(&segments, &self.segments().snapshot()) => {}
                 found => return found,
             }

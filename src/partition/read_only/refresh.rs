@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::clock::Deadline;
-use crate::error::{At, Error, Result};
+use crate::error::{At, Result};
 use crate::format::batch::{FRAME_BYTES, HEADER_BYTES};
 use crate::format::file_name;
 use crate::partition::scan::{ScanRules, ScanStart, scan};
@@ -22,7 +22,7 @@ use crate::partition::{PartitionCore, Writer};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::walk::indexed;
 use crate::segment::{MAX_LOG_BYTES, Segment};
-use crate::storage::FileMetadata;
+use crate::storage::{FileMetadata, IfExists};
 
 /// The state of the file with the name of the active segment.
 enum Look {
@@ -133,11 +133,8 @@ impl PartitionCore {
         let path = self
             .dir()
             .join(file_name::segment_file(base, file_name::LOG));
-        match self.context.storage.metadata(&path) {
-            Ok(metadata) => Ok(Some(metadata)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("look at", &path, error)),
-        }
+        let found = self.context.storage.metadata(&path).if_exists();
+        found.at("look at", &path)
     }
 
     fn look_at_active(&self, writer: &mut Writer, active: &Arc<Segment>) -> Result<Look> {

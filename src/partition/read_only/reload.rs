@@ -23,7 +23,7 @@ use crate::partition::open::recovery::Contents;
 use crate::partition::state::seen::Seen;
 use crate::partition::{PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec, Writer};
 use crate::segment::Segment;
-use crate::storage::{directory_of, read_file};
+use crate::storage::{IfExists, directory_of, read_file};
 use crate::topic_partition::TopicPartition;
 
 /// Longer than a writer needs between two steps of one change.
@@ -272,10 +272,7 @@ impl PartitionCore {
 }
 
 fn is_gone(context: &PartitionContext, dir: &Path) -> bool {
-    context
-        .storage
-        .metadata(dir)
-        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    matches!(context.storage.metadata(dir).if_exists(), Ok(None))
 }
 
 /// Returns whether a file vanished or shrank while it was read. A roll, for example, cuts the zeros

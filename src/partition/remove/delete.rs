@@ -14,6 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::PartitionCore;
 use crate::partition::state::report::Maintenance;
+use crate::storage::IfExists;
 
 impl PartitionCore {
     pub(crate) fn delete_records_before(&self, offset: u64) -> Result<u64> {
@@ -199,10 +200,9 @@ impl PartitionCore {
         let mut renamed = path.as_os_str().to_owned();
         renamed.push(file_name::DELETED);
         let renamed = PathBuf::from(renamed);
-        match self.context.storage.rename(path, &renamed) {
-            Ok(()) => self.trash.0.lock().push((renamed, due)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        let found = self.context.storage.rename(path, &renamed).if_exists()?;
+        if found.is_some() {
+            self.trash.0.lock().push((renamed, due));
         }
         Ok(())
     }
@@ -211,13 +211,11 @@ impl PartitionCore {
     pub(in crate::partition) fn unlink(&self, path: &Path) -> io::Result<u64> {
         debug_assert!(path.starts_with(self.dir()), "a file of this partition");
         let storage = &self.context.storage;
-        let bytes = match storage.metadata(path) {
-            Ok(metadata) => metadata.bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(error),
+        let Some(found) = storage.metadata(path).if_exists()? else {
+            return Ok(0);
         };
         storage.remove_file(path)?;
-        Ok(bytes)
+        Ok(found.bytes)
     }
 
     /// Unlinks the files whose delay is over, and those that could not be removed before.

@@ -4,11 +4,11 @@
 //! epoch 0; a partition that came from a broker may have more. The partition decides when to store
 //! them, and how to rebuild lost ones from the batches.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 
 use crate::format::{checkpoint, file_name};
-use crate::storage::{Storage, read_file, replace_file};
+use crate::storage::{Storage, read_if_fits, replace_file};
 
 /// Largest checkpoint that is read: room for more than a hundred thousand epochs.
 const MAX_CHECKPOINT_BYTES: u64 = 4 << 20;
@@ -24,19 +24,10 @@ impl LeaderEpochs {
     /// Loads the checkpoint from a partition's directory. Returns `None` if it is absent or
     /// malformed: then it has to be rebuilt from the batches.
     pub(crate) fn load(storage: &dyn Storage, dir: &Path) -> io::Result<Option<Self>> {
-        match read_file(
-            storage,
-            &dir.join(file_name::LEADER_EPOCHS),
-            MAX_CHECKPOINT_BYTES,
-        ) {
-            Ok(bytes) => Ok(checkpoint::decode_epochs(&bytes)
-                .ok()
-                .map(|starts| Self { starts })),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        let path = dir.join(file_name::LEADER_EPOCHS);
+        let bytes = read_if_fits(storage, &path, MAX_CHECKPOINT_BYTES)?;
+        let starts = bytes.and_then(|bytes| checkpoint::decode_epochs(&bytes).ok());
+        Ok(starts.map(|starts| Self { starts }))
     }
 
     /// Replaces the checkpoint durably.
@@ -109,7 +100,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::storage::{Access, MemoryDisk};
+    use crate::storage::{Access, MemoryDisk, read_file};
 
     fn epochs(starts: &[(i32, u64)]) -> LeaderEpochs {
         LeaderEpochs {
@@ -231,7 +222,7 @@ mod tests {
         disk.open(dir, Access::CreateNew).unwrap();
         assert_eq!(
             LeaderEpochs::load(&disk, dir).unwrap_err().kind(),
-            ErrorKind::NotADirectory
+            io::ErrorKind::NotADirectory
         );
     }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use super::{Digest, digest};
 use crate::config::TopicSettings;
 use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
-use crate::storage::{Access, FileView, Storage};
+use crate::storage::{Access, FileView, IfExists, Storage};
 
 /// The highest offset, counted from the base offset of the segment, that an entry can have.
 pub(crate) const MAX_RELATIVE_OFFSET: u32 = i32::MAX.unsigned_abs();
@@ -417,10 +417,8 @@ impl IndexLookup for IndexFiles {
 
 /// Maps or reads an index file. Returns `None` if it is missing or too large.
 fn load_view(storage: &dyn Storage, maps: bool, path: &Path) -> io::Result<Option<FileView>> {
-    let file = match storage.open(path, Access::Read) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    let Some(file) = storage.open(path, Access::Read).if_exists()? else {
+        return Ok(None);
     };
     let bytes = file.bytes()?;
     if bytes > MAX_INDEX_BYTES {

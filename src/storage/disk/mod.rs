@@ -27,8 +27,8 @@ use crate::clock::Timestamp;
 use mapping::Mapping;
 
 use super::{
-    Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, is_unsupported,
-    sealed,
+    Access, DirEntry, FileLock, FileMetadata, FileView, IfExists, Storage, StorageFile,
+    is_unsupported, sealed,
 };
 
 pub(super) mod mapping;
@@ -141,20 +141,15 @@ fn open(path: &Path, access: Access) -> io::Result<File> {
 /// Returns whether `path` still names the open file.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let open = file.metadata()?;
-    match fs::metadata(path) {
-        Ok(named) => Ok(system::is_same_file(&named, &open)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    let named = fs::metadata(path).if_exists()?;
+    Ok(named.is_some_and(|named| system::is_same_file(&named, &open)))
 }
 
 /// Removes a link to a directory, and the directory. The link is removed last, so that it leads to
 /// the rest if the removal is interrupted.
 fn remove_linked(link: &Path) -> io::Result<()> {
-    match fs::canonicalize(link) {
-        Ok(target) => remove_target(&target)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    if let Some(target) = fs::canonicalize(link).if_exists()? {
+        remove_target(&target)?;
     }
     fs::remove_file(link)
 }

@@ -7,7 +7,7 @@ use super::Opening;
 use crate::error::{At, Error, Result};
 use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
-use crate::storage::{Access, FilePart, Storage, remove_if_exists, replace_file_by};
+use crate::storage::{Access, FilePart, IfExists, Storage, remove_if_exists, replace_file_by};
 
 impl Opening<'_> {
     /// Cuts the file at `end`. If the rest is more than padding, it is copied to a file of its own
@@ -100,10 +100,9 @@ impl Opening<'_> {
             .chain((2..).map(|number| file_name::another_torn_file(name, number)));
         for name in names {
             let path = self.spec.dir.join(name);
-            match self.context.storage.metadata(&path) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),
-                Err(error) => return Err(Error::io("look at", &path, error)),
+            let found = self.context.storage.metadata(&path).if_exists();
+            if found.at("look at", &path)?.is_none() {
+                return Ok(path);
             }
         }
         Err(Error::io(

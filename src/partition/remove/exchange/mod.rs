@@ -39,7 +39,7 @@ use crate::format::producer_snapshot::ProducerEntry;
 use crate::partition::PartitionCore;
 use crate::segment::batch_file::ReadError;
 use crate::segment::{Segment, SegmentHome};
-use crate::storage::{StorageFile, remove_if_exists};
+use crate::storage::{IfExists, StorageFile, remove_if_exists};
 
 /// A segment that compaction wrote: complete, and durable under the names `<base>.*.cleaned`.
 #[derive(Debug)]
@@ -331,10 +331,7 @@ impl PartitionCore {
         debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         for (number, segment) in cleaned.iter().enumerate() {
             for suffix in segment.suffixes() {
-                match self.rename_cleaned(segment, suffix, false) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
+                self.rename_cleaned(segment, suffix, false).if_exists()?;
             }
             if number == 0 && cleaned.len() > 1 {
                 self.context.storage.sync_dir(self.dir())?;
