@@ -18,10 +18,9 @@
 
 use std::fmt::Write;
 
+use super::Malformed;
+use super::fields::{self, read};
 use super::metadata_file::TopicId;
-use super::{Malformed, varint};
-
-const CUT_SHORT: Malformed = Malformed("the value of a control record is cut short");
 
 /// The encoding of a field. Structs end with tagged fields.
 enum Kind {
@@ -112,7 +111,7 @@ pub(crate) fn to_json(
             write_struct(fields, version, &mut rest, &mut json)
         }
         Some(_) => Err(Malformed("a control record of an unknown version")),
-        None => Err(CUT_SHORT),
+        None => Err(Malformed("a control record without a version")),
     };
     Some(written.map(|()| (name, json)))
 }
@@ -131,12 +130,7 @@ fn write_struct(
         write_value(&field.kind, version, rest, json)?;
     }
     json.push('}');
-    for _ in 0..varint::read_u32(rest)? {
-        let _tag = varint::read_u32(rest)?;
-        let length = varint::read_u32(rest)?;
-        take(rest, length)?;
-    }
-    Ok(())
+    fields::read_tagged(rest, |_, _| Ok(()))
 }
 
 fn write_value(
@@ -146,32 +140,17 @@ fn write_value(
     json: &mut String,
 ) -> Result<(), Malformed> {
     match kind {
-        Kind::I16 => push(
-            json,
-            format_args!("{}", i16::from_be_bytes(take_array(rest)?)),
-        ),
-        Kind::U16 => push(
-            json,
-            format_args!("{}", u16::from_be_bytes(take_array(rest)?)),
-        ),
-        Kind::I32 => push(
-            json,
-            format_args!("{}", i32::from_be_bytes(take_array(rest)?)),
-        ),
-        Kind::I64 => push(
-            json,
-            format_args!("{}", i64::from_be_bytes(take_array(rest)?)),
-        ),
-        Kind::Uuid => push(
-            json,
-            format_args!("\"{}\"", TopicId(take_array(rest)?).to_text()),
-        ),
-        Kind::Text => match varint::read_u32(rest)?.checked_sub(1) {
+        Kind::I16 => push(json, format_args!("{}", i16::from_be_bytes(read(rest)?))),
+        Kind::U16 => push(json, format_args!("{}", u16::from_be_bytes(read(rest)?))),
+        Kind::I32 => push(json, format_args!("{}", i32::from_be_bytes(read(rest)?))),
+        Kind::I64 => push(json, format_args!("{}", i64::from_be_bytes(read(rest)?))),
+        Kind::Uuid => push(json, format_args!("\"{}\"", TopicId(read(rest)?).to_text())),
+        Kind::Text => match fields::read_compact_string(rest)? {
             None => json.push_str("null"),
-            Some(length) => write_text(&String::from_utf8_lossy(take(rest, length)?), json),
+            Some(text) => write_text(&String::from_utf8_lossy(text), json),
         },
         Kind::Struct(fields) => write_struct(fields, version, rest, json)?,
-        Kind::Array(fields) => match varint::read_u32(rest)?.checked_sub(1) {
+        Kind::Array(fields) => match fields::read_compact_length(rest)? {
             None => json.push_str("null"),
             Some(count) => {
                 json.push('[');
@@ -202,18 +181,6 @@ fn write_text(text: &str, json: &mut String) {
 fn push(json: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a `String` does not fail.
     let _always_ok = json.write_fmt(text);
-}
-
-fn take<'a>(rest: &mut &'a [u8], length: u32) -> Result<&'a [u8], Malformed> {
-    let (taken, after) = rest.split_at_checked(length as usize).ok_or(CUT_SHORT)?;
-    *rest = after;
-    Ok(taken)
-}
-
-fn take_array<const SIZE: usize>(rest: &mut &[u8]) -> Result<[u8; SIZE], Malformed> {
-    let (taken, after) = rest.split_first_chunk().ok_or(CUT_SHORT)?;
-    *rest = after;
-    Ok(*taken)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod checksum;
 pub(crate) mod compression;
 pub(crate) mod control;
+pub(crate) mod fields;
 pub(crate) mod file_name;
 pub(crate) mod index_entry;
 pub(crate) mod kraft_control;
@@ -18,6 +19,11 @@ pub(crate) mod metadata_file;
 pub(crate) mod offset_commit;
 pub(crate) mod producer_snapshot;
 pub(crate) mod record;
+#[allow(
+    dead_code,
+    reason = "only a transactional producer writes and reads states"
+)]
+pub(crate) mod transaction_state;
 pub(crate) mod varint;
 
 /// The reason why bytes could not be decoded. Callers add the file and the position.

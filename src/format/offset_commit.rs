@@ -26,13 +26,12 @@
 use std::borrow::Cow;
 
 use super::Malformed;
-use super::varint;
+use super::fields::{self, read, write_compact_string, write_string};
 
 const KEY_TYPE: i16 = 1;
 const OLD_KEY_TYPE: i16 = 0;
 const VALUE_VERSION: i16 = 4;
 const TOPIC_ID_TAG: u32 = 0;
-const TOPIC_ID_BYTES: u32 = 16;
 
 /// The size of a key without its names.
 const KEY_BYTES: usize = 10;
@@ -41,8 +40,6 @@ const VALUE_MAX_BYTES: usize = 46;
 
 /// Kafka's `INVALID_OFFSET`, -1.
 const NO_OFFSET: [u8; 8] = (-1_i64).to_be_bytes();
-
-const CUT_SHORT: Malformed = Malformed("the offset commit is cut short");
 
 /// The key of a committed position: a group and a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +86,8 @@ impl<'a> GroupKey<'a> {
         let bytes = &mut key;
         match i16::from_be_bytes(read(bytes)?) {
             OLD_KEY_TYPE | KEY_TYPE => {
-                let group = read_string(bytes)?;
-                let topic = read_string(bytes)?;
+                let group = read_name(bytes)?;
+                let topic = read_name(bytes)?;
                 let partition = u32::try_from(i32::from_be_bytes(read(bytes)?))
                     .map_err(|_| Malformed("a negative partition"))?;
                 end(bytes)?;
@@ -126,14 +123,9 @@ impl<'a> OffsetCommitValue<'a> {
         out.extend_from_slice(&self.leader_epoch.to_be_bytes());
         write_compact_string(&mut out, &self.metadata);
         out.extend_from_slice(&self.commit_timestamp.to_be_bytes());
-        if self.topic_id == [0; 16] {
-            varint::write_u32(&mut out, 0);
-        } else {
-            varint::write_u32(&mut out, 1);
-            varint::write_u32(&mut out, TOPIC_ID_TAG);
-            varint::write_u32(&mut out, TOPIC_ID_BYTES);
-            out.extend_from_slice(&self.topic_id);
-        }
+        let topic_id: &[(u32, &[u8])] = &[(TOPIC_ID_TAG, &self.topic_id)];
+        let has_topic_id = self.topic_id != [0; 16];
+        fields::write_tagged(&mut out, if has_topic_id { topic_id } else { &[] });
         out
     }
 
@@ -151,10 +143,11 @@ impl<'a> OffsetCommitValue<'a> {
             -1
         };
         let metadata = if version >= 4 {
-            read_compact_bytes(bytes)?
+            fields::read_compact_string(bytes)?
         } else {
-            read_string_bytes(bytes)?
+            fields::read_string(bytes)?
         };
+        let metadata = metadata.ok_or(Malformed("the metadata of the offset commit is null"))?;
         let commit_timestamp = i64::from_be_bytes(read(bytes)?);
         let expire_timestamp = if version == 1 {
             i64::from_be_bytes(read(bytes)?)
@@ -193,18 +186,6 @@ pub(crate) fn partition_of(group: &str, partitions: u32) -> u32 {
     hash.checked_abs().map_or(0, i32::unsigned_abs) % partitions
 }
 
-fn read<const SIZE: usize>(bytes: &mut &[u8]) -> Result<[u8; SIZE], Malformed> {
-    let (value, rest) = bytes.split_first_chunk().ok_or(CUT_SHORT)?;
-    *bytes = rest;
-    Ok(*value)
-}
-
-fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed> {
-    let (taken, rest) = bytes.split_at_checked(length).ok_or(CUT_SHORT)?;
-    *bytes = rest;
-    Ok(taken)
-}
-
 fn end(bytes: &[u8]) -> Result<(), Malformed> {
     if bytes.is_empty() {
         Ok(())
@@ -213,56 +194,24 @@ fn end(bytes: &[u8]) -> Result<(), Malformed> {
     }
 }
 
-fn read_string_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
-    let length = i16::from_be_bytes(read(bytes)?);
-    take(
-        bytes,
-        usize::try_from(length).map_err(|_| Malformed("a string of the offset commit is null"))?,
-    )
-}
-
-fn read_string<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Malformed> {
-    str::from_utf8(read_string_bytes(bytes)?)
-        .map_err(|_| Malformed("a name in the offset commit is not UTF-8"))
-}
-
-fn read_compact_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
-    let length = varint::read_u32(bytes)?
-        .checked_sub(1)
-        .ok_or(Malformed("the metadata of the offset commit is null"))?;
-    take(bytes, usize::try_from(length).map_err(|_| CUT_SHORT)?)
+fn read_name<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Malformed> {
+    let name =
+        fields::read_string(bytes)?.ok_or(Malformed("a name in the offset commit is null"))?;
+    str::from_utf8(name).map_err(|_| Malformed("a name in the offset commit is not UTF-8"))
 }
 
 /// Reads the topic id from the tagged fields, and skips all other tags.
 fn read_topic_id(bytes: &mut &[u8]) -> Result<[u8; 16], Malformed> {
     let mut topic_id = [0; 16];
-    for _ in 0..varint::read_u32(bytes)? {
-        let tag = varint::read_u32(bytes)?;
-        let size = varint::read_u32(bytes)?;
-        let field = take(bytes, usize::try_from(size).map_err(|_| CUT_SHORT)?)?;
+    fields::read_tagged(bytes, |tag, field| {
         if tag == TOPIC_ID_TAG {
             topic_id = field
                 .try_into()
                 .map_err(|_| Malformed("the topic id of the offset commit is not 16 bytes long"))?;
         }
-    }
+        Ok(())
+    })?;
     Ok(topic_id)
-}
-
-#[expect(clippy::expect_used, reason = "callers check the length of names")]
-fn write_string(out: &mut Vec<u8>, text: &str) {
-    let length = i16::try_from(text.len()).expect("groups and topics have at most 32767 bytes");
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
-#[expect(clippy::expect_used, reason = "callers check the length of metadata")]
-fn write_compact_string(out: &mut Vec<u8>, text: &str) {
-    varint::write_u32(
-        out,
-        u32::try_from(text.len() + 1).expect("metadata has less than 4 GiB"),
-    );
-    out.extend_from_slice(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use crate::format::metadata_file;
 use crate::format::offset_commit::{GroupKey, OffsetCommitValue};
 use crate::format::producer_snapshot;
 use crate::format::record::Record;
+use crate::format::transaction_state::{TransactionKey, TransactionState, ValueVersion};
 
 /// Limit for the output of a decompression. It is small, so that a decompression bomb fails an
 /// assertion instead of only being slow.
@@ -269,6 +270,27 @@ pub fn offset_commits(bytes: &[u8]) {
         assert_eq!(
             (again.offset, &again.metadata),
             (value.offset, &value.metadata)
+        );
+    }
+}
+
+/// Decodes any bytes as a key and as a value of `__transaction_state`.
+pub fn transaction_states(bytes: &[u8]) {
+    if let Ok(TransactionKey::State(id)) = TransactionKey::decode(bytes) {
+        let encoded = TransactionKey::encode(id);
+        reads_back(&TransactionKey::State(id), TransactionKey::decode(&encoded));
+    }
+    if let (Ok(version), Ok(value)) = (
+        ValueVersion::of(bytes),
+        TransactionState::decode_value("id", bytes),
+    ) {
+        let encoded = value.encode_value(version);
+        let again = TransactionState::decode_value("id", &encoded).expect("encoded data decodes");
+        assert_eq!(again.partitions.len(), value.partitions.len());
+        assert_eq!(
+            again.encode_value(version),
+            encoded,
+            "a second round is the same"
         );
     }
 }
