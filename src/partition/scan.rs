@@ -6,7 +6,6 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
@@ -140,11 +139,7 @@ pub(super) fn scan(
     rules: ScanRules,
     mut visit: impl FnMut(&Segment, u32, &BatchHeader, Option<ControlRecord>),
 ) -> io::Result<Scan> {
-    let home = SegmentHome {
-        maps: false,
-        ..home.clone()
-    };
-    let segment = Arc::new(Segment::open_sealed(&home, base, bytes, u64::MAX));
+    let segment = Segment::open_unmapped(home, base, bytes, u64::MAX);
     let checked = if start.checks {
         Checked::All
     } else {

@@ -17,6 +17,11 @@ const MIN_CHUNK_BYTES: usize = 16 << 10;
 /// The largest read of a reader that copies. A sequential reader reaches it in steps.
 const MAX_CHUNK_BYTES: usize = 1 << 20;
 
+/// The reason for a batch that does not end in its file.
+pub(crate) const BEYOND_END: Malformed = Malformed("a batch is longer than the rest of the file");
+/// The reason for a batch whose checksum is wrong.
+pub(crate) const WRONG_CHECKSUM: Malformed = Malformed("the checksum of a batch is wrong");
+
 /// The reason why a batch could not be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {
@@ -33,6 +38,16 @@ impl From<io::Error> for ReadError {
 impl From<Malformed> for ReadError {
     fn from(malformed: Malformed) -> Self {
         Self::Damaged(malformed)
+    }
+}
+
+impl From<ReadError> for io::Error {
+    /// Damage becomes `InvalidData`.
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io(error) => error,
+            ReadError::Damaged(malformed) => Self::new(io::ErrorKind::InvalidData, malformed.0),
+        }
     }
 }
 
@@ -123,7 +138,7 @@ impl BatchFile {
         let bytes = self.bytes(position, left.min(HEADER_BYTES), limit)?;
         let frame = Frame::decode(bytes)?;
         if frame.size_bytes as usize > left {
-            return Err(Malformed("a batch is longer than the rest of the file").into());
+            return Err(BEYOND_END.into());
         }
         Ok(Some(BatchHeader::decode(bytes)?))
     }
@@ -140,7 +155,7 @@ impl BatchFile {
         if header.crc_is_valid(bytes) {
             Ok(bytes)
         } else {
-            Err(Malformed("the checksum of a batch is wrong").into())
+            Err(WRONG_CHECKSUM.into())
         }
     }
 

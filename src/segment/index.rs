@@ -266,16 +266,7 @@ impl Segment {
         base_offset: u64,
         log_bytes: u32,
     ) -> io::Result<Option<IndexFiles>> {
-        let segment = Self::open_sealed(
-            &SegmentHome {
-                maps: false,
-                ..home.clone()
-            },
-            base_offset,
-            log_bytes,
-            u64::MAX,
-        );
-        let segment = Arc::new(segment);
+        let segment = Self::open_unmapped(home, base_offset, log_bytes, u64::MAX);
         let begins_with =
             |entry: TimeEntry| match BatchFile::new(Arc::clone(&segment)).header_at(0, log_bytes) {
                 Ok(header) => Ok(header.is_some_and(|header| {

@@ -182,6 +182,21 @@ impl Segment {
         segment
     }
 
+    /// Returns a sealed segment that is never mapped: the file may still be cut, or a device error
+    /// must be returned as an error and raise no signal.
+    pub(crate) fn open_unmapped(
+        home: &SegmentHome,
+        base_offset: u64,
+        size: u32,
+        next_offset: u64,
+    ) -> Arc<Self> {
+        let home = SegmentHome {
+            maps: false,
+            ..home.clone()
+        };
+        Arc::new(Self::open_sealed(&home, base_offset, size, next_offset))
+    }
+
     /// Returns a sealed segment whose `.log` does not have its name yet. It is read from `file`
     /// until it is settled.
     pub(crate) fn open_unnamed(

@@ -16,7 +16,7 @@ use crate::format::batch::BatchHeader;
 use crate::format::index_entry::TimeEntry;
 
 /// The reason for a batch whose offset is not in order.
-const OUT_OF_ORDER: Malformed =
+pub(crate) const OUT_OF_ORDER: Malformed =
     Malformed("the offset of a batch does not follow the one before it");
 
 /// Checks the offset of a batch that follows others: `expected` is the lowest base offset that it
@@ -66,6 +66,8 @@ pub(crate) struct Walk {
     /// Whether the next batch must begin at `expected`.
     is_exact: bool,
     is_dense: bool,
+    /// Whether offsets are compared at all.
+    is_ordered: bool,
     checked: Checked,
 }
 
@@ -99,7 +101,16 @@ impl Walk {
             expected,
             is_exact: is_dense && position == 0,
             is_dense,
+            is_ordered: true,
             checked,
+        }
+    }
+
+    /// Takes the batches as they are, also those whose offsets are not in order.
+    pub(crate) fn in_any_order(self) -> Self {
+        Self {
+            is_ordered: false,
+            ..self
         }
     }
 
@@ -118,7 +129,9 @@ impl Walk {
         let Some(header) = self.file.header_at(position, self.limit)? else {
             return Ok(None);
         };
-        check_follows(&header, self.expected, self.is_exact)?;
+        if self.is_ordered {
+            check_follows(&header, self.expected, self.is_exact)?;
+        }
         let is_checked = match self.checked {
             Checked::All => true,
             Checked::Control => header.is_control(),
@@ -139,6 +152,16 @@ impl Walk {
             header,
             bytes,
         }))
+    }
+
+    /// Returns a batch that the walk has passed, after its checksum was compared.
+    pub(crate) fn checked(
+        &mut self,
+        position: u32,
+        header: &BatchHeader,
+    ) -> Result<&[u8], ReadError> {
+        debug_assert!(position < self.position, "the walk has passed the batch");
+        self.file.checked(position, header, self.limit)
     }
 
     /// After an error: steps over a batch that is whole and has a right checksum but does not fit
@@ -282,6 +305,31 @@ mod tests {
         assert_eq!(offsets, 1);
         assert_eq!(walk.position(), before + size_bytes);
         assert_eq!(walked(&mut walk), (vec![1], true));
+    }
+
+    #[test]
+    fn a_walk_in_any_order_passes_gaps_and_lower_offsets() {
+        let segment = segment(&[0, 5, 1]);
+        let mut walk = Walk::new(&segment, 0, 0, true, Checked::Nothing).in_any_order();
+        assert_eq!(walked(&mut walk), (vec![0, 5, 1], true));
+        assert_eq!(walk.expected(), 2, "the end of the last batch");
+        assert_eq!(walk.position(), segment.size());
+    }
+
+    #[test]
+    fn a_walk_checks_a_batch_that_it_has_passed() {
+        let segment = segment(&[0, 1]);
+        let mut walk = Walk::new(&segment, 0, 0, true, Checked::Nothing);
+        let step = walk.next().unwrap().unwrap();
+        let (position, header) = (step.position, step.header);
+        let bytes = walk.checked(position, &header).unwrap();
+        assert_eq!(bytes.len(), header.size_bytes as usize);
+        let wrong = BatchHeader {
+            crc: !header.crc,
+            ..header
+        };
+        let refused = walk.checked(position, &wrong).unwrap_err();
+        assert!(matches!(refused, ReadError::Damaged(_)), "{refused:?}");
     }
 
     #[test]

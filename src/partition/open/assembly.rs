@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Timestamp;
-use crate::config::{Durability, ReadMode};
+use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{TopicId, decode_partition_metadata, encode_partition_metadata};
@@ -60,7 +60,7 @@ impl PartitionCore {
         epochs
             .store(storage, &spec.dir)
             .map_err(at("write the leader epochs of", &spec.dir))?;
-        let home = home(context, &spec.dir);
+        let home = context.home(&spec.dir);
         let segment =
             Segment::create(&home, spec.log_start).map_err(at("create a segment in", &spec.dir))?;
         storage.sync_dir(&spec.dir).map_err(at("sync", &spec.dir))?;
@@ -82,7 +82,7 @@ impl PartitionCore {
         spec: &PartitionSpec,
         error: Error,
     ) -> Arc<Self> {
-        let home = home(context, &spec.dir);
+        let home = context.home(&spec.dir);
         let segment = Segment::open_scanned(&home, 0, 0, 0, MemoryIndex::default());
         let parts = Parts {
             segments: vec![Arc::new(segment)],
@@ -96,17 +96,6 @@ impl PartitionCore {
             health: Health::unavailable(spec.id.clone(), error),
             ..assemble(context, &spec, home, parts)
         })
-    }
-}
-
-pub(in crate::partition) fn home(context: &PartitionContext, dir: &Path) -> SegmentHome {
-    SegmentHome {
-        storage: Arc::clone(&context.storage),
-        files: Arc::clone(&context.files),
-        dir: dir.into(),
-        ending: "",
-        maps: context.read_mode == ReadMode::Map && !context.read_only,
-        read_only: context.read_only,
     }
 }
 

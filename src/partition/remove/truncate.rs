@@ -18,9 +18,9 @@ use crate::format::batch::{self, BatchHeader, Packing};
 use crate::format::{Malformed, file_name};
 use crate::partition::keeper::Truncation;
 use crate::partition::{PartitionCore, Writer};
-use crate::segment::batch_file::{BatchFile, ReadError};
+use crate::segment::batch_file::ReadError;
 use crate::segment::index_file::MemoryIndex;
-use crate::segment::walk::indexed;
+use crate::segment::walk::{Checked, Step, Walk, indexed};
 use crate::segment::{MAX_LOG_BYTES, Segment};
 use crate::storage::{Access, FilePart, remove_if_exists};
 
@@ -227,8 +227,9 @@ impl PartitionCore {
             index: MemoryIndex::default(),
             rest: None,
         };
-        let mut file = BatchFile::new(Arc::clone(cut));
-        let walked = self.walk_below(&mut file, &mut kept, end);
+        // The batches to be removed need not be valid: a cut also removes damage.
+        let mut walk = Walk::new(cut, 0, cut.base_offset, false, Checked::Nothing).in_any_order();
+        let walked = self.walk_below(cut, &mut walk, &mut kept, end);
         let lost = kept.next_offset..end.max(kept.next_offset + 1);
         let unreadable = |lost, malformed| {
             self.origin()
@@ -258,30 +259,30 @@ impl PartitionCore {
     }
 
     /// Walks the batches up to `end`. Returns the batch that contains `end`, if there is one.
-    fn walk_below<'f>(
+    fn walk_below<'w>(
         &self,
-        file: &'f mut BatchFile,
+        cut: &Segment,
+        walk: &'w mut Walk,
         kept: &mut Kept,
         end: u64,
-    ) -> std::result::Result<Option<(BatchHeader, &'f [u8])>, ReadError> {
+    ) -> std::result::Result<Option<(BatchHeader, &'w [u8])>, ReadError> {
         let interval_bytes = self.settings().index_interval_bytes;
-        let (limit, mut expected) = (file.segment().size(), kept.next_offset);
-        // The batches to be removed need not be valid: a cut also removes damage.
-        while expected < end
-            && let Some(header) = file.header_at(kept.bytes, limit)?
+        while walk.expected() < end
+            && let Some(Step {
+                position, header, ..
+            }) = walk.next()?
         {
             if header.last_offset >= end {
                 // The header of a legacy wrapper does not hold its base offset.
                 if header.base_offset < end || header.magic < 2 {
-                    return Ok(Some((header, file.checked(kept.bytes, &header, limit)?)));
+                    return Ok(Some((header, walk.checked(position, &header)?)));
                 }
                 break;
             }
-            kept.index
-                .note(indexed(file.segment(), kept.bytes, &header), interval_bytes);
-            kept.bytes += header.size_bytes;
+            let batch = indexed(cut, position, &header);
+            kept.index.note(batch, interval_bytes);
+            kept.bytes = walk.position();
             kept.next_offset = kept.next_offset.max(header.last_offset + 1);
-            expected = header.next_base_offset();
         }
         Ok(None)
     }

@@ -15,10 +15,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, Result};
-use crate::format::batch::{BatchHeader, HEADER_BYTES};
 use crate::format::file_name;
 use crate::partition::state::context::PartitionContext;
-use crate::storage::{Access, DirEntry, Storage, remove_if_exists};
+use crate::segment::walk::{Checked, Walk};
+use crate::segment::{Segment, SegmentHome};
+use crate::storage::{DirEntry, Storage, remove_if_exists};
 
 /// Returns the path of a file of complete output, until the file gets its final name.
 pub(in crate::partition) fn swap_path(dir: &Path, base_offset: u64, suffix: &str) -> PathBuf {
@@ -27,7 +28,7 @@ pub(in crate::partition) fn swap_path(dir: &Path, base_offset: u64, suffix: &str
 
 /// Gives complete output its final names, and removes the files that it replaces.
 pub(in crate::partition) fn finish(context: &PartitionContext, dir: &Path) -> Result<()> {
-    Found::list(&*context.storage, dir)?.put_in_place(&*context.storage, dir)
+    Found::list(&*context.storage, dir)?.put_in_place(&context.home(dir))
 }
 
 /// Returns the base offsets, rising, of the complete output in a directory that does not have its
@@ -98,21 +99,18 @@ impl Found {
     }
 
     /// Finishes the exchange. A crash may follow any step; the next opening continues from there.
-    fn put_in_place(&self, storage: &dyn Storage, dir: &Path) -> Result<()> {
+    fn put_in_place(&self, home: &SegmentHome) -> Result<()> {
         if self.swaps.is_empty() {
             return Ok(());
         }
+        let (storage, dir) = (&*home.storage, &*home.dir);
         let whole: Vec<_> = self.whole().collect();
         let remove = |path: &Path| remove_if_exists(storage, path).at("remove", path);
         for (base, suffix) in self.swaps.iter().filter(|swap| !whole.contains(swap)) {
             remove(&swap_path(dir, *base, suffix))?;
         }
         let logs = whole.iter().filter(|(_, suffix)| *suffix == file_name::LOG);
-        let replaced = replaced(
-            storage,
-            dir,
-            &logs.map(|(base, _)| *base).collect::<Vec<_>>(),
-        )?;
+        let replaced = replaced(home, &logs.map(|(base, _)| *base).collect::<Vec<_>>())?;
         // If the process was killed, the rename of the output may not be on the device yet. It must
         // be before the originals are removed.
         storage.sync_dir(dir).at("sync", dir)?;
@@ -134,52 +132,37 @@ impl Found {
 }
 
 /// Returns the offsets that the output covers. `outputs` are the base offsets of its segments.
-pub(in crate::partition) fn replaced(
-    storage: &dyn Storage,
-    dir: &Path,
-    outputs: &[u64],
-) -> Result<Range<u64>> {
+pub(in crate::partition) fn replaced(home: &SegmentHome, outputs: &[u64]) -> Result<Range<u64>> {
+    let swaps = SegmentHome {
+        ending: file_name::SWAP,
+        ..home.clone()
+    };
     let (mut start, mut end) = (u64::MAX, 0);
     for base in outputs {
-        let path = swap_path(dir, *base, file_name::LOG);
+        let next = next_offset(&swaps, *base).at("read", &swaps.path(*base, file_name::LOG))?;
         start = start.min(*base);
         // An empty segment still replaces the original of the same name.
-        let next = next_offset(storage, &path, *base).at("read", &path)?;
         end = end.max(next).max(base + 1);
     }
     Ok(start..end)
 }
 
-fn next_offset(storage: &dyn Storage, path: &Path, base: u64) -> io::Result<u64> {
-    let file = storage.open(path, Access::Read)?;
-    let bytes = file.bytes()?;
-    let (mut position, mut next) = (0, base);
-    while position < bytes {
-        let mut front = [0; HEADER_BYTES];
-        let read = file.read_at(&mut front, position)?;
-        let header = BatchHeader::decode(front.get(..read).unwrap_or_default());
-        let header =
-            header.map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed.0))?;
-        position += u64::from(header.size_bytes);
-        // The end that the header states: the next segment may begin before the offset of the last
-        // record.
-        next = header.next_base_offset();
-    }
-    if position == bytes {
-        Ok(next)
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the last batch is cut short",
-        ))
-    }
+/// Returns the end that the last batch of a segment states: the next segment may begin before the
+/// offset of the last record.
+fn next_offset(home: &SegmentHome, base: u64) -> io::Result<u64> {
+    let found = home.storage.metadata(&home.path(base, file_name::LOG))?;
+    let bytes = u32::try_from(found.bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let segment = Segment::open_unmapped(home, base, bytes, u64::MAX);
+    let mut walk = Walk::new(&segment, 0, base, false, Checked::Nothing).in_any_order();
+    while walk.next()?.is_some() {}
+    Ok(walk.expected())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Error;
-
+    use crate::format::batch::HEADER_BYTES;
     use crate::storage::{MemoryDisk, replace_file};
     use std::collections::BTreeMap;
 
@@ -222,11 +205,16 @@ mod tests {
         let end = |name: &str| {
             let (base, suffix) = file_name::parse_segment_file(name).unwrap();
             let is_log = suffix.starts_with(file_name::LOG);
-            let path = Path::new("p").join(name);
+            let endings = ["", file_name::CLEANED, file_name::SWAP];
+            let ending = endings.into_iter().rfind(|ending| suffix.ends_with(ending));
+            let home = SegmentHome {
+                ending: ending.unwrap(),
+                ..context.home(Path::new("p"))
+            };
             (
                 format!("{base}.{suffix}"),
                 if is_log {
-                    next_offset(&*context.storage, &path, base).unwrap()
+                    next_offset(&home, base).unwrap()
                 } else {
                     0
                 },

@@ -1,7 +1,7 @@
 //! The settings and services that all partitions of a log share, and the specification of one
 //! before it is opened.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::{Durability, ReadMode, TopicSettings};
 use crate::error::{At, Error, Result};
 use crate::format::metadata_file::TopicId;
+use crate::segment::SegmentHome;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::{Storage, directory_of, remove_if_exists};
 use crate::topic_partition::TopicPartition;
@@ -38,6 +39,20 @@ pub(crate) struct PartitionContext {
     pub(crate) buffers: BufferPool,
     pub(crate) numbers: Numbers,
     pub(crate) opener: Opener,
+}
+
+impl PartitionContext {
+    /// Returns what the segments in `dir` need of the log.
+    pub(in crate::partition) fn home(&self, dir: &Path) -> SegmentHome {
+        SegmentHome {
+            storage: Arc::clone(&self.storage),
+            files: Arc::clone(&self.files),
+            dir: dir.into(),
+            ending: "",
+            maps: self.read_mode == ReadMode::Map && !self.read_only,
+            read_only: self.read_only,
+        }
+    }
 }
 
 /// The process that opened the log.

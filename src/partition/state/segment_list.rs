@@ -102,15 +102,11 @@ mod tests {
 
     use super::*;
     use crate::partition::PartitionContext;
-    use crate::partition::open::assembly::home;
     use crate::storage::MemoryDisk;
 
     /// Returns segments of ten offsets each.
     fn segments<const N: usize>(bases: [u64; N]) -> [Arc<Segment>; N] {
-        let home = home(
-            &PartitionContext::for_tests(MemoryDisk::new()),
-            Path::new("/t-0"),
-        );
+        let home = PartitionContext::for_tests(MemoryDisk::new()).home(Path::new("/t-0"));
         bases.map(|base| Arc::new(Segment::open_sealed(&home, base, 0, base + 10)))
     }
 

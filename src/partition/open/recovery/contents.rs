@@ -9,7 +9,7 @@ use crate::format::file_name;
 use crate::partition::PartitionContext;
 use crate::partition::remove::unfinished;
 use crate::segment::SegmentHome;
-use crate::storage::{FileMetadata, Storage};
+use crate::storage::FileMetadata;
 
 /// The files of a partition's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,15 +52,11 @@ impl Contents {
 
     /// Returns the base offsets of the segments. Complete output replaces the originals in its
     /// range.
-    pub(in crate::partition) fn segments(
-        &self,
-        storage: &dyn Storage,
-        dir: &Path,
-    ) -> Result<Vec<u64>> {
+    pub(in crate::partition) fn segments(&self, home: &SegmentHome) -> Result<Vec<u64>> {
         if self.swaps.is_empty() {
             return Ok(self.logs.clone());
         }
-        let replaced = unfinished::replaced(storage, dir, &self.swaps)?;
+        let replaced = unfinished::replaced(home, &self.swaps)?;
         Ok(self.segments_without(|base| replaced.contains(&base)))
     }
 
@@ -148,7 +144,7 @@ mod tests {
     use crate::config::Durability;
     use crate::format::record::Record;
     use crate::partition::tests::{context, put, written};
-    use crate::storage::MemoryDisk;
+    use crate::storage::{MemoryDisk, Storage as _};
 
     const DIR: &str = "/p";
 
@@ -181,8 +177,9 @@ mod tests {
                 &log(*base, *end),
             );
         }
-        let contents = Contents::list(&context(&disk), DIR.as_ref()).unwrap();
-        contents.segments(&disk, DIR.as_ref()).unwrap()
+        let (context, dir) = (context(&disk), DIR.as_ref());
+        let contents = Contents::list(&context, dir).unwrap();
+        contents.segments(&context.home(dir)).unwrap()
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::assembly::{MAX_METADATA_BYTES, Parts, assemble, home};
+use super::assembly::{MAX_METADATA_BYTES, Parts, assemble};
 use crate::error::{At, Error, Result};
 use crate::format::index_entry::AbortedTransaction;
 use crate::format::metadata_file::{SegmentDigests, decode_index_digests};
@@ -107,12 +107,12 @@ impl<'a> Opening<'a> {
         spec: &'a PartitionSpec,
         is_shared: bool,
     ) -> Result<Self> {
-        let contents = Contents::list(context, &spec.dir)?;
+        let (home, contents) = (context.home(&spec.dir), Contents::list(context, &spec.dir)?);
         Ok(Self {
             context,
             spec,
-            home: home(context, &spec.dir),
-            bases: contents.segments(&*context.storage, &spec.dir)?,
+            bases: contents.segments(&home)?,
+            home,
             looked: Looked::new(contents.clone()),
             contents,
             report: PartitionRecovery::default(),

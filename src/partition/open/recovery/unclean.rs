@@ -1,17 +1,16 @@
 //! Scans the segments that may be incomplete after an unclean stop.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::error::{At, Result};
 use crate::format::index_entry::OffsetEntry;
 use crate::format::metadata_file::SegmentDigests;
 use crate::partition::scan::{Misfit, ScanStart, scan};
 use crate::partition::state::report::MISSING_END;
+use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
 use crate::segment::walk::indexed;
-use crate::segment::{Segment, SegmentHome};
 use crate::storage::Access;
 
 use super::Opening;
@@ -221,15 +220,7 @@ impl Opening<'_> {
     ) -> io::Result<bool> {
         let Some(entry) = entry else { return Ok(false) };
         let last_offset = base + u64::from(entry.relative_offset);
-        let segment = Arc::new(Segment::open_sealed(
-            &SegmentHome {
-                maps: false,
-                ..self.home_of(base)
-            },
-            base,
-            bytes,
-            u64::MAX,
-        ));
+        let segment = Segment::open_unmapped(&self.home_of(base), base, bytes, u64::MAX);
         match BatchFile::new(segment).header_at(entry.position, bytes) {
             Ok(header) => Ok(header.is_none_or(|header| {
                 if self.spec.is_dense {

@@ -120,16 +120,8 @@ impl PartitionCore {
     /// Returns a sealed segment that is read by position: a device error is then returned as an
     /// error, and does not raise a signal.
     pub(crate) fn read_by_position(&self, segment: &Segment) -> Arc<Segment> {
-        let home = SegmentHome {
-            maps: false,
-            ..self.home.clone()
-        };
-        Arc::new(Segment::open_sealed(
-            &home,
-            segment.base_offset,
-            segment.size(),
-            segment.next_offset(),
-        ))
+        let (base_offset, size) = (segment.base_offset, segment.size());
+        Segment::open_unmapped(&self.home, base_offset, size, segment.next_offset())
     }
 
     /// Returns the most bytes that one batch may decompress to.
