@@ -17,9 +17,11 @@ use crate::config::TopicConfig;
 use crate::error::{At, Corruption, Error, Result};
 use crate::format::batch::legacy;
 use crate::format::batch::{self, BatchHeader, HEADER_BYTES};
-use crate::format::file_name;
+use crate::format::{Malformed, file_name};
 use crate::log::lone::known::{Known, known};
 use crate::partition::Partition;
+use crate::segment::batch_file::{BEYOND_END, WRONG_CHECKSUM};
+use crate::segment::walk::OUT_OF_ORDER;
 use crate::storage::{Access, Disk, Storage, StorageFile, create_dirs, read_file, replace_file};
 
 /// Limit for the size of `partition.metadata` and of the leader epochs, which are small.
@@ -270,7 +272,7 @@ impl<'a> Copy<'a> {
             )?;
             let sound = match found {
                 Ok(sound) => sound,
-                Err(reason) => {
+                Err(Malformed(reason)) => {
                     // At the end of the log, a writer wrote the zeros ahead of its records.
                     if damage.is_none() && window.is_zero_from(position)? {
                         let is_lost = next.is_some_and(|next| next > self.next);
@@ -310,29 +312,25 @@ impl<'a> Copy<'a> {
         position: u64,
         follows_damage: bool,
         end: u64,
-    ) -> Result<std::result::Result<Sound, &'static str>> {
+    ) -> Result<std::result::Result<Sound, Malformed>> {
         let header = match BatchHeader::decode(window.read(position, HEADER_BYTES)?) {
             Ok(header) => header,
-            Err(malformed) => return Ok(Err(malformed.0)),
+            Err(malformed) => return Ok(Err(malformed)),
         };
         if header.base_offset < self.expected || header.stated_last_offset >= end {
-            return Ok(Err(
-                "the offset of a batch does not follow the one before it",
-            ));
+            return Ok(Err(OUT_OF_ORDER));
         }
         let bytes = window.read(position, header.size_bytes as usize)?;
         if bytes.len() < header.size_bytes as usize {
-            return Ok(Err("a batch is longer than the rest of the file"));
+            return Ok(Err(BEYOND_END));
         }
         if !header.crc_is_valid(bytes) {
-            return Ok(Err("the checksum of a batch is wrong"));
+            return Ok(Err(WRONG_CHECKSUM));
         }
         let first_offset = first_offset(&header, bytes);
         let is_dense = self.known.is_dense && header.magic >= 2;
         if is_dense && !follows_damage && first_offset != self.expected {
-            return Ok(Err(
-                "the offset of a batch does not follow the one before it",
-            ));
+            return Ok(Err(OUT_OF_ORDER));
         }
         if is_dense && follows_damage {
             let next = window.read(position + u64::from(header.size_bytes), HEADER_BYTES)?;
@@ -340,7 +338,9 @@ impl<'a> Copy<'a> {
                 BatchHeader::decode(next).map(|next| next.base_offset == header.next_base_offset());
             let is_last = next.is_empty() || next.iter().all(|byte| *byte == 0);
             if !follows.unwrap_or(is_last) {
-                return Ok(Err("the next batch does not confirm the offset of a batch"));
+                return Ok(Err(Malformed(
+                    "the next batch does not confirm the offset of a batch",
+                )));
             }
         }
         Ok(Ok(Sound {
