@@ -25,6 +25,12 @@ struct Options {
     /// Print keys and values, as text (includes --deep-iteration)
     #[arg(long)]
     print_data_log: bool,
+    /// Print keys and values as committed positions and groups (includes --print-data-log)
+    #[arg(long)]
+    offsets_decoder: bool,
+    /// Print keys and values as states of transactions (includes --print-data-log)
+    #[arg(long)]
+    transaction_log_decoder: bool,
     /// Print each record in addition to the batches
     #[arg(long)]
     deep_iteration: bool,
@@ -48,6 +54,8 @@ fn main() -> anyhow::Result<()> {
     let dump = inspect::DumpOptions::new()
         .print_data_log(options.print_data_log)
         .deep_iteration(options.deep_iteration)
+        .offsets_decoder(options.offsets_decoder)
+        .transaction_log_decoder(options.transaction_log_decoder)
         .skip_record_metadata(options.skip_record_metadata)
         .verify_index_only(options.verify_index_only)
         .index_sanity_check(options.index_sanity_check)

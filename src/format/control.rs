@@ -16,7 +16,7 @@
 //! Example: a commit at coordinator epoch 3 has the key `00 00 00 01` and the value
 //! `00 00 00 00 00 03`.
 //!
-//! This file does not decode the values of the other types; `kraft_control.rs` shows them.
+//! This file does not decode the values of the other types; `inspect` shows them.
 
 use super::Malformed;
 use super::batch::{BatchHeader, RecordCursor};

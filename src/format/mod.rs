@@ -14,7 +14,6 @@ pub(crate) mod control;
 pub(crate) mod fields;
 pub(crate) mod file_name;
 pub(crate) mod index_entry;
-pub(crate) mod kraft_control;
 pub(crate) mod metadata_file;
 pub(crate) mod offset_commit;
 pub(crate) mod producer_snapshot;

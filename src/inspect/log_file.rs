@@ -1,6 +1,9 @@
 //! Dumps the batches and records of a `.log`, or of a `.checkpoint`, which has the same format.
 
+use std::fmt;
+
 use super::batches::{Batches, Form, Found, LoadedBatch, ShownRecord, StoredBatch, TailContent};
+use super::decoder::{Decoder, Shown, control};
 use super::text::Text;
 use super::{Dump, Fault, METADATA_SNAPSHOT};
 use crate::config::{Compression, TimestampType};
@@ -9,7 +12,6 @@ use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::format::compression::is_over_limit;
 use crate::format::control::ControlRecord;
-use crate::format::kraft_control;
 
 impl Dump<'_> {
     /// Dumps the file. The first record should follow offset `before`. Returns the offset of the
@@ -27,7 +29,7 @@ impl Dump<'_> {
                 Found::Batch(batch) => {
                     let is_valid = batches.crc_is_valid(&batch)?;
                     self.batch(&batch, is_valid)?;
-                    if self.options.deep_iteration || self.options.print_data_log {
+                    if self.options.deep_iteration || self.options.prints_data() {
                         let (position, last_offset) = (batch.position, batch.header.last_offset);
                         match batches.load(&batch, is_valid)? {
                             Ok(batch) => self.records(position, &batch, &mut before)?,
@@ -164,16 +166,33 @@ impl Dump<'_> {
             self.record_metadata(header, record)?;
             lead = " ";
         }
-        if self.options.print_data_log && !header.is_control() {
-            if let Some(key) = record.key {
-                self.print(format_args!("{lead}key: {}", Text(key)))?;
-                lead = " ";
-            }
-            if let Some(value) = record.value {
-                self.print(format_args!("{lead}payload: {}", Text(value)))?;
+        if self.options.prints_data() && !header.is_control() {
+            match Decoder::of(self.options) {
+                None => self.data(lead, record.key.map(Text), record.value.map(Text))?,
+                Some(decoder) => {
+                    let Shown { key, value } =
+                        decoder.show(record.offset, record.key, record.value);
+                    self.data(lead, Some(key), value)?;
+                }
             }
         }
         self.line(format_args!(""))
+    }
+
+    fn data(
+        &mut self,
+        mut lead: &str,
+        key: Option<impl fmt::Display>,
+        value: Option<impl fmt::Display>,
+    ) -> Result<()> {
+        if let Some(key) = key {
+            self.print(format_args!("{lead}key: {key}"))?;
+            lead = " ";
+        }
+        match value {
+            Some(value) => self.print(format_args!("{lead}payload: {value}")),
+            None => Ok(()),
+        }
     }
 
     fn record_metadata(&mut self, header: &BatchHeader, record: &ShownRecord<'_>) -> Result<()> {
@@ -222,7 +241,7 @@ impl Dump<'_> {
                 " endTxnMarker: COMMIT coordinatorEpoch: {coordinator_epoch}"
             )),
             Ok(ControlRecord::Other(kind)) => {
-                match kraft_control::to_json(kind, record.value.unwrap_or_default()) {
+                match control::to_json(kind, record.value.unwrap_or_default()) {
                     None => self.print(format_args!(" controlType: UNKNOWN({kind})")),
                     // Kafka prints a colon here, but not after the other names.
                     Some(Ok((name @ "LeaderChange", json))) => {

@@ -22,6 +22,7 @@ use crate::format::file_name;
 use crate::storage::{Disk, Storage};
 
 mod batches;
+mod decoder;
 mod findings;
 mod index;
 mod log_file;
@@ -56,6 +57,8 @@ pub struct DumpOptions {
     skip_record_metadata: bool,
     verify_index_only: bool,
     index_sanity_check: bool,
+    offsets_decoder: bool,
+    transaction_log_decoder: bool,
     max_bytes: u64,
     max_decompressed_bytes: usize,
 }
@@ -75,6 +78,8 @@ impl DumpOptions {
             skip_record_metadata: false,
             verify_index_only: false,
             index_sanity_check: false,
+            offsets_decoder: false,
+            transaction_log_decoder: false,
             max_bytes: u64::MAX,
             max_decompressed_bytes: MAX_DECOMPRESSED_BYTES,
         }
@@ -121,6 +126,31 @@ impl DumpOptions {
     pub fn index_sanity_check(mut self, on: bool) -> Self {
         self.index_sanity_check = on;
         self
+    }
+
+    /// Sets whether keys and values are printed as the records of `__consumer_offsets`: committed
+    /// positions and the members of groups, as JSON. Includes
+    /// [`print_data_log`](Self::print_data_log).
+    ///
+    /// Default: no. Kafka: `--offsets-decoder`.
+    pub fn offsets_decoder(mut self, on: bool) -> Self {
+        self.offsets_decoder = on;
+        self
+    }
+
+    /// Sets whether keys and values are printed as the records of `__transaction_state`: the state
+    /// of each transactional id, as JSON. Includes [`print_data_log`](Self::print_data_log). The
+    /// [`offsets_decoder`](Self::offsets_decoder) takes precedence.
+    ///
+    /// Default: no. Kafka: `--transaction-log-decoder`.
+    pub fn transaction_log_decoder(mut self, on: bool) -> Self {
+        self.transaction_log_decoder = on;
+        self
+    }
+
+    /// Returns whether keys and values are printed.
+    fn prints_data(&self) -> bool {
+        self.print_data_log || self.offsets_decoder || self.transaction_log_decoder
     }
 
     /// Sets how many bytes are read from the start of each log. The rest is not checked.

@@ -165,6 +165,25 @@ fn dump_log_prints_the_lines_of_kafka_dump_log() {
 }
 
 #[test]
+fn dump_log_decodes_the_records_of_internal_topics() {
+    let shell = Shell::new();
+    for (topic, option) in [
+        ("__consumer_offsets-0", "--offsets-decoder"),
+        ("__transaction_state-0", "--transaction-log-decoder"),
+    ] {
+        shell.copy_fixture(&format!("prepare-commit/root/{topic}"), topic);
+        let file = format!("{topic}/00000000000000000000.log");
+        let output = shell.run(&format!("dump_log {option} --files {file}"));
+        let expected = fixture(&format!("prepare-commit/expected/{topic}.dump.txt"));
+        let expected = fs::read_to_string(expected).unwrap();
+        let start = "== 00000000000000000000.log\n";
+        let rest = expected.strip_prefix(start).unwrap();
+        assert!(rest.starts_with(&output.text), "{topic}: {}", output.text);
+        assert!(output.text.lines().count() > 15);
+    }
+}
+
+#[test]
 fn salvage_loses_one_batch_for_a_flipped_byte() {
     let shell = Shell::new();
     shell.run_with("append_lines log", "1\n2\n3\n4\n5\n");

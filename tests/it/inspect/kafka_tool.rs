@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use annals::inspect::DumpOptions;
+use annals::{Log, OffsetAndMetadata, Record, TopicConfig};
 
 use super::damaged::BrokerCopy;
 use super::{Dumped, assert_same_lines, dump, whole};
@@ -111,6 +113,82 @@ fn kafkas_tool_dumps_whole_directories_the_same_way() {
             &["--index-sanity-check"],
         );
     }
+}
+
+#[test]
+fn kafkas_tool_decodes_internal_topics_the_same_way() {
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for set in ["clean", "decoders", "prepare-commit", "share"] {
+        copy_dir(&fixture(&format!("{set}/root")), &dir.path().join(set));
+    }
+    let mut logs = Vec::new();
+    collect(dir.path(), &["log"], &mut logs);
+    let of = |topic: &str| -> Vec<_> {
+        let is_of = |log: &&PathBuf| log.to_str().is_some_and(|log| log.contains(topic));
+        logs.iter().filter(is_of).cloned().collect()
+    };
+    let (offsets, states) = (of("__consumer_offsets-"), of("__transaction_state-"));
+    assert_eq!((offsets.len(), states.len()), (4, 3));
+    let plain = DumpOptions::new();
+    for (options, flag) in [
+        (plain.clone().offsets_decoder(true), "--offsets-decoder"),
+        (
+            plain.transaction_log_decoder(true),
+            "--transaction-log-decoder",
+        ),
+    ] {
+        // Each decoder also skips the records of the other topic.
+        let logs = [&offsets[..], &states].concat();
+        assert_same_dump(&tools, &logs, &options, &[flag]);
+        let options = options.skip_record_metadata(true);
+        assert_same_dump(&tools, &logs, &options, &[flag, "--skip-record-metadata"]);
+    }
+}
+
+#[test]
+fn kafkas_tool_decodes_the_positions_that_annals_wrote() {
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = Log::open(dir.path()).unwrap();
+    let topic = log.open_topic("t", 2, TopicConfig::new()).unwrap();
+    topic
+        .partition(0)
+        .unwrap()
+        .append(Record::new("v"))
+        .unwrap();
+    for name in ["g", "\u{e9} \"quoted\""] {
+        let group = log.consumer_group(name).unwrap();
+        for (partition, offset, metadata) in [(0, 1, "m"), (1, 0, ""), (0, 0, "tab\t\u{1f980}")] {
+            let next = OffsetAndMetadata {
+                offset,
+                metadata: metadata.into(),
+            };
+            group.commit([(("t", partition).into(), next)]).unwrap();
+        }
+        group.delete_offsets([("t", 1).into()]).unwrap();
+    }
+    drop(topic);
+    log.close().unwrap();
+    let log = dir
+        .path()
+        .join("__consumer_offsets-0/00000000000000000000.log");
+    let options = DumpOptions::new().offsets_decoder(true);
+    assert_same_dump(
+        &tools,
+        slice::from_ref(&log),
+        &options,
+        &["--offsets-decoder"],
+    );
+    let out = String::from_utf8(dump(&[log], &options).out).expect("the output is UTF-8");
+    let records: Vec<_> = out.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(records.len(), 8, "{out}");
+    let is_shown = |line: &&str| line.contains(r#" key: {"type":"1","data":{"group":""#);
+    assert!(records.iter().all(|line| is_shown(&line)), "{out}");
 }
 
 #[test]
