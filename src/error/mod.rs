@@ -169,6 +169,16 @@ pub enum Error {
         /// The rule that the record breaks.
         reason: &'static str,
     },
+    /// A batch cannot be appended [as it is](crate::Partition::append_raw). None of the batches of
+    /// the call was appended.
+    #[error("batch {index} cannot be appended as it is: {reason}")]
+    #[non_exhaustive]
+    InvalidBatch {
+        /// The place of the batch in the bytes that were passed, from 0.
+        index: usize,
+        /// The rule that the batch breaks, and what to do.
+        reason: Cow<'static, str>,
+    },
     /// A record or a batch is larger than the topic, the producer or the log allows. None of its
     /// records was appended.
     #[error("a batch of {bytes} bytes is larger than the {limit} that `{key}` allows")]
@@ -500,6 +510,7 @@ impl Error {
             TopicCollides { name, existing },
             InvalidTopic { name, reason },
             InvalidRecord { index, reason },
+            InvalidBatch { index, reason },
             RecordTooLarge { bytes, limit, key },
             BufferExhausted,
             NotAcknowledged {

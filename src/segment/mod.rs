@@ -6,6 +6,7 @@
 //! active one is read by position.
 
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -62,6 +63,14 @@ impl SegmentHome {
         self.dir
             .join(file_name::segment_file(base_offset, suffix) + self.ending)
     }
+}
+
+/// A batch among those of one append.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AppendedBatch {
+    pub(crate) size_bytes: u32,
+    pub(crate) last_offset: u64,
+    pub(crate) max_timestamp: i64,
 }
 
 /// An append that failed.
@@ -292,9 +301,9 @@ impl Segment {
         u32::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX)
     }
 
-    /// Writes a stamped batch after the last one and publishes it. The caller holds the writer
-    /// lock. After an error the file is cut back to the last batch, and the zeros ahead are gone
-    /// too.
+    /// Writes a stamped batch after the last one and publishes it, as
+    /// [`append_all`](Self::append_all) does.
+    #[inline]
     pub(crate) fn append(
         &self,
         batch: &[u8],
@@ -302,51 +311,78 @@ impl Segment {
         max_timestamp: i64,
         interval_bytes: u32,
     ) -> Result<(), AppendError> {
+        let size_bytes = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        let appended = AppendedBatch {
+            size_bytes,
+            last_offset,
+            max_timestamp,
+        };
+        self.append_all(&[batch], iter::once(appended), interval_bytes)
+    }
+
+    /// Writes stamped batches after the last one and publishes them together. The `pieces` are the
+    /// bytes of the `batches`, cut anywhere. The caller holds the writer lock. After an error the
+    /// file is cut back to the last batch, and the zeros ahead are gone too.
+    #[inline]
+    pub(crate) fn append_all(
+        &self,
+        pieces: &[&[u8]],
+        batches: impl IntoIterator<Item = AppendedBatch>,
+        interval_bytes: u32,
+    ) -> Result<(), AppendError> {
         debug_assert!(!self.is_sealed(), "a sealed segment does not grow");
-        debug_assert!(
-            last_offset >= self.base_offset,
-            "offsets of a segment rise from its base"
-        );
         let position = self.size.load(Ordering::Relaxed);
         let known = |source| AppendError {
             source,
             end_is_unknown: false,
         };
-        let size_bytes =
-            u32::try_from(batch.len()).map_err(|_| known(io::ErrorKind::FileTooLarge.into()))?;
+        let size_bytes = u32::try_from(pieces.iter().map(|piece| piece.len()).sum::<usize>())
+            .map_err(|_| known(io::ErrorKind::FileTooLarge.into()))?;
         debug_assert!(
             u64::from(position) + u64::from(size_bytes) <= u64::from(MAX_LOG_BYTES),
             "the writer rolls before a segment is too large"
         );
         let file = self.log.get().map_err(known)?;
         self.log.mark_dirty();
-        if let Err(source) = self.write_at_end(&*file, batch, position, position + size_bytes) {
+        if let Err(source) = self.write_at_end(&*file, pieces, position, position + size_bytes) {
             let end_is_unknown = self.cut_back(&*file, position).is_err();
             return Err(AppendError {
                 source,
                 end_is_unknown,
             });
         }
-        let noted = IndexedBatch {
-            position,
-            size_bytes,
-            relative_last_offset: self.relative(last_offset),
-            max_timestamp,
-        };
-        if let Index::Memory(index) = &mut *self.index.write() {
-            index.note(noted, interval_bytes);
+        let mut index = self.index.write();
+        let (mut at, mut next_offset) = (position, self.base_offset);
+        for batch in batches {
+            debug_assert!(
+                batch.last_offset >= next_offset,
+                "offsets of a segment rise from its base"
+            );
+            if let Index::Memory(index) = &mut *index {
+                let noted = IndexedBatch {
+                    position: at,
+                    size_bytes: batch.size_bytes,
+                    relative_last_offset: self.relative(batch.last_offset),
+                    max_timestamp: batch.max_timestamp,
+                };
+                index.note(noted, interval_bytes);
+            }
+            at += batch.size_bytes;
+            next_offset = batch.last_offset + 1;
         }
-        self.next_offset.store(last_offset + 1, Ordering::Release);
+        drop(index);
+        debug_assert_eq!(at, position + size_bytes, "the bytes are the batches");
+        self.next_offset.store(next_offset, Ordering::Release);
         self.size.store(position + size_bytes, Ordering::Release);
         Ok(())
     }
 
-    /// Writes `batch` from `position` to `end`, after the last batch: over zeros ahead, or beyond
-    /// the end of the file.
+    /// Writes the pieces from `position` to `end`, after the last batch: over zeros ahead, or
+    /// beyond the end of the file.
     fn write_at_end(
         &self,
         file: &dyn StorageFile,
-        batch: &[u8],
+        pieces: &[&[u8]],
         position: u32,
         end: u32,
     ) -> io::Result<()> {
@@ -358,9 +394,9 @@ impl Segment {
         );
         if end <= file_end.bytes {
             drop(file_end);
-            return file.write_all_at(batch, u64::from(position));
+            return write_pieces(file, pieces, position);
         }
-        file.write_all_at(batch, u64::from(position))?;
+        write_pieces(file, pieces, position)?;
         file_end.bytes = end;
         Ok(())
     }
@@ -438,6 +474,17 @@ impl Segment {
     pub(crate) fn seal_in_memory(&self) {
         self.is_sealed.store(true, Ordering::Release);
     }
+}
+
+/// Writes the pieces one after the other.
+#[inline]
+fn write_pieces(file: &dyn StorageFile, pieces: &[&[u8]], position: u32) -> io::Result<()> {
+    let mut position = u64::from(position);
+    for piece in pieces {
+        file.write_all_at(piece, position)?;
+        position += piece.len() as u64;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

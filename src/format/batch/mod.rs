@@ -49,6 +49,7 @@ mod rebuilt;
 mod retained;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 pub(crate) use below::below;
 pub(crate) use builder::BatchBuilder;
@@ -56,6 +57,7 @@ pub(crate) use checksum::{BatchChecksum, intact_offsets};
 pub(crate) use cursor::RecordCursor;
 pub(crate) use packing::Packing;
 pub(crate) use retained::{emptied, retained};
+pub(crate) use whole::{check_records, first_whole, settle, settle_append_time, write_times};
 
 /// The size of the header of a v2 batch.
 pub(crate) const HEADER_BYTES: usize = 61;

@@ -159,6 +159,61 @@ impl Partition {
         Ok(appended.offsets)
     }
 
+    /// Appends record batches as they are, and returns their offsets: for a mirror, or for batches
+    /// that a Kafka client has built.
+    ///
+    /// `batches` are one or more record batches of Kafka's format v2, one after the other, such as
+    /// [`Batch::as_bytes`](super::Batch::as_bytes) returns. Either all of them are appended or,
+    /// after an error, none. Readers see them together. If the machine loses power before the call
+    /// returns, the first of several batches may be left without the others.
+    ///
+    /// The batches follow each other from the log end on, whatever their offsets were. The log
+    /// stamps these offsets, its leader epoch and, with
+    /// [`LogAppendTime`](crate::TimestampType::LogAppendTime), the time of the append. Everything
+    /// else stays: keys, values, headers, timestamps, the producer, and the compression, even if
+    /// the topic has another codec. Two fields are corrected if they are wrong here: the greatest
+    /// timestamp, and the time from which on compaction may drop tombstones.
+    ///
+    /// The call makes the checks that a broker makes when a client produces: it compares the
+    /// checksum, decompresses the batch, decodes each record, and applies the limits of the topic
+    /// on size, keys and timestamps. There is one exception. A batch from which compaction removed
+    /// records takes as many offsets as before, with gaps, if this topic has been compacted as
+    /// well.
+    ///
+    /// A batch of an idempotent producer must follow the last one of this producer. If all batches
+    /// are in the log already, the call returns the offsets that they have there, so a mirror may
+    /// repeat a call. If the source lacks batches because of compaction, append the records
+    /// instead, with [`append_batch`](Self::append_batch).
+    ///
+    /// # Errors
+    ///
+    /// * Returns [`Error::InvalidBatch`] if the bytes are empty, damaged, cut short, or in the
+    ///   format v0 or v1; if a batch is a control batch or belongs to a transaction; if it has no
+    ///   records; or if the topic does not accept one of its records.
+    /// * Returns [`Error::OutOfOrderSequence`] or [`Error::ProducerFenced`] if a batch does not
+    ///   follow the last one of its producer.
+    /// * Returns [`Error::RecordTooLarge`] if a batch is above `max.message.bytes`, or all together
+    ///   are above `segment.bytes`.
+    /// * Returns [`Error::Unsupported`] if this build lacks the codec of a batch.
+    /// * Returns the errors of [`append`](Self::append) to a partition that refuses writes.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.create_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// let mirror = log.create_topic("mirror", 1, TopicConfig::new())?.partition(0)?;
+    /// orders.append_batch(["paid", "packed"])?;
+    /// orders.append("sent")?;
+    /// for batch in orders.read(..)? {
+    ///     mirror.append_raw(batch?.as_bytes())?;
+    /// }
+    /// assert_eq!(mirror.log_end_offset(), 3);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn append_raw(&self, batches: &[u8]) -> Result<Range<u64>> {
+        self.core.append_raw(self.durability, batches)
+    }
+
     /// Returns a handle on the same partition whose appends have at least this durability.
     ///
     /// The durability of the topic and of this handle are lower limits: the new handle never

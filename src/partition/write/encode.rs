@@ -190,13 +190,26 @@ pub(crate) fn check_record(
     record: &Record<'_>,
     now: i64,
 ) -> std::result::Result<(), &'static str> {
-    if settings.cleanup_policy != CleanupPolicy::Delete && record.key.is_none() {
+    let timestamp = record.timestamp.map(Timestamp::as_millis);
+    check_fields(settings, record.key.is_some(), timestamp, now)
+}
+
+/// Returns the reason if the topic does not accept a record with such a key and timestamp at the
+/// time `now`.
+#[inline]
+pub(super) fn check_fields(
+    settings: &TopicSettings,
+    has_key: bool,
+    timestamp: Option<i64>,
+    now: i64,
+) -> std::result::Result<(), &'static str> {
+    if settings.cleanup_policy != CleanupPolicy::Delete && !has_key {
         return Err("a compacted topic needs a key");
     }
     if settings.timestamp_type == TimestampType::LogAppendTime {
         return Ok(());
     }
-    let Some(timestamp) = record.timestamp.map(Timestamp::as_millis) else {
+    let Some(timestamp) = timestamp else {
         return Ok(());
     };
     if timestamp < 0 {

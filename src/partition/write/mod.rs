@@ -3,4 +3,5 @@
 pub(in crate::partition) mod append;
 pub(in crate::partition) mod encode;
 pub(in crate::partition) mod flush;
+mod raw;
 pub(in crate::partition) mod roll;

@@ -15,15 +15,14 @@ use crate::partition::{PartitionCore, Writer};
 use crate::segment::Segment;
 use crate::storage::replace_file;
 
-use super::encode::EncodedBatch;
-
 impl PartitionCore {
     /// Rolls by Kafka's rules: if the batch does not fit, an index is full, or the segment is old.
+    /// The batch has this many bytes and this timestamp.
     pub(super) fn roll_if_due(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
         settings: &TopicSettings,
-        encoded: &EncodedBatch,
+        (bytes, max_timestamp): (usize, i64),
         base: u64,
         last_offset: u64,
     ) -> Result<()> {
@@ -36,8 +35,8 @@ impl PartitionCore {
             .min(settings.segment_bytes.into());
         let is_full = writer
             .active
-            .is_full(encoded.bytes.len(), last_offset, settings, most_bytes);
-        if is_full || self.is_too_old(writer, settings, encoded.max_timestamp)? {
+            .is_full(bytes, last_offset, settings, most_bytes);
+        if is_full || self.is_too_old(writer, settings, max_timestamp)? {
             self.roll_durably(writer, base)?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use annals::{
     TimestampType, TopicConfig,
 };
 
+mod raw;
 mod reading;
 mod rolling;
 mod topic_batch;

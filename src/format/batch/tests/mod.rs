@@ -14,6 +14,7 @@ mod malformed;
 mod odd;
 mod parts;
 mod reading;
+mod whole;
 
 const T: i64 = 1_700_000_000_000;
 

@@ -151,6 +151,30 @@ impl Batch {
         }
     }
 
+    /// Returns the batch exactly as it is stored: the header and the records, compressed if they
+    /// were stored so.
+    ///
+    /// These are the bytes that a Kafka broker sends to a consumer: a record batch of format v2, or
+    /// an entry of a message set v0 or v1 that an old broker wrote.
+    /// [`append_raw`](crate::Partition::append_raw) appends them to another partition.
+    ///
+    /// They always are the whole batch, even if [`offsets`](Self::offsets) covers only a part of
+    /// it: because the reader began inside the batch, or because its first records were deleted.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?.partition(0)?;
+    /// orders.append_batch(["paid", "packed"])?;
+    /// let batch = orders.read(1..)?.next().expect("there is a batch")?;
+    /// // The first eight bytes are the offset of the first record.
+    /// assert_eq!(batch.as_bytes()[..8], [0; 8]);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
     /// Returns the size of the stored batch.
     pub(crate) fn size_bytes(&self) -> u32 {
         self.header.size_bytes

@@ -52,6 +52,27 @@ impl ProducerStates {
         }
     }
 
+    /// Returns the state of these producers, without the others.
+    pub(in crate::partition) fn only(&self, ids: &[i64]) -> Self {
+        let mut only = Self::default();
+        for id in ids {
+            if let Some(entry) = self.by_id.get(id) {
+                only.by_id.insert(*id, *entry);
+            }
+            if let Some(recent) = self.recent.get(id) {
+                only.recent.insert(*id, recent.clone());
+            }
+        }
+        let first_offset =
+            |(first, id): &&(u64, i64)| only.by_id.contains_key(id).then_some((*first, *id));
+        only.open_transactions = self
+            .open_transactions
+            .iter()
+            .filter_map(|open| first_offset(&open))
+            .collect();
+        only
+    }
+
     /// Takes in the next batch of the log. `control` is the content of a control batch's record. It
     /// is `None` if the batch is empty (compacted) or unknown; such a batch is not a marker.
     ///

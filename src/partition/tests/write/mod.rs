@@ -4,5 +4,6 @@ pub(super) mod appending;
 pub(super) mod committing;
 pub(super) mod flushing;
 pub(super) mod padded;
+pub(super) mod raw;
 pub(super) mod while_syncing;
 pub(super) mod without_room;

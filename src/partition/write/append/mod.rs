@@ -13,11 +13,12 @@ use super::encode::{EncodedBatch, check_size};
 use crate::clock::Timestamp;
 use crate::config::{Durability, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
-use crate::format::batch::{stamp, stamp_append_time};
+use crate::format::batch::{ProducerStamp, stamp, stamp_append_time};
 use crate::format::file_name;
 use crate::format::record::Record;
 use crate::partition::state::producers::SequenceFault;
 use crate::partition::{PartitionCore, Writer};
+use crate::segment::AppendError;
 
 /// The place and the timestamp of an appended record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +121,8 @@ impl PartitionCore {
         if end > i64::MAX.unsigned_abs() {
             return Err(self.out_of_range(end));
         }
-        self.roll_if_due(&mut writer, settings, encoded, base, end - 1)?;
+        let size_and_time = (encoded.bytes.len(), encoded.max_timestamp);
+        self.roll_if_due(&mut writer, settings, size_and_time, base, end - 1)?;
         debug_assert!(
             writer.active.base_offset <= base,
             "the active segment begins at or below the log end"
@@ -133,18 +135,7 @@ impl PartitionCore {
             encoded.max_timestamp,
             settings.index_interval_bytes,
         );
-        if let Err(failed) = appended {
-            let path = writer.active.log_path();
-            if failed.end_is_unknown {
-                let cause = self.health.poison(failed.source);
-                return Err(Error::Io {
-                    action: "append to",
-                    path: path.to_owned(),
-                    source: cause,
-                });
-            }
-            return Err(Error::io("append to", path, failed.source));
-        }
+        appended.map_err(|failed| self.not_appended(&writer, failed))?;
         encoded.note_producer(&mut writer.producers);
         writer.first_timestamp.get_or_insert(encoded.max_timestamp);
         writer.unflushed += u64::from(encoded.record_count);
@@ -162,9 +153,24 @@ impl PartitionCore {
         })
     }
 
+    /// Returns the error of a write that failed. If its part in the file could not be cut off, the
+    /// partition refuses writes from then on.
+    pub(super) fn not_appended(&self, writer: &Writer, failed: AppendError) -> Error {
+        let path = writer.active.log_path();
+        if failed.end_is_unknown {
+            let cause = self.health.poison(failed.source);
+            return Error::Io {
+                action: "append to",
+                path: path.to_owned(),
+                source: cause,
+            };
+        }
+        Error::io("append to", path, failed.source)
+    }
+
     /// Wakes readers after a batch was published, and syncs it if that was asked for. The caller
     /// holds no lock.
-    fn after_append(
+    pub(super) fn after_append(
         &self,
         settings: &TopicSettings,
         durability: Durability,
@@ -240,7 +246,7 @@ impl PartitionCore {
 
     /// Starts the writer's leader epoch at `base`, unless the log is already in it. The checkpoint
     /// is written before the first batch of the epoch.
-    fn assign_epoch(&self, writer: &mut Writer, base: u64) -> Result<()> {
+    pub(super) fn assign_epoch(&self, writer: &mut Writer, base: u64) -> Result<()> {
         debug_assert_eq!(base, self.log_end_offset(), "a batch is at the log end");
         if writer.epochs.latest() == Some(writer.leader_epoch) {
             return Ok(());
@@ -307,7 +313,6 @@ impl PartitionCore {
                 .forget_expired(self.context.clock.now().as_millis());
             return Ok(None);
         }
-        let partition = || self.id().clone();
         match writer.producers.check(&producer, encoded.record_count) {
             Ok(None) => Ok(None),
             Ok(Some(batch)) => {
@@ -319,17 +324,25 @@ impl PartitionCore {
                     truncations,
                 }))
             }
-            Err(SequenceFault::Fenced) => Err(Error::ProducerFenced {
-                partition: partition(),
+            Err(fault) => Err(self.sequence_error(&producer, fault)),
+        }
+    }
+
+    /// Returns the error for a batch that does not follow the last one of its producer.
+    pub(super) fn sequence_error(&self, producer: &ProducerStamp, fault: SequenceFault) -> Error {
+        let partition = self.id().clone();
+        match fault {
+            SequenceFault::Fenced => Error::ProducerFenced {
+                partition,
                 producer_id: producer.id,
                 epoch: producer.epoch,
-            }),
-            Err(SequenceFault::Expected(expected)) => Err(Error::OutOfOrderSequence {
-                partition: partition(),
+            },
+            SequenceFault::Expected(expected) => Error::OutOfOrderSequence {
+                partition,
                 producer_id: producer.id,
                 expected,
                 found: producer.sequence,
-            }),
+            },
         }
     }
 }
