@@ -17,11 +17,13 @@ mod figure;
 mod memory;
 mod open;
 mod producer;
+mod raw_batches;
 mod read;
 mod synced;
 
-const PARTS: [(&str, fn()); 11] = [
+const PARTS: [(&str, fn()); 12] = [
     ("append", append::measure),
+    ("raw", raw_batches::measure),
     ("synced", synced::measure),
     ("producer", producer::measure),
     ("together", producer::measure_together),

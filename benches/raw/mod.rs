@@ -112,7 +112,7 @@ impl RawLog {
 }
 
 /// Checks the batch at the start of `bytes` and returns its size.
-fn check(bytes: &[u8]) -> usize {
+pub(crate) fn check(bytes: &[u8]) -> usize {
     let size = size_of_batch(bytes);
     let found = crc_fast::crc32_iscsi(&bytes[CRC.end..size]);
     assert_eq!(found, be_u32(&bytes[CRC]), "a batch has the right CRC");

@@ -11,10 +11,12 @@
 )]
 #![allow(clippy::panic, reason = "an unexpected error is a finding, too")]
 
+mod append_raw;
 mod disk_image;
 mod operations;
 mod partition_dir;
 
+pub use append_raw::append_raw;
 pub use operations::operations;
 pub use partition_dir::partition_dir;
 
