@@ -188,7 +188,7 @@ fn kafkas_tool_decodes_the_positions_that_annals_wrote() {
     let records: Vec<_> = out.lines().filter(|line| line.starts_with('|')).collect();
     assert_eq!(records.len(), 8, "{out}");
     let is_shown = |line: &&str| line.contains(r#" key: {"type":"1","data":{"group":""#);
-    assert!(records.iter().all(|line| is_shown(&line)), "{out}");
+    assert!(records.iter().all(is_shown), "{out}");
 }
 
 #[test]
