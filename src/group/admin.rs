@@ -16,6 +16,7 @@ use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
 use super::config::Seek;
+use super::consuming::records_end::lag_of_group;
 use super::handle::ConsumerGroup;
 use super::members::membership::{GroupState, MemberView, View};
 use super::offsets::claim::Claim;
@@ -72,8 +73,9 @@ pub struct GroupPosition {
     /// watermark](crate::Partition::high_watermark). It is below the log end offset while records
     /// wait to be synced. `None` if the partition could not be opened.
     pub log_end: Option<u64>,
-    /// The number of offsets from the committed position to `log_end`; `None` if one of the two is
-    /// unknown. Kafka's tools print `-` then.
+    /// The number of offsets from the committed position to the last record below `log_end`; `None`
+    /// if one of the two is unknown. Kafka's tools print `-` then. They also count the transaction
+    /// markers and aborted records after the last record, which no consumer gets.
     pub lag: Option<u64>,
     /// The [id](MemberDescription::member) of the member that owns the partition.
     pub member: Option<String>,
@@ -258,17 +260,14 @@ impl ConsumerGroup {
             Ok(committed) => committed,
         };
         let reader = Partition::new(core, Durability::Os, self.keep.clone());
-        let ends = is_open.then(|| (reader.log_start_offset(), reader.high_watermark()));
-        let lag = |(log_start, log_end): (u64, u64)| {
-            committed
-                .as_ref()
-                .map(|next| log_end.saturating_sub(next.offset.max(log_start)))
-        };
-        let (lag, log_start, log_end) = (
-            ends.and_then(lag),
-            ends.map(|ends| ends.0),
-            ends.map(|ends| ends.1),
+        let (log_start, log_end) = (
+            is_open.then(|| reader.log_start_offset()),
+            is_open.then(|| reader.high_watermark()),
         );
+        let lag = committed
+            .as_ref()
+            .filter(|_| is_open)
+            .map(|next| lag_of_group(&reader, next.offset));
         let owner = members
             .iter()
             .find(|member| member.assignment.contains(&partition));
@@ -285,8 +284,7 @@ impl ConsumerGroup {
     }
 
     /// Returns the number of offsets, over every partition of the group's topics, from the
-    /// committed positions to the ends of the readable records. These records are still to be
-    /// processed.
+    /// committed positions to the last readable records. These records are still to be processed.
     ///
     /// `None` if the lag of a partition is unknown: the partition could not be opened, or its
     /// committed position cannot be read. The lag is also unknown if the partition has records but
@@ -299,10 +297,21 @@ impl ConsumerGroup {
     pub fn lag(&self) -> Result<Option<u64>> {
         let positions = self.describe()?.positions;
         let lag = |position: &GroupPosition| {
-            let is_empty = position.error.is_none() && position.log_start == position.log_end;
-            position.lag.or(is_empty.then_some(0))
+            position
+                .lag
+                .or_else(|| (position.error.is_none() && !self.has_records(position)).then_some(0))
         };
         Ok(positions.iter().map(lag).sum())
+    }
+
+    /// Returns whether the partition may have records for a consumer.
+    fn has_records(&self, position: &GroupPosition) -> bool {
+        let TopicPartition { topic, partition } = &position.partition;
+        let topic = self.service.catalog.topic(topic);
+        topic
+            .and_then(|topic| topic.partition(*partition))
+            .map(|core| Partition::new(core, Durability::Os, self.keep.clone()))
+            .is_ok_and(|partition| lag_of_group(&partition, 0) > 0)
     }
 
     /// Deletes the group, with everything that it has committed.

@@ -18,6 +18,7 @@ use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
 use super::records::Polled;
+use super::records_end::lag;
 use crate::group::config::{ConsumerConfig, OffsetReset, Seek, first_since};
 use crate::group::members::member::Owned;
 use crate::group::offsets::claim::Claim;
@@ -279,14 +280,13 @@ impl Cursor {
         self.place().map_or_else(|| self.start(setting), Ok)
     }
 
-    /// Returns the number of offsets between the position and the end of the readable records;
-    /// `None` while the position is unknown.
+    /// Returns the number of offsets between the position and the last readable record; `None`
+    /// while the position is unknown.
     pub(in crate::group) fn lag(&self, setting: Setting<'_>) -> Option<u64> {
         let position = self.position(setting).ok()?;
-        Some(
-            self.visible_end(setting)
-                .saturating_sub(position.max(self.partition.log_start_offset())),
-        )
+        let start = position.max(self.partition.log_start_offset());
+        let offsets = start..self.visible_end(setting);
+        Some(lag(&self.partition, setting.config.isolation, offsets))
     }
 
     /// Returns the position that a seek leads to.
@@ -409,7 +409,22 @@ impl Cursor {
                 has_added = true;
             }
         }
+        if budget.is_spent() && self.held.is_none() {
+            self.look_ahead(setting);
+        }
         Ok(false)
+    }
+
+    /// Moves the position past the markers and aborted records after it, if no record follows them.
+    /// Otherwise keeps the next batch for the next poll.
+    fn look_ahead(&mut self, setting: Setting<'_>) {
+        let Some(position) = self.position else {
+            return;
+        };
+        // The next poll finds an error again.
+        if let Ok(held) = self.next_batch(position, setting) {
+            self.held = held;
+        }
     }
 
     /// Takes as many records of a batch as the poll may have, and moves the position past them.

@@ -5,3 +5,4 @@ pub(super) mod consumer;
 pub(super) mod cursor;
 mod cursors;
 pub(super) mod records;
+pub(super) mod records_end;
