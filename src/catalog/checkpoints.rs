@@ -14,53 +14,21 @@
 //! only if its lines have changed. After the log was closed no file is written, because another
 //! process may own the directory.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
 use crate::error::{At, Error, Result};
-use crate::format::checkpoint::{decode_offsets, encode_offsets};
+use crate::format::checkpoint::encode_offsets;
 use crate::format::file_name;
 use crate::format::metadata_file::{
     CLEAN_SHUTDOWN_TEXT, MetaProperties, TopicId, decode_meta_properties, encode_meta_properties,
 };
+use crate::partition::stated::{Lines, Offsets};
 use crate::storage::{IfExists, Storage, read_file, replace_file};
-use crate::topic_partition::TopicPartition;
 
-/// The greatest size of a checkpoint: more than a line for each of a million partitions.
-const MAX_BYTES: u64 = 512 << 20;
-
-/// The offset of each partition that has a line.
-pub(crate) type Offsets = BTreeMap<TopicPartition, u64>;
-
-/// The lines of the checkpoints.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lines {
-    pub(crate) recovery_points: Offsets,
-    pub(crate) log_starts: Offsets,
-    /// The end of the compacted part.
-    pub(crate) cleaned: Offsets,
-}
-
-impl Lines {
-    /// Returns these lines for a partition that is about to be cut at `end`: its recovery point is
-    /// at most `recovery_point`, and nothing at or above `end` counts as compacted.
-    pub(crate) fn lowered(&self, id: &TopicPartition, end: u64, recovery_point: u64) -> Self {
-        debug_assert!(
-            recovery_point <= end,
-            "{id}: a cut at {end} leaves no records up to {recovery_point}"
-        );
-        let mut lines = self.clone();
-        if let Some(point) = lines.recovery_points.get_mut(id) {
-            *point = recovery_point.min(*point);
-        }
-        if let Some(cleaned) = lines.cleaned.get_mut(id) {
-            *cleaned = end.min(*cleaned);
-        }
-        lines
-    }
-}
+/// The greatest size of `meta.properties`.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// The checkpoints of a directory.
 #[derive(Debug)]
@@ -78,16 +46,10 @@ struct OnDisk {
 impl Checkpoints {
     /// Reads the checkpoints in `dir`. A missing or damaged file has no lines.
     pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Self {
-        let read = |name| read_offsets(storage, &dir.join(name)).unwrap_or_default();
-        let lines = Lines {
-            recovery_points: read(file_name::RECOVERY_POINTS),
-            log_starts: read(file_name::LOG_STARTS),
-            cleaned: read(file_name::CLEANER_OFFSETS),
-        };
         Self {
             dir: dir.to_owned(),
             on_disk: Mutex::new(OnDisk {
-                lines,
+                lines: Lines::read(storage, dir),
                 is_closed: false,
             }),
         }
@@ -160,16 +122,6 @@ impl Checkpoints {
     }
 }
 
-fn read_offsets(storage: &dyn Storage, path: &Path) -> Option<Offsets> {
-    let lines = decode_offsets(&read_file(storage, path, MAX_BYTES).ok()?).ok()?;
-    Some(
-        lines
-            .into_iter()
-            .map(|(topic, partition, offset)| (TopicPartition::new(topic, partition), offset))
-            .collect(),
-    )
-}
-
 fn write(storage: &dyn Storage, path: &Path, text: &str) -> Result<()> {
     replace_file(storage, path, text.as_bytes()).at("write", path)
 }
@@ -216,6 +168,7 @@ pub(crate) fn cluster_id(storage: &dyn Storage, dir: &Path) -> Option<String> {
 mod tests {
     use super::*;
     use crate::storage::{Access, MemoryDisk};
+    use crate::topic_partition::TopicPartition;
 
     fn disk_with(files: &[(&str, &str)]) -> MemoryDisk {
         let disk = MemoryDisk::default();

@@ -18,16 +18,15 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::checkpoints::Lines;
 use super::contents::{Contents, Inside, look_inside};
 use super::jobs::{Job, run_all};
-use super::stated::{Covered, Stated, is_of_topic};
 use super::{Catalog, Leaving, Structure, of_deleted, rename_deleted};
 use crate::config::{TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::TopicFile;
 use crate::partition::PartitionRecovery;
+use crate::partition::stated::{Covered, Lines, Stated, is_of_topic};
 use crate::storage::remove_if_exists;
 use crate::topic::stored::{Home, TopicParts, new_partition};
 use crate::topic::topic_file::{Found, is_never_compacted, read_topic_file, unconfigured};

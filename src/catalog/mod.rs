@@ -53,7 +53,6 @@ pub(crate) mod checkpoints;
 pub(crate) mod contents;
 mod jobs;
 mod load;
-pub(crate) mod stated;
 
 use catch_up::Seen;
 use contents::{Inside, look_inside};

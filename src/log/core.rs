@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 
 use super::recovery::Recovery;
 use crate::catalog::Catalog;
-use crate::catalog::checkpoints::{self, Checkpoints, Lines};
+use crate::catalog::checkpoints::{self, Checkpoints};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::group::GroupService;
 use crate::partition::PartitionContext;
 use crate::partition::state::waiting::Signal;
+use crate::partition::stated::Lines;
 use crate::producer::ProducerService;
 use crate::storage::{FileLock, Storage};
 use crate::topic::TopicCore;

@@ -3,6 +3,7 @@
 //! | room | subject |
 //! | --- | --- |
 //! | `state` | the small parts, each with a table or a lock protocol of its own |
+//! | `stated` | the facts about the partition that other files than its segments state |
 //! | `core` | [`PartitionCore`], which owns the parts: its invariants and its locks |
 //! | `write` | how records reach the log: encode, append, roll, flush |
 //! | `read` | how records are read: find the place once, then read batch by batch |
@@ -16,12 +17,13 @@
 mod core;
 mod handle;
 mod keeper;
-pub(crate) mod open;
+mod open;
 pub(crate) mod read;
 mod read_only;
 pub(crate) mod remove;
 mod scan;
 pub(crate) mod state;
+pub(crate) mod stated;
 mod write;
 
 pub(crate) use core::PartitionCore;
@@ -32,7 +34,6 @@ pub use read::lookup::{OffsetAndTimestamp, OffsetSpec};
 pub use read::options::{Isolation, ReadOptions};
 pub use read::owned_record::OwnedRecord;
 pub use read::reader::Reader;
-pub(crate) use read_only::reload::own_line;
 pub(crate) use remove::exchange::discard_cleaned;
 pub(crate) use state::bound::{LogBound, RoomKeeper};
 pub(crate) use state::context::{

@@ -39,7 +39,7 @@ use crate::config::{TopicConfig, TopicSettings};
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{TopicFile, TopicId, encode_topic_file};
-use crate::partition::open::assembly::stored_topic_id;
+use crate::partition::stated::stored_topic_id;
 use crate::partition::{PartitionContext, PartitionCore, PartitionSpec};
 use crate::storage::{Access, IfExists, Storage, remove_if_exists, replace_file};
 use crate::topic_partition::TopicPartition;

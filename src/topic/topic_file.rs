@@ -12,6 +12,7 @@ use crate::format::file_name;
 use crate::format::metadata_file::{
     NEWER_VERSION, TopicFile, decode_topic_file, encode_topic_file,
 };
+use crate::partition::stated::Covered;
 use crate::storage::{IfExists, Storage, read_file, replace_file};
 use crate::topic_partition::TopicPartition;
 
@@ -68,6 +69,21 @@ pub(crate) fn read_topic_file(storage: &dyn Storage, root: &Path, topic: &str) -
     let config = config_of(&file.config)
         .and_then(|config| config.over(&TopicSettings::default()).map(|_| config));
     Ok(config.map_or_else(Found::Damaged, |config| Found::Sound(file, config)))
+}
+
+/// Reads what a topic file states about the partition in `dir`, for the log in `root`. Returns
+/// `None` if the file is missing or damaged, or belongs to an earlier topic of the same name.
+pub(crate) fn read_covered(
+    storage: &dyn Storage,
+    root: &Path,
+    dir: &Path,
+    id: &TopicPartition,
+    broker_since: bool,
+) -> Result<Option<Covered>> {
+    let Found::Sound(file, _) = read_topic_file(storage, root, &id.topic)? else {
+        return Ok(None);
+    };
+    Ok(Covered::of_topic_in(&file, id, storage, dir, broker_since))
 }
 
 /// Returns how many partitions a topic has that is being deleted, if its `.gone` file contains the

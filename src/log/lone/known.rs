@@ -5,12 +5,11 @@ use std::path::Path;
 
 use super::identify;
 use super::note::Note;
-use crate::catalog::checkpoints::Checkpoints;
-use crate::catalog::stated::{Covered, Stated};
 use crate::error::{At, Result};
 use crate::format::file_name;
-use crate::partition::own_line;
+use crate::partition::stated::{Lines, Stated, own_line};
 use crate::storage::Storage;
+use crate::topic::topic_file::read_covered;
 use crate::topic_partition::TopicPartition;
 
 /// The facts about a partition that its `.log` files do not contain.
@@ -31,7 +30,7 @@ pub(crate) fn known(storage: &dyn Storage, dir: &Path) -> Result<Known> {
     let dir = storage.canonical(dir).at("find", dir)?;
     let id = identify(&dir);
     let note = Note::read(storage, &dir)?;
-    let own_lines = Checkpoints::read(storage, &dir).lines();
+    let own_lines = Lines::read(storage, &dir);
     let alone = Stated::of(&own_line(), &own_lines, note.covered(), false);
     let Some(root) = super::log_around(storage, &dir) else {
         return Ok(Known {
@@ -41,12 +40,12 @@ pub(crate) fn known(storage: &dyn Storage, dir: &Path) -> Result<Known> {
             recovery_point: alone.recovery_point.unwrap_or(0),
         });
     };
-    let lines = Checkpoints::read(storage, root).lines();
+    let lines = Lines::read(storage, root);
     let broker_since = storage
         .metadata(&root.join(file_name::HIGH_WATERMARKS))
         .is_ok();
     // An unreadable topic file, such as one of a later version, states no facts either.
-    let file = Covered::read(storage, root, &dir, &id, broker_since).unwrap_or_default();
+    let file = read_covered(storage, root, &dir, &id, broker_since).unwrap_or_default();
     let in_log = Stated::of(&id, &lines, file, broker_since);
     Ok(Known {
         id,

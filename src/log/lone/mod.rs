@@ -29,19 +29,19 @@ use self::note::Note;
 use super::directory::{ensure_directory, find, take_lock};
 use super::handle::Log;
 use super::open::LogBuilder;
-use crate::catalog::checkpoints::{Checkpoints, Lines, write_clean_shutdown};
+use crate::catalog::checkpoints::{Checkpoints, write_clean_shutdown};
 use crate::catalog::contents::Contents;
-use crate::catalog::stated::{Covered, Stated};
 use crate::compaction::Allowance;
 use crate::config::{Durability, TopicConfig, TopicSettings};
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
+use crate::partition::stated::{Lines, Stated, own_line};
 use crate::partition::{
     KeepOpen, Keeper, Maintenance, Partition, PartitionContext, PartitionCore, PartitionRecovery,
-    Reopened, Truncation, own_line,
+    Reopened, Truncation,
 };
 use crate::storage::{FileLock, Storage, directory_of, sync_found};
-use crate::topic::topic_file::{store_gaps, store_log_start, unconfigured};
+use crate::topic::topic_file::{read_covered, store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
 
 pub(crate) mod known;
@@ -281,7 +281,7 @@ impl Place {
     fn stated(&self, storage: &dyn Storage, lines: &Lines, note: Option<&Note>) -> Result<Stated> {
         let broker_since = find(storage, &self.home.join(file_name::HIGH_WATERMARKS))?.is_some();
         if self.is_in_log {
-            let file = Covered::read(storage, &self.home, &self.dir, &self.id, broker_since)?;
+            let file = read_covered(storage, &self.home, &self.dir, &self.id, broker_since)?;
             return Ok(Stated::of(&self.id, lines, file, broker_since));
         }
         // A note is not read if a broker has left its topic id next to it.

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use crate::catalog::stated::Covered;
 use crate::config::TopicSettings;
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{LoneFile, NEWER_VERSION, decode_lone_file, encode_lone_file};
+use crate::partition::stated::{Covered, is_note_trusted};
 use crate::storage::{Storage, read_if_fits, replace_file};
 use crate::topic::topic_file::is_never_compacted;
 
@@ -40,13 +40,7 @@ impl Note {
                     what: "a later version of `lone-partition`",
                 });
             }
-            // A broker may have compacted the partition and moved its start. It leaves its topic id
-            // in the directory.
-            decoded => decoded.ok().filter(|_| {
-                storage
-                    .metadata(&dir.join(file_name::PARTITION_METADATA))
-                    .is_err()
-            }),
+            decoded => decoded.ok().filter(|_| is_note_trusted(storage, dir)),
         };
         Ok(Self {
             path,

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::note::Note;
 use super::{Place, has_segments};
-use crate::catalog::checkpoints::Checkpoints;
 use crate::catalog::contents::Contents;
 use crate::config::{Durability, TopicSettings};
 use crate::error::{At, Error, Result};
@@ -13,6 +12,7 @@ use crate::format::file_name;
 use crate::log::Log;
 use crate::log::directory::find;
 use crate::log::open::LogBuilder;
+use crate::partition::stated::Lines;
 use crate::partition::{KeepOpen, Partition, PartitionCore};
 use crate::topic::topic_file::unconfigured;
 
@@ -66,7 +66,7 @@ pub(in crate::log) fn open_read_only(builder: &LogBuilder) -> Result<Partition> 
     }
     let place = Place::of(storage, dir);
     let settings = unconfigured().over(&TopicSettings::default())?;
-    let lines = Checkpoints::read(storage, &place.home).lines();
+    let lines = Lines::read(storage, &place.home);
     let is_clean = find(storage, &place.home.join(file_name::CLEAN_SHUTDOWN))?.is_some();
     let note = if place.is_in_log {
         None

@@ -5,11 +5,11 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::catalog::checkpoints::Checkpoints;
 use crate::catalog::contents::Contents;
 use crate::catalog::{Catalog, Known};
 use crate::clock::Deadline;
 use crate::error::Result;
+use crate::partition::stated::Lines;
 use crate::storage::Storage;
 use crate::topic::LooksAgain;
 
@@ -48,7 +48,7 @@ impl LooksAgain for WriterChanges {
         let storage = &*catalog.context().storage;
         catalog.catch_up(
             || read_contents(storage, &self.root),
-            |contents| Known::of(contents, Checkpoints::read(storage, &self.root).lines(), 1),
+            |contents| Known::of(contents, Lines::read(storage, &self.root), 1),
         )
     }
 }

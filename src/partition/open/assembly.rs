@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::format::metadata_file::{TopicId, decode_partition_metadata, encode_partition_metadata};
+use crate::format::metadata_file::encode_partition_metadata;
 use crate::partition::state::bounds::Bounds;
 use crate::partition::state::compacted::Compacted;
 use crate::partition::state::context::{PartitionContext, PartitionSpec};
@@ -27,13 +27,11 @@ use crate::partition::state::report::PartitionRecovery;
 use crate::partition::state::seen::Seen;
 use crate::partition::state::segment_list::SegmentList;
 use crate::partition::state::waiting::WaitList;
+use crate::partition::stated::stored_topic_id;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::{Segment, SegmentHome};
-use crate::storage::{Storage, read_file, replace_file};
-
-/// Largest metadata file that is read.
-pub(in crate::partition) const MAX_METADATA_BYTES: u64 = 64 << 20;
+use crate::storage::replace_file;
 
 impl PartitionCore {
     /// Creates the directory, `partition.metadata`, `leader-epoch-checkpoint` and an empty first
@@ -199,15 +197,4 @@ pub(in crate::partition) fn assemble(
         leaving: Leaving::default(),
         trash: Trash::default(),
     }
-}
-
-/// Returns the topic id in `partition.metadata`, if the file can be read.
-pub(crate) fn stored_topic_id(storage: &dyn Storage, dir: &Path) -> Option<TopicId> {
-    let bytes = read_file(
-        storage,
-        &dir.join(file_name::PARTITION_METADATA),
-        MAX_METADATA_BYTES,
-    )
-    .ok()?;
-    decode_partition_metadata(&bytes).ok()
 }

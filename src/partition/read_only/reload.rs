@@ -15,16 +15,12 @@ use std::time::Duration;
 use super::refresh::is_replaced;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
-use crate::format::checkpoint::decode_offsets;
-use crate::format::file_name;
-use crate::format::metadata_file::{decode_lone_file, decode_topic_file};
-use crate::partition::open::assembly::{MAX_METADATA_BYTES, stored_topic_id};
 use crate::partition::open::recovery::Contents;
 use crate::partition::state::seen::Seen;
+use crate::partition::stated::{Stated, stored_topic_id};
 use crate::partition::{PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec, Writer};
 use crate::segment::Segment;
-use crate::storage::{IfExists, directory_of, read_file};
-use crate::topic_partition::TopicPartition;
+use crate::storage::IfExists;
 
 /// Longer than a writer needs between two steps of one change.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -55,7 +51,7 @@ impl PartitionCore {
                     }
                     // The writer lowers the checkpoint before a cut. If the checkpoint is
                     // unchanged, there was no cut.
-                    let stated = Stated::read(context, &spec.dir, &spec.id);
+                    let stated = Stated::read(&*context.storage, &spec.dir, &spec.id);
                     let recovery_point = stated.recovery_point.unwrap_or(spec.recovery_point);
                     let is_dense = spec.is_dense && stated.is_dense;
                     let is_unchanged =
@@ -235,7 +231,7 @@ impl PartitionCore {
     /// recovery point are in doubt. The log start comes from the files, because the known one may
     /// come from a look at files that were being changed.
     fn spec_to_reload(&self, last: u64) -> PartitionSpec {
-        let stated = Stated::read(&self.context, self.dir(), self.id());
+        let stated = Stated::read(&*self.context.storage, self.dir(), self.id());
         let now = self.spec_of_now();
         PartitionSpec {
             recovery_point: stated.recovery_point.unwrap_or(0).max(last),
@@ -279,69 +275,6 @@ fn is_gone(context: &PartitionContext, dir: &Path) -> bool {
 /// ahead of the old segment.
 fn is_passing(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if is_replaced(source))
-}
-
-/// Returns the topic and partition under which a lone partition has its line in its checkpoints.
-/// Its directory may be renamed, and may have a name that a checkpoint cannot hold.
-pub(crate) fn own_line() -> TopicPartition {
-    TopicPartition::new("partition", 0)
-}
-
-/// The state of a partition according to the files at the root of its log, or according to its own
-/// files if it is alone.
-#[derive(Debug, Default)]
-struct Stated {
-    /// `None` if no line for it can be read.
-    recovery_point: Option<u64>,
-    /// 0 if it starts at its first segment. `None` if neither a topic file nor a checkpoint can be
-    /// read.
-    log_start: Option<u64>,
-    /// Whether the log has no gaps. The writer notes that a topic may have gaps before it compacts
-    /// the topic.
-    is_dense: bool,
-}
-
-impl Stated {
-    fn read(context: &PartitionContext, dir: &Path, id: &TopicPartition) -> Self {
-        let root = directory_of(dir);
-        let read = |path: &Path| read_file(&*context.storage, path, MAX_METADATA_BYTES).ok();
-        // `None`: the checkpoint does not exist. `Some(None)`: it has no line for the partition.
-        let line_in = |home: &Path, id: &TopicPartition, name: &str| {
-            let lines = decode_offsets(&read(&home.join(name))?).ok()?;
-            let its = lines
-                .iter()
-                .find(|(topic, partition, _)| **topic == *id.topic && *partition == id.partition);
-            Some(its.map(|(_, _, offset)| *offset))
-        };
-        let own_line = |name: &str| line_in(dir, &own_line(), name).flatten();
-        let topic_file = read(&root.join(file_name::topic_file(&id.topic)))
-            .and_then(|bytes| decode_topic_file(&bytes).ok());
-        let lone_file = || {
-            read(&dir.join(file_name::LONE_PARTITION))
-                .and_then(|bytes| decode_lone_file(&bytes).ok())
-        };
-        let in_file = topic_file.as_ref().map(|file| {
-            file.log_starts
-                .iter()
-                .find(|(partition, _)| *partition == id.partition)
-                .map_or(0, |(_, start)| *start)
-        });
-        let in_lone_file = || lone_file().map(|file| file.log_start.unwrap_or(0));
-        let in_root = || line_in(root, id, file_name::LOG_STARTS).map(Option::unwrap_or_default);
-        Self {
-            recovery_point: line_in(root, id, file_name::RECOVERY_POINTS)
-                .flatten()
-                .or_else(|| own_line(file_name::RECOVERY_POINTS)),
-            log_start: in_file
-                .or_else(in_root)
-                .or_else(in_lone_file)
-                .or_else(|| own_line(file_name::LOG_STARTS)),
-            is_dense: topic_file.map_or_else(
-                || lone_file().is_some_and(|file| file.is_dense),
-                |file| file.is_dense,
-            ),
-        }
-    }
 }
 
 /// Returns whether a directory holds exactly these segments. It may hold more after `active`, the

@@ -39,7 +39,7 @@ const ROOMS: [(&str, Floors); 3] = [
         "partition",
         &[
             &["state"],
-            &["core"],
+            &["core", "stated"],
             &["keeper"],
             &["scan"],
             &["write"],

@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::assembly::{MAX_METADATA_BYTES, Parts, assemble};
+use super::assembly::{Parts, assemble};
 use crate::error::{At, Error, Result};
 use crate::format::index_entry::AbortedTransaction;
 use crate::format::metadata_file::{SegmentDigests, decode_index_digests};
@@ -39,6 +39,9 @@ mod torn;
 mod unclean;
 
 pub(in crate::partition) use contents::{Contents, Looked};
+
+/// The greatest size of `index-digests`, which has a line for each segment.
+const MAX_DIGESTS_BYTES: u64 = 64 << 20;
 
 /// The state of an opening while it runs its steps.
 struct Opening<'a> {
@@ -220,7 +223,7 @@ impl<'a> Opening<'a> {
 
     pub(super) fn load_digests(&self) -> Vec<SegmentDigests> {
         let path = self.spec.dir.join(file_name::INDEX_DIGESTS);
-        let read = read_file(&*self.context.storage, &path, MAX_METADATA_BYTES).ok();
+        let read = read_file(&*self.context.storage, &path, MAX_DIGESTS_BYTES).ok();
         read.and_then(|bytes| decode_index_digests(&bytes).ok())
             .unwrap_or_default()
     }

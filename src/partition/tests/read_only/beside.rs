@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::clock::ManualClock;
 use crate::format::checkpoint::encode_offsets;
-use crate::format::metadata_file::{TopicFile, TopicId, encode_topic_file};
+use crate::format::metadata_file::{
+    TopicFile, TopicId, encode_partition_metadata, encode_topic_file,
+};
 use crate::partition::tests::*;
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk, read_file};
@@ -544,4 +546,35 @@ fn log_start_that_no_file_states_is_corrected_by_the_next_look() {
     );
     found.reread().unwrap();
     assert_eq!(found.log_start_offset(), 8);
+}
+
+#[test]
+fn log_start_after_a_broker_is_the_same_at_an_opening_and_at_a_reload() {
+    let disk = MemoryDisk::new();
+    drop(flushed(&disk));
+    let id = TopicId([9; 16]);
+    let metadata = encode_partition_metadata(id);
+    put(&disk, "/data/t-0/partition.metadata", metadata.as_bytes());
+    put(&disk, "/data/replication-offset-checkpoint", b"0\n0\n");
+    let checkpoint = encode_offsets([("t", 0, 9)]);
+    put(
+        &disk,
+        "/data/log-start-offset-checkpoint",
+        checkpoint.as_bytes(),
+    );
+    // The broker may have moved the start, and may have created another topic of the same name.
+    for (topic_id, in_file, start) in [(id, 5, 9), (id, 12, 12), (TopicId([7; 16]), 12, 9)] {
+        let file = TopicFile {
+            topic_id,
+            partitions: 1,
+            is_dense: true,
+            log_starts: vec![(0, in_file)],
+            config: Vec::new(),
+        };
+        put(&disk, "/data/t.topic", encode_topic_file(&file).as_bytes());
+        let (found, _) = beside(&disk, &spec(start, 20, i64::MAX)).unwrap();
+        found.reread().unwrap();
+        assert_eq!(found.log_start_offset(), start, "{in_file} in the file");
+        assert!(!found.is_dense(), "the broker may have compacted it");
+    }
 }
