@@ -213,13 +213,8 @@ pub(crate) fn collides(a: &str, b: &str) -> bool {
     a.bytes().map(fold).eq(b.bytes().map(fold))
 }
 
-/// Returns the name of a temporary file, `<16 hex digits>.tmp`.
-pub(crate) fn temporary(unique: u64) -> String {
-    format!("{unique:016x}.tmp")
-}
-
-/// Returns whether [`temporary`] makes such a name. A file with this name is left over if the
-/// process stops while it replaces a file.
+/// Returns whether the name is that of a file that is to replace another one: `<16 hex
+/// digits>.tmp`. The file is left over if the process stops in the meantime.
 pub(crate) fn is_temporary(name: &str) -> bool {
     name.strip_suffix(".tmp")
         .is_some_and(|unique| is_hex(unique, TEMPORARY_DIGITS))
@@ -490,7 +485,6 @@ mod tests {
 
     #[test]
     fn only_our_own_temporary_files_are_recognized() {
-        assert_eq!(temporary(255), "00000000000000ff.tmp");
         assert!(is_temporary("00000000000000ff.tmp"));
         for name in ["ff.tmp", "meta.properties.tmp", "00000000000000FF.tmp"] {
             assert!(!is_temporary(name), "{name}");

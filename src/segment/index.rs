@@ -4,15 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::format::checksum::crc32c;
 use crate::format::file_name;
 use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
 use crate::format::metadata_file::{Digest, SegmentDigests};
-use crate::storage::{Access, IfExists};
+use crate::storage::{Access, IfExists, NewFile};
 
 use super::batch_file::{BatchFile, ReadError};
 use super::index_file::{
-    self, Checks, IndexFiles, IndexLookup, MAX_RELATIVE_OFFSET, MemoryIndex, TimeFloor,
+    Checks, IndexFiles, IndexLookup, MAX_RELATIVE_OFFSET, MemoryIndex, TimeFloor,
 };
 use super::{Segment, SegmentHome, digest};
 
@@ -120,13 +119,13 @@ impl Segment {
         if sync { file.sync_data() } else { Ok(()) }
     }
 
-    /// Replaces an index file. The caller holds `index_files`.
+    /// Replaces an index file. With `sync`, its content is durable on return, and the caller syncs
+    /// the directory. The caller holds `index_files`.
     pub(super) fn replace_index(&self, path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
         debug_assert!(self.index_files.is_locked(), "one thread writes at a time");
         debug_assert!(!self.home.read_only, "a read-only log writes no files");
-        let unique = self.base_offset ^ u64::from(crc32c(path.as_os_str().as_encoded_bytes()));
-        let temporary = self.home.dir.join(file_name::temporary(unique));
-        index_file::write_new(&*self.home.storage, path, &temporary, bytes, sync)
+        let storage = &*self.home.storage;
+        NewFile::write(storage, path, sync, |file| file.write_all_at(bytes, 0))?.put_in_place()
     }
 
     /// Returns the lines of this segment in `index-digests`, if it is sealed and its digests are

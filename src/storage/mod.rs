@@ -217,14 +217,58 @@ pub(crate) fn replace_file_by(
     path: &Path,
     write: impl FnOnce(&dyn StorageFile) -> io::Result<()>,
 ) -> io::Result<()> {
-    let (temporary, file) = create_temporary(storage, path)?;
-    let written = write(&*file).and_then(|()| file.sync_data());
-    if let Err(error) = written.and_then(|()| storage.rename(&temporary, path)) {
-        // We report the first error. If the file cannot be removed, its name marks it as temporary.
-        let _ignored = storage.remove_file(&temporary);
-        return Err(error);
-    }
+    NewFile::write(storage, path, true, write)?.put_in_place()?;
     storage.sync_dir(directory_of(path))
+}
+
+/// A file that is to replace another one, under a temporary name in the same directory. Dropping it
+/// removes it, unless it was put in its place.
+#[derive(Debug)]
+pub(crate) struct NewFile<'a> {
+    storage: &'a dyn Storage,
+    temporary: PathBuf,
+    path: &'a Path,
+    is_in_place: bool,
+}
+
+impl<'a> NewFile<'a> {
+    /// Creates a file that is to replace the one at `path`. `write` fills it. With `sync`, its
+    /// content is durable on return.
+    pub(crate) fn write(
+        storage: &'a dyn Storage,
+        path: &'a Path,
+        sync: bool,
+        write: impl FnOnce(&dyn StorageFile) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let (temporary, file) = create_temporary(storage, path)?;
+        let new = Self {
+            storage,
+            temporary,
+            path,
+            is_in_place: false,
+        };
+        write(&*file)?;
+        if sync {
+            file.sync_data()?;
+        }
+        Ok(new)
+    }
+
+    /// Renames the file to the path that it replaces. The caller syncs the directory.
+    pub(crate) fn put_in_place(mut self) -> io::Result<()> {
+        self.storage.rename(&self.temporary, self.path)?;
+        self.is_in_place = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if !self.is_in_place {
+            // If the file cannot be removed, its name marks it as temporary.
+            let _caller_has_the_first_error = self.storage.remove_file(&self.temporary);
+        }
+    }
 }
 
 /// Creates a directory and its missing parents durably: the name of each is synced before the next

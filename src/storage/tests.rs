@@ -379,6 +379,26 @@ fn replace_file_leaves_the_new_file_or_the_old_one() {
 }
 
 #[test]
+fn a_new_file_is_removed_unless_it_is_put_in_place() {
+    on_each_disk(|disk, dir| {
+        let path = dir.join("a");
+        create(disk, &path, b"old");
+        let new = || NewFile::write(disk, &path, true, |file| file.write_all_at(b"new", 0));
+        let left = new().unwrap();
+        assert_eq!(names(disk, dir).len(), 2);
+        drop(left);
+        assert_eq!(names(disk, dir), [("a".to_owned(), false)]);
+        assert_eq!(read_file(disk, &path, 10).unwrap(), b"old");
+        let failed = NewFile::write(disk, &path, false, |_| Err(ErrorKind::StorageFull.into()));
+        assert_eq!(kind(failed), ErrorKind::StorageFull);
+        assert_eq!(names(disk, dir), [("a".to_owned(), false)]);
+        new().unwrap().put_in_place().unwrap();
+        assert_eq!(names(disk, dir), [("a".to_owned(), false)]);
+        assert_eq!(read_file(disk, &path, 10).unwrap(), b"new");
+    });
+}
+
+#[test]
 fn a_replacement_that_cannot_create_its_file_fails_at_once() {
     let disk = SimulatedDisk::new(1);
     disk.fail_call(0, ErrorKind::PermissionDenied.into());

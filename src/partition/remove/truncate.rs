@@ -7,7 +7,6 @@
 //! before `end`. Then only the name of an empty segment after them shows where the log ends.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +21,7 @@ use crate::segment::batch_file::ReadError;
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::walk::{Checked, Step, Walk, indexed};
 use crate::segment::{MAX_LOG_BYTES, Segment};
-use crate::storage::{Access, FilePart, remove_if_exists};
+use crate::storage::{FilePart, NewFile, StorageFile, remove_if_exists};
 
 /// The part of the cut segment that stays.
 struct Kept {
@@ -108,13 +107,13 @@ impl PartitionCore {
         let Some(cut) = left.last().map(Arc::clone) else {
             unreachable!("a partition has at least one segment")
         };
-        let kept = self.kept_below(&cut, end)?;
+        let mut kept = self.kept_below(&cut, end)?;
         // Up to here nothing has changed.
         let is_whole = kept.bytes == cut.size() && cut.base_offset < end;
         let replacement = if is_whole {
             None
         } else {
-            Some(self.write_kept(&cut, kept)?)
+            Some((self.write_kept(&cut, &mut kept)?, kept))
         };
         debug_assert!(recovery_point <= end, "no recovery point is above the cut");
         self.bounds.lower_recovery_point(recovery_point);
@@ -152,7 +151,7 @@ impl PartitionCore {
         writer: &mut MutexGuard<'_, Writer>,
         mut left: Vec<Arc<Segment>>,
         gone: &[Arc<Segment>],
-        replacement: Option<(PathBuf, Kept)>,
+        replacement: Option<(NewFile<'_>, Kept)>,
         end: u64,
     ) -> Result<()> {
         if let (Some(first), Some(last)) = (gone.first(), left.last()) {
@@ -169,8 +168,8 @@ impl PartitionCore {
             }
         }
         let is_replaced = replacement.is_some();
-        if let (Some((temporary, kept)), Some(cut)) = (replacement, left.last_mut()) {
-            let replaced = self.replace_log(cut, &temporary, kept);
+        if let (Some((new, kept)), Some(cut)) = (replacement, left.last_mut()) {
+            let replaced = self.replace_log(cut, new, kept);
             *cut = Arc::new(replaced.at("truncate", cut.log_path())?);
         }
         self.publish_cut(left.clone(), end);
@@ -304,26 +303,20 @@ impl PartitionCore {
         batch::below(header, bytes, decompressed.as_deref(), end, packing)
     }
 
-    /// Writes the part that stays to a temporary file, durably.
-    fn write_kept(&self, cut: &Arc<Segment>, mut kept: Kept) -> Result<(PathBuf, Kept)> {
-        let temporary = self.dir().join(file_name::temporary(cut.base_offset));
-        if let Err(error) = self.copy_kept(cut, &mut kept, &temporary) {
-            // The first error is returned. A leftover file is recognised by its name.
-            let _first_error_is_returned = self.context.storage.remove_file(&temporary);
-            return Err(Error::io("truncate", cut.log_path(), error));
-        }
-        Ok((temporary, kept))
+    /// Writes the part that stays to a new file, durably.
+    fn write_kept<'a>(&'a self, cut: &'a Segment, kept: &mut Kept) -> Result<NewFile<'a>> {
+        let (storage, path) = (&*self.context.storage, cut.log_path());
+        NewFile::write(storage, path, true, |file| self.copy_kept(cut, kept, file))
+            .at("truncate", path)
     }
 
-    fn copy_kept(&self, cut: &Arc<Segment>, kept: &mut Kept, temporary: &Path) -> io::Result<()> {
-        let file = self.context.storage.open(temporary, Access::OpenOrCreate)?;
-        file.set_len(0)?;
+    fn copy_kept(&self, cut: &Segment, kept: &mut Kept, file: &dyn StorageFile) -> io::Result<()> {
         FilePart {
             file: &*cut.file()?,
             start: 0,
             end: kept.bytes,
         }
-        .copy_to(&*file)?;
+        .copy_to(file)?;
         if let Some(bytes) = kept.rest.take() {
             let header =
                 BatchHeader::decode(&bytes).map_err(|malformed| io::Error::other(malformed.0))?;
@@ -338,10 +331,10 @@ impl PartitionCore {
             kept.next_offset = header.last_offset + 1;
             kept.bytes += header.size_bytes;
         }
-        file.sync_data()
+        Ok(())
     }
 
-    fn replace_log(&self, cut: &Arc<Segment>, temporary: &Path, kept: Kept) -> io::Result<Segment> {
+    fn replace_log(&self, cut: &Segment, new: NewFile<'_>, kept: Kept) -> io::Result<Segment> {
         debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
         debug_assert!(kept.rest.is_none(), "the rest was written to the file");
         let storage = &*self.context.storage;
@@ -350,7 +343,7 @@ impl PartitionCore {
         for suffix in file_name::INDEXES {
             remove_if_exists(storage, &cut.path(suffix))?;
         }
-        storage.rename(temporary, cut.log_path())?;
+        new.put_in_place()?;
         storage.sync_dir(self.dir())?;
         Ok(Segment::open_scanned(
             &self.home,

@@ -437,24 +437,5 @@ fn load_view(storage: &dyn Storage, maps: bool, path: &Path) -> io::Result<Optio
     Ok(Some(FileView::from_bytes(content)))
 }
 
-/// Writes a whole index to a new file and renames it into place. With `sync`, the file is durable;
-/// the caller syncs the directory.
-pub(crate) fn write_new(
-    storage: &dyn Storage,
-    path: &Path,
-    temporary: &Path,
-    bytes: &[u8],
-    sync: bool,
-) -> io::Result<()> {
-    debug_assert_ne!(path, temporary, "the new file has another name");
-    let file = storage.open(temporary, Access::OpenOrCreate)?;
-    file.set_len(0)?;
-    file.write_all_at(bytes, 0)?;
-    if sync {
-        file.sync_data()?;
-    }
-    storage.rename(temporary, path)
-}
-
 #[cfg(test)]
 mod tests;
