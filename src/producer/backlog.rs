@@ -135,14 +135,12 @@ impl ClosedBatch {
     fn encode(&self, mut builder: BatchBuilder, sequences: &mut Sequences) -> Result<EncodedBatch> {
         let stamp = sequences.stamp();
         builder.set_producer(stamp);
-        let max_timestamp = builder.max_timestamp();
-        let bytes = builder
-            .finish(&self.settings)
+        let (bytes, header) = builder
+            .finish_with_header(&self.settings)
             .map_err(|malformed| self.outcome.partition.cannot_encode(malformed))?;
         Ok(EncodedBatch {
             bytes,
-            record_count: self.record_count,
-            max_timestamp,
+            header,
             producer: Some(stamp),
         })
     }

@@ -91,19 +91,17 @@ impl BatchBuilder {
         self.buffer.len()
     }
 
-    /// Returns the greatest timestamp so far, or -1 before the first record.
-    pub(crate) fn max_timestamp(&self) -> i64 {
-        self.max_timestamp
-    }
-
     /// Compresses the records, writes the header with its CRC, and returns the buffer, which then
-    /// is exactly the batch.
+    /// is exactly the batch. Also returns the header, whose CRC is not set.
     ///
     /// Uses the settings' level for the codec. If the codec does not make the records smaller, they
     /// stay uncompressed. The caller has checked that readers accept the decompressed size.
     ///
     /// Returns `Malformed` if there are no records, or more than `i32::MAX` bytes.
-    pub(crate) fn finish(mut self, settings: &TopicSettings) -> Result<Vec<u8>, Malformed> {
+    pub(crate) fn finish_with_header(
+        mut self,
+        settings: &TopicSettings,
+    ) -> Result<(Vec<u8>, BatchHeader), Malformed> {
         let Some(last_offset) = self.record_count.checked_sub(1) else {
             return Err(Malformed("a batch needs a record"));
         };
@@ -135,6 +133,12 @@ impl BatchBuilder {
             record_count: self.record_count,
         };
         header.write(&mut self.buffer);
-        Ok(self.buffer)
+        Ok((self.buffer, header))
+    }
+
+    /// Finishes the batch and returns it without its header.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn finish(self, settings: &TopicSettings) -> Result<Vec<u8>, Malformed> {
+        self.finish_with_header(settings).map(|(bytes, _)| bytes)
     }
 }

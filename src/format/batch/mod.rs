@@ -78,7 +78,7 @@ const MIN_V2_BYTES: u32 = 61;
 const _: () = assert!(MIN_V2_BYTES as usize == HEADER_BYTES);
 
 const CODEC: u16 = 0b111;
-const LOG_APPEND_TIME: u16 = 1 << 3;
+pub(crate) const LOG_APPEND_TIME: u16 = 1 << 3;
 const TRANSACTIONAL: u16 = 1 << 4;
 const CONTROL: u16 = 1 << 5;
 const DELETE_HORIZON: u16 = 1 << 6;

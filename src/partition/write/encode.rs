@@ -3,8 +3,10 @@
 use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, Compression, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
-use crate::format::batch::{BatchBuilder, HEADER_BYTES};
-use crate::format::batch::{BatchHeader, ProducerStamp, stamp_producer};
+use crate::format::batch::{
+    BatchBuilder, BatchHeader, HEADER_BYTES, LOG_APPEND_TIME, ProducerStamp, stamp,
+    stamp_append_time, stamp_producer,
+};
 use crate::format::record::Record;
 use crate::format::{Malformed, compression};
 use crate::partition::PartitionCore;
@@ -44,9 +46,9 @@ impl PlainLimit {
 #[derive(Debug)]
 pub(crate) struct EncodedBatch {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) record_count: u32,
-    pub(crate) max_timestamp: i64,
-    /// The producer that the header states.
+    /// The header in `bytes`, except for the CRC, which is not kept.
+    pub(crate) header: BatchHeader,
+    /// The producer whose state the batch changes. The header states it.
     pub(crate) producer: Option<ProducerStamp>,
 }
 
@@ -54,26 +56,48 @@ impl EncodedBatch {
     /// Changes the epoch or the sequence of the producer in the header.
     pub(crate) fn set_producer(&mut self, producer: ProducerStamp) {
         stamp_producer(&mut self.bytes, producer);
+        self.header.producer_id = producer.id;
+        self.header.producer_epoch = producer.epoch;
+        self.header.base_sequence = producer.sequence;
         self.producer = Some(producer);
+    }
+
+    /// Sets the offsets and the leader epoch.
+    pub(super) fn stamp(&mut self, base_offset: u64, leader_epoch: i32) {
+        stamp(&mut self.bytes, base_offset, leader_epoch);
+        let last_offset = base_offset + (self.header.last_offset - self.header.base_offset);
+        self.header.base_offset = base_offset;
+        self.header.last_offset = last_offset;
+        self.header.stated_last_offset = last_offset;
+        self.header.leader_epoch = leader_epoch;
+    }
+
+    /// Sets the time of the append, for a topic that uses `LogAppendTime`.
+    pub(super) fn stamp_append_time(&mut self, now: i64) {
+        stamp_append_time(&mut self.bytes, now);
+        self.header.attributes |= LOG_APPEND_TIME;
+        self.header.max_timestamp = now;
     }
 
     /// Returns the time of the append that the log stamped into the batch, if its topic uses
     /// `LogAppendTime`.
     pub(crate) fn append_time(&self) -> Option<i64> {
-        let header = BatchHeader::decode(&self.bytes).ok()?;
-        (header.timestamp_type() == Some(TimestampType::LogAppendTime))
-            .then_some(header.max_timestamp)
+        let is_append_time = self.header.timestamp_type() == Some(TimestampType::LogAppendTime);
+        is_append_time.then_some(self.header.max_timestamp)
     }
 
     /// Adds the batch to the state of its producer. The batch has its offsets and is in the file.
     pub(in crate::partition) fn note_producer(&self, states: &mut ProducerStates) {
-        if self.producer.is_none() {
-            return;
-        }
-        let header = BatchHeader::decode(&self.bytes);
-        debug_assert!(header.is_ok(), "an encoded batch has a valid header");
-        if let Ok(header) = header {
-            let _data_ends_no_transaction = states.replay(&header, None);
+        debug_assert_eq!(
+            BatchHeader::decode(&self.bytes).map(|header| BatchHeader { crc: 0, ..header }),
+            Ok(BatchHeader {
+                crc: 0,
+                ..self.header
+            }),
+            "the header that is kept is the one in the bytes"
+        );
+        if self.producer.is_some() {
+            let _data_ends_no_transaction = states.replay(&self.header, None);
         }
     }
 }
@@ -109,13 +133,11 @@ impl PartitionCore {
             // Stops a batch that is already too large. Its compressed size is checked later.
             limit.check(builder.len_bytes())?;
         }
-        let record_count = builder.record_count();
-        if record_count == 0 {
+        if builder.record_count() == 0 {
             return Ok(None);
         }
-        let max_timestamp = builder.max_timestamp();
-        let bytes = builder
-            .finish(settings)
+        let (bytes, header) = builder
+            .finish_with_header(settings)
             .map_err(|malformed| self.cannot_encode(malformed))?;
         if let Err(error) = check_size(settings, bytes.len()) {
             self.context.buffers.give_back(bytes);
@@ -124,8 +146,7 @@ impl PartitionCore {
         debug_assert!(bytes.len() >= HEADER_BYTES, "a batch has a header");
         Ok(Some(EncodedBatch {
             bytes,
-            record_count,
-            max_timestamp,
+            header,
             producer: None,
         }))
     }

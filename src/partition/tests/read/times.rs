@@ -50,8 +50,7 @@ pub(in crate::partition::tests) fn stored_batch(
     header.write(&mut bytes);
     EncodedBatch {
         bytes,
-        record_count,
-        max_timestamp,
+        header,
         producer: None,
     }
 }

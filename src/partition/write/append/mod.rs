@@ -13,7 +13,7 @@ use super::encode::{EncodedBatch, check_size};
 use crate::clock::Timestamp;
 use crate::config::{Durability, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
-use crate::format::batch::{ProducerStamp, stamp, stamp_append_time};
+use crate::format::batch::ProducerStamp;
 use crate::format::file_name;
 use crate::format::record::Record;
 use crate::partition::state::producers::SequenceFault;
@@ -113,32 +113,33 @@ impl PartitionCore {
         self.begin_change()?;
         if settings.timestamp_type == TimestampType::LogAppendTime {
             let now = self.context.clock.now().as_millis();
-            stamp_append_time(&mut encoded.bytes, now);
-            encoded.max_timestamp = now;
+            encoded.stamp_append_time(now);
         }
-        debug_assert!(encoded.record_count > 0, "a batch has records");
-        let end = base + u64::from(encoded.record_count);
+        debug_assert!(encoded.header.record_count > 0, "a batch has records");
+        let end = base + u64::from(encoded.header.record_count);
         if end > i64::MAX.unsigned_abs() {
             return Err(self.out_of_range(end));
         }
-        let size_and_time = (encoded.bytes.len(), encoded.max_timestamp);
+        let size_and_time = (encoded.bytes.len(), encoded.header.max_timestamp);
         self.roll_if_due(&mut writer, settings, size_and_time, base, end - 1)?;
         debug_assert!(
             writer.active.base_offset <= base,
             "the active segment begins at or below the log end"
         );
         self.assign_epoch(&mut writer, base)?;
-        stamp(&mut encoded.bytes, base, writer.leader_epoch);
+        encoded.stamp(base, writer.leader_epoch);
         let appended = writer.active.append(
             &encoded.bytes,
             end - 1,
-            encoded.max_timestamp,
+            encoded.header.max_timestamp,
             settings.index_interval_bytes,
         );
         appended.map_err(|failed| self.not_appended(&writer, failed))?;
         encoded.note_producer(&mut writer.producers);
-        writer.first_timestamp.get_or_insert(encoded.max_timestamp);
-        writer.unflushed += u64::from(encoded.record_count);
+        writer
+            .first_timestamp
+            .get_or_insert(encoded.header.max_timestamp);
+        writer.unflushed += u64::from(encoded.header.record_count);
         let appended_bytes =
             self.appended_bytes.load(Ordering::Relaxed) + encoded.bytes.len() as u64;
         self.appended_bytes.store(appended_bytes, Ordering::Relaxed);
@@ -147,7 +148,7 @@ impl PartitionCore {
         let (reopens, truncations) = (self.reopening.count(), self.truncations());
         Ok(Appended {
             offsets: base..end,
-            max_timestamp: encoded.max_timestamp,
+            max_timestamp: encoded.header.max_timestamp,
             reopens,
             truncations,
         })
@@ -313,7 +314,10 @@ impl PartitionCore {
                 .forget_expired(self.context.clock.now().as_millis());
             return Ok(None);
         }
-        match writer.producers.check(&producer, encoded.record_count) {
+        match writer
+            .producers
+            .check(&producer, encoded.header.record_count)
+        {
             Ok(None) => Ok(None),
             Ok(Some(batch)) => {
                 let (reopens, truncations) = (self.reopening.count(), self.truncations());

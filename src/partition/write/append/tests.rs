@@ -31,12 +31,12 @@ fn batch(sequence: i32, values: &[&str]) -> EncodedBatch {
             .unwrap();
     }
     builder.set_producer(producer);
-    let (record_count, max_timestamp) = (builder.record_count(), builder.max_timestamp());
-    let bytes = builder.finish(&TopicSettings::default()).unwrap();
+    let (bytes, header) = builder
+        .finish_with_header(&TopicSettings::default())
+        .unwrap();
     EncodedBatch {
         bytes,
-        record_count,
-        max_timestamp,
+        header,
         producer: Some(producer),
     }
 }
