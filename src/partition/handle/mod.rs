@@ -1,4 +1,7 @@
 //! The public face of a partition: appends, reads and bounds. [`admin`] has the rest.
+//!
+//! Only the constructors are elsewhere: `Partition::open` and `Partition::open_read_only` are in
+//! `log::lone`, because they lock the directory and make the keeper, which are above this floor.
 
 mod admin;
 
