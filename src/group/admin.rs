@@ -285,6 +285,7 @@ impl ConsumerGroup {
 
     /// Returns the number of offsets, over every partition of the group's topics, from the
     /// committed positions to the last readable records. These records are still to be processed.
+    /// Records of open transactions count, because they may still be committed.
     ///
     /// `None` if the lag of a partition is unknown: the partition could not be opened, or its
     /// committed position cannot be read. The lag is also unknown if the partition has records but

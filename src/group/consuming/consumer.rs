@@ -314,8 +314,9 @@ impl Consumer {
         self.cursors.assignment()
     }
 
-    /// Returns the number of offsets, over all assigned partitions, from the positions to the ends
-    /// of the records that this consumer can read.
+    /// Returns the number of offsets, over all assigned partitions, from the positions to the last
+    /// records that this consumer can read. Transaction markers and aborted records after the last
+    /// record do not count. Reads the end of each partition that the consumer has not read whole.
     ///
     /// `None` if the position in a partition is unknown: the partition could not be opened, its
     /// committed position cannot be read, or there is neither a position nor a reset policy.

@@ -14,6 +14,7 @@ mod last_offset_delta;
 mod negative_commit;
 mod odd_headers;
 mod trailing_markers;
+mod transactional_commits;
 
 /// Copies the log directory of a case to a directory where it may be written.
 fn copy_of(case: &str) -> (tempfile::TempDir, PathBuf) {
