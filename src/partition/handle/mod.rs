@@ -18,6 +18,8 @@ use super::state::report::SegmentInfo;
 use super::write::append::RecordMetadata;
 use crate::clock::Timestamp;
 use crate::config::Durability;
+#[cfg(doc)]
+use crate::error::Error;
 use crate::error::Result;
 use crate::format::record::Record;
 use crate::topic_partition::TopicPartition;
