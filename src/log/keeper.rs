@@ -13,7 +13,7 @@ use super::core::LogCore;
 use crate::error::Result;
 use crate::format::file_name;
 use crate::partition::{
-    Keeper, Maintenance, PartitionCore, PartitionRecovery, Reopened, Truncation,
+    Keeper, Maintenance, PartitionCore, PartitionRecovery, Reopened, Restart, Truncation,
 };
 use crate::topic_partition::TopicPartition;
 
@@ -45,6 +45,10 @@ impl Keeper for Guard {
 
     fn truncate(&self, partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()> {
         self.core.truncate(partition, cut)
+    }
+
+    fn restart(&self, partition: &Arc<PartitionCore>, restart: Restart<'_>) -> Result<()> {
+        self.core.restart(partition, restart)
     }
 
     fn finish_reopen(
@@ -100,6 +104,19 @@ impl LogCore {
         }
         self.groups
             .lower_commits_then(partition, end, || self.store_and_cut(id, cut))
+    }
+
+    /// Empties a partition, then lowers the committed offsets above its new one and moves it there.
+    fn restart(&self, partition: &Arc<PartitionCore>, restart: Restart<'_>) -> Result<()> {
+        let (id, start) = (partition.id(), restart.start());
+        restart.empty(|| self.write_checkpoints())?;
+        if file_name::is_internal_topic(&id.topic) {
+            let done = restart.finish();
+            self.lower_commits_of(id);
+            return done;
+        }
+        self.groups
+            .lower_commits_then(partition, start, || restart.finish())
     }
 
     fn store_and_cut(&self, id: &TopicPartition, cut: Truncation<'_>) -> Result<()> {

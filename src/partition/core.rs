@@ -36,7 +36,9 @@
 //! A log that cuts a partition holds `flush` and `replacing` of it
 //! ([`Truncation`](super::Truncation)) and then takes the lock of the committed positions, the
 //! writer lock of the partition that stores them, and the lock of the checkpoints, before `writer`
-//! of the partition that is cut. No append waits for the device while it holds a lock, except when
+//! of the partition that is cut. A log that empties a partition ([`Restart`](super::Restart)) holds
+//! `reopening`, `flush` and `replacing` of it while it takes the locks of topic files and
+//! checkpoints. No append waits for the device while it holds a lock, except when
 //! a partition that may have gaps rolls.
 //!
 //! Readers hold no lock. A reader opens a file by its name only while the segment is

@@ -23,6 +23,10 @@ pub(crate) trait Keeper: Send + Sync {
     /// disk.
     fn truncate(&self, partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()>;
 
+    /// Empties a partition, and moves it to its new offset. Positions above that offset are lowered
+    /// first.
+    fn restart(&self, partition: &Arc<PartitionCore>, restart: Restart<'_>) -> Result<()>;
+
     /// Lets a re-opened partition take writes again, and lowers the positions above its end before
     /// it does.
     fn finish_reopen(&self, partition: &PartitionCore, reopened: Reopened<'_>)
@@ -45,6 +49,11 @@ impl Keeper for Unkept {
 
     fn truncate(&self, _partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()> {
         cut.make()
+    }
+
+    fn restart(&self, _partition: &Arc<PartitionCore>, restart: Restart<'_>) -> Result<()> {
+        restart.empty(|| Ok(()))?;
+        restart.finish()
     }
 
     fn finish_reopen(
@@ -99,6 +108,19 @@ impl fmt::Debug for KeepOpen {
 pub(crate) struct Truncation<'a> {
     pub(super) core: &'a PartitionCore,
     pub(super) end: u64,
+    pub(super) _no_flush: MutexGuard<'a, ()>,
+    pub(super) _replaces: MutexGuard<'a, ()>,
+}
+
+/// A partition that is about to be emptied, and to continue at another offset. Appends wait as long
+/// as this lives, segments stay as they are, and the recovery point stays.
+#[derive(Debug)]
+pub(crate) struct Restart<'a> {
+    pub(super) core: &'a PartitionCore,
+    /// Where the partition ends until it moves to `start`.
+    pub(super) end: u64,
+    pub(super) start: u64,
+    pub(super) _appends_wait: MutexGuard<'a, ()>,
     pub(super) _no_flush: MutexGuard<'a, ()>,
     pub(super) _replaces: MutexGuard<'a, ()>,
 }

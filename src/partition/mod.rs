@@ -28,7 +28,7 @@ mod write;
 
 pub(crate) use core::PartitionCore;
 pub use handle::Partition;
-pub(crate) use keeper::{KeepOpen, Keeper, Reopened, Truncation};
+pub(crate) use keeper::{KeepOpen, Keeper, Reopened, Restart, Truncation};
 pub use read::batch::{Batch, RecordIter, RecordView};
 pub use read::lookup::{OffsetAndTimestamp, OffsetSpec};
 pub use read::options::{Isolation, ReadOptions};

@@ -38,7 +38,7 @@ use crate::format::file_name;
 use crate::partition::stated::{Lines, Stated, own_line};
 use crate::partition::{
     KeepOpen, Keeper, Maintenance, Partition, PartitionContext, PartitionCore, PartitionRecovery,
-    Reopened, Truncation,
+    Reopened, Restart, Truncation,
 };
 use crate::storage::{FileLock, Storage, directory_of, sync_found};
 use crate::topic::topic_file::{read_covered, store_gaps, store_log_start, unconfigured};
@@ -324,6 +324,13 @@ impl Keeper for Lone {
             |before| before.lowered(&self.line(), end, recovery_point),
             || cut.make(),
         )
+    }
+
+    fn restart(&self, partition: &Arc<PartitionCore>, restart: Restart<'_>) -> Result<()> {
+        self.check_is_own(partition);
+        self.cut.fetch_min(restart.start(), Ordering::SeqCst);
+        restart.empty(|| self.store_bounds())?;
+        restart.finish()
     }
 
     fn finish_reopen(

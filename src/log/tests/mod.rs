@@ -21,6 +21,7 @@ mod interleaved;
 mod interleaved_commits;
 mod places;
 mod read_only;
+mod restart;
 mod without_threads;
 
 fn open(disk: &FaultyDisk) -> Log {

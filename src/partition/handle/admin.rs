@@ -89,6 +89,51 @@ impl Partition {
         self.keep.keeper().truncate(&self.core, cut)
     }
 
+    /// Removes all records, and lets the partition continue at `offset`: any offset, above or below
+    /// those of the records. Kafka's `truncateFullyAndStartAt`.
+    ///
+    /// A mirror calls this if its source no longer has the records after those that were copied,
+    /// and a replica when it has installed a snapshot. On return log start, high watermark and log
+    /// end are `offset`, no producer is known, and all of it survives a crash. Blocks on the
+    /// device. Appends wait until the call is done.
+    ///
+    /// If the machine or the program stops during the call, the partition is as before, or it is
+    /// empty and continues at its former end or at `offset`. Old records are never followed by new
+    /// ones. A program that finds another offset than it expects calls this again. The same holds
+    /// after an error.
+    ///
+    /// A reader that is below `offset` gets [`Error::OffsetOutOfRange`], unless it reads from the
+    /// log start on. A reader that is above `offset` continues as after
+    /// [`truncate_to`](Self::truncate_to). Positions that groups committed above `offset` are
+    /// lowered to it. The call also mends a damaged partition.
+    ///
+    /// # Errors
+    ///
+    /// * Returns [`Error::OffsetOutOfRange`] if `offset` is above `i64::MAX`, which Kafka cannot
+    ///   store.
+    /// * Returns [`Error::DiskFull`] or [`Error::Io`] if the disk refuses. On a full disk,
+    ///   [delete](Self::delete_records_before) the records first.
+    /// * Returns [`Error::SyncFailed`] if it is unknown whether the new offset is durable. From
+    ///   then on the partition refuses writes.
+    /// * Returns [`Error::Poisoned`] if an earlier write or sync failed.
+    /// * Returns [`Error::ReadOnly`] in a read-only log, [`Error::Closed`] after the log was
+    ///   closed, and [`Error::UnknownTopic`] after the topic was deleted.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let log = Log::in_memory();
+    /// let lines = log.create_topic("lines", 1, TopicConfig::new())?.partition(0)?;
+    /// lines.append_batch(["a", "b", "c"])?;
+    /// lines.restart_at(1_000)?;
+    /// assert_eq!(lines.log_start_offset(), 1_000);
+    /// assert_eq!(lines.append("d")?.offset, 1_000);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn restart_at(&self, offset: u64) -> Result<()> {
+        let restart = self.core.restart(offset)?;
+        self.keep.keeper().restart(&self.core, restart)
+    }
+
     /// Compacts the partition now: keeps the latest record of each key and removes the earlier
     /// ones, however few they are. Returns a report.
     ///

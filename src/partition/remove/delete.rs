@@ -174,7 +174,9 @@ impl PartitionCore {
     /// Returns the log start if the name of the first file does not show it: the partition then
     /// needs a line in `log-start-offset-checkpoint`.
     pub(crate) fn log_start_line(&self) -> Option<u64> {
-        let (log_start, leaving) = (self.log_start_offset(), &self.leaving);
+        let leaving = &self.leaving;
+        let announced = leaving.announced_start.load(Ordering::Acquire);
+        let log_start = self.log_start_offset().max(announced);
         let is_above_first_base = log_start > self.first_base_offset();
         (is_above_first_base
             || leaving.may_come_back.load(Ordering::Acquire)

@@ -136,7 +136,7 @@ impl PartitionCore {
         Ok(())
     }
 
-    fn check_truncatable(&self) -> Result<()> {
+    pub(in crate::partition) fn check_truncatable(&self) -> Result<()> {
         // A damaged partition may be truncated, which is one way to repair it.
         self.check_readable()?;
         if self.context.read_only {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::Mutex;
 
@@ -22,6 +22,8 @@ pub(in crate::partition) struct Leaving {
     /// Whether a sync of the directory failed after files were removed. A power cut may then bring
     /// the files back, whatever later syncs report.
     pub(in crate::partition) may_come_back: AtomicBool,
+    /// The log start that is stored before the segments below it leave; 0 if it was not announced.
+    pub(in crate::partition) announced_start: AtomicU64,
 }
 
 impl Leaving {
