@@ -10,6 +10,7 @@ mod dump;
 mod fixtures;
 mod handed_over;
 mod hints;
+mod positions;
 mod tools;
 mod turns;
 mod written;
