@@ -59,9 +59,7 @@ impl LogCore {
         now: Timestamp,
         continues: &mut dyn FnMut() -> bool,
     ) -> Result<Maintenance> {
-        if self.context().read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.context().check_not_read_only()?;
         let mut was_stopped = false;
         let mut continues = || {
             was_stopped |= self.is_stopping.load(Ordering::SeqCst);

@@ -182,9 +182,7 @@ impl Schedule {
 impl LogCore {
     /// Does all work that is due now.
     pub(super) fn maintain(&self) -> Result<Maintenance> {
-        if self.context().read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.context().check_not_read_only()?;
         let now = self.context().clock.now();
         let mut sum = Sum::default();
         sum.add(self.run_retention(now));

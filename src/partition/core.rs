@@ -349,9 +349,7 @@ impl PartitionCore {
     /// writer lock is held.
     pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_readable()?;
-        if self.context.read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.context.check_not_read_only()?;
         self.health.check_takes_writes()
     }
 

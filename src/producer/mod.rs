@@ -82,9 +82,7 @@ impl ProducerService {
         config: ProducerConfig,
         keep: KeepOpen,
     ) -> Result<Producer> {
-        if self.context.read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.context.check_not_read_only()?;
         config.validate()?;
         // A batch must not linger if no thread keeps its deadline.
         let config = if self.has_timer() {

@@ -102,17 +102,9 @@ impl Home {
         replace_file(self.storage(), &path, encode_topic_file(file).as_bytes()).at("write", &path)
     }
 
-    fn check_writable(&self) -> Result<()> {
-        if self.context.read_only {
-            Err(Error::ReadOnly)
-        } else {
-            Ok(())
-        }
-    }
-
     /// Prepares the directory for a write: removes the clean-shutdown marker.
     fn prepare_write(&self) -> Result<()> {
-        self.check_writable()?;
+        self.context.check_not_read_only()?;
         self.context.clean_marker.clear(self.storage())
     }
 }
@@ -471,7 +463,7 @@ pub(crate) fn check_partition_count(partitions: u32) -> Result<()> {
 /// Checks that the directories of the new partitions do not exist or are empty. Otherwise their
 /// files would be mixed with those of the partition, and deleted with it.
 fn check_free(home: &Home, topic: &Arc<str>, numbers: Range<u32>) -> Result<()> {
-    home.check_writable()?;
+    home.context.check_not_read_only()?;
     for partition in numbers {
         let dir = partition_dir(
             &home.root,

@@ -82,11 +82,9 @@ impl Consumer {
         if service.catalog.is_closed() {
             return Err(Error::Closed);
         }
-        if service.catalog.context().read_only {
-            // Such a member would share no partitions with those of the writing process, and could
-            // not commit.
-            return Err(Error::ReadOnly);
-        }
+        // A member in a read-only log would share no partitions with those of the writing process,
+        // and could not commit.
+        service.catalog.context().check_not_read_only()?;
         // Before the join, so that an error leaves the group unchanged.
         service.store.ensure_loaded()?;
         let (member, news) = Member::join(group, &service.catalog, subscription, &config)?;

@@ -301,11 +301,7 @@ impl OffsetStore {
         if self.catalog.is_closed() {
             return Err(Error::Closed);
         }
-        if self.catalog.context().read_only {
-            Err(Error::ReadOnly)
-        } else {
-            Ok(())
-        }
+        self.catalog.context().check_not_read_only()
     }
 
     /// Returns the names of the existing topics for which the group has committed.

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::MutexGuard;
 
 use crate::config::TopicSettings;
-use crate::error::{At, Error, Result};
+use crate::error::{At, Result};
 use crate::partition::keeper::Reopened;
 use crate::partition::remove::unfinished;
 use crate::partition::state::context::PartitionSpec;
@@ -50,9 +50,7 @@ impl PartitionCore {
         let _replaces = self.replacing.lock();
         let mut writer = self.writer.lock();
         self.check_readable()?;
-        if self.context.read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.context.check_not_read_only()?;
         self.begin_change()?;
         // Otherwise recovery would find these segments again, and both lists would hold them.
         let _removed = self.remove_leaving()?;

@@ -14,6 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::PartitionCore;
 use crate::partition::state::report::Maintenance;
+use crate::segment::Segment;
 use crate::storage::IfExists;
 
 impl PartitionCore {
@@ -57,9 +58,7 @@ impl PartitionCore {
         let _replaces = self.replacing.lock();
         let mut writer = self.writer.lock();
         self.check_readable()?;
-        if self.context.read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.context.check_not_read_only()?;
         if !is_due()? {
             return Ok(None);
         }
@@ -114,14 +113,6 @@ impl PartitionCore {
         if leaving.is_empty() {
             return Ok(done);
         }
-        let delay_ms = self.settings().file_delete_delay_ms;
-        let due = Timestamp::from_millis(
-            self.context
-                .clock
-                .now()
-                .as_millis()
-                .saturating_add(delay_ms),
-        );
         for segment in &leaving {
             // Earlier removals are made durable first, and so is the new end. A power cut may keep
             // some removals and lose others, and a later one alone would leave a hole.
@@ -129,15 +120,7 @@ impl PartitionCore {
             let path = segment.log_path();
             // A reader that is on the segment keeps its `.log` open.
             segment.prepare_removal().at("open", path)?;
-            for suffix in file_name::SEGMENT {
-                let path = segment.path(suffix);
-                let removed = if delay_ms > 0 {
-                    self.rename_to_delete(&path, due).map(|()| 0)
-                } else {
-                    self.unlink(&path)
-                };
-                done.bytes_freed += removed.at("remove", &path)?;
-            }
+            done.bytes_freed += self.remove_files(segment, file_name::SEGMENT)?;
             done.segments_deleted += 1;
         }
         // From here on, possibly only the remaining names show where the log starts. So the
@@ -193,11 +176,30 @@ impl PartitionCore {
         }
     }
 
-    pub(in crate::partition) fn rename_to_delete(
+    /// Removes files of a segment, or renames them if the topic delays their removal. Returns how
+    /// many bytes are free now.
+    pub(in crate::partition) fn remove_files(
         &self,
-        path: &Path,
-        due: Timestamp,
-    ) -> io::Result<()> {
+        segment: &Segment,
+        suffixes: impl IntoIterator<Item = &'static str>,
+    ) -> Result<u64> {
+        let delay_ms = self.settings().file_delete_delay_ms;
+        let now = self.context.clock.now().as_millis();
+        let due = Timestamp::from_millis(now.saturating_add(delay_ms));
+        let mut freed = 0;
+        for suffix in suffixes {
+            let path = segment.path(suffix);
+            let removed = if delay_ms > 0 {
+                self.rename_to_delete(&path, due).map(|()| 0)
+            } else {
+                self.unlink(&path)
+            };
+            freed += removed.at("remove", &path)?;
+        }
+        Ok(freed)
+    }
+
+    fn rename_to_delete(&self, path: &Path, due: Timestamp) -> io::Result<()> {
         debug_assert!(path.starts_with(self.dir()), "a file of this partition");
         let mut renamed = path.as_os_str().to_owned();
         renamed.push(file_name::DELETED);
@@ -210,7 +212,7 @@ impl PartitionCore {
     }
 
     /// Removes a file if it exists, and returns its length.
-    pub(in crate::partition) fn unlink(&self, path: &Path) -> io::Result<u64> {
+    fn unlink(&self, path: &Path) -> io::Result<u64> {
         debug_assert!(path.starts_with(self.dir()), "a file of this partition");
         let storage = &self.context.storage;
         let Some(found) = storage.metadata(path).if_exists()? else {

@@ -139,9 +139,7 @@ impl PartitionCore {
     pub(in crate::partition) fn check_truncatable(&self) -> Result<()> {
         // A damaged partition may be truncated, which is one way to repair it.
         self.check_readable()?;
-        if self.context.read_only {
-            return Err(Error::ReadOnly);
-        }
+        self.context.check_not_read_only()?;
         self.health.check_not_poisoned()
     }
 
@@ -161,10 +159,7 @@ impl PartitionCore {
                 self.remove_truncated(segment)?;
                 // Each removal is made durable before the next. A power cut may keep some removals
                 // and lose others, and an earlier one alone would leave a hole.
-                self.context
-                    .storage
-                    .sync_dir(self.dir())
-                    .map_err(self.io("sync"))?;
+                self.context.sync_dir(self.dir())?;
             }
         }
         let is_replaced = replacement.is_some();
@@ -185,10 +180,7 @@ impl PartitionCore {
             writer.epochs = epochs;
         }
         self.remove_snapshots(|at| at > end)?;
-        self.context
-            .storage
-            .sync_dir(self.dir())
-            .map_err(self.io("sync"))?;
+        self.context.sync_dir(self.dir())?;
         self.has_new_digests.store(true, Ordering::Release);
         self.rebuild_producers(writer)?;
         if is_replaced && (writer.has_snapshots || !writer.producers.is_empty()) {
@@ -200,10 +192,7 @@ impl PartitionCore {
         if last.is_sealed() || last.next_offset() < end {
             // No batch shows where the log ends, so the name of an empty segment has to.
             self.roll(writer, end)?;
-            self.context
-                .storage
-                .sync_dir(self.dir())
-                .map_err(self.io("sync"))?;
+            self.context.sync_dir(self.dir())?;
         }
         Ok(())
     }

@@ -42,6 +42,20 @@ pub(crate) struct PartitionContext {
 }
 
 impl PartitionContext {
+    /// Returns [`Error::ReadOnly`] if the log is read-only.
+    pub(crate) fn check_not_read_only(&self) -> Result<()> {
+        if self.read_only {
+            Err(Error::ReadOnly)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes the names in a directory durable.
+    pub(crate) fn sync_dir(&self, dir: &Path) -> Result<()> {
+        self.storage.sync_dir(dir).at("sync", dir)
+    }
+
     /// Returns what the segments in `dir` need of the log.
     pub(in crate::partition) fn home(&self, dir: &Path) -> SegmentHome {
         SegmentHome {

@@ -86,10 +86,7 @@ impl Opening<'_> {
                 self.report.kept.insert(0, torn);
             }
             self.remove_indexes(*base)?;
-            self.context
-                .storage
-                .sync_dir(&self.spec.dir)
-                .map_err(self.io("sync"))?;
+            self.context.sync_dir(&self.spec.dir)?;
         }
         Ok(())
     }

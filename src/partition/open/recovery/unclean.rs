@@ -35,10 +35,7 @@ impl Opening<'_> {
         }
         // Later writes rely on the names, so they are synced. Otherwise a power cut could bring
         // back a segment that was set aside, after new records, or lose one that was kept.
-        self.context
-            .storage
-            .sync_dir(&self.spec.dir)
-            .map_err(self.io("sync"))
+        self.context.sync_dir(&self.spec.dir)
     }
 
     /// Scans one segment, and cuts it if the log ends in it. In that case the `later` segments are

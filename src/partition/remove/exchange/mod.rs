@@ -27,7 +27,6 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::unfinished::swap_path;
-use crate::clock::Timestamp;
 use crate::config::CleanupPolicy;
 use crate::error::{At, Error, Result};
 use crate::format::Malformed;
@@ -384,7 +383,7 @@ impl PartitionCore {
                 .all(|cleaned| cleaned.base_offset != original.base_offset);
             freed += self.remove_original(original, base_vanishes)?;
         }
-        storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+        self.context.sync_dir(self.dir())?;
         for (cleaned, segment) in cleaned.iter().zip(&segments) {
             for suffix in cleaned.suffixes() {
                 let swap = swap_path(self.dir(), cleaned.base_offset, suffix);
@@ -393,7 +392,7 @@ impl PartitionCore {
                     .at("put in its place", &swap)?;
             }
         }
-        storage.sync_dir(self.dir()).map_err(self.io("sync"))?;
+        self.context.sync_dir(self.dir())?;
         for segment in segments {
             segment.settle();
         }
@@ -431,28 +430,9 @@ impl PartitionCore {
     /// Removes the files of an original. The producer snapshot is removed only if no new segment
     /// has the same base offset.
     fn remove_original(&self, original: &Segment, base_vanishes: bool) -> Result<u64> {
-        let delay_ms = self.settings().file_delete_delay_ms;
-        let due = Timestamp::from_millis(
-            self.context
-                .clock
-                .now()
-                .as_millis()
-                .saturating_add(delay_ms),
-        );
-        let mut freed = 0;
-        for suffix in file_name::SEGMENT
-            .into_iter()
-            .filter(|suffix| base_vanishes || *suffix != file_name::SNAPSHOT)
-        {
-            let path = original.path(suffix);
-            let removed = if delay_ms > 0 {
-                self.rename_to_delete(&path, due).map(|()| 0)
-            } else {
-                self.unlink(&path)
-            };
-            freed += removed.at("remove", &path)?;
-        }
-        Ok(freed)
+        let suffixes = file_name::SEGMENT.into_iter();
+        let is_removed = |suffix: &&str| base_vanishes || *suffix != file_name::SNAPSHOT;
+        self.remove_files(original, suffixes.filter(is_removed))
     }
 }
 
