@@ -78,7 +78,7 @@ const MIN_V2_BYTES: u32 = 61;
 const _: () = assert!(MIN_V2_BYTES as usize == HEADER_BYTES);
 
 const CODEC: u16 = 0b111;
-pub(crate) const LOG_APPEND_TIME: u16 = 1 << 3;
+const LOG_APPEND_TIME: u16 = 1 << 3;
 const TRANSACTIONAL: u16 = 1 << 4;
 const CONTROL: u16 = 1 << 5;
 const DELETE_HORIZON: u16 = 1 << 6;
@@ -253,6 +253,16 @@ impl BatchHeader {
     pub(crate) fn is_full_or_empty(&self) -> bool {
         let count = u64::from(self.record_count);
         self.magic < 2 || count == 0 || self.last_offset - self.base_offset + 1 == count
+    }
+
+    /// Moves the offsets, so that the batch begins at `base_offset`, and sets the leader epoch.
+    pub(crate) fn place(&mut self, base_offset: u64, leader_epoch: i32) {
+        let former = self.base_offset;
+        self.base_offset = base_offset;
+        for offset in [&mut self.last_offset, &mut self.stated_last_offset] {
+            *offset = base_offset + (*offset - former);
+        }
+        self.leader_epoch = leader_epoch;
     }
 
     /// Writes the header of a v2 batch over the first bytes of `batch`, which is exactly the batch.

@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, Compression, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::batch::{
-    BatchBuilder, BatchHeader, HEADER_BYTES, LOG_APPEND_TIME, ProducerStamp, stamp,
+    BatchBuilder, BatchHeader, HEADER_BYTES, ProducerStamp, settle_append_time, stamp,
     stamp_append_time, stamp_producer,
 };
 use crate::format::record::Record;
@@ -65,18 +65,13 @@ impl EncodedBatch {
     /// Sets the offsets and the leader epoch.
     pub(super) fn stamp(&mut self, base_offset: u64, leader_epoch: i32) {
         stamp(&mut self.bytes, base_offset, leader_epoch);
-        let last_offset = base_offset + (self.header.last_offset - self.header.base_offset);
-        self.header.base_offset = base_offset;
-        self.header.last_offset = last_offset;
-        self.header.stated_last_offset = last_offset;
-        self.header.leader_epoch = leader_epoch;
+        self.header.place(base_offset, leader_epoch);
     }
 
     /// Sets the time of the append, for a topic that uses `LogAppendTime`.
     pub(super) fn stamp_append_time(&mut self, now: i64) {
         stamp_append_time(&mut self.bytes, now);
-        self.header.attributes |= LOG_APPEND_TIME;
-        self.header.max_timestamp = now;
+        settle_append_time(&mut self.header, now);
     }
 
     /// Returns the time of the append that the log stamped into the batch, if its topic uses

@@ -123,10 +123,8 @@ impl<'a> RawBatches<'a> {
             if let Some(front) = self.buffer.get_mut(batch.front.clone()) {
                 stamp(front, next, leader_epoch);
             }
-            let header = &mut batch.header;
-            let end = next + offsets_of(header);
-            (header.base_offset, header.last_offset) = (next, end - 1);
-            next = end;
+            batch.header.place(next, leader_epoch);
+            next = batch.header.last_offset + 1;
         }
         next
     }
