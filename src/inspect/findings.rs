@@ -222,35 +222,30 @@ fn or_none(offset: Option<u64>) -> i64 {
         .unwrap_or(-1)
 }
 
-/// The groups of a summary, in the order in which they are printed.
+/// The groups of a summary, in the order in which they are printed. `line_of` numbers them.
 const GROUPS: [Group; 5] = [
     Group {
         title: "Mismatches in :",
-        pair: index_mismatch,
         line: ["  Index offset: ", ", log offset: "],
         order: Order::Falling,
     },
     Group {
         title: "Found timestamp mismatch in :",
-        pair: timestamp_mismatch,
         line: ["  Index timestamp: ", ", log timestamp: "],
         order: Order::Found,
     },
     Group {
         title: "Found out of order timestamp in :",
-        pair: timestamp_out_of_order,
         line: ["  Index timestamp: ", ", Previously indexed timestamp: "],
         order: Order::Found,
     },
     Group {
         title: "The following indexed offsets are not found in :",
-        pair: indexed_offset_not_found,
         line: ["Indexed offset: ", ", found log offset: "],
         order: Order::Found,
     },
     Group {
         title: "Non-consecutive offsets in ",
-        pair: offset_gap,
         line: ["  ", " is followed by "],
         order: Order::Rising,
     },
@@ -258,100 +253,62 @@ const GROUPS: [Group; 5] = [
 
 struct Group {
     title: &'static str,
-    /// Returns the two numbers of a line, for a fault that belongs to the group.
-    pair: fn(&Fault) -> Option<(i64, i64)>,
     line: [&'static str; 2],
     order: Order,
 }
 
 /// The order of the lines of one file. If they are sorted, only the last of the lines with the same
 /// first number is shown.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
     Found,
     Rising,
     Falling,
 }
 
-fn index_mismatch(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::IndexMismatch {
-        index_offset,
-        log_offset,
-    } = fault
-    else {
-        return None;
-    };
-    Some((*index_offset, or_none(*log_offset)))
-}
-
-fn timestamp_mismatch(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::TimestampMismatch {
-        index_timestamp,
-        log_timestamp,
-    } = fault
-    else {
-        return None;
-    };
-    Some((*index_timestamp, *log_timestamp))
-}
-
-fn timestamp_out_of_order(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::TimestampOutOfOrder {
-        index_timestamp,
-        previous,
-    } = fault
-    else {
-        return None;
-    };
-    Some((*index_timestamp, *previous))
-}
-
-fn indexed_offset_not_found(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::IndexedOffsetNotFound {
-        index_offset,
-        log_offset,
-    } = fault
-    else {
-        return None;
-    };
-    Some((*index_offset, or_none(*log_offset)))
-}
-
-fn offset_gap(fault: &Fault) -> Option<(i64, i64)> {
-    let Fault::OffsetGap { before, after } = fault else {
-        return None;
-    };
-    Some((or_none(*before), or_none(Some(*after))))
+/// Returns the place in `GROUPS` of the group that a fault belongs to, and the numbers of its line.
+fn line_of(fault: &Fault) -> Option<(usize, (i64, i64))> {
+    Some(match *fault {
+        Fault::IndexMismatch {
+            index_offset,
+            log_offset,
+        } => (0, (index_offset, or_none(log_offset))),
+        Fault::TimestampMismatch {
+            index_timestamp,
+            log_timestamp,
+        } => (1, (index_timestamp, log_timestamp)),
+        Fault::TimestampOutOfOrder {
+            index_timestamp,
+            previous,
+        } => (2, (index_timestamp, previous)),
+        Fault::IndexedOffsetNotFound {
+            index_offset,
+            log_offset,
+        } => (3, (index_offset, or_none(log_offset))),
+        Fault::OffsetGap { before, after } => (4, (or_none(before), or_none(Some(after)))),
+        _ => return None,
+    })
 }
 
 /// Prints the findings that Kafka's tool prints at the end: by kind, and within a kind by file.
 pub(super) fn print_summary(findings: &[Finding], problems: &mut dyn Write) -> io::Result<()> {
-    for group in &GROUPS {
+    for (number, group) in GROUPS.iter().enumerate() {
         for of_file in findings.chunk_by(|a, b| a.path == b.path) {
             let Some(first) = of_file.first() else {
                 continue;
             };
             let mut pairs: Vec<_> = of_file
                 .iter()
-                .filter_map(|finding| (group.pair)(&finding.fault))
+                .filter_map(|finding| line_of(&finding.fault))
+                .filter(|(of, _)| *of == number)
+                .map(|(_, pair)| pair)
                 .collect();
-            match group.order {
-                Order::Found => {}
-                Order::Rising => {
-                    pairs = pairs
-                        .into_iter()
-                        .collect::<BTreeMap<_, _>>()
-                        .into_iter()
-                        .collect();
-                }
-                Order::Falling => {
-                    pairs = pairs
-                        .into_iter()
-                        .collect::<BTreeMap<_, _>>()
-                        .into_iter()
-                        .rev()
-                        .collect();
-                }
+            if group.order != Order::Found {
+                let sorted: BTreeMap<_, _> = pairs.into_iter().collect();
+                pairs = sorted.into_iter().collect();
+            }
+            if group.order == Order::Falling {
+                pairs.reverse();
             }
             if !pairs.is_empty() {
                 let path = path::absolute(&first.path).unwrap_or_else(|_| first.path.to_path_buf());
