@@ -92,12 +92,8 @@ impl OffsetEntry {
     /// Returns entry `number` of a whole index file. The caller ensures that `number` is less than
     /// `bytes.len() / OFFSET_ENTRY_BYTES`.
     #[inline]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the caller ensures that the entry exists"
-    )]
     pub(crate) fn at(bytes: &[u8], number: usize) -> Self {
-        Self::decode(bytes.as_chunks().0[number])
+        Self::decode(entry_at(bytes, number))
     }
 
     /// Returns the number of entries before the zero padding of a file that was not closed. A
@@ -149,12 +145,8 @@ impl TimeEntry {
     /// Returns entry `number` of a whole index file. The caller ensures that `number` is less than
     /// `bytes.len() / TIME_ENTRY_BYTES`.
     #[inline]
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "the caller ensures that the entry exists"
-    )]
     pub(crate) fn at(bytes: &[u8], number: usize) -> Self {
-        Self::decode(bytes.as_chunks().0[number])
+        Self::decode(entry_at(bytes, number))
     }
 
     /// Returns the number of entries before the zero padding, as for the offset index.
@@ -186,6 +178,15 @@ impl TimeEntry {
             Self::decode(entry).timestamp <= timestamp
         })
     }
+}
+
+#[inline]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the caller ensures that the entry exists"
+)]
+fn entry_at<const SIZE: usize>(bytes: &[u8], number: usize) -> [u8; SIZE] {
+    bytes.as_chunks().0[number]
 }
 
 /// Returns the first `count` entries, or all of them if there are fewer.
