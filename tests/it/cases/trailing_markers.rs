@@ -1,10 +1,11 @@
 //! Partitions that end with transaction markers or aborted records, which no consumer gets. A
 //! consumer that has read the records before them has read everything.
 
+use std::fs;
 use std::time::Duration;
 
 use annals::{
-    Consumer, ConsumerConfig, ConsumerGroup, Isolation, Log, Partition, ReadOptions, Seek,
+    Consumer, ConsumerConfig, ConsumerGroup, Error, Isolation, Log, Partition, ReadOptions, Seek,
     TopicPartition,
 };
 
@@ -208,6 +209,34 @@ fn a_read_only_log_counts_the_markers_in_the_same_way() {
     let read_only = Log::open_read_only(dir.path().join("root")).unwrap();
     let group = read_only.consumer_group("g").unwrap();
     assert_eq!(group.lag().unwrap(), Some(0));
+}
+
+/// Every offset counts if the end of the log cannot be read.
+#[test]
+fn damage_at_the_end_leaves_the_lag_and_the_records_before_it() {
+    // A byte of the batch of the records 3 and 4, and one of the marker.
+    for (position, lag) in [(150, 3), (230, 3)] {
+        let (dir, log) = opened();
+        let path = dir.path().join("root/committed-0/00000000000000000000.log");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[position] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let group = log.consumer_group("g").unwrap();
+        let mut consumer = join(&group, "committed", Isolation::ReadUncommitted, 3);
+        assert_eq!(consumer.lag(), Some(6), "byte {position}");
+        assert_eq!(poll(&mut consumer), [0, 1, 2], "byte {position}");
+        assert_eq!(consumer.lag(), Some(lag), "byte {position}");
+        consumer.commit().unwrap();
+        assert_eq!(committed(&group, "committed"), Some(3), "byte {position}");
+        assert_eq!(group.lag().unwrap(), Some(lag), "byte {position}");
+        let next = consumer.poll(Duration::ZERO);
+        if position == 150 {
+            assert!(matches!(next, Err(Error::Corrupt(_))), "{next:?}");
+        } else {
+            assert_eq!(next.unwrap().iter().count(), 2);
+            assert!(consumer.poll(Duration::ZERO).is_err());
+        }
+    }
 }
 
 #[test]
