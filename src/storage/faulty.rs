@@ -50,6 +50,8 @@ struct Plan {
     /// Directories that cannot be synced, and the kind of the error.
     unsyncable: Mutex<Option<(Refuses, ErrorKind)>>,
     has_no_drop_cache: AtomicBool,
+    /// The kind of the error of each hard link.
+    no_links: Mutex<Option<ErrorKind>>,
 }
 
 impl Plan {
@@ -88,6 +90,7 @@ impl FaultyDisk {
             fails_at,
             unsyncable: Mutex::new(None),
             has_no_drop_cache: AtomicBool::new(false),
+            no_links: Mutex::new(None),
         };
         Self {
             inner: MemoryDisk::new(),
@@ -98,6 +101,12 @@ impl FaultyDisk {
     /// Makes syncs fail of the directories for which `refuses` returns `true`.
     pub(crate) fn without_sync_of(self, refuses: Refuses, kind: ErrorKind) -> Self {
         *self.plan.unsyncable.lock() = Some((refuses, kind));
+        self
+    }
+
+    /// Makes hard links fail, as between two file systems.
+    pub(crate) fn without_links(self, kind: ErrorKind) -> Self {
+        *self.plan.no_links.lock() = Some(kind);
         self
     }
 
@@ -143,6 +152,13 @@ impl Storage for FaultyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.plan.check(false)?;
         self.inner.rename(from, to)
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.plan.check(true)?;
+        if let Some(kind) = *self.plan.no_links.lock() {
+            return Err(kind.into());
+        }
+        self.inner.hard_link(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.plan.check(false)?;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
+use std::ops::Deref;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -70,7 +71,32 @@ impl fmt::Debug for MemoryDisk {
 /// A directory or a file.
 enum Node {
     Directory(Directory),
-    File(Arc<Content>),
+    File(Name),
+}
+
+/// A name of a file. The file counts its names.
+struct Name(Arc<Content>);
+
+impl Name {
+    fn of(content: &Arc<Content>) -> Self {
+        content.names.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(content))
+    }
+}
+
+impl Deref for Name {
+    type Target = Arc<Content>;
+
+    fn deref(&self) -> &Arc<Content> {
+        &self.0
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let before = self.0.names.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before > 0, "each name is counted once");
+    }
 }
 
 struct Directory {
@@ -105,6 +131,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 struct Content {
     id: u64,
     data: RwLock<Data>,
+    /// Changed while the tree is locked.
+    names: AtomicU64,
     is_locked: AtomicBool,
 }
 
@@ -153,10 +181,11 @@ impl MemoryDisk {
                 let content = Arc::new(Content {
                     id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
                     data,
+                    names: AtomicU64::new(0),
                     is_locked: AtomicBool::new(false),
                 });
                 dir.nodes
-                    .insert(name.to_owned(), Node::File(Arc::clone(&content)));
+                    .insert(name.to_owned(), Node::File(Name::of(&content)));
                 dir.modified = modified;
                 Ok(content)
             }
@@ -197,6 +226,7 @@ impl Storage for MemoryDisk {
             modified: dir.modified,
             id: 0,
             is_dir: true,
+            names: 1,
         };
         let mut root = self.root.lock();
         let Ok((dir, name)) = split(path, ErrorKind::IsADirectory) else {
@@ -217,6 +247,7 @@ impl Storage for MemoryDisk {
                     modified: data.modified,
                     id: content.id,
                     is_dir: false,
+                    names: content.names.load(Ordering::Relaxed),
                 })
             }
         }
@@ -286,6 +317,24 @@ impl Storage for MemoryDisk {
         let to_dir = root.descend(to_dir)?;
         to_dir.nodes.insert(to_name.to_owned(), moved);
         to_dir.modified = now;
+        Ok(())
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from_dir, from_name) = split(from, ErrorKind::PermissionDenied)?;
+        let (to_dir, to_name) = split(to, ErrorKind::AlreadyExists)?;
+        let mut root = self.root.lock();
+        let name = match root.descend(from_dir)?.nodes.get(from_name) {
+            Some(Node::File(content)) => Name::of(content),
+            Some(Node::Directory(_)) => return Err(ErrorKind::PermissionDenied.into()),
+            None => return Err(ErrorKind::NotFound.into()),
+        };
+        let to_dir = root.descend(to_dir)?;
+        if to_dir.nodes.contains_key(to_name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        to_dir.nodes.insert(to_name.to_owned(), Node::File(name));
+        to_dir.modified = self.clock.now();
         Ok(())
     }
 

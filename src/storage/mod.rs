@@ -73,6 +73,9 @@ pub struct FileMetadata {
     pub id: u64,
     /// Whether the file is a directory.
     pub is_dir: bool,
+    /// The number of names of the file, or 1 for a directory. A file with several names must not be
+    /// written in place, because the owner of another name may rely on its content.
+    pub names: u64,
 }
 
 /// A disk. Sealed: it is implemented by [`Disk`], [`MemoryDisk`] and, with the feature
@@ -94,7 +97,11 @@ pub trait Storage: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Renames a file or directory. Replaces an existing file.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Gives the file `from` the second name `to`. Both names have the same file from then on. Fails
+    /// with `AlreadyExists` if `to` exists, and with `CrossesDevices` if it is on another file
+    /// system.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a name of a file. The file is removed with its last name.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and its content. If `dir` is a link to a directory, removes both the
     /// link and the directory.

@@ -134,6 +134,10 @@ impl Storage for RecordingDisk {
         self.note("rename", from);
         self.inner.rename(from, to)
     }
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.note("link", to);
+        self.inner.hard_link(from, to)
+    }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.note("remove", path);
         self.inner.remove_file(path)

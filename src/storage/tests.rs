@@ -516,3 +516,75 @@ fn a_view_of_memory_is_copied_only_when_the_file_changes() {
     assert_eq!(&*view, b"abc");
     assert_eq!(content(&*file), b"xyz");
 }
+
+#[test]
+fn a_linked_file_has_two_names_and_one_content() {
+    on_each_disk(|disk, dir| {
+        let names_of = |name: &str| disk.metadata(&dir.join(name)).unwrap().names;
+        create(disk, &dir.join("a"), b"abc");
+        assert_eq!((names_of("a"), disk.metadata(dir).unwrap().names), (1, 1));
+        disk.create_dir_all(&dir.join("d")).unwrap();
+        let linked = dir.join("d").join("b");
+        disk.hard_link(&dir.join("a"), &linked).unwrap();
+        assert_eq!((names_of("a"), names_of("d/b")), (2, 2));
+        assert_eq!(
+            disk.metadata(&dir.join("a")).unwrap().id,
+            disk.metadata(&linked).unwrap().id
+        );
+        disk.open(&dir.join("a"), Access::Write)
+            .unwrap()
+            .write_all_at(b"x", 1)
+            .unwrap();
+        assert_eq!(
+            content(&*disk.open(&linked, Access::Read).unwrap()),
+            b"axc",
+            "both names have the same content"
+        );
+        disk.remove_file(&dir.join("a")).unwrap();
+        assert_eq!(names_of("d/b"), 1);
+        assert_eq!(
+            content(&*disk.open(&linked, Access::Read).unwrap()),
+            b"axc",
+            "the file stays until its last name is removed"
+        );
+    });
+}
+
+#[test]
+fn a_replaced_or_removed_name_is_not_counted() {
+    on_each_disk(|disk, dir| {
+        let names_of = |name: &str| disk.metadata(&dir.join(name)).unwrap().names;
+        create(disk, &dir.join("a"), b"abc");
+        for name in ["b", "c", "d"] {
+            disk.hard_link(&dir.join("a"), &dir.join(name)).unwrap();
+        }
+        disk.create_dir_all(&dir.join("e")).unwrap();
+        disk.hard_link(&dir.join("a"), &dir.join("e").join("f"))
+            .unwrap();
+        assert_eq!(names_of("a"), 5);
+        create(disk, &dir.join("new"), b"new");
+        disk.rename(&dir.join("new"), &dir.join("b")).unwrap();
+        assert_eq!((names_of("a"), names_of("b")), (4, 1));
+        disk.rename(&dir.join("c"), &dir.join("g")).unwrap();
+        assert_eq!(names_of("g"), 4, "a rename keeps the number of names");
+        disk.remove_dir_all(&dir.join("e")).unwrap();
+        assert_eq!(names_of("a"), 3);
+    });
+}
+
+#[test]
+fn a_link_needs_a_file_and_a_free_name() {
+    on_each_disk(|disk, dir| {
+        create(disk, &dir.join("a"), b"abc");
+        create(disk, &dir.join("b"), b"def");
+        let link = |from: &str, to: &str| kind(disk.hard_link(&dir.join(from), &dir.join(to)));
+        assert_eq!(link("a", "b"), ErrorKind::AlreadyExists);
+        assert_eq!(link("a", "a"), ErrorKind::AlreadyExists);
+        assert_eq!(link("absent", "c"), ErrorKind::NotFound);
+        assert_eq!(link("a", "absent/c"), ErrorKind::NotFound);
+        disk.create_dir_all(&dir.join("d")).unwrap();
+        assert_eq!(link("d", "c"), ErrorKind::PermissionDenied);
+        assert_eq!(link("a", "d"), ErrorKind::AlreadyExists);
+        assert_eq!(disk.metadata(&dir.join("a")).unwrap().names, 1);
+    });
+}

@@ -60,6 +60,7 @@ impl Storage for Disk {
             modified: metadata.modified()?.into(),
             id: system::file_id(&metadata),
             is_dir,
+            names: if is_dir { 1 } else { system::names(&metadata) },
         })
     }
 
@@ -86,6 +87,10 @@ impl Storage for Disk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -40,6 +40,11 @@ pub(super) fn file_id(metadata: &fs::Metadata) -> u64 {
     hasher.finish()
 }
 
+/// Returns the number of names of a file.
+pub(super) fn names(metadata: &fs::Metadata) -> u64 {
+    metadata.nlink()
+}
+
 /// Returns whether both are metadata of the same file.
 pub(super) fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())

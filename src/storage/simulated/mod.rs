@@ -305,6 +305,7 @@ impl Storage for SimulatedDisk {
     fn metadata(&self, path: &Path) -> io::Result<FileMetadata> {
         self.call(|state| {
             let id = state.tree.find(names(path))?;
+            let names = state.tree.name_count(id).max(1);
             let node = state.tree.node(id)?;
             let (bytes, is_dir) = match &node.kind {
                 Kind::File(content) => (content.live().len() as u64, false),
@@ -315,6 +316,7 @@ impl Storage for SimulatedDisk {
                 modified: node.modified,
                 id,
                 is_dir,
+                names,
             })
         })
     }
@@ -361,6 +363,17 @@ impl Storage for SimulatedDisk {
             state
                 .tree
                 .rename((from_dir, from_name), (to_dir, to_name), self.clock.now())
+        })
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(|state| {
+            let (from_dir, from_name) = split(from, ErrorKind::PermissionDenied)?;
+            let (to_dir, to_name) = split(to, ErrorKind::AlreadyExists)?;
+            let (from_dir, to_dir) = (state.tree.find(from_dir)?, state.tree.find(to_dir)?);
+            state
+                .tree
+                .link((from_dir, from_name), (to_dir, to_name), self.clock.now())
         })
     }
 

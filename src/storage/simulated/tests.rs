@@ -389,3 +389,38 @@ fn a_seed_determines_the_disk_after_a_crash() {
     assert_eq!(left(3), left(3));
     assert_ne!(left(3), left(4));
 }
+
+#[test]
+fn a_link_is_durable_with_its_directory_and_takes_no_room() {
+    let disk = disk_with("/f", b"abc");
+    disk.create_dir_all(Path::new("/d")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk.set_capacity(3);
+    disk.hard_link(Path::new("/f"), Path::new("/d/g")).unwrap();
+    let whole = Some(b"abc".to_vec());
+    assert_eq!(
+        content(&disk.fork(), "/d/g"),
+        whole,
+        "a killed process keeps its links"
+    );
+    let unsynced = disk_with("/f", b"abc");
+    unsynced
+        .hard_link(Path::new("/f"), Path::new("/g"))
+        .unwrap();
+    assert_eq!(states(&unsynced, "/g"), [None, whole.clone()].into());
+    disk.sync_dir(Path::new("/d")).unwrap();
+    disk.remove_file(Path::new("/f")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    assert_eq!(states(&disk, "/d/g"), [whole].into());
+}
+
+#[test]
+fn a_write_to_a_linked_file_is_torn_under_both_names() {
+    let disk = disk_with("/f", b"--");
+    disk.hard_link(Path::new("/f"), Path::new("/g")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    open(&disk, "/f").write_all_at(b"1", 0).unwrap();
+    for left in disk.crash_states() {
+        assert_eq!(content(&left, "/f"), content(&left, "/g"));
+    }
+}

@@ -168,6 +168,32 @@ impl Tree {
         )
     }
 
+    /// Gives a file a second name.
+    pub(super) fn link(
+        &mut self,
+        from: (NodeId, &OsStr),
+        to: (NodeId, &OsStr),
+        now: Timestamp,
+    ) -> io::Result<()> {
+        let linked = *self.names(from.0)?.get(from.1).ok_or(ErrorKind::NotFound)?;
+        if self.is_dir(linked) {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        if self.names(to.0)?.contains_key(to.1) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        self.step(vec![(to.0, to.1.to_owned(), Some(linked))], now)
+    }
+
+    /// Returns the number of names of a file.
+    pub(super) fn name_count(&self, id: NodeId) -> u64 {
+        let of_directory = |node: &Node| match &node.kind {
+            Kind::Directory { live, .. } => live.values().filter(|target| **target == id).count(),
+            Kind::File(_) => 0,
+        };
+        self.nodes.values().map(of_directory).sum::<usize>() as u64
+    }
+
     /// Removes a name and everything below it, the innermost first.
     pub(super) fn remove(&mut self, dir: NodeId, name: &OsStr, now: Timestamp) -> io::Result<()> {
         let id = *self.names(dir)?.get(name).ok_or(ErrorKind::NotFound)?;
