@@ -43,6 +43,9 @@ pub(crate) trait Batches {
 impl Segment {
     /// Appends the entries that the index files do not have yet. With `is_last`, as at close, it
     /// adds the last time entry first. Appends and look-ups continue in the meantime.
+    ///
+    /// The files of a sealed segment are replaced instead: they may have other names, in a snapshot
+    /// of the log.
     pub(crate) fn write_indexes(&self, is_last: bool, sync: bool) -> io::Result<()> {
         let _one_at_a_time = self.index_files.lock();
         if !self.is_named() {
@@ -56,10 +59,14 @@ impl Segment {
             if is_last {
                 memory.offer_time_entry();
             }
+            let counts = memory.counts();
+            if self.is_sealed() && memory.written != counts {
+                memory.written = (0, 0);
+            }
             let written = memory.written;
             (
                 written,
-                memory.counts(),
+                counts,
                 memory.offset_bytes(written.0),
                 memory.time_bytes(written.1),
             )
@@ -84,6 +91,14 @@ impl Segment {
             memory.written = counts;
         }
         Ok(())
+    }
+
+    /// Lets the next write replace the index files instead of extending them, because they may have
+    /// other names.
+    pub(crate) fn part_from_index_files(&self) {
+        if let Index::Memory(memory) = &mut *self.index.write() {
+            memory.written = (0, 0);
+        }
     }
 
     /// Makes the index files durable, if `write_indexes` did not sync them.

@@ -10,6 +10,7 @@
 //!   too, at any offset.
 //! * No record is ever deleted because metadata is missing.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ struct Opening<'a> {
     contents: Contents,
     /// Base offsets of the segments, rising.
     bases: Vec<u64>,
+    /// Base offsets of the segments whose `.log` has other names, in a snapshot or another copy of
+    /// the log. Such a file is never written in place.
+    shared: BTreeSet<u64>,
     looked: Looked,
     report: PartitionRecovery,
     segments: Vec<Arc<Segment>>,
@@ -116,6 +120,7 @@ impl<'a> Opening<'a> {
             spec,
             bases: contents.segments(&home)?,
             home,
+            shared: BTreeSet::new(),
             looked: Looked::new(contents.clone()),
             contents,
             report: PartitionRecovery::default(),
@@ -184,6 +189,9 @@ impl<'a> Opening<'a> {
     pub(super) fn log_bytes(&mut self, base: u64) -> Result<u32> {
         let home = self.home_of(base);
         let found = self.looked.look_at(&home, base)?;
+        if found.names > 1 {
+            self.shared.insert(base);
+        }
         u32::try_from(found.bytes)
             .ok()
             .filter(|bytes| *bytes <= MAX_LOG_BYTES)
@@ -428,6 +436,44 @@ impl<'a> Opening<'a> {
             self.segments.push(Arc::new(segment));
             self.log_end = self.spec.log_start;
             self.was_repaired = true;
+        }
+        self.part_from_other_names()
+    }
+
+    /// Starts a new segment at the log end if the `.log` of the last one has other names. Appends
+    /// would change the file under all of its names.
+    fn part_from_other_names(&mut self) -> Result<()> {
+        let Some(last) = self.segments.last().map(Arc::clone) else {
+            return Ok(());
+        };
+        if self.context.read_only
+            || self.report.damage.is_some()
+            || !self.shared.contains(&last.base_offset)
+        {
+            return Ok(());
+        }
+        if last.base_offset == self.log_end {
+            debug_assert_eq!(last.size(), 0, "a segment with batches ends above its base");
+            self.segments.pop();
+        } else {
+            last.part_from_index_files();
+            let sealed = last.seal().map_err(self.io("seal a segment of"));
+            if matches!(sealed, Err(Error::DiskFull { .. })) {
+                last.seal_in_memory();
+            } else {
+                sealed?;
+            }
+        }
+        match Segment::create(&self.home, self.log_end).map_err(self.io("create a segment in")) {
+            Ok(next) => {
+                self.segments.push(Arc::new(next));
+                self.was_repaired = true;
+            }
+            // The log can be read, and takes writes once it is opened with enough room.
+            Err(error @ Error::DiskFull { .. }) if !self.segments.is_empty() => {
+                self.report.damage.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
