@@ -342,7 +342,7 @@ pub use group::{
     GroupSpec, GroupState, LoweredCommit, MemberDescription, MemberSpec, OffsetAndMetadata,
     OffsetReset, Rebalance, Records, Seek, Subscription,
 };
-pub use log::{Log, LogBuilder, Recovery};
+pub use log::{Log, LogBuilder, Recovery, Snapshot};
 pub use partition::{
     Batch, Isolation, Maintenance, OffsetAndTimestamp, OffsetSpec, OwnedRecord, Partition,
     PartitionRecovery, ReadOptions, Reader, RecordIter, RecordMetadata, RecordView, SegmentInfo,

@@ -113,13 +113,26 @@ impl Checkpoints {
                 .all(|id| !id.topic.contains(char::is_whitespace)),
             "white space in a name would split its line"
         );
-        let text = encode_offsets(
-            offsets
-                .iter()
-                .map(|(id, offset)| (&*id.topic, id.partition, *offset)),
-        );
-        write(storage, &self.dir.join(name), &text)
+        write(storage, &self.dir.join(name), &text_of(offsets))
     }
+}
+
+/// Returns the names and the contents of the checkpoints that state these lines.
+pub(crate) fn files_of(lines: &Lines) -> [(&'static str, String); 3] {
+    [
+        (file_name::RECOVERY_POINTS, &lines.recovery_points),
+        (file_name::LOG_STARTS, &lines.log_starts),
+        (file_name::CLEANER_OFFSETS, &lines.cleaned),
+    ]
+    .map(|(name, offsets)| (name, text_of(offsets)))
+}
+
+fn text_of(offsets: &Offsets) -> String {
+    encode_offsets(
+        offsets
+            .iter()
+            .map(|(id, offset)| (&*id.topic, id.partition, *offset)),
+    )
 }
 
 fn write(storage: &dyn Storage, path: &Path, text: &str) -> Result<()> {

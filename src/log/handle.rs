@@ -1,11 +1,13 @@
 //! The public handle of a log.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::core::LogCore;
 use super::keeper::Guard;
 use super::recovery::Recovery;
+use super::snapshot::Snapshot;
 use crate::catalog::{Catalog, checkpoints};
 use crate::config::{Durability, TopicConfig};
 use crate::error::{Error, Result};
@@ -37,7 +39,8 @@ use crate::topic_partition::TopicPartition;
 ///
 /// # Copies of a directory
 ///
-/// A copy of the directory of a closed log is the same log.
+/// [`snapshot`](Self::snapshot) copies an open log as it is at one moment. A copy of the directory
+/// of a closed log is the same log.
 ///
 /// A copy of the directory of an open log, made file by file with `cp` or `rsync`, opens as after a
 /// power cut, but each file was copied at a different moment:
@@ -369,6 +372,58 @@ impl Log {
         self.core().check_open()?;
         let sent = unless_deleted(self.core().producers.send_held());
         self.core().flush().and(sent)
+    }
+
+    /// Copies the log, as it is at one moment, into `dir`, and makes the copy durable. `dir` must
+    /// not exist, or be empty. Appends, retention, compaction and deletions continue in the
+    /// meantime.
+    ///
+    /// The copy is a log that was closed cleanly at that moment: it contains each record whose
+    /// append was published before it, and no later one. [`open`](Self::open) and a Kafka broker
+    /// open it without a scan. All partitions and the positions of groups belong together, so no
+    /// position is above the end of its partition. Records that a [`Producer`] still holds are not
+    /// in the copy; [`flush`](Self::flush) writes them.
+    ///
+    /// Sealed segments get a second name in `dir` (a hard link) and take no room of their own. The
+    /// last segment of each partition is copied, and so is everything if `dir` is on another file
+    /// system. Both logs may be written to, and the copy keeps its records when the log deletes or
+    /// compacts them. While they share files, neither annals nor retention and compaction in a
+    /// broker change them. A broker that *truncates* a partition does. So give a copy of the
+    /// snapshot to a broker of a cluster with replicas.
+    ///
+    /// The snapshot is built in a directory next to `dir`, `<dir>.<16 hex digits>.tmp`, which gets
+    /// its name when it is complete. An error removes it. After a crash it stays until the next
+    /// snapshot to the same `dir`. `dir` cannot be a mount point.
+    ///
+    /// A damaged partition is copied as it is, and then the copy is recovered when it is opened.
+    ///
+    /// # Errors
+    ///
+    /// * Returns [`Error::Io`] if `dir` is not empty, is a file, or is inside the log. Then nothing
+    ///   was changed.
+    /// * Returns [`Error::ReadOnly`] if the log is read-only, and [`Error::Closed`] if it is
+    ///   closed, also if that happens during the call.
+    /// * Returns [`Error::DiskFull`] if there is no room for the copy.
+    /// * Returns [`Error::Poisoned`] if an earlier write of a partition failed, and the error of
+    ///   opening a partition if it could not be opened.
+    ///
+    /// If the last sync fails, `dir` is complete, and a power cut may remove it.
+    ///
+    /// ```
+    /// # use annals::{Log, TopicConfig};
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// let log = Log::open(dir.path().join("data"))?;
+    /// let orders = log.open_topic("orders", 1, TopicConfig::new())?;
+    /// orders.append("paid")?;
+    /// log.snapshot(dir.path().join("monday"))?;
+    /// orders.append("sent")?; // only in the log
+    ///
+    /// let monday = Log::open(dir.path().join("monday"))?;
+    /// assert_eq!(monday.topic("orders")?.partition(0)?.log_end_offset(), 1);
+    /// # Ok::<(), annals::Error>(())
+    /// ```
+    pub fn snapshot(&self, dir: impl AsRef<Path>) -> Result<Snapshot> {
+        self.core().snapshot(dir.as_ref())
     }
 
     /// Returns the id of the Kafka cluster that the directory belongs to, from `meta.properties`. A

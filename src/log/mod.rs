@@ -11,6 +11,7 @@
 //! | `keeper` | the guard that keeps the log open, and the changes that the checkpoints must know immediately |
 //! | `maintenance` | the background thread: flushing, retention, the bound on the size |
 //! | `compacting` | selects the partitions to compact, and compacts one at a time |
+//! | `snapshot` | copies the log as it is at one moment |
 //! | `read_only` | a read-only log: sees the changes that the writer makes to topics |
 //! | `lone` | one partition that is opened without a log |
 //!
@@ -31,10 +32,12 @@ mod maintenance;
 mod open;
 mod read_only;
 mod recovery;
+mod snapshot;
 
 pub use handle::Log;
 pub use open::LogBuilder;
 pub use recovery::Recovery;
+pub use snapshot::Snapshot;
 
 #[cfg(test)]
 mod tests;

@@ -41,6 +41,10 @@
 //! checkpoints. No append waits for the device while it holds a lock, except when
 //! a partition that may have gaps rolls.
 //!
+//! A snapshot of the log holds the writer locks of all its partitions at once: those of
+//! `__consumer_offsets` first, then those of the other internal topics, then the rest. It takes no
+//! lock of a partition while it holds them. Every other thread holds at most one writer lock.
+//!
 //! Readers hold no lock. A reader opens a file by its name only while the segment is
 //! [named](Segment::is_named). A deletion takes the names away ([`PartitionCore::vacate`]) before
 //! it renames the directory. If a reader fails, it first asks whether the partition was deleted or

@@ -8,12 +8,14 @@
 //! | `write` | how records reach the log: encode, append, roll, flush |
 //! | `read` | how records are read: find the place once, then read batch by batch |
 //! | `remove` | how records are removed: deletion, truncation, the exchange of compacted segments |
+//! | `copy` | how a partition is copied into a snapshot of the log |
 //! | `open` | how a partition is opened, and how recovery repairs it |
 //! | `read_only` | how a read-only partition follows the files that another process writes |
 //! | `scan` | how opening checks a segment, batch by batch |
 //! | `keeper` | the tasks that a partition leaves to its log |
 //! | `handle` | [`Partition`], the public handle |
 
+mod copy;
 mod core;
 mod handle;
 mod keeper;
@@ -26,6 +28,7 @@ pub(crate) mod state;
 pub(crate) mod stated;
 mod write;
 
+pub(crate) use copy::{Moment, Paused, Target};
 pub(crate) use core::PartitionCore;
 pub use handle::Partition;
 pub(crate) use keeper::{KeepOpen, Keeper, Reopened, Restart, Truncation};

@@ -140,7 +140,7 @@ impl Segment {
     }
 }
 
-fn encode(transactions: &[AbortedTransaction]) -> Vec<u8> {
+pub(super) fn encode(transactions: &[AbortedTransaction]) -> Vec<u8> {
     transactions
         .iter()
         .flat_map(|transaction| transaction.encode())

@@ -23,6 +23,7 @@ use crate::storage::{FileView, Storage, StorageFile, remove_if_exists};
 
 mod aborted;
 pub(crate) mod batch_file;
+mod copy;
 mod hold;
 mod index;
 pub(crate) mod index_file;
@@ -30,6 +31,7 @@ pub(crate) mod walk;
 mod zeros_ahead;
 
 use aborted::Aborted;
+pub(crate) use copy::IndexEnd;
 use hold::Hold;
 use index::Index;
 use index_file::{IndexedBatch, MAX_RELATIVE_OFFSET, MemoryIndex};

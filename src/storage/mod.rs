@@ -97,9 +97,9 @@ pub trait Storage: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Renames a file or directory. Replaces an existing file.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Gives the file `from` the second name `to`. Both names have the same file from then on. Fails
-    /// with `AlreadyExists` if `to` exists, and with `CrossesDevices` if it is on another file
-    /// system.
+    /// Gives the file `from` the second name `to`. Both names have the same file from then on.
+    /// Fails with `AlreadyExists` if `to` exists, and with `CrossesDevices` if it is on another
+    /// file system.
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a name of a file. The file is removed with its last name.
     fn remove_file(&self, path: &Path) -> io::Result<()>;

@@ -344,6 +344,25 @@ impl TopicCore {
         Ok(())
     }
 
+    /// Returns the content of the topic file of a copy with `partitions` partitions. Returns `None`
+    /// if the topic has no topic file.
+    pub(crate) fn file_of_copy(
+        &self,
+        partitions: u32,
+        is_dense: bool,
+        log_starts: Vec<(u32, u64)>,
+    ) -> Option<String> {
+        let stored = self.stored.lock();
+        let file = stored.file.as_ref()?;
+        Some(encode_topic_file(&TopicFile {
+            topic_id: stored.id.unwrap_or(file.topic_id),
+            partitions,
+            is_dense: file.is_dense && is_dense,
+            log_starts,
+            config: file.config.clone(),
+        }))
+    }
+
     /// Renames the topic file, after which the deletion cannot be undone. On an error the topic is
     /// unchanged.
     pub(crate) fn begin_delete(&self) -> Result<()> {

@@ -297,6 +297,7 @@ fn add_recovery(lines: &mut Lines) {
     lines.add("Recovery", recovery);
     lines.add("PartitionRecovery", &recovery.partitions[0].1);
     lines.add("LoweredCommit", &recovery.lowered_commits.first());
+    lines.add("Snapshot", &log.snapshot("/copy").unwrap());
 }
 
 fn add_inspected(lines: &mut Lines) {

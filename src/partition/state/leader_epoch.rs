@@ -32,12 +32,16 @@ impl LeaderEpochs {
 
     /// Replaces the checkpoint durably.
     pub(crate) fn store(&self, storage: &dyn Storage, dir: &Path) -> io::Result<()> {
-        let text = checkpoint::encode_epochs(&self.starts);
         replace_file(
             storage,
             &dir.join(file_name::LEADER_EPOCHS),
-            text.as_bytes(),
+            self.encode().as_bytes(),
         )
+    }
+
+    /// Returns the content of the checkpoint.
+    pub(crate) fn encode(&self) -> String {
+        checkpoint::encode_epochs(&self.starts)
     }
 
     /// Returns the greatest epoch.

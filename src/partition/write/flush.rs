@@ -199,7 +199,7 @@ impl PartitionCore {
 
     /// Syncs the indexes of the sealed segments that end at or above `from`, and the end of those
     /// that lost their padding.
-    fn sync_indexes_from(&self, from: u64) -> Result<()> {
+    pub(in crate::partition) fn sync_indexes_from(&self, from: u64) -> Result<()> {
         for segment in self
             .segments()
             .snapshot()

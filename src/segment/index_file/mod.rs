@@ -22,7 +22,7 @@ pub(crate) const MAX_RELATIVE_OFFSET: u32 = i32::MAX.unsigned_abs();
 
 /// The largest index file that is read: far above Kafka's default of 10 MiB, and small enough for
 /// memory.
-const MAX_INDEX_BYTES: u64 = 1 << 30;
+pub(super) const MAX_INDEX_BYTES: u64 = 1 << 30;
 
 /// The facts about a batch that the indexes need.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +42,9 @@ impl IndexedBatch {
         self.relative_last_offset == entry.relative_offset && self.max_timestamp == entry.timestamp
     }
 }
+
+/// The number of offset and of time entries.
+pub(super) type EntryCounts = (usize, usize);
 
 /// The index entries of a segment, in memory.
 #[derive(Clone, Debug)]
@@ -169,7 +172,7 @@ impl MemoryIndex {
     }
 
     /// Returns the number of offset and of time entries.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> EntryCounts {
         (self.offsets.len(), self.times.len())
     }
 

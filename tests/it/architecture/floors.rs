@@ -43,7 +43,7 @@ const ROOMS: [(&str, Floors); 3] = [
             &["keeper"],
             &["scan"],
             &["write"],
-            &["read", "remove"],
+            &["read", "remove", "copy"],
             &["open"],
             &["read_only"],
             &["handle"],
@@ -67,7 +67,7 @@ const ROOMS: [(&str, Floors); 3] = [
         &[
             &["directory", "recovery", "read_only"],
             &["core"],
-            &["compacting"],
+            &["compacting", "snapshot"],
             &["maintenance"],
             &["keeper"],
             &["handle"],
