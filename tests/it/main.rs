@@ -29,4 +29,5 @@ mod recovery;
 mod retention;
 mod salvaging;
 mod skipping;
+mod snapshots;
 mod unpacking;
