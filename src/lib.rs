@@ -279,8 +279,7 @@
 //!    [`Log::maintain`] and [`Log::flush`] do. Opening a log starts a few
 //!    short-lived `annals-open` threads ([`LogConfig::recovery_threads`]).
 //!
-//! annals has no replication and no network access, and only one process may write. Transactions
-//! are not implemented yet; those that a broker wrote can be read and compacted.
+//! annals has no replication and no network access, and only one process may write.
 //!
 //! # Features
 //!
@@ -329,6 +328,7 @@ mod storage;
 mod sync;
 mod threads;
 mod topic;
+mod transaction;
 
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use config::{
@@ -354,6 +354,10 @@ pub use storage::SimulatedDisk;
 pub use storage::{Disk, MemoryDisk, Storage};
 pub use topic::Topic;
 pub use topic_partition::TopicPartition;
+pub use transaction::{
+    OpenTransactionDescription, RecoveredOutcome, RecoveredTransaction, Transaction,
+    TransactionDescription, TransactionStatus, TransactionalProducer,
+};
 
 /// Further pages: the directory on disk, and the design. Exists only in the documentation.
 #[cfg(any(doc, doctest))]

@@ -239,6 +239,20 @@ pub enum Error {
         /// The epoch of the batch.
         epoch: i16,
     },
+    /// A later [`transactional_producer`](crate::Log::transactional_producer) has taken the
+    /// transactional id, or the transaction took longer than its
+    /// [time-out](crate::ProducerConfig::transaction_timeout). The transaction was aborted.
+    #[error(
+        "transactional id {id:?} was taken by a later producer, or its transaction timed out: create the producer again"
+    )]
+    #[non_exhaustive]
+    TransactionalIdFenced {
+        /// The transactional id.
+        id: Arc<str>,
+    },
+    /// The text is not allowed as a transactional id.
+    #[error("a transactional id must have 1 to 249 characters")]
+    InvalidTransactionalId,
     /// A setting is unknown, or its value is not allowed. No setting was changed.
     #[error("invalid setting `{key}`: {reason}")]
     #[non_exhaustive]
@@ -529,6 +543,8 @@ impl Error {
                 producer_id,
                 epoch
             },
+            TransactionalIdFenced { id },
+            InvalidTransactionalId,
             InvalidConfig { key, reason },
             NotALog { path, reason },
             Unsupported { path, what },

@@ -34,7 +34,6 @@ pub(crate) fn control_of(header: &BatchHeader, bytes: &[u8]) -> Option<ControlRe
     ControlRecord::decode(raw.key, raw.value).ok()
 }
 
-#[cfg(test)]
 const VERSION: [u8; 2] = [0, 0];
 const ABORT: i16 = 0;
 const COMMIT: i16 = 1;
@@ -79,7 +78,6 @@ impl ControlRecord {
 
     /// Returns the key and the value of a transaction marker, or `None` for the other types, which
     /// we never write.
-    #[cfg(test)]
     pub(crate) fn encode(self) -> Option<([u8; 4], [u8; 6])> {
         let (kind, coordinator_epoch) = match self {
             Self::Abort { coordinator_epoch } => (ABORT, coordinator_epoch),

@@ -19,6 +19,8 @@ use crate::topic_partition::TopicPartition;
 
 /// The topic of the committed positions.
 pub(crate) const COMMITTED_OFFSETS: &str = "__consumer_offsets";
+/// The topic with the states of the transactional ids.
+pub(crate) const TRANSACTION_STATE: &str = "__transaction_state";
 /// The ending of a file that waits for its removal.
 pub(crate) const DELETED: &str = ".deleted";
 /// The ending of the output of a compaction until it counts.
@@ -224,7 +226,7 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 pub(crate) fn is_internal_topic(name: &str) -> bool {
     matches!(
         name,
-        COMMITTED_OFFSETS | "__transaction_state" | "__share_group_state" | "__cluster_metadata"
+        COMMITTED_OFFSETS | TRANSACTION_STATE | "__share_group_state" | "__cluster_metadata"
     )
 }
 

@@ -18,10 +18,6 @@ pub(crate) mod metadata_file;
 pub(crate) mod offset_commit;
 pub(crate) mod producer_snapshot;
 pub(crate) mod record;
-#[allow(
-    dead_code,
-    reason = "only a transactional producer writes and reads states"
-)]
 pub(crate) mod transaction_state;
 pub(crate) mod varint;
 

@@ -29,6 +29,7 @@ pub use admin::{GroupDescription, GroupPosition, MemberDescription};
 pub use assignor::{Assign, Assignor, GroupSpec, MemberSpec};
 pub use config::{ConsumerConfig, OffsetReset, Seek};
 pub use consuming::consumer::Consumer;
+pub(crate) use consuming::pending_offsets::{LateOffsets, MemberOffsets, PendingOffsets};
 pub use consuming::records::{Rebalance, Records};
 pub use handle::ConsumerGroup;
 pub use members::membership::GroupState;

@@ -21,6 +21,7 @@ use crate::producer::ProducerService;
 use crate::storage::{FileLock, Storage};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
+use crate::transaction::TransactionService;
 
 /// The log that all handles share.
 pub(super) struct LogCore {
@@ -28,6 +29,7 @@ pub(super) struct LogCore {
     pub(super) catalog: Arc<Catalog>,
     pub(super) groups: Arc<GroupService>,
     pub(super) producers: Arc<ProducerService>,
+    pub(super) transactions: Arc<TransactionService>,
     pub(super) checkpoints: Checkpoints,
     pub(super) recovery: Recovery,
     /// The memory for keys during a compaction, in bytes.
@@ -218,9 +220,10 @@ impl LogCore {
         }
         self.stop_thread();
         let sent = self.producers.close();
+        let ended = self.transactions.close();
         let closed_partitions = self.close_partitions();
         // An error that loses records is reported before one that the next opening repairs.
-        let result = sent.and(closed_partitions);
+        let result = sent.and(closed_partitions).and(ended);
         debug_assert!(
             self.catalog.is_closed(),
             "every call finds the log closed before another process can lock it"
@@ -251,13 +254,14 @@ impl LogCore {
             writable,
             "the directory is locked until all its files are written"
         );
+        let has_unended = self.transactions.has_unended();
         let closed = self.catalog.close(writable);
         self.groups.close();
         let stored =
             closed.and_then(|()| self.write_checkpoints_after(TopicCore::store_last_state));
         self.checkpoints.close();
         stored?;
-        if !self.is_touched() || self.has_damage() {
+        if !self.is_touched() || self.has_damage() || has_unended {
             // Either the marker is unchanged, or the next opening must check the log again.
             return Ok(());
         }

@@ -63,6 +63,7 @@ impl Keeper for Guard {
         if file_name::is_internal_topic(&partition.id().topic) {
             // The lowered offsets are appended to this topic, so it must accept writes first.
             let report = reopened.take_writes();
+            self.core.transactions.recover_partition(partition.id());
             self.core.lower_commits_of(partition.id());
             return report;
         }
@@ -70,7 +71,9 @@ impl Keeper for Guard {
         // offsets. We do not check whether records were lost: another thread may have appended and
         // committed up to the moment at which appends had to wait.
         self.core.lower_commits_of(partition.id());
-        reopened.take_writes()
+        let report = reopened.take_writes();
+        self.core.transactions.recover_partition(partition.id());
+        report
     }
 
     fn store_flushed(&self) -> Result<()> {

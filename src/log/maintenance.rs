@@ -216,6 +216,11 @@ impl LogCore {
         }
         sum.add(self.keep_within_bound(now));
         sum.add(self.catalog.unlink_due(now));
+        sum.add(
+            self.transactions
+                .maintain()
+                .map(|()| Maintenance::default()),
+        );
         sum.add(self.groups.maintain(now).map(|()| Maintenance::default()));
         self.finish_deletions();
         sum.result()

@@ -34,6 +34,7 @@ use crate::storage::{Disk, FileLock, MemoryDisk, Storage, sync_found};
 use crate::topic::identity::unique_id;
 use crate::topic::stored::Home;
 use crate::topic_partition::TopicPartition;
+use crate::transaction::TransactionService;
 
 impl Log {
     /// Opens the log in `dir`, or creates it, and locks it. After an unclean stop the log is
@@ -309,6 +310,13 @@ impl LogBuilder {
         let known = Known::of(&contents, checkpoints.lines(), self.threads(settings));
         let (catalog, loaded) = open_catalog(home, contents, &known)?;
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));
+        let transactions = Arc::new(TransactionService::new(&catalog, &groups, settings));
+        // Before the positions are read, and before any record is appended.
+        let ended_transactions = if read_only {
+            Vec::new()
+        } else {
+            transactions.recover()
+        };
         // Before any record can be appended: it could get an offset that a group has committed
         // already.
         let lowered_commits = if read_only {
@@ -322,6 +330,7 @@ impl LogBuilder {
             topics: loaded.topics,
             foreign: loaded.foreign.iter().map(|name| dir.join(name)).collect(),
             lowered_commits,
+            transactions: ended_transactions,
             thread_refused,
         };
         let wake = Signal::new();
@@ -331,6 +340,7 @@ impl LogBuilder {
             catalog,
             groups,
             producers,
+            transactions,
             checkpoints,
             recovery,
             cleaner_buffer_bytes: settings.cleaner_dedupe_buffer_bytes,

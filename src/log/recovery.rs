@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::group::LoweredCommit;
 use crate::partition::PartitionRecovery;
 use crate::topic_partition::TopicPartition;
+use crate::transaction::RecoveredTransaction;
 
 /// A report of what opening a log found, cut and rebuilt. From
 /// [`Log::recovery`](crate::Log::recovery).
@@ -28,6 +29,9 @@ pub struct Recovery {
     pub foreign: Vec<PathBuf>,
     /// The positions of groups that were above the recovered end of their partition.
     pub lowered_commits: Vec<LoweredCommit>,
+    /// The transactions that had no marker in a partition. Those of our own producers are ended;
+    /// those of a broker's producers are left open.
+    pub transactions: Vec<RecoveredTransaction>,
     /// Why the system refused to start the log's background thread. `None` if the thread runs, or
     /// if the log needs no thread. See [`Log::open`](crate::Log::open).
     pub thread_refused: Option<Error>,
@@ -41,6 +45,7 @@ impl fmt::Debug for Recovery {
             topics,
             foreign,
             lowered_commits,
+            transactions,
             thread_refused,
         } = self;
         let mut shown = f.debug_struct("Recovery");
@@ -51,6 +56,7 @@ impl fmt::Debug for Recovery {
         shown.field("foreign", &Few(foreign));
         shown
             .field("lowered_commits", &Few(lowered_commits))
+            .field("transactions", &Few(transactions))
             .field("thread_refused", thread_refused)
             .finish()
     }

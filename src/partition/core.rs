@@ -312,6 +312,11 @@ impl PartitionCore {
         self.is_dense.store(false, Ordering::Release);
     }
 
+    /// Returns the leader epoch of the next batch.
+    pub(crate) fn leader_epoch(&self) -> i32 {
+        self.writer.lock().leader_epoch
+    }
+
     pub(super) fn out_of_range(&self, requested: u64) -> Error {
         let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
         Error::OffsetOutOfRange {

@@ -25,6 +25,7 @@ pub struct ProducerConfig {
     pub(super) max_block: Duration,
     pub(super) delivery_timeout: Duration,
     pub(super) compression: Compression,
+    pub(super) transaction_timeout: Option<Duration>,
 }
 
 impl Default for ProducerConfig {
@@ -36,6 +37,7 @@ impl Default for ProducerConfig {
             max_block: Duration::from_secs(60),
             delivery_timeout: Duration::from_secs(120),
             compression: Compression::None,
+            transaction_timeout: Some(Duration::from_secs(60)),
         }
     }
 }
@@ -123,7 +125,40 @@ impl ProducerConfig {
         self
     }
 
-    pub(super) fn validate(&self) -> Result<()> {
+    /// Sets how long a transaction may take once it is larger than
+    /// [`buffer_memory`](Self::buffer_memory). The log then aborts it, because readers wait for
+    /// such a transaction. `None` is for ever. The time is real time and counts from
+    /// [`begin`](crate::TransactionalProducer::begin). Only transactional producers use it.
+    ///
+    /// A smaller transaction is in memory and has no time-out: no reader waits for it.
+    ///
+    /// Default: 1 minute. Kafka: `transaction.timeout.ms`.
+    pub fn transaction_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.transaction_timeout = time.into();
+        self
+    }
+
+    /// Returns the size of a batch, in bytes before it is compressed.
+    pub(crate) fn batch_bytes(&self) -> u32 {
+        self.batch_size
+    }
+
+    /// Returns the codec of batches in topics that leave the choice to the producer.
+    pub(crate) fn codec(&self) -> Compression {
+        self.compression
+    }
+
+    /// Returns how many bytes a transaction may hold in memory.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.buffer_memory
+    }
+
+    /// Returns how long a transaction may take that is larger than the memory.
+    pub(crate) fn transaction_time(&self) -> Option<Duration> {
+        self.transaction_timeout
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
         if self.buffer_memory < u64::from(self.batch_size).max(1) {
             let (key, reason) = (
                 "buffer.memory".into(),

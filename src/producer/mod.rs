@@ -51,6 +51,7 @@ pub use config::ProducerConfig;
 pub use delivery::Delivery;
 
 use accumulator::ProducerCore;
+pub(crate) use sequences::producer_id;
 use timer::Timer;
 
 /// The producers of a log.

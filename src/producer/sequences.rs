@@ -8,7 +8,7 @@ use crate::topic::identity::unique;
 /// Brokers count their ids up from 0. Ours start at 2^62, so that the two never meet. A random id
 /// out of 2^62 needs no list of ids in use: it is also unlike the ids of earlier runs and of copies
 /// of the directory.
-pub(super) fn producer_id() -> i64 {
+pub(crate) fn producer_id() -> i64 {
     const FIRST: i64 = 1 << 62;
     const MASK: u128 = (1 << 62) - 1;
     FIRST | i64::try_from(unique() & MASK).unwrap_or(0)

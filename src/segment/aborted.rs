@@ -4,6 +4,9 @@
 //! readers of committed data get. So a segment trusts the file only if it has the digest that
 //! annals noted for it. Otherwise the partition walks the batches and sets the result in the
 //! segment, once for as long as the segment is open.
+//!
+//! Markers that are appended later are kept in memory, and are added to the file with the other
+//! indexes: by a flush, a roll or a close.
 
 use std::io;
 use std::sync::OnceLock;
@@ -26,7 +29,15 @@ pub(super) struct Aborted {
     /// The transactions whose marker is below `opened_end`, once they are known.
     earlier: OnceLock<Vec<AbortedTransaction>>,
     /// The transactions whose marker was published later.
-    later: Mutex<Vec<AbortedTransaction>>,
+    later: Mutex<Later>,
+}
+
+/// Transactions whose marker was published after the segment was opened.
+#[derive(Debug, Default)]
+struct Later {
+    transactions: Vec<AbortedTransaction>,
+    /// The number of them that the file has, at its end. Changed only under `index_files`.
+    stored: usize,
 }
 
 impl Aborted {
@@ -58,7 +69,7 @@ impl Segment {
         Some(
             earlier
                 .iter()
-                .chain(&*self.aborted.later.lock())
+                .chain(&self.aborted.later.lock().transactions)
                 .copied()
                 .collect(),
         )
@@ -70,9 +81,42 @@ impl Segment {
     }
 
     /// Adds the transactions whose marker is about to be published.
-    pub(crate) fn add_aborted(&self, transactions: Vec<AbortedTransaction>) {
+    pub(crate) fn add_aborted(&self, transactions: impl IntoIterator<Item = AbortedTransaction>) {
         debug_assert!(!self.is_sealed(), "a sealed segment gets no more markers");
-        self.aborted.later.lock().extend(transactions);
+        self.aborted.later.lock().transactions.extend(transactions);
+    }
+
+    /// Adds the transactions that the transaction index does not have yet. The caller holds
+    /// `index_files`.
+    pub(super) fn store_aborted(&self, sync: bool) -> io::Result<()> {
+        debug_assert!(self.index_files.is_locked(), "one thread writes at a time");
+        let (later, stored) = {
+            let later = self.aborted.later.lock();
+            if later.stored == later.transactions.len() {
+                return Ok(());
+            }
+            (later.transactions.clone(), later.stored)
+        };
+        let earlier = self.aborted.earlier.get();
+        let mut bytes = match earlier {
+            Some(earlier) => encode(earlier),
+            // The part of the file that no digest proves stays as it is.
+            None => self.earlier_entries(stored)?.unwrap_or_default(),
+        };
+        bytes.extend(encode(&later));
+        self.replace_index(&self.path(file_name::TRANSACTION_INDEX), &bytes, sync)?;
+        let [_, _, transactions] = &mut *self.digests.lock();
+        *transactions = earlier.map(|_| digest(&bytes));
+        self.aborted.later.lock().stored = later.len();
+        Ok(())
+    }
+
+    /// Returns the entries of the file before the last `stored` ones.
+    fn earlier_entries(&self, stored: usize) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.transaction_index()?.map(|mut bytes| {
+            bytes.truncate(bytes.len().saturating_sub(stored * TRANSACTION_ENTRY_BYTES));
+            bytes
+        }))
     }
 
     /// Returns the transactions in the transaction index, if its digest proves them.
@@ -86,10 +130,13 @@ impl Segment {
             .and_then(|bytes| decode(&bytes)))
     }
 
-    /// Returns the transactions in the transaction index, if it can be read. A missing index has no
-    /// entries.
+    /// Returns the transactions in the transaction index whose marker was in the segment when it
+    /// was opened, if the index can be read. A missing index has no entries.
     pub(crate) fn stored_aborted(&self) -> io::Result<Option<Vec<AbortedTransaction>>> {
-        Ok(self.transaction_index()?.and_then(|bytes| decode(&bytes)))
+        let stored = self.aborted.later.lock().stored;
+        Ok(self
+            .earlier_entries(stored)?
+            .and_then(|bytes| decode(&bytes)))
     }
 
     fn transaction_index(&self) -> io::Result<Option<Vec<u8>>> {
@@ -109,10 +156,15 @@ impl Segment {
         transactions: &[AbortedTransaction],
         is_right: bool,
     ) {
-        let bytes = encode(transactions);
         let Some(may_write) = self.index_files.try_lock() else {
             return;
         };
+        let mut bytes = encode(transactions);
+        let later = self.aborted.later.lock();
+        bytes.extend(encode(
+            later.transactions.get(..later.stored).unwrap_or_default(),
+        ));
+        drop(later);
         if !*may_write || !self.is_named() {
             return;
         }

@@ -51,6 +51,7 @@ impl Segment {
         if !self.is_named() {
             return Ok(());
         }
+        self.store_aborted(sync)?;
         let (written, counts, offsets, times) = {
             let mut index = self.index.write();
             let Index::Memory(memory) = &mut *index else {
@@ -103,7 +104,7 @@ impl Segment {
 
     /// Makes the index files durable, if `write_indexes` did not sync them.
     pub(crate) fn sync_indexes(&self) -> io::Result<()> {
-        for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
+        for suffix in file_name::INDEXES {
             let opened = self.home.storage.open(&self.path(suffix), Access::Write);
             if let Some(file) = opened.if_exists()? {
                 file.sync_data()?;

@@ -30,4 +30,5 @@ mod retention;
 mod salvaging;
 mod skipping;
 mod snapshots;
+mod transactions;
 mod unpacking;

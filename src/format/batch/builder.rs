@@ -1,7 +1,9 @@
 //! Building one batch from records.
 
 use super::packing::Packing;
-use super::{BatchHeader, HEADER_BYTES, ProducerStamp, TOO_LONG, codec_bits};
+use super::{
+    BatchHeader, CONTROL, HEADER_BYTES, ProducerStamp, TOO_LONG, TRANSACTIONAL, codec_bits,
+};
 use crate::clock::Timestamp;
 use crate::config::{Compression, TopicSettings};
 use crate::format::Malformed;
@@ -19,6 +21,8 @@ pub(crate) struct BatchBuilder {
     base_timestamp: i64,
     max_timestamp: i64,
     producer: ProducerStamp,
+    /// The attributes of a batch of a transaction, or 0.
+    transaction_bits: u16,
 }
 
 /// The fields of a batch without a producer.
@@ -40,6 +44,7 @@ impl BatchBuilder {
             base_timestamp: -1,
             max_timestamp: -1,
             producer: NO_PRODUCER,
+            transaction_bits: 0,
         }
     }
 
@@ -76,6 +81,16 @@ impl BatchBuilder {
     /// Sets the producer of the batch.
     pub(crate) fn set_producer(&mut self, producer: ProducerStamp) {
         self.producer = producer;
+    }
+
+    /// Makes the batch a part of its producer's transaction.
+    pub(crate) fn set_transactional(&mut self) {
+        self.transaction_bits = TRANSACTIONAL;
+    }
+
+    /// Makes the batch the marker that ends a transaction of its producer.
+    pub(crate) fn set_marker(&mut self) {
+        self.transaction_bits = TRANSACTIONAL | CONTROL;
     }
 
     pub(crate) fn compression(&self) -> Compression {
@@ -124,7 +139,7 @@ impl BatchBuilder {
             magic: 2,
             leader_epoch: 0,
             crc: 0,
-            attributes: codec_bits(codec),
+            attributes: codec_bits(codec) | self.transaction_bits,
             base_timestamp: self.base_timestamp,
             max_timestamp: self.max_timestamp,
             producer_id: self.producer.id,

@@ -79,7 +79,7 @@ const _: () = assert!(MIN_V2_BYTES as usize == HEADER_BYTES);
 
 const CODEC: u16 = 0b111;
 const LOG_APPEND_TIME: u16 = 1 << 3;
-const TRANSACTIONAL: u16 = 1 << 4;
+pub(crate) const TRANSACTIONAL: u16 = 1 << 4;
 const CONTROL: u16 = 1 << 5;
 const DELETE_HORIZON: u16 = 1 << 6;
 
@@ -414,6 +414,14 @@ pub(crate) fn stamp_producer(batch: &mut [u8], producer: ProducerStamp) {
     BigEndian::write_i16(&mut header[51..53], producer.epoch);
     BigEndian::write_i32(&mut header[53..57], producer.sequence);
     write_crc(batch);
+}
+
+/// Makes the batch a part of its producer's transaction. The CRC is wrong until
+/// [`stamp_producer`] follows.
+pub(crate) fn stamp_transactional(batch: &mut [u8]) {
+    let header = header_of(batch);
+    let attributes = BigEndian::read_u16(&header[21..23]) | TRANSACTIONAL;
+    BigEndian::write_u16(&mut header[21..23], attributes);
 }
 
 /// Sets the timestamp type of a batch to `LogAppendTime` and its max timestamp to `now`, and

@@ -25,6 +25,7 @@
 //! | 1 | next producer id | int64 | -1 |
 //! | 2 | transaction version of the client | int16 | 0 |
 //! | 3 | next producer epoch | int16 | -1 |
+//! | 1000 | the log end of each partition, in the order of the partitions; only annals writes and reads it | int64 each | none |
 //!
 //! Numbers are big-endian. A record without a value deletes the state with the same key. The
 //! function `partition_of` in `offset_commit.rs` finds the partition of an id.
@@ -49,6 +50,7 @@ const PREVIOUS_PRODUCER_ID_TAG: u32 = 0;
 const NEXT_PRODUCER_ID_TAG: u32 = 1;
 const CLIENT_VERSION_TAG: u32 = 2;
 const NEXT_PRODUCER_EPOCH_TAG: u32 = 3;
+const PARTITION_ENDS_TAG: u32 = 1_000;
 
 /// The length of an array that is null.
 const NULL: i32 = -1;
@@ -126,6 +128,9 @@ pub(crate) struct TransactionState {
     pub(crate) client_version: i16,
     /// The epoch that follows when the transaction is complete, or -1. Not in version 0.
     pub(crate) next_producer_epoch: i16,
+    /// The log end of each partition, with the records of the transaction and without its marker.
+    /// Empty if it is unknown, as in the records of brokers. Not in version 0.
+    pub(crate) partition_ends: Vec<u64>,
 }
 
 impl<'a> TransactionKey<'a> {
@@ -202,6 +207,7 @@ impl TransactionState {
             next_producer_id: NONE,
             client_version: 0,
             next_producer_epoch: NO_EPOCH,
+            partition_ends: Vec::new(),
         }
     }
 
@@ -250,6 +256,11 @@ impl TransactionState {
         }
         if self.next_producer_epoch != NO_EPOCH {
             fields.push((NEXT_PRODUCER_EPOCH_TAG, &next_epoch));
+        }
+        let ends = self.partition_ends.iter();
+        let ends: Vec<u8> = ends.flat_map(|end| end.to_be_bytes()).collect();
+        if !ends.is_empty() {
+            fields.push((PARTITION_ENDS_TAG, &ends));
         }
         fields::write_tagged(out, &fields);
     }
@@ -303,6 +314,13 @@ impl TransactionState {
                 CLIENT_VERSION_TAG => self.client_version = i16::from_be_bytes(whole(field)?),
                 NEXT_PRODUCER_EPOCH_TAG => {
                     self.next_producer_epoch = i16::from_be_bytes(whole(field)?);
+                }
+                PARTITION_ENDS_TAG => {
+                    let (ends, rest) = field.as_chunks();
+                    if ends.len() != self.partitions.len() || !rest.is_empty() {
+                        return Err(Malformed("the partitions and their ends differ in number"));
+                    }
+                    self.partition_ends = ends.iter().map(|end| u64::from_be_bytes(*end)).collect();
                 }
                 _ => {}
             }

@@ -261,7 +261,9 @@ fn any_state() -> impl Strategy<Value = TransactionState> {
         if status == TransactionStatus::Empty {
             partitions.clear();
         }
+        let partition_ends = vec![rest.2.unsigned_abs(); partitions.len()];
         TransactionState {
+            partition_ends,
             transactional_id,
             producer_id,
             producer_epoch,
@@ -289,6 +291,12 @@ proptest! {
         }
         let decoded = TransactionState::decode_value(&state.transactional_id, &value);
         prop_assert_eq!(decoded.as_ref(), Ok(&state));
+        if let Some(without_end) = state.partition_ends.split_last().map(|(_, rest)| rest.to_vec()) {
+            let other = TransactionState { partition_ends: without_end, ..state.clone() };
+            let value = other.encode_value(ValueVersion::V1);
+            let is_refused = TransactionState::decode_value("", &value).is_err();
+            prop_assert_eq!(is_refused, !other.partition_ends.is_empty());
+        }
 
         let old = state.encode_value(ValueVersion::V0);
         for length in 0..old.len() {

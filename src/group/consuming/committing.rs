@@ -131,7 +131,7 @@ impl Consumer {
 
     fn commit_claims(&self, claims: &[Claim], gone: Gone) -> Result<()> {
         let member = self.member()?;
-        let _keeps_its_partitions = member.begin_commit(claims.iter().map(Claim::id))?;
+        let _keeps_its_partitions = member.key().begin_commit(claims.iter().map(Claim::id))?;
         let durability = self.config.durability.unwrap_or(Durability::Os);
         self.service
             .store

@@ -4,5 +4,7 @@ mod committing;
 pub(super) mod consumer;
 pub(super) mod cursor;
 mod cursors;
+pub(super) mod pending_offsets;
 pub(super) mod records;
 pub(super) mod records_end;
+mod transactional;

@@ -63,8 +63,9 @@ struct Seat {
     /// When the member will have stayed away too long; `None` while it is in a call. For a static
     /// member whose handle was dropped, the time until which its place is kept.
     deadline: Option<Deadline>,
-    /// Whether the member is in a commit. Its partitions must not be taken in the meantime.
-    is_committing: bool,
+    /// The number of commits that the member is in. Its partitions must not be taken in the
+    /// meantime.
+    commits: u32,
 }
 
 /// A partition that was assigned to a member.
@@ -94,7 +95,7 @@ impl Seat {
             signal: Signal::new(),
             max_poll_interval: None,
             deadline: None,
-            is_committing: false,
+            commits: 0,
         }
     }
 }
@@ -112,6 +113,30 @@ impl Group {
 
     pub(in crate::group) fn id(&self) -> &Arc<str> {
         &self.id
+    }
+
+    /// Notes that a member begins a commit of these partitions. Fails with `MemberFenced` if others
+    /// own them.
+    pub(super) fn begin_commit<'a>(
+        &self,
+        (member, epoch): (MemberId, u64),
+        partitions: impl IntoIterator<Item = &'a TopicPartition>,
+    ) -> Result<()> {
+        let mut state = self.state.lock();
+        if !state.membership.permits(member, epoch, partitions) {
+            return Err(self.fenced());
+        }
+        if let Some(seat) = state.seats.get_mut(&member) {
+            seat.commits += 1;
+        }
+        Ok(())
+    }
+
+    /// Notes that a member has ended a commit.
+    pub(super) fn end_commit(&self, member: MemberId) {
+        if let Some(seat) = self.state.lock().seats.get_mut(&member) {
+            seat.commits = seat.commits.saturating_sub(1);
+        }
     }
 
     pub(in crate::group) fn fenced(&self) -> Error {
@@ -231,7 +256,7 @@ impl State {
     /// Removes the members that stayed away too long. Returns whether there were any.
     fn remove_overdue(&mut self) -> bool {
         let is_overdue =
-            |seat: &Seat| !seat.is_committing && seat.deadline.is_some_and(Deadline::has_passed);
+            |seat: &Seat| seat.commits == 0 && seat.deadline.is_some_and(Deadline::has_passed);
         let overdue: Vec<MemberId> = self
             .seats
             .iter()
@@ -445,7 +470,7 @@ impl Member {
                 signal,
                 max_poll_interval,
                 deadline: None,
-                is_committing: false,
+                commits: 0,
             },
         );
         // Adds the topics that only this member subscribes to.
@@ -491,24 +516,9 @@ impl Member {
         checks.reduce(Deadline::earlier)
     }
 
-    /// Begins a commit of these partitions: no other member takes them until the guard is dropped.
-    /// Fails with `MemberFenced` if others own them.
-    pub(in crate::group) fn begin_commit<'a>(
-        &self,
-        partitions: impl IntoIterator<Item = &'a TopicPartition>,
-    ) -> Result<Committing<'_>> {
-        let mut state = self.group.state.lock();
-        if !state.membership.permits(self.id, self.epoch, partitions) {
-            return Err(self.group.fenced());
-        }
-        self.set_committing(&mut state, true);
-        Ok(Committing(self))
-    }
-
-    fn set_committing(&self, state: &mut State, is_committing: bool) {
-        if let Some(seat) = state.seats.get_mut(&self.id) {
-            seat.is_committing = is_committing;
-        }
+    /// Returns the group, the member's id, and the epoch of its commits.
+    pub(super) fn identity(&self) -> (&Arc<Group>, MemberId, u64) {
+        (&self.group, self.id, self.epoch)
     }
 }
 
@@ -559,15 +569,5 @@ impl Drop for InCall {
         {
             seat.deadline = Some(Deadline::after(interval));
         }
-    }
-}
-
-/// A guard: the member is in a commit.
-#[derive(Debug)]
-pub(in crate::group) struct Committing<'a>(&'a Member);
-
-impl Drop for Committing<'_> {
-    fn drop(&mut self) {
-        self.0.set_committing(&mut self.0.group.state.lock(), false);
     }
 }

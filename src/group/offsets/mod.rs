@@ -3,5 +3,6 @@
 pub(super) mod claim;
 mod load;
 pub(super) mod lower;
+pub(super) mod pending;
 pub(super) mod positions;
 pub(super) mod store;

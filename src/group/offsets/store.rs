@@ -41,6 +41,7 @@ use crate::topic_partition::TopicPartition;
 
 use super::claim::Claim;
 use super::load::{Loaded, Stored, TOPIC, corrupt};
+use super::pending::Pending;
 use super::positions::{Commit, OffsetAndMetadata};
 
 /// Kafka's `offset.metadata.max.bytes`.
@@ -57,10 +58,28 @@ pub(in crate::group) enum Gone {
 }
 
 /// A position that was checked and is ready to be written.
-pub(super) struct Placed {
+#[derive(Debug)]
+pub(in crate::group) struct Placed {
     pub(super) partition: TopicPartition,
     pub(super) next: OffsetAndMetadata,
     pub(super) topic_id: Option<TopicId>,
+}
+
+impl Placed {
+    /// Returns the record that stores the position.
+    pub(in crate::group) fn record(&self, group: &str, now: Timestamp) -> Record<'static> {
+        let value = OffsetCommitValue {
+            offset: Some(self.next.offset),
+            leader_epoch: -1,
+            metadata: (&*self.next.metadata).into(),
+            commit_timestamp: now.as_millis(),
+            expire_timestamp: -1,
+            topic_id: self.topic_id.unwrap_or(TopicId::ZERO).0,
+        };
+        Record::new(value.encode())
+            .key(encode_key(group, &self.partition))
+            .timestamp(now)
+    }
 }
 
 /// The committed positions of all groups of a log.
@@ -73,7 +92,9 @@ pub(in crate::group) struct OffsetStore {
     /// Held shared by a commit, from the look at its topic until it applies. Held exclusively by a
     /// thread that removes or lowers positions, so that no commit happens between its look and the
     /// change. Taken before `loaded`.
-    pub(super) removal: RwLock<()>,
+    pub(in crate::group) removal: RwLock<()>,
+    /// The positions that transactions are committing.
+    pub(in crate::group) pending: Pending,
     /// `None` until first use.
     pub(super) loaded: Mutex<Option<Loaded>>,
     /// For handles of the store's own. They need not keep the log open, because each caller does.
@@ -87,6 +108,7 @@ impl OffsetStore {
             partitions: settings.internal_partitions,
             damaged: settings.damaged_offsets,
             removal: RwLock::default(),
+            pending: Pending::default(),
             loaded: Mutex::new(None),
             keep: KeepOpen::nothing(),
         }
@@ -120,13 +142,15 @@ impl OffsetStore {
     }
 
     /// Returns the group's committed position in this topic; `None` if the last commit refers to
-    /// another topic of that name. Fails with `UnknownTopic` once the topic is deleted.
+    /// another topic of that name. Waits for a transaction that is committing the position. Fails
+    /// with `UnknownTopic` once the topic is deleted.
     pub(in crate::group) fn committed_in(
         &self,
         group: &str,
         topic: &TopicCore,
         partition: &TopicPartition,
     ) -> Result<Option<OffsetAndMetadata>> {
+        self.pending.wait(group, partition)?;
         let commit =
             self.with_loaded(|loaded| Ok(loaded.positions.get(group, partition).cloned()))?;
         // A commit without an id refers to the topic that has the name at the time of the lookup.
@@ -213,39 +237,29 @@ impl OffsetStore {
             return Ok(());
         }
         let now = self.now();
-        let records = placed.iter().map(
-            |Placed {
-                 partition,
-                 next,
-                 topic_id,
-             }| {
-                let value = OffsetCommitValue {
-                    offset: Some(next.offset),
-                    leader_epoch: -1,
-                    metadata: (&*next.metadata).into(),
-                    commit_timestamp: now.as_millis(),
-                    expire_timestamp: -1,
-                    topic_id: topic_id.unwrap_or(TopicId::ZERO).0,
-                };
-                Record::new(value.encode())
-                    .key(encode_key(group, partition))
-                    .timestamp(now)
-            },
-        );
+        let records = placed.iter().map(|placed| placed.record(group, now));
         let written = self
             .home_of(group)?
             .with_durability(durability)
             .append_batch(records)?;
+        self.apply(group, placed, written.start, now)
+    }
+
+    /// Applies positions whose records were written from `written_at` on.
+    pub(in crate::group) fn apply(
+        &self,
+        group: &str,
+        placed: Vec<Placed>,
+        written_at: u64,
+        now: Timestamp,
+    ) -> Result<()> {
         self.with_loaded(|loaded| {
-            for (
-                Placed {
+            for (placed, written_at) in placed.into_iter().zip(written_at..) {
+                let Placed {
                     partition,
                     next,
                     topic_id,
-                },
-                written_at,
-            ) in placed.into_iter().zip(written)
-            {
+                } = placed;
                 let commit = Commit {
                     written_at,
                     committed_at: now,
@@ -263,7 +277,7 @@ impl OffsetStore {
 
     /// Compares a claim with the present topic and partition, and returns the position to store for
     /// it. `removal` is held.
-    fn place(&self, index: usize, claim: &Claim) -> Result<Placed> {
+    pub(in crate::group) fn place(&self, index: usize, claim: &Claim) -> Result<Placed> {
         claim.check_topic(&self.catalog)?;
         // The end is read before the cuts, so that an end that was cut is never seen without the
         // cut.
@@ -297,7 +311,7 @@ impl OffsetStore {
         })
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(in crate::group) fn check_writable(&self) -> Result<()> {
         if self.catalog.is_closed() {
             return Err(Error::Closed);
         }
@@ -351,6 +365,7 @@ impl OffsetStore {
         partitions: Option<&[TopicPartition]>,
     ) -> Result<()> {
         self.check_writable()?;
+        self.pending.check_group(group)?;
         self.remove(Some(group), |partition, _| {
             partitions.is_none_or(|partitions| partitions.contains(partition))
         })
@@ -365,7 +380,9 @@ impl OffsetStore {
         is_read: impl Fn(&str) -> bool,
     ) -> Result<()> {
         self.remove(Some(group), |partition, commit| {
-            commit.committed_at < since && !is_read(&partition.topic)
+            commit.committed_at < since
+                && !is_read(&partition.topic)
+                && !self.pending.contains(group, partition)
         })
     }
 
@@ -428,7 +445,7 @@ impl OffsetStore {
 
     /// Returns the partition of [`TOPIC`] that holds the group's records. Creates the topic if it
     /// does not exist.
-    fn home_of(&self, group: &str) -> Result<Partition> {
+    pub(in crate::group) fn home_of(&self, group: &str) -> Result<Partition> {
         self.with_loaded(|loaded| {
             let config = || {
                 TopicConfig::new()

@@ -63,6 +63,11 @@ impl Bounds {
         self.first_unstable.load(Ordering::Acquire)
     }
 
+    /// Returns whether a transaction has no marker yet.
+    pub(in crate::partition) fn has_open_transaction(&self) -> bool {
+        self.first_unstable() != NEVER
+    }
+
     /// Raises the log start, but not above the log end. Returns the former log start.
     pub(in crate::partition) fn raise_log_start(&self, offset: u64) -> u64 {
         self.log_start

@@ -4,9 +4,11 @@ use crate::clock::Timestamp;
 use crate::config::{CleanupPolicy, Compression, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::batch::{
-    BatchBuilder, BatchHeader, HEADER_BYTES, ProducerStamp, settle_append_time, stamp,
-    stamp_append_time, stamp_producer,
+    BatchBuilder, BatchHeader, HEADER_BYTES, ProducerStamp, TRANSACTIONAL, settle_append_time,
+    stamp, stamp_append_time, stamp_producer, stamp_transactional,
 };
+use crate::format::control::control_of;
+use crate::format::index_entry::AbortedTransaction;
 use crate::format::record::Record;
 use crate::format::{Malformed, compression};
 use crate::partition::PartitionCore;
@@ -62,6 +64,13 @@ impl EncodedBatch {
         self.producer = Some(producer);
     }
 
+    /// Makes the batch a part of the transaction of this producer.
+    pub(crate) fn set_transactional(&mut self, producer: ProducerStamp) {
+        stamp_transactional(&mut self.bytes);
+        self.header.attributes |= TRANSACTIONAL;
+        self.set_producer(producer);
+    }
+
     /// Sets the offsets and the leader epoch.
     pub(super) fn stamp(&mut self, base_offset: u64, leader_epoch: i32) {
         stamp(&mut self.bytes, base_offset, leader_epoch);
@@ -82,7 +91,11 @@ impl EncodedBatch {
     }
 
     /// Adds the batch to the state of its producer. The batch has its offsets and is in the file.
-    pub(in crate::partition) fn note_producer(&self, states: &mut ProducerStates) {
+    /// Returns the transaction that it aborted, if it is an ABORT marker.
+    pub(in crate::partition) fn note_producer(
+        &self,
+        states: &mut ProducerStates,
+    ) -> Option<AbortedTransaction> {
         debug_assert_eq!(
             BatchHeader::decode(&self.bytes).map(|header| BatchHeader { crc: 0, ..header }),
             Ok(BatchHeader {
@@ -91,9 +104,8 @@ impl EncodedBatch {
             }),
             "the header that is kept is the one in the bytes"
         );
-        if self.producer.is_some() {
-            let _data_ends_no_transaction = states.replay(&self.header, None);
-        }
+        self.producer?;
+        states.replay(&self.header, control_of(&self.header, &self.bytes))
     }
 }
 

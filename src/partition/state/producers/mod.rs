@@ -125,6 +125,22 @@ impl ProducerStates {
             })
     }
 
+    /// Returns the entry of each producer that has an open transaction.
+    pub(in crate::partition) fn with_open_transaction(
+        &self,
+    ) -> impl Iterator<Item = &ProducerEntry> {
+        self.open_transactions
+            .iter()
+            .filter_map(|(_, producer_id)| self.by_id.get(producer_id))
+    }
+
+    /// Returns the first offset of the producer's open transaction, if it has one.
+    pub(in crate::partition) fn open_transaction_of(&self, producer_id: i64) -> Option<u64> {
+        self.by_id
+            .get(&producer_id)?
+            .current_transaction_first_offset
+    }
+
     /// Returns the first offset of the earliest open transaction. It may be below the log start
     /// offset, if records of the transaction were deleted.
     pub(crate) fn first_unstable_offset(&self) -> Option<u64> {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::encode::{EncodedBatch, check_size};
+use parking_lot::MutexGuard;
+
 use crate::clock::Timestamp;
 use crate::config::{Durability, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
@@ -33,6 +35,7 @@ pub struct RecordMetadata {
 }
 
 /// A batch that was appended.
+#[derive(Clone, Debug)]
 pub(crate) struct Appended {
     pub(crate) offsets: Range<u64>,
     /// Largest timestamp of the batch. For one record, its own timestamp.
@@ -110,6 +113,18 @@ impl PartitionCore {
         if let Some(repeated) = self.check_producer(&mut writer, encoded)? {
             return Ok(repeated);
         }
+        self.write_at_end(&mut writer, settings, encoded)
+    }
+
+    /// Writes the batch at the log end and publishes it. The caller holds the writer lock, and has
+    /// checked that the batch may be appended.
+    pub(super) fn write_at_end(
+        &self,
+        writer: &mut MutexGuard<'_, Writer>,
+        settings: &TopicSettings,
+        encoded: &mut EncodedBatch,
+    ) -> Result<Appended> {
+        let base = self.bounds.log_end();
         self.begin_change()?;
         if settings.timestamp_type == TimestampType::LogAppendTime {
             let now = self.context.clock.now().as_millis();
@@ -121,12 +136,12 @@ impl PartitionCore {
             return Err(self.out_of_range(end));
         }
         let size_and_time = (encoded.bytes.len(), encoded.header.max_timestamp);
-        self.roll_if_due(&mut writer, settings, size_and_time, base, end - 1)?;
+        self.roll_if_due(writer, settings, size_and_time, base, end - 1)?;
         debug_assert!(
             writer.active.base_offset <= base,
             "the active segment begins at or below the log end"
         );
-        self.assign_epoch(&mut writer, base)?;
+        self.assign_epoch(writer, base)?;
         encoded.stamp(base, writer.leader_epoch);
         let appended = writer.active.append(
             &encoded.bytes,
@@ -134,8 +149,8 @@ impl PartitionCore {
             encoded.header.max_timestamp,
             settings.index_interval_bytes,
         );
-        appended.map_err(|failed| self.not_appended(&writer, failed))?;
-        encoded.note_producer(&mut writer.producers);
+        appended.map_err(|failed| self.not_appended(writer, failed))?;
+        self.note_producer(writer, encoded);
         writer
             .first_timestamp
             .get_or_insert(encoded.header.max_timestamp);
@@ -167,6 +182,22 @@ impl PartitionCore {
             };
         }
         Error::io("append to", path, failed.source)
+    }
+
+    /// Adds a batch to the state of its producer, before the batch is published. The batch has its
+    /// offsets and is in the file.
+    ///
+    /// A batch may open a transaction, and a marker ends one. Readers of committed records must see
+    /// that no later than the batch: they load the log end first, and then the first offset that is
+    /// not stable.
+    fn note_producer(&self, writer: &mut Writer, encoded: &EncodedBatch) {
+        if let Some(ended) = encoded.note_producer(&mut writer.producers) {
+            writer.active.add_aborted([ended]);
+        }
+        if encoded.header.is_transactional() {
+            self.bounds
+                .set_first_unstable(writer.producers.first_unstable_offset());
+        }
     }
 
     /// Wakes readers after a batch was published, and syncs it if that was asked for. The caller

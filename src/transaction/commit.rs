@@ -1,0 +1,377 @@
+//! The steps of a commit and of an abort. The head of the [module](super) says why they come in
+//! this order.
+
+use std::sync::Arc;
+use std::thread;
+
+use super::entry::{Due, Open, Progress, Undecided};
+use super::lanes::Lanes;
+use super::service::TransactionService;
+use crate::clock::{Deadline, Timestamp};
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::format::transaction_state::{TransactionState, TransactionStatus};
+use crate::group::{MemberOffsets, PendingOffsets};
+use crate::partition::{Appended, Marker, Outcome, PartitionCore};
+use crate::topic_partition::TopicPartition;
+
+/// The records of a transaction, the positions that it commits, and its times.
+pub(super) struct Work<'a> {
+    pub(super) lanes: &'a mut Lanes,
+    pub(super) offsets: &'a [MemberOffsets],
+    pub(super) begun: Timestamp,
+    /// When the log aborts the transaction if it has records in the log.
+    pub(super) deadline: Option<Deadline>,
+}
+
+/// The failure of a commit.
+enum Failed {
+    /// The transaction is not committed and can be aborted.
+    Before(Error),
+    /// It is unknown whether the commit point is on the device.
+    At(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Before(error)
+    }
+}
+
+impl TransactionService {
+    /// Writes the records that a transaction holds before it commits, because its memory is full.
+    /// From then on the transaction is open in the log, and readers of committed records wait for
+    /// its end.
+    pub(super) fn spill(&self, progress: &mut Progress, work: Work<'_>) -> Result<()> {
+        let Work {
+            lanes,
+            begun,
+            deadline,
+            ..
+        } = work;
+        let open = progress.open.get_or_insert_with(Open::default);
+        open.deadline = deadline;
+        let mut is_new = false;
+        for core in lanes.used() {
+            is_new |= open.add(core);
+        }
+        if is_new {
+            let partitions = ids_of(&open.partitions);
+            // The next record of the id follows the markers of its last transaction.
+            self.sync_markers(progress)?;
+            let state = TransactionState {
+                status: TransactionStatus::Ongoing,
+                partitions,
+                start_ms: begun.as_millis(),
+                ..self.next_state(progress)
+            };
+            self.topic.append(&state, self.version()?)?;
+            (progress.state, progress.is_stored) = (state, true);
+        }
+        lanes.write(progress.identity())
+    }
+
+    /// Commits a transaction. After an error it is aborted, or, if the sync of the commit point
+    /// failed, undecided until the log is opened again.
+    pub(super) fn commit(&self, progress: &mut Progress, work: Work<'_>) -> Result<()> {
+        for offsets in work.offsets {
+            offsets.check_member()?;
+        }
+        let Work {
+            lanes,
+            offsets,
+            begun,
+            ..
+        } = work;
+        let mut pending = None;
+        let prepared = self.write_all(progress, lanes, offsets, &mut pending);
+        let prepared = prepared
+            .map_err(Failed::from)
+            .and_then(|()| self.prepare(progress, lanes, begun));
+        match prepared {
+            Ok(()) => {}
+            Err(Failed::Before(error)) => {
+                drop(pending);
+                self.end_open(progress, Outcome::Aborted);
+                return Err(error);
+            }
+            Err(Failed::At(cause)) => {
+                let late = pending.map(|pending| pending.hold_back(&cause));
+                progress.holder = 0;
+                progress.undecided = Some(Undecided {
+                    cause: cause.clone(),
+                    late,
+                });
+                return Err(cause);
+            }
+        }
+        // Committed. Later steps that fail are retried.
+        progress.open = None;
+        progress.due = Some(progress.due_of(Outcome::Committed));
+        let marked = self.write_markers(progress);
+        match (marked, pending) {
+            (Ok(()), Some(pending)) => {
+                // If the store cannot be read now, it reads these positions with the others later.
+                let _read_later = pending.commit();
+            }
+            (Err(reason), Some(pending)) => {
+                let late = pending.hold_back(&reason);
+                if let Some(due) = &mut progress.due {
+                    due.late = Some(late);
+                }
+            }
+            (_, None) => {}
+        }
+        if self.completes_at_once()? {
+            let _done_later = self.complete(progress, Durability::Synced);
+        }
+        Ok(())
+    }
+
+    /// Step 1: appends the records and the positions.
+    fn write_all<'a>(
+        &'a self,
+        progress: &mut Progress,
+        lanes: &mut Lanes,
+        offsets: &[MemberOffsets],
+        pending: &mut Option<PendingOffsets<'a>>,
+    ) -> Result<()> {
+        let identity = progress.identity();
+        let open = progress.open.get_or_insert_with(Open::default);
+        open.deadline = None;
+        for core in lanes.used() {
+            open.add(core);
+        }
+        lanes.write(identity)?;
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let pending = pending.insert(self.groups.begin_transactional(offsets)?);
+        for batch in &mut pending.batches {
+            let home = Arc::clone(batch.home());
+            open.add(&home);
+            let first = lanes.write_records(&home, batch.records(), identity)?;
+            batch.set_written(first);
+        }
+        Ok(())
+    }
+
+    /// Steps 2 and 3: syncs what was written, and writes the commit point.
+    fn prepare(
+        &self,
+        progress: &mut Progress,
+        lanes: &Lanes,
+        begun: Timestamp,
+    ) -> std::result::Result<(), Failed> {
+        let mut written: Vec<_> = lanes
+            .written()
+            .map(|(core, appended)| (Arc::clone(core), appended.clone()))
+            .collect();
+        written.sort_by(|(one, _), (other, _)| one.id().cmp(other.id()));
+        let state = TransactionState {
+            status: TransactionStatus::PrepareCommit,
+            partitions: written.iter().map(|(core, _)| core.id().clone()).collect(),
+            partition_ends: written
+                .iter()
+                .map(|(_, appended)| appended.offsets.end)
+                .collect(),
+            start_ms: begun.as_millis(),
+            ..self.next_state(progress)
+        };
+        written.append(&mut progress.unsynced);
+        self.sync_all(&written)?;
+        let version = self.version()?;
+        let home = self.topic.home_of(&state.transactional_id)?;
+        match self.topic.append(&state, version) {
+            Ok((home, appended)) => {
+                (progress.state, progress.is_stored) = (state, true);
+                home.sync_appended(&appended).map_err(Failed::At)
+            }
+            // A failed append that could not be taken back poisons its partition.
+            Err(error) if home.check_writable().is_err() => {
+                (progress.state, progress.is_stored) = (state, false);
+                Err(Failed::At(error))
+            }
+            Err(error) => Err(Failed::Before(error)),
+        }
+    }
+
+    /// Returns the state from which the next record of the id is made.
+    fn next_state(&self, progress: &Progress) -> TransactionState {
+        let state = &progress.state;
+        TransactionState {
+            previous_producer_id: state.previous_producer_id,
+            ..TransactionState::empty(
+                &*state.transactional_id,
+                (state.producer_id, state.producer_epoch),
+                state.timeout_ms,
+                self.now().as_millis(),
+            )
+        }
+    }
+
+    /// Syncs these batches: each partition in a thread of its own, so that they wait for the device
+    /// together.
+    fn sync_all(&self, written: &[(Arc<PartitionCore>, Appended)]) -> Result<()> {
+        let sync = |(core, appended): &(Arc<PartitionCore>, Appended)| core.sync_appended(appended);
+        let Some((first, others)) = written.split_first() else {
+            return Ok(());
+        };
+        if self.context().clock.is_manual() {
+            // Such a program expects the same steps in every run.
+            return written.iter().try_for_each(sync);
+        }
+        thread::scope(|scope| {
+            let started: Vec<_> = others
+                .iter()
+                .map(|batch| {
+                    let work = move || sync(batch);
+                    // If the system refuses a thread, this one does its work.
+                    let thread = thread::Builder::new()
+                        .name("annals-sync".into())
+                        .spawn_scoped(scope, work);
+                    thread.map_err(|_| batch)
+                })
+                .collect();
+            let mut result = sync(first);
+            for thread in started {
+                let synced = match thread {
+                    Ok(thread) => thread.join().unwrap_or(Err(Error::Closed)),
+                    Err(batch) => sync(batch),
+                };
+                result = result.and(synced);
+            }
+            result
+        })
+    }
+
+    /// Ends a transaction that has records in the log and is not decided. A marker that cannot be
+    /// written now stays due.
+    pub(super) fn end_open(&self, progress: &mut Progress, outcome: Outcome) {
+        let Some(open) = progress.open.take() else {
+            return;
+        };
+        let places = ids_of(&open.partitions).into_iter();
+        progress.due = Some(Due {
+            outcome,
+            producer: progress.identity(),
+            places: places.map(|id| (id, u64::MAX)).collect(),
+            late: None,
+        });
+        let _retried_later = self.write_markers(progress);
+    }
+
+    /// Step 4: writes the markers that are due. Tries every partition, and returns the first error.
+    pub(super) fn write_markers(&self, progress: &mut Progress) -> Result<()> {
+        let Some(due) = &mut progress.due else {
+            return Ok(());
+        };
+        let marker = Marker {
+            producer_id: due.producer.id,
+            producer_epoch: due.producer.epoch,
+            outcome: due.outcome,
+            coordinator_epoch: self
+                .topic
+                .coordinator_epoch(&progress.state.transactional_id),
+        };
+        let mut result = Ok(());
+        let mut written = Vec::new();
+        due.places.retain(
+            |(partition, end)| match self.mark(partition, &marker, *end) {
+                Ok(appended) => {
+                    written.extend(appended);
+                    false
+                }
+                Err(error) => {
+                    result = std::mem::replace(&mut result, Ok(())).and(Err(error));
+                    true
+                }
+            },
+        );
+        // Readers of some topics wait until a marker is on the device.
+        let (awaited, others): (Vec<_>, Vec<_>) = written
+            .into_iter()
+            .partition(|(core, _)| core.is_to_be_synced(Durability::Os));
+        progress.unsynced.extend(others);
+        // The decision stands. The next use of the partition returns the error.
+        let _reported_by_the_partition = self.sync_all(&awaited);
+        result?;
+        self.groups.release_all();
+        if let Some(late) = progress.due.take().and_then(|due| due.late) {
+            // If the store cannot be read now, it reads these positions with the others later.
+            let _read_later = self.groups.settle_transactional(late);
+        }
+        Ok(())
+    }
+
+    /// Appends a marker to a partition. Returns `None` if the partition has no such transaction, or
+    /// no longer exists.
+    pub(super) fn mark(
+        &self,
+        partition: &TopicPartition,
+        marker: &Marker,
+        end: u64,
+    ) -> Result<Option<(Arc<PartitionCore>, Appended)>> {
+        let core = self
+            .catalog
+            .topic(&partition.topic)
+            .and_then(|topic| topic.partition(partition.partition));
+        let done = core.and_then(|core| Ok((core.append_marker(marker, end)?, core)));
+        match done {
+            Ok((appended, core)) => Ok(appended.map(|appended| (core, appended))),
+            Err(Error::UnknownTopic(_) | Error::UnknownPartition(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until the markers of the last transaction are on the device.
+    pub(super) fn sync_markers(&self, progress: &mut Progress) -> Result<()> {
+        match self.sync_all(&progress.unsynced) {
+            // The partition is gone, and so are its markers.
+            Ok(()) | Err(Error::UnknownTopic(_)) => {
+                progress.unsynced.clear();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Finds out whether a transaction is committed whose commit point could not be synced. Returns
+    /// the cause as long as its partition refuses writes.
+    pub(super) fn decide(&self, progress: &mut Progress) -> Result<()> {
+        let Some(undecided) = &progress.undecided else {
+            return Ok(());
+        };
+        let id = &progress.state.transactional_id;
+        let home = self.topic.home_of(id)?;
+        if home.check_writable().is_err() {
+            return Err(undecided.cause.clone());
+        }
+        let stored = self.topic.load()?;
+        let is_committed = stored.states.get(&**id) == Some(&progress.state);
+        let late = progress
+            .undecided
+            .take()
+            .and_then(|undecided| undecided.late);
+        progress.open = None;
+        let outcome = if is_committed {
+            Outcome::Committed
+        } else {
+            progress.state.status = TransactionStatus::PrepareAbort;
+            Outcome::Aborted
+        };
+        progress.is_stored = is_committed;
+        let mut due = progress.due_of(outcome);
+        match late {
+            Some(late) if is_committed => due.late = Some(late),
+            Some(late) => self.groups.drop_transactional(late),
+            None => {}
+        }
+        progress.due = Some(due);
+        Ok(())
+    }
+}
+
+fn ids_of(partitions: &[Arc<PartitionCore>]) -> Vec<TopicPartition> {
+    partitions.iter().map(|core| core.id().clone()).collect()
+}

@@ -1,0 +1,443 @@
+//! The records that a transaction holds in memory, by partition.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{Compression, TopicSettings};
+use crate::error::{Error, Result};
+use crate::format::Malformed;
+use crate::format::batch::{BatchBuilder, HEADER_BYTES, ProducerStamp, sequence_after};
+use crate::format::record::{self, Record};
+use crate::partition::{
+    Appended, EncodedBatch, PartitionCore, PlainLimit, check_record, check_size,
+};
+use crate::producer::ProducerConfig;
+use crate::topic::{Sticky, TopicCore};
+
+/// The id and the epoch of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) id: i64,
+    pub(super) epoch: i16,
+}
+
+/// The partitions that a producer has written to, and what its transaction holds for them.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    all: Vec<Lane>,
+    by_number: HashMap<u32, usize>,
+    /// For each topic, the lane of its records without a key, by the number of the topic.
+    sticky: HashMap<u32, StickyLane>,
+    /// The lanes that the transaction has used.
+    used: Vec<usize>,
+    held_bytes: u64,
+}
+
+#[derive(Debug)]
+struct StickyLane {
+    rule: Sticky,
+    lane: Option<usize>,
+    /// Bytes that went to the lane since it was chosen.
+    bytes: u64,
+}
+
+/// One partition of a producer.
+#[derive(Debug)]
+pub(super) struct Lane {
+    core: Arc<PartitionCore>,
+    /// The sequence number of the next record that is written.
+    next_sequence: i32,
+    is_used: bool,
+    held: Vec<Held>,
+    open: Option<OpenBatch>,
+    /// The last batch of the transaction that was written.
+    written: Option<Appended>,
+}
+
+/// A batch that is complete and was not written yet. It is encoded when it is written, because only
+/// then its sequence number is known.
+#[derive(Debug)]
+enum Held {
+    Built(BatchBuilder, Arc<TopicSettings>),
+    /// A large record, which was compressed to find out whether the topic accepts it.
+    Encoded(EncodedBatch),
+}
+
+/// The batch that takes records.
+#[derive(Debug)]
+struct OpenBatch {
+    settings: Arc<TopicSettings>,
+    builder: BatchBuilder,
+    /// The greatest size before compression. A batch of one record may exceed it.
+    limit: usize,
+    plain_limit: PlainLimit,
+}
+
+impl Lanes {
+    /// Returns how many bytes the transaction holds in memory.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
+    /// Returns whether the transaction has records, in memory or in the log.
+    pub(super) fn is_empty(&self) -> bool {
+        self.used.is_empty()
+    }
+
+    /// Adds a record for a topic. A key selects its partition.
+    pub(super) fn push(
+        &mut self,
+        topic: &TopicCore,
+        record: &Record<'_>,
+        config: &ProducerConfig,
+    ) -> Result<()> {
+        if let Some(key) = &record.key {
+            topic.check_usable()?;
+            let lane = self.lane_of(&topic.partition_of_key(key)?);
+            return self.push_to(lane, record, config).map(drop);
+        }
+        topic.check_usable()?;
+        let limit = u64::from(config.batch_bytes());
+        let sticky = self
+            .sticky
+            .entry(topic.number())
+            .or_insert_with(|| StickyLane {
+                rule: Sticky::new(topic.number().into()),
+                lane: None,
+                bytes: 0,
+            });
+        let lane = match sticky.lane {
+            Some(lane) if sticky.bytes < limit => lane,
+            _ => {
+                let bytes = std::mem::take(&mut sticky.bytes);
+                let core = topic.partition_of_batch(&sticky.rule, bytes, limit)?;
+                let lane = self.lane_of(&core);
+                if let Some(sticky) = self.sticky.get_mut(&topic.number()) {
+                    sticky.lane = Some(lane);
+                }
+                lane
+            }
+        };
+        let added = self.push_to(lane, record, config)?;
+        if let Some(sticky) = self.sticky.get_mut(&topic.number()) {
+            sticky.bytes += added;
+        }
+        Ok(())
+    }
+
+    /// Returns the place of a partition's lane.
+    pub(super) fn lane_of(&mut self, core: &Arc<PartitionCore>) -> usize {
+        let all = &mut self.all;
+        *self.by_number.entry(core.number()).or_insert_with(|| {
+            all.push(Lane::new(Arc::clone(core)));
+            all.len() - 1
+        })
+    }
+
+    /// Adds a record to a lane, and returns how many bytes it takes in memory.
+    pub(super) fn push_to(
+        &mut self,
+        place: usize,
+        record: &Record<'_>,
+        config: &ProducerConfig,
+    ) -> Result<u64> {
+        let Some(lane) = self.all.get_mut(place) else {
+            unreachable!("lanes are never removed during a transaction")
+        };
+        let added = lane.push(record, config)?;
+        if !lane.is_used {
+            lane.is_used = true;
+            self.used.push(place);
+        }
+        self.held_bytes += added;
+        Ok(added)
+    }
+
+    /// Returns the partitions that the transaction has used.
+    pub(super) fn used(&self) -> impl Iterator<Item = &Arc<PartitionCore>> {
+        self.used_lanes().map(|lane| &lane.core)
+    }
+
+    fn used_lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.used.iter().filter_map(|place| self.all.get(*place))
+    }
+
+    /// Writes everything that is held. After an error the transaction can only be aborted.
+    pub(super) fn write(&mut self, identity: Identity) -> Result<()> {
+        for place in &self.used {
+            let Some(lane) = self.all.get_mut(*place) else {
+                continue;
+            };
+            lane.write(identity)?;
+        }
+        self.held_bytes = 0;
+        Ok(())
+    }
+
+    /// Writes records of the log itself as one batch, and returns their first offset.
+    pub(super) fn write_records(
+        &mut self,
+        core: &Arc<PartitionCore>,
+        records: Vec<Record<'_>>,
+        identity: Identity,
+    ) -> Result<u64> {
+        let place = self.lane_of(core);
+        let Some(lane) = self.all.get_mut(place) else {
+            unreachable!("the lane was found just now")
+        };
+        if !lane.is_used {
+            lane.is_used = true;
+            self.used.push(place);
+        }
+        let encoded = core.encode_batch(core.context().clock.now(), records)?;
+        let Some(encoded) = encoded else {
+            return Ok(core.log_end_offset());
+        };
+        lane.append(encoded, identity)?;
+        Ok(lane
+            .written
+            .as_ref()
+            .map_or(0, |written| written.offsets.start))
+    }
+
+    /// Returns the last batch in each partition that the transaction has written to.
+    pub(super) fn written(&self) -> impl Iterator<Item = (&Arc<PartitionCore>, &Appended)> {
+        self.used_lanes()
+            .filter_map(|lane| Some((&lane.core, lane.written.as_ref()?)))
+    }
+
+    /// Forgets the transaction. What it has written stays in the log.
+    pub(super) fn end(&mut self) {
+        for place in self.used.drain(..) {
+            if let Some(lane) = self.all.get_mut(place) {
+                lane.end();
+            }
+        }
+        self.held_bytes = 0;
+        if self
+            .all
+            .iter()
+            .any(|lane| lane.core.check_readable().is_err())
+        {
+            // A topic was deleted.
+            self.sticky.clear();
+            self.all.retain(|lane| lane.core.check_readable().is_ok());
+            self.by_number = self
+                .all
+                .iter()
+                .enumerate()
+                .map(|(place, lane)| (lane.core.number(), place))
+                .collect();
+        }
+    }
+
+    /// Begins the sequences again, because the producer has a new epoch.
+    pub(super) fn begin_epoch(&mut self) {
+        for lane in &mut self.all {
+            lane.next_sequence = 0;
+        }
+    }
+}
+
+impl Lane {
+    fn new(core: Arc<PartitionCore>) -> Self {
+        Self {
+            core,
+            next_sequence: 0,
+            is_used: false,
+            held: Vec::new(),
+            open: None,
+            written: None,
+        }
+    }
+
+    /// Adds a record, and returns how many bytes it takes in memory.
+    fn push(&mut self, record: &Record<'_>, config: &ProducerConfig) -> Result<u64> {
+        let bound = record::size_bound(record);
+        if let Some(full) = self.open.take_if(|open| !open.has_room(bound)) {
+            self.held.push(Held::Built(full.builder, full.settings));
+        }
+        if self.open.is_none() {
+            self.core.check_writable()?;
+            self.open = Some(OpenBatch::new(&self.core, config));
+        }
+        let Some(open) = &mut self.open else {
+            unreachable!("the batch was opened just now")
+        };
+        let before = open.builder.len_bytes();
+        let now = self.core.context().clock.now().as_millis();
+        if let Err(error) = open.push(record, now) {
+            // A batch that refused its only record may hold it.
+            self.open.take_if(|open| !open.is_good());
+            return Err(error);
+        }
+        let added = (open.builder.len_bytes() - before) as u64;
+        if open.is_compressed_record_of_unknown_size()
+            && let Some(open) = self.open.take()
+        {
+            self.held.push(open.compressed(&self.core)?);
+        }
+        Ok(added)
+    }
+
+    fn write(&mut self, identity: Identity) -> Result<()> {
+        let open = self.open.take();
+        self.held
+            .extend(open.map(|open| Held::Built(open.builder, open.settings)));
+        for held in std::mem::take(&mut self.held) {
+            let encoded = match held {
+                Held::Encoded(encoded) => encoded,
+                Held::Built(builder, settings) => self.encode(builder, &settings, identity)?,
+            };
+            self.append(encoded, identity)?;
+        }
+        Ok(())
+    }
+
+    fn stamp(&self, identity: Identity) -> ProducerStamp {
+        ProducerStamp {
+            id: identity.id,
+            epoch: identity.epoch,
+            sequence: self.next_sequence,
+        }
+    }
+
+    fn encode(
+        &self,
+        mut builder: BatchBuilder,
+        settings: &TopicSettings,
+        identity: Identity,
+    ) -> Result<EncodedBatch> {
+        let stamp = self.stamp(identity);
+        builder.set_producer(stamp);
+        builder.set_transactional();
+        let (bytes, header) = builder
+            .finish_with_header(settings)
+            .map_err(|malformed| self.core.cannot_encode(malformed))?;
+        Ok(EncodedBatch {
+            bytes,
+            header,
+            producer: Some(stamp),
+        })
+    }
+
+    /// Appends a batch in the transaction.
+    fn append(&mut self, mut encoded: EncodedBatch, identity: Identity) -> Result<()> {
+        if !encoded.header.is_transactional() {
+            encoded.set_transactional(self.stamp(identity));
+        }
+        let appended = self.core.append_encoded(&mut encoded);
+        self.core.context().buffers.give_back(encoded.bytes);
+        self.written = Some(appended?);
+        self.next_sequence = sequence_after(self.next_sequence, encoded.header.record_count);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.is_used = false;
+        self.held.clear();
+        self.open = None;
+        self.written = None;
+    }
+}
+
+impl OpenBatch {
+    fn new(core: &PartitionCore, config: &ProducerConfig) -> Self {
+        let settings = core.settings();
+        let compression = settings.compression.codec(config.codec());
+        let plain_limit = core.limit_of(&settings, compression);
+        let limit = config
+            .batch_bytes()
+            .min(settings.max_message_bytes)
+            .min(settings.segment_bytes);
+        let limit = u64::from(limit).min(plain_limit.batch_bytes());
+        Self {
+            builder: BatchBuilder::new(core.context().buffers.take(), compression),
+            settings,
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            plain_limit,
+        }
+    }
+
+    fn has_room(&self, bound: usize) -> bool {
+        self.builder.record_count() == 0 || self.builder.len_bytes() + bound <= self.limit
+    }
+
+    fn push(&mut self, record: &Record<'_>, now: i64) -> Result<()> {
+        let invalid = |reason| Error::InvalidRecord { index: 0, reason };
+        check_record(&self.settings, record, now).map_err(invalid)?;
+        self.builder
+            .push(record, now)
+            .map_err(|Malformed(reason)| invalid(reason))?;
+        if self.builder.record_count() == 1 {
+            self.check_first()?;
+        }
+        Ok(())
+    }
+
+    /// Checks the size of the first record. It may be larger than the limit of the batch.
+    fn check_first(&self) -> Result<()> {
+        self.plain_limit.check(self.builder.len_bytes())?;
+        if self.builder.compression() == Compression::None {
+            check_size(&self.settings, self.builder.len_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether the batch can take records: it is empty, or its first record is accepted.
+    fn is_good(&self) -> bool {
+        self.builder.record_count() != 1 || self.check_first().is_ok()
+    }
+
+    /// Returns whether the batch is one record that the topic accepts only if it becomes smaller.
+    fn is_compressed_record_of_unknown_size(&self) -> bool {
+        self.builder.record_count() == 1
+            && self.builder.compression() != Compression::None
+            && check_size(&self.settings, self.builder.len_bytes()).is_err()
+    }
+
+    /// Compresses the batch, and checks that the topic accepts it.
+    fn compressed(self, core: &PartitionCore) -> Result<Held> {
+        let (bytes, header) = self
+            .builder
+            .finish_with_header(&self.settings)
+            .map_err(|malformed| core.cannot_encode(malformed))?;
+        check_size(&self.settings, bytes.len())?;
+        Ok(Held::Encoded(EncodedBatch {
+            bytes,
+            header,
+            producer: None,
+        }))
+    }
+}
+
+/// Checks whether a topic accepts each of these records, without adding them.
+pub(super) fn check_records(
+    topic: &TopicCore,
+    records: &[Record<'_>],
+    config: &ProducerConfig,
+) -> Result<()> {
+    topic.check_usable()?;
+    let Some(core) = topic.partitions().into_iter().next() else {
+        return topic.check_has_partitions();
+    };
+    let settings = core.settings();
+    let now = core.context().clock.now().as_millis();
+    for (index, record) in records.iter().enumerate() {
+        let at_index = |error| match error {
+            Error::InvalidRecord { reason, .. } => Error::InvalidRecord { index, reason },
+            error => error,
+        };
+        let bytes = HEADER_BYTES + record::size_bound(record);
+        if check_size(&settings, bytes).is_ok() {
+            check_record(&settings, record, now)
+                .map_err(|reason| Error::InvalidRecord { index, reason })?;
+        } else {
+            // Only its size as a batch shows whether it fits.
+            Lane::new(Arc::clone(&core))
+                .push(record, config)
+                .map_err(at_index)?;
+        }
+    }
+    Ok(())
+}
