@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Dump, DumpOptions, Fault, Finding};
-use crate::error::{Error, Result};
+use crate::error::{At, Result};
 use crate::format::file_name::{self, LOG};
 use crate::storage::{Disk, Storage};
 
@@ -36,9 +36,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Vec<Finding>> {
 
 /// Does the same as [`verify`], on any disk.
 pub(super) fn verify_on(storage: &dyn Storage, dir: &Path) -> Result<Vec<Finding>> {
-    let entries = storage
-        .list(dir)
-        .map_err(|source| Error::io("list", dir, source))?;
+    let entries = storage.list(dir).at("list", dir)?;
     let mut names: Vec<_> = entries
         .into_iter()
         .filter(|entry| !entry.is_dir)

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Result};
 use crate::storage::{Access, Storage, StorageFile};
 
 /// Number of bytes that are read at once, unless more are requested.
@@ -26,9 +26,8 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn open(storage: &dyn Storage, path: &Arc<Path>) -> Result<Self> {
-        let error = |source| Error::io("open", path, source);
-        let file = storage.open(path, Access::Read).map_err(error)?;
-        let end = file.bytes().map_err(error)?;
+        let file = storage.open(path, Access::Read).at("open", path)?;
+        let end = file.bytes().at("open", path)?;
         Ok(Self {
             path: Arc::clone(path),
             file,
@@ -76,8 +75,7 @@ impl Window {
         let read = self.file.read_at(&mut self.buffer, position);
         self.position = position;
         self.buffer.truncate(*read.as_ref().unwrap_or(&0));
-        read.map(drop)
-            .map_err(|source| Error::io("read", &self.path, source))
+        read.map(drop).at("read", &self.path)
     }
 
     /// Returns whether all bytes from `position` on are zero.

@@ -52,7 +52,6 @@
 //! of cuts have changed since it looked.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -382,10 +381,6 @@ impl PartitionCore {
     /// Returns whether writes are refused because opening found damage.
     pub(crate) fn is_damaged(&self) -> bool {
         self.health.damage().is_some()
-    }
-
-    pub(super) fn io(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
-        move |error| Error::io(action, self.dir(), error)
     }
 
     /// Closes the partition, and flushes it if `flush` is set. From then on waits end with

@@ -1,7 +1,6 @@
 //! Puts a partition together: a new one, one that was opened, or a substitute for one that cannot
 //! be opened.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
@@ -9,7 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Timestamp;
 use crate::config::Durability;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::encode_partition_metadata;
 use crate::partition::state::bounds::Bounds;
@@ -41,27 +40,21 @@ impl PartitionCore {
         spec: &PartitionSpec,
     ) -> Result<Arc<Self>> {
         let storage = &*context.storage;
-        let at = |action, path: &Path| {
-            let path = path.to_owned();
-            move |error| Error::io(action, &path, error)
-        };
-        storage
-            .create_dir_all(&spec.dir)
-            .map_err(at("create", &spec.dir))?;
+        storage.create_dir_all(&spec.dir).at("create", &spec.dir)?;
         if let Some(id) = spec.topic_id {
             let path = spec.dir.join(file_name::PARTITION_METADATA);
             replace_file(storage, &path, encode_partition_metadata(id).as_bytes())
-                .map_err(at("write", &path))?;
+                .at("write", &path)?;
         }
         let mut epochs = LeaderEpochs::default();
         epochs.assign(0, spec.log_start);
         epochs
             .store(storage, &spec.dir)
-            .map_err(at("write the leader epochs of", &spec.dir))?;
+            .at("write the leader epochs of", &spec.dir)?;
         let home = context.home(&spec.dir);
         let segment =
-            Segment::create(&home, spec.log_start).map_err(at("create a segment in", &spec.dir))?;
-        storage.sync_dir(&spec.dir).map_err(at("sync", &spec.dir))?;
+            Segment::create(&home, spec.log_start).at("create a segment in", &spec.dir)?;
+        context.sync_dir(&spec.dir)?;
         let segments = vec![Arc::new(segment)];
         let parts = Parts {
             segments,

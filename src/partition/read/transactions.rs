@@ -73,7 +73,7 @@ impl PartitionCore {
         is_removed: impl Fn(u64) -> bool,
     ) -> Result<()> {
         let storage = &*self.context.storage;
-        for offset in list_snapshots(storage, self.dir()).map_err(self.io("list"))? {
+        for offset in list_snapshots(storage, self.dir()).at("list", self.dir())? {
             if is_removed(offset) {
                 let path = self
                     .dir()
@@ -134,7 +134,7 @@ impl PartitionCore {
             let stable_end = match states {
                 Some((walked, states)) if *walked == at => Some(first_unstable(states)),
                 _ => newest_snapshot(storage, self.dir(), &[at], at)
-                    .map_err(self.io("read a snapshot in"))?
+                    .at("read a snapshot in", self.dir())?
                     .map(|(_, states)| first_unstable(&states)),
             };
             Ok(stable_end.is_some_and(|stable_end| stable_end >= end))
@@ -269,9 +269,9 @@ impl PartitionCore {
     /// producers at the first offset.
     fn producers_below(&self, offset: u64) -> Result<(u64, ProducerStates)> {
         let storage = &*self.context.storage;
-        let snapshots = list_snapshots(storage, self.dir()).map_err(self.io("list"))?;
+        let snapshots = list_snapshots(storage, self.dir()).at("list", self.dir())?;
         let newest = newest_snapshot(storage, self.dir(), &snapshots, offset)
-            .map_err(self.io("read a snapshot in"))?;
+            .at("read a snapshot in", self.dir())?;
         Ok(newest.unwrap_or((self.first_base_offset(), ProducerStates::default())))
     }
 

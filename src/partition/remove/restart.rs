@@ -126,7 +126,7 @@ impl PartitionCore {
             Arc::clone(&writer.active)
         } else {
             let created = Segment::create(&self.home, end);
-            Arc::new(created.map_err(self.io("create a segment in"))?)
+            Arc::new(created.at("create a segment in", self.dir())?)
         };
         self.bounds.set_log_end(end);
         // As in a deletion: a reader that misses a segment in the list finds the log start raised.
@@ -156,7 +156,7 @@ impl PartitionCore {
         writer.has_snapshots = false;
         let none = LeaderEpochs::default();
         none.store(&*self.context.storage, self.dir())
-            .map_err(self.io("write the leader epochs of"))?;
+            .at("write the leader epochs of", self.dir())?;
         writer.epochs = none;
         self.has_new_digests.store(true, Ordering::Release);
         Ok(())

@@ -176,7 +176,7 @@ impl PartitionCore {
         if epochs.truncate_end(end) {
             epochs
                 .store(&*self.context.storage, self.dir())
-                .map_err(self.io("write the leader epochs of"))?;
+                .at("write the leader epochs of", self.dir())?;
             writer.epochs = epochs;
         }
         self.remove_snapshots(|at| at > end)?;

@@ -155,9 +155,9 @@ impl PartitionCore {
                 writer
                     .active
                     .cut_zeros_ahead()
-                    .map_err(self.io("cut the zeros after a segment of"))?;
+                    .at("cut the zeros after a segment of", self.dir())?;
                 self.take_snapshot(&writer, end)
-                    .map_err(self.io("write a producer snapshot in"))?;
+                    .at("write a producer snapshot in", self.dir())?;
                 // The snapshots at the log end and at the base of each segment stay.
                 let segments = self.segments().snapshot();
                 self.remove_snapshots(|at| {
@@ -172,7 +172,7 @@ impl PartitionCore {
         self.sync_published()?;
         if let Some(snapshot) = snapshot {
             self.store_snapshot(end, &snapshot)
-                .map_err(self.io("write a producer snapshot in"))?;
+                .at("write a producer snapshot in", self.dir())?;
             // Earlier snapshots are only needed at the base of a segment.
             let segments = self.segments().snapshot();
             self.remove_snapshots(|at| {

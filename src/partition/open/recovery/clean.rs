@@ -1,7 +1,7 @@
 //! Finds the end of a log that was closed cleanly.
 
 use super::Opening;
-use crate::error::Result;
+use crate::error::{At, Result};
 use crate::format::batch::BatchHeader;
 use crate::format::index_entry::OffsetEntry;
 use crate::partition::scan::{Scan, ScanStart, scan};
@@ -20,7 +20,7 @@ impl Opening<'_> {
         let bytes = self.log_bytes(base)?;
         let home = self.home_of(base);
         let stored = Segment::stored_index(&home, base, bytes);
-        let Some(files) = stored.map_err(self.io("read an index in"))? else {
+        let Some(files) = stored.at("read an index in", &self.spec.dir)? else {
             let is_whole = bytes == 0 && !self.is_missing_end(base);
             if is_whole {
                 self.push_scanned(base, Scan::empty(base));
@@ -33,7 +33,7 @@ impl Opening<'_> {
         let last_entry = files.last_offset_entry();
         if self
             .is_misleading(base, bytes, last_entry)
-            .map_err(self.io("read"))?
+            .at("read", &self.spec.dir)?
             || !is_confirmed(&files, found.next_offset - base, &batches)
         {
             return Ok(false);
@@ -71,7 +71,8 @@ impl Opening<'_> {
         let visit = |segment: &Segment, position, header: &BatchHeader, _| {
             batches.push(indexed(segment, position, header));
         };
-        let found = scan(home, base, bytes, from, self.rules(), visit).map_err(self.io("read"))?;
+        let found =
+            scan(home, base, bytes, from, self.rules(), visit).at("read", &self.spec.dir)?;
         let fits = found.damage.is_none() && found.misfit.is_none();
         let is_whole = fits && found.end == bytes && !self.is_missing_end(found.next_offset);
         Ok(is_whole.then_some((found, batches)))
@@ -92,7 +93,7 @@ impl Opening<'_> {
             checks: true,
         };
         let last = scan(home, base, bytes, from, self.rules(), |_, _, _, _| {})
-            .map_err(self.io("read"))?;
+            .at("read", &self.spec.dir)?;
         Ok(last.damage.is_none() && last.misfit.is_none())
     }
 }

@@ -11,7 +11,6 @@
 //! * No record is ever deleted because metadata is missing.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -141,11 +140,6 @@ impl<'a> Opening<'a> {
         Ok(self.finish())
     }
 
-    pub(super) fn io(&self, action: &'static str) -> impl Fn(io::Error) -> Error {
-        let dir = self.spec.dir.clone();
-        move |error| Error::io(action, &dir, error)
-    }
-
     pub(super) fn rules(&self) -> ScanRules {
         ScanRules {
             is_dense: self.spec.is_dense,
@@ -160,14 +154,14 @@ impl<'a> Opening<'a> {
         }
         for name in &self.contents.leftovers {
             remove_if_exists(&*self.context.storage, &self.spec.dir.join(name))
-                .map_err(self.io("remove leftovers in"))?;
+                .at("remove leftovers in", &self.spec.dir)?;
         }
         Ok(())
     }
 
     pub(super) fn load_epochs(&mut self) -> Result<()> {
         let loaded = LeaderEpochs::load(&*self.context.storage, &self.spec.dir)
-            .map_err(self.io("read the leader epochs of"))?;
+            .at("read the leader epochs of", &self.spec.dir)?;
         self.epochs = loaded.unwrap_or_default();
         Ok(())
     }
@@ -264,7 +258,7 @@ impl<'a> Opening<'a> {
     pub(super) fn load_producers(&mut self) -> Result<()> {
         let (storage, dir) = (&*self.context.storage, &self.spec.dir);
         let newest = newest_snapshot(storage, dir, &self.contents.snapshots, self.log_end)
-            .map_err(self.io("read a snapshot in"))?;
+            .at("read a snapshot in", &self.spec.dir)?;
         if let Some((offset, states)) = newest {
             self.producers = states;
             self.replay_from(offset)
@@ -307,7 +301,7 @@ impl<'a> Opening<'a> {
                     }
                 },
             )
-            .map_err(self.io("read"))?;
+            .at("read", &self.spec.dir)?;
         }
         Ok(())
     }
@@ -370,7 +364,7 @@ impl<'a> Opening<'a> {
         unless_full(
             segment
                 .write_indexes(false, true)
-                .map_err(self.io("write the indexes of")),
+                .at("write the indexes of", &self.spec.dir),
         )?;
         let path = segment.path(file_name::TRANSACTION_INDEX);
         remove_if_exists(&*self.context.storage, &path).at("remove", &path)?;
@@ -394,7 +388,7 @@ impl<'a> Opening<'a> {
             Segment::open_scanned(&self.home, start, 0, start, MemoryIndex::default())
         } else {
             self.was_repaired = true;
-            Segment::create(&self.home, start).map_err(self.io("create a segment in"))?
+            Segment::create(&self.home, start).at("create a segment in", &self.spec.dir)?
         };
         self.segments.push(Arc::new(segment));
         if self.is_missing_end(start) {
@@ -419,8 +413,8 @@ impl<'a> Opening<'a> {
         {
             if self.context.read_only {
                 segment.seal_in_memory();
-            } else if let Err(error) = segment.seal() {
-                unless_full(Err(self.io("seal a segment of")(error)))?;
+            } else if let Err(error) = segment.seal().at("seal a segment of", &self.spec.dir) {
+                unless_full(Err(error))?;
                 segment.seal_in_memory();
             }
         }
@@ -429,10 +423,10 @@ impl<'a> Opening<'a> {
             && self.report.damage.is_none()
         {
             if let Some(last) = self.segments.last() {
-                last.seal().map_err(self.io("seal a segment of"))?;
+                last.seal().at("seal a segment of", &self.spec.dir)?;
             }
             let segment = Segment::create(&self.home, self.spec.log_start)
-                .map_err(self.io("create a segment in"))?;
+                .at("create a segment in", &self.spec.dir)?;
             self.segments.push(Arc::new(segment));
             self.log_end = self.spec.log_start;
             self.was_repaired = true;
@@ -457,14 +451,14 @@ impl<'a> Opening<'a> {
             self.segments.pop();
         } else {
             last.part_from_index_files();
-            let sealed = last.seal().map_err(self.io("seal a segment of"));
+            let sealed = last.seal().at("seal a segment of", &self.spec.dir);
             if matches!(sealed, Err(Error::DiskFull { .. })) {
                 last.seal_in_memory();
             } else {
                 sealed?;
             }
         }
-        match Segment::create(&self.home, self.log_end).map_err(self.io("create a segment in")) {
+        match Segment::create(&self.home, self.log_end).at("create a segment in", &self.spec.dir) {
             Ok(next) => {
                 self.segments.push(Arc::new(next));
                 self.was_repaired = true;

@@ -1,5 +1,6 @@
 //! Tests of the single steps of opening.
 
+use std::io;
 use std::path::Path;
 
 use super::*;

@@ -71,7 +71,7 @@ impl Opening<'_> {
                 }
             },
         )
-        .map_err(self.io("read"))?;
+        .at("read", &self.spec.dir)?;
         (self.producers, self.epochs) = (states, epochs);
         self.report.bytes_scanned += u64::from(found.end - from);
         let end = found.end;
@@ -137,7 +137,7 @@ impl Opening<'_> {
             return Ok(fresh);
         }
         let stored = Segment::stored_index(&self.home_of(base), base, bytes)
-            .map_err(self.io("read an index in"))?;
+            .at("read an index in", &self.spec.dir)?;
         let Some(files) = stored else {
             self.report.indexes_rebuilt += 1;
             return Ok(fresh);
@@ -148,14 +148,14 @@ impl Opening<'_> {
         };
         if self
             .is_misleading(base, bytes, Some(entry))
-            .map_err(self.io("read"))?
+            .at("read", &self.spec.dir)?
         {
             return Ok(fresh);
         }
         let index = MemoryIndex::from_files(&files, entry.position);
         if !self
             .knows_times_below(base, &files, &index, entry.position)
-            .map_err(self.io("read"))?
+            .at("read", &self.spec.dir)?
         {
             return Ok(fresh);
         }

@@ -288,7 +288,7 @@ impl PartitionCore {
             if let Err(error) = self.take_back(cleaned) {
                 self.health.poison(error);
             }
-            self.io("put cleaned segments in their place in")(error)
+            Error::io("put cleaned segments in their place in", self.dir(), error)
         })
     }
 

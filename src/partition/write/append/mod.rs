@@ -14,7 +14,7 @@ use parking_lot::MutexGuard;
 
 use crate::clock::Timestamp;
 use crate::config::{Durability, TimestampType, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::format::batch::ProducerStamp;
 use crate::format::file_name;
 use crate::format::record::Record;
@@ -287,7 +287,7 @@ impl PartitionCore {
         if epochs.assign(writer.leader_epoch, base) {
             epochs
                 .store(&*self.context.storage, self.dir())
-                .map_err(self.io("write the leader epochs of"))?;
+                .at("write the leader epochs of", self.dir())?;
             writer.epochs = epochs;
         }
         Ok(())
