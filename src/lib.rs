@@ -277,7 +277,8 @@
 //!    [`Log`] has one thread, and a second one once a [`Producer`] lingers. Both are optional
 //!    ([`LogConfig::maintenance_interval`], [`ProducerConfig::linger`]) and only do what
 //!    [`Log::maintain`] and [`Log::flush`] do. Opening a log starts a few
-//!    short-lived `annals-open` threads ([`LogConfig::recovery_threads`]).
+//!    short-lived `annals-open` threads ([`LogConfig::recovery_threads`]). A commit over several
+//!    partitions syncs each of them in a short-lived `annals-sync` thread.
 //!
 //! annals has no replication and no network access, and only one process may write.
 //!

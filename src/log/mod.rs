@@ -7,6 +7,7 @@
 //! | `directory` | creates the directory and takes its lock |
 //! | `recovery` | reports what opening found and repaired |
 //! | `handle` | [`Log`], the public handle |
+//! | `transacting` | the part of that handle that is about transactions |
 //! | `core` | [`LogCore`], the log that all handles share: checkpoints, deletions, closing |
 //! | `keeper` | the guard that keeps the log open, and the changes that the checkpoints must know immediately |
 //! | `maintenance` | the background thread: flushing, retention, the bound on the size |
@@ -33,6 +34,7 @@ mod open;
 mod read_only;
 mod recovery;
 mod snapshot;
+mod transacting;
 
 pub use handle::Log;
 pub use open::LogBuilder;

@@ -114,6 +114,17 @@ impl TransactionService {
             .topic(&partition.topic)?
             .partition(partition.partition)?;
         core.check_writable()?;
+        if let Some(entry) = self.entry_of(producer_id)? {
+            let mut progress = entry.progress.lock();
+            if progress.open.is_some() {
+                // A live transaction of this log: all of it is aborted, and its producer fenced.
+                progress.holder = 0;
+                self.end_open(&mut progress, Outcome::Aborted);
+                return Ok(true);
+            }
+            // A transaction that is decided gets the marker of the decision.
+            self.finish(&mut progress)?;
+        }
         let open = core.unended_transactions();
         let Some(open) = open.iter().find(|open| open.producer_id == producer_id) else {
             return Ok(false);

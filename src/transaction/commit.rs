@@ -74,9 +74,7 @@ impl TransactionService {
     /// Commits a transaction. After an error it is aborted, or, if the sync of the commit point
     /// failed, undecided until the log is opened again.
     pub(super) fn commit(&self, progress: &mut Progress, work: Work<'_>) -> Result<()> {
-        for offsets in work.offsets {
-            offsets.check_member()?;
-        }
+        let _not_during_a_copy = self.committing.read();
         let Work {
             lanes,
             offsets,
@@ -136,6 +134,10 @@ impl TransactionService {
         offsets: &[MemberOffsets],
         pending: &mut Option<PendingOffsets<'a>>,
     ) -> Result<()> {
+        // Before anything is written.
+        for offsets in offsets {
+            offsets.check_member()?;
+        }
         let identity = progress.identity();
         let open = progress.open.get_or_insert_with(Open::default);
         open.deadline = None;
@@ -178,8 +180,10 @@ impl TransactionService {
             start_ms: begun.as_millis(),
             ..self.next_state(progress)
         };
-        written.append(&mut progress.unsynced);
+        progress.forget_deleted();
+        written.extend_from_slice(&progress.unsynced);
         self.sync_all(&written)?;
+        progress.unsynced.clear();
         let version = self.version()?;
         let home = self.topic.home_of(&state.transactional_id)?;
         match self.topic.append(&state, version) {
@@ -326,14 +330,10 @@ impl TransactionService {
 
     /// Waits until the markers of the last transaction are on the device.
     pub(super) fn sync_markers(&self, progress: &mut Progress) -> Result<()> {
-        match self.sync_all(&progress.unsynced) {
-            // The partition is gone, and so are its markers.
-            Ok(()) | Err(Error::UnknownTopic(_)) => {
-                progress.unsynced.clear();
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
+        progress.forget_deleted();
+        self.sync_all(&progress.unsynced)?;
+        progress.unsynced.clear();
+        Ok(())
     }
 
     /// Finds out whether a transaction is committed whose commit point could not be synced. Returns
@@ -348,7 +348,10 @@ impl TransactionService {
             return Err(undecided.cause.clone());
         }
         let stored = self.topic.load()?;
-        let is_committed = stored.states.get(&**id) == Some(&progress.state);
+        let is_committed = stored
+            .states
+            .get(&**id)
+            .is_some_and(|stored| progress.is_this_commit(stored));
         let late = progress
             .undecided
             .take()

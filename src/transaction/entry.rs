@@ -169,6 +169,53 @@ impl Progress {
         }
     }
 
+    /// Returns whether a stored state is the commit point of the transaction in the state. Version
+    /// 0 does not store all fields.
+    pub(super) fn is_this_commit(&self, stored: &TransactionState) -> bool {
+        let key = |state: &TransactionState| {
+            (
+                state.status,
+                state.producer_id,
+                state.producer_epoch,
+                state.start_ms,
+                state.last_update_ms,
+            )
+        };
+        key(stored) == key(&self.state) && stored.partitions == self.state.partitions
+    }
+
+    /// Forgets the markers in partitions that were deleted.
+    pub(super) fn forget_deleted(&mut self) {
+        self.unsynced
+            .retain(|(core, _)| !matches!(core.check_readable(), Err(Error::UnknownTopic(_))));
+    }
+
+    /// Returns whether the last decision is about a transaction that is open in a partition, and
+    /// how it ended. Its marker becomes due: it may have been written and lost since.
+    pub(super) fn decided(&mut self, core: &PartitionCore, first_offset: u64) -> Option<Outcome> {
+        let outcome = match self.state.status {
+            TransactionStatus::PrepareCommit => Outcome::Committed,
+            TransactionStatus::PrepareAbort => Outcome::Aborted,
+            TransactionStatus::Ongoing if is_own(self.state.producer_id) => Outcome::Aborted,
+            _ => return None,
+        };
+        let decided = self.due_of(outcome);
+        let place = decided
+            .places
+            .iter()
+            .find(|(id, end)| id == core.id() && first_offset < *end)?
+            .clone();
+        let due = self.due.get_or_insert(Due {
+            places: Vec::new(),
+            ..decided
+        });
+        if !due.places.contains(&place) {
+            due.places.push(place);
+        }
+        self.unsynced.retain(|(other, _)| other.id() != core.id());
+        Some(outcome)
+    }
+
     /// Returns an error unless this handle holds the id.
     pub(super) fn check_holder(&self, holder: Holder, entry: &Entry) -> Result<()> {
         if self.holder == holder {

@@ -39,7 +39,8 @@
 //! # Locks
 //!
 //! The lock of a transactional id is held for the whole of a commit, so it comes before every lock
-//! of groups and partitions. Appends that may delete old segments come before the locks of the
+//! of groups and partitions. A thread that copies the log waits for the commits in progress before
+//! it pauses the partitions. Appends that may delete old segments come before the locks of the
 //! groups are taken, because deletions take those as well.
 
 mod admin;

@@ -8,6 +8,7 @@ use super::entry::{Entry, Holder, Progress};
 use super::lanes::{Lanes, check_records};
 use super::service::TransactionService;
 use crate::clock::{Deadline, Timestamp};
+use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::record::Record;
 use crate::group::{Consumer, MemberOffsets};
@@ -89,10 +90,13 @@ impl TransactionalProducer {
     ///   [`Error::DiskFull`].
     /// * Returns [`Error::Closed`] once the log is closed.
     pub fn begin(&mut self) -> Result<Transaction<'_>> {
-        self.service.check_open()?;
         let mut progress = self.entry.progress.lock();
+        self.service.check_open()?;
         progress.check_holder(self.holder, &self.entry)?;
         self.service.finish(&mut progress)?;
+        if self.service.completes_at_once()? {
+            self.service.complete(&mut progress, Durability::Synced)?;
+        }
         if self.needs_epoch {
             let time = self.config.transaction_time();
             self.service
@@ -367,8 +371,8 @@ impl Transaction<'_> {
             lanes,
             ..
         } = &mut *self.producer;
-        service.check_open()?;
         let mut progress = entry.progress.lock();
+        service.check_open()?;
         progress.check_holder(*holder, entry)?;
         let work = Work {
             lanes,

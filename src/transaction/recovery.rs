@@ -131,6 +131,11 @@ impl TransactionService {
         open.into_iter().zip(plans).map(report).collect()
     }
 
+    /// Returns the entry of the id for which a producer writes.
+    pub(super) fn entry_of(&self, producer_id: i64) -> Result<Option<Arc<Entry>>> {
+        Ok(self.producers()?.remove(&producer_id))
+    }
+
     /// Returns what the last decision of an id says about a transaction of its producer.
     fn plan(&self, entry: &Entry, core: &PartitionCore, open: &OpenTransaction) -> Plan {
         let mut progress = entry.progress.lock();
@@ -140,12 +145,7 @@ impl TransactionService {
             // A live producer, or the next attempt to decide, ends it.
             return Plan::Leave;
         }
-        let due = progress.due.as_ref().filter(|due| {
-            let is_about =
-                |(id, end): &(TopicPartition, u64)| id == core.id() && open.first_offset < *end;
-            due.places.iter().any(is_about)
-        });
-        match due.map(|due| due.outcome) {
+        match progress.decided(core, open.first_offset) {
             Some(Outcome::Committed) => Plan::Commit,
             Some(Outcome::Aborted) => Plan::Abort,
             // It began after the decision, and was not committed.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use super::entry::{Entry, Holder, Open, Progress, is_own};
 use super::state_topic::StateTopic;
@@ -34,6 +34,9 @@ pub(crate) struct TransactionService {
     /// ABORT markers that could not be written, of transactions without a record of their id.
     pub(super) orphans: Mutex<Vec<(TopicPartition, Marker)>>,
     last_holder: AtomicU64,
+    is_closed: AtomicBool,
+    /// Held shared by a commit, and exclusively by a thread that copies the log.
+    pub(super) committing: RwLock<()>,
 }
 
 #[derive(Debug)]
@@ -56,6 +59,8 @@ impl TransactionService {
             ids: Mutex::new(None),
             orphans: Mutex::default(),
             last_holder: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+            committing: RwLock::default(),
         }
     }
 
@@ -68,7 +73,7 @@ impl TransactionService {
     }
 
     pub(super) fn check_open(&self) -> Result<()> {
-        if self.catalog.is_closed() {
+        if self.is_closed.load(Ordering::SeqCst) || self.catalog.is_closed() {
             Err(Error::Closed)
         } else {
             Ok(())
@@ -106,6 +111,11 @@ impl TransactionService {
         self.with_ids(|ids| ids.version)
     }
 
+    /// Waits for the commits in progress, and lets none begin as long as the guard lives.
+    pub(crate) fn pause_commits(&self) -> RwLockWriteGuard<'_, ()> {
+        self.committing.write()
+    }
+
     /// Fences the present holder of an id, durably, and returns the number of the new one.
     pub(super) fn take(&self, id: &str, timeout: Option<Duration>) -> Result<(Arc<Entry>, Holder)> {
         self.check_open()?;
@@ -136,6 +146,7 @@ impl TransactionService {
         holder: Holder,
         timeout: Option<Duration>,
     ) -> Result<()> {
+        self.check_open()?;
         self.finish(progress)?;
         if !is_own(progress.state.producer_id)
             && progress.state.status == TransactionStatus::Ongoing
@@ -243,6 +254,8 @@ impl TransactionService {
         if self.context().read_only {
             return Ok(());
         }
+        // A handle looks at this under the lock of its id, which is taken below.
+        self.is_closed.store(true, Ordering::SeqCst);
         let mut result = self.retry_orphans();
         for entry in self.entries() {
             let mut progress = entry.progress.lock();

@@ -13,6 +13,7 @@ use crate::format::offset_commit::partition_of;
 use crate::format::record::Record;
 use crate::format::transaction_state::{TransactionKey, TransactionState, ValueVersion};
 use crate::partition::{Appended, KeepOpen, Partition, PartitionCore, ReadOptions};
+use crate::topic::TopicCore;
 
 /// The stored states of all transactional ids.
 #[derive(Debug)]
@@ -99,15 +100,23 @@ impl StateTopic {
     /// Returns the partition that holds the state of this id. Creates the topic if it does not
     /// exist.
     pub(super) fn home_of(&self, id: &str) -> Result<Arc<PartitionCore>> {
+        let topic = match self.catalog.topic(TOPIC) {
+            Ok(topic) if topic.is_configured() => topic,
+            _ => self.create()?,
+        };
+        topic.partition(partition_of(id, topic.partition_count()))
+    }
+
+    /// Creates the topic. If a broker created it, its config is not in the files, so this sets it.
+    fn create(&self) -> Result<Arc<TopicCore>> {
         let config = TopicConfig::new()
             .set("cleanup.policy", "compact")?
             .set("segment.bytes", "104857600")?;
         let topic = self.catalog.open_topic(TOPIC, self.partitions, &config)?;
         if !topic.is_configured() {
-            // A broker created the topic, and its config is not in the files.
             topic.update_config(&config)?;
         }
-        topic.partition(partition_of(id, topic.partition_count()))
+        Ok(topic)
     }
 
     /// Returns the epoch that markers state: the leader epoch of the partition that holds the id;

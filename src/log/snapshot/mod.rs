@@ -87,6 +87,8 @@ impl LogCore {
                     }
                 }
             }
+            // So that no copy has a commit of which only some markers are written.
+            let _no_commit = self.transactions.pause_commits();
             let paused: Vec<_> = partitions.into_iter().map(|core| core.pause()).collect();
             let now = self.listed();
             let is_same = listed

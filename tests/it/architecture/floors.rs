@@ -72,6 +72,7 @@ const ROOMS: [(&str, Floors); 3] = [
             &["maintenance"],
             &["keeper"],
             &["handle"],
+            &["transacting"],
             &["open"],
             &["lone"],
             &["tests"],

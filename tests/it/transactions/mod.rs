@@ -1,7 +1,9 @@
 //! Transactions through the public API: what becomes visible, and what stays after a failure.
 
 mod basics;
+mod copies;
 mod crash;
+mod ending;
 mod fencing;
 mod fixture;
 mod offsets;
