@@ -149,13 +149,15 @@ impl LogCore {
                 .filter_map(|moment| Some((moment.id().partition, moment.log_start_line()?)));
             let is_dense = partitions.iter().all(Moment::is_dense);
             if let Some(text) = topic.file_of_copy(slots.count(), is_dense, starts.collect()) {
-                root.write(&file_name::topic_file(topic.name()), text.as_bytes())?;
+                let name = file_name::topic_file(topic.name());
+                root.put(&name, text.as_bytes(), &self.dir)?;
             }
         }
         self.fill_root(&mut root, &lines)?;
         let mut moments = topics.iter().flat_map(|topic| &topic.partitions);
         if !moments.any(Moment::is_damaged) {
-            root.write(file_name::CLEAN_SHUTDOWN, CLEAN_SHUTDOWN_TEXT.as_bytes())?;
+            let text = CLEAN_SHUTDOWN_TEXT.as_bytes();
+            root.put(file_name::CLEAN_SHUTDOWN, text, &self.dir)?;
         }
         root.sync()?;
         Ok(Snapshot {
@@ -167,9 +169,9 @@ impl LogCore {
     /// Writes the files at the root that all topics share.
     fn fill_root(&self, root: &mut Target<'_>, lines: &Lines) -> Result<()> {
         for (name, text) in checkpoints::files_of(lines) {
-            root.write(name, text.as_bytes())?;
+            root.put(name, text.as_bytes(), &self.dir)?;
         }
-        root.copy_if_there(&self.dir.join(file_name::META_PROPERTIES))?;
+        root.share(&self.dir.join(file_name::META_PROPERTIES), true)?;
         for name in OF_BROKER {
             let path = self.dir.join(name);
             match self
@@ -184,13 +186,13 @@ impl LogCore {
                     let mut inner = Target::new(self.storage(), &dir);
                     for entry in self.storage().list(&path).at("list", &path)? {
                         if !entry.is_dir {
-                            inner.copy_if_there(&path.join(entry.name))?;
+                            inner.share(&path.join(entry.name), false)?;
                         }
                     }
                     inner.sync()?;
                     root.add(inner.copied());
                 }
-                Some(_) => root.copy_if_there(&path)?,
+                Some(_) => root.share(&path, false)?,
                 None => {}
             }
         }

@@ -22,7 +22,9 @@ use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{encode_index_digests, encode_partition_metadata};
 use crate::format::producer_snapshot::{self, ProducerEntry};
-use crate::segment::batch_file::BatchFile;
+use crate::segment::batch_file::{BatchFile, ReadError};
+use crate::segment::index_file::MemoryIndex;
+use crate::segment::walk::indexed;
 use crate::segment::{IndexEnd, Segment};
 use crate::topic_partition::TopicPartition;
 
@@ -146,8 +148,8 @@ impl Moment {
         storage.create_dir_all(dir).at("create", dir)?;
         self.sync_sealed()?;
         let mut target = Target::new(storage, dir);
-        for file in &self.sealed {
-            self.put_sealed(&mut target, file)?;
+        for (number, file) in self.sealed.iter().enumerate() {
+            self.put_sealed(&mut target, number, file)?;
         }
         self.put_last(&mut target)?;
         self.put_state(&mut target)?;
@@ -172,34 +174,93 @@ impl Moment {
         self.core.sync_indexes_from(self.recovery_point)
     }
 
-    fn put_sealed(&self, target: &mut Target<'_>, file: &BatchFile) -> Result<()> {
+    fn put_sealed(&self, target: &mut Target<'_>, number: usize, file: &BatchFile) -> Result<()> {
         let segment = file.segment();
-        let is_linked = {
+        let (is_named, is_linked) = {
             // While this lock is held, the segment does not lose its files.
             let _names_stay = self.core.replacing.lock();
-            match self.core.check_readable() {
-                Err(Error::UnknownTopic(_)) => false,
-                open => {
-                    open?;
-                    segment.is_named() && self.link_segment(target, segment)?
-                }
-            }
+            let is_named = self.is_named(segment)?;
+            (is_named, is_named && self.link_segment(target, segment)?)
         };
         if !is_linked {
             target.copy_log(segment, segment.size())?;
         }
+        if !is_named {
+            if let Some(index) = self.built_index(file, segment.size())? {
+                target.write_index(segment, index)?;
+            }
+            self.put_transactions(target, number)?;
+        }
         Ok(())
+    }
+
+    /// Returns whether the files with the names of the segment are its own. The caller holds
+    /// `replacing`, so they stay its own.
+    fn is_named(&self, segment: &Segment) -> Result<bool> {
+        debug_assert!(
+            self.core.replacing.is_locked(),
+            "the files keep their names"
+        );
+        match self.core.check_readable() {
+            // The directory may be renamed at any time.
+            Err(Error::UnknownTopic(_)) => Ok(false),
+            open => open.map(|()| segment.is_named()),
+        }
+    }
+
+    /// Builds the index of the first `bytes` bytes of a segment that has lost its index files.
+    /// Returns `None` if they are damaged.
+    fn built_index(&self, file: &BatchFile, bytes: u32) -> Result<Option<[Vec<u8>; 2]>> {
+        let segment = file.segment();
+        let interval_bytes = self.core.settings().index_interval_bytes;
+        let mut index = MemoryIndex::default();
+        let (mut file, mut position) = (BatchFile::new(Arc::clone(segment)), 0);
+        loop {
+            match file.header_at(position, bytes) {
+                Ok(Some(header)) => {
+                    index.note(indexed(segment, position, &header), interval_bytes);
+                    position += header.size_bytes;
+                }
+                Ok(None) => break,
+                Err(ReadError::Damaged(_)) => return Ok(None),
+                Err(ReadError::Io(error)) => {
+                    return Err(Error::io("read", segment.log_path(), error));
+                }
+            }
+        }
+        index.offer_time_entry();
+        Ok(Some([index.offset_bytes(0), index.time_bytes(0)]))
+    }
+
+    /// Writes the transaction index of a segment without its file.
+    fn put_transactions(&self, target: &mut Target<'_>, number: usize) -> Result<()> {
+        if self.producers.is_none() {
+            return Ok(());
+        }
+        let held = self.sealed.iter().chain([&self.last]);
+        let segments: Vec<_> = held.map(|file| Arc::clone(file.segment())).collect();
+        self.core.learn_aborted(&segments, number, &mut None)?;
+        let segment = segments.get(number);
+        match segment.and_then(|segment| segment.transaction_index_until(self.log_end)) {
+            Some(bytes) if !bytes.is_empty() => {
+                let base = segments
+                    .get(number)
+                    .map_or(0, |segment| segment.base_offset);
+                let name = file_name::segment_file(base, file_name::TRANSACTION_INDEX);
+                target.write(&name, &bytes)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives the files of a sealed segment second names, and copies index files that cannot have
     /// one. Returns `false` if the `.log` has to be copied. The caller holds `replacing`.
     fn link_segment(&self, target: &mut Target<'_>, segment: &Segment) -> Result<bool> {
-        debug_assert!(
-            self.core.replacing.is_locked(),
-            "the files keep their names"
-        );
         if let Some(end) = segment.index_end() {
-            target.write_index(segment, &end)?;
+            let found = segment.index_until(&end);
+            if let Some(index) = found.at("read the index of", segment.log_path())? {
+                target.write_index(segment, index)?;
+            }
         } else {
             for suffix in [file_name::OFFSET_INDEX, file_name::TIME_INDEX] {
                 target.share(&segment.path(suffix), !self.is_damaged)?;
@@ -230,21 +291,21 @@ impl Moment {
         let segment = self.last.segment();
         target.copy_log(segment, self.last_bytes)?;
         if let Some(end) = &self.index_end {
-            target.write_index(segment, end)?;
+            let kept = segment.index_until(end);
+            let index = match kept.at("read the index of", segment.log_path())? {
+                Some(index) => Some(index),
+                None => self.built_index(&self.last, self.last_bytes)?,
+            };
+            if let Some(index) = index {
+                target.write_index(segment, index)?;
+            }
         }
-        let transactions = segment.transaction_index_until(self.log_end);
-        if let Some(transactions) = transactions.as_ref().filter(|bytes| !bytes.is_empty()) {
-            let name = file_name::segment_file(segment.base_offset, file_name::TRANSACTION_INDEX);
-            target.write(&name, transactions)?;
-        }
+        self.put_transactions(target, self.sealed.len())?;
         let _names_stay = self.core.replacing.lock();
-        if self.core.check_readable().is_err() || !segment.is_named() {
-            return Ok(());
-        }
-        if transactions.is_none() {
-            target.share(&segment.path(file_name::TRANSACTION_INDEX), false)?;
-        }
-        if self.producers.is_some() && segment.base_offset < self.log_end {
+        if self.producers.is_some()
+            && segment.base_offset < self.log_end
+            && self.is_named(segment)?
+        {
             target.share(&segment.path(file_name::SNAPSHOT), !self.is_damaged)?;
         }
         Ok(())
@@ -252,22 +313,21 @@ impl Moment {
 
     /// Writes the files that describe the partition as a whole.
     fn put_state(&self, target: &mut Target<'_>) -> Result<()> {
+        let original = self.core.dir();
         if let Some(id) = self.core.topic_id() {
             let text = encode_partition_metadata(id);
-            target.write(file_name::PARTITION_METADATA, text.as_bytes())?;
+            target.put(file_name::PARTITION_METADATA, text.as_bytes(), original)?;
         }
         let mut epochs = self.epochs.clone();
         epochs.truncate_end(self.log_end);
-        target.write(file_name::LEADER_EPOCHS, epochs.encode().as_bytes())?;
-        let digests = self
-            .sealed
-            .iter()
-            .filter_map(|file| file.segment().digests());
-        let digests: Vec<_> = digests.collect();
-        target.write(
-            file_name::INDEX_DIGESTS,
-            encode_index_digests(&digests).as_bytes(),
-        )?;
+        let text = epochs.encode();
+        target.put(file_name::LEADER_EPOCHS, text.as_bytes(), original)?;
+        let digests = self.sealed.iter();
+        let digests: Vec<_> = digests
+            .filter_map(|file| file.segment().digests())
+            .collect();
+        let text = encode_index_digests(&digests);
+        target.put(file_name::INDEX_DIGESTS, text.as_bytes(), original)?;
         if let Some(producers) = &self.producers {
             let name = file_name::segment_file(self.log_end, file_name::SNAPSHOT);
             target.write(&name, &producer_snapshot::encode(producers))?;

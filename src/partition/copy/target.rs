@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::clock::Timestamp;
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
-use crate::segment::{IndexEnd, Segment};
-use crate::storage::{Access, FilePart, IfExists, Storage, StorageFile, is_unsupported};
+use crate::segment::Segment;
+use crate::storage::{Access, FilePart, IfExists, Storage, StorageFile, is_unsupported, read_file};
 
 /// The bytes of files that have a second name in the copy, and the bytes that were written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,9 +54,22 @@ impl<'a> Target<'a> {
         self.storage.sync_dir(self.dir).at("sync", self.dir)
     }
 
-    /// Copies a whole file, unless it does not exist.
-    pub(crate) fn copy_if_there(&mut self, from: &Path) -> Result<()> {
-        self.share(from, false)
+    /// Puts a file with this content. It is a second name of the file in the directory `original`
+    /// if that has the same content, which saves a sync. Such a file is only replaced as a whole.
+    pub(crate) fn put(&mut self, name: &str, bytes: &[u8], original: &Path) -> Result<()> {
+        let (from, to, count) = (original.join(name), self.dir.join(name), bytes.len() as u64);
+        let is_same = |path: &Path| {
+            read_file(self.storage, path, count).is_ok_and(|content| content == bytes)
+        };
+        if is_same(&from) && self.link(&from, count)? {
+            if read_file(self.storage, &to, count).is_ok_and(|content| content == bytes) {
+                return Ok(());
+            }
+            // It was replaced between the two looks.
+            self.storage.remove_file(&to).at("remove", &to)?;
+            self.copied.linked -= count;
+        }
+        self.write(name, bytes)
     }
 
     fn path_of(&self, original: &Path) -> PathBuf {
@@ -73,13 +86,15 @@ impl<'a> Target<'a> {
                 Ok(true)
             }
             Err(error) if is_unlinkable(&error) => Ok(false),
+            // It was replaced or removed in the meantime.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(Error::io("link", from, error)),
         }
     }
 
     /// Gives a whole file a second name if it `may_link`, or else copies it. Does nothing if there
     /// is no such file. The caller makes sure that the file keeps its name.
-    pub(super) fn share(&mut self, from: &Path, may_link: bool) -> Result<()> {
+    pub(crate) fn share(&mut self, from: &Path, may_link: bool) -> Result<()> {
         let found = self.storage.metadata(from).if_exists();
         let Some(found) = found.at("look at", from)? else {
             return Ok(());
@@ -127,13 +142,9 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Writes the index files that a segment had at `end`. They are rebuilt from the batches later
-    /// if their entries are gone.
-    pub(super) fn write_index(&mut self, segment: &Segment, end: &IndexEnd) -> Result<()> {
-        let found = segment.index_until(end);
-        let Some([offsets, times]) = found.at("read the index of", segment.log_path())? else {
-            return Ok(());
-        };
+    /// Writes the offset index and the time index of a segment.
+    pub(super) fn write_index(&mut self, segment: &Segment, content: [Vec<u8>; 2]) -> Result<()> {
+        let [offsets, times] = content;
         let name = |suffix| file_name::segment_file(segment.base_offset, suffix);
         self.write(&name(file_name::OFFSET_INDEX), &offsets)?;
         self.write(&name(file_name::TIME_INDEX), &times)
@@ -148,9 +159,15 @@ impl<'a> Target<'a> {
     ) -> Result<()> {
         let created = self.storage.open(path, Access::CreateNew);
         let created = created.at("create", path)?;
-        fill(&*created)
-            .and_then(|()| created.sync_data())
-            .at("write", path)?;
+        let filled = fill(&*created).and_then(|()| {
+            // Only the name of an empty file has to become durable.
+            if bytes > 0 {
+                created.sync_data()
+            } else {
+                Ok(())
+            }
+        });
+        filled.at("write", path)?;
         self.copied.written += bytes;
         Ok(())
     }

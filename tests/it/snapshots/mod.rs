@@ -1,6 +1,8 @@
 //! Snapshots of a log on a real disk: the files that are shared, and what both logs may do with
 //! them.
 
+mod under_load;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
