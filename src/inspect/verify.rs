@@ -22,7 +22,8 @@ use crate::storage::{Disk, Storage};
 ///
 /// # Errors
 ///
-/// Returns [`Error::Io`] if the directory or a file cannot be read. Damage is not an error.
+/// Returns [`Error::Io`](crate::Error::Io) if the directory or a file cannot be read. Damage is not
+/// an error.
 ///
 /// ```no_run
 /// for finding in annals::inspect::verify("data/orders-0")? {
