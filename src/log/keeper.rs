@@ -15,6 +15,7 @@ use crate::format::file_name;
 use crate::partition::{
     Keeper, Maintenance, PartitionCore, PartitionRecovery, Reopened, Restart, Truncation,
 };
+use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
 /// Closes the log when the last handle is dropped.
@@ -109,17 +110,18 @@ impl LogCore {
             .lower_commits_then(partition, end, || self.store_and_cut(id, cut))
     }
 
-    /// Empties a partition, then lowers the committed offsets above its new one and moves it there.
+    /// Lowers the committed offsets above the new offset of a partition, then empties the partition
+    /// and moves it there. A close of the log that begins in the meantime waits.
     fn restart(&self, partition: &Arc<PartitionCore>, restart: Restart<'_>) -> Result<()> {
         let (id, start) = (partition.id(), restart.start());
-        restart.empty(|| self.write_checkpoints())?;
+        let store = || self.write_checkpoints_after(TopicCore::store_unless_deleted);
         if file_name::is_internal_topic(&id.topic) {
-            let done = restart.finish();
+            let done = restart.make(store);
             self.lower_commits_of(id);
             return done;
         }
         self.groups
-            .lower_commits_then(partition, start, || restart.finish())
+            .lower_commits_then(partition, start, || restart.make(store))
     }
 
     fn store_and_cut(&self, id: &TopicPartition, cut: Truncation<'_>) -> Result<()> {

@@ -52,8 +52,7 @@ impl Keeper for Unkept {
     }
 
     fn restart(&self, _partition: &Arc<PartitionCore>, restart: Restart<'_>) -> Result<()> {
-        restart.empty(|| Ok(()))?;
-        restart.finish()
+        restart.make(|| Ok(()))
     }
 
     fn finish_reopen(

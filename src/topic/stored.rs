@@ -320,6 +320,16 @@ impl TopicCore {
         self.store(&mut stored)
     }
 
+    /// Updates the topic file as [`store_state`](Self::store_state) does, even if a close of the
+    /// log has begun. The caller holds a lock of a partition that the close waits for.
+    pub(crate) fn store_unless_deleted(&self) -> Result<()> {
+        let mut stored = self.stored.lock();
+        if self.is_deleted() {
+            return Ok(());
+        }
+        self.store(&mut stored)
+    }
+
     /// Updates the topic file as [`store_state`](Self::store_state) does, a last time. Called by
     /// the thread that closes the log.
     pub(crate) fn store_last_state(&self) -> Result<()> {

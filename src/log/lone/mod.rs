@@ -329,8 +329,7 @@ impl Keeper for Lone {
     fn restart(&self, partition: &Arc<PartitionCore>, restart: Restart<'_>) -> Result<()> {
         self.check_is_own(partition);
         self.cut.fetch_min(restart.start(), Ordering::SeqCst);
-        restart.empty(|| self.store_bounds())?;
-        restart.finish()
+        restart.make(|| self.store_bounds())
     }
 
     fn finish_reopen(

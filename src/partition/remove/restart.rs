@@ -36,17 +36,23 @@ impl Restart<'_> {
         self.start
     }
 
-    /// Removes all records. `store` stores the log start of the partition durably.
+    /// Empties the partition and moves it to its new offset. `store` stores the log start of the
+    /// partition durably.
     ///
     /// If `store` fails at first, no record is removed. After any other error the partition is
-    /// empty and continues at its former end.
-    pub(crate) fn empty(&self, store: impl Fn() -> Result<()>) -> Result<()> {
+    /// empty, and it continues at its former end unless the error is that of the last sync.
+    pub(crate) fn make(self, store: impl Fn() -> Result<()>) -> Result<()> {
+        self.core.check_restartable()?;
+        self.empty(store)?;
+        self.core.move_to(self.start)
+    }
+
+    fn empty(&self, store: impl Fn() -> Result<()>) -> Result<()> {
         let core = self.core;
-        core.leaving
-            .announced_start
-            .store(self.end, Ordering::Release);
+        let announced = &core.leaving.announced_start;
+        announced.store(self.end, Ordering::Release);
         if let Err(error) = store() {
-            core.leaving.announced_start.store(0, Ordering::Release);
+            announced.store(0, Ordering::Release);
             // A part of it may have been stored. Later records would then hide the earlier ones
             // after a crash, so we store the log start of now.
             let _first_error_is_returned = store();
@@ -54,18 +60,13 @@ impl Restart<'_> {
         }
         let emptied = core.remove_all(self.end);
         // From here on the log start states the same.
-        core.leaving.announced_start.store(0, Ordering::Release);
+        announced.store(0, Ordering::Release);
         emptied?;
         debug_assert!(
             core.log_start_line().is_none(),
             "the name of the only segment shows the log start"
         );
         store()
-    }
-
-    /// Moves the empty partition to its new offset.
-    pub(crate) fn finish(self) -> Result<()> {
-        self.core.move_to(self.start)
     }
 }
 
@@ -115,10 +116,20 @@ impl PartitionCore {
         })
     }
 
+    /// Returns an error if the partition was poisoned or deleted since [`restart`](Self::restart).
+    /// A close waits for the locks that the restart holds, so it does not stop the restart
+    /// half-way.
+    fn check_restartable(&self) -> Result<()> {
+        match self.check_readable() {
+            Err(Error::Closed) | Ok(()) => self.health.check_not_poisoned(),
+            deleted => deleted,
+        }
+    }
+
     /// Removes all records, producers and leader epochs. Leaves an empty segment at the log end.
     fn remove_all(&self, end: u64) -> Result<()> {
         let mut writer = self.writer.lock();
-        self.check_truncatable()?;
+        self.check_restartable()?;
         debug_assert!(self.reopening.is_under_way(), "appends wait");
         let turn = self.commit.take_turn();
         let is_empty = is_empty_at(&writer.active, end);
@@ -152,7 +163,7 @@ impl PartitionCore {
         let _freed = self.remove_leaving()?;
         self.remove_snapshots(|_| true)?;
         let mut writer = self.writer.lock();
-        self.check_truncatable()?;
+        self.check_restartable()?;
         writer.has_snapshots = false;
         let none = LeaderEpochs::default();
         none.store(&*self.context.storage, self.dir())
@@ -165,7 +176,7 @@ impl PartitionCore {
     /// Moves an empty partition to `start`, and makes that durable.
     fn move_to(&self, start: u64) -> Result<()> {
         let mut writer = self.writer.lock();
-        self.check_truncatable()?;
+        self.check_restartable()?;
         let _no_sync = self.commit.take_turn();
         let end = self.log_end_offset();
         debug_assert_eq!(self.log_start_offset(), end, "the partition is empty");
