@@ -1,5 +1,14 @@
 //! Checks the examples to learn from.
 
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use annals::Log;
+
 use crate::shell::Shell;
 
 #[test]
@@ -37,6 +46,61 @@ fn event_sourcing_sells_each_seat_once() {
     let shown = Shell::new().run("event_sourcing");
     shown.expect_line("400 of 400 seats sold, none twice");
     shown.expect_line("[0-9]+ decisions came too late and were made again");
+}
+
+#[test]
+fn exactly_once_processes_each_order_once_although_it_is_killed() {
+    let shell = Shell::new();
+    let mut kills_at_work = 0;
+    for round in 1..=20 {
+        let mut program = shell
+            .command(&format!("exactly_once shop --orders {}", 200 * round))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(program.stdout.take().unwrap());
+        let mut lines = String::new();
+        output.read_line(&mut lines).unwrap();
+        let moment = RandomState::new().hash_one(round) % 60_000;
+        thread::sleep(Duration::from_micros(moment));
+        program.kill().unwrap();
+        program.wait().unwrap();
+        output.read_to_string(&mut lines).unwrap();
+        kills_at_work += u32::from(!lines.contains("have a parcel"));
+    }
+    assert!(kills_at_work >= 10, "{kills_at_work} kills met the work");
+    let shown = shell.run("exactly_once shop --orders 4001");
+    shown.expect_line("4001 orders have a bill, 0 of them more than one");
+    shown.expect_line("4001 orders have a parcel, 0 of them more than one");
+
+    let expected: BTreeMap<u32, u32> = (0..4001).map(|number| (number, 1)).collect();
+    for name in ["bill", "parcel"] {
+        assert_eq!(effects(&shell, name), expected, "{name}s");
+    }
+    shell
+        .run("exactly_once shop --orders 4001")
+        .expect_line("4001 orders have a parcel, 0 of them more than one");
+    for wrong in ["exactly_once", "exactly_once shop --orders many"] {
+        let refused = shell.end_of(wrong, "");
+        refused.expect_status(2);
+        refused.expect_error("Usage: exactly_once .*");
+    }
+}
+
+/// Returns how many bills or parcels each order has, whatever the positions of the group are.
+fn effects(shell: &Shell, name: &str) -> BTreeMap<u32, u32> {
+    let log = Log::open_read_only(shell.path("shop")).unwrap();
+    let mut counts = BTreeMap::new();
+    for partition in log.topic(&format!("{name}s")).unwrap().partitions() {
+        let mut reader = partition.read(..).unwrap();
+        while let Some(record) = reader.next_record().unwrap() {
+            let text = record.text();
+            let number = text.strip_prefix(&format!("{name} for order ")).unwrap();
+            *counts.entry(number.parse().unwrap()).or_default() += 1;
+        }
+    }
+    counts
 }
 
 #[test]

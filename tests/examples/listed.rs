@@ -39,7 +39,7 @@ fn each_example_has_a_test_and_a_line_in_the_readme() {
             count += 1;
         }
     }
-    assert_eq!(count, 20);
+    assert_eq!(count, 21);
 }
 
 #[test]
