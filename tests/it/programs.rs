@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use annals::{
-    Batch, Consumer, Error, Log, ManualClock, MemoryDisk, Partition, Reader, Record, RecordView,
-    Records, Result, Seek, Timestamp, Topic, TopicConfig,
+    Batch, Consumer, ConsumerConfig, Durability, Error, Log, ManualClock, MemoryDisk, Partition,
+    Reader, Record, RecordView, Records, Result, Seek, SimulatedDisk, Timestamp, Topic,
+    TopicConfig,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -299,5 +300,118 @@ fn send_to_a_thread(topic: &Topic, records: &Records) -> Result<()> {
         )
     });
     assert_eq!(counts.join().expect("the thread does not panic"), (30, 30));
+    Ok(())
+}
+
+const ROWS: usize = 60;
+
+/// Copies a row in upper case, with its key, its headers and its timestamp.
+fn transform<'a>(row: &RecordView<'a>) -> Option<Record<'a>> {
+    let mut out = Record::new(row.value()?.to_ascii_uppercase()).key(row.key());
+    for header in row.headers() {
+        out = out.header_bytes(header.name_bytes(), header.value());
+    }
+    Some(match row.timestamp() {
+        Some(at) => out.timestamp(at),
+        None => out,
+    })
+}
+
+/// Appends the rows of a poll to the output, and commits after that. `cut` stops in between.
+fn copy_at_least_once(
+    log: &Log,
+    records: &Records,
+    member: &mut Consumer,
+    cut: bool,
+) -> Result<()> {
+    let clean = log.topic("rows-clean")?;
+    for row in records {
+        if let Some(out) = transform(&row?) {
+            clean.append(out)?;
+        }
+    }
+    log.flush()?;
+    if cut { Ok(()) } else { member.commit() }
+}
+
+/// Commits the rows of a poll with the positions. `cut` stops before.
+fn copy_exactly_once(log: &Log, records: &Records, member: &mut Consumer, cut: bool) -> Result<()> {
+    let clean = log.topic("rows-clean")?;
+    let mut producer = log.transactional_producer("cdc-1")?;
+    let mut transaction = producer.begin()?;
+    for row in records {
+        if let Some(out) = transform(&row?) {
+            transaction.send(&clean, out)?;
+        }
+    }
+    transaction.commit_offsets(member)?;
+    if cut {
+        transaction.abort()
+    } else {
+        transaction.commit()
+    }
+}
+
+/// Copies the rows with a power cut after every third poll. Returns the values of the output.
+fn copy_with_power_cuts(
+    seed: u64,
+    copy: fn(&Log, &Records, &mut Consumer, bool) -> Result<()>,
+) -> Result<Vec<String>> {
+    let mut disk = SimulatedDisk::new(seed);
+    let log = Log::builder("cdc").storage(disk.clone()).open()?;
+    let config = TopicConfig::new().durability(Durability::Synced);
+    let rows = log.open_topic("rows", 4, config)?;
+    for number in 0..ROWS {
+        let row = format!("row {number}");
+        rows.append(Record::new(row.clone()).key(row).header("n", "x"))?;
+    }
+    log.open_topic("rows-clean", 4, TopicConfig::new())?;
+    drop((rows, log));
+    loop {
+        let log = Log::builder("cdc").storage(disk.clone()).open()?;
+        let config = ConsumerConfig::new().max_poll_records(5);
+        let mut member = log.consumer_group("cdc")?.join_with("rows", config)?;
+        for poll in 0..3 {
+            let records = member.poll(Duration::ZERO)?;
+            if member.lag() == Some(0) && records.is_empty() {
+                return values_of(&log.topic("rows-clean")?);
+            }
+            copy(&log, &records, &mut member, poll == 2)?;
+        }
+        disk = disk.crash();
+    }
+}
+
+fn values_of(topic: &Topic) -> Result<Vec<String>> {
+    let mut values = Vec::new();
+    for partition in topic.partitions() {
+        for batch in partition.read(..)? {
+            for record in &batch? {
+                let record = record?;
+                assert_eq!(
+                    record.text().to_lowercase().as_bytes(),
+                    record.key().unwrap()
+                );
+                assert_eq!(record.headers().count(), 1);
+                values.push(record.text().into_owned());
+            }
+        }
+    }
+    values.sort();
+    Ok(values)
+}
+
+#[test]
+fn copied_rows_survive_power_cuts_at_least_once_or_exactly_once() -> Result<()> {
+    let mut expected: Vec<String> = (0..ROWS).map(|number| format!("ROW {number}")).collect();
+    expected.sort();
+    for seed in 0..10 {
+        let mut repeated = copy_with_power_cuts(seed, copy_at_least_once)?;
+        assert!(repeated.len() > ROWS, "some rows are copied again");
+        repeated.dedup();
+        assert_eq!(repeated, expected, "at least once, seed {seed}");
+        let copied = copy_with_power_cuts(seed, copy_exactly_once)?;
+        assert_eq!(copied, expected, "exactly once, seed {seed}");
+    }
     Ok(())
 }
