@@ -8,6 +8,7 @@ mod fencing;
 mod fixture;
 mod offsets;
 mod spilling;
+mod victim;
 
 use std::time::Duration;
 
