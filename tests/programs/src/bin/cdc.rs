@@ -1,8 +1,12 @@
 //! Consume, transform, produce: no record is lost if the program is killed at any point and
 //! restarted.
 //!
-//! `cdc ROW…` first appends the rows. `cdc --list`, run at the same time, prints the output.
-use annals::{Consumer, Log, Rebalance, Record, RecordView, Topic, TopicConfig, TopicPartition};
+//! `cdc ROW…` first appends the rows, and processes each exactly once. `cdc --at-least-once ROW…`
+//! may process a row again after a kill. `cdc --list`, run at the same time, prints the output.
+use annals::{
+    Consumer, Log, Rebalance, Record, RecordView, Seek, Topic, TopicConfig, TopicPartition,
+    TransactionalProducer,
+};
 use std::collections::HashMap;
 use std::env;
 use std::time::Duration;
@@ -48,6 +52,27 @@ fn at_least_once(log: &Log, clean: &Topic, consumer: &mut Consumer) -> anyhow::R
     }
 }
 
+/// Exactly once: the output and the positions become visible together.
+fn exactly_once(
+    producer: &mut TransactionalProducer,
+    clean: &Topic,
+    consumer: &mut Consumer,
+) -> anyhow::Result<()> {
+    loop {
+        let records = consumer.poll(Duration::from_secs(1))?;
+        let mut txn = producer.begin()?;
+        for row in &records {
+            if let Some(out) = transform(&row?) {
+                txn.send(clean, out)?;
+            }
+        }
+        txn.commit_offsets(consumer)?;
+        if txn.commit().is_err() {
+            consumer.seek_all(Seek::Committed)?;
+        }
+    }
+}
+
 fn list() -> anyhow::Result<()> {
     for partition in Log::open_read_only("cdc")?
         .topic("rows-clean")?
@@ -63,16 +88,23 @@ fn list() -> anyhow::Result<()> {
 }
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    if arguments == ["--list"] {
+    let mut rows: Vec<String> = env::args().skip(1).collect();
+    if rows == ["--list"] {
         return list();
     }
+    let may_repeat = rows.first().is_some_and(|row| row == "--at-least-once");
+    rows.drain(..usize::from(may_repeat));
     let log = Log::open("cdc")?;
-    let rows = log.open_topic("rows", 4, TopicConfig::new())?;
+    let topic = log.open_topic("rows", 4, TopicConfig::new())?;
     let clean = log.open_topic("rows-clean", 4, TopicConfig::new())?;
-    for row in arguments {
-        rows.append((row.clone(), row))?;
+    for row in rows {
+        topic.append((row.clone(), row))?;
     }
     let mut consumer = log.consumer_group("cdc")?.join("rows")?;
-    at_least_once(&log, &clean, &mut consumer)
+    if may_repeat {
+        at_least_once(&log, &clean, &mut consumer)
+    } else {
+        let mut producer = log.transactional_producer("cdc-1")?;
+        exactly_once(&mut producer, &clean, &mut consumer)
+    }
 }
