@@ -148,9 +148,7 @@ impl TransactionService {
     ) -> Result<()> {
         self.check_open()?;
         self.finish(progress)?;
-        if !is_own(progress.state.producer_id)
-            && progress.state.status == TransactionStatus::Ongoing
-        {
+        if progress.is_left_to_broker() {
             // Like a coordinator that is asked for a new epoch.
             progress.due = Some(progress.due_of(Outcome::Aborted));
             self.finish(progress)?;
@@ -224,7 +222,10 @@ impl TransactionService {
             self.decide(progress)?;
             self.write_markers(progress)?;
         }
-        if progress.open.is_some() || progress.is_settled() && progress.is_stored {
+        if progress.open.is_some()
+            || progress.is_left_to_broker()
+            || progress.is_settled() && progress.is_stored
+        {
             return Ok(());
         }
         self.sync_markers(progress)?;
@@ -286,6 +287,12 @@ impl TransactionService {
 }
 
 impl Progress {
+    /// Returns whether a producer of a broker may continue the transaction, so that its state stays
+    /// as it is.
+    fn is_left_to_broker(&self) -> bool {
+        self.state.status == TransactionStatus::Ongoing && !is_own(self.state.producer_id)
+    }
+
     /// Returns whether the transaction is over: no marker is due, and the state says so.
     fn is_settled(&self) -> bool {
         let is_over = matches!(

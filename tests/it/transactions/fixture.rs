@@ -1,6 +1,6 @@
 //! The transactions that a broker left behind after it had decided them.
 
-use annals::RecoveredOutcome;
+use annals::{RecoveredOutcome, TransactionDescription, TransactionStatus};
 
 use super::*;
 use crate::kafka::copy_dir;
@@ -54,19 +54,41 @@ fn transactions_that_a_broker_prepared_are_committed() {
     // Five records that no transaction has lie after the first open one.
     assert_eq!(count(&log), before + 5 + 2_001);
     assert!(log.open_transactions().unwrap().is_empty());
-    let groups = log.consumer_groups();
-    let positions: Vec<_> = groups
-        .iter()
-        .map(|group| {
-            (
-                group.id().to_owned(),
-                group.committed(&id("t2", 2)).unwrap(),
-            )
-        })
-        .collect();
-    println!("{positions:?}");
+    let group = log.consumer_group("cgt").unwrap();
+    let position = group.committed(&id("t2", 2)).unwrap();
+    assert_eq!(position.map(|next| next.offset), Some(1));
     log.close().unwrap();
     let log = Log::open(dir.path()).unwrap();
     assert!(log.recovery().transactions.is_empty());
     assert_eq!(count(&log), before + 5 + 2_001);
+}
+
+#[test]
+fn an_open_transaction_of_a_broker_stays_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir("tests/fixtures/clean/root".as_ref(), dir.path());
+    let ongoing = |log: &Log| -> Vec<TransactionDescription> {
+        let mut states = log.transactions().unwrap();
+        states.retain(|state| state.status == TransactionStatus::Ongoing);
+        states
+    };
+    let before = ongoing(&Log::open_read_only(dir.path()).unwrap());
+    assert_eq!(before.len(), 1, "{before:?}");
+    for _ in 0..2 {
+        let log = Log::open(dir.path()).unwrap();
+        let [open] = &log.recovery().transactions[..] else {
+            panic!("{:?}", log.recovery().transactions)
+        };
+        assert_eq!(open.outcome, RecoveredOutcome::Open);
+        assert_eq!(
+            open.transactional_id.as_deref(),
+            Some(&*before[0].transactional_id)
+        );
+        assert_eq!(open.producer_id, before[0].producer_id);
+        assert_eq!(before[0].partitions, std::slice::from_ref(&open.partition));
+        log.maintain().unwrap();
+        assert_eq!(ongoing(&log), before);
+        log.close().unwrap();
+        assert_eq!(ongoing(&Log::open_read_only(dir.path()).unwrap()), before);
+    }
 }
