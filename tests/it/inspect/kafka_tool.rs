@@ -12,8 +12,8 @@ use super::damaged::BrokerCopy;
 use super::{Dumped, assert_same_lines, dump, whole};
 use crate::kafka::{KafkaTools, copy_dir, fixture};
 
-/// Runs Kafka's tool, which must succeed. Returns its output and the groups of its summary.
-fn dump_of_kafka(tools: &KafkaTools, files: &[PathBuf], flags: &[&str]) -> (Vec<u8>, Vec<String>) {
+/// Runs Kafka's tool, which must succeed. Returns its output and its summary.
+fn dump_of_kafka(tools: &KafkaTools, files: &[PathBuf], flags: &[&str]) -> (Vec<u8>, String) {
     let files: Vec<_> = files
         .iter()
         .map(|file| file.to_str().expect("the path is UTF-8"))
@@ -27,7 +27,7 @@ fn dump_of_kafka(tools: &KafkaTools, files: &[PathBuf], flags: &[&str]) -> (Vec<
         .expect("java runs");
     let summary = String::from_utf8(output.stderr).expect("the summary is UTF-8");
     assert!(output.status.success(), "{summary}");
-    (output.stdout, groups(&summary))
+    (output.stdout, summary)
 }
 
 /// Splits a summary before each of its titles and sorts the parts, because Kafka's tool visits the
@@ -48,14 +48,23 @@ fn groups(summary: &str) -> Vec<String> {
     groups
 }
 
-fn assert_same_dump(tools: &KafkaTools, files: &[PathBuf], options: &DumpOptions, flags: &[&str]) {
+/// Asserts that Kafka's tool and annals print the same lines for these files. Returns the output and
+/// the summary of Kafka's tool.
+pub(crate) fn assert_same_dump(
+    tools: &KafkaTools,
+    files: &[PathBuf],
+    options: &DumpOptions,
+    flags: &[&str],
+) -> (String, String) {
     let Dumped { out, problems, .. } = dump(files, options);
     let (expected, summary) = dump_of_kafka(tools, files, flags);
     assert_same_lines(&out, &expected, &format!("{flags:?}"));
-    assert_eq!(groups(&problems), summary);
+    assert_eq!(groups(&problems), groups(&summary));
+    (String::from_utf8_lossy(&expected).into_owned(), summary)
 }
 
-fn collect(dir: &Path, wanted: &[&str], files: &mut Vec<PathBuf>) {
+/// Adds the files below a directory that have one of these suffixes, and sorts all.
+pub(crate) fn collect(dir: &Path, wanted: &[&str], files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("the directory is readable") {
         let path = entry.expect("the directory is readable").path();
         if path.is_dir() {

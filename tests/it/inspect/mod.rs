@@ -4,6 +4,8 @@
 mod damaged;
 mod kafka_tool;
 
+pub(crate) use kafka_tool::{assert_same_dump, collect};
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

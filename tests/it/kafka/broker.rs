@@ -42,17 +42,29 @@ impl Broker {
     /// Formats the log directory `root` and starts a broker on it. The directory must not contain
     /// the `meta.properties` of another cluster.
     pub(crate) fn create(tools: &KafkaTools, root: &Path) -> Self {
-        Self::launch(tools, root, true)
+        Self::launch(tools, root, true, free_ports())
     }
 
     /// Starts a broker on the log directory `root`, which an earlier broker of node 1 has left.
     pub(crate) fn start(tools: &KafkaTools, root: &Path) -> Self {
-        Self::launch(tools, root, false)
+        Self::launch(tools, root, false, free_ports())
     }
 
-    fn launch(tools: &KafkaTools, root: &Path, format: bool) -> Self {
+    /// Starts a broker on the log directory `root` at the address of an earlier broker, so that the
+    /// clients of that broker continue.
+    pub(crate) fn start_at(tools: &KafkaTools, root: &Path, address: &str) -> Self {
+        let port = address
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok());
+        let [_, controller_port] = free_ports();
+        let ports = [port.expect("an address of a broker"), controller_port];
+        Self::launch(tools, root, false, ports)
+    }
+
+    fn launch(tools: &KafkaTools, root: &Path, format: bool, ports: [u16; 2]) -> Self {
         let scratch = tempfile::tempdir().expect("a directory");
-        let [port, controller_port] = free_ports();
+        let [port, controller_port] = ports;
         let config = scratch.path().join("server.properties");
         fs::write(&config, properties(root, port, controller_port))
             .expect("the configuration can be written");

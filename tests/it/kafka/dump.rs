@@ -108,7 +108,7 @@ fn dump(tools: &KafkaTools, files: &[String], gaps: Gaps) -> Vec<String> {
 }
 
 /// Returns the faults in the output and in the error output of the tool.
-fn judge(printed: &str, complaints: &str, gaps: Gaps) -> Vec<String> {
+pub(super) fn judge(printed: &str, complaints: &str, gaps: Gaps) -> Vec<String> {
     let is_good = |line: &str| {
         let known =
             GOOD.iter().any(|start| line.starts_with(start)) || line.ends_with(".index is empty.");

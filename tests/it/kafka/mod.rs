@@ -1,17 +1,20 @@
-//! Compatibility with Kafka, checked by Kafka itself: its dump tool reads files of annals, and a
-//! real broker adopts directories of annals.
+//! Compatibility with Kafka, checked by Kafka itself: its dump tool reads files of annals, a real
+//! broker adopts directories of annals, and its clients write transactions that annals reads.
 //!
-//! Both need Java and Kafka's jars, which `.ci/kafka/fetch` puts into `target/kafka`. If either is
-//! absent, the tests print a note and pass. If `ANNALS_REQUIRE_KAFKA` is set, they fail instead.
+//! They need a JDK, Kafka's jars and librdkafka. `.ci/kafka/fetch` puts the last two into
+//! `target/kafka` and `target/librdkafka`. If one is absent, the tests print a note and pass. If
+//! `ANNALS_REQUIRE_KAFKA` is set, they fail instead.
 
 mod adopted;
 mod broker;
+mod clients;
 mod dump;
 mod fixtures;
 mod handed_over;
 mod hints;
 mod positions;
 mod tools;
+mod transactions;
 mod turns;
 mod written;
 
