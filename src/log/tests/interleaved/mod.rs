@@ -159,7 +159,8 @@ fn stopped_at(
     });
     let running = begin(steps);
     // After a cut, a follower may wait for records that never arrive.
-    let may_wait = world.has_wakers() && [first.name, second.name].contains(&"truncate");
+    let cuts = |operation: &Operation| ["truncate", "restart"].contains(&operation.name);
+    let may_wait = world.has_wakers() && (cuts(first) || cuts(second));
     let until_woken = if may_wait {
         Duration::from_millis(100)
     } else {

@@ -37,10 +37,14 @@ const fn operation(name: &'static str, prepare: fn(&World, &'static str) -> Step
     }
 }
 
-pub(super) const OPERATIONS: [Operation; 21] = [
+pub(super) const OPERATIONS: [Operation; 23] = [
     operation("append", |world, side| append(world, side, Durability::Os)),
     operation("append synced", |world, side| {
         append(world, side, Durability::Synced)
+    }),
+    operation("append raw", |world, side| {
+        let (partition, batches) = (partition(world), world::batches(side));
+        one(move || Answer::of(partition.append_raw(&batches)))
     }),
     operation("read", |world, _| {
         let partition = partition(world);
@@ -89,6 +93,10 @@ pub(super) const OPERATIONS: [Operation; 21] = [
     operation("truncate", |world, _| {
         let partition = partition(world);
         one(move || Answer::of(partition.truncate_to(7)))
+    }),
+    operation("restart", |world, _| {
+        let partition = partition(world);
+        one(move || Answer::of(partition.restart_at(7)))
     }),
     operation("delete records", |world, _| {
         let partition = partition(world);
@@ -152,14 +160,14 @@ const WOKEN: &str = "woken";
 /// it never does in a sequence.
 pub(super) fn may_also_answer(name: &str, other: &str, answer: &Answer) -> bool {
     let deletes = ["delete topic", "create it again"].contains(&other);
-    let removes = ["delete records", "truncate", "keep", "maintain"].contains(&other);
+    let removes = ["delete records", "truncate", "restart", "keep", "maintain"].contains(&other);
     match (name, &*answer.text) {
         // It had read some of the records.
         ("read" | "follow" | "open read-only" | "read-only read", "OffsetOutOfRange") => removes,
         ("open read-only" | "read-only read", text) if deletes || other == "create topic" => {
             ["UnknownTopic", "UnknownPartition"].contains(&text)
         }
-        ("follow", WOKEN) => other == "truncate",
+        ("follow", WOKEN) => ["truncate", "restart"].contains(&other),
         // The topic is missing between two of its steps.
         ("create it again", "UnknownTopic") => deletes,
         ("maintain" | "keep" | "compact", "Closed") => other == "close",
@@ -202,7 +210,8 @@ fn follow(world: &World, _: &'static str) -> Steps {
         let mut found = Found::new();
         let followed = reader.and_then(|mut reader| {
             let end = partition.high_watermark();
-            while reader.next_offset() < end {
+            // After a restart there may be no record to wait for.
+            while reader.next_offset().max(partition.log_start_offset()) < end {
                 let Some(record) = reader.next_record()? else {
                     return Ok(false);
                 };

@@ -10,8 +10,9 @@ use parking_lot::Mutex;
 
 use super::operations::Operation;
 use crate::clock::{ManualClock, Timestamp};
-use crate::config::{CleanupPolicy, LogConfig, TopicConfig};
+use crate::config::{CleanupPolicy, Compression, LogConfig, TopicConfig, TopicSettings};
 use crate::error::{Error, Result};
+use crate::format::batch::BatchBuilder;
 use crate::format::file_name;
 use crate::format::metadata_file::decode_index_digests;
 use crate::format::record::Record;
@@ -142,6 +143,16 @@ fn append(partition: &Partition, offset: u64) {
     partition
         .append(record.timestamp(Timestamp::from_millis(NOW - age)))
         .unwrap();
+}
+
+/// Returns two batches of one record each, as they are in a `.log`.
+pub(super) fn batches(key: &str) -> Vec<u8> {
+    let batch = |value: &str| {
+        let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
+        builder.push(&Record::from((key, value)), NOW).unwrap();
+        builder.finish(&TopicSettings::unconfigured()).unwrap()
+    };
+    [batch("appended as it is"), batch("together")].concat()
 }
 
 impl Template {

@@ -116,6 +116,19 @@ fn end_below_the_recovery_point_is_not_damage_if_the_checkpoint_was_lowered() {
     assert_eq!(found.log_end_offset(), 5);
 }
 
+/// The topic was deleted and created again after the recovery point was read.
+#[test]
+fn end_below_the_recovery_point_is_not_damage_if_the_checkpoint_has_no_line_any_more() {
+    let disk = MemoryDisk::new();
+    let core = flushed(&disk);
+    put_topic_file(&disk, true);
+    cut(&core, 5);
+    put_recovery_points(&disk, [("u", 0, 92)]);
+    let (found, report) = beside(&disk, &spec(0, 20, i64::MAX)).unwrap();
+    assert!(report.damage.is_none(), "{report:?}");
+    assert_eq!(found.log_end_offset(), 5);
+}
+
 #[test]
 fn end_below_the_current_recovery_point_is_damage() {
     let disk = MemoryDisk::new();
