@@ -309,7 +309,7 @@ impl TransactionService {
     }
 
     /// Appends a marker to a partition. Returns `None` if the partition has no such transaction, or
-    /// no longer exists.
+    /// no longer exists. Fails if it cannot be written, or is in another directory.
     pub(super) fn mark(
         &self,
         partition: &TopicPartition,
@@ -323,9 +323,17 @@ impl TransactionService {
         let done = core.and_then(|core| Ok((core.append_marker(marker, end)?, core)));
         match done {
             Ok((appended, core)) => Ok(appended.map(|appended| (core, appended))),
-            Err(Error::UnknownTopic(_) | Error::UnknownPartition(_)) => Ok(None),
+            Err(Error::UnknownTopic(_)) => Ok(None),
+            Err(Error::UnknownPartition(_)) if !self.is_elsewhere(partition) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns whether a partition that is not here has a number below others of its topic: a
+    /// broker keeps it in another directory.
+    fn is_elsewhere(&self, partition: &TopicPartition) -> bool {
+        let topic = self.catalog.topic(&partition.topic);
+        topic.is_ok_and(|topic| partition.partition < topic.partition_count())
     }
 
     /// Waits until the markers of the last transaction are on the device.

@@ -3,6 +3,7 @@
 mod basics;
 mod copies;
 mod crash;
+mod damaged;
 mod ending;
 mod fencing;
 mod fixture;

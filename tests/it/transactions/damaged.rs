@@ -1,0 +1,87 @@
+//! Decided transactions with a partition that is damaged or missing when the log is opened.
+
+use std::fs;
+use std::path::Path;
+
+use annals::{Error, RecoveredOutcome, TransactionStatus};
+
+use super::*;
+use crate::kafka::copy_dir;
+
+/// Copies the directory of a broker that had committed `txA` in `t2-0`, `t2-1` and `t2-2`, and had
+/// written no marker.
+fn prepared(dir: &Path) {
+    copy_dir("tests/fixtures/prepare-commit/root".as_ref(), dir);
+}
+
+fn log_file(dir: &Path, partition: u32) -> std::path::PathBuf {
+    dir.join(format!("t2-{partition}/00000000000000000000.log"))
+}
+
+/// Returns the partitions in which opening the log ended the transaction of `txA`.
+fn committed_in(log: &Log) -> Vec<u32> {
+    let recovered = log.recovery().transactions.iter();
+    recovered
+        .filter(|transaction| transaction.producer_id == 1_000)
+        .filter(|transaction| transaction.outcome == RecoveredOutcome::Committed)
+        .map(|transaction| transaction.partition.partition)
+        .collect()
+}
+
+fn status(log: &Log) -> TransactionStatus {
+    let states = log.transactions().unwrap();
+    let state = states.iter().find(|state| state.transactional_id == "txA");
+    state.unwrap().status
+}
+
+#[test]
+fn a_damaged_partition_holds_back_only_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    // A batch in the middle is gone, so the partition refuses writes until it is repaired.
+    let path = log_file(dir.path(), 1);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 40_000].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    fs::remove_file(dir.path().join(".kafka_cleanshutdown")).unwrap();
+
+    let log = Log::open(dir.path()).unwrap();
+    assert_eq!(committed_in(&log), [0, 2], "{:#?}", log.recovery());
+    assert_eq!(status(&log), TransactionStatus::PrepareCommit);
+    let refused = log.transactional_producer("txA");
+    assert!(refused.is_err(), "its last transaction is not complete");
+    log.transactional_producer("another").unwrap();
+    assert!(log.maintain().is_err(), "the marker is still missing");
+    drop(log);
+
+    // Once the partition takes writes again, its marker follows.
+    let log = Log::open(dir.path()).unwrap();
+    let partition = part(&log.topic("t2").unwrap(), 1);
+    let damage = match partition.recovery().damage.clone() {
+        Some(Error::Corrupt(damage)) => damage,
+        other => panic!("{other:?}"),
+    };
+    partition.truncate_to(damage.offsets.start).unwrap();
+    log.maintain().unwrap();
+    assert_eq!(status(&log), TransactionStatus::CompleteCommit);
+    log.transactional_producer("txA").unwrap();
+}
+
+#[test]
+fn a_missing_partition_holds_back_its_id_until_its_topic_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    fs::remove_dir_all(dir.path().join("t2-1")).unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    assert_eq!(committed_in(&log), [0, 2]);
+    let taken = log.transactional_producer("txA").map(drop);
+    // A broker may keep the partition in another directory.
+    assert!(
+        matches!(taken, Err(Error::UnknownPartition(_))),
+        "{taken:?}"
+    );
+    assert_eq!(status(&log), TransactionStatus::PrepareCommit);
+    log.delete_topic("t2").unwrap();
+    log.transactional_producer("txA").unwrap();
+}
