@@ -148,6 +148,28 @@ fn a_crash_at_each_call_leaves_old_records_or_none() {
 }
 
 #[test]
+fn a_second_crash_while_the_log_is_opened_leaves_old_records_or_none() {
+    for start in [0, 9, 5_000] {
+        for call in (0..90).step_by(5) {
+            let (disk, log) = filled(call, Durability::Os);
+            disk.cut_power_at(disk.calls() + call);
+            let _may_be_complete = partition(&log).restart_at(start);
+            let crashed = disk.crash();
+            for again in (0..120).step_by(9) {
+                let case = format!("{start}, call {call}, then {again}");
+                let second = crashed.fork();
+                second.cut_power_at(second.calls() + again);
+                drop(Log::builder("data").storage(second.clone()).open());
+                let left = second.crash();
+                let log = open(&left);
+                assert!(!log.recovery().has_losses(), "{case}: {:?}", log.recovery());
+                check_state(&partition(&log), start, &case);
+            }
+        }
+    }
+}
+
+#[test]
 fn an_error_at_each_call_leaves_old_records_or_none() {
     for start in STARTS {
         let mut call = 0;

@@ -12,6 +12,7 @@ use annals::{
 
 mod raw;
 mod reading;
+mod restarting;
 mod rolling;
 mod topic_batch;
 mod truncating;
