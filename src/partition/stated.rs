@@ -184,7 +184,7 @@ impl Stated {
         let recovery_points = read_offsets(storage, &root.join(file_name::RECOVERY_POINTS));
         // The writer keeps a line for each partition. One without a line was created after its
         // topic had been deleted, and nothing is known to be durable.
-        let none = recovery_points.as_ref().map(|_| 0);
+        let without_line = recovery_points.as_ref().map(|_| 0);
         let lines = Lines {
             recovery_points: recovery_points.unwrap_or_default(),
             log_starts: log_starts.unwrap_or_default(),
@@ -198,7 +198,10 @@ impl Stated {
         let alone = Self::of(&own_line(), &Lines::read(storage, dir), note, false);
         Self {
             log_start: in_log.log_start.or(first).or(alone.log_start),
-            recovery_point: in_log.recovery_point.or(alone.recovery_point).or(none),
+            recovery_point: in_log
+                .recovery_point
+                .or(alone.recovery_point)
+                .or(without_line),
             is_dense: in_log.is_dense || alone.is_dense,
             ..in_log
         }
