@@ -227,9 +227,9 @@ impl Transaction<'_> {
     /// Adds the positions of a consumer: every record that it has polled is done once the
     /// transaction is committed. Kafka: `sendOffsetsToTransaction`.
     ///
-    /// A later call with the same consumer replaces its positions. After an abort,
-    /// [`seek_all`](Consumer::seek_all) with [`Seek::Committed`](crate::Seek::Committed) makes the
-    /// consumer return the records again.
+    /// A later call with the same consumer replaces its positions, and so does any other commit of
+    /// the group after this call. After an abort, [`seek_all`](Consumer::seek_all) with
+    /// [`Seek::Committed`](crate::Seek::Committed) makes the consumer return the records again.
     ///
     /// ```
     /// # use std::time::Duration;

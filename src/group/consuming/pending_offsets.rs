@@ -21,12 +21,24 @@ use crate::partition::PartitionCore;
 pub(crate) struct MemberOffsets {
     member: MemberKey,
     claims: Vec<Claim>,
+    /// The offset of the last record in `__consumer_offsets` about these positions when they were
+    /// given. A later record replaces them, as in Kafka, which writes them when they are given.
+    last_record: Option<u64>,
 }
 
 impl MemberOffsets {
     /// Takes these positions. Fails with `MemberFenced` if the member does not own the partitions.
-    pub(in crate::group) fn new(member: MemberKey, claims: Vec<Claim>) -> Result<Self> {
-        let offsets = Self { member, claims };
+    pub(in crate::group) fn new(
+        store: &OffsetStore,
+        member: MemberKey,
+        claims: Vec<Claim>,
+    ) -> Result<Self> {
+        let last_record = store.last_record(member.group().id(), &claims)?;
+        let offsets = Self {
+            member,
+            claims,
+            last_record,
+        };
         offsets.check_member()?;
         Ok(offsets)
     }
@@ -132,16 +144,26 @@ impl OffsetStore {
         };
         let keep_their_partitions = offsets
             .iter()
-            .map(|MemberOffsets { member, claims }| {
-                member.begin_commit(claims.iter().map(Claim::id))
+            .map(|offsets| {
+                let claims = offsets.claims.iter();
+                offsets.member.begin_commit(claims.map(Claim::id))
             })
             .collect::<Result<_>>()?;
         let no_removal_in_between = self.removal.read();
         let now = self.now();
         let mut batches = Vec::with_capacity(offsets.len());
-        for MemberOffsets { member, claims } in offsets {
+        for MemberOffsets {
+            member,
+            claims,
+            last_record,
+        } in offsets
+        {
             let mut checked = Vec::with_capacity(claims.len());
             for (index, claim) in claims.iter().enumerate() {
+                let claims = std::slice::from_ref(claim);
+                if self.last_record(member.group().id(), claims)? > *last_record {
+                    continue;
+                }
                 match self.place(index, claim) {
                     // The records are gone, and so is their position.
                     Err(Error::UnknownTopic(_)) => {}

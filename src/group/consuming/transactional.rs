@@ -17,7 +17,7 @@ impl Consumer {
         if !Arc::ptr_eq(&self.service.catalog, catalog) {
             return Err(Error::UnknownGroup(Arc::clone(member.group().id())));
         }
-        MemberOffsets::new(member.key(), self.uncommitted()?)
+        MemberOffsets::new(&self.service.store, member.key(), self.uncommitted()?)
     }
 }
 

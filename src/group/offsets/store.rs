@@ -194,6 +194,22 @@ impl OffsetStore {
         })
     }
 
+    /// Returns the offset of the last record of `__consumer_offsets` that is about these positions.
+    pub(in crate::group) fn last_record(
+        &self,
+        group: &str,
+        claims: &[Claim],
+    ) -> Result<Option<u64>> {
+        if claims.is_empty() {
+            return Ok(None);
+        }
+        self.with_loaded(|loaded| {
+            let commit = |claim: &Claim| loaded.positions.get(group, claim.id());
+            let commits = claims.iter().filter_map(commit);
+            Ok(commits.map(|commit| commit.written_at).max())
+        })
+    }
+
     /// Writes the claims of a group, all or none, and returns the positions that were stored. They
     /// apply on return.
     ///

@@ -1,13 +1,9 @@
 //! Transactions that are ended by others: by an administrator, by a partition that is opened again,
 //! and by a producer of another version.
 
-use annals::{Error, ProducerConfig, SimulatedDisk, TransactionStatus};
+use annals::{Error, SimulatedDisk, TransactionStatus};
 
 use super::*;
-
-fn small() -> ProducerConfig {
-    ProducerConfig::new().batch_size(100).buffer_memory(300)
-}
 
 #[test]
 fn aborting_a_live_transaction_aborts_all_of_it_and_fences_its_producer() {

@@ -8,17 +8,24 @@ mod ending;
 mod fencing;
 mod fixture;
 mod offsets;
+mod pending;
 mod spilling;
 mod victim;
 
 use std::time::Duration;
 
 use annals::{
-    Consumer, Isolation, Log, Partition, ReadOptions, Record, Topic, TopicConfig, TopicPartition,
+    Consumer, Isolation, Log, Partition, ProducerConfig, ReadOptions, Record, Topic, TopicConfig,
+    TopicPartition,
 };
 
 /// A timeout that no step exceeds, even on a slow machine.
 const SOON: Duration = Duration::from_secs(30);
+
+/// Returns the settings of a producer that spills every transaction of more than a few records.
+fn small() -> ProducerConfig {
+    ProducerConfig::new().batch_size(100).buffer_memory(300)
+}
 
 /// Creates a log in memory with the topics `in` and `out`, of two partitions each.
 fn log_with_topics() -> (Log, Topic, Topic) {

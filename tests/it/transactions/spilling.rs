@@ -2,13 +2,9 @@
 
 use std::thread;
 
-use annals::{Error, ProducerConfig, TransactionStatus};
+use annals::{Error, TransactionStatus};
 
 use super::*;
-
-fn small() -> ProducerConfig {
-    ProducerConfig::new().batch_size(100).buffer_memory(300)
-}
 
 #[test]
 fn a_spilled_transaction_commits_as_a_whole() {
