@@ -256,10 +256,12 @@ impl Transaction<'_> {
     /// * Returns [`Error::MemberFenced`] if the group has given the partitions to other members.
     /// * Returns [`Error::NoGroup`] for a consumer of [`Log::assign`](crate::Log::assign).
     /// * Returns [`Error::UnknownGroup`] if the consumer belongs to another log.
+    /// * Returns [`Error::Closed`] once the log is closed.
     ///
     /// No position was added after these errors.
     pub fn commit_offsets(&mut self, consumer: &mut Consumer) -> Result<()> {
         self.check_usable()?;
+        self.producer.service.check_open()?;
         let offsets = consumer.offsets_for_transaction(&self.producer.service.catalog)?;
         self.offsets
             .retain(|earlier| !earlier.is_same_member(&offsets));
@@ -321,9 +323,18 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// Returns [`Error::TransactionalIdFenced`] if a later producer has taken the id, or the
-    /// transaction timed out. The transaction is aborted in this case too.
+    /// transaction timed out, and [`Error::Closed`] if the log is closed. The transaction is
+    /// aborted in these cases too.
     pub fn abort(mut self) -> Result<()> {
-        self.end()
+        self.end()?;
+        let TransactionalProducer {
+            service,
+            entry,
+            holder,
+            ..
+        } = &*self.producer;
+        service.check_open()?;
+        entry.progress.lock().check_holder(*holder, entry)
     }
 
     /// Returns an error if only an abort is possible.

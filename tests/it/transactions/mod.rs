@@ -10,6 +10,7 @@ mod fixture;
 mod offsets;
 mod pending;
 mod spilling;
+mod states;
 mod victim;
 
 use std::time::Duration;
@@ -25,6 +26,11 @@ const SOON: Duration = Duration::from_secs(30);
 /// Returns the settings of a producer that spills every transaction of more than a few records.
 fn small() -> ProducerConfig {
     ProducerConfig::new().batch_size(100).buffer_memory(300)
+}
+
+/// Returns a value that spills a transaction of a producer with these settings at once.
+fn large(text: &str) -> String {
+    format!("{text} {}", "-".repeat(400))
 }
 
 /// Creates a log in memory with the topics `in` and `out`, of two partitions each.
