@@ -1,5 +1,6 @@
 //! Transactions through the public API: what becomes visible, and what stays after a failure.
 
+mod aborted_lists;
 mod basics;
 mod copies;
 mod crash;
@@ -9,9 +10,11 @@ mod fencing;
 mod fixture;
 mod offsets;
 mod pending;
+mod readers;
 mod spilling;
 mod states;
 mod victim;
+mod visibility;
 
 use std::time::Duration;
 

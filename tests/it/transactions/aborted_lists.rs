@@ -1,0 +1,218 @@
+//! Transactions of four producers overlap in small segments. The list of the aborted ones is right
+//! from every offset, in the files too, and after the log was opened again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use annals::RecoveredOutcome;
+use annals::inspect::{self, DumpOptions};
+
+use super::*;
+use crate::inspect::collect;
+use crate::kafka::copy_dir;
+
+/// The name of each producer.
+const IDS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// How many transactions each producer ends.
+const ROUNDS: usize = 12;
+
+/// The log as a test expects it.
+#[derive(Debug, Default)]
+struct Model {
+    /// The offset of each record, its producer, and whether it is visible.
+    records: Vec<(u64, usize, Option<bool>)>,
+    /// First offset, offset of the marker, and last stable offset after it.
+    aborted: Vec<(u64, u64, u64)>,
+}
+
+impl Model {
+    /// Decides all records of a producer that are open.
+    fn end(&mut self, producer: usize, is_visible: bool, partition: &Partition) {
+        let mut first = None;
+        for (offset, of, visible) in &mut self.records {
+            if *of == producer && visible.is_none() {
+                first.get_or_insert(*offset);
+                *visible = Some(is_visible);
+            }
+        }
+        if !is_visible {
+            let marker = partition.log_end_offset() - 1;
+            let stable = partition.last_stable_offset();
+            let first = first.expect("the transaction has records");
+            self.aborted.push((first, marker, stable));
+        }
+    }
+
+    /// Returns the offsets that a reader of committed records gets from here on.
+    fn visible_from(&self, offset: u64) -> Vec<u64> {
+        let open = self.records.iter().find(|record| record.2.is_none());
+        let end = open.map_or(u64::MAX, |record| record.0);
+        let visible = |record: &&(u64, usize, Option<bool>)| {
+            record.2 == Some(true) && (offset..end).contains(&record.0)
+        };
+        let visible = self.records.iter().filter(visible);
+        visible.map(|record| record.0).collect()
+    }
+}
+
+/// A generator of numbers that look random.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
+/// Appends records of four producers and plain ones, in any order, until each has ended its
+/// transactions. Returns the expected content. Calls `stop` while transactions are open.
+fn fill_with_transactions(log: &Log, seed: u64, stop: impl FnOnce(&Model)) -> Model {
+    let config = TopicConfig::new().segment_bytes(5_000);
+    let topic = log.create_topic("t", 1, config).unwrap();
+    let partition = part(&topic, 0);
+    let mut producers = IDS.map(|id| log.transactional_producer_with(id, small()).unwrap());
+    let mut numbers = Numbers(seed);
+    let mut model = Model::default();
+    for _ in 0..ROUNDS {
+        let mut open: Vec<_> = producers
+            .iter_mut()
+            .map(|producer| Some(producer.begin().unwrap()))
+            .collect();
+        let mut has_records = [false; 4];
+        while open.iter().any(Option::is_some) {
+            let producer = numbers.below(5);
+            let offset = partition.log_end_offset();
+            let Some(slot) = open.get_mut(producer) else {
+                partition.append("plain").unwrap();
+                model.records.push((offset, producer, Some(true)));
+                continue;
+            };
+            let Some(transaction) = slot else { continue };
+            if !has_records[producer] || numbers.below(3) > 0 {
+                transaction.send_to(&partition, large("x")).unwrap();
+                assert_eq!(partition.log_end_offset(), offset + 1);
+                model.records.push((offset, producer, None));
+                has_records[producer] = true;
+                continue;
+            }
+            let is_committed = numbers.below(2) == 0;
+            let transaction = slot.take().unwrap();
+            if is_committed {
+                transaction.commit().unwrap();
+            } else {
+                transaction.abort().unwrap();
+            }
+            model.end(producer, is_committed, &partition);
+        }
+    }
+    let mut rest: Vec<_> = producers
+        .iter_mut()
+        .map(|producer| producer.begin().unwrap())
+        .collect();
+    for (producer, transaction) in rest.iter_mut().enumerate() {
+        for _ in 0..3 {
+            model
+                .records
+                .push((partition.log_end_offset(), producer, None));
+            transaction.send_to(&partition, large("open")).unwrap();
+        }
+    }
+    stop(&model);
+    for (producer, transaction) in rest.into_iter().enumerate() {
+        transaction.abort().unwrap();
+        model.end(producer, false, &partition);
+    }
+    model
+}
+
+/// Checks what a reader gets from every third offset.
+fn check_reads(log: &Log, model: &Model) {
+    let partition = part(&log.topic("t").unwrap(), 0);
+    for from in (0..=partition.log_end_offset()).step_by(3) {
+        let mut reader = partition.read(from..).unwrap();
+        let mut offsets = Vec::new();
+        while let Some(record) = reader.next_record().unwrap() {
+            offsets.push(record.offset());
+        }
+        assert_eq!(offsets, model.visible_from(from), "from {from}");
+    }
+    let all: Vec<_> = model.records.iter().map(|record| record.0).collect();
+    assert_eq!(written(&partition).len(), all.len());
+}
+
+/// Returns the entries of the transaction indexes of a closed log.
+fn entries(dir: &Path) -> Vec<(u64, u64, u64)> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    collect(&dir.join("t-0"), &["txnindex"], &mut files);
+    assert!(files.len() > 3, "{files:?}");
+    let (mut out, mut problems) = (Vec::new(), Vec::new());
+    inspect::dump(&files, &DumpOptions::new(), &mut out, &mut problems).unwrap();
+    assert!(
+        problems.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&problems)
+    );
+    let printed = String::from_utf8(out).unwrap();
+    let lines = printed.lines().filter(|line| line.starts_with("version: "));
+    let entry = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let number = |word: usize| words[word].parse().unwrap();
+        (number(5), number(7), number(9))
+    };
+    lines.map(entry).collect()
+}
+
+#[test]
+fn four_producers_leave_the_expected_list_of_aborted_transactions() {
+    for seed in 0..2 {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path()).unwrap();
+        let model = fill_with_transactions(&log, seed, |_| {});
+        check_reads(&log, &model);
+        log.close().unwrap();
+        assert_eq!(entries(dir.path()), model.aborted);
+        check_reads(&Log::open_read_only(dir.path()).unwrap(), &model);
+        let log = Log::open(dir.path()).unwrap();
+        check_reads(&log, &model);
+        assert!(log.open_transactions().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn open_transactions_are_found_again_with_and_without_snapshots() {
+    for is_without_snapshots in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let [own, copy] = ["own", "copy"].map(|name| dir.path().join(name));
+        let log = Log::open(&own).unwrap();
+        fill_with_transactions(&log, 7, |model| {
+            copy_dir(&own, &copy);
+            if is_without_snapshots {
+                let mut files = Vec::new();
+                collect(&copy, &["snapshot", "txnindex"], &mut files);
+                for file in files {
+                    fs::remove_file(file).unwrap();
+                }
+            }
+            let open = log.open_transactions().unwrap();
+            assert_eq!(open.len(), IDS.len());
+            let read_only = Log::open_read_only(&copy).unwrap();
+            assert_eq!(read_only.open_transactions().unwrap(), open);
+            check_reads(&read_only, model);
+        });
+        let log_of_copy = Log::open(&copy).unwrap();
+        let recovered = &log_of_copy.recovery().transactions;
+        assert_eq!(recovered.len(), IDS.len());
+        for transaction in recovered {
+            assert_eq!(transaction.outcome, RecoveredOutcome::Aborted);
+        }
+        let partition = part(&log_of_copy.topic("t").unwrap(), 0);
+        let original = part(&log.topic("t").unwrap(), 0);
+        assert_eq!(committed(&partition), committed(&original));
+        assert_eq!(partition.last_stable_offset(), partition.log_end_offset());
+    }
+}
