@@ -19,9 +19,10 @@ mod open;
 mod producer;
 mod raw_batches;
 mod read;
+mod snapshot;
 mod synced;
 
-const PARTS: [(&str, fn()); 12] = [
+const PARTS: [(&str, fn()); 13] = [
     ("append", append::measure),
     ("raw", raw_batches::measure),
     ("synced", synced::measure),
@@ -31,6 +32,7 @@ const PARTS: [(&str, fn()); 12] = [
     ("poll", read::measure_poll),
     ("point", read::measure_point),
     ("open", open::measure),
+    ("snapshot", snapshot::measure),
     ("compact", compact::measure),
     ("counts", counts::check),
     ("memory", memory::check),
