@@ -1,6 +1,7 @@
 //! Snapshots of a log on a real disk: the files that are shared, and what both logs may do with
 //! them.
 
+mod in_broker;
 mod under_load;
 
 use std::fs;
