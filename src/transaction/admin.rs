@@ -1,9 +1,11 @@
 //! Descriptions of transactions, and aborting one from outside.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::service::TransactionService;
+use crate::brief::Few;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::format::transaction_state::{self, TransactionState};
@@ -11,7 +13,7 @@ use crate::partition::{Marker, Outcome};
 use crate::topic_partition::TopicPartition;
 
 /// The state of a transactional id. From [`Log::transactions`](crate::Log::transactions).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransactionDescription {
     /// The transactional id.
@@ -65,6 +67,31 @@ pub struct OpenTransactionDescription {
     pub first_offset: u64,
     /// The greatest timestamp of the last batch.
     pub last_timestamp: Timestamp,
+}
+
+impl fmt::Debug for TransactionDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            transactional_id,
+            status,
+            producer_id,
+            producer_epoch,
+            timeout,
+            started,
+            changed,
+            partitions,
+        } = self;
+        f.debug_struct("TransactionDescription")
+            .field("transactional_id", transactional_id)
+            .field("status", status)
+            .field("producer_id", producer_id)
+            .field("producer_epoch", producer_epoch)
+            .field("timeout", timeout)
+            .field("started", started)
+            .field("changed", changed)
+            .field("partitions", &Few(partitions))
+            .finish()
+    }
 }
 
 impl TransactionService {

@@ -82,6 +82,7 @@ fn debug_prints_one_short_line_of_every_public_type() {
     add_records(&mut lines);
     add_group(&mut lines);
     add_recovery(&mut lines);
+    add_transactions(&mut lines);
     add_inspected(&mut lines);
     let missing: Vec<_> = public_types()
         .into_iter()
@@ -298,6 +299,34 @@ fn add_recovery(lines: &mut Lines) {
     lines.add("PartitionRecovery", &recovery.partitions[0].1);
     lines.add("LoweredCommit", &recovery.lowered_commits.first());
     lines.add("Snapshot", &log.snapshot("/copy").unwrap());
+}
+
+fn add_transactions(lines: &mut Lines) {
+    let disk = SimulatedDisk::new(7);
+    let log = Log::builder("data").storage(disk.clone()).open().unwrap();
+    let topic = wide(&log);
+    let config = ProducerConfig::new().batch_size(100).buffer_memory(1_000);
+    let mut producer = log
+        .transactional_producer_with("billing-1", config)
+        .unwrap();
+    lines.add("TransactionalProducer", &producer);
+    let mut transaction = producer.begin().unwrap();
+    for partition in topic.partitions() {
+        transaction.send_to(&partition, "v".repeat(1_000)).unwrap();
+    }
+    lines.add("Transaction", &transaction);
+    let described = log.transactions().unwrap().remove(0);
+    assert!(described.partitions.len() > 10);
+    lines.add("TransactionDescription", &described);
+    lines.add("TransactionStatus", &described.status);
+    let open = log.open_transactions().unwrap();
+    lines.add("OpenTransactionDescription", &open[0]);
+    let log = Log::builder("data").storage(disk.fork()).open().unwrap();
+    let recovery = log.recovery();
+    lines.add("Recovery", recovery);
+    let recovered = &recovery.transactions[0];
+    lines.add("RecoveredTransaction", recovered);
+    lines.add("RecoveredOutcome", &recovered.outcome);
 }
 
 fn add_inspected(lines: &mut Lines) {

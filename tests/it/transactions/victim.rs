@@ -43,7 +43,10 @@ fn each_input_takes_effect_once_although_the_process_is_killed_repeatedly() {
     let mut acknowledged = BTreeSet::new();
     let mut ended = Vec::new();
     for round in 0..ROUNDS {
-        acknowledged.extend(killed_after(dir.path(), 20 + 7 * round as usize));
+        acknowledged.extend(killed_after(
+            dir.path(),
+            20 + 7 * usize::try_from(round).unwrap(),
+        ));
         let label = format!("round {round}");
         // Before the recovery: a transaction may be visible in one of the outputs only.
         let log = Log::open_read_only(dir.path()).unwrap();
@@ -64,7 +67,8 @@ fn each_input_takes_effect_once_although_the_process_is_killed_repeatedly() {
             log.close().unwrap();
         }
     }
-    assert!(!acknowledged.is_empty() && acknowledged.len() < INPUTS as usize);
+    assert!(!acknowledged.is_empty());
+    assert!((acknowledged.len() as u64) < INPUTS);
     assert!(ended.contains(&RecoveredOutcome::Aborted), "{ended:?}");
 
     let log = Log::open(dir.path()).unwrap();
@@ -187,7 +191,7 @@ fn work(log: &Log, worker: u64) -> Result<()> {
                 _ => transaction.commit(),
             });
         match ended {
-            Ok(()) if number % 7 != 0 => {
+            Ok(()) if !number.is_multiple_of(7) => {
                 if !inputs.is_empty() {
                     println!("done {} .", inputs.join(" "));
                 }
