@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use annals::{CleanupPolicy, Error, Log, Partition, Result, TopicConfig, TopicPartition};
+use annals::{
+    CleanupPolicy, Error, Isolation, Log, Partition, ReadOptions, Result, TopicConfig,
+    TopicPartition,
+};
 
 const SNAPSHOTS: usize = 100;
 const KEYS: u64 = 7;
@@ -279,4 +282,58 @@ fn a_log_that_is_closed_during_a_snapshot_ends_it() {
         assert!(log.recovery().clean);
     }
     assert!(closed > 0, "the log was never closed during a snapshot");
+}
+
+/// Returns the numbers that a reader of committed records sees.
+fn committed_numbers(partition: &Partition) -> Vec<u64> {
+    let options = ReadOptions::new().isolation(Isolation::ReadCommitted);
+    let mut reader = partition.read_with(.., options).unwrap();
+    let mut numbers = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        numbers.push(record.text().parse().unwrap());
+    }
+    numbers
+}
+
+#[test]
+fn each_snapshot_has_a_transaction_in_all_of_its_partitions_or_in_none() {
+    let dir = scratch();
+    let log = Log::open(dir.path().join("data")).unwrap();
+    for name in ["left", "right"] {
+        log.create_topic(name, 1, TopicConfig::new()).unwrap();
+    }
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let over = Over(&is_over);
+        let (log, is_over) = (&log, &is_over);
+        let commits = scope.spawn(move || -> Result<()> {
+            let (left, right) = (log.topic("left")?, log.topic("right")?);
+            let mut producer = log.transactional_producer("pair")?;
+            for number in 0_u64.. {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let mut transaction = producer.begin()?;
+                transaction.send(&left, number.to_string())?;
+                transaction.send(&right, number.to_string())?;
+                transaction.commit()?;
+            }
+            Ok(())
+        });
+        for number in 0..50 {
+            let path = dir.path().join(format!("copy-{number}"));
+            log.snapshot(&path).unwrap();
+            let copy = Log::open(&path).unwrap();
+            let open = &copy.recovery().transactions;
+            assert!(open.is_empty(), "a snapshot waits for commits: {open:?}");
+            let left = committed_numbers(&partition(&copy, "left", 0));
+            let right = committed_numbers(&partition(&copy, "right", 0));
+            assert_eq!(left, right, "{:?}", copy.recovery());
+            assert!(left.iter().copied().eq(0..left.len() as u64), "{left:?}");
+            drop(copy);
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+        drop(over);
+        commits.join().unwrap().unwrap();
+    });
 }
