@@ -8,6 +8,7 @@ mod damaged;
 mod ending;
 mod fencing;
 mod fixture;
+mod growth;
 mod offsets;
 mod pending;
 mod readers;
