@@ -181,7 +181,13 @@ impl TransactionService {
             ..self.next_state(progress)
         };
         progress.forget_deleted();
-        written.extend_from_slice(&progress.unsynced);
+        // The batches of this transaction come after the markers in the same partitions.
+        let mut markers = progress.unsynced.clone();
+        markers.retain(|(core, marker)| {
+            let mut batches = written.iter();
+            !batches.any(|(other, batch)| Arc::ptr_eq(core, other) && batch.covers(marker))
+        });
+        written.append(&mut markers);
         self.sync_all(&written)?;
         progress.unsynced.clear();
         let version = self.version()?;

@@ -46,6 +46,14 @@ pub(crate) struct Appended {
     pub(in crate::partition) truncations: u64,
 }
 
+impl Appended {
+    /// Returns whether a sync of this batch also syncs an earlier one of the same partition.
+    pub(crate) fn covers(&self, earlier: &Self) -> bool {
+        earlier.offsets.end <= self.offsets.end
+            && (earlier.reopens, earlier.truncations) == (self.reopens, self.truncations)
+    }
+}
+
 impl PartitionCore {
     /// Appends the records as one batch, either all or none, and waits until the batch is as
     /// durable as the topic or `durability` asks.
