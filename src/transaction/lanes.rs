@@ -1,6 +1,6 @@
 //! The records that a transaction holds in memory, by partition.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{Compression, TopicSettings};
@@ -25,9 +25,10 @@ pub(super) struct Identity {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     all: Vec<Lane>,
-    by_number: HashMap<u32, usize>,
-    /// For each topic, the lane of its records without a key, by the number of the topic.
-    sticky: HashMap<u32, StickyLane>,
+    /// The places of the lanes, by the number of the partition.
+    by_number: BTreeMap<u32, usize>,
+    /// The lanes of records without a key, sorted by the number of the topic.
+    sticky: Vec<StickyLane>,
     /// The lanes that the transaction has used.
     used: Vec<usize>,
     held_bytes: u64,
@@ -35,6 +36,7 @@ pub(super) struct Lanes {
 
 #[derive(Debug)]
 struct StickyLane {
+    topic: u32,
     rule: Sticky,
     lane: Option<usize>,
     /// Bytes that went to the lane since it was chosen.
@@ -97,32 +99,55 @@ impl Lanes {
             return self.push_to(lane, record, config).map(drop);
         }
         topic.check_usable()?;
-        let limit = u64::from(config.batch_bytes());
-        let sticky = self
-            .sticky
-            .entry(topic.number())
-            .or_insert_with(|| StickyLane {
-                rule: Sticky::new(topic.number().into()),
-                lane: None,
-                bytes: 0,
-            });
-        let lane = match sticky.lane {
-            Some(lane) if sticky.bytes < limit => lane,
-            _ => {
-                let bytes = std::mem::take(&mut sticky.bytes);
-                let core = topic.partition_of_batch(&sticky.rule, bytes, limit)?;
-                let lane = self.lane_of(&core);
-                if let Some(sticky) = self.sticky.get_mut(&topic.number()) {
-                    sticky.lane = Some(lane);
-                }
-                lane
-            }
+        let place = self.sticky_of(topic.number());
+        let lane = match self.sticky.get(place).and_then(|sticky| sticky.lane) {
+            Some(lane) => lane,
+            None => self.choose_lane(place, topic, config)?,
         };
         let added = self.push_to(lane, record, config)?;
-        if let Some(sticky) = self.sticky.get_mut(&topic.number()) {
+        if let Some(sticky) = self.sticky.get_mut(place) {
             sticky.bytes += added;
+            if sticky.bytes >= u64::from(config.batch_bytes()) {
+                sticky.lane = None;
+            }
         }
         Ok(())
+    }
+
+    /// Returns the place of a topic's sticky lane.
+    fn sticky_of(&mut self, topic: u32) -> usize {
+        let found = self
+            .sticky
+            .binary_search_by_key(&topic, |known| known.topic);
+        found.unwrap_or_else(|place| {
+            let sticky = StickyLane {
+                topic,
+                rule: Sticky::new(topic.into()),
+                lane: None,
+                bytes: 0,
+            };
+            self.sticky.insert(place, sticky);
+            place
+        })
+    }
+
+    /// Selects the lane of the next records without a key.
+    fn choose_lane(
+        &mut self,
+        place: usize,
+        topic: &TopicCore,
+        config: &ProducerConfig,
+    ) -> Result<usize> {
+        let Some(sticky) = self.sticky.get_mut(place) else {
+            unreachable!("the place was found just now")
+        };
+        let bytes = std::mem::take(&mut sticky.bytes);
+        let core = topic.partition_of_batch(&sticky.rule, bytes, config.batch_bytes().into())?;
+        let lane = self.lane_of(&core);
+        if let Some(sticky) = self.sticky.get_mut(place) {
+            sticky.lane = Some(lane);
+        }
+        Ok(lane)
     }
 
     /// Returns the place of a partition's lane.
