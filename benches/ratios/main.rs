@@ -21,13 +21,18 @@ mod raw_batches;
 mod read;
 mod snapshot;
 mod synced;
+mod transaction;
 
-const PARTS: [(&str, fn()); 13] = [
+const PARTS: [(&str, fn()); 17] = [
     ("append", append::measure),
     ("raw", raw_batches::measure),
     ("synced", synced::measure),
     ("producer", producer::measure),
     ("together", producer::measure_together),
+    ("commits", transaction::measure_commits),
+    ("pipeline", transaction::measure_pipeline),
+    ("transaction", transaction::measure_send),
+    ("isolation", transaction::measure_read),
     ("read", read::measure_sequential),
     ("poll", read::measure_poll),
     ("point", read::measure_point),

@@ -283,6 +283,10 @@ impl Transaction<'_> {
     /// that commit at the same time share them. A transaction without records and positions writes
     /// nothing.
     ///
+    /// The syncs cost the same for one record and for thousands. Copying records of 100 bytes with
+    /// their positions takes a third longer than in [`Synced`](crate::Durability::Synced) topics
+    /// with 500 records in a transaction, and less than a tenth longer with 5,000.
+    ///
     /// # Errors
     ///
     /// After an error the transaction was aborted, with one exception: after
