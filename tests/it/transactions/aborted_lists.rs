@@ -216,3 +216,58 @@ fn open_transactions_are_found_again_with_and_without_snapshots() {
         assert_eq!(partition.last_stable_offset(), partition.log_end_offset());
     }
 }
+
+#[test]
+fn open_transactions_are_found_again_in_a_compacted_partition() {
+    let dir = tempfile::tempdir().unwrap();
+    let [own, copy] = ["own", "copy"].map(|name| dir.path().join(name));
+    let log = Log::open(&own).unwrap();
+    let config = TopicConfig::new()
+        .segment_bytes(3_000)
+        .set("cleanup.policy", "compact")
+        .unwrap();
+    let partition = part(&log.create_topic("t", 1, config).unwrap(), 0);
+    let mut producers = IDS.map(|id| log.transactional_producer_with(id, small()).unwrap());
+    let record = |id: &str, round: usize| Record::new(large(&format!("{id} {round}"))).key("k");
+    for round in 0..12 {
+        for (id, producer) in IDS.iter().zip(&mut producers) {
+            let mut transaction = producer.begin().unwrap();
+            transaction.send_to(&partition, record(id, round)).unwrap();
+            if round % 3 == 0 {
+                transaction.abort().unwrap();
+            } else {
+                transaction.commit().unwrap();
+            }
+        }
+    }
+    let mut open = producers.iter_mut().map(|producer| {
+        let mut transaction = producer.begin().unwrap();
+        transaction.send_to(&partition, record("open", 0)).unwrap();
+        transaction
+    });
+    let open: [_; 2] = [open.next().unwrap(), open.next().unwrap()];
+    partition.roll().unwrap();
+    let done = partition.compact().unwrap();
+    assert!(done.records_removed > 30, "{done:?}");
+    let expected = log.open_transactions().unwrap();
+    assert_eq!(expected.len(), open.len());
+    copy_dir(&own, &copy);
+    let mut files = Vec::new();
+    collect(&copy, &["snapshot", "txnindex"], &mut files);
+    for file in files {
+        fs::remove_file(file).unwrap();
+    }
+    let read_only = Log::open_read_only(&copy).unwrap();
+    assert_eq!(read_only.open_transactions().unwrap(), expected);
+    let seen = committed(&part(&read_only.topic("t").unwrap(), 0));
+    assert_eq!(seen.last(), Some(&large("d 11")));
+    assert_eq!(seen, committed(&partition));
+    let log_of_copy = Log::open(&copy).unwrap();
+    let mut next = log_of_copy.transactional_producer("a").unwrap();
+    let mut transaction = next.begin().unwrap();
+    let partition = part(&log_of_copy.topic("t").unwrap(), 0);
+    transaction.send_to(&partition, record("next", 0)).unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(committed(&partition).last(), Some(&large("next 0")));
+    drop(open);
+}

@@ -217,6 +217,32 @@ fn positions_of_a_fenced_producer_are_not_committed() {
 }
 
 #[test]
+fn a_fenced_producer_does_not_end_the_transaction_of_the_next_one() {
+    for call in [Call::Commit, Call::Abort] {
+        let world = World::new();
+        let mut first = world.producer(State::New);
+        let mut second;
+        let mut zombie = first.begin().unwrap();
+        world.enter(State::Spilled, &mut zombie);
+        second = world.producer(State::New);
+        let mut transaction = second.begin().unwrap();
+        transaction.send_to(&world.output, large("next")).unwrap();
+        let open = world.log.open_transactions().unwrap();
+        assert_eq!(open.len(), 1);
+        let ended = match call {
+            Call::Commit => zombie.commit(),
+            _ => zombie.abort(),
+        };
+        assert_eq!(name(&ended), "fenced", "{call:?}");
+        drop(first);
+        assert_eq!(world.log.open_transactions().unwrap(), open, "{call:?}");
+        assert!(committed(&world.output).is_empty());
+        transaction.commit().unwrap();
+        assert_eq!(committed(&world.output), [large("next")]);
+    }
+}
+
+#[test]
 fn the_epoch_rises_with_each_holder_and_after_a_failure() {
     let world = World::new();
     let identity = |log: &Log| {

@@ -142,6 +142,7 @@ fn annals_and_a_broker_take_turns_on_transactions_of_the_brokers_clients() {
         let run = |client: &mut Client, command: &str| client.run(&command.replace('T', topic));
         run(client, "send T-open T 0 2 continued").unwrap();
         run(client, "commit T-open").unwrap();
+        run(client, "abort T-pending").unwrap();
         let taken = run(client, "commit T-taken");
         assert!(taken.is_err(), "{topic}: annals has taken the id");
         run(client, "begin T-main").unwrap();

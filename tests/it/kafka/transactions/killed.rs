@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use annals::{ConsumerConfig, ProducerConfig, RecoveredOutcome, Seek, TopicConfig};
 
@@ -17,8 +17,10 @@ const VICTIM: &str = "ANNALS_TEST_TRANSACTIONS_VICTIM";
 const INPUT: u64 = 50_000;
 /// The number of records that a transaction takes from the input.
 const PER_TRANSACTION: u64 = 2;
-/// The number of kills, and the most until each outcome was seen.
-const KILLS: std::ops::Range<u64> = 25..500;
+/// The number of kills.
+const KILLS: u64 = 25;
+/// The most kills until each outcome was seen.
+const MOST_KILLS: u64 = 500;
 
 /// A process that commits until it is killed. Each line that it prints is the number of a commit
 /// that returned.
@@ -85,14 +87,14 @@ fn visible(log: &Log) -> u64 {
     count
 }
 
-#[test]
-fn a_broker_reads_the_committed_transactions_of_a_process_that_was_killed_many_times() {
-    let Some(tools) = KafkaTools::find() else {
-        return;
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let [own, root] = ["annals", "broker"].map(|name| dir.path().join(name));
-    let log = Log::open(&own).unwrap();
+/// The outcomes of the transactions that were open after a kill: whether each was committed.
+type Outcomes = BTreeSet<bool>;
+
+/// Kills processes that work in a new log, until `done` returns true for the number of kills and
+/// the outcomes of the last one. Leaves the log as it was opened and closed after the last kill,
+/// and a copy as the kill left it in `crashed`.
+fn kill_until(own: &Path, crashed: &Path, mut done: impl FnMut(u64, &Outcomes) -> bool) {
+    let log = Log::open(own).unwrap();
     let config = TopicConfig::new().retention(None);
     let input = log.open_topic("in", 1, config.clone()).unwrap();
     let values = (0..INPUT).map(|number| number.to_string());
@@ -100,16 +102,19 @@ fn a_broker_reads_the_committed_transactions_of_a_process_that_was_killed_many_t
     let config = config.segment_bytes(20_000);
     log.open_topic("out", 2, config).unwrap();
     log.close().unwrap();
-    let mut outcomes = BTreeSet::new();
-    for kill in 0..KILLS.end {
+    for kill in 0..MOST_KILLS {
         let delay = Duration::from_micros(kill * 379 % 3_000);
-        let returned = Victim::start(&own).kill_after(kill % 4, delay);
-        let log = Log::open(&own).unwrap();
-        let recovered = &log.recovery().transactions;
-        outcomes.extend(recovered.iter().map(|transaction| {
-            assert_ne!(transaction.outcome, RecoveredOutcome::Open);
-            transaction.outcome == RecoveredOutcome::Committed
-        }));
+        let returned = Victim::start(own).kill_after(kill % 4, delay);
+        let _absent_at_first = fs::remove_dir_all(crashed);
+        copy_dir(own, crashed);
+        let log = Log::open(own).unwrap();
+        let recovered = log.recovery().transactions.iter();
+        let outcomes = recovered
+            .map(|transaction| {
+                assert_ne!(transaction.outcome, RecoveredOutcome::Open);
+                transaction.outcome == RecoveredOutcome::Committed
+            })
+            .collect();
         let seen = visible(&log);
         let possible = [returned, returned + PER_TRANSACTION];
         assert!(
@@ -117,11 +122,25 @@ fn a_broker_reads_the_committed_transactions_of_a_process_that_was_killed_many_t
             "kill {kill}: {seen}, {possible:?}"
         );
         log.close().unwrap();
-        if kill >= KILLS.start && outcomes.len() == 2 {
-            break;
+        if done(kill, &outcomes) {
+            return;
         }
     }
-    assert_eq!(outcomes.len(), 2, "some were completed, and some aborted");
+    panic!("{MOST_KILLS} kills had not all outcomes");
+}
+
+#[test]
+fn a_broker_reads_the_committed_transactions_of_a_process_that_was_killed_many_times() {
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let [own, crashed, root] = ["annals", "crashed", "broker"].map(|name| dir.path().join(name));
+    let mut all = Outcomes::new();
+    kill_until(&own, &crashed, |kill, outcomes| {
+        all.extend(outcomes);
+        kill > KILLS && all.len() == 2
+    });
     assert_dumps(&tools, &own, Gaps::Refused);
 
     fs::create_dir(&root).unwrap();
@@ -134,6 +153,41 @@ fn a_broker_reads_the_committed_transactions_of_a_process_that_was_killed_many_t
     let committed = kafka.values(Isolation::ReadCommitted, "out", 0).len();
     let written = kafka.values(Isolation::ReadUncommitted, "out", 0).len();
     assert!(committed < written, "{committed} of {written}");
+    broker.stop();
+}
+
+#[test]
+fn a_broker_completes_the_commit_of_a_process_that_was_killed() {
+    let Some(tools) = KafkaTools::find() else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let [own, crashed, root] = ["annals", "crashed", "broker"].map(|name| dir.path().join(name));
+    let only_committed = Outcomes::from([true]);
+    kill_until(&own, &crashed, |_, outcomes| *outcomes == only_committed);
+    let log = Log::open(&own).unwrap();
+    let annals = Seen::by_annals(&log, &["out"], "g");
+    let before = Seen::by_annals(&Log::open_read_only(&crashed).unwrap(), &["out"], "g");
+    assert_ne!(before, annals);
+
+    fs::create_dir(&root).unwrap();
+    let broker = Broker::create(&tools, &root);
+    let mut client = Client::java(&tools, broker.address());
+    hand_over(&mut client, &root, &crashed, &[("out", 2)]);
+    // The broker knows each internal topic once a client uses it, and passes over markers for
+    // topics that it does not know. So the positions come first.
+    client.run_all(&["committed g", "begin other"]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let kafka = Seen::by_kafka(&mut client, &["out"], "g");
+        if kafka.records == annals.records && kafka.positions == annals.positions {
+            break;
+        }
+        if Instant::now() > deadline {
+            assert_eq!(kafka.positions, annals.positions);
+            assert_eq!(kafka.records, annals.records);
+        }
+    }
     broker.stop();
 }
 
