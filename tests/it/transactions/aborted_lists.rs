@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use annals::RecoveredOutcome;
 use annals::inspect::{self, DumpOptions};
+use annals::{ManualClock, RecoveredOutcome, Timestamp};
 
 use super::*;
 use crate::inspect::collect;
@@ -183,12 +183,18 @@ fn four_producers_leave_the_expected_list_of_aborted_transactions() {
     }
 }
 
+/// Opens a log without a background thread, so that no file changes while the test copies it.
+fn open_alone(dir: &Path) -> Log {
+    let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
+    Log::builder(dir).clock(clock).open().unwrap()
+}
+
 #[test]
 fn open_transactions_are_found_again_with_and_without_snapshots() {
     for is_without_snapshots in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let [own, copy] = ["own", "copy"].map(|name| dir.path().join(name));
-        let log = Log::open(&own).unwrap();
+        let log = open_alone(&own);
         fill_with_transactions(&log, 7, |model| {
             copy_dir(&own, &copy);
             if is_without_snapshots {
@@ -221,7 +227,7 @@ fn open_transactions_are_found_again_with_and_without_snapshots() {
 fn open_transactions_are_found_again_in_a_compacted_partition() {
     let dir = tempfile::tempdir().unwrap();
     let [own, copy] = ["own", "copy"].map(|name| dir.path().join(name));
-    let log = Log::open(&own).unwrap();
+    let log = open_alone(&own);
     let config = TopicConfig::new()
         .segment_bytes(3_000)
         .set("cleanup.policy", "compact")
