@@ -415,10 +415,16 @@ impl Cursor {
         Ok(false)
     }
 
-    /// Moves the position past the markers and aborted records after it, if no record follows them.
-    /// Otherwise keeps the next batch for the next poll.
+    /// Moves the position past the last markers and aborted records of the partition, if no record
+    /// follows them. Otherwise keeps the next batch for the next poll.
+    ///
+    /// Looks only close to the end. Elsewhere the next poll is due anyway, and reading its batch
+    /// here would cost the records of this poll their place in the processor's cache.
     fn look_ahead(&mut self, setting: Setting<'_>) {
-        let Some(position) = self.position else {
+        const CLOSE: u64 = 64;
+        let end = self.visible_end(setting);
+        let is_close = |position: &u64| end.saturating_sub(*position) <= CLOSE;
+        let Some(position) = self.position.filter(is_close) else {
             return;
         };
         // The next poll finds an error again.
