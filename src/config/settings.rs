@@ -1,5 +1,6 @@
 //! All settings of a topic as plain values, as the layers above read them.
 
+use super::topic::MAX_MESSAGE_BYTES;
 use super::{CleanupPolicy, CompressionType, Durability, TimestampType};
 
 /// The value of every setting of a topic: a [`TopicConfig`](super::TopicConfig) applied to a base.
@@ -56,7 +57,7 @@ impl Default for TopicSettings {
             flush_ms: i64::MAX,
             retention_bytes: -1,
             retention_ms: 604_800_000,
-            max_message_bytes: 1_048_588,
+            max_message_bytes: MAX_MESSAGE_BYTES,
             file_delete_delay_ms: 0,
             delete_retention_ms: 86_400_000,
             min_compaction_lag_ms: 0,

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::{CleanupPolicy, Compression, Durability, TimestampType};
 
+/// The default of `max.message.bytes`.
+pub(super) const MAX_MESSAGE_BYTES: u32 = 1_048_588;
+
 /// Settings of a topic.
 ///
 /// A config contains only the settings that were set. The others have the default that is named at
@@ -87,6 +90,15 @@ impl TopicConfig {
     /// Creates a config that sets no setting.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns the settings of Kafka's internal topics. The defaults of the log are for the topics
+    /// of the program, so they do not apply to the size of a record here.
+    pub(crate) fn internal() -> Self {
+        Self::new()
+            .cleanup_policy(CleanupPolicy::Compact)
+            .segment_bytes(100 << 20)
+            .max_message_bytes(MAX_MESSAGE_BYTES)
     }
 
     /// Sets what happens to old records: deletion by age and size, compaction to the latest record

@@ -190,7 +190,8 @@ impl TransactionService {
                 self.end_open(&mut progress, Outcome::Aborted);
             }
             result = result.and(self.complete(&mut progress, Durability::Os));
-            let is_forgotten = progress.holder == 0
+            // The ids of a broker have its settings, which are unknown here.
+            let is_forgotten = is_own(progress.state.producer_id)
                 && progress.is_stored
                 && progress.is_settled()
                 && progress.state.last_update_ms < expired.as_millis();

@@ -109,9 +109,7 @@ impl StateTopic {
 
     /// Creates the topic. If a broker created it, its config is not in the files, so this sets it.
     fn create(&self) -> Result<Arc<TopicCore>> {
-        let config = TopicConfig::new()
-            .set("cleanup.policy", "compact")?
-            .set("segment.bytes", "104857600")?;
+        let config = TopicConfig::internal();
         let topic = self.catalog.open_topic(TOPIC, self.partitions, &config)?;
         if !topic.is_configured() {
             topic.update_config(&config)?;

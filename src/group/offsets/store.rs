@@ -463,23 +463,19 @@ impl OffsetStore {
     /// does not exist.
     pub(in crate::group) fn home_of(&self, group: &str) -> Result<Partition> {
         self.with_loaded(|loaded| {
-            let config = || {
-                TopicConfig::new()
-                    .set("cleanup.policy", "compact")?
-                    .set("segment.bytes", "104857600")
-            };
+            let config = TopicConfig::internal();
             let topic = match &loaded.topic {
                 Some(topic) if topic.is_configured() || self.catalog.context().read_only => topic,
                 // A broker created the topic, and its config is not in the files.
                 Some(topic) => {
-                    topic.update_config(&config()?)?;
+                    topic.update_config(&config)?;
                     topic
                 }
-                None => loaded.topic.insert(self.catalog.open_topic(
-                    TOPIC,
-                    self.partitions,
-                    &config()?,
-                )?),
+                None => {
+                    loaded
+                        .topic
+                        .insert(self.catalog.open_topic(TOPIC, self.partitions, &config)?)
+                }
             };
             let core =
                 topic.partition(offset_commit::partition_of(group, topic.partition_count()))?;

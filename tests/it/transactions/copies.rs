@@ -5,6 +5,15 @@ use std::thread;
 
 use super::*;
 
+/// Ends the workers, also if an assertion fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_snapshot_has_each_transaction_as_a_whole_and_none_open() {
     let dir = tempfile::tempdir().unwrap();
@@ -27,6 +36,7 @@ fn a_snapshot_has_each_transaction_as_a_whole_and_none_open() {
                 }
             });
         }
+        let _workers_end = Ends(&is_done);
         for number in 0..10 {
             let copy = dir.path().join(format!("copy-{number}"));
             log.snapshot(&copy).unwrap();
@@ -37,7 +47,6 @@ fn a_snapshot_has_each_transaction_as_a_whole_and_none_open() {
             // The two partitions may have the transactions in different orders.
             assert_eq!(committed_of(&input), committed_of(&output));
         }
-        is_done.store(true, Ordering::Relaxed);
     });
     assert!(!committed(&part(&input, 0)).is_empty());
 }

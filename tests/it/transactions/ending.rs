@@ -1,7 +1,7 @@
 //! Transactions that are ended by others: by an administrator, by a partition that is opened again,
 //! and by a producer of another version.
 
-use annals::{Error, SimulatedDisk, TransactionStatus};
+use annals::{Error, ManualClock, SimulatedDisk, Timestamp, TransactionStatus};
 
 use super::*;
 
@@ -90,6 +90,38 @@ fn a_transaction_is_whole_after_its_partition_was_opened_again() {
     transaction.commit().unwrap();
     assert_eq!(committed(&part(&input, 0)), ["one", "two"]);
     assert_eq!(committed(&part(&output, 0)).last().unwrap(), "two");
+}
+
+#[test]
+fn an_id_that_was_not_used_for_a_week_is_forgotten() {
+    const EIGHT_DAYS: Duration = Duration::from_secs(8 * 24 * 3_600);
+    let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
+    let builder = Log::builder("log").storage(SimulatedDisk::new(1));
+    let log = builder.clock(clock.clone()).open().unwrap();
+    let (_, output) = topics_of(&log);
+    let used = log.transactional_producer("used").unwrap();
+    let mut left = log.transactional_producer("left").unwrap();
+    let mut transaction = left.begin().unwrap();
+    transaction.send(&output, "committed").unwrap();
+    transaction.commit().unwrap();
+    drop(left);
+    let ids = |log: &Log| -> Vec<String> {
+        let states = log.transactions().unwrap().into_iter();
+        states.map(|state| state.transactional_id).collect()
+    };
+    log.maintain().unwrap();
+    assert_eq!(ids(&log), ["left", "used"], "both were just used");
+    clock.advance(EIGHT_DAYS);
+    log.maintain().unwrap();
+    assert_eq!(
+        ids(&log),
+        ["used"],
+        "the producer of the other one is alive"
+    );
+    drop(used);
+    log.maintain().unwrap();
+    log.maintain().unwrap();
+    assert_eq!(ids(&log), Vec::<String>::new());
 }
 
 #[test]
