@@ -267,6 +267,7 @@ impl TransactionService {
             producer: progress.identity(),
             places: places.map(|id| (id, u64::MAX)).collect(),
             late: None,
+            holds_positions: false,
         });
         let _retried_later = self.write_markers(progress);
     }
@@ -306,8 +307,14 @@ impl TransactionService {
         // The decision stands. The next use of the partition returns the error.
         let _reported_by_the_partition = self.sync_all(&awaited);
         result?;
-        self.groups.release_all();
-        if let Some(late) = progress.due.take().and_then(|due| due.late) {
+        let Some(due) = progress.due.take() else {
+            unreachable!("the markers were due")
+        };
+        if due.holds_positions {
+            // Only a decision of an earlier process does that, so this thread commits no positions.
+            self.groups.release_all();
+        }
+        if let Some(late) = due.late {
             // If the store cannot be read now, it reads these positions with the others later.
             let _read_later = self.groups.settle_transactional(late);
         }

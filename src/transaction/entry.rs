@@ -79,6 +79,8 @@ pub(super) struct Due {
     pub(super) places: Vec<(TopicPartition, u64)>,
     /// Positions that are in force once all markers are written.
     pub(super) late: Option<LateOffsets>,
+    /// Whether all positions of all groups are kept back until then.
+    pub(super) holds_positions: bool,
 }
 
 impl Entry {
@@ -154,6 +156,7 @@ impl Progress {
             producer: self.identity(),
             places: state.partitions.iter().cloned().zip(ends).collect(),
             late: None,
+            holds_positions: false,
         }
     }
 

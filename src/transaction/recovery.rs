@@ -159,7 +159,7 @@ impl TransactionService {
         let mut progress = entry.progress.lock();
         if progress.open.is_none()
             && let Err(reason) = self.write_markers(&mut progress)
-            && let Some(due) = &progress.due
+            && let Some(due) = &mut progress.due
         {
             self.hold_positions_back(due, &reason);
         }
@@ -211,10 +211,13 @@ impl TransactionService {
 
     /// Keeps the positions of all groups back while a committed transaction has no marker in the
     /// partition that stores them: otherwise a group would repeat work that is committed.
-    fn hold_positions_back(&self, due: &Due, reason: &Error) {
+    fn hold_positions_back(&self, due: &mut Due, reason: &Error) {
         let is_positions =
             |(id, _): &(TopicPartition, u64)| *id.topic == *file_name::COMMITTED_OFFSETS;
-        if due.outcome == Outcome::Committed && due.places.iter().any(is_positions) {
+        let has_positions =
+            due.outcome == Outcome::Committed && due.places.iter().any(is_positions);
+        if has_positions && !due.holds_positions {
+            due.holds_positions = true;
             self.groups.hold_back_all(reason);
         }
     }

@@ -33,17 +33,16 @@ impl GroupService {
     /// Keeps the positions of all groups back, because a transaction that an earlier process
     /// committed has no marker yet in `__consumer_offsets`.
     pub(crate) fn hold_back_all(&self, reason: &Error) {
-        self.store.pending.set_all(Some(reason));
+        self.store.pending.hold_all(reason);
     }
 
-    /// Reads all positions again, if they were kept back.
+    /// Ends one [`hold_back_all`](Self::hold_back_all): its marker is written. After the last one,
+    /// all positions are read again. The caller commits no positions.
     pub(crate) fn release_all(&self) {
-        if self.store.pending.holds_all() {
-            self.store.forget_loaded();
-            self.store.pending.set_all(None);
-            for group in self.live() {
-                group.notify_all();
-            }
+        self.store.forget_loaded();
+        self.store.pending.release_all();
+        for group in self.live() {
+            group.notify_all();
         }
     }
 

@@ -31,14 +31,14 @@ pub(in crate::group) struct Pending {
 #[derive(Debug, Default)]
 struct Marks {
     of_places: HashMap<Place, Mark>,
-    /// The reason why a transaction that an earlier process committed has no marker yet. It is
-    /// unknown which positions it has.
-    all: Option<Error>,
+    /// The reasons why transactions that an earlier process committed have no marker yet. It is
+    /// unknown which positions they have.
+    all: Vec<Error>,
 }
 
 impl Marks {
     fn count(&self) -> usize {
-        self.of_places.len() + usize::from(self.all.is_some())
+        self.of_places.len() + self.all.len()
     }
 }
 
@@ -82,17 +82,21 @@ impl Pending {
         self.ended.notify_all();
     }
 
-    /// Keeps all positions back for this reason, or no longer.
-    pub(in crate::group) fn set_all(&self, reason: Option<&Error>) {
+    /// Keeps all positions back for this reason.
+    pub(in crate::group) fn hold_all(&self, reason: &Error) {
         let mut marks = self.marks.lock();
-        marks.all = reason.cloned();
+        marks.all.push(reason.clone());
         self.count.store(marks.count(), Ordering::SeqCst);
         self.ended.notify_all();
     }
 
-    /// Returns whether all positions are kept back.
-    pub(in crate::group) fn holds_all(&self) -> bool {
-        self.count.load(Ordering::SeqCst) > 0 && self.marks.lock().all.is_some()
+    /// Ends one [`hold_all`](Self::hold_all).
+    pub(in crate::group) fn release_all(&self) {
+        let mut marks = self.marks.lock();
+        let held = marks.all.pop();
+        debug_assert!(held.is_some(), "each hold is released once");
+        self.count.store(marks.count(), Ordering::SeqCst);
+        self.ended.notify_all();
     }
 
     /// Notes that the transaction is committed and that its marker is late.
@@ -114,7 +118,7 @@ impl Pending {
         }
         let place = (Arc::from(group), partition.clone());
         let mut marks = self.marks.lock();
-        if let Some(reason) = &marks.all {
+        if let Some(reason) = marks.all.first() {
             return Err(reason.clone());
         }
         while let Some(mark) = marks.of_places.get(&place) {
@@ -139,7 +143,7 @@ impl Pending {
     /// Returns an error if a position of the group waits for a late marker.
     pub(super) fn check_group(&self, group: &str) -> Result<()> {
         let marks = self.marks.lock();
-        if let Some(reason) = &marks.all {
+        if let Some(reason) = marks.all.first() {
             return Err(reason.clone());
         }
         let late = marks
@@ -181,13 +185,14 @@ mod tests {
     #[test]
     fn all_positions_can_be_kept_back() {
         let pending = Pending::default();
-        pending.set_all(Some(&Error::Closed));
-        assert!(pending.holds_all());
+        pending.hold_all(&Error::Closed);
+        pending.hold_all(&Error::ReadOnly);
+        pending.release_all();
         assert!(pending.wait("g", &("t", 0).into()).is_err());
         assert!(pending.check_group("g").is_err());
-        pending.set_all(None);
-        assert!(!pending.holds_all());
+        pending.release_all();
         pending.wait("g", &("t", 0).into()).unwrap();
+        pending.check_group("g").unwrap();
     }
 
     #[test]

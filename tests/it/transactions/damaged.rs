@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use annals::{Error, RecoveredOutcome, TransactionStatus};
+use annals::{DamagedOffsets, Error, LogConfig, RecoveredOutcome, TransactionStatus};
 
 use super::*;
 use crate::kafka::copy_dir;
@@ -66,6 +66,36 @@ fn a_damaged_partition_holds_back_only_itself() {
     log.maintain().unwrap();
     assert_eq!(status(&log), TransactionStatus::CompleteCommit);
     log.transactional_producer("txA").unwrap();
+}
+
+#[test]
+fn positions_are_kept_back_while_a_committed_transaction_may_have_some_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    let path = dir
+        .path()
+        .join("__consumer_offsets-0/00000000000000000000.log");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[200..260].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    fs::remove_file(dir.path().join(".kafka_cleanshutdown")).unwrap();
+    let config = LogConfig::new().damaged_offsets(DamagedOffsets::PassOver);
+    let log = Log::builder(dir.path()).config(config).open().unwrap();
+    let group = log.consumer_group("cgt").unwrap();
+    assert!(group.committed(&id("t2", 2)).is_err(), "its marker is late");
+
+    // The commits of others do not release them.
+    let (_, output) = topics_of(&log);
+    let mut producer = log.transactional_producer("another").unwrap();
+    for _ in 0..2 {
+        let mut transaction = producer.begin().unwrap();
+        transaction.send(&output, "committed").unwrap();
+        transaction.commit().unwrap();
+    }
+    assert!(group.committed(&id("t2", 2)).is_err(), "it is still late");
+    assert_eq!(committed_of(&output).len(), 2);
+    drop(producer);
+    let _the_marker_is_missing = log.close();
 }
 
 #[test]
