@@ -60,7 +60,8 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::{Deadline, Timestamp};
 use crate::config::{CleanupPolicy, Durability, TopicSettings};
-use crate::error::{Error, Result};
+use crate::error::{Corruption, Error, Result};
+use crate::format::Malformed;
 use crate::format::metadata_file::TopicId;
 use crate::segment::{Segment, SegmentHome};
 use crate::topic_partition::TopicPartition;
@@ -324,6 +325,17 @@ impl PartitionCore {
             log_start,
             log_end,
         }
+    }
+
+    /// Returns the error for a record of an internal topic that is malformed.
+    pub(crate) fn corrupt_record(&self, offset: u64, malformed: Malformed) -> Error {
+        Error::Corrupt(Box::new(Corruption {
+            partition: self.id().clone(),
+            path: self.dir().to_owned(),
+            position: 0,
+            offsets: offset..offset + 1,
+            reason: malformed.to_string(),
+        }))
     }
 
     /// Blocks until the signal is notified (or was, since its last reset), but not after `until`.

@@ -51,7 +51,7 @@ pub use config::ProducerConfig;
 pub use delivery::Delivery;
 
 use accumulator::ProducerCore;
-pub(crate) use sequences::producer_id;
+pub(crate) use sequences::{is_own, producer_id};
 use timer::Timer;
 
 /// The producers of a log.

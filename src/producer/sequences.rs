@@ -3,15 +3,22 @@
 use crate::format::batch::{ProducerStamp, sequence_after};
 use crate::topic::identity::unique;
 
+/// The first id of our own producers.
+const FIRST_OWN_ID: i64 = 1 << 62;
+
 /// Returns the id of a new producer.
 ///
 /// Brokers count their ids up from 0. Ours start at 2^62, so that the two never meet. A random id
 /// out of 2^62 needs no list of ids in use: it is also unlike the ids of earlier runs and of copies
 /// of the directory.
 pub(crate) fn producer_id() -> i64 {
-    const FIRST: i64 = 1 << 62;
     const MASK: u128 = (1 << 62) - 1;
-    FIRST | i64::try_from(unique() & MASK).unwrap_or(0)
+    FIRST_OWN_ID | i64::try_from(unique() & MASK).unwrap_or(0)
+}
+
+/// Returns whether [`producer_id`] has made this id, and not a broker.
+pub(crate) fn is_own(producer_id: i64) -> bool {
+    producer_id >= FIRST_OWN_ID
 }
 
 /// The stamp of a lane's next batch.

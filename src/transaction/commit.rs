@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::format::transaction_state::{TransactionState, TransactionStatus};
 use crate::group::{MemberOffsets, PendingOffsets};
 use crate::partition::{Appended, Marker, Outcome, PartitionCore};
+use crate::threads;
 use crate::topic_partition::TopicPartition;
 
 /// The records of a transaction, the positions that it commits, and its times.
@@ -237,9 +238,7 @@ impl TransactionService {
                 .map(|batch| {
                     let work = move || sync(batch);
                     // If the system refuses a thread, this one does its work.
-                    let thread = thread::Builder::new()
-                        .name("annals-sync".into())
-                        .spawn_scoped(scope, work);
+                    let thread = threads::spawn_scoped(scope, "annals-sync", work);
                     thread.map_err(|_| batch)
                 })
                 .collect();

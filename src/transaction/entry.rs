@@ -10,18 +10,11 @@ use crate::error::{Error, Result};
 use crate::format::transaction_state::{TransactionState, TransactionStatus};
 use crate::group::LateOffsets;
 use crate::partition::{Appended, Outcome, PartitionCore};
-use crate::producer::producer_id;
+use crate::producer::{is_own, producer_id};
 use crate::topic_partition::TopicPartition;
 
-/// The first id of our own producers. Brokers count theirs up from 0.
-const FIRST_OWN_ID: i64 = 1 << 62;
 /// The last epoch that a producer uses, as in Kafka.
 const LAST_EPOCH: i16 = i16::MAX - 1;
-
-/// Returns whether annals has given out this producer id, and not a broker.
-pub(super) fn is_own(producer_id: i64) -> bool {
-    producer_id >= FIRST_OWN_ID
-}
 
 /// A transactional id of an open log.
 #[derive(Debug)]
@@ -135,15 +128,20 @@ impl Progress {
     /// Takes the last record of the id. A process that has ended wrote it, so a transaction that it
     /// left prepared is decided, and one that it left open is aborted if its producer is ours.
     fn of(state: TransactionState) -> Self {
-        let outcome = match state.status {
+        let mut progress = Self::new(state);
+        progress.due = progress.decision().map(|outcome| progress.due_of(outcome));
+        progress
+    }
+
+    /// Returns how the transaction in the state ends, if that is decided: by a commit point, or
+    /// because the process of one of our own producers has ended.
+    fn decision(&self) -> Option<Outcome> {
+        match self.state.status {
             TransactionStatus::PrepareCommit => Some(Outcome::Committed),
             TransactionStatus::PrepareAbort => Some(Outcome::Aborted),
-            TransactionStatus::Ongoing if is_own(state.producer_id) => Some(Outcome::Aborted),
+            TransactionStatus::Ongoing if is_own(self.state.producer_id) => Some(Outcome::Aborted),
             _ => None,
-        };
-        let mut progress = Self::new(state);
-        progress.due = outcome.map(|outcome| progress.due_of(outcome));
-        progress
+        }
     }
 
     /// Returns the markers of the transaction in the state.
@@ -196,12 +194,7 @@ impl Progress {
     /// Returns whether the last decision is about a transaction that is open in a partition, and
     /// how it ended. Its marker becomes due: it may have been written and lost since.
     pub(super) fn decided(&mut self, core: &PartitionCore, first_offset: u64) -> Option<Outcome> {
-        let outcome = match self.state.status {
-            TransactionStatus::PrepareCommit => Outcome::Committed,
-            TransactionStatus::PrepareAbort => Outcome::Aborted,
-            TransactionStatus::Ongoing if is_own(self.state.producer_id) => Outcome::Aborted,
-            _ => return None,
-        };
+        let outcome = self.decision()?;
         let decided = self.due_of(outcome);
         let place = decided
             .places
@@ -255,7 +248,7 @@ mod tests {
 
     #[test]
     fn each_holder_has_the_next_epoch_and_the_last_is_followed_by_a_new_producer() {
-        let id = FIRST_OWN_ID + 5;
+        let id = (1 << 62) + 5;
         for epoch in [0, 1, 32_764, 32_765] {
             let next = progress(id, epoch).next_holder(60_000, 8);
             assert_eq!((next.producer_id, next.producer_epoch), (id, epoch + 1));
@@ -272,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_new_id_and_the_id_of_a_brokers_producer_get_a_producer_of_our_own() {
-        for id in [-1, 0, 4_000, FIRST_OWN_ID - 1] {
+        for id in [-1, 0, 4_000, (1 << 62) - 1] {
             let next = progress(id, 3).next_holder(60_000, 8);
             assert!(is_own(next.producer_id), "{id}");
             assert_eq!(next.producer_epoch, 0);

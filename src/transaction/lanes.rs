@@ -93,12 +93,11 @@ impl Lanes {
         record: &Record<'_>,
         config: &ProducerConfig,
     ) -> Result<()> {
+        topic.check_usable()?;
         if let Some(key) = &record.key {
-            topic.check_usable()?;
             let lane = self.lane_of(&topic.partition_of_key(key)?);
             return self.push_to(lane, record, config).map(drop);
         }
-        topic.check_usable()?;
         let place = self.sticky_of(topic.number());
         let lane = match self.sticky.get(place).and_then(|sticky| sticky.lane) {
             Some(lane) => lane,
@@ -170,12 +169,17 @@ impl Lanes {
             unreachable!("lanes are never removed during a transaction")
         };
         let added = lane.push(record, config)?;
-        if !lane.is_used {
-            lane.is_used = true;
+        self.held_bytes += added;
+        self.note_used(place);
+        Ok(added)
+    }
+
+    fn note_used(&mut self, place: usize) {
+        if let Some(lane) = self.all.get_mut(place)
+            && !std::mem::replace(&mut lane.is_used, true)
+        {
             self.used.push(place);
         }
-        self.held_bytes += added;
-        Ok(added)
     }
 
     /// Returns the partitions that the transaction has used.
@@ -207,13 +211,10 @@ impl Lanes {
         identity: Identity,
     ) -> Result<u64> {
         let place = self.lane_of(core);
+        self.note_used(place);
         let Some(lane) = self.all.get_mut(place) else {
             unreachable!("the lane was found just now")
         };
-        if !lane.is_used {
-            lane.is_used = true;
-            self.used.push(place);
-        }
         let encoded = core.encode_batch(core.context().clock.now(), records)?;
         let Some(encoded) = encoded else {
             return Ok(core.log_end_offset());

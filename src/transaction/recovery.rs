@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::entry::{Due, Entry, is_own};
+use super::entry::{Due, Entry};
 use super::service::TransactionService;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::partition::{Marker, OpenTransaction, Outcome, PartitionCore};
+use crate::producer::is_own;
 use crate::topic_partition::TopicPartition;
 
 /// A transaction that had no marker in a partition when the log was opened.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
-use super::entry::{Entry, Holder, Open, Progress, is_own};
+use super::entry::{Entry, Holder, Open, Progress};
 use super::state_topic::StateTopic;
 use crate::catalog::Catalog;
 use crate::clock::{Deadline, Timestamp};
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::format::transaction_state::{TransactionStatus, ValueVersion};
 use crate::group::GroupService;
 use crate::partition::{Marker, Outcome, PartitionContext, PartitionCore};
+use crate::producer::is_own;
 use crate::topic_partition::TopicPartition;
 
 /// The most characters of a transactional id.

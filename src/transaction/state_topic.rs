@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::config::{Durability, TopicConfig};
-use crate::error::{Corruption, Error, Result};
+use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::file_name::TRANSACTION_STATE as TOPIC;
 use crate::format::offset_commit::partition_of;
@@ -56,9 +56,9 @@ impl StateTopic {
             let mut reader = partition.read_with(.., ReadOptions::new())?;
             while let Some(record) = reader.next_record()? {
                 let Some(key) = record.key() else { continue };
-                stored
-                    .replay(key, record.value())
-                    .map_err(|malformed| corrupt(partition.core(), record.offset(), malformed))?;
+                stored.replay(key, record.value()).map_err(|malformed| {
+                    partition.core().corrupt_record(record.offset(), malformed)
+                })?;
             }
         }
         Ok(stored)
@@ -143,15 +143,4 @@ impl Stored {
         }
         Ok(())
     }
-}
-
-/// Returns the error for a malformed record of [`TOPIC`].
-fn corrupt(core: &PartitionCore, offset: u64, malformed: Malformed) -> Error {
-    Error::Corrupt(Box::new(Corruption {
-        partition: core.id().clone(),
-        path: core.dir().to_owned(),
-        position: 0,
-        offsets: offset..offset + 1,
-        reason: malformed.to_string(),
-    }))
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::config::{DamagedOffsets, Durability};
-use crate::error::{Corruption, Error, Result};
-use crate::format::Malformed;
+use crate::error::{Error, Result};
 use crate::format::offset_commit;
 use crate::partition::{KeepOpen, Partition, PartitionCore, ReadOptions, Reader};
 use crate::topic::TopicCore;
@@ -122,7 +121,8 @@ impl Stored<'_> {
             match positions.replay(record.offset(), key, record.value(), &belongs) {
                 Err(_) if self.damaged == DamagedOffsets::PassOver => {}
                 replayed => {
-                    replayed.map_err(|malformed| corrupt(core, record.offset(), malformed))?;
+                    replayed
+                        .map_err(|malformed| core.corrupt_record(record.offset(), malformed))?;
                 }
             }
         }
@@ -137,15 +137,4 @@ fn ends_of(topic: &TopicCore) -> Result<Vec<(u64, u64)>> {
         Ok((core.log_end_offset(), core.truncations()))
     };
     topic.partitions().into_iter().map(end_of).collect()
-}
-
-/// Returns the error for a malformed record of [`TOPIC`].
-pub(super) fn corrupt(core: &PartitionCore, offset: u64, malformed: Malformed) -> Error {
-    Error::Corrupt(Box::new(Corruption {
-        partition: core.id().clone(),
-        path: core.dir().to_owned(),
-        position: 0,
-        offsets: offset..offset + 1,
-        reason: malformed.to_string(),
-    }))
 }

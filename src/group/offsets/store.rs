@@ -40,7 +40,7 @@ use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 
 use super::claim::Claim;
-use super::load::{Loaded, Stored, TOPIC, corrupt};
+use super::load::{Loaded, Stored, TOPIC};
 use super::pending::Pending;
 use super::positions::{Commit, OffsetAndMetadata};
 
@@ -514,7 +514,7 @@ impl OffsetStore {
     fn unreadable(&self, group: &str, written_at: u64, malformed: Malformed) -> Error {
         self.home_of(group).map_or_else(
             |error| error,
-            |home| corrupt(home.core(), written_at, malformed),
+            |home| home.core().corrupt_record(written_at, malformed),
         )
     }
 }
