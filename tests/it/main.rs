@@ -26,9 +26,21 @@ mod programs;
 mod read_only;
 mod reading_last;
 mod recovery;
+mod rerun;
 mod retention;
 mod salvaging;
 mod skipping;
 mod snapshots;
 mod transactions;
 mod unpacking;
+
+use annals::Compression;
+
+/// All codecs, and none.
+const CODECS: [Compression; 5] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Snappy,
+    Compression::Lz4,
+    Compression::Zstd,
+];

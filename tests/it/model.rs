@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use annals::{Compression, Error, Log, ManualClock, Partition, Record, Timestamp, TopicConfig};
+use annals::{Error, Log, ManualClock, Partition, Record, Timestamp, TopicConfig};
 
+use crate::CODECS;
 use crate::kafka::copy_dir;
 
 const START: i64 = 1_700_000_000_000;
@@ -214,13 +215,7 @@ impl Model {
                 self.reopen(true);
             }
             18 => {
-                let codecs = [
-                    Compression::None,
-                    Compression::Gzip,
-                    Compression::Snappy,
-                    Compression::Lz4,
-                    Compression::Zstd,
-                ];
+                let codecs = CODECS;
                 let codec = codecs[usize::try_from(self.dice.roll(5)).unwrap()];
                 self.log
                     .topic("model")

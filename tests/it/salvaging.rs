@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use annals::inspect::{self, Salvage};
 use annals::{Compression, Error, Isolation, Log, Partition, ReadOptions, Record, TopicConfig};
 
+use crate::CODECS;
 use crate::kafka::{copy_dir, fixture};
 
 const RECORDS: u64 = 24;
@@ -172,13 +173,7 @@ fn salvage_copies_sound_segments_byte_for_byte() {
 
 #[test]
 fn a_flipped_bit_costs_one_batch_with_any_codec() {
-    for codec in [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ] {
+    for codec in CODECS {
         check(
             codec,
             |paths| harm(&paths[0], |bytes| *bytes.get_mut(70).unwrap() ^= 1),

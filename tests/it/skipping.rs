@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use crate::CODECS;
 use annals::{Compression, Partition, ReadOptions, Reader, Record, TopicConfig};
 
 const RECORDS: u64 = 24;
@@ -153,13 +154,7 @@ fn check(
 
 #[test]
 fn a_damaged_batch_in_the_middle_is_skipped() {
-    for codec in [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ] {
+    for codec in CODECS {
         let second =
             |paths: &[PathBuf]| harm(&paths[1], |bytes| bytes[batches(&paths[1])[1] + 70] ^= 1);
         check(codec, second, |spans| {

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::CODECS;
 use annals::{
-    CleanupPolicy, Compression, Error, Log, ManualClock, OffsetSpec, Partition, Record, Timestamp,
+    CleanupPolicy, Error, Log, ManualClock, OffsetSpec, Partition, Record, Timestamp,
     TimestampType, TopicConfig,
 };
 
@@ -50,13 +51,7 @@ fn bases(partition: &Partition) -> Vec<u64> {
 
 #[test]
 fn every_shape_of_record_is_read_back_with_every_codec() {
-    for codec in [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ] {
+    for codec in CODECS {
         let (log, _) = log_at(0);
         let partition = partition(&log, TopicConfig::new().compression(codec));
         let wide = vec![7; 100_000];

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use annals::{Compression, Error, Log, LogConfig, Partition, ReadMode, Record, TopicConfig};
 
+use crate::CODECS;
 use crate::kafka::copy_dir;
 
 fn value(offset: u64) -> String {
@@ -16,13 +17,7 @@ fn value(offset: u64) -> String {
 
 /// Appends 300 records in batches of 1 to 5, in many small segments and with every codec.
 fn fill(partition: &Partition, set_codec: impl Fn(Compression)) {
-    let codecs = [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ];
+    let codecs = CODECS;
     let (mut next, mut round) = (0, 0);
     while next < 300 {
         set_codec(codecs[round % codecs.len()]);

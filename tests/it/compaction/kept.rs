@@ -4,6 +4,7 @@
 use annals::{Error, OffsetSpec};
 
 use super::*;
+use crate::CODECS;
 
 #[test]
 fn the_latest_record_of_each_key_keeps_its_offset() {
@@ -103,14 +104,7 @@ fn a_small_dedupe_buffer_takes_several_passes() {
 
 #[test]
 fn batches_are_compacted_record_by_record() {
-    use annals::Compression;
-    for codec in [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ] {
+    for codec in CODECS {
         let mut bench = Bench::new(START);
         let partition = bench.partition("t", compacted(2_000).compression(codec));
         for round in 0..60 {

@@ -2,6 +2,7 @@
 //! are equal, byte for byte.
 
 use super::*;
+use crate::CODECS;
 use crate::kafka::{Gaps, KafkaTools, assert_clean, fixture};
 
 /// Returns the base offset and the bytes of every `.log` file with this suffix.
@@ -311,7 +312,6 @@ fn latest(partition: &Partition) -> BTreeMap<String, (u64, Option<String>)> {
 
 #[test]
 fn kafkas_dump_tool_accepts_compacted_files() {
-    use annals::Compression;
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -330,13 +330,7 @@ fn kafkas_dump_tool_accepts_compacted_files() {
         bench.close();
         benches.push(bench);
     }
-    for codec in [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ] {
+    for codec in CODECS {
         let mut bench = Bench::new(START);
         let partition = bench.partition(
             "t",

@@ -4,17 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use annals::{Compression, Log, Partition, ProducerConfig, Record, TimestampType, TopicConfig};
+use annals::{Log, Partition, ProducerConfig, Record, TimestampType, TopicConfig};
 
 use super::{Broker, Gaps, KafkaTools, assert_clean, copy_dir, fixture};
-
-const CODECS: [Compression; 5] = [
-    Compression::None,
-    Compression::Gzip,
-    Compression::Snappy,
-    Compression::Lz4,
-    Compression::Zstd,
-];
+use crate::CODECS;
 
 fn partition(log: &Log, name: &str, config: TopicConfig) -> Partition {
     log.open_topic(name, 1, config.retention(None))

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use annals::{
 
 use super::{assert_unchanged, killed_copy, one_partition, texts, tree};
 use crate::kafka::{copy_dir, fixture};
+use crate::rerun::command_of;
 
 #[test]
 fn records_and_topics_survive_a_close() {
@@ -476,13 +477,7 @@ const VICTIM: &str = "ANNALS_TEST_VICTIM";
 #[test]
 fn acknowledged_records_survive_a_killed_process() {
     let dir = tempfile::tempdir().unwrap();
-    let mut victim = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "log::open::the_victim",
-            "--nocapture",
-            "--include-ignored",
-        ])
+    let mut victim = command_of("log::open::the_victim")
         .env(VICTIM, dir.path())
         .stdout(Stdio::piped())
         .spawn()

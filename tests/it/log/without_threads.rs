@@ -9,6 +9,7 @@ use std::{env, fs};
 use annals::{Durability, Log, ProducerConfig, TopicConfig};
 
 use super::{killed_copy, texts};
+use crate::rerun::args_of;
 
 /// The variable that marks the process with the limit. Its value is the directory of the log.
 const LIMITED: &str = "ANNALS_TEST_LIMITED";
@@ -41,12 +42,9 @@ fn a_log_opens_if_no_further_thread_is_allowed() {
     let limit = "ulimit -u 1 2>/dev/null || ulimit -p 1 || exit 77; exec \"$@\"";
     let mut limited = Command::new("sh");
     limited.args(["-c", limit, "sh"]).arg(&program);
-    limited.args([
-        "--exact",
+    limited.args(args_of(
         "log::without_threads::open_and_append_with_the_limit",
-        "--nocapture",
-        "--include-ignored",
-    ]);
+    ));
     limited
         .env(LIMITED, unclean.path())
         .current_dir(unclean.path());

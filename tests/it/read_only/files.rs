@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use annals::{Error, Log, Partition, TopicConfig};
 
 use super::{expect, fill, followed, next, partition, texts, writer};
 use crate::log::tree;
+use crate::rerun::command_of;
 
 fn active(partition: &Partition) -> PathBuf {
     partition.segments().last().unwrap().path.clone()
@@ -232,15 +233,8 @@ fn may_write(dir: &Path) -> bool {
 /// Runs `the_reader` as a user without write permission. Returns `None` if the system does not
 /// allow that.
 fn read_as_nobody(dir: &Path) -> Option<Output> {
-    let mut reader = Command::new(std::env::current_exe().unwrap());
-    reader
-        .args([
-            "--exact",
-            "read_only::files::the_reader",
-            "--nocapture",
-            "--include-ignored",
-        ])
-        .env(READER, dir);
+    let mut reader = command_of("read_only::files::the_reader");
+    reader.env(READER, dir);
     if may_write(dir) {
         reader.uid(NOBODY).gid(NOBODY);
     }

@@ -3,12 +3,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::Receiver;
 
 use annals::{Durability, Error, Log, Result, TopicConfig};
 
 use super::{PATIENCE, followed, next, partition, zeros};
+use crate::rerun::command_of;
 
 /// Names the directory that the writer process writes to.
 const WRITER: &str = "ANNALS_TEST_READ_ONLY_WRITER";
@@ -20,13 +21,7 @@ pub(super) struct Writer(Child);
 
 impl Writer {
     pub(super) fn start(dir: &Path, task: &str) -> (Self, impl Iterator<Item = u64> + use<>) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "read_only::process::the_writer",
-                "--nocapture",
-                "--include-ignored",
-            ])
+        let mut child = command_of("read_only::process::the_writer")
             .env(WRITER, dir)
             .env(TASK, task)
             .stdout(Stdio::piped())

@@ -2,8 +2,9 @@
 //! ends at the end of a batch.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use crate::rerun::command_of;
 use annals::{Durability, Log, TopicConfig};
 
 /// The variable that marks the process to be killed. Its value is the directory of the log.
@@ -17,13 +18,7 @@ fn acknowledged_records_survive_repeated_kills() {
         let dir = tempfile::tempdir().unwrap();
         let mut least = 0;
         for round in 0..4 {
-            let mut victim = Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "recovery::victim::the_victim",
-                    "--nocapture",
-                    "--include-ignored",
-                ])
+            let mut victim = command_of("recovery::victim::the_victim")
                 .env(VICTIM, dir.path())
                 .env(SYNCED, synced)
                 .stdout(Stdio::piped())

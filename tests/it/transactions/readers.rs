@@ -2,10 +2,11 @@
 //! process of the writer, in a read-only log of the same process, and in another process.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use super::*;
+use crate::rerun::command_of;
 
 /// Names the directory that the reader process reads.
 const READER: &str = "ANNALS_TEST_TRANSACTIONS_READER";
@@ -102,13 +103,7 @@ fn readers_of_both_isolations_follow_running_transactions_in_two_processes() {
     let config = TopicConfig::new().segment_bytes(20_000);
     log.create_topic("out", 2, config).unwrap();
     let read_only = Log::open_read_only(dir.path()).unwrap();
-    let other = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "transactions::readers::the_reader",
-            "--nocapture",
-            "--include-ignored",
-        ])
+    let other = command_of("transactions::readers::the_reader")
         .env(READER, dir.path())
         .stdout(Stdio::piped())
         .spawn()

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 
 use annals::{ConsumerConfig, Error, ProducerConfig, RecoveredOutcome, Result, Seek};
 
 use super::*;
+use crate::rerun::command_of;
 
 /// The variable that marks the process to be killed. Its value is the directory of the log.
 const VICTIM: &str = "ANNALS_TEST_TRANSACTIONS_VICTIM";
@@ -86,13 +87,7 @@ fn each_input_takes_effect_once_although_the_process_is_killed_repeatedly() {
 /// Starts the victim, and kills it a moment after it has acknowledged this many transactions.
 /// Returns the inputs of all acknowledged transactions.
 fn killed_after(dir: &Path, transactions: usize) -> Vec<u64> {
-    let mut victim: Child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "transactions::victim::the_victim",
-            "--nocapture",
-            "--include-ignored",
-        ])
+    let mut victim: Child = command_of("transactions::victim::the_victim")
         .env(VICTIM, dir)
         .stdout(Stdio::piped())
         .spawn()

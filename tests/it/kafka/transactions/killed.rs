@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use annals::{ConsumerConfig, ProducerConfig, RecoveredOutcome, Seek, TopicConfig};
 
 use super::*;
+use crate::rerun::command_of;
 
 /// Names the directory of the process that is killed.
 const VICTIM: &str = "ANNALS_TEST_TRANSACTIONS_VICTIM";
@@ -31,13 +32,7 @@ struct Victim {
 
 impl Victim {
     fn start(dir: &Path) -> Self {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "kafka::transactions::killed::the_victim",
-                "--nocapture",
-                "--include-ignored",
-            ])
+        let mut process = command_of("kafka::transactions::killed::the_victim")
             .env(VICTIM, dir)
             .stdout(Stdio::piped())
             .spawn()
