@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use super::append::Appended;
 use super::encode::{check_fields, check_size};
@@ -152,6 +151,11 @@ impl<'a> RawBatches<'a> {
         self.batches.iter().map(|batch| &batch.header)
     }
 
+    fn max_timestamp(&self) -> i64 {
+        let timestamps = self.headers().map(|header| header.max_timestamp);
+        timestamps.max().unwrap_or(-1)
+    }
+
     /// Returns the first batch in which some offsets lack a record.
     fn with_gaps(&self) -> Option<usize> {
         self.headers()
@@ -264,14 +268,14 @@ impl PartitionCore {
             return Err(invalid(0, "the batches take too many offsets: pass fewer"));
         }
         if let Some(offsets) = self.check_producers(&mut writer, batches)? {
-            return Ok(self.appended(offsets, batches));
+            return Ok(self.appended(offsets, batches.max_timestamp()));
         }
         self.begin_change()?;
         if settings.timestamp_type == TimestampType::LogAppendTime {
             batches.stamp_append_time(self.context.clock.now().as_millis());
         }
-        let appended = self.appended(base..end, batches);
-        let size_and_time = (batches.bytes, appended.max_timestamp);
+        let max_timestamp = batches.max_timestamp();
+        let size_and_time = (batches.bytes, max_timestamp);
         self.roll_if_due(&mut writer, settings, size_and_time, base, end - 1)?;
         self.assign_epoch(&mut writer, base)?;
         let stamped = batches.stamp(base, writer.leader_epoch);
@@ -288,25 +292,9 @@ impl PartitionCore {
             .map_err(|failed| self.not_appended(&writer, failed))?;
         for header in batches.headers() {
             let _data_ends_no_transaction = writer.producers.replay(header, None);
-            writer.unflushed += u64::from(header.record_count);
         }
-        let first_timestamp = batches.headers().next().map(|first| first.max_timestamp);
-        writer.first_timestamp = writer.first_timestamp.or(first_timestamp);
-        let total = self.appended_bytes.load(Ordering::Relaxed) + batches.bytes as u64;
-        self.appended_bytes.store(total, Ordering::Relaxed);
-        self.bounds.set_log_end(end);
-        self.assert_bounds();
-        Ok(appended)
-    }
-
-    fn appended(&self, offsets: Range<u64>, batches: &RawBatches<'_>) -> Appended {
-        let timestamps = batches.headers().map(|header| header.max_timestamp);
-        Appended {
-            offsets,
-            max_timestamp: timestamps.max().unwrap_or(-1),
-            reopens: self.reopening.count(),
-            truncations: self.truncations(),
-        }
+        self.publish(&mut writer, batches.headers(), batches.bytes, end);
+        Ok(self.appended(base..end, max_timestamp))
     }
 
     /// Checks that each batch follows the last one of its producer. Returns the offsets of the

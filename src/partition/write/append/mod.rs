@@ -9,13 +9,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::encode::{EncodedBatch, check_size};
 use parking_lot::MutexGuard;
 
+use super::encode::{EncodedBatch, check_size};
 use crate::clock::Timestamp;
 use crate::config::{Durability, TimestampType, TopicSettings};
 use crate::error::{At, Error, Result};
-use crate::format::batch::ProducerStamp;
+use crate::format::batch::{BatchHeader, ProducerStamp};
 use crate::format::file_name;
 use crate::format::record::Record;
 use crate::partition::state::producers::SequenceFault;
@@ -159,22 +159,37 @@ impl PartitionCore {
         );
         appended.map_err(|failed| self.not_appended(writer, failed))?;
         self.note_producer(writer, encoded);
-        writer
-            .first_timestamp
-            .get_or_insert(encoded.header.max_timestamp);
-        writer.unflushed += u64::from(encoded.header.record_count);
-        let appended_bytes =
-            self.appended_bytes.load(Ordering::Relaxed) + encoded.bytes.len() as u64;
+        self.publish(writer, [&encoded.header], encoded.bytes.len(), end);
+        Ok(self.appended(base..end, encoded.header.max_timestamp))
+    }
+
+    /// Publishes batches that are in the file and in the state of their producers: readers find
+    /// all records below `end`.
+    pub(super) fn publish<'a>(
+        &self,
+        writer: &mut Writer,
+        headers: impl IntoIterator<Item = &'a BatchHeader>,
+        bytes: usize,
+        end: u64,
+    ) {
+        for header in headers {
+            writer.first_timestamp.get_or_insert(header.max_timestamp);
+            writer.unflushed += u64::from(header.record_count);
+        }
+        let appended_bytes = self.appended_bytes.load(Ordering::Relaxed) + bytes as u64;
         self.appended_bytes.store(appended_bytes, Ordering::Relaxed);
         self.bounds.set_log_end(end);
         self.assert_bounds();
-        let (reopens, truncations) = (self.reopening.count(), self.truncations());
-        Ok(Appended {
-            offsets: base..end,
-            max_timestamp: encoded.header.max_timestamp,
-            reopens,
-            truncations,
-        })
+    }
+
+    /// Returns the place of batches in the log as it is now.
+    pub(super) fn appended(&self, offsets: Range<u64>, max_timestamp: i64) -> Appended {
+        Appended {
+            offsets,
+            max_timestamp,
+            reopens: self.reopening.count(),
+            truncations: self.truncations(),
+        }
     }
 
     /// Returns the error of a write that failed. If its part in the file could not be cut off, the
@@ -358,15 +373,7 @@ impl PartitionCore {
             .check(&producer, encoded.header.record_count)
         {
             Ok(None) => Ok(None),
-            Ok(Some(batch)) => {
-                let (reopens, truncations) = (self.reopening.count(), self.truncations());
-                Ok(Some(Appended {
-                    offsets: batch.offsets,
-                    max_timestamp: batch.timestamp,
-                    reopens,
-                    truncations,
-                }))
-            }
+            Ok(Some(batch)) => Ok(Some(self.appended(batch.offsets, batch.timestamp))),
             Err(fault) => Err(self.sequence_error(&producer, fault)),
         }
     }
