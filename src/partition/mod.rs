@@ -48,7 +48,8 @@ pub(crate) use state::seen::LOOK_INTERVAL;
 pub use state::waiting::Waker;
 pub(crate) use write::append::Appended;
 pub use write::append::RecordMetadata;
-pub(crate) use write::encode::{EncodedBatch, PlainLimit, check_record, check_size};
+pub(crate) use write::encode::{EncodedBatch, check_record, check_size};
+pub(crate) use write::growing::GrowingBatch;
 pub(crate) use write::marker::{Marker, OpenTransaction, Outcome};
 
 use core::Writer;

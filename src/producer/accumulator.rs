@@ -21,7 +21,7 @@ use super::timer::Timer;
 use crate::clock::Deadline;
 use crate::config::Durability;
 use crate::error::{Error, Result};
-use crate::format::batch::{BatchBuilder, HEADER_BYTES};
+use crate::format::batch::HEADER_BYTES;
 use crate::format::record::{Record, size_bound};
 use crate::partition::state::waiting::Signal;
 use crate::partition::{PartitionContext, PartitionCore};
@@ -205,26 +205,14 @@ impl ProducerCore {
     ) -> Result<()> {
         self.shared.check_open()?;
         partition.check_writable()?;
-        let settings = partition.settings();
-        let compression = settings.compression.codec(self.config.compression);
-        let plain_limit = partition.limit_of(&settings, compression);
-        let limit = self
-            .config
-            .batch_size
-            .min(settings.max_message_bytes)
-            .min(settings.segment_bytes);
-        let limit =
-            usize::try_from(u64::from(limit).min(plain_limit.batch_bytes())).unwrap_or(usize::MAX);
-        let reserved = limit.max(HEADER_BYTES + bound) as u64;
+        let limits = partition.batch_limits(self.config.batch_size, self.config.compression);
+        let reserved = limits.bytes().max(HEADER_BYTES + bound) as u64;
         self.take_room(reserved)?;
         let due_us = self.shared.pace.due_us();
         let producer = Arc::clone(self);
         let batch = OpenBatch {
-            builder: BatchBuilder::new(self.context.buffers.take(), compression),
+            batch: limits.begin(self.context.buffers.take()),
             outcome: Arc::new(BatchOutcome::new(producer, Arc::clone(partition))),
-            settings,
-            limit,
-            plain_limit,
             reserved,
             due_us,
             now: self.shared.pace.now(),

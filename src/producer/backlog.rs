@@ -16,7 +16,7 @@ use crate::clock::Deadline;
 use crate::config::{Durability, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::batch::BatchBuilder;
-use crate::partition::EncodedBatch;
+use crate::partition::{EncodedBatch, GrowingBatch};
 
 /// Microseconds between two tries: Kafka's `retry.backoff.ms`.
 pub(super) const RETRY_US: u64 = 100_000;
@@ -65,14 +65,16 @@ enum Body {
 }
 
 impl ClosedBatch {
-    pub(super) fn new(number: u64, batch: OpenBatch) -> Self {
+    pub(super) fn new(number: u64, open: OpenBatch) -> Self {
         let OpenBatch {
-            settings,
-            builder,
+            batch,
             outcome,
             reserved,
             durability,
             ..
+        } = open;
+        let GrowingBatch {
+            settings, builder, ..
         } = batch;
         let record_count = builder.record_count();
         let (body, give_up_at, cause) = (Body::Built(builder), None, None);

@@ -185,15 +185,14 @@ impl Lane {
         let Some(open) = &mut held.open else {
             return Ok(Push::Nothing);
         };
-        let index = open.builder.record_count();
-        if index > 0 && open.builder.len_bytes() + size_bound > open.limit {
+        let index = open.batch.builder.record_count();
+        if !open.batch.has_room(size_bound) {
             return Ok(Push::Full(number));
         }
         match open.push(&shared.pace, record, durability) {
             Ok(timestamp) => {
                 let delivery = Delivery::new(Arc::clone(&open.outcome), index, timestamp);
-                let is_due = open.builder.len_bytes() >= open.limit
-                    || shared.pace.is_due(open.due_us, open.now);
+                let is_due = open.batch.is_full() || shared.pace.is_due(open.due_us, open.now);
                 Ok(if is_due {
                     Push::Filled(delivery, number)
                 } else {
@@ -288,20 +287,20 @@ impl Lane {
 
     /// Takes the open batch out, if there is one and it has this number. `None` is any number.
     fn close_batch(&self, shared: &Shared, number: Option<u64>) -> Option<ClosedBatch> {
-        let (number, batch) = {
+        let (number, open) = {
             let mut held = self.held.lock();
             if number.is_some_and(|number| number != held.number) {
                 return None;
             }
-            let batch = held.open.take()?;
-            held.closed_bytes += batch.builder.len_bytes() as u64;
-            (held.number, batch)
+            let open = held.open.take()?;
+            held.closed_bytes += open.batch.builder.len_bytes() as u64;
+            (held.number, open)
         };
-        if batch.builder.record_count() == 0 {
-            shared.memory.give_back(batch.reserved);
+        if open.batch.builder.record_count() == 0 {
+            shared.memory.give_back(open.reserved);
             return None;
         }
-        Some(ClosedBatch::new(number, batch))
+        Some(ClosedBatch::new(number, open))
     }
 
     /// Marks the lane as one that is among the deadlines. Returns false if it was marked before.

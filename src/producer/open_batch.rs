@@ -5,21 +5,15 @@ use std::sync::Arc;
 use super::outcome::BatchOutcome;
 use super::pace::Pace;
 use crate::clock::Timestamp;
-use crate::config::{Compression, Durability, TopicSettings};
-use crate::error::{Error, Result};
-use crate::format::batch::BatchBuilder;
+use crate::config::Durability;
+use crate::error::Result;
 use crate::format::record::Record;
-use crate::partition::{PlainLimit, check_record, check_size};
+use crate::partition::GrowingBatch;
 
 /// A batch that records are added to.
 pub(super) struct OpenBatch {
-    pub(super) settings: Arc<TopicSettings>,
-    pub(super) builder: BatchBuilder,
+    pub(super) batch: GrowingBatch,
     pub(super) outcome: Arc<BatchOutcome>,
-    /// The greatest size before compression. A batch of one record may exceed it.
-    pub(super) limit: usize,
-    /// The greatest size before compression that even a batch of one record may not exceed.
-    pub(super) plain_limit: PlainLimit,
     /// Bytes that the batch takes of the producer's memory.
     pub(super) reserved: u64,
     /// When the batch has lingered long enough, in microseconds of the producer's stopwatch.
@@ -48,18 +42,7 @@ impl OpenBatch {
             self.looks_away = pace.records_per_look;
         }
         self.looks_away -= 1;
-        let invalid = |reason| Error::InvalidRecord { index: 0, reason };
-        check_record(&self.settings, record, self.now).map_err(invalid)?;
-        self.builder
-            .push(record, self.now)
-            .map_err(|malformed| invalid(malformed.0))?;
-        if self.builder.record_count() == 1 {
-            // A record that is too large even alone is refused now, by the call that sends it.
-            self.plain_limit.check(self.builder.len_bytes())?;
-            if self.builder.compression() == Compression::None {
-                check_size(&self.settings, self.builder.len_bytes())?;
-            }
-        }
+        self.batch.push(record, self.now)?;
         self.durability = self.durability.max(durability);
         Ok(record.timestamp.map_or(self.now, Timestamp::as_millis))
     }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use crate::config::{Compression, TopicSettings};
 use crate::error::{Error, Result};
-use crate::format::Malformed;
 use crate::format::batch::{BatchBuilder, HEADER_BYTES, ProducerStamp, sequence_after};
 use crate::format::record::{self, Record};
 use crate::partition::{
-    Appended, EncodedBatch, PartitionCore, PlainLimit, check_record, check_size,
+    Appended, EncodedBatch, GrowingBatch, PartitionCore, check_record, check_size,
 };
 use crate::producer::ProducerConfig;
 use crate::topic::{Sticky, TopicCore};
@@ -51,7 +50,7 @@ pub(super) struct Lane {
     next_sequence: i32,
     is_used: bool,
     held: Vec<Held>,
-    open: Option<OpenBatch>,
+    open: Option<GrowingBatch>,
     /// The last batch of the transaction that was written.
     written: Option<Appended>,
 }
@@ -63,16 +62,6 @@ enum Held {
     Built(BatchBuilder, Arc<TopicSettings>),
     /// A large record, which was compressed to find out whether the topic accepts it.
     Encoded(EncodedBatch),
-}
-
-/// The batch that takes records.
-#[derive(Debug)]
-struct OpenBatch {
-    settings: Arc<TopicSettings>,
-    builder: BatchBuilder,
-    /// The greatest size before compression. A batch of one record may exceed it.
-    limit: usize,
-    plain_limit: PlainLimit,
 }
 
 impl Lanes {
@@ -285,23 +274,27 @@ impl Lane {
         }
         if self.open.is_none() {
             self.core.check_writable()?;
-            self.open = Some(OpenBatch::new(&self.core, config));
+            let limits = self.core.batch_limits(config.batch_bytes(), config.codec());
+            let buffer = self.core.context().buffers.take();
+            self.open = Some(limits.begin(buffer));
         }
         let Some(open) = &mut self.open else {
             unreachable!("the batch was opened just now")
         };
         let before = open.builder.len_bytes();
         let now = self.core.context().clock.now().as_millis();
+        let is_first = open.builder.record_count() == 0;
         if let Err(error) = open.push(record, now) {
-            // A batch that refused its only record may hold it.
-            self.open.take_if(|open| !open.is_good());
+            // A batch that refused its first record may hold it.
+            self.open.take_if(|_| is_first);
             return Err(error);
         }
         let added = (open.builder.len_bytes() - before) as u64;
-        if open.is_compressed_record_of_unknown_size()
-            && let Some(open) = self.open.take()
+        if let Some(open) = self
+            .open
+            .take_if(|open| is_compressed_record_of_unknown_size(open))
         {
-            self.held.push(open.compressed(&self.core)?);
+            self.held.push(compressed(open, &self.core)?);
         }
         Ok(added)
     }
@@ -367,74 +360,25 @@ impl Lane {
     }
 }
 
-impl OpenBatch {
-    fn new(core: &PartitionCore, config: &ProducerConfig) -> Self {
-        let settings = core.settings();
-        let compression = settings.compression.codec(config.codec());
-        let plain_limit = core.limit_of(&settings, compression);
-        let limit = config
-            .batch_bytes()
-            .min(settings.max_message_bytes)
-            .min(settings.segment_bytes);
-        let limit = u64::from(limit).min(plain_limit.batch_bytes());
-        Self {
-            builder: BatchBuilder::new(core.context().buffers.take(), compression),
-            settings,
-            limit: usize::try_from(limit).unwrap_or(usize::MAX),
-            plain_limit,
-        }
-    }
+/// Returns whether the batch is one record that the topic accepts only if it becomes smaller.
+fn is_compressed_record_of_unknown_size(batch: &GrowingBatch) -> bool {
+    batch.builder.record_count() == 1
+        && batch.builder.compression() != Compression::None
+        && check_size(&batch.settings, batch.builder.len_bytes()).is_err()
+}
 
-    fn has_room(&self, bound: usize) -> bool {
-        self.builder.record_count() == 0 || self.builder.len_bytes() + bound <= self.limit
-    }
-
-    fn push(&mut self, record: &Record<'_>, now: i64) -> Result<()> {
-        let invalid = |reason| Error::InvalidRecord { index: 0, reason };
-        check_record(&self.settings, record, now).map_err(invalid)?;
-        self.builder
-            .push(record, now)
-            .map_err(|Malformed(reason)| invalid(reason))?;
-        if self.builder.record_count() == 1 {
-            self.check_first()?;
-        }
-        Ok(())
-    }
-
-    /// Checks the size of the first record. It may be larger than the limit of the batch.
-    fn check_first(&self) -> Result<()> {
-        self.plain_limit.check(self.builder.len_bytes())?;
-        if self.builder.compression() == Compression::None {
-            check_size(&self.settings, self.builder.len_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// Returns whether the batch can take records: it is empty, or its first record is accepted.
-    fn is_good(&self) -> bool {
-        self.builder.record_count() != 1 || self.check_first().is_ok()
-    }
-
-    /// Returns whether the batch is one record that the topic accepts only if it becomes smaller.
-    fn is_compressed_record_of_unknown_size(&self) -> bool {
-        self.builder.record_count() == 1
-            && self.builder.compression() != Compression::None
-            && check_size(&self.settings, self.builder.len_bytes()).is_err()
-    }
-
-    /// Compresses the batch, and checks that the topic accepts it.
-    fn compressed(self, core: &PartitionCore) -> Result<Held> {
-        let (bytes, header) = self
-            .builder
-            .finish_with_header(&self.settings)
-            .map_err(|malformed| core.cannot_encode(malformed))?;
-        check_size(&self.settings, bytes.len())?;
-        Ok(Held::Encoded(EncodedBatch {
-            bytes,
-            header,
-            producer: None,
-        }))
-    }
+/// Compresses the batch, and checks that the topic accepts it.
+fn compressed(batch: GrowingBatch, core: &PartitionCore) -> Result<Held> {
+    let (bytes, header) = batch
+        .builder
+        .finish_with_header(&batch.settings)
+        .map_err(|malformed| core.cannot_encode(malformed))?;
+    check_size(&batch.settings, bytes.len())?;
+    Ok(Held::Encoded(EncodedBatch {
+        bytes,
+        header,
+        producer: None,
+    }))
 }
 
 /// Checks whether a topic accepts each of these records, without adding them.
