@@ -293,7 +293,9 @@ impl TransactionService {
                     false
                 }
                 Err(error) => {
-                    result = std::mem::replace(&mut result, Ok(())).and(Err(error));
+                    if result.is_ok() {
+                        result = Err(error);
+                    }
                     true
                 }
             },
@@ -387,7 +389,7 @@ impl TransactionService {
         let mut due = progress.due_of(outcome);
         match late {
             Some(late) if is_committed => due.late = Some(late),
-            Some(late) => self.groups.drop_transactional(late),
+            Some(late) => self.groups.drop_transactional(&late),
             None => {}
         }
         progress.due = Some(due);

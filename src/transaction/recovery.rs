@@ -202,7 +202,9 @@ impl TransactionService {
             match self.mark(partition, marker, u64::MAX) {
                 Ok(_) => false,
                 Err(error) => {
-                    result = std::mem::replace(&mut result, Ok(())).and(Err(error));
+                    if result.is_ok() {
+                        result = Err(error);
+                    }
                     true
                 }
             }

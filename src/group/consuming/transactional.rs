@@ -47,9 +47,8 @@ impl GroupService {
     }
 
     /// Gives up the positions of a transaction that was aborted after all.
-    #[expect(clippy::needless_pass_by_value, reason = "the positions are used up")]
-    pub(crate) fn drop_transactional(&self, late: LateOffsets) {
-        self.store.give_up(&late);
+    pub(crate) fn drop_transactional(&self, late: &LateOffsets) {
+        self.store.give_up(late);
     }
 
     /// Puts the positions of a transaction in force whose marker was late, and wakes the members
