@@ -6,11 +6,7 @@ use std::path::PathBuf;
 use crate::topic_partition::TopicPartition;
 
 /// A place where stored bytes are damaged.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "{partition} is damaged at position {position} of {}: {reason}; offsets {} to {} are lost, reading can resume at {}",
-    path.display(), offsets.start, offsets.end.saturating_sub(1), offsets.end
-)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Corruption {
     /// The partition.
@@ -26,12 +22,7 @@ pub struct Corruption {
 }
 
 /// A batch that decompresses to more bytes than the log was opened to read.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "the batch of {partition} at position {position} of {}, offsets {} to {}, decompresses to more than {limit} bytes: open the \
-     log with a larger `LogConfig::max_decompressed_bytes`, or resume reading at {}",
-    path.display(), offsets.start, offsets.end.saturating_sub(1), offsets.end
-)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct OversizedBatch {
     /// The partition.

@@ -1,13 +1,11 @@
 //! Errors, one variant for each thing that a caller would do differently.
 
 mod damage;
+mod text;
 
 use std::borrow::Cow;
-use std::error::Error as _;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::Arc;
 
 use crate::topic_partition::TopicPartition;
@@ -32,11 +30,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// assert_eq!(format!("{error:?}"), r#"there is no topic "orders""#);
 /// assert_eq!(format!("{error:#?}"), "UnknownTopic {\n    topic: \"orders\",\n}");
 /// ```
-#[derive(Clone, thiserror::Error)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
     /// The operating system returned an error.
-    #[error("cannot {action} {}: {source}", path.display())]
     #[non_exhaustive]
     Io {
         /// The action that failed, as a verb: `open`, `append to`, `sync`.
@@ -48,7 +45,6 @@ pub enum Error {
     },
     /// The disk or a quota is full. No record was written. Reads, retention and deletion still
     /// work, and appends work again once there is room.
-    #[error("no room for {}: delete records or files, or run `maintain`, then try again", path.display())]
     #[non_exhaustive]
     DiskFull {
         /// The file that could not grow.
@@ -56,20 +52,14 @@ pub enum Error {
     },
     /// Stored bytes are damaged. Records after the damage can still be read, from
     /// [`Corruption::offsets`]`.end` on.
-    #[error(transparent)]
     Corrupt(Box<Corruption>),
     /// A batch is intact, but its records have more bytes when they are decompressed than
     /// [`LogConfig::max_decompressed_bytes`](crate::LogConfig::max_decompressed_bytes) allows. A
     /// log that is opened with a larger limit can read it. Later batches can be read anyway, from
     /// [`OversizedBatch::offsets`]`.end` on.
-    #[error(transparent)]
     BatchTooLarge(Box<OversizedBatch>),
     /// An fsync failed. It is unknown whether the records that were waiting for it are durable. The
     /// partition refuses writes until it is [re-opened](crate::Partition::reopen).
-    #[error(
-        "cannot sync {}: {source}; the last records may not survive a power cut: call `Partition::reopen`",
-        path.display()
-    )]
     #[non_exhaustive]
     SyncFailed {
         /// The file that was synced.
@@ -79,9 +69,6 @@ pub enum Error {
     },
     /// An earlier write or fsync of this partition failed, so the state of its end is unknown. The
     /// partition refuses writes until it is [re-opened](crate::Partition::reopen).
-    #[error(
-        "{partition} refuses writes after an earlier failure ({cause}): call `Partition::reopen`"
-    )]
     #[non_exhaustive]
     Poisoned {
         /// The partition.
@@ -90,7 +77,6 @@ pub enum Error {
         cause: Arc<io::Error>,
     },
     /// The requested offset is not in the log.
-    #[error("offset {requested} is out of range: {partition} holds {log_start}..{log_end}")]
     #[non_exhaustive]
     OffsetOutOfRange {
         /// The partition.
@@ -106,9 +92,6 @@ pub enum Error {
     /// appended in the meantime, or the log was cut. Nothing was appended.
     ///
     /// [`append_batch_at`]: crate::Partition::append_batch_at
-    #[error(
-        "{partition} ends at {log_end}, not at {expected}: read the new records, then try again"
-    )]
     #[non_exhaustive]
     EndMoved {
         /// The partition.
@@ -120,30 +103,19 @@ pub enum Error {
     },
     /// The topic is only compacted, so its records cannot be deleted by offset. Kafka's
     /// `POLICY_VIOLATION`.
-    #[error(
-        "records of {partition} cannot be deleted: its topic is only compacted; append tombstones, \
-         or set `cleanup.policy` to `compact,delete`"
-    )]
     #[non_exhaustive]
     PolicyViolation {
         /// The partition.
         partition: TopicPartition,
     },
     /// The topic does not exist, or it was deleted.
-    #[error("there is no topic {0:?}")]
     UnknownTopic(Arc<str>),
     /// The topic does not have this partition.
-    #[error("there is no partition {0}")]
     UnknownPartition(TopicPartition),
     /// A topic with this name exists.
-    #[error("topic {0:?} exists already")]
     TopicExists(String),
     /// A topic exists whose name differs only in `.` and `_`. Kafka refuses such a name, since its
     /// metrics replace `.` with `_`.
-    #[error(
-        "topic {name:?} is too similar to the existing {existing:?} (`.` and `_` count as the same): \
-         choose another name"
-    )]
     #[non_exhaustive]
     TopicCollides {
         /// The requested name.
@@ -152,7 +124,6 @@ pub enum Error {
         existing: String,
     },
     /// The name is not allowed for a topic.
-    #[error("{name:?} cannot be the name of a topic: {reason}")]
     #[non_exhaustive]
     InvalidTopic {
         /// The name.
@@ -161,7 +132,6 @@ pub enum Error {
         reason: &'static str,
     },
     /// A record cannot be appended. None of the records of its batch was appended.
-    #[error("record {index} of the batch cannot be appended: {reason}")]
     #[non_exhaustive]
     InvalidRecord {
         /// The place of the record in the batch, from 0.
@@ -171,7 +141,6 @@ pub enum Error {
     },
     /// A batch cannot be appended [as it is](crate::Partition::append_raw). None of the batches of
     /// the call was appended.
-    #[error("batch {index} cannot be appended as it is: {reason}")]
     #[non_exhaustive]
     InvalidBatch {
         /// The place of the batch in the bytes that were passed, from 0.
@@ -181,7 +150,6 @@ pub enum Error {
     },
     /// A record or a batch is larger than the topic, the producer or the log allows. None of its
     /// records was appended.
-    #[error("a batch of {bytes} bytes is larger than the {limit} that `{key}` allows")]
     #[non_exhaustive]
     RecordTooLarge {
         /// The size of the batch as it would be written. For `max_decompressed_bytes`, the size of
@@ -196,13 +164,9 @@ pub enum Error {
     },
     /// A producer's buffer stayed full for its `max.block.ms`, because earlier records are still
     /// being written. The record was not accepted.
-    #[error(
-        "the producer's buffer stayed full for its `max.block.ms`: earlier records are still being written"
-    )]
     BufferExhausted,
     /// The write of earlier records failed, and no thread waited for their deliveries. Send them
     /// again, unless `cause` is [`SyncFailed`](Self::SyncFailed): then they may have been written.
-    #[error("{records} records sent to {partition} were not acknowledged: {cause}")]
     #[non_exhaustive]
     NotAcknowledged {
         /// The partition that they were sent to.
@@ -214,7 +178,6 @@ pub enum Error {
     },
     /// The sequence of the batch does not follow the last batch of its producer. The batch was not
     /// appended.
-    #[error("{partition} expects sequence {expected} of producer {producer_id} next, not {found}")]
     #[non_exhaustive]
     OutOfOrderSequence {
         /// The partition.
@@ -227,9 +190,6 @@ pub enum Error {
         found: i32,
     },
     /// A later epoch of the same producer has written to the partition. The batch was not appended.
-    #[error(
-        "epoch {epoch} of producer {producer_id} is fenced from {partition}: a later one has written to it"
-    )]
     #[non_exhaustive]
     ProducerFenced {
         /// The partition.
@@ -242,19 +202,14 @@ pub enum Error {
     /// A later [`transactional_producer`](crate::Log::transactional_producer) has taken the
     /// transactional id, or the transaction took longer than its
     /// [time-out](crate::ProducerConfig::transaction_timeout). The transaction was aborted.
-    #[error(
-        "transactional id {id:?} was taken by a later producer, or its transaction timed out: create the producer again"
-    )]
     #[non_exhaustive]
     TransactionalIdFenced {
         /// The transactional id.
         id: Arc<str>,
     },
     /// The text is not allowed as a transactional id.
-    #[error("a transactional id must have 1 to 249 characters")]
     InvalidTransactionalId,
     /// A setting is unknown, or its value is not allowed. No setting was changed.
-    #[error("invalid setting `{key}`: {reason}")]
     #[non_exhaustive]
     InvalidConfig {
         /// The setting, by its Kafka key if it has one.
@@ -264,7 +219,6 @@ pub enum Error {
     },
     /// The directory does not contain what the call opens, and cannot become it. No file was
     /// changed.
-    #[error("cannot open {}: {reason}", path.display())]
     #[non_exhaustive]
     NotALog {
         /// The directory, or the file that is in its place.
@@ -273,7 +227,6 @@ pub enum Error {
         reason: Cow<'static, str>,
     },
     /// The file has a version or uses a codec that this build of annals does not support.
-    #[error("{} needs {what}, which this build of annals does not have", path.display())]
     #[non_exhaustive]
     Unsupported {
         /// The file.
@@ -282,7 +235,6 @@ pub enum Error {
         what: &'static str,
     },
     /// The directory is open elsewhere, in this process or another.
-    #[error("{} is open {}", path.display(), where_it_is_open(*holder))]
     #[non_exhaustive]
     Locked {
         /// The directory.
@@ -293,26 +245,20 @@ pub enum Error {
     },
     /// The member no longer owns the partitions that it commits for: they were assigned to others.
     /// Its next `poll` joins the group again.
-    #[error(
-        "the member was removed from group {group:?} and its partitions were assigned to others: poll again to rejoin"
-    )]
     #[non_exhaustive]
     MemberFenced {
         /// The group.
         group: Arc<str>,
     },
     /// The group has members, and the call needs a group without members.
-    #[error("group {group:?} has members: close them first")]
     #[non_exhaustive]
     NonEmptyGroup {
         /// The group.
         group: Arc<str>,
     },
     /// The group does not exist: it never committed and has no members.
-    #[error("there is no group {0:?}")]
     UnknownGroup(Arc<str>),
     /// The positions of a topic cannot be deleted while members of the group read it.
-    #[error("members of group {group:?} subscribe to topic {topic:?}: close them first")]
     #[non_exhaustive]
     GroupSubscribed {
         /// The group.
@@ -321,7 +267,6 @@ pub enum Error {
         topic: Arc<str>,
     },
     /// The group has as many members as it may have. Its members stay.
-    #[error("group {group:?} already has {limit} members, which is its limit")]
     #[non_exhaustive]
     GroupFull {
         /// The group.
@@ -330,7 +275,6 @@ pub enum Error {
         limit: u32,
     },
     /// The group already has a static member with this name.
-    #[error("group {group:?} already has a member named {instance:?}: close it first")]
     #[non_exhaustive]
     InstanceInUse {
         /// The group.
@@ -339,46 +283,24 @@ pub enum Error {
         instance: Arc<str>,
     },
     /// The name is not allowed for a group.
-    #[error("the group id must not be empty or longer than 32767 bytes")]
     InvalidGroup,
     /// The group has no committed offset for the partition, and `auto_offset_reset` is `None`.
-    #[error("the group has no committed offset for {0} and no reset policy: seek first")]
     NoOffset(TopicPartition),
     /// The partition is not assigned to this consumer.
-    #[error("{0} is not assigned to this consumer")]
     NotAssigned(TopicPartition),
     /// The consumer has no group, so it cannot commit.
-    #[error("this consumer has no group to commit to")]
     NoGroup,
     /// The log or the producer was closed.
-    #[error("the log is closed")]
     Closed,
     /// This process was forked from the one that opened the log. Only the process that opened it
     /// can use it and close it.
-    #[error(
-        "the log belongs to process {opener}, which forked this one: use it there, or open it read-only here"
-    )]
     #[non_exhaustive]
     Forked {
         /// The process id of the opener.
         opener: u32,
     },
     /// The log was opened read-only.
-    #[error("the log was opened read-only")]
     ReadOnly,
-}
-
-/// Describes where the directory is open, and what to do about it.
-fn where_it_is_open(holder: Option<u32>) -> String {
-    match holder {
-        Some(pid) if pid == process::id() => {
-            "in this process already: use that handle or a clone of it, or close it with \
-             `Log::close` or by dropping everything that came from it"
-                .to_owned()
-        }
-        Some(pid) => format!("elsewhere (process {pid}): close it there, or open it read-only"),
-        None => "elsewhere: close it there, or open it read-only".to_owned(),
-    }
 }
 
 /// Names the action and the file of an I/O error.
@@ -453,116 +375,6 @@ impl Error {
     /// Returns whether stored bytes are damaged.
     pub fn is_corruption(&self) -> bool {
         matches!(self, Self::Corrupt(_))
-    }
-}
-
-/// Prints the text of `Display` and the causes that it does not contain. `{:#?}` prints the variant
-/// with its fields.
-impl fmt::Debug for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if f.alternate() {
-            return self.fmt_fields(f);
-        }
-        let text = self.to_string();
-        f.write_str(&text)?;
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let reason = error.to_string();
-            if !text.contains(&reason) {
-                write!(f, ": {reason}")?;
-            }
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
-/// Prints the variant of `$error` with its fields, as `derive(Debug)` would.
-macro_rules! show_fields {
-    ($error:expr, $f:expr, $($variant:ident $({ $($field:ident),+ })? $(($only:ident))?),+ $(,)?) => {
-        match $error {
-            $(Error::$variant $({ $($field),+ })? $(($only))? => {
-                $f.debug_struct(stringify!($variant))
-                    $($(.field(stringify!($field), $field))+)?
-                    $(.field(stringify!($only), $only))?
-                    .finish()
-            })+
-        }
-    };
-}
-
-impl Error {
-    fn fmt_fields(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show_fields!(
-            self,
-            f,
-            Io {
-                action,
-                path,
-                source
-            },
-            DiskFull { path },
-            Corrupt(damage),
-            BatchTooLarge(batch),
-            SyncFailed { path, source },
-            Poisoned { partition, cause },
-            OffsetOutOfRange {
-                partition,
-                requested,
-                log_start,
-                log_end
-            },
-            EndMoved {
-                partition,
-                expected,
-                log_end
-            },
-            PolicyViolation { partition },
-            UnknownTopic(topic),
-            UnknownPartition(partition),
-            TopicExists(topic),
-            TopicCollides { name, existing },
-            InvalidTopic { name, reason },
-            InvalidRecord { index, reason },
-            InvalidBatch { index, reason },
-            RecordTooLarge { bytes, limit, key },
-            BufferExhausted,
-            NotAcknowledged {
-                partition,
-                records,
-                cause
-            },
-            OutOfOrderSequence {
-                partition,
-                producer_id,
-                expected,
-                found
-            },
-            ProducerFenced {
-                partition,
-                producer_id,
-                epoch
-            },
-            TransactionalIdFenced { id },
-            InvalidTransactionalId,
-            InvalidConfig { key, reason },
-            NotALog { path, reason },
-            Unsupported { path, what },
-            Locked { path, holder },
-            MemberFenced { group },
-            NonEmptyGroup { group },
-            UnknownGroup(group),
-            GroupSubscribed { group, topic },
-            GroupFull { group, limit },
-            InstanceInUse { group, instance },
-            InvalidGroup,
-            NoOffset(partition),
-            NotAssigned(partition),
-            NoGroup,
-            Closed,
-            Forked { opener },
-            ReadOnly,
-        )
     }
 }
 

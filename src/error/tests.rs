@@ -1,6 +1,7 @@
 //! Size, texts and kinds of errors.
 
 use super::*;
+use std::error::Error as _;
 
 #[test]
 fn an_error_is_small_and_can_be_sent_to_other_threads() {
@@ -11,14 +12,8 @@ fn an_error_is_small_and_can_be_sent_to_other_threads() {
 
 #[test]
 fn debug_prints_the_text_and_alternate_debug_prints_the_fields() {
-    #[derive(Debug, thiserror::Error)]
-    #[error("the cable is out")]
-    struct Deep;
-    #[derive(Debug, thiserror::Error)]
-    #[error("the device is gone")]
-    struct Cause(#[source] Deep);
-
-    let error = Error::io("list", Path::new("data"), io::Error::other(Cause(Deep)));
+    let deep = anyhow::anyhow!("the cable is out").context("the device is gone");
+    let error = Error::io("list", Path::new("data"), io::Error::other(deep));
     assert_eq!(
         format!("{error:?}"),
         "cannot list data: the device is gone: the cable is out"
@@ -66,4 +61,50 @@ fn a_full_disk_is_an_error_of_its_own() {
     let other = Error::io("append to", Path::new("x"), io::Error::other("boom"));
     assert_eq!(other.to_string(), "cannot append to x: boom");
     assert!(!other.is_retriable());
+}
+
+#[test]
+fn only_errors_of_the_system_have_a_source() {
+    let source = Arc::new(io::Error::other("boom"));
+    let sync = Error::SyncFailed {
+        path: "p".into(),
+        source: Arc::clone(&source),
+    };
+    assert_eq!(sync.source().unwrap().to_string(), "boom");
+    let read = Error::io("read", Path::new("p"), io::Error::other("boom"));
+    assert_eq!(read.source().unwrap().to_string(), "boom");
+    let poisoned = Error::Poisoned {
+        partition: ("orders", 3).into(),
+        cause: source,
+    };
+    assert!(poisoned.source().is_none());
+}
+
+#[test]
+fn damage_prints_its_place_and_the_offsets_around_it() {
+    let damage = Corruption {
+        partition: ("orders", 3).into(),
+        path: "a.log".into(),
+        position: 7,
+        offsets: 3..9,
+        reason: "the checksum is wrong".to_owned(),
+    };
+    assert_eq!(
+        Error::Corrupt(Box::new(damage)).to_string(),
+        "orders-3 is damaged at position 7 of a.log: the checksum is wrong; offsets 3 to 8 are \
+         lost, reading can resume at 9"
+    );
+    let batch = OversizedBatch {
+        partition: ("orders", 3).into(),
+        path: "a.log".into(),
+        position: 7,
+        offsets: 3..9,
+        limit: 99,
+    };
+    assert_eq!(
+        Error::BatchTooLarge(Box::new(batch)).to_string(),
+        "the batch of orders-3 at position 7 of a.log, offsets 3 to 8, decompresses to more than \
+         99 bytes: open the log with a larger `LogConfig::max_decompressed_bytes`, or resume \
+         reading at 9"
+    );
 }
