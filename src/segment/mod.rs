@@ -92,9 +92,9 @@ pub(crate) struct Segment {
     log: PooledFile,
     /// Bytes of whole batches. Readers do not read beyond them.
     size: AtomicU32,
-    /// Length of the `.log` with the zeros ahead. The lock is held during each write that extends
-    /// the file, so that zeros never overwrite a batch.
-    file_end: Mutex<FileEnd>,
+    /// Length of the `.log` with the zeros ahead. It changes during a turn to write, so that zeros
+    /// never overwrite a batch.
+    file_end: FileEnd,
     /// Whether the zeros ahead were cut and the cut was not synced yet.
     is_cut_unsynced: AtomicBool,
     /// Offset after the last batch.
@@ -105,6 +105,9 @@ pub(crate) struct Segment {
     /// Number of readers that have a [`BatchFile`](batch_file::BatchFile) of the segment.
     readers: AtomicUsize,
     index: RwLock<Index>,
+    /// The number of offset and of time entries in memory, for appends. Stored under the writer
+    /// lock of the partition.
+    entries: [AtomicUsize; 2],
     /// Whether index files may be written, which ends when the partition is closed. The lock is
     /// held while index files are written, and while the segment loses its names.
     index_files: Mutex<bool>,
@@ -131,12 +134,17 @@ impl Segment {
             base_offset <= next_offset,
             "a segment ends at or above its base offset"
         );
+        let (offsets, times) = match &index {
+            Index::Memory(index) => index.counts(),
+            Index::Files(_) | Index::Unloaded => (0, 0),
+        };
         Self {
             base_offset,
             home,
             log,
+            entries: [AtomicUsize::new(offsets), AtomicUsize::new(times)],
             size: AtomicU32::new(size),
-            file_end: Mutex::new(FileEnd::at(size)),
+            file_end: FileEnd::at(size),
             is_cut_unsynced: AtomicBool::new(false),
             next_offset: AtomicU64::new(next_offset),
             is_sealed: AtomicBool::new(false),
@@ -344,15 +352,16 @@ impl Segment {
             u64::from(position) + u64::from(size_bytes) <= u64::from(MAX_LOG_BYTES),
             "the writer rolls before a segment is too large"
         );
-        let file = self.log.get().map_err(known)?;
-        self.log.mark_dirty();
-        if let Err(source) = self.write_at_end(&*file, pieces, position, position + size_bytes) {
-            let end_is_unknown = self.cut_back(&*file, position).is_err();
+        let mut turn = self.log.write_turn();
+        let file = turn.file().map_err(known)?;
+        if let Err(source) = self.write_at_end(file, pieces, position, position + size_bytes) {
+            let end_is_unknown = self.cut_back(file, position).is_err();
             return Err(AppendError {
                 source,
                 end_is_unknown,
             });
         }
+        drop(turn);
         let mut index = self.index.write();
         let (mut at, mut next_offset) = (position, self.base_offset);
         for batch in batches {
@@ -372,6 +381,11 @@ impl Segment {
             at += batch.size_bytes;
             next_offset = batch.last_offset + 1;
         }
+        if let Index::Memory(index) = &*index {
+            let (offsets, times) = index.counts();
+            self.entries[0].store(offsets, Ordering::Relaxed);
+            self.entries[1].store(times, Ordering::Relaxed);
+        }
         drop(index);
         debug_assert_eq!(at, position + size_bytes, "the bytes are the batches");
         self.next_offset.store(next_offset, Ordering::Release);
@@ -380,7 +394,7 @@ impl Segment {
     }
 
     /// Writes the pieces from `position` to `end`, after the last batch: over zeros ahead, or
-    /// beyond the end of the file.
+    /// beyond the end of the file. The caller has the turn to write.
     fn write_at_end(
         &self,
         file: &dyn StorageFile,
@@ -388,30 +402,22 @@ impl Segment {
         position: u32,
         end: u32,
     ) -> io::Result<()> {
-        let mut file_end = self.file_end.lock();
         debug_assert!(position < end, "a batch has a header");
-        debug_assert!(
-            position <= file_end.bytes,
-            "a file has no hole between batches"
-        );
-        if end <= file_end.bytes {
-            drop(file_end);
-            return write_pieces(file, pieces, position);
-        }
+        let file_end = self.file_end.bytes();
+        debug_assert!(position <= file_end, "a file has no hole between batches");
         write_pieces(file, pieces, position)?;
-        file_end.bytes = end;
+        self.file_end.set(end.max(file_end));
         Ok(())
     }
 
     /// Cuts the file at the end of its last batch, after a write failed. If there were zeros ahead,
     /// the cut is also synced. Otherwise a power cut could restore the old length, and with it a
-    /// part of the failed write after the next batch.
+    /// part of the failed write after the next batch. The caller has the turn to write.
     fn cut_back(&self, file: &dyn StorageFile, position: u32) -> io::Result<()> {
         debug_assert_eq!(position, self.size(), "the cut is after the last batch");
-        let mut file_end = self.file_end.lock();
-        let had_zeros = file_end.bytes > position;
+        let had_zeros = self.file_end.bytes() > position;
         file.set_len(u64::from(position))?;
-        file_end.bytes = position;
+        self.file_end.set(position);
         if had_zeros { file.sync_data() } else { Ok(()) }
     }
 
@@ -450,9 +456,14 @@ impl Segment {
         most_bytes: u64,
     ) -> bool {
         let end = u64::from(self.size()) + batch_bytes as u64;
-        let index_is_full =
-            matches!(&*self.index.read(), Index::Memory(index) if index.is_full(settings));
-        end > most_bytes || index_is_full || self.relative(last_offset) > MAX_RELATIVE_OFFSET
+        let [offsets, times] = &self.entries;
+        let entries = (
+            offsets.load(Ordering::Relaxed),
+            times.load(Ordering::Relaxed),
+        );
+        end > most_bytes
+            || index_file::is_full(entries, settings)
+            || self.relative(last_offset) > MAX_RELATIVE_OFFSET
     }
 
     /// Seals the segment: writes its indexes with the last time entry, and notes their digests.

@@ -6,7 +6,7 @@
 //! end of a log. They are cut before the next segment is created, and at close.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::Segment;
 
@@ -17,20 +17,34 @@ const LEAST_BYTES: u32 = 4 << 10;
 /// The zeros of one write.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// The end of the file.
+/// The end of the file. Only the thread with the turn to write changes it.
 #[derive(Debug)]
 pub(super) struct FileEnd {
-    pub(super) bytes: u32,
+    bytes: AtomicU32,
     /// Whether zeros may be written ahead. This ends when they are cut.
-    takes_zeros: bool,
+    takes_zeros: AtomicBool,
 }
 
 impl FileEnd {
     pub(super) fn at(bytes: u32) -> Self {
         Self {
-            bytes,
-            takes_zeros: true,
+            bytes: AtomicU32::new(bytes),
+            takes_zeros: AtomicBool::new(true),
         }
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> u32 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn set(&self, bytes: u32) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn end_zeros(&self) {
+        self.takes_zeros.store(false, Ordering::Relaxed);
     }
 }
 
@@ -39,19 +53,20 @@ impl Segment {
     /// not an error: then the file grows with each append.
     pub(crate) fn write_zeros_ahead(&self, limit: u32) {
         debug_assert!(!self.home.read_only, "a read-only log writes no files");
-        let mut file_end = self.file_end.lock();
-        debug_assert!(
-            file_end.bytes >= self.size(),
-            "the file has all of its batches"
-        );
-        let (from, left) = (file_end.bytes, file_end.bytes.saturating_sub(self.size()));
+        let _turn = self.log.write_turn();
+        let from = self.file_end.bytes();
+        debug_assert!(from >= self.size(), "the file has all of its batches");
+        let left = from.saturating_sub(self.size());
         let end = from
             .saturating_add(STEP_BYTES - left.min(STEP_BYTES))
             .min(limit);
-        if !file_end.takes_zeros || left > STEP_BYTES / 2 || end < from.saturating_add(LEAST_BYTES)
+        if !self.file_end.takes_zeros.load(Ordering::Relaxed)
+            || left > STEP_BYTES / 2
+            || end < from.saturating_add(LEAST_BYTES)
         {
             return;
         }
+        // The segment may have lost its names.
         let Ok(file) = self.file() else { return };
         self.log.mark_dirty();
         let mut position = from;
@@ -65,27 +80,29 @@ impl Segment {
             }
             position += u32::try_from(zeros.len()).unwrap_or(u32::MAX);
         }
-        file_end.bytes = end;
+        self.file_end.set(end);
     }
 
     /// Ends the writing of zeros, and waits for a thread that is writing them. On return another
     /// process may write to the file.
     pub(crate) fn end_zeros_ahead(&self) {
-        self.file_end.lock().takes_zeros = false;
+        let _turn = self.log.write_turn();
+        self.file_end.end_zeros();
     }
 
     /// Cuts the zeros ahead. From then on no more are written. The caller makes sure that no append
     /// is in progress. [`sync_cut_zeros`](Self::sync_cut_zeros) makes the cut durable.
     pub(crate) fn cut_zeros_ahead(&self) -> io::Result<()> {
-        let mut file_end = self.file_end.lock();
-        file_end.takes_zeros = false;
+        let _turn = self.log.write_turn();
+        self.file_end.end_zeros();
         let size = self.size();
-        debug_assert!(file_end.bytes >= size, "the file has all of its batches");
-        if file_end.bytes > size {
+        let end = self.file_end.bytes();
+        debug_assert!(end >= size, "the file has all of its batches");
+        if end > size {
             let file = self.file()?;
             self.log.mark_dirty();
             file.set_len(u64::from(size))?;
-            file_end.bytes = size;
+            self.file_end.set(size);
             self.is_cut_unsynced.store(true, Ordering::Release);
         }
         Ok(())

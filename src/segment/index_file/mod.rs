@@ -44,7 +44,7 @@ impl IndexedBatch {
 }
 
 /// The number of offset and of time entries.
-pub(super) type EntryCounts = (usize, usize);
+pub(crate) type EntryCounts = (usize, usize);
 
 /// The index entries of a segment, in memory.
 #[derive(Clone, Debug)]
@@ -62,6 +62,13 @@ pub(crate) struct MemoryIndex {
     /// Whether all entries come from batches that were walked, or from files with a matching
     /// digest.
     is_proven: bool,
+}
+
+/// Returns whether a roll is due because an index with so many offset and time entries has no room
+/// for another one. One slot of the time index stays free for the last entry.
+pub(crate) fn is_full((offsets, times): EntryCounts, settings: &TopicSettings) -> bool {
+    let bytes = usize::try_from(settings.segment_index_bytes).unwrap_or(usize::MAX);
+    offsets >= bytes / OFFSET_ENTRY_BYTES || times >= (bytes / TIME_ENTRY_BYTES).saturating_sub(1)
 }
 
 impl Default for MemoryIndex {
@@ -132,14 +139,6 @@ impl MemoryIndex {
         {
             self.times.push(self.max);
         }
-    }
-
-    /// Returns whether a roll is due because an index has no room for another entry. One slot of
-    /// the time index stays free for the last entry.
-    pub(crate) fn is_full(&self, settings: &TopicSettings) -> bool {
-        let bytes = usize::try_from(settings.segment_index_bytes).unwrap_or(usize::MAX);
-        self.offsets.len() >= bytes / OFFSET_ENTRY_BYTES
-            || self.times.len() >= (bytes / TIME_ENTRY_BYTES).saturating_sub(1)
     }
 
     /// Returns the offset entries from number `from` on, encoded.

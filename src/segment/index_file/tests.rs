@@ -270,8 +270,8 @@ fn an_index_is_full_when_either_file_would_exceed_its_size() {
     for number in 0..7 {
         untimed.note(batch(100 * number, number, -1), 0);
         timed.note(batch(100 * number, number, i64::from(number)), 0);
-        full.0.push(untimed.is_full(&settings));
-        full.1.push(timed.is_full(&settings));
+        full.0.push(is_full(untimed.counts(), &settings));
+        full.1.push(is_full(timed.counts(), &settings));
     }
     assert_eq!(
         full.0,

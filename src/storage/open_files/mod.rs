@@ -9,18 +9,21 @@
 //! - A file in use, which means that a caller holds the result of [`PooledFile::get`], is never
 //!   closed to make room, since that would not free its descriptor. The number of open files can
 //!   therefore exceed the bound by the number of files in use.
-//! - Getting a file that is open takes the lock of its state, and no other lock.
+//! - Getting a file that is open takes the lock of its state, and no other lock. A thread that
+//!   writes again and again takes only the turn to write ([`PooledFile::write_turn`]), which keeps
+//!   the file from one write to the next.
 //!
-//! Locks are taken in this order: the turn to sync a file, its state, the list of open files. A
-//! thread never holds such locks of two files. A clock hand decides which file was used recently: a
-//! file that was used since the hand last passed it stays open.
+//! Locks are taken in this order: the turn to sync a file, the turn to write it, its state, the
+//! list of open files. A thread that holds such a lock waits for no lock of another file, except
+//! that the holder of a turn to write may take the state of another file. A clock hand decides
+//! which file was used recently: a file that was used since the hand last passed it stays open.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Access, Storage, StorageFile, disk};
 
@@ -57,6 +60,8 @@ struct Slot {
     /// Held while the file is synced. The system reports an error once, and the thread that has the
     /// turn records it before another thread can sync.
     sync_turn: Mutex<()>,
+    /// Held during each write. The file is kept between writes, until the pool needs its room.
+    write_turn: Mutex<Option<Arc<dyn StorageFile>>>,
     state: Mutex<State>,
 }
 
@@ -170,6 +175,9 @@ impl Slot {
         let Some(_turn) = self.sync_turn.try_lock() else {
             return false;
         };
+        if !self.give_up_write() {
+            return false;
+        }
         let Some(file) = self.state.lock().unused().cloned() else {
             return false;
         };
@@ -183,6 +191,9 @@ impl Slot {
 
     /// Closes the file unless it is in use or dirty. Returns whether it is closed.
     fn close_if_clean(&self, files: &OpenFiles) -> bool {
+        if !self.give_up_write() {
+            return false;
+        }
         let mut state = self.state.lock();
         if state.file.is_none() {
             return true;
@@ -195,6 +206,14 @@ impl Slot {
             state.close(self, files);
         }
         is_closable
+    }
+}
+
+impl Slot {
+    /// Drops the file that is kept for the next write. Returns `false` if a thread is writing.
+    fn give_up_write(&self) -> bool {
+        let turn = self.write_turn.try_lock();
+        turn.map(|mut kept| drop(kept.take())).is_some()
     }
 }
 
@@ -237,6 +256,7 @@ impl PooledFile {
             was_used: AtomicBool::new(false),
             is_dirty: AtomicBool::new(false),
             sync_turn: Mutex::default(),
+            write_turn: Mutex::default(),
             state: Mutex::default(),
         };
         Self {
@@ -281,7 +301,17 @@ impl PooledFile {
         })
     }
 
-    /// Opens the file. The caller holds no lock of a file, since making room locks other files.
+    /// Waits for the thread that has the turn to write, and takes its place.
+    #[inline]
+    pub(crate) fn write_turn(&self) -> WriteTurn<'_> {
+        WriteTurn {
+            file: self,
+            kept: self.slot.write_turn.lock(),
+        }
+    }
+
+    /// Opens the file. The caller holds no lock of a file except its turn to write, since making
+    /// room locks other files.
     #[cold]
     fn open(&self, access: Access) -> io::Result<Arc<dyn StorageFile>> {
         let _place = self.files.make_room();
@@ -326,6 +356,7 @@ impl PooledFile {
 
     /// Closes the file without a sync, if it is open. It is opened again on its next use.
     pub(crate) fn close(&self) {
+        *self.slot.write_turn.lock() = None;
         self.slot.state.lock().close(&self.slot, &self.files);
     }
 
@@ -340,6 +371,30 @@ impl PooledFile {
     /// Returns the error of a sync that failed while making room. Returns it once.
     pub(crate) fn take_sync_error(&self) -> Option<io::Error> {
         self.slot.state.lock().sync_error.take()
+    }
+}
+
+/// The turn to write a file. Other threads wait until it is dropped.
+#[derive(Debug)]
+pub(crate) struct WriteTurn<'a> {
+    file: &'a PooledFile,
+    kept: MutexGuard<'a, Option<Arc<dyn StorageFile>>>,
+}
+
+impl WriteTurn<'_> {
+    /// Returns the file as [`PooledFile::get`] does, marks it as written, and keeps it for the next
+    /// write.
+    #[inline]
+    pub(crate) fn file(&mut self) -> io::Result<&dyn StorageFile> {
+        if self.kept.is_none() {
+            *self.kept = Some(self.file.get()?);
+        }
+        let Some(file) = &*self.kept else {
+            unreachable!("the file is kept from now on")
+        };
+        self.file.slot.was_used.store(true, Ordering::Relaxed);
+        self.file.mark_dirty();
+        Ok(&**file)
     }
 }
 

@@ -221,6 +221,43 @@ fn a_file_that_was_written_is_synced_before_it_is_closed() {
 }
 
 #[test]
+fn a_file_that_is_kept_between_writes_is_closed_to_make_room() {
+    let (counts, files, pooled) = pool(1, 1);
+    for position in 0..2 {
+        let mut turn = pooled[0].write_turn();
+        turn.file().unwrap().write_all_at(b"a", position).unwrap();
+    }
+    assert_eq!(count(&counts.opens), 1, "the second write opens nothing");
+    let other = PooledFile::create(&files, "other".into()).unwrap();
+    assert_eq!((count(&counts.open), count(&counts.syncs)), (1, 1));
+    let mut turn = pooled[0].write_turn();
+    turn.file().unwrap().write_all_at(b"a", 2).unwrap();
+    assert_eq!(count(&counts.opens), 3, "the next write opens it again");
+    drop(other.get().unwrap());
+    assert_eq!(
+        count(&counts.open),
+        2,
+        "a file that is being written stays open"
+    );
+    drop(turn);
+    pooled[0].close();
+    assert_eq!(count(&counts.open), 1, "closing it does not keep it");
+    assert_eq!(pooled[0].get().unwrap().bytes().unwrap(), 3);
+}
+
+#[test]
+fn a_turn_to_write_that_cannot_open_the_file_is_given_back() {
+    let (_counts, files, _pooled) = pool(1, 1);
+    let absent = PooledFile::new(&files, "absent".into(), false);
+    let error = absent.write_turn().file().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(
+        absent.write_turn().file().is_err(),
+        "the turn is free again"
+    );
+}
+
+#[test]
 fn a_sync_failure_while_making_room_is_reported_once_and_fails_later_syncs() {
     let (counts, files, pooled) = pool(1, 1);
     pooled[0].mark_dirty();
@@ -359,7 +396,7 @@ fn threads_share_the_pool_within_its_bound() {
 #[test]
 fn a_file_that_was_never_used_needs_little_memory() {
     assert!(
-        size_of::<PooledFile>() + size_of::<Slot>() <= 96,
+        size_of::<PooledFile>() + size_of::<Slot>() <= 128,
         "{}",
         size_of::<PooledFile>() + size_of::<Slot>()
     );
