@@ -130,6 +130,8 @@ pub(crate) struct PartitionCore {
 #[derive(Debug)]
 pub(super) struct Writer {
     pub(super) active: Arc<Segment>,
+    /// The settings of the topic, so that an append need not take their lock.
+    pub(super) settings: Arc<TopicSettings>,
     pub(super) epochs: LeaderEpochs,
     /// The epoch that is stamped on every batch.
     pub(super) leader_epoch: i32,
@@ -196,7 +198,9 @@ impl PartitionCore {
             // The file of the topic already says that there may be gaps.
             self.allow_gaps();
         }
-        *self.settings.write() = Arc::new(settings);
+        let settings = Arc::new(settings);
+        *self.settings.write() = Arc::clone(&settings);
+        self.writer.lock().settings = settings;
         self.is_synced_topic
             .store(durability == Durability::Synced, Ordering::SeqCst);
         self.waiters.notify();

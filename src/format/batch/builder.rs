@@ -34,6 +34,7 @@ const NO_PRODUCER: ProducerStamp = ProducerStamp {
 
 impl BatchBuilder {
     /// Clears `buffer`, and starts a batch in it. [`finish`](Self::finish) returns the buffer.
+    #[inline]
     pub(crate) fn new(mut buffer: Vec<u8>, compression: Compression) -> Self {
         buffer.clear();
         buffer.resize(HEADER_BYTES, 0);
@@ -113,6 +114,7 @@ impl BatchBuilder {
     /// stay uncompressed. The caller has checked that readers accept the decompressed size.
     ///
     /// Returns `Malformed` if there are no records, or more than `i32::MAX` bytes.
+    #[inline]
     pub(crate) fn finish_with_header(
         mut self,
         settings: &TopicSettings,

@@ -96,7 +96,7 @@ impl Partition {
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<RecordMetadata> {
-        let appended = self.core.append(self.durability, [record.into()])?;
+        let appended = self.core.append_one(self.durability, record.into())?;
         let timestamp = Timestamp::from_millis(appended.max_timestamp);
         Ok(RecordMetadata {
             partition: self.id().partition,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Timestamp;
-use crate::config::Durability;
+use crate::config::{Durability, TopicSettings};
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::encode_partition_metadata;
@@ -125,13 +125,14 @@ impl Parts {
     }
 
     /// Returns the state with which the writer of the partition starts.
-    fn writer(&mut self, opened: Timestamp) -> Writer {
+    fn writer(&mut self, settings: Arc<TopicSettings>, opened: Timestamp) -> Writer {
         let Some(active) = self.segments.last().map(Arc::clone) else {
             unreachable!("a partition has at least one segment")
         };
         let epochs = std::mem::take(&mut self.epochs);
         Writer {
             active,
+            settings,
             leader_epoch: epochs.latest().unwrap_or(0).max(self.last_epoch).max(0),
             epochs,
             has_snapshots: self.has_snapshots,
@@ -153,7 +154,8 @@ pub(in crate::partition) fn assemble(
     mut parts: Parts,
 ) -> PartitionCore {
     let bounds = parts.bounds(spec);
-    let writer = parts.writer(context.clock.now());
+    let settings = Arc::new(spec.settings.clone());
+    let writer = parts.writer(Arc::clone(&settings), context.clock.now());
     let topic_id = spec
         .topic_id
         .or_else(|| stored_topic_id(&*context.storage, &spec.dir));
@@ -168,7 +170,7 @@ pub(in crate::partition) fn assemble(
         }),
         home,
         topic_id,
-        settings: RwLock::new(Arc::new(spec.settings.clone())),
+        settings: RwLock::new(settings),
         is_synced_topic: AtomicBool::new(durability == Durability::Synced),
         is_dense: AtomicBool::new(spec.is_dense),
         health: Health::new(spec.id.clone(), parts.damage),

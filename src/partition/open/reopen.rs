@@ -166,6 +166,7 @@ impl PartitionCore {
             .map(|new| old(new).unwrap_or_else(|| Arc::clone(new)))
             .collect();
         *writer = found.into_inner();
+        writer.settings = self.settings();
         if let Some(last) = segments.last() {
             // The last segment of a damaged log may be a sealed one with readers.
             writer.active = Arc::clone(last);

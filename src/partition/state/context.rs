@@ -1,6 +1,7 @@
 //! The settings and services that all partitions of a log share, and the specification of one
 //! before it is opened.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
@@ -135,9 +136,15 @@ impl Numbers {
     }
 }
 
-/// Buffers in which appends encode batches. They belong to the log, so an idle partition has none.
+/// Buffers in which appends encode batches. An idle partition has none: large buffers belong to the
+/// log, and each thread that appends small batches keeps one small buffer.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool(Mutex<Vec<Vec<u8>>>);
+
+thread_local! {
+    /// The small buffer of this thread. Getting it takes no lock.
+    static SMALL: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 impl BufferPool {
     /// If more threads than this append at the same time, the others allocate.
@@ -145,11 +152,36 @@ impl BufferPool {
     /// A buffer that a huge batch has grown beyond this size is not kept.
     const MAX_BUFFER_BYTES: usize = 4 << 20;
 
+    /// The largest capacity of a small buffer.
+    const SMALL_BYTES: usize = 16 << 10;
+
+    #[inline]
     pub(crate) fn take(&self) -> Vec<u8> {
+        let small = SMALL.try_with(Cell::take).unwrap_or_default();
+        if small.capacity() > 0 {
+            return small;
+        }
         self.0.lock().pop().unwrap_or_default()
     }
 
+    /// Keeps the buffer, which contains the batch that was appended.
+    #[inline]
     pub(crate) fn give_back(&self, buffer: Vec<u8>) {
+        if buffer.capacity() <= Self::SMALL_BYTES {
+            // A thread that ends drops its buffer.
+            let _kept = SMALL.try_with(|small| small.set(buffer));
+        } else {
+            self.keep_large(buffer);
+        }
+    }
+
+    #[cold]
+    fn keep_large(&self, buffer: Vec<u8>) {
+        if buffer.len() <= Self::SMALL_BYTES / 4 {
+            // This thread appends small batches, so the next one needs no large buffer.
+            let small = Vec::with_capacity(buffer.len());
+            let _kept = SMALL.try_with(|kept| kept.set(small));
+        }
         let mut buffers = self.0.lock();
         if buffers.len() < Self::MAX_BUFFERS && buffer.capacity() <= Self::MAX_BUFFER_BYTES {
             buffers.push(buffer);
@@ -246,32 +278,44 @@ impl PartitionSpec {
 mod tests {
     use super::*;
 
-    fn buffer_of_bytes(capacity: usize) -> Vec<u8> {
-        Vec::with_capacity(capacity)
-    }
-
     #[test]
     fn a_returned_buffer_is_reused() {
         let pool = BufferPool::default();
         assert_eq!(pool.take(), []);
-        pool.give_back(buffer_of_bytes(100));
-        assert!(pool.take().capacity() >= 100);
-        assert_eq!(pool.take().capacity(), 0, "it was the only one");
+        for bytes in [100, BufferPool::SMALL_BYTES + 1] {
+            pool.give_back(filled(bytes));
+            assert!(pool.take().capacity() >= bytes);
+            assert_eq!(pool.take().capacity(), 0, "it was the only one");
+        }
+    }
+
+    #[test]
+    fn a_large_buffer_is_left_to_large_batches() {
+        let pool = BufferPool::default();
+        pool.give_back(filled(BufferPool::MAX_BUFFER_BYTES));
+        let mut buffer = pool.take();
+        buffer.clear();
+        buffer.extend([7; 100]);
+        pool.give_back(buffer);
+        let small = pool.take();
+        assert!((100..=BufferPool::SMALL_BYTES).contains(&small.capacity()));
+        assert!(pool.take().capacity() > BufferPool::SMALL_BYTES);
     }
 
     #[test]
     fn the_pool_does_not_keep_huge_buffers_or_too_many() {
         let pool = BufferPool::default();
         let kept = |pool: &BufferPool| pool.0.lock().len();
-        pool.give_back(buffer_of_bytes(BufferPool::MAX_BUFFER_BYTES + 1));
+        pool.give_back(filled(BufferPool::MAX_BUFFER_BYTES + 1));
         assert_eq!(kept(&pool), 0);
-        let largest = buffer_of_bytes(BufferPool::MAX_BUFFER_BYTES);
-        assert_eq!(largest.capacity(), BufferPool::MAX_BUFFER_BYTES);
-        pool.give_back(largest);
-        assert_eq!(kept(&pool), 1);
-        for _ in 0..BufferPool::MAX_BUFFERS {
-            pool.give_back(buffer_of_bytes(10));
+        for _ in 0..=BufferPool::MAX_BUFFERS {
+            pool.give_back(filled(BufferPool::SMALL_BYTES + 1));
         }
         assert_eq!(kept(&pool), BufferPool::MAX_BUFFERS);
+    }
+
+    /// Returns a buffer that is full.
+    fn filled(bytes: usize) -> Vec<u8> {
+        vec![7; bytes]
     }
 }

@@ -132,17 +132,31 @@ impl PartitionCore {
         let limit = self.limit_of(settings, compression);
         let mut builder = BatchBuilder::new(self.context.buffers.take(), compression);
         for (index, record) in records.into_iter().enumerate() {
-            let record = record.into();
-            check_record(settings, &record, now)
-                .map_err(|reason| Error::InvalidRecord { index, reason })?;
-            let pushed = builder.push(&record, now);
-            pushed.map_err(|Malformed(reason)| Error::InvalidRecord { index, reason })?;
-            // Stops a batch that is already too large. Its compressed size is checked later.
-            limit.check(builder.len_bytes())?;
+            push(&mut builder, settings, limit, index, &record.into(), now)?;
         }
         if builder.record_count() == 0 {
             return Ok(None);
         }
+        self.finish(settings, builder).map(Some)
+    }
+
+    /// Encodes a batch of one record in a buffer from the pool. The topic does not compress it.
+    #[inline]
+    pub(super) fn encode_one(
+        &self,
+        settings: &TopicSettings,
+        now: i64,
+        record: &Record<'_>,
+    ) -> Result<EncodedBatch> {
+        let limit = self.limit_of(settings, Compression::None);
+        let mut builder = BatchBuilder::new(self.context.buffers.take(), Compression::None);
+        push(&mut builder, settings, limit, 0, record, now)?;
+        self.finish(settings, builder)
+    }
+
+    /// Finishes a batch that has records.
+    #[inline]
+    fn finish(&self, settings: &TopicSettings, builder: BatchBuilder) -> Result<EncodedBatch> {
         let (bytes, header) = builder
             .finish_with_header(settings)
             .map_err(|malformed| self.cannot_encode(malformed))?;
@@ -151,14 +165,15 @@ impl PartitionCore {
             return Err(error);
         }
         debug_assert!(bytes.len() >= HEADER_BYTES, "a batch has a header");
-        Ok(Some(EncodedBatch {
+        Ok(EncodedBatch {
             bytes,
             header,
             producer: None,
-        }))
+        })
     }
 
     /// Returns the largest size of a batch before it is compressed with `compression`.
+    #[inline]
     pub(crate) fn limit_of(
         &self,
         settings: &TopicSettings,
@@ -180,6 +195,7 @@ impl PartitionCore {
     }
 
     /// Returns the error for a batch that could not be encoded.
+    #[cold]
     pub(crate) fn cannot_encode(&self, malformed: Malformed) -> Error {
         if compression::is_left_out(malformed) {
             return Error::Unsupported {
@@ -194,7 +210,25 @@ impl PartitionCore {
     }
 }
 
+/// Adds record number `index` to a batch, if the topic accepts the record.
+#[inline]
+fn push(
+    builder: &mut BatchBuilder,
+    settings: &TopicSettings,
+    limit: PlainLimit,
+    index: usize,
+    record: &Record<'_>,
+    now: i64,
+) -> Result<()> {
+    check_record(settings, record, now).map_err(|reason| Error::InvalidRecord { index, reason })?;
+    let pushed = builder.push(record, now);
+    pushed.map_err(|Malformed(reason)| Error::InvalidRecord { index, reason })?;
+    // Stops a batch that is already too large. Its compressed size is checked later.
+    limit.check(builder.len_bytes())
+}
+
 /// Returns an error unless the topic accepts a batch of `bytes` bytes.
+#[inline]
 pub(crate) fn check_size(settings: &TopicSettings, bytes: usize) -> Result<()> {
     for (limit, key) in [
         (settings.max_message_bytes, "max.message.bytes"),

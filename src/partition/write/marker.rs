@@ -83,9 +83,9 @@ impl PartitionCore {
             let mut writer = self.lock_to_append();
             self.check_writable()?;
             match writer.producers.open_transaction_of(marker.producer_id) {
-                Some(first) if first < end => self
-                    .write_at_end(&mut writer, &settings, &mut encoded)
-                    .map(Some),
+                Some(first) if first < end => {
+                    self.write_at_end(&mut writer, &mut encoded).map(Some)
+                }
                 _ => Ok(None),
             }
         };

@@ -181,10 +181,10 @@ impl PartitionCore {
         batches.buffer.clear();
         let appended = self
             .check_raw(&settings, bytes, &mut batches)
-            .and_then(|()| self.write_raw(&settings, &mut batches));
+            .and_then(|()| self.write_raw(&mut batches));
         self.context.buffers.give_back(batches.buffer);
         let appended = appended?;
-        self.after_append(&settings, durability, &appended)?;
+        self.after_append(settings.flush_messages, durability, &appended)?;
         self.note_append(bytes.len());
         Ok(appended.offsets)
     }
@@ -248,11 +248,7 @@ impl PartitionCore {
     }
 
     /// Writes the batches and publishes them together, all under the writer lock.
-    fn write_raw(
-        &self,
-        settings: &TopicSettings,
-        batches: &mut RawBatches<'_>,
-    ) -> Result<Appended> {
+    fn write_raw(&self, batches: &mut RawBatches<'_>) -> Result<Appended> {
         let mut writer = self.lock_to_append();
         self.check_writable()?;
         if let Some(index) = batches.with_gaps().filter(|_| self.is_dense()) {
@@ -271,12 +267,12 @@ impl PartitionCore {
             return Ok(self.appended(offsets, batches.max_timestamp()));
         }
         self.begin_change()?;
-        if settings.timestamp_type == TimestampType::LogAppendTime {
+        if writer.settings.timestamp_type == TimestampType::LogAppendTime {
             batches.stamp_append_time(self.context.clock.now().as_millis());
         }
         let max_timestamp = batches.max_timestamp();
         let size_and_time = (batches.bytes, max_timestamp);
-        self.roll_if_due(&mut writer, settings, size_and_time, base, end - 1)?;
+        self.roll_if_due(&mut writer, size_and_time, base, end - 1)?;
         self.assign_epoch(&mut writer, base)?;
         let stamped = batches.stamp(base, writer.leader_epoch);
         debug_assert_eq!(stamped, end, "the batches are one after the other");
@@ -285,7 +281,7 @@ impl PartitionCore {
             last_offset: header.last_offset,
             max_timestamp: header.max_timestamp,
         });
-        let interval_bytes = settings.index_interval_bytes;
+        let interval_bytes = writer.settings.index_interval_bytes;
         writer
             .active
             .append_all(&batches.pieces(), written, interval_bytes)

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use crate::config::{CleanupPolicy, TopicSettings};
+use crate::config::CleanupPolicy;
 use crate::error::{At, Error, Result};
 use crate::format::{file_name, producer_snapshot};
 use crate::partition::state::bound::LogBound;
@@ -21,7 +21,6 @@ impl PartitionCore {
     pub(super) fn roll_if_due(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
-        settings: &TopicSettings,
         (bytes, max_timestamp): (usize, i64),
         base: u64,
         last_offset: u64,
@@ -32,11 +31,11 @@ impl PartitionCore {
             .bound
             .as_ref()
             .map_or(u64::MAX, LogBound::step)
-            .min(settings.segment_bytes.into());
+            .min(writer.settings.segment_bytes.into());
         let is_full = writer
             .active
-            .is_full(bytes, last_offset, settings, most_bytes);
-        if is_full || self.is_too_old(writer, settings, max_timestamp)? {
+            .is_full(bytes, last_offset, &writer.settings, most_bytes);
+        if is_full || self.is_too_old(writer, max_timestamp)? {
             self.roll_durably(writer, base)?;
         }
         Ok(())
@@ -44,12 +43,7 @@ impl PartitionCore {
 
     /// Returns whether more than `segment.ms` has passed since the first batch of the segment. The
     /// timestamps of the records decide, or the clock if they have none.
-    fn is_too_old(
-        &self,
-        writer: &mut Writer,
-        settings: &TopicSettings,
-        max_timestamp: i64,
-    ) -> Result<bool> {
+    fn is_too_old(&self, writer: &mut Writer, max_timestamp: i64) -> Result<bool> {
         if writer.active.size() == 0 {
             return Ok(false);
         }
@@ -67,6 +61,7 @@ impl PartitionCore {
                 .as_millis()
                 .saturating_sub(writer.opened.as_millis())
         };
+        let settings = &writer.settings;
         let is_compacted = settings.cleanup_policy != CleanupPolicy::Delete;
         let limit_ms = if is_compacted {
             settings.segment_ms.min(settings.max_compaction_lag_ms)

@@ -13,7 +13,7 @@ use parking_lot::MutexGuard;
 
 use super::encode::{EncodedBatch, check_size};
 use crate::clock::Timestamp;
-use crate::config::{Durability, TimestampType, TopicSettings};
+use crate::config::{Compression, Durability, TimestampType};
 use crate::error::{At, Error, Result};
 use crate::format::batch::{BatchHeader, ProducerStamp};
 use crate::format::file_name;
@@ -86,11 +86,39 @@ impl PartitionCore {
                 truncations: 0,
             });
         };
-        let appended = self.write(&settings, expected_end, &mut encoded);
+        let appended = self.write(expected_end, &mut encoded);
         let bytes = encoded.bytes.len();
         self.context.buffers.give_back(encoded.bytes);
         let appended = appended?;
-        self.after_append(&settings, durability, &appended)?;
+        self.after_append(settings.flush_messages, durability, &appended)?;
+        self.note_append(bytes);
+        Ok(appended)
+    }
+
+    /// Appends one record as [`append`](Self::append) does.
+    ///
+    /// The record is encoded under the writer lock: that takes less time than to get the settings
+    /// without it. A record that is to be compressed is encoded before.
+    pub(in crate::partition) fn append_one(
+        &self,
+        durability: Durability,
+        record: Record<'_>,
+    ) -> Result<Appended> {
+        let now = self.context.clock.now().as_millis();
+        let mut writer = self.lock_to_append();
+        if writer.settings.compression.codec(Compression::None) != Compression::None {
+            drop(writer);
+            return self.append(durability, [record]);
+        }
+        self.check_writable()?;
+        let mut encoded = self.encode_one(&writer.settings, now, &record)?;
+        let appended = self.write_at_end(&mut writer, &mut encoded);
+        let flush_messages = writer.settings.flush_messages;
+        drop(writer);
+        let bytes = encoded.bytes.len();
+        self.context.buffers.give_back(encoded.bytes);
+        let appended = appended?;
+        self.after_append(flush_messages, durability, &appended)?;
         self.note_append(bytes);
         Ok(appended)
     }
@@ -110,7 +138,6 @@ impl PartitionCore {
     /// Writes the batch and publishes it, all under the writer lock.
     pub(in crate::partition) fn write(
         &self,
-        settings: &TopicSettings,
         expected_end: Option<u64>,
         encoded: &mut EncodedBatch,
     ) -> Result<Appended> {
@@ -121,7 +148,7 @@ impl PartitionCore {
         if let Some(repeated) = self.check_producer(&mut writer, encoded)? {
             return Ok(repeated);
         }
-        self.write_at_end(&mut writer, settings, encoded)
+        self.write_at_end(&mut writer, encoded)
     }
 
     /// Writes the batch at the log end and publishes it. The caller holds the writer lock, and has
@@ -129,12 +156,11 @@ impl PartitionCore {
     pub(super) fn write_at_end(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
-        settings: &TopicSettings,
         encoded: &mut EncodedBatch,
     ) -> Result<Appended> {
         let base = self.bounds.log_end();
         self.begin_change()?;
-        if settings.timestamp_type == TimestampType::LogAppendTime {
+        if writer.settings.timestamp_type == TimestampType::LogAppendTime {
             let now = self.context.clock.now().as_millis();
             encoded.stamp_append_time(now);
         }
@@ -144,7 +170,7 @@ impl PartitionCore {
             return Err(self.out_of_range(end));
         }
         let size_and_time = (encoded.bytes.len(), encoded.header.max_timestamp);
-        self.roll_if_due(writer, settings, size_and_time, base, end - 1)?;
+        self.roll_if_due(writer, size_and_time, base, end - 1)?;
         debug_assert!(
             writer.active.base_offset <= base,
             "the active segment begins at or below the log end"
@@ -155,7 +181,7 @@ impl PartitionCore {
             &encoded.bytes,
             end - 1,
             encoded.header.max_timestamp,
-            settings.index_interval_bytes,
+            writer.settings.index_interval_bytes,
         );
         appended.map_err(|failed| self.not_appended(writer, failed))?;
         self.note_producer(writer, encoded);
@@ -227,7 +253,7 @@ impl PartitionCore {
     /// holds no lock.
     pub(super) fn after_append(
         &self,
-        settings: &TopicSettings,
+        flush_messages: i64,
         durability: Durability,
         appended: &Appended,
     ) -> Result<()> {
@@ -238,7 +264,7 @@ impl PartitionCore {
         if is_synced_topic || durability == Durability::Synced {
             self.sync_appended(appended)?;
         }
-        self.flush_if_many(settings, appended)
+        self.flush_if_many(flush_messages, appended)
     }
 
     /// Counts an append towards the size limit of the log. An internal topic does not count here,
@@ -255,14 +281,12 @@ impl PartitionCore {
     /// Flushes if `flush.messages` records were appended since the last time.
     pub(in crate::partition) fn flush_if_many(
         &self,
-        settings: &TopicSettings,
+        flush_messages: i64,
         appended: &Appended,
     ) -> Result<()> {
-        if settings.flush_messages < i64::MAX {
+        if flush_messages < i64::MAX {
             let mut writer = self.writer.lock();
-            if i64::try_from(writer.unflushed)
-                .is_ok_and(|unflushed| unflushed >= settings.flush_messages)
-            {
+            if i64::try_from(writer.unflushed).is_ok_and(|unflushed| unflushed >= flush_messages) {
                 writer.unflushed = 0;
                 drop(writer);
                 self.sync_appended(appended)?;
@@ -328,7 +352,7 @@ impl PartitionCore {
         self.check_writable()?;
         let settings = self.settings();
         check_size(&settings, encoded.bytes.len())?;
-        let appended = self.write(&settings, None, encoded)?;
+        let appended = self.write(None, encoded)?;
         if !self.is_synced_topic.load(Ordering::Relaxed) {
             self.waiters.notify();
         }
@@ -344,7 +368,7 @@ impl PartitionCore {
 
     /// Flushes if `flush.messages` of the topic asks for it.
     pub(crate) fn flush_if_due(&self, appended: &Appended) -> Result<()> {
-        self.flush_if_many(&self.settings(), appended)
+        self.flush_if_many(self.settings().flush_messages, appended)
     }
 
     /// Checks that the batch follows the last one of its producer. Returns the place of the batch
