@@ -13,7 +13,6 @@ use crate::partition::RecordView;
 use crate::topic_partition::TopicPartition;
 
 use super::consumer::Consumer;
-use super::cursor::Cursor;
 use crate::group::members::member::Member;
 use crate::group::offsets::claim::Claim;
 use crate::group::offsets::positions::OffsetAndMetadata;
@@ -93,10 +92,9 @@ impl Consumer {
     /// same name exists now.
     pub fn commit_record(&mut self, record: &RecordView<'_>) -> Result<()> {
         self.member()?;
-        self.commit_claims(
-            &[Claim::by_record(&self.service.catalog, record)?],
-            Gone::Refused,
-        )
+        let claim = Claim::by_record(&self.service.catalog, record)?;
+        self.cursors.note_committed(claim.id());
+        self.commit_claims(&[claim], Gone::Refused)
     }
 
     /// Commits these positions, each the offset of the *next* record to read. Otherwise works as
@@ -126,6 +124,9 @@ impl Consumer {
             Err(_) => Claim::by_name(&self.service.catalog, &partition, next),
         };
         let claims = next.into_iter().map(claim).collect::<Result<Vec<_>>>()?;
+        for claim in &claims {
+            self.cursors.note_committed(claim.id());
+        }
         self.commit_claims(&claims, Gone::Refused)
     }
 
@@ -142,8 +143,9 @@ impl Consumer {
     /// Returns the positions that are not committed yet, of the partitions that still exist.
     pub(super) fn uncommitted(&self) -> Result<Vec<Claim>> {
         let member = self.member()?;
-        let claims = self.cursors.iter().filter_map(Cursor::claim).collect();
-        self.service.store.uncommitted(member.group().id(), claims)
+        let group = member.group().id();
+        self.cursors
+            .uncommitted(|claims| self.service.store.uncommitted(group, claims))
     }
 
     /// Returns the group's committed position in a partition: the offset of the next record to

@@ -273,8 +273,7 @@ impl Consumer {
             .cursors
             .get(partition)?
             .seek_target(to.into(), self.setting())?;
-        self.cursors.get_mut(partition)?.seek(target);
-        Ok(())
+        self.cursors.seek(partition, target)
     }
 
     /// Moves the positions in all assigned partitions. `Seek::Committed` makes the next polls
@@ -290,9 +289,7 @@ impl Consumer {
             .iter()
             .map(|cursor| cursor.seek_target(to, self.setting()))
             .collect::<Result<Vec<_>>>()?;
-        for (cursor, target) in self.cursors.iter_mut().zip(targets) {
-            cursor.seek(target);
-        }
+        self.cursors.seek_all(targets);
         Ok(())
     }
 
@@ -396,7 +393,7 @@ impl Consumer {
             self.cursors.get(partition)?;
         }
         for partition in partitions {
-            self.cursors.get_mut(partition)?.pause(is_paused);
+            self.cursors.pause(partition, is_paused)?;
         }
         Ok(())
     }

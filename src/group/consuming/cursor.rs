@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::config::Durability;
 use crate::error::{Error, Result};
+use crate::partition::state::ready::{Mark, ReadyList};
 use crate::partition::state::waiting::Signal;
 use crate::partition::{Batch, Isolation, KeepOpen, Partition, ReadOptions, Reader};
 use crate::topic::TopicCore;
@@ -62,11 +63,24 @@ pub(in crate::group) struct Target {
     cuts_seen: u64,
 }
 
-/// A position in a partition. Appends to the partition notify the consumer's signal.
+/// The state in which a poll leaves a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::group) enum Found {
+    /// A batch did not fit, and the poll has taken no records from here.
+    NoRoom,
+    /// The poll may have left records here.
+    MaybeMore,
+    /// The poll has read everything. The next poll finds something only after the mark was set.
+    End,
+}
+
+/// A position in a partition. Changes of the partition set the mark and notify the consumer's
+/// signal.
 pub(in crate::group) struct Cursor {
     topic: Arc<TopicCore>,
     partition: Partition,
     signal: Arc<Signal>,
+    mark: Arc<Mark>,
     /// Offset of the next record to return; `None` until a position could be found.
     position: Option<u64>,
     /// How often the log had been cut when the position was found.
@@ -156,18 +170,20 @@ impl Cursor {
     /// the error.
     pub(in crate::group) fn new(
         owned: Owned,
-        signal: &Arc<Signal>,
+        (signal, ready): (&Arc<Signal>, &Arc<ReadyList>),
         keep: KeepOpen,
         setting: Setting<'_>,
     ) -> Self {
         let Owned { topic, core } = owned;
-        core.waiters().register(signal);
+        let mark = Mark::new(ready);
+        core.waiters().register_marked(signal, &mark);
         let partition = Partition::new(core, Durability::Os, keep);
         let cuts_seen = partition.core().truncations();
         let mut cursor = Self {
             topic,
             partition,
             signal: Arc::clone(signal),
+            mark,
             position: None,
             cuts_seen,
             cuts_delivered: cuts_seen,
@@ -187,6 +203,11 @@ impl Cursor {
 
     pub(in crate::group) fn id(&self) -> &TopicPartition {
         self.partition.id()
+    }
+
+    /// Sets the place of the cursor among those of its consumer.
+    pub(in crate::group) fn move_to(&self, place: usize) {
+        self.mark.move_to(place);
     }
 
     pub(in crate::group) fn pause(&mut self, is_paused: bool) {
@@ -359,7 +380,7 @@ impl Cursor {
     }
 
     /// Adds the next records to a poll, as far as they fit: whole batches, of which the last one
-    /// may be cut. Returns true if a batch did not fit and the poll has taken no records from here.
+    /// may be cut.
     ///
     /// If the partition could not be opened, returns the reason until a poll has reported it, and
     /// adds no records from then on.
@@ -368,10 +389,10 @@ impl Cursor {
         setting: Setting<'_>,
         budget: &mut Budget,
         polled: &mut Polled,
-    ) -> Result<bool> {
+    ) -> Result<Found> {
         if let Some(error) = self.partition.core().unavailable_because() {
             return if self.has_reported {
-                Ok(false)
+                Ok(Found::End)
             } else {
                 Err(error.clone())
             };
@@ -394,11 +415,17 @@ impl Cursor {
                 }
                 held => held?,
             };
-            let Some(held) = held else { break };
+            let Some(held) = held else {
+                return Ok(Found::End);
+            };
             let bytes = u64::from(held.batch.size_bytes());
             if !polled.is_empty() && bytes > room.min(budget.bytes) {
                 self.held = Some(held);
-                return Ok(!has_added);
+                return Ok(if has_added {
+                    Found::MaybeMore
+                } else {
+                    Found::NoRoom
+                });
             }
             if let Some(batch) = self.take(held, budget) {
                 room = room.saturating_sub(bytes);
@@ -409,10 +436,10 @@ impl Cursor {
                 has_added = true;
             }
         }
-        if budget.is_spent() && self.held.is_none() {
+        if self.held.is_none() {
             self.look_ahead(setting);
         }
-        Ok(false)
+        Ok(Found::MaybeMore)
     }
 
     /// Moves the position past the last markers and aborted records of the partition, if no record
@@ -526,6 +553,7 @@ impl fmt::Debug for Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
+        self.mark.remove();
         if self.partition.core().context().opener.is_this_process() {
             self.partition.core().waiters().unregister(&self.signal);
         }

@@ -119,6 +119,11 @@ impl OffsetStore {
         self.catalog.context().clock.now()
     }
 
+    /// Returns whether the log is read-only: another process writes it.
+    pub(in crate::group) fn is_read_only(&self) -> bool {
+        self.catalog.context().read_only
+    }
+
     /// Reads the positions from disk, unless they were read before.
     pub(in crate::group) fn ensure_loaded(&self) -> Result<()> {
         self.with_loaded(|_| Ok(()))

@@ -12,6 +12,7 @@ pub(in crate::partition) mod leader_epoch;
 pub(in crate::partition) mod leaving;
 pub(in crate::partition) mod origin;
 pub(in crate::partition) mod producers;
+pub(crate) mod ready;
 pub(in crate::partition) mod reopening;
 pub(in crate::partition) mod report;
 pub(in crate::partition) mod seen;

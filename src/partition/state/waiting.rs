@@ -4,6 +4,7 @@ use std::fmt;
 use std::hint;
 use std::sync::Arc;
 
+use super::ready::Mark;
 use crate::clock::Deadline;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use crate::sync::{Condvar, Mutex, SPIN};
@@ -110,25 +111,43 @@ impl Signal {
 #[derive(Debug, Default)]
 pub(crate) struct WaitList {
     registered: AtomicUsize,
-    signals: Mutex<Vec<Arc<Signal>>>,
+    waiters: Mutex<Vec<Waiter>>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    signal: Arc<Signal>,
+    /// Set before the signal is notified, for a waiter that must know which partition has changed.
+    mark: Option<Arc<Mark>>,
 }
 
 impl WaitList {
     /// Adds a waiter. Afterwards the waiter must look once more at the condition that it waits for.
     pub(crate) fn register(&self, signal: &Arc<Signal>) {
-        let mut signals = self.signals.lock();
-        signals.push(Arc::clone(signal));
-        self.registered.store(signals.len(), Ordering::SeqCst);
+        self.add(signal, None);
+    }
+
+    /// Adds a waiter with a mark, as [`register`](Self::register) does.
+    pub(crate) fn register_marked(&self, signal: &Arc<Signal>, mark: &Arc<Mark>) {
+        self.add(signal, Some(Arc::clone(mark)));
+    }
+
+    fn add(&self, signal: &Arc<Signal>, mark: Option<Arc<Mark>>) {
+        let signal = Arc::clone(signal);
+        let mut waiters = self.waiters.lock();
+        waiters.push(Waiter { signal, mark });
+        self.registered.store(waiters.len(), Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
     /// Removes a waiter.
     pub(crate) fn unregister(&self, signal: &Arc<Signal>) {
-        let mut signals = self.signals.lock();
-        if let Some(place) = signals.iter().position(|other| Arc::ptr_eq(other, signal)) {
-            signals.swap_remove(place);
+        let mut waiters = self.waiters.lock();
+        let is_same = |waiter: &Waiter| Arc::ptr_eq(&waiter.signal, signal);
+        if let Some(place) = waiters.iter().position(is_same) {
+            waiters.swap_remove(place);
         }
-        self.registered.store(signals.len(), Ordering::SeqCst);
+        self.registered.store(waiters.len(), Ordering::SeqCst);
     }
 
     /// Notifies every waiter that there is more to read. The caller has stored the new end, and
@@ -138,7 +157,10 @@ impl WaitList {
         // registered in between sleeps on.
         fence(Ordering::SeqCst);
         if self.registered.load(Ordering::Relaxed) > 0 {
-            for signal in self.signals.lock().iter() {
+            for Waiter { signal, mark } in self.waiters.lock().iter() {
+                if let Some(mark) = mark {
+                    mark.set();
+                }
                 signal.notify();
             }
         }
@@ -239,5 +261,18 @@ mod tests {
             1,
             "the list keeps no reference to it"
         );
+    }
+
+    #[test]
+    fn a_notification_sets_the_mark_of_a_waiter() {
+        let (list, signal) = (WaitList::default(), Signal::new());
+        let ready = Arc::default();
+        let mark = Mark::new(&ready);
+        mark.move_to(3);
+        list.register_marked(&signal, &mark);
+        list.notify();
+        let (mut spare, mut places) = (Vec::new(), Vec::new());
+        ready.take(&mut spare, |place| places.push(place));
+        assert_eq!((places, signal.is_notified()), (vec![3], true));
     }
 }

@@ -21,6 +21,11 @@ impl PartitionCore {
     /// durable.
     pub(in crate::partition) fn sync_to(&self, end: u64) -> Result<()> {
         let Some(mut turn) = self.commit.wait_for(end) else {
+            if self.is_synced_topic.load(Ordering::Relaxed) {
+                // The thread that led the sync may not have done so yet. A poll after this call
+                // must see the records.
+                self.waiters.notify();
+            }
             return Ok(());
         };
         let wants_zeros = self.sync_all(&mut turn).map_err(|error| match error {

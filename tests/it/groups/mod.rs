@@ -10,6 +10,7 @@ mod identity;
 mod managing;
 mod membership;
 mod polling;
+mod ready;
 mod seeking;
 mod stress;
 mod unopened;

@@ -9,11 +9,14 @@ use loom::thread;
 
 #[path = "../../../src/partition/state/group_commit.rs"]
 mod group_commit;
+#[path = "../../../src/partition/state/ready.rs"]
+mod ready;
 #[path = "../../../src/partition/state/waiting.rs"]
 mod waiting;
 
 use crate::clock::Deadline;
 use group_commit::GroupCommit;
+use ready::{Mark, ReadyList};
 use waiting::{Signal, WaitList};
 
 /// Runs all models and prints the number of orders of each.
@@ -28,6 +31,14 @@ pub(crate) fn check() {
         follow_one_after_the_other(2)
     });
     model("wake between a check and a wait", wake);
+    model("poll of two partitions", || poll_what_is_ready([0, 1]));
+    model("poll of one partition with two writers", || {
+        poll_what_is_ready([0, 0])
+    });
+    model(
+        "poll of a thread after its own append",
+        poll_after_an_append,
+    );
 }
 
 fn model(name: &str, run: impl Fn() + Send + Sync + 'static) {
@@ -132,5 +143,90 @@ fn wake() {
         }
         signal.wait(Deadline::never());
     }
+    other.join().expect("no thread of a model panics");
+}
+
+/// The partitions of one consumer.
+struct Polled {
+    partitions: Vec<(WaitList, AtomicU64)>,
+}
+
+impl Polled {
+    fn append(&self, partition: usize) {
+        let (waiters, end) = &self.partitions[partition];
+        end.fetch_add(1, Ordering::SeqCst);
+        waiters.notify();
+    }
+}
+
+/// A consumer that looks only at partitions whose mark was set.
+struct Poller {
+    polled: Arc<Polled>,
+    signal: Arc<Signal>,
+    list: Arc<ReadyList>,
+    seen: Vec<u64>,
+}
+
+impl Poller {
+    fn new(partitions: usize) -> Self {
+        let (signal, list) = (Signal::new(), Arc::default());
+        let partitions = (0..partitions).map(|place| {
+            let (waiters, mark) = (WaitList::default(), Mark::new(&list));
+            mark.move_to(place);
+            waiters.register_marked(&signal, &mark);
+            (waiters, AtomicU64::new(0))
+        });
+        let partitions: Vec<_> = partitions.collect();
+        Self {
+            seen: vec![0; partitions.len()],
+            polled: Arc::new(Polled { partitions }),
+            signal,
+            list,
+        }
+    }
+
+    fn look(&mut self) {
+        let Self {
+            polled, list, seen, ..
+        } = self;
+        let mut places = Vec::new();
+        list.take(&mut Vec::new(), |place| places.push(place));
+        for place in places {
+            seen[place] = polled.partitions[place].1.load(Ordering::SeqCst);
+        }
+    }
+}
+
+/// Each writer appends once, in its partition. The consumer polls until it has seen both records.
+fn poll_what_is_ready(writers: [usize; 2]) {
+    let mut poller = Poller::new(2);
+    let writing = writers.map(|partition| {
+        let polled = Arc::clone(&poller.polled);
+        thread::spawn(move || polled.append(partition))
+    });
+    loop {
+        poller.signal.reset();
+        poller.look();
+        if poller.seen.iter().sum::<u64>() == 2 {
+            break;
+        }
+        poller.signal.wait(Deadline::never());
+    }
+    for writer in writing {
+        writer.join().expect("no thread of a model panics");
+    }
+}
+
+/// A thread that appends and then polls without waiting sees its record, whatever another writer
+/// of the partition does.
+fn poll_after_an_append() {
+    let mut poller = Poller::new(1);
+    let polled = Arc::clone(&poller.polled);
+    let other = thread::spawn(move || polled.append(0));
+    poller.look();
+    let seen = poller.seen[0];
+    poller.polled.append(0);
+    poller.look();
+    assert!(poller.seen[0] > seen, "a poll missed a record");
     other.join().expect("no thread of a model panics");
 }
