@@ -41,7 +41,7 @@ pub struct LogConfig {
     offsets_retention: Option<Duration>,
     damaged_offsets: DamagedOffsets,
     read_mode: ReadMode,
-    max_open_files: usize,
+    max_open_files: Option<usize>,
     max_decompressed_bytes: usize,
     cleaner_dedupe_buffer_bytes: usize,
     recovery_threads: Option<usize>,
@@ -60,7 +60,7 @@ impl Default for LogConfig {
             offsets_retention: None,
             damaged_offsets: DamagedOffsets::Refuse,
             read_mode: ReadMode::Map,
-            max_open_files: 512,
+            max_open_files: None,
             max_decompressed_bytes: 64 << 20,
             cleaner_dedupe_buffer_bytes: 128 << 20,
             recovery_threads: None,
@@ -183,14 +183,18 @@ impl LogConfig {
         self
     }
 
-    /// Sets how many files may be open for writing at once. The least recently used are closed,
-    /// after a sync. At least 1.
+    /// Sets how many files may be open for writing at once, one for each partition that is written
+    /// or read. At least 1.
     ///
-    /// Raise it if more partitions than that are written all the time and `ulimit -n` allows it.
+    /// If more partitions are in use than that, an append may have to close the file of another
+    /// partition and to open its own, which takes several times as long as the write. On macOS it
+    /// also syncs the file that it closes. To avoid that, raise the limit of the process
+    /// (`ulimit -n`) above twice the number of partitions that are in use all the time.
     ///
-    /// Default: 512.
+    /// Default: half of the descriptors that the process may have when the log is opened
+    /// (`RLIMIT_NOFILE`), which is 512 with the usual limit of 1,024.
     pub fn max_open_files(mut self, files: usize) -> Self {
-        self.max_open_files = files;
+        self.max_open_files = Some(files);
         self
     }
 
@@ -263,7 +267,7 @@ impl LogConfig {
             ("max_bytes", settings.max_bytes == Some(0)),
             ("internal_partitions", settings.internal_partitions == 0),
             ("group_max_size", settings.group_max_size == Some(0)),
-            ("max_open_files", settings.max_open_files == 0),
+            ("max_open_files", settings.max_open_files == Some(0)),
             (
                 "max_decompressed_bytes",
                 settings.max_decompressed_bytes == 0,
@@ -314,7 +318,8 @@ pub(crate) struct LogSettings {
     pub(crate) offsets_retention: Option<Duration>,
     pub(crate) damaged_offsets: DamagedOffsets,
     pub(crate) read_mode: ReadMode,
-    pub(crate) max_open_files: usize,
+    /// `None` for half of the descriptors that the process may have.
+    pub(crate) max_open_files: Option<usize>,
     pub(crate) max_decompressed_bytes: usize,
     pub(crate) cleaner_dedupe_buffer_bytes: usize,
     pub(crate) recovery_threads: usize,

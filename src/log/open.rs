@@ -29,7 +29,7 @@ use crate::group::{GroupService, LoweredCommit};
 use crate::partition::state::waiting::Signal;
 use crate::partition::{BufferPool, CleanMarker, LogBound, Numbers, Opener, PartitionContext};
 use crate::producer::ProducerService;
-use crate::storage::open_files::OpenFiles;
+use crate::storage::open_files::{OpenFiles, default_max_open};
 use crate::storage::{Disk, FileLock, MemoryDisk, Storage, sync_found};
 use crate::topic::identity::unique_id;
 use crate::topic::stored::Home;
@@ -265,7 +265,10 @@ impl LogBuilder {
         Arc::new(PartitionContext {
             storage: Arc::clone(&self.storage),
             clock: Arc::clone(&self.clock),
-            files: OpenFiles::new(Arc::clone(&self.storage), settings.max_open_files),
+            files: OpenFiles::new(
+                Arc::clone(&self.storage),
+                settings.max_open_files.unwrap_or_else(default_max_open),
+            ),
             durability: if syncs_at_once {
                 Durability::Synced
             } else {

@@ -149,12 +149,21 @@ pub trait StorageFile: sealed::Sealed + fmt::Debug + Send + Sync {
     /// Drops cached pages from `position` on (and some before), so that a later read comes from the
     /// device. This is a hint: pages that are mapped or not yet synced stay in the cache.
     fn drop_cache(&self, position: u64) -> io::Result<()>;
+    /// Returns a value that outlives the descriptor. As long as it exists, the system does not
+    /// forget that an earlier write failed, and a sync through a later descriptor reports it. Fails
+    /// with `Unsupported` if the disk cannot do that.
+    fn remember_errors(&self) -> io::Result<Box<dyn ErrorMemory>> {
+        Err(ErrorKind::Unsupported.into())
+    }
     /// Sets the time of the last write that `Storage::metadata` returns. This is a hint: a disk may
     /// ignore it.
     fn set_modified(&self, _at: Timestamp) -> io::Result<()> {
         Ok(())
     }
 }
+
+/// The result of [`StorageFile::remember_errors`].
+pub trait ErrorMemory: fmt::Debug + Send + Sync {}
 
 /// A lock that is held until it is dropped.
 pub trait FileLock: fmt::Debug + Send + Sync {}

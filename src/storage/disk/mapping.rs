@@ -2,14 +2,19 @@
 
 #![expect(
     unsafe_code,
-    reason = "a mapping is a system call; the block explains why it is sound"
+    reason = "a mapping is a system call; each block explains why it is sound"
 )]
 
+#[cfg(target_os = "linux")]
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
 
 use memmap2::{Mmap, MmapOptions};
+
+#[cfg(target_os = "linux")]
+use crate::storage::ErrorMemory;
 
 /// The first bytes of a file, mapped read-only. Does not keep a descriptor open.
 pub(in crate::storage) struct Mapping(Mmap);
@@ -23,6 +28,34 @@ impl Mapping {
         // log breaks every reader of them, mapped or not.
         let mapping = unsafe { MmapOptions::new().len(bytes).map(file) };
         mapping.map(Self)
+    }
+}
+
+/// Keeps a file in the memory of the system without a descriptor.
+///
+/// Linux keeps the error of a failed write-back with the file in memory until a sync reports it,
+/// through whichever descriptor. Without a descriptor, the system may drop the file from memory,
+/// and the error with it. A mapping prevents that as a descriptor does, and does not count towards
+/// the limit of descriptors.
+#[cfg(target_os = "linux")]
+pub(super) struct Pin(#[expect(dead_code, reason = "it is kept, and never read")] Mmap);
+
+#[cfg(target_os = "linux")]
+impl Pin {
+    pub(super) fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: The memory is never read. So it may change, and the file may end before it.
+        let mapping = unsafe { MmapOptions::new().len(1).map(file) };
+        mapping.map(Self)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl ErrorMemory for Pin {}
+
+#[cfg(target_os = "linux")]
+impl fmt::Debug for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pin")
     }
 }
 

@@ -38,7 +38,7 @@ mod unix;
 #[cfg(unix)]
 use unix as system;
 
-pub(super) use system::is_out_of_descriptors;
+pub(super) use system::{descriptor_limit, is_out_of_descriptors};
 
 /// The file system of the machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -245,6 +245,11 @@ impl StorageFile for DiskFile {
 
     fn drop_cache(&self, position: u64) -> io::Result<()> {
         system::drop_cache(&self.0, position)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn remember_errors(&self) -> io::Result<Box<dyn super::ErrorMemory>> {
+        Ok(Box::new(mapping::Pin::new(&self.0)?))
     }
 }
 

@@ -208,3 +208,22 @@ fn running_out_of_descriptors_is_recognized() {
     )));
     assert!(!is_out_of_descriptors(&ErrorKind::NotFound.into()));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_whose_errors_are_remembered_stays_in_memory_without_a_descriptor() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a file");
+    let file = Disk.open(&path, Access::CreateNew).unwrap();
+    let is_mapped = || {
+        let mapped = std::fs::read_to_string("/proc/self/maps").unwrap();
+        mapped.contains(path.to_str().unwrap())
+    };
+    let errors = file.remember_errors().unwrap();
+    file.write_all_at(b"abc", 0).unwrap();
+    file.set_len(0).unwrap();
+    drop(file);
+    assert!(is_mapped(), "an empty file too");
+    drop(errors);
+    assert!(!is_mapped());
+}

@@ -6,12 +6,9 @@
 //!
 //! `File::sync_all` and `File::sync_data` use `F_FULLFSYNC` on macOS.
 
-#![cfg_attr(
-    target_os = "linux",
-    expect(
-        unsafe_code,
-        reason = "locks and the page cache need system calls; each block explains why it is sound"
-    )
+#![expect(
+    unsafe_code,
+    reason = "locks, the page cache and limits need system calls; each block explains why it is sound"
 )]
 
 use std::fs::{self, File};
@@ -68,6 +65,18 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
 /// Returns whether a file could not be opened because the process or the machine has too many open.
 pub(in crate::storage) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Returns how many descriptors the process may have; `None` if the system does not say.
+pub(in crate::storage) fn descriptor_limit() -> Option<usize> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` has the type that the call writes, and outlives the call.
+    let code = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    // A process without a limit has the largest number here.
+    (code == 0).then(|| usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
 /// Drops the pages of a file from `position` on from the page cache.

@@ -1,11 +1,13 @@
-//! A bounded number of open files. If more are needed, the least recently used file is synced and
-//! closed, and is opened again when it is used next.
+//! A bounded number of open files. If more are needed, the least recently used file is closed, and
+//! is opened again when it is used next.
 //!
 //! Thousands of partitions thus work with a small limit of descriptors. Guarantees:
 //!
-//! - A file that was written is closed to make room only after a sync, since the system may forget
-//!   a write-back error with the last descriptor of the file. If the sync fails, the owner gets the
-//!   error ([`PooledFile::take_sync_error`]).
+//! - The error of a failed write is not lost with the descriptor. On Linux the pool keeps such
+//!   errors in memory without a descriptor ([`StorageFile::remember_errors`]), and the next sync of
+//!   the file reports them. Where that is not possible, a file that was written is synced before it
+//!   is closed to make room. If the sync fails, the owner gets the error
+//!   ([`PooledFile::take_sync_error`]).
 //! - A file in use, which means that a caller holds the result of [`PooledFile::get`], is never
 //!   closed to make room, since that would not free its descriptor. The number of open files can
 //!   therefore exceed the bound by the number of files in use.
@@ -20,15 +22,24 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Access, Storage, StorageFile, disk};
+use super::{Access, ErrorMemory, Storage, StorageFile, disk};
 
 #[cfg(test)]
 mod tests;
+
+/// The number of open files if the system does not state a limit.
+const MAX_OPEN: usize = 512;
+
+/// Returns how many files may stay open by default: half of the descriptors that the process may
+/// have. The other half is for the rest of the program.
+pub(crate) fn default_max_open() -> usize {
+    disk::descriptor_limit().map_or(MAX_OPEN, |limit| (limit / 2).max(1))
+}
 
 /// The files of a log that stay open between calls.
 #[derive(Debug)]
@@ -55,6 +66,9 @@ struct Slot {
     /// The `FileMetadata::id` of the file. If unset, any file with the name is opened.
     id: OnceLock<u64>,
     was_used: AtomicBool,
+    /// The place of the slot in `OpenList::open`, as long as it is there. Changed under the lock of
+    /// the list.
+    place: AtomicU32,
     /// Whether the file was written since the last sync began.
     is_dirty: AtomicBool,
     /// Held while the file is synced. The system reports an error once, and the thread that has the
@@ -68,6 +82,8 @@ struct Slot {
 #[derive(Debug, Default)]
 struct State {
     file: Option<Arc<dyn StorageFile>>,
+    /// Keeps the errors of writes that were not synced yet, since the file was closed to make room.
+    errors: Option<Box<dyn ErrorMemory>>,
     sync_failed: bool,
     sync_error: Option<io::Error>,
 }
@@ -135,13 +151,21 @@ impl OpenList {
         (!slot.was_used.swap(false, Ordering::Relaxed)).then(|| Arc::clone(slot))
     }
 
+    fn add(&mut self, slot: Arc<Slot>) {
+        slot.set_place(self.open.len());
+        self.open.push(slot);
+    }
+
     fn remove(&mut self, slot: &Slot) {
-        if let Some(place) = self
-            .open
-            .iter()
-            .position(|open| std::ptr::eq(&raw const **open, slot))
-        {
-            self.open.swap_remove(place);
+        let place = slot.place.load(Ordering::Relaxed) as usize;
+        let found = self.open.get(place);
+        if !found.is_some_and(|open| std::ptr::eq(&raw const **open, slot)) {
+            debug_assert!(false, "an open file is in the list, at its place");
+            return;
+        }
+        self.open.swap_remove(place);
+        if let Some(moved) = self.open.get(place) {
+            moved.set_place(place);
         }
     }
 }
@@ -157,18 +181,30 @@ impl Drop for Reservation<'_> {
 }
 
 impl Slot {
+    /// Notes the place in the list, whose lock is held.
+    fn set_place(&self, place: usize) {
+        let Ok(place) = u32::try_from(place) else {
+            unreachable!("a process has fewer descriptors")
+        };
+        self.place.store(place, Ordering::Relaxed);
+    }
+
     /// Syncs the file and records a failure.
     fn sync(&self, file: &dyn StorageFile) -> io::Result<()> {
         // We clear the mark before the sync, so that a write during the sync leaves a mark for the
         // next one. The swap synchronizes with each write whose mark it clears.
         self.is_dirty.swap(false, Ordering::AcqRel);
-        file.sync_data()
-            .inspect_err(|_| self.state.lock().sync_failed = true)
+        let synced = file.sync_data();
+        let mut state = self.state.lock();
+        state.sync_failed |= synced.is_err();
+        // The file is open, so the errors of writes since then are kept with its descriptor.
+        state.errors = None;
+        synced
     }
 
-    /// Closes the file to make room, after a sync if it was written. Returns whether it is closed.
+    /// Closes the file to make room, if necessary after a sync. Returns whether it is closed.
     fn close_if_unused(&self, files: &OpenFiles) -> bool {
-        if self.close_if_clean(files) {
+        if self.close_if_safe(files) {
             return true;
         }
         // Another thread that syncs the file also uses it.
@@ -186,11 +222,12 @@ impl Slot {
             self.state.lock().sync_error = Some(error);
         }
         drop(file);
-        self.close_if_clean(files)
+        self.close_if_safe(files)
     }
 
-    /// Closes the file unless it is in use or dirty. Returns whether it is closed.
-    fn close_if_clean(&self, files: &OpenFiles) -> bool {
+    /// Closes the file unless it is in use, or it is dirty and its errors could be lost. Returns
+    /// whether it is closed.
+    fn close_if_safe(&self, files: &OpenFiles) -> bool {
         if !self.give_up_write() {
             return false;
         }
@@ -201,7 +238,9 @@ impl Slot {
         // The file has no other holder, so every mark of a write is visible here. After a failed
         // sync the file is closed even if it is dirty, since another sync would prove nothing.
         let is_closable = state.unused().is_some()
-            && (state.sync_failed || !self.is_dirty.load(Ordering::Acquire));
+            && (state.sync_failed
+                || !self.is_dirty.load(Ordering::Acquire)
+                || state.remembers_errors());
         if is_closable {
             state.close(self, files);
         }
@@ -225,6 +264,17 @@ impl State {
         // Unlike `Arc::strong_count`, this synchronizes with everything that former holders did.
         Arc::get_mut(file)?;
         Some(file)
+    }
+
+    /// Returns whether the errors of the open file are kept when it is closed.
+    fn remembers_errors(&mut self) -> bool {
+        if self.errors.is_none() {
+            self.errors = self
+                .file
+                .as_ref()
+                .and_then(|file| file.remember_errors().ok());
+        }
+        self.errors.is_some()
     }
 
     /// Closes the file, and then removes it from the list.
@@ -254,6 +304,7 @@ impl PooledFile {
             is_read_only: read_only,
             id: OnceLock::new(),
             was_used: AtomicBool::new(false),
+            place: AtomicU32::new(0),
             is_dirty: AtomicBool::new(false),
             sync_turn: Mutex::default(),
             write_turn: Mutex::default(),
@@ -329,7 +380,7 @@ impl PooledFile {
             return Ok(Arc::clone(file));
         }
         state.file = Some(Arc::clone(&opened));
-        self.files.list.lock().open.push(Arc::clone(&self.slot));
+        self.files.list.lock().add(Arc::clone(&self.slot));
         Ok(opened)
     }
 
@@ -357,7 +408,9 @@ impl PooledFile {
     /// Closes the file without a sync, if it is open. It is opened again on its next use.
     pub(crate) fn close(&self) {
         *self.slot.write_turn.lock() = None;
-        self.slot.state.lock().close(&self.slot, &self.files);
+        let mut state = self.slot.state.lock();
+        state.close(&self.slot, &self.files);
+        state.errors = None;
     }
 
     /// Closes the file unless it has writes that are not synced: the system may forget a write-back

@@ -16,6 +16,10 @@ struct Counts {
     opens: AtomicUsize,
     syncs: AtomicUsize,
     fail_syncs: AtomicBool,
+    /// Whether errors can be kept without a descriptor.
+    remembers: AtomicBool,
+    /// The number of files whose errors are kept now.
+    remembered: AtomicUsize,
     /// The largest number of descriptors; 0 for no limit.
     limit: AtomicUsize,
 }
@@ -112,6 +116,24 @@ impl StorageFile for CountingFile {
     }
     fn drop_cache(&self, position: u64) -> io::Result<()> {
         self.inner.drop_cache(position)
+    }
+    fn remember_errors(&self) -> io::Result<Box<dyn ErrorMemory>> {
+        if !self.counts.remembers.load(Ordering::SeqCst) {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        self.counts.remembered.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(CountingMemory(Arc::clone(&self.counts))))
+    }
+}
+
+#[derive(Debug)]
+struct CountingMemory(Arc<Counts>);
+
+impl ErrorMemory for CountingMemory {}
+
+impl Drop for CountingMemory {
+    fn drop(&mut self) {
+        self.0.remembered.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -258,6 +280,39 @@ fn a_turn_to_write_that_cannot_open_the_file_is_given_back() {
 }
 
 #[test]
+fn a_file_whose_errors_are_remembered_is_closed_without_a_sync() {
+    let (counts, _files, pooled) = pool(1, 2);
+    counts.remembers.store(true, Ordering::SeqCst);
+    for _ in 0..3 {
+        for file in &pooled {
+            let open = file.get().unwrap();
+            open.write_all_at(b"abc", 0).unwrap();
+            file.mark_dirty();
+        }
+    }
+    assert_eq!((count(&counts.syncs), count(&counts.open)), (0, 1));
+    assert_eq!(count(&counts.remembered), 2, "one for each file");
+    pooled[0].sync_data().unwrap();
+    assert_eq!(count(&counts.remembered), 1, "the sync has reported them");
+    counts.fail_syncs.store(true, Ordering::SeqCst);
+    let failed = pooled[1].sync_data().unwrap_err();
+    assert_eq!(failed.to_string(), "bad sector");
+    assert_eq!(count(&counts.remembered), 0);
+    drop(pooled[0].get().unwrap());
+    pooled[0].mark_dirty();
+    drop(pooled[1].get().unwrap());
+    assert_eq!(count(&counts.remembered), 1);
+    drop(pooled);
+    assert_eq!((count(&counts.remembered), count(&counts.open)), (0, 0));
+}
+
+#[test]
+fn the_default_bound_leaves_descriptors_for_the_rest_of_the_program() {
+    let limit = disk::descriptor_limit().expect("the system states the limit");
+    assert!((1..limit).contains(&default_max_open()));
+}
+
+#[test]
 fn a_sync_failure_while_making_room_is_reported_once_and_fails_later_syncs() {
     let (counts, files, pooled) = pool(1, 1);
     pooled[0].mark_dirty();
@@ -396,7 +451,7 @@ fn threads_share_the_pool_within_its_bound() {
 #[test]
 fn a_file_that_was_never_used_needs_little_memory() {
     assert!(
-        size_of::<PooledFile>() + size_of::<Slot>() <= 128,
+        size_of::<PooledFile>() + size_of::<Slot>() <= 152,
         "{}",
         size_of::<PooledFile>() + size_of::<Slot>()
     );
