@@ -174,7 +174,13 @@ fn panel(svg: &mut String, x: f64, y: f64, title: &str, bars: &[Bar]) {
         )
         .expect("a text grows");
         let class = if bar.name == ANNALS { "own" } else { "soft" };
-        text(svg, class, left + shown + 6.0, middle + 12.0, &bar.label);
+        text(
+            svg,
+            class,
+            left + BAR_WIDTH + 10.0,
+            middle + 12.0,
+            &bar.label,
+        );
     }
     let limit = left + BAR_WIDTH / longest;
     let bottom = top + ROW * units(bars.len());
@@ -202,8 +208,14 @@ fn explanation(svg: &mut String, x: f64, y: f64) {
     let y = y + 40.0 + ROW * units(lines.len());
     let keys = [
         ("annals", "annals"),
-        ("bar", "promises at least as much"),
-        ("weak", "reads unchecked, or acknowledged in the process"),
+        (
+            "bar",
+            "checks what it reads, and acknowledges at least as safely",
+        ),
+        (
+            "weak",
+            "reads unchecked, or acknowledged in the process only",
+        ),
     ];
     for (at, (class, label)) in keys.iter().enumerate() {
         let y = y + ROW * units(at);

@@ -17,13 +17,23 @@ fn compare(workload: &str, peers: &[&str], more: &[&str]) -> Output {
 /// Returns the cells of the row whose name begins with `name`.
 fn row(output: &Output, name: &str) -> String {
     let printed = String::from_utf8_lossy(&output.stdout);
-    let row = printed.lines().find(|line| line.starts_with(&format!("| {name}")));
-    row.unwrap_or_else(|| panic!("no row {name} in {printed}")).to_owned()
+    let row = printed
+        .lines()
+        .find(|line| line.starts_with(&format!("| {name}")));
+    row.unwrap_or_else(|| panic!("no row {name} in {printed}"))
+        .to_owned()
 }
 
 #[test]
 fn each_fault_is_shown_in_place_of_a_figure() {
-    let peers = ["fake-sound", "fake-loses", "fake-reorders", "fake-flips", "fake-fails", "fake-crashes"];
+    let peers = [
+        "fake-sound",
+        "fake-loses",
+        "fake-reorders",
+        "fake-flips",
+        "fake-fails",
+        "fake-crashes",
+    ];
     let output = compare("scan", &peers, &[]);
     assert!(output.status.success(), "{output:?}");
     let shown = |name: &str, expected: &str| {
@@ -41,7 +51,15 @@ fn each_fault_is_shown_in_place_of_a_figure() {
 
 #[test]
 fn every_workload_finds_a_flipped_bit() {
-    for workload in ["append-1", "durable-1", "scan", "beside", "latency", "open-clean", "open-killed"] {
+    for workload in [
+        "append-1",
+        "durable-1",
+        "scan",
+        "beside",
+        "latency",
+        "open-clean",
+        "open-killed",
+    ] {
         let output = compare(workload, &["fake-flips"], &[]);
         let row = row(&output, "fake-flips");
         assert!(row.contains("**wrong bytes in 1 of "), "{workload}: {row}");
@@ -50,7 +68,14 @@ fn every_workload_finds_a_flipped_bit() {
 
 #[test]
 fn every_workload_finds_a_lost_record() {
-    for workload in ["append-1000", "durable-4", "beside", "latency", "open-clean", "open-killed"] {
+    for workload in [
+        "append-1000",
+        "durable-4",
+        "beside",
+        "latency",
+        "open-clean",
+        "open-killed",
+    ] {
         let output = compare(workload, &["fake-loses"], &[]);
         let row = row(&output, "fake-loses");
         assert!(row.contains("**lost 1 of "), "{workload}: {row}");
@@ -84,7 +109,10 @@ fn a_peer_that_cannot_be_built_is_named_and_the_others_run() {
     let output = compare("scan", &["fake-unbuilt", "fake-sound"], &[]);
     assert!(output.status.success(), "{output:?}");
     let unbuilt = row(&output, "fake-unbuilt");
-    assert!(unbuilt.contains("fake-unbuilt: could not be built: "), "{unbuilt}");
+    assert!(
+        unbuilt.contains("fake-unbuilt: could not be built: "),
+        "{unbuilt}"
+    );
     assert!(row(&output, "fake-sound").contains("sound |"));
 }
 
@@ -100,7 +128,14 @@ fn a_directory_that_cannot_be_written_ends_the_run() {
 fn a_missing_java_is_a_message_and_a_row_without_figures() {
     let scratch = tempfile::tempdir().expect("a directory");
     let output = Command::new(env!("CARGO_BIN_EXE_compare"))
-        .args(["--test", "--workload", "scan", "--peer", "kafka-broker", "--dir"])
+        .args([
+            "--test",
+            "--workload",
+            "scan",
+            "--peer",
+            "kafka-broker",
+            "--dir",
+        ])
         .arg(scratch.path())
         .env("JAVA_HOME", scratch.path())
         .output()
@@ -113,8 +148,15 @@ fn a_missing_java_is_a_message_and_a_row_without_figures() {
 
 #[test]
 fn an_unknown_option_is_an_error_with_help() {
-    for arguments in [["--peer", "nobody"], ["--rounds", "0"], ["--workload", "scam"], ["--fast", "1"]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_compare")).args(arguments).output();
+    for arguments in [
+        ["--peer", "nobody"],
+        ["--rounds", "0"],
+        ["--workload", "scam"],
+        ["--fast", "1"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_compare"))
+            .args(arguments)
+            .output();
         let output = output.expect("the comparison runs");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         let complaint = String::from_utf8_lossy(&output.stderr);

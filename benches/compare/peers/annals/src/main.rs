@@ -24,11 +24,7 @@ impl Peer for Annals {
 
     fn about() -> About {
         About {
-            version: concat!(
-                "annals ",
-                env!("CARGO_PKG_VERSION_MAJOR"),
-                " (this repository)"
-            ),
+            version: "annals (this repository)",
             acknowledged: Acknowledged::InPageCache,
             checked: Checked::OnRead,
             meaning: "in the page cache; with `Durability::Synced` on the device",

@@ -111,7 +111,10 @@ impl Peer for Krabka {
         let found = log.read(Offset(index), kibibytes(1))?;
         let records = found.batches.iter().flat_map(|batch| {
             let offset = move |record: &Record| batch.base_offset + i64::from(record.offset_delta);
-            batch.records.iter().filter(move |record| offset(record) == index)
+            batch
+                .records
+                .iter()
+                .filter(move |record| offset(record) == index)
         });
         for record in records {
             visit(record.value.as_deref().unwrap_or_default());

@@ -21,6 +21,8 @@ struct Rewal {
 
 struct Cursor {
     next: u64,
+    /// Whether the iterator may be before the next record.
+    is_seeking: bool,
     /// An iterator ends where the file ended when it was created.
     iterator: Option<WalIterator>,
 }
@@ -85,6 +87,7 @@ impl Peer for Rewal {
     fn cursor(&self) -> Result<Cursor> {
         Ok(Cursor {
             next: 0,
+            is_seeking: true,
             iterator: None,
         })
     }
@@ -92,7 +95,10 @@ impl Peer for Rewal {
     fn read(&self, cursor: &mut Cursor, visit: &mut impl FnMut(&[u8])) -> Result<u64> {
         let iterator = match &mut cursor.iterator {
             Some(iterator) => iterator,
-            none => none.insert(self.wal.iterator(cursor.next)?),
+            none => {
+                cursor.is_seeking = true;
+                none.insert(self.wal.iterator(cursor.next)?)
+            }
         };
         let mut count = 0;
         while count < MOST {
@@ -100,8 +106,10 @@ impl Peer for Rewal {
                 cursor.iterator = None;
                 break;
             };
-            // An iterator begins with the batch that has the requested number.
-            if event.lsn >= cursor.next {
+            // An iterator begins with the batch that has the requested number. Threads take their
+            // numbers before they queue, so that numbers in the file may be out of order.
+            cursor.is_seeking &= event.lsn < cursor.next;
+            if !cursor.is_seeking {
                 visit(event.payload);
                 cursor.next = event.lsn + 1;
                 count += 1;

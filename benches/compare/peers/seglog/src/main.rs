@@ -21,6 +21,7 @@ struct Segment {
     /// committed: each append commits then.
     commits: bool,
     remembers: bool,
+    has_reader: bool,
 }
 
 struct Inner {
@@ -84,6 +85,7 @@ impl Peer for Segment {
             }),
             commits: setup.is_synced || setup.has_reader || setup.is_reopened,
             remembers: setup.needs_addresses,
+            has_reader: setup.has_reader,
         })
     }
 
@@ -120,7 +122,14 @@ impl Peer for Segment {
     }
 
     fn read(&self, cursor: &mut Cursor, visit: &mut impl FnMut(&[u8])) -> Result<u64> {
-        // `next_record` of an iterator does the same, but does not return its position.
+        // `next_record` of an iterator does the same, but does not return its position. The buffer
+        // of a sequential reader keeps the zeros after the last record, so that a reader that
+        // follows would never see what comes next.
+        let hint = if self.has_reader {
+            ReadHint::Random
+        } else {
+            ReadHint::Sequential
+        };
         let mut count = 0;
         while count < MOST {
             match cursor

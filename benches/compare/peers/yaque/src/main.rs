@@ -43,8 +43,9 @@ impl Peer for Yaque {
         if setup.needs_addresses {
             return Err(Unsupported("reads only in order").into());
         }
-        if setup.is_reopened {
-            // A process that was killed leaves lock files, which only this call removes.
+        if setup.is_reopened && dir.read_dir()?.next().is_some() {
+            // A process that was killed leaves lock files, which only this call removes. It spoils
+            // a queue that is still empty.
             recovery::recover(dir)?;
         }
         Ok(Self {
