@@ -35,6 +35,9 @@ pub trait Peer: Sized + Sync {
     where
         Self: 'a;
 
+    /// The peer is a limit that only writes, so that its records cannot be checked.
+    const ONLY_WRITES: bool = false;
+
     /// Returns what the peer promises.
     fn about() -> About;
 

@@ -130,9 +130,10 @@ fn legend(comparison: &Comparison) -> String {
     if comparison.size == Size::Test {
         text.push_str("A test: all records were checked, and no figures are kept.\n\n");
     } else {
+        let plural = if rounds == 1 { "" } else { "s" };
         writeln!(
             text,
-            "Medians of {rounds} rounds in {seconds} s. The second number of a cell is the ratio to the raw \
+            "Medians of {rounds} round{plural} in {seconds} s. The second number of a cell is the ratio to the raw \
              limit of the same round. – means that the peer cannot do it.\n"
         )
         .expect("a text grows");

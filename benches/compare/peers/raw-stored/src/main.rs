@@ -42,6 +42,8 @@ fn varint_bytes(number: usize) -> usize {
 impl Peer for RawStored {
     type Cursor<'a> = ();
 
+    const ONLY_WRITES: bool = true;
+
     fn about() -> About {
         About {
             version: "system calls, no log",
