@@ -128,6 +128,20 @@ pub(crate) fn codec_of(attributes: u16) -> Result<Compression, Malformed> {
     }
 }
 
+/// Returns no compression and the codecs of this build.
+#[cfg(test)]
+pub(crate) fn codecs() -> impl Iterator<Item = Compression> {
+    [
+        Compression::None,
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ]
+    .into_iter()
+    .filter(|&codec| compress(codec, &TopicSettings::default(), b"", &mut Vec::new()).is_ok())
+}
+
 /// Compresses `bytes` at the level that the settings contain for the codec, and appends the result
 /// to `out`.
 ///

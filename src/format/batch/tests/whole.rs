@@ -1,6 +1,7 @@
 //! Batches that are to be appended as they are.
 
 use super::*;
+use crate::format::compression::codecs;
 
 /// Returns a batch of two records, changed by `change`, with the right checksum.
 fn changed(change: impl FnOnce(&mut BatchHeader)) -> Vec<u8> {
@@ -26,13 +27,7 @@ fn checked_whole(bytes: &[u8]) -> Result<u32, &'static str> {
 
 #[test]
 fn a_batch_of_a_client_is_whole() {
-    for codec in [
-        Compression::None,
-        Compression::Gzip,
-        Compression::Snappy,
-        Compression::Lz4,
-        Compression::Zstd,
-    ] {
+    for codec in codecs() {
         let mut builder = BatchBuilder::new(Vec::new(), codec);
         for key in ["a", "b", "c"] {
             let record = Record::from((key, "value".repeat(30))).header("h", "v");

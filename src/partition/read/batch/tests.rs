@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::config::TopicSettings;
 use crate::format::batch::BatchBuilder;
+use crate::format::compression::codecs;
 use crate::format::control::ControlRecord;
 use crate::format::record::Record;
 use crate::topic_partition::TopicPartition;
@@ -68,7 +69,7 @@ fn detached_batch_shares_no_bytes() {
 
 #[test]
 fn walk_over_a_whole_batch_is_at_a_record_without_decoding() {
-    for codec in [Compression::None, Compression::Lz4] {
+    for codec in codecs() {
         let batch = batch(codec, 0..200);
         let mut walk = batch.walk().unwrap();
         assert!(walk.is_at_record());

@@ -6,6 +6,7 @@ use crate::config::{CleanupPolicy, Compression, TimestampType};
 use crate::format::batch::{
     BatchBuilder, BatchHeader, ProducerStamp, emptied, stamp, stamp_append_time,
 };
+use crate::format::compression::codecs;
 use crate::partition::tests::*;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -70,7 +71,7 @@ fn refusal(core: &PartitionCore, bytes: &[u8]) -> (usize, String) {
 
 #[test]
 fn only_the_offset_and_the_epoch_of_a_batch_are_stamped() {
-    for codec in [Compression::None, Compression::Gzip, Compression::Lz4] {
+    for codec in codecs() {
         let core = in_memory(TopicSettings::unconfigured());
         appending::append(&core, 3).unwrap();
         let mut long = batch(codec, Some(5), &[&"v".repeat(300), "w"]);
@@ -83,13 +84,20 @@ fn only_the_offset_and_the_epoch_of_a_batch_are_stamped() {
 
 #[test]
 fn several_batches_are_one_append() {
+    for codec in codecs() {
+        let core = in_memory(TopicSettings::unconfigured());
+        let all = [
+            plain(&["a", "b"]),
+            batch(codec, None, &["c"]),
+            plain(&["d"]),
+        ]
+        .concat();
+        assert_eq!(append_raw(&core, &all).unwrap(), 0..4);
+        let expected = ["a", "b", "c", "d"].map(str::to_owned);
+        let values: Vec<String> = read(&core).unwrap().into_iter().map(|(_, v)| v).collect();
+        assert_eq!(values, expected, "{codec:?}");
+    }
     let core = in_memory(TopicSettings::unconfigured());
-    let gzip = batch(Compression::Gzip, None, &["c"]);
-    let all = [plain(&["a", "b"]), gzip, plain(&["d"])].concat();
-    assert_eq!(append_raw(&core, &all).unwrap(), 0..4);
-    let expected = ["a", "b", "c", "d"].map(str::to_owned);
-    let values: Vec<String> = read(&core).unwrap().into_iter().map(|(_, v)| v).collect();
-    assert_eq!(values, expected);
     let mut broken = [plain(&["e"]), plain(&["f"])].concat();
     *broken.last_mut().unwrap() ^= 1;
     let (index, reason) = refusal(&core, &broken);
@@ -214,10 +222,12 @@ fn batches_larger_than_the_limits_are_refused() {
         );
     }
     // The limit of `PartitionContext::for_tests` is 1 MiB.
-    let core = in_memory(TopicSettings::unconfigured());
-    let bomb = batch(Compression::Gzip, None, &[&"v".repeat(1 << 20)]);
-    let (_, reason) = refusal(&core, &bomb);
-    assert!(reason.contains("max_decompressed_bytes"), "{reason}");
+    for codec in codecs().filter(|&codec| codec != Compression::None) {
+        let core = in_memory(TopicSettings::unconfigured());
+        let bomb = batch(codec, None, &[&"v".repeat(1 << 20)]);
+        let (_, reason) = refusal(&core, &bomb);
+        assert!(reason.contains("max_decompressed_bytes"), "{reason}");
+    }
 }
 
 #[test]
