@@ -69,7 +69,7 @@ fn package(name: &str, target: &Path) -> Result<(), String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "--quiet", "--locked", "--bins", "--package"])
+        .args(["build", "--quiet", "--bins", "--package"])
         .arg(format!("compare-{name}"))
         .arg("--manifest-path")
         .arg(workspace().join("Cargo.toml"))
