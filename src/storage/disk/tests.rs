@@ -216,7 +216,7 @@ fn a_file_whose_errors_are_remembered_stays_in_memory_without_a_descriptor() {
     let path = dir.path().join("a file");
     let file = Disk.open(&path, Access::CreateNew).unwrap();
     let is_mapped = || {
-        let mapped = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let mapped = fs::read_to_string("/proc/self/maps").unwrap();
         mapped.contains(path.to_str().unwrap())
     };
     let errors = file.remember_errors().unwrap();
