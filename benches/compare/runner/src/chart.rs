@@ -6,10 +6,10 @@ use harness::Workload;
 
 use crate::peers::{ANNALS, LIMIT};
 use crate::results::{Cell, Comparison, Row};
-use crate::table::{plain, rate};
+use crate::table::{duration, plain, rate};
 
 /// The panels, in columns of three.
-const PANELS: [(&str, &str); 7] = [
+const PANELS: [(&str, &str); 8] = [
     ("append-1", "append, one record a call"),
     ("append-100", "append, 100 records a call"),
     ("durable-1", "durable append, 1 thread"),
@@ -17,6 +17,7 @@ const PANELS: [(&str, &str); 7] = [
     ("scan", "scan: visit every record"),
     ("point-active", "point reads at random"),
     ("beside", "writer and reader together"),
+    ("latency", "time until a reader has a record"),
 ];
 
 const COLUMNS: usize = 3;
@@ -106,16 +107,23 @@ fn place(at: usize, columns: usize, panel_height: f64) -> (f64, f64) {
 
 /// Returns the bars of a workload: the best ratio first, faults last.
 fn bars(comparison: &Comparison, workload: Workload) -> Vec<Bar> {
+    let limit = comparison.rows.iter().find(|row| row.name == LIMIT);
+    let limit = limit.map(|row| comparison.cell(row, workload));
     let bar = |row: &Row| {
         let (ratio, label) = match comparison.cell(row, workload) {
-            Cell::Empty | Cell::Sound | Cell::Latency(_) | Cell::Figure { ratio: None, .. } => {
-                return None;
-            }
+            Cell::Empty | Cell::Sound | Cell::Figure { ratio: None, .. } => return None,
             Cell::Fault(fault) => (None, fault),
             Cell::Figure {
                 value,
                 ratio: Some(ratio),
             } => (Some(ratio), format!("{} · {}", rate(value), plain(ratio))),
+            Cell::Latency([middle, most, _]) => {
+                let Some(Cell::Latency([_, of_limit, _])) = limit else {
+                    return None;
+                };
+                let label = format!("{} · {}", duration(middle), duration(most));
+                (Some(of_limit / most), label)
+            }
         };
         Some(Bar {
             name: row.name.clone(),
@@ -201,6 +209,7 @@ fn explanation(svg: &mut String, x: f64, y: f64) {
         "",
         "Some logs sync to space that they have allocated, so that",
         "they pass the limit of a file that grows.",
+        "Times are p50 and p99, and bars are ratios of p99.",
     ];
     for (at, line) in lines.iter().enumerate() {
         text(svg, "soft", x, y + 40.0 + ROW * units(at), line);

@@ -112,7 +112,8 @@ fn three_digits(value: f64) -> String {
     }
 }
 
-fn duration(nanoseconds: f64) -> String {
+/// Returns a time with three digits.
+pub(crate) fn duration(nanoseconds: f64) -> String {
     match nanoseconds {
         1e9.. => format!("{} s", three_digits(nanoseconds / 1e9)),
         1e6.. => format!("{} ms", three_digits(nanoseconds / 1e6)),
