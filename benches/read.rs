@@ -27,7 +27,7 @@ fn sequential(criterion: &mut Criterion) {
         let some = 64_000_000 / (shape.record_bytes * shape.records);
         let batches = workload::sized(8, some, some);
         let partition = workload::filled(scratch.path(), shape, batches);
-        let raw = RawLog::of(&partition);
+        let mut raw = RawLog::of(&partition);
         let end = workload::sealed_end(&partition);
         group.throughput(Throughput::Elements(end));
         group.bench_function(BenchmarkId::new("records", shape.name()), |bencher| {
@@ -59,7 +59,7 @@ fn point(criterion: &mut Criterion) {
     let batches = workload::sized(400, 20_000, 100_000);
     let scratch = workload::scratch();
     let partition = workload::filled(scratch.path(), shape, batches);
-    let raw = RawLog::of(&partition);
+    let mut raw = RawLog::of(&partition);
     let end = workload::sealed_end(&partition);
     let first = time_of(&partition, OffsetSpec::Timestamp(Timestamp::from_millis(0)));
     let last = time_of(&partition, OffsetSpec::MaxTimestamp);

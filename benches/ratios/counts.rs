@@ -86,8 +86,8 @@ fn check_read() {
     let partition = workload::filled(scratch.path(), TYPICAL, workload::sized(100, 1_000, 1_000));
     let end = workload::sealed_end(&partition);
     let batches = end / TYPICAL.records as u64;
-    read::visit_records(&partition, end);
-    let records = count(|| read::visit_records(&partition, end));
+    read::visit_records(&partition, 0..end);
+    let records = count(|| read::visit_records(&partition, 0..end));
     print("read every record, 100 B x 1000", "batch", batches, records);
     assert!(
         records.allocations <= 2 * batches,
@@ -97,7 +97,7 @@ fn check_read() {
         records.reads.is_none_or(|reads| reads == 0),
         "mapped segments are read without a call"
     );
-    let whole = count(|| read::visit_batches(&partition, end));
+    let whole = count(|| read::visit_batches(&partition, 0..end));
     print("read whole batches, 100 B x 1000", "batch", batches, whole);
     assert!(
         whole.reads.is_none_or(|reads| reads == 0),

@@ -23,7 +23,7 @@ mod snapshot;
 mod synced;
 mod transaction;
 
-const PARTS: [(&str, fn()); 17] = [
+const PARTS: [(&str, fn()); 18] = [
     ("append", append::measure),
     ("raw", raw_batches::measure),
     ("synced", synced::measure),
@@ -36,6 +36,7 @@ const PARTS: [(&str, fn()); 17] = [
     ("read", read::measure_sequential),
     ("poll", read::measure_poll),
     ("point", read::measure_point),
+    ("beside", read::measure_beside),
     ("open", open::measure),
     ("snapshot", snapshot::measure),
     ("compact", compact::measure),

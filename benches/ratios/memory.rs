@@ -18,7 +18,10 @@ pub(crate) fn check() {
         seen.extend(resident());
     }
     for part in 1..=steps as u64 {
-        read::visit_records(&partition, partition.log_end_offset() * part / steps as u64);
+        read::visit_records(
+            &partition,
+            0..partition.log_end_offset() * part / steps as u64,
+        );
         seen.extend(resident());
     }
     let (Some(least), Some(most)) = (seen.iter().min(), seen.iter().max()) else {

@@ -1,5 +1,5 @@
-//! The raw limits of the machine, without annals: `pwrite` of the same bytes, and CRC checks in the
-//! same files when they are mapped.
+//! The raw limits of the machine, without annals: `pwrite` of the same bytes, and CRC checks of the
+//! batches in the same files.
 
 #![allow(dead_code, reason = "each bench uses only a part of this module")]
 
@@ -59,35 +59,66 @@ impl RawFile {
     }
 }
 
-/// The sealed segments of a partition, mapped, and the position of each batch.
+/// Segments of a partition and the position of each batch. They are read as annals reads them:
+/// sealed segments are mapped, and the active one is read with one `pread` a batch.
 #[derive(Debug)]
 pub(crate) struct RawLog {
-    segments: Vec<Mmap>,
+    segments: Vec<Source>,
     batches: Vec<Place>,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Mapped(Mmap),
+    Read(File),
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
     segment: usize,
     position: usize,
+    size: usize,
 }
 
 impl RawLog {
+    /// Takes the sealed segments.
     pub(crate) fn of(partition: &Partition) -> Self {
-        let sealed = partition
-            .segments()
-            .into_iter()
-            .filter(|segment| !segment.is_active);
-        let segments: Vec<Mmap> = sealed.map(|segment| map(&segment.path)).collect();
-        let mut batches = Vec::new();
-        for (segment, bytes) in segments.iter().enumerate() {
+        Self::of_segments(partition, false)
+    }
+
+    /// Takes the active segment.
+    pub(crate) fn of_active(partition: &Partition) -> Self {
+        Self::of_segments(partition, true)
+    }
+
+    fn of_segments(partition: &Partition, is_active: bool) -> Self {
+        let (mut segments, mut batches) = (Vec::new(), Vec::new());
+        let chosen = partition.segments().into_iter();
+        for chosen in chosen.filter(|segment| segment.is_active == is_active) {
+            let mapped = map(&chosen.path);
             let mut position = 0;
-            while position < bytes.len() {
-                batches.push(Place { segment, position });
-                position += size_of_batch(&bytes[position..]);
+            while position < usize::try_from(chosen.bytes).expect("a segment fits in memory") {
+                let size = size_of_batch(&mapped[position..]);
+                batches.push(Place {
+                    segment: segments.len(),
+                    position,
+                    size,
+                });
+                position += size;
             }
+            segments.push(if is_active {
+                Source::Read(File::open(&chosen.path).expect("the segment opens"))
+            } else {
+                Source::Mapped(mapped)
+            });
         }
-        Self { segments, batches }
+        let most = batches.iter().map(|place| place.size).max();
+        Self {
+            segments,
+            batches,
+            buffer: vec![0; most.unwrap_or(0)],
+        }
     }
 
     pub(crate) fn batches_count(&self) -> usize {
@@ -95,19 +126,27 @@ impl RawLog {
     }
 
     /// Checks every batch in the order of the files.
-    pub(crate) fn scan(&self) {
-        for bytes in &self.segments {
-            let mut position = 0;
-            while position < bytes.len() {
-                position += check(&bytes[position..]);
-            }
-        }
+    pub(crate) fn scan(&mut self) {
+        (0..self.batches.len()).for_each(|batch| self.check(batch));
     }
 
     /// Checks one batch, selected by its number.
-    pub(crate) fn check(&self, batch: usize) {
-        let Place { segment, position } = self.batches[batch];
-        black_box(check(&self.segments[segment][position..]));
+    pub(crate) fn check(&mut self, batch: usize) {
+        let Place {
+            segment,
+            position,
+            size,
+        } = self.batches[batch];
+        let bytes = match &self.segments[segment] {
+            Source::Mapped(mapped) => &mapped[position..position + size],
+            Source::Read(file) => {
+                let bytes = &mut self.buffer[..size];
+                file.read_exact_at(bytes, position as u64)
+                    .expect("a read works");
+                bytes
+            }
+        };
+        black_box(check(bytes));
     }
 }
 
@@ -130,8 +169,8 @@ fn be_u32(bytes: &[u8]) -> u32 {
 #[expect(unsafe_code, reason = "mapping a file is always unsafe")]
 fn map(path: &Path) -> Mmap {
     let file = File::open(path).expect("the segment opens");
-    // SAFETY: sealed segments are neither shrunk nor rewritten, and only this bench uses the
-    // directory.
+    // SAFETY: the batches of a segment are neither shrunk nor rewritten, and only this bench uses
+    // the directory.
     unsafe { Mmap::map(&file) }.expect("the segment can be mapped")
 }
 
