@@ -111,16 +111,17 @@ impl OffsetEntry {
             .count()
     }
 
-    /// Returns the greatest of the first `count` entries whose relative offset is at most
-    /// `relative_offset`. The scan for that offset starts at its position, or at position 0 if
+    /// Returns the number of the greatest of the first `count` entries whose relative offset is at
+    /// most `relative_offset`. The scan for that offset starts at its position, or at position 0 if
     /// there is no such entry.
     #[inline]
-    pub(crate) fn floor(bytes: &[u8], count: usize, relative_offset: u32) -> Option<Self> {
+    pub(crate) fn floor_number(bytes: &[u8], count: usize, relative_offset: u32) -> Option<usize> {
         let entries = first(bytes, count);
-        let number = floor_number(entries, |entry| {
-            Self::decode(entry).relative_offset <= relative_offset
-        })?;
-        entries.get(number).copied().map(Self::decode)
+        let offset_at = |number| {
+            let entry = entries.get(number);
+            entry.map_or(u32::MAX, |entry| Self::decode(*entry).relative_offset)
+        };
+        last_at_most(entries.len(), offset_at, relative_offset)
     }
 }
 
@@ -208,6 +209,67 @@ fn floor_number<const SIZE: usize>(
         .checked_sub(1)
 }
 
+/// Returns the number of the last of `count` rising offsets that is at most `target`. If they do
+/// not rise, it returns the number of any of them, but does not panic.
+///
+/// A binary search in a large index waits for memory at each of its first steps. Offsets usually
+/// rise evenly, so guessing finds the place in two or three steps. If they do not, the binary
+/// search follows.
+#[inline]
+pub(crate) fn last_at_most(
+    count: usize,
+    offset_at: impl Fn(usize) -> u32,
+    target: u32,
+) -> Option<usize> {
+    /// After a guess, the search looks this many offsets further.
+    const STEP: usize = 8;
+    const GUESSES: usize = 3;
+    let last = count.checked_sub(1)?;
+    let (mut low, mut high) = ((0, offset_at(0)), (last, offset_at(last)));
+    if low.1 > target {
+        return None;
+    }
+    if high.1 <= target {
+        return Some(last);
+    }
+    for _ in 0..GUESSES {
+        // The offset at `low` is at most the target, and the one at `high` is above it.
+        let numbers = high.0 - low.0;
+        if numbers <= STEP {
+            break;
+        }
+        let share = (numbers as u64) * u64::from(target - low.1) / u64::from(high.1 - low.1);
+        let guess = low.0
+            + usize::try_from(share)
+                .unwrap_or(numbers)
+                .clamp(1, numbers - 1);
+        let guessed = (guess, offset_at(guess));
+        let other = if guessed.1 <= target {
+            low = guessed;
+            (guess + STEP).min(high.0)
+        } else {
+            high = guessed;
+            guess.saturating_sub(STEP).max(low.0)
+        };
+        let looked = (other, offset_at(other));
+        if looked.1 <= target {
+            low = looked;
+        } else {
+            high = looked;
+        }
+    }
+    let (mut low, mut high) = (low.0, high.0);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if offset_at(middle) <= target {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Some(low)
+}
+
 impl AbortedTransaction {
     /// Returns the bytes of the entry.
     pub(crate) fn encode(self) -> [u8; TRANSACTION_ENTRY_BYTES] {
@@ -268,6 +330,11 @@ mod tests {
         b"\0\0\x01\x8b\xcf\xe5\x68\x32\0\0\0\x03\0\0\x01\x8b\xcf\xe5\x68\x3c\0\0\0\x07\0\0\x01\x8b\xcf\xe5\x68\x46\0\0\0\x0b";
     const TRANSACTION_INDEX: &[u8] =
         b"\0\0\0\0\0\0\0\0\x0f\xa0\0\0\0\0\0\0\x03\xe8\0\0\0\0\0\0\x03\xec\0\0\0\0\0\0\x03\xed";
+
+    /// Returns the greatest of the first `count` entries that is at most at `target`.
+    fn floor(bytes: &[u8], count: usize, target: u32) -> Option<OffsetEntry> {
+        OffsetEntry::floor_number(bytes, count, target).map(|number| OffsetEntry::at(bytes, number))
+    }
 
     fn offset_entries() -> Vec<OffsetEntry> {
         vec![
@@ -404,8 +471,7 @@ mod tests {
 
     #[test]
     fn the_floor_is_the_greatest_entry_at_or_below_the_target() {
-        let offset =
-            |target| OffsetEntry::floor(OFFSET_INDEX, 2, target).map(|entry| entry.position);
+        let offset = |target| floor(OFFSET_INDEX, 2, target).map(|entry| entry.position);
         assert_eq!(
             [0, 4, 5, 8, 9, u32::MAX].map(offset),
             [None, None, Some(158), Some(158), Some(316), Some(316)]
@@ -420,15 +486,9 @@ mod tests {
 
     #[test]
     fn the_floor_ignores_entries_beyond_the_count() {
-        assert_eq!(OffsetEntry::floor(OFFSET_INDEX, 0, 9), None);
-        assert_eq!(
-            OffsetEntry::floor(OFFSET_INDEX, 1, 9),
-            Some(offset_entries()[0])
-        );
-        assert_eq!(
-            OffsetEntry::floor(OFFSET_INDEX, 99, 9),
-            Some(offset_entries()[1])
-        );
+        assert_eq!(floor(OFFSET_INDEX, 0, 9), None);
+        assert_eq!(floor(OFFSET_INDEX, 1, 9), Some(offset_entries()[0]));
+        assert_eq!(floor(OFFSET_INDEX, 99, 9), Some(offset_entries()[1]));
         assert_eq!(TimeEntry::floor_number(b"", 1, 0), None);
     }
 
@@ -468,14 +528,14 @@ mod tests {
             let count = OffsetEntry::count(&bytes);
             prop_assert_eq!(count, offsets.len());
             let expected = offsets.range(..=target).next_back().copied();
-            prop_assert_eq!(OffsetEntry::floor(&bytes, count, target).map(|entry| entry.relative_offset), expected);
+            prop_assert_eq!(floor(&bytes, count, target).map(|entry| entry.relative_offset), expected);
         }
 
         #[test]
         fn counting_and_searching_any_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), target: u32, timestamp: i64) {
             let count = OffsetEntry::count(&bytes);
             prop_assert!(count <= bytes.len() / OFFSET_ENTRY_BYTES);
-            let _ = OffsetEntry::floor(&bytes, count, target);
+            let _ = floor(&bytes, count, target);
             let count = TimeEntry::count(&bytes);
             prop_assert!(count <= bytes.len() / TIME_ENTRY_BYTES);
             let _ = TimeEntry::floor_number(&bytes, count, timestamp);

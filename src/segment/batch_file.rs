@@ -8,11 +8,13 @@ use std::io;
 use std::sync::Arc;
 
 use super::Segment;
+use super::chunk::Chunk;
 use crate::format::Malformed;
 use crate::format::batch::{BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, intact_offsets};
 use crate::storage::FileView;
 
-/// The first read of a reader that copies: small, because it may be a single look-up.
+/// The first read of a reader that copies, unless the index shows how much it needs: small, because
+/// it may be a single look-up.
 const MIN_CHUNK_BYTES: usize = 16 << 10;
 /// The largest read of a reader that copies. A sequential reader reaches it in steps.
 const MAX_CHUNK_BYTES: usize = 1 << 20;
@@ -60,7 +62,7 @@ pub(crate) enum BatchBytes {
         end: usize,
     },
     Copied {
-        chunk: Arc<Vec<u8>>,
+        chunk: Arc<Chunk>,
         start: usize,
         end: usize,
     },
@@ -83,11 +85,11 @@ impl BatchBytes {
 
     /// Returns a copy that shares no memory with other batches.
     pub(crate) fn detach(&self) -> Self {
-        let bytes = self.as_slice().to_vec();
+        let bytes = self.as_slice();
         Self::Copied {
             start: 0,
             end: bytes.len(),
-            chunk: Arc::new(bytes),
+            chunk: Arc::new(bytes.into()),
         }
     }
 }
@@ -98,9 +100,11 @@ pub(crate) struct BatchFile {
     segment: Arc<Segment>,
     /// The whole `.log`, if it is mapped.
     view: Option<FileView>,
-    chunk: Arc<Vec<u8>>,
+    chunk: Option<Arc<Chunk>>,
     chunk_start: u32,
     next_chunk_bytes: usize,
+    /// Where the next read ends, if the index shows how far a look-up has to read.
+    next_end: Option<u32>,
 }
 
 impl BatchFile {
@@ -110,14 +114,22 @@ impl BatchFile {
         Self {
             segment,
             view: None,
-            chunk: Arc::default(),
+            chunk: None,
             chunk_start: 0,
             next_chunk_bytes: MIN_CHUNK_BYTES,
+            next_end: None,
         }
     }
 
     pub(crate) fn segment(&self) -> &Arc<Segment> {
         &self.segment
+    }
+
+    /// Lets the next read of the file end at `end`, and not after a chunk of the usual size. Reads
+    /// after it have the usual size again.
+    #[inline]
+    pub(crate) fn end_next_read_at(&mut self, end: u32) {
+        self.next_end = Some(end);
     }
 
     /// Returns the header of the batch at `position`, or `None` at the limit. The whole batch is
@@ -193,12 +205,13 @@ impl BatchFile {
             "the chunk contains the batch that was just read"
         );
         let start = position.saturating_sub(self.chunk_start) as usize;
+        let chunk = self.chunk.as_ref().map(Arc::clone).unwrap_or_default();
         debug_assert!(
-            start + size <= self.chunk.len(),
+            start + size <= chunk.len(),
             "the chunk contains the whole batch"
         );
         BatchBytes::Copied {
-            chunk: Arc::clone(&self.chunk),
+            chunk,
             start,
             end: start + size,
         }
@@ -243,7 +256,7 @@ impl BatchFile {
         let (bytes, start) = match &self.view {
             Some(view) => (&**view, position as usize),
             None => (
-                self.chunk.as_slice(),
+                self.chunk.as_deref().map_or(&[][..], |chunk| chunk),
                 position.saturating_sub(self.chunk_start) as usize,
             ),
         };
@@ -256,30 +269,31 @@ impl BatchFile {
     fn fill(&mut self, position: u32, count: usize, limit: u32) -> io::Result<()> {
         debug_assert!(self.view.is_none(), "a mapped file is not copied");
         let end = position as usize + count;
-        let holds =
-            self.chunk_start <= position && end <= self.chunk_start as usize + self.chunk.len();
-        if holds && !self.chunk.is_empty() {
+        let held = self.chunk.as_ref().map_or(0, |chunk| chunk.len());
+        if held > 0 && self.chunk_start <= position && end <= self.chunk_start as usize + held {
             return Ok(());
         }
-        let is_sequential = !self.chunk.is_empty() && position >= self.chunk_start;
-        if is_sequential {
-            self.next_chunk_bytes = (self.next_chunk_bytes * 4).min(MAX_CHUNK_BYTES);
-        }
+        let ahead = match self.next_end.take() {
+            Some(end) if end > position => (end - position) as usize,
+            Some(_) | None => {
+                if held > 0 && position >= self.chunk_start {
+                    self.next_chunk_bytes = (self.next_chunk_bytes * 4).min(MAX_CHUNK_BYTES);
+                }
+                self.next_chunk_bytes
+            }
+        };
         let wanted = count
-            .max(self.next_chunk_bytes)
+            .max(ahead)
             .min(limit.saturating_sub(position) as usize);
         // A batch that was returned may still use the old chunk. Then a new one is made.
-        if Arc::get_mut(&mut self.chunk).is_none() {
-            self.chunk = Arc::default();
+        if self.chunk.as_mut().and_then(Arc::get_mut).is_none() {
+            self.chunk = Some(Arc::new(Chunk::empty()));
         }
-        let Some(chunk) = Arc::get_mut(&mut self.chunk) else {
+        let Some(chunk) = self.chunk.as_mut().and_then(Arc::get_mut) else {
             unreachable!("no batch uses a new chunk")
         };
-        chunk.resize(wanted, 0);
-        let read = self.segment.file()?.read_at(chunk, u64::from(position));
-        chunk.truncate(*read.as_ref().unwrap_or(&0));
         self.chunk_start = position;
-        read.map(drop)
+        chunk.fill(&*self.segment.file()?, u64::from(position), wanted)
     }
 }
 

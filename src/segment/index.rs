@@ -11,7 +11,8 @@ use crate::storage::{Access, IfExists, NewFile};
 
 use super::batch_file::{BatchFile, ReadError};
 use super::index_file::{
-    Checks, IndexFiles, IndexLookup, MAX_RELATIVE_OFFSET, MemoryIndex, TimeFloor,
+    Checks, IndexFiles, IndexLookup, MAX_RELATIVE_OFFSET, MemoryIndex, NearEntries, Start,
+    TimeFloor,
 };
 use super::{Segment, SegmentHome, digest};
 
@@ -311,6 +312,21 @@ impl Segment {
     ) -> io::Result<Option<OffsetEntry>> {
         let relative = self.relative(offset);
         self.with_index(batches, |index| index.floor_offset(relative))
+    }
+
+    /// Returns where a search for `offset` starts: at a place that the writer has noted, or else at
+    /// the offset entries around it, which are hints.
+    pub(crate) fn search_start(
+        &self,
+        offset: u64,
+        batches: &dyn Batches,
+    ) -> io::Result<Result<Start, NearEntries>> {
+        let relative = self.relative(offset);
+        self.with_index(batches, |index| {
+            index
+                .start(relative)
+                .ok_or_else(|| index.entries_near(relative))
+        })
     }
 
     /// Returns the last time entry at or below `timestamp`.

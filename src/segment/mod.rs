@@ -17,12 +17,14 @@ use parking_lot::{Mutex, RwLock};
 use crate::config::TopicSettings;
 use crate::format::checksum::crc32c;
 use crate::format::file_name;
+use crate::format::index_entry::OffsetEntry;
 use crate::format::metadata_file::Digest;
 use crate::storage::open_files::{OpenFiles, PooledFile};
 use crate::storage::{FileView, Storage, StorageFile, remove_if_exists};
 
 mod aborted;
 pub(crate) mod batch_file;
+mod chunk;
 mod copy;
 mod hold;
 mod index;
@@ -309,6 +311,11 @@ impl Segment {
     /// no index entry, and are found from the entry before them.
     pub(crate) fn relative(&self, offset: u64) -> u32 {
         u32::try_from(offset.saturating_sub(self.base_offset)).unwrap_or(u32::MAX)
+    }
+
+    /// Returns the last offset of the batch that has this index entry.
+    pub(crate) fn last_offset_of(&self, entry: OffsetEntry) -> u64 {
+        self.base_offset + u64::from(entry.relative_offset)
     }
 
     /// Writes a stamped batch after the last one and publishes it, as

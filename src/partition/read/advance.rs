@@ -52,11 +52,12 @@ impl Reader {
     /// is woken, or when `until` has passed.
     pub(super) fn find_batch(&mut self, until: Deadline) -> Result<Option<Batch>> {
         loop {
-            if self.signal.take_woken() {
+            if self.take_woken() {
                 return Ok(None);
             }
-            if self.options.wait {
-                self.signal.reset();
+            let signal = self.signal.get().filter(|_| self.options.wait);
+            if let Some(signal) = signal {
+                signal.reset();
             }
             self.core.check_readable()?;
             let bound = self.bound();
@@ -85,10 +86,13 @@ impl Reader {
             if self.next < self.end && self.core.refresh()? {
                 continue;
             }
-            if !self.options.wait || self.next >= self.end || until.has_passed() {
+            let Some(signal) = self.signal.get().filter(|_| self.options.wait) else {
+                return Ok(None);
+            };
+            if self.next >= self.end || until.has_passed() {
                 return Ok(None);
             }
-            self.core.wait(&self.signal, until);
+            self.core.wait(signal, until);
         }
     }
 

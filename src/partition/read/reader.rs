@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::batch::{Batch, RecordView, RecordWalk};
@@ -64,7 +64,8 @@ pub struct Reader {
     /// End of the range: no offset at or above it is returned.
     pub(super) end: u64,
     pub(super) place: Option<Place>,
-    pub(super) signal: Arc<Signal>,
+    /// Wakes the reader, once it waits or has a waker.
+    pub(super) signal: OnceLock<Arc<Signal>>,
     pub(super) filter: Option<TransactionFilter>,
     /// The filter knows the transactions up to this offset.
     pub(super) filter_end: u64,
@@ -117,9 +118,9 @@ impl Reader {
             Bound::Included(offset) => offset.saturating_add(1),
             Bound::Excluded(offset) => *offset,
         };
-        let signal = Signal::new();
+        let signal = OnceLock::new();
         if options.wait {
-            core.waiters().register(&signal);
+            core.waiters().register(signal.get_or_init(Signal::new));
         }
         Ok(Self {
             core: Arc::clone(core),
@@ -180,7 +181,7 @@ impl Reader {
         // The search for a record comes first, and the borrow after it: a borrow that a loop
         // returns on one path would last on all paths.
         let has_next = self.walk.is_at_record() || self.has_next_of_any_kind();
-        if !has_next && !self.load_batch(Deadline::never())? || self.signal.take_woken() {
+        if !has_next && !self.load_batch(Deadline::never())? || self.take_woken() {
             return Ok(None);
         }
         let Some(batch) = &self.current else {
@@ -301,7 +302,19 @@ impl Reader {
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn waker(&self) -> Waker {
-        Waker::new(Arc::clone(&self.signal))
+        Waker::new(Arc::clone(self.signal.get_or_init(Signal::new)))
+    }
+
+    /// Returns whether a thread woke the reader since the last call of this function.
+    #[inline]
+    pub(super) fn take_woken(&self) -> bool {
+        self.signal.get().is_some_and(|signal| signal.take_woken())
+    }
+
+    /// Returns the batch that the last record was read from.
+    #[cfg(test)]
+    pub(crate) fn current_batch(&self) -> Option<&Batch> {
+        self.current.as_ref()
     }
 
     /// Reads the files again, as a follower of a read-only log does from time to time.
@@ -339,7 +352,7 @@ impl Iterator for Reader {
         if let Some(batch) = self.current.take()
             && !self.has_failed
         {
-            if self.signal.take_woken() {
+            if self.take_woken() {
                 self.current = Some(batch);
                 return None;
             }
@@ -369,8 +382,11 @@ impl fmt::Debug for Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        if self.options.wait && self.core.context().opener.is_this_process() {
-            self.core.waiters().unregister(&self.signal);
+        if self.options.wait
+            && let Some(signal) = self.signal.get()
+            && self.core.context().opener.is_this_process()
+        {
+            self.core.waiters().unregister(signal);
         }
     }
 }

@@ -11,11 +11,18 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
+use crate::format::index_entry::OffsetEntry;
 use crate::partition::PartitionCore;
 use crate::partition::state::segment_list;
 use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::walk::{SegmentBatches, check_follows};
+
+/// The most bytes that a search reads at once because the index shows where it ends.
+const MAX_READ_BYTES: u32 = 256 << 10;
+/// If the entries of an index are further apart than this, a search does not read all bytes between
+/// two of them at once.
+const MAX_SPACING_BYTES: u32 = 64 << 10;
 
 /// The position of a reader in a segment.
 #[derive(Debug)]
@@ -63,6 +70,13 @@ impl Place {
             self.checked = Some(self.position);
         }
         Ok(())
+    }
+
+    /// Lets the next read, which begins at `start`, end at `end`, unless that is far.
+    fn end_read_at(&mut self, start: u32, end: u32) {
+        if end.saturating_sub(start) <= MAX_READ_BYTES {
+            self.file.end_next_read_at(end);
+        }
     }
 
     /// Moves after the batch at the place, whose offsets are in order.
@@ -126,35 +140,101 @@ impl PartitionCore {
         offset: u64,
         truncations: u64,
     ) -> io::Result<Place> {
-        let entry = segment.floor_offset(offset, &self.batches(segment))?;
-        if let Some(entry) = entry {
-            let mut place = Place::at_start(Arc::clone(segment), truncations);
-            place.position = entry.position;
-            let indexed = segment.base_offset + u64::from(entry.relative_offset);
-            let limit = segment.size();
-            let fits = match place.file.header_at(entry.position, limit) {
-                Ok(Some(header)) => {
-                    place.expected = header.base_offset;
-                    let is_its_batch = if self.is_dense() {
-                        header.stated_last_offset == indexed
-                    } else {
-                        header.stated_last_offset <= indexed
-                    };
-                    if is_its_batch && header.base_offset >= segment.base_offset {
-                        is_intact(place.check(&header, limit))?
-                    } else {
-                        false
-                    }
-                }
-                Ok(None) | Err(ReadError::Damaged(_)) => false,
-                Err(ReadError::Io(error)) => return Err(error),
-            };
-            if fits {
+        let batches = self.batches(segment);
+        let mut place = Place::at_start(Arc::clone(segment), truncations);
+        let near = match segment.search_start(offset, &batches)? {
+            Ok(start) => {
+                place.position = start.position;
+                place.expected = segment.base_offset + u64::from(start.relative_offset);
+                place.end_read_at(start.position, start.end.unwrap_or(segment.size()));
                 return self.walk_to(place, offset);
             }
-            segment.distrust_index(&self.batches(segment))?;
+            Err(near) => near,
+        };
+        let start = near.floor.map_or(0, |floor| floor.position);
+        let is_of_floor = |floor: OffsetEntry| segment.last_offset_of(floor) == offset;
+        let spacing = batches.interval_bytes;
+        if let Some(next) = near.next
+            && !near.floor.is_some_and(is_of_floor)
+            && is_far(start, next, spacing)
+        {
+            place.end_read_at(
+                next.position,
+                near.after_next
+                    .map_or(segment.size(), |after| after.position),
+            );
+            if self.has_moved_to(&mut place, next, offset)? {
+                return Ok(place);
+            }
         }
+        let end = match (near.next, near.floor) {
+            (Some(next), Some(floor)) if is_of_floor(floor) => next.position,
+            (Some(next), _) => next.position.saturating_add(spacing / 4),
+            (None, _) => segment.size(),
+        };
+        if spacing <= MAX_SPACING_BYTES {
+            place.end_read_at(start, end);
+        }
+        let Some(floor) = near.floor else {
+            return self.walk_to(place, offset);
+        };
+        if self.has_moved_to_floor(&mut place, floor)? {
+            return self.walk_to(place, offset);
+        }
+        segment.distrust_index(&batches)?;
         self.walk_to(Place::at_start(Arc::clone(segment), truncations), offset)
+    }
+
+    /// Moves the place to the batch of `entry`, if this batch contains `offset` and is not damaged.
+    /// Otherwise the place stays, and the caller searches from an earlier entry.
+    fn has_moved_to(&self, place: &mut Place, entry: OffsetEntry, offset: u64) -> io::Result<bool> {
+        let segment = place.file.segment();
+        let (limit, last_offset) = (segment.size(), segment.last_offset_of(entry));
+        let header = match place.file.header_at(entry.position, limit) {
+            Ok(Some(header)) => header,
+            Ok(None) | Err(ReadError::Damaged(_)) => return Ok(false),
+            Err(ReadError::Io(error)) => return Err(error),
+        };
+        // The header of a legacy wrapper does not contain its base offset.
+        if header.magic < 2
+            || header.base_offset > offset
+            || header.stated_last_offset != last_offset
+        {
+            return Ok(false);
+        }
+        let (position, expected) = (place.position, place.expected);
+        (place.position, place.expected) = (entry.position, header.base_offset.max(expected));
+        let is_it =
+            self.check_order(place, &header).is_ok() && is_intact(place.check(&header, limit))?;
+        if !is_it {
+            (place.position, place.expected) = (position, expected);
+        }
+        Ok(is_it)
+    }
+
+    /// Moves the place to the batch of `entry`, from which a walk leads to the offset. Returns
+    /// `false` if the entry does not match the batch.
+    fn has_moved_to_floor(&self, place: &mut Place, entry: OffsetEntry) -> io::Result<bool> {
+        let segment = place.file.segment();
+        let (limit, last_offset) = (segment.size(), segment.last_offset_of(entry));
+        let base_offset = segment.base_offset;
+        let header = match place.file.header_at(entry.position, limit) {
+            Ok(Some(header)) => header,
+            Ok(None) | Err(ReadError::Damaged(_)) => return Ok(false),
+            Err(ReadError::Io(error)) => return Err(error),
+        };
+        let is_its_batch = if self.is_dense() {
+            header.stated_last_offset == last_offset
+        } else {
+            header.stated_last_offset <= last_offset
+        };
+        if !is_its_batch || header.base_offset < base_offset {
+            return Ok(false);
+        }
+        (place.position, place.expected) = (entry.position, header.base_offset);
+        // The batch after this one must begin at the offset after it. In a log that may have gaps,
+        // only the checksum confirms the last offset.
+        Ok(self.is_dense() || is_intact(place.check(&header, limit))?)
     }
 
     /// Follows the headers to the first batch that ends at or after `offset`, or to damage that may
@@ -330,10 +410,19 @@ impl PartitionCore {
     ) -> SegmentBatches<'a> {
         SegmentBatches {
             segment,
-            interval_bytes: self.settings().index_interval_bytes,
+            interval_bytes: self.settings.read().index_interval_bytes,
             is_dense: self.is_dense(),
         }
     }
+}
+
+/// Returns whether the batches between two index entries are large, so that the batch of the second
+/// entry has a good part of the offsets between them.
+///
+/// A batch gets an entry if `spacing` bytes follow the last entry. So batches that are larger than
+/// this have an entry each.
+fn is_far(start: u32, next: OffsetEntry, spacing: u32) -> bool {
+    next.position.saturating_sub(start) > spacing.saturating_add(spacing / 4)
 }
 
 /// Returns whether a batch is not damaged. Fails if it could not be read.
@@ -430,7 +519,7 @@ mod tests {
                 ..spec(0, 0, i64::MAX)
             };
             let core = PartitionCore::create(&context(&disk), &spec).unwrap();
-            core.append(Durability::Os, [Record::new(vec![7; 100_000])])
+            core.append(Durability::Os, [Record::new(vec![7; 300_000])])
                 .unwrap();
             let at = disk.calls() + call;
             disk.fail_call(at, io::Error::other("the device failed"));

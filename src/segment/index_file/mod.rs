@@ -14,8 +14,15 @@ use std::path::Path;
 
 use super::{Digest, digest};
 use crate::config::TopicSettings;
-use crate::format::index_entry::{OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry};
+use crate::format::index_entry::{
+    OFFSET_ENTRY_BYTES, OffsetEntry, TIME_ENTRY_BYTES, TimeEntry, last_at_most,
+};
 use crate::storage::{Access, FileView, IfExists, Storage};
+
+mod places;
+
+use places::Places;
+pub(crate) use places::Start;
 
 /// The highest offset, counted from the base offset of the segment, that an entry can have.
 pub(crate) const MAX_RELATIVE_OFFSET: u32 = i32::MAX.unsigned_abs();
@@ -57,6 +64,8 @@ pub(crate) struct MemoryIndex {
     /// Largest timestamp so far of all batches.
     max_timestamp: i64,
     bytes_since_entry: u64,
+    /// More places than the entries have, for look-ups in the newest part of the segment.
+    places: Places,
     /// The number of offset and of time entries that the files already contain.
     pub(crate) written: (usize, usize),
     /// Whether all entries come from batches that were walked, or from files with a matching
@@ -82,6 +91,7 @@ impl Default for MemoryIndex {
             },
             max_timestamp: -1,
             bytes_since_entry: 0,
+            places: Places::default(),
             written: (0, 0),
             is_proven: true,
         }
@@ -98,6 +108,9 @@ impl MemoryIndex {
         debug_assert!(batch.size_bytes > 0, "a batch has a header");
         self.note_time(batch);
         let is_near = batch.relative_last_offset <= MAX_RELATIVE_OFFSET;
+        if is_near {
+            self.places.note(&batch);
+        }
         // Entries from a damaged file may be higher than this batch. Then the batch gets no entry:
         // an index that is out of order leads to wrong batches, one with few entries does not.
         let rises = is_near
@@ -354,10 +367,46 @@ pub(crate) struct TimeFloor {
     pub(crate) is_proven: bool,
 }
 
+/// The offset entries around an offset. They may be wrong; the batches decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NearEntries {
+    /// The last entry at or below the offset.
+    pub(crate) floor: Option<OffsetEntry>,
+    /// The first entry above the offset.
+    pub(crate) next: Option<OffsetEntry>,
+    /// The entry after `next`.
+    pub(crate) after_next: Option<OffsetEntry>,
+}
+
 /// The look-ups in an index, in memory or in files.
 pub(crate) trait IndexLookup {
+    /// Returns the number of the last offset entry at or below `relative_offset`.
+    fn floor_number(&self, relative_offset: u32) -> Option<usize>;
+
+    /// Returns the offset entry with this number, or `None` if there are fewer.
+    fn offset_entry(&self, number: usize) -> Option<OffsetEntry>;
+
     /// Returns the last offset entry at or below `relative_offset`.
-    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry>;
+    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
+        self.offset_entry(self.floor_number(relative_offset)?)
+    }
+
+    /// Returns where a look-up of `relative_offset` begins, if the writer has noted a place before
+    /// it. A place comes from the batches themselves and need not be checked.
+    fn start(&self, _relative_offset: u32) -> Option<Start> {
+        None
+    }
+
+    /// Returns the offset entries around `relative_offset`.
+    fn entries_near(&self, relative_offset: u32) -> NearEntries {
+        let floor = self.floor_number(relative_offset);
+        let next = floor.map_or(0, |number| number + 1);
+        NearEntries {
+            floor: floor.and_then(|number| self.offset_entry(number)),
+            next: self.offset_entry(next),
+            after_next: self.offset_entry(next + 1),
+        }
+    }
 
     /// Returns the last time entry at or below `timestamp`.
     fn floor_time(&self, timestamp: i64) -> Option<TimeFloor>;
@@ -371,11 +420,20 @@ impl IndexLookup for MemoryIndex {
         self.max_timestamp
     }
 
-    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
-        let after = self
-            .offsets
-            .partition_point(|entry| entry.relative_offset <= relative_offset);
-        self.offsets.get(after.checked_sub(1)?).copied()
+    fn floor_number(&self, relative_offset: u32) -> Option<usize> {
+        let offset_at = |number| {
+            let entry: Option<&OffsetEntry> = self.offsets.get(number);
+            entry.map_or(u32::MAX, |entry| entry.relative_offset)
+        };
+        last_at_most(self.offsets.len(), offset_at, relative_offset)
+    }
+
+    fn start(&self, relative_offset: u32) -> Option<Start> {
+        self.places.floor(relative_offset)
+    }
+
+    fn offset_entry(&self, number: usize) -> Option<OffsetEntry> {
+        self.offsets.get(number).copied()
     }
 
     fn floor_time(&self, timestamp: i64) -> Option<TimeFloor> {
@@ -396,8 +454,12 @@ impl IndexLookup for MemoryIndex {
 }
 
 impl IndexLookup for IndexFiles {
-    fn floor_offset(&self, relative_offset: u32) -> Option<OffsetEntry> {
-        OffsetEntry::floor(&self.offsets, self.offset_count, relative_offset)
+    fn floor_number(&self, relative_offset: u32) -> Option<usize> {
+        OffsetEntry::floor_number(&self.offsets, self.offset_count, relative_offset)
+    }
+
+    fn offset_entry(&self, number: usize) -> Option<OffsetEntry> {
+        (number < self.offset_count).then(|| OffsetEntry::at(&self.offsets, number))
     }
 
     fn floor_time(&self, timestamp: i64) -> Option<TimeFloor> {

@@ -41,7 +41,7 @@ fn stamped(builder: BatchBuilder, attributes: u16, range: Range<u64>) -> Batch {
     let bytes = BatchBytes::Copied {
         start: 0,
         end: bytes.len(),
-        chunk: Arc::new(bytes),
+        chunk: Arc::new(bytes.as_slice().into()),
     };
     Batch::new(&Arc::new(origin), (100, 0), 0, header, bytes, range)
 }

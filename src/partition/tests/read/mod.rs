@@ -2,5 +2,6 @@
 
 pub(super) mod aborted;
 pub(super) mod looking_up;
+mod pointing;
 pub(super) mod reading;
 pub(super) mod times;
