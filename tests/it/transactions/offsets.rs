@@ -1,5 +1,7 @@
 //! Positions of a group that a transaction commits.
 
+use std::sync::Barrier;
+
 use annals::{Error, Rebalance, Seek};
 
 use super::*;
@@ -158,11 +160,14 @@ fn a_plain_commit_after_a_transaction_counts() {
 #[test]
 fn two_workers_share_the_input_and_each_record_has_one_effect() {
     let (log, input, output) = log_with_topics();
+    let have_joined = Barrier::new(3);
     std::thread::scope(|scope| {
         for worker in 0..2 {
-            let (log, output) = (log.clone(), output.clone());
-            scope.spawn(move || work(&log, &output, worker));
+            let (log, output, have_joined) = (log.clone(), output.clone(), &have_joined);
+            scope.spawn(move || work(&log, &output, worker, have_joined));
         }
+        // A worker that joins after the others have stopped would wait for ever.
+        have_joined.wait();
         for number in 0..500_u32 {
             let record = Record::new(number.to_string()).key(number.to_le_bytes());
             input.append(record).unwrap();
@@ -183,11 +188,12 @@ fn two_workers_share_the_input_and_each_record_has_one_effect() {
 }
 
 /// Copies records from `in` to `out` until it reads "stop".
-fn work(log: &Log, output: &Topic, worker: u32) {
+fn work(log: &Log, output: &Topic, worker: u32, have_joined: &Barrier) {
     let mut producer = log
         .transactional_producer(&format!("worker-{worker}"))
         .unwrap();
     let mut consumer = log.consumer_group("g").unwrap().join("in").unwrap();
+    have_joined.wait();
     let mut is_stopping = false;
     while !is_stopping {
         let records = consumer.poll(Duration::from_millis(50)).unwrap();
