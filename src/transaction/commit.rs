@@ -2,18 +2,18 @@
 //! this order.
 
 use std::sync::Arc;
-use std::thread;
 
 use super::entry::{Due, Open, Progress, Undecided};
 use super::lanes::Lanes;
+use super::prepare::{Failed, Prepared};
 use super::service::TransactionService;
+use super::state_topic::StateRecord;
 use crate::clock::{Deadline, Timestamp};
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::transaction_state::{TransactionState, TransactionStatus};
 use crate::group::{MemberOffsets, PendingOffsets};
 use crate::partition::{Appended, Marker, Outcome, PartitionCore};
-use crate::threads;
 use crate::topic_partition::TopicPartition;
 
 /// The records of a transaction, the positions that it commits, and its times.
@@ -23,20 +23,6 @@ pub(super) struct Work<'a> {
     pub(super) begun: Timestamp,
     /// When the log aborts the transaction if it has records in the log.
     pub(super) deadline: Option<Deadline>,
-}
-
-/// The failure of a commit.
-enum Failed {
-    /// The transaction is not committed and can be aborted.
-    Before(Error),
-    /// It is unknown whether the commit point is on the device.
-    At(Error),
-}
-
-impl From<Error> for Failed {
-    fn from(error: Error) -> Self {
-        Self::Before(error)
-    }
 }
 
 impl TransactionService {
@@ -94,7 +80,7 @@ impl TransactionService {
                 self.end_open(progress, Outcome::Aborted);
                 return Err(error);
             }
-            Err(Failed::At(cause)) => {
+            Err(Failed::At { cause, .. }) => {
                 let late = pending.map(|pending| pending.hold_back(&cause));
                 progress.holder = 0;
                 progress.undecided = Some(Undecided {
@@ -160,12 +146,7 @@ impl TransactionService {
     }
 
     /// Steps 2 and 3: syncs what was written, and writes the commit point.
-    fn prepare(
-        &self,
-        progress: &mut Progress,
-        lanes: &Lanes,
-        begun: Timestamp,
-    ) -> std::result::Result<(), Failed> {
+    fn prepare(&self, progress: &mut Progress, lanes: &Lanes, begun: Timestamp) -> Prepared {
         let mut written: Vec<_> = lanes
             .written()
             .map(|(core, appended)| (Arc::clone(core), appended.clone()))
@@ -189,22 +170,17 @@ impl TransactionService {
             !batches.any(|(other, batch)| Arc::ptr_eq(core, other) && batch.covers(marker))
         });
         written.append(&mut markers);
-        self.sync_all(&written)?;
-        progress.unsynced.clear();
-        let version = self.version()?;
         let home = self.topic.home_of(&state.transactional_id)?;
-        match self.topic.append(&state, version) {
-            Ok((home, appended)) => {
-                (progress.state, progress.is_stored) = (state, true);
-                home.sync_appended(&appended).map_err(Failed::At)
-            }
-            // A failed append that could not be taken back poisons its partition.
-            Err(error) if home.check_writable().is_err() => {
-                (progress.state, progress.is_stored) = (state, false);
-                Err(Failed::At(error))
-            }
-            Err(error) => Err(Failed::Before(error)),
-        }
+        let record = StateRecord::new(&state, self.version()?);
+        let prepared = self.preparation.prepare(written, home, record);
+        let is_stored = match &prepared {
+            Err(Failed::Before(_)) => return prepared,
+            Err(Failed::At { is_appended, .. }) => *is_appended,
+            Ok(()) => true,
+        };
+        (progress.state, progress.is_stored) = (state, is_stored);
+        progress.unsynced.clear();
+        prepared
     }
 
     /// Returns the state from which the next record of the id is made.
@@ -219,39 +195,6 @@ impl TransactionService {
                 self.now().as_millis(),
             )
         }
-    }
-
-    /// Syncs these batches: each partition in a thread of its own, so that they wait for the device
-    /// together.
-    fn sync_all(&self, written: &[(Arc<PartitionCore>, Appended)]) -> Result<()> {
-        let sync = |(core, appended): &(Arc<PartitionCore>, Appended)| core.sync_appended(appended);
-        let Some((first, others)) = written.split_first() else {
-            return Ok(());
-        };
-        if self.context().clock.is_manual() {
-            // Such a program expects the same steps in every run.
-            return written.iter().try_for_each(sync);
-        }
-        thread::scope(|scope| {
-            let started: Vec<_> = others
-                .iter()
-                .map(|batch| {
-                    let work = move || sync(batch);
-                    // If the system refuses a thread, this one does its work.
-                    let thread = threads::spawn_scoped(scope, "annals-sync", work);
-                    thread.map_err(|_| batch)
-                })
-                .collect();
-            let mut result = sync(first);
-            for thread in started {
-                let synced = match thread {
-                    Ok(thread) => thread.join().unwrap_or(Err(Error::Closed)),
-                    Err(batch) => sync(batch),
-                };
-                result = result.and(synced);
-            }
-            result
-        })
     }
 
     /// Ends a transaction that has records in the log and is not decided. A marker that cannot be
@@ -306,7 +249,7 @@ impl TransactionService {
             .partition(|(core, _)| core.is_to_be_synced(Durability::Os));
         progress.unsynced.extend(others);
         // The decision stands. The next use of the partition returns the error.
-        let _reported_by_the_partition = self.sync_all(&awaited);
+        let _reported_by_the_partition = self.preparation.sync_all(&awaited);
         result?;
         let Some(due) = progress.due.take() else {
             unreachable!("the markers were due")
@@ -353,7 +296,7 @@ impl TransactionService {
     /// Waits until the markers of the last transaction are on the device.
     pub(super) fn sync_markers(&self, progress: &mut Progress) -> Result<()> {
         progress.forget_deleted();
-        self.sync_all(&progress.unsynced)?;
+        self.preparation.sync_all(&progress.unsynced)?;
         progress.unsynced.clear();
         Ok(())
     }

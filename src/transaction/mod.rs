@@ -7,6 +7,8 @@
 //! | [`lanes`] | the records that a transaction holds in memory, by partition |
 //! | [`entry`] | one transactional id: its state, its holder, and the markers that are due |
 //! | [`service`] | the transactional ids of a log: finding and fencing them, and their upkeep |
+//! | [`stage`] | a step that threads take together |
+//! | [`prepare`] | the steps up to the commit point, which commits take together |
 //! | [`commit`] | the steps of a commit and of an abort |
 //! | [`recovery`] | ends the transactions that a crash left open |
 //! | [`producer`] | the handles: a producer, and its transaction |
@@ -36,6 +38,17 @@
 //! * `PrepareCommit` states the end of each partition. An open transaction that begins at or after
 //!   this end belongs to the next transaction of the id, which is not committed.
 //!
+//! # Commits together
+//!
+//! Commits of several ids at the same time take the steps 2 and 3 together. One of their threads
+//! leads: it syncs the partitions of all of them, appends their records of `PrepareCommit` as one
+//! batch, and syncs that. The others sleep until both steps are done. Each thread holds the lock of
+//! its own id in the meantime, and a leader takes no lock but those of partitions.
+//!
+//! Commits that sync the same partitions wait in one line. While a leader does both steps for the
+//! line, no other leader begins. Commits with other partitions have a line of their own, and meet
+//! only at step 3.
+//!
 //! # Locks
 //!
 //! The lock of a transactional id is held for the whole of a commit, so it comes before every lock
@@ -47,9 +60,11 @@ mod admin;
 mod commit;
 mod entry;
 mod lanes;
+mod prepare;
 mod producer;
 mod recovery;
 mod service;
+mod stage;
 mod state_topic;
 
 pub use admin::{OpenTransactionDescription, TransactionDescription, TransactionStatus};

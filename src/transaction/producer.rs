@@ -280,8 +280,9 @@ impl Transaction<'_> {
     /// process and a power cut, whatever the durability of the topics.
     ///
     /// Blocks for two syncs of the device: one of the records, and one of the commit point. Threads
-    /// that commit at the same time share them. A transaction without records and positions writes
-    /// nothing.
+    /// that commit at the same time share them. For that, a commit may wait for the threads of the
+    /// one before: at most half of the time that it took, and never over 5 ms. A transaction
+    /// without records and positions writes nothing.
     ///
     /// The syncs cost the same for one record and for thousands. Copying records of 100 bytes with
     /// their positions takes a third longer than in [`Synced`](crate::Durability::Synced) topics

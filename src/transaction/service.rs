@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use super::entry::{Entry, Holder, Open, Progress};
+use super::prepare::Preparation;
 use super::state_topic::StateTopic;
 use crate::catalog::Catalog;
 use crate::clock::{Deadline, Timestamp};
@@ -30,6 +31,7 @@ pub(crate) struct TransactionService {
     pub(super) catalog: Arc<Catalog>,
     pub(super) groups: Arc<GroupService>,
     pub(super) topic: StateTopic,
+    pub(super) preparation: Preparation,
     /// `None` until first use.
     ids: Mutex<Option<Ids>>,
     /// ABORT markers that could not be written, of transactions without a record of their id.
@@ -57,6 +59,7 @@ impl TransactionService {
             catalog: Arc::clone(catalog),
             groups: Arc::clone(groups),
             topic: StateTopic::new(catalog, settings.internal_partitions),
+            preparation: Preparation::new(catalog.context().clock.is_manual()),
             ids: Mutex::new(None),
             orphans: Mutex::default(),
             last_holder: AtomicU64::new(0),

@@ -23,6 +23,13 @@ pub(super) struct Stored {
     pub(super) version: ValueVersion,
 }
 
+/// A state, encoded.
+#[derive(Debug)]
+pub(super) struct StateRecord {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
 /// The topic of the states.
 #[derive(Debug)]
 pub(super) struct StateTopic {
@@ -70,31 +77,16 @@ impl StateTopic {
         state: &TransactionState,
         version: ValueVersion,
     ) -> Result<(Arc<PartitionCore>, Appended)> {
-        let record = Record::new(state.encode_value(version))
-            .key(TransactionKey::encode(&state.transactional_id));
-        self.append_record(&state.transactional_id, record)
+        let home = self.home_of(&state.transactional_id)?;
+        let record = StateRecord::new(state, version);
+        let appended = append_records(&home, [record.as_record()])?;
+        Ok((home, appended))
     }
 
     /// Appends a tombstone, which removes the id.
     pub(super) fn remove(&self, id: &str) -> Result<()> {
-        self.append_record(id, Record::tombstone(TransactionKey::encode(id)))
-            .map(drop)
-    }
-
-    fn append_record(
-        &self,
-        id: &str,
-        record: Record<'_>,
-    ) -> Result<(Arc<PartitionCore>, Appended)> {
-        let home = self.home_of(id)?;
-        let now = home.context().clock.now();
-        let encoded = home.encode_batch(now, [record])?;
-        let Some(mut encoded) = encoded else {
-            unreachable!("a batch of one record is not empty")
-        };
-        let appended = home.append_encoded(&mut encoded);
-        home.context().buffers.give_back(encoded.bytes);
-        Ok((home, appended?))
+        let record = Record::tombstone(TransactionKey::encode(id));
+        append_records(&*self.home_of(id)?, [record]).map(drop)
     }
 
     /// Returns the partition that holds the state of this id. Creates the topic if it does not
@@ -125,6 +117,34 @@ impl StateTopic {
             .topic(TOPIC)
             .and_then(|topic| topic.partition(partition_of(id, topic.partition_count())));
         home.map_or(0, |home| home.leader_epoch())
+    }
+}
+
+/// Appends records to a partition of the topic as one batch. Does not sync.
+pub(super) fn append_records<'a>(
+    home: &PartitionCore,
+    records: impl IntoIterator<Item = Record<'a>>,
+) -> Result<Appended> {
+    let now = home.context().clock.now();
+    let encoded = home.encode_batch(now, records)?;
+    let Some(mut encoded) = encoded else {
+        unreachable!("a batch of states is not empty")
+    };
+    let appended = home.append_encoded(&mut encoded);
+    home.context().buffers.give_back(encoded.bytes);
+    appended
+}
+
+impl StateRecord {
+    pub(super) fn new(state: &TransactionState, version: ValueVersion) -> Self {
+        Self {
+            key: TransactionKey::encode(&state.transactional_id),
+            value: state.encode_value(version),
+        }
+    }
+
+    pub(super) fn as_record(&self) -> Record<'_> {
+        Record::new(&self.value).key(&self.key)
     }
 }
 

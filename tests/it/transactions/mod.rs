@@ -14,6 +14,7 @@ mod pending;
 mod readers;
 mod spilling;
 mod states;
+mod together;
 mod victim;
 mod visibility;
 

@@ -10,7 +10,9 @@
 mod clock;
 mod partition;
 mod sync;
+mod transaction;
 
 fn main() {
     partition::check();
+    transaction::check();
 }

@@ -41,7 +41,7 @@ pub(crate) fn check() {
     );
 }
 
-fn model(name: &str, run: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn model(name: &str, run: impl Fn() + Send + Sync + 'static) {
     let orders = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&orders);
     let mut builder = loom::model::Builder::new();
