@@ -235,7 +235,10 @@ fn sources(dir: &Path, below: &str, into: &mut Vec<Source>) {
             .expect("file names are UTF-8");
         let path = format!("{below}{name}");
         if entry.path().is_dir() {
-            sources(&entry.path(), &format!("{path}/"), into);
+            // Cargo writes generated code there, next to the manifest of a workspace.
+            if name != "target" {
+                sources(&entry.path(), &format!("{path}/"), into);
+            }
         } else if Path::new(&name)
             .extension()
             .is_some_and(|suffix| suffix == "rs")

@@ -45,7 +45,7 @@ fn run(options: &Options) -> Result<(), String> {
             rounds::check_directory(&options.dir)?;
             let built = build::all(&options.peers)?;
             let comparison = rounds::run(options, &built);
-            comparison.save(&build::target_dir().join("results.tsv"))?;
+            comparison.save(&options.dir.join("results.tsv"))?;
             comparison
         }
     };
@@ -53,5 +53,5 @@ fn run(options: &Options) -> Result<(), String> {
     if let Some(out) = &options.out {
         page::write(out, &comparison)?;
     }
-    comparison.check(options)
+    comparison.check()
 }
