@@ -27,7 +27,9 @@ use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::group::{GroupService, LoweredCommit};
 use crate::partition::state::waiting::Signal;
-use crate::partition::{BufferPool, CleanMarker, LogBound, Numbers, Opener, PartitionContext};
+use crate::partition::{
+    BufferPool, CleanMarker, LogBound, Numbers, Opener, PartitionContext, SharedSettings,
+};
 use crate::producer::ProducerService;
 use crate::storage::open_files::{OpenFiles, default_max_open};
 use crate::storage::{Disk, FileLock, MemoryDisk, Storage, sync_found};
@@ -282,6 +284,7 @@ impl LogBuilder {
             clean_marker: CleanMarker::new(marks),
             buffers: BufferPool::default(),
             numbers: Numbers::default(),
+            settings: SharedSettings::default(),
             opener: Opener::this_process(),
         })
     }

@@ -198,7 +198,7 @@ impl PartitionCore {
             // The file of the topic already says that there may be gaps.
             self.allow_gaps();
         }
-        let settings = Arc::new(settings);
+        let settings = self.context.settings.share(settings);
         *self.settings.write() = Arc::clone(&settings);
         self.writer.lock().settings = settings;
         self.is_synced_topic

@@ -40,7 +40,7 @@ pub use read::reader::Reader;
 pub(crate) use remove::exchange::discard_cleaned;
 pub(crate) use state::bound::{LogBound, RoomKeeper};
 pub(crate) use state::context::{
-    BufferPool, CleanMarker, Numbers, Opener, PartitionContext, PartitionSpec,
+    BufferPool, CleanMarker, Numbers, Opener, PartitionContext, PartitionSpec, SharedSettings,
 };
 pub use state::report::Maintenance;
 pub use state::report::{PartitionRecovery, SegmentInfo};

@@ -154,7 +154,7 @@ pub(in crate::partition) fn assemble(
     mut parts: Parts,
 ) -> PartitionCore {
     let bounds = parts.bounds(spec);
-    let settings = Arc::new(spec.settings.clone());
+    let settings = context.settings.share(spec.settings.clone());
     let writer = parts.writer(Arc::clone(&settings), context.clock.now());
     let topic_id = spec
         .topic_id

@@ -39,6 +39,7 @@ pub(crate) struct PartitionContext {
     pub(crate) clean_marker: CleanMarker,
     pub(crate) buffers: BufferPool,
     pub(crate) numbers: Numbers,
+    pub(crate) settings: SharedSettings,
     pub(crate) opener: Opener,
 }
 
@@ -119,8 +120,25 @@ impl PartitionContext {
             clean_marker: CleanMarker::new(Vec::new()),
             buffers: BufferPool::default(),
             numbers: Numbers::default(),
+            settings: SharedSettings::default(),
             opener: Opener::this_process(),
         }
+    }
+}
+
+/// Keeps the settings of the partition that was opened or configured last. Most partitions of a log
+/// have the same, and then share one copy.
+#[derive(Debug, Default)]
+pub(crate) struct SharedSettings(Mutex<Arc<TopicSettings>>);
+
+impl SharedSettings {
+    /// Returns these settings, as the copy that was returned last if that is equal.
+    pub(in crate::partition) fn share(&self, settings: TopicSettings) -> Arc<TopicSettings> {
+        let mut last = self.0.lock();
+        if **last != settings {
+            *last = Arc::new(settings);
+        }
+        Arc::clone(&last)
     }
 }
 
@@ -317,5 +335,18 @@ mod tests {
     /// Returns a buffer that is full.
     fn filled(bytes: usize) -> Vec<u8> {
         vec![7; bytes]
+    }
+
+    #[test]
+    fn partitions_with_equal_settings_share_them() {
+        let settings = SharedSettings::default();
+        let other = TopicSettings {
+            segment_bytes: 1 << 20,
+            ..TopicSettings::default()
+        };
+        let first = settings.share(other.clone());
+        assert!(Arc::ptr_eq(&first, &settings.share(other.clone())));
+        let changed = settings.share(TopicSettings::default());
+        assert_eq!((&*first, &*changed), (&other, &TopicSettings::default()));
     }
 }

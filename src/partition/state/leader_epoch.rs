@@ -63,6 +63,8 @@ impl LeaderEpochs {
             return false;
         }
         self.keep_first(|before, start| before < epoch && start < start_offset);
+        // A partition has few epochs, mostly one, and a log may have many partitions.
+        self.starts.reserve_exact(1);
         self.starts.push((epoch, start_offset));
         true
     }
