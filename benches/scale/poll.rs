@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use annals::Consumer;
 
-use crate::append::touch;
-use crate::figure::{Figures, Unit, time_each, time_of};
+use crate::append::{touch, warm_up};
+use crate::figure::{Figures, time_each, time_of};
 use crate::workload::Random;
 use crate::world::{World, ids_of, pick, sizes};
 
 pub(crate) fn measure(figures: &mut Figures) {
     let sizes = sizes(10_000);
     let world = World::of_partitions(&sizes);
-    let unit = Unit::Nanoseconds;
+    warm_up(&world.topic(1));
     let consumer_of = |size| {
         let topic = world.topic(size);
         touch(&topic);
@@ -23,7 +23,7 @@ pub(crate) fn measure(figures: &mut Figures) {
         (topic.partitions(), consumer)
     };
     let poll_of_one = ("poll of one record", "assigned partitions");
-    figures.measure(poll_of_one, unit, &sizes, |size| {
+    figures.time(poll_of_one, &sizes, |size| {
         let (partitions, mut consumer) = consumer_of(size);
         drain(&mut consumer);
         let mut random = Random::new(1);
@@ -36,7 +36,7 @@ pub(crate) fn measure(figures: &mut Figures) {
         })
     });
     let empty_poll = ("poll of no record", "assigned partitions");
-    figures.measure(empty_poll, unit, &sizes, |size| {
+    figures.time(empty_poll, &sizes, |size| {
         let (_, mut consumer) = consumer_of(size);
         drain(&mut consumer);
         time_each(|| assert_eq!(poll(&mut consumer), 0))
@@ -45,7 +45,7 @@ pub(crate) fn measure(figures: &mut Figures) {
         "poll of a record in each, per record",
         "assigned partitions",
     );
-    figures.measure(poll_of_all, unit, &sizes, |size| {
+    figures.time(poll_of_all, &sizes, |size| {
         let (partitions, mut consumer) = consumer_of(size);
         drain(&mut consumer);
         time_of(|| {

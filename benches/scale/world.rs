@@ -99,6 +99,10 @@ pub(crate) fn sizes(largest: usize) -> Vec<usize> {
 
 /// Returns one of the items at random.
 pub(crate) fn pick<'a, T>(items: &'a [T], random: &mut Random) -> &'a T {
-    let place = random.below(items.len() as u64);
-    &items[usize::try_from(place).expect("the place is below the number of items")]
+    &items[place(items.len(), random)]
+}
+
+/// Returns a place in a list of this many items at random.
+pub(crate) fn place(count: usize, random: &mut Random) -> usize {
+    usize::try_from(random.below(count as u64)).expect("the place is below the count")
 }
