@@ -183,7 +183,9 @@ fn records_of_a_synced_topic_become_visible_with_the_sync_of_any_thread() {
     thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let mut consumer = at_end(&log, 2);
+                // One poll has room for the records of all threads.
+                let config = ConsumerConfig::new().max_poll_records(4 * 200);
+                let mut consumer = log.assign_with([t(0), t(1)], config).unwrap();
                 for _ in 0..200 {
                     let partition = topic.partition(1).unwrap();
                     let end = partition.append("a record").unwrap().offset + 1;
