@@ -132,10 +132,7 @@ impl Peer for Segment {
         };
         let mut count = 0;
         while count < MOST {
-            match cursor
-                .reader
-                .read_record(cursor.position, ReadHint::Sequential)
-            {
+            match cursor.reader.read_record(cursor.position, hint) {
                 Ok(record) => {
                     cursor.position += record.len as u64;
                     visit(&record.data);

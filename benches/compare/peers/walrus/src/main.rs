@@ -33,7 +33,7 @@ impl Peer for InWalrus {
             meaning: "in the page cache; with `FsyncSchedule::SyncEach` on the device",
             notes: "`append_for_topic`, `batch_append_for_topic` (io_uring), `batch_read_for_topic`; the \
                     position of the reader is stored after 1,000 reads; a batch that reaches the active \
-                    block skips the rest of the block before it",
+                    block skips the rest of the block before it (`read_next` was not measured)",
         }
     }
 
