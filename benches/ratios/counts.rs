@@ -50,6 +50,9 @@ pub(crate) fn check() {
     check_read();
 }
 
+/// How often the three lists of an index may double in a short run.
+const GROWTHS: u64 = 8;
+
 /// Checks that after warm-up an append makes no allocation and one call that writes. Growing
 /// indexes may allocate occasionally.
 fn check_append(shape: Shape) {
@@ -66,7 +69,7 @@ fn check_append(shape: Shape) {
         counts,
     );
     assert!(
-        counts.allocations <= batches / 50,
+        counts.allocations <= batches / 50 + GROWTHS,
         "an append does not allocate"
     );
     assert!(
