@@ -87,12 +87,7 @@ impl PartitionCore {
             });
         };
         let appended = self.write(expected_end, &mut encoded);
-        let bytes = encoded.bytes.len();
-        self.context.buffers.give_back(encoded.bytes);
-        let appended = appended?;
-        self.after_append(settings.flush_messages, durability, &appended)?;
-        self.note_append(bytes);
-        Ok(appended)
+        self.finish_append(settings.flush_messages, durability, encoded, appended)
     }
 
     /// Appends one record as [`append`](Self::append) does.
@@ -115,6 +110,19 @@ impl PartitionCore {
         let appended = self.write_at_end(&mut writer, &mut encoded);
         let flush_messages = writer.settings.flush_messages;
         drop(writer);
+        self.finish_append(flush_messages, durability, encoded, appended)
+    }
+
+    /// Gives the buffer of the batch back, and does what follows if the batch was appended. The
+    /// caller holds no lock.
+    #[inline]
+    fn finish_append(
+        &self,
+        flush_messages: i64,
+        durability: Durability,
+        encoded: EncodedBatch,
+        appended: Result<Appended>,
+    ) -> Result<Appended> {
         let bytes = encoded.bytes.len();
         self.context.buffers.give_back(encoded.bytes);
         let appended = appended?;
