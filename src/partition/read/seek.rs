@@ -190,10 +190,8 @@ impl PartitionCore {
     fn has_moved_to(&self, place: &mut Place, entry: OffsetEntry, offset: u64) -> io::Result<bool> {
         let segment = place.file.segment();
         let (limit, last_offset) = (segment.size(), segment.last_offset_of(entry));
-        let header = match place.file.header_at(entry.position, limit) {
-            Ok(Some(header)) => header,
-            Ok(None) | Err(ReadError::Damaged(_)) => return Ok(false),
-            Err(ReadError::Io(error)) => return Err(error),
+        let Some(header) = header_at(place, entry.position, limit)? else {
+            return Ok(false);
         };
         // The header of a legacy wrapper does not contain its base offset.
         if header.magic < 2
@@ -218,10 +216,8 @@ impl PartitionCore {
         let segment = place.file.segment();
         let (limit, last_offset) = (segment.size(), segment.last_offset_of(entry));
         let base_offset = segment.base_offset;
-        let header = match place.file.header_at(entry.position, limit) {
-            Ok(Some(header)) => header,
-            Ok(None) | Err(ReadError::Damaged(_)) => return Ok(false),
-            Err(ReadError::Io(error)) => return Err(error),
+        let Some(header) = header_at(place, entry.position, limit)? else {
+            return Ok(false);
         };
         let is_its_batch = if self.is_dense() {
             header.stated_last_offset == last_offset
@@ -413,6 +409,15 @@ impl PartitionCore {
             interval_bytes: self.settings.read().index_interval_bytes,
             is_dense: self.is_dense(),
         }
+    }
+}
+
+/// Returns the header of the batch at `position`, or `None` if there is no batch.
+fn header_at(place: &mut Place, position: u32, limit: u32) -> io::Result<Option<BatchHeader>> {
+    match place.file.header_at(position, limit) {
+        Ok(header) => Ok(header),
+        Err(ReadError::Damaged(_)) => Ok(None),
+        Err(ReadError::Io(error)) => Err(error),
     }
 }
 
