@@ -220,8 +220,11 @@ impl PartitionCore {
                 stored.as_ref() == Some(&walked.aborted),
             );
             self.has_new_digests.store(true, Ordering::Release);
+            // The walk did not see the batches that were appended since the segment was opened.
+            let is_at_end = segment.next_offset() == segment.opened_end();
             *states = segments
                 .get(number + 1)
+                .filter(|_| is_at_end)
                 .map(|next| (next.base_offset, walked.states));
         }
         // Damage may hide markers from the walk that the index lists.

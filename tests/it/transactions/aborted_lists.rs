@@ -223,6 +223,37 @@ fn open_transactions_are_found_again_with_and_without_snapshots() {
     }
 }
 
+/// Regression: a walk over a segment ends where the segment did when it was opened. The producers
+/// there were taken for those at the end that the segment has now. So readers got the records of an
+/// aborted transaction that began in between and ended in the next segment.
+#[test]
+fn a_transaction_that_crosses_the_end_of_an_opened_segment_stays_hidden() {
+    let dir = tempfile::tempdir().unwrap();
+    let [own, killed] = ["own", "killed"].map(|name| dir.path().join(name));
+    let log = open_alone(&own);
+    let topic = log.create_topic("t", 1, TopicConfig::new()).unwrap();
+    part(&topic, 0).append("before").unwrap();
+    copy_dir(&own, &killed);
+    drop(topic);
+    log.close().unwrap();
+    for dir in [own, killed] {
+        let log = open_alone(&dir);
+        let read_only = Log::open_read_only(&dir).unwrap();
+        let partition = part(&log.topic("t").unwrap(), 0);
+        let mut producer = log.transactional_producer_with("id", small()).unwrap();
+        let mut transaction = producer.begin().unwrap();
+        transaction.send_to(&partition, large("aborted")).unwrap();
+        partition.roll().unwrap();
+        transaction.abort().unwrap();
+        partition.append("after").unwrap();
+        assert_eq!(written(&partition).len(), 3);
+        for log in [&log, &read_only] {
+            let partition = part(&log.topic("t").unwrap(), 0);
+            assert_eq!(committed(&partition), ["before", "after"], "{log:?}");
+        }
+    }
+}
+
 #[test]
 fn open_transactions_are_found_again_in_a_compacted_partition() {
     let dir = tempfile::tempdir().unwrap();
