@@ -12,7 +12,7 @@ use annals::{
 };
 
 use super::dump::findings;
-use super::fixtures::{SETS, check_all, check_groups, copy_of, partition, rows};
+use super::fixtures::{SETS, check_all, check_groups, copy_of, open_in_its_time, partition, rows};
 use super::{Gaps, KafkaTools, assert_clean, fixture};
 
 /// Returns the content of every file below a directory, by relative path.
@@ -361,7 +361,7 @@ fn commits_after_an_open_transaction_count() {
     let offsets = "__consumer_offsets-0/00000000000000000000.log";
     let (_dir, scratch) = copy_of("clean");
     let before = fs::read(scratch.join(offsets)).unwrap();
-    let log = Log::open(&scratch).unwrap();
+    let log = open_in_its_time(&scratch);
     commit(&log, "pending", 99);
     log.close().unwrap();
     let batch = fs::read(scratch.join(offsets))

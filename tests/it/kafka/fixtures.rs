@@ -7,8 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use annals::{
-    Isolation, Log, OffsetSpec, Partition, ReadOptions, RecordView, Timestamp, TimestampType,
-    TopicPartition,
+    Isolation, Log, ManualClock, OffsetSpec, Partition, ReadOptions, RecordView, Timestamp,
+    TimestampType, TopicPartition,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -89,6 +89,13 @@ pub(super) fn copy_of(set: &str) -> (tempfile::TempDir, PathBuf) {
     let root = dir.path().join("root");
     copy_dir(&fixture(set).join("root"), &root);
     (dir, root)
+}
+
+/// Opens a copy of a set at the time when its broker stopped. Later, the first append may begin a
+/// new segment, because a segment is active for a week at most.
+pub(super) fn open_in_its_time(root: &Path) -> Log {
+    let clock = ManualClock::at(Timestamp::from_millis(1_795_450_000_000));
+    Log::builder(root).clock(clock).open().unwrap()
 }
 
 pub(super) fn check_records(log: &Log, set: &str) {

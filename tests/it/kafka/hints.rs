@@ -9,7 +9,7 @@ use annals::{Log, Record};
 use super::adopted::{texts, user_partitions};
 use super::fixtures::{
     HARMS, check_all, check_committed, check_every_start, check_groups, check_records, check_times,
-    copy_of, files, partition,
+    copy_of, files, open_in_its_time, partition,
 };
 use super::{Gaps, KafkaTools, assert_clean, copy_dir, fixture};
 
@@ -184,7 +184,7 @@ fn producers_below_the_recovery_point_are_known_after_a_crash() {
 fn an_open_transaction_below_a_flush_is_known_after_a_crash() {
     let (dir, root) = copy_of("killed");
     fs::remove_file(root.join("transactions-0/00000000000000000008.snapshot")).unwrap();
-    let log = Log::open(&root).unwrap();
+    let log = open_in_its_time(&root);
     let adopted = partition(&log, "transactions-0");
     assert_eq!(adopted.last_stable_offset(), 42);
     assert_eq!(adopted.log_end_offset(), 47);
