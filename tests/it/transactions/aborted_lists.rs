@@ -70,14 +70,13 @@ impl Numbers {
 }
 
 /// Appends records of four producers and plain ones, in any order, until each has ended its
-/// transactions. Returns the expected content. Calls `stop` while transactions are open.
-fn fill_with_transactions(log: &Log, seed: u64, stop: impl FnOnce(&Model)) -> Model {
+/// transactions. Adds what they leave to the model. Calls `stop` while transactions are open.
+fn fill_with_transactions(log: &Log, seed: u64, model: &mut Model, stop: impl FnOnce(&Model)) {
     let config = TopicConfig::new().segment_bytes(5_000);
-    let topic = log.create_topic("t", 1, config).unwrap();
+    let topic = log.open_topic("t", 1, config).unwrap();
     let partition = part(&topic, 0);
     let mut producers = IDS.map(|id| log.transactional_producer_with(id, small()).unwrap());
     let mut numbers = Numbers(seed);
-    let mut model = Model::default();
     for _ in 0..ROUNDS {
         let mut open: Vec<_> = producers
             .iter_mut()
@@ -122,18 +121,18 @@ fn fill_with_transactions(log: &Log, seed: u64, stop: impl FnOnce(&Model)) -> Mo
             transaction.send_to(&partition, large("open")).unwrap();
         }
     }
-    stop(&model);
+    stop(model);
     for (producer, transaction) in rest.into_iter().enumerate() {
         transaction.abort().unwrap();
         model.end(producer, false, &partition);
     }
-    model
 }
 
-/// Checks what a reader gets from every third offset.
+/// Checks what a reader gets from every third offset. Begins at the end, so that the first reader
+/// of each segment starts in it.
 fn check_reads(log: &Log, model: &Model) {
     let partition = part(&log.topic("t").unwrap(), 0);
-    for from in (0..=partition.log_end_offset()).step_by(3) {
+    for from in (0..=partition.log_end_offset()).rev().step_by(3) {
         let mut reader = partition.read(from..).unwrap();
         let mut offsets = Vec::new();
         while let Some(record) = reader.next_record().unwrap() {
@@ -171,11 +170,16 @@ fn entries(dir: &Path) -> Vec<(u64, u64, u64)> {
 fn four_producers_leave_the_expected_list_of_aborted_transactions() {
     for seed in 0..2 {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path()).unwrap();
-        let model = fill_with_transactions(&log, seed, |_| {});
-        check_reads(&log, &model);
-        log.close().unwrap();
-        assert_eq!(entries(dir.path()), model.aborted);
+        let mut model = Model::default();
+        for opening in 0..3 {
+            let log = Log::open(dir.path()).unwrap();
+            let read_only = Log::open_read_only(dir.path()).unwrap();
+            fill_with_transactions(&log, 3 * seed + opening, &mut model, |_| {});
+            check_reads(&log, &model);
+            check_reads(&read_only, &model);
+            log.close().unwrap();
+            assert_eq!(entries(dir.path()), model.aborted);
+        }
         check_reads(&Log::open_read_only(dir.path()).unwrap(), &model);
         let log = Log::open(dir.path()).unwrap();
         check_reads(&log, &model);
@@ -195,7 +199,7 @@ fn open_transactions_are_found_again_with_and_without_snapshots() {
         let dir = tempfile::tempdir().unwrap();
         let [own, copy] = ["own", "copy"].map(|name| dir.path().join(name));
         let log = open_alone(&own);
-        fill_with_transactions(&log, 7, |model| {
+        fill_with_transactions(&log, 7, &mut Model::default(), |model| {
             copy_dir(&own, &copy);
             if is_without_snapshots {
                 let mut files = Vec::new();
