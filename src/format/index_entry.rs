@@ -28,9 +28,8 @@
 //! check whether an entry is true. An index only says where to look, and the segment checks what it
 //! finds there.
 
-use byteorder::{BigEndian, ByteOrder};
-
 use super::Malformed;
+use super::fixed::{field, set_field};
 
 /// The size of an [`OffsetEntry`].
 pub(crate) const OFFSET_ENTRY_BYTES: usize = 8;
@@ -76,16 +75,16 @@ impl OffsetEntry {
     #[inline]
     pub(crate) fn encode(self) -> [u8; OFFSET_ENTRY_BYTES] {
         let mut entry = [0; OFFSET_ENTRY_BYTES];
-        BigEndian::write_u32(&mut entry[..4], self.relative_offset);
-        BigEndian::write_u32(&mut entry[4..], self.position);
+        set_field::<0, _, _>(&mut entry, self.relative_offset.to_be_bytes());
+        set_field::<4, _, _>(&mut entry, self.position.to_be_bytes());
         entry
     }
 
     #[inline]
     fn decode(entry: [u8; OFFSET_ENTRY_BYTES]) -> Self {
         Self {
-            relative_offset: BigEndian::read_u32(&entry[..4]),
-            position: BigEndian::read_u32(&entry[4..]),
+            relative_offset: u32::from_be_bytes(field::<0, _, _>(&entry)),
+            position: u32::from_be_bytes(field::<4, _, _>(&entry)),
         }
     }
 
@@ -130,16 +129,16 @@ impl TimeEntry {
     #[inline]
     pub(crate) fn encode(self) -> [u8; TIME_ENTRY_BYTES] {
         let mut entry = [0; TIME_ENTRY_BYTES];
-        BigEndian::write_i64(&mut entry[..8], self.timestamp);
-        BigEndian::write_u32(&mut entry[8..], self.relative_offset);
+        set_field::<0, _, _>(&mut entry, self.timestamp.to_be_bytes());
+        set_field::<8, _, _>(&mut entry, self.relative_offset.to_be_bytes());
         entry
     }
 
     #[inline]
     fn decode(entry: [u8; TIME_ENTRY_BYTES]) -> Self {
         Self {
-            timestamp: BigEndian::read_i64(&entry[..8]),
-            relative_offset: BigEndian::read_u32(&entry[8..]),
+            timestamp: i64::from_be_bytes(field::<0, _, _>(&entry)),
+            relative_offset: u32::from_be_bytes(field::<8, _, _>(&entry)),
         }
     }
 
@@ -274,10 +273,10 @@ impl AbortedTransaction {
     /// Returns the bytes of the entry.
     pub(crate) fn encode(self) -> [u8; TRANSACTION_ENTRY_BYTES] {
         let mut entry = [0; TRANSACTION_ENTRY_BYTES];
-        BigEndian::write_i64(&mut entry[2..10], self.producer_id);
-        BigEndian::write_u64(&mut entry[10..18], self.first_offset);
-        BigEndian::write_u64(&mut entry[18..26], self.last_offset);
-        BigEndian::write_u64(&mut entry[26..], self.last_stable_offset);
+        set_field::<2, _, _>(&mut entry, self.producer_id.to_be_bytes());
+        set_field::<10, _, _>(&mut entry, self.first_offset.to_be_bytes());
+        set_field::<18, _, _>(&mut entry, self.last_offset.to_be_bytes());
+        set_field::<26, _, _>(&mut entry, self.last_stable_offset.to_be_bytes());
         entry
     }
 
@@ -302,18 +301,18 @@ impl AbortedTransaction {
     }
 
     fn decode(entry: &[u8; TRANSACTION_ENTRY_BYTES]) -> Result<Self, Malformed> {
-        if BigEndian::read_i16(&entry[..2]) != 0 {
+        if i16::from_be_bytes(field::<0, _, _>(entry)) != 0 {
             return Err(Malformed("the version of an aborted transaction is not 0"));
         }
         let offset = |bytes| {
-            u64::try_from(BigEndian::read_i64(bytes))
+            u64::try_from(i64::from_be_bytes(bytes))
                 .map_err(|_| Malformed("an aborted transaction has a negative offset"))
         };
         Ok(Self {
-            producer_id: BigEndian::read_i64(&entry[2..10]),
-            first_offset: offset(&entry[10..18])?,
-            last_offset: offset(&entry[18..26])?,
-            last_stable_offset: offset(&entry[26..])?,
+            producer_id: i64::from_be_bytes(field::<2, _, _>(entry)),
+            first_offset: offset(field::<10, _, _>(entry))?,
+            last_offset: offset(field::<18, _, _>(entry))?,
+            last_stable_offset: offset(field::<26, _, _>(entry))?,
         })
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod compression;
 pub(crate) mod control;
 pub(crate) mod fields;
 pub(crate) mod file_name;
+pub(crate) mod fixed;
 pub(crate) mod index_entry;
 pub(crate) mod metadata_file;
 pub(crate) mod offset_commit;

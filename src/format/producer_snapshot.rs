@@ -23,10 +23,9 @@
 //!
 //! A malformed snapshot is ignored. An older snapshot and the log after it contain the same state.
 
-use byteorder::{BigEndian, ByteOrder};
-
 use super::Malformed;
 use super::checksum::crc32c;
+use super::fixed::{field, set_field};
 
 const VERSION: i16 = 1;
 const CHECKED_FROM: usize = 6;
@@ -94,7 +93,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<ProducerEntry>, Malformed> {
 
 /// Decodes a snapshot file like [`decode`], and returns the fault that Kafka would find first.
 pub(crate) fn decode_or_fault(bytes: &[u8]) -> Result<Vec<ProducerEntry>, Fault> {
-    let version = BigEndian::read_i16(bytes.first_chunk::<2>().ok_or(Fault::CutShort)?);
+    let version = i16::from_be_bytes(*bytes.first_chunk().ok_or(Fault::CutShort)?);
     if version != VERSION {
         return Err(Fault::Version(version));
     }
@@ -102,12 +101,12 @@ pub(crate) fn decode_or_fault(bytes: &[u8]) -> Result<Vec<ProducerEntry>, Fault>
         .split_first_chunk::<HEADER_BYTES>()
         .ok_or(Fault::CutShort)?;
     let (entries, rest) = entries.as_chunks();
-    let count = usize::try_from(BigEndian::read_i32(&header[CHECKED_FROM..]))
+    let count = usize::try_from(i32::from_be_bytes(field::<CHECKED_FROM, _, _>(header)))
         .map_err(|_| Fault::CutShort)?;
     if count > entries.len() {
         return Err(Fault::CutShort);
     }
-    let stored = BigEndian::read_u32(&header[2..CHECKED_FROM]);
+    let stored = u32::from_be_bytes(field::<2, _, _>(header));
     let computed = crc32c(bytes.get(CHECKED_FROM..).unwrap_or_default());
     if stored != computed {
         return Err(Fault::Checksum { stored, computed });
@@ -120,30 +119,29 @@ pub(crate) fn decode_or_fault(bytes: &[u8]) -> Result<Vec<ProducerEntry>, Fault>
 
 fn encode_entry(entry: &ProducerEntry) -> [u8; ENTRY_BYTES] {
     let mut bytes = [0; ENTRY_BYTES];
-    BigEndian::write_i64(&mut bytes[..8], entry.producer_id);
-    BigEndian::write_i16(&mut bytes[8..10], entry.producer_epoch);
-    BigEndian::write_i32(&mut bytes[10..14], entry.last_sequence);
-    BigEndian::write_i64(&mut bytes[14..22], entry.last_offset);
-    BigEndian::write_i32(&mut bytes[22..26], entry.offset_delta);
-    BigEndian::write_i64(&mut bytes[26..34], entry.timestamp);
-    BigEndian::write_i32(&mut bytes[34..38], entry.coordinator_epoch);
-    BigEndian::write_u64(
-        &mut bytes[38..],
-        entry.current_transaction_first_offset.unwrap_or(u64::MAX),
-    );
+    set_field::<0, _, _>(&mut bytes, entry.producer_id.to_be_bytes());
+    set_field::<8, _, _>(&mut bytes, entry.producer_epoch.to_be_bytes());
+    set_field::<10, _, _>(&mut bytes, entry.last_sequence.to_be_bytes());
+    set_field::<14, _, _>(&mut bytes, entry.last_offset.to_be_bytes());
+    set_field::<22, _, _>(&mut bytes, entry.offset_delta.to_be_bytes());
+    set_field::<26, _, _>(&mut bytes, entry.timestamp.to_be_bytes());
+    set_field::<34, _, _>(&mut bytes, entry.coordinator_epoch.to_be_bytes());
+    let first_offset = entry.current_transaction_first_offset.unwrap_or(u64::MAX);
+    set_field::<38, _, _>(&mut bytes, first_offset.to_be_bytes());
     bytes
 }
 
 fn decode_entry(bytes: &[u8; ENTRY_BYTES]) -> ProducerEntry {
+    let first_offset = i64::from_be_bytes(field::<38, _, _>(bytes));
     ProducerEntry {
-        producer_id: BigEndian::read_i64(&bytes[..8]),
-        producer_epoch: BigEndian::read_i16(&bytes[8..10]),
-        last_sequence: BigEndian::read_i32(&bytes[10..14]),
-        last_offset: BigEndian::read_i64(&bytes[14..22]),
-        offset_delta: BigEndian::read_i32(&bytes[22..26]),
-        timestamp: BigEndian::read_i64(&bytes[26..34]),
-        coordinator_epoch: BigEndian::read_i32(&bytes[34..38]),
-        current_transaction_first_offset: u64::try_from(BigEndian::read_i64(&bytes[38..])).ok(),
+        producer_id: i64::from_be_bytes(field::<0, _, _>(bytes)),
+        producer_epoch: i16::from_be_bytes(field::<8, _, _>(bytes)),
+        last_sequence: i32::from_be_bytes(field::<10, _, _>(bytes)),
+        last_offset: i64::from_be_bytes(field::<14, _, _>(bytes)),
+        offset_delta: i32::from_be_bytes(field::<22, _, _>(bytes)),
+        timestamp: i64::from_be_bytes(field::<26, _, _>(bytes)),
+        coordinator_epoch: i32::from_be_bytes(field::<34, _, _>(bytes)),
+        current_transaction_first_offset: u64::try_from(first_offset).ok(),
     }
 }
 

@@ -31,11 +31,10 @@
 //! ffffffffffffffff ffff ffffffff 00000001 14000000046b3104763100
 //! ```
 
-use byteorder::{BigEndian, ByteOrder};
-
 use crate::config::{Compression, TimestampType};
 
 use super::checksum::crc32c;
+use super::fixed::{field, set_field};
 use super::record::TOO_LONG;
 use super::{Malformed, compression};
 
@@ -149,11 +148,11 @@ impl Frame {
         let front: &[u8; FRAME_BYTES] = bytes
             .first_chunk()
             .ok_or(Malformed("the front of a batch is cut short"))?;
-        let offset = BigEndian::read_u64(&front[0..8]);
+        let offset = u64::from_be_bytes(field::<0, _, _>(front));
         if offset > MAX_OFFSET {
             return Err(Malformed("the offset of a batch is negative"));
         }
-        let length = BigEndian::read_u32(&front[8..12]);
+        let length = u32::from_be_bytes(field::<8, _, _>(front));
         if !(MIN_LENGTH..=MAX_I32).contains(&length) {
             return Err(Malformed("the length of a batch is negative or too small"));
         }
@@ -172,7 +171,7 @@ impl Frame {
     /// fields are malformed. Returns `None` if the length field itself is malformed.
     pub(crate) fn size_bytes_of(bytes: &[u8]) -> Option<u32> {
         let front: &[u8; OVERHEAD_BYTES] = bytes.first_chunk()?;
-        let length = BigEndian::read_u32(&front[8..]);
+        let length = u32::from_be_bytes(field::<8, _, _>(front));
         (MIN_LENGTH..=MAX_I32)
             .contains(&length)
             .then(|| length + OVERHEAD)
@@ -207,9 +206,9 @@ impl BatchHeader {
         if (frame.size_bytes as usize) < HEADER_BYTES {
             return Err(Malformed("a batch is smaller than its header"));
         }
-        let stated_delta = BigEndian::read_i32(&header[23..27]);
-        let attributes = BigEndian::read_u16(&header[21..23]);
-        let record_count = BigEndian::read_u32(&header[57..61]);
+        let stated_delta = i32::from_be_bytes(field::<23, _, _>(header));
+        let attributes = u16::from_be_bytes(field::<21, _, _>(header));
+        let record_count = u32::from_be_bytes(field::<57, _, _>(header));
         let last_offset = frame.offset
             + u64::from(last_offset_delta(
                 stated_delta,
@@ -226,14 +225,14 @@ impl BatchHeader {
             stated_last_offset: frame.offset.saturating_add_signed(stated_delta.into()),
             size_bytes: frame.size_bytes,
             magic: frame.magic,
-            leader_epoch: BigEndian::read_i32(&header[12..16]),
-            crc: BigEndian::read_u32(&header[17..21]),
+            leader_epoch: i32::from_be_bytes(field::<12, _, _>(header)),
+            crc: u32::from_be_bytes(field::<17, _, _>(header)),
             attributes,
-            base_timestamp: BigEndian::read_i64(&header[27..35]),
-            max_timestamp: BigEndian::read_i64(&header[35..43]),
-            producer_id: BigEndian::read_i64(&header[43..51]),
-            producer_epoch: BigEndian::read_i16(&header[51..53]),
-            base_sequence: BigEndian::read_i32(&header[53..57]),
+            base_timestamp: i64::from_be_bytes(field::<27, _, _>(header)),
+            max_timestamp: i64::from_be_bytes(field::<35, _, _>(header)),
+            producer_id: i64::from_be_bytes(field::<43, _, _>(header)),
+            producer_epoch: i16::from_be_bytes(field::<51, _, _>(header)),
+            base_sequence: i32::from_be_bytes(field::<53, _, _>(header)),
             record_count,
         })
     }
@@ -281,18 +280,18 @@ impl BatchHeader {
             "a batch spans at most 2^31 offsets"
         );
         let header = header_of(batch);
-        BigEndian::write_u64(&mut header[0..8], self.base_offset);
-        BigEndian::write_u32(&mut header[8..12], self.size_bytes - OVERHEAD);
-        BigEndian::write_i32(&mut header[12..16], self.leader_epoch);
+        set_field::<0, _, _>(header, self.base_offset.to_be_bytes());
+        set_field::<8, _, _>(header, (self.size_bytes - OVERHEAD).to_be_bytes());
+        set_field::<12, _, _>(header, self.leader_epoch.to_be_bytes());
         header[16] = 2;
-        BigEndian::write_u16(&mut header[21..23], self.attributes);
-        BigEndian::write_u32(&mut header[23..27], last_offset_delta);
-        BigEndian::write_i64(&mut header[27..35], self.base_timestamp);
-        BigEndian::write_i64(&mut header[35..43], self.max_timestamp);
-        BigEndian::write_i64(&mut header[43..51], self.producer_id);
-        BigEndian::write_i16(&mut header[51..53], self.producer_epoch);
-        BigEndian::write_i32(&mut header[53..57], self.base_sequence);
-        BigEndian::write_u32(&mut header[57..61], self.record_count);
+        set_field::<21, _, _>(header, self.attributes.to_be_bytes());
+        set_field::<23, _, _>(header, last_offset_delta.to_be_bytes());
+        set_field::<27, _, _>(header, self.base_timestamp.to_be_bytes());
+        set_field::<35, _, _>(header, self.max_timestamp.to_be_bytes());
+        set_field::<43, _, _>(header, self.producer_id.to_be_bytes());
+        set_field::<51, _, _>(header, self.producer_epoch.to_be_bytes());
+        set_field::<53, _, _>(header, self.base_sequence.to_be_bytes());
+        set_field::<57, _, _>(header, self.record_count.to_be_bytes());
         write_crc(batch);
     }
 
@@ -403,16 +402,16 @@ pub(crate) fn decompressed(
 pub(crate) fn stamp(batch: &mut [u8], base_offset: u64, leader_epoch: i32) {
     debug_assert!(base_offset <= MAX_OFFSET, "offsets are not negative");
     let header = header_of(batch);
-    BigEndian::write_u64(&mut header[0..8], base_offset);
-    BigEndian::write_i32(&mut header[12..16], leader_epoch);
+    set_field::<0, _, _>(header, base_offset.to_be_bytes());
+    set_field::<12, _, _>(header, leader_epoch.to_be_bytes());
 }
 
 /// Sets the producer of a batch, and recomputes its CRC.
 pub(crate) fn stamp_producer(batch: &mut [u8], producer: ProducerStamp) {
     let header = header_of(batch);
-    BigEndian::write_i64(&mut header[43..51], producer.id);
-    BigEndian::write_i16(&mut header[51..53], producer.epoch);
-    BigEndian::write_i32(&mut header[53..57], producer.sequence);
+    set_field::<43, _, _>(header, producer.id.to_be_bytes());
+    set_field::<51, _, _>(header, producer.epoch.to_be_bytes());
+    set_field::<53, _, _>(header, producer.sequence.to_be_bytes());
     write_crc(batch);
 }
 
@@ -420,17 +419,17 @@ pub(crate) fn stamp_producer(batch: &mut [u8], producer: ProducerStamp) {
 /// [`stamp_producer`] follows.
 pub(crate) fn stamp_transactional(batch: &mut [u8]) {
     let header = header_of(batch);
-    let attributes = BigEndian::read_u16(&header[21..23]) | TRANSACTIONAL;
-    BigEndian::write_u16(&mut header[21..23], attributes);
+    let attributes = u16::from_be_bytes(field::<21, _, _>(header)) | TRANSACTIONAL;
+    set_field::<21, _, _>(header, attributes.to_be_bytes());
 }
 
 /// Sets the timestamp type of a batch to `LogAppendTime` and its max timestamp to `now`, and
 /// recomputes its CRC.
 pub(crate) fn stamp_append_time(batch: &mut [u8], now: i64) {
     let header = header_of(batch);
-    let attributes = BigEndian::read_u16(&header[21..23]) | LOG_APPEND_TIME;
-    BigEndian::write_u16(&mut header[21..23], attributes);
-    BigEndian::write_i64(&mut header[35..43], now);
+    let attributes = u16::from_be_bytes(field::<21, _, _>(header)) | LOG_APPEND_TIME;
+    set_field::<21, _, _>(header, attributes.to_be_bytes());
+    set_field::<35, _, _>(header, now.to_be_bytes());
     write_crc(batch);
 }
 
@@ -453,5 +452,5 @@ fn header_of(batch: &mut [u8]) -> &mut [u8; HEADER_BYTES] {
 
 fn write_crc(batch: &mut [u8]) {
     let crc = crc32c(batch.get(CHECKED_FROM..).unwrap_or_default());
-    BigEndian::write_u32(&mut header_of(batch)[17..21], crc);
+    set_field::<17, _, _>(header_of(batch), crc.to_be_bytes());
 }

@@ -3,8 +3,6 @@
 //! It passes the checks of a broker for a batch that a client produced (Kafka's `LogValidator`),
 //! with one exception: some offsets may lack a record, as in a batch that compaction has thinned.
 
-use byteorder::{BigEndian, ByteOrder};
-
 use super::{
     BatchHeader, CHECKED_FROM, CONTROL, DELETE_HORIZON, FRAME_BYTES, Frame, HEADER_BYTES,
     LOG_APPEND_TIME, MAX_I32, RecordCursor, decompressed, header_of,
@@ -12,6 +10,7 @@ use super::{
 use crate::config::TimestampType;
 use crate::format::Malformed;
 use crate::format::checksum::Crc32c;
+use crate::format::fixed::set_field;
 use crate::format::record::RawRecord;
 
 /// The position of the magic in every format.
@@ -140,10 +139,10 @@ pub(crate) fn settle_append_time(header: &mut BatchHeader, now: i64) {
 /// batch is in two parts, and `front` contains the whole header.
 pub(crate) fn write_times(header: &BatchHeader, front: &mut [u8], rest: &[u8]) {
     let fields = header_of(front);
-    BigEndian::write_u16(&mut fields[21..23], header.attributes);
-    BigEndian::write_i64(&mut fields[35..43], header.max_timestamp);
+    set_field::<21, _, _>(fields, header.attributes.to_be_bytes());
+    set_field::<35, _, _>(fields, header.max_timestamp.to_be_bytes());
     let mut crc = Crc32c::new();
     crc.update(front.get(CHECKED_FROM..).unwrap_or_default());
     crc.update(rest);
-    BigEndian::write_u32(&mut header_of(front)[17..21], crc.value());
+    set_field::<17, _, _>(header_of(front), crc.value().to_be_bytes());
 }

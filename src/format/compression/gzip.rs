@@ -16,11 +16,16 @@
 //! The decoder accepts any number of concatenated members. Like Java's reader, it ignores the bytes
 //! after a whole member if they do not start with a member's header, or are too short for a member.
 
-use byteorder::{ByteOrder, LittleEndian};
+#![expect(
+    clippy::little_endian_bytes,
+    reason = "gzip's numbers are little-endian"
+)]
+
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::output::Output;
 use crate::format::Malformed;
+use crate::format::fixed::field;
 
 const MAGIC_AND_METHOD: [u8; 3] = [0x1f, 0x8b, 8];
 const HEADER_CRC: u8 = 1 << 1;
@@ -85,8 +90,8 @@ fn read_member<'a>(
     let (trailer, rest) = after(stream, inflate.total_in())
         .split_first_chunk::<8>()
         .ok_or(TRUNCATED)?;
-    let length = u64::from(LittleEndian::read_u32(&trailer[4..]));
-    if LittleEndian::read_u32(trailer) != crc32fast::hash(member)
+    let length = u64::from(u32::from_le_bytes(field::<4, _, _>(trailer)));
+    if u32::from_le_bytes(field::<0, _, _>(trailer)) != crc32fast::hash(member)
         || length != member.len() as u64 & 0xffff_ffff
     {
         return Err(Malformed("gzip checksum or length does not match"));
@@ -104,7 +109,7 @@ fn skip_header(bytes: &[u8]) -> Option<&[u8]> {
     }
     if flags & EXTRA != 0 {
         let (length, extra) = rest.split_first_chunk::<2>()?;
-        rest = extra.get(usize::from(LittleEndian::read_u16(length))..)?;
+        rest = extra.get(usize::from(u16::from_le_bytes(*length))..)?;
     }
     for text in [NAME, COMMENT] {
         if flags & text != 0 {
@@ -115,7 +120,7 @@ fn skip_header(bytes: &[u8]) -> Option<&[u8]> {
     if flags & HEADER_CRC != 0 {
         let header = bytes.get(..bytes.len() - rest.len())?;
         let (stored, stream) = rest.split_first_chunk::<2>()?;
-        if u32::from(LittleEndian::read_u16(stored)) != crc32fast::hash(header) & 0xffff {
+        if u32::from(u16::from_le_bytes(*stored)) != crc32fast::hash(header) & 0xffff {
             return None;
         }
         rest = stream;

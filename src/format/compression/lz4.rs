@@ -19,7 +19,11 @@
 //! - It ignores block checksums and everything after the frame.
 //! - It does not check HC in message sets v0, because their writers computed it wrongly.
 
-use byteorder::{ByteOrder, LittleEndian};
+#![expect(
+    clippy::little_endian_bytes,
+    reason = "the numbers of LZ4 frames are little-endian"
+)]
+
 use lz4_flex::block::{
     CompressTable, DecompressError, compress_into_with_table, decompress_into,
     get_maximum_output_size,
@@ -63,12 +67,8 @@ pub(super) fn compress(bytes: &[u8], _level: i32, out: &mut Vec<u8>) -> Result<(
             Some(smaller) if made < block.len() => (0, smaller),
             _ => (STORED, block),
         };
-        let mut length = [0; 4];
-        LittleEndian::write_u32(
-            &mut length,
-            flag | u32::try_from(content.len()).map_err(|_| COMPRESSOR_FAILED)?,
-        );
-        out.extend_from_slice(&length);
+        let length = u32::try_from(content.len()).map_err(|_| COMPRESSOR_FAILED)?;
+        out.extend_from_slice(&(flag | length).to_le_bytes());
         out.extend_from_slice(content);
     }
     out.extend_from_slice(&END_MARK);
@@ -80,7 +80,7 @@ pub(super) fn decompress(bytes: &[u8], magic: u8, limit: usize) -> Result<Vec<u8
     let mut out = Output::new(bytes.len(), limit);
     loop {
         let (length, blocks) = rest.split_first_chunk::<4>().ok_or(TRUNCATED)?;
-        let word = LittleEndian::read_u32(length);
+        let word = u32::from_le_bytes(*length);
         let length = usize::try_from(word & !STORED).map_err(|_| BLOCK_TOO_LARGE)?;
         if length == 0 {
             let trailer = if descriptor.content_checksum { 4 } else { 0 };
@@ -183,7 +183,7 @@ fn xxhash32_of_few(bytes: &[u8]) -> u32 {
     let (words, tail) = bytes.as_chunks::<4>();
     let mut hash = PRIME_5.wrapping_add(u32::try_from(bytes.len()).unwrap_or_default());
     for word in words {
-        hash = hash.wrapping_add(LittleEndian::read_u32(word).wrapping_mul(PRIME_3));
+        hash = hash.wrapping_add(u32::from_le_bytes(*word).wrapping_mul(PRIME_3));
         hash = hash.rotate_left(17).wrapping_mul(PRIME_4);
     }
     for &byte in tail {
@@ -400,7 +400,7 @@ mod tests {
             let content = [&mixed[..], &vec![0; zeros]].concat();
             let mut out = Vec::new();
             compress(&content, 9, &mut out).unwrap();
-            let word = LittleEndian::read_u32(&out[HEADER.len()..]);
+            let word = u32::from_le_bytes(*out[HEADER.len()..].first_chunk().unwrap());
             assert!(
                 word & STORED != 0 || (word as usize) < content.len(),
                 "{zeros} zeros"
