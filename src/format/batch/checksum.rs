@@ -3,7 +3,7 @@
 
 use super::legacy;
 use super::{BatchHeader, CHECKED_FROM, HEADER_BYTES};
-use crate::format::checksum::{Crc32c, crc32c};
+use crate::format::checksum::{Checksum, crc32c};
 
 const OFFSET_BYTES: usize = 8;
 const MAGIC_AT: usize = 16;
@@ -15,28 +15,20 @@ pub(crate) struct BatchChecksum {
     stored: u32,
     /// The number of bytes still to come that the checksum does not cover.
     unchecked: usize,
-    state: State,
-}
-
-enum State {
-    Current(Box<Crc32c>),
-    Legacy(crc32fast::Hasher),
+    computed: Checksum,
 }
 
 impl BatchChecksum {
     /// Starts before the first byte of the batch.
     pub(crate) fn new(header: &BatchHeader) -> Self {
-        let (unchecked, state) = match header.magic {
-            0 | 1 => (
-                legacy::CHECKED_FROM,
-                State::Legacy(crc32fast::Hasher::new()),
-            ),
-            _ => (CHECKED_FROM, State::Current(Box::new(Crc32c::new()))),
+        let (unchecked, computed) = match header.magic {
+            0 | 1 => (legacy::CHECKED_FROM, Checksum::crc32()),
+            _ => (CHECKED_FROM, Checksum::crc32c()),
         };
         Self {
             stored: header.crc,
             unchecked,
-            state,
+            computed,
         }
     }
 
@@ -44,19 +36,12 @@ impl BatchChecksum {
     pub(crate) fn update(&mut self, piece: &[u8]) {
         let (unchecked, checked) = piece.split_at(self.unchecked.min(piece.len()));
         self.unchecked -= unchecked.len();
-        match &mut self.state {
-            State::Current(crc) => crc.update(checked),
-            State::Legacy(crc) => crc.update(checked),
-        }
+        self.computed.update(checked);
     }
 
     /// Returns whether the checksum matches, after all bytes of the batch were added.
     pub(crate) fn matches(self) -> bool {
-        let computed = match self.state {
-            State::Current(crc) => crc.value(),
-            State::Legacy(crc) => crc.finalize(),
-        };
-        computed == self.stored
+        self.computed.value() == self.stored
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::config::TimestampType;
 use crate::format::Malformed;
-use crate::format::checksum::Crc32c;
+use crate::format::checksum::Checksum;
 use crate::format::fixed::set_field;
 use crate::format::record::RawRecord;
 
@@ -141,7 +141,7 @@ pub(crate) fn write_times(header: &BatchHeader, front: &mut [u8], rest: &[u8]) {
     let fields = header_of(front);
     set_field::<21, _, _>(fields, header.attributes.to_be_bytes());
     set_field::<35, _, _>(fields, header.max_timestamp.to_be_bytes());
-    let mut crc = Crc32c::new();
+    let mut crc = Checksum::crc32c();
     crc.update(front.get(CHECKED_FROM..).unwrap_or_default());
     crc.update(rest);
     set_field::<17, _, _>(header_of(front), crc.value().to_be_bytes());

@@ -25,6 +25,7 @@ use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::output::Output;
 use crate::format::Malformed;
+use crate::format::checksum::crc32;
 use crate::format::fixed::field;
 
 const MAGIC_AND_METHOD: [u8; 3] = [0x1f, 0x8b, 8];
@@ -91,7 +92,7 @@ fn read_member<'a>(
         .split_first_chunk::<8>()
         .ok_or(TRUNCATED)?;
     let length = u64::from(u32::from_le_bytes(field::<4, _, _>(trailer)));
-    if u32::from_le_bytes(field::<0, _, _>(trailer)) != crc32fast::hash(member)
+    if u32::from_le_bytes(field::<0, _, _>(trailer)) != crc32(member)
         || length != member.len() as u64 & 0xffff_ffff
     {
         return Err(Malformed("gzip checksum or length does not match"));
@@ -120,7 +121,7 @@ fn skip_header(bytes: &[u8]) -> Option<&[u8]> {
     if flags & HEADER_CRC != 0 {
         let header = bytes.get(..bytes.len() - rest.len())?;
         let (stored, stream) = rest.split_first_chunk::<2>()?;
-        if u32::from(u16::from_le_bytes(*stored)) != crc32fast::hash(header) & 0xffff {
+        if u32::from(u16::from_le_bytes(*stored)) != crc32(header) & 0xffff {
             return None;
         }
         rest = stream;
@@ -164,7 +165,7 @@ mod tests {
             255,
         ];
         out.extend_from_slice(b"\x03\x00abcname\0comment\0");
-        let crc = crc32fast::hash(&out) & 0xffff;
+        let crc = crc32(&out) & 0xffff;
         out.extend([
             u8::try_from(crc & 0xff).unwrap() ^ damage,
             u8::try_from(crc >> 8).unwrap(),

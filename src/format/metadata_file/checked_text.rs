@@ -9,6 +9,7 @@
 use std::borrow::Borrow;
 
 use crate::format::Malformed;
+use crate::format::checksum::crc32;
 
 use super::NEWER_VERSION;
 
@@ -21,7 +22,7 @@ const DAMAGED: Malformed = Malformed("its checksum does not match");
 /// Returns the text of a file with these lines, each of which ends with `\n`.
 pub(super) fn seal(version: u32, lines: &[impl Borrow<str>]) -> String {
     let text = format!("{VERSION}{version}\n{}", lines.concat());
-    let crc = crc32fast::hash(text.as_bytes());
+    let crc = crc32(text.as_bytes());
     format!("{text}{CRC}{crc:08x}\n")
 }
 
@@ -30,7 +31,7 @@ pub(super) fn seal(version: u32, lines: &[impl Borrow<str>]) -> String {
 pub(super) fn unseal(bytes: &[u8], version: u32) -> Result<&str, Malformed> {
     let text_bytes = bytes.len().checked_sub(CRC_LINE_BYTES).ok_or(DAMAGED)?;
     let (text, crc_line) = bytes.split_at_checked(text_bytes).ok_or(DAMAGED)?;
-    if crc_line != format!("{CRC}{:08x}\n", crc32fast::hash(text)).as_bytes() {
+    if crc_line != format!("{CRC}{:08x}\n", crc32(text)).as_bytes() {
         return Err(DAMAGED);
     }
     let text = str::from_utf8(text).map_err(|_| Malformed("it is not text"))?;

@@ -219,7 +219,10 @@ fn a_directory_without_permission_is_an_io_error() {
 fn rewrite_topic_file(text: &str, from: &str, to: &str) -> String {
     let (lines, _) = text.rsplit_once("crc=").unwrap();
     let lines = lines.replace(from, to);
-    format!("{lines}crc={:08x}\n", crc32fast::hash(lines.as_bytes()))
+    format!(
+        "{lines}crc={:08x}\n",
+        crc_fast::crc32_iso_hdlc(lines.as_bytes())
+    )
 }
 
 #[test]

@@ -35,6 +35,7 @@ use crate::config::Compression;
 
 use super::BatchHeader;
 use crate::format::Malformed;
+use crate::format::checksum::crc32;
 use crate::format::compression;
 use crate::format::record::{Headers, RawRecord};
 
@@ -88,7 +89,7 @@ pub(crate) struct LegacyRecord<'a> {
 impl LegacyRecord<'_> {
     /// Returns whether the CRC of this entry is right.
     pub(crate) fn crc_is_valid(&self) -> bool {
-        crc32fast::hash(self.checked) == self.crc
+        crc32(self.checked) == self.crc
     }
 }
 
@@ -137,7 +138,7 @@ pub(in crate::format) fn crc_is_valid(batch: &[u8]) -> bool {
         .and_then(<[u8]>::first_chunk::<4>)
         .map(|crc| u32::from_be_bytes(*crc));
     let checked = batch.get(CHECKED_FROM..);
-    checked.is_some_and(|checked| stored == Some(crc32fast::hash(checked)))
+    checked.is_some_and(|checked| stored == Some(crc32(checked)))
 }
 
 /// Returns the decompressed inner set of a wrapper, at most `limit` bytes, or `None` for an entry

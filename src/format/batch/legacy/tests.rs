@@ -117,7 +117,7 @@ fn entry(
     [
         &offset.to_be_bytes()[..],
         &size.to_be_bytes(),
-        &crc32fast::hash(&checked).to_be_bytes(),
+        &crc32(&checked).to_be_bytes(),
         &checked,
     ]
     .concat()
