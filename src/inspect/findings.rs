@@ -377,4 +377,104 @@ mod tests {
             Non-consecutive offsets in /a.log\n  -1 is followed by 7\n  8 is followed by 8\n  9 is followed by 13\n";
         assert_eq!(String::from_utf8(printed).unwrap(), expected);
     }
+
+    #[test]
+    fn finding_names_its_file_and_the_fault_in_it() {
+        let finding = Finding {
+            path: Path::new("/a.log").into(),
+            fault: Fault::UnknownFile,
+        };
+        assert_eq!(finding.to_string(), "/a.log: unknown kind of file");
+    }
+
+    #[test]
+    fn fault_of_a_log_states_what_is_wrong_and_where() {
+        let (position, reason) = (61, "it is cut");
+        let texts = [
+            (
+                Fault::InvalidChecksum {
+                    position,
+                    offset: 7,
+                },
+                "the checksum of the batch at position 61, offset 7, does not match",
+            ),
+            (
+                Fault::UnreadableBatch { position, reason },
+                "the batch at position 61 cannot be read: it is cut",
+            ),
+            (
+                Fault::UnreadableRecords { position, reason },
+                "records of the batch at position 61 cannot be read: it is cut",
+            ),
+            (
+                Fault::BatchTooLarge {
+                    position,
+                    limit: 100,
+                },
+                "the batch at position 61 decompresses to more than 100 bytes and was not looked into",
+            ),
+            (
+                Fault::InvalidTail { position, bytes: 3 },
+                "3 invalid bytes from position 61 to the end",
+            ),
+            (
+                Fault::ZeroTail { position, bytes: 3 },
+                "3 zeros from position 61 to the end",
+            ),
+            (
+                Fault::OffsetGap {
+                    before: None,
+                    after: 4,
+                },
+                "the first offset is 4",
+            ),
+            (
+                Fault::OffsetGap {
+                    before: Some(1),
+                    after: 4,
+                },
+                "offset 1 is followed by 4",
+            ),
+        ];
+        for (fault, expected) in texts {
+            assert_eq!(fault.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn fault_of_an_index_or_a_snapshot_states_both_sides() {
+        let mismatch = |log_offset| Fault::IndexMismatch {
+            index_offset: 5,
+            log_offset,
+        };
+        let not_found = |log_offset| Fault::IndexedOffsetNotFound {
+            index_offset: 5,
+            log_offset,
+        };
+        let times = Fault::TimestampMismatch {
+            index_timestamp: 4,
+            log_timestamp: -1,
+        };
+        let order = Fault::TimestampOutOfOrder {
+            index_timestamp: 1,
+            previous: 2,
+        };
+        let reason = "its entries do not rise";
+        let snapshot = Fault::InvalidSnapshot {
+            reason: reason.into(),
+        };
+        let texts = [
+            (mismatch(Some(6)), "index offset 5, log offset 6"),
+            (mismatch(None), "index offset 5, log offset -1"),
+            (not_found(Some(6)), "indexed offset 5, found log offset 6"),
+            (not_found(None), "indexed offset 5, found log offset -1"),
+            (times, "index timestamp 4, log timestamp -1"),
+            (order, "timestamp 1 follows 2"),
+            (Fault::InvalidIndex { reason }, reason),
+            (snapshot, reason),
+        ];
+        for (fault, expected) in texts {
+            assert_eq!(fault.to_string(), expected);
+        }
+    }
 }
