@@ -427,3 +427,27 @@ fn a_record_that_passes_the_largest_batch_by_a_byte_is_refused() {
     );
     assert_eq!(out.len(), most - encoded.len() + 1);
 }
+
+#[test]
+fn record_returns_and_shows_what_was_set() {
+    let empty = Record::default();
+    assert_eq!((empty.get_key(), empty.get_value()), (None, None));
+    assert_eq!(empty.get_timestamp(), None);
+    assert_eq!(
+        format!("{empty:?}"),
+        "Record { key: null, value: null }",
+        "headers and a timestamp are shown only if they are set"
+    );
+    let time = Timestamp::from_millis(7);
+    let record = Record::new("a value")
+        .key("a key")
+        .header("source", "shop")
+        .timestamp(time);
+    assert_eq!(record.get_key(), Some(&b"a key"[..]));
+    assert_eq!(record.get_value(), Some(&b"a value"[..]));
+    assert_eq!(record.get_timestamp(), Some(time));
+    let shown = format!("{record:?}");
+    for part in ["\"a key\"", "\"a value\"", "source", "shop", "timestamp"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+}

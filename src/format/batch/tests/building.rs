@@ -37,6 +37,38 @@ fn records_that_a_codec_makes_larger_stay_uncompressed() {
 }
 
 #[test]
+fn batch_of_a_transaction_is_marked_as_part_of_it() {
+    let producer = ProducerStamp {
+        id: 7,
+        epoch: 1,
+        sequence: 4,
+    };
+    let built = |set: fn(&mut BatchBuilder)| {
+        let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
+        builder.push(&Record::from(("k", "v")), T).unwrap();
+        builder.set_producer(producer);
+        set(&mut builder);
+        builder.finish(&TopicSettings::default()).unwrap()
+    };
+    let kinds = |batch: &[u8]| {
+        let header = BatchHeader::decode(batch).unwrap();
+        assert!(header.crc_is_valid(batch));
+        (header.is_transactional(), header.is_control())
+    };
+    let mut plain = built(|_| {});
+    assert_eq!(kinds(&plain), (false, false));
+    let transactional = built(BatchBuilder::set_transactional);
+    assert_eq!(kinds(&transactional), (true, false));
+    assert_eq!(kinds(&built(BatchBuilder::set_marker)), (true, true));
+
+    for _ in 0..2 {
+        stamp_transactional(&mut plain);
+        stamp_producer(&mut plain, producer);
+        assert_eq!(plain, transactional, "stamped after it was built");
+    }
+}
+
+#[test]
 fn the_builder_returns_its_codec() {
     for codec in [Compression::None, Compression::Zstd] {
         assert_eq!(BatchBuilder::new(Vec::new(), codec).compression(), codec);

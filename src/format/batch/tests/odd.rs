@@ -123,3 +123,25 @@ fn a_batch_is_intact_if_its_checksum_is_right_whatever_its_fields() {
         );
     }
 }
+
+#[test]
+fn batch_of_which_compaction_kept_a_part_is_neither_full_nor_empty() {
+    let is_full_or_empty = |magic, record_count, last_offset| {
+        let header = BatchHeader::decode(&bytes(PLAIN)).unwrap();
+        BatchHeader {
+            magic,
+            base_offset: 10,
+            last_offset,
+            record_count,
+            ..header
+        }
+        .is_full_or_empty()
+    };
+    assert!(is_full_or_empty(2, 3, 12), "every offset has a record");
+    assert!(is_full_or_empty(2, 0, 12), "no offset has a record");
+    assert!(!is_full_or_empty(2, 2, 12), "one offset has no record");
+    assert!(
+        is_full_or_empty(1, 1, 12),
+        "a legacy wrapper does not state it"
+    );
+}
