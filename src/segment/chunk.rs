@@ -41,11 +41,9 @@ impl Chunk {
         count: usize,
     ) -> io::Result<()> {
         self.filled = 0;
-        if self.buffer.capacity() < count {
+        if self.buffer.len() < count {
             // The old bytes are not needed, so they are not copied into the larger buffer.
             self.buffer = vec![0; count];
-        } else if self.buffer.len() < count {
-            self.buffer.resize(count, 0);
         }
         let wanted = self.buffer.get_mut(..count).unwrap_or_default();
         debug_assert_eq!(wanted.len(), count, "the buffer is large enough");
@@ -93,5 +91,15 @@ impl Drop for Chunk {
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Chunk({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_shows_the_number_of_bytes_and_not_the_bytes() {
+        assert_eq!(format!("{:?}", Chunk::from(&b"abc"[..])), "Chunk(3 bytes)");
     }
 }

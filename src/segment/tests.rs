@@ -389,3 +389,26 @@ fn a_batch_too_far_from_the_base_has_no_index_entry_but_its_time_counts() {
     );
     assert_eq!(index.max_timestamp(), 9);
 }
+
+#[test]
+fn index_files_with_other_names_are_replaced_and_not_extended() {
+    let disk = MemoryDisk::new();
+    let home = home(&disk);
+    let segment = Segment::create(&home, 0).unwrap();
+    let append = |offset: u64, time| {
+        segment.append(&[7; 100], offset, time, 0).unwrap();
+        segment.write_indexes(false, false).unwrap();
+        let path = segment.path(file_name::OFFSET_INDEX);
+        let found = disk.metadata(&path).unwrap();
+        (found.id, found.bytes)
+    };
+    append(0, 10);
+    let first = append(1, 11);
+    let second = append(2, 12);
+    assert_eq!(first.0, second.0, "the file is extended");
+    segment.part_from_index_files();
+    let third = append(3, 13);
+    assert_ne!(second.0, third.0, "the file is replaced");
+    assert!(first.1 < second.1 && second.1 < third.1);
+    assert_eq!(append(4, 14).0, third.0, "the new file is extended again");
+}
