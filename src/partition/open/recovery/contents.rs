@@ -234,4 +234,29 @@ mod tests {
         );
         assert_eq!(list(&[(3, "log", 6), (0, "log.swap", 0)]), [0, 3, 6]);
     }
+    #[test]
+    fn only_a_reader_compares_a_log_file_with_the_one_it_looked_at_first() {
+        for read_only in [false, true] {
+            let disk = MemoryDisk::new();
+            disk.create_dir_all(DIR.as_ref()).unwrap();
+            let context = context(&disk);
+            let home = SegmentHome {
+                read_only,
+                ..context.home(DIR.as_ref())
+            };
+            let path = home.path(0, file_name::LOG);
+            put(&disk, &path, b"a log");
+            let mut looked = Looked::default();
+            let first = looked.look_at(&home, 0).unwrap();
+            assert_eq!(looked.id(0), read_only.then_some(first.id));
+            assert_eq!(looked.look_at(&home, 0).unwrap().id, first.id);
+
+            disk.remove_file(&path).unwrap();
+            put(&disk, &path, b"another log");
+            match looked.look_at(&home, 0) {
+                Ok(found) => assert!(!read_only && found.id != first.id),
+                Err(error) => assert!(read_only && error.is_not_found(), "{error}"),
+            }
+        }
+    }
 }
