@@ -1,6 +1,9 @@
 //! A partition on a disk that fails at one call, for every call. The failed operation has no
 //! effect, no acknowledged record is lost, and the next opening finds a log without a hole.
 
+mod copying;
+mod debugging;
+mod following;
 mod open;
 mod read;
 mod read_only;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::TopicSettings;
+use crate::clock::Timestamp;
+use crate::config::{TimestampType, TopicSettings};
 use crate::format::batch::BatchBuilder;
 use crate::format::compression::codecs;
 use crate::format::control::ControlRecord;
@@ -120,4 +121,57 @@ fn only_control_batch_has_a_control_record() {
         })
     );
     assert_eq!(batch(Compression::None, 0..200).control_record(), None);
+}
+
+#[test]
+fn owned_record_keeps_everything_that_its_view_shows() {
+    let record = Record::new("a value")
+        .key("a key")
+        .header("source", "shop")
+        .timestamp(Timestamp::from_millis(9));
+    let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
+    builder.push(&record, 7).unwrap();
+    let batch = stamped(builder, 0, 0..200);
+    let view = batch.iter().next().unwrap().unwrap();
+    assert_eq!(Record::from(view), record);
+    assert_eq!(view.timestamp_type(), Some(TimestampType::CreateTime));
+    assert_eq!(view.headers().count(), 1);
+
+    let owned = view.into_owned();
+    assert_eq!(
+        (owned.topic(), owned.partition(), owned.offset()),
+        ("t", 3, 100)
+    );
+    assert_eq!(owned.topic_partition(), &TopicPartition::new("t", 3));
+    assert_eq!(owned.timestamp(), Some(Timestamp::from_millis(9)));
+    assert_eq!(owned.key(), Some(&b"a key"[..]));
+    assert_eq!(owned.value(), Some(&b"a value"[..]));
+    assert_eq!(owned.text(), "a value");
+    assert_eq!(owned.headers().next().unwrap().value(), Some(&b"shop"[..]));
+    assert_eq!(Record::from(&owned), record);
+    assert_eq!(Record::from(owned), record);
+}
+
+#[test]
+fn debug_output_names_the_partition_and_the_record() {
+    let batch = batch(Compression::None, 101..103);
+    let shown = format!("{:?}", batch.iter());
+    assert!(shown.starts_with("RecordIter"), "{shown}");
+    let view = batch.iter().next().unwrap().unwrap();
+    for shown in [format!("{view:?}"), format!("{:?}", view.into_owned())] {
+        assert!(
+            shown.contains("t-3") && shown.contains("offset: 101") && shown.contains("\"b\""),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn batch_reports_damage_with_all_of_its_offsets() {
+    let Error::Corrupt(corruption) =
+        batch(Compression::None, 0..200).corrupt(Malformed("it is damaged"))
+    else {
+        panic!("a malformed record is corruption");
+    };
+    assert_eq!(corruption.offsets, 100..104);
 }

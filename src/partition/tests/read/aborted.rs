@@ -4,6 +4,7 @@ use crate::format::index_entry::AbortedTransaction;
 use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Commit, Data, Plain};
 use crate::partition::tests::open::damaged_indexes::{Stored, append};
 use crate::partition::tests::read_only::beside::reading;
+use crate::partition::tests::write::marking::transact;
 use crate::partition::tests::*;
 use crate::storage::{MemoryDisk, read_file};
 
@@ -168,4 +169,68 @@ fn cut_log_keeps_the_transaction_index_of_its_remaining_records() {
         let left = left.and_then(|count| bytes(&[of(7, 0), of(8, 3)][..count]));
         assert_eq!(stored(), left, "cut at {end}");
     }
+}
+
+const ACROSS_SEGMENTS: [Stored; 6] = [Data(7), Plain, Abort(7), Data(8), Abort(8), Plain];
+
+/// Creates a log of three segments. The transaction of producer 7 has its marker in the second one,
+/// and that of producer 8 in the third one.
+fn across_segments(disk: &MemoryDisk) -> Arc<PartitionCore> {
+    let core = PartitionCore::create(&context(disk), &large(0)).unwrap();
+    for numbers in [0..2, 2..4, 4..6] {
+        if numbers.start > 0 {
+            core.roll_now().unwrap();
+        }
+        transact(&core, &ACROSS_SEGMENTS, numbers);
+    }
+    core
+}
+
+fn aborted(producer_id: i64, first_offset: u64, end: u64, stable: u64) -> AbortedTransaction {
+    AbortedTransaction {
+        producer_id,
+        first_offset,
+        last_offset: end,
+        last_stable_offset: stable,
+    }
+}
+
+#[test]
+fn aborted_transactions_are_those_that_end_at_or_after_an_offset() {
+    let core = across_segments(&MemoryDisk::new());
+    let (first, second) = (aborted(7, 0, 2, 3), aborted(8, 3, 4, 5));
+    for (from, expected) in [
+        (0, &[first, second][..]),
+        (2, &[first, second]),
+        (3, &[second]),
+        (4, &[second]),
+        (5, &[]),
+    ] {
+        assert_eq!(core.aborted_from(from).unwrap(), expected, "from {from}");
+    }
+}
+
+#[test]
+fn search_for_aborted_transactions_stops_where_none_is_open_any_more() {
+    let core = across_segments(&MemoryDisk::new());
+    let (first, second) = (aborted(7, 0, 2, 3), aborted(8, 3, 4, 5));
+    for (from, expected, end) in [
+        (0, &[first][..], 2),
+        (1, &[first], 2),
+        (2, &[first, second], 4),
+        (4, &[second], u64::MAX),
+    ] {
+        let found = core.aborted_around(from).unwrap();
+        assert_eq!(found, (expected.to_vec(), end), "around {from}");
+    }
+}
+
+#[test]
+fn open_transactions_have_no_end() {
+    let core = across_segments(&MemoryDisk::new());
+    assert_eq!(core.open_transactions(), []);
+    transact(&core, &[Data(9)], 0..1);
+    let open = core.open_transactions();
+    assert_eq!((open[0].producer_id, open[0].first_offset), (9, 6));
+    assert!(open.len() == 1 && open[0].last_offset > 6, "{open:?}");
 }

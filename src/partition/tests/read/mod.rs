@@ -1,6 +1,7 @@
 //! Tests of reading and looking up.
 
 pub(super) mod aborted;
+mod last;
 pub(super) mod looking_up;
 mod pointing;
 pub(super) mod reading;

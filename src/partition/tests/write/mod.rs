@@ -3,6 +3,7 @@
 pub(super) mod appending;
 pub(super) mod committing;
 pub(super) mod flushing;
+pub(super) mod marking;
 pub(super) mod padded;
 pub(super) mod raw;
 pub(super) mod while_syncing;

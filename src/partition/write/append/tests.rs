@@ -11,7 +11,7 @@ use crate::partition::read::transactions::list_snapshots;
 use crate::partition::state::waiting::Signal;
 use crate::partition::tests::{context, spec};
 use crate::partition::{KeepOpen, OffsetSpec, ReadOptions, Reader};
-use crate::storage::faulty::FaultyDisk;
+use crate::storage::faulty::{Fault, FaultyDisk};
 
 const PRODUCER: ProducerStamp = ProducerStamp {
     id: 1 << 62,
@@ -319,4 +319,36 @@ fn a_batch_larger_than_a_segment_is_refused() {
         })
     ));
     assert_eq!(core.log_end_offset(), 0);
+}
+
+#[test]
+fn batch_covers_earlier_ones_until_the_partition_is_cut_or_reopened() {
+    let core = create(&FaultyDisk::failing_at(0));
+    let append = |sequence| core.append_encoded(&mut batch(sequence, &["a"])).unwrap();
+    let (first, second) = (append(0), append(1));
+    assert!(second.covers(&first) && second.covers(&second));
+    assert!(!first.covers(&second), "the second is not below its end");
+    core.truncation(2).make().unwrap();
+    core.truncation(1).make().unwrap();
+    let after_a_cut = append(1);
+    assert!(!after_a_cut.covers(&first), "the cut may have removed it");
+}
+
+#[test]
+fn sync_of_a_batch_is_settled_once_it_was_synced_or_has_failed() {
+    let disk = FaultyDisk::failing_at(0);
+    let core = create(&disk);
+    let append = |sequence| core.append_encoded(&mut batch(sequence, &["a"])).unwrap();
+    let first = append(0);
+    assert!(!core.is_sync_settled(&first));
+    core.sync_appended(&first).unwrap();
+    assert!(core.is_sync_settled(&first));
+    let second = append(1);
+    assert!(!core.is_sync_settled(&second));
+    disk.set_fault(Some(Fault::AnyForGood));
+    core.sync_appended(&second).unwrap_err();
+    assert!(
+        core.is_sync_settled(&second),
+        "a later sync would fail at once"
+    );
 }
