@@ -71,6 +71,11 @@ fn copy_has_the_files_of_a_log_that_was_closed_at_its_moment() {
         for (name, bytes) in &expected {
             assert_eq!(copied.get(name), Some(bytes), "{name}, rolls at {rolls:?}");
         }
+        for base in rolls.iter().filter(|base| **base < 8) {
+            let name = file_name::segment_file(*base as u64, file_name::SNAPSHOT);
+            let found = disk.metadata(&Path::new(COPY).join(&name)).unwrap();
+            assert_eq!(found.names, 2, "the copy of {name} takes no room");
+        }
         let (copied, expected): (Vec<_>, Vec<_>) =
             (copied.keys().collect(), expected.keys().collect());
         assert_eq!(copied, expected, "rolls at {rolls:?}");

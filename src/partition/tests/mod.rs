@@ -4,6 +4,7 @@
 mod copying;
 mod debugging;
 mod following;
+mod handles;
 mod open;
 mod read;
 mod read_only;

@@ -136,6 +136,11 @@ fn owned_record_keeps_everything_that_its_view_shows() {
     assert_eq!(Record::from(view), record);
     assert_eq!(view.timestamp_type(), Some(TimestampType::CreateTime));
     assert_eq!(view.headers().count(), 1);
+    let shown = format!("{:?}", view.headers());
+    assert!(
+        shown.contains("source") && shown.contains("shop"),
+        "{shown}"
+    );
 
     let owned = view.into_owned();
     assert_eq!(
