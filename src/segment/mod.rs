@@ -412,7 +412,7 @@ impl Segment {
         debug_assert!(position < end, "a batch has a header");
         let file_end = self.file_end.bytes();
         debug_assert!(position <= file_end, "a file has no hole between batches");
-        write_pieces(file, pieces, position)?;
+        file.write_pieces_at(pieces, position.into())?;
         self.file_end.set(end.max(file_end));
         Ok(())
     }
@@ -494,17 +494,6 @@ impl Segment {
     pub(crate) fn seal_in_memory(&self) {
         self.is_sealed.store(true, Ordering::Release);
     }
-}
-
-/// Writes the pieces one after the other.
-#[inline]
-fn write_pieces(file: &dyn StorageFile, pieces: &[&[u8]], position: u32) -> io::Result<()> {
-    let mut position = u64::from(position);
-    for piece in pieces {
-        file.write_all_at(piece, position)?;
-        position += piece.len() as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -133,6 +133,15 @@ pub trait StorageFile: sealed::Sealed + fmt::Debug + Send + Sync {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     /// Writes all `bytes` at `position`. After an error, some of them may have been written.
     fn write_all_at(&self, bytes: &[u8], position: u64) -> io::Result<()>;
+    /// Writes the pieces one after the other, from `position` on. After an error, some of their
+    /// bytes may have been written.
+    fn write_pieces_at(&self, pieces: &[&[u8]], mut position: u64) -> io::Result<()> {
+        for piece in pieces {
+            self.write_all_at(piece, position)?;
+            position += piece.len() as u64;
+        }
+        Ok(())
+    }
     /// Returns the length in bytes.
     fn bytes(&self) -> io::Result<u64>;
     /// Shortens the file, or extends it with zeros.

@@ -206,6 +206,13 @@ impl StorageFile for DiskFile {
         system::write_all_at(&self.0, bytes, position)
     }
 
+    fn write_pieces_at(&self, pieces: &[&[u8]], position: u64) -> io::Result<()> {
+        match pieces {
+            [piece] => system::write_all_at(&self.0, piece, position),
+            _ => system::write_pieces_at(&self.0, pieces, position),
+        }
+    }
+
     fn bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }

@@ -31,6 +31,27 @@ fn a_copy_of_more_bytes_than_the_file_has_is_refused() {
 }
 
 #[test]
+fn pieces_are_written_one_after_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let file = Disk.open(&path, Access::CreateNew).unwrap();
+    // More than one system call takes, and some are empty.
+    let bytes: Vec<u8> = (0..=255).cycle().take(9_000).collect();
+    let mut pieces: Vec<&[u8]> = bytes.chunks(3).collect();
+    pieces.insert(0, &[]);
+    pieces.insert(1_024, &[]);
+    pieces.push(&[]);
+    file.write_pieces_at(&pieces, 2).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), [&[0, 0], &*bytes].concat());
+    file.write_pieces_at(&[b"one"], 0).unwrap();
+    file.write_pieces_at(&[&[], &[]], 0).unwrap();
+    file.write_pieces_at(&[], 0).unwrap();
+    assert_eq!(fs::read(&path).unwrap()[..3], *b"one");
+    let read_only = Disk.open(&path, Access::Read).unwrap();
+    assert!(read_only.write_pieces_at(&[b"a", b"b"], 0).is_err());
+}
+
+#[test]
 fn a_read_that_fails_is_an_error() {
     let dir = TempDir::new().unwrap();
     // A directory can be opened, since it is opened to be synced.

@@ -21,6 +21,10 @@ use crate::clock::Timestamp;
 
 pub(super) use advisory::{lock, lock_holder, unlock};
 
+/// The most pieces that one system call writes: Linux takes up to 1024.
+#[cfg(target_os = "linux")]
+const MAX_PIECES: libc::c_int = 1024;
+
 /// Returns an id of a file that differs from the ids of earlier files with the same name.
 ///
 /// The system reuses the number of an inode after the file is removed, so the id includes the time
@@ -55,6 +59,47 @@ pub(super) fn read_at(file: &File, buffer: &mut [u8], position: u64) -> io::Resu
 /// Writes all bytes at `position`, and continues after short writes and interrupts.
 pub(super) fn write_all_at(file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
     file.write_all_at(bytes, position)
+}
+
+/// Writes the pieces one after the other, from `position` on, with as few system calls as possible.
+/// Continues after short writes and interrupts.
+#[cfg(target_os = "linux")]
+pub(super) fn write_pieces_at(file: &File, pieces: &[&[u8]], mut position: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let mut slices: Vec<_> = pieces.iter().map(|piece| io::IoSlice::new(piece)).collect();
+    let mut rest = slices.as_mut_slice();
+    // Pieces without bytes at the front are dropped.
+    io::IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let count = rest.len().try_into().unwrap_or(MAX_PIECES).min(MAX_PIECES);
+        let at = libc::off_t::try_from(position).map_err(|_| io::ErrorKind::InvalidInput)?;
+        // SAFETY: An `IoSlice` has the layout of an `iovec`, and `rest` has at least `count` of
+        // them. They borrow bytes that the call only reads. The descriptor is open while `file` is
+        // borrowed.
+        let written = unsafe { libc::pwritev(file.as_raw_fd(), rest.as_ptr().cast(), count, at) };
+        match usize::try_from(written) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(bytes) => {
+                io::IoSlice::advance_slices(&mut rest, bytes);
+                position += bytes as u64;
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Writes the pieces one after the other, from `position` on.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn write_pieces_at(file: &File, pieces: &[&[u8]], mut position: u64) -> io::Result<()> {
+    for piece in pieces {
+        file.write_all_at(piece, position)?;
+        position += piece.len() as u64;
+    }
+    Ok(())
 }
 
 /// Makes the names in a directory durable.
