@@ -148,6 +148,39 @@ pub(super) fn few_groups_at<const N: usize>(bytes: &[u8; N], at: usize) -> Optio
     (high < 0x80).then_some((low & 0x7f | (middle & 0x7f) << 7 | high << 14, at + 3))
 }
 
+/// Returns the value of up to three groups in the lowest bytes of a word, the first group lowest,
+/// before the zig-zag is decoded, and the number of their bits.
+#[inline]
+pub(super) fn few_groups_in(word: u64) -> Option<(u32, u32)> {
+    let (low, middle, high) = (word & 0x7f, word >> 1 & 0x3f80, word >> 2 & 0x1f_c000);
+    let (value, bits) = if word & 0x80 == 0 {
+        (low, 8)
+    } else if word & 0x8000 == 0 {
+        (low | middle, 16)
+    } else if word & 0x80_0000 == 0 {
+        (low | middle | high, 24)
+    } else {
+        return None;
+    };
+    Some(((value & 0xffff_ffff) as u32, bits))
+}
+
+/// Returns the value of up to three groups, the first group lowest. All bytes after them are 0.
+#[inline]
+pub(super) fn join_groups(word: u64) -> u64 {
+    word & 0x7f | word >> 1 & 0x3f80 | word >> 2 & 0x1f_c000
+}
+
+/// Returns the length that the groups hold, or `None` if it is negative.
+#[inline]
+pub(super) fn length_of(groups: u32) -> Option<usize> {
+    if groups & 1 == 0 {
+        Some((groups >> 1) as usize)
+    } else {
+        None
+    }
+}
+
 /// Returns the groups of a value in the lowest bytes of a word, the first group highest, and their
 /// number. Returns `None` if there are more than three groups.
 #[inline]

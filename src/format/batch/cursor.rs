@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::legacy::LegacyCursor;
+use super::survey::Survey;
 use super::{BatchHeader, HEADER_BYTES, MAX_I32};
 use crate::config::TimestampType;
 use crate::format::Malformed;
@@ -129,6 +130,21 @@ impl CurrentCursor {
         })
     }
 
+    /// Surveys the plain records from here on, whose offsets must be in `wanted`. Does not move.
+    pub(super) fn survey(
+        &self,
+        header: &BatchHeader,
+        records: &[u8],
+        wanted: &Range<u64>,
+    ) -> Survey {
+        Survey::of(header, records, self.position, self.remaining, wanted)
+    }
+
+    /// Steps over the records of a survey.
+    pub(super) fn pass(&mut self, survey: &Survey) {
+        (self.position, self.remaining) = (survey.end, self.remaining - survey.count);
+    }
+
     /// Steps over records below `offset` without decoding them. Stops before the first record at or
     /// above `offset`, and before one that the quick decoder does not accept.
     pub(crate) fn skip_quickly(&mut self, header: &BatchHeader, records: &[u8], offset: u64) {
@@ -199,8 +215,9 @@ fn resolve<'a>(header: &BatchHeader, fields: Fields<'a>) -> Result<RawRecord<'a>
     })
 }
 
+/// Returns the timestamp of a record with this delta.
 #[inline]
-fn timestamp(header: &BatchHeader, delta: i64) -> i64 {
+pub(super) fn timestamp(header: &BatchHeader, delta: i64) -> i64 {
     match header.timestamp_type() {
         Some(TimestampType::LogAppendTime) => header.max_timestamp,
         _ => header.base_timestamp.wrapping_add(delta),

@@ -46,6 +46,7 @@ pub(crate) mod legacy;
 mod packing;
 mod rebuilt;
 mod retained;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod whole;
@@ -56,7 +57,9 @@ pub(crate) use checksum::{BatchChecksum, intact_offsets};
 pub(crate) use cursor::RecordCursor;
 pub(crate) use packing::Packing;
 pub(crate) use retained::{emptied, retained};
-pub(crate) use whole::{check_records, first_whole, settle, settle_append_time, write_times};
+pub(crate) use whole::{
+    Accepted, check_records, first_whole, settle, settle_append_time, write_times,
+};
 
 /// The size of the header of a v2 batch.
 pub(crate) const HEADER_BYTES: usize = 61;

@@ -3,6 +3,9 @@
 //! It passes the checks of a broker for a batch that a client produced (Kafka's `LogValidator`),
 //! with one exception: some offsets may lack a record, as in a batch that compaction has thinned.
 
+use std::ops::RangeInclusive;
+
+use super::survey::Survey;
 use super::{
     BatchHeader, CHECKED_FROM, CONTROL, DELETE_HORIZON, FRAME_BYTES, Frame, HEADER_BYTES,
     LOG_APPEND_TIME, MAX_I32, RecordCursor, decompressed, header_of,
@@ -72,8 +75,24 @@ pub(crate) fn first_whole(bytes: &[u8]) -> Result<(BatchHeader, &[u8]), Malforme
     Ok((header, batch))
 }
 
-/// Decodes every record of a batch that [`first_whole`] returned, decompressed to at most `limit`
-/// bytes, and passes it to `check` with its number.
+/// What a topic accepts without a closer look.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) needs_keys: bool,
+    pub(crate) timestamps: RangeInclusive<i64>,
+}
+
+impl Accepted {
+    fn has(&self, survey: &Survey, timestamps: &RangeInclusive<i64>) -> bool {
+        (survey.have_keys || !self.needs_keys)
+            && self.timestamps.contains(timestamps.start())
+            && self.timestamps.contains(timestamps.end())
+    }
+}
+
+/// Checks every record of a batch that [`first_whole`] returned, decompressed to at most `limit`
+/// bytes. Records that are not in `accepted` are passed to `check` with their number, and some
+/// others too.
 ///
 /// Returns the greatest timestamp of the records, or the error of `check`. The offsets of the
 /// records rise within those of the batch.
@@ -81,6 +100,7 @@ pub(crate) fn check_records<E: From<Malformed>>(
     header: &BatchHeader,
     batch: &[u8],
     limit: usize,
+    accepted: &Accepted,
     mut check: impl FnMut(u32, &RawRecord<'_>) -> Result<(), E>,
 ) -> Result<i64, E> {
     let plain = decompressed(header, batch, limit)?;
@@ -89,16 +109,22 @@ pub(crate) fn check_records<E: From<Malformed>>(
     let mut cursor = RecordCursor::new(header, batch, plain)?;
     let (mut number, mut max_timestamp) = (0, -1);
     let mut wanted = header.base_offset..header.last_offset + 1;
+    let mut is_surveyed = true;
     loop {
-        // A loop of its own, so that the compiler can keep the cursor in registers.
-        let mut current = cursor.current;
-        while let Some(raw) = current.next_quickly(header, records, &wanted) {
-            check(number, &raw)?;
-            number += 1;
-            wanted.start = raw.offset + 1;
-            max_timestamp = raw.timestamp.max(max_timestamp);
+        if is_surveyed {
+            let survey = cursor.current.survey(header, records, &wanted);
+            let accepted = survey
+                .timestamps(header)
+                .filter(|timestamps| accepted.has(&survey, timestamps));
+            // Records that are not accepted are decoded one by one, up to the one that is refused.
+            is_surveyed = survey.count == 0 || accepted.is_some();
+            if let Some(timestamps) = accepted {
+                cursor.current.pass(&survey);
+                number += survey.count;
+                wanted.start = survey.next_offset;
+                max_timestamp = max_timestamp.max(*timestamps.end());
+            }
         }
-        cursor.current = current;
         let Some(raw) = cursor.next(header, batch, plain) else {
             break;
         };

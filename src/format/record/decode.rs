@@ -62,22 +62,22 @@ pub(super) const LOOK_AHEAD_BYTES: usize = 16;
 pub(in crate::format) fn decode_first_plain(records: &[u8]) -> Option<(Fields<'_>, usize)> {
     let ahead: &[u8; LOOK_AHEAD_BYTES] = records.first_chunk()?;
     let (length, start) = varint::few_groups_at(ahead, 0)?;
-    let size = start + length_of(length)?;
+    let size = start + varint::length_of(length)?;
     // The attributes take one byte.
     let (timestamp_delta, at) = varint::few_groups_at(ahead, start + 1)?;
     let (offset_delta, at) = varint::few_groups_at(ahead, at)?;
     let (key, key_start) = varint::few_groups_at(ahead, at)?;
-    let key_end = key_start + length_of(key).unwrap_or(0);
+    let key_end = key_start + varint::length_of(key).unwrap_or(0);
     let ahead: &[u8; 3] = records.get(key_end..key_end + 3)?.first_chunk()?;
     let (value, value_size) = varint::few_groups_at(ahead, 0)?;
     let value_start = key_end + value_size;
-    let value_end = value_start + length_of(value).unwrap_or(0);
+    let value_end = value_start + varint::length_of(value).unwrap_or(0);
     // After the value comes the count of headers, which must be 0.
     if value_end + 1 != size || *records.get(value_end)? != 0 {
         return None;
     }
     let bytes = |length, start, end| {
-        if length_of(length).is_some() {
+        if varint::length_of(length).is_some() {
             records.get(start..end).map(Some)
         } else {
             Some(None)
@@ -109,18 +109,8 @@ pub(in crate::format) fn decode_first_plain(records: &[u8]) -> Option<(Fields<'_
 pub(in crate::format) fn measure_first_plain(records: &[u8]) -> Option<(i64, usize)> {
     let ahead: &[u8; LOOK_AHEAD_BYTES] = records.first_chunk()?;
     let (length, start) = varint::few_groups_at(ahead, 0)?;
-    let size = start + length_of(length)?;
+    let size = start + varint::length_of(length)?;
     let (_timestamp_delta, at) = varint::few_groups_at(ahead, start + 1)?;
     let (offset_delta, _) = varint::few_groups_at(ahead, at)?;
     Some((varint::signed(offset_delta.into()), size))
-}
-
-/// Returns the length that an encoded varint holds, or `None` if it is negative.
-#[inline]
-fn length_of(groups: u32) -> Option<usize> {
-    if groups & 1 == 0 {
-        Some((groups >> 1) as usize)
-    } else {
-        None
-    }
 }

@@ -11,7 +11,7 @@ use super::append::Appended;
 use super::encode::{check_fields, check_size};
 use crate::config::{CleanupPolicy, Durability, TimestampType, TopicSettings};
 use crate::error::{Error, Result};
-use crate::format::batch::{self, BatchHeader, HEADER_BYTES, ProducerStamp, stamp};
+use crate::format::batch::{self, Accepted, BatchHeader, HEADER_BYTES, ProducerStamp, stamp};
 use crate::format::record::RawRecord;
 use crate::format::{Malformed, compression};
 use crate::partition::{PartitionCore, Writer};
@@ -203,10 +203,11 @@ impl PartitionCore {
         }
         // All batches go to one segment.
         check_segment_size(settings, bytes.len())?;
-        // Most records need only these two comparisons.
-        let needs_key = settings.cleanup_policy != CleanupPolicy::Delete;
         let oldest = now.saturating_sub(settings.timestamp_before_max_ms).max(0);
-        let times = oldest..=now.saturating_add(settings.timestamp_after_max_ms);
+        let accepted = Accepted {
+            needs_keys: settings.cleanup_policy != CleanupPolicy::Delete,
+            timestamps: oldest..=now.saturating_add(settings.timestamp_after_max_ms),
+        };
         let mut rest = bytes;
         while !rest.is_empty() {
             let index = batches.batches.len();
@@ -214,14 +215,11 @@ impl PartitionCore {
                 batch::first_whole(rest).map_err(|malformed| invalid(index, malformed.0))?;
             check_size(settings, batch.len())?;
             let check = |number, raw: &RawRecord<'_>| {
-                if (raw.key.is_some() || !needs_key) && times.contains(&raw.timestamp) {
-                    return Ok(());
-                }
                 let timestamp = (raw.timestamp != -1).then_some(raw.timestamp);
                 check_fields(settings, raw.key.is_some(), timestamp, now)
                     .map_err(|reason| Fault::Record(number, reason))
             };
-            let max_timestamp = batch::check_records(&header, batch, limit, check)
+            let max_timestamp = batch::check_records(&header, batch, limit, &accepted, check)
                 .map_err(|fault| self.refused(index, fault))?;
             batches.push(header, batch, max_timestamp);
             rest = rest.get(batch.len()..).unwrap_or_default();

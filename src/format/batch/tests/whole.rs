@@ -12,17 +12,43 @@ fn changed(change: impl FnOnce(&mut BatchHeader)) -> Vec<u8> {
     batch
 }
 
+/// Accepts every record without a closer look.
+const ALL: Accepted = Accepted {
+    needs_keys: false,
+    timestamps: i64::MIN..=i64::MAX,
+};
+
+/// Accepts no record without a closer look.
+#[expect(clippy::reversed_empty_ranges, reason = "no timestamp is in the range")]
+const NONE: Accepted = Accepted {
+    needs_keys: false,
+    timestamps: 0..=-1,
+};
+
 /// Returns the reason why the batch is refused, or the number of its records.
 fn checked_whole(bytes: &[u8]) -> Result<u32, &'static str> {
     let (header, batch) = first_whole(bytes).map_err(|malformed| malformed.0)?;
-    let mut count = 0;
-    check_records::<Malformed>(&header, batch, 1 << 20, |number, _| {
-        assert_eq!(number, count, "records are numbered from 0");
-        count += 1;
-        Ok(())
-    })
-    .map_err(|malformed| malformed.0)?;
-    Ok(count)
+    let (max_timestamp, count) = checked_records(&header, batch, &NONE);
+    let surveyed = checked_records(&header, batch, &ALL).0;
+    assert_eq!(surveyed, max_timestamp, "a survey finds the same");
+    max_timestamp.map(|_| count)
+}
+
+/// Returns the greatest timestamp, or the reason why a record is refused, and the number of the
+/// records that were looked at closely.
+fn checked_records(
+    header: &BatchHeader,
+    batch: &[u8],
+    accepted: &Accepted,
+) -> (Result<i64, &'static str>, u32) {
+    let (mut next, mut count) = (0, 0);
+    let max_timestamp =
+        check_records::<Malformed>(header, batch, 1 << 20, accepted, |number, _| {
+            assert!(number >= next, "records are numbered in their order");
+            (next, count) = (number + 1, count + 1);
+            Ok(())
+        });
+    (max_timestamp.map_err(|malformed| malformed.0), count)
 }
 
 #[test]
@@ -159,7 +185,7 @@ fn the_greatest_timestamp_and_the_delete_horizon_are_settled() {
         header.max_timestamp = i64::MAX;
     });
     let mut header = BatchHeader::decode(&batch).unwrap();
-    let max = check_records::<Malformed>(&header, &batch, 1 << 20, |_, _| Ok(())).unwrap();
+    let max = checked_records(&header, &batch, &ALL).0.unwrap();
     assert_eq!(max, T);
     assert!(settle(&mut header, max));
     let (front, rest) = batch.split_at_mut(70);
@@ -177,7 +203,80 @@ fn the_greatest_timestamp_and_the_delete_horizon_are_settled() {
     settle_append_time(&mut header, T + 5);
     write_times(&header, &mut batch, &[]);
     assert_eq!(batch, stamped);
-    let max = check_records::<Malformed>(&header, &stamped, 1 << 20, |_, _| Ok(())).unwrap();
+    let max = checked_records(&header, &stamped, &ALL).0.unwrap();
     assert_eq!(max, T + 5);
     assert!(!settle(&mut header, max));
+}
+
+/// Returns a batch of plain records. The numbers of each say how many milliseconds after [`T`] it is,
+/// how many bytes its key has, from 1 on, and how many its value; 0 is no key.
+fn plain(records: &[(i64, usize, usize)]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
+    for (time, key, value) in records {
+        let mut record = Record::new("v".repeat(*value));
+        if *key > 0 {
+            record = record.key("k".repeat(*key));
+        }
+        builder.push(&record, T + time).unwrap();
+    }
+    builder.finish(&TopicSettings::default()).unwrap()
+}
+
+#[test]
+fn plain_records_need_no_closer_look() {
+    let times = (0..300_i64).map(|number| number * 7);
+    let records: Vec<_> = times
+        .zip(0_usize..)
+        .map(|(time, number)| (time, 40 - number % 40, number * 9))
+        .collect();
+    let batch = plain(&records);
+    let header = BatchHeader::decode(&batch).unwrap();
+    let (max_timestamp, looked_at) = checked_records(&header, &batch, &ALL);
+    assert_eq!(max_timestamp, Ok(T + 299 * 7));
+    assert!(looked_at < 3, "only those at the end: {looked_at}");
+    assert_eq!(
+        checked_records(&header, &batch, &NONE),
+        (max_timestamp, 300)
+    );
+}
+
+#[test]
+fn records_that_are_not_accepted_get_a_closer_look() {
+    let batch = plain(&[(0, 2, 90), (5, 0, 90), (9, 2, 90), (7, 2, 90)]);
+    let header = BatchHeader::decode(&batch).unwrap();
+    let looked_at = |needs_keys, timestamps| {
+        let accepted = Accepted {
+            needs_keys,
+            timestamps,
+        };
+        let (max_timestamp, looked_at) = checked_records(&header, &batch, &accepted);
+        assert_eq!(max_timestamp, Ok(T + 9));
+        looked_at
+    };
+    assert_eq!(looked_at(false, T..=T + 9), 0);
+    assert_eq!(looked_at(true, T..=T + 9), 4);
+    assert_eq!(looked_at(false, T + 1..=T + 9), 4);
+    assert_eq!(looked_at(false, T..=T + 8), 4);
+}
+
+proptest! {
+    #[test]
+    fn a_survey_finds_what_a_closer_look_finds(
+        runs in vec(((-70_000_i64..70_000, 0_usize..90, 0_usize..400), 0..3_i64, 1_usize..6), 1..20),
+        damage in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        // Some records have the layout of the one before them.
+        let mut records = Vec::new();
+        for ((time, key, value), step, count) in runs {
+            records.extend((0..).map(|number| (time + number * step, key, value)).take(count));
+        }
+        let mut batch = plain(&records);
+        if let Some((at, byte)) = damage {
+            let at = HEADER_BYTES + at.index(batch.len() - HEADER_BYTES);
+            batch[at] = byte;
+        }
+        let header = BatchHeader::decode(&batch).unwrap();
+        let (found, _) = checked_records(&header, &batch, &ALL);
+        prop_assert_eq!(found, checked_records(&header, &batch, &NONE).0);
+    }
 }
