@@ -250,8 +250,8 @@ impl PartitionCore {
             expected,
             checks: true,
         };
-        let states = &mut writer.producers;
-        let (mut batches, mut aborted) = (Vec::new(), Vec::new());
+        // The producers change only after the last read: a look that fails is repeated.
+        let (mut batches, mut of_producers) = (Vec::new(), Vec::new());
         let found = scan(
             &self.home,
             active.base_offset,
@@ -260,7 +260,9 @@ impl PartitionCore {
             self.scan_rules(),
             |_, position, header, control| {
                 batches.push(indexed(active, position, header));
-                aborted.extend(states.replay(header, control));
+                if header.has_producer() {
+                    of_producers.push((*header, control));
+                }
             },
         )?;
         if found.misfit.is_some() {
@@ -271,7 +273,12 @@ impl PartitionCore {
             return Ok(());
         };
         writer.seen.last = Some(first_bytes(active, last.position, last.size_bytes)?);
-        active.add_aborted(aborted);
+        let states = &mut writer.producers;
+        active.add_aborted(
+            of_producers
+                .iter()
+                .filter_map(|(header, control)| states.replay(header, *control)),
+        );
         active.publish(
             &batches,
             found.end,

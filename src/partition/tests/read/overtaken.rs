@@ -1,0 +1,64 @@
+//! Readers of committed records while the log changes: between two of their storage calls, or
+//! between two storage calls of the change.
+
+use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Data, Plain};
+use crate::partition::tests::open::damaged_indexes::{Stored, append};
+use crate::partition::tests::read_only::beside::reading;
+use crate::partition::tests::*;
+use crate::storage::SimulatedDisk;
+
+fn broker_spec() -> PartitionSpec {
+    PartitionSpec {
+        broker_since: true,
+        ..spec(0, 0, i64::MAX)
+    }
+}
+
+fn written_by_broker(disk: &(impl Storage + Clone), batches: &[Stored]) -> Arc<PartitionCore> {
+    let core = PartitionCore::create(&context(disk), &broker_spec()).unwrap();
+    for stored in batches {
+        append(&core, *stored, 0);
+    }
+    core
+}
+
+fn reader(core: &Arc<PartitionCore>, from: u64, options: ReadOptions) -> Reader {
+    Reader::new(core, KeepOpen::nothing(), &(from..), options).unwrap()
+}
+
+fn committed() -> ReadOptions {
+    ReadOptions::new().isolation(Isolation::ReadCommitted)
+}
+
+fn offsets(mut reader: Reader) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        offsets.push(record.offset());
+    }
+    offsets
+}
+
+/// Regression: a look that failed had already ended the transactions whose markers it read. The
+/// next look found no transaction for these markers, so readers got the aborted records.
+#[test]
+fn transaction_is_aborted_although_the_look_at_its_marker_failed() {
+    for call in 0.. {
+        let disk = SimulatedDisk::new(1);
+        let broker = written_by_broker(&disk, &[Data(7)]);
+        let (looking, _) = PartitionCore::open(&reading(&disk), &broker_spec()).unwrap();
+        assert!(offsets(reader(&looking, 0, committed())).is_empty());
+        for stored in [Abort(7), Plain] {
+            append(&broker, stored, 0);
+        }
+        let at = disk.calls() + call;
+        disk.fail_call(at, io::Error::other("the device failed"));
+        let looked = looking.refresh();
+        if disk.calls() <= at {
+            assert!(call > 2, "a look asks for the length and reads");
+            return;
+        }
+        assert!(looked.is_err(), "call {call}");
+        let found = offsets(reader(&looking, 0, committed()));
+        assert_eq!(found, [2], "call {call}");
+    }
+}
