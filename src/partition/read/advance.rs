@@ -178,8 +178,10 @@ impl Reader {
             .is_none_or(|place| place.truncations != self.core.truncations())
         {
             self.place = Some(self.core.seek(self.next)?);
-            // After a cut, other transactions may have the same offsets.
+            // After a cut, other transactions may have the same offsets, and the bound may be from
+            // before it.
             self.filter = None;
+            return Ok(Step::Again);
         }
         let Some(place) = &mut self.place else {
             unreachable!("the reader has just found its place")

@@ -5,7 +5,7 @@ use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Data, Plain}
 use crate::partition::tests::open::damaged_indexes::{Stored, append};
 use crate::partition::tests::read_only::beside::reading;
 use crate::partition::tests::*;
-use crate::storage::SimulatedDisk;
+use crate::storage::{MemoryDisk, SimulatedDisk};
 
 fn broker_spec() -> PartitionSpec {
     PartitionSpec {
@@ -38,6 +38,11 @@ fn offsets(mut reader: Reader) -> Vec<u64> {
     offsets
 }
 
+fn roll(core: &PartitionCore) {
+    core.roll(&mut core.writer.lock(), core.log_end_offset())
+        .unwrap();
+}
+
 /// Regression: a look that failed had already ended the transactions whose markers it read. The
 /// next look found no transaction for these markers, so readers got the aborted records.
 #[test]
@@ -61,4 +66,21 @@ fn transaction_is_aborted_although_the_look_at_its_marker_failed() {
         let found = offsets(reader(&looking, 0, committed()));
         assert_eq!(found, [2], "call {call}");
     }
+}
+
+/// Regression: a reader that found other files in the directory than before kept the last stable
+/// offset of the former ones. So it returned a record of an open transaction.
+#[test]
+fn last_stable_offset_is_that_of_the_files_which_the_reader_found() {
+    let disk = MemoryDisk::new();
+    let broker = written_by_broker(&disk, &[Plain, Plain, Plain]);
+    roll(&broker);
+    append(&broker, Plain, 0);
+    let (looking, _) = PartitionCore::open(&reading(&disk), &broker_spec()).unwrap();
+    let reader = reader(&looking, 1, committed());
+    broker.truncation(1).make().unwrap();
+    for stored in [Data(7), Plain, Plain, Plain] {
+        append(&broker, stored, 0);
+    }
+    assert_eq!(offsets(reader), [0; 0]);
 }
