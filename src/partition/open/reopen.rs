@@ -172,10 +172,13 @@ impl PartitionCore {
             writer.active = Arc::clone(last);
         }
         let end = bounds.log_end();
+        let first_unstable = writer.producers.first_unstable_offset();
+        self.begin_cut(end, first_unstable);
         self.bounds.take_over(&bounds);
         self.commit.lower(end);
         self.lower_cleaned_end(end);
         self.publish_cut(segments, end);
+        self.end_cut(end, first_unstable);
         // Recovery has synced what it read.
         self.commit.raise(end);
         self.has_new_digests.store(true, Ordering::Release);

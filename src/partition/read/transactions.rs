@@ -354,12 +354,21 @@ impl PartitionCore {
         }
     }
 
-    /// Rebuilds the state of the producers after a truncation, from the newest snapshot at or below
-    /// the log end.
+    /// Rebuilds the state of the producers after a truncation.
     pub(in crate::partition) fn rebuild_producers(&self, writer: &mut Writer) -> Result<()> {
-        let end = self.log_end_offset();
+        writer.producers = self.producers_at(writer, self.log_end_offset())?;
+        Ok(())
+    }
+
+    /// Returns the state of the producers at `end`, from the newest snapshot at or below it and the
+    /// batches after that.
+    pub(in crate::partition) fn producers_at(
+        &self,
+        writer: &Writer,
+        end: u64,
+    ) -> Result<ProducerStates> {
         if !writer.has_snapshots && writer.producers.is_empty() {
-            return Ok(());
+            return Ok(ProducerStates::default());
         }
         let (start, mut states) = self.producers_below(end)?;
         debug_assert!(start <= end, "the snapshot at {start} is not after {end}");
@@ -371,10 +380,7 @@ impl PartitionCore {
                 let _is_in_the_index = states.replay(header, control);
             },
         )?;
-        self.bounds
-            .set_first_unstable(states.first_unstable_offset());
-        writer.producers = states;
-        Ok(())
+        Ok(states)
     }
 }
 

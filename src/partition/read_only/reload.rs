@@ -255,15 +255,17 @@ impl PartitionCore {
             self.allow_gaps();
         }
         self.health.set_damage(fresh.health.damage());
+        let end = fresh.log_end_offset();
+        let first_unstable = writer.producers.first_unstable_offset();
+        self.begin_cut(end, first_unstable);
         // Raise the log start before the list changes, as a deletion does: a reader that misses a
         // segment in the list must find the log start raised.
         let log_start = fresh.log_start_offset();
         self.raise_log_start(log_start);
-        self.segments()
-            .replace(fresh.segments().snapshot().to_vec());
-        self.cuts.add(fresh.log_end_offset());
+        self.publish_cut(fresh.segments().snapshot().to_vec(), end);
         self.bounds.set_log_start(log_start);
         self.publish_end(writer);
+        self.end_cut(end, first_unstable);
     }
 }
 

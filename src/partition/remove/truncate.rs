@@ -108,6 +108,7 @@ impl PartitionCore {
             unreachable!("a partition has at least one segment")
         };
         let mut kept = self.kept_below(&cut, end)?;
+        let producers = self.producers_at(&writer, end)?;
         // Up to here nothing has changed.
         let is_whole = kept.bytes == cut.size() && cut.base_offset < end;
         let replacement = if is_whole {
@@ -119,6 +120,7 @@ impl PartitionCore {
         self.bounds.lower_recovery_point(recovery_point);
         self.commit.lower(end);
         self.lower_cleaned_end(end);
+        self.begin_cut(end, producers.first_unstable_offset());
         if is_whole {
             // The segment may end above its batches: the end of the log was lost.
             cut.lower_end(end);
@@ -129,6 +131,7 @@ impl PartitionCore {
                 // log.
                 self.health.poison(io::Error::other(error.to_string()));
             })?;
+        self.end_cut(end, writer.producers.first_unstable_offset());
         self.health.forget_damage_from(end);
         self.assert_segments(&writer);
         drop(writer);
@@ -195,6 +198,23 @@ impl PartitionCore {
             self.context.sync_dir(self.dir())?;
         }
         Ok(())
+    }
+
+    /// Stops readers of committed records where they stop both before and after a cut. The log will
+    /// end at `end`, and its first open transaction will begin at `first_unstable`: the cut may
+    /// remove the marker of a transaction.
+    pub(in crate::partition) fn begin_cut(&self, end: u64, first_unstable: Option<u64>) {
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
+        self.bounds
+            .lower_first_unstable(first_unstable.map_or(end, |first| first.min(end)));
+    }
+
+    /// Ends a cut that was published. A reader that loaded a bound in between searches again, and
+    /// so does not use it.
+    pub(in crate::partition) fn end_cut(&self, end: u64, first_unstable: Option<u64>) {
+        debug_assert!(self.writer.is_locked(), "the caller holds the writer lock");
+        self.bounds.set_first_unstable(first_unstable);
+        self.cuts.add(end);
     }
 
     /// Publishes a cut in this order: a reader that finds the log end below its place also finds

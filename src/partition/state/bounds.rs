@@ -100,14 +100,17 @@ impl Bounds {
             .store(offset.unwrap_or(NEVER), Ordering::Release);
     }
 
-    /// Takes all offsets but the log end from a partition that was recovered in place. The log end
-    /// is published later, together with the segments.
+    /// Lowers the first unstable offset to `offset`, while the log is cut.
+    pub(in crate::partition) fn lower_first_unstable(&self, offset: u64) {
+        self.first_unstable.fetch_min(offset, Ordering::AcqRel);
+    }
+
+    /// Takes the recovery point and the log start from a partition that was recovered in place. The
+    /// other offsets are published later, together with the segments.
     pub(in crate::partition) fn take_over(&self, fresh: &Self) {
         self.recovery_point
             .store(fresh.recovery_point(), Ordering::Release);
         self.set_log_start(fresh.log_start());
-        self.first_unstable
-            .store(fresh.first_unstable(), Ordering::Release);
     }
 }
 

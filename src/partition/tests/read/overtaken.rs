@@ -1,11 +1,19 @@
 //! Readers of committed records while the log changes: between two of their storage calls, or
 //! between two storage calls of the change.
 
-use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Data, Plain};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Commit, Data, Plain};
 use crate::partition::tests::open::damaged_indexes::{Stored, append};
 use crate::partition::tests::read_only::beside::reading;
 use crate::partition::tests::*;
+use crate::storage::recording::RecordingDisk;
 use crate::storage::{MemoryDisk, SimulatedDisk};
+
+/// Longer than a reader needs if it waits for no lock.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 fn broker_spec() -> PartitionSpec {
     PartitionSpec {
@@ -20,6 +28,14 @@ fn written_by_broker(disk: &(impl Storage + Clone), batches: &[Stored]) -> Arc<P
         append(&core, *stored, 0);
     }
     core
+}
+
+/// Appends these batches and scans the log, so that it knows the producers.
+fn log_of(disk: &(impl Storage + Clone), batches: &[Stored]) -> Arc<PartitionCore> {
+    drop(written_by_broker(disk, batches));
+    PartitionCore::open(&context(disk), &broker_spec())
+        .unwrap()
+        .0
 }
 
 fn reader(core: &Arc<PartitionCore>, from: u64, options: ReadOptions) -> Reader {
@@ -83,4 +99,44 @@ fn last_stable_offset_is_that_of_the_files_which_the_reader_found() {
         append(&broker, stored, 0);
     }
     assert_eq!(offsets(reader), [0; 0]);
+}
+
+/// Regression: a cut that removed the marker of an aborted transaction published the new end first,
+/// and opened the transaction again at last. A reader in between got the records.
+#[test]
+fn transaction_whose_marker_is_cut_off_stays_hidden_during_the_cut() {
+    for batches in [
+        &[Plain, Data(7), Abort(7), Plain][..],
+        &[Plain, Data(7), Plain, Data(8), Plain, Abort(7), Commit(8)],
+    ] {
+        for end in 2..batches.len() as u64 {
+            let cut = log_of(&MemoryDisk::new(), batches);
+            cut.truncation(end).make().unwrap();
+            let after = offsets(reader(&cut, 0, committed()));
+            for call in 0.. {
+                let disk = RecordingDisk::over(MemoryDisk::new());
+                let core = log_of(&disk, batches);
+                let before = offsets(reader(&core, 0, committed()));
+                let (reading, (send, receive)) = (Arc::clone(&core), mpsc::channel());
+                disk.take();
+                disk.before_call(call, move || {
+                    let read = move || send.send(offsets(reader(&reading, 0, committed())));
+                    let read = thread::spawn(read);
+                    // A reader that needs a lock of the cut continues during the next calls.
+                    let patience = Deadline::after(PATIENCE);
+                    while !read.is_finished() && !patience.has_passed() {
+                        thread::yield_now();
+                    }
+                });
+                core.truncation(end).make().unwrap();
+                if disk.is_pending() {
+                    assert!(call > 5, "a cut makes some calls");
+                    break;
+                }
+                let found = receive.recv().unwrap();
+                let is_right = found == before || after.starts_with(&found);
+                assert!(is_right, "cut at {end}, call {call}: {found:?}");
+            }
+        }
+    }
 }

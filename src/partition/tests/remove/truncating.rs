@@ -163,10 +163,12 @@ fn cut_between_two_segments_copies_neither() {
 fn lowest_cut_is_that_of_all_later_cuts() {
     let (core, _) = of_five(&FaultyDisk::failing_at(0));
     assert_eq!((core.truncations(), core.lowest_cut_since(0)), (0, None));
-    core.truncation(4).make().unwrap();
-    core.truncation(2).make().unwrap();
+    let known = [4, 2].map(|end| {
+        core.truncation(end).make().unwrap();
+        core.truncations()
+    });
     assert_eq!(
-        [0, 1, 2].map(|known| core.lowest_cut_since(known)),
+        [0, known[0], known[1]].map(|known| core.lowest_cut_since(known)),
         [Some(2), Some(2), None]
     );
 }
