@@ -261,14 +261,18 @@ impl Reader {
             return Ok(Delivery::wanted_if(has_records));
         }
         if self.filter.is_none() || header.base_offset >= self.filter_end {
+            // First the open ones: a transaction that is aborted in between is then in both lists.
+            let open = if self.options.past_open {
+                self.core.open_transactions()
+            } else {
+                Vec::new()
+            };
             let (mut passed_over, end) = match self.core.aborted_around(header.base_offset) {
                 Err(_) if self.looks_again()? => return Ok(Delivery::Unknown),
                 found => found?,
             };
             self.filter_end = end.min(bound);
-            if self.options.past_open {
-                passed_over.extend(self.core.open_transactions());
-            }
+            passed_over.extend(open);
             // The directory may belong to a later topic with the same name by now.
             self.core.check_readable()?;
             self.filter = Some(TransactionFilter::new(passed_over));

@@ -140,3 +140,40 @@ fn transaction_whose_marker_is_cut_off_stays_hidden_during_the_cut() {
         }
     }
 }
+
+/// Regression: a reader past open transactions asked for the aborted ones first. One that was
+/// aborted after that was in neither list, so the reader returned its records.
+#[test]
+fn transaction_that_is_aborted_during_the_look_up_is_left_out() {
+    let with_open_transaction = || {
+        let disk = RecordingDisk::over(MemoryDisk::new());
+        let broker = written_by_broker(&disk, &[Data(7)]);
+        roll(&broker);
+        append(&broker, Plain, 0);
+        drop(broker);
+        let (core, _) = PartitionCore::open(&context(&disk), &broker_spec()).unwrap();
+        disk.take();
+        (disk, core)
+    };
+    let read = |core: &_| offsets(reader(core, 0, ReadOptions::all_committed()));
+    let (disk, core) = with_open_transaction();
+    assert_eq!(read(&core), [1]);
+    let calls = disk.take();
+    let is_of_snapshot = |path: &Path| path.extension().is_some_and(|suffix| suffix == "snapshot");
+    let look_up = calls.iter().position(|(_, path)| is_of_snapshot(path));
+    let (disk, core) = with_open_transaction();
+    let writing = Arc::clone(&core);
+    disk.before_call(look_up.unwrap(), move || {
+        roll(&writing);
+        let open = writing.unended_transactions();
+        let marker = Marker {
+            producer_id: open[0].producer_id,
+            producer_epoch: open[0].producer_epoch,
+            outcome: Outcome::Aborted,
+            coordinator_epoch: 0,
+        };
+        writing.append_marker(&marker, u64::MAX).unwrap();
+    });
+    assert_eq!(read(&core), [1]);
+    assert!(!disk.is_pending());
+}
