@@ -31,7 +31,7 @@ impl Catalog {
     pub(crate) fn catch_up(
         &self,
         contents: impl FnOnce() -> Result<Contents>,
-        known: impl FnOnce(&Contents) -> Known,
+        known: impl FnOnce(&Contents) -> Result<Known>,
     ) -> Result<()> {
         debug_assert!(
             self.home.context.read_only,
@@ -50,7 +50,7 @@ impl Catalog {
         {
             return Ok(());
         }
-        let known = known(&contents);
+        let known = known(&contents)?;
         self.take_over(&contents, &known)?;
         let has_unopened = self
             .topics()

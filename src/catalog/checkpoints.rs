@@ -44,15 +44,16 @@ struct OnDisk {
 }
 
 impl Checkpoints {
-    /// Reads the checkpoints in `dir`. A missing or damaged file has no lines.
-    pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Self {
-        Self {
+    /// Reads the checkpoints in `dir`. A missing or damaged file has no lines; one that cannot be
+    /// read is an error.
+    pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+        Ok(Self {
             dir: dir.to_owned(),
             on_disk: Mutex::new(OnDisk {
-                lines: Lines::read(storage, dir),
+                lines: Lines::read(storage, dir)?,
                 is_closed: false,
             }),
-        }
+        })
     }
 
     /// Returns the lines as they are on disk.
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn lines_that_were_written_are_read_again() {
         let disk = disk_with(&[]);
-        let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
+        let checkpoints = Checkpoints::read(&disk, Path::new("/data")).unwrap();
         assert_eq!(checkpoints.lines(), Lines::default());
         let recovery_points = offsets(&[("b", 0, 7), ("a", 1, 0)]);
         let lines = Lines {
@@ -221,7 +222,12 @@ mod tests {
         );
         assert_eq!(text(&disk, file_name::LOG_STARTS), "0\n1\nb 0 3\n");
         assert_eq!(text(&disk, file_name::CLEANER_OFFSETS), "0\n1\na 1 9\n");
-        assert_eq!(Checkpoints::read(&disk, Path::new("/data")).lines(), lines);
+        assert_eq!(
+            Checkpoints::read(&disk, Path::new("/data"))
+                .unwrap()
+                .lines(),
+            lines
+        );
     }
 
     #[test]
@@ -230,7 +236,7 @@ mod tests {
             (file_name::RECOVERY_POINTS, "0\n1\na  0\t5\n"),
             (file_name::LOG_STARTS, ""),
         ]);
-        let checkpoints = Checkpoints::read(&disk, Path::new("/data"));
+        let checkpoints = Checkpoints::read(&disk, Path::new("/data")).unwrap();
         checkpoints.write(&disk, Lines::clone).unwrap();
         assert_eq!(text(&disk, file_name::RECOVERY_POINTS), "0\n1\na  0\t5\n");
         assert_eq!(text(&disk, file_name::LOG_STARTS), "");
@@ -248,7 +254,9 @@ mod tests {
                 (file_name::RECOVERY_POINTS, damaged),
                 (file_name::LOG_STARTS, "0\n1\na 0 2\n"),
             ]);
-            let lines = Checkpoints::read(&disk, Path::new("/data")).lines();
+            let lines = Checkpoints::read(&disk, Path::new("/data"))
+                .unwrap()
+                .lines();
             assert_eq!(
                 lines,
                 Lines {
@@ -256,6 +264,26 @@ mod tests {
                     ..Lines::default()
                 },
                 "{damaged:?}"
+            );
+        }
+    }
+
+    /// Regression: such a file counted as missing, and the next write replaced it.
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error() {
+        for name in [
+            file_name::RECOVERY_POINTS,
+            file_name::LOG_STARTS,
+            file_name::CLEANER_OFFSETS,
+        ] {
+            let disk = disk_with(&[]);
+            let path = Path::new("/data").join(name);
+            disk.create_dir_all(&path).unwrap();
+            let error = Checkpoints::read(&disk, Path::new("/data")).unwrap_err();
+            let text = error.to_string();
+            assert!(
+                text.starts_with(&format!("cannot read {}", path.display())),
+                "{text}"
             );
         }
     }

@@ -312,7 +312,7 @@ impl LogBuilder {
             context: self.context(settings, marks, read_only, thread_refused.is_some()),
             changes: Arc::default(),
         };
-        let checkpoints = Checkpoints::read(&*self.storage, &dir);
+        let checkpoints = Checkpoints::read(&*self.storage, &dir)?;
         let known = Known::of(&contents, checkpoints.lines(), self.threads(settings));
         let (catalog, loaded) = open_catalog(home, contents, &known)?;
         let groups = Arc::new(GroupService::new(Arc::clone(&catalog), settings));

@@ -15,16 +15,18 @@
 //! | recovery point | the checkpoint |
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::PartitionSpec;
 use crate::config::TopicSettings;
+use crate::error::{At, Result};
 use crate::format::checkpoint::decode_offsets;
 use crate::format::file_name;
 use crate::format::metadata_file::{
     LoneFile, TopicFile, TopicId, decode_lone_file, decode_partition_metadata, decode_topic_file,
 };
-use crate::storage::{Storage, directory_of, read_file};
+use crate::storage::{Storage, directory_of, read_file, read_if_fits};
 use crate::topic_partition::TopicPartition;
 
 /// The greatest size of a file with facts. A checkpoint has a line for each partition: this is more
@@ -45,13 +47,20 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Reads the checkpoints in `dir`. A missing or damaged file has no lines.
-    pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Self {
-        let read = |name| read_offsets(storage, &dir.join(name)).unwrap_or_default();
-        Self {
-            recovery_points: read(file_name::RECOVERY_POINTS),
-            log_starts: read(file_name::LOG_STARTS),
-            cleaned: read(file_name::CLEANER_OFFSETS),
-        }
+    ///
+    /// Fails if the disk refuses to read a file: its lines may state that records were deleted, or
+    /// that they are durable.
+    pub(crate) fn read(storage: &dyn Storage, dir: &Path) -> Result<Self> {
+        let read = |name| {
+            let path = dir.join(name);
+            let read = read_offsets(storage, &path).at("read", &path);
+            read.map(Option::unwrap_or_default)
+        };
+        Ok(Self {
+            recovery_points: read(file_name::RECOVERY_POINTS)?,
+            log_starts: read(file_name::LOG_STARTS)?,
+            cleaned: read(file_name::CLEANER_OFFSETS)?,
+        })
     }
 
     /// Returns these lines for a partition that is about to be cut at `end`: its recovery point is
@@ -178,10 +187,14 @@ impl Stated {
         let topic_file = read(root.join(file_name::topic_file(&id.topic)))
             .and_then(|bytes| decode_topic_file(&bytes).ok())
             .and_then(|file| Covered::of_topic_in(&file, id, storage, dir, broker_since));
-        let log_starts = read_offsets(storage, &root.join(file_name::LOG_STARTS));
+        let lines_of = |name| {
+            let read = read_offsets(storage, &root.join(name));
+            read.ok().flatten()
+        };
+        let log_starts = lines_of(file_name::LOG_STARTS);
         // A partition without a line in the checkpoint starts at its first segment.
         let first = log_starts.as_ref().map(|_| 0);
-        let recovery_points = read_offsets(storage, &root.join(file_name::RECOVERY_POINTS));
+        let recovery_points = lines_of(file_name::RECOVERY_POINTS);
         // The writer keeps a line for each partition. One without a line was created after its
         // topic had been deleted, and nothing is known to be durable.
         let without_line = recovery_points.as_ref().map(|_| 0);
@@ -195,7 +208,8 @@ impl Stated {
             .and_then(|bytes| decode_lone_file(&bytes).ok())
             .filter(|_| topic_file.is_none() && is_note_trusted(storage, dir));
         let note = note.as_ref().map(Covered::of_note);
-        let alone = Self::of(&own_line(), &Lines::read(storage, dir), note, false);
+        let own_lines = Lines::read(storage, dir).unwrap_or_default();
+        let alone = Self::of(&own_line(), &own_lines, note, false);
         Self {
             log_start: in_log.log_start.or(first).or(alone.log_start),
             recovery_point: in_log
@@ -249,14 +263,16 @@ pub(crate) fn stored_topic_id(storage: &dyn Storage, dir: &Path) -> Option<Topic
     decode_partition_metadata(&bytes).ok()
 }
 
-fn read_offsets(storage: &dyn Storage, path: &Path) -> Option<Offsets> {
-    let lines = decode_offsets(&read_file(storage, path, MAX_BYTES).ok()?).ok()?;
-    Some(
+/// Returns the lines of a checkpoint, or `None` if the file is missing or damaged.
+fn read_offsets(storage: &dyn Storage, path: &Path) -> io::Result<Option<Offsets>> {
+    let bytes = read_if_fits(storage, path, MAX_BYTES)?;
+    let lines = bytes.and_then(|bytes| decode_offsets(&bytes).ok());
+    Ok(lines.map(|lines| {
         lines
             .into_iter()
             .map(|(topic, partition, offset)| (TopicPartition::new(topic, partition), offset))
-            .collect(),
-    )
+            .collect()
+    }))
 }
 
 #[cfg(test)]

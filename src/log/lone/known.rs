@@ -24,13 +24,13 @@ pub(crate) struct Known {
     pub(crate) recovery_point: u64,
 }
 
-/// Reads the files in the directory, and in the log around it, if there is one. Damaged files count
-/// as missing.
+/// Reads the files in the directory, and in the log around it, if there is one. Damaged and
+/// unreadable files count as missing.
 pub(crate) fn known(storage: &dyn Storage, dir: &Path) -> Result<Known> {
     let dir = storage.canonical(dir).at("find", dir)?;
     let id = identify(&dir);
     let note = Note::read(storage, &dir)?;
-    let own_lines = Lines::read(storage, &dir);
+    let own_lines = Lines::read(storage, &dir).unwrap_or_default();
     let alone = Stated::of(&own_line(), &own_lines, note.covered(), false);
     let Some(root) = super::log_around(storage, &dir) else {
         return Ok(Known {
@@ -40,7 +40,7 @@ pub(crate) fn known(storage: &dyn Storage, dir: &Path) -> Result<Known> {
             recovery_point: alone.recovery_point.unwrap_or(0),
         });
     };
-    let lines = Lines::read(storage, root);
+    let lines = Lines::read(storage, root).unwrap_or_default();
     let broker_since = storage
         .metadata(&root.join(file_name::HIGH_WATERMARKS))
         .is_ok();

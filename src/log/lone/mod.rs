@@ -160,7 +160,7 @@ pub(super) fn open(builder: &LogBuilder, config: &TopicConfig) -> Result<Partiti
     let storage = &*builder.storage;
     let place = Place::find(storage, &builder.dir)?;
     let (locks, created) = place.lock(storage)?;
-    let checkpoints = Checkpoints::read(storage, &place.home);
+    let checkpoints = Checkpoints::read(storage, &place.home)?;
     let note = Note::read(storage, &place.dir)?;
     let has_segments = has_segments(storage, &place.dir)?;
     let was_clean =

@@ -66,7 +66,7 @@ pub(in crate::log) fn open_read_only(builder: &LogBuilder) -> Result<Partition> 
     }
     let place = Place::of(storage, dir);
     let settings = unconfigured().over(&TopicSettings::default())?;
-    let lines = Lines::read(storage, &place.home);
+    let lines = Lines::read(storage, &place.home)?;
     let is_clean = find(storage, &place.home.join(file_name::CLEAN_SHUTDOWN))?.is_some();
     let note = if place.is_in_log {
         None

@@ -48,7 +48,10 @@ impl LooksAgain for WriterChanges {
         let storage = &*catalog.context().storage;
         catalog.catch_up(
             || read_contents(storage, &self.root),
-            |contents| Known::of(contents, Lines::read(storage, &self.root), 1),
+            |contents| {
+                let lines = Lines::read(storage, &self.root)?;
+                Ok(Known::of(contents, lines, 1))
+            },
         )
     }
 }
