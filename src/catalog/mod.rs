@@ -287,8 +287,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes the directories of deleted partitions whose delay has passed. Directories that
-    /// cannot be removed are tried again at the next call.
+    /// Removes the directories of deleted partitions whose delay has passed, and those that a
+    /// failed creation left. Directories that cannot be removed are tried again at the next call.
     pub(crate) fn unlink_due(&self, now: Timestamp) -> Result<Maintenance> {
         let mut structure = self.structure.lock();
         let mut done = Maintenance::default();
@@ -313,7 +313,9 @@ impl Catalog {
             done.bytes_freed += leaving.bytes;
             false
         });
-        failed.map(|()| done)
+        failed
+            .and(self.home.leftovers.remove(&*self.home.context.storage))
+            .map(|()| done)
     }
 
     /// Returns a number that rises whenever a topic or partition is added or removed.

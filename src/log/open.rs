@@ -311,6 +311,7 @@ impl LogBuilder {
             defaults: settings.topic_defaults.clone(),
             context: self.context(settings, marks, read_only, thread_refused.is_some()),
             changes: Arc::default(),
+            leftovers: Arc::default(),
         };
         let checkpoints = Checkpoints::read(&*self.storage, &dir)?;
         let known = Known::of(&contents, checkpoints.lines(), self.threads(settings));

@@ -41,11 +41,13 @@ use crate::topic_partition::TopicPartition;
 mod batch;
 mod changes;
 pub(crate) mod identity;
+mod leftovers;
 mod partitioner;
 pub(crate) mod stored;
 pub(crate) mod topic_file;
 
 pub(crate) use changes::{Changes, LooksAgain};
+pub(crate) use leftovers::Leftovers;
 pub(crate) use partitioner::Sticky;
 use partitioner::partition_of;
 use stored::{Home, Stored};

@@ -34,7 +34,7 @@ use parking_lot::{Mutex, RwLock};
 use super::identity::{unique, unique_id};
 use super::partitioner::{Sticky, partition_of};
 use super::topic_file::{entries_of, is_never_compacted};
-use super::{Changes, Slot, Slots, TopicCore, partition_dir};
+use super::{Changes, Leftovers, Slot, Slots, TopicCore, partition_dir};
 use crate::config::{TopicConfig, TopicSettings};
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
@@ -81,6 +81,7 @@ pub(crate) struct Home {
     pub(crate) defaults: TopicSettings,
     pub(crate) context: Arc<PartitionContext>,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) leftovers: Arc<Leftovers>,
 }
 
 impl Home {
@@ -493,6 +494,7 @@ pub(crate) fn check_partition_count(partitions: u32) -> Result<()> {
 /// files would be mixed with those of the partition, and deleted with it.
 fn check_free(home: &Home, topic: &Arc<str>, numbers: Range<u32>) -> Result<()> {
     home.context.check_not_read_only()?;
+    home.leftovers.remove(home.storage())?;
     for partition in numbers {
         let dir = partition_dir(
             &home.root,
@@ -552,9 +554,8 @@ fn create_partitions(
         core.vacate();
     }
     // A dangling link at this path was not created here, so it is left alone.
-    for dir in tried.iter().filter(|dir| storage.metadata(dir).is_ok()) {
-        let _first_error_is_returned = storage.remove_dir_all(dir);
-    }
+    tried.retain(|dir| !matches!(storage.metadata(dir).if_exists(), Ok(None)));
+    home.leftovers.add(storage, tried);
     Err(error)
 }
 

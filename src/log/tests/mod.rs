@@ -17,6 +17,7 @@ use crate::storage::{Access, SimulatedDisk, Storage};
 use crate::topic_partition::TopicPartition;
 
 mod alone;
+mod creating;
 mod interleaved;
 mod interleaved_commits;
 mod places;
