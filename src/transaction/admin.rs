@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::recovery::sync_marker;
 use super::service::TransactionService;
 use crate::brief::Few;
 use crate::clock::Timestamp;
@@ -162,7 +163,11 @@ impl TransactionService {
             outcome: Outcome::Aborted,
             coordinator_epoch: 0,
         };
-        Ok(core.append_marker(&marker, u64::MAX)?.is_some())
+        let appended = core.append_marker(&marker, u64::MAX)?;
+        if let Some(appended) = &appended {
+            sync_marker(&core, appended)?;
+        }
+        Ok(appended.is_some())
     }
 }
 

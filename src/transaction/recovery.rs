@@ -12,7 +12,7 @@ use super::service::TransactionService;
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::file_name;
-use crate::partition::{Marker, OpenTransaction, Outcome, PartitionCore};
+use crate::partition::{Appended, Marker, OpenTransaction, Outcome, PartitionCore};
 use crate::producer::is_own;
 use crate::topic_partition::TopicPartition;
 
@@ -187,8 +187,8 @@ impl TransactionService {
         };
         let appended = core.append_marker(&marker, u64::MAX);
         let done = appended.and_then(|appended| match appended {
-            Some(appended) if core.is_to_be_synced(Durability::Os) => core.sync_appended(&appended),
-            _ => Ok(()),
+            Some(appended) => sync_marker(core, &appended),
+            None => Ok(()),
         });
         if done.is_err() {
             self.orphans.lock().push((core.id().clone(), marker));
@@ -199,8 +199,13 @@ impl TransactionService {
     pub(super) fn retry_orphans(&self) -> Result<()> {
         let mut result = Ok(());
         self.orphans.lock().retain(|(partition, marker)| {
-            match self.mark(partition, marker, u64::MAX) {
-                Ok(_) => false,
+            let marked = self.mark(partition, marker, u64::MAX);
+            let done = marked.and_then(|marked| match marked {
+                Some((core, appended)) => sync_marker(&core, &appended),
+                None => Ok(()),
+            });
+            match done {
+                Ok(()) => false,
                 Err(error) => {
                     if result.is_ok() {
                         result = Err(error);
@@ -223,5 +228,14 @@ impl TransactionService {
             due.holds_positions = true;
             self.groups.hold_back_all(reason);
         }
+    }
+}
+
+/// Syncs a marker if readers of its topic wait until it is on the device.
+pub(super) fn sync_marker(core: &PartitionCore, appended: &Appended) -> Result<()> {
+    if core.is_to_be_synced(Durability::Os) {
+        core.sync_appended(appended)
+    } else {
+        Ok(())
     }
 }

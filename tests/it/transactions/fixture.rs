@@ -1,6 +1,6 @@
 //! The transactions that a broker left behind after it had decided them.
 
-use annals::{RecoveredOutcome, TransactionDescription, TransactionStatus};
+use annals::{Durability, RecoveredOutcome, TransactionDescription, TransactionStatus};
 
 use super::*;
 use crate::kafka::copy_dir;
@@ -91,4 +91,23 @@ fn an_open_transaction_of_a_broker_stays_as_it_is() {
         log.close().unwrap();
         assert_eq!(ongoing(&Log::open_read_only(dir.path()).unwrap()), before);
     }
+}
+
+/// Regression: the marker was not synced, so readers of a synced topic waited for it, and a power
+/// cut could undo the abort.
+#[test]
+fn aborting_a_transaction_in_a_synced_topic_syncs_the_marker() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_dir("tests/fixtures/clean/root".as_ref(), dir.path());
+    let log = Log::open(dir.path()).unwrap();
+    let open = log.open_transactions().unwrap().remove(0);
+    let topic = log.topic(&open.partition.topic).unwrap();
+    let synced = TopicConfig::new().durability(Durability::Synced);
+    topic.update_config(synced).unwrap();
+    let partition = part(&topic, open.partition.partition);
+    log.flush().unwrap();
+    assert_eq!(partition.high_watermark(), partition.log_end_offset());
+    let aborted = log.abort_transaction(&open.partition, open.producer_id);
+    assert!(aborted.unwrap());
+    assert_eq!(partition.high_watermark(), partition.log_end_offset());
 }
