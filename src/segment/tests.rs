@@ -411,4 +411,15 @@ fn index_files_with_other_names_are_replaced_and_not_extended() {
     assert_ne!(second.0, third.0, "the file is replaced");
     assert!(first.1 < second.1 && second.1 < third.1);
     assert_eq!(append(4, 14).0, third.0, "the new file is extended again");
+    let whole = MemoryDisk::new();
+    let once = Segment::create(&self::home(&whole), 0).unwrap();
+    for (offset, time) in (0..5).zip(10..) {
+        once.append(&[7; 100], offset, time, 0).unwrap();
+    }
+    once.write_indexes(false, false).unwrap();
+    assert_eq!(
+        index_bytes(&disk, &segment),
+        index_bytes(&whole, &once),
+        "the files have the entries of one write"
+    );
 }

@@ -60,9 +60,7 @@ pub(crate) fn intact_offsets(batch: &[u8]) -> Option<u64> {
     // them, because they may be wrong and would make the header malformed.
     front[..OFFSET_BYTES].fill(0);
     front[MAGIC_AT] = front[MAGIC_AT].min(2);
-    Some(
-        BatchHeader::decode(&front).map_or(1, |header| header.last_offset - header.base_offset + 1),
-    )
+    Some(BatchHeader::decode(&front).map_or(1, |header| header.last_offset + 1))
 }
 
 fn is_intact(batch: &[u8]) -> bool {

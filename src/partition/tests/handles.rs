@@ -63,3 +63,12 @@ fn topic_with_append_time_stamps_its_clock_into_every_batch() {
     assert_eq!(record.timestamp(), Some(now));
     assert_eq!(record.timestamp_type(), Some(TimestampType::LogAppendTime));
 }
+
+#[test]
+fn restart_after_a_roll_leaves_one_segment() {
+    let core = written(&MemoryDisk::new(), 0, 3);
+    core.roll_now().unwrap();
+    assert!(core.segments().snapshot().len() > 1);
+    handle(&core).restart_at(90).unwrap();
+    assert_eq!(core.segments().snapshot().len(), 1);
+}

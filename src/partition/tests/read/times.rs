@@ -304,3 +304,16 @@ fn largest_time_belongs_to_a_record_that_readers_can_read() {
     core.flush().unwrap();
     assert_eq!(largest(), Some(3));
 }
+
+#[test]
+fn header_that_states_too_late_a_time_does_not_hide_the_latest_record() {
+    let core = created(&MemoryDisk::new());
+    let mut wrong = stored_batch(&[5], -1, 0, &Record::new("a"));
+    wrong.header.max_timestamp = 100;
+    wrong.header.write(&mut wrong.bytes);
+    core.append_encoded(&mut wrong).unwrap();
+    core.append_encoded(&mut stored_batch(&[50], -1, 0, &Record::new("b")))
+        .unwrap();
+    let found = core.offset_for(OffsetSpec::MaxTimestamp).unwrap().unwrap();
+    assert_eq!(found.offset, 1);
+}

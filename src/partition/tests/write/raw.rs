@@ -409,3 +409,21 @@ fn a_closed_or_deleted_partition_refuses_batches() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn greatest_timestamp_of_a_batch_is_corrected_when_it_is_stored() {
+    let core = in_memory(TopicSettings::unconfigured());
+    append_raw(&core, &plain(&["before"])).unwrap();
+    let mut batch = plain(&["a", "b"]);
+    let header = BatchHeader::decode(&batch).unwrap();
+    BatchHeader {
+        max_timestamp: NOW + 9,
+        ..header
+    }
+    .write(&mut batch);
+    append_raw(&core, &batch).unwrap();
+    let last = stored(&core).pop().unwrap();
+    let found = BatchHeader::decode(&last).unwrap();
+    assert_eq!((found.base_offset, found.max_timestamp), (1, NOW));
+    assert!(found.crc_is_valid(&last));
+}
