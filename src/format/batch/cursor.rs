@@ -5,7 +5,6 @@ use std::ops::Range;
 use super::legacy::LegacyCursor;
 use super::survey::Survey;
 use super::{BatchHeader, HEADER_BYTES, MAX_I32};
-use crate::config::TimestampType;
 use crate::format::Malformed;
 use crate::format::record::{self, Fields, RawRecord};
 
@@ -120,7 +119,7 @@ impl CurrentCursor {
             position: self.position + size,
             remaining,
         };
-        let timestamp = timestamp(header, fields.timestamp_delta);
+        let timestamp = header.timestamp_of(fields.timestamp_delta);
         Some(RawRecord {
             offset,
             timestamp,
@@ -205,7 +204,7 @@ fn resolve<'a>(header: &BatchHeader, fields: Fields<'a>) -> Result<RawRecord<'a>
     if !(header.base_offset..=header.last_offset).contains(&offset) {
         return Err(Malformed("the offset of a record is outside its batch"));
     }
-    let timestamp = timestamp(header, fields.timestamp_delta);
+    let timestamp = header.timestamp_of(fields.timestamp_delta);
     Ok(RawRecord {
         offset,
         timestamp,
@@ -213,13 +212,4 @@ fn resolve<'a>(header: &BatchHeader, fields: Fields<'a>) -> Result<RawRecord<'a>
         value: fields.value,
         headers: fields.headers,
     })
-}
-
-/// Returns the timestamp of a record with this delta.
-#[inline]
-pub(super) fn timestamp(header: &BatchHeader, delta: i64) -> i64 {
-    match header.timestamp_type() {
-        Some(TimestampType::LogAppendTime) => header.max_timestamp,
-        _ => header.base_timestamp.wrapping_add(delta),
-    }
 }

@@ -332,6 +332,15 @@ impl BatchHeader {
         }
     }
 
+    /// Returns the timestamp of a record with this delta in a v2 batch.
+    #[inline]
+    fn timestamp_of(&self, delta: i64) -> i64 {
+        match self.timestamp_type() {
+            Some(TimestampType::LogAppendTime) => self.max_timestamp,
+            _ => self.base_timestamp.wrapping_add(delta),
+        }
+    }
+
     /// Returns the time from which on compaction may drop the tombstones and markers of this batch.
     /// Returns `None` if compaction has not set it yet.
     pub(crate) fn delete_horizon(&self) -> Option<i64> {

@@ -11,7 +11,6 @@
 use std::ops::{Range, RangeInclusive};
 
 use super::BatchHeader;
-use super::cursor::timestamp;
 use crate::format::varint;
 
 /// The number of bytes from the start of a record in which its fields before the key must end.
@@ -134,8 +133,8 @@ impl Survey {
     /// Returns the least and the greatest timestamp of the records. Returns `None` if there are no
     /// records, or if their timestamps wrap around.
     pub(super) fn timestamps(&self, header: &BatchHeader) -> Option<RangeInclusive<i64>> {
-        let least = timestamp(header, self.least_timestamp_delta);
-        let greatest = timestamp(header, self.greatest_timestamp_delta);
+        let least = header.timestamp_of(self.least_timestamp_delta);
+        let greatest = header.timestamp_of(self.greatest_timestamp_delta);
         (self.count > 0 && least <= greatest).then_some(least..=greatest)
     }
 }

@@ -208,8 +208,8 @@ fn the_greatest_timestamp_and_the_delete_horizon_are_settled() {
     assert!(!settle(&mut header, max));
 }
 
-/// Returns a batch of plain records. The numbers of each say how many milliseconds after [`T`] it is,
-/// how many bytes its key has, from 1 on, and how many its value; 0 is no key.
+/// Returns a batch of plain records. The numbers of each say how many milliseconds after [`T`] it
+/// is, how many bytes its key has (0: no key), and how many its value has.
 fn plain(records: &[(i64, usize, usize)]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
     for (time, key, value) in records {
