@@ -206,6 +206,7 @@ impl StorageFile for DiskFile {
         system::write_all_at(&self.0, bytes, position)
     }
 
+    #[cfg(target_os = "linux")]
     fn write_pieces_at(&self, pieces: &[&[u8]], position: u64) -> io::Result<()> {
         match pieces {
             [piece] => system::write_all_at(&self.0, piece, position),

@@ -92,16 +92,6 @@ pub(super) fn write_pieces_at(file: &File, pieces: &[&[u8]], mut position: u64) 
     Ok(())
 }
 
-/// Writes the pieces one after the other, from `position` on.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn write_pieces_at(file: &File, pieces: &[&[u8]], mut position: u64) -> io::Result<()> {
-    for piece in pieces {
-        file.write_all_at(piece, position)?;
-        position += piece.len() as u64;
-    }
-    Ok(())
-}
-
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
