@@ -354,12 +354,6 @@ impl PartitionCore {
         }
     }
 
-    /// Rebuilds the state of the producers after a truncation.
-    pub(in crate::partition) fn rebuild_producers(&self, writer: &mut Writer) -> Result<()> {
-        writer.producers = self.producers_at(writer, self.log_end_offset())?;
-        Ok(())
-    }
-
     /// Returns the state of the producers at `end`, from the newest snapshot at or below it and the
     /// batches after that.
     pub(in crate::partition) fn producers_at(
@@ -533,11 +527,12 @@ mod tests {
     }
 
     #[test]
-    fn rebuild_without_producers_reads_no_file() {
+    fn look_for_producers_reads_no_file_if_there_are_none() {
         let disk = RecordingDisk::over(MemoryDisk::new());
         let core = written(&disk, 0, 2);
         drop(disk.take());
-        core.rebuild_producers(&mut core.writer.lock()).unwrap();
+        let states = core.producers_at(&core.writer.lock(), 2).unwrap();
+        assert!(states.is_empty());
         assert_eq!(core.aborted_from(0).unwrap(), []);
         assert_eq!(disk.take(), []);
     }

@@ -185,7 +185,8 @@ impl PartitionCore {
         self.remove_snapshots(|at| at > end)?;
         self.context.sync_dir(self.dir())?;
         self.has_new_digests.store(true, Ordering::Release);
-        self.rebuild_producers(writer)?;
+        // Again, because the cut may have shortened the last batch of a producer.
+        writer.producers = self.producers_at(writer, end)?;
         if is_replaced && (writer.has_snapshots || !writer.producers.is_empty()) {
             // The cut removed the transaction index, and a broker takes a missing index for an
             // empty one.

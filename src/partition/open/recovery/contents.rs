@@ -234,6 +234,7 @@ mod tests {
         );
         assert_eq!(list(&[(3, "log", 6), (0, "log.swap", 0)]), [0, 3, 6]);
     }
+
     #[test]
     fn only_a_reader_compares_a_log_file_with_the_one_it_looked_at_first() {
         for read_only in [false, true] {
