@@ -152,17 +152,16 @@ pub(super) fn few_groups_at<const N: usize>(bytes: &[u8; N], at: usize) -> Optio
 /// before the zig-zag is decoded, and the number of their bits.
 #[inline]
 pub(super) fn few_groups_in(word: u64) -> Option<(u32, u32)> {
-    let (low, middle, high) = (word & 0x7f, word >> 1 & 0x3f80, word >> 2 & 0x1f_c000);
-    let (value, bits) = if word & 0x80 == 0 {
-        (low, 8)
+    let (groups, bits) = if word & 0x80 == 0 {
+        (word & 0xff, 8)
     } else if word & 0x8000 == 0 {
-        (low | middle, 16)
+        (word & 0xffff, 16)
     } else if word & 0x80_0000 == 0 {
-        (low | middle | high, 24)
+        (word & 0xff_ffff, 24)
     } else {
         return None;
     };
-    Some(((value & 0xffff_ffff) as u32, bits))
+    Some(((join_groups(groups) & 0xffff_ffff) as u32, bits))
 }
 
 /// Returns the value of up to three groups, the first group lowest. All bytes after them are 0.

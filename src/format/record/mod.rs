@@ -31,6 +31,7 @@ mod bytes;
 mod decode;
 mod encode;
 mod header;
+mod layout;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,7 @@ pub use bytes::IntoBytes;
 pub(super) use decode::{Fields, decode, decode_first_plain, measure_first_plain, split_first};
 pub(crate) use encode::{TOO_LONG, encode, size_bound};
 pub use header::{Header, Headers};
+pub(super) use layout::{Layout, Plain, plain_at};
 
 /// A record to append: a value, and optionally a key, headers and a timestamp.
 ///
