@@ -303,6 +303,24 @@ pub enum Error {
     ReadOnly,
 }
 
+/// Tries each item, and keeps those for which `attempt` fails. Returns the first error.
+pub(crate) fn keep_failed<T>(
+    items: &mut Vec<T>,
+    mut attempt: impl FnMut(&T) -> Result<()>,
+) -> Result<()> {
+    let mut first = Ok(());
+    items.retain(|item| match attempt(item) {
+        Ok(()) => false,
+        Err(error) => {
+            if first.is_ok() {
+                first = Err(error);
+            }
+            true
+        }
+    });
+    first
+}
+
 /// Names the action and the file of an I/O error.
 pub(crate) trait At<T> {
     /// Turns an I/O error into the [`Error`] of an `action` on `path`: "remove", "sync".

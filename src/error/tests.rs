@@ -108,3 +108,19 @@ fn damage_prints_its_place_and_the_offsets_around_it() {
          reading at 9"
     );
 }
+
+#[test]
+fn items_that_fail_are_kept_and_the_first_error_is_returned() {
+    let mut numbers = vec![1, 2, 3, 4];
+    let mut tried = Vec::new();
+    let result = keep_failed(&mut numbers, |number| {
+        tried.push(*number);
+        match number % 2 {
+            0 => Err(Error::UnknownPartition(TopicPartition::new("t", *number))),
+            _ => Ok(()),
+        }
+    });
+    assert_eq!((numbers, tried), (vec![2, 4], vec![1, 2, 3, 4]));
+    assert!(matches!(result, Err(Error::UnknownPartition(id)) if id.partition == 2));
+    assert!(keep_failed(&mut vec![1], |_| Ok(())).is_ok());
+}

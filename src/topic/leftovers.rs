@@ -2,18 +2,17 @@
 //! refused that too. They contain no record. They are removed before the next creation, and by
 //! maintenance.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use crate::error::{At, Result};
+use crate::error::{At, Result, keep_failed};
 use crate::format::file_name;
 use crate::storage::{IfExists, Storage};
 
 /// The directories that are left.
 #[derive(Debug, Default)]
-pub(crate) struct Leftovers(Mutex<BTreeSet<PathBuf>>);
+pub(crate) struct Leftovers(Mutex<Vec<PathBuf>>);
 
 impl Leftovers {
     /// Removes directories that a failed creation has made. Those that cannot be removed now are
@@ -25,17 +24,7 @@ impl Leftovers {
 
     /// Removes the directories that are left. Returns the first error.
     pub(crate) fn remove(&self, storage: &dyn Storage) -> Result<()> {
-        let mut result = Ok(());
-        self.0.lock().retain(|dir| match remove(storage, dir) {
-            Ok(()) => false,
-            Err(error) => {
-                if result.is_ok() {
-                    result = Err(error);
-                }
-                true
-            }
-        });
-        result
+        keep_failed(&mut self.0.lock(), |dir| remove(storage, dir))
     }
 }
 
@@ -44,12 +33,14 @@ fn remove(storage: &dyn Storage, dir: &Path) -> Result<()> {
     let Some(entries) = storage.list(dir).if_exists().at("list", dir)? else {
         return Ok(());
     };
-    for entry in entries {
-        let is_log = file_name::parse_segment_file(&entry.name)
-            .is_some_and(|(_, suffix)| suffix == file_name::LOG);
-        let path = dir.join(&entry.name);
+    let logs = entries.iter().filter(|entry| {
+        file_name::parse_segment_file(&entry.name)
+            .is_some_and(|(_, suffix)| suffix == file_name::LOG)
+    });
+    for log in logs {
+        let path = dir.join(&log.name);
         let metadata = storage.metadata(&path).if_exists().at("look at", &path)?;
-        if is_log && metadata.is_some_and(|metadata| metadata.bytes > 0) {
+        if metadata.is_some_and(|metadata| metadata.bytes > 0) {
             return Ok(());
         }
     }

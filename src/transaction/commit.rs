@@ -10,7 +10,7 @@ use super::service::TransactionService;
 use super::state_topic::StateRecord;
 use crate::clock::{Deadline, Timestamp};
 use crate::config::Durability;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, keep_failed};
 use crate::format::transaction_state::{TransactionState, TransactionStatus};
 use crate::group::{MemberOffsets, PendingOffsets};
 use crate::partition::{Appended, Marker, Outcome, PartitionCore};
@@ -227,22 +227,11 @@ impl TransactionService {
                 .topic
                 .coordinator_epoch(&progress.state.transactional_id),
         };
-        let mut result = Ok(());
         let mut written = Vec::new();
-        due.places.retain(
-            |(partition, end)| match self.mark(partition, &marker, *end) {
-                Ok(appended) => {
-                    written.extend(appended);
-                    false
-                }
-                Err(error) => {
-                    if result.is_ok() {
-                        result = Err(error);
-                    }
-                    true
-                }
-            },
-        );
+        let result = keep_failed(&mut due.places, |(partition, end)| {
+            written.extend(self.mark(partition, &marker, *end)?);
+            Ok(())
+        });
         // Readers of some topics wait until a marker is on the device.
         let (awaited, others): (Vec<_>, Vec<_>) = written
             .into_iter()

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::entry::{Due, Entry};
 use super::service::TransactionService;
 use crate::config::Durability;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, keep_failed};
 use crate::format::file_name;
 use crate::partition::{Appended, Marker, OpenTransaction, Outcome, PartitionCore};
 use crate::producer::is_own;
@@ -197,24 +197,12 @@ impl TransactionService {
 
     /// Tries again to append the ABORT markers that could not be written.
     pub(super) fn retry_orphans(&self) -> Result<()> {
-        let mut result = Ok(());
-        self.orphans.lock().retain(|(partition, marker)| {
-            let marked = self.mark(partition, marker, u64::MAX);
-            let done = marked.and_then(|marked| match marked {
+        keep_failed(&mut self.orphans.lock(), |(partition, marker)| {
+            match self.mark(partition, marker, u64::MAX)? {
                 Some((core, appended)) => sync_marker(&core, &appended),
                 None => Ok(()),
-            });
-            match done {
-                Ok(()) => false,
-                Err(error) => {
-                    if result.is_ok() {
-                        result = Err(error);
-                    }
-                    true
-                }
             }
-        });
-        result
+        })
     }
 
     /// Keeps the positions of all groups back while a committed transaction has no marker in the
