@@ -1,5 +1,6 @@
 //! Topics whose creation fails.
 
+use std::cell::Cell;
 use std::io;
 
 use crate::config::TopicConfig;
@@ -63,4 +64,21 @@ fn maintenance_removes_the_directories_that_a_failed_creation_left() {
         left.retain(|name| name.starts_with("t-"));
         assert!(left.is_empty(), "{case}: {left:?}");
     });
+}
+
+/// Regression: no topic could be created while a directory of another one could not be removed.
+#[test]
+fn a_directory_that_a_failed_creation_left_is_not_in_the_way_of_other_topics() {
+    let tried = Cell::new(0);
+    after_each_failed_creation(|log, disk, _, case| {
+        if !names(disk).iter().any(|name| name.starts_with("t-")) {
+            return;
+        }
+        // The first call looks into the directory that is left.
+        disk.fail_call(disk.calls(), io::Error::other("the device failed"));
+        let created = log.create_topic("other", 1, TopicConfig::new());
+        assert!(created.is_ok(), "{case}: {created:?}");
+        tried.set(tried.get() + 1);
+    });
+    assert!(tried.get() > 0, "some creations leave a directory");
 }
