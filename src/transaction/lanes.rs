@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::config::{Compression, TopicSettings};
 use crate::error::{Error, Result};
 use crate::format::batch::{BatchBuilder, HEADER_BYTES, ProducerStamp, sequence_after};
@@ -75,24 +76,25 @@ impl Lanes {
         self.used.is_empty()
     }
 
-    /// Adds a record for a topic. A key selects its partition.
+    /// Adds a record for a topic, at the time `now`. A key selects its partition.
     pub(super) fn push(
         &mut self,
         topic: &TopicCore,
         record: &Record<'_>,
         config: &ProducerConfig,
+        now: Timestamp,
     ) -> Result<()> {
         topic.check_usable()?;
         if let Some(key) = &record.key {
             let lane = self.lane_of(&topic.partition_of_key(key)?);
-            return self.push_to(lane, record, config).map(drop);
+            return self.push_to(lane, record, config, now).map(drop);
         }
         let place = self.sticky_of(topic.number());
         let lane = match self.sticky.get(place).and_then(|sticky| sticky.lane) {
             Some(lane) => lane,
             None => self.choose_lane(place, topic, config)?,
         };
-        let added = self.push_to(lane, record, config)?;
+        let added = self.push_to(lane, record, config, now)?;
         if let Some(sticky) = self.sticky.get_mut(place) {
             sticky.bytes += added;
             if sticky.bytes >= u64::from(config.batch_bytes()) {
@@ -147,17 +149,18 @@ impl Lanes {
         })
     }
 
-    /// Adds a record to a lane, and returns how many bytes it takes in memory.
+    /// Adds a record to a lane at the time `now`, and returns how many bytes it takes in memory.
     pub(super) fn push_to(
         &mut self,
         place: usize,
         record: &Record<'_>,
         config: &ProducerConfig,
+        now: Timestamp,
     ) -> Result<u64> {
         let Some(lane) = self.all.get_mut(place) else {
             unreachable!("lanes are never removed during a transaction")
         };
-        let added = lane.push(record, config)?;
+        let added = lane.push(record, config, now)?;
         self.held_bytes += added;
         self.note_used(place);
         Ok(added)
@@ -266,8 +269,13 @@ impl Lane {
         }
     }
 
-    /// Adds a record, and returns how many bytes it takes in memory.
-    fn push(&mut self, record: &Record<'_>, config: &ProducerConfig) -> Result<u64> {
+    /// Adds a record at the time `now`, and returns how many bytes it takes in memory.
+    fn push(
+        &mut self,
+        record: &Record<'_>,
+        config: &ProducerConfig,
+        now: Timestamp,
+    ) -> Result<u64> {
         let bound = record::size_bound(record);
         if let Some(full) = self.open.take_if(|open| !open.has_room(bound)) {
             self.held.push(Held::Built(full.builder, full.settings));
@@ -282,9 +290,8 @@ impl Lane {
             unreachable!("the batch was opened just now")
         };
         let before = open.builder.len_bytes();
-        let now = self.core.context().clock.now().as_millis();
         let is_first = open.builder.record_count() == 0;
-        if let Err(error) = open.push(record, now) {
+        if let Err(error) = open.push(record, now.as_millis()) {
             // A batch that refused its first record may hold it.
             self.open.take_if(|_| is_first);
             return Err(error);
@@ -381,18 +388,18 @@ fn compressed(batch: GrowingBatch, core: &PartitionCore) -> Result<Held> {
     }))
 }
 
-/// Checks whether a topic accepts each of these records, without adding them.
+/// Checks whether a topic accepts each of these records at the time `now`, without adding them.
 pub(super) fn check_records(
     topic: &TopicCore,
     records: &[Record<'_>],
     config: &ProducerConfig,
+    now: Timestamp,
 ) -> Result<()> {
     topic.check_usable()?;
     let Some(core) = topic.partitions().into_iter().next() else {
         return topic.check_has_partitions();
     };
     let settings = core.settings();
-    let now = core.context().clock.now().as_millis();
     for (index, record) in records.iter().enumerate() {
         let at_index = |error| match error {
             Error::InvalidRecord { reason, .. } => Error::InvalidRecord { index, reason },
@@ -400,12 +407,12 @@ pub(super) fn check_records(
         };
         let bytes = HEADER_BYTES + record::size_bound(record);
         if check_size(&settings, bytes).is_ok() {
-            check_record(&settings, record, now)
+            check_record(&settings, record, now.as_millis())
                 .map_err(|reason| Error::InvalidRecord { index, reason })?;
         } else {
             // Only its size as a batch shows whether it fits.
             Lane::new(Arc::clone(&core))
-                .push(record, config)
+                .push(record, config, now)
                 .map_err(at_index)?;
         }
     }

@@ -7,7 +7,7 @@ use super::commit::Work;
 use super::entry::{Entry, Holder, Progress};
 use super::lanes::{Lanes, check_records};
 use super::service::TransactionService;
-use crate::clock::{Deadline, Timestamp};
+use crate::clock::{Deadline, Timestamp, recent};
 use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::format::record::Record;
@@ -155,7 +155,10 @@ pub struct Transaction<'a> {
 
 impl Transaction<'_> {
     /// Adds a record. A record with a key goes to the partition of its key, as with
-    /// [`Topic::append`]. A record without a timestamp gets the time of this call.
+    /// [`Topic::append`].
+    ///
+    /// A record without a timestamp gets the time of this call. That time may be early by 10 ms,
+    /// but is never before the transaction began.
     ///
     /// # Errors
     ///
@@ -170,8 +173,10 @@ impl Transaction<'_> {
     pub fn send<'r>(&mut self, topic: &Topic, record: impl Into<Record<'r>>) -> Result<()> {
         self.check_usable()?;
         self.check_topic(topic)?;
+        let record = record.into();
+        let now = self.time_of(&record);
         let TransactionalProducer { lanes, config, .. } = &mut *self.producer;
-        lanes.push(topic.core(), &record.into(), config)?;
+        lanes.push(topic.core(), &record, config, now)?;
         self.spill_if_full()
     }
 
@@ -193,9 +198,11 @@ impl Transaction<'_> {
         if !Arc::ptr_eq(core.context(), self.producer.service.context()) {
             return Err(Error::UnknownPartition(core.id().clone()));
         }
+        let record = record.into();
+        let now = self.time_of(&record);
         let TransactionalProducer { lanes, config, .. } = &mut *self.producer;
         let lane = lanes.lane_of(core);
-        lanes.push_to(lane, &record.into(), config)?;
+        lanes.push_to(lane, &record, config, now)?;
         self.spill_if_full()
     }
 
@@ -213,10 +220,11 @@ impl Transaction<'_> {
         self.check_usable()?;
         self.check_topic(topic)?;
         let records: Vec<Record<'r>> = records.into_iter().map(Into::into).collect();
-        check_records(topic.core(), &records, &self.producer.config)?;
+        let now = self.producer.service.now();
+        check_records(topic.core(), &records, &self.producer.config, now)?;
         for record in &records {
             let TransactionalProducer { lanes, config, .. } = &mut *self.producer;
-            let sent = lanes.push(topic.core(), record, config);
+            let sent = lanes.push(topic.core(), record, config, now);
             // The records before it are in the transaction.
             self.fail_on(sent)?;
             self.spill_if_full()?;
@@ -360,6 +368,17 @@ impl Transaction<'_> {
             return Ok(());
         }
         Err(Error::UnknownTopic(Arc::clone(topic.core().name())))
+    }
+
+    /// Returns the time at which a topic is asked to accept the record.
+    fn time_of(&self, record: &Record<'_>) -> Timestamp {
+        let service = &self.producer.service;
+        if record.timestamp.is_some() {
+            // The topic may refuse a timestamp that is later.
+            service.now()
+        } else {
+            recent(&*service.context().clock, self.begun)
+        }
     }
 
     /// Notes a failure after which only an abort is possible.

@@ -104,6 +104,7 @@ const RULES: &[Rule] = &[
             ("segment/mod.rs", "fn f() { ::std::fs::read(p); }"),
             ("storage/memory.rs", "use memmap2::Mmap;"),
             ("partition/mod.rs", "fn f() { unsafe { g() } }"),
+            ("clock/mod.rs", "fn f() { unsafe { g() } }"),
             ("partition/mod.rs", "use std::time::Instant;"),
             (
                 "partition/mod.rs",
@@ -123,7 +124,8 @@ const RULES: &[Rule] = &[
                 "use std::fs; use memmap2::Mmap; fn f() { unsafe { g() } }",
             ),
             ("storage/disk/tests.rs", "use std::fs;"),
-            ("clock.rs", "use std::time::Instant;"),
+            ("clock/mod.rs", "use std::time::Instant;"),
+            ("clock/coarse.rs", "fn f() { unsafe { g() } }"),
             (
                 "segment/mod.rs",
                 "use std::path::Path; use std::io; // std::fs, unsafe, Instant::now",

@@ -6,7 +6,7 @@
 
 #![allow(dead_code, reason = "a model uses only a part of each file")]
 
-#[path = "../../../src/clock.rs"]
+#[path = "../../../src/clock/mod.rs"]
 mod clock;
 mod partition;
 mod sync;
