@@ -7,7 +7,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::config::{Compression, TopicSettings};
 use crate::format::Malformed;
-use crate::format::record::{self, Record};
+use crate::format::record::{self, Buffer, Record, Shape};
 
 /// Builds one batch in a buffer that can be reused.
 ///
@@ -15,7 +15,9 @@ use crate::format::record::{self, Record};
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     /// Space for the header, and the records that were added so far.
-    buffer: Vec<u8>,
+    buffer: Buffer,
+    /// The layout of the last record.
+    shape: Shape,
     compression: Compression,
     record_count: u32,
     base_timestamp: i64,
@@ -33,13 +35,12 @@ const NO_PRODUCER: ProducerStamp = ProducerStamp {
 };
 
 impl BatchBuilder {
-    /// Clears `buffer`, and starts a batch in it. [`finish`](Self::finish) returns the buffer.
+    /// Starts a batch in the memory of `buffer`. [`finish`](Self::finish) returns the buffer.
     #[inline]
-    pub(crate) fn new(mut buffer: Vec<u8>, compression: Compression) -> Self {
-        buffer.clear();
-        buffer.resize(HEADER_BYTES, 0);
+    pub(crate) fn new(buffer: Vec<u8>, compression: Compression) -> Self {
         Self {
-            buffer,
+            buffer: Buffer::reuse(buffer, HEADER_BYTES),
+            shape: Shape::default(),
             compression,
             record_count: 0,
             base_timestamp: -1,
@@ -69,6 +70,7 @@ impl BatchBuilder {
         };
         record::encode(
             &mut self.buffer,
+            &mut self.shape,
             timestamp - base_timestamp,
             self.record_count,
             record,
@@ -116,7 +118,7 @@ impl BatchBuilder {
     /// Returns `Malformed` if there are no records, or more than `i32::MAX` bytes.
     #[inline]
     pub(crate) fn finish_with_header(
-        mut self,
+        self,
         settings: &TopicSettings,
     ) -> Result<(Vec<u8>, BatchHeader), Malformed> {
         let Some(last_offset) = self.record_count.checked_sub(1) else {
@@ -129,8 +131,9 @@ impl BatchBuilder {
             max_decompressed_bytes: usize::MAX,
             must_shrink: true,
         };
-        let codec = packing.pack(self.compression, &mut self.buffer)?;
-        let size_bytes = u32::try_from(self.buffer.len())
+        let mut batch = self.buffer.into_vec();
+        let codec = packing.pack(self.compression, &mut batch)?;
+        let size_bytes = u32::try_from(batch.len())
             .ok()
             .filter(|&size| size <= i32::MAX.cast_unsigned());
         let header = BatchHeader {
@@ -149,8 +152,8 @@ impl BatchBuilder {
             base_sequence: self.producer.sequence,
             record_count: self.record_count,
         };
-        header.write(&mut self.buffer);
-        Ok((self.buffer, header))
+        header.write(&mut batch);
+        Ok((batch, header))
     }
 
     /// Finishes the batch and returns it without its header.
