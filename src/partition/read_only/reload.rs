@@ -138,7 +138,7 @@ impl PartitionCore {
         );
         let is_empty = contents.logs.is_empty() && contents.swaps.is_empty();
         if is_empty || is_known(&contents, &segments, active) {
-            return Ok(());
+            return self.look_after_gap(writer, &contents);
         }
         let first = contents.logs.first().copied().unwrap_or_default();
         segments.drain(
@@ -155,6 +155,24 @@ impl PartitionCore {
             return Ok(());
         }
         self.reload(writer)
+    }
+
+    /// Looks for a segment that does not begin at the end of the active one. The recovery of the
+    /// writer creates one if the log has lost its end and ends below its start. A look at the end
+    /// cannot find it, because it has another name than the next segment.
+    fn look_after_gap(&self, writer: &mut Writer, contents: &Contents) -> Result<()> {
+        let is_after_gap = |writer: &Writer| {
+            let last = contents.logs.last().copied().unwrap_or_default();
+            !writer.active.is_sealed() && last > writer.active.next_offset()
+        };
+        if is_after_gap(writer) {
+            // The writer may have appended and rolled since the last look.
+            self.look_at_end(writer)?;
+            if is_after_gap(writer) {
+                return self.reload(writer);
+            }
+        }
+        Ok(())
     }
 
     /// Raises the log start to `offset`, as the writer reported it. The writer had written up to

@@ -8,7 +8,7 @@ use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
-use annals::{Error, Log, Partition, TopicConfig};
+use annals::{Error, Log, Partition, SimulatedDisk, TopicConfig};
 
 use super::{expect, fill, followed, next, partition, texts, writer};
 use crate::log::tree;
@@ -134,6 +134,36 @@ fn a_recovery_that_cuts_read_records_is_noticed() {
     fill(&partition(&log), 3..4, "value");
     assert_eq!(next(&follower), (3, "value 3".to_owned()));
     assert_eq!(observed.log_end_offset(), 4);
+}
+
+/// Regression: the segment that recovery creates at the log start was never found, so the log
+/// seemed to have ended for ever.
+#[test]
+fn a_recovery_that_begins_above_the_lost_end_is_followed() {
+    let disk = SimulatedDisk::new(1);
+    let builder = |disk: &SimulatedDisk| Log::builder("log").storage(disk.clone());
+    let log = builder(&disk).open().unwrap();
+    let written = log.create_topic("t", 1, TopicConfig::new()).unwrap();
+    fill(&written.partition(0).unwrap(), 0..3, "unsynced");
+    written
+        .partition(0)
+        .unwrap()
+        .delete_records_before(2)
+        .unwrap();
+    let mut states = disk.crash_states();
+    let (left, looking) = loop {
+        let left = states.next().expect("a power cut may take all records");
+        let looking = builder(&left).open_read_only().unwrap();
+        if partition(&looking).log_end_offset() == 0 {
+            break (left, partition(&looking));
+        }
+    };
+    let log = builder(&left).open().unwrap();
+    assert_eq!(partition(&log).log_start_offset(), 2);
+    assert_eq!(texts(&looking).unwrap(), [""; 0]);
+    assert_eq!(looking.log_end_offset(), 2);
+    fill(&partition(&log), 2..4, "later");
+    assert_eq!(texts(&looking).unwrap(), expect("later", 2..4));
 }
 
 #[test]
