@@ -44,6 +44,10 @@ impl Keeper for Guard {
         self.core.write_checkpoints()
     }
 
+    fn transactional_producers(&self) -> Vec<i64> {
+        self.core.transactions.producer_ids()
+    }
+
     fn truncate(&self, partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()> {
         self.core.truncate(partition, cut)
     }

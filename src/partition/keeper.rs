@@ -19,6 +19,12 @@ pub(crate) trait Keeper: Send + Sync {
     /// back after a crash.
     fn store_log_start(&self) -> Result<()>;
 
+    /// Returns the ids of the producers that write transactions for this log. Waits for the commits
+    /// in progress.
+    fn transactional_producers(&self) -> Vec<i64> {
+        Vec::new()
+    }
+
     /// Makes the cut, after the recovery point and the committed positions were lowered on the
     /// disk.
     fn truncate(&self, partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()>;
@@ -107,6 +113,8 @@ impl fmt::Debug for KeepOpen {
 pub(crate) struct Truncation<'a> {
     pub(super) core: &'a PartitionCore,
     pub(super) end: u64,
+    /// The producers whose transactions stay as they ended, even if the cut removes their markers.
+    pub(super) producers: Vec<i64>,
     pub(super) _no_flush: MutexGuard<'a, ()>,
     pub(super) _replaces: MutexGuard<'a, ()>,
 }

@@ -132,6 +132,12 @@ impl TransactionService {
         open.into_iter().zip(plans).map(report).collect()
     }
 
+    /// Returns the ids of the producers that write for the transactional ids of this log. If the
+    /// states cannot be read, none is known.
+    pub(crate) fn producer_ids(&self) -> Vec<i64> {
+        self.producers().unwrap_or_default().into_keys().collect()
+    }
+
     /// Returns the entry of the id for which a producer writes.
     pub(super) fn entry_of(&self, producer_id: i64) -> Result<Option<Arc<Entry>>> {
         Ok(self.producers()?.remove(&producer_id))

@@ -56,6 +56,12 @@ impl Partition {
     /// Readers continue with the records that are left. Positions that groups committed above `end`
     /// are lowered to it, and members continue there.
     ///
+    /// If the cut removes the marker that ended a transaction, and leaves records of it, the marker
+    /// is written again: the transaction stays committed or aborted. Then the next offset to be
+    /// written is above `end`. This applies to the transactions of
+    /// [producers](crate::TransactionalProducer) of the log. A transaction that was copied with
+    /// [`append_raw`](Self::append_raw) is open until its marker is copied again.
+    ///
     /// If the partition belongs to a log and was [opened alone](Partition::open), the positions are
     /// lowered when the log is opened next. If the program is killed before it closes the
     /// partition, only the positions above the log end of that time are lowered.
@@ -80,13 +86,24 @@ impl Partition {
     /// # Ok::<(), annals::Error>(())
     /// ```
     pub fn truncate_to(&self, end: u64) -> Result<()> {
-        let cut = self.core.truncation(end);
+        // Before the locks of the cut: a commit in progress may wait for one of them.
+        let producers = if self.core.has_producers() {
+            self.keep.keeper().transactional_producers()
+        } else {
+            Vec::new()
+        };
+        let cut = self.core.truncation(end).keeping(producers);
         // Checked before the committed positions are lowered. If the cut is not due now, records
         // that are appended after this check stay, even above `end`.
         if !cut.is_due()? {
             return Ok(());
         }
-        self.keep.keeper().truncate(&self.core, cut)
+        self.keep.keeper().truncate(&self.core, cut)?;
+        if self.core.log_end_offset() > end {
+            // A marker that was written again has to be as durable as the cut.
+            self.core.flush()?;
+        }
+        Ok(())
     }
 
     /// Removes all records, and lets the partition continue at `offset`: any offset, above or below

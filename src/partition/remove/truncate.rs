@@ -14,9 +14,11 @@ use parking_lot::MutexGuard;
 
 use crate::error::{At, Error, Result};
 use crate::format::batch::{self, BatchHeader, Packing};
+use crate::format::producer_snapshot::ProducerEntry;
 use crate::format::{Malformed, file_name};
 use crate::partition::keeper::Truncation;
-use crate::partition::{PartitionCore, Writer};
+use crate::partition::state::producers::ProducerStates;
+use crate::partition::{Marker, Outcome, PartitionCore, Writer};
 use crate::segment::batch_file::ReadError;
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::walk::{Checked, Step, Walk, indexed};
@@ -33,6 +35,11 @@ struct Kept {
 }
 
 impl Truncation<'_> {
+    /// Keeps the transactions of these producers as they ended.
+    pub(in crate::partition) fn keeping(self, producers: Vec<i64>) -> Self {
+        Self { producers, ..self }
+    }
+
     /// Returns the offset at which the log will end.
     pub(crate) fn end(&self) -> u64 {
         self.end
@@ -64,7 +71,9 @@ impl Truncation<'_> {
     }
 
     pub(crate) fn make(self) -> Result<()> {
-        self.core.truncate(self.end, self.recovery_point())
+        let recovery_point = self.recovery_point();
+        self.core
+            .truncate(self.end, recovery_point, &self.producers)
     }
 }
 
@@ -80,12 +89,18 @@ impl PartitionCore {
         Truncation {
             core: self,
             end,
+            producers: Vec::new(),
             _no_flush: self.flush.lock(),
             _replaces: self.replacing.lock(),
         }
     }
 
-    fn truncate(&self, end: u64, recovery_point: u64) -> Result<()> {
+    /// Returns whether any producer has written here that is still known.
+    pub(in crate::partition) fn has_producers(&self) -> bool {
+        !self.writer.lock().producers.is_empty()
+    }
+
+    fn truncate(&self, end: u64, recovery_point: u64, own: &[i64]) -> Result<()> {
         let mut writer = self.writer.lock();
         self.check_truncatable()?;
         if end >= self.log_end_offset() {
@@ -109,6 +124,7 @@ impl PartitionCore {
         };
         let mut kept = self.kept_below(&cut, end)?;
         let producers = self.producers_at(&writer, end)?;
+        let markers = self.markers_above(&writer, &producers, end, own);
         // Up to here nothing has changed.
         let is_whole = kept.bytes == cut.size() && cut.base_offset < end;
         let replacement = if is_whole {
@@ -133,10 +149,63 @@ impl PartitionCore {
             })?;
         self.end_cut(end, writer.producers.first_unstable_offset());
         self.health.forget_damage_from(end);
+        let mut marked = Ok(());
+        for marker in &markers {
+            marked = marked.and(self.write_marker(&mut writer, marker));
+        }
         self.assert_segments(&writer);
         drop(writer);
         self.waiters.notify();
-        Ok(())
+        marked
+    }
+
+    /// Returns the markers at and above `end` of transactions that have records below it, if their
+    /// producer is one of `own`. `left` are the producers at `end`.
+    ///
+    /// Without its marker such a transaction would be open. The next one of its producer would
+    /// continue it, and its end would be the end of both.
+    fn markers_above(
+        &self,
+        writer: &Writer,
+        left: &ProducerStates,
+        end: u64,
+        own: &[i64],
+    ) -> Vec<Marker> {
+        let is_ended = |entry: &ProducerEntry| {
+            let open = writer.producers.open_transaction_of(entry.producer_id);
+            open.is_none_or(|first| first >= end)
+        };
+        let mut ended = left
+            .with_open_transaction()
+            .filter(|entry| own.contains(&entry.producer_id) && is_ended(entry))
+            .filter_map(|entry| Some((entry, entry.current_transaction_first_offset?)))
+            .peekable();
+        if ended.peek().is_none() {
+            return Vec::new();
+        }
+        // A cut also removes damage. If it hides how a transaction ended, the transaction is open.
+        let Ok(aborted) = self.aborted_transactions(end) else {
+            return Vec::new();
+        };
+        let outcome = |producer_id: i64, first: u64| {
+            let is_aborted = aborted.iter().any(|aborted| {
+                aborted.producer_id == producer_id
+                    && (aborted.first_offset..aborted.last_offset).contains(&first)
+            });
+            if is_aborted {
+                Outcome::Aborted
+            } else {
+                Outcome::Committed
+            }
+        };
+        ended
+            .map(|(entry, first)| Marker {
+                producer_id: entry.producer_id,
+                producer_epoch: entry.producer_epoch,
+                outcome: outcome(entry.producer_id, first),
+                coordinator_epoch: 0,
+            })
+            .collect()
     }
 
     pub(in crate::partition) fn check_truncatable(&self) -> Result<()> {

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
+
 use super::append::Appended;
 use super::encode::EncodedBatch;
 use crate::config::Compression;
@@ -9,7 +11,7 @@ use crate::error::Result;
 use crate::format::batch::{BatchBuilder, ProducerStamp};
 use crate::format::control::ControlRecord;
 use crate::format::record::Record;
-use crate::partition::PartitionCore;
+use crate::partition::{PartitionCore, Writer};
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,39 @@ impl PartitionCore {
     /// Takes no lock but the writer's, so that a caller may hold locks of the groups. Does not
     /// sync.
     pub(crate) fn append_marker(&self, marker: &Marker, end: u64) -> Result<Option<Appended>> {
+        let mut encoded = self.encode_marker(marker)?;
+        let appended = {
+            let mut writer = self.lock_to_append();
+            self.check_writable()?;
+            match writer.producers.open_transaction_of(marker.producer_id) {
+                Some(first) if first < end => {
+                    self.write_at_end(&mut writer, &mut encoded).map(Some)
+                }
+                _ => Ok(None),
+            }
+        };
+        self.context.buffers.give_back(encoded.bytes);
+        let appended = appended?;
+        if !self.is_synced_topic.load(Ordering::Relaxed) {
+            self.waiters.notify();
+        }
+        Ok(appended)
+    }
+
+    /// Writes a marker at the log end. The caller holds the writer lock, and has checked that the
+    /// producer has an open transaction. Does not sync.
+    pub(in crate::partition) fn write_marker(
+        &self,
+        writer: &mut MutexGuard<'_, Writer>,
+        marker: &Marker,
+    ) -> Result<()> {
+        let mut encoded = self.encode_marker(marker)?;
+        let written = self.write_at_end(writer, &mut encoded);
+        self.context.buffers.give_back(encoded.bytes);
+        written.map(drop)
+    }
+
+    fn encode_marker(&self, marker: &Marker) -> Result<EncodedBatch> {
         let settings = self.settings();
         let now = self.context.clock.now();
         let control = match marker.outcome {
@@ -74,27 +109,11 @@ impl PartitionCore {
         let (bytes, header) = builder
             .finish_with_header(&settings)
             .map_err(|malformed| self.cannot_encode(malformed))?;
-        let mut encoded = EncodedBatch {
+        Ok(EncodedBatch {
             bytes,
             header,
             producer: Some(producer),
-        };
-        let appended = {
-            let mut writer = self.lock_to_append();
-            self.check_writable()?;
-            match writer.producers.open_transaction_of(marker.producer_id) {
-                Some(first) if first < end => {
-                    self.write_at_end(&mut writer, &mut encoded).map(Some)
-                }
-                _ => Ok(None),
-            }
-        };
-        self.context.buffers.give_back(encoded.bytes);
-        let appended = appended?;
-        if !self.is_synced_topic.load(Ordering::Relaxed) {
-            self.waiters.notify();
-        }
-        Ok(appended)
+        })
     }
 
     /// Returns whether the producer has an open transaction that began below `end`.

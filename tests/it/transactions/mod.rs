@@ -15,6 +15,7 @@ mod readers;
 mod spilling;
 mod states;
 mod together;
+mod truncated;
 mod victim;
 mod visibility;
 

@@ -1,0 +1,72 @@
+//! Transactions whose marker a truncation cuts off, while records of them are left.
+
+use super::*;
+
+/// Returns a log in which a transaction with the values `a` and `b` has ended, and its partition.
+fn ended(log: &Log, is_committed: bool) -> Partition {
+    let partition = part(&topics_of(log).1, 0);
+    let mut producer = log.transactional_producer_with("id", small()).unwrap();
+    let mut transaction = producer.begin().unwrap();
+    for value in ["a", "b"] {
+        transaction.send_to(&partition, large(value)).unwrap();
+    }
+    if is_committed {
+        transaction.commit().unwrap();
+    } else {
+        transaction.abort().unwrap();
+    }
+    partition
+}
+
+/// Regression: the transaction was open again, which hid its records and all that followed. Opening
+/// the log aborted it.
+#[test]
+fn a_committed_transaction_stays_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    let partition = ended(&log, true);
+    log.maintain().unwrap();
+    for end in [2, 1] {
+        partition.truncate_to(end).unwrap();
+        assert_eq!(partition.last_stable_offset(), partition.log_end_offset());
+    }
+    partition.append("later").unwrap();
+    assert_eq!(committed(&partition), [large("a"), "later".to_owned()]);
+    log.close().unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    assert!(log.recovery().clean);
+    let partition = part(&topics_of(&log).1, 0);
+    assert_eq!(committed(&partition), [large("a"), "later".to_owned()]);
+}
+
+/// Regression: the next transaction of the producer continued the aborted one, and its commit made
+/// the aborted records visible.
+#[test]
+fn an_aborted_transaction_stays_aborted_when_its_producer_commits_the_next_one() {
+    let log = Log::in_memory();
+    let partition = ended(&log, false);
+    partition.truncate_to(2).unwrap();
+    let mut producer = log.transactional_producer("id").unwrap();
+    let mut transaction = producer.begin().unwrap();
+    transaction.send_to(&partition, "next").unwrap();
+    transaction.commit().unwrap();
+    assert_eq!(committed(&partition), ["next"]);
+    assert_eq!(written(&partition).len(), 3);
+}
+
+#[test]
+fn a_truncation_leaves_an_open_transaction_open() {
+    let log = Log::in_memory();
+    let (_, output) = topics_of(&log);
+    let partition = part(&output, 0);
+    let mut producer = log.transactional_producer_with("id", small()).unwrap();
+    let mut transaction = producer.begin().unwrap();
+    for value in ["a", "b"] {
+        transaction.send_to(&partition, large(value)).unwrap();
+    }
+    partition.truncate_to(1).unwrap();
+    assert_eq!(partition.log_end_offset(), 1);
+    assert_eq!(log.open_transactions().unwrap().len(), 1);
+    transaction.commit().unwrap();
+    assert_eq!(committed(&partition), [large("a")]);
+}
