@@ -345,4 +345,28 @@ mod tests {
             assert_eq!(step.bytes.is_some(), has_bytes, "{checked:?}");
         }
     }
+
+    #[test]
+    fn the_last_time_entry_is_that_of_a_batch_with_no_later_time_after_it() {
+        let segment = segment(&[0, 1, 2]);
+        let is_whole = |at: u32, last: Option<(i64, u32)>| {
+            let batches = SegmentBatches {
+                segment: &segment,
+                interval_bytes: 4096,
+                is_dense: true,
+            };
+            let entry = |(timestamp, relative_offset)| TimeEntry {
+                timestamp,
+                relative_offset,
+            };
+            batches.end_with(at, last.map(entry)).unwrap()
+        };
+        let size = segment.size();
+        assert!(is_whole(0, Some((7, 0))));
+        assert!(is_whole(size / 3, Some((7, 1))));
+        assert!(!is_whole(size / 3, Some((7, 0))), "the batch is before");
+        assert!(!is_whole(0, Some((8, 2))), "no batch has this time");
+        assert!(!is_whole(0, None), "the batches have a time");
+        assert!(is_whole(size, None), "there is no batch");
+    }
 }

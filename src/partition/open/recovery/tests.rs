@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use super::*;
-use crate::config::Durability;
+use crate::clock::Timestamp;
+use crate::config::{Durability, TopicSettings};
 use crate::format::batch::{ProducerStamp, stamp_producer};
 use crate::format::index_entry::OffsetEntry;
 use crate::format::record::Record;
@@ -13,6 +14,9 @@ use crate::segment::index_file::IndexLookup;
 use crate::storage::Access;
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{MemoryDisk, Storage};
+
+const OFFSETS: &str = "/data/t-0/00000000000000000000.index";
+const TIMES: &str = "/data/t-0/00000000000000000000.timeindex";
 
 #[test]
 fn a_directory_with_the_name_of_a_segment_is_not_a_segment() {
@@ -239,6 +243,81 @@ fn a_scan_starts_at_the_last_entry_below_the_recovery_point() {
     disk.remove_file(&first.path(file_name::OFFSET_INDEX))
         .unwrap();
     assert_eq!(start(offset + 1, true), (0, 1), "the index is gone");
+}
+
+/// Closes a segment of records whose times first rise and then fall. Returns its size, and its time
+/// index.
+fn with_times(disk: &MemoryDisk, spec: &PartitionSpec) -> (u32, Vec<u8>) {
+    let core = PartitionCore::create(&context(disk), spec).unwrap();
+    for time in (0..10).chain((0..10).rev()) {
+        let record = Record::new("a value").timestamp(Timestamp::from_millis(time));
+        core.append(Durability::Os, [record]).unwrap();
+    }
+    core.close(true).unwrap();
+    let bytes = core.segments().snapshot()[0].size();
+    (bytes, read_file(disk, Path::new(TIMES), 1 << 20).unwrap())
+}
+
+/// Returns the spec of a log of one segment with an index entry for every second batch.
+fn one_segment(recovery_point: u64) -> PartitionSpec {
+    let spec = spec(0, recovery_point, i64::MAX);
+    let settings = TopicSettings {
+        segment_bytes: 1 << 20,
+        ..spec.settings.clone()
+    };
+    PartitionSpec { settings, ..spec }
+}
+
+/// The scan would take over the entries before its start, and look-ups by time would miss records.
+#[test]
+fn a_scan_starts_at_an_entry_only_if_the_time_index_fits_the_batches_before_it() {
+    let disk = MemoryDisk::new();
+    let (bytes, times) = with_times(&disk, &one_segment(0));
+    let start = || {
+        let (context, spec) = (context(&disk), one_segment(18));
+        let mut opening = Opening::new(&context, &spec, false).unwrap();
+        opening.start_of_scan(0, bytes, true).unwrap().position
+    };
+    assert_ne!(start(), 0, "the index is whole");
+    let (others, last) = times.split_at(times.len() - 12);
+    put(&disk, TIMES, others);
+    assert_eq!(start(), 0, "the last entry is lost");
+    let time = i64::from_be_bytes(*last.first_chunk().unwrap());
+    let later = [others, &(time + 1).to_be_bytes(), &last[8..]].concat();
+    put(&disk, TIMES, &later);
+    assert_eq!(start(), 0, "no batch has the time of the last entry");
+}
+
+#[test]
+fn a_closed_log_is_scanned_if_its_last_index_entries_fit_no_batch() {
+    let disk = MemoryDisk::new();
+    let (_, times) = with_times(&disk, &one_segment(0));
+    let offsets = read_file(&disk, Path::new(OFFSETS), 1 << 20).unwrap();
+    let scanned = || {
+        let clean = PartitionSpec {
+            clean: true,
+            ..one_segment(20)
+        };
+        let context = context(&disk);
+        let mut opening = Opening::new(&context, &clean, false).unwrap();
+        !opening.open_tail(&[0]).unwrap()
+    };
+    assert!(!scanned(), "the indexes are whole");
+    let harm = |index: &[u8], from_end: usize| {
+        let mut harmed = index.to_vec();
+        let at = harmed.len() - from_end;
+        harmed[at] ^= 1;
+        harmed
+    };
+    put(&disk, TIMES, &harm(&times, 5));
+    assert!(scanned(), "the last time is wrong");
+    put(&disk, TIMES, &harm(&times, 1));
+    assert!(scanned(), "the last time has the offset of another batch");
+    put(&disk, TIMES, &times);
+    put(&disk, OFFSETS, &harm(&offsets, 1));
+    assert!(scanned(), "the last position is inside a batch");
+    put(&disk, OFFSETS, &offsets);
+    assert!(!scanned(), "the indexes are whole again");
 }
 
 #[test]
