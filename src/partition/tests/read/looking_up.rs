@@ -1,6 +1,9 @@
 //! Look-ups of offsets by time. They describe the log at their end, check index entries against the
 //! batches, and read only a small part of a segment.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::config::Compression;
 use crate::format::batch::{BatchBuilder, BatchHeader, emptied, stamp};
 use crate::partition::tests::*;
@@ -8,6 +11,8 @@ use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk};
 
 const BATCH_BYTES: usize = 20_000;
+/// Longer than a change needs if it waits for no lock.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 fn create(
     disk: &(impl Storage + Clone),
@@ -226,6 +231,53 @@ fn largest_time_of_a_sealed_segment_is_the_same_on_a_second_read() {
             Some(Timestamp::from_millis(30))
         );
     }
+}
+
+/// Looks up the largest time, with `change` before one of its calls, for each of the calls. Returns
+/// the offsets that were found.
+fn found_during(change: fn(&PartitionCore)) -> Vec<u64> {
+    let mut found = Vec::new();
+    for call in 0.. {
+        let disk = RecordingDisk::over(MemoryDisk::new());
+        let core = created(&disk);
+        append_at(&core, (0..20).rev(), 10);
+        append_at(&core, [15; 5], 10);
+        let segments = core.segments().snapshot();
+        segments.iter().for_each(|segment| segment.close_file());
+        disk.take();
+        let changing = Arc::clone(&core);
+        disk.before_call(call, move || {
+            // A change that needs a lock of the look-up continues after the call.
+            let (patience, change) = (
+                Deadline::after(PATIENCE),
+                thread::spawn(move || change(&changing)),
+            );
+            while !change.is_finished() && !patience.has_passed() {
+                thread::yield_now();
+            }
+        });
+        let (offset, time) = find(&core, OffsetSpec::MaxTimestamp).unwrap();
+        if disk.is_pending() {
+            break;
+        }
+        assert_eq!(
+            time,
+            if offset < 20 {
+                19 - offset.cast_signed()
+            } else {
+                15
+            }
+        );
+        found.push(offset);
+    }
+    found
+}
+
+#[test]
+fn largest_time_is_looked_up_again_if_its_segment_was_deleted() {
+    let found = found_during(|core| core.delete_records_before(10).map(drop).unwrap());
+    assert!(found.len() > 2, "{found:?}");
+    assert!(found.iter().all(|offset| *offset == 20), "{found:?}");
 }
 
 #[test]

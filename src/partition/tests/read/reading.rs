@@ -24,11 +24,7 @@ fn opened(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
 
 #[test]
 fn missing_file_is_reported_with_its_path() {
-    let disk = MemoryDisk::new();
-    let core = opened(&disk);
-    let segment = core.segments().snapshot().get(1).map(Arc::clone).unwrap();
-    disk.remove_file(segment.log_path()).unwrap();
-    let check = |error: Error| match error {
+    let check = |error: Error, segment: &Segment| match error {
         Error::Io { source, path, .. } => {
             assert_eq!(
                 (source.kind(), &*path),
@@ -37,8 +33,16 @@ fn missing_file_is_reported_with_its_path() {
         }
         error => panic!("{error}"),
     };
-    check(core.seek(segment.base_offset + 1).unwrap_err());
-    check(read(&core).unwrap_err());
+    // The first segment begins at the log start.
+    for number in [0, 1] {
+        let disk = MemoryDisk::new();
+        let core = opened(&disk);
+        let segment = core.segments().snapshot().get(number).cloned().unwrap();
+        disk.remove_file(segment.log_path()).unwrap();
+        check(core.seek(segment.base_offset).unwrap_err(), &segment);
+        check(core.seek(segment.base_offset + 1).unwrap_err(), &segment);
+        check(read(&core).unwrap_err(), &segment);
+    }
 }
 
 #[test]
@@ -46,6 +50,7 @@ fn device_failure_is_reported_without_further_calls() {
     for look in [
         |core: &Arc<PartitionCore>| core.seek(9).map(drop),
         |core: &Arc<PartitionCore>| read(core).map(drop),
+        |core: &Arc<PartitionCore>| core.offset_for(OffsetSpec::MaxTimestamp).map(drop),
     ] {
         for call in 0.. {
             let disk = SimulatedDisk::new(1);

@@ -1,4 +1,5 @@
-//! The bounds and the size of a read-only partition while its writer appends.
+//! The bounds and the size of a read-only partition while its writer appends, and how often it looks
+//! again after an error.
 
 use crate::partition::tests::read_only::beside::reading;
 use crate::partition::tests::*;
@@ -39,4 +40,26 @@ fn size_of_a_log_includes_what_its_writer_has_appended() {
     append_later(&core);
     assert!(looking.refreshed_bytes() > before);
     assert_eq!(looking.refreshed_bytes(), core.log_bytes());
+}
+
+#[test]
+fn failed_look_is_repeated_only_next_to_a_writer_and_once_for_the_same_files() {
+    let disk = MemoryDisk::new();
+    let core = written(&disk, 0, 20);
+    let looks = |core: &PartitionCore, failures: u32| {
+        let mut looks = 0;
+        let looked = core.retry_after_reread(|| {
+            looks += 1;
+            assert!(looks < 9, "the look is repeated without end");
+            if looks <= failures {
+                return Err(core.out_of_range(0));
+            }
+            Ok(())
+        });
+        (looks, looked.is_ok())
+    };
+    let looking = beside(&disk);
+    assert_eq!(looks(&looking, 1), (2, true));
+    assert_eq!(looks(&looking, 2), (2, false));
+    assert_eq!(looks(&core, 1), (1, false));
 }
