@@ -193,7 +193,10 @@ fn a_posix_lock_excludes_us_and_reports_its_process() {
         unsafe { libc::fcntl(broker.as_raw_fd(), libc::F_SETLK, &raw const request) }
     };
     assert_eq!(Disk.lock_holder(&path), None);
+    assert_eq!(unix::advisory::posix_holder(&broker), None);
     assert_eq!(set(libc::F_WRLCK), 0);
+    let holder = unix::advisory::posix_holder(&broker);
+    assert_eq!(holder, Some(process::id()));
     // `lock_holder` closes a descriptor of the file, which releases the POSIX lock of this process.
     assert_eq!(Disk.lock_holder(&path), Some(process::id()));
     assert_eq!(set(libc::F_WRLCK), 0);

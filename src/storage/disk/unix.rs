@@ -141,7 +141,7 @@ pub(super) fn drop_cache(_file: &File, _position: u64) -> io::Result<()> {
 
 /// Locks of an open file description, for the whole file.
 #[cfg(target_os = "linux")]
-mod advisory {
+pub(super) mod advisory {
     use std::fs::{self, File};
     use std::io::{self, ErrorKind};
     use std::mem;
@@ -214,16 +214,15 @@ mod advisory {
         Ok(false)
     }
 
-    fn posix_holder(file: &File) -> Option<u32> {
+    pub(in crate::storage::disk) fn posix_holder(file: &File) -> Option<u32> {
         let mut request = request(libc::F_WRLCK);
         // SAFETY: The descriptor is open while `file` is borrowed, and `request` has the type that
         // this command reads and writes.
-        let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut request) };
-        let is_held = code == 0 && libc::c_int::from(request.l_type) != libc::F_UNLCK;
-        // -1 is a lock of an open file description, 0 a process outside of our namespace.
-        u32::try_from(request.l_pid)
-            .ok()
-            .filter(|pid| is_held && *pid != 0)
+        let _zero_stays_after_a_failure =
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut request) };
+        // -1 is a lock of an open file description. 0 is a process outside of our namespace, or no
+        // lock at all: then the system writes no process.
+        u32::try_from(request.l_pid).ok().filter(|pid| *pid != 0)
     }
 }
 
