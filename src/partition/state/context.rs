@@ -349,4 +349,15 @@ mod tests {
         let changed = settings.share(TopicSettings::default());
         assert_eq!((&*first, &*changed), (&other, &TopicSettings::default()));
     }
+
+    #[test]
+    fn another_process_than_the_opener_is_forked() {
+        let parent = Opener(process::id().wrapping_add(1));
+        assert!(!parent.is_this_process());
+        assert!(matches!(
+            parent.check(),
+            Err(Error::Forked { opener }) if opener == parent.0
+        ));
+        assert!(Opener::this_process().check().is_ok());
+    }
 }

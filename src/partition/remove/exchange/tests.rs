@@ -7,6 +7,7 @@ use crate::partition::PartitionSpec;
 use crate::partition::tests::{context, spec};
 use crate::segment::batch_file::BatchFile;
 use crate::segment::digest;
+use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage, read_file};
 
 /// Returns a log of batches of one record each, in several segments.
@@ -35,13 +36,27 @@ fn cleaned(disk: &impl Storage, core: &PartitionCore) -> (Vec<Arc<Segment>>, Cle
         .take(2)
         .map(|(segment, _)| segment)
         .collect();
+    let cleaned = cleaned_of(disk, core, &originals);
+    (originals, cleaned)
+}
+
+/// Returns a segment without index entries that replaces these ones.
+fn cleaned_of(
+    disk: &impl Storage,
+    core: &PartitionCore,
+    originals: &[Arc<Segment>],
+) -> CleanedSegment {
+    let base_offset = originals[0].base_offset;
     let parts: Vec<_> = originals
         .iter()
         .map(|original| read_file(disk, original.log_path(), 1 << 20).unwrap())
         .collect();
     let put = |suffix, bytes: &[u8]| {
         let file = disk
-            .open(&cleaned_path(core.home(), 0, suffix), Access::CreateNew)
+            .open(
+                &cleaned_path(core.home(), base_offset, suffix),
+                Access::CreateNew,
+            )
             .unwrap();
         file.write_all_at(bytes, 0).unwrap();
         file
@@ -50,14 +65,40 @@ fn cleaned(disk: &impl Storage, core: &PartitionCore) -> (Vec<Arc<Segment>>, Cle
         drop(put(suffix, b""));
     }
     let log = parts.concat();
-    let cleaned = CleanedSegment {
-        base_offset: 0,
-        next_offset: originals[1].next_offset(),
+    CleanedSegment {
+        base_offset,
+        next_offset: originals[originals.len() - 1].next_offset(),
         log_bytes: u32::try_from(log.len()).unwrap(),
         log: put(file_name::LOG, &log),
         digests: [digest(b""); 3],
+    }
+}
+
+/// A power cut may keep the new name of one output and lose the files of another. The directory is
+/// synced before, so that these files are there and show that the output does not count yet.
+#[test]
+fn names_of_several_outputs_are_synced_before_the_first_is_renamed() {
+    let disk = RecordingDisk::over(MemoryDisk::new());
+    let core = written(&disk);
+    let sealed = core.sealed_segments().into_iter().take(2);
+    let originals: Vec<_> = sealed.map(|(segment, _)| segment).collect();
+    let first_call = |originals: &[Arc<Segment>], outputs: &[CleanedSegment]| {
+        disk.take();
+        core.replace_segments(originals, outputs, 0).unwrap();
+        let mut calls = disk.take().into_iter().map(|(call, _)| call);
+        calls
+            .find(|call| ["sync", "rename"].contains(call))
+            .unwrap()
     };
-    (originals, cleaned)
+    let outputs = [0, 1].map(|number| cleaned_of(&disk, &core, &originals[number..=number]));
+    assert_eq!(first_call(&originals, &outputs), "sync");
+    let (segment, _) = core.sealed_segments().swap_remove(2);
+    let one = [cleaned_of(&disk, &core, &[Arc::clone(&segment)])];
+    assert_eq!(
+        first_call(&[segment], &one),
+        "rename",
+        "one name needs no other"
+    );
 }
 
 /// A crash after the removal of the originals would discard the output, which is then all that is

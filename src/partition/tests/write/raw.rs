@@ -265,6 +265,37 @@ fn gaps_in_a_batch_are_accepted_only_where_compaction_may_leave_them() {
     assert_eq!(read(&core).unwrap(), values);
 }
 
+/// An index entry counts offsets from the start of its segment, in 31 bits.
+#[test]
+fn segment_ends_at_the_last_offset_that_an_index_entry_can_have() {
+    const LAST: u64 = i32::MAX.unsigned_abs() as u64;
+    let core = in_memory(TopicSettings {
+        cleanup_policy: CleanupPolicy::Compact,
+        ..TopicSettings::unconfigured()
+    });
+    let mut thinned = plain(&["a"]);
+    let mut header = BatchHeader::decode(&thinned).unwrap();
+    header.last_offset += LAST - 2;
+    header.write(&mut thinned);
+    let bases = || -> Vec<u64> {
+        let segments = core.segments().snapshot();
+        segments.iter().map(|segment| segment.base_offset).collect()
+    };
+    assert_eq!(append_raw(&core, &thinned).unwrap(), 0..LAST - 1);
+    let two = plain(&["b", "c"]);
+    assert_eq!(append_raw(&core, &two).unwrap(), LAST - 1..LAST + 1);
+    assert_eq!(bases(), [0]);
+    append_raw(&core, &plain(&["d"])).unwrap();
+    assert_eq!(bases(), [0, LAST + 1]);
+
+    // One append has room for as many offsets as one segment.
+    header.last_offset += 2;
+    header.write(&mut thinned);
+    let (_, reason) = refusal(&core, &[&two[..], &thinned].concat());
+    assert!(reason.contains("too many offsets"), "{reason}");
+    assert_eq!(append_raw(&core, &thinned).unwrap(), LAST + 2..2 * LAST + 3);
+}
+
 #[test]
 fn batches_of_a_producer_are_appended_once_and_in_order() {
     let core = in_memory(TopicSettings::unconfigured());
