@@ -157,22 +157,23 @@ impl PartitionCore {
         self.reload(writer)
     }
 
-    /// Looks for a segment that does not begin at the end of the active one. The recovery of the
-    /// writer creates one if the log has lost its end and ends below its start. A look at the end
-    /// cannot find it, because it has another name than the next segment.
+    /// Looks for a segment that begins at the log start, above the end that is known. The recovery
+    /// of the writer creates one if the log has lost its end and ends below its start. A look at
+    /// the end cannot find it, because it has another name than the next segment.
     fn look_after_gap(&self, writer: &mut Writer, contents: &Contents) -> Result<()> {
-        let is_after_gap = |writer: &Writer| {
-            let last = contents.logs.last().copied().unwrap_or_default();
-            !writer.active.is_sealed() && last > writer.active.next_offset()
-        };
-        if is_after_gap(writer) {
-            // The writer may have appended and rolled since the last look.
-            self.look_at_end(writer)?;
-            if is_after_gap(writer) {
-                return self.reload(writer);
-            }
+        let last = contents.logs.last().copied().unwrap_or_default();
+        if last <= writer.active.next_offset() {
+            return Ok(());
         }
-        Ok(())
+        let stated = Stated::read(&*self.context.storage, self.dir(), self.id());
+        let is_after_gap = stated.log_start.is_some_and(|start| {
+            start > writer.active.next_offset() && contents.logs.contains(&start)
+        });
+        if is_after_gap {
+            self.reload(writer)
+        } else {
+            Ok(())
+        }
     }
 
     /// Raises the log start to `offset`, as the writer reported it. The writer had written up to
