@@ -7,7 +7,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::config::{Compression, TopicSettings};
 use crate::format::Malformed;
-use crate::format::record::{self, Buffer, Record, Shape};
+use crate::format::record::{self, Record};
 
 /// Builds one batch in a buffer that can be reused.
 ///
@@ -15,9 +15,7 @@ use crate::format::record::{self, Buffer, Record, Shape};
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
     /// Space for the header, and the records that were added so far.
-    buffer: Buffer,
-    /// The layout of the last record.
-    shape: Shape,
+    buffer: Vec<u8>,
     compression: Compression,
     record_count: u32,
     base_timestamp: i64,
@@ -35,12 +33,13 @@ const NO_PRODUCER: ProducerStamp = ProducerStamp {
 };
 
 impl BatchBuilder {
-    /// Starts a batch in the memory of `buffer`. [`finish`](Self::finish) returns the buffer.
+    /// Clears `buffer`, and starts a batch in it. [`finish`](Self::finish) returns the buffer.
     #[inline]
-    pub(crate) fn new(buffer: Vec<u8>, compression: Compression) -> Self {
+    pub(crate) fn new(mut buffer: Vec<u8>, compression: Compression) -> Self {
+        buffer.clear();
+        buffer.resize(HEADER_BYTES, 0);
         Self {
-            buffer: Buffer::reuse(buffer, HEADER_BYTES),
-            shape: Shape::default(),
+            buffer,
             compression,
             record_count: 0,
             base_timestamp: -1,
@@ -70,7 +69,6 @@ impl BatchBuilder {
         };
         record::encode(
             &mut self.buffer,
-            &mut self.shape,
             timestamp - base_timestamp,
             self.record_count,
             record,
@@ -118,7 +116,7 @@ impl BatchBuilder {
     /// Returns `Malformed` if there are no records, or more than `i32::MAX` bytes.
     #[inline]
     pub(crate) fn finish_with_header(
-        self,
+        mut self,
         settings: &TopicSettings,
     ) -> Result<(Vec<u8>, BatchHeader), Malformed> {
         let Some(last_offset) = self.record_count.checked_sub(1) else {
@@ -131,9 +129,8 @@ impl BatchBuilder {
             max_decompressed_bytes: usize::MAX,
             must_shrink: true,
         };
-        let mut batch = self.buffer.into_vec();
-        let codec = packing.pack(self.compression, &mut batch)?;
-        let size_bytes = u32::try_from(batch.len())
+        let codec = packing.pack(self.compression, &mut self.buffer)?;
+        let size_bytes = u32::try_from(self.buffer.len())
             .ok()
             .filter(|&size| size <= i32::MAX.cast_unsigned());
         let header = BatchHeader {
@@ -152,8 +149,8 @@ impl BatchBuilder {
             base_sequence: self.producer.sequence,
             record_count: self.record_count,
         };
-        header.write(&mut batch);
-        Ok((batch, header))
+        header.write(&mut self.buffer);
+        Ok((self.buffer, header))
     }
 
     /// Finishes the batch and returns it without its header.

@@ -4,16 +4,12 @@ use super::packing::Packing;
 use super::{BatchHeader, HEADER_BYTES, TOO_LONG, codec_bits};
 use crate::config::TimestampType;
 use crate::format::Malformed;
-use crate::format::record::{self, Buffer, RawRecord, Record, Shape};
+use crate::format::record::{self, RawRecord, Record};
 
 /// Takes the records one by one, then the header.
 #[derive(Debug)]
 pub(super) struct Rebuilt<'a> {
     header: &'a BatchHeader,
-    records: Buffer,
-    /// The layout of the last record.
-    shape: Shape,
-    /// Where the batch is put.
     out: &'a mut Vec<u8>,
     /// Base offset and base timestamp, once there is a record.
     base: Option<(u64, i64)>,
@@ -22,12 +18,13 @@ pub(super) struct Rebuilt<'a> {
 }
 
 impl<'a> Rebuilt<'a> {
-    /// Begins a batch in the memory of `out`. The records are those of a batch with this `header`.
+    /// Clears `out` and leaves room for the header. The records are those of a batch with this
+    /// `header`.
     pub(super) fn new(header: &'a BatchHeader, out: &'a mut Vec<u8>) -> Self {
+        out.clear();
+        out.resize(HEADER_BYTES, 0);
         Self {
             header,
-            records: Buffer::reuse(std::mem::take(out), HEADER_BYTES),
-            shape: Shape::default(),
             out,
             base: None,
             record_count: 0,
@@ -52,8 +49,7 @@ impl<'a> Rebuilt<'a> {
         let delta = raw.offset.checked_sub(base_offset);
         let delta = delta.and_then(|delta| u32::try_from(delta).ok());
         record::encode(
-            &mut self.records,
-            &mut self.shape,
+            self.out,
             raw.timestamp.wrapping_sub(base_timestamp),
             delta.ok_or(Malformed("the offset of a record is out of range"))?,
             &Record::from_raw(raw),
@@ -71,7 +67,6 @@ impl<'a> Rebuilt<'a> {
         last_offset: u64,
         packing: Packing<'_>,
     ) -> Result<bool, Malformed> {
-        *self.out = self.records.into_vec();
         let Some((base_offset, base_timestamp)) = self.base else {
             return Ok(false);
         };

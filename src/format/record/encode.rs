@@ -1,7 +1,6 @@
 //! Encoding one record.
 
 use super::Record;
-use super::buffer::Buffer;
 use super::bytes::{Bytes, size_of_bytes, write_bytes};
 use crate::format::{Malformed, varint};
 
@@ -12,23 +11,19 @@ pub(crate) const TOO_LONG: Malformed = Malformed("a batch would be over 21474836
 /// The length of null, -1, as a varint.
 const NULL_LENGTH: u64 = 1;
 
-/// The bytes beyond a record that [`encode_plain`] may overwrite.
-pub(super) const LOOSE_BYTES: usize = 8;
-
-/// Appends a record to `out`, which is the batch so far. `shape` is that of the record before it.
+/// Appends a record to `out`, which is the batch so far.
 ///
 /// Returns `Malformed`, and leaves `out` unchanged, if the batch would exceed `i32::MAX` bytes.
 #[inline]
-pub(in crate::format) fn encode(
-    out: &mut Buffer,
-    shape: &mut Shape,
+pub(crate) fn encode(
+    out: &mut Vec<u8>,
     timestamp_delta: i64,
     offset_delta: u32,
     record: &Record<'_>,
 ) -> Result<(), Malformed> {
-    match encode_plain(out, shape, timestamp_delta, offset_delta, record) {
+    match encode_plain(out, timestamp_delta, offset_delta, record) {
         Some(()) => Ok(()),
-        None => out.append(|out| encode_any(out, timestamp_delta, offset_delta, record)),
+        None => encode_any(out, timestamp_delta, offset_delta, record),
     }
 }
 
@@ -36,11 +31,10 @@ pub(in crate::format) fn encode(
 /// short key and small deltas.
 ///
 /// Returns `None`, and leaves `out` unchanged, for every other record. It packs the fields before
-/// the key into one word, which it computes again only if the shape of the records changes.
+/// the key into one word and takes half the time of [`encode_any`].
 #[inline]
 pub(super) fn encode_plain(
-    out: &mut Buffer,
-    shape: &mut Shape,
+    out: &mut Vec<u8>,
     timestamp_delta: i64,
     offset_delta: u32,
     record: &Record<'_>,
@@ -48,118 +42,49 @@ pub(super) fn encode_plain(
     if !record.headers.is_empty() {
         return None;
     }
-    let (offset_delta, offset_size) = varint::to_few_groups(u64::from(offset_delta) << 1)?;
+    let length_of =
+        |bytes: Option<&[u8]>| bytes.map_or(NULL_LENGTH, |bytes| (bytes.len() as u64) << 1);
     let (key, value) = (record.key.as_deref(), record.value.as_deref());
-    let fields = Fields {
-        timestamp_delta,
-        offset_size,
-        key_length: length_of(key),
-        value_length: length_of(value),
-    };
-    if shape.fields != fields {
-        *shape = Shape::of(fields)?;
-    }
-    let free = MAX_BYTES.saturating_sub(out.len() as u64);
-    if shape.size as u64 > free {
+    let (timestamp_delta, timestamp_size) = varint::to_few_groups(varint::zigzag(timestamp_delta))?;
+    let (offset_delta, offset_size) = varint::to_few_groups(u64::from(offset_delta) << 1)?;
+    let (key_length, key_size) = varint::to_few_groups(length_of(key))?;
+    let (value_length, value_size) = varint::to_few_groups(length_of(value))?;
+    let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+    // The attributes and the count of headers take one byte each.
+    let length =
+        1 + timestamp_size + offset_size + key_size + key.len() + value_size + value.len() + 1;
+    let (groups, size) = varint::to_few_groups((length as u64) << 1)?;
+    let front_size = size + 1 + timestamp_size + offset_size + key_size;
+    let room = MAX_BYTES.saturating_sub(out.len() as u64);
+    if front_size > 8 || (size + length) as u64 > room {
         return None;
     }
-    let front = shape.front | offset_delta << shape.offset_shift;
-    let room = out.room(shape.size + LOOSE_BYTES);
-    let rest = put_lowest(room, front, shape.front_size)?;
-    let rest = put(rest, key.unwrap_or_default())?;
-    let rest = put_lowest(rest, shape.value_groups, shape.value_groups_size)?;
-    let rest = put(rest, value.unwrap_or_default())?;
-    let [header_count, loose @ ..] = rest else {
-        return None;
-    };
-    *header_count = 0;
+    let front = groups << (8 * (1 + timestamp_size)) | timestamp_delta;
+    let front = (front << (8 * offset_size) | offset_delta) << (8 * key_size) | key_length;
+
+    out.reserve(size + length + 8);
+    let end = out.len() + size + length;
+    extend_by_lowest(out, front, front_size);
+    out.extend_from_slice(key);
+    extend_by_lowest(out, value_length, value_size);
+    out.extend_from_slice(value);
+    out.push(0);
     debug_assert_eq!(
-        loose.len(),
-        LOOSE_BYTES,
+        out.len(),
+        end,
         "a record has the length that was computed for it"
     );
-    out.take(shape.size);
     Some(())
 }
 
-/// Returns the length of a key or value in zig-zag.
-#[inline]
-fn length_of(bytes: Option<&[u8]>) -> u64 {
-    bytes.map_or(NULL_LENGTH, |bytes| (bytes.len() as u64) << 1)
-}
-
-/// What the layout of a plain record depends on. The lengths are in zig-zag.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Fields {
-    timestamp_delta: i64,
-    /// The number of groups of the offset delta. It is 0 if there is no record.
-    offset_size: usize,
-    key_length: u64,
-    value_length: u64,
-}
-
-/// The layout of a plain record. The next record often has the same.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::format) struct Shape {
-    fields: Fields,
-    size: usize,
-    /// The fields before the key in the lowest bytes, the first one highest. The offset delta is 0.
-    front: u64,
-    front_size: usize,
-    /// The position of the offset delta in `front`, in bits.
-    offset_shift: usize,
-    value_groups: u64,
-    value_groups_size: usize,
-}
-
-impl Shape {
-    /// Returns the layout, or `None` if the fields before the key take more than one word.
-    fn of(fields: Fields) -> Option<Self> {
-        let timestamp_delta = varint::zigzag(fields.timestamp_delta);
-        let (timestamp_delta, timestamp_size) = varint::to_few_groups(timestamp_delta)?;
-        let (key_length, key_size) = varint::to_few_groups(fields.key_length)?;
-        let (value_groups, value_groups_size) = varint::to_few_groups(fields.value_length)?;
-        // The attributes and the count of headers take one byte each. A null takes none: -1 in
-        // zig-zag is 1.
-        let framed = 1 + timestamp_size + fields.offset_size + key_size + value_groups_size + 1;
-        let length = framed as u64 + (fields.key_length >> 1) + (fields.value_length >> 1);
-        let (groups, groups_size) = varint::to_few_groups(length << 1)?;
-        let front_size = groups_size + 1 + timestamp_size + fields.offset_size + key_size;
-        if front_size > 8 {
-            return None;
-        }
-        let front = groups << (8 * (1 + timestamp_size)) | timestamp_delta;
-        Some(Self {
-            fields,
-            size: groups_size + usize::try_from(length).ok()?,
-            front: front << (8 * (fields.offset_size + key_size)) | key_length,
-            front_size,
-            offset_shift: 8 * key_size,
-            value_groups,
-            value_groups_size,
-        })
-    }
-}
-
-/// Puts the bytes at the front of `room`, and returns the room after them.
-#[inline]
-fn put<'a>(room: &'a mut [u8], bytes: &[u8]) -> Option<&'a mut [u8]> {
-    let (front, rest) = room.split_at_mut_checked(bytes.len())?;
-    if !bytes.is_empty() {
-        front.copy_from_slice(bytes);
-    }
-    Some(rest)
-}
-
-/// Puts the lowest `count` bytes of a word at the front of `room`, highest byte first, and returns
-/// the room after them. `count` is at least 1.
+/// Appends the lowest `count` bytes of a word, highest byte first. `count` is at least 1.
 ///
-/// Copies all eight bytes, which compiles to no call. What follows overwrites those that are not
-/// wanted.
+/// Copies all eight bytes and cuts the rest off, which compiles to no call.
 #[inline]
-fn put_lowest(room: &mut [u8], word: u64, count: usize) -> Option<&mut [u8]> {
-    *room.first_chunk_mut()? = (word << (64 - 8 * count)).to_be_bytes();
-    room.get_mut(count..)
+fn extend_by_lowest(out: &mut Vec<u8>, word: u64, count: usize) {
+    let end = out.len() + count;
+    out.extend_from_slice(&(word << (64 - 8 * count)).to_be_bytes());
+    out.truncate(end);
 }
 
 /// Returns an upper bound of the size of the record in a batch, in bytes.
@@ -181,7 +106,7 @@ pub(crate) fn size_bound(record: &Record<'_>) -> usize {
 
 /// Does the work of [`encode`] for any record.
 #[inline(never)]
-pub(crate) fn encode_any(
+pub(super) fn encode_any(
     out: &mut Vec<u8>,
     timestamp_delta: i64,
     offset_delta: u32,

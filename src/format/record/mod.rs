@@ -27,7 +27,6 @@ use std::fmt;
 use crate::brief::{Few, Nullable};
 use crate::clock::Timestamp;
 
-mod buffer;
 mod bytes;
 mod decode;
 mod encode;
@@ -36,14 +35,10 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-pub(super) use buffer::Buffer;
 use bytes::Bytes;
 pub use bytes::IntoBytes;
 pub(super) use decode::{Fields, decode, decode_first_plain, measure_first_plain, split_first};
-#[cfg(test)]
-pub(crate) use encode::encode_any;
-pub(super) use encode::{Shape, encode};
-pub(crate) use encode::{TOO_LONG, size_bound};
+pub(crate) use encode::{TOO_LONG, encode, size_bound};
 pub use header::{Header, Headers};
 pub(super) use layout::{Layout, Plain, plain_at};
 
@@ -103,21 +98,6 @@ impl<'a> Record<'a> {
         Self {
             key: key.into_bytes(),
             ..Self::default()
-        }
-    }
-
-    /// Drops the record. A record that only borrows takes no call.
-    #[inline]
-    pub(crate) fn discard(self) {
-        let Self {
-            key,
-            value,
-            headers,
-            ..
-        } = self;
-        drop((key, value));
-        if headers.capacity() == 0 {
-            std::mem::forget(headers);
         }
     }
 

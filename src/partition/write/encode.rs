@@ -132,9 +132,7 @@ impl PartitionCore {
         let limit = self.limit_of(settings, compression);
         let mut builder = BatchBuilder::new(self.context.buffers.take(), compression);
         for (index, record) in records.into_iter().enumerate() {
-            let record = record.into();
-            push(&mut builder, settings, limit, index, &record, now)?;
-            record.discard();
+            push(&mut builder, settings, limit, index, &record.into(), now)?;
         }
         if builder.record_count() == 0 {
             return Ok(None);
@@ -213,11 +211,7 @@ impl PartitionCore {
 }
 
 /// Adds record number `index` to a batch, if the topic accepts the record.
-#[expect(
-    clippy::inline_always,
-    reason = "a call in the loop over the records would take as long as the rest of the work"
-)]
-#[inline(always)]
+#[inline]
 fn push(
     builder: &mut BatchBuilder,
     settings: &TopicSettings,
