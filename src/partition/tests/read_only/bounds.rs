@@ -1,5 +1,5 @@
-//! The bounds and the size of a read-only partition while its writer appends, and how often it looks
-//! again after an error.
+//! The bounds and the size of a read-only partition while its writer appends, and how often it
+//! looks again after an error.
 
 use crate::partition::tests::read_only::beside::reading;
 use crate::partition::tests::*;
