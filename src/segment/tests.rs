@@ -423,3 +423,14 @@ fn index_files_with_other_names_are_replaced_and_not_extended() {
         "the files have the entries of one write"
     );
 }
+
+#[test]
+fn a_segment_may_have_exactly_its_largest_size_and_offset() {
+    let segment = Segment::create(&home(&MemoryDisk::new()), 5).unwrap();
+    let settings = TopicSettings::unconfigured();
+    let is_full = |bytes, last_offset| segment.is_full(bytes, last_offset, &settings, 100);
+    let last = 5 + u64::from(MAX_RELATIVE_OFFSET);
+    assert!(!is_full(100, last));
+    assert!(is_full(101, last));
+    assert!(is_full(100, last + 1));
+}

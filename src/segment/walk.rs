@@ -369,4 +369,21 @@ mod tests {
         assert!(!is_whole(0, None), "the batches have a time");
         assert!(is_whole(size, None), "there is no batch");
     }
+
+    #[test]
+    fn a_segment_begins_with_the_time_entry_of_its_first_batch() {
+        let batches = SegmentBatches {
+            segment: &segment(&[0, 1]),
+            interval_bytes: 4096,
+            is_dense: true,
+        };
+        let found = [(7, 0), (7, 1), (8, 0)].map(|(timestamp, relative_offset)| {
+            let entry = TimeEntry {
+                timestamp,
+                relative_offset,
+            };
+            batches.begin_with(entry).unwrap()
+        });
+        assert_eq!(found, [true, false, false]);
+    }
 }

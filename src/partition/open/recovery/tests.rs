@@ -293,15 +293,17 @@ fn a_closed_log_is_scanned_if_its_last_index_entries_fit_no_batch() {
     let disk = MemoryDisk::new();
     let (_, times) = with_times(&disk, &one_segment(0));
     let offsets = read_file(&disk, Path::new(OFFSETS), 1 << 20).unwrap();
-    let scanned = || {
+    let scanned_as = |is_dense| {
         let clean = PartitionSpec {
             clean: true,
+            is_dense,
             ..one_segment(20)
         };
         let context = context(&disk);
         let mut opening = Opening::new(&context, &clean, false).unwrap();
         !opening.open_tail(&[0]).unwrap()
     };
+    let scanned = || scanned_as(true);
     assert!(!scanned(), "the indexes are whole");
     let harm = |index: &[u8], from_end: usize| {
         let mut harmed = index.to_vec();
@@ -317,7 +319,12 @@ fn a_closed_log_is_scanned_if_its_last_index_entries_fit_no_batch() {
     put(&disk, OFFSETS, &harm(&offsets, 1));
     assert!(scanned(), "the last position is inside a batch");
     put(&disk, OFFSETS, &offsets);
-    assert!(!scanned(), "the indexes are whole again");
+    assert!(!scanned_as(false), "the indexes are whole again");
+    let mut above = offsets.clone();
+    let at = above.len() - 8;
+    above[at..at + 4].copy_from_slice(&20_u32.to_be_bytes());
+    put(&disk, OFFSETS, &above);
+    assert!(scanned_as(false), "the last offset is the log end");
 }
 
 #[test]
@@ -351,6 +358,21 @@ fn a_whole_log_is_not_cut() {
     drop(PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap());
     let log = Path::new(DIR).join("00000000000000000000.log");
     assert!(!disk.take().contains(&("set length", log)));
+}
+
+/// The page cache may hold bytes of a failed write that the device does not have.
+#[test]
+fn a_scan_syncs_a_file_and_reads_it_from_the_device() {
+    let disk = RecordingDisk::over(MemoryDisk::new());
+    drop(written(&disk, 0, 2));
+    drop(disk.take());
+    drop(PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap());
+    let log = Path::new(DIR).join("00000000000000000000.log");
+    let calls = disk.take();
+    let at = |call| calls.iter().position(|made| *made == (call, log.clone()));
+    assert!(at("sync").is_some(), "{calls:?}");
+    assert!(at("sync") < at("drop cache"), "{calls:?}");
+    assert!(at("drop cache") < at("read"), "{calls:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::*;
+use crate::format::batch::ProducerStamp;
 use crate::format::producer_snapshot;
 
 pub(in crate::partition) const ABORT: Option<ControlRecord> = Some(ControlRecord::Abort {
@@ -362,4 +363,18 @@ fn a_snapshot_holds_the_whole_state() {
         Some(aborted(1, 2, 10, 11))
     );
     assert!(ProducerStates::from_snapshot(Vec::new()).is_empty());
+}
+
+#[test]
+fn the_first_batch_of_a_producer_is_known_from_a_snapshot() {
+    let mut states = ProducerStates::default();
+    states.replay(&plain(9, 4..=4), None);
+    let restored = ProducerStates::from_snapshot(states.entries());
+    let stamp = ProducerStamp {
+        id: 9,
+        epoch: 0,
+        sequence: 0,
+    };
+    let again = restored.check(&stamp, 1).unwrap();
+    assert_eq!(again.map(|batch| batch.offsets), Some(4..5));
 }
