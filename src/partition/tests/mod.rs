@@ -52,7 +52,7 @@ pub(super) fn spec(log_start: u64, recovery_point: u64, flush_messages: i64) -> 
 }
 
 /// Creates a partition that is flushed only on request.
-fn created(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
+pub(super) fn created(disk: &(impl Storage + Clone)) -> Arc<PartitionCore> {
     PartitionCore::create(&context(disk), &spec(0, 0, i64::MAX)).unwrap()
 }
 

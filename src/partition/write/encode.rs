@@ -285,3 +285,26 @@ pub(super) fn check_fields(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_may_have_the_largest_size() {
+        let limit = PlainLimit {
+            bytes: 100,
+            uncounted: 61,
+            key: "a setting",
+        };
+        assert!(limit.check(161).is_ok());
+        assert!(matches!(
+            limit.check(162),
+            Err(Error::RecordTooLarge {
+                bytes: 101,
+                limit: 100,
+                ..
+            })
+        ));
+    }
+}

@@ -99,3 +99,39 @@ impl GrowingBatch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partition::tests::created;
+    use crate::storage::MemoryDisk;
+
+    /// Returns an empty batch of at most 400 bytes, the size of a segment.
+    fn batch() -> GrowingBatch {
+        let limits = created(&MemoryDisk::new()).batch_limits(1 << 20, Compression::None);
+        assert_eq!(limits.bytes(), 400);
+        limits.begin(Vec::new())
+    }
+
+    #[test]
+    fn a_batch_has_room_up_to_its_limit() {
+        let mut batch = batch();
+        assert!(batch.has_room(500), "the first record always fits");
+        batch.push(&Record::new("a value"), 0).unwrap();
+        let room = 400 - batch.builder.len_bytes();
+        assert!(batch.has_room(room));
+        assert!(!batch.has_room(room + 1));
+    }
+
+    #[test]
+    fn a_record_that_is_larger_than_a_segment_is_refused_when_it_is_sent() {
+        let pushed = batch().push(&Record::new("v".repeat(400)), 0);
+        assert!(matches!(
+            pushed,
+            Err(Error::RecordTooLarge {
+                key: "segment.bytes",
+                ..
+            })
+        ));
+    }
+}

@@ -4,9 +4,10 @@
 use super::appending;
 use crate::config::{CleanupPolicy, Compression, TimestampType};
 use crate::format::batch::{
-    BatchBuilder, BatchHeader, ProducerStamp, emptied, stamp, stamp_append_time,
+    BatchBuilder, BatchHeader, HEADER_BYTES, ProducerStamp, emptied, stamp, stamp_append_time,
 };
 use crate::format::compression::codecs;
+use crate::format::record;
 use crate::partition::tests::*;
 
 const NOW: i64 = 1_700_000_000_000;
@@ -263,6 +264,24 @@ fn gaps_in_a_batch_are_accepted_only_where_compaction_may_leave_them() {
     let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
     assert!(report.damage.is_none(), "{report:?}");
     assert_eq!(read(&core).unwrap(), values);
+}
+
+#[test]
+fn records_with_the_same_offset_are_refused() {
+    let core = in_memory(TopicSettings::unconfigured());
+    for deltas in [[0, 1, 1, 3], [0, 0, 2, 3], [0, 2, 1, 3], [0, 1, 2, 2]] {
+        let value = "v".repeat(40);
+        let mut bytes = plain(&[&*value; 4]);
+        let header = BatchHeader::decode(&bytes).unwrap();
+        bytes.truncate(HEADER_BYTES);
+        for delta in deltas {
+            record::encode_any(&mut bytes, 0, delta, &Record::from(("k", &*value))).unwrap();
+        }
+        assert_eq!(bytes.len(), header.size_bytes as usize);
+        header.write(&mut bytes);
+        let (_, reason) = refusal(&core, &bytes);
+        assert!(reason.contains("offset"), "{deltas:?}: {reason}");
+    }
 }
 
 /// An index entry counts offsets from the start of its segment, in 31 bits.
