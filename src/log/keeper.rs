@@ -110,8 +110,11 @@ impl LogCore {
             self.lower_commits_of(id);
             return done;
         }
-        self.groups
-            .lower_commits_then(partition, end, || self.store_and_cut(id, cut))
+        let done = self
+            .groups
+            .lower_commits_then(partition, end, || self.store_and_cut(id, cut));
+        self.transactions.partition_was_cut(partition);
+        done
     }
 
     /// Lowers the committed offsets above the new offset of a partition, then empties the partition

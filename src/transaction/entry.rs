@@ -191,6 +191,13 @@ impl Progress {
             .retain(|(core, _)| !matches!(core.check_readable(), Err(Error::UnknownTopic(_))));
     }
 
+    /// Forgets the markers that a truncation of the partition has cut off. It has written those
+    /// again that are still needed, and synced them.
+    pub(super) fn forget_cut_off(&mut self, partition: &Arc<PartitionCore>) {
+        self.unsynced
+            .retain(|(core, marker)| !Arc::ptr_eq(core, partition) || !core.is_cut_off(marker));
+    }
+
     /// Returns whether the last decision is about a transaction that is open in a partition, and
     /// how it ended. Its marker becomes due: it may have been written and lost since.
     pub(super) fn decided(&mut self, core: &PartitionCore, first_offset: u64) -> Option<Outcome> {

@@ -138,6 +138,13 @@ impl TransactionService {
         self.producers().unwrap_or_default().into_keys().collect()
     }
 
+    /// Notes that a partition was truncated. Waits for the commits in progress.
+    pub(crate) fn partition_was_cut(&self, partition: &Arc<PartitionCore>) {
+        for entry in self.entries() {
+            entry.progress.lock().forget_cut_off(partition);
+        }
+    }
+
     /// Returns the entry of the id for which a producer writes.
     pub(super) fn entry_of(&self, producer_id: i64) -> Result<Option<Arc<Entry>>> {
         Ok(self.producers()?.remove(&producer_id))

@@ -306,6 +306,12 @@ impl PartitionCore {
         Ok(())
     }
 
+    /// Returns whether the log was cut below the end of the batch since it was appended.
+    pub(crate) fn is_cut_off(&self, appended: &Appended) -> bool {
+        self.lowest_cut_since(appended.truncations)
+            .is_some_and(|lowest| lowest < appended.offsets.end)
+    }
+
     /// Waits until the batch is on the device. Returns an error if a re-opening has cut it off in
     /// the meantime.
     pub(crate) fn sync_appended(&self, appended: &Appended) -> Result<()> {
@@ -314,10 +320,7 @@ impl PartitionCore {
         if self.reopening.count() == appended.reopens {
             return Ok(());
         }
-        if self
-            .lowest_cut_since(appended.truncations)
-            .is_none_or(|lowest| lowest >= end)
-        {
+        if !self.is_cut_off(appended) {
             // The re-opening found the batch in its place and synced it.
             return Ok(());
         }
