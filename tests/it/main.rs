@@ -20,6 +20,7 @@ mod inspect;
 mod kafka;
 mod limits;
 mod log;
+mod mixture;
 mod model;
 mod producer;
 mod programs;

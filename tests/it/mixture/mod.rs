@@ -1,0 +1,39 @@
+//! Random mixtures of appends, transactions, compaction, deletion, truncation and restarts, compared
+//! with a model: every kind of reader returns the records of the model, in order and once.
+
+mod group;
+mod ledger;
+mod readers;
+mod steps;
+mod workers;
+mod world;
+
+use proptest::prelude::*;
+use steps::{any_settings, any_steps};
+use world::World;
+
+/// Returns the settings of the run. `PROPTEST_CASES` sets another number of cases.
+fn config() -> ProptestConfig {
+    let mut config = ProptestConfig {
+        failure_persistence: None,
+        max_shrink_iters: 4_096,
+        ..ProptestConfig::default()
+    };
+    // The default of the crate takes too long.
+    if config.cases == 256 {
+        config.cases = 24;
+    }
+    config
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn all_readers_agree_with_the_model(settings in any_settings(), steps in any_steps()) {
+        let mut world = World::new(&settings);
+        for step in &steps {
+            world.run(step);
+        }
+    }
+}
