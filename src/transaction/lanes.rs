@@ -54,6 +54,8 @@ pub(super) struct Lane {
     open: Option<GrowingBatch>,
     /// The last batch of the transaction that was written.
     written: Option<Appended>,
+    /// The last batch of the epoch that was written, in any transaction.
+    last: Option<Appended>,
 }
 
 /// A batch that is complete and was not written yet. It is encoded when it is written, because only
@@ -252,8 +254,18 @@ impl Lanes {
     /// Begins the sequences again, because the producer has a new epoch.
     pub(super) fn begin_epoch(&mut self) {
         for lane in &mut self.all {
-            lane.next_sequence = 0;
+            (lane.next_sequence, lane.last) = (0, None);
         }
+    }
+
+    /// Returns whether the last batch of a lane was cut off by a truncation. The next sequence does
+    /// not follow what is left.
+    pub(super) fn were_cut(&self) -> bool {
+        self.all.iter().any(|lane| {
+            lane.last
+                .as_ref()
+                .is_some_and(|last| lane.core.is_cut_off(last))
+        })
     }
 }
 
@@ -266,6 +278,7 @@ impl Lane {
             held: Vec::new(),
             open: None,
             written: None,
+            last: None,
         }
     }
 
@@ -354,7 +367,9 @@ impl Lane {
         }
         let appended = self.core.append_encoded(&mut encoded);
         self.core.context().buffers.give_back(encoded.bytes);
-        self.written = Some(appended?);
+        let appended = appended?;
+        self.written = Some(appended.clone());
+        self.last = Some(appended);
         self.next_sequence = sequence_after(self.next_sequence, encoded.header.record_count);
         Ok(())
     }

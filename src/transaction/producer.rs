@@ -80,7 +80,8 @@ impl TransactionalProducer {
 
     /// Begins a transaction. A producer has one at a time.
     ///
-    /// Writes nothing, unless the last transaction failed or could not be finished.
+    /// Writes nothing, unless the last transaction failed or could not be finished, or a partition
+    /// was truncated below records of this producer.
     ///
     /// # Errors
     ///
@@ -97,7 +98,7 @@ impl TransactionalProducer {
         if self.service.completes_at_once()? {
             self.service.complete(&mut progress, Durability::Synced)?;
         }
-        if self.needs_epoch {
+        if self.needs_epoch || self.lanes.were_cut() {
             let time = self.config.transaction_time();
             self.service
                 .become_holder(&mut progress, self.holder, time)?;

@@ -93,3 +93,28 @@ fn a_producer_commits_after_a_truncation_and_a_reopening() {
         log.close().unwrap();
     }
 }
+
+/// Regression: the first commit after the cut failed, because its sequence did not follow the last
+/// one that was left.
+#[test]
+fn a_producer_commits_after_its_own_records_were_cut_off() {
+    let log = Log::in_memory();
+    let partition = part(&topics_of(&log).1, 0);
+    let mut producer = log.transactional_producer("id").unwrap();
+    let mut commit = |value: &str| {
+        let mut transaction = producer.begin().unwrap();
+        transaction.send_to(&partition, value).unwrap();
+        transaction.commit()
+    };
+    for value in ["a", "b", "c"] {
+        commit(value).unwrap();
+    }
+    partition.truncate_to(2).unwrap();
+    commit("d").unwrap();
+    assert_eq!(committed(&partition), ["a", "d"]);
+    partition.truncate_to(0).unwrap();
+    commit("e").unwrap();
+    partition.restart_at(10).unwrap();
+    commit("f").unwrap();
+    assert_eq!(committed(&partition), ["f"]);
+}
