@@ -503,7 +503,9 @@ impl PartitionCore {
             let (end, base) = (segment.next_offset(), next.base_offset);
             debug_assert!(segment.base_offset < base, "base offsets rise");
             debug_assert!(segment.is_sealed(), "only the last segment is active");
-            let is_exact = self.is_dense() && !self.is_damaged();
+            // Recovery begins a segment at the log start if records below it are lost.
+            let is_above_start = base > self.log_start_offset();
+            let is_exact = self.is_dense() && !self.is_damaged() && is_above_start;
             debug_assert!(
                 end == base || end < base && !is_exact,
                 "{end} is followed by {base}"

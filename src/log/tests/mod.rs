@@ -20,6 +20,7 @@ mod alone;
 mod creating;
 mod interleaved;
 mod interleaved_commits;
+mod lost_end;
 mod markers;
 mod places;
 mod read_only;
