@@ -225,7 +225,8 @@ impl PartitionCore {
         end: u64,
     ) -> Result<()> {
         if let (Some(first), Some(last)) = (gone.first(), left.last()) {
-            let end = last.next_offset().min(first.base_offset);
+            // Between the last batch and the cut there may be no records any more.
+            let end = last.next_offset().max(end).min(first.base_offset);
             self.publish_cut(left.clone(), end);
             for segment in gone.iter().rev() {
                 self.remove_truncated(segment)?;

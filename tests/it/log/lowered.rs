@@ -1,10 +1,10 @@
 //! Opening a log lowers positions above the end of their partition, even after a clean shutdown:
-//! later records with these offsets must be delivered.
+//! later records with these offsets must be delivered. So does a truncation while members read.
 
 use std::fs;
 use std::path::Path;
 
-use annals::{Log, LoweredCommit, Partition, TopicConfig};
+use annals::{CleanupPolicy, Log, LoweredCommit, Partition, Seek, TopicConfig};
 
 use super::{one_partition, texts};
 use crate::kafka::copy_dir;
@@ -129,4 +129,26 @@ fn replacing_a_partition_by_a_shorter_one_lowers_positions() {
     let partition = log.topic("t").unwrap().partition(0).unwrap();
     partition.append("new").unwrap();
     assert_eq!(texts(&partition).unwrap(), ["0", "1", "2", "new"]);
+}
+
+/// Regression: the member continued after the last record that compaction had left, below the cut.
+#[test]
+fn a_member_continues_at_a_cut_with_no_records_below_it() {
+    let log = Log::in_memory();
+    let config = TopicConfig::new().cleanup_policy(CleanupPolicy::Compact);
+    let partition = log
+        .open_topic("t", 1, config)
+        .unwrap()
+        .partition(0)
+        .unwrap();
+    partition.append_batch([("key", "value"); 7]).unwrap();
+    partition.roll().unwrap();
+    partition.append(("other", "value")).unwrap();
+    assert_eq!(partition.compact().unwrap().records_removed, 6);
+    let mut member = log.consumer_group("g").unwrap().join("t").unwrap();
+    member.seek(&("t", 0).into(), Seek::Latest).unwrap();
+    for end in [2, 1] {
+        partition.truncate_to(end).unwrap();
+        assert_eq!(member.position(&("t", 0).into()).unwrap(), end);
+    }
 }
