@@ -151,7 +151,7 @@ impl PartitionCore {
         self.health.forget_damage_from(end);
         let mut marked = Ok(());
         for marker in &markers {
-            marked = marked.and(self.write_marker(&mut writer, marker));
+            marked = marked.and(self.write_marker(&mut writer, marker).map(drop));
         }
         self.assert_segments(&writer);
         drop(writer);

@@ -49,19 +49,14 @@ impl PartitionCore {
     /// Takes no lock but the writer's, so that a caller may hold locks of the groups. Does not
     /// sync.
     pub(crate) fn append_marker(&self, marker: &Marker, end: u64) -> Result<Option<Appended>> {
-        let mut encoded = self.encode_marker(marker)?;
         let appended = {
             let mut writer = self.lock_to_append();
             self.check_writable()?;
             match writer.producers.open_transaction_of(marker.producer_id) {
-                Some(first) if first < end => {
-                    self.write_at_end(&mut writer, &mut encoded).map(Some)
-                }
-                _ => Ok(None),
+                Some(first) if first < end => Some(self.write_marker(&mut writer, marker)?),
+                _ => None,
             }
         };
-        self.context.buffers.give_back(encoded.bytes);
-        let appended = appended?;
         if !self.is_synced_topic.load(Ordering::Relaxed) {
             self.waiters.notify();
         }
@@ -74,11 +69,11 @@ impl PartitionCore {
         &self,
         writer: &mut MutexGuard<'_, Writer>,
         marker: &Marker,
-    ) -> Result<()> {
+    ) -> Result<Appended> {
         let mut encoded = self.encode_marker(marker)?;
-        let written = self.write_at_end(writer, &mut encoded);
+        let appended = self.write_at_end(writer, &mut encoded);
         self.context.buffers.give_back(encoded.bytes);
-        written.map(drop)
+        appended
     }
 
     fn encode_marker(&self, marker: &Marker) -> Result<EncodedBatch> {
