@@ -52,10 +52,10 @@ pub(super) struct Lane {
     is_used: bool,
     held: Vec<Held>,
     open: Option<GrowingBatch>,
-    /// The last batch of the transaction that was written.
-    written: Option<Appended>,
     /// The last batch of the epoch that was written, in any transaction.
     last: Option<Appended>,
+    /// Whether the transaction has written that batch.
+    has_written: bool,
 }
 
 /// A batch that is complete and was not written yet. It is encoded when it is written, because only
@@ -214,16 +214,13 @@ impl Lanes {
             return Ok(core.log_end_offset());
         };
         lane.append(encoded, identity)?;
-        Ok(lane
-            .written
-            .as_ref()
-            .map_or(0, |written| written.offsets.start))
+        Ok(lane.written().map_or(0, |written| written.offsets.start))
     }
 
     /// Returns the last batch in each partition that the transaction has written to.
     pub(super) fn written(&self) -> impl Iterator<Item = (&Arc<PartitionCore>, &Appended)> {
         self.used_lanes()
-            .filter_map(|lane| Some((&lane.core, lane.written.as_ref()?)))
+            .filter_map(|lane| Some((&lane.core, lane.written()?)))
     }
 
     /// Forgets the transaction. What it has written stays in the log.
@@ -277,8 +274,8 @@ impl Lane {
             is_used: false,
             held: Vec::new(),
             open: None,
-            written: None,
             last: None,
+            has_written: false,
         }
     }
 
@@ -333,6 +330,11 @@ impl Lane {
         Ok(())
     }
 
+    /// Returns the last batch that the transaction has written.
+    fn written(&self) -> Option<&Appended> {
+        self.last.as_ref().filter(|_| self.has_written)
+    }
+
     fn stamp(&self, identity: Identity) -> ProducerStamp {
         ProducerStamp {
             id: identity.id,
@@ -367,9 +369,8 @@ impl Lane {
         }
         let appended = self.core.append_encoded(&mut encoded);
         self.core.context().buffers.give_back(encoded.bytes);
-        let appended = appended?;
-        self.written = Some(appended.clone());
-        self.last = Some(appended);
+        self.last = Some(appended?);
+        self.has_written = true;
         self.next_sequence = sequence_after(self.next_sequence, encoded.header.record_count);
         Ok(())
     }
@@ -378,7 +379,7 @@ impl Lane {
         self.is_used = false;
         self.held.clear();
         self.open = None;
-        self.written = None;
+        self.has_written = false;
     }
 }
 
