@@ -24,8 +24,8 @@ pub(super) struct Worker {
     pub(super) txn: Option<Txn>,
     /// The records of the transaction that are not in the log yet, of each partition.
     pub(super) held: [VecDeque<Seen>; PARTS],
-    /// Whether a truncation may have removed records of the producer since its last error. The next
-    /// transaction that writes then fails, since the log expects an earlier sequence.
+    /// Whether there was a truncation during the transaction. Records of it that were written are
+    /// then gone, and it may fail, since the log expects an earlier sequence.
     pub(super) was_cut: bool,
 }
 

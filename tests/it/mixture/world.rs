@@ -188,7 +188,6 @@ impl World {
         if let Err(error) = sent {
             assert!(was_cut, "{error}");
             self.end(producer, Worker::abort, Fate::Aborted);
-            self.workers[producer].as_mut().unwrap().was_cut = false;
         }
     }
 
@@ -224,7 +223,7 @@ impl World {
         };
         if let Err(error) = how(worker) {
             assert!(worker.was_cut, "{error}");
-            (worker.was_cut, fate) = (false, Fate::Aborted);
+            fate = Fate::Aborted;
         }
         self.learn(producer);
         let worker = self.workers[producer].as_mut().unwrap();
@@ -232,7 +231,7 @@ impl World {
             assert!(worker.held.iter().all(VecDeque::is_empty), "not written");
         }
         worker.held = Default::default();
-        worker.txn = None;
+        (worker.txn, worker.was_cut) = (None, false);
         for ledger in &mut self.ledgers {
             ledger.end_transaction(txn, fate);
         }
@@ -294,7 +293,7 @@ impl World {
             return;
         }
         for worker in self.workers.iter_mut().flatten() {
-            worker.was_cut = true;
+            worker.was_cut |= worker.txn.is_some();
         }
         ledger.cut(end, partition.log_end_offset());
         self.member.cut(part, end);
