@@ -44,7 +44,7 @@ impl Keeper for Guard {
         self.core.write_checkpoints()
     }
 
-    fn transactional_producers(&self) -> Vec<i64> {
+    fn transactional_producers(&self) -> Result<Vec<i64>> {
         self.core.transactions.producer_ids()
     }
 

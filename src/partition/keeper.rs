@@ -21,8 +21,8 @@ pub(crate) trait Keeper: Send + Sync {
 
     /// Returns the ids of the producers that write transactions for this log. Waits for the commits
     /// in progress.
-    fn transactional_producers(&self) -> Vec<i64> {
-        Vec::new()
+    fn transactional_producers(&self) -> Result<Vec<i64>> {
+        Ok(Vec::new())
     }
 
     /// Makes the cut, after the recovery point and the committed positions were lowered on the

@@ -133,9 +133,12 @@ impl TransactionService {
     }
 
     /// Returns the ids of the producers that write for the transactional ids of this log. If the
-    /// states cannot be read, none is known.
-    pub(crate) fn producer_ids(&self) -> Vec<i64> {
-        self.producers().unwrap_or_default().into_keys().collect()
+    /// states are damaged, none is known.
+    pub(crate) fn producer_ids(&self) -> Result<Vec<i64>> {
+        match self.producers() {
+            Err(Error::Corrupt(_)) => Ok(Vec::new()),
+            producers => Ok(producers?.into_keys().collect()),
+        }
     }
 
     /// Notes that a partition was truncated. Waits for the commits in progress.

@@ -88,7 +88,7 @@ impl Partition {
     pub fn truncate_to(&self, end: u64) -> Result<()> {
         // Before the locks of the cut: a commit in progress may wait for one of them.
         let producers = if self.core.has_producers() {
-            self.keep.keeper().transactional_producers()
+            self.keep.keeper().transactional_producers()?
         } else {
             Vec::new()
         };

@@ -124,7 +124,7 @@ impl PartitionCore {
         };
         let mut kept = self.kept_below(&cut, end)?;
         let producers = self.producers_at(&writer, end)?;
-        let markers = self.markers_above(&writer, &producers, end, own);
+        let markers = self.markers_above(&writer, &producers, end, own)?;
         // Up to here nothing has changed.
         let is_whole = kept.bytes == cut.size() && cut.base_offset < end;
         let replacement = if is_whole {
@@ -170,7 +170,7 @@ impl PartitionCore {
         left: &ProducerStates,
         end: u64,
         own: &[i64],
-    ) -> Vec<Marker> {
+    ) -> Result<Vec<Marker>> {
         let is_ended = |entry: &ProducerEntry| {
             let open = writer.producers.open_transaction_of(entry.producer_id);
             open.is_none_or(|first| first >= end)
@@ -181,11 +181,13 @@ impl PartitionCore {
             .filter_map(|entry| Some((entry, entry.current_transaction_first_offset?)))
             .peekable();
         if ended.peek().is_none() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        // A cut also removes damage. If it hides how a transaction ended, the transaction is open.
-        let Ok(aborted) = self.aborted_transactions(end) else {
-            return Vec::new();
+        let aborted = match self.aborted_transactions(end) {
+            // A cut also removes damage. If it hides how a transaction ended, the transaction is
+            // open.
+            Err(Error::Corrupt(_)) => return Ok(Vec::new()),
+            aborted => aborted?,
         };
         let outcome = |producer_id: i64, first: u64| {
             let is_aborted = aborted.iter().any(|aborted| {
@@ -198,14 +200,13 @@ impl PartitionCore {
                 Outcome::Committed
             }
         };
-        ended
-            .map(|(entry, first)| Marker {
-                producer_id: entry.producer_id,
-                producer_epoch: entry.producer_epoch,
-                outcome: outcome(entry.producer_id, first),
-                coordinator_epoch: 0,
-            })
-            .collect()
+        let markers = ended.map(|(entry, first)| Marker {
+            producer_id: entry.producer_id,
+            producer_epoch: entry.producer_epoch,
+            outcome: outcome(entry.producer_id, first),
+            coordinator_epoch: 0,
+        });
+        Ok(markers.collect())
     }
 
     pub(in crate::partition) fn check_truncatable(&self) -> Result<()> {

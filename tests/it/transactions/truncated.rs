@@ -1,5 +1,9 @@
 //! Transactions whose marker a truncation cuts off, while records of them are left.
 
+use std::io;
+
+use annals::SimulatedDisk;
+
 use super::*;
 
 /// Returns a log in which a transaction with the values `a` and `b` has ended, and its partition.
@@ -117,4 +121,33 @@ fn a_producer_commits_after_its_own_records_were_cut_off() {
     partition.restart_at(10).unwrap();
     commit("f").unwrap();
     assert_eq!(committed(&partition), ["f"]);
+}
+
+/// Regression: if the disk refused to read how the transaction had ended, it was open again.
+#[test]
+fn a_truncation_fails_if_it_cannot_read_how_a_transaction_ended() {
+    let mut failures = 0;
+    for call in 0.. {
+        let disk = SimulatedDisk::new(1);
+        let open = || Log::builder("log").storage(disk.clone()).open().unwrap();
+        let log = open();
+        ended(&log, true).append("later").unwrap();
+        log.close().unwrap();
+        let log = open();
+        let partition = part(&topics_of(&log).1, 0);
+        let call = disk.calls() + call;
+        disk.fail_call(call, io::Error::other("refused"));
+        let done = partition.truncate_to(2);
+        let is_called = disk.calls() > call;
+        disk.heal();
+        if done.is_ok() {
+            assert_eq!(committed(&partition), ["a", "b"].map(large), "{call}");
+        } else {
+            failures += 1;
+        }
+        if !is_called {
+            break;
+        }
+    }
+    assert!(failures > 3);
 }
