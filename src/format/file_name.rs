@@ -5,6 +5,7 @@
 //! | `<topic>-<partition>/` | a partition, split at the last dash, because a topic name may contain dashes |
 //! | `<topic>-<partition>.<32 hex digits>-delete/` | a partition that is being deleted (or `-stray`, `-future`), its topic cut to fit |
 //! | `<base offset, 20 digits>.log` | the records of a segment; `.index`, `.timeindex` and `.txnindex` are its indexes |
+//! | `<base offset>.log.cut.deleted` | the last segment after a cut that is not finished |
 //! | `<offset, 20 digits>.snapshot` | the producer state up to that offset |
 //! | `<base offset>-<position>.torn` | bytes that recovery cut off the end of the log, and kept |
 //! | `<base offset>.log.torn` | a segment after the end of the log, kept by recovery; `.2.torn` and so on if the name is taken |
@@ -27,6 +28,9 @@ pub(crate) const DELETED: &str = ".deleted";
 pub(crate) const CLEANED: &str = ".cleaned";
 /// The ending of the output of a compaction that counts, and has yet to get its name.
 pub(crate) const SWAP: &str = ".swap";
+/// The ending of the last segment after a cut that was promised, and has yet to be finished. A
+/// broker removes the file, and so does not make the cut.
+pub(crate) const CUT: &str = ".cut.deleted";
 /// The suffix of a segment's records.
 pub(crate) const LOG: &str = "log";
 /// The suffix of a segment's offset index.

@@ -50,7 +50,8 @@ impl Partition {
     /// Cuts the log at `end`: removes all records at and above it, so that `end` is the next offset
     /// to be written. An `end` at or above the log end changes nothing.
     ///
-    /// The removed records stay removed after a crash once the call has returned. Blocks on the
+    /// The removed records stay removed after a crash once the call has returned. If the machine or
+    /// the program stops during the call, the next opening finds all of them or none. Blocks on the
     /// device.
     ///
     /// Readers continue with the records that are left. Positions that groups committed above `end`
@@ -98,12 +99,7 @@ impl Partition {
         if !cut.is_due()? {
             return Ok(());
         }
-        self.keep.keeper().truncate(&self.core, cut)?;
-        if self.core.log_end_offset() > end {
-            // A marker that was written again has to be as durable as the cut.
-            self.core.flush()?;
-        }
-        Ok(())
+        self.keep.keeper().truncate(&self.core, cut)
     }
 
     /// Removes all records, and lets the partition continue at `offset`: any offset, above or below

@@ -10,6 +10,7 @@
 //! with a different checksum, offset or time.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Deadline;
@@ -78,7 +79,9 @@ impl PartitionCore {
             }
             self.publish_end(writer);
             let end = active.next_offset();
-            if end == active.base_offset || self.metadata_of(end)?.is_none() {
+            // After a cut that is not finished there may be segments that do not count any more.
+            let is_cut = !active.ending().is_empty();
+            if end == active.base_offset || is_cut || self.metadata_of(end)?.is_none() {
                 return Ok(());
             }
             // The writer rolled. All that it wrote to the segment before is read by now, or by the
@@ -130,17 +133,22 @@ impl PartitionCore {
 
     /// Returns the metadata of the `.log` of segment `base`, if it exists.
     fn metadata_of(&self, base: u64) -> Result<Option<FileMetadata>> {
-        let path = self
-            .dir()
-            .join(file_name::segment_file(base, file_name::LOG));
-        let found = self.context.storage.metadata(&path).if_exists();
-        found.at("look at", &path)
+        self.look_at_file(&self.home.path(base, file_name::LOG))
+    }
+
+    fn look_at_file(&self, path: &Path) -> Result<Option<FileMetadata>> {
+        let found = self.context.storage.metadata(path).if_exists();
+        found.at("look at", path)
     }
 
     fn look_at_active(&self, writer: &mut Writer, active: &Arc<Segment>) -> Result<Look> {
-        let Some(found) = self.metadata_of(active.base_offset)? else {
+        let Some(found) = self.look_at_file(active.log_path())? else {
             return Ok(Look::Replaced);
         };
+        if !active.ending().is_empty() && active.file_id() == Some(found.id) {
+            // The writer appends nothing before the segment has its final name.
+            return Ok(Look::Continues);
+        }
         match self.compare(writer, active, found) {
             Err(error) if is_replaced(&error) => Ok(Look::Replaced),
             compared => compared.at("read", active.log_path()),

@@ -146,7 +146,7 @@ impl PartitionCore {
                 segment.base_offset < first && segment.base_offset < active
             }),
         );
-        if contents.swaps.is_empty()
+        if contents.unnamed().next().is_none()
             && is_known(&contents, &segments, active)
             && self.contents()?.logs == contents.logs
         {
@@ -312,9 +312,7 @@ fn is_known(contents: &Contents, segments: &[Arc<Segment>], active: u64) -> bool
     let found = contents.segments_without(is_replaced);
     let known = segments.iter().map(|segment| segment.base_offset);
     contents
-        .swaps
-        .iter()
-        .copied()
+        .unnamed()
         .eq(outputs().map(|output| output.base_offset))
         && known.eq(found.into_iter().take_while(|base| *base <= active))
 }

@@ -1,14 +1,18 @@
-//! Finishes the exchange of an interrupted compaction. A crash may leave the output next to the
-//! segments that it replaces, or leave only the output.
+//! Finishes an interrupted compaction or truncation. A crash may leave the output of a compaction
+//! next to the segments that it replaces, or leave only the output. In the same way it may leave
+//! the last segment of a log that was being cut.
 //!
-//! | file | state of the output | action |
+//! | file | state of it | action |
 //! | --- | --- | --- |
 //! | `<base>.*.cleaned` | incomplete | removed |
 //! | `<base>.*.swap` at or above a `.cleaned` | a part of it is incomplete | removed |
 //! | `<base>.*.swap` otherwise | complete and durable | replaces every segment in its range |
+//! | `<base>.log.cut.deleted` | complete and durable | replaces every segment at and above its base |
 //!
 //! Kafka renames the originals to `.deleted` before the output has its final name. Until then the
 //! output may be the only copy of the records.
+//!
+//! A partition is not compacted while it is being cut, so there is never both.
 
 use std::io;
 use std::ops::Range;
@@ -26,9 +30,17 @@ pub(in crate::partition) fn swap_path(dir: &Path, base_offset: u64, suffix: &str
     dir.join(file_name::segment_file(base_offset, suffix) + file_name::SWAP)
 }
 
-/// Gives complete output its final names, and removes the files that it replaces.
+/// Gives complete output and the last segment of a cut log their final names, and removes the files
+/// that they replace.
 pub(in crate::partition) fn finish(context: &PartitionContext, dir: &Path) -> Result<()> {
-    Found::list(&*context.storage, dir)?.put_in_place(&context.home(dir))
+    let (found, home) = (Found::list(&*context.storage, dir)?, context.home(dir));
+    found.finish_cut(&home)?;
+    found.put_in_place(&home)
+}
+
+/// Returns the base offset of the last segment of a log that is being cut.
+pub(in crate::partition) fn promised_cut(entries: &[DirEntry]) -> Option<u64> {
+    Found::of(entries).cut
 }
 
 /// Returns the base offsets, rising, of the complete output in a directory that does not have its
@@ -42,9 +54,10 @@ pub(in crate::partition) fn whole_outputs(entries: &[DirEntry]) -> Vec<u64> {
         .collect()
 }
 
-/// Returns whether there is output that does not have its final names yet.
+/// Returns whether there are files that do not have their final names yet.
 pub(in crate::partition) fn is_pending(context: &PartitionContext, dir: &Path) -> Result<bool> {
-    Found::list(&*context.storage, dir).map(|found| !found.swaps.is_empty())
+    let found = Found::list(&*context.storage, dir)?;
+    Ok(found.cut.is_some() || !found.swaps.is_empty())
 }
 
 /// The files that matter, by base offset and suffix.
@@ -52,6 +65,7 @@ struct Found {
     live: Vec<(u64, &'static str)>,
     swaps: Vec<(u64, &'static str)>,
     cleaned: Vec<u64>,
+    cut: Option<u64>,
 }
 
 impl Found {
@@ -64,6 +78,7 @@ impl Found {
             live: Vec::new(),
             swaps: Vec::new(),
             cleaned: Vec::new(),
+            cut: None,
         };
         let known = |suffix: &str| {
             file_name::SEGMENT
@@ -76,7 +91,9 @@ impl Found {
             else {
                 continue;
             };
-            if suffix.ends_with(file_name::CLEANED) {
+            if suffix.strip_suffix(file_name::CUT) == Some(file_name::LOG) {
+                found.cut = Some(found.cut.map_or(base, |other| base.min(other)));
+            } else if suffix.ends_with(file_name::CLEANED) {
                 found.cleaned.push(base);
             } else if let Some(suffix) = suffix.strip_suffix(file_name::SWAP).and_then(known) {
                 found.swaps.push((base, suffix));
@@ -96,6 +113,38 @@ impl Found {
             .iter()
             .copied()
             .filter(move |(base, _)| *base < unfinished)
+    }
+
+    /// Finishes a cut that was promised, as the cut itself does. A crash may follow any step; the
+    /// next opening continues from there.
+    fn finish_cut(&self, home: &SegmentHome) -> Result<()> {
+        let Some(cut) = self.cut else {
+            return Ok(());
+        };
+        let (storage, dir) = (&*home.storage, &*home.dir);
+        // If the process was killed, the promise may not be on the device yet.
+        storage.sync_dir(dir).at("sync", dir)?;
+        // The producer snapshots that do not count any more were removed before the promise.
+        let is_replaced = |(base, suffix): &&(u64, &str)| match *suffix {
+            file_name::SNAPSHOT => false,
+            file_name::LOG => *base > cut,
+            _ => *base >= cut,
+        };
+        for (base, suffix) in self.live.iter().filter(is_replaced) {
+            let path = home.path(*base, suffix);
+            remove_if_exists(storage, &path).at("remove", &path)?;
+        }
+        storage.sync_dir(dir).at("sync", dir)?;
+        let promised = SegmentHome {
+            ending: file_name::CUT,
+            ..home.clone()
+        };
+        let (from, to) = (
+            promised.path(cut, file_name::LOG),
+            home.path(cut, file_name::LOG),
+        );
+        storage.rename(&from, &to).at("put in its place", &from)?;
+        storage.sync_dir(dir).at("sync", dir)
     }
 
     /// Finishes the exchange. A crash may follow any step; the next opening continues from there.
@@ -354,9 +403,15 @@ mod tests {
     }
 
     #[test]
-    fn only_durable_output_is_pending() {
-        let (context, dir) = (context(), Path::new("p"));
-        for (suffix, pending) in [("log", false), ("log.cleaned", false), ("log.swap", true)] {
+    fn only_durable_output_and_a_promised_cut_are_pending() {
+        for (suffix, pending) in [
+            ("log", false),
+            ("log.cleaned", false),
+            ("log.swap", true),
+            ("log.deleted", false),
+            ("log.cut.deleted", true),
+        ] {
+            let (context, dir) = (context(), Path::new("p"));
             replace_file(
                 &*context.storage,
                 &dir.join(file_name::segment_file(0, suffix)),
@@ -364,6 +419,27 @@ mod tests {
             )
             .unwrap();
             assert_eq!(is_pending(&context, dir).unwrap(), pending, "{suffix}");
+        }
+    }
+
+    #[test]
+    fn a_promised_cut_replaces_all_segments_from_its_base_on() {
+        let below = [(0, "log", 100), (0, "index", 0)];
+        let promise = [(100, "log.cut.deleted", 150), (100, "snapshot", 0)];
+        let after = map(&[
+            ("0.log", 100),
+            ("0.index", 0),
+            ("100.log", 150),
+            ("100.snapshot", 0),
+        ]);
+        // Before, during and after the removal of the segments.
+        for gone in [
+            &[(100, "log", 200), (100, "txnindex", 0), (200, "log", 300)][..],
+            &[(200, "log", 300), (200, "index", 0)],
+            &[],
+        ] {
+            let files = [&below, gone, &promise].concat();
+            assert_eq!(finished(&files).unwrap(), after, "{gone:?}");
         }
     }
 

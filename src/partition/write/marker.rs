@@ -6,7 +6,7 @@ use parking_lot::MutexGuard;
 
 use super::append::Appended;
 use super::encode::EncodedBatch;
-use crate::config::Compression;
+use crate::config::{Compression, TimestampType};
 use crate::error::Result;
 use crate::format::batch::{BatchBuilder, ProducerStamp};
 use crate::format::control::ControlRecord;
@@ -65,7 +65,7 @@ impl PartitionCore {
 
     /// Writes a marker at the log end. The caller holds the writer lock, and has checked that the
     /// producer has an open transaction. Does not sync.
-    pub(in crate::partition) fn write_marker(
+    fn write_marker(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
         marker: &Marker,
@@ -74,6 +74,25 @@ impl PartitionCore {
         let appended = self.write_at_end(writer, &mut encoded);
         self.context.buffers.give_back(encoded.bytes);
         appended
+    }
+
+    /// Encodes markers as the batches from `end` on.
+    pub(in crate::partition) fn encode_markers(
+        &self,
+        writer: &Writer,
+        markers: &[Marker],
+        end: u64,
+    ) -> Result<Vec<EncodedBatch>> {
+        let now = self.context.clock.now().as_millis();
+        let encoded = markers.iter().zip(end..).map(|(marker, offset)| {
+            let mut encoded = self.encode_marker(marker)?;
+            if writer.settings.timestamp_type == TimestampType::LogAppendTime {
+                encoded.stamp_append_time(now);
+            }
+            encoded.stamp(offset, writer.leader_epoch);
+            Ok(encoded)
+        });
+        encoded.collect()
     }
 
     fn encode_marker(&self, marker: &Marker) -> Result<EncodedBatch> {

@@ -16,6 +16,7 @@ mod spilling;
 mod states;
 mod together;
 mod truncated;
+mod truncated_crash;
 mod victim;
 mod visibility;
 

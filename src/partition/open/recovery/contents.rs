@@ -14,10 +14,13 @@ use crate::storage::FileMetadata;
 /// The files of a partition's directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::partition) struct Contents {
-    /// Base offsets of the segments, rising.
+    /// Base offsets of the segments, rising, without those that a cut removes.
     pub(in crate::partition) logs: Vec<u64>,
     /// Base offsets, rising, of complete compaction output that does not have its final names yet.
     pub(in crate::partition) swaps: Vec<u64>,
+    /// Base offset of the last segment of a log that is being cut, which does not have its final
+    /// name yet.
+    pub(in crate::partition) cut: Option<u64>,
     pub(in crate::partition) snapshots: Vec<u64>,
     /// Files that an interrupted step left.
     pub(super) leftovers: Vec<String>,
@@ -28,6 +31,7 @@ impl Contents {
         let entries = context.storage.list(dir).at("list", dir)?;
         let mut contents = Self {
             swaps: unfinished::whole_outputs(&entries),
+            cut: unfinished::promised_cut(&entries),
             ..Self::default()
         };
         for entry in entries {
@@ -45,7 +49,11 @@ impl Contents {
                 _ => {}
             }
         }
+        contents.logs.extend(contents.cut);
+        let last = contents.cut.unwrap_or(u64::MAX);
+        contents.logs.retain(|base| *base <= last);
         contents.logs.sort_unstable();
+        contents.logs.dedup();
         contents.snapshots.sort_unstable();
         Ok(contents)
     }
@@ -60,13 +68,18 @@ impl Contents {
         Ok(self.segments_without(|base| replaced.contains(&base)))
     }
 
+    /// Returns the base offsets of the segments that do not have their final names yet.
+    pub(in crate::partition) fn unnamed(&self) -> impl Iterator<Item = u64> {
+        self.swaps.iter().copied().chain(self.cut)
+    }
+
     /// Returns the same as `segments`, for a caller that knows which segments are replaced.
     pub(in crate::partition) fn segments_without(
         &self,
         is_replaced: impl Fn(u64) -> bool,
     ) -> Vec<u64> {
         let kept = self.logs.iter().copied().filter(|base| !is_replaced(*base));
-        let mut segments: Vec<u64> = kept.chain(self.swaps.iter().copied()).collect();
+        let mut segments: Vec<u64> = kept.chain(self.unnamed()).collect();
         segments.sort_unstable();
         segments.dedup();
         segments
@@ -122,7 +135,7 @@ impl Looked {
     ) -> Result<bool> {
         let now = Contents::list(context, dir)?;
         let (before, last) = (&self.contents, self.contents.logs.last());
-        let is_same = before.swaps == now.swaps
+        let is_same = before.unnamed().eq(now.unnamed())
             && now
                 .logs
                 .iter()

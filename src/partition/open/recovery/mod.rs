@@ -170,12 +170,18 @@ impl<'a> Opening<'a> {
         self.home_of(base).path(base, file_name::LOG)
     }
 
-    /// Returns the home of a segment. A read-only log reads complete compaction output under the
-    /// name that the output has until it replaces the originals.
+    /// Returns the home of a segment. A read-only log reads complete compaction output, and the
+    /// last segment of a log that is being cut, under the names that they have until then.
     pub(super) fn home_of(&self, base: u64) -> SegmentHome {
-        let is_output = self.contents.swaps.contains(&base);
+        let ending = if self.contents.cut == Some(base) {
+            file_name::CUT
+        } else if self.contents.swaps.contains(&base) {
+            file_name::SWAP
+        } else {
+            ""
+        };
         SegmentHome {
-            ending: if is_output { file_name::SWAP } else { "" },
+            ending,
             ..self.home.clone()
         }
     }

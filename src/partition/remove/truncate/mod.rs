@@ -1,37 +1,46 @@
 //! Cuts the end of a log.
 //!
 //! A file that readers may have mapped is never shrunk: the part that stays is copied to a new
-//! file, which is renamed over the old one. The recovery point is lowered first, so that it never
-//! covers records that are gone. Then files are removed, starting with the last one: a crash may
-//! leave a longer log, but never a hole. If the log may have gaps, its remaining records may end
-//! before `end`. Then only the name of an empty segment after them shows where the log ends.
+//! file, which is renamed over the old one. If the cut removes the marker of a transaction that
+//! leaves records, the new file ends with the marker. So a crash leaves the log as it was before
+//! the cut, or as it is after it, and each transaction as it ended.
+//!
+//! A cut that also removes whole segments takes several steps. It first gives the new file a name
+//! that [promises](super::unfinished) the cut: the next opening finishes it. If the cut is at the
+//! border of two segments, the new file is that of the segment that begins there.
+//!
+//! Some steps come before that, because they are right for the log before the cut and after it. The
+//! recovery point is lowered, so recovery looks at everything above it. A snapshot of the producers
+//! at the last border of two batches is written, and the later ones and the later leader epochs are
+//! removed.
+//!
+//! If the log may have gaps, its remaining records may end before `end`. Then only the name of an
+//! empty segment after them shows where the log ends.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
+use self::kept::Kept;
 use crate::error::{At, Error, Result};
-use crate::format::batch::{self, BatchHeader, Packing};
-use crate::format::producer_snapshot::ProducerEntry;
-use crate::format::{Malformed, file_name};
+use crate::format::file_name;
+use crate::format::producer_snapshot::{self, ProducerEntry};
 use crate::partition::keeper::Truncation;
+use crate::partition::state::leader_epoch::LeaderEpochs;
 use crate::partition::state::producers::ProducerStates;
 use crate::partition::{Marker, Outcome, PartitionCore, Writer};
-use crate::segment::batch_file::ReadError;
-use crate::segment::index_file::MemoryIndex;
-use crate::segment::walk::{Checked, Step, Walk, indexed};
-use crate::segment::{MAX_LOG_BYTES, Segment};
-use crate::storage::{FilePart, NewFile, StorageFile, remove_if_exists};
+use crate::segment::{Segment, SegmentHome};
+use crate::storage::{NewFile, remove_if_exists};
 
-/// The part of the cut segment that stays.
-struct Kept {
-    bytes: u32,
-    next_offset: u64,
-    index: MemoryIndex,
-    /// The batch that contains `end`, rebuilt from the records below it.
-    rest: Option<Vec<u8>>,
+mod kept;
+
+/// The last segment after the cut, and its file.
+struct Replacement<'a> {
+    new: NewFile<'a>,
+    kept: Kept,
 }
 
 impl Truncation<'_> {
@@ -124,14 +133,26 @@ impl PartitionCore {
         };
         let mut kept = self.kept_below(&cut, end)?;
         let producers = self.producers_at(&writer, end)?;
-        let markers = self.markers_above(&writer, &producers, end, own)?;
-        // Up to here nothing has changed.
+        let mut markers = self.encode_markers(
+            &writer,
+            &self.markers_above(&writer, &producers, end, own)?,
+            end,
+        )?;
+        let whole_end = kept.rest.as_ref().map_or(end, |_| kept.next_offset);
         let is_whole = kept.bytes == cut.size() && cut.base_offset < end;
-        let replacement = if is_whole {
+        if is_whole && !gone.is_empty() {
+            kept = Kept::empty(end);
+        }
+        let is_promised = !gone.is_empty();
+        let path = self.path_of_kept(kept.base_offset, is_promised);
+        let replacement = if is_whole && !is_promised && markers.is_empty() {
             None
         } else {
-            Some((self.write_kept(&cut, &mut kept)?, kept))
+            let new = self.write_kept(&cut, &mut kept, &mut markers, &path)?;
+            Some(Replacement { new, kept })
         };
+        self.snapshot_below_cut(&mut writer, whole_end)?;
+        // Up to here nothing has changed.
         debug_assert!(recovery_point <= end, "no recovery point is above the cut");
         self.bounds.lower_recovery_point(recovery_point);
         self.commit.lower(end);
@@ -149,14 +170,34 @@ impl PartitionCore {
             })?;
         self.end_cut(end, writer.producers.first_unstable_offset());
         self.health.forget_damage_from(end);
-        let mut marked = Ok(());
-        for marker in &markers {
-            marked = marked.and(self.write_marker(&mut writer, marker).map(drop));
-        }
         self.assert_segments(&writer);
         drop(writer);
         self.waiters.notify();
-        marked
+        Ok(())
+    }
+
+    /// Returns the path of the new file. With `is_promised`, its name promises the cut.
+    fn path_of_kept(&self, base_offset: u64, is_promised: bool) -> PathBuf {
+        let ending = if is_promised { file_name::CUT } else { "" };
+        let home = SegmentHome {
+            ending,
+            ..self.home.clone()
+        };
+        home.path(base_offset, file_name::LOG)
+    }
+
+    /// Writes a snapshot of the producers at `whole_end`, if there are any producers or earlier
+    /// snapshots. The log has the same batches below it before the cut and after it.
+    fn snapshot_below_cut(&self, writer: &mut Writer, whole_end: u64) -> Result<()> {
+        let producers = self.producers_at(writer, whole_end)?;
+        if producers.is_empty() && !writer.has_snapshots {
+            return Ok(());
+        }
+        let bytes = producer_snapshot::encode(&producers.entries());
+        let stored = self.store_snapshot(whole_end, &bytes);
+        stored.at("write a snapshot in", self.dir())?;
+        writer.has_snapshots = true;
+        Ok(())
     }
 
     /// Returns the markers at and above `end` of transactions that have records below it, if their
@@ -216,60 +257,80 @@ impl PartitionCore {
         self.health.check_not_poisoned()
     }
 
-    /// Removes the segments in `gone`. If there is a `replacement`, it replaces the last of `left`.
+    /// Removes the segments in `gone`. If there is a `replacement`, it becomes the last segment.
     fn cut(
         &self,
         writer: &mut MutexGuard<'_, Writer>,
         mut left: Vec<Arc<Segment>>,
         gone: &[Arc<Segment>],
-        replacement: Option<(NewFile<'_>, Kept)>,
+        replacement: Option<Replacement<'_>>,
         end: u64,
     ) -> Result<()> {
-        if let (Some(first), Some(last)) = (gone.first(), left.last()) {
-            // Between the last batch and the cut there may be no records any more.
-            let end = last.next_offset().max(end).min(first.base_offset);
-            self.publish_cut(left.clone(), end);
-            for segment in gone.iter().rev() {
-                self.remove_truncated(segment)?;
-                // Each removal is made durable before the next. A power cut may keep some removals
-                // and lose others, and an earlier one alone would leave a hole.
+        let mut epochs = writer.epochs.clone();
+        if epochs.truncate_end(end) {
+            self.store_epochs(writer, epochs.clone())?;
+        }
+        self.remove_snapshots(|at| at > end)?;
+        self.context.sync_dir(self.dir())?;
+        let is_replaced = replacement.is_some();
+        let mut marked_end = end;
+        if let Some(Replacement { new, kept }) = replacement {
+            marked_end = end.max(kept.next_offset);
+            if gone.is_empty() {
+                self.replace_log(&mut left, new, kept)?;
+            } else {
+                new.put_in_place().at("promise a cut of", self.dir())?;
                 self.context.sync_dir(self.dir())?;
+                self.remove_gone(&left, gone, end)?;
+                self.put_promised_in_place(&mut left, kept)?;
             }
         }
-        let is_replaced = replacement.is_some();
-        if let (Some((new, kept)), Some(cut)) = (replacement, left.last_mut()) {
-            let replaced = self.replace_log(cut, new, kept);
-            *cut = Arc::new(replaced.at("truncate", cut.log_path())?);
-        }
         self.publish_cut(left.clone(), end);
+        self.bounds.set_log_end(marked_end);
         let Some(last) = left.pop() else {
             unreachable!("the segment that was cut is left")
         };
         self.start_active(writer, Arc::clone(&last));
-        let mut epochs = writer.epochs.clone();
-        if epochs.truncate_end(end) {
-            epochs
-                .store(&*self.context.storage, self.dir())
-                .at("write the leader epochs of", self.dir())?;
-            writer.epochs = epochs;
-        }
-        self.remove_snapshots(|at| at > end)?;
-        self.context.sync_dir(self.dir())?;
         self.has_new_digests.store(true, Ordering::Release);
-        // Again, because the cut may have shortened the last batch of a producer.
-        writer.producers = self.producers_at(writer, end)?;
+        // Again, because the cut may have shortened the last batch of a producer, and the markers
+        // have ended transactions.
+        writer.producers = self.producers_at(writer, marked_end)?;
         if is_replaced && (writer.has_snapshots || !writer.producers.is_empty()) {
             // The cut removed the transaction index, and a broker takes a missing index for an
             // empty one.
             let segments = self.segments().snapshot();
             self.learn_aborted(&segments, segments.len().saturating_sub(1), &mut None)?;
         }
-        if last.is_sealed() || last.next_offset() < end {
+        if marked_end > end {
+            if epochs.assign(writer.leader_epoch, end) {
+                self.store_epochs(writer, epochs)?;
+            }
+        } else if last.is_sealed() || last.next_offset() < end {
             // No batch shows where the log ends, so the name of an empty segment has to.
             self.roll(writer, end)?;
             self.context.sync_dir(self.dir())?;
         }
         Ok(())
+    }
+
+    fn store_epochs(&self, writer: &mut Writer, epochs: LeaderEpochs) -> Result<()> {
+        epochs
+            .store(&*self.context.storage, self.dir())
+            .at("write the leader epochs of", self.dir())?;
+        writer.epochs = epochs;
+        Ok(())
+    }
+
+    /// Removes the segments after those that are `left`. The cut is promised, so the order does not
+    /// matter.
+    fn remove_gone(&self, left: &[Arc<Segment>], gone: &[Arc<Segment>], end: u64) -> Result<()> {
+        if let (Some(first), Some(last)) = (gone.first(), left.last()) {
+            // Between the last batch and the cut there may be no records any more.
+            let end = last.next_offset().max(end).min(first.base_offset);
+            self.publish_cut(left.to_vec(), end);
+        }
+        gone.iter()
+            .try_for_each(|segment| self.remove_truncated(segment))
     }
 
     /// Stops readers of committed records where they stop both before and after a cut. The log will
@@ -299,140 +360,46 @@ impl PartitionCore {
         self.bounds.set_log_end(end);
     }
 
-    /// Finds the part of the segment below `end`.
-    fn kept_below(&self, cut: &Arc<Segment>, end: u64) -> Result<Kept> {
-        let mut kept = Kept {
-            bytes: 0,
-            next_offset: cut.base_offset,
-            index: MemoryIndex::default(),
-            rest: None,
+    /// Replaces the last of `left` in one step.
+    fn replace_log(&self, left: &mut [Arc<Segment>], new: NewFile<'_>, kept: Kept) -> Result<()> {
+        let Some(cut) = left.last_mut() else {
+            unreachable!("the segment that was cut is left")
         };
-        // The batches to be removed need not be valid: a cut also removes damage.
-        let mut walk = Walk::new(cut, 0, cut.base_offset, false, Checked::Nothing).in_any_order();
-        let walked = self.walk_below(cut, &mut walk, &mut kept, end);
-        let lost = kept.next_offset..end.max(kept.next_offset + 1);
-        let unreadable = |lost, malformed| {
-            self.origin()
-                .corrupt(cut.base_offset, kept.bytes, lost, malformed)
-        };
-        let rest = match walked {
-            Err(ReadError::Io(error)) => return Err(Error::io("read", cut.log_path(), error)),
-            Err(ReadError::Damaged(malformed)) => return Err(unreadable(lost, malformed)),
-            Ok(None) => None,
-            Ok(Some((header, bytes))) => {
-                let start = if header.magic < 2 {
-                    kept.next_offset
-                } else {
-                    header.base_offset
-                };
-                let offsets = start..header.last_offset + 1;
-                self.below(&header, bytes, end)
-                    .map_err(|malformed| unreadable(offsets, malformed))?
-            }
-        };
-        if self.is_dense() && rest.is_none() && kept.next_offset < end {
-            return Err(unreadable(lost, Malformed("records are missing")));
-        }
-        debug_assert!(kept.next_offset <= end, "nothing above the cut is kept");
-        debug_assert!(kept.bytes <= cut.size(), "a cut only shortens a segment");
-        Ok(Kept { rest, ..kept })
-    }
-
-    /// Walks the batches up to `end`. Returns the batch that contains `end`, if there is one.
-    fn walk_below<'w>(
-        &self,
-        cut: &Segment,
-        walk: &'w mut Walk,
-        kept: &mut Kept,
-        end: u64,
-    ) -> std::result::Result<Option<(BatchHeader, &'w [u8])>, ReadError> {
-        let interval_bytes = self.settings().index_interval_bytes;
-        while walk.expected() < end
-            && let Some(Step {
-                position, header, ..
-            }) = walk.next()?
-        {
-            if header.last_offset >= end {
-                // The header of a legacy wrapper does not hold its base offset.
-                if header.base_offset < end || header.magic < 2 {
-                    return Ok(Some((header, walk.checked(position, &header)?)));
-                }
-                break;
-            }
-            let batch = indexed(cut, position, &header);
-            kept.index.note(batch, interval_bytes);
-            kept.bytes = walk.position();
-            kept.next_offset = kept.next_offset.max(header.last_offset + 1);
-        }
-        Ok(None)
-    }
-
-    /// Returns a batch of the records below `end`.
-    fn below(
-        &self,
-        header: &BatchHeader,
-        bytes: &[u8],
-        end: u64,
-    ) -> std::result::Result<Option<Vec<u8>>, Malformed> {
-        let decompressed = batch::decompressed(header, bytes, self.context.max_decompressed_bytes)?;
-        let max_decompressed_bytes = self.context.max_decompressed_bytes;
-        let packing = Packing {
-            settings: &self.settings(),
-            max_decompressed_bytes,
-            must_shrink: false,
-        };
-        batch::below(header, bytes, decompressed.as_deref(), end, packing)
-    }
-
-    /// Writes the part that stays to a new file, durably.
-    fn write_kept<'a>(&'a self, cut: &'a Segment, kept: &mut Kept) -> Result<NewFile<'a>> {
-        let (storage, path) = (&*self.context.storage, cut.log_path());
-        NewFile::write(storage, path, true, |file| self.copy_kept(cut, kept, file))
-            .at("truncate", path)
-    }
-
-    fn copy_kept(&self, cut: &Segment, kept: &mut Kept, file: &dyn StorageFile) -> io::Result<()> {
-        FilePart {
-            file: &*cut.file()?,
-            start: 0,
-            end: kept.bytes,
-        }
-        .copy_to(file)?;
-        if let Some(bytes) = kept.rest.take() {
-            let header =
-                BatchHeader::decode(&bytes).map_err(|malformed| io::Error::other(malformed.0))?;
-            if header.size_bytes > MAX_LOG_BYTES.saturating_sub(kept.bytes) {
-                return Err(io::ErrorKind::FileTooLarge.into());
-            }
-            file.write_all_at(&bytes, u64::from(kept.bytes))?;
-            kept.index.note(
-                indexed(cut, kept.bytes, &header),
-                self.settings().index_interval_bytes,
-            );
-            kept.next_offset = header.last_offset + 1;
-            kept.bytes += header.size_bytes;
-        }
+        self.prepare_replacement(cut)?;
+        new.put_in_place().at("truncate", cut.log_path())?;
+        self.context.sync_dir(self.dir())?;
+        *cut = self.open_kept(kept);
         Ok(())
     }
 
-    fn replace_log(&self, cut: &Segment, new: NewFile<'_>, kept: Kept) -> io::Result<Segment> {
-        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
-        debug_assert!(kept.rest.is_none(), "the rest was written to the file");
-        let storage = &*self.context.storage;
-        // Readers must be able to continue if a later step fails.
-        cut.keep_open()?;
-        for suffix in file_name::INDEXES {
-            remove_if_exists(storage, &cut.path(suffix))?;
+    /// Gives the new file of a promised cut its name. The other segments are removed.
+    fn put_promised_in_place(&self, left: &mut Vec<Arc<Segment>>, kept: Kept) -> Result<()> {
+        let base_offset = kept.base_offset;
+        if let Some(cut) = left.pop_if(|last| last.base_offset == base_offset) {
+            self.prepare_replacement(&cut)?;
         }
-        new.put_in_place()?;
-        storage.sync_dir(self.dir())?;
-        Ok(Segment::open_scanned(
-            &self.home,
-            cut.base_offset,
-            kept.bytes,
-            kept.next_offset,
-            kept.index,
-        ))
+        // The promise is taken back last: it alone shows that the removed segments do not count.
+        self.context.sync_dir(self.dir())?;
+        let promised = self.path_of_kept(base_offset, true);
+        self.context
+            .storage
+            .rename(&promised, &self.home.path(base_offset, file_name::LOG))
+            .at("put in its place", &promised)?;
+        self.context.sync_dir(self.dir())?;
+        left.push(self.open_kept(kept));
+        Ok(())
+    }
+
+    /// Removes the indexes of a segment that is about to be replaced.
+    fn prepare_replacement(&self, cut: &Segment) -> Result<()> {
+        debug_assert!(self.replacing.is_locked(), "the caller holds `replacing`");
+        // Readers must be able to continue if a later step fails.
+        cut.keep_open().at("open", cut.log_path())?;
+        for suffix in file_name::INDEXES {
+            let path = cut.path(suffix);
+            remove_if_exists(&*self.context.storage, &path).at("remove", &path)?;
+        }
+        Ok(())
     }
 
     fn remove_truncated(&self, segment: &Arc<Segment>) -> Result<()> {
