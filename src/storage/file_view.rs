@@ -2,7 +2,7 @@
 //!
 //! A view never changes, and stays valid after its file is removed or closed. The caller of
 //! [`StorageFile::view`](super::StorageFile::view) promises that the mapped part of the file is
-//! neither shortened nor rewritten.
+//! neither shortened nor changed.
 
 use std::fmt;
 use std::ops::Deref;

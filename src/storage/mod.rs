@@ -153,7 +153,7 @@ pub trait StorageFile: sealed::Sealed + fmt::Debug + Send + Sync {
     /// Returns the first `bytes` bytes, mapped if the disk supports it. The view stays valid after
     /// the file is closed or removed. Fails with `UnexpectedEof` if the file is shorter.
     ///
-    /// The caller promises that this part of the file is never shortened or rewritten.
+    /// The caller promises that this part of the file is never shortened or changed.
     fn view(&self, bytes: usize) -> io::Result<FileView>;
     /// Drops cached pages from `position` on (and some before), so that a later read comes from the
     /// device. This is a hint: pages that are mapped or not yet synced stay in the cache.

@@ -222,9 +222,10 @@ impl Partition {
     ///
     /// Call it after [`Error::Poisoned`], or after the cause of a damaged or full disk was removed.
     ///
-    /// Recovery works as after an unclean stop. Everything above the recovery point is synced, read
-    /// past the page cache, and checked. A torn end is cut, kept in `.torn` files, and reported.
-    /// Damage below the recovery point is reported too, and appends are still refused.
+    /// Recovery works as after an unclean stop. Everything above the recovery point is written over
+    /// itself, synced, read past the page cache, and checked. So later records do not depend on
+    /// bytes that a failed sync left in memory only. A torn end is cut, kept in `.torn` files, and
+    /// reported. Damage below the recovery point is reported too, and appends are still refused.
     ///
     /// Handles and readers continue with the records that were found. An append that waits for its
     /// sync in the meantime succeeds if its records were found, and returns [`Error::SyncFailed`]

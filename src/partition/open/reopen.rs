@@ -1,9 +1,9 @@
 //! Ends poison: reads the partition again from the disk while its handles and readers stay alive.
 //!
 //! After a failed write or fsync the contents of the files are unknown: the page cache may show
-//! data that is not on the device. So everything above the recovery point is synced, dropped from
-//! the cache, read again and checked, as after an unclean stop. The result replaces the state in
-//! memory; readers search for their place again, as after a truncation.
+//! data that is not on the device. So everything above the recovery point is written over itself,
+//! synced, dropped from the cache, read again and checked, as after an unclean stop. The result
+//! replaces the state in memory; readers search for their place again, as after a truncation.
 //!
 //! Files that readers may have mapped are never shrunk: segments that recovery may cut are held
 //! open, and the part that stays is copied to a new file. Readers that arrive in the meantime read

@@ -21,11 +21,11 @@ pub(in crate::storage) struct Mapping(Mmap);
 
 impl Mapping {
     pub(super) fn new(file: &File, bytes: usize) -> io::Result<Self> {
-        // SAFETY: A mapping is sound as long as no process shortens the file or writes to the
-        // mapped part. annals maps only sealed files. It replaces a sealed file by renaming another
-        // over it, and callers of `StorageFile::view` promise the same. The lock of the directory
-        // excludes other annals processes and brokers. A program that edits the files of an open
-        // log breaks every reader of them, mapped or not.
+        // SAFETY: A mapping is sound as long as no process shortens the file or changes the mapped
+        // part. annals maps only sealed files. It replaces a sealed file by renaming another over
+        // it, or writes the same bytes again, and callers of `StorageFile::view` promise to change
+        // nothing. The lock of the directory excludes other annals processes and brokers. A program
+        // that edits the files of an open log breaks every reader of them, mapped or not.
         let mapping = unsafe { MmapOptions::new().len(bytes).map(file) };
         mapping.map(Self)
     }

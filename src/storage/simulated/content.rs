@@ -5,7 +5,7 @@
 //! it.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::choice::Choices;
 
@@ -27,11 +27,30 @@ pub(super) struct Content {
     live: Arc<Vec<u8>>,
     durable: Arc<Vec<u8>>,
     unsynced: Vec<Change>,
+    views: Views,
+}
+
+/// The views of a file that may be in use. A copy of the file has none.
+#[derive(Debug, Default)]
+struct Views(Vec<Weak<Vec<u8>>>);
+
+impl Clone for Views {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl Content {
     pub(super) fn live(&self) -> &Arc<Vec<u8>> {
         &self.live
+    }
+
+    /// Returns the live bytes for a view, which counts as one until they are dropped.
+    pub(super) fn map(&mut self) -> Arc<Vec<u8>> {
+        let bytes = Arc::new(Vec::clone(&self.live));
+        self.views.0.retain(|view| view.strong_count() > 0);
+        self.views.0.push(Arc::downgrade(&bytes));
+        bytes
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], position: u64) -> io::Result<()> {
@@ -64,8 +83,13 @@ impl Content {
     }
 
     /// Reads clean pages from the device again. Bytes that are not synced and the length stay as
-    /// they are in memory.
+    /// they are in memory. So does the whole file while a view of it is in use: the system does not
+    /// drop pages that are mapped.
     pub(super) fn drop_cache(&mut self) -> io::Result<()> {
+        self.views.0.retain(|view| view.strong_count() > 0);
+        if !self.views.0.is_empty() {
+            return Ok(());
+        }
         let len = self.live.len();
         let mut read_back = Arc::clone(&self.durable);
         for change in &self.unsynced {
@@ -110,6 +134,7 @@ impl Content {
             live: Arc::clone(&left),
             durable: left,
             unsynced: Vec::new(),
+            views: Views::default(),
         })
     }
 }

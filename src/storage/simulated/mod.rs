@@ -530,11 +530,11 @@ impl StorageFile for SimulatedFile {
 
     fn view(&self, bytes: usize) -> io::Result<FileView> {
         self.disk.call(|state| {
-            let content = Arc::clone(state.tree.file(self.node)?.live());
-            if content.len() < bytes {
+            let content = state.tree.file(self.node)?;
+            if content.live().len() < bytes {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            Ok(FileView::from_shared(content, bytes))
+            Ok(FileView::from_shared(content.map(), bytes))
         })
     }
 

@@ -244,6 +244,21 @@ fn a_failed_sync_writes_no_bytes_to_the_device() {
 }
 
 #[test]
+fn mapped_pages_stay_in_the_cache() {
+    let disk = disk_with("/f", b"a");
+    let file = open(&disk, "/f");
+    file.write_all_at(b"b", 1).unwrap();
+    disk.fail_call(disk.calls(), io::Error::from_raw_os_error(5));
+    assert!(file.sync_data().is_err());
+    let view = file.view(2).unwrap();
+    file.drop_cache(0).unwrap();
+    assert_eq!(content(&disk, "/f").unwrap(), b"ab");
+    drop(view);
+    file.drop_cache(0).unwrap();
+    assert_eq!(content(&disk, "/f").unwrap(), b"a\0");
+}
+
+#[test]
 fn a_full_disk_accepts_the_bytes_that_fit() {
     let disk = disk_with("/f", b"abc");
     disk.set_capacity(5);

@@ -9,8 +9,8 @@ mod session;
 
 use std::io;
 
-use annals::SimulatedDisk;
-use session::{Session, clock};
+use annals::{Batch, Durability, SimulatedDisk, TopicConfig};
+use session::{Session, clock, open};
 
 /// `ENOSPC` and `EIO`.
 const COMMON: &[i32] = &[28, 5];
@@ -164,4 +164,37 @@ fn a_log_on_a_full_disk_works_again_once_there_is_space() {
         room += 7;
     }
     assert!(room > 1_000, "every append fitted into {room} bytes");
+}
+
+/// After a failed sync the page cache shows bytes that the device does not have, and pages that a
+/// reader has mapped stay there. Later records must not depend on them.
+#[test]
+fn records_after_a_reopen_survive_a_power_cut_though_a_reader_has_files_mapped() {
+    let disk = SimulatedDisk::with_clock(7, clock());
+    let log = open(&disk).unwrap();
+    let topic = TopicConfig::new().segment_bytes(1_000);
+    let partition = log.open_topic("t", 1, topic).unwrap().partition(0).unwrap();
+    let value = |number: u64| format!("{number:0100}");
+    for number in 0..40 {
+        partition.append(value(number)).unwrap();
+    }
+    let batches: Vec<Batch> = partition.read(..).unwrap().map(Result::unwrap).collect();
+    disk.fail_call(disk.calls(), io::Error::from_raw_os_error(5));
+    partition.flush().unwrap_err();
+    assert!(partition.append("refused").is_err());
+
+    partition.reopen().unwrap();
+    let synced = partition.with_durability(Durability::Synced);
+    let end = partition.log_end_offset();
+    for number in 0..5 {
+        assert_eq!(synced.append(value(number)).unwrap().offset, end + number);
+    }
+    assert_eq!(batches.len(), 40, "the reader still has its batches");
+    for left in disk.crash_states().take(50) {
+        let log = open(&left).unwrap();
+        assert!(!log.recovery().has_losses(), "{:?}", log.recovery());
+        let partition = log.topic("t").unwrap().partition(0).unwrap();
+        assert_eq!(partition.log_end_offset(), end + 5);
+        assert_eq!(partition.read(..).unwrap().count() as u64, end + 5);
+    }
 }

@@ -44,7 +44,7 @@ pub(super) fn clock() -> ManualClock {
     ManualClock::at(Timestamp::from_millis(1_700_000_000_000))
 }
 
-fn open(disk: &SimulatedDisk) -> Result<Log, Error> {
+pub(super) fn open(disk: &SimulatedDisk) -> Result<Log, Error> {
     let config = LogConfig::new().maintenance_interval(None);
     Log::builder("data")
         .storage(disk.clone())

@@ -56,9 +56,9 @@ impl Opening<'_> {
             .map_err(failed)
     }
 
-    /// Handles a failed copy. If the disk has no room for the bytes to be cut, the log can be read
-    /// up to them, and refuses writes until it is opened with enough room.
-    fn without_room(&mut self, error: Error) -> Result<()> {
+    /// Handles a write that failed. If the disk has no room, the log can be read up to the bytes
+    /// that are in doubt or were to be cut, and refuses writes until it is opened with enough room.
+    pub(super) fn without_room(&mut self, error: Error) -> Result<()> {
         if matches!(error, Error::DiskFull { .. }) {
             self.report.damage.get_or_insert(error);
             return Ok(());

@@ -11,7 +11,7 @@ use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::{IndexFiles, IndexLookup, MemoryIndex};
 use crate::segment::walk::indexed;
-use crate::storage::Access;
+use crate::storage::{Access, FilePart, StorageFile};
 
 use super::Opening;
 
@@ -49,9 +49,9 @@ impl Opening<'_> {
         digests: &[SegmentDigests],
     ) -> Result<bool> {
         let (bytes, next_base) = (self.log_bytes(base)?, later.first().copied());
-        self.distrust_cache(base)?;
         let start = self.start_of_scan(base, bytes, is_first)?;
         let from = start.position;
+        self.distrust_cache(base, from, bytes)?;
         let (mut states, mut aborted) = (std::mem::take(&mut self.producers), Vec::new());
         let mut epochs = self.epochs.clone();
         let found = scan(
@@ -234,21 +234,35 @@ impl Opening<'_> {
     /// Syncs the file, drops it from the cache and so has it read again. The page cache may show
     /// bytes of a failed write-back that are not on the device, and later writes must not rely on
     /// them.
-    pub(super) fn distrust_cache(&self, base: u64) -> Result<()> {
+    ///
+    /// Pages that a reader has mapped stay in the cache. So if there may be readers, the bytes
+    /// `from..end`, which the scan will read, are first written once more as they are: then the
+    /// sync covers them. A full disk may have no room even for that, if it never writes in place.
+    pub(super) fn distrust_cache(&mut self, base: u64, from: u32, end: u32) -> Result<()> {
         if self.context.read_only {
             return Ok(());
         }
         let path = self.log_path(base);
-        let synced = self
-            .context
-            .storage
-            .open(&path, Access::Write)
-            .and_then(|file| {
-                file.sync_data()?;
-                // A hint that some systems and sandboxes do not support.
-                let _may_be_read_from_the_cache = file.drop_cache(0);
-                Ok(())
-            });
-        synced.at("sync", &path)
+        let storage = &*self.context.storage;
+        let file = storage.open(&path, Access::Write).at("open", &path)?;
+        if self.is_shared
+            && let Err(error) = write_again(&*file, from, end).at("write again", &path)
+        {
+            self.without_room(error)?;
+        }
+        file.sync_data().at("sync", &path)?;
+        // A hint that some systems and sandboxes do not support.
+        let _may_be_read_from_the_cache = file.drop_cache(0);
+        Ok(())
     }
+}
+
+/// Writes the bytes `start..end` of a file over themselves. No other thread writes to the file.
+fn write_again(file: &dyn StorageFile, start: u32, end: u32) -> io::Result<()> {
+    let part = FilePart { file, start, end };
+    let write = |position, chunk: &[u8]| {
+        file.write_all_at(chunk, u64::from(position))
+            .map(|()| false)
+    };
+    part.any_chunk(0, write).map(drop)
 }
