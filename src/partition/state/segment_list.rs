@@ -40,7 +40,6 @@ pub(crate) struct SegmentList(RwLock<Segments>);
 
 impl SegmentList {
     pub(crate) fn new(segments: Vec<Arc<Segment>>) -> Self {
-        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
         assert!(!segments.is_empty(), "a partition has at least one segment");
         Self(RwLock::new(segments.into()))
     }
@@ -50,11 +49,6 @@ impl SegmentList {
     }
 
     pub(crate) fn replace(&self, segments: Vec<Arc<Segment>>) {
-        debug_assert!(!segments.is_empty(), "a partition has at least one segment");
-        debug_assert!(
-            segments.is_sorted_by_key(|segment| segment.base_offset),
-            "base offsets rise"
-        );
         assert!(!segments.is_empty(), "a partition has at least one segment");
         assert!(
             segments.is_sorted_by(|a, b| a.base_offset < b.base_offset),
