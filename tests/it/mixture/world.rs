@@ -62,6 +62,31 @@ fn partition_of(log: &Log, part: usize) -> Partition {
     log.topic(NAMES[part]).unwrap().partition(0).unwrap()
 }
 
+/// Checks a search by time and a reader of the last records. `end` is the end of what can be read.
+fn check_searches(ledger: &Ledger, partition: &Partition, place: u8, end: u64) {
+    let all = ledger.visible(Isolation::ReadUncommitted, ledger.start..end);
+    if let Some((_, seen)) = all.get(usize::from(place) * all.len() / 256) {
+        let (first, _) = all.iter().find(|(_, other)| other.at >= seen.at).unwrap();
+        let found = partition.offset_for(Timestamp::from_millis(seen.at));
+        let found = found.unwrap().unwrap().offset;
+        // A marker has the time at which it was written.
+        let is_marker = found < *first && !ledger.records.contains_key(&found);
+        assert!(found == *first || is_marker, "{found}, not {first}");
+    }
+    let committed = ledger.visible(
+        Isolation::ReadCommitted,
+        ledger.start..ledger.stable_end(end),
+    );
+    let count = usize::from(place) % 8;
+    let mut reader = partition.read_last(count as u64).unwrap();
+    let mut found = Vec::new();
+    while let Some(record) = reader.next_record().unwrap() {
+        found.push(Seen::of(&record));
+    }
+    let expected = &committed[committed.len().saturating_sub(count)..];
+    assert_eq!(found, expected, "the last {count}");
+}
+
 impl World {
     pub(super) fn new(settings: &Settings) -> Self {
         let clock = ManualClock::at(Timestamp::from_millis(START));
@@ -425,6 +450,7 @@ impl World {
             let beside = partition_of(&self.beside, part);
             self.check_fresh(part, (&partition, false), step.from, *end);
             self.check_fresh(part, (&beside, true), step.from, ledger.end);
+            check_searches(ledger, &partition, step.from, *end);
         }
         for (number, tail) in self.tails.iter_mut().enumerate() {
             if step.pauses & (1 << (number % 7)) != 0 {
