@@ -40,6 +40,7 @@ use crate::partition::{
     KeepOpen, Keeper, Maintenance, Partition, PartitionContext, PartitionCore, PartitionRecovery,
     Reopened, Restart, Truncation,
 };
+use crate::producer::is_own;
 use crate::storage::{FileLock, Storage, directory_of, sync_found};
 use crate::topic::topic_file::{read_covered, store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
@@ -311,6 +312,13 @@ pub(super) fn identify(dir: &Path) -> TopicPartition {
 impl Keeper for Lone {
     fn store_log_start(&self) -> Result<()> {
         self.checkpoint()
+    }
+
+    /// The next opening of the log aborts the open transactions of all producers that annals made.
+    fn transactional_producers(&self) -> Result<Vec<i64>> {
+        let producers = self.core.last_batches().into_keys();
+        let is_ended = |producer: &i64| self.is_in_log && is_own(*producer);
+        Ok(producers.filter(is_ended).collect())
     }
 
     fn truncate(&self, partition: &Arc<PartitionCore>, cut: Truncation<'_>) -> Result<()> {

@@ -151,3 +151,20 @@ fn a_truncation_fails_if_it_cannot_read_how_a_transaction_ended() {
     }
     assert!(failures > 3);
 }
+
+/// Regression: the next opening of the log aborted the committed transaction.
+#[test]
+fn a_truncation_of_a_partition_opened_alone_leaves_transactions_as_they_ended() {
+    for (is_committed, expected) in [(true, vec![large("a")]), (false, Vec::new())] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(dir.path()).unwrap();
+        drop(ended(&log, is_committed));
+        log.close().unwrap();
+        let alone = Partition::open(dir.path().join("out-0"), TopicConfig::new()).unwrap();
+        alone.truncate_to(1).unwrap();
+        drop(alone);
+        let log = Log::open(dir.path()).unwrap();
+        assert!(log.recovery().transactions.is_empty());
+        assert_eq!(committed(&part(&topics_of(&log).1, 0)), expected);
+    }
+}
