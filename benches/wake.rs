@@ -5,14 +5,13 @@
 //! waiting, which the bench detects and reports.
 
 use std::hint::spin_loop;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use annals::{Log, Partition, Reader, TopicConfig};
 use hdrhistogram::Histogram;
-use parking_lot::{Condvar, Mutex};
 
 mod workload;
 
@@ -167,9 +166,9 @@ fn latency_of_condvar(samples: usize) -> Histogram<u64> {
         let receiving = scope.spawn(|| {
             let mut nanos = histogram();
             for count in 1..=samples as u64 {
-                let mut written = written.lock();
+                let mut written = written.lock().expect("no thread panics");
                 while *written < count {
-                    changed.wait(&mut written);
+                    written = changed.wait(written).expect("no thread panics");
                 }
                 drop(written);
                 times.receive(&mut nanos);
@@ -179,7 +178,7 @@ fn latency_of_condvar(samples: usize) -> Histogram<u64> {
         for count in 1..=samples as u64 {
             thread::sleep(PAUSE);
             times.send();
-            *written.lock() = count;
+            *written.lock().expect("no thread panics") = count;
             changed.notify_all();
             times.wait_for(count);
         }

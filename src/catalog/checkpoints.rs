@@ -16,8 +16,6 @@
 
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
-
 use crate::error::{At, Error, Result};
 use crate::format::checkpoint::encode_offsets;
 use crate::format::file_name;
@@ -26,6 +24,7 @@ use crate::format::metadata_file::{
 };
 use crate::partition::stated::{Lines, Offsets};
 use crate::storage::{IfExists, Storage, read_file, replace_file};
+use crate::sync::Mutex;
 
 /// The greatest size of `meta.properties`.
 const MAX_BYTES: u64 = 1 << 20;

@@ -16,8 +16,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
 use super::contents::{Contents, Inside, look_inside};
 use super::jobs::{Job, run_all};
 use super::{Catalog, Leaving, Structure, of_deleted, rename_deleted};
@@ -28,6 +26,7 @@ use crate::format::metadata_file::TopicFile;
 use crate::partition::PartitionRecovery;
 use crate::partition::stated::{Covered, Lines, Stated, is_of_topic};
 use crate::storage::remove_if_exists;
+use crate::sync::{Mutex, RwLock};
 use crate::topic::stored::{Home, TopicParts, new_partition};
 use crate::topic::topic_file::{Found, is_never_compacted, read_topic_file, unconfigured};
 use crate::topic::{Slot, TopicCore, partition_dir};

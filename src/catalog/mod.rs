@@ -33,8 +33,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::clock::Timestamp;
 use crate::config::TopicConfig;
 use crate::error::{At, Error, Result};
@@ -42,6 +40,7 @@ use crate::format::file_name;
 use crate::partition::state::waiting::WaitList;
 use crate::partition::{Maintenance, PartitionContext, PartitionCore};
 use crate::storage::{IfExists, remove_if_exists};
+use crate::sync::{Mutex, RwLock};
 use crate::topic::identity::unique;
 use crate::topic::stored::{Home, check_partition_count};
 use crate::topic::topic_file::partitions_of_deleted;

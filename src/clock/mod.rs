@@ -257,6 +257,12 @@ impl Deadline {
     pub(crate) fn has_passed(self) -> bool {
         self.0.is_some_and(|at| Instant::now() >= at)
     }
+
+    /// Returns the time until the deadline, or `None` if it is never.
+    pub(crate) fn remaining(self) -> Option<Duration> {
+        self.0
+            .map(|at| at.saturating_duration_since(Instant::now()))
+    }
 }
 
 /// Measures the deadlines of a log's own work in microseconds. They increase in real time, or

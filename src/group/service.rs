@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::catalog::Catalog;
 use crate::clock::Timestamp;
 use crate::config::LogSettings;
 use crate::error::{Error, Result};
 use crate::partition::PartitionCore;
+use crate::sync::Mutex;
 use crate::topic_partition::TopicPartition;
 
 use super::members::member::Group;

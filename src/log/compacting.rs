@@ -7,14 +7,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
-
 use super::core::LogCore;
-use crate::clock::Timestamp;
+use crate::clock::{Deadline, Timestamp};
 use crate::compaction::Allowance;
 use crate::error::{Error, Result};
 use crate::partition::{Maintenance, PartitionCore};
 use crate::retention::Sum;
+use crate::sync::TimedGuard;
 
 /// The interval at which a thread that waits for another compaction does the work that is due.
 const LOOK: Duration = Duration::from_millis(10);
@@ -85,9 +84,9 @@ impl LogCore {
     /// Waits until no other thread compacts, which may take minutes. Calls `continues` all the
     /// time, as a running compaction does, so that the background thread can flush. Returns `None`
     /// when `continues` returns `false`.
-    fn begin_cleaning(&self, continues: &mut dyn FnMut() -> bool) -> Option<MutexGuard<'_, ()>> {
+    fn begin_cleaning(&self, continues: &mut dyn FnMut() -> bool) -> Option<TimedGuard<'_, ()>> {
         loop {
-            let turn = self.cleaning.try_lock_for(LOOK);
+            let turn = self.cleaning.lock_until(Deadline::after(LOOK));
             if turn.is_some() || !continues() {
                 return turn;
             }

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use parking_lot::Mutex;
-
 use super::recovery::Recovery;
 use crate::catalog::Catalog;
 use crate::catalog::checkpoints::{self, Checkpoints};
@@ -19,6 +17,7 @@ use crate::partition::state::waiting::Signal;
 use crate::partition::stated::Lines;
 use crate::producer::ProducerService;
 use crate::storage::{FileLock, Storage};
+use crate::sync::{Mutex, TimedMutex};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 use crate::transaction::TransactionService;
@@ -35,7 +34,7 @@ pub(super) struct LogCore {
     /// The memory for keys during a compaction, in bytes.
     pub(super) cleaner_buffer_bytes: usize,
     /// Locked while a partition is compacted, so that only one key map is in memory.
-    pub(super) cleaning: Mutex<()>,
+    pub(super) cleaning: TimedMutex<()>,
     /// Locked while a deletion is finished. Taken before any lock of a topic, the catalog, the
     /// groups or the checkpoints.
     pub(super) finishing: Mutex<()>,

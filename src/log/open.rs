@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
-
 use super::core::LogCore;
 use super::directory::{ensure_directory, take_lock};
 use super::handle::Log;
@@ -33,6 +31,7 @@ use crate::partition::{
 use crate::producer::ProducerService;
 use crate::storage::open_files::{OpenFiles, default_max_open};
 use crate::storage::{Disk, FileLock, MemoryDisk, Storage, sync_found};
+use crate::sync::{Mutex, TimedMutex};
 use crate::topic::identity::unique_id;
 use crate::topic::stored::Home;
 use crate::topic_partition::TopicPartition;
@@ -351,7 +350,7 @@ impl LogBuilder {
             checkpoints,
             recovery,
             cleaner_buffer_bytes: settings.cleaner_dedupe_buffer_bytes,
-            cleaning: Mutex::new(()),
+            cleaning: TimedMutex::default(),
             finishing: Mutex::new(()),
             wake,
             is_stopping: AtomicBool::new(false),

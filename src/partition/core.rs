@@ -56,14 +56,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::clock::{Deadline, Timestamp};
 use crate::config::{CleanupPolicy, Durability, TopicSettings};
 use crate::error::{Corruption, Error, Result};
 use crate::format::Malformed;
 use crate::format::metadata_file::TopicId;
 use crate::segment::{Segment, SegmentHome};
+use crate::sync::{FairMutex, Mutex, RwLock};
 use crate::topic_partition::TopicPartition;
 
 use super::state::bounds::Bounds;
@@ -100,7 +99,7 @@ pub(crate) struct PartitionCore {
     pub(super) health: Health,
     pub(super) bounds: Bounds,
     pub(super) segments: SegmentList,
-    pub(super) writer: Mutex<Writer>,
+    pub(super) writer: FairMutex<Writer>,
     pub(super) commit: GroupCommit,
     /// Bytes appended since the partition was opened. Changed under the writer lock.
     pub(super) appended_bytes: AtomicU64,

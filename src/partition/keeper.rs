@@ -7,11 +7,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-
 use super::core::PartitionCore;
 use super::state::report::{Maintenance, PartitionRecovery};
 use crate::error::Result;
+use crate::sync::MutexGuard;
 
 /// A log or a lone partition, as its partitions see it. Dropping the last reference closes it.
 pub(crate) trait Keeper: Send + Sync {

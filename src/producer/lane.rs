@@ -21,17 +21,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::backlog::{Backlog, ClosedBatch, Effort, RETRY_US, Writer};
 use super::delivery::Delivery;
 use super::open_batch::OpenBatch;
 use super::outcome::{BatchOutcome, Written};
 use super::sequences::Sequences;
 use super::shared::Shared;
+use crate::clock::Deadline;
 use crate::config::Durability;
 use crate::error::Result;
 use crate::format::record::Record;
+use crate::sync::{FairMutex, TimedGuard, TimedMutex};
 
 /// The result of a push.
 pub(super) enum Push {
@@ -145,8 +145,8 @@ struct Unsynced {
 
 pub(super) struct Lane {
     pub(super) number: u32,
-    held: Mutex<Held>,
-    progress: Mutex<Progress>,
+    held: FairMutex<Held>,
+    progress: TimedMutex<Progress>,
 }
 
 impl Lane {
@@ -159,8 +159,8 @@ impl Lane {
         };
         Self {
             number,
-            held: Mutex::default(),
-            progress: Mutex::new(progress),
+            held: FairMutex::new(Held::default()),
+            progress: TimedMutex::new(progress),
         }
     }
 
@@ -253,7 +253,7 @@ impl Lane {
         let progress = self
             .progress
             .try_lock()
-            .or_else(|| self.progress.try_lock_for(patience))?;
+            .or_else(|| self.progress.lock_until(Deadline::after(patience)))?;
         Some(Turn {
             lane: self,
             shared,
@@ -344,7 +344,7 @@ pub(super) struct Turn<'a> {
     shared: &'a Shared,
     writer: Writer,
     /// `None` once it is released.
-    progress: Option<MutexGuard<'a, Progress>>,
+    progress: Option<TimedGuard<'a, Progress>>,
 }
 
 impl Turn<'_> {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex};
 
 /// The room of one producer, in bytes. A batch takes its room when it begins, not record by record.
 #[derive(Debug)]
@@ -75,21 +74,15 @@ impl Memory {
                         Err(Error::BufferExhausted)
                     };
                 }
-                self.wait(&mut room, deadline.earlier(look_again));
+                room = self.changed.wait_until(room, deadline.earlier(look_again));
             }
         }
     }
 
     /// Waits until something changes, but no longer than `timeout`.
     pub(super) fn wait_for_change(&self, timeout: Duration) {
-        let _looks_again = self.changed.wait_for(&mut self.room.lock(), timeout);
-    }
-
-    fn wait(&self, room: &mut MutexGuard<'_, Room>, deadline: Deadline) {
-        match deadline.instant() {
-            Some(at) => drop(self.changed.wait_until(room, at)),
-            None => self.changed.wait(room),
-        }
+        let deadline = Deadline::after(timeout);
+        drop(self.changed.wait_until(self.room.lock(), deadline));
     }
 
     /// Gives room back, and wakes the threads that wait. With 0 bytes, it only makes them look

@@ -22,13 +22,12 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 use crate::format::record::Record;
 use crate::partition::state::waiting::Signal;
 use crate::partition::{KeepOpen, Partition, PartitionContext};
+use crate::sync::Mutex;
 use crate::topic::Topic;
 
 mod accumulator;

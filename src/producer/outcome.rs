@@ -6,10 +6,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
-
 use crate::error::{Error, Result};
 use crate::partition::{Appended, PartitionCore};
+use crate::sync::Mutex;
 use crate::topic_partition::TopicPartition;
 
 /// A batch that is in its partition.

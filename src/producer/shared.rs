@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::config::ProducerConfig;
 use super::memory::Memory;
 use super::outcome::Failures;
@@ -16,6 +14,7 @@ use super::timer::Timer;
 use crate::error::{Error, Result};
 use crate::partition::PartitionContext;
 use crate::partition::state::waiting::Signal;
+use crate::sync::Mutex;
 
 /// The state that all lanes of a producer share.
 pub(super) struct Shared {

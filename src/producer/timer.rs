@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use parking_lot::Mutex;
-
 use crate::clock::Stopwatch;
 use crate::partition::state::waiting::Signal;
+use crate::sync::Mutex;
 use crate::threads;
 
 pub(super) struct Timer {

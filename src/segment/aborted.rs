@@ -11,12 +11,11 @@
 use std::io;
 use std::sync::OnceLock;
 
-use parking_lot::Mutex;
-
 use super::{Digest, Segment, digest};
 use crate::format::file_name;
 use crate::format::index_entry::{AbortedTransaction, TRANSACTION_ENTRY_BYTES};
 use crate::storage::{IfExists, read_file, remove_if_exists};
+use crate::sync::Mutex;
 
 /// The largest transaction index that is read.
 const MAX_FILE_BYTES: u64 = 256 << 20;

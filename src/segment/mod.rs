@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::config::TopicSettings;
 use crate::format::checksum::crc32c;
 use crate::format::file_name;
@@ -21,6 +19,7 @@ use crate::format::index_entry::OffsetEntry;
 use crate::format::metadata_file::Digest;
 use crate::storage::open_files::{OpenFiles, PooledFile};
 use crate::storage::{FileView, Storage, StorageFile, remove_if_exists};
+use crate::sync::{Mutex, RwLock};
 
 mod aborted;
 pub(crate) mod batch_file;

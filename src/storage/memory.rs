@@ -14,10 +14,9 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
-
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::sync::{Mutex, RwLock};
 
 /// A disk in memory, for tests and for logs that need not outlive the process. Clones share the
 /// files.

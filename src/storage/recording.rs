@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
+use crate::sync::Mutex;
 
 type Action = Box<dyn FnOnce() + Send>;
 

@@ -4,11 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
-
 use crate::error::{At, Result, keep_failed};
 use crate::format::file_name;
 use crate::storage::{IfExists, Storage};
+use crate::sync::Mutex;
 
 /// The directories that are left.
 #[derive(Debug, Default)]

@@ -28,14 +28,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::config::{Durability, TopicConfig};
 use crate::error::{Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::TopicId;
 use crate::format::record::Record;
 use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionCore, RecordMetadata};
+use crate::sync::{Mutex, RwLock};
 use crate::topic_partition::TopicPartition;
 
 mod batch;

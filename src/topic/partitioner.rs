@@ -7,7 +7,7 @@
 //! another, drawn uniformly. Batches of neighbouring records compress and read better than records
 //! that are spread one by one.
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Bytes after which records without a key move to another partition.
 const STICKY_BYTES: u64 = 16 * 1024;

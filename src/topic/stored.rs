@@ -29,8 +29,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use parking_lot::{Mutex, RwLock};
-
 use super::identity::{unique, unique_id};
 use super::partitioner::{Sticky, partition_of};
 use super::topic_file::{entries_of, is_never_compacted};
@@ -42,6 +40,7 @@ use crate::format::metadata_file::{TopicFile, TopicId, encode_topic_file};
 use crate::partition::stated::stored_topic_id;
 use crate::partition::{PartitionContext, PartitionCore, PartitionSpec};
 use crate::storage::{Access, IfExists, Storage, remove_if_exists, replace_file};
+use crate::sync::{Mutex, RwLock};
 use crate::topic_partition::TopicPartition;
 
 /// The state of a topic on disk, without its partitions.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::lanes::Identity;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
@@ -11,6 +9,7 @@ use crate::format::transaction_state::{TransactionState, TransactionStatus};
 use crate::group::LateOffsets;
 use crate::partition::{Appended, Outcome, PartitionCore};
 use crate::producer::{is_own, producer_id};
+use crate::sync::Mutex;
 use crate::topic_partition::TopicPartition;
 
 /// The last epoch that a producer uses, as in Kafka.

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
-
 use super::entry::{Entry, Holder, Open, Progress};
 use super::prepare::Preparation;
 use super::state_topic::StateTopic;
@@ -18,6 +16,7 @@ use crate::format::transaction_state::{TransactionStatus, ValueVersion};
 use crate::group::GroupService;
 use crate::partition::{Marker, Outcome, PartitionContext, PartitionCore};
 use crate::producer::is_own;
+use crate::sync::{Mutex, RwLock, RwLockWriteGuard};
 use crate::topic_partition::TopicPartition;
 
 /// The most characters of a transactional id.

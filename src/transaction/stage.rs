@@ -82,7 +82,7 @@ impl<C> Seat<C> {
         loop {
             match call.take() {
                 Some(call) => return call,
-                None => self.called.wait(&mut call),
+                None => call = self.called.wait(call),
             }
         }
     }
@@ -131,11 +131,9 @@ impl<K: Ord + Clone, J> Stage<K, J> {
         let mut jobs = Vec::new();
         while let Some(line) = lines.get_mut(key) {
             debug_assert!(line.is_led, "this thread leads");
-            if line.waiting.len() < line.expected
-                && !line.until.has_passed()
-                && let Some(until) = line.until.instant()
-                && !self.gathered.wait_until(&mut lines, until).timed_out()
-            {
+            if line.waiting.len() < line.expected && !line.until.has_passed() {
+                let until = line.until;
+                lines = self.gathered.wait_until(lines, until);
                 continue;
             }
             if let Some(line) = lines.get_mut(key) {

@@ -12,13 +12,12 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::brief::Few;
 use crate::error::{Error, Result};
 use crate::partition::KeepOpen;
 use crate::partition::state::ready::{Mark, ReadyList};
 use crate::partition::state::waiting::Signal;
+use crate::sync::Mutex;
 use crate::topic_partition::TopicPartition;
 
 use super::cursor::{Budget, Cursor, Found, Setting, Target};

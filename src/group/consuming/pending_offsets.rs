@@ -5,8 +5,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLockReadGuard;
-
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::format::record::Record;
@@ -15,6 +13,7 @@ use crate::group::offsets::claim::Claim;
 use crate::group::offsets::pending::Place;
 use crate::group::offsets::store::{OffsetStore, Placed};
 use crate::partition::PartitionCore;
+use crate::sync::RwLockReadGuard;
 
 /// The positions that a transaction commits for one member of a group.
 #[derive(Debug)]

@@ -10,13 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::catalog::Catalog;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::partition::PartitionCore;
 use crate::partition::state::waiting::Signal;
+use crate::sync::Mutex;
 use crate::topic::{Slots, TopicCore};
 use crate::topic_partition::TopicPartition;
 

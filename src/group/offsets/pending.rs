@@ -11,9 +11,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::error::{Error, Result};
+use crate::sync::{Condvar, Mutex};
 use crate::topic_partition::TopicPartition;
 
 /// The group and the partition of a position.
@@ -125,7 +124,7 @@ impl Pending {
             if let Some(late) = &mark.late {
                 return Err(late.clone());
             }
-            self.ended.wait(&mut marks);
+            marks = self.ended.wait(marks);
         }
         Ok(())
     }

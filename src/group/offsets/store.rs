@@ -25,8 +25,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::catalog::Catalog;
 use crate::clock::Timestamp;
 use crate::config::{DamagedOffsets, Durability, LogSettings, TopicConfig};
@@ -36,6 +34,7 @@ use crate::format::metadata_file::TopicId;
 use crate::format::offset_commit::{self, OffsetCommitKey, OffsetCommitValue};
 use crate::format::record::Record;
 use crate::partition::{KeepOpen, Partition};
+use crate::sync::{Mutex, RwLock};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
 

@@ -23,8 +23,6 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
 use self::note::Note;
 use super::directory::{ensure_directory, find, take_lock};
 use super::handle::Log;
@@ -42,6 +40,7 @@ use crate::partition::{
 };
 use crate::producer::is_own;
 use crate::storage::{FileLock, Storage, directory_of, sync_found};
+use crate::sync::Mutex;
 use crate::topic::topic_file::{read_covered, store_gaps, store_log_start, unconfigured};
 use crate::topic_partition::TopicPartition;
 

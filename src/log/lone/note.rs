@@ -7,14 +7,13 @@
 
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
-
 use crate::config::TopicSettings;
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::metadata_file::{LoneFile, NEWER_VERSION, decode_lone_file, encode_lone_file};
 use crate::partition::stated::{Covered, is_note_trusted};
 use crate::storage::{Storage, read_if_fits, replace_file};
+use crate::sync::Mutex;
 use crate::topic::topic_file::is_never_compacted;
 
 /// The greatest size of a note, which has a few lines.

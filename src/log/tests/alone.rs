@@ -5,13 +5,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::config::TopicConfig;
 use crate::log::Log;
 use crate::partition::Partition;
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{SimulatedDisk, Storage};
+use crate::sync::Mutex;
 
 /// Long enough for a thread to reach its end, or the lock that it waits for.
 const MOMENT: Duration = Duration::from_millis(10);

@@ -7,14 +7,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::TopicConfig;
 use crate::group::{Consumer, ConsumerConfig, ConsumerGroup, Records, Seek};
 use crate::log::Log;
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{MemoryDisk, SimulatedDisk, Storage};
+use crate::sync::Mutex;
 use crate::topic_partition::TopicPartition;
 
 /// The number of records that exist and were delivered before the change.

@@ -14,8 +14,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
-
 use super::core::{PartitionCore, Writer};
 use super::state::leader_epoch::LeaderEpochs;
 use crate::error::{At, Error, Result};
@@ -26,6 +24,7 @@ use crate::segment::batch_file::{BatchFile, ReadError};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::walk::indexed;
 use crate::segment::{IndexEnd, Segment};
+use crate::sync::MutexGuard;
 use crate::topic_partition::TopicPartition;
 
 mod target;

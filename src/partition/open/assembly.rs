@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use parking_lot::{Mutex, RwLock};
-
 use crate::clock::Timestamp;
 use crate::config::{Durability, TopicSettings};
 use crate::error::{At, Error, Result};
@@ -31,6 +29,7 @@ use crate::partition::{PartitionCore, Writer};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::{Segment, SegmentHome};
 use crate::storage::replace_file;
+use crate::sync::{FairMutex, Mutex, RwLock};
 
 impl PartitionCore {
     /// Creates the directory, `partition.metadata`, `leader-epoch-checkpoint` and an empty first
@@ -176,7 +175,7 @@ pub(in crate::partition) fn assemble(
         health: Health::new(spec.id.clone(), parts.damage),
         bounds,
         segments: SegmentList::new(parts.segments),
-        writer: Mutex::new(writer),
+        writer: FairMutex::new(writer),
         commit: GroupCommit::at(parts.log_end),
         appended_bytes: AtomicU64::new(0),
         cuts: Cuts::default(),

@@ -16,8 +16,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
-
 use crate::config::TopicSettings;
 use crate::error::{At, Result};
 use crate::partition::keeper::Reopened;
@@ -26,6 +24,7 @@ use crate::partition::state::context::PartitionSpec;
 use crate::partition::state::report::PartitionRecovery;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::Segment;
+use crate::sync::MutexGuard;
 
 impl Reopened<'_> {
     /// Takes writes again, unless the partition is damaged.

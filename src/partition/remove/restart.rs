@@ -18,8 +18,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
-
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::partition::keeper::Restart;
@@ -29,6 +27,7 @@ use crate::partition::{PartitionCore, Writer};
 use crate::segment::Segment;
 use crate::segment::index_file::MemoryIndex;
 use crate::storage::remove_if_exists;
+use crate::sync::MutexGuard;
 
 impl Restart<'_> {
     /// Returns the offset at which the partition will continue.

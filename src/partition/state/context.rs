@@ -7,8 +7,6 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use parking_lot::Mutex;
-
 use super::bound::LogBound;
 use crate::clock::Clock;
 use crate::config::{Durability, ReadMode, TopicSettings};
@@ -17,6 +15,7 @@ use crate::format::metadata_file::TopicId;
 use crate::segment::SegmentHome;
 use crate::storage::open_files::OpenFiles;
 use crate::storage::{Storage, directory_of, remove_if_exists};
+use crate::sync::Mutex;
 use crate::topic_partition::TopicPartition;
 
 /// The settings and services that all partitions of a log share.

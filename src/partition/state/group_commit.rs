@@ -94,7 +94,7 @@ impl GroupCommit {
                         sizes,
                     });
                 }
-                None => self.given_back.wait(&mut free),
+                None => free = self.given_back.wait(free),
             }
         }
     }

@@ -16,9 +16,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use parking_lot::Mutex;
-
 use crate::error::{Error, Result};
+use crate::sync::Mutex;
 use crate::topic_partition::TopicPartition;
 
 const OPEN: u8 = 0;

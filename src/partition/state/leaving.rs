@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use parking_lot::Mutex;
-
 use crate::clock::Timestamp;
 use crate::segment::Segment;
+use crate::sync::Mutex;
 
 /// Files that were renamed to be deleted later, with the time at which each is due.
 #[derive(Debug, Default)]

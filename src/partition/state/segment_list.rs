@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use crate::segment::Segment;
+use crate::sync::RwLock;
 
 /// The snapshot that a reader holds while it searches.
 pub(crate) type Segments = Arc<[Arc<Segment>]>;

@@ -94,14 +94,10 @@ impl Signal {
     fn sleep(&self, deadline: Deadline) -> bool {
         let mut guard = self.lock.lock();
         while !self.is_notified() {
-            match deadline.instant() {
-                None => self.condvar.wait(&mut guard),
-                Some(at) => {
-                    if self.condvar.wait_until(&mut guard, at).timed_out() {
-                        return self.is_notified();
-                    }
-                }
+            if deadline.has_passed() {
+                return false;
             }
+            guard = self.condvar.wait_until(guard, deadline);
         }
         true
     }

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
-
 use super::append::Appended;
 use super::encode::EncodedBatch;
 use crate::config::{Compression, TimestampType};
@@ -12,6 +10,7 @@ use crate::format::batch::{BatchBuilder, ProducerStamp};
 use crate::format::control::ControlRecord;
 use crate::format::record::Record;
 use crate::partition::{PartitionCore, Writer};
+use crate::sync::MutexGuard;
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
-
 use crate::config::CleanupPolicy;
 use crate::error::{At, Error, Result};
 use crate::format::{file_name, producer_snapshot};
@@ -14,6 +12,7 @@ use crate::partition::state::bound::LogBound;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::Segment;
 use crate::storage::replace_file;
+use crate::sync::MutexGuard;
 
 impl PartitionCore {
     /// Rolls by Kafka's rules: if the batch does not fit, an index is full, or the segment is old.

@@ -25,9 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::{Access, ErrorMemory, Storage, StorageFile, disk};
+use crate::sync::{Mutex, MutexGuard};
 
 #[cfg(test)]
 mod tests;

@@ -12,11 +12,10 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::memory::{names, split};
 use super::{Access, DirEntry, FileLock, FileMetadata, FileView, Storage, StorageFile, sealed};
 use crate::clock::{Clock, SystemClock};
+use crate::sync::Mutex;
 use choice::{Choices, next_random};
 use plan::{Fault, Plan, Turn};
 use tree::{Kind, NodeId, Tree};

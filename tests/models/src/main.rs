@@ -8,11 +8,13 @@
 
 #[path = "../../../src/clock/mod.rs"]
 mod clock;
+mod lock;
 mod partition;
 mod sync;
 mod transaction;
 
 fn main() {
+    lock::check();
     partition::check();
     transaction::check();
 }

@@ -1,9 +1,14 @@
 //! The model checker's locks, condition variables and atomics, with the API that the crate uses.
 
-use std::time::Instant;
-
 pub(crate) use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic;
+
+#[path = "../../../src/sync/fair.rs"]
+mod fair;
+
+pub(crate) use fair::FairMutex;
+
+use crate::clock::Deadline;
 
 #[derive(Debug, Default)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -13,58 +18,60 @@ impl<T> Mutex<T> {
         Self(loom::sync::Mutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> Guard<'_, T> {
-        Guard(Some(self.0.lock().expect("no thread of a model panics")))
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().expect("no thread of a model panics")
     }
-}
 
-/// A held lock, which a wait can release and take again.
-pub(crate) struct Guard<'a, T>(Option<MutexGuard<'a, T>>);
-
-impl<T> std::ops::Deref for Guard<'_, T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        self.0.as_ref().expect("only a wait releases the lock")
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
     }
-}
 
-impl<T> std::ops::DerefMut for Guard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("only a wait releases the lock")
+    pub(crate) fn is_locked(&self) -> bool {
+        self.try_lock().is_none()
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner().expect("no thread of a model panics")
     }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(loom::sync::Condvar);
 
-/// The result of a wait. Only a notification ends it, because a model has no time.
-pub(crate) struct Waited;
-
-impl Waited {
-    pub(crate) fn timed_out(&self) -> bool {
-        false
-    }
-}
-
 impl Condvar {
     pub(crate) fn new() -> Self {
         Self(loom::sync::Condvar::new())
     }
 
-    pub(crate) fn wait<T>(&self, guard: &mut Guard<'_, T>) {
-        let held = guard.0.take().expect("only a wait releases the lock");
-        guard.0 = Some(self.0.wait(held).expect("no thread of a model panics"));
+    pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        self.0.wait(guard).expect("no thread of a model panics")
     }
 
-    pub(crate) fn wait_until<T>(&self, guard: &mut Guard<'_, T>, _at: Instant) -> Waited {
-        self.wait(guard);
-        Waited
+    /// Waits for a notification: a model has no time.
+    pub(crate) fn wait_until<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _deadline: Deadline,
+    ) -> MutexGuard<'a, T> {
+        self.wait(guard)
     }
 
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }
 }
+
+/// A thread that looks again sees no more than one that joins the line at once.
+pub(crate) const LOOKS: u32 = 0;
+
+pub(crate) const OVERTAKES: u32 = 1;
+
+/// Returns whether a fair lock may be overtaken without a limit, as it is while the line is empty.
+pub(crate) fn has_no_limit<T>(mutex: &FairMutex<T>) -> bool {
+    mutex.overtakes.load(atomic::Ordering::SeqCst) == fair::UNLIMITED
+}
+
+pub(crate) fn pause(_look: u32) {}
 
 /// Time to spin before a sleep. A thread that spins sees no more than one that sleeps at once.
 pub(crate) const SPIN: std::time::Duration = std::time::Duration::ZERO;

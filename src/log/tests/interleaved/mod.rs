@@ -23,12 +23,11 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use operations::{OPERATIONS, Operation, may_also_answer};
 use world::{Answer, Left, Steps, Template};
 
 use crate::clock::{Clock, Stopwatch, SystemClock};
+use crate::sync::Mutex;
 
 /// The number of calls at which an operation is stopped, for each other operation.
 const SOME: usize = 4;

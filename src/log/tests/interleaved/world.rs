@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::operations::Operation;
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::{CleanupPolicy, Compression, LogConfig, TopicConfig, TopicSettings};
@@ -20,6 +18,7 @@ use crate::log::Log;
 use crate::partition::{Partition, Reader, Waker};
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{SimulatedDisk, Storage, read_file};
+use crate::sync::Mutex;
 use crate::topic_partition::TopicPartition;
 
 pub(super) const DIR: &str = "log";

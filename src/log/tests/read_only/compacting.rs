@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::{CleanupPolicy, TopicConfig};
 use crate::error::{Error, Result};
@@ -15,6 +13,7 @@ use crate::log::Log;
 use crate::partition::{OffsetSpec, Partition, Reader};
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{SimulatedDisk, Storage};
+use crate::sync::Mutex;
 
 const DIR: &str = "log";
 const KEYS: u64 = 3;

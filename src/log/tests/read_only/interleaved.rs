@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::{Durability, TopicConfig};
 use crate::error::{Error, Result};
@@ -13,6 +11,7 @@ use crate::log::Log;
 use crate::partition::{Partition, Reader};
 use crate::storage::recording::RecordingDisk;
 use crate::storage::{Access, MemoryDisk, SimulatedDisk, Storage};
+use crate::sync::Mutex;
 
 /// Enough records for zeros to be written ahead, and for some segments.
 const RECORDS: u64 = 20;

@@ -24,8 +24,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
-
 use super::unfinished::swap_path;
 use crate::config::CleanupPolicy;
 use crate::error::{At, Error, Result};
@@ -39,6 +37,7 @@ use crate::partition::PartitionCore;
 use crate::segment::batch_file::ReadError;
 use crate::segment::{Segment, SegmentHome};
 use crate::storage::{IfExists, StorageFile, remove_if_exists};
+use crate::sync::Mutex;
 
 /// A segment that compaction wrote: complete, and durable under the names `<base>.*.cleaned`.
 #[derive(Debug)]

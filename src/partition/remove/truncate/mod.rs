@@ -22,8 +22,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
-
 use self::kept::Kept;
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
@@ -34,6 +32,7 @@ use crate::partition::state::producers::ProducerStates;
 use crate::partition::{Marker, Outcome, PartitionCore, Writer};
 use crate::segment::{Segment, SegmentHome};
 use crate::storage::{NewFile, remove_if_exists};
+use crate::sync::MutexGuard;
 
 mod kept;
 

@@ -197,7 +197,7 @@ fn append_that_waits_for_a_sync_succeeds_if_reopen_finds_its_record() {
         let reopening = scope.spawn(|| reopen(&core));
         // `reopen` has begun once it holds the writer lock. The waiting append cannot be synced
         // before that.
-        while core.writer.try_lock().is_some() {
+        while !core.writer.is_locked() {
             std::thread::yield_now();
         }
         drop(turn);

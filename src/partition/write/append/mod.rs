@@ -9,8 +9,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::MutexGuard;
-
 use super::encode::{EncodedBatch, check_size};
 use crate::clock::Timestamp;
 use crate::config::{Compression, Durability, TimestampType};
@@ -21,6 +19,7 @@ use crate::format::record::Record;
 use crate::partition::state::producers::SequenceFault;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::AppendError;
+use crate::sync::MutexGuard;
 
 /// The place and the timestamp of an appended record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
