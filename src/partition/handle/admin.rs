@@ -63,9 +63,11 @@ impl Partition {
     /// [producers](crate::TransactionalProducer) of the log. A transaction that was copied with
     /// [`append_raw`](Self::append_raw) is open until its marker is copied again.
     ///
-    /// If the partition belongs to a log and was [opened alone](Partition::open), the positions are
-    /// lowered when the log is opened next. If the program is killed before it closes the
-    /// partition, only the positions above the log end of that time are lowered.
+    /// If the partition belongs to a log and was [opened alone](Partition::open), the markers of
+    /// the producers of every log are written again, because the next opening of the log would
+    /// abort their open transactions. The positions are lowered by that opening. If the program is
+    /// killed before it closes the partition, only the positions above the log end of that time are
+    /// lowered.
     ///
     /// If opening found damage, a cut at or below the damage makes the partition take writes again.
     ///
