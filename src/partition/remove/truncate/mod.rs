@@ -111,7 +111,8 @@ impl PartitionCore {
     fn truncate(&self, end: u64, recovery_point: u64, own: &[i64]) -> Result<()> {
         let mut writer = self.writer.lock();
         self.check_truncatable()?;
-        if end >= self.log_end_offset() {
+        let before = self.log_end_offset();
+        if end >= before {
             return Ok(());
         }
         if end < self.log_start_offset() {
@@ -166,6 +167,11 @@ impl PartitionCore {
                 // The cut is half done. Only opening the partition again can find the end of the
                 // log.
                 self.health.poison(io::Error::other(error.to_string()));
+                if self.log_end_offset() == before {
+                    // Readers still have all segments, and may read them to the end.
+                    let first_unstable = writer.producers.first_unstable_offset();
+                    self.bounds.set_first_unstable(first_unstable);
+                }
             })?;
         self.end_cut(end, writer.producers.first_unstable_offset());
         self.health.forget_damage_from(end);
