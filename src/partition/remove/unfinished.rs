@@ -30,6 +30,26 @@ pub(in crate::partition) fn swap_path(dir: &Path, base_offset: u64, suffix: &str
     dir.join(file_name::segment_file(base_offset, suffix) + file_name::SWAP)
 }
 
+/// Returns the path of the last segment of a log that is being cut, until the cut is finished.
+pub(in crate::partition) fn cut_path(dir: &Path, base_offset: u64) -> PathBuf {
+    dir.join(file_name::segment_file(base_offset, file_name::LOG) + file_name::CUT)
+}
+
+/// Finishes a cut: gives the last segment its final name. All files that the cut removes are gone.
+pub(in crate::partition) fn put_cut_in_place(
+    storage: &dyn Storage,
+    dir: &Path,
+    base_offset: u64,
+) -> Result<()> {
+    // The former name alone shows that the removed files do not count. So it changes only after
+    // they are durably removed.
+    storage.sync_dir(dir).at("sync", dir)?;
+    let from = cut_path(dir, base_offset);
+    let to = dir.join(file_name::segment_file(base_offset, file_name::LOG));
+    storage.rename(&from, &to).at("put in its place", &from)?;
+    storage.sync_dir(dir).at("sync", dir)
+}
+
 /// Gives complete output and the last segment of a cut log their final names, and removes the files
 /// that they replace.
 pub(in crate::partition) fn finish(context: &PartitionContext, dir: &Path) -> Result<()> {
@@ -134,17 +154,7 @@ impl Found {
             let path = home.path(*base, suffix);
             remove_if_exists(storage, &path).at("remove", &path)?;
         }
-        storage.sync_dir(dir).at("sync", dir)?;
-        let promised = SegmentHome {
-            ending: file_name::CUT,
-            ..home.clone()
-        };
-        let (from, to) = (
-            promised.path(cut, file_name::LOG),
-            home.path(cut, file_name::LOG),
-        );
-        storage.rename(&from, &to).at("put in its place", &from)?;
-        storage.sync_dir(dir).at("sync", dir)
+        put_cut_in_place(storage, dir, cut)
     }
 
     /// Finishes the exchange. A crash may follow any step; the next opening continues from there.

@@ -18,11 +18,11 @@
 //! empty segment after them shows where the log ends.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use self::kept::Kept;
+use super::unfinished;
 use crate::error::{At, Error, Result};
 use crate::format::file_name;
 use crate::format::producer_snapshot::{self, ProducerEntry};
@@ -30,7 +30,7 @@ use crate::partition::keeper::Truncation;
 use crate::partition::state::leader_epoch::LeaderEpochs;
 use crate::partition::state::producers::ProducerStates;
 use crate::partition::{Marker, Outcome, PartitionCore, Writer};
-use crate::segment::{Segment, SegmentHome};
+use crate::segment::Segment;
 use crate::storage::{NewFile, remove_if_exists};
 use crate::sync::MutexGuard;
 
@@ -144,7 +144,11 @@ impl PartitionCore {
             kept = Kept::empty(end);
         }
         let is_promised = !gone.is_empty();
-        let path = self.path_of_kept(kept.base_offset, is_promised);
+        let path = if is_promised {
+            unfinished::cut_path(self.dir(), kept.base_offset)
+        } else {
+            self.home.path(kept.base_offset, file_name::LOG)
+        };
         let replacement = if is_whole && !is_promised && markers.is_empty() {
             None
         } else {
@@ -179,16 +183,6 @@ impl PartitionCore {
         drop(writer);
         self.waiters.notify();
         Ok(())
-    }
-
-    /// Returns the path of the new file. With `is_promised`, its name promises the cut.
-    fn path_of_kept(&self, base_offset: u64, is_promised: bool) -> PathBuf {
-        let ending = if is_promised { file_name::CUT } else { "" };
-        let home = SegmentHome {
-            ending,
-            ..self.home.clone()
-        };
-        home.path(base_offset, file_name::LOG)
     }
 
     /// Writes a snapshot of the producers at `whole_end`, if there are any producers or earlier
@@ -383,14 +377,7 @@ impl PartitionCore {
         if let Some(cut) = left.pop_if(|last| last.base_offset == base_offset) {
             self.prepare_replacement(&cut)?;
         }
-        // The promise is taken back last: it alone shows that the removed segments do not count.
-        self.context.sync_dir(self.dir())?;
-        let promised = self.path_of_kept(base_offset, true);
-        self.context
-            .storage
-            .rename(&promised, &self.home.path(base_offset, file_name::LOG))
-            .at("put in its place", &promised)?;
-        self.context.sync_dir(self.dir())?;
+        unfinished::put_cut_in_place(&*self.context.storage, self.dir(), base_offset)?;
         left.push(self.open_kept(kept));
         Ok(())
     }
