@@ -4,13 +4,12 @@ use std::sync::atomic::Ordering;
 
 use super::append::Appended;
 use super::encode::EncodedBatch;
-use crate::config::{Compression, TimestampType};
+use crate::config::Compression;
 use crate::error::Result;
 use crate::format::batch::{BatchBuilder, ProducerStamp};
 use crate::format::control::ControlRecord;
 use crate::format::record::Record;
 use crate::partition::{PartitionCore, Writer};
-use crate::sync::MutexGuard;
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,12 @@ impl PartitionCore {
             let mut writer = self.lock_to_append();
             self.check_writable()?;
             match writer.producers.open_transaction_of(marker.producer_id) {
-                Some(first) if first < end => Some(self.write_marker(&mut writer, marker)?),
+                Some(first) if first < end => {
+                    let mut encoded = self.encode_marker(marker)?;
+                    let appended = self.write_at_end(&mut writer, &mut encoded);
+                    self.context.buffers.give_back(encoded.bytes);
+                    Some(appended?)
+                }
                 _ => None,
             }
         };
@@ -62,19 +66,6 @@ impl PartitionCore {
         Ok(appended)
     }
 
-    /// Writes a marker at the log end. The caller holds the writer lock, and has checked that the
-    /// producer has an open transaction. Does not sync.
-    fn write_marker(
-        &self,
-        writer: &mut MutexGuard<'_, Writer>,
-        marker: &Marker,
-    ) -> Result<Appended> {
-        let mut encoded = self.encode_marker(marker)?;
-        let appended = self.write_at_end(writer, &mut encoded);
-        self.context.buffers.give_back(encoded.bytes);
-        appended
-    }
-
     /// Encodes markers as the batches from `end` on.
     pub(in crate::partition) fn encode_markers(
         &self,
@@ -82,12 +73,9 @@ impl PartitionCore {
         markers: &[Marker],
         end: u64,
     ) -> Result<Vec<EncodedBatch>> {
-        let now = self.context.clock.now().as_millis();
         let encoded = markers.iter().zip(end..).map(|(marker, offset)| {
             let mut encoded = self.encode_marker(marker)?;
-            if writer.settings.timestamp_type == TimestampType::LogAppendTime {
-                encoded.stamp_append_time(now);
-            }
+            self.stamp_time(writer, &mut encoded);
             encoded.stamp(offset, writer.leader_epoch);
             Ok(encoded)
         });

@@ -167,10 +167,7 @@ impl PartitionCore {
     ) -> Result<Appended> {
         let base = self.bounds.log_end();
         self.begin_change()?;
-        if writer.settings.timestamp_type == TimestampType::LogAppendTime {
-            let now = self.context.clock.now().as_millis();
-            encoded.stamp_append_time(now);
-        }
+        self.stamp_time(writer, encoded);
         debug_assert!(encoded.header.record_count > 0, "a batch has records");
         let end = base + u64::from(encoded.header.record_count);
         if end > i64::MAX.unsigned_abs() {
@@ -194,6 +191,14 @@ impl PartitionCore {
         self.note_producer(writer, encoded);
         self.publish(writer, [&encoded.header], encoded.bytes.len(), end);
         Ok(self.appended(base..end, encoded.header.max_timestamp))
+    }
+
+    /// Sets the time of the append, if the topic uses `LogAppendTime`.
+    #[inline]
+    pub(super) fn stamp_time(&self, writer: &Writer, encoded: &mut EncodedBatch) {
+        if writer.settings.timestamp_type == TimestampType::LogAppendTime {
+            encoded.stamp_append_time(self.context.clock.now().as_millis());
+        }
     }
 
     /// Publishes batches that are in the file and in the state of their producers: readers find
