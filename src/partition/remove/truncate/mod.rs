@@ -18,6 +18,7 @@
 //! empty segment after them shows where the log ends.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -144,18 +145,16 @@ impl PartitionCore {
             kept = Kept::empty(end);
         }
         let is_promised = !gone.is_empty();
-        let path = if is_promised {
-            unfinished::cut_path(self.dir(), kept.base_offset)
-        } else {
-            self.home.path(kept.base_offset, file_name::LOG)
-        };
+        let path = self.path_of_kept(kept.base_offset, is_promised);
         let replacement = if is_whole && !is_promised && markers.is_empty() {
             None
         } else {
             let new = self.write_kept(&cut, &mut kept, &mut markers, &path)?;
             Some(Replacement { new, kept })
         };
-        self.snapshot_below_cut(&mut writer, whole_end)?;
+        let below = (whole_end < end).then(|| self.producers_at(&writer, whole_end));
+        let below = below.transpose()?;
+        self.snapshot_below_cut(&mut writer, whole_end, below.as_ref().unwrap_or(&producers))?;
         // Up to here nothing has changed.
         debug_assert!(recovery_point <= end, "no recovery point is above the cut");
         self.bounds.lower_recovery_point(recovery_point);
@@ -185,10 +184,23 @@ impl PartitionCore {
         Ok(())
     }
 
+    /// Returns the path of the new file. With `is_promised`, its name promises the cut.
+    fn path_of_kept(&self, base_offset: u64, is_promised: bool) -> PathBuf {
+        if is_promised {
+            unfinished::cut_path(self.dir(), base_offset)
+        } else {
+            self.home.path(base_offset, file_name::LOG)
+        }
+    }
+
     /// Writes a snapshot of the producers at `whole_end`, if there are any producers or earlier
     /// snapshots. The log has the same batches below it before the cut and after it.
-    fn snapshot_below_cut(&self, writer: &mut Writer, whole_end: u64) -> Result<()> {
-        let producers = self.producers_at(writer, whole_end)?;
+    fn snapshot_below_cut(
+        &self,
+        writer: &mut Writer,
+        whole_end: u64,
+        producers: &ProducerStates,
+    ) -> Result<()> {
         if producers.is_empty() && !writer.has_snapshots {
             return Ok(());
         }
