@@ -140,6 +140,7 @@ impl<T> FairMutex<T> {
 mod tests {
     use std::thread;
 
+    use super::super::tests::panic_with;
     use super::*;
 
     /// Waits until a thread is in line.
@@ -221,14 +222,7 @@ mod tests {
     #[test]
     fn a_panic_under_the_lock_does_not_keep_other_threads_from_it() {
         let mutex = FairMutex::new(1);
-        let panicked = thread::scope(|scope| {
-            let holder = scope.spawn(|| {
-                let _held = mutex.lock();
-                panic!("a panic on purpose");
-            });
-            holder.join().is_err()
-        });
-        assert!(panicked);
+        panic_with(|| mutex.lock());
         assert_eq!(*mutex.lock(), 1);
     }
 }

@@ -132,14 +132,17 @@ impl Condvar {
     ) -> MutexGuard<'a, T> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let guard = match deadline.remaining() {
-            None => self.condvar.wait(guard),
-            Some(time) => match self.condvar.wait_timeout(guard, time) {
-                Ok((guard, _)) => Ok(guard),
-                Err(poisoned) => Ok(poisoned.into_inner().0),
-            },
+            None => self
+                .condvar
+                .wait(guard)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(time) => {
+                let waited = self.condvar.wait_timeout(guard, time);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        guard.unwrap_or_else(PoisonError::into_inner)
+        guard
     }
 
     pub(crate) fn notify_one(&self) {
@@ -161,17 +164,22 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_panic_under_a_lock_does_not_keep_other_threads_from_it() {
-        let (mutex, rwlock) = (Mutex::new(1), RwLock::new(2));
+    /// Takes locks in another thread, which then panics.
+    pub(super) fn panic_with<G>(lock: impl FnOnce() -> G + Send) {
         let panicked = thread::scope(|scope| {
             let holder = scope.spawn(|| {
-                let _held = (mutex.lock(), rwlock.write());
+                let _held = lock();
                 panic!("a panic on purpose");
             });
             holder.join().is_err()
         });
         assert!(panicked);
+    }
+
+    #[test]
+    fn a_panic_under_a_lock_does_not_keep_other_threads_from_it() {
+        let (mutex, rwlock) = (Mutex::new(1), RwLock::new(2));
+        panic_with(|| (mutex.lock(), rwlock.write()));
         assert!(!mutex.is_locked());
         assert_eq!(mutex.try_lock().as_deref(), Some(&1));
         assert_eq!(*rwlock.read(), 2);

@@ -99,6 +99,7 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use super::super::tests::panic_with;
     use super::*;
 
     #[test]
@@ -130,14 +131,7 @@ mod tests {
     #[test]
     fn a_panic_under_the_lock_gives_it_back() {
         let mutex = TimedMutex::new(1);
-        let panicked = thread::scope(|scope| {
-            let holder = scope.spawn(|| {
-                let _held = mutex.lock();
-                panic!("a panic on purpose");
-            });
-            holder.join().is_err()
-        });
-        assert!(panicked);
+        panic_with(|| mutex.lock());
         assert_eq!(*mutex.lock(), 1);
     }
 }
