@@ -50,6 +50,16 @@ impl Seen {
 pub(super) struct Stored {
     pub(super) seen: Seen,
     pub(super) txn: Option<Txn>,
+    /// The timestamp of the first record of its append, which is all there or not at all.
+    pub(super) append: i64,
+}
+
+impl Stored {
+    /// Returns a record that may be in the log without its neighbours.
+    pub(super) fn of(seen: Seen, txn: Option<Txn>) -> Self {
+        let append = seen.at;
+        Self { seen, txn, append }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,9 +111,10 @@ impl Ledger {
         self.start + u64::from(place) * (self.end - self.start) / 255
     }
 
-    pub(super) fn add(&mut self, offset: u64, seen: Seen, txn: Option<Txn>) {
+    pub(super) fn add(&mut self, offset: u64, stored: Stored) {
         assert!(offset >= self.end, "an offset was given twice");
-        self.records.insert(offset, Stored { seen, txn });
+        let txn = stored.txn;
+        self.records.insert(offset, stored);
         self.end = offset + 1;
         if let Some(txn) = txn {
             let piece = self.pieces.entry(txn).or_insert(Piece {
@@ -155,26 +166,32 @@ impl Ledger {
         .collect()
     }
 
-    /// Cuts the log at `end`. It now ends at `marked_end`, after the markers that were cut off and
+    /// Cuts the log at `end`. Returns the number of markers that were cut off and have to be
     /// written again.
-    pub(super) fn cut(&mut self, end: u64, marked_end: u64) {
+    pub(super) fn cut(&mut self, end: u64) -> u64 {
         self.records.split_off(&end);
         self.gone.split_off(&end);
         self.pieces.retain(|_, piece| piece.first < end);
-        let cut_off = |piece: &&mut Piece| piece.fate != Fate::Open && piece.ended_below > end;
-        let mut most = end;
-        for piece in self.pieces.values_mut().filter(cut_off) {
-            piece.ended_below = marked_end;
-            most += 1;
-        }
+        let mut markers = 0;
         for piece in self.pieces.values_mut() {
             piece.last = piece.last.min(end - 1);
+            if piece.fate != Fate::Open && piece.ended_below > end {
+                piece.ended_below = u64::MAX;
+                markers += 1;
+            }
         }
-        assert!(
-            (end..=most).contains(&marked_end),
-            "{marked_end}, cut at {end}"
-        );
-        (self.end, self.durable) = (marked_end, self.durable.min(end));
+        (self.end, self.durable) = (end, self.durable.min(end));
+        markers
+    }
+
+    /// Sets the end of the log, after the markers that were written again.
+    pub(super) fn end_after_markers(&mut self, end: u64) {
+        for piece in self.pieces.values_mut() {
+            if piece.fate != Fate::Open && piece.ended_below > self.end {
+                piece.ended_below = end;
+            }
+        }
+        self.end = end;
     }
 
     /// Raises the log start, and returns the latest timestamp of the records that went.
@@ -242,18 +259,50 @@ impl Ledger {
             .any(|(_, later)| later.seen.key == stored.seen.key)
     }
 
-    /// Takes the state that a power cut left: the records in `present`, which are a prefix of those
-    /// that were there.
-    pub(super) fn take_left(&mut self, present: &BTreeMap<u64, Seen>) {
-        let last = present.last_key_value().map_or(0, |(last, _)| last + 1);
-        self.end = last.max(self.durable).max(self.start);
-        self.records.split_off(&self.end);
+    /// Adds those of the records to the ledger that a stopped change has added to the log.
+    /// Returns whether it has added all of them.
+    pub(super) fn take_added(&mut self, present: &BTreeMap<u64, Seen>, added: &[Stored]) -> bool {
+        let mut added = added.iter();
+        for (offset, seen) in present.range(self.end..) {
+            let stored = added.next().expect("only these records were appended");
+            assert_eq!(stored.seen, *seen, "at {offset}");
+            self.add(*offset, stored.clone());
+        }
+        let last = self.records.last_key_value();
+        let next = added.next();
+        if let (Some((_, last)), Some(next)) = (last, next) {
+            assert_ne!(
+                last.append, next.append,
+                "{next:?} is lost without {last:?}"
+            );
+        }
+        next.is_none()
+    }
+
+    /// Takes the end that a power cut left: `present` is a prefix of the records that were there.
+    pub(super) fn take_lost_end(&mut self, present: &BTreeMap<u64, Seen>) {
+        let found_end = present.last_key_value().map_or(0, |(last, _)| last + 1);
+        self.end = found_end.max(self.durable).max(self.start);
+        let lost = self.records.split_off(&self.end);
+        if let (Some((_, first)), Some((_, last))) =
+            (lost.first_key_value(), self.records.last_key_value())
+        {
+            assert_ne!(
+                first.append, last.append,
+                "{first:?} is lost without {last:?}"
+            );
+        }
         for offset in present.keys() {
             // The power cut may have taken back a compaction.
             if let Some(back) = self.gone.remove(offset) {
                 self.records.insert(*offset, back);
             }
         }
+    }
+
+    /// Checks that a crash lost no record below the end, and that no record is back without those
+    /// that replaced it.
+    pub(super) fn check_left(&self, present: &BTreeMap<u64, Seen>) {
         for (offset, stored) in &self.records {
             assert!(present.contains_key(offset), "{offset} is lost: {stored:?}");
             let mut replaced_by = self.gone.range(offset + 1..);

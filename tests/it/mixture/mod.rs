@@ -1,10 +1,13 @@
 //! Random mixtures of appends, transactions, compaction, deletion, truncation and restarts, compared
-//! with a model: every kind of reader returns the records of the model, in order and once.
+//! with a model: every kind of reader returns the records of the model, in order and once. A kill or
+//! a power cut can stop each change at each of its disk calls.
 
 mod group;
 mod ledger;
 mod readers;
+mod restarts;
 mod steps;
+mod stopped;
 mod workers;
 mod world;
 

@@ -78,9 +78,26 @@ pub(super) enum Change {
     CutPower,
 }
 
+impl Change {
+    /// Returns whether the log is opened again after this change.
+    pub(super) fn ends_the_log(&self) -> bool {
+        matches!(self, Self::Close | Self::Kill | Self::CutPower)
+    }
+}
+
+/// The end of the machine or of the process within a change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stop {
+    /// The number of disk calls of the change that are made.
+    pub(super) calls: u64,
+    /// Whether only the process ends.
+    pub(super) is_kill: bool,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) change: Change,
+    pub(super) stop: Option<Stop>,
     /// Bit `n` is set if the readers of kind `n` do not read after this step.
     pub(super) pauses: u8,
     /// The share of the offsets from which new readers begin, in 1/256.
@@ -120,13 +137,38 @@ fn any_change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Returns the number of disk calls that such a change often makes. The change that opens the log
+/// again stops in the opening.
+fn usual_calls(change: &Change) -> u64 {
+    match change {
+        Change::Append(..) | Change::Abort(_) | Change::Drop(_) | Change::Compress(..) => 6,
+        Change::Fence(_) | Change::Roll(_) | Change::DeleteBefore(..) => 12,
+        Change::Send(..) => 16,
+        Change::Commit(_) | Change::Reopen(_) => 35,
+        Change::Compact(_) | Change::Truncate(..) | Change::Flush => 60,
+        Change::Maintain | Change::Close | Change::Kill | Change::CutPower => 100,
+        Change::Advance(_) => 1,
+    }
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let stop = prop::option::weighted(0.12, (any::<u64>(), any::<bool>()));
+    (any_change(), stop, any::<u8>(), any::<u8>()).prop_map(|(change, stop, pauses, from)| {
+        let stop = stop.map(|(calls, is_kill)| Stop {
+            calls: calls % usual_calls(&change),
+            is_kill,
+        });
+        Step {
+            change,
+            stop,
+            pauses,
+            from,
+        }
+    })
+}
+
 pub(super) fn any_steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (any_change(), any::<u8>(), any::<u8>()).prop_map(|(change, pauses, from)| Step {
-        change,
-        pauses,
-        from,
-    });
-    vec(step, 1..50)
+    vec(any_step(), 1..50)
 }
 
 fn any_topic() -> impl Strategy<Value = TopicSettings> {

@@ -7,8 +7,9 @@ use std::thread::JoinHandle;
 
 use annals::{Error, Log, Partition, ProducerConfig, Result, TransactionalProducer};
 
-use super::ledger::{Seen, Txn};
+use super::ledger::{Seen, Stored, Txn};
 use super::steps::PARTS;
+use super::stopped::Stopped;
 
 enum Order {
     Send(Partition, Vec<Seen>),
@@ -31,26 +32,24 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Creates the producer of number `id`. The lower the number, the earlier it spills.
-    pub(super) fn new(log: &Log, id: usize) -> Self {
+    pub(super) fn new(log: &Log, id: usize) -> Result<Self> {
         let config = match id {
             0 => ProducerConfig::new().batch_size(100).buffer_memory(200),
             1 => ProducerConfig::new().batch_size(300).buffer_memory(600),
             _ => ProducerConfig::new(),
         };
         let name = format!("producer {id}");
-        let producer = log
-            .transactional_producer_with(&name, config.transaction_timeout(None))
-            .unwrap();
+        let producer = log.transactional_producer_with(&name, config.transaction_timeout(None))?;
         let (orders, to_do) = channel();
         let (done, results) = channel();
-        Self {
+        Ok(Self {
             orders: Some(orders),
             results,
             thread: Some(std::thread::spawn(move || run(producer, &to_do, &done))),
             txn: None,
             held: Default::default(),
             was_cut: false,
-        }
+        })
     }
 
     fn order(&mut self, order: Order) -> Result<()> {
@@ -74,6 +73,18 @@ impl Worker {
 
     pub(super) fn drop_transaction(&mut self) {
         self.order(Order::Drop).unwrap();
+    }
+
+    /// Returns what an order that was stopped may have left: some records of the transaction.
+    pub(super) fn stopped(&self) -> Stopped {
+        let stored = |seen: &Seen| Stored::of(seen.clone(), self.txn);
+        Stopped {
+            added: self
+                .held
+                .each_ref()
+                .map(|held| held.iter().map(stored).collect()),
+            ..Stopped::default()
+        }
     }
 
     /// Checks that a later producer has fenced this one.

@@ -10,36 +10,29 @@ use annals::{
 };
 
 use super::group::Member;
-use super::ledger::{Fate, Ledger, Seen, Txn};
+use super::ledger::{Fate, Ledger, Seen, Stored, Txn};
 use super::readers::{HOWS, How, ISOLATIONS, Tail, read_from, with_gone, written_from};
 use super::steps::{Change, Draft, NAMES, PARTS, PRODUCERS, RETENTION, Settings, Step};
+use super::stopped::{Commit, End, Stopped, is_stopped};
 use super::workers::Worker;
 
 const START: i64 = 1_700_000_000_000;
 
 pub(super) struct World {
-    settings: Settings,
-    clock: ManualClock,
-    disk: SimulatedDisk,
-    log: Log,
+    pub(super) settings: Settings,
+    pub(super) clock: ManualClock,
+    pub(super) disk: SimulatedDisk,
+    pub(super) log: Log,
     /// The read-only log.
-    beside: Log,
-    ledgers: [Ledger; PARTS],
-    workers: [Option<Worker>; PRODUCERS],
-    tails: Vec<Tail>,
-    member: Member,
+    pub(super) beside: Log,
+    pub(super) ledgers: [Ledger; PARTS],
+    pub(super) workers: [Option<Worker>; PRODUCERS],
+    pub(super) tails: Vec<Tail>,
+    pub(super) member: Member,
     next_txn: Txn,
 }
 
-/// The way in which a log ends before it is opened again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Closed,
-    Killed,
-    WithoutPower,
-}
-
-fn builder(disk: &SimulatedDisk, clock: &ManualClock) -> annals::LogBuilder {
+pub(super) fn builder(disk: &SimulatedDisk, clock: &ManualClock) -> annals::LogBuilder {
     let config = LogConfig::new()
         .maintenance_interval(None)
         .internal_partitions(1)
@@ -50,15 +43,15 @@ fn builder(disk: &SimulatedDisk, clock: &ManualClock) -> annals::LogBuilder {
         .config(config)
 }
 
-fn open(disk: &SimulatedDisk, clock: &ManualClock, settings: &Settings) -> Log {
-    let log = builder(disk, clock).open().unwrap();
+pub(super) fn open(disk: &SimulatedDisk, clock: &ManualClock, settings: &Settings) -> Result<Log> {
+    let log = builder(disk, clock).open()?;
     for (name, topic) in NAMES.iter().zip(&settings.topics) {
-        log.open_topic(name, 1, topic.config()).unwrap();
+        log.open_topic(name, 1, topic.config())?;
     }
-    log
+    Ok(log)
 }
 
-fn partition_of(log: &Log, part: usize) -> Partition {
+pub(super) fn partition_of(log: &Log, part: usize) -> Partition {
     log.topic(NAMES[part]).unwrap().partition(0).unwrap()
 }
 
@@ -91,7 +84,7 @@ impl World {
     pub(super) fn new(settings: &Settings) -> Self {
         let clock = ManualClock::at(Timestamp::from_millis(START));
         let disk = SimulatedDisk::with_clock(settings.seed, clock.clone());
-        let log = open(&disk, &clock, settings);
+        let log = open(&disk, &clock, settings).unwrap();
         let beside = builder(&disk, &clock).open_read_only().unwrap();
         let mut world = Self {
             ledgers: settings.topics.map(|topic| Ledger::new(topic.policy)),
@@ -105,17 +98,17 @@ impl World {
             member: Member::new(settings.isolation),
             next_txn: 0,
         };
-        world.member.join(&world.log, &world.ledgers, false);
+        world.member.join(&world.log, &world.ledgers, false, None);
         world.open_tails(&[]);
         world
     }
 
-    fn partition(&self, part: usize) -> Partition {
+    pub(super) fn partition(&self, part: usize) -> Partition {
         partition_of(&self.log, part)
     }
 
     /// Opens all readers, each where the reader of before was, if it is in the log.
-    fn open_tails(&mut self, before: &[u64]) {
+    pub(super) fn open_tails(&mut self, before: &[u64]) {
         let mut number = 0;
         for is_beside in [false, true] {
             let log = if is_beside { &self.beside } else { &self.log };
@@ -134,40 +127,71 @@ impl World {
         }
     }
 
-    pub(super) fn run(&mut self, step: &Step) {
+    pub(super) fn run(&mut self, next: &Step) {
         self.clock.advance(Duration::from_millis(1));
-        match &step.change {
-            Change::Append(part, drafts) => self.append(*part, drafts),
-            Change::Send(producer, part, drafts) => self.send(*producer, *part, drafts),
-            Change::Commit(producer) => self.end(*producer, Worker::commit, Fate::Committed),
-            Change::Abort(producer) => self.end(*producer, Worker::abort, Fate::Aborted),
+        if let Some(stop) = next.stop {
+            stop.plan(&self.disk);
+        }
+        let stopped = self.change(&next.change);
+        let end = match (next.stop, &next.change) {
+            (Some(stop), _) if is_stopped(&self.disk) => Some(stop.end()),
+            (_, Change::Close) => Some(End::Closed),
+            (_, Change::Kill) => Some(End::Killed),
+            (_, Change::CutPower) => Some(End::WithoutPower),
+            _ => None,
+        };
+        if let Some(end) = end {
+            let stop = next.stop.filter(|_| next.change.ends_the_log());
+            self.reopen(end, stop, stopped);
+        }
+        self.check(next);
+    }
+
+    /// Makes the change in the log and in the model. Returns what the change may have left if it
+    /// was stopped.
+    fn change(&mut self, change: &Change) -> Stopped {
+        match change {
+            Change::Append(part, drafts) => return self.append(*part, drafts),
+            Change::Send(producer, part, drafts) => return self.send(*producer, *part, drafts),
+            Change::Commit(producer) => {
+                return self.end(*producer, Worker::commit, Fate::Committed);
+            }
+            Change::Abort(producer) => return self.end(*producer, Worker::abort, Fate::Aborted),
             Change::Drop(producer) => {
                 let drop = |worker: &mut Worker| {
                     worker.drop_transaction();
                     Ok(())
                 };
-                self.end(*producer, drop, Fate::Aborted);
+                return self.end(*producer, drop, Fate::Aborted);
             }
             Change::Fence(producer) => self.fence(*producer),
-            Change::Roll(part) => self.partition(*part).roll().unwrap(),
-            Change::Compact(part) => self.compact(*part),
-            Change::Reopen(part) => drop(self.partition(*part).reopen().unwrap()),
+            Change::Roll(part) => self.expect(self.partition(*part).roll()),
+            Change::Compact(part) => return self.compact(*part),
+            Change::Reopen(part) => self.expect(self.partition(*part).reopen().map(drop)),
             Change::Compress(part, codec) => {
                 let topic = self.log.topic(NAMES[*part]).unwrap();
-                topic
-                    .update_config(TopicConfig::new().compression(*codec))
-                    .unwrap();
+                self.expect(topic.update_config(TopicConfig::new().compression(*codec)));
             }
-            Change::DeleteBefore(part, place) => self.delete_before(*part, *place),
-            Change::Truncate(part, place) => self.truncate(*part, *place),
+            Change::DeleteBefore(part, place) => return self.delete_before(*part, *place),
+            Change::Truncate(part, place) => return self.truncate(*part, *place),
             Change::Advance(time) => self.clock.advance(*time),
-            Change::Maintain => self.maintain(),
+            Change::Maintain => return self.maintain(),
             Change::Flush => self.flush(),
-            Change::Close => self.reopen(End::Closed),
-            Change::Kill => self.reopen(End::Killed),
-            Change::CutPower => self.reopen(End::WithoutPower),
+            Change::Close => self.close(),
+            Change::Kill | Change::CutPower => {}
         }
-        self.check(step);
+        Stopped::default()
+    }
+
+    /// Returns the result of a call, or `None` if a crash has stopped it.
+    fn unless_stopped<T>(&self, result: Result<T>) -> Option<T> {
+        let is_stopped = is_stopped(&self.disk);
+        assert!(result.is_ok() || is_stopped, "{:?}", result.err());
+        result.ok()
+    }
+
+    fn expect(&self, result: Result<()>) {
+        let _is_done = self.unless_stopped(result);
     }
 
     fn seen(&self, drafts: &[Draft]) -> Vec<Seen> {
@@ -182,38 +206,57 @@ impl World {
         drafts.iter().map(stamp).collect()
     }
 
-    fn append(&mut self, part: usize, drafts: &[Draft]) {
+    fn append(&mut self, part: usize, drafts: &[Draft]) -> Stopped {
         let records = self.seen(drafts);
+        let append = records[0].at;
+        let stored = records.iter().cloned().map(|seen| Stored {
+            seen,
+            txn: None,
+            append,
+        });
         let appended = self
             .partition(part)
-            .append_batch(records.iter().map(Seen::record))
-            .unwrap();
+            .append_batch(records.iter().map(Seen::record));
+        let Some(appended) = self.unless_stopped(appended) else {
+            let mut stopped = Stopped::default();
+            stopped.added[part] = stored.collect();
+            return stopped;
+        };
         let ledger = &mut self.ledgers[part];
         assert_eq!(appended, ledger.end..ledger.end + records.len() as u64);
-        for (offset, seen) in appended.zip(records) {
-            ledger.add(offset, seen, None);
+        for (offset, stored) in appended.zip(stored) {
+            ledger.add(offset, stored);
         }
         if self.settings.topics[part].is_synced() {
             ledger.durable = ledger.end;
         }
+        Stopped::default()
     }
 
-    fn send(&mut self, producer: usize, part: usize, drafts: &[Draft]) {
+    fn send(&mut self, producer: usize, part: usize, drafts: &[Draft]) -> Stopped {
         let records = self.seen(drafts);
         let partition = self.partition(part);
-        let log = &self.log;
-        let worker = self.workers[producer].get_or_insert_with(|| Worker::new(log, producer));
+        if self.workers[producer].is_none() {
+            self.workers[producer] = self.unless_stopped(Worker::new(&self.log, producer));
+        }
+        let Some(worker) = &mut self.workers[producer] else {
+            return Stopped::default();
+        };
         if worker.txn.is_none() {
             worker.txn = Some(self.next_txn);
             self.next_txn += 1;
         }
         let sent = worker.send(part, partition, records);
+        if is_stopped(&self.disk) {
+            return worker.stopped();
+        }
         let was_cut = worker.was_cut;
         self.learn(producer);
         if let Err(error) = sent {
             assert!(was_cut, "{error}");
-            self.end(producer, Worker::abort, Fate::Aborted);
+            return self.end(producer, Worker::abort, Fate::Aborted);
         }
+        Stopped::default()
     }
 
     /// Finds the records of a producer that the log has by now.
@@ -227,7 +270,7 @@ impl World {
                 let worker = worker.as_mut().expect("only a producer writes");
                 let held = worker.held[part].pop_front();
                 assert_eq!(held.as_ref(), Some(&seen), "at {offset}");
-                ledger.add(offset, seen, worker.txn);
+                ledger.add(offset, Stored::of(seen, worker.txn));
             }
             ledger.end = partition.log_end_offset();
         }
@@ -239,14 +282,23 @@ impl World {
         producer: usize,
         how: impl FnOnce(&mut Worker) -> Result<()>,
         mut fate: Fate,
-    ) {
+    ) -> Stopped {
         let Some(worker) = &mut self.workers[producer] else {
-            return;
+            return Stopped::default();
         };
         let Some(txn) = worker.txn else {
-            return;
+            return Stopped::default();
         };
-        if let Err(error) = how(worker) {
+        let ended = how(worker);
+        if is_stopped(&self.disk) {
+            let mut stopped = worker.stopped();
+            stopped.commit = (fate == Fate::Committed).then_some(Commit {
+                txn,
+                is_acknowledged: ended.is_ok(),
+            });
+            return stopped;
+        }
+        if let Err(error) = ended {
             assert!(worker.was_cut, "{error}");
             fate = Fate::Aborted;
         }
@@ -260,6 +312,7 @@ impl World {
         for ledger in &mut self.ledgers {
             ledger.end_transaction(txn, fate);
         }
+        Stopped::default()
     }
 
     /// Lets another producer take the id of this one.
@@ -267,7 +320,11 @@ impl World {
         let Some(old) = self.workers[producer].take() else {
             return;
         };
-        self.workers[producer] = Some(Worker::new(&self.log, producer));
+        let new = Worker::new(&self.log, producer);
+        if is_stopped(&self.disk) {
+            return;
+        }
+        self.workers[producer] = Some(new.unwrap());
         self.learn(producer);
         if let Some(txn) = old.txn {
             for ledger in &mut self.ledgers {
@@ -278,14 +335,20 @@ impl World {
         self.learn(producer);
     }
 
-    fn compact(&mut self, part: usize) {
+    fn compact(&mut self, part: usize) -> Stopped {
+        let mut stopped = Stopped::default();
         if self.ledgers[part].policy == CleanupPolicy::Delete {
-            return;
+            return stopped;
         }
         let partition = self.partition(part);
-        partition.roll().unwrap();
-        partition.compact().unwrap();
-        self.take_compacted(part);
+        let compacted = partition.roll().and_then(|()| partition.compact());
+        self.expect(compacted.map(drop));
+        if is_stopped(&self.disk) {
+            stopped.compacts[part] = true;
+        } else {
+            self.take_compacted(part);
+        }
+        stopped
     }
 
     fn take_compacted(&mut self, part: usize) {
@@ -293,35 +356,57 @@ impl World {
         self.ledgers[part].take_compacted(&present);
     }
 
-    fn delete_before(&mut self, part: usize, place: u8) {
-        let ledger = &mut self.ledgers[part];
-        let partition = partition_of(&self.log, part);
-        let start = ledger.offset_at(place).min(partition.high_watermark());
+    fn delete_before(&mut self, part: usize, place: u8) -> Stopped {
+        let partition = self.partition(part);
+        let start = self.ledgers[part]
+            .offset_at(place)
+            .min(partition.high_watermark());
         let deleted = partition.delete_records_before(start);
-        if ledger.policy == CleanupPolicy::Compact {
+        if self.ledgers[part].policy == CleanupPolicy::Compact {
             assert!(
                 matches!(deleted, Err(annals::Error::PolicyViolation { .. })),
                 "{deleted:?}"
             );
-        } else {
-            assert_eq!(deleted.unwrap(), start);
-            ledger.delete_before(start);
+            return Stopped::default();
         }
+        let Some(deleted) = self.unless_stopped(deleted) else {
+            return Stopped {
+                start: Some((part, start)),
+                ..Stopped::default()
+            };
+        };
+        assert_eq!(deleted, start);
+        self.ledgers[part].delete_before(start);
+        Stopped::default()
     }
 
-    fn truncate(&mut self, part: usize, place: u8) {
+    fn truncate(&mut self, part: usize, place: u8) -> Stopped {
+        let end = self.ledgers[part].offset_at(place);
+        let partition = self.partition(part);
+        if self.unless_stopped(partition.truncate_to(end)).is_none() {
+            return Stopped {
+                end: Some((part, end)),
+                ..Stopped::default()
+            };
+        }
         let ledger = &mut self.ledgers[part];
-        let end = ledger.offset_at(place);
-        let partition = partition_of(&self.log, part);
-        partition.truncate_to(end).unwrap();
         if end >= ledger.end {
-            return;
+            return Stopped::default();
         }
         for worker in self.workers.iter_mut().flatten() {
             worker.was_cut |= worker.txn.is_some();
         }
-        ledger.cut(end, partition.log_end_offset());
+        let markers = ledger.cut(end);
+        let marked_end = partition.log_end_offset();
+        assert!(
+            (end..=end + markers).contains(&marked_end),
+            "{marked_end}, cut at {end}"
+        );
+        ledger.end_after_markers(marked_end);
         self.member.cut(part, end);
+        if is_stopped(&self.disk) {
+            return Stopped::default();
+        }
         for tail in self.tails.iter_mut().filter(|tail| tail.part == part) {
             // Such a reader may still have a batch of before the cut.
             if tail.how == How::Slowly {
@@ -333,107 +418,56 @@ impl World {
                 tail.restart(&partition_of(log, part), ledger);
             }
         }
+        Stopped::default()
     }
 
-    fn maintain(&mut self) {
-        self.log.maintain().unwrap();
-        let now = annals::Clock::now(&self.clock);
+    fn maintain(&mut self) -> Stopped {
+        self.expect(self.log.maintain().map(drop));
+        if is_stopped(&self.disk) {
+            return Stopped {
+                expires: true,
+                compacts: [true; PARTS],
+                ..Stopped::default()
+            };
+        }
         for part in 0..PARTS {
             let start = self.partition(part).log_start_offset();
-            let ledger = &mut self.ledgers[part];
-            assert!((ledger.start..=ledger.end).contains(&start));
-            let latest = ledger.delete_before(start);
-            assert!(
-                latest.is_none_or(|at| Timestamp::from_millis(at) < now - RETENTION
-                    && ledger.policy != CleanupPolicy::Compact),
-                "a record of {latest:?} was deleted at {now:?}"
-            );
+            assert!((self.ledgers[part].start..=self.ledgers[part].end).contains(&start));
+            self.expire(part, start);
             self.take_compacted(part);
         }
+        Stopped::default()
+    }
+
+    /// Raises the log start, and checks that retention may have deleted the records.
+    pub(super) fn expire(&mut self, part: usize, start: u64) {
+        let now = annals::Clock::now(&self.clock);
+        let ledger = &mut self.ledgers[part];
+        let latest = ledger.delete_before(start);
+        assert!(
+            latest.is_none_or(|at| Timestamp::from_millis(at) < now - RETENTION
+                && ledger.policy != CleanupPolicy::Compact),
+            "a record of {latest:?} was deleted at {now:?}"
+        );
     }
 
     fn flush(&mut self) {
-        self.log.flush().unwrap();
+        if self.unless_stopped(self.log.flush()).is_some() {
+            self.flushed();
+        }
+    }
+
+    fn close(&mut self) {
+        if self.unless_stopped(self.log.clone().close()).is_some() {
+            self.flushed();
+        }
+    }
+
+    fn flushed(&mut self) {
         for ledger in &mut self.ledgers {
             ledger.durable = ledger.end;
         }
         self.member.flushed();
-    }
-
-    /// Ends the log and opens it again.
-    fn reopen(&mut self, how: End) {
-        let before: Vec<u64> = self.tails.iter().map(|tail| tail.next).collect();
-        match how {
-            End::Closed => {
-                self.log.clone().close().unwrap();
-                for ledger in &mut self.ledgers {
-                    ledger.durable = ledger.end;
-                }
-                self.member.leave();
-                self.member.flushed();
-                self.tails.retain(|tail| tail.is_beside);
-            }
-            End::Killed => self.disk = self.disk.process_killed(),
-            End::WithoutPower => self.disk = self.disk.crash(),
-        }
-        self.workers = Default::default();
-        if how != End::Closed {
-            self.member.leave();
-            self.tails.clear();
-            self.beside = builder(&self.disk, &self.clock).open_read_only().unwrap();
-        }
-        self.log = open(&self.disk, &self.clock, &self.settings);
-        let recovery = self.log.recovery();
-        assert!(
-            !recovery.has_losses() || how == End::WithoutPower,
-            "{recovery:?}"
-        );
-        assert!(
-            recovery
-                .partitions
-                .iter()
-                .all(|(_, report)| report.damage.is_none()),
-            "{recovery:?}"
-        );
-        assert!(recovery.clean || how != End::Closed, "{recovery:?}");
-        for part in 0..PARTS {
-            self.recover(part, how);
-        }
-        self.member
-            .join(&self.log, &self.ledgers, how == End::WithoutPower);
-        if how == End::Closed {
-            let mut tails = std::mem::take(&mut self.tails);
-            self.open_tails(&before);
-            self.tails.retain(|tail| !tail.is_beside);
-            self.tails.append(&mut tails);
-        } else {
-            self.open_tails(&before);
-        }
-    }
-
-    /// Takes the state of a partition after the log was opened: its transactions have ended.
-    fn recover(&mut self, part: usize, how: End) {
-        let partition = self.partition(part);
-        let ledger = &mut self.ledgers[part];
-        assert_eq!(partition.log_start_offset(), ledger.start, "{how:?}");
-        if how == End::WithoutPower {
-            let present = written_from(&partition, ledger.start);
-            ledger.take_left(&present);
-        }
-        let (before, end) = (ledger.end, partition.log_end_offset());
-        assert!(
-            end >= before,
-            "{how:?}: the log ends at {end}, not at {before}"
-        );
-        ledger.end = end;
-        for piece in ledger.pieces.values_mut() {
-            if piece.fate == Fate::Open {
-                piece.fate = Fate::Aborted;
-            }
-            if piece.ended_below > before {
-                piece.ended_below = end;
-            }
-        }
     }
 
     fn check(&mut self, step: &Step) {

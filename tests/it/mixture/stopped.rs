@@ -1,0 +1,122 @@
+//! The changes that a crash has stopped, and the state that each may have left.
+
+use std::collections::BTreeMap;
+
+use annals::SimulatedDisk;
+
+use super::ledger::{Fate, Ledger, Seen, Stored, Txn};
+use super::steps::{PARTS, Stop};
+
+/// The way in which a log ends before it is opened again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum End {
+    Closed,
+    Killed,
+    WithoutPower,
+}
+
+/// Returns whether a crash has stopped the change. If not, it does not stop the rest of the step.
+pub(super) fn is_stopped(disk: &SimulatedDisk) -> bool {
+    let is_stopped = disk.has_lost_power();
+    if !is_stopped {
+        disk.cut_power_at(u64::MAX);
+    }
+    is_stopped
+}
+
+impl Stop {
+    pub(super) fn plan(self, disk: &SimulatedDisk) {
+        disk.cut_power_at(disk.calls() + self.calls);
+    }
+
+    pub(super) fn end(self) -> End {
+        if self.is_kill {
+            End::Killed
+        } else {
+            End::WithoutPower
+        }
+    }
+}
+
+impl End {
+    /// Returns the disk as the next process finds it.
+    pub(super) fn disk_after(self, disk: &SimulatedDisk) -> SimulatedDisk {
+        match self {
+            Self::Closed => disk.clone(),
+            Self::Killed => disk.process_killed(),
+            Self::WithoutPower => disk.crash(),
+        }
+    }
+}
+
+/// A call that may have committed a transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Commit {
+    pub(super) txn: Txn,
+    /// Whether the call has returned that the transaction is committed.
+    pub(super) is_acknowledged: bool,
+}
+
+/// The effects that a change may have had when it was stopped. A change that returned before the
+/// crash has none: the ledgers have them already.
+#[derive(Debug, Default)]
+pub(super) struct Stopped {
+    /// The records that the change may have appended, in order.
+    pub(super) added: [Vec<Stored>; PARTS],
+    pub(super) commit: Option<Commit>,
+    /// The log start that the change may have stored.
+    pub(super) start: Option<(usize, u64)>,
+    /// The log end at which the change may have cut.
+    pub(super) end: Option<(usize, u64)>,
+    /// Whether the change may have compacted each partition.
+    pub(super) compacts: [bool; PARTS],
+    /// Whether the change may have deleted records that are too old.
+    pub(super) expires: bool,
+}
+
+impl Stopped {
+    /// Checks the log start after a stopped deletion.
+    pub(super) fn check_start(&self, part: usize, ledger: &Ledger, found: u64) {
+        let is_new = self.start == Some((part, found));
+        let is_expired = self.expires && (ledger.start..=ledger.end).contains(&found);
+        assert!(
+            found == ledger.start || is_new || is_expired,
+            "the log starts at {found}, not at {}: {self:?}",
+            ledger.start
+        );
+    }
+
+    /// Returns whether a truncation to this offset was made, as far as the records show it.
+    pub(super) fn cut(&self, part: usize, present: &BTreeMap<u64, Seen>) -> Option<u64> {
+        let (_, end) = self.end.filter(|(cut, _)| *cut == part)?;
+        present.range(end..).next().is_none().then_some(end)
+    }
+
+    /// Returns the fate of the transaction that the change may have committed. `committed` are the
+    /// records of each partition that readers of committed records return.
+    pub(super) fn fate(
+        &self,
+        commit: Commit,
+        ledgers: &[Ledger; PARTS],
+        committed: &[Vec<(u64, Seen)>; PARTS],
+    ) -> Fate {
+        let mut has_records = false;
+        for ((ledger, added), committed) in ledgers.iter().zip(&self.added).zip(committed) {
+            let written = ledger
+                .records
+                .values()
+                .filter(|stored| stored.txn == Some(commit.txn));
+            for stored in written.chain(added) {
+                has_records = true;
+                if committed.iter().any(|(_, seen)| *seen == stored.seen) {
+                    return Fate::Committed;
+                }
+            }
+        }
+        assert!(
+            !(commit.is_acknowledged && has_records),
+            "an acknowledged transaction is aborted: {self:?}"
+        );
+        Fate::Aborted
+    }
+}
