@@ -120,3 +120,30 @@ impl Survey {
         (self.count > 0 && least <= greatest).then_some(least..=greatest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Compression, TopicSettings};
+    use crate::format::batch::{BatchBuilder, HEADER_BYTES};
+    use crate::format::record::Record;
+
+    #[test]
+    fn all_wanted_records_of_one_layout_are_taken_at_once() {
+        let mut builder = BatchBuilder::new(Vec::new(), Compression::None);
+        for time in [7, 3, 9, 9, 5] {
+            builder.push(&Record::new("value"), time).unwrap();
+        }
+        let batch = builder.finish(&TopicSettings::default()).unwrap();
+        let header = BatchHeader::decode(&batch).unwrap();
+        let records = &batch[HEADER_BYTES..];
+        for (remaining, end, count) in [(5, 5, 5), (5, 4, 4), (3, 5, 3), (1, 5, 1)] {
+            let mut survey = Survey::of(&header, records, 0, 1, &(0..1));
+            assert_eq!(survey.count, 1);
+            let (plain, layout) = plain_at(records, 0).unwrap();
+            survey.take_alike(&layout.unwrap(), &header, records, remaining, end);
+            assert_eq!((survey.count, survey.next_offset), (count, count.into()));
+            assert_eq!(survey.end, plain.size * count as usize);
+        }
+    }
+}

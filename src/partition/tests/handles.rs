@@ -37,6 +37,27 @@ fn partition_without_a_log_is_emptied_and_continues_elsewhere() {
 }
 
 #[test]
+fn greatest_offset_may_be_the_next_start_of_a_partition() {
+    const LAST: u64 = i64::MAX.unsigned_abs();
+    let partition = handle(&written(&MemoryDisk::new(), 0, 3));
+    let error = partition.restart_at(LAST + 1).unwrap_err();
+    assert!(matches!(error, Error::OffsetOutOfRange { .. }), "{error}");
+    partition.restart_at(LAST).unwrap();
+    let bounds = (partition.log_start_offset(), partition.log_end_offset());
+    assert_eq!(bounds, (LAST, LAST));
+    assert!(partition.append("a value").is_err(), "no offset is left");
+    partition.restart_at(LAST - 1).unwrap();
+    assert_eq!(partition.append("a value").unwrap().offset, LAST - 1);
+}
+
+#[test]
+fn last_stable_offset_without_transactions_is_the_high_watermark() {
+    let partition = handle(&written(&MemoryDisk::new(), 0, 3));
+    assert_eq!(partition.last_stable_offset(), 3);
+    assert_eq!(partition.high_watermark(), 3);
+}
+
+#[test]
 fn malformed_record_is_corruption_at_its_own_offset() {
     let core = written(&MemoryDisk::new(), 0, 3);
     let Error::Corrupt(corruption) = core.corrupt_record(2, Malformed("it is cut")) else {

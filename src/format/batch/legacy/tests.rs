@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::TopicSettings;
+use crate::format::batch;
 
 const T: i64 = 1_700_000_000_000;
 const LIMIT: usize = 1 << 20;
@@ -66,7 +67,7 @@ type Plain = (u64, i64, Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn read(batch: &[u8]) -> Result<Vec<Plain>, Malformed> {
     let header = decode_header(batch)?;
-    let inner = decompressed(&header, batch, LIMIT)?;
+    let inner = batch::decompressed(&header, batch, LIMIT)?;
     let mut cursor = LegacyCursor::new(&header, batch, inner.as_deref())?;
     let mut records = Vec::new();
     while let Some(record) = cursor.next(&header, batch, inner.as_deref()) {

@@ -118,39 +118,47 @@ fn bytes_that_are_no_batch_of_a_client_are_refused() {
     }
 }
 
+/// Returns two records with this value, at these offset deltas.
+fn two(value: &[u8], deltas: [i8; 2]) -> Vec<u8> {
+    let zigzag = |number: i8| (number << 1 ^ number >> 7).cast_unsigned();
+    let length = i8::try_from(value.len()).unwrap();
+    let records = deltas.map(|delta| {
+        let front = [zigzag(6 + length), 0, 0, zigzag(delta), 1, zigzag(length)];
+        [&front, value, &[0]].concat()
+    });
+    records.concat()
+}
+
 #[test]
 fn records_that_do_not_fill_their_batch_are_refused() {
-    /// Two records with value `a`, at these offset deltas.
-    fn two(first: u8, second: u8) -> [u8; 16] {
-        [
-            14,
-            0,
-            0,
-            2 * first,
-            1,
-            2,
-            b'a',
-            0,
-            14,
-            0,
-            0,
-            2 * second,
-            1,
-            2,
-            b'a',
-            0,
-        ]
+    // Only the longer one leaves enough bytes to compare the layouts of two records.
+    for value in [&b"a"[..], b"value"] {
+        let of = |count, deltas| batch_of(count, &two(value, deltas));
+        assert_eq!(checked_whole(&of(2, [0, 1])), Ok(2));
+        for (case, batch) in [
+            ("equal offsets", of(2, [0, 0])),
+            ("falling offsets", of(2, [1, 0])),
+            ("an offset above the last", of(2, [0, 2])),
+            ("an offset below the first", of(2, [0, -2])),
+            ("a record less", of(3, [0, 1])),
+            ("a record more", of(1, [0, 1])),
+            ("a malformed record", batch_of(2, &[99; 16])),
+        ] {
+            assert!(checked_whole(&batch).is_err(), "{case}, {value:?}");
+        }
     }
-    assert_eq!(checked_whole(&batch_of(2, &two(0, 1))), Ok(2));
-    for (case, batch) in [
-        ("equal offsets", batch_of(2, &two(0, 0))),
-        ("falling offsets", batch_of(2, &two(1, 0))),
-        ("an offset above the last", batch_of(2, &two(0, 2))),
-        ("a record less", batch_of(3, &two(0, 1))),
-        ("a record more", batch_of(1, &two(0, 1))),
-        ("a malformed record", batch_of(2, &[99; 16])),
-    ] {
-        assert!(checked_whole(&batch).is_err(), "{case}");
+}
+
+/// The first record has a timestamp delta of two bytes, and the second one has one of three bytes.
+#[test]
+fn record_of_the_same_size_with_a_longer_timestamp_has_another_layout() {
+    let first = [20, 0, 0x82, 1, 0, 2, b'k', 4, b'v', b'v', 0];
+    let second = [20, 0, 0x80, 0x80, 2, 2, 0, 4, b'v', b'v', 0];
+    let batch = batch_of(2, &[first, second].concat());
+    let header = BatchHeader::decode(&batch).unwrap();
+    for accepted in [NONE, ALL] {
+        let (max_timestamp, _) = checked_records(&header, &batch, &accepted);
+        assert_eq!(max_timestamp, Ok(T + 16_384), "{accepted:?}");
     }
 }
 

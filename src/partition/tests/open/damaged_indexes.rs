@@ -14,7 +14,7 @@ use crate::partition::tests::read_only::beside::reading;
 use crate::partition::tests::*;
 use crate::storage::{MemoryDisk, read_file};
 
-const TRANSACTIONAL: u16 = 1 << 4;
+pub(in crate::partition::tests) const TRANSACTIONAL: u16 = 1 << 4;
 const CONTROL: u16 = 1 << 5;
 
 /// A batch of one record: its kind, and the id of its producer.

@@ -1,8 +1,10 @@
 //! Aborted transactions: next to a broker that is writing, after damage, and in a log that is cut.
 
+use crate::format::batch::stamp;
 use crate::format::index_entry::AbortedTransaction;
 use crate::partition::tests::open::damaged_indexes::Stored::{Abort, Commit, Data, Plain};
-use crate::partition::tests::open::damaged_indexes::{Stored, append};
+use crate::partition::tests::open::damaged_indexes::{Stored, TRANSACTIONAL, append};
+use crate::partition::tests::read::times::stored_batch;
 use crate::partition::tests::read_only::beside::reading;
 use crate::partition::tests::write::marking::transact;
 use crate::partition::tests::*;
@@ -223,6 +225,26 @@ fn search_for_aborted_transactions_stops_where_none_is_open_any_more() {
         let found = core.aborted_around(from).unwrap();
         assert_eq!(found, (expected.to_vec(), end), "around {from}");
     }
+}
+
+/// Compaction left no record between the last stable offset and the batch below it.
+#[test]
+fn open_transaction_after_a_gap_stays_hidden() {
+    let disk = MemoryDisk::new();
+    let core = log_of(&disk, &[Plain]);
+    core.close(true).unwrap();
+    let mut open = stored_batch(&[0], 7, TRANSACTIONAL, &Record::new("data"));
+    stamp(&mut open.bytes, 10, 0);
+    let file = disk.open(LOG.as_ref(), Access::Write).unwrap();
+    file.write_all_at(&open.bytes, file.bytes().unwrap())
+        .unwrap();
+    let spec = PartitionSpec {
+        is_dense: false,
+        ..large(0)
+    };
+    let (core, _) = PartitionCore::open(&context(&disk), &spec).unwrap();
+    assert_eq!((core.last_stable_offset(), core.log_end_offset()), (10, 11));
+    assert_eq!(offsets(&mut read_committed(&core)), [0]);
 }
 
 #[test]

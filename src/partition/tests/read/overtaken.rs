@@ -177,3 +177,38 @@ fn transaction_that_is_aborted_during_the_look_up_is_left_out() {
     assert_eq!(read(&core), [1]);
     assert!(!disk.is_pending());
 }
+
+/// Another process deletes the first segment after the search has listed it, and before it opens
+/// its files.
+#[test]
+fn search_for_aborted_transactions_starts_again_after_a_deletion() {
+    let clean = PartitionSpec {
+        clean: true,
+        ..broker_spec()
+    };
+    for call in 0.. {
+        let disk = MemoryDisk::new();
+        let broker = written_by_broker(&disk, &[Plain]);
+        roll(&broker);
+        for stored in [Data(7), Abort(7)] {
+            append(&broker, stored, 0);
+        }
+        broker.close(true).unwrap();
+        let (broker, _) = PartitionCore::open(&context(&disk), &clean).unwrap();
+        let recording = RecordingDisk::over(disk);
+        let (looking, _) = PartitionCore::open(&reading(&recording), &clean).unwrap();
+        recording.take();
+        let changed = Arc::clone(&looking);
+        recording.before_call(call, move || {
+            broker.delete_records_before(1).unwrap();
+            changed.reread().unwrap();
+        });
+        let found = looking.aborted_transactions(0);
+        if recording.is_pending() {
+            assert!(call > 2, "a search makes some calls");
+            return;
+        }
+        let found = found.unwrap_or_else(|error| panic!("call {call}: {error}"));
+        assert_eq!(found.len(), 1, "call {call}: {found:?}");
+    }
+}

@@ -316,6 +316,18 @@ fn segment_ends_at_the_last_offset_that_an_index_entry_can_have() {
 }
 
 #[test]
+fn batches_end_at_the_greatest_offset() {
+    const LAST: u64 = i64::MAX.unsigned_abs();
+    let core = written(&FaultyDisk::failing_at(0), LAST - 3, 1);
+    let two = plain(&["a", "b"]);
+    let (_, reason) = refusal(&core, &[&two[..], &two].concat());
+    assert!(reason.contains("too many offsets"), "{reason}");
+    assert_eq!(append_raw(&core, &two).unwrap(), LAST - 2..LAST);
+    let (_, reason) = refusal(&core, &plain(&["c"]));
+    assert!(reason.contains("too many offsets"), "{reason}");
+}
+
+#[test]
 fn batches_of_a_producer_are_appended_once_and_in_order() {
     let core = in_memory(TopicSettings::unconfigured());
     let at = |sequence, values: &[&str]| batch(Compression::None, Some(sequence), values);
