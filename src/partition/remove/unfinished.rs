@@ -150,7 +150,10 @@ impl Found {
             file_name::LOG => *base > cut,
             _ => *base >= cut,
         };
-        for (base, suffix) in self.live.iter().filter(is_replaced) {
+        // The last segment first, as in the cut itself.
+        let mut replaced: Vec<_> = self.live.iter().filter(is_replaced).collect();
+        replaced.sort_unstable_by(|one, other| other.cmp(one));
+        for (base, suffix) in replaced {
             let path = home.path(*base, suffix);
             remove_if_exists(storage, &path).at("remove", &path)?;
         }
@@ -222,6 +225,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use crate::format::batch::HEADER_BYTES;
+    use crate::storage::faulty::{Fault, FaultyDisk};
     use crate::storage::{MemoryDisk, replace_file};
     use std::collections::BTreeMap;
 
@@ -450,6 +454,30 @@ mod tests {
         ] {
             let files = [&below, gone, &promise].concat();
             assert_eq!(finished(&files).unwrap(), after, "{gone:?}");
+        }
+    }
+
+    #[test]
+    fn a_promised_cut_removes_the_last_segment_first() {
+        let bases = [0, 100, 200, 300];
+        for fails_at in 0.. {
+            let disk = FaultyDisk::failing_at(fails_at);
+            let (context, dir) = (PartitionContext::for_tests(disk.clone()), Path::new("p"));
+            disk.create_dir_all(dir).unwrap();
+            let logs = bases.map(|base| (base, "log"));
+            for (base, suffix) in logs.into_iter().chain([(100, "log.cut.deleted")]) {
+                let path = dir.join(file_name::segment_file(base, suffix));
+                replace_file(&disk, &path, b"").unwrap();
+            }
+            disk.set_fault(Some(Fault::AnyForGood));
+            let finished = finish(&context, dir);
+            let mut left = Found::list(&disk, dir).unwrap().live;
+            left.sort_unstable();
+            assert!(logs.starts_with(&left), "call {fails_at}: {left:?}");
+            if finished.is_ok() {
+                assert_eq!(left, logs[..2]);
+                return;
+            }
         }
     }
 

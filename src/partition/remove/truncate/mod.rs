@@ -9,6 +9,10 @@
 //! that [promises](super::unfinished) the cut: the next opening finishes it. If the cut is at the
 //! border of two segments, the new file is that of the segment that begins there.
 //!
+//! A broker that starts on such a directory removes the promise, as every `.deleted` file, so for
+//! the broker the cut was not made. If some segments were already removed, it was made down to the
+//! end of those that are left.
+//!
 //! Some steps come before that, because they are right for the log before the cut and after it. The
 //! recovery point is lowered, so recovery looks at everything above it. A snapshot of the producers
 //! at the last border of two batches is written, and the later ones and the later leader epochs are
@@ -332,8 +336,8 @@ impl PartitionCore {
         Ok(())
     }
 
-    /// Removes the segments after those that are `left`. The cut is promised, so the order does not
-    /// matter.
+    /// Removes the segments after those that are `left`, the last one first: a broker that finds
+    /// some of them finds no gap before them.
     fn remove_gone(&self, left: &[Arc<Segment>], gone: &[Arc<Segment>], end: u64) -> Result<()> {
         if let (Some(first), Some(last)) = (gone.first(), left.last()) {
             // Between the last batch and the cut there may be no records any more.
@@ -341,6 +345,7 @@ impl PartitionCore {
             self.publish_cut(left.to_vec(), end);
         }
         gone.iter()
+            .rev()
             .try_for_each(|segment| self.remove_truncated(segment))
     }
 

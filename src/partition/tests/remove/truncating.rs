@@ -41,6 +41,39 @@ fn end_inside_a_gap_is_found_by_the_next_opening() {
     }
 }
 
+/// Regression: a broker removes the file that promises a cut, and opens the segments that are left.
+/// They were removed from the first one on, so the broker found later records after a gap.
+#[test]
+fn interrupted_cut_leaves_no_gap_between_segments() {
+    for fails_at in 0.. {
+        let disk = FaultyDisk::failing_at(fails_at);
+        let core = written(&disk, 0, 20);
+        let before = segment_bases(&disk);
+        assert!(before.len() > 3);
+        disk.set_fault(Some(Fault::AnyForGood));
+        let cut = core.truncation(2).make();
+        let left = segment_bases(&disk);
+        assert!(before.starts_with(&left), "call {fails_at}: {left:?}");
+        if cut.is_ok() {
+            assert_eq!(left, [0]);
+            return;
+        }
+    }
+}
+
+fn segment_bases(disk: &impl Storage) -> Vec<u64> {
+    let entries = disk.list(DIR.as_ref()).unwrap();
+    let parsed = entries
+        .iter()
+        .filter_map(|entry| file_name::parse_segment_file(&entry.name));
+    let mut bases: Vec<_> = parsed
+        .filter(|(_, suffix)| *suffix == file_name::LOG)
+        .map(|(base, _)| base)
+        .collect();
+    bases.sort_unstable();
+    bases
+}
+
 #[test]
 fn cut_of_a_large_segment_leaves_no_byte_above_the_end() {
     let disk = FaultyDisk::failing_at(0);
