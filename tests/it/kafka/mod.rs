@@ -8,6 +8,7 @@
 mod adopted;
 mod broker;
 mod clients;
+mod cut;
 mod dump;
 mod fixtures;
 mod handed_over;
@@ -165,7 +166,7 @@ fn a_broker_starts_on_a_copy_of_its_own_directory() {
 }
 
 #[test]
-fn a_broker_adopts_a_partition_that_was_placed_before_its_topic_was_created() {
+fn a_broker_adopts_partitions_that_were_placed_before_their_topic_was_created() {
     let Some(tools) = KafkaTools::find() else {
         return;
     };
@@ -176,6 +177,8 @@ fn a_broker_adopts_a_partition_that_was_placed_before_its_topic_was_created() {
     fs::remove_file(placed.join("partition.metadata"))
         .expect("the file can be removed; the broker writes its own");
     broker.create_topic("adopted", 1, &[("retention.ms", "-1")]);
+    cut::place_partitions(dir.path());
+    cut::check_partitions(&broker, dir.path());
     let expected = expected_values("clean", "mixed-codecs-0");
     let values = |broker: &Broker| {
         assert_eq!(
