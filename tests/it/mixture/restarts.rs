@@ -97,8 +97,9 @@ impl World {
             self.ledgers[part].delete_before(start);
         }
         let present = written_from(&partition, start);
+        let log_end = partition.log_end_offset();
         let ledger = &mut self.ledgers[part];
-        if let Some(cut) = stopped.cut(part, &present) {
+        if let Some(cut) = stopped.cut(part, &present, start, log_end) {
             ledger.cut(cut);
             self.member.cut(part, cut);
         }
@@ -115,7 +116,6 @@ impl World {
                 piece.fate = Fate::Aborted;
             }
         }
-        let log_end = partition.log_end_offset();
         assert!(
             log_end >= ledger.end,
             "{end:?}: the log ends at {log_end}, not at {}",

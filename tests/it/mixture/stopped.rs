@@ -64,7 +64,7 @@ pub(super) struct Stopped {
     /// The records that the change may have appended, in order.
     pub(super) added: [Vec<Stored>; PARTS],
     pub(super) commit: Option<Commit>,
-    /// The log start that the change may have stored.
+    /// The log start to which the change may have deleted.
     pub(super) start: Option<(usize, u64)>,
     /// The log end at which the change may have cut.
     pub(super) end: Option<(usize, u64)>,
@@ -75,21 +75,32 @@ pub(super) struct Stopped {
 }
 
 impl Stopped {
-    /// Checks the log start after a stopped deletion.
+    /// Checks the log start after a stopped deletion, which removes one segment after the other.
     pub(super) fn check_start(&self, part: usize, ledger: &Ledger, found: u64) {
-        let is_new = self.start == Some((part, found));
-        let is_expired = self.expires && (ledger.start..=ledger.end).contains(&found);
+        let highest = match self.start {
+            Some((deleted, start)) if deleted == part => start,
+            _ if self.expires => ledger.end,
+            _ => ledger.start,
+        };
         assert!(
-            found == ledger.start || is_new || is_expired,
-            "the log starts at {found}, not at {}: {self:?}",
+            (ledger.start..=highest).contains(&found),
+            "the log starts at {found}, not from {} to {highest}",
             ledger.start
         );
     }
 
-    /// Returns whether a truncation to this offset was made, as far as the records show it.
-    pub(super) fn cut(&self, part: usize, present: &BTreeMap<u64, Seen>) -> Option<u64> {
+    /// Returns the offset at which the change has cut the partition, as far as the records show it.
+    /// Until a truncation is complete, the log may end where the gap before that offset begins.
+    pub(super) fn cut(
+        &self,
+        part: usize,
+        present: &BTreeMap<u64, Seen>,
+        start: u64,
+        log_end: u64,
+    ) -> Option<u64> {
         let (_, end) = self.end.filter(|(cut, _)| *cut == part)?;
-        present.range(end..).next().is_none().then_some(end)
+        let found_end = present.last_key_value().map_or(start, |(last, _)| last + 1);
+        (found_end <= end).then_some(end.min(log_end.max(found_end)))
     }
 
     /// Returns the fate of the transaction that the change may have committed. `committed` are the
