@@ -1,20 +1,24 @@
 //! The member of a group, and the positions that the group has committed.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use annals::{Consumer, ConsumerConfig, Isolation, Log, TopicPartition};
 
-use super::ledger::{Ledger, Seen};
+use super::ledger::{Fate, Ledger, Seen};
 use super::readers::with_gone;
 use super::steps::{NAMES, PARTS};
+use super::stopped::{End, Stopped};
+
+/// The committed positions of the group.
+pub(super) type Positions = [Option<u64>; PARTS];
 
 pub(super) struct Member {
-    consumer: Option<Consumer>,
+    consumer: Option<Arc<Mutex<Consumer>>>,
     isolation: Isolation,
     next: [u64; PARTS],
-    committed: [Option<u64>; PARTS],
-    /// The positions that no power cut takes back.
-    durable: [Option<u64>; PARTS],
+    /// The positions that a power cut may leave, oldest first. The last ones are committed.
+    history: Vec<Positions>,
 }
 
 fn id(part: usize) -> TopicPartition {
@@ -27,21 +31,43 @@ impl Member {
             consumer: None,
             isolation,
             next: [0; PARTS],
-            committed: [None; PARTS],
-            durable: [None; PARTS],
+            history: vec![[None; PARTS]],
         }
     }
 
+    pub(super) fn consumer(&self) -> Arc<Mutex<Consumer>> {
+        Arc::clone(self.consumer.as_ref().expect("the member has joined"))
+    }
+
+    pub(super) fn committed(&self) -> Positions {
+        *self.history.last().expect("the last positions are kept")
+    }
+
     /// Joins the group of a log that was opened. The committed positions are those of before, or
-    /// after a power cut earlier ones. A truncation of one partition to an offset, which a crash has
-    /// stopped, may have lowered the position there.
-    pub(super) fn join(
-        &mut self,
-        log: &Log,
-        ledgers: &[Ledger],
-        lost_power: bool,
-        truncation: Option<(usize, u64)>,
-    ) {
+    /// after a power cut earlier ones, or those of the stopped change.
+    pub(super) fn join(&mut self, log: &Log, ledgers: &[Ledger], end: End, stopped: &Stopped) {
+        let found = committed_in(log);
+        if end != End::WithoutPower {
+            self.history.drain(..self.history.len() - 1);
+        }
+        let mut possible = Vec::new();
+        if stopped.positions.is_none() || stopped.fate != Some(Fate::Committed) {
+            possible.append(&mut self.history);
+        }
+        if stopped.fate != Some(Fate::Aborted) {
+            possible.extend(stopped.positions);
+        }
+        for (part, ledger) in ledgers.iter().enumerate() {
+            for positions in &mut possible {
+                positions[part] = positions[part].map(|next| next.min(ledger.end));
+            }
+        }
+        assert!(
+            possible.contains(&found),
+            "{end:?}: {found:?}, not one of {possible:?}"
+        );
+        // Opening a log syncs what it has found.
+        self.history = vec![found];
         let config = ConsumerConfig::new()
             .max_poll_records(3)
             .auto_commit(None)
@@ -50,33 +76,11 @@ impl Member {
         let group = log.consumer_group("group").unwrap();
         let consumer = group.join_with(NAMES, config).unwrap();
         for (part, ledger) in ledgers.iter().enumerate() {
-            let found = group.committed(&id(part)).unwrap().map(|next| next.offset);
-            let expected = self.committed[part].map(|next| next.min(ledger.end));
-            let cut = truncation.filter(|(cut, _)| *cut == part);
-            let lowered = |at: Option<u64>| at.map(|at| cut.map_or(at, |(_, end)| at.min(end)));
-            let lowest = lowered(self.durable[part]);
-            if lost_power {
-                assert!(
-                    (lowest..=expected.max(lowest)).contains(&found),
-                    "{part}: {found:?}, not from {lowest:?} to {expected:?}"
-                );
-            } else {
-                let is_lowered = found == lowered(expected);
-                assert!(
-                    found == expected || is_lowered,
-                    "{part}: {found:?}, not {expected:?}"
-                );
-            }
-            self.committed[part] = found;
-            self.durable[part] = self.durable[part].min(found);
-            self.next[part] = found.unwrap_or(ledger.start);
-            assert_eq!(
-                consumer.position(&id(part)).unwrap(),
-                self.next[part],
-                "{part}"
-            );
+            self.next[part] = found[part].unwrap_or(ledger.start);
+            let position = consumer.position(&id(part)).unwrap();
+            assert_eq!(position, self.next[part], "{part}");
         }
-        self.consumer = Some(consumer);
+        self.consumer = Some(Arc::new(Mutex::new(consumer)));
     }
 
     pub(super) fn leave(&mut self) {
@@ -84,20 +88,51 @@ impl Member {
     }
 
     pub(super) fn flushed(&mut self) {
-        self.durable = self.committed;
+        self.history = vec![self.committed()];
     }
 
-    /// Follows a truncation.
+    /// Returns the committed positions after a truncation, if it lowers any.
+    pub(super) fn lowered(&self, part: usize, end: u64) -> Option<Positions> {
+        let mut lowered = self.committed();
+        lowered[part] = lowered[part].map(|at| at.min(end));
+        Some(lowered).filter(|lowered| *lowered != self.committed())
+    }
+
+    /// Follows a truncation. Positions that it lowers are durable.
     pub(super) fn cut(&mut self, part: usize, end: u64) {
         self.next[part] = self.next[part].min(end);
-        for at in [&mut self.committed[part], &mut self.durable[part]] {
-            *at = at.map(|at| at.min(end));
+        if let Some(lowered) = self.lowered(part, end) {
+            self.history = vec![lowered];
         }
+    }
+
+    /// Returns the positions that the member has not committed.
+    pub(super) fn uncommitted(&self) -> Positions {
+        let committed = self.committed();
+        std::array::from_fn(|part| {
+            Some(self.next[part]).filter(|next| committed[part] != Some(*next))
+        })
+    }
+
+    /// Returns the committed positions once these are committed too, if there are any.
+    pub(super) fn with(&self, claims: &Positions) -> Option<Positions> {
+        let committed = self.committed();
+        let with = std::array::from_fn(|part| claims[part].or(committed[part]));
+        Some(with).filter(|_| *claims != Positions::default())
+    }
+
+    /// Takes positions that were committed, durably or not.
+    pub(super) fn take_committed(&mut self, positions: Positions, is_durable: bool) {
+        if is_durable {
+            self.history.clear();
+        }
+        self.history.push(positions);
     }
 
     /// Polls until there are no more records, and compares them with the ledgers.
     pub(super) fn poll(&mut self, ledgers: &[Ledger], ends: [u64; PARTS]) {
-        let consumer = self.consumer.as_mut().expect("the member has joined");
+        let consumer = self.consumer();
+        let mut consumer = consumer.lock().unwrap();
         let mut polled: [Vec<(u64, Seen)>; PARTS] = Default::default();
         let mut skipped = [None; PARTS];
         loop {
@@ -145,12 +180,13 @@ impl Member {
             self.next[part] = position;
         }
     }
+}
 
-    pub(super) fn commit(&mut self) {
-        let consumer = self.consumer.as_mut().expect("the member has joined");
-        consumer.commit().unwrap();
-        for (committed, next) in self.committed.iter_mut().zip(self.next) {
-            *committed = Some(next);
-        }
-    }
+/// Returns the committed positions that a log finds.
+pub(super) fn committed_in(log: &Log) -> Positions {
+    let group = log.consumer_group("group").unwrap();
+    std::array::from_fn(|part| {
+        let committed = group.committed(&id(part)).unwrap();
+        committed.map(|next| next.offset)
+    })
 }

@@ -1,7 +1,9 @@
 //! Random mixtures of appends, transactions, compaction, deletion, truncation and restarts, compared
-//! with a model: every kind of reader returns the records of the model, in order and once. A kill or
-//! a power cut can stop each change at each of its disk calls.
+//! with a model: every kind of reader returns the records of the model, in order and once, and finds
+//! the committed positions of the model. A kill or a power cut can stop each change at each of its
+//! disk calls.
 
+mod checks;
 mod group;
 mod ledger;
 mod readers;

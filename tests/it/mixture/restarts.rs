@@ -26,11 +26,9 @@ impl World {
         self.check_recovery(end);
         self.end_transaction(&mut stopped);
         for part in 0..PARTS {
-            self.recover(part, end, &stopped);
+            self.recover(part, end, &mut stopped);
         }
-        let lost_power = end == End::WithoutPower;
-        self.member
-            .join(&self.log, &self.ledgers, lost_power, stopped.end);
+        self.member.join(&self.log, &self.ledgers, end, &stopped);
         let mut tails = std::mem::take(&mut self.tails);
         self.open_tails(&before);
         if end == End::Closed {
@@ -74,7 +72,8 @@ impl World {
             let partition = self.partition(part);
             read_from(&partition, None, How::Records, Isolation::ReadCommitted)
         });
-        if stopped.fate(commit, &self.ledgers, &committed) == Fate::Committed {
+        stopped.fate = stopped.fate_of(commit, &self.ledgers, &committed);
+        if stopped.fate == Some(Fate::Committed) {
             let added = std::mem::take(&mut stopped.added);
             for (part, added) in added.iter().enumerate() {
                 let present = written_from(&self.partition(part), self.ledgers[part].start);
@@ -87,7 +86,7 @@ impl World {
     }
 
     /// Takes the state of a partition after the log was opened: its transactions have ended.
-    fn recover(&mut self, part: usize, end: End, stopped: &Stopped) {
+    fn recover(&mut self, part: usize, end: End, stopped: &mut Stopped) {
         let partition = self.partition(part);
         let start = partition.log_start_offset();
         stopped.check_start(part, &self.ledgers[part], start);
@@ -100,8 +99,14 @@ impl World {
         let log_end = partition.log_end_offset();
         let ledger = &mut self.ledgers[part];
         if let Some(cut) = stopped.cut(part, &present, start, log_end) {
+            let kept = match end {
+                End::WithoutPower => ledger.durable,
+                _ => ledger.end,
+            };
+            if cut < kept && ledger.records.range(cut..kept).next().is_some() {
+                stopped.fate = Some(Fate::Committed);
+            }
             ledger.cut(cut);
-            self.member.cut(part, cut);
         }
         ledger.take_added(&present, &stopped.added[part]);
         if end == End::WithoutPower {

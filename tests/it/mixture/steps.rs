@@ -59,6 +59,9 @@ pub(super) struct Draft {
 pub(super) enum Change {
     Append(usize, Vec<Draft>),
     Send(usize, usize, Vec<Draft>),
+    /// Adds the positions of the member to a transaction.
+    SendPositions(usize),
+    CommitPositions,
     Commit(usize),
     Abort(usize),
     Drop(usize),
@@ -117,7 +120,9 @@ fn any_change() -> impl Strategy<Value = Change> {
         6 => (part.clone(), any_drafts()).prop_map(|(part, drafts)| Change::Append(part, drafts)),
         10 => (producer.clone(), part.clone(), any_drafts())
             .prop_map(|(producer, part, drafts)| Change::Send(producer, part, drafts)),
-        4 => producer.clone().prop_map(Change::Commit),
+        3 => producer.clone().prop_map(Change::SendPositions),
+        3 => Just(Change::CommitPositions),
+        5 => producer.clone().prop_map(Change::Commit),
         2 => producer.clone().prop_map(Change::Abort),
         1 => producer.clone().prop_map(Change::Drop),
         1 => producer.prop_map(Change::Fence),
@@ -142,6 +147,7 @@ fn any_change() -> impl Strategy<Value = Change> {
 fn usual_calls(change: &Change) -> u64 {
     match change {
         Change::Append(..) | Change::Abort(_) | Change::Drop(_) | Change::Compress(..) => 6,
+        Change::SendPositions(_) | Change::CommitPositions => 8,
         Change::Fence(_) | Change::Roll(_) | Change::DeleteBefore(..) => 12,
         Change::Send(..) => 16,
         Change::Commit(_) | Change::Reopen(_) => 35,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use annals::SimulatedDisk;
 
+use super::group::Positions;
 use super::ledger::{Fate, Ledger, Seen, Stored, Txn};
 use super::steps::{PARTS, Stop};
 
@@ -68,6 +69,10 @@ pub(super) struct Stopped {
     pub(super) start: Option<(usize, u64)>,
     /// The log end at which the change may have cut.
     pub(super) end: Option<(usize, u64)>,
+    /// The committed positions of the group after the change.
+    pub(super) positions: Option<Positions>,
+    /// Whether the transaction was committed, or the truncation made. `None` if nothing shows it.
+    pub(super) fate: Option<Fate>,
     /// Whether the change may have compacted each partition.
     pub(super) compacts: [bool; PARTS],
     /// Whether the change may have deleted records that are too old.
@@ -103,31 +108,30 @@ impl Stopped {
         (found_end <= end).then_some(end.min(log_end.max(found_end)))
     }
 
-    /// Returns the fate of the transaction that the change may have committed. `committed` are the
-    /// records of each partition that readers of committed records return.
-    pub(super) fn fate(
+    /// Returns the fate of the transaction that the change may have committed, or `None` if the log
+    /// has no record of it. `committed` are the records of each partition that readers of committed
+    /// records return.
+    pub(super) fn fate_of(
         &self,
         commit: Commit,
         ledgers: &[Ledger; PARTS],
         committed: &[Vec<(u64, Seen)>; PARTS],
-    ) -> Fate {
-        let mut has_records = false;
+    ) -> Option<Fate> {
+        let mut fate = commit.is_acknowledged.then_some(Fate::Committed);
         for ((ledger, added), committed) in ledgers.iter().zip(&self.added).zip(committed) {
-            let written = ledger
-                .records
-                .values()
-                .filter(|stored| stored.txn == Some(commit.txn));
+            let written = ledger.records.values();
+            let written = written.filter(|stored| stored.txn == Some(commit.txn));
             for stored in written.chain(added) {
-                has_records = true;
                 if committed.iter().any(|(_, seen)| *seen == stored.seen) {
-                    return Fate::Committed;
+                    return Some(Fate::Committed);
                 }
+                assert!(
+                    !commit.is_acknowledged,
+                    "an acknowledged transaction is aborted: {self:?}"
+                );
+                fate = Some(Fate::Aborted);
             }
         }
-        assert!(
-            !(commit.is_acknowledged && has_records),
-            "an acknowledged transaction is aborted: {self:?}"
-        );
-        Fate::Aborted
+        fate
     }
 }

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use annals::{
-    CleanupPolicy, Isolation, Log, LogConfig, ManualClock, Partition, Result, SimulatedDisk,
-    Timestamp, TopicConfig,
+    CleanupPolicy, Log, LogConfig, ManualClock, Partition, Result, SimulatedDisk, Timestamp,
+    TopicConfig,
 };
 
-use super::group::Member;
+use super::group::{Member, Positions};
 use super::ledger::{Fate, Ledger, Seen, Stored, Txn};
-use super::readers::{HOWS, How, ISOLATIONS, Tail, read_from, with_gone, written_from};
+use super::readers::{HOWS, How, ISOLATIONS, Tail, written_from};
 use super::steps::{Change, Draft, NAMES, PARTS, PRODUCERS, RETENTION, Settings, Step};
 use super::stopped::{Commit, End, Stopped, is_stopped};
 use super::workers::Worker;
@@ -55,31 +55,6 @@ pub(super) fn partition_of(log: &Log, part: usize) -> Partition {
     log.topic(NAMES[part]).unwrap().partition(0).unwrap()
 }
 
-/// Checks a search by time and a reader of the last records. `end` is the end of what can be read.
-fn check_searches(ledger: &Ledger, partition: &Partition, place: u8, end: u64) {
-    let all = ledger.visible(Isolation::ReadUncommitted, ledger.start..end);
-    if let Some((_, seen)) = all.get(usize::from(place) * all.len() / 256) {
-        let (first, _) = all.iter().find(|(_, other)| other.at >= seen.at).unwrap();
-        let found = partition.offset_for(Timestamp::from_millis(seen.at));
-        let found = found.unwrap().unwrap().offset;
-        // A marker has the time at which it was written.
-        let is_marker = found < *first && !ledger.records.contains_key(&found);
-        assert!(found == *first || is_marker, "{found}, not {first}");
-    }
-    let committed = ledger.visible(
-        Isolation::ReadCommitted,
-        ledger.start..ledger.stable_end(end),
-    );
-    let count = usize::from(place) % 8;
-    let mut reader = partition.read_last(count as u64).unwrap();
-    let mut found = Vec::new();
-    while let Some(record) = reader.next_record().unwrap() {
-        found.push(Seen::of(&record));
-    }
-    let expected = &committed[committed.len().saturating_sub(count)..];
-    assert_eq!(found, expected, "the last {count}");
-}
-
 impl World {
     pub(super) fn new(settings: &Settings) -> Self {
         let clock = ManualClock::at(Timestamp::from_millis(START));
@@ -98,7 +73,10 @@ impl World {
             member: Member::new(settings.isolation),
             next_txn: 0,
         };
-        world.member.join(&world.log, &world.ledgers, false, None);
+        let stopped = Stopped::default();
+        world
+            .member
+            .join(&world.log, &world.ledgers, End::Closed, &stopped);
         world.open_tails(&[]);
         world
     }
@@ -153,6 +131,8 @@ impl World {
         match change {
             Change::Append(part, drafts) => return self.append(*part, drafts),
             Change::Send(producer, part, drafts) => return self.send(*producer, *part, drafts),
+            Change::SendPositions(producer) => self.send_positions(*producer),
+            Change::CommitPositions => return self.commit_positions(),
             Change::Commit(producer) => {
                 return self.end(*producer, Worker::commit, Fate::Committed);
             }
@@ -236,27 +216,74 @@ impl World {
     fn send(&mut self, producer: usize, part: usize, drafts: &[Draft]) -> Stopped {
         let records = self.seen(drafts);
         let partition = self.partition(part);
-        if self.workers[producer].is_none() {
-            self.workers[producer] = self.unless_stopped(Worker::new(&self.log, producer));
-        }
-        let Some(worker) = &mut self.workers[producer] else {
+        let Some(worker) = self.begin(producer) else {
             return Stopped::default();
         };
-        if worker.txn.is_none() {
-            worker.txn = Some(self.next_txn);
-            self.next_txn += 1;
-        }
         let sent = worker.send(part, partition, records);
+        let (stopped, was_cut) = (worker.stopped(), worker.was_cut);
         if is_stopped(&self.disk) {
-            return worker.stopped();
+            return stopped;
         }
-        let was_cut = worker.was_cut;
         self.learn(producer);
         if let Err(error) = sent {
             assert!(was_cut, "{error}");
             return self.end(producer, Worker::abort, Fate::Aborted);
         }
         Stopped::default()
+    }
+
+    /// Begins a transaction of the producer if none is open. Returns `None` if that was stopped.
+    fn begin(&mut self, producer: usize) -> Option<&mut Worker> {
+        if self.workers[producer].is_none() {
+            self.workers[producer] = self.unless_stopped(Worker::new(&self.log, producer));
+        }
+        let worker = self.workers[producer].as_mut()?;
+        if worker.txn.is_none() {
+            worker.begin(self.next_txn);
+            self.next_txn += 1;
+        }
+        Some(worker)
+    }
+
+    fn send_positions(&mut self, producer: usize) {
+        let (consumer, claims) = (self.member.consumer(), self.member.uncommitted());
+        let Some(worker) = self.begin(producer) else {
+            return;
+        };
+        let sent = worker.send_positions(consumer);
+        worker.claims = claims;
+        self.expect(sent);
+    }
+
+    fn commit_positions(&mut self) -> Stopped {
+        let claims = self.member.uncommitted();
+        let committed = self.member.consumer().lock().unwrap().commit();
+        if self.unless_stopped(committed).is_none() {
+            return Stopped {
+                positions: self.member.with(&claims),
+                ..Stopped::default()
+            };
+        }
+        self.take_committed(&claims, false);
+        Stopped::default()
+    }
+
+    /// Takes positions that were committed. They replace those of open transactions.
+    fn take_committed(&mut self, claims: &Positions, is_durable: bool) {
+        let Some(positions) = self.member.with(claims) else {
+            return;
+        };
+        self.member.take_committed(positions, is_durable);
+        for worker in self.workers.iter_mut().flatten() {
+            for (claim, _) in worker
+                .claims
+                .iter_mut()
+                .zip(claims)
+                .filter(|(_, new)| new.is_some())
+            {
+                *claim = None;
+            }
+        }
     }
 
     /// Finds the records of a producer that the log has by now.
@@ -292,10 +319,13 @@ impl World {
         let ended = how(worker);
         if is_stopped(&self.disk) {
             let mut stopped = worker.stopped();
-            stopped.commit = (fate == Fate::Committed).then_some(Commit {
-                txn,
-                is_acknowledged: ended.is_ok(),
-            });
+            if fate == Fate::Committed {
+                stopped.commit = Some(Commit {
+                    txn,
+                    is_acknowledged: ended.is_ok(),
+                });
+                stopped.positions = self.member.with(&worker.claims);
+            }
             return stopped;
         }
         if let Err(error) = ended {
@@ -307,8 +337,11 @@ impl World {
         if fate == Fate::Committed {
             assert!(worker.held.iter().all(VecDeque::is_empty), "not written");
         }
-        worker.held = Default::default();
-        (worker.txn, worker.was_cut) = (None, false);
+        worker.txn = None;
+        let claims = std::mem::take(&mut worker.claims);
+        if fate == Fate::Committed {
+            self.take_committed(&claims, true);
+        }
         for ledger in &mut self.ledgers {
             ledger.end_transaction(txn, fate);
         }
@@ -386,6 +419,7 @@ impl World {
         if self.unless_stopped(partition.truncate_to(end)).is_none() {
             return Stopped {
                 end: Some((part, end)),
+                positions: self.member.lowered(part, end),
                 ..Stopped::default()
             };
         }
@@ -393,8 +427,13 @@ impl World {
         if end >= ledger.end {
             return Stopped::default();
         }
+        // A position that is lowered is stored again, so it replaces those of open transactions.
+        let is_lowered = self.member.lowered(part, end).is_some();
         for worker in self.workers.iter_mut().flatten() {
             worker.was_cut |= worker.txn.is_some();
+            worker.claims[part] = worker.claims[part]
+                .map(|claim| claim.min(end))
+                .filter(|_| !is_lowered);
         }
         let markers = ledger.cut(end);
         let marked_end = partition.log_end_offset();
@@ -468,73 +507,5 @@ impl World {
             ledger.durable = ledger.end;
         }
         self.member.flushed();
-    }
-
-    fn check(&mut self, step: &Step) {
-        let mut ends = [0; PARTS];
-        for (part, end) in ends.iter_mut().enumerate() {
-            let partition = self.partition(part);
-            let ledger = &self.ledgers[part];
-            *end = partition.high_watermark();
-            assert_eq!(partition.log_start_offset(), ledger.start);
-            assert_eq!(partition.log_end_offset(), ledger.end);
-            assert!((ledger.durable.min(ledger.end)..=ledger.end).contains(end));
-            assert!(self.settings.topics[part].is_synced() || *end == ledger.end);
-            assert_eq!(partition.last_stable_offset(), ledger.stable_end(*end));
-            let beside = partition_of(&self.beside, part);
-            self.check_fresh(part, (&partition, false), step.from, *end);
-            self.check_fresh(part, (&beside, true), step.from, ledger.end);
-            check_searches(ledger, &partition, step.from, *end);
-        }
-        for (number, tail) in self.tails.iter_mut().enumerate() {
-            if step.pauses & (1 << (number % 7)) != 0 {
-                continue;
-            }
-            let ledger = &self.ledgers[tail.part];
-            let (log, end) = if tail.is_beside {
-                (&self.beside, ledger.end)
-            } else {
-                (&self.log, ends[tail.part])
-            };
-            tail.read_on(ledger, &partition_of(log, tail.part), end);
-        }
-        if step.pauses & 1 == 0 {
-            self.member.poll(&self.ledgers, ends);
-            if step.pauses & 2 == 0 {
-                self.member.commit();
-            }
-        }
-    }
-
-    /// Checks new readers, from the start and from another offset.
-    fn check_fresh(
-        &self,
-        part: usize,
-        (partition, is_beside): (&Partition, bool),
-        place: u8,
-        end: u64,
-    ) {
-        let ledger = &self.ledgers[part];
-        let from = ledger.offset_at(place);
-        for isolation in ISOLATIONS {
-            let bound = match isolation {
-                Isolation::ReadUncommitted => end,
-                _ => ledger.stable_end(end),
-            };
-            for how in [How::Records, How::Batches] {
-                for from in [None, Some(from)] {
-                    let found = read_from(partition, from, how, isolation);
-                    let range = from.unwrap_or(ledger.start)..bound;
-                    let mut expected = ledger.visible(isolation, range);
-                    if is_beside {
-                        expected = with_gone(ledger, isolation, &found, expected);
-                    }
-                    assert_eq!(
-                        found, expected,
-                        "{how:?}, {isolation:?}, beside: {is_beside}, from {from:?} to {bound}"
-                    );
-                }
-            }
-        }
     }
 }
