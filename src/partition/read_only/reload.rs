@@ -101,19 +101,21 @@ impl PartitionCore {
         let mut failed_on = None;
         loop {
             let segments = self.segments().snapshot();
+            let error = match look() {
+                Err(
+                    error @ (Error::Corrupt(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. }),
+                ) if self.is_read_only() => error,
+                looked => return looked,
+            };
             let files: Vec<_> = segments
                 .iter()
                 .map(|segment| (segment.base_offset, segment.file_id()))
                 .collect();
-            match look() {
-                Err(Error::Corrupt(_) | Error::Io { .. } | Error::OffsetOutOfRange { .. })
-                    if self.is_read_only() && failed_on.as_ref() != Some(&files) =>
-                {
-                    failed_on = Some(files);
-                    self.reread()?;
-                }
-                looked => return looked,
+            if failed_on.as_ref() == Some(&files) {
+                return Err(error);
             }
+            failed_on = Some(files);
+            self.reread()?;
         }
     }
 
