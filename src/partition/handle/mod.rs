@@ -358,7 +358,9 @@ impl Partition {
     /// lowest *offset* whose record has this timestamp or a later one, as Kafka's `offsetsForTimes`
     /// does. Returns `None` if all records are older.
     ///
-    /// Reads at most one index and a few batches of each segment.
+    /// Reads at most one index and a few batches of each segment. The partition keeps the largest
+    /// timestamp of each segment that a search has seen, so that later searches for a timestamp
+    /// visit few segments.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! Looks offsets up by time.
 //!
 //! A look-up returns the lowest *offset* whose record has the given time or a later one. It
-//! searches the segments oldest first, and passes over segments without timestamps.
+//! searches the segments oldest first, and passes over segments whose records are all older.
 
 use std::cmp::Reverse;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use crate::error::{At, Error, Result};
 use crate::format::batch::BatchHeader;
 use crate::partition::PartitionCore;
 use crate::partition::state::report::SegmentInfo;
-use crate::partition::state::segment_list;
+use crate::partition::state::segment_list::{self, Listed};
 use crate::segment::Segment;
 use crate::segment::batch_file::ReadError;
 use crate::segment::index_file::TimeFloor;
@@ -110,12 +110,22 @@ impl PartitionCore {
     }
 
     /// Finds the first record at or after `timestamp`.
+    ///
+    /// The list of segments names the next one that may have such a record. If the largest
+    /// timestamp of that segment is too low, it is noted, and later searches pass over the segment.
     fn first_at_or_after(&self, timestamp: i64) -> Result<Option<OffsetAndTimestamp>> {
         let log_start = self.log_start_offset();
-        let segments = self.segments().snapshot();
-        let from = segment_list::floor(&segments, log_start);
-        for segment in segments.iter().skip(from) {
-            if self.max_timestamp_of(segment)? < timestamp {
+        let mut searched = None;
+        while let Some(listed) =
+            self.segments()
+                .first_reaching(timestamp, |segments| match searched {
+                    Some(base_offset) => segment_list::number_after(segments, base_offset),
+                    None => segment_list::floor(segments, log_start),
+                })
+        {
+            let segment = &listed.segment;
+            searched = Some(segment.base_offset);
+            if self.noted_max_timestamp_of(&listed)? < timestamp {
                 continue;
             }
             let start = self.start_of_search(segment, timestamp)?.max(log_start);
@@ -124,6 +134,21 @@ impl PartitionCore {
             }
         }
         Ok(None)
+    }
+
+    /// Returns the largest timestamp of a segment by its index, and lets the list note it if it
+    /// does not grow any more.
+    fn noted_max_timestamp_of(&self, listed: &Listed) -> Result<i64> {
+        if let Some(max) = listed.max_timestamp {
+            return Ok(max);
+        }
+        // Checked first: the segment may be sealed after its index was read.
+        let is_sealed = listed.segment.is_sealed();
+        let max = self.max_timestamp_of(&listed.segment)?;
+        if is_sealed {
+            self.segments().note_max_timestamp(listed, max);
+        }
+        Ok(max)
     }
 
     /// Returns the offset at which to start the search for the first record at or after
@@ -140,7 +165,7 @@ impl PartitionCore {
         if self.matches_batches(segment, &floor)? {
             return Ok(segment.base_offset + u64::from(floor.entry.relative_offset) + 1);
         }
-        let distrusted = segment.distrust_index(&self.batches(segment));
+        let distrusted = self.distrust_index(segment);
         distrusted.at("read the index of", segment.log_path())?;
         Ok(segment.base_offset)
     }

@@ -181,7 +181,7 @@ impl PartitionCore {
         if self.has_moved_to_floor(&mut place, floor)? {
             return self.walk_to(place, offset);
         }
-        segment.distrust_index(&batches)?;
+        self.distrust_index(segment)?;
         self.walk_to(Place::at_start(Arc::clone(segment), truncations), offset)
     }
 
@@ -397,6 +397,13 @@ impl PartitionCore {
             Ok(None) | Err(ReadError::Damaged(_)) => Ok(None),
             Err(ReadError::Io(error)) => Err(error),
         }
+    }
+
+    /// Rebuilds the index of a segment, because it has led to a wrong batch.
+    pub(super) fn distrust_index(&self, segment: &Arc<Segment>) -> io::Result<()> {
+        segment.distrust_index(&self.batches(segment))?;
+        self.segments().forget_max_timestamp(segment);
+        Ok(())
     }
 
     /// Returns the batches of a segment, with which its index is checked or rebuilt.

@@ -124,9 +124,7 @@ impl PartitionCore {
             base,
             MemoryIndex::default(),
         ));
-        let mut segments = self.segments().snapshot().to_vec();
-        segments.push(Arc::clone(&next));
-        self.segments().replace(segments);
+        self.segments().push(Arc::clone(&next));
         writer.active = next;
         writer.seen = Seen::default();
     }

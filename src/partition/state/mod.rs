@@ -17,5 +17,6 @@ pub(in crate::partition) mod reopening;
 pub(in crate::partition) mod report;
 pub(in crate::partition) mod seen;
 pub(in crate::partition) mod segment_list;
+mod time_tree;
 pub(in crate::partition) mod transaction_filter;
 pub(crate) mod waiting;

@@ -151,9 +151,7 @@ impl PartitionCore {
             "base offsets rise"
         );
         debug_assert!(writer.active.is_sealed(), "only the last segment is active");
-        let mut segments = self.segments.snapshot().to_vec();
-        segments.push(Arc::clone(&next));
-        self.segments.replace(segments);
+        self.segments.push(Arc::clone(&next));
         self.start_active(writer, next);
         self.assert_segments(writer);
     }

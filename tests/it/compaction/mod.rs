@@ -16,6 +16,7 @@ mod alongside;
 mod kept;
 mod offset_store;
 mod settings;
+mod times;
 mod written_by_brokers;
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -141,6 +141,40 @@ fn time_entry_that_does_not_match_its_batch_is_ignored() {
     );
 }
 
+/// A search that has noted too low a largest time does not keep it once the index was rebuilt.
+#[test]
+fn segment_is_found_after_its_index_was_rebuilt() {
+    let disk = MemoryDisk::new();
+    let spec = PartitionSpec {
+        settings: TopicSettings {
+            segment_bytes: 400,
+            index_interval_bytes: 1,
+            ..TopicSettings::unconfigured()
+        },
+        ..spec(0, 0, i64::MAX)
+    };
+    let core = PartitionCore::create(&context(&disk), &spec).unwrap();
+    append_at(&core, [50, 15, 20, 10], 10);
+    core.roll_now().unwrap();
+    append_at(&core, [60], 10);
+    core.close(true).unwrap();
+    disk.remove_file(format!("{DIR}/{}", file_name::INDEX_DIGESTS).as_ref())
+        .unwrap();
+    let entries = [(15_i64, 1_u32), (20, 2)]
+        .map(|(time, offset)| [&time.to_be_bytes()[..], &offset.to_be_bytes()].concat());
+    let index = format!("{DIR}/00000000000000000000.timeindex");
+    put(&disk, index, &entries.concat());
+    let spec = PartitionSpec {
+        clean: true,
+        ..spec
+    };
+    let (core, _) = PartitionCore::open(&context(&disk), &spec).unwrap();
+    assert_eq!(find_at(&core, 30), Some((4, 60)), "the index lacks time 50");
+    // This search compares an entry of the index with the batches.
+    assert_eq!(find_at(&core, 16), Some((0, 50)));
+    assert_eq!(find_at(&core, 30), Some((0, 50)));
+}
+
 #[test]
 fn emptied_batch_has_no_largest_time_and_the_first_of_equal_times_counts() {
     let core = of_batches(&[
