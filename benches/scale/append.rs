@@ -110,6 +110,26 @@ pub(crate) fn measure_send(figures: &mut Figures) {
             })
         },
     );
+    figures.time(("flush of one record", "partitions"), &sizes, |size| {
+        let topic = world.topic(size);
+        let config = ProducerConfig::new().linger(Duration::from_secs(10));
+        let producer = world.log.producer_with(config).expect("a producer starts");
+        let partitions = topic.partitions();
+        for partition in &partitions {
+            let _delivery = producer.send_to(partition, "first").expect("a send works");
+        }
+        producer.flush().expect("a flush works");
+        let mut random = Random::new(1);
+        time_of(|| {
+            let partition = pick(&partitions, &mut random);
+            let start = Instant::now();
+            let _delivery = producer
+                .send_to(partition, value.as_slice())
+                .expect("a send works");
+            producer.flush().expect("a flush works");
+            (1, start.elapsed())
+        })
+    });
 }
 
 /// Appends to each partition once, so that later appends do only what every append does.

@@ -243,6 +243,12 @@ impl ProducerCore {
         })
     }
 
+    /// Returns the lanes that have a batch, and maybe some that have none.
+    fn busy_lanes(&self) -> impl Iterator<Item = &Lane> {
+        let numbers = self.shared.busy().into_iter();
+        numbers.filter_map(|number| self.lanes.get(number))
+    }
+
     /// Writes the batches of every lane in which no other thread writes; writing threads free room
     /// themselves. A batch that is to be synced frees its room only once it is on the device, so
     /// such batches are synced as well.
@@ -250,12 +256,12 @@ impl ProducerCore {
     /// Returns how soon to call again although no room was freed: batches may be waiting for a
     /// retry.
     fn make_room(&self) -> Option<Duration> {
-        for lane in self.lanes.iter() {
+        for lane in self.busy_lanes() {
             if let Some(mut turn) = lane.turn_within(&self.shared, Writer::Caller, Duration::ZERO) {
                 let _reported_by_the_next_call = turn.write(None);
             }
         }
-        for lane in self.lanes.iter() {
+        for lane in self.busy_lanes() {
             if let Some(turn) = lane.turn_within(&self.shared, Writer::Caller, Duration::ZERO) {
                 let _reported_by_the_next_call = turn.sync();
             }
@@ -268,7 +274,7 @@ impl ProducerCore {
         if self.shared.retries.cause().is_none() {
             return;
         }
-        for lane in self.lanes.iter() {
+        for lane in self.busy_lanes() {
             if let Some(mut turn) = lane.turn_within(&self.shared, Writer::Caller, Duration::ZERO) {
                 let _reported_by_the_next_call = turn.write_backlog(Effort::Now);
             }
@@ -306,7 +312,7 @@ impl ProducerCore {
     /// deliveries, or the producer's next call, report it as well.
     pub(super) fn send_held(&self) -> Result<()> {
         let mut result = Ok(());
-        for lane in self.lanes.iter() {
+        for lane in self.busy_lanes() {
             result = result.and(lane.turn(&self.shared, Writer::Caller).write(None));
         }
         result.and(self.sync_written())
@@ -316,7 +322,7 @@ impl ProducerCore {
     /// of [`send_held`](Self::send_held).
     pub(super) fn sync_written(&self) -> Result<()> {
         let mut result = Ok(());
-        for lane in self.lanes.iter() {
+        for lane in self.busy_lanes() {
             result = result.and(lane.turn(&self.shared, Writer::Caller).sync());
         }
         result

@@ -174,6 +174,10 @@ impl Backlog {
         self.batches.extend(batch);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
     pub(super) fn front(&mut self) -> Option<&mut ClosedBatch> {
         self.batches.front_mut()
     }

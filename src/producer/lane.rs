@@ -64,6 +64,9 @@ struct Held {
     closed_bytes: u64,
     /// Whether the lane is among the producer's deadlines.
     is_timed: bool,
+    /// Whether the lane is among the producer's busy ones. If it is not, it has no batch, neither
+    /// here nor in `progress`. Cleared only by the holder of `progress`.
+    is_busy: bool,
 }
 
 /// The state of the batches before the open one.
@@ -213,6 +216,10 @@ impl Lane {
     /// Begins a batch, unless one is open.
     pub(super) fn begin(&self, shared: &Shared, batch: OpenBatch) -> Result<Begun> {
         let mut held = self.held.lock();
+        // Before the check, for a thread that closes the producer and then visits busy lanes.
+        if !std::mem::replace(&mut held.is_busy, true) {
+            shared.note_busy(self.number);
+        }
         shared.check_open()?;
         if held.open.is_some() {
             return Ok(Begun::Occupied);
@@ -425,8 +432,23 @@ impl Turn<'_> {
         }
     }
 
+    /// Marks the lane as idle if it has no batch: none is open, waits for its write or its sync.
+    fn rest(&self) {
+        let Some(progress) = &self.progress else {
+            return;
+        };
+        if !progress.backlog.is_empty() || !progress.unsynced.is_empty() {
+            return;
+        }
+        let mut held = self.lane.held.lock();
+        if held.open.is_none() && std::mem::take(&mut held.is_busy) {
+            self.shared.note_idle(self.lane.number);
+        }
+    }
+
     /// Waits until the written batches that are to be synced are on the device. Other threads may
-    /// write in the meantime. Returns the errors of [`write`](Self::write).
+    /// write in the meantime. A lane that has no batch then is no longer busy. Returns the errors
+    /// of [`write`](Self::write).
     pub(super) fn sync(self) -> Result<()> {
         let (lane, shared, writer) = (self.lane, self.shared, self.writer);
         let last = self
@@ -435,6 +457,7 @@ impl Turn<'_> {
             .and_then(|progress| progress.unsynced.back());
         let Some((last, outcome)) = last.map(|batch| (batch.number, Arc::clone(&batch.outcome)))
         else {
+            self.rest();
             return Ok(());
         };
         drop(self);
@@ -460,6 +483,7 @@ impl Turn<'_> {
         }
         let has_more = !progress.unsynced.is_empty();
         shared.memory.give_back(reserved);
+        turn.rest();
         drop(turn);
         if has_more {
             shared.ask_for_sync();

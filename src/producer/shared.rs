@@ -1,7 +1,7 @@
 //! The state that all lanes of a producer share.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub(super) struct Shared {
     /// When to look at which lane, earliest first. A lane that is in here is marked as timed, and
     /// is in here once.
     deadlines: Mutex<BinaryHeap<Reverse<(u64, u32)>>>,
+    /// The numbers of the lanes that are marked as busy. Other lanes have no batch, and a flush
+    /// passes over them.
+    busy: Mutex<BTreeSet<u32>>,
     timer: Arc<Timer>,
     /// Notified when there is something to sync.
     syncing: Arc<Signal>,
@@ -57,6 +60,7 @@ impl Shared {
             delivery_timeout: config.delivery_timeout,
             syncs_at_once: context.syncs_at_once,
             deadlines: Mutex::default(),
+            busy: Mutex::default(),
             timer: Arc::clone(timer),
             syncing: Arc::clone(syncing),
             is_closed: AtomicBool::new(false),
@@ -75,12 +79,28 @@ impl Shared {
     /// Closes the producer: every lane refuses records from now on.
     ///
     /// A thread that is creating a lane has it in the table before it checks whether the producer
-    /// is closed. So either a later walk over the table sees that lane, or the thread sees that the
-    /// producer is closed. A record that is added before the walk visits its lane is sent; after
-    /// the visit, its sender finds the producer closed.
+    /// is closed, and a thread that begins a batch has its lane among the busy ones before that. So
+    /// either a later walk over the busy lanes sees that lane, or the thread sees that the producer
+    /// is closed. A record that is added before the walk visits its lane is sent; after the visit,
+    /// its sender finds the producer closed.
     pub(super) fn refuse(&self) {
         self.is_closed.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
+    }
+
+    /// Adds a lane that has just been marked as busy.
+    pub(super) fn note_busy(&self, lane: u32) {
+        self.busy.lock().insert(lane);
+    }
+
+    /// Removes a lane that is no longer marked as busy.
+    pub(super) fn note_idle(&self, lane: u32) {
+        self.busy.lock().remove(&lane);
+    }
+
+    /// Returns the numbers of the busy lanes in order: each lane that has a batch is among them.
+    pub(super) fn busy(&self) -> Vec<u32> {
+        self.busy.lock().iter().copied().collect()
     }
 
     /// Adds a deadline of a lane that has just been marked as timed, and wakes the timer if needed.

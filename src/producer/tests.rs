@@ -266,3 +266,74 @@ fn no_producer_outlives_its_service() {
         );
     }
 }
+
+/// A flush visited every lane that the producer had ever used.
+#[test]
+fn a_flush_leaves_no_lane_busy_and_visits_only_busy_ones() {
+    let service = service();
+    let partitions = [0, 1, 2].map(|number| partition(&service, number));
+    let producer = producer(&service, ProducerConfig::new().linger(PATIENCE));
+    let busy = || producer.handle.core.shared.busy();
+    for partition in &partitions {
+        producer.send_to(partition, "0").unwrap();
+    }
+    assert_eq!(busy(), [0, 1, 2]);
+    producer.flush().unwrap();
+    assert_eq!(busy(), []);
+    let _other_lanes_are_not_visited = [0, 2].map(|number| turn(&producer, &partitions[number]));
+    producer.send_to(&partitions[1], "1").unwrap();
+    assert_eq!(busy(), [1]);
+    producer.flush().unwrap();
+    assert_eq!(busy(), []);
+    assert_eq!(values(&partitions[1]), ["0", "1"]);
+}
+
+#[test]
+fn two_flushes_wait_for_the_batch_that_another_thread_writes() {
+    let service = service();
+    let partition = partition(&service, 0);
+    let producer = producer(&service, ProducerConfig::new().linger(PATIENCE));
+    producer.send_to(&partition, "0").unwrap();
+    let held_up = turn(&producer, &partition);
+    thread::scope(|scope| {
+        let (done, is_done) = mpsc::channel();
+        for _ in 0..2 {
+            let (done, producer) = (done.clone(), &producer);
+            scope.spawn(move || done.send(producer.flush()).unwrap());
+        }
+        let early = is_done.recv_timeout(Duration::from_millis(50));
+        assert!(early.is_err(), "the batch is not written: {early:?}");
+        drop(held_up);
+        for _ in 0..2 {
+            is_done.recv_timeout(PATIENCE).unwrap().unwrap();
+        }
+    });
+    assert_eq!(values(&partition), ["0"]);
+}
+
+/// A batch that a send begins while the producer is closed is either refused or written.
+#[test]
+fn no_batch_is_left_open_by_a_close() {
+    for _ in 0..200 {
+        let service = service();
+        let partitions: Vec<_> = (0..8).map(|number| partition(&service, number)).collect();
+        let producer = producer(&service, ProducerConfig::new().linger(PATIENCE));
+        let sent = thread::scope(|scope| {
+            let (producer, partitions) = (&producer, &partitions);
+            let sending = scope.spawn(move || {
+                let sends = partitions
+                    .iter()
+                    .map_while(|partition| producer.send_to(partition, "0").ok());
+                sends.count()
+            });
+            thread::yield_now();
+            producer.clone().close().unwrap();
+            sending.join().unwrap()
+        });
+        let written = partitions
+            .iter()
+            .filter(|partition| values(partition) == ["0"])
+            .count();
+        assert_eq!(written, sent);
+    }
+}
