@@ -3,6 +3,9 @@
 //! It decides how much opening may cut: only a rest of the file that does not begin with a whole
 //! batch with a valid checksum. A batch with a valid checksum was written exactly so, however odd
 //! its header looks. The scan steps over it, reports it as a [`Misfit`], and never lets it be cut.
+//! The exception is a batch whose write was torn at the border of a sector within the base offset
+//! and the length: the checksum does not cover them, and the base offset shows that bytes are
+//! missing.
 
 use std::io;
 use std::ops::Range;

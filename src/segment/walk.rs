@@ -15,6 +15,12 @@ use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
 use crate::format::index_entry::TimeEntry;
 
+/// The number of bytes that every device writes together, or not at all.
+const SECTOR_BYTES: u32 = 512;
+/// The first bytes of a batch: its base offset, and with its length. No checksum covers them.
+const OFFSET_BYTES: usize = 8;
+const UNCHECKED_BYTES: u32 = 12;
+
 /// The reason for a batch whose offset is not in order.
 pub(crate) const OUT_OF_ORDER: Malformed =
     Malformed("the offset of a batch does not follow the one before it");
@@ -33,6 +39,15 @@ pub(crate) fn check_follows(
         header.base_offset >= expected
     };
     if follows { Ok(()) } else { Err(OUT_OF_ORDER) }
+}
+
+/// Returns whether a power cut has left a batch without its first bytes, those before the border of
+/// a sector. The checksum does not notice zeros in their place: it does not cover the base offset,
+/// and the first bytes of the length are zeros in a small batch.
+fn is_torn_in_front(position: u32, base: u64, expected: u64) -> bool {
+    let missing = SECTOR_BYTES - position % SECTOR_BYTES;
+    let left = u64::MAX.checked_shr(8 * missing).unwrap_or(0) & expected;
+    missing < UNCHECKED_BYTES && base != expected && base == left
 }
 
 /// Returns the facts about a batch that an index needs.
@@ -168,6 +183,15 @@ impl Walk {
     /// in, and returns its size and how many offsets it has. `None` if there is no such batch.
     pub(crate) fn step_over_misfit(&mut self) -> Result<Option<(u32, u64)>, ReadError> {
         let intact = self.file.intact_at(self.position, self.limit)?;
+        if intact.is_some() {
+            let start = self.file.bytes(self.position, OFFSET_BYTES, self.limit)?;
+            let base = start
+                .iter()
+                .fold(0, |base, byte| base << 8 | u64::from(*byte));
+            if is_torn_in_front(self.position, base, self.expected) {
+                return Ok(None);
+            }
+        }
         if let Some((size_bytes, _)) = intact {
             debug_assert!(
                 self.position + size_bytes <= self.limit,

@@ -12,6 +12,7 @@ use crate::kafka::copy_dir;
 mod endings;
 mod indexes;
 mod leftovers;
+mod torn_offset;
 mod victim;
 mod zeros_ahead;
 

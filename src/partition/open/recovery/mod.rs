@@ -7,7 +7,8 @@
 //!   reported.
 //! * Below the recovery point such a batch is damage: the log is not cut, and appends are refused.
 //! * A batch with a valid checksum is never cut. If it does not fit into its place, that is damage
-//!   too, at any offset.
+//!   too, at any offset. Only a batch without its first bytes, as a torn write leaves it, counts as
+//!   torn.
 //! * No record is ever deleted because metadata is missing.
 
 use std::collections::BTreeSet;
