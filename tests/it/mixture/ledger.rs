@@ -184,6 +184,16 @@ impl Ledger {
         markers
     }
 
+    /// Empties the log, which continues at `start`.
+    pub(super) fn restart(&mut self, start: u64) {
+        *self = Self {
+            start,
+            end: start,
+            durable: start,
+            ..Self::new(self.policy)
+        };
+    }
+
     /// Sets the end of the log, after the markers that were written again.
     pub(super) fn end_after_markers(&mut self, end: u64) {
         for piece in self.pieces.values_mut() {

@@ -89,20 +89,27 @@ impl World {
     fn recover(&mut self, part: usize, end: End, stopped: &mut Stopped) {
         let partition = self.partition(part);
         let start = partition.log_start_offset();
+        let present = written_from(&partition, start);
+        let ledger = &mut self.ledgers[part];
+        let kept = match end {
+            End::WithoutPower => ledger.durable,
+            _ => ledger.end,
+        };
+        if present.is_empty() && stopped.has_emptied(part, ledger, start) {
+            if start != ledger.start || ledger.records.range(..kept).next().is_some() {
+                stopped.fate = Some(Fate::Committed);
+            }
+            ledger.restart(start);
+        }
         stopped.check_start(part, &self.ledgers[part], start);
         if stopped.expires {
             self.expire(part, start);
         } else {
             self.ledgers[part].delete_before(start);
         }
-        let present = written_from(&partition, start);
         let log_end = partition.log_end_offset();
         let ledger = &mut self.ledgers[part];
         if let Some(cut) = stopped.cut(part, &present, start, log_end) {
-            let kept = match end {
-                End::WithoutPower => ledger.durable,
-                _ => ledger.end,
-            };
             if cut < kept && ledger.records.range(cut..kept).next().is_some() {
                 stopped.fate = Some(Fate::Committed);
             }

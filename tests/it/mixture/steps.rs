@@ -73,6 +73,8 @@ pub(super) enum Change {
     Compress(usize, Compression),
     DeleteBefore(usize, u8),
     Truncate(usize, u8),
+    /// Empties the partition. It continues at this place and so many offsets further.
+    RestartAt(usize, u8, u64),
     Advance(Duration),
     Maintain,
     Flush,
@@ -132,7 +134,9 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => (part.clone(), prop::sample::select(CODECS.to_vec()))
             .prop_map(|(part, codec)| Change::Compress(part, codec)),
         1 => (part.clone(), any::<u8>()).prop_map(|(part, at)| Change::DeleteBefore(part, at)),
-        1 => (part, any::<u8>()).prop_map(|(part, at)| Change::Truncate(part, at)),
+        1 => (part.clone(), any::<u8>()).prop_map(|(part, at)| Change::Truncate(part, at)),
+        1 => (part, any::<u8>(), prop_oneof![Just(0), 0..50_u64])
+            .prop_map(|(part, at, more)| Change::RestartAt(part, at, more)),
         1 => time.prop_map(Change::Advance),
         2 => Just(Change::Maintain),
         1 => Just(Change::Flush),
@@ -151,7 +155,7 @@ fn usual_calls(change: &Change) -> u64 {
         Change::Fence(_) | Change::Roll(_) | Change::DeleteBefore(..) => 12,
         Change::Send(..) => 16,
         Change::Commit(_) | Change::Reopen(_) => 35,
-        Change::Compact(_) | Change::Truncate(..) | Change::Flush => 60,
+        Change::Compact(_) | Change::Truncate(..) | Change::RestartAt(..) | Change::Flush => 60,
         Change::Maintain | Change::Close | Change::Kill | Change::CutPower => 100,
         Change::Advance(_) => 1,
     }

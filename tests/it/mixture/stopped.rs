@@ -69,6 +69,8 @@ pub(super) struct Stopped {
     pub(super) start: Option<(usize, u64)>,
     /// The log end at which the change may have cut.
     pub(super) end: Option<(usize, u64)>,
+    /// The offset at which the change may have let the empty partition continue.
+    pub(super) restart: Option<(usize, u64)>,
     /// The committed positions of the group after the change.
     pub(super) positions: Option<Positions>,
     /// Whether the transaction was committed, or the truncation made. `None` if nothing shows it.
@@ -80,6 +82,13 @@ pub(super) struct Stopped {
 }
 
 impl Stopped {
+    /// Returns whether the change has emptied the partition, which then continues at the offset of
+    /// the change or at its former end.
+    pub(super) fn has_emptied(&self, part: usize, ledger: &Ledger, found: u64) -> bool {
+        let restart = self.restart.filter(|(restarted, _)| *restarted == part);
+        restart.is_some_and(|(_, start)| found == start || found == ledger.end)
+    }
+
     /// Checks the log start after a stopped deletion, which removes one segment after the other.
     pub(super) fn check_start(&self, part: usize, ledger: &Ledger, found: u64) {
         let highest = match self.start {

@@ -154,6 +154,9 @@ impl World {
             }
             Change::DeleteBefore(part, place) => return self.delete_before(*part, *place),
             Change::Truncate(part, place) => return self.truncate(*part, *place),
+            Change::RestartAt(part, place, more) => {
+                return self.restart_at(*part, *place, *more);
+            }
             Change::Advance(time) => self.clock.advance(*time),
             Change::Maintain => return self.maintain(),
             Change::Flush => self.flush(),
@@ -423,10 +426,40 @@ impl World {
                 ..Stopped::default()
             };
         }
-        let ledger = &mut self.ledgers[part];
-        if end >= ledger.end {
+        if end >= self.ledgers[part].end {
             return Stopped::default();
         }
+        self.cut_positions(part, end);
+        let ledger = &mut self.ledgers[part];
+        let markers = ledger.cut(end);
+        let marked_end = partition.log_end_offset();
+        assert!(
+            (end..=end + markers).contains(&marked_end),
+            "{marked_end}, cut at {end}"
+        );
+        ledger.end_after_markers(marked_end);
+        self.restart_tails(part);
+        Stopped::default()
+    }
+
+    fn restart_at(&mut self, part: usize, place: u8, more: u64) -> Stopped {
+        let start = self.ledgers[part].offset_at(place) + more;
+        let restarted = self.partition(part).restart_at(start);
+        if self.unless_stopped(restarted).is_none() {
+            return Stopped {
+                restart: Some((part, start)),
+                positions: self.member.lowered(part, start),
+                ..Stopped::default()
+            };
+        }
+        self.cut_positions(part, start);
+        self.ledgers[part].restart(start);
+        self.restart_tails(part);
+        Stopped::default()
+    }
+
+    /// Lowers the positions above the end of a partition that was cut.
+    fn cut_positions(&mut self, part: usize, end: u64) {
         // A position that is lowered is stored again, so it replaces those of open transactions.
         let is_lowered = self.member.lowered(part, end).is_some();
         for worker in self.workers.iter_mut().flatten() {
@@ -435,29 +468,24 @@ impl World {
                 .map(|claim| claim.min(end))
                 .filter(|_| !is_lowered);
         }
-        let markers = ledger.cut(end);
-        let marked_end = partition.log_end_offset();
-        assert!(
-            (end..=end + markers).contains(&marked_end),
-            "{marked_end}, cut at {end}"
-        );
-        ledger.end_after_markers(marked_end);
         self.member.cut(part, end);
+    }
+
+    /// Opens the readers again that may still have a batch of before a cut.
+    fn restart_tails(&mut self, part: usize) {
         if is_stopped(&self.disk) {
-            return Stopped::default();
+            return;
         }
-        for tail in self.tails.iter_mut().filter(|tail| tail.part == part) {
-            // Such a reader may still have a batch of before the cut.
-            if tail.how == How::Slowly {
+        for tail in &mut self.tails {
+            if tail.part == part && tail.how == How::Slowly {
                 let log = if tail.is_beside {
                     &self.beside
                 } else {
                     &self.log
                 };
-                tail.restart(&partition_of(log, part), ledger);
+                tail.restart(&partition_of(log, part), &self.ledgers[part]);
             }
         }
-        Stopped::default()
     }
 
     fn maintain(&mut self) -> Stopped {
