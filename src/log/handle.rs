@@ -303,11 +303,13 @@ impl Log {
         self.core().groups.assign(partitions, config, self.keep())
     }
 
-    /// Returns all groups that have members or committed offsets, sorted by name. The list is empty
-    /// if the committed offsets cannot be read; [`consumer_group`](Self::consumer_group) then
-    /// returns the error.
-    pub fn consumer_groups(&self) -> Vec<ConsumerGroup> {
-        self.core().groups.groups(&self.keep()).unwrap_or_default()
+    /// Returns all groups that have members or committed offsets, sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Corrupt`] or [`Error::Io`] if `__consumer_offsets` cannot be read.
+    pub fn consumer_groups(&self) -> Result<Vec<ConsumerGroup>> {
+        self.core().groups.groups(&self.keep())
     }
 
     /// Does immediately the work that the background thread does at intervals, and reports what was

@@ -103,7 +103,7 @@ fn main() -> Result<()> {
 
 /// Returns the groups of the options; each must exist.
 fn chosen(log: &Log, options: &Options) -> Result<Vec<ConsumerGroup>> {
-    let known = log.consumer_groups();
+    let known = log.consumer_groups()?;
     if options.all_groups {
         return Ok(known);
     }
@@ -152,13 +152,13 @@ fn scope(log: &Log, group: &ConsumerGroup, options: &Options) -> Result<Vec<Topi
 
 fn list(log: &Log, with_state: bool) -> Result<()> {
     if !with_state {
-        log.consumer_groups()
+        log.consumer_groups()?
             .iter()
             .for_each(|group| println!("{}", group.id()));
         return Ok(());
     }
     let mut table = Table::new(["GROUP", "STATE"]);
-    for group in log.consumer_groups() {
+    for group in log.consumer_groups()? {
         table.row([group.id().to_owned(), state_name(group.describe()?.state)]);
     }
     table.print();

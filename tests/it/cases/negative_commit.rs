@@ -31,7 +31,7 @@ fn a_negative_committed_offset_counts_as_none() {
             .config(LogConfig::new().damaged_offsets(damaged))
             .open()
             .unwrap();
-        let groups = log.consumer_groups();
+        let groups = log.consumer_groups().unwrap();
         assert_eq!(
             groups.iter().map(ConsumerGroup::id).collect::<Vec<_>>(),
             ["g", "h"]
@@ -62,6 +62,7 @@ fn a_group_with_a_negative_committed_offset_can_be_deleted() {
     let log = Log::open(&root).unwrap();
     assert_eq!(
         log.consumer_groups()
+            .unwrap()
             .iter()
             .map(ConsumerGroup::id)
             .collect::<Vec<_>>(),

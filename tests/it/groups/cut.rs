@@ -313,6 +313,7 @@ fn the_offset_store_of_a_broker_is_compacted_from_the_first_commit_on() {
     let store = log.topic("__consumer_offsets").unwrap();
     let before: Vec<_> = log
         .consumer_groups()
+        .unwrap()
         .iter()
         .map(|group| group.describe().unwrap().positions.len())
         .collect();
@@ -337,7 +338,7 @@ fn the_offset_store_of_a_broker_is_compacted_from_the_first_commit_on() {
     }
     log.close().unwrap();
     let log = Log::open(&root).unwrap();
-    let groups = log.consumer_groups();
+    let groups = log.consumer_groups().unwrap();
     let after: Vec<_> = groups
         .iter()
         .filter(|group| group.id() != "new")

@@ -208,6 +208,7 @@ fn an_offset_store_without_its_directory_is_not_taken_for_an_empty_one() {
         group.join("t").is_err(),
         "a member must not start at 0 because the position is lost"
     );
+    assert!(log.consumer_groups().is_err(), "not an empty list");
     drop((group, log));
     let log = open(dir.path(), DamagedOffsets::PassOver);
     assert_eq!(

@@ -235,6 +235,7 @@ pub(super) fn check_groups(log: &Log, set: &str) {
     }
     let known: BTreeSet<String> = log
         .consumer_groups()
+        .unwrap()
         .iter()
         .map(|group| group.id().to_owned())
         .collect();
