@@ -422,13 +422,12 @@ impl Partition {
         self.core.last_stable_offset()
     }
 
-    /// Returns the segments in order; the last is the active one. Returns an empty list if an index
-    /// cannot be read.
+    /// Returns the segments in order; the last is the active one.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.core.try_refresh();
         self.core
             .retry_after_reread(|| self.core.segment_infos())
-            .unwrap_or_default()
+            .unwrap_or_else(|_| self.core.readable_segment_infos())
     }
 
     /// Seals the active segment and creates the next one, as an append does when the segment is

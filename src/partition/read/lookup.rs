@@ -400,22 +400,38 @@ impl PartitionCore {
     /// largest timestamp.
     pub(crate) fn segment_infos(&self) -> Result<Vec<SegmentInfo>> {
         let segments = self.segments().snapshot();
+        let times = segments
+            .iter()
+            .map(|segment| self.max_timestamp_of(segment))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(self.infos_of(&segments, &times))
+    }
+
+    /// Returns the segments as [`segment_infos`](Self::segment_infos) does. A segment whose index
+    /// cannot be read has no largest timestamp.
+    pub(in crate::partition) fn readable_segment_infos(&self) -> Vec<SegmentInfo> {
+        let segments = self.segments().snapshot();
+        let time_of = |segment| self.max_timestamp_of(segment).unwrap_or(-1);
+        let times: Vec<_> = segments.iter().map(time_of).collect();
+        self.infos_of(&segments, &times)
+    }
+
+    fn infos_of(&self, segments: &[Arc<Segment>], max_timestamps: &[i64]) -> Vec<SegmentInfo> {
         debug_assert!(!segments.is_empty(), "a partition has at least one segment");
-        let mut infos: Vec<SegmentInfo> = Vec::with_capacity(segments.len());
-        for (number, segment) in segments.iter().enumerate() {
+        let info_of = |(number, (segment, time)): (usize, (&Arc<Segment>, &i64))| {
             let next = segments.get(number + 1);
-            let max_timestamp = self.max_timestamp_of(segment)?;
-            infos.push(SegmentInfo {
+            let next_offset = next.map_or_else(|| segment.next_offset(), |next| next.base_offset);
+            SegmentInfo {
                 base_offset: segment.base_offset,
-                next_offset: next.map_or_else(|| segment.next_offset(), |next| next.base_offset),
+                next_offset,
                 bytes: u64::from(segment.size()),
-                max_timestamp: (max_timestamp >= 0)
-                    .then_some(Timestamp::from_millis(max_timestamp)),
+                max_timestamp: (*time >= 0).then_some(Timestamp::from_millis(*time)),
                 is_active: next.is_none(),
                 path: segment.log_path().to_owned(),
-            });
-        }
-        Ok(infos)
+            }
+        };
+        let with_times = segments.iter().zip(max_timestamps);
+        with_times.enumerate().map(info_of).collect()
     }
 
     /// Returns the largest timestamp of the first batch of a segment, or -1 if there is none.

@@ -82,7 +82,8 @@ pub struct SegmentInfo {
     pub next_offset: u64,
     /// The size of the `.log` file in bytes.
     pub bytes: u64,
-    /// The largest timestamp of the records, by the index. `None` if no record has a timestamp.
+    /// The largest timestamp of the records, by the index. `None` if no record has a timestamp, or
+    /// if the index cannot be read.
     pub max_timestamp: Option<Timestamp>,
     /// Whether this is the active segment, to which records are appended.
     pub is_active: bool,

@@ -47,6 +47,30 @@ fn missing_file_is_reported_with_its_path() {
     }
 }
 
+/// Regression: one segment whose index could not be read made the whole list empty.
+#[test]
+fn segment_that_cannot_be_read_is_listed_without_a_timestamp() {
+    let disk = MemoryDisk::new();
+    let core = opened(&disk);
+    let segments = core.segments().snapshot();
+    for path in [
+        segments[1].log_path(),
+        &segments[1].path(file_name::TIME_INDEX),
+    ] {
+        disk.remove_file(path).unwrap();
+    }
+    assert!(core.segment_infos().is_err());
+    let handle = Partition::new(Arc::clone(&core), Durability::Os, KeepOpen::nothing());
+    let listed = handle.segments();
+    let bases = segments.iter().map(|segment| segment.base_offset);
+    assert!(listed.iter().map(|info| info.base_offset).eq(bases));
+    let has_time = |info: &SegmentInfo| info.max_timestamp.is_some();
+    let without: Vec<_> = (0..listed.len())
+        .filter(|number| !has_time(&listed[*number]))
+        .collect();
+    assert_eq!(without, [1]);
+}
+
 #[test]
 fn device_failure_is_reported_without_further_calls() {
     for look in [
