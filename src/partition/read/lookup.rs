@@ -420,7 +420,12 @@ impl PartitionCore {
         debug_assert!(!segments.is_empty(), "a partition has at least one segment");
         let info_of = |(number, (segment, time)): (usize, (&Arc<Segment>, &i64))| {
             let next = segments.get(number + 1);
-            let next_offset = next.map_or_else(|| segment.next_offset(), |next| next.base_offset);
+            // An append publishes the log end after its batches.
+            let end = || {
+                let (start, end) = (segment.base_offset, segment.next_offset());
+                self.log_end_offset().clamp(start, end)
+            };
+            let next_offset = next.map_or_else(end, |next| next.base_offset);
             SegmentInfo {
                 base_offset: segment.base_offset,
                 next_offset,

@@ -2,6 +2,7 @@
 
 use crate::config::TimestampType;
 use crate::format::Malformed;
+use crate::partition::tests::write::appending::lone_batch;
 use crate::partition::tests::*;
 use crate::storage::MemoryDisk;
 
@@ -92,4 +93,16 @@ fn restart_after_a_roll_leaves_one_segment() {
     assert!(core.segments().snapshot().len() > 1);
     handle(&core).restart_at(90).unwrap();
     assert_eq!(core.segments().snapshot().len(), 1);
+}
+
+/// Regression: the list showed the end of an append before readers got its records.
+#[test]
+fn active_segment_ends_at_the_log_end_during_an_append() {
+    let core = written(&MemoryDisk::new(), 0, 3);
+    let writer = core.writer.lock();
+    let appended = writer.active.append(&lone_batch(3), 3, 0, 4096);
+    assert!(appended.is_ok(), "not published yet");
+    let listed = handle(&core).segments();
+    let active = listed.last().unwrap();
+    assert_eq!((active.next_offset, core.log_end_offset()), (3, 3));
 }
