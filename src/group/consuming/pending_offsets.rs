@@ -11,7 +11,7 @@ use crate::format::record::Record;
 use crate::group::members::committing::{Committing, MemberKey};
 use crate::group::offsets::claim::Claim;
 use crate::group::offsets::pending::Place;
-use crate::group::offsets::store::{OffsetStore, Placed};
+use crate::group::offsets::store::{Known, OffsetStore, Placed};
 use crate::partition::PartitionCore;
 use crate::sync::RwLockReadGuard;
 
@@ -20,9 +20,9 @@ use crate::sync::RwLockReadGuard;
 pub(crate) struct MemberOffsets {
     member: MemberKey,
     claims: Vec<Claim>,
-    /// The offset of the last record in `__consumer_offsets` about these positions when they were
-    /// given. A later record replaces them, as in Kafka, which writes them when they are given.
-    last_record: Option<u64>,
+    /// The records of `__consumer_offsets` about these positions when they were given. A later
+    /// record replaces them, as in Kafka, which writes them when they are given.
+    known: Known,
 }
 
 impl MemberOffsets {
@@ -32,11 +32,11 @@ impl MemberOffsets {
         member: MemberKey,
         claims: Vec<Claim>,
     ) -> Result<Self> {
-        let last_record = store.last_record(member.group().id(), &claims)?;
+        let known = store.records_of(member.group().id(), &claims)?;
         let offsets = Self {
             member,
             claims,
-            last_record,
+            known,
         };
         offsets.check_member()?;
         Ok(offsets)
@@ -154,13 +154,12 @@ impl OffsetStore {
         for MemberOffsets {
             member,
             claims,
-            last_record,
+            known,
         } in offsets
         {
             let mut checked = Vec::with_capacity(claims.len());
             for (index, claim) in claims.iter().enumerate() {
-                let claims = std::slice::from_ref(claim);
-                if self.last_record(member.group().id(), claims)? > *last_record {
+                if self.has_later_record(member.group().id(), claim, known)? {
                     continue;
                 }
                 match self.place(index, claim) {

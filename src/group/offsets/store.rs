@@ -33,7 +33,7 @@ use crate::format::Malformed;
 use crate::format::metadata_file::TopicId;
 use crate::format::offset_commit::{self, OffsetCommitKey, OffsetCommitValue};
 use crate::format::record::Record;
-use crate::partition::{KeepOpen, Partition};
+use crate::partition::{KeepOpen, Partition, PartitionCore};
 use crate::sync::{Mutex, RwLock};
 use crate::topic::TopicCore;
 use crate::topic_partition::TopicPartition;
@@ -54,6 +54,27 @@ pub(in crate::group) enum Gone {
     PassedOver,
     /// The commit fails with `UnknownTopic`, and no claim is stored.
     Refused,
+}
+
+/// The records of `__consumer_offsets` about some positions at one moment.
+#[derive(Debug, Default)]
+pub(in crate::group) struct Known {
+    /// The offset after the last of them.
+    end: Option<u64>,
+    /// How often the partition that holds them had been cut, and that partition.
+    home: Option<(u64, Arc<PartitionCore>)>,
+}
+
+impl Known {
+    /// Returns the offset from which on records are later ones. A cut may have removed some of
+    /// those that were known, and later ones have their offsets now.
+    fn end(&self) -> Option<u64> {
+        let cut = self
+            .home
+            .as_ref()
+            .and_then(|(cuts_seen, home)| home.lowest_cut_since(*cuts_seen));
+        self.end.map(|end| cut.map_or(end, |cut| end.min(cut)))
+    }
 }
 
 /// A position that was checked and is ready to be written.
@@ -198,19 +219,36 @@ impl OffsetStore {
         })
     }
 
-    /// Returns the offset of the last record of `__consumer_offsets` that is about these positions.
-    pub(in crate::group) fn last_record(
-        &self,
-        group: &str,
-        claims: &[Claim],
-    ) -> Result<Option<u64>> {
+    /// Returns which records of `__consumer_offsets` are about these positions now.
+    pub(in crate::group) fn records_of(&self, group: &str, claims: &[Claim]) -> Result<Known> {
         if claims.is_empty() {
-            return Ok(None);
+            return Ok(Known::default());
         }
         self.with_loaded(|loaded| {
+            let home_in = |topic: &Arc<TopicCore>| {
+                let number = offset_commit::partition_of(group, topic.partition_count());
+                topic.partition(number).ok()
+            };
+            let home = loaded.topic.as_ref().and_then(home_in);
             let commit = |claim: &Claim| loaded.positions.get(group, claim.id());
             let commits = claims.iter().filter_map(commit);
-            Ok(commits.map(|commit| commit.written_at).max())
+            Ok(Known {
+                end: commits.map(|commit| commit.written_at + 1).max(),
+                home: home.map(|home| (home.truncations(), home)),
+            })
+        })
+    }
+
+    /// Returns whether a record that is not among those that were known is about this position.
+    pub(in crate::group) fn has_later_record(
+        &self,
+        group: &str,
+        claim: &Claim,
+        known: &Known,
+    ) -> Result<bool> {
+        self.with_loaded(|loaded| {
+            let commit = loaded.positions.get(group, claim.id());
+            Ok(commit.is_some_and(|commit| Some(commit.written_at) >= known.end()))
         })
     }
 

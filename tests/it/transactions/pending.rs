@@ -73,6 +73,31 @@ fn a_plain_commit_after_the_positions_were_given_is_not_taken_back() {
     assert_eq!(position(&log), Some(10));
 }
 
+/// Regression: the commit after the cut got a lower offset in the store than the last record that
+/// the transaction knew, so it was taken for an earlier one.
+#[test]
+fn a_plain_commit_is_not_taken_back_although_the_offset_store_was_cut() {
+    let (log, input, _) = log_with_topics();
+    fill(&input, 0, 25);
+    let mut consumer = join(&log);
+    for _ in 0..3 {
+        poll(&mut consumer, 5);
+        consumer.commit().unwrap();
+    }
+    poll(&mut consumer, 5);
+    let mut producer = log.transactional_producer("id").unwrap();
+    let mut transaction = producer.begin().unwrap();
+    transaction.commit_offsets(&mut consumer).unwrap();
+    let store = log.topic("__consumer_offsets").unwrap();
+    store.partition(0).unwrap().truncate_to(1).unwrap();
+    assert_eq!(position(&log), Some(5));
+    poll(&mut consumer, 5);
+    consumer.commit().unwrap();
+    assert_eq!(position(&log), Some(25));
+    transaction.commit().unwrap();
+    assert_eq!(position(&log), Some(25));
+}
+
 #[test]
 fn the_positions_that_were_given_last_count_in_transactions_that_overlap() {
     let (log, input, _) = log_with_topics();
