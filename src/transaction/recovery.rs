@@ -41,7 +41,8 @@ pub enum RecoveredOutcome {
     /// The transaction was not committed. Readers of committed records pass over its records.
     Aborted,
     /// The transaction is still open, and readers of committed records end before it. Its producer
-    /// belongs to a broker, or its end could not be written yet.
+    /// belongs to a broker, its end could not be written yet, or `__transaction_state` cannot be
+    /// read. In the last case, [`Log::transactions`](crate::Log::transactions) returns the reason.
     /// [`Log::abort_transaction`](crate::Log::abort_transaction) aborts it.
     Open,
 }

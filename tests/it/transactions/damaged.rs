@@ -115,3 +115,30 @@ fn a_missing_partition_holds_back_its_id_until_its_topic_is_deleted() {
     log.delete_topic("t2").unwrap();
     log.transactional_producer("txA").unwrap();
 }
+
+/// Whether a transaction was committed is then unknown, so it must not be aborted.
+#[test]
+fn transactions_stay_open_and_are_reported_if_the_states_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    prepared(dir.path());
+    let states = "__transaction_state-0/00000000000000000000.log";
+    let path = dir.path().join(states);
+    let sound = fs::read(&path).unwrap();
+    let mut damaged = sound.clone();
+    damaged[70] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+
+    let log = Log::open(dir.path()).unwrap();
+    let recovered = &log.recovery().transactions;
+    let outcomes = recovered.iter().map(|transaction| transaction.outcome);
+    assert!(outcomes.clone().count() >= 3, "{recovered:?}");
+    assert!(outcomes.eq(recovered.iter().map(|_| RecoveredOutcome::Open)));
+    assert!(matches!(log.transactions(), Err(Error::Corrupt(_))));
+    let refused = log.abort_transaction(&id("t2", 0), 1_000);
+    assert!(matches!(refused, Err(Error::Corrupt(_))), "{refused:?}");
+    log.close().unwrap();
+
+    fs::write(&path, &sound).unwrap();
+    let log = Log::open(dir.path()).unwrap();
+    assert_eq!(committed_in(&log), [0, 1, 2]);
+}
