@@ -49,6 +49,7 @@ struct Plan {
     /// Directories that cannot be synced, and the kind of the error.
     unsyncable: Mutex<Option<(Refuses, ErrorKind)>>,
     has_no_drop_cache: AtomicBool,
+    has_no_views: AtomicBool,
     /// The kind of the error of each hard link.
     no_links: Mutex<Option<ErrorKind>>,
 }
@@ -89,6 +90,7 @@ impl FaultyDisk {
             fails_at,
             unsyncable: Mutex::new(None),
             has_no_drop_cache: AtomicBool::new(false),
+            has_no_views: AtomicBool::new(false),
             no_links: Mutex::new(None),
         };
         Self {
@@ -112,6 +114,12 @@ impl FaultyDisk {
     /// Makes the disk behave as a system without `posix_fadvise`.
     pub(crate) fn without_drop_cache(self) -> Self {
         self.plan.has_no_drop_cache.store(true, Ordering::SeqCst);
+        self
+    }
+
+    /// Makes the disk behave as one that refuses to map growing files when it is asked.
+    pub(crate) fn without_views(self) -> Self {
+        self.plan.has_no_views.store(true, Ordering::SeqCst);
         self
     }
 
@@ -184,6 +192,10 @@ impl Storage for FaultyDisk {
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         self.inner.canonical(path)
     }
+    fn view_unit(&self) -> Option<u32> {
+        let asks = self.plan.has_no_views.load(Ordering::SeqCst);
+        asks.then_some(512)
+    }
 }
 
 impl StorageFile for FaultyFile {
@@ -211,6 +223,9 @@ impl StorageFile for FaultyFile {
     }
     fn view(&self, bytes: usize) -> io::Result<FileView> {
         self.inner.view(bytes)
+    }
+    fn view_in_place(&self, _bytes: usize) -> io::Result<Option<FileView>> {
+        Ok(None)
     }
     fn set_modified(&self, at: Timestamp) -> io::Result<()> {
         self.inner.set_modified(at)

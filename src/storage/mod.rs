@@ -119,6 +119,12 @@ pub trait Storage: sealed::Sealed + fmt::Debug + Send + Sync + 'static {
     fn lock_holder(&self, path: &Path) -> Option<u32>;
     /// Returns the absolute path of a directory, without links.
     fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
+    /// Returns the unit of bytes in which the start of a growing file may be viewed: such a view
+    /// shares no page with the bytes that are still written. Returns `None` if a view would copy
+    /// the bytes, or have them copied at the next write.
+    fn view_unit(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// An open file. Reads and writes name their position, so threads can share it. It is closed when
@@ -155,6 +161,15 @@ pub trait StorageFile: sealed::Sealed + fmt::Debug + Send + Sync {
     ///
     /// The caller promises that this part of the file is never shortened or changed.
     fn view(&self, bytes: usize) -> io::Result<FileView>;
+    /// Returns the first `bytes` bytes as [`view`](Self::view) does, or `None` if they would have
+    /// to be copied.
+    fn view_in_place(&self, bytes: usize) -> io::Result<Option<FileView>> {
+        self.view(bytes).map(Some)
+    }
+    /// Returns whether this process has a view of the file that follows changes of its content.
+    fn is_viewed(&self) -> bool {
+        false
+    }
     /// Drops cached pages from `position` on (and some before), so that a later read comes from the
     /// device. This is a hint: pages that are mapped or not yet synced stay in the cache.
     fn drop_cache(&self, position: u64) -> io::Result<()>;

@@ -159,6 +159,9 @@ impl Storage for RecordingDisk {
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         self.inner.canonical(path)
     }
+    fn view_unit(&self) -> Option<u32> {
+        self.inner.view_unit()
+    }
 }
 
 impl RecordingFile {
@@ -194,6 +197,13 @@ impl StorageFile for RecordingFile {
     fn view(&self, bytes: usize) -> io::Result<FileView> {
         self.note("view");
         self.inner.view(bytes)
+    }
+    fn view_in_place(&self, bytes: usize) -> io::Result<Option<FileView>> {
+        self.note("view");
+        self.inner.view_in_place(bytes)
+    }
+    fn is_viewed(&self) -> bool {
+        self.inner.is_viewed()
     }
     fn drop_cache(&self, position: u64) -> io::Result<()> {
         self.note("drop cache");

@@ -5,6 +5,7 @@
     reason = "a mapping is a system call; each block explains why it is sound"
 )]
 
+use std::collections::BTreeMap;
 #[cfg(target_os = "linux")]
 use std::fmt;
 use std::fs::File;
@@ -15,19 +16,63 @@ use memmap2::{Mmap, MmapOptions};
 
 #[cfg(target_os = "linux")]
 use crate::storage::ErrorMemory;
+use crate::sync::Mutex;
+
+/// The numbers of a device and of a file on it.
+pub(super) type FileNumber = (u64, u64);
+
+/// The mapped files of this process, each with the number of its mappings.
+static MAPPED: Mutex<BTreeMap<FileNumber, u32>> = Mutex::new(BTreeMap::new());
+
+/// Returns whether this process has a part of the file mapped.
+pub(super) fn is_mapped(number: FileNumber) -> bool {
+    MAPPED.lock().contains_key(&number)
+}
 
 /// The first bytes of a file, mapped read-only. Does not keep a descriptor open.
-pub(in crate::storage) struct Mapping(Mmap);
+pub(in crate::storage) struct Mapping {
+    bytes: Mmap,
+    /// Dropped last: a file counts as mapped until its mapping is gone.
+    _counted: Counted,
+}
 
 impl Mapping {
-    pub(super) fn new(file: &File, bytes: usize) -> io::Result<Self> {
+    /// Maps the first `bytes` bytes of the file with this number, which has at least as many.
+    pub(super) fn new(file: &File, number: FileNumber, bytes: usize) -> io::Result<Self> {
+        let counted = Counted::new(number);
         // SAFETY: A mapping is sound as long as no process shortens the file or changes the mapped
-        // part. annals maps only sealed files. It replaces a sealed file by renaming another over
-        // it, or writes the same bytes again, and callers of `StorageFile::view` promise to change
-        // nothing. The lock of the directory excludes other annals processes and brokers. A program
-        // that edits the files of an open log breaks every reader of them, mapped or not.
-        let mapping = unsafe { MmapOptions::new().len(bytes).map(file) };
-        mapping.map(Self)
+        // part. annals maps sealed files, and of the active file the pages that readers may read.
+        // It cuts a file that may be mapped by renaming another over it, or writes the same bytes
+        // again, and callers of `StorageFile::view` promise to change nothing. The lock of the
+        // directory excludes other annals processes and brokers. A program that edits the files of
+        // an open log breaks every reader of them, mapped or not.
+        let bytes = unsafe { MmapOptions::new().len(bytes).map(file) }?;
+        Ok(Self {
+            bytes,
+            _counted: counted,
+        })
+    }
+}
+
+/// A mapping in [`MAPPED`].
+struct Counted(FileNumber);
+
+impl Counted {
+    fn new(number: FileNumber) -> Self {
+        *MAPPED.lock().entry(number).or_default() += 1;
+        Self(number)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut mapped = MAPPED.lock();
+        if let Some(count) = mapped.get_mut(&self.0) {
+            *count -= 1;
+            if *count == 0 {
+                mapped.remove(&self.0);
+            }
+        }
     }
 }
 
@@ -64,6 +109,6 @@ impl Deref for Mapping {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }

@@ -132,6 +132,12 @@ impl Storage for Disk {
     fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
         fs::canonicalize(path)
     }
+
+    fn view_unit(&self) -> Option<u32> {
+        /// The largest page of the systems that annals supports.
+        const LARGEST_PAGE: u32 = 64 << 10;
+        Some(LARGEST_PAGE)
+    }
 }
 
 fn open(path: &Path, access: Access) -> io::Result<File> {
@@ -227,18 +233,30 @@ impl StorageFile for DiskFile {
     }
 
     fn view(&self, bytes: usize) -> io::Result<FileView> {
-        if bytes == 0 {
-            return Ok(FileView::from_bytes([]));
+        match self.view_in_place(bytes)? {
+            Some(view) => Ok(view),
+            None => self.copy(bytes),
         }
+    }
+
+    fn view_in_place(&self, bytes: usize) -> io::Result<Option<FileView>> {
+        if bytes == 0 {
+            return Ok(Some(FileView::from_bytes([])));
+        }
+        let metadata = self.0.metadata()?;
         // Access to a mapped page after the end of the file ends the process with `SIGBUS`.
-        if self.bytes()? < bytes as u64 {
+        if metadata.len() < bytes as u64 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        match Mapping::new(&self.0, bytes) {
-            Ok(mapping) => Ok(FileView::from_mapping(mapping)),
-            // Too little address space, too many mappings, or a file system without mappings.
-            Err(_) => self.copy(bytes),
-        }
+        // It fails if there is too little address space, if there are too many mappings, or if the
+        // file system has none.
+        let mapping = Mapping::new(&self.0, system::number(&metadata), bytes);
+        Ok(mapping.ok().map(FileView::from_mapping))
+    }
+
+    fn is_viewed(&self) -> bool {
+        let metadata = self.0.metadata();
+        metadata.is_ok_and(|metadata| mapping::is_mapped(system::number(&metadata)))
     }
 
     fn set_modified(&self, at: Timestamp) -> io::Result<()> {

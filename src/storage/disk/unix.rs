@@ -19,6 +19,8 @@ use std::path::Path;
 
 use crate::clock::Timestamp;
 
+use super::mapping::FileNumber;
+
 pub(super) use advisory::{lock, lock_holder, unlock};
 
 /// The most pieces that one system call writes: Linux takes up to 1024.
@@ -46,9 +48,15 @@ pub(super) fn names(metadata: &fs::Metadata) -> u64 {
     metadata.nlink()
 }
 
+/// Returns the numbers of the device and of the file on it. No other file has them as long as this
+/// one exists.
+pub(super) fn number(metadata: &fs::Metadata) -> FileNumber {
+    (metadata.dev(), metadata.ino())
+}
+
 /// Returns whether both are metadata of the same file.
 pub(super) fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
+    number(one) == number(other)
 }
 
 /// Reads at `position` with one system call, which may read fewer bytes than the buffer takes.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use super::choice::Choices;
 
 /// The number of bytes that a device always writes together.
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 /// The number of bytes that a file system usually writes together.
 const PAGE: u64 = 4096;
 
@@ -30,9 +30,10 @@ pub(super) struct Content {
     views: Views,
 }
 
-/// The views of a file that may be in use. A copy of the file has none.
+/// The views of a file that may be in use, with the number of bytes that each shows. A copy of the
+/// file has none.
 #[derive(Debug, Default)]
-struct Views(Vec<Weak<Vec<u8>>>);
+struct Views(Vec<(Weak<Vec<u8>>, usize)>);
 
 impl Clone for Views {
     fn clone(&self) -> Self {
@@ -45,12 +46,23 @@ impl Content {
         &self.live
     }
 
-    /// Returns the live bytes for a view, which counts as one until they are dropped.
-    pub(super) fn map(&mut self) -> Arc<Vec<u8>> {
-        let bytes = Arc::new(Vec::clone(&self.live));
-        self.views.0.retain(|view| view.strong_count() > 0);
-        self.views.0.push(Arc::downgrade(&bytes));
-        bytes
+    /// Returns the live bytes for a view of the first `bytes`. They count as one until they are
+    /// dropped.
+    pub(super) fn map(&mut self, bytes: usize) -> Arc<Vec<u8>> {
+        let shown = Arc::new(Vec::clone(&self.live));
+        self.forget_dropped_views();
+        self.views.0.push((Arc::downgrade(&shown), bytes));
+        shown
+    }
+
+    /// Returns whether a view of the file is in use.
+    pub(super) fn is_viewed(&mut self) -> bool {
+        self.forget_dropped_views();
+        !self.views.0.is_empty()
+    }
+
+    fn forget_dropped_views(&mut self) {
+        self.views.0.retain(|(view, _)| view.strong_count() > 0);
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], position: u64) -> io::Result<()> {
@@ -58,14 +70,28 @@ impl Content {
             position,
             bytes: bytes.into(),
         };
-        apply(&mut self.live, &change)?;
+        self.apply_live(&change)?;
         self.unsynced.push(change);
+        Ok(())
+    }
+
+    /// Applies a change in memory. Panics if it changes or removes bytes that a view shows.
+    fn apply_live(&mut self, change: &Change) -> io::Result<()> {
+        self.forget_dropped_views();
+        let viewed = self.views.0.iter().map(|(_, bytes)| *bytes).max();
+        let viewed = viewed.unwrap_or(0);
+        let before = self.live.get(..viewed).map(<[u8]>::to_vec);
+        apply(&mut self.live, change)?;
+        assert!(
+            self.live.get(..viewed) == before.as_deref(),
+            "a change of the first {viewed} bytes, which a view shows"
+        );
         Ok(())
     }
 
     pub(super) fn set_len(&mut self, bytes: u64) -> io::Result<()> {
         let change = Change::SetLen(bytes);
-        apply(&mut self.live, &change)?;
+        self.apply_live(&change)?;
         self.unsynced.push(change);
         Ok(())
     }
@@ -86,8 +112,7 @@ impl Content {
     /// they are in memory. So does the whole file while a view of it is in use: the system does not
     /// drop pages that are mapped.
     pub(super) fn drop_cache(&mut self) -> io::Result<()> {
-        self.views.0.retain(|view| view.strong_count() > 0);
-        if !self.views.0.is_empty() {
+        if self.is_viewed() {
             return Ok(());
         }
         let len = self.live.len();

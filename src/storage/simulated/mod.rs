@@ -416,6 +416,11 @@ impl Storage for SimulatedDisk {
         self.metadata(path)?;
         Ok([OsStr::new("/")].into_iter().chain(names(path)).collect())
     }
+
+    /// A unit smaller than a page, so that small files are viewed too.
+    fn view_unit(&self) -> Option<u32> {
+        u32::try_from(content::SECTOR).ok()
+    }
 }
 
 /// An open file. After a crash of its disk, all calls fail.
@@ -533,8 +538,16 @@ impl StorageFile for SimulatedFile {
             if content.live().len() < bytes {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            Ok(FileView::from_shared(content.map(), bytes))
+            Ok(FileView::from_shared(content.map(bytes), bytes))
         })
+    }
+
+    fn is_viewed(&self) -> bool {
+        let mut state = self.disk.state.lock();
+        state
+            .tree
+            .file(self.node)
+            .is_ok_and(content::Content::is_viewed)
     }
 
     fn drop_cache(&self, _position: u64) -> io::Result<()> {

@@ -244,6 +244,26 @@ fn a_failed_sync_writes_no_bytes_to_the_device() {
 }
 
 #[test]
+#[should_panic(expected = "a change of the first 2 bytes, which a view shows")]
+fn a_write_that_changes_viewed_bytes_panics() {
+    let disk = disk_with("/f", b"abc");
+    let file = open(&disk, "/f");
+    let _view = file.view(2).unwrap();
+    file.write_all_at(b"bx", 1).unwrap();
+    file.write_all_at(b"x", 1).unwrap();
+}
+
+#[test]
+#[should_panic(expected = "a change of the first 2 bytes, which a view shows")]
+fn a_cut_of_viewed_bytes_panics() {
+    let disk = disk_with("/f", b"abc");
+    let file = open(&disk, "/f");
+    let _view = file.view(2).unwrap();
+    file.set_len(2).unwrap();
+    file.set_len(1).unwrap();
+}
+
+#[test]
 fn mapped_pages_stay_in_the_cache() {
     let disk = disk_with("/f", b"a");
     let file = open(&disk, "/f");

@@ -9,7 +9,7 @@ mod session;
 
 use std::io;
 
-use annals::{Batch, Durability, SimulatedDisk, TopicConfig};
+use annals::{Batch, Durability, Log, Partition, SimulatedDisk, TopicConfig};
 use session::{Session, clock, open};
 
 /// `ENOSPC` and `EIO`.
@@ -172,24 +172,47 @@ fn a_log_on_a_full_disk_works_again_once_there_is_space() {
 fn records_after_a_reopen_survive_a_power_cut_though_a_reader_has_files_mapped() {
     let disk = SimulatedDisk::with_clock(7, clock());
     let log = open(&disk).unwrap();
-    let topic = TopicConfig::new().segment_bytes(1_000);
+    let (partition, batches) = read_after_a_failed_sync(&disk, &log);
+    partition.reopen().unwrap();
+    append_synced_and_cut_power(&disk, &partition);
+    assert_eq!(batches.len(), 40, "the reader still has its batches");
+}
+
+#[test]
+fn records_after_a_second_opening_survive_a_power_cut_though_batches_of_the_first_are_left() {
+    let disk = SimulatedDisk::with_clock(7, clock());
+    let log = open(&disk).unwrap();
+    let (partition, batches) = read_after_a_failed_sync(&disk, &log);
+    drop(partition);
+    log.close().unwrap_err();
+    let log = open(&disk).unwrap();
+    let partition = log.topic("t").unwrap().partition(0).unwrap();
+    append_synced_and_cut_power(&disk, &partition);
+    assert_eq!(batches.len(), 40, "the batches are still there");
+}
+
+/// Fills some segments and the active one, reads their batches, and lets a sync fail.
+fn read_after_a_failed_sync(disk: &SimulatedDisk, log: &Log) -> (Partition, Vec<Batch>) {
+    let topic = TopicConfig::new().segment_bytes(1_500);
     let partition = log.open_topic("t", 1, topic).unwrap().partition(0).unwrap();
-    let value = |number: u64| format!("{number:0100}");
     for number in 0..40 {
-        partition.append(value(number)).unwrap();
+        partition.append(format!("{number:0100}")).unwrap();
     }
-    let batches: Vec<Batch> = partition.read(..).unwrap().map(Result::unwrap).collect();
+    let batches = partition.read(..).unwrap().map(Result::unwrap).collect();
     disk.fail_call(disk.calls(), io::Error::from_raw_os_error(5));
     partition.flush().unwrap_err();
     assert!(partition.append("refused").is_err());
+    (partition, batches)
+}
 
-    partition.reopen().unwrap();
+/// Appends synced records, and checks that no power cut after them loses a record.
+fn append_synced_and_cut_power(disk: &SimulatedDisk, partition: &Partition) {
     let synced = partition.with_durability(Durability::Synced);
     let end = partition.log_end_offset();
     for number in 0..5 {
-        assert_eq!(synced.append(value(number)).unwrap().offset, end + number);
+        let record = format!("{number:0100}");
+        assert_eq!(synced.append(record).unwrap().offset, end + number);
     }
-    assert_eq!(batches.len(), 40, "the reader still has its batches");
     for left in disk.crash_states().take(50) {
         let log = open(&left).unwrap();
         assert!(!log.recovery().has_losses(), "{:?}", log.recovery());

@@ -36,10 +36,10 @@ impl Opening<'_> {
             }
             self.report.bytes_cut += u64::from(bytes - end);
         }
-        // The copy has one name, and no reader has it mapped.
-        let is_shared = self.shared.remove(&base) || self.is_shared;
+        // The copy has one name, and no view.
+        let is_shared = self.shared.remove(&base) || self.is_shared || file.is_viewed();
         if is_shared {
-            // Readers that have the file mapped keep the old one, and so do its other names.
+            // Views show the old file, and so do its other names.
             let start = FilePart {
                 file: &*file,
                 start: 0,

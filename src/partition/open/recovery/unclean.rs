@@ -235,9 +235,10 @@ impl Opening<'_> {
     /// bytes of a failed write-back that are not on the device, and later writes must not rely on
     /// them.
     ///
-    /// Pages that a reader has mapped stay in the cache. So if there may be readers, the bytes
-    /// `from..end`, which the scan will read, are first written once more as they are: then the
-    /// sync covers them. A full disk may have no room even for that, if it never writes in place.
+    /// Pages that are mapped stay in the cache: the partition may have readers, or batches that
+    /// were read before the log was closed. Then the bytes `from..end`, which the scan will read,
+    /// are first written once more as they are, so that the sync covers them. A full disk may have
+    /// no room even for that, if it never writes in place.
     pub(super) fn distrust_cache(&mut self, base: u64, from: u32, end: u32) -> Result<()> {
         if self.context.read_only {
             return Ok(());
@@ -245,7 +246,7 @@ impl Opening<'_> {
         let path = self.log_path(base);
         let storage = &*self.context.storage;
         let file = storage.open(&path, Access::Write).at("open", &path)?;
-        if self.is_shared
+        if (self.is_shared || file.is_viewed())
             && let Err(error) = write_again(&*file, from, end).at("write again", &path)
         {
             self.without_room(error)?;

@@ -1,5 +1,7 @@
 //! Behavior that all disks share.
 
+mod views;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -117,26 +119,6 @@ fn set_len_cuts_and_extends_with_zeros() {
         file.set_len(4).unwrap();
         assert_eq!(content(&*file), b"ab\0\0");
         assert_eq!(disk.metadata(&dir.join("a")).unwrap().bytes, 4);
-    });
-}
-
-#[test]
-fn a_view_outlives_its_file() {
-    on_each_disk(|disk, dir| {
-        let file = create(disk, &dir.join("a"), b"abcdef");
-        let view = file.view(4).unwrap();
-        assert!(file.view(0).unwrap().is_empty());
-        assert_eq!(kind(file.view(7)), ErrorKind::UnexpectedEof);
-        file.write_all_at(b"ghi", 6).unwrap();
-        drop(file);
-        disk.remove_file(&dir.join("a")).unwrap();
-        assert_eq!(&*view, b"abcd");
-        assert!(
-            create(disk, &dir.join("empty"), b"")
-                .view(0)
-                .unwrap()
-                .is_empty()
-        );
     });
 }
 
@@ -504,17 +486,6 @@ fn a_memory_disk_takes_its_times_from_its_clock() {
         format!("{disk:?} {file:?} {lock:?}"),
         "MemoryDisk { .. } MemoryFile(3 bytes) MemoryLock"
     );
-}
-
-#[test]
-fn a_view_of_memory_is_copied_only_when_the_file_changes() {
-    let disk = MemoryDisk::new();
-    let file = create(&disk, Path::new("a"), b"abc");
-    let view = file.view(3).unwrap();
-    assert_eq!(file.view(3).unwrap().as_ptr(), view.as_ptr());
-    file.write_all_at(b"xyz", 0).unwrap();
-    assert_eq!(&*view, b"abc");
-    assert_eq!(content(&*file), b"xyz");
 }
 
 #[test]
