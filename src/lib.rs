@@ -99,8 +99,8 @@
 //!
 //! A [`Reader`] reads a range of offsets: `..` is the whole partition, `n..` resumes at offset `n`.
 //! It returns whole [`Batch`]es whose checksums it has verified, or with [`Reader::next_record`]
-//! single records. A [`RecordView`] borrows its bytes from the batch. An uncompressed batch of a
-//! sealed segment borrows them from the mapped file, so they are not copied.
+//! single records. A [`RecordView`] borrows its bytes from the batch. An uncompressed batch borrows
+//! them from the mapped file, so they are not copied. Only the end of the active segment is copied.
 //!
 //! ```
 //! # use annals::{Log, Timestamp, TopicConfig};

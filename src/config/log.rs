@@ -172,7 +172,7 @@ impl LogConfig {
 
 /// # Resources
 impl LogConfig {
-    /// Sets how sealed segments are read.
+    /// Sets how segments are read.
     ///
     /// [`ReadMode::Copy`] is slower. Use it if a failing device must cause an error instead of the
     /// end of the process.

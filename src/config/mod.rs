@@ -80,12 +80,12 @@ pub enum CleanupPolicy {
     CompactAndDelete,
 }
 
-/// The way in which sealed segments are read.
+/// The way in which segments are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReadMode {
-    /// Through read-only memory maps. A device error on a mapped page ends the process with
-    /// `SIGBUS`.
+    /// Through read-only memory maps: of sealed segments, and of the active one as far as whole
+    /// pages of it are written. A device error on a mapped page ends the process with `SIGBUS`.
     #[default]
     Map,
     /// Into buffers. A device error is returned as an error.

@@ -1,4 +1,4 @@
-//! Reads the batches of one segment: in place if the `.log` is mapped, otherwise in chunks.
+//! Reads the batches of one segment: in place as far as the `.log` is mapped, otherwise in chunks.
 //!
 //! A [`BatchFile`] belongs to one reader. It never reads beyond the limit that its owner passes,
 //! which is a position that the writer has published. It also never allocates memory for a length
@@ -98,7 +98,7 @@ impl BatchBytes {
 #[derive(Debug)]
 pub(crate) struct BatchFile {
     segment: Arc<Segment>,
-    /// The whole `.log`, if it is mapped.
+    /// The start of the `.log`, or all of it, if it is mapped.
     view: Option<FileView>,
     chunk: Option<Arc<Chunk>>,
     chunk_start: u32,
@@ -192,12 +192,12 @@ impl BatchFile {
     #[inline]
     pub(crate) fn share(&self, position: u32, header: &BatchHeader) -> BatchBytes {
         let size = header.size_bytes as usize;
-        if let Some(view) = &self.view {
-            let start = position as usize;
+        let (start, end) = (position as usize, position as usize + size);
+        if let Some(view) = self.view.as_ref().filter(|view| end <= view.len()) {
             return BatchBytes::Mapped {
                 view: view.clone(),
                 start,
-                end: start + size,
+                end,
             };
         }
         debug_assert!(
@@ -247,32 +247,40 @@ impl BatchFile {
             limit <= self.segment.size(),
             "the limit was published before"
         );
-        if self.view.is_none() {
-            self.view = self.segment.view()?;
+        let (start, end) = (position as usize, position as usize + count);
+        if !self.is_viewed_to(end) && !self.chunk_holds(start, end) {
+            match self.segment.view_to(end)? {
+                Some(view) => self.view = Some(view),
+                None => self.fill(position, count, limit)?,
+            }
         }
-        if self.view.is_none() {
-            self.fill(position, count, limit)?;
+        if let Some(bytes) = self.view.as_ref().and_then(|view| view.get(start..end)) {
+            return Ok(bytes);
         }
-        let (bytes, start) = match &self.view {
-            Some(view) => (&**view, position as usize),
-            None => (
-                self.chunk.as_deref().map_or(&[][..], |chunk| chunk),
-                position.saturating_sub(self.chunk_start) as usize,
-            ),
-        };
-        let bytes = bytes.get(start..start + count);
+        let start = position.saturating_sub(self.chunk_start) as usize;
+        let bytes = self
+            .chunk
+            .as_ref()
+            .and_then(|chunk| chunk.get(start..start + count));
         bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
+    }
+
+    #[inline]
+    fn is_viewed_to(&self, end: usize) -> bool {
+        self.view.as_ref().is_some_and(|view| end <= view.len())
+    }
+
+    #[inline]
+    fn chunk_holds(&self, start: usize, end: usize) -> bool {
+        let from = self.chunk_start as usize;
+        let held = self.chunk.as_ref().map_or(0, |chunk| chunk.len());
+        held > 0 && from <= start && end <= from + held
     }
 
     /// Reads `count` bytes at `position` into the chunk, and as many bytes after them as the reader
     /// is likely to need.
     fn fill(&mut self, position: u32, count: usize, limit: u32) -> io::Result<()> {
-        debug_assert!(self.view.is_none(), "a mapped file is not copied");
-        let end = position as usize + count;
         let held = self.chunk.as_ref().map_or(0, |chunk| chunk.len());
-        if held > 0 && self.chunk_start <= position && end <= self.chunk_start as usize + held {
-            return Ok(());
-        }
         let ahead = match self.next_end.take() {
             Some(end) if end > position => (end - position) as usize,
             Some(_) | None => {

@@ -1,10 +1,10 @@
-//! How a segment holds its `.log`: open, mapped, or kept for its readers after it lost its name.
+//! How a segment holds its `.log`: by its name, or open for its readers after it lost its name.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::storage::{FileView, StorageFile};
+use crate::storage::StorageFile;
 
 use super::Segment;
 
@@ -29,30 +29,6 @@ impl Segment {
             "a file that is gone gets no name"
         );
         *hold = Hold::Named;
-    }
-
-    /// Returns the mapped `.log` of a sealed segment, or `None` if it must be read by position.
-    pub(crate) fn view(&self) -> io::Result<Option<FileView>> {
-        if let Some(view) = self.view.get() {
-            return Ok(Some(view.clone()));
-        }
-        if !self.home.maps || !self.is_sealed() {
-            return Ok(None);
-        }
-        let hold = self.hold.lock();
-        if let Some(view) = self.view.get() {
-            return Ok(Some(view.clone()));
-        }
-        let file = match &*hold {
-            Hold::Named => self.log.get()?,
-            Hold::Kept(file) => Arc::clone(file),
-            Hold::Gone => return Err(io::ErrorKind::NotFound.into()),
-        };
-        let view = file.view(self.size() as usize)?;
-        let view = self.view.get_or_init(|| view).clone();
-        drop(hold);
-        self.log.close_if_clean();
-        Ok(Some(view))
     }
 
     /// Returns the open `.log`, to be read by position. Returns `NotFound` once it is gone.

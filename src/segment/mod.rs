@@ -2,8 +2,8 @@
 //!
 //! A segment is active, which means that records are appended to it, or sealed. Its size is
 //! published after the bytes were written. So readers, which take no lock of the writer, never see
-//! a part of a batch. A sealed `.log` is mapped when it is first read, and keeps no descriptor. An
-//! active one is read by position.
+//! a part of a batch. A sealed `.log` is mapped when it is first read, and keeps no descriptor. Of
+//! an active one the published pages are mapped, and the rest is read by position.
 
 use std::io;
 use std::iter;
@@ -18,7 +18,7 @@ use crate::format::file_name;
 use crate::format::index_entry::OffsetEntry;
 use crate::format::metadata_file::Digest;
 use crate::storage::open_files::{OpenFiles, PooledFile};
-use crate::storage::{FileView, Storage, StorageFile, remove_if_exists};
+use crate::storage::{Storage, StorageFile, remove_if_exists};
 use crate::sync::{Mutex, RwLock};
 
 mod aborted;
@@ -28,6 +28,7 @@ mod copy;
 mod hold;
 mod index;
 pub(crate) mod index_file;
+mod views;
 pub(crate) mod walk;
 mod zeros_ahead;
 
@@ -36,6 +37,7 @@ pub(crate) use copy::IndexEnd;
 use hold::Hold;
 use index::Index;
 use index_file::{IndexedBatch, MAX_RELATIVE_OFFSET, MemoryIndex};
+use views::Views;
 use zeros_ahead::FileEnd;
 
 /// The largest size of a `.log`: Kafka cannot open a larger one.
@@ -55,7 +57,7 @@ pub(crate) struct SegmentHome {
     /// The end of the file names: empty, or `.swap` for the output of a compaction that does not
     /// have its final name yet.
     pub(crate) ending: &'static str,
-    /// Whether the `.log` and the index files of sealed segments are mapped.
+    /// Whether `.log` files, and the index files of sealed segments, are mapped.
     pub(crate) maps: bool,
     pub(crate) read_only: bool,
 }
@@ -101,7 +103,7 @@ pub(crate) struct Segment {
     /// Offset after the last batch.
     next_offset: AtomicU64,
     is_sealed: AtomicBool,
-    view: OnceLock<FileView>,
+    views: Views,
     hold: Mutex<Hold>,
     /// Number of readers that have a [`BatchFile`](batch_file::BatchFile) of the segment.
     readers: AtomicUsize,
@@ -149,7 +151,7 @@ impl Segment {
             is_cut_unsynced: AtomicBool::new(false),
             next_offset: AtomicU64::new(next_offset),
             is_sealed: AtomicBool::new(false),
-            view: OnceLock::new(),
+            views: Views::default(),
             hold: Mutex::new(Hold::Named),
             readers: AtomicUsize::new(0),
             index: RwLock::new(index),

@@ -9,7 +9,7 @@ use crate::log::Log;
 use crate::partition::Partition;
 use crate::storage::faulty::FaultyDisk;
 use crate::storage::recording::RecordingDisk;
-use crate::storage::{SimulatedDisk, Storage};
+use crate::storage::{MemoryDisk, SimulatedDisk, Storage};
 
 fn open(storage: impl Storage, dir: &str) -> Log {
     Log::builder(dir).storage(storage).open().unwrap()
@@ -148,7 +148,7 @@ fn an_unclean_log_opens_if_the_cache_cannot_be_dropped() {
 
 #[test]
 fn a_closed_log_opens_without_reading_the_commits_of_groups() {
-    let disk = SimulatedDisk::new(0);
+    let disk = MemoryDisk::new();
     let log = open(disk.clone(), "data");
     let partition = log
         .open_topic("t", 1, TopicConfig::new())

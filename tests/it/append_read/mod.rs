@@ -11,6 +11,7 @@ use annals::{
     TimestampType, TopicConfig,
 };
 
+mod growing;
 mod raw;
 mod reading;
 mod restarting;
