@@ -127,6 +127,67 @@ fn a_log_that_ends_below_its_start_is_not_damaged() {
     assert_eq!((core.log_start_offset(), core.log_end_offset()), (9, 9));
 }
 
+/// The first opening begins a segment at the log start, and leaves those below it.
+#[test]
+fn records_after_a_lost_end_below_the_log_start_stay() {
+    let disk = MemoryDisk::new();
+    drop(written(&disk, 0, 1));
+    let opened = || PartitionCore::open(&context(&disk), &spec(7, 0, i64::MAX)).unwrap();
+    let (core, _) = opened();
+    assert_eq!(core.log_end_offset(), 7);
+    for offset in 7..20 {
+        core.append(Durability::Os, [Record::new(format!("value {offset}"))])
+            .unwrap();
+    }
+    assert!(core.segments().snapshot().len() > 3);
+    drop(core);
+    let (core, report) = opened();
+    assert_eq!((report.bytes_cut, report.kept), (0, Vec::new()));
+    assert!(report.damage.is_none());
+    assert_eq!((core.log_start_offset(), core.log_end_offset()), (7, 20));
+    drop(core);
+    let first = log_path_of(0);
+    let torn = read_file(&disk, &first, 1 << 20).unwrap();
+    put(&disk, &first, &torn[..torn.len() - 1]);
+    let (core, report) = opened();
+    assert!(
+        report.bytes_cut > 0 && report.damage.is_none(),
+        "{report:?}"
+    );
+    assert_eq!((core.log_start_offset(), core.log_end_offset()), (7, 20));
+}
+
+fn log_path_of(base: u64) -> PathBuf {
+    Path::new(DIR).join(file_name::segment_file(base, file_name::LOG))
+}
+
+/// A roll that fails creates the file of the next segment, and may not be able to remove it.
+#[test]
+fn an_empty_segment_below_the_end_of_the_one_before_it_is_removed() {
+    for empty in [&[1_u64][..], &[1, 2], &[2, 4]] {
+        let disk = MemoryDisk::new();
+        drop(written(&disk, 0, 8));
+        for base in empty {
+            put(&disk, log_path_of(*base), b"");
+        }
+        let opened = || PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+        let (core, report) = opened();
+        assert!(report.damage.is_none(), "{report:?}");
+        assert_eq!((report.bytes_cut, core.log_end_offset()), (0, 8));
+        let bases: Vec<_> = core
+            .segments()
+            .snapshot()
+            .iter()
+            .map(|s| s.base_offset)
+            .collect();
+        assert!(bases.iter().all(|base| !empty.contains(base)), "{bases:?}");
+        let appended = core.append(Durability::Os, [Record::new("next")]).unwrap();
+        assert_eq!(appended.offsets, 8..9);
+        drop(core);
+        assert_eq!(opened().0.log_end_offset(), 9);
+    }
+}
+
 #[test]
 fn a_closed_log_that_lost_its_end_is_damaged_even_if_its_index_fits() {
     let disk = MemoryDisk::new();

@@ -3,9 +3,9 @@
 use std::io;
 
 use crate::error::{At, Result};
-use crate::format::index_entry::OffsetEntry;
+use crate::format::index_entry::{AbortedTransaction, OffsetEntry};
 use crate::format::metadata_file::SegmentDigests;
-use crate::partition::scan::{Misfit, ScanStart, scan};
+use crate::partition::scan::{Misfit, Scan, ScanStart, scan};
 use crate::partition::state::report::MISSING_END;
 use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
@@ -26,7 +26,9 @@ impl Opening<'_> {
         self.was_repaired = !self.context.read_only;
         for (number, base) in bases.iter().enumerate() {
             let later = bases.get(number + 1..).unwrap_or_default();
-            if !self.scan_one(*base, later, number == 0, digests)? {
+            if number > 0 && self.is_overtaken(*base, self.log_end)? {
+                self.set_aside(&[*base])?;
+            } else if !self.scan_one(*base, later, number == 0, digests)? {
                 break;
             }
         }
@@ -48,35 +50,20 @@ impl Opening<'_> {
         is_first: bool,
         digests: &[SegmentDigests],
     ) -> Result<bool> {
-        let (bytes, next_base) = (self.log_bytes(base)?, later.first().copied());
+        let bytes = self.log_bytes(base)?;
         let start = self.start_of_scan(base, bytes, is_first)?;
         let from = start.position;
         self.distrust_cache(base, from, bytes)?;
-        let (mut states, mut aborted) = (std::mem::take(&mut self.producers), Vec::new());
-        let mut epochs = self.epochs.clone();
-        let found = scan(
-            &self.home_of(base),
-            base,
-            bytes,
-            start,
-            self.rules(),
-            |_, _, header, control| {
-                aborted.extend(states.replay(header, control));
-                if header.leader_epoch >= 0
-                    && epochs
-                        .latest()
-                        .is_none_or(|latest| header.leader_epoch > latest)
-                {
-                    epochs.assign(header.leader_epoch, header.base_offset);
-                }
-            },
-        )
-        .at("read", &self.spec.dir)?;
-        (self.producers, self.epochs) = (states, epochs);
+        let (found, aborted) = self.scan_batches(base, bytes, start)?;
         self.report.bytes_scanned += u64::from(found.end - from);
         let end = found.end;
-        let is_hole = self.spec.is_dense && next_base.is_some_and(|next| next > found.next_offset);
-        let continues = found.damage.is_none() && !is_hole;
+        let next_base = self.next_base(later, found.next_offset)?;
+        // Records below the log start may be missing: a segment may begin at the log start after
+        // those before it lost their end.
+        let expected = found.next_offset.max(self.spec.log_start);
+        let is_hole = self.spec.is_dense && next_base.is_some_and(|next| next > expected);
+        let is_deleted = next_base.is_some_and(|next| next <= self.spec.log_start);
+        let continues = is_deleted || found.damage.is_none() && !is_hole;
         let ends_early = next_base.is_none() && self.is_missing_end(found.next_offset);
         let reason = found.damage.map_or(
             if is_hole {
@@ -119,6 +106,54 @@ impl Opening<'_> {
             self.write_scanned(&aborted)?;
         }
         Ok(continues)
+    }
+
+    /// Checks the batches of a segment from `start` on, and replays them into the producer state
+    /// and the leader epochs. Also returns the transactions that were aborted there.
+    fn scan_batches(
+        &mut self,
+        base: u64,
+        bytes: u32,
+        start: ScanStart,
+    ) -> Result<(Scan, Vec<AbortedTransaction>)> {
+        let (mut states, mut aborted) = (std::mem::take(&mut self.producers), Vec::new());
+        let mut epochs = self.epochs.clone();
+        let found = scan(
+            &self.home_of(base),
+            base,
+            bytes,
+            start,
+            self.rules(),
+            |_, _, header, control| {
+                aborted.extend(states.replay(header, control));
+                if header.leader_epoch >= 0
+                    && epochs
+                        .latest()
+                        .is_none_or(|latest| header.leader_epoch > latest)
+                {
+                    epochs.assign(header.leader_epoch, header.base_offset);
+                }
+            },
+        )
+        .at("read", &self.spec.dir)?;
+        (self.producers, self.epochs) = (states, epochs);
+        Ok((found, aborted))
+    }
+
+    /// Returns whether an empty segment begins below `end`, where the segment before it ends. A
+    /// roll that failed may leave such a file; the next batches are in the segment before it.
+    fn is_overtaken(&mut self, base: u64, end: u64) -> Result<bool> {
+        Ok(base < end && self.log_bytes(base)? == 0)
+    }
+
+    /// Returns the base offset of the segment that follows one that ends at `end`.
+    fn next_base(&mut self, later: &[u64], end: u64) -> Result<Option<u64>> {
+        for base in later {
+            if !self.is_overtaken(*base, end)? {
+                return Ok(Some(*base));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns the start of a scan: an index entry below the recovery point if the index files pass
