@@ -15,9 +15,11 @@ impl Partition {
     /// `offset` keeps all its bytes, so space is freed one segment at a time.
     ///
     /// Each call writes the log start to a checkpoint and syncs it, and it syncs the directory once
-    /// more for each segment that it removes. On a disk this takes a few milliseconds. A program
-    /// that handles records one by one should call this once for many of them, for example after
-    /// each segment ([`segments`](Self::segments)), or leave the deletion to retention.
+    /// more for each segment that it removes. If the records of these segments are not on the
+    /// device yet, it syncs them first, because files that cannot be removed must stay whole. On a
+    /// disk this takes a few milliseconds. A program that handles records one by one should call
+    /// this once for many of them, for example after each segment ([`segments`](Self::segments)),
+    /// or leave the deletion to retention.
     ///
     /// The new log start survives a crash once the call has returned. The exception is a full disk:
     /// then the log start is stored as soon as there is space again.

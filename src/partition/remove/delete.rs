@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::clock::Timestamp;
@@ -56,9 +57,12 @@ impl PartitionCore {
         is_due: impl FnOnce() -> Result<bool>,
     ) -> Result<Option<Maintenance>> {
         let _replaces = self.replacing.lock();
-        let mut writer = self.writer.lock();
         self.check_readable()?;
         self.context.check_not_read_only()?;
+        // Most of it without the writer lock, so that appends do not wait.
+        self.sync_leaving(&self.segments().snapshot(), offset)?;
+        let mut writer = self.writer.lock();
+        self.check_readable()?;
         if !is_due()? {
             return Ok(None);
         }
@@ -74,6 +78,7 @@ impl PartitionCore {
         let (gone, left) = segments.split_at(kept);
         let (gone, left) = (gone.to_vec(), left.to_vec());
         drop(segments);
+        self.sync_leaving(&gone, offset)?;
         // Raise the log start before the list changes: a reader that misses a segment in the list
         // must find the log start raised.
         let former_start = self.bounds.raise_log_start(offset);
@@ -100,6 +105,19 @@ impl PartitionCore {
             self.waiters.notify();
         }
         self.remove_leaving().map(Some)
+    }
+
+    /// Makes the records of the segments durable that are entirely below `offset` and are about to
+    /// be deleted. Later syncs pass over these segments, whose files may stay: because they cannot
+    /// be removed, or because the power is cut. If they had lost records, recovery would find that
+    /// the log ends there.
+    fn sync_leaving(&self, segments: &[Arc<Segment>], offset: u64) -> Result<()> {
+        let count = segments.partition_point(|segment| segment.next_offset() <= offset);
+        let last = segments.get(..count).and_then(<[_]>::last);
+        if last.is_some_and(|last| self.commit.synced_end() < last.next_offset()) {
+            self.sync_published()?;
+        }
+        Ok(())
     }
 
     /// Removes the files of all segments that are leaving. The caller holds `replacing`.

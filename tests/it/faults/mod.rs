@@ -221,3 +221,36 @@ fn append_synced_and_cut_power(disk: &SimulatedDisk, partition: &Partition) {
         assert_eq!(partition.read(..).unwrap().count() as u64, end + 5);
     }
 }
+
+/// Files that a deletion could not remove had lost their records with the power, and recovery set
+/// the records after them aside.
+#[test]
+fn synced_records_after_a_deletion_that_failed_survive_a_power_cut() {
+    let mut acknowledged = 0;
+    for call in 0..50 {
+        let disk = SimulatedDisk::with_clock(7, clock());
+        let log = open(&disk).unwrap();
+        let topic = TopicConfig::new().segment_bytes(1_500);
+        let partition = log.open_topic("t", 1, topic).unwrap().partition(0).unwrap();
+        for number in 0..20 {
+            partition.append(format!("{number:0100}")).unwrap();
+        }
+        disk.fail_call(disk.calls() + call, io::Error::from_raw_os_error(13));
+        let deleted = partition.delete_records_before(20);
+        disk.heal();
+        let synced = partition.with_durability(Durability::Synced);
+        let Ok(appended) = synced.append("synced") else {
+            continue;
+        };
+        acknowledged += 1;
+        for left in disk.crash_states().take(20) {
+            let log = open(&left).unwrap();
+            let partition = log.topic("t").unwrap().partition(0).unwrap();
+            let mut reader = partition.read(appended.offset..).unwrap();
+            let record = reader.next_record().unwrap();
+            let text = record.map(|record| record.text().into_owned());
+            assert_eq!(text.as_deref(), Some("synced"), "{call}: {deleted:?}");
+        }
+    }
+    assert!(acknowledged > 25, "{acknowledged}");
+}

@@ -27,8 +27,9 @@ fn flushed(fails_at: usize, count: usize) -> (FaultyDisk, RecordingDisk, Arc<Par
 }
 
 #[test]
-fn segment_that_is_deleted_before_its_turn_is_not_synced() {
-    let disk = RecordingDisk::over(MemoryDisk::new());
+fn segment_that_loses_its_file_before_its_turn_is_not_synced() {
+    let memory = MemoryDisk::new();
+    let disk = RecordingDisk::over(memory.clone());
     let core = created(&disk);
     append(&core, 12);
     let first = core.segments().snapshot().first().map(Arc::clone).unwrap();
@@ -36,9 +37,9 @@ fn segment_that_is_deleted_before_its_turn_is_not_synced() {
     // Simulates a file that was closed to make room for another one. A sync opens it by its name.
     first.close_file();
     disk.take();
-    let (deleting, end) = (Arc::clone(&core), first.next_offset());
     disk.before_call(0, move || {
-        assert_eq!(deleting.delete_records_before(end).unwrap(), end);
+        first.give_up();
+        memory.remove_file(first.log_path()).unwrap();
     });
     core.sync_published().unwrap();
     assert!(!disk.is_pending());
@@ -117,25 +118,33 @@ fn deletion_that_cannot_sync_the_directory_does_not_poison() {
 }
 
 #[test]
-fn deletion_poisons_if_the_name_of_a_new_segment_may_be_lost() {
-    let mut failed = 0;
-    for fails_at in 0..40 {
-        let faulty = FaultyDisk::failing_at(fails_at);
-        let core = created(&faulty);
-        append(&core, 20);
-        let bound = core.segments().snapshot()[2].base_offset;
-        faulty.set_fault(Some(Fault::Any));
-        let deleted = core.delete_records_before(bound);
-        let is_reported = matches!(deleted, Err(Error::SyncFailed { .. }));
-        assert_eq!(
-            is_poisoned(&core),
-            is_reported,
-            "call {fails_at}: {deleted:?}"
-        );
-        failed += usize::from(is_reported);
+fn deletion_poisons_if_records_or_the_name_of_a_new_segment_may_be_lost() {
+    for deletes_all in [false, true] {
+        let (mut failed, mut segments) = (0, 0);
+        for fails_at in 0..60 {
+            let faulty = FaultyDisk::failing_at(fails_at);
+            let core = created(&faulty);
+            append(&core, 20);
+            let before = core.segments().snapshot();
+            segments = before.len();
+            let bound = if deletes_all {
+                20
+            } else {
+                before[2].base_offset
+            };
+            faulty.set_fault(Some(Fault::Any));
+            let deleted = core.delete_records_before(bound);
+            let is_reported = matches!(deleted, Err(Error::SyncFailed { .. }));
+            assert_eq!(
+                is_poisoned(&core),
+                is_reported,
+                "call {fails_at}: {deleted:?}"
+            );
+            failed += usize::from(is_reported);
+        }
+        // The records and the names of the segments, and with a new one the directory before each
+        // removal and after the last.
+        let syncs = if deletes_all { 2 } else { 1 };
+        assert_eq!(failed, syncs * (segments + 1));
     }
-    assert_eq!(
-        failed, 3,
-        "one sync before each segment and one after the last"
-    );
 }
