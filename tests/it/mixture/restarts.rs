@@ -81,6 +81,10 @@ impl World {
                 let is_whole = ledger.take_added(&present, added);
                 assert!(is_whole, "a part of a committed transaction is lost");
                 ledger.end_transaction(commit.txn, Fate::Committed);
+                // The opening may have written its marker, which is after the records.
+                if let Some(piece) = ledger.pieces.get_mut(&commit.txn) {
+                    piece.ended_below = u64::MAX;
+                }
             }
         }
     }
