@@ -12,14 +12,11 @@ use super::batch_file::{BatchFile, ReadError};
 use super::index::Batches;
 use super::index_file::{IndexedBatch, MemoryIndex};
 use crate::format::Malformed;
-use crate::format::batch::BatchHeader;
+use crate::format::batch::{BatchHeader, Frame, OVERHEAD_BYTES};
 use crate::format::index_entry::TimeEntry;
 
 /// The number of bytes that every device writes together, or not at all.
 const SECTOR_BYTES: u32 = 512;
-/// The first bytes of a batch: its base offset, and with its length. No checksum covers them.
-const OFFSET_BYTES: usize = 8;
-const UNCHECKED_BYTES: u32 = 12;
 
 /// The reason for a batch whose offset is not in order.
 pub(crate) const OUT_OF_ORDER: Malformed =
@@ -47,7 +44,7 @@ pub(crate) fn check_follows(
 fn is_torn_in_front(position: u32, base: u64, expected: u64) -> bool {
     let missing = SECTOR_BYTES - position % SECTOR_BYTES;
     let left = u64::MAX.checked_shr(8 * missing).unwrap_or(0) & expected;
-    missing < UNCHECKED_BYTES && base != expected && base == left
+    (missing as usize) < OVERHEAD_BYTES && base != expected && base == left
 }
 
 /// Returns the facts about a batch that an index needs.
@@ -182,25 +179,21 @@ impl Walk {
     /// After an error: steps over a batch that is whole and has a right checksum but does not fit
     /// in, and returns its size and how many offsets it has. `None` if there is no such batch.
     pub(crate) fn step_over_misfit(&mut self) -> Result<Option<(u32, u64)>, ReadError> {
-        let intact = self.file.intact_at(self.position, self.limit)?;
-        if intact.is_some() {
-            let start = self.file.bytes(self.position, OFFSET_BYTES, self.limit)?;
-            let base = start
-                .iter()
-                .fold(0, |base, byte| base << 8 | u64::from(*byte));
-            if is_torn_in_front(self.position, base, self.expected) {
-                return Ok(None);
-            }
+        let Some((size_bytes, offsets)) = self.file.intact_at(self.position, self.limit)? else {
+            return Ok(None);
+        };
+        let front = self.file.bytes(self.position, OVERHEAD_BYTES, self.limit)?;
+        let base = Frame::stored_offset_of(front);
+        if base.is_some_and(|base| is_torn_in_front(self.position, base, self.expected)) {
+            return Ok(None);
         }
-        if let Some((size_bytes, _)) = intact {
-            debug_assert!(
-                self.position + size_bytes <= self.limit,
-                "it is below the limit"
-            );
-            self.position += size_bytes;
-            self.is_exact = false;
-        }
-        Ok(intact)
+        debug_assert!(
+            self.position + size_bytes <= self.limit,
+            "it is below the limit"
+        );
+        self.position += size_bytes;
+        self.is_exact = false;
+        Ok(Some((size_bytes, offsets)))
     }
 
     /// Returns whether everything from here to the end is zeros.

@@ -170,6 +170,13 @@ impl Frame {
         })
     }
 
+    /// Returns the base offset as it is stored, even if it or other fields are malformed. Returns
+    /// `None` if the offset or the length is cut short.
+    pub(crate) fn stored_offset_of(bytes: &[u8]) -> Option<u64> {
+        let front: &[u8; OVERHEAD_BYTES] = bytes.first_chunk()?;
+        Some(u64::from_be_bytes(field::<0, _, _>(front)))
+    }
+
     /// Returns the size of the whole batch, with which a reader can step over a batch whose other
     /// fields are malformed. Returns `None` if the length field itself is malformed.
     pub(crate) fn size_bytes_of(bytes: &[u8]) -> Option<u32> {
