@@ -193,7 +193,7 @@ impl BatchFile {
     pub(crate) fn share(&self, position: u32, header: &BatchHeader) -> BatchBytes {
         let size = header.size_bytes as usize;
         let (start, end) = (position as usize, position as usize + size);
-        if let Some(view) = self.view.as_ref().filter(|view| end <= view.len()) {
+        if let Some(view) = self.viewed_to(end) {
             return BatchBytes::Mapped {
                 view: view.clone(),
                 start,
@@ -248,7 +248,7 @@ impl BatchFile {
             "the limit was published before"
         );
         let (start, end) = (position as usize, position as usize + count);
-        if !self.is_viewed_to(end) && !self.chunk_holds(start, end) {
+        if self.viewed_to(end).is_none() && !self.chunk_holds(start, end) {
             match self.segment.view_to(end)? {
                 Some(view) => self.view = Some(view),
                 None => self.fill(position, count, limit)?,
@@ -265,9 +265,10 @@ impl BatchFile {
         bytes.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof).into())
     }
 
+    /// Returns the view if it shows the bytes before `end`.
     #[inline]
-    fn is_viewed_to(&self, end: usize) -> bool {
-        self.view.as_ref().is_some_and(|view| end <= view.len())
+    fn viewed_to(&self, end: usize) -> Option<&FileView> {
+        self.view.as_ref().filter(|view| end <= view.len())
     }
 
     #[inline]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::storage::StorageFile;
+use crate::storage::open_files::PooledFile;
 
 use super::Segment;
 
@@ -20,6 +21,17 @@ pub(super) enum Hold {
     Gone,
 }
 
+impl Hold {
+    /// Returns the open file, which `log` opens by its name. Returns `NotFound` once it is gone.
+    pub(super) fn file(&self, log: &PooledFile) -> io::Result<Arc<dyn StorageFile>> {
+        match self {
+            Self::Named => log.get(),
+            Self::Kept(file) => Ok(Arc::clone(file)),
+            Self::Gone => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
 impl Segment {
     /// Notes that the files of a segment without names now have them.
     pub(crate) fn settle(&self) {
@@ -33,11 +45,7 @@ impl Segment {
 
     /// Returns the open `.log`, to be read by position. Returns `NotFound` once it is gone.
     pub(crate) fn file(&self) -> io::Result<Arc<dyn StorageFile>> {
-        match &*self.hold.lock() {
-            Hold::Named => self.log.get(),
-            Hold::Kept(file) => Ok(Arc::clone(file)),
-            Hold::Gone => Err(io::ErrorKind::NotFound.into()),
-        }
+        self.hold.lock().file(&self.log)
     }
 
     /// Makes the `.log` durable. A file that lost its name is not synced.

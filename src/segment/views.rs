@@ -5,10 +5,9 @@
 //! longer one takes its place, while readers and batches keep the one that they have.
 
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use super::Segment;
-use super::hold::Hold;
 use crate::storage::FileView;
 use crate::sync::Mutex;
 
@@ -52,12 +51,7 @@ impl Segment {
         if let Some(view) = self.views.whole.get() {
             return Ok(view.clone());
         }
-        let file = match &*hold {
-            Hold::Named => self.log.get()?,
-            Hold::Kept(file) => Arc::clone(file),
-            Hold::Gone => return Err(io::ErrorKind::NotFound.into()),
-        };
-        let view = file.view(self.size() as usize)?;
+        let view = hold.file(&self.log)?.view(self.size() as usize)?;
         let view = self.views.whole.get_or_init(|| view).clone();
         drop(hold);
         *self.views.start.lock() = Start::default();
@@ -67,8 +61,8 @@ impl Segment {
 
     fn start_view(&self, end: usize) -> io::Result<Option<FileView>> {
         let mut start = self.views.start.lock();
-        if start.shows(end) {
-            return Ok(start.view.clone());
+        if let Some(view) = start.view_to(end) {
+            return Ok(Some(view));
         }
         let Some(unit) = self.home.storage.view_unit() else {
             return Ok(None);
@@ -82,18 +76,21 @@ impl Segment {
         if let Some(view) = self.file()?.view_in_place(pages as usize)? {
             start.view = Some(view);
         }
-        Ok(start.view.clone().filter(|_| start.shows(end)))
+        Ok(start.view_to(end))
     }
 }
 
 impl Start {
-    fn shows(&self, end: usize) -> bool {
-        self.view.as_ref().is_some_and(|view| end <= view.len())
+    fn view_to(&self, end: usize) -> Option<FileView> {
+        let view = self.view.as_ref();
+        view.filter(|view| end <= view.len()).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::segment::SegmentHome;
     use crate::segment::batch_file::BatchFile;
