@@ -32,7 +32,7 @@ use crate::partition::state::producers::ProducerStates;
 use crate::partition::state::report::{MISSING_END, PartitionRecovery};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
-use crate::storage::{read_file, remove_if_exists, replace_file};
+use crate::storage::{StorageFile, read_file, remove_if_exists, replace_file};
 
 mod clean;
 mod contents;
@@ -185,6 +185,11 @@ impl<'a> Opening<'a> {
             ending,
             ..self.home.clone()
         }
+    }
+
+    /// Returns whether a view of the file may be in use before the recovery has ended.
+    pub(super) fn may_be_viewed(&self, file: &dyn StorageFile) -> bool {
+        self.is_shared || file.is_viewed()
     }
 
     pub(super) fn log_bytes(&mut self, base: u64) -> Result<u32> {

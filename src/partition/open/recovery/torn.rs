@@ -37,7 +37,7 @@ impl Opening<'_> {
             self.report.bytes_cut += u64::from(bytes - end);
         }
         // The copy has one name, and no view.
-        let is_shared = self.shared.remove(&base) || self.is_shared || file.is_viewed();
+        let is_shared = self.shared.remove(&base) || self.may_be_viewed(&*file);
         if is_shared {
             // Views show the old file, and so do its other names.
             let start = FilePart {

@@ -281,7 +281,7 @@ impl Opening<'_> {
         let path = self.log_path(base);
         let storage = &*self.context.storage;
         let file = storage.open(&path, Access::Write).at("open", &path)?;
-        if (self.is_shared || file.is_viewed())
+        if self.may_be_viewed(&*file)
             && let Err(error) = write_again(&*file, from, end).at("write again", &path)
         {
             self.without_room(error)?;
