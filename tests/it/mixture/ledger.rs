@@ -129,8 +129,16 @@ impl Ledger {
 
     /// Ends the open transaction `txn` here, now that the log has its marker.
     pub(super) fn end_transaction(&mut self, txn: Txn, fate: Fate) {
+        self.decide(txn, fate);
         if let Some(piece) = self.pieces.get_mut(&txn) {
-            (piece.fate, piece.ended_below) = (fate, self.end);
+            piece.ended_below = self.end;
+        }
+    }
+
+    /// Notes the fate of the open transaction `txn`. Its marker may be anywhere after its records.
+    pub(super) fn decide(&mut self, txn: Txn, fate: Fate) {
+        if let Some(piece) = self.pieces.get_mut(&txn) {
+            (piece.fate, piece.ended_below) = (fate, u64::MAX);
             if fate == Fate::Committed {
                 self.durable = self.durable.max(piece.last + 1);
             }

@@ -80,11 +80,7 @@ impl World {
                 let ledger = &mut self.ledgers[part];
                 let is_whole = ledger.take_added(&present, added);
                 assert!(is_whole, "a part of a committed transaction is lost");
-                ledger.end_transaction(commit.txn, Fate::Committed);
-                // The opening may have written its marker, which is after the records.
-                if let Some(piece) = ledger.pieces.get_mut(&commit.txn) {
-                    piece.ended_below = u64::MAX;
-                }
+                ledger.decide(commit.txn, Fate::Committed);
             }
         }
     }
