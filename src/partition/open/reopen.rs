@@ -60,8 +60,6 @@ impl PartitionCore {
             report: PartitionRecovery::default(),
             _appends_wait: appends_wait,
         };
-        // A thread that waits for a sync learns from this that its append may be gone.
-        self.reopening.count_one();
         let spec = self.spec_of_now();
         // A half-done compaction is finished first. It may replace segments at any offset.
         let untouched = if unfinished::is_pending(&self.context, self.dir())? {
@@ -171,6 +169,9 @@ impl PartitionCore {
             writer.active = Arc::clone(last);
         }
         let end = bounds.log_end();
+        if end < self.log_end_offset() {
+            self.reopening.note_loss(end);
+        }
         let first_unstable = writer.producers.first_unstable_offset();
         self.begin_cut(end, first_unstable);
         self.bounds.take_over(&bounds);

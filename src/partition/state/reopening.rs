@@ -1,7 +1,8 @@
-//! Whether a partition is being re-opened, and how often it was.
+//! Whether a partition is being re-opened, and the records that were lost then.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::cuts::Cuts;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Makes appends wait while the partition is re-opened.
@@ -12,8 +13,9 @@ pub(in crate::partition) struct Reopening {
     turn: Mutex<()>,
     /// Whether appends have to wait. Set under the writer lock.
     is_under_way: AtomicBool,
-    /// Records that were appended before the latest one and not synced may be gone.
-    count: AtomicU64,
+    /// The re-openings that did not find all records, which had not been synced. Cuts that a caller
+    /// asked for are not among them.
+    losses: Cuts,
 }
 
 impl Reopening {
@@ -44,13 +46,21 @@ impl Reopening {
         drop(self.turn.lock());
     }
 
-    /// Returns how often the partition was re-opened.
+    /// Returns how many re-openings have lost records.
     #[inline]
-    pub(in crate::partition) fn count(&self) -> u64 {
-        self.count.load(Ordering::SeqCst)
+    pub(in crate::partition) fn losses(&self) -> u64 {
+        self.losses.count()
     }
 
-    pub(in crate::partition) fn count_one(&self) {
-        self.count.fetch_add(1, Ordering::SeqCst);
+    /// Notes that the records from `end` on were lost. The caller has the turn to sync, so a thread
+    /// that waits for it learns that its append may be gone.
+    pub(in crate::partition) fn note_loss(&self, end: u64) {
+        self.losses.add(end);
+    }
+
+    /// Returns whether records below `end` were lost since there were `losses`.
+    pub(in crate::partition) fn has_lost_below(&self, end: u64, losses: u64) -> bool {
+        let lowest = self.losses.lowest_since(losses);
+        lowest.is_some_and(|lowest| lowest < end)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use annals::SimulatedDisk;
+use annals::{Result, SimulatedDisk};
 
 use super::*;
 
@@ -78,23 +78,29 @@ fn a_truncation_leaves_an_open_transaction_open() {
 /// Regression: the marker that was cut off was waited for ever after a re-opening, so each later
 /// commit of the id failed, and so did the close.
 #[test]
-fn a_producer_commits_after_a_truncation_and_a_reopening() {
-    for truncates_first in [true, false] {
-        let log = Log::in_memory();
-        let partition = ended(&log, false);
-        if truncates_first {
-            partition.truncate_to(0).unwrap();
-            partition.reopen().unwrap();
-        } else {
-            partition.reopen().unwrap();
-            partition.truncate_to(0).unwrap();
+fn a_producer_commits_after_a_cut_and_a_reopening() {
+    let cuts: [fn(&Partition) -> Result<()>; 2] = [
+        |partition| partition.truncate_to(0),
+        |partition| partition.restart_at(0),
+    ];
+    for cut in cuts {
+        for cuts_first in [true, false] {
+            let log = Log::in_memory();
+            let partition = ended(&log, false);
+            if cuts_first {
+                cut(&partition).unwrap();
+                partition.reopen().unwrap();
+            } else {
+                partition.reopen().unwrap();
+                cut(&partition).unwrap();
+            }
+            let mut producer = log.transactional_producer("id").unwrap();
+            let mut transaction = producer.begin().unwrap();
+            transaction.send_to(&partition, "next").unwrap();
+            transaction.commit().unwrap();
+            assert_eq!(committed(&partition), ["next"]);
+            log.close().unwrap();
         }
-        let mut producer = log.transactional_producer("id").unwrap();
-        let mut transaction = producer.begin().unwrap();
-        transaction.send_to(&partition, "next").unwrap();
-        transaction.commit().unwrap();
-        assert_eq!(committed(&partition), ["next"]);
-        log.close().unwrap();
     }
 }
 

@@ -207,6 +207,16 @@ fn append_that_waits_for_a_sync_succeeds_if_reopen_finds_its_record() {
     assert_eq!(append(&core, Durability::Synced, "b").unwrap(), 1);
 }
 
+/// Regression: after a re-opening, a cut that the caller had asked for counted as a loss.
+#[test]
+fn sync_of_a_batch_that_the_caller_cut_off_succeeds() {
+    let core = created(&FaultyDisk::failing_at(usize::MAX));
+    let appended = core.append(Durability::Os, [Record::new("a")]).unwrap();
+    reopen(&core).unwrap();
+    core.truncation(0).make().unwrap();
+    core.sync_appended(&appended).unwrap();
+}
+
 #[test]
 fn sound_partition_can_be_reopened() {
     let disk = FaultyDisk::failing_at(usize::MAX);

@@ -39,8 +39,8 @@ pub(crate) struct Appended {
     pub(crate) offsets: Range<u64>,
     /// Largest timestamp of the batch. For one record, its own timestamp.
     pub(crate) max_timestamp: i64,
-    /// The number of times that the partition had been re-opened.
-    pub(in crate::partition) reopens: u64,
+    /// The number of re-openings that had lost records.
+    pub(in crate::partition) losses: u64,
     /// The number of times that the partition had been cut.
     pub(in crate::partition) truncations: u64,
 }
@@ -48,8 +48,7 @@ pub(crate) struct Appended {
 impl Appended {
     /// Returns whether a sync of this batch also syncs an earlier one of the same partition.
     pub(crate) fn covers(&self, earlier: &Self) -> bool {
-        earlier.offsets.end <= self.offsets.end
-            && (earlier.reopens, earlier.truncations) == (self.reopens, self.truncations)
+        earlier.offsets.end <= self.offsets.end && earlier.truncations == self.truncations
     }
 }
 
@@ -81,7 +80,7 @@ impl PartitionCore {
             return Ok(Appended {
                 offsets: end..end,
                 max_timestamp: -1,
-                reopens: 0,
+                losses: 0,
                 truncations: 0,
             });
         };
@@ -225,7 +224,7 @@ impl PartitionCore {
         Appended {
             offsets,
             max_timestamp,
-            reopens: self.reopening.count(),
+            losses: self.reopening.losses(),
             truncations: self.truncations(),
         }
     }
@@ -316,16 +315,12 @@ impl PartitionCore {
             .is_some_and(|lowest| lowest < appended.offsets.end)
     }
 
-    /// Waits until the batch is on the device. Returns an error if a re-opening has cut it off in
-    /// the meantime.
+    /// Waits until the batch is on the device. Returns an error if a re-opening has lost it in the
+    /// meantime.
     pub(crate) fn sync_appended(&self, appended: &Appended) -> Result<()> {
         let end = appended.offsets.end;
         self.sync_to(end)?;
-        if self.reopening.count() == appended.reopens {
-            return Ok(());
-        }
-        if !self.is_cut_off(appended) {
-            // The re-opening found the batch in its place and synced it.
+        if !self.reopening.has_lost_below(end, appended.losses) {
             return Ok(());
         }
         // Other records may have these offsets by now.
