@@ -341,7 +341,7 @@ impl Pass<'_> {
     fn sizes_of(&self, segment: &Segment) -> Result<[u64; 3]> {
         let bytes_of = |suffix| {
             let path = segment.path(suffix);
-            let found = self.partition.home().storage.metadata(&path).if_exists();
+            let found = self.partition.home().storage().metadata(&path).if_exists();
             // A missing index is in memory, or has yet to be rebuilt.
             Ok(found.at("look at", &path)?.map_or(0, |found| found.bytes))
         };

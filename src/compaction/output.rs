@@ -164,7 +164,7 @@ struct SegmentOutput {
 impl SegmentOutput {
     fn create(home: &SegmentHome, base_offset: u64, interval_bytes: u32) -> io::Result<Self> {
         discard_cleaned(home, base_offset);
-        let log = home.storage.open(
+        let log = home.storage().open(
             &cleaned_path(home, base_offset, file_name::LOG),
             Access::CreateNew,
         )?;
@@ -253,11 +253,11 @@ impl SegmentOutput {
         ];
         for (suffix, bytes) in &indexes {
             let path = cleaned_path(&self.home, self.base_offset, suffix);
-            remove_if_exists(&*self.home.storage, &path)?;
+            remove_if_exists(self.home.storage(), &path)?;
             if *suffix == file_name::TRANSACTION_INDEX && bytes.is_empty() {
                 continue;
             }
-            let file = self.home.storage.open(&path, Access::CreateNew)?;
+            let file = self.home.storage().open(&path, Access::CreateNew)?;
             file.write_all_at(bytes, 0)?;
             file.sync_data()?;
         }

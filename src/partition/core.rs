@@ -146,7 +146,13 @@ pub(super) struct Writer {
     /// Records appended since the last flush because of `flush.messages`.
     pub(super) unflushed: u64,
     /// In a read-only log: the part of the active file that was read so far.
-    pub(super) seen: Seen,
+    pub(super) seen: Option<Box<Seen>>,
+}
+
+impl Writer {
+    pub(super) fn seen(&mut self) -> &mut Seen {
+        self.seen.get_or_insert_default()
+    }
 }
 
 impl PartitionCore {

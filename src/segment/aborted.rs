@@ -140,7 +140,7 @@ impl Segment {
 
     fn transaction_index(&self) -> io::Result<Option<Vec<u8>>> {
         let path = self.path(file_name::TRANSACTION_INDEX);
-        match read_file(&*self.home.storage, &path, MAX_FILE_BYTES).if_exists() {
+        match read_file(self.home.storage(), &path, MAX_FILE_BYTES).if_exists() {
             Ok(bytes) => Ok(Some(bytes.unwrap_or_default())),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(None),
             Err(error) => Err(error),
@@ -169,7 +169,7 @@ impl Segment {
         }
         if !is_right && !self.home.read_only {
             let path = self.path(file_name::TRANSACTION_INDEX);
-            let storage = &*self.home.storage;
+            let storage = self.home.storage();
             let written = if bytes.is_empty() {
                 remove_if_exists(storage, &path).map(drop)
             } else {

@@ -74,7 +74,7 @@ impl Segment {
             return Ok(None);
         }
         let read = |suffix| -> io::Result<Vec<u8>> {
-            let file = self.home.storage.open(&self.path(suffix), Access::Read)?;
+            let file = self.home.storage().open(&self.path(suffix), Access::Read)?;
             let bytes = file.bytes()?.min(index_file::MAX_INDEX_BYTES);
             let mut content = Vec::new();
             let (start, end) = (0, u32::try_from(bytes).unwrap_or(u32::MAX));

@@ -106,7 +106,7 @@ impl Segment {
     /// Makes the index files durable, if `write_indexes` did not sync them.
     pub(crate) fn sync_indexes(&self) -> io::Result<()> {
         for suffix in file_name::INDEXES {
-            let opened = self.home.storage.open(&self.path(suffix), Access::Write);
+            let opened = self.home.storage().open(&self.path(suffix), Access::Write);
             if let Some(file) = opened.if_exists()? {
                 file.sync_data()?;
             }
@@ -131,7 +131,7 @@ impl Segment {
         if bytes.is_empty() {
             return Ok(());
         }
-        let file = self.home.storage.open(&path, Access::Write)?;
+        let file = self.home.storage().open(&path, Access::Write)?;
         file.write_all_at(bytes, written as u64)?;
         if sync { file.sync_data() } else { Ok(()) }
     }
@@ -141,7 +141,7 @@ impl Segment {
     pub(super) fn replace_index(&self, path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
         debug_assert!(self.index_files.is_locked(), "one thread writes at a time");
         debug_assert!(!self.home.read_only, "a read-only log writes no files");
-        let storage = &*self.home.storage;
+        let storage = self.home.storage();
         NewFile::write(storage, path, sync, |file| file.write_all_at(bytes, 0))?.put_in_place()
     }
 
@@ -259,7 +259,7 @@ impl Segment {
             self.path(file_name::TIME_INDEX),
         );
         let loaded = IndexFiles::load(
-            &*self.home.storage,
+            self.home.storage(),
             self.home.maps,
             [&offsets, &times],
             &checks,
@@ -301,7 +301,7 @@ impl Segment {
             digests: None,
             begins_with: &begins_with,
         };
-        IndexFiles::load(&*home.storage, false, [&offsets, &times], &checks)
+        IndexFiles::load(home.storage(), false, [&offsets, &times], &checks)
     }
 
     /// Returns the last offset entry at or below `offset`, as a hint where to start a search.

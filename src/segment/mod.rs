@@ -51,7 +51,6 @@ pub(crate) fn digest(bytes: &[u8]) -> Digest {
 /// The parts of a log that the files of a segment need.
 #[derive(Clone, Debug)]
 pub(crate) struct SegmentHome {
-    pub(crate) storage: Arc<dyn Storage>,
     pub(crate) files: Arc<OpenFiles>,
     pub(crate) dir: Arc<Path>,
     /// The end of the file names: empty, or `.swap` for the output of a compaction that does not
@@ -63,6 +62,10 @@ pub(crate) struct SegmentHome {
 }
 
 impl SegmentHome {
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        self.files.storage()
+    }
+
     /// Returns the path of a file of a segment.
     pub(crate) fn path(&self, base_offset: u64, suffix: &str) -> PathBuf {
         self.dir
@@ -169,7 +172,7 @@ impl Segment {
         debug_assert!(!home.read_only, "a read-only log creates no files");
         let path = |suffix| home.path(base_offset, suffix);
         for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
-            remove_if_exists(&*home.storage, &path(suffix))?;
+            remove_if_exists(home.storage(), &path(suffix))?;
         }
         let log = PooledFile::create(&home.files, path(file_name::LOG))?;
         let segment = Self::with(

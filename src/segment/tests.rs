@@ -19,9 +19,8 @@ pub(super) const DIR: &str = "/p";
 pub(super) fn home(disk: &(impl Storage + Clone)) -> SegmentHome {
     let storage: Arc<dyn Storage> = Arc::new(disk.clone());
     storage.create_dir_all(Path::new(DIR)).unwrap();
-    let files = OpenFiles::new(Arc::clone(&storage), 8);
+    let files = OpenFiles::new(storage, 8);
     SegmentHome {
-        storage,
         files,
         dir: Path::new(DIR).into(),
         ending: "",

@@ -64,7 +64,7 @@ impl Segment {
         if let Some(view) = start.view_to(end) {
             return Ok(Some(view));
         }
-        let Some(unit) = self.home.storage.view_unit() else {
+        let Some(unit) = self.home.storage().view_unit() else {
             return Ok(None);
         };
         let pages = self.size() / unit * unit;

@@ -21,7 +21,6 @@ use crate::partition::state::origin::Origin;
 use crate::partition::state::producers::ProducerStates;
 use crate::partition::state::reopening::Reopening;
 use crate::partition::state::report::PartitionRecovery;
-use crate::partition::state::seen::Seen;
 use crate::partition::state::segment_list::SegmentList;
 use crate::partition::state::waiting::WaitList;
 use crate::partition::stated::stored_topic_id;
@@ -139,7 +138,7 @@ impl Parts {
             opened,
             jitter_ms: 0,
             unflushed: 0,
-            seen: Seen::default(),
+            seen: None,
             producers: std::mem::take(&mut self.producers),
         }
     }

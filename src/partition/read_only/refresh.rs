@@ -18,7 +18,7 @@ use crate::error::{At, Result};
 use crate::format::batch::{FRAME_BYTES, HEADER_BYTES};
 use crate::format::file_name;
 use crate::partition::scan::{ScanRules, ScanStart, scan};
-use crate::partition::state::seen::{LOOK_INTERVAL, Seen};
+use crate::partition::state::seen::LOOK_INTERVAL;
 use crate::partition::{PartitionCore, Writer};
 use crate::segment::index_file::MemoryIndex;
 use crate::segment::walk::indexed;
@@ -86,7 +86,7 @@ impl PartitionCore {
             }
             // The writer rolled. All that it wrote to the segment before is read by now, or by the
             // next look.
-            writer.seen.settled = None;
+            writer.seen().settled = None;
             match self.look_at_active(writer, &active)? {
                 Look::Continues if active.next_offset() == end => {
                     self.roll_in_memory(writer, &active);
@@ -126,7 +126,7 @@ impl PartitionCore {
         ));
         self.segments().push(Arc::clone(&next));
         writer.active = next;
-        writer.seen = Seen::default();
+        writer.seen = None;
     }
 
     /// Returns the metadata of the `.log` of segment `base`, if it exists.
@@ -166,35 +166,32 @@ impl PartitionCore {
         // If the last segment is sealed, it has lost its end. Its new batches are not read; a read
         // of the missing ones reports the loss.
         if active.is_sealed() {
-            let has_grown = writer
-                .seen
-                .file
-                .is_some_and(|file| file.bytes != found.bytes);
-            writer.seen.file = Some(found);
+            let before = writer.seen().file.replace(found);
+            let has_grown = before.is_some_and(|file| file.bytes != found.bytes);
             return Ok(if has_grown {
                 Look::Replaced
             } else {
                 Look::Continues
             });
         }
-        if writer.seen.file.is_none() {
+        if writer.seen().file.is_none() {
             if active.file_id().is_none() {
                 // A file opened before this look may be an earlier one of this name.
                 active.expect(found.id);
                 active.close_file();
             }
-            writer.seen.last = self.last_batch(active)?;
+            writer.seen().last = self.last_batch(active)?;
         }
-        let is_settled = writer.seen.settled.is_some_and(Deadline::has_passed);
-        let looks_the_same = writer.seen.file == Some(found);
+        let is_settled = writer.seen().settled.is_some_and(Deadline::has_passed);
+        let looks_the_same = writer.seen().file == Some(found);
         let is_known = looks_the_same && is_settled;
-        if !is_known && !still_holds(active, writer.seen.last.as_ref())? {
+        if !is_known && !still_holds(active, writer.seen().last.as_ref())? {
             return Ok(Look::Replaced);
         }
-        if !looks_the_same || writer.seen.settled.is_none() {
-            writer.seen.settled = Some(Deadline::after(LOOK_INTERVAL));
+        if !looks_the_same || writer.seen().settled.is_none() {
+            writer.seen().settled = Some(Deadline::after(LOOK_INTERVAL));
         }
-        writer.seen.file = Some(found);
+        writer.seen().file = Some(found);
         if bytes > active.size() && !is_zero_length(active)? {
             self.read_new_batches(writer, active, bytes)?;
         }
@@ -278,7 +275,7 @@ impl PartitionCore {
         let Some(last) = batches.last() else {
             return Ok(());
         };
-        writer.seen.last = Some(first_bytes(active, last.position, last.size_bytes)?);
+        writer.seen().last = Some(first_bytes(active, last.position, last.size_bytes)?);
         let states = &mut writer.producers;
         active.add_aborted(
             of_producers

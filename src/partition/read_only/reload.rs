@@ -16,7 +16,6 @@ use super::refresh::is_replaced;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::partition::open::recovery::Contents;
-use crate::partition::state::seen::Seen;
 use crate::partition::stated::{Stated, stored_topic_id};
 use crate::partition::{PartitionContext, PartitionCore, PartitionRecovery, PartitionSpec, Writer};
 use crate::segment::Segment;
@@ -270,7 +269,7 @@ impl PartitionCore {
         writer.active = Arc::clone(&found.active);
         writer.epochs = found.epochs.clone();
         writer.producers = std::mem::take(&mut found.producers);
-        writer.seen = Seen::default();
+        writer.seen = None;
         drop(found);
         if !fresh.is_dense() {
             self.allow_gaps();

@@ -141,7 +141,7 @@ impl Found {
         let Some(cut) = self.cut else {
             return Ok(());
         };
-        let (storage, dir) = (&*home.storage, &*home.dir);
+        let (storage, dir) = (home.storage(), &*home.dir);
         // If the process was killed, the promise may not be on the device yet.
         storage.sync_dir(dir).at("sync", dir)?;
         // The producer snapshots that do not count any more were removed before the promise.
@@ -165,7 +165,7 @@ impl Found {
         if self.swaps.is_empty() {
             return Ok(());
         }
-        let (storage, dir) = (&*home.storage, &*home.dir);
+        let (storage, dir) = (home.storage(), &*home.dir);
         let whole: Vec<_> = self.whole().collect();
         let remove = |path: &Path| remove_if_exists(storage, path).at("remove", path);
         for (base, suffix) in self.swaps.iter().filter(|swap| !whole.contains(swap)) {
@@ -212,7 +212,7 @@ pub(in crate::partition) fn replaced(home: &SegmentHome, outputs: &[u64]) -> Res
 /// Returns the end that the last batch of a segment states: the next segment may begin before the
 /// offset of the last record.
 fn next_offset(home: &SegmentHome, base: u64) -> io::Result<u64> {
-    let found = home.storage.metadata(&home.path(base, file_name::LOG))?;
+    let found = home.storage().metadata(&home.path(base, file_name::LOG))?;
     let bytes = u32::try_from(found.bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
     let segment = Segment::open_unmapped(home, base, bytes, u64::MAX);
     let mut walk = Walk::new(&segment, 0, base, false, Checked::Nothing).in_any_order();

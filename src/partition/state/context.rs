@@ -60,7 +60,6 @@ impl PartitionContext {
     /// Returns what the segments in `dir` need of the log.
     pub(in crate::partition) fn home(&self, dir: &Path) -> SegmentHome {
         SegmentHome {
-            storage: Arc::clone(&self.storage),
             files: Arc::clone(&self.files),
             dir: dir.into(),
             ending: "",

@@ -28,9 +28,26 @@ const DELETED: u8 = 2;
 #[derive(Clone, Debug)]
 enum Refusal {
     /// Damage was found below the recovery point.
-    Damaged(Error),
+    Damaged(Box<Error>),
     /// A write or an fsync failed.
     Poisoned(Arc<io::Error>),
+}
+
+impl Refusal {
+    fn damaged(damage: Error) -> Self {
+        Self::Damaged(Box::new(damage))
+    }
+
+    /// Returns the first offset of the damage.
+    fn damaged_from(&self) -> Option<u64> {
+        match self {
+            Self::Damaged(error) => match &**error {
+                Error::Corrupt(damage) => Some(damage.offsets.start),
+                _ => None,
+            },
+            Self::Poisoned(_) => None,
+        }
+    }
 }
 
 /// The health of one partition.
@@ -39,7 +56,7 @@ pub(in crate::partition) struct Health {
     id: TopicPartition,
     state: AtomicU8,
     /// The error that every call returns if the partition could not be opened.
-    unavailable: Option<Error>,
+    unavailable: Option<Box<Error>>,
     refusal: Mutex<Option<Refusal>>,
     /// Whether `refusal` is set, so that an append need not take the lock. Changed only while the
     /// lock is held.
@@ -50,7 +67,7 @@ impl Health {
     /// Returns the health of an open partition, which refuses writes if opening it found `damage`.
     pub(in crate::partition) fn new(id: TopicPartition, damage: Option<Error>) -> Self {
         let is_refusing = AtomicBool::new(damage.is_some());
-        let refusal = Mutex::new(damage.map(Refusal::Damaged));
+        let refusal = Mutex::new(damage.map(Refusal::damaged));
         Self {
             id,
             state: AtomicU8::new(OPEN),
@@ -64,19 +81,19 @@ impl Health {
     /// damaged, so that its log is not marked as cleanly closed.
     pub(in crate::partition) fn unavailable(id: TopicPartition, error: Error) -> Self {
         Self {
-            unavailable: Some(error.clone()),
+            unavailable: Some(Box::new(error.clone())),
             ..Self::new(id, Some(error))
         }
     }
 
     pub(in crate::partition) fn unavailable_because(&self) -> Option<&Error> {
-        self.unavailable.as_ref()
+        self.unavailable.as_deref()
     }
 
     /// Returns an error unless the partition is open.
     pub(in crate::partition) fn check_open(&self) -> Result<()> {
         match self.state.load(Ordering::Acquire) {
-            OPEN => self.unavailable.clone().map_or(Ok(()), Err),
+            OPEN => self.unavailable_because().cloned().map_or(Ok(()), Err),
             DELETED => Err(Error::UnknownTopic(Arc::clone(&self.id.topic))),
             _ => Err(Error::Closed),
         }
@@ -98,7 +115,7 @@ impl Health {
         }
         match &*self.refusal.lock() {
             None => Ok(()),
-            Some(Refusal::Damaged(error)) => Err(error.clone()),
+            Some(Refusal::Damaged(error)) => Err(Error::clone(error)),
             Some(Refusal::Poisoned(cause)) => Err(self.poisoned(cause)),
         }
     }
@@ -122,7 +139,7 @@ impl Health {
     /// Returns the damage because of which writes are refused.
     pub(in crate::partition) fn damage(&self) -> Option<Error> {
         match &*self.refusal.lock() {
-            Some(Refusal::Damaged(error)) => Some(error.clone()),
+            Some(Refusal::Damaged(error)) => Some(Error::clone(error)),
             _ => None,
         }
     }
@@ -139,13 +156,14 @@ impl Health {
     /// Replaces the refusal after recovery looked at the files again: writes are refused only if it
     /// found `damage`.
     pub(in crate::partition) fn set_damage(&self, damage: Option<Error>) {
-        self.change(|refusal| *refusal = damage.map(Refusal::Damaged));
+        self.change(|refusal| *refusal = damage.map(Refusal::damaged));
     }
 
     /// Lifts the refusal if all of the damage was at or above `end`, where the log was cut.
     pub(in crate::partition) fn forget_damage_from(&self, end: u64) {
         self.change(|refusal| {
-            if matches!(refusal, Some(Refusal::Damaged(Error::Corrupt(damage))) if damage.offsets.start >= end) {
+            let start = refusal.as_ref().and_then(Refusal::damaged_from);
+            if start.is_some_and(|start| start >= end) {
                 *refusal = None;
             }
         });

@@ -97,6 +97,10 @@ impl OpenFiles {
         })
     }
 
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
     /// Opens a file for which room was made. Closes other files if the system has no free
     /// descriptor.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn StorageFile>> {

@@ -105,7 +105,7 @@ impl Looked {
     /// than at the first look.
     pub(super) fn look_at(&mut self, home: &SegmentHome, base: u64) -> Result<FileMetadata> {
         let path = home.path(base, file_name::LOG);
-        let found = home.storage.metadata(&path).at("look at", &path)?;
+        let found = home.storage().metadata(&path).at("look at", &path)?;
         match self.logs.get(&base) {
             Some((_, id)) if *id != found.id => {
                 return Err(Error::io("look at", &path, io::ErrorKind::NotFound.into()));

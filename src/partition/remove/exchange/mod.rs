@@ -81,7 +81,7 @@ pub(crate) fn cleaned_path(home: &SegmentHome, base_offset: u64, suffix: &str) -
 pub(crate) fn discard_cleaned(home: &SegmentHome, base_offset: u64) {
     for suffix in [file_name::LOG].into_iter().chain(file_name::INDEXES) {
         let _removed_at_the_next_opening =
-            remove_if_exists(&*home.storage, &cleaned_path(home, base_offset, suffix));
+            remove_if_exists(home.storage(), &cleaned_path(home, base_offset, suffix));
     }
 }
 
