@@ -108,8 +108,8 @@ pub(crate) struct PartitionCore {
     pub(super) reopening: Reopening,
     pub(super) compacted: Compacted,
     pub(super) waiters: WaitList,
-    /// The report of opening the partition.
-    pub(super) recovery: PartitionRecovery,
+    /// The report of opening the partition, unless it is empty.
+    pub(super) recovery: Option<Box<PartitionRecovery>>,
     /// Held while the partition is compacted.
     pub(super) cleaning: Mutex<()>,
     /// Held from taking segments out of the list until their files are removed.
@@ -173,7 +173,9 @@ impl PartitionCore {
     }
 
     pub(crate) fn recovery(&self) -> &PartitionRecovery {
-        &self.recovery
+        self.recovery
+            .as_deref()
+            .unwrap_or(PartitionRecovery::nothing())
     }
 
     /// Returns the id of the topic, from `partition.metadata`.

@@ -20,7 +20,6 @@ use crate::partition::state::leaving::{Leaving, Trash};
 use crate::partition::state::origin::Origin;
 use crate::partition::state::producers::ProducerStates;
 use crate::partition::state::reopening::Reopening;
-use crate::partition::state::report::PartitionRecovery;
 use crate::partition::state::segment_list::SegmentList;
 use crate::partition::state::waiting::WaitList;
 use crate::partition::stated::stored_topic_id;
@@ -181,7 +180,7 @@ pub(in crate::partition) fn assemble(
         reopening: Reopening::default(),
         compacted: Compacted::default(),
         waiters: WaitList::default(),
-        recovery: PartitionRecovery::default(),
+        recovery: None,
         cleaning: Mutex::new(()),
         replacing: Mutex::new(()),
         flush: Mutex::new(()),

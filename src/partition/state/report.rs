@@ -28,6 +28,33 @@ pub struct PartitionRecovery {
     pub damage: Option<Error>,
 }
 
+impl PartitionRecovery {
+    /// Returns the report of a partition that had been closed properly.
+    pub(in crate::partition) fn nothing() -> &'static Self {
+        static NOTHING: PartitionRecovery = PartitionRecovery {
+            bytes_scanned: 0,
+            bytes_cut: 0,
+            kept: Vec::new(),
+            indexes_rebuilt: 0,
+            damage: None,
+        };
+        &NOTHING
+    }
+
+    pub(in crate::partition) fn is_empty(&self) -> bool {
+        let Self {
+            bytes_scanned,
+            bytes_cut,
+            kept,
+            indexes_rebuilt,
+            damage,
+        } = self;
+        (*bytes_scanned, *bytes_cut, *indexes_rebuilt) == (0, 0, 0)
+            && kept.is_empty()
+            && damage.is_none()
+    }
+}
+
 impl fmt::Debug for PartitionRecovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

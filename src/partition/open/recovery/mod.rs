@@ -81,7 +81,7 @@ impl PartitionCore {
         let (core, report, _) = opening.recover()?;
         Ok((
             Arc::new(Self {
-                recovery: report.clone(),
+                recovery: (!report.is_empty()).then(|| Box::new(report.clone())),
                 ..core
             }),
             report,
