@@ -202,6 +202,15 @@ impl Ledger {
         };
     }
 
+    /// Empties the log as a stopped restart does: it may have left the producers, and a later cut
+    /// may then write their markers again.
+    pub(super) fn restart_in_part(&mut self, start: u64) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.retain(|_, piece| piece.first < start);
+        self.restart(start);
+        self.pieces = pieces;
+    }
+
     /// Sets the end of the log, after the markers that were written again.
     pub(super) fn end_after_markers(&mut self, end: u64) {
         for piece in self.pieces.values_mut() {

@@ -99,7 +99,7 @@ impl World {
             if start != ledger.start || ledger.records.range(..kept).next().is_some() {
                 stopped.fate = Some(Fate::Committed);
             }
-            ledger.restart(start);
+            ledger.restart_in_part(start);
         }
         stopped.check_start(part, &self.ledgers[part], start);
         if stopped.expires {
