@@ -10,7 +10,9 @@ use std::sync::Arc;
 use super::Segment;
 use super::chunk::Chunk;
 use crate::format::Malformed;
-use crate::format::batch::{BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, intact_offsets};
+use crate::format::batch::{
+    BatchHeader, FRAME_BYTES, Frame, HEADER_BYTES, Outline, intact_offsets,
+};
 use crate::storage::FileView;
 
 /// The first read of a reader that copies, unless the index shows how much it needs: small, because
@@ -153,6 +155,22 @@ impl BatchFile {
             return Err(BEYOND_END.into());
         }
         Ok(Some(BatchHeader::decode(bytes)?))
+    }
+
+    /// Returns the outline of the batch at `position`, if it is a usual batch that is below the
+    /// limit. Otherwise [`header_at`](Self::header_at) tells what is there.
+    #[inline]
+    pub(crate) fn outline_at(
+        &mut self,
+        position: u32,
+        limit: u32,
+    ) -> Result<Option<Outline>, ReadError> {
+        let left = limit.saturating_sub(position);
+        if (left as usize) < HEADER_BYTES {
+            return Ok(None);
+        }
+        let outline = Outline::of(self.bytes(position, HEADER_BYTES, limit)?);
+        Ok(outline.filter(|batch| batch.size_bytes <= left))
     }
 
     /// Returns the whole batch, after its checksum was compared.

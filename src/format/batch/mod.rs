@@ -43,6 +43,7 @@ mod builder;
 mod checksum;
 mod cursor;
 pub(crate) mod legacy;
+mod outline;
 mod packing;
 mod rebuilt;
 mod retained;
@@ -55,6 +56,7 @@ pub(crate) use below::below;
 pub(crate) use builder::BatchBuilder;
 pub(crate) use checksum::{BatchChecksum, intact_offsets};
 pub(crate) use cursor::RecordCursor;
+pub(crate) use outline::Outline;
 pub(crate) use packing::Packing;
 pub(crate) use retained::{emptied, retained};
 pub(crate) use whole::{

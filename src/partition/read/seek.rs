@@ -72,6 +72,20 @@ impl Place {
         Ok(())
     }
 
+    /// Steps over the batches of a dense log that end below `offset`, as far as they are in order.
+    /// Each next header confirms the end of the batch before it.
+    #[inline]
+    fn pass_below(&mut self, offset: u64, limit: u32) -> std::result::Result<(), ReadError> {
+        while let Some(batch) = self.file.outline_at(self.position, limit)?
+            && batch.base_offset == self.expected
+            && batch.last_offset < offset
+        {
+            self.position += batch.size_bytes;
+            self.expected = batch.last_offset + 1;
+        }
+        Ok(())
+    }
+
     /// Lets the next read, which begins at `start`, end at `end`, unless that is far.
     fn end_read_at(&mut self, start: u32, end: u32) {
         if end.saturating_sub(start) <= MAX_READ_BYTES {
@@ -236,6 +250,11 @@ impl PartitionCore {
     /// Follows the headers to the first batch that ends at or after `offset`, or to damage that may
     /// hide it.
     fn walk_to(&self, mut place: Place, offset: u64) -> io::Result<Place> {
+        if self.is_dense() {
+            let segment = place.file.segment();
+            let (end, limit) = (self.end_of(segment), segment.size());
+            place.pass_below(offset.min(end), limit)?;
+        }
         loop {
             let limit = place.file.segment().size();
             debug_assert!(

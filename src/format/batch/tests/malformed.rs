@@ -129,6 +129,38 @@ proptest! {
         prop_assert!(visit(&batch).len() <= 4);
     }
 
+    /// A search that steps over batches by their outlines finds what it finds by their headers.
+    #[test]
+    fn an_outline_states_what_the_header_does(
+        count in prop_oneof![0..4_u32, any::<u32>()],
+        delta in prop_oneof![0..4_u32, any::<u32>()],
+        magic in 0..4_u8,
+        at in 0..HEADER_BYTES,
+        new in any::<u8>(),
+        is_changed in any::<bool>(),
+    ) {
+        let mut batch = bytes(PLAIN);
+        batch[23..27].copy_from_slice(&delta.to_be_bytes());
+        batch[57..61].copy_from_slice(&count.to_be_bytes());
+        batch[16] = magic;
+        if is_changed {
+            batch[at] = new;
+        }
+        let whole = BatchHeader::decode(&batch).ok().filter(|header| {
+            let has_all = header.is_full_or_empty() && header.record_count > 0;
+            // A search decodes the whole header of a batch with a negative distance.
+            let is_usual = batch[16] == 2 && batch[23] < 0x80;
+            is_usual && has_all && header.stated_last_offset == header.last_offset
+        });
+        let stated = whole.map(|header| Outline {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset,
+            size_bytes: header.size_bytes,
+        });
+        prop_assert_eq!(Outline::of(&batch), stated);
+        prop_assert_eq!(Outline::of(&batch[..HEADER_BYTES - 1]), None);
+    }
+
     #[test]
     fn an_accepted_header_has_consistent_offsets_and_size(mut front in vec(any::<u8>(), 0..100), small in any::<bool>()) {
         if small && front.len() > 61 {
