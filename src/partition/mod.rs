@@ -49,7 +49,7 @@ pub use state::waiting::Waker;
 pub(crate) use write::append::Appended;
 pub use write::append::RecordMetadata;
 pub(crate) use write::encode::{EncodedBatch, check_record, check_size};
-pub(crate) use write::growing::GrowingBatch;
+pub(crate) use write::growing::{BatchLimits, GrowingBatch};
 pub(crate) use write::marker::{Marker, OpenTransaction, Outcome};
 
 use core::Writer;

@@ -81,8 +81,10 @@ impl ProducerConfig {
 
     /// Sets how many bytes of unwritten batches the producer may hold: at least one batch.
     ///
-    /// An open batch counts as a full one, as in Kafka. If there is no room, `send` writes what is
-    /// held, and waits if other threads are writing it. With
+    /// An open batch takes at least 1 KiB, and at most twice its size. If it has no room to grow,
+    /// it is written. If there is no room for another batch, `send` writes what is held, and waits
+    /// if other threads are writing it. In Kafka an open batch counts as a full one, so a producer
+    /// of many partitions needs more memory there. With
     /// [`Durability::Synced`](crate::Durability::Synced) a batch counts until it is on the device:
     /// a crash loses at most this many bytes of records that were sent and not waited for.
     ///

@@ -189,7 +189,7 @@ impl Lane {
             return Ok(Push::Nothing);
         };
         let index = open.batch.builder.record_count();
-        if !open.batch.has_room(size_bound) {
+        if !open.batch.has_room(size_bound) || !open.has_memory(&shared.memory, size_bound) {
             return Ok(Push::Full(number));
         }
         match open.push(&shared.pace, record, durability) {

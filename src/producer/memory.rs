@@ -6,7 +6,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::sync::{Condvar, Mutex};
 
-/// The room of one producer, in bytes. A batch takes its room when it begins, not record by record.
+/// The room of one producer, in bytes. A batch takes its room in steps, not record by record.
 #[derive(Debug)]
 pub(super) struct Memory {
     limit: u64,
@@ -79,6 +79,18 @@ impl Memory {
         }
     }
 
+    /// Takes at most `most` bytes of room, and returns how many. Takes none if there are fewer than
+    /// `least`.
+    pub(super) fn take_part(&self, least: u64, most: u64) -> u64 {
+        let mut room = self.room.lock();
+        let bytes = room.free.min(most);
+        if bytes >= least && room.take(bytes) {
+            bytes
+        } else {
+            0
+        }
+    }
+
     /// Waits until something changes, but no longer than `timeout`.
     pub(super) fn wait_for_change(&self, timeout: Duration) {
         let deadline = Deadline::after(timeout);
@@ -115,6 +127,17 @@ mod tests {
 
     fn soon() -> Deadline {
         Deadline::after(Duration::from_millis(20))
+    }
+
+    #[test]
+    fn a_part_is_as_large_as_the_room_or_nothing() {
+        let memory = Memory::new(10);
+        assert_eq!(memory.take_part(2, 4), 4);
+        assert_eq!(memory.take_part(2, 9), 6);
+        assert_eq!(memory.take_part(0, 9), 0);
+        memory.give_back(3);
+        assert_eq!(memory.take_part(4, 9), 0);
+        assert_eq!(memory.take_part(3, 9), 3);
     }
 
     #[test]

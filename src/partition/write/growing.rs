@@ -74,6 +74,11 @@ impl GrowingBatch {
         self.builder.record_count() == 0 || self.builder.len_bytes() + bound <= self.limit
     }
 
+    /// Returns the greatest size of the batch before compression, unless it has one record.
+    pub(crate) fn limit_bytes(&self) -> usize {
+        self.limit
+    }
+
     /// Returns whether the batch is to be written now.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use annals::{Error, Log, ProducerConfig, TopicConfig};
+use annals::{Error, Log, Partition, ProducerConfig, TopicConfig};
 
 use super::{batches, numbers, still, topic, values};
 
@@ -174,6 +174,58 @@ fn records_without_a_key_change_partition_after_each_batch() {
         topic.partition(3).unwrap().log_end_offset() > 0,
         "new partitions are used"
     );
+}
+
+/// Regression: each open batch took the room of a full one, so 513 of them wrote each other early.
+#[test]
+fn thousands_of_small_batches_stay_open_with_the_default_memory() {
+    const PARTITIONS: u32 = 2_000;
+    let (log, _clock) = still();
+    let topic = topic(&log, PARTITIONS);
+    let producer = log.producer().unwrap();
+    for value in ["a", "b", "c"] {
+        for partition in topic.partitions() {
+            producer.send_to(&partition, value).unwrap();
+        }
+    }
+    let written = |partition: &Partition| partition.log_end_offset();
+    assert!(
+        topic
+            .partitions()
+            .iter()
+            .all(|partition| written(partition) == 0)
+    );
+    producer.flush().unwrap();
+    assert!(
+        topic
+            .partitions()
+            .iter()
+            .all(|partition| written(partition) == 3)
+    );
+}
+
+#[test]
+fn a_batch_that_has_no_room_to_grow_is_written_as_it_is() {
+    let (log, _clock) = still();
+    let topic = topic(&log, 2);
+    let config = ProducerConfig::new()
+        .batch_size(3_000)
+        .buffer_memory(3_000)
+        .max_block(Duration::ZERO);
+    let producer = log.producer_with(config).unwrap();
+    let [first, second] = [0, 1].map(|number| topic.partition(number).unwrap());
+    producer.send_to(&second, "held").unwrap();
+    for count in 1..=20 {
+        producer.send_to(&first, [b'v'; 200]).unwrap();
+        let ends = (first.log_end_offset(), second.log_end_offset());
+        assert!(ends.0 < count && ends.1 == 0, "{count}: {ends:?}");
+    }
+    assert!(
+        first.log_end_offset() >= 11,
+        "a batch has room for at most 9 records"
+    );
+    producer.flush().unwrap();
+    assert_eq!((first.log_end_offset(), second.log_end_offset()), (20, 1));
 }
 
 #[test]
